@@ -1,0 +1,54 @@
+# Two commands: `make run` (set up, train, build, serve) and `make test` (all checks).
+
+DATA ?= digits
+STORE ?= stores/$(subst /,_,$(DATA))
+PORT ?= 8000
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FASHION := /usr/share/datasets/fashion-mnist
+
+.PHONY: run test check format lint types tests data bench notebook clean
+
+run: $(VENV)/installed $(if $(findstring fashion-mnist,$(DATA)),data)
+	$(BIN)/lookalike demo $(DATA) --store $(STORE) --port $(PORT) $(ARGS)
+
+test: check
+
+check: $(VENV)/installed-dev data
+	$(MAKE) format lint types tests
+
+format:
+	$(BIN)/ruff format --check .
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/hadolint Dockerfile
+
+types:
+	$(BIN)/mypy
+
+tests:
+	$(BIN)/pytest
+
+# Fashion-MNIST: Debian's package, or where there is none, OpenML into the user's cache.
+data:
+	@test -d $(FASHION) || ./scripts/install-data
+
+bench: $(VENV)/installed-dev data
+	for name in training quality service memory startup; do $(BIN)/python -m benchmarks.$$name; done
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,explore,bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,120 @@
+"""From rows and an encoder to a measured version in the store."""
+
+import dataclasses
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.embed import check_width, embed, embed_chunks
+from index.items import ItemWriter, read_items
+from index.measure import Measured, measure
+from index.spec import Kind, Metric, choose_spec
+from index.store import Store
+from index.vectors import VectorIndex
+from index.version import INDEX, QUESTION, ask
+from training.artifact import Encoder, load_encoder
+from training.errors import ArtifactError
+from training.rows import Rows
+from training.sealed import staging
+
+__all__ = ["build", "encoder_folder"]
+
+QUERIES = 1_000
+
+
+def build(
+    rows: Rows,
+    encoder_at: Path,
+    store: Store,
+    *,
+    metric: Metric = "cosine",
+    kind: Kind | Literal["auto"] = "auto",
+    device: str = "auto",
+) -> int:
+    """Embed `rows`, index them, measure the index on rows held out of it, add those too, and publish.
+
+    Args:
+        encoder_at: a run's folder, or an encoder artifact's.
+
+    Returns:
+        The new version's number. It serves only once it is promoted.
+
+    Raises:
+        DataError, ArtifactError, ConfigError: the store is as it was.
+    """
+    source = encoder_folder(encoder_at)
+    encoder = load_encoder(source, device)
+    check_width(rows, encoder)
+    spec = choose_spec(rows.count, metric, kind)
+    with staging(store.versions) as folder:
+        shutil.copytree(source, folder / "encoder")
+        index = VectorIndex(spec, encoder.latent_dim)
+        question, evidence, digest = _fill(folder, index, rows, encoder)
+        (folder / INDEX).write_bytes(index.to_bytes().data)
+        np.save(folder / QUESTION, question)
+        answer = ask(index, read_items(folder), embed(encoder, question, metric))
+        header = {
+            "encoder": encoder.digest,
+            "index": dataclasses.asdict(spec),
+            "items": len(index),
+            "data": {"name": rows.name, "rows": rows.count, "shape": list(rows.shape), "sha256": digest},
+            "evidence": dataclasses.asdict(evidence),
+            "answer": answer,
+        }
+        return store.publish(folder, header)
+
+
+def encoder_folder(at: Path) -> Path:
+    """The encoder artifact in a run's folder, or the folder itself."""
+    inner = at / "encoder"
+    if not (inner if inner.is_dir() else at).is_dir():
+        raise ArtifactError(
+            str(at),
+            expected="a run's folder or an encoder's",
+            found="none at that path",
+            remedy="Train one with `lookalike train`.",
+        )
+    return inner if inner.is_dir() else at
+
+
+def _fill(folder: Path, index: VectorIndex, rows: Rows, encoder: Encoder) -> tuple[NDArray[np.float32], Measured, str]:
+    """Add all rows but the held-out ones, measure, then add those; returns question, evidence, digest."""
+    held = _held_out(rows.count)
+    writer = ItemWriter(folder, rows.name)
+    digest = hashlib.sha256()
+    waiting: list[tuple[NDArray[np.float32], list[str], list[dict[str, Any]]]] = []
+    question = np.empty((0, rows.width), np.float32)
+    first = 0
+    for chunk, embeddings in embed_chunks(rows, encoder, index.spec.metric):
+        digest.update(chunk.inputs.data)
+        question = chunk.inputs[:1].copy() if first == 0 else question
+        out = np.isin(np.arange(first, first + len(chunk.ids)), held)
+        index.add(embeddings[~out])
+        writer.write(_pick(chunk.ids, ~out), _pick(chunk.payloads, ~out))
+        waiting.append((embeddings[out], _pick(chunk.ids, out), _pick(chunk.payloads, out)))
+        first += len(chunk.ids)
+    queries = np.concatenate([part for part, _, _ in waiting])
+    if len(queries):
+        evidence, _ = measure(index, queries)
+    else:  # too few to hold any out
+        everyone = np.arange(len(index))
+        evidence, _ = measure(index, index.reconstruct(everyone), everyone)
+    for part, ids, payloads in waiting:
+        index.add(part)
+        writer.write(ids, payloads)
+    writer.close()
+    return question, evidence, digest.hexdigest()
+
+
+def _held_out(count: int) -> NDArray[np.int64]:
+    """Positions of up to 1,000 rows, at most a tenth; none where there are fewer than ten."""
+    chosen = np.random.default_rng(0).choice(count, min(QUERIES, count // 10), replace=False)
+    return np.sort(chosen)
+
+
+def _pick(values: list[Any], keep: NDArray[np.bool_]) -> list[Any]:
+    return [value for value, kept in zip(values, keep, strict=True) if kept]

@@ -1,0 +1,66 @@
+"""Embed rows in bulk: in chunks, with progress, in constant memory."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from index.spec import Metric
+from index.vectors import normalize
+from training.artifact import Encoder
+from training.errors import DataError
+from training.progress import progress_bar
+from training.rows import Chunk, Rows
+
+__all__ = ["check_width", "embed", "embed_chunks", "embed_to_npy"]
+
+
+def embed(encoder: Encoder, rows: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+    """(n, width) raw float32 -> (n, latent_dim) float32, of unit length where the metric is cosine."""
+    latent = encoder.encode(rows)
+    return normalize(latent) if metric == "cosine" else latent
+
+
+def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple[Chunk, NDArray[np.float32]]]:
+    """Each chunk of rows with its embeddings, in order, under a progress bar.
+
+    Raises:
+        DataError: the rows are not of the encoder's width.
+    """
+    check_width(rows, encoder)
+    with progress_bar("embedding", rows.count, "rows") as advance:
+        for chunk in rows.chunks():
+            yield chunk, embed(encoder, chunk.inputs, metric)
+            advance(len(chunk.ids))
+
+
+def embed_to_npy(rows: Rows, encoder: Encoder, metric: Metric, out: Path) -> None:
+    """Write embeddings (rows, latent_dim) float32 to `out`, which appears whole or not at all."""
+    header = {"shape": (rows.count, encoder.latent_dim), "fortran_order": False, "descr": "<f4"}
+    if not out.parent.is_dir():
+        raise DataError(str(out), expected="a path in a folder that exists", found="none there")
+    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=".making-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            npy.write_array_header_1_0(file, header)
+            for _, embeddings in embed_chunks(rows, encoder, metric):
+                file.write(embeddings.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, out)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def check_width(rows: Rows, encoder: Encoder) -> None:
+    """Raises DataError unless the rows are as wide as those that the encoder was trained on."""
+    if rows.width != encoder.width:
+        raise DataError(
+            rows.name,
+            expected=f"rows of shape {encoder.input_shape} ({encoder.width} values), as the encoder was trained on",
+            found=f"{rows.shape} ({rows.width} values)",
+        )

@@ -1,0 +1,43 @@
+"""Ask a version how good it is, now: recall and latency, and with labels, precision."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.embed import check_width
+from index.measure import Measured, measure
+from index.version import Version
+from training.rows import Rows, read_sample
+
+__all__ = ["Evaluated", "evaluate"]
+
+QUERIES = 1_000
+K = 10
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """`precision` is the mean share of a query's hits that have its label; None without labels."""
+
+    measured: Measured
+    precision: float | None
+
+
+def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Evaluated:
+    """Measure with `queries`, or without any, with the version's own items, none of which may find itself."""
+    count = len(version.index)
+    own: NDArray[np.int64] | None = None
+    if queries is None:
+        chosen = np.sort(np.random.default_rng(seed).choice(count, min(QUERIES, count), replace=False))
+        own, embeddings = chosen, version.index.reconstruct(chosen)
+        labels = [version.items.payload_at(int(i)).get("label") for i in chosen]
+    else:
+        check_width(queries, version.encoder)
+        rows, labels = read_sample(queries, QUERIES, seed)
+        embeddings = version.embed(rows)
+    measured, found = measure(version.index, embeddings, own, K)
+    hits = [[version.items.payload_at(int(p)).get("label") for p in row if p >= 0] for row in found]
+    known = [(label, row) for label, row in zip(labels, hits, strict=True) if label is not None and row]
+    shares = [row.count(label) / len(row) for label, row in known]
+    return Evaluated(measured, float(np.mean(shares)) if shares else None)

@@ -1,0 +1,157 @@
+"""The store: versions by number, and the alias `champion` that names the serving one.
+
+STORE/versions/000001/   a version (index.version), immutable
+STORE/champion           {"version": 1, "replaced": []}, replaced atomically
+STORE/.lock              held while a version is numbered or the alias is changed
+"""
+
+import fcntl
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from index.errors import StoreError
+from index.version import FORMAT, Version, open_version
+from training.errors import ArtifactError
+from training.sealed import publish, seal, sync_folder
+
+__all__ = ["Alias", "Store"]
+
+
+@dataclass(frozen=True)
+class Alias:
+    """The serving version, and those it replaced, oldest first."""
+
+    version: int
+    replaced: tuple[int, ...] = ()
+
+
+class Store:
+    """A folder of versions. Readers need no lock: versions never change and the alias is renamed into place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.versions = folder / "versions"
+
+    def numbers(self) -> list[int]:
+        """The versions there are, rising."""
+        if not self.versions.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.versions.iterdir() if re.fullmatch(r"\d{6,}", p.name))
+
+    def path(self, number: int) -> Path:
+        """The folder of a version.
+
+        Raises:
+            StoreError: there is no such version.
+        """
+        if number not in self.numbers():
+            raise StoreError(
+                "version", expected=f"one of {self.numbers() or 'none yet'} in {self.folder}", found=str(number)
+            )
+        return self.versions / f"{number:06d}"
+
+    def open(self, number: int, device: str = "cpu") -> Version:
+        """Verify and open a version."""
+        return open_version(self.path(number), device)
+
+    def open_champion(self, device: str = "cpu") -> Version:
+        """Verify and open the serving version.
+
+        Raises:
+            StoreError: none was promoted yet.
+        """
+        alias = self.champion()
+        if alias is None:
+            raise StoreError(
+                f"store {self.folder}",
+                expected="a promoted version",
+                found="none",
+                remedy="Build one with `lookalike build`, then `lookalike promote N`.",
+            )
+        return self.open(alias.version, device)
+
+    def champion(self) -> Alias | None:
+        """The alias, or None where nothing was promoted yet."""
+        path = self.folder / "champion"
+        try:
+            text = json.loads(path.read_bytes())
+            return Alias(int(text["version"]), tuple(int(n) for n in text["replaced"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                str(path),
+                expected='{"version": N, "replaced": [...]}',
+                found="something else",
+                remedy="Promote a version again after removing it.",
+            ) from error
+
+    def publish(self, staged: Path, header: dict[str, Any]) -> int:
+        """Number a staged version, seal it with `header`, and put it in place; returns its number."""
+        with self._locked():
+            number = max(self.numbers(), default=0) + 1
+            seal(staged, FORMAT, {"version": number, **header})
+            publish(staged, self.versions / f"{number:06d}")
+            return number
+
+    def promote(self, number: int) -> Alias:
+        """Make a version the champion, after opening it and asking it its known question.
+
+        Raises:
+            StoreError: no such version, or it does not answer its question.
+            ArtifactError: it is damaged. The champion stays what it was.
+        """
+        with self._locked():
+            if not self.open(number).answers_its_question():
+                raise StoreError(
+                    f"version {number}",
+                    expected="the known answer to its known question",
+                    found="another",
+                    remedy="Build it again.",
+                )
+            before = self.champion()
+            if before and before.version == number:
+                return before
+            return self._write(Alias(number, (*before.replaced, before.version) if before else ()))
+
+    def rollback(self) -> Alias:
+        """Bring back the version that the champion replaced, verified.
+
+        Raises:
+            StoreError: the champion replaced none.
+        """
+        with self._locked():
+            alias = self.champion()
+            if alias is None or not alias.replaced:
+                raise StoreError(
+                    f"store {self.folder}",
+                    expected="a champion that replaced another version",
+                    found="none to go back to",
+                )
+            self.open(alias.replaced[-1])
+            return self._write(Alias(alias.replaced[-1], alias.replaced[:-1]))
+
+    def _write(self, alias: Alias) -> Alias:
+        handle, temporary = tempfile.mkstemp(prefix=".making-", dir=self.folder)
+        with os.fdopen(handle, "w") as file:
+            json.dump({"version": alias.version, "replaced": list(alias.replaced)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.folder / "champion")
+        sync_folder(self.folder)
+        return alias
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One writer at a time; the kernel releases the lock of a process that dies."""
+        self.versions.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,115 @@
+"""The one place that calls FAISS with a user's numbers, and so the one place that checks them.
+
+FAISS itself stores NaN, allocates what `k` asks for, and answers a wrong dimension with an empty error.
+"""
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import QueryError
+from index.spec import KINDS, IndexSpec
+from training.errors import ArtifactError
+
+__all__ = ["MAX_LIMIT", "VectorIndex", "check_limit", "normalize"]
+
+MAX_LIMIT = 1_000
+"""The most hits that one query may ask for."""
+
+Vectors = NDArray[np.float32]
+
+
+class VectorIndex:
+    """Embeddings in the order they were added; a position is an int64 row number."""
+
+    def __init__(self, spec: IndexSpec, dim: int, loaded: faiss.Index | None = None) -> None:
+        self.spec = spec
+        self.dim = dim
+        self._index = KINDS[spec.kind](dim, spec) if loaded is None else loaded
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def add(self, embeddings: Vectors) -> None:
+        """Append (n, dim) float32, finite; for cosine, of unit length."""
+        self._index.add(self._checked(embeddings))
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """The k nearest of each query, best first.
+
+        Args:
+            queries: (n, dim) float32, finite; for cosine, of unit length.
+            k: from 1 to MAX_LIMIT.
+
+        Returns:
+            scores: (n, min(k, items)) float32 in the metric's unit.
+            positions: the same shape, int64; -1 where an approximate search found fewer.
+
+        Raises:
+            QueryError: a wrong shape, a value that is not finite, or k out of bounds.
+        """
+        check_limit(k)
+        scores, positions = self._index.search(self._checked(queries), min(k, len(self)))
+        return self._unit(scores), positions
+
+    def search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """The same by brute force over the stored vectors: the truth to measure `search` against."""
+        check_limit(k)
+        stored = getattr(self._index, "storage", self._index)
+        scores, positions = faiss.downcast_index(stored).search(self._checked(queries), min(k, len(self)))
+        return self._unit(scores), positions
+
+    def reconstruct(self, positions: NDArray[np.int64]) -> Vectors:
+        """(n, dim): the embeddings at `positions`."""
+        vectors: Vectors = self._index.reconstruct_batch(positions)
+        return vectors
+
+    def to_bytes(self) -> NDArray[np.uint8]:
+        """FAISS's own format."""
+        content: NDArray[np.uint8] = faiss.serialize_index(self._index)
+        return content
+
+    @classmethod
+    def from_bytes(cls, content: bytes, spec: IndexSpec, dim: int, place: str) -> "VectorIndex":
+        """Parse verified bytes.
+
+        Raises:
+            ArtifactError: not an index, or not the one that `spec` and `dim` describe.
+        """
+        try:
+            loaded = faiss.deserialize_index(np.frombuffer(content, np.uint8))
+        except RuntimeError as error:
+            raise ArtifactError(place, expected="a FAISS index", found=str(error).splitlines()[-1]) from error
+        wanted = KINDS[spec.kind](dim, spec)
+        if type(loaded) is not type(wanted) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
+            raise ArtifactError(
+                place,
+                expected=f"{spec.kind}, {dim} dimensions, {spec.metric}",
+                found=f"{type(loaded).__name__}, {loaded.d} dimensions",
+                remedy="Build the version again.",
+            )
+        return cls(spec, dim, loaded)
+
+    def _checked(self, vectors: Vectors) -> Vectors:
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise QueryError("embeddings", expected=f"shape (n, {self.dim})", found=f"{vectors.shape}")
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        if not np.isfinite(vectors).all():
+            raise QueryError("embeddings", expected="finite numbers", found="NaN or infinity")
+        return vectors
+
+    def _unit(self, scores: Vectors) -> Vectors:
+        """FAISS gives squared distances; the unit is the distance."""
+        return np.sqrt(np.maximum(scores, np.float32(0))) if self.spec.metric == "l2" else scores
+
+
+def check_limit(limit: int, most: int = MAX_LIMIT) -> None:
+    """Raises QueryError unless 1 <= limit <= most."""
+    if not 1 <= limit <= most:
+        raise QueryError("limit", expected=f"from 1 to {most}", found=str(limit))
+
+
+def normalize(vectors: Vectors) -> Vectors:
+    """(n, dim) scaled to unit length; a zero row stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)

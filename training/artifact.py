@@ -1,0 +1,151 @@
+"""The encoder artifact: a sealed folder with the two halves of an autoencoder and its preprocessing.
+
+    weights.safetensors   encoder.N.weight, encoder.N.bias, decoder.N..., preprocess.offset, ...
+    manifest.json         input_shape, latent_dim, the layers in order, and how it was made
+
+Writer and reader stand here together. Loading runs no code from the file and needs no training loop.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from training.errors import ArtifactError
+from training.model import ACTIVATIONS
+from training.preprocess import Preprocessor
+from training.sealed import open_sealed, seal
+
+__all__ = ["FORMAT", "Encoder", "load_encoder", "resolve_device", "write_encoder"]
+
+FORMAT = "lookalike-encoder/1"
+_WEIGHTS = "weights.safetensors"
+_BLOCK = 8_192
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded artifact. `digest` is the SHA-256 of its manifest, and so of all of it."""
+
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+    preprocess: Preprocessor
+    header: dict[str, Any]
+    digest: str
+    device: torch.device
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.header["input_shape"])
+
+    @property
+    def width(self) -> int:
+        return int(np.prod(self.input_shape))
+
+    @property
+    def latent_dim(self) -> int:
+        return int(self.header["latent_dim"])
+
+    def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, width) raw float32 -> (n, latent_dim) float32, not normalised."""
+        return self._blockwise(rows, self.latent_dim, lambda x: self.encoder(self.preprocess.apply(x)))
+
+    def reconstruct(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, width) raw float32 -> (n, width) through the bottleneck and back, in the raw unit."""
+        return self._blockwise(
+            rows, self.width, lambda x: self.preprocess.invert(self.decoder(self.encoder(self.preprocess.apply(x))))
+        )
+
+    def _blockwise(self, rows: NDArray[np.float32], width: int, step: Any) -> NDArray[np.float32]:
+        output = np.empty((len(rows), width), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(rows), _BLOCK):
+                block = torch.from_numpy(rows[start : start + _BLOCK]).to(self.device)  # (block, width)
+                output[start : start + _BLOCK] = step(block).cpu().numpy()
+        return output
+
+
+def write_encoder(
+    folder: Path, encoder: nn.Sequential, decoder: nn.Sequential, *, preprocess: Preprocessor, header: dict[str, Any]
+) -> None:
+    """Write and seal an artifact in the empty `folder`. Dropout must be gone and batch norm folded."""
+    halves = {"encoder": encoder, "decoder": decoder}
+    tensors = {
+        f"{half}.{name}": tensor for half, stack in halves.items() for name, tensor in stack.state_dict().items()
+    }
+    tensors |= {f"preprocess.{name}": tensor for name, tensor in preprocess.tensors().items()}
+    safetensors.torch.save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, folder / _WEIGHTS)
+    layers = {half: [_describe(layer) for layer in stack] for half, stack in halves.items()}
+    seal(folder, FORMAT, {**header, "scale": preprocess.kind, **layers})
+
+
+def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
+    """Verify `folder`, then build the encoder and the decoder that it describes.
+
+    Raises:
+        ArtifactError: a file is damaged, or the weights are not those that the manifest describes.
+    """
+    sealed = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
+    target = resolve_device(device)
+    place = str(folder / _WEIGHTS)
+    try:
+        tensors = safetensors.torch.load_file(folder / _WEIGHTS)
+    except SafetensorError as error:
+        raise ArtifactError(place, expected="a safetensors file", found=str(error)) from error
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ArtifactError(
+                f"{place}, {name}", expected="finite numbers", found="NaN or infinity", remedy="Train and export again."
+            )
+    halves = [_build(half, sealed.header[half], tensors, place).to(target) for half in ("encoder", "decoder")]
+    parts = {name: _take(tensors, f"preprocess.{name}", place) for name in ("offset", "factor", "low", "high")}
+    preprocess = Preprocessor(sealed.header["scale"], **parts).to(target)
+    return Encoder(halves[0], halves[1], preprocess, sealed.header, sealed.digest, target)
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        ArtifactError: `cuda` is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ArtifactError("device", expected="a CUDA device", found="none", remedy="Use auto or cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _describe(layer: nn.Module) -> dict[str, Any]:
+    if isinstance(layer, nn.Linear):
+        return {"kind": "dense", "ins": layer.in_features, "outs": layer.out_features}
+    names = {kind: name for name, kind in ACTIVATIONS.items()}
+    return {"kind": names[type(layer)]}
+
+
+def _build(half: str, layers: list[dict[str, Any]], tensors: dict[str, Tensor], place: str) -> nn.Sequential:
+    stack = nn.Sequential()
+    for number, layer in enumerate(layers):
+        if layer["kind"] == "dense":
+            dense = nn.Linear(layer["ins"], layer["outs"], device="meta")
+            weight = _take(tensors, f"{half}.{number}.weight", place, (layer["outs"], layer["ins"]))
+            bias = _take(tensors, f"{half}.{number}.bias", place, (layer["outs"],))
+            dense.load_state_dict({"weight": weight, "bias": bias}, assign=True)
+            stack.append(dense)
+        else:
+            stack.append(ACTIVATIONS[layer["kind"]]())
+    return stack.eval().requires_grad_(False)
+
+
+def _take(tensors: dict[str, Tensor], name: str, place: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.dtype != torch.float32 or (shape and tuple(tensor.shape) != shape):
+        found = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+        raise ArtifactError(
+            f"{place}, {name}", expected=f"float32 {shape or ''}".strip(), found=found, remedy="Train and export again."
+        )
+    return tensor

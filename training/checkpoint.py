@@ -1,0 +1,111 @@
+"""Checkpoints: a run's state at the end of an epoch, as a sealed folder of its own.
+
+    RUN/checkpoint-000007/   weights.safetensors, manifest.json (history and settings), manifest.sha256
+
+The newest one that verifies is the one that counts; older ones are removed after it is in place.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn, optim
+
+from training.errors import ArtifactError, TrainingError
+from training.loop import Epoch, State
+from training.sealed import Sealed, open_sealed, publish, seal, staging
+
+__all__ = ["latest_checkpoint", "restore", "save_checkpoint"]
+
+FORMAT = "lookalike-checkpoint/1"
+_WEIGHTS = "weights.safetensors"
+
+
+def save_checkpoint(
+    run: Path, state: State, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]
+) -> None:
+    """Write the state durably, then remove older checkpoints and what a killed run left half-written."""
+    target = run / f"checkpoint-{len(state.history):06d}"
+    older = [folder for pattern in ("checkpoint-*", ".making-*") for folder in run.glob(pattern) if folder != target]
+    if target.exists():
+        return
+    tensors = _named("model", model.state_dict()) | _named("best", state.best_weights)
+    for number, slots in optimizer.state_dict()["state"].items():
+        tensors |= _named(f"optimizer.{number}", slots)
+    header = {
+        "history": [dataclasses.asdict(epoch) for epoch in state.history],
+        "best_epoch": state.best_epoch,
+        "stopped": state.stopped,
+        "settings": settings,
+    }
+    with staging(run) as folder:
+        safetensors.torch.save_file(tensors, folder / _WEIGHTS)
+        seal(folder, FORMAT, header)
+        publish(folder, target)
+    for folder in older:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def latest_checkpoint(run: Path) -> Sealed | None:
+    """The newest whole checkpoint of a run, or None where there is none yet.
+
+    Raises:
+        ArtifactError: there are checkpoints, and none is whole.
+    """
+    damage: ArtifactError | None = None
+    for folder in sorted(run.glob("checkpoint-*"), reverse=True):
+        try:
+            return open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
+        except ArtifactError as error:
+            damage = damage or error
+    if damage:
+        raise damage
+    return None
+
+
+def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]) -> State:
+    """Put a checkpoint's weights into `model` and `optimizer`, and return where the run stood.
+
+    Raises:
+        TrainingError: the checkpoint was made with other settings or other data.
+    """
+    saved = checkpoint.header["settings"]
+    if saved != settings:
+        differing = ", ".join(
+            sorted(key for key in saved.keys() | settings.keys() if saved.get(key) != settings.get(key))
+        )
+        raise TrainingError(
+            f"{checkpoint.folder}, {differing}",
+            expected="the settings and data it began with",
+            found="others",
+            remedy="Resume with the same, or begin another run.",
+        )
+    tensors = safetensors.torch.load_file(checkpoint.folder / _WEIGHTS)
+    model.load_state_dict(_under("model", tensors))
+    _restore_optimizer(optimizer, _under("optimizer", tensors))
+    history = [Epoch(**epoch) for epoch in checkpoint.header["history"]]
+    return State(history, checkpoint.header["best_epoch"], _under("best", tensors), checkpoint.header["stopped"])
+
+
+def _restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, slot = name.partition(".")
+        slots.setdefault(int(number), {})[slot] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+
+
+def _named(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
+    """Own, contiguous copies: safetensors refuses tensors that share memory."""
+    return {
+        f"{prefix}.{name}": t.detach().cpu().clone().contiguous()
+        for name, t in tensors.items()
+        if isinstance(t, torch.Tensor)
+    }
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}

@@ -1,0 +1,99 @@
+"""From a live autoencoder to an encoder artifact that was read back and found to answer the same."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
+
+from training.artifact import Encoder, load_encoder, write_encoder
+from training.errors import ExportError
+from training.model import Autoencoder
+from training.preprocess import Preprocessor
+from training.sealed import replace_folder, staging
+
+__all__ = ["export", "fold", "neighbours_agree"]
+
+MIN_AGREEMENT = 0.999
+TOLERANCE = 1e-4
+
+
+def export(
+    target: Path, model: Autoencoder, preprocess: Preprocessor, *, probe: NDArray[np.float32], header: dict[str, Any]
+) -> Encoder:
+    """Write the artifact, read it back, compare it with the live model, and only then put it in place.
+
+    Args:
+        target: the artifact's folder; an older artifact there is replaced.
+        probe: (n, width) raw held-out rows to compare on.
+        header: what the manifest shall say beside the layers; it must have input_shape and latent_dim.
+
+    Raises:
+        ExportError: the numbers differ by more than 1e-4, or fewer than 99.9 % of the top 10
+            neighbours among the probe rows are the same.
+    """
+    model.eval()
+    with staging(target.parent) as folder:
+        write_encoder(folder, fold(model.encoder), fold(model.decoder), preprocess=preprocess, header=header)
+        _compare(live_embeddings(model, preprocess, probe), load_encoder(folder).encode(probe))
+        replace_folder(folder, target)
+    return load_encoder(target)
+
+
+def fold(stack: nn.Sequential) -> nn.Sequential:
+    """The same map without dropout, and with each batch norm folded into the linear layer before it."""
+    folded: list[nn.Module] = []
+    for layer in copy.deepcopy(stack).eval():
+        if isinstance(layer, nn.BatchNorm1d):
+            linear = folded[-1]
+            if not isinstance(linear, nn.Linear):
+                raise ExportError("batch norm", expected="a linear layer before it", found=type(linear).__name__)
+            folded[-1] = fuse_linear_bn_eval(linear, layer)
+        elif not isinstance(layer, nn.Dropout):
+            folded.append(layer)
+    return nn.Sequential(*folded)
+
+
+@torch.inference_mode()
+def live_embeddings(model: Autoencoder, preprocess: Preprocessor, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, width) raw -> (n, latent) by the model as it was trained."""
+    device = next(model.parameters()).device
+    embeddings: Tensor = model.encoder(preprocess.to(device).apply(torch.from_numpy(rows).to(device)))
+    return embeddings.cpu().numpy()
+
+
+def neighbours_agree(live: NDArray[np.float32], exported: NDArray[np.float32], k: int = 10) -> float:
+    """Share of each row's k nearest others under `live` that are among its k nearest under `exported`.
+
+    A neighbour that `exported` puts at the distance of its k-th counts: equal rows have no order.
+    """
+    k = min(k, len(live) - 1)
+    if k < 1:
+        return 1.0
+    _, wanted = faiss.knn(live, live, k + 1)
+    distances, _ = faiss.knn(exported, exported, k + 1)
+    wanted = np.stack([row[row != i][:k] for i, row in enumerate(wanted)])  # (n, k), a row is not its own neighbour
+    gaps = ((exported[:, None, :] - exported[wanted]) ** 2).sum(axis=2)  # (n, k)
+    limit = distances[:, -1:] * (1 + TOLERANCE) + TOLERANCE * np.square(exported).mean()  # (n, 1)
+    return float((gaps <= limit).mean())
+
+
+def _compare(live: NDArray[np.float32], exported: NDArray[np.float32]) -> None:
+    scale = max(1.0, float(np.abs(live).max()))
+    difference = float(np.abs(live - exported).max()) / scale
+    if difference > TOLERANCE:
+        raise ExportError(
+            "exported embeddings", expected=f"within {TOLERANCE:g} of the live model's", found=f"{difference:.2g}"
+        )
+    agreement = neighbours_agree(live, exported)
+    if agreement < MIN_AGREEMENT:
+        raise ExportError(
+            "exported neighbours",
+            expected=f"at least {MIN_AGREEMENT:.1%} as the live model's",
+            found=f"{agreement:.2%}",
+        )

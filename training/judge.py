@@ -1,0 +1,114 @@
+"""How good is an embedding? Reconstruction, and with labels, the neighbours' labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.artifact import Encoder
+from training.preprocess import Preprocessor
+
+__all__ = ["Judged", "Question", "add_noise", "judge_encoder", "judge_pca", "judge_raw", "label_precision"]
+
+Rows2D = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Items to search, and queries that are not among them; all raw, (n, width) float32.
+
+    `noisy` are the queries under noise. Labels may be None, one by one.
+    """
+
+    items: Rows2D
+    queries: Rows2D
+    noisy: Rows2D
+    item_labels: list[Any]
+    query_labels: list[Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One line of the table; a precision is None where there are no labels."""
+
+    name: str
+    reconstruction: float
+    precision: float | None
+    noisy_precision: float | None
+    bytes_per_item: int
+
+
+def label_precision(
+    items: Rows2D, item_labels: list[Any], queries: Rows2D, query_labels: list[Any], *, k: int = 10
+) -> float | None:
+    """Mean share of a query's k nearest items, by cosine, that have its label; None without labels."""
+    if None in item_labels or None in query_labels:
+        return None
+    kinds = {label: number for number, label in enumerate(dict.fromkeys([*item_labels, *query_labels]))}
+    have = np.array([kinds[label] for label in item_labels])
+    want = np.array([kinds[label] for label in query_labels])
+    items, queries = items.copy(), queries.copy()
+    faiss.normalize_L2(items)
+    faiss.normalize_L2(queries)
+    _, nearest = faiss.knn(queries, items, min(k, len(items)), metric=faiss.METRIC_INNER_PRODUCT)
+    return float((have[nearest] == want[:, None]).mean())
+
+
+def add_noise(rows: Rows2D, preprocess: Preprocessor, level: float = 0.3, seed: int = 0) -> Rows2D:
+    """Raw rows under Gaussian noise of standard deviation `level` noise units, clipped to the data's range."""
+    generator = torch.Generator().manual_seed(seed)
+    clean = preprocess.apply(torch.from_numpy(rows))
+    noise = torch.randn(clean.shape, generator=generator) * level * preprocess.noise_unit
+    noisy = torch.clamp(clean + noise, preprocess.low, preprocess.high)
+    return preprocess.invert(noisy).numpy()
+
+
+def judge_encoder(name: str, encoder: Encoder, question: Question) -> Judged:
+    """An encoder artifact, its reconstruction error in its own preprocessed unit."""
+    apply = _scaling(encoder.preprocess)
+    error = _mean_square(apply(encoder.reconstruct(question.queries)), apply(question.queries))
+    return _judge(name, encoder.encode, error, 4 * encoder.latent_dim, question)
+
+
+def judge_pca(latent_dim: int, preprocess: Preprocessor, question: Question, fit_on: Rows2D) -> Judged:
+    """Principal components of the preprocessed rows: the best linear autoencoder there is."""
+    from sklearn.decomposition import PCA
+
+    apply = _scaling(preprocess)
+    pca = PCA(min(latent_dim, *fit_on.shape), random_state=0).fit(apply(fit_on))
+    queries = apply(question.queries)
+    error = _mean_square(pca.inverse_transform(pca.transform(queries)), queries)
+    return _judge(
+        f"PCA-{pca.n_components_}",
+        lambda rows: np.ascontiguousarray(pca.transform(apply(rows)), np.float32),
+        error,
+        4 * int(pca.n_components_),
+        question,
+    )
+
+
+def judge_raw(question: Question) -> Judged:
+    """The rows themselves."""
+    return _judge("raw rows", lambda rows: rows, 0.0, 4 * question.items.shape[1], question)
+
+
+def _judge(name: str, embed: Callable[[Rows2D], Rows2D], error: float, size: int, question: Question) -> Judged:
+    items = embed(question.items)
+    clean, noisy = (
+        label_precision(items, question.item_labels, embed(queries), question.query_labels)
+        for queries in (question.queries, question.noisy)
+    )
+    return Judged(name, error, clean, noisy, size)
+
+
+def _scaling(preprocess: Preprocessor) -> Callable[[Rows2D], Rows2D]:
+    on_cpu = preprocess.to(torch.device("cpu"))
+    return lambda rows: on_cpu.apply(torch.from_numpy(rows)).numpy()
+
+
+def _mean_square(one: Rows2D, other: Rows2D) -> float:
+    return float(np.mean(np.square(one - other, dtype=np.float64)))

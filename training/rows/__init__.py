@@ -1,0 +1,6 @@
+"""Reading rows, whatever they are kept in: in chunks, checked, never all at once."""
+
+from training.rows.base import Chunk, Rows, read_sample
+from training.rows.opening import open_rows
+
+__all__ = ["Chunk", "Rows", "open_rows", "read_sample"]

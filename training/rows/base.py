@@ -1,0 +1,113 @@
+"""What every source of rows gives: a count, a shape, and checked chunks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import DataError
+
+__all__ = ["CHUNK_BYTES", "Chunk", "Rows", "read_sample"]
+
+CHUNK_BYTES = 32 << 20
+"""Rows are read in chunks of about this much memory as float32."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive rows: their ids, their inputs (n, width) float32, and their payloads.
+
+    A label, where the source has one, is `payload["label"]`. It is for judging, never for training.
+    """
+
+    ids: list[str]
+    inputs: NDArray[np.float32]
+    payloads: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A source of rows.
+
+    Attributes:
+        name: what the user calls it.
+        shape: the shape of one row; `width` is its product.
+        count: how many rows there are.
+        pixels: whether all columns share one unit, as the pixels of a picture do.
+        read: rows a chunk -> chunks in order, not checked yet.
+        columns: the columns' names, where they have names.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+    pixels: bool
+    read: Callable[[int], Iterator[Chunk]]
+    columns: tuple[str, ...] = field(default=())
+
+    @property
+    def width(self) -> int:
+        return int(np.prod(self.shape))
+
+    def chunks(self, size: int | None = None) -> Iterator[Chunk]:
+        """Every row once, in order, at most `size` rows at a time.
+
+        Raises:
+            DataError: the source is empty or damaged, or a value is NaN or infinite; it names the
+                row (counted from 0) and the column.
+        """
+        if self.count < 1 or self.width < 1:
+            raise DataError(
+                self.name, expected="at least one row and one column", found=f"{self.count} rows of shape {self.shape}"
+            )
+        size = size or max(1, CHUNK_BYTES // (4 * self.width))
+        seen = 0
+        for chunk in self.read(size):
+            self._check_finite(chunk.inputs, seen)
+            seen += len(chunk.inputs)
+            yield chunk
+        if seen != self.count:
+            raise DataError(
+                self.name,
+                expected=f"{self.count} rows",
+                found=f"{seen}",
+                remedy="The file is damaged or was changed while it was read.",
+            )
+
+    def _check_finite(self, inputs: NDArray[np.float32], first: int) -> None:
+        bad = ~np.isfinite(inputs)
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            raise DataError(
+                f"{self.name}, row {first + row}, column {self.columns[column] if self.columns else column}",
+                expected="a finite number that fits float32",
+                found="a missing value, NaN or infinity",
+                remedy="Mend or remove the row.",
+            )
+
+
+def read_sample(
+    rows: Rows, max_rows: int, seed: int, advance: Callable[[int], None] = lambda n: None
+) -> tuple[NDArray[np.float32], list[Any]]:
+    """All rows, or where there are more than `max_rows`, a sample drawn evenly over the whole.
+
+    Returns:
+        inputs: (n, width) float32, in the source's order.
+        labels: n entries, None where a row has no label.
+    """
+    keep = np.arange(rows.count)
+    if rows.count > max_rows:
+        keep = np.sort(np.random.default_rng(seed).choice(rows.count, max_rows, replace=False))
+    inputs = np.empty((len(keep), rows.width), np.float32)
+    labels: list[Any] = []
+    first = 0
+    for chunk in rows.chunks():
+        start, stop = np.searchsorted(keep, [first, first + len(chunk.inputs)])
+        picked = keep[start:stop] - first
+        inputs[start:stop] = chunk.inputs[picked]
+        labels += [chunk.payloads[i].get("label") for i in picked]
+        first += len(chunk.inputs)
+        advance(len(chunk.inputs))
+    return inputs, labels

@@ -1,0 +1,72 @@
+"""A folder of images of one size; a folder between it and the image is the image's label."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.errors import DataError
+from training.rows.base import Chunk, Rows
+
+__all__ = ["open_images"]
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def open_images(folder: Path) -> Rows:
+    """All images under `folder`, in the order of their paths, as grey (h, w) or colour (h, w, 3) bytes.
+
+    An item's id is the image's path inside the folder. Grey or colour, and the size, are the first image's.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    if not paths:
+        raise DataError(
+            str(folder),
+            expected="a folder with images",
+            found="none",
+            remedy=f"Known endings: {' '.join(sorted(_SUFFIXES))}",
+        )
+    mode = "L" if _load(paths[0], None).ndim == 2 else "RGB"
+    shape = _load(paths[0], mode).shape
+
+    def read(size: int) -> Iterator[Chunk]:
+        for first in range(0, len(paths), size):
+            part = paths[first : first + size]
+            pixels = np.stack([_load_checked(path, mode, shape) for path in part])  # (n, h, w[, 3])
+            ids = [str(path.relative_to(folder)) for path in part]
+            yield Chunk(ids, pixels.reshape(len(part), -1).astype(np.float32), [_payload(id) for id in ids])
+
+    return Rows(str(folder), shape, len(paths), True, read)
+
+
+def _payload(name: str) -> dict[str, Any]:
+    parents = Path(name).parent
+    return {"file": name, "label": str(parents)} if parents.parts else {"file": name}
+
+
+def _load_checked(path: Path, mode: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    pixels = _load(path, mode)
+    if pixels.shape != shape:
+        raise DataError(
+            str(path),
+            expected=f"an image of {_size(shape)}, as the first one",
+            found=_size(pixels.shape),
+            remedy="Bring all images to one size first.",
+        )
+    return pixels
+
+
+def _load(path: Path, mode: str | None) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return np.asarray(image.convert(mode or ("L" if image.mode in {"1", "L", "LA"} else "RGB")))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(str(path), expected="a whole image", found=str(error)) from error
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]} pixels"

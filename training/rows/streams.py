@@ -1,0 +1,224 @@
+"""Rows that lie one after another in a byte stream behind a header: .npy, .npz and idx (.gz)."""
+
+import gzip
+import math
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from training.errors import DataError
+from training.rows.base import Chunk, Rows
+
+__all__ = ["open_idx", "open_npy", "open_npz"]
+
+_IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+_BROKEN = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+def open_npy(path: Path) -> Rows:
+    """An .npy array of shape (n, ...) of numbers, in C or Fortran order."""
+    with path.open("rb") as stream:
+        shape, fortran, dtype = _npy_header(stream, str(path))
+        start = stream.tell()
+    _check_size(str(path), shape, dtype, path.stat().st_size - start)
+    if fortran:
+        read = _fortran_reader(path, shape, dtype, start)
+    else:
+        read = _reader(str(path), lambda: path.open("rb"), start, shape, dtype)
+    return Rows(str(path), shape[1:], shape[0], dtype == np.uint8, read)
+
+
+def open_npz(path: Path) -> Rows:
+    """An .npz with one array, or with `inputs` and optionally `ids` and `labels`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    except _BROKEN as error:
+        raise _broken(str(path), error) from error
+    name = "inputs" if "inputs" in members else next(iter(members), "")
+    if not name or (name != "inputs" and len(members) > 1):
+        raise DataError(str(path), expected="one array, or one named 'inputs'", found=f"arrays {sorted(members)}")
+    field = f"{path}, array {name!r}"
+    with _member(path, name) as stream:
+        shape, fortran, dtype = _npy_header(stream, field)
+        start = stream.tell()
+    _check_size(field, shape, dtype, members[name] - start)
+    if fortran:
+        raise DataError(
+            field, expected="C order", found="Fortran order", remedy="Save it with numpy.ascontiguousarray, or as .npy."
+        )
+    extras = {key: _npz_column(path, key, shape[0]) for key in ("ids", "labels") if key in members}
+    read = _reader(field, lambda: _member(path, name), start, shape, dtype, **extras)
+    return Rows(str(path), shape[1:], shape[0], dtype == np.uint8, read)
+
+
+def open_idx(path: Path, labels: Path | None = None, name: str = "") -> Rows:
+    """A gzipped idx file, as MNIST's and its like are kept in; `labels` is a second one of one number a row.
+
+    The format: http://yann.lecun.com/exdb/mnist (a header of big-endian sizes, then the values).
+    """
+    shape, dtype, start = _idx_header(path)
+    if labels is None and (beside := Path(str(path).replace("images-idx3", "labels-idx1"))) != path and beside.exists():
+        labels = beside
+    extras = {"labels": _idx_labels(labels, shape[0])} if labels else {}
+    read = _reader(str(path), lambda: _gunzip(path), start, shape, dtype, **extras)
+    return Rows(name or str(path), shape[1:], shape[0], dtype == np.uint8, read)
+
+
+def _reader(
+    field: str,
+    open_stream: Callable[[], IO[bytes]],
+    start: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *,
+    ids: list[str] | None = None,
+    labels: list[Any] | None = None,
+) -> Callable[[int], Iterator[Chunk]]:
+    """Read `shape` values of `dtype` from byte `start` on; every call opens the stream anew."""
+    row_bytes = math.prod(shape[1:]) * dtype.itemsize
+
+    def read(size: int) -> Iterator[Chunk]:
+        with open_stream() as stream:
+            stream.read(start)
+            for first in range(0, shape[0], size):
+                count = min(size, shape[0] - first)
+                raw = _read_exactly(stream, count * row_bytes, field)
+                values = np.frombuffer(raw, dtype).reshape(count, -1)  # (count, width)
+                yield _chunk(values, first, ids, labels)
+
+    return read
+
+
+def _fortran_reader(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], start: int
+) -> Callable[[int], Iterator[Chunk]]:
+    """Columns lie together, so rows are gathered through a memory map."""
+
+    def read(size: int) -> Iterator[Chunk]:
+        values = np.memmap(path, dtype, mode="r", offset=start, shape=shape, order="F")
+        for first in range(0, shape[0], size):
+            block = np.ascontiguousarray(values[first : first + size])
+            yield _chunk(block.reshape(len(block), -1), first, None, None)  # (count, width)
+
+    return read
+
+
+def _chunk(values: NDArray[Any], first: int, ids: list[str] | None, labels: list[Any] | None) -> Chunk:
+    stop = first + len(values)
+    with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
+        inputs = values.astype(np.float32)
+    return Chunk(
+        ids=ids[first:stop] if ids else [str(i) for i in range(first, stop)],
+        inputs=inputs,
+        payloads=[{"label": label} for label in labels[first:stop]] if labels else [{} for _ in values],
+    )
+
+
+def _npy_header(stream: IO[bytes], field: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    try:
+        version = npy.read_magic(stream)
+        reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = reader(stream)
+    except _BROKEN as error:
+        raise _broken(field, error) from error
+    if dtype.kind not in "biuf":
+        raise DataError(field, expected="numbers", found=f"dtype {dtype}")
+    if len(shape) < 2:
+        raise DataError(field, expected="shape (rows, columns, ...)", found=f"shape {shape}")
+    return shape, fortran and len(shape) > 1, dtype
+
+
+def _check_size(field: str, shape: tuple[int, ...], dtype: np.dtype[Any], found: int) -> None:
+    """The header may claim anything: believe the size of the file."""
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed != found:
+        raise DataError(
+            field,
+            expected=f"{claimed} bytes of values, as its header says",
+            found=f"{found} bytes",
+            remedy="The file is damaged.",
+        )
+
+
+def _gunzip(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path))
+
+
+def _member(path: Path, name: str) -> IO[bytes]:
+    return zipfile.ZipFile(path).open(f"{name}.npy")
+
+
+def _npz_column(path: Path, name: str, count: int) -> list[Any]:
+    field = f"{path}, array {name!r}"
+    with _member(path, name) as stream, zipfile.ZipFile(path) as archive:
+        try:
+            version = npy.read_magic(stream)
+            reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = reader(stream)
+            if shape != (count,) or dtype.kind not in "biufU":
+                raise DataError(field, expected=f"{count} numbers or strings", found=f"shape {shape}, dtype {dtype}")
+            _check_size(field, shape, dtype, archive.getinfo(f"{name}.npy").file_size - stream.tell())
+            values = np.frombuffer(stream.read(), dtype).tolist()
+        except _BROKEN as error:
+            raise _broken(field, error) from error
+    return [str(value) for value in values] if name == "ids" else values
+
+
+def _idx_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    try:
+        with _gunzip(path) as stream:
+            zeros, kind, dims = struct.unpack(">HBB", stream.read(4))
+            shape = struct.unpack(f">{dims}I", stream.read(4 * dims))
+        with path.open("rb") as plain:
+            plain.seek(-4, os.SEEK_END)
+            (length,) = struct.unpack("<I", plain.read(4))  # gzip's own count of bytes, modulo 2^32
+    except (*_BROKEN, struct.error) as error:
+        raise _broken(str(path), error) from error
+    if zeros != 0 or kind not in _IDX_TYPES or dims < 1:
+        raise DataError(str(path), expected="an idx header", found=f"{zeros:#06x} {kind:#04x} {dims}")
+    dtype, start = np.dtype(_IDX_TYPES[kind]), 4 + 4 * dims
+    claimed = start + math.prod(shape) * dtype.itemsize
+    if claimed % (1 << 32) != length:
+        raise DataError(
+            str(path), expected=f"{claimed} bytes, as its header says", found=f"{length}", remedy="The file is damaged."
+        )
+    return shape if dims > 1 else (*shape, 1), dtype, start
+
+
+def _idx_labels(path: Path, count: int) -> list[Any]:
+    shape, dtype, start = _idx_header(path)
+    if shape != (count, 1):
+        raise DataError(str(path), expected=f"{count} labels", found=f"shape {shape}")
+    with _gunzip(path) as stream:
+        stream.read(start)
+        raw = _read_exactly(stream, count * dtype.itemsize, str(path))
+    values: list[Any] = np.frombuffer(raw, dtype).tolist()
+    return values
+
+
+def _read_exactly(stream: IO[bytes], count: int, field: str) -> bytes:
+    try:
+        raw = stream.read(count)
+    except _BROKEN as error:
+        raise _broken(field, error) from error
+    if len(raw) != count:
+        raise DataError(field, expected=f"{count} more bytes", found=f"{len(raw)}", remedy="The file is cut short.")
+    return raw
+
+
+def _broken(field: str, error: BaseException) -> DataError:
+    return DataError(
+        field,
+        expected="a whole file of its format",
+        found=str(error) or type(error).__name__,
+        remedy="The file is damaged.",
+    )

@@ -1,0 +1,111 @@
+"""Tables: .parquet and .csv, read in record batches.
+
+The columns `id` and `label` are what they say. Every other column of numbers or booleans is part of
+the input; the rest (strings, dates) travels in the payload.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pa_parquet
+
+from training.errors import DataError
+from training.rows.base import Chunk, Rows
+
+__all__ = ["open_csv", "open_parquet"]
+
+
+def open_parquet(path: Path) -> Rows:
+    """A Parquet file, read by row groups."""
+    try:
+        with pa_parquet.ParquetFile(path) as file:
+            schema, count = file.schema_arrow, file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, error) from error
+
+    def batches(size: int) -> Iterator[pa.RecordBatch]:
+        with pa_parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=size)
+
+    return _rows(path, schema, count, batches)
+
+
+def open_csv(path: Path) -> Rows:
+    """A comma-separated file with a header line; it is read once to count and check its rows."""
+    try:
+        with pa_csv.open_csv(path) as file:
+            inferred = file.schema
+        types = {field.name: _csv_type(field) for field in inferred}
+        options = pa_csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+
+        def batches(size: int) -> Iterator[pa.RecordBatch]:
+            with pa_csv.open_csv(path, convert_options=options) as file:
+                for batch in file:
+                    for start in range(0, len(batch), size):
+                        yield batch.slice(start, size)
+
+        count = sum(len(batch) for batch in batches(1 << 20))
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, error) from error
+    return _rows(path, pa.schema(list(types.items())), count, batches)
+
+
+def _csv_type(field: pa.Field) -> pa.DataType:
+    """Integers may turn out to be fractions further down; ids and labels stay as they are written."""
+    if field.name in {"id", "label"}:
+        return pa.string()
+    return pa.float64() if _is_number(field.type) and not pa.types.is_boolean(field.type) else field.type
+
+
+def _rows(path: Path, schema: pa.Schema, count: int, batches: Any) -> Rows:
+    numbers = tuple(f.name for f in schema if _is_number(f.type) and f.name not in {"id", "label"})
+    others = [f.name for f in schema if f.name not in numbers and f.name != "id"]
+    if len(set(schema.names)) != len(schema.names):
+        raise DataError(str(path), expected="column names that differ", found=str(schema.names))
+    if not numbers:
+        raise DataError(str(path), expected="at least one column of numbers", found=f"columns {schema.names}")
+
+    def read(size: int) -> Iterator[Chunk]:
+        first = 0
+        try:
+            for batch in batches(size):
+                yield _chunk(batch, numbers, others, first)
+                first += len(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise _broken(path, error) from error
+
+    return Rows(str(path), (len(numbers),), count, False, read, numbers)
+
+
+def _chunk(batch: pa.RecordBatch, numbers: tuple[str, ...], others: list[str], first: int) -> Chunk:
+    inputs = np.empty((len(batch), len(numbers)), np.float32)  # (rows, columns)
+    for column, name in enumerate(numbers):
+        values = batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)  # a null becomes NaN
+        with np.errstate(over="ignore"):
+            inputs[:, column] = values
+    ids = [str(i) for i in range(first, first + len(batch))]
+    if "id" in batch.schema.names:
+        ids = [str(value) for value in batch.column("id").to_pylist()]
+    return Chunk(ids, inputs, batch.select(others).to_pylist() if others else [{} for _ in ids])
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+    )
+
+
+def _broken(path: Path, error: Exception) -> DataError:
+    kind = path.suffix.lstrip(".")
+    return DataError(
+        str(path),
+        expected=f"a readable {kind} file",
+        found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+    )

@@ -1,0 +1,149 @@
+"""A sealed folder: files that are verified before one byte of them is parsed.
+
+    folder/
+        ...               the content, in any format
+        manifest.json     {"format": ..., "files": {name: {"sha256", "bytes"}}, ...header}
+        manifest.sha256   the digest of manifest.json, as `sha256sum` writes it
+
+Encoders, checkpoints and versions are all sealed folders. A folder is written under a temporary
+name, synced and renamed, so it is there whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from training.errors import ArtifactError
+
+__all__ = ["Sealed", "open_sealed", "publish", "replace_folder", "seal", "staging", "sync_folder"]
+
+MANIFEST = "manifest.json"
+DIGEST = "manifest.sha256"
+REMEDY = "Restore it from a copy, or make it again."
+
+
+class Sealed:
+    """A verified folder: its header and its files."""
+
+    def __init__(self, folder: Path, text: bytes) -> None:
+        self.folder = folder
+        self.digest = hashlib.sha256(text).hexdigest()
+        self.header: dict[str, Any] = json.loads(text)
+        self.files: dict[str, dict[str, Any]] = self.header.pop("files")
+
+    @property
+    def size(self) -> int:
+        """Bytes of content, the manifest not counted."""
+        return sum(int(entry["bytes"]) for entry in self.files.values())
+
+
+def seal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
+    """Write the manifest of what `folder` holds now, and sync every file of it."""
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    files = {name: _describe(folder / name) for name in names}
+    manifest = {"format": format_name, **header, "files": files}
+    text = json.dumps(manifest, indent=1, allow_nan=False).encode() + b"\n"
+    (folder / MANIFEST).write_bytes(text)
+    (folder / DIGEST).write_bytes(_digest_line(text))
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...]) -> Sealed:
+    """Check every file of `folder`, and that the manifest lists those in `needs`, then return it.
+
+    Raises:
+        ArtifactError: a file is missing, has another size or another digest (it is named), or the
+            folder is of another format.
+    """
+    text = _read(folder / MANIFEST)
+    if _read(folder / DIGEST) != _digest_line(text):
+        raise _damaged(folder / MANIFEST, f"the digest that stands in {DIGEST}", "another")
+    sealed = Sealed(folder, text)
+    if sealed.header.get("format") != format_name:
+        raise _damaged(folder / MANIFEST, f"the format {format_name}", str(sealed.header.get("format")))
+    for name in needs:
+        if name not in sealed.files:
+            raise _damaged(folder / name, "a file that the manifest lists", "none of that name")
+    for name, entry in sealed.files.items():
+        _check(folder / name, entry)
+    return sealed
+
+
+@contextmanager
+def staging(parent: Path) -> Iterator[Path]:
+    """A temporary folder in `parent`, removed at the end unless it was renamed away."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".making-", dir=parent))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Rename a sealed folder to its final name, durably; `target` must not exist."""
+    os.rename(folder, target)
+    sync_folder(target.parent)
+
+
+def replace_folder(folder: Path, target: Path) -> None:
+    """Put a sealed folder where `target` is, or is not yet.
+
+    A crash in between leaves `target` missing, never half-written.
+    """
+    if target.exists():
+        with staging(target.parent) as aside:
+            os.rename(target, aside / target.name)
+            publish(folder, target)
+    else:
+        publish(folder, target)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    _sync(folder)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def _check(path: Path, entry: dict[str, Any]) -> None:
+    if not path.is_file():
+        raise _damaged(path, "a file", "none")
+    if path.stat().st_size != entry["bytes"]:
+        raise _damaged(path, f"{entry['bytes']} bytes", f"{path.stat().st_size}")
+    if _describe(path)["sha256"] != entry["sha256"]:
+        raise _damaged(path, f"SHA-256 {entry['sha256'][:16]}…", "another")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, "a readable file", error.strerror or str(error)) from error
+
+
+def _digest_line(text: bytes) -> bytes:
+    return f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _damaged(path: Path, expected: str, found: str) -> ArtifactError:
+    return ArtifactError(str(path), expected=expected, found=found, remedy=REMEDY)
