@@ -1,7 +1,6 @@
 # Two commands: `make run` (set up, train, build, serve) and `make test` (all checks).
 
 DATA ?= digits
-STORE ?= stores/$(subst /,_,$(DATA))
 PORT ?= 8000
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +10,7 @@ FASHION := /usr/share/datasets/fashion-mnist
 .PHONY: run test check format lint types tests data bench notebook clean
 
 run: $(VENV)/installed $(if $(findstring fashion-mnist,$(DATA)),data)
-	$(BIN)/lookalike demo $(DATA) --store $(STORE) --port $(PORT) $(ARGS)
+	$(BIN)/lookalike demo $(DATA) --port $(PORT) $(ARGS)
 
 test: check
 

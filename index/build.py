@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from index.embed import check_width, embed, embed_chunks
 from index.items import ItemWriter, read_items
 from index.measure import Measured, measure
-from index.spec import Kind, Metric, choose_spec
+from index.spec import IndexChoice, Metric, choose_spec
 from index.store import Store
 from index.vectors import VectorIndex
-from index.version import INDEX, QUESTION, ask
-from training.artifact import Encoder, load_encoder
+from index.version import INDEX, KNOWN_LIMIT, QUESTION, known_answer
+from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
 from training.rows import Rows
 from training.sealed import staging
@@ -32,8 +32,8 @@ def build(
     store: Store,
     *,
     metric: Metric = "cosine",
-    kind: Kind | Literal["auto"] = "auto",
-    device: str = "auto",
+    kind: IndexChoice = "auto",
+    device: DeviceName = "auto",
 ) -> int:
     """Embed `rows`, index them, measure the index on rows held out of it, add those too, and publish.
 
@@ -56,7 +56,8 @@ def build(
         question, evidence, digest = _fill(folder, index, rows, encoder)
         (folder / INDEX).write_bytes(index.to_bytes().data)
         np.save(folder / QUESTION, question)
-        answer = ask(index, read_items(folder), embed(encoder, question, metric))
+        scores, positions = index.search(embed(encoder, question, metric), KNOWN_LIMIT)
+        answer = known_answer(read_items(folder), scores[0], positions[0])
         header = {
             "encoder": encoder.digest,
             "index": dataclasses.asdict(spec),

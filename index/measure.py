@@ -9,9 +9,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import VectorIndex
+from index.vectors import VectorIndex, drop_own
 
-__all__ = ["Measured", "drop_own", "measure", "recall"]
+__all__ = ["Measured", "measure", "recall"]
 
 Positions = NDArray[np.int64]
 
@@ -47,22 +47,17 @@ def measure(
     """
     own = np.full(len(queries), -1) if own is None else own
     asked = min(k + 1, len(index))
-    _, exact = index.search_exactly(queries, asked)
-    found, micros = [], []
+    scores, exact = index.search_exactly(queries, asked)
+    found = np.empty_like(exact)
+    micros = []
     with _one_thread():
-        for query in queries:
+        for number, query in enumerate(queries):
             started = time.perf_counter()
-            _, positions = index.search(query[None, :], asked)
+            _, found[number] = index.search(query[None, :], asked)
             micros.append((time.perf_counter() - started) * 1e6)
-            found.append(positions[0])
-    others, truth = drop_own(np.stack(found), own, k), drop_own(exact, own, k)
+    _, others = drop_own(scores, found, own, k)
+    _, truth = drop_own(scores, exact, own, k)
     return Measured(recall(others, truth), k, len(queries), float(np.median(micros))), others
-
-
-def drop_own(found: Positions, own: Positions, k: int) -> Positions:
-    """(n, m) -> (n, at most k), each row without its own position; -1 fills up."""
-    kept = [[p for p in row if p != mine][:k] for row, mine in zip(found.tolist(), own.tolist(), strict=True)]
-    return np.array([row + [-1] * (k - len(row)) for row in kept], np.int64)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 
 from index.errors import StoreError
 from index.version import FORMAT, Version, open_version
+from training.artifact import DeviceName
 from training.errors import ArtifactError
 from training.sealed import publish, seal, sync_folder
 
@@ -57,11 +58,11 @@ class Store:
             )
         return self.versions / f"{number:06d}"
 
-    def open(self, number: int, device: str = "cpu") -> Version:
+    def open(self, number: int, device: DeviceName = "cpu") -> Version:
         """Verify and open a version."""
         return open_version(self.path(number), device)
 
-    def open_champion(self, device: str = "cpu") -> Version:
+    def open_champion(self, device: DeviceName = "cpu") -> Version:
         """Verify and open the serving version.
 
         Raises:

@@ -11,12 +11,13 @@ from index.errors import QueryError
 from index.spec import KINDS, IndexSpec
 from training.errors import ArtifactError
 
-__all__ = ["MAX_LIMIT", "VectorIndex", "check_limit", "normalize"]
+__all__ = ["MAX_LIMIT", "VectorIndex", "check_limit", "drop_own", "normalize"]
 
-MAX_LIMIT = 1_000
-"""The most hits that one query may ask for."""
+MAX_LIMIT = 1_024
+"""The most neighbours that one search may ask for."""
 
 Vectors = NDArray[np.float32]
+Positions = NDArray[np.int64]
 
 
 class VectorIndex:
@@ -34,7 +35,7 @@ class VectorIndex:
         """Append (n, dim) float32, finite; for cosine, of unit length."""
         self._index.add(self._checked(embeddings))
 
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
         """The k nearest of each query, best first.
 
         Args:
@@ -52,14 +53,14 @@ class VectorIndex:
         scores, positions = self._index.search(self._checked(queries), min(k, len(self)))
         return self._unit(scores), positions
 
-    def search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+    def search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
         """The same by brute force over the stored vectors: the truth to measure `search` against."""
         check_limit(k)
         stored = getattr(self._index, "storage", self._index)
         scores, positions = faiss.downcast_index(stored).search(self._checked(queries), min(k, len(self)))
         return self._unit(scores), positions
 
-    def reconstruct(self, positions: NDArray[np.int64]) -> Vectors:
+    def reconstruct(self, positions: Positions) -> Vectors:
         """(n, dim): the embeddings at `positions`."""
         vectors: Vectors = self._index.reconstruct_batch(positions)
         return vectors
@@ -100,7 +101,8 @@ class VectorIndex:
 
     def _unit(self, scores: Vectors) -> Vectors:
         """FAISS gives squared distances; the unit is the distance."""
-        return np.sqrt(np.maximum(scores, np.float32(0))) if self.spec.metric == "l2" else scores
+        unit: Vectors = np.sqrt(np.maximum(scores, 0)) if self.spec.metric == "l2" else scores
+        return unit
 
 
 def check_limit(limit: int, most: int = MAX_LIMIT) -> None:
@@ -109,7 +111,16 @@ def check_limit(limit: int, most: int = MAX_LIMIT) -> None:
         raise QueryError("limit", expected=f"from 1 to {most}", found=str(limit))
 
 
+def drop_own(scores: Vectors, positions: Positions, own: Positions, k: int) -> tuple[Vectors, Positions]:
+    """Take each query's own position, (n,), out of what it found, (n, m), and keep the best k."""
+    mine = positions == own[:, None]
+    order = np.argsort(mine, axis=1, kind="stable")[:, :k]  # (n, at most k), a row's own goes last
+    kept = np.where(mine, -1, positions)
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(kept, order, axis=1)
+
+
 def normalize(vectors: Vectors) -> Vectors:
     """(n, dim) scaled to unit length; a zero row stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    unit: Vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from index.embed import embed
 from index.items import ITEMS, ORDER, ItemTable, read_items
 from index.spec import IndexSpec, Metric
-from index.vectors import VectorIndex
-from training.artifact import Encoder, load_encoder
+from index.vectors import VectorIndex, drop_own
+from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
 from training.sealed import Sealed, open_sealed
 
-__all__ = ["FORMAT", "INDEX", "QUESTION", "Version", "ask", "open_version"]
+__all__ = ["FORMAT", "INDEX", "KNOWN_LIMIT", "QUESTION", "Version", "known_answer", "open_version"]
 
 FORMAT = "lookalike-version/1"
 INDEX = "index.faiss"
 QUESTION = "question.npy"
+KNOWN_LIMIT = 3
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,30 @@ class Version:
         """(n, width) raw float32 -> (n, latent_dim) float32, as they stand in the index."""
         return embed(self.encoder, rows, self.metric)
 
+    def search_items(self, ids: list[str], limit: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The `limit` nearest other items of each item: scores and positions, (n, at most limit).
+
+        Raises:
+            UnknownItemError: no item has one of the ids.
+        """
+        own = np.array([self.items.position(name) for name in ids], np.int64)
+        scores, positions = self.index.search(self.index.reconstruct(own), limit + 1)
+        return drop_own(scores, positions, own, limit)
+
     def answers_its_question(self) -> bool:
         """Does the stored question still get its stored answer, through encoder and index?"""
+        scores, positions = self.index.search(self.embed(self.question), KNOWN_LIMIT)
+        return self.is_known_answer(scores[0], positions[0])
+
+    def is_known_answer(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> bool:
+        """Is this what the stored question must find?"""
         wanted = self.manifest["answer"]
-        given = ask(self.index, self.items, self.embed(self.question))
-        return bool(
-            given["ids"] == wanted["ids"] and np.allclose(given["scores"], wanted["scores"], rtol=1e-4, atol=1e-4)
-        )
+        given = known_answer(self.items, scores, positions)
+        same = given["ids"] == wanted["ids"]
+        return same and np.allclose(given["scores"], wanted["scores"], rtol=1e-4, atol=1e-4)
 
 
-def open_version(folder: Path, device: str = "cpu") -> Version:
+def open_version(folder: Path, device: DeviceName = "cpu") -> Version:
     """Verify every file of `folder`, then load encoder, index and items, and check that they belong together.
 
     Raises:
@@ -96,8 +111,7 @@ def open_version(folder: Path, device: str = "cpu") -> Version:
     return Version(sealed, encoder, index, items, question)
 
 
-def ask(index: VectorIndex, items: ItemTable, embeddings: NDArray[np.float32]) -> dict[str, Any]:
-    """Ids and scores of the nearest few of one query, (1, dim): the known question's answer."""
-    scores, positions = index.search(embeddings, 3)
-    found = [int(p) for p in positions[0] if p >= 0]
-    return {"ids": [items.id_at(p) for p in found], "scores": [float(s) for s in scores[0][: len(found)]]}
+def known_answer(items: ItemTable, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> dict[str, Any]:
+    """Ids and scores of one query's hits, as the manifest keeps the known question's."""
+    found = [int(p) for p in positions if p >= 0]
+    return {"ids": [items.id_at(p) for p in found], "scores": [float(s) for s in scores[: len(found)]]}

@@ -6,9 +6,10 @@
 Writer and reader stand here together. Loading runs no code from the file and needs no training loop.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -20,13 +21,15 @@ from torch import Tensor, nn
 from training.errors import ArtifactError
 from training.model import ACTIVATIONS
 from training.preprocess import Preprocessor
-from training.sealed import open_sealed, seal
+from training.sealed import Sealed, open_sealed, seal
 
-__all__ = ["FORMAT", "Encoder", "load_encoder", "resolve_device", "write_encoder"]
+__all__ = ["FORMAT", "DeviceName", "Encoder", "load_encoder", "resolve_device", "write_encoder"]
 
+DeviceName = Literal["auto", "cpu", "cuda"]
 FORMAT = "lookalike-encoder/1"
 _WEIGHTS = "weights.safetensors"
 _BLOCK = 8_192
+_PARTS = ("offset", "factor", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def write_encoder(
     seal(folder, FORMAT, {**header, "scale": preprocess.kind, **layers})
 
 
-def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
+def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
     """Verify `folder`, then build the encoder and the decoder that it describes.
 
     Raises:
@@ -103,13 +106,25 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
             raise ArtifactError(
                 f"{place}, {name}", expected="finite numbers", found="NaN or infinity", remedy="Train and export again."
             )
-    halves = [_build(half, sealed.header[half], tensors, place).to(target) for half in ("encoder", "decoder")]
-    parts = {name: _take(tensors, f"preprocess.{name}", place) for name in ("offset", "factor", "low", "high")}
-    preprocess = Preprocessor(sealed.header["scale"], **parts).to(target)
-    return Encoder(halves[0], halves[1], preprocess, sealed.header, sealed.digest, target)
+    try:
+        return _assemble(sealed, tensors, place, target)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            str(folder / "manifest.json"), expected="a description of an encoder", found=f"{error!r}"
+        ) from error
 
 
-def resolve_device(name: str) -> torch.device:
+def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: torch.device) -> Encoder:
+    header = sealed.header
+    width, latent = math.prod(header["input_shape"]), header["latent_dim"]
+    encoder = _build("encoder", header, tensors, place, ends=(width, latent)).to(device)
+    decoder = _build("decoder", header, tensors, place, ends=(latent, width)).to(device)
+    parts = {name: _take(tensors, f"preprocess.{name}", place, (width,)) for name in _PARTS}
+    preprocess = Preprocessor(header["scale"], **parts).to(device)
+    return Encoder(encoder, decoder, preprocess, header, sealed.digest, device)
+
+
+def resolve_device(name: DeviceName) -> torch.device:
     """`auto` is CUDA where there is one.
 
     Raises:
@@ -127,10 +142,15 @@ def _describe(layer: nn.Module) -> dict[str, Any]:
     return {"kind": names[type(layer)]}
 
 
-def _build(half: str, layers: list[dict[str, Any]], tensors: dict[str, Tensor], place: str) -> nn.Sequential:
-    stack = nn.Sequential()
-    for number, layer in enumerate(layers):
+def _build(
+    half: str, header: dict[str, Any], tensors: dict[str, Tensor], place: str, *, ends: tuple[int, int]
+) -> nn.Sequential:
+    stack, width = nn.Sequential(), ends[0]
+    for number, layer in enumerate(header[half]):
         if layer["kind"] == "dense":
+            if layer["ins"] != width:
+                raise ValueError(f"{half} layer {number} takes {layer['ins']} columns of {width}")
+            width = layer["outs"]
             dense = nn.Linear(layer["ins"], layer["outs"], device="meta")
             weight = _take(tensors, f"{half}.{number}.weight", place, (layer["outs"], layer["ins"]))
             bias = _take(tensors, f"{half}.{number}.bias", place, (layer["outs"],))
@@ -138,14 +158,16 @@ def _build(half: str, layers: list[dict[str, Any]], tensors: dict[str, Tensor], 
             stack.append(dense)
         else:
             stack.append(ACTIVATIONS[layer["kind"]]())
+    if width != ends[1]:
+        raise ValueError(f"{half} ends with {width} columns, not {ends[1]}")
     return stack.eval().requires_grad_(False)
 
 
-def _take(tensors: dict[str, Tensor], name: str, place: str, shape: tuple[int, ...] | None = None) -> Tensor:
+def _take(tensors: dict[str, Tensor], name: str, place: str, shape: tuple[int, ...]) -> Tensor:
     tensor = tensors.get(name)
-    if tensor is None or tensor.dtype != torch.float32 or (shape and tuple(tensor.shape) != shape):
+    if tensor is None or tensor.dtype != torch.float32 or tuple(tensor.shape) != shape:
         found = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
         raise ArtifactError(
-            f"{place}, {name}", expected=f"float32 {shape or ''}".strip(), found=found, remedy="Train and export again."
+            f"{place}, {name}", expected=f"float32 {shape}", found=found, remedy="Train and export again."
         )
     return tensor

@@ -16,7 +16,7 @@ from torch import Tensor, nn, optim
 
 from training.errors import ArtifactError, TrainingError
 from training.loop import Epoch, State
-from training.sealed import Sealed, open_sealed, publish, seal, staging
+from training.sealed import Sealed, open_sealed, replace_folder, seal, staging
 
 __all__ = ["latest_checkpoint", "restore", "save_checkpoint"]
 
@@ -30,8 +30,6 @@ def save_checkpoint(
     """Write the state durably, then remove older checkpoints and what a killed run left half-written."""
     target = run / f"checkpoint-{len(state.history):06d}"
     older = [folder for pattern in ("checkpoint-*", ".making-*") for folder in run.glob(pattern) if folder != target]
-    if target.exists():
-        return
     tensors = _named("model", model.state_dict()) | _named("best", state.best_weights)
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= _named(f"optimizer.{number}", slots)
@@ -44,7 +42,7 @@ def save_checkpoint(
     with staging(run) as folder:
         safetensors.torch.save_file(tensors, folder / _WEIGHTS)
         seal(folder, FORMAT, header)
-        publish(folder, target)
+        replace_folder(folder, target)  # one of that number is there only where it is damaged
     for folder in older:
         shutil.rmtree(folder, ignore_errors=True)
 

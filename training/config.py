@@ -5,6 +5,7 @@ A run's settings come from three places, later ones winning: the defaults below,
 """
 
 import dataclasses
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -122,7 +123,7 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
     for line in overrides or []:
         _override(settings, line)
     try:
-        return TypeAdapter(TrainConfig).validate_python(settings)
+        return TypeAdapter(TrainConfig).validate_json(json.dumps(settings, default=str), strict=True)
     except ValidationError as error:
         raise _explain(error) from error
 

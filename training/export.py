@@ -75,6 +75,7 @@ def neighbours_agree(live: NDArray[np.float32], exported: NDArray[np.float32], k
     k = min(k, len(live) - 1)
     if k < 1:
         return 1.0
+    live, exported = live - live.mean(axis=0), exported - exported.mean(axis=0)  # distances know no origin
     _, wanted = faiss.knn(live, live, k + 1)
     distances, _ = faiss.knn(exported, exported, k + 1)
     wanted = np.stack([row[row != i][:k] for i, row in enumerate(wanted)])  # (n, k), a row is not its own neighbour

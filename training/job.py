@@ -69,7 +69,9 @@ def split_rows(rows: Rows, config: TrainConfig) -> Split:
             rows.name, expected="at least 2 rows, one to train on and one to validate on", found=str(rows.count)
         )
     with progress_bar("reading", rows.count, "rows") as advance:
-        inputs, labels = read_sample(rows, max(2, config.data.max_bytes // (4 * rows.width)), config.fit.seed, advance)
+        inputs, labels = read_sample(
+            rows, max(2, config.data.max_bytes // (4 * max(1, rows.width))), config.fit.seed, advance
+        )
     order = np.random.default_rng(config.fit.seed).permutation(len(inputs))
     cut = min(len(inputs) - 1, max(1, round(len(inputs) * config.data.validation)))
     held, kept = np.sort(order[:cut]), np.sort(order[cut:])
@@ -196,7 +198,8 @@ def _scaled(rows: NDArray[np.float32], preprocess: Preprocessor, device: torch.d
 
 def _probe(split: Split) -> NDArray[np.float32]:
     """Held-out rows to compare the export on, filled up with training rows where they are few."""
-    return np.concatenate([split.validation, split.train])[: max(PROBE_ROWS, 1)]
+    held = split.validation[:PROBE_ROWS]
+    return np.concatenate([held, split.train[: PROBE_ROWS - len(held)]])
 
 
 def _header(rows: Rows, model: Autoencoder, settings: dict[str, Any], state: State) -> dict[str, Any]:

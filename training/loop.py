@@ -85,7 +85,7 @@ def fit(
             model, loss, optimizer, data.train, plan=plan, number=number, on_step=hooks.on_step
         )
         validation_loss = _validate(model, loss, data.validation, plan)
-        _require_finite(train_loss, validation_loss, number, rate)
+        _require_finite(train_loss, validation_loss, number, plan.schedule(0.0))
         state.history.append(Epoch(number, train_loss, validation_loss, rate, time.perf_counter() - started))
         if number == 1 or validation_loss < state.history[state.best_epoch - 1].validation_loss:
             state.best_epoch = number
@@ -154,7 +154,7 @@ def _require_finite(train_loss: float, validation_loss: float, number: int, rate
         raise TrainingError(
             f"loss in epoch {number}",
             expected="a finite number",
-            found=f"{train_loss} in training, {validation_loss} in validation, at learning rate {rate:g}",
+            found=f"{train_loss} in training, {validation_loss} in validation, at a learning rate of {rate:g}",
             remedy=f"Lower it: --set optimizer.lr={rate / 10:.1g}",
         )
 

@@ -68,14 +68,10 @@ def fit_preprocessor(rows: NDArray[np.float32], kind: ScaleKind) -> Preprocessor
         offset, spread = _mean_and_deviation(rows)
     if kind == "center":
         spread = np.full(width, np.sqrt(np.mean(spread**2)))
-    factor = 1.0 / np.where((low == high) | (spread <= 0), 1.0, spread)
-    return Preprocessor(
-        kind,
-        offset=_tensor(offset),
-        factor=_tensor(factor),
-        low=_tensor((low - offset) * factor),
-        high=_tensor((high - offset) * factor),
-    )
+    constant = (low == high) | (spread < np.finfo(np.float32).tiny)
+    shift, factor = _tensor(offset), _tensor(1.0 / np.where(constant, 1.0, spread))
+    bounds = {name: (_tensor(edge) - shift) * factor for name, edge in (("low", low), ("high", high))}
+    return Preprocessor(kind, offset=shift, factor=factor, **bounds)  # rounded as the rows are: none lies outside
 
 
 def _mean_and_deviation(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from training.errors import ArtifactError
 
-__all__ = ["Sealed", "open_sealed", "publish", "replace_folder", "seal", "staging", "sync_folder"]
+__all__ = ["Sealed", "open_sealed", "publish", "read_manifest", "replace_folder", "seal", "staging", "sync_folder"]
 
 MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
@@ -62,17 +62,30 @@ def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...]) -> Seale
         ArtifactError: a file is missing, has another size or another digest (it is named), or the
             folder is of another format.
     """
-    text = _read(folder / MANIFEST)
-    if _read(folder / DIGEST) != _digest_line(text):
-        raise _damaged(folder / MANIFEST, f"the digest that stands in {DIGEST}", "another")
-    sealed = Sealed(folder, text)
-    if sealed.header.get("format") != format_name:
-        raise _damaged(folder / MANIFEST, f"the format {format_name}", str(sealed.header.get("format")))
+    sealed = read_manifest(folder, format_name)
     for name in needs:
         if name not in sealed.files:
             raise _damaged(folder / name, "a file that the manifest lists", "none of that name")
     for name, entry in sealed.files.items():
         _check(folder / name, entry)
+    return sealed
+
+
+def read_manifest(folder: Path, format_name: str) -> Sealed:
+    """Check and read the manifest alone; the files that it lists are not looked at.
+
+    Raises:
+        ArtifactError: the manifest is missing or damaged, or the folder is of another format.
+    """
+    text = _read(folder / MANIFEST)
+    if _read(folder / DIGEST) != _digest_line(text):
+        raise _damaged(folder / MANIFEST, f"the digest that stands in {DIGEST}", "another")
+    try:
+        sealed = Sealed(folder, text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder / MANIFEST, "a JSON object that lists its files", repr(error)) from error
+    if sealed.header.get("format") != format_name:
+        raise _damaged(folder / MANIFEST, f"the format {format_name}", str(sealed.header.get("format")))
     return sealed
 
 

@@ -63,8 +63,15 @@ def _load_checked(path: Path, mode: str, shape: tuple[int, ...]) -> NDArray[np.u
 def _load(path: Path, mode: str | None) -> NDArray[np.uint8]:
     try:
         with Image.open(path, formats=FORMATS) as image:
+            if image.mode == "F" or image.mode.startswith("I"):
+                raise DataError(
+                    str(path),
+                    expected="8 bits a channel",
+                    found=f"mode {image.mode}",
+                    remedy="Scale the images to 8 bits first, or keep them in an .npy file.",
+                )
             return np.asarray(image.convert(mode or ("L" if image.mode in {"1", "L", "LA"} else "RGB")))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
         raise DataError(str(path), expected="a whole image", found=str(error)) from error
 
 

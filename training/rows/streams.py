@@ -20,7 +20,17 @@ from training.rows.base import Chunk, Rows
 __all__ = ["open_idx", "open_npy", "open_npz"]
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-_BROKEN = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (
+    EOFError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    RuntimeError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def open_npy(path: Path) -> Rows:
@@ -94,6 +104,7 @@ def _reader(
                 raw = _read_exactly(stream, count * row_bytes, field)
                 values = np.frombuffer(raw, dtype).reshape(count, -1)  # (count, width)
                 yield _chunk(values, first, ids, labels)
+            _require_end(stream, field)
 
     return read
 
@@ -132,7 +143,7 @@ def _npy_header(stream: IO[bytes], field: str) -> tuple[tuple[int, ...], bool, n
         raise _broken(field, error) from error
     if dtype.kind not in "biuf":
         raise DataError(field, expected="numbers", found=f"dtype {dtype}")
-    if len(shape) < 2:
+    if len(shape) < 2 or min(shape) < 0:
         raise DataError(field, expected="shape (rows, columns, ...)", found=f"shape {shape}")
     return shape, fortran and len(shape) > 1, dtype
 
@@ -154,7 +165,10 @@ def _gunzip(path: Path) -> IO[bytes]:
 
 
 def _member(path: Path, name: str) -> IO[bytes]:
-    return zipfile.ZipFile(path).open(f"{name}.npy")
+    try:
+        return zipfile.ZipFile(path).open(f"{name}.npy")
+    except _BROKEN as error:
+        raise _broken(f"{path}, array {name!r}", error) from error
 
 
 def _npz_column(path: Path, name: str, count: int) -> list[Any]:
@@ -201,6 +215,7 @@ def _idx_labels(path: Path, count: int) -> list[Any]:
     with _gunzip(path) as stream:
         stream.read(start)
         raw = _read_exactly(stream, count * dtype.itemsize, str(path))
+        _require_end(stream, str(path))
     values: list[Any] = np.frombuffer(raw, dtype).tolist()
     return values
 
@@ -213,6 +228,16 @@ def _read_exactly(stream: IO[bytes], count: int, field: str) -> bytes:
     if len(raw) != count:
         raise DataError(field, expected=f"{count} more bytes", found=f"{len(raw)}", remedy="The file is cut short.")
     return raw
+
+
+def _require_end(stream: IO[bytes], field: str) -> None:
+    """gzip compares its checksum only when it comes to the end."""
+    try:
+        rest = stream.read(1)
+    except _BROKEN as error:
+        raise _broken(field, error) from error
+    if rest:
+        raise DataError(field, expected="the end of the file", found="more bytes", remedy="The file is damaged.")
 
 
 def _broken(field: str, error: BaseException) -> DataError:

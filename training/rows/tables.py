@@ -4,6 +4,7 @@ The columns `id` and `label` are what they say. Every other column of numbers or
 the input; the rest (strings, dates) travels in the payload.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from training.errors import DataError
 from training.rows.base import Chunk, Rows
 
 __all__ = ["open_csv", "open_parquet"]
+
+_SNIFFED = 1_000
+_CSV_CELL = re.compile(r"In CSV column #(\d+): Row #(\d+): (.*)", re.DOTALL)
 
 
 def open_parquet(path: Path) -> Rows:
@@ -36,36 +40,58 @@ def open_parquet(path: Path) -> Rows:
 
 def open_csv(path: Path) -> Rows:
     """A comma-separated file with a header line; it is read once to count and check its rows."""
+    names: list[str] = []
     try:
         with pa_csv.open_csv(path) as file:
-            inferred = file.schema
-        types = {field.name: _csv_type(field) for field in inferred}
-        options = pa_csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+            names = file.schema.names
+            _check_names(path, names)
+            sniffed = next(iter(file), pa.RecordBatch.from_pylist([], file.schema))
+            schema = pa.schema([(field.name, _csv_type(field, sniffed)) for field in file.schema])
+        options = pa_csv.ConvertOptions(column_types=schema, strings_can_be_null=True)
 
-        def batches(size: int) -> Iterator[pa.RecordBatch]:
-            with pa_csv.open_csv(path, convert_options=options) as file:
+        def batches(size: int, threads: bool = True) -> Iterator[pa.RecordBatch]:
+            reading = pa_csv.ReadOptions(use_threads=threads)
+            with pa_csv.open_csv(path, read_options=reading, convert_options=options) as file:
                 for batch in file:
                     for start in range(0, len(batch), size):
                         yield batch.slice(start, size)
 
-        count = sum(len(batch) for batch in batches(1 << 20))
+        count = sum(len(batch) for batch in batches(1 << 20, threads=False))  # with threads, errors name no row
     except (pa.ArrowException, OSError) as error:
-        raise _broken(path, error) from error
-    return _rows(path, pa.schema(list(types.items())), count, batches)
+        raise _broken_cell(path, error, names) from error
+    return _rows(path, schema, count, batches)
 
 
-def _csv_type(field: pa.Field) -> pa.DataType:
-    """Integers may turn out to be fractions further down; ids and labels stay as they are written."""
-    if field.name in {"id", "label"}:
+def _csv_type(field: pa.Field, sniffed: pa.RecordBatch) -> pa.DataType:
+    """Integers may turn out to be fractions further down; ids and labels stay as they are written.
+
+    A column that is mostly numbers is one of numbers: its other values are mistakes, not text.
+    """
+    if field.name in {"id", "label"} or pa.types.is_binary(field.type):
         return pa.string()
+    if pa.types.is_string(field.type):
+        values = [v for v in sniffed.column(field.name).slice(0, _SNIFFED).to_pylist() if v]
+        return pa.float64() if 2 * sum(map(_reads_as_number, values)) > len(values) else field.type
     return pa.float64() if _is_number(field.type) and not pa.types.is_boolean(field.type) else field.type
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise DataError(str(path), expected="column names that differ", found=str(names))
 
 
 def _rows(path: Path, schema: pa.Schema, count: int, batches: Any) -> Rows:
     numbers = tuple(f.name for f in schema if _is_number(f.type) and f.name not in {"id", "label"})
     others = [f.name for f in schema if f.name not in numbers and f.name != "id"]
-    if len(set(schema.names)) != len(schema.names):
-        raise DataError(str(path), expected="column names that differ", found=str(schema.names))
+    _check_names(path, schema.names)
     if not numbers:
         raise DataError(str(path), expected="at least one column of numbers", found=f"columns {schema.names}")
 
@@ -73,6 +99,7 @@ def _rows(path: Path, schema: pa.Schema, count: int, batches: Any) -> Rows:
         first = 0
         try:
             for batch in batches(size):
+                _check_ids(path, batch, first)
                 yield _chunk(batch, numbers, others, first)
                 first += len(batch)
         except (pa.ArrowException, OSError) as error:
@@ -81,10 +108,16 @@ def _rows(path: Path, schema: pa.Schema, count: int, batches: Any) -> Rows:
     return Rows(str(path), (len(numbers),), count, False, read, numbers)
 
 
+def _check_ids(path: Path, batch: pa.RecordBatch, first: int) -> None:
+    if "id" in batch.schema.names and batch.column("id").null_count:
+        row = first + batch.column("id").to_pylist().index(None)
+        raise DataError(f"{path}, row {row}, column id", expected="an id", found="a missing value")
+
+
 def _chunk(batch: pa.RecordBatch, numbers: tuple[str, ...], others: list[str], first: int) -> Chunk:
     inputs = np.empty((len(batch), len(numbers)), np.float32)  # (rows, columns)
     for column, name in enumerate(numbers):
-        values = batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)  # a null becomes NaN
+        values = batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # a null becomes NaN
         with np.errstate(over="ignore"):
             inputs[:, column] = values
     ids = [str(i) for i in range(first, first + len(batch))]
@@ -99,6 +132,19 @@ def _is_number(kind: pa.DataType) -> bool:
         or pa.types.is_floating(kind)
         or pa.types.is_boolean(kind)
         or pa.types.is_decimal(kind)
+    )
+
+
+def _broken_cell(path: Path, error: Exception, names: list[str]) -> DataError:
+    """Arrow counts lines from 1 and the header is the first; rows are counted from 0."""
+    if not (cell := _CSV_CELL.match(str(error))):
+        return _broken(path, error)
+    column, line, found = cell.groups()
+    return DataError(
+        f"{path}, row {int(line) - 2}, column {names[int(column)]}",
+        expected="a value of its column's kind",
+        found=found.splitlines()[0],
+        remedy="Mend or remove the row.",
     )
 
 

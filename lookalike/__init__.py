@@ -1,0 +1,3 @@
+"""The command line: it composes the three floors and holds no logic of its own."""
+
+__all__: list[str] = []

@@ -1,0 +1,27 @@
+"""`lookalike` and `python -m lookalike`: run a command; a user's mistake is one line and exit code 2."""
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    from lookalike.cli import app
+    from training.errors import LookalikeError
+
+    try:
+        app()
+    except LookalikeError as error:
+        print(f"lookalike: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"lookalike: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("lookalike: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""The commands: parse, call one function of a floor, print.
+
+Results go to standard output, progress to standard error.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from index.build import build as build_version
+from index.embed import embed_chunks, embed_to_npy
+from index.errors import QueryError
+from index.evaluate import evaluate as evaluate_version
+from index.spec import IndexChoice, Metric
+from index.store import Store
+from index.vectors import check_limit
+from index.version import Version
+from lookalike.tables import evaluation_table, history_line, versions_table
+from training.artifact import DeviceName
+from training.rows import open_rows
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+out = Console(soft_wrap=True)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="digits or fashion-mnist (or its part, as digits:test), a .npy, .npz, .parquet, .csv or idx .gz file, "
+        "or a folder of images.",
+    ),
+]
+StoreOption = Annotated[Path, typer.Option("--store", metavar="S", help="The folder that holds the versions.")]
+Number = Annotated[int, typer.Argument(metavar="N", help="The version's number, as `lookalike versions` lists it.")]
+Device = Annotated[DeviceName, typer.Option(help="auto takes CUDA where there is one.")]
+Limit = Annotated[int, typer.Option(help="Hits per query.")]
+
+
+@app.callback()
+def lookalike() -> None:
+    """Find what is like this, in your own data.
+
+    The chain: train an autoencoder on rows, build a version from its encoder, promote it, serve it.
+    """
+
+
+@app.command()
+def demo(
+    data: Data = "digits",
+    store: Annotated[Path | None, typer.Option("--store", metavar="S", help="[default: stores/DATA]")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the version at the end.")] = True,
+) -> None:
+    """Do the whole chain: train a standard and a denoising autoencoder, compare, build, promote, serve."""
+    from lookalike.demo import run_demo
+
+    store = store or Path("stores") / Path(data).name.replace(":", "-")
+    query = run_demo(data, store, out)
+    if serve:
+        _serve(store, host, port, query)
+
+
+@app.command()
+def train(
+    data: Data,
+    run: Annotated[
+        Path,
+        typer.Option(
+            "--run", metavar="RUN", help="The folder for checkpoints and the encoder; a new one, unless --resume."
+        ),
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="F.toml", help="Settings, over the defaults.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="One setting, over both; may be repeated. Example: model.latent_dim=32",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN where it stopped.")] = False,
+) -> None:
+    """Train an autoencoder on DATA and leave its encoder in RUN/encoder. Ctrl-C ends it after the epoch in hand."""
+    from training.config import load_config
+    from training.job import train as train_run
+
+    done = train_run(open_rows(data), load_config(config, set_), run, resume=resume)
+    out.print(history_line(done.state))
+
+
+@app.command()
+def build(
+    data: Data,
+    encoder: Annotated[
+        Path, typer.Option("--encoder", metavar="RUN", help="A run's folder, or an encoder artifact's.")
+    ],
+    store: StoreOption,
+    metric: Annotated[
+        Metric, typer.Option(help="How alike: cosine similarity, Euclidean distance or inner product.")
+    ] = "cosine",
+    index: Annotated[IndexChoice, typer.Option(help="auto chooses by size.")] = "auto",
+    device: Device = "auto",
+) -> None:
+    """Embed DATA, index it, measure it, and add it to the store as a version; prints the version's number."""
+    rows = open_rows(data)
+    print(build_version(rows, encoder, Store(store), metric=metric, kind=index, device=device))
+
+
+@app.command()
+def versions(store: StoreOption) -> None:
+    """List the versions of a store with their evidence; the champion serves."""
+    out.print(versions_table(Store(store)))
+
+
+@app.command()
+def promote(number: Number, store: StoreOption) -> None:
+    """Verify a version and make it the champion."""
+    out.print(f"champion: version {Store(store).promote(number).version}")
+
+
+@app.command()
+def rollback(store: StoreOption) -> None:
+    """Bring back the version that the champion replaced."""
+    out.print(f"champion: version {Store(store).rollback().version}")
+
+
+@app.command()
+def evaluate(
+    number: Number,
+    store: StoreOption,
+    queries: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Rows to ask with, for example digits:test; without, items of the version."),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a version now: recall against exact search, latency, and with labels, precision."""
+    version = Store(store).open(number, device)
+    out.print(evaluation_table(version, evaluate_version(version, open_rows(queries) if queries else None)))
+
+
+@app.command()
+def embed(
+    data: Data,
+    store: StoreOption,
+    to: Annotated[Path, typer.Option("--out", metavar="E.npy", help="The file to write, float32 (rows, latent_dim).")],
+    device: Device = "auto",
+) -> None:
+    """Embed DATA with the champion's encoder; the same numbers as POST /embed."""
+    version = Store(store).open_champion(device)
+    embed_to_npy(open_rows(data), version.encoder, version.metric, to)
+
+
+@app.command()
+def search(
+    store: StoreOption,
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Rows to search with.")] = None,
+    id_: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead; may be repeated.")
+    ] = None,
+    limit: Limit = 10,
+    device: Device = "auto",
+) -> None:
+    """Search the champion; prints one JSON object a query: its id, and its hits best first."""
+    if (data is None) == (not id_):
+        raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
+    check_limit(limit, 1_000)
+    version = Store(store).open_champion(device)
+    if id_:
+        _print_hits(version, id_, *version.search_items(id_, limit))
+    elif data:
+        for chunk, embeddings in embed_chunks(open_rows(data), version.encoder, version.metric):
+            _print_hits(version, chunk.ids, *version.index.search(embeddings, limit))
+
+
+@app.command()
+def serve(
+    store: StoreOption,
+    host: Annotated[
+        str | None,
+        typer.Option(help="The address to listen on. [default: 127.0.0.1; any but loopback needs LOOKALIKE_API_KEY]"),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="0 takes a free one. [default: 8000]")] = None,
+) -> None:
+    """Serve the champion over HTTP until SIGTERM or Ctrl-C. Other settings: LOOKALIKE_... in the environment."""
+    _serve(store, host, port, None)
+
+
+def _serve(store: Path, host: str | None, port: int | None, query: Path | None) -> None:
+    from service.server import serve as run_server
+    from service.settings import load_settings
+
+    given: dict[str, Any] = {"host": host, "port": port}
+    settings = load_settings(store=store, **{name: value for name, value in given.items() if value is not None})
+
+    def announce(url: str, number: int) -> None:
+        out.print(f"version {number} at {url}, Ctrl-C stops it")
+        if query:
+            out.print(f"curl -s {url}/search -H 'Content-Type: application/json' -d @{query}", highlight=False)
+
+    run_server(settings, announce)
+
+
+def _print_hits(version: Version, ids: list[str], scores: Any, positions: Any) -> None:
+    for name, row, places in zip(ids, scores.tolist(), positions.tolist(), strict=True):
+        hits = [
+            {"id": version.items.id_at(p), "score": s, "payload": version.items.payload_at(p)}
+            for s, p in zip(row, places, strict=True)
+            if p >= 0
+        ]
+        print(json.dumps({"query": name, "hits": hits}))

@@ -1,0 +1,65 @@
+"""The demonstration: every step of the chain on one data set, with a table to judge it by."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from index.build import build
+from index.store import Store
+from lookalike.tables import judged_table
+from training.artifact import Encoder
+from training.config import TrainConfig, load_config
+from training.job import Split, split_rows, train
+from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from training.rows import Rows, open_rows, read_sample
+from training.rows.builtin import BUILTIN
+
+__all__ = ["run_demo"]
+
+
+def run_demo(data: str, store_at: Path, out: Console) -> Path:
+    """Train both autoencoders, print the table, build and promote the denoising one; returns a query's file."""
+    rows = open_rows(data)
+    standard = _train(rows, store_at / "runs" / "standard", ["corruption.kind=none"], out)
+    denoising = _train(rows, store_at / "runs" / "denoising", [], out)
+    split = split_rows(rows, TrainConfig())
+    question = _question(rows, split, denoising)
+    out.print(
+        judged_table(
+            [
+                judge_raw(question),
+                judge_pca(denoising.latent_dim, denoising.preprocess, question, split.train),
+                judge_encoder("standard", standard, question),
+                judge_encoder("denoising", denoising, question),
+            ]
+        )
+    )
+    store = Store(store_at)
+    number = build(rows, store_at / "runs" / "denoising", store)
+    store.promote(number)
+    out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
+    return _write_query(question, store_at)
+
+
+def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> Encoder:
+    """A finished run of an earlier demonstration is not trained again; one that was cut off goes on."""
+    out.print(f"{run.name} autoencoder on {rows.name}")
+    return train(rows, load_config(None, overrides), run, resume=True).encoder
+
+
+def _question(rows: Rows, split: Split, encoder: Encoder) -> Question:
+    """A built-in set has a test part to ask with; of other data it is the held-out rows."""
+    if rows.name in BUILTIN:
+        items, item_labels = read_sample(rows, rows.count, 0)
+        queries, query_labels = read_sample(test := open_rows(f"{rows.name}:test"), test.count, 0)
+    else:
+        items, item_labels = split.train, split.train_labels
+        queries, query_labels = split.validation, split.validation_labels
+    return Question(items, queries, add_noise(queries, encoder.preprocess), item_labels, query_labels)
+
+
+def _write_query(question: Question, store_at: Path) -> Path:
+    path = store_at / "query.json"
+    path.write_text(json.dumps({"inputs": question.queries[:1].tolist(), "limit": 3}) + "\n", encoding="utf-8")
+    return path

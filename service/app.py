@@ -1,0 +1,48 @@
+"""The application: one version, its engine, the routes, and one path for errors."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+import service
+from index.version import Version
+from service.decoding import Bounds
+from service.engine import Engine
+from service.errors import install_handlers
+from service.metrics import Metrics, MetricsMiddleware
+from service.routes import guarded, health
+from service.settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings, version: Version) -> FastAPI:
+    """An app that answers from `version`, which is open and verified."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.engine = Engine(version, settings.threads)
+        yield
+        app.state.engine.close()
+
+    app = FastAPI(
+        title="Lookalike",
+        version="0.1.0",
+        description=service.__doc__ or "",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.bounds = Bounds(
+        version.encoder.input_shape, version.encoder.latent_dim, settings.max_rows, settings.max_limit
+    )
+    app.state.metrics = Metrics()
+    app.state.metrics.version.set(version.number)
+    app.state.metrics.items.set(len(version.items))
+    app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
+    app.include_router(health)
+    app.include_router(guarded)
+    install_handlers(app)
+    return app

@@ -1,0 +1,44 @@
+"""Read a request's body within its bounds: bytes and seconds."""
+
+import asyncio
+
+from starlette.requests import Request
+
+from service.errors import MalformedError, SlowBodyError, TooLargeError
+
+__all__ = ["read_body"]
+
+
+async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLargeError: it is larger than `max_bytes`, by its own word or by what came.
+        SlowBodyError: it did not come in time.
+        MalformedError: a Content-Length that is no number.
+    """
+    claimed = request.headers.get("content-length", "0")
+    if not claimed.isascii() or not claimed.isdigit():
+        raise MalformedError("Content-Length", expected="a number", found=claimed[:40])
+    if int(claimed) > max_bytes:
+        raise _too_large(max_bytes, claimed)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _gather(request, max_bytes)
+    except TimeoutError as error:
+        raise SlowBodyError("body", expected=f"all of it within {seconds:g} s", found="a part") from error
+
+
+async def _gather(request: Request, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > max_bytes:
+            raise _too_large(max_bytes, "more")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(max_bytes: int, found: str) -> TooLargeError:
+    return TooLargeError("body", expected=f"at most {max_bytes} bytes", found=found)

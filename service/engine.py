@@ -1,0 +1,159 @@
+"""One version at work: calls that wait together are encoded together and searched together.
+
+Nothing is delayed: a call schedules the next batch for as soon as the event loop is free, and what has
+arrived by then is in it. A small batch is answered on the loop itself, where a thread's hand-over would
+cost more than the work; a large one in a thread, so that the loop stays free.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from index.vectors import drop_own, normalize
+from index.version import Version
+
+__all__ = ["Answer", "Engine"]
+
+MAX_BATCH = 4_096
+"""Rows in one batch; a call with more is a batch of its own."""
+INLINE_ROWS = 64
+"""Up to this many rows a batch is answered on the event loop."""
+
+Rows2D = NDArray[np.float32]
+
+_NO_HITS = (np.empty((0, 0), np.float32), np.empty((0, 0), np.int64))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Embeddings (n, latent), scores and positions (n, at most limit); position -1 is no hit."""
+
+    embeddings: Rows2D
+    scores: Rows2D
+    positions: NDArray[np.int64]
+
+
+@dataclass
+class _Call:
+    rows: Rows2D
+    encoded: bool
+    limit: int  # 0: no search
+    future: "asyncio.Future[Answer]" = field(repr=False)
+
+
+class Engine:
+    """Answers calls from `version`; make it inside the event loop that calls it."""
+
+    def __init__(self, version: Version, threads: int) -> None:
+        self.version = version
+        self._waiting: list[_Call] = []
+        self._busy = False
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, "engine", lambda: faiss.omp_set_num_threads(1))
+        torch.set_num_threads(threads)
+        faiss.omp_set_num_threads(1)
+
+    async def embed(self, rows: Rows2D) -> Answer:
+        """(n, width) raw float32 -> embeddings."""
+        return await self._submit(rows, encoded=False, limit=0)
+
+    async def search(self, rows: Rows2D, limit: int, *, encoded: bool) -> Answer:
+        """(n, width) raw rows, or (n, latent) embeddings -> the `limit` nearest of each."""
+        return await self._submit(rows, encoded=encoded, limit=limit)
+
+    async def search_ids(self, ids: list[str], limit: int) -> Answer:
+        """The `limit` nearest other items of each item.
+
+        Raises:
+            UnknownItemError: no item has one of the ids.
+        """
+        own = np.array([self.version.items.position(name) for name in ids], np.int64)
+        answer = await self._submit(self.version.index.reconstruct(own), encoded=True, limit=limit + 1)
+        scores, positions = drop_own(answer.scores, answer.positions, own, limit)
+        return Answer(answer.embeddings, scores, positions)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+    async def _submit(self, rows: Rows2D, *, encoded: bool, limit: int) -> Answer:
+        if encoded and self.version.metric == "cosine":
+            rows = normalize(rows)
+        call = _Call(rows, encoded, limit, self._loop.create_future())
+        self._waiting.append(call)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._next_batch)
+        return await call.future
+
+    def _next_batch(self) -> None:
+        batch = self._take()
+        if not batch:
+            self._busy = False
+        elif sum(len(call.rows) for call in batch) <= INLINE_ROWS:
+            _settle(batch, _attempt(self.version, batch))
+            self._loop.call_soon(self._next_batch)
+        else:
+            done = self._loop.run_in_executor(self._thread, _attempt, self.version, batch)
+            done.add_done_callback(lambda outcome: self._after_thread(batch, outcome.result()))
+
+    def _take(self) -> list[_Call]:
+        """The longest run of waiting calls whose clients are still there and whose rows fit one batch."""
+        waiting = [call for call in self._waiting if not call.future.cancelled()]
+        rows, count = 0, 0
+        while count < len(waiting) and (count == 0 or rows + len(waiting[count].rows) <= MAX_BATCH):
+            rows += len(waiting[count].rows)
+            count += 1
+        self._waiting = waiting[count:]
+        return waiting[:count]
+
+    def _after_thread(self, batch: list[_Call], outcome: "list[Answer] | Exception") -> None:
+        _settle(batch, outcome)
+        self._next_batch()
+
+
+def _attempt(version: Version, batch: list[_Call]) -> "list[Answer] | Exception":
+    """The calls were checked, so whatever goes wrong here is ours; their clients must still hear of it."""
+    try:
+        return _answer(version, batch)
+    except Exception as error:
+        return error
+
+
+def _answer(version: Version, batch: list[_Call]) -> list[Answer]:
+    """Encode all rows at once, then search once for each limit that is asked for."""
+    embeddings = _encode(version, batch)
+    answers = [Answer(part, *_NO_HITS) for part in embeddings]
+    for limit in {call.limit for call in batch if call.limit}:
+        some = [i for i, call in enumerate(batch) if call.limit == limit]
+        scores, positions = version.index.search(_joined([embeddings[i] for i in some]), limit)
+        ends = np.cumsum([len(embeddings[i]) for i in some])[:-1]
+        for i, s, p in zip(some, np.split(scores, ends), np.split(positions, ends), strict=True):
+            answers[i] = Answer(embeddings[i], s, p)
+    return answers
+
+
+def _encode(version: Version, batch: list[_Call]) -> list[Rows2D]:
+    """Each call's embeddings; those that came encoded are left as they are."""
+    raw = [call.rows for call in batch if not call.encoded]
+    ends = np.cumsum([len(rows) for rows in raw])[:-1]
+    parts = iter(np.split(version.embed(_joined(raw)), ends) if raw else [])
+    return [call.rows if call.encoded else next(parts) for call in batch]
+
+
+def _joined(parts: list[Rows2D]) -> Rows2D:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _settle(batch: list[_Call], outcome: "list[Answer] | Exception") -> None:
+    for number, call in enumerate(batch):
+        if call.future.done():
+            continue
+        if isinstance(outcome, Exception):
+            call.future.set_exception(outcome)
+        else:
+            call.future.set_result(outcome[number])

@@ -1,0 +1,123 @@
+"""The service's branch of the error tree, and the one path from an exception to an HTTP answer.
+
+LookalikeError
+└── RequestError          422  a field of the request is not what it must be
+    ├── MalformedError    400  the body is not what its content type says
+    ├── UnauthorizedError 401  no key, or a wrong one
+    ├── SlowBodyError     408  the body did not come in time
+    ├── TooLargeError     413  more bytes or rows than a call may have
+    ├── MediaError        415  a content type that is not understood
+    └── NotReadyError     503  the version does not answer its known question
+
+Every error leaves as application/problem+json (RFC 9457), of one shape.
+"""
+
+import http
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from index.errors import QueryError, UnknownItemError
+from training.errors import LookalikeError
+
+__all__ = [
+    "MalformedError",
+    "MediaError",
+    "NotReadyError",
+    "RequestError",
+    "SlowBodyError",
+    "TooLargeError",
+    "UnauthorizedError",
+    "install_handlers",
+    "problem",
+]
+
+PROBLEM = "application/problem+json"
+log = logging.getLogger("lookalike.service")
+
+
+class RequestError(LookalikeError):
+    """A field of the request is not what it must be."""
+
+    status = 422
+
+
+class MalformedError(RequestError):
+    """The body is not what its content type says."""
+
+    status = 400
+
+
+class UnauthorizedError(RequestError):
+    """No key, or a wrong one."""
+
+    status = 401
+
+
+class SlowBodyError(RequestError):
+    """The body did not come in time."""
+
+    status = 408
+
+
+class TooLargeError(RequestError):
+    """More bytes or rows than a call may have."""
+
+    status = 413
+
+
+class MediaError(RequestError):
+    """A content type that is not understood."""
+
+    status = 415
+
+
+class NotReadyError(RequestError):
+    """The version does not answer its known question."""
+
+    status = 503
+
+
+def problem(status: int, detail: str, *, field: str = "", expected: str = "", found: str = "") -> JSONResponse:
+    """An RFC 9457 document; all members are always there."""
+    body = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "field": field,
+        "expected": expected,
+        "found": found,
+    }
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}, 413: {"Connection": "close"}}
+    return JSONResponse(body, status, headers.get(status), PROBLEM)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Send every exception down the one path."""
+    app.add_exception_handler(LookalikeError, _on_ours)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_any)
+
+
+async def _on_ours(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, LookalikeError):
+        raise error
+    kinds = {QueryError: 422, UnknownItemError: 404}
+    status = error.status if isinstance(error, RequestError) else kinds.get(type(error), 500)
+    return problem(status, str(error), field=error.field, expected=error.expected, found=error.found)
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    answer = problem(error.status_code, str(error.detail), field="path", found=f"{request.method} {request.url.path}")
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _on_any(request: Request, error: Exception) -> JSONResponse:
+    log.error("unhandled error on %s", request.url.path, exc_info=error)
+    return problem(500, "The service failed on this request; its log says more.")

@@ -1,0 +1,170 @@
+"""The routes. To add one: a function here, its shapes in service.schemas, its errors in service.errors."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from index.version import KNOWN_LIMIT
+from service.auth import require_key
+from service.bodies import read_body
+from service.decoding import Asked, Bounds, decode_embed, decode_npy, decode_search, pick_flag, pick_limit
+from service.encoding import JSON, NPY, embeddings_response, hits_response
+from service.engine import Answer, Engine
+from service.errors import PROBLEM, MediaError, NotReadyError, RequestError
+from service.metrics import Metrics
+from service.schemas import EmbedRequest, EmbedResponse, Problem, Ready, SearchRequest, SearchResponse
+from service.settings import Settings
+
+__all__ = ["guarded", "health"]
+
+_STATUSES = {
+    400: "Malformed",
+    401: "No key",
+    404: "Unknown id",
+    408: "Slow",
+    413: "Too large",
+    415: "Media type",
+    422: "Wrong content",
+}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        s: {"description": _STATUSES[s], "content": {PROBLEM: {"schema": Problem.model_json_schema()}}}
+        for s in statuses
+    }
+
+
+def _body(schema: type[EmbedRequest] | type[SearchRequest]) -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema.model_json_schema()}, NPY: binary}}}
+
+
+health = APIRouter(tags=["health"])
+guarded = APIRouter(dependencies=[Depends(require_key)])
+
+
+@guarded.post(
+    "/embed",
+    response_model=EmbedResponse,
+    openapi_extra=_body(EmbedRequest),
+    responses=_problems(400, 401, 408, 413, 415, 422),
+    tags=["embed"],
+)
+async def embed(request: Request) -> Response:
+    """Embed rows. Takes and gives JSON or application/x-npy (Accept)."""
+    engine, bounds = _engine(request), _bounds(request)
+    body = await _read(request)
+    rows = decode_npy(body, "inputs", bounds) if _is_npy(request) else decode_embed(body, bounds)
+    answer = await engine.embed(rows)
+    _metrics(request).rows.labels("/embed").inc(len(rows))
+    return embeddings_response(engine.version, answer.embeddings, as_npy=_wants_npy(request))
+
+
+@guarded.post(
+    "/search",
+    response_model=SearchResponse,
+    openapi_extra=_body(SearchRequest),
+    responses=_problems(400, 401, 404, 408, 413, 415, 422),
+    tags=["search"],
+)
+async def search(request: Request) -> Response:
+    """Find the nearest items of inputs, embeddings or ids, best first.
+
+    An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` goes with it.
+    """
+    engine = _engine(request)
+    asked = _asked(request, await _read(request), _bounds(request))
+    as_npy = _wants_npy(request)
+    answer = await _answer(engine, asked)
+    _metrics(request).rows.labels("/search").inc(len(answer.positions))
+    return hits_response(engine.version, answer, with_payload=asked.with_payload, as_npy=as_npy)
+
+
+@guarded.get("/version", tags=["version"])
+async def version(request: Request) -> dict[str, Any]:
+    """The serving version's manifest, with the evidence that it is good."""
+    return _engine(request).version.manifest
+
+
+@guarded.get("/metrics", tags=["health"], response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Prometheus."""
+    return Response(generate_latest(_metrics(request).registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@health.get("/livez")
+async def livez() -> dict[str, bool]:
+    """The process answers."""
+    return {"live": True}
+
+
+@health.get(
+    "/readyz",
+    response_model=Ready,
+    responses={503: {"description": "Not ready", "content": {PROBLEM: {"schema": Problem.model_json_schema()}}}},
+)
+async def readyz(request: Request) -> Ready:
+    """A stored known question gets its known answer through encoder and index."""
+    engine = _engine(request)
+    answer = await engine.search(engine.version.question, KNOWN_LIMIT, encoded=False)
+    if not engine.version.is_known_answer(answer.scores[0], answer.positions[0]):
+        raise NotReadyError("version", expected="the known answer to its known question", found="another")
+    return Ready(ready=True, version=engine.version.number)
+
+
+def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
+    if not _is_npy(request):
+        return decode_search(body, bounds)
+    query = request.query_params
+    kind = query.get("kind", "inputs")
+    if kind not in {"inputs", "embeddings"}:
+        raise RequestError("kind", expected="inputs or embeddings", found=kind[:40])
+    limit = query.get("limit", "10")
+    if not (limit.isascii() and limit.removeprefix("-").isdigit() and len(limit) < 20):
+        raise RequestError("limit", expected=f"an integer from 1 to {bounds.max_limit}", found=limit[:40])
+    rows = decode_npy(body, kind, bounds)
+    flag = pick_flag(query.get("with_payload", "true"), "with_payload")
+    return Asked("embeddings" if kind == "embeddings" else "inputs", rows, [], pick_limit(int(limit), bounds), flag)
+
+
+async def _answer(engine: Engine, asked: Asked) -> Answer:
+    if asked.kind == "ids":
+        return await engine.search_ids(asked.ids, asked.limit)
+    return await engine.search(asked.rows, asked.limit, encoded=asked.kind == "embeddings")
+
+
+async def _read(request: Request) -> bytes:
+    kind = _media_type(request)
+    if kind not in {"", JSON, NPY}:
+        raise MediaError("Content-Type", expected=f"{JSON} or {NPY}", found=kind[:60])
+    settings: Settings = request.app.state.settings
+    return await read_body(request, settings.max_body_bytes, settings.body_seconds)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _is_npy(request: Request) -> bool:
+    return _media_type(request) == NPY
+
+
+def _wants_npy(request: Request) -> bool:
+    return NPY in request.headers.get("accept", "")
+
+
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def _bounds(request: Request) -> Bounds:
+    bounds: Bounds = request.app.state.bounds
+    return bounds
+
+
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics

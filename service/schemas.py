@@ -1,0 +1,77 @@
+"""The JSON of the two hot calls, for OpenAPI and for tests; service.decoding reads the same by hand."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["EmbedRequest", "EmbedResponse", "Found", "Hit", "Problem", "Ready", "SearchRequest", "SearchResponse"]
+
+Row = Annotated[list[Any], Field(description="One input: its values flat, or nested in the encoder's input shape.")]
+Embedding = Annotated[list[float], Field(description="latent_dim numbers.")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EmbedRequest(_Strict):
+    """Rows to embed."""
+
+    inputs: list[Row] = Field(min_length=1)
+
+
+class EmbedResponse(_Strict):
+    """Embeddings in the order of the rows, of unit length where the metric is cosine."""
+
+    version: int
+    embeddings: list[Embedding]
+
+
+class SearchRequest(_Strict):
+    """Exactly one of inputs, embeddings and ids."""
+
+    inputs: list[Row] | None = Field(None, min_length=1)
+    embeddings: list[Embedding] | None = Field(None, min_length=1)
+    ids: list[str] | None = Field(None, min_length=1, description="Items of the version; none finds itself.")
+    limit: int = Field(10, ge=1, description="Hits per query.")
+    with_payload: bool = True
+
+
+class Hit(_Strict):
+    """One item found. The score is the cosine similarity, the inner product or the Euclidean distance."""
+
+    id: str
+    score: float
+    payload: dict[str, Any] | None = None
+
+
+class Found(_Strict):
+    """One query's hits, best first."""
+
+    hits: list[Hit]
+
+
+class SearchResponse(_Strict):
+    """One entry a query, in their order."""
+
+    version: int
+    results: list[Found]
+
+
+class Ready(_Strict):
+    """The known question got its known answer."""
+
+    ready: bool
+    version: int
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str
+    expected: str
+    found: str

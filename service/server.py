@@ -1,0 +1,56 @@
+"""Run the service: open the champion, bind, say so, serve until SIGTERM or Ctrl-C."""
+
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from index.store import Store
+from service.app import create_app
+from service.settings import Settings
+from training.errors import ConfigError
+
+__all__ = ["serve"]
+
+
+def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
+    """Serve the store's champion; `announce(url, version)` is called once the address is bound.
+
+    Raises:
+        ConfigError: the address is taken.
+        StoreError, ArtifactError: there is no champion, or it is damaged.
+    """
+    version = Store(settings.store).open_champion(settings.device)
+    config = uvicorn.Config(
+        create_app(settings, version),
+        loop="uvloop",
+        http="httptools",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=settings.stop_seconds,
+    )
+    with _bind(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", version.number)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)  # uvicorn stops cleanly, then raises the signal once more
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _bind(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port), family=_family(settings.host), backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            "host and port",
+            expected="an address to listen on",
+            found=f"{settings.host}:{settings.port}, {error.strerror}",
+            remedy="Choose another --port.",
+        ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
