@@ -27,7 +27,7 @@ class IndexSpec:
     metric: Metric
     m: int = 32
     ef_construction: int = 200
-    ef_search: int = 64
+    ef_search: int = 32
 
     @property
     def faiss_metric(self) -> int:

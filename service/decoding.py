@@ -1,6 +1,7 @@
 """From the bytes of a body to checked arrays, without a Python object per number staying behind."""
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ class Bounds:
     max_limit: int
 
     def width(self, kind: str) -> int:
-        return self.latent_dim if kind == "embeddings" else int(np.prod(self.input_shape))
+        return self.latent_dim if kind == "embeddings" else math.prod(self.input_shape)
 
     def shapes(self, kind: str) -> str:
         if kind == "embeddings" or len(self.input_shape) == 1:

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from index.version import KNOWN_LIMIT
-from service.auth import require_key
+from service.auth import GuardedRoute
 from service.bodies import read_body
 from service.decoding import Asked, Bounds, decode_embed, decode_npy, decode_search, pick_flag, pick_limit
 from service.encoding import JSON, NPY, embeddings_response, hits_response
@@ -42,7 +43,7 @@ def _body(schema: type[EmbedRequest] | type[SearchRequest]) -> dict[str, Any]:
 
 
 health = APIRouter(tags=["health"])
-guarded = APIRouter(dependencies=[Depends(require_key)])
+guarded = APIRouter(route_class=GuardedRoute)
 
 
 @guarded.post(
@@ -83,9 +84,9 @@ async def search(request: Request) -> Response:
 
 
 @guarded.get("/version", tags=["version"])
-async def version(request: Request) -> dict[str, Any]:
+async def version(request: Request) -> Response:
     """The serving version's manifest, with the evidence that it is good."""
-    return _engine(request).version.manifest
+    return JSONResponse(_engine(request).version.manifest)
 
 
 @guarded.get("/metrics", tags=["health"], response_class=Response)

@@ -1,5 +1,6 @@
 """Run the service: open the champion, bind, say so, serve until SIGTERM or Ctrl-C."""
 
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=settings.stop_seconds,
     )
@@ -37,6 +39,7 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
         announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", version.number)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn stops cleanly, then raises the signal once more
+        gc.freeze()  # what is loaded stays: the collector need not walk it again under load
         uvicorn.Server(config).run(sockets=[listener])
 
 
