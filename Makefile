@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 FASHION := /usr/share/datasets/fashion-mnist
 
+# Why: see lookalike/__main__.py
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: run test check format lint types tests data bench notebook clean
 
 run: $(VENV)/installed $(if $(findstring fashion-mnist,$(DATA)),data)
@@ -32,13 +35,15 @@ tests:
 
 # Fashion-MNIST: Debian's package, or where there is none, OpenML into the user's cache.
 data:
-	@test -d $(FASHION) || ./scripts/install-data
+	@test -d $(FASHION) || test -d "$${XDG_CACHE_HOME:-$$HOME/.cache}/lookalike/fashion-mnist" || ./scripts/install-data
 
 bench: $(VENV)/installed-dev data
+	@command -v wrk >/dev/null || ./scripts/apt-install wrk
 	for name in training quality service memory startup; do $(BIN)/python -m benchmarks.$$name; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || ./scripts/apt-install python3-venv
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
@@ -48,6 +53,10 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,explore,bench]'
 	touch $@
+
+# The notebook as .ipynb, to open in Jupyter.
+notebook: $(VENV)/installed-dev
+	$(BIN)/jupytext --to ipynb notebooks/explore.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.embed import check_width, embed, embed_chunks
+from index.embed import embed, embed_chunks
 from index.items import ItemWriter, read_items
 from index.measure import Measured, measure
 from index.spec import IndexChoice, Metric, choose_spec
@@ -18,7 +18,7 @@ from index.vectors import VectorIndex
 from index.version import INDEX, KNOWN_LIMIT, QUESTION, known_answer
 from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
-from training.rows import Rows
+from training.rows import Chunk, Rows
 from training.sealed import staging
 
 __all__ = ["build", "encoder_folder"]
@@ -48,13 +48,12 @@ def build(
     """
     source = encoder_folder(encoder_at)
     encoder = load_encoder(source, device)
-    check_width(rows, encoder)
     spec = choose_spec(rows.count, metric, kind)
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         index = VectorIndex(spec, encoder.latent_dim)
         question, evidence, digest = _fill(folder, index, rows, encoder)
-        (folder / INDEX).write_bytes(index.to_bytes().data)
+        index.write(folder / INDEX)
         np.save(folder / QUESTION, question)
         scores, positions = index.search(embed(encoder, question, metric), KNOWN_LIMIT)
         answer = known_answer(read_items(folder), scores[0], positions[0])
@@ -82,33 +81,48 @@ def encoder_folder(at: Path) -> Path:
     return inner if inner.is_dir() else at
 
 
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Some items with their embeddings, (n, latent)."""
+
+    ids: list[str]
+    payloads: list[dict[str, Any]]
+    embeddings: NDArray[np.float32]
+
+
 def _fill(folder: Path, index: VectorIndex, rows: Rows, encoder: Encoder) -> tuple[NDArray[np.float32], Measured, str]:
     """Add all rows but the held-out ones, measure, then add those; returns question, evidence, digest."""
-    held = _held_out(rows.count)
     writer = ItemWriter(folder, rows.name)
     digest = hashlib.sha256()
-    waiting: list[tuple[NDArray[np.float32], list[str], list[dict[str, Any]]]] = []
+    chosen = _held_out(rows.count)
+    held: list[_Batch] = []
     question = np.empty((0, rows.width), np.float32)
     first = 0
     for chunk, embeddings in embed_chunks(rows, encoder, index.spec.metric):
         digest.update(chunk.inputs.data)
         question = chunk.inputs[:1].copy() if first == 0 else question
-        out = np.isin(np.arange(first, first + len(chunk.ids)), held)
-        index.add(embeddings[~out])
-        writer.write(_pick(chunk.ids, ~out), _pick(chunk.payloads, ~out))
-        waiting.append((embeddings[out], _pick(chunk.ids, out), _pick(chunk.payloads, out)))
+        out = np.isin(np.arange(first, first + len(chunk.ids)), chosen)
+        _add(index, writer, _select(chunk, embeddings, ~out))
+        held.append(_select(chunk, embeddings, out))
         first += len(chunk.ids)
-    queries = np.concatenate([part for part, _, _ in waiting])
-    if len(queries):
-        evidence, _ = measure(index, queries)
-    else:  # too few to hold any out
-        everyone = np.arange(len(index))
-        evidence, _ = measure(index, index.reconstruct(everyone), everyone)
-    for part, ids, payloads in waiting:
-        index.add(part)
-        writer.write(ids, payloads)
+    evidence = _measure(index, np.concatenate([batch.embeddings for batch in held]))
+    for batch in held:
+        _add(index, writer, batch)
     writer.close()
     return question, evidence, digest.hexdigest()
+
+
+def _add(index: VectorIndex, writer: ItemWriter, batch: _Batch) -> None:
+    index.add(batch.embeddings)
+    writer.write(batch.ids, batch.payloads)
+
+
+def _measure(index: VectorIndex, queries: NDArray[np.float32]) -> Measured:
+    """On the held-out queries; where there are too few rows to hold any out, on the items themselves."""
+    if len(queries):
+        return measure(index, queries)[0]
+    everyone = np.arange(len(index))
+    return measure(index, index.reconstruct(everyone), everyone)[0]
 
 
 def _held_out(count: int) -> NDArray[np.int64]:
@@ -117,5 +131,6 @@ def _held_out(count: int) -> NDArray[np.int64]:
     return np.sort(chosen)
 
 
-def _pick(values: list[Any], keep: NDArray[np.bool_]) -> list[Any]:
-    return [value for value, kept in zip(values, keep, strict=True) if kept]
+def _select(chunk: Chunk, embeddings: NDArray[np.float32], keep: NDArray[np.bool_]) -> _Batch:
+    kept = np.flatnonzero(keep)
+    return _Batch([chunk.ids[i] for i in kept], [chunk.payloads[i] for i in kept], embeddings[kept])

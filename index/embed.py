@@ -1,7 +1,6 @@
 """Embed rows in bulk: in chunks, with progress, in constant memory."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from training.artifact import Encoder
 from training.errors import DataError
 from training.progress import progress_bar
 from training.rows import Chunk, Rows
+from training.sealed import staging
 
 __all__ = ["check_width", "embed", "embed_chunks", "embed_to_npy"]
 
@@ -43,17 +43,14 @@ def embed_to_npy(rows: Rows, encoder: Encoder, metric: Metric, out: Path) -> Non
     header = {"shape": (rows.count, encoder.latent_dim), "fortran_order": False, "descr": "<f4"}
     if not out.parent.is_dir():
         raise DataError(str(out), expected="a path in a folder that exists", found="none there")
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=".making-")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with staging(out.parent) as folder:
+        with (folder / out.name).open("wb") as file:
             npy.write_array_header_1_0(file, header)
             for _, embeddings in embed_chunks(rows, encoder, metric):
                 file.write(embeddings.tobytes())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, out)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        os.replace(folder / out.name, out)
 
 
 def check_width(rows: Rows, encoder: Encoder) -> None:

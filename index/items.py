@@ -98,7 +98,7 @@ class ItemTable:
         place = bisect.bisect_left(range(len(self)), name, key=lambda i: self.id_at(int(self._order[i])))
         if place < len(self) and self.id_at(int(self._order[place])) == name:
             return int(self._order[place])
-        raise UnknownItemError("ids", expected="an item's id", found=repr(name))
+        raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
 
     def labels(self) -> list[Any]:
         """Every item's `payload["label"]`, None where it has none."""
@@ -114,7 +114,7 @@ def read_items(folder: Path) -> ItemTable:
     try:
         table = pa.ipc.open_file(pa.BufferReader((folder / ITEMS).read_bytes())).read_all()
         order = np.load(folder / ORDER, allow_pickle=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
         raise ArtifactError(str(folder / ITEMS), expected="a table of items", found=str(error)) from error
     return ItemTable(table, order)
 
@@ -122,5 +122,5 @@ def read_items(folder: Path) -> ItemTable:
 def _dump(payload: dict[str, Any], source: str, name: str) -> str:
     try:
         return json.dumps(payload, allow_nan=False, default=str, separators=(",", ":"))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise DataError(f"{source}, payload of {name!r}", expected="JSON values", found=str(error)) from error

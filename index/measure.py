@@ -15,6 +15,8 @@ __all__ = ["Measured", "measure", "recall"]
 
 Positions = NDArray[np.int64]
 
+TOLERANCE = 1e-5
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -26,11 +28,14 @@ class Measured:
     latency_us: float
 
 
-def recall(found: Positions, truth: Positions) -> float:
-    """Mean share of each row of `truth` (n, k) that stands in the same row of `found`; -1 is no hit."""
-    wanted = truth >= 0
-    hits = (found[:, :, None] == truth[:, None, :]).any(axis=1) & wanted  # (n, found, k) -> (n, k)
-    return float(hits.sum() / wanted.sum()) if wanted.any() else 1.0
+def recall(found: Positions, truth: Positions, ties: NDArray[np.bool_] | bool = False) -> float:
+    """Share of `truth` (n, k) that stands in the same row of `found` (n, k); -1 is no hit.
+
+    `ties` (n, k) marks what was found and is as near as the farthest of the truth: equal rows have no order.
+    """
+    wanted = int((truth >= 0).sum())
+    known = (found[:, :, None] == truth[:, None, :]).any(axis=2)  # (n, found, k) -> (n, found)
+    return float(((known | ties) & (found >= 0)).sum() / wanted) if wanted else 1.0
 
 
 def measure(
@@ -45,19 +50,27 @@ def measure(
     Returns:
         The figures, and the positions found, (n, k).
     """
+    asked = k if own is None else k + 1
     own = np.full(len(queries), -1) if own is None else own
-    asked = min(k + 1, len(index))
-    scores, exact = index.search_exactly(queries, asked)
-    found = np.empty_like(exact)
+    exact_scores, exact = index.search_exactly(queries, asked)
+    scores, found = np.empty_like(exact_scores), np.empty_like(exact)
     micros = []
     with _one_thread():
         for number, query in enumerate(queries):
             started = time.perf_counter()
-            _, found[number] = index.search(query[None, :], asked)
+            scores[number], found[number] = index.search(query[None, :], asked)
             micros.append((time.perf_counter() - started) * 1e6)
-    _, others = drop_own(scores, found, own, k)
-    _, truth = drop_own(scores, exact, own, k)
-    return Measured(recall(others, truth), k, len(queries), float(np.median(micros))), others
+    scores, others = drop_own(scores, found, own, k)
+    exact_scores, truth = drop_own(exact_scores, exact, own, k)
+    ties = _as_near(scores, exact_scores[:, -1:], rising=index.spec.metric == "l2")
+    return Measured(recall(others, truth, ties), k, len(queries), float(np.median(micros))), others
+
+
+def _as_near(scores: NDArray[np.float32], last: NDArray[np.float32], *, rising: bool) -> NDArray[np.bool_]:
+    """Which scores (n, k) are as good as `last` (n, 1), up to float32's rounding."""
+    slack = TOLERANCE * np.abs(last)
+    near: NDArray[np.bool_] = scores <= last + slack if rising else scores >= last - slack
+    return near
 
 
 @contextmanager

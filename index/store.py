@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ class Store:
         """
         if number not in self.numbers():
             raise StoreError(
-                "version", expected=f"one of {self.numbers() or 'none yet'} in {self.folder}", found=str(number)
+                "version", expected=f"one that {self.folder} holds: {self.numbers() or 'none yet'}", found=str(number)
             )
         return self.versions / f"{number:06d}"
 
@@ -68,15 +67,7 @@ class Store:
         Raises:
             StoreError: none was promoted yet.
         """
-        alias = self.champion()
-        if alias is None:
-            raise StoreError(
-                f"store {self.folder}",
-                expected="a promoted version",
-                found="none",
-                remedy="Build one with `lookalike build`, then `lookalike promote N`.",
-            )
-        return self.open(alias.version, device)
+        return self.open(self._require_champion().version, device)
 
     def champion(self) -> Alias | None:
         """The alias, or None where nothing was promoted yet."""
@@ -86,7 +77,7 @@ class Store:
             return Alias(int(text["version"]), tuple(int(n) for n in text["replaced"]))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ArtifactError(
                 str(path),
                 expected='{"version": N, "replaced": [...]}',
@@ -97,7 +88,7 @@ class Store:
     def publish(self, staged: Path, header: dict[str, Any]) -> int:
         """Number a staged version, seal it with `header`, and put it in place; returns its number."""
         with self._locked():
-            number = max(self.numbers(), default=0) + 1
+            number = max([0, *self.numbers(), *self._named()]) + 1
             seal(staged, FORMAT, {"version": number, **header})
             publish(staged, self.versions / f"{number:06d}")
             return number
@@ -109,39 +100,58 @@ class Store:
             StoreError: no such version, or it does not answer its question.
             ArtifactError: it is damaged. The champion stays what it was.
         """
+        self._verify(number)
         with self._locked():
-            if not self.open(number).answers_its_question():
-                raise StoreError(
-                    f"version {number}",
-                    expected="the known answer to its known question",
-                    found="another",
-                    remedy="Build it again.",
-                )
             before = self.champion()
             if before and before.version == number:
                 return before
             return self._write(Alias(number, (*before.replaced, before.version) if before else ()))
 
     def rollback(self) -> Alias:
-        """Bring back the version that the champion replaced, verified.
+        """Bring back the version that the champion replaced, verified as for `promote`.
 
         Raises:
-            StoreError: the champion replaced none.
+            StoreError: the champion replaced none, or that one does not answer its question.
+            ArtifactError: that one is damaged. The champion stays what it was.
         """
+        self._require_champion()
         with self._locked():
-            alias = self.champion()
-            if alias is None or not alias.replaced:
+            alias = self._require_champion()
+            if not alias.replaced:
                 raise StoreError(
-                    f"store {self.folder}",
-                    expected="a champion that replaced another version",
-                    found="none to go back to",
+                    f"store {self.folder}", expected="a champion that replaced another", found="none to go back to"
                 )
-            self.open(alias.replaced[-1])
+            self._verify(alias.replaced[-1])
             return self._write(Alias(alias.replaced[-1], alias.replaced[:-1]))
 
+    def _require_champion(self) -> Alias:
+        alias = self.champion()
+        if alias is None:
+            raise StoreError(
+                f"store {self.folder}",
+                expected="a promoted version",
+                found="none",
+                remedy="Build one with `lookalike build`, then `lookalike promote N`.",
+            )
+        return alias
+
+    def _verify(self, number: int) -> None:
+        if not self.open(number).answers_its_question():
+            raise StoreError(
+                f"version {number}",
+                expected="the known answer to its known question",
+                found="another",
+                remedy="Build it again.",
+            )
+
+    def _named(self) -> list[int]:
+        """The numbers that the alias knows, also of versions that were removed since: none is given twice."""
+        alias = self.champion()
+        return [alias.version, *alias.replaced] if alias else []
+
     def _write(self, alias: Alias) -> Alias:
-        handle, temporary = tempfile.mkstemp(prefix=".making-", dir=self.folder)
-        with os.fdopen(handle, "w") as file:
+        temporary = self.folder / ".making-champion"  # one writer at a time
+        with temporary.open("w") as file:
             json.dump({"version": alias.version, "replaced": list(alias.replaced)}, file)
             file.flush()
             os.fsync(file.fileno())
@@ -152,7 +162,6 @@ class Store:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One writer at a time; the kernel releases the lock of a process that dies."""
-        self.versions.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -3,6 +3,8 @@
 FAISS itself stores NaN, allocates what `k` asks for, and answers a wrong dimension with an empty error.
 """
 
+from pathlib import Path
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ __all__ = ["MAX_LIMIT", "VectorIndex", "check_limit", "drop_own", "normalize"]
 
 MAX_LIMIT = 1_024
 """The most neighbours that one search may ask for."""
+MAX_VALUE = 1e16
+"""Beyond this, squares and their sums leave float32, and FAISS finds nothing without saying so."""
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -32,14 +36,14 @@ class VectorIndex:
         return int(self._index.ntotal)
 
     def add(self, embeddings: Vectors) -> None:
-        """Append (n, dim) float32, finite; for cosine, of unit length."""
+        """Append (n, dim) float32, within MAX_VALUE; for cosine, of unit length."""
         self._index.add(self._checked(embeddings))
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
         """The k nearest of each query, best first.
 
         Args:
-            queries: (n, dim) float32, finite; for cosine, of unit length.
+            queries: (n, dim) float32, within MAX_VALUE; for cosine, of unit length.
             k: from 1 to MAX_LIMIT.
 
         Returns:
@@ -47,56 +51,65 @@ class VectorIndex:
             positions: the same shape, int64; -1 where an approximate search found fewer.
 
         Raises:
-            QueryError: a wrong shape, a value that is not finite, or k out of bounds.
+            QueryError: a wrong shape, a value that is not finite or too large, or k out of bounds.
         """
-        check_limit(k)
-        scores, positions = self._index.search(self._checked(queries), min(k, len(self)))
-        return self._unit(scores), positions
+        return self._nearest(self._index, queries, k)
 
     def search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
         """The same by brute force over the stored vectors: the truth to measure `search` against."""
-        check_limit(k)
         stored = getattr(self._index, "storage", self._index)
-        scores, positions = faiss.downcast_index(stored).search(self._checked(queries), min(k, len(self)))
-        return self._unit(scores), positions
+        return self._nearest(faiss.downcast_index(stored), queries, k)
 
     def reconstruct(self, positions: Positions) -> Vectors:
-        """(n, dim): the embeddings at `positions`."""
+        """(n, dim): the embeddings at `positions`; FAISS would read memory that is not its own for others.
+
+        Raises:
+            QueryError: a position that no item has.
+        """
+        if not ((positions >= 0) & (positions < len(self))).all():
+            raise QueryError("positions", expected=f"from 0 to {len(self) - 1}", found=str(positions.tolist()))
         vectors: Vectors = self._index.reconstruct_batch(positions)
         return vectors
 
-    def to_bytes(self) -> NDArray[np.uint8]:
-        """FAISS's own format."""
-        content: NDArray[np.uint8] = faiss.serialize_index(self._index)
-        return content
+    def write(self, path: Path) -> None:
+        """In FAISS's own format."""
+        faiss.write_index(self._index, str(path))
 
     @classmethod
-    def from_bytes(cls, content: bytes, spec: IndexSpec, dim: int, place: str) -> "VectorIndex":
-        """Parse verified bytes.
+    def read(cls, path: Path, spec: IndexSpec, dim: int) -> "VectorIndex":
+        """Parse a file that was verified.
 
         Raises:
             ArtifactError: not an index, or not the one that `spec` and `dim` describe.
         """
         try:
-            loaded = faiss.deserialize_index(np.frombuffer(content, np.uint8))
+            loaded = faiss.read_index(str(path))
         except RuntimeError as error:
-            raise ArtifactError(place, expected="a FAISS index", found=str(error).splitlines()[-1]) from error
+            raise ArtifactError(str(path), expected="a FAISS index", found=str(error).splitlines()[-1]) from error
         wanted = KINDS[spec.kind](dim, spec)
         if type(loaded) is not type(wanted) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
             raise ArtifactError(
-                place,
+                str(path),
                 expected=f"{spec.kind}, {dim} dimensions, {spec.metric}",
                 found=f"{type(loaded).__name__}, {loaded.d} dimensions",
                 remedy="Build the version again.",
             )
         return cls(spec, dim, loaded)
 
+    def _nearest(self, index: faiss.Index, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
+        check_limit(k)
+        queries = self._checked(queries)
+        if len(self) == 0:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        scores, positions = index.search(queries, min(k, len(self)))
+        return self._unit(scores), positions
+
     def _checked(self, vectors: Vectors) -> Vectors:
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise QueryError("embeddings", expected=f"shape (n, {self.dim})", found=f"{vectors.shape}")
         vectors = np.ascontiguousarray(vectors, np.float32)
-        if not np.isfinite(vectors).all():
-            raise QueryError("embeddings", expected="finite numbers", found="NaN or infinity")
+        if not (np.abs(vectors) <= MAX_VALUE).all():
+            raise QueryError("embeddings", expected=f"finite numbers within ±{MAX_VALUE:g}", found="others")
         return vectors
 
     def _unit(self, scores: Vectors) -> Vectors:
@@ -121,6 +134,6 @@ def drop_own(scores: Vectors, positions: Positions, own: Positions, k: int) -> t
 
 def normalize(vectors: Vectors) -> Vectors:
     """(n, dim) scaled to unit length; a zero row stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)  # float32 has no room for the squares
+    unit: Vectors = (vectors / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
     return unit

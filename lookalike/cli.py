@@ -4,6 +4,7 @@ Results go to standard output, progress to standard error.
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ from training.rows import open_rows
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+out = Console(soft_wrap=True, markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 Data = Annotated[
     str,
@@ -163,7 +164,7 @@ def embed(
 @app.command()
 def search(
     store: StoreOption,
-    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Rows to search with.")] = None,
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Rows to search with.")] = None,
     id_: Annotated[
         list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead; may be repeated.")
     ] = None,
@@ -205,7 +206,7 @@ def _serve(store: Path, host: str | None, port: int | None, query: Path | None) 
     def announce(url: str, number: int) -> None:
         out.print(f"version {number} at {url}, Ctrl-C stops it")
         if query:
-            out.print(f"curl -s {url}/search -H 'Content-Type: application/json' -d @{query}", highlight=False)
+            out.print(f"curl -s {url}/search -H 'Content-Type: application/json' -d {shlex.quote(f'@{query}')}")
 
     run_server(settings, announce)
 

@@ -27,9 +27,9 @@ _WEIGHTS = "weights.safetensors"
 def save_checkpoint(
     run: Path, state: State, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]
 ) -> None:
-    """Write the state durably, then remove older checkpoints and what a killed run left half-written."""
+    """Write the state durably, then remove older checkpoints."""
     target = run / f"checkpoint-{len(state.history):06d}"
-    older = [folder for pattern in ("checkpoint-*", ".making-*") for folder in run.glob(pattern) if folder != target]
+    older = [folder for folder in run.glob("checkpoint-*") if folder != target]
     tensors = _named("model", model.state_dict()) | _named("best", state.best_weights)
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= _named(f"optimizer.{number}", slots)

@@ -37,6 +37,7 @@ __all__ = ["Split", "TrainedRun", "split_rows", "train"]
 
 CHECKPOINT_SECONDS = 5.0
 PROBE_ROWS = 2_000
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _check_output(config: TrainConfig, preprocess: Preprocessor) -> None:
     """A squashing output can only reach rows that lie in its range."""
     low, high = float(preprocess.low.min()), float(preprocess.high.max())
     reach = {"linear": -math.inf, "sigmoid": 0.0, "tanh": -1.0}[config.model.output]
-    if low < reach or (math.isfinite(reach) and high > 1.0):
+    if low < reach - ROUNDING or (math.isfinite(reach) and high > 1.0 + ROUNDING):
         raise ConfigError(
             "model.output",
             expected=f"rows within [{reach:g}, 1] for {config.model.output}",

@@ -41,7 +41,7 @@ def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[..., No
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True, force_jupyter=False)) as bar:
         task = bar.add_task(label, total=total, note="")
 
         def advance(steps: int, note: str | None = None) -> None:

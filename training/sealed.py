@@ -9,6 +9,8 @@ Encoders, checkpoints and versions are all sealed folders. A folder is written u
 name, synced and renamed, so it is there whole or not at all.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +27,7 @@ __all__ = ["Sealed", "open_sealed", "publish", "read_manifest", "replace_folder"
 
 MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
+_STAGED = ".making-"
 REMEDY = "Restore it from a copy, or make it again."
 
 
@@ -46,6 +49,8 @@ class Sealed:
 def seal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
     """Write the manifest of what `folder` holds now, and sync every file of it."""
     names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    for name in names:
+        (folder / name).chmod(0o644)  # some writers leave a file to its owner alone; the service may be another user
     files = {name: _describe(folder / name) for name in names}
     manifest = {"format": format_name, **header, "files": files}
     text = json.dumps(manifest, indent=1, allow_nan=False).encode() + b"\n"
@@ -91,14 +96,35 @@ def read_manifest(folder: Path, format_name: str) -> Sealed:
 
 @contextmanager
 def staging(parent: Path) -> Iterator[Path]:
-    """A temporary folder in `parent`, removed at the end unless it was renamed away."""
+    """A temporary folder in `parent`, removed at the end unless it was renamed away.
+
+    It is locked while it is worked on, and the kernel releases the lock of a process that dies: so what a
+    killed one left behind is known from what another one works on, and removed here.
+    """
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".making-", dir=parent))
+    with _locked(parent):
+        for left in parent.glob(f"{_STAGED}*"):
+            with contextlib.suppress(OSError), _locked(left, wait=False):
+                shutil.rmtree(left)
+        folder = Path(tempfile.mkdtemp(prefix=_STAGED, dir=parent))
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     folder.chmod(0o755)
     try:
         yield folder
     finally:
+        os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(handle)
 
 
 def publish(folder: Path, target: Path) -> None:

@@ -31,7 +31,7 @@ def open_rows(name: str) -> Rows:
     if base in BUILTIN and part in {"", "train", "test"}:
         return BUILTIN[base](part or "train")
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         return open_images(path)
     if path.suffix not in _BY_SUFFIX:
         known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _BY_SUFFIX), "a folder of images"])

@@ -4,9 +4,11 @@ import gzip
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,15 +23,9 @@ __all__ = ["open_idx", "open_npy", "open_npz"]
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _BROKEN = (
-    EOFError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    RuntimeError,
-    KeyError,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(EOFError, OSError, zipfile.BadZipFile, zlib.error),
+    # numpy evaluates an .npy's header as a Python literal, and zipfile follows what a damaged directory says
+    *(ValueError, SyntaxError, TypeError, KeyError, RuntimeError, tokenize.TokenError),
 )
 
 
@@ -50,22 +46,22 @@ def open_npz(path: Path) -> Rows:
     """An .npz with one array, or with `inputs` and optionally `ids` and `labels`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
     except _BROKEN as error:
         raise _broken(str(path), error) from error
-    name = "inputs" if "inputs" in members else next(iter(members), "")
-    if not name or (name != "inputs" and len(members) > 1):
-        raise DataError(str(path), expected="one array, or one named 'inputs'", found=f"arrays {sorted(members)}")
+    name = "inputs" if "inputs" in sizes else next(iter(sizes), "")
+    if not name or (name != "inputs" and len(sizes) > 1):
+        raise DataError(str(path), expected="one array, or one named 'inputs'", found=f"arrays {sorted(sizes)}")
     field = f"{path}, array {name!r}"
     with _member(path, name) as stream:
         shape, fortran, dtype = _npy_header(stream, field)
         start = stream.tell()
-    _check_size(field, shape, dtype, members[name] - start)
+    _check_size(field, shape, dtype, sizes[name] - start)
     if fortran:
         raise DataError(
             field, expected="C order", found="Fortran order", remedy="Save it with numpy.ascontiguousarray, or as .npy."
         )
-    extras = {key: _npz_column(path, key, shape[0]) for key in ("ids", "labels") if key in members}
+    extras = {key: _npz_column(path, key, shape[0], sizes[key]) for key in ("ids", "labels") if key in sizes}
     read = _reader(field, lambda: _member(path, name), start, shape, dtype, **extras)
     return Rows(str(path), shape[1:], shape[0], dtype == np.uint8, read)
 
@@ -85,7 +81,7 @@ def open_idx(path: Path, labels: Path | None = None, name: str = "") -> Rows:
 
 def _reader(
     field: str,
-    open_stream: Callable[[], IO[bytes]],
+    open_stream: Callable[[], AbstractContextManager[IO[bytes]]],
     start: int,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -135,17 +131,20 @@ def _chunk(values: NDArray[Any], first: int, ids: list[str] | None, labels: list
 
 
 def _npy_header(stream: IO[bytes], field: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    try:
-        version = npy.read_magic(stream)
-        reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = reader(stream)
-    except _BROKEN as error:
-        raise _broken(field, error) from error
+    shape, fortran, dtype = _read_header(stream, field)
     if dtype.kind not in "biuf":
         raise DataError(field, expected="numbers", found=f"dtype {dtype}")
     if len(shape) < 2 or min(shape) < 0:
         raise DataError(field, expected="shape (rows, columns, ...)", found=f"shape {shape}")
-    return shape, fortran and len(shape) > 1, dtype
+    return shape, fortran, dtype
+
+
+def _read_header(stream: IO[bytes], field: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    try:
+        version = npy.read_magic(stream)
+        return (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
+    except _BROKEN as error:
+        raise _broken(field, error) from error
 
 
 def _check_size(field: str, shape: tuple[int, ...], dtype: np.dtype[Any], found: int) -> None:
@@ -164,26 +163,23 @@ def _gunzip(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path))
 
 
-def _member(path: Path, name: str) -> IO[bytes]:
+@contextmanager
+def _member(path: Path, name: str) -> Iterator[IO[bytes]]:
     try:
-        return zipfile.ZipFile(path).open(f"{name}.npy")
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            yield stream
     except _BROKEN as error:
         raise _broken(f"{path}, array {name!r}", error) from error
 
 
-def _npz_column(path: Path, name: str, count: int) -> list[Any]:
+def _npz_column(path: Path, name: str, count: int, size: int) -> list[Any]:
     field = f"{path}, array {name!r}"
-    with _member(path, name) as stream, zipfile.ZipFile(path) as archive:
-        try:
-            version = npy.read_magic(stream)
-            reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = reader(stream)
-            if shape != (count,) or dtype.kind not in "biufU":
-                raise DataError(field, expected=f"{count} numbers or strings", found=f"shape {shape}, dtype {dtype}")
-            _check_size(field, shape, dtype, archive.getinfo(f"{name}.npy").file_size - stream.tell())
-            values = np.frombuffer(stream.read(), dtype).tolist()
-        except _BROKEN as error:
-            raise _broken(field, error) from error
+    with _member(path, name) as stream:
+        shape, _, dtype = _read_header(stream, field)
+        if shape != (count,) or dtype.kind not in "biufU":
+            raise DataError(field, expected=f"{count} numbers or strings", found=f"shape {shape}, dtype {dtype}")
+        _check_size(field, shape, dtype, size - stream.tell())
+        values = np.frombuffer(stream.read(), dtype).tolist()
     return [str(value) for value in values] if name == "ids" else values
 
 

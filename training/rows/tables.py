@@ -20,7 +20,9 @@ from training.rows.base import Chunk, Rows
 __all__ = ["open_csv", "open_parquet"]
 
 _SNIFFED = 1_000
-_CSV_CELL = re.compile(r"In CSV column #(\d+): Row #(\d+): (.*)", re.DOTALL)
+_CSV_PLACE = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)")
+_NAMING_ROWS = pa_csv.ReadOptions(use_threads=False)
+"""With threads, Arrow's errors name no row."""
 
 
 def open_parquet(path: Path) -> Rows:
@@ -42,23 +44,22 @@ def open_csv(path: Path) -> Rows:
     """A comma-separated file with a header line; it is read once to count and check its rows."""
     names: list[str] = []
     try:
-        with pa_csv.open_csv(path) as file:
+        with pa_csv.open_csv(path, read_options=_NAMING_ROWS) as file:
             names = file.schema.names
             _check_names(path, names)
             sniffed = next(iter(file), pa.RecordBatch.from_pylist([], file.schema))
             schema = pa.schema([(field.name, _csv_type(field, sniffed)) for field in file.schema])
         options = pa_csv.ConvertOptions(column_types=schema, strings_can_be_null=True)
 
-        def batches(size: int, threads: bool = True) -> Iterator[pa.RecordBatch]:
-            reading = pa_csv.ReadOptions(use_threads=threads)
+        def batches(size: int, reading: pa_csv.ReadOptions | None = None) -> Iterator[pa.RecordBatch]:
             with pa_csv.open_csv(path, read_options=reading, convert_options=options) as file:
                 for batch in file:
                     for start in range(0, len(batch), size):
                         yield batch.slice(start, size)
 
-        count = sum(len(batch) for batch in batches(1 << 20, threads=False))  # with threads, errors name no row
+        count = sum(len(batch) for batch in batches(1 << 20, _NAMING_ROWS))
     except (pa.ArrowException, OSError) as error:
-        raise _broken_cell(path, error, names) from error
+        raise _broken_row(path, error, names) from error
     return _rows(path, schema, count, batches)
 
 
@@ -135,15 +136,15 @@ def _is_number(kind: pa.DataType) -> bool:
     )
 
 
-def _broken_cell(path: Path, error: Exception, names: list[str]) -> DataError:
+def _broken_row(path: Path, error: Exception, names: list[str]) -> DataError:
     """Arrow counts lines from 1 and the header is the first; rows are counted from 0."""
-    if not (cell := _CSV_CELL.match(str(error))):
+    if not (told := _CSV_PLACE.match(str(error))):
         return _broken(path, error)
-    column, line, found = cell.groups()
+    column, line, found = told.groups()
     return DataError(
-        f"{path}, row {int(line) - 2}, column {names[int(column)]}",
-        expected="a value of its column's kind",
-        found=found.splitlines()[0],
+        f"{path}, row {int(line) - 2}" + (f", column {names[int(column)]}" if column else ""),
+        expected="as many values as the header has names, each of its column's kind",
+        found=found,
         remedy="Mend or remove the row.",
     )
 

@@ -1,0 +1,133 @@
+"""Does memory grow with the rows? 4 GB of float32 rows are embedded and built in processes of their own.
+
+ours    the most memory that a child was ever resident with: VmHWM, which unlike `ru_maxrss` does not begin
+        with what the process that started it had
+floor   the same command on 40 MB of rows: the libraries, the encoder and one chunk
+
+What is built is HNSW, as by default for so many rows; only its `ef_construction` is lowered, which is work a row
+and no memory, so that the graph of 1,275,510 rows takes a minute and not ten.
+
+The rows are drawn from a 16-dimensional plane in 784 dimensions, all distinct: zeros in a sparse file would do
+for embedding, but rows that are all alike are a pathology for HNSW. The encoder has its initial weights, since
+no figure here depends on what they are. `--gigabytes` makes it shorter; the bars are about 4.
+"""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+
+from benchmarks.report import Bar, Row, report, row
+from index.build import build
+from index.embed import embed_to_npy
+from index.spec import IndexSpec, Kind, Metric, choose_spec
+from index.store import Store
+from training.artifact import load_encoder
+from training.config import ModelConfig
+from training.export import export
+from training.model import Autoencoder
+from training.preprocess import fit_preprocessor
+from training.rows import open_rows
+
+__all__ = ["main"]
+
+WIDTH = 784
+LATENT = 32
+PLANE = 16
+ROW_BYTES = WIDTH * 4
+BLOCK = 65_536
+SMALL_GB = 0.04
+QUICK = 16
+
+
+def write_rows(path: Path, gigabytes: float) -> int:
+    """An .npy of about that size, written block by block; returns its number of rows."""
+    count = int(gigabytes * 1e9) // ROW_BYTES
+    random = np.random.default_rng(0)
+    plane = random.standard_normal((PLANE, WIDTH), np.float32)
+    with path.open("wb") as file:
+        npy.write_array_header_1_0(file, {"shape": (count, WIDTH), "fortran_order": False, "descr": "<f4"})
+        for first in range(0, count, BLOCK):
+            points = random.standard_normal((min(BLOCK, count - first), PLANE), np.float32)
+            file.write((points @ plane).tobytes())  # (block, WIDTH)
+    return count
+
+
+def write_encoder(folder: Path) -> None:
+    """An encoder artifact of the usual shape."""
+    probe = np.random.default_rng(1).standard_normal((2_000, WIDTH), np.float32)
+    torch.manual_seed(0)
+    model = Autoencoder(WIDTH, LATENT, ModelConfig(batch_norm=False)).eval()
+    header = {"input_shape": [WIDTH], "latent_dim": LATENT}
+    export(folder, model, fit_preprocessor(probe, "center"), probe=probe, header=header)
+
+
+def peak_gb(job: str, rows: Path, encoder: Path) -> float:
+    """Run `job` in a process of its own; the most memory it was resident with, in GB."""
+    with tempfile.TemporaryDirectory(dir=rows.parent) as out:
+        command = [sys.executable, "-m", "benchmarks.memory", "--job", job, str(rows), str(encoder), out]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return float(done.stdout)
+
+
+def run_job(job: str, rows: Path, encoder: Path, out: Path) -> None:
+    """What the child does; it prints its peak."""
+    if job == "embed":
+        embed_to_npy(open_rows(str(rows)), load_encoder(encoder), "cosine", out / "embeddings.npy")
+    else:
+        with mock.patch("index.build.choose_spec", quick_spec):
+            build(open_rows(str(rows)), encoder, Store(out / "store"), device="cpu")
+    print(own_peak_gb())
+
+
+def quick_spec(count: int, metric: Metric, kind: Kind | Literal["auto"]) -> IndexSpec:
+    """What the store would choose, but for the work that goes into a row."""
+    return dataclasses.replace(choose_spec(count, metric, kind), ef_construction=QUICK)
+
+
+def own_peak_gb() -> float:
+    """This process's largest resident set so far, in GB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e9
+
+
+def compare(gigabytes: float) -> list[Row]:
+    """The rows of the report; all files are gone afterwards."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        small, large, encoder = folder / "small.npy", folder / "large.npy", folder / "encoder"
+        write_encoder(encoder)
+        write_rows(small, SMALL_GB)
+        count = write_rows(large, gigabytes)
+        peaks = {job: (peak_gb(job, large, encoder), peak_gb(job, small, encoder)) for job in ("embed", "build")}
+    (embed_large, embed_small), (build_large, build_small) = peaks["embed"], peaks["build"]
+    size = f"{gigabytes:g} GB, {count:,} rows"
+    growth = Bar("ours", "<=", 0.25)
+    return [
+        row(f"embedding {size}: peak", "GB", ours=embed_large, floor=embed_small),
+        row(f"embedding {size}: peak above that for 40 MB", "GB", ours=embed_large - embed_small, bar=growth),
+        row(f"building {size}: peak", "GB", ours=build_large, floor=build_small, bar=Bar("ours", "<=", 2)),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=4.0)
+    parser.add_argument("--job", nargs=4, metavar=("JOB", "ROWS", "ENCODER", "OUT"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.job:
+        run_job(asked.job[0], *map(Path, asked.job[1:]))
+    else:
+        report("memory", compare(asked.gigabytes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+# %% [markdown]
+# # Look around in a version
+#
+# A *version* is what Lookalike serves: an encoder, an index of embeddings, the items' ids and payloads, and the
+# evidence that all of it works. This notebook opens one and looks at it from four sides:
+#
+# 1. **What it claims**: the evidence in its manifest, and how its training went.
+# 2. **A map**: where the items lie when their embeddings are pressed flat onto paper.
+# 3. **Neighbours**: what it finds for an item, for a row that it never saw, and for that row under noise.
+# 4. **Reconstructions**: what survives the bottleneck, and which rows it understands least.
+#
+# Run it from top to bottom. It opens in VS Code as it is, and in Jupyter with jupytext; to make an ordinary
+# notebook of it, run `jupytext --to ipynb notebooks/explore.py`.
+
+# %%
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from index.build import build
+from index.errors import StoreError
+from index.evaluate import evaluate
+from index.store import Store
+from index.version import Version
+from training.config import load_config
+from training.job import train
+from training.judge import add_noise
+from training.rows import Rows, open_rows, read_sample
+from training.rows.builtin import BUILTIN
+
+# %% [markdown]
+# ## Which version?
+#
+# Change these three lines, or set the environment variables, to look at your own. The store that `make run` makes is
+# `stores/digits`. `DATA` is what the version was built from; left empty, it is what the manifest says. `QUERIES` are
+# rows that are no items; left empty, they are the test part of a built-in set, and of other data the items themselves.
+
+# %%
+STORE = os.environ.get("LOOKALIKE_STORE", "stores/digits")
+DATA = os.environ.get("LOOKALIKE_DATA", "")
+QUERIES = os.environ.get("LOOKALIKE_QUERIES", "")
+
+if Path.cwd().name == "notebooks":  # Jupyter starts beside the notebook; the paths above start one folder higher
+    os.chdir("..")
+
+# %% [markdown]
+# Without a store there, the next cell makes a small one in a temporary folder, with the same three calls that
+# `lookalike train`, `lookalike build` and `lookalike promote` make. It trains for 30 epochs only, so that it takes
+# seconds; `make run` trains until it is good.
+
+
+# %%
+def open_or_make(store: Store) -> Version:
+    """The champion of the store, or of a small store made on the spot."""
+    try:
+        return store.open_champion()
+    except StoreError:
+        print(f"No version in {store.folder}: making a small one.")
+    folder = Path(scratch.name)
+    digits = open_rows("digits")
+    train(digits, load_config(None, ["fit.epochs=30"]), folder / "run")
+    made = Store(folder / "store")
+    made.promote(build(digits, folder / "run", made))
+    return made.open_champion()
+
+
+scratch = tempfile.TemporaryDirectory(prefix="lookalike-")
+version = open_or_make(Store(Path(STORE)))
+rows = open_rows(DATA or version.manifest["data"]["name"])
+queries = open_rows(QUERIES or (f"{rows.name}:test" if rows.name in BUILTIN else rows.name))
+shape = version.encoder.input_shape
+print(f"version {version.number}: {len(version.items):,} items of {rows.name}, each of shape {shape}")
+
+# %% [markdown]
+# ## 1. What it claims
+#
+# Every version was measured when it was built, and keeps the figures in its manifest. *Recall@10* is the share of the
+# ten true nearest neighbours that the index finds; the truth comes from exact search over the same vectors. *Latency*
+# is the median of one query at a time on one thread. The right column measures again, now, on this machine. Where the
+# rows have labels, *precision@10* is the share of a query's ten hits that have its label. Training never saw a label.
+
+# %%
+then = version.manifest["evidence"]
+now = evaluate(version, queries if queries.name != rows.name else None)
+precision = "no labels" if now.precision is None else f"{now.precision:.3f}"
+
+print(f"{'':26}{'at build':>12}{'now':>12}")
+print(f"{'recall@10':26}{then['recall']:>12.4f}{now.measured.recall:>12.4f}")
+print(f"{'latency, µs a query':26}{then['latency_us']:>12.0f}{now.measured.latency_us:>12.0f}")
+print(f"{'queries asked':26}{then['queries']:>12,}{now.measured.queries:>12,}")
+print(f"{'label precision@10':26}{'':>12}{precision:>12}")
+print(f"{'index':26}{version.index.spec.kind:>12}\n{'metric':26}{version.metric:>12}")
+print(f"{'values: row → embedding':26}{version.encoder.width:>6} → {version.encoder.latent_dim}")
+
+# %% [markdown]
+# The encoder carries its own history. A good run has two falling curves that stay together. Where the validation curve
+# turns upwards while the training curve falls on, the model learns its training rows by heart; where both are still
+# falling at the end, it wants more epochs. A *denoising* encoder has to guess what the noise has covered, in training
+# and in validation alike, so its curves level off well above zero.
+
+# %%
+history = version.encoder.header["history"]
+best = version.encoder.header["best_epoch"]
+epochs = [epoch["number"] for epoch in history]
+
+figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+axis.plot(epochs, [epoch["train_loss"] for epoch in history], color="tab:blue", label="training")
+axis.plot(epochs, [epoch["validation_loss"] for epoch in history], color="tab:orange", label="validation")
+axis.axvline(best, color="0.6", linestyle=":", label=f"best epoch, {best}: its weights were kept")
+axis.set(xlabel="epoch", ylabel="loss", title="How the training went")
+axis.set_ylim(bottom=0)
+axis.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## 2. A map of the latent space
+#
+# An embedding has too many numbers to draw. Principal component analysis (PCA) picks the two directions in which the
+# embeddings differ most, and drops the rest: like a shadow on a wall, it keeps what it can. The title says how much.
+# Points that lie apart here are apart; points that lie on top of each other may still be far apart in a direction that
+# the shadow does not show.
+#
+# The colours are the labels. Training never used them, so any sorting by colour was found by the autoencoder.
+
+# %%
+chosen = np.random.default_rng(0).permutation(len(version.items))[:5_000]
+embeddings = version.index.reconstruct(chosen)  # (points, latent)
+labels = [version.items.payload_at(int(position)).get("label") for position in chosen]
+pca = PCA(2, random_state=0)
+points = pca.fit_transform(embeddings)  # (points, 2)
+
+
+def draw_map(axis: Axes, points: NDArray[np.float32], labels: list[Any]) -> None:
+    """A scatter plot: one colour a label, its name written where the middle of its points is."""
+    kinds = sorted({label for label in labels if label is not None}, key=str)
+    if not 1 < len(kinds) <= 20:
+        axis.scatter(points[:, 0], points[:, 1], s=6, alpha=0.5, color="tab:blue", linewidths=0)
+        return
+    colours = plt.get_cmap("tab10" if len(kinds) <= 10 else "tab20")
+    for number, kind in enumerate(kinds):
+        own = points[[label == kind for label in labels]]  # (points of this label, 2)
+        axis.scatter(own[:, 0], own[:, 1], s=8, alpha=0.55, color=colours(number), linewidths=0)
+        middle = np.median(own, axis=0)  # (2,)
+        axis.text(
+            middle[0],
+            middle[1],
+            str(kind),
+            ha="center",
+            va="center",
+            fontweight="bold",
+            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": colours(number)},
+        )
+
+
+figure, axis = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
+draw_map(axis, points, labels)
+kept = pca.explained_variance_ratio_.sum()
+axis.set(
+    title=f"{len(points):,} items of {rows.name}; this plane keeps {kept:.0%} of their variance",
+    xlabel="first principal component",
+    ylabel="second principal component",
+    aspect="equal",
+)
+plt.show()
+
+# %% [markdown]
+# ## 3. Neighbours
+#
+# The next cell finds the nearest other items of a few items, one item for each label where there are labels. The query
+# stands in front, in a frame; its hits follow, best first, each with its id and score. With the metric *cosine* a score
+# of 1 is the same direction, and 0 has nothing in common. With *l2* the score is a distance: smaller is nearer.
+#
+# A version holds embeddings and payloads, not the rows themselves, so the pictures are read from `DATA`, in one pass
+# and in chunks: only the rows that are drawn are kept.
+
+# %%
+HITS = 8
+pool, _ = read_sample(queries, 200, seed=1)  # (rows, width), to ask with
+low, high = float(pool.min()), float(max(pool.max(), pool.min() + 1e-6))  # one scale for all pictures
+
+
+def read_by_id(rows: Rows, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
+    """The rows with these ids, each (width,)."""
+    return {
+        name: row
+        for chunk in rows.chunks()
+        for name, row in zip(chunk.ids, chunk.inputs, strict=True)
+        if name in wanted
+    }
+
+
+def draw_row(axis: Axes, row: NDArray[np.float32]) -> None:
+    """A picture, where the row has the shape of one; a curve otherwise."""
+    axis.set(xticks=[], yticks=[])
+    if len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3):
+        axis.imshow((row.reshape(shape).clip(low, high) - low) / (high - low), cmap="gray_r", vmin=0, vmax=1)
+    else:
+        axis.plot(row, linewidth=1)
+        axis.set_ylim(low, high)
+
+
+def caption(axis: Axes, text: str) -> None:
+    axis.set_xlabel(text, fontsize=8, labelpad=2)
+
+
+def frame(axis: Axes) -> None:
+    """Mark a query."""
+    for edge in axis.spines.values():
+        edge.set(color="tab:red", linewidth=2.5)
+
+
+def draw_neighbours(
+    asked: NDArray[np.float32], names: list[str], scores: NDArray[np.float32], positions: NDArray[np.int64]
+) -> None:
+    """One line for each row of `asked`, (n, width): the row in a frame, then its hits, (n, hits)."""
+    hits = [[version.items.id_at(int(place)) for place in line if place >= 0] for line in positions]
+    pictures = read_by_id(rows, {name for line in hits for name in line})
+    columns = 1 + positions.shape[1]
+    _, axes = plt.subplots(
+        len(asked), columns, figsize=(columns, 1.25 * len(asked)), squeeze=False, layout="constrained"
+    )
+    for line, query, name, found, values in zip(axes, asked, names, hits, scores, strict=True):
+        draw_row(line[0], query)
+        caption(line[0], name)
+        frame(line[0])
+        for axis, hit, score in zip(line[1:], found, values, strict=False):
+            if hit in pictures:
+                draw_row(axis, pictures[hit])
+            caption(axis, f"{hit}\n{score:.3f}")
+        for axis in line[1 + len(found) :]:
+            axis.set_axis_off()
+    plt.show()
+
+
+# %%
+first_of = {label: int(position) for position, label in zip(chosen[::-1], labels[::-1], strict=True)}
+some = [first_of[label] for label in sorted(first_of, key=str)] if 1 < len(first_of) <= 20 else chosen[:6].tolist()
+names = [version.items.id_at(position) for position in some]
+found = read_by_id(rows, set(names))
+scores, positions = version.search_items(names, HITS)
+draw_neighbours(np.stack([found[name] for name in names]), [f"item {name}" for name in names], scores, positions)
+
+# %% [markdown]
+# ### Rows that are no items, and the same rows under noise
+#
+# Items find each other; the real work is a row that the index never saw. Such a row goes through the encoder first,
+# exactly as `POST /search` with `inputs` does it. Each query here stands twice: as it is, and under Gaussian noise. A
+# denoising autoencoder has learnt to see the row behind the noise, so both should find much the same.
+
+# %%
+clean = pool[:4]
+noisy = add_noise(clean, version.encoder.preprocess)  # the same shape
+pairs = np.stack([clean, noisy], axis=1).reshape(-1, clean.shape[1])  # (rows, 2, width) -> (2 rows, width)
+scores, positions = version.index.search(version.embed(pairs), HITS)
+draw_neighbours(pairs, ["as it is", "under noise"] * len(clean), scores, positions)
+
+both = [len({*one} & {*other}) for one, other in zip(positions[::2].tolist(), positions[1::2].tolist(), strict=True)]
+print(f"hits in common, of {positions.shape[1]}: {', '.join(map(str, both))}")
+
+# %% [markdown]
+# ## 4. Reconstructions
+#
+# The decoder, which serving does not need, turns an embedding back into a row. What comes back is what the embedding
+# knows about the row; what is lost was judged to be noise, or did not fit through the bottleneck. Above stands the row,
+# below its reconstruction, with the root of the mean squared error in the unit of the data.
+#
+# The left half are rows as they come. The right half are those with the largest error of all that were looked at: rows
+# unlike the training data, badly recorded, or rare. That makes the error a first detector of anomalies.
+
+# %%
+restored = version.encoder.reconstruct(pool)  # (rows, width)
+errors = np.sqrt(np.mean((pool - restored) ** 2, axis=1))  # (rows,)
+shown = [*range(6), *np.argsort(errors)[::-1][:6]]
+
+figure, axes = plt.subplots(2, len(shown), figsize=(1.1 * len(shown), 2.9), layout="constrained", squeeze=False)
+for column, number in enumerate(shown):
+    draw_row(axes[0, column], pool[number])
+    draw_row(axes[1, column], restored[number])
+    caption(axes[1, column], f"{errors[number]:.2f}")
+    if column >= 6:
+        frame(axes[0, column])
+axes[0, 0].set_ylabel("row")
+axes[1, 0].set_ylabel("rebuilt")
+figure.suptitle(f"Row above, reconstruction below; framed: the largest errors among {len(pool)} rows", fontsize=10)
+plt.show()
+
+# %% [markdown]
+# ## Where to go from here
+#
+# - **A poor map or poor neighbours?** Compare a run with more epochs or a wider bottleneck:
+#   `lookalike train digits --run runs/wide --set model.latent_dim=32`, then `lookalike build`, and set `STORE` above.
+# - **Your own data**: `lookalike train your.npy --run runs/mine`. The [README](../README.md) lists what can be read.
+# - **Ask over HTTP**: `lookalike serve --store stores/digits` gives the same hits as the cells above.

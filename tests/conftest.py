@@ -1,0 +1,49 @@
+"""Small real things that all tests share, made once: read them, and damage only copies."""
+
+import shutil
+from pathlib import Path
+
+import faiss
+import pytest
+import torch
+from hypothesis import settings
+
+from index.build import build
+from index.store import Store
+from training.config import load_config
+from training.job import train
+from training.rows import open_rows
+
+TINY = ("model.hidden=[32]", "model.latent_dim=8", "fit.epochs=3", "fit.device=cpu")
+
+settings.register_profile("lookalike", deadline=None, derandomize=True, database=None)
+settings.load_profile("lookalike")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tests share their machine."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on `digits`: RUN/encoder takes 64 values and gives 8. Read only."""
+    run = tmp_path_factory.mktemp("tiny-run") / "run"
+    train(open_rows("digits"), load_config(None, list(TINY)), run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with one version, of `digits`, that is the champion. Read only."""
+    store = Store(tmp_path_factory.mktemp("tiny-store") / "store")
+    store.promote(build(open_rows("digits"), tiny_run, store, device="cpu"))
+    return store
+
+
+@pytest.fixture
+def store_copy(tiny_store: Store, tmp_path: Path) -> Store:
+    """The same, to change or to damage."""
+    return Store(Path(shutil.copytree(tiny_store.folder, tmp_path / "store-copy")))

@@ -1,0 +1,72 @@
+"""Rows and encoders made by hand, so that an embedding's value is known without training."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from training.artifact import write_encoder
+from training.preprocess import fit_preprocessor
+from training.rows import Chunk, Rows
+from training.sealed import seal
+
+__all__ = ["cloud", "encoder_at", "flip", "made_rows", "reseal"]
+
+
+def cloud(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
+    """(count, width) float32, normally distributed."""
+    return np.random.default_rng(seed).standard_normal((count, width)).astype(np.float32)
+
+
+def made_rows(
+    inputs: NDArray[np.float32],
+    ids: Sequence[str] | None = None,
+    payloads: Sequence[dict[str, Any]] | None = None,
+    *,
+    batch: int = 1 << 30,
+) -> Rows:
+    """A source that gives `inputs` (n, width) in chunks of at most `batch` rows."""
+    names = list(ids) if ids is not None else [f"row-{i}" for i in range(len(inputs))]
+    notes = list(payloads) if payloads is not None else [{"number": i} for i in range(len(inputs))]
+
+    def read(size: int) -> Iterator[Chunk]:
+        size = min(size, batch)
+        for first in range(0, len(inputs), size):
+            part = slice(first, first + size)
+            yield Chunk(names[part], inputs[part], notes[part])
+
+    return Rows("made", inputs.shape[1:], len(inputs), False, read)
+
+
+def encoder_at(folder: Path, matrix: NDArray[np.float32]) -> Path:
+    """An encoder artifact in the new `folder` that maps a row (width,) to `row @ matrix`, (latent,)."""
+    width, latent = matrix.shape
+    encoder, decoder = nn.Linear(width, latent), nn.Linear(latent, width)
+    encoder.weight.data, encoder.bias.data = torch.from_numpy(matrix.T.copy()), torch.zeros(latent)
+    folder.mkdir(parents=True)
+    write_encoder(
+        folder,
+        nn.Sequential(encoder),
+        nn.Sequential(decoder),
+        preprocess=fit_preprocessor(np.zeros((1, width), np.float32), "none"),
+        header={"input_shape": [width], "latent_dim": latent},
+    )
+    return folder
+
+
+def flip(path: Path, place: int, bit: int = 0) -> None:
+    """Flip one bit of the byte at `place`; negative places count from the end."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def reseal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
+    """Seal `folder` anew as it is now, as one who wants to deceive would."""
+    for name in ("manifest.json", "manifest.sha256"):
+        (folder / name).unlink()
+    seal(folder, format_name, {key: value for key, value in header.items() if key != "format"})

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.embed import check_width, embed, embed_chunks, embed_to_npy
+from index.spec import Metric
+from tests.index.made import cloud, encoder_at, made_rows
+from training.artifact import Encoder, load_encoder
+from training.errors import DataError
+from training.rows import open_rows, read_sample
+
+each_metric = pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    """(n, 5) -> (n, 3)."""
+    return load_encoder(encoder_at(tmp_path_factory.mktemp("encoder") / "encoder", cloud(5, 3)))
+
+
+@each_metric
+def test_embeddings_are_the_encoders_of_unit_length_for_cosine(tiny_run: Path, metric: Metric) -> None:
+    trained = load_encoder(tiny_run / "encoder")
+    rows, _ = read_sample(open_rows("digits"), 100, seed=0)
+    latent = trained.encode(rows)
+    unit = latent / np.sqrt((latent.astype(np.float64) ** 2).sum(axis=1))[:, None]
+    np.testing.assert_allclose(embed(trained, rows, metric), unit if metric == "cosine" else latent, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 30, 1_000])
+def test_chunks_come_in_order_each_with_its_own_embeddings(encoder: Encoder, batch: int) -> None:
+    inputs = cloud(30, 5)
+    parts = list(embed_chunks(made_rows(inputs, batch=batch), encoder, "l2"))
+    assert [i for chunk, _ in parts for i in chunk.ids] == [f"row-{i}" for i in range(30)]
+    np.testing.assert_allclose(np.concatenate([part for _, part in parts]), inputs @ cloud(5, 3), atol=1e-5)
+
+
+@each_metric
+def test_the_file_holds_the_same_embeddings(encoder: Encoder, tmp_path: Path, metric: Metric) -> None:
+    inputs = cloud(30, 5)
+    embed_to_npy(made_rows(inputs, batch=7), encoder, metric, tmp_path / "e.npy")
+    stored = np.load(tmp_path / "e.npy", allow_pickle=False)
+    assert (stored.dtype, stored.shape) == (np.float32, (30, 3))
+    np.testing.assert_allclose(stored, embed(encoder, inputs, metric), atol=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == ["e.npy"]
+
+
+def test_the_file_can_be_read_by_whom_the_folder_lets(encoder: Encoder, tmp_path: Path) -> None:
+    embed_to_npy(made_rows(cloud(3, 5)), encoder, "l2", tmp_path / "e.npy")
+    (tmp_path / "usual").touch()
+    assert (tmp_path / "e.npy").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("before", [None, b"earlier"])
+def test_a_bad_row_leaves_what_was_there(encoder: Encoder, tmp_path: Path, before: bytes | None) -> None:
+    inputs, out = cloud(30, 5), tmp_path / "e.npy"
+    inputs[20, 3] = np.nan
+    if before is not None:
+        out.write_bytes(before)
+    with pytest.raises(DataError, match="made, row 20, column 3"):
+        embed_to_npy(made_rows(inputs, batch=7), encoder, "l2", out)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == ({} if before is None else {"e.npy": before})
+
+
+@pytest.mark.parametrize("width", [4, 6])
+def test_rows_of_another_width_are_refused(encoder: Encoder, tmp_path: Path, width: int) -> None:
+    rows = made_rows(cloud(3, width))
+    told = rf"made: expected rows of shape \(5,\).*, found \({width},\)"
+    with pytest.raises(DataError, match=told):
+        check_width(rows, encoder)
+    with pytest.raises(DataError, match=told):
+        embed_to_npy(rows, encoder, "l2", tmp_path / "e.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_no_folder_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a path in a folder that exists"):
+        embed_to_npy(made_rows(cloud(3, 5)), encoder, "l2", tmp_path / "none" / "e.npy")
+    assert list(tmp_path.iterdir()) == []

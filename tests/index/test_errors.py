@@ -1,0 +1,17 @@
+import pytest
+
+import index.errors
+from index.errors import QueryError, StoreError, UnknownItemError
+from training.errors import LookalikeError
+
+
+@pytest.mark.parametrize("kind", [QueryError, StoreError, UnknownItemError])
+def test_an_error_is_a_users_mistake_that_says_field_expected_found_and_remedy(kind: type[LookalikeError]) -> None:
+    with pytest.raises(LookalikeError) as caught:
+        raise kind("limit", expected="from 1 to 10", found="11", remedy="Ask for less.")
+    assert str(caught.value) == "limit: expected from 1 to 10, found 11. Ask for less."
+
+
+def test_every_error_is_drawn_in_the_tree() -> None:
+    drawn = {word for word in (index.errors.__doc__ or "").split() if word.endswith("Error")}
+    assert drawn == {*index.errors.__all__, "LookalikeError"}

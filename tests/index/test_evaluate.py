@@ -1,0 +1,85 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from index.build import build
+from index.evaluate import evaluate
+from index.store import Store
+from index.version import Version
+from tests.index.made import cloud, encoder_at, made_rows
+from training.errors import DataError
+from training.rows import Rows, open_rows
+
+LINE = np.array([[0], [1], [10], [11]], np.float32)
+
+
+def built(rows: Rows, folder: Path) -> Version:
+    """A version of `rows` as they are, by Euclidean distance."""
+    encoder = encoder_at(folder / "encoder", np.eye(rows.width, dtype=np.float32))
+    store = Store(folder / "store")
+    return store.open(build(rows, encoder, store, metric="l2", device="cpu"))
+
+
+def labelled(labels: list[Any]) -> list[dict[str, Any]]:
+    return [{} if label is None else {"label": label} for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("labels", "precision"),
+    [
+        (["a", "a", "a", "a"], 1.0),
+        (["a", "b", "c", "d"], 0.0),
+        (["a", "a", "b", "b"], 1 / 3),
+        (["a", "a", "b", None], 2 / 9),
+        ([7, 7, 7, None], 2 / 3),
+        ([None, None, None, None], None),
+    ],
+)
+def test_precision_among_the_others_by_hand(tmp_path: Path, labels: list[Any], precision: float | None) -> None:
+    evaluated = evaluate(built(made_rows(LINE, payloads=labelled(labels)), tmp_path))
+    assert evaluated.precision == (precision if precision is None else pytest.approx(precision))
+    assert (evaluated.measured.queries, evaluated.measured.recall) == (4, 1.0)
+
+
+def test_precision_of_rows_that_ask_by_hand(tmp_path: Path) -> None:
+    """Twelve items on a line, so a query's ten hits leave out the two at the far end."""
+    line = np.arange(12, dtype=np.float32)[:, None]
+    version = built(made_rows(line, payloads=labelled(["a"] * 3 + ["b"] * 9)), tmp_path)
+    queries = made_rows(np.array([[-1], [99], [-1]], np.float32), payloads=labelled(["a", "a", None]))
+    evaluated = evaluate(version, queries)
+    assert evaluated.precision == pytest.approx((3 / 10 + 1 / 10) / 2)
+    assert evaluated.measured.queries == 3
+
+
+def test_a_single_item_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
+    evaluated = evaluate(built(made_rows(LINE[:1], payloads=labelled(["a"])), tmp_path))
+    assert (evaluated.measured.recall, evaluated.precision) == (1.0, None)
+
+
+def test_precision_on_digits_is_what_scikit_learn_says(tmp_path: Path) -> None:
+    """360 rows, so that all of them ask."""
+    chunk = next(open_rows("digits:test").chunks())
+    labels = np.array([payload["label"] for payload in chunk.payloads])
+    nearest = NearestNeighbors(n_neighbors=10).fit(chunk.inputs).kneighbors(return_distance=False)
+    evaluated = evaluate(built(open_rows("digits:test"), tmp_path))
+    assert evaluated.precision == pytest.approx((labels[nearest] == labels[:, None]).mean(), abs=1e-3)
+    assert evaluated.measured.queries == 360
+
+
+def test_the_seed_chooses_which_items_ask(tiny_store: Store) -> None:
+    version = tiny_store.open_champion()
+    first, same, other = (evaluate(version, seed=seed).precision for seed in (0, 0, 1))
+    assert first == same != other
+
+
+def test_no_more_than_a_thousand_ask(tiny_store: Store) -> None:
+    assert evaluate(tiny_store.open_champion()).measured.queries == 1_000
+    assert evaluate(tiny_store.open_champion(), open_rows("digits:test")).measured.queries == 360
+
+
+def test_rows_of_another_width_cannot_ask(tiny_store: Store) -> None:
+    with pytest.raises(DataError, match="made: expected rows of shape"):
+        evaluate(tiny_store.open_champion(), made_rows(cloud(3, 63)))

@@ -1,0 +1,66 @@
+"""The README is run: its commands in a shell, its Python as a program, its tables against what they claim."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lookalike.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FAST = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, env=FAST, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lookalike ")]
+    assert len(lines) == 4
+    for line in lines:
+        words = line.partition("#")[0].split()
+        short = ["--set", "fit.epochs=2"] if words[1] == "train" else []
+        printed = run([sys.executable, "-m", *words, *short], tmp_path)
+    assert printed.startswith('{"query": ')
+
+
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    (program,) = blocks("python")
+    assert len(re.findall(r"'\d+'", run([sys.executable, "-c", program], tmp_path))) == 3
+
+
+def test_both_commands_of_the_top_are_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("run", "test"):
+        assert f"make {target}" in README
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_every_command_is_named() -> None:
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    (line,) = re.findall(r"`lookalike demo`.*?`serve`", README, re.DOTALL)
+    assert commands == set(re.findall(r"`(?:lookalike )?(\w+)`", line))
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_every_link_leads_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
+
+
+def test_help_says_what_each_command_does() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert (command.callback.__doc__ or "").split(".")[0][:30] in shown
