@@ -39,11 +39,18 @@ def check_key(request: Request) -> None:
     settings: Settings = request.app.state.settings
     if settings.api_key is None:
         return
-    given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-    if not hmac.compare_digest(_digest(given), _digest(settings.api_key.get_secret_value())):
+    given, key = _given(request), settings.api_key.get_secret_value()
+    if not hmac.compare_digest(_digest(given), _digest(key.encode("utf-8", "surrogateescape"))):
         raise UnauthorizedError("X-API-Key", expected="the service's API key", found="another" if given else "none")
 
 
-def _digest(key: str) -> bytes:
-    """Of one length and ASCII, as compare_digest wants it; header values may be any Latin-1."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+def _given(request: Request) -> bytes:
+    """The bytes that came: Starlette reads headers as Latin-1, whatever the client wrote them in."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    bearer = token if scheme.lower() == "bearer" else ""
+    return (request.headers.get("x-api-key") or bearer).encode("latin-1")
+
+
+def _digest(key: bytes) -> bytes:
+    """Of one length, as compare_digest wants it."""
+    return hashlib.sha256(key).digest()

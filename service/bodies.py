@@ -2,7 +2,7 @@
 
 import asyncio
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from service.errors import MalformedError, SlowBodyError, TooLargeError
 
@@ -15,10 +15,10 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
     Raises:
         TooLargeError: it is larger than `max_bytes`, by its own word or by what came.
         SlowBodyError: it did not come in time.
-        MalformedError: a Content-Length that is no number.
+        MalformedError: a Content-Length that is no number, or a client that left before the end.
     """
     claimed = request.headers.get("content-length", "0")
-    if not claimed.isascii() or not claimed.isdigit():
+    if not (claimed.isascii() and claimed.isdigit() and len(claimed) < 20):
         raise MalformedError("Content-Length", expected="a number", found=claimed[:40])
     if int(claimed) > max_bytes:
         raise _too_large(max_bytes, claimed)
@@ -27,6 +27,8 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
             return await _gather(request, max_bytes)
     except TimeoutError as error:
         raise SlowBodyError("body", expected=f"all of it within {seconds:g} s", found="a part") from error
+    except ClientDisconnect as error:
+        raise MalformedError("body", expected="all of it", found="a part, then the client left") from error
 
 
 async def _gather(request: Request, max_bytes: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import tokenize
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ __all__ = ["Asked", "Bounds", "decode_embed", "decode_npy", "decode_search", "pi
 
 QueryKind = Literal["inputs", "embeddings", "ids"]
 _NUMBERS = "a list of rows of numbers"
+_LEVELS = 8
+_HEADER = 1_024
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def decode_embed(body: bytes, bounds: Bounds) -> NDArray[np.float32]:
     fields = _object(body, {"inputs"})
     if "inputs" not in fields:
         raise RequestError("inputs", expected=_NUMBERS, found="nothing")
-    return _rows(fields["inputs"], "inputs", bounds, body)
+    return _rows(fields, "inputs", bounds, body)
 
 
 def decode_search(body: bytes, bounds: Bounds) -> Asked:
@@ -79,7 +82,7 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     if kinds[0] == "ids":
         return Asked("ids", np.empty((0, 0), np.float32), _ids(fields["ids"], bounds), limit, flag)
     kind: QueryKind = "inputs" if kinds[0] == "inputs" else "embeddings"
-    return Asked(kind, _rows(fields[kind], kind, bounds, body), [], limit, flag)
+    return Asked(kind, _rows(fields, kind, bounds, body), [], limit, flag)
 
 
 def decode_npy(body: bytes, kind: str, bounds: Bounds) -> NDArray[np.float32]:
@@ -90,22 +93,14 @@ def decode_npy(body: bytes, kind: str, bounds: Bounds) -> NDArray[np.float32]:
         RequestError, TooLargeError: a wrong shape, values that are not finite, too many rows.
     """
     stream = io.BytesIO(body)
-    try:
-        version = npy.read_magic(stream)
-        reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = reader(stream)
-    except (ValueError, EOFError, TypeError, SyntaxError) as error:
-        raise MalformedError("body", expected="an .npy file", found=str(error).splitlines()[0]) from error
-    values = body[stream.tell() :]
-    if dtype.kind not in "biuf" or any(n < 0 for n in shape):
+    shape, fortran, dtype = _npy_header(stream)
+    if dtype.kind not in "biuf" or not all(type(n) is int and n >= 0 for n in shape):
         raise RequestError("body", expected="an array of numbers", found=f"dtype {dtype}, shape {shape}")
-    count = 1
-    for n in shape:
-        count *= n
-    if count * dtype.itemsize != len(values):
-        raise MalformedError(
-            "body", expected=f"{count * dtype.itemsize} bytes of values, as its header says", found=str(len(values))
-        )
+    _check_shape(shape, kind, bounds)
+    values = body[stream.tell() :]
+    size = math.prod(shape) * dtype.itemsize
+    if size != len(values):
+        raise MalformedError("body", expected=f"{size} bytes of values, as its header says", found=str(len(values)))
     array = np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
     return _checked(array, kind, bounds)
 
@@ -137,29 +132,46 @@ def _object(body: bytes, known: set[str]) -> dict[str, Any]:
     return fields
 
 
-def _rows(values: Any, field: str, bounds: Bounds, body: bytes) -> NDArray[np.float32]:
+def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype; NumPy's own parser of a header may end in any of these errors."""
+    try:
+        version = npy.read_magic(stream)
+        if version not in {(1, 0), (2, 0)}:
+            raise ValueError(f"version {version} of the format")
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        return read(stream, max_header_size=_HEADER)
+    except (ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, UserWarning) as error:
+        raise MalformedError("body", expected="an .npy file", found=str(error)[:100] or "a damaged header") from error
+
+
+def _rows(fields: dict[str, Any], field: str, bounds: Bounds, body: bytes) -> NDArray[np.float32]:
+    values = fields[field]
     if not isinstance(values, list) or not values:
         raise RequestError(field, expected=_NUMBERS, found=_show(values))
     _check_count(len(values), field, bounds)
+    if not _only_numbers(body, fields) and (odd := _odd_one(values)):  # NumPy would make strings of numbers beside one
+        raise RequestError(field, expected="numbers", found=odd)
     try:
         array = np.array(values)
     except ValueError as error:
         raise RequestError(
-            field, expected=f"{_NUMBERS} of shape {bounds.shapes(field)}", found=_odd_one(values)
+            field, expected=f"{_NUMBERS} of shape {bounds.shapes(field)}", found=_odd_one(values) or _lengths(values)
         ) from error
-    if array.dtype.kind not in "iuf" or ((b"true" in body or b"false" in body) and _has_bool(values)):
-        raise RequestError(field, expected="numbers", found=_odd_one(values))
+    if array.dtype.kind not in "iuf":
+        raise RequestError(field, expected="numbers", found=_odd_one(values) or "others")
     return _checked(array, field, bounds)
 
 
+def _only_numbers(body: bytes, fields: dict[str, Any]) -> bool:
+    """Are there no strings but the fields' names, and no true or false but the flag's?"""
+    flags = body.count(b"true") + body.count(b"false")
+    return body.count(b'"') == 2 * len(fields) and flags == ("with_payload" in fields)
+
+
 def _checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.float32]:
-    width = bounds.width(field)
-    fits = array.shape[1:] == (width,) or (field != "embeddings" and array.shape[1:] == bounds.input_shape)
-    if array.ndim < 2 or not len(array) or not fits:
-        raise RequestError(field, expected=f"shape {bounds.shapes(field)}", found=f"shape {array.shape}")
-    _check_count(len(array), field, bounds)
+    _check_shape(array.shape, field, bounds)
     with np.errstate(over="ignore", invalid="ignore"):
-        rows = np.ascontiguousarray(array.reshape(len(array), width), dtype=np.float32)
+        rows = np.array(array.reshape(len(array), -1), np.float32, order="C")  # a copy: torch wants to own its bytes
     if not np.isfinite(rows).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
         raise RequestError(
@@ -168,6 +180,13 @@ def _checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.floa
             found=f"NaN, infinity or too large a number at value {column}",
         )
     return rows
+
+
+def _check_shape(shape: tuple[int, ...], field: str, bounds: Bounds) -> None:
+    fits = shape[1:] == (bounds.width(field),) or (field != "embeddings" and shape[1:] == bounds.input_shape)
+    if len(shape) < 2 or not shape[0] or not fits:
+        raise RequestError(field, expected=f"shape {bounds.shapes(field)}", found=f"shape {shape}")
+    _check_count(shape[0], field, bounds)
 
 
 def _ids(values: Any, bounds: Bounds) -> list[str]:
@@ -182,21 +201,28 @@ def _check_count(count: int, field: str, bounds: Bounds) -> None:
         raise TooLargeError(field, expected=f"at most {bounds.max_rows} in a call", found=str(count))
 
 
-def _has_bool(values: Any) -> bool:
-    return isinstance(values, bool) or (isinstance(values, list) and any(_has_bool(v) for v in values))
+def _odd_one(values: list[Any], place: str = "") -> str:
+    """The first value that is no number, and where it is; "" where there is none in the uppermost levels."""
+    for number, value in enumerate(values):
+        at = f"{place}[{number}]"
+        if isinstance(value, list):
+            if place.count("[") < _LEVELS and (found := _odd_one(value, at)):
+                return found
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            return f"{_show(value)} at {at}"
+    return ""
 
 
-def _odd_one(values: list[Any]) -> str:
-    """What makes these no rows: the first value that is no number, or else their lengths."""
-    for number, row in enumerate(values):
-        if not isinstance(row, list):
-            return f"{_show(row)} at row {number}"
-        for column, value in enumerate(row):
-            if isinstance(value, bool) or not isinstance(value, int | float | list):
-                return f"{_show(value)} at row {number}, value {column}"
-    return f"rows of {min(map(len, values))} to {max(map(len, values))} values, or nested unevenly"
+def _lengths(values: list[Any]) -> str:
+    lengths = [len(row) for row in values if isinstance(row, list)]
+    if len(lengths) < len(values):
+        return "lists beside numbers"
+    return f"rows of {min(lengths)} to {max(lengths)} values, or nested unevenly"
 
 
 def _show(value: Any) -> str:
-    text = orjson.dumps(value).decode() if value is not None else "null"
+    """Short, whatever it is: a client's value may be large and deep."""
+    if isinstance(value, list | dict):
+        return f"a list of {len(value)}" if isinstance(value, list) else "an object"
+    text = orjson.dumps(value[:41] if isinstance(value, str) else value).decode()
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from index.errors import QueryError
 from index.vectors import drop_own, normalize
 from index.version import Version
 
@@ -111,17 +112,17 @@ class Engine:
         self._waiting = waiting[count:]
         return waiting[:count]
 
-    def _after_thread(self, batch: list[_Call], outcome: "list[Answer] | Exception") -> None:
-        _settle(batch, outcome)
+    def _after_thread(self, batch: list[_Call], outcomes: list[Answer | Exception]) -> None:
+        _settle(batch, outcomes)
         self._next_batch()
 
 
-def _attempt(version: Version, batch: list[_Call]) -> "list[Answer] | Exception":
-    """The calls were checked, so whatever goes wrong here is ours; their clients must still hear of it."""
+def _attempt(version: Version, batch: list[_Call]) -> list[Answer | Exception]:
+    """An outcome a call. Where the batch fails, each call is answered alone, so that none pays for another."""
     try:
-        return _answer(version, batch)
+        return [*_answer(version, batch)]
     except Exception as error:
-        return error
+        return [error] if len(batch) == 1 else [outcome for call in batch for outcome in _attempt(version, [call])]
 
 
 def _answer(version: Version, batch: list[_Call]) -> list[Answer]:
@@ -140,20 +141,28 @@ def _answer(version: Version, batch: list[_Call]) -> list[Answer]:
 def _encode(version: Version, batch: list[_Call]) -> list[Rows2D]:
     """Each call's embeddings; those that came encoded are left as they are."""
     raw = [call.rows for call in batch if not call.encoded]
-    ends = np.cumsum([len(rows) for rows in raw])[:-1]
-    parts = iter(np.split(version.embed(_joined(raw)), ends) if raw else [])
+    parts = iter(_embed(version, raw) if raw else [])
     return [call.rows if call.encoded else next(parts) for call in batch]
+
+
+def _embed(version: Version, raw: list[Rows2D]) -> list[Rows2D]:
+    """Raises QueryError where finite inputs leave float32 on their way through the encoder."""
+    with np.errstate(invalid="ignore"):
+        embeddings = version.embed(_joined(raw))
+    if not np.isfinite(embeddings).all():
+        raise QueryError("inputs", expected="values of the size that the encoder knows", found="too large ones")
+    return np.split(embeddings, np.cumsum([len(rows) for rows in raw])[:-1])
 
 
 def _joined(parts: list[Rows2D]) -> Rows2D:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _settle(batch: list[_Call], outcome: "list[Answer] | Exception") -> None:
-    for number, call in enumerate(batch):
+def _settle(batch: list[_Call], outcomes: list[Answer | Exception]) -> None:
+    for call, outcome in zip(batch, outcomes, strict=True):
         if call.future.done():
             continue
         if isinstance(outcome, Exception):
             call.future.set_exception(outcome)
         else:
-            call.future.set_result(outcome[number])
+            call.future.set_result(outcome)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from index.errors import QueryError
 from index.version import KNOWN_LIMIT
 from service.auth import GuardedRoute
 from service.bodies import read_body
@@ -109,10 +110,17 @@ async def livez() -> dict[str, bool]:
 async def readyz(request: Request) -> Ready:
     """A stored known question gets its known answer through encoder and index."""
     engine = _engine(request)
-    answer = await engine.search(engine.version.question, KNOWN_LIMIT, encoded=False)
-    if not engine.version.is_known_answer(answer.scores[0], answer.positions[0]):
+    if not await _knows_answer(engine):
         raise NotReadyError("version", expected="the known answer to its known question", found="another")
     return Ready(ready=True, version=engine.version.number)
+
+
+async def _knows_answer(engine: Engine) -> bool:
+    try:
+        answer = await engine.search(engine.version.question, KNOWN_LIMIT, encoded=False)
+    except QueryError:  # the embedding is no longer a number
+        return False
+    return engine.version.is_known_answer(answer.scores[0], answer.positions[0])
 
 
 def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
@@ -121,10 +129,10 @@ def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
     query = request.query_params
     kind = query.get("kind", "inputs")
     if kind not in {"inputs", "embeddings"}:
-        raise RequestError("kind", expected="inputs or embeddings", found=kind[:40])
+        raise RequestError("kind", expected="inputs or embeddings", found=kind[:40] or "nothing")
     limit = query.get("limit", "10")
     if not (limit.isascii() and limit.removeprefix("-").isdigit() and len(limit) < 20):
-        raise RequestError("limit", expected=f"an integer from 1 to {bounds.max_limit}", found=limit[:40])
+        raise RequestError("limit", expected=f"an integer from 1 to {bounds.max_limit}", found=limit[:40] or "nothing")
     rows = decode_npy(body, kind, bounds)
     flag = pick_flag(query.get("with_payload", "true"), "with_payload")
     return Asked("embeddings" if kind == "embeddings" else "inputs", rows, [], pick_limit(int(limit), bounds), flag)

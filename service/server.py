@@ -36,11 +36,12 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
     )
     with _bind(settings) as listener:
         host, port = listener.getsockname()[:2]
+        server = uvicorn.Server(config)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", version.number)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)  # uvicorn stops cleanly, then raises the signal once more
         gc.freeze()  # what is loaded stays: the collector need not walk it again under load
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def _bind(settings: Settings) -> socket.socket:

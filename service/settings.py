@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     max_limit: Annotated[int, Field(ge=1, lt=MAX_LIMIT)] = 1_000
     """Hits a query may ask for."""
     max_connections: Positive = 1_024
-    body_seconds: Annotated[float, Field(gt=0)] = 30.0
+    body_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """How long a client may take to send a body."""
     stop_seconds: Positive = 10
     """How long accepted work may take after SIGTERM."""

@@ -1,0 +1,206 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.store import Store
+from index.version import Version
+from tests.lookalike.helpers import refused, run, save
+from tests.service.process import running
+from tests.training.helpers import blobs
+
+HELP = {
+    "demo": ["DATA", "--store", "--no-serve", "--host", "--port"],
+    "train": ["DATA", "--run", "--config", "--set", "--resume", "model.latent_dim=32"],
+    "build": ["DATA", "--encoder", "--store", "--metric", "cosine|l2|ip", "--index", "auto|flat|hnsw", "--device"],
+    "versions": ["--store"],
+    "promote": ["N", "--store"],
+    "rollback": ["--store"],
+    "evaluate": ["N", "--store", "--queries", "--device"],
+    "embed": ["DATA", "--store", "--out", "--device"],
+    "search": ["DATA", "--store", "--id", "--limit", "--device"],
+    "serve": ["--store", "--host", "--port", "LOOKALIKE_API_KEY"],
+}
+QUICK = ("--set", "model.hidden=[16]", "--set", "model.latent_dim=4", "--set", "fit.epochs=2")
+
+
+@pytest.fixture(scope="module")
+def version(tiny_store: Store) -> Version:
+    return tiny_store.open_champion()
+
+
+def test_the_help_names_every_command() -> None:
+    done = run("--help")
+    assert done.code == 0
+    listed = done.out.partition("Commands:")[2].splitlines()
+    assert [line.split()[0] for line in listed if line.strip()] == list(HELP)
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_the_help_of_a_command_names_its_options(command: str) -> None:
+    done = run(command, "--help")
+    assert (done.code, done.err) == (0, "")
+    for word in HELP[command]:
+        assert word in done.out
+
+
+def test_every_step_of_the_chain_by_itself(tmp_path: Path) -> None:
+    store, runs = tmp_path / "store", tmp_path / "run"
+    (tmp_path / "F.toml").write_text('[loss]\nkind = "mae"\n[fit]\nepochs = 9\n')
+    trained = run("train", "digits", "--run", runs, "--config", tmp_path / "F.toml", *QUICK)
+    assert trained.code == 0, trained.err
+    assert trained.out.startswith("2 epochs (finished), best epoch 2: validation loss ")
+    settings = json.loads((runs / "encoder" / "manifest.json").read_text())["config"]
+    assert (settings["loss"]["kind"], settings["fit"]["epochs"], settings["model"]["hidden"]) == ("mae", 2, [16])
+
+    assert run("build", "digits", "--encoder", runs, "--store", store).out == "1\n"
+    assert run("build", "digits:test", "--encoder", runs / "encoder", "--store", store, "--metric", "l2").out == "2\n"
+    refused(run("embed", "digits", "--store", store, "--out", tmp_path / "E.npy"), "promoted")
+
+    assert run("promote", 1, "--store", store).out == "champion: version 1\n"
+    assert run("promote", 2, "--store", store).out == "champion: version 2\n"
+    champions = [line for line in run("versions", "--store", store).out.splitlines() if "champion" in line]
+    assert len(champions) == 1
+    assert [cell.strip() for cell in champions[0].strip("│").split("│")][:6] == [
+        "2",
+        "champion",
+        "digits:test",
+        "360",
+        "flat",
+        "l2",
+    ]
+    assert run("rollback", "--store", store).out == "champion: version 1\n"
+    refused(run("rollback", "--store", store), "champion that replaced")
+
+
+def test_evaluate_measures_with_the_items_or_with_other_rows(tiny_store: Store) -> None:
+    for more, queries in (([], "1,000"), (["--queries", "digits:test"], "360")):
+        done = run("evaluate", 1, "--store", tiny_store.folder, *more)
+        cells = {
+            line.split("│")[1].strip(): line.split("│")[3].strip() for line in done.out.splitlines() if "│" in line
+        }
+        assert cells["recall@10 against exact search"] == "1.0000"
+        assert cells["queries"] == queries
+        assert 0 < float(cells["label precision@10"]) <= 1
+
+
+def test_embed_writes_what_the_version_embeds(tiny_store: Store, version: Version, tmp_path: Path) -> None:
+    rows = blobs(50, 64)
+    done = run("embed", save(tmp_path / "R.npy", rows), "--store", tiny_store.folder, "--out", tmp_path / "E.npy")
+    assert (done.code, done.out) == (0, "")
+    embeddings = np.load(tmp_path / "E.npy")
+    assert (embeddings.shape, embeddings.dtype.str) == ((50, 8), "<f4")
+    np.testing.assert_allclose(embeddings, version.embed(rows), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_search_with_rows_prints_one_json_object_a_query(tiny_store: Store, version: Version, tmp_path: Path) -> None:
+    rows = blobs(5, 64)
+    done = run("search", save(tmp_path / "R.npy", rows), "--store", tiny_store.folder, "--limit", 3)
+    queries = [json.loads(line) for line in done.out.splitlines()]
+    assert [query["query"] for query in queries] == ["0", "1", "2", "3", "4"]
+    scores, positions = version.index.search_exactly(version.embed(rows), 3)
+    for query, row, places in zip(queries, scores, positions, strict=True):
+        np.testing.assert_allclose([hit["score"] for hit in query["hits"]], row, atol=1e-5)
+        assert [hit["id"] for hit in query["hits"]] == [version.items.id_at(int(p)) for p in places]
+        assert [hit["payload"] for hit in query["hits"]] == [version.items.payload_at(int(p)) for p in places]
+
+
+def test_search_with_ids_leaves_out_the_item_itself(tiny_store: Store, version: Version) -> None:
+    ids = [version.items.id_at(i) for i in (0, 9)]
+    done = run("search", "--store", tiny_store.folder, *(word for name in ids for word in ("--id", name)))
+    queries = [json.loads(line) for line in done.out.splitlines()]
+    assert [query["query"] for query in queries] == ids
+    for query in queries:
+        scores = [hit["score"] for hit in query["hits"]]
+        assert len(scores) == 10
+        assert scores == sorted(scores, reverse=True)
+        assert query["query"] not in {hit["id"] for hit in query["hits"]}
+
+
+def test_serve_serves_the_champion(tiny_store: Store) -> None:
+    with running("serve", "--store", str(tiny_store.folder), "--port", "0") as process:
+        assert process.lines == [f"version 1 at {process.url}, Ctrl-C stops it\n"]
+        assert process.stop() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        (["train", "none.csv", "--run", "{new}"], "none.csv"),
+        (["train", "digits:all", "--run", "{new}"], "digits:all"),
+        (["train", "digits", "--run", "{run}"], "--resume"),
+        (["train", "digits", "--run", "{new}", "--set", "model.latent=3"], "model.latent"),
+        (["train", "digits", "--run", "{new}", "--set", "nonsense"], "section.key=value"),
+        (["train", "digits", "--run", "{new}", "--config", "none.toml"], "none.toml"),
+        (["train", "{text}", "--run", "{new}"], "rows.txt"),
+        (["build", "digits", "--encoder", "{new}", "--store", "{new}"], "lookalike train"),
+        (["build", "{narrow}", "--encoder", "{run}", "--store", "{new}"], "rows of shape (8, 8)"),
+        (["promote", "9", "--store", "{store}"], "[1]"),
+        (["rollback", "--store", "{store}"], "champion that replaced"),
+        (["evaluate", "9", "--store", "{store}"], "[1]"),
+        (["evaluate", "1", "--store", "{store}", "--queries", "{narrow}"], "narrow.npy"),
+        (["embed", "digits", "--store", "{new}", "--out", "{new}.npy"], "lookalike promote"),
+        (["embed", "digits", "--store", "{store}", "--out", "{new}/deeper/E.npy"], "a folder that exists"),
+        (["search", "--store", "{store}"], "neither"),
+        (["search", "digits", "--store", "{store}", "--id", "0"], "both"),
+        (["search", "--store", "{store}", "--id", "none such"], "none such"),
+        (["search", "--store", "{store}", "--id", "0", "--limit", "0"], "from 1 to 1000"),
+        (["search", "--store", "{store}", "--id", "0", "--limit", "1000000000"], "from 1 to 1000"),
+        (["serve", "--store", "{new}"], "lookalike promote"),
+        (["serve", "--store", "{store}", "--host", "0.0.0.0"], "LOOKALIKE_API_KEY"),
+        (["serve", "--store", "{store}", "--port", "65536"], "port"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], about: str, tiny_store: Store, tiny_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.txt").write_text("1 2 3")
+    places = {
+        "store": tiny_store.folder,
+        "run": tiny_run,
+        "new": tmp_path / "new",
+        "narrow": save(tmp_path / "narrow.npy", blobs(20, 3)),
+        "text": tmp_path / "rows.txt",
+    }
+    refused(run(*(argument.format(**places) for argument in arguments)), about)
+    assert not (tmp_path / "new" / "champion").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["train"],
+        ["train", "digits"],
+        ["promote", "one", "--store", "s"],
+        ["build", "digits", "--encoder", "r", "--store", "s", "--metric", "euclid"],
+        ["search", "--store", "s", "--limit", "1.5"],
+        ["versions", "--store", "s", "--none-such"],
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Usage" in done.err
+
+
+@pytest.mark.parametrize(
+    "name", ["index.faiss", "items.arrow", "question.npy", "manifest.json", "encoder/weights.safetensors"]
+)
+@pytest.mark.parametrize("command", [["serve"], ["search", "--id", "0"]])
+def test_a_damaged_champion_is_refused_by_file(store_copy: Store, command: list[str], name: str) -> None:
+    path = store_copy.path(1) / name
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(run(*command, "--store", store_copy.folder), str(path))
+
+
+def test_a_damaged_version_is_not_promoted(store_copy: Store, tiny_run: Path) -> None:
+    assert run("build", "digits:test", "--encoder", tiny_run, "--store", store_copy.folder).out == "2\n"
+    shutil.rmtree(store_copy.path(2) / "encoder")
+    refused(run("promote", 2, "--store", store_copy.folder), "encoder")
+    champion = store_copy.champion()
+    assert champion is not None
+    assert champion.version == 1

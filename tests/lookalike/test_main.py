@@ -1,0 +1,48 @@
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from index.store import Store
+from tests.lookalike.helpers import run, save
+from tests.training.helpers import blobs
+
+COMMAND = [sys.executable, "-m", "lookalike"]
+
+
+def test_the_installed_command_is_the_module() -> None:
+    script = Path(sys.executable).with_name("lookalike")
+    texts = [
+        subprocess.run([*command, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
+        for command in (COMMAND, [str(script)])
+    ]
+    first, second = (re.sub("^Usage: .*? \\[", "Usage: [", text) for text in texts)
+    assert first == second
+
+
+def test_without_a_command_it_shows_the_help() -> None:
+    assert "Commands:" in run().out + run().err
+
+
+def test_a_file_that_cannot_be_written_is_named_without_a_traceback(tiny_store: Store, tmp_path: Path) -> None:
+    done = run("embed", "digits:test", "--store", tiny_store.folder, "--out", tmp_path)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1].endswith(": Is a directory")
+    assert "Traceback" not in done.err
+
+
+def test_an_interruption_leaves_nothing_behind(tiny_store: Store, tmp_path: Path) -> None:
+    """Many rows, so that there is time to interrupt."""
+    rows = save(tmp_path / "rows.npy", blobs(400_000, 64))
+    (tmp_path / "out").mkdir()
+    embed = ["embed", str(rows), "--store", str(tiny_store.folder), "--out", str(tmp_path / "out" / "E.npy")]
+    with subprocess.Popen([*COMMAND, *embed], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as popen:
+        while not list((tmp_path / "out").iterdir()) and popen.poll() is None:
+            time.sleep(0.01)
+        popen.send_signal(signal.SIGINT)
+        _, errors = popen.communicate(timeout=60)
+    assert popen.returncode == 130
+    assert "Traceback" not in errors
+    assert list((tmp_path / "out").iterdir()) == []

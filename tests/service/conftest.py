@@ -1,0 +1,64 @@
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from index.store import Store
+from index.version import Version
+from service.decoding import Bounds
+from service.settings import Settings
+from tests.service.helpers import pixels_of, serving, settings_for, truth_of
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("LOOKALIKE_")]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def store_folder(tiny_store: Store) -> Path:
+    return tiny_store.folder
+
+
+@pytest.fixture(scope="session")
+def version(store_folder: Path) -> Version:
+    return Store(store_folder).open_champion("cpu")
+
+
+@pytest.fixture(scope="session")
+def truth(version: Version) -> dict[str, NDArray[np.float32]]:
+    return truth_of(version)
+
+
+@pytest.fixture(scope="session")
+def bounds(settings: Settings) -> Bounds:
+    return Bounds((8, 8), 8, settings.max_rows, settings.max_limit)
+
+
+@pytest.fixture(scope="session")
+def rows() -> NDArray[np.float32]:
+    """Pixels of items and of others."""
+    return pixels_of(*map(str, range(200)))
+
+
+@pytest.fixture(scope="session")
+def settings(store_folder: Path) -> Settings:
+    return settings_for(store_folder)
+
+
+@pytest.fixture(scope="module")
+async def client(settings: Settings, version: Version) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(settings, version) as client:
+        yield client

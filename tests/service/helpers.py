@@ -1,0 +1,124 @@
+"""A real app on a real version, and what every answer of it is held against."""
+
+import http
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from index.version import Version
+from service.app import create_app
+from service.settings import Settings
+
+__all__ = [
+    "JSON",
+    "MEMBERS",
+    "NPY",
+    "all_routes",
+    "answered",
+    "assert_nearest",
+    "call",
+    "from_npy",
+    "pixels_of",
+    "problem",
+    "serving",
+    "settings_for",
+    "to_npy",
+    "truth_of",
+]
+
+JSON, NPY = "application/json", "application/x-npy"
+MEMBERS = {"type", "title", "status", "detail", "field", "expected", "found"}
+
+
+def settings_for(folder: Path, **given: Any) -> Settings:
+    """Small bounds, so that a test can pass them."""
+    small: dict[str, Any] = {"store": folder, "device": "cpu", "threads": 1, "max_rows": 300, "max_limit": 100}
+    return Settings(**small | given)
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, version: Version, change: Callable[[FastAPI], None] = lambda app: None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app, between its start and its end."""
+    app = create_app(settings, version)
+    change(app)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://lookalike") as client:
+            yield client
+
+
+def all_routes(app: FastAPI) -> list[tuple[str, str]]:
+    """Every method and path that the app answers."""
+    found = [(route.path or "", route.methods or {"GET"}) for route in iter_route_contexts(app.routes)]
+    return sorted((method, path) for path, methods in found for method in methods)
+
+
+async def call(client: httpx.AsyncClient, path: str, **body: Any) -> Any:
+    """POST JSON and give back the JSON of a 200."""
+    answer = await client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The members of an RFC 9457 answer, of the one shape."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    members: dict[str, Any] = answer.json()
+    assert set(members) == MEMBERS
+    assert (members["status"], members["title"]) == (status, http.HTTPStatus(status).phrase)
+    assert "Traceback" not in answer.text
+    return members
+
+
+def answered(answer: httpx.Response, status: int, field: str) -> None:
+    """A problem that names the field, what was expected and what was found."""
+    members = problem(answer, status)
+    assert members["field"].startswith(field)
+    assert members["expected"]
+    assert members["found"]
+    assert len(answer.content) < 2_000  # a client's large value is not sent back to it
+
+
+def to_npy(array: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def from_npy(content: bytes) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+def pixels_of(*ids: str) -> NDArray[np.float32]:
+    """(n, 64): an item's id is its number in scikit-learn's digits."""
+    return np.asarray(load_digits().data[[int(name) for name in ids]], np.float32)
+
+
+def truth_of(version: Version) -> dict[str, NDArray[np.float32]]:
+    """Each item's embedding, from its pixels and not from the index."""
+    ids = [version.items.id_at(i) for i in range(len(version.items))]
+    return dict(zip(ids, version.embed(pixels_of(*ids)), strict=True))
+
+
+def assert_nearest(
+    hits: list[dict[str, Any]], query: NDArray[np.float32], truth: dict[str, NDArray[np.float32]], own: str = ""
+) -> None:
+    """The hits are the items of the highest cosine, by brute force, best first, and say that cosine."""
+    cosines = {name: float(query @ embedding) for name, embedding in truth.items() if name != own}
+    best = sorted(cosines.values(), reverse=True)[: len(hits)]
+    assert len({hit["id"] for hit in hits}) == len(hits)
+    np.testing.assert_allclose([hit["score"] for hit in hits], best, atol=1e-5)
+    np.testing.assert_allclose([cosines[hit["id"]] for hit in hits], best, atol=1e-5)

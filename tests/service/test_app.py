@@ -1,0 +1,73 @@
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpy.typing import NDArray
+
+import index
+from index.version import Version
+from service.app import create_app
+from service.settings import Settings
+from tests.service.helpers import all_routes, call, serving
+
+pytestmark = pytest.mark.anyio
+COMMITTED = Path(index.__file__).parents[1] / "docs" / "openapi.json"
+HOW = (
+    "The API changed. Look at the change, then write its description again from a running service:\n"
+    "  curl -s http://127.0.0.1:8000/openapi.json | python -m json.tool > docs/openapi.json"
+)
+
+
+def references(value: Any) -> list[str]:
+    """Every $ref of a document."""
+    if isinstance(value, list):
+        return [found for inner in value for found in references(inner)]
+    if not isinstance(value, dict):
+        return []
+    own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+    return own + [found for inner in value.values() for found in references(inner)]
+
+
+def test_the_committed_openapi_is_the_apps(settings: Settings, version: Version) -> None:
+    assert json.loads(COMMITTED.read_text(encoding="utf-8")) == create_app(settings, version).openapi(), HOW
+
+
+def test_the_openapi_refers_to_nothing_that_is_not_there(settings: Settings, version: Version) -> None:
+    document = create_app(settings, version).openapi()
+    found = references(document)
+    assert found
+    for reference in found:
+        place: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            place = place[part]
+
+
+def test_these_are_the_calls(settings: Settings, version: Version) -> None:
+    assert set(all_routes(create_app(settings, version))) == {
+        ("POST", "/embed"),
+        ("POST", "/search"),
+        ("GET", "/livez"),
+        ("GET", "/readyz"),
+        ("GET", "/version"),
+        ("GET", "/metrics"),
+        ("GET", "/openapi.json"),
+        ("HEAD", "/openapi.json"),
+    }
+
+
+async def test_the_end_of_the_app_ends_its_engine(settings: Settings, version: Version, rows: NDArray[Any]) -> None:
+    before = threading.active_count()
+    async with serving(settings, version) as client:
+        await call(client, "/embed", inputs=rows.tolist())
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+
+
+async def test_an_app_may_be_started_again(settings: Settings, version: Version) -> None:
+    app = create_app(settings, version)
+    for _ in range(2):
+        async with app.router.lifespan_context(app):
+            answer = await app.state.engine.embed(version.question)
+            assert answer.embeddings.shape == (1, 8)

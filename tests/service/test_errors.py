@@ -1,0 +1,73 @@
+import logging
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from index.errors import QueryError, StoreError, UnknownItemError
+from service import errors
+from service.errors import RequestError, install_handlers
+from tests.service.helpers import problem
+from training.errors import ArtifactError, LookalikeError
+
+pytestmark = pytest.mark.anyio
+
+STATUSES: dict[type[LookalikeError], int] = {
+    errors.RequestError: 422,
+    errors.MalformedError: 400,
+    errors.UnauthorizedError: 401,
+    errors.SlowBodyError: 408,
+    errors.TooLargeError: 413,
+    errors.MediaError: 415,
+    errors.NotReadyError: 503,
+    QueryError: 422,
+    UnknownItemError: 404,
+    StoreError: 500,
+    ArtifactError: 500,
+}
+
+
+async def answer_to(error: Exception) -> httpx.Response:
+    """What an app answers when a route of it raises `error`."""
+    app = FastAPI()
+    install_handlers(app)
+
+    @app.get("/")
+    async def fail() -> None:
+        raise error
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+        return await client.get("/")
+
+
+@pytest.mark.parametrize("kind", STATUSES)
+async def test_every_error_has_its_status_and_names_field_expected_and_found(kind: type[LookalikeError]) -> None:
+    members = problem(await answer_to(kind("limit", expected="one", found="two")), STATUSES[kind])
+    assert (members["type"], members["field"], members["expected"], members["found"]) == (
+        "about:blank",
+        "limit",
+        "one",
+        "two",
+    )
+    assert members["detail"] == "limit: expected one, found two."
+
+
+def test_the_table_has_every_request_error() -> None:
+    assert {RequestError, *RequestError.__subclasses__()} <= set(STATUSES)
+
+
+async def test_an_unhandled_error_is_told_to_the_log_and_not_to_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "lookalike.service"):
+        answer = await answer_to(RuntimeError("the secret"))
+    problem(answer, 500)
+    assert "secret" not in answer.text
+    assert "RuntimeError: the secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "header"), [(401, "www-authenticate"), (408, "connection"), (413, "connection"), (422, None)]
+)
+def test_statuses_carry_their_headers(status: int, header: str | None) -> None:
+    own = {"www-authenticate", "connection"} & set(errors.problem(status, "").headers)
+    assert own == ({header} if header else set())

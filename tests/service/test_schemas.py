@@ -1,0 +1,82 @@
+"""service.decoding reads by hand what service.schemas describes: they must not drift apart."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from service.decoding import Bounds, decode_embed, decode_search
+from service.schemas import EmbedRequest, SearchRequest
+from training.errors import LookalikeError
+
+BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50)
+NUMBER = st.integers(-9, 9) | st.floats(-1e6, 1e6)
+WRONG: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, "3", [], {}, [[]], [["a"]], [[None]], [[True]], [3], ["a", 1], [{}]]
+)
+
+
+def matrix(width: int) -> st.SearchStrategy[list[list[float]]]:
+    return st.lists(st.lists(NUMBER, min_size=width, max_size=width), min_size=1, max_size=5)
+
+
+RIGHT: dict[str, st.SearchStrategy[Any]] = {
+    "inputs": matrix(4),
+    "embeddings": matrix(3),
+    "ids": st.lists(st.text("abc", max_size=3), min_size=1, max_size=5),
+    "limit": st.integers(1, 50),
+    "with_payload": st.booleans(),
+}
+FIELDS = st.fixed_dictionaries({}, optional={name: right | right | WRONG for name, right in RIGHT.items()})
+BODIES = FIELDS | st.builds(lambda fields, name: fields | {name: 1}, FIELDS, st.text("xyz", max_size=2))
+
+
+def decodes(decode: Any, body: bytes) -> bool:
+    try:
+        decode(body, BOUNDS)
+    except LookalikeError:
+        return False
+    return True
+
+
+def fits(schema: type[BaseModel], body: bytes) -> bool:
+    try:
+        schema.model_validate_json(body, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def only_numbers(rows: Any, width: int) -> bool:
+    """What the schema cannot say: the rows are of numbers, and of the encoder's width."""
+    return all(len(row) == width and all(type(v) in {int, float} for v in row) for row in rows)
+
+
+@given(BODIES)
+def test_search_is_decoded_exactly_where_its_schema_and_the_widths_allow(fields: dict[str, Any]) -> None:
+    body = json.dumps(fields).encode()
+    kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
+    right = fits(SearchRequest, body) and len(kinds) == 1
+    if right and kinds != ["ids"]:
+        right = only_numbers(fields[kinds[0]], 4 if kinds == ["inputs"] else 3)
+    assert decodes(decode_search, body) == right
+
+
+@given(st.fixed_dictionaries({}, optional={"inputs": matrix(4) | WRONG, "limit": st.just(1)}))
+def test_embed_is_decoded_exactly_where_its_schema_and_the_width_allow(fields: dict[str, Any]) -> None:
+    body = json.dumps(fields).encode()
+    assert decodes(decode_embed, body) == (fits(EmbedRequest, body) and only_numbers(fields["inputs"], 4))
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"null", b'{"ids": ["a"]', b'{"ids": ["\xff"]}', b"{}"])
+def test_what_is_no_object_is_refused_by_both(body: bytes) -> None:
+    assert not decodes(decode_search, body)
+    assert not (fits(SearchRequest, body) and json.loads(body))
+
+
+def test_the_defaults_are_the_same() -> None:
+    asked, described = decode_search(b'{"ids": ["a"]}', BOUNDS), SearchRequest(ids=["a"])
+    assert (asked.limit, asked.with_payload) == (described.limit, described.with_payload) == (10, True)

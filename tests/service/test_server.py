@@ -1,0 +1,168 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from index.errors import StoreError
+from index.version import Version
+from service.server import serve
+from tests.service.helpers import JSON, answered, pixels_of, settings_for
+from tests.service.process import Process, connect, free_port, read_status, running
+from training.errors import ArtifactError, ConfigError
+
+
+@pytest.fixture(scope="module")
+def server(store_folder: Path) -> Iterator[Process]:
+    bounds = {"LOOKALIKE_BODY_SECONDS": "0.2", "LOOKALIKE_MAX_BODY_BYTES": "100000"}
+    with running("serve", "--store", str(store_folder), "--port", "0", **bounds) as process:
+        yield process
+
+
+@pytest.fixture
+def own_server(store_folder: Path) -> Iterator[Process]:
+    with running("serve", "--store", str(store_folder), "--port", "0", LOOKALIKE_STOP_SECONDS="1") as process:
+        yield process
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_it_says_where_it_listens_and_answers_there(server: Process, version: Version) -> None:
+    assert server.lines[-1] == f"version 1 at {server.url}, Ctrl-C stops it\n"
+    answer = httpx.post(f"{server.url}/embed", json={"inputs": pixels_of("5").tolist()})
+    np.testing.assert_allclose(answer.json()["embeddings"], version.embed(pixels_of("5")), atol=1e-5)
+    assert httpx.get(f"{server.url}/readyz").json() == {"ready": True, "version": 1}
+    assert "server" not in answer.headers
+
+
+def test_a_stalled_body_is_given_up_and_the_connection_closed(server: Process) -> None:
+    with connect(server.address, "POST /search HTTP/1.1\nHost: x\nContent-Length: 99\n\n") as connection:
+        assert read_status(connection) == 408
+        while connection.recv(65_536):
+            pass
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 100001", "Content-Length: 99999999999999999999999"])
+def test_a_body_too_large_by_its_own_word_is_refused_unread(server: Process, length: str) -> None:
+    with connect(server.address, f"POST /search HTTP/1.1\nHost: x\n{length}\n\n") as connection:
+        assert read_status(connection) in {413, 400}
+
+
+def test_a_chunked_body_too_large_is_refused(server: Process) -> None:
+    answer = httpx.post(f"{server.url}/search", content=(b" " * 50_000 for _ in range(3)))
+    answered(answer, 413, "body")
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_failure_of_ours(server: Process) -> None:
+    connect(server.address, "POST /search HTTP/1.1\nHost: x\nContent-Length: 99\n\n{").close()
+    with connect(server.address, "POST /em") as half:
+        half.shutdown(1)
+    counts = httpx.get(f"{server.url}/metrics").text
+    assert 'status="500"' not in counts
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly_from_the_moment_that_it_is_announced(own_server: Process, number: int) -> None:
+    assert own_server.stop(number) == (0, "")
+
+
+def test_accepted_work_is_finished_and_no_more_is_taken(own_server: Process) -> None:
+    body = json.dumps({"ids": ["0"]}).encode()
+    head = f"POST /search HTTP/1.1\nHost: x\nContent-Length: {len(body)}\nExpect: 100-continue\n\n"
+    with connect(own_server.address, head) as connection:
+        assert read_status(connection) == 100  # it waits for the body
+        own_server.popen.send_signal(signal.SIGTERM)
+        wait_until_refused(own_server)
+        connection.sendall(body)
+        assert read_status(connection) == 200
+    assert own_server.popen.wait(60) == 0
+
+
+def test_a_client_that_stalls_does_not_hold_up_the_end(own_server: Process) -> None:
+    head = "POST /search HTTP/1.1\nHost: x\nContent-Length: 9\nExpect: 100-continue\n\n"
+    with connect(own_server.address, head) as connection:
+        assert read_status(connection) == 100
+        code, errors = own_server.stop()
+    assert code == 0
+    assert "timeout graceful shutdown exceeded" in errors
+
+
+def wait_until_refused(server: Process) -> None:
+    while True:
+        try:
+            connect(server.address).close()
+        except OSError:
+            return
+
+
+def test_a_port_that_is_taken_is_one_clear_line(server: Process, store_folder: Path) -> None:
+    port = str(server.address[1])
+    command = [sys.executable, "-m", "lookalike", "serve", "--store", str(store_folder), "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lookalike: host and port: expected an address to listen on, found 127.0.0.1:")
+    assert done.stderr.count("\n") == 1
+    assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
+class Announced(Exception):  # noqa: N818
+    """Ends a server before it serves."""
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("::1", "[::1]")])
+def test_the_url_is_one_that_can_be_opened(store_folder: Path, host: str, shown: str) -> None:
+    port = free_port()
+
+    def announce(url: str, number: int) -> None:
+        assert (url, number) == (f"http://{shown}:{port}", 1)
+        raise Announced
+
+    with pytest.raises(Announced):
+        serve(settings_for(store_folder, host=host, port=port), announce)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_an_address_that_is_not_ours_is_refused(store_folder: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match=host):
+        serve(settings_for(store_folder, host=host, port=0), unannounced)
+
+
+def unannounced(url: str, number: int) -> None:
+    raise AssertionError(url)
+
+
+def test_without_a_champion_there_is_nothing_to_serve(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="lookalike promote"):
+        serve(settings_for(tmp_path), unannounced)
+
+
+@pytest.mark.parametrize(
+    "name", ["index.faiss", "items.arrow", "order.npy", "question.npy", "manifest.json", "encoder/weights.safetensors"]
+)
+def test_a_damaged_champion_is_refused_by_file(store_folder: Path, tmp_path: Path, name: str) -> None:
+    store = Path(shutil.copytree(store_folder, tmp_path / "store"))
+    path = store / "versions" / "000001" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError) as refused:
+        serve(settings_for(store), unannounced)
+    assert str(path) in refused.value.field
+
+
+def test_json_is_the_answer_of_a_real_server_too(server: Process) -> None:
+    answer = httpx.post(f"{server.url}/search", content=b"{", headers={"Content-Type": JSON})
+    answered(answer, 400, "body")

@@ -1,0 +1,97 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from service.settings import Settings, load_settings
+from training.errors import ConfigError
+
+ENVIRONMENT: dict[str, tuple[str, Any]] = {
+    "store": ("elsewhere", Path("elsewhere")),
+    "host": ("::1", "::1"),
+    "port": ("0", 0),
+    "api_key": ("a key", SecretStr("a key")),
+    "device": ("cpu", "cpu"),
+    "max_body_bytes": ("1", 1),
+    "max_rows": ("2", 2),
+    "max_limit": ("1023", 1023),
+    "max_connections": ("3", 3),
+    "body_seconds": ("0.5", 0.5),
+    "stop_seconds": ("4", 4),
+    "threads": ("5", 5),
+}
+
+
+def test_the_environment_sets_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, (text, _) in ENVIRONMENT.items():
+        monkeypatch.setenv(f"LOOKALIKE_{name.upper()}", text)
+    read = load_settings()
+    assert {name: getattr(read, name) for name in Settings.model_fields} == {
+        name: value for name, (_, value) in ENVIRONMENT.items()
+    }
+
+
+def test_what_is_given_goes_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKALIKE_PORT", "1")
+    assert load_settings(store=Path("s"), port=2).port == 2
+
+
+def test_the_default_is_loopback_without_a_key() -> None:
+    default = load_settings(store=Path("s"))
+    assert (default.host, default.port, default.api_key) == ("127.0.0.1", 8000, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("port", "65536"),
+        ("port", "-1"),
+        ("port", "http"),
+        ("device", "tpu"),
+        ("max_body_bytes", "0"),
+        ("max_rows", "0"),
+        ("max_rows", "1.5"),
+        ("max_limit", "1024"),
+        ("max_limit", "0"),
+        ("max_connections", "-3"),
+        ("body_seconds", "0"),
+        ("body_seconds", "inf"),
+        ("body_seconds", "nan"),
+        ("stop_seconds", "0"),
+        ("threads", "0"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"LOOKALIKE_{name.upper()}", text)
+    with pytest.raises(ConfigError) as refused:
+        load_settings(store=Path("s"))
+    assert refused.value.field == name
+    assert text in refused.value.found
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(ConfigError, match="prot"):
+        load_settings(store=Path("s"), prot=1)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_needs_no_key(host: str) -> None:
+    assert load_settings(store=Path("s"), host=host).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "example.org", "localhost.example.org", ""])
+@pytest.mark.parametrize("key", [None, ""])
+def test_any_other_address_needs_a_key(host: str, key: str | None) -> None:
+    with pytest.raises(ConfigError, match="LOOKALIKE_API_KEY"):
+        load_settings(store=Path("s"), host=host, api_key=key)
+    assert load_settings(store=Path("s"), host=host, api_key="k").host == host
+
+
+def test_the_key_is_never_shown() -> None:
+    assert "hidden" not in repr(load_settings(store=Path("s"), api_key="hidden"))
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        load_settings(store=Path("s")).port = 1  # type: ignore[misc]
