@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,11 +18,14 @@ from index.errors import QueryError
 from index.evaluate import evaluate as evaluate_version
 from index.spec import IndexChoice, Metric
 from index.store import Store
-from index.vectors import check_limit
+from index.vectors import MAX_LIMIT, check_limit
 from index.version import Version
 from lookalike.tables import evaluation_table, history_line, versions_table
 from training.artifact import DeviceName
 from training.rows import open_rows
+
+if TYPE_CHECKING:  # a command that does not serve need not load the service
+    from service.settings import Settings
 
 __all__ = ["app"]
 
@@ -63,9 +66,10 @@ def demo(
     from lookalike.demo import run_demo
 
     store = store or Path("stores") / Path(data).name.replace(":", "-")
+    settings = _settings(store, host, port) if serve else None  # a wrong host is told before the work, not after
     query = run_demo(data, store, out)
-    if serve:
-        _serve(store, host, port, query)
+    if settings:
+        _serve(settings, query)
 
 
 @app.command()
@@ -174,7 +178,7 @@ def search(
     """Search the champion; prints one JSON object a query: its id, and its hits best first."""
     if (data is None) == (not id_):
         raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
-    check_limit(limit, 1_000)
+    check_limit(limit, MAX_LIMIT - 1)
     version = Store(store).open_champion(device)
     if id_:
         _print_hits(version, id_, *version.search_items(id_, limit))
@@ -193,15 +197,18 @@ def serve(
     port: Annotated[int | None, typer.Option(help="0 takes a free one. [default: 8000]")] = None,
 ) -> None:
     """Serve the champion over HTTP until SIGTERM or Ctrl-C. Other settings: LOOKALIKE_... in the environment."""
-    _serve(store, host, port, None)
+    _serve(_settings(store, host, port))
 
 
-def _serve(store: Path, host: str | None, port: int | None, query: Path | None) -> None:
-    from service.server import serve as run_server
+def _settings(store: Path, host: str | None, port: int | None) -> "Settings":
     from service.settings import load_settings
 
     given: dict[str, Any] = {"host": host, "port": port}
-    settings = load_settings(store=store, **{name: value for name, value in given.items() if value is not None})
+    return load_settings(store=store, **{name: value for name, value in given.items() if value is not None})
+
+
+def _serve(settings: "Settings", query: Path | None = None) -> None:
+    from service.server import serve as run_server
 
     def announce(url: str, number: int) -> None:
         out.print(f"version {number} at {url}, Ctrl-C stops it")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 
 from fastapi import FastAPI
 
@@ -28,7 +29,7 @@ def create_app(settings: Settings, version: Version) -> FastAPI:
 
     app = FastAPI(
         title="Lookalike",
-        version="0.1.0",
+        version=metadata.version("lookalike"),
         description=service.__doc__ or "",
         lifespan=lifespan,
         docs_url=None,
@@ -36,7 +37,11 @@ def create_app(settings: Settings, version: Version) -> FastAPI:
     )
     app.state.settings = settings
     app.state.bounds = Bounds(
-        version.encoder.input_shape, version.encoder.latent_dim, settings.max_rows, settings.max_limit
+        version.encoder.input_shape,
+        version.encoder.latent_dim,
+        max_rows=settings.max_rows,
+        max_limit=settings.max_limit,
+        max_hits=settings.max_hits,
     )
     app.state.metrics = Metrics()
     app.state.metrics.version.set(version.number)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from index.vectors import check_limit
 from service.errors import MalformedError, RequestError, TooLargeError
 
-__all__ = ["Asked", "Bounds", "decode_embed", "decode_npy", "decode_search", "pick_flag", "pick_limit"]
+__all__ = ["Asked", "Bounds", "check_hits", "decode_embed", "decode_npy", "decode_search", "pick_flag", "pick_limit"]
 
 QueryKind = Literal["inputs", "embeddings", "ids"]
 _NUMBERS = "a list of rows of numbers"
@@ -30,6 +30,7 @@ class Bounds:
     latent_dim: int
     max_rows: int
     max_limit: int
+    max_hits: int
 
     def width(self, kind: str) -> int:
         return self.latent_dim if kind == "embeddings" else math.prod(self.input_shape)
@@ -103,6 +104,14 @@ def decode_npy(body: bytes, kind: str, bounds: Bounds) -> NDArray[np.float32]:
         raise MalformedError("body", expected=f"{size} bytes of values, as its header says", found=str(len(values)))
     array = np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
     return _checked(array, kind, bounds)
+
+
+def check_hits(asked: Asked, bounds: Bounds) -> Asked:
+    """Raises TooLargeError where queries times limit is more than one answer may have."""
+    hits = max(len(asked.rows), len(asked.ids)) * asked.limit
+    if hits > bounds.max_hits:
+        raise TooLargeError("limit", expected=f"at most {bounds.max_hits} hits in one answer", found=str(hits))
+    return asked
 
 
 def pick_limit(limit: Any, bounds: Bounds) -> int:

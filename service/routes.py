@@ -1,7 +1,5 @@
 """The routes. To add one: a function here, its shapes in service.schemas, its errors in service.errors."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -10,50 +8,22 @@ from index.errors import QueryError
 from index.version import KNOWN_LIMIT
 from service.auth import GuardedRoute
 from service.bodies import read_body
-from service.decoding import Asked, Bounds, decode_embed, decode_npy, decode_search, pick_flag, pick_limit
+from service.decoding import Asked, Bounds, check_hits, decode_embed, decode_npy, decode_search, pick_flag, pick_limit
+from service.describing import KEY, calls, problems
 from service.encoding import JSON, NPY, embeddings_response, hits_response
 from service.engine import Answer, Engine
-from service.errors import PROBLEM, MediaError, NotReadyError, RequestError
+from service.errors import MediaError, NotReadyError, RequestError
 from service.metrics import Metrics
-from service.schemas import EmbedRequest, EmbedResponse, Problem, Ready, SearchRequest, SearchResponse
+from service.schemas import NPY_QUERY, EmbedRequest, EmbedResponse, Ready, SearchRequest, SearchResponse
 from service.settings import Settings
 
 __all__ = ["guarded", "health"]
 
-_STATUSES = {
-    400: "Malformed",
-    401: "No key",
-    404: "Unknown id",
-    408: "Slow",
-    413: "Too large",
-    415: "Media type",
-    422: "Wrong content",
-}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {
-        s: {"description": _STATUSES[s], "content": {PROBLEM: {"schema": Problem.model_json_schema()}}}
-        for s in statuses
-    }
-
-
-def _body(schema: type[EmbedRequest] | type[SearchRequest]) -> dict[str, Any]:
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema.model_json_schema()}, NPY: binary}}}
-
-
 health = APIRouter(tags=["health"])
-guarded = APIRouter(route_class=GuardedRoute)
+guarded = APIRouter(route_class=GuardedRoute, dependencies=KEY)
 
 
-@guarded.post(
-    "/embed",
-    response_model=EmbedResponse,
-    openapi_extra=_body(EmbedRequest),
-    responses=_problems(400, 401, 408, 413, 415, 422),
-    tags=["embed"],
-)
+@guarded.post("/embed", **calls(EmbedRequest, EmbedResponse), tags=["embed"])
 async def embed(request: Request) -> Response:
     """Embed rows. Takes and gives JSON or application/x-npy (Accept)."""
     engine, bounds = _engine(request), _bounds(request)
@@ -64,33 +34,27 @@ async def embed(request: Request) -> Response:
     return embeddings_response(engine.version, answer.embeddings, as_npy=_wants_npy(request))
 
 
-@guarded.post(
-    "/search",
-    response_model=SearchResponse,
-    openapi_extra=_body(SearchRequest),
-    responses=_problems(400, 401, 404, 408, 413, 415, 422),
-    tags=["search"],
-)
+@guarded.post("/search", **calls(SearchRequest, SearchResponse, 404, query=NPY_QUERY), tags=["search"])
 async def search(request: Request) -> Response:
     """Find the nearest items of inputs, embeddings or ids, best first.
 
     An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` goes with it.
     """
     engine = _engine(request)
-    asked = _asked(request, await _read(request), _bounds(request))
+    asked = check_hits(_asked(request, await _read(request), _bounds(request)), _bounds(request))
     as_npy = _wants_npy(request)
     answer = await _answer(engine, asked)
     _metrics(request).rows.labels("/search").inc(len(answer.positions))
     return hits_response(engine.version, answer, with_payload=asked.with_payload, as_npy=as_npy)
 
 
-@guarded.get("/version", tags=["version"])
+@guarded.get("/version", tags=["version"], responses=problems(401))
 async def version(request: Request) -> Response:
     """The serving version's manifest, with the evidence that it is good."""
     return JSONResponse(_engine(request).version.manifest)
 
 
-@guarded.get("/metrics", tags=["health"], response_class=Response)
+@guarded.get("/metrics", tags=["health"], response_class=Response, responses=problems(401))
 async def metrics(request: Request) -> Response:
     """Prometheus."""
     return Response(generate_latest(_metrics(request).registry), media_type=CONTENT_TYPE_LATEST)
@@ -102,11 +66,7 @@ async def livez() -> dict[str, bool]:
     return {"live": True}
 
 
-@health.get(
-    "/readyz",
-    response_model=Ready,
-    responses={503: {"description": "Not ready", "content": {PROBLEM: {"schema": Problem.model_json_schema()}}}},
-)
+@health.get("/readyz", response_model=Ready, responses=problems(503))
 async def readyz(request: Request) -> Ready:
     """A stored known question gets its known answer through encoder and index."""
     engine = _engine(request)

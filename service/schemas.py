@@ -4,7 +4,17 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["EmbedRequest", "EmbedResponse", "Found", "Hit", "Problem", "Ready", "SearchRequest", "SearchResponse"]
+__all__ = [
+    "NPY_QUERY",
+    "EmbedRequest",
+    "EmbedResponse",
+    "Found",
+    "Hit",
+    "Problem",
+    "Ready",
+    "SearchRequest",
+    "SearchResponse",
+]
 
 Row = Annotated[list[Any], Field(description="One input: its values flat, or nested in the encoder's input shape.")]
 Embedding = Annotated[list[float], Field(description="latent_dim numbers.")]
@@ -35,6 +45,14 @@ class SearchRequest(_Strict):
     ids: list[str] | None = Field(None, min_length=1, description="Items of the version; none finds itself.")
     limit: int = Field(10, ge=1, description="Hits per query.")
     with_payload: bool = True
+
+
+NPY_QUERY: dict[str, dict[str, Any]] = {
+    "kind": {"type": "string", "enum": ["inputs", "embeddings"], "default": "inputs"},
+    "limit": {"type": "integer", "minimum": 1, "default": 10},
+    "with_payload": {"type": "boolean", "default": True},
+}
+"""With an .npy body, what a JSON body says beside its rows."""
 
 
 class Hit(_Strict):

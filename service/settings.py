@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """Rows, embeddings or ids in one call."""
     max_limit: Annotated[int, Field(ge=1, lt=MAX_LIMIT)] = 1_000
     """Hits a query may ask for."""
+    max_hits: Positive = 100_000
+    """Hits in one answer: queries times limit."""
     max_connections: Positive = 1_024
     body_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """How long a client may take to send a body."""

@@ -44,7 +44,7 @@ def truth(version: Version) -> dict[str, NDArray[np.float32]]:
 
 @pytest.fixture(scope="session")
 def bounds(settings: Settings) -> Bounds:
-    return Bounds((8, 8), 8, settings.max_rows, settings.max_limit)
+    return Bounds((8, 8), 8, settings.max_rows, settings.max_limit, settings.max_hits)
 
 
 @pytest.fixture(scope="session")

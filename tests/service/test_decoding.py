@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.decoding import Bounds, decode_embed, decode_npy, decode_search, pick_flag, pick_limit
+from service.decoding import Bounds, check_hits, decode_embed, decode_npy, decode_search, pick_flag, pick_limit
 from service.errors import MalformedError, RequestError, TooLargeError
 from tests.service.helpers import to_npy
 from training.errors import LookalikeError
 
-BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50)
+BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -290,3 +290,10 @@ def test_a_flag_in_the_query_string_is_true_or_false(text: str, flag: bool) -> N
 def test_any_other_flag_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="true or false"):
         pick_flag(text, "with_payload")
+
+
+def test_one_answer_holds_a_bounded_number_of_hits() -> None:
+    asked = decode_search(b'{"ids": ["a", "b", "c"], "limit": 33}', BOUNDS)
+    assert check_hits(asked, BOUNDS) is asked
+    with pytest.raises(TooLargeError, match="at most 100 hits in one answer, found 102"):
+        check_hits(decode_search(b'{"ids": ["a", "b", "c"], "limit": 34}', BOUNDS), BOUNDS)

@@ -12,7 +12,7 @@ from service.decoding import Bounds, decode_embed, decode_search
 from service.schemas import EmbedRequest, SearchRequest
 from training.errors import LookalikeError
 
-BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50)
+BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
 NUMBER = st.integers(-9, 9) | st.floats(-1e6, 1e6)
 WRONG: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, "3", [], {}, [[]], [["a"]], [[None]], [[True]], [3], ["a", 1], [{}]]

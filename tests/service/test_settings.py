@@ -16,6 +16,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "max_body_bytes": ("1", 1),
     "max_rows": ("2", 2),
     "max_limit": ("1023", 1023),
+    "max_hits": ("77", 77),
     "max_connections": ("3", 3),
     "body_seconds": ("0.5", 0.5),
     "stop_seconds": ("4", 4),

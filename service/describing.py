@@ -1,0 +1,48 @@
+"""What OpenAPI says of the guarded calls, whose endpoints read the request and write the response themselves."""
+
+from typing import Any
+
+from fastapi import Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import BaseModel
+
+from service.encoding import JSON, NPY
+from service.errors import PROBLEM
+from service.schemas import Problem
+
+__all__ = ["KEY", "calls", "problems"]
+
+KEY = [
+    Security(APIKeyHeader(name="X-API-Key", auto_error=False)),
+    Security(HTTPBearer(auto_error=False)),
+]
+"""Either header; service.auth is what checks it."""
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_STATUSES = {
+    400: "Malformed",
+    401: "No key",
+    404: "Unknown id",
+    408: "Slow",
+    413: "Too large",
+    415: "Media type",
+    422: "Wrong content",
+    503: "Not ready",
+}
+
+
+def calls(takes: type[BaseModel], gives: type[BaseModel], *statuses: int, query: dict[str, Any] | None = None) -> Any:
+    """The arguments of a route that takes and gives JSON or .npy; `query` goes with an .npy body."""
+    parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in (query or {}).items()]
+    content = {JSON: {"schema": takes.model_json_schema()}, NPY: _BINARY}
+    return {
+        "response_model": gives,
+        "responses": {200: {"content": {NPY: _BINARY}}, **problems(400, 401, 408, 413, 415, 422, *statuses)},
+        "openapi_extra": {"requestBody": {"required": True, "content": content}, "parameters": parameters},
+    }
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documented ways to fail."""
+    content = {PROBLEM: {"schema": Problem.model_json_schema()}}
+    return {status: {"description": _STATUSES[status], "content": content} for status in sorted(statuses)}

@@ -1,0 +1,57 @@
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+import pytest
+from PIL import Image
+
+from training.errors import DataError
+from training.rows import open_rows
+
+ONE = np.array([[3]], np.uint8)
+
+
+def written(path: Path) -> Path:
+    """One row of one column, the number 3, as the ending asks."""
+    if path.suffix == "":
+        path.mkdir()
+        Image.fromarray(ONE).save(path / "a.png")
+    elif path.suffix == ".npy":
+        np.save(path, ONE)
+    elif path.suffix == ".npz":
+        np.savez(path, ONE)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(struct.pack(">HBBIIB", 0, 8, 2, 1, 1, 3)))
+    elif path.suffix == ".parquet":
+        pa_parquet.write_table(pa.table({"x": [3]}), path)
+    else:
+        path.write_text("x\n3\n")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.gz", "a.parquet", "a.csv", "folder"])
+def test_a_path_is_opened_by_its_ending_or_as_a_folder_of_images(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name)
+    rows = open_rows(str(path))
+    assert (rows.name, rows.count, rows.width) == (str(path), 1, 1)
+    assert [chunk.inputs.tolist() for chunk in rows.chunks()] == [[[3.0]]]
+
+
+@pytest.mark.parametrize(("name", "opened"), [("digits", "digits"), ("digits:train", "digits")])
+def test_a_built_in_set_is_its_training_part(name: str, opened: str) -> None:
+    assert open_rows(name).name == opened
+
+
+@pytest.mark.parametrize("name", ["digits:validation", "digit", "rows.txt", "rows", "", "a.npy:test"])
+def test_what_is_unknown_is_answered_with_what_is_known(name: str) -> None:
+    with pytest.raises(DataError, match=r"digits, fashion-mnist, \*\.npy, .*a folder of images"):
+        open_rows(name)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "gz", "parquet", "csv"])
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(DataError, match=rf"absent\.{suffix}: expected a file, found none"):
+        open_rows(str(tmp_path / f"absent.{suffix}"))

@@ -1,0 +1,98 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from training.config import TrainConfig, load_config
+from training.errors import ConfigError
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    assert load_config() == TrainConfig()
+
+
+def test_a_file_wins_over_the_defaults_and_a_line_over_both(tmp_path: Path) -> None:
+    path = written(tmp_path, "[fit]\nseed = 3\nepochs = 7\n[model]\nhidden = [4, 2]\n")
+    config = load_config(path, ["fit.seed=9", "loss.kind=mae"])
+    assert (config.fit.seed, config.fit.epochs, config.model.hidden, config.loss.kind) == (9, 7, (4, 2), "mae")
+    assert config.optimizer == TrainConfig().optimizer
+
+
+def test_a_whole_number_stands_for_a_fraction() -> None:
+    assert load_config(None, ["optimizer.lr=1"]).optimizer.lr == 1.0
+
+
+def test_settings_do_not_change_once_made() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_config().fit.seed = 4  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "expected"),
+    [
+        ("modle.hidden=[4]", "modle", "model"),
+        ("model.latentdim=3", "model.latentdim", "latent_dim"),
+        ("model.hidden=[0]", "model.hidden", "greater than or equal to 1"),
+        ("model.hidden=64", "model.hidden", "array"),
+        ("model.dropout=1.0", "model.dropout", "less than 1"),
+        ("model.batch_norm=yes", "model.batch_norm", "boolean"),
+        ("model.batch_norm=1", "model.batch_norm", "boolean"),
+        ("fit.epochs=true", "fit.epochs", "integer; or 'auto'"),
+        ("fit.epochs=0", "fit.epochs", "greater than or equal to 1; or 'auto'"),
+        ("fit.epochs=soon", "fit.epochs", "'auto'"),
+        ("fit.seed='3'", "fit.seed", "integer"),
+        ("fit.seed=3.0", "fit.seed", "integer"),
+        ("fit.seed=2020-01-01", "fit.seed", "integer"),
+        ("optimizer.lr=true", "optimizer.lr", "number"),
+        ("optimizer.lr=0", "optimizer.lr", "greater than 0"),
+        ("optimizer.lr=nan", "optimizer.lr", "finite"),
+        ("optimizer.lr=inf", "optimizer.lr", "finite"),
+        ("data.validation=1", "data.validation", "less than 1"),
+        ("loss.kind=cosine", "loss.kind", "'mse', 'mae' or 'huber'"),
+        ("loss.kind=", "loss.kind", "'mse', 'mae' or 'huber'"),
+    ],
+)
+def test_what_is_unknown_mistyped_or_out_of_range_is_refused(line: str, field: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [line])
+    assert caught.value.field == field
+    assert expected in caught.value.expected
+
+
+@pytest.mark.parametrize("line", ["fit.seed", "seed=3", ".seed=3", "fit.=3", "=3", ""])
+def test_a_line_of_another_form_is_refused(line: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected section\.key=value"):
+        load_config(None, [line])
+
+
+@pytest.mark.parametrize(
+    ("text", "field"), [("[fit]\nseeds = 3", "fit.seeds"), ("fit = 3", "fit"), ("[fti]\nseed = 3", "fti")]
+)
+def test_a_file_is_held_to_the_same_keys(tmp_path: Path, text: str, field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, text))
+    assert caught.value.field == field
+
+
+def test_a_line_cannot_reach_into_what_is_no_section(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fit: expected a section, found 3"):
+        load_config(written(tmp_path, "fit = 3"), ["fit.seed=1"])
+
+
+@pytest.mark.parametrize("content", [b"[fit\nseed", b"\xff\xfe", b"a = 1\na = 2"])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"run\.toml: expected a TOML file"):
+        load_config(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: expected a readable file, found No such file"):
+        load_config(tmp_path / "absent.toml")

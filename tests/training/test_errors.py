@@ -1,0 +1,22 @@
+import inspect
+
+import pytest
+
+from training import errors
+from training.errors import DataError, LookalikeError
+
+
+def test_an_error_says_what_it_is_about_what_was_expected_what_was_found_and_what_to_do() -> None:
+    error = DataError("rows.csv, row 3", expected="a number", found="'x'", remedy="Mend the row.")
+    assert str(error) == "rows.csv, row 3: expected a number, found 'x'. Mend the row."
+    assert (error.field, error.expected, error.found, error.remedy) == error.args
+
+
+def test_an_error_without_a_remedy_ends_after_what_was_found() -> None:
+    assert str(LookalikeError("limit", expected="at least 1", found="0")) == "limit: expected at least 1, found 0."
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_error_is_in_the_tree_and_in_its_drawing(name: str) -> None:
+    assert issubclass(getattr(errors, name), LookalikeError)
+    assert name in (inspect.getdoc(errors) or "")

@@ -1,0 +1,294 @@
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from tests.training.helpers import array_rows, blobs, quick
+from training.artifact import load_encoder
+from training.checkpoint import latest_checkpoint
+from training.config import TrainConfig
+from training.errors import ConfigError, DataError, TrainingError
+from training.job import TrainedRun, split_rows, train
+from training.judge import add_noise
+from training.model import Autoencoder
+from training.preprocess import fit_preprocessor
+from training.rows import open_rows
+
+ROWS = array_rows(blobs())
+ROOT = Path(__file__).parents[2]
+STEPS_AN_EPOCH = 5
+"""54 rows in batches of 16 make four, and the validation rows one."""
+
+
+def weights(run: Path) -> bytes:
+    return (run / "encoder" / "weights.safetensors").read_bytes()
+
+
+def stopped(run: Path) -> str:
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    return str(checkpoint.header["stopped"])
+
+
+@contextmanager
+def ctrl_c_at(*steps: int) -> Iterator[None]:
+    """Press Ctrl-C as the model is asked for the n-th time."""
+    asked = 0
+
+    def press(module: torch.nn.Module, inputs: Any) -> None:
+        nonlocal asked
+        asked += isinstance(module, Autoencoder)
+        if isinstance(module, Autoencoder) and asked in steps:
+            signal.raise_signal(signal.SIGINT)
+
+    handle = register_module_forward_pre_hook(press)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others(tmp_path: Path) -> None:
+    config = quick("model.dropout=0.2", "corruption.kind=salt_and_pepper", "corruption.level=0.1")
+    for name, run in (("one", config), ("two", config), ("other", quick("fit.seed=1"))):
+        train(ROWS, run, tmp_path / name)
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+    assert weights(tmp_path / "one") != weights(tmp_path / "other")
+
+
+def test_labels_never_change_what_is_learned(tmp_path: Path) -> None:
+    labelled = array_rows(blobs(), [f"kind {i % 3}" for i in range(60)])
+    train(ROWS, quick(), tmp_path / "without")
+    train(labelled, quick(), tmp_path / "with")
+    assert weights(tmp_path / "without") == weights(tmp_path / "with")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("step", [1, 2 * STEPS_AN_EPOCH + 2])
+def test_ctrl_c_ends_the_epoch_and_a_resumed_run_is_the_unbroken_one_bit_for_bit(
+    tmp_path: Path, optimizer: str, step: int
+) -> None:
+    config = quick("fit.epochs=5", "model.dropout=0.2", f"optimizer.kind={optimizer}")
+    whole = train(ROWS, config, tmp_path / "whole")
+    with ctrl_c_at(step):
+        broken = train(ROWS, config, tmp_path / "broken")
+    assert broken.state.stopped == stopped(tmp_path / "broken") == "interrupted"
+    assert len(broken.state.history) == 1 + step // STEPS_AN_EPOCH
+    assert np.isfinite(load_encoder(tmp_path / "broken" / "encoder").encode(blobs())).all()
+    resumed = train(ROWS, config, tmp_path / "broken", resume=True)
+    assert resumed.state.stopped == "finished"
+    assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
+    assert [e.train_loss for e in resumed.state.history] == [e.train_loss for e in whole.state.history]
+
+
+def test_a_second_ctrl_c_ends_at_once_and_gives_the_signal_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), ctrl_c_at(1, 2):
+        train(ROWS, quick(), tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.training.helpers import array_rows, blobs, quick
+from training import job
+job.CHECKPOINT_SECONDS = 0.0
+job.train(array_rows(blobs()), quick("fit.epochs=1000000", "fit.patience=1000000"), Path(sys.argv[1]))
+"""
+
+
+def test_ctrl_c_to_a_process_leaves_a_checkpoint_and_a_usable_encoder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, run], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    for _ in range(6_000):
+        if child.poll() is not None or list(run.glob("checkpoint-*")):
+            break
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 0, told
+    assert stopped(run) == "interrupted"
+    encoder = load_encoder(run / "encoder")
+    assert encoder.encode(blobs()).shape == (60, 3)
+    assert {p.name.partition("-")[0] for p in run.iterdir()} == {"checkpoint", "encoder"}
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    first = train(ROWS, quick(), tmp_path / "run")
+    again = train(ROWS, quick(), tmp_path / "run", resume=True)
+    assert again.encoder.digest == first.encoder.digest
+    assert again.state.history == first.state.history
+
+
+def test_resuming_where_nothing_was_begun_begins(tmp_path: Path) -> None:
+    assert train(ROWS, quick(), tmp_path / "run", resume=True).state.stopped == "finished"
+
+
+def test_a_run_is_not_overwritten_unless_it_is_resumed(trained: TrainedRun) -> None:
+    with pytest.raises(TrainingError, match=r"found an earlier run\. .*--resume"):
+        train(ROWS, quick(), trained.folder)
+
+
+@pytest.mark.parametrize(
+    ("rows", "config", "named"),
+    [(array_rows(blobs(seed=1)), quick(), "data"), (ROWS, quick("fit.seed=1"), "config")],
+)
+def test_a_run_is_not_resumed_with_other_data_or_settings(
+    trained: TrainedRun, rows: Any, config: TrainConfig, named: str
+) -> None:
+    before = weights(trained.folder)
+    with pytest.raises(TrainingError, match=named):
+        train(rows, config, trained.folder, resume=True)
+    assert weights(trained.folder) == before
+
+
+def test_the_best_epoch_is_exported_not_the_last(tmp_path: Path) -> None:
+    # Patience of 1 at a rate that shakes: the run ends with the first epoch that is worse.
+    lines = ["fit.epochs=1000", "fit.patience=1", "optimizer.lr=0.5", "corruption.kind=none"]
+    run = train(ROWS, quick(*lines), tmp_path / "run")
+    assert run.state.stopped == "patience"
+    held = torch.from_numpy(split_rows(ROWS, quick()).validation)
+    scaled = run.encoder.preprocess.apply(held)
+    loss = torch.nn.functional.mse_loss(run.encoder.decoder(run.encoder.encoder(scaled)), scaled)
+    best, last = (run.state.history[i].validation_loss for i in (run.state.best_epoch - 1, -1))
+    assert best < last
+    assert float(loss) == pytest.approx(best, rel=1e-4)
+
+
+def test_what_was_held_out_never_reaches_the_preprocessing(tmp_path: Path) -> None:
+    config = quick("data.scale=column-range")
+    inputs = np.random.default_rng(0).uniform(size=(50, 2)).astype(np.float32)
+    inputs[:, 0] = np.arange(50)
+    split = split_rows(array_rows(inputs), config)
+    held, kept = (part[:, 0].astype(int) for part in (split.validation, split.train))
+    inputs[held, 1] = 1e6  # which rows are held out follows from their number and the seed alone
+    scaling = train(array_rows(inputs), config, tmp_path / "run").encoder.preprocess
+    expected = fit_preprocessor(inputs[kept], "column-range")
+    assert all(torch.equal(tensor, expected.tensors()[name]) for name, tensor in scaling.tensors().items())
+
+
+def test_a_split_parts_the_rows_and_their_labels_for_good() -> None:
+    inputs = np.repeat(np.arange(40, dtype=np.float32)[:, None], 2, axis=1)
+    rows = array_rows(inputs, [f"label {i}" for i in range(40)])
+    split = split_rows(rows, quick("data.validation=0.25"))
+    assert (len(split.train), len(split.validation)) == (30, 10)
+    assert sorted([*split.train[:, 0], *split.validation[:, 0]]) == list(range(40))
+    for part, labels in ((split.train, split.train_labels), (split.validation, split.validation_labels)):
+        assert labels == [f"label {int(row[0])}" for row in part]
+    other = split_rows(rows, quick("data.validation=0.25", "fit.seed=1"))
+    assert not np.array_equal(split.validation, other.validation)
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(2, 0.01, 1), (2, 0.99, 1), (10, 0.01, 1), (10, 0.99, 9)])
+def test_either_side_of_a_split_has_a_row(count: int, share: float, held: int) -> None:
+    split = split_rows(array_rows(blobs(count)), quick(f"data.validation={share}"))
+    assert (len(split.train), len(split.validation)) == (count - held, held)
+
+
+def test_rows_beyond_the_memory_allowed_are_sampled() -> None:
+    split = split_rows(ROWS, quick("data.max_bytes=480"))  # 20 rows of 6 values of 4 bytes
+    assert len(split.train) + len(split.validation) == 20
+
+
+@pytest.mark.parametrize("inputs", [blobs(1), np.zeros((10, 0), np.float32)])
+def test_too_little_data_is_refused_before_anything_is_written(tmp_path: Path, inputs: Any) -> None:
+    with pytest.raises(DataError, match="memory: expected at least"):
+        train(array_rows(inputs), quick(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "field"),
+    [
+        (["model.output=sigmoid"], "model.output"),
+        (["model.output=tanh", "data.scale=none"], "model.output"),
+        (["corruption.kind=masking", "corruption.level=2"], "corruption.level"),
+        (["fit.batch_size=1"], "model.batch_norm"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_refused_before_training(
+    tmp_path: Path, lines: list[str], field: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        train(ROWS, quick(*lines), tmp_path / "run")
+    assert caught.value.field == field
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("scale", ["range", "column-range"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_squashing_output_goes_with_rows_scaled_to_a_range(tmp_path: Path, scale: str, seed: int) -> None:
+    config = quick("model.output=sigmoid", f"data.scale={scale}", "fit.epochs=1")
+    assert train(array_rows(blobs(seed=seed)), config, tmp_path / "run").state.stopped == "finished"
+
+
+@pytest.mark.parametrize(("pixels", "kind"), [(True, "center"), (False, "standard")])
+def test_auto_centers_pictures_and_standardises_the_rest(tmp_path: Path, pixels: bool, kind: str) -> None:
+    run = train(array_rows(blobs(), pixels=pixels), quick("fit.epochs=1"), tmp_path / "run")
+    assert run.encoder.preprocess.kind == kind
+
+
+@pytest.mark.parametrize(("batch", "epochs"), [("'auto'", 300), ("2", 167)])
+def test_auto_takes_about_3000_steps_and_at_most_300_epochs(tmp_path: Path, batch: str, epochs: int) -> None:
+    # 36 training rows: in the least batch, 16, they make 3 steps; in batches of 2 they make 18.
+    lines = ["fit.epochs='auto'", f"fit.batch_size={batch}", "fit.patience=1000", "model.hidden=[]"]
+    assert len(train(array_rows(blobs(40)), quick(*lines), tmp_path / "run").state.history) == epochs
+
+
+def test_a_loss_that_leaves_the_numbers_names_epoch_and_remedy_and_exports_nothing(tmp_path: Path) -> None:
+    config = quick("optimizer.kind=sgd", "optimizer.lr=1e20", "model.batch_norm=false")
+    with pytest.raises(TrainingError, match=r"loss in epoch 1: .*--set optimizer\.lr=1e\+19"):
+        train(ROWS, config, tmp_path / "run")
+    assert not (tmp_path / "run" / "encoder").exists()
+
+
+def test_constant_columns_are_learned_like_any_other(tmp_path: Path) -> None:
+    inputs = blobs()
+    inputs[:, 2] = 7.0
+    run = train(array_rows(inputs), quick("fit.epochs=200"), tmp_path / "run")
+    np.testing.assert_allclose(run.encoder.reconstruct(inputs)[:, 2], 7.0, atol=0.5)
+
+
+def test_the_manifest_says_how_the_encoder_was_made(trained: TrainedRun) -> None:
+    header = trained.encoder.header
+    assert (header["input_shape"], header["latent_dim"]) == ([6], 3)
+    assert (header["data"]["name"], header["data"]["rows"]) == ("memory", 60)
+    assert header["config"]["model"]["hidden"] == [8]
+    assert header["history"] == [dataclasses.asdict(epoch) for epoch in trained.state.history]
+    assert header["best_epoch"] == trained.state.best_epoch
+
+
+def test_a_run_needs_no_main_thread(tmp_path: Path) -> None:
+    thread = Thread(target=train, args=(ROWS, quick(), tmp_path / "run"))
+    thread.start()
+    thread.join()
+    assert load_encoder(tmp_path / "run" / "encoder").latent_dim == 3
+
+
+def test_a_denoising_run_on_digits_takes_noise_away(tmp_path: Path) -> None:
+    config = quick("model.hidden=[64]", "model.latent_dim=16", "fit.epochs=20", "optimizer.lr=0.01")
+    encoder = train(open_rows("digits"), config, tmp_path / "run").encoder
+    clean = np.concatenate([chunk.inputs for chunk in open_rows("digits:test").chunks()])
+    noisy = add_noise(clean, encoder.preprocess)
+    far, near = (np.square(rows - clean).mean() for rows in (noisy, encoder.reconstruct(noisy)))
+    assert near < 0.7 * far
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_run_on_cuda_can_be_broken_off_and_resumed(tmp_path: Path) -> None:
+    config = quick("fit.device=cuda")
+    with ctrl_c_at(1):
+        train(ROWS, config, tmp_path / "run")
+    assert train(ROWS, config, tmp_path / "run", resume=True).state.stopped == "finished"

@@ -1,0 +1,159 @@
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.training.helpers import flip_bit
+from training.errors import ArtifactError
+from training.sealed import open_sealed, publish, read_manifest, replace_folder, seal, staging
+
+FORMAT = "lookalike-test/1"
+CONTENT = {"a.bin": b"some bytes", "inner/b.json": b'{"n": 1}'}
+ALL_FILES = [*CONTENT, "manifest.json", "manifest.sha256"]
+
+contents = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=8), st.binary(max_size=64), max_size=5)
+
+
+def sealed(folder: Path, content: dict[str, bytes] | None = None) -> Path:
+    for name, data in (CONTENT if content is None else content).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    seal(folder, FORMAT, {"made_by": "hand", "size": [1, 2]})
+    return folder
+
+
+def resealed(folder: Path, manifest: str) -> None:
+    """Another manifest, and the digest that fits it."""
+    (folder / "manifest.json").write_text(manifest)
+    line = subprocess.run(["sha256sum", "manifest.json"], cwd=folder, capture_output=True, check=True).stdout
+    (folder / "manifest.sha256").write_bytes(line)
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        open_sealed(folder, FORMAT, needs=())
+    return str(caught.value)
+
+
+@settings(max_examples=25)
+@given(content=contents)
+def test_what_was_sealed_opens_with_its_header_and_its_files(content: dict[str, bytes]) -> None:
+    with TemporaryDirectory() as name:
+        opened = open_sealed(sealed(Path(name), content), FORMAT, needs=tuple(content))
+    assert opened.header == {"format": FORMAT, "made_by": "hand", "size": [1, 2]}
+    assert set(opened.files) == set(content)
+    assert opened.size == sum(map(len, content.values()))
+
+
+@settings(max_examples=60)
+@given(name=st.sampled_from(ALL_FILES), bit=st.integers(0, 1 << 20))
+def test_any_flipped_bit_is_refused_and_its_file_named(name: str, bit: int) -> None:
+    with TemporaryDirectory() as folder:
+        flip_bit(sealed(Path(folder)) / name, bit)
+        assert name in refused(Path(folder))
+
+
+@settings(max_examples=60)
+@given(name=st.sampled_from(ALL_FILES), keep=st.floats(0, 1, exclude_max=True))
+def test_any_truncation_is_refused_and_its_file_named(name: str, keep: float) -> None:
+    with TemporaryDirectory() as folder:
+        path = sealed(Path(folder)) / name
+        path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+        assert name in refused(Path(folder))
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+def test_a_missing_file_and_a_longer_one_are_refused_and_named(tmp_path: Path, name: str) -> None:
+    path = sealed(tmp_path) / name
+    whole = path.read_bytes()
+    path.write_bytes(whole + b" ")
+    assert name in refused(tmp_path)
+    path.unlink()
+    assert name in refused(tmp_path)
+    path.write_bytes(whole)
+    open_sealed(tmp_path, FORMAT, needs=())
+
+
+def test_two_files_that_change_places_are_refused(tmp_path: Path) -> None:
+    sealed(tmp_path, {"a": b"same size, one", "b": b"same size, two"})
+    (tmp_path / "a").rename(tmp_path / "c")
+    (tmp_path / "b").rename(tmp_path / "a")
+    (tmp_path / "c").rename(tmp_path / "b")
+    assert "SHA-256" in refused(tmp_path)
+
+
+def test_another_format_is_refused_with_both_names(tmp_path: Path) -> None:
+    sealed(tmp_path)
+    with pytest.raises(ArtifactError, match=r"expected the format lookalike-test/2, found lookalike-test/1"):
+        open_sealed(tmp_path, "lookalike-test/2", needs=())
+
+
+def test_a_file_that_is_needed_must_be_listed(tmp_path: Path) -> None:
+    sealed(tmp_path)
+    (tmp_path / "c.bin").write_bytes(b"slipped in")
+    with pytest.raises(ArtifactError, match=r"c\.bin: expected a file that the manifest lists"):
+        open_sealed(tmp_path, FORMAT, needs=("c.bin",))
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert "No such file" in refused(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "{}", "3", '{"files": ', f'{{"format": "{FORMAT}"}}'])
+def test_a_manifest_that_lists_no_files_is_refused_though_its_digest_fits(tmp_path: Path, manifest: str) -> None:
+    resealed(sealed(tmp_path), manifest)
+    assert "manifest.json" in refused(tmp_path)
+
+
+def test_sha256sum_agrees_with_the_digest(tmp_path: Path) -> None:
+    opened = open_sealed(sealed(tmp_path), FORMAT, needs=())
+    check = subprocess.run(["sha256sum", "--check", "manifest.sha256"], cwd=tmp_path, capture_output=True)
+    assert check.returncode == 0
+    assert (tmp_path / "manifest.sha256").read_text().split()[0] == opened.digest
+
+
+def test_reading_the_manifest_alone_looks_at_no_other_file(tmp_path: Path) -> None:
+    flip_bit(sealed(tmp_path) / "a.bin", 3)
+    assert set(read_manifest(tmp_path, FORMAT).files) == set(CONTENT)
+    flip_bit(tmp_path / "manifest.json", 3)
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        read_manifest(tmp_path, FORMAT)
+
+
+def test_a_header_that_is_no_json_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        seal(tmp_path, FORMAT, {"loss": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_making_is_gone_unless_it_was_published(tmp_path: Path) -> None:
+    target = tmp_path / "done"
+    with staging(tmp_path) as folder:
+        publish(sealed(folder), target)
+    with suppress(InterruptedError), staging(tmp_path) as folder:
+        sealed(folder)
+        raise InterruptedError
+    assert list(tmp_path.iterdir()) == [target]
+    open_sealed(target, FORMAT, needs=tuple(CONTENT))
+
+
+def test_publishing_never_takes_the_place_of_another_folder(tmp_path: Path) -> None:
+    sealed(tmp_path / "done", {"a": b"old"})
+    with pytest.raises(OSError, match="not empty"), staging(tmp_path) as folder:
+        publish(sealed(folder, {"a": b"new"}), tmp_path / "done")
+    assert (tmp_path / "done" / "a").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("before", [None, {"old": b"1"}])
+def test_replacing_puts_a_folder_where_another_is_or_none_yet(tmp_path: Path, before: dict[str, bytes] | None) -> None:
+    target = tmp_path / "done"
+    if before:
+        sealed(target, before)
+    with staging(tmp_path) as folder:
+        replace_folder(sealed(folder, {"new": b"2"}), target)
+    assert list(tmp_path.iterdir()) == [target]
+    assert set(open_sealed(target, FORMAT, needs=("new",)).files) == {"new"}
