@@ -51,7 +51,7 @@ class ModelConfig:
     latent_dim: Width | Literal["auto"] = "auto"
     """auto: a quarter of the columns, at least 2 and at most 32."""
     hidden: tuple[Width, ...] = (512, 256)
-    activation: Literal["relu", "leaky_relu", "gelu", "tanh"] = "gelu"
+    activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "silu"
     batch_norm: bool = True
     dropout: Share = 0.0
     output: Literal["linear", "sigmoid", "tanh"] = "linear"

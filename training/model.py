@@ -13,6 +13,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
     "gelu": nn.GELU,
+    "silu": nn.SiLU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }
@@ -60,10 +61,10 @@ def _stack(widths: list[int], config: ModelConfig, output: str) -> nn.Sequential
 def _linear(ins: int, outs: int, activation: str) -> nn.Linear:
     """Initialised as the activation that follows asks.
 
-    He et al. 2015 for the rectifiers (GELU among them), Glorot and Bengio 2010 for the others.
+    He et al. 2015 for the rectifiers (GELU and SiLU among them), Glorot and Bengio 2010 for the others.
     """
     layer = nn.Linear(ins, outs)
-    if activation in {"relu", "leaky_relu", "gelu"}:
+    if activation in {"relu", "leaky_relu", "gelu", "silu"}:
         nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
     else:
         nn.init.xavier_uniform_(layer.weight)

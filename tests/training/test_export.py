@@ -41,7 +41,7 @@ def column(*values: float) -> NDArray[np.float32]:
 
 @settings(max_examples=15)
 @given(
-    activation=st.sampled_from(["relu", "leaky_relu", "gelu", "tanh"]),
+    activation=st.sampled_from(["relu", "leaky_relu", "gelu", "silu", "tanh"]),
     hidden=st.lists(st.integers(1, 16), max_size=3),
     dropout=st.sampled_from([0.0, 0.3]),
     seed=st.integers(0, 1_000),

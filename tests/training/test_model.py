@@ -44,7 +44,7 @@ def test_without_hidden_layers_it_is_one_matrix_and_back() -> None:
     torch.testing.assert_close(model(rows), rows @ there.T @ back.T)
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu", "silu"])
 def test_rectifiers_start_as_he_et_al_ask(activation: str) -> None:
     # He et al. 2015, equation 10: variance 2 / fan_in; uniform within sqrt(3 * variance).
     torch.manual_seed(0)
