@@ -7,9 +7,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 FASHION := /usr/share/datasets/fashion-mnist
 
-# Why: see lookalike/__main__.py
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .PHONY: run test check format lint types tests data bench notebook clean
 
 run: $(VENV)/installed $(if $(findstring fashion-mnist,$(DATA)),data)

@@ -1,6 +1,5 @@
 """`lookalike` and `python -m lookalike`: run a command; a user's mistake is one line and exit code 2."""
 
-import os
 import sys
 
 __all__ = ["main"]
@@ -8,9 +7,6 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line."""
-    # Threads that wait by spinning stall 10-fold and more where another process wants the same core.
-    # OpenMP reads this when torch is imported, so it stands before any import of ours.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from lookalike.cli import app
     from training.errors import LookalikeError
 

@@ -45,7 +45,10 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
 def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> Encoder:
     """A finished run of an earlier demonstration is not trained again; one that was cut off goes on."""
     out.print(f"{run.name} autoencoder on {rows.name}")
-    return train(rows, load_config(None, overrides), run, resume=True).encoder
+    done = train(rows, load_config(None, overrides), run, resume=True)
+    if done.state.stopped == "interrupted":
+        raise KeyboardInterrupt
+    return done.encoder
 
 
 def _question(rows: Rows, split: Split, encoder: Encoder) -> Question:

@@ -40,8 +40,9 @@ class DataConfig:
     """auto: center for pictures, standard for everything else."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the rows held out to validate on."""
-    max_bytes: Count = 2 << 30
-    """Rows beyond this much memory (as float32) are sampled evenly over the whole data."""
+    max_bytes: Count = 1 << 30
+    """Rows beyond this much memory (as float32) are sampled evenly over the whole data; training
+    needs about three times as much in all."""
 
 
 @dataclass(frozen=True, config=_STRICT)

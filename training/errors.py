@@ -31,7 +31,7 @@ class LookalikeError(Exception):
         remedy: what to do about it; may be empty where `expected` says it all.
     """
 
-    def __init__(self, field: str, *, expected: str, found: str, remedy: str = "") -> None:
+    def __init__(self, field: str, expected: str, found: str, remedy: str = "") -> None:
         self.field = field
         self.expected = expected
         self.found = found

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 
 from training.artifact import Encoder, resolve_device
 from training.checkpoint import latest_checkpoint, restore, save_checkpoint
-from training.config import FitConfig, TrainConfig
-from training.corruption import build_corruption
+from training.config import TrainConfig
+from training.corruption import Corruption, build_corruption
 from training.errors import ConfigError, DataError, TrainingError
 from training.export import export
 from training.loop import Data, FitPlan, Hooks, State, fit
@@ -38,6 +39,8 @@ __all__ = ["Split", "TrainedRun", "split_rows", "train"]
 CHECKPOINT_SECONDS = 5.0
 PROBE_ROWS = 2_000
 ROUNDING = 1e-5
+SHORT_STEP = 1 << 26
+"""Weights times rows in a batch; a step of this takes some milliseconds on one core."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,8 @@ def split_rows(rows: Rows, config: TrainConfig) -> Split:
             rows.name, expected="at least 2 rows, one to train on and one to validate on", found=str(rows.count)
         )
     with progress_bar("reading", rows.count, "rows") as advance:
-        inputs, labels = read_sample(
-            rows, max(2, config.data.max_bytes // (4 * max(1, rows.width))), config.fit.seed, advance
-        )
+        most = max(2, config.data.max_bytes // (4 * max(1, rows.width)))
+        inputs, labels = read_sample(rows, most, config.fit.seed, advance)
     order = np.random.default_rng(config.fit.seed).permutation(len(inputs))
     cut = min(len(inputs) - 1, max(1, round(len(inputs) * config.data.validation)))
     held, kept = np.sort(order[:cut]), np.sort(order[cut:])
@@ -100,15 +102,16 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
     split = split_rows(rows, config)
     preprocess = fit_preprocessor(split.train, _scale_kind(config, rows))
     _check_output(config, preprocess)
-    plan = _plan(config.fit, len(split.train), config, preprocess)
-    torch.manual_seed(config.fit.seed)
     device = resolve_device(config.fit.device)
+    plan = _plan(config, len(split.train), build_corruption(config.corruption, preprocess.to(device)))
+    torch.manual_seed(config.fit.seed)
     model = Autoencoder(rows.width, latent_dim_for(rows.width, config.model), config.model).to(device)
     optimizer = build_optimizer(config.optimizer, model)
     settings = {"config": _plain(config), "data": {"name": rows.name, "rows": rows.count, "sha256": _digest(split)}}
     state = restore(checkpoint, model, optimizer, settings) if checkpoint else State()
     run.mkdir(parents=True, exist_ok=True)
-    with _fit_hooks(plan, state, lambda: save_checkpoint(run, state, model, optimizer, settings)) as hooks:
+    save = partial(save_checkpoint, run, state, model, optimizer, settings)
+    with _few_threads(model, plan.batch_size), _fit_hooks(plan, state, save) as hooks:
         if state.stopped not in {"finished", "patience"}:
             data = Data(*(_scaled(part, preprocess, device) for part in (split.train, split.validation)))
             fit(model, build_loss(config.loss), optimizer, data, plan=plan, hooks=hooks, state=state)
@@ -118,29 +121,37 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
     return TrainedRun(run, encoder, state)
 
 
-def _plan(config: FitConfig, count: int, whole: TrainConfig, preprocess: Preprocessor) -> FitPlan:
-    size = config.batch_size if config.batch_size != "auto" else min(256, max(16, count // 20))
-    if whole.model.batch_norm and count < 2 * math.ceil(count / size):
+def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:
+    fit = config.fit
+    size = fit.batch_size if fit.batch_size != "auto" else min(256, max(16, count // 20))
+    steps = math.ceil(count / size)
+    if config.model.batch_norm and count < 2 * steps:
         raise ConfigError(
             "model.batch_norm",
             expected="at least 2 rows in a batch",
             found=f"{count} rows in batches of {size}",
             remedy="--set model.batch_norm=false",
         )
-    steps = math.ceil(count / size)
-    epochs = config.epochs if config.epochs != "auto" else min(300, max(30, math.ceil(3_000 / steps)))
     return FitPlan(
-        epochs=epochs,
+        epochs=fit.epochs if fit.epochs != "auto" else min(300, max(30, math.ceil(3_000 / steps))),
         batch_size=size,
-        patience=config.patience,
-        seed=config.seed,
-        schedule=build_schedule(whole.optimizer),
-        corrupt=None if whole.corruption.kind == "none" else _on_device(whole, preprocess),
+        patience=fit.patience,
+        seed=fit.seed,
+        schedule=build_schedule(config.optimizer),
+        corrupt=corrupt,
     )
 
 
-def _on_device(config: TrainConfig, preprocess: Preprocessor) -> Any:
-    return build_corruption(config.corruption, preprocess.to(resolve_device(config.fit.device)))
+@contextlib.contextmanager
+def _few_threads(model: Autoencoder, batch_size: int) -> Iterator[None]:
+    """One thread where a step is short: more would gain nothing, and wait for each other where cores are busy."""
+    before = torch.get_num_threads()
+    if batch_size * sum(weights.numel() for weights in model.parameters()) < SHORT_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ _BLOCK = 16_384
 class Preprocessor:
     """The affine map `(rows - offset) * factor`, and the bounds of what it was fitted on.
 
-    The tensors are float32 of shape (width,). A constant column has factor 1, so it maps to 0.
+    The tensors are float32 of shape (width,). A constant column has factor 1.
     """
 
     kind: ScaleKind

@@ -40,11 +40,6 @@ class Sealed:
         self.header: dict[str, Any] = json.loads(text)
         self.files: dict[str, dict[str, Any]] = self.header.pop("files")
 
-    @property
-    def size(self) -> int:
-        """Bytes of content, the manifest not counted."""
-        return sum(int(entry["bytes"]) for entry in self.files.values())
-
 
 def seal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
     """Write the manifest of what `folder` holds now, and sync every file of it."""

@@ -1,3 +1,4 @@
+import copy
 import inspect
 
 import pytest
@@ -20,3 +21,10 @@ def test_an_error_without_a_remedy_ends_after_what_was_found() -> None:
 def test_every_error_is_in_the_tree_and_in_its_drawing(name: str) -> None:
     assert issubclass(getattr(errors, name), LookalikeError)
     assert name in (inspect.getdoc(errors) or "")
+
+
+def test_an_error_survives_the_way_between_processes() -> None:
+    error = DataError("rows.npy", expected="numbers", found="text", remedy="Mend it.")
+    again = copy.copy(error)  # by the same protocol as pickle's
+    assert type(again) is DataError
+    assert (str(again), vars(again)) == (str(error), vars(error))
