@@ -1,7 +1,6 @@
 # Two commands: `make run` (set up, train, build, serve) and `make test` (all checks).
 
 DATA ?= digits
-PORT ?= 8000
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +9,7 @@ FASHION := /usr/share/datasets/fashion-mnist
 .PHONY: run test check format lint types tests data bench notebook clean
 
 run: $(VENV)/installed $(if $(findstring fashion-mnist,$(DATA)),data)
-	$(BIN)/lookalike demo $(DATA) --port $(PORT) $(ARGS)
+	$(BIN)/lookalike demo $(DATA) $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: check
 
@@ -36,7 +35,7 @@ data:
 
 bench: $(VENV)/installed-dev data
 	@command -v wrk >/dev/null || ./scripts/apt-install wrk
-	for name in training quality service memory startup; do $(BIN)/python -m benchmarks.$$name; done
+	for name in training quality service memory startup; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -48,7 +47,7 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,explore,bench]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,explore]'
 	touch $@
 
 # The notebook as .ipynb, to open in Jupyter.

@@ -44,13 +44,14 @@ def build(
         The new version's number. It serves only once it is promoted.
 
     Raises:
-        DataError, ArtifactError, ConfigError: the store is as it was.
+        DataError, ArtifactError, ConfigError, QueryError: the store is as it was.
     """
     source = encoder_folder(encoder_at)
-    encoder = load_encoder(source, device)
+    load_encoder(source, device)  # before anything is written
     spec = choose_spec(rows.count, metric, kind)
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
+        encoder = load_encoder(folder / "encoder", device)  # the copy: a run that goes on may replace the other
         index = VectorIndex(spec, encoder.latent_dim)
         question, evidence, digest = _fill(folder, index, rows, encoder)
         index.write(folder / INDEX)

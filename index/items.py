@@ -100,10 +100,6 @@ class ItemTable:
             return int(self._order[place])
         raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
 
-    def labels(self) -> list[Any]:
-        """Every item's `payload["label"]`, None where it has none."""
-        return [self.payload_at(i).get("label") for i in range(len(self))]
-
 
 def read_items(folder: Path) -> ItemTable:
     """The items of a folder that was verified.

@@ -1,4 +1,4 @@
-"""The one place that calls FAISS with a user's numbers, and so the one place that checks them.
+"""The one place on this floor that calls FAISS, and so the one place that checks what it is called with.
 
 FAISS itself stores NaN, allocates what `k` asks for, and answers a wrong dimension with an empty error.
 """
@@ -13,8 +13,9 @@ from index.errors import QueryError
 from index.spec import KINDS, IndexSpec
 from training.errors import ArtifactError
 
-__all__ = ["MAX_LIMIT", "VectorIndex", "check_limit", "drop_own", "normalize"]
+__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "VectorIndex", "check_limit", "drop_own", "normalize"]
 
+DEFAULT_LIMIT = 10
 MAX_LIMIT = 1_024
 """The most neighbours that one search may ask for."""
 MAX_VALUE = 1e16

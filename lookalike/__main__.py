@@ -7,10 +7,11 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line."""
-    from lookalike.cli import app
     from training.errors import LookalikeError
 
     try:
+        from lookalike.cli import app  # seconds: an interruption may meet it
+
         app()
     except LookalikeError as error:
         print(f"lookalike: {error}", file=sys.stderr)

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 
 from index.build import build as build_version
@@ -18,7 +20,7 @@ from index.errors import QueryError
 from index.evaluate import evaluate as evaluate_version
 from index.spec import IndexChoice, Metric
 from index.store import Store
-from index.vectors import MAX_LIMIT, check_limit
+from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from index.version import Version
 from lookalike.tables import evaluation_table, history_line, versions_table
 from training.artifact import DeviceName
@@ -43,6 +45,11 @@ Data = Annotated[
 StoreOption = Annotated[Path, typer.Option("--store", metavar="S", help="The folder that holds the versions.")]
 Number = Annotated[int, typer.Argument(metavar="N", help="The version's number, as `lookalike versions` lists it.")]
 Device = Annotated[DeviceName, typer.Option(help="auto takes CUDA where there is one.")]
+Host = Annotated[
+    str | None,
+    typer.Option(help="The address to listen on. [default: 127.0.0.1; any but loopback needs LOOKALIKE_API_KEY]"),
+]
+Port = Annotated[int | None, typer.Option(help="0 takes a free one. [default: 8000]")]
 Limit = Annotated[int, typer.Option(help="Hits per query.")]
 
 
@@ -58,15 +65,18 @@ def lookalike() -> None:
 def demo(
     data: Data = "digits",
     store: Annotated[Path | None, typer.Option("--store", metavar="S", help="[default: stores/DATA]")] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    host: Host = None,
+    port: Port = None,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the version at the end.")] = True,
 ) -> None:
     """Do the whole chain: train a standard and a denoising autoencoder, compare, build, promote, serve."""
     from lookalike.demo import run_demo
+    from service.server import check_address
 
-    store = store or Path("stores") / Path(data).name.replace(":", "-")
-    settings = _settings(store, host, port) if serve else None  # a wrong host is told before the work, not after
+    store = store or Path("stores") / Path(data).resolve().name.replace(":", "-")
+    settings = _settings(store, host, port) if serve else None
+    if settings:  # told before the work, not after
+        check_address(settings)
     query = run_demo(data, store, out)
     if settings:
         _serve(settings, query)
@@ -172,7 +182,7 @@ def search(
     id_: Annotated[
         list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead; may be repeated.")
     ] = None,
-    limit: Limit = 10,
+    limit: Limit = DEFAULT_LIMIT,
     device: Device = "auto",
 ) -> None:
     """Search the champion; prints one JSON object a query: its id, and its hits best first."""
@@ -190,11 +200,8 @@ def search(
 @app.command()
 def serve(
     store: StoreOption,
-    host: Annotated[
-        str | None,
-        typer.Option(help="The address to listen on. [default: 127.0.0.1; any but loopback needs LOOKALIKE_API_KEY]"),
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="0 takes a free one. [default: 8000]")] = None,
+    host: Host = None,
+    port: Port = None,
 ) -> None:
     """Serve the champion over HTTP until SIGTERM or Ctrl-C. Other settings: LOOKALIKE_... in the environment."""
     _serve(_settings(store, host, port))
@@ -213,12 +220,14 @@ def _serve(settings: "Settings", query: Path | None = None) -> None:
     def announce(url: str, number: int) -> None:
         out.print(f"version {number} at {url}, Ctrl-C stops it")
         if query:
-            out.print(f"curl -s {url}/search -H 'Content-Type: application/json' -d {shlex.quote(f'@{query}')}")
+            key = ' -H "X-API-Key: $LOOKALIKE_API_KEY"' if settings.api_key else ""
+            body = shlex.quote(f"@{query}")
+            out.print(f"curl -s {url}/search -H 'Content-Type: application/json'{key} -d {body}")
 
     run_server(settings, announce)
 
 
-def _print_hits(version: Version, ids: list[str], scores: Any, positions: Any) -> None:
+def _print_hits(version: Version, ids: list[str], scores: NDArray[np.float32], positions: NDArray[np.int64]) -> None:
     for name, row, places in zip(ids, scores.tolist(), positions.tolist(), strict=True):
         hits = [
             {"id": version.items.id_at(p), "score": s, "payload": version.items.payload_at(p)}

@@ -10,6 +10,7 @@ from index.store import Store
 from lookalike.tables import judged_table
 from training.artifact import Encoder
 from training.config import TrainConfig, load_config
+from training.errors import ResumeError
 from training.job import Split, split_rows, train
 from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
 from training.rows import Rows, open_rows, read_sample
@@ -45,7 +46,11 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
 def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> Encoder:
     """A finished run of an earlier demonstration is not trained again; one that was cut off goes on."""
     out.print(f"{run.name} autoencoder on {rows.name}")
-    done = train(rows, load_config(None, overrides), run, resume=True)
+    try:
+        done = train(rows, load_config(None, overrides), run, resume=True)
+    except ResumeError as error:
+        error.remedy = f"Remove {run.parent}, or choose another --store."
+        raise
     if done.state.stopped == "interrupted":
         raise KeyboardInterrupt
     return done.encoder
@@ -65,4 +70,4 @@ def _question(rows: Rows, split: Split, encoder: Encoder) -> Question:
 def _write_query(question: Question, store_at: Path) -> Path:
     path = store_at / "query.json"
     path.write_text(json.dumps({"inputs": question.queries[:1].tolist(), "limit": 3}) + "\n", encoding="utf-8")
-    return path
+    return path.resolve()

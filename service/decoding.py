@@ -11,7 +11,7 @@ import orjson
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.vectors import check_limit
+from index.vectors import DEFAULT_LIMIT, check_limit
 from service.errors import MalformedError, RequestError, TooLargeError
 
 __all__ = ["Asked", "Bounds", "check_hits", "decode_embed", "decode_npy", "decode_search", "pick_flag", "pick_limit"]
@@ -20,6 +20,10 @@ QueryKind = Literal["inputs", "embeddings", "ids"]
 _NUMBERS = "a list of rows of numbers"
 _LEVELS = 8
 _HEADER = 1_024
+_BROKEN = (
+    *(ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError),
+    *(RecursionError, UserWarning, IndexError, OverflowError),
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
         raise RequestError(
             "inputs, embeddings, ids", expected="exactly one of them", found=" and ".join(kinds) or "none"
         )
-    limit = pick_limit(fields.get("limit", 10), bounds)
+    limit = pick_limit(fields.get("limit", DEFAULT_LIMIT), bounds)
     flag = fields.get("with_payload", True)
     if not isinstance(flag, bool):
         raise RequestError("with_payload", expected="true or false", found=_show(flag))
@@ -149,7 +153,7 @@ def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any
             raise ValueError(f"version {version} of the format")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         return read(stream, max_header_size=_HEADER)
-    except (ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, UserWarning) as error:
+    except _BROKEN as error:
         raise MalformedError("body", expected="an .npy file", found=str(error)[:100] or "a damaged header") from error
 
 

@@ -22,8 +22,10 @@ __all__ = ["Answer", "Engine"]
 
 MAX_BATCH = 4_096
 """Rows in one batch; a call with more is a batch of its own."""
-INLINE_ROWS = 64
-"""Up to this many rows a batch is answered on the event loop."""
+INLINE_WORK = 1_024
+"""Up to this many hits a batch is answered on the event loop, which takes some milliseconds."""
+ROW_WORK = 16
+"""A row costs as much as this many hits, however few it asks for."""
 
 Rows2D = NDArray[np.float32]
 
@@ -95,7 +97,7 @@ class Engine:
         batch = self._take()
         if not batch:
             self._busy = False
-        elif sum(len(call.rows) for call in batch) <= INLINE_ROWS:
+        elif sum(len(call.rows) * max(ROW_WORK, call.limit) for call in batch) <= INLINE_WORK:
             _settle(batch, _attempt(self.version, batch))
             self._loop.call_soon(self._next_batch)
         else:

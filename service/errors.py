@@ -113,7 +113,9 @@ async def _on_ours(request: Request, error: Exception) -> JSONResponse:
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    answer = problem(error.status_code, str(error.detail), field="path", found=f"{request.method} {request.url.path}")
+    found = f"{request.method} {request.url.path}"
+    expected = "a path and a method of this service"
+    answer = problem(error.status_code, str(error.detail), field="path", expected=expected, found=found)
     answer.headers.update(error.headers or {})
     return answer
 

@@ -5,6 +5,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from index.errors import QueryError
+from index.vectors import DEFAULT_LIMIT
 from index.version import KNOWN_LIMIT
 from service.auth import GuardedRoute
 from service.bodies import read_body
@@ -90,7 +91,7 @@ def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
     kind = query.get("kind", "inputs")
     if kind not in {"inputs", "embeddings"}:
         raise RequestError("kind", expected="inputs or embeddings", found=kind[:40] or "nothing")
-    limit = query.get("limit", "10")
+    limit = query.get("limit", str(DEFAULT_LIMIT))
     if not (limit.isascii() and limit.removeprefix("-").isdigit() and len(limit) < 20):
         raise RequestError("limit", expected=f"an integer from 1 to {bounds.max_limit}", found=limit[:40] or "nothing")
     rows = decode_npy(body, kind, bounds)

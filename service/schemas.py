@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from index.vectors import DEFAULT_LIMIT
+
 __all__ = [
     "NPY_QUERY",
     "EmbedRequest",
@@ -43,13 +45,13 @@ class SearchRequest(_Strict):
     inputs: list[Row] | None = Field(None, min_length=1)
     embeddings: list[Embedding] | None = Field(None, min_length=1)
     ids: list[str] | None = Field(None, min_length=1, description="Items of the version; none finds itself.")
-    limit: int = Field(10, ge=1, description="Hits per query.")
+    limit: int = Field(DEFAULT_LIMIT, ge=1, description="Hits per query.")
     with_payload: bool = True
 
 
 NPY_QUERY: dict[str, dict[str, Any]] = {
     "kind": {"type": "string", "enum": ["inputs", "embeddings"], "default": "inputs"},
-    "limit": {"type": "integer", "minimum": 1, "default": 10},
+    "limit": {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
     "with_payload": {"type": "boolean", "default": True},
 }
 """With an .npy body, what a JSON body says beside its rows."""

@@ -12,7 +12,7 @@ from service.app import create_app
 from service.settings import Settings
 from training.errors import ConfigError
 
-__all__ = ["serve"]
+__all__ = ["check_address", "serve"]
 
 
 def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
@@ -44,6 +44,11 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
         server.run(sockets=[listener])
 
 
+def check_address(settings: Settings) -> None:
+    """Raises ConfigError where `serve` could not listen now."""
+    _bind(settings).close()
+
+
 def _bind(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=_family(settings.host), backlog=2048)
@@ -52,7 +57,7 @@ def _bind(settings: Settings) -> socket.socket:
             "host and port",
             expected="an address to listen on",
             found=f"{settings.host}:{settings.port}, {error.strerror}",
-            remedy="Choose another --port.",
+            remedy="Choose another --host or --port.",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Every setting of the service, declared once; the environment is read here and nowhere else."""
+"""Every setting of the service, declared once; its environment is read here and nowhere else."""
 
 import ipaddress
 import os

@@ -1,5 +1,6 @@
 """The README is run: its commands in a shell, its Python as a program, its tables against what they claim."""
 
+import json
 import os
 import re
 import subprocess
@@ -64,3 +65,12 @@ def test_help_says_what_each_command_does() -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         assert (command.callback.__doc__ or "").split(".")[0][:30] in shown
+
+
+def test_the_table_is_the_benchmark_s() -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "quality.json").read_text(encoding="utf-8"))
+    rows = {row["claim"]: row for row in results["rows"]}
+    for name in ("denoising", "standard"):
+        kinds = ("reconstruction error", "label precision@10, clean", "label precision@10, noisy")
+        figures = " | ".join(f"{rows[f'{name}: {kind}']['ours']:.3f}" for kind in kinds)
+        assert f"| {name} autoencoder | {figures} |" in README

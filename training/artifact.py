@@ -7,6 +7,7 @@ Writer and reader stand here together. Loading runs no code from the file and ne
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from training.errors import ArtifactError
+from training.errors import ArtifactError, ConfigError
 from training.model import ACTIVATIONS
 from training.preprocess import Preprocessor
 from training.sealed import Sealed, open_sealed, seal
@@ -65,7 +66,9 @@ class Encoder:
             rows, self.width, lambda x: self.preprocess.invert(self.decoder(self.encoder(self.preprocess.apply(x))))
         )
 
-    def _blockwise(self, rows: NDArray[np.float32], width: int, step: Any) -> NDArray[np.float32]:
+    def _blockwise(
+        self, rows: NDArray[np.float32], width: int, step: Callable[[Tensor], Tensor]
+    ) -> NDArray[np.float32]:
         output = np.empty((len(rows), width), np.float32)
         with torch.inference_mode():
             for start in range(0, len(rows), _BLOCK):
@@ -128,10 +131,10 @@ def resolve_device(name: DeviceName) -> torch.device:
     """`auto` is CUDA where there is one.
 
     Raises:
-        ArtifactError: `cuda` is asked for and there is none.
+        ConfigError: `cuda` is asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ArtifactError("device", expected="a CUDA device", found="none", remedy="Use auto or cpu.")
+        raise ConfigError("device", expected="a CUDA device", found="none", remedy="Use auto or cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn, optim
 
-from training.errors import ArtifactError, TrainingError
+from training.errors import ArtifactError, ResumeError
 from training.loop import Epoch, State
 from training.sealed import Sealed, open_sealed, replace_folder, seal, staging
 
@@ -68,14 +68,14 @@ def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, se
     """Put a checkpoint's weights into `model` and `optimizer`, and return where the run stood.
 
     Raises:
-        TrainingError: the checkpoint was made with other settings or other data.
+        ResumeError: the checkpoint was made with other settings or other data.
     """
     saved = checkpoint.header["settings"]
     if saved != settings:
         differing = ", ".join(
             sorted(key for key in saved.keys() | settings.keys() if saved.get(key) != settings.get(key))
         )
-        raise TrainingError(
+        raise ResumeError(
             f"{checkpoint.folder}, {differing}",
             expected="the settings and data it began with",
             found="others",

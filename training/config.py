@@ -98,7 +98,7 @@ class FitConfig:
     """auto: 256, or a twentieth of the rows where those are few, at least 16."""
     patience: Count = 30
     """Stop after this many epochs without a better validation loss."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

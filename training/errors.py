@@ -3,7 +3,8 @@
 LookalikeError
 ├── ConfigError      a setting is unknown, mistyped or out of range
 ├── DataError        rows cannot be read, or hold something they must not
-├── TrainingError    the loss left the numbers (NaN or infinite), or a run cannot go on
+├── TrainingError    the loss left the numbers (NaN or infinite), or a run cannot begin
+│   └── ResumeError  a run cannot go on: it began with other settings or other data
 ├── ExportError      the exported encoder does not answer as the live model does
 ├── ArtifactError    a file on disk is damaged, incomplete or of another format
 └── (index.errors and service.errors grow their own branches)
@@ -17,6 +18,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "LookalikeError",
+    "ResumeError",
     "TrainingError",
 ]
 
@@ -52,7 +54,11 @@ class DataError(LookalikeError):
 
 
 class TrainingError(LookalikeError):
-    """The loss is no longer a number, or a run cannot be started or resumed."""
+    """The loss is no longer a number, or a run cannot begin."""
+
+
+class ResumeError(TrainingError):
+    """A run cannot go on: it began with other settings or other data."""
 
 
 class ExportError(LookalikeError):

@@ -48,9 +48,9 @@ def label_precision(
     """Mean share of a query's k nearest items, by cosine, that have its label; None without labels."""
     if None in item_labels or None in query_labels:
         return None
-    kinds = {label: number for number, label in enumerate(dict.fromkeys([*item_labels, *query_labels]))}
-    have = np.array([kinds[label] for label in item_labels])
-    want = np.array([kinds[label] for label in query_labels])
+    kinds = {label: number for number, label in enumerate(dict.fromkeys(map(str, [*item_labels, *query_labels])))}
+    have = np.array([kinds[str(label)] for label in item_labels])
+    want = np.array([kinds[str(label)] for label in query_labels])
     items, queries = items.copy(), queries.copy()
     faiss.normalize_L2(items)
     faiss.normalize_L2(queries)

@@ -161,8 +161,8 @@ def _require_finite(train_loss: float, validation_loss: float, number: int, rate
 
 def _reason_to_stop(state: State, plan: FitPlan, hooks: Hooks) -> str:
     number = len(state.history)
-    if hooks.should_stop():
-        return "interrupted"
+    if number == plan.epochs:
+        return "finished"
     if number - state.best_epoch >= plan.patience:
         return "patience"
-    return "finished" if number == plan.epochs else ""
+    return "interrupted" if hooks.should_stop() else ""

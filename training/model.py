@@ -18,6 +18,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
 }
 
+_RECTIFIERS = {"relu", "leaky_relu", "gelu", "silu"}
+"""Those that want He's initialisation."""
+
 
 class Autoencoder(nn.Module):
     """width -> hidden -> latent -> hidden mirrored -> width."""
@@ -64,7 +67,7 @@ def _linear(ins: int, outs: int, activation: str) -> nn.Linear:
     He et al. 2015 for the rectifiers (GELU and SiLU among them), Glorot and Bengio 2010 for the others.
     """
     layer = nn.Linear(ins, outs)
-    if activation in {"relu", "leaky_relu", "gelu", "silu"}:
+    if activation in _RECTIFIERS:
         nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
     else:
         nn.init.xavier_uniform_(layer.weight)

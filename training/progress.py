@@ -27,12 +27,14 @@ class _RateColumn(TextColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {self.unit}/s" if speed else f"- {self.unit}/s")
+        if not speed:
+            return Text(f"- {self.unit}/s")
+        return Text(f"{speed:,.0f} {self.unit}/s" if speed >= 10 else f"{speed:.2g} {self.unit}/s")
 
 
 @contextmanager
 def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
-    """Yield `advance(steps, note="")`; where standard error is no terminal, print one line at the end."""
+    """Yield `advance(steps, note=None)`; where standard error is no terminal, print one line at the end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),

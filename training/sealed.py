@@ -27,7 +27,7 @@ __all__ = ["Sealed", "open_sealed", "publish", "read_manifest", "replace_folder"
 
 MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
-_STAGED = ".making-"
+_STAGED = ".lookalike-making-"
 REMEDY = "Restore it from a copy, or make it again."
 
 

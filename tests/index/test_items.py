@@ -86,11 +86,6 @@ def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: dict[Any
         written(tmp_path, ["a"], payloads=[payload])
 
 
-def test_labels_are_none_where_an_item_has_none(tmp_path: Path) -> None:
-    items = written(tmp_path, ["a", "b", "c"], payloads=[{"label": 3}, {}, {"label": "x"}])
-    assert items.labels() == [3, None, "x"]
-
-
 def test_many_batches_are_one_table(tmp_path: Path) -> None:
     names = [f"{i * 7919 % 5_000}" for i in range(5_000)]
     items = written(tmp_path, *(names[i : i + 64] for i in range(0, 5_000, 64)))

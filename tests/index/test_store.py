@@ -32,7 +32,7 @@ def store(three_versions: Store, tmp_path: Path) -> Store:
 
 
 def test_versions_are_listed_by_number_and_nothing_else_is_one(store: Store) -> None:
-    for name in (".making-x", "12", "abcdef", "000004.bak"):
+    for name in (".lookalike-making-x", "12", "abcdef", "000004.bak"):
         (store.versions / name).mkdir()
     (store.path(2)).rename(store.versions / "1000000")
     assert store.numbers() == [1, 3, 1_000_000]
@@ -139,7 +139,7 @@ def test_the_alias_is_one_line_that_all_who_may_read_the_store_can_read(store: S
     (store.folder / "usual").touch()
     assert json.loads(path.read_text()) == {"version": 1, "replaced": [2]}
     assert path.stat().st_mode == (store.folder / "usual").stat().st_mode
-    assert not list(store.folder.glob(".making-*"))
+    assert not list(store.folder.glob(".lookalike-making-*"))
 
 
 def test_a_version_is_never_numbered_over_another(store: Store, tmp_path: Path) -> None:

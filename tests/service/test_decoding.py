@@ -225,6 +225,7 @@ DAMAGED: dict[str, tuple[bytes, int]] = {
     "header cut": (GOOD[:40], 400),
     "another version of the format": (npy("", magic=b"\x93NUMPY\x09\x00"), 400),
     "an unfinished header": (npy("{'descr': ("), 400),
+    "half a dtype": (claims("(1, 4)", "('<f4',)"), 400),
     "a header of brackets": (npy("(" * 900), 400),
     "a header of signs": (npy("-" * 900 + "1"), 400),
     "a large header": (npy("{" + " " * 5_000 + "}"), 400),

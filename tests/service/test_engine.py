@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from index.errors import QueryError, UnknownItemError
 from index.version import Version
-from service.engine import INLINE_ROWS, MAX_BATCH, Answer, Engine
+from service.engine import INLINE_WORK, MAX_BATCH, ROW_WORK, Answer, Engine
 from tests.service.helpers import pixels_of
 
 pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]
+INLINE_ROWS = INLINE_WORK // ROW_WORK
 Call = Callable[[Engine], Awaitable[Answer]]
 
 
@@ -80,6 +81,14 @@ async def test_only_a_large_batch_takes_a_thread(engine: Engine, rows: Rows2D, c
     before = threads()
     await engine.embed(rows[:count])
     assert threads() - before == expected
+
+
+async def test_many_hits_are_much_work(engine: Engine, rows: Rows2D) -> None:
+    before = threads()
+    await engine.search(rows[:1], INLINE_WORK, encoded=False)
+    assert threads() == before
+    await engine.search(rows[:2], INLINE_WORK // 2 + 1, encoded=False)
+    assert threads() - before == 1
 
 
 async def test_a_batch_has_a_bound_that_one_call_may_pass(engine: Engine, version: Version, rows: Rows2D) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.training.helpers import blobs
 from training.artifact import FORMAT, Encoder, load_encoder, resolve_device, write_encoder
-from training.errors import ArtifactError
+from training.errors import ArtifactError, ConfigError
 from training.model import ACTIVATIONS
 from training.preprocess import Preprocessor
 from training.sealed import seal
@@ -180,7 +180,7 @@ def test_an_artifact_without_weights_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_is_refused_where_there_is_none_and_auto_takes_the_cpu() -> None:
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
-    with pytest.raises(ArtifactError, match="expected a CUDA device, found none"):
+    with pytest.raises(ConfigError, match="expected a CUDA device, found none"):
         resolve_device("cuda")
 
 

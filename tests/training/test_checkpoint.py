@@ -104,7 +104,7 @@ def test_a_checkpoint_keeps_the_best_weights_beside_the_latest(tmp_path: Path) -
 
 def test_a_new_checkpoint_replaces_the_old_one_and_what_a_killed_run_left(tmp_path: Path) -> None:
     numbered(tmp_path, 1)
-    (tmp_path / ".making-abc").mkdir()
+    (tmp_path / ".lookalike-making-abc").mkdir()
     newest = numbered(tmp_path, 2)
     assert list(tmp_path.iterdir()) == [newest]
 

@@ -25,7 +25,7 @@ _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _BROKEN = (
     *(EOFError, OSError, zipfile.BadZipFile, zlib.error),
     # numpy evaluates an .npy's header as a Python literal, and zipfile follows what a damaged directory says
-    *(ValueError, SyntaxError, TypeError, KeyError, RuntimeError, tokenize.TokenError),
+    *(ValueError, SyntaxError, TypeError, LookupError, RuntimeError, OverflowError, tokenize.TokenError),
 )
 
 

@@ -5,9 +5,8 @@ the input; the rest (strings, dates) travels in the payload.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,7 +88,7 @@ def _check_names(path: Path, names: list[str]) -> None:
         raise DataError(str(path), expected="column names that differ", found=str(names))
 
 
-def _rows(path: Path, schema: pa.Schema, count: int, batches: Any) -> Rows:
+def _rows(path: Path, schema: pa.Schema, count: int, batches: Callable[[int], Iterator[pa.RecordBatch]]) -> Rows:
     numbers = tuple(f.name for f in schema if _is_number(f.type) and f.name not in {"id", "label"})
     others = [f.name for f in schema if f.name not in numbers and f.name != "id"]
     _check_names(path, schema.names)

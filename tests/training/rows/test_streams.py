@@ -296,3 +296,10 @@ def test_a_gz_that_is_no_idx_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(content)
     refused(path)
+
+
+def test_half_a_dtype_is_no_npy(tmp_path: Path) -> None:
+    header = b"{'descr': ('<f4',), 'fortran_order': False, 'shape': (2, 2), }\n"
+    path = tmp_path / "rows.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(16))
+    assert "expected a whole file of its format" in refused(path)

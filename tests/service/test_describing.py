@@ -1,0 +1,36 @@
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from index.version import Version
+from service.app import create_app
+from service.describing import problems
+from service.settings import Settings
+
+
+@pytest.fixture
+def app(settings: Settings, version: Version) -> FastAPI:
+    return create_app(settings, version)
+
+
+def described(app: FastAPI, path: str, method: str = "post") -> dict[str, Any]:
+    call: dict[str, Any] = app.openapi()["paths"][path][method]
+    return call
+
+
+def test_both_hot_calls_take_and_give_json_and_npy(app: FastAPI) -> None:
+    for path in ("/embed", "/search"):
+        call = described(app, path)
+        assert set(call["requestBody"]["content"]) == {"application/json", "application/x-npy"}
+        assert set(call["responses"]["200"]["content"]) == {"application/json", "application/x-npy"}
+
+
+def test_every_guarded_call_names_both_ways_to_give_the_key(app: FastAPI) -> None:
+    for path, method in (("/embed", "post"), ("/search", "post"), ("/version", "get"), ("/metrics", "get")):
+        assert described(app, path, method)["security"] == [{"APIKeyHeader": []}, {"HTTPBearer": []}]
+    assert "security" not in described(app, "/readyz", "get")
+
+
+def test_what_goes_beside_an_npy_body_is_described() -> None:
+    assert {status: p["description"] for status, p in problems(503, 401).items()} == {401: "No key", 503: "Not ready"}
