@@ -43,6 +43,8 @@ def embed_to_npy(rows: Rows, encoder: Encoder, metric: Metric, out: Path) -> Non
     header = {"shape": (rows.count, encoder.latent_dim), "fortran_order": False, "descr": "<f4"}
     if not out.parent.is_dir():
         raise DataError(str(out), expected="a path in a folder that exists", found="none there")
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        raise DataError(str(out), expected="a new file, or a plain one to replace", found="something else")
     with staging(out.parent) as folder:
         with (folder / out.name).open("wb") as file:
             npy.write_array_header_1_0(file, header)

@@ -77,7 +77,7 @@ class Store:
             return Alias(int(text["version"]), tuple(int(n) for n in text["replaced"]))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ArtifactError(
                 str(path),
                 expected='{"version": N, "replaced": [...]}',

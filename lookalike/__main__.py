@@ -4,6 +4,8 @@ import sys
 
 __all__ = ["main"]
 
+_MISTAKES = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
 
 def main() -> None:
     """Run the command line."""
@@ -17,8 +19,10 @@ def main() -> None:
         print(f"lookalike: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"lookalike: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
+        path, mistake = error.filename or "system", isinstance(error, _MISTAKES)
+        expected = "expected a path to read or write, found " if mistake else ""
+        print(f"lookalike: {path}: {expected}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2 if mistake else 1)
     except KeyboardInterrupt:
         print("lookalike: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -1,10 +1,14 @@
 """What the commands print."""
 
+from typing import Any
+
 from rich.table import Table
 
+from index.errors import StoreError
 from index.evaluate import Evaluated
 from index.store import Store
 from index.version import FORMAT, Version
+from training.errors import ArtifactError
 from training.judge import Judged
 from training.loop import State
 from training.sealed import read_manifest
@@ -24,21 +28,29 @@ def judged_table(rows: list[Judged]) -> Table:
 def versions_table(store: Store) -> Table:
     """One line a version."""
     table = Table("version", "", "data", "items", "index", "metric", "recall@10", "µs a query")
+    if not store.folder.is_dir():
+        raise StoreError("store", expected="a folder with versions", found=f"none at {store.folder}")
     alias = store.champion()
     for number in store.numbers():
-        header = read_manifest(store.path(number), FORMAT).header
-        evidence = header["evidence"]
-        table.add_row(
-            str(number),
-            "champion" if alias and alias.version == number else "",
-            header["data"]["name"],
-            f"{header['items']:,}",
-            header["index"]["kind"],
-            header["index"]["metric"],
-            f"{evidence['recall']:.4f}",
-            f"{evidence['latency_us']:.0f}",
-        )
+        role = "champion" if alias and alias.version == number else ""
+        try:
+            header = read_manifest(store.path(number), FORMAT).header
+        except ArtifactError:
+            table.add_row(str(number), f"{role} damaged".strip())
+        else:
+            table.add_row(str(number), role, *_evidence(header))
     return table
+
+
+def _evidence(header: dict[str, Any]) -> list[str]:
+    return [
+        header["data"]["name"],
+        f"{header['items']:,}",
+        header["index"]["kind"],
+        header["index"]["metric"],
+        f"{header['evidence']['recall']:.4f}",
+        f"{header['evidence']['latency_us']:.0f}",
+    ]
 
 
 def evaluation_table(version: Version, evaluated: Evaluated) -> Table:

@@ -52,11 +52,11 @@ def check_address(settings: Settings) -> None:
 def _bind(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=_family(settings.host), backlog=2048)
-    except OSError as error:
+    except (OSError, TypeError, UnicodeError) as error:
         raise ConfigError(
             "host and port",
             expected="an address to listen on",
-            found=f"{settings.host}:{settings.port}, {error.strerror}",
+            found=f"{settings.host}:{settings.port}, {error}",
             remedy="Choose another --host or --port.",
         ) from error
 

@@ -86,7 +86,8 @@ def write_encoder(
         f"{half}.{name}": tensor for half, stack in halves.items() for name, tensor in stack.state_dict().items()
     }
     tensors |= {f"preprocess.{name}": tensor for name, tensor in preprocess.tensors().items()}
-    safetensors.torch.save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, folder / _WEIGHTS)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    (folder / _WEIGHTS).write_bytes(safetensors.torch.save(plain))
     layers = {half: [_describe(layer) for layer in stack] for half, stack in halves.items()}
     seal(folder, FORMAT, {**header, "scale": preprocess.kind, **layers})
 

@@ -40,7 +40,7 @@ def save_checkpoint(
         "settings": settings,
     }
     with staging(run) as folder:
-        safetensors.torch.save_file(tensors, folder / _WEIGHTS)
+        (folder / _WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         seal(folder, FORMAT, header)
         replace_folder(folder, target)  # one of that number is there only where it is damaged
     for folder in older:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ __all__ = ["Split", "TrainedRun", "split_rows", "train"]
 CHECKPOINT_SECONDS = 5.0
 PROBE_ROWS = 2_000
 ROUNDING = 1e-5
+MAX_WEIGHTS = 1 << 28
 SHORT_STEP = 1 << 26
 """Weights times rows in a batch; a step of this takes some milliseconds on one core."""
 
@@ -105,6 +107,7 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
     device = resolve_device(config.fit.device)
     plan = _plan(config, len(split.train), build_corruption(config.corruption, preprocess.to(device)))
     torch.manual_seed(config.fit.seed)
+    _check_weights(rows.width, config)
     model = Autoencoder(rows.width, latent_dim_for(rows.width, config.model), config.model).to(device)
     optimizer = build_optimizer(config.optimizer, model)
     settings = {"config": _plain(config), "data": {"name": rows.name, "rows": rows.count, "sha256": _digest(split)}}
@@ -202,6 +205,14 @@ def _check_output(config: TrainConfig, preprocess: Preprocessor) -> None:
             found=f"[{low:.3g}, {high:.3g}]",
             remedy="--set data.scale=range, or --set model.output=linear",
         )
+
+
+def _check_weights(width: int, config: TrainConfig) -> None:
+    """Refuse what would take more memory than a mistake should."""
+    widths = [width, *config.model.hidden, latent_dim_for(width, config.model)]
+    weights = sum(ins * outs for ins, outs in pairwise(widths))
+    if weights > MAX_WEIGHTS:
+        raise ConfigError("model.hidden", expected=f"at most {MAX_WEIGHTS:,} weights a half", found=f"{weights:,}")
 
 
 def _scaled(rows: NDArray[np.float32], preprocess: Preprocessor, device: torch.device) -> torch.Tensor:

@@ -1,9 +1,12 @@
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from index.store import Store
 from tests.lookalike.helpers import run, save
@@ -27,10 +30,23 @@ def test_without_a_command_it_shows_the_help() -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named_without_a_traceback(tiny_store: Store, tmp_path: Path) -> None:
-    done = run("embed", "digits:test", "--store", tiny_store.folder, "--out", tmp_path)
-    assert (done.code, done.out) == (1, "")
-    assert done.err.splitlines()[-1].endswith(": Is a directory")
-    assert "Traceback" not in done.err
+    (tmp_path / "file").touch()
+    for arguments in (["versions", "--store", tmp_path / "file"], ["build", "digits", "--encoder", tmp_path / "file"]):
+        done = run(*arguments, *(["--store", tiny_store.folder] if arguments[0] == "build" else []))
+        assert (done.code, done.out) == (2, "")
+        assert str(tmp_path / "file") in done.err.splitlines()[-1]
+        assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("name", ["folder", "link", "pipe"])
+def test_embeddings_replace_no_more_than_a_file(tiny_store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    done = run("embed", "digits:test", "--store", tiny_store.folder, "--out", tmp_path / name)
+    assert done.code == 2
+    assert "a plain one to replace" in done.err
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_an_interruption_leaves_nothing_behind(tiny_store: Store, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from rich.table import Table
 
+from index.errors import StoreError
 from index.evaluate import Evaluated
 from index.measure import Measured
 from index.store import Store
@@ -61,3 +63,15 @@ def test_a_run_is_told_in_one_line() -> None:
     history = [Epoch(1, 0.5, 0.4, 0.1, 1.0), Epoch(2, 0.25, 0.125, 0.1, 1.0), Epoch(3, 0.125, 0.25, 0.1, 1.0)]
     line = history_line(State(history, best_epoch=2, stopped="patience"))
     assert line == "3 epochs (patience), best epoch 2: validation loss 0.12500, training 0.25000"
+
+
+def test_a_damaged_version_is_marked_and_hides_no_other(store_copy: Store) -> None:
+    (store_copy.versions / "000002").mkdir()
+    _, first, second = cells(versions_table(store_copy))
+    assert first[:3] == ["1", "champion", "digits"]
+    assert second[:3] == ["2", "damaged", ""]
+
+
+def test_a_store_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="expected a folder with versions"):
+        versions_table(Store(tmp_path / "nowhere"))

@@ -292,3 +292,8 @@ def test_a_run_on_cuda_can_be_broken_off_and_resumed(tmp_path: Path) -> None:
     with ctrl_c_at(1):
         train(ROWS, config, tmp_path / "run")
     assert train(ROWS, config, tmp_path / "run", resume=True).state.stopped == "finished"
+
+
+def test_a_model_that_no_machine_here_could_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model.hidden: expected at most 268,435,456 weights a half"):
+        train(ROWS, quick("model.hidden=[65536, 65536]"), tmp_path / "run")

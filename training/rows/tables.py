@@ -7,9 +7,11 @@ the input; the rest (strings, dates) travels in the payload.
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
@@ -72,7 +74,9 @@ def _csv_type(field: pa.Field, sniffed: pa.RecordBatch) -> pa.DataType:
     if pa.types.is_string(field.type):
         values = [v for v in sniffed.column(field.name).slice(0, _SNIFFED).to_pylist() if v]
         return pa.float64() if 2 * sum(map(_reads_as_number, values)) > len(values) else field.type
-    return pa.float64() if _is_number(field.type) and not pa.types.is_boolean(field.type) else field.type
+    if not _is_number(field.type):  # payload: dates and empty values may turn out to be any text further down
+        return pa.string()
+    return field.type if pa.types.is_boolean(field.type) else pa.float64()
 
 
 def _reads_as_number(text: str) -> bool:
@@ -123,7 +127,22 @@ def _chunk(batch: pa.RecordBatch, numbers: tuple[str, ...], others: list[str], f
     ids = [str(i) for i in range(first, first + len(batch))]
     if "id" in batch.schema.names:
         ids = [str(value) for value in batch.column("id").to_pylist()]
-    return Chunk(ids, inputs, batch.select(others).to_pylist() if others else [{} for _ in ids])
+    return Chunk(ids, inputs, _payloads(batch.select(others)) if others else [{} for _ in ids])
+
+
+def _payloads(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    columns = [_plain(column) for column in batch.columns]
+    payloads: list[dict[str, Any]] = pa.record_batch(columns, names=batch.schema.names).to_pylist()
+    return payloads
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Times as the text Arrow writes, for they may be finer or farther than Python's; NaN as missing."""
+    if pa.types.is_temporal(column.type):
+        return column.cast(pa.string())
+    if pa.types.is_floating(column.type):
+        return pc.if_else(pc.is_nan(column), None, column)
+    return column
 
 
 def _is_number(kind: pa.DataType) -> bool:

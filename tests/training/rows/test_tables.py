@@ -122,9 +122,18 @@ def test_every_kind_of_number_in_parquet_is_an_input(tmp_path: Path) -> None:
     np.testing.assert_allclose(chunk.inputs, np.array(expected))
 
 
-def test_dates_are_no_numbers(tmp_path: Path) -> None:
-    day = datetime.date(2020, 1, 2)
-    assert read_all(parquet(tmp_path / "a.parquet", x=[1.0], day=[day])).payloads == [{"day": day}]
+def test_times_travel_as_text_and_nan_as_missing(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", x=[1.0], day=[datetime.date(2020, 1, 2)], label=[float("nan")])
+    assert read_all(path).payloads == [{"day": "2020-01-02", "label": None}]
+    fine = pa.array([1_577_923_200_000_000_001], pa.timestamp("ns"))  # finer than Python's own times
+    pa_parquet.write_table(pa.table({"x": [1.0], "at": fine}), path)
+    assert read_all(path).payloads == [{"at": "2020-01-02 00:00:00.000000001"}]
+
+
+def test_a_payload_column_may_begin_empty_or_like_dates(tmp_path: Path) -> None:
+    lines = ["x,note,day", *(["1,,2020-01-02"] * 150_000), "1,hello,unknown"]
+    path = csv(tmp_path / "a.csv", "\n".join(lines) + "\n")
+    assert read_all(path).payloads[-1] == {"note": "hello", "day": "unknown"}
 
 
 def test_ids_of_a_parquet_become_strings(tmp_path: Path) -> None:
