@@ -100,6 +100,10 @@ class ItemTable:
             return int(self._order[place])
         raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
 
+    def positions(self, names: list[str]) -> NDArray[np.int64]:
+        """(n,): the positions of ids, in their order. Raises as `position` does."""
+        return np.array([self.position(name) for name in names], np.int64)
+
 
 def read_items(folder: Path) -> ItemTable:
     """The items of a folder that was verified.

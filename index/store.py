@@ -114,7 +114,7 @@ class Store:
             StoreError: the champion replaced none, or that one does not answer its question.
             ArtifactError: that one is damaged. The champion stays what it was.
         """
-        self._require_champion()
+        self._require_champion()  # before the lock, which would need a store to lie in
         with self._locked():
             alias = self._require_champion()
             if not alias.replaced:

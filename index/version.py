@@ -64,7 +64,7 @@ class Version:
             QueryError: `limit` is out of bounds; one less than MAX_LIMIT, for the item itself is found too.
         """
         check_limit(limit, MAX_LIMIT - 1)
-        own = np.array([self.items.position(name) for name in ids], np.int64)
+        own = self.items.positions(ids)
         scores, positions = self.index.search(self.index.reconstruct(own), limit + 1)
         return drop_own(scores, positions, own, limit)
 

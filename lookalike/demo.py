@@ -9,9 +9,9 @@ from index.build import build
 from index.store import Store
 from lookalike.tables import judged_table
 from training.artifact import Encoder
-from training.config import TrainConfig, load_config
+from training.config import load_config
 from training.errors import ResumeError
-from training.job import Split, split_rows, train
+from training.job import Split, TrainedRun, train
 from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
 from training.rows import Rows, open_rows, read_sample
 from training.rows.builtin import BUILTIN
@@ -22,9 +22,9 @@ __all__ = ["run_demo"]
 def run_demo(data: str, store_at: Path, out: Console) -> Path:
     """Train both autoencoders, print the table, build and promote the denoising one; returns a query's file."""
     rows = open_rows(data)
-    standard = _train(rows, store_at / "runs" / "standard", ["corruption.kind=none"], out)
-    denoising = _train(rows, store_at / "runs" / "denoising", [], out)
-    split = split_rows(rows, TrainConfig())
+    standard = _train(rows, store_at / "runs" / "standard", ["corruption.kind=none"], out).encoder
+    run = _train(rows, store_at / "runs" / "denoising", [], out)
+    denoising, split = run.encoder, run.split
     question = _question(rows, split, denoising)
     out.print(
         judged_table(
@@ -37,13 +37,13 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
         )
     )
     store = Store(store_at)
-    number = build(rows, store_at / "runs" / "denoising", store)
+    number = build(rows, run.folder, store)
     store.promote(number)
     out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
     return _write_query(question, store_at)
 
 
-def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> Encoder:
+def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> TrainedRun:
     """A finished run of an earlier demonstration is not trained again; one that was cut off goes on."""
     out.print(f"{run.name} autoencoder on {rows.name}")
     try:
@@ -53,7 +53,7 @@ def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> Encoder
         raise
     if done.state.stopped == "interrupted":
         raise KeyboardInterrupt
-    return done.encoder
+    return done
 
 
 def _question(rows: Rows, split: Split, encoder: Encoder) -> Question:

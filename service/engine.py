@@ -75,7 +75,7 @@ class Engine:
         Raises:
             UnknownItemError: no item has one of the ids.
         """
-        own = np.array([self.version.items.position(name) for name in ids], np.int64)
+        own = self.version.items.positions(ids)
         answer = await self._submit(self.version.index.reconstruct(own), encoded=True, limit=limit + 1)
         scores, positions = drop_own(answer.scores, answer.positions, own, limit)
         return Answer(answer.embeddings, scores, positions)

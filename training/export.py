@@ -40,9 +40,10 @@ def export(
     model.eval()
     with staging(target.parent) as folder:
         write_encoder(folder, fold(model.encoder), fold(model.decoder), preprocess=preprocess, header=header)
-        _compare(live_embeddings(model, preprocess, probe), load_encoder(folder).encode(probe))
+        encoder = load_encoder(folder)
+        _compare(live_embeddings(model, preprocess, probe), encoder.encode(probe))
         replace_folder(folder, target)
-    return load_encoder(target)
+    return encoder
 
 
 def fold(stack: nn.Sequential) -> nn.Sequential:

@@ -57,11 +57,12 @@ class Split:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a run left: its encoder, and its history."""
+    """What a run left: its encoder, its history, and the rows as it parted them."""
 
     folder: Path
     encoder: Encoder
     state: State
+    split: Split
 
 
 def split_rows(rows: Rows, config: TrainConfig) -> Split:
@@ -121,7 +122,7 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
     model.load_state_dict(state.best_weights)
     header = _header(rows, model, settings, state)
     encoder = export(run / "encoder", model, preprocess, probe=_probe(split), header=header)
-    return TrainedRun(run, encoder, state)
+    return TrainedRun(run, encoder, state, split)
 
 
 def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:
