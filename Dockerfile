@@ -28,6 +28,7 @@ COPY training training
 COPY index index
 COPY service service
 COPY lookalike lookalike
+COPY lessons lessons
 RUN pip --python /opt/lookalike/bin/python install --no-cache-dir --no-deps .
 
 

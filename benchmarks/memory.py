@@ -65,7 +65,7 @@ def write_encoder(folder: Path) -> None:
     """An encoder artifact of the usual shape."""
     probe = np.random.default_rng(1).standard_normal((2_000, WIDTH), np.float32)
     torch.manual_seed(0)
-    model = Autoencoder(WIDTH, LATENT, ModelConfig(batch_norm=False)).eval()
+    model = Autoencoder((WIDTH,), LATENT, ModelConfig(batch_norm=False)).eval()
     header = {"input_shape": [WIDTH], "latent_dim": LATENT}
     export(folder, model, fit_preprocessor(probe, "center"), probe=probe, header=header)
 

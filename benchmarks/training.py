@@ -1,39 +1,48 @@
-"""How near is a training step to its matrix products, and how far from the textbook loop?
+"""How near is a training step to its matrix products, and how far from the textbook loop and from other trainers?
 
-Fashion-MNIST, 784-512-256-32 and back, batches of 256, two threads, on the CPU.
+Fashion-MNIST, 784-512-256-32 and back, batches of 256, two threads, on the CPU; MSE, Adam.
 
-ours    `training.loop.fit`, with the shipped loss and optimizer; a hook takes the time of each step
-peer    the textbook loop: a Dataset with one row per `__getitem__`, a DataLoader that shuffles it, the same
-        model, `optim.Adam` as it comes, `loss.item()` each step. Once over rows that lie ready as a tensor,
-        which is its best case, and once over pictures, as PyTorch's own quick start does
-floor   the float32 matrix products of a step, forward and backward, and nothing else: operands hot,
+ours    `training.loop.fit`; a hook takes the time of each step; in float32, and with products in bfloat16
+peers   the textbook loop: a Dataset with one row per `__getitem__`, a DataLoader that shuffles it, the same model,
+        `optim.Adam` as it comes, `loss.item()` each step. Once over rows that lie ready as a tensor, which is its best
+        case, and once over pictures, as PyTorch's own quick start does. Then pythae's trainer on the same model, and
+        scikit-learn's MLPRegressor of the same widths, rows as targets
+floor   the matrix products of a step, forward and backward, of the same precision, and nothing else: operands hot,
         results written to memory allocated once, which is the stricter of the two ways
 
 A segment is one start of a loop and some steps of it; the first steps are not counted.
 """
 
 import contextlib
+import dataclasses
+import io
 import itertools
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from sklearn.neural_network import MLPRegressor
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.report import Bar, Row, alternate, medians, report, row
 from training.config import CorruptionConfig, LossConfig, ModelConfig, OptimizerConfig
 from training.corruption import build_corruption
-from training.loop import Data, FitPlan, Hooks, State, fit
-from training.losses import build_loss
+from training.history import State
+from training.loop import fit
+from training.losses import LOSSES, bounded, build_loss
 from training.model import Autoencoder
-from training.optim import build_optimizer, build_schedule
+from training.optim import build_optimizer
+from training.plan import Data, FitPlan, Hooks
 from training.preprocess import Preprocessor, fit_preprocessor
 from training.rows import open_rows, read_sample
+from training.schedules import build_schedule
 
 __all__ = ["main"]
 
@@ -41,6 +50,15 @@ ROUNDS = 9
 WARM, STEPS = 10, 60
 BATCH = 256
 ACTIVATIONS: tuple[Literal["relu", "silu"], ...] = ("relu", "silu")
+PLAIN = ModelConfig(batch_norm=False, latent_norm=False, latent_noise=0.0)
+PRECISIONS = {"fp32": (1.15, 4.5), "bf16": (1.5, 6.0)}
+"""For each, the bar to the floor and the bar to the textbook."""
+PEERS = {
+    "pictures": "the textbook, from pictures",
+    "tensor": "the textbook, from a tensor",
+    "pythae": "pythae's trainer",
+    "scikit-learn": "scikit-learn's MLPRegressor",
+}
 WIDTHS = (784, 512, 256, 32, 256, 512, 784)
 
 Segment = Callable[[], float]
@@ -95,31 +113,28 @@ class Stopwatch:
         return (self.stamps[-1] - self.stamps[WARM - 1]) / (len(self.stamps) - WARM) * 1e3
 
 
-def ours(rows: Tensor, model_config: ModelConfig, scaling: Preprocessor | None = None) -> Segment:
-    """`fit` itself; with `scaling`, under the shipped corruption."""
-    model = Autoencoder(WIDTHS[0], WIDTHS[3], model_config)
+def ours(
+    rows: Tensor, model_config: ModelConfig, *, bf16: bool = False, scaling: Preprocessor | None = None
+) -> Segment:
+    """`fit` itself; with `scaling`, as shipped: under its loss and its corruption."""
+    model = Autoencoder((WIDTHS[0],), WIDTHS[3], model_config)
     optimizer = build_optimizer(OptimizerConfig(), model)
+    loss = bounded(build_loss(LossConfig()), scaling.low, scaling.high) if scaling else LOSSES["mse"]
     plan = FitPlan(
         epochs=30,
         batch_size=BATCH,
         patience=30,
         seed=0,
         schedule=build_schedule(OptimizerConfig()),
-        corrupt=build_corruption(CorruptionConfig(), scaling) if scaling else None,
+        corrupt=build_corruption(CorruptionConfig(), scaling, (WIDTHS[0],)) if scaling else None,
+        bf16=bf16,
     )
 
     def segment() -> float:
         watch = Stopwatch()
+        hooks, data = Hooks(on_step=watch.tick), Data(rows, rows[:BATCH])
         with contextlib.suppress(EnoughError):
-            fit(
-                model,
-                build_loss(LossConfig()),
-                optimizer,
-                Data(rows, rows[:BATCH]),
-                plan=plan,
-                hooks=Hooks(on_step=watch.tick),
-                state=State(),
-            )
+            fit(model, loss, optimizer, data, plan=plan, hooks=hooks, state=State())
         return watch.step_ms
 
     return segment
@@ -128,7 +143,7 @@ def ours(rows: Tensor, model_config: ModelConfig, scaling: Preprocessor | None =
 def textbook(rows: Dataset[Tensor], model_config: ModelConfig) -> Segment:
     """The peer: the loop of PyTorch's quick start."""
     loader = DataLoader(rows, batch_size=BATCH, shuffle=True)
-    model = Autoencoder(WIDTHS[0], WIDTHS[3], model_config)
+    model = Autoencoder((WIDTHS[0],), WIDTHS[3], model_config)
     loss_function = nn.MSELoss()
     optimizer = optim.Adam(model.parameters(), lr=OptimizerConfig().lr)
 
@@ -153,10 +168,66 @@ def textbook(rows: Dataset[Tensor], model_config: ModelConfig) -> Segment:
     return segment
 
 
-def matrix_products() -> Segment:
+def pythae(rows: Tensor, model_config: ModelConfig) -> Segment:
+    """pythae's own trainer, on its AE with our two halves."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import AE, AEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    class Encoder(BaseEncoder):  # type: ignore[misc]
+        def __init__(self, stack: nn.Module) -> None:
+            super().__init__()
+            self.stack = stack
+
+        def forward(self, x: Tensor) -> ModelOutput:
+            return ModelOutput(embedding=self.stack(x))
+
+    class Decoder(BaseDecoder):  # type: ignore[misc]
+        def __init__(self, stack: nn.Module) -> None:
+            super().__init__()
+            self.stack = stack
+
+        def forward(self, z: Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.stack(z))
+
+    halves = Autoencoder((WIDTHS[0],), WIDTHS[3], model_config)
+    shape = AEConfig(input_dim=(WIDTHS[0],), latent_dim=WIDTHS[3])
+    model = AE(shape, encoder=Encoder(halves.encoder), decoder=Decoder(halves.decoder))
+    some = rows[: STEPS * BATCH]
+    folder = tempfile.mkdtemp()
+    settings = BaseTrainerConfig(output_dir=folder, per_device_train_batch_size=BATCH, no_cuda=True)
+    trainer = BaseTrainer(model, BaseDataset(some, torch.zeros(len(some))), training_config=settings)
+    trainer.prepare_training()
+    shutil.rmtree(folder)
+
+    def segment() -> float:
+        with contextlib.redirect_stderr(io.StringIO()):  # it draws a bar of its own
+            return _timed(lambda: trainer.train_step(1))
+
+    return segment
+
+
+def regressor(rows: Tensor) -> Segment:
+    """scikit-learn's MLPRegressor, with the rows as their own targets."""
+    some = rows[: STEPS * BATCH].numpy()
+    model = MLPRegressor(WIDTHS[1:-1], batch_size=BATCH, learning_rate_init=OptimizerConfig().lr, random_state=0)
+    model.partial_fit(some[:BATCH], some[:BATCH])
+    return lambda: _timed(lambda: model.partial_fit(some, some))
+
+
+def _timed(steps: Callable[[], object]) -> float:
+    """The milliseconds of a step, of STEPS of them."""
+    began = time.perf_counter()
+    steps()
+    return (time.perf_counter() - began) / STEPS * 1e3
+
+
+def matrix_products(kind: torch.dtype) -> Segment:
     """The floor: for each layer x @ W.T, the gradients of W, and of x where x is not the input."""
-    weights = [torch.randn(outs, ins) / ins**0.5 for ins, outs in pairwise(WIDTHS)]
-    rows, grads, forward, backward = ([torch.randn(BATCH, width) for width in WIDTHS] for _ in range(4))
+    weights = [(torch.randn(outs, ins) / ins**0.5).to(kind) for ins, outs in pairwise(WIDTHS)]
+    rows, grads, forward, backward = ([torch.randn(BATCH, width).to(kind) for width in WIDTHS] for _ in range(4))
     weight_grads = [torch.empty_like(weight) for weight in weights]
 
     def products() -> None:
@@ -189,25 +260,32 @@ def training_rows() -> tuple[Tensor, Tensor, Preprocessor]:
 def compare(rounds: int) -> list[Row]:
     """All of them, alternating; the rows of the report."""
     rows, pictures, scaling = training_rows()
-    segments = {"floor": matrix_products(), "shipped": ours(rows, ModelConfig(), scaling)}
+    segments = {"floor fp32": matrix_products(torch.float32), "floor bf16": matrix_products(torch.bfloat16)}
     for name in ACTIVATIONS:
-        config = ModelConfig(activation=name, batch_norm=False)
-        segments[f"ours {name}"] = ours(rows, config)
-        segments[f"tensor {name}"] = textbook(RowByRow(rows), config)
-        segments[f"pictures {name}"] = textbook(PictureByPicture(pictures), config)
+        config = dataclasses.replace(PLAIN, activation=name)
+        segments[f"{name} fp32"] = ours(rows, config)
+        segments[f"{name} bf16"] = ours(rows, config, bf16=True)
+    relu = dataclasses.replace(PLAIN, activation="relu")
+    segments["tensor"] = textbook(RowByRow(rows), relu)
+    segments["pictures"] = textbook(PictureByPicture(pictures), relu)
+    segments["pythae"] = pythae(rows, relu)
+    segments["scikit-learn"] = regressor(rows)
+    for kind in PRECISIONS:
+        segments[f"shipped {kind}"] = ours(rows, ModelConfig(), bf16=kind == "bf16", scaling=scaling)
     ms = medians(alternate(segments, rounds))
-    shipped = row("a step as shipped: silu, batch norm, denoising", "ms", ours=ms["shipped"], floor=ms["floor"])
-    return [line for name in ACTIVATIONS for line in _lines(name, ms)] + [shipped]
+    return [line for kind in PRECISIONS for line in _lines(kind, ms)]
 
 
-def _lines(name: str, ms: dict[str, float]) -> list[Row]:
-    claim, mine = f"a step, standard, {name}", ms[f"ours {name}"]
-    ahead = Bar("peer / ours", ">=", 4)
-    return [
-        row(f"{claim}: the matrix products", "ms", ours=mine, floor=ms["floor"], bar=Bar("ours / floor", "<=", 1.25)),
-        row(f"{claim}: the textbook, from pictures", "ms", ours=mine, peer=ms[f"pictures {name}"], bar=ahead),
-        row(f"{claim}: the textbook, from a tensor", "ms", ours=mine, peer=ms[f"tensor {name}"], bar=ahead),
-    ]
+def _lines(kind: str, ms: dict[str, float]) -> Iterator[Row]:
+    floor, (near, far) = ms[f"floor {kind}"], PRECISIONS[kind]
+    for name in ACTIVATIONS:
+        bar = Bar("ours / floor", "<=", near)
+        yield row(f"a step, {kind}, {name}: the matrix products", "ms", ours=ms[f"{name} {kind}"], floor=floor, bar=bar)
+    mine = ms[f"relu {kind}"]
+    for peer, told in PEERS.items():
+        ahead = Bar("peer / ours", ">=", far) if peer in {"tensor", "pictures"} else None
+        yield row(f"a step, {kind}, relu: {told}, fp32", "ms", ours=mine, peer=ms[peer], bar=ahead)
+    yield row(f"a step as shipped, {kind}", "ms", ours=ms[f"shipped {kind}"], floor=floor)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.embed import embed, embed_chunks
+from index.embed import embed, embed_chunks, suited
 from index.items import ItemWriter, read_items
 from index.measure import Measured, measure
 from index.spec import IndexChoice, Metric, choose_spec
@@ -47,7 +47,7 @@ def build(
         DataError, ArtifactError, ConfigError, QueryError: the store is as it was.
     """
     source = encoder_folder(encoder_at)
-    load_encoder(source, device)  # before anything is written
+    rows = suited(rows, load_encoder(source, device))  # before anything is written
     spec = choose_spec(rows.count, metric, kind)
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
@@ -63,6 +63,7 @@ def build(
             "index": dataclasses.asdict(spec),
             "items": len(index),
             "data": {"name": rows.name, "rows": rows.count, "shape": list(rows.shape), "sha256": digest},
+            "columns": encoder.header.get("columns", []),
             "evidence": dataclasses.asdict(evidence),
             "answer": answer,
         }

@@ -16,7 +16,7 @@ from training.progress import progress_bar
 from training.rows import Chunk, Rows
 from training.sealed import staging
 
-__all__ = ["check_width", "embed", "embed_chunks", "embed_to_npy"]
+__all__ = ["embed", "embed_chunks", "embed_to_npy", "suited"]
 
 
 def embed(encoder: Encoder, rows: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
@@ -29,9 +29,9 @@ def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple
     """Each chunk of rows with its embeddings, in order, under a progress bar.
 
     Raises:
-        DataError: the rows are not of the encoder's width.
+        DataError: the rows are not what the encoder was trained on.
     """
-    check_width(rows, encoder)
+    rows = suited(rows, encoder)
     with progress_bar("embedding", rows.count, "rows") as advance:
         for chunk in rows.chunks():
             yield chunk, embed(encoder, chunk.inputs, metric)
@@ -55,11 +55,17 @@ def embed_to_npy(rows: Rows, encoder: Encoder, metric: Metric, out: Path) -> Non
         os.replace(folder / out.name, out)
 
 
-def check_width(rows: Rows, encoder: Encoder) -> None:
-    """Raises DataError unless the rows are as wide as those that the encoder was trained on."""
+def suited(rows: Rows, encoder: Encoder) -> Rows:
+    """The rows as the encoder takes them: of a table, its columns by name and its codes of categories.
+
+    Raises:
+        DataError: a column is not there or of another kind, or the rows are of another width.
+    """
+    rows = rows.suited(encoder.columns)
     if rows.width != encoder.width:
         raise DataError(
             rows.name,
             expected=f"rows of shape {encoder.input_shape} ({encoder.width} values), as the encoder was trained on",
             found=f"{rows.shape} ({rows.width} values)",
         )
+    return rows

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.embed import check_width
+from index.embed import suited
 from index.measure import Measured, measure
 from index.version import Version
 from training.rows import Rows, read_sample
@@ -33,8 +33,7 @@ def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Ev
         own, embeddings = chosen, version.index.reconstruct(chosen)
         labels = [version.items.payload_at(int(i)).get("label") for i in chosen]
     else:
-        check_width(queries, version.encoder)
-        rows, labels = read_sample(queries, QUERIES, seed)
+        rows, labels = read_sample(suited(queries, version.encoder), QUERIES, seed)
         embeddings = version.embed(rows)
     measured, found = measure(version.index, embeddings, own, K)
     hits = [[version.items.payload_at(int(p)).get("label") for p in row if p >= 0] for row in found]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from index.build import build as build_version
+from index.build import encoder_folder
 from index.embed import embed_chunks, embed_to_npy
 from index.errors import QueryError
 from index.evaluate import evaluate as evaluate_version
@@ -22,8 +23,9 @@ from index.spec import IndexChoice, Metric
 from index.store import Store
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from index.version import Version
-from lookalike.tables import evaluation_table, history_line, versions_table
-from training.artifact import DeviceName
+from lookalike.explain import show_lesson, show_rates
+from lookalike.tables import evaluation_table, findings_text, history_line, mended_table, versions_table
+from training.artifact import DeviceName, load_encoder
 from training.rows import open_rows
 
 if TYPE_CHECKING:  # a command that does not serve need not load the service
@@ -51,6 +53,15 @@ Host = Annotated[
 ]
 Port = Annotated[int | None, typer.Option(help="0 takes a free one. [default: 8000]")]
 Limit = Annotated[int, typer.Option(help="Hits per query.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="F.toml", help="Settings, over the defaults.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="One setting, over both; may be repeated. Example: model.latent_dim=32",
+    ),
+]
 
 
 @app.callback()
@@ -91,25 +102,74 @@ def train(
             "--run", metavar="RUN", help="The folder for checkpoints and the encoder; a new one, unless --resume."
         ),
     ],
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="F.toml", help="Settings, over the defaults.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="One setting, over both; may be repeated. Example: model.latent_dim=32",
-        ),
-    ] = None,
+    config: Config = None,
+    set_: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN where it stopped.")] = False,
 ) -> None:
     """Train an autoencoder on DATA and leave its encoder in RUN/encoder. Ctrl-C ends it after the epoch in hand."""
     from training.config import load_config
+    from training.doctor.causes import diagnose
     from training.job import train as train_run
 
-    done = train_run(open_rows(data), load_config(config, set_), run, resume=resume)
+    settings = load_config(config, set_)
+    rows = open_rows(data, categories=settings.data.categories)
+    done = train_run(rows, settings, run, resume=resume)
     out.print(history_line(done.state))
+    if findings := diagnose(done.state):
+        out.print(f"\n{findings_text(findings)}")
+
+
+@app.command()
+def rates(
+    data: Data,
+    config: Config = None,
+    set_: Set = None,
+    picture: Annotated[Path, typer.Option("--picture", metavar="P.png", help="The file for the curve.")] = Path(
+        "rates.png"
+    ),
+) -> None:
+    """Try learning rates from tiny to too large in one short run; print the one to train with, and draw the curve."""
+    from training.config import load_config
+
+    show_rates(data, load_config(config, set_), picture, out)
+
+
+@app.command()
+def doctor(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, finished or not.")],
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Train again with the first advice, in RUN-mended, and compare.")
+    ] = False,
+) -> None:
+    """Say why a run does not learn, from its history alone: what was seen, why, what to change, and how sure it is."""
+    from training.doctor.causes import diagnose
+    from training.mend import mend, read_run
+
+    out.print(findings_text(diagnose(read_run(run)[0])))
+    if fix:
+        mended = mend(run)
+        out.print(mended_table(mended))
+        out.print(f"the second run is in {mended.folder}")
+
+
+@app.command()
+def explain(
+    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="Without one, the topics are listed.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="P.png", help="The file for the picture. [default: TOPIC.png]")
+    ] = None,
+    experiment: Annotated[bool, typer.Option("--experiment/--page", help="Run the experiment, or only read.")] = True,
+) -> None:
+    """Answer a "why?": a page of plain words, and an experiment on `digits` with its numbers and a picture."""
+    from lessons.catalogue import open_lesson, topics
+
+    if topic is None:
+        out.print("\n".join(f"{name:<22}{title}" for name, title in topics().items()))
+        return
+    lesson = open_lesson(topic)
+    out.print(lesson.page)
+    if experiment:
+        show_lesson(lesson, picture or Path(f"{lesson.topic}.png"), out)
 
 
 @app.command()
@@ -126,7 +186,7 @@ def build(
     device: Device = "auto",
 ) -> None:
     """Embed DATA, index it, measure it, and add it to the store as a version; prints the version's number."""
-    rows = open_rows(data)
+    rows = open_rows(data, columns=load_encoder(encoder_folder(encoder)).columns)
     print(build_version(rows, encoder, Store(store), metric=metric, kind=index, device=device))
 
 
@@ -158,9 +218,15 @@ def evaluate(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a version now: recall against exact search, latency, and with labels, precision."""
+    """Measure a version now: recall, latency, and with labels, precision and what probes tell of the queries'."""
     version = Store(store).open(number, device)
-    out.print(evaluation_table(version, evaluate_version(version, open_rows(queries) if queries else None)))
+    if queries is None:
+        out.print(evaluation_table(version, evaluate_version(version)))
+        return
+    from lookalike.probing import probe_version
+
+    rows = open_rows(queries, columns=version.encoder.columns)
+    out.print(evaluation_table(version, evaluate_version(version, rows), probe_version(version, rows)))
 
 
 @app.command()
@@ -172,7 +238,7 @@ def embed(
 ) -> None:
     """Embed DATA with the champion's encoder; the same numbers as POST /embed."""
     version = Store(store).open_champion(device)
-    embed_to_npy(open_rows(data), version.encoder, version.metric, to)
+    embed_to_npy(open_rows(data, columns=version.encoder.columns), version.encoder, version.metric, to)
 
 
 @app.command()
@@ -193,7 +259,8 @@ def search(
     if id_:
         _print_hits(version, id_, *version.search_items(id_, limit))
     elif data:
-        for chunk, embeddings in embed_chunks(open_rows(data), version.encoder, version.metric):
+        rows = open_rows(data, columns=version.encoder.columns)
+        for chunk, embeddings in embed_chunks(rows, version.encoder, version.metric):
             _print_hits(version, chunk.ids, *version.index.search(embeddings, limit))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -9,12 +10,14 @@ from index.build import build
 from index.store import Store
 from lookalike.tables import judged_table
 from training.artifact import Encoder
+from training.columns import spell
 from training.config import load_config
 from training.errors import ResumeError
-from training.job import Split, TrainedRun, train
+from training.job import TrainedRun, train
 from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
 from training.rows import Rows, open_rows, read_sample
 from training.rows.builtin import BUILTIN
+from training.split import Split
 
 __all__ = ["run_demo"]
 
@@ -29,7 +32,7 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
     out.print(
         judged_table(
             [
-                judge_raw(question),
+                judge_raw(question, denoising.preprocess),
                 judge_pca(denoising.latent_dim, denoising.preprocess, question, split.train),
                 judge_encoder("standard", standard, question),
                 judge_encoder("denoising", denoising, question),
@@ -40,7 +43,7 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
     number = build(rows, run.folder, store)
     store.promote(number)
     out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
-    return _write_query(question, store_at)
+    return _write_query(spell(question.queries[:1], denoising.columns), store_at)
 
 
 def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> TrainedRun:
@@ -67,7 +70,7 @@ def _question(rows: Rows, split: Split, encoder: Encoder) -> Question:
     return Question(items, queries, add_noise(queries, encoder.preprocess), item_labels, query_labels)
 
 
-def _write_query(question: Question, store_at: Path) -> Path:
+def _write_query(inputs: list[list[Any]], store_at: Path) -> Path:
     path = store_at / "query.json"
-    path.write_text(json.dumps({"inputs": question.queries[:1].tolist(), "limit": 3}) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({"inputs": inputs, "limit": 3}) + "\n", encoding="utf-8")
     return path.resolve()

@@ -1,6 +1,7 @@
 """What the commands print."""
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -8,12 +9,21 @@ from index.errors import StoreError
 from index.evaluate import Evaluated
 from index.store import Store
 from index.version import FORMAT, Version
+from training.doctor.case import Case
+from training.doctor.causes import diagnose
+from training.doctor.finding import Finding
 from training.errors import ArtifactError
+from training.history import State
 from training.judge import Judged
-from training.loop import State
 from training.sealed import read_manifest
 
-__all__ = ["evaluation_table", "history_line", "judged_table", "versions_table"]
+if TYPE_CHECKING:  # it takes the training loop
+    from training.probe import Probed
+
+if TYPE_CHECKING:  # most commands load no training loop
+    from training.mend import Mended
+
+__all__ = ["evaluation_table", "findings_text", "history_line", "judged_table", "mended_table", "versions_table"]
 
 
 def judged_table(rows: list[Judged]) -> Table:
@@ -53,8 +63,8 @@ def _evidence(header: dict[str, Any]) -> list[str]:
     ]
 
 
-def evaluation_table(version: Version, evaluated: Evaluated) -> Table:
-    """What was measured now, beside what stands in the manifest."""
+def evaluation_table(version: Version, evaluated: Evaluated, probed: "Probed | None" = None) -> Table:
+    """What was measured now, beside what stands in the manifest; with labels, what probes tell of them."""
     then, now = version.manifest["evidence"], evaluated.measured
     table = Table(f"version {version.number}", "at build", "now")
     table.add_row("recall@10 against exact search", f"{then['recall']:.4f}", f"{now.recall:.4f}")
@@ -62,6 +72,36 @@ def evaluation_table(version: Version, evaluated: Evaluated) -> Table:
     table.add_row("queries", f"{then['queries']:,}", f"{now.queries:,}")
     precision = "no labels" if evaluated.precision is None else f"{evaluated.precision:.4f}"
     table.add_row("label precision@10", "", precision)
+    if probed:
+        told = {"linear probe": probed.linear, "MLP probe": probed.mlp, "k-NN": probed.neighbours}
+        for name, figures in told.items():
+            for figure, value in figures.items():
+                table.add_row(f"{name} {figure}", "", f"{value:.4f}")
+    return table
+
+
+def findings_text(findings: list[Finding]) -> str:
+    """Each finding in five lines, the first cause first."""
+    if not findings:
+        return "No finding: the run looks healthy."
+    return "\n\n".join(
+        f"{finding.cause} ({finding.sure})\n"
+        f"  seen    {finding.seen}\n"
+        f"  why     {finding.why}\n"
+        f"  change  {finding.change}\n"
+        f"  more    lookalike explain {finding.topic}"
+        for finding in findings
+    )
+
+
+def mended_table(mended: "Mended") -> Table:
+    """The run before and after the first advice; a loss is a share of what a constant answer costs."""
+    table = Table("", "before", "after", title=f"{mended.advice.cause}: {mended.advice.change}", title_justify="left")
+    states = (mended.before, mended.after)
+    table.add_row("epochs", *(f"{len(state.history)} ({state.stopped})" for state in states))
+    best = [Case.of(state).best for state in states]
+    table.add_row("best validation loss, of a constant's", *(f"{b:.1%}" if math.isfinite(b) else "none" for b in best))
+    table.add_row("findings", *(", ".join(f.cause for f in diagnose(state)) or "none" for state in states))
     return table
 
 

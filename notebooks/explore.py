@@ -73,8 +73,9 @@ def open_or_make(store: Store) -> Version:
 
 scratch = tempfile.TemporaryDirectory(prefix="lookalike-")
 version = open_or_make(Store(Path(STORE)))
-rows = open_rows(DATA or version.manifest["data"]["name"])
-queries = open_rows(QUERIES or (f"{rows.name}:test" if rows.name in BUILTIN else rows.name))
+columns = version.encoder.columns  # of a table, found by name
+rows = open_rows(DATA or version.manifest["data"]["name"], columns=columns)
+queries = open_rows(QUERIES or (f"{rows.name}:test" if rows.name in BUILTIN else rows.name), columns=columns)
 shape = version.encoder.input_shape
 print(f"version {version.number}: {len(version.items):,} items of {rows.name}, each of shape {shape}")
 
@@ -276,7 +277,7 @@ print(f"hits in common, of {positions.shape[1]}: {', '.join(map(str, both))}")
 
 # %%
 restored = version.encoder.reconstruct(pool)  # (rows, width)
-errors = np.sqrt(np.mean((pool - restored) ** 2, axis=1))  # (rows,)
+errors = np.sqrt(np.nanmean((pool - restored) ** 2, axis=1))  # (rows,)
 shown = [*range(6), *np.argsort(errors)[::-1][:6]]
 
 figure, axes = plt.subplots(2, len(shown), figsize=(1.1 * len(shown), 2.9), layout="constrained", squeeze=False)

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 import service
 from index.version import Version
+from service.columns import TableInputs
 from service.decoding import Bounds
 from service.engine import Engine
 from service.errors import install_handlers
@@ -42,6 +43,7 @@ def create_app(settings: Settings, version: Version) -> FastAPI:
         max_rows=settings.max_rows,
         max_limit=settings.max_limit,
         max_hits=settings.max_hits,
+        table=TableInputs.of(version.encoder),
     )
     app.state.metrics = Metrics()
     app.state.metrics.version.set(version.number)

@@ -12,7 +12,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from index.vectors import DEFAULT_LIMIT, check_limit
-from service.errors import MalformedError, RequestError, TooLargeError
+from service.columns import TableInputs
+from service.errors import MalformedError, RequestError, TooLargeError, show
 
 __all__ = ["Asked", "Bounds", "check_hits", "decode_embed", "decode_npy", "decode_search", "pick_flag", "pick_limit"]
 
@@ -28,13 +29,14 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a call may have, and how wide its rows must be."""
+    """What a call may have, and how wide its rows must be; `table` says more of a table's."""
 
     input_shape: tuple[int, ...]
     latent_dim: int
     max_rows: int
     max_limit: int
     max_hits: int
+    table: TableInputs | None = None
 
     def width(self, kind: str) -> int:
         return self.latent_dim if kind == "embeddings" else math.prod(self.input_shape)
@@ -83,7 +85,7 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     limit = pick_limit(fields.get("limit", DEFAULT_LIMIT), bounds)
     flag = fields.get("with_payload", True)
     if not isinstance(flag, bool):
-        raise RequestError("with_payload", expected="true or false", found=_show(flag))
+        raise RequestError("with_payload", expected="true or false", found=show(flag))
     if kinds[0] == "ids":
         return Asked("ids", np.empty((0, 0), np.float32), _ids(fields["ids"], bounds), limit, flag)
     kind: QueryKind = "inputs" if kinds[0] == "inputs" else "embeddings"
@@ -93,9 +95,11 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
 def decode_npy(body: bytes, kind: str, bounds: Bounds) -> NDArray[np.float32]:
     """An .npy file of shape (n, width) or (n, *input shape) -> (n, width) float32.
 
+    Of a table, a category is its code, and a missing value NaN.
+
     Raises:
         MalformedError: not an .npy file, or its header claims another size than it has.
-        RequestError, TooLargeError: a wrong shape, values that are not finite, too many rows.
+        RequestError, TooLargeError: a wrong shape, values that are not finite, no codes, too many rows.
     """
     stream = io.BytesIO(body)
     shape, fortran, dtype = _npy_header(stream)
@@ -107,7 +111,10 @@ def decode_npy(body: bytes, kind: str, bounds: Bounds) -> NDArray[np.float32]:
     if size != len(values):
         raise MalformedError("body", expected=f"{size} bytes of values, as its header says", found=str(len(values)))
     array = np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
-    return _checked(array, kind, bounds)
+    rows = _checked(array, kind, bounds)
+    if bounds.table and kind == "inputs":
+        bounds.table.check_codes(rows, kind)
+    return rows
 
 
 def check_hits(asked: Asked, bounds: Bounds) -> Asked:
@@ -121,7 +128,7 @@ def check_hits(asked: Asked, bounds: Bounds) -> Asked:
 def pick_limit(limit: Any, bounds: Bounds) -> int:
     """Raises RequestError unless it is an integer within the bounds."""
     if type(limit) is not int:
-        raise RequestError("limit", expected=f"an integer from 1 to {bounds.max_limit}", found=_show(limit))
+        raise RequestError("limit", expected=f"an integer from 1 to {bounds.max_limit}", found=show(limit))
     check_limit(limit, bounds.max_limit)
     return limit
 
@@ -129,7 +136,7 @@ def pick_limit(limit: Any, bounds: Bounds) -> int:
 def pick_flag(text: str, name: str) -> bool:
     """true or false in a query string."""
     if text not in {"true", "false"}:
-        raise RequestError(name, expected="true or false", found=_show(text))
+        raise RequestError(name, expected="true or false", found=show(text))
     return text == "true"
 
 
@@ -139,7 +146,7 @@ def _object(body: bytes, known: set[str]) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise MalformedError("body", expected="JSON in UTF-8", found=str(error)) from error
     if not isinstance(fields, dict):
-        raise RequestError("body", expected="a JSON object", found=_show(fields))
+        raise RequestError("body", expected="a JSON object", found=show(fields))
     if unknown := sorted(fields.keys() - known):
         raise RequestError(unknown[0][:64], expected=f"one of {', '.join(sorted(known))}", found="an unknown field")
     return fields
@@ -160,9 +167,12 @@ def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any
 def _rows(fields: dict[str, Any], field: str, bounds: Bounds, body: bytes) -> NDArray[np.float32]:
     values = fields[field]
     if not isinstance(values, list) or not values:
-        raise RequestError(field, expected=_NUMBERS, found=_show(values))
+        raise RequestError(field, expected=_NUMBERS, found=show(values))
     _check_count(len(values), field, bounds)
-    if not _only_numbers(body, fields) and (odd := _odd_one(values)):  # NumPy would make strings of numbers beside one
+    plain = _only_numbers(body, fields)
+    if field == "inputs" and bounds.table and not (plain and bounds.table.numeric and b"null" not in body):
+        return _checked(bounds.table.decode(values, field), field, bounds)
+    if not plain and (odd := _odd_one(values)):  # NumPy would make strings of numbers beside one
         raise RequestError(field, expected="numbers", found=odd)
     try:
         array = np.array(values)
@@ -185,8 +195,9 @@ def _checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.floa
     _check_shape(array.shape, field, bounds)
     with np.errstate(over="ignore", invalid="ignore"):
         rows = np.array(array.reshape(len(array), -1), np.float32, order="C")  # a copy: torch wants to own its bytes
-    if not np.isfinite(rows).all():
-        row, column = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+    right = ~np.isinf(rows) if bounds.table and field == "inputs" else np.isfinite(rows)
+    if not right.all():
+        row, column = (int(i) for i in np.argwhere(~right)[0])
         raise RequestError(
             f"{field}[{row}]",
             expected="finite numbers that fit float32",
@@ -204,7 +215,7 @@ def _check_shape(shape: tuple[int, ...], field: str, bounds: Bounds) -> None:
 
 def _ids(values: Any, bounds: Bounds) -> list[str]:
     if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
-        raise RequestError("ids", expected="a list of strings, not empty", found=_show(values))
+        raise RequestError("ids", expected="a list of strings, not empty", found=show(values))
     _check_count(len(values), "ids", bounds)
     return values
 
@@ -222,7 +233,7 @@ def _odd_one(values: list[Any], place: str = "") -> str:
             if place.count("[") < _LEVELS and (found := _odd_one(value, at)):
                 return found
         elif isinstance(value, bool) or not isinstance(value, int | float):
-            return f"{_show(value)} at {at}"
+            return f"{show(value)} at {at}"
     return ""
 
 
@@ -231,11 +242,3 @@ def _lengths(values: list[Any]) -> str:
     if len(lengths) < len(values):
         return "lists beside numbers"
     return f"rows of {min(lengths)} to {max(lengths)} values, or nested unevenly"
-
-
-def _show(value: Any) -> str:
-    """Short, whatever it is: a client's value may be large and deep."""
-    if isinstance(value, list | dict):
-        return f"a list of {len(value)}" if isinstance(value, list) else "an object"
-    text = orjson.dumps(value[:41] if isinstance(value, str) else value).decode()
-    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -14,7 +14,9 @@ Every error leaves as application/problem+json (RFC 9457), of one shape.
 
 import http
 import logging
+from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -32,6 +34,7 @@ __all__ = [
     "UnauthorizedError",
     "install_handlers",
     "problem",
+    "show",
 ]
 
 PROBLEM = "application/problem+json"
@@ -93,6 +96,14 @@ def problem(status: int, detail: str, *, field: str = "", expected: str = "", fo
     }
     headers = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}, 413: {"Connection": "close"}}
     return JSONResponse(body, status, headers.get(status), PROBLEM)
+
+
+def show(value: Any) -> str:
+    """What a client sent, short whatever it is: it may be large and deep."""
+    if isinstance(value, list | dict):
+        return f"a list of {len(value)}" if isinstance(value, list) else "an object"
+    text = orjson.dumps(value[:41] if isinstance(value, str) else value).decode()
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def install_handlers(app: FastAPI) -> None:

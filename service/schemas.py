@@ -18,7 +18,14 @@ __all__ = [
     "SearchResponse",
 ]
 
-Row = Annotated[list[Any], Field(description="One input: its values flat, or nested in the encoder's input shape.")]
+Row = Annotated[
+    list[Any] | dict[str, Any],
+    Field(
+        description="One input: its values flat, or nested in the encoder's input shape. Of a table: its values in "
+        "the columns' order or by their names, text for a category, null for a missing one; GET /version has the "
+        "columns."
+    ),
+]
 Embedding = Annotated[list[float], Field(description="latent_dim numbers.")]
 
 

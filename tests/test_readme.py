@@ -29,17 +29,21 @@ def run(command: list[str], folder: Path) -> str:
 
 def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lookalike ")]
-    assert len(lines) == 4
+    assert len(lines) == 9
+    printed: dict[str, str] = {}
     for line in lines:
         words = line.partition("#")[0].split()
-        short = ["--set", "fit.epochs=2"] if words[1] == "train" else []
-        printed = run([sys.executable, "-m", *words, *short], tmp_path)
-    assert printed.startswith('{"query": ')
+        short = ["--set", "fit.epochs=5"] if words[1] == "train" else []
+        printed[words[1]] = run([sys.executable, "-m", *words, *short], tmp_path)
+    assert printed["search"].startswith('{"query": ')
+    assert "learning-rate-too-high (likely)" in printed["doctor"]
+    assert "--set optimizer.lr=" in printed["rates"]
 
 
-def test_the_python_example_runs(tmp_path: Path) -> None:
-    (program,) = blocks("python")
-    assert len(re.findall(r"'\d+'", run([sys.executable, "-c", program], tmp_path))) == 3
+def test_the_python_examples_run(tmp_path: Path) -> None:
+    chain, estimator = blocks("python")
+    assert len(re.findall(r"'\d+'", run([sys.executable, "-c", chain], tmp_path))) == 3
+    assert float(run([sys.executable, "-c", estimator], tmp_path)) > 0.8
 
 
 def test_both_commands_of_the_top_are_targets_of_the_makefile() -> None:

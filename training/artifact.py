@@ -3,14 +3,18 @@
     weights.safetensors   encoder.N.weight, encoder.N.bias, decoder.N..., preprocess.offset, ...
     manifest.json         input_shape, latent_dim, the layers in order, and how it was made
 
+A table's preprocessing is not in the weights but in the manifest, column by column (`training.columns`).
+
 Writer and reader stand here together. Loading runs no code from the file and needs no training loop.
 """
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import safetensors.torch
@@ -19,17 +23,28 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from training.columns import Column, describe_columns, read_columns
+from training.describe import check_size, describe, rebuild
 from training.errors import ArtifactError, ConfigError
-from training.model import ACTIVATIONS
-from training.preprocess import Preprocessor
+from training.preprocess import Preprocessor, ScaleKind, build_preprocessor
 from training.sealed import Sealed, open_sealed, seal
 
-__all__ = ["FORMAT", "DeviceName", "Encoder", "load_encoder", "resolve_device", "write_encoder"]
+__all__ = [
+    "FORMAT",
+    "DeviceName",
+    "Encoder",
+    "full_precision",
+    "load_encoder",
+    "resolve_device",
+    "write_encoder",
+]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-FORMAT = "lookalike-encoder/1"
+FORMAT = "lookalike-encoder/2"
 _WEIGHTS = "weights.safetensors"
-_BLOCK = 8_192
+_BLOCK_ROWS = 8_192
+_BLOCK_VALUES = 1 << 23
+"""Rows are answered in blocks of at most so many, and of at most so many values between two layers: 32 MiB."""
 _PARTS = ("offset", "factor", "low", "high")
 
 
@@ -43,6 +58,8 @@ class Encoder:
     header: dict[str, Any]
     digest: str
     device: torch.device
+    widest: int
+    """The most values that a row has between two layers."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -53,27 +70,37 @@ class Encoder:
         return int(np.prod(self.input_shape))
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """What each value of a row is, where the encoder was trained on a table."""
+        return self.preprocess.columns
+
+    @property
     def latent_dim(self) -> int:
         return int(self.header["latent_dim"])
 
     def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, width) raw float32 -> (n, latent_dim) float32, not normalised."""
+        """(n, width) raw float32 -> (n, latent_dim) float32, not normalised; of a table, NaN is a missing value."""
         return self._blockwise(rows, self.latent_dim, lambda x: self.encoder(self.preprocess.apply(x)))
 
     def reconstruct(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, width) raw float32 -> (n, width) through the bottleneck and back, in the raw unit."""
-        return self._blockwise(
-            rows, self.width, lambda x: self.preprocess.invert(self.decoder(self.encoder(self.preprocess.apply(x))))
-        )
+        logits = self.header["output"] == "logits"
+
+        def there_and_back(block: Tensor) -> Tensor:
+            output = self.decoder(self.encoder(self.preprocess.apply(block)))  # (block, features)
+            return self.preprocess.decode(output, logits=logits)
+
+        return self._blockwise(rows, self.width, there_and_back)
 
     def _blockwise(
         self, rows: NDArray[np.float32], width: int, step: Callable[[Tensor], Tensor]
     ) -> NDArray[np.float32]:
         output = np.empty((len(rows), width), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(rows), _BLOCK):
-                block = torch.from_numpy(rows[start : start + _BLOCK]).to(self.device)  # (block, width)
-                output[start : start + _BLOCK] = step(block).cpu().numpy()
+        count = max(1, min(_BLOCK_ROWS, _BLOCK_VALUES // self.widest))
+        with torch.inference_mode(), full_precision(self.device):
+            for start in range(0, len(rows), count):
+                block = torch.from_numpy(rows[start : start + count]).to(self.device)  # (block, width)
+                output[start : start + count] = step(block).cpu().numpy()
         return output
 
 
@@ -85,11 +112,13 @@ def write_encoder(
     tensors = {
         f"{half}.{name}": tensor for half, stack in halves.items() for name, tensor in stack.state_dict().items()
     }
-    tensors |= {f"preprocess.{name}": tensor for name, tensor in preprocess.tensors().items()}
+    columns = {"columns": describe_columns(preprocess.table.fitted)} if preprocess.table else {}
+    if not columns:
+        tensors |= {f"preprocess.{name}": tensor for name, tensor in preprocess.tensors().items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     (folder / _WEIGHTS).write_bytes(safetensors.torch.save(plain))
-    layers = {half: [_describe(layer) for layer in stack] for half, stack in halves.items()}
-    seal(folder, FORMAT, {**header, "scale": preprocess.kind, **layers})
+    layers = {half: describe(stack) for half, stack in halves.items()}
+    seal(folder, FORMAT, {**header, "scale": preprocess.kind, **columns, **layers})
 
 
 def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
@@ -120,12 +149,36 @@ def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
 
 def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: torch.device) -> Encoder:
     header = sealed.header
-    width, latent = math.prod(header["input_shape"]), header["latent_dim"]
-    encoder = _build("encoder", header, tensors, place, ends=(width, latent)).to(device)
-    decoder = _build("decoder", header, tensors, place, ends=(latent, width)).to(device)
-    parts = {name: _take(tensors, f"preprocess.{name}", place, (width,)) for name in _PARTS}
-    preprocess = Preprocessor(header["scale"], **parts).to(device)
-    return Encoder(encoder, decoder, preprocess, header, sealed.digest, device)
+    width = math.prod(check_size("input_shape", side) for side in header["input_shape"])
+    latent = check_size("latent_dim", header["latent_dim"])
+    take = partial(_take, tensors, place)
+    preprocess = _preprocessor(header, width, take).to(device)
+    encoder, wide = rebuild("encoder", header["encoder"], take, ends=(preprocess.features, latent))
+    decoder, wider = rebuild("decoder", header["decoder"], take, ends=(latent, preprocess.features))
+    if header["output"] not in {"values", "logits"}:
+        raise ValueError(f"output is {header['output']!r}, neither values nor logits")
+    halves = encoder.to(device), decoder.to(device)
+    return Encoder(*halves, preprocess, header, sealed.digest, device, max(wide, wider))
+
+
+def _preprocessor(header: dict[str, Any], width: int, take: Callable[[str, tuple[int, ...]], Tensor]) -> Preprocessor:
+    kind = header["scale"]
+    if kind not in get_args(ScaleKind):
+        raise ValueError(f"scale is {kind!r}, not one of {', '.join(get_args(ScaleKind))}")
+    if "columns" not in header:
+        offset, factor, low, high = (take(f"preprocess.{name}", (width,)) for name in _PARTS)
+        return Preprocessor(kind, offset, factor, low, high)
+    fitted = read_columns(header["columns"])
+    if header["input_shape"] != [len(fitted)]:
+        raise ValueError(f"input_shape is {header['input_shape']}, and there are {len(fitted)} columns")
+    return build_preprocessor(kind, fitted)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """Convolutions in float32 throughout: CUDA would round their factors to 10 bits (TF32), and answer otherwise."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def resolve_device(name: DeviceName) -> torch.device:
@@ -139,35 +192,7 @@ def resolve_device(name: DeviceName) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _describe(layer: nn.Module) -> dict[str, Any]:
-    if isinstance(layer, nn.Linear):
-        return {"kind": "dense", "ins": layer.in_features, "outs": layer.out_features}
-    names = {kind: name for name, kind in ACTIVATIONS.items()}
-    return {"kind": names[type(layer)]}
-
-
-def _build(
-    half: str, header: dict[str, Any], tensors: dict[str, Tensor], place: str, *, ends: tuple[int, int]
-) -> nn.Sequential:
-    stack, width = nn.Sequential(), ends[0]
-    for number, layer in enumerate(header[half]):
-        if layer["kind"] == "dense":
-            if layer["ins"] != width:
-                raise ValueError(f"{half} layer {number} takes {layer['ins']} columns of {width}")
-            width = layer["outs"]
-            dense = nn.Linear(layer["ins"], layer["outs"], device="meta")
-            weight = _take(tensors, f"{half}.{number}.weight", place, (layer["outs"], layer["ins"]))
-            bias = _take(tensors, f"{half}.{number}.bias", place, (layer["outs"],))
-            dense.load_state_dict({"weight": weight, "bias": bias}, assign=True)
-            stack.append(dense)
-        else:
-            stack.append(ACTIVATIONS[layer["kind"]]())
-    if width != ends[1]:
-        raise ValueError(f"{half} ends with {width} columns, not {ends[1]}")
-    return stack.eval().requires_grad_(False)
-
-
-def _take(tensors: dict[str, Tensor], name: str, place: str, shape: tuple[int, ...]) -> Tensor:
+def _take(tensors: dict[str, Tensor], place: str, name: str, shape: tuple[int, ...]) -> Tensor:
     tensor = tensors.get(name)
     if tensor is None or tensor.dtype != torch.float32 or tuple(tensor.shape) != shape:
         found = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"

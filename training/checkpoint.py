@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn, optim
 
 from training.errors import ArtifactError, ResumeError
-from training.loop import Epoch, State
+from training.history import Epoch, State
 from training.sealed import Sealed, open_sealed, replace_folder, seal, staging
 
-__all__ = ["latest_checkpoint", "restore", "save_checkpoint"]
+__all__ = ["latest_checkpoint", "read_state", "restore", "save_checkpoint"]
 
 FORMAT = "lookalike-checkpoint/1"
 _WEIGHTS = "weights.safetensors"
@@ -37,6 +37,7 @@ def save_checkpoint(
         "history": [dataclasses.asdict(epoch) for epoch in state.history],
         "best_epoch": state.best_epoch,
         "stopped": state.stopped,
+        "facts": state.facts,
         "settings": settings,
     }
     with staging(run) as folder:
@@ -81,11 +82,27 @@ def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, se
             found="others",
             remedy="Resume with the same, or begin another run.",
         )
+    state = read_state(checkpoint)
     tensors = safetensors.torch.load_file(checkpoint.folder / _WEIGHTS)
     model.load_state_dict(_under("model", tensors))
     _restore_optimizer(optimizer, _under("optimizer", tensors))
-    history = [Epoch(**epoch) for epoch in checkpoint.header["history"]]
-    return State(history, checkpoint.header["best_epoch"], _under("best", tensors), checkpoint.header["stopped"])
+    state.best_weights = _under("best", tensors)
+    return state
+
+
+def read_state(checkpoint: Sealed) -> State:
+    """Where the run stood, without its weights.
+
+    Raises:
+        ArtifactError: the manifest does not describe a run.
+    """
+    header = checkpoint.header
+    try:
+        history = [Epoch(**epoch) for epoch in header["history"]]
+        return State(history, header["best_epoch"], {}, header["stopped"], header["facts"])
+    except (KeyError, TypeError) as error:
+        place = str(checkpoint.folder / "manifest.json")
+        raise ArtifactError(place, expected="the history of a run", found=f"{error!r}") from error
 
 
 def _restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -4,6 +4,7 @@ A run's settings come from three places, later ones winning: the defaults below,
 `--set section.key=value` lines. They are saved inside the encoder that they made.
 """
 
+import copy
 import dataclasses
 import json
 import tomllib
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from training.columns import CATEGORIES
 from training.errors import ConfigError
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "TrainConfig",
+    "build_config",
     "load_config",
 ]
 
@@ -43,18 +46,32 @@ class DataConfig:
     max_bytes: Count = 1 << 30
     """Rows beyond this much memory (as float32) are sampled evenly over the whole data; training
     needs about three times as much in all."""
+    categories: Annotated[int, Field(ge=0, le=10_000)] = CATEGORIES
+    """A table's text with at most so many distinct values is part of the input; 0: no text is."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class ModelConfig:
-    """Pillar one: a mirrored multilayer perceptron."""
+    """Pillar one: an autoencoder, a stack of layers and its mirror image."""
 
+    kind: Literal["mlp", "conv"] = "mlp"
+    """conv: pictures only; one convolution of stride 2 for each of `channels`."""
     latent_dim: Width | Literal["auto"] = "auto"
     """auto: a quarter of the columns, at least 2 and at most 32."""
     hidden: tuple[Width, ...] = (512, 256)
-    activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "silu"
+    """The mlp's widths, from the input to the latent space."""
+    channels: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 64)
+    """The conv's channels, from the input to the latent space."""
+    decoder: tuple[Width, ...] | Literal["mirror"] = "mirror"
+    """The decoder's own widths (or channels), from the latent space to the output."""
+    activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "linear"] = "silu"
+    """sigmoid and linear are there to be looked at: the first fades in deep stacks, the second learns what PCA does."""
     batch_norm: bool = True
     dropout: Share = 0.0
+    latent_norm: bool = True
+    """Each latent dimension is brought to mean 0 and deviation 1 over a batch, so that none outweighs the others."""
+    latent_noise: Annotated[float, Field(ge=0)] = 0.1
+    """In training, normal noise of this deviation on the latent layer: what is near must decode alike."""
     output: Literal["linear", "sigmoid", "tanh"] = "linear"
 
 
@@ -62,7 +79,9 @@ class ModelConfig:
 class LossConfig:
     """Pillar two: what being wrong costs."""
 
-    kind: Literal["mse", "mae", "huber"] = "mse"
+    kind: Literal["mse", "mae", "huber", "bce_logits", "bce"] = "bce_logits"
+    """bce_logits takes each value as a share of its column's range (of all columns', for pictures) and wants a linear
+    output; bce wants a sigmoid, and rows that lie within [0, 1]."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -70,22 +89,30 @@ class OptimizerConfig:
     """Pillar three: how the weights follow the gradient."""
 
     kind: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: Annotated[float, Field(gt=0)] = 2e-3
+    lr: Annotated[float, Field(gt=0)] = 4e-3
+    decoder_lr: Annotated[float, Field(gt=0)] | Literal["same"] = "same"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weights only: never biases, never norms."""
     momentum: Share = 0.9
     """Used by sgd only."""
-    schedule: Literal["constant", "cosine"] = "cosine"
+    nesterov: bool = False
+    """Used by sgd only."""
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    """The greatest norm of all gradients together; 0 leaves them."""
+    schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = "cosine"
+    warmup: Share = 0.0
+    """The share of the run in which the rate rises from nothing."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class CorruptionConfig:
     """What is done to a row before a denoising autoencoder sees it; the target stays clean."""
 
-    kind: Literal["none", "gaussian", "masking", "salt_and_pepper"] = "gaussian"
-    level: Annotated[float, Field(ge=0)] = 0.5
-    """gaussian: the largest standard deviation, drawn per row from 0 to this, as a share of the
-    column's range (of its standard deviation where columns are standardised). masking and
-    salt_and_pepper: the share of values that are hit."""
+    kind: Literal["none", "gaussian", "masking", "salt_and_pepper", "blocks", "swap"] = "gaussian"
+    level: Annotated[float, Field(ge=0)] = 1.2
+    """gaussian: the largest standard deviation, drawn per row from 0 to this, in the unit of the preprocessed
+    rows: a deviation where they are centred or standardised, else a range. masking, salt_and_pepper and
+    swap: the share of values that are hit. blocks: the share of the picture."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -100,6 +127,8 @@ class FitConfig:
     """Stop after this many epochs without a better validation loss."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: products in bfloat16, weights in float32. auto: bf16 where a step is long and it measures faster."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -120,7 +149,16 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
     Raises:
         ConfigError: the file cannot be read, or a key is unknown, mistyped or out of range.
     """
-    settings = _read_toml(path) if path else {}
+    return build_config(_read_toml(path) if path else {}, overrides)
+
+
+def build_config(settings: dict[str, Any], overrides: list[str] | None = None) -> TrainConfig:
+    """As `load_config`, of plain settings by section, such as a run keeps.
+
+    Raises:
+        ConfigError: a key is unknown, mistyped or out of range.
+    """
+    settings = copy.deepcopy(settings)
     for line in overrides or []:
         _override(settings, line)
     try:

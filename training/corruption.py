@@ -1,57 +1,103 @@
 """What a denoising autoencoder must undo. A corruption is handed to the loop; it is no subclass.
 
-P. Vincent et al., "Stacked Denoising Autoencoders", JMLR 11 (2010), sections 3.2 and 5.4.
+P. Vincent et al., "Stacked Denoising Autoencoders", JMLR 11 (2010), sections 3.2 and 5.4. Blocks: D. Pathak et al.,
+"Context Encoders", CVPR 2016. Swaps: J. Yoon et al., "VIME", NeurIPS 2020, section 4.1.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
 from training.config import CorruptionConfig
 from training.errors import ConfigError
+from training.layers import picture_shape
 from training.preprocess import Preprocessor
 
 __all__ = ["CORRUPTIONS", "Corruption", "build_corruption"]
 
 Corruption = Callable[[Tensor, Generator], Tensor]
-"""(n, width) clean, preprocessed -> (n, width) corrupted; the input is left as it is."""
+"""(n, features) clean, preprocessed -> (n, features) corrupted; the input is left as it is."""
 
 
 def gaussian(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
-    """Add normal noise whose standard deviation is drawn per row from [0, level) noise units."""
+    """Add normal noise whose standard deviation is drawn per row from [0, level); a category gets none."""
     noise = _normal_like(clean, generator)
-    noise *= scaling.noise_unit
+    if scaling.table:
+        noise *= scaling.table.numeric
     noise *= torch.rand(len(clean), 1, generator=generator, device=clean.device) * level  # (n, 1)
     return torch.clamp(noise.add_(clean), scaling.low, scaling.high)
 
 
 def masking(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
-    """Set a share `level` of the values to the least value of their column."""
-    return torch.where(_uniform_like(clean, generator) < level, scaling.low, clean)
+    """Set a share `level` of the values to the least of their column; in a table, to missing where that was seen."""
+    return torch.where(_uniform(clean, generator, scaling) < level, scaling.hidden, clean)
 
 
 def salt_and_pepper(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
-    """Set a share `level` of the values to their column's least or greatest value, half of them each."""
-    draw = _uniform_like(clean, generator)
-    salted = torch.where(draw < level / 2, scaling.low, clean)
-    return torch.where((draw >= level / 2) & (draw < level), scaling.high, salted)
+    """Set a share `level` of the values to their column's least or greatest value, half of them each.
+
+    A category has neither: it becomes that of the row before in the batch.
+    """
+    draw = _uniform(clean, generator, scaling)
+    extreme = torch.where(draw < level / 2, scaling.low, scaling.high)
+    if scaling.table:
+        extreme = scaling.table.with_categories(extreme, clean.roll(1, dims=0))
+    return torch.where(draw < level, extreme, clean)
 
 
-CORRUPTIONS = {"gaussian": gaussian, "masking": masking, "salt_and_pepper": salt_and_pepper}
+def blocks(
+    clean: Tensor, generator: Generator, level: float, scaling: Preprocessor, *, picture: tuple[int, int, int]
+) -> Tensor:
+    """Set a rectangle of each picture, a share `level` of it at a random place, to its columns' least values.
+
+    Its sides are to each other as the picture's are, as far as whole pixels allow.
+    """
+    height, width, channels = picture
+    tall = min(height, max(1, round(height * math.sqrt(level))))
+    wide = min(width, round(level * height * width / tall))
+    down = _inside(height, tall, len(clean), generator, clean.device)  # (n, height)
+    across = _inside(width, wide, len(clean), generator, clean.device)  # (n, width)
+    hit = down[:, :, None] & across[:, None, :]  # (n, height, width)
+    return torch.where(hit.flatten(1).repeat_interleave(channels, dim=1), scaling.low, clean)  # (n, h * w * c)
 
 
-def build_corruption(config: CorruptionConfig, scaling: Preprocessor) -> Corruption | None:
-    """The configured corruption, or None for a standard autoencoder.
+def swap(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
+    """Set a share `level` of the values to what other rows of the batch have in that column, each drawn by itself."""
+    count = len(clean)
+    if count < 2:
+        return clean
+    hit = _uniform(clean, generator, scaling) < level
+    shape = (count, scaling.width)
+    further = torch.randint(1, count, shape, generator=generator, device=clean.device)  # never the row itself
+    others = (torch.arange(count, device=clean.device)[:, None] + _shared(further, scaling)) % count  # (n, features)
+    return torch.where(hit, clean.gather(0, others), clean)
+
+
+CORRUPTIONS: dict[str, Callable[..., Tensor]] = {
+    "gaussian": gaussian,
+    "masking": masking,
+    "salt_and_pepper": salt_and_pepper,
+    "blocks": blocks,
+    "swap": swap,
+}
+
+
+def build_corruption(config: CorruptionConfig, scaling: Preprocessor, shape: tuple[int, ...]) -> Corruption | None:
+    """The configured corruption of rows that hold `shape`, or None for a standard autoencoder.
 
     Raises:
-        ConfigError: a share above 1.
+        ConfigError: a share above 1, or blocks for what is no picture.
     """
     if config.kind == "none":
         return None
     if config.kind != "gaussian" and config.level > 1:
         raise ConfigError("corruption.level", expected="a share of values, at most 1", found=str(config.level))
     corrupt = CORRUPTIONS[config.kind]
+    if config.kind == "blocks":
+        corrupt = partial(corrupt, picture=picture_shape(shape, "corruption.kind"))
     return lambda clean, generator: corrupt(clean, generator, config.level, scaling)
 
 
@@ -59,5 +105,17 @@ def _normal_like(rows: Tensor, generator: Generator) -> Tensor:
     return torch.randn(rows.shape, generator=generator, device=rows.device)
 
 
-def _uniform_like(rows: Tensor, generator: Generator) -> Tensor:
-    return torch.rand(rows.shape, generator=generator, device=rows.device)
+def _uniform(rows: Tensor, generator: Generator, scaling: Preprocessor) -> Tensor:
+    return _shared(torch.rand((len(rows), scaling.width), generator=generator, device=rows.device), scaling)
+
+
+def _shared(draws: Tensor, scaling: Preprocessor) -> Tensor:
+    """(n, width) -> (n, features): the features of one column of a table share what was drawn for it."""
+    return draws.index_select(1, scaling.table.owner) if scaling.table and scaling.mixed else draws
+
+
+def _inside(side: int, part: int, count: int, generator: Generator, device: torch.device) -> Tensor:
+    """(count, side) bool: for each row, which places of a side lie in a part of it that begins at random."""
+    start = torch.randint(side - part + 1, (count, 1), generator=generator, device=device)  # (count, 1)
+    place = torch.arange(side, device=device)  # (side,)
+    return (start <= place) & (place < start + part)

@@ -8,11 +8,12 @@ import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_linear_bn_eval
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from training.artifact import Encoder, load_encoder, write_encoder
+from training.artifact import Encoder, full_precision, load_encoder, write_encoder
 from training.errors import ExportError
+from training.layers import LatentNoise
 from training.model import Autoencoder
 from training.preprocess import Preprocessor
 from training.sealed import replace_folder, staging
@@ -21,6 +22,7 @@ __all__ = ["export", "fold", "neighbours_agree"]
 
 MIN_AGREEMENT = 0.999
 TOLERANCE = 1e-4
+_BLOCK = 256
 
 
 def export(
@@ -47,25 +49,33 @@ def export(
 
 
 def fold(stack: nn.Sequential) -> nn.Sequential:
-    """The same map without dropout, and with each batch norm folded into the linear layer before it."""
+    """The same map without dropout and noise, and with each batch norm folded into the layer with weights before it."""
     folded: list[nn.Module] = []
     for layer in copy.deepcopy(stack).eval():
-        if isinstance(layer, nn.BatchNorm1d):
-            linear = folded[-1]
-            if not isinstance(linear, nn.Linear):
-                raise ExportError("batch norm", expected="a linear layer before it", found=type(linear).__name__)
-            folded[-1] = fuse_linear_bn_eval(linear, layer)
-        elif not isinstance(layer, nn.Dropout):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            folded[-1] = _fused(folded[-1], layer)
+        elif not isinstance(layer, nn.Dropout | LatentNoise):
             folded.append(layer)
     return nn.Sequential(*folded)
+
+
+def _fused(layer: nn.Module, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
+    if isinstance(layer, nn.Linear):
+        return fuse_linear_bn_eval(layer, norm)
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        return fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, nn.ConvTranspose2d))
+    raise ExportError("batch norm", expected="a linear layer or a convolution before it", found=type(layer).__name__)
 
 
 @torch.inference_mode()
 def live_embeddings(model: Autoencoder, preprocess: Preprocessor, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, width) raw -> (n, latent) by the model as it was trained."""
     device = next(model.parameters()).device
-    embeddings: Tensor = model.encoder(preprocess.to(device).apply(torch.from_numpy(rows).to(device)))
-    return embeddings.cpu().numpy()
+    preprocess = preprocess.to(device)
+    with full_precision(device):
+        blocks = torch.split(torch.from_numpy(rows), _BLOCK)
+        embeddings = [model.encoder(preprocess.apply(block.to(device))) for block in blocks]
+    return torch.cat(embeddings).cpu().numpy()  # (n, latent)
 
 
 def neighbours_agree(live: NDArray[np.float32], exported: NDArray[np.float32], k: int = 10) -> float:

@@ -15,6 +15,7 @@ from training.preprocess import Preprocessor
 __all__ = ["Judged", "Question", "add_noise", "judge_encoder", "judge_pca", "judge_raw", "label_precision"]
 
 Rows2D = NDArray[np.float32]
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,22 @@ def label_precision(
 
 
 def add_noise(rows: Rows2D, preprocess: Preprocessor, level: float = 0.3, seed: int = 0) -> Rows2D:
-    """Raw rows under Gaussian noise of standard deviation `level` noise units, clipped to the data's range."""
+    """Raw rows under Gaussian noise of standard deviation `level` noise units, clipped to the data's range.
+
+    In a table, categories and missing values stay as they are.
+    """
     generator = torch.Generator().manual_seed(seed)
     clean = preprocess.apply(torch.from_numpy(rows))
     noise = torch.randn(clean.shape, generator=generator) * level * preprocess.noise_unit
-    noisy = torch.clamp(clean + noise, preprocess.low, preprocess.high)
-    return preprocess.invert(noisy).numpy()
+    noisy = preprocess.invert(torch.clamp(clean + noise, preprocess.low, preprocess.high)).numpy()
+    numbers = [column.kind == "numeric" for column in preprocess.columns]
+    return np.where(np.isnan(rows) | ~np.array(numbers), rows, noisy) if numbers else noisy
 
 
 def judge_encoder(name: str, encoder: Encoder, question: Question) -> Judged:
     """An encoder artifact, its reconstruction error in its own preprocessed unit."""
     apply = _scaling(encoder.preprocess)
-    error = _mean_square(apply(encoder.reconstruct(question.queries)), apply(question.queries))
+    error = _error(encoder.preprocess, apply(encoder.reconstruct(question.queries)), apply(question.queries))
     return _judge(name, encoder.encode, error, 4 * encoder.latent_dim, question)
 
 
@@ -79,9 +84,13 @@ def judge_pca(latent_dim: int, preprocess: Preprocessor, question: Question, fit
     from sklearn.decomposition import PCA
 
     apply = _scaling(preprocess)
-    pca = PCA(min(latent_dim, *fit_on.shape), random_state=0).fit(apply(fit_on))
+    fitted = apply(fit_on)
+    pca = PCA(min(latent_dim, *fitted.shape), random_state=0).fit(fitted)
     queries = apply(question.queries)
-    error = _mean_square(pca.inverse_transform(pca.transform(queries)), queries)
+    back = np.asarray(pca.inverse_transform(pca.transform(queries)), np.float32)
+    if preprocess.mixed:  # a category is one of those that there are, as an encoder's is
+        back = apply(preprocess.to(_CPU).invert(torch.from_numpy(back), shares=True).numpy())
+    error = _error(preprocess, back, queries)
     return _judge(
         f"PCA-{pca.n_components_}",
         lambda rows: np.ascontiguousarray(pca.transform(apply(rows)), np.float32),
@@ -91,8 +100,10 @@ def judge_pca(latent_dim: int, preprocess: Preprocessor, question: Question, fit
     )
 
 
-def judge_raw(question: Question) -> Judged:
-    """The rows themselves."""
+def judge_raw(question: Question, preprocess: Preprocessor | None = None) -> Judged:
+    """The rows themselves; a table's, which have codes and gaps, as `preprocess` makes features of them."""
+    if preprocess and preprocess.mixed:
+        return _judge("preprocessed rows", _scaling(preprocess), 0.0, 4 * preprocess.features, question)
     return _judge("raw rows", lambda rows: rows, 0.0, 4 * question.items.shape[1], question)
 
 
@@ -106,9 +117,12 @@ def _judge(name: str, embed: Callable[[Rows2D], Rows2D], error: float, size: int
 
 
 def _scaling(preprocess: Preprocessor) -> Callable[[Rows2D], Rows2D]:
-    on_cpu = preprocess.to(torch.device("cpu"))
+    on_cpu = preprocess.to(_CPU)
     return lambda rows: on_cpu.apply(torch.from_numpy(rows)).numpy()
 
 
-def _mean_square(one: Rows2D, other: Rows2D) -> float:
-    return float(np.mean(np.square(one - other, dtype=np.float64)))
+def _error(preprocess: Preprocessor, back: Rows2D, features: Rows2D) -> float:
+    """The mean square error; where columns are mixed, over that of the best answer that is the same for all rows."""
+    error = float(np.mean(np.square(back - features, dtype=np.float64)))
+    variance = float(np.var(features, axis=0, dtype=np.float64).mean()) if preprocess.mixed else 1.0
+    return error / variance if variance else error

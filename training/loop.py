@@ -8,139 +8,123 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn, optim
 
-from training.corruption import Corruption
-from training.errors import TrainingError
+from training.doctor.causes import is_hopeless, refuse
+from training.doctor.facts import gather
+from training.doctor.watch import Watch
+from training.history import Epoch, State
 from training.losses import Loss
-from training.optim import Schedule
+from training.plan import Data, FitPlan, Hooks
 
-__all__ = ["Data", "Epoch", "FitPlan", "Hooks", "State", "fit"]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Preprocessed rows, (n, width) float32, on the device that trains."""
-
-    train: Tensor
-    validation: Tensor
-
-
-@dataclass(frozen=True)
-class FitPlan:
-    """What the loop needs to know beside the pillars."""
-
-    epochs: int
-    batch_size: int
-    patience: int
-    seed: int
-    schedule: Schedule
-    corrupt: Corruption | None = None
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the history; losses are means over all values of all rows."""
-
-    number: int
-    train_loss: float
-    validation_loss: float
-    learning_rate: float
-    seconds: float
-
-
-@dataclass
-class State:
-    """Where a run stands: enough, with model and optimizer, to go on."""
-
-    history: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    stopped: str = ""
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the outside may see and say."""
-
-    on_step: Callable[[], None] = lambda: None
-    on_epoch: Callable[[State], None] = lambda state: None
-    should_stop: Callable[[], bool] = lambda: False
+__all__ = ["fit", "train_epoch"]
 
 
 def fit(
     model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data, *, plan: FitPlan, hooks: Hooks, state: State
 ) -> State:
-    """Train until the plan, the patience or the outside says stop; `model` ends with its best weights.
+    """Train until the plan, the patience, the doctor or the outside says stop; `model` ends with its best weights.
+
+    `state.stopped` says why: "finished", "patience", "interrupted", or "hopeless", for which
+    `training.doctor.causes.diagnose(state)` gives the reasons.
 
     Raises:
-        TrainingError: the loss is NaN or infinite.
+        TrainingError: it cannot work, and the doctor is certain of it before the first step.
     """
-    for number in range(len(state.history) + 1, plan.epochs + 1):
-        started = time.perf_counter()
-        train_loss, rate = _train_epoch(
-            model, loss, optimizer, data.train, plan=plan, number=number, on_step=hooks.on_step
-        )
-        validation_loss = _validate(model, loss, data.validation, plan)
-        _require_finite(train_loss, validation_loss, number, plan.schedule(0.0))
-        state.history.append(Epoch(number, train_loss, validation_loss, rate, time.perf_counter() - started))
-        if number == 1 or validation_loss < state.history[state.best_epoch - 1].validation_loss:
-            state.best_epoch = number
-            state.best_weights = copy.deepcopy(model.state_dict())
-        state.stopped = _reason_to_stop(state, plan, hooks)
-        hooks.on_epoch(state)
-        if state.stopped:
-            break
-    model.load_state_dict(state.best_weights)
+    state.facts = state.facts or gather(model, loss, optimizer, data, plan)
+    refuse(state)
+
+    def on_step(value: Tensor) -> None:
+        watch.step(value)
+        hooks.on_step()
+
+    with Watch(model, optimizer) as watch:
+        for number in range(len(state.history) + 1, plan.epochs + 1):
+            started = time.perf_counter()
+            train_loss = train_epoch(model, loss, optimizer, data, plan=plan, state=state, on_step=on_step)
+            validation_loss = _validate(model, loss, data, plan)
+            rate = optimizer.param_groups[0]["lr"]
+            lines = (_finite(train_loss), _finite(validation_loss), rate, time.perf_counter() - started)
+            state.history.append(Epoch(number, *lines, watch.epoch()))
+            _keep_best(model, state)
+            state.stopped = _reason_to_stop(state, plan, hooks)
+            hooks.on_epoch(state)
+            if state.stopped:
+                break
+    if state.best_weights:
+        model.load_state_dict(state.best_weights)
     model.eval()
     return state
 
 
-def _train_epoch(
+def train_epoch(
     model: nn.Module,
     loss: Loss,
     optimizer: optim.Optimizer,
-    rows: Tensor,
+    data: Data,
     *,
     plan: FitPlan,
-    number: int,
-    on_step: Callable[[], None],
-) -> tuple[float, float]:
-    """One pass over the shuffled rows; returns the mean loss and the last learning rate."""
-    generator = _seeded(plan.seed, number, rows.device)
-    order = torch.randperm(len(rows), generator=generator, device=rows.device)
-    batches = order.tensor_split(math.ceil(len(rows) / plan.batch_size))  # equal to within one row
-    total = torch.zeros((), device=rows.device)
-    rate = 0.0
+    state: State,
+    on_step: Callable[[Tensor], None],
+) -> float:
+    """One pass over the shuffled rows; `on_step` hears the loss of each step. Returns their mean."""
+    device = next(model.parameters()).device
+    number, count = len(state.history), len(data.train)
+    losses = [math.inf if epoch.validation_loss is None else epoch.validation_loss for epoch in state.history]
+    generator = _seeded(plan.seed, number + 1, device)
+    order = torch.randperm(count, generator=generator, device=device).to(data.train.device)
+    batches = order.tensor_split(math.ceil(count / plan.batch_size))  # equal to within one row
+    total = torch.zeros((), device=device)
     model.train()
     for step, batch in enumerate(batches):
-        rate = plan.schedule((number - 1 + step / len(batches)) / plan.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        clean = rows[batch]  # (batch, width)
+        _set_rate(optimizer, plan.schedule((number + step / len(batches)) / plan.epochs, losses))
+        clean, target = _take(data.train, data.train_targets, batch, device)
         seen = plan.corrupt(clean, generator) if plan.corrupt else clean
         optimizer.zero_grad()
-        value = loss(model(seen), clean)
+        with _precision(device, plan.bf16):
+            output = model(seen)
+        value = loss(output.float(), target)
         value.backward()  # type: ignore[no-untyped-call]
+        if plan.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
         optimizer.step()
         total += value.detach() * len(batch)  # stays on the device: no stall per step
-        on_step()
-    return float(total) / len(rows), rate
+        on_step(value)
+    return float(total) / count
 
 
-@torch.inference_mode()
-def _validate(model: nn.Module, loss: Loss, rows: Tensor, plan: FitPlan) -> float:
+@torch.no_grad()
+def _validate(model: nn.Module, loss: Loss, data: Data, plan: FitPlan) -> float:
     """The same question as in training, with the same noise each time."""
     model.eval()
-    generator = torch.Generator(rows.device).manual_seed(plan.seed)
-    total = torch.zeros((), device=rows.device)
-    for clean in torch.split(rows, plan.batch_size):
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(plan.seed)
+    total = torch.zeros((), device=device)
+    for batch in torch.split(torch.arange(len(data.validation), device=data.validation.device), plan.batch_size):
+        clean, target = _take(data.validation, data.validation_targets, batch, device)
         seen = plan.corrupt(clean, generator) if plan.corrupt else clean
-        total += loss(model(seen), clean) * len(clean)
-    return float(total) / len(rows)
+        with _precision(device, plan.bf16):
+            output = model(seen)
+        total += loss(output.float(), target) * len(clean)
+    return float(total) / len(data.validation)
+
+
+def _take(rows: Tensor, targets: Tensor | None, batch: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    clean = rows[batch].to(device, non_blocking=True)  # (batch, width)
+    return clean, clean if targets is None else targets[batch].to(device, non_blocking=True)
+
+
+def _precision(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
+    """Under bf16 the matrix products run in bfloat16; weights, loss and steps stay in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+def _set_rate(optimizer: optim.Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
 def _seeded(seed: int, number: int, device: torch.device) -> torch.Generator:
@@ -149,18 +133,22 @@ def _seeded(seed: int, number: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(mixed)
 
 
-def _require_finite(train_loss: float, validation_loss: float, number: int, rate: float) -> None:
-    if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
-        raise TrainingError(
-            f"loss in epoch {number}",
-            expected="a finite number",
-            found=f"{train_loss} in training, {validation_loss} in validation, at a learning rate of {rate:g}",
-            remedy=f"Lower it: --set optimizer.lr={rate / 10:.1g}",
-        )
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _keep_best(model: nn.Module, state: State) -> None:
+    last = state.history[-1].validation_loss
+    best = state.history[state.best_epoch - 1].validation_loss if state.best_epoch else None
+    if last is not None and (best is None or last < best):
+        state.best_epoch = len(state.history)
+        state.best_weights = copy.deepcopy(model.state_dict())
 
 
 def _reason_to_stop(state: State, plan: FitPlan, hooks: Hooks) -> str:
     number = len(state.history)
+    if is_hopeless(state):
+        return "hopeless"
     if number == plan.epochs:
         return "finished"
     if number - state.best_epoch >= plan.patience:

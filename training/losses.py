@@ -1,23 +1,100 @@
-"""Pillar two: the loss. To add one: a line here, and its name in `LossConfig.kind`."""
+"""Pillar two: the loss. Each one knows the output and the target it is for.
+
+To add one: a line here, and, if it can be chosen for an autoencoder, its name in `LossConfig.kind`.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
+from torch.nn import functional
 
-from training.config import LossConfig
+from training.config import LossConfig, ModelConfig
+from training.errors import ConfigError
 
-__all__ = ["LOSSES", "Loss", "build_loss"]
+__all__ = ["LOSSES", "SMALLEST_SHARE", "Loss", "bounded", "build_loss", "check_pair"]
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(output, target), both (batch, width) preprocessed -> the mean over all values, a scalar."""
+SMALLEST_SHARE = 1e-4
 
-LOSSES: dict[str, Callable[[], Loss]] = {
-    "mse": nn.MSELoss,
-    "mae": nn.L1Loss,
-    "huber": nn.HuberLoss,
+Output = Literal["values", "logits", "probabilities"]
+Target = Literal["values", "shares", "classes"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A function of (output, target) that returns the mean over all of them, a scalar.
+
+    Attributes:
+        output: what the model must give: plain values, logits (no sigmoid or softmax: the loss has its
+            own, in the form that does not overflow), or probabilities.
+        target: what it is compared with: plain values, shares in [0, 1], or int64 classes.
+        constant: the output that says a target, (..., width), or that says all targets' mean best, where that
+            does not follow from `output` and `target`.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    output: Output = "values"
+    target: Target = "values"
+    constant: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.function(output, target)
+
+
+LOSSES = {
+    loss.name: loss
+    for loss in (
+        Loss("mse", functional.mse_loss),
+        Loss("mae", functional.l1_loss),
+        Loss("huber", functional.huber_loss),
+        Loss("bce_logits", functional.binary_cross_entropy_with_logits, "logits", "shares"),
+        Loss("bce", functional.binary_cross_entropy, "probabilities", "shares"),
+        Loss("cross_entropy", functional.cross_entropy, "logits", "classes"),
+    )
 }
+
+
+def bounded(loss: Loss, low: Tensor, high: Tensor) -> Loss:
+    """A loss that takes shares, for targets within [low, high], (width,) each: a value is its share of that range.
+
+    What lies outside counts as its end; a column without a range counts as a half.
+    """
+    span = high - low
+    steady = span <= 0
+    scale = torch.where(steady, 0.0, 1 / span.where(~steady, torch.ones_like(span)))
+
+    def shares(values: Tensor) -> Tensor:
+        return ((values - low) * scale + 0.5 * steady).clamp_(0, 1)
+
+    def constant(mean: Tensor) -> Tensor:
+        share = shares(mean).clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
+        return share.logit() if loss.output == "logits" else share
+
+    def function(output: Tensor, target: Tensor, **options: str) -> Tensor:
+        return loss.function(output, shares(target), **options)
+
+    return Loss(loss.name, function, loss.output, "values", constant)
 
 
 def build_loss(config: LossConfig) -> Loss:
     """The configured loss."""
-    return LOSSES[config.kind]()
+    return LOSSES[config.kind]
+
+
+def check_pair(loss: Loss, model: ModelConfig) -> None:
+    """Refuse a second sigmoid before a loss that has its own, and a missing one before a loss that has none.
+
+    Raises:
+        ConfigError: the loss and `model.output` do not belong together.
+    """
+    wanted = {"values": None, "logits": "linear", "probabilities": "sigmoid"}[loss.output]
+    if wanted and model.output != wanted:
+        raise ConfigError(
+            "model.output",
+            expected=f"{wanted}, for the loss {loss.name} takes {loss.output}",
+            found=model.output,
+            remedy=f"--set model.output={wanted}",
+        )

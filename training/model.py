@@ -1,35 +1,31 @@
-"""Pillar one: the autoencoder, a multilayer perceptron and its mirror image."""
+"""Pillar one: the autoencoder, a stack of layers and its mirror image, or a decoder of its own."""
 
+import math
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 from training.config import ModelConfig
+from training.conv import conv_stacks
+from training.layers import inner, latent, outer
 
-__all__ = ["ACTIVATIONS", "Autoencoder", "latent_dim_for"]
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "linear": nn.Identity,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}
-
-_RECTIFIERS = {"relu", "leaky_relu", "gelu", "silu"}
-"""Those that want He's initialisation."""
+__all__ = ["Autoencoder", "latent_dim_for"]
 
 
 class Autoencoder(nn.Module):
-    """width -> hidden -> latent -> hidden mirrored -> width."""
+    """width -> hidden -> latent -> hidden mirrored -> width; for pictures, convolutions instead of `hidden`.
 
-    def __init__(self, width: int, latent_dim: int, config: ModelConfig) -> None:
+    Args:
+        shape: of what lies in a row; its product is the width.
+
+    Raises:
+        ConfigError: convolutions are asked for, and `shape` is no picture's.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> None:
         super().__init__()
-        widths = [width, *config.hidden, latent_dim]
-        self.encoder = _stack(widths, config, output="linear")
-        self.decoder = _stack(widths[::-1], config, output=config.output)
+        stacks = {"mlp": _mlp_stacks, "conv": conv_stacks}[config.kind]
+        self.encoder, self.decoder = stacks(shape, latent_dim, config)
 
     def forward(self, rows: Tensor) -> Tensor:
         latent = self.encoder(rows)  # (batch, width) -> (batch, latent)
@@ -44,32 +40,14 @@ def latent_dim_for(width: int, config: ModelConfig) -> int:
     return config.latent_dim
 
 
-def _stack(widths: list[int], config: ModelConfig, output: str) -> nn.Sequential:
-    """Linear layers with the configured activation between them and `output` at the end."""
-    layers: list[nn.Module] = []
-    for number, (ins, outs) in enumerate(pairwise(widths), start=1):
-        last = number == len(widths) - 1
-        layers.append(_linear(ins, outs, output if last else config.activation))
-        if last:
-            layers.append(ACTIVATIONS[output]())
-            continue
-        if config.batch_norm:
-            layers.append(nn.BatchNorm1d(outs))
-        layers.append(ACTIVATIONS[config.activation]())
-        if config.dropout:
-            layers.append(nn.Dropout(config.dropout))
-    return nn.Sequential(*layers)
+def _mlp_stacks(shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
+    width = math.prod(shape)
+    back = config.hidden[::-1] if config.decoder == "mirror" else config.decoder
+    there, last = _dense([width, *config.hidden], config), nn.Linear((width, *config.hidden)[-1], latent_dim)
+    again, end = _dense([latent_dim, *back], config), nn.Linear((latent_dim, *back)[-1], width)
+    return nn.Sequential(*there, *latent(last, config)), nn.Sequential(*again, *outer(end, config.output))
 
 
-def _linear(ins: int, outs: int, activation: str) -> nn.Linear:
-    """Initialised as the activation that follows asks.
-
-    He et al. 2015 for the rectifiers (GELU and SiLU among them), Glorot and Bengio 2010 for the others.
-    """
-    layer = nn.Linear(ins, outs)
-    if activation in _RECTIFIERS:
-        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
-    else:
-        nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+def _dense(widths: list[int], config: ModelConfig) -> list[nn.Module]:
+    """Linear layers, each with what is configured to follow it."""
+    return [part for ins, outs in pairwise(widths) for part in inner(nn.Linear(ins, outs), config)]

@@ -1,32 +1,42 @@
-"""Pillar three: the optimizer and the schedule of its learning rate."""
-
-import math
-from collections.abc import Callable
+"""Pillar three: the optimizer. Its learning rates over time are in `training.schedules`."""
 
 from torch import nn, optim
 
 from training.config import OptimizerConfig
+from training.errors import ConfigError
 
-__all__ = ["Schedule", "build_optimizer", "build_schedule"]
-
-Schedule = Callable[[float], float]
-"""The share of the run that is done, 0 to 1 -> the learning rate. A pure function: nothing to resume."""
+__all__ = ["build_optimizer"]
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> optim.Optimizer:
-    """The configured optimizer over all parameters; fused, which is one pass over the weights a step."""
-    weights = list(model.parameters())
-    if config.kind == "sgd":
-        return optim.SGD(weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
-    kind: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[config.kind]
-    return kind(weights, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    """The configured optimizer; fused, which is one pass over the weights a step.
 
+    The decoder (`model.decoder`, where there is one) may have a rate of its own. Weight decay is for matrices and
+    kernels only: pulling biases and norms towards zero regularises nothing.
 
-def build_schedule(config: OptimizerConfig) -> Schedule:
-    """The configured schedule.
-
-    "cosine" goes from `lr` to 0 along half a cosine: Loshchilov and Hutter, "SGDR", ICLR 2017.
+    Raises:
+        ConfigError: nesterov without momentum.
     """
-    if config.schedule == "constant":
-        return lambda done: config.lr
-    return lambda done: config.lr * 0.5 * (1.0 + math.cos(math.pi * done))
+    if config.nesterov and not (config.kind == "sgd" and config.momentum):
+        raise ConfigError(
+            "optimizer.nesterov",
+            expected="sgd with momentum",
+            found=f"{config.kind} with momentum {config.momentum:g}",
+            remedy="--set optimizer.nesterov=false, or --set optimizer.kind=sgd and optimizer.momentum=0.9",
+        )
+    groups = _groups(config, model)
+    if config.kind == "sgd":
+        return optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    kind: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[config.kind]
+    return kind(groups, lr=config.lr, fused=True)
+
+
+def _groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, object]]:
+    """One group for each rate and decay that differ."""
+    decoder_lr = config.lr if config.decoder_lr == "same" else config.decoder_lr
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weights in model.named_parameters():
+        lr = decoder_lr if name.startswith("decoder.") else config.lr
+        decay = config.weight_decay if weights.ndim > 1 else 0.0
+        groups.setdefault((lr, decay), []).append(weights)
+    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]

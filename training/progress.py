@@ -33,7 +33,7 @@ class _RateColumn(TextColumn):
 
 
 @contextmanager
-def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+def progress_bar(label: str, total: int, unit: str, *, shown: bool = True) -> Iterator[Callable[..., None]]:
     """Yield `advance(steps, note=None)`; where standard error is no terminal, print one line at the end."""
     columns = (
         TextColumn("{task.description}"),
@@ -43,7 +43,7 @@ def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[..., No
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True, force_jupyter=False)) as bar:
+    with Progress(*columns, console=Console(stderr=True, force_jupyter=False), disable=not shown) as bar:
         task = bar.add_task(label, total=total, note="")
 
         def advance(steps: int, note: str | None = None) -> None:

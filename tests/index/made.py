@@ -53,7 +53,7 @@ def encoder_at(folder: Path, matrix: NDArray[np.float32]) -> Path:
         nn.Sequential(encoder),
         nn.Sequential(decoder),
         preprocess=fit_preprocessor(np.zeros((1, width), np.float32), "none"),
-        header={"input_shape": [width], "latent_dim": latent},
+        header={"input_shape": [width], "latent_dim": latent, "output": "values"},
     )
     return folder
 

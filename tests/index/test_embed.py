@@ -2,12 +2,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from index.embed import check_width, embed, embed_chunks, embed_to_npy
+from index.embed import embed, embed_chunks, embed_to_npy, suited
 from index.spec import Metric
 from tests.index.made import cloud, encoder_at, made_rows
-from training.artifact import Encoder, load_encoder
+from training.artifact import Encoder, load_encoder, write_encoder
+from training.columns import Column
 from training.errors import DataError
+from training.preprocess import fit_preprocessor
 from training.rows import open_rows, read_sample
 
 each_metric = pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
@@ -68,7 +72,7 @@ def test_rows_of_another_width_are_refused(encoder: Encoder, tmp_path: Path, wid
     rows = made_rows(cloud(3, width))
     told = rf"made: expected rows of shape \(5,\).*, found \({width},\)"
     with pytest.raises(DataError, match=told):
-        check_width(rows, encoder)
+        suited(rows, encoder)
     with pytest.raises(DataError, match=told):
         embed_to_npy(rows, encoder, "l2", tmp_path / "e.npy")
     assert list(tmp_path.iterdir()) == []
@@ -78,3 +82,46 @@ def test_a_file_in_no_folder_is_refused(encoder: Encoder, tmp_path: Path) -> Non
     with pytest.raises(DataError, match="a path in a folder that exists"):
         embed_to_npy(made_rows(cloud(3, 5)), encoder, "l2", tmp_path / "none" / "e.npy")
     assert list(tmp_path.iterdir()) == []
+
+
+COLUMNS = (Column("x"), Column("kind", "categorical", ("a", "b")))
+
+
+@pytest.fixture
+def of_table(tmp_path: Path) -> Encoder:
+    """x, and half of it more for b: (n, 2) -> (n, 1)."""
+    encoder = nn.Linear(3, 1)
+    encoder.weight, encoder.bias = nn.Parameter(torch.tensor([[1.0, 0.0, 0.5]])), nn.Parameter(torch.zeros(1))
+    scaling = fit_preprocessor(np.array([[0, 0], [8, 1]], np.float32), "none", COLUMNS)
+    (tmp_path / "e").mkdir()
+    halves = nn.Sequential(encoder), nn.Sequential(nn.Linear(1, 3))
+    write_encoder(
+        tmp_path / "e", *halves, preprocess=scaling, header={"input_shape": [2], "latent_dim": 1, "output": "values"}
+    )
+    return load_encoder(tmp_path / "e")
+
+
+def test_a_table_is_embedded_by_the_encoders_columns_however_it_was_opened(of_table: Encoder, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("kind,more,x\nb,9,1\nc,9,2\na,9,\n")
+    for rows in (open_rows(str(path)), open_rows(str(path), columns=of_table.columns)):
+        ((chunk, embeddings),) = embed_chunks(rows, of_table, "l2")
+        assert embeddings.tolist() == [[1.5], [2], [4]]  # c is unknown; where x is missing it is the mean, 4
+        assert chunk.payloads[0] == {"kind": "b", "more": 9}
+    assert suited(rows, of_table) is rows
+
+
+def test_a_table_without_one_of_the_columns_is_refused(of_table: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("kind,more\nb,9\n")
+    with pytest.raises(DataError, match="column x"):
+        suited(open_rows(str(tmp_path / "a.csv")), of_table)
+
+
+def test_a_table_for_an_encoder_of_arrays_is_its_numbers_without_a_gap(encoder: Encoder, tmp_path: Path) -> None:
+    lines = ["a,b,c,d,e,kind", *["1,2,3,4,5,x"] * 3]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    (part,) = (part for _, part in embed_chunks(open_rows(str(tmp_path / "a.csv")), encoder, "l2"))
+    np.testing.assert_allclose(part[0], np.arange(1, 6) @ cloud(5, 3), atol=1e-5)
+    (tmp_path / "a.csv").write_text("\n".join([*lines, "1,,3,4,5,x"]))
+    with pytest.raises(DataError, match="row 3, column b"):
+        list(embed_chunks(open_rows(str(tmp_path / "a.csv")), encoder, "l2"))

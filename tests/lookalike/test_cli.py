@@ -14,6 +14,9 @@ from tests.training.helpers import blobs
 HELP = {
     "demo": ["DATA", "--store", "--no-serve", "--host", "--port"],
     "train": ["DATA", "--run", "--config", "--set", "--resume", "model.latent_dim=32"],
+    "rates": ["DATA", "--config", "--set", "--picture"],
+    "doctor": ["RUN", "--fix"],
+    "explain": ["TOPIC", "--picture", "--page"],
     "build": ["DATA", "--encoder", "--store", "--metric", "cosine|l2|ip", "--index", "auto|flat|hnsw", "--device"],
     "versions": ["--store"],
     "promote": ["N", "--store"],
@@ -75,6 +78,40 @@ def test_every_step_of_the_chain_by_itself(tmp_path: Path) -> None:
     refused(run("rollback", "--store", store), "champion that replaced")
 
 
+def test_the_doctor_has_nothing_to_say_of_a_run_that_learns(tmp_path: Path) -> None:
+    rows, more = save(tmp_path / "R.npy", blobs(400)), ("--set", "fit.epochs=20")
+    trained = run("train", rows, "--run", tmp_path / "run", *QUICK, *more)
+    assert trained.code == 0, trained.err
+    assert len(trained.out.splitlines()) == 1
+    assert run("doctor", tmp_path / "run").out == "No finding: the run looks healthy.\n"
+    done = run("doctor", tmp_path / "run", "--fix")
+    assert (done.code, "found a healthy run" in done.err) == (2, True)
+
+
+def test_the_doctor_names_the_cause_and_a_second_run_follows_the_advice(tmp_path: Path) -> None:
+    rows, there = save(tmp_path / "R.npy", blobs()), tmp_path / "run"
+    trained = run("train", rows, "--run", there, *QUICK, "--set", "model.activation=linear")
+    told = run("doctor", there)
+    assert (trained.code, told.code, told.err) == (0, 0, "")
+    assert told.out.startswith("missing-activations (certain)\n  seen    4 weight matrices in a row act as one")
+    assert trained.out.endswith(f"\n\n{told.out}")
+    fixed = run("doctor", there, "--fix")
+    assert fixed.code == 0, fixed.err
+    assert fixed.out.startswith(f"{told.out}missing-activations: --set model.activation=silu\n")
+    assert fixed.out.endswith(f"the second run is in {tmp_path / 'run-mended'}\n")
+    assert "missing-activations" not in run("doctor", tmp_path / "run-mended").out
+
+
+def test_the_doctor_tells_what_made_a_run_hopeless_from_what_it_left(tmp_path: Path) -> None:
+    fast = ("--set", "optimizer.kind=sgd", "--set", "optimizer.lr=1e20")
+    trained = run("train", save(tmp_path / "R.npy", blobs()), "--run", tmp_path / "run", *QUICK, *fast)
+    refused(trained, "learning-rate-too-high: expected a run that learns")
+    told = run("doctor", tmp_path / "run")
+    assert told.code == 0
+    assert told.out.startswith("learning-rate-too-high (likely)\n  seen    at a learning rate of 1e+20 the loss left")
+    assert "  change  --set optimizer.lr=0.05\n  more    lookalike explain learning-rate\n" in told.out
+
+
 def test_evaluate_measures_with_the_items_or_with_other_rows(tiny_store: Store) -> None:
     for more, queries in (([], "1,000"), (["--queries", "digits:test"], "360")):
         done = run("evaluate", 1, "--store", tiny_store.folder, *more)
@@ -84,6 +121,9 @@ def test_evaluate_measures_with_the_items_or_with_other_rows(tiny_store: Store) 
         assert cells["recall@10 against exact search"] == "1.0000"
         assert cells["queries"] == queries
         assert 0 < float(cells["label precision@10"]) <= 1
+        probes = {f"{name} accuracy" for name in ("linear probe", "MLP probe", "k-NN")} & cells.keys()
+        assert len(probes) == (3 if more else 0)  # what teaches a probe cannot ask it
+        assert all(0.5 < float(cells[probe]) <= 1 for probe in probes)
 
 
 def test_embed_writes_what_the_version_embeds(tiny_store: Store, version: Version, tmp_path: Path) -> None:
@@ -136,6 +176,9 @@ def test_serve_serves_the_champion(tiny_store: Store) -> None:
         (["train", "digits", "--run", "{new}", "--set", "nonsense"], "section.key=value"),
         (["train", "digits", "--run", "{new}", "--config", "none.toml"], "none.toml"),
         (["train", "{text}", "--run", "{new}"], "rows.txt"),
+        (["doctor", "{new}"], "found no checkpoint"),
+        (["doctor", "{text}"], "found no checkpoint"),
+        (["doctor", "{store}", "--fix"], "found no checkpoint"),
         (["build", "digits", "--encoder", "{new}", "--store", "{new}"], "lookalike train"),
         (["build", "{narrow}", "--encoder", "{run}", "--store", "{new}"], "rows of shape (8, 8)"),
         (["promote", "9", "--store", "{store}"], "[1]"),

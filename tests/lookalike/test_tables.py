@@ -9,9 +9,21 @@ from index.errors import StoreError
 from index.evaluate import Evaluated
 from index.measure import Measured
 from index.store import Store
-from lookalike.tables import evaluation_table, history_line, judged_table, versions_table
+from lookalike.tables import (
+    evaluation_table,
+    findings_text,
+    history_line,
+    judged_table,
+    mended_table,
+    versions_table,
+)
+from tests.training.doctor.made import epoch
+from tests.training.doctor.made import run as doctored
+from training.doctor.finding import Finding
+from training.history import Epoch, State
 from training.judge import Judged
-from training.loop import Epoch, State
+from training.mend import Mended
+from training.probe import Probed
 
 
 def cells(table: Table) -> list[list[str]]:
@@ -57,6 +69,56 @@ def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
             ["queries", "143", "1,234"],
             ["label precision@10", "", shown],
         ]
+
+
+def test_what_probes_tell_stands_below(tiny_store: Store) -> None:
+    evaluated = Evaluated(Measured(0.875, 10, 1234, 56.7), 0.5)
+    version, one = tiny_store.open_champion(), {"accuracy": 0.25}
+    assert cells(evaluation_table(version, evaluated, Probed(one, {"accuracy": 0.5}, {"accuracy": 0.75})))[5:] == [
+        ["linear probe accuracy", "", "0.2500"],
+        ["MLP probe accuracy", "", "0.5000"],
+        ["k-NN accuracy", "", "0.7500"],
+    ]
+    several = Probed({"macro F1": 0.25, "micro F1": 0.5}, {}, {})
+    assert cells(evaluation_table(version, evaluated, several))[5:] == [
+        ["linear probe macro F1", "", "0.2500"],
+        ["linear probe micro F1", "", "0.5000"],
+    ]
+
+
+FAST = Finding("too-fast", "it leapt", "Steps are long.", "--set optimizer.lr=0.1", "likely", "learning-rate")
+DEAD = Finding("dead", "9 of 10", "Nothing flows.", "Another activation", "certain", "activations")
+
+
+def test_each_finding_is_told_in_five_lines_and_the_first_cause_first() -> None:
+    first, second = findings_text([FAST, DEAD]).split("\n\n")
+    assert first.splitlines() == [
+        "too-fast (likely)",
+        "  seen    it leapt",
+        "  why     Steps are long.",
+        "  change  --set optimizer.lr=0.1",
+        "  more    lookalike explain learning-rate",
+    ]
+    assert second.startswith("dead (certain)\n  seen    9 of 10\n")
+
+
+def test_no_finding_is_good_news() -> None:
+    assert findings_text([]) == "No finding: the run looks healthy."
+
+
+def test_a_mended_run_stands_beside_what_it_was() -> None:
+    # What a constant answer costs is 2; the second run's best loss is an eighth of that.
+    lost = doctored(epoch(1, 0.5, None), epoch(2, None, None))
+    lost.stopped = "hopeless"
+    after = doctored(*(epoch(number, 0.25, 0.25) for number in range(1, 31)))
+    assert cells(mended_table(Mended(lost, FAST, after, Path("run-mended")))) == [
+        ["", "before", "after"],
+        ["epochs", "2 (hopeless)", "30 (finished)"],
+        ["best validation loss, of a constant's", "none", "12.5%"],
+        ["findings", "learning-rate-too-high", "none"],
+    ]
+    title = mended_table(Mended(after, FAST, after, Path("run-mended"))).title
+    assert title == "too-fast: --set optimizer.lr=0.1"
 
 
 def test_a_run_is_told_in_one_line() -> None:

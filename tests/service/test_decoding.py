@@ -2,6 +2,7 @@ import contextlib
 import json
 import struct
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service.columns import TableInputs
 from service.decoding import Bounds, check_hits, decode_embed, decode_npy, decode_search, pick_flag, pick_limit
 from service.errors import MalformedError, RequestError, TooLargeError
 from tests.service.helpers import to_npy
+from training.columns import Column
 from training.errors import LookalikeError
 
 BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
@@ -298,3 +301,84 @@ def test_one_answer_holds_a_bounded_number_of_hits() -> None:
     assert check_hits(asked, BOUNDS) is asked
     with pytest.raises(TooLargeError, match="at most 100 hits in one answer, found 102"):
         check_hits(decode_search(b'{"ids": ["a", "b", "c"], "limit": 34}', BOUNDS), BOUNDS)
+
+
+NAN = float("nan")
+MIXED = Bounds(
+    (2,),
+    3,
+    max_rows=5,
+    max_limit=50,
+    max_hits=100,
+    table=TableInputs((Column("size"), Column("colour", "categorical", ("blue", "red"))), frozenset({"size"})),
+)
+NUMBERS = replace(MIXED, table=TableInputs((Column("a"), Column("b")), frozenset({"b"})))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "rows", "expected"),
+    [
+        (MIXED, '[[1, "red"], [null, "green"]]', [[1, 1], [NAN, NAN]]),
+        (MIXED, '[{"colour": "blue"}, {"colour": null, "size": 3}]', [[NAN, 0], [3, NAN]]),
+        (MIXED, '[["null", null]]', None),
+        (MIXED, "[[1, 0]]", None),
+        (MIXED, '[[1e39, "red"]]', None),
+        (NUMBERS, "[[1, 2.5], [3, 4]]", [[1, 2.5], [3, 4]]),
+        (NUMBERS, "[[1, null]]", [[1, NAN]]),
+        (NUMBERS, '[{"a": 1}, [5, 6]]', [[1, NAN], [5, 6]]),
+        (NUMBERS, '[{"b": 1}]', None),
+        (NUMBERS, "[{}]", None),
+        (NUMBERS, "[[1, true]]", None),
+        (NUMBERS, '[[1, "2"]]', None),
+        (NUMBERS, "[[1, 2, 3]]", None),
+        (NUMBERS, "[1, 2]", None),
+        (NUMBERS, "[[1, -1e39]]", None),
+    ],
+)
+def test_rows_of_a_table_are_read_by_its_columns(bounds: Bounds, rows: str, expected: Any) -> None:
+    for decode in (decode_embed, lambda body, bounds: decode_search(body, bounds).rows):
+        body = f'{{"inputs": {rows}}}'.encode()
+        if expected is None:
+            with pytest.raises(RequestError) as refused:
+                decode(body, bounds)
+            assert refused.value.status == 422
+            assert refused.value.field.startswith("inputs")
+        else:
+            decoded = decode(body, bounds)
+            np.testing.assert_array_equal(decoded, expected)
+            assert (decoded.dtype.str, decoded.flags.c_contiguous) == ("<f4", True)
+
+
+def test_embeddings_have_no_columns_nor_gaps() -> None:
+    assert decode_search(b'{"embeddings": [[1, 2, 3]]}', MIXED).rows.tolist() == [[1, 2, 3]]
+    for bad in (b"[[1, 2, null]]", b'[{"size": 1}]'):
+        with pytest.raises(RequestError):
+            decode_search(b'{"embeddings": ' + bad + b"}", MIXED)
+    with pytest.raises(RequestError):
+        decode_npy(to_npy(np.array([[1, 2, NAN]])), "embeddings", MIXED)
+
+
+def test_more_rows_of_a_table_than_the_bound_are_too_large() -> None:
+    with pytest.raises(TooLargeError):
+        decode_embed(json.dumps({"inputs": [{"colour": "red"}] * 6}).encode(), MIXED)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<f2"])
+def test_an_npy_of_a_table_holds_codes_and_nan(dtype: str) -> None:
+    given = np.array([[1.5, 1], [NAN, 0], [2, NAN]], dtype)
+    np.testing.assert_array_equal(decode_npy(to_npy(given), "inputs", MIXED), given)
+
+
+@pytest.mark.parametrize("row", [[1, 2], [1, 0.5], [1, -1], [np.inf, 1], [1, -np.inf], [1e39, 0]])
+def test_an_npy_of_other_codes_is_refused(row: list[float]) -> None:
+    with pytest.raises(RequestError, match=r"inputs\[1\]"):
+        decode_npy(to_npy(np.array([[1, 1], row])), "inputs", MIXED)
+
+
+@given(st.lists(VALUES | st.dictionaries(st.sampled_from(["size", "colour", "x"]), VALUES, max_size=3), max_size=3))
+def test_any_rows_for_a_table_are_decoded_or_refused(rows: list[Any]) -> None:
+    for bounds in (MIXED, NUMBERS):
+        with contextlib.suppress(LookalikeError):
+            decoded = decode_embed(json.dumps({"inputs": rows}).encode(), bounds)
+            assert decoded.shape == (len(rows), 2)
+            assert not np.isinf(decoded).any()

@@ -71,3 +71,19 @@ async def test_an_unhandled_error_is_told_to_the_log_and_not_to_the_client(caplo
 def test_statuses_carry_their_headers(status: int, header: str | None) -> None:
     own = {"www-authenticate", "connection"} & set(errors.problem(status, "").headers)
     assert own == ({header} if header else set())
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (3, "3"),
+        (None, "null"),
+        (True, "true"),
+        ("a", '"a"'),
+        ("x" * 10**6, '"' + "x" * 39 + "…"),
+        ([[[1]]] * 1_000, "a list of 1000"),
+        ({"a": 1}, "an object"),
+    ],
+)
+def test_what_a_client_sent_is_told_shortly(value: object, told: str) -> None:
+    assert errors.show(value) == told

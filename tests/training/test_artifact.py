@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tests.training.helpers import blobs
 from training.artifact import FORMAT, Encoder, load_encoder, resolve_device, write_encoder
+from training.columns import Column
+from training.config import ModelConfig
 from training.errors import ArtifactError, ConfigError
-from training.model import ACTIVATIONS
-from training.preprocess import Preprocessor
+from training.export import fold
+from training.layers import ACTIVATIONS
+from training.model import Autoencoder
+from training.preprocess import Preprocessor, fit_preprocessor
 from training.sealed import seal
 
-HEADER = {"input_shape": [2], "latent_dim": 1}
+HEADER = {"input_shape": [2], "latent_dim": 1, "output": "values"}
 
 
 def dense(weight: list[list[float]], bias: list[float]) -> nn.Linear:
@@ -31,8 +36,7 @@ def by_hand(folder: Path, *more: nn.Module) -> Encoder:
     folder.mkdir()
     encoder = nn.Sequential(dense([[1, -1]], [0.5]), *more)
     decoder = nn.Sequential(dense([[1], [2]], [0, 0]))
-    bounds = {"low": torch.zeros(2), "high": torch.ones(2)}
-    preprocess = Preprocessor("standard", torch.ones(2), torch.full((2,), 2.0), **bounds)
+    preprocess = Preprocessor("standard", torch.ones(2), torch.full((2,), 2.0), torch.zeros(2), torch.ones(2))
     write_encoder(folder, encoder, decoder, preprocess=preprocess, header=HEADER)
     return load_encoder(folder)
 
@@ -65,6 +69,122 @@ def test_every_activation_comes_back(tmp_path: Path, name: str) -> None:
     encoder = by_hand(tmp_path / "e", ACTIVATIONS[name]())
     expected = ACTIVATIONS[name]()(torch.tensor([[-1.5], [0.5]]))
     np.testing.assert_array_equal(encoder.encode(np.array([[2, 3], [1, 1]], np.float32)), expected)
+
+
+def unscaled(width: int) -> Preprocessor:
+    return Preprocessor("none", torch.zeros(width), torch.ones(width), torch.zeros(width), torch.ones(width))
+
+
+@pytest.fixture
+def pictures_folder(tmp_path: Path) -> Path:
+    """An artifact of convolutions, for pictures of 16 x 16, to damage."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    torch.manual_seed(0)
+    model = Autoencoder(
+        (16, 16), 3, ModelConfig(kind="conv", channels=(64, 4), batch_norm=False, latent_norm=False, latent_noise=0.0)
+    ).eval()
+    header = {"input_shape": [16, 16], "latent_dim": 3, "output": "values"}
+    write_encoder(folder, fold(model.encoder), fold(model.decoder), preprocess=unscaled(256), header=header)
+    return folder
+
+
+def noise(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=(count, 256)).astype(np.float32)
+
+
+def test_convolutions_as_worked_out_by_hand(tmp_path: Path) -> None:
+    # Kernels of ones over 3 x 3 pixels of 1 see four pixels at each corner: 16 in all. Back, they are laid on the
+    # corners: the sides get two of them and the centre four.
+    config = ModelConfig(
+        kind="conv", channels=(1,), activation="linear", batch_norm=False, latent_norm=False, latent_noise=0.0
+    )
+    model = Autoencoder((3, 3), 1, config)
+    for name, weights in model.named_parameters():
+        torch.nn.init.constant_(weights, float(name.endswith("weight")))
+    header = {"input_shape": [3, 3], "latent_dim": 1, "output": "values"}
+    write_encoder(tmp_path, model.encoder, model.decoder, preprocess=unscaled(9), header=header)
+    encoder = load_encoder(tmp_path)
+    assert encoder.encode(np.ones((2, 9), np.float32)).tolist() == [[16], [16]]
+    assert encoder.reconstruct(np.ones((1, 9), np.float32)).tolist() == [[16, 32, 16, 32, 64, 32, 16, 32, 16]]
+
+
+def test_rows_that_grow_on_their_way_are_encoded_few_at_a_time_and_alike(pictures_folder: Path) -> None:
+    encoder = load_encoder(pictures_folder)
+    assert encoder.widest == 8 * 8 * 64  # so 2,048 rows fill a block
+    rows = noise(5_000)
+    parts = np.concatenate([encoder.encode(rows[:1]), encoder.encode(rows[1:3_000]), encoder.encode(rows[3_000:])])
+    np.testing.assert_allclose(encoder.encode(rows), parts, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("encoder.1.weight", lambda tensor: tensor[:, :, :, :2]),
+        ("encoder.1.weight", lambda tensor: tensor[:5]),
+        ("encoder.3.weight", lambda tensor: tensor.transpose(0, 1)),
+        ("encoder.3.bias", lambda tensor: tensor.double()),
+        ("decoder.5.weight", lambda tensor: tensor[..., None]),
+        ("decoder.5.bias", lambda tensor: tensor[:0]),
+    ],
+)
+def test_a_kernel_of_another_shape_or_type_is_refused(
+    pictures_folder: Path, name: str, change: Callable[[Tensor], Tensor]
+) -> None:
+    load_encoder(pictures_folder)
+    rewritten(pictures_folder, tensors=lambda weights: weights.update({name: change(weights[name]).contiguous()}))
+    with pytest.raises(ArtifactError, match=rf"{name}: expected float32"):
+        load_encoder(pictures_folder)
+
+
+HUGE = 1 << 62
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header.update(input_shape=[256, 16]),
+        lambda header: header.update(input_shape=[16, 17]),
+        lambda header: header.update(input_shape=[-16, -16]),
+        lambda header: header.update(input_shape=[16.0, 16]),
+        lambda header: header.update(input_shape=[]),
+        lambda header: header.update(input_shape=[HUGE, HUGE]),
+        lambda header: header.update(latent_dim=HUGE),
+        lambda header: header.update(latent_dim=3.0),
+        lambda header: header["encoder"].pop(0),
+        lambda header: header["encoder"][0].update(channels=2),
+        lambda header: header["encoder"][0].update(height=8),
+        lambda header: header["encoder"][0].update(height=HUGE, width=HUGE),
+        lambda header: header["encoder"][1].update(ins=2),
+        lambda header: header["encoder"][1].update(outs=HUGE),
+        lambda header: header["encoder"][1].update(kind="dense"),
+        lambda header: header["encoder"][1].update(kind="deconv"),
+        lambda header: header["encoder"][1].update(stride=1),
+        lambda header: header["encoder"].insert(1, {"kind": "conv", "ins": 1, "outs": 1}),
+        lambda header: header["decoder"][2].update(height=HUGE),
+        lambda header: header["decoder"][3].update(below=0),
+        lambda header: header["decoder"][3].update(right=2),
+        lambda header: header["decoder"][3].update(outs=HUGE),
+        lambda header: header["decoder"][3].update(kind="conv"),
+        lambda header: header["decoder"].pop(),
+        lambda header: header["decoder"].append({"kind": "rows"}),
+    ],
+)
+def test_a_manifest_that_describes_other_convolutions_is_refused(
+    pictures_folder: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    rewritten(pictures_folder, header=change)
+    with pytest.raises(ArtifactError):
+        load_encoder(pictures_folder)
+
+
+def test_an_encoder_of_the_first_format_is_refused_by_name(encoder_folder: Path) -> None:
+    manifest = json.loads((encoder_folder / "manifest.json").read_text())
+    for name in ("manifest.json", "manifest.sha256"):
+        (encoder_folder / name).unlink()
+    seal(encoder_folder, "lookalike-encoder/1", {k: v for k, v in manifest.items() if k not in {"format", "files"}})
+    with pytest.raises(ArtifactError, match="expected the format lookalike-encoder/2, found lookalike-encoder/1"):
+        load_encoder(encoder_folder)
 
 
 def test_rows_beyond_a_block_are_encoded_like_the_first(encoder: Encoder) -> None:
@@ -189,3 +309,74 @@ def test_an_encoder_answers_on_cuda_as_on_the_cpu(encoder_folder: Path) -> None:
     on_cuda = load_encoder(encoder_folder, "auto")
     assert on_cuda.device.type == "cuda"
     np.testing.assert_allclose(on_cuda.encode(blobs()), load_encoder(encoder_folder).encode(blobs()), atol=1e-3)
+
+
+COLUMNS = (Column("size"), Column("colour", "categorical", ("blue", "red")))
+#                  size, colour
+TABLE = np.array([[1, 0], [3, 1], [np.nan, 1], [2, np.nan]], np.float32)
+
+
+@pytest.fixture
+def table_folder(tmp_path: Path) -> Path:
+    """An artifact of a table, to damage: size | is it missing? | blue | red | missing, encoded by adding them up."""
+    folder = tmp_path / "table"
+    folder.mkdir()
+    encoder, decoder = nn.Sequential(dense([[1.0] * 5], [0])), nn.Sequential(dense([[1.0]] * 5, [0, -9, 0, 1, -9]))
+    preprocess = fit_preprocessor(TABLE, "none", COLUMNS)
+    write_encoder(folder, encoder, decoder, preprocess=preprocess, header=HEADER)
+    return folder
+
+
+def test_a_tables_preprocessing_is_json_in_the_manifest(table_folder: Path) -> None:
+    manifest = json.loads((table_folder / "manifest.json").read_text())
+    assert manifest["columns"] == [
+        {"name": "size", "kind": "numeric", "missing": 1, "offset": 0, "factor": 1, "low": 1, "high": 3, "mean": 2},
+        {"name": "colour", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [1, 2]},
+    ]
+    assert not [name for name in safetensors.torch.load_file(table_folder / "weights.safetensors") if "pre" in name]
+
+
+def test_rows_with_gaps_are_encoded_as_worked_out_by_hand(table_folder: Path) -> None:
+    encoder = load_encoder(table_folder)
+    assert encoder.columns == COLUMNS
+    assert (encoder.input_shape, encoder.width, encoder.latent_dim) == ((2,), 2, 1)
+    # 1 + blue; 3 + red; the mean 2, missing, and red; 2 and missing.
+    assert encoder.encode(TABLE).tolist() == [[2], [4], [4], [3]]
+    # Back: the sum for the size, which is there (sum - 9 < 0), and red (sum + 1) wins.
+    assert encoder.reconstruct(TABLE).tolist() == [[2, 1], [4, 1], [4, 1], [3, 1]]
+
+
+def test_an_encoder_of_arrays_knows_no_columns(tmp_path: Path) -> None:
+    assert by_hand(tmp_path / "e").columns == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.update(columns=[]),
+        lambda manifest: manifest.update(columns="size, colour"),
+        lambda manifest: manifest["columns"].pop(),
+        lambda manifest: manifest["columns"].append(manifest["columns"][0]),
+        lambda manifest: manifest["columns"][0].pop("mean"),
+        lambda manifest: manifest["columns"][0].update(missing=0),
+        lambda manifest: manifest["columns"][0].update(factor=0),
+        lambda manifest: manifest["columns"][0].update(offset=[1]),
+        lambda manifest: manifest["columns"][0].update(kind="boolean"),
+        lambda manifest: manifest["columns"][1].update(values=["blue"]),
+        lambda manifest: manifest["columns"][1].update(values=["blue", "blue"]),
+        lambda manifest: manifest["columns"][1].update(counts=[1, -2]),
+        lambda manifest: manifest["columns"][1].update(values=["a", "b", "c"], counts=[1, 2, 3]),
+        lambda manifest: manifest.update(input_shape=[3]),
+        lambda manifest: manifest.update(input_shape=[1, 2]),
+        lambda manifest: manifest.update(scale="log"),
+        lambda manifest: manifest.pop("columns"),
+        lambda manifest: manifest.pop("scale"),
+    ],
+)
+def test_a_damaged_description_of_a_table_is_refused(
+    table_folder: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    rewritten(table_folder, header=change)
+    with pytest.raises(ArtifactError) as refused:
+        load_encoder(table_folder)
+    assert refused.value.field.startswith(str(table_folder))

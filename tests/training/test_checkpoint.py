@@ -1,37 +1,43 @@
 import dataclasses
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn, optim
 
 from tests.training.helpers import blobs, flip_bit
-from training.checkpoint import latest_checkpoint, restore, save_checkpoint
-from training.config import CorruptionConfig, ModelConfig, OptimizerConfig
+from training.checkpoint import latest_checkpoint, read_state, restore, save_checkpoint
+from training.config import load_config
 from training.corruption import build_corruption
 from training.errors import ArtifactError, TrainingError
-from training.loop import Data, Epoch, FitPlan, Hooks, State, fit
+from training.history import Epoch, State
+from training.loop import fit
+from training.losses import LOSSES
 from training.model import Autoencoder
-from training.optim import build_optimizer, build_schedule
+from training.optim import build_optimizer
+from training.plan import Data, FitPlan, Hooks
 from training.preprocess import fit_preprocessor
+from training.schedules import build_schedule
 from training.sealed import Sealed
 
 SETTINGS: dict[str, Any] = {"config": {"seed": 1}, "data": "these"}
 ROWS = blobs()
 SCALING = fit_preprocessor(ROWS, "standard")
+SHAPE = (2, 3)
 
 
 class Bench:
     """A small denoising autoencoder with everything random in it: dropout, batch norm, corruption, shuffling."""
 
-    def __init__(self, kind: str = "adam") -> None:
+    def __init__(self, *lines: str) -> None:
         torch.manual_seed(0)
-        config = OptimizerConfig(kind=cast(Any, kind), lr=0.01)
-        self.model = Autoencoder(ROWS.shape[1], 2, ModelConfig(hidden=(8,), dropout=0.2))
-        self.optimizer = build_optimizer(config, self.model)
-        corrupt = build_corruption(CorruptionConfig(), SCALING)
-        self.plan = FitPlan(6, 16, patience=100, seed=3, schedule=build_schedule(config), corrupt=corrupt)
+        config = load_config(None, ["model.hidden=[8]", "model.dropout=0.2", "optimizer.lr=0.01", *lines])
+        self.model = Autoencoder(SHAPE, 2, config.model)
+        self.optimizer = build_optimizer(config.optimizer, self.model)
+        corrupt = build_corruption(config.corruption, SCALING, SHAPE)
+        schedule, clip = build_schedule(config.optimizer), config.optimizer.clip
+        self.plan = FitPlan(6, 16, patience=100, seed=3, schedule=schedule, corrupt=corrupt, clip=clip)
 
     def fit(self, state: State, run: Path | None = None, until: int = 99) -> State:
         def on_epoch(state: State) -> None:
@@ -41,7 +47,7 @@ class Bench:
         rows = SCALING.apply(torch.from_numpy(ROWS))
         hooks = Hooks(on_epoch=on_epoch, should_stop=lambda: len(state.history) >= until)
         data = Data(rows[:50], rows[50:])
-        return fit(self.model, nn.MSELoss(), self.optimizer, data, plan=self.plan, hooks=hooks, state=state)
+        return fit(self.model, LOSSES["mse"], self.optimizer, data, plan=self.plan, hooks=hooks, state=state)
 
 
 def reopened(run: Path) -> Sealed:
@@ -73,12 +79,21 @@ def losses(state: State) -> list[Epoch]:
     return [dataclasses.replace(epoch, seconds=0.0) for epoch in state.history]
 
 
-@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["optimizer.kind=adam"],
+        ["optimizer.kind=adamw", "optimizer.weight_decay=0.1", "optimizer.decoder_lr=0.003", "optimizer.clip=0.5"],
+        ["optimizer.kind=sgd", "optimizer.nesterov=true", "optimizer.schedule=plateau", "optimizer.warmup=0.3"],
+        ["model.kind=conv", "model.channels=[4, 5]", "corruption.kind=blocks", "corruption.level=0.3"],
+        ["corruption.kind=swap", "corruption.level=0.2", "optimizer.schedule=one_cycle"],
+    ],
+)
 @pytest.mark.parametrize("until", [1, 4])
 def test_a_run_that_is_broken_off_and_resumed_is_the_unbroken_run_bit_for_bit(
-    tmp_path: Path, kind: str, until: int
+    tmp_path: Path, lines: list[str], until: int
 ) -> None:
-    whole, first, second = (Bench(kind) for _ in range(3))
+    whole, first, second = (Bench(*lines) for _ in range(3))
     expected = whole.fit(State())
     first.fit(State(), tmp_path, until)
     torch.manual_seed(12_345)  # a new process begins with other random numbers
@@ -86,6 +101,7 @@ def test_a_run_that_is_broken_off_and_resumed_is_the_unbroken_run_bit_for_bit(
     assert (len(state.history), state.stopped) == (until, "interrupted")
     second.fit(state)
     assert losses(state) == losses(expected)
+    assert state.facts == expected.facts
     assert state.best_epoch == expected.best_epoch
     assert equal(second.model.state_dict(), whole.model.state_dict())
 
@@ -100,6 +116,16 @@ def test_a_checkpoint_keeps_the_best_weights_beside_the_latest(tmp_path: Path) -
     assert equal(state.best_weights, best.state_dict())
     assert equal(model.state_dict(), latest.state_dict())
     assert (state.history, state.best_epoch) == (history, 1)
+
+
+def test_a_loss_that_left_the_numbers_and_the_facts_come_back_as_they_were(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    optimizer = optim.SGD(model.parameters())
+    history = [Epoch(1, 0.5, 0.25, 0.1, 0.5, {"losses": [0.5, None]}), Epoch(2, None, None, 0.1, 0.5)]
+    state = State(history, 1, model.state_dict(), "hopeless", {"rows": 60, "spectrum": [0.5, 0.25]})
+    save_checkpoint(tmp_path, state, model, optimizer, SETTINGS)
+    again = restore(reopened(tmp_path), model, optimizer, SETTINGS)
+    assert (again.history, again.stopped, again.facts) == (history, "hopeless", state.facts)
 
 
 def test_a_new_checkpoint_replaces_the_old_one_and_what_a_killed_run_left(tmp_path: Path) -> None:
@@ -147,3 +173,38 @@ def test_a_run_goes_on_only_with_the_settings_and_data_it_began_with(
     with pytest.raises(TrainingError) as caught:
         restore(reopened(tmp_path), model, optim.SGD(model.parameters()), SETTINGS | changed)
     assert caught.value.field.endswith(f", {named}")
+
+
+def test_where_a_run_stood_is_read_without_its_weights(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    history = [Epoch(1, 0.5, None, 0.1, 0.5, {"losses": [0.5, None], "latent": None})]
+    written = State(history, 1, model.state_dict(), "hopeless", {"rows": 60, "trivial_loss": None})
+    save_checkpoint(tmp_path, written, model, optim.SGD(model.parameters()), SETTINGS)
+    read = read_state(reopened(tmp_path))
+    assert read == dataclasses.replace(written, best_weights={})
+
+
+def told_otherwise(tmp_path: Path, **changes: Any) -> Sealed:
+    """A checkpoint whose manifest says something else; None takes the entry out."""
+    numbered(tmp_path, 1)
+    checkpoint = reopened(tmp_path)
+    checkpoint.header = {name: entry for name, entry in (checkpoint.header | changes).items() if entry is not None}
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"history": None},
+        {"facts": None},
+        {"best_epoch": None},
+        {"stopped": None},
+        {"history": 3},
+        {"history": [3]},
+        {"history": [{"number": 1}]},
+        {"history": [{"number": 1, "loss": 0.5}]},
+    ],
+)
+def test_a_manifest_that_tells_of_no_run_is_refused_by_name(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ArtifactError, match=r"checkpoint-000001/manifest\.json: expected the history of a run"):
+        read_state(told_otherwise(tmp_path, **changes))

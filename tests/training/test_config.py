@@ -1,9 +1,12 @@
 import dataclasses
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from training.config import TrainConfig, load_config
+from training.config import TrainConfig, build_config, load_config
 from training.errors import ConfigError
 
 
@@ -26,6 +29,50 @@ def test_a_file_wins_over_the_defaults_and_a_line_over_both(tmp_path: Path) -> N
 
 def test_a_whole_number_stands_for_a_fraction() -> None:
     assert load_config(None, ["optimizer.lr=1"]).optimizer.lr == 1.0
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [("model.decoder=mirror", "mirror"), ("model.decoder=[]", ()), ("model.decoder=[8, 16]", (8, 16))],
+)
+def test_a_decoder_mirrors_or_has_widths_of_its_own(line: str, value: object) -> None:
+    assert load_config(None, [line]).model.decoder == value
+
+
+@pytest.mark.parametrize(("line", "value"), [("optimizer.decoder_lr=same", "same"), ("optimizer.decoder_lr=0.5", 0.5)])
+def test_a_decoder_has_the_rate_of_all_or_its_own(line: str, value: object) -> None:
+    assert load_config(None, [line]).optimizer.decoder_lr == value
+
+
+def test_settings_that_a_run_kept_make_the_same_configuration_again() -> None:
+    config = load_config(None, ["model.hidden=[4, 2]", "optimizer.lr=0.5", "fit.epochs=7"])
+    kept = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert build_config(kept) == config
+    assert build_config({}) == TrainConfig()
+
+
+def test_a_line_wins_over_the_settings_that_were_kept_and_leaves_them_as_they_are() -> None:
+    kept = {"fit": {"seed": 3, "epochs": 7}}
+    config = build_config(kept, ["fit.seed=9", "model.hidden=[4]"])
+    assert (config.fit.seed, config.fit.epochs, config.model.hidden) == (9, 7, (4,))
+    assert kept == {"fit": {"seed": 3, "epochs": 7}}
+
+
+@pytest.mark.parametrize(
+    ("kept", "field"),
+    [
+        ({"fit": {"seeds": 3}}, "fit.seeds"),
+        ({"fti": {}}, "fti"),
+        ({"fit": {"seed": "3"}}, "fit.seed"),
+        ({"fit": {"seed": None}}, "fit.seed"),
+        ({"optimizer": {"lr": math.nan}}, "optimizer.lr"),
+        ({"model": {"hidden": [0]}}, "model.hidden"),
+    ],
+)
+def test_settings_that_were_kept_are_held_to_the_same_keys(kept: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config(kept)
+    assert caught.value.field == field
 
 
 def test_settings_do_not_change_once_made() -> None:
@@ -54,8 +101,24 @@ def test_settings_do_not_change_once_made() -> None:
         ("optimizer.lr=nan", "optimizer.lr", "finite"),
         ("optimizer.lr=inf", "optimizer.lr", "finite"),
         ("data.validation=1", "data.validation", "less than 1"),
-        ("loss.kind=cosine", "loss.kind", "'mse', 'mae' or 'huber'"),
-        ("loss.kind=", "loss.kind", "'mse', 'mae' or 'huber'"),
+        ("loss.kind=cosine", "loss.kind", "'mse', 'mae', 'huber', 'bce_logits' or 'bce'"),
+        ("loss.kind=", "loss.kind", "'mse', 'mae', 'huber', 'bce_logits' or 'bce'"),
+        ("loss.kind=cross_entropy", "loss.kind", "'bce'"),
+        ("model.kind=cnn", "model.kind", "'mlp' or 'conv'"),
+        ("model.channels=[]", "model.channels", "at least 1 item"),
+        ("model.channels=[0]", "model.channels", "greater than or equal to 1"),
+        ("model.decoder=same", "model.decoder", "array; or 'mirror'"),
+        ("model.decoder=[70000]", "model.decoder", "less than or equal to 65536; or 'mirror'"),
+        ("model.activation=elu", "model.activation", "'silu'"),
+        ("optimizer.decoder_lr=0", "optimizer.decoder_lr", "greater than 0; or 'same'"),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay", "greater than or equal to 0"),
+        ("optimizer.clip=-1", "optimizer.clip", "greater than or equal to 0"),
+        ("optimizer.clip=nan", "optimizer.clip", "finite"),
+        ("optimizer.nesterov=1", "optimizer.nesterov", "boolean"),
+        ("optimizer.schedule=linear", "optimizer.schedule", "'plateau'"),
+        ("optimizer.warmup=1", "optimizer.warmup", "less than 1"),
+        ("corruption.kind=swaps", "corruption.kind", "'blocks' or 'swap'"),
+        ("fit.precision=fp16", "fit.precision", "'auto', 'fp32' or 'bf16'"),
     ],
 )
 def test_what_is_unknown_mistyped_or_out_of_range_is_refused(line: str, field: str, expected: str) -> None:

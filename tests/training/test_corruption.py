@@ -1,3 +1,4 @@
+import math
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
+from training.columns import BOOLEANS, Column
 from training.config import CorruptionConfig
 from training.corruption import CORRUPTIONS, Corruption, build_corruption
 from training.errors import ConfigError
@@ -16,8 +18,10 @@ ROWS = np.random.default_rng(0).uniform([0, -5, 100], [1, 5, 100], (40, 3)).asty
 KINDS = sorted(CORRUPTIONS)
 
 
-def built(kind: str, level: float, scaling: Preprocessor) -> Corruption:
-    corruption = build_corruption(CorruptionConfig(kind=cast(Any, kind), level=level), scaling)
+def built(kind: str, level: float, scaling: Preprocessor, shape: tuple[int, ...] | None = None) -> Corruption:
+    """For rows that are pictures one pixel high, unless they have another shape."""
+    config = CorruptionConfig(kind=cast(Any, kind), level=level)
+    corruption = build_corruption(config, scaling, shape or (1, len(scaling.low)))
     assert corruption is not None
     return corruption
 
@@ -61,6 +65,7 @@ def test_at_level_0_rows_are_seen_as_they_are(kind: str, scale: ScaleKind) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_draw_follows_the_generator_alone(kind: str) -> None:
     clean, scaling = wide()
+    clean = clean + torch.arange(100.0)[:, None]  # no two rows are the same
     corrupt = built(kind, 0.5, scaling)
     assert torch.equal(corrupt(clean, seeded(1)), corrupt(clean, seeded(1)))
     assert not torch.equal(corrupt(clean, seeded(1)), corrupt(clean, seeded(2)))
@@ -75,12 +80,12 @@ def test_gaussian_draws_a_level_per_row_between_0_and_the_given_one() -> None:
     assert levels.max() < 2.2
 
 
-def test_gaussian_noise_is_measured_in_the_columns_own_range() -> None:
+def test_gaussian_noise_is_measured_in_the_preprocessed_unit_whatever_the_columns_range() -> None:
+    # The deviation is drawn evenly from [0, 0.1): the mean square is 0.1^2 / 3.
     edge = torch.tensor([1.0, 50.0])
     scaling = Preprocessor("none", 0 * edge, edge / edge, -edge, edge)
-    noise = built("gaussian", 0.01, scaling)(torch.zeros(4_000, 2), seeded())
-    ratio = float(noise[:, 1].std() / noise[:, 0].std())
-    assert ratio == pytest.approx(50, rel=0.1)
+    noise = built("gaussian", 0.1, scaling)(torch.zeros(4_000, 2), seeded())
+    assert noise.square().mean(dim=0).tolist() == pytest.approx([0.01 / 3] * 2, rel=0.1)
 
 
 def test_masking_sets_the_given_share_to_the_columns_least_value() -> None:
@@ -97,7 +102,97 @@ def test_salt_and_pepper_sets_half_of_the_share_to_each_end() -> None:
         assert float((seen == value).float().mean()) == pytest.approx(share, abs=0.01)
 
 
-@pytest.mark.parametrize("kind", ["masking", "salt_and_pepper"])
+def covered(shape: tuple[int, ...], level: float, count: int = 200) -> Tensor:
+    """(count, height, width): 1 where a block lies, and every value there is the least of its column, else 0."""
+    low = -torch.arange(1.0, math.prod(shape) + 1)
+    scaling = Preprocessor("none", 0 * low, low / low, low, -low)
+    seen = built("blocks", level, scaling, shape)(torch.zeros(count, len(low)), seeded())
+    hit = (seen != 0).reshape(count, shape[0], shape[1], -1)
+    assert torch.equal(seen, torch.where(seen != 0, low, 0))
+    assert bool((hit.all(dim=3) == hit.any(dim=3)).all())  # all channels of a pixel, or none
+    return hit[..., 0].float()
+
+
+@given(
+    shape=st.one_of(
+        st.tuples(st.integers(1, 12), st.integers(1, 12)),
+        st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 3)),
+    ),
+    level=st.floats(0, 1),
+)
+def test_a_block_is_one_whole_rectangle_of_the_share_as_near_as_pixels_allow(
+    shape: tuple[int, ...], level: float
+) -> None:
+    hit = covered(shape, level, count=5)
+    tall, wide = hit.any(dim=2).sum(dim=1), hit.any(dim=1).sum(dim=1)
+    area = hit.sum(dim=(1, 2))
+    assert torch.equal(area, (tall * wide).float())
+    assert len(set(area.tolist())) == 1
+    height, width = shape[:2]
+    assert abs(float(area[0]) - level * height * width) <= max(height, width) / 2 + 1e-6
+    for side in (hit.any(dim=2), hit.any(dim=1)):  # what is hit lies together: it begins once
+        begins = side.int().diff(prepend=torch.zeros(5, 1, dtype=torch.int32), dim=1) == 1
+        assert bool((begins.sum(dim=1) <= 1).all())
+
+
+@pytest.mark.parametrize(
+    ("shape", "level", "block"), [((8, 8), 0.25, (4, 4)), ((4, 16, 3), 0.25, (2, 8)), ((1, 10), 0.3, (1, 3))]
+)
+def test_a_block_has_the_form_of_the_picture(shape: tuple[int, ...], level: float, block: tuple[int, int]) -> None:
+    hit = covered(shape, level)
+    assert set(hit.any(dim=2).sum(dim=1).tolist()) == {block[0]}
+    assert set(hit.any(dim=1).sum(dim=1).tolist()) == {block[1]}
+
+
+def test_a_block_lies_at_any_place_with_the_same_chance() -> None:
+    # Of 2 x 2 in 4 x 4 pixels: nine places. A corner is covered from one of them, an inner pixel from four.
+    share = covered((4, 4), 0.25, count=9_000).mean(dim=0)
+    side = torch.tensor([1.0, 2.0, 2.0, 1.0])
+    torch.testing.assert_close(share, side[:, None] * side / 9, atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(64,), (2, 2, 2, 2)])
+def test_blocks_of_what_is_no_picture_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"corruption\.kind: expected pictures: .*, found rows of shape"):
+        built("blocks", 0.3, wide(math.prod(shape))[1], shape)
+
+
+def numbered(count: int, columns: int) -> tuple[Tensor, Preprocessor]:
+    """Values that tell row and column: 1000 * column + row."""
+    clean = 1_000 * torch.arange(float(columns)) + torch.arange(float(count))[:, None]
+    return clean, fit_preprocessor(clean.numpy(), "none")
+
+
+def test_a_swapped_value_is_one_that_another_row_has_in_that_column() -> None:
+    clean, scaling = numbered(100, 50)
+    seen = built("swap", 0.3, scaling)(clean, seeded())
+    assert torch.equal(seen // 1_000, clean // 1_000)  # columns stay
+    changed = seen != clean
+    assert float(changed.float().mean()) == pytest.approx(0.3, abs=0.02)
+    row = (seen % 1_000)[0]
+    assert len(set(row[changed[0]].tolist())) > 5  # each value of a row comes from a row of its own
+
+
+def test_of_two_rows_each_takes_from_the_other() -> None:
+    clean, scaling = numbered(2, 4)
+    assert torch.equal(built("swap", 1.0, scaling)(clean, seeded()), clean.flip(0))
+
+
+def test_every_other_row_gives_with_the_same_chance() -> None:
+    clean, scaling = numbered(5, 8_000)
+    rows = built("swap", 1.0, scaling)(clean, seeded()) % 1_000
+    for number in range(5):
+        counts = torch.bincount(rows[number].long(), minlength=5) / 8_000
+        expected = [0.0 if other == number else 0.25 for other in range(5)]
+        np.testing.assert_allclose(counts, expected, atol=0.03)
+
+
+def test_a_row_alone_has_nobody_to_swap_with() -> None:
+    clean, scaling = numbered(1, 3)
+    assert torch.equal(built("swap", 1.0, scaling)(clean, seeded()), clean)
+
+
+@pytest.mark.parametrize("kind", sorted(set(CORRUPTIONS) - {"gaussian"}))
 def test_a_share_above_1_is_refused(kind: str) -> None:
     with pytest.raises(ConfigError, match=r"corruption\.level"):
         built(kind, 1.5, wide()[1])
@@ -106,4 +201,74 @@ def test_a_share_above_1_is_refused(kind: str) -> None:
 def test_every_configurable_corruption_is_there_and_none_is_none() -> None:
     kinds = get_args(CorruptionConfig.__annotations__["kind"])
     assert {"none", *CORRUPTIONS} == set(kinds)
-    assert build_corruption(CorruptionConfig(kind="none"), wide()[1]) is None
+    assert build_corruption(CorruptionConfig(kind="none"), wide()[1], (1_000,)) is None
+
+
+COLUMNS = (Column("n"), Column("c", "categorical", ("x", "y", "z")), Column("m"), Column("s", "boolean", BOOLEANS))
+NAN = float("nan")
+#                 n  c    m  s
+TABLE = np.array([[1, 0, NAN, 0], [3, 1, 4, 1], [5, NAN, 6, 1], [3, 2, 8, 0]] * 250, np.float32)
+TABLE_KINDS = sorted(set(KINDS) - {"blocks"})
+
+
+def corrupted_table(kind: str, level: float) -> tuple[Tensor, Tensor, Tensor, Preprocessor]:
+    """Clean and seen features, (1000, 9): n | m | m missing? | c: x y z missing | s: f t; and the seen raw rows."""
+    scaling = fit_preprocessor(TABLE, "none", COLUMNS)
+    clean = scaling.apply(torch.from_numpy(TABLE))
+    seen = built(kind, level, scaling)(clean, seeded())
+    return clean, seen, scaling.invert(seen), scaling
+
+
+@pytest.mark.parametrize("kind", TABLE_KINDS)
+@pytest.mark.parametrize("level", [0.3, 1.0])
+def test_a_corrupted_category_is_still_one_or_none(kind: str, level: float) -> None:
+    _, seen, _, _ = corrupted_table(kind, level)
+    assert set(seen[:, 2:].flatten().tolist()) <= {0.0, 1.0}
+    assert bool((seen[:, 3:7].sum(dim=1) == 1).all())
+    assert bool((seen[:, 7:].sum(dim=1) <= 1).all())
+
+
+def test_noise_is_for_numbers_only() -> None:
+    clean, seen, _, _ = corrupted_table("gaussian", 0.5)
+    assert torch.equal(seen[:, 2:], clean[:, 2:])
+    assert not bool((seen[:, 0] == clean[:, 0]).all())
+
+
+def test_a_masked_value_is_missing_where_that_was_seen_and_else_the_least_or_none() -> None:
+    _, seen, raw, _ = corrupted_table("masking", 1.0)
+    # n: the least; m: the mean, and missing; c: the slot for missing ones; s, which was never missing: neither.
+    assert seen[0].tolist() == [1, 6, 1, 0, 0, 0, 1, 0, 0]
+    assert bool((seen == seen[0]).all())
+    assert bool(raw[:, 1:3].isnan().all())
+
+
+def test_the_features_of_a_column_are_masked_together() -> None:
+    clean, seen, _, _ = corrupted_table("masking", 0.3)
+    hit = seen[:, 7:].sum(dim=1) == 0
+    assert float(hit.float().mean()) == pytest.approx(0.3, abs=0.06)
+    gone = (seen[:, 2] == 1) & (clean[:, 2] == 0)
+    assert bool((seen[gone, 1] == 6).all())
+    assert float(gone[clean[:, 2] == 0].float().mean()) == pytest.approx(0.3, abs=0.06)
+
+
+def test_salt_and_pepper_takes_a_category_of_the_row_before_and_a_number_that_is_there() -> None:
+    clean, seen, raw, _ = corrupted_table("salt_and_pepper", 1.0)
+    assert set(raw[:, 0].tolist()) == {1.0, 5.0}
+    assert set(raw[:, 2].tolist()) == {4.0, 8.0}
+    assert torch.equal(seen[:, 3:], clean.roll(1, dims=0)[:, 3:])
+
+
+def test_swapped_columns_are_whole_columns_of_other_rows() -> None:
+    _, _, raw, _ = corrupted_table("swap", 0.5)
+    for column in range(4):
+        before, after = torch.from_numpy(TABLE[:, column]).nan_to_num(-1), raw[:, column].nan_to_num(-1)
+        assert set(after.tolist()) == set(before.tolist())
+        assert 0.2 < float((before != after).float().mean()) < 0.5
+
+
+def test_columns_of_numbers_alone_are_corrupted_as_an_arrays_are() -> None:
+    columns = tuple(map(Column, "abc"))
+    array, table = fit_preprocessor(ROWS, "standard"), fit_preprocessor(ROWS, "standard", columns)
+    clean = array.apply(torch.from_numpy(ROWS))
+    for kind in TABLE_KINDS:
+        assert torch.equal(built(kind, 0.5, array)(clean, seeded()), built(kind, 0.5, table)(clean, seeded()))

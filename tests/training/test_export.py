@@ -1,4 +1,6 @@
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,19 +21,19 @@ from training.preprocess import fit_preprocessor
 
 ROWS = blobs(200)
 SCALING = fit_preprocessor(ROWS, "standard")
-HEADER = {"input_shape": [6], "latent_dim": 2}
+HEADER = {"input_shape": [6], "latent_dim": 2, "output": "values"}
 
 
-def lived_in(config: ModelConfig, seed: int = 0) -> Autoencoder:
+def lived_in(config: ModelConfig, seed: int = 0, shape: tuple[int, ...] = (6,)) -> Autoencoder:
     """A model whose batch norms have seen rows and whose scales and shifts are no longer 1 and 0."""
     torch.manual_seed(seed)
-    model = Autoencoder(6, 2, config).train()
+    model = Autoencoder(shape, 2, config).train()
     for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm1d):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 2.0)
             nn.init.normal_(layer.bias)
     for _ in range(30):
-        model(torch.randn(32, 6) * 3 + 1)
+        model(torch.randn(32, math.prod(shape)) * 3 + 1)
     return model.eval()
 
 
@@ -57,6 +59,50 @@ def test_a_folded_model_answers_as_the_unfolded_one(
     torch.testing.assert_close(fold(model.decoder)(folded(rows)), model(rows), atol=1e-5, rtol=1e-5)
 
 
+@settings(max_examples=15)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
+    channels=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    decoder=st.one_of(st.just("mirror"), st.lists(st.integers(1, 6), max_size=3).map(tuple)),
+    dropout=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 1_000),
+)
+def test_a_folded_convolutional_model_answers_as_the_unfolded_one(
+    shape: tuple[int, int, int], channels: list[int], decoder: Any, dropout: float, seed: int
+) -> None:
+    config = ModelConfig(kind="conv", channels=tuple(channels), decoder=decoder, dropout=dropout)
+    model = lived_in(config, seed, shape)
+    rows = torch.randn(20, math.prod(shape))
+    for stack, taken in ((model.encoder, rows), (model.decoder, model.encoder(rows))):
+        folded = fold(stack)
+        assert {type(layer) for layer in folded}.isdisjoint({nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout})
+        torch.testing.assert_close(folded(taken), stack(taken), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_folding_into_a_convolution_as_worked_out_by_hand(kind: type[nn.Conv2d]) -> None:
+    # Channel by channel: 3x + 1, then (v - 4) / 2 * 10 + 5, is 15x - 10; 2x, then v * 7, is 14x.
+    layer, norm = kind(1, 2, 1), nn.BatchNorm2d(2)
+    shift = norm.eps
+    values: list[tuple[torch.Tensor | None, list[float]]] = [
+        (layer.weight, [3, 2]),
+        (layer.bias, [1, 0]),
+        (norm.weight, [10, 7]),
+        (norm.bias, [5, 0]),
+        (norm.running_mean, [4, 0]),
+        (norm.running_var, [4 - shift, 1 - shift]),
+    ]
+    with torch.no_grad():
+        for tensor, numbers in values:
+            assert tensor is not None
+            tensor.copy_(torch.tensor(numbers).reshape(tensor.shape))
+    (folded,) = fold(nn.Sequential(layer, norm))
+    assert isinstance(folded, kind)
+    assert folded.bias is not None
+    assert folded.weight.flatten().tolist() == pytest.approx([15, 14])
+    assert folded.bias.tolist() == pytest.approx([-10, 0])
+
+
 def test_folding_as_worked_out_by_hand() -> None:
     # 3x + 1, then (v - 4) / 2 * 10 + 5: together 15x - 10. The variance 4 less its epsilon makes the root 2.
     linear, norm = nn.Linear(1, 1), nn.BatchNorm1d(1)
@@ -78,7 +124,7 @@ def test_folding_leaves_the_live_model_as_it_is() -> None:
 
 
 def test_a_batch_norm_with_no_linear_layer_before_it_is_refused() -> None:
-    with pytest.raises(ExportError, match="a linear layer before it, found ReLU"):
+    with pytest.raises(ExportError, match="a linear layer or a convolution before it, found ReLU"):
         fold(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2)))
 
 
@@ -90,6 +136,19 @@ def test_the_exported_encoder_answers_as_the_live_model_and_is_what_lies_on_disk
     np.testing.assert_allclose(encoder.reconstruct(ROWS), rebuilt, atol=1e-4)
     assert load_encoder(tmp_path / "encoder").digest == encoder.digest
     assert [p.name for p in tmp_path.iterdir()] == ["encoder"]
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (6, 4, 3)])
+def test_an_exported_convolutional_encoder_answers_as_the_live_model(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    model = lived_in(ModelConfig(kind="conv", channels=(4, 5), dropout=0.3), shape=shape)
+    rows = np.random.default_rng(0).uniform(0, 255, (300, math.prod(shape))).astype(np.float32)
+    scaling = fit_preprocessor(rows, "center")
+    header = {"input_shape": list(shape), "latent_dim": 2, "output": "values"}
+    encoder = export(tmp_path / "encoder", model, scaling, probe=rows, header=header)
+    assert encoder.input_shape == shape
+    np.testing.assert_allclose(encoder.encode(rows), live_embeddings(model, scaling, rows), atol=1e-4)
+    rebuilt = scaling.invert(model(scaling.apply(torch.from_numpy(rows)))).detach()
+    np.testing.assert_allclose(encoder.reconstruct(rows), rebuilt, atol=1e-2)  # of 255
 
 
 def test_an_encoder_that_answers_otherwise_is_never_put_in_place(tmp_path: Path) -> None:
@@ -104,7 +163,7 @@ def test_an_encoder_that_answers_otherwise_is_never_put_in_place(tmp_path: Path)
 
 def test_an_encoder_whose_neighbours_differ_is_refused_though_its_numbers_are_near(tmp_path: Path) -> None:
     # Far from the origin, what the slopes differ by is little beside the numbers, and much beside the distances.
-    model = lived_in(ModelConfig(hidden=(8,), activation="leaky_relu"))
+    model = lived_in(ModelConfig(hidden=(8,), activation="leaky_relu", latent_norm=False, latent_noise=0.0))
     model.encoder[2] = nn.LeakyReLU(0.5)
     nn.init.constant_(model.encoder[-2].bias, 1e6)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=r"exported neighbours: expected at least 99\.9%"):

@@ -9,6 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from training.artifact import Encoder, load_encoder, write_encoder
+from training.columns import Column
 from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw, label_precision
 from training.preprocess import fit_preprocessor
 
@@ -39,7 +40,7 @@ def halving(folder: Path, width: int) -> Encoder:
         nn.Sequential(there),
         nn.Sequential(back),
         preprocess=fit_preprocessor(np.zeros((1, width), np.float32), "none"),
-        header={"input_shape": [width], "latent_dim": width - 1},
+        header={"input_shape": [width], "latent_dim": width - 1, "output": "values"},
     )
     return load_encoder(folder)
 
@@ -127,3 +128,51 @@ def test_raw_rows_lose_nothing_and_are_judged_clean_and_noisy() -> None:
     for found, queries in ((judged.precision, question.queries), (judged.noisy_precision, question.noisy)):
         assert found == label_precision(question.items, question.item_labels, queries, question.query_labels)
     assert judge_raw(asked(labels=False)).precision is None
+
+
+COLUMNS = (Column("n"), Column("c", "categorical", ("x", "y", "z")), Column("m"))
+TABLE = np.array([[1, 0, np.nan], [3, 1, 4], [5, np.nan, 6], [3, 2, 8]] * 5, np.float32)
+
+
+def test_noise_leaves_categories_and_gaps_of_a_table_as_they_are() -> None:
+    noisy = add_noise(TABLE, fit_preprocessor(TABLE, "standard", COLUMNS))
+    np.testing.assert_array_equal(noisy[:, 1], TABLE[:, 1])
+    np.testing.assert_array_equal(np.isnan(noisy), np.isnan(TABLE))
+    assert (noisy[:, 0] != TABLE[:, 0]).any()
+    assert noisy[:, 0].min() >= 1
+    assert noisy[:, 0].max() <= 5
+    assert noisy.dtype == np.float32
+
+
+def table_question() -> Question:
+    labels = [0, 1, 2, 3] * 5
+    return Question(TABLE, TABLE, TABLE, labels, labels)
+
+
+def test_a_tables_rows_are_judged_as_features() -> None:
+    scaling = fit_preprocessor(TABLE, "standard", COLUMNS)
+    judged = judge_raw(table_question(), scaling)
+    assert (judged.name, judged.reconstruction, judged.bytes_per_item) == ("preprocessed rows", 0, 4 * scaling.features)
+    assert judged.precision == 0.5  # five of the ten nearest are the row's own kind
+
+
+def test_pca_of_a_table_loses_nothing_with_as_many_components_as_rows_differ_in() -> None:
+    scaling = fit_preprocessor(TABLE, "standard", COLUMNS)
+    judged = judge_pca(3, scaling, table_question(), TABLE)
+    assert judged.name == "PCA-3"
+    assert judged.reconstruction == pytest.approx(0, abs=1e-9)
+
+
+def test_the_error_of_mixed_columns_is_a_share_of_what_a_constant_answer_costs(tmp_path: Path) -> None:
+    # Features n | m | m missing? | x y z missing. A decoder of zeros answers n = 3, m = 6 and there, and x.
+    scaling = fit_preprocessor(TABLE, "standard", COLUMNS)
+    encoder, decoder = nn.Linear(7, 1), nn.Linear(1, 7)
+    for part in (*encoder.parameters(), *decoder.parameters()):
+        nn.init.zeros_(part)
+    header = {"input_shape": [3], "latent_dim": 1, "output": "values"}
+    write_encoder(tmp_path, nn.Sequential(encoder), nn.Sequential(decoder), preprocess=scaling, header=header)
+    judged = judge_encoder("constant", load_encoder(tmp_path), table_question())
+    # Variances: n 1, m 3/4 (a quarter is at the mean), its indicator 3/16, four categories of a quarter 3/16 each.
+    # Errors: n and m as the variances, the indicator 1/4; x is wrong in 3/4 of the rows, each other in a quarter.
+    variance, error = 1 + 3 / 4 + 5 * 3 / 16, 1 + 3 / 4 + 1 / 4 + 3 / 4 + 3 / 4
+    assert judged.reconstruction == pytest.approx(error / variance, rel=1e-5)

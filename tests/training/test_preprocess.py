@@ -1,3 +1,4 @@
+import math
 from typing import get_args
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from training.preprocess import Preprocessor, ScaleKind, fit_preprocessor
+from training.columns import BOOLEANS, Column, FittedColumn
+from training.errors import DataError
+from training.preprocess import Preprocessor, ScaleKind, build_preprocessor, fit_preprocessor
 
 KINDS = get_args(ScaleKind)
 finite = st.floats(-1e4, 1e4, width=32)
@@ -108,5 +111,138 @@ def test_the_unit_of_noise_is_the_range_or_a_standard_deviation(kind: ScaleKind,
 @given(rows=tables, kind=kinds)
 def test_its_tensors_and_kind_are_all_there_is_to_it(rows: NDArray[np.float32], kind: ScaleKind) -> None:
     preprocess = fit_preprocessor(rows, kind)
-    again = Preprocessor(kind, **preprocess.tensors())
+    offset, factor, low, high = preprocess.tensors().values()
+    again = Preprocessor(kind, offset, factor, low, high)
     assert applied(again, rows).tolist() == applied(preprocess, rows).tolist()
+
+
+NAN = float("nan")
+COLUMNS = (Column("n"), Column("c", "categorical", ("x", "y", "z")), Column("m"), Column("s", "boolean", BOOLEANS))
+#                 n  c    m  s
+MIXED = np.array([[1, 0, NAN, 0], [3, 1, 4, 1], [5, NAN, 6, 1], [3, 0, 8, NAN]], np.float32)
+
+
+@given(rows=tables, kind=kinds)
+def test_a_table_of_numbers_is_scaled_as_an_array_is(rows: NDArray[np.float32], kind: ScaleKind) -> None:
+    array = fit_preprocessor(rows, kind)
+    table = fit_preprocessor(rows, kind, tuple(Column(f"{i}") for i in range(rows.shape[1])))
+    differing = rows.min(axis=0) < rows.max(axis=0)
+    assert applied(table, rows)[:, differing].tolist() == applied(array, rows)[:, differing].tolist()
+    for name, tensor in array.tensors().items():
+        assert torch.equal(table.tensors()[name], tensor)
+    assert (table.mixed, table.features, table.width) == (False, array.features, array.width)
+
+
+def test_what_is_missing_is_passed_over_where_columns_are_fitted() -> None:
+    fitted = fit_preprocessor(MIXED, "standard", COLUMNS).table
+    assert fitted is not None
+    deviations = (np.sqrt(2), np.sqrt(8 / 3))  # of 1, 3, 5, 3 about 3, and of 4, 6, 8 about 6
+    told = [(one.column.name, one.missing, one.counts, one.low, one.high, one.mean) for one in fitted.fitted]
+    assert told == [
+        ("n", 0, (), 1, 5, 3),
+        ("c", 1, (2, 1, 0), 0, 0, 0),
+        ("m", 1, (), 4, 8, 6),
+        ("s", 1, (1, 2), 0, 0, 0),
+    ]
+    factors = [fitted.fitted[place].factor for place in (0, 2)]
+    assert factors == pytest.approx([1 / deviation for deviation in deviations])
+
+
+def test_rows_with_gaps_become_features_and_come_back() -> None:
+    preprocess = fit_preprocessor(MIXED, "standard", COLUMNS)
+    n, m = np.array([-2, 0, 2, 0]) / np.sqrt(2), np.array([0, -2, 0, 2]) / np.sqrt(8 / 3)
+    missing, x, y = [1, 0, 0, 0], [1, 0, 0, 1], [0, 1, 0, 0]
+    others = [missing, x, y, [0] * 4, [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]  # z; c, s: f t missing
+    np.testing.assert_allclose(applied(preprocess, MIXED), np.array([n, m, *others]).T, atol=1e-6)
+    back = preprocess.invert(preprocess.apply(torch.from_numpy(MIXED)))
+    np.testing.assert_allclose(back, MIXED, atol=1e-5)
+    assert (preprocess.mixed, preprocess.width, preprocess.features, preprocess.columns) == (True, 4, 10, COLUMNS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_number_lies_at_its_columns_mean_whatever_the_scale(kind: ScaleKind) -> None:
+    preprocess = fit_preprocessor(MIXED, kind, COLUMNS)
+    there = MIXED.copy()
+    there[0, 2] = 6
+    filled, given = applied(preprocess, MIXED)[0], applied(preprocess, there)[0]
+    assert filled[1] == pytest.approx(given[1], abs=1e-6)
+    assert (filled[2], given[2]) == (1, 0)
+
+
+@pytest.mark.parametrize("kind", ["center", "range"])
+def test_numbers_alone_share_a_unit_not_codes(kind: ScaleKind) -> None:
+    rows = MIXED[1:3]  # n and m: 3, 4 and 5, 6; codes up to 1
+    numbers = fit_preprocessor(np.ascontiguousarray(rows[:, [0, 2]]), kind)
+    preprocess = fit_preprocessor(rows, kind, COLUMNS)
+    assert applied(preprocess, rows)[:, :2].tolist() == applied(numbers, rows[:, [0, 2]]).tolist()
+
+
+def test_what_is_no_number_is_not_scaled_has_no_noise_and_the_bounds_0_and_1() -> None:
+    preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
+    assert preprocess.offset.tolist() == [1, 4] + [0] * 8
+    assert preprocess.noise_unit.tolist() == [1, 1] + [0] * 8
+    assert preprocess.low.tolist() == [0, 0] + [0] * 8
+    assert preprocess.high.tolist() == [1, 1] + [1] * 8
+    assert fit_preprocessor(MIXED, "standard", COLUMNS).noise_unit.tolist() == [1, 1] + [0] * 8
+
+
+def test_a_hidden_value_is_the_least_or_where_that_was_seen_missing() -> None:
+    preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
+    # n: its least; m: its mean, and missing; c: only the slot for missing ones; s likewise.
+    assert preprocess.hidden.tolist() == pytest.approx([0, 0.5, 1, 0, 0, 0, 1, 0, 0, 1])
+    assert torch.equal(fit_preprocessor(MIXED[1:2], "none").hidden, fit_preprocessor(MIXED[1:2], "none").low)
+
+
+def test_a_constant_column_is_nothing_whatever_is_asked() -> None:
+    rows = np.array([[5, 1], [5, 2]], np.float32)
+    preprocess = fit_preprocessor(rows, "standard", (Column("k"), Column("n")))
+    assert applied(preprocess, np.array([[1e30, 1], [NAN, 2]], np.float32))[:, 0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_categories_alone_need_no_numbers(kind: ScaleKind) -> None:
+    rows = MIXED[:, [1, 3]]
+    preprocess = fit_preprocessor(rows, kind, (COLUMNS[1], COLUMNS[3]))
+    np.testing.assert_allclose(preprocess.invert(preprocess.apply(torch.from_numpy(rows))), rows)
+
+
+def test_a_column_of_numbers_without_any_is_named() -> None:
+    rows = np.array([[1, NAN], [2, NAN]], np.float32)
+    with pytest.raises(DataError, match="column empty: expected a value in one of the training rows at least"):
+        fit_preprocessor(rows, "standard", (Column("n"), Column("empty")))
+
+
+def test_a_column_may_be_empty_for_longer_than_a_block() -> None:
+    rows = np.full((40_000, 2), NAN, np.float32)
+    rows[:, 0] = 1
+    rows[[5, -2, -1], 1] = [1, 2, 6]
+    preprocess = fit_preprocessor(rows, "standard", (Column("k"), Column("late")))
+    assert preprocess.offset.tolist() == [1, 3, 0]
+    assert float(preprocess.factor[1]) == pytest.approx(1 / np.sqrt(14 / 3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_fitted_columns_are_all_there_is_to_a_table(kind: ScaleKind) -> None:
+    preprocess = fit_preprocessor(MIXED, kind, COLUMNS)
+    assert preprocess.table is not None
+    again = build_preprocessor(kind, preprocess.table.fitted)
+    assert applied(again, MIXED).tolist() == applied(preprocess, MIXED).tolist()
+    assert torch.equal(again.high, preprocess.high)
+    assert isinstance(preprocess.table.fitted[0], FittedColumn)
+
+
+def test_it_moves_to_a_device_as_a_whole() -> None:
+    preprocess = fit_preprocessor(MIXED, "standard", COLUMNS).to(torch.device("meta"))
+    assert preprocess.apply(torch.empty(3, 4, device="meta")).shape == (3, 10)
+    assert preprocess.table is not None
+    assert preprocess.table.members.is_meta
+
+
+def test_decoding_logits_reaches_from_the_least_to_the_greatest_value() -> None:
+    rows = np.array([[0, 10], [4, 10], [2, 10]], np.float32)
+    preprocess = fit_preprocessor(rows, "standard")
+    logits = torch.tensor([[0.0, 0.0], [100.0, -100.0], [math.log(3), 5.0]])
+    assert preprocess.decode(logits, logits=True).tolist() == [
+        [pytest.approx(v) for v in row] for row in ([2, 10], [4, 10], [3, 10])
+    ]
+    assert torch.equal(preprocess.decode(logits, logits=False), preprocess.invert(logits))

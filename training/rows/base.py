@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.columns import Column
 from training.errors import DataError
 
 __all__ = ["CHUNK_BYTES", "Chunk", "Rows", "read_sample"]
@@ -37,7 +38,10 @@ class Rows:
         count: how many rows there are.
         pixels: whether all columns share one unit, as the pixels of a picture do.
         read: rows a chunk -> chunks in order, not checked yet.
-        columns: the columns' names, where they have names.
+        columns: what each value of a row is, where that is known: the columns of a table.
+        gaps: whether a value may be missing, which is NaN.
+        categories: up to how many distinct values made text a part of the input; None where that was not asked.
+        reopen: opens the same table for an encoder's columns, or with another number of categories.
     """
 
     name: str
@@ -45,18 +49,37 @@ class Rows:
     count: int
     pixels: bool
     read: Callable[[int], Iterator[Chunk]]
-    columns: tuple[str, ...] = field(default=())
+    columns: tuple[Column, ...] = ()
+    gaps: bool = False
+    categories: int | None = None
+    reopen: "Callable[..., Rows] | None" = field(default=None, repr=False)
 
     @property
     def width(self) -> int:
         return int(np.prod(self.shape))
 
+    def with_categories(self, categories: int) -> "Rows":
+        """The same table, opened with that many categories; other rows as they are."""
+        if self.reopen is None or self.categories in {None, categories}:
+            return self
+        return self.reopen(categories=categories)
+
+    def suited(self, columns: tuple[Column, ...]) -> "Rows":
+        """The same table, opened for an encoder's columns, by name; other rows as they are.
+
+        Raises:
+            DataError: the table has not one of them, or it holds values of another kind.
+        """
+        if self.reopen is None or self.columns == columns:
+            return self
+        return self.reopen(columns=columns)
+
     def chunks(self, size: int | None = None) -> Iterator[Chunk]:
         """Every row once, in order, at most `size` rows at a time.
 
         Raises:
-            DataError: the source is empty or damaged, or a value is NaN or infinite; it names the
-                row (counted from 0) and the column.
+            DataError: the source is empty or damaged, or a value is infinite, or NaN where none may be missing;
+                it names the row (counted from 0) and the column.
         """
         if self.count < 1 or self.width < 1:
             raise DataError(
@@ -77,13 +100,13 @@ class Rows:
             )
 
     def _check_finite(self, inputs: NDArray[np.float32], first: int) -> None:
-        bad = ~np.isfinite(inputs)
+        bad = np.isinf(inputs) if self.gaps else ~np.isfinite(inputs)
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             raise DataError(
-                f"{self.name}, row {first + row}, column {self.columns[column] if self.columns else column}",
+                f"{self.name}, row {first + row}, column {self.columns[column].name if self.columns else column}",
                 expected="a finite number that fits float32",
-                found="a missing value, NaN or infinity",
+                found="infinity or too large a number" if self.gaps else "a missing value, NaN or infinity",
                 remedy="Mend or remove the row.",
             )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from training.columns import CATEGORIES, Column
 from training.errors import DataError
 from training.rows.base import Rows
 from training.rows.builtin import BUILTIN
@@ -12,20 +13,19 @@ from training.rows.tables import open_csv, open_parquet
 
 __all__ = ["open_rows"]
 
-_BY_SUFFIX: dict[str, Callable[[Path], Rows]] = {
-    ".npy": open_npy,
-    ".npz": open_npz,
-    ".gz": open_idx,
-    ".parquet": open_parquet,
-    ".csv": open_csv,
-}
+_ARRAYS: dict[str, Callable[[Path], Rows]] = {".npy": open_npy, ".npz": open_npz, ".gz": open_idx}
+_TABLES: dict[str, Callable[..., Rows]] = {".parquet": open_parquet, ".csv": open_csv}
 
 
-def open_rows(name: str) -> Rows:
+def open_rows(name: str, *, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
     """Open `digits`, `fashion-mnist`, either with `:test`, a file by its ending, or a folder of images.
 
+    Args:
+        columns: of a table, those of the encoder that it is for, found by name; None finds out what there is.
+        categories: where it finds out, text with at most so many distinct values is part of the input.
+
     Raises:
-        DataError: there is no such thing, or it cannot be read.
+        DataError: there is no such thing, it cannot be read, or it is not what the encoder was trained on.
     """
     base, _, part = name.partition(":")
     if base in BUILTIN and part in {"", "train", "test"}:
@@ -33,9 +33,11 @@ def open_rows(name: str) -> Rows:
     path = Path(name)
     if name and path.is_dir():
         return open_images(path)
-    if path.suffix not in _BY_SUFFIX:
-        known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _BY_SUFFIX), "a folder of images"])
+    if path.suffix not in _ARRAYS | _TABLES:
+        known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
         raise DataError(name, expected=known, found="neither", remedy="`:test` names the test part of a built-in set.")
     if not path.is_file():
         raise DataError(name, expected="a file", found="none at that path")
-    return _BY_SUFFIX[path.suffix](path)
+    if path.suffix in _ARRAYS:
+        return _ARRAYS[path.suffix](path)
+    return _TABLES[path.suffix](path, columns, categories)

@@ -1,11 +1,13 @@
 """Tables: .parquet and .csv, read in record batches.
 
-The columns `id` and `label` are what they say. Every other column of numbers or booleans is part of
-the input; the rest (strings, dates) travels in the payload.
+The columns `id` and `label` are what they say. Every column of numbers or booleans, and of text with few distinct
+values, is part of the input (`training.rows.coding`); text travels in the payload, and so does all the rest.
 """
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +17,70 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
+from training.columns import CATEGORIES, Column
 from training.errors import DataError
 from training.rows.base import Chunk, Rows
+from training.rows.coding import census, code, find_columns, is_number, is_text, match_columns
 
 __all__ = ["open_csv", "open_parquet"]
 
+Columns = tuple[Column, ...]
+Batches = Callable[[int], Iterator[pa.RecordBatch]]
+
+_BATCH = 1 << 16
 _SNIFFED = 1_000
 _CSV_PLACE = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)")
 _NAMING_ROWS = pa_csv.ReadOptions(use_threads=False)
 """With threads, Arrow's errors name no row."""
+_BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
-def open_parquet(path: Path) -> Rows:
-    """A Parquet file, read by row groups."""
+@dataclass(frozen=True)
+class _Opened:
+    """A table whose columns are known."""
+
+    path: Path
+    schema: pa.Schema
+    count: int
+    batches: Batches
+
+
+def open_parquet(path: Path, columns: Columns | None = None, categories: int = CATEGORIES) -> Rows:
+    """A Parquet file, read by row groups.
+
+    Args:
+        columns: an encoder's, to be found by name, or none, for an encoder that knows no names; None finds them.
+        categories: text with at most so many distinct values is part of the input.
+    """
+
+    def batches(size: int, names: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        with pa_parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=size, columns=names)
+
     try:
         with pa_parquet.ParquetFile(path) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
+        _check_names(path, schema.names)
+        texts = [field.name for field in schema if is_text(field.type)] if columns is None else []
+        values = census(batches(_BATCH, texts), texts, categories, count=False)[1] if texts else {}
+    except _BROKEN as error:
         raise _broken(path, error) from error
-
-    def batches(size: int) -> Iterator[pa.RecordBatch]:
-        with pa_parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=size)
-
-    return _rows(path, schema, count, batches)
+    return _rows(_Opened(path, schema, count, batches), columns, values, partial(open_parquet, path), categories)
 
 
-def open_csv(path: Path) -> Rows:
-    """A comma-separated file with a header line; it is read once to count and check its rows."""
+def open_csv(path: Path, columns: Columns | None = None, categories: int = CATEGORIES) -> Rows:
+    """A comma-separated file with a header line; it is read once to count and check its rows.
+
+    `columns` and `categories` are as for `open_parquet`.
+    """
     names: list[str] = []
     try:
         with pa_csv.open_csv(path, read_options=_NAMING_ROWS) as file:
             names = file.schema.names
             _check_names(path, names)
             sniffed = next(iter(file), pa.RecordBatch.from_pylist([], file.schema))
-            schema = pa.schema([(field.name, _csv_type(field, sniffed)) for field in file.schema])
+        known = {column.name: column for column in columns or ()}
+        schema = pa.schema([(field.name, _csv_type(field, sniffed, known)) for field in sniffed.schema])
         options = pa_csv.ConvertOptions(column_types=schema, strings_can_be_null=True)
 
         def batches(size: int, reading: pa_csv.ReadOptions | None = None) -> Iterator[pa.RecordBatch]:
@@ -58,25 +89,33 @@ def open_csv(path: Path) -> Rows:
                     for start in range(0, len(batch), size):
                         yield batch.slice(start, size)
 
-        count = sum(len(batch) for batch in batches(1 << 20, _NAMING_ROWS))
-    except (pa.ArrowException, OSError) as error:
+        texts = [] if columns is not None else _texts(sniffed.schema, schema)
+        count, values = census(batches(_BATCH, _NAMING_ROWS), texts, categories)
+    except _BROKEN as error:
         raise _broken_row(path, error, names) from error
-    return _rows(path, schema, count, batches)
+    return _rows(_Opened(path, schema, count, batches), columns, values, partial(open_csv, path), categories)
 
 
-def _csv_type(field: pa.Field, sniffed: pa.RecordBatch) -> pa.DataType:
+def _csv_type(field: pa.Field, sniffed: pa.RecordBatch, known: dict[str, Column]) -> pa.DataType:
     """Integers may turn out to be fractions further down; ids and labels stay as they are written.
 
     A column that is mostly numbers is one of numbers: its other values are mistakes, not text.
     """
+    if field.name in known:
+        return {"numeric": pa.float64(), "boolean": pa.bool_(), "categorical": pa.string()}[known[field.name].kind]
     if field.name in {"id", "label"} or pa.types.is_binary(field.type):
         return pa.string()
     if pa.types.is_string(field.type):
         values = [v for v in sniffed.column(field.name).slice(0, _SNIFFED).to_pylist() if v]
         return pa.float64() if 2 * sum(map(_reads_as_number, values)) > len(values) else field.type
-    if not _is_number(field.type):  # payload: dates and empty values may turn out to be any text further down
+    if not is_number(field.type):  # payload: dates and empty values may turn out to be any text further down
         return pa.string()
     return field.type if pa.types.is_boolean(field.type) else pa.float64()
+
+
+def _texts(sniffed: pa.Schema, schema: pa.Schema) -> list[str]:
+    """The columns that may hold categories: text, but not what began as dates and times."""
+    return [f.name for f in schema if is_text(f.type) and not pa.types.is_temporal(sniffed.field(f.name).type)]
 
 
 def _reads_as_number(text: str) -> bool:
@@ -92,24 +131,49 @@ def _check_names(path: Path, names: list[str]) -> None:
         raise DataError(str(path), expected="column names that differ", found=str(names))
 
 
-def _rows(path: Path, schema: pa.Schema, count: int, batches: Callable[[int], Iterator[pa.RecordBatch]]) -> Rows:
-    numbers = tuple(f.name for f in schema if _is_number(f.type) and f.name not in {"id", "label"})
-    others = [f.name for f in schema if f.name not in numbers and f.name != "id"]
-    _check_names(path, schema.names)
-    if not numbers:
-        raise DataError(str(path), expected="at least one column of numbers", found=f"columns {schema.names}")
+def _rows(
+    opened: _Opened,
+    given: Columns | None,
+    values: dict[str, tuple[str, ...]],
+    reopen: Callable[..., Rows],
+    categories: int,
+) -> Rows:
+    path = opened.path
+    columns = _inputs(opened, given, values)
+    numbers = {column.name for column in columns if column.kind != "categorical"}
+    others = [name for name in opened.schema.names if name not in numbers | {"id"}]
 
     def read(size: int) -> Iterator[Chunk]:
         first = 0
         try:
-            for batch in batches(size):
+            for batch in opened.batches(size):
                 _check_ids(path, batch, first)
-                yield _chunk(batch, numbers, others, first)
+                yield _chunk(path, batch, columns, others, first)
                 first += len(batch)
-        except (pa.ArrowException, OSError) as error:
+        except _BROKEN as error:
             raise _broken(path, error) from error
 
-    return Rows(str(path), (len(numbers),), count, False, read, numbers)
+    return Rows(
+        str(path),
+        (len(columns),),
+        opened.count,
+        False,
+        read,
+        columns=columns,
+        gaps=given != (),
+        categories=categories if given is None else None,
+        reopen=reopen,
+    )
+
+
+def _inputs(opened: _Opened, given: Columns | None, values: dict[str, tuple[str, ...]]) -> Columns:
+    if given:
+        match_columns(opened.path, opened.schema, given)
+        return given
+    if not (columns := find_columns(opened.schema, values)):
+        found = f"columns {opened.schema.names}"
+        raise DataError(str(opened.path), expected="at least one column of numbers or of categories", found=found)
+    return columns
 
 
 def _check_ids(path: Path, batch: pa.RecordBatch, first: int) -> None:
@@ -118,12 +182,12 @@ def _check_ids(path: Path, batch: pa.RecordBatch, first: int) -> None:
         raise DataError(f"{path}, row {row}, column id", expected="an id", found="a missing value")
 
 
-def _chunk(batch: pa.RecordBatch, numbers: tuple[str, ...], others: list[str], first: int) -> Chunk:
-    inputs = np.empty((len(batch), len(numbers)), np.float32)  # (rows, columns)
-    for column, name in enumerate(numbers):
-        values = batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # a null becomes NaN
+def _chunk(path: Path, batch: pa.RecordBatch, columns: Columns, others: list[str], first: int) -> Chunk:
+    inputs = np.empty((len(batch), len(columns)), np.float32)  # (rows, columns)
+    for number, column in enumerate(columns):
+        values = code(batch.column(column.name), column, str(path), first)
         with np.errstate(over="ignore"):
-            inputs[:, column] = values
+            inputs[:, number] = values
     ids = [str(i) for i in range(first, first + len(batch))]
     if "id" in batch.schema.names:
         ids = [str(value) for value in batch.column("id").to_pylist()]
@@ -143,15 +207,6 @@ def _plain(column: pa.Array) -> pa.Array:
     if pa.types.is_floating(column.type):
         return pc.if_else(pc.is_nan(column), None, column)
     return column
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind)
-    )
 
 
 def _broken_row(path: Path, error: Exception, names: list[str]) -> DataError:

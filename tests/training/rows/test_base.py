@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.helpers import array_rows
+from training.columns import Column
 from training.errors import DataError
 from training.rows import Chunk, Rows, read_sample
 from training.rows.base import CHUNK_BYTES
@@ -109,3 +111,49 @@ def test_reading_tells_how_far_it_is() -> None:
     told: list[int] = []
     read_sample(counting(7), 3, 0, told.append)
     assert sum(told) == 7
+
+
+def gappy(*, gaps: bool) -> Rows:
+    """Three rows of one column x: 1, nothing, 3."""
+
+    def read(size: int) -> Iterator[Chunk]:
+        yield Chunk(["0", "1", "2"], np.array([[1], [np.nan], [3]], np.float32), [{}] * 3)
+
+    return Rows("gappy", (1,), 3, False, read, columns=(Column("x"),), gaps=gaps)
+
+
+def test_values_may_be_missing_only_where_gaps_may_be() -> None:
+    (chunk,) = gappy(gaps=True).chunks()
+    np.testing.assert_array_equal(chunk.inputs, [[1], [np.nan], [3]])
+    with pytest.raises(DataError, match="gappy, row 1, column x: expected a finite number"):
+        list(gappy(gaps=False).chunks())
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinity_is_refused_where_gaps_may_be(value: float) -> None:
+    def read(size: int) -> Iterator[Chunk]:
+        yield Chunk(["0"], np.array([[np.nan, value]], np.float32), [{}])
+
+    rows = Rows("far", (2,), 1, False, read, columns=(Column("x"), Column("y")), gaps=True)
+    with pytest.raises(DataError, match=r"far, row 0, column y: expected a finite number .*, found infinity"):
+        list(rows.chunks())
+
+
+def test_only_a_table_is_opened_again_and_only_for_something_else() -> None:
+    asked: list[dict[str, Any]] = []
+    plain = counting(2)
+
+    def reopen(**given: Any) -> Rows:
+        asked.append(given)
+        return plain
+
+    table = replace(plain, columns=(Column("x"),), categories=64, reopen=reopen)
+    assert plain.suited((Column("y"),)) is plain
+    assert plain.with_categories(3) is plain
+    assert table.suited((Column("x"),)) is table
+    assert table.with_categories(64) is table
+    assert replace(table, categories=None).with_categories(3).categories is None
+    assert asked == []
+    assert table.suited((Column("y"),)) is plain
+    assert table.with_categories(3) is plain
+    assert asked == [{"columns": (Column("y"),)}, {"categories": 3}]

@@ -8,6 +8,7 @@ import pyarrow.parquet as pa_parquet
 import pytest
 from PIL import Image
 
+from training.columns import Column
 from training.errors import DataError
 from training.rows import open_rows
 
@@ -55,3 +56,29 @@ def test_what_is_unknown_is_answered_with_what_is_known(name: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(DataError, match=rf"absent\.{suffix}: expected a file, found none"):
         open_rows(str(tmp_path / f"absent.{suffix}"))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_a_table_is_opened_for_an_encoders_columns(tmp_path: Path, name: str) -> None:
+    path = str(written(tmp_path / name))
+    assert open_rows(path, columns=(Column("x"),)).columns == (Column("x"),)
+    with pytest.raises(DataError, match="column y"):
+        open_rows(path, columns=(Column("y"),))
+    rows = open_rows(path)
+    assert rows.suited((Column("x"),)) is rows
+    with pytest.raises(DataError, match="column y"):
+        rows.suited((Column("y"),))
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.gz", "folder"])
+def test_other_rows_have_no_columns_to_look_for(tmp_path: Path, name: str) -> None:
+    rows = open_rows(str(written(tmp_path / name)), columns=(Column("x"),))
+    assert (rows.columns, rows.gaps) == ((), False)
+
+
+def test_the_number_of_categories_can_be_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x,kind\n" + "1,a\n2,b\n" * 3)
+    rows = open_rows(str(path), categories=1)
+    assert len(rows.columns) == 1
+    assert [column.name for column in rows.with_categories(2).columns] == ["x", "kind"]

@@ -10,9 +10,11 @@ import pyarrow.parquet as pa_parquet
 import pytest
 
 from tests.training.helpers import flip_bit, read_all
+from training.columns import BOOLEANS, Column
 from training.errors import DataError
 from training.rows import open_rows
 
+NAN = float("nan")
 TABLE = {
     "id": ["a", "b", "c"],
     "height": [1.5, 2.5, -3.0],
@@ -44,7 +46,8 @@ def test_numbers_are_inputs_and_the_rest_travels_in_the_payload_in_csv_as_in_par
     pa_csv.write_csv(pa.table(TABLE), tmp_path / "a.csv")
     for path in (tmp_path / "a.csv", parquet(tmp_path / "a.parquet", **TABLE)):
         rows, chunk = open_rows(str(path)), read_all(path, size=2)
-        assert (rows.columns, rows.shape, rows.count, rows.pixels) == (("height", "count", "good"), (3,), 3, False)
+        assert rows.columns == (Column("height"), Column("count"), Column("good", "boolean", BOOLEANS))
+        assert (rows.shape, rows.count, rows.pixels) == ((3,), 3, False)
         assert chunk.inputs.tolist() == [[1.5, 7, 1], [2.5, 8, 0], [-3, 9, 1]]
         assert chunk.inputs.dtype == np.float32
         assert chunk.ids == ["a", "b", "c"]
@@ -68,16 +71,146 @@ def test_a_missing_label_is_none(tmp_path: Path) -> None:
     assert [payload["label"] for payload in chunk.payloads] == ["a", None]
 
 
-@pytest.mark.parametrize("cell", ["", "NaN", "n/a", "inf", "1e39"])
-def test_a_cell_that_is_no_finite_number_is_named_by_row_and_column(tmp_path: Path, cell: str) -> None:
+@pytest.mark.parametrize("cell", ["inf", "-inf", "1e39"])
+def test_a_cell_that_is_infinite_is_named_by_row_and_column(tmp_path: Path, cell: str) -> None:
     path = csv(tmp_path / "a.csv", f"id,x,y\na,1,2\nb,3,{cell}\nc,5,6\n")
     assert "row 1, column y: expected a finite number" in refused(path)
 
 
-@pytest.mark.parametrize("bad", [None, float("nan"), float("inf"), 1e39])
-def test_a_parquet_cell_that_is_no_finite_number_is_named_by_row_and_column(tmp_path: Path, bad: Any) -> None:
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), 1e39])
+def test_a_parquet_cell_that_is_infinite_is_named_by_row_and_column(tmp_path: Path, bad: Any) -> None:
     path = parquet(tmp_path / "a.parquet", x=[1.0, 2.0, 3.0], y=[1.0, 2.0, bad])
     assert "row 2, column y: expected a finite number" in refused(path)
+
+
+@pytest.mark.parametrize("cell", ["", "NaN", "n/a"])
+def test_an_empty_cell_is_missing(tmp_path: Path, cell: str) -> None:
+    chunk = read_all(csv(tmp_path / "a.csv", f"x,y\n1,2\n3,{cell}\n5,6\n"))
+    np.testing.assert_array_equal(chunk.inputs, [[1, 2], [3, NAN], [5, 6]])
+
+
+@pytest.mark.parametrize("gap", [None, NAN])
+def test_an_empty_cell_of_a_parquet_is_missing(tmp_path: Path, gap: Any) -> None:
+    chunk = read_all(parquet(tmp_path / "a.parquet", x=[1.0, gap], good=[None, True]))
+    np.testing.assert_array_equal(chunk.inputs, [[1, NAN], [NAN, 1]])
+
+
+COLOURS: dict[str, list[Any]] = {
+    "x": [1, 2, 3, 4],
+    "colour": ["red", "blue", None, "red"],
+    "name": ["ann", "bob", "cid", "dan"],
+}
+
+
+def both(folder: Path, **columns: Any) -> list[Path]:
+    """The same table as CSV and as Parquet."""
+    pa_csv.write_csv(pa.table(columns), folder / "a.csv")
+    return [folder / "a.csv", parquet(folder / "a.parquet", **columns)]
+
+
+def test_text_of_few_values_is_input_as_codes_and_stays_in_the_payload(tmp_path: Path) -> None:
+    for path in both(tmp_path, **COLOURS):
+        rows, chunk = open_rows(str(path)), read_all(path)
+        assert rows.columns == (Column("x"),)  # two values of three: nearly unique
+        assert chunk.payloads[2] == {"colour": None, "name": "cid"}
+    twice = {name: values * 2 for name, values in COLOURS.items()} | {"name": [f"{i}" for i in "abcdefgh"]}
+    for path in both(tmp_path, **twice):
+        rows, chunk = open_rows(str(path)), read_all(path, size=3)
+        assert rows.columns == (Column("x"), Column("colour", "categorical", ("blue", "red")))
+        np.testing.assert_array_equal(chunk.inputs[:4], [[1, 1], [2, 0], [3, NAN], [4, 1]])
+        assert chunk.payloads[1] == {"colour": "blue", "name": "b"}
+
+
+def test_more_values_than_asked_for_are_no_categories(tmp_path: Path) -> None:
+    for path in both(tmp_path, x=[1, 2, 3, 4] * 2, kind=["a", "b", "c", "b"] * 2):
+        assert [len(open_rows(str(path), categories=most).columns) for most in (0, 2, 3, 4)] == [1, 1, 2, 2]
+
+
+def test_ids_and_labels_are_never_input(tmp_path: Path) -> None:
+    for path in both(tmp_path, id=[f"{i}" for i in range(4)], label=["a", "a", "b", "b"], x=[1, 2, 3, 4]):
+        assert open_rows(str(path)).columns == (Column("x"),)
+
+
+def test_a_table_may_be_of_categories_alone(tmp_path: Path) -> None:
+    for path in both(tmp_path, kind=["a", "a", "b", "b"]):
+        assert read_all(path).inputs.tolist() == [[0], [0], [1], [1]]
+
+
+def test_dates_of_a_csv_are_no_categories(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "x,day\n" + "1,2020-01-02\n" * 9)
+    assert open_rows(str(path)).columns == (Column("x"),)
+    assert read_all(path).payloads[0] == {"day": "2020-01-02"}
+
+
+TRAINED = (Column("good", "boolean", BOOLEANS), Column("colour", "categorical", ("blue", "red")), Column("x"))
+
+
+def test_an_encoders_columns_are_found_by_name_and_coded_by_its_values(tmp_path: Path) -> None:
+    given = {
+        "x": [1.5, None],
+        "more": [7, 8],
+        "colour": ["red", "green"],
+        "good": [True, None],
+        "label": ["a", "b"],
+    }
+    for path in both(tmp_path, **given):
+        rows = open_rows(str(path), columns=TRAINED)
+        (chunk,) = rows.chunks()
+        assert (rows.columns, rows.shape) == (TRAINED, (3,))
+        np.testing.assert_array_equal(chunk.inputs, [[1, 1, 1.5], [NAN, NAN, NAN]])
+        assert chunk.payloads[1] == {"more": 8, "colour": "green", "label": "b"}
+
+
+def test_an_encoders_text_may_look_like_numbers_here(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "code,x\n7,1\n007,2\n")
+    (chunk,) = open_rows(str(path), columns=(Column("code", "categorical", ("007", "A1")), Column("x"))).chunks()
+    np.testing.assert_array_equal(chunk.inputs, [[NAN, 1], [0, 2]])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_every_kind_of_text_is_coded(tmp_path: Path, kind: pa.DataType) -> None:
+    path = parquet(tmp_path / "a.parquet", kind=pa.array(["b", "a", None, "b", "a"], kind))
+    np.testing.assert_array_equal(read_all(path).inputs[:, 0], [1, 0, NAN, 1, 0])
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for path in both(tmp_path, x=[1.0], colour=["red"]):
+        with pytest.raises(DataError, match=r"column good: expected the column, .* found columns x, colour"):
+            open_rows(str(path), columns=TRAINED)
+
+
+def test_text_where_a_number_was_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("good,colour,x\ntrue,red,1\ntrue,red,tall\n")
+    with pytest.raises(DataError, match=r"a\.csv, row 1, column x: .* found .*'tall'"):
+        open_rows(str(tmp_path / "a.csv"), columns=TRAINED)
+    path = parquet(tmp_path / "a.parquet", good=[True], colour=["red"], x=["1"])
+    with pytest.raises(DataError, match=r"column x: expected numbers or booleans, .* found string"):
+        open_rows(str(path), columns=TRAINED)
+
+
+def test_a_number_where_text_was_is_named(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", good=[True], colour=[3], x=[1.0])
+    with pytest.raises(DataError, match=r"column colour: expected text, .* found int64"):
+        open_rows(str(path), columns=TRAINED)
+
+
+def test_a_number_where_true_or_false_was_is_named(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", good=[1, 0, 3], colour=["red"] * 3, x=[1.0] * 3)
+    with pytest.raises(DataError, match="row 2, column good: expected true or false, or 1 or 0, found 3"):
+        list(open_rows(str(path), columns=TRAINED).chunks())
+
+
+def test_for_an_encoder_without_names_only_numbers_are_input_and_none_may_be_missing(tmp_path: Path) -> None:
+    for path in both(tmp_path, x=[1.0, None], kind=["a", "a"]):
+        rows = open_rows(str(path), columns=())
+        assert rows.columns == (Column("x"),)
+        with pytest.raises(DataError, match="row 1, column x: expected a finite number"):
+            list(rows.chunks())
+
+
+def test_text_of_a_parquet_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    bad = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a", b"\xff"], pa.binary()).buffers())
+    assert "expected a readable parquet file" in refused(parquet(tmp_path / "a.parquet", x=[1, 2], name=bad))
 
 
 @pytest.mark.parametrize("row", [2, 300_000])

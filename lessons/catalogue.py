@@ -1,0 +1,85 @@
+"""The lessons by topic. An experiment is loaded only when it is run, so the list is there at once."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from training.errors import ConfigError
+
+if TYPE_CHECKING:  # numpy need not be loaded to name the topics
+    from lessons.shown import Shown
+
+__all__ = ["Lesson", "open_lesson", "topics"]
+
+TOPICS = (
+    "three-pillars",
+    "loss-functions",
+    "activations",
+    "learning-rate",
+    "backpropagation",
+    "optimizers",
+    "schedules",
+    "regularization",
+    "train-and-eval",
+    "overfitting",
+    "vanishing-gradients",
+    "common-mistakes",
+    "autoencoders",
+    "denoising",
+    "latent-space",
+    "similarity-search",
+)
+"""In the order in which to read them; a topic's page is `pages/TOPIC.md`, its experiment the module of that name."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A page, in Markdown, and the experiment that shows what it says."""
+
+    topic: str
+    title: str
+    page: str
+
+    def show(self, seed: int = 0) -> "Shown":
+        """Run the experiment: seconds on one core, the same numbers each time."""
+        experiment: Callable[[int], Shown] = importlib.import_module(f"lessons.{_module(self.topic)}").experiment
+        return experiment(seed)
+
+
+def topics() -> dict[str, str]:
+    """Each topic with its title, in the order in which to read them."""
+    return {topic: _title(_page(topic)) for topic in TOPICS}
+
+
+def open_lesson(topic: str) -> Lesson:
+    """The lesson on a topic; capitals, spaces and underscores are as good as small letters and dashes.
+
+    Raises:
+        ConfigError: there is no such topic.
+    """
+    name = "-".join(topic.lower().replace("_", " ").replace("-", " ").split())
+    if name not in TOPICS:
+        near = difflib.get_close_matches(name, TOPICS, n=1)
+        raise ConfigError(
+            "topic",
+            expected=f"one of: {', '.join(TOPICS)}",
+            found=repr(topic),
+            remedy=f"Did you mean {near[0]}?" if near else "",
+        )
+    page = _page(name)
+    return Lesson(name, _title(page), page)
+
+
+def _module(topic: str) -> str:
+    return topic.replace("-", "_")
+
+
+def _page(topic: str) -> str:
+    return (files("lessons") / "pages" / f"{topic}.md").read_text(encoding="utf-8")
+
+
+def _title(page: str) -> str:
+    return page.partition("\n")[0].removeprefix("# ")

@@ -1,0 +1,27 @@
+"""What an experiment gives: its numbers, in the order in which they are told, and a picture."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lessons.picture import Picture
+
+__all__ = ["Shown", "number_lines"]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The result of an experiment; a number's name says in plain English what was measured."""
+
+    numbers: Mapping[str, float]
+    picture: Picture
+
+
+def number_lines(numbers: Mapping[str, float]) -> list[str]:
+    """One line a number: the value, to four digits, and what it is."""
+    told = {name: _plain(value) for name, value in numbers.items()}
+    width = max(map(len, told.values()), default=0)
+    return [f"{value:>{width}}  {name}" for name, value in told.items()]
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.4g}"

@@ -1,0 +1,58 @@
+"""Vanishing gradients: what becomes of a gradient on its way from the last layer to the first, by depth."""
+
+import torch
+from torch import nn
+
+from lessons.picture import Curves
+from lessons.shown import Shown
+from lessons.workbench import Digits, accuracy, cross_entropy, digits, isolated, network, trained
+
+__all__ = ["arriving", "experiment"]
+
+DEPTHS = (2, 4, 6, 8, 10, 12, 16, 20)
+TOLD = (4, 10, 20)
+KINDS = {
+    "sigmoid": ("sigmoid", 1.0),
+    "tanh": ("tanh", 1.0),
+    "relu": ("relu", 1.0),
+    "relu, weights doubled": ("relu", 2.0),
+}
+"""The activation, and what the first weights are multiplied by."""
+ROWS = 256
+
+
+def experiment(seed: int = 0) -> Shown:
+    """One backward pass through fresh networks of growing depth; then ten layers are trained."""
+    data = digits(seed)
+    lines = {name: [arriving(*kind, depth, data, seed=seed) for depth in DEPTHS] for name, kind in KINDS.items()}
+    numbers = {
+        f"gradient at the first layer / at the last, {name}, {depth} layers": line[DEPTHS.index(depth)]
+        for name, line in lines.items()
+        for depth in TOLD
+    }
+    for name in ("sigmoid", "tanh", "relu"):
+        numbers[f"share of test digits told right, {name}, 10 layers after 10 epochs"] = _learnt(name, data, seed)
+    series = {name: (DEPTHS, line) for name, line in lines.items()}
+    title, label = "What arrives of a gradient", "gradient at the first layer / at the last"
+    return Shown(numbers, Curves(title, "layers", label, series, log_y=True))
+
+
+def arriving(activation: str, scale: float, depth: int, data: Digits, *, seed: int) -> float:
+    """The norm of the gradient by the first layer's output over that by the last layer's, in a fresh network."""
+    with isolated(seed):
+        model = network(64, *[64] * (depth - 1), 10, activation=activation)
+    with torch.no_grad():
+        for layer in model:
+            if isinstance(layer, nn.Linear):
+                layer.weight *= scale
+    first = model[0](data.train[:ROWS])  # (rows, 64)
+    last = model[1:](first)  # (rows, 10)
+    at_first, at_last = torch.autograd.grad(cross_entropy(last, data.train_labels[:ROWS]), [first, last])
+    return float(at_first.norm() / at_last.norm())
+
+
+def _learnt(activation: str, data: Digits, seed: int) -> float:
+    with isolated(seed):
+        model = network(64, *[64] * 9, 10, activation=activation)
+        trained(model, data.train, data.train_labels, epochs=10, lr=1e-3, loss=cross_entropy)
+        return accuracy(model, data.test, data.test_labels)

@@ -1,0 +1,49 @@
+"""What teaches, on the terminal: an experiment's numbers and picture, and where the picture was written."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:  # lessons load torch and draw; the other commands need neither
+    from lessons.catalogue import Lesson
+    from lessons.picture import Picture
+    from training.config import TrainConfig
+
+__all__ = ["show_lesson", "show_rates"]
+
+
+def show_lesson(lesson: "Lesson", target: Path, out: Console) -> None:
+    """Run the experiment, print what it shows, and write its picture to `target`."""
+    from lessons.shown import number_lines
+
+    shown = lesson.show()
+    out.print("\n".join(number_lines(shown.numbers)))
+    _draw(shown.picture, target, out)
+
+
+def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> None:
+    """A learning-rate range test on `data`: the suggested rate as a `--set` line, and the curve."""
+    from lessons.picture import Curves
+    from training.fitting import prepare
+    from training.rate_test import rate_test
+    from training.rows import open_rows
+    from training.split import split_rows
+
+    rows = open_rows(data, categories=config.data.categories)
+    fitting = prepare(rows, split_rows(rows, config), config)
+    tested = rate_test(fitting.model, fitting.loss, fitting.optimizer, fitting.data, plan=fitting.plan)
+    curve = {"loss": (tested.rates, tested.losses)}
+    marks = {"suggested": tested.suggested}
+    picture = Curves("Learning-rate range test", "learning rate", "loss", curve, log_x=True, marks=marks)
+    out.print(f"--set optimizer.lr={tested.suggested:.2g}")
+    _draw(picture, target, out)
+
+
+def _draw(picture: "Picture", target: Path, out: Console) -> None:
+    from lessons.png import save_png
+    from lessons.terminal import as_text
+
+    out.print(f"\n{as_text(picture)}")
+    save_png(picture, target)
+    out.print(f"\npicture: {target}")

@@ -1,0 +1,234 @@
+"""The whole chain over a table of mixed columns: CSV and Parquet, gaps, unknown words, by command line and by HTTP."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from index.build import build
+from index.embed import embed_to_npy
+from index.store import Store
+from index.version import Version
+from tests.lookalike.helpers import refused, run
+from tests.mixed import INPUTS, QUICK, mixed, write_both, write_csv, write_parquet
+from tests.service.helpers import NPY, answered, call, from_npy, serving, settings_for, to_npy
+from training.columns import Column, spell
+from training.config import load_config
+from training.errors import ResumeError
+from training.job import train
+from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from training.rows import open_rows, read_sample
+
+COUNT = 240
+ASKED: dict[str, list[Any]] = {
+    "price": [21.0, None],
+    "planet": ["mars", "earth"],
+    "always": [8, None],
+    "colour": ["gold", "transparent"],
+    "animal": ["fish", None],
+    "legs": [0, 4],
+    "size": ["large", "small"],
+    "tame": [False, None],
+    "weight": [8.1, None],
+}
+"""Two rows in another order, with a column more, and words that no training row had."""
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table as CSV and Parquet, a run over the CSV, and a store with the version that came of it."""
+    folder = tmp_path_factory.mktemp("mixed")
+    table, _ = write_both(folder, mixed(COUNT))
+    settings = [word for line in QUICK for word in ("--set", line)]
+    assert run("train", table, "--run", folder / "run", *settings).code == 0
+    assert run("build", table, "--encoder", folder / "run", "--store", folder / "store").out == "1\n"
+    assert run("promote", 1, "--store", folder / "store").code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def version(folder: Path) -> Version:
+    return Store(folder / "store").open_champion("cpu")
+
+
+def embedded(path: Path, version: Version, to: Path) -> NDArray[np.float32]:
+    embed_to_npy(open_rows(str(path)), version.encoder, version.metric, to / "e.npy")
+    embeddings: NDArray[np.float32] = np.load(to / "e.npy", allow_pickle=False)
+    return embeddings
+
+
+def test_the_encoder_knows_its_columns_and_the_version_tells_them(version: Version) -> None:
+    columns = version.encoder.columns
+    assert [column.name for column in columns] == INPUTS
+    assert columns[2] == Column("colour", "categorical", ("black", "brown", "gold"))
+    assert version.encoder.input_shape == (8,)
+    told = {one["name"]: one for one in version.manifest["columns"]}
+    assert [told[name]["missing"] > 0 for name in INPUTS] == [name in {"colour", "price"} for name in INPUTS]
+    assert (told["tame"]["kind"], told["planet"]["values"]) == ("boolean", ["earth"])
+
+
+def test_csv_and_parquet_in_any_order_of_columns_are_embedded_alike(
+    folder: Path, version: Version, tmp_path: Path
+) -> None:
+    table = mixed(COUNT)
+    shuffled = {name: table[name] for name in np.random.default_rng(1).permutation(list(table))}
+    expected = embedded(folder / "table.csv", version, tmp_path)
+    assert np.isfinite(expected).all()
+    for path in (folder / "table.parquet", *write_both(tmp_path, shuffled)):
+        assert np.array_equal(embedded(path, version, tmp_path), expected)
+
+
+def test_the_order_of_columns_changes_nothing_but_the_order_of_weights(tmp_path: Path) -> None:
+    """Property: whatever the order, the embeddings of one encoder are the same to the last bit."""
+    table = mixed(60)
+    run_at = tmp_path / "run"
+    path = write_csv(tmp_path / "a.csv", table)
+    encoder = train(open_rows(str(path)), load_config(None, [*QUICK, "fit.epochs=2"]), run_at).encoder
+    rows, _ = read_sample(open_rows(str(path)), 60, 0)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(list(table))
+        other = write_parquet(tmp_path / "b.parquet", {name: table[name] for name in order})
+        again, _ = read_sample(open_rows(str(other), columns=encoder.columns), 60, 0)
+        assert np.array_equal(encoder.encode(again), encoder.encode(rows))
+
+
+def test_rows_are_searched_and_embedded_by_the_command_line(folder: Path, tmp_path: Path) -> None:
+    store = folder / "store"
+    for path in write_both(tmp_path, ASKED, "asked"):
+        assert run("embed", path, "--store", store, "--out", tmp_path / "e.npy").code == 0
+        assert np.isfinite(np.load(tmp_path / "e.npy", allow_pickle=False)).all()
+        first, second = map(json.loads, run("search", path, "--store", store, "--limit", 5).out.splitlines())
+        assert {hit["payload"]["animal"] for hit in first["hits"]} == {"fish"}
+        assert len(second["hits"]) == 5
+        assert set(first["hits"][0]["payload"]) == {"animal", "colour", "planet", "note", "label"}
+
+
+def test_a_single_row_of_words_is_enough_to_ask(folder: Path, tmp_path: Path) -> None:
+    one = {name: values[:1] for name, values in mixed(3).items() if name in INPUTS}
+    done = run("search", write_csv(tmp_path / "one.csv", one), "--store", folder / "store", "--limit", 1)
+    assert json.loads(done.out)["hits"][0]["payload"]["animal"] == "cat"
+
+
+def test_the_command_line_names_the_column_that_is_wrong(folder: Path, tmp_path: Path) -> None:
+    without = {name: values for name, values in ASKED.items() if name != "legs"}
+    done = run("search", write_csv(tmp_path / "a.csv", without), "--store", folder / "store")
+    refused(done, "column legs")
+    words = ASKED | {"legs": ["four", "none"]}
+    refused(run("search", write_parquet(tmp_path / "a.parquet", words), "--store", folder / "store"), "column legs")
+    refused(run("evaluate", 1, "--store", folder / "store", "--queries", tmp_path / "a.csv"), "column legs")
+
+
+def test_the_version_is_evaluated_with_rows_that_have_gaps(folder: Path, tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "more.parquet", mixed(90, seed=1))
+    done = run("evaluate", 1, "--store", folder / "store", "--queries", path)
+    assert done.code == 0, done.err
+    precision = next(line for line in done.out.splitlines() if "precision" in line)
+    assert float(precision.split()[-2]) > 0.8
+
+
+@pytest.mark.anyio
+async def test_http_answers_as_the_command_line_does(folder: Path, version: Version, tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "asked.parquet", ASKED)
+    expected = embedded(path, version, tmp_path)
+    objects = [{name: ASKED[name][row] for name in INPUTS} for row in range(2)]
+    lists = [[row[name] for name in INPUTS] for row in objects]
+    codes, _ = read_sample(open_rows(str(path), columns=version.encoder.columns), 2, 0)
+    async with serving(settings_for(folder / "store"), version) as client:
+        for inputs in (objects, lists, [objects[0], lists[1]], spell(codes, version.encoder.columns)):
+            told = await call(client, "/embed", inputs=inputs)
+            np.testing.assert_allclose(told["embeddings"], expected, atol=1e-6)
+        answer = await client.post("/embed", content=to_npy(codes), headers={"Content-Type": NPY, "Accept": NPY})
+        np.testing.assert_allclose(from_npy(answer.content), expected, atol=1e-6)
+        found = await call(client, "/search", inputs=[{"price": None, **objects[0]}], limit=3)
+        assert {hit["payload"]["animal"] for hit in found["results"][0]["hits"]} == {"fish"}
+        assert (await client.get("/readyz")).status_code == 200
+        columns = (await client.get("/version")).json()["columns"]
+        assert [column["name"] for column in columns] == INPUTS
+
+
+@pytest.mark.anyio
+async def test_http_names_the_row_and_the_column_that_is_wrong(folder: Path, version: Version) -> None:
+    right = {name: ASKED[name][0] for name in INPUTS}
+    without = {name: value for name, value in right.items() if name != "legs"}
+    async with serving(settings_for(folder / "store"), version) as client:
+        for wrong, field in (
+            (right | {"legs": "four"}, "inputs[1].legs"),
+            (right | {"size": 3}, "inputs[1]"),
+            (without, "inputs[1].legs"),
+            (list(right.values())[1:], "inputs[1]"),
+            ({**right, "animal": 3}, "inputs[1].animal"),
+        ):
+            for route in ("/embed", "/search"):
+                answered(await client.post(route, json={"inputs": [right, wrong]}), 422, field)
+        allowed = {name: value for name, value in right.items() if name not in {"price", "colour"}}
+        await call(client, "/embed", inputs=[allowed])  # both were sometimes missing in training
+        headers = {"Content-Type": NPY}
+        odd = np.array([[0, 99, 0, 0, 0, 0, 0, 0]], np.float32)
+        answered(await client.post("/embed", content=to_npy(odd), headers=headers), 422, "inputs[0].animal")
+
+
+@pytest.mark.anyio
+async def test_no_row_is_embedded_as_nan(folder: Path, version: Version) -> None:
+    async with serving(settings_for(folder / "store"), version) as client:
+        told = await call(client, "/embed", inputs=[[None] * 8, [1e30, "?", "?", 1e30, "?", 0, True, 0]])
+        assert np.isfinite(told["embeddings"]).all()
+
+
+def test_categories_come_back_better_than_the_commonest_one(version: Version, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "more.csv", mixed(300, seed=7))
+    rows, _ = read_sample(open_rows(str(path), columns=version.encoder.columns), 300, 0)
+    back = version.encoder.reconstruct(rows)
+    for place, column in enumerate(version.encoder.columns):
+        there = ~np.isnan(rows[:, place])
+        if column.kind == "numeric" or len(column.values) == 1:
+            continue
+        right = float((back[there, place] == rows[there, place]).mean())
+        commonest = Counter(rows[there, place].tolist()).most_common(1)[0][1] / int(there.sum())
+        assert right > commonest + 0.05, column.name
+    numbers = [INPUTS.index(name) for name in ("weight", "legs")]
+    error = np.nanmean((back - rows)[:, numbers] ** 2, axis=0) / np.nanvar(rows[:, numbers], axis=0)
+    assert (error < 0.5).all()
+
+
+def test_the_judges_take_tables_too(folder: Path, version: Version) -> None:
+    rows, labels = read_sample(open_rows(str(folder / "table.csv")), COUNT, 0)
+    scaling = version.encoder.preprocess
+    noisy = add_noise(rows[200:], scaling)
+    question = Question(rows[:200], rows[200:], noisy, labels[:200], labels[200:])
+    raw, pca = judge_raw(question, scaling), judge_pca(4, scaling, question, rows[:200])
+    ours = judge_encoder("ours", version.encoder, question)
+    assert (raw.reconstruction, raw.name) == (0, "preprocessed rows")
+    for judged in (raw, pca, ours):
+        assert 0 <= judged.reconstruction < 1
+        assert judged.precision is not None
+        assert judged.precision > 0.8
+
+
+def test_no_text_is_input_where_no_categories_are_wanted(folder: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*QUICK, "fit.epochs=1", "data.categories=0"])
+    encoder = train(open_rows(str(folder / "table.csv")), config, tmp_path / "run").encoder
+    assert [column.name for column in encoder.columns] == ["weight", "always", "legs", "tame", "price"]
+    number = build(open_rows(str(folder / "table.csv")), tmp_path / "run", store := Store(tmp_path / "store"))
+    assert store.open(number).items.payload_at(0)["animal"] in {"cat", "dog", "fish"}
+
+
+def test_a_run_goes_on_only_with_the_same_words(tmp_path: Path) -> None:
+    table = mixed(60)
+    path = write_csv(tmp_path / "a.csv", table)
+    config = load_config(None, [*QUICK, "fit.epochs=2"])
+    first = train(open_rows(str(path)), config, tmp_path / "run").encoder
+    again = train(open_rows(str(path)), config, tmp_path / "run", resume=True).encoder
+    assert again.digest == first.digest
+    renamed = table | {"animal": [{"cat": "ape"}.get(animal, animal) for animal in table["animal"]]}
+    write_csv(path, renamed)  # the same codes, for other words
+    with pytest.raises(ResumeError, match="columns: expected the settings and data it began with"):
+        train(open_rows(str(path)), config, tmp_path / "run", resume=True)

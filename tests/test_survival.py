@@ -1,0 +1,129 @@
+"""A run is killed, and its disk is full: what it has written is whole, and it goes on as if nothing had been."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from training.checkpoint import latest_checkpoint
+
+ROOT = Path(__file__).parents[1]
+EPOCHS = 40
+TRAIN = """
+import resource, sys
+from training import job
+job.CHECKPOINT_SECONDS = 0.0
+if limit := int(sys.argv.pop(1)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from lookalike.__main__ import main
+main()
+"""
+SETTINGS = ("model.hidden=[8]", "model.latent_dim=3", "model.dropout=0.2", f"fit.epochs={EPOCHS}", "fit.patience=1000")
+
+
+def started(run: Path, *more: str, limit: int = 0) -> subprocess.Popen[str]:
+    """`lookalike train digits`, with a checkpoint after each epoch and no file beyond `limit` bytes (0: any)."""
+    settings = [word for line in SETTINGS for word in ("--set", line)]
+    command = [sys.executable, "-c", TRAIN, str(limit), "train", "digits", "--run", str(run), *settings, *more]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    for _ in range(60_000):
+        if happened() or process.poll() is not None:
+            break
+        time.sleep(0.002)
+    assert process.poll() is None, process.communicate()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, told = process.communicate(timeout=120)
+    return process.returncode, told
+
+
+def epochs(run: Path) -> int:
+    """How many the newest checkpoint has."""
+    return max((int(folder.name.rpartition("-")[2]) for folder in run.glob("checkpoint-*")), default=0)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "encoder" / "weights.safetensors").read_bytes()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed; read only."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    code, told = ended(started(run))
+    assert code == 0, told
+    return run
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_the_unbroken_one_bit_for_bit(whole: Path, tmp_path: Path) -> None:
+    chance, run = random.Random(0), tmp_path / "run"
+    for number in range(4):
+        reached = epochs(run)
+        process = started(run, "--resume")
+        if number:
+            further = reached + chance.randint(1, 6)
+            wait_for(lambda further=further: epochs(run) >= further, process)  # type: ignore[misc]
+            time.sleep(chance.uniform(0, 0.05))  # anywhere in an epoch, and in the writing of a checkpoint
+        else:
+            wait_for(run.exists, process)  # before there is any checkpoint
+        process.kill()
+        assert ended(process)[0] == -signal.SIGKILL
+        assert not (run / "encoder").exists()
+    assert latest_checkpoint(run) is not None
+    code, told = ended(started(run, "--resume"))
+    assert code == 0, told
+    assert epochs(run) == EPOCHS
+    assert weights(run) == weights(whole)
+    assert {path.name.partition("-")[0] for path in run.iterdir()} == {"checkpoint", "encoder"}
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_where_there_is_room(
+    whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = started(run)
+    wait_for(lambda: epochs(run) >= 3, process)
+    process.kill()
+    ended(process)
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    before, reached = files(checkpoint.folder), epochs(run)
+    code, told = ended(started(run, "--resume", limit=1_000))
+    last = told.strip().splitlines()[-1]
+    assert code == 2, told
+    assert last.startswith(f"lookalike: {run}: expected room for the checkpoint of epoch {reached + 1}, found File too")
+    assert "--resume" in last
+    assert "Traceback" not in told
+    assert files(checkpoint.folder) == before
+    assert all(path.name.startswith("checkpoint-") for path in run.iterdir())  # nothing half-written
+    assert latest_checkpoint(run) is not None
+    assert ended(started(run, "--resume"))[0] == 0
+    assert weights(run) == weights(whole)
+
+
+def test_a_disk_that_is_full_at_the_end_keeps_the_run_and_only_the_encoder_is_made_again(
+    whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / "encoder")
+    code, told = ended(started(run, "--resume", limit=1_000))
+    assert code == 2, told
+    assert "expected room for the encoder" in told
+    assert epochs(run) == EPOCHS
+    assert ended(started(run, "--resume"))[0] == 0
+    assert weights(run) == weights(whole)

@@ -1,0 +1,85 @@
+"""Runs made by hand, so that what the doctor must say of them is known."""
+
+from typing import Any
+
+from training.doctor.case import Case
+from training.history import Epoch, State
+
+__all__ = ["FACTS", "VITALS", "case", "epoch", "run"]
+
+FACTS: dict[str, Any] = {
+    "rows": 900,
+    "validation_rows": 100,
+    "columns": 8,
+    "bad_rows": 0,
+    "loss": "mse",
+    "wants": "values",
+    "epochs": 30,
+    "batch_size": 64,
+    "optimizer": "adam",
+    "lr": 2e-3,
+    "clip": 0.0,
+    "decay": 0.0,
+    "duplicates": 0.0,
+    "low": -3.0,
+    "high": 3.0,
+    "target_low": -3.0,
+    "target_high": 3.0,
+    "scale": 1.0,
+    "largest_deviation": 1.0,
+    "smallest_deviation": 1.0,
+    "constant_columns": 0,
+    "widest_column": 0.2,
+    "trivial_loss": 2.0,
+    "lost": 0.1,
+    "spectrum": [0.4, 0.19, 0.1, 0.05, 0.03, 0.02, 0.01, 0.0],
+    "depth": 4,
+    "weights": 500,
+    "widths": [16, 4, 16, 8],
+    "activations": ["SiLU"],
+    "batch_norm": True,
+    "missing": [],
+    "smallest_batch": 60,
+    "latent_activation": "",
+    "last": "Linear",
+    "answers": [-90.0, 110.0],
+    "sums_to_one": False,
+    "affine": False,
+}
+"""Of an autoencoder that should learn; what a constant answer costs is 2."""
+
+VITALS: dict[str, Any] = {
+    "steps": 15,
+    "losses": [2.0, 1.0, 0.5],
+    "first_loss": 2.0,
+    "worst_loss": 2.2,
+    "stale": 0,
+    "looks": 5,
+    "train_mode": False,
+    "first_norm": 1.5,
+    "first_gradient": [0.1, 0.2, 0.2, 0.3],
+    "worst_norm": 2.0,
+    "gradient": [0.1, 0.2, 0.2, 0.3],
+    "update": [0.01, 0.02, 0.01, 0.01],
+    "dead": [0.0, 0.0, 0.0, 0.0],
+    "saturated": [],
+    "latent": {"dead": 0.0, "rank": 3.2, "deviation": 0.8},
+    "output": [-2.0, 2.0],
+}
+"""Of one of its epochs."""
+
+
+def epoch(number: int = 1, train: float | None = 0.2, validation: float | None = 0.2, **vitals: Any) -> Epoch:
+    """A healthy epoch but for what is given."""
+    return Epoch(number, train, validation, 2e-3, 0.1, VITALS | vitals)
+
+
+def run(*epochs: Epoch, **facts: Any) -> State:
+    """A healthy run but for what is given; without epochs, 30 alike."""
+    history = list(epochs) or [epoch(number) for number in range(1, 31)]
+    return State(history, 1, {}, "finished", FACTS | facts)
+
+
+def case(*epochs: Epoch, **facts: Any) -> Case:
+    """The same, as the rules see it."""
+    return Case.of(run(*epochs, **facts))

@@ -1,0 +1,355 @@
+import dataclasses
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch import Generator, Tensor, nn, optim
+from torch.nn.functional import mse_loss
+
+from tests.training.helpers import blobs
+from training.doctor.facts import duplicate_share, gather
+from training.losses import LOSSES, Loss
+from training.plan import Data, FitPlan
+from training.schedules import SCHEDULES
+
+ROWS = torch.from_numpy(blobs(300, 6))
+
+
+def planned(**changes: Any) -> FitPlan:
+    return dataclasses.replace(FitPlan(3, 4, patience=9, seed=0, schedule=SCHEDULES["constant"]), **changes)
+
+
+def facts_of(
+    model: nn.Module | None = None,
+    train: Tensor = ROWS,
+    held: Tensor = ROWS[:20],
+    *,
+    loss: Loss = LOSSES["mse"],
+    plan: FitPlan | None = None,
+    targets: tuple[Tensor, Tensor] | None = None,
+) -> dict[str, Any]:
+    model = model or nn.Linear(train.shape[1], train.shape[1])
+    data = Data(train, held, *(targets or ()))
+    return gather(model, loss, optim.Adam(model.parameters()), data, plan or planned())
+
+
+def column(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None]
+
+
+def test_the_plan_and_the_optimizer_are_written_down() -> None:
+    model = nn.Linear(6, 6)
+    groups = [{"params": [model.weight], "weight_decay": 0.1}, {"params": [model.bias], "lr": 0.5, "initial_lr": 0.25}]
+    plan = planned(epochs=7, batch_size=32, clip=1.5)
+    facts = gather(model, LOSSES["mae"], optim.AdamW(groups, lr=0.01, weight_decay=0.0), Data(ROWS, ROWS[:20]), plan)
+    asked = ("rows", "validation_rows", "columns", "loss", "wants", "epochs", "batch_size", "clip")
+    assert [facts[name] for name in asked] == [300, 20, 6, "mae", "values", 7, 32, 1.5]
+    assert (facts["optimizer"], facts["lr"], facts["decay"]) == ("adamw", 0.25, 0.1)
+
+
+@pytest.mark.parametrize("worst", [math.nan, math.inf, -math.inf])
+def test_of_bad_rows_no_more_is_asked(worst: float) -> None:
+    train, held = ROWS.clone(), ROWS[:20].clone()
+    train[3], held[5, 2] = worst, worst
+    facts = facts_of(train=train, held=held)
+    assert facts["bad_rows"] == 2
+    assert "trivial_loss" not in facts
+    targets = ROWS.clone()
+    targets[2:4, 1] = worst  # of row 3, both are bad
+    assert facts_of(train=train, held=ROWS[:20], targets=(targets, ROWS[:20]))["bad_rows"] == 2
+    assert facts_of()["bad_rows"] == 0
+
+
+TRAIN, HELD = column(0, 1, 1, 1, 1), column(0, 1)
+"""The best constant answer is 0.8; on the held-out rows it is wrong by 0.8 and 0.2."""
+
+
+@pytest.mark.parametrize(
+    ("loss", "trivial", "perfect"),
+    [
+        (LOSSES["mse"], (0.8**2 + 0.2**2) / 2, 0.0),
+        (LOSSES["mae"], 0.5, 0.0),
+        (LOSSES["huber"], (0.8**2 + 0.2**2) / 4, 0.0),
+        (LOSSES["bce"], -(math.log(0.2) + math.log(0.8)) / 2, -math.log(0.9999)),
+        (LOSSES["bce_logits"], -(math.log(0.2) + math.log(0.8)) / 2, -math.log(0.9999)),
+        (Loss("its own", mse_loss, constant=lambda mean: 0.5 * mean), (0.4**2 + 0.6**2) / 2, 0.5**2 / 2),
+    ],
+)
+def test_what_a_constant_answer_costs_and_what_the_best_does(loss: Loss, trivial: float, perfect: float) -> None:
+    facts = facts_of(None, TRAIN, HELD, loss=loss)
+    assert facts["trivial_loss"] == pytest.approx(trivial, rel=1e-5)
+    assert facts["perfect_loss"] == pytest.approx(perfect, abs=1e-6)
+
+
+def test_the_same_is_known_of_the_training_rows() -> None:
+    facts = facts_of(None, TRAIN, HELD)
+    assert facts["train_trivial_loss"] == pytest.approx((0.8**2 + 4 * 0.2**2) / 5)
+    assert facts["train_perfect_loss"] == 0.0
+
+
+def test_cross_entropy_is_not_nothing_even_where_the_answer_is_right() -> None:
+    # A share of 1/2 costs ln 2 at best, one of 1/4 costs ln 4 - 3/4 ln 3.
+    held = column(0.5, 0.25)
+    facts = facts_of(None, TRAIN, held, loss=LOSSES["bce_logits"])
+    assert facts["perfect_loss"] == pytest.approx((math.log(2) + math.log(4) - 0.75 * math.log(3)) / 2, rel=1e-5)
+
+
+def test_what_constant_shares_of_classes_cost() -> None:
+    classes = torch.tensor([0, 1, 1, 1, 1])
+    facts = facts_of(nn.Linear(1, 2), TRAIN, HELD, loss=LOSSES["cross_entropy"], targets=(classes, classes[:2]))
+    assert facts["trivial_loss"] == pytest.approx(-(0.2 * math.log(0.2) + 0.8 * math.log(0.8)), rel=1e-5)
+    assert facts["wants"] == "logits"
+
+
+def test_a_constant_answers_to_the_targets_where_rows_have_their_own() -> None:
+    # Targets of mean 10, and 10 off on both sides; the rows themselves lie within 0 and 1.
+    facts = facts_of(None, TRAIN, HELD, targets=(column(0, 20, 10, 10, 10), column(0, 20)))
+    assert facts["trivial_loss"] == pytest.approx(100.0)
+    assert [facts[name] for name in ("low", "high", "target_low", "target_high")] == [0, 1, 0, 20]
+    assert facts["spectrum"] == []  # it is no autoencoder
+
+
+def test_duplicates_are_counted_to_the_last_bit() -> None:
+    train = torch.tensor([[1.0, 2.0], [3.0, 4.0], [3.0, 4.0]])
+    held = torch.tensor([[3.0, 4.0], [1.0, 2.0000002], [2.0, 1.0], [0.0, 0.0]])
+    assert duplicate_share(train, held) == 0.25
+    assert facts_of(None, train, held)["duplicates"] == 0.25
+    assert duplicate_share(train, held[:0]) == 0.0
+
+
+def test_the_scale_of_columns_by_hand() -> None:
+    # Deviations of 3, 1 and 0; squares of 9 + 1 + 25 over 3 columns.
+    rows = torch.tensor([[3.0, 1.0, 5.0], [-3.0, -1.0, 5.0]] * 4)
+    facts = facts_of(None, rows, rows)
+    assert facts["scale"] == pytest.approx(math.sqrt(35 / 3))
+    assert (facts["largest_deviation"], facts["smallest_deviation"]) == (3.0, 1.0)
+    assert (facts["constant_columns"], facts["widest_column"]) == (1, pytest.approx(0.9))
+    assert (facts["low"], facts["high"]) == (-3.0, 5.0)
+
+
+def test_constant_rows_are_no_trouble() -> None:
+    rows = torch.full((8, 3), 7.0)
+    facts = facts_of(None, rows, rows)
+    assert (facts["trivial_loss"], facts["widest_column"], facts["smallest_deviation"]) == (0.0, 0.0, 0.0)
+    assert json.dumps(facts, allow_nan=False)
+
+
+def test_the_spectrum_is_what_pca_leaves() -> None:
+    left = 1 - np.cumsum(PCA().fit(ROWS.numpy()).explained_variance_ratio_)
+    assert facts_of()["spectrum"] == pytest.approx(left.tolist(), abs=1e-4)
+
+
+def test_the_spectrum_of_more_columns_than_rows_ends_with_the_rows() -> None:
+    rows = torch.randn(5, 40, generator=Generator().manual_seed(0))
+    spectrum = facts_of(None, rows, rows)["spectrum"]
+    assert len(spectrum) == 5
+    assert spectrum[3:] == [0.0, 0.0]  # five centred rows span four dimensions
+
+
+SIGNS = torch.tensor([[1.0, 2.0], [1.0, -2.0], [-1.0, 2.0], [-1.0, -2.0]])
+"""Variances of 1 and 4."""
+
+
+@pytest.mark.parametrize(
+    ("noise", "lost"),
+    [
+        ([[1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]], 0.1),  # half of a fifth
+        ([[3**0.5, 3**0.5 * 2], [-(3**0.5), -(3**0.5) * 2], [-(3**0.5), -(3**0.5) * 2], [3**0.5, 3**0.5 * 2]], 0.75),
+        ([[0.0, 0.0]] * 4, 0.0),
+        ((-SIGNS).tolist(), 1.0),
+        ([[5.0, -9.0]] * 4, 0.0),  # what is shifted is not lost
+    ],
+)
+def test_what_a_corruption_takes(noise: list[list[float]], lost: float) -> None:
+    plan = planned(corrupt=lambda clean, generator: clean + torch.tensor(noise))
+    assert facts_of(None, SIGNS, SIGNS, plan=plan)["lost"] == pytest.approx(lost, abs=1e-6)
+
+
+def test_without_a_corruption_nothing_is_lost_and_known_noise_takes_what_it_must() -> None:
+    assert facts_of()["lost"] == 0.0
+    rows = torch.randn(1000, 4, generator=Generator().manual_seed(1))
+    plan = planned(corrupt=lambda clean, generator: clean + 2 * torch.randn(clean.shape, generator=generator))
+    assert facts_of(None, rows, rows, plan=plan)["lost"] == pytest.approx(4 / 5, abs=0.03)
+
+
+def stack(*parts: nn.Module) -> nn.Sequential:
+    """Linear layers with these parts between them, of 6 columns, through 5."""
+    torch.manual_seed(0)
+    first = nn.Linear(6, 5)
+    nn.init.constant_(first.bias, 3.0)
+    return nn.Sequential(first, *parts, nn.Linear(5, 6))
+
+
+def norm_that_has_seen_rows() -> nn.Module:
+    norm = nn.BatchNorm1d(5)
+    norm(4 + 3 * torch.randn(100, 5, generator=Generator().manual_seed(0)))
+    return norm
+
+
+def dead() -> nn.Module:
+    first = nn.Linear(6, 5)
+    nn.init.constant_(first.bias, -1e6)
+    return nn.Sequential(first, nn.ReLU(), nn.Linear(5, 6))
+
+
+@pytest.mark.parametrize(
+    ("model", "affine"),
+    [
+        (stack(), True),
+        (stack(nn.Identity(), nn.Linear(5, 5), nn.Dropout(0.5)), True),
+        (stack(norm_that_has_seen_rows()), True),
+        (stack(nn.ReLU()), False),
+        (stack(nn.LeakyReLU()), False),
+        (stack(nn.GELU()), False),
+        (stack(nn.SiLU()), False),
+        (stack(nn.Tanh()), False),
+        (stack(nn.Sigmoid()), False),
+        (stack(nn.LayerNorm(5)), False),
+        (dead(), False),  # it is constant, but not for want of activations
+    ],
+)
+def test_whether_all_its_layers_act_as_one(model: nn.Module, affine: bool) -> None:
+    assert facts_of(model)["affine"] is affine
+
+
+class Squashing(nn.Module):
+    """Called as a function, so that no part of it tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.sigmoid(self.inner(rows))
+
+
+@pytest.mark.parametrize(
+    ("model", "last", "edges", "sums_to_one"),
+    [
+        (stack(nn.ReLU()), "Linear", None, False),
+        (stack().append(nn.Sigmoid()), "Sigmoid", [0.0, 1.0], False),
+        (stack().append(nn.Tanh()), "Tanh", [-1.0, 1.0], False),
+        (stack().append(nn.Softmax(dim=1)), "Softmax", [0.0, 1.0], True),
+        (Squashing(), "Linear", [0.0, 1.0], False),
+    ],
+)
+def test_what_a_model_can_answer(model: nn.Module, last: str, edges: list[float] | None, sums_to_one: bool) -> None:
+    facts = facts_of(model)
+    assert (facts["last"], facts["sums_to_one"]) == (last, sums_to_one)
+    if edges:
+        assert facts["answers"] == pytest.approx(edges, abs=1e-3)
+    else:
+        assert facts["answers"][1] - facts["answers"][0] > 50
+
+
+class Autoencoding(nn.Module):
+    """An encoder of three columns, then the last part given, and a decoder."""
+
+    def __init__(self, last: nn.Module) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3), last)
+        self.decoder = nn.Sequential(nn.Linear(3, 6))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        answer: Tensor = self.decoder(self.encoder(rows))
+        return answer
+
+
+@pytest.mark.parametrize(("last", "kind"), [(nn.ReLU(), "ReLU"), (nn.Identity(), ""), (nn.BatchNorm1d(3), "")])
+def test_the_shape_of_a_model(last: nn.Module, kind: str) -> None:
+    facts = facts_of(Autoencoding(last))
+    assert facts["latent_activation"] == kind
+    assert (facts["depth"], facts["widths"], facts["activations"]) == (3, [4, 3, 6], ["ReLU"])
+    assert facts["batch_norm"] is isinstance(last, nn.BatchNorm1d)
+    assert facts["weights"] == (6 * 4 + 4) + (4 * 3 + 3) + (3 * 6 + 6) + (6 if facts["batch_norm"] else 0)
+
+
+def test_the_width_of_a_convolution_is_all_that_it_gives_for_a_row() -> None:
+    # 6 values in a row as one channel: 2 channels of 3 places each, and back to 6.
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 6)),
+        nn.Conv1d(1, 2, 2, 2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(6, 4),
+        nn.Linear(4, 6),
+    )
+    assert facts_of(model)["widths"] == [6, 4, 6]
+
+
+def test_statistics_over_pictures_places_are_not_those_of_a_few_rows() -> None:
+    picture = nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(6, 6))
+    assert facts_of(picture)["batch_norm"] is False
+
+
+def test_parameters_that_no_optimizer_moves_are_named_and_frozen_ones_are_not() -> None:
+    model = Autoencoding(nn.Identity())
+    model.encoder[0].requires_grad_(False)
+    optimizer = optim.SGD(model.decoder.parameters())
+    facts = gather(model, LOSSES["mse"], optimizer, Data(ROWS, ROWS[:20]), planned())
+    assert facts["missing"] == ["encoder.2.weight", "encoder.2.bias"]
+    assert (facts["depth"], facts["widths"]) == (3, [3, 6])
+
+
+@pytest.mark.parametrize(("rows", "size", "least"), [(10, 4, 3), (10, 10, 10), (9, 8, 4), (3, 1, 1), (5, 100, 5)])
+def test_batches_are_equal_to_within_a_row(rows: int, size: int, least: int) -> None:
+    assert facts_of(train=ROWS[:rows], plan=planned(batch_size=size))["smallest_batch"] == least
+
+
+class Drawing(nn.Module):
+    """Draws at random in whatever mode, and may break off."""
+
+    def __init__(self, breaks: bool) -> None:
+        super().__init__()
+        self.inner, self.breaks = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(), nn.Linear(6, 6)), breaks
+
+    def forward(self, rows: Tensor) -> Tensor:
+        answer: Tensor = self.inner(rows + torch.randn_like(rows))
+        if self.breaks:
+            raise RuntimeError("broken")
+        return answer
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_model_and_the_random_numbers_are_left_as_they_were(training: bool, breaks: bool) -> None:
+    model = Drawing(breaks).train(training)
+    model.inner[0].train(not training)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    drawn = torch.random.get_rng_state()
+    if breaks:
+        with pytest.raises(RuntimeError, match="broken"):
+            facts_of(model)
+    else:
+        facts_of(model, plan=planned(corrupt=lambda clean, generator: clean + torch.randn_like(clean)))
+    assert [part.training for part in model.modules()] == [training, training, not training, training, training]
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(weights.grad is None for weights in model.parameters())
+    assert not any(part._forward_hooks for part in model.modules())
+
+
+class Bursting(nn.Module):
+    """Answers to rows far out leave the numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.exp(10 * self.inner(rows).abs())
+
+
+@pytest.mark.parametrize(
+    ("model", "rows"),
+    [(None, ROWS), (None, ROWS * 1e30), (None, ROWS * 1e-30), (Bursting(), ROWS), (None, ROWS[:1]), (None, ROWS[:2])],
+)
+def test_the_facts_are_plain_json_whatever_the_rows(model: nn.Module | None, rows: Tensor) -> None:
+    plan = planned(corrupt=lambda clean, generator: clean + torch.randn(clean.shape, generator=generator))
+    facts = facts_of(model, rows, rows, plan=plan)
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert facts["scale"] == pytest.approx(float(rows.double().square().mean().sqrt()))

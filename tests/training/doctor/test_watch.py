@@ -1,0 +1,431 @@
+import contextlib
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn, optim
+
+from training.doctor.watch import Watch
+
+ONE_TWO = torch.tensor([[1.0], [2.0]])
+LOOKED_AT = {0, 1, 2, 4, 8}
+
+
+def line(weight: float = 0.0) -> nn.Linear:
+    """weight * row, with no bias."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, weight)
+    return model
+
+
+def backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def stepped(watch: Watch, model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, steps: int = 1) -> None:
+    """A plain loop: the rows shall become themselves."""
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = (model(rows) - rows).square().mean()
+        backward(loss)
+        optimizer.step()
+        watch.step(loss)
+
+
+def descent(model: nn.Module, lr: float = 0.1) -> optim.SGD:
+    return optim.SGD(model.parameters(), lr=lr)
+
+
+def asked(model: nn.Module, rows: Tensor) -> dict[str, object]:
+    """The vital signs of an epoch in which the model was judged, and not taught."""
+    with Watch(model, descent(model)) as watch:
+        with torch.no_grad():
+            model(rows)
+        return watch.epoch()
+
+
+def test_gradients_and_steps_of_a_linear_regression() -> None:
+    # Weight 2 on the rows 1 and 2: the gradient is 2 * (2 - 1) * (1 + 4) / 2 = 5, a step 0.1 of that, and from 1.5 on
+    # half as much, and so on: 5, 2.5, 1.25, and 0.5 / 2, 0.25 / 1.5, 0.125 / 1.25 of the weight.
+    model = line(2.0)
+    optimizer = descent(model)
+    with Watch(model, optimizer) as watch:
+        stepped(watch, model, optimizer, ONE_TWO, 3)
+        vitals = watch.epoch()
+    assert (vitals["first_norm"], vitals["worst_norm"]) == (5.0, 5.0)
+    assert (vitals["first_gradient"], vitals["gradient"]) == ([5.0], [2.5])
+    assert vitals["update"] == [pytest.approx(1 / 6, abs=1e-4)]
+    assert vitals["losses"] == pytest.approx([2.5, 0.625, 0.1562], abs=1e-4)
+    assert (vitals["first_loss"], vitals["worst_loss"], vitals["steps"], vitals["looks"]) == (2.5, 2.5, 3, 3)
+
+
+def test_a_matrix_counts_by_its_root_mean_square_and_all_of_them_by_their_length() -> None:
+    # Gradients of (3, 4) and of 12: root mean squares of 5 / sqrt(2) and 12, and a length of 13. Biases do not count.
+    first, second = nn.Linear(2, 1), nn.Linear(1, 1)
+    model = nn.ModuleList([first, second])
+    optimizer = descent(model)
+    with Watch(model, optimizer) as watch:
+        loss = 3 * first.weight[0, 0] + 4 * first.weight[0, 1] + 12 * second.weight[0, 0] + 100 * first.bias.sum()
+        backward(loss)
+        optimizer.step()
+        watch.step(loss)
+        vitals = watch.epoch()
+    assert vitals["first_gradient"] == pytest.approx([5 / math.sqrt(2), 12.0], rel=1e-3)
+    assert vitals["first_norm"] == 13.0
+
+
+@pytest.mark.parametrize("large", range(10))
+def test_it_looks_at_the_steps_0_1_2_4_and_8_of_an_epoch(large: int) -> None:
+    model = line()
+    optimizer = descent(model, lr=0.0)
+    with Watch(model, optimizer) as watch:
+        for _ in range(2):  # epochs
+            for number in range(10):
+                optimizer.zero_grad()
+                loss = model.weight.sum() * (100.0 if number == large else 1.0)
+                backward(loss)
+                optimizer.step()
+                watch.step(loss)
+            vitals = watch.epoch()
+            assert (vitals["looks"], vitals["steps"]) == (5, 10)
+            assert vitals["worst_norm"] == (100.0 if large in LOOKED_AT else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "means"), [(20, [0.5 + 2 * part for part in range(10)]), (3, [0.0, 1.0, 2.0]), (0, [None])]
+)
+def test_the_losses_of_an_epoch_are_ten_means_in_order(steps: int, means: list[float | None]) -> None:
+    with Watch(line(), descent(line())) as watch:
+        for number in range(steps):
+            watch.step(torch.tensor(float(number)))
+        vitals = watch.epoch()
+    assert vitals["losses"] == means
+    assert (vitals["first_loss"], vitals["worst_loss"]) == ((0.0, steps - 1.0) if steps else (None, None))
+
+
+class Loop:
+    """One way to order zero_grad, forward, backward and step."""
+
+    def __init__(self) -> None:
+        self.model = line()
+        self.optimizer = descent(self.model, 0.01)
+
+    def forward(self) -> Tensor:
+        loss: Tensor = (self.model(ONE_TWO) - ONE_TWO).square().mean()
+        return loss
+
+    def zeroed_before_forward(self) -> Tensor:
+        self.optimizer.zero_grad()
+        loss = self.forward()
+        backward(loss)
+        self.optimizer.step()
+        return loss
+
+    def zeroed_before_backward(self) -> Tensor:
+        loss = self.forward()
+        self.optimizer.zero_grad(set_to_none=False)
+        backward(loss)
+        self.optimizer.step()
+        return loss
+
+    def zeroed_after_the_step(self) -> Tensor:
+        loss = self.forward()
+        backward(loss)
+        self.optimizer.step()
+        self.model.zero_grad()
+        return loss
+
+    def accumulated(self) -> Tensor:
+        self.optimizer.zero_grad()
+        for _ in range(3):
+            loss = self.forward()
+            backward(loss)
+        self.optimizer.step()
+        return loss
+
+    def asked_twice(self) -> Tensor:
+        self.optimizer.zero_grad()
+        loss = self.forward() + self.forward()
+        backward(loss)
+        self.optimizer.step()
+        return loss
+
+    def never_zeroed(self) -> Tensor:
+        loss = self.forward()
+        backward(loss)
+        self.optimizer.step()
+        return loss
+
+
+@pytest.mark.parametrize(
+    ("step", "stale"),
+    [
+        (Loop.zeroed_before_forward, 0),
+        (Loop.zeroed_before_backward, 0),
+        (Loop.zeroed_after_the_step, 0),
+        (Loop.accumulated, 0),
+        (Loop.asked_twice, 0),
+        (Loop.never_zeroed, 4),  # of the looks at steps 0, 1, 2, 4 and 8, the first can find nothing
+    ],
+)
+def test_a_gradient_of_an_earlier_step_is_seen_and_one_of_this_step_is_not(
+    step: Callable[[Loop], Tensor], stale: int
+) -> None:
+    loop = Loop()
+    with Watch(loop.model, loop.optimizer) as watch:
+        for _ in range(10):
+            watch.step(step(loop))
+        vitals = watch.epoch()
+        assert (vitals["stale"], vitals["looks"]) == (stale, 5)
+        watch.step(step(loop))
+        assert watch.epoch()["stale"] == min(stale, 1)  # the step before it was in another epoch
+
+
+@pytest.mark.parametrize("every", [2, 3, 4])
+def test_gradients_may_add_up_from_batch_to_batch_as_long_as_no_step_is_taken(every: int) -> None:
+    loop = Loop()
+    with Watch(loop.model, loop.optimizer) as watch:
+        for batch in range(12):
+            loss = loop.forward()
+            backward(loss)
+            watch.step(loss)  # told of each batch, though a step is rarer
+            if batch % every == every - 1:
+                loop.optimizer.step()
+                loop.optimizer.zero_grad()
+        assert watch.epoch()["stale"] == 0
+
+
+def frozen_norm() -> nn.Module:
+    """In train mode itself, but its batch norm keeps its statistics, as one does to fine-tune."""
+    model = nn.Sequential(nn.BatchNorm1d(1), line())
+    model[0].eval()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "two_faced"),
+    [
+        (nn.Sequential(nn.Dropout(0.1), line()), True),
+        (nn.Sequential(nn.Sequential(nn.BatchNorm1d(1)), line()), True),
+        (line(), False),
+        (nn.Sequential(nn.LayerNorm(1), line(), nn.ReLU()), False),
+        (nn.Sequential(nn.Dropout(0.0), line()), False),
+        (nn.Sequential(nn.BatchNorm1d(1, track_running_stats=False), line()), False),
+        (frozen_norm(), False),
+    ],
+)
+def test_judging_in_train_mode_is_seen_where_it_makes_a_difference(model: nn.Module, two_faced: bool) -> None:
+    assert asked(model, ONE_TWO)["train_mode"] is two_faced
+    assert asked(model.eval(), ONE_TWO)["train_mode"] is False
+
+
+def test_training_in_train_mode_is_as_it_should_be() -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(1), line())
+    optimizer = descent(model)
+    with Watch(model, optimizer) as watch:
+        stepped(watch, model, optimizer, ONE_TWO, 3)
+        assert watch.epoch()["train_mode"] is False
+        with torch.inference_mode():
+            model(ONE_TWO)
+        assert watch.epoch()["train_mode"] is True
+
+
+def half_dead() -> nn.Sequential:
+    """Four units of which three are below zero for the rows 1 and 2, and one answer."""
+    model = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1))
+    model.load_state_dict(
+        {
+            "0.weight": torch.ones(4, 1),
+            "0.bias": torch.tensor([0.0, -9.0, -9.0, -9.0]),
+            "2.weight": torch.full((1, 4), 0.5),
+            "2.bias": torch.zeros(1),
+        }
+    )
+    return model
+
+
+def test_units_without_a_gradient_are_counted_by_layer() -> None:
+    model = half_dead()
+    optimizer = descent(model, 0.01)
+    with Watch(model, optimizer) as watch:
+        stepped(watch, model, optimizer, ONE_TWO, 3)
+        assert watch.epoch()["dead"] == [0.75, 0.0]
+        stepped(watch, model, optimizer, torch.tensor([[1.0]]))
+        stepped(watch, model, optimizer, torch.tensor([[20.0]]))  # once is enough to be alive
+        assert watch.epoch()["dead"] == [0.0, 0.0]
+
+
+def test_what_is_frozen_on_purpose_is_not_dead() -> None:
+    model = nn.Sequential(line(1.0), line(0.5))
+    model[0].requires_grad_(False)
+    optimizer = optim.SGD(model[1].parameters(), lr=0.01)
+    with Watch(model, optimizer) as watch:
+        stepped(watch, model, optimizer, ONE_TWO)
+        vitals = watch.epoch()
+    assert (vitals["dead"], len(vitals["first_gradient"])) == ([0.0], 1)
+
+
+@pytest.mark.parametrize(
+    ("squash", "rows", "share"),
+    [
+        (nn.Tanh(), [0.0, 1.0, 3.0, -3.0], 0.5),  # tanh 3 = 0.995, tanh 1 = 0.76
+        (nn.Sigmoid(), [0.0, 5.0, -5.0, 2.0], 0.5),  # 0.993, 0.007 and 0.88
+        (nn.ReLU(), [0.0, 5.0], None),
+    ],
+)
+def test_the_share_of_values_at_the_ends_of_a_squashing_part(
+    squash: nn.Module, rows: list[float], share: float | None
+) -> None:
+    model = nn.Sequential(line(1.0), squash)
+    optimizer = descent(model, 1e-6)
+    with Watch(model, optimizer) as watch:
+        stepped(watch, model, optimizer, torch.tensor(rows)[:, None], 3)
+        assert watch.epoch()["saturated"] == ([] if share is None else [share])
+
+
+class Encoding(nn.Module):
+    """Three columns as they are, seen through `encoder`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(3, 3, bias=False)
+        nn.init.eye_(self.encoder.weight)
+        self.narrow = nn.Linear(3, 1)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        answer: Tensor = self.narrow(self.encoder(rows))
+        return answer
+
+
+CROSS = torch.tensor([[2.0, 0.0, 7.0], [-2.0, 0.0, 7.0], [0.0, 1.0, 7.0], [0.0, -1.0, 7.0]])
+"""Variances of 2, 1/2 and 0: (2 + 1/2)^2 / (4 + 1/4) = 25 / 17 dimensions in effect, one of three dead."""
+
+
+def test_the_latent_layer_is_told_by_its_covariance() -> None:
+    latent = asked(Encoding(), CROSS)["latent"]
+    expected = {"dead": 1 / 3, "rank": 25 / 17, "deviation": math.sqrt(0.5)}
+    assert latent == pytest.approx(expected, rel=1e-3)
+
+
+def test_without_an_encoder_the_narrowest_linear_layer_is_the_latent_one() -> None:
+    wide, narrow, back = nn.Linear(3, 4), nn.Linear(4, 2, bias=False), nn.Linear(2, 3)
+    for part in (wide, narrow, back):
+        nn.init.eye_(part.weight)
+    nn.init.zeros_(wide.bias)
+    latent = asked(nn.Sequential(wide, narrow, back), CROSS)["latent"]
+    assert latent == pytest.approx({"dead": 0.0, "rank": 25 / 17, "deviation": math.sqrt(0.5)}, rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [CROSS[:1], torch.full((4, 3), math.nan)])
+def test_of_one_row_or_of_what_is_no_number_nothing_is_said(rows: Tensor) -> None:
+    assert asked(Encoding(), rows)["latent"] is None
+
+
+def test_enough_rows_tell_of_the_latent_layer() -> None:
+    model = Encoding()
+    with Watch(model, descent(model)) as watch:
+        with torch.no_grad():
+            model(torch.cat([CROSS] * 200))  # 800 rows
+            model(100 * torch.randn(50, 3))  # not looked at any more
+        latent = watch.epoch()["latent"]
+    assert latent["rank"] == pytest.approx(25 / 17, rel=1e-3)
+
+
+def test_the_edges_of_what_was_answered_when_judged() -> None:
+    model = line(2.0)
+    with Watch(model, descent(model)) as watch:
+        model(100 * ONE_TWO)  # with gradients: not judged
+        with torch.no_grad():
+            model(ONE_TWO)
+            model(-3 * ONE_TWO)
+        assert watch.epoch()["output"] == [-12.0, 4.0]
+        assert watch.epoch()["output"] is None
+
+
+def hooks_of(model: nn.Module, optimizer: optim.Optimizer) -> int:
+    on_optimizer = len(optimizer._optimizer_step_pre_hooks) + len(optimizer._optimizer_step_post_hooks)
+    return on_optimizer + sum(len(part._forward_hooks) for part in model.modules())
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_its_hooks_are_gone_when_it_ends(broken: bool) -> None:
+    model = nn.Sequential(nn.Dropout(), line(), nn.Tanh())
+    optimizer = descent(model)
+    with contextlib.suppress(KeyboardInterrupt), Watch(model, optimizer) as watch:
+        assert hooks_of(model, optimizer) == 5  # two at the optimizer; the model, its latent layer and the tanh
+        stepped(watch, model, optimizer, ONE_TWO)
+        if broken:
+            raise KeyboardInterrupt
+    assert hooks_of(model, optimizer) == 0
+
+
+def test_it_changes_nothing() -> None:
+    def taught(watched: bool) -> tuple[dict[str, Tensor], Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 1))
+        optimizer = optim.Adam(model.parameters(), 0.01)
+        watch = Watch(model, optimizer)
+        if watched:
+            watch.__enter__()
+        stepped(watch, model, optimizer, ONE_TWO, 9)
+        watch.epoch()
+        return model.state_dict(), torch.random.get_rng_state()
+
+    (plain, drawn), (seen, also_drawn) = taught(watched=False), taught(watched=True)
+    assert all(torch.equal(plain[name], seen[name]) for name in plain)
+    assert torch.equal(drawn, also_drawn)
+
+
+@pytest.mark.parametrize("rows", [ONE_TWO * math.nan, ONE_TWO * math.inf, ONE_TWO])
+def test_the_vital_signs_are_plain_json_whatever_happens(rows: Tensor) -> None:
+    model = nn.Sequential(line(1.0), nn.Tanh(), line(1.0))
+    optimizer = descent(model)
+    with Watch(model, optimizer) as watch:
+        stepped(watch, model, optimizer, rows, 3)
+        with torch.no_grad():
+            model(rows)
+        vitals = watch.epoch()
+        assert json.loads(json.dumps(vitals, allow_nan=False)) == vitals
+        assert json.dumps(watch.epoch(), allow_nan=False)  # of an epoch without a step
+    if not torch.isfinite(rows).all():
+        assert (vitals["first_loss"], vitals["losses"], vitals["first_norm"]) == (None, [None] * 3, None)
+
+
+class OfTheirOwn(nn.Module):
+    """What else a module may be: it answers with two things, its encoder too, and one of its weights is no matrix."""
+
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+            return self.scale * rows, rows
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = self.Pair()
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        pair: tuple[Tensor, Tensor] = self.encoder(rows)
+        return pair
+
+
+def test_a_module_and_a_loop_of_ones_own() -> None:
+    model = OfTheirOwn()
+    optimizer = optim.Adam(model.parameters())
+    with Watch(model, optimizer) as watch:
+        for _ in range(3):
+            optimizer.zero_grad()
+            once, twice = model(ONE_TWO)
+            loss = (once - 2 * twice).square().mean()
+            backward(loss)
+            optimizer.step()
+            watch.step(loss)
+        with torch.no_grad():
+            model(ONE_TWO)
+        vitals = watch.epoch()
+    assert (vitals["steps"], vitals["losses"][0], vitals["latent"], vitals["output"]) == (3, 2.5, None, None)
+    assert json.dumps(vitals, allow_nan=False)

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from training.columns import Column
+from training.errors import DataError
+from training.rows.arrays import array_rows
+
+COLUMNS = tuple(map(Column, "abcd"))
+INPUTS = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def test_an_array_is_read_in_chunks_with_positions_as_ids() -> None:
+    rows = array_rows(INPUTS, "X", columns=COLUMNS)
+    assert (rows.name, rows.shape, rows.count, rows.pixels, rows.columns) == ("X", (4,), 3, False, COLUMNS)
+    first, second = rows.chunks(2)
+    assert (first.ids, second.ids) == (["0", "1"], ["2"])
+    assert np.array_equal(np.concatenate([first.inputs, second.inputs]), INPUTS)
+    assert first.payloads == [{}, {}]
+
+
+def test_a_shape_of_two_dimensions_is_a_pictures() -> None:
+    rows = array_rows(INPUTS, "X", shape=(2, 2))
+    assert (rows.shape, rows.width, rows.pixels) == ((2, 2), 4, True)
+
+
+def test_only_a_tables_columns_that_differ_have_names() -> None:
+    assert array_rows(INPUTS, "X", shape=(2, 2), columns=COLUMNS).columns == ()
+    assert array_rows(INPUTS, "X", columns=COLUMNS[:3] + COLUMNS[:1]).columns == ()
+
+
+def test_a_shape_must_hold_the_columns() -> None:
+    with pytest.raises(DataError, match=r"X: expected rows of shape \(2, 3\), found rows of 4 columns"):
+        array_rows(INPUTS, "X", shape=(2, 3))
+
+
+def test_what_is_not_finite_is_refused_by_row_and_column() -> None:
+    bad = INPUTS.copy()
+    bad[2, 1] = np.nan
+    with pytest.raises(DataError, match="X, row 2, column b"):
+        list(array_rows(bad, "X", columns=COLUMNS).chunks())

@@ -1,0 +1,23 @@
+import dataclasses
+import json
+
+import pytest
+
+from training.history import Epoch, State
+
+
+def test_an_epoch_is_as_json_gives_it_back() -> None:
+    epoch = Epoch(3, None, 0.25, 1e-3, 0.5, {"losses": [0.5, None], "latent": None})
+    assert Epoch(**json.loads(json.dumps(dataclasses.asdict(epoch), allow_nan=False))) == epoch
+
+
+def test_what_was_written_down_does_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Epoch(1, 1.0, 1.0, 0.1, 0.0).train_loss = 0.0  # type: ignore[misc]
+
+
+def test_every_run_has_a_history_of_its_own() -> None:
+    one, other = State(), State()
+    one.history.append(Epoch(1, 1.0, 1.0, 0.1, 0.0))
+    one.facts["rows"] = 5
+    assert (other.history, other.facts, other.best_epoch, other.stopped) == ([], {}, 0, "")

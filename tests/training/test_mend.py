@@ -1,0 +1,91 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn, optim
+
+from tests.training.doctor.made import run as healthy_run
+from tests.training.helpers import blobs, flip_bit, quick
+from training.checkpoint import latest_checkpoint, save_checkpoint
+from training.errors import ArtifactError, TrainingError
+from training.history import State
+from training.job import train
+from training.mend import mend, read_run
+from training.rows import open_rows
+
+
+def left(run: Path, state: State, settings: dict[str, Any] | None = None) -> Path:
+    """What a run leaves behind, of a model of one weight."""
+    model = nn.Linear(1, 1)
+    save_checkpoint(run, state, model, optim.SGD(model.parameters()), settings or {})
+    return run
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    settings: dict[str, Any] = checkpoint.header["settings"]
+    return settings
+
+
+@pytest.fixture(scope="module")
+def linear_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that has no activations; its rows lie beside it."""
+    folder = tmp_path_factory.mktemp("linear")
+    np.save(folder / "rows.npy", blobs())
+    train(open_rows(str(folder / "rows.npy")), quick("model.activation=linear", "fit.seed=5"), folder / "run")
+    return folder / "run"
+
+
+def test_a_run_is_read_with_the_settings_that_it_began_with(tmp_path: Path) -> None:
+    before = healthy_run(stale=3)
+    state, settings = read_run(left(tmp_path, before, {"config": {"fit": {"seed": 1}}}))
+    assert (state.history, state.facts, state.stopped) == (before.history, before.facts, "finished")
+    assert settings == {"config": {"fit": {"seed": 1}}}
+
+
+@pytest.mark.parametrize("name", ["", "absent", "a file"])
+def test_where_no_run_is_that_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a file").write_text("no run")
+    with pytest.raises(TrainingError) as caught:
+        read_run(tmp_path / name)
+    assert (caught.value.field, caught.value.found) == (str(tmp_path / name), "no checkpoint")
+
+
+def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+    left(tmp_path, healthy_run())
+    flip_bit(tmp_path / "checkpoint-000030" / "manifest.json", 99)
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        read_run(tmp_path)
+
+
+def test_the_first_advice_is_followed_in_a_run_of_its_own(linear_run: Path) -> None:
+    mended, again = mend(linear_run), mend(linear_run)
+    assert [done.folder for done in (mended, again)] == [linear_run.with_name(f"run-mended{n}") for n in ("", "-2")]
+    assert (mended.advice.cause, mended.advice.settings) == ("missing-activations", ("model.activation=silu",))
+    assert (mended.before.facts["affine"], mended.after.facts["affine"]) == (True, False)
+    assert (mended.folder / "encoder").is_dir()
+    assert again.after.best_weights.keys() == mended.after.best_weights.keys()
+
+
+def test_all_but_the_advice_stays_as_it_was(linear_run: Path) -> None:
+    before, after = settings_of(linear_run), settings_of(mend(linear_run).folder)
+    activations = [settings["config"]["model"].pop("activation") for settings in (before, after)]
+    assert activations == ["linear", "silu"]
+    assert before == after  # the digest of the rows, as they were parted, among it
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        (healthy_run(), "a healthy run"),
+        (healthy_run(missing=["decoder.weight"], affine=True), "parameters-missing, mended by: Give it all:"),
+    ],
+)
+def test_where_no_setting_mends_anything_nothing_is_trained(tmp_path: Path, state: State, found: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        mend(left(tmp_path / "run", state))
+    assert caught.value.found.startswith(found)
+    assert caught.value.expected == "a finding that settings can mend"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -1,0 +1,161 @@
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.training.helpers import array_rows, blobs, quick
+from training.columns import Column
+from training.errors import DataError
+from training.split import fingerprints, hold_out, split_rows
+
+ROWS = array_rows(blobs())
+
+
+def kinds(rows: NDArray[np.float32]) -> set[bytes]:
+    return {row.tobytes() for row in rows}
+
+
+def repeated(*counts: int) -> NDArray[np.float32]:
+    """So many rows of the value 0, so many of 1, ..."""
+    return np.repeat(np.arange(len(counts), dtype=np.float32), counts)[:, None]
+
+
+def test_a_split_parts_the_rows_and_their_labels_for_good() -> None:
+    inputs = np.repeat(np.arange(40, dtype=np.float32)[:, None], 2, axis=1)
+    rows = array_rows(inputs, [f"label {i}" for i in range(40)])
+    split = split_rows(rows, quick("data.validation=0.25"))
+    assert (len(split.train), len(split.validation)) == (30, 10)
+    assert sorted([*split.train[:, 0], *split.validation[:, 0]]) == list(range(40))
+    for part, labels in ((split.train, split.train_labels), (split.validation, split.validation_labels)):
+        assert labels == [f"label {int(row[0])}" for row in part]
+    other = split_rows(rows, quick("data.validation=0.25", "fit.seed=1"))
+    assert not np.array_equal(split.validation, other.validation)
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(2, 0.01, 1), (2, 0.99, 1), (10, 0.01, 1), (10, 0.99, 9)])
+def test_either_side_of_a_split_has_a_row(count: int, share: float, held: int) -> None:
+    split = split_rows(array_rows(blobs(count)), quick(f"data.validation={share}"))
+    assert (len(split.train), len(split.validation)) == (count - held, held)
+
+
+def test_rows_beyond_the_memory_allowed_are_sampled() -> None:
+    split = split_rows(ROWS, quick("data.max_bytes=480"))  # 20 rows of 6 values of 4 bytes
+    assert len(split.train) + len(split.validation) == 20
+
+
+def test_a_category_takes_the_memory_of_all_its_words() -> None:
+    words = Column("colour", "categorical", tuple(map(str, range(15))))
+    rows = dataclasses.replace(array_rows(np.zeros((60, 6), np.float32)), columns=(words, *map(Column, "abcde")))
+    split = split_rows(rows, quick("data.max_bytes=480"))  # 6 rows of 15 + 5 features of 4 bytes
+    assert len(split.train) + len(split.validation) == 6
+
+
+def test_one_row_is_too_few() -> None:
+    with pytest.raises(DataError, match="memory: expected at least 2 rows"):
+        split_rows(array_rows(blobs(1)), quick())
+
+
+def test_a_split_is_known_by_its_digest() -> None:
+    one, same, other = (split_rows(ROWS, quick(f"fit.seed={seed}")).digest() for seed in (0, 0, 1))
+    assert one == same != other
+
+
+def test_nothing_is_shown_where_nothing_shall_be(capsys: pytest.CaptureFixture[str]) -> None:
+    split_rows(ROWS, quick(), shown=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_of_rows_that_differ_chance_alone_takes_the_share() -> None:
+    # The first five of numpy's permutation of twenty: any rows of that number are parted alike.
+    first = np.random.default_rng(7).permutation(20)[:5]
+    for rows in (blobs(20), blobs(20, seed=1)):
+        assert np.flatnonzero(hold_out(rows, 0.25, 7)).tolist() == sorted(first)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equal_rows_stand_on_one_side(seed: int) -> None:
+    rows = repeated(*[1] * 50, *[2] * 20, *[5] * 2)  # 100 rows
+    held = hold_out(rows, 0.1, seed)
+    assert held.sum() == 10
+    assert not kinds(rows[held]) & kinds(rows[~held])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_kind_that_is_too_many_for_the_share_is_trained_on(seed: int) -> None:
+    rows = repeated(60, *[1] * 40)
+    held = hold_out(rows, 0.1, seed)
+    assert held.sum() == 10
+    assert not held[:60].any()
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "count"),
+    [
+        ((10, 10), 0.05, 10),  # one kind must go, though the share is one row
+        ((30, 10), 0.5, 10),  # the smaller one, for the larger is too many
+        ((10, 10, 10, 10), 0.49, 20),  # the target is 20
+        ((10, 10, 10, 10), 0.45, 20),  # the target is 18: 20 is nearer than 10
+        ((10, 10, 10, 10), 0.35, 10),  # the target is 14: 10 is nearer than 20
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_nearest_to_the_share_is_taken(counts: tuple[int, ...], share: float, count: int, seed: int) -> None:
+    held = hold_out(repeated(*counts), share, seed)
+    assert held.sum() == count
+
+
+def test_where_all_rows_are_equal_they_are_parted_all_the_same() -> None:
+    assert hold_out(repeated(20), 0.25, 0).sum() == 5
+
+
+@given(
+    values=st.lists(st.tuples(*[st.sampled_from([0.0, -0.0, 1.0, math.nan])] * 3), min_size=2, max_size=60),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 1 << 31),
+)
+def test_no_held_out_row_stands_among_the_training_rows(values: Any, share: float, seed: int) -> None:
+    rows = np.array(values, np.float32)
+    held = hold_out(rows, share, seed)
+    assert np.array_equal(held, hold_out(rows, share, seed))
+    assert 0 < held.sum() < len(rows)
+    plain = np.nan_to_num(rows + 0, nan=9)  # -0 is 0
+    sizes = np.unique(plain, axis=0, return_counts=True)[1]
+    if len(sizes) > 1:
+        assert not kinds(plain[held]) & kinds(plain[~held])
+        cut = min(len(rows) - 1, max(1, round(len(rows) * share)))
+        assert abs(int(held.sum()) - cut) < max(sizes)
+
+
+def test_fingerprints_are_equal_where_rows_are() -> None:
+    odd_nan = np.array([0x7FC00001], np.uint32).view(np.float32)[0]  # a NaN of other bits
+    rows = np.array([[0, 1], [-0.0, 1], [1, 0], [math.nan, 0], [odd_nan, 0], [0, 1]], np.float32)
+    prints = fingerprints(rows)
+    assert prints[0] == prints[1] == prints[5]
+    assert prints[3] == prints[4]
+    assert len(set(prints)) == 3
+    assert prints.dtype == np.uint64
+
+
+def test_fingerprints_tell_apart_rows_that_differ_in_one_value_or_in_order_alone() -> None:
+    rows = np.random.default_rng(0).integers(0, 2, (5_000, 64)).astype(np.float32)
+    assert len(np.unique(fingerprints(rows))) == len(np.unique(rows, axis=0)) == 5_000
+    assert len(set(fingerprints(np.eye(64, dtype=np.float32)))) == 64
+
+
+def test_fingerprints_do_not_depend_on_the_blocks_they_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fingerprints(blobs(50))
+    monkeypatch.setattr("training.split._BLOCK_VALUES", 40)
+    assert np.array_equal(fingerprints(blobs(50)), whole)
+    assert fingerprints(np.zeros((3, 0), np.float32)).tolist() == [0, 0, 0]
+
+
+def test_rows_are_left_as_they_are() -> None:
+    rows = np.array([[-0.0], [math.nan]], np.float32)
+    before = rows.tobytes()
+    fingerprints(rows)
+    assert rows.tobytes() == before

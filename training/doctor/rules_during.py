@@ -1,0 +1,231 @@
+"""Rules over the history: what only a run can show. They see epochs, never the model."""
+
+import math
+
+from training.doctor.case import Case
+from training.doctor.finding import Seen
+
+__all__ = [
+    "collapsed_latent",
+    "dead_relus",
+    "exploding_gradients",
+    "gradients_not_zeroed",
+    "judged_in_train_mode",
+    "learning_rate_too_high",
+    "learning_rate_too_low",
+    "overfitting",
+    "too_few_epochs",
+    "underfitting",
+    "vanishing_gradients",
+    "weight_decay_too_strong",
+]
+
+GOOD_RATES = {"adam": 2e-3, "adamw": 2e-3, "sgd": 0.05}
+LOUD = 20.0
+LEAP = 10.0
+WILD_STEP, LONG_STEP, SHORT_STEP = 0.3, 0.1, 1e-4
+FADED, FAINT = 5e-3, 3e-3
+DEEP = 6
+DEAD_UNITS = 0.5
+DEAD_DIMENSIONS = 0.3
+GAP, WIDE_GAP = 2.0, 0.15
+STILL_GOOD = 0.4
+HEAVY = {"adam": 0.02, "adamw": 1.0, "sgd": 0.05}
+MUCH_TOO_HEAVY = 9.9
+STILL_FALLING = 0.05
+VERY_FEW_STEPS, FEW_STEPS = 100, 300
+WELL_DONE = 0.2
+NOTHING_LEARNT = 0.97
+
+
+def gradients_not_zeroed(case: Case) -> Seen | None:
+    """A gradient of an earlier step that was still there when backward began: once is enough."""
+    stale, looks = (sum(e.vitals.get(key, 0) for e in case.history) for key in ("stale", "looks"))
+    if not stale:
+        return None
+    return Seen(
+        f"at {stale} of {looks} looks the gradient of an earlier step was still there when backward began",
+        "Call optimizer.zero_grad() before loss.backward()",
+    )
+
+
+def judged_in_train_mode(case: Case) -> Seen | None:
+    """Answers without gradients while dropout or batch norm was in train mode: one epoch is enough."""
+    count = sum(bool(epoch.vitals.get("train_mode")) for epoch in case.history)
+    if not count:
+        return None
+    return Seen(
+        f"in {count} of {len(case.history)} epochs it was judged with dropout or batch norm in train mode",
+        "Call model.eval() before validation and model.train() after it",
+    )
+
+
+def exploding_gradients(case: Case) -> Seen | None:
+    """The first loss of all, before any step was taken: no learning rate can have caused it.
+
+    It is above `LOUD` times what a constant answer costs, or no number.
+    """
+    if "first_norm" not in case.first:
+        return None
+    loss, norm = case.relative(case.first.get("first_loss"), "train_"), case.first["first_norm"]
+    if loss <= LOUD:
+        return None
+    return Seen(
+        f"before any step the loss is {loss:.3g} times a constant's, and the gradient's length {_told(norm)}",
+        "--set model.batch_norm=true --set optimizer.clip=1",
+        ("model.batch_norm=true", "optimizer.clip=1.0"),
+    )
+
+
+def _told(norm: float | None) -> str:
+    return "no number" if norm is None else f"{norm:.3g}"
+
+
+def learning_rate_too_high(case: Case) -> Seen | None:
+    """The run became hopeless; or its steps were longer than `WILD_STEP` of a layer's length; or its first epoch leapt.
+
+    To leap: the loss comes to over `LEAP` times what it began with, or what a constant costs, or the steps are longer
+    than `LONG_STEP`; a run that came below `STILL_GOOD` all the same has mended itself.
+    """
+    facts, update = case.facts, case.largest_update
+    first, worst = (case.relative(case.first.get(key), "train_") for key in ("first_loss", "worst_loss"))
+    leapt = bool(case.history) and worst > LEAP * max(1.0, first)
+    leapt = (leapt or update > LONG_STEP) and case.best >= STILL_GOOD
+    if not (case.hopeless or update > WILD_STEP or leapt):
+        return None
+    good = GOOD_RATES.get(facts["optimizer"], 1e-3)
+    lower = good if facts["lr"] > 3 * good else facts["lr"] / 10
+    moved = f", and a typical step moved a layer by {update:.0%} of its length" if math.isfinite(update) else ""
+    return Seen(
+        f"at a learning rate of {facts['lr']:g} the loss {_course(case, first, worst)}{moved}",
+        f"--set optimizer.lr={lower:.2g}",
+        (f"optimizer.lr={lower:.2g}",),
+    )
+
+
+def _course(case: Case, first: float, worst: float) -> str:
+    """What the loss did, of a run that went wrong."""
+    if case.left_the_numbers:
+        return "left the numbers"
+    if case.hopeless:
+        return f"came to {case.train[-1]:.3g} times a constant's"
+    return f"went from {first:.3g} to {worst:.3g} times a constant's"
+
+
+def learning_rate_too_low(case: Case) -> Seen | None:
+    """Steps of less than `SHORT_STEP` of each layer's length in the first epoch, and a loss that stayed above half."""
+    update = case.largest_update
+    if not case.steps or update >= SHORT_STEP or case.best < 0.5:
+        return None
+    good = GOOD_RATES.get(case.facts["optimizer"], 1e-3)
+    higher = good if case.facts["lr"] < good else 10 * case.facts["lr"]
+    return Seen(
+        f"a typical step moved no layer by more than {update:.1e} of its length; "
+        f"the loss is still {case.best:.0%} of a constant's",
+        f"--set optimizer.lr={higher:.2g}",
+        (f"optimizer.lr={higher:.2g}",),
+    )
+
+
+def vanishing_gradients(case: Case) -> Seen | None:
+    """In at least `DEEP` layers, the first one's first gradient is below `FADED` of the largest, or all are `FAINT`.
+
+    Before the first step, for what has learnt for long may have small gradients by right. Units without any, over
+    `DEAD_UNITS` of a layer, are another matter.
+    """
+    gradient = case.first.get("first_gradient", [])
+    if len(gradient) < DEEP or None in gradient or not max(gradient) or case.dead_at_first > DEAD_UNITS:
+        return None
+    first, greatest, norm = gradient[0], max(gradient), case.first["first_norm"] or math.inf
+    if first / greatest >= FADED and norm >= FAINT:
+        return None
+    names = ", ".join(case.facts.get("activations", [])) or "its activations"
+    fell = f"falls from {greatest:.1e} to {first:.1e} at the first" if first < greatest else f"is down to {first:.1e}"
+    return Seen(
+        f"through {len(gradient)} layers of {names} the gradient {fell}; in all it has length {norm:.1e}",
+        "--set model.activation=silu --set model.batch_norm=true",
+        ("model.activation=silu", "model.batch_norm=true"),
+    )
+
+
+def dead_relus(case: Case) -> Seen | None:
+    """More than `DEAD_UNITS` of a layer's units without a gradient; the narrowest layer has a rule of its own."""
+    worst = case.dead_hidden
+    if worst <= DEAD_UNITS:
+        return None
+    return Seen(
+        f"{worst:.0%} of a layer's units got no gradient at any look in an epoch",
+        "--set model.activation=silu --set model.batch_norm=true",
+        ("model.activation=silu", "model.batch_norm=true"),
+    )
+
+
+def collapsed_latent(case: Case) -> Seen | None:
+    """More than `DEAD_DIMENSIONS` of the latent dimensions do not vary, and no dead layer before them is to blame."""
+    latent, after = case.last.get("latent"), case.facts.get("latent_activation", "")
+    if not latent or latent["dead"] <= DEAD_DIMENSIONS or (case.dead_hidden > DEAD_UNITS and not after):
+        return None
+    change = f"Take the {after} off the latent layer" if after else "--set model.batch_norm=true"
+    return Seen(
+        f"{latent['dead']:.0%} of the latent dimensions give the same for every row; "
+        f"in effect there are {latent['rank']:.1f}",
+        change,
+        () if after else ("model.batch_norm=true",),
+    )
+
+
+def weight_decay_too_strong(case: Case) -> Seen | None:
+    """A decay from the optimizer's `HEAVY` on, and no loss below `STILL_GOOD`; or one of ten times as much."""
+    decay, kind = case.facts.get("decay", 0.0), case.facts.get("optimizer", "")
+    heavy = decay / HEAVY.get(kind, 1.0)
+    if not case.history or heavy < 1 or (case.best < STILL_GOOD and heavy < MUCH_TOO_HEAVY):
+        return None
+    reached = f"a best loss of {case.best:.0%} of a constant's" if math.isfinite(case.best) else "no loss but NaN"
+    return Seen(
+        f"a decay of {decay:g} under {kind}, and {reached}",
+        "--set optimizer.weight_decay=0",
+        ("optimizer.weight_decay=0.0",),
+    )
+
+
+def overfitting(case: Case) -> Seen | None:
+    """The last validation loss is over `GAP` times the training loss and over `WIDE_GAP` above it."""
+    if not case.train or case.validation[-1] <= max(GAP * case.train[-1], case.train[-1] + WIDE_GAP):
+        return None
+    return Seen(
+        f"the loss is {case.train[-1]:.2f} of a constant's on training rows "
+        f"and {case.validation[-1]:.2f} on held-out ones",
+        "--set model.dropout=0.5 (more rows would do more)",
+        ("model.dropout=0.5",),
+    )
+
+
+def too_few_epochs(case: Case) -> Seen | None:
+    """Fewer than `FEW_STEPS`, a loss above `WELL_DONE`, and half-way it was by `STILL_FALLING` above that of the end.
+
+    Of fewer than `VERY_FEW_STEPS` no slope can be told, and the loss decides. A run that ran out of
+    patience, or was interrupted, is another matter.
+    """
+    if case.stopped in {"patience", "interrupted"}:
+        return None
+    end, middle = case.pace_at(0.9), case.pace_at(0.5)
+    if not case.steps or case.steps >= FEW_STEPS or case.best < WELL_DONE or case.left_the_numbers:
+        return None
+    if case.steps >= VERY_FEW_STEPS and middle < (1 + STILL_FALLING) * end:
+        return None
+    return Seen(
+        f"after {case.steps} steps the loss is {end:.2f} of a constant's, and half-way it was {middle:.2f}",
+        "--set fit.epochs=auto",
+        ("fit.epochs=auto",),
+    )
+
+
+def underfitting(case: Case) -> Seen | None:
+    """Nothing was learnt: a best loss from `NOTHING_LEARNT` on. Told only where no other rule knows why."""
+    if not NOTHING_LEARNT <= case.best < math.inf:
+        return None
+    return Seen(
+        f"the best validation loss is {case.best:.0%} of a constant's",
+        "--set optimizer.lr=0.002 --set model.hidden=[512,256]",
+        ("optimizer.lr=0.002", "model.hidden=[512,256]"),
+    )

@@ -1,0 +1,220 @@
+"""What a loop does to a model, seen through PyTorch's own hooks: any loop's, ours or yours.
+
+    with Watch(model, optimizer) as watch:
+        for epoch in range(10):
+            for batch in batches:
+                ...                      # zero_grad, forward, backward, step
+                watch.step(loss)
+            vitals = watch.epoch()
+
+It looks closely at the steps 0, 1, 2, 4, 8, 16, ... of an epoch, so that it costs little; the rest it lets pass.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.utils.hooks import RemovableHandle
+
+from training.layers import LatentNoise
+
+__all__ = ["Watch"]
+
+BUCKETS = 10
+LATENT_ROWS = 512
+DEAD_DIMENSION = 0.01
+_SATURATED = {nn.Tanh: (-0.97, 0.97), nn.Sigmoid: (0.015, 0.985)}
+_BatchNorm, _Dropout = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd
+
+
+class Watch:
+    """Collects the vital signs of an epoch: see `epoch` for what they are."""
+
+    def __init__(self, model: nn.Module, optimizer: optim.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.layers: list[Tensor] = [w for w in model.parameters() if w.ndim > 1 and w.requires_grad]
+        self.two_faced = [part for part in model.modules() if _is_two_faced(part)]
+        self.handles: list[RemovableHandle] = []
+        self.stepped = False
+        self._begin()
+
+    def __enter__(self) -> "Watch":
+        self.handles = [
+            self.model.register_forward_hook(self._on_forward),
+            self.optimizer.register_step_pre_hook(lambda *_: self._before_step()),
+            self.optimizer.register_step_post_hook(lambda *_: self._after_step()),
+        ]
+        if latent := _latent_layer(self.model):
+            self.handles.append(latent.register_forward_hook(self._on_latent))
+        for part in self.model.modules():
+            if type(part) in _SATURATED:
+                self.handles.append(part.register_forward_hook(self._on_squash))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def step(self, loss: Tensor) -> None:
+        """To be called after each step with its loss; it stays on its device."""
+        self.losses.append(loss.detach())
+
+    def epoch(self) -> dict[str, Any]:
+        """The vital signs since the last call, as plain JSON; what could not be seen is left out.
+
+        losses: ten means over consecutive steps; first_loss, worst_loss: of a single step.
+        gradient, update: per trainable weight matrix, the root mean square of its gradient, and the length of a
+            step over its own length; medians over the steps that were looked at. first_gradient: before the first.
+        first_norm, worst_norm: the length of all matrices' gradients together, as the optimizer gets them.
+        dead: per matrix, the share of its outputs (a transposed kernel's inputs) that got no gradient at any look.
+        saturated: per tanh or sigmoid, the share of values at its ends.
+        latent: the share of dead dimensions, the effective rank and the median deviation, of what was encoded
+            without gradients.
+        output: the least and the greatest value given without gradients.
+        stale: looks at which a gradient of an earlier step was still there; looks: how many there were.
+        train_mode: whether it was judged without gradients but with dropout or batch norm in train mode.
+        """
+        losses = torch.stack(self.losses).float().cpu() if self.losses else torch.zeros(0)
+        vitals = {
+            "steps": len(losses),
+            "losses": [_number(part.mean()) for part in losses.tensor_split(min(BUCKETS, max(1, len(losses))))],
+            "first_loss": _number(losses[0]) if len(losses) else None,
+            "worst_loss": _number(losses.max()) if len(losses) else None,
+            "stale": self.stale,
+            "looks": len(self.norms),
+            "train_mode": self.train_mode,
+            **self._of_gradients(),
+            "saturated": [_number(sum(shares) / len(shares)) for shares in self.saturated.values()],
+            "latent": _latent_signs(torch.cat(self.latent)) if self.latent else None,
+            "output": [_number(edge) for edge in torch.stack(self.outputs).aminmax()] if self.outputs else None,
+        }
+        self._begin()
+        return vitals
+
+    def _begin(self) -> None:
+        self.losses: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+        self.updates: list[Tensor] = []
+        self.alive: list[Tensor] = [torch.zeros(len(w), dtype=torch.bool, device=w.device) for w in self.layers]
+        self.saturated: dict[int, list[Tensor]] = {}
+        self.latent: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self.stale, self.train_mode = 0, False
+
+    def _of_gradients(self) -> dict[str, Any]:
+        if not self.norms:
+            return {}
+        norms = torch.stack(self.norms)
+        return {
+            "first_norm": _number(norms[0]),
+            "first_gradient": _numbers(self.gradients[0]),
+            "worst_norm": _number(norms.max()),
+            "gradient": _numbers(torch.stack(self.gradients).median(dim=0).values),
+            "update": _numbers(torch.stack(self.updates).median(dim=0).values) if self.updates else [],
+            "dead": [_number(1.0 - alive.float().mean()) for alive in self.alive],
+        }
+
+    @property
+    def _looking(self) -> bool:
+        return len(self.losses).bit_count() < 2
+
+    def _on_forward(self, module: nn.Module, inputs: object, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return
+        if torch.is_grad_enabled():
+            if output.requires_grad:
+                output.register_hook(lambda gradient: self._on_backward())  # type: ignore[no-untyped-call]
+            return
+        self.train_mode |= any(part.training for part in self.two_faced)
+        self.outputs += torch.aminmax(output.detach())
+
+    def _on_backward(self) -> None:
+        """Backward begins: the first one after a step may find no gradient. Those before the next step add up."""
+        first, self.stepped = self.stepped, False
+        if first and self._looking:
+            moved = (w for group in self.optimizer.param_groups for w in group["params"])
+            self.stale += any(w.grad is not None and bool(w.grad.any()) for w in moved)
+
+    def _on_latent(self, module: nn.Module, inputs: object, output: Any) -> None:
+        if torch.is_grad_enabled() or not isinstance(output, Tensor):
+            return
+        if sum(map(len, self.latent)) < LATENT_ROWS:
+            self.latent.append(output.detach().float().flatten(1)[:LATENT_ROWS])
+
+    def _on_squash(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+        if torch.is_grad_enabled() and self._looking:
+            low, high = _SATURATED[type(module)]
+            ends = (output.detach() < low) | (output.detach() > high)
+            self.saturated.setdefault(id(module), []).append(ends.float().mean())
+
+    @torch.no_grad()
+    def _before_step(self) -> None:
+        if not (self._looking and self.layers):
+            return
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.layers]
+        for alive, gradient in zip(self.alive, gradients, strict=True):
+            alive |= gradient.flatten(1).any(dim=1)
+        lengths = torch.stack(torch._foreach_norm(gradients))  # (layers,)
+        self.norms.append(torch.linalg.vector_norm(lengths))
+        self.gradients.append(lengths / _roots(self.layers, lengths))
+        self.before = [w.detach().clone() for w in self.layers]
+
+    @torch.no_grad()
+    def _after_step(self) -> None:
+        self.stepped = True
+        if not (self._looking and self.layers):
+            return
+        lengths = torch.stack(torch._foreach_norm(self.before))  # (layers,)
+        torch._foreach_sub_(self.before, self.layers)
+        self.updates.append(torch.stack(torch._foreach_norm(self.before)) / lengths.clamp_min(1e-12))
+
+
+def _is_two_faced(part: nn.Module) -> bool:
+    """Whether it does in train mode what it does not in eval mode."""
+    if isinstance(part, _BatchNorm):
+        return part.track_running_stats
+    return isinstance(part, LatentNoise) or (isinstance(part, _Dropout) and part.p > 0)
+
+
+def _latent_layer(model: nn.Module) -> nn.Module | None:
+    """`model.encoder`, or else the narrowest linear layer."""
+    if isinstance(encoder := getattr(model, "encoder", None), nn.Module):
+        return encoder
+    linear = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    return min(linear, key=lambda part: part.out_features, default=None)
+
+
+def _latent_signs(latent: Tensor) -> dict[str, Any] | None:
+    """Of (n, latent): which share of the dimensions is dead, and how many there are in effect.
+
+    The effective rank is the participation ratio of the covariance's eigenvalues, (sum l)^2 / sum l^2.
+    """
+    if len(latent) < 2 or not bool(torch.isfinite(latent).all()):
+        return None
+    centred = (latent - latent.mean(dim=0)).cpu().double()
+    deviation = centred.square().mean(dim=0).sqrt()
+    power = torch.linalg.svdvals(centred).square()
+    rank = power.sum().square() / power.square().sum().clamp_min(1e-300)
+    dead = (deviation <= DEAD_DIMENSION * deviation.max()) | (deviation < 1e-6)
+    return {
+        "dead": _number(dead.double().mean()),
+        "rank": _number(rank),
+        "deviation": _number(deviation.median()),
+    }
+
+
+def _roots(layers: Iterable[Tensor], like: Tensor) -> Tensor:
+    return torch.tensor([math.sqrt(w.numel()) for w in layers], dtype=like.dtype, device=like.device)
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    return [_number(value) for value in values]
+
+
+def _number(value: Any) -> float | None:
+    """Four digits are enough for a sign; NaN and infinity are no JSON."""
+    plain = float(value)
+    return float(f"{plain:.4g}") if math.isfinite(plain) else None

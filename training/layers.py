@@ -1,0 +1,116 @@
+"""What stacks are made of: layers that start as their activation asks, and rows seen as pictures and back."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from training.config import ModelConfig
+from training.errors import ConfigError
+
+__all__ = ["ACTIVATIONS", "LatentNoise", "ToPicture", "ToRows", "inner", "latent", "outer", "picture_shape"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "linear": nn.Identity,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+_RECTIFIERS = {"relu", "leaky_relu", "gelu", "silu"}
+"""Those that want He's initialisation."""
+
+Weighted = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+
+
+class ToPicture(nn.Module):
+    """Rows as pictures. The values stay where they are: a row's channels lie together, which convolutions like."""
+
+    def __init__(self, height: int, width: int, channels: int) -> None:
+        super().__init__()
+        self.shape = (height, width, channels)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        pictures = rows.reshape(len(rows), *self.shape)  # (batch, h * w * c) -> (batch, h, w, c)
+        return pictures.permute(0, 3, 1, 2)  # (batch, c, h, w)
+
+
+class ToRows(nn.Module):
+    """Pictures as rows, the other way."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures.permute(0, 2, 3, 1).flatten(1)  # (batch, c, h, w) -> (batch, h * w * c)
+
+
+class LatentNoise(nn.Module):
+    """Adds normal noise in train mode, from torch's global generator; in eval mode it is not there."""
+
+    def __init__(self, deviation: float) -> None:
+        super().__init__()
+        self.deviation = deviation
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return latent + self.deviation * torch.randn_like(latent) if self.training else latent
+
+
+def latent(layer: nn.Linear, config: ModelConfig) -> list[nn.Module]:
+    """The encoder's last layer, and what brings its outputs to one scale and blurs them, as configured."""
+    parts = outer(layer, "linear")
+    if config.latent_norm:
+        norm = nn.BatchNorm1d(layer.out_features)
+        norm.requires_grad_(False)  # mean 0 and deviation 1 are meant, not where a search for others begins
+        parts.insert(1, norm)
+    return [*parts, LatentNoise(config.latent_noise)] if config.latent_noise else parts
+
+
+def inner(layer: Weighted, config: ModelConfig) -> list[nn.Module]:
+    """A layer with what stands between it and the next: batch norm, activation, dropout, as configured."""
+    parts = outer(layer, config.activation)
+    if config.batch_norm:
+        outs = layer.weight.shape[1] if isinstance(layer, nn.ConvTranspose2d) else layer.weight.shape[0]
+        parts.insert(1, nn.BatchNorm1d(outs) if isinstance(layer, nn.Linear) else nn.BatchNorm2d(outs))
+    return [*parts, nn.Dropout(config.dropout)] if config.dropout else parts
+
+
+def outer(layer: Weighted, activation: str) -> list[nn.Module]:
+    """A stack's last layer, initialised as the activation after it asks, and that activation.
+
+    He et al. 2015 for the rectifiers (GELU and SiLU among them), Glorot and Bengio 2010 for the others.
+    """
+    ins, outs = _fans(layer)
+    variance = 2 / ins if activation in _RECTIFIERS else 2 / (ins + outs)
+    nn.init.uniform_(layer.weight, -math.sqrt(3 * variance), math.sqrt(3 * variance))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return [layer, ACTIVATIONS[activation]()]
+
+
+def picture_shape(shape: tuple[int, ...], field: str) -> tuple[int, int, int]:
+    """(height, width, channels) of rows that are pictures; `field` is the setting that wants them so.
+
+    Raises:
+        ConfigError: they have another number of dimensions than two or three.
+    """
+    if len(shape) not in {2, 3}:
+        raise ConfigError(
+            field,
+            expected="pictures: rows of shape (height, width) or (height, width, channels)",
+            found=f"rows of shape ({', '.join(map(str, shape))})",
+        )
+    height, width, channels = (*shape, 1)[:3]
+    return height, width, channels
+
+
+def _fans(layer: Weighted) -> tuple[float, float]:
+    """How many values make one of a layer's outputs, and into how many outputs one value goes, on average.
+
+    A stride of 2 in each direction takes the kernel to one place in four: of the input, or, transposed, of the output.
+    """
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    taps, places = math.prod(layer.kernel_size), math.prod(layer.stride)
+    ins, outs = float(layer.in_channels * taps), float(layer.out_channels * taps)
+    return (ins / places, outs) if isinstance(layer, nn.ConvTranspose2d) else (ins, outs / places)

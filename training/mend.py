@@ -1,0 +1,62 @@
+"""Follow the doctor's first advice: the same rows and settings but for what it changes, in a run of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.checkpoint import latest_checkpoint, read_state
+from training.config import build_config
+from training.doctor.causes import diagnose
+from training.doctor.finding import Finding
+from training.errors import TrainingError
+from training.history import State
+from training.job import train
+from training.rows import open_rows
+
+__all__ = ["Mended", "mend", "read_run"]
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A run, the advice that was followed, and the run that came of it."""
+
+    before: State
+    advice: Finding
+    after: State
+    folder: Path
+
+
+def read_run(run: Path) -> tuple[State, dict[str, Any]]:
+    """The history of a run and the settings that it began with, from its newest whole checkpoint.
+
+    Raises:
+        TrainingError: there is no run.
+        ArtifactError: no checkpoint is whole.
+    """
+    if not (checkpoint := latest_checkpoint(run)):
+        raise TrainingError(
+            str(run), expected="the folder of a run", found="no checkpoint", remedy="Train with --run first."
+        )
+    return read_state(checkpoint), checkpoint.header["settings"]
+
+
+def mend(run: Path) -> Mended:
+    """Train again with the settings of the first finding, in RUN-mended (or -mended-2, ...).
+
+    Raises:
+        TrainingError: there is nothing to mend, or its remedy is no setting; or the second run fails too.
+    """
+    before, settings = read_run(run)
+    findings = diagnose(before)
+    if not findings or not findings[0].settings:
+        found = f"{findings[0].cause}, mended by: {findings[0].change}" if findings else "a healthy run"
+        raise TrainingError(str(run), expected="a finding that settings can mend", found=found)
+    config = build_config(settings["config"], list(findings[0].settings))
+    folder = _free(run)
+    rows = open_rows(settings["data"]["name"], categories=config.data.categories)
+    return Mended(before, findings[0], train(rows, config, folder).state, folder)
+
+
+def _free(run: Path) -> Path:
+    names = [f"{run.name}-mended", *(f"{run.name}-mended-{number}" for number in range(2, 1_000))]
+    return next(run.parent / name for name in names if not (run.parent / name).exists())

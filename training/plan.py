@@ -1,0 +1,48 @@
+"""What the loop is given beside the three pillars: the rows, the plan, and the hooks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from training.corruption import Corruption
+from training.history import State
+from training.schedules import Schedule
+
+__all__ = ["Data", "FitPlan", "Hooks"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Preprocessed rows, (n, width) float32, and what they should become; without targets, themselves.
+
+    They lie on the device that trains, or, where they do not fit there, in memory.
+    """
+
+    train: Tensor
+    validation: Tensor
+    train_targets: Tensor | None = None
+    validation_targets: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What the loop needs to know beside the pillars."""
+
+    epochs: int
+    batch_size: int
+    patience: int
+    seed: int
+    schedule: Schedule
+    corrupt: Corruption | None = None
+    clip: float = 0.0
+    bf16: bool = False
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the outside may see and say."""
+
+    on_step: Callable[[], None] = lambda: None
+    on_epoch: Callable[[State], None] = lambda state: None
+    should_stop: Callable[[], bool] = lambda: False

@@ -1,0 +1,38 @@
+"""Rows that are in memory already."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.columns import Column
+from training.errors import DataError
+from training.rows.base import Chunk, Rows
+
+__all__ = ["array_rows"]
+
+
+def array_rows(
+    inputs: NDArray[np.float32], name: str, *, shape: tuple[int, ...] | None = None, columns: tuple[Column, ...] = ()
+) -> Rows:
+    """The rows of (n, width) float32, without labels; ids are their positions.
+
+    Args:
+        shape: of what lies in a row; of two or three dimensions it is a picture's, whose columns share one unit.
+        columns: of a table; a picture's pixels, or columns of one name, go by their places.
+
+    Raises:
+        DataError: `shape` does not hold `width` values.
+    """
+    shape = shape or inputs.shape[1:]
+    if math.prod(shape) != inputs.shape[1]:
+        raise DataError(name, expected=f"rows of shape {shape}", found=f"rows of {inputs.shape[1]} columns")
+
+    def read(size: int) -> Iterator[Chunk]:
+        for first in range(0, len(inputs), size):
+            part = inputs[first : first + size]
+            yield Chunk([str(first + i) for i in range(len(part))], part, [{} for _ in part])
+
+    table = len(shape) == 1 and len({column.name for column in columns}) == len(columns)
+    return Rows(name, shape, len(inputs), len(shape) > 1, read, columns if table else ())

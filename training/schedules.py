@@ -1,0 +1,66 @@
+"""How the learning rate changes over a run. All are pure functions: there is nothing to save or to resume."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from training.config import OptimizerConfig
+
+__all__ = ["SCHEDULES", "Schedule", "build_schedule"]
+
+Schedule = Callable[[float, Sequence[float]], float]
+"""(the share of the run that is done, the validation losses so far) -> the factor on each group's own rate."""
+
+DROPS = (0.5, 0.75)
+PEAK_AT = 0.3
+START = 1 / 25
+PLATEAU_EPOCHS = 5
+
+
+def constant(done: float, losses: Sequence[float]) -> float:
+    """Always 1."""
+    return 1.0
+
+
+def step(done: float, losses: Sequence[float]) -> float:
+    """A tenth at half of the run, a hundredth at three quarters: He et al., "Deep Residual Learning", 2016."""
+    return float(0.1 ** sum(done >= drop for drop in DROPS))
+
+
+def cosine(done: float, losses: Sequence[float]) -> float:
+    """From 1 to 0 along half a cosine: Loshchilov and Hutter, "SGDR", ICLR 2017."""
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def one_cycle(done: float, losses: Sequence[float]) -> float:
+    """Up from 1/25 until 30 % of the run, then down to 0: Smith and Topin, "Super-Convergence", 2018."""
+    if done < PEAK_AT:
+        return START + (1 - START) * cosine(1 - done / PEAK_AT, losses)
+    return cosine((done - PEAK_AT) / (1 - PEAK_AT), losses)
+
+
+def plateau(done: float, losses: Sequence[float]) -> float:
+    """Half as much each time that five epochs in a row brought no better validation loss."""
+    factor, best, waited = 1.0, math.inf, 0
+    for loss in losses:
+        waited = 0 if loss < best else waited + 1
+        best = min(best, loss)
+        if waited == PLATEAU_EPOCHS:
+            factor, waited = factor / 2, 0
+    return factor
+
+
+SCHEDULES: dict[str, Schedule] = {kind.__name__: kind for kind in (constant, step, cosine, one_cycle, plateau)}
+
+
+def build_schedule(config: OptimizerConfig) -> Schedule:
+    """The configured schedule, after a straight rise from 1/25 over the share `config.warmup` of the run."""
+    schedule, warmup = SCHEDULES[config.schedule], config.warmup
+    if not warmup:
+        return schedule
+
+    def warmed(done: float, losses: Sequence[float]) -> float:
+        if done < warmup:
+            return START + (1 - START) * done / warmup
+        return schedule((done - warmup) / (1 - warmup), losses)
+
+    return warmed

@@ -1,0 +1,111 @@
+"""Part the rows for good: most to train on, some held out. Equal rows stay together, on one side."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.config import TrainConfig
+from training.errors import DataError
+from training.progress import progress_bar
+from training.rows import Rows, read_sample
+
+__all__ = ["Split", "fingerprints", "hold_out", "split_rows"]
+
+_BLOCK_VALUES = 1 << 22
+_KEY = 0x5EED
+
+
+@dataclass(frozen=True)
+class Split:
+    """Raw rows, (n, width) float32, and labels (None where a row has none), parted for good."""
+
+    train: NDArray[np.float32]
+    validation: NDArray[np.float32]
+    train_labels: list[Any]
+    validation_labels: list[Any]
+
+    def digest(self) -> str:
+        """The SHA-256 of all rows, as they were parted."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation):
+            digest.update(part.data)
+        return digest.hexdigest()
+
+
+def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True) -> Split:
+    """Read the rows (a sample where they exceed `data.max_bytes`) and hold some out, by the seed.
+
+    No held-out row stands among the training rows, unless all rows are equal. `shown`: a progress bar on
+    standard error.
+
+    Raises:
+        DataError: a bad row, or fewer than two rows.
+    """
+    if rows.count < 2:
+        raise DataError(
+            rows.name, expected="at least 2 rows, one to train on and one to validate on", found=str(rows.count)
+        )
+    with progress_bar("reading", rows.count, "rows", shown=shown) as advance:
+        features = sum(max(1, len(column.values)) for column in rows.columns) or rows.width  # a category is many
+        most = max(2, config.data.max_bytes // (4 * max(1, features)))
+        inputs, labels = read_sample(rows, most, config.fit.seed, advance)
+    out = hold_out(inputs, config.data.validation, config.fit.seed)
+    kept, held = np.flatnonzero(~out), np.flatnonzero(out)
+    return Split(inputs[kept], inputs[held], [labels[i] for i in kept], [labels[i] for i in held])
+
+
+def hold_out(rows: NDArray[np.float32], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which rows of (n, width), n >= 2, to hold out: (n,) bool, at least one and not all.
+
+    Where all rows differ, `share` of them, to the nearest; which ones follows from n and the seed alone. Equal
+    rows are taken together, and what is too many for the share is passed over.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    cut = min(len(rows) - 1, max(1, round(len(rows) * share)))
+    held = np.zeros(len(rows), np.bool_)
+    _, first, kinds = np.unique(fingerprints(rows)[order], return_index=True, return_inverse=True)
+    if len(first) == 1:
+        held[order[:cut]] = True
+        return held
+    by_chance = np.argsort(first)  # kinds of rows, in the order in which chance first met them
+    sizes = np.bincount(kinds)[by_chance]
+    chosen = np.zeros(len(first), np.bool_)
+    chosen[by_chance] = _fill(sizes, cut)
+    held[order] = chosen[kinds]
+    return held
+
+
+def fingerprints(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """(n, width) float32 -> (n,) uint64, the same for rows of equal values (0 is -0, and NaN is NaN).
+
+    Two rows that differ share one with a chance of about 2^-32 at most: a sum of the values' bits times random
+    weights, modulo 2^64 (Dietzfelbinger 1996). Where that happens, they are taken for equal, which harms nothing.
+    """
+    weights = np.random.default_rng(_KEY).integers(1 << 64, size=rows.shape[1], dtype=np.uint64)
+    prints = np.empty(len(rows), np.uint64)
+    block = max(1, _BLOCK_VALUES // max(1, rows.shape[1]))
+    for start in range(0, len(rows), block):
+        part = rows[start : start + block] + np.float32(0)  # (block, width), -0 becomes 0
+        part[np.isnan(part)] = np.nan
+        prints[start : start + block] = part.view(np.uint32).astype(np.uint64) @ weights
+    return prints
+
+
+def _fill(sizes: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
+    """Which groups to take, in their order and passing over what no longer fits, to come near `target` rows.
+
+    At least one and not all; there must be two.
+    """
+    taken, room = np.zeros(len(sizes), np.bool_), target
+    while len(fitting := np.flatnonzero(~taken & (sizes <= room))):
+        fitting = fitting[np.cumsum(sizes[fitting]) <= room]
+        taken[fitting] = True
+        room -= int(sizes[fitting].sum())
+    left = np.flatnonzero(~taken)
+    least = left[np.argmin(sizes[left])]
+    if len(left) > 1 and (room == target or sizes[least] - room < room):  # a little too many is nearer
+        taken[least] = True
+    return taken
