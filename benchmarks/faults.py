@@ -236,7 +236,7 @@ SQUARED = "loss.kind='mse'"
 FAULTS: dict[str, tuple[Fault, ...]] = {
     "bad-rows": (Fault(rows=_with_bad_rows),),
     "parameters-missing": (Fault(loop="missing"),),
-    "gradients-not-zeroed": (Fault(loop="stale"), Fault(("optimizer.kind='sgd'", "optimizer.lr=0.05"), loop="stale")),
+    "gradients-not-zeroed": (Fault(loop="stale"), Fault(("optimizer.kind='sgd'", "optimizer.lr=1.0"), loop="stale")),
     "judged-in-train-mode": (Fault(("model.dropout=0.2",), loop="train mode"), Fault(loop="train mode")),
     "double-activation": (
         Fault(module=lambda model: _Then(model, nn.Sigmoid()), own_output=True),
@@ -252,9 +252,9 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         Fault(("model.activation='linear'", "model.hidden=[64,64,64]", PLAIN)),
     ),
     "duplicates-across-split": (Fault(rows=_with_duplicates),),
-    "batch-too-small": (Fault(("fit.batch_size=3", "fit.epochs=5")), Fault(("fit.batch_size=4", "fit.epochs=6"))),
+    "batch-too-small": (Fault(("fit.batch_size=3", "fit.epochs=30")), Fault(("fit.batch_size=4", "fit.epochs=30"))),
     "exploding-gradients": (
-        Fault(("optimizer.kind='sgd'", "optimizer.lr=0.01", PLAIN), module=_loud),
+        Fault(("optimizer.kind='sgd'", "optimizer.lr=1.0", PLAIN), module=_loud),
         Fault(("model.activation='relu'", PLAIN), module=_loud),
     ),
     "learning-rate-too-high": (

@@ -101,7 +101,7 @@ class OptimizerConfig:
     """The greatest norm of all gradients together; 0 leaves them."""
     schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = "cosine"
     warmup: Share = 0.0
-    """The share of the run in which the rate rises from nothing."""
+    """The share of the run in which the rate rises, from a 25th."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -109,10 +109,10 @@ class CorruptionConfig:
     """What is done to a row before a denoising autoencoder sees it; the target stays clean."""
 
     kind: Literal["none", "gaussian", "masking", "salt_and_pepper", "blocks", "swap"] = "gaussian"
-    level: Annotated[float, Field(ge=0)] = 1.2
-    """gaussian: the largest standard deviation, drawn per row from 0 to this, in the unit of the preprocessed
-    rows: a deviation where they are centred or standardised, else a range. masking, salt_and_pepper and
-    swap: the share of values that are hit. blocks: the share of the picture."""
+    level: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """auto: 1.2 for gaussian, 0.3 for the others. gaussian: the largest standard deviation, drawn per row
+    from 0 to this, in the unit of the preprocessed rows: a deviation where they are centred or standardised,
+    else a range. masking, salt_and_pepper and swap: the share of values that are hit. blocks: of the picture."""
 
 
 @dataclass(frozen=True, config=_STRICT)

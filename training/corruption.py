@@ -18,6 +18,9 @@ from training.preprocess import Preprocessor
 
 __all__ = ["CORRUPTIONS", "Corruption", "build_corruption"]
 
+LEVELS, SHARE = {"gaussian": 1.2}, 0.3
+"""What `auto` comes to."""
+
 Corruption = Callable[[Tensor, Generator], Tensor]
 """(n, features) clean, preprocessed -> (n, features) corrupted; the input is left as it is."""
 
@@ -93,12 +96,13 @@ def build_corruption(config: CorruptionConfig, scaling: Preprocessor, shape: tup
     """
     if config.kind == "none":
         return None
-    if config.kind != "gaussian" and config.level > 1:
-        raise ConfigError("corruption.level", expected="a share of values, at most 1", found=str(config.level))
+    level = config.level if config.level != "auto" else LEVELS.get(config.kind, SHARE)
+    if config.kind != "gaussian" and level > 1:
+        raise ConfigError("corruption.level", expected="a share of values, at most 1", found=str(level))
     corrupt = CORRUPTIONS[config.kind]
     if config.kind == "blocks":
         corrupt = partial(corrupt, picture=picture_shape(shape, "corruption.kind"))
-    return lambda clean, generator: corrupt(clean, generator, config.level, scaling)
+    return lambda clean, generator: corrupt(clean, generator, level, scaling)
 
 
 def _normal_like(rows: Tensor, generator: Generator) -> Tensor:

@@ -93,7 +93,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         loss: str = _DEFAULT.loss.kind,
         lr: float = _DEFAULT.optimizer.lr,
         corruption: str = _DEFAULT.corruption.kind,
-        corruption_level: float = _DEFAULT.corruption.level,
+        corruption_level: float | Literal["auto"] = _DEFAULT.corruption.level,
         scale: str = _DEFAULT.data.scale,
         validation: float = _DEFAULT.data.validation,
         epochs: int | Literal["auto"] = _DEFAULT.fit.epochs,

@@ -51,12 +51,12 @@ def test_embeddings_replace_no_more_than_a_file(tiny_store: Store, tmp_path: Pat
 
 def test_an_interruption_leaves_nothing_behind(tiny_store: Store, tmp_path: Path) -> None:
     """Many rows, so that there is time to interrupt."""
-    rows = save(tmp_path / "rows.npy", blobs(400_000, 64))
+    rows = save(tmp_path / "rows.npy", blobs(800_000, 64))
     (tmp_path / "out").mkdir()
     embed = ["embed", str(rows), "--store", str(tiny_store.folder), "--out", str(tmp_path / "out" / "E.npy")]
     with subprocess.Popen([*COMMAND, *embed], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as popen:
         while not list((tmp_path / "out").iterdir()) and popen.poll() is None:
-            time.sleep(0.01)
+            time.sleep(0.001)
         popen.send_signal(signal.SIGINT)
         _, errors = popen.communicate(timeout=60)
     assert popen.returncode == 130

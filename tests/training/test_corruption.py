@@ -272,3 +272,12 @@ def test_columns_of_numbers_alone_are_corrupted_as_an_arrays_are() -> None:
     clean = array.apply(torch.from_numpy(ROWS))
     for kind in TABLE_KINDS:
         assert torch.equal(built(kind, 0.5, array)(clean, seeded()), built(kind, 0.5, table)(clean, seeded()))
+
+
+def test_an_automatic_level_suits_its_kind() -> None:
+    clean, scaling = wide()
+    masked = build_corruption(CorruptionConfig(kind="masking"), scaling, (len(scaling.low),))
+    by_hand = build_corruption(CorruptionConfig(kind="masking", level=0.3), scaling, (len(scaling.low),))
+    assert masked is not None
+    assert by_hand is not None
+    assert torch.equal(masked(clean, seeded()), by_hand(clean, seeded()))

@@ -163,8 +163,8 @@ def corruption_too_strong(case: Case) -> Seen | None:
         return None
     return Seen(
         f"the corruption takes {lost:.0%} of the rows' variance",
-        "--set corruption.kind=gaussian --set corruption.level=0.5",
-        ("corruption.kind=gaussian", "corruption.level=0.5"),
+        "--set corruption.kind=gaussian --set corruption.level=auto",
+        ("corruption.kind=gaussian", "corruption.level=auto"),
     )
 
 

@@ -21,6 +21,8 @@ __all__ = [
 ]
 
 GOOD_RATES = {"adam": 2e-3, "adamw": 2e-3, "sgd": 0.05}
+GOOD_SGD_RATE_FOR_LOGITS = 1.0
+"""Cross-entropy over shares has a gentler slope than a square."""
 LOUD = 20.0
 LEAP = 10.0
 WILD_STEP, LONG_STEP, SHORT_STEP = 0.3, 0.1, 1e-4
@@ -93,7 +95,7 @@ def learning_rate_too_high(case: Case) -> Seen | None:
     leapt = (leapt or update > LONG_STEP) and case.best >= STILL_GOOD
     if not (case.hopeless or update > WILD_STEP or leapt):
         return None
-    good = GOOD_RATES.get(facts["optimizer"], 1e-3)
+    good = _good_rate(case)
     lower = good if facts["lr"] > 3 * good else facts["lr"] / 10
     moved = f", and a typical step moved a layer by {update:.0%} of its length" if math.isfinite(update) else ""
     return Seen(
@@ -101,6 +103,13 @@ def learning_rate_too_high(case: Case) -> Seen | None:
         f"--set optimizer.lr={lower:.2g}",
         (f"optimizer.lr={lower:.2g}",),
     )
+
+
+def _good_rate(case: Case) -> float:
+    kind = case.facts.get("optimizer", "")
+    if kind == "sgd" and case.facts.get("wants") == "logits":
+        return GOOD_SGD_RATE_FOR_LOGITS
+    return GOOD_RATES.get(kind, 1e-3)
 
 
 def _course(case: Case, first: float, worst: float) -> str:
@@ -117,7 +126,7 @@ def learning_rate_too_low(case: Case) -> Seen | None:
     update = case.largest_update
     if not case.steps or update >= SHORT_STEP or case.best < 0.5:
         return None
-    good = GOOD_RATES.get(case.facts["optimizer"], 1e-3)
+    good = _good_rate(case)
     higher = good if case.facts["lr"] < good else 10 * case.facts["lr"]
     return Seen(
         f"a typical step moved no layer by more than {update:.1e} of its length; "
