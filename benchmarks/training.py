@@ -212,7 +212,9 @@ def pythae(rows: Tensor, model_config: ModelConfig) -> Segment:
 def regressor(rows: Tensor) -> Segment:
     """scikit-learn's MLPRegressor, with the rows as their own targets."""
     some = rows[: STEPS * BATCH].numpy()
-    model = MLPRegressor(WIDTHS[1:-1], batch_size=BATCH, learning_rate_init=OptimizerConfig().lr, random_state=0)
+    model = MLPRegressor(
+        hidden_layer_sizes=WIDTHS[1:-1], batch_size=BATCH, learning_rate_init=OptimizerConfig().lr, random_state=0
+    )
     model.partial_fit(some[:BATCH], some[:BATCH])
     return lambda: _timed(lambda: model.partial_fit(some, some))
 
