@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from index.vectors import VectorIndex, drop_own
 
-__all__ = ["Measured", "measure", "recall"]
+__all__ = ["Measured", "measure", "one_thread", "recall"]
 
 Positions = NDArray[np.int64]
 
@@ -55,7 +55,7 @@ def measure(
     exact_scores, exact = index.search_exactly(queries, asked)
     scores, found = np.empty_like(exact_scores), np.empty_like(exact)
     micros = []
-    with _one_thread():
+    with one_thread():
         for number, query in enumerate(queries):
             started = time.perf_counter()
             scores[number], found[number] = index.search(query[None, :], asked)
@@ -74,7 +74,8 @@ def _as_near(scores: NDArray[np.float32], last: NDArray[np.float32], *, rising: 
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """FAISS with a single thread: what is timed or built then does not depend on how many cores there are."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:

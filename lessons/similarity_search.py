@@ -1,7 +1,5 @@
 """Similarity search: exact search by hand and by FAISS, two indexes that look at a part, and what is searched."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import faiss
@@ -9,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from index.measure import one_thread
 from lessons.denoising import train
 from lessons.picture import Curves, Series
 from lessons.shown import Shown
@@ -92,7 +91,7 @@ def graph(items: Rows, queries: Rows) -> Tried:
     """HNSW: each item is linked to near ones, and a query walks from link to link with a list of `ef_search` best."""
     index = faiss.IndexHNSWFlat(items.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = BUILD_EFFORT
-    with _one_thread():
+    with one_thread():
         index.add(items)  # by several threads the graph would be another one each time
     counted: Any = faiss.cvar.hnsw_stats  # type: ignore[attr-defined]  # of the whole process
     found: Tried = {}
@@ -102,13 +101,3 @@ def graph(items: Rows, queries: Rows) -> Tried:
         nearest = index.search(queries, K)[1]
         found[effort] = nearest, counted.ndis / len(queries) / len(items)
     return found
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)

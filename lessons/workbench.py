@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 
+from training.layers import ACTIVATIONS
+
 __all__ = [
     "ACTIVATIONS",
     "Digits",
@@ -33,15 +35,6 @@ __all__ = [
     "trained",
 ]
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "linear": nn.Identity,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}
 TEST_ROWS = 360
 Model = TypeVar("Model", bound=nn.Module)
 Loss = Callable[[Tensor, Tensor], Tensor]

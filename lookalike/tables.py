@@ -17,11 +17,9 @@ from training.history import State
 from training.judge import Judged
 from training.sealed import read_manifest
 
-if TYPE_CHECKING:  # it takes the training loop
-    from training.probe import Probed
-
 if TYPE_CHECKING:  # most commands load no training loop
     from training.mend import Mended
+    from training.probe import Probed
 
 __all__ = ["evaluation_table", "findings_text", "history_line", "judged_table", "mended_table", "versions_table"]
 

@@ -32,7 +32,7 @@ from training.losses import Loss, bounded, build_loss, check_pair
 from training.model import Autoencoder, latent_dim_for
 from training.optim import build_optimizer
 from training.placing import place
-from training.plan import Data, FitPlan, Hooks
+from training.plan import Data, FitPlan, Hooks, automatic_batch
 from training.precision import Precision, choose_bf16
 from training.preprocess import Preprocessor, ScaleKind, fit_preprocessor
 from training.progress import progress_bar
@@ -184,7 +184,7 @@ def _check_weights(sketch: Autoencoder, config: TrainConfig) -> None:
 
 def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:
     fit = config.fit
-    size = fit.batch_size if fit.batch_size != "auto" else min(256, max(16, count // 20))
+    size = fit.batch_size if fit.batch_size != "auto" else automatic_batch(count)
     steps = math.ceil(count / size)
     if (config.model.batch_norm or config.model.latent_norm) and count < 2 * steps:
         raise ConfigError(

@@ -1,11 +1,12 @@
 """What a run writes down about itself, epoch by epoch. The doctor judges from nothing else."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Epoch", "State"]
+__all__ = ["Epoch", "State", "finite"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,8 @@ class State:
     stopped: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     """What was known before the first step: see `training.doctor.facts`."""
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is NaN or infinite, for which JSON has no word."""
+    return value if math.isfinite(value) else None

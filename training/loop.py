@@ -16,7 +16,7 @@ from torch import Tensor, nn, optim
 from training.doctor.causes import is_hopeless, refuse
 from training.doctor.facts import gather
 from training.doctor.watch import Watch
-from training.history import Epoch, State
+from training.history import Epoch, State, finite
 from training.losses import Loss
 from training.plan import Data, FitPlan, Hooks
 
@@ -47,7 +47,7 @@ def fit(
             train_loss = train_epoch(model, loss, optimizer, data, plan=plan, state=state, on_step=on_step)
             validation_loss = _validate(model, loss, data, plan)
             rate = optimizer.param_groups[0]["lr"]
-            lines = (_finite(train_loss), _finite(validation_loss), rate, time.perf_counter() - started)
+            lines = (finite(train_loss), finite(validation_loss), rate, time.perf_counter() - started)
             state.history.append(Epoch(number, *lines, watch.epoch()))
             _keep_best(model, state)
             state.stopped = _reason_to_stop(state, plan, hooks)
@@ -131,10 +131,6 @@ def _seeded(seed: int, number: int, device: torch.device) -> torch.Generator:
     mixed = (seed * 1_000_003 + number) % (1 << 62)
     torch.manual_seed(mixed)  # dropout draws from the global generator
     return torch.Generator(device).manual_seed(mixed)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _keep_best(model: nn.Module, state: State) -> None:

@@ -31,7 +31,7 @@ class Loss:
             own, in the form that does not overflow), or probabilities.
         target: what it is compared with: plain values, shares in [0, 1], or int64 classes.
         constant: the output that says a target, (..., width), or that says all targets' mean best, where that
-            does not follow from `output` and `target`.
+            is not the target itself.
     """
 
     name: str
@@ -44,14 +44,23 @@ class Loss:
         return self.function(output, target)
 
 
+def _inside(share: Tensor) -> Tensor:
+    """The share, away from 0 and 1, where cross-entropy has no end."""
+    return share.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
+
+
+def _logit(share: Tensor) -> Tensor:
+    return _inside(share).logit()
+
+
 LOSSES = {
     loss.name: loss
     for loss in (
         Loss("mse", functional.mse_loss),
         Loss("mae", functional.l1_loss),
         Loss("huber", functional.huber_loss),
-        Loss("bce_logits", functional.binary_cross_entropy_with_logits, "logits", "shares"),
-        Loss("bce", functional.binary_cross_entropy, "probabilities", "shares"),
+        Loss("bce_logits", functional.binary_cross_entropy_with_logits, "logits", "shares", _logit),
+        Loss("bce", functional.binary_cross_entropy, "probabilities", "shares", _inside),
         Loss("cross_entropy", functional.cross_entropy, "logits", "classes"),
     )
 }
@@ -70,8 +79,7 @@ def bounded(loss: Loss, low: Tensor, high: Tensor) -> Loss:
         return ((values - low) * scale + 0.5 * steady).clamp_(0, 1)
 
     def constant(mean: Tensor) -> Tensor:
-        share = shares(mean).clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
-        return share.logit() if loss.output == "logits" else share
+        return loss.constant(shares(mean)) if loss.constant else shares(mean)
 
     def function(output: Tensor, target: Tensor, **options: str) -> Tensor:
         return loss.function(output, shares(target), **options)

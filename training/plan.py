@@ -9,7 +9,7 @@ from training.corruption import Corruption
 from training.history import State
 from training.schedules import Schedule
 
-__all__ = ["Data", "FitPlan", "Hooks"]
+__all__ = ["Data", "FitPlan", "Hooks", "automatic_batch"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,8 @@ class Hooks:
     on_step: Callable[[], None] = lambda: None
     on_epoch: Callable[[State], None] = lambda state: None
     should_stop: Callable[[], bool] = lambda: False
+
+
+def automatic_batch(count: int) -> int:
+    """Rows in a batch, of `count` to train on: 256, or a twentieth where they are few, at least 16."""
+    return min(256, max(16, count // 20))

@@ -19,7 +19,7 @@ from training.history import State
 from training.loop import fit
 from training.losses import LOSSES
 from training.optim import build_optimizer
-from training.plan import Data, FitPlan, Hooks
+from training.plan import Data, FitPlan, Hooks, automatic_batch
 from training.schedules import build_schedule
 from training.split import hold_out
 from training.steps import few_threads, is_short
@@ -160,6 +160,6 @@ def _stack(widths: list[int]) -> nn.Sequential:
 
 def _plan(count: int, seed: int) -> FitPlan:
     """About 3,000 steps."""
-    size = min(256, max(16, count // 20))
+    size = automatic_batch(count)
     epochs = min(100, max(20, math.ceil(3_000 / math.ceil(count / size))))
     return FitPlan(epochs, size, patience=10, seed=seed, schedule=build_schedule(OPTIMIZER))

@@ -1,16 +1,18 @@
 """What is known before the first step: about the rows, the module, and how they belong together."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
-from training.losses import SMALLEST_SHARE, Loss
+from training.history import finite
+from training.losses import Loss
 from training.plan import Data, FitPlan
+from training.split import fingerprints
 
 __all__ = ["duplicate_share", "gather"]
 
@@ -53,8 +55,8 @@ def gather(model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data,
 
 def duplicate_share(train: Tensor, validation: Tensor) -> float:
     """The share of validation rows that stand among the training rows, to the last bit."""
-    seen, held = set(_fingerprints(train)), _fingerprints(validation)
-    return sum(row in seen for row in held) / max(1, len(held))
+    seen, held = (fingerprints(rows.float().flatten(1).cpu().numpy()) for rows in (train, validation))
+    return float(np.isin(held, seen).sum()) / max(1, len(held))
 
 
 def _bad(rows: Tensor, targets: Tensor | None) -> int:
@@ -191,19 +193,14 @@ def _bounds(loss: Loss, targets: Tensor, held: Tensor) -> dict[str, float | None
         return {"trivial_loss": float(-(shares * shares.clamp_min(1e-12).log()).sum()), "perfect_loss": 0.0}
     constant = _answer(loss, targets.mean(dim=0)).expand_as(held)
     return {
-        "trivial_loss": _finite(float(loss(constant, held))),
-        "perfect_loss": _finite(float(loss(_answer(loss, held), held))),
+        "trivial_loss": finite(float(loss(constant, held))),
+        "perfect_loss": finite(float(loss(_answer(loss, held), held))),
     }
 
 
 def _answer(loss: Loss, wanted: Tensor) -> Tensor:
     """The output that says `wanted`, (..., width)."""
-    if loss.constant:
-        return loss.constant(wanted)
-    if loss.target == "shares":
-        share = wanted.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
-        return torch.logit(share) if loss.output == "logits" else share
-    return wanted
+    return loss.constant(wanted) if loss.constant else wanted
 
 
 def _lost(rows: Tensor, plan: FitPlan) -> float:
@@ -226,13 +223,5 @@ def _spectrum(sample: Tensor) -> list[float]:
     return [round(float(share), 4) for share in left[: min(some.shape[1], DIMENSIONS)]]
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _spread(rows: Tensor, most: int) -> Tensor:
     return rows[:: max(1, len(rows) // most)]
-
-
-def _fingerprints(rows: Tensor) -> list[bytes]:
-    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows.cpu().numpy()]

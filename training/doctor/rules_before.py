@@ -1,7 +1,7 @@
 """Rules over the facts alone: what can be said before the first step.
 
-A rule takes a case and returns what it saw and what to change, or None. Thresholds are those of
-`benchmarks/diagnosis.py`, set on half of its seeds and data sets.
+A rule takes a case and returns what it saw and what to change, or None. Thresholds were set
+on some seeds of `benchmarks/diagnosis.py`, which reports on others.
 """
 
 from training.doctor.case import Case
