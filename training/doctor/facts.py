@@ -80,7 +80,6 @@ def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
     """
     sample = _spread(data.train, 4 * SAMPLE).double()  # the squares of large values leave float32
     deviation = sample.std(dim=0, correction=0)
-    varying = deviation > 1e-6 * deviation.max()
     target = data.train if data.train_targets is None else data.train_targets
     held = data.validation if data.validation_targets is None else data.validation_targets
     some = _spread(target, 4 * SAMPLE)
@@ -91,9 +90,6 @@ def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
         "target_low": float(some.min()),
         "target_high": float(some.max()),
         "scale": float(sample.square().mean().sqrt()),
-        "largest_deviation": float(deviation.max()),
-        "smallest_deviation": float(deviation[varying].min()) if varying.any() else 0.0,
-        "constant_columns": int((~varying).sum()),
         "widest_column": _most_of_all(deviation),
         **_bounds(loss, some, _spread(held, 4 * SAMPLE)),
         **{f"train_{name}": value for name, value in _bounds(loss, some, some).items()},
@@ -113,6 +109,9 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
     depth: how many weight matrices (and kernels) it has. widths: of the trainable ones, how many values each gives
     for a row. batch_norm: whether one takes its statistics from rows alone, not from a picture's places too.
     missing: trainable parameters that no optimizer moves. smallest_batch: rows in the least of an epoch's batches.
+    gain: the largest weight matrix's root mean square times the root of how many values it takes; a layer makes
+    values of that size from those of size 1, and sqrt(2) is the largest that a standard initialisation draws
+    (He et al. 2015, "Delving deep into rectifiers").
     """
     held = {id(weights) for group in optimizer.param_groups for weights in group["params"]}
     parts = list(model.modules())
@@ -126,8 +125,13 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
         "missing": [name for name, w in model.named_parameters() if w.requires_grad and id(w) not in held],
         "smallest_batch": len(rows) // math.ceil(len(rows) / batch_size),
         "latent_activation": _after_encoder(model),
+        "gain": max((_gain(w) for w in model.parameters() if w.ndim > 1), default=0.0),
         **behaviour,
     }
+
+
+def _gain(weights: Tensor) -> float:
+    return float(weights.detach().square().mean().sqrt()) * math.sqrt(weights[0].numel())
 
 
 def _after_encoder(model: nn.Module) -> str:

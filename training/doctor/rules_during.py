@@ -24,6 +24,8 @@ GOOD_RATES = {"adam": 2e-3, "adamw": 2e-3, "sgd": 0.05}
 GOOD_SGD_RATE_FOR_LOGITS = 1.0
 """Cross-entropy over shares has a gentler slope than a square."""
 LOUD = 20.0
+LOUD_GAIN = 1.5
+"""A little more than the largest that a standard initialisation draws, sqrt(2)."""
 LEAP = 10.0
 WILD_STEP, LONG_STEP, SHORT_STEP = 0.3, 0.1, 1e-4
 FADED, FAINT = 5e-3, 3e-3
@@ -65,15 +67,22 @@ def judged_in_train_mode(case: Case) -> Seen | None:
 def exploding_gradients(case: Case) -> Seen | None:
     """The first loss of all, before any step was taken: no learning rate can have caused it.
 
-    It is above `LOUD` times what a constant answer costs, or no number.
+    It is above `LOUD` times what a constant answer costs, or no number. Where weights are larger than `LOUD_GAIN`,
+    they are the reason.
     """
     if "first_norm" not in case.first:
         return None
     loss, norm = case.relative(case.first.get("first_loss"), "train_"), case.first["first_norm"]
     if loss <= LOUD:
         return None
+    seen = f"before any step the loss is {loss:.3g} times a constant's, and the gradient's length {_told(norm)}"
+    if (gain := case.facts.get("gain", 0.0)) > LOUD_GAIN:
+        return Seen(
+            f"{seen}; a layer's weights make values {gain:.3g} times as large",
+            "Draw the weights by a standard initialisation: layer.reset_parameters(), or nn.init.kaiming_normal_",
+        )
     return Seen(
-        f"before any step the loss is {loss:.3g} times a constant's, and the gradient's length {_told(norm)}",
+        seen,
         "--set model.batch_norm=true --set optimizer.clip=1",
         ("model.batch_norm=true", "optimizer.clip=1.0"),
     )

@@ -25,7 +25,6 @@ __all__ = ["Watch"]
 BUCKETS = 10
 LATENT_ROWS = 512
 DEAD_DIMENSION = 0.01
-_SATURATED = {nn.Tanh: (-0.97, 0.97), nn.Sigmoid: (0.015, 0.985)}
 _BatchNorm, _Dropout = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd
 
 
@@ -48,9 +47,6 @@ class Watch:
         ]
         if latent := _latent_layer(self.model):
             self.handles.append(latent.register_forward_hook(self._on_latent))
-        for part in self.model.modules():
-            if type(part) in _SATURATED:
-                self.handles.append(part.register_forward_hook(self._on_squash))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,10 +65,8 @@ class Watch:
             step over its own length; medians over the steps that were looked at. first_gradient: before the first.
         first_norm, worst_norm: the length of all matrices' gradients together, as the optimizer gets them.
         dead: per matrix, the share of its outputs (a transposed kernel's inputs) that got no gradient at any look.
-        saturated: per tanh or sigmoid, the share of values at its ends.
         latent: the share of dead dimensions, the effective rank and the median deviation, of what was encoded
             without gradients.
-        output: the least and the greatest value given without gradients.
         stale: looks at which a gradient of an earlier step was still there; looks: how many there were.
         train_mode: whether it was judged without gradients but with dropout or batch norm in train mode.
         """
@@ -86,9 +80,7 @@ class Watch:
             "looks": len(self.norms),
             "train_mode": self.train_mode,
             **self._of_gradients(),
-            "saturated": [_number(sum(shares) / len(shares)) for shares in self.saturated.values()],
             "latent": _latent_signs(torch.cat(self.latent)) if self.latent else None,
-            "output": [_number(edge) for edge in torch.stack(self.outputs).aminmax()] if self.outputs else None,
         }
         self._begin()
         return vitals
@@ -99,9 +91,7 @@ class Watch:
         self.gradients: list[Tensor] = []
         self.updates: list[Tensor] = []
         self.alive: list[Tensor] = [torch.zeros(len(w), dtype=torch.bool, device=w.device) for w in self.layers]
-        self.saturated: dict[int, list[Tensor]] = {}
         self.latent: list[Tensor] = []
-        self.outputs: list[Tensor] = []
         self.stale, self.train_mode = 0, False
 
     def _of_gradients(self) -> dict[str, Any]:
@@ -129,7 +119,6 @@ class Watch:
                 output.register_hook(lambda gradient: self._on_backward())  # type: ignore[no-untyped-call]
             return
         self.train_mode |= any(part.training for part in self.two_faced)
-        self.outputs += torch.aminmax(output.detach())
 
     def _on_backward(self) -> None:
         """Backward begins: the first one after a step may find no gradient. Those before the next step add up."""
@@ -143,12 +132,6 @@ class Watch:
             return
         if sum(map(len, self.latent)) < LATENT_ROWS:
             self.latent.append(output.detach().float().flatten(1)[:LATENT_ROWS])
-
-    def _on_squash(self, module: nn.Module, inputs: object, output: Tensor) -> None:
-        if torch.is_grad_enabled() and self._looking:
-            low, high = _SATURATED[type(module)]
-            ends = (output.detach() < low) | (output.detach() > high)
-            self.saturated.setdefault(id(module), []).append(ends.float().mean())
 
     @torch.no_grad()
     def _before_step(self) -> None:

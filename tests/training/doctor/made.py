@@ -26,9 +26,6 @@ FACTS: dict[str, Any] = {
     "target_low": -3.0,
     "target_high": 3.0,
     "scale": 1.0,
-    "largest_deviation": 1.0,
-    "smallest_deviation": 1.0,
-    "constant_columns": 0,
     "widest_column": 0.2,
     "trivial_loss": 2.0,
     "lost": 0.1,
@@ -41,6 +38,7 @@ FACTS: dict[str, Any] = {
     "missing": [],
     "smallest_batch": 60,
     "latent_activation": "",
+    "gain": 0.58,
     "last": "Linear",
     "answers": [-90.0, 110.0],
     "sums_to_one": False,
@@ -62,9 +60,7 @@ VITALS: dict[str, Any] = {
     "gradient": [0.1, 0.2, 0.2, 0.3],
     "update": [0.01, 0.02, 0.01, 0.01],
     "dead": [0.0, 0.0, 0.0, 0.0],
-    "saturated": [],
     "latent": {"dead": 0.0, "rank": 3.2, "deviation": 0.8},
-    "output": [-2.0, 2.0],
 }
 """Of one of its epochs."""
 

@@ -122,19 +122,29 @@ def test_duplicates_are_counted_to_the_last_bit() -> None:
 
 
 def test_the_scale_of_columns_by_hand() -> None:
-    # Deviations of 3, 1 and 0; squares of 9 + 1 + 25 over 3 columns.
+    # Squares of 9 + 1 + 25 over 3 columns; variances of 9, 1 and 0.
     rows = torch.tensor([[3.0, 1.0, 5.0], [-3.0, -1.0, 5.0]] * 4)
     facts = facts_of(None, rows, rows)
     assert facts["scale"] == pytest.approx(math.sqrt(35 / 3))
-    assert (facts["largest_deviation"], facts["smallest_deviation"]) == (3.0, 1.0)
-    assert (facts["constant_columns"], facts["widest_column"]) == (1, pytest.approx(0.9))
+    assert facts["widest_column"] == pytest.approx(0.9)
     assert (facts["low"], facts["high"]) == (-3.0, 5.0)
+
+
+def test_the_gain_of_the_loudest_layer_by_hand() -> None:
+    quiet, loud = nn.Linear(4, 6), nn.Linear(6, 4)
+    nn.init.constant_(quiet.weight, 0.5)
+    nn.init.constant_(loud.weight, -2.0)  # six values of size 1 and of mixed signs: about 2 sqrt(6)
+    assert facts_of(nn.Sequential(quiet, loud), *(torch.randn(9, 4),) * 2)["gain"] == pytest.approx(2 * math.sqrt(6))
+    widest = nn.Linear(400, 300)
+    nn.init.kaiming_normal_(widest.weight, nonlinearity="relu")
+    model = nn.Sequential(nn.Linear(4, 400), widest, nn.Linear(300, 4))
+    assert facts_of(model, *(torch.randn(9, 4),) * 2)["gain"] == pytest.approx(math.sqrt(2), rel=0.02)
 
 
 def test_constant_rows_are_no_trouble() -> None:
     rows = torch.full((8, 3), 7.0)
     facts = facts_of(None, rows, rows)
-    assert (facts["trivial_loss"], facts["widest_column"], facts["smallest_deviation"]) == (0.0, 0.0, 0.0)
+    assert (facts["trivial_loss"], facts["widest_column"]) == (0.0, 0.0)
     assert json.dumps(facts, allow_nan=False)
 
 

@@ -231,6 +231,15 @@ def test_a_higher_rate_is_advised(kind: str, lr: float, advice: float) -> None:
     assert load_config(None, list(seen.settings)).optimizer.lr == pytest.approx(advice)
 
 
+def test_large_weights_are_to_be_drawn_anew_and_others_to_be_held_in_check() -> None:
+    loud = one(first_loss=2 * rules.LOUD)
+    drawn = said(rules.exploding_gradients, loud, gain=2.3)
+    assert "make values 2.3 times as large" in drawn.evidence
+    assert ("standard initialisation" in drawn.change, drawn.settings) == (True, ())
+    held = said(rules.exploding_gradients, loud, gain=rules.LOUD_GAIN)
+    assert load_config(None, list(held.settings)).optimizer.clip == 1.0
+
+
 @pytest.mark.parametrize("before", [POOR, 0.01])
 def test_a_run_that_became_hopeless_went_too_fast_however_well_it_had_done(before: float) -> None:
     numbers = said(rules.learning_rate_too_high, one(before), epoch(2, None, None, update=[None]))
