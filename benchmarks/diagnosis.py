@@ -1,10 +1,9 @@
 """Is the doctor right? An injection study: runs with a known fault, and healthy ones, judged from their history.
 
 Each cause of `benchmarks.faults` x data sets x seeds x two sizes of model; a cause's variants go round. The thresholds
-in `training/doctor` were set on seeds 0 to 4; the published figures are of seeds 5 to 7, looked at only afterwards.
-SGD's advised rate and four faults were changed since then: those figures are from before. Healthy runs draw
-activation, loss, optimizer, rate, schedule, batch norm, dropout, clipping, decay and corruption at random; they count
-where they did within 1.5 times (and 5 points) as well as the shipped settings.
+in `training/doctor` were set on seeds 0 to 7; the published figures are of seeds 8 to 10, looked at only once. Healthy
+runs draw activation, loss, optimizer, rate, schedule, batch norm, dropout, clipping, decay and corruption at random;
+they count where they did within 1.5 times (and 5 points) as well as the shipped settings.
 
 found       any finding on a faulty run            named      the injected cause is the first finding
 false alarm any finding on a healthy run
@@ -41,9 +40,9 @@ __all__ = ["main"]
 TUNED_ON = ("digits", "fashion-mnist", "wine", "breast_cancer")
 PARTS = {
     "tuning": [(data, seed) for data in TUNED_ON for seed in (0, 1)],
-    "report": [(data, seed) for data in DATASETS for seed in (5, 6, 7)],
+    "report": [(data, seed) for data in DATASETS for seed in (8, 9, 10)],
 }
-HEALTHY = {"tuning": range(30), "report": range(2000, 2030)}
+HEALTHY = {"tuning": range(30), "report": range(3000, 3030)}
 WORSE, POINTS = 1.5, 0.05
 
 

@@ -7,6 +7,8 @@ peers   the textbook loop: a Dataset with one row per `__getitem__`, a DataLoade
         `optim.Adam` as it comes, `loss.item()` each step. Once over rows that lie ready as a tensor, which is its best
         case, and once over pictures, as PyTorch's own quick start does. Then pythae's trainer on the same model, and
         scikit-learn's MLPRegressor of the same widths, rows as targets
+by hand the same step, written out: rows gathered from one tensor, the model, the loss, fused Adam; no watch and no
+        hooks: what PyTorch itself takes beside the products
 floor   the matrix products of a step, forward and backward, of the same precision, and nothing else: operands hot,
         results written to memory allocated once, which is the stricter of the two ways
 
@@ -168,6 +170,30 @@ def textbook(rows: Dataset[Tensor], model_config: ModelConfig) -> Segment:
     return segment
 
 
+def by_hand(rows: Tensor, model_config: ModelConfig, *, bf16: bool) -> Segment:
+    """What a step takes in PyTorch without any of our loop around it."""
+    model = Autoencoder((WIDTHS[0],), WIDTHS[3], model_config)
+    optimizer = optim.Adam(model.parameters(), lr=OptimizerConfig().lr, fused=True)
+
+    def train(watch: Stopwatch) -> None:
+        for batch in torch.split(torch.randperm(len(rows)), BATCH):
+            clean = rows[batch]
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                output = model(clean)
+            nn.functional.mse_loss(output.float(), clean).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            watch.tick()
+
+    def segment() -> float:
+        watch = Stopwatch()
+        with contextlib.suppress(EnoughError):
+            train(watch)
+        return watch.step_ms
+
+    return segment
+
+
 def pythae(rows: Tensor, model_config: ModelConfig) -> Segment:
     """pythae's own trainer, on its AE with our two halves."""
     from pythae.data.datasets import BaseDataset
@@ -268,6 +294,8 @@ def compare(rounds: int) -> list[Row]:
         segments[f"{name} fp32"] = ours(rows, config)
         segments[f"{name} bf16"] = ours(rows, config, bf16=True)
     relu = dataclasses.replace(PLAIN, activation="relu")
+    for kind in PRECISIONS:
+        segments[f"by hand {kind}"] = by_hand(rows, relu, bf16=kind == "bf16")
     segments["tensor"] = textbook(RowByRow(rows), relu)
     segments["pictures"] = textbook(PictureByPicture(pictures), relu)
     segments["pythae"] = pythae(rows, relu)
@@ -284,6 +312,7 @@ def _lines(kind: str, ms: dict[str, float]) -> Iterator[Row]:
         bar = Bar("ours / floor", "<=", near)
         yield row(f"a step, {kind}, {name}: the matrix products", "ms", ours=ms[f"{name} {kind}"], floor=floor, bar=bar)
     mine = ms[f"relu {kind}"]
+    yield row(f"a step, {kind}, relu: the same by hand", "ms", ours=mine, peer=ms[f"by hand {kind}"])
     for peer, told in PEERS.items():
         ahead = Bar("peer / ours", ">=", far) if peer in {"tensor", "pictures"} else None
         yield row(f"a step, {kind}, relu: {told}, fp32", "ms", ours=mine, peer=ms[peer], bar=ahead)
