@@ -12,7 +12,8 @@ by hand the same step, written out: rows gathered from one tensor, the model, th
 floor   the matrix products of a step, forward and backward, of the same precision, and nothing else: operands hot,
         results written to memory allocated once, which is the stricter of the two ways
 
-A segment is one start of a loop and some steps of it; the first steps are not counted.
+A segment is one start of a loop and some steps of it; the first steps are not counted, but for pythae and scikit-learn,
+whose loops cannot be looked into: theirs is one call of as many steps, timed whole.
 """
 
 import contextlib

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = ("training", "index", "service", "lookalike")
+FLOORS = ("training", "index", "service", "lessons", "lookalike")
 ABOVE = {floor: set(FLOORS[number + 1 :]) for number, floor in enumerate(FLOORS)}
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

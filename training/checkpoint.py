@@ -57,7 +57,9 @@ def latest_checkpoint(run: Path) -> Sealed | None:
     damage: ArtifactError | None = None
     for folder in sorted(run.glob("checkpoint-*"), reverse=True):
         try:
-            return open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
+            checkpoint = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
+            read_state(checkpoint)
+            return checkpoint
         except ArtifactError as error:
             damage = damage or error
     if damage:
@@ -99,6 +101,8 @@ def read_state(checkpoint: Sealed) -> State:
     header = checkpoint.header
     try:
         history = [Epoch(**epoch) for epoch in header["history"]]
+        if not isinstance(header["settings"], dict):
+            raise TypeError("settings")
         return State(history, header["best_epoch"], {}, header["stopped"], header["facts"])
     except (KeyError, TypeError) as error:
         place = str(checkpoint.folder / "manifest.json")

@@ -19,11 +19,9 @@ from torch.nn import functional
 
 from training.errors import ConfigError
 from training.layout import Layout
-from training.losses import Loss
+from training.losses import SMALLEST_SHARE, Loss
 
 __all__ = ["column_loss"]
-
-SMALLEST_SHARE = 1e-4
 
 
 def column_loss(base: Loss, layout: Layout) -> Loss:

@@ -132,6 +132,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             ValueError: X has NaN, infinite or too few values, or a parameter cannot be.
             TrainingError: the loss left the numbers; it says what to change.
         """
+        self.__dict__.pop("_fitted", None)  # what fails to fit is not fitted
         inputs = _float32(validate_data(self, X, dtype=_FLOATS, ensure_min_samples=2))
         columns = tuple(map(Column, map(str, getattr(self, "feature_names_in_", ()))))
         try:

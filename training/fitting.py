@@ -88,6 +88,7 @@ class Fitting:
         return {
             "config": json.loads(json.dumps(dataclasses.asdict(config))),  # tuples are lists
             "precision": "bf16" if self.plan.bf16 else "fp32",
+            "device": next(self.model.parameters()).device.type,
             "data": {"name": rows.name, "rows": rows.count, "sha256": split.digest()},
             **({"columns": describe_columns(table.fitted)} if table else {}),
         }
@@ -122,19 +123,20 @@ class Fitting:
         return Fitted(self.model, self.preprocess, probe, header)
 
 
-def prepare(rows: Rows, split: Split, config: TrainConfig, *, precision: Precision | None = None) -> Fitting:
+def prepare(rows: Rows, split: Split, config: TrainConfig, *, begun: dict[str, Any] | None = None) -> Fitting:
     """Fit the preprocessing on the training rows, and build the model, the loss, the optimizer and the plan.
 
-    The seed is given to torch's global generator. `precision`: what a run that goes on began with.
+    The seed is given to torch's global generator. `begun`: the `settings` that a run which goes on
+    began with; it stays with their device and their precision.
 
     Raises:
         ConfigError: settings that do not go together, or not with these rows.
     """
     preprocess = fit_preprocessor(split.train, _scale_kind(config, rows), rows.columns)
     loss = build_loss(config.loss)
-    device = resolve_device(config.fit.device)
+    device = resolve_device((begun or {}).get("device", config.fit.device))
+    numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
     if loss.name == "bce_logits":
-        numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
         loss = bounded(loss, *(edge[:numbers].to(device) for edge in (preprocess.low, preprocess.high)))
     if preprocess.table:
         loss = column_loss(loss, preprocess.table.layout)
@@ -142,10 +144,12 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, precision: Precisi
     _check_output(config, loss, preprocess)
     plan = _plan(config, len(split.train), build_corruption(config.corruption, preprocess.to(device), rows.shape))
     scaled = [preprocess.apply(torch.from_numpy(part)) for part in (split.train, split.validation)]
-    data = Data(*place(scaled, device))
+    train, validation = place(scaled, device)
+    data = Data(train, validation, numbers=numbers)
     model = _build(rows.shape, data.train.shape[1], config).to(device)
     optimizer = build_optimizer(config.optimizer, model)
-    bf16 = choose_bf16(precision or config.fit.precision, model, loss, optimizer, data.train[: plan.batch_size])
+    asked: Precision = (begun or {}).get("precision", config.fit.precision)
+    bf16 = choose_bf16(asked, model, loss, optimizer, data.train[: plan.batch_size])
     return Fitting(preprocess, model, loss, optimizer, data, dataclasses.replace(plan, bf16=bf16))
 
 

@@ -47,6 +47,8 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
     Raises:
         DataError, ConfigError: before anything is trained.
         TrainingError: `run` holds a run and `resume` is not asked for; the loss left the numbers.
+        ArtifactError: `run` holds checkpoints, and none is whole.
+        ResumeError: it was begun with other settings or other rows.
         ExportError: the exported encoder does not answer as the live model does.
     """
     checkpoint = latest_checkpoint(run)
@@ -59,8 +61,7 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
         )
     rows = rows.with_categories(config.data.categories)
     split = split_rows(rows, config)
-    begun = checkpoint.header["settings"].get("precision") if checkpoint else None
-    fitting = prepare(rows, split, config, precision=begun)
+    fitting = prepare(rows, split, config, begun=checkpoint.header["settings"] if checkpoint else None)
     settings = fitting.settings(rows, split, config)
     state = restore(checkpoint, fitting.model, fitting.optimizer, settings) if checkpoint else State()
     run.mkdir(parents=True, exist_ok=True)

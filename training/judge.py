@@ -101,8 +101,9 @@ def judge_pca(latent_dim: int, preprocess: Preprocessor, question: Question, fit
 
 
 def judge_raw(question: Question, preprocess: Preprocessor | None = None) -> Judged:
-    """The rows themselves; a table's, which have codes and gaps, as `preprocess` makes features of them."""
-    if preprocess and preprocess.mixed:
+    """The rows themselves; those that have codes or gaps, as `preprocess` makes features of them."""
+    gaps = any(np.isnan(part).any() for part in (question.items, question.queries))
+    if preprocess and (preprocess.mixed or gaps):
         return _judge("preprocessed rows", _scaling(preprocess), 0.0, 4 * preprocess.features, question)
     return _judge("raw rows", lambda rows: rows, 0.0, 4 * question.items.shape[1], question)
 

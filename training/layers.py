@@ -8,7 +8,18 @@ from torch import Tensor, nn
 from training.config import ModelConfig
 from training.errors import ConfigError
 
-__all__ = ["ACTIVATIONS", "LatentNoise", "ToPicture", "ToRows", "inner", "latent", "outer", "picture_shape"]
+__all__ = [
+    "ACTIVATIONS",
+    "LatentNoise",
+    "ToPicture",
+    "ToRows",
+    "Weighted",
+    "fans",
+    "inner",
+    "latent",
+    "outer",
+    "picture_shape",
+]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "linear": nn.Identity,
@@ -80,7 +91,7 @@ def outer(layer: Weighted, activation: str) -> list[nn.Module]:
 
     He et al. 2015 for the rectifiers (GELU and SiLU among them), Glorot and Bengio 2010 for the others.
     """
-    ins, outs = _fans(layer)
+    ins, outs = fans(layer)
     variance = 2 / ins if activation in _RECTIFIERS else 2 / (ins + outs)
     nn.init.uniform_(layer.weight, -math.sqrt(3 * variance), math.sqrt(3 * variance))
     if layer.bias is not None:
@@ -104,13 +115,13 @@ def picture_shape(shape: tuple[int, ...], field: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _fans(layer: Weighted) -> tuple[float, float]:
+def fans(layer: Weighted) -> tuple[float, float]:
     """How many values make one of a layer's outputs, and into how many outputs one value goes, on average.
 
     A stride of 2 in each direction takes the kernel to one place in four: of the input, or, transposed, of the output.
     """
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
-    taps, places = math.prod(layer.kernel_size), math.prod(layer.stride)
-    ins, outs = float(layer.in_channels * taps), float(layer.out_channels * taps)
+    taps, places = math.prod(layer.kernel_size) / layer.groups, math.prod(layer.stride)
+    ins, outs = layer.in_channels * taps, layer.out_channels * taps
     return (ins / places, outs) if isinstance(layer, nn.ConvTranspose2d) else (ins, outs / places)

@@ -49,6 +49,11 @@ def _inside(share: Tensor) -> Tensor:
     return share.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
 
 
+def _bce(probability: Tensor, share: Tensor, reduction: str = "mean") -> Tensor:
+    """A share outside [0, 1], as a held-out value beyond the training rows' range is, counts as its end."""
+    return functional.binary_cross_entropy(probability, share.clamp(0, 1), reduction=reduction)
+
+
 def _logit(share: Tensor) -> Tensor:
     return _inside(share).logit()
 
@@ -60,7 +65,7 @@ LOSSES = {
         Loss("mae", functional.l1_loss),
         Loss("huber", functional.huber_loss),
         Loss("bce_logits", functional.binary_cross_entropy_with_logits, "logits", "shares", _logit),
-        Loss("bce", functional.binary_cross_entropy, "probabilities", "shares", _inside),
+        Loss("bce", _bce, "probabilities", "shares", _inside),
         Loss("cross_entropy", functional.cross_entropy, "logits", "classes"),
     )
 }

@@ -8,10 +8,11 @@ from training.checkpoint import latest_checkpoint, read_state
 from training.config import build_config
 from training.doctor.causes import diagnose
 from training.doctor.finding import Finding
-from training.errors import TrainingError
+from training.errors import DataError, TrainingError
 from training.history import State
 from training.job import train
-from training.rows import open_rows
+from training.rows import Rows, open_rows
+from training.split import split_rows
 
 __all__ = ["Mended", "mend", "read_run"]
 
@@ -45,6 +46,7 @@ def mend(run: Path) -> Mended:
 
     Raises:
         TrainingError: there is nothing to mend, or its remedy is no setting; or the second run fails too.
+        DataError: the rows are not there any more, or have changed.
     """
     before, settings = read_run(run)
     findings = diagnose(before)
@@ -54,7 +56,15 @@ def mend(run: Path) -> Mended:
     config = build_config(settings["config"], list(findings[0].settings))
     folder = _free(run)
     rows = open_rows(settings["data"]["name"], categories=config.data.categories)
+    _check_same(rows, settings)
     return Mended(before, findings[0], train(rows, config, folder).state, folder)
+
+
+def _check_same(rows: Rows, settings: dict[str, Any]) -> None:
+    """Other rows would be another run, whatever came of the advice."""
+    config = build_config(settings["config"], [])
+    if split_rows(rows.with_categories(config.data.categories), config).digest() != settings["data"]["sha256"]:
+        raise DataError(rows.name, expected="the rows that the run was trained on", found="others")
 
 
 def _free(run: Path) -> Path:

@@ -16,13 +16,15 @@ __all__ = ["Data", "FitPlan", "Hooks", "automatic_batch"]
 class Data:
     """Preprocessed rows, (n, width) float32, and what they should become; without targets, themselves.
 
-    They lie on the device that trains, or, where they do not fit there, in memory.
+    They lie on the device that trains, or, where they do not fit there, in memory. The first `numbers` columns
+    are numbers, by default all of them; those after are slots of categories and indicators.
     """
 
     train: Tensor
     validation: Tensor
     train_targets: Tensor | None = None
     validation_targets: Tensor | None = None
+    numbers: int | None = None
 
 
 @dataclass(frozen=True)

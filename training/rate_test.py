@@ -36,6 +36,8 @@ FALLEN = 0.95
 CHANCE = 2.0
 """Deviations of a smoothed loss within which two of them are the same."""
 MIN_STEPS = 40
+FEWEST = 8
+"""Losses; fewer are no curve."""
 
 Floats = NDArray[np.float64]
 
@@ -75,7 +77,7 @@ def rate_test(
 
     Raises:
         ConfigError: the rates do not rise from above 0, or there are fewer than 40 steps.
-        TrainingError: there are no rows, the loss is no number at the lowest rate, or it falls at none.
+        TrainingError: there are no rows, the loss diverges within the first few, or it falls at none.
     """
     _check(between, steps, len(data.train))
     model, optimizer = copy.deepcopy((model, optimizer))  # together, so that the one moves the other's weights
@@ -88,8 +90,13 @@ def rate_test(
         for number in range(1, epochs + 1):
             train_epoch(model, loss, optimizer, data, plan=plan, state=state, on_step=record)
             state.history.append(Epoch(number, None, None, group["lr"], 0.0))
-    if not record.losses:
-        raise TrainingError("loss", expected=f"a number at a rate of {between[0]:g}", found="NaN or infinity")
+    if len(record.losses) < FEWEST:
+        raise TrainingError(
+            "loss",
+            expected=f"numbers at the lowest rates, from {between[0]:g} on",
+            found=f"an end after {len(record.losses)} steps: NaN, infinity or a leap",
+            remedy="Begin at a lower rate; where that does not help, scale the rows.",
+        )
     losses = np.array(record.losses)
     return RateTest(tuple(record.rates), tuple(smooth(record.rates, losses)), suggest(record.rates, losses))
 
@@ -119,7 +126,9 @@ def suggest(rates: Sequence[float], losses: Floats) -> float:
     """
     smoothed, bell = np.array(smooth(rates, losses)), _bell(rates)
     noise = np.median(np.abs(losses - smoothed)) / 0.6745 * np.linalg.norm(bell) / bell.sum()  # a mean's deviation
-    whole = smoothed[: len(smoothed) - len(bell) // 4]  # where a good part of the bell is missing, chance does more
+    whole = smoothed[
+        : max(1, len(smoothed) - len(bell) // 4)
+    ]  # where a good part of the bell is missing, chance does more
     first, least, best = whole[0], whole.min(), int(whole.argmin())
     if first - least <= CLEAR * noise:
         raise TrainingError(

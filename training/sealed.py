@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from training.errors import ArtifactError
@@ -84,9 +84,23 @@ def read_manifest(folder: Path, format_name: str) -> Sealed:
         sealed = Sealed(folder, text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder / MANIFEST, "a JSON object that lists its files", repr(error)) from error
+    if not _lists_files(sealed.files):
+        raise _damaged(folder / MANIFEST, "its files by name, with bytes and sha256", "something else")
     if sealed.header.get("format") != format_name:
         raise _damaged(folder / MANIFEST, f"the format {format_name}", str(sealed.header.get("format")))
     return sealed
+
+
+def _lists_files(files: object) -> bool:
+    """Names that stay inside the folder, each with a size and a digest."""
+    return isinstance(files, dict) and all(
+        not PurePosixPath(name).is_absolute()
+        and ".." not in PurePosixPath(name).parts
+        and isinstance(entry, dict)
+        and isinstance(entry.get("bytes"), int)
+        and isinstance(entry.get("sha256"), str)
+        for name, entry in files.items()
+    )
 
 
 @contextmanager

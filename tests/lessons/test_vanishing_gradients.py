@@ -42,6 +42,6 @@ def test_what_can_be_learnt(numbers: Experiment) -> None:
     assert min(right["tanh"], right["relu"]) > 0.9
 
 
-def test_two_linear_layers_with_unit_weights() -> None:
+def test_weights_of_zero_pass_nothing() -> None:
     data = digits(0)
     assert arriving("linear", 0.0, 2, data, seed=0) == 0.0  # weights of zero pass nothing

@@ -121,9 +121,22 @@ def test_precision_is_what_is_asked_for_or_what_the_run_began_with() -> None:
     split = split_rows(ROWS, quick(), shown=False)
     for asked, began, bf16 in (("bf16", None, True), ("auto", None, False), ("auto", "bf16", True)):
         config = quick(f"fit.precision={asked}")
-        fitting = prepare(ROWS, split, config, precision=began)  # type: ignore[arg-type]
+        begun = {"precision": began, "device": "cpu"} if began else None
+        fitting = prepare(ROWS, split, config, begun=begun)
         assert fitting.plan.bf16 is bf16
-        assert fitting.settings(ROWS, split, config)["precision"] == ("bf16" if bf16 else "fp32")
+        settings = fitting.settings(ROWS, split, config)
+        assert (settings["precision"], settings["device"]) == ("bf16" if bf16 else "fp32", "cpu")
+
+
+def test_cross_entropy_of_probabilities_bears_held_out_values_outside_the_training_range() -> None:
+    rows = blobs(60, 3)
+    config = quick("loss.kind=bce", "model.output=sigmoid", "data.scale=column-range")
+    split = split_rows(array_rows(rows), config, shown=False)
+    split.validation[:, 0] = 1e3  # far above any that it was fitted on
+    fitting = prepare(array_rows(rows), split, config)
+    assert float(fitting.data.validation.max()) > 1
+    state = run(fitting)
+    assert (state.stopped, state.history[-1].validation_loss is None) == ("finished", False)
 
 
 def test_its_settings_are_plain_json_and_name_the_rows() -> None:

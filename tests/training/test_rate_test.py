@@ -260,11 +260,19 @@ def test_rates_that_do_not_rise_and_too_few_steps_are_refused(changes: dict[str,
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize("between", [(3.0, 100.0), (1e30, 1e38), (1e3, 1e4)])
+def test_a_loss_that_leaps_at_once_is_refused(between: tuple[float, float]) -> None:
+    model, data = straight()
+    descent = optim.SGD(model.parameters(), 1.0)
+    with pytest.raises(TrainingError, match=r"an end after [0-7] steps: .*Begin at a lower rate"):
+        rate_test(model, LOSSES["mse"], descent, data, plan=PLAN, between=between, steps=300)
+
+
 @pytest.mark.parametrize(
     ("data", "field", "expected"),
     [
         (Data(SCALED[:0], SCALED), "rows", "some to train on"),
-        (Data(SCALED * math.nan, SCALED), "loss", "a number at a rate of 1e-07"),
+        (Data(SCALED * math.nan, SCALED), "loss", "numbers at the lowest rates, from 1e-07 on"),
         (Data(SCALED * 0, SCALED), "loss", "a rate at which it falls"),
     ],
 )

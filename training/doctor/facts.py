@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from training.history import finite
+from training.layers import Weighted, fans
 from training.losses import Loss
 from training.plan import Data, FitPlan
 from training.split import fingerprints
@@ -18,6 +19,8 @@ __all__ = ["duplicate_share", "gather"]
 
 SAMPLE = 512
 WIDEST = 2_048
+VALUES = 1 << 23
+"""In a sample; in float64, 64 MiB or twice that."""
 DIMENSIONS = 256
 STRETCH = 50.0
 _NONLINEAR = (
@@ -42,6 +45,7 @@ def gather(model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data,
         "epochs": plan.epochs,
         "batch_size": plan.batch_size,
         "optimizer": type(optimizer).__name__.lower(),
+        "rates_differ": len({group.get("initial_lr", group["lr"]) for group in optimizer.param_groups}) > 1,
         "lr": max(group.get("initial_lr", group["lr"]) for group in optimizer.param_groups),
         "clip": plan.clip,
         "decay": max(group.get("weight_decay", 0.0) for group in optimizer.param_groups),
@@ -69,8 +73,7 @@ def _bad(rows: Tensor, targets: Tensor | None) -> int:
 def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
     """From a sample where that does.
 
-    low, high: of all values; target_low, target_high: of what they should become.
-    scale: the root mean square of all values. widest_column: the share of all variance that one column has.
+    target_low, target_high: of what the rows should become.
     trivial_loss: what the best constant answer, each column's mean, costs on the validation rows (for classes:
     the entropy of the training rows' shares), and perfect_loss, what an answer without error does (of shares,
     cross-entropy never is 0); None where they leave the numbers. train_trivial_loss and train_perfect_loss: the
@@ -78,19 +81,15 @@ def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
     lost: the share of the variance that the corruption takes. spectrum: the share that the best linear
     autoencoder of 1, 2, 3, ... dimensions leaves unexplained; empty where rows have targets of their own.
     """
-    sample = _spread(data.train, 4 * SAMPLE).double()  # the squares of large values leave float32
-    deviation = sample.std(dim=0, correction=0)
+    sample = _spread(data.train, 4 * SAMPLE)
     target = data.train if data.train_targets is None else data.train_targets
     held = data.validation if data.validation_targets is None else data.validation_targets
     some = _spread(target, 4 * SAMPLE)
     return {
         "duplicates": duplicate_share(data.train, data.validation),
-        "low": float(sample.min()),
-        "high": float(sample.max()),
         "target_low": float(some.min()),
         "target_high": float(some.max()),
-        "scale": float(sample.square().mean().sqrt()),
-        "widest_column": _most_of_all(deviation),
+        **_scale(sample[:, : data.numbers]),
         **_bounds(loss, some, _spread(held, 4 * SAMPLE)),
         **{f"train_{name}": value for name, value in _bounds(loss, some, some).items()},
         "lost": _lost(_spread(data.train, SAMPLE), plan),
@@ -98,9 +97,22 @@ def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
     }
 
 
-def _most_of_all(deviation: Tensor) -> float:
-    power = deviation.square()
-    return float(power.max() / power.sum().clamp_min(1e-30))
+def _scale(sample: Tensor) -> dict[str, float]:
+    """Of the columns that are numbers, where there are any; categories are of one scale as they are.
+
+    low, high: of all values. scale: their root mean square. widest_column: the share of all variance that one has.
+    """
+    if not sample.numel():
+        return {}
+    sample = sample.double()  # the squares of large values leave float32
+    power = sample.var(dim=0, correction=0)  # (numbers,)
+    return {
+        "low": float(sample.min()),
+        "high": float(sample.max()),
+        "scale": float(torch.linalg.vector_norm(sample)) / math.sqrt(sample.numel()),
+        "widest_column": float(power.max() / power.sum().clamp_min(1e-30)),
+        "numbers": sample.shape[1],
+    }
 
 
 def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch_size: int) -> dict[str, Any]:
@@ -125,13 +137,13 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
         "missing": [name for name, w in model.named_parameters() if w.requires_grad and id(w) not in held],
         "smallest_batch": len(rows) // math.ceil(len(rows) / batch_size),
         "latent_activation": _after_encoder(model),
-        "gain": max((_gain(w) for w in model.parameters() if w.ndim > 1), default=0.0),
+        "gain": max((_gain(part) for part in parts if isinstance(part, Weighted)), default=0.0),
         **behaviour,
     }
 
 
-def _gain(weights: Tensor) -> float:
-    return float(weights.detach().square().mean().sqrt()) * math.sqrt(weights[0].numel())
+def _gain(layer: Weighted) -> float:
+    return float(layer.weight.detach().square().mean().sqrt()) * math.sqrt(fans(layer)[0])
 
 
 def _after_encoder(model: nn.Module) -> str:
@@ -228,4 +240,6 @@ def _spectrum(sample: Tensor) -> list[float]:
 
 
 def _spread(rows: Tensor, most: int) -> Tensor:
+    """Up to twice `most` rows, from all over; fewer of wide ones, so that a sample is small beside the rows."""
+    most = max(2, min(most, VALUES // max(1, rows[:1].numel())))
     return rows[:: max(1, len(rows) // most)]

@@ -114,14 +114,15 @@ def _looks_squashed(low: float, high: float) -> tuple[float, float] | None:
 
 
 def unscaled_inputs(case: Case) -> Seen | None:
-    """One of more than 3 columns has over `WIDEST_COLUMN` of all variance, or values are too large or too small.
+    """One of more than 3 columns of numbers has most of all variance, or values are too large or too small.
 
-    Their root mean square should lie within `SMALLEST_SCALE` and `LARGEST_SCALE`; where all are 0, no scale helps.
+    Most is over `WIDEST_COLUMN`. The root mean square should lie within `SMALLEST_SCALE` and `LARGEST_SCALE`; where
+    all are 0, no scale helps.
     """
     facts = case.facts
     if "scale" not in facts:
         return None
-    scale, widest, columns = facts["scale"], facts["widest_column"], facts["columns"]
+    scale, widest, columns = facts["scale"], facts["widest_column"], facts["numbers"]
     if columns > 3 and widest > WIDEST_COLUMN:
         seen = f"one of {columns} columns has {widest:.0%} of all variance; next to it the others do not count"
     elif scale > LARGEST_SCALE or 0 < scale < SMALLEST_SCALE:

@@ -109,9 +109,14 @@ def learning_rate_too_high(case: Case) -> Seen | None:
     moved = f", and a typical step moved a layer by {update:.0%} of its length" if math.isfinite(update) else ""
     return Seen(
         f"at a learning rate of {facts['lr']:g} the loss {_course(case, first, worst)}{moved}",
-        f"--set optimizer.lr={lower:.2g}",
-        (f"optimizer.lr={lower:.2g}",),
+        *_at_rate(case, lower),
     )
+
+
+def _at_rate(case: Case, lr: float) -> tuple[str, tuple[str, ...]]:
+    """The change and its settings; a decoder with a rate of its own gets the same."""
+    settings = (f"optimizer.lr={lr:.2g}", *(("optimizer.decoder_lr=same",) if case.facts.get("rates_differ") else ()))
+    return " ".join(f"--set {line}" for line in settings), settings
 
 
 def _good_rate(case: Case) -> float:
@@ -133,15 +138,14 @@ def _course(case: Case, first: float, worst: float) -> str:
 def learning_rate_too_low(case: Case) -> Seen | None:
     """Steps of less than `SHORT_STEP` of each layer's length in the first epoch, and a loss that stayed above half."""
     update = case.largest_update
-    if not case.steps or update >= SHORT_STEP or case.best < 0.5:
+    if not case.first.get("update") or update >= SHORT_STEP or case.best < 0.5:
         return None
     good = _good_rate(case)
     higher = good if case.facts["lr"] < good else 10 * case.facts["lr"]
     return Seen(
         f"a typical step moved no layer by more than {update:.1e} of its length; "
         f"the loss is still {case.best:.0%} of a constant's",
-        f"--set optimizer.lr={higher:.2g}",
-        (f"optimizer.lr={higher:.2g}",),
+        *_at_rate(case, higher),
     )
 
 
@@ -222,9 +226,10 @@ def too_few_epochs(case: Case) -> Seen | None:
     """Fewer than `FEW_STEPS`, a loss above `WELL_DONE`, and half-way it was by `STILL_FALLING` above that of the end.
 
     Of fewer than `VERY_FEW_STEPS` no slope can be told, and the loss decides. A run that ran out of
-    patience, or was interrupted, is another matter.
+    patience, or was interrupted, or has epochs before it, is another matter.
     """
-    if case.stopped in {"patience", "interrupted"}:
+    unfinished = not case.stopped and len(case.history) < case.facts.get("epochs", 0)
+    if unfinished or case.stopped in {"patience", "interrupted"}:
         return None
     end, middle = case.pace_at(0.9), case.pace_at(0.5)
     if not case.steps or case.steps >= FEW_STEPS or case.best < WELL_DONE or case.left_the_numbers:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn, optim
 from torch.nn.functional import mse_loss
 
 from tests.training.helpers import blobs
-from training.doctor.facts import duplicate_share, gather
+from training.doctor.facts import _spread, duplicate_share, gather
 from training.losses import LOSSES, Loss
 from training.plan import Data, FitPlan
 from training.schedules import SCHEDULES
@@ -135,10 +135,33 @@ def test_the_gain_of_the_loudest_layer_by_hand() -> None:
     nn.init.constant_(quiet.weight, 0.5)
     nn.init.constant_(loud.weight, -2.0)  # six values of size 1 and of mixed signs: about 2 sqrt(6)
     assert facts_of(nn.Sequential(quiet, loud), *(torch.randn(9, 4),) * 2)["gain"] == pytest.approx(2 * math.sqrt(6))
+    apart = nn.ConvTranspose2d(8, 2, 4, stride=2)  # each of its outputs is made of 8 * 16 / 4 values
+    nn.init.constant_(apart.weight, 0.25)
+    last = nn.Linear(32, 8)
+    nn.init.zeros_(last.weight)
+    pictures = nn.Sequential(nn.Unflatten(1, (8, 1, 1)), apart, nn.Flatten(), last)
+    assert facts_of(pictures, *(torch.randn(9, 8),) * 2)["gain"] == pytest.approx(0.25 * math.sqrt(32))
     widest = nn.Linear(400, 300)
     nn.init.kaiming_normal_(widest.weight, nonlinearity="relu")
     model = nn.Sequential(nn.Linear(4, 400), widest, nn.Linear(300, 4))
     assert facts_of(model, *(torch.randn(9, 4),) * 2)["gain"] == pytest.approx(math.sqrt(2), rel=0.02)
+
+
+def test_only_columns_of_numbers_have_a_scale() -> None:
+    rows = torch.cat([torch.tensor([[1.0], [-1.0]] * 50), torch.eye(4)[torch.arange(100) % 4] * 0.3], dim=1)
+    model = nn.Linear(5, 5)
+    all_of = gather(model, LOSSES["mse"], optim.Adam(model.parameters()), Data(rows, rows), planned())
+    one_of = gather(model, LOSSES["mse"], optim.Adam(model.parameters()), Data(rows, rows, numbers=1), planned())
+    none_of = gather(model, LOSSES["mse"], optim.Adam(model.parameters()), Data(rows, rows, numbers=0), planned())
+    assert (all_of["numbers"], all_of["widest_column"] > 0.9) == (5, True)
+    assert (one_of["numbers"], one_of["widest_column"], one_of["scale"]) == (1, 1.0, 1.0)
+    assert not {"numbers", "scale", "widest_column"} & none_of.keys()
+
+
+def test_the_facts_of_wide_rows_are_from_fewer_of_them() -> None:
+    rows = torch.zeros(100, 1).expand(100, 1 << 20)  # as float64 these would be 800 MB
+    assert len(_spread(rows, 2048)) == 9
+    assert len(_spread(rows[:, :8], 2048)) == 100
 
 
 def test_constant_rows_are_no_trouble() -> None:

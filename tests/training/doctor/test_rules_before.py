@@ -78,7 +78,7 @@ def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> Non
             {"widest_column": rules.WIDEST_COLUMN * UP},
             f"one of 8 columns has {rules.WIDEST_COLUMN:.0%}",
         ),
-        (rules.unscaled_inputs, {"widest_column": 0.9, "columns": 3}, {"widest_column": 0.9, "columns": 4}, "90%"),
+        (rules.unscaled_inputs, {"widest_column": 0.9, "numbers": 3}, {"widest_column": 0.9, "numbers": 4}, "90%"),
         (rules.double_activation, LOGITS | LINEAR, LOGITS | LINEAR | {"last": "Sigmoid"}, "ends with a sigmoid"),
         (rules.double_activation, {"last": "Sigmoid"}, LOGITS | {"last": "Sigmoid"}, "ends with a sigmoid"),
         (

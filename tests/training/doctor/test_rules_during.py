@@ -240,6 +240,27 @@ def test_large_weights_are_to_be_drawn_anew_and_others_to_be_held_in_check() -> 
     assert load_config(None, list(held.settings)).optimizer.clip == 1.0
 
 
+def test_a_decoder_with_a_rate_of_its_own_gets_the_advised_one() -> None:
+    seen = said(rules.learning_rate_too_high, one(update=[9.0]), lr=1.0, rates_differ=True)
+    config = load_config(None, ["optimizer.decoder_lr=1.0", *seen.settings])
+    assert (config.optimizer.lr, config.optimizer.decoder_lr) == (rules.GOOD_RATES["adam"], "same")
+    assert seen.change == "--set optimizer.lr=0.002 --set optimizer.decoder_lr=same"
+
+
+def test_where_no_step_was_seen_none_was_too_short() -> None:
+    signs: list[dict[str, Any]] = [{"steps": 9, "update": []}, {"steps": 9}]
+    for vitals in signs:
+        history = Epoch(1, 0.9, 0.9, 1e-3, 0.1, vitals)
+        assert rules.learning_rate_too_low(Case(case().facts, (history,))) is None
+
+
+def test_a_run_with_epochs_before_it_has_not_had_too_few() -> None:
+    history = (falling(50, middle=1.0),)
+    assert rules.too_few_epochs(Case(case(epochs=1).facts, history)) is not None
+    assert rules.too_few_epochs(Case(case(epochs=2).facts, history)) is None
+    assert rules.too_few_epochs(Case(case(epochs=2).facts, history, "finished")) is not None
+
+
 @pytest.mark.parametrize("before", [POOR, 0.01])
 def test_a_run_that_became_hopeless_went_too_fast_however_well_it_had_done(before: float) -> None:
     numbers = said(rules.learning_rate_too_high, one(before), epoch(2, None, None, update=[None]))
