@@ -18,10 +18,16 @@ K = 10
 
 @dataclass(frozen=True)
 class Evaluated:
-    """`precision` is the mean share of a query's hits that have its label; None without labels."""
+    """What was asked and found.
+
+    Attributes:
+        precision: the mean share of a query's hits that have its label; None without labels.
+        held: how many queries find an item of exactly their embedding: rows that the version holds flatter it.
+    """
 
     measured: Measured
     precision: float | None
+    held: int
 
 
 def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Evaluated:
@@ -39,4 +45,12 @@ def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Ev
     hits = [[version.items.payload_at(int(p)).get("label") for p in row if p >= 0] for row in found]
     known = [(label, row) for label, row in zip(labels, hits, strict=True) if label is not None and row]
     shares = [row.count(label) / len(row) for label, row in known]
-    return Evaluated(measured, float(np.mean(shares)) if shares else None)
+    held = 0 if queries is None else _held(version, embeddings, found[:, 0])
+    return Evaluated(measured, float(np.mean(shares)) if shares else None, held)
+
+
+def _held(version: Version, embeddings: NDArray[np.float32], nearest: NDArray[np.int64]) -> int:
+    """Encoded in another block, a row's embedding is the same to float32's rounding."""
+    some = nearest >= 0
+    items = version.index.reconstruct(nearest[some])
+    return int(np.isclose(items, embeddings[some], rtol=1e-5, atol=1e-5).all(axis=1).sum())

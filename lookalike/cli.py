@@ -24,7 +24,7 @@ from index.store import Store
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from index.version import Version
 from lookalike.explain import show_lesson, show_rates
-from lookalike.tables import evaluation_table, findings_text, history_line, mended_table, versions_table
+from lookalike.tables import columns_line, evaluation_table, findings_text, history_line, mended_table, versions_table
 from training.artifact import DeviceName, load_encoder
 from training.rows import open_rows
 
@@ -113,10 +113,12 @@ def train(
 
     settings = load_config(config, set_)
     rows = open_rows(data, categories=settings.data.categories)
+    if rows.columns:
+        out.print(f"input: {columns_line(rows.columns)}; every other column travels in the payload")
     done = train_run(rows, settings, run, resume=resume)
     out.print(history_line(done.state))
-    if findings := diagnose(done.state):
-        out.print(f"\n{findings_text(findings)}")
+    if diagnose(done.state):
+        out.print(f"\n{findings_text(done.state)}")
 
 
 @app.command()
@@ -142,10 +144,9 @@ def doctor(
     ] = False,
 ) -> None:
     """Say why a run does not learn, from its history alone: what was seen, why, what to change, and how sure it is."""
-    from training.doctor.causes import diagnose
     from training.mend import mend, read_run
 
-    out.print(findings_text(diagnose(read_run(run)[0])))
+    out.print(findings_text(read_run(run)[0]))
     if fix:
         mended = mend(run)
         out.print(mended_table(mended))

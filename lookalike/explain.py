@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from training.errors import DataError
+
 if TYPE_CHECKING:  # lessons load torch and draw; the other commands need neither
     from lessons.catalogue import Lesson
     from lessons.picture import Picture
@@ -17,6 +19,7 @@ def show_lesson(lesson: "Lesson", target: Path, out: Console) -> None:
     """Run the experiment, print what it shows, and write its picture to `target`."""
     from lessons.shown import number_lines
 
+    _check_target(target)
     shown = lesson.show()
     out.print("\n".join(number_lines(shown.numbers)))
     _draw(shown.picture, target, out)
@@ -30,6 +33,7 @@ def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> 
     from training.rows import open_rows
     from training.split import split_rows
 
+    _check_target(target)
     rows = open_rows(data, categories=config.data.categories)
     fitting = prepare(rows, split_rows(rows, config), config)
     tested = rate_test(fitting.model, fitting.loss, fitting.optimizer, fitting.data, plan=fitting.plan)
@@ -38,6 +42,12 @@ def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> 
     picture = Curves("Learning-rate range test", "learning rate", "loss", curve, log_x=True, marks=marks)
     out.print(f"--set optimizer.lr={tested.suggested:.2g}")
     _draw(picture, target, out)
+
+
+def _check_target(target: Path) -> None:
+    """Before the work, not after."""
+    if not target.parent.is_dir():
+        raise DataError(f"--picture {target}", expected="a path in a folder that exists", found="none there")
 
 
 def _draw(picture: "Picture", target: Path, out: Console) -> None:

@@ -1,6 +1,7 @@
 """What the commands print."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -9,9 +10,9 @@ from index.errors import StoreError
 from index.evaluate import Evaluated
 from index.store import Store
 from index.version import FORMAT, Version
+from training.columns import Column
 from training.doctor.case import Case
 from training.doctor.causes import diagnose
-from training.doctor.finding import Finding
 from training.errors import ArtifactError
 from training.history import State
 from training.judge import Judged
@@ -21,7 +22,15 @@ if TYPE_CHECKING:  # most commands load no training loop
     from training.mend import Mended
     from training.probe import Probed
 
-__all__ = ["evaluation_table", "findings_text", "history_line", "judged_table", "mended_table", "versions_table"]
+__all__ = [
+    "columns_line",
+    "evaluation_table",
+    "findings_text",
+    "history_line",
+    "judged_table",
+    "mended_table",
+    "versions_table",
+]
 
 
 def judged_table(rows: list[Judged]) -> Table:
@@ -68,6 +77,8 @@ def evaluation_table(version: Version, evaluated: Evaluated, probed: "Probed | N
     table.add_row("recall@10 against exact search", f"{then['recall']:.4f}", f"{now.recall:.4f}")
     table.add_row("µs a query, one thread", f"{then['latency_us']:.0f}", f"{now.latency_us:.0f}")
     table.add_row("queries", f"{then['queries']:,}", f"{now.queries:,}")
+    if evaluated.held:
+        table.add_row("of these, rows that the version holds, which find themselves", "", f"{evaluated.held:,}")
     precision = "no labels" if evaluated.precision is None else f"{evaluated.precision:.4f}"
     table.add_row("label precision@10", "", precision)
     if probed:
@@ -78,10 +89,11 @@ def evaluation_table(version: Version, evaluated: Evaluated, probed: "Probed | N
     return table
 
 
-def findings_text(findings: list[Finding]) -> str:
-    """Each finding in five lines, the first cause first."""
+def findings_text(state: State) -> str:
+    """Each finding on a run in five lines, the first cause first."""
+    findings = diagnose(state)
     if not findings:
-        return "No finding: the run looks healthy."
+        return f"No finding: the best validation loss is {Case.of(state).best:.1%} of a constant answer's."
     return "\n\n".join(
         f"{finding.cause} ({finding.sure})\n"
         f"  seen    {finding.seen}\n"
@@ -99,8 +111,16 @@ def mended_table(mended: "Mended") -> Table:
     table.add_row("epochs", *(f"{len(state.history)} ({state.stopped})" for state in states))
     best = [Case.of(state).best for state in states]
     table.add_row("best validation loss, of a constant's", *(f"{b:.1%}" if math.isfinite(b) else "none" for b in best))
+    if best[1] >= best[0]:
+        table.caption, table.caption_justify = "It did not get better: look at the other findings.", "left"
     table.add_row("findings", *(", ".join(f.cause for f in diagnose(state)) or "none" for state in states))
     return table
+
+
+def columns_line(columns: Sequence[Column]) -> str:
+    """The columns that are input, each with what it is."""
+    kinds = {"numeric": "number", "boolean": "true or false"}
+    return ", ".join(f"{c.name} ({kinds.get(c.kind) or f'{len(c.values)} words'})" for c in columns)
 
 
 def history_line(state: State) -> str:

@@ -61,6 +61,9 @@ class Encoder:
     widest: int
     """The most values that a row has between two layers."""
 
+    def __repr__(self) -> str:
+        return f"Encoder({self.input_shape} -> {self.latent_dim}, {self.device}, {self.digest[:16]}…)"
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return tuple(self.header["input_shape"])

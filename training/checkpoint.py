@@ -7,6 +7,7 @@ The newest one that verifies is the one that counts; older ones are removed afte
 
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,7 @@ def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, se
     """
     saved = checkpoint.header["settings"]
     if saved != settings:
-        differing = ", ".join(
-            sorted(key for key in saved.keys() | settings.keys() if saved.get(key) != settings.get(key))
-        )
+        differing = ", ".join(sorted(_differing(saved, settings)))
         raise ResumeError(
             f"{checkpoint.folder}, {differing}",
             expected="the settings and data it began with",
@@ -90,6 +89,16 @@ def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, se
     _restore_optimizer(optimizer, _under("optimizer", tensors))
     state.best_weights = _under("best", tensors)
     return state
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
+    """The dotted names of what stands in one of two trees and not so in the other."""
+    for key in one.keys() | other.keys():
+        mine, its = one.get(key), other.get(key)
+        if isinstance(mine, dict) and isinstance(its, dict):
+            yield from (f"{key}.{name}" for name in _differing(mine, its))
+        elif mine != its:
+            yield key
 
 
 def read_state(checkpoint: Sealed) -> State:

@@ -1,7 +1,8 @@
 """The autoencoder as a scikit-learn transformer, for pipelines and grid searches."""
 
 import json
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -17,6 +19,7 @@ from torch import Tensor
 from training.artifact import FORMAT, DeviceName, Encoder
 from training.columns import Column
 from training.config import TrainConfig, load_config
+from training.doctor.causes import diagnose
 from training.errors import ArtifactError, ConfigError, DataError, TrainingError
 from training.export import fold
 from training.fitting import epoch_bar, prepare
@@ -79,6 +82,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     Attributes:
         n_iter_: epochs trained. history_: one `training.history.Epoch` for each.
+        findings_: what the doctor says of the run, the first cause first; a ConvergenceWarning tells that one.
         n_features_in_, feature_names_in_: what `fit` saw.
     """
 
@@ -190,6 +194,10 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _config(self) -> TrainConfig:
         given = {place: getattr(self, name) for name, place in _PLACES.items()} | {"fit.seed": self._seed()}
         lines = [f"{place}={json.dumps(value, default=_plainly)}" for place, value in given.items()]
+        if isinstance(self.settings, str | Mapping):
+            raise ConfigError(
+                "settings", expected='a list of lines such as "model.dropout=0.1"', found=repr(self.settings)
+            )
         return load_config(None, [*lines, *self.settings])
 
     def _seed(self) -> int:
@@ -206,7 +214,10 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 fitting.run(state, Hooks(on_epoch=show))
         fitting.model.cpu()
         self._fitted = fitting.fitted(rows, split, fitting.settings(rows, split, config), state)
-        self.history_, self.n_iter_ = state.history, len(state.history)
+        self.history_, self.n_iter_, self.findings_ = state.history, len(state.history), diagnose(state)
+        for finding in self.findings_[:1]:
+            text = f"{finding.cause} ({finding.sure}): {finding.seen}. {finding.why} {finding.change}"
+            warnings.warn(text, ConvergenceWarning, stacklevel=3)
 
     @property
     def _n_features_out(self) -> int:

@@ -23,6 +23,7 @@ __all__ = ["export", "fold", "neighbours_agree"]
 MIN_AGREEMENT = 0.999
 TOLERANCE = 1e-4
 _BLOCK = 256
+REMEDY = "Of an encoder that learnt nothing, rounding is all there is: ask `lookalike doctor` about the run."
 
 
 def export(
@@ -103,6 +104,7 @@ def _compare(live: NDArray[np.float32], exported: NDArray[np.float32]) -> None:
             "exported embeddings",
             expected=f"within {TOLERANCE:g} of the largest of the live model's",
             found=f"{difference:.2g}",
+            remedy=REMEDY,
         )
     agreement = neighbours_agree(live, exported)
     if agreement < MIN_AGREEMENT:
@@ -110,4 +112,5 @@ def _compare(live: NDArray[np.float32], exported: NDArray[np.float32]) -> None:
             "exported neighbours",
             expected=f"at least {MIN_AGREEMENT:.1%} as the live model's",
             found=f"{agreement:.2%}",
+            remedy=REMEDY,
         )

@@ -7,6 +7,7 @@ RUN/encoder/             what it made (training.artifact)
 import contextlib
 import errno
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
             found="an earlier run",
             remedy="Choose another --run, or go on with --resume.",
         )
+    if resume and not checkpoint:
+        print(f"{run} has no checkpoint: a new run begins", file=sys.stderr)
     rows = rows.with_categories(config.data.categories)
     split = split_rows(rows, config)
     fitting = prepare(rows, split, config, begun=checkpoint.header["settings"] if checkpoint else None)

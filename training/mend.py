@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import latest_checkpoint, read_state
-from training.config import build_config
+from training.config import TrainConfig, build_config
 from training.doctor.causes import diagnose
 from training.doctor.finding import Finding
 from training.errors import DataError, TrainingError
@@ -42,27 +42,28 @@ def read_run(run: Path) -> tuple[State, dict[str, Any]]:
 
 
 def mend(run: Path) -> Mended:
-    """Train again with the settings of the first finding, in RUN-mended (or -mended-2, ...).
+    """Train again with the first advice that changes a setting, in RUN-mended (or -mended-2, ...).
 
     Raises:
-        TrainingError: there is nothing to mend, or its remedy is no setting; or the second run fails too.
+        TrainingError: there is nothing to mend, or no remedy changes a setting; or the second run fails too.
         DataError: the rows are not there any more, or have changed.
     """
     before, settings = read_run(run)
+    began = build_config(settings["config"], [])
     findings = diagnose(before)
-    if not findings or not findings[0].settings:
+    advised = ((finding, build_config(settings["config"], list(finding.settings))) for finding in findings)
+    advice, config = next(((finding, config) for finding, config in advised if config != began), (None, began))
+    if not advice:
         found = f"{findings[0].cause}, mended by: {findings[0].change}" if findings else "a healthy run"
-        raise TrainingError(str(run), expected="a finding that settings can mend", found=found)
-    config = build_config(settings["config"], list(findings[0].settings))
+        raise TrainingError(str(run), expected="a finding that a change of settings can mend", found=found)
     folder = _free(run)
     rows = open_rows(settings["data"]["name"], categories=config.data.categories)
-    _check_same(rows, settings)
-    return Mended(before, findings[0], train(rows, config, folder).state, folder)
+    _check_same(rows, began, settings)
+    return Mended(before, advice, train(rows, config, folder).state, folder)
 
 
-def _check_same(rows: Rows, settings: dict[str, Any]) -> None:
+def _check_same(rows: Rows, config: TrainConfig, settings: dict[str, Any]) -> None:
     """Other rows would be another run, whatever came of the advice."""
-    config = build_config(settings["config"], [])
     if split_rows(rows.with_categories(config.data.categories), config).digest() != settings["data"]["sha256"]:
         raise DataError(rows.name, expected="the rows that the run was trained on", found="others")
 

@@ -69,6 +69,13 @@ def test_precision_on_digits_is_what_scikit_learn_says(tmp_path: Path) -> None:
     assert evaluated.measured.queries == 360
 
 
+def test_rows_that_the_version_holds_are_counted(tiny_store: Store) -> None:
+    version = tiny_store.open_champion()
+    assert evaluate(version, open_rows("digits")).held >= 990  # of a thousand that ask
+    assert evaluate(version, open_rows("digits:test")).held == 0
+    assert evaluate(version).held == 0  # its items ask for others
+
+
 def test_the_seed_chooses_which_items_ask(tiny_store: Store) -> None:
     version = tiny_store.open_champion()
     first, same, other = (evaluate(version, seed=seed).precision for seed in (0, 0, 1))

@@ -10,7 +10,7 @@ import pytest
 
 from lessons.catalogue import open_lesson, topics
 from lessons.shown import Shown
-from training.config import load_config
+from training.config import TrainConfig, load_config
 from training.errors import ConfigError
 
 TOPICS = list(topics())
@@ -50,6 +50,18 @@ def test_a_page_has_a_formula_with_shapes(topic: str) -> None:
     formula = open_lesson(topic).page.split("## The formula")[1].split("## ")[0]
     assert re.search(r"\((n|batch|width|weights|queries|hidden)\b[^)]*\)", formula)
     assert "=" in formula or "<-" in formula
+
+
+def test_what_a_page_calls_the_default_is_the_default() -> None:
+    told = [
+        setting
+        for topic in TOPICS
+        for sentence in re.split(r"(?<=\.)\s|\n- |:\s", open_lesson(topic).page)
+        if re.search(r"\bthe\s+default\b", sentence)
+        for setting in re.findall(r"`--set ([^`]*)`", sentence)
+    ]
+    assert len(told) >= 6
+    assert {setting for setting in told if load_config(None, [setting]) != TrainConfig()} == set()
 
 
 @each_topic

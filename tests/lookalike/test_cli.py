@@ -83,7 +83,7 @@ def test_the_doctor_has_nothing_to_say_of_a_run_that_learns(tmp_path: Path) -> N
     trained = run("train", rows, "--run", tmp_path / "run", *QUICK, *more)
     assert trained.code == 0, trained.err
     assert len(trained.out.splitlines()) == 1
-    assert run("doctor", tmp_path / "run").out == "No finding: the run looks healthy.\n"
+    assert run("doctor", tmp_path / "run").out.startswith("No finding: the best validation loss is ")
     done = run("doctor", tmp_path / "run", "--fix")
     assert (done.code, "found a healthy run" in done.err) == (2, True)
 
@@ -110,6 +110,21 @@ def test_the_doctor_tells_what_made_a_run_hopeless_from_what_it_left(tmp_path: P
     assert told.code == 0
     assert told.out.startswith("learning-rate-too-high (likely)\n  seen    at a learning rate of 1e+20 the loss left")
     assert "  change  --set optimizer.lr=1\n  more    lookalike explain learning-rate\n" in told.out
+
+
+@pytest.mark.parametrize("command", [("rates", "digits"), ("explain", "autoencoders")])
+def test_a_picture_with_no_place_to_be_is_refused_before_the_work(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = run(*command, "--picture", tmp_path / "absent" / "p.png")
+    assert (done.code, "experiment" in done.out) == (2, "experiment" in run("explain", command[1], "--page").out)
+    assert "--picture" in done.err
+    assert "expected a path in a folder that exists" in done.err
+
+
+def test_a_run_that_is_not_there_is_begun_and_that_is_said(tmp_path: Path) -> None:
+    begun = run("train", save(tmp_path / "R.npy", blobs()), "--run", tmp_path / "run", *QUICK, "--resume")
+    assert "run has no checkpoint: a new run begins" in begun.err
+    other = run("train", tmp_path / "R.npy", "--run", tmp_path / "run", *QUICK, "--set", "fit.seed=9", "--resume")
+    refused(other, "config.fit.seed, data.sha256: expected the settings and data it began with")
 
 
 def test_evaluate_measures_with_the_items_or_with_other_rows(tiny_store: Store) -> None:

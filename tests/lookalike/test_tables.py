@@ -10,6 +10,7 @@ from index.evaluate import Evaluated
 from index.measure import Measured
 from index.store import Store
 from lookalike.tables import (
+    columns_line,
     evaluation_table,
     findings_text,
     history_line,
@@ -19,6 +20,7 @@ from lookalike.tables import (
 )
 from tests.training.doctor.made import epoch
 from tests.training.doctor.made import run as doctored
+from training.columns import BOOLEANS, Column
 from training.doctor.finding import Finding
 from training.history import Epoch, State
 from training.judge import Judged
@@ -61,7 +63,7 @@ def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
     version = tiny_store.open_champion()
     then = version.manifest["evidence"]
     for precision, shown in ((0.5, "0.5000"), (None, "no labels")):
-        table = evaluation_table(version, Evaluated(Measured(0.875, 10, 1234, 56.7), precision))
+        table = evaluation_table(version, Evaluated(Measured(0.875, 10, 1234, 56.7), precision, 0))
         assert cells(table) == [
             ["version 1", "at build", "now"],
             ["recall@10 against exact search", f"{then['recall']:.4f}", "0.8750"],
@@ -69,10 +71,12 @@ def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
             ["queries", "143", "1,234"],
             ["label precision@10", "", shown],
         ]
+    flattered = cells(evaluation_table(version, Evaluated(Measured(0.875, 10, 1234, 56.7), 0.5, 7)))
+    assert flattered[4] == ["of these, rows that the version holds, which find themselves", "", "7"]
 
 
 def test_what_probes_tell_stands_below(tiny_store: Store) -> None:
-    evaluated = Evaluated(Measured(0.875, 10, 1234, 56.7), 0.5)
+    evaluated = Evaluated(Measured(0.875, 10, 1234, 56.7), 0.5, 0)
     version, one = tiny_store.open_champion(), {"accuracy": 0.25}
     assert cells(evaluation_table(version, evaluated, Probed(one, {"accuracy": 0.5}, {"accuracy": 0.75})))[5:] == [
         ["linear probe accuracy", "", "0.2500"],
@@ -86,24 +90,29 @@ def test_what_probes_tell_stands_below(tiny_store: Store) -> None:
     ]
 
 
-FAST = Finding("too-fast", "it leapt", "Steps are long.", "--set optimizer.lr=0.1", "likely", "learning-rate")
-DEAD = Finding("dead", "9 of 10", "Nothing flows.", "Another activation", "certain", "activations")
-
-
 def test_each_finding_is_told_in_five_lines_and_the_first_cause_first() -> None:
-    first, second = findings_text([FAST, DEAD]).split("\n\n")
+    first, second = findings_text(doctored(missing=["decoder.weight"], duplicates=0.5)).split("\n\n")
     assert first.splitlines() == [
-        "too-fast (likely)",
-        "  seen    it leapt",
-        "  why     Steps are long.",
-        "  change  --set optimizer.lr=0.1",
-        "  more    lookalike explain learning-rate",
+        "parameters-missing (certain)",
+        "  seen    1 trainable parameters are in no group of the optimizer: decoder.weight",
+        "  why     The optimizer moves only what it was given; the rest keeps its random values.",
+        "  change  Give it all: optimizer = Adam(model.parameters()); freeze on purpose with requires_grad_(False)",
+        "  more    lookalike explain three-pillars",
     ]
-    assert second.startswith("dead (certain)\n  seen    9 of 10\n")
+    assert second.startswith("duplicates-across-split (certain)\n  seen    50% of")
 
 
-def test_no_finding_is_good_news() -> None:
-    assert findings_text([]) == "No finding: the run looks healthy."
+def test_no_finding_is_told_with_what_was_reached() -> None:
+    told = findings_text(doctored(epoch(1, 0.3, 0.25)))  # a constant answer costs 2
+    assert told == "No finding: the best validation loss is 12.5% of a constant answer's."
+
+
+def test_the_input_columns_are_told_with_their_kinds() -> None:
+    columns = Column("price"), Column("tame", "boolean", BOOLEANS), Column("colour", "categorical", ("red", "blue"))
+    assert columns_line(columns) == "price (number), tame (true or false), colour (2 words)"
+
+
+FAST = Finding("too-fast", "it leapt", "Steps are long.", "--set optimizer.lr=0.1", "likely", "learning-rate")
 
 
 def test_a_mended_run_stands_beside_what_it_was() -> None:
@@ -117,6 +126,10 @@ def test_a_mended_run_stands_beside_what_it_was() -> None:
         ["best validation loss, of a constant's", "none", "12.5%"],
         ["findings", "learning-rate-too-high", "none"],
     ]
+    assert mended_table(Mended(lost, FAST, after, Path("run-mended"))).caption is None
+    assert mended_table(Mended(after, FAST, after, Path("run-mended"))).caption == (
+        "It did not get better: look at the other findings."
+    )
     title = mended_table(Mended(after, FAST, after, Path("run-mended"))).title
     assert title == "too-fast: --set optimizer.lr=0.1"
 

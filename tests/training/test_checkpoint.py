@@ -163,7 +163,8 @@ def test_a_damaged_checkpoint_is_replaced_when_its_epoch_comes_again(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"), [({"data": "others"}, "data"), ({"config": {"seed": 2}}, "config"), ({"more": 1}, "more")]
+    ("changed", "named"),
+    [({"data": "others"}, "data"), ({"config": {"seed": 2}}, "config.seed"), ({"more": 1}, "more")],
 )
 def test_a_run_goes_on_only_with_the_settings_and_data_it_began_with(
     tmp_path: Path, changed: dict[str, Any], named: str

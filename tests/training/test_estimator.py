@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
@@ -34,6 +35,9 @@ from training.job import train
 ROOT = Path(__file__).parents[2]
 QUICK: dict[str, Any] = {"hidden": (8,), "latent_dim": 3, "epochs": 3, "batch_size": 16, "device": "cpu"}
 ROWS = blobs()
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+"""Most fits here are of a few epochs."""
 
 
 def embedder(**more: Any) -> AutoencoderEmbedder:
@@ -299,6 +303,31 @@ def test_what_failed_to_fit_is_not_fitted(tmp_path: Path) -> None:
         estimator.fit(ROWS)
     with pytest.raises(NotFittedError):
         estimator.export(tmp_path / "encoder")
+
+
+def test_what_failed_to_fit_again_is_not_fitted_any_more() -> None:
+    estimator = fitted()
+    with pytest.raises(ValueError, match=r"optimizer\.lr"):
+        estimator.set_params(lr=-1.0).fit(ROWS[:, :5])
+    with pytest.raises(NotFittedError):
+        estimator.transform(ROWS[:, :5])
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_run_that_does_not_learn_is_warned_of_and_one_that_does_is_not() -> None:
+    slow = embedder(lr=1e-6, settings=("model.latent_noise=0",))
+    with pytest.warns(ConvergenceWarning, match=r"learning-rate-too-low \(likely\): .* --set optimizer\.lr=0\.002"):
+        slow.fit(ROWS)
+    assert slow.findings_[0].cause == "learning-rate-too-low"
+    rows = load_digits().data
+    with warnings.catch_warnings(action="error"):
+        assert AutoencoderEmbedder(hidden=(64,), epochs=30, device="cpu").fit(rows).findings_ == []
+
+
+@pytest.mark.parametrize("settings", ["model.dropout=0.1", {"model": {"dropout": 0.1}}])
+def test_settings_are_a_list_of_lines(settings: Any) -> None:
+    with pytest.raises(ValueError, match="settings: expected a list of lines"):
+        embedder(settings=settings).fit(ROWS)
 
 
 @pytest.mark.parametrize(

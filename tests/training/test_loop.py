@@ -195,10 +195,10 @@ def test_the_outside_hears_of_every_step_and_of_the_reason_to_stop() -> None:
 
 
 def test_the_rate_follows_the_schedule_step_by_step() -> None:
-    # One row, a rate of 0.1 and then 0: the gradient at weight 0 is -2 and counts in the first half only.
+    # Rows of 1 and -1, a rate of 0.1 and then 0: the gradient at weight 0 is -2 and counts in the first half only.
     model = line()
     halves = planned(lambda done: 0.1 if done < 0.5 else 0.0, epochs=1, batch_size=1)
-    fitted(model, halves, torch.ones(2, 1))
+    fitted(model, halves, torch.tensor([[1.0], [-1.0]]))
     assert model.weight.item() == pytest.approx(0.2)
     # Four steps in each of two epochs; an epoch's line says the rate of its last step.
     history = fitted(line(), planned(lambda done: 1e-3 * (1 - done), epochs=2, batch_size=3), MANY).history

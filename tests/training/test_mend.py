@@ -1,3 +1,5 @@
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +10,18 @@ from torch import nn, optim
 from tests.training.doctor.made import run as healthy_run
 from tests.training.helpers import blobs, flip_bit, quick
 from training.checkpoint import latest_checkpoint, save_checkpoint
-from training.errors import ArtifactError, TrainingError
+from training.errors import ArtifactError, DataError, TrainingError
 from training.history import State
 from training.job import train
 from training.mend import mend, read_run
 from training.rows import open_rows
+from training.split import split_rows
 
 
 def left(run: Path, state: State, settings: dict[str, Any] | None = None) -> Path:
     """What a run leaves behind, of a model of one weight."""
     model = nn.Linear(1, 1)
-    save_checkpoint(run, state, model, optim.SGD(model.parameters()), settings or {})
+    save_checkpoint(run, state, model, optim.SGD(model.parameters()), settings or {"config": {}})
     return run
 
 
@@ -76,16 +79,36 @@ def test_all_but_the_advice_stays_as_it_was(linear_run: Path) -> None:
     assert before == after  # the digest of the rows, as they were parted, among it
 
 
+def test_rows_that_have_changed_since_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", blobs())
+    train(open_rows(str(tmp_path / "rows.npy")), quick("model.activation=linear"), tmp_path / "run")
+    np.save(tmp_path / "rows.npy", blobs(seed=1))
+    with pytest.raises(DataError, match="expected the rows that the run was trained on, found others"):
+        mend(tmp_path / "run")
+    assert not (tmp_path / "run-mended").exists()
+
+
+def test_advice_that_is_followed_already_is_passed_over(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", blobs())
+    rows, config = open_rows(str(tmp_path / "rows.npy")), quick("model.activation=linear")
+    digest = split_rows(rows, config, shown=False).digest()
+    settings = {"config": json.loads(json.dumps(dataclasses.asdict(config)))}
+    settings["data"] = {"name": str(tmp_path / "rows.npy"), "sha256": digest}
+    mended = mend(left(tmp_path / "run", healthy_run(scale=9.0, affine=True), settings))  # it is scaled already
+    assert mended.advice.cause == "missing-activations"
+
+
 @pytest.mark.parametrize(
     ("state", "found"),
     [
         (healthy_run(), "a healthy run"),
-        (healthy_run(missing=["decoder.weight"], affine=True), "parameters-missing, mended by: Give it all:"),
+        (healthy_run(scale=9.0), "unscaled-inputs, mended by: --set data.scale=auto"),  # which it is
+        (healthy_run(missing=["decoder.weight"]), "parameters-missing, mended by: Give it all:"),
     ],
 )
 def test_where_no_setting_mends_anything_nothing_is_trained(tmp_path: Path, state: State, found: str) -> None:
     with pytest.raises(TrainingError) as caught:
         mend(left(tmp_path / "run", state))
     assert caught.value.found.startswith(found)
-    assert caught.value.expected == "a finding that settings can mend"
+    assert caught.value.expected == "a finding that a change of settings can mend"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

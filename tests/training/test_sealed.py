@@ -102,7 +102,19 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "absent")
 
 
-@pytest.mark.parametrize("manifest", ["", "[]", "{}", "3", '{"files": ', f'{{"format": "{FORMAT}"}}'])
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        *("", "[]", "{}", "3", '{"files": ', f'{{"format": "{FORMAT}"}}'),
+        *(
+            f'{{"format": "{FORMAT}", "files": {files}}}'
+            for files in (
+                *("[]", '{"a.bin": 3}', '{"a.bin": {"bytes": 1}}', '{"a.bin": {"bytes": "1", "sha256": "x"}}'),
+                *('{"../a.bin": {"bytes": 1, "sha256": "x"}}', '{"/a.bin": {"bytes": 1, "sha256": "x"}}'),
+            )
+        ),
+    ],
+)
 def test_a_manifest_that_lists_no_files_is_refused_though_its_digest_fits(tmp_path: Path, manifest: str) -> None:
     resealed(sealed(tmp_path), manifest)
     assert "manifest.json" in refused(tmp_path)

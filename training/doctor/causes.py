@@ -34,6 +34,8 @@ class Cause:
 CAUSES = (
     Cause("bad-rows", before.bad_rows, "certain", "common-mistakes",
           "One NaN in a row makes its loss NaN, and from there every weight.", fatal=True),
+    Cause("rows-alike", before.rows_alike, "certain", "autoencoders",
+          "Where nothing differs there is nothing to learn, and every item is every other's neighbour.", fatal=True),
     Cause("parameters-missing", before.missing_parameters, "certain", "three-pillars",
           "The optimizer moves only what it was given; the rest keeps its random values.", fatal=True),
     Cause("batch-too-small", before.batch_of_one, "certain", "train-and-eval",
@@ -73,7 +75,7 @@ CAUSES = (
     Cause("learning-rate-too-low", during.learning_rate_too_low, "likely", "learning-rate",
           "At this pace the weights stay where they were drawn."),
     Cause("too-few-epochs", during.too_few_epochs, "likely", "overfitting",
-          "It was stopped on its way down."),
+          "It was stopped before the loss had settled."),
     Cause("bottleneck-too-small", before.bottleneck_too_small, "likely", "autoencoders",
           "What does not fit through the narrowest layer cannot be rebuilt behind it."),
     Cause("overfitting", during.overfitting, "likely", "overfitting",

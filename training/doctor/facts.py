@@ -73,7 +73,7 @@ def _bad(rows: Tensor, targets: Tensor | None) -> int:
 def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
     """From a sample where that does.
 
-    target_low, target_high: of what the rows should become.
+    alike: whether all training rows are the same. target_low, target_high: of what the rows should become.
     trivial_loss: what the best constant answer, each column's mean, costs on the validation rows (for classes:
     the entropy of the training rows' shares), and perfect_loss, what an answer without error does (of shares,
     cross-entropy never is 0); None where they leave the numbers. train_trivial_loss and train_perfect_loss: the
@@ -86,6 +86,7 @@ def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
     held = data.validation if data.validation_targets is None else data.validation_targets
     some = _spread(target, 4 * SAMPLE)
     return {
+        "alike": _alike(data.train),
         "duplicates": duplicate_share(data.train, data.validation),
         "target_low": float(some.min()),
         "target_high": float(some.max()),
@@ -95,6 +96,10 @@ def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
         "lost": _lost(_spread(data.train, SAMPLE), plan),
         "spectrum": _spectrum(_spread(data.train, SAMPLE)) if data.train_targets is None else [],
     }
+
+
+def _alike(rows: Tensor) -> bool:
+    return len(rows) > 1 and all(bool((part == rows[0]).all()) for part in rows.tensor_split(64))
 
 
 def _scale(sample: Tensor) -> dict[str, float]:

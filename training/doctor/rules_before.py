@@ -17,6 +17,7 @@ __all__ = [
     "duplicates",
     "missing_activations",
     "missing_parameters",
+    "rows_alike",
     "unscaled_inputs",
     "wrong_output_range",
 ]
@@ -41,6 +42,16 @@ def bad_rows(case: Case) -> Seen | None:
     return Seen(
         f"{count} of {case.facts['rows'] + case.facts['validation_rows']} rows hold NaN or infinity",
         "Drop or mend them: rows = rows[torch.isfinite(rows).all(dim=1)]",
+    )
+
+
+def rows_alike(case: Case) -> Seen | None:
+    """Training rows of which none differs from another."""
+    if not case.facts.get("alike"):
+        return None
+    return Seen(
+        f"all {case.facts['rows']} training rows are the same",
+        "Look at how the rows were made: of what they should tell apart, nothing is in them",
     )
 
 

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 GOOD_RATES = {"adam": 2e-3, "adamw": 2e-3, "sgd": 0.05}
+"""Half of the default, for a run that went wrong at another: what is a little too low still learns."""
 GOOD_SGD_RATE_FOR_LOGITS = 1.0
 """Cross-entropy over shares has a gentler slope than a square."""
 LOUD = 20.0
@@ -39,7 +40,7 @@ MUCH_TOO_HEAVY = 9.9
 STILL_FALLING = 0.05
 VERY_FEW_STEPS, FEW_STEPS = 100, 300
 WELL_DONE = 0.2
-NOTHING_LEARNT = 0.97
+LITTLE_LEARNT = 0.8
 
 
 def gradients_not_zeroed(case: Case) -> Seen | None:
@@ -109,14 +110,25 @@ def learning_rate_too_high(case: Case) -> Seen | None:
     moved = f", and a typical step moved a layer by {update:.0%} of its length" if math.isfinite(update) else ""
     return Seen(
         f"at a learning rate of {facts['lr']:g} the loss {_course(case, first, worst)}{moved}",
-        *_at_rate(case, lower),
+        *_lines(*_at_rate(case, lower)),
     )
 
 
-def _at_rate(case: Case, lr: float) -> tuple[str, tuple[str, ...]]:
-    """The change and its settings; a decoder with a rate of its own gets the same."""
-    settings = (f"optimizer.lr={lr:.2g}", *(("optimizer.decoder_lr=same",) if case.facts.get("rates_differ") else ()))
+def _at_rate(case: Case, lr: float) -> tuple[str, ...]:
+    """The settings of a rate; a decoder with one of its own gets the same."""
+    same = ("optimizer.decoder_lr=same",) if case.facts.get("rates_differ") else ()
+    return f"optimizer.lr={lr:.2g}", *same
+
+
+def _lines(*settings: str) -> tuple[str, tuple[str, ...]]:
+    """The change in words, and its settings."""
     return " ".join(f"--set {line}" for line in settings), settings
+
+
+def _is_clipped(case: Case) -> bool:
+    """Whether the first gradient was cut to the length that `clip` allows."""
+    clip, norm = case.facts.get("clip", 0.0), case.first.get("first_norm")
+    return bool(clip) and norm is not None and norm >= 0.99 * clip
 
 
 def _good_rate(case: Case) -> float:
@@ -140,12 +152,19 @@ def learning_rate_too_low(case: Case) -> Seen | None:
     update = case.largest_update
     if not case.first.get("update") or update >= SHORT_STEP or case.best < 0.5:
         return None
+    if _is_clipped(case) and case.facts["clip"] < 1 and case.facts.get("optimizer") == "sgd":
+        return Seen(
+            f"gradients are cut to a length of {case.facts['clip']:g}, and a typical step moved no layer by more than "
+            f"{update:.1e} of its length",
+            "--set optimizer.clip=1",
+            ("optimizer.clip=1.0",),
+        )
     good = _good_rate(case)
     higher = good if case.facts["lr"] < good else 10 * case.facts["lr"]
     return Seen(
         f"a typical step moved no layer by more than {update:.1e} of its length; "
         f"the loss is still {case.best:.0%} of a constant's",
-        *_at_rate(case, higher),
+        *_lines(*_at_rate(case, higher)),
     )
 
 
@@ -153,13 +172,13 @@ def vanishing_gradients(case: Case) -> Seen | None:
     """In at least `DEEP` layers, the first one's first gradient is below `FADED` of the largest, or all are `FAINT`.
 
     Before the first step, for what has learnt for long may have small gradients by right. Units without any, over
-    `DEAD_UNITS` of a layer, are another matter.
+    `DEAD_UNITS` of a layer, are another matter, and so is a length that was clipped.
     """
     gradient = case.first.get("first_gradient", [])
     if len(gradient) < DEEP or None in gradient or not max(gradient) or case.dead_at_first > DEAD_UNITS:
         return None
     first, greatest, norm = gradient[0], max(gradient), case.first["first_norm"] or math.inf
-    if first / greatest >= FADED and norm >= FAINT:
+    if first / greatest >= FADED and (norm >= FAINT or _is_clipped(case)):
         return None
     names = ", ".join(case.facts.get("activations", [])) or "its activations"
     fell = f"falls from {greatest:.1e} to {first:.1e} at the first" if first < greatest else f"is down to {first:.1e}"
@@ -236,19 +255,24 @@ def too_few_epochs(case: Case) -> Seen | None:
         return None
     if case.steps >= VERY_FEW_STEPS and middle < (1 + STILL_FALLING) * end:
         return None
+    slope = f", and half-way it was {middle:.2f}" if case.steps >= VERY_FEW_STEPS else ""
     return Seen(
-        f"after {case.steps} steps the loss is {end:.2f} of a constant's, and half-way it was {middle:.2f}",
+        f"after {case.steps} steps the loss is {end:.2f} of a constant's{slope}",
         "--set fit.epochs=auto",
         ("fit.epochs=auto",),
     )
 
 
 def underfitting(case: Case) -> Seen | None:
-    """Nothing was learnt: a best loss from `NOTHING_LEARNT` on. Told only where no other rule knows why."""
-    if not NOTHING_LEARNT <= case.best < math.inf:
+    """Next to nothing was learnt: a best loss from `LITTLE_LEARNT` on. Told only where no other rule knows why."""
+    if not LITTLE_LEARNT <= case.best < math.inf:
         return None
     return Seen(
         f"the best validation loss is {case.best:.0%} of a constant's",
-        "--set optimizer.lr=0.002 --set model.hidden=[512,256]",
-        ("optimizer.lr=0.002", "model.hidden=[512,256]"),
+        *_lines(
+            *_at_rate(case, _good_rate(case)),
+            "model.dropout=0.0",
+            "model.latent_noise=0.1",
+            "model.hidden=[512,256]",
+        ),
     )

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from training.columns import BOOLEANS, Column
 from training.errors import DataError
 
-__all__ = ["census", "code", "find_columns", "is_number", "is_text", "match_columns"]
+__all__ = ["APART", "census", "code", "find_columns", "is_number", "is_text", "match_columns"]
 
 LONGEST = 256
 """Characters; a longer text is no category."""
-_APART = {"id", "label"}
+APART = {"id", "label"}
 
 
 def census(
@@ -33,7 +33,7 @@ def census(
     Returns:
         The rows that were read, and for each such column its values, sorted.
     """
-    values: dict[str, set[str]] = {name: set() for name in texts if name not in _APART and categories}
+    values: dict[str, set[str]] = {name: set() for name in texts if name not in APART and categories}
     given: Counter[str] = Counter()
     rows = 0
     for batch in batches:
@@ -55,7 +55,7 @@ def find_columns(schema: pa.Schema, categories: dict[str, tuple[str, ...]]) -> t
     for field in schema:
         if field.name in categories:
             found.append(Column(field.name, "categorical", categories[field.name]))
-        elif is_number(field.type) and field.name not in _APART:
+        elif is_number(field.type) and field.name not in APART:
             boolean = pa.types.is_boolean(field.type)
             found.append(Column(field.name, "boolean", BOOLEANS) if boolean else Column(field.name))
     return tuple(found)

@@ -35,7 +35,9 @@ def open_rows(name: str, *, columns: tuple[Column, ...] | None = None, categorie
         return open_images(path)
     if path.suffix not in _ARRAYS | _TABLES:
         known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
-        raise DataError(name, expected=known, found="neither", remedy="`:test` names the test part of a built-in set.")
+        raise DataError(
+            name, expected=known, found="something else", remedy="`:test` names the test part of a built-in set."
+        )
     if not path.is_file():
         raise DataError(name, expected="a file", found="none at that path")
     if path.suffix in _ARRAYS:

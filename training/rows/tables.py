@@ -20,7 +20,7 @@ import pyarrow.parquet as pa_parquet
 from training.columns import CATEGORIES, Column
 from training.errors import DataError
 from training.rows.base import Chunk, Rows
-from training.rows.coding import census, code, find_columns, is_number, is_text, match_columns
+from training.rows.coding import APART, census, code, find_columns, is_number, is_text, match_columns
 
 __all__ = ["open_csv", "open_parquet"]
 
@@ -103,7 +103,7 @@ def _csv_type(field: pa.Field, sniffed: pa.RecordBatch, known: dict[str, Column]
     """
     if field.name in known:
         return {"numeric": pa.float64(), "boolean": pa.bool_(), "categorical": pa.string()}[known[field.name].kind]
-    if field.name in {"id", "label"} or pa.types.is_binary(field.type):
+    if field.name in APART or pa.types.is_binary(field.type):
         return pa.string()
     if pa.types.is_string(field.type):
         values = [v for v in sniffed.column(field.name).slice(0, _SNIFFED).to_pylist() if v]
@@ -129,6 +129,14 @@ def _reads_as_number(text: str) -> bool:
 def _check_names(path: Path, names: list[str]) -> None:
     if len(set(names)) != len(names):
         raise DataError(str(path), expected="column names that differ", found=str(names))
+    for name in names:
+        if name not in APART and name.strip().lower() in APART:
+            raise DataError(
+                str(path),
+                expected=f"the column {name.strip().lower()}, which is no input, under that name",
+                found=repr(name),
+                remedy="Rename it; or call it otherwise where it is meant to be learnt from.",
+            )
 
 
 def _rows(
@@ -170,9 +178,14 @@ def _inputs(opened: _Opened, given: Columns | None, values: dict[str, tuple[str,
     if given:
         match_columns(opened.path, opened.schema, given)
         return given
+    if not opened.count:
+        raise DataError(str(opened.path), expected="at least one row", found="none below the header")
     if not (columns := find_columns(opened.schema, values)):
-        found = f"columns {opened.schema.names}"
-        raise DataError(str(opened.path), expected="at least one column of numbers or of categories", found=found)
+        raise DataError(
+            str(opened.path),
+            expected="at least one column of numbers or of categories, separated by commas",
+            found=f"columns {opened.schema.names}",
+        )
     return columns
 
 

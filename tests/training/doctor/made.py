@@ -21,6 +21,7 @@ FACTS: dict[str, Any] = {
     "rates_differ": False,
     "clip": 0.0,
     "decay": 0.0,
+    "alike": False,
     "duplicates": 0.0,
     "low": -3.0,
     "high": 3.0,

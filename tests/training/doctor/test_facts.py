@@ -164,6 +164,14 @@ def test_the_facts_of_wide_rows_are_from_fewer_of_them() -> None:
     assert len(_spread(rows[:, :8], 2048)) == 100
 
 
+def test_rows_are_alike_where_none_differs_to_the_last() -> None:
+    rows = torch.ones(1000, 3)
+    assert facts_of(None, rows, rows)["alike"] is True
+    rows[-1, -1] = 2.0
+    assert facts_of(None, rows, rows)["alike"] is False
+    assert facts_of(None, rows[:1], rows)["alike"] is False  # one row is like none
+
+
 def test_constant_rows_are_no_trouble() -> None:
     rows = torch.full((8, 3), 7.0)
     facts = facts_of(None, rows, rows)

@@ -178,7 +178,7 @@ def test_of_a_run_that_learns_or_has_not_begun_nothing_is_said(rule: Rule) -> No
             rules.too_few_epochs,
             falling(rules.VERY_FEW_STEPS, 0.1),
             falling(rules.VERY_FEW_STEPS - 1, 0.1),
-            "half-way it was 0.10",
+            "after 99 steps the loss is 0.50 of a constant's",
         ),
         (
             rules.too_few_epochs,
@@ -186,7 +186,7 @@ def test_of_a_run_that_learns_or_has_not_begun_nothing_is_said(rule: Rule) -> No
             falling(9, 1.0, best=rules.WELL_DONE * UP),
             "9 steps",
         ),
-        (rules.underfitting, one(rules.NOTHING_LEARNT * DOWN), one(rules.NOTHING_LEARNT * UP), "97%"),
+        (rules.underfitting, one(rules.LITTLE_LEARNT * DOWN), one(rules.LITTLE_LEARNT * UP), "80%"),
     ],
 )
 def test_a_rule_is_silent_below_its_threshold_and_speaks_above_it(
@@ -245,6 +245,16 @@ def test_a_decoder_with_a_rate_of_its_own_gets_the_advised_one() -> None:
     config = load_config(None, ["optimizer.decoder_lr=1.0", *seen.settings])
     assert (config.optimizer.lr, config.optimizer.decoder_lr) == (rules.GOOD_RATES["adam"], "same")
     assert seen.change == "--set optimizer.lr=0.002 --set optimizer.decoder_lr=same"
+
+
+def test_a_length_that_was_clipped_tells_nothing_of_the_gradient_but_of_the_clip() -> None:
+    faint = gradients(*[rules.FAINT / 2] * rules.DEEP, norm=1e-6, update=[0.0])
+    assert judged(rules.vanishing_gradients, faint) is not None
+    assert judged(rules.vanishing_gradients, faint, clip=1e-6) is None
+    seen = said(rules.learning_rate_too_low, faint, clip=1e-6, optimizer="sgd")
+    assert load_config(None, list(seen.settings)).optimizer.clip == 1.0
+    scale_free = said(rules.learning_rate_too_low, faint, clip=1e-6, optimizer="adam", lr=1e-6)
+    assert scale_free.settings == ("optimizer.lr=0.002",)
 
 
 def test_where_no_step_was_seen_none_was_too_short() -> None:

@@ -285,7 +285,11 @@ def test_a_missing_id_is_named(tmp_path: Path, name: str) -> None:
     ("text", "found"),
     [
         ("", "Empty CSV file"),
-        ("x,y\n", "columns ['x', 'y']"),
+        ("x,y\n", "none below the header"),
+        ("x;y\n1;2\n3;4\n", "separated by commas"),
+        ("ID,x\na,1\nb,2\n", "the column id, which is no input, under that name, found 'ID'"),
+        ("Label,x\na,1\nb,2\n", "the column label"),
+        (" label,x\na,1\nb,2\n", "the column label"),
         ("name\nann\nbob\n", "columns ['name']"),
         ("x,x\n1,2\n", "columns"),
     ],
