@@ -59,7 +59,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="One setting, over both; may be repeated. Example: model.latent_dim=32",
+        help="One setting, over both; may be repeated. Example: model.latent_dim=32; `lookalike settings` lists all.",
     ),
 ]
 
@@ -111,14 +111,22 @@ def train(
     from training.doctor.causes import diagnose
     from training.job import train as train_run
 
-    settings = load_config(config, set_)
-    rows = open_rows(data, categories=settings.data.categories)
+    wanted = load_config(config, set_)
+    rows = open_rows(data, categories=wanted.data.categories)
     if rows.columns:
         out.print(f"input: {columns_line(rows.columns)}; every other column travels in the payload")
-    done = train_run(rows, settings, run, resume=resume)
+    done = train_run(rows, wanted, run, resume=resume)
     out.print(history_line(done.state))
     if diagnose(done.state):
         out.print(f"\n{findings_text(done.state)}")
+
+
+@app.command()
+def settings() -> None:
+    """Print every setting with its default and what it may be, as a TOML file for --config."""
+    from training.config import settings_toml
+
+    print(settings_toml())
 
 
 @app.command()

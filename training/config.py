@@ -27,9 +27,10 @@ __all__ = [
     "TrainConfig",
     "build_config",
     "load_config",
+    "settings_toml",
 ]
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 Count = Annotated[int, Field(ge=1, lt=1 << 62)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -165,6 +166,33 @@ def build_config(settings: dict[str, Any], overrides: list[str] | None = None) -
         return TypeAdapter(TrainConfig).validate_json(json.dumps(settings, default=str), strict=True)
     except ValidationError as error:
         raise _explain(error) from error
+
+
+def settings_toml() -> str:
+    """Every setting with its default, what it may be and what it does, as a TOML file that `load_config` reads."""
+    schema = TypeAdapter(TrainConfig).json_schema()
+    sections = []
+    for section, reference in schema["properties"].items():
+        about = schema["$defs"][reference["$ref"].rpartition("/")[2]]
+        lines = [f"# {about['description']}", f"[{section}]"]
+        for name, key in about["properties"].items():
+            told = [*key.get("description", "").splitlines(), _may_be(key)]
+            lines += [*(f"# {line}" for line in told if line), f"{name} = {json.dumps(key['default'])}"]
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections)
+
+
+def _may_be(key: dict[str, Any]) -> str:
+    """What a setting may be, from its JSON schema."""
+    if "anyOf" in key:
+        return ", or ".join(_may_be(kind) for kind in key["anyOf"])
+    if "enum" in key or "const" in key:
+        return " | ".join(json.dumps(value) for value in key.get("enum", [key.get("const")]))
+    if key["type"] == "array":
+        return f"a list, each {_may_be(key['items'])}"
+    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {key[name]:,}" for name, sign in bounds.items() if name in key and key[name] < 1 << 60]
+    return " ".join([{"integer": "an integer", "number": "a number"}.get(key["type"], "true | false"), *limits])
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

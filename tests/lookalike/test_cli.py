@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ from index.version import Version
 from tests.lookalike.helpers import refused, run, save
 from tests.service.process import running
 from tests.training.helpers import blobs
+from training.config import TrainConfig, load_config
 
 HELP = {
     "demo": ["DATA", "--store", "--no-serve", "--host", "--port"],
     "train": ["DATA", "--run", "--config", "--set", "--resume", "model.latent_dim=32"],
+    "settings": ["--config"],
     "rates": ["DATA", "--config", "--set", "--picture"],
     "doctor": ["RUN", "--fix"],
     "explain": ["TOPIC", "--picture", "--page"],
@@ -110,6 +114,18 @@ def test_the_doctor_tells_what_made_a_run_hopeless_from_what_it_left(tmp_path: P
     assert told.code == 0
     assert told.out.startswith("learning-rate-too-high (likely)\n  seen    at a learning rate of 1e+20 the loss left")
     assert "  change  --set optimizer.lr=1\n  more    lookalike explain learning-rate\n" in told.out
+
+
+def test_the_printed_settings_are_a_file_of_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "all.toml").write_text(run("settings").out)
+    assert load_config(tmp_path / "all.toml") == TrainConfig()
+    given = tomllib.loads((tmp_path / "all.toml").read_text())
+    fields = {part.name: set(part.default_factory.__dataclass_fields__) for part in dataclasses.fields(TrainConfig)}  # type: ignore[union-attr]
+    assert {section: set(keys) for section, keys in given.items()} == fields
+    lines = (tmp_path / "all.toml").read_text().splitlines()
+    assert lines[lines.index('kind = "adam"') - 1] == '# "adam" | "adamw" | "sgd"'
+    assert lines[lines.index('latent_dim = "auto"') - 1] == '# an integer >= 1 <= 65,536, or "auto"'
+    assert lines[lines.index("dropout = 0.0") - 1] == "# a number >= 0 < 1"
 
 
 @pytest.mark.parametrize("command", [("rates", "digits"), ("explain", "autoencoders")])
