@@ -26,6 +26,7 @@ STRETCH = 50.0
 _NONLINEAR = (
     nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.PReLU, nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Softmax,
 )  # fmt: skip
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 def gather(model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data, plan: FitPlan) -> dict[str, Any]:
@@ -124,7 +125,8 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
     """Of the model as it stands.
 
     depth: how many weight matrices (and kernels) it has. widths: of the trainable ones, how many values each gives
-    for a row. batch_norm: whether one takes its statistics from rows alone, not from a picture's places too.
+    for a row. batch_norm: whether one takes its statistics from rows alone, not from a picture's places too;
+    norms: how many there are of any kind.
     missing: trainable parameters that no optimizer moves. smallest_batch: rows in the least of an epoch's batches.
     gain: the largest weight matrix's root mean square times the root of how many values it takes; a layer makes
     values of that size from those of size 1, and sqrt(2) is the largest that a standard initialisation draws
@@ -139,6 +141,7 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
         "widths": [gives.get(id(w), w.shape[0]) for w in model.parameters() if w.ndim > 1 and w.requires_grad],
         "activations": sorted({type(part).__name__ for part in parts if isinstance(part, _NONLINEAR)}),
         "batch_norm": any(isinstance(part, nn.BatchNorm1d) for part in parts),
+        "norms": sum(isinstance(part, _NORMS) for part in parts),
         "missing": [name for name, w in model.named_parameters() if w.requires_grad and id(w) not in held],
         "smallest_batch": len(rows) // math.ceil(len(rows) / batch_size),
         "latent_activation": _after_encoder(model),

@@ -128,7 +128,7 @@ def _lines(*settings: str) -> tuple[str, tuple[str, ...]]:
 def _is_clipped(case: Case) -> bool:
     """Whether the first gradient was cut to the length that `clip` allows."""
     clip, norm = case.facts.get("clip", 0.0), case.first.get("first_norm")
-    return bool(clip) and norm is not None and norm >= 0.99 * clip
+    return bool(clip) and norm is not None and norm >= 0.5 * clip  # biases and norms have a part of it
 
 
 def _good_rate(case: Case) -> float:
@@ -172,10 +172,13 @@ def vanishing_gradients(case: Case) -> Seen | None:
     """In at least `DEEP` layers, the first one's first gradient is below `FADED` of the largest, or all are `FAINT`.
 
     Before the first step, for what has learnt for long may have small gradients by right. Units without any, over
-    `DEAD_UNITS` of a layer, are another matter, and so is a length that was clipped.
+    `DEAD_UNITS` of a layer, are another matter, and so are a length that was clipped, and layers of which every other
+    one is normalised.
     """
     gradient = case.first.get("first_gradient", [])
     if len(gradient) < DEEP or None in gradient or not max(gradient) or case.dead_at_first > DEAD_UNITS:
+        return None
+    if 2 * case.facts.get("norms", 0) >= len(gradient):
         return None
     first, greatest, norm = gradient[0], max(gradient), case.first["first_norm"] or math.inf
     if first / greatest >= FADED and (norm >= FAINT or _is_clipped(case)):

@@ -38,6 +38,7 @@ FACTS: dict[str, Any] = {
     "widths": [16, 4, 16, 8],
     "activations": ["SiLU"],
     "batch_norm": True,
+    "norms": 1,
     "missing": [],
     "smallest_batch": 60,
     "latent_activation": "",

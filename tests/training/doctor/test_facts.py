@@ -305,6 +305,7 @@ def test_the_shape_of_a_model(last: nn.Module, kind: str) -> None:
     facts = facts_of(Autoencoding(last))
     assert facts["latent_activation"] == kind
     assert (facts["depth"], facts["widths"], facts["activations"]) == (3, [4, 3, 6], ["ReLU"])
+    assert facts["norms"] == isinstance(last, nn.BatchNorm1d)
     assert facts["batch_norm"] is isinstance(last, nn.BatchNorm1d)
     assert facts["weights"] == (6 * 4 + 4) + (4 * 3 + 3) + (3 * 6 + 6) + (6 if facts["batch_norm"] else 0)
 

@@ -257,6 +257,12 @@ def test_a_length_that_was_clipped_tells_nothing_of_the_gradient_but_of_the_clip
     assert scale_free.settings == ("optimizer.lr=0.002",)
 
 
+def test_through_layers_that_are_normalised_no_gradient_vanishes() -> None:
+    faint = layers(rules.FADED / 2)
+    assert judged(rules.vanishing_gradients, faint, norms=rules.DEEP // 2) is None
+    assert judged(rules.vanishing_gradients, faint, norms=rules.DEEP // 2 - 1) is not None
+
+
 def test_where_no_step_was_seen_none_was_too_short() -> None:
     signs: list[dict[str, Any]] = [{"steps": 9, "update": []}, {"steps": 9}]
     for vitals in signs:
