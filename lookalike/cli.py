@@ -274,6 +274,30 @@ def search(
 
 
 @app.command()
+def duplicates(
+    store: StoreOption,
+    threshold: Annotated[
+        str,
+        typer.Option(
+            help="auto, or the least cosine similarity; under another metric, the greatest Euclidean distance."
+        ),
+    ] = "auto",
+) -> None:
+    """List groups of the champion's items that are nearly the same; prints one JSON object a group, largest first."""
+    from index.duplicates import near_duplicates
+
+    try:
+        asked = None if threshold == "auto" else float(threshold)
+    except ValueError:
+        raise QueryError("--threshold", expected="auto or a number", found=repr(threshold)) from None
+    found = near_duplicates(Store(store).open_champion(), asked)
+    for group in found.groups:
+        print(json.dumps({"ids": group.ids, "scores": group.scores}))
+    items = sum(len(group.ids) for group in found.groups)
+    print(f"{len(found.groups):,} groups of {items:,} items, threshold {found.threshold:.6g}", file=sys.stderr)
+
+
+@app.command()
 def serve(
     store: StoreOption,
     host: Host = None,

@@ -28,6 +28,7 @@ HELP = {
     "evaluate": ["N", "--store", "--queries", "--device"],
     "embed": ["DATA", "--store", "--out", "--device"],
     "search": ["DATA", "--store", "--id", "--limit", "--device"],
+    "duplicates": ["--store", "--threshold"],
     "serve": ["--store", "--host", "--port", "LOOKALIKE_API_KEY"],
 }
 QUICK = ("--set", "model.hidden=[16]", "--set", "model.latent_dim=4", "--set", "fit.epochs=2")
@@ -165,6 +166,24 @@ def test_embed_writes_what_the_version_embeds(tiny_store: Store, version: Versio
     assert (embeddings.shape, embeddings.dtype.str) == ((50, 8), "<f4")
     np.testing.assert_allclose(embeddings, version.embed(rows), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_duplicates_prints_one_json_object_a_group(tiny_store: Store, version: Version) -> None:
+    done = run("duplicates", "--store", tiny_store.folder, "--threshold", "0.999")
+    groups = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 0
+    assert len(groups) >= 1
+    for group in groups:
+        first = version.items.positions(group["ids"])
+        vectors = version.index.reconstruct(first)
+        assert group["scores"] == pytest.approx((vectors @ vectors[0]).tolist(), abs=1e-5)
+    assert f"{len(groups):,} groups of " in done.err
+    assert "threshold 0.999" in done.err
+    assert run("duplicates", "--store", tiny_store.folder).code == 0
+    refused(run("duplicates", "--store", tiny_store.folder, "--threshold", "near"), "--threshold: expected auto or a")
+    refused(
+        run("duplicates", "--store", tiny_store.folder, "--threshold", "7"), "threshold: expected auto, or a cosine"
+    )
 
 
 def test_search_with_rows_prints_one_json_object_a_query(tiny_store: Store, version: Version, tmp_path: Path) -> None:
