@@ -5,6 +5,7 @@ lines differ in their dashes as well, and the points are drawn as the number of 
 """
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ GAP = 1
 
 
 def save_png(picture: Picture, path: Path) -> None:
-    """Draw `picture` into the file `path`."""
+    """Draw `picture` into the file `path`, which appears whole or stays as it was."""
     parts = picture.parts if isinstance(picture, Panels) else [picture]
     columns = 1 if len(parts) == 1 else 2 if len(parts) in {2, 4} else 3
     rows = math.ceil(len(parts) / columns)
@@ -39,7 +40,12 @@ def save_png(picture: Picture, path: Path) -> None:
         figure.suptitle(picture.title, fontweight="bold")
     for number, part in enumerate(parts, start=1):
         _draw(figure.add_subplot(rows, columns, number), part)
-    figure.savefig(path, format="png")
+    making = path.with_name(f".{path.name}.making")
+    try:
+        figure.savefig(making, format="png")
+        os.replace(making, path)
+    finally:
+        making.unlink(missing_ok=True)
 
 
 def _draw(axes: Axes, part: Part) -> None:

@@ -1,5 +1,6 @@
 """`lookalike` and `python -m lookalike`: run a command; a user's mistake is one line and exit code 2."""
 
+import errno
 import sys
 
 __all__ = ["main"]
@@ -19,7 +20,8 @@ def main() -> None:
         print(f"lookalike: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        path, mistake = error.filename or "system", isinstance(error, _MISTAKES)
+        mistake = isinstance(error, _MISTAKES) or error.errno in {errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS}
+        path = error.filename or "system"
         expected = "expected a path to read or write, found " if mistake else ""
         print(f"lookalike: {path}: {expected}{error.strerror or error}", file=sys.stderr)
         sys.exit(2 if mistake else 1)

@@ -28,7 +28,10 @@ def show_lesson(lesson: "Lesson", target: Path, out: Console) -> None:
 def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> None:
     """A learning-rate range test on `data`: the suggested rate as a `--set` line, and the curve."""
     from lessons.picture import Curves
+    from training.doctor.causes import refuse
+    from training.doctor.facts import gather
     from training.fitting import prepare
+    from training.history import State
     from training.rate_test import rate_test
     from training.rows import open_rows
     from training.split import split_rows
@@ -36,6 +39,7 @@ def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> 
     _check_target(target)
     rows = open_rows(data, categories=config.data.categories)
     fitting = prepare(rows, split_rows(rows, config), config)
+    refuse(State(facts=gather(fitting.model, fitting.loss, fitting.optimizer, fitting.data, fitting.plan)))
     tested = rate_test(fitting.model, fitting.loss, fitting.optimizer, fitting.data, plan=fitting.plan)
     curve = {"loss": (tested.rates, tested.losses)}
     marks = {"suggested": tested.suggested}
@@ -46,8 +50,9 @@ def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> 
 
 def _check_target(target: Path) -> None:
     """Before the work, not after."""
-    if not target.parent.is_dir():
-        raise DataError(f"--picture {target}", expected="a path in a folder that exists", found="none there")
+    if not target.parent.is_dir() or target.is_dir():
+        found = "a folder" if target.is_dir() else "none there"
+        raise DataError(f"--picture {target}", expected="a file's path in a folder that exists", found=found)
 
 
 def _draw(picture: "Picture", target: Path, out: Console) -> None:

@@ -88,7 +88,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_unbroken_one_bit_for_b
     assert code == 0, told
     assert epochs(run) == EPOCHS
     assert weights(run) == weights(whole)
-    assert {path.name.partition("-")[0] for path in run.iterdir()} == {"checkpoint", "encoder"}
+    assert {path.name.partition("-")[0] for path in run.iterdir()} == {".lock", "checkpoint", "encoder"}
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_where_there_is_room(
@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_where_there_
     assert "--resume" in last
     assert "Traceback" not in told
     assert files(checkpoint.folder) == before
-    assert all(path.name.startswith("checkpoint-") for path in run.iterdir())  # nothing half-written
+    assert all(path.name.startswith((".lock", "checkpoint-")) for path in run.iterdir())  # nothing half-written
     assert latest_checkpoint(run) is not None
     assert ended(started(run, "--resume"))[0] == 0
     assert weights(run) == weights(whole)

@@ -6,13 +6,16 @@ The newest one that verifies is the one that counts; older ones are removed afte
 """
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import safetensors.torch
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from torch import Tensor, nn, optim
 
 from training.errors import ArtifactError, ResumeError
@@ -25,12 +28,26 @@ FORMAT = "lookalike-checkpoint/1"
 _WEIGHTS = "weights.safetensors"
 
 
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """What the manifest says of where the run stood."""
+
+    history: list[Epoch]
+    best_epoch: Annotated[int, Field(ge=0)]
+    stopped: Literal["", "finished", "patience", "interrupted", "hopeless"]
+    facts: dict[str, Any]
+    settings: dict[str, Any]
+
+
+_KEPT = TypeAdapter(_Kept)
+
+
 def save_checkpoint(
     run: Path, state: State, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]
 ) -> None:
     """Write the state durably, then remove older checkpoints."""
     target = run / f"checkpoint-{len(state.history):06d}"
-    older = [folder for folder in run.glob("checkpoint-*") if folder != target]
+    older = [folder for number, folder in _checkpoints(run) if number < len(state.history)]
     tensors = _named("model", model.state_dict()) | _named("best", state.best_weights)
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= _named(f"optimizer.{number}", slots)
@@ -56,11 +73,12 @@ def latest_checkpoint(run: Path) -> Sealed | None:
         ArtifactError: there are checkpoints, and none is whole.
     """
     damage: ArtifactError | None = None
-    for folder in sorted(run.glob("checkpoint-*"), reverse=True):
+    for number, folder in sorted(_checkpoints(run), reverse=True):
         try:
             checkpoint = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
-            read_state(checkpoint)
-            return checkpoint
+            if len(read_state(checkpoint).history) == number:
+                return checkpoint
+            damage = damage or ArtifactError(str(folder), expected=f"the checkpoint of epoch {number}", found="another")
         except ArtifactError as error:
             damage = damage or error
     if damage:
@@ -68,11 +86,18 @@ def latest_checkpoint(run: Path) -> Sealed | None:
     return None
 
 
+def _checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """What bears a checkpoint's name, with its number; whatever else lies there is not ours."""
+    named = ((re.fullmatch(r"checkpoint-(\d{6,})", path.name), path) for path in run.glob("checkpoint-*"))
+    return [(int(match[1]), path) for match, path in named if match]
+
+
 def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]) -> State:
     """Put a checkpoint's weights into `model` and `optimizer`, and return where the run stood.
 
     Raises:
         ResumeError: the checkpoint was made with other settings or other data.
+        ArtifactError: its weights are not such a model's.
     """
     saved = checkpoint.header["settings"]
     if saved != settings:
@@ -84,9 +109,13 @@ def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, se
             remedy="Resume with the same, or begin another run.",
         )
     state = read_state(checkpoint)
-    tensors = safetensors.torch.load_file(checkpoint.folder / _WEIGHTS)
-    model.load_state_dict(_under("model", tensors))
-    _restore_optimizer(optimizer, _under("optimizer", tensors))
+    try:
+        tensors = safetensors.torch.load_file(checkpoint.folder / _WEIGHTS)
+        model.load_state_dict(_under("model", tensors))
+        _restore_optimizer(optimizer, _under("optimizer", tensors))
+    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        place = str(checkpoint.folder / _WEIGHTS)
+        raise ArtifactError(place, expected="the weights of this run", found=str(error).splitlines()[0]) from error
     state.best_weights = _under("best", tensors)
     return state
 
@@ -107,15 +136,14 @@ def read_state(checkpoint: Sealed) -> State:
     Raises:
         ArtifactError: the manifest does not describe a run.
     """
-    header = checkpoint.header
     try:
-        history = [Epoch(**epoch) for epoch in header["history"]]
-        if not isinstance(header["settings"], dict):
-            raise TypeError("settings")
-        return State(history, header["best_epoch"], {}, header["stopped"], header["facts"])
-    except (KeyError, TypeError) as error:
+        kept = _KEPT.validate_python(checkpoint.header)
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         place = str(checkpoint.folder / "manifest.json")
-        raise ArtifactError(place, expected="the history of a run", found=f"{error!r}") from error
+        raise ArtifactError(place, expected="the history of a run", found=found) from error
+    return State(kept.history, min(kept.best_epoch, len(kept.history)), {}, kept.stopped, kept.facts)
 
 
 def _restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -34,6 +34,7 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrin
 Count = Annotated[int, Field(ge=1, lt=1 << 62)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Noise = Annotated[float, Field(ge=0, le=1_000)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -71,7 +72,7 @@ class ModelConfig:
     dropout: Share = 0.0
     latent_norm: bool = True
     """Each latent dimension is brought to mean 0 and deviation 1 over a batch, so that none outweighs the others."""
-    latent_noise: Annotated[float, Field(ge=0)] = 0.1
+    latent_noise: Noise = 0.1
     """In training, normal noise of this deviation on the latent layer: what is near must decode alike."""
     output: Literal["linear", "sigmoid", "tanh"] = "linear"
 
@@ -110,7 +111,7 @@ class CorruptionConfig:
     """What is done to a row before a denoising autoencoder sees it; the target stays clean."""
 
     kind: Literal["none", "gaussian", "masking", "salt_and_pepper", "blocks", "swap"] = "gaussian"
-    level: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    level: Noise | Literal["auto"] = "auto"
     """auto: 1.2 for gaussian, 0.3 for the others. gaussian: the largest standard deviation, drawn per row
     from 0 to this, in the unit of the preprocessed rows: a deviation where they are centred or standardised,
     else a range. masking, salt_and_pepper and swap: the share of values that are hit. blocks: of the picture."""
@@ -197,22 +198,24 @@ def _may_be(key: dict[str, Any]) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(str(path), expected="a readable file", found=error.strerror or "none") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # among them what TOML and UTF-8 do not allow
         raise ConfigError(str(path), expected="a TOML file", found=str(error)) from error
 
 
 def _override(settings: dict[str, Any], line: str) -> None:
     key, equals, text = line.partition("=")
     section, dot, name = key.strip().partition(".")
-    if not (equals and dot and section and name):
+    if not (equals and dot and section and name) or "\n" in line:
         raise ConfigError(f"--set {line}", expected="section.key=value", found=line)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(key.strip(), expected="a value that can be read", found=str(error)) from error
     table = settings.setdefault(section, {})
     if not isinstance(table, dict):
         raise ConfigError(section, expected="a section", found=repr(table))

@@ -1,8 +1,9 @@
 """The autoencoder as a scikit-learn transformer, for pipelines and grid searches."""
 
 import json
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +56,8 @@ _PLACES = {
     "device": "fit.device",
 }
 """Which setting a parameter is."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Torch's random numbers are the process's: fits in several threads would draw from each other's."""
 
 
 class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -140,7 +143,9 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         inputs = _float32(validate_data(self, X, dtype=_FLOATS, ensure_min_samples=2))
         columns = tuple(map(Column, map(str, getattr(self, "feature_names_in_", ()))))
         try:
-            self._fit(array_rows(inputs, "X", shape=self.input_shape, columns=columns), self._config())
+            config = self._config()
+            shape = None if self.input_shape is None else tuple(map(int, self.input_shape))
+            self._fit(array_rows(inputs, "X", shape=shape, columns=columns), config)
         except (ConfigError, DataError) as error:
             raise ValueError(str(error)) from error
         return self
@@ -194,7 +199,12 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _config(self) -> TrainConfig:
         given = {place: getattr(self, name) for name, place in _PLACES.items()} | {"fit.seed": self._seed()}
         lines = [f"{place}={json.dumps(value, default=_plainly)}" for place, value in given.items()]
-        if isinstance(self.settings, str | Mapping):
+        if self.input_shape is not None:
+            sides = np.asarray(self.input_shape)
+            if sides.ndim != 1 or sides.dtype.kind not in "iu" or not sides.size or (sides < 1).any():
+                raise ConfigError("input_shape", expected="None, or whole numbers from 1", found=repr(self.input_shape))
+        lines_given = isinstance(self.settings, Sequence) and not isinstance(self.settings, str)
+        if not (lines_given and all(isinstance(line, str) for line in self.settings)):
             raise ConfigError(
                 "settings", expected='a list of lines such as "model.dropout=0.1"', found=repr(self.settings)
             )
@@ -207,7 +217,10 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _fit(self, rows: Rows, config: TrainConfig) -> None:
         state = State()
-        with torch.random.fork_rng(range(torch.cuda.device_count())):  # the caller's random numbers are the caller's
+        with (
+            _ONE_AT_A_TIME,
+            torch.random.fork_rng(range(torch.cuda.device_count())),
+        ):  # the caller's random numbers are the caller's
             split = split_rows(rows, config, shown=self.verbose)
             fitting = prepare(rows, split, config)
             with epoch_bar(fitting.plan.epochs, state, shown=self.verbose) as show:

@@ -87,6 +87,8 @@ def neighbours_agree(live: NDArray[np.float32], exported: NDArray[np.float32], k
     k = min(k, len(live) - 1)
     if k < 1:
         return 1.0
+    scale = max(float(np.abs(live).max()), 1e-30)  # squares of large values leave float32
+    live, exported = live / scale, exported / scale
     live, exported = live - live.mean(axis=0), exported - exported.mean(axis=0)  # distances know no origin
     _, wanted = faiss.knn(live, live, k + 1)
     distances, _ = faiss.knn(exported, exported, k + 1)

@@ -6,6 +6,7 @@ RUN/encoder/             what it made (training.artifact)
 
 import contextlib
 import errno
+import fcntl
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from training.fitting import Fitting, epoch_bar, prepare
 from training.history import State
 from training.plan import Hooks
 from training.rows import Rows
+from training.sealed import Sealed
 from training.split import Split, split_rows
 
 __all__ = ["TrainedRun", "train"]
@@ -47,19 +49,13 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
 
     Raises:
         DataError, ConfigError: before anything is trained.
-        TrainingError: `run` holds a run and `resume` is not asked for; the loss left the numbers.
+        TrainingError: `run` holds a run and `resume` is not asked for, or holds something else, or another process
+            trains there; the loss left the numbers.
         ArtifactError: `run` holds checkpoints, and none is whole.
         ResumeError: it was begun with other settings or other rows.
         ExportError: the exported encoder does not answer as the live model does.
     """
-    checkpoint = latest_checkpoint(run)
-    if not resume and (checkpoint or (run / "encoder").exists()):
-        raise TrainingError(
-            str(run),
-            expected="a new folder",
-            found="an earlier run",
-            remedy="Choose another --run, or go on with --resume.",
-        )
+    checkpoint = _checkpoint(run, resume=resume)
     if resume and not checkpoint:
         print(f"{run} has no checkpoint: a new run begins", file=sys.stderr)
     rows = rows.with_categories(config.data.categories)
@@ -68,11 +64,48 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
     settings = fitting.settings(rows, split, config)
     state = restore(checkpoint, fitting.model, fitting.optimizer, settings) if checkpoint else State()
     run.mkdir(parents=True, exist_ok=True)
-    with _fit_hooks(fitting, state, lambda: _save(run, fitting, state, settings)) as hooks:
-        fitting.run(state, hooks)
-    with _told_of_a_full_disk(run, "the encoder"):
-        encoder = fitting.fitted(rows, split, settings, state).export(run / "encoder")
+    with _alone(run, checkpoint):
+        with _fit_hooks(fitting, state, lambda: _save(run, fitting, state, settings)) as hooks:
+            fitting.run(state, hooks)
+        with _told_of_a_full_disk(run, "the encoder"):
+            encoder = fitting.fitted(rows, split, settings, state).export(run / "encoder")
     return TrainedRun(run, encoder, state, split)
+
+
+def _checkpoint(run: Path, *, resume: bool) -> Sealed | None:
+    """Where to go on from; None in a new folder. What is in another one is not ours to replace."""
+    checkpoint = latest_checkpoint(run)
+    if checkpoint and resume:
+        return checkpoint
+    others = [path.name for path in run.iterdir() if not path.name.startswith(".")] if run.is_dir() else []
+    if checkpoint or others:
+        raise TrainingError(
+            str(run),
+            expected="a new folder",
+            found="an earlier run" if checkpoint or "encoder" in others else f"one that holds {others[0]}",
+            remedy="Choose another --run" + (", or go on with --resume." if checkpoint else "."),
+        )
+    return None
+
+
+@contextlib.contextmanager
+def _alone(run: Path, checkpoint: Sealed | None) -> Iterator[None]:
+    """One process at a time trains in a folder; the kernel releases the lock of one that dies."""
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _shared(run) from None
+        now = latest_checkpoint(run)
+        if (now and now.digest) != (checkpoint and checkpoint.digest):
+            raise _shared(run)
+        yield
+
+
+def _shared(run: Path) -> TrainingError:
+    return TrainingError(
+        str(run), expected="a folder of its own", found="another process that trains there", remedy="Choose another."
+    )
 
 
 def _save(run: Path, fitting: Fitting, state: State, settings: dict[str, Any]) -> None:

@@ -69,5 +69,6 @@ def _check_same(rows: Rows, config: TrainConfig, settings: dict[str, Any]) -> No
 
 
 def _free(run: Path) -> Path:
+    run = run.resolve()  # `.` and `..` have no name
     names = [f"{run.name}-mended", *(f"{run.name}-mended-{number}" for number in range(2, 1_000))]
-    return next(run.parent / name for name in names if not (run.parent / name).exists())
+    return next(run.parent / name for name in names if not (run.parent / name).exists() or name == names[-1])

@@ -82,7 +82,7 @@ def read_manifest(folder: Path, format_name: str) -> Sealed:
         raise _damaged(folder / MANIFEST, f"the digest that stands in {DIGEST}", "another")
     try:
         sealed = Sealed(folder, text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder / MANIFEST, "a JSON object that lists its files", repr(error)) from error
     if not _lists_files(sealed.files):
         raise _damaged(folder / MANIFEST, "its files by name, with bytes and sha256", "something else")

@@ -134,7 +134,7 @@ def test_a_picture_with_no_place_to_be_is_refused_before_the_work(command: tuple
     done = run(*command, "--picture", tmp_path / "absent" / "p.png")
     assert (done.code, "experiment" in done.out) == (2, "experiment" in run("explain", command[1], "--page").out)
     assert "--picture" in done.err
-    assert "expected a path in a folder that exists" in done.err
+    assert "expected a file's path in a folder that exists" in done.err
 
 
 def test_a_run_that_is_not_there_is_begun_and_that_is_said(tmp_path: Path) -> None:

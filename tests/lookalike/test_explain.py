@@ -1,8 +1,11 @@
 """What `explain` and `rates` print and draw."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -14,7 +17,7 @@ from lookalike.explain import show_lesson, show_rates
 from tests.lookalike.helpers import save
 from tests.training.helpers import blobs
 from training.config import load_config
-from training.errors import DataError
+from training.errors import DataError, TrainingError
 
 
 class Parabola(Lesson):
@@ -56,6 +59,27 @@ def test_rates_suggests_a_setting_that_can_be_set(tmp_path: Path) -> None:
     assert (tmp_path / "rates.png").stat().st_size > 1_000
 
 
+def test_rows_that_cannot_be_learnt_from_have_no_rate(tmp_path: Path) -> None:
+    same = save(tmp_path / "r.npy", np.ones((80, 6), np.float32))
+    with pytest.raises(TrainingError, match="rows-alike"):
+        show_rates(str(same), load_config(None), tmp_path / "rates.png", printed()[0])
+    assert not (tmp_path / "rates.png").exists()
+
+
+def test_a_picture_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_text("old")
+    script = (
+        "import resource, sys; from pathlib import Path; from lessons.picture import Curves; "
+        "from lessons.png import save_png; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "save_png(Curves('a', 'x', 'y', {'l': ([0.0, 1.0], [0.0, 1.0])}), Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "p.png"], capture_output=True, text=True)
+    assert "File too large" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+    assert (tmp_path / "p.png").read_text() == "old"
+
+
 def test_nothing_is_run_for_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected a path in a folder that exists"):
+    with pytest.raises(DataError, match="expected a file's path in a folder that exists"):
         show_lesson(Unasked("t", "T", ""), tmp_path / "absent" / "p.png", Console(file=io.StringIO()))

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,24 @@ def test_the_newest_whole_checkpoint_counts(tmp_path: Path) -> None:
     assert weight_in(tmp_path / "run") == 0.25
 
 
+def test_what_only_looks_like_a_checkpoint_neither_counts_nor_goes(tmp_path: Path) -> None:
+    numbered(tmp_path, 1, value=0.25)
+    shutil.copytree(tmp_path / "checkpoint-000001", tmp_path / "checkpoint-old")
+    shutil.copytree(tmp_path / "checkpoint-000001", tmp_path / "checkpoint-000009")  # of another epoch than its name
+    assert weight_in(tmp_path) == 0.25
+    numbered(tmp_path, 2, value=0.5)
+    assert weight_in(tmp_path) == 0.5
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoint-000002", "checkpoint-old", "checkpoint-000009"}
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    numbered(tmp_path, 1)
+    model = nn.Linear(2, 3)
+    with pytest.raises(ArtifactError, match=r"weights\.safetensors: expected the weights of this run"):
+        restore(reopened(tmp_path), model, optim.SGD(model.parameters()), SETTINGS)
+
+
 def test_where_none_is_whole_the_damaged_file_is_named(tmp_path: Path) -> None:
     flip_bit(numbered(tmp_path, 1) / "weights.safetensors", 999)
     with pytest.raises(ArtifactError, match=r"checkpoint-000001/weights\.safetensors"):
@@ -197,12 +216,17 @@ def told_otherwise(tmp_path: Path, **changes: Any) -> Sealed:
     "changes",
     [
         {"history": None},
+        {"best_epoch": -2},
+        {"best_epoch": "x"},
+        {"stopped": "tired"},
+        {"settings": []},
+        {"facts": []},
+        {"history": [{"number": 1}]},
         {"facts": None},
         {"best_epoch": None},
         {"stopped": None},
         {"history": 3},
         {"history": [3]},
-        {"history": [{"number": 1}]},
         {"history": [{"number": 1, "loss": 0.5}]},
     ],
 )

@@ -159,3 +159,22 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml: expected a readable file, found No such file"):
         load_config(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("value", ["9" * 5_000, "[" * 3_000])
+def test_what_no_reader_bears_is_refused(value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fit\.epochs: expected a value that can be read"):
+        load_config(None, [f"fit.epochs={value}"])
+    (tmp_path / "c.toml").write_text(f"[fit]\nepochs = {value}\n")
+    with pytest.raises(ConfigError, match="expected a TOML file"):
+        load_config(tmp_path / "c.toml")
+
+
+def test_a_line_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"expected section\.key=value"):
+        load_config(None, ["fit.epochs=2\nseed=3"])
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes("[fit]\nepochs = 2\n".encode("utf-8-sig"))
+    assert load_config(tmp_path / "c.toml").fit.epochs == 2

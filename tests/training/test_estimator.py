@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -324,7 +325,20 @@ def test_a_run_that_does_not_learn_is_warned_of_and_one_that_does_is_not() -> No
         assert AutoencoderEmbedder(hidden=(64,), epochs=30, device="cpu").fit(rows).findings_ == []
 
 
-@pytest.mark.parametrize("settings", ["model.dropout=0.1", {"model": {"dropout": 0.1}}])
+@pytest.mark.parametrize("shape", [6, "23", (2.0, 3.0), (-2, -3), (), np.ones((2, 3), int)])
+def test_a_shape_is_made_of_whole_numbers(shape: Any) -> None:
+    with pytest.raises(ValueError, match="input_shape: expected None, or whole numbers from 1"):
+        embedder(input_shape=shape).fit(ROWS)
+
+
+def test_fits_in_several_threads_are_those_in_one() -> None:
+    alone = fitted().transform(ROWS)
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda _: fitted().transform(ROWS), range(3)))
+    assert all(np.array_equal(one, alone) for one in together)
+
+
+@pytest.mark.parametrize("settings", ["model.dropout=0.1", {"model": {"dropout": 0.1}}, None, 5, [5]])
 def test_settings_are_a_list_of_lines(settings: Any) -> None:
     with pytest.raises(ValueError, match="settings: expected a list of lines"):
         embedder(settings=settings).fit(ROWS)

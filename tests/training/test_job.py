@@ -1,4 +1,5 @@
 import dataclasses
+import fcntl
 import signal
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def test_ctrl_c_to_a_process_leaves_a_checkpoint_and_a_usable_encoder(tmp_path: 
     assert stopped(run) == "interrupted"
     encoder = load_encoder(run / "encoder")
     assert encoder.encode(blobs()).shape == (60, 3)
-    assert {p.name.partition("-")[0] for p in run.iterdir()} == {"checkpoint", "encoder"}
+    assert {p.name.partition("-")[0] for p in run.iterdir()} == {".lock", "checkpoint", "encoder"}
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
@@ -135,6 +136,24 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     again = train(ROWS, quick(), tmp_path / "run", resume=True)
     assert again.encoder.digest == first.encoder.digest
     assert again.state.history == first.state.history
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["encoder", "thesis.txt"])
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, name: str, resume: bool) -> None:
+    (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(TrainingError, match="expected a new folder"):
+        train(ROWS, quick(), tmp_path / "run", resume=resume)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
+
+
+def test_a_folder_in_which_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TrainingError, match="expected a folder of its own, found another process"):
+            train(ROWS, quick(), tmp_path / "run")
+    assert train(ROWS, quick(), tmp_path / "run").state.stopped == "finished"
 
 
 def test_resuming_where_nothing_was_begun_begins(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def test_the_first_advice_is_followed_in_a_run_of_its_own(linear_run: Path) -> N
     assert again.after.best_weights.keys() == mended.after.best_weights.keys()
 
 
+def test_a_run_may_be_named_by_a_dot(linear_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(linear_run)
+    assert mend(Path()).folder.parent == linear_run.parent
+
+
 def test_all_but_the_advice_stays_as_it_was(linear_run: Path) -> None:
     before, after = settings_of(linear_run), settings_of(mend(linear_run).folder)
     activations = [settings["config"]["model"].pop("activation") for settings in (before, after)]

@@ -30,7 +30,9 @@ Batches = Callable[[int], Iterator[pa.RecordBatch]]
 _BATCH = 1 << 16
 _SNIFFED = 1_000
 _CSV_PLACE = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)")
-_NAMING_ROWS = pa_csv.ReadOptions(use_threads=False)
+_BLOCK = 1 << 24
+"""Bytes; a line must fit."""
+_NAMING_ROWS = pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK)
 """With threads, Arrow's errors name no row."""
 _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)
 
@@ -78,12 +80,14 @@ def open_csv(path: Path, columns: Columns | None = None, categories: int = CATEG
         with pa_csv.open_csv(path, read_options=_NAMING_ROWS) as file:
             names = file.schema.names
             _check_names(path, names)
+            _check_header(path, names)
             sniffed = next(iter(file), pa.RecordBatch.from_pylist([], file.schema))
         known = {column.name: column for column in columns or ()}
         schema = pa.schema([(field.name, _csv_type(field, sniffed, known)) for field in sniffed.schema])
         options = pa_csv.ConvertOptions(column_types=schema, strings_can_be_null=True)
 
         def batches(size: int, reading: pa_csv.ReadOptions | None = None) -> Iterator[pa.RecordBatch]:
+            reading = reading or pa_csv.ReadOptions(block_size=_BLOCK)
             with pa_csv.open_csv(path, read_options=reading, convert_options=options) as file:
                 for batch in file:
                     for start in range(0, len(batch), size):
@@ -123,7 +127,7 @@ def _reads_as_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text  # which Python allows, and no file means
 
 
 def _check_names(path: Path, names: list[str]) -> None:
@@ -137,6 +141,18 @@ def _check_names(path: Path, names: list[str]) -> None:
                 found=repr(name),
                 remedy="Rename it; or call it otherwise where it is meant to be learnt from.",
             )
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    """Of a .csv: does its first line look like a line of names?"""
+    if "" in names:
+        remedy = "Name it, or leave it out: pandas writes its index so, unless it is told index=False."
+        raise DataError(str(path), expected="a name for each column", found=f"none for column {names.index('')}",
+                        remedy=remedy)  # fmt: skip
+    if len(names) == 1 and (others := {";", "\t", "|"} & set(names[0])):
+        raise DataError(str(path), expected="columns separated by commas", found=repr(others.pop()))
+    if 2 * sum(map(_reads_as_number, names)) > len(names):
+        raise DataError(str(path), expected="a first line of column names", found=", ".join(names[:4]))
 
 
 def _rows(

@@ -229,6 +229,18 @@ def test_a_line_with_other_than_the_headers_columns_is_named(tmp_path: Path, row
     assert f"a.csv, row {row}: " in refused(csv(tmp_path / "a.csv", "x,y\n" + "\n".join(lines) + "\n"))
 
 
+def test_codes_that_python_would_read_as_numbers_stay_text(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "a,zone\n" + "1,1_1\n2,1_2\n" * 20)
+    assert open_rows(str(path)).columns[1].values == ("1_1", "1_2")
+
+
+def test_lines_may_be_long(tmp_path: Path) -> None:
+    wide = csv(tmp_path / "a.csv", ",".join(f"column_{i:030}" for i in range(60_000)) + "\n" + "1,2\n" * 0)
+    assert "none below the header" in refused(wide)
+    long = csv(tmp_path / "b.csv", "a,text\n1," + "x" * 3_000_000 + "\n2,y\n")
+    assert open_rows(str(long)).count == 2
+
+
 def test_a_fraction_far_down_a_column_of_integers_is_kept(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "x\n" + "1\n" * 600_000 + "2.5\n")
     *_, last = open_rows(str(path)).chunks()
@@ -286,7 +298,9 @@ def test_a_missing_id_is_named(tmp_path: Path, name: str) -> None:
     [
         ("", "Empty CSV file"),
         ("x,y\n", "none below the header"),
-        ("x;y\n1;2\n3;4\n", "separated by commas"),
+        ("x;y\n1;2\n3;4\n", "separated by commas, found ';'"),
+        (",a,b\n0,1,2\n", "a name for each column, found none for column 0. Name it"),
+        ("0.5,red,-1\n0.25,blue,2\n", "a first line of column names, found 0.5, red, -1"),
         ("ID,x\na,1\nb,2\n", "the column id, which is no input, under that name, found 'ID'"),
         ("Label,x\na,1\nb,2\n", "the column label"),
         (" label,x\na,1\nb,2\n", "the column label"),
