@@ -7,11 +7,11 @@ one group where a chain of such pairs leads from one to the other (single linkag
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from sklearn.neighbors import NearestNeighbors
 
 from index.errors import QueryError
 from index.spec import Metric
@@ -64,15 +64,13 @@ def near_duplicates(version: Version, threshold: float | None = None) -> Duplica
     """
     metric = version.metric
     everyone = np.arange(len(version.index))
-    vectors, first, inverse = np.unique(
-        version.index.reconstruct(everyone), axis=0, return_index=True, return_inverse=True
-    )
+    vectors, inverse = np.unique(version.index.reconstruct(everyone), axis=0, return_inverse=True)
     reach = _auto_reach(vectors) if threshold is None else _reach(threshold, metric)
     labels = _chained(vectors, reach)[inverse.reshape(-1)]  # (n,), of each item
     order = np.argsort(labels, kind="stable")
     parts = np.split(everyone[order], np.flatnonzero(np.diff(labels[order])) + 1)
     groups = sorted((part for part in parts if len(part) > 1), key=lambda part: (-len(part), part[0]))
-    told = _score(np.float64(reach), metric) if threshold is None else threshold
+    told = _score(np.array(reach), metric) if threshold is None else threshold
     return Duplicates(float(told), [_group(version, part) for part in groups])
 
 
@@ -100,7 +98,8 @@ def _auto_reach(vectors: Vectors) -> float:
     if len(vectors) < 2:
         return 0.0
     some = np.random.default_rng(0).permutation(len(vectors))[:SAMPLE]
-    _, found = faiss.knn(vectors[some], vectors, 2)  # itself, and its nearest
+    search = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(vectors)
+    found = search.kneighbors(vectors[some], return_distance=False)  # itself, and its nearest
     nearest = np.where(found[:, 0] == some, found[:, 1], found[:, 0])
     low, high = np.quantile(np.log(_distances(vectors, some, nearest)), [0.25, 0.75])
     return float(np.exp(low - FENCE * (high - low)))

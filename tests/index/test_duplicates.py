@@ -32,7 +32,7 @@ def parts(found: Duplicates) -> set[frozenset[str]]:
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 0.3, 0.6])
 def test_groups_are_those_of_single_linkage(tmp_path: Path, threshold: float) -> None:
     rows = cloud(6_000, 3)  # in several blocks
-    rows[::7] = rows[1::7]
+    rows[::6] = rows[1::6]
     labels = fcluster(linkage(rows.astype(np.float64), "single"), threshold, "distance")
     wanted = [np.flatnonzero(labels == label) for label in np.flatnonzero(np.bincount(labels) > 1)]
     found = near_duplicates(version_of(rows, tmp_path), threshold)

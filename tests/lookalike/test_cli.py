@@ -169,7 +169,7 @@ def test_embed_writes_what_the_version_embeds(tiny_store: Store, version: Versio
 
 
 def test_duplicates_prints_one_json_object_a_group(tiny_store: Store, version: Version) -> None:
-    done = run("duplicates", "--store", tiny_store.folder, "--threshold", "0.999")
+    done = run("duplicates", "--store", tiny_store.folder, "--threshold", "0.99")
     groups = [json.loads(line) for line in done.out.splitlines()]
     assert done.code == 0
     assert len(groups) >= 1
@@ -178,7 +178,7 @@ def test_duplicates_prints_one_json_object_a_group(tiny_store: Store, version: V
         vectors = version.index.reconstruct(first)
         assert group["scores"] == pytest.approx((vectors @ vectors[0]).tolist(), abs=1e-5)
     assert f"{len(groups):,} groups of " in done.err
-    assert "threshold 0.999" in done.err
+    assert "threshold 0.99" in done.err
     assert run("duplicates", "--store", tiny_store.folder).code == 0
     refused(run("duplicates", "--store", tiny_store.folder, "--threshold", "near"), "--threshold: expected auto or a")
     refused(

@@ -1,0 +1,112 @@
+"""How long does it take to find all near-duplicates of 60,000 items, and are they all?
+
+Fashion-MNIST through an encoder of the shipped settings, 32 dimensions, unit length, two threads; at the automatic
+threshold, and at one that some ten times as many items pass.
+
+peer    `range_search` of FAISS's flat index, of all items, its pairs joined by SciPy's `connected_components`
+floor   the matrix products of each item with all after it, and nothing else
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from benchmarks.report import Bar, alternate, medians, report, row
+from index.build import build
+from index.duplicates import BLOCK_PAIRS, Duplicates, near_duplicates
+from index.store import Store
+from index.version import Version
+from training.config import load_config
+from training.job import train
+from training.rows import open_rows
+
+__all__ = ["main"]
+
+ROUNDS = 3
+WIDER = 0.03
+"""Of similarity, below the automatic threshold."""
+
+
+def version_in(folder: Path) -> Version:
+    """Of the 60,000 training images, exact."""
+    rows, store = open_rows("fashion-mnist"), Store(folder / "store")
+    train(rows, load_config(None, ["fit.epochs=10"]), folder / "run")
+    return store.open(build(rows, folder / "run", store, kind="flat"))
+
+
+def by_range_search(vectors: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+    """(n,): the group of each item."""
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    ends, _, found = index.range_search(vectors, threshold)
+    counts = (ends[1:] - ends[:-1]).astype(np.int64)  # (n,), of each item's pairs
+    pairs = np.ones(len(found), bool), (np.repeat(np.arange(len(vectors)), counts), found)
+    labels: NDArray[np.int64] = connected_components(coo_array(pairs, shape=(len(vectors),) * 2), directed=False)[1]
+    return labels
+
+
+def products(vectors: NDArray[np.float32]) -> None:
+    """The floor, in blocks of the same size."""
+    start = 0
+    while start < len(vectors):
+        stop = start + max(1, BLOCK_PAIRS // (len(vectors) - start))
+        vectors[start:stop] @ vectors[start:].T
+        start = stop
+
+
+def differing(version: Version, found: Duplicates, labels: NDArray[np.int64]) -> int:
+    """How many groups only one of the two found; pairs within float32's rounding of the threshold may differ."""
+    sizes = np.bincount(labels)
+    theirs = {frozenset(np.flatnonzero(labels == label).tolist()) for label in np.flatnonzero(sizes > 1)}
+    ours = {frozenset(version.items.positions(group.ids).tolist()) for group in found.groups}
+    return len(theirs ^ ours)
+
+
+def timed(step: Callable[[], object]) -> Callable[[], float]:
+    def segment() -> float:
+        began = time.perf_counter()
+        step()
+        return time.perf_counter() - began
+
+    return segment
+
+
+def main() -> None:
+    torch.set_num_threads(2)
+    faiss.omp_set_num_threads(2)
+    rows = []
+    with TemporaryDirectory() as folder:
+        version = version_in(Path(folder))
+        vectors = version.index.reconstruct(np.arange(len(version.index)))
+        threshold = near_duplicates(version).threshold
+        for name, at in (("the automatic threshold", threshold), ("a lower one", threshold - WIDER)):
+            found, labels = near_duplicates(version, at), by_range_search(vectors, at)
+            seconds = medians(
+                alternate(
+                    {
+                        "ours": timed(lambda at=at: near_duplicates(version, at)),  # type: ignore[misc]
+                        "peer": timed(lambda at=at: by_range_search(vectors, at)),  # type: ignore[misc]
+                        "floor": timed(lambda: products(vectors)),
+                    },
+                    ROUNDS,
+                )
+            )
+            items = sum(len(group.ids) for group in found.groups)
+            print(f"{at:.4f}: {len(found.groups):,} groups of {items:,} items")
+            rows += [
+                row(f"{len(vectors):,} items at {name}", "s", **seconds, bar=Bar("ours", "<=", 60)),
+                row(f"groups that only one found, at {name}", "groups", ours=differing(version, found, labels)),
+            ]
+    report("duplicates", rows)
+
+
+if __name__ == "__main__":
+    main()
