@@ -3,8 +3,9 @@
 Fashion-MNIST through an encoder of the shipped settings, 32 dimensions, unit length, two threads; at the automatic
 threshold, and at one that some ten times as many items pass.
 
-peer    `range_search` of FAISS's flat index, of all items, its pairs joined by SciPy's `connected_components`
-floor   the matrix products of each item with all after it, and nothing else
+peer    `range_search` of FAISS's flat index for the inner product, of all items at once, the pairs taken as they come
+        and joined by SciPy's `connected_components`
+floor   the matrix products of each item with all, and nothing else
 """
 
 import time
@@ -21,8 +22,9 @@ from scipy.sparse.csgraph import connected_components
 
 from benchmarks.report import Bar, alternate, medians, report, row
 from index.build import build
-from index.duplicates import BLOCK_PAIRS, Duplicates, near_duplicates
+from index.duplicates import Duplicates, near_duplicates
 from index.store import Store
+from index.vectors import BLOCK_PAIRS
 from index.version import Version
 from training.config import load_config
 from training.job import train
@@ -55,11 +57,9 @@ def by_range_search(vectors: NDArray[np.float32], threshold: float) -> NDArray[n
 
 def products(vectors: NDArray[np.float32]) -> None:
     """The floor, in blocks of the same size."""
-    start = 0
-    while start < len(vectors):
-        stop = start + max(1, BLOCK_PAIRS // (len(vectors) - start))
-        vectors[start:stop] @ vectors[start:].T
-        start = stop
+    size = BLOCK_PAIRS // len(vectors)
+    for start in range(0, len(vectors), size):
+        vectors[start : start + size] @ vectors.T
 
 
 def differing(version: Version, found: Duplicates, labels: NDArray[np.int64]) -> int:

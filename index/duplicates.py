@@ -4,7 +4,6 @@ An approximate index misses pairs that no search met; here every pair within the
 one group where a chain of such pairs leads from one to the other (single linkage).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +14,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from index.errors import QueryError
 from index.spec import Metric
+from index.vectors import near_pairs
 from index.version import Version
 from training.progress import progress_bar
 
 __all__ = ["Duplicates", "Group", "near_duplicates"]
 
-BLOCK_PAIRS = 1 << 24
-"""Compared at a time: some 200 MB."""
 SAMPLE = 2_000
 FENCE = 3.0
-ROUNDING = 1e-5
-"""Of the largest squared length: what a squared distance out of a float32 matrix product may be wrong by."""
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -114,32 +110,11 @@ def _chained(vectors: Vectors, reach: float) -> Positions:
     """(n,): the group that each of the vectors, (n, dim), belongs to."""
     labels = np.arange(len(vectors))
     with progress_bar("comparing", len(vectors), "items") as advance:
-        for count, one, other in _pairs(vectors, reach):
-            links = coo_array((np.ones(len(one), bool), (labels[one], labels[other])), shape=(len(labels),) * 2)
-            if len(one):
+        for count, one, other in near_pairs(vectors, reach):
+            close = _distances(vectors, one, other) <= reach
+            if close.any():
+                ends = labels[one[close]], labels[other[close]]
+                links = coo_array((np.ones(len(ends[0]), bool), ends), shape=(len(labels),) * 2)
                 labels = connected_components(links, directed=False)[1].astype(np.int64)[labels]
             advance(count)
     return labels
-
-
-def _pairs(vectors: Vectors, reach: float) -> Iterator[tuple[int, Positions, Positions]]:
-    """Block by block: how many vectors it compared with all after them, and the pairs no farther than `reach`.
-
-    A float32 matrix product finds those that may be near; their distances are then taken in float64.
-    """
-    squares = np.square(vectors, dtype=np.float64).sum(axis=1)
-    limit = reach**2 + ROUNDING * squares.max(initial=0.0)
-    start = 0
-    while start < len(vectors):
-        stop = start + max(1, BLOCK_PAIRS // (len(vectors) - start))
-        block = vectors[start:stop]
-        half = (squares / 2).astype(np.float32)
-        products = block @ vectors[start:].T  # (block, n - start)
-        products -= half[start:]
-        near = products >= (half[start:stop] - np.float32(limit / 2))[:, None]
-        one, other = np.nonzero(near)
-        after = other > one
-        one, other = one[after] + start, other[after] + start
-        close = _distances(vectors, one, other) <= reach
-        yield len(block), one[close], other[close]
-        start = stop

@@ -3,6 +3,7 @@
 FAISS itself stores NaN, allocates what `k` asks for, and answers a wrong dimension with an empty error.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import faiss
@@ -13,13 +14,18 @@ from index.errors import QueryError
 from index.spec import KINDS, IndexSpec
 from training.errors import ArtifactError
 
-__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "VectorIndex", "check_limit", "drop_own", "normalize"]
+__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "VectorIndex", "check_limit", "drop_own", "near_pairs", "normalize"]
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 1_024
 """The most neighbours that one search may ask for."""
 MAX_VALUE = 1e16
 """Beyond this, squares and their sums leave float32, and FAISS finds nothing without saying so."""
+
+BLOCK_PAIRS = 1 << 24
+"""Vectors that are compared with all others at a time, times those: at most so many pairs are in memory."""
+ROUNDING = 1e-5
+"""Of the largest squared length: what a squared distance out of a float32 matrix product may be wrong by."""
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -138,3 +144,23 @@ def normalize(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)  # float32 has no room for the squares
     unit: Vectors = (vectors / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
     return unit
+
+
+def near_pairs(vectors: Vectors, reach: float) -> Iterator[tuple[int, Positions, Positions]]:
+    """All pairs of (n, dim) vectors within the Euclidean distance `reach`, and some that are a rounding farther.
+
+    Yields:
+        Block by block: how many vectors it compared with all; the pairs, (pairs,) and (pairs,), the first of each
+        the lesser.
+    """
+    index = faiss.IndexFlatL2(vectors.shape[1])
+    index.add(vectors)
+    largest = float(np.square(vectors, dtype=np.float64).sum(axis=1).max(initial=0.0))
+    size = max(1, BLOCK_PAIRS // max(1, len(vectors)))
+    for start in range(0, len(vectors), size):
+        block = vectors[start : start + size]
+        ends, _, other = index.range_search(block, reach**2 + ROUNDING * largest)
+        counts = (ends[1:] - ends[:-1]).astype(np.int64)  # (block,)
+        one = np.repeat(np.arange(start, start + len(block)), counts)
+        after = other > one
+        yield len(block), one[after], other[after]
