@@ -8,8 +8,6 @@ peer    `range_search` of FAISS's flat index for the inner product, of all items
 floor   the matrix products of each item with all, and nothing else
 """
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from benchmarks.report import Bar, alternate, medians, report, row
+from benchmarks.report import Bar, alternate, medians, report, row, seconds
 from index.build import build
 from index.duplicates import Duplicates, near_duplicates
 from index.store import Store
@@ -70,15 +68,6 @@ def differing(version: Version, found: Duplicates, labels: NDArray[np.int64]) ->
     return len(theirs ^ ours)
 
 
-def timed(step: Callable[[], object]) -> Callable[[], float]:
-    def segment() -> float:
-        began = time.perf_counter()
-        step()
-        return time.perf_counter() - began
-
-    return segment
-
-
 def main() -> None:
     torch.set_num_threads(2)
     faiss.omp_set_num_threads(2)
@@ -89,12 +78,12 @@ def main() -> None:
         threshold = near_duplicates(version).threshold
         for name, at in (("the automatic threshold", threshold), ("a lower one", threshold - WIDER)):
             found, labels = near_duplicates(version, at), by_range_search(vectors, at)
-            seconds = medians(
+            taken = medians(
                 alternate(
                     {
-                        "ours": timed(lambda at=at: near_duplicates(version, at)),  # type: ignore[misc]
-                        "peer": timed(lambda at=at: by_range_search(vectors, at)),  # type: ignore[misc]
-                        "floor": timed(lambda: products(vectors)),
+                        "ours": lambda at=at: seconds(lambda: near_duplicates(version, at)),  # type: ignore[misc]
+                        "peer": lambda at=at: seconds(lambda: by_range_search(vectors, at)),  # type: ignore[misc]
+                        "floor": lambda: seconds(lambda: products(vectors)),
                     },
                     ROUNDS,
                 )
@@ -102,7 +91,7 @@ def main() -> None:
             items = sum(len(group.ids) for group in found.groups)
             print(f"{at:.4f}: {len(found.groups):,} groups of {items:,} items")
             rows += [
-                row(f"{len(vectors):,} items at {name}", "s", **seconds, bar=Bar("ours", "<=", 60)),
+                row(f"{len(vectors):,} items at {name}", "s", **taken, bar=Bar("ours", "<=", 60)),
                 row(f"groups that only one found, at {name}", "groups", ours=differing(version, found, labels)),
             ]
     report("duplicates", rows)

@@ -11,6 +11,7 @@ import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from rich.table import Table
 
 from training.progress import progress_bar
 
-__all__ = ["RESULTS", "Bar", "Row", "alternate", "machine", "medians", "report", "row"]
+__all__ = ["RESULTS", "Bar", "Row", "alternate", "machine", "medians", "report", "row", "seconds"]
 
 RESULTS = Path(__file__).parent / "results"
 Quantity = Literal["ours", "ours / peer", "peer / ours", "ours / floor"]
@@ -74,6 +75,13 @@ def row(
     value = _quantity(of, known)
     holds = bar.holds(value) if bar and value is not None else None
     return Row(claim, unit, ours, peer, floor, None if of == "ours" else value, str(bar) if bar else None, holds)
+
+
+def seconds(step: Callable[[], object]) -> float:
+    """How long it takes."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
 
 
 def alternate(segments: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

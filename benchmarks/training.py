@@ -34,7 +34,7 @@ from sklearn.neural_network import MLPRegressor
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.report import Bar, Row, alternate, medians, report, row
+from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
 from training.config import CorruptionConfig, LossConfig, ModelConfig, OptimizerConfig
 from training.corruption import build_corruption
 from training.history import State
@@ -116,6 +116,18 @@ class Stopwatch:
         return (self.stamps[-1] - self.stamps[WARM - 1]) / (len(self.stamps) - WARM) * 1e3
 
 
+def stopped_after_enough(loop: Callable[[Stopwatch], object]) -> Segment:
+    """The loop's steps, until its stopwatch has had enough of them."""
+
+    def segment() -> float:
+        watch = Stopwatch()
+        with contextlib.suppress(EnoughError):
+            loop(watch)
+        return watch.step_ms
+
+    return segment
+
+
 def ours(
     rows: Tensor, model_config: ModelConfig, *, bf16: bool = False, scaling: Preprocessor | None = None
 ) -> Segment:
@@ -133,14 +145,11 @@ def ours(
         bf16=bf16,
     )
 
-    def segment() -> float:
-        watch = Stopwatch()
+    def train(watch: Stopwatch) -> None:
         hooks, data = Hooks(on_step=watch.tick), Data(rows, rows[:BATCH])
-        with contextlib.suppress(EnoughError):
-            fit(model, loss, optimizer, data, plan=plan, hooks=hooks, state=State())
-        return watch.step_ms
+        fit(model, loss, optimizer, data, plan=plan, hooks=hooks, state=State())
 
-    return segment
+    return stopped_after_enough(train)
 
 
 def textbook(rows: Dataset[Tensor], model_config: ModelConfig) -> Segment:
@@ -162,13 +171,7 @@ def textbook(rows: Dataset[Tensor], model_config: ModelConfig) -> Segment:
             watch.tick()
         return running
 
-    def segment() -> float:
-        watch = Stopwatch()
-        with contextlib.suppress(EnoughError):
-            train(watch)
-        return watch.step_ms
-
-    return segment
+    return stopped_after_enough(train)
 
 
 def by_hand(rows: Tensor, model_config: ModelConfig, *, bf16: bool) -> Segment:
@@ -186,13 +189,7 @@ def by_hand(rows: Tensor, model_config: ModelConfig, *, bf16: bool) -> Segment:
             optimizer.step()
             watch.tick()
 
-    def segment() -> float:
-        watch = Stopwatch()
-        with contextlib.suppress(EnoughError):
-            train(watch)
-        return watch.step_ms
-
-    return segment
+    return stopped_after_enough(train)
 
 
 def pythae(rows: Tensor, model_config: ModelConfig) -> Segment:
@@ -248,9 +245,7 @@ def regressor(rows: Tensor) -> Segment:
 
 def _timed(steps: Callable[[], object]) -> float:
     """The milliseconds of a step, of STEPS of them."""
-    began = time.perf_counter()
-    steps()
-    return (time.perf_counter() - began) / STEPS * 1e3
+    return seconds(steps) / STEPS * 1e3
 
 
 def matrix_products(kind: torch.dtype) -> Segment:
@@ -267,15 +262,12 @@ def matrix_products(kind: torch.dtype) -> Segment:
             if layer:
                 torch.mm(grads[layer + 1], weights[layer], out=backward[layer])  # (batch, ins)
 
-    def segment() -> float:
-        watch = Stopwatch()
-        with contextlib.suppress(EnoughError):
-            for _ in itertools.count():
-                products()
-                watch.tick()
-        return watch.step_ms
+    def repeat(watch: Stopwatch) -> None:
+        for _ in itertools.count():
+            products()
+            watch.tick()
 
-    return segment
+    return stopped_after_enough(repeat)
 
 
 def training_rows() -> tuple[Tensor, Tensor, Preprocessor]:

@@ -5,12 +5,10 @@ STORE/champion           {"version": 1, "replaced": []}, replaced atomically
 STORE/.lock              held while a version is numbered or the alias is changed
 """
 
-import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from index.errors import StoreError
 from index.version import FORMAT, Version, open_version
 from training.artifact import DeviceName
 from training.errors import ArtifactError
-from training.sealed import publish, seal, sync_folder
+from training.sealed import locked, publish, seal, sync_folder
 
 __all__ = ["Alias", "Store"]
 
@@ -159,9 +157,8 @@ class Store:
         sync_folder(self.folder)
         return alias
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time; the kernel releases the lock of a process that dies."""
-        with (self.folder / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        """One writer at a time."""
+        lock = self.folder / ".lock"
+        lock.touch()
+        return locked(lock)

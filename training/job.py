@@ -6,7 +6,6 @@ RUN/encoder/             what it made (training.artifact)
 
 import contextlib
 import errno
-import fcntl
 import signal
 import sys
 import time
@@ -23,7 +22,7 @@ from training.fitting import Fitting, epoch_bar, prepare
 from training.history import State
 from training.plan import Hooks
 from training.rows import Rows
-from training.sealed import Sealed
+from training.sealed import Sealed, locked
 from training.split import Split, split_rows
 
 __all__ = ["TrainedRun", "train"]
@@ -90,10 +89,12 @@ def _checkpoint(run: Path, *, resume: bool) -> Sealed | None:
 
 @contextlib.contextmanager
 def _alone(run: Path, checkpoint: Sealed | None) -> Iterator[None]:
-    """One process at a time trains in a folder; the kernel releases the lock of one that dies."""
-    with (run / ".lock").open("w") as file:
+    """One process at a time trains in a folder."""
+    lock = run / ".lock"
+    lock.touch()
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(lock, wait=False))
         except BlockingIOError:
             raise _shared(run) from None
         now = latest_checkpoint(run)

@@ -1,5 +1,6 @@
 """Follow the doctor's first advice: the same rows and settings but for what it changes, in a run of its own."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,5 +71,6 @@ def _check_same(rows: Rows, config: TrainConfig, settings: dict[str, Any]) -> No
 
 def _free(run: Path) -> Path:
     run = run.resolve()  # `.` and `..` have no name
-    names = [f"{run.name}-mended", *(f"{run.name}-mended-{number}" for number in range(2, 1_000))]
-    return next(run.parent / name for name in names if not (run.parent / name).exists() or name == names[-1])
+    first = run.with_name(f"{run.name}-mended")
+    others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([first], others) if not folder.exists())

@@ -126,9 +126,8 @@ def suggest(rates: Sequence[float], losses: Floats) -> float:
     """
     smoothed, bell = np.array(smooth(rates, losses)), _bell(rates)
     noise = np.median(np.abs(losses - smoothed)) / 0.6745 * np.linalg.norm(bell) / bell.sum()  # a mean's deviation
-    whole = smoothed[
-        : max(1, len(smoothed) - len(bell) // 4)
-    ]  # where a good part of the bell is missing, chance does more
+    count = max(1, len(smoothed) - len(bell) // 4)  # where a good part of the bell is missing, chance does more
+    whole = smoothed[:count]
     first, least, best = whole[0], whole.min(), int(whole.argmin())
     if first - least <= CLEAR * noise:
         raise TrainingError(

@@ -23,7 +23,17 @@ from typing import Any
 
 from training.errors import ArtifactError
 
-__all__ = ["Sealed", "open_sealed", "publish", "read_manifest", "replace_folder", "seal", "staging", "sync_folder"]
+__all__ = [
+    "Sealed",
+    "locked",
+    "open_sealed",
+    "publish",
+    "read_manifest",
+    "replace_folder",
+    "seal",
+    "staging",
+    "sync_folder",
+]
 
 MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
@@ -111,9 +121,9 @@ def staging(parent: Path) -> Iterator[Path]:
     killed one left behind is known from what another one works on, and removed here.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    with _locked(parent):
+    with locked(parent):
         for left in parent.glob(f"{_STAGED}*"):
-            with contextlib.suppress(OSError), _locked(left, wait=False):
+            with contextlib.suppress(OSError), locked(left, wait=False):
                 shutil.rmtree(left)
         folder = Path(tempfile.mkdtemp(prefix=_STAGED, dir=parent))
         lock = os.open(folder, os.O_RDONLY)
@@ -127,8 +137,13 @@ def staging(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file or folder that exists; the kernel releases that of a process that dies.
+
+    Raises:
+        BlockingIOError: another holds it, and there is to be no waiting.
+    """
+    handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

@@ -146,9 +146,12 @@ def _check_names(path: Path, names: list[str]) -> None:
 def _check_header(path: Path, names: list[str]) -> None:
     """Of a .csv: does its first line look like a line of names?"""
     if "" in names:
-        remedy = "Name it, or leave it out: pandas writes its index so, unless it is told index=False."
-        raise DataError(str(path), expected="a name for each column", found=f"none for column {names.index('')}",
-                        remedy=remedy)  # fmt: skip
+        raise DataError(
+            str(path),
+            expected="a name for each column",
+            found=f"none for column {names.index('')}",
+            remedy="Name it, or leave it out: pandas writes its index so, unless it is told index=False.",
+        )
     if len(names) == 1 and (others := {";", "\t", "|"} & set(names[0])):
         raise DataError(str(path), expected="columns separated by commas", found=repr(others.pop()))
     if 2 * sum(map(_reads_as_number, names)) > len(names):
