@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-FORMAT = "lookalike-encoder/2"
+FORMAT = "lookalike-encoder/3"
 _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 8_192
 _BLOCK_VALUES = 1 << 23
@@ -76,6 +76,11 @@ class Encoder:
     def columns(self) -> tuple[Column, ...]:
         """What each value of a row is, where the encoder was trained on a table."""
         return self.preprocess.columns
+
+    @property
+    def held_out(self) -> NDArray[np.uint64]:
+        """Fingerprints (training.rows) of rows that it was not trained on, though drawn from the same data."""
+        return np.array(self.header.get("held_out", []), np.uint64)
 
     @property
     def latent_dim(self) -> int:
@@ -158,6 +163,7 @@ def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: to
     preprocess = _preprocessor(header, width, take).to(device)
     encoder, wide = rebuild("encoder", header["encoder"], take, ends=(preprocess.features, latent))
     decoder, wider = rebuild("decoder", header["decoder"], take, ends=(latent, preprocess.features))
+    np.array(header.get("held_out", []), np.uint64)
     if header["output"] not in {"values", "logits"}:
         raise ValueError(f"output is {header['output']!r}, neither values nor logits")
     halves = encoder.to(device), decoder.to(device)

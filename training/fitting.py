@@ -36,13 +36,15 @@ from training.plan import Data, FitPlan, Hooks, automatic_batch
 from training.precision import Precision, choose_bf16
 from training.preprocess import Preprocessor, ScaleKind, fit_preprocessor
 from training.progress import progress_bar
-from training.rows import Rows
+from training.rows import Rows, fingerprints
 from training.schedules import build_schedule
 from training.split import Split
 from training.steps import few_threads, is_short
 
 __all__ = ["Fitted", "Fitting", "epoch_bar", "prepare"]
 
+MOST_HELD = 8_192
+"""Held-out rows that an artifact knows again."""
 PROBE_ROWS = 2_000
 ROUNDING = 1e-5
 MAX_WEIGHTS = 1 << 28
@@ -116,6 +118,7 @@ class Fitting:
             "latent_dim": linear[-1].out_features,
             "output": "logits" if self.loss.name.startswith("bce_logits") else "values",
             **settings,
+            "held_out": _known_again(split.validation),
             "best_epoch": state.best_epoch,
             "history": [dataclasses.asdict(epoch) for epoch in state.history],
         }
@@ -235,3 +238,9 @@ def _hopeless(state: State) -> TrainingError:
     return TrainingError(
         first.cause, expected="a run that learns", found=first.seen, remedy=f"{first.why} {first.change}"
     )
+
+
+def _known_again(held: NDArray[np.float32]) -> list[int]:
+    """Fingerprints of the held-out rows, (n, width); of many, some that lie evenly over all."""
+    some = np.linspace(0, len(held) - 1, min(len(held), MOST_HELD)).astype(np.int64)
+    return [int(fingerprint) for fingerprint in fingerprints(held[some])]

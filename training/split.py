@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from training.config import TrainConfig
 from training.errors import DataError
 from training.progress import progress_bar
-from training.rows import Rows, read_sample
+from training.rows import Rows, fingerprints, read_sample
 
-__all__ = ["Split", "fingerprints", "hold_out", "split_rows"]
-
-_BLOCK_VALUES = 1 << 22
-_KEY = 0x5EED
+__all__ = ["Split", "hold_out", "split_rows"]
 
 
 @dataclass(frozen=True)
@@ -76,22 +73,6 @@ def hold_out(rows: NDArray[np.float32], share: float, seed: int) -> NDArray[np.b
     chosen[by_chance] = _fill(sizes, cut)
     held[order] = chosen[kinds]
     return held
-
-
-def fingerprints(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """(n, width) float32 -> (n,) uint64, the same for rows of equal values (0 is -0, and NaN is NaN).
-
-    Two rows that differ share one with a chance of about 2^-32 at most: a sum of the values' bits times random
-    weights, modulo 2^64 (Dietzfelbinger 1996). Where that happens, they are taken for equal, which harms nothing.
-    """
-    weights = np.random.default_rng(_KEY).integers(1 << 64, size=rows.shape[1], dtype=np.uint64)
-    prints = np.empty(len(rows), np.uint64)
-    block = max(1, _BLOCK_VALUES // max(1, rows.shape[1]))
-    for start in range(0, len(rows), block):
-        part = rows[start : start + block] + np.float32(0)  # (block, width), -0 becomes 0
-        part[np.isnan(part)] = np.nan
-        prints[start : start + block] = part.view(np.uint32).astype(np.uint64) @ weights
-    return prints
 
 
 def _fill(sizes: NDArray[np.int64], target: int) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from training.history import finite
 from training.layers import Weighted, fans
 from training.losses import Loss
 from training.plan import Data, FitPlan
-from training.split import fingerprints
+from training.rows import fingerprints
 
 __all__ = ["duplicate_share", "gather"]
 
