@@ -1,31 +1,31 @@
-"""Filters on payloads: the columns that a filter looks in, what a filter may say, and the items that it lets pass.
+"""Filters on payloads: the columns that a filter looks in, what a filter may say, and the items that pass it.
 
-Columns are named KIND:FIELD and hold null where an item has no such value. A value is kept in the column of its
-own kind, so nothing is rounded and a field of mixed kinds has several columns:
+Columns are named KIND:FIELD and hold null where an item has no such value. A value stands in the column of its own
+kind, so nothing is rounded, and a field of mixed kinds has several columns:
 
 integer   int64    a whole number within int64
 number    float64  any other number that float64 holds exactly
-text      string   text (not where it holds half of a surrogate pair, which UTF-8 cannot)
+text      string   text (but not half of a surrogate pair, which UTF-8 cannot hold)
 flag      bool     true or false
-other     bool     true where there is a list, an object, or what no other kind holds: only `exists` sees it
+other     bool     true for a list, an object, and what no other kind holds: only `exists` looks here
 
-A list also has its elements by kind in integers, numbers, texts and flags; a condition holds for a list if it
-holds for one element. An object's fields are named by their path ({"a": {"b": 1}} has the fields a and a.b).
-A JSON null is as good as absent. Of two values of one kind under one name ("a.b" twice) the first one counts.
+A list has its elements by kind in integers, numbers, texts and flags too; a condition holds for a list where it
+holds for one element. An object's fields are named by their path: {"a": {"b": 1}} has the fields a and a.b.
+A JSON null is as good as absent. Of two values of one kind under one name ("a.b" twice) the first counts.
 
 A filter is one of
 
 {"field": F, "equal": V}    {"field": F, "in": [V, ...]}    {"field": F, "exists": true | false}
-{"field": F, "range": {"gt" | "gte" | "lt" | "lte": V, ...}}    all numbers, or all texts by code point
+{"field": F, "range": {"gt" | "gte" | "lt" | "lte": V, ...}}    all numbers, or all texts, by code point
 {"and": [FILTER, ...]}      {"or": [FILTER, ...]}           {"not": FILTER}
 
-Numbers compare as numbers, exactly, and never with a text or a flag. `not` is the complement: an item without
-the field passes a `not equal`.
+Numbers compare exactly, and never with a text or a flag. `not` is the complement: an item without the field passes
+a `not equal`.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias
@@ -47,7 +47,8 @@ MAX_VALUES = 10_000
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _SINGLE = {"integer": pa.int64(), "number": pa.float64(), "text": pa.string(), "flag": pa.bool_()}
 _TYPES = _SINGLE | {f"{kind}s": pa.list_(single) for kind, single in _SINGLE.items()} | {"other": pa.bool_()}
-_SHAPE = "field with one of equal, in, range, exists; or one of and, or, not"
+_SHAPES = [{"and"}, {"or"}, {"not"}, *({"field", word} for word in ("equal", "in", "range", "exists"))]
+_Test: TypeAlias = tuple[Callable[..., Any], Any]  # of values, and what they are compared with
 _COMPARE = {"gt": pc.greater, "gte": pc.greater_equal, "lt": pc.less, "lte": pc.less_equal}
 
 
@@ -66,14 +67,8 @@ class FieldTypes:
 
     def schema(self) -> pa.Schema:
         """The columns for what was seen, by field in the order seen."""
-        return pa.schema(
-            [
-                (f"{kind}:{field}", column)
-                for field, kinds in self._kinds.items()
-                for kind, column in _TYPES.items()
-                if kind in kinds
-            ]
-        )
+        kinds = ((kind, field) for field, seen in self._kinds.items() for kind in _TYPES if kind in seen)
+        return pa.schema([(f"{kind}:{field}", _TYPES[kind]) for kind, field in kinds])
 
     def arrays(self, payloads: list[dict[str, Any]]) -> list[pa.Array]:
         """One array (n,) a column of the schema; a value that `see` was not shown has no place in them."""
@@ -133,13 +128,33 @@ def read_filter(given: object) -> Filter:
     return _read(given, "filter", 0, itertools.count(1))
 
 
-def allowed(table: pa.Table, given: Filter) -> NDArray[np.bool_]:
+def allowed(table: pa.Table, given: Filter, *, where: str = "filter") -> NDArray[np.bool_]:
     """(n,) bool: which rows of a table with FieldTypes' columns (and any others) pass the filter.
 
     Raises:
         QueryError: it asks for a field that no item has, or for a range over none of the field's kinds.
     """
-    return _mask(table, given, "filter")
+    if isinstance(given, Combined):
+        if given.word == "not":
+            return ~allowed(table, given.of[0], where=f"{where}.not")
+        masks = (allowed(table, part, where=f"{where}.{given.word}[{i}]") for i, part in enumerate(given.of))
+        return reduce(np.logical_and if given.word == "and" else np.logical_or, masks)
+    columns = _columns(table, given.field, where)
+    if isinstance(given, Exists):
+        held: NDArray[np.bool_] = reduce(np.logical_or, (pc.is_valid(c).to_numpy() for c in columns.values()))
+        return held if given.present else ~held
+    tests = _tests(given)
+    if isinstance(given, Within) and not any(kind.removesuffix("s") in tests for kind in columns):
+        expected = f"a range over what {_show(given.field)} holds ({', '.join(columns)})"
+        raise QueryError(f"{where}.range", expected=expected, found="texts" if "text" in tests else "numbers")
+    mask = np.zeros(table.num_rows, np.bool_)
+    for kind, column in columns.items():
+        if kind in tests:
+            mask |= _hits(column, tests[kind])
+        elif kind.removesuffix("s") in tests:
+            rows = pc.list_parent_indices(column).to_numpy()  # (elements,)
+            mask[rows[_hits(pc.list_flatten(column), tests[kind.removesuffix("s")])]] = True
+    return mask
 
 
 def _cells(item: dict[str, Any], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, str, Any]]:
@@ -154,19 +169,13 @@ def _cells(item: dict[str, Any], prefix: str = "", depth: int = 1) -> Iterator[t
                 yield from _cells(value, f"{field}.", depth + 1)
         elif isinstance(value, list | tuple):
             yield "other", field, True
-            yield from ((f"{kind}s", field, values) for kind, values in _by_kind(value).items())
+            typed = [_typed(element) for element in value]
+            for kind in _SINGLE:
+                if held := [element for of, element in typed if of == kind]:
+                    yield f"{kind}s", field, held
         else:
             kind, value = _typed(value)
             yield kind, field, value
-
-
-def _by_kind(values: list[Any] | tuple[Any, ...]) -> dict[str, list[Any]]:
-    """The elements that can be compared, by kind."""
-    kinds: dict[str, list[Any]] = {}
-    for kind, value in map(_typed, values):
-        if kind in _SINGLE:
-            kinds.setdefault(kind, []).append(value)
-    return kinds
 
 
 def _typed(value: Any) -> tuple[str, Any]:
@@ -181,7 +190,7 @@ def _typed(value: Any) -> tuple[str, Any]:
         return "number", value + 0.0  # -0.0 becomes 0.0: is_in tells them apart
     if value is None or isinstance(value, dict | list | tuple):
         return "other", True
-    text = str(value)
+    text = value if isinstance(value, str) else str(value)
     return ("text", text) if _is_utf8(text) else ("other", True)
 
 
@@ -201,41 +210,37 @@ def _nearest(value: int | float) -> float:
         return math.copysign(math.inf, value)
 
 
-def _read(given: object, where: str, depth: int, conditions: Iterator[int]) -> Filter:
+def _read(given: Any, where: str, depth: int, conditions: Iterator[int]) -> Filter:
     """The filter at a path; `conditions` counts those of the whole."""
-    if not isinstance(given, dict) or len(given) != (2 if "field" in given else 1):
-        raise QueryError(where, expected=_SHAPE, found=_show(given))
+    if not isinstance(given, dict) or given.keys() not in _SHAPES:
+        shape = "field with one of equal, in, range, exists; or one of and, or, not"
+        raise QueryError(where, expected=shape, found=_show(given))
     if "field" in given:
         if next(conditions) > MAX_CONDITIONS:
             raise QueryError("filter", expected=f"at most {MAX_CONDITIONS} conditions", found="more")
         return _condition(given, where)
-    [(word, inner)] = given.items()
-    if word not in ("and", "or", "not"):
-        raise QueryError(where, expected=_SHAPE, found=_show(given))
     if depth == MAX_DEPTH:
         raise QueryError(where, expected=f"at most {MAX_DEPTH} of and, or, not in one another", found="more")
+    [(word, inner)] = given.items()
     if word == "not":
         return Combined(word, (_read(inner, f"{where}.not", depth + 1, conditions),))
     parts = enumerate(_listed(inner, f"{where}.{word}", MAX_CONDITIONS))
     return Combined(word, tuple(_read(part, f"{where}.{word}[{i}]", depth + 1, conditions) for i, part in parts))
 
 
-def _condition(given: dict[Any, Any], where: str) -> Filter:
+def _condition(given: dict[str, Any], where: str) -> Filter:
     field = given["field"]
     if _sort(field) != "texts":
         raise QueryError(f"{where}.field", expected="a field's name", found=_show(field))
-    [(word, value)] = ((word, value) for word, value in given.items() if word != "field")
-    if word == "equal":
-        return _matches(field, [value], lambda _: f"{where}.equal")
-    if word == "in":
-        return _matches(field, _listed(value, f"{where}.in", MAX_VALUES), lambda place: f"{where}.in[{place}]")
-    if word == "range":
-        return _within(field, value, f"{where}.range")
-    if word != "exists":
-        raise QueryError(where, expected=_SHAPE, found=_show(given))
-    if not isinstance(value, bool):
-        raise QueryError(f"{where}.exists", expected="true or false", found=_show(value))
-    return Exists(field, value)
+    if "equal" in given:
+        return _matches(field, [given["equal"]], lambda _: f"{where}.equal")
+    if "in" in given:
+        return _matches(field, _listed(given["in"], f"{where}.in", MAX_VALUES), lambda i: f"{where}.in[{i}]")
+    if "range" in given:
+        return _within(field, given["range"], f"{where}.range")
+    if not isinstance(given["exists"], bool):
+        raise QueryError(f"{where}.exists", expected="true or false", found=_show(given["exists"]))
+    return Exists(field, given["exists"])
 
 
 def _matches(field: str, values: list[Any], where: Callable[[int], str]) -> Matches:
@@ -254,18 +259,14 @@ def _within(field: str, given: object, where: str) -> Within:
     bounds = tuple((word, given[word]) for word in _COMPARE if word in given)
     sort = _sort(bounds[0][1])
     for word, value in bounds:
-        if _sort(value) not in ("numbers", "texts"):
-            raise QueryError(f"{where}.{word}", expected="a finite number or a text", found=_show(value))
-        if _sort(value) != sort:
-            raise QueryError(f"{where}.{word}", expected=f"{sort} only, as in {bounds[0][0]}", found=_show(value))
+        if _sort(value) not in ("numbers", "texts") or _sort(value) != sort:
+            raise QueryError(f"{where}.{word}", expected="finite numbers or texts, all alike", found=_show(value))
     return Within(field, bounds)
 
 
 def _listed(given: object, where: str, most: int) -> list[Any]:
-    if not isinstance(given, list):
-        raise QueryError(where, expected="a list", found=_show(given))
-    if not 0 < len(given) <= most:
-        raise QueryError(where, expected=f"from 1 to {most:,} of them", found=f"{len(given):,}")
+    if not (isinstance(given, list) and 0 < len(given) <= most):
+        raise QueryError(where, expected=f"a list of 1 to {most:,}", found=_show(given))
     return given
 
 
@@ -292,30 +293,6 @@ def _show(value: object) -> str:
     return f"a list of {len(value):,}" if isinstance(value, list) else type(value).__name__
 
 
-def _mask(table: pa.Table, given: Filter, where: str) -> NDArray[np.bool_]:
-    if isinstance(given, Combined):
-        if given.word == "not":
-            return ~_mask(table, given.of[0], f"{where}.not")
-        masks = (_mask(table, part, f"{where}.{given.word}[{i}]") for i, part in enumerate(given.of))
-        return reduce(np.logical_and if given.word == "and" else np.logical_or, masks)
-    columns = _columns(table, given.field, where)
-    if isinstance(given, Exists):
-        held: NDArray[np.bool_] = reduce(np.logical_or, (pc.is_valid(c).to_numpy() for c in columns.values()))
-        return held if given.present else ~held
-    tests = _equalities(given) if isinstance(given, Matches) else _ranges(given)
-    if isinstance(given, Within) and not any(kind.removesuffix("s") in tests for kind in columns):
-        expected = f"a range over what {_show(given.field)} holds ({', '.join(columns)})"
-        raise QueryError(f"{where}.range", expected=expected, found="texts" if "text" in tests else "numbers")
-    mask = np.zeros(table.num_rows, np.bool_)
-    for kind, column in columns.items():
-        if kind in tests:
-            mask |= _hits(column, tests[kind])
-        elif kind.removesuffix("s") in tests:
-            rows = pc.list_parent_indices(column).to_numpy()  # (elements,)
-            mask[rows[_hits(pc.list_flatten(column), tests[kind.removesuffix("s")])]] = True
-    return mask
-
-
 def _columns(table: pa.Table, field: str, where: str) -> dict[str, pa.ChunkedArray]:
     """A field's columns by kind."""
     names = {kind: f"{kind}:{field}" for kind in _TYPES}
@@ -330,60 +307,44 @@ def _columns(table: pa.Table, field: str, where: str) -> dict[str, pa.ChunkedArr
     raise QueryError(f"{where}.field", expected=expected, found=_show(field), remedy=full)
 
 
-_Test: TypeAlias = Callable[[pa.ChunkedArray], pa.ChunkedArray]
-
-
-def _hits(values: pa.ChunkedArray, test: _Test) -> NDArray[np.bool_]:
-    hits: NDArray[np.bool_] = pc.fill_null(test(values), False).to_numpy()
+def _hits(values: pa.ChunkedArray, tests: list[_Test]) -> NDArray[np.bool_]:
+    passed = reduce(pc.and_, (test(values, value) for test, value in tests))
+    hits: NDArray[np.bool_] = pc.fill_null(passed, False).to_numpy()
     return hits
 
 
-def _equalities(given: Matches) -> dict[str, _Test]:
-    """What to test the columns of each kind for."""
+def _tests(given: Matches | Within) -> dict[str, list[_Test]]:
+    """By kind, the tests that a value of the kind has to pass; a kind that cannot pass has none."""
+    if isinstance(given, Within):
+        if isinstance(given.bounds[0][1], str):
+            return {"text": [(_COMPARE[word], value) for word, value in given.bounds]}
+        return {
+            "integer": [_whole_bound(word, value) for word, value in given.bounds],
+            "number": [_real_bound(word, value) for word, value in given.bounds],
+        }
     wanted: dict[str, list[Any]] = {
         "integer": [int(n) for n in given.numbers if _LEAST <= n <= _MOST and n == math.floor(n)],
         "number": [_nearest(n) for n in given.numbers if _nearest(n) == n],
         "text": list(given.texts),
         "flag": list(given.flags),
     }
-    return {kind: _one_of(pa.array(values, _SINGLE[kind])) for kind, values in wanted.items() if values}
-
-
-def _one_of(values: pa.Array) -> _Test:
-    if len(values) == 1:
-        return lambda column: pc.equal(column, values[0])  # several times faster than is_in
-    return lambda column: pc.is_in(column, value_set=values)
-
-
-def _ranges(given: Within) -> dict[str, _Test]:
-    """What to test the columns of each kind for."""
-    if isinstance(given.bounds[0][1], str):
-        return {"text": _between(given.bounds, pa.string())}
     return {
-        "integer": _between([_whole_bound(word, value) for word, value in given.bounds], pa.int64()),
-        "number": _between([_real_bound(word, value) for word, value in given.bounds], pa.float64()),
+        # equal is several times faster than is_in
+        kind: [(pc.equal, values[0]) if len(values) == 1 else (pc.is_in, pa.array(values, _SINGLE[kind]))]
+        for kind, values in wanted.items()
+        if values
     }
 
 
-def _between(bounds: Iterable[tuple[str, Any]], kind: pa.DataType) -> _Test:
-    tests = [(_COMPARE[word], pa.scalar(value, kind)) for word, value in bounds]
-    return lambda column: reduce(pc.and_, (compare(column, value) for compare, value in tests))
+def _whole_bound(word: str, value: Any) -> _Test:
+    """The bound on int64 that the same whole numbers keep to."""
+    edge = math.floor(value) + 1 if word in ("gt", "lte") else math.ceil(value)  # x >= edge, or x < edge
+    low, high = ("gt", "lte") if edge > _MOST else ("gte", "lt")
+    return _COMPARE[low if word in ("gt", "gte") else high], min(max(edge, _LEAST), _MOST)
 
 
-def _whole_bound(word: str, value: Any) -> tuple[str, int]:
-    """The bound on int64 that holds for the same whole numbers."""
-    if word in ("gt", "gte"):
-        least = math.floor(value) + 1 if word == "gt" else math.ceil(value)
-        return ("gt", _MOST) if least > _MOST else ("gte", max(least, _LEAST))
-    most = math.ceil(value) - 1 if word == "lt" else math.floor(value)
-    return ("lt", _LEAST) if most < _LEAST else ("lte", min(most, _MOST))
-
-
-def _real_bound(word: str, value: Any) -> tuple[str, float]:
-    """The bound on float64 that holds for the same float64s."""
+def _real_bound(word: str, value: Any) -> _Test:
+    """The bound on float64 that the same float64s keep to."""
     near = _nearest(value)
-    if near == value:
-        return word, near
-    if word in ("gt", "gte"):
-        return ("gte" if near > value else "gt"), near
-    return ("lt" if near > value else "lte"), near
+    low, high = ("gte", "lt") if near > value else ("gt", "lte")
+    return _COMPARE[word if near == value else low if word in ("gt", "gte") else high], near
