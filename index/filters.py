@@ -207,7 +207,7 @@ def _nearest(value: int | float) -> float:
     try:
         return float(value) + 0.0
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _read(given: Any, where: str, depth: int, conditions: Iterator[int]) -> Filter:
@@ -249,7 +249,8 @@ def _matches(field: str, values: list[Any], where: Callable[[int], str]) -> Matc
         sort = _sort(value)
         if sort is None:
             raise QueryError(where(place), expected="a finite number, a text, true or false", found=_show(value))
-        sorts[sort].append(value)
+        if _typed(value)[0] != "other":  # else nothing can equal it, and huge numbers could all hash alike
+            sorts[sort].append(value)
     return Matches(field, **{sort: frozenset(kept) for sort, kept in sorts.items()})
 
 
@@ -257,9 +258,8 @@ def _within(field: str, given: object, where: str) -> Within:
     if not (isinstance(given, dict) and given and len(given) <= len(_COMPARE) and given.keys() <= _COMPARE.keys()):
         raise QueryError(where, expected="an object of one or more of gt, gte, lt, lte", found=_show(given))
     bounds = tuple((word, given[word]) for word in _COMPARE if word in given)
-    sort = _sort(bounds[0][1])
     for word, value in bounds:
-        if _sort(value) not in ("numbers", "texts") or _sort(value) != sort:
+        if _sort(value) in (None, "flags") or _sort(value) != _sort(bounds[0][1]):
             raise QueryError(f"{where}.{word}", expected="finite numbers or texts, all alike", found=_show(value))
     return Within(field, bounds)
 
