@@ -22,6 +22,7 @@ from benchmarks.report import Bar, alternate, medians, report, row, seconds
 from index.build import build
 from index.duplicates import Duplicates, near_duplicates
 from index.store import Store
+from index.tune import Target
 from index.vectors import BLOCK_PAIRS
 from index.version import Version
 from training.config import load_config
@@ -39,7 +40,7 @@ def version_in(folder: Path) -> Version:
     """Of the 60,000 training images, exact."""
     rows, store = open_rows("fashion-mnist"), Store(folder / "store")
     train(rows, load_config(None, ["fit.epochs=10"]), folder / "run")
-    return store.open(build(rows, folder / "run", store, kind="flat"))
+    return store.open(build(rows, folder / "run", store, target=Target(key="Flat")))
 
 
 def by_range_search(vectors: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
@@ -74,7 +75,7 @@ def main() -> None:
     rows = []
     with TemporaryDirectory() as folder:
         version = version_in(Path(folder))
-        vectors = version.index.reconstruct(np.arange(len(version.index)))
+        vectors = version.embeddings.at(np.arange(len(version.embeddings)))
         threshold = near_duplicates(version).threshold
         for name, at in (("the automatic threshold", threshold), ("a lower one", threshold - WIDER)):
             found, labels = near_duplicates(version, at), by_range_search(vectors, at)

@@ -1,29 +1,36 @@
 """From rows and an encoder to a measured version in the store."""
 
 import dataclasses
-import hashlib
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.embed import embed, embed_chunks, suited
-from index.items import ItemWriter, read_items
-from index.measure import Measured, measure
-from index.spec import IndexChoice, Metric, choose_spec
+from index.embed import embed, suited
+from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
+from index.gather import Gathered, gather, workplace
+from index.items import ItemTable, ItemWriter, read_items
+from index.searching import Searcher
+from index.spec import Metric
 from index.store import Store
-from index.vectors import VectorIndex
+from index.tune import SECONDS, Target, Tuned, tune
 from index.version import INDEX, KNOWN_LIMIT, QUESTION, known_answer
 from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
-from training.rows import Chunk, Rows
+from training.rows import Rows
 from training.sealed import staging
 
 __all__ = ["build", "encoder_folder"]
 
 QUERIES = 1_000
+"""Held-out rows that the index is tuned with."""
+FEW = 200_000
+"""Items up to which the tuner has its full time; beyond, a share of what the build takes."""
+SECONDS_A_ROW = 4e-6
+LEAST_SECONDS = 4.0
+COPIED = 1 << 16
 
 
 def build(
@@ -32,42 +39,37 @@ def build(
     store: Store,
     *,
     metric: Metric = "cosine",
-    kind: IndexChoice = "auto",
+    target: Target | None = None,
     device: DeviceName = "auto",
 ) -> int:
-    """Embed `rows`, index them, measure the index on rows held out of it, add those too, and publish.
+    """Embed `rows`, build the index that the target asks for, measure it on rows held out of it, add those, publish.
+
+    Interrupted, it goes on where it was when it is called again: embeddings that stand on disk are not made again.
 
     Args:
         encoder_at: a run's folder, or an encoder artifact's.
+        target: recall of 0.95 at least, where none is given.
 
     Returns:
         The new version's number. It serves only once it is promoted.
 
     Raises:
-        DataError, ArtifactError, ConfigError, QueryError: the store is as it was.
+        DataError, ArtifactError, ConfigError, QueryError, TargetError: no version was added.
     """
     source = encoder_folder(encoder_at)
     rows = suited(rows, load_encoder(source, device))  # before anything is written
-    spec = choose_spec(rows.count, metric, kind)
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         encoder = load_encoder(folder / "encoder", device)  # the copy: a run that goes on may replace the other
-        index = VectorIndex(spec, encoder.latent_dim)
-        question, evidence, digest = _fill(folder, index, rows, encoder)
-        index.write(folder / INDEX)
-        np.save(folder / QUESTION, question)
-        scores, positions = index.search(embed(encoder, question, metric), KNOWN_LIMIT)
-        answer = known_answer(read_items(folder), scores[0], positions[0])
-        header = {
-            "encoder": encoder.digest,
-            "index": dataclasses.asdict(spec),
-            "items": len(index),
-            "data": {"name": rows.name, "rows": rows.count, "shape": list(rows.shape), "sha256": digest},
-            "columns": encoder.header.get("columns", []),
-            "evidence": dataclasses.asdict(evidence),
-            "answer": answer,
-        }
-        return store.publish(folder, header)
+        with workplace(store.folder, rows, encoder, metric) as work:
+            items = ItemWriter(folder, rows.name)
+            gathered = gather(rows, encoder, metric, work, items)
+            embeddings = _laid_out(folder, gathered, metric)
+            items.close(last=_mask(gathered))
+            tuned = _indexed(folder, embeddings, len(gathered.held), target or Target())
+        np.save(folder / QUESTION, gathered.first)
+        searcher = Searcher(tuned.index, embeddings, table := read_items(folder))
+        return store.publish(folder, _header(rows, encoder, gathered, tuned, target or Target()) | _answer(...))
 
 
 def encoder_folder(at: Path) -> Path:
@@ -81,58 +83,3 @@ def encoder_folder(at: Path) -> Path:
             remedy="Train one with `lookalike train`.",
         )
     return inner if inner.is_dir() else at
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """Some items with their embeddings, (n, latent)."""
-
-    ids: list[str]
-    payloads: list[dict[str, Any]]
-    embeddings: NDArray[np.float32]
-
-
-def _fill(folder: Path, index: VectorIndex, rows: Rows, encoder: Encoder) -> tuple[NDArray[np.float32], Measured, str]:
-    """Add all rows but the held-out ones, measure, then add those; returns question, evidence, digest."""
-    writer = ItemWriter(folder, rows.name)
-    digest = hashlib.sha256()
-    chosen = _held_out(rows.count)
-    held: list[_Batch] = []
-    question = np.empty((0, rows.width), np.float32)
-    first = 0
-    for chunk, embeddings in embed_chunks(rows, encoder, index.spec.metric):
-        digest.update(chunk.inputs.data)
-        question = chunk.inputs[:1].copy() if first == 0 else question
-        out = np.isin(np.arange(first, first + len(chunk.ids)), chosen)
-        _add(index, writer, _select(chunk, embeddings, ~out))
-        held.append(_select(chunk, embeddings, out))
-        first += len(chunk.ids)
-    evidence = _measure(index, np.concatenate([batch.embeddings for batch in held]))
-    for batch in held:
-        _add(index, writer, batch)
-    writer.close()
-    return question, evidence, digest.hexdigest()
-
-
-def _add(index: VectorIndex, writer: ItemWriter, batch: _Batch) -> None:
-    index.add(batch.embeddings)
-    writer.write(batch.ids, batch.payloads)
-
-
-def _measure(index: VectorIndex, queries: NDArray[np.float32]) -> Measured:
-    """On the held-out queries; where there are too few rows to hold any out, on the items themselves."""
-    if len(queries):
-        return measure(index, queries)[0]
-    everyone = np.arange(len(index))
-    return measure(index, index.reconstruct(everyone), everyone)[0]
-
-
-def _held_out(count: int) -> NDArray[np.int64]:
-    """Positions of up to 1,000 rows, at most a tenth; none where there are fewer than ten."""
-    chosen = np.random.default_rng(0).choice(count, min(QUERIES, count // 10), replace=False)
-    return np.sort(chosen)
-
-
-def _select(chunk: Chunk, embeddings: NDArray[np.float32], keep: NDArray[np.bool_]) -> _Batch:
-    kept = np.flatnonzero(keep)
-    return _Batch([chunk.ids[i] for i in kept], [chunk.payloads[i] for i in kept], embeddings[kept])

@@ -59,8 +59,8 @@ def near_duplicates(version: Version, threshold: float | None = None) -> Duplica
         QueryError: a threshold that no score can have.
     """
     metric = version.metric
-    everyone = np.arange(len(version.index))
-    vectors, inverse = np.unique(version.index.reconstruct(everyone), axis=0, return_inverse=True)
+    everyone = np.arange(len(version.embeddings))
+    vectors, inverse = np.unique(version.embeddings.at(everyone), axis=0, return_inverse=True)
     reach = _auto_reach(vectors) if threshold is None else _reach(threshold, metric)
     labels = _chained(vectors, reach)[inverse.reshape(-1)]  # (n,), of each item
     order = np.argsort(labels, kind="stable")
@@ -71,7 +71,7 @@ def near_duplicates(version: Version, threshold: float | None = None) -> Duplica
 
 
 def _group(version: Version, members: Positions) -> Group:
-    vectors = version.index.reconstruct(members).astype(np.float64)
+    vectors = version.embeddings.at(members).astype(np.float64)
     scores = _score(np.linalg.norm(vectors - vectors[0], axis=1), version.metric)
     return Group([version.items.id_at(int(place)) for place in members], [float(score) for score in scores])
 

@@ -3,12 +3,13 @@
 LookalikeError
 ├── StoreError    no such version, no champion, or nothing to roll back to
 ├── QueryError    embeddings or a limit that cannot be searched with
+├── TargetError   no index has the recall within the bytes and the time
 └── UnknownItemError   an id that no item has
 """
 
 from training.errors import LookalikeError
 
-__all__ = ["QueryError", "StoreError", "UnknownItemError"]
+__all__ = ["QueryError", "StoreError", "TargetError", "UnknownItemError"]
 
 
 class StoreError(LookalikeError):
@@ -17,6 +18,10 @@ class StoreError(LookalikeError):
 
 class QueryError(LookalikeError):
     """Embeddings or a limit that cannot be searched with."""
+
+
+class TargetError(LookalikeError):
+    """No index has the recall that was asked for within the bytes and the time."""
 
 
 class UnknownItemError(LookalikeError):

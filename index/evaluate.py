@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.embed import suited
-from index.measure import Measured, measure
+from index.measure import Exam, Measured
 from index.version import Version
 from training.rows import Rows, read_sample
 
@@ -32,16 +32,16 @@ class Evaluated:
 
 def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Evaluated:
     """Measure with `queries`, or without any, with the version's own items, none of which may find itself."""
-    count = len(version.index)
+    count = len(version.embeddings)
     own: NDArray[np.int64] | None = None
     if queries is None:
         chosen = np.sort(np.random.default_rng(seed).choice(count, min(QUERIES, count), replace=False))
-        own, embeddings = chosen, version.index.reconstruct(chosen)
+        own, embeddings = chosen, version.embeddings.at(chosen)
         labels = [version.items.payload_at(int(i)).get("label") for i in chosen]
     else:
         rows, labels = read_sample(suited(queries, version.encoder), QUERIES, seed)
         embeddings = version.embed(rows)
-    measured, found = measure(version.index, embeddings, own, K)
+    measured, found = Exam(version.embeddings, embeddings, own, K).take(version.index)
     hits = [[version.items.payload_at(int(p)).get("label") for p in row if p >= 0] for row in found]
     known = [(label, row) for label, row in zip(labels, hits, strict=True) if label is not None and row]
     shares = [row.count(label) / len(row) for label, row in known]
@@ -52,5 +52,5 @@ def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Ev
 def _held(version: Version, embeddings: NDArray[np.float32], nearest: NDArray[np.int64]) -> int:
     """Encoded in another block, a row's embedding is the same to float32's rounding."""
     some = nearest >= 0
-    items = version.index.reconstruct(nearest[some])
+    items = version.embeddings.at(nearest[some])
     return int(np.isclose(items, embeddings[some], rtol=1e-5, atol=1e-5).all(axis=1).sum())

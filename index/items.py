@@ -1,11 +1,12 @@
-"""Ids and payloads of a version's items, in the order of the index: written in batches, found by id.
+"""Ids and payloads of a version's items, in the order of the index: written in batches, mapped, found by id.
 
-items.arrow   Arrow IPC: id (string), payload (JSON text)
-order.npy     int64 (n,): positions sorted by id, so that an id is found by bisection
+items.arrow   Arrow IPC: id (string), payload (JSON text), and the columns that filters look in (index.filters)
+order.npy     uint32 (n,), int64 beyond 2^32 items: positions sorted by id, so that an id is found by bisection
 """
 
 import bisect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from index.errors import UnknownItemError
+from index.filters import FieldTypes, Filter, allowed
 from training.errors import ArtifactError, DataError
 
 __all__ = ["ITEMS", "ORDER", "ItemTable", "ItemWriter", "read_items"]
@@ -22,17 +24,22 @@ __all__ = ["ITEMS", "ORDER", "ItemTable", "ItemWriter", "read_items"]
 ITEMS = "items.arrow"
 ORDER = "order.npy"
 MAX_ID = 256
-_SCHEMA = pa.schema([("id", pa.large_string()), ("payload", pa.large_string())])
+BATCH = 1 << 14
+_SEEN = "items.seen"
+_SCHEMA = pa.schema([("id", pa.string()), ("payload", pa.string())])
 
 
 class ItemWriter:
-    """Appends items to a folder; nothing but the batch in hand is kept in memory."""
+    """Takes items batch by batch into a folder; nothing but the batch in hand is kept in memory.
+
+    What fields there are is known only at the end, so `close` writes them a second time, with their columns.
+    """
 
     def __init__(self, folder: Path, source: str) -> None:
         self._folder = folder
         self._source = source
-        self._file = pa.OSFile(str(folder / ITEMS), "wb")
-        self._writer = pa.ipc.new_file(self._file, _SCHEMA)
+        self._types = FieldTypes()
+        self._writer = pa.ipc.new_file(str(folder / _SEEN), _SCHEMA)
 
     def write(self, ids: list[str], payloads: list[dict[str, Any]]) -> None:
         """Append one batch.
@@ -48,31 +55,53 @@ class ItemWriter:
                     found=f"{len(name)} characters",
                 )
         texts = [_dump(payload, self._source, name) for name, payload in zip(ids, payloads, strict=True)]
-        self._writer.write_batch(
-            pa.record_batch([pa.array(ids, pa.large_string()), pa.array(texts, pa.large_string())], schema=_SCHEMA)
-        )
+        self._types.see(payloads)
+        for start in range(0, len(ids), BATCH):
+            part = slice(start, start + BATCH)
+            columns = [pa.array(ids[part], pa.string()), pa.array(texts[part], pa.string())]
+            self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
 
-    def close(self) -> None:
-        """Finish the file, sort the ids and refuse one that occurs twice."""
+    def close(self, last: NDArray[np.bool_] | None = None) -> None:
+        """Write the table, sort the ids, and refuse one that occurs twice.
+
+        Args:
+            last: (n,) which items come after all others, in their order; None for none.
+        """
         self._writer.close()
-        self._file.close()
+        schema = pa.schema([*_SCHEMA, *self._types.schema()])
+        with (
+            pa.memory_map(str(self._folder / _SEEN)) as source,
+            pa.ipc.new_file(str(self._folder / ITEMS), schema) as writer,
+        ):
+            seen = pa.ipc.open_file(source)
+            for batch in _parted(seen, last):
+                payloads = [json.loads(text) for text in batch.column("payload").to_pylist()]
+                writer.write_batch(pa.record_batch([*batch.columns, *self._types.arrays(payloads)], schema=schema))
+        (self._folder / _SEEN).unlink()
+        self._sort()
+
+    def _sort(self) -> None:
         with pa.memory_map(str(self._folder / ITEMS)) as source:
-            ids = pa.ipc.open_file(source).read_all().column("id").combine_chunks()
-        order = pc.sort_indices(ids)
-        ordered = ids.take(order)
-        same = pc.equal(ordered.slice(1), ordered.slice(0, max(0, len(ids) - 1)))
-        if pc.any(same).as_py():
-            twice = ordered[pc.index(same, True).as_py()].as_py()
-            raise DataError(f"{self._source}, id {twice!r}", expected="ids that differ", found="it at least twice")
-        np.save(self._folder / ORDER, order.to_numpy().astype(np.int64))
+            ids = pa.ipc.open_file(source).read_all().column("id")
+            order = pc.sort_indices(ids).to_numpy()
+            for start in range(0, len(order), 1 << 20):
+                ordered = ids.take(pa.array(order[start : start + (1 << 20) + 1])).combine_chunks()
+                same = pc.equal(ordered.slice(1), ordered.slice(0, len(ordered) - 1))
+                if pc.any(same).as_py():
+                    twice = ordered[pc.index(same, True).as_py()].as_py()
+                    raise DataError(
+                        f"{self._source}, id {twice!r}", expected="ids that differ", found="it at least twice"
+                    )
+            np.save(self._folder / ORDER, order.astype(np.uint32 if len(order) < 1 << 32 else np.int64))
 
 
 class ItemTable:
-    """A version's items, in memory."""
+    """A version's items, mapped from disk."""
 
-    def __init__(self, table: pa.Table, order: NDArray[np.int64]) -> None:
-        self._ids = table.column("id").combine_chunks()
-        self._payloads = table.column("payload").combine_chunks()
+    def __init__(self, table: pa.Table, order: NDArray[np.uint32 | np.int64]) -> None:
+        self._table = table
+        self._ids = table.column("id")
+        self._payloads = table.column("payload")
         self._order = order
 
     def __len__(self) -> int:
@@ -104,19 +133,41 @@ class ItemTable:
         """(n,): the positions of ids, in their order. Raises as `position` does."""
         return np.array([self.position(name) for name in names], np.int64)
 
+    def allowed(self, given: Filter) -> NDArray[np.bool_]:
+        """(items,): which items pass a filter.
+
+        Raises:
+            QueryError: no item has a field that it asks for, or not of a kind that has a range.
+        """
+        return allowed(self._table, given)
+
 
 def read_items(folder: Path) -> ItemTable:
-    """The items of a folder that was verified.
+    """Map the items of a folder that was verified.
 
     Raises:
         ArtifactError: the files are not what an ItemWriter leaves.
     """
     try:
-        table = pa.ipc.open_file(pa.BufferReader((folder / ITEMS).read_bytes())).read_all()
-        order = np.load(folder / ORDER, allow_pickle=False)
+        table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
+        order = np.load(folder / ORDER, mmap_mode="r", allow_pickle=False)
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
         raise ArtifactError(str(folder / ITEMS), expected="a table of items", found=str(error)) from error
     return ItemTable(table, order)
+
+
+def _parted(seen: pa.ipc.RecordBatchFileReader, last: NDArray[np.bool_] | None) -> Iterator[pa.RecordBatch]:
+    """All batches, without the rows that come last; and then those."""
+    first = 0
+    late: list[pa.RecordBatch] = []
+    for number in range(seen.num_record_batches):
+        batch = seen.get_batch(number)
+        if last is not None:
+            out = pa.array(last[first : first + len(batch)])
+            late.append(batch.filter(out))
+            batch, first = batch.filter(pc.invert(out)), first + len(batch)
+        yield batch
+    yield from late
 
 
 def _dump(payload: dict[str, Any], source: str, name: str) -> str:

@@ -1,84 +1,103 @@
 """Is the index right, and how fast? Recall is never reported without latency, nor latency without recall."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import VectorIndex, drop_own
+from index.embeddings import Embeddings
+from index.vectors import VectorIndex, drop_own, one_thread
 
-__all__ = ["Measured", "measure", "one_thread", "recall"]
+__all__ = ["Exam", "Measured", "recalls"]
 
+Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
 
 TOLERANCE = 1e-5
+NORMAL = 1.96
+"""Standard errors on either side: 95 % of a normal distribution."""
+TIMED = 300
+"""Queries that are asked one at a time, to take the median of."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the queries found; latency is the median of one query at a time, one thread."""
+    """What the queries found, one thread.
+
+    Attributes:
+        recall: the mean over the queries, of the k nearest by exact search; `low` and `high`: its 95 % interval.
+        latency_us: the median of one query at a time.
+        batch_us: a query, of all of them at once.
+    """
 
     recall: float
+    low: float
+    high: float
     k: int
     queries: int
     latency_us: float
+    batch_us: float
 
 
-def recall(found: Positions, truth: Positions, ties: NDArray[np.bool_] | bool = False) -> float:
-    """Share of `truth` (n, k) that stands in the same row of `found` (n, k); -1 is no hit.
+def recalls(found: Positions, truth: Positions, ties: NDArray[np.bool_] | bool = False) -> NDArray[np.float64]:
+    """(n,): the share of each row of `truth`, (n, k), that stands in the same row of `found`, (n, k); -1 is no hit.
 
     `ties` (n, k) marks what was found and is as near as the farthest of the truth: equal rows have no order.
     """
-    wanted = int((truth >= 0).sum())
+    wanted = (truth >= 0).sum(axis=1)
     known = (found[:, :, None] == truth[:, None, :]).any(axis=2)  # (n, found, k) -> (n, found)
-    return float(((known | ties) & (found >= 0)).sum() / wanted) if wanted else 1.0
+    right = ((known | ties) & (found >= 0)).sum(axis=1)
+    shares: NDArray[np.float64] = np.where(wanted > 0, right / np.maximum(wanted, 1), 1.0)
+    return shares
 
 
-def measure(
-    index: VectorIndex, queries: NDArray[np.float32], own: Positions | None = None, k: int = 10
-) -> tuple[Measured, Positions]:
-    """Compare `index` with exact search over the same vectors.
+class Exam:
+    """Queries whose k nearest are known by exact search, to ask any index over the same embeddings."""
 
-    Args:
-        queries: (n, dim) float32.
-        own: (n,) the position of a query that is itself an item, which it may not find; None where none is.
+    def __init__(self, embeddings: Embeddings, queries: Vectors, own: Positions | None = None, k: int = 10) -> None:
+        """
+        Args:
+            queries: (n, dim) float32.
+            own: (n,) the position of a query that is itself an item, which it may not find; None where none is.
+        """
+        self.embeddings = embeddings
+        self.queries = queries
+        self.k = k
+        self._asked = k if own is None else k + 1
+        self._own = np.full(len(queries), -1) if own is None else own
+        _, exact = embeddings.nearest(queries, self._asked)
+        scores, self.truth = drop_own(embeddings.scores(queries, exact), exact, self._own, k)
+        self._last = scores[:, -1:]  # (n, 1)
 
-    Returns:
-        The figures, and the positions found, (n, k).
-    """
-    asked = k if own is None else k + 1
-    own = np.full(len(queries), -1) if own is None else own
-    exact_scores, exact = index.search_exactly(queries, asked)
-    scores, found = np.empty_like(exact_scores), np.empty_like(exact)
-    micros = []
-    with one_thread():
-        for number, query in enumerate(queries):
-            started = time.perf_counter()
-            scores[number], found[number] = index.search(query[None, :], asked)
-            micros.append((time.perf_counter() - started) * 1e6)
-    scores, others = drop_own(scores, found, own, k)
-    exact_scores, truth = drop_own(exact_scores, exact, own, k)
-    ties = _as_near(scores, exact_scores[:, -1:], rising=index.spec.metric == "l2")
-    return Measured(recall(others, truth, ties), k, len(queries), float(np.median(micros))), others
+    def take(self, index: VectorIndex) -> tuple[Measured, Positions]:
+        """The figures, and the positions found, (n, at most k)."""
+        with one_thread():
+            found = index.search(self.queries, self._asked)[1]
+        latency, batch = self.time(index)
+        scores, found = drop_own(self.embeddings.scores(self.queries, found), found, self._own, self.k)
+        shares = recalls(found, self.truth, self._as_near(scores))
+        recall, slack = float(shares.mean()), NORMAL * float(shares.std()) / len(shares) ** 0.5
+        low, high = max(0.0, recall - slack), min(1.0, recall + slack)
+        return Measured(recall, low, high, self.k, len(shares), latency, batch), found
 
+    def time(self, index: VectorIndex) -> tuple[float, float]:
+        """Microseconds a query, one thread: the median of one at a time, and all of them at once."""
+        micros = []
+        with one_thread():
+            began = time.perf_counter()
+            index.search(self.queries, self._asked)
+            batch = (time.perf_counter() - began) / len(self.queries)
+            for query in self.queries[:TIMED]:
+                alone = query[None, :]
+                began = time.perf_counter()
+                index.search(alone, self._asked)
+                micros.append((time.perf_counter() - began) * 1e6)
+        return float(np.median(micros)), batch * 1e6
 
-def _as_near(scores: NDArray[np.float32], last: NDArray[np.float32], *, rising: bool) -> NDArray[np.bool_]:
-    """Which scores (n, k) are as good as `last` (n, 1), up to float32's rounding."""
-    slack = TOLERANCE * np.abs(last)
-    near: NDArray[np.bool_] = scores <= last + slack if rising else scores >= last - slack
-    return near
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """FAISS with a single thread: what is timed or built then does not depend on how many cores there are."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
+    def _as_near(self, scores: Vectors) -> NDArray[np.bool_]:
+        """Which scores, (n, k), are as good as the last of the truth, up to float32's rounding."""
+        slack = TOLERANCE * np.abs(self._last)
+        rising = self.embeddings.metric == "l2"
+        near: NDArray[np.bool_] = scores <= self._last + slack if rising else scores >= self._last - slack
+        return near

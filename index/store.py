@@ -2,6 +2,8 @@
 
 STORE/versions/000001/   a version (index.version), immutable
 STORE/champion           {"version": 1, "replaced": []}, replaced atomically
+STORE/verified/000001    which files of it were verified, and have not changed since (training.sealed)
+STORE/building/          what an interrupted build had embedded (index.gather)
 STORE/.lock              held while a version is numbered or the alias is changed
 """
 
@@ -56,8 +58,8 @@ class Store:
         return self.versions / f"{number:06d}"
 
     def open(self, number: int, device: DeviceName = "cpu") -> Version:
-        """Verify and open a version."""
-        return open_version(self.path(number), device)
+        """Verify and open a version; files that were verified before and have not changed since are not read again."""
+        return open_version(self.path(number), device, self.folder / "verified" / f"{number:06d}")
 
     def open_champion(self, device: DeviceName = "cpu") -> Version:
         """Verify and open the serving version.
@@ -92,7 +94,7 @@ class Store:
             return number
 
     def promote(self, number: int) -> Alias:
-        """Make a version the champion, after opening it and asking it its known question.
+        """Make a version the champion, after reading all of it and asking it its known question.
 
         Raises:
             StoreError: no such version, or it does not answer its question.
@@ -134,6 +136,7 @@ class Store:
         return alias
 
     def _verify(self, number: int) -> None:
+        (self.folder / "verified" / f"{number:06d}").unlink(missing_ok=True)
         if not self.open(number).answers_its_question():
             raise StoreError(
                 f"version {number}",

@@ -4,6 +4,8 @@ FAISS itself stores NaN, allocates what `k` asks for, and answers a wrong dimens
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -11,14 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import QueryError
-from index.spec import KINDS, IndexSpec
-from training.errors import ArtifactError
+from index.knobs import Knobs
+from index.spec import IndexSpec, Metric
+from training.errors import ArtifactError, ConfigError
 
-__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "VectorIndex", "check_limit", "drop_own", "near_pairs", "normalize"]
+__all__ = [
+    "DEFAULT_LIMIT",
+    "MAX_FOUND",
+    "MAX_LIMIT",
+    "VectorIndex",
+    "check_limit",
+    "drop_own",
+    "near_pairs",
+    "nearest",
+    "normalize",
+    "one_thread",
+]
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 1_024
 """The most neighbours that one search may ask for."""
+MAX_FOUND = 4 * MAX_LIMIT
+"""The most that the index itself is asked for, to see where equal scores end."""
 MAX_VALUE = 1e16
 """Beyond this, squares and their sums leave float32, and FAISS finds nothing without saying so."""
 
@@ -32,26 +48,54 @@ Positions = NDArray[np.int64]
 
 
 class VectorIndex:
-    """Embeddings in the order they were added; a position is an int64 row number."""
+    """Embeddings in the order they were added, as the index keeps them; a position is an int64 row number."""
 
     def __init__(self, spec: IndexSpec, dim: int, loaded: faiss.Index | None = None) -> None:
-        self.spec = spec
+        """Raises ConfigError where FAISS makes no such index of so many dimensions, or it has no such parameter."""
         self.dim = dim
-        self._index = KINDS[spec.kind](dim, spec) if loaded is None else loaded
+        self._index = _made(spec, dim) if loaded is None else loaded
+        self.knobs = Knobs(self._index)
+        self.knobs.set(spec.search)
+        self.spec = spec
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
+    def set_search(self, search: str) -> None:
+        """Search by other parameters from now on, such as "nprobe=8". Raises ConfigError as the constructor does."""
+        self.knobs.set(search)
+        self.spec = replace(self.spec, search=search)
+
+    def train(self, sample: Vectors) -> None:
+        """Fit what the index learns, its centroids and codes, to (n, dim); Flat and HNSW learn nothing.
+
+        Raises:
+            ConfigError: too few vectors for an index of this kind.
+        """
+        try:
+            self._index.train(self._checked(sample))
+        except RuntimeError as error:
+            raise ConfigError(
+                "index",
+                expected=f"enough vectors to train {self.spec.key} on",
+                found=f"{len(sample)} ({_reason(error)})",
+                remedy="Choose a smaller index, or let --index be chosen.",
+            ) from error
+
     def add(self, embeddings: Vectors) -> None:
         """Append (n, dim) float32, within MAX_VALUE; for cosine, of unit length."""
-        self._index.add(self._checked(embeddings))
+        if self.knobs.is_graph:  # two threads would link in whatever order they come
+            with one_thread():
+                self._index.add(self._checked(embeddings))
+        else:
+            self._index.add(self._checked(embeddings))
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
-        """The k nearest of each query, best first.
+        """The k nearest of each query, best first, as near as the index knows them.
 
         Args:
             queries: (n, dim) float32, within MAX_VALUE; for cosine, of unit length.
-            k: from 1 to MAX_LIMIT.
+            k: from 1 to MAX_FOUND.
 
         Returns:
             scores: (n, min(k, items)) float32 in the metric's unit.
@@ -60,23 +104,25 @@ class VectorIndex:
         Raises:
             QueryError: a wrong shape, a value that is not finite or too large, or k out of bounds.
         """
-        return self._nearest(self._index, queries, k)
+        return self._search(queries, k, None)
 
-    def search_exactly(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
-        """The same by brute force over the stored vectors: the truth to measure `search` against."""
-        stored = getattr(self._index, "storage", self._index)
-        return self._nearest(faiss.downcast_index(stored), queries, k)
+    def search_among(self, queries: Vectors, k: int, allowed: NDArray[np.bool_]) -> tuple[Vectors, Positions] | None:
+        """The same among the allowed items, (items,) bool, looking the farther the fewer there are.
 
-    def reconstruct(self, positions: Positions) -> Vectors:
-        """(n, dim): the embeddings at `positions`; FAISS would read memory that is not its own for others.
-
-        Raises:
-            QueryError: a position that no item has.
+        Returns:
+            As `search`; or None where an index of this kind cannot leave items out.
         """
-        if not ((positions >= 0) & (positions < len(self))).all():
-            raise QueryError("positions", expected=f"from 0 to {len(self) - 1}", found=str(positions.tolist()))
-        vectors: Vectors = self._index.reconstruct_batch(positions)
-        return vectors
+        bits = np.packbits(allowed, bitorder="little")
+        selector = faiss.IDSelectorBitmap(bits)
+        parameters = self.knobs.selecting(selector, len(allowed) / max(1, int(allowed.sum())))
+        return None if parameters is None else self._search(queries, k, parameters)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes: vectors, graph and ids together, as on disk."""
+        sizes: list[int] = []
+        faiss.write_index(self._index, faiss.PyCallbackIOWriter(lambda part: sizes.append(len(part))))
+        return sum(sizes)
 
     def write(self, path: Path) -> None:
         """In FAISS's own format."""
@@ -84,45 +130,98 @@ class VectorIndex:
 
     @classmethod
     def read(cls, path: Path, spec: IndexSpec, dim: int) -> "VectorIndex":
-        """Parse a file that was verified.
+        """Map a file that was verified into memory; nothing may be added to it.
 
         Raises:
             ArtifactError: not an index, or not the one that `spec` and `dim` describe.
         """
         try:
-            loaded = faiss.read_index(str(path))
+            loaded = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
-            raise ArtifactError(str(path), expected="a FAISS index", found=str(error).splitlines()[-1]) from error
-        wanted = KINDS[spec.kind](dim, spec)
+            raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
+        wanted = _made(spec, dim)
         if type(loaded) is not type(wanted) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
             raise ArtifactError(
                 str(path),
-                expected=f"{spec.kind}, {dim} dimensions, {spec.metric}",
+                expected=f"{spec.key}, {dim} dimensions, {spec.metric}",
                 found=f"{type(loaded).__name__}, {loaded.d} dimensions",
                 remedy="Build the version again.",
             )
         return cls(spec, dim, loaded)
 
-    def _nearest(self, index: faiss.Index, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
-        check_limit(k)
+    def _search(self, queries: Vectors, k: int, parameters: object) -> tuple[Vectors, Positions]:
+        check_limit(k, MAX_FOUND)
         queries = self._checked(queries)
         if len(self) == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        scores, positions = index.search(queries, min(k, len(self)))
-        return self._unit(scores), positions
+        scores, positions = self._index.search(queries, min(k, len(self)), params=parameters)
+        return _unit(scores, self.spec.metric), positions
 
     def _checked(self, vectors: Vectors) -> Vectors:
-        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise QueryError("embeddings", expected=f"shape (n, {self.dim})", found=f"{vectors.shape}")
-        vectors = np.ascontiguousarray(vectors, np.float32)
-        if not (np.abs(vectors) <= MAX_VALUE).all():
-            raise QueryError("embeddings", expected=f"finite numbers within ±{MAX_VALUE:g}", found="others")
-        return vectors
+        return _checked(vectors, self.dim)
 
-    def _unit(self, scores: Vectors) -> Vectors:
-        """FAISS gives squared distances; the unit is the distance."""
-        unit: Vectors = np.sqrt(np.maximum(scores, 0)) if self.spec.metric == "l2" else scores
-        return unit
+
+def nearest(queries: Vectors, vectors: Vectors, k: int, metric: Metric) -> tuple[Vectors, Positions]:
+    """The k nearest of `vectors`, (m, dim), to each of `queries`, (n, dim), by comparison with all.
+
+    Returns:
+        scores and positions, (n, min(k, m)), best first. Scores are as near as a float32 matrix product is.
+    """
+    faiss_metric = IndexSpec("Flat", metric).faiss_metric
+    scores, positions = faiss.knn(_checked(queries, vectors.shape[1]), vectors, min(k, len(vectors)), faiss_metric)
+    return _unit(scores, metric), positions
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """FAISS with a single thread: what is timed or built then does not depend on how many cores there are."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _made(spec: IndexSpec, dim: int) -> faiss.Index:
+    """An empty index. Raises ConfigError where FAISS makes none of this description."""
+    try:
+        index = faiss.index_factory(dim, spec.key, spec.faiss_metric)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise _no_index(spec, dim, _reason(error)) from error
+    if isinstance(index, faiss.IndexIDMap | faiss.IndexIDMap2):
+        raise _no_index(spec, dim, "an IDMap, and a position must be a row number")
+    return index
+
+
+def _no_index(spec: IndexSpec, dim: int, found: str) -> ConfigError:
+    return ConfigError(
+        f"index {spec.key}",
+        expected=f"a description that FAISS's index_factory knows, for {dim} dimensions",
+        found=found,
+        remedy="Examples: Flat, HNSW32, IVF512,SQfp16; or leave --index out.",
+    )
+
+
+def _reason(error: Exception) -> str:
+    """FAISS's own words, without the place in its source."""
+    return str(error).splitlines()[-1].rpartition("Error: ")[2][:200] or "another"
+
+
+def _checked(vectors: Vectors, dim: int) -> Vectors:
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise QueryError("embeddings", expected=f"shape (n, {dim})", found=f"{vectors.shape}")
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    flat = vectors.reshape(-1)
+    if not np.dot(flat, flat) <= MAX_VALUE**2 and not (np.abs(vectors) <= MAX_VALUE).all():
+        raise QueryError("embeddings", expected=f"finite numbers within ±{MAX_VALUE:g}", found="others")
+    return vectors
+
+
+def _unit(scores: Vectors, metric: Metric) -> Vectors:
+    """FAISS gives squared distances; the unit is the distance."""
+    unit: Vectors = np.sqrt(np.maximum(scores, 0)) if metric == "l2" else scores
+    return unit
 
 
 def check_limit(limit: int, most: int = MAX_LIMIT) -> None:

@@ -1,10 +1,13 @@
 """A version: an encoder and the index it made, opened together or not at all.
 
 encoder/        the encoder artifact, sealed by itself
-index.faiss     the embeddings
+index.faiss     what finds the nearest
+embeddings.npy  the embeddings themselves
 items.arrow     ids and payloads, and order.npy beside it
 question.npy    one row, (1, width) float32; its answer stands in the manifest
-manifest.json   format, version, encoder digest, index spec, data, evidence, files
+manifest.json   format, version, encoder digest, index spec, data, evidence, tuning, files
+
+What is large is mapped, not read: processes that serve one version share one copy of it.
 """
 
 from dataclasses import dataclass
@@ -15,7 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.embed import embed
+from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
+from index.filters import Filter
 from index.items import ITEMS, ORDER, ItemTable, read_items
+from index.searching import Searcher
 from index.spec import IndexSpec, Metric
 from index.vectors import MAX_LIMIT, VectorIndex, check_limit, drop_own
 from training.artifact import DeviceName, Encoder, load_encoder
@@ -24,7 +30,7 @@ from training.sealed import Sealed, open_sealed
 
 __all__ = ["FORMAT", "INDEX", "KNOWN_LIMIT", "QUESTION", "Version", "known_answer", "open_version"]
 
-FORMAT = "lookalike-version/1"
+FORMAT = "lookalike-version/2"
 INDEX = "index.faiss"
 QUESTION = "question.npy"
 KNOWN_LIMIT = 3
@@ -37,7 +43,9 @@ class Version:
     sealed: Sealed
     encoder: Encoder
     index: VectorIndex
+    embeddings: Embeddings
     items: ItemTable
+    searcher: Searcher
     question: NDArray[np.float32]
 
     @property
@@ -56,21 +64,37 @@ class Version:
         """(n, width) raw float32 -> (n, latent_dim) float32, as they stand in the index."""
         return embed(self.encoder, rows, self.metric)
 
-    def search_items(self, ids: list[str], limit: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The `limit` nearest other items of each item: scores and positions, (n, at most limit).
+    def search(
+        self, embeddings: NDArray[np.float32], limit: int, given: Filter | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The `limit` nearest items of each embedding, (n, latent_dim), among those that a filter allows.
+
+        Returns:
+            scores and positions, (n, at most limit), best first; NaN and -1 where there is no hit (Searcher.search).
+
+        Raises:
+            QueryError: embeddings, limit or filter cannot be searched with.
+        """
+        check_limit(limit, MAX_LIMIT)
+        return self.searcher.search(embeddings, limit, given)
+
+    def search_items(
+        self, ids: list[str], limit: int, given: Filter | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The `limit` nearest other items of each item, as `search` gives them.
 
         Raises:
             UnknownItemError: no item has one of the ids.
-            QueryError: `limit` is out of bounds; one less than MAX_LIMIT, for the item itself is found too.
+            QueryError: `limit` is out of bounds, or the filter is no filter of these items.
         """
-        check_limit(limit, MAX_LIMIT - 1)
+        check_limit(limit, MAX_LIMIT)
         own = self.items.positions(ids)
-        scores, positions = self.index.search(self.index.reconstruct(own), limit + 1)
+        scores, positions = self.searcher.search(self.embeddings.at(own), limit + 1, given)
         return drop_own(scores, positions, own, limit)
 
     def answers_its_question(self) -> bool:
         """Does the stored question still get its stored answer, through encoder and index?"""
-        scores, positions = self.index.search(self.embed(self.question), KNOWN_LIMIT)
+        scores, positions = self.search(self.embed(self.question), KNOWN_LIMIT)
         return self.is_known_answer(scores[0], positions[0])
 
     def is_known_answer(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> bool:
@@ -85,13 +109,16 @@ class Version:
         return len(near) == len(expected) and all(near)
 
 
-def open_version(folder: Path, device: DeviceName = "cpu") -> Version:
+def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None = None) -> Version:
     """Verify every file of `folder`, then load encoder, index and items, and check that they belong together.
+
+    Args:
+        receipt: where it stands which files were verified before and did not change since (training.sealed).
 
     Raises:
         ArtifactError: it names the file that is damaged or does not belong.
     """
-    sealed = open_sealed(folder, FORMAT, needs=(INDEX, ITEMS, ORDER, QUESTION))
+    sealed = open_sealed(folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, QUESTION), receipt=receipt)
     try:
         return _assemble(folder, sealed, device)
     except (KeyError, TypeError, ValueError, EOFError) as error:
@@ -113,13 +140,12 @@ def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
             remedy="Build the version again.",
         )
     index = VectorIndex.read(folder / INDEX, IndexSpec(**header["index"]), encoder.latent_dim)
-    items = read_items(folder)
-    if not len(index) == len(items) == header["items"]:
-        raise ArtifactError(
-            str(folder), expected=f"{header['items']} items", found=f"{len(index)} embeddings, {len(items)} ids"
-        )
+    embeddings, items = read_embeddings(folder, index.spec.metric, encoder.latent_dim), read_items(folder)
+    if not len(index) == len(embeddings) == len(items) == header["items"]:
+        found = f"{len(index)} in the index, {len(embeddings)} embeddings, {len(items)} ids"
+        raise ArtifactError(str(folder), expected=f"{header['items']} items", found=found)
     question = np.load(folder / QUESTION, allow_pickle=False)
-    return Version(sealed, encoder, index, items, question)
+    return Version(sealed, encoder, index, embeddings, items, Searcher(index, embeddings, items), question)
 
 
 def known_answer(items: ItemTable, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ def probe_version(version: Version, queries: Rows, seed: int = 0) -> Probed | No
     Raises:
         DataError: the rows are not such as the encoder takes.
     """
-    count = len(version.index)
+    count = len(version.embeddings)
     chosen = np.sort(np.random.default_rng(seed).choice(count, min(MOST, count), replace=False))
     labels = [version.items.payload_at(int(i)).get("label") for i in chosen]
     if all(label is None for label in labels):
         return None
     rows, query_labels = read_sample(suited(queries, version.encoder), MOST, seed)
-    return probe(version.index.reconstruct(chosen), labels, version.embed(rows), query_labels, seed=seed)
+    return probe(version.embeddings.at(chosen), labels, version.embed(rows), query_labels, seed=seed)

@@ -132,7 +132,7 @@ plt.show()
 
 # %%
 chosen = np.random.default_rng(0).permutation(len(version.items))[:5_000]
-embeddings = version.index.reconstruct(chosen)  # (points, latent)
+embeddings = version.embeddings.at(chosen)  # (points, latent)
 labels = [version.items.payload_at(int(position)).get("label") for position in chosen]
 pca = PCA(2, random_state=0)
 points = pca.fit_transform(embeddings)  # (points, 2)

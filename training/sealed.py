@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -38,6 +39,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
 _STAGED = ".lookalike-making-"
+TICK_NS = 1_000_000_000
 REMEDY = "Restore it from a copy, or make it again."
 
 
@@ -65,8 +67,12 @@ def seal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
         _sync(path)
 
 
-def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...]) -> Sealed:
+def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...], receipt: Path | None = None) -> Sealed:
     """Check every file of `folder`, and that the manifest lists those in `needs`, then return it.
+
+    Args:
+        receipt: a file outside the folder that remembers which files were checked; one that has not changed since,
+            as the file system tells it, is not read again. None reads them all and remembers nothing.
 
     Raises:
         ArtifactError: a file is missing, has another size or another digest (it is named), or the
@@ -76,8 +82,13 @@ def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...]) -> Seale
     for name in needs:
         if name not in sealed.files:
             raise _damaged(folder / name, "a file that the manifest lists", "none of that name")
+    checked = _read_receipt(receipt, sealed)
+    stamps = {name: _stamp(folder / name) for name in sealed.files}
     for name, entry in sealed.files.items():
-        _check(folder / name, entry)
+        if stamps[name] is None or checked.get(name) != stamps[name]:
+            _check(folder / name, entry)
+    if receipt and checked != stamps:
+        _write_receipt(receipt, sealed, stamps)
     return sealed
 
 
@@ -99,6 +110,39 @@ def read_manifest(folder: Path, format_name: str) -> Sealed:
     if sealed.header.get("format") != format_name:
         raise _damaged(folder / MANIFEST, f"the format {format_name}", str(sealed.header.get("format")))
     return sealed
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """What changes with any change to a file; None where there is none, or where it was changed just now.
+
+    No program sets a file's time of change. Of two changes in one tick of the clock it tells one: hence the wait.
+    """
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    if time.time_ns() - told.st_ctime_ns < TICK_NS:
+        return None
+    return [told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns]
+
+
+def _read_receipt(receipt: Path | None, sealed: Sealed) -> dict[str, Any]:
+    """The stamps of the files that were checked against this very manifest."""
+    try:
+        told = json.loads(receipt.read_bytes()) if receipt else {}
+        return dict(told["stamps"]) if told.get("manifest") == sealed.digest else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _write_receipt(receipt: Path, sealed: Sealed, stamps: dict[str, list[int] | None]) -> None:
+    """Where it cannot be written, a store that may only be read, all is checked the next time too."""
+    with contextlib.suppress(OSError):
+        receipt.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=receipt.parent)
+        with open(handle, "w", encoding="utf-8") as file:
+            json.dump({"manifest": sealed.digest, "stamps": stamps}, file)
+        os.replace(name, receipt)
 
 
 def _lists_files(files: object) -> bool:

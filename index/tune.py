@@ -1,0 +1,322 @@
+"""Build the index that a target asks for, and prove on held-out queries that it has it.
+
+Each candidate (index.candidates) is built over a sample, or over all where there are few, and searched with rising
+parameters; what no other beats in recall and in speed is the Pareto front. The fastest whose recall is surely enough
+and whose bytes are few enough is built over all, and its parameters are tried again there.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.candidates import Candidate, candidates, training_rows
+from index.embeddings import Embeddings
+from index.errors import TargetError
+from index.measure import Exam
+from index.spec import IndexSpec
+from index.vectors import VectorIndex
+from training.progress import progress_bar
+
+__all__ = ["Target", "Trial", "Tuned", "tune"]
+
+REHEARSAL = 1 << 16
+"""Vectors beyond so many are sampled to choose the kind of index."""
+SECONDS = 40.0
+"""For all trials over up to 65,536 vectors; the first two kinds are tried in any case."""
+SURE = 0.995
+"""Recall beyond which looking farther is not tried."""
+LEAST_GAIN = 0.0005
+AS_FAST = 1.1
+"""Up to this many times as slow is as fast: timings are no more certain."""
+ATTEMPTS = 3
+"""Kinds that are timed again, and, where there are many vectors, built over all until one meets the target."""
+ROUNDS = 5
+GLIMPSE = 2_000
+"""Vectors to link, where links are slow to make, before it is said how long all would take."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked for.
+
+    Attributes:
+        recall: of the 10 nearest; the lower end of the 95 % interval must reach it.
+        memory: bytes of the index, vectors, graph and ids together; None for as many as it takes.
+        latency_us: a single query, one thread, in microseconds; None for as few as there can be.
+        key: FAISS's description of the index to take, where the kind is not to be chosen.
+    """
+
+    recall: float = 0.95
+    memory: int | None = None
+    latency_us: float | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One index, searched one way; times are of one thread.
+
+    Attributes:
+        front: no other trial over as many items has as much recall in as little time and as few bytes.
+    """
+
+    key: str
+    search: str
+    recall: float
+    low: float
+    high: float
+    latency_us: float
+    batch_us: float
+    bytes: int
+    items: int
+    front: bool = False
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The index, what was tried for it, what was not (and why not), and why it was chosen."""
+
+    index: VectorIndex
+    chosen: Trial
+    trials: list[Trial]
+    skipped: dict[str, str]
+    seconds: float
+
+    def told(self, target: Target) -> dict[str, Any]:
+        """For the manifest: the whole table and the reason."""
+        met = sum(_meets(trial, target) for trial in self.trials)
+        each = f"{self.chosen.bytes / self.chosen.items:.1f} bytes an item"
+        return {
+            "target": asdict(target),
+            "chosen": asdict(self.chosen),
+            "reason": f"recall {self.chosen.recall:.4f} (at least {self.chosen.low:.4f}) in "
+            f"{self.chosen.latency_us:.1f} µs and {each}: the fastest of {met} trials that meet the target, "
+            f"of {len(self.trials)}",
+            "trials": [asdict(trial) for trial in self.trials],
+            "skipped": self.skipped,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def tune(embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *, seconds: float = SECONDS) -> Tuned:
+    """The fastest index over `embeddings` that surely has the recall, within the bytes and the time.
+
+    Args:
+        queries: (m, dim) held-out queries that are not among the embeddings; where there are none, the embeddings
+            ask for themselves.
+        seconds: to choose the kind in; kinds beyond it are not tried.
+
+    Raises:
+        TargetError: no candidate meets the target; it says which of the three to give up, and by how much.
+        ConfigError: `target.key` is no index for these.
+    """
+    clock = _Clock(seconds)
+    exam = _exam(embeddings, queries)
+    finals, trials = ([_Final(Candidate(target.key))], []) if target.key else _rehearsed(exam, queries, target, clock)
+    for final in finals:
+        index, met = final.index, [final.trial] if final.trial else []
+        if index is None or len(index) < len(embeddings):
+            key = final.kind.key_for(len(embeddings), embeddings.dim)
+            index = _built(IndexSpec(key, embeddings.metric), embeddings, clock)
+            swept = list(_swept(index, exam))
+            trials += swept
+            met = [trial for trial in swept if _meets(trial, target)]
+        if met:
+            chosen = _fastest(met)
+            index.set_search(chosen.search)
+            return Tuned(index, chosen, _with_front(trials), clock.skipped, clock.tuning())
+    raise _unmet(trials, target)
+
+
+class _Clock:
+    """How long the tuner took: all time since the start, without what building the index that is kept takes."""
+
+    def __init__(self, seconds: float) -> None:
+        self.began = time.perf_counter()
+        self.seconds = seconds
+        self.building = 0.0
+        self.skipped: dict[str, str] = {}
+
+    def tuning(self) -> float:
+        return time.perf_counter() - self.began - self.building
+
+
+@dataclass
+class _Final:
+    """A kind that met the target in the rehearsal: how, and the index that it was over what was rehearsed with."""
+
+    kind: Candidate
+    trial: Trial | None = None
+    index: VectorIndex | None = None
+
+
+def _rehearsed(
+    exam: Exam, queries: NDArray[np.float32], target: Target, clock: _Clock
+) -> tuple[list[_Final], list[Trial]]:
+    """The kinds that meet the target, over a sample where there are many, the fastest first; and all trials."""
+    embeddings = exam.embeddings
+    count, dim, everyone = len(embeddings), embeddings.dim, embeddings
+    if count > REHEARSAL:
+        embeddings = Embeddings(everyone.at(everyone.sample(REHEARSAL, seed=0)), everyone.metric)
+        exam = _exam(embeddings, queries)
+        target = replace(target, latency_us=None)
+    kinds = candidates(count, dim)
+    trials: list[Trial] = []
+    finals: list[_Final] = []
+    with progress_bar("tuning", len(kinds), "kinds of index") as advance:
+        for number, kind in enumerate(kinds):
+            spec = IndexSpec(kind.key_for(len(embeddings), dim), embeddings.metric)
+            advance(1, spec.key)
+            if number > 1 and (why := _too_slow(spec, embeddings, clock)):
+                clock.skipped[spec.key] = why
+                continue
+            index = _built(spec, embeddings)
+            swept = list(_swept(index, exam))
+            trials += swept
+            if met := [t for t in swept if _meets(replace(t, bytes=t.bytes * count // t.items), target)]:
+                finals = _nearly(finals, _Final(kind, _fastest(met), index))
+    return _played_off(finals, exam, trials), trials
+
+
+def _nearly(finals: list[_Final], more: _Final) -> list[_Final]:
+    """The fastest few, one of each description."""
+    if any(final.trial and more.trial and final.trial.key == more.trial.key for final in finals):
+        return finals
+    return sorted([*finals, more], key=lambda final: final.trial.latency_us if final.trial else 0.0)[:ATTEMPTS]
+
+
+def _played_off(finals: list[_Final], exam: Exam, trials: list[Trial]) -> list[_Final]:
+    """Time the finalists again, in turns, so that what else the machine does meets them alike; the fastest first."""
+    times: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(ROUNDS if len(finals) > 1 else 0):
+        for final in finals:
+            if final.index and final.trial:
+                final.index.set_search(final.trial.search)
+                times.setdefault(final.trial.key, []).append(exam.time(final.index))
+    for final in finals:
+        if final.trial and (taken := times.get(final.trial.key)):
+            latency, batch = (min(column) for column in zip(*taken, strict=True))
+            again = replace(final.trial, latency_us=latency, batch_us=batch)
+            trials[trials.index(final.trial)] = final.trial = again
+    order = _in_speed([final.trial for final in finals if final.trial])
+    return sorted(finals, key=lambda final: order.index(final.trial) if final.trial else 0)
+
+
+def _exam(embeddings: Embeddings, queries: NDArray[np.float32]) -> Exam:
+    if len(queries):
+        return Exam(embeddings, queries)
+    everyone = np.arange(len(embeddings))
+    return Exam(embeddings, embeddings.at(everyone), everyone)
+
+
+def _built(spec: IndexSpec, embeddings: Embeddings, clock: _Clock | None = None) -> VectorIndex:
+    """Trained on a sample drawn over all, and filled block by block."""
+    began = time.perf_counter()
+    index = VectorIndex(spec, embeddings.dim)
+    index.train(embeddings.at(embeddings.sample(training_rows(index), seed=0)))
+    with progress_bar("indexing", len(embeddings), "items", shown=clock is not None) as advance:
+        for places, block in embeddings.blocks():
+            index.add(block)
+            advance(len(places), spec.key)
+    if clock:
+        clock.building += time.perf_counter() - began
+    return index
+
+
+def _too_slow(spec: IndexSpec, embeddings: Embeddings, clock: _Clock) -> str:
+    """Why an index is not tried: what is left of the time, and what it would take; "" where there is enough."""
+    left = clock.seconds - clock.tuning()
+    if left <= 0:
+        return "no time was left"
+    if not VectorIndex(spec, embeddings.dim).knobs.is_graph or len(embeddings) <= GLIMPSE:
+        return ""
+    began = time.perf_counter()
+    _built(spec, embeddings.head(GLIMPSE))
+    needed = (time.perf_counter() - began) * (len(embeddings) / GLIMPSE) ** 1.1
+    return f"its build would take about {needed:.0f} s, and {left:.0f} s were left" if needed > left else ""
+
+
+def _swept(index: VectorIndex, exam: Exam) -> Iterator[Trial]:
+    """One trial for each of its search parameters' values, rising as long as that finds more."""
+    size = index.bytes
+    *outer, inner = [[f"{name}={value}" for value in values] for name, values in index.knobs.grids().items()] or [[""]]
+    for chosen in product(*outer):
+        last = 0.0
+        for value in inner:
+            index.set_search(",".join(filter(None, (*chosen, value))))
+            measured, _ = exam.take(index)
+            told = {name: getattr(measured, name) for name in ("recall", "low", "high", "latency_us", "batch_us")}
+            yield Trial(index.spec.key, index.spec.search, **told, bytes=size, items=len(index))
+            if measured.recall >= SURE or (last and measured.recall - last < LEAST_GAIN):
+                break
+            last = measured.recall
+
+
+def _meets(trial: Trial, target: Target) -> bool:
+    return all(_missed(trial, target)[name] <= 0 for name in ("recall", "memory", "latency"))
+
+
+def _missed(trial: Trial, target: Target) -> dict[str, float]:
+    """By how much each of the three is missed; not at all where it is 0 or less."""
+    return {
+        "recall": target.recall - trial.low,
+        "memory": trial.bytes - target.memory if target.memory is not None else 0,
+        "latency": trial.latency_us - target.latency_us if target.latency_us is not None else 0,
+    }
+
+
+def _fastest(trials: list[Trial]) -> Trial:
+    """Of those that are as fast as the fastest alone, the fastest in batch."""
+    limit = AS_FAST * min(trial.latency_us for trial in trials)
+    return min((trial for trial in trials if trial.latency_us <= limit), key=lambda trial: trial.batch_us)
+
+
+def _in_speed(trials: list[Trial]) -> list[Trial]:
+    """The fastest first."""
+    order, left = [], list(trials)
+    while left:
+        order.append(_fastest(left))
+        left.remove(order[-1])
+    return order
+
+
+def _with_front(trials: list[Trial]) -> list[Trial]:
+    """The trials, those of the Pareto front marked."""
+
+    def better(one: Trial, other: Trial) -> bool:
+        gains = (one.recall - other.recall, other.latency_us - one.latency_us, other.bytes - one.bytes)
+        return one.items == other.items and min(gains) >= 0 and max(gains) > 0
+
+    return [replace(trial, front=not any(better(other, trial) for other in trials)) for trial in trials]
+
+
+def _unmet(trials: list[Trial], target: Target) -> TargetError:
+    """What to give up, and by how much: each of the three alone, where that would be enough."""
+    asked = {"recall": f"recall {target.recall:g}"}
+    if target.memory is not None:
+        asked["memory"] = f"{target.memory:,} bytes"
+    if target.latency_us is not None:
+        asked["latency"] = f"{target.latency_us:g} µs"
+    told: dict[str, Callable[[Trial], str]] = {
+        "recall": lambda trial: f"--recall {np.floor(trial.low * 1e3) / 1e3:.3f}",
+        "memory": lambda trial: f"--memory {trial.bytes}",
+        "latency": lambda trial: f"--latency-us {np.ceil(trial.latency_us):.0f}",
+    }
+    ways = []
+    for name in asked:
+        others = [t for t in trials if all(_missed(t, target)[other] <= 0 for other in asked if other != name)]
+        if others:
+            nearest = min(others, key=lambda trial: _missed(trial, target)[name])
+            ways.append(f"{told[name](nearest)} ({nearest.key} {nearest.search})".replace(" )", ")"))
+    best = max(trials, key=lambda trial: trial.low)
+    return TargetError(
+        "target",
+        expected=" within ".join(asked.values()),
+        found=f"no index that has them all; the most recall is {best.low:.4f} ({best.key})",
+        remedy=f"Give up one of them: {', or '.join(ways)}." if ways else "Give up two of them.",
+    )
