@@ -54,6 +54,7 @@ def table(tmp_path: Path) -> pa.Table:
     [
         ({"field": "label", "equal": 3}, [0, 2, 5]),
         ({"field": "label", "equal": 3.0}, [0, 2, 5]),
+        ({"field": "label", "in": [3.5, -3]}, []),
         ({"field": "label", "equal": "3"}, [1]),
         ({"field": "label", "equal": True}, [3]),
         ({"field": "label", "equal": 1}, [4]),
@@ -61,7 +62,7 @@ def table(tmp_path: Path) -> pa.Table:
         ({"field": "label", "range": {"gt": 1, "lte": 3}}, [0, 2, 5]),
         ({"field": "label", "range": {"lt": "4"}}, [1]),
         ({"field": "price", "equal": 0}, [2]),
-        ({"field": "price", "in": [0, 2.0, 7]}, [1, 2]),
+        ({"field": "price", "in": [-0.0, 2.0, 7]}, [1, 2]),
         ({"field": "price", "range": {"gte": -0.0, "lt": 2}}, [0, 2]),
         ({"field": "price", "range": {"gt": 1.2, "gte": 1.5, "lt": 2.5, "lte": 2}}, [0, 1]),
         ({"field": "price", "exists": True}, [0, 1, 2, 4, 5]),
@@ -196,54 +197,36 @@ def test_a_value_that_the_first_pass_was_not_shown_has_no_column() -> None:
 
 
 SAME = {"field": "label", "equal": 3}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "path"),
-    [
-        (None, "filter"),
-        (3, "filter"),
-        ({}, "filter"),
-        ({"field": "label"}, "filter"),
-        ({1: 2}, "filter"),
-        ({"xor": [SAME]}, "filter"),
-        ({"and": [SAME], "or": [SAME]}, "filter"),
-        ({"field": "label", "and": [SAME]}, "filter"),
-        ({"field": "label", "like": "x"}, "filter"),
-        ({"field": "label", "equal": 3, "exists": True}, "filter"),
-        ({"field": None, "equal": 3}, "filter.field"),
-        ({"field": ["label"], "equal": 3}, "filter.field"),
-        ({"field": "\ud800", "equal": 3}, "filter.field"),
-        ({"field": "label", "equal": None}, "filter.equal"),
-        ({"field": "label", "equal": [3]}, "filter.equal"),
-        ({"field": "label", "equal": float("nan")}, "filter.equal"),
-        ({"field": "label", "equal": "\udfff"}, "filter.equal"),
-        ({"field": "label", "equal": object()}, "filter.equal"),
-        ({"field": "label", "in": 3}, "filter.in"),
-        ({"field": "label", "in": []}, "filter.in"),
-        ({"field": "label", "in": [1] * 10_001}, "filter.in"),
-        ({"field": "label", "in": [1, "x", float("inf")]}, "filter.in[2]"),
-        ({"field": "label", "in": [[1]]}, "filter.in[0]"),
-        ({"field": "label", "range": 3}, "filter.range"),
-        ({"field": "label", "range": {}}, "filter.range"),
-        ({"field": "label", "range": {"gt": 1, "below": 2}}, "filter.range"),
-        ({"field": "label", "range": {"gte": None}}, "filter.range.gte"),
-        ({"field": "label", "range": {"gte": True}}, "filter.range.gte"),
-        ({"field": "label", "range": {"gte": 10**5000, "lt": False}}, "filter.range.lt"),
-        ({"field": "label", "range": {"gte": 1, "lt": "2"}}, "filter.range.lt"),
-        ({"field": "label", "exists": 1}, "filter.exists"),
-        ({"and": []}, "filter.and"),
-        ({"or": {}}, "filter.or"),
-        ({"and": [SAME] * 257}, "filter.and"),
-        ({"not": [SAME]}, "filter.not"),
-        ({"not": {"not": {"or": [SAME, 3]}}}, "filter.not.not.or[1]"),
-        ({"and": [SAME, {"field": "day", "range": {"gte": []}}]}, "filter.and[1].range.gte"),
-        ({"or": [{"and": [SAME] * 128}, {"and": [SAME] * 129}]}, "filter"),
-        ({"field": 10**5000, "equal": 1}, "filter.field"),
-        ({"x" * 10**6: 1, **{str(i): 1 for i in range(1000)}}, "filter"),
+SHAPELESS: list[Any] = [
+    *(None, 3, {}, {1: 2}, {"field": "label"}, {"xor": [SAME]}, {"and": [SAME], "or": [SAME]}),
+    *({"field": "label", **more} for more in ({"and": [SAME]}, {"like": "x"}, {"equal": 3, "exists": True})),
+    {"x" * 10**6: 1, **{str(i): 1 for i in range(1000)}},
+]
+TOO_MANY = {"or": [{"and": [SAME] * 128}, {"and": [SAME] * 129}]}
+GTE: list[Any] = [None, True, []]
+WRONG: dict[str, list[Any]] = {
+    "filter": [*SHAPELESS, TOO_MANY],
+    "filter.field": [{"field": name, "equal": 3} for name in (None, ["label"], "\ud800", 10**5000)],
+    "filter.equal": [{"field": "x", "equal": v} for v in (None, [3], float("nan"), "\udfff", object())],
+    "filter.in": [{"field": "x", "in": values} for values in (3, "abc", [], [1] * 10_001)],
+    "filter.in[0]": [{"field": "x", "in": [[1]]}],
+    "filter.in[2]": [{"field": "x", "in": [1, "x", float("inf")]}],
+    "filter.range": [{"field": "x", "range": bounds} for bounds in (3, {}, {"gt": 1, "below": 2})],
+    "filter.range.gte": [{"field": "x", "range": {"gte": bound}} for bound in GTE],
+    "filter.range.lt": [
+        {"field": "x", "range": {"gte": low, "lt": high}} for low, high in ((10**5000, False), (1, "2"))
     ],
-)
-def test_what_is_no_filter_is_refused_by_its_path(wrong: Any, path: str) -> None:
+    "filter.exists": [{"field": "x", "exists": 1}],
+    "filter.and": [{"and": []}, {"and": [SAME] * 257}],
+    "filter.or": [{"or": {}}],
+    "filter.not": [{"not": [SAME]}],
+    "filter.not.not.or[1]": [{"not": {"not": {"or": [SAME, 3]}}}],
+    "filter.and[1].range.gte": [{"and": [SAME, {"field": "x", "range": {"gt": 1, "gte": "0"}}]}],
+}
+
+
+@pytest.mark.parametrize(("path", "wrong"), [(path, wrong) for path, each in WRONG.items() for wrong in each])
+def test_what_is_no_filter_is_refused_by_its_path(path: str, wrong: Any) -> None:
     with pytest.raises(QueryError) as caught:
         read_filter(wrong)
     assert caught.value.field == path
@@ -327,10 +310,11 @@ def test_the_largest_filters_are_read() -> None:
     read_filter({"field": "x", "in": list(range(10_000))})
 
 
-def test_numbers_that_hash_alike_cost_no_more(table: pa.Table) -> None:
+def test_numbers_that_hash_alike_cost_no_more() -> None:
+    alike = {"field": "x", "in": [i * (2**61 - 1) for i in range(1, 10_001)]}
     start = time.process_time()
-    assert passing(table, {"field": "label", "in": [i * (2**61 - 1) for i in range(1, 10_001)]}) == []
-    assert time.process_time() - start < 1
+    read_filter({"or": [alike] * 8})
+    assert time.process_time() - start < 2
 
 
 def test_filters_that_say_the_same_are_one_key_and_others_are_not() -> None:
