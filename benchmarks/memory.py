@@ -4,22 +4,16 @@ ours    the most memory that a child was ever resident with: VmHWM, which unlike
         with what the process that started it had
 floor   the same command on 40 MB of rows: the libraries, the encoder and one chunk
 
-What is built is HNSW, as by default for so many rows; only its `ef_construction` is lowered, which is work a row
-and no memory, so that the graph of 1,275,510 rows takes a minute and not ten.
-
-The rows are drawn from a 16-dimensional plane in 784 dimensions, all distinct: zeros in a sparse file would do
-for embedding, but rows that are all alike are a pathology for HNSW. The encoder has its initial weights, since
-no figure here depends on what they are. `--gigabytes` makes it shorter; the bars are about 4.
+The rows are drawn from a 16-dimensional plane in 784 dimensions, all distinct: rows that are all alike are a pathology
+for any index. The encoder has its initial weights, since no figure here depends on what they are. `--gigabytes`
+makes it shorter; the bars are about 4.
 """
 
 import argparse
-import dataclasses
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Literal
-from unittest import mock
 
 import numpy as np
 import torch
@@ -28,7 +22,6 @@ from numpy.lib import format as npy
 from benchmarks.report import Bar, Row, report, row
 from index.build import build
 from index.embed import embed_to_npy
-from index.spec import IndexSpec, Kind, Metric, choose_spec
 from index.store import Store
 from training.artifact import load_encoder
 from training.config import ModelConfig
@@ -45,7 +38,6 @@ PLANE = 16
 ROW_BYTES = WIDTH * 4
 BLOCK = 65_536
 SMALL_GB = 0.04
-QUICK = 16
 
 
 def write_rows(path: Path, gigabytes: float) -> int:
@@ -83,14 +75,8 @@ def run_job(job: str, rows: Path, encoder: Path, out: Path) -> None:
     if job == "embed":
         embed_to_npy(open_rows(str(rows)), load_encoder(encoder), "cosine", out / "embeddings.npy")
     else:
-        with mock.patch("index.build.choose_spec", quick_spec):
-            build(open_rows(str(rows)), encoder, Store(out / "store"), device="cpu")
+        build(open_rows(str(rows)), encoder, Store(out / "store"), device="cpu")
     print(own_peak_gb())
-
-
-def quick_spec(count: int, metric: Metric, kind: Kind | Literal["auto"]) -> IndexSpec:
-    """What the store would choose, but for the work that goes into a row."""
-    return dataclasses.replace(choose_spec(count, metric, kind), ef_construction=QUICK)
 
 
 def own_peak_gb() -> float:

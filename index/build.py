@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from index.embed import embed, suited
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from index.gather import Gathered, gather, workplace
-from index.items import ItemTable, ItemWriter, read_items
+from index.items import ItemWriter, read_items
 from index.searching import Searcher
 from index.spec import Metric
 from index.store import Store
-from index.tune import SECONDS, Target, Tuned, tune
+from index.tune import SECONDS, Target, tune
 from index.version import INDEX, KNOWN_LIMIT, QUESTION, known_answer
-from training.artifact import DeviceName, Encoder, load_encoder
+from training.artifact import DeviceName, load_encoder
 from training.errors import ArtifactError
 from training.rows import Rows
 from training.sealed import staging
@@ -27,9 +27,10 @@ __all__ = ["build", "encoder_folder"]
 QUERIES = 1_000
 """Held-out rows that the index is tuned with."""
 FEW = 200_000
-"""Items up to which the tuner has its full time; beyond, a share of what the build takes."""
-SECONDS_A_ROW = 4e-6
-LEAST_SECONDS = 4.0
+"""Items up to which all kinds of index are tried, if they can be within this many seconds an item."""
+SECONDS_A_ROW, LEAST_SECONDS = 6e-4, 2.0
+SECONDS_A_ROW_OF_MANY, LEAST_SECONDS_OF_MANY = 4e-6, 4.0
+"""A share of what the build takes."""
 COPIED = 1 << 16
 
 
@@ -56,6 +57,7 @@ def build(
     Raises:
         DataError, ArtifactError, ConfigError, QueryError, TargetError: no version was added.
     """
+    target = target or Target()
     source = encoder_folder(encoder_at)
     rows = suited(rows, load_encoder(source, device))  # before anything is written
     with staging(store.versions) as folder:
@@ -64,12 +66,33 @@ def build(
         with workplace(store.folder, rows, encoder, metric) as work:
             items = ItemWriter(folder, rows.name)
             gathered = gather(rows, encoder, metric, work, items)
+            items.close(last=gathered.is_held)
             embeddings = _laid_out(folder, gathered, metric)
-            items.close(last=_mask(gathered))
-            tuned = _indexed(folder, embeddings, len(gathered.held), target or Target())
+            kept = embeddings.head(rows.count - len(gathered.held))
+            tuned = tune(kept, embeddings.at(_questions(kept, embeddings)), target, seconds=_seconds(rows.count))
+            tuned.index.add(embeddings.at(np.arange(len(kept), rows.count)))
+        tuned.index.write(folder / INDEX)
         np.save(folder / QUESTION, gathered.first)
-        searcher = Searcher(tuned.index, embeddings, table := read_items(folder))
-        return store.publish(folder, _header(rows, encoder, gathered, tuned, target or Target()) | _answer(...))
+        table = read_items(folder)
+        scores, positions = Searcher(tuned.index, embeddings, table).search(
+            embed(encoder, gathered.first, metric), KNOWN_LIMIT
+        )
+        header = {
+            "encoder": encoder.digest,
+            "index": dataclasses.asdict(tuned.index.spec),
+            "items": rows.count,
+            "data": {
+                "name": rows.name,
+                "rows": rows.count,
+                "shape": list(rows.shape),
+                "sha256": gathered.digest,
+            },
+            "columns": encoder.header.get("columns", []),
+            "evidence": tuned.evidence,
+            "tuning": tuned.told(target),
+            "answer": known_answer(table, scores[0], positions[0]),
+        }
+        return store.publish(folder, header)
 
 
 def encoder_folder(at: Path) -> Path:
@@ -83,3 +106,28 @@ def encoder_folder(at: Path) -> Path:
             remedy="Train one with `lookalike train`.",
         )
     return inner if inner.is_dir() else at
+
+
+def _laid_out(folder: Path, gathered: Gathered, metric: Metric) -> Embeddings:
+    """Write the embeddings in the order of the index, the held-out rows' last, and map them."""
+    vectors = gathered.embeddings
+    with (folder / EMBEDDINGS).open("wb") as file:
+        npy.write_array_header_1_0(file, {"shape": vectors.shape, "fortran_order": False, "descr": "<f4"})
+        for start in range(0, len(vectors), COPIED):
+            part = slice(start, start + COPIED)
+            file.write(vectors[part][~gathered.is_held[part]].tobytes())
+        file.write(vectors[gathered.held].tobytes())
+    return read_embeddings(folder, metric, vectors.shape[1])
+
+
+def _questions(kept: Embeddings, embeddings: Embeddings) -> NDArray[np.int64]:
+    """Positions of the held-out rows that the index is tuned with, evenly over all of them."""
+    count = len(embeddings) - len(kept)
+    return len(kept) + np.linspace(0, max(0, count - 1), min(count, QUERIES)).astype(np.int64)
+
+
+def _seconds(count: int) -> float:
+    """How long the tuner may choose."""
+    if count > FEW:
+        return max(LEAST_SECONDS_OF_MANY, SECONDS_A_ROW_OF_MANY * count)
+    return min(SECONDS, max(LEAST_SECONDS, SECONDS_A_ROW * count))

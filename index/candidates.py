@@ -54,7 +54,7 @@ KINDS = (
     Candidate("HNSW32_SQ8", 0, 1_000, 200_000),
     Candidate("HNSW32", 0, 1_000, 200_000),
     Candidate("IVF{lists},RaBitQfs,RFlat", 2, 10_000, 1_000_000),
-    Candidate("SQfp16", most=200_000),
+    Candidate("SQfp16", 0, 1_000, 200_000),
     Candidate("NSG24", 0, 1_000, 20_000),
 )
 

@@ -60,6 +60,11 @@ class Gathered:
     held_rows: Vectors
     digest: str
 
+    @property
+    def is_held(self) -> NDArray[np.bool_]:
+        """(rows,)"""
+        return np.isin(np.arange(len(self.embeddings)), self.held)
+
 
 @contextmanager
 def workplace(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[Path]:

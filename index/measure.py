@@ -17,8 +17,8 @@ Positions = NDArray[np.int64]
 TOLERANCE = 1e-5
 NORMAL = 1.96
 """Standard errors on either side: 95 % of a normal distribution."""
-TIMED = 300
-"""Queries that are asked one at a time, to take the median of."""
+GLANCE, TIMED = 100, 300
+"""Queries that are asked one at a time, to take the median of: at first, and where it is close."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ class Exam:
 
     def take(self, index: VectorIndex) -> tuple[Measured, Positions]:
         """The figures, and the positions found, (n, at most k)."""
-        with one_thread():
-            found = index.search(self.queries, self._asked)[1]
-        latency, batch = self.time(index)
+        found, latency, batch = self._ask(index, GLANCE)
         scores, found = drop_own(self.embeddings.scores(self.queries, found), found, self._own, self.k)
         shares = recalls(found, self.truth, self._as_near(scores))
         recall, slack = float(shares.mean()), NORMAL * float(shares.std()) / len(shares) ** 0.5
@@ -83,17 +81,21 @@ class Exam:
 
     def time(self, index: VectorIndex) -> tuple[float, float]:
         """Microseconds a query, one thread: the median of one at a time, and all of them at once."""
+        return self._ask(index, TIMED)[1:]
+
+    def _ask(self, index: VectorIndex, alone: int) -> tuple[Positions, float, float]:
+        """All queries at once, and the first `alone` of them one at a time: what was found, and microseconds."""
         micros = []
         with one_thread():
             began = time.perf_counter()
-            index.search(self.queries, self._asked)
+            found = index.search(self.queries, self._asked)[1]
             batch = (time.perf_counter() - began) / len(self.queries)
-            for query in self.queries[:TIMED]:
-                alone = query[None, :]
+            for query in self.queries[:alone]:
+                row = query[None, :]
                 began = time.perf_counter()
-                index.search(alone, self._asked)
+                index.search(row, self._asked)
                 micros.append((time.perf_counter() - began) * 1e6)
-        return float(np.median(micros)), batch * 1e6
+        return found, float(np.median(micros)), batch * 1e6
 
     def _as_near(self, scores: Vectors) -> NDArray[np.bool_]:
         """Which scores, (n, k), are as good as the last of the truth, up to float32's rounding."""

@@ -19,7 +19,7 @@ from index.errors import StoreError
 from index.version import FORMAT, Version, open_version
 from training.artifact import DeviceName
 from training.errors import ArtifactError
-from training.sealed import locked, publish, seal, sync_folder
+from training.sealed import locked, publish, read_manifest, seal, sync_folder
 
 __all__ = ["Alias", "Store"]
 
@@ -56,6 +56,15 @@ class Store:
                 "version", expected=f"one that {self.folder} holds: {self.numbers() or 'none yet'}", found=str(number)
             )
         return self.versions / f"{number:06d}"
+
+    def manifest(self, number: int) -> dict[str, Any]:
+        """What a version says of itself; its files are not looked at.
+
+        Raises:
+            StoreError: there is no such version.
+            ArtifactError: the manifest is damaged.
+        """
+        return read_manifest(self.path(number), FORMAT).header
 
     def open(self, number: int, device: DeviceName = "cpu") -> Version:
         """Verify and open a version; files that were verified before and have not changed since are not read again."""

@@ -5,6 +5,7 @@ parameters; what no other beats in recall and in speed is the Pareto front. The 
 and whose bytes are few enough is built over all, and its parameters are tried again there.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,14 +21,17 @@ from index.errors import TargetError
 from index.measure import Exam
 from index.spec import IndexSpec
 from index.vectors import VectorIndex
+from training.errors import ConfigError
 from training.progress import progress_bar
 
-__all__ = ["Target", "Trial", "Tuned", "tune"]
+__all__ = ["Target", "Trial", "Tuned", "read_bytes", "tune"]
 
 REHEARSAL = 1 << 16
 """Vectors beyond so many are sampled to choose the kind of index."""
 SECONDS = 40.0
 """For all trials over up to 65,536 vectors; the first two kinds are tried in any case."""
+COARSE = 0.8
+"""Recall up to which parameters are doubled."""
 SURE = 0.995
 """Recall beyond which looking farther is not tried."""
 LEAST_GAIN = 0.0005
@@ -36,6 +40,7 @@ AS_FAST = 1.1
 ATTEMPTS = 3
 """Kinds that are timed again, and, where there are many vectors, built over all until one meets the target."""
 ROUNDS = 5
+EVIDENCE = ("recall", "low", "high", "latency_us", "batch_us", "bytes")
 GLIMPSE = 2_000
 """Vectors to link, where links are slow to make, before it is said how long all would take."""
 
@@ -55,6 +60,13 @@ class Target:
     memory: int | None = None
     latency_us: float | None = None
     key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a part of it is out of bounds."""
+        for name, most in {"recall": 1, "memory": 1 << 62, "latency_us": 1e12}.items():
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= most:
+                raise ConfigError(f"target.{name}", expected=f"more than 0, at most {most:g}", found=f"{value:g}")
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,14 @@ class Tuned:
     trials: list[Trial]
     skipped: dict[str, str]
     seconds: float
+    k: int
+    queries: int
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What was measured of the chosen one, for the manifest."""
+        told = asdict(self.chosen)
+        return {"k": self.k, "queries": self.queries, **{name: told[name] for name in EVIDENCE}}
 
     def told(self, target: Target) -> dict[str, Any]:
         """For the manifest: the whole table and the reason."""
@@ -123,14 +143,27 @@ def tune(embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *
         if index is None or len(index) < len(embeddings):
             key = final.kind.key_for(len(embeddings), embeddings.dim)
             index = _built(IndexSpec(key, embeddings.metric), embeddings, clock)
-            swept = list(_swept(index, exam))
+            swept = list(_swept(index, exam, target.recall))
             trials += swept
             met = [trial for trial in swept if _meets(trial, target)]
         if met:
             chosen = _fastest(met)
             index.set_search(chosen.search)
-            return Tuned(index, chosen, _with_front(trials), clock.skipped, clock.tuning())
+            return Tuned(index, chosen, _with_front(trials), clock.skipped, clock.tuning(), exam.k, len(exam.queries))
     raise _unmet(trials, target)
+
+
+def read_bytes(text: str) -> int:
+    """How many bytes "64MB" is: a number with B, KB, MB or GB (powers of 1,000), or KiB, MiB or GiB (of 1,024).
+
+    Raises:
+        ConfigError: it is no number of bytes.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([KMG])(I?))?B?", text.strip().upper())
+    if not found:
+        raise ConfigError("memory", expected="a number of bytes, as 64MB or 1.5GiB", found=repr(text[:40]))
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (" KMG".index(unit) if unit else 0))
 
 
 class _Clock:
@@ -176,7 +209,7 @@ def _rehearsed(
                 clock.skipped[spec.key] = why
                 continue
             index = _built(spec, embeddings)
-            swept = list(_swept(index, exam))
+            swept = list(_swept(index, exam, target.recall))
             trials += swept
             if met := [t for t in swept if _meets(replace(t, bytes=t.bytes * count // t.items), target)]:
                 finals = _nearly(finals, _Final(kind, _fastest(met), index))
@@ -241,20 +274,26 @@ def _too_slow(spec: IndexSpec, embeddings: Embeddings, clock: _Clock) -> str:
     return f"its build would take about {needed:.0f} s, and {left:.0f} s were left" if needed > left else ""
 
 
-def _swept(index: VectorIndex, exam: Exam) -> Iterator[Trial]:
-    """One trial for each of its search parameters' values, rising as long as that finds more."""
-    size = index.bytes
-    *outer, inner = [[f"{name}={value}" for value in values] for name, values in index.knobs.grids().items()] or [[""]]
-    for chosen in product(*outer):
-        last = 0.0
-        for value in inner:
-            index.set_search(",".join(filter(None, (*chosen, value))))
+def _swept(index: VectorIndex, exam: Exam, recall: float) -> Iterator[Trial]:
+    """One trial for each of its search parameters' values, rising as long as that finds more, up to that recall."""
+    size, sure = index.bytes, False
+    *outer, inner = index.knobs.grids().items() or [("", (0,))]
+    for chosen in product(*([f"{name}={value}" for value in values] for name, values in outer)):
+        last, idle = 0.0, 0
+        for value in inner[1]:
+            if 0 < last < COARSE and value & (value - 1):
+                continue
+            index.set_search(",".join(filter(None, (*chosen, f"{inner[0]}={value}" if value else ""))))
             measured, _ = exam.take(index)
             told = {name: getattr(measured, name) for name in ("recall", "low", "high", "latency_us", "batch_us")}
             yield Trial(index.spec.key, index.spec.search, **told, bytes=size, items=len(index))
-            if measured.recall >= SURE or (last and measured.recall - last < LEAST_GAIN):
+            sure = measured.recall >= SURE and measured.low >= recall
+            idle = idle + 1 if last and measured.recall - last < LEAST_GAIN else 0
+            if sure or idle > 1:
                 break
             last = measured.recall
+        if sure:
+            break
 
 
 def _meets(trial: Trial, target: Target) -> bool:

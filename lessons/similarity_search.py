@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.measure import one_thread
+from index.vectors import one_thread
 from lessons.denoising import train
 from lessons.picture import Curves, Series
 from lessons.shown import Shown
@@ -93,7 +93,7 @@ def graph(items: Rows, queries: Rows) -> Tried:
     index.hnsw.efConstruction = BUILD_EFFORT
     with one_thread():
         index.add(items)  # by several threads the graph would be another one each time
-    counted: Any = faiss.cvar.hnsw_stats  # type: ignore[attr-defined]  # of the whole process
+    counted: Any = faiss.cvar.hnsw_stats
     found: Tried = {}
     for effort in EFFORTS:
         index.hnsw.efSearch = effort

@@ -19,12 +19,22 @@ from index.build import encoder_folder
 from index.embed import embed_chunks, embed_to_npy
 from index.errors import QueryError
 from index.evaluate import evaluate as evaluate_version
-from index.spec import IndexChoice, Metric
+from index.filters import Filter, read_filter
+from index.spec import Metric
 from index.store import Store
+from index.tune import Target, read_bytes
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from index.version import Version
 from lookalike.explain import show_lesson, show_rates
-from lookalike.tables import columns_line, evaluation_table, findings_text, history_line, mended_table, versions_table
+from lookalike.tables import (
+    columns_line,
+    evaluation_table,
+    findings_text,
+    history_line,
+    mended_table,
+    tuning_line,
+    versions_table,
+)
 from training.artifact import DeviceName, load_encoder
 from training.rows import open_rows
 
@@ -191,12 +201,30 @@ def build(
     metric: Annotated[
         Metric, typer.Option(help="How alike: cosine similarity, Euclidean distance or inner product.")
     ] = "cosine",
-    index: Annotated[IndexChoice, typer.Option(help="auto chooses by size.")] = "auto",
+    recall: Annotated[
+        float, typer.Option(help="Share of the 10 nearest that a search must find, surely (95 % confidence).")
+    ] = 0.95,
+    memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="The most that the index may take, as 64MB. [default: any]")
+    ] = None,
+    latency_us: Annotated[
+        float | None, typer.Option(help="The most microseconds of a search, one thread. [default: any]")
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="A FAISS index_factory key, as HNSW32. [default: the fastest of several]"),
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Embed DATA, index it, measure it, and add it to the store as a version; prints the version's number."""
+    """Embed DATA, build the fastest index with the recall, the bytes and the time asked for; prints the version.
+
+    What was tried and why one was chosen stands in the version's manifest. Interrupted, the same command goes on.
+    """
+    target = Target(recall, None if memory is None else read_bytes(memory), latency_us, index)
     rows = open_rows(data, columns=load_encoder(encoder_folder(encoder)).columns)
-    print(build_version(rows, encoder, Store(store), metric=metric, kind=index, device=device))
+    number = build_version(rows, encoder, Store(store), metric=metric, target=target, device=device)
+    print(f"{tuning_line(Store(store).manifest(number))}", file=sys.stderr)
+    print(number)
 
 
 @app.command()
@@ -258,19 +286,28 @@ def search(
         list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead; may be repeated.")
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
+    filter_: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="JSON",
+            help='Only items that pass, as \'{"field": "label", "equal": 3}\'; see the README.',
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Search the champion; prints one JSON object a query: its id, and its hits best first."""
     if (data is None) == (not id_):
         raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
-    check_limit(limit, MAX_LIMIT - 1)
+    check_limit(limit, MAX_LIMIT)
+    given = None if filter_ is None else _read_filter(filter_)
     version = Store(store).open_champion(device)
     if id_:
-        _print_hits(version, id_, *version.search_items(id_, limit))
+        _print_hits(version, id_, *version.search_items(id_, limit, given))
     elif data:
         rows = open_rows(data, columns=version.encoder.columns)
         for chunk, embeddings in embed_chunks(rows, version.encoder, version.metric):
-            _print_hits(version, chunk.ids, *version.index.search(embeddings, limit))
+            _print_hits(version, chunk.ids, *version.search(embeddings, limit, given))
 
 
 @app.command()
@@ -325,6 +362,13 @@ def _serve(settings: "Settings", query: Path | None = None) -> None:
             out.print(f"curl -s {url}/search -H 'Content-Type: application/json'{key} -d {body}")
 
     run_server(settings, announce)
+
+
+def _read_filter(text: str) -> Filter:
+    try:
+        return read_filter(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise QueryError("--filter", expected="JSON", found=str(error)[:80]) from error
 
 
 def _print_hits(version: Version, ids: list[str], scores: NDArray[np.float32], positions: NDArray[np.int64]) -> None:

@@ -9,14 +9,13 @@ from rich.table import Table
 from index.errors import StoreError
 from index.evaluate import Evaluated
 from index.store import Store
-from index.version import FORMAT, Version
+from index.version import Version
 from training.columns import Column
 from training.doctor.case import Case
 from training.doctor.causes import diagnose
 from training.errors import ArtifactError
 from training.history import State
 from training.judge import Judged
-from training.sealed import read_manifest
 
 if TYPE_CHECKING:  # most commands load no training loop
     from training.mend import Mended
@@ -29,6 +28,7 @@ __all__ = [
     "history_line",
     "judged_table",
     "mended_table",
+    "tuning_line",
     "versions_table",
 ]
 
@@ -51,7 +51,7 @@ def versions_table(store: Store) -> Table:
     for number in store.numbers():
         role = "champion" if alias and alias.version == number else ""
         try:
-            header = read_manifest(store.path(number), FORMAT).header
+            header = store.manifest(number)
         except ArtifactError:
             table.add_row(str(number), f"{role} damaged".strip())
         else:
@@ -59,11 +59,17 @@ def versions_table(store: Store) -> Table:
     return table
 
 
+def tuning_line(header: dict[str, Any]) -> str:
+    """Which index was chosen, and why."""
+    spec = header["index"]
+    return f"{spec['key']} {spec['search']}".strip() + f": {header['tuning']['reason']}"
+
+
 def _evidence(header: dict[str, Any]) -> list[str]:
     return [
         header["data"]["name"],
         f"{header['items']:,}",
-        header["index"]["kind"],
+        header["index"]["key"],
         header["index"]["metric"],
         f"{header['evidence']['recall']:.4f}",
         f"{header['evidence']['latency_us']:.0f}",

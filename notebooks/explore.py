@@ -97,7 +97,7 @@ print(f"{'recall@10':26}{then['recall']:>12.4f}{now.measured.recall:>12.4f}")
 print(f"{'latency, µs a query':26}{then['latency_us']:>12.0f}{now.measured.latency_us:>12.0f}")
 print(f"{'queries asked':26}{then['queries']:>12,}{now.measured.queries:>12,}")
 print(f"{'label precision@10':26}{'':>12}{precision:>12}")
-print(f"{'index':26}{version.index.spec.kind:>12}\n{'metric':26}{version.metric:>12}")
+print(f"{'index':26}{version.index.spec.key:>12}\n{'metric':26}{version.metric:>12}")
 print(f"{'values: row → embedding':26}{version.encoder.width:>6} → {version.encoder.latent_dim}")
 
 # %% [markdown]

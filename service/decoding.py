@@ -11,11 +11,23 @@ import orjson
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from index.filters import Filter, read_filter
 from index.vectors import DEFAULT_LIMIT, check_limit
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
 
-__all__ = ["Asked", "Bounds", "check_hits", "decode_embed", "decode_npy", "decode_search", "pick_flag", "pick_limit"]
+__all__ = [
+    "Asked",
+    "Bounds",
+    "QueryKind",
+    "check_hits",
+    "decode_embed",
+    "decode_npy",
+    "decode_search",
+    "pick_filter",
+    "pick_flag",
+    "pick_limit",
+]
 
 QueryKind = Literal["inputs", "embeddings", "ids"]
 _NUMBERS = "a list of rows of numbers"
@@ -56,6 +68,7 @@ class Asked:
     ids: list[str]
     limit: int
     with_payload: bool
+    filter: Filter | None = None
 
 
 def decode_embed(body: bytes, bounds: Bounds) -> NDArray[np.float32]:
@@ -76,7 +89,7 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     Raises:
         MalformedError, RequestError, TooLargeError: it names the field.
     """
-    fields = _object(body, {"inputs", "embeddings", "ids", "limit", "with_payload"})
+    fields = _object(body, {"inputs", "embeddings", "ids", "limit", "filter", "with_payload"})
     kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
     if len(kinds) != 1:
         raise RequestError(
@@ -86,10 +99,15 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     flag = fields.get("with_payload", True)
     if not isinstance(flag, bool):
         raise RequestError("with_payload", expected="true or false", found=show(flag))
+    given = fields.get("filter")
+    passing = None if given is None else read_filter(given)
     if kinds[0] == "ids":
-        return Asked("ids", np.empty((0, 0), np.float32), _ids(fields["ids"], bounds), limit, flag)
+        return Asked("ids", np.empty((0, 0), np.float32), _ids(fields["ids"], bounds), limit, flag, passing)
     kind: QueryKind = "inputs" if kinds[0] == "inputs" else "embeddings"
-    return Asked(kind, _rows(fields, kind, bounds, body), [], limit, flag)
+    if passing:  # its words are none of the rows'
+        fields = {kind: fields[kind]}
+        body = orjson.dumps(fields)
+    return Asked(kind, _rows(fields, kind, bounds, body), [], limit, flag, passing)
 
 
 def decode_npy(body: bytes, kind: str, bounds: Bounds) -> NDArray[np.float32]:
@@ -138,6 +156,16 @@ def pick_flag(text: str, name: str) -> bool:
     if text not in {"true", "false"}:
         raise RequestError(name, expected="true or false", found=show(text))
     return text == "true"
+
+
+def pick_filter(text: str | None) -> Filter | None:
+    """JSON in a query string. Raises QueryError or MalformedError where it is no filter."""
+    if text is None:
+        return None
+    try:
+        return read_filter(orjson.loads(text))
+    except orjson.JSONDecodeError as error:
+        raise MalformedError("filter", expected="JSON", found=str(error)) from error
 
 
 def _object(body: bytes, known: set[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from index.errors import QueryError
+from index.filters import Filter
 from index.vectors import drop_own, normalize
 from index.version import Version
 
@@ -46,6 +47,7 @@ class _Call:
     rows: Rows2D
     encoded: bool
     limit: int  # 0: no search
+    given: Filter | None
     future: "asyncio.Future[Answer]" = field(repr=False)
 
 
@@ -63,30 +65,30 @@ class Engine:
 
     async def embed(self, rows: Rows2D) -> Answer:
         """(n, width) raw float32 -> embeddings."""
-        return await self._submit(rows, encoded=False, limit=0)
+        return await self._submit(rows, encoded=False, limit=0, given=None)
 
-    async def search(self, rows: Rows2D, limit: int, *, encoded: bool) -> Answer:
-        """(n, width) raw rows, or (n, latent) embeddings -> the `limit` nearest of each."""
-        return await self._submit(rows, encoded=encoded, limit=limit)
+    async def search(self, rows: Rows2D, limit: int, *, encoded: bool, given: Filter | None = None) -> Answer:
+        """(n, width) raw rows, or (n, latent) embeddings -> the `limit` nearest of each that pass the filter."""
+        return await self._submit(rows, encoded=encoded, limit=limit, given=given)
 
-    async def search_ids(self, ids: list[str], limit: int) -> Answer:
+    async def search_ids(self, ids: list[str], limit: int, given: Filter | None = None) -> Answer:
         """The `limit` nearest other items of each item.
 
         Raises:
             UnknownItemError: no item has one of the ids.
         """
         own = self.version.items.positions(ids)
-        answer = await self._submit(self.version.index.reconstruct(own), encoded=True, limit=limit + 1)
+        answer = await self._submit(self.version.embeddings.at(own), encoded=True, limit=limit + 1, given=given)
         scores, positions = drop_own(answer.scores, answer.positions, own, limit)
         return Answer(answer.embeddings, scores, positions)
 
     def close(self) -> None:
         self._thread.shutdown()
 
-    async def _submit(self, rows: Rows2D, *, encoded: bool, limit: int) -> Answer:
+    async def _submit(self, rows: Rows2D, *, encoded: bool, limit: int, given: Filter | None) -> Answer:
         if encoded and self.version.metric == "cosine":
             rows = normalize(rows)
-        call = _Call(rows, encoded, limit, self._loop.create_future())
+        call = _Call(rows, encoded, limit, given, self._loop.create_future())
         self._waiting.append(call)
         if not self._busy:
             self._busy = True
@@ -97,7 +99,7 @@ class Engine:
         batch = self._take()
         if not batch:
             self._busy = False
-        elif sum(len(call.rows) * max(ROW_WORK, call.limit) for call in batch) <= INLINE_WORK:
+        elif _is_small(batch):
             _settle(batch, _attempt(self.version, batch))
             self._loop.call_soon(self._next_batch)
         else:
@@ -119,6 +121,12 @@ class Engine:
         self._next_batch()
 
 
+def _is_small(batch: list[_Call]) -> bool:
+    """A filter may look at every item."""
+    hits = sum(len(call.rows) * max(ROW_WORK, call.limit) for call in batch)
+    return hits <= INLINE_WORK and not any(call.given for call in batch)
+
+
 def _attempt(version: Version, batch: list[_Call]) -> list[Answer | Exception]:
     """An outcome a call. Where the batch fails, each call is answered alone, so that none pays for another."""
     try:
@@ -128,12 +136,12 @@ def _attempt(version: Version, batch: list[_Call]) -> list[Answer | Exception]:
 
 
 def _answer(version: Version, batch: list[_Call]) -> list[Answer]:
-    """Encode all rows at once, then search once for each limit that is asked for."""
+    """Encode all rows at once, then search once for each limit and filter that are asked for together."""
     embeddings = _encode(version, batch)
     answers = [Answer(part, *_NO_HITS) for part in embeddings]
-    for limit in {call.limit for call in batch if call.limit}:
-        some = [i for i, call in enumerate(batch) if call.limit == limit]
-        scores, positions = version.index.search(_joined([embeddings[i] for i in some]), limit)
+    for limit, given in {(call.limit, call.given) for call in batch if call.limit}:
+        some = [i for i, call in enumerate(batch) if (call.limit, call.given) == (limit, given)]
+        scores, positions = version.searcher.search(_joined([embeddings[i] for i in some]), limit, given)
         ends = np.cumsum([len(embeddings[i]) for i in some])[:-1]
         for i, s, p in zip(some, np.split(scores, ends), np.split(positions, ends), strict=True):
             answers[i] = Answer(embeddings[i], s, p)

@@ -9,7 +9,18 @@ from index.vectors import DEFAULT_LIMIT
 from index.version import KNOWN_LIMIT
 from service.auth import GuardedRoute
 from service.bodies import read_body
-from service.decoding import Asked, Bounds, check_hits, decode_embed, decode_npy, decode_search, pick_flag, pick_limit
+from service.decoding import (
+    Asked,
+    Bounds,
+    QueryKind,
+    check_hits,
+    decode_embed,
+    decode_npy,
+    decode_search,
+    pick_filter,
+    pick_flag,
+    pick_limit,
+)
 from service.describing import KEY, calls, problems
 from service.encoding import JSON, NPY, embeddings_response, hits_response
 from service.engine import Answer, Engine
@@ -39,7 +50,7 @@ async def embed(request: Request) -> Response:
 async def search(request: Request) -> Response:
     """Find the nearest items of inputs, embeddings or ids, best first.
 
-    An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` goes with it.
+    An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` and `?filter=` (JSON) go with it.
     """
     engine = _engine(request)
     asked = check_hits(_asked(request, await _read(request), _bounds(request)), _bounds(request))
@@ -96,13 +107,15 @@ def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
         raise RequestError("limit", expected=f"an integer from 1 to {bounds.max_limit}", found=limit[:40] or "nothing")
     rows = decode_npy(body, kind, bounds)
     flag = pick_flag(query.get("with_payload", "true"), "with_payload")
-    return Asked("embeddings" if kind == "embeddings" else "inputs", rows, [], pick_limit(int(limit), bounds), flag)
+    passing = pick_filter(query.get("filter"))
+    asked_kind: QueryKind = "embeddings" if kind == "embeddings" else "inputs"
+    return Asked(asked_kind, rows, [], pick_limit(int(limit), bounds), flag, passing)
 
 
 async def _answer(engine: Engine, asked: Asked) -> Answer:
     if asked.kind == "ids":
-        return await engine.search_ids(asked.ids, asked.limit)
-    return await engine.search(asked.rows, asked.limit, encoded=asked.kind == "embeddings")
+        return await engine.search_ids(asked.ids, asked.limit, asked.filter)
+    return await engine.search(asked.rows, asked.limit, encoded=asked.kind == "embeddings", given=asked.filter)
 
 
 async def _read(request: Request) -> bytes:

@@ -29,6 +29,13 @@ Row = Annotated[
 Embedding = Annotated[list[float], Field(description="latent_dim numbers.")]
 
 
+FILTER = (
+    "Only items whose payload passes: {field, equal}, {field, in: [...]}, {field, range: {gt, gte, lt, lte}}, "
+    "{field, exists}, or {and: [...]}, {or: [...]}, {not: ...} of these. A number equals no text, and an object's "
+    "fields are named by their path, as a.b; a condition holds for a list where it holds for one element."
+)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -53,6 +60,7 @@ class SearchRequest(_Strict):
     embeddings: list[Embedding] | None = Field(None, min_length=1)
     ids: list[str] | None = Field(None, min_length=1, description="Items of the version; none finds itself.")
     limit: int = Field(DEFAULT_LIMIT, ge=1, description="Hits per query.")
+    filter: dict[str, Any] | None = Field(None, description=FILTER)
     with_payload: bool = True
 
 
@@ -60,6 +68,7 @@ NPY_QUERY: dict[str, dict[str, Any]] = {
     "kind": {"type": "string", "enum": ["inputs", "embeddings"], "default": "inputs"},
     "limit": {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
     "with_payload": {"type": "boolean", "default": True},
+    "filter": {"type": "string", "description": "A filter, as JSON text."},
 }
 """With an .npy body, what a JSON body says beside its rows."""
 

@@ -139,10 +139,9 @@ def _write_receipt(receipt: Path, sealed: Sealed, stamps: dict[str, list[int] | 
     """Where it cannot be written, a store that may only be read, all is checked the next time too."""
     with contextlib.suppress(OSError):
         receipt.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=receipt.parent)
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump({"manifest": sealed.digest, "stamps": stamps}, file)
-        os.replace(name, receipt)
+        with staging(receipt.parent) as folder:
+            (folder / receipt.name).write_text(json.dumps({"manifest": sealed.digest, "stamps": stamps}))
+            os.replace(folder / receipt.name, receipt)
 
 
 def _lists_files(files: object) -> bool:
