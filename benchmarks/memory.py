@@ -58,7 +58,7 @@ def write_encoder(folder: Path) -> None:
     probe = np.random.default_rng(1).standard_normal((2_000, WIDTH), np.float32)
     torch.manual_seed(0)
     model = Autoencoder((WIDTH,), LATENT, ModelConfig(batch_norm=False)).eval()
-    header = {"input_shape": [WIDTH], "latent_dim": LATENT}
+    header = {"input_shape": [WIDTH], "latent_dim": LATENT, "output": "values"}
     export(folder, model, fit_preprocessor(probe, "center"), probe=probe, header=header)
 
 

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from index.embed import embed, suited
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
-from index.gather import Gathered, gather, workplace
+from index.gather import Gathered, evenly, gather, workplace
 from index.items import ItemWriter, read_items
+from index.novelty import NEIGHBOURS, Novelty, neighbour_distances, reconstruction_errors
 from index.searching import Searcher
 from index.spec import Metric
 from index.store import Store
 from index.tune import SECONDS, Target, tune
-from index.version import INDEX, KNOWN_LIMIT, QUESTION, known_answer
-from training.artifact import DeviceName, load_encoder
+from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, known_answer
+from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
 from training.rows import Rows
 from training.sealed import staging
@@ -28,10 +29,12 @@ QUERIES = 1_000
 """Held-out rows that the index is tuned with."""
 FEW = 200_000
 """Items up to which all kinds of index are tried, if they can be within this many seconds an item."""
-SECONDS_A_ROW, LEAST_SECONDS = 6e-4, 2.0
+SECONDS_A_ROW, LEAST_SECONDS = 1e-3, 2.0
 SECONDS_A_ROW_OF_MANY, LEAST_SECONDS_OF_MANY = 4e-6, 4.0
 """A share of what the build takes."""
 COPIED = 1 << 16
+HELD_BYTES = 1 << 25
+"""Held-out rows that go with the version, to ask it with later: 32 MiB of them at most."""
 
 
 def build(
@@ -69,11 +72,18 @@ def build(
             items.close(last=gathered.is_held)
             embeddings = _laid_out(folder, gathered, metric)
             kept = embeddings.head(rows.count - len(gathered.held))
-            tuned = tune(kept, embeddings.at(_questions(kept, embeddings)), target, seconds=_seconds(rows.count))
-            tuned.index.add(embeddings.at(np.arange(len(kept), rows.count)))
+            late = np.arange(len(kept), rows.count)
+            some = evenly(len(late), QUERIES)
+            tuned = tune(kept, embeddings.at(late[some]), target, seconds=_seconds(rows.count))
+            table = read_items(folder)
+            _calibrated(Searcher(tuned.index, kept, table), gathered, encoder, embeddings.at(late)).save(
+                folder / NOVELTY
+            )
+            tuned.index.add(embeddings.at(late))
         tuned.index.write(folder / INDEX)
         np.save(folder / QUESTION, gathered.first)
-        table = read_items(folder)
+        some = evenly(len(late), min(QUERIES, max(1, HELD_BYTES // (4 * rows.width))))
+        np.save(folder / HELD, gathered.held_rows[some])
         scores, positions = Searcher(tuned.index, embeddings, table).search(
             embed(encoder, gathered.first, metric), KNOWN_LIMIT
         )
@@ -81,6 +91,7 @@ def build(
             "encoder": encoder.digest,
             "index": dataclasses.asdict(tuned.index.spec),
             "items": rows.count,
+            "held": late[some].tolist(),
             "data": {
                 "name": rows.name,
                 "rows": rows.count,
@@ -120,10 +131,11 @@ def _laid_out(folder: Path, gathered: Gathered, metric: Metric) -> Embeddings:
     return read_embeddings(folder, metric, vectors.shape[1])
 
 
-def _questions(kept: Embeddings, embeddings: Embeddings) -> NDArray[np.int64]:
-    """Positions of the held-out rows that the index is tuned with, evenly over all of them."""
-    count = len(embeddings) - len(kept)
-    return len(kept) + np.linspace(0, max(0, count - 1), min(count, QUERIES)).astype(np.int64)
+def _calibrated(searcher: Searcher, gathered: Gathered, encoder: Encoder, held: NDArray[np.float32]) -> Novelty:
+    """How far off the held-out rows are, whose embeddings (m, latent_dim) are not in the index yet."""
+    scores, _ = searcher.search(held, NEIGHBOURS) if len(held) else (np.empty((0, 0), np.float32), None)
+    distances = neighbour_distances(scores, searcher.metric)
+    return Novelty.calibrate(reconstruction_errors(encoder, gathered.held_rows), distances)
 
 
 def _seconds(count: int) -> float:

@@ -16,12 +16,16 @@ from training.progress import progress_bar
 from training.rows import Chunk, Rows
 from training.sealed import staging
 
-__all__ = ["embed", "embed_chunks", "embed_to_npy", "suited"]
+__all__ = ["embed", "embed_chunks", "embed_to_npy", "in_metric", "suited"]
 
 
 def embed(encoder: Encoder, rows: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
     """(n, width) raw float32 -> (n, latent_dim) float32, of unit length where the metric is cosine."""
-    latent = encoder.encode(rows)
+    return in_metric(encoder.encode(rows), metric)
+
+
+def in_metric(latent: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+    """(n, latent_dim) as the metric compares them: of unit length for cosine."""
     return normalize(latent) if metric == "cosine" else latent
 
 

@@ -1,12 +1,18 @@
-"""Ask a version how good it is, now: recall and latency, and with labels, precision."""
+"""Ask a version how good it is, now, and where it loses: on the way into the embedding, or in the index.
+
+rows -> embedding    does the encoder keep the rows' neighbours and, with labels, their kinds (index.quality)?
+embedding -> index   does the index find the embedding's neighbours, and how fast (index.measure)?
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.embed import suited
 from index.measure import Exam, Measured
+from index.quality import Encoding, mean_share, recovery, rows_to_embedding
 from index.version import Version
 from training.rows import Rows, read_sample
 
@@ -21,32 +27,69 @@ class Evaluated:
     """What was asked and found.
 
     Attributes:
+        measured: what the index finds of the embedding's neighbours.
+        encoding: what the embedding keeps of the rows; None where the version holds none out, and none were given.
+        recovered: the mean share of damaged rows that find their original, over rising damage; None likewise.
         precision: the mean share of a query's hits that have its label; None without labels.
         held: how many queries find an item of exactly their embedding: rows that the version holds flatter it.
+        advice: what to do about the half that loses more than it should.
     """
 
     measured: Measured
+    encoding: Encoding | None
+    recovered: float | None
     precision: float | None
     held: int
+    advice: str
 
 
 def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Evaluated:
-    """Measure with `queries`, or without any, with the version's own items, none of which may find itself."""
-    count = len(version.embeddings)
-    own: NDArray[np.int64] | None = None
-    if queries is None:
-        chosen = np.sort(np.random.default_rng(seed).choice(count, min(QUERIES, count), replace=False))
-        own, embeddings = chosen, version.embeddings.at(chosen)
-        labels = [version.items.payload_at(int(i)).get("label") for i in chosen]
-    else:
-        rows, labels = read_sample(suited(queries, version.encoder), QUERIES, seed)
-        embeddings = version.embed(rows)
+    """Measure with `queries`, or without any with rows that were held out, which are items by now: none finds itself.
+
+    Raises:
+        DataError: the queries are not such as the encoder takes.
+    """
+    rows, embeddings, labels, own = _asked(version, queries, seed)
     measured, found = Exam(version.embeddings, embeddings, own, K).take(version.index)
     hits = [[version.items.payload_at(int(p)).get("label") for p in row if p >= 0] for row in found]
     known = [(label, row) for label, row in zip(labels, hits, strict=True) if label is not None and row]
     shares = [row.count(label) / len(row) for label, row in known]
-    held = 0 if queries is None else _held(version, embeddings, found[:, 0])
-    return Evaluated(measured, float(np.mean(shares)) if shares else None, held)
+    encoding = rows_to_embedding(version.encoder, rows, version.metric, labels) if len(rows) else None
+    recovered = mean_share(recovery(version.encoder, rows, version.metric)) if len(rows) else None
+    return Evaluated(
+        measured,
+        encoding,
+        recovered,
+        float(np.mean(shares)) if shares else None,
+        0 if queries is None else _held(version, embeddings, found[:, 0]),
+        _advice(measured, encoding, version.manifest["tuning"]["target"]["recall"]),
+    )
+
+
+def _asked(
+    version: Version, queries: Rows | None, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Any], NDArray[np.int64] | None]:
+    """Rows (n, width), or none of them, their embeddings and labels, and which items they are."""
+    if queries is not None:
+        rows, labels = read_sample(suited(queries, version.encoder), QUERIES, seed)
+        return rows, version.embed(rows), labels, None
+    own = np.array(version.manifest["held"], np.int64)
+    if not len(own):
+        own = version.embeddings.sample(QUERIES, seed)
+    labels = [version.items.payload_at(int(i)).get("label") for i in own]
+    return np.array(version.held), version.embeddings.at(own), labels, own
+
+
+def _advice(measured: Measured, encoding: Encoding | None, asked: float) -> str:
+    """About each half by itself."""
+    said = []
+    if encoding and encoding.retrain:
+        said.append("retrain: the embedding keeps less of the rows than principal components would")
+    if measured.high < asked:
+        said.append(
+            f"raise the target: of the embedding's neighbours the index finds fewer than the {asked:g} asked for"
+        )
+    return "; and ".join(said) or "neither half loses more than it should"
 
 
 def _held(version: Version, embeddings: NDArray[np.float32], nearest: NDArray[np.int64]) -> int:

@@ -30,7 +30,7 @@ from training.progress import progress_bar
 from training.rows import Chunk, Rows, fingerprints
 from training.sealed import locked
 
-__all__ = ["Gathered", "gather", "workplace"]
+__all__ = ["Gathered", "evenly", "gather", "workplace"]
 
 MOST_HELD = 8_192
 """Rows that ask questions before they are items too."""
@@ -40,6 +40,11 @@ _CHUNKS = "chunks.jsonl"
 
 Vectors = NDArray[np.float32]
 Value = TypeVar("Value")
+
+
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of 0 to count - 1, rising, that lie evenly over all."""
+    return np.linspace(0, max(0, count - 1), min(count, most)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -219,5 +224,5 @@ class _Held:
         found = sum(len(places) for places, _ in self._parts[True])
         parts = self._parts[found >= self._enough]
         places, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
-        some = np.linspace(0, len(places) - 1, min(len(places), self._most)).astype(np.int64)
+        some = evenly(len(places), self._most)
         return places[some], rows[some]

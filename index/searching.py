@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from index.embeddings import Embeddings
 from index.filters import Filter
 from index.items import ItemTable
+from index.spec import Metric
 from index.vectors import MAX_FOUND, VectorIndex, check_limit
 
 __all__ = ["Searcher"]
@@ -31,6 +32,10 @@ class Searcher:
         self._embeddings = embeddings
         self._items = items
         self._allowed = lru_cache(REMEMBERED)(items.allowed)
+
+    @property
+    def metric(self) -> Metric:
+        return self._embeddings.metric
 
     def search(self, queries: Vectors, limit: int, given: Filter | None = None) -> tuple[Vectors, Positions]:
         """The `limit` nearest of each query, best first; what scores the same, in the order of the ids.

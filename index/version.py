@@ -5,6 +5,9 @@ index.faiss     what finds the nearest
 embeddings.npy  the embeddings themselves
 items.arrow     ids and payloads, and order.npy beside it
 question.npy    one row, (1, width) float32; its answer stands in the manifest
+held.npy        rows, (m, width) float32, that the index was measured with before it held them; the manifest says where
+                they stand now
+novelty.npy     how far off held-out rows were (index.novelty)
 manifest.json   format, version, encoder digest, index spec, data, evidence, tuning, files
 
 What is large is mapped, not read: processes that serve one version share one copy of it.
@@ -17,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.embed import embed
+from index.embed import embed, in_metric
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from index.filters import Filter
 from index.items import ITEMS, ORDER, ItemTable, read_items
+from index.novelty import NEIGHBOURS, Novelty, load_novelty, neighbour_distances, reconstruction_errors
 from index.searching import Searcher
 from index.spec import IndexSpec, Metric
 from index.vectors import MAX_LIMIT, VectorIndex, check_limit, drop_own
@@ -28,12 +32,40 @@ from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
 from training.sealed import Sealed, open_sealed
 
-__all__ = ["FORMAT", "INDEX", "KNOWN_LIMIT", "QUESTION", "Version", "known_answer", "open_version"]
+__all__ = [
+    "FORMAT",
+    "HELD",
+    "INDEX",
+    "KNOWN_LIMIT",
+    "NOVELTY",
+    "QUESTION",
+    "Found",
+    "Version",
+    "known_answer",
+    "open_version",
+]
 
 FORMAT = "lookalike-version/2"
 INDEX = "index.faiss"
 QUESTION = "question.npy"
+HELD = "held.npy"
+NOVELTY = "novelty.npy"
 KNOWN_LIMIT = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        scores: (n, at most limit) float32 in the metric's unit, best first; NaN where there is no hit.
+        positions: the same shape, int64; -1 where there is no hit.
+        novelty: (n,) float64 in (0, 1], the p-value of each query: how often a held-out row is as unusual.
+    """
+
+    scores: NDArray[np.float32]
+    positions: NDArray[np.int64]
+    novelty: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,6 +79,8 @@ class Version:
     items: ItemTable
     searcher: Searcher
     question: NDArray[np.float32]
+    held: NDArray[np.float32]
+    novelty: Novelty
 
     @property
     def number(self) -> int:
@@ -65,37 +99,57 @@ class Version:
         return embed(self.encoder, rows, self.metric)
 
     def search(
-        self, embeddings: NDArray[np.float32], limit: int, given: Filter | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        self,
+        embeddings: NDArray[np.float32],
+        limit: int,
+        given: Filter | None = None,
+        *,
+        errors: NDArray[np.float64] | None = None,
+        own: NDArray[np.int64] | None = None,
+    ) -> Found:
         """The `limit` nearest items of each embedding, (n, latent_dim), among those that a filter allows.
 
-        Returns:
-            scores and positions, (n, at most limit), best first; NaN and -1 where there is no hit (Searcher.search).
+        Args:
+            errors: (n,) the reconstruction errors of the rows that were embedded; None where there are no rows.
+            own: (n,) where the queries stand that are items themselves, which they shall not find.
 
         Raises:
             QueryError: embeddings, limit or filter cannot be searched with.
         """
         check_limit(limit, MAX_LIMIT)
-        return self.searcher.search(embeddings, limit, given)
+        scores, positions = self._others(embeddings, max(limit, NEIGHBOURS), None, own)
+        distances = neighbour_distances(scores[:, :NEIGHBOURS], self.metric)
+        if given is not None:
+            scores, positions = self._others(embeddings, limit, given, own)
+        return Found(scores[:, :limit], positions[:, :limit], self.novelty.p_values(errors, distances))
 
-    def search_items(
-        self, ids: list[str], limit: int, given: Filter | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The `limit` nearest other items of each item, as `search` gives them.
+    def search_rows(self, rows: NDArray[np.float32], limit: int, given: Filter | None = None) -> Found:
+        """The same for raw rows, (n, width), whose novelty is judged by their reconstruction too."""
+        latent = self.encoder.encode(rows)
+        errors = reconstruction_errors(self.encoder, rows, latent)
+        return self.search(in_metric(latent, self.metric), limit, given, errors=errors)
+
+    def search_items(self, ids: list[str], limit: int, given: Filter | None = None) -> Found:
+        """The `limit` nearest other items of each item.
 
         Raises:
             UnknownItemError: no item has one of the ids.
             QueryError: `limit` is out of bounds, or the filter is no filter of these items.
         """
-        check_limit(limit, MAX_LIMIT)
         own = self.items.positions(ids)
-        scores, positions = self.searcher.search(self.embeddings.at(own), limit + 1, given)
-        return drop_own(scores, positions, own, limit)
+        return self.search(self.embeddings.at(own), limit, given, own=own)
+
+    def _others(
+        self, embeddings: NDArray[np.float32], limit: int, given: Filter | None, own: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if own is None:
+            return self.searcher.search(embeddings, limit, given)
+        return drop_own(*self.searcher.search(embeddings, limit + 1, given), own, limit)
 
     def answers_its_question(self) -> bool:
         """Does the stored question still get its stored answer, through encoder and index?"""
-        scores, positions = self.search(self.embed(self.question), KNOWN_LIMIT)
-        return self.is_known_answer(scores[0], positions[0])
+        found = self.search(self.embed(self.question), KNOWN_LIMIT)
+        return self.is_known_answer(found.scores[0], found.positions[0])
 
     def is_known_answer(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> bool:
         """Is this what the stored question must find? Items that score the same may stand for each other."""
@@ -118,7 +172,9 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
     Raises:
         ArtifactError: it names the file that is damaged or does not belong.
     """
-    sealed = open_sealed(folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, QUESTION), receipt=receipt)
+    sealed = open_sealed(
+        folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, QUESTION, HELD, NOVELTY), receipt=receipt
+    )
     try:
         return _assemble(folder, sealed, device)
     except (KeyError, TypeError, ValueError, EOFError) as error:
@@ -144,8 +200,15 @@ def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
     if not len(index) == len(embeddings) == len(items) == header["items"]:
         found = f"{len(index)} in the index, {len(embeddings)} embeddings, {len(items)} ids"
         raise ArtifactError(str(folder), expected=f"{header['items']} items", found=found)
+    searcher = Searcher(index, embeddings, items)
     question = np.load(folder / QUESTION, allow_pickle=False)
-    return Version(sealed, encoder, index, embeddings, items, Searcher(index, embeddings, items), question)
+    held = np.load(folder / HELD, mmap_mode="r", allow_pickle=False)
+    if len(held) != len(header["held"]) or held.shape[1:] != (encoder.width,):
+        raise ArtifactError(
+            str(folder / HELD), expected=f"({len(header['held'])}, {encoder.width})", found=str(held.shape)
+        )
+    novelty = load_novelty(folder / NOVELTY)
+    return Version(sealed, encoder, index, embeddings, items, searcher, question, held, novelty)
 
 
 def known_answer(items: ItemTable, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> dict[str, Any]:

@@ -4,28 +4,25 @@ Results go to standard output, progress to standard error.
 """
 
 import json
-import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 
 from index.build import build as build_version
 from index.build import encoder_folder
-from index.embed import embed_chunks, embed_to_npy
+from index.embed import embed_to_npy, suited
 from index.errors import QueryError
 from index.evaluate import evaluate as evaluate_version
-from index.filters import Filter, read_filter
 from index.spec import Metric
 from index.store import Store
 from index.tune import Target, read_bytes
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
-from index.version import Version
+from lookalike.asking import print_hits, read_filter_text
 from lookalike.explain import show_lesson, show_rates
+from lookalike.serving import announced, settings_for
 from lookalike.tables import (
     columns_line,
     evaluation_table,
@@ -38,12 +35,12 @@ from lookalike.tables import (
 from training.artifact import DeviceName, load_encoder
 from training.rows import open_rows
 
-if TYPE_CHECKING:  # a command that does not serve need not load the service
-    from service.settings import Settings
-
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+SEARCHED = 4_096
+"""Rows that are asked at a time."""
+
 out = Console(soft_wrap=True, markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 Data = Annotated[
@@ -95,12 +92,12 @@ def demo(
     from service.server import check_address
 
     store = store or Path("stores") / Path(data).resolve().name.replace(":", "-")
-    settings = _settings(store, host, port) if serve else None
+    settings = settings_for(store, host, port) if serve else None
     if settings:  # told before the work, not after
         check_address(settings)
     query = run_demo(data, store, out)
     if settings:
-        _serve(settings, query)
+        announced(settings, out, query)
 
 
 @app.command()
@@ -300,14 +297,14 @@ def search(
     if (data is None) == (not id_):
         raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
     check_limit(limit, MAX_LIMIT)
-    given = None if filter_ is None else _read_filter(filter_)
+    given = None if filter_ is None else read_filter_text(filter_)
     version = Store(store).open_champion(device)
     if id_:
-        _print_hits(version, id_, *version.search_items(id_, limit, given))
+        print_hits(version, id_, version.search_items(id_, limit, given))
     elif data:
         rows = open_rows(data, columns=version.encoder.columns)
-        for chunk, embeddings in embed_chunks(rows, version.encoder, version.metric):
-            _print_hits(version, chunk.ids, *version.search(embeddings, limit, given))
+        for chunk in suited(rows, version.encoder).chunks(SEARCHED):
+            print_hits(version, chunk.ids, version.search_rows(chunk.inputs, limit, given))
 
 
 @app.command()
@@ -341,41 +338,4 @@ def serve(
     port: Port = None,
 ) -> None:
     """Serve the champion over HTTP until SIGTERM or Ctrl-C. Other settings: LOOKALIKE_... in the environment."""
-    _serve(_settings(store, host, port))
-
-
-def _settings(store: Path, host: str | None, port: int | None) -> "Settings":
-    from service.settings import load_settings
-
-    given: dict[str, Any] = {"host": host, "port": port}
-    return load_settings(store=store, **{name: value for name, value in given.items() if value is not None})
-
-
-def _serve(settings: "Settings", query: Path | None = None) -> None:
-    from service.server import serve as run_server
-
-    def announce(url: str, number: int) -> None:
-        out.print(f"version {number} at {url}, Ctrl-C stops it")
-        if query:
-            key = ' -H "X-API-Key: $LOOKALIKE_API_KEY"' if settings.api_key else ""
-            body = shlex.quote(f"@{query}")
-            out.print(f"curl -s {url}/search -H 'Content-Type: application/json'{key} -d {body}")
-
-    run_server(settings, announce)
-
-
-def _read_filter(text: str) -> Filter:
-    try:
-        return read_filter(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise QueryError("--filter", expected="JSON", found=str(error)[:80]) from error
-
-
-def _print_hits(version: Version, ids: list[str], scores: NDArray[np.float32], positions: NDArray[np.int64]) -> None:
-    for name, row, places in zip(ids, scores.tolist(), positions.tolist(), strict=True):
-        hits = [
-            {"id": version.items.id_at(p), "score": s, "payload": version.items.payload_at(p)}
-            for s, p in zip(row, places, strict=True)
-            if p >= 0
-        ]
-        print(json.dumps({"query": name, "hits": hits}))
+    announced(settings_for(store, host, port), out)

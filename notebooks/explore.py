@@ -245,8 +245,9 @@ first_of = {label: int(position) for position, label in zip(chosen[::-1], labels
 some = [first_of[label] for label in sorted(first_of, key=str)] if 1 < len(first_of) <= 20 else chosen[:6].tolist()
 names = [version.items.id_at(position) for position in some]
 found = read_by_id(rows, set(names))
-scores, positions = version.search_items(names, HITS)
-draw_neighbours(np.stack([found[name] for name in names]), [f"item {name}" for name in names], scores, positions)
+hits = version.search_items(names, HITS)
+pictures = np.stack([found[name] for name in names])
+draw_neighbours(pictures, [f"item {name}" for name in names], hits.scores, hits.positions)
 
 # %% [markdown]
 # ### Rows that are no items, and the same rows under noise

@@ -8,8 +8,7 @@ import orjson
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from index.version import Version
-from service.engine import Answer
+from index.version import Found, Version
 
 __all__ = ["JSON", "NPY", "VERSION_HEADER", "embeddings_response", "hits_response"]
 
@@ -27,12 +26,15 @@ def embeddings_response(version: Version, embeddings: NDArray[np.float32], *, as
     return _respond(version, orjson.dumps(body, option=_NUMPY), JSON)
 
 
-def hits_response(version: Version, answer: Answer, *, with_payload: bool, as_npy: bool) -> Response:
+def hits_response(version: Version, found: Found, *, with_payload: bool, as_npy: bool) -> Response:
     """{"version", "results"}, or a (n, limit) array of records (id, score); no hit is "" and NaN."""
     if as_npy:
-        return _npy(version, _records(version, answer))
-    pairs = zip(answer.scores.tolist(), answer.positions.tolist(), strict=True)
-    results = [{"hits": _hits(version, scores, positions, with_payload)} for scores, positions in pairs]
+        return _npy(version, _records(version, found))
+    each = zip(found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
+    results = [
+        {"hits": _hits(version, scores, positions, with_payload), "novelty": novelty}
+        for scores, positions, novelty in each
+    ]
     return _respond(version, orjson.dumps({"version": version.number, "results": results}), JSON)
 
 
@@ -50,12 +52,12 @@ def _hits(version: Version, scores: list[float], positions: list[int], with_payl
     return hits
 
 
-def _records(version: Version, answer: Answer) -> NDArray[Any]:
-    ids = [[version.items.id_at(p) if p >= 0 else "" for p in row] for row in answer.positions.tolist()]
+def _records(version: Version, found: Found) -> NDArray[Any]:
+    ids = [[version.items.id_at(p) if p >= 0 else "" for p in row] for row in found.positions.tolist()]
     width = max((len(name) for row in ids for name in row), default=1) or 1
-    records = np.empty(answer.positions.shape, [("id", f"<U{width}"), ("score", "<f4")])
+    records = np.empty(found.positions.shape, [("id", f"<U{width}"), ("score", "<f4")])
     records["id"] = ids
-    records["score"] = np.where(answer.positions >= 0, answer.scores, np.nan)
+    records["score"] = np.where(found.positions >= 0, found.scores, np.nan)
     return records
 
 

@@ -6,6 +6,7 @@ cost more than the work; a large one in a thread, so that the loop stays free.
 """
 
 import asyncio
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from index.embed import in_metric
 from index.errors import QueryError
 from index.filters import Filter
-from index.vectors import drop_own, normalize
-from index.version import Version
+from index.novelty import reconstruction_errors
+from index.version import Found, Version
 
-__all__ = ["Answer", "Engine"]
+__all__ = ["Engine"]
 
 MAX_BATCH = 4_096
 """Rows in one batch; a call with more is a batch of its own."""
@@ -30,25 +32,30 @@ ROW_WORK = 16
 
 Rows2D = NDArray[np.float32]
 
-_NO_HITS = (np.empty((0, 0), np.float32), np.empty((0, 0), np.int64))
+
+_NOTHING = Found(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64), np.empty(0))
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Embeddings (n, latent), scores and positions (n, at most limit); position -1 is no hit."""
+class _Answer:
+    """Embeddings (n, latent), and what was found for them."""
 
     embeddings: Rows2D
-    scores: Rows2D
-    positions: NDArray[np.int64]
+    found: Found = _NOTHING
 
 
-@dataclass
+def _future() -> "asyncio.Future[_Answer]":
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True)
 class _Call:
     rows: Rows2D
     encoded: bool
-    limit: int  # 0: no search
-    given: Filter | None
-    future: "asyncio.Future[Answer]" = field(repr=False)
+    limit: int = 0  # 0: no search
+    given: Filter | None = None
+    own: NDArray[np.int64] | None = None
+    future: "asyncio.Future[_Answer]" = field(default_factory=_future, repr=False)
 
 
 class Engine:
@@ -63,32 +70,27 @@ class Engine:
         torch.set_num_threads(threads)
         faiss.omp_set_num_threads(1)
 
-    async def embed(self, rows: Rows2D) -> Answer:
+    async def embed(self, rows: Rows2D) -> Rows2D:
         """(n, width) raw float32 -> embeddings."""
-        return await self._submit(rows, encoded=False, limit=0, given=None)
+        return (await self._submit(_Call(rows, encoded=False))).embeddings
 
-    async def search(self, rows: Rows2D, limit: int, *, encoded: bool, given: Filter | None = None) -> Answer:
+    async def search(self, rows: Rows2D, limit: int, *, encoded: bool, given: Filter | None = None) -> Found:
         """(n, width) raw rows, or (n, latent) embeddings -> the `limit` nearest of each that pass the filter."""
-        return await self._submit(rows, encoded=encoded, limit=limit, given=given)
+        return (await self._submit(_Call(rows, encoded, limit, given))).found
 
-    async def search_ids(self, ids: list[str], limit: int, given: Filter | None = None) -> Answer:
+    async def search_ids(self, ids: list[str], limit: int, given: Filter | None = None) -> Found:
         """The `limit` nearest other items of each item.
 
         Raises:
             UnknownItemError: no item has one of the ids.
         """
         own = self.version.items.positions(ids)
-        answer = await self._submit(self.version.embeddings.at(own), encoded=True, limit=limit + 1, given=given)
-        scores, positions = drop_own(answer.scores, answer.positions, own, limit)
-        return Answer(answer.embeddings, scores, positions)
+        return (await self._submit(_Call(self.version.embeddings.at(own), True, limit, given, own))).found
 
     def close(self) -> None:
         self._thread.shutdown()
 
-    async def _submit(self, rows: Rows2D, *, encoded: bool, limit: int, given: Filter | None) -> Answer:
-        if encoded and self.version.metric == "cosine":
-            rows = normalize(rows)
-        call = _Call(rows, encoded, limit, given, self._loop.create_future())
+    async def _submit(self, call: _Call) -> _Answer:
         self._waiting.append(call)
         if not self._busy:
             self._busy = True
@@ -116,7 +118,7 @@ class Engine:
         self._waiting = waiting[count:]
         return waiting[:count]
 
-    def _after_thread(self, batch: list[_Call], outcomes: list[Answer | Exception]) -> None:
+    def _after_thread(self, batch: list[_Call], outcomes: list[_Answer | Exception]) -> None:
         _settle(batch, outcomes)
         self._next_batch()
 
@@ -127,7 +129,7 @@ def _is_small(batch: list[_Call]) -> bool:
     return hits <= INLINE_WORK and not any(call.given for call in batch)
 
 
-def _attempt(version: Version, batch: list[_Call]) -> list[Answer | Exception]:
+def _attempt(version: Version, batch: list[_Call]) -> list[_Answer | Exception]:
     """An outcome a call. Where the batch fails, each call is answered alone, so that none pays for another."""
     try:
         return [*_answer(version, batch)]
@@ -135,40 +137,56 @@ def _attempt(version: Version, batch: list[_Call]) -> list[Answer | Exception]:
         return [error] if len(batch) == 1 else [outcome for call in batch for outcome in _attempt(version, [call])]
 
 
-def _answer(version: Version, batch: list[_Call]) -> list[Answer]:
-    """Encode all rows at once, then search once for each limit and filter that are asked for together."""
-    embeddings = _encode(version, batch)
-    answers = [Answer(part, *_NO_HITS) for part in embeddings]
-    for limit, given in {(call.limit, call.given) for call in batch if call.limit}:
-        some = [i for i, call in enumerate(batch) if (call.limit, call.given) == (limit, given)]
-        scores, positions = version.searcher.search(_joined([embeddings[i] for i in some]), limit, given)
-        ends = np.cumsum([len(embeddings[i]) for i in some])[:-1]
-        for i, s, p in zip(some, np.split(scores, ends), np.split(positions, ends), strict=True):
-            answers[i] = Answer(embeddings[i], s, p)
+def _answer(version: Version, batch: list[_Call]) -> list[_Answer]:
+    """Encode all rows at once, then search once for all calls that ask alike."""
+    latents = _encode(version, batch)
+    answers = [_Answer(in_metric(latent, version.metric)) for latent in latents]
+    alike: dict[Hashable, list[int]] = {}
+    for number, call in enumerate(batch):
+        if call.limit:
+            alike.setdefault((call.limit, call.given, call.encoded, call.own is None), []).append(number)
+    for some in alike.values():
+        calls = [batch[number] for number in some]
+        found = _search(version, calls, [latents[number] for number in some])
+        for number, part in zip(some, found, strict=True):
+            answers[number] = _Answer(answers[number].embeddings, part)
     return answers
 
 
+def _search(version: Version, calls: list[_Call], latents: list[Rows2D]) -> list[Found]:
+    """For calls that ask alike, each with its embeddings as the encoder gave them."""
+    rows, latent, first = _joined([call.rows for call in calls]), _joined(latents), calls[0]
+    with np.errstate(over="ignore", invalid="ignore"):  # a row may be so odd that its reconstruction is no number
+        errors = None if first.encoded else reconstruction_errors(version.encoder, rows, latent)
+    own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
+    embeddings = in_metric(latent, version.metric)
+    found = version.search(embeddings, first.limit, first.given, errors=errors, own=own)
+    ends = np.cumsum([len(call.rows) for call in calls])[:-1]
+    parts = (np.split(array, ends) for array in (found.scores, found.positions, found.novelty))
+    return [Found(*part) for part in zip(*parts, strict=True)]
+
+
 def _encode(version: Version, batch: list[_Call]) -> list[Rows2D]:
-    """Each call's embeddings; those that came encoded are left as they are."""
+    """Each call's embeddings as the encoder gives them; those that came encoded are left as they are."""
     raw = [call.rows for call in batch if not call.encoded]
-    parts = iter(_embed(version, raw) if raw else [])
+    parts = iter(_latent(version, raw) if raw else [])
     return [call.rows if call.encoded else next(parts) for call in batch]
 
 
-def _embed(version: Version, raw: list[Rows2D]) -> list[Rows2D]:
+def _latent(version: Version, raw: list[Rows2D]) -> list[Rows2D]:
     """Raises QueryError where finite inputs leave float32 on their way through the encoder."""
     with np.errstate(invalid="ignore"):
-        embeddings = version.embed(_joined(raw))
-    if not np.isfinite(embeddings).all():
+        latent = version.encoder.encode(_joined(raw))
+    if not np.isfinite(latent).all():
         raise QueryError("inputs", expected="values of the size that the encoder knows", found="too large ones")
-    return np.split(embeddings, np.cumsum([len(rows) for rows in raw])[:-1])
+    return np.split(latent, np.cumsum([len(rows) for rows in raw])[:-1])
 
 
 def _joined(parts: list[Rows2D]) -> Rows2D:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _settle(batch: list[_Call], outcomes: list[Answer | Exception]) -> None:
+def _settle(batch: list[_Call], outcomes: list[_Answer | Exception]) -> None:
     for call, outcome in zip(batch, outcomes, strict=True):
         if call.future.done():
             continue

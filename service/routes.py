@@ -6,7 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from index.errors import QueryError
 from index.vectors import DEFAULT_LIMIT
-from index.version import KNOWN_LIMIT
+from index.version import KNOWN_LIMIT, Found
 from service.auth import GuardedRoute
 from service.bodies import read_body
 from service.decoding import (
@@ -23,7 +23,7 @@ from service.decoding import (
 )
 from service.describing import KEY, calls, problems
 from service.encoding import JSON, NPY, embeddings_response, hits_response
-from service.engine import Answer, Engine
+from service.engine import Engine
 from service.errors import MediaError, NotReadyError, RequestError
 from service.metrics import Metrics
 from service.schemas import NPY_QUERY, EmbedRequest, EmbedResponse, Ready, SearchRequest, SearchResponse
@@ -41,9 +41,9 @@ async def embed(request: Request) -> Response:
     engine, bounds = _engine(request), _bounds(request)
     body = await _read(request)
     rows = decode_npy(body, "inputs", bounds) if _is_npy(request) else decode_embed(body, bounds)
-    answer = await engine.embed(rows)
+    embeddings = await engine.embed(rows)
     _metrics(request).rows.labels("/embed").inc(len(rows))
-    return embeddings_response(engine.version, answer.embeddings, as_npy=_wants_npy(request))
+    return embeddings_response(engine.version, embeddings, as_npy=_wants_npy(request))
 
 
 @guarded.post("/search", **calls(SearchRequest, SearchResponse, 404, query=NPY_QUERY), tags=["search"])
@@ -55,9 +55,9 @@ async def search(request: Request) -> Response:
     engine = _engine(request)
     asked = check_hits(_asked(request, await _read(request), _bounds(request)), _bounds(request))
     as_npy = _wants_npy(request)
-    answer = await _answer(engine, asked)
-    _metrics(request).rows.labels("/search").inc(len(answer.positions))
-    return hits_response(engine.version, answer, with_payload=asked.with_payload, as_npy=as_npy)
+    found = await _found(engine, asked)
+    _metrics(request).rows.labels("/search").inc(len(found.positions))
+    return hits_response(engine.version, found, with_payload=asked.with_payload, as_npy=as_npy)
 
 
 @guarded.get("/version", tags=["version"], responses=problems(401))
@@ -89,10 +89,10 @@ async def readyz(request: Request) -> Ready:
 
 async def _knows_answer(engine: Engine) -> bool:
     try:
-        answer = await engine.search(engine.version.question, KNOWN_LIMIT, encoded=False)
+        found = await engine.search(engine.version.question, KNOWN_LIMIT, encoded=False)
     except QueryError:  # the embedding is no longer a number
         return False
-    return engine.version.is_known_answer(answer.scores[0], answer.positions[0])
+    return engine.version.is_known_answer(found.scores[0], found.positions[0])
 
 
 def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
@@ -112,7 +112,7 @@ def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
     return Asked(asked_kind, rows, [], pick_limit(int(limit), bounds), flag, passing)
 
 
-async def _answer(engine: Engine, asked: Asked) -> Answer:
+async def _found(engine: Engine, asked: Asked) -> Found:
     if asked.kind == "ids":
         return await engine.search_ids(asked.ids, asked.limit, asked.filter)
     return await engine.search(asked.rows, asked.limit, encoded=asked.kind == "embeddings", given=asked.filter)

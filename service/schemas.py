@@ -82,9 +82,15 @@ class Hit(_Strict):
 
 
 class Found(_Strict):
-    """One query's hits, best first."""
+    """One query's hits, best first, and how unusual it is."""
 
     hits: list[Hit]
+    novelty: float = Field(
+        gt=0,
+        le=1,
+        description="A p-value: how often a row that was held out in training is as far off, by its reconstruction "
+        "error and its neighbours' distance (of embeddings and ids, by the distance). Below 0.01, trust no hit.",
+    )
 
 
 class SearchResponse(_Strict):

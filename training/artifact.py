@@ -92,13 +92,12 @@ class Encoder:
 
     def reconstruct(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, width) raw float32 -> (n, width) through the bottleneck and back, in the raw unit."""
+        return self.decode(self.encode(rows))
+
+    def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, latent_dim), as `encode` gives it -> (n, width) float32 in the raw unit."""
         logits = self.header["output"] == "logits"
-
-        def there_and_back(block: Tensor) -> Tensor:
-            output = self.decoder(self.encoder(self.preprocess.apply(block)))  # (block, features)
-            return self.preprocess.decode(output, logits=logits)
-
-        return self._blockwise(rows, self.width, there_and_back)
+        return self._blockwise(latent, self.width, lambda z: self.preprocess.decode(self.decoder(z), logits=logits))
 
     def _blockwise(
         self, rows: NDArray[np.float32], width: int, step: Callable[[Tensor], Tensor]

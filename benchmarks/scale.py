@@ -1,0 +1,174 @@
+"""From 10^5 to 10^7 items on one machine: how long, how large, how fast, and how right?
+
+The rows are Fashion-MNIST's 60,000 training images, and corrupted copies of them until there are enough: moved by up
+to two pixels, darker or lighter by up to a fifth, and under Gaussian noise of sigma 0.1 of the range. They are written
+once as uint8 .npy and built by `index.build`, as `lookalike build` does, with the shipped encoder of 32 dimensions.
+The queries are 1,000 test images, corrupted the same way, and their neighbours are known by exact search.
+
+bytes an item   the index (vectors, graph and positions), the text of the ids, and their order
+peak memory     anonymous memory of the building process at its most: what is mapped from files can be dropped. Beyond
+                the index means without the index itself, which is built in memory
+tuner           its share of the time of the build
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from benchmarks.report import Bar, Row, report, row
+from index.build import build
+from index.items import ITEMS
+from index.measure import Exam
+from index.store import Store
+from index.tune import Target
+from training.config import load_config
+from training.job import train
+from training.rows import open_rows, read_sample
+
+__all__ = ["main"]
+
+SIZES = (100_000, 1_000_000, 10_000_000)
+SIDE = 28
+MOVED = 2
+LIGHTER = 0.2
+SIGMA = 0.1
+RECALL = 0.95
+BYTES = 64
+ID_BYTES = 16
+"""An id of eight digits with its offset in the table, and its place in the order."""
+QUERIES = 1_000
+POLL_SECONDS = 0.02
+
+
+def corrupted(images: NDArray[np.float32], seed: int) -> NDArray[np.uint8]:
+    """(n, 784) -> (n, 784): moved, darker or lighter, and noisy."""
+    random = torch.Generator().manual_seed(seed)
+    pictures = torch.from_numpy(images).reshape(-1, SIDE, SIDE)
+    moves = torch.randint(-MOVED, MOVED + 1, (len(pictures), 2), generator=random)
+    rows = (torch.arange(SIDE) - moves[:, :1]) % SIDE  # (n, 28)
+    columns = (torch.arange(SIDE) - moves[:, 1:]) % SIDE
+    moved = pictures[torch.arange(len(pictures))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    light = 1 + LIGHTER * (2 * torch.rand(len(pictures), 1, 1, generator=random) - 1)
+    noisy = moved * light + SIGMA * 255 * torch.randn(moved.shape, generator=random)
+    return noisy.clamp(0, 255).to(torch.uint8).reshape(len(pictures), -1).numpy()
+
+
+def write_rows(path: Path, count: int, images: NDArray[np.float32]) -> None:
+    """The images, and corrupted copies of them until there are `count`."""
+    with path.open("wb") as file:
+        npy.write_array_header_1_0(file, {"shape": (count, SIDE * SIDE), "fortran_order": False, "descr": "|u1"})
+        for copy, first in enumerate(range(0, count, len(images))):
+            block = images.astype(np.uint8) if copy == 0 else corrupted(images, copy)
+            file.write(block[: count - first].tobytes())
+
+
+def run_build(rows: Path, run: Path, out: Path) -> None:
+    """What the child does: build and promote; prints its peak and its times as JSON."""
+    peak, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(POLL_SECONDS):
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            peak[0] = max(peak[0], *(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")))
+
+    source, store = open_rows(str(rows)), Store(out)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.perf_counter()
+    target = Target(RECALL, memory=(BYTES - ID_BYTES) * source.count)
+    number = build(source, run, store, target=target, device="cpu")
+    seconds = time.perf_counter() - began
+    done.set()
+    watcher.join()
+    store.promote(number)
+    print(json.dumps({"peak": peak[0], "seconds": seconds}))
+
+
+def measured(count: int, run: Path, images: NDArray[np.float32], questions: NDArray[np.float32]) -> dict[str, float]:
+    """Build `count` items in a process of its own, open the version, and ask it."""
+    with tempfile.TemporaryDirectory(dir=run.parent) as name:
+        folder = Path(name)
+        write_rows(folder / "rows.npy", count, images)
+        command = [sys.executable, "-m", "benchmarks.scale", "--build", str(folder / "rows.npy"), str(run), name]
+        told: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        store = Store(folder)
+        time.sleep(1.1)  # what changed a moment ago is read again
+        store.open(1)
+        began = time.perf_counter()
+        version = store.open(1)
+        opened = time.perf_counter() - began
+        header = version.manifest
+        figures, _ = Exam(version.embeddings, version.embed(questions)).take(version.index)
+        ids = sum(len(version.items.id_at(i)) + 4 for i in range(0, count, count // 1_000)) / 1_000
+        index = header["tuning"]["chosen"]["bytes"] / header["tuning"]["chosen"]["items"]
+        print(count, header["index"], header["tuning"]["reason"], header["tuning"]["skipped"], flush=True)
+        return told | {
+            "bytes": index + ids + 4,
+            "beyond": told["peak"] - index * count,
+            "latency_us": figures.latency_us,
+            "recall": figures.recall,
+            "open": opened,
+            "tuner": header["tuning"]["seconds"] / told["seconds"],
+            "items_bytes": (version.sealed.folder / ITEMS).stat().st_size / count,
+        }
+
+
+def compare(sizes: list[int], run: Path) -> list[Row]:
+    """The rows of the report."""
+    if not (run / "encoder").is_dir():
+        train(open_rows("fashion-mnist"), load_config(), run)
+    images, _ = read_sample(rows := open_rows("fashion-mnist"), rows.count, seed=0)
+    test, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES, seed=0)
+    questions = corrupted(test, seed=-1 & 0xFFFF).astype(np.float32)
+    found = {size: measured(size, run, images, questions) for size in sizes}
+    rows_: list[Row] = []
+    least, most = found[sizes[0]], found[sizes[-1]]
+    for size, figures in found.items():
+        many = size > 200_000
+        rows_ += [
+            row(f"{size:,}: build", "s", ours=figures["seconds"]),
+            row(
+                f"{size:,}: tuner's share of it",
+                "",
+                ours=figures["tuner"],
+                bar=Bar("ours", "<=", 0.15) if many else None,
+            ),
+            row(f"{size:,}: bytes an item", "bytes", ours=figures["bytes"], bar=Bar("ours", "<=", BYTES)),
+            row(f"{size:,}: recall@10", "", ours=figures["recall"], bar=Bar("ours", ">=", RECALL)),
+            row(f"{size:,}: one query", "µs", ours=figures["latency_us"]),
+            row(f"{size:,}: opening", "s", ours=figures["open"], bar=Bar("ours", "<", 1)),
+            row(f"{size:,}: peak memory", "GB", ours=figures["peak"] / 1e9),
+            row(f"{size:,}: of it beyond the index", "GB", ours=figures["beyond"] / 1e9),
+        ]
+    claim = f"one query, {sizes[-1]:,} (ours) against {sizes[0]:,} (peer)"
+    bar = Bar("ours / peer", "<=", 4)
+    return [*rows_, row(claim, "µs", ours=most["latency_us"], peer=least["latency_us"], bar=bar)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument(
+        "--run", type=Path, help="A run of the shipped settings on fashion-mnist; without, it is trained."
+    )
+    parser.add_argument("--build", nargs=3, metavar=("ROWS", "RUN", "OUT"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.build:
+        run_build(*map(Path, asked.build))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        report("scale", compare(sorted(asked.sizes), asked.run or Path(name) / "run"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""How unusual is a query? A p-value against held-out rows, from its reconstruction error and its neighbours' distance.
+
+The conformal p-value (V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World", 2005; R. Laxhammar
+and G. Falkman, "Conformal Prediction for Distribution-Independent Anomaly Detection in Streaming Vessel Data", 2010;
+S. Bates et al., "Testing for Outliers with Conformal p-values", 2023): the share of rows that are at least as strange,
+the query among them. Whatever the measure of strangeness, it is at most alpha for a share alpha, or less, of queries
+that come from where the calibration rows came from.
+
+Strangeness is R. A. Fisher's ("Statistical Methods for Research Workers", 1932): of each quantity, how many rows have
+as much or more, and the product of the two counts, the less the stranger; there is no scale to share and no weight
+to fit. The query is counted among the calibration rows, so that all are treated alike, and the p-value is valid for
+any number of them.
+"""
+
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from index.errors import QueryError
+from index.spec import Metric
+from training.artifact import Encoder
+from training.errors import ArtifactError
+
+__all__ = ["NEIGHBOURS", "Novelty", "load_novelty", "neighbour_distances", "reconstruction_errors"]
+
+NEIGHBOURS = 10
+"""So many nearest items tell a query's distance."""
+POWER = 0.25
+"""Of the absolute errors. A square is ruled by the few values that no row's reconstruction gets right; a low power
+counts how many values are wrong."""
+_BLOCK_VALUES = 1 << 22
+_BLOCK_PAIRS = 1 << 18
+
+Reals = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """Calibration rows, (n, 2) float64: the reconstruction error and the neighbours' distance of each."""
+
+    rows: Reals
+
+    @classmethod
+    def calibrate(cls, errors: Reals, distances: Reals) -> "Novelty":
+        """Of held-out rows, (n,) and (n,), that neither the encoder nor the index has seen; n may be 0.
+
+        Raises:
+            QueryError: not as many of one as of the other, or a number that is not finite.
+        """
+        distances = _measured("distances", distances)
+        rows = np.stack([_measured("errors", errors, len(distances)), distances], axis=1)  # (n, 2)
+        if not np.isfinite(rows).all():
+            raise QueryError("calibration rows", expected="finite errors and distances", found="infinity")
+        return cls(rows)
+
+    def p_values(self, errors: Reals | None, distances: Reals) -> Reals:
+        """(n,) and (n,) -> (n,) float64 in (0, 1]: falls as either rises, and the smallest is 1 / (rows + 1).
+
+        Without errors (of a query that is an embedding, and no row) the distance alone tells, against the
+        distances of the calibration rows. Without calibration rows all are 1.
+
+        Raises:
+            QueryError: not as many of one as of the other, or NaN among them.
+        """
+        distances = _measured("distances", distances)
+        if errors is None:
+            return (1 + _at_least(self._distances, distances)) / (len(self.rows) + 1)
+        queries = np.stack([_measured("errors", errors, len(distances)), distances])  # (2, n)
+        p = np.empty(len(distances))
+        size = max(1, _BLOCK_PAIRS // max(1, len(self.rows)))
+        for start in range(0, len(p), size):
+            p[start : start + size] = self._shares(queries[:, start : start + size, None])
+        return p
+
+    def _shares(self, queries: Reals) -> Reals:
+        """(2, block, 1) -> (block,): the share of rows, and the query, whose product is no greater than its own."""
+        columns = self.rows.T[:, None, :]  # (2, 1, rows)
+        theirs = self._counts + (queries >= columns)  # (2, block, rows)
+        own = 1 + (columns >= queries).sum(axis=2, keepdims=True)  # (2, block, 1)
+        as_strange = theirs[0] * theirs[1] <= own[0] * own[1]  # (block, rows)
+        shares: Reals = (1 + as_strange.sum(axis=1)) / (len(self.rows) + 1)
+        return shares
+
+    def save(self, path: Path) -> None:
+        """As one array that `load_novelty` reads."""
+        np.save(path, self.rows, allow_pickle=False)
+
+    @cached_property
+    def _distances(self) -> Reals:
+        return np.sort(self.rows[:, 1])
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        """(2, 1, rows): how many rows have as great an error as each, and how many as great a distance."""
+        return np.stack([_at_least(np.sort(column), column) for column in self.rows.T])[:, None, :]
+
+
+def load_novelty(path: Path) -> Novelty:
+    """Read what `Novelty.save` wrote, from a file that was verified.
+
+    Raises:
+        ArtifactError: not an array, or not the one that it must be.
+    """
+    try:
+        rows = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(str(path), expected="a NumPy array", found=str(error)) from error
+    found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.float64 or rows.ndim != 2 or rows.shape[1] != 2:
+        raise ArtifactError(
+            str(path), expected="float64 of shape (n, 2)", found=found, remedy="Build the version again."
+        )
+    if not np.isfinite(rows).all():
+        raise ArtifactError(
+            str(path), expected="finite numbers", found="NaN or infinity", remedy="Build the version again."
+        )
+    return Novelty(rows)
+
+
+def reconstruction_errors(
+    encoder: Encoder, rows: NDArray[np.float32], latent: NDArray[np.float32] | None = None
+) -> Reals:
+    """(n, width) raw float32, of a table NaN where missing -> (n,) float64, in the unit of the preprocessed rows.
+
+    The power mean, of power POWER, of the absolute errors of a row's features; infinite where the decoder's answer
+    leaves the numbers. `latent`: (n, latent_dim), where the rows were encoded before.
+    """
+    latent = encoder.encode(rows) if latent is None else latent
+    errors = np.empty(len(rows))
+    size = max(1, _BLOCK_VALUES // max(1, encoder.preprocess.features))
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
+        back = np.where(
+            np.isnan(block), block, encoder.decode(latent[start : start + size])
+        )  # what is missing cannot be wrong
+        gaps = _features(encoder, back) - _features(encoder, block)  # (block, features)
+        sizes = np.nan_to_num(np.abs(gaps, dtype=np.float64), nan=np.inf, posinf=np.inf)
+        errors[start : start + size] = np.mean(sizes**POWER, axis=1) ** (1 / POWER)
+    return errors
+
+
+def neighbour_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
+    """(n, k), a query's best scores in the metric's unit -> (n,) float64: their mean as distances.
+
+    Euclidean distances, under cosine between vectors of unit length; of the inner product, which tells none, it is
+    minus the product. NaN, no hit, does not count; infinite where there is no item.
+    """
+    exact = scores.astype(np.float64)
+    there = ~np.isnan(exact)
+    if metric == "cosine":
+        exact = np.sqrt(np.maximum(2 - 2 * exact, 0))
+    total = np.where(there, -exact if metric == "ip" else exact, 0).sum(axis=1)
+    distances: Reals = np.where(there.any(axis=1), total / np.maximum(1, there.sum(axis=1)), np.inf)
+    return distances
+
+
+def _features(encoder: Encoder, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        features: NDArray[np.float32] = (
+            encoder.preprocess.apply(torch.from_numpy(rows).to(encoder.device)).cpu().numpy()
+        )
+    return features
+
+
+def _measured(name: str, values: Reals, count: int | None = None) -> Reals:
+    """(n,) as float64, or a QueryError: another shape, or NaN."""
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or len(values) != (len(values) if count is None else count):
+        wanted = "(n,)" if count is None else f"({count},)"
+        raise QueryError(name, expected=f"shape {wanted}", found=f"{values.shape}")
+    if np.isnan(values).any():
+        raise QueryError(name, expected="numbers", found="NaN")
+    return values
+
+
+def _at_least(kept: Reals, values: Reals) -> NDArray[np.int64]:
+    """(n,): how many of `kept`, sorted, are as great as each value or greater."""
+    return len(kept) - np.searchsorted(kept, values, side="left")
