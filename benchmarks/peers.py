@@ -30,7 +30,7 @@ from scann import scann_ops_pybind
 from usearch import compiled as usearch
 
 from benchmarks.report import alternate, seconds
-from index.measure import recall
+from index.measure import recalls
 
 __all__ = ["Best", "Candidate", "Measured", "Pixels", "batch_rate", "best", "candidates", "raw_pixels", "single_us"]
 
@@ -155,7 +155,7 @@ def _glance(sweep: Iterable[Candidate], queries: Vectors, truth: NDArray[np.int6
     before = -1.0
     for candidate in sweep:
         candidate.select()
-        share = recall(candidate.search(queries, K).astype(np.int64), truth)
+        share = float(recalls(candidate.search(queries, K).astype(np.int64), truth).mean())
         if share >= least:
             rate = max(batch_rate(candidate, queries) for _ in range(2))
             yield Measured(candidate, share, rate, single_us(candidate, queries[:GLANCE]))

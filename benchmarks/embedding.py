@@ -1,0 +1,137 @@
+"""Does bulk embedding cost more than its matrix products, and does memory grow with the rows?
+
+ours    `index.gather.gather`, the step of `lookalike build` that embeds: rows are read from a float32 .npy, checked,
+        hashed, preprocessed, encoded, and written, with ids and payloads
+floor   the encoder's matrix products alone, on one block of rows that lie in memory, with as many threads
+
+The encoder is the shipped one of 784-512-256-32. The peak is the anonymous memory of a process that embeds and does
+nothing else: mapped files can be dropped.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.memory import ROW_BYTES, write_encoder, write_rows
+from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
+from index.gather import gather
+from index.items import ItemWriter
+from training.artifact import Encoder, load_encoder
+from training.rows import open_rows
+
+__all__ = ["anonymous_peak", "main"]
+
+FEW, MANY = 100_000, 1_000_000
+ROUNDS = 3
+BLOCK = 8_192
+THREADS = 2
+POLL_SECONDS = 0.02
+
+
+@contextmanager
+def anonymous_peak() -> Iterator[list[int]]:
+    """The first entry becomes the most anonymous memory, in bytes, that this process had in the meantime."""
+    peak, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(POLL_SECONDS):
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            peak[0] = max(peak[0], *(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
+def gathered(rows: Path, encoder: Encoder) -> float:
+    """Seconds to embed all rows of a file."""
+    source = open_rows(str(rows))
+    with tempfile.TemporaryDirectory(dir=rows.parent) as name:
+        folder = Path(name)
+        items = ItemWriter(folder, source.name)
+        return seconds(lambda: gather(source, encoder, "cosine", folder, items))
+
+
+def products(encoder: Encoder, count: int) -> float:
+    """Seconds of the matrix products for so many rows."""
+    weights = [layer.weight.T for layer in encoder.encoder if isinstance(layer, nn.Linear)]
+    block = torch.randn(BLOCK, encoder.width)
+
+    def multiply() -> None:
+        with torch.inference_mode():
+            for _ in range(0, count, BLOCK):
+                values = block
+                for weight in weights:
+                    values = values @ weight
+
+    return seconds(multiply) * count / (BLOCK * -(-count // BLOCK))
+
+
+def run_job(rows: Path, encoder: Path) -> None:
+    """What the child does: embed, and print its peak and its time as JSON."""
+    torch.set_num_threads(THREADS)
+    loaded = load_encoder(encoder)
+    with anonymous_peak() as peak:
+        taken = gathered(rows, loaded)
+    print(json.dumps({"peak": peak[0], "seconds": taken}))
+
+
+def child(rows: Path, encoder: Path) -> dict[str, float]:
+    """The job in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.embedding", "--job", str(rows), str(encoder)]
+    told: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return told
+
+
+def compare() -> list[Row]:
+    """The rows of the report."""
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        few, many, at = folder / "few.npy", folder / "many.npy", folder / "encoder"
+        write_encoder(at)
+        encoder = load_encoder(at)
+        count = write_rows(few, FEW * ROW_BYTES / 1e9)
+        taken = medians(
+            alternate({"ours": lambda: gathered(few, encoder), "floor": lambda: products(encoder, count)}, ROUNDS)
+        )
+        write_rows(many, MANY * ROW_BYTES / 1e9)
+        peaks = [child(rows, at)["peak"] / 1e9 for rows in (few, many)]
+    rates = {name: count / value for name, value in taken.items()}
+    return [
+        row("bulk embedding", "rows/s", ours=rates["ours"], floor=rates["floor"], bar=Bar("ours / floor", ">=", 0.85)),
+        row(
+            f"peak at {MANY:,} rows (ours) and at {FEW:,} (peer)",
+            "GB",
+            ours=peaks[1],
+            peer=peaks[0],
+            bar=Bar("ours / peer", "<=", 1.05),
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--job", nargs=2, metavar=("ROWS", "ENCODER"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.job:
+        run_job(*map(Path, asked.job))
+    else:
+        report("embedding", compare())
+
+
+if __name__ == "__main__":
+    main()
