@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 SEVERITIES = (0.1, 0.2, 0.3, 0.4, 0.5)
-MOST_ROWS = 2_000
+MOST_ROWS, FEWEST_LABELS = 2_000, 30
 LEAST_NEIGHBOURS, LEAST_LABELS = 0.85, 0.97
 """Of what PCA keeps beyond chance: an encoder that keeps a smaller share is worse than it."""
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
@@ -95,7 +95,7 @@ def rows_to_embedding(
 
     Args:
         rows: (n, width) raw; where there are more than 2,000, a sample.
-        labels: n of them, None where a row has none; they count where they are of two kinds at least.
+        labels: n of them, None where a row has none; they count where thirty have one, of two kinds at least.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_ROWS])
     features, embeddings = features_of(encoder, rows[chosen]), embed(encoder, rows[chosen], metric)
@@ -107,7 +107,7 @@ def rows_to_embedding(
     kinds = [None if labels is None or labels[i] is None else str(labels[i]) for i in chosen]
     known = np.array([i for i, kind in enumerate(kinds) if kind is not None], np.int64)
     names = np.array([str(kinds[i]) for i in known])
-    if len(set(names.tolist())) < 2:
+    if len(names) < FEWEST_LABELS or len(set(names.tolist())) < 2:
         return Encoding(neighbours, None)
 
     def alike(some: NDArray[np.int64]) -> Right:
