@@ -46,6 +46,7 @@ class Candidate:
 KINDS = (
     Candidate("Flat", most=200_000),
     Candidate("IVF{lists},SQfp16", 2, 1_000),
+    Candidate("IVF{lists}(SQfp16),SQfp16", 2, 1_000, 200_000),
     Candidate("IVF{lists},SQfp16", 4, 10_000, 1_000_000),
     Candidate("IVF{lists},SQ8", 2, 1_000),
     Candidate("IVF{lists},Flat", 2, 1_000),

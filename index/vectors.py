@@ -57,9 +57,10 @@ class VectorIndex:
         self.knobs = Knobs(self._index)
         self.knobs.set(spec.search)
         self.spec = spec
+        self._count = int(self._index.ntotal)
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return self._count
 
     def set_search(self, search: str) -> None:
         """Search by other parameters from now on, such as "nprobe=8". Raises ConfigError as the constructor does."""
@@ -73,7 +74,7 @@ class VectorIndex:
             ConfigError: too few vectors for an index of this kind.
         """
         try:
-            self._index.train(self._checked(sample))
+            self._index.train(_checked(sample, self.dim))
         except RuntimeError as error:
             raise ConfigError(
                 "index",
@@ -84,11 +85,13 @@ class VectorIndex:
 
     def add(self, embeddings: Vectors) -> None:
         """Append (n, dim) float32, within MAX_VALUE; for cosine, of unit length."""
+        embeddings = _checked(embeddings, self.dim)
         if self.knobs.is_graph:  # two threads would link in whatever order they come
             with one_thread():
-                self._index.add(self._checked(embeddings))
+                self._index.add(embeddings)
         else:
-            self._index.add(self._checked(embeddings))
+            self._index.add(embeddings)
+        self._count = int(self._index.ntotal)
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
         """The k nearest of each query, best first, as near as the index knows them.
@@ -151,14 +154,12 @@ class VectorIndex:
 
     def _search(self, queries: Vectors, k: int, parameters: object) -> tuple[Vectors, Positions]:
         check_limit(k, MAX_FOUND)
-        queries = self._checked(queries)
-        if len(self) == 0:
-            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        scores, positions = self._index.search(queries, min(k, len(self)), params=parameters)
+        queries, pointer = _checked(queries, self.dim), faiss.swig_ptr
+        k = min(k, self._count)
+        scores, positions = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        if k and len(queries):  # FAISS's own `search` checks all this once more, which takes as long as the search
+            self._index.search_c(len(queries), pointer(queries), k, pointer(scores), pointer(positions), parameters)
         return _unit(scores, self.spec.metric), positions
-
-    def _checked(self, vectors: Vectors) -> Vectors:
-        return _checked(vectors, self.dim)
 
 
 def nearest(queries: Vectors, vectors: Vectors, k: int, metric: Metric) -> tuple[Vectors, Positions]:

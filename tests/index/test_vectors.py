@@ -1,7 +1,10 @@
+"""Every index that the tuner can choose, and some that a user may write, do what the floor relies on."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,24 +13,68 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from index.candidates import KINDS
 from index.errors import QueryError
-from index.spec import KINDS, IndexSpec, Kind, Metric
-from index.vectors import MAX_LIMIT, MAX_VALUE, VectorIndex, check_limit, drop_own, normalize
+from index.spec import IndexSpec, Metric
+from index.vectors import (
+    MAX_FOUND,
+    MAX_LIMIT,
+    MAX_VALUE,
+    VectorIndex,
+    check_limit,
+    drop_own,
+    near_pairs,
+    nearest,
+    normalize,
+    one_thread,
+)
 from tests.index.made import cloud
-from training.errors import ArtifactError
+from training.errors import ArtifactError, ConfigError
+
+COUNT, DIM = 300, 16
+WRITTEN = ("IVF4,Flat", "HNSW8", "NSG16", "PCA16,Flat", "PQ4x4fs,RFlat", "SQ8")
+"""As a user may write them."""
+CODES = ("SQ8", "HNSW32_SQ8")
+"""These keep but 8 bits a value, and nothing to tell near ones apart by."""
+SURROUNDED = ("NSG", "PQ4x4fs,RFlat")
+"""These can leave no items out."""
+LEAST = {"NSG": 101, "PQ": 16}
+"""Fewer vectors FAISS makes no such index of."""
+
+
+def kinds_for(count: int, dim: int) -> list[str]:
+    """The keys that the tuner may choose for so many vectors, and may not yet as they are too few to be worth it."""
+    keys = dict.fromkeys(kind.key_for(count, dim) for kind in KINDS if not (kind.even and dim % 2))
+    return [key for key in keys if all(count >= least or name not in key for name, least in LEAST.items())]
+
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
-each_kind = pytest.mark.parametrize("kind", list(KINDS))
+CHOSEN = kinds_for(COUNT, DIM)
+each_key = pytest.mark.parametrize("key", [*CHOSEN, *WRITTEN])
 each_metric = pytest.mark.parametrize("metric", METRICS)
 
+Vectors = NDArray[np.float32]
 
-def filled(kind: Kind, metric: Metric, vectors: NDArray[np.float32]) -> VectorIndex:
-    index = VectorIndex(IndexSpec(kind, metric), vectors.shape[1])
+
+def filled(key: str, metric: Metric, vectors: Vectors) -> VectorIndex:
+    """An index of the vectors that looks everywhere."""
+    index = VectorIndex(IndexSpec(key, metric), vectors.shape[1])
+    index.train(vectors)
     index.add(vectors)
+    return everywhere(index)
+
+
+def everywhere(index: VectorIndex) -> VectorIndex:
+    grids = index.knobs.grids().items()
+    index.set_search(",".join(f"{name}={min(values[-1], len(index))}" for name, values in grids))
     return index
 
 
-def brute_force(metric: Metric, queries: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float64]:
+def as_asked(metric: Metric, vectors: Vectors) -> Vectors:
+    return normalize(vectors) if metric == "cosine" else vectors
+
+
+def brute_force(metric: Metric, queries: Vectors, items: Vectors) -> NDArray[np.float64]:
     """(queries, items): every score, in float64 and in the metric's own unit."""
     q, x = queries.astype(np.float64), items.astype(np.float64)
     if metric == "l2":
@@ -38,118 +85,263 @@ def brute_force(metric: Metric, queries: NDArray[np.float32], items: NDArray[np.
     return scores
 
 
-@each_kind
+def best_of(metric: Metric, truth: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    best: NDArray[np.float64] = np.sort(truth if metric == "l2" else -truth, axis=1)[:, :k]
+    return best if metric == "l2" else -best
+
+
+def assert_nearest(key: str, metric: Metric, truth: NDArray[np.float64], positions: NDArray[np.int64], k: int) -> None:
+    """Different items, and as near as the nearest are, or all but a few of them where codes are coarse."""
+    assert all(len(set(row)) == len(row) for row in positions.tolist())
+    assert ((positions >= 0) & (positions < truth.shape[1])).all()
+    found, best = np.take_along_axis(truth, positions, axis=1), best_of(metric, truth, k)
+    if key.endswith(CODES):
+        last = best[:, -1:]
+        assert ((found <= last + 1e-5) if metric == "l2" else (found >= last - 1e-5)).mean() >= 0.85
+    else:
+        np.testing.assert_allclose(best_of(metric, found, k), best, rtol=1e-3, atol=1e-3)
+
+
+def test_the_set_holds_all_kinds_that_the_tuner_knows() -> None:
+    assert len(CHOSEN) == len({kind.key for kind in KINDS})
+
+
+@each_key
 @each_metric
+def test_an_index_finds_the_nearest(key: str, metric: Metric) -> None:
+    items, queries = as_asked(metric, cloud(COUNT, DIM)), as_asked(metric, cloud(8, DIM, seed=1))
+    scores, positions = filled(key, metric, items).search(queries, 10)
+    assert scores.shape == positions.shape == (8, 10)
+    assert (scores.dtype, positions.dtype) == (np.float32, np.int64)
+    assert_nearest(key, metric, brute_force(metric, queries, items), positions, 10)
+
+
+@each_key
+def test_neighbours_by_hand(key: str) -> None:
+    """Items at the whole numbers of the first axis, and the nearest of 41.2 and of 120.9."""
+    items, queries = np.zeros((COUNT, DIM), np.float32), np.zeros((2, DIM), np.float32)
+    items[:, 0], queries[:, 0] = np.arange(COUNT), [41.2, 120.9]
+    scores, positions = filled(key, "l2", items).search(queries, 3)
+    near = items[positions, 0]
+    far = 2.5 if key.endswith(CODES) else 1e-3 + np.array([[0.2, 0.8, 1.2], [0.1, 0.9, 1.1]])
+    assert (np.abs(near - queries[:, :1]) <= far).all()
+    np.testing.assert_allclose(scores, np.abs(near - queries[:, :1]), atol=1.2)
+
+
 @pytest.mark.parametrize(
-    ("count", "dim", "k"), [(60, 17, 10), (60, 1, 10), (40, 2048, 5), (1, 3, 1), (1, 3, 10), (5, 2, MAX_LIMIT)]
+    ("key", "count", "dim"),
+    [(key, count, dim) for count, dim in [(300, 1), (120, 2_048), (17, 4), (1, 4)] for key in kinds_for(count, dim)],
 )
-def test_search_finds_what_brute_force_finds_in_the_metrics_unit(
-    kind: Kind, metric: Metric, count: int, dim: int, k: int
-) -> None:
-    items, queries = cloud(count, dim), cloud(8, dim, seed=1)
-    unit = normalize if metric == "cosine" else np.asarray
-    scores, positions = filled(kind, metric, unit(items)).search(unit(queries), k)
+@each_metric
+def test_one_dimension_or_very_many_and_few_items_or_one(key: str, metric: Metric, count: int, dim: int) -> None:
+    items, queries = as_asked(metric, cloud(count, dim)), as_asked(metric, cloud(8, dim, seed=1))
+    scores, positions = filled(key, metric, items).search(queries, 10)
+    assert scores.shape == positions.shape == (8, min(10, count))
+    assert_nearest(key, metric, brute_force(metric, queries, items), positions, min(10, count))
+
+
+@each_key
+@pytest.mark.parametrize("k", [COUNT, COUNT + 1, MAX_FOUND])
+def test_more_than_all_are_all(key: str, k: int) -> None:
+    index = filled(key, "l2", cloud(COUNT, DIM))
+    scores, positions = index.search(cloud(2, DIM, seed=1), k)
+    assert positions.shape == scores.shape == (2, COUNT)
+    for row in positions:
+        hits = row[row >= 0]
+        assert len(set(hits)) == len(hits) >= 0.95 * COUNT  # a graph may not lead to an item
+
+
+@each_key
+@each_metric
+def test_equal_rows_are_items_of_their_own(key: str, metric: Metric) -> None:
+    items = np.concatenate([normalize(cloud(COUNT - 4, DIM)), np.tile(normalize(cloud(1, DIM, seed=1)), (4, 1))])
+    scores, positions = filled(key, metric, items).search(items[-1:], 4)
+    assert sorted(positions[0]) == [COUNT - 4, COUNT - 3, COUNT - 2, COUNT - 1]
+    assert np.ptp(scores) < 1e-6
+
+
+@each_key
+def test_an_index_of_one_row_only_finds_as_many_copies_as_are_asked_for(key: str) -> None:
+    index = filled(key, "l2", np.ones((COUNT, DIM), np.float32))
+    _, positions = index.search(np.ones((1, DIM), np.float32), 10)
+    hits = positions[positions >= 0]
+    assert len(set(hits)) == len(hits)
+    assert len(hits) == 10
+
+
+@each_key
+@each_metric
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.01])
+def test_items_that_are_not_allowed_are_not_found(key: str, metric: Metric, share: float) -> None:
+    items, queries = as_asked(metric, cloud(COUNT, DIM)), as_asked(metric, cloud(8, DIM, seed=1))
+    allowed = np.zeros(COUNT, bool)
+    allowed[np.random.default_rng(2).permutation(COUNT)[: int(share * COUNT)]] = True
+    k = min(10, int(allowed.sum()))
+    found = filled(key, metric, items).search_among(queries, k, allowed)
+    if key.startswith(SURROUNDED):
+        assert found is None
+        return
+    assert found is not None
+    assert allowed[found[1]].all()
     truth = brute_force(metric, queries, items)
-    best = np.sort(truth, axis=1) if metric == "l2" else -np.sort(-truth, axis=1)
-    assert scores.dtype == np.float32
-    assert positions.shape == (8, min(k, count))
-    np.testing.assert_allclose(scores, best[:, :k], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(scores, np.take_along_axis(truth, positions, axis=1), rtol=1e-4, atol=1e-4)
+    truth[:, ~allowed] = np.inf if metric == "l2" else -np.inf
+    assert_nearest(key, metric, truth, found[1], k)
+
+
+@pytest.mark.parametrize("key", [key for key in [*CHOSEN, *WRITTEN] if not key.startswith(SURROUNDED)])
+def test_among_none_and_among_one(key: str) -> None:
+    items = cloud(COUNT, DIM)
+    index, allowed = filled(key, "l2", items), np.zeros(COUNT, bool)
+    found = index.search_among(items[:2], 3, allowed)
+    assert found is not None
+    assert (found[1] == -1).all()
+    allowed[299] = True
+    found = index.search_among(items[:2], 3, allowed)
+    assert found is not None
+    assert found[1].tolist() == [[299, -1, -1]] * 2
+
+
+@pytest.mark.parametrize("key", ["IVF7,Flat", "HNSW16", "PCA16,IVF7,Flat"])
+def test_the_fewer_are_allowed_the_farther_it_looks(key: str) -> None:
+    """Searched as narrowly as can be, an index still finds the single item that is allowed, wherever it is."""
+    items = cloud(COUNT, DIM)
+    index = filled(key, "l2", items)
+    index.set_search(",".join(f"{name}=1" for name in index.knobs.grids()))
+    for only in range(0, COUNT, 29):
+        found = index.search_among(items[:1], 1, np.arange(COUNT) == only)
+        assert found is not None
+        assert found[1].tolist() == [[only]]
+
+
+@each_key
+@each_metric
+def test_an_index_comes_back_from_its_file(key: str, metric: Metric, tmp_path: Path) -> None:
+    index = filled(key, metric, as_asked(metric, cloud(COUNT, DIM)))
+    index.write(tmp_path / "index")
+    assert index.bytes == (tmp_path / "index").stat().st_size
+    again = VectorIndex.read(tmp_path / "index", index.spec, DIM)
+    queries = as_asked(metric, cloud(8, DIM, seed=1))
+    for (scores, positions), (wanted_scores, wanted) in [
+        (again.search(queries, 7), index.search(queries, 7)),
+        (again.search(queries[:1], COUNT), index.search(queries[:1], COUNT)),
+    ]:
+        np.testing.assert_array_equal(positions, wanted)
+        np.testing.assert_array_equal(scores, wanted_scores)
+    few = np.arange(COUNT) % 5 == 0
+    one, other = again.search_among(queries, 7, few), index.search_among(queries, 7, few)
+    assert (one is None) == (other is None)
+    if one and other:
+        np.testing.assert_array_equal(one[1], other[1])
+    assert (len(again), again.spec, again.dim) == (COUNT, index.spec, DIM)
+
+
+@each_key
+def test_the_same_vectors_make_the_same_file(key: str, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        filled(key, "l2", cloud(COUNT, DIM)).write(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+@pytest.mark.parametrize("key", CHOSEN)
+def test_what_is_added_later_is_found_too(key: str) -> None:
+    """The held-out rows are added to an index that was measured without them."""
+    items = cloud(COUNT, DIM)
+    index = VectorIndex(IndexSpec(key, "l2"), DIM)
+    index.train(items[:270])
+    index.add(items[:270])
+    index.add(items[270:])
+    everywhere(index)
+    assert len(index) == COUNT
+    _, positions = index.search(items[270:], 1)
+    assert (positions[:, 0] == np.arange(270, COUNT)).mean() >= (0.9 if key.endswith(CODES) else 1.0)
+
+
+@each_key
+def test_an_empty_index_finds_nothing(key: str) -> None:
+    scores, positions = VectorIndex(IndexSpec(key, "l2"), DIM).search(np.zeros((2, DIM), np.float32), 5)
+    assert scores.shape == positions.shape == (2, 0)
+
+
+@each_key
+@pytest.mark.parametrize("act", ["train", "add", "search"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((1, DIM - 1)),
+        np.zeros((1, DIM + 1)),
+        np.zeros(DIM),
+        np.zeros((1, 1, DIM)),
+        np.full((1, DIM), np.nan),
+        np.full((1, DIM), np.inf),
+        np.vstack([np.zeros((1, DIM)), np.full((1, DIM), -np.inf)]),
+        np.eye(1, DIM) * 2 * MAX_VALUE,
+        np.eye(1, DIM) * -2 * MAX_VALUE,
+    ],
+    ids=["narrow", "wide", "flat", "deep", "NaN", "infinite", "one infinite", "large", "as large below"],
+)
+def test_vectors_that_faiss_would_take_wrongly_are_refused(key: str, act: str, bad: NDArray[np.float64]) -> None:
+    index = VectorIndex(IndexSpec(key, "l2"), DIM)
+    with pytest.raises(QueryError) as caught:
+        getattr(index, act)(bad.astype(np.float32), *([1] if act == "search" else []))
+    assert caught.value.field == "embeddings"
+    assert len(index) == 0
+
+
+@pytest.mark.parametrize("key", ["Flat", "HNSW32", "IVF1,Flat"])
+@each_metric
+def test_the_largest_values_allowed_are_still_found(key: str, metric: Metric) -> None:
+    index = filled(key, metric, np.full((1, 2_048), -MAX_VALUE, np.float32))
+    scores, positions = index.search(np.full((1, 2_048), MAX_VALUE, np.float32), 1)
+    assert positions.tolist() == [[0]]
+    assert np.isfinite(scores).all()
 
 
 def test_the_euclidean_score_is_the_distance_and_not_its_square() -> None:
-    scores, positions = filled("flat", "l2", np.array([[3, 4], [0, 1]], np.float32)).search(
+    scores, positions = filled("Flat", "l2", np.array([[3, 4], [0, 1]], np.float32)).search(
         np.zeros((1, 2), np.float32), 2
     )
     assert (scores.tolist(), positions.tolist()) == ([[1.0, 5.0]], [[1, 0]])
 
 
 @pytest.mark.parametrize(("metric", "theirs"), [("cosine", "cosine"), ("l2", "euclidean")])
-def test_search_agrees_with_scikit_learn(metric: Metric, theirs: str) -> None:
+def test_search_and_comparison_with_all_agree_with_scikit_learn(metric: Metric, theirs: str) -> None:
     items, queries = normalize(cloud(200, 12)), normalize(cloud(30, 12, seed=1))
-    _, positions = filled("flat", metric, items).search(queries, 10)
     wanted = NearestNeighbors(n_neighbors=10, metric=theirs).fit(items).kneighbors(queries, return_distance=False)
-    assert np.array_equal(positions, wanted)
+    assert np.array_equal(filled("Flat", metric, items).search(queries, 10)[1], wanted)
+    assert np.array_equal(nearest(queries, items, 10, metric)[1], wanted)
 
 
 @each_metric
-def test_exact_search_of_a_graph_is_the_flat_indexs_search(metric: Metric) -> None:
-    items, queries = normalize(cloud(500, 24)), normalize(cloud(20, 24, seed=1))
-    scores, positions = filled("hnsw", metric, items).search_exactly(queries, 7)
-    wanted_scores, wanted = filled("flat", metric, items).search(queries, 7)
-    assert np.array_equal(positions, wanted)
-    np.testing.assert_allclose(scores, wanted_scores, rtol=1e-6)
-
-
-@each_kind
-@each_metric
-def test_equal_rows_are_items_of_their_own(kind: Kind, metric: Metric) -> None:
-    items = normalize(np.repeat(cloud(3, 4), 4, axis=0))
-    scores, positions = filled(kind, metric, items).search(items[4:5], 4)
-    assert sorted(positions[0]) == [4, 5, 6, 7]
-    np.testing.assert_allclose(scores, 0.0 if metric == "l2" else 1.0, atol=1e-6)
-
-
-@each_kind
-def test_an_empty_index_finds_nothing(kind: Kind) -> None:
-    scores, positions = VectorIndex(IndexSpec(kind, "l2"), 3).search(np.zeros((2, 3), np.float32), 5)
-    assert scores.shape == positions.shape == (2, 0)
+@pytest.mark.parametrize("k", [1, 9, 60, 99])
+def test_comparison_with_all_is_brute_force_in_the_metrics_unit(metric: Metric, k: int) -> None:
+    items, queries = as_asked(metric, cloud(60, 7)), as_asked(metric, cloud(8, 7, seed=1))
+    scores, positions = nearest(queries, items, k, metric)
+    truth = brute_force(metric, queries, items)
+    np.testing.assert_allclose(scores, best_of(metric, truth, k), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.take_along_axis(truth, positions, axis=1), scores, rtol=1e-4, atol=1e-4)
 
 
 def test_no_query_gets_no_answer() -> None:
-    scores, positions = filled("flat", "l2", cloud(5, 3)).search(np.empty((0, 3), np.float32), 2)
+    scores, positions = filled("Flat", "l2", cloud(5, 3)).search(np.empty((0, 3), np.float32), 2)
     assert scores.shape == positions.shape == (0, 2)
 
 
 @pytest.mark.parametrize("same", [np.asfortranarray, np.float64, lambda q: np.repeat(q, 2, axis=1)[:, ::2]])
-def test_queries_laid_out_otherwise_find_the_same(same: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
-    index, queries = filled("flat", "ip", cloud(50, 6)), cloud(4, 6, seed=1)
+def test_queries_laid_out_otherwise_find_the_same(same: Callable[[Vectors], Vectors]) -> None:
+    index, queries = filled("Flat", "ip", cloud(50, 6)), cloud(4, 6, seed=1)
     wanted_scores, wanted = index.search(queries, 3)
     scores, positions = index.search(same(queries), 3)
     assert np.array_equal(positions, wanted)
     assert np.array_equal(scores, wanted_scores)
 
 
-@each_kind
-@pytest.mark.parametrize("act", ["add", "search", "search_exactly"])
-@pytest.mark.parametrize(
-    "bad",
-    [
-        np.zeros((1, 2)),
-        np.zeros((1, 4)),
-        np.zeros(3),
-        np.zeros((1, 1, 3)),
-        np.array([[0, np.nan, 0]]),
-        np.array([[0, np.inf, 0]]),
-        np.array([[0, 0, 0], [0, 0, -np.inf]]),
-        np.array([[0, 2 * MAX_VALUE, 0]]),
-        np.array([[0, -2 * MAX_VALUE, 0]]),
-    ],
-    ids=str,
-)
-def test_vectors_that_faiss_would_take_wrongly_are_refused(kind: Kind, act: str, bad: NDArray[np.float64]) -> None:
-    index = filled(kind, "l2", cloud(5, 3))
-    with pytest.raises(QueryError) as caught:
-        getattr(index, act)(bad.astype(np.float32), *([] if act == "add" else [1]))
-    assert caught.value.field == "embeddings"
-    assert len(index) == 5
-
-
-@each_kind
-@each_metric
-def test_the_largest_values_allowed_are_still_found(kind: Kind, metric: Metric) -> None:
-    index = filled(kind, metric, np.full((1, 2048), -MAX_VALUE, np.float32))
-    scores, positions = index.search(np.full((1, 2048), MAX_VALUE, np.float32), 1)
-    assert positions.tolist() == [[0]]
-    assert np.isfinite(scores).all()
-
-
-@pytest.mark.parametrize("k", [0, -1, MAX_LIMIT + 1, 10**9])
+@pytest.mark.parametrize("k", [0, -1, MAX_FOUND + 1, 10**9])
 def test_a_limit_out_of_bounds_is_refused(k: int) -> None:
-    index = filled("flat", "l2", cloud(5, 3))
-    for search in (index.search, index.search_exactly):
-        with pytest.raises(QueryError, match=f"from 1 to {MAX_LIMIT}, found {k}"):
-            search(cloud(1, 3), k)
+    index = filled("Flat", "l2", cloud(5, 3))
+    with pytest.raises(QueryError, match=f"from 1 to {MAX_FOUND}, found {k}"):
+        index.search(cloud(1, 3), k)
+    with pytest.raises(QueryError, match=f"from 1 to {MAX_FOUND}, found {k}"):
+        index.search_among(cloud(1, 3), k, np.ones(5, bool))
 
 
 @given(st.integers(-5, 25), st.integers(1, 20))
@@ -161,43 +353,76 @@ def test_a_limit_is_right_between_1_and_the_most(limit: int, most: int) -> None:
             check_limit(limit, most)
 
 
-@each_kind
-def test_reconstruct_gives_what_was_added_at_each_position(kind: Kind) -> None:
-    items = cloud(20, 3)
-    index = filled(kind, "l2", items[:15])
-    index.add(items[15:])
-    asked = np.array([19, 0, 7, 7])
-    assert np.array_equal(index.reconstruct(asked), items[asked])
-    assert index.reconstruct(np.empty(0, np.int64)).shape == (0, 3)
+def test_a_user_may_ask_for_1024() -> None:
+    check_limit(MAX_LIMIT)
+    assert MAX_LIMIT == 1_024
+    with pytest.raises(QueryError, match="from 1 to 1024, found 1025"):
+        check_limit(MAX_LIMIT + 1)
 
 
-@each_kind
-@pytest.mark.parametrize("position", [-1, 20, 10**12])
-def test_reconstruct_never_reads_past_the_items(kind: Kind, position: int) -> None:
-    with pytest.raises(QueryError, match="from 0 to 19"):
-        filled(kind, "l2", cloud(20, 3)).reconstruct(np.array([0, position]))
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "Flut",
+        "flat",
+        "IVF0,Flat",
+        "IVF",
+        "PQ5x4fs",
+        "HNSW",
+        "IDMap,Flat",
+        "Flat,IDMap2",
+        "Flat;",
+        "é",
+        "A" * 10_000,
+    ],
+)
+def test_what_is_no_index_is_refused_by_name(key: str) -> None:
+    with pytest.raises(ConfigError, match="index_factory") as caught:
+        VectorIndex(IndexSpec(key, "l2"), DIM)
+    assert caught.value.field.startswith("index")
 
 
-@each_kind
-@each_metric
-def test_an_index_comes_back_from_its_file(kind: Kind, metric: Metric, tmp_path: Path) -> None:
-    index = filled(kind, metric, normalize(cloud(50, 6)))
-    index.write(tmp_path / "index")
-    again = VectorIndex.read(tmp_path / "index", index.spec, 6)
-    queries = normalize(cloud(4, 6, seed=1))
-    (scores, positions), (wanted_scores, wanted) = again.search(queries, 5), index.search(queries, 5)
-    assert np.array_equal(positions, wanted)
-    assert np.array_equal(scores, wanted_scores)
-    assert len(again) == 50
+@pytest.mark.parametrize(
+    ("key", "count"), [("IVF64,Flat", 20), ("PQ4x4fs", 10), ("IVF4,PQ4x8", 100), ("PCA4,IVF9,SQ8", 3)]
+)
+def test_too_few_vectors_to_train_on_are_refused(key: str, count: int) -> None:
+    index = VectorIndex(IndexSpec(key, "l2"), DIM)
+    with pytest.raises(ConfigError, match=f"index: expected enough vectors to train {key} on, found {count}"):
+        index.train(cloud(count, DIM))
+
+
+@pytest.mark.parametrize("search", ["nprobe", "nprobe=0", "nprobe=-1", "efSearch=16", "nprobe=8;quit", "nprobe=1e3"])
+def test_search_parameters_that_are_none_are_refused_at_the_start_and_later(search: str) -> None:
+    with pytest.raises(ConfigError, match="search parameters: expected nprobe=N, found"):
+        VectorIndex(IndexSpec("IVF4,Flat", "l2", search), DIM)
+    index = VectorIndex(IndexSpec("IVF4,Flat", "l2", "nprobe=3"), DIM)
+    with pytest.raises(ConfigError, match="search parameters"):
+        index.set_search(search)
+    assert index.spec.search == "nprobe=3"
+
+
+def test_an_index_is_searched_as_its_spec_says(tmp_path: Path) -> None:
+    """Items in four far corners, a list each: one list has 75 of them to find, two have 150."""
+    corners = np.zeros((4, DIM), np.float32)
+    corners[:, :2] = [[100, 100], [100, -100], [-100, 100], [-100, -100]]
+    items = np.repeat(corners, 75, axis=0) + cloud(COUNT, DIM)
+    index = filled("IVF4,Flat", "l2", items)
+    for lists in (1, 2, 4):
+        index.set_search(f"nprobe={lists}")
+        index.write(tmp_path / "index")
+        for one in (index, VectorIndex.read(tmp_path / "index", index.spec, DIM)):
+            assert (one.search(items[:1], COUNT)[1] >= 0).sum() == 75 * lists
+            assert one.spec == IndexSpec("IVF4,Flat", "l2", f"nprobe={lists}")
 
 
 @pytest.mark.parametrize(
     ("spec", "dim"),
-    [(IndexSpec("hnsw", "l2"), 3), (IndexSpec("flat", "ip"), 3), (IndexSpec("flat", "l2"), 4)],
+    [(IndexSpec("HNSW32", "l2"), 3), (IndexSpec("Flat", "ip"), 3), (IndexSpec("Flat", "l2"), 4)],
     ids=["another kind", "another metric", "another width"],
 )
 def test_an_index_that_is_not_the_one_described_is_refused(spec: IndexSpec, dim: int, tmp_path: Path) -> None:
-    filled("flat", "l2", cloud(5, 3)).write(tmp_path / "index")
+    filled("Flat", "l2", cloud(5, 3)).write(tmp_path / "index")
     with pytest.raises(ArtifactError, match=r"index: expected .*found IndexFlatL2, 3 dimensions"):
         VectorIndex.read(tmp_path / "index", spec, dim)
 
@@ -205,10 +430,37 @@ def test_an_index_that_is_not_the_one_described_is_refused(spec: IndexSpec, dim:
 @pytest.mark.parametrize("keep", [0, 12, -1], ids=["empty", "a part", "all but one byte"])
 def test_a_file_that_is_no_index_is_refused(keep: int, tmp_path: Path) -> None:
     path = tmp_path / "index"
-    filled("flat", "l2", cloud(5, 3)).write(path)
+    filled("Flat", "l2", cloud(5, 3)).write(path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ArtifactError, match="index: expected a FAISS index"):
-        VectorIndex.read(path, IndexSpec("flat", "l2"), 3)
+        VectorIndex.read(path, IndexSpec("Flat", "l2"), 3)
+
+
+def test_a_thread_alone_is_given_back_its_others() -> None:
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    try:
+        with pytest.raises(InterruptedError), one_thread():
+            assert faiss.omp_get_max_threads() == 1
+            raise InterruptedError
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+@pytest.mark.parametrize("block", [1, 1_000, 1 << 24])
+@pytest.mark.parametrize("reach", [0.0, 0.5, 1.5])
+def test_near_pairs_are_all_that_are_near(monkeypatch: pytest.MonkeyPatch, block: int, reach: float) -> None:
+    monkeypatch.setattr("index.vectors.BLOCK_PAIRS", block)
+    vectors = cloud(100, 3)
+    vectors[50:60] = vectors[:10]
+    gaps = brute_force("l2", vectors, vectors)
+    wanted = {(int(i), int(j)) for i, j in np.argwhere(gaps <= reach) if i < j}
+    parts = list(near_pairs(vectors, reach))
+    found = {(int(i), int(j)) for _, one, other in parts for i, j in zip(one, other, strict=True)}
+    assert sum(count for count, _, _ in parts) == 100
+    assert wanted <= found
+    assert all(i < j and gaps[i, j] <= reach + 0.01 for i, j in found)
 
 
 @pytest.mark.parametrize(
