@@ -8,6 +8,7 @@ from rich.table import Table
 
 from index.errors import StoreError
 from index.evaluate import Evaluated
+from index.quality import Encoding, Kept
 from index.store import Store
 from index.version import Version
 from training.columns import Column
@@ -77,22 +78,35 @@ def _evidence(header: dict[str, Any]) -> list[str]:
 
 
 def evaluation_table(version: Version, evaluated: Evaluated, probed: "Probed | None" = None) -> Table:
-    """What was measured now, beside what stands in the manifest; with labels, what probes tell of them."""
+    """The two halves, each by itself: rows into the embedding, and the embedding's neighbours out of the index."""
     then, now = version.manifest["evidence"], evaluated.measured
-    table = Table(f"version {version.number}", "at build", "now")
-    table.add_row("recall@10 against exact search", f"{then['recall']:.4f}", f"{now.recall:.4f}")
-    table.add_row("µs a query, one thread", f"{then['latency_us']:.0f}", f"{now.latency_us:.0f}")
-    table.add_row("queries", f"{then['queries']:,}", f"{now.queries:,}")
+    table = Table(f"version {version.number}", "at build", "now", caption=evaluated.advice, caption_justify="left")
+    table.add_row("embedding -> index: recall@10", f"{then['recall']:.4f}", f"{now.recall:.4f}")
+    table.add_row("  µs a query, one thread", f"{then['latency_us']:.1f}", f"{now.latency_us:.1f}")
+    table.add_row("  queries", f"{then['queries']:,}", f"{now.queries:,}")
     if evaluated.held:
-        table.add_row("of these, rows that the version holds, which find themselves", "", f"{evaluated.held:,}")
+        table.add_row("  of these, rows that the version holds, which find themselves", "", f"{evaluated.held:,}")
+    for what, kept in _kept(evaluated.encoding).items():
+        table.add_row(f"rows -> embedding: {what} kept", "", f"{kept.encoder:.4f}")
+        table.add_row("  by PCA of the same dimension, and by chance", "", f"{kept.pca:.4f}, {kept.chance:.4f}")
+    if evaluated.recovered is not None:
+        table.add_row("  damaged rows that find their original", "", f"{evaluated.recovered:.4f}")
     precision = "no labels" if evaluated.precision is None else f"{evaluated.precision:.4f}"
-    table.add_row("label precision@10", "", precision)
+    table.add_row("both: label precision@10", "", precision)
     if probed:
         told = {"linear probe": probed.linear, "MLP probe": probed.mlp, "k-NN": probed.neighbours}
         for name, figures in told.items():
             for figure, value in figures.items():
                 table.add_row(f"{name} {figure}", "", f"{value:.4f}")
     return table
+
+
+def _kept(encoding: Encoding | None) -> dict[str, Kept]:
+    """What the embedding keeps of the rows: their neighbours, and of their labels, where there are any."""
+    if encoding is None:
+        return {}
+    labels = {"labels' neighbours": encoding.labels} if encoding.labels else {}
+    return {"raw neighbours": encoding.neighbours, **labels}
 
 
 def findings_text(state: State) -> str:
