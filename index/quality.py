@@ -33,7 +33,7 @@ __all__ = [
 
 SEVERITIES = (0.1, 0.2, 0.3, 0.4, 0.5)
 MOST_ROWS, FEWEST_LABELS = 2_000, 30
-LEAST_NEIGHBOURS, LEAST_LABELS = 0.85, 0.95
+LEAST_NEIGHBOURS, LEAST_LABELS = 0.85, 0.9
 """Of what PCA keeps beyond chance: an encoder that keeps a smaller share is worse than it."""
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 """Distances are the same that differ by so much of themselves, and of the embeddings' length: float32's rounding."""

@@ -57,17 +57,17 @@ class Searcher:
         check_limit(limit, MAX_FOUND - 1)
         if given is None:
             return self._nearest(queries, limit, lambda some, k: self._index.search(some, k)[1])
-        allowed = self._allowed(given)
-        return self._nearest(queries, min(limit, max(1, int(allowed.sum()))), self._among(allowed))
+        return self.search_among(queries, limit, self._allowed(given))
 
-    def _among(self, allowed: NDArray[np.bool_]) -> Find:
+    def search_among(self, queries: Vectors, limit: int, allowed: NDArray[np.bool_]) -> tuple[Vectors, Positions]:
+        """The same among the allowed items, (items,) bool; of fewer than `limit`, all of them."""
         places = np.flatnonzero(allowed)
 
         def find(queries: Vectors, k: int) -> Positions:
             found = self._index.search_among(queries, k, allowed) if len(places) > EXACT else None
             return self._embeddings.nearest(queries, k, places)[1] if found is None else found[1]
 
-        return find
+        return self._nearest(queries, min(limit, max(1, len(places))), find)
 
     def _nearest(self, queries: Vectors, limit: int, find: Find, asked: int | None = None) -> tuple[Vectors, Positions]:
         """One more than the limit is looked for: where it scores as the last does, equals have to be told apart."""

@@ -336,6 +336,7 @@ def _with_front(trials: list[Trial]) -> list[Trial]:
 
 def _unmet(trials: list[Trial], target: Target) -> TargetError:
     """What to give up, and by how much: each of the three alone, where that would be enough."""
+    trials = [trial for trial in trials if trial.items == max(each.items for each in trials)]
     asked = {"recall": f"recall {target.recall:g}"}
     if target.memory is not None:
         asked["memory"] = f"{target.memory:,} bytes"

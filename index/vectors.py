@@ -220,7 +220,9 @@ def _checked(vectors: Vectors, dim: int) -> Vectors:
 
 
 def _unit(scores: Vectors, metric: Metric) -> Vectors:
-    """FAISS gives squared distances; the unit is the distance."""
+    """FAISS gives squared distances, but for inner products."""
+    if metric == "cosine":
+        return np.float32(1) - scores / np.float32(2)
     unit: Vectors = np.sqrt(np.maximum(scores, 0)) if metric == "l2" else scores
     return unit
 

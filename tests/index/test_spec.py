@@ -1,47 +1,30 @@
 import dataclasses
 import json
-from typing import Any, get_args
+from typing import get_args
 
 import faiss
+import numpy as np
 import pytest
 
-from index.spec import FLAT_LIMIT, KINDS, IndexChoice, IndexSpec, Kind, Metric, choose_spec
-
-METRICS: tuple[Metric, ...] = get_args(Metric)
-
-
-@pytest.mark.parametrize(
-    ("count", "choice", "kind"),
-    [
-        (1, "auto", "flat"),
-        (FLAT_LIMIT, "auto", "flat"),
-        (FLAT_LIMIT + 1, "auto", "hnsw"),
-        (1, "hnsw", "hnsw"),
-        (FLAT_LIMIT + 1, "flat", "flat"),
-    ],
-)
-def test_the_kind_goes_by_size_unless_one_is_asked_for(count: int, choice: IndexChoice, kind: Kind) -> None:
-    assert choose_spec(count, "l2", choice) == IndexSpec(kind, "l2")
-
-
-def test_every_kind_that_has_a_name_can_be_made_and_chosen() -> None:
-    assert set(KINDS) == set(get_args(Kind))
-    assert set(get_args(IndexChoice)) == {"auto", *KINDS}
-
-
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", list(KINDS))
-def test_an_index_is_made_empty_of_its_width_and_metric(kind: Kind, metric: Metric) -> None:
-    made = KINDS[kind](7, IndexSpec(kind, metric))
-    wanted = {"l2": faiss.METRIC_L2, "ip": faiss.METRIC_INNER_PRODUCT, "cosine": faiss.METRIC_INNER_PRODUCT}
-    assert (made.d, made.ntotal, made.metric_type) == (7, 0, wanted[metric])
-
-
-def test_the_settings_of_a_graph_reach_it() -> None:
-    made: Any = KINDS["hnsw"](4, IndexSpec("hnsw", "l2", m=5, ef_construction=33, ef_search=44))
-    assert (made.hnsw.nb_neighbors(1), made.hnsw.efConstruction, made.hnsw.efSearch) == (5, 33, 44)
+from index.spec import IndexSpec, Metric
+from tests.index.made import cloud
 
 
 def test_a_spec_survives_the_manifest() -> None:
-    spec = IndexSpec("hnsw", "ip", m=5, ef_construction=33, ef_search=44)
+    spec = IndexSpec("IVF512,SQfp16", "ip", "nprobe=8")
     assert IndexSpec(**json.loads(json.dumps(dataclasses.asdict(spec)))) == spec
+
+
+def test_what_faiss_takes_by_itself_is_searched_with_unless_more_is_said() -> None:
+    assert IndexSpec("Flat", "l2").search == ""
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_the_metric_of_faiss_puts_unit_vectors_in_the_metrics_order(metric: Metric) -> None:
+    """And for all but cosine, vectors of any length."""
+    items, queries = cloud(50, 6), cloud(5, 6, seed=1)
+    if metric == "cosine":
+        items, queries = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (items, queries))
+    _, found = faiss.knn(queries, items, 50, IndexSpec("Flat", metric).faiss_metric)
+    products, gaps = queries @ items.T, np.linalg.norm(queries[:, None] - items, axis=2)
+    assert np.array_equal(found, np.argsort(gaps if metric == "l2" else -products, axis=1))
