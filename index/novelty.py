@@ -6,11 +6,11 @@ S. Bates et al., "Testing for Outliers with Conformal p-values", 2023): the shar
 the query among them. Whatever the measure of strangeness, it is at most alpha for a share alpha, or less, of queries
 that come from where the calibration rows came from.
 
-Strangeness is R. A. Fisher's ("Statistical Methods for Research Workers", 1932): each quantity becomes its own tail
-share among the calibration rows, and the two are multiplied; there is no scale to share and no weight to fit. A
-calibration row's shares count the calibration rows alone, a query's count itself too. Had the query been counted in
-all, every row would be treated alike, and the p-value valid; left out, it only makes calibration rows look stranger
-and the p-value greater, so that it stays valid.
+Strangeness is R. A. Fisher's ("Statistical Methods for Research Workers", 1932): of each quantity, how many rows have
+as much or more, and the product of the two counts, the less the stranger; there is no scale to share and no weight
+to fit. Were the query counted whichever row is judged, all would be treated alike, and the p-value valid. Calibration
+rows are judged by themselves, once and for all; a row that was no less strange than the query then has a smaller
+product than the query's. So p is never smaller than the valid one; of 1,000 rows or more it is hardly greater.
 """
 
 import io
@@ -67,12 +67,12 @@ class Novelty:
         Raises:
             QueryError: not as many of one as of the other, or NaN among them.
         """
-        distances = _measured("distances", distances)
-        by_distance = _tail(self._distances, distances)
+        by_distance = 1 + _at_least(self._distances, _measured("distances", distances))
         if errors is None:
-            return by_distance
-        by_error = _tail(self._errors, _measured("errors", errors, len(distances)))
-        return _tail(self._products, -by_error * by_distance)
+            return by_distance / (len(self.rows) + 1)
+        by_error = 1 + _at_least(self._errors, _measured("errors", errors, len(distances)))
+        as_strange = np.searchsorted(self._products, by_error * by_distance, side="left")
+        return (1 + as_strange) / (len(self.rows) + 1)
 
     def save(self, path: Path) -> None:
         """As one array that `load_novelty` reads."""
@@ -87,11 +87,8 @@ class Novelty:
         return np.sort(self.rows[:, 1])
 
     @cached_property
-    def _products(self) -> Reals:
-        """Negative, so that greater is stranger, as of the other two."""
-        by_error = _at_least(self._errors, self.rows[:, 0]) / len(self.rows)
-        by_distance = _at_least(self._distances, self.rows[:, 1]) / len(self.rows)
-        return np.sort(-by_error * by_distance)
+    def _products(self) -> NDArray[np.int64]:
+        return np.sort(_at_least(self._errors, self.rows[:, 0]) * _at_least(self._distances, self.rows[:, 1]))
 
 
 def load_novelty(path: Path) -> Novelty:
@@ -167,11 +164,6 @@ def _measured(name: str, values: Reals, count: int | None = None) -> Reals:
     return values
 
 
-def _at_least(kept: Reals, values: Reals) -> Reals:
-    """How many of `kept`, sorted, are as great as each value or greater."""
-    return (len(kept) - np.searchsorted(kept, values, side="left")).astype(np.float64)
-
-
-def _tail(kept: Reals, values: Reals) -> Reals:
-    """The conformal p-value of each value, by itself, against the sorted `kept`."""
-    return (1 + _at_least(kept, values)) / (len(kept) + 1)
+def _at_least(kept: Reals, values: Reals) -> NDArray[np.int64]:
+    """(n,): how many of `kept`, sorted, are as great as each value or greater."""
+    return len(kept) - np.searchsorted(kept, values, side="left")
