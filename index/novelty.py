@@ -6,11 +6,14 @@ S. Bates et al., "Testing for Outliers with Conformal p-values", 2023): the shar
 the query among them. Whatever the measure of strangeness, it is at most alpha for a share alpha, or less, of queries
 that come from where the calibration rows came from.
 
-Strangeness is R. A. Fisher's ("Statistical Methods for Research Workers", 1932): of each quantity, how many rows have
-as much or more, and the product of the two counts, the less the stranger; there is no scale to share and no weight
-to fit. Were the query counted whichever row is judged, all would be treated alike, and the p-value valid. Calibration
-rows are judged by themselves, once and for all; a row that was no less strange than the query then has a smaller
-product than the query's. So p is never smaller than the valid one; of 1,000 rows or more it is hardly greater.
+Strangeness is after R. A. Fisher ("Statistical Methods for Research Workers", 1932): of each quantity, how many rows
+have as much or more, and the product of the counts, the less the stranger; there is no scale to share and no weight to
+fit. The count by distance is a factor twice, for the distance says two things: how far the neighbours are, and how far
+beside what is usual among them (as in M. Breunig et al., "LOF: Identifying Density-Based Local Outliers", 2000).
+
+Were the query counted whichever row is judged, all would be treated alike, and the p-value valid. Calibration rows
+are judged by themselves, once and for all; a row that was no less strange than the query then has a smaller product
+than the query's. So p is never smaller than the valid one; of 1,000 rows or more it is hardly greater.
 """
 
 import io
@@ -24,24 +27,32 @@ from numpy.typing import NDArray
 
 from index.errors import QueryError
 from index.spec import Metric
+from index.vectors import VectorIndex, drop_own
 from training.artifact import Encoder
 from training.errors import ArtifactError
 
-__all__ = ["NEIGHBOURS", "Novelty", "load_novelty", "neighbour_distances", "reconstruction_errors"]
+__all__ = [
+    "NEIGHBOURS",
+    "Novelty",
+    "item_distances",
+    "load_novelty",
+    "local_distances",
+    "mean_distances",
+    "reconstruction_errors",
+]
 
 NEIGHBOURS = 10
 """So many nearest items tell a query's distance."""
-POWER = 0.25
-"""Of the absolute errors. A square is ruled by the few values that no row's reconstruction gets right; a low power
-counts how many values are wrong."""
+_TINY = 1e-30
 _BLOCK_VALUES = 1 << 22
+_BLOCK_ITEMS = 4_096
 
 Reals = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Novelty:
-    """Calibration rows, (n, 2) float64: the reconstruction error and the neighbours' distance of each."""
+    """Calibration rows, (n, 2) float64: the `reconstruction_errors` and the `local_distances` of each."""
 
     rows: Reals
 
@@ -71,7 +82,7 @@ class Novelty:
         if errors is None:
             return by_distance / (len(self.rows) + 1)
         by_error = 1 + _at_least(self._errors, _measured("errors", errors, len(distances)))
-        as_strange = np.searchsorted(self._products, by_error * by_distance, side="left")
+        as_strange = np.searchsorted(self._products, by_error * by_distance**2, side="left")
         return (1 + as_strange) / (len(self.rows) + 1)
 
     def save(self, path: Path) -> None:
@@ -88,7 +99,7 @@ class Novelty:
 
     @cached_property
     def _products(self) -> NDArray[np.int64]:
-        return np.sort(_at_least(self._errors, self.rows[:, 0]) * _at_least(self._distances, self.rows[:, 1]))
+        return np.sort(_at_least(self._errors, self.rows[:, 0]) * _at_least(self._distances, self.rows[:, 1]) ** 2)
 
 
 def load_novelty(path: Path) -> Novelty:
@@ -116,8 +127,7 @@ def load_novelty(path: Path) -> Novelty:
 def reconstruction_errors(encoder: Encoder, rows: NDArray[np.float32]) -> Reals:
     """(n, width) raw float32, of a table NaN where missing -> (n,) float64, in the unit of the preprocessed rows.
 
-    The power mean, of power POWER, of the absolute errors of a row's features; infinite where the decoder's answer
-    leaves the numbers.
+    The root of the mean square over a row's features; infinite where the decoder's answer leaves the numbers.
     """
     errors = np.empty(len(rows))
     size = max(1, _BLOCK_VALUES // max(1, encoder.preprocess.features))
@@ -126,11 +136,11 @@ def reconstruction_errors(encoder: Encoder, rows: NDArray[np.float32]) -> Reals:
         back = np.where(np.isnan(block), block, encoder.reconstruct(block))  # what is missing cannot be wrong
         gaps = _features(encoder, back) - _features(encoder, block)  # (block, features)
         sizes = np.nan_to_num(np.abs(gaps, dtype=np.float64), nan=np.inf, posinf=np.inf)
-        errors[start : start + size] = np.mean(sizes**POWER, axis=1) ** (1 / POWER)
+        errors[start : start + size] = np.sqrt(np.mean(np.square(sizes), axis=1))
     return errors
 
 
-def neighbour_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
+def mean_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
     """(n, k), a query's best scores in the metric's unit -> (n,) float64: their mean as distances.
 
     Euclidean distances, under cosine between vectors of unit length; of the inner product, which tells none, it is
@@ -143,6 +153,36 @@ def neighbour_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
         exact = np.sqrt(np.maximum(2 - 2 * exact, 0))
     distances: Reals = (-exact if metric == "ip" else exact).mean(axis=1)
     return distances
+
+
+def item_distances(index: VectorIndex) -> NDArray[np.float32]:
+    """(items,) float32: of each item the mean distance to its NEIGHBOURS nearest others; 1 where there is no other."""
+    count = len(index)
+    k = min(NEIGHBOURS, count - 1)
+    distances = np.ones(count, np.float32)
+    for start in range(0, count if k > 0 else 0, _BLOCK_ITEMS):
+        own = np.arange(start, min(start + _BLOCK_ITEMS, count))
+        scores, positions = index.search(index.reconstruct(own), k + 1)
+        scores, _ = drop_own(scores, positions, own, k)
+        distances[own] = mean_distances(scores, index.spec.metric)
+    return distances
+
+
+def local_distances(scores: NDArray[np.float32], near: NDArray[np.float32], metric: Metric) -> Reals:
+    """The mean distance to a query's nearest items, over the root of what is usual among them.
+
+    That is the geometric mean of the distance and of its ratio to theirs, but for the scale. Inner products tell no
+    distance, and theirs is not asked.
+
+    Args:
+        scores: (n, k) float32, of the query's NEIGHBOURS nearest items, in the metric's unit.
+        near: (n, k) float32, those items' own `item_distances`.
+    """
+    distances = mean_distances(scores, metric)
+    if metric == "ip" or scores.shape[1] == 0:
+        return distances
+    usual: Reals = np.mean(near, axis=1, dtype=np.float64)
+    return distances / np.sqrt(np.maximum(usual, _TINY))
 
 
 def _features(encoder: Encoder, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,8 +12,17 @@ from scipy.stats import binom
 from torch import nn
 
 from index.errors import QueryError
-from index.novelty import Novelty, load_novelty, neighbour_distances, reconstruction_errors
-from index.spec import Metric
+from index.novelty import (
+    NEIGHBOURS,
+    Novelty,
+    item_distances,
+    load_novelty,
+    local_distances,
+    mean_distances,
+    reconstruction_errors,
+)
+from index.spec import IndexSpec, Kind, Metric
+from index.vectors import VectorIndex, normalize
 from tests.index.made import cloud, encoder_at
 from training.artifact import Encoder, load_encoder, write_encoder
 from training.columns import Column
@@ -34,19 +43,20 @@ def drawn(count: int, rng: np.random.Generator) -> tuple[Reals, Reals]:
 
 
 FOUR = Novelty.calibrate(reals(1, 2, 3, 4), reals(1, 3, 2, 4))
-"""As great an error have 4 3 2 1 of them, as great a distance 4 2 3 1: products 16 6 6 1."""
+"""As great an error have 4 3 2 1 of them, as great a distance 4 2 3 1: e * d^2 is 64 12 18 1."""
 
 
 @pytest.mark.parametrize(
     ("error", "distance", "p"),
     [
-        (5, 5, 1 / 5),  # 1 of 1: no product is less than 1
-        (3.5, 5, 2 / 5),  # 2 of 1: one product is less than 2
-        (3.5, 3.5, 2 / 5),  # 2 of 2
-        (3, 3, 4 / 5),  # 3 of 3: three are less than 9
-        (2.5, 1.5, 4 / 5),  # 3 of 4
-        (0, 0, 1),  # 5 of 5
-        (math.inf, 0, 2 / 5),  # 1 of 5
+        (5, 5, 1 / 5),  # 1 * 1: no product is less
+        (3.5, 5, 2 / 5),  # 2 * 1: one product is less than 2
+        (5, 3.5, 2 / 5),  # 1 * 4
+        (3, 3, 4 / 5),  # 3 * 9: three are less than 27
+        (2.5, 1.5, 4 / 5),  # 3 * 16
+        (0, 0, 1),  # 5 * 25
+        (math.inf, 0, 4 / 5),  # 1 * 25
+        (0, math.inf, 2 / 5),  # 5 * 1
     ],
 )
 def test_p_values_worked_out_by_hand(error: float, distance: float, p: float) -> None:
@@ -110,7 +120,7 @@ def test_leaving_the_query_out_never_makes_p_smaller(count: int, slack: float) -
     for _ in range(100):
         values: Reals = np.stack(drawn(count + 1, rng)).round(1)  # (2, rows), the first is the query
         at_least = (values[:, None, :] >= values[:, :, None]).sum(axis=2)  # (2, rows)
-        products = at_least[0] * at_least[1]
+        products = at_least[0] * at_least[1] ** 2
         exact = (products <= products[0]).mean()
         ours = Novelty.calibrate(*values[:, 1:]).p_values(values[0, :1], values[1, :1])[0]
         assert exact - 1e-12 <= ours <= exact + slack
@@ -131,7 +141,7 @@ def test_what_either_alone_gives_away_is_found() -> None:
     rng = np.random.default_rng(3)
     novelty = Novelty.calibrate(*drawn(2_000, rng))
     middle = np.median(novelty.rows, axis=0)
-    assert novelty.p_values(reals(1e9), middle[1:])[0] < 0.01
+    assert novelty.p_values(reals(1e9), middle[1:])[0] < 0.05
     assert novelty.p_values(middle[:1], reals(1e9))[0] < 0.01
 
 
@@ -198,20 +208,60 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "scores", "distance"),
-    [("cosine", [1.0, 0.5, -1.0], 1.0), ("l2", [1.0, 2.0, 6.0], 3.0), ("ip", [5.0, 3.0, 1.0], -3.0)],
+    ("metric", "scores", "mean", "local"),
+    [
+        ("cosine", [1.0, 0.5, -1.0], 1.0, 0.5),  # of unit length, they are 0, 1 and 2 apart
+        ("l2", [1.0, 2.0, 6.0], 3.0, 1.5),
+        ("ip", [5.0, 3.0, 1.0], -3.0, -3.0),
+    ],
 )
-def test_the_mean_distance_to_neighbours(metric: Metric, scores: list[float], distance: float) -> None:
-    """Under cosine, vectors of unit length whose product is 1, 0.5 and -1 are 0, 1 and 2 apart."""
-    assert neighbour_distances(np.array([scores], np.float32), metric) == pytest.approx([distance])
+def test_distances_to_neighbours(metric: Metric, scores: list[float], mean: float, local: float) -> None:
+    """Those neighbours have their own at a mean of 3, 4 and 5: 4, of which the root is 2."""
+    given, near = np.array([scores], np.float32), np.array([[3, 4, 5]], np.float32)
+    assert mean_distances(given, metric) == pytest.approx([mean])
+    assert local_distances(given, near, metric) == pytest.approx([local])
 
 
 def test_rounding_beyond_the_same_is_no_distance() -> None:
-    assert neighbour_distances(np.array([[1.0000001]], np.float32), "cosine").tolist() == [0]
+    assert mean_distances(np.array([[1.0000001]], np.float32), "cosine").tolist() == [0]
+
+
+def test_among_copies_what_is_not_one_is_far() -> None:
+    scores, near = np.array([[0, 0], [1, 1]], np.float32), np.zeros((2, 2), np.float32)
+    copy, other = local_distances(scores, near, "l2")
+    assert copy == 0
+    assert other > 1e10
+    assert np.isfinite(other)
 
 
 def test_where_there_is_no_item_everything_is_far() -> None:
-    assert neighbour_distances(np.empty((2, 0), np.float32), "l2").tolist() == [math.inf, math.inf]
+    none = np.empty((2, 0), np.float32)
+    assert local_distances(none, none, "l2").tolist() == [math.inf, math.inf]
+
+
+def index_of(vectors: NDArray[np.float32], kind: Kind = "flat", metric: Metric = "l2") -> VectorIndex:
+    index = VectorIndex(IndexSpec(kind, metric), vectors.shape[1])
+    index.add(vectors)
+    return index
+
+
+def test_an_items_distance_is_to_the_others() -> None:
+    """At 0, 3 and 7: the others are 3 and 7, 3 and 4, 4 and 7 away."""
+    assert item_distances(index_of(np.array([[0], [3], [7]], np.float32))) == pytest.approx([5, 3.5, 5.5])
+    assert item_distances(index_of(np.array([[9]], np.float32))).tolist() == [1]
+    assert item_distances(index_of(np.empty((0, 1), np.float32))).shape == (0,)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
+def test_items_in_blocks_are_as_by_brute_force(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.novelty._BLOCK_ITEMS", 64)
+    vectors = cloud(300, 5)
+    vectors = normalize(vectors) if metric == "cosine" else vectors
+    gaps = np.linalg.norm(vectors[:, None] - vectors, axis=2) if metric != "ip" else -vectors @ vectors.T
+    np.fill_diagonal(gaps, np.inf)
+    wanted = np.sort(gaps, axis=1)[:, :NEIGHBOURS].mean(axis=1)
+    assert item_distances(index_of(vectors, metric=metric)) == pytest.approx(wanted, abs=1e-4)
+    assert item_distances(index_of(vectors, "hnsw", metric)) == pytest.approx(wanted, rel=0.05, abs=0.05)
 
 
 def answering(folder: Path, answer: list[float], columns: tuple[Column, ...] = (), factor: float = 0.0) -> Encoder:
@@ -231,18 +281,18 @@ def answering(folder: Path, answer: list[float], columns: tuple[Column, ...] = (
     return load_encoder(folder)
 
 
-def test_the_error_is_the_power_mean_of_a_rows_errors(tmp_path: Path) -> None:
-    """Errors of 1 and 16: their fourth roots, 1 and 2, have the mean 1.5, and that is the fourth root of 5.0625."""
-    rows = np.array([[2, -13], [1.0, 3.0], [18, 3]], np.float32)
-    assert reconstruction_errors(answering(tmp_path / "encoder", [1.0, 3.0]), rows) == pytest.approx(
-        [5.0625, 0, 17 / 16]
-    )
+def test_the_error_is_the_root_of_the_mean_square(tmp_path: Path) -> None:
+    rows = np.array([[2, 10], [1, 3], [3, 3]], np.float32)  # wrong by 1 and 7, by nothing, by 2 and 0
+    errors = reconstruction_errors(answering(tmp_path / "encoder", [1.0, 3.0]), rows)
+    assert errors == pytest.approx([5, 0, math.sqrt(2)])
 
 
 def test_what_is_missing_cannot_be_wrong(tmp_path: Path) -> None:
     columns = Column("number"), Column("other"), Column("word", "categorical", ("one", "two"))
     plain = answering(tmp_path / "plain", [5.0, 3.0], columns[:2])
-    assert reconstruction_errors(plain, np.array([[math.nan, 19], [math.nan, 3]], np.float32)) == pytest.approx([1, 0])
+    assert reconstruction_errors(plain, np.array([[math.nan, 17], [math.nan, 3]], np.float32)) == pytest.approx(
+        [14 / math.sqrt(2), 0]
+    )
     rows = np.array([[0, math.nan, 0], [1, 1, math.nan], [math.nan] * 3], np.float32)
     assert np.isfinite(reconstruction_errors(mixed_encoder(tmp_path / "mixed", columns, rows[:2]), rows)).all()
 
