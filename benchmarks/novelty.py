@@ -36,6 +36,7 @@ from sklearn.neighbors import LocalOutlierFactor
 
 from benchmarks.report import Bar, Row, report, row
 from index.embed import embed
+from index.embeddings import Embeddings
 from index.novelty import (
     NEIGHBOURS,
     Novelty,
@@ -77,9 +78,10 @@ class Detectors:
 
     def __init__(self, encoder: Encoder, split: Split, seed: int) -> None:
         self.encoder = encoder
-        self.index = VectorIndex(IndexSpec("flat", "cosine"), encoder.latent_dim)
-        self.index.add(embed(encoder, split.train, "cosine"))
-        self.own = item_distances(self.index)
+        embeddings = embed(encoder, split.train, "cosine")
+        self.index = VectorIndex(IndexSpec("Flat", "cosine"), encoder.latent_dim)
+        self.index.add(embeddings)
+        self.own = item_distances(self.index, Embeddings(embeddings, "cosine"))
         _, local = self.distances(split.validation)
         self.novelty = Novelty.calibrate(reconstruction_errors(encoder, split.validation), local)
         some = np.random.default_rng(seed).permutation(len(split.train))[:LOF_ROWS]

@@ -9,8 +9,8 @@ bytes an item   the index (vectors, graph and positions), the text of the ids, a
 peak memory     anonymous memory of the building process at its most: what is mapped from files can be dropped. Beyond
                 the index means without the index itself, which is built in memory
 tuner           its share of the time of the build
-filters         recall@10 of `Searcher.search_among` against exact search among the allowed: shares of the items that are
-                drawn by chance, and the tenth that lies at one end of the first dimension, far from most queries
+filters         recall@10 of `Searcher.search_among` against exact search among the allowed: shares of the items
+                drawn by chance, and the tenth at one end of the first dimension, far from most queries
 """
 
 import argparse

@@ -12,12 +12,12 @@ from index.embed import embed, suited
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from index.gather import Gathered, evenly, gather, workplace
 from index.items import ItemWriter, read_items
-from index.novelty import NEIGHBOURS, Novelty, neighbour_distances, reconstruction_errors
+from index.novelty import NEIGHBOURS, Novelty, item_distances, local_distances, reconstruction_errors
 from index.searching import Searcher
 from index.spec import Metric
 from index.store import Store
 from index.tune import SECONDS, Target, tune
-from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, known_answer
+from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
 from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
 from training.rows import Rows
@@ -76,10 +76,11 @@ def build(
             some = evenly(len(late), QUERIES)
             tuned = tune(kept, embeddings.at(late[some]), target, seconds=_seconds(rows.count))
             table = read_items(folder)
-            _calibrated(Searcher(tuned.index, kept, table), gathered, encoder, embeddings.at(late)).save(
-                folder / NOVELTY
-            )
+            usual = item_distances(tuned.index, kept)
+            searcher = Searcher(tuned.index, kept, table)
+            _calibrated(searcher, usual, gathered, encoder, embeddings.at(late)).save(folder / NOVELTY)
             tuned.index.add(embeddings.at(late))
+            np.save(folder / USUAL, np.append(usual, item_distances(tuned.index, embeddings, late)))
         tuned.index.write(folder / INDEX)
         np.save(folder / QUESTION, gathered.first)
         some = evenly(len(late), min(QUERIES, max(1, HELD_BYTES // (4 * rows.width))))
@@ -131,10 +132,16 @@ def _laid_out(folder: Path, gathered: Gathered, metric: Metric) -> Embeddings:
     return read_embeddings(folder, metric, vectors.shape[1])
 
 
-def _calibrated(searcher: Searcher, gathered: Gathered, encoder: Encoder, held: NDArray[np.float32]) -> Novelty:
-    """How far off the held-out rows are, whose embeddings (m, latent_dim) are not in the index yet."""
-    scores, _ = searcher.search(held, NEIGHBOURS) if len(held) else (np.empty((0, 0), np.float32), None)
-    distances = neighbour_distances(scores, searcher.metric)
+def _calibrated(
+    searcher: Searcher,
+    usual: NDArray[np.float32],
+    gathered: Gathered,
+    encoder: Encoder,
+    held: NDArray[np.float32],
+) -> Novelty:
+    """How far off the held-out rows are, whose embeddings, (m, latent_dim), are not in the index yet."""
+    scores, positions = searcher.search(held, NEIGHBOURS)
+    distances = local_distances(scores, usual[np.maximum(positions, 0)], searcher.metric)
     return Novelty.calibrate(reconstruction_errors(encoder, gathered.held_rows), distances)
 
 

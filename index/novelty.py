@@ -25,11 +25,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from index.embeddings import Embeddings
 from index.errors import QueryError
 from index.spec import Metric
 from index.vectors import VectorIndex, drop_own
 from training.artifact import Encoder
 from training.errors import ArtifactError
+from training.progress import progress_bar
 
 __all__ = [
     "NEIGHBOURS",
@@ -46,6 +48,7 @@ NEIGHBOURS = 10
 _TINY = 1e-30
 _BLOCK_VALUES = 1 << 22
 _BLOCK_ITEMS = 4_096
+_SHOWN = 100_000
 
 Reals = NDArray[np.float64]
 
@@ -124,16 +127,21 @@ def load_novelty(path: Path) -> Novelty:
     return Novelty(rows)
 
 
-def reconstruction_errors(encoder: Encoder, rows: NDArray[np.float32]) -> Reals:
+def reconstruction_errors(
+    encoder: Encoder, rows: NDArray[np.float32], latent: NDArray[np.float32] | None = None
+) -> Reals:
     """(n, width) raw float32, of a table NaN where missing -> (n,) float64, in the unit of the preprocessed rows.
 
-    The root of the mean square over a row's features; infinite where the decoder's answer leaves the numbers.
+    The root of the mean square over a row's features; infinite where the decoder's answer leaves the numbers. `latent`:
+    (n, latent_dim), where the rows were encoded before.
     """
+    latent = encoder.encode(rows) if latent is None else latent
     errors = np.empty(len(rows))
     size = max(1, _BLOCK_VALUES // max(1, encoder.preprocess.features))
     for start in range(0, len(rows), size):
         block = rows[start : start + size]
-        back = np.where(np.isnan(block), block, encoder.reconstruct(block))  # what is missing cannot be wrong
+        decoded = encoder.decode(latent[start : start + size])
+        back = np.where(np.isnan(block), block, decoded)  # what is missing cannot be wrong
         gaps = _features(encoder, back) - _features(encoder, block)  # (block, features)
         sizes = np.nan_to_num(np.abs(gaps, dtype=np.float64), nan=np.inf, posinf=np.inf)
         errors[start : start + size] = np.sqrt(np.mean(np.square(sizes), axis=1))
@@ -144,27 +152,35 @@ def mean_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
     """(n, k), a query's best scores in the metric's unit -> (n,) float64: their mean as distances.
 
     Euclidean distances, under cosine between vectors of unit length; of the inner product, which tells none, it is
-    minus the product. Infinite where there is no item.
+    minus the product. NaN, no hit, does not count; infinite where there is none.
     """
-    if scores.shape[1] == 0:
-        return np.full(len(scores), np.inf)
-    exact = scores.astype(np.float64)
+    exact, there = scores.astype(np.float64), ~np.isnan(scores)
     if metric == "cosine":
         exact = np.sqrt(np.maximum(2 - 2 * exact, 0))
-    distances: Reals = (-exact if metric == "ip" else exact).mean(axis=1)
+    total = np.where(there, -exact if metric == "ip" else exact, 0).sum(axis=1)
+    distances: Reals = np.where(there.any(axis=1), total / np.maximum(1, there.sum(axis=1)), np.inf)
     return distances
 
 
-def item_distances(index: VectorIndex) -> NDArray[np.float32]:
-    """(items,) float32: of each item the mean distance to its NEIGHBOURS nearest others; 1 where there is no other."""
-    count = len(index)
-    k = min(NEIGHBOURS, count - 1)
-    distances = np.ones(count, np.float32)
-    for start in range(0, count if k > 0 else 0, _BLOCK_ITEMS):
-        own = np.arange(start, min(start + _BLOCK_ITEMS, count))
-        scores, positions = index.search(index.reconstruct(own), k + 1)
-        scores, _ = drop_own(scores, positions, own, k)
-        distances[own] = mean_distances(scores, index.spec.metric)
+def item_distances(
+    index: VectorIndex, embeddings: Embeddings, items: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """(m,) float32: of each item the mean distance to its NEIGHBOURS nearest others; 1 where there is no other.
+
+    Args:
+        items: (m,) positions; None for all that the index holds.
+    """
+    items = np.arange(len(index)) if items is None else items
+    k = min(NEIGHBOURS, len(index) - 1)
+    distances = np.ones(len(items), np.float32)
+    with progress_bar("learning what is usual", len(items), "items", shown=len(items) > _SHOWN) as advance:
+        for start in range(0, len(items) if k > 0 else 0, _BLOCK_ITEMS):
+            own = items[start : start + _BLOCK_ITEMS]
+            vectors = embeddings.at(own)
+            positions = index.search(vectors, k + 1)[1]
+            scores, _ = drop_own(embeddings.scores(vectors, positions), positions, own, k)
+            distances[start : start + len(own)] = mean_distances(scores, embeddings.metric)
+            advance(len(own))
     return distances
 
 
@@ -181,7 +197,8 @@ def local_distances(scores: NDArray[np.float32], near: NDArray[np.float32], metr
     distances = mean_distances(scores, metric)
     if metric == "ip" or scores.shape[1] == 0:
         return distances
-    usual: Reals = np.mean(near, axis=1, dtype=np.float64)
+    there = ~np.isnan(scores)
+    usual: Reals = np.where(there, near.astype(np.float64), 0).sum(axis=1) / np.maximum(1, there.sum(axis=1))
     return distances / np.sqrt(np.maximum(usual, _TINY))
 
 

@@ -7,7 +7,7 @@ items.arrow     ids and payloads, and order.npy beside it
 question.npy    one row, (1, width) float32; its answer stands in the manifest
 held.npy        rows, (m, width) float32, that the index was measured with before it held them; the manifest says where
                 they stand now
-novelty.npy     how far off held-out rows were (index.novelty)
+novelty.npy     how far off held-out rows were, and usual.npy, how far each item is from its nearest (index.novelty)
 manifest.json   format, version, encoder digest, index spec, data, evidence, tuning, files
 
 What is large is mapped, not read: processes that serve one version share one copy of it.
@@ -24,7 +24,7 @@ from index.embed import embed, in_metric
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from index.filters import Filter
 from index.items import ITEMS, ORDER, ItemTable, read_items
-from index.novelty import NEIGHBOURS, Novelty, load_novelty, neighbour_distances, reconstruction_errors
+from index.novelty import NEIGHBOURS, Novelty, load_novelty, local_distances, reconstruction_errors
 from index.searching import Searcher
 from index.spec import IndexSpec, Metric
 from index.vectors import MAX_LIMIT, VectorIndex, check_limit, drop_own
@@ -39,6 +39,7 @@ __all__ = [
     "KNOWN_LIMIT",
     "NOVELTY",
     "QUESTION",
+    "USUAL",
     "Found",
     "Version",
     "known_answer",
@@ -50,6 +51,7 @@ INDEX = "index.faiss"
 QUESTION = "question.npy"
 HELD = "held.npy"
 NOVELTY = "novelty.npy"
+USUAL = "usual.npy"
 KNOWN_LIMIT = 3
 
 
@@ -81,6 +83,7 @@ class Version:
     question: NDArray[np.float32]
     held: NDArray[np.float32]
     novelty: Novelty
+    usual: NDArray[np.float32]
 
     @property
     def number(self) -> int:
@@ -118,7 +121,8 @@ class Version:
         """
         check_limit(limit, MAX_LIMIT)
         scores, positions = self._others(embeddings, max(limit, NEIGHBOURS), None, own)
-        distances = neighbour_distances(scores[:, :NEIGHBOURS], self.metric)
+        near = self.usual[np.maximum(positions[:, :NEIGHBOURS], 0)]
+        distances = local_distances(scores[:, :NEIGHBOURS], near, self.metric)
         if given is not None:
             scores, positions = self._others(embeddings, limit, given, own)
         return Found(scores[:, :limit], positions[:, :limit], self.novelty.p_values(errors, distances))
@@ -173,7 +177,7 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
         ArtifactError: it names the file that is damaged or does not belong.
     """
     sealed = open_sealed(
-        folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, QUESTION, HELD, NOVELTY), receipt=receipt
+        folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, QUESTION, HELD, NOVELTY, USUAL), receipt=receipt
     )
     try:
         return _assemble(folder, sealed, device)
@@ -207,8 +211,13 @@ def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
         raise ArtifactError(
             str(folder / HELD), expected=f"({len(header['held'])}, {encoder.width})", found=str(held.shape)
         )
+    usual = np.load(folder / USUAL, mmap_mode="r", allow_pickle=False)
+    if usual.dtype != np.float32 or usual.shape != (len(index),):
+        raise ArtifactError(
+            str(folder / USUAL), expected=f"float32 ({len(index)},)", found=f"{usual.dtype} {usual.shape}"
+        )
     novelty = load_novelty(folder / NOVELTY)
-    return Version(sealed, encoder, index, embeddings, items, searcher, question, held, novelty)
+    return Version(sealed, encoder, index, embeddings, items, searcher, question, held, novelty, usual)
 
 
 def known_answer(items: ItemTable, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from torch import nn
 
+from index.embeddings import Embeddings
 from index.errors import QueryError
 from index.novelty import (
     NEIGHBOURS,
@@ -21,7 +22,7 @@ from index.novelty import (
     mean_distances,
     reconstruction_errors,
 )
-from index.spec import IndexSpec, Kind, Metric
+from index.spec import IndexSpec, Metric
 from index.vectors import VectorIndex, normalize
 from tests.index.made import cloud, encoder_at
 from training.artifact import Encoder, load_encoder, write_encoder
@@ -239,17 +240,17 @@ def test_where_there_is_no_item_everything_is_far() -> None:
     assert local_distances(none, none, "l2").tolist() == [math.inf, math.inf]
 
 
-def index_of(vectors: NDArray[np.float32], kind: Kind = "flat", metric: Metric = "l2") -> VectorIndex:
-    index = VectorIndex(IndexSpec(kind, metric), vectors.shape[1])
+def usual(vectors: NDArray[np.float32], key: str = "Flat", metric: Metric = "l2") -> NDArray[np.float32]:
+    index = VectorIndex(IndexSpec(key, metric), vectors.shape[1])
     index.add(vectors)
-    return index
+    return item_distances(index, Embeddings(vectors, metric))
 
 
 def test_an_items_distance_is_to_the_others() -> None:
     """At 0, 3 and 7: the others are 3 and 7, 3 and 4, 4 and 7 away."""
-    assert item_distances(index_of(np.array([[0], [3], [7]], np.float32))) == pytest.approx([5, 3.5, 5.5])
-    assert item_distances(index_of(np.array([[9]], np.float32))).tolist() == [1]
-    assert item_distances(index_of(np.empty((0, 1), np.float32))).shape == (0,)
+    assert usual(np.array([[0], [3], [7]], np.float32)) == pytest.approx([5, 3.5, 5.5])
+    assert usual(np.array([[9]], np.float32)).tolist() == [1]
+    assert usual(np.empty((0, 1), np.float32)).shape == (0,)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
@@ -260,8 +261,8 @@ def test_items_in_blocks_are_as_by_brute_force(metric: Metric, monkeypatch: pyte
     gaps = np.linalg.norm(vectors[:, None] - vectors, axis=2) if metric != "ip" else -vectors @ vectors.T
     np.fill_diagonal(gaps, np.inf)
     wanted = np.sort(gaps, axis=1)[:, :NEIGHBOURS].mean(axis=1)
-    assert item_distances(index_of(vectors, metric=metric)) == pytest.approx(wanted, abs=1e-4)
-    assert item_distances(index_of(vectors, "hnsw", metric)) == pytest.approx(wanted, rel=0.05, abs=0.05)
+    assert usual(vectors, metric=metric) == pytest.approx(wanted, abs=1e-4)
+    assert usual(vectors, "HNSW32", metric) == pytest.approx(wanted, rel=0.05, abs=0.05)
 
 
 def answering(folder: Path, answer: list[float], columns: tuple[Column, ...] = (), factor: float = 0.0) -> Encoder:
