@@ -29,7 +29,7 @@ __all__ = ["Target", "Trial", "Tuned", "read_bytes", "tune"]
 REHEARSAL = 1 << 16
 """Vectors beyond so many are sampled to choose the kind of index."""
 SECONDS = 40.0
-"""For all trials over up to 65,536 vectors; the first two kinds are tried in any case."""
+"""For all trials over up to 65,536 vectors; the first kind is tried in any case."""
 COARSE = 0.8
 """Recall up to which parameters are doubled."""
 SURE = 0.995
@@ -136,8 +136,10 @@ def tune(embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *
         ConfigError: `target.key` is no index for these.
     """
     clock = _Clock(seconds)
+    finals, trials = [_Final(Candidate(target.key))] if target.key else [], list[Trial]()
+    if not target.key:
+        finals, trials = _rehearsed(embeddings, queries, target, clock)
     exam = _exam(embeddings, queries)
-    finals, trials = ([_Final(Candidate(target.key))], []) if target.key else _rehearsed(exam, queries, target, clock)
     for final in finals:
         index, met = final.index, [final.trial] if final.trial else []
         if index is None or len(index) < len(embeddings):
@@ -150,7 +152,7 @@ def tune(embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *
             chosen = _fastest(met)
             index.set_search(chosen.search)
             return Tuned(index, chosen, _with_front(trials), clock.skipped, clock.tuning(), exam.k, len(exam.queries))
-    raise _unmet(trials, target)
+    raise _unmet([replace(t, bytes=t.bytes * len(embeddings) // t.items) for t in trials], target)
 
 
 def read_bytes(text: str) -> int:
@@ -189,15 +191,14 @@ class _Final:
 
 
 def _rehearsed(
-    exam: Exam, queries: NDArray[np.float32], target: Target, clock: _Clock
+    everyone: Embeddings, queries: NDArray[np.float32], target: Target, clock: _Clock
 ) -> tuple[list[_Final], list[Trial]]:
     """The kinds that meet the target, over a sample where there are many, the fastest first; and all trials."""
-    embeddings = exam.embeddings
-    count, dim, everyone = len(embeddings), embeddings.dim, embeddings
+    count, dim, embeddings = len(everyone), everyone.dim, everyone
     if count > REHEARSAL:
         embeddings = Embeddings(everyone.at(everyone.sample(REHEARSAL, seed=0)), everyone.metric)
-        exam = _exam(embeddings, queries)
         target = replace(target, latency_us=None)
+    exam = _exam(embeddings, queries)
     kinds = candidates(count, dim)
     trials: list[Trial] = []
     finals: list[_Final] = []
@@ -205,7 +206,7 @@ def _rehearsed(
         for number, kind in enumerate(kinds):
             spec = IndexSpec(kind.key_for(len(embeddings), dim), embeddings.metric)
             advance(1, spec.key)
-            if number > 1 and (why := _too_slow(spec, embeddings, clock)):
+            if number and (why := _too_slow(spec, embeddings, clock, hurried=bool(finals))):
                 clock.skipped[spec.key] = why
                 continue
             index = _built(spec, embeddings)
@@ -261,9 +262,12 @@ def _built(spec: IndexSpec, embeddings: Embeddings, clock: _Clock | None = None)
     return index
 
 
-def _too_slow(spec: IndexSpec, embeddings: Embeddings, clock: _Clock) -> str:
-    """Why an index is not tried: what is left of the time, and what it would take; "" where there is enough."""
-    left = clock.seconds - clock.tuning()
+def _too_slow(spec: IndexSpec, embeddings: Embeddings, clock: _Clock, *, hurried: bool) -> str:
+    """Why an index is not tried: what is left of the time, and what it would take; "" where there is enough.
+
+    Until one has met the target, and it is `hurried`, there is three times as much.
+    """
+    left = clock.seconds * (1 if hurried else 3) - clock.tuning()
     if left <= 0:
         return "no time was left"
     if not VectorIndex(spec, embeddings.dim).knobs.is_graph or len(embeddings) <= GLIMPSE:
