@@ -143,7 +143,7 @@ class VectorIndex:
         except RuntimeError as error:
             raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
         wanted = _made(spec, dim)
-        if type(loaded) is not type(wanted) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
+        if not isinstance(loaded, type(wanted)) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
             raise ArtifactError(
                 str(path),
                 expected=f"{spec.key}, {dim} dimensions, {spec.metric}",
