@@ -32,7 +32,7 @@ from index.vectors import VectorIndex
 from training.artifact import Encoder, load_encoder
 from training.config import load_config
 from training.job import train
-from training.rows import fingerprints, open_rows, read_sample
+from training.rows import open_rows, read_sample, sketches
 
 __all__ = ["main"]
 
@@ -151,7 +151,7 @@ def main() -> None:
         if run is None:
             train(rows, load_config(), run := Path(name) / "run")
         encoder = load_encoder(run / "encoder")
-    held = np.isin(fingerprints(items), encoder.held_out)
+    held = np.isin(sketches(items), encoder.held_out)
     vectors = embed(encoder, items, "cosine")
     compared = against_peers(vectors, held, embed(encoder, queries, "cosine"))
     order = np.concatenate([np.flatnonzero(~held), np.flatnonzero(held)])  # as the index has them

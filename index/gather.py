@@ -27,7 +27,7 @@ from index.spec import Metric
 from training.artifact import Encoder
 from training.errors import DataError
 from training.progress import progress_bar
-from training.rows import Chunk, Rows, fingerprints
+from training.rows import Chunk, Rows, sketches
 from training.sealed import locked
 
 __all__ = ["Gathered", "evenly", "gather", "workplace"]
@@ -114,9 +114,8 @@ def gather(rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: It
             embeddings = None if known else embed(encoder, chunk.inputs, metric)
             if writing:
                 writing.result()  # one at a time, in order
-            writing = writer.submit(_write, journal, items, chunk, embeddings, digest)
+            writing = writer.submit(_write, journal, items, held, (chunk, embeddings, digest))
             first = first if len(first) else chunk.inputs[:1].copy()
-            held.take(chunk)
             advance(len(chunk.ids), "had before" if known else "")
         if writing:
             writing.result()
@@ -140,8 +139,10 @@ def _ahead(values: Iterator[Value], reader: ThreadPoolExecutor) -> Iterator[Valu
         yield value
 
 
-def _write(journal: "_Journal", items: ItemWriter, chunk: Chunk, embeddings: Vectors | None, digest: str) -> None:
+def _write(journal: "_Journal", items: ItemWriter, held: "_Held", done: tuple[Chunk, Vectors | None, str]) -> None:
+    chunk, embeddings, digest = done
     items.write(chunk.ids, chunk.payloads)
+    held.take(chunk)
     if embeddings is not None:
         journal.add(embeddings, digest)
 
@@ -212,7 +213,7 @@ class _Held:
     def take(self, chunk: Chunk) -> None:
         """Look at the next chunk."""
         places = np.arange(self._seen, self._seen + len(chunk.ids))
-        found, untrained = np.unique(fingerprints(chunk.inputs), return_index=True)
+        found, untrained = np.unique(sketches(chunk.inputs), return_index=True)
         untrained = np.sort(untrained[np.isin(found, self._left)])  # of equal rows one
         self._left = np.setdiff1d(self._left, found)
         for known, out in ((True, untrained), (False, np.flatnonzero(np.isin(places, self._chance)))):

@@ -79,7 +79,7 @@ class Encoder:
 
     @property
     def held_out(self) -> NDArray[np.uint64]:
-        """Fingerprints (training.rows) of rows that it was not trained on, though drawn from the same data."""
+        """Sketches (training.rows) of rows that it was not trained on, though drawn from the same data."""
         return np.array(self.header.get("held_out", []), np.uint64)
 
     @property

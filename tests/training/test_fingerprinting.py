@@ -2,9 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.training.helpers import blobs
-from training.rows import fingerprints
+from training.rows import fingerprints, sketches
 
 
 def test_fingerprints_are_equal_where_rows_are() -> None:
@@ -35,3 +36,20 @@ def test_rows_are_left_as_they_are() -> None:
     before = rows.tobytes()
     fingerprints(rows)
     assert rows.tobytes() == before
+
+
+def test_a_sketch_knows_a_row_again_by_64_columns_that_are_always_the_same() -> None:
+    rows = np.random.default_rng(0).standard_normal((500, 300)).astype(np.float32)
+    known = sketches(rows)
+    assert len(set(known)) == 500
+    assert np.array_equal(sketches(rows[::-1]), known[::-1])
+    telling = [column for column in range(300) if not np.array_equal(sketches(_changed(rows, column)), known)]
+    assert len(telling) == 64
+    narrow = rows[:, :64]
+    assert np.array_equal(sketches(narrow), fingerprints(narrow))
+
+
+def _changed(rows: NDArray[np.float32], column: int) -> NDArray[np.float32]:
+    other = rows.copy()
+    other[:, column] += 1
+    return other
