@@ -177,8 +177,7 @@ def item_distances(
         for start in range(0, len(items) if k > 0 else 0, _BLOCK_ITEMS):
             own = items[start : start + _BLOCK_ITEMS]
             vectors = embeddings.at(own)
-            positions = index.search(vectors, k + 1)[1]
-            scores, _ = drop_own(embeddings.scores(vectors, positions), positions, own, k)
+            scores, _ = drop_own(*index.search(vectors, k + 1), own, k)
             distances[start : start + len(own)] = mean_distances(scores, embeddings.metric)
             advance(len(own))
     return distances
