@@ -11,7 +11,7 @@ from torch import nn
 
 from training.artifact import write_encoder
 from training.preprocess import fit_preprocessor
-from training.rows import Chunk, Rows
+from training.rows import Chunk, Rows, sketches
 from training.sealed import seal
 
 __all__ = ["cloud", "encoder_at", "flip", "made_rows", "reseal"]
@@ -42,8 +42,11 @@ def made_rows(
     return Rows("made", inputs.shape[1:], len(inputs), False, read)
 
 
-def encoder_at(folder: Path, matrix: NDArray[np.float32]) -> Path:
-    """An encoder artifact in the new `folder` that maps a row (width,) to `row @ matrix`, (latent,)."""
+def encoder_at(folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[np.float32] | None = None) -> Path:
+    """An encoder artifact in the new `folder` that maps a row (width,) to `row @ matrix`, (latent,).
+
+    It says that it was not trained on the rows `held_out`, (n, width).
+    """
     width, latent = matrix.shape
     encoder, decoder = nn.Linear(width, latent), nn.Linear(latent, width)
     encoder.weight.data, encoder.bias.data = torch.from_numpy(matrix.T.copy()), torch.zeros(latent)
@@ -53,7 +56,12 @@ def encoder_at(folder: Path, matrix: NDArray[np.float32]) -> Path:
         nn.Sequential(encoder),
         nn.Sequential(decoder),
         preprocess=fit_preprocessor(np.zeros((1, width), np.float32), "none"),
-        header={"input_shape": [width], "latent_dim": latent, "output": "values"},
+        header={
+            "input_shape": [width],
+            "latent_dim": latent,
+            "output": "values",
+            "held_out": [] if held_out is None else [int(sketch) for sketch in sketches(held_out)],
+        },
     )
     return folder
 
