@@ -13,6 +13,7 @@ from index.duplicates import Duplicates, near_duplicates
 from index.errors import QueryError
 from index.spec import Metric
 from index.store import Store
+from index.tune import Target
 from index.version import Version
 from tests.index.made import cloud, encoder_at, made_rows
 
@@ -21,7 +22,7 @@ def version_of(rows: NDArray[np.float32], folder: Path, metric: Metric = "l2") -
     """Of items whose embeddings are the rows themselves."""
     store = Store(folder / "store")
     number = build(made_rows(rows), encoder_at(folder / "encoder", np.eye(rows.shape[1], dtype=np.float32)), store,
-                   metric=metric, kind="flat", device="cpu")  # fmt: skip
+                   metric=metric, target=Target(key="Flat"), device="cpu")  # fmt: skip
     return store.open(number)
 
 
