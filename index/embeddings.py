@@ -58,10 +58,11 @@ class Embeddings:
         return vectors
 
     def sample(self, count: int, seed: int) -> Positions:
-        """Positions of `count` of them at most, drawn evenly over all, rising."""
+        """Positions of `count` of them at most, rising: one drawn out of each of so many equal parts."""
         if len(self) <= count:
             return np.arange(len(self))
-        return np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False))
+        parts = np.arange(count) + np.random.default_rng(seed).random(count)
+        return (parts * (len(self) / count)).astype(np.int64)
 
     def blocks(self, among: Positions | None = None) -> Iterator[tuple[Positions, Vectors]]:
         """All of them, or those at the positions `among`, (m,): block by block with their positions."""

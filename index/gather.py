@@ -68,7 +68,9 @@ class Gathered:
     @property
     def is_held(self) -> NDArray[np.bool_]:
         """(rows,)"""
-        return np.isin(np.arange(len(self.embeddings)), self.held)
+        held = np.zeros(len(self.embeddings), np.bool_)
+        held[self.held] = True
+        return held
 
 
 @contextmanager
