@@ -1,7 +1,9 @@
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from index.build import build
 from index.errors import StoreError
 from index.store import Alias, Store
 from tests.index.made import cloud, encoder_at, flip, made_rows
+from training import sealed
 from training.errors import ArtifactError
 
 
@@ -140,6 +143,104 @@ def test_the_alias_is_one_line_that_all_who_may_read_the_store_can_read(store: S
     assert json.loads(path.read_text()) == {"version": 1, "replaced": [2]}
     assert path.stat().st_mode == (store.folder / "usual").stat().st_mode
     assert not list(store.folder.glob(".lookalike-making-*"))
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files of versions that are read to be verified, and not those of their encoders."""
+    names: list[str] = []
+    check = sealed._check
+
+    def noting(path: Path, entry: dict[str, Any]) -> None:
+        if path.parent.name != "encoder":
+            names.append(path.name)
+        check(path, entry)
+
+    monkeypatch.setattr(sealed, "_check", noting)
+    return names
+
+
+@pytest.fixture
+def settled(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store that nobody wrote to for a while."""
+    monkeypatch.setattr(sealed, "TICK_NS", 0)
+    return store
+
+
+def test_a_version_that_was_verified_once_is_not_read_again(settled: Store, read: list[str]) -> None:
+    settled.open(2)
+    assert {"index.faiss", "embeddings.npy", "items.arrow"} <= set(read)
+    assert (settled.folder / "verified" / "000002").is_file()
+    read.clear()
+    settled.open(2)
+    assert read == []
+    settled.open(1)
+    assert "index.faiss" in read  # each version by itself
+
+
+def test_a_version_just_written_is_read_again(store: Store, read: list[str]) -> None:
+    """Of two changes in one tick of the clock the file system tells one."""
+    for path in store.path(2).rglob("*"):
+        path.touch()
+    for _ in range(2):
+        read.clear()
+        store.open(2)
+        assert "index.faiss" in read
+
+
+def test_only_what_changed_is_read_again_and_a_changed_byte_is_seen_whatever_the_clock_says(
+    settled: Store, read: list[str]
+) -> None:
+    settled.open(2)
+    path = settled.path(2) / "index.faiss"
+    before = path.stat()
+    read.clear()
+    flip(path, 40)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with pytest.raises(ArtifactError, match=r"index\.faiss"):
+        settled.open(2)
+    assert set(read) == {"index.faiss"}
+    flip(path, 40)
+    assert settled.open(2).answers_its_question()
+
+
+def test_a_file_in_the_place_of_another_is_read_again(settled: Store, read: list[str]) -> None:
+    settled.open(2)
+    path = settled.path(2) / "items.arrow"
+    shutil.copy2(path, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+    read.clear()
+    settled.open(2)
+    assert read == ["items.arrow"]
+
+
+def test_promoting_and_going_back_read_all_whatever_was_verified(settled: Store, read: list[str]) -> None:
+    for act in (lambda: settled.promote(1), lambda: settled.promote(2), settled.rollback):
+        for number in settled.numbers():
+            settled.open(number)
+        read.clear()
+        act()
+        assert {"index.faiss", "embeddings.npy", "items.arrow", "order.npy", "question.npy"} <= set(read)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"manifest": 1, "stamps": []}', b"\xff"])
+def test_a_receipt_that_cannot_be_read_is_none(settled: Store, read: list[str], content: bytes) -> None:
+    settled.open(2)
+    (settled.folder / "verified" / "000002").write_bytes(content)
+    read.clear()
+    assert settled.open(2).number == 2
+    assert "index.faiss" in read
+
+
+def test_a_receipt_of_a_version_that_was_replaced_is_none(settled: Store, read: list[str]) -> None:
+    settled.open(1)
+    settled.open(2)
+    receipts = settled.folder / "verified"
+    shutil.copy(receipts / "000001", receipts / "000002")
+    read.clear()
+    settled.open(2)
+    assert "index.faiss" in read
 
 
 def test_a_version_is_never_numbered_over_another(store: Store, tmp_path: Path) -> None:
