@@ -22,7 +22,7 @@ from benchmarks.report import Bar, alternate, medians, report, row, seconds
 from index.build import build
 from index.duplicates import Duplicates, near_duplicates
 from index.store import Store
-from index.tune import Target
+from index.target import Target
 from index.vectors import BLOCK_PAIRS
 from index.version import Version
 from training.config import load_config

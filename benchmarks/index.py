@@ -27,7 +27,8 @@ from index.embeddings import Embeddings
 from index.gather import evenly
 from index.measure import recalls
 from index.spec import IndexSpec
-from index.tune import Target, tune
+from index.target import Target
+from index.tune import tune
 from index.vectors import VectorIndex
 from training.artifact import Encoder, load_encoder
 from training.config import load_config

@@ -32,7 +32,7 @@ from index.build import build
 from index.items import ITEMS
 from index.measure import Exam, recalls
 from index.store import Store
-from index.tune import Target
+from index.target import Target
 from index.version import Version
 from training.config import load_config
 from training.job import train

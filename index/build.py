@@ -16,7 +16,8 @@ from index.novelty import NEIGHBOURS, Novelty, item_distances, local_distances, 
 from index.searching import Searcher
 from index.spec import Metric
 from index.store import Store
-from index.tune import SECONDS, Target, Tuned, tune
+from index.target import Target
+from index.tune import SECONDS, Tuned, tune
 from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
 from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
@@ -122,12 +123,12 @@ def encoder_folder(at: Path) -> Path:
 
 def _laid_out(folder: Path, gathered: Gathered, metric: Metric) -> Embeddings:
     """Write the embeddings in the order of the index, the held-out rows' last, and map them."""
-    vectors = gathered.embeddings
+    vectors, held = gathered.embeddings, gathered.is_held
     with (folder / EMBEDDINGS).open("wb") as file:
         npy.write_array_header_1_0(file, {"shape": vectors.shape, "fortran_order": False, "descr": "<f4"})
         for start in range(0, len(vectors), COPIED):
             part = slice(start, start + COPIED)
-            file.write(vectors[part][~gathered.is_held[part]].tobytes())
+            file.write(vectors[part][~held[part]].tobytes())
         file.write(vectors[gathered.held].tobytes())
     return read_embeddings(folder, metric, vectors.shape[1])
 

@@ -5,9 +5,8 @@ parameters; what no other beats in recall and in speed is the Pareto front. The 
 and whose bytes are few enough is built over all, and its parameters are tried again there.
 """
 
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -17,14 +16,13 @@ from numpy.typing import NDArray
 
 from index.candidates import Candidate, candidates, training_rows
 from index.embeddings import Embeddings
-from index.errors import TargetError
 from index.measure import Exam
 from index.spec import IndexSpec
+from index.target import Target, Trial, fastest, in_speed, least_effort, meets, unmet, with_front
 from index.vectors import VectorIndex
-from training.errors import ConfigError
 from training.progress import progress_bar
 
-__all__ = ["Target", "Trial", "Tuned", "read_bytes", "tune"]
+__all__ = ["Tuned", "tune"]
 
 REHEARSAL = 1 << 16
 """Vectors beyond so many are sampled to choose the kind of index."""
@@ -35,58 +33,12 @@ COARSE = 0.8
 SURE = 0.995
 """Recall beyond which looking farther is not tried."""
 LEAST_GAIN = 0.0005
-AS_FAST = 1.1
-"""Up to this many times as slow is as fast: timings are no more certain."""
 ATTEMPTS = 3
 """Kinds that are timed again, and, where there are many vectors, built over all until one meets the target."""
 ROUNDS = 5
 EVIDENCE = ("recall", "low", "high", "latency_us", "batch_us", "bytes")
 GLIMPSE = 2_000
 """Vectors to link, where links are slow to make, before it is said how long all would take."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is asked for.
-
-    Attributes:
-        recall: of the 10 nearest; the lower end of the 95 % interval must reach it.
-        memory: bytes of the index, vectors, graph and ids together; None for as many as it takes.
-        latency_us: a single query, one thread, in microseconds; None for as few as there can be.
-        key: FAISS's description of the index to take, where the kind is not to be chosen.
-    """
-
-    recall: float = 0.95
-    memory: int | None = None
-    latency_us: float | None = None
-    key: str | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ConfigError where a part of it is out of bounds."""
-        for name, most in {"recall": 1, "memory": 1 << 62, "latency_us": 1e12}.items():
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= most:
-                raise ConfigError(f"target.{name}", expected=f"more than 0, at most {most:g}", found=f"{value:g}")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One index, searched one way; times are of one thread.
-
-    Attributes:
-        front: no other trial over as many items has as much recall in as little time and as few bytes.
-    """
-
-    key: str
-    search: str
-    recall: float
-    low: float
-    high: float
-    latency_us: float
-    batch_us: float
-    bytes: int
-    items: int
-    front: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +67,7 @@ class Tuned:
 
     def told(self, target: Target) -> dict[str, Any]:
         """For the manifest: the whole table and the reason."""
-        met = sum(_meets(trial, target) for trial in self.trials)
+        met = sum(meets(trial, target) for trial in self.trials)
         each = f"{self.chosen.bytes / self.chosen.items:.1f} bytes an item"
         return {
             "target": asdict(target),
@@ -153,25 +105,12 @@ def tune(embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *
             index = _built(IndexSpec(key, embeddings.metric), embeddings, clock)
             swept = list(_swept(index, exam, target.recall))
             trials += swept
-            met = [trial for trial in swept if _meets(trial, target)]
+            met = [trial for trial in swept if meets(trial, target)]
         if met:
-            chosen = _fastest(met)
+            chosen = fastest(least_effort(met))
             index.set_search(chosen.search)
-            return Tuned(index, chosen, _with_front(trials), clock.skipped, clock.tuning(), exam.k, len(exam.queries))
-    raise _unmet([replace(t, bytes=t.bytes * len(embeddings) // t.items) for t in trials], target)
-
-
-def read_bytes(text: str) -> int:
-    """How many bytes "64MB" is: a number with B, KB, MB or GB (powers of 1,000), or KiB, MiB or GiB (of 1,024).
-
-    Raises:
-        ConfigError: it is no number of bytes.
-    """
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([KMG])(I?))?B?", text.strip().upper())
-    if not found:
-        raise ConfigError("memory", expected="a number of bytes, as 64MB or 1.5GiB", found=repr(text[:40]))
-    number, unit, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** (" KMG".index(unit) if unit else 0))
+            return Tuned(index, chosen, with_front(trials), clock.skipped, clock.tuning(), exam.k, len(exam.queries))
+    raise unmet([replace(t, bytes=t.bytes * len(embeddings) // t.items) for t in trials], target)
 
 
 class _Clock:
@@ -218,8 +157,8 @@ def _rehearsed(
             index = _built(spec, embeddings)
             swept = list(_swept(index, exam, target.recall))
             trials += swept
-            if met := [t for t in swept if _meets(replace(t, bytes=t.bytes * count // t.items), target)]:
-                finals = _nearly(finals, _Final(kind, _fastest(met), index))
+            if met := [t for t in swept if meets(replace(t, bytes=t.bytes * count // t.items), target)]:
+                finals = _nearly(finals, _Final(kind, fastest(least_effort(met)), index))
     return _played_off(finals, exam, trials), trials
 
 
@@ -243,7 +182,7 @@ def _played_off(finals: list[_Final], exam: Exam, trials: list[Trial]) -> list[_
             latency, batch = (min(column) for column in zip(*taken, strict=True))
             again = replace(final.trial, latency_us=latency, batch_us=batch)
             trials[trials.index(final.trial)] = final.trial = again
-    order = _in_speed([final.trial for final in finals if final.trial])
+    order = in_speed([final.trial for final in finals if final.trial])
     return sorted(finals, key=lambda final: order.index(final.trial) if final.trial else 0)
 
 
@@ -304,69 +243,3 @@ def _swept(index: VectorIndex, exam: Exam, recall: float) -> Iterator[Trial]:
             last = measured.recall
         if sure:
             break
-
-
-def _meets(trial: Trial, target: Target) -> bool:
-    return all(_missed(trial, target)[name] <= 0 for name in ("recall", "memory", "latency"))
-
-
-def _missed(trial: Trial, target: Target) -> dict[str, float]:
-    """By how much each of the three is missed; not at all where it is 0 or less."""
-    return {
-        "recall": target.recall - trial.low,
-        "memory": trial.bytes - target.memory if target.memory is not None else 0,
-        "latency": trial.latency_us - target.latency_us if target.latency_us is not None else 0,
-    }
-
-
-def _fastest(trials: list[Trial]) -> Trial:
-    """Of those that are as fast as the fastest alone, the fastest in batch."""
-    limit = AS_FAST * min(trial.latency_us for trial in trials)
-    return min((trial for trial in trials if trial.latency_us <= limit), key=lambda trial: trial.batch_us)
-
-
-def _in_speed(trials: list[Trial]) -> list[Trial]:
-    """The fastest first."""
-    order, left = [], list(trials)
-    while left:
-        order.append(_fastest(left))
-        left.remove(order[-1])
-    return order
-
-
-def _with_front(trials: list[Trial]) -> list[Trial]:
-    """The trials, those of the Pareto front marked."""
-
-    def better(one: Trial, other: Trial) -> bool:
-        gains = (one.recall - other.recall, other.latency_us - one.latency_us, other.bytes - one.bytes)
-        return one.items == other.items and min(gains) >= 0 and max(gains) > 0
-
-    return [replace(trial, front=not any(better(other, trial) for other in trials)) for trial in trials]
-
-
-def _unmet(trials: list[Trial], target: Target) -> TargetError:
-    """What to give up, and by how much: each of the three alone, where that would be enough."""
-    trials = [trial for trial in trials if trial.items == max(each.items for each in trials)]
-    asked = {"recall": f"recall {target.recall:g}"}
-    if target.memory is not None:
-        asked["memory"] = f"{target.memory:,} bytes"
-    if target.latency_us is not None:
-        asked["latency"] = f"{target.latency_us:g} µs"
-    told: dict[str, Callable[[Trial], str]] = {
-        "recall": lambda trial: f"--recall {np.floor(trial.low * 1e3) / 1e3:.3f}",
-        "memory": lambda trial: f"--memory {trial.bytes}",
-        "latency": lambda trial: f"--latency-us {np.ceil(trial.latency_us):.0f}",
-    }
-    ways = []
-    for name in asked:
-        others = [t for t in trials if all(_missed(t, target)[other] <= 0 for other in asked if other != name)]
-        if others:
-            nearest = min(others, key=lambda trial: _missed(trial, target)[name])
-            ways.append(f"{told[name](nearest)} ({nearest.key} {nearest.search})".replace(" )", ")"))
-    best = max(trials, key=lambda trial: trial.low)
-    return TargetError(
-        "target",
-        expected=" within ".join(asked.values()),
-        found=f"no index that has them all; the most recall is {best.low:.4f} ({best.key})",
-        remedy=f"Give up one of them: {', or '.join(ways)}." if ways else "Give up two of them.",
-    )

@@ -18,7 +18,7 @@ from index.errors import QueryError
 from index.evaluate import evaluate as evaluate_version
 from index.spec import Metric
 from index.store import Store
-from index.tune import Target, read_bytes
+from index.target import Target, read_bytes
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.asking import print_hits, read_filter_text
 from lookalike.explain import show_lesson, show_rates

@@ -13,7 +13,7 @@ from index.duplicates import Duplicates, near_duplicates
 from index.errors import QueryError
 from index.spec import Metric
 from index.store import Store
-from index.tune import Target
+from index.target import Target
 from index.version import Version
 from tests.index.made import cloud, encoder_at, made_rows
 
