@@ -88,7 +88,8 @@ def test_whoever_gives_up_what_is_named_is_served(
     named = re.findall(r"--(recall|memory|latency-us) ([\d.]+)", unmet(trials, target).remedy)
     for name, value in named:
         field = name.replace("-", "_")
-        easier = replace(target, **{field: int(value) if field == "memory" else float(value)})
+        changes: dict[str, Any] = {field: int(value) if field == "memory" else float(value)}
+        easier = replace(target, **changes)
         assert any(meets(one, easier) for one in trials)
 
 
