@@ -5,11 +5,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.errors import UnknownItemError
+from index.errors import QueryError, UnknownItemError
+from index.filters import read_filter
 from index.items import ITEMS, MAX_ID, ORDER, ItemTable, ItemWriter, read_items
 from training.errors import ArtifactError, DataError
 
@@ -91,6 +93,68 @@ def test_many_batches_are_one_table(tmp_path: Path) -> None:
     items = written(tmp_path, *(names[i : i + 64] for i in range(0, 5_000, 64)))
     assert [items.position(name) for name in names[::97]] == list(range(0, 5_000, 97))
     assert items.payload_at(4_321) == {"id": names[4_321]}
+
+
+@given(st.lists(st.integers(0, 5), max_size=6), st.data())
+def test_those_that_come_last_keep_their_order_and_so_do_the_others(sizes: list[int], data: st.DataObject) -> None:
+    count = sum(sizes)
+    last = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)), bool)
+    names = [f"{i * 7 % 101}" for i in range(count)]
+    with TemporaryDirectory() as folder:
+        writer, start = ItemWriter(Path(folder), "made"), 0
+        for size in sizes:
+            part = names[start : start + size]
+            writer.write(part, [{"of": name} for name in part])
+            start += size
+        writer.close(last=last)
+        items = read_items(Path(folder))
+        wanted = [names[i] for i in [*np.flatnonzero(~last), *np.flatnonzero(last)]]
+        assert [items.id_at(i) for i in range(len(items))] == wanted
+        assert [items.payload_at(i)["of"] for i in range(len(items))] == wanted
+        assert [items.position(name) for name in wanted] == list(range(count))
+        for name in wanted[:2]:
+            passing = items.allowed(read_filter({"field": "of", "equal": name}))
+            assert np.flatnonzero(passing).tolist() == [wanted.index(name)]
+
+
+def test_a_filter_looks_in_columns_and_not_in_payloads(tmp_path: Path) -> None:
+    """Batches whose payloads have other fields than those before."""
+    writer = ItemWriter(tmp_path, "made")
+    writer.write(["a", "b"], [{"x": 1}, {"x": "1"}])
+    writer.write(["c"], [{"y": [2, 3]}])
+    writer.write(["d", "e"], [{"x": 1.0, "y": 3}, {}])
+    writer.close()
+    items = read_items(tmp_path)
+    asked = [
+        ({"field": "x", "equal": 1}, [True, False, False, True, False]),
+        ({"field": "x", "equal": "1"}, [False, True, False, False, False]),
+        ({"field": "y", "equal": 3}, [False, False, True, True, False]),
+        ({"field": "y", "exists": False}, [True, True, False, False, True]),
+    ]
+    assert [items.allowed(read_filter(given)).tolist() for given, _ in asked] == [wanted for _, wanted in asked]
+    names = pa.ipc.open_file(pa.memory_map(str(tmp_path / ITEMS))).schema.names
+    assert names[:2] == ["id", "payload"]
+    assert {"integer:x", "number:x", "text:x", "integers:y", "integer:y"} <= set(names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [ITEMS, ORDER]
+
+
+def test_payloads_without_a_field_cannot_be_filtered(tmp_path: Path) -> None:
+    with pytest.raises(QueryError, match=r"filter\.field: expected no filter, as no item has a field"):
+        written(tmp_path, ["a", "b"], payloads=[{}, {}]).allowed(read_filter({"field": "label", "exists": True}))
+
+
+def test_the_order_takes_four_bytes_an_item(tmp_path: Path) -> None:
+    written(tmp_path, ["b", "c", "a"])
+    order = np.load(tmp_path / ORDER, allow_pickle=False)
+    assert (order.dtype, order.tolist()) == (np.uint32, [2, 0, 1])
+
+
+def test_positions_are_in_the_order_of_the_names(tmp_path: Path) -> None:
+    items = written(tmp_path, ["b", "c", "a"])
+    assert items.positions(["a", "b", "a"]).tolist() == [2, 0, 2]
+    assert items.positions([]).dtype == np.int64
+    with pytest.raises(UnknownItemError, match="'d'"):
+        items.positions(["a", "d"])
 
 
 @pytest.mark.parametrize("content", [b"", b"no table"])

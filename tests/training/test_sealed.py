@@ -1,12 +1,17 @@
+import json
+import os
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import training.sealed
 from tests.training.helpers import flip_bit
 from training.errors import ArtifactError
 from training.sealed import open_sealed, publish, read_manifest, replace_folder, seal, staging
@@ -133,6 +138,133 @@ def test_reading_the_manifest_alone_looks_at_no_other_file(tmp_path: Path) -> No
     flip_bit(tmp_path / "manifest.json", 3)
     with pytest.raises(ArtifactError, match=r"manifest\.json"):
         read_manifest(tmp_path, FORMAT)
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are read to be checked, of folders that nobody wrote to for a while."""
+    names: list[str] = []
+    check = training.sealed._check
+
+    def noting(path: Path, entry: dict[str, Any]) -> None:
+        names.append(path.name)
+        check(path, entry)
+
+    monkeypatch.setattr(training.sealed, "_check", noting)
+    monkeypatch.setattr(training.sealed, "TICK_NS", 0)
+    return names
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return sealed(tmp_path / "folder")
+
+
+def open_again(folder: Path) -> None:
+    """With its receipt."""
+    open_sealed(folder, FORMAT, needs=tuple(CONTENT), receipt=folder.parent / "receipts" / "it")
+
+
+def test_with_a_receipt_a_file_is_read_once(folder: Path, checked: list[str]) -> None:
+    open_again(folder)
+    assert sorted(checked) == ["a.bin", "b.json"]
+    open_again(folder)
+    assert sorted(checked) == ["a.bin", "b.json"]
+    open_sealed(folder, FORMAT, needs=())
+    assert sorted(checked) == ["a.bin", "a.bin", "b.json", "b.json"]
+
+
+def test_what_was_written_a_moment_ago_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the clock may not have ticked."""
+    monkeypatch.setattr(training.sealed, "TICK_NS", 10**18)
+    open_again(folder)
+    told = json.loads((folder.parent / "receipts" / "it").read_text())
+    assert told["stamps"] == {"a.bin": None, "inner/b.json": None}
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "a bit": lambda path: flip_bit(path, 3),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b" "),
+    "another in its place": lambda path: (path.rename(path.with_suffix(".old")), path.write_bytes(b"SOME bytes")),
+    "gone": Path.unlink,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_is_seen_though_its_time_is_set_back(
+    folder: Path, checked: list[str], change: Callable[[Path], object]
+) -> None:
+    open_again(folder)
+    before = (folder / "a.bin").stat()
+    change(folder / "a.bin")
+    with suppress(FileNotFoundError):
+        os.utime(folder / "a.bin", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ArtifactError, match=r"a\.bin"):
+        open_again(folder)
+
+
+def test_a_file_that_was_only_touched_is_read_and_remembered_anew(folder: Path, checked: list[str]) -> None:
+    open_again(folder)
+    (folder / "a.bin").touch()
+    checked.clear()
+    open_again(folder)
+    open_again(folder)
+    assert checked == ["a.bin"]
+
+
+def test_damage_is_not_remembered_as_checked(folder: Path, checked: list[str]) -> None:
+    flip_bit(folder / "a.bin", 3)
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match=r"a\.bin"):
+            open_again(folder)
+    assert not (folder.parent / "receipts" / "it").exists()
+
+
+def test_a_receipt_is_for_one_manifest(folder: Path, checked: list[str]) -> None:
+    """The same files, listed by another manifest with a wrong digest of one of them."""
+    open_again(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["a.bin"]["sha256"] = "0" * 64
+    resealed(folder, json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"a\.bin"):
+        open_again(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"3", b"[]", b"null", b"\xff\xfe", b'{"manifest": "x"}', b"[" * 100_000),
+        *(b'{"manifest": "DIGEST"}', b'{"manifest": "DIGEST", "stamps": 3}', b'{"manifest": "DIGEST", "stamps": null}'),
+        b'{"manifest": "DIGEST", "stamps": {"a.bin": [1, 2, 3, 4, 5], "inner/b.json": null}}',
+    ],
+    ids=lambda content: str(content[:40]),
+)
+def test_a_receipt_that_says_nothing_is_none(folder: Path, checked: list[str], content: bytes) -> None:
+    digest = open_sealed(folder, FORMAT, needs=()).digest
+    receipt = folder.parent / "receipts" / "it"
+    receipt.parent.mkdir()
+    receipt.write_bytes(content.replace(b"DIGEST", digest.encode()))
+    checked.clear()
+    open_again(folder)
+    assert sorted(checked) == ["a.bin", "b.json"]
+    checked.clear()
+    open_again(folder)
+    assert checked == []
+
+
+def test_where_no_receipt_can_be_written_all_is_read_each_time(folder: Path, checked: list[str]) -> None:
+    (folder.parent / "receipts").write_text("in the way")
+    for _ in range(2):
+        checked.clear()
+        open_again(folder)
+        assert sorted(checked) == ["a.bin", "b.json"]
+
+
+def test_a_receipt_leaves_nothing_beside_itself(folder: Path, checked: list[str]) -> None:
+    open_again(folder)
+    assert [path.name for path in (folder.parent / "receipts").iterdir()] == ["it"]
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == sorted(ALL_FILES)
 
 
 def test_a_header_that_is_no_json_is_never_written(tmp_path: Path) -> None:
