@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from index.build import build
 from index.store import Store
+from index.target import Target
 from training.config import load_config
 from training.job import train
 from training.rows import open_rows
@@ -37,9 +38,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_store(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with one version, of `digits`, that is the champion. Read only."""
+    """A store with one version, of `digits`, that is the champion and answers exactly. Read only."""
     store = Store(tmp_path_factory.mktemp("tiny-store") / "store")
-    store.promote(build(open_rows("digits"), tiny_run, store, device="cpu"))
+    store.promote(build(open_rows("digits"), tiny_run, store, target=Target(key="Flat"), device="cpu"))
     return store
 
 

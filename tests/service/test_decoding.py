@@ -10,8 +10,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from index.errors import QueryError
+from index.filters import read_filter
 from service.columns import TableInputs
-from service.decoding import Bounds, check_hits, decode_embed, decode_npy, decode_search, pick_flag, pick_limit
+from service.decoding import (
+    Bounds,
+    check_hits,
+    decode_embed,
+    decode_npy,
+    decode_search,
+    pick_filter,
+    pick_flag,
+    pick_limit,
+)
 from service.errors import MalformedError, RequestError, TooLargeError
 from tests.service.helpers import to_npy
 from training.columns import Column
@@ -23,7 +34,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=12,
 )
-FIELD = st.sampled_from(["inputs", "embeddings", "ids", "limit", "with_payload", "x"])
+FIELD = st.sampled_from(["inputs", "embeddings", "ids", "limit", "with_payload", "filter", "x"])
+RED: dict[str, Any] = {"field": "colour", "equal": "red"}
 
 
 def rows_in(text: str) -> list[list[float]]:
@@ -294,6 +306,48 @@ def test_a_flag_in_the_query_string_is_true_or_false(text: str, flag: bool) -> N
 def test_any_other_flag_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="true or false"):
         pick_flag(text, "with_payload")
+
+
+@pytest.mark.parametrize("rows", [{"inputs": [[1, 2, 3, 4]]}, {"embeddings": [[1, 2, 3]]}, {"ids": ["true"]}])
+@pytest.mark.parametrize("given", [RED, {"field": "sold", "equal": True}, {"and": [RED, {"not": RED}]}], ids=str)
+def test_a_filter_goes_with_rows_of_any_kind(rows: dict[str, Any], given: dict[str, Any]) -> None:
+    """Its texts and flags are none of the rows'."""
+    for fields in (rows | {"filter": given}, {"filter": given, "with_payload": False, "limit": 3} | rows):
+        asked = decode_search(json.dumps(fields).encode(), BOUNDS)
+        assert asked.filter == read_filter(given)
+        assert asked.rows.tolist() == [list(map(float, row)) for row in rows.get("inputs", rows.get("embeddings", []))]
+
+
+@pytest.mark.parametrize("bad", ['[["1", 2, 3, 4]]', "[[true, 2, 3, 4]]", "[[null, 2, 3, 4]]"])
+def test_a_filter_hides_no_text_and_no_flag_among_the_rows(bad: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        decode_search(f'{{"inputs": {bad}, "filter": {json.dumps(RED)}}}'.encode(), BOUNDS)
+    assert refused.value.field.startswith("inputs")
+
+
+@pytest.mark.parametrize("given", [{}, [], 3, "red", True, {"field": "x"}, {"and": []}, {"not": RED | {"in": [1]}}])
+def test_what_is_no_filter_is_refused(given: Any) -> None:
+    for decode in (
+        lambda: decode_search(json.dumps({"ids": ["a"], "filter": given}).encode(), BOUNDS),
+        lambda: pick_filter(json.dumps(given)),
+    ):
+        with pytest.raises(QueryError, match=r"^filter"):
+            decode()
+
+
+def test_a_filter_in_the_query_string_is_json_or_not_there() -> None:
+    assert pick_filter(None) is None
+    assert pick_filter(json.dumps(RED)) == read_filter(RED)
+    for text in ("", "red", "{", "NaN", '{"field": "x", "equal": NaN}', "\ud800"):
+        with pytest.raises(LookalikeError) as refused:
+            pick_filter(text)
+        assert refused.value.field == "filter"
+
+
+@given(st.text(max_size=30) | VALUES.map(json.dumps))
+def test_any_text_is_a_filter_or_refused(text: str) -> None:
+    with contextlib.suppress(LookalikeError):
+        pick_filter(text)
 
 
 def test_one_answer_holds_a_bounded_number_of_hits() -> None:

@@ -4,13 +4,12 @@ import numpy as np
 import orjson
 import pytest
 
-from index.version import Version
+from index.version import Found, Version
 from service.encoding import VERSION_HEADER, embeddings_response, hits_response
-from service.engine import Answer
 from tests.service.helpers import JSON, NPY, from_npy
 
 EMBEDDINGS = np.array([[0.5, -1.0], [0.25, 3.0]], np.float32)
-ANSWER = Answer(EMBEDDINGS, np.array([[0.75, 0.5], [0.25, 9.0]], np.float32), np.array([[2, 0], [1, -1]]))
+FOUND = Found(np.array([[0.75, 0.5], [0.25, 9.0]], np.float32), np.array([[2, 0], [1, -1]]), np.array([0.5, 0.0078125]))
 
 
 @pytest.fixture
@@ -37,33 +36,34 @@ def test_embeddings_as_npy(version: Version) -> None:
 
 
 def test_hits_as_json_leave_out_where_there_is_none(version: Version, ids: list[str]) -> None:
-    answer = hits_response(version, ANSWER, with_payload=False, as_npy=False)
+    answer = hits_response(version, FOUND, with_payload=False, as_npy=False)
     assert orjson.loads(answer.body) == {
         "version": 1,
         "results": [
-            {"hits": [{"id": ids[2], "score": 0.75}, {"id": ids[0], "score": 0.5}]},
-            {"hits": [{"id": ids[1], "score": 0.25}]},
+            {"hits": [{"id": ids[2], "score": 0.75}, {"id": ids[0], "score": 0.5}], "novelty": 0.5},
+            {"hits": [{"id": ids[1], "score": 0.25}], "novelty": 0.0078125},
         ],
     }
     assert answer.headers[VERSION_HEADER] == "1"
 
 
 def test_hits_with_their_items_payloads(version: Version) -> None:
-    body = orjson.loads(hits_response(version, ANSWER, with_payload=True, as_npy=False).body)
+    body = orjson.loads(hits_response(version, FOUND, with_payload=True, as_npy=False).body)
     payloads = [[hit["payload"] for hit in found["hits"]] for found in body["results"]]
     assert payloads == [[version.items.payload_at(2), version.items.payload_at(0)], [version.items.payload_at(1)]]
     assert set(payloads[0][0]) == {"label"}
 
 
 def test_hits_as_npy_are_records_with_an_empty_id_where_there_is_none(version: Version, ids: list[str]) -> None:
-    array = from_npy(bytes(hits_response(version, ANSWER, with_payload=True, as_npy=True).body))
+    array = from_npy(bytes(hits_response(version, FOUND, with_payload=True, as_npy=True).body))
     assert array.dtype.names == ("id", "score")
     assert array["id"].tolist() == [[ids[2], ids[0]], [ids[1], ""]]
     np.testing.assert_array_equal(array["score"], np.array([[0.75, 0.5], [0.25, np.nan]], np.float32))
 
 
 def test_no_hit_at_all_is_an_array_all_the_same(version: Version) -> None:
-    none = Answer(EMBEDDINGS[:1], np.zeros((1, 1), np.float32), np.array([[-1]]))
-    assert orjson.loads(hits_response(version, none, with_payload=True, as_npy=False).body)["results"] == [{"hits": []}]
+    none = Found(np.zeros((1, 1), np.float32), np.array([[-1]]), np.ones(1))
+    (result,) = orjson.loads(hits_response(version, none, with_payload=True, as_npy=False).body)["results"]
+    assert result == {"hits": [], "novelty": 1.0}
     array = from_npy(bytes(hits_response(version, none, with_payload=True, as_npy=True).body))
     assert array["id"].tolist() == [[""]]

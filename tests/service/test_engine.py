@@ -7,14 +7,18 @@ import pytest
 from numpy.typing import NDArray
 
 from index.errors import QueryError, UnknownItemError
-from index.version import Version
-from service.engine import INLINE_WORK, MAX_BATCH, ROW_WORK, Answer, Engine
+from index.filters import read_filter
+from index.version import Found, Version
+from service.engine import INLINE_WORK, MAX_BATCH, ROW_WORK, Engine
 from tests.service.helpers import pixels_of
 
 pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]
 INLINE_ROWS = INLINE_WORK // ROW_WORK
+Answer = Rows2D | Found
 Call = Callable[[Engine], Awaitable[Answer]]
+THREES = read_filter({"field": "label", "equal": 3})
+SMALL = read_filter({"field": "label", "range": {"lt": 5}})
 
 
 @pytest.fixture
@@ -35,9 +39,12 @@ def too_large(version: Version) -> Rows2D:
 
 
 def same(one: Answer, other: Answer) -> None:
-    np.testing.assert_allclose(one.embeddings, other.embeddings, atol=1e-5)
-    np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
-    np.testing.assert_array_equal(one.positions, other.positions)
+    if isinstance(one, Found) and isinstance(other, Found):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        np.testing.assert_array_equal(one.positions, other.positions)
+        np.testing.assert_allclose(one.novelty, other.novelty, atol=0.01)
+    else:
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), atol=1e-5)
 
 
 async def alone(version: Version, call: Call) -> Answer:
@@ -52,13 +59,11 @@ def threads() -> int:
 
 
 async def test_embeddings_are_the_versions(engine: Engine, version: Version, rows: Rows2D) -> None:
-    answer = await engine.embed(rows)
-    np.testing.assert_allclose(answer.embeddings, version.embed(rows), atol=1e-6)
-    assert (answer.scores.shape, answer.positions.shape) == ((0, 0), (0, 0))
+    np.testing.assert_allclose(await engine.embed(rows), version.embed(rows), atol=1e-6)
 
 
 async def test_calls_that_wait_together_are_answered_as_alone(engine: Engine, version: Version, rows: Rows2D) -> None:
-    """All kinds and several limits in one batch; the last makes it too large for the event loop."""
+    """All kinds, several limits and filters in one batch; the last makes it too large for the event loop."""
     encoded = version.embed(rows[5:9])
     calls: list[Call] = [
         lambda engine: engine.embed(rows[:1]),
@@ -68,6 +73,10 @@ async def test_calls_that_wait_together_are_answered_as_alone(engine: Engine, ve
         lambda engine: engine.search(encoded[:1], 100, encoded=True),
         lambda engine: engine.search_ids(["0", "2"], 3),
         lambda engine: engine.search_ids(["2"], 1),
+        lambda engine: engine.search_ids(["2", "3"], 3, THREES),
+        lambda engine: engine.search(rows[3:6], 3, encoded=False, given=THREES),
+        lambda engine: engine.search(rows[5:6], 3, encoded=False, given=SMALL),
+        lambda engine: engine.search(encoded, 3, encoded=True, given=SMALL),
         lambda engine: engine.search(rows[:INLINE_ROWS], 7, encoded=False),
     ]
     for batch in (calls[:-1], calls):
@@ -83,6 +92,27 @@ async def test_only_a_large_batch_takes_a_thread(engine: Engine, rows: Rows2D, c
     assert threads() - before == expected
 
 
+async def test_a_filter_takes_a_thread_and_only_what_passes_is_found(
+    engine: Engine, version: Version, rows: Rows2D
+) -> None:
+    before = threads()
+    found = await engine.search(rows[:2], 5, encoded=False, given=THREES)
+    assert threads() - before == 1
+    assert {version.items.payload_at(int(p))["label"] for p in found.positions.ravel()} == {3}
+
+
+async def test_a_filter_of_no_field_fails_alone(engine: Engine, rows: Rows2D) -> None:
+    wrong = read_filter({"field": "colour", "equal": 3})
+    failed, right = await asyncio.gather(
+        engine.search(rows[:1], 3, encoded=False, given=wrong),
+        engine.search(rows[:1], 3, encoded=False, given=THREES),
+        return_exceptions=True,
+    )
+    assert isinstance(failed, QueryError)
+    assert failed.field == "filter.field"
+    assert isinstance(right, Found)
+
+
 async def test_many_hits_are_much_work(engine: Engine, rows: Rows2D) -> None:
     before = threads()
     await engine.search(rows[:1], INLINE_WORK, encoded=False)
@@ -94,9 +124,9 @@ async def test_many_hits_are_much_work(engine: Engine, rows: Rows2D) -> None:
 async def test_a_batch_has_a_bound_that_one_call_may_pass(engine: Engine, version: Version, rows: Rows2D) -> None:
     large = np.resize(rows, (MAX_BATCH + 1, 64))
     first, last, single = await asyncio.gather(engine.embed(rows[:1]), engine.embed(large), engine.embed(rows[1:2]))
-    np.testing.assert_allclose(last.embeddings, version.embed(large), atol=1e-5)
+    np.testing.assert_allclose(last, version.embed(large), atol=1e-5)
     for answer, own in ((first, rows[:1]), (single, rows[1:2])):
-        np.testing.assert_allclose(answer.embeddings, version.embed(own), atol=1e-5)
+        np.testing.assert_allclose(answer, version.embed(own), atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 150], ids=["on the loop", "in the thread"])
@@ -109,7 +139,7 @@ async def test_a_client_that_leaves_does_not_disturb_its_neighbours(
     await asyncio.sleep(0)  # all are waiting now
     leaves.cancel()
     for i, answer in enumerate(await asyncio.gather(*stays)):
-        np.testing.assert_allclose(answer.embeddings, version.embed(rows[i : i + count]), atol=1e-5)
+        np.testing.assert_allclose(answer, version.embed(rows[i : i + count]), atol=1e-5)
     assert leaves.cancelled()
     assert threads() - before == (count > INLINE_ROWS)  # the one that left is no work
 
@@ -120,7 +150,7 @@ async def test_a_client_may_leave_while_the_thread_works(engine: Engine, version
         await asyncio.sleep(0)
     leaves.cancel()
     answer = await engine.embed(rows[:2])
-    np.testing.assert_allclose(answer.embeddings, version.embed(rows[:2]), atol=1e-5)
+    np.testing.assert_allclose(answer, version.embed(rows[:2]), atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 150], ids=["on the loop", "in the thread"])
@@ -129,7 +159,7 @@ async def test_a_call_that_fails_does_not_disturb_its_neighbours(
     engine: Engine, version: Version, rows: Rows2D, too_large: Rows2D, count: int, limit: int
 ) -> None:
     bad = engine.search(too_large, limit, encoded=False) if limit else engine.embed(too_large)
-    failed, *answers = await asyncio.gather(
+    failed, *found, embedded = await asyncio.gather(
         bad,
         engine.search(rows[:count], 3, encoded=False),
         engine.search(version.embed(rows[:1]), 3, encoded=True),
@@ -138,9 +168,11 @@ async def test_a_call_that_fails_does_not_disturb_its_neighbours(
     )
     assert isinstance(failed, QueryError)
     assert failed.field == "inputs"
-    for answer in answers:
-        assert isinstance(answer, Answer)
-        np.testing.assert_allclose(answer.embeddings[:1], version.embed(rows[:1]), atol=1e-5)
+    assert isinstance(embedded, np.ndarray)
+    np.testing.assert_allclose(embedded, version.embed(rows[:1]), atol=1e-5)
+    for answer in found:
+        assert isinstance(answer, Found)
+        assert answer.positions[0].tolist() == version.search(version.embed(rows[:1]), 3).positions[0].tolist()
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e-3, 1, 1e6, 1e38])
@@ -161,8 +193,10 @@ async def test_an_item_never_finds_itself(engine: Engine, version: Version) -> N
 
 
 async def test_an_item_asks_with_its_own_embedding(engine: Engine, version: Version) -> None:
-    answer = await engine.search_ids(["7"], 1)
-    np.testing.assert_allclose(answer.embeddings, version.embed(pixels_of("7")), atol=1e-5)
+    answer = await engine.search_ids(["7"], 3)
+    itself, *others = (await engine.search(pixels_of("7"), 4, encoded=False)).positions[0]
+    assert itself == version.items.position("7")
+    assert answer.positions[0].tolist() == others
 
 
 async def test_an_unknown_id_is_named(engine: Engine) -> None:

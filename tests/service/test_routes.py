@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,113 @@ async def test_ten_hits_with_their_payloads_are_the_default(client: httpx.AsyncC
 async def test_payloads_may_be_left_out(client: httpx.AsyncClient) -> None:
     (found,) = (await call(client, "/search", ids=["0"], with_payload=False))["results"]
     assert {frozenset(hit) for hit in found["hits"]} == {frozenset({"id", "score"})}
+
+
+def labelled(version: Version, truth: Truth, passes: Callable[[int], bool]) -> Truth:
+    """Of all items, those whose label passes."""
+    items = version.items
+    return {name: row for name, row in truth.items() if passes(items.payload_at(items.position(name))["label"])}
+
+
+FILTERS: dict[str, tuple[dict[str, Any], Callable[[int], bool]]] = {
+    "a tenth": ({"field": "label", "equal": 3}, lambda label: label == 3),
+    "most": ({"not": {"field": "label", "in": [3, 4]}}, lambda label: label not in {3, 4}),
+    "a range or one": (
+        {"or": [{"field": "label", "range": {"gte": 2, "lt": 4}}, {"field": "label", "equal": 9}]},
+        lambda label: label in {2, 3, 9},
+    ),
+    "all": ({"field": "label", "exists": True}, lambda label: True),
+}
+
+
+@pytest.mark.parametrize(("given", "passes"), FILTERS.values(), ids=FILTERS)
+async def test_with_a_filter_the_nearest_that_pass_are_found(
+    client: httpx.AsyncClient, version: Version, truth: Truth, given: dict[str, Any], passes: Callable[[int], bool]
+) -> None:
+    some, rows = labelled(version, truth, passes), pixels_of(*OTHERS)
+    queries = (await call(client, "/embed", inputs=rows.tolist()))["embeddings"]
+    for asked in ({"inputs": rows.tolist()}, {"embeddings": queries}):
+        answer = await call(client, "/search", **asked, limit=20, filter=given)
+        for query, found in zip(queries, answer["results"], strict=True):
+            assert len(found["hits"]) == 20
+            assert_nearest(found["hits"], np.array(query), some)
+    own = next(iter(some))
+    (found,) = (await call(client, "/search", ids=[own], limit=20, filter=given))["results"]
+    assert own not in {hit["id"] for hit in found["hits"]}
+    assert_nearest(found["hits"], truth[own], some, own=own)
+
+
+@pytest.mark.parametrize("given", [given for given, _ in FILTERS.values()], ids=list(FILTERS))
+async def test_with_an_npy_body_the_filter_stands_in_the_query_string(
+    client: httpx.AsyncClient, given: dict[str, Any]
+) -> None:
+    rows = pixels_of(*OTHERS)
+    expected = (await call(client, "/search", inputs=rows.tolist(), filter=given))["results"]
+    answer = await client.post(
+        "/search", params={"filter": json.dumps(given)}, content=to_npy(rows), headers={"Content-Type": NPY}
+    )
+    for one, other in zip(answer.json()["results"], expected, strict=True):
+        same_hits(one["hits"], other["hits"])
+
+
+async def test_where_nothing_passes_nothing_is_found(client: httpx.AsyncClient) -> None:
+    for asked in ({"ids": ["0", "1"]}, {"inputs": pixels_of("0", "1").tolist()}):
+        answer = await call(client, "/search", **asked, filter={"field": "label", "equal": 10})
+        assert [found["hits"] for found in answer["results"]] == [[], []]
+
+
+async def test_no_filter_is_null(client: httpx.AsyncClient) -> None:
+    one, other = [await call(client, "/search", ids=["0"], **more) for more in ({}, {"filter": None})]
+    same_hits(one["results"][0]["hits"], other["results"][0]["hits"])
+
+
+WRONG_FILTERS: list[tuple[Any, str]] = [
+    ({}, "filter"),
+    ([], "filter"),
+    ("label = 3", "filter"),
+    ({"field": "label"}, "filter"),
+    ({"field": "label", "equal": 3, "in": [3]}, "filter"),
+    ({"field": "colour", "equal": 3}, "filter.field"),
+    ({"field": 3, "equal": 3}, "filter.field"),
+    ({"field": "label", "equal": None}, "filter.equal"),
+    ({"field": "label", "in": []}, "filter.in"),
+    ({"field": "label", "in": [1, [2]]}, "filter.in[1]"),
+    ({"field": "label", "range": {"from": 3}}, "filter.range"),
+    ({"field": "label", "range": {"gt": "a"}}, "filter.range"),
+    ({"field": "label", "exists": 1}, "filter.exists"),
+    ({"and": [{"field": "label", "equal": 3}, {"not": {"field": "x", "equal": 3}}]}, "filter.and[1].not.field"),
+    ({"or": [{"field": "label", "equal": 3}] * 257}, "filter"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "path"), WRONG_FILTERS, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize("npy", [False, True], ids=["JSON", "query string"])
+async def test_what_is_no_filter_is_told_by_its_path(
+    client: httpx.AsyncClient, wrong: Any, path: str, npy: bool
+) -> None:
+    if npy:
+        answer = await client.post(
+            "/search",
+            params={"filter": json.dumps(wrong)},
+            content=to_npy(pixels_of("0")),
+            headers={"Content-Type": NPY},
+        )
+    else:
+        answer = await client.post("/search", json={"ids": ["0"], "filter": wrong})
+    answered(answer, 422, path)
+
+
+async def test_a_filter_as_deep_as_json_goes_is_refused(client: httpx.AsyncClient) -> None:
+    deep = '{"not":' * 500 + '{"field": "label", "equal": 3}' + "}" * 500
+    answered(await client.post("/search", content=f'{{"ids": ["0"], "filter": {deep}}}'.encode()), 422, "filter.not")
+
+
+@pytest.mark.parametrize("text", ["", "{", "label", "{'field': 'label', 'equal': 3}", "[" * 5_000])
+async def test_a_filter_in_the_query_string_that_is_no_json_is_malformed(client: httpx.AsyncClient, text: str) -> None:
+    answer = await client.post(
+        "/search", params={"filter": text}, content=to_npy(pixels_of("0")), headers={"Content-Type": NPY}
+    )
+    answered(answer, 400, "filter")
 
 
 @pytest.mark.parametrize("kind", ["inputs", "embeddings"])
@@ -296,7 +403,7 @@ VALUES = st.recursive(
     max_leaves=10,
 )
 ROWS = st.lists(st.lists(st.floats(width=32) | st.integers(), min_size=8, max_size=8), min_size=1, max_size=3)
-FIELD = st.sampled_from(["inputs", "embeddings", "ids", "limit", "with_payload"])
+FIELD = st.sampled_from(["inputs", "embeddings", "ids", "limit", "with_payload", "filter"])
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)

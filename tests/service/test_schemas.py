@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from index.filters import read_filter
 from service.decoding import Bounds, decode_embed, decode_search
 from service.schemas import EmbedRequest, SearchRequest
 from training.errors import LookalikeError
@@ -29,6 +30,8 @@ RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "ids": st.lists(st.text("abc", max_size=3), min_size=1, max_size=5),
     "limit": st.integers(1, 50),
     "with_payload": st.booleans(),
+    "filter": st.none()
+    | st.sampled_from([{"field": "x", "equal": 1}, {"not": {"field": "a.b", "range": {"gt": "c"}}}]),
 }
 FIELDS = st.fixed_dictionaries({}, optional={name: right | right | WRONG for name, right in RIGHT.items()})
 BODIES = FIELDS | st.builds(lambda fields, name: fields | {name: 1}, FIELDS, st.text("xyz", max_size=2))
@@ -55,11 +58,19 @@ def only_numbers(rows: Any, width: int) -> bool:
     return all(len(row) == width and all(type(v) in {int, float} for v in row) for row in rows)
 
 
+def is_filter(given: Any) -> bool:
+    """What the schema does not say: index.filters has the grammar."""
+    try:
+        return given is None or bool(read_filter(given))
+    except LookalikeError:
+        return False
+
+
 @given(BODIES)
 def test_search_is_decoded_exactly_where_its_schema_and_the_widths_allow(fields: dict[str, Any]) -> None:
     body = json.dumps(fields).encode()
     kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
-    right = fits(SearchRequest, body) and len(kinds) == 1
+    right = fits(SearchRequest, body) and len(kinds) == 1 and is_filter(fields.get("filter"))
     if right and kinds != ["ids"]:
         right = only_numbers(fields[kinds[0]], 4 if kinds == ["inputs"] else 3)
     assert decodes(decode_search, body) == right
@@ -80,3 +91,4 @@ def test_what_is_no_object_is_refused_by_both(body: bytes) -> None:
 def test_the_defaults_are_the_same() -> None:
     asked, described = decode_search(b'{"ids": ["a"]}', BOUNDS), SearchRequest(ids=["a"])
     assert (asked.limit, asked.with_payload) == (described.limit, described.with_payload) == (10, True)
+    assert asked.filter is described.filter is None
