@@ -1,8 +1,10 @@
 import dataclasses
 import json
+import re
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +23,16 @@ HELP = {
     "rates": ["DATA", "--config", "--set", "--picture"],
     "doctor": ["RUN", "--fix"],
     "explain": ["TOPIC", "--picture", "--page"],
-    "build": ["DATA", "--encoder", "--store", "--metric", "cosine|l2|ip", "--index", "auto|flat|hnsw", "--device"],
+    "build": [
+        *("DATA", "--encoder", "--store", "--metric", "cosine|l2|ip", "--recall", "--memory", "--latency-us"),
+        *("--index", "--device"),
+    ],
     "versions": ["--store"],
     "promote": ["N", "--store"],
     "rollback": ["--store"],
     "evaluate": ["N", "--store", "--queries", "--device"],
     "embed": ["DATA", "--store", "--out", "--device"],
-    "search": ["DATA", "--store", "--id", "--limit", "--device"],
+    "search": ["DATA", "--store", "--id", "--limit", "--filter", "--device"],
     "duplicates": ["--store", "--threshold"],
     "serve": ["--store", "--host", "--port", "LOOKALIKE_API_KEY"],
 }
@@ -76,11 +81,45 @@ def test_every_step_of_the_chain_by_itself(tmp_path: Path) -> None:
         "champion",
         "digits:test",
         "360",
-        "flat",
+        "Flat",
         "l2",
     ]
     assert run("rollback", "--store", store).out == "champion: version 1\n"
     refused(run("rollback", "--store", store), "champion that replaced")
+
+
+@pytest.mark.parametrize(
+    ("options", "target"),
+    [
+        ([], {"recall": 0.95, "memory": None, "latency_us": None, "key": None}),
+        (["--index", "HNSW16"], {"recall": 0.95, "memory": None, "latency_us": None, "key": "HNSW16"}),
+        (
+            ["--recall", "0.5", "--memory", "1.5MB", "--latency-us", "1e9", "--index", "SQ8"],
+            {"recall": 0.5, "memory": 1_500_000, "latency_us": 1e9, "key": "SQ8"},
+        ),
+    ],
+)
+def test_a_build_keeps_to_what_it_is_asked_for_and_says_why(
+    tiny_run: Path, tmp_path: Path, options: list[str], target: dict[str, Any]
+) -> None:
+    done = run("build", "digits:test", "--encoder", tiny_run, "--store", tmp_path, *options)
+    assert (done.code, done.out) == (0, "1\n"), done.err
+    manifest = Store(tmp_path).manifest(1)
+    index, tuning = manifest["index"], manifest["tuning"]
+    assert tuning["target"] == target
+    assert index["key"] == (target["key"] or "Flat")
+    assert tuning["chosen"]["low"] >= target["recall"]
+    told = f"{index['key']} {index['search']}".strip() + ": recall "
+    assert any(line.startswith(told) and "trials that meet the target" in line for line in done.err.splitlines())
+
+
+def test_what_cannot_be_had_is_refused_with_what_to_give_up_and_that_can_be_had(tiny_run: Path, tmp_path: Path) -> None:
+    build = ("build", "digits:test", "--encoder", tiny_run, "--store", tmp_path)
+    done = run(*build, "--memory", "2KB")
+    refused(done, "expected recall 0.95 within 2,000 bytes")
+    (enough,) = re.findall(r"--memory \d+", done.err)
+    assert Store(tmp_path).numbers() == []
+    assert run(*build, *enough.split()).out == "1\n"
 
 
 def test_the_doctor_has_nothing_to_say_of_a_run_that_learns(tmp_path: Path) -> None:
@@ -145,14 +184,14 @@ def test_a_run_that_is_not_there_is_begun_and_that_is_said(tmp_path: Path) -> No
 
 
 def test_evaluate_measures_with_the_items_or_with_other_rows(tiny_store: Store) -> None:
-    for more, queries in (([], "1,000"), (["--queries", "digits:test"], "360")):
+    for more, queries in (([], "143"), (["--queries", "digits:test"], "360")):
         done = run("evaluate", 1, "--store", tiny_store.folder, *more)
         cells = {
             line.split("│")[1].strip(): line.split("│")[3].strip() for line in done.out.splitlines() if "│" in line
         }
-        assert cells["recall@10 against exact search"] == "1.0000"
+        assert cells["embedding -> index: recall@10"] == "1.0000"
         assert cells["queries"] == queries
-        assert 0 < float(cells["label precision@10"]) <= 1
+        assert 0 < float(cells["both: label precision@10"]) <= 1
         probes = {f"{name} accuracy" for name in ("linear probe", "MLP probe", "k-NN")} & cells.keys()
         assert len(probes) == (3 if more else 0)  # what teaches a probe cannot ask it
         assert all(0.5 < float(cells[probe]) <= 1 for probe in probes)
@@ -175,7 +214,7 @@ def test_duplicates_prints_one_json_object_a_group(tiny_store: Store, version: V
     assert len(groups) >= 1
     for group in groups:
         first = version.items.positions(group["ids"])
-        vectors = version.index.reconstruct(first)
+        vectors = version.embeddings.at(first)
         assert group["scores"] == pytest.approx((vectors @ vectors[0]).tolist(), abs=1e-5)
     assert f"{len(groups):,} groups of " in done.err
     assert "threshold 0.99" in done.err
@@ -191,7 +230,7 @@ def test_search_with_rows_prints_one_json_object_a_query(tiny_store: Store, vers
     done = run("search", save(tmp_path / "R.npy", rows), "--store", tiny_store.folder, "--limit", 3)
     queries = [json.loads(line) for line in done.out.splitlines()]
     assert [query["query"] for query in queries] == ["0", "1", "2", "3", "4"]
-    scores, positions = version.index.search_exactly(version.embed(rows), 3)
+    scores, positions = version.embeddings.nearest(version.embed(rows), 3)
     for query, row, places in zip(queries, scores, positions, strict=True):
         np.testing.assert_allclose([hit["score"] for hit in query["hits"]], row, atol=1e-5)
         assert [hit["id"] for hit in query["hits"]] == [version.items.id_at(int(p)) for p in places]
@@ -208,6 +247,22 @@ def test_search_with_ids_leaves_out_the_item_itself(tiny_store: Store, version: 
         assert len(scores) == 10
         assert scores == sorted(scores, reverse=True)
         assert query["query"] not in {hit["id"] for hit in query["hits"]}
+
+
+def test_search_with_a_filter_finds_only_what_passes(tiny_store: Store, version: Version, tmp_path: Path) -> None:
+    threes = '{"field": "label", "equal": 3}'
+    rows = save(tmp_path / "R.npy", blobs(3, 64))
+    labels = np.array([version.items.payload_at(i)["label"] for i in range(len(version.items))])
+    _, wanted = version.embeddings.nearest(version.embed(blobs(3, 64)), 4, np.flatnonzero(labels == 3))
+    done = run("search", rows, "--store", tiny_store.folder, "--limit", 4, "--filter", threes)
+    found = [[hit["id"] for hit in json.loads(line)["hits"]] for line in done.out.splitlines()]
+    assert found == [[version.items.id_at(int(p)) for p in places] for places in wanted]
+    one = version.items.id_at(int(np.flatnonzero(labels == 3)[0]))
+    (line,) = run("search", "--store", tiny_store.folder, "--id", one, "--filter", threes).out.splitlines()
+    hits = json.loads(line)["hits"]
+    assert len(hits) == 10
+    assert {hit["payload"]["label"] for hit in hits} == {3}
+    assert one not in {hit["id"] for hit in hits}
 
 
 def test_serve_serves_the_champion(tiny_store: Store) -> None:
@@ -231,6 +286,18 @@ def test_serve_serves_the_champion(tiny_store: Store) -> None:
         (["doctor", "{store}", "--fix"], "found no checkpoint"),
         (["build", "digits", "--encoder", "{new}", "--store", "{new}"], "lookalike train"),
         (["build", "{narrow}", "--encoder", "{run}", "--store", "{new}"], "rows of shape (8, 8)"),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--recall", "1.2"], "target.recall"),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--recall", "0"], "target.recall"),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "much"], "as 64MB"),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "0"], "target.memory"),
+        (
+            ["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "9"],
+            "Give up one of them: --memory",
+        ),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--latency-us", "-1"], "target.latency_us"),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--latency-us", "nan"], "target.latency_us"),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--index", "Flut"], "index Flut"),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--index", "IVF64,Flat"], "enough vectors"),
         (["promote", "9", "--store", "{store}"], "[1]"),
         (["rollback", "--store", "{store}"], "champion that replaced"),
         (["evaluate", "9", "--store", "{store}"], "[1]"),
@@ -240,8 +307,14 @@ def test_serve_serves_the_champion(tiny_store: Store) -> None:
         (["search", "--store", "{store}"], "neither"),
         (["search", "digits", "--store", "{store}", "--id", "0"], "both"),
         (["search", "--store", "{store}", "--id", "none such"], "none such"),
-        (["search", "--store", "{store}", "--id", "0", "--limit", "0"], "from 1 to 1023"),
-        (["search", "--store", "{store}", "--id", "0", "--limit", "1000000000"], "from 1 to 1023"),
+        (["search", "--store", "{store}", "--id", "0", "--limit", "0"], "from 1 to 1024"),
+        (["search", "--store", "{store}", "--id", "0", "--limit", "1000000000"], "from 1 to 1024"),
+        (["search", "--store", "{store}", "--id", "0", "--filter", "label=3"], "--filter: expected JSON"),
+        (["search", "--store", "{store}", "--id", "0", "--filter", ""], "--filter: expected JSON"),
+        (["search", "--store", "{store}", "--id", "0", "--filter", "[" * 9_999], "--filter: expected JSON"),
+        (["search", "--store", "{store}", "--id", "0", "--filter", "{{}}"], "filter: expected field with one of"),
+        (["search", "--store", "{store}", "--id", "0", "--filter", '{{"field": "x", "equal": 1}}'], "filter.field"),
+        (["search", "--store", "{store}", "--id", "0", "--filter", '{{"field": "label", "in": []}}'], "filter.in"),
         (["serve", "--store", "{new}"], "lookalike promote"),
         (["serve", "--store", "{store}", "--host", "0.0.0.0"], "LOOKALIKE_API_KEY"),
         (["serve", "--store", "{store}", "--port", "65536"], "port"),
@@ -256,6 +329,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         "run": tiny_run,
         "new": tmp_path / "new",
         "narrow": save(tmp_path / "narrow.npy", blobs(20, 3)),
+        "wide": save(tmp_path / "wide.npy", blobs(30, 64)),
         "text": tmp_path / "rows.txt",
     }
     refused(run(*(argument.format(**places) for argument in arguments)), about)
@@ -281,7 +355,7 @@ def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["index.faiss", "items.arrow", "question.npy", "manifest.json", "encoder/weights.safetensors"]
+    "name", ["index.faiss", "embeddings.npy", "items.arrow", "manifest.json", "encoder/weights.safetensors"]
 )
 @pytest.mark.parametrize("command", [["serve"], ["search", "--id", "0"]])
 def test_a_damaged_champion_is_refused_by_file(store_copy: Store, command: list[str], name: str) -> None:

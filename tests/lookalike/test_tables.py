@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from rich.table import Table
 from index.errors import StoreError
 from index.evaluate import Evaluated
 from index.measure import Measured
+from index.quality import Encoding, Kept
 from index.store import Store
 from lookalike.tables import (
     columns_line,
@@ -16,6 +18,7 @@ from lookalike.tables import (
     history_line,
     judged_table,
     mended_table,
+    tuning_line,
     versions_table,
 )
 from tests.training.doctor.made import epoch
@@ -52,42 +55,65 @@ def test_a_store_lists_its_versions_and_marks_the_champion(tiny_store: Store) ->
     heading, row = cells(versions_table(tiny_store))
     assert heading == ["version", "", "data", "items", "index", "metric", "recall@10", "µs a query"]
     latency = tiny_store.open_champion().manifest["evidence"]["latency_us"]
-    assert row == ["1", "champion", "digits", "1,437", "flat", "cosine", "1.0000", f"{latency:.0f}"]
+    assert row == ["1", "champion", "digits", "1,437", "Flat", "cosine", "1.0000", f"{latency:.0f}"]
 
 
 def test_a_store_without_versions_lists_none(tmp_path: Path) -> None:
     assert len(cells(versions_table(Store(tmp_path)))) == 1
 
 
+MEASURED = Measured(recall=0.875, low=0.8, high=0.95, k=10, queries=1234, latency_us=56.78, batch_us=9.0)
+EVALUATED = Evaluated(MEASURED, None, None, 0.5, 0, "neither half loses more than it should")
+
+
 def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
     version = tiny_store.open_champion()
     then = version.manifest["evidence"]
     for precision, shown in ((0.5, "0.5000"), (None, "no labels")):
-        table = evaluation_table(version, Evaluated(Measured(0.875, 10, 1234, 56.7), precision, 0))
+        table = evaluation_table(version, replace(EVALUATED, precision=precision))
         assert cells(table) == [
             ["version 1", "at build", "now"],
-            ["recall@10 against exact search", f"{then['recall']:.4f}", "0.8750"],
-            ["µs a query, one thread", f"{then['latency_us']:.0f}", "57"],
+            ["embedding -> index: recall@10", f"{then['recall']:.4f}", "0.8750"],
+            ["µs a query, one thread", f"{then['latency_us']:.1f}", "56.8"],
             ["queries", "143", "1,234"],
-            ["label precision@10", "", shown],
+            ["both: label precision@10", "", shown],
         ]
-    flattered = cells(evaluation_table(version, Evaluated(Measured(0.875, 10, 1234, 56.7), 0.5, 7)))
+        assert table.caption == "neither half loses more than it should"
+    flattered = cells(evaluation_table(version, replace(EVALUATED, held=7)))
     assert flattered[4] == ["of these, rows that the version holds, which find themselves", "", "7"]
 
 
+def test_what_the_embedding_keeps_stands_beside_pca_and_chance(tiny_store: Store) -> None:
+    encoding = Encoding(Kept(0.75, 0.5, 0.25, 0.01), Kept(0.625, 0.5, 0.125, 0.01))
+    told = cells(evaluation_table(tiny_store.open_champion(), replace(EVALUATED, encoding=encoding, recovered=0.375)))
+    assert told[4:] == [
+        ["rows -> embedding: raw neighbours kept", "", "0.7500"],
+        ["by PCA of the same dimension, and by chance", "", "0.5000, 0.2500"],
+        ["rows -> embedding: labels' neighbours kept", "", "0.6250"],
+        ["by PCA of the same dimension, and by chance", "", "0.5000, 0.1250"],
+        ["damaged rows that find their original", "", "0.3750"],
+        ["both: label precision@10", "", "0.5000"],
+    ]
+
+
 def test_what_probes_tell_stands_below(tiny_store: Store) -> None:
-    evaluated = Evaluated(Measured(0.875, 10, 1234, 56.7), 0.5, 0)
     version, one = tiny_store.open_champion(), {"accuracy": 0.25}
-    assert cells(evaluation_table(version, evaluated, Probed(one, {"accuracy": 0.5}, {"accuracy": 0.75})))[5:] == [
+    assert cells(evaluation_table(version, EVALUATED, Probed(one, {"accuracy": 0.5}, {"accuracy": 0.75})))[5:] == [
         ["linear probe accuracy", "", "0.2500"],
         ["MLP probe accuracy", "", "0.5000"],
         ["k-NN accuracy", "", "0.7500"],
     ]
     several = Probed({"macro F1": 0.25, "micro F1": 0.5}, {}, {})
-    assert cells(evaluation_table(version, evaluated, several))[5:] == [
+    assert cells(evaluation_table(version, EVALUATED, several))[5:] == [
         ["linear probe macro F1", "", "0.2500"],
         ["linear probe micro F1", "", "0.5000"],
     ]
+
+
+def test_the_index_that_was_chosen_is_told_in_one_line() -> None:
+    tuning = {"reason": "the fastest of 3"}
+    for search, told in (("nprobe=8", "IVF9,Flat nprobe=8: the fastest of 3"), ("", "IVF9,Flat: the fastest of 3")):
+        assert tuning_line({"index": {"key": "IVF9,Flat", "search": search}, "tuning": tuning}) == told
 
 
 def test_each_finding_is_told_in_five_lines_and_the_first_cause_first() -> None:
