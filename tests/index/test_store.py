@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,8 @@ def test_a_file_in_the_place_of_another_is_read_again(settled: Store, read: list
 
 
 def test_promoting_and_going_back_read_all_whatever_was_verified(settled: Store, read: list[str]) -> None:
-    for act in (lambda: settled.promote(1), lambda: settled.promote(2), settled.rollback):
+    acts: list[Callable[[], Alias]] = [lambda: settled.promote(1), lambda: settled.promote(2), settled.rollback]
+    for act in acts:
         for number in settled.numbers():
             settled.open(number)
         read.clear()

@@ -17,7 +17,7 @@ from index.embeddings import EMBEDDINGS
 from index.errors import QueryError, StoreError, UnknownItemError
 from index.filters import read_filter
 from index.store import Alias, Store
-from index.tune import Target
+from index.target import Target
 from index.vectors import MAX_LIMIT
 from index.version import FORMAT, KNOWN_LIMIT, QUESTION, Version, known_answer, open_version
 from tests.index.made import cloud, encoder_at, flip, made_rows, reseal
@@ -275,9 +275,11 @@ def test_an_item_has_no_more_neighbours_than_there_are_others(version: Version, 
 
 @pytest.mark.parametrize("limit", [0, -1, MAX_LIMIT + 1, 10**9])
 def test_a_limit_out_of_bounds_is_refused_as_it_was_given(version: Version, limit: int) -> None:
-    for search in (lambda: version.search_items(["row-7"], limit), lambda: version.search(cloud(1, 3), limit)):
-        with pytest.raises(QueryError, match=f"limit: expected from 1 to {MAX_LIMIT}, found {limit}"):
-            search()
+    told = f"limit: expected from 1 to {MAX_LIMIT}, found {limit}"
+    with pytest.raises(QueryError, match=told):
+        version.search_items(["row-7"], limit)
+    with pytest.raises(QueryError, match=told):
+        version.search(cloud(1, 3), limit)
 
 
 def test_an_unknown_id_is_refused_by_name(version: Version) -> None:

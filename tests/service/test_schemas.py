@@ -91,4 +91,5 @@ def test_what_is_no_object_is_refused_by_both(body: bytes) -> None:
 def test_the_defaults_are_the_same() -> None:
     asked, described = decode_search(b'{"ids": ["a"]}', BOUNDS), SearchRequest(ids=["a"])
     assert (asked.limit, asked.with_payload) == (described.limit, described.with_payload) == (10, True)
-    assert asked.filter is described.filter is None
+    assert asked.filter is None
+    assert described.filter is None

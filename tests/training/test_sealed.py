@@ -182,12 +182,22 @@ def test_what_was_written_a_moment_ago_is_read_again(folder: Path, monkeypatch: 
     assert told["stamps"] == {"a.bin": None, "inner/b.json": None}
 
 
+def replaced(path: Path) -> None:
+    path.rename(path.with_suffix(".old"))
+    path.write_bytes(b"SOME bytes")
+
+
+def made_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "a bit": lambda path: flip_bit(path, 3),
     "longer": lambda path: path.write_bytes(path.read_bytes() + b" "),
-    "another in its place": lambda path: (path.rename(path.with_suffix(".old")), path.write_bytes(b"SOME bytes")),
+    "another in its place": replaced,
     "gone": Path.unlink,
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a folder": made_a_folder,
 }
 
 
