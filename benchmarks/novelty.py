@@ -81,7 +81,7 @@ class Detectors:
         embeddings = embed(encoder, split.train, "cosine")
         self.index = VectorIndex(IndexSpec("Flat", "cosine"), encoder.latent_dim)
         self.index.add(embeddings)
-        self.own = item_distances(self.index, Embeddings(embeddings, "cosine"))
+        self.own = item_distances(Embeddings(embeddings, "cosine"), len(embeddings))
         _, local = self.distances(split.validation)
         self.novelty = Novelty.calibrate(reconstruction_errors(encoder, split.validation), local)
         some = np.random.default_rng(seed).permutation(len(split.train))[:LOF_ROWS]

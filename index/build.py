@@ -17,7 +17,7 @@ from index.searching import Searcher
 from index.spec import Metric
 from index.store import Store
 from index.target import Target
-from index.tune import SECONDS, Tuned, tune
+from index.tune import SECONDS, tune
 from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
 from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
@@ -77,11 +77,11 @@ def build(
             some = evenly(len(late), QUERIES)
             tuned = tune(kept, embeddings.at(late[some]), target, seconds=_seconds(rows.count))
             table = read_items(folder)
-            usual = _usual(tuned, kept)
+            usual = item_distances(embeddings, len(kept))
+            np.save(folder / USUAL, usual)
             searcher = Searcher(tuned.index, kept, table)
             _calibrated(searcher, usual, gathered, encoder, embeddings.at(late)).save(folder / NOVELTY)
             tuned.index.add(embeddings.at(late))
-            np.save(folder / USUAL, np.append(usual, _usual(tuned, embeddings, late)))
         tuned.index.write(folder / INDEX)
         np.save(folder / QUESTION, gathered.first)
         some = evenly(len(late), min(QUERIES, max(1, HELD_BYTES // (4 * rows.width))))
@@ -131,14 +131,6 @@ def _laid_out(folder: Path, gathered: Gathered, metric: Metric) -> Embeddings:
             file.write(vectors[part][~held[part]].tobytes())
         file.write(vectors[gathered.held].tobytes())
     return read_embeddings(folder, metric, vectors.shape[1])
-
-
-def _usual(tuned: Tuned, embeddings: Embeddings, items: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-    """Of each item; with little effort, for what is usual need not be exact, only the same for all who ask."""
-    tuned.index.set_search(tuned.quick)
-    distances = item_distances(tuned.index, embeddings, items)
-    tuned.index.set_search(tuned.chosen.search)
-    return distances
 
 
 def _calibrated(

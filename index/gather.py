@@ -35,6 +35,8 @@ __all__ = ["Gathered", "evenly", "gather", "workplace"]
 MOST_HELD = 8_192
 """Rows that ask questions before they are items too."""
 HELD_BYTES = 1 << 28
+TELLING, UNEVEN = 1_000, 0.2
+"""So many rows that an encoder held out lie no farther than that share of all rows from where they would lie evenly."""
 _EMBEDDINGS = "embeddings.f4"
 _CHUNKS = "chunks.jsonl"
 
@@ -222,10 +224,17 @@ class _Held:
             self._parts[known].append((places[out], chunk.inputs[out]))
         self._seen += len(places)
 
+    def _are_known(self) -> bool:
+        """Are these the rows that the encoder was trained on: do those that it held out lie all over them?"""
+        found = np.concatenate([places for places, _ in self._parts[True]])
+        if len(found) < max(self._enough, TELLING):
+            return len(found) >= self._enough
+        even = np.linspace(0, self._seen, len(found))
+        return bool(np.abs(found - even).max() < UNEVEN * self._seen)
+
     def chosen(self) -> tuple[NDArray[np.int64], Vectors]:
         """Their positions, (m,), rising, and the rows, (m, width)."""
-        found = sum(len(places) for places, _ in self._parts[True])
-        parts = self._parts[found >= self._enough]
+        parts = self._parts[self._are_known()]
         places, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
         some = evenly(len(places), self._most)
         return places[some], rows[some]

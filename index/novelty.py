@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from index.embeddings import Embeddings
 from index.errors import QueryError
-from index.spec import Metric
+from index.spec import IndexSpec, Metric
 from index.vectors import VectorIndex, drop_own
 from training.artifact import Encoder
 from training.errors import ArtifactError
@@ -47,7 +47,9 @@ NEIGHBOURS = 10
 """So many nearest items tell a query's distance."""
 _TINY = 1e-30
 _BLOCK_VALUES = 1 << 22
-_BLOCK_ITEMS = 4_096
+_BLOCK_ITEMS = 1 << 14
+_SAMPLE = 1 << 16
+_FEW = 16_384
 _SHOWN = 100_000
 
 Reals = NDArray[np.float64]
@@ -162,25 +164,36 @@ def mean_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
     return distances
 
 
-def item_distances(
-    index: VectorIndex, embeddings: Embeddings, items: NDArray[np.int64] | None = None
-) -> NDArray[np.float32]:
-    """(m,) float32: of each item the mean distance to its NEIGHBOURS nearest others; 1 where there is no other.
+def item_distances(embeddings: Embeddings, kept: int) -> NDArray[np.float32]:
+    """(n,) float32: of each item the mean distance to its NEIGHBOURS nearest others; 1 where there is no other.
+
+    Others of a sample of 65,536 at most, which is as good to compare by: many items lie nearer everywhere alike.
 
     Args:
-        items: (m,) positions; None for all that the index holds.
+        kept: how many of the items, the first, may be in the sample.
     """
-    items = np.arange(len(index)) if items is None else items
-    k = min(NEIGHBOURS, len(index) - 1)
-    distances = np.ones(len(items), np.float32)
-    with progress_bar("learning what is usual", len(items), "items", shown=len(items) > _SHOWN) as advance:
-        for start in range(0, len(items) if k > 0 else 0, _BLOCK_ITEMS):
-            own = items[start : start + _BLOCK_ITEMS]
-            vectors = embeddings.at(own)
-            scores, _ = drop_own(*index.search(vectors, k + 1), own, k)
-            distances[start : start + len(own)] = mean_distances(scores, embeddings.metric)
-            advance(len(own))
+    known = embeddings.head(kept).sample(_SAMPLE, seed=0)
+    index = _reference(embeddings.at(known), embeddings.metric)
+    k = min(NEIGHBOURS, len(known) - 1)
+    distances = np.ones(len(embeddings), np.float32)
+    with progress_bar("learning what is usual", len(embeddings), "items", shown=len(embeddings) > _SHOWN) as advance:
+        for start in range(0, len(embeddings) if k > 0 else 0, _BLOCK_ITEMS):
+            items = np.arange(start, min(start + _BLOCK_ITEMS, len(embeddings)))
+            place = np.minimum(np.searchsorted(known, items), len(known) - 1)
+            own = np.where(known[place] == items, place, -1)  # where an item stands in the sample, if it does
+            scores, _ = drop_own(*index.search(embeddings.at(items), k + 1), own, k)
+            distances[items] = mean_distances(scores, embeddings.metric)
+            advance(len(items))
     return distances
+
+
+def _reference(vectors: NDArray[np.float32], metric: Metric) -> VectorIndex:
+    """Of (n, dim): exact of few, and of many nearly so."""
+    key, search = ("Flat", "") if len(vectors) <= _FEW else ("IVF256,Flat", "nprobe=4")
+    index = VectorIndex(IndexSpec(key, metric, search), vectors.shape[1])
+    index.train(vectors)
+    index.add(vectors)
+    return index
 
 
 def local_distances(scores: NDArray[np.float32], near: NDArray[np.float32], metric: Metric) -> Reals:

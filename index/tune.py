@@ -54,12 +54,6 @@ class Tuned:
     queries: int
 
     @property
-    def quick(self) -> str:
-        """The search parameters of the least effort at which the index still finds half of the neighbours."""
-        same = [t for t in self.trials if (t.key, t.items) == (self.chosen.key, self.chosen.items) and t.recall >= 0.5]
-        return min(same, key=lambda trial: trial.batch_us).search
-
-    @property
     def evidence(self) -> dict[str, Any]:
         """What was measured of the chosen one, for the manifest."""
         told = asdict(self.chosen)
