@@ -317,6 +317,20 @@ def test_where_less_than_half_are_among_the_rows_these_are_other_rows(
     assert len(done.held) == (20 if by_chance else there)
 
 
+@pytest.mark.parametrize(
+    ("untrained", "by_chance"), [(range(10), True), (range(190, 200), True), (range(7, 200, 20), False)]
+)
+def test_where_many_lie_in_one_part_of_the_rows_these_are_other_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: range, by_chance: bool
+) -> None:
+    """The rows that an encoder was trained on may be a part of these, and ask for that part alone."""
+    monkeypatch.setattr(module, "TELLING", 5)
+    inputs = cloud(200, WIDTH)
+    done = gathered(made_rows(inputs, batch=30), knowing(tmp_path, inputs[list(untrained)]), tmp_path)
+    assert (done.held.tolist() != list(untrained)) == by_chance
+    assert len(done.held) == (20 if by_chance else 10)
+
+
 @pytest.mark.parametrize(("count", "held"), [(1, 0), (9, 0), (10, 1), (25, 2), (3_000, 300)])
 def test_other_rows_are_held_out_by_chance_a_tenth_of_them(
     encoder: Encoder, tmp_path: Path, count: int, held: int
