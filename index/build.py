@@ -75,23 +75,23 @@ def build(
             kept = embeddings.head(rows.count - len(gathered.held))
             late = np.arange(len(kept), rows.count)
             some = evenly(len(late), QUERIES)
-            tuned = tune(kept, embeddings.at(late[some]), target, seconds=_seconds(rows.count))
+            tuned = tune(kept, embeddings.at(late[some]), target, total=rows.count, seconds=_seconds(rows.count))
             table = read_items(folder)
             usual = item_distances(embeddings, len(kept))
             np.save(folder / USUAL, usual)
             searcher = Searcher(tuned.index, kept, table)
             _calibrated(searcher, usual, gathered, encoder, embeddings.at(late)).save(folder / NOVELTY)
-            tuned.index.add(embeddings.at(late))
-        tuned.index.write(folder / INDEX)
+            index = tuned.index
+            index.add(embeddings.at(late))
+        index.write(folder / INDEX)
         np.save(folder / QUESTION, gathered.first)
         some = evenly(len(late), min(QUERIES, max(1, HELD_BYTES // (4 * rows.width))))
         np.save(folder / HELD, gathered.held_rows[some])
-        scores, positions = Searcher(tuned.index, embeddings, table).search(
-            embed(encoder, gathered.first, metric), KNOWN_LIMIT
-        )
+        asked = embed(encoder, gathered.first, metric)
+        scores, positions = Searcher(index, embeddings, table).search(asked, NEIGHBOURS)  # as Version.search will
         header = {
             "encoder": encoder.digest,
-            "index": dataclasses.asdict(tuned.index.spec),
+            "index": dataclasses.asdict(index.spec),
             "items": rows.count,
             "held": late[some].tolist(),
             "data": {
@@ -103,7 +103,7 @@ def build(
             "columns": encoder.header.get("columns", []),
             "evidence": tuned.evidence,
             "tuning": tuned.told(target),
-            "answer": known_answer(table, scores[0], positions[0]),
+            "answer": known_answer(table, scores[0, :KNOWN_LIMIT], positions[0, :KNOWN_LIMIT]),
         }
         return store.publish(folder, header)
 

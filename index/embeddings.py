@@ -61,8 +61,8 @@ class Embeddings:
         """Positions of `count` of them at most, rising: one drawn out of each of so many equal parts."""
         if len(self) <= count:
             return np.arange(len(self))
-        parts = np.arange(count) + np.random.default_rng(seed).random(count)
-        return (parts * (len(self) / count)).astype(np.int64)
+        ends = np.arange(count + 1) * len(self) // count
+        return np.random.default_rng(seed).integers(ends[:-1], ends[1:])
 
     def blocks(self, among: Positions | None = None) -> Iterator[tuple[Positions, Vectors]]:
         """All of them, or those at the positions `among`, (m,): block by block with their positions."""

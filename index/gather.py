@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -160,7 +161,7 @@ class _Journal:
         self._embeddings = (folder / _EMBEDDINGS).open("r+b")
         self._chunks = (folder / _CHUNKS).open("r+b")
         self._width = 4 * dim
-        self._before = [line for line in self._chunks if line.endswith(b"\n")]
+        self._before = list(takewhile(_is_line, self._chunks))
         self._chunks.seek(0)
 
     def __enter__(self) -> "_Journal":
@@ -193,6 +194,15 @@ class _Journal:
             file.truncate()
             file.write(content)
             file.flush()
+
+
+def _is_line(line: bytes) -> bool:
+    """A power cut may leave anything."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n") and isinstance(told, dict) and type(told.get("rows")) is int and told["rows"] > 0
 
 
 def _line(count: int, digest: str, embeddings: bytes | memoryview) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class _Knob:
 
 
 class Knobs:
-    """The search parameters of an index, by name: nprobe, efSearch, search_L, k_factor."""
+    """The search parameters of an index, by name: nprobe, efSearch, k_factor."""
 
     def __init__(self, index: faiss.Index) -> None:
         self._index = index
@@ -34,7 +34,7 @@ class Knobs:
         self.lists = 0
         """How many lists the vectors are parted into; 0 where they are not."""
         self._walk(index)
-        self.is_graph = "efSearch" in self._knobs or "search_L" in self._knobs
+        self.is_graph = "efSearch" in self._knobs
 
     def grids(self) -> dict[str, tuple[int, ...]]:
         """The values worth a try, rising, by name; the outermost first."""
@@ -76,8 +76,6 @@ class Knobs:
             self._knobs["nprobe"] = _Knob(index, "nprobe", (*grid, index.nlist) if index.nlist <= GRID[-1] else grid)
         elif isinstance(index, faiss.IndexHNSW):
             self._knobs["efSearch"] = _Knob(index.hnsw, "efSearch", tuple(value for value in GRID if value >= 10))
-        elif isinstance(index, faiss.IndexNSG):
-            self._knobs["search_L"] = _Knob(index.nsg, "search_L", tuple(value for value in GRID if value >= 10))
 
 
 def _selecting(index: faiss.Index, selector: faiss.IDSelector, widen: float) -> Any:

@@ -49,7 +49,7 @@ _TINY = 1e-30
 _BLOCK_VALUES = 1 << 22
 _BLOCK_ITEMS = 1 << 14
 _SAMPLE = 1 << 16
-_FEW = 16_384
+_FEW = 4_096
 _SHOWN = 100_000
 
 Reals = NDArray[np.float64]
@@ -181,15 +181,16 @@ def item_distances(embeddings: Embeddings, kept: int) -> NDArray[np.float32]:
             items = np.arange(start, min(start + _BLOCK_ITEMS, len(embeddings)))
             place = np.minimum(np.searchsorted(known, items), len(known) - 1)
             own = np.where(known[place] == items, place, -1)  # where an item stands in the sample, if it does
-            scores, _ = drop_own(*index.search(embeddings.at(items), k + 1), own, k)
-            distances[items] = mean_distances(scores, embeddings.metric)
+            scores, found = drop_own(*index.search(embeddings.at(items), k + 1), own, k)
+            distances[items] = mean_distances(np.where(found >= 0, scores, np.float32(np.nan)), embeddings.metric)
             advance(len(items))
     return distances
 
 
 def _reference(vectors: NDArray[np.float32], metric: Metric) -> VectorIndex:
     """Of (n, dim): exact of few, and of many nearly so."""
-    key, search = ("Flat", "") if len(vectors) <= _FEW else ("IVF256,Flat", "nprobe=4")
+    exact = len(vectors) <= _FEW
+    key, search = ("Flat", "") if exact else (f"IVF{len(vectors) // 256},Flat", "nprobe=4")
     index = VectorIndex(IndexSpec(key, metric, search), vectors.shape[1])
     index.train(vectors)
     index.add(vectors)

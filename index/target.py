@@ -11,6 +11,7 @@ from training.errors import ConfigError
 
 __all__ = ["Target", "Trial", "fastest", "in_speed", "least_effort", "meets", "read_bytes", "unmet", "with_front"]
 
+LEAST_RECALL = 0.001
 AS_FAST = 1.1
 """Up to this many times as slow is as fast: timings are no more certain."""
 
@@ -33,6 +34,8 @@ class Target:
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a part of it is out of bounds."""
+        if self.key == "":
+            raise ConfigError("target.key", expected="FAISS's description of an index", found="nothing")
         for name, most in {"recall": 1, "memory": 1 << 62, "latency_us": 1e12}.items():
             value = getattr(self, name)
             if value is not None and not 0 < value <= most:
@@ -135,6 +138,7 @@ def unmet(trials: list[Trial], target: Target) -> TargetError:
     ways = []
     for name in asked:
         others = [t for t in trials if all(_missed(t, target)[other] <= 0 for other in asked if other != name)]
+        others = [t for t in others if name != "recall" or t.low >= LEAST_RECALL]
         if others:
             nearest = min(others, key=lambda trial: _missed(trial, target)[name])
             ways.append(f"{told[name](nearest)} ({nearest.key} {nearest.search})".replace(" )", ")"))

@@ -75,22 +75,25 @@ class Tuned:
         }
 
 
-def tune(embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *, seconds: float = SECONDS) -> Tuned:
+def tune(
+    embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *, total: int = 0, seconds: float = SECONDS
+) -> Tuned:
     """The fastest index over `embeddings` that surely has the recall, within the bytes and the time.
 
     Args:
         queries: (m, dim) held-out queries that are not among the embeddings; where there are none, the embeddings
             ask for themselves.
+        total: how many items there will be, where more are added later; the bytes are meant for so many.
         seconds: to choose the kind in; kinds beyond it are not tried.
 
     Raises:
         TargetError: no candidate meets the target; it says which of the three to give up, and by how much.
         ConfigError: `target.key` is no index for these.
     """
-    clock = _Clock(seconds)
+    clock, total = _Clock(seconds), max(total, len(embeddings))
     finals, trials = [_Final(Candidate(target.key))] if target.key else [], list[Trial]()
     if not target.key:
-        finals, trials = _rehearsed(embeddings, queries, target, clock)
+        finals, trials = _rehearsed(embeddings, queries, target, total, clock)
     exam = _exam(embeddings, queries)
     for final in finals:
         index, met = final.index, [final.trial] if final.trial else []
@@ -99,12 +102,17 @@ def tune(embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *
             index = _built(IndexSpec(key, embeddings.metric), embeddings, clock)
             swept = list(_swept(index, exam, target.recall))
             trials += swept
-            met = [trial for trial in swept if meets(trial, target)]
+            met = [trial for trial in swept if meets(_grown(trial, total), target)]
         if met:
             chosen = fastest(least_effort(met))
             index.set_search(chosen.search)
             return Tuned(index, chosen, with_front(trials), clock.skipped, clock.tuning(), exam.k, len(exam.queries))
-    raise unmet([replace(t, bytes=t.bytes * len(embeddings) // t.items) for t in trials], target)
+    raise unmet([_grown(trial, total) for trial in trials], target)
+
+
+def _grown(trial: Trial, total: int) -> Trial:
+    """As it would be over so many items."""
+    return replace(trial, bytes=-(-trial.bytes * total // trial.items))
 
 
 class _Clock:
@@ -130,7 +138,7 @@ class _Final:
 
 
 def _rehearsed(
-    everyone: Embeddings, queries: NDArray[np.float32], target: Target, clock: _Clock
+    everyone: Embeddings, queries: NDArray[np.float32], target: Target, total: int, clock: _Clock
 ) -> tuple[list[_Final], list[Trial]]:
     """The kinds that meet the target, over a sample where there are many, the fastest first; and all trials."""
     count, dim, embeddings = len(everyone), everyone.dim, everyone
@@ -151,7 +159,7 @@ def _rehearsed(
             index = _built(spec, embeddings)
             swept = list(_swept(index, exam, target.recall))
             trials += swept
-            if met := [t for t in swept if meets(replace(t, bytes=t.bytes * count // t.items), target)]:
+            if met := [trial for trial in swept if meets(_grown(trial, total), target)]:
                 finals = _nearly(finals, _Final(kind, fastest(least_effort(met)), index))
     return _played_off(finals, exam, trials), trials
 

@@ -4,7 +4,7 @@ FAISS itself stores NaN, allocates what `k` asks for, and answers a wrong dimens
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,11 +86,11 @@ class VectorIndex:
     def add(self, embeddings: Vectors) -> None:
         """Append (n, dim) float32, within MAX_VALUE; for cosine, of unit length."""
         embeddings = _checked(embeddings, self.dim)
-        if self.knobs.is_graph:  # two threads would link in whatever order they come
-            with one_thread():
+        try:
+            with one_thread() if self.knobs.is_graph else nullcontext():  # two would link in whatever order they come
                 self._index.add(embeddings)
-        else:
-            self._index.add(embeddings)
+        except RuntimeError as error:
+            raise _no_index(self.spec, self.dim, _reason(error)) from error
         self._count = int(self._index.ntotal)
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
@@ -142,7 +142,11 @@ class VectorIndex:
             loaded = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
-        wanted = _made(spec, dim)
+        try:
+            wanted = _made(spec, dim)
+            Knobs(wanted).set(spec.search)
+        except ConfigError as error:
+            raise ArtifactError(str(path), expected="an index that can be made again", found=str(error)) from error
         if not isinstance(loaded, type(wanted)) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
             raise ArtifactError(
                 str(path),
@@ -158,7 +162,10 @@ class VectorIndex:
         k = min(k, self._count)
         scores, positions = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         if k and len(queries):  # FAISS's own `search` checks all this once more, which takes as long as the search
-            self._index.search_c(len(queries), pointer(queries), k, pointer(scores), pointer(positions), parameters)
+            try:
+                self._index.search_c(len(queries), pointer(queries), k, pointer(scores), pointer(positions), parameters)
+            except RuntimeError as error:
+                raise _no_index(self.spec, self.dim, _reason(error)) from error
         return _unit(scores, self.spec.metric), positions
 
 
@@ -192,6 +199,10 @@ def _made(spec: IndexSpec, dim: int) -> faiss.Index:
         raise _no_index(spec, dim, _reason(error)) from error
     if isinstance(index, faiss.IndexIDMap | faiss.IndexIDMap2):
         raise _no_index(spec, dim, "an IDMap, and a position must be a row number")
+    if isinstance(index, faiss.IndexNSG):  # FAISS 1.15: never ends where items are the same, and cannot be added to
+        raise _no_index(spec, dim, "an NSG, whose links FAISS never ends making where many items are the same")
+    if index.metric_type != spec.faiss_metric:
+        raise _no_index(spec, dim, f"one that cannot search by {spec.metric}")
     return index
 
 

@@ -30,8 +30,8 @@ FITTING = {
     *("training.job", "training.judge", "training.loop", "training.losses", "training.optim", "training.precision"),
     "training.probe",
 }
-MANY_PARAMETERS = {("training.estimator", "__init__")}
-"""A scikit-learn estimator names each of its parameters."""
+MANY_PARAMETERS = {("training.estimator", "__init__"), ("lookalike.cli", "build")}
+"""A scikit-learn estimator names each of its parameters, and a command each of its options."""
 UNSAFE = (
     *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"),
     *("torch.load", "torch.save", "torch.jit", "torch.export", "torch.hub", "torch.package"),

@@ -161,7 +161,6 @@ def test_a_target_that_cannot_be_met_adds_no_version(
     assert build(made_rows(cloud(300, 6)), encoder, store, target=FLAT, device="cpu") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the held-out rows come in after the bytes were counted")
 def test_the_bytes_asked_for_hold_for_the_whole_index(encoder: Path, tmp_path: Path) -> None:
     """Of 500 rows flat 24 bytes each: 450 fit 11,000 bytes, and all do not."""
     with pytest.raises(TargetError, match="--memory"):

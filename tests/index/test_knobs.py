@@ -24,7 +24,6 @@ def knobs_of(key: str) -> Knobs:
         ("IVF12,Flat", ["nprobe"], 12, False),
         ("PCA4,IVF12,SQ8", ["nprobe"], 12, False),
         ("HNSW8", ["efSearch"], 0, True),
-        ("NSG8", ["search_L"], 0, True),
         ("RR8,HNSW8", ["efSearch"], 0, True),
         ("SQ8,RFlat", ["k_factor"], 0, False),
         ("IVF12,PQ4x4fs,Refine(SQfp16)", ["k_factor", "nprobe"], 12, False),
@@ -50,7 +49,7 @@ def test_no_more_lists_are_looked_through_than_there_are(lists: int, last: tuple
 
 
 def test_values_worth_a_try_rise() -> None:
-    for key in ("IVF100,PQ4x4fs,RFlat", "HNSW8", "NSG8"):
+    for key in ("IVF100,PQ4x4fs,RFlat", "HNSW8"):
         for values in knobs_of(key).grids().values():
             assert list(values) == sorted(set(values))
     assert set(knobs_of("HNSW8").grids()["efSearch"]) <= set(GRID)
@@ -63,9 +62,6 @@ def test_what_is_set_reaches_faiss() -> None:
     graph = faiss.index_factory(DIM, "HNSW8")
     Knobs(graph).set("efSearch=77")
     assert graph.hnsw.efSearch == 77
-    spread = faiss.index_factory(DIM, "NSG8")
-    Knobs(spread).set("search_L=55")
-    assert spread.nsg.search_L == 55
 
 
 def test_nothing_to_set_leaves_what_faiss_takes() -> None:
@@ -123,7 +119,7 @@ def test_a_search_among_some_looks_as_many_times_as_far(
     assert getattr(knobs.selecting(selector, widen), told[0]) == told[1]
 
 
-@pytest.mark.parametrize("key", ["PQ4x4", "NSG8", "PQ4x4fs,RFlat", "PCA4,PQ4x4"])
+@pytest.mark.parametrize("key", ["PQ4x4", "PQ4x4fs,RFlat", "PCA4,PQ4x4"])
 def test_an_index_that_can_leave_nothing_out_has_no_such_search(key: str) -> None:
     bits = np.full(1, 255, np.uint8)
     assert knobs_of(key).selecting(faiss.IDSelectorBitmap(bits), 1.0) is None

@@ -260,7 +260,7 @@ def test_items_in_blocks_are_as_by_brute_force(metric: Metric, monkeypatch: pyte
     np.fill_diagonal(gaps, np.inf)
     wanted = np.sort(gaps, axis=1)[:, :NEIGHBOURS].mean(axis=1)
     assert usual(vectors, metric=metric) == pytest.approx(wanted, abs=1e-4)
-    monkeypatch.setattr("index.novelty._FEW", 200)
+    monkeypatch.setattr("index.novelty._FEW", 299)
     assert usual(vectors, metric) == pytest.approx(wanted, rel=0.05, abs=0.05)
 
 

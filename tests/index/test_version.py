@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.build import build
+from index.candidates import KINDS
 from index.embeddings import EMBEDDINGS
 from index.errors import QueryError, StoreError, UnknownItemError
 from index.filters import read_filter
@@ -21,7 +22,6 @@ from index.target import Target
 from index.vectors import MAX_LIMIT
 from index.version import FORMAT, KNOWN_LIMIT, QUESTION, Version, known_answer, open_version
 from tests.index.made import cloud, encoder_at, flip, made_rows, reseal
-from tests.index.test_vectors import TAKEN
 from training.errors import ArtifactError, LookalikeError
 from training.sealed import read_manifest
 
@@ -194,7 +194,6 @@ def test_a_sealed_manifest_that_does_not_describe_its_files_is_refused(store: St
         store.open(2)
 
 
-@pytest.mark.xfail(strict=True, reason="what the index's key and search say is told as a setting of the user's")
 @pytest.mark.parametrize("index", [{"key": "of a later release"}, {"key": "Flat", "search": "nprobe=4"}], ids=str)
 def test_an_index_that_this_release_cannot_make_is_refused_too(store: Store, index: dict[str, Any]) -> None:
     resealed(store.path(2), index={"metric": "cosine", **index})
@@ -297,7 +296,7 @@ def test_another_answer_to_the_question_is_noticed(version: Version) -> None:
     assert not version.is_known_answer(scores[0], np.array([*positions[0][:2], -1]))
 
 
-@pytest.mark.parametrize("key", [*dict.fromkeys(kind.key_for(40, 4) for kind in TAKEN), "PQ4x4fs,RFlat"])
+@pytest.mark.parametrize("key", [*dict.fromkeys(kind.key_for(40, 4) for kind in KINDS), "PQ4x4fs,RFlat"])
 def test_an_index_of_any_kind_is_published_opened_and_refused_when_damaged(tmp_path: Path, key: str) -> None:
     store = Store(tmp_path / "store")
     encoder = encoder_at(tmp_path / "encoder", cloud(6, 4))
@@ -315,7 +314,6 @@ def test_an_index_of_any_kind_is_published_opened_and_refused_when_damaged(tmp_p
                 store.open(1)
 
 
-@pytest.mark.xfail(reason="the question is asked for 4 at the build and for 11 later, and k_factor multiplies these")
 def test_a_version_answers_its_question_however_coarse_its_index_is(tmp_path: Path) -> None:
     store, encoder = Store(tmp_path / "store"), encoder_at(tmp_path / "encoder", cloud(6, 4))
     for seed in range(5):
