@@ -20,6 +20,8 @@ __all__ = ["Evaluated", "evaluate"]
 
 QUERIES = 1_000
 K = 10
+GOOD = 0.95
+"""Recall below which the index loses more than it needs to, whatever was asked for."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,8 @@ def _advice(measured: Measured, encoding: Encoding | None, asked: float) -> str:
     said = []
     if encoding and encoding.retrain:
         said.append("retrain: the embedding keeps less of the rows than principal components would")
-    if measured.high < asked:
-        said.append(
-            f"raise the target: of the embedding's neighbours the index finds fewer than the {asked:g} asked for"
-        )
+    if measured.high < max(asked, GOOD):
+        said.append(f"raise the target: the index finds {measured.recall:.2f} of the embedding's neighbours")
     return "; and ".join(said) or "neither half loses more than it should"
 
 

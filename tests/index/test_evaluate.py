@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from index.build import build
 from index.evaluate import evaluate
 from index.store import Store
+from index.target import Target
 from index.version import Version
 from tests.index.made import cloud, encoder_at, made_rows
 from training.errors import DataError
@@ -92,3 +93,29 @@ def test_no_more_than_a_thousand_ask(tiny_store: Store) -> None:
 def test_rows_of_another_width_cannot_ask(tiny_store: Store) -> None:
     with pytest.raises(DataError, match="made: expected rows of shape"):
         evaluate(tiny_store.open_champion(), made_rows(cloud(3, 63)))
+
+
+SIGNAL = np.hstack([cloud(1_500, 8), 0.01 * cloud(1_500, 8, seed=1)])
+"""Eight columns that tell the rows apart, and eight that do not."""
+
+
+def degraded(folder: Path, *, encoder: bool, index: bool) -> Version:
+    """Of SIGNAL: an encoder that keeps what tells it apart, or what does not; an index that finds all, or little."""
+    kept = np.eye(16, dtype=np.float32)[:, 8:] if encoder else np.eye(16, dtype=np.float32)[:, :8]
+    target = Target(0.2, key="IVF40,Flat") if index else Target(key="Flat")
+    store = Store(folder / "store")
+    source = encoder_at(folder / "encoder", kept)
+    return store.open(build(made_rows(SIGNAL), source, store, metric="l2", target=target, device="cpu"))
+
+
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("encoder", [False, True])
+def test_what_degrades_one_half_moves_that_one_alone(tmp_path: Path, encoder: bool, index: bool) -> None:
+    told = evaluate(degraded(tmp_path, encoder=encoder, index=index))
+    assert told.encoding is not None
+    assert (told.encoding.neighbours.encoder < 0.3) == encoder
+    assert (told.encoding.neighbours.encoder > 0.9) == (not encoder)
+    assert (told.measured.recall < 0.8) == index
+    assert (told.measured.recall == 1.0) == (not index)
+    assert ("retrain" in told.advice) == encoder
+    assert ("raise the target" in told.advice) == index
