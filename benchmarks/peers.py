@@ -227,10 +227,12 @@ def _usearch(vectors: Vectors, *, kind: usearch.ScalarKind, links: int) -> Itera
     index.add_many(np.arange(len(vectors), dtype=np.uint64), vectors, threads=BUILDERS)
 
     def search(queries: Vectors, k: int) -> Ids:
-        return index.search_many(queries, k, False, 1)[0]
+        found: Ids = index.search_many(queries, k, False, 1)[0]
+        return found
 
     def search_one(query: Vectors, k: int) -> Ids:
-        return index.search_many(query[None], k, False, 1)[0]
+        found: Ids = index.search_many(query[None], k, False, 1)[0]
+        return found
 
     for effort in EFFORTS:
         told = f"{kind.name.lower()}, connectivity {links}, expansion_add 200, expansion_search {effort}"
