@@ -91,8 +91,10 @@ def tune(
         ConfigError: `target.key` is no index for these.
     """
     clock, total = _Clock(seconds), max(total, len(embeddings))
-    finals, trials = [_Final(Candidate(target.key))] if target.key else [], list[Trial]()
-    if not target.key:
+    if target.key:
+        literally = target.key.replace("{", "{{").replace("}", "}}")
+        finals, trials = [_Final(Candidate(literally))], list[Trial]()
+    else:
         finals, trials = _rehearsed(embeddings, queries, target, total, clock)
     exam = _exam(embeddings, queries)
     for final in finals:
