@@ -42,7 +42,7 @@ __all__ = [
 DeviceName = Literal["auto", "cpu", "cuda"]
 FORMAT = "lookalike-encoder/3"
 _WEIGHTS = "weights.safetensors"
-_BLOCK_ROWS = 8_192
+_BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
 """Rows are answered in blocks of at most so many, and of at most so many values between two layers: 32 MiB."""
 _PARTS = ("offset", "factor", "low", "high")
