@@ -24,7 +24,6 @@ from benchmarks.peers import FLOORS, Candidate, Pixels, batch_rate, best, raw_pi
 from benchmarks.report import Bar, Row, alternate, medians, report, row
 from index.embed import embed
 from index.embeddings import Embeddings
-from index.gather import evenly
 from index.measure import recalls
 from index.spec import IndexSpec
 from index.target import Target
@@ -33,7 +32,7 @@ from index.vectors import VectorIndex
 from training.artifact import Encoder, load_encoder
 from training.config import load_config
 from training.job import train
-from training.rows import open_rows, read_sample
+from training.rows import evenly, open_rows, read_sample
 
 __all__ = ["main"]
 

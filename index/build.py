@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from index.embed import embed, suited
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
-from index.gather import Gathered, evenly, gather, workplace
+from index.gather import Gathered, gather, workplace
 from index.items import ItemWriter, read_items
 from index.novelty import NEIGHBOURS, Novelty, item_distances, local_distances, reconstruction_errors
 from index.searching import Searcher
@@ -21,7 +21,7 @@ from index.tune import SECONDS, tune
 from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
 from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
-from training.rows import Rows
+from training.rows import Rows, evenly
 from training.sealed import staging
 
 __all__ = ["build", "encoder_folder"]

@@ -28,10 +28,10 @@ from index.spec import Metric
 from training.artifact import Encoder
 from training.errors import DataError
 from training.progress import progress_bar
-from training.rows import Chunk, Rows, sketches
+from training.rows import Chunk, Rows, evenly, sketches
 from training.sealed import locked
 
-__all__ = ["Gathered", "evenly", "gather", "workplace"]
+__all__ = ["Gathered", "gather", "workplace"]
 
 MOST_HELD = 8_192
 """Rows that ask questions before they are items too."""
@@ -43,11 +43,6 @@ _CHUNKS = "chunks.jsonl"
 
 Vectors = NDArray[np.float32]
 Value = TypeVar("Value")
-
-
-def evenly(count: int, most: int) -> NDArray[np.int64]:
-    """At most so many of 0 to count - 1, rising, that lie evenly over all."""
-    return np.linspace(0, max(0, count - 1), min(count, most)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -222,7 +217,6 @@ class _Held:
         self._enough = max(1, len(self._left) // 2)
         self._seen = 0
         self._parts: dict[bool, list[tuple[NDArray[np.int64], Vectors]]] = {True: [], False: []}
-        self._width = rows.width
 
     def take(self, chunk: Chunk) -> None:
         """Look at the next chunk."""

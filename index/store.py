@@ -68,7 +68,7 @@ class Store:
 
     def open(self, number: int, device: DeviceName = "cpu") -> Version:
         """Verify and open a version; files that were verified before and have not changed since are not read again."""
-        return open_version(self.path(number), device, self.folder / "verified" / f"{number:06d}")
+        return open_version(self.path(number), device, self._receipt(number))
 
     def open_champion(self, device: DeviceName = "cpu") -> Version:
         """Verify and open the serving version.
@@ -145,7 +145,7 @@ class Store:
         return alias
 
     def _verify(self, number: int) -> None:
-        (self.folder / "verified" / f"{number:06d}").unlink(missing_ok=True)
+        self._receipt(number).unlink(missing_ok=True)
         if not self.open(number).answers_its_question():
             raise StoreError(
                 f"version {number}",
@@ -153,6 +153,9 @@ class Store:
                 found="another",
                 remedy="Build it again.",
             )
+
+    def _receipt(self, number: int) -> Path:
+        return self.folder / "verified" / f"{number:06d}"
 
     def _named(self) -> list[int]:
         """The numbers that the alias knows, also of versions that were removed since: none is given twice."""

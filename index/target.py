@@ -77,7 +77,7 @@ def read_bytes(text: str) -> int:
 
 def meets(trial: Trial, target: Target) -> bool:
     """Has it the recall, within the bytes and the time?"""
-    return all(_missed(trial, target)[name] <= 0 for name in ("recall", "memory", "latency"))
+    return all(missed <= 0 for missed in _missed(trial, target).values())
 
 
 def _missed(trial: Trial, target: Target) -> dict[str, float]:
@@ -124,7 +124,8 @@ def with_front(trials: list[Trial]) -> list[Trial]:
 
 def unmet(trials: list[Trial], target: Target) -> TargetError:
     """What to give up, and by how much: each of the three alone, where that would be enough."""
-    trials = [trial for trial in trials if trial.items == max(each.items for each in trials)]
+    most = max(trial.items for trial in trials)
+    trials = [trial for trial in trials if trial.items == most]
     asked = {"recall": f"recall {target.recall:g}"}
     if target.memory is not None:
         asked["memory"] = f"{target.memory:,} bytes"

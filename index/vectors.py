@@ -143,8 +143,7 @@ class VectorIndex:
         except RuntimeError as error:
             raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
         try:
-            wanted = _made(spec, dim)
-            Knobs(wanted).set(spec.search)
+            wanted = cls(spec, dim)._index
         except ConfigError as error:
             raise ArtifactError(str(path), expected="an index that can be made again", found=str(error)) from error
         if not isinstance(loaded, type(wanted)) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:

@@ -147,19 +147,20 @@ def _answer(version: Version, batch: list[_Call]) -> list[_Answer]:
             alike.setdefault((call.limit, call.given, call.encoded, call.own is None), []).append(number)
     for some in alike.values():
         calls = [batch[number] for number in some]
-        found = _search(version, calls, [latents[number] for number in some])
+        each = [(latents[number], answers[number].embeddings) for number in some]
+        found = _search(version, calls, each)
         for number, part in zip(some, found, strict=True):
             answers[number] = _Answer(answers[number].embeddings, part)
     return answers
 
 
-def _search(version: Version, calls: list[_Call], latents: list[Rows2D]) -> list[Found]:
-    """For calls that ask alike, each with its embeddings as the encoder gave them."""
-    rows, latent, first = _joined([call.rows for call in calls]), _joined(latents), calls[0]
+def _search(version: Version, calls: list[_Call], encoded: list[tuple[Rows2D, Rows2D]]) -> list[Found]:
+    """For calls that ask alike, each with its embeddings as the encoder gave them, and in the metric."""
+    rows, first = _joined([call.rows for call in calls]), calls[0]
+    latent, embeddings = (_joined(list(parts)) for parts in zip(*encoded, strict=True))
     with np.errstate(over="ignore", invalid="ignore"):  # a row may be so odd that its reconstruction is no number
         errors = None if first.encoded else reconstruction_errors(version.encoder, rows, latent)
     own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
-    embeddings = in_metric(latent, version.metric)
     found = version.search(embeddings, first.limit, first.given, errors=errors, own=own)
     ends = np.cumsum([len(call.rows) for call in calls])[:-1]
     parts = (np.split(array, ends) for array in (found.scores, found.positions, found.novelty))

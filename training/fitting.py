@@ -36,7 +36,7 @@ from training.plan import Data, FitPlan, Hooks, automatic_batch
 from training.precision import Precision, choose_bf16
 from training.preprocess import Preprocessor, ScaleKind, fit_preprocessor
 from training.progress import progress_bar
-from training.rows import Rows, sketches
+from training.rows import Rows, evenly, sketches
 from training.schedules import build_schedule
 from training.split import Split
 from training.steps import few_threads, is_short
@@ -242,5 +242,4 @@ def _hopeless(state: State) -> TrainingError:
 
 def _known_again(held: NDArray[np.float32]) -> list[int]:
     """Sketches of the held-out rows, (n, width); of many, some that lie evenly over all."""
-    some = np.linspace(0, len(held) - 1, min(len(held), MOST_HELD)).astype(np.int64)
-    return [int(sketch) for sketch in sketches(held[some])]
+    return [int(sketch) for sketch in sketches(held[evenly(len(held), MOST_HELD)])]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.columns import Column
 from training.errors import DataError
 
-__all__ = ["CHUNK_BYTES", "Chunk", "Rows", "read_sample"]
+__all__ = ["CHUNK_BYTES", "Chunk", "Rows", "evenly", "read_sample"]
 
 CHUNK_BYTES = 32 << 20
 """Rows are read in chunks of about this much memory as float32."""
@@ -109,6 +109,11 @@ class Rows:
                 found="infinity or too large a number" if self.gaps else "a missing value, NaN or infinity",
                 remedy="Mend or remove the row.",
             )
+
+
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of 0 to count - 1, rising, that lie evenly over all."""
+    return np.linspace(0, max(0, count - 1), min(count, most)).astype(np.int64)
 
 
 def read_sample(
