@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.memory import ROW_BYTES, write_encoder, write_rows
+from benchmarks.memory import ROW_BYTES, own_bytes, write_encoder, write_rows
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
 from index.gather import gather
 from index.items import ItemWriter
@@ -44,8 +44,7 @@ def anonymous_peak() -> Iterator[list[int]]:
 
     def watch() -> None:
         while not done.wait(POLL_SECONDS):
-            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-            peak[0] = max(peak[0], *(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")))
+            peak[0] = max(peak[0], own_bytes("RssAnon"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -30,7 +30,7 @@ from training.model import Autoencoder
 from training.preprocess import fit_preprocessor
 from training.rows import open_rows
 
-__all__ = ["main"]
+__all__ = ["ROW_BYTES", "main", "own_bytes", "write_encoder", "write_rows"]
 
 WIDTH = 784
 LATENT = 32
@@ -76,13 +76,13 @@ def run_job(job: str, rows: Path, encoder: Path, out: Path) -> None:
         embed_to_npy(open_rows(str(rows)), load_encoder(encoder), "cosine", out / "embeddings.npy")
     else:
         build(open_rows(str(rows)), encoder, Store(out / "store"), device="cpu")
-    print(own_peak_gb())
+    print(own_bytes("VmHWM") / 1e9)
 
 
-def own_peak_gb() -> float:
-    """This process's largest resident set so far, in GB."""
+def own_bytes(what: str) -> int:
+    """What /proc says of this process: VmHWM, its largest resident set so far, or RssAnon, what no file backs now."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e9
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024
 
 
 def compare(gigabytes: float) -> list[Row]:

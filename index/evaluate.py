@@ -19,7 +19,6 @@ from training.rows import Rows, read_sample
 __all__ = ["Evaluated", "evaluate"]
 
 QUERIES = 1_000
-K = 10
 GOOD = 0.95
 """Recall below which the index loses more than it needs to, whatever was asked for."""
 
@@ -52,7 +51,7 @@ def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Ev
         DataError: the queries are not such as the encoder takes.
     """
     rows, embeddings, labels, own = _asked(version, queries, seed)
-    measured, found = Exam(version.embeddings, embeddings, own, K).take(version.index)
+    measured, found = Exam(version.embeddings, embeddings, own).take(version.index)
     hits = [[version.items.payload_at(int(p)).get("label") for p in row if p >= 0] for row in found]
     known = [(label, row) for label, row in zip(labels, hits, strict=True) if label is not None and row]
     shares = [row.count(label) / len(row) for label, row in known]

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from index.embeddings import Embeddings
 from index.vectors import VectorIndex, drop_own, one_thread
 
-__all__ = ["Exam", "Measured", "recalls"]
+__all__ = ["Exam", "K", "Measured", "recalls"]
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
 
+K = 10
+"""Nearest that recall is of, unless another number is asked for."""
 TOLERANCE = 1e-5
 NORMAL = 1.96
 """Standard errors on either side: 95 % of a normal distribution."""
@@ -55,7 +57,7 @@ def recalls(found: Positions, truth: Positions, ties: NDArray[np.bool_] | bool =
 class Exam:
     """Queries whose k nearest are known by exact search, to ask any index over the same embeddings."""
 
-    def __init__(self, embeddings: Embeddings, queries: Vectors, own: Positions | None = None, k: int = 10) -> None:
+    def __init__(self, embeddings: Embeddings, queries: Vectors, own: Positions | None = None, k: int = K) -> None:
         """
         Args:
             queries: (n, dim) float32.

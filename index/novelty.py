@@ -144,9 +144,10 @@ def reconstruction_errors(
         block = rows[start : start + size]
         decoded = encoder.decode(latent[start : start + size])
         back = np.where(np.isnan(block), block, decoded)  # what is missing cannot be wrong
-        gaps = _features(encoder, back) - _features(encoder, block)  # (block, features)
-        sizes = np.nan_to_num(np.abs(gaps, dtype=np.float64), nan=np.inf, posinf=np.inf)
-        errors[start : start + size] = np.sqrt(np.mean(np.square(sizes), axis=1))
+        with np.errstate(over="ignore", invalid="ignore"):  # a row may be so odd that its reconstruction is no number
+            gaps = _features(encoder, back) - _features(encoder, block)  # (block, features)
+            sizes = np.nan_to_num(np.abs(gaps, dtype=np.float64), nan=np.inf, posinf=np.inf)
+            errors[start : start + size] = np.sqrt(np.mean(np.square(sizes), axis=1))
     return errors
 
 

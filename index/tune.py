@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from index.candidates import Candidate, candidates, training_rows
 from index.embeddings import Embeddings
-from index.measure import Exam
+from index.measure import Exam, K
 from index.spec import IndexSpec
 from index.target import Target, Trial, fastest, in_speed, least_effort, meets, unmet, with_front
 from index.vectors import VectorIndex
@@ -50,8 +50,8 @@ class Tuned:
     trials: list[Trial]
     skipped: dict[str, str]
     seconds: float
-    k: int
     queries: int
+    k: int = K
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -91,24 +91,26 @@ def tune(
         ConfigError: `target.key` is no index for these.
     """
     clock, total = _Clock(seconds), max(total, len(embeddings))
-    if target.key:
-        literally = target.key.replace("{", "{{").replace("}", "}}")
-        finals, trials = [_Final(Candidate(literally))], list[Trial]()
-    else:
+    finals, trials = list[_Final](), list[Trial]()
+    kinds = [Candidate(target.key.replace("{", "{{").replace("}", "}}"))] if target.key else []
+    if not target.key:
         finals, trials = _rehearsed(embeddings, queries, target, total, clock)
-    exam = _exam(embeddings, queries)
-    for final in finals:
-        index, met = final.index, [final.trial] if final.trial else []
-        if index is None or len(index) < len(embeddings):
-            key = final.kind.key_for(len(embeddings), embeddings.dim)
-            index = _built(IndexSpec(key, embeddings.metric), embeddings, clock)
-            swept = list(_swept(index, exam, target.recall))
-            trials += swept
-            met = [trial for trial in swept if meets(_grown(trial, total), target)]
-        if met:
+        kinds = [final.kind for final in finals]
+    asked, exam = len(queries) or len(embeddings), None
+    if finals and len(finals[0].index) == len(embeddings):  # the rehearsal was over all of them
+        first = finals[0]
+        first.index.set_search(first.trial.search)
+        return Tuned(first.index, first.trial, with_front(trials), clock.skipped, clock.tuning(), asked)
+    for kind in kinds:
+        exam = exam or _exam(embeddings, queries)
+        spec = IndexSpec(kind.key_for(len(embeddings), embeddings.dim), embeddings.metric)
+        index = _built(spec, embeddings, clock)
+        swept = list(_swept(index, exam, target.recall))
+        trials += swept
+        if met := [trial for trial in swept if meets(_grown(trial, total), target)]:
             chosen = fastest(least_effort(met))
             index.set_search(chosen.search)
-            return Tuned(index, chosen, with_front(trials), clock.skipped, clock.tuning(), exam.k, len(exam.queries))
+            return Tuned(index, chosen, with_front(trials), clock.skipped, clock.tuning(), asked)
     raise unmet([_grown(trial, total) for trial in trials], target)
 
 
@@ -135,8 +137,8 @@ class _Final:
     """A kind that met the target in the rehearsal: how, and the index that it was over what was rehearsed with."""
 
     kind: Candidate
-    trial: Trial | None = None
-    index: VectorIndex | None = None
+    trial: Trial
+    index: VectorIndex
 
 
 def _rehearsed(
@@ -168,26 +170,26 @@ def _rehearsed(
 
 def _nearly(finals: list[_Final], more: _Final) -> list[_Final]:
     """The fastest few, one of each description."""
-    if any(final.trial and more.trial and final.trial.key == more.trial.key for final in finals):
+    if any(final.trial.key == more.trial.key for final in finals):
         return finals
-    return sorted([*finals, more], key=lambda final: final.trial.latency_us if final.trial else 0.0)[:ATTEMPTS]
+    return sorted([*finals, more], key=lambda final: final.trial.latency_us)[:ATTEMPTS]
 
 
 def _played_off(finals: list[_Final], exam: Exam, trials: list[Trial]) -> list[_Final]:
     """Time the finalists again, in turns, so that what else the machine does meets them alike; the fastest first."""
-    times: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(ROUNDS if len(finals) > 1 else 0):
+    if len(finals) < 2:
+        return finals
+    times: dict[str, list[tuple[float, float]]] = {final.trial.key: [] for final in finals}
+    for _ in range(ROUNDS):
         for final in finals:
-            if final.index and final.trial:
-                final.index.set_search(final.trial.search)
-                times.setdefault(final.trial.key, []).append(exam.time(final.index))
+            final.index.set_search(final.trial.search)
+            times[final.trial.key].append(exam.time(final.index))
     for final in finals:
-        if final.trial and (taken := times.get(final.trial.key)):
-            latency, batch = (min(column) for column in zip(*taken, strict=True))
-            again = replace(final.trial, latency_us=latency, batch_us=batch)
-            trials[trials.index(final.trial)] = final.trial = again
-    order = in_speed([final.trial for final in finals if final.trial])
-    return sorted(finals, key=lambda final: order.index(final.trial) if final.trial else 0)
+        latency, batch = (min(column) for column in zip(*times[final.trial.key], strict=True))
+        again = replace(final.trial, latency_us=latency, batch_us=batch)
+        trials[trials.index(final.trial)] = final.trial = again
+    order = in_speed([final.trial for final in finals])
+    return sorted(finals, key=lambda final: order.index(final.trial))
 
 
 def _exam(embeddings: Embeddings, queries: NDArray[np.float32]) -> Exam:

@@ -158,8 +158,7 @@ def _search(version: Version, calls: list[_Call], encoded: list[tuple[Rows2D, Ro
     """For calls that ask alike, each with its embeddings as the encoder gave them, and in the metric."""
     rows, first = _joined([call.rows for call in calls]), calls[0]
     latent, embeddings = (_joined(list(parts)) for parts in zip(*encoded, strict=True))
-    with np.errstate(over="ignore", invalid="ignore"):  # a row may be so odd that its reconstruction is no number
-        errors = None if first.encoded else reconstruction_errors(version.encoder, rows, latent)
+    errors = None if first.encoded else reconstruction_errors(version.encoder, rows, latent)
     own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
     found = version.search(embeddings, first.limit, first.given, errors=errors, own=own)
     ends = np.cumsum([len(call.rows) for call in calls])[:-1]

@@ -60,6 +60,8 @@ class Encoder:
     device: torch.device
     widest: int
     """The most values that a row has between two layers."""
+    held_out: NDArray[np.uint64]
+    """Sketches (training.rows) of rows that it was not trained on, though drawn from the same data."""
 
     def __repr__(self) -> str:
         return f"Encoder({self.input_shape} -> {self.latent_dim}, {self.device}, {self.digest[:16]}…)"
@@ -76,11 +78,6 @@ class Encoder:
     def columns(self) -> tuple[Column, ...]:
         """What each value of a row is, where the encoder was trained on a table."""
         return self.preprocess.columns
-
-    @property
-    def held_out(self) -> NDArray[np.uint64]:
-        """Sketches (training.rows) of rows that it was not trained on, though drawn from the same data."""
-        return np.array(self.header.get("held_out", []), np.uint64)
 
     @property
     def latent_dim(self) -> int:
@@ -162,11 +159,11 @@ def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: to
     preprocess = _preprocessor(header, width, take).to(device)
     encoder, wide = rebuild("encoder", header["encoder"], take, ends=(preprocess.features, latent))
     decoder, wider = rebuild("decoder", header["decoder"], take, ends=(latent, preprocess.features))
-    np.array(header.get("held_out", []), np.uint64)
+    held_out = np.array(header.get("held_out", []), np.uint64)
     if header["output"] not in {"values", "logits"}:
         raise ValueError(f"output is {header['output']!r}, neither values nor logits")
     halves = encoder.to(device), decoder.to(device)
-    return Encoder(*halves, preprocess, header, sealed.digest, device, max(wide, wider))
+    return Encoder(*halves, preprocess, header, sealed.digest, device, max(wide, wider), held_out)
 
 
 def _preprocessor(header: dict[str, Any], width: int, take: Callable[[str, tuple[int, ...]], Tensor]) -> Preprocessor:
