@@ -35,7 +35,7 @@ data:
 
 bench: $(VENV)/installed-dev data
 	@command -v wrk >/dev/null || ./scripts/apt-install wrk
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[bench]' --editable .
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench,dev]'
 	for name in training quality diagnosis duplicates index embedding novelty label_free scale service memory startup; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(VENV)/bin/python:

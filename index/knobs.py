@@ -11,7 +11,9 @@ from training.errors import ConfigError
 
 __all__ = ["Knobs"]
 
-GRID = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
+GRID = (*range(1, 17), 18, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
+ROUNDS = 20
+"""Of k-means. FAISS's own 10 leave recall at as many lists a third of a point lower."""
 FACTORS = (2, 4, 8, 16)
 """Of how many candidates the exact refinement chooses, as a multiple of k."""
 
@@ -71,6 +73,7 @@ class Knobs:
             self._walk(index.base_index)
         elif isinstance(index, faiss.IndexIVF):
             index.cp.min_points_per_centroid = 1  # FAISS would print a warning, past all of ours
+            index.cp.niter = ROUNDS
             self.lists = int(index.nlist)
             grid = tuple(value for value in GRID if value < index.nlist)
             self._knobs["nprobe"] = _Knob(index, "nprobe", (*grid, index.nlist) if index.nlist <= GRID[-1] else grid)
