@@ -8,7 +8,7 @@ import bisect
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ ITEMS = "items.arrow"
 ORDER = "order.npy"
 MAX_ID = 256
 BATCH = 1 << 14
+_LENGTHS = frozenset(range(1, MAX_ID + 1))
 _SEEN = "items.seen"
 _SCHEMA = pa.schema([("id", pa.string()), ("payload", pa.string())])
 
@@ -47,15 +48,13 @@ class ItemWriter:
         Raises:
             DataError: an id is empty, too long or not printable, or a payload is not JSON.
         """
-        for name in ids:
-            if not (0 < len(name) <= MAX_ID and name.isprintable()):
-                raise DataError(
-                    f"{self._source}, id {name[:40]!r}",
-                    expected=f"1 to {MAX_ID} printable characters",
-                    found=f"{len(name)} characters",
-                )
-        texts = [_dump(payload, self._source, name) for name, payload in zip(ids, payloads, strict=True)]
-        self._types.see(payloads)
+        lengths = set(map(len, ids))
+        if not ("".join(ids).isprintable() and lengths <= _LENGTHS):  # all at once: a look at each costs more
+            self._refuse(next(name for name in ids if not (len(name) in _LENGTHS and name.isprintable())))
+        texts = [
+            _dump(payload, self._source, name) if payload else "{}" for name, payload in zip(ids, payloads, strict=True)
+        ]
+        self._types.see([payload for payload in payloads if payload])
         for start in range(0, len(ids), BATCH):
             part = slice(start, start + BATCH)
             columns = [pa.array(ids[part], pa.string()), pa.array(texts[part], pa.string())]
@@ -75,10 +74,22 @@ class ItemWriter:
         ):
             seen = pa.ipc.open_file(source)
             for batch in _parted(seen, last):
-                payloads = [json.loads(text) for text in batch.column("payload").to_pylist()]
-                writer.write_batch(pa.record_batch([*batch.columns, *self._types.arrays(payloads)], schema=schema))
+                writer.write_batch(pa.record_batch([*batch.columns, *self._cells(batch)], schema=schema))
         (self._folder / _SEEN).unlink()
         self._sort()
+
+    def _cells(self, batch: pa.RecordBatch) -> list[pa.Array]:
+        """What the payloads of a batch hold, column by column; nothing is parsed where none holds anything."""
+        if not self._types.schema():
+            return []
+        return self._types.arrays([json.loads(text) for text in batch.column("payload").to_pylist()])
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise DataError(
+            f"{self._source}, id {name[:40]!r}",
+            expected=f"1 to {MAX_ID} printable characters",
+            found=f"{len(name)} characters",
+        )
 
     def _sort(self) -> None:
         with pa.memory_map(str(self._folder / ITEMS)) as source:

@@ -57,8 +57,8 @@ def test_ids_are_the_users_own_strings(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["", "A" * (MAX_ID + 1), "a\nb", "\t", "\0", "\N{NO-BREAK SPACE}", "\ud800"])
 def test_an_id_that_cannot_be_printed_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="1 to 256 printable characters") as caught:
-        written(tmp_path, ["good", name])
-    assert repr(name[:40]) in caught.value.field
+        written(tmp_path, ["good", name, "", "good too"])
+    assert caught.value.field == f"made, id {name[:40]!r}"  # the first
 
 
 @pytest.mark.parametrize("batches", [[["a", "b", "a"]], [["a", "b"], ["c"], ["b"]], [["項", "a"], ["項"]]])
@@ -75,6 +75,20 @@ def test_payloads_come_back_as_they_were(payloads: list[dict[str, Any]]) -> None
         items = written(Path(folder), [str(i) for i in range(len(payloads))], payloads=payloads)
     assert [items.payload_at(i) for i in range(len(payloads))] == payloads
     assert [json.loads(items.payload_json(i)) for i in range(len(payloads))] == payloads
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, max_size=3))
+def test_items_with_and_without_a_payload_stand_side_by_side(batches: list[list[bool]]) -> None:
+    with TemporaryDirectory() as folder:
+        writer, names = ItemWriter(Path(folder), "made"), iter(map(str, range(100)))
+        for batch in batches:
+            writer.write([next(names) for _ in batch], [{"x": 1} if full else {} for full in batch])
+        writer.close()
+        items = read_items(Path(folder))
+        full = [each for batch in batches for each in batch]
+        assert [items.payload_json(i) for i in range(len(full))] == ['{"x":1}' if each else "{}" for each in full]
+        if any(full):
+            assert items.allowed(read_filter({"field": "x", "equal": 1})).tolist() == full
 
 
 def test_a_payload_value_that_json_has_no_word_for_becomes_its_text(tmp_path: Path) -> None:
