@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from training.conv import KERNEL, PADDING, STRIDE
-from training.layers import ACTIVATIONS, ToPicture, ToRows
+from training.layers import ACTIVATIONS, Dense, ToPicture, ToRows
 
 __all__ = ["MAX_VALUES", "check_size", "describe", "rebuild"]
 
@@ -106,7 +106,7 @@ def _read(size: Size, take: Take, *, kind: str, **sizes: Any) -> tuple[nn.Module
 def _dense(size: Size, take: Take, *, ins: int, outs: int) -> tuple[nn.Module, Size]:
     _check_follows(f"{ins} columns", size, (ins,))
     weights = {"weight": take("weight", (outs, ins)), "bias": take("bias", (outs,))}
-    return _filled(nn.Linear(ins, outs, device="meta"), weights), (outs,)
+    return _filled(Dense(ins, outs, device="meta"), weights), (outs,)
 
 
 def _picture(size: Size, take: Take, *, height: int, width: int, channels: int) -> tuple[nn.Module, Size]:
