@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from index.ahead import in_order, one_core_each
 from index.spec import Metric
 from index.vectors import normalize
 from training.artifact import Encoder
@@ -36,9 +37,13 @@ def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple
         DataError: the rows are not what the encoder was trained on.
     """
     rows = suited(rows, encoder)
-    with progress_bar("embedding", rows.count, "rows") as advance:
-        for chunk in rows.chunks():
-            yield chunk, embed(encoder, chunk.inputs, metric)
+
+    def embedded(chunk: Chunk) -> tuple[Chunk, NDArray[np.float32]]:
+        return chunk, embed(encoder, chunk.inputs, metric)
+
+    with progress_bar("embedding", rows.count, "rows") as advance, one_core_each(encoder.device) as threads:
+        for chunk, embeddings in in_order(embedded, rows.chunks(), threads):
+            yield chunk, embeddings
             advance(len(chunk.ids))
 
 

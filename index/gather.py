@@ -4,7 +4,7 @@ STORE/building/KEY/
     embeddings.f4   float32 (rows so far, latent_dim)
     chunks.jsonl    a line a chunk: how many rows, the SHA-256 of their inputs and of their embeddings
 
-Three steps overlap: a thread reads the next chunk while this one is encoded, and another writes the last one.
+Three steps overlap: chunks are read and hashed, a thread a core encodes those that came before, and another writes.
 """
 
 import hashlib
@@ -12,16 +12,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.ahead import in_order, one_core_each
 from index.embed import embed
 from index.items import ItemWriter
 from index.spec import Metric
@@ -42,7 +43,6 @@ _EMBEDDINGS = "embeddings.f4"
 _CHUNKS = "chunks.jsonl"
 
 Vectors = NDArray[np.float32]
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -101,50 +101,49 @@ def gather(rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: It
     Raises:
         DataError: a bad row.
     """
-    held = _Held(rows, encoder)
-    first = np.empty((0, rows.width), np.float32)
-    with ExitStack() as stack:
-        advance = stack.enter_context(progress_bar("embedding", rows.count, "rows"))
-        journal = stack.enter_context(_Journal(folder, encoder.latent_dim))
-        reader, writer = (stack.enter_context(ThreadPoolExecutor(1, name)) for name in ("reader", "writer"))
-        writing: Future[None] | None = None
-        digest = hashlib.sha256().hexdigest()
-        for chunk, digest in _ahead(_digested(rows.chunks()), reader):
-            known = journal.knows(len(chunk.ids), digest)
-            embeddings = None if known else embed(encoder, chunk.inputs, metric)
-            if writing:
-                writing.result()  # one at a time, in order
-            writing = writer.submit(_write, journal, items, held, (chunk, embeddings, digest))
-            first = first if len(first) else chunk.inputs[:1].copy()
-            advance(len(chunk.ids), "had before" if known else "")
-        if writing:
-            writing.result()
+    held, first, digest = _Held(rows, encoder), np.empty((0, rows.width), np.float32), ""
+    with (
+        progress_bar("embedding", rows.count, "rows") as advance,
+        _Journal(folder, encoder.latent_dim) as journal,
+        one_core_each(encoder.device) as threads,
+        closing(in_order(partial(_embedded, encoder, metric), _digested(rows.chunks(), journal), threads)) as parts,
+        closing(in_order(partial(_write, journal, items, held), parts)) as written,
+    ):
+        for part in written:
+            first, digest = first if len(first) else part.chunk.inputs[:1].copy(), part.digest
+            advance(len(part.chunk.ids), "had before" if part.known else "")
     vectors = np.memmap(folder / _EMBEDDINGS, np.float32, "r", shape=(rows.count, encoder.latent_dim))
     return Gathered(vectors, first, *held.chosen(), digest)
 
 
-def _digested(chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
-    """Each chunk with the SHA-256 of all inputs up to its last."""
+@dataclass(frozen=True)
+class _Part:
+    """A chunk on its way: the SHA-256 of all inputs up to its last, and whether its embeddings stand in the journal."""
+
+    chunk: Chunk
+    digest: str
+    known: bool
+
+
+def _digested(chunks: Iterator[Chunk], journal: "_Journal") -> Iterator[_Part]:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk.inputs.data)
-        yield chunk, digest.hexdigest()
+        told = digest.hexdigest()
+        yield _Part(chunk, told, journal.knows(len(chunk.ids), told))
 
 
-def _ahead(values: Iterator[Value], reader: ThreadPoolExecutor) -> Iterator[Value]:
-    """The same values, the next one fetched by a thread while one is worked on."""
-    coming = reader.submit(next, values, None)
-    while (value := coming.result()) is not None:
-        coming = reader.submit(next, values, None)
-        yield value
+def _embedded(encoder: Encoder, metric: Metric, part: _Part) -> tuple[_Part, Vectors | None]:
+    return part, None if part.known else embed(encoder, part.chunk.inputs, metric)
 
 
-def _write(journal: "_Journal", items: ItemWriter, held: "_Held", done: tuple[Chunk, Vectors | None, str]) -> None:
-    chunk, embeddings, digest = done
-    items.write(chunk.ids, chunk.payloads)
-    held.take(chunk)
+def _write(journal: "_Journal", items: ItemWriter, held: "_Held", done: tuple[_Part, Vectors | None]) -> _Part:
+    part, embeddings = done
+    items.write(part.chunk.ids, part.chunk.payloads)
+    held.take(part.chunk)
     if embeddings is not None:
-        journal.add(embeddings, digest)
+        journal.add(embeddings, part.digest)
+    return part
 
 
 class _Journal:
@@ -213,20 +212,23 @@ class _Held:
     def __init__(self, rows: Rows, encoder: Encoder) -> None:
         self._most = min(MOST_HELD, rows.count // 10, max(1, HELD_BYTES // (4 * rows.width)))
         self._chance = np.sort(np.random.default_rng(0).choice(rows.count, self._most, replace=False))
-        self._left = encoder.held_out
-        self._enough = max(1, len(self._left) // 2)
+        self._left = np.unique(encoder.held_out)
+        self._enough = max(1, len(encoder.held_out) // 2)
         self._seen = 0
         self._parts: dict[bool, list[tuple[NDArray[np.int64], Vectors]]] = {True: [], False: []}
 
     def take(self, chunk: Chunk) -> None:
         """Look at the next chunk."""
-        places = np.arange(self._seen, self._seen + len(chunk.ids))
-        found, untrained = np.unique(sketches(chunk.inputs), return_index=True)
-        untrained = np.sort(untrained[np.isin(found, self._left)])  # of equal rows one
-        self._left = np.setdiff1d(self._left, found)
-        for known, out in ((True, untrained), (False, np.flatnonzero(np.isin(places, self._chance)))):
-            self._parts[known].append((places[out], chunk.inputs[out]))
-        self._seen += len(places)
+        prints = sketches(chunk.inputs)
+        near = np.searchsorted(self._left, prints)  # (n,): where each would stand
+        there = np.flatnonzero(near < len(self._left))
+        there = there[self._left[near[there]] == prints[there]]
+        found, firsts = np.unique(near[there], return_index=True)  # of equal rows one
+        self._left = np.delete(self._left, found)
+        start, stop = np.searchsorted(self._chance, [self._seen, self._seen + len(prints)])
+        for known, out in ((True, there[np.sort(firsts)]), (False, self._chance[start:stop] - self._seen)):
+            self._parts[known].append((self._seen + out, chunk.inputs[out]))
+        self._seen += len(prints)
 
     def _are_known(self) -> bool:
         """Are these the rows that the encoder was trained on: do those that it held out lie all over them?"""

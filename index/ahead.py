@@ -1,0 +1,44 @@
+"""Work on several parts of the rows at a time, each on a thread of its own, and hand the results on in order."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+__all__ = ["in_order", "one_core_each"]
+
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def one_core_each(device: torch.device) -> Iterator[int]:
+    """How many encoders can work side by side; meanwhile torch gives each of them one thread.
+
+    Two threads that share one product wait for each other at its end, a whole time slice where another thread has one
+    of their cores. Two products beside each other never wait.
+    """
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield cores if device.type == "cpu" else 1  # another device has one queue, and its settings are for all
+    finally:
+        torch.set_num_threads(cores)
+
+
+def in_order(step: Callable[[Value], Result], values: Iterator[Value], threads: int = 1) -> Generator[Result]:
+    """`step` of each value, in the order of the values; so many threads work on them, and one value more waits.
+
+    The values are fetched by the thread that asks for the results.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        coming: deque[Future[Result]] = deque()
+        for value in values:
+            coming.append(pool.submit(step, value))
+            if len(coming) > threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
