@@ -12,9 +12,11 @@ from service.columns import TableInputs
 from service.decoding import Bounds
 from service.engine import Engine
 from service.errors import install_handlers
+from service.logs import lifecycle
 from service.metrics import Metrics, MetricsMiddleware
 from service.routes import guarded, health
 from service.settings import Settings
+from service.tracing import PrivateSpans, telemetry
 
 __all__ = ["create_app"]
 
@@ -25,10 +27,13 @@ def create_app(settings: Settings, version: Version) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.engine = Engine(version, settings.threads)
+        lifecycle("started", version=version.number, items=len(version.items))
         yield
+        lifecycle("stopped")
         app.state.engine.close()
 
     app = FastAPI(
+        telemetry=telemetry(settings.tracing),
         title="Lookalike",
         version=metadata.version("lookalike"),
         description=service.__doc__ or "",
@@ -46,8 +51,9 @@ def create_app(settings: Settings, version: Version) -> FastAPI:
         table=TableInputs.of(version.encoder),
     )
     app.state.metrics = Metrics()
-    app.state.metrics.version.set(version.number)
-    app.state.metrics.items.set(len(version.items))
+    app.state.metrics.serving(version.number, len(version.items))
+    if settings.tracing:
+        app.add_middleware(PrivateSpans)
     app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
     app.include_router(health)
     app.include_router(guarded)

@@ -13,7 +13,6 @@ Every error leaves as application/problem+json (RFC 9457), of one shape.
 """
 
 import http
-import logging
 from typing import Any
 
 import orjson
@@ -22,6 +21,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from index.errors import QueryError, UnknownItemError
+from service.logs import log_failure, noted
 from training.errors import LookalikeError
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 PROBLEM = "application/problem+json"
-log = logging.getLogger("lookalike.service")
 
 
 class RequestError(LookalikeError):
@@ -132,5 +131,7 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_any(request: Request, error: Exception) -> JSONResponse:
-    log.error("unhandled error on %s", request.url.path, exc_info=error)
-    return problem(500, "The service failed on this request; its log says more.")
+    log_failure(request.scope, error)
+    answer = problem(500, "The service failed on this request; its log says more.")
+    answer.headers["X-Request-Id"] = noted(request.scope).request_id  # it leaves outside of our middleware
+    return answer

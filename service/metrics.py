@@ -1,33 +1,202 @@
-"""What a person on call wants to see, in Prometheus's format."""
+"""What a person on call wants to see, in Prometheus's format, from one process or merged from several.
 
+Workers share their numbers through files: `share` says where, before they are spawned.
+"""
+
+import os
 import time
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Metrics", "MetricsMiddleware"]
+from service.drift import Window
+from service.logs import NOTE, Note, log_request, request_id
+
+__all__ = ["Metrics", "MetricsMiddleware", "Outcome", "Reason", "forget", "share"]
+
+Reason = Literal["queue_full", "deadline", "client_gone"]
+Outcome = Literal["served", "refused"]
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+UNMATCHED = "none"
+"""The route of what no route matched, so that no client can make up names."""
+PUBLISH_S = 1.0
+"""How old the drift may be that other workers see."""
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_WORK = (0.00005, 0.0001, 0.00025, *_SECONDS)
+_P_VALUES = (0.001, 0.005, 0.01, 0.02, 0.05, *(tenths / 10 for tenths in range(1, 11)))
+_ROWS = tuple(2.0**power for power in range(13))
+_CALLS = tuple(2.0**power for power in range(9))
 
 
 class Metrics:
-    """One registry an app, so that two apps in one process do not share their counts."""
+    """The numbers of one app. Each method takes a microsecond or a few; call them from one thread."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter("lookalike_requests", "Requests answered.", ["route", "status"], registry=self.registry)
-        self.seconds = Histogram(
+        self._registry = CollectorRegistry()
+        self._count_requests()
+        self._measure_work()
+        self._show_version()
+        self._show_novelty()
+
+    def _count_requests(self) -> None:
+        requests = self._counter("requests", "Requests answered.", "route", "status")
+        seconds = Histogram(
             "lookalike_request_seconds",
-            "From the request's first byte to the answer's last.",
+            "From the request's head to the answer's last byte.",
             ["route"],
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-            registry=self.registry,
+            buckets=_SECONDS,
+            registry=self._registry,
         )
-        self.rows = Counter("lookalike_rows", "Queries and rows answered.", ["route"], registry=self.registry)
-        self.version = Gauge("lookalike_version", "The version that serves.", registry=self.registry)
-        self.items = Gauge("lookalike_items", "Items in that version.", registry=self.registry)
+        rows = self._counter("rows", "Queries and rows answered.", "route")
+        rejected = self._counter("rejected", "Calls that were given up before they were answered.", "reason")
+        self._requests, self._seconds, self._rows = cache(requests.labels), cache(seconds.labels), cache(rows.labels)
+        self._rejected = {reason: rejected.labels(reason) for reason in get_args(Reason)}
+
+    def _measure_work(self) -> None:
+        self._queue = self._gauge("queue_calls", "Calls that wait for a batch.", "livesum")
+        self._batch_rows = self._histogram("batch_rows", "Rows that were answered together.", _ROWS)
+        self._batch_calls = self._histogram("batch_calls", "Calls that were answered together.", _CALLS)
+        self._encode = self._histogram("encode_seconds", "To encode a batch.", _WORK)
+        self._search = self._histogram("search_seconds", "To search for a batch.", _WORK)
+
+    def _show_version(self) -> None:
+        self._version = self._gauge("version", "The version that serves.", "livemostrecent")
+        self._items = self._gauge("items", "Items in that version.", "livemostrecent")
+        self._refused = self._gauge("refused", "1 while a version is refused, else 0.", "livemax")
+        self._refused_version = self._gauge("refused_version", "The version that is refused, or 0.", "livemax")
+        changes = self._counter("version_changes", "Changes to another version.", "outcome")
+        self._changes = {outcome: changes.labels(outcome) for outcome in get_args(Outcome)}
+
+    def _show_novelty(self) -> None:
+        self._novelty = _Bulk(
+            "lookalike_novelty",
+            "p-values of the queries: how often a normal row is as unusual.",
+            buckets=_P_VALUES,
+            registry=self._registry,
+        )
+        self._drift = self._gauge(
+            "novelty_drift", "Distance of the latest queries' p-values from those of normal data, 0 to 1.", "liveall"
+        )
+        self._drift_of = self._gauge("novelty_queries", "Queries that the drift is of.", "liveall")
+        self._window, self._published, self._serving = Window(), 0.0, 0
+
+    def request(self, route: str, status: int, seconds: float, rows: int = 0) -> None:
+        """A request was answered, with so many rows or queries."""
+        self._requests(route, status).inc()
+        self._seconds(route).observe(seconds)
+        if rows:
+            self._rows(route).inc(rows)
+
+    def queued(self, depth: int) -> None:
+        """So many calls wait now."""
+        self._queue.set(depth)
+
+    def rejected(self, reason: Reason) -> None:
+        """A call was given up before it was answered."""
+        self._rejected[reason].inc()
+
+    def batched(self, rows: int, calls: int) -> None:
+        """A batch was taken."""
+        self._batch_rows.observe(rows)
+        self._batch_calls.observe(calls)
+
+    def encoded(self, seconds: float) -> None:
+        """A batch was encoded."""
+        self._encode.observe(seconds)
+
+    def searched(self, seconds: float) -> None:
+        """A batch was searched for."""
+        self._search.observe(seconds)
+
+    def novelty(self, values: NDArray[np.float64]) -> None:
+        """(n,) p-values of queries from outside; those of items, and of the known question, tell nothing of drift."""
+        if len(values) == 0:
+            return
+        self._novelty.observe_all(values)
+        self._window.add(values)
+        if time.monotonic() - self._published >= PUBLISH_S:
+            self._publish_drift()
+
+    def serving(self, version: int, items: int) -> None:
+        """This version serves now, and none is refused; of another one the drift is measured anew."""
+        if version != self._serving:
+            self._serving = version
+            self._window.clear()
+            self._publish_drift()
+        self._version.set(version)
+        self._items.set(items)
+        self.refused(0)
+
+    def refused(self, number: int) -> None:
+        """The store's champion is this version, which cannot serve; 0: none is refused any more."""
+        self._refused.set(min(number, 1))
+        self._refused_version.set(number)
+
+    def changed(self, outcome: Outcome) -> None:
+        """A change to another version ended."""
+        self._changes[outcome].inc()
+
+    def render(self) -> bytes:
+        """All of it as text, of all workers where there are several."""
+        self._publish_drift()
+        if FOLDER not in os.environ:
+            return generate_latest(self._registry)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+        return generate_latest(merged)
+
+    def _publish_drift(self) -> None:
+        self._drift.set(self._window.distance())
+        self._drift_of.set(len(self._window))
+        self._published = time.monotonic()
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"lookalike_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"lookalike_{name}", text, buckets=buckets, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, mode: Literal["liveall", "livesum", "livemax", "livemostrecent"]) -> Gauge:
+        return Gauge(f"lookalike_{name}", text, registry=self._registry, multiprocess_mode=mode)
+
+
+class _Bulk(Histogram):
+    """A histogram that takes many values at once."""
+
+    def observe_all(self, values: NDArray[np.float64]) -> None:
+        """(n,) finite values, n > 0."""
+        if len(values) == 1:
+            self.observe(float(values[0]))
+            return
+        self._sum.inc(float(values.sum()))
+        counts = np.bincount(np.searchsorted(self._upper_bounds, values))
+        for place in np.flatnonzero(counts).tolist():
+            self._buckets[place].inc(int(counts[place]))
+
+
+def share(folder: Path) -> None:
+    """From now on, workers that are spawned share their numbers through `folder`; those of earlier ones are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink()
+    os.environ[FOLDER] = str(folder)
+
+
+def forget(pid: int) -> None:
+    """A worker died: its gauges no longer count; its counters do."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 class MetricsMiddleware:
-    """Counts and times each request under its route's template, so that no client can make up names."""
+    """Counts, times and logs each request under its route's template, and gives each answer its X-Request-Id."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -38,17 +207,21 @@ class MetricsMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        note = scope[NOTE] = Note(request_id(scope["headers"]))
         status = 500
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                named = (b"x-request-id", note.request_id.encode("ascii"))
+                message = {**message, "headers": [*message["headers"], named]}
             await send(message)
 
         try:
             await self.app(scope, receive, watch)
         finally:
-            route = getattr(scope.get("route"), "path", "none")
-            self.metrics.requests.labels(route, str(status)).inc()
-            self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", UNMATCHED)
+            self.metrics.request(route, status, seconds, note.rows)
+            log_request(scope, note, route=route, status=status, seconds=seconds)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from index.errors import QueryError
 from index.vectors import DEFAULT_LIMIT
@@ -25,6 +25,7 @@ from service.describing import KEY, calls, problems
 from service.encoding import JSON, NPY, embeddings_response, hits_response
 from service.engine import Engine
 from service.errors import MediaError, NotReadyError, RequestError
+from service.logs import noted
 from service.metrics import Metrics
 from service.schemas import NPY_QUERY, EmbedRequest, EmbedResponse, Ready, SearchRequest, SearchResponse
 from service.settings import Settings
@@ -42,7 +43,7 @@ async def embed(request: Request) -> Response:
     body = await _read(request)
     rows = decode_npy(body, "inputs", bounds) if _is_npy(request) else decode_embed(body, bounds)
     embeddings = await engine.embed(rows)
-    _metrics(request).rows.labels("/embed").inc(len(rows))
+    _tell(request, len(rows))
     return embeddings_response(engine.version, embeddings, as_npy=_wants_npy(request))
 
 
@@ -56,7 +57,9 @@ async def search(request: Request) -> Response:
     asked = check_hits(_asked(request, await _read(request), _bounds(request)), _bounds(request))
     as_npy = _wants_npy(request)
     found = await _found(engine, asked)
-    _metrics(request).rows.labels("/search").inc(len(found.positions))
+    _tell(request, len(found.positions))
+    if asked.kind != "ids":  # an item is normal data by itself
+        _metrics(request).novelty(found.novelty)
     return hits_response(engine.version, found, with_payload=asked.with_payload, as_npy=as_npy)
 
 
@@ -69,7 +72,7 @@ async def version(request: Request) -> Response:
 @guarded.get("/metrics", tags=["health"], response_class=Response, responses=problems(401))
 async def metrics(request: Request) -> Response:
     """Prometheus."""
-    return Response(generate_latest(_metrics(request).registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(_metrics(request).render(), media_type=CONTENT_TYPE_LATEST)
 
 
 @health.get("/livez")
@@ -146,6 +149,12 @@ def _engine(request: Request) -> Engine:
 def _bounds(request: Request) -> Bounds:
     bounds: Bounds = request.app.state.bounds
     return bounds
+
+
+def _tell(request: Request, rows: int) -> None:
+    """Metrics and logs how much was answered, and by which version."""
+    note = noted(request.scope)
+    note.rows, note.version = rows, _engine(request).version.number
 
 
 def _metrics(request: Request) -> Metrics:

@@ -9,6 +9,7 @@ import uvicorn
 
 from index.store import Store
 from service.app import create_app
+from service.logs import configure
 from service.settings import Settings
 from training.errors import ConfigError
 
@@ -23,11 +24,12 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
         StoreError, ArtifactError: there is no champion, or it is damaged.
     """
     version = Store(settings.store).open_champion(settings.device)
+    configure(settings.log_level)
     config = uvicorn.Config(
         create_app(settings, version),
         loop="uvloop",
         http="httptools",
-        log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,

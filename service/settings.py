@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from index.vectors import MAX_LIMIT
+from service.logs import LogLevel
 from training.artifact import DeviceName
 from training.errors import ConfigError
 
@@ -42,6 +43,10 @@ class Settings(BaseSettings):
     """How long accepted work may take after SIGTERM."""
     threads: Positive = len(os.sched_getaffinity(0))
     """For torch; FAISS answers a batch with one, so that the two never fight for the same cores."""
+    log_level: LogLevel = "warning"
+    """From where on is logged; info tells each request. The lifecycle is always told."""
+    tracing: bool = False
+    """Make OpenTelemetry spans, and export them as OTEL_EXPORTER_OTLP_ENDPOINT and its like say."""
 
 
 def load_settings(**given: object) -> Settings:

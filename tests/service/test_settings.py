@@ -21,6 +21,8 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "body_seconds": ("0.5", 0.5),
     "stop_seconds": ("4", 4),
     "threads": ("5", 5),
+    "log_level": ("info", "info"),
+    "tracing": ("true", True),
 }
 
 
@@ -61,6 +63,8 @@ def test_the_default_is_loopback_without_a_key() -> None:
         ("body_seconds", "nan"),
         ("stop_seconds", "0"),
         ("threads", "0"),
+        ("log_level", "loud"),
+        ("tracing", "perhaps"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
