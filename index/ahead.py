@@ -30,15 +30,15 @@ def one_core_each(device: torch.device) -> Iterator[int]:
 
 
 def in_order(step: Callable[[Value], Result], values: Iterator[Value], threads: int = 1) -> Generator[Result]:
-    """`step` of each value, in the order of the values; so many threads work on them, and one value more waits.
+    """`step` of each value, in the order of the values; so many threads work on them, and one result more is kept.
 
-    The values are fetched by the thread that asks for the results.
+    The values are fetched by the thread that asks for the results. The one more lets no thread idle meanwhile.
     """
     with ThreadPoolExecutor(threads) as pool:
         coming: deque[Future[Result]] = deque()
         for value in values:
             coming.append(pool.submit(step, value))
-            if len(coming) > threads:
+            if len(coming) > threads + 1:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()

@@ -29,7 +29,7 @@ def test_a_result_waits_for_the_one_before_it() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_no_more_values_are_fetched_than_threads_work_on_and_one(threads: int) -> None:
+def test_no_more_values_are_fetched_than_threads_work_on_and_two(threads: int) -> None:
     fetched: list[int] = []
 
     def values() -> Iterator[int]:
@@ -38,7 +38,7 @@ def test_no_more_values_are_fetched_than_threads_work_on_and_one(threads: int) -
             yield number
 
     for result in in_order(lambda value: value, values(), threads):
-        assert len(fetched) <= result + threads + 1
+        assert len(fetched) <= result + threads + 2
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -58,8 +58,8 @@ def test_whoever_stops_asking_waits_for_what_is_in_hand() -> None:
     done: list[int] = []
     with closing(in_order(done.append, iter(range(9)), 2)) as results:
         next(results)
-    assert done == list(range(len(done)))
-    assert 1 <= len(done) <= 3
+    assert sorted(done) == list(range(len(done)))
+    assert 1 <= len(done) <= 4
 
 
 @pytest.mark.parametrize("fails", [False, True])
