@@ -6,16 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import faiss
+import numpy as np
+from numpy.typing import NDArray
 
 from training.errors import ConfigError
 
-__all__ = ["Knobs"]
+__all__ = ["Knobs", "Selection"]
 
 GRID = (*range(1, 17), 18, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 ROUNDS = 20
 """Of k-means. FAISS's own 10 leave recall at as many lists a third of a point lower."""
 FACTORS = (2, 4, 8, 16)
 """Of how many candidates the exact refinement chooses, as a multiple of k."""
+MAX_REFINED = 1 << 16
+"""The most candidates that a search among some refines, unless it is told to by its own parameter."""
+
+PASSED_OVER = 4
+"""Items of a list that FAISS looks at in the time in which one is read and compared with the query, at least."""
+LINKS = 32
+"""Items that a graph compares with the query for each that it goes on from, about."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,24 @@ class _Knob:
     holder: Any
     attribute: str
     values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The items that a filter allows, as FAISS is told of them.
+
+    Attributes:
+        count, total: how many are allowed, of how many.
+        items: which.
+        lists: which lists hold any of them; None where the index has none, or cannot leave any out.
+        held: how many lists are to be looked into, at most.
+    """
+
+    count: int
+    total: int
+    items: faiss.IDSelector
+    lists: faiss.IDSelector | None
+    held: int
 
 
 class Knobs:
@@ -56,13 +83,24 @@ class Knobs:
             knob = self._knobs[name]
             setattr(knob.holder, knob.attribute, int(value))
 
-    def selecting(self, selector: faiss.IDSelector, widen: float) -> Any:
-        """FAISS's parameters for a search among what the selector lets pass, looking `widen` times as far.
+    def select(self, allowed: NDArray[np.bool_]) -> Selection:
+        """Prepare searches among the allowed items, (items,) bool, with one pass over the lists."""
+        lists, held = None, self.lists
+        if self.lists and isinstance(faiss.downcast_index(self._knobs["nprobe"].holder.quantizer), _CHOOSY):
+            holds = _lists_with(self._knobs["nprobe"].holder, allowed)
+            lists, held = _bitmap(holds), int(holds.sum())
+        return Selection(int(allowed.sum()), len(allowed), _bitmap(allowed), lists, held)
+
+    def selecting(self, selection: Selection, k: int, farther: int) -> Any:
+        """FAISS's parameters for a search for k among the selected, looking `farther` times as far as without a filter.
+
+        As far means at as many of the items that may be found.
 
         Returns:
-            None where an index of this kind takes none.
+            None where it would take as long to compare all of the selected with the query, or where an index of this
+            kind can leave no item out.
         """
-        return _selecting(self._index, selector, widen)
+        return _selecting(self._index, selection, k, farther) if selection.count else None
 
     def _walk(self, index: faiss.Index) -> None:
         index = faiss.downcast_index(index)
@@ -81,43 +119,68 @@ class Knobs:
             self._knobs["efSearch"] = _Knob(index.hnsw, "efSearch", tuple(value for value in GRID if value >= 10))
 
 
-def _selecting(index: faiss.Index, selector: faiss.IDSelector, widen: float) -> Any:
+def _bitmap(mask: NDArray[np.bool_]) -> faiss.IDSelector:
+    bits = np.packbits(mask, bitorder="little")
+    selector = faiss.IDSelectorBitmap(bits)
+    selector.kept = bits  # FAISS points into it
+    return selector
+
+
+def _lists_with(index: faiss.IndexIVF, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(lists,) bool: which lists hold an allowed item."""
+    lists = index.invlists
+    holds = np.zeros(index.nlist, bool)
+    for number in range(index.nlist):
+        if size := int(lists.list_size(number)):
+            holds[number] = allowed[faiss.rev_swig_ptr(lists.get_ids(number), size)].any()
+    return holds
+
+
+def _selecting(index: faiss.Index, selection: Selection, k: int, farther: int) -> Any:
     index = faiss.downcast_index(index)
     for kind, make in _MAKERS.items():
         if isinstance(index, kind):
-            return make(index, selector, widen)
+            return make(index, selection, k, farther)
     return None
 
 
-def _for_transformed(index: Any, selector: faiss.IDSelector, widen: float) -> Any:
-    inner = _selecting(index.index, selector, widen)
+def _for_transformed(index: Any, selection: Selection, k: int, farther: int) -> Any:
+    inner = _selecting(index.index, selection, k, farther)
     return None if inner is None else faiss.SearchParametersPreTransform(index_params=inner)
 
 
-def _for_refined(index: Any, selector: faiss.IDSelector, widen: float) -> Any:
-    inner = _selecting(index.base_index, selector, widen)
+def _for_refined(index: Any, selection: Selection, k: int, farther: int) -> Any:
+    inner = _selecting(index.base_index, selection, k, farther)
     if inner is None:
         return None
-    return faiss.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=inner)
+    # from afar the items' distances differ less, so codes tell them apart less well, and more have to be refined
+    factor = max(index.k_factor, min(index.k_factor * farther, MAX_REFINED // k))
+    return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=inner)
 
 
-def _for_lists(index: Any, selector: faiss.IDSelector, widen: float) -> Any:
-    return faiss.SearchParametersIVF(sel=selector, nprobe=min(index.nlist, math.ceil(index.nprobe * widen)))
+def _for_lists(index: Any, selection: Selection, k: int, farther: int) -> Any:
+    size = selection.total / index.nlist
+    probes = math.ceil(index.nprobe * farther * size * selection.held / selection.count)
+    if probes >= selection.held or probes * size > PASSED_OVER * selection.count:
+        return None
+    if selection.lists is None:
+        return faiss.SearchParametersIVF(sel=selection.items, nprobe=probes)
+    chosen = faiss.SearchParameters(sel=selection.lists)
+    return faiss.SearchParametersIVF(sel=selection.items, nprobe=probes, quantizer_params=chosen)
 
 
-def _for_graph(index: Any, selector: faiss.IDSelector, widen: float) -> Any:
-    return faiss.SearchParametersHNSW(sel=selector, efSearch=math.ceil(index.hnsw.efSearch * widen))
+def _for_graph(index: Any, selection: Selection, k: int, farther: int) -> Any:
+    width = math.ceil(max(index.hnsw.efSearch, k) * farther * selection.total / selection.count)
+    if width * LINKS > selection.count:
+        return None
+    return faiss.SearchParametersHNSW(sel=selection.items, efSearch=width)
 
 
-def _for_scan(index: Any, selector: faiss.IDSelector, widen: float) -> Any:
-    return faiss.SearchParameters(sel=selector)
-
-
-_MAKERS: dict[Any, Callable[[Any, faiss.IDSelector, float], Any]] = {
+_CHOOSY = (faiss.IndexFlat, faiss.IndexScalarQuantizer)
+"""What finds the nearest lists, where it can leave lists out."""
+_MAKERS: dict[Any, Callable[[Any, Selection, int, int], Any]] = {
     faiss.IndexPreTransform: _for_transformed,
     faiss.IndexRefine: _for_refined,
     faiss.IndexIVF: _for_lists,
     faiss.IndexHNSW: _for_graph,
-    faiss.IndexFlat: _for_scan,
-    faiss.IndexScalarQuantizer: _for_scan,
 }

@@ -15,9 +15,9 @@ from index.vectors import MAX_FOUND, VectorIndex, check_limit
 __all__ = ["Searcher"]
 
 EXACT = 100_000
-"""Up to so many allowed items are compared with the query one by one, which takes some milliseconds."""
+"""Up to so many allowed items are always compared with the query one by one, which takes some milliseconds."""
 REMEMBERED = 4
-"""Filters whose answers are kept."""
+"""Filters for which is kept what they allow."""
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -31,7 +31,7 @@ class Searcher:
         self._index = index
         self._embeddings = embeddings
         self._items = items
-        self._allowed = lru_cache(REMEMBERED)(items.allowed)
+        self._among = lru_cache(REMEMBERED)(lambda given: _among(index, embeddings, items.allowed(given)))
 
     @property
     def metric(self) -> Metric:
@@ -41,7 +41,7 @@ class Searcher:
         """The `limit` nearest of each query, best first; what scores the same, in the order of the ids.
 
         The index finds them, and their scores are worked out from the embeddings themselves. Among the items that a
-        filter allows they are found by comparison with all, unless these are very many.
+        filter allows they are found by comparison with all, unless these are very many and the index is sure sooner.
 
         Args:
             queries: (n, dim) float32; for cosine, of unit length.
@@ -57,17 +57,14 @@ class Searcher:
         check_limit(limit, MAX_FOUND - 1)
         if given is None:
             return self._nearest(queries, limit, lambda some, k: self._index.search(some, k)[1])
-        return self.search_among(queries, limit, self._allowed(given))
+        return self._nearest_among(queries, limit, *self._among(given))
 
     def search_among(self, queries: Vectors, limit: int, allowed: NDArray[np.bool_]) -> tuple[Vectors, Positions]:
         """The same among the allowed items, (items,) bool; of fewer than `limit`, all of them."""
-        places = np.flatnonzero(allowed)
+        return self._nearest_among(queries, limit, *_among(self._index, self._embeddings, allowed))
 
-        def find(queries: Vectors, k: int) -> Positions:
-            found = self._index.search_among(queries, k, allowed) if len(places) > EXACT else None
-            return self._embeddings.nearest(queries, k, places)[1] if found is None else found[1]
-
-        return self._nearest(queries, min(limit, max(1, len(places))), find)
+    def _nearest_among(self, queries: Vectors, limit: int, count: int, find: Find) -> tuple[Vectors, Positions]:
+        return self._nearest(queries, min(limit, max(1, count)), find)
 
     def _nearest(self, queries: Vectors, limit: int, find: Find, asked: int | None = None) -> tuple[Vectors, Positions]:
         """One more than the limit is looked for: where it scores as the last does, equals have to be told apart."""
@@ -92,3 +89,22 @@ class Searcher:
             names = [self._items.id_at(int(place)) for place in np.maximum(positions[row], 0)]
             order[row] = sorted(order[row], key=lambda i: (float(keys[row, i]), names[i]))
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
+
+
+def _among(index: VectorIndex, embeddings: Embeddings, allowed: NDArray[np.bool_]) -> tuple[int, Find]:
+    """How many items are allowed, (items,) bool, and what finds the nearest of them."""
+    places = np.flatnonzero(allowed)
+    count = len(places)
+    if count <= EXACT:
+        return count, lambda queries, k: embeddings.nearest(queries, k, places)[1]
+    selection = index.select(allowed)
+
+    def find(queries: Vectors, k: int) -> Positions:
+        k = min(k, count)
+        positions, settled = index.search_among(queries, k, selection)
+        if not settled.all():
+            left = ~settled
+            positions[left] = embeddings.nearest(queries[left], k, np.flatnonzero(allowed))[1]
+        return positions
+
+    return count, find

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import QueryError
-from index.knobs import Knobs
+from index.knobs import Knobs, Selection
 from index.spec import IndexSpec, Metric
 from training.errors import ArtifactError, ConfigError
 
@@ -37,6 +37,13 @@ MAX_FOUND = 4 * MAX_LIMIT
 """The most that the index itself is asked for, to see where equal scores end."""
 MAX_VALUE = 1e16
 """Beyond this, squares and their sums leave float32, and FAISS finds nothing without saying so."""
+
+FARTHER = 4
+"""How many times as far a search among some looks the next time, until it finds nothing more."""
+LEAST_ASKED = 10
+"""Of so many at least, whether they change says something."""
+CHANGED = 0.02
+"""The share of what is found that may be other than the last time: of fewer than 50, none."""
 
 BLOCK_PAIRS = 1 << 24
 """Vectors that are compared with all others at a time, times those: at most so many pairs are in memory."""
@@ -110,16 +117,37 @@ class VectorIndex:
         """
         return self._search(queries, k, None)
 
-    def search_among(self, queries: Vectors, k: int, allowed: NDArray[np.bool_]) -> tuple[Vectors, Positions] | None:
-        """The same among the allowed items, (items,) bool, looking the farther the fewer there are.
+    def select(self, allowed: NDArray[np.bool_]) -> Selection:
+        """Prepare searches among the allowed items, (items,) bool: what is asked of the index once for all of them."""
+        return self.knobs.select(allowed)
+
+    def search_among(self, queries: Vectors, k: int, selection: Selection) -> tuple[Positions, NDArray[np.bool_]]:
+        """The k nearest of each query, (n, dim), among the selected, looking farther until nothing more is found.
+
+        How far it must look depends on the query: where the selected lie far from it, their distances differ little
+        from one another, and the nearest are in many lists.
 
         Returns:
-            As `search`; or None where an index of this kind cannot leave items out.
+            positions: (n, min(k, items)) int64, best first; -1 where fewer were found.
+            settled: (n,) bool; where False, it takes no longer to compare the query with all of the selected.
+
+        Raises:
+            QueryError: as `search`.
         """
-        bits = np.packbits(allowed, bitorder="little")
-        selector = faiss.IDSelectorBitmap(bits)
-        parameters = self.knobs.selecting(selector, len(allowed) / max(1, int(allowed.sum())))
-        return None if parameters is None else self._search(queries, k, parameters)
+        check_limit(k, MAX_FOUND)
+        asked, farther = min(max(k, LEAST_ASKED), self._count), 1
+        positions = np.full((len(queries), asked), -1)
+        settled = np.zeros(len(queries), bool)
+        while not settled.all():
+            parameters = self.knobs.selecting(selection, asked, farther)
+            if parameters is None:
+                break
+            left = np.flatnonzero(~settled)
+            _, found = self._search(queries[left], asked, parameters)
+            settled[left] = _as_before(found, positions[left])
+            positions[left] = found
+            farther *= FARTHER
+        return positions[:, :k], settled
 
     @property
     def bytes(self) -> int:
@@ -228,6 +256,14 @@ def _checked(vectors: Vectors, dim: int) -> Vectors:
     if not np.dot(flat, flat) <= MAX_VALUE**2 and not (np.abs(vectors) <= MAX_VALUE).all():
         raise QueryError("embeddings", expected=f"finite numbers within ±{MAX_VALUE:g}", found="others")
     return vectors
+
+
+def _as_before(found: Positions, before: Positions) -> NDArray[np.bool_]:
+    """(n,): are all places of `found`, (n, k), filled, and nearly all with what stands in the same row of `before`?"""
+    both = np.sort(np.concatenate([found, before], axis=1), axis=1)  # (n, 2 k), and no row of one says a thing twice
+    shared = ((both[:, 1:] == both[:, :-1]) & (both[:, 1:] >= 0)).sum(axis=1)
+    same: NDArray[np.bool_] = (found >= 0).all(axis=1) & (shared >= (1 - CHANGED) * found.shape[1])
+    return same
 
 
 def _unit(scores: Vectors, metric: Metric) -> Vectors:

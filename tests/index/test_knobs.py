@@ -100,45 +100,74 @@ def test_any_text_is_set_or_refused(text: str) -> None:
     assert faiss.extract_index_ivf(index.base_index).nprobe >= 1
 
 
-@pytest.mark.parametrize(
-    ("key", "search", "widen", "told"),
-    [
-        ("IVF12,Flat", "nprobe=2", 1.0, ("nprobe", 2)),
-        ("IVF12,Flat", "nprobe=2", 2.2, ("nprobe", 5)),
-        ("IVF12,Flat", "nprobe=2", 1e9, ("nprobe", 12)),
-        ("HNSW8", "efSearch=10", 1.55, ("efSearch", 16)),
-    ],
-)
-def test_a_search_among_some_looks_as_many_times_as_far(
-    key: str, search: str, widen: float, told: tuple[str, int]
-) -> None:
-    knobs = knobs_of(key)
-    knobs.set(search)
-    bits = np.full(1, 255, np.uint8)
-    selector = faiss.IDSelectorBitmap(bits)
-    assert getattr(knobs.selecting(selector, widen), told[0]) == told[1]
-
-
-@pytest.mark.parametrize("key", ["PQ4x4", "PQ4x4fs,RFlat", "PCA4,PQ4x4"])
-def test_an_index_that_can_leave_nothing_out_has_no_such_search(key: str) -> None:
-    bits = np.full(1, 255, np.uint8)
-    assert knobs_of(key).selecting(faiss.IDSelectorBitmap(bits), 1.0) is None
-
-
-def test_a_refined_search_among_some_keeps_its_factor() -> None:
-    """Of 200 items 3 are allowed, and k_factor 64 looks at so many candidates."""
-    items = cloud(200, DIM)
-    index = faiss.index_factory(DIM, "IVF4,PQ4x4fs,RFlat")
+def indexed(key: str, search: str = "") -> tuple[faiss.Index, Knobs]:
+    """Of 8,000 normally distributed items."""
+    items = cloud(8_000, DIM)
+    index = faiss.index_factory(DIM, key)
     index.train(items)
     index.add(items)
     knobs = Knobs(index)
-    knobs.set("nprobe=4,k_factor=64")
-    mask = np.isin(np.arange(200), [7, 70, 170])
-    bits = np.packbits(mask, bitorder="little")
-    parameters = knobs.selecting(faiss.IDSelectorBitmap(bits), 1.0)
-    assert parameters.k_factor == 64
-    _, found = index.search(items[:5], 3, params=parameters)
-    assert all(sorted(row) == [7, 70, 170] for row in found.tolist())
+    knobs.set(search)
+    return index, knobs
+
+
+@pytest.mark.parametrize(
+    ("key", "search", "every", "farther", "told"),
+    [
+        ("IVF80,Flat", "nprobe=2", 1, 1, ("nprobe", 2)),
+        ("IVF80,Flat", "nprobe=2", 2, 1, ("nprobe", 4)),
+        ("IVF80,Flat", "nprobe=2", 2, 4, ("nprobe", 16)),
+        ("IVF80,PQ4x4fs,RFlat", "nprobe=2,k_factor=3", 2, 4, ("k_factor", 12)),
+        ("HNSW8", "efSearch=20", 2, 1, ("efSearch", 40)),
+        ("HNSW8", "efSearch=5", 2, 4, ("efSearch", 80)),
+    ],
+)
+def test_a_search_among_some_looks_as_many_times_as_far(
+    key: str, search: str, every: int, farther: int, told: tuple[str, int]
+) -> None:
+    """Of every second item, in twice as many lists; a graph keeps at least as many as are asked for, here ten."""
+    _, knobs = indexed(key, search)
+    parameters = knobs.selecting(knobs.select(np.arange(8_000) % every == 0), 10, farther)
+    assert getattr(parameters, told[0]) == told[1]
+
+
+def test_only_lists_that_hold_some_are_looked_into() -> None:
+    """All items of lists 3, 30, 31 and 60 are allowed: from anywhere, the one list looked into is one of these."""
+    index, knobs = indexed("IVF80,Flat", "nprobe=1")
+    allowed = np.zeros(8_000, bool)
+    for number in (3, 30, 31, 60):
+        allowed[faiss.rev_swig_ptr(index.invlists.get_ids(number), index.invlists.list_size(number))] = True
+    selection = knobs.select(allowed)
+    assert (selection.count, selection.held) == (allowed.sum(), 4)
+    _, found = index.search(cloud(50, DIM, seed=1), 1, params=knobs.selecting(selection, 1, 1))
+    assert allowed[found].all()
+
+
+@pytest.mark.parametrize(
+    ("key", "every", "farther"),
+    [("IVF80,Flat", 1, 100), ("IVF80,Flat", 100, 1), ("HNSW8", 1, 100), ("HNSW8", 100, 1)],
+)
+def test_no_farther_than_comparing_all_would_take(key: str, every: int, farther: int) -> None:
+    _, knobs = indexed(key)
+    assert knobs.selecting(knobs.select(np.arange(8_000) % every == 0), 10, farther) is None
+
+
+@pytest.mark.parametrize("key", ["Flat", "SQ8", "PQ4x4", "PQ4x4fs,RFlat", "PCA4,PQ4x4"])
+def test_an_index_without_lists_or_links_has_no_such_search(key: str) -> None:
+    _, knobs = indexed(key)
+    assert knobs.selecting(knobs.select(np.ones(8_000, bool)), 10, 1) is None
+
+
+def test_of_none_there_is_no_search() -> None:
+    _, knobs = indexed("IVF80,Flat")
+    assert knobs.selecting(knobs.select(np.zeros(8_000, bool)), 10, 1) is None
+
+
+def test_lists_found_by_a_graph_cannot_be_left_out() -> None:
+    _, knobs = indexed("IVF80_HNSW8,Flat", "nprobe=2")
+    selection = knobs.select(np.arange(8_000) % 2 == 0)
+    assert (selection.lists, selection.held) == (None, 80)
+    assert knobs.selecting(selection, 10, 1).nprobe == 4
 
 
 def test_training_prints_no_warning_of_few_points(capfd: pytest.CaptureFixture[str]) -> None:
