@@ -13,11 +13,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from index.errors import UnknownItemError
 from index.filters import FieldTypes, Filter, allowed
 from training.errors import ArtifactError, DataError
+from training.rows import evenly
 
 __all__ = ["ITEMS", "ORDER", "ItemTable", "ItemWriter", "read_items"]
 
@@ -25,6 +27,9 @@ ITEMS = "items.arrow"
 ORDER = "order.npy"
 MAX_ID = 256
 BATCH = 1 << 14
+SORTED = 1 << 20
+"""So many ids, or about as many, are sorted at a time: in memory that does not grow with the items."""
+_SAMPLED = 64
 _LENGTHS = frozenset(range(1, MAX_ID + 1))
 _SEEN = "items.seen"
 _SCHEMA = pa.schema([("id", pa.string()), ("payload", pa.string())])
@@ -92,18 +97,43 @@ class ItemWriter:
         )
 
     def _sort(self) -> None:
-        with pa.memory_map(str(self._folder / ITEMS)) as source:
+        with pa.memory_map(str(self._folder / ITEMS)) as source, (self._folder / ORDER).open("wb") as file:
             ids = pa.ipc.open_file(source).read_all().column("id")
-            order = pc.sort_indices(ids).to_numpy()
-            for start in range(0, len(order), 1 << 20):
-                ordered = ids.take(pa.array(order[start : start + (1 << 20) + 1])).combine_chunks()
-                same = pc.equal(ordered.slice(1), ordered.slice(0, len(ordered) - 1))
+            dtype = np.dtype(np.uint32 if len(ids) < 1 << 32 else np.int64)
+            header = {"shape": (len(ids),), "fortran_order": False, "descr": npy.dtype_to_descr(dtype)}
+            npy.write_array_header_1_0(file, header)
+            edges = _edges(ids)
+            for low, high in zip([None, *edges], [*edges, None], strict=True):
+                places, names = _between(ids, low, high)
+                order = pc.sort_indices(names)
+                names = names.take(order)
+                same = pc.equal(names.slice(1), names.slice(0, max(0, len(names) - 1)))
                 if pc.any(same).as_py():
-                    twice = ordered[pc.index(same, True).as_py()].as_py()
+                    twice = names[pc.index(same, True).as_py()].as_py()
                     raise DataError(
                         f"{self._source}, id {twice!r}", expected="ids that differ", found="it at least twice"
                     )
-            np.save(self._folder / ORDER, order.astype(np.uint32 if len(order) < 1 << 32 else np.int64))
+                file.write(places[order.to_numpy()].astype(dtype).tobytes())
+
+
+def _edges(ids: pa.ChunkedArray) -> list[str]:
+    """Ids, rising, that part all into shares of about SORTED."""
+    shares = -(-len(ids) // SORTED)
+    sample = sorted(ids[int(place)].as_py() for place in evenly(len(ids), shares * _SAMPLED))
+    return [sample[number * len(sample) // shares] for number in range(1, shares)]
+
+
+def _between(ids: pa.ChunkedArray, low: str | None, high: str | None) -> tuple[NDArray[np.int64], pa.Array]:
+    """The ids from `low` on and below `high`, (m,), and their positions, (m,); None is no bound."""
+    first, places, names = 0, [np.empty(0, np.int64)], [pa.array([], pa.string())]
+    for part in ids.chunks:
+        inside = pa.array(np.ones(len(part), np.bool_)) if low is None else pc.greater_equal(part, low)
+        if high is not None:
+            inside = pc.and_(inside, pc.less(part, high))
+        names.append(part.filter(inside))
+        places.append(first + np.flatnonzero(inside.to_numpy(zero_copy_only=False)))
+        first += len(part)
+    return np.concatenate(places), pa.concat_arrays(names)
 
 
 class ItemTable:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from index import items as module
 from index.errors import QueryError, UnknownItemError
 from index.filters import read_filter
 from index.items import ITEMS, MAX_ID, ORDER, ItemTable, ItemWriter, read_items
@@ -178,3 +179,24 @@ def test_files_that_are_no_items_are_refused(tmp_path: Path, name: str, content:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ArtifactError, match=ITEMS):
         read_items(tmp_path)
+
+
+@pytest.mark.parametrize("share", [1, 2, 7, 5_000])
+def test_ids_sorted_share_by_share_are_in_one_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int
+) -> None:
+    monkeypatch.setattr(module, "SORTED", share)
+    names = [f"{'é項a'[i % 3]}{i * 7919 % 997}" for i in range(300)]
+    written(tmp_path, *(names[i : i + 64] for i in range(0, 300, 64)))
+    order = np.load(tmp_path / ORDER, allow_pickle=False)
+    assert [names[place] for place in order] == sorted(names)
+
+
+@pytest.mark.parametrize("twice", range(0, 60, 7))
+def test_an_id_given_twice_is_found_in_whichever_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twice: int
+) -> None:
+    monkeypatch.setattr(module, "SORTED", 8)
+    names = [f"{i:02}" for i in range(60)]
+    with pytest.raises(DataError, match=f"made, id '{twice:02}': expected ids that differ"):
+        written(tmp_path, names[::-1], [names[twice]])
