@@ -1,0 +1,64 @@
+"""A typed client of the service, on numpy and httpx alone: `pip install 'lookalike[client]'`.
+
+with Client("http://127.0.0.1:8000") as client:
+    found = client.search(inputs=rows, limit=3)
+"""
+
+from service.client.answers import Embedded, Found, Hit, Ready, Searched
+from service.client.clients import AsyncClient, Client
+from service.client.errors import (
+    BadGateway,
+    BadRequest,
+    Conflict,
+    ConnectionFailed,
+    DeadlineExceeded,
+    Forbidden,
+    LookalikeError,
+    MalformedAnswer,
+    NotFound,
+    NotReady,
+    Problem,
+    ProblemError,
+    RateLimited,
+    ServerFailed,
+    SlowBody,
+    TimedOut,
+    TooLarge,
+    Unauthorized,
+    Unprocessable,
+    UnsupportedMedia,
+    VersionChangedError,
+)
+from service.client.retrying import Retries
+
+__all__ = [
+    "AsyncClient",
+    "BadGateway",
+    "BadRequest",
+    "Client",
+    "Conflict",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "Embedded",
+    "Forbidden",
+    "Found",
+    "Hit",
+    "LookalikeError",
+    "MalformedAnswer",
+    "NotFound",
+    "NotReady",
+    "Problem",
+    "ProblemError",
+    "RateLimited",
+    "Ready",
+    "Retries",
+    "Searched",
+    "ServerFailed",
+    "SlowBody",
+    "TimedOut",
+    "TooLarge",
+    "Unauthorized",
+    "Unprocessable",
+    "UnsupportedMedia",
+    "VersionChangedError",
+]

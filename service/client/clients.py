@@ -1,0 +1,247 @@
+"""The two clients: thin drivers of the same conversations, over httpx."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from numpy.typing import NDArray
+
+from service.client import talks
+from service.client.answers import Embedded, Ready, Searched
+from service.client.messages import Reply, Send, Talk
+from service.client.receiving import Receiving
+from service.client.requests import Question, Rows
+from service.client.retrying import RETRIES, Retries
+
+__all__ = ["AsyncClient", "Client"]
+
+T = TypeVar("T")
+
+_TIMEOUT = 30.0
+_MAX_ROWS = 4_096
+
+
+class Client:
+    """Asks a service; keeps its connections, and may be used by several threads at once.
+
+    Args:
+        url: where the service is, such as http://127.0.0.1:8000.
+        api_key: sent as X-API-Key.
+        timeout: seconds for one attempt.
+        retries: how patient it is.
+        max_rows: rows in one call at most; a larger array goes in parts.
+        transport: another way to send, such as httpx.HTTPTransport(verify=...).
+        sleep: how to wait.
+
+    Raises:
+        ValueError: no http or https URL, a key that no header can have, or a bound that lets nothing through.
+
+    Every call may raise what service.client.errors draws.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = _TIMEOUT,
+        retries: Retries = RETRIES,
+        max_rows: int = _MAX_ROWS,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._manner = talks.Manner(timeout, retries, max_rows)
+        self._http = httpx.Client(base_url=_base(url), headers=_headers(api_key), transport=transport)
+        self._sleep = sleep
+
+    def embed(self, rows: Rows) -> Embedded:
+        """(n, width) or (n, *input shape) of numbers, or rows of a table -> embeddings (n, latent_dim) float32.
+
+        A table's rows are lists or dicts with words for categories and None for what is missing. In an array of them a
+        category is its code, and NaN what is missing.
+        """
+        return self._drive(talks.embed(rows, self._manner))
+
+    def search(
+        self,
+        *,
+        inputs: Rows | None = None,
+        embeddings: NDArray[Any] | None = None,
+        ids: Sequence[str] | None = None,
+        limit: int = 10,
+        filter: dict[str, Any] | None = None,
+        with_payload: bool = True,
+    ) -> Searched:
+        """The `limit` nearest items of each of exactly one: inputs as in `embed`, embeddings (n, latent_dim), or ids.
+
+        An array's filter goes in the URL, which servers and httpx write to their logs; one over 4 KiB goes with the
+        rows as JSON, where an array may hold no codes of categories.
+        """
+        question = Question.of(
+            inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload
+        )
+        return self._drive(talks.search(question, self._manner))
+
+    def version(self) -> dict[str, Any]:
+        """The serving version's manifest, with the evidence that it is good."""
+        return self._drive(talks.manifest(self._manner))
+
+    def ready(self) -> Ready:
+        """Asked once. Raises NotReady where the version does not answer its known question."""
+        return self._drive(talks.ready(self._manner))
+
+    def live(self) -> bool:
+        """True; asked once. Raises ConnectionFailed where nobody answers."""
+        return self._drive(talks.live(self._manner))
+
+    def reload(self) -> dict[str, Any]:
+        """Have the service take over the store's champion; gives `version`, which serves then. Sent once."""
+        return self._drive(talks.reload(self._manner))
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _drive(self, talk: Talk[T]) -> T:
+        try:
+            send = next(talk)
+            while True:
+                send = talk.send(self._send(send))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _send(self, send: Send) -> Reply:
+        if send.wait:
+            self._sleep(send.wait)
+        receiving = Receiving(send, self._manner.retries.clock)
+        try:
+            with self._http.stream(**receiving.request) as response:
+                receiving.begin()
+                for part in response.iter_bytes():
+                    receiving.add(part)
+                return receiving.answer(response)
+        except httpx.HTTPError as error:
+            return receiving.failed(error)
+
+
+class AsyncClient:
+    """`Client` for asyncio, with the same arguments and calls. For trio, give `sleep=trio.sleep`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = _TIMEOUT,
+        retries: Retries = RETRIES,
+        max_rows: int = _MAX_ROWS,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._manner = talks.Manner(timeout, retries, max_rows)
+        self._http = httpx.AsyncClient(base_url=_base(url), headers=_headers(api_key), transport=transport)
+        self._sleep = sleep
+
+    async def embed(self, rows: Rows) -> Embedded:
+        """See Client.embed."""
+        return await self._drive(talks.embed(rows, self._manner))
+
+    async def search(
+        self,
+        *,
+        inputs: Rows | None = None,
+        embeddings: NDArray[Any] | None = None,
+        ids: Sequence[str] | None = None,
+        limit: int = 10,
+        filter: dict[str, Any] | None = None,
+        with_payload: bool = True,
+    ) -> Searched:
+        """See Client.search."""
+        question = Question.of(
+            inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload
+        )
+        return await self._drive(talks.search(question, self._manner))
+
+    async def version(self) -> dict[str, Any]:
+        """See Client.version."""
+        return await self._drive(talks.manifest(self._manner))
+
+    async def ready(self) -> Ready:
+        """See Client.ready."""
+        return await self._drive(talks.ready(self._manner))
+
+    async def live(self) -> bool:
+        """See Client.live."""
+        return await self._drive(talks.live(self._manner))
+
+    async def reload(self) -> dict[str, Any]:
+        """See Client.reload."""
+        return await self._drive(talks.reload(self._manner))
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _drive(self, talk: Talk[T]) -> T:
+        try:
+            send = next(talk)
+            while True:
+                send = talk.send(await self._send(send))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def _send(self, send: Send) -> Reply:
+        if send.wait:
+            await self._sleep(send.wait)
+        receiving = Receiving(send, self._manner.retries.clock)
+        try:
+            async with self._http.stream(**receiving.request) as response:
+                receiving.begin()
+                async for part in response.aiter_bytes():
+                    receiving.add(part)
+                return receiving.answer(response)
+        except httpx.HTTPError as error:
+            return receiving.failed(error)
+
+
+def _base(url: str) -> httpx.URL:
+    try:
+        base = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(
+            f"url: expected http://HOST:PORT or https://HOST, found one that is broken: {error}"
+        ) from error
+    if base.scheme not in {"http", "https"} or not base.host:
+        raise ValueError(f"url: expected http://HOST:PORT or https://HOST, found scheme {base.scheme or 'none'!r}")
+    return base
+
+
+def _headers(api_key: str | None) -> dict[bytes, bytes]:
+    """The key in UTF-8, as the service compares it. Answers come as they are: npy does not compress well."""
+    headers = {b"Accept-Encoding": b"identity", b"User-Agent": b"lookalike-client"}
+    if api_key is None:
+        return headers
+    if not api_key or not api_key.isprintable() or api_key != api_key.strip():
+        raise ValueError("api_key: expected printable text without spaces around it, found other")  # never the key
+    return headers | {b"X-API-Key": api_key.encode("utf-8", "surrogateescape")}

@@ -1,0 +1,120 @@
+"""From rows to requests: arrays as .npy, tables and ids as JSON."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.client.messages import Call
+
+__all__ = ["JSON", "NPY", "Question", "Rows", "check_rows", "embed_call", "search_call"]
+
+JSON = "application/json"
+NPY = "application/x-npy"
+
+Rows = NDArray[Any] | Sequence[Any]
+"""(n, width) or (n, *input shape) of numbers, or a sequence of rows: lists, or of a table also dicts."""
+
+_LONGEST_QUERY = 4_096
+"""Bytes of a filter that may stand in a URL, as servers and proxies take at least 8 KiB of it."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A checked search, of any number of rows."""
+
+    kind: Literal["inputs", "embeddings", "ids"]
+    rows: Rows
+    limit: int
+    filter: dict[str, Any] | None
+    with_payload: bool
+
+    @staticmethod
+    def of(
+        *,
+        inputs: Rows | None,
+        embeddings: NDArray[Any] | None,
+        ids: Sequence[str] | None,
+        limit: int,
+        filter: dict[str, Any] | None,
+        with_payload: bool,
+    ) -> "Question":
+        """Raises ValueError unless exactly one of inputs, embeddings and ids is given, and is rows."""
+        kinds: dict[Literal["inputs", "embeddings", "ids"], Rows | None] = {
+            "inputs": inputs,
+            "embeddings": embeddings,
+            "ids": ids,
+        }
+        given = [(kind, rows) for kind, rows in kinds.items() if rows is not None]
+        if len(given) != 1:
+            raise ValueError("expected exactly one of inputs, embeddings and ids")
+        ((kind, rows),) = given
+        return Question(kind, check_rows(rows, kind), limit, filter, with_payload)
+
+
+def check_rows(rows: Rows, field: str) -> Rows:
+    """The rows. Raises ValueError where they are text, one row, or an array of something else than numbers."""
+    if isinstance(rows, str | bytes | dict):
+        raise ValueError(f"{field}: expected a sequence of several, found one {type(rows).__name__}")
+    if isinstance(rows, np.ndarray) and field != "ids" and (rows.ndim < 2 or rows.dtype.kind not in "biuf"):
+        raise ValueError(
+            f"{field}: expected an array (n, ...) of numbers, found shape {rows.shape} of {rows.dtype}; "
+            "a table with words goes as a list of dicts"
+        )
+    return rows
+
+
+def embed_call(rows: Rows) -> Call:
+    """Rows, of one call -> POST /embed, to be answered as .npy.
+
+    Raises:
+        TypeError: a row holds what JSON does not.
+    """
+    if isinstance(rows, np.ndarray):
+        return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(rows))
+    return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": NPY}, body=_json({"inputs": rows}))
+
+
+def search_call(question: Question, rows: Rows) -> Call:
+    """Some rows of a question -> POST /search, to be answered as JSON.
+
+    Raises:
+        TypeError: a row or the filter holds what JSON does not.
+    """
+    passing = b"" if question.filter is None else _json(question.filter)
+    if not isinstance(rows, np.ndarray) or question.kind == "ids" or len(passing) > _LONGEST_QUERY:
+        fields = {question.kind: rows, "limit": question.limit, "with_payload": question.with_payload}
+        body = _json(fields if question.filter is None else fields | {"filter": question.filter})
+        return Call("POST", "search", headers={"Content-Type": JSON, "Accept": JSON}, body=body)
+    params = {
+        "kind": question.kind,
+        "limit": str(question.limit),
+        "with_payload": "true" if question.with_payload else "false",
+    }
+    if passing:
+        params["filter"] = passing.decode()
+    return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=_npy(rows))
+
+
+def _npy(rows: NDArray[Any]) -> bytes:
+    """As float32: what the encoder computes in. What does not fit becomes infinite, which the service refuses."""
+    stream = io.BytesIO()
+    with np.errstate(over="ignore"):
+        np.save(stream, np.ascontiguousarray(rows, np.float32), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _json(value: Any) -> bytes:
+    """NaN becomes null: a missing value."""
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _plain(value: Any) -> Any:
+    """Of arrays, what orjson leaves: those of text, and those that are not contiguous."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"JSON has no {type(value).__name__}")

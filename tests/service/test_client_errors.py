@@ -1,0 +1,64 @@
+import inspect
+import pickle
+import re
+
+import pytest
+
+from service.client import errors
+from service.client.errors import (
+    ConnectionFailed,
+    LookalikeError,
+    MalformedAnswer,
+    Problem,
+    ProblemError,
+    RateLimited,
+    TimedOut,
+    VersionChangedError,
+    problem_error,
+)
+
+KINDS = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)}
+PROBLEM = Problem("about:blank", "Too Many Requests", 429, "too many calls.", "key", "10 a second", "11", 2.0)
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    drawn = re.findall(r"^[│ ├└─]*(\w+)  +(?:\d{3} )?\S", errors.__doc__ or "", re.MULTILINE)
+    assert {"LookalikeError", *drawn} == set(KINDS)
+    assert all(issubclass(kind, LookalikeError) for kind in KINDS.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), re.findall(r"(\w+) +(\d{3}) ", errors.__doc__ or ""), ids=lambda value: str(value)
+)
+def test_each_status_has_the_error_that_is_drawn(name: str, status: str) -> None:
+    error = problem_error(Problem("about:blank", "", int(status), ""), "r")
+    assert type(error) is KINDS[name]
+    assert isinstance(error, ProblemError)
+
+
+def test_a_status_without_an_error_of_its_own_is_a_problem() -> None:
+    assert type(problem_error(Problem("about:blank", "I'm a Teapot", 418, "no coffee"), "r")) is ProblemError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConnectionFailed("nobody listens", "r1"), "nobody listens (request r1)"),
+        (TimedOut("too late", "r1"), "too late (request r1)"),
+        (MalformedAnswer("body", "JSON", "HTML", "r1"), "body: expected JSON, found HTML (request r1)"),
+        (problem_error(PROBLEM, "r1"), "429 Too Many Requests: too many calls. (request r1)"),
+        (VersionChangedError((2, 3)), "parts of one call were answered by the versions 2, 3, and again"),
+    ],
+)
+def test_an_error_says_what_happened_also_from_another_process(error: LookalikeError, text: str) -> None:
+    assert str(error).startswith(text)
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_a_problem_has_its_members() -> None:
+    error = problem_error(PROBLEM, "r1")
+    assert isinstance(error, RateLimited)
+    assert (error.type, error.title, error.status) == ("about:blank", "Too Many Requests", 429)
+    assert (error.field, error.expected, error.found) == ("key", "10 a second", "11")
+    assert (error.detail, error.retry_after, error.request_id) == ("too many calls.", 2.0, "r1")
