@@ -26,8 +26,8 @@ Outcome = Literal["served", "refused"]
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 UNMATCHED = "none"
 """The route of what no route matched, so that no client can make up names."""
-PUBLISH_S = 1.0
-"""How old the drift may be that other workers see."""
+PUBLISH = 1 / 32
+"""Of the queries that the drift is of, the share that may be new before it is worked out again."""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WORK = (0.00005, 0.0001, 0.00025, *_SECONDS)
@@ -86,7 +86,7 @@ class Metrics:
             "novelty_drift", "Distance of the latest queries' p-values from those of normal data, 0 to 1.", "liveall"
         )
         self._drift_of = self._gauge("novelty_queries", "Queries that the drift is of.", "liveall")
-        self._window, self._published, self._serving = Window(), 0.0, 0
+        self._window, self._new, self._serving = Window(), 0, 0
 
     def request(self, route: str, status: int, seconds: float, rows: int = 0) -> None:
         """A request was answered, with so many rows or queries."""
@@ -122,7 +122,8 @@ class Metrics:
             return
         self._novelty.observe_all(values)
         self._window.add(values)
-        if time.monotonic() - self._published >= PUBLISH_S:
+        self._new += len(values)
+        if self._new >= PUBLISH * len(self._window):
             self._publish_drift()
 
     def serving(self, version: int, items: int) -> None:
@@ -156,7 +157,7 @@ class Metrics:
     def _publish_drift(self) -> None:
         self._drift.set(self._window.distance())
         self._drift_of.set(len(self._window))
-        self._published = time.monotonic()
+        self._new = 0
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"lookalike_{name}", text, labels, registry=self._registry)

@@ -1,16 +1,36 @@
-from collections.abc import AsyncIterator
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from index.version import Version
+from service.metrics import FOLDER, Metrics, forget, share
 from service.settings import Settings
 from tests.service.helpers import serving
 
-pytestmark = pytest.mark.anyio
 Labels = tuple[str, ...]
+
+WORKER = """
+import sys
+import numpy as np
+from service.metrics import Metrics
+metrics, number = Metrics(), int(sys.argv[1])
+metrics.serving(number, 10 * number)
+metrics.request("/search", 200, 0.003, rows=number)
+metrics.queued(number)
+metrics.novelty(np.array([0.1, 0.2]) if number == 2 else np.array([0.5]))
+metrics.refused(3 if number == 2 else 0)
+print("done", flush=True)
+sys.stdin.read()
+"""
 
 
 def fail(app: FastAPI) -> None:
@@ -27,9 +47,8 @@ async def counted(settings: Settings, version: Version) -> AsyncIterator[httpx.A
         yield client
 
 
-async def samples(client: httpx.AsyncClient, name: str) -> dict[Labels, float]:
-    """Values by their labels' values; of a histogram, how many it counted."""
-    text = (await client.get("/metrics")).text
+def read(text: str, name: str) -> dict[Labels, float]:
+    """Values by their labels' values, in the order of their labels' names."""
     return {
         tuple(sample.labels[key] for key in sorted(sample.labels)): sample.value
         for family in text_string_to_metric_families(text)
@@ -38,6 +57,27 @@ async def samples(client: httpx.AsyncClient, name: str) -> dict[Labels, float]:
     }
 
 
+def shown(metrics: Metrics, name: str) -> dict[Labels, float]:
+    return read(metrics.render().decode(), name)
+
+
+async def samples(client: httpx.AsyncClient, name: str) -> dict[Labels, float]:
+    return read((await client.get("/metrics")).text, name)
+
+
+@contextmanager
+def worker(number: int) -> Iterator[int]:
+    """Another process that has counted something and still runs; its id."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", WORKER, str(number)], text=True, **pipes) as popen:  # type: ignore[call-overload]
+        try:
+            assert popen.stdout.readline() == "done\n"
+            yield popen.pid
+        finally:
+            popen.kill()
+
+
+@pytest.mark.anyio
 async def test_requests_are_counted_by_the_routes_template_and_status(counted: httpx.AsyncClient) -> None:
     for path in ("/livez", "/livez", "/readyz", "/fail/one", "/fail/two", "/made/up", "/made-up?x=1"):
         await counted.get(path)
@@ -61,6 +101,7 @@ async def test_requests_are_counted_by_the_routes_template_and_status(counted: h
     assert seconds == {(route,): count for route, count in by_route.items()}
 
 
+@pytest.mark.anyio
 async def test_rows_are_counted_where_they_were_answered(counted: httpx.AsyncClient) -> None:
     await counted.post("/embed", json={"inputs": [[0.5] * 64] * 3})
     await counted.post("/embed", json={"inputs": [[0.5] * 63] * 5})
@@ -68,12 +109,165 @@ async def test_rows_are_counted_where_they_were_answered(counted: httpx.AsyncCli
     assert await samples(counted, "lookalike_rows_total") == {("/embed",): 3, ("/search",): 2}
 
 
+@pytest.mark.anyio
 async def test_the_version_and_its_items_stand_there(counted: httpx.AsyncClient) -> None:
     assert await samples(counted, "lookalike_version") == {(): 1}
     assert await samples(counted, "lookalike_items") == {(): 1437}
+    assert await samples(counted, "lookalike_refused") == {(): 0}
 
 
+@pytest.mark.anyio
+async def test_the_novelty_is_that_of_queries_from_outside(counted: httpx.AsyncClient) -> None:
+    noise = {"inputs": np.random.default_rng(0).uniform(0, 16, (20, 64)).tolist()}
+    await counted.post("/search", json={"ids": ["0", "1"]})
+    await counted.get("/readyz")
+    assert await samples(counted, "lookalike_novelty_queries") == {(): 0}
+    told = [hit["novelty"] for hit in (await counted.post("/search", json=noise)).json()["results"]]
+    assert await samples(counted, "lookalike_novelty_queries") == {(): 20}
+    assert (await samples(counted, "lookalike_novelty_sum"))[()] == pytest.approx(sum(told))
+    assert (await samples(counted, "lookalike_novelty_drift"))[()] > 0.8
+
+
+@pytest.mark.anyio
 async def test_two_apps_do_not_share_their_counts(settings: Settings, version: Version) -> None:
     async with serving(settings, version) as one, serving(settings, version) as other:
         await one.get("/livez")
         assert await samples(other, "lookalike_requests_total") == {}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("given", ["a", "x" * 128, "A.b_c-9"])
+@pytest.mark.parametrize("path", ["/livez", "/fail/now", "/made-up", "/search"])
+async def test_a_request_keeps_its_id(counted: httpx.AsyncClient, path: str, given: str) -> None:
+    answer = await counted.get(path, headers={"X-Request-Id": given})
+    assert answer.headers.get_list("x-request-id") == [given]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", 'a"b', "é"])
+@pytest.mark.parametrize("path", ["/livez", "/fail/now"])
+async def test_a_request_with_an_id_that_is_none_gets_one(counted: httpx.AsyncClient, path: str, given: str) -> None:
+    headers = {b"X-Request-Id": given.encode("latin-1")}
+    made = [(await counted.get(path, headers=headers)).headers["x-request-id"] for _ in range(2)]
+    assert len(set(made)) == 2
+    assert all(len(one) == 32 and set(one) <= set("0123456789abcdef") for one in made)
+
+
+def test_seconds_are_counted_from_half_a_millisecond_to_ten_seconds() -> None:
+    metrics = Metrics()
+    for seconds in (0.0005, 0.0006, 10.0, 11.0):
+        metrics.request("/search", 200, seconds)
+    buckets = shown(metrics, "lookalike_request_seconds_bucket")
+    assert [float(bound) for bound, _ in buckets][0::13] == [0.0005, 10.0]
+    assert [buckets[bound, "/search"] for bound in ("0.0005", "0.001", "5.0", "10.0", "+Inf")] == [1, 2, 2, 3, 4]
+    assert shown(metrics, "lookalike_request_seconds_sum") == {("/search",): pytest.approx(21.0011)}
+
+
+def test_batches_are_counted_by_rows_and_calls() -> None:
+    metrics = Metrics()
+    metrics.batched(3, 2)
+    metrics.batched(1, 1)
+    rows, calls = (shown(metrics, f"lookalike_batch_{of}_bucket") for of in ("rows", "calls"))
+    assert [rows[bound,] for bound in ("1.0", "2.0", "4.0", "4096.0")] == [1, 1, 2, 2]
+    assert [calls[bound,] for bound in ("1.0", "2.0", "256.0")] == [1, 2, 2]
+    assert shown(metrics, "lookalike_batch_rows_sum") == {(): 4}
+
+
+def test_work_is_timed() -> None:
+    metrics = Metrics()
+    metrics.encoded(0.00004)
+    metrics.searched(0.3)
+    assert shown(metrics, "lookalike_encode_seconds_bucket")["5e-05",] == 1
+    assert shown(metrics, "lookalike_search_seconds_bucket")["0.25",] == 0
+    assert shown(metrics, "lookalike_search_seconds_bucket")["0.5",] == 1
+
+
+def test_what_waits_and_what_was_rejected() -> None:
+    metrics = Metrics()
+    metrics.queued(7)
+    metrics.queued(5)
+    metrics.rejected("deadline")
+    metrics.rejected("deadline")
+    assert shown(metrics, "lookalike_queue_calls") == {(): 5}
+    rejected = {("queue_full",): 0, ("deadline",): 2, ("client_gone",): 0}
+    assert shown(metrics, "lookalike_rejected_total") == rejected
+
+
+def test_a_refused_version_stands_there_until_one_serves() -> None:
+    metrics = Metrics()
+    metrics.serving(4, 10)
+    metrics.refused(5)
+    metrics.changed("refused")
+    assert [shown(metrics, f"lookalike_{name}") for name in ("version", "refused", "refused_version")] == [
+        {(): 4},
+        {(): 1},
+        {(): 5},
+    ]
+    metrics.serving(6, 20)
+    metrics.changed("served")
+    assert [shown(metrics, f"lookalike_{name}") for name in ("version", "items", "refused", "refused_version")] == [
+        {(): 6},
+        {(): 20},
+        {(): 0},
+        {(): 0},
+    ]
+    assert shown(metrics, "lookalike_version_changes_total") == {("served",): 1, ("refused",): 1}
+
+
+def one_by_one(metrics: Metrics, values: list[float]) -> None:
+    for value in values:
+        metrics.novelty(np.array([value]))
+
+
+def at_once(metrics: Metrics, values: list[float]) -> None:
+    metrics.novelty(np.array(values))
+
+
+@pytest.mark.parametrize("told", [one_by_one, at_once])
+def test_p_values_are_counted_in_their_buckets(told: Callable[[Metrics, list[float]], None]) -> None:
+    metrics = Metrics()
+    metrics.novelty(np.empty(0))
+    told(metrics, [0.0005, 0.001, 0.003, 0.5, 1.0])
+    counts = {float(bound): count for (bound,), count in shown(metrics, "lookalike_novelty_bucket").items()}
+    assert list(counts) == [0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, np.inf]
+    assert list(counts.values()) == [2, 3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 5, 5]
+    assert shown(metrics, "lookalike_novelty_sum") == {(): pytest.approx(1.5045)}
+
+
+def test_the_drift_is_that_of_the_serving_versions_queries() -> None:
+    metrics = Metrics()
+    metrics.serving(1, 10)
+    metrics.novelty(np.array([0.1, 0.2, 0.3, 0.4]))
+    assert shown(metrics, "lookalike_novelty_drift") == {(): pytest.approx(0.6)}
+    assert shown(metrics, "lookalike_novelty_queries") == {(): 4}
+    metrics.serving(1, 11)
+    assert shown(metrics, "lookalike_novelty_queries") == {(): 4}
+    metrics.serving(2, 10)
+    assert shown(metrics, "lookalike_novelty_drift") == {(): 0}
+    assert shown(metrics, "lookalike_novelty_queries") == {(): 0}
+
+
+def test_workers_numbers_are_merged_and_the_gauges_of_dead_ones_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, "")
+    (tmp_path / "counter_1.db").write_bytes(b"of an earlier run")
+    share(tmp_path)
+    assert os.environ[FOLDER] == str(tmp_path)
+    watching = Metrics()  # it counts nothing: this process was there before
+    with worker(1) as one:
+        with worker(2) as two:
+            both = watching.render().decode()
+        forget(two)
+        left = watching.render().decode()
+    for text in (both, left):
+        assert read(text, "lookalike_requests_total") == {("/search", "200"): 2}
+        assert read(text, "lookalike_rows_total") == {("/search",): 3}
+        assert read(text, "lookalike_novelty_count") == {(): 3}
+        assert read(text, "lookalike_request_seconds_bucket")["0.005", "/search"] == 2
+    drift = {(str(one),): pytest.approx(0.5), (str(two),): pytest.approx(0.8)}
+    assert read(both, "lookalike_novelty_drift") == drift
+    assert read(left, "lookalike_novelty_drift") == {(str(one),): pytest.approx(0.5)}
+    gauges = ("version", "items", "queue_calls", "refused", "refused_version")
+    assert [read(both, f"lookalike_{name}")[()] for name in gauges] == [2, 20, 3, 1, 3]
+    assert [read(left, f"lookalike_{name}")[()] for name in gauges] == [1, 10, 1, 0, 0]

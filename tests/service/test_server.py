@@ -75,7 +75,9 @@ def test_a_client_that_leaves_in_the_middle_is_no_failure_of_ours(server: Proces
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_cleanly_from_the_moment_that_it_is_announced(own_server: Process, number: int) -> None:
-    assert own_server.stop(number) == (0, "")
+    code, errors = own_server.stop(number)
+    told = [json.loads(line) for line in errors.splitlines()]
+    assert (code, {line["level"] for line in told} - {"info"}) == (0, set())
 
 
 def test_accepted_work_is_finished_and_no_more_is_taken(own_server: Process) -> None:
