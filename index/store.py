@@ -76,7 +76,7 @@ class Store:
         Raises:
             StoreError: none was promoted yet.
         """
-        return self.open(self._require_champion().version, device)
+        return self.open(self.champion_number(), device)
 
     def champion(self) -> Alias | None:
         """The alias, or None where nothing was promoted yet."""
@@ -93,6 +93,22 @@ class Store:
                 found="something else",
                 remedy="Promote a version again after removing it.",
             ) from error
+
+    def champion_number(self) -> int:
+        """The serving version's number.
+
+        Raises:
+            StoreError: none was promoted yet.
+        """
+        return self._require_champion().version
+
+    def alias_stamp(self) -> tuple[int, ...]:
+        """Changes whenever the alias is written: it costs a look at the folder, not at the file."""
+        try:
+            state = (self.folder / "champion").stat()
+        except FileNotFoundError:
+            return ()
+        return (state.st_ino, state.st_mtime_ns, state.st_size)
 
     def publish(self, staged: Path, header: dict[str, Any]) -> int:
         """Number a staged version, seal it with `header`, and put it in place; returns its number."""

@@ -22,7 +22,8 @@ from index.target import Target, read_bytes
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.asking import print_hits, read_filter_text
 from lookalike.explain import show_lesson, show_rates
-from lookalike.serving import announced, settings_for
+from lookalike.keys import app as keys_app
+from lookalike.serving import Host, Keys, Port, TlsCert, TlsKey, Workers, announced, settings_for
 from lookalike.tables import (
     columns_line,
     evaluation_table,
@@ -38,6 +39,7 @@ from training.rows import open_rows
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(keys_app, name="keys")
 SEARCHED = 4_096
 """Rows that are asked at a time."""
 
@@ -54,11 +56,6 @@ Data = Annotated[
 StoreOption = Annotated[Path, typer.Option("--store", metavar="S", help="The folder that holds the versions.")]
 Number = Annotated[int, typer.Argument(metavar="N", help="The version's number, as `lookalike versions` lists it.")]
 Device = Annotated[DeviceName, typer.Option(help="auto takes CUDA where there is one.")]
-Host = Annotated[
-    str | None,
-    typer.Option(help="The address to listen on. [default: 127.0.0.1; any but loopback needs LOOKALIKE_API_KEY]"),
-]
-Port = Annotated[int | None, typer.Option(help="0 takes a free one. [default: 8000]")]
 Limit = Annotated[int, typer.Option(help="Hits per query.")]
 Config = Annotated[Path | None, typer.Option("--config", metavar="F.toml", help="Settings, over the defaults.")]
 Set = Annotated[
@@ -89,12 +86,12 @@ def demo(
 ) -> None:
     """Do the whole chain: train a standard and a denoising autoencoder, compare, build, promote, serve."""
     from lookalike.demo import run_demo
-    from service.server import check_address
+    from service.server import check_start
 
     store = store or Path("stores") / Path(data).resolve().name.replace(":", "-")
-    settings = settings_for(store, host, port) if serve else None
+    settings = settings_for(store, host=host, port=port) if serve else None
     if settings:  # told before the work, not after
-        check_address(settings)
+        check_start(settings)
     query = run_demo(data, store, out)
     if settings:
         announced(settings, out, query)
@@ -336,6 +333,15 @@ def serve(
     store: StoreOption,
     host: Host = None,
     port: Port = None,
+    keys: Keys = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    workers: Workers = None,
+    device: Annotated[DeviceName | None, typer.Option(help="Where to encode. [default: auto]")] = None,
 ) -> None:
-    """Serve the champion over HTTP until SIGTERM or Ctrl-C. Other settings: LOOKALIKE_... in the environment."""
-    announced(settings_for(store, host, port), out)
+    """Serve the champion over HTTP until SIGTERM or Ctrl-C. Other settings: LOOKALIKE_... in the environment.
+
+    What is promoted or rolled back in the store takes its place while it runs.
+    """
+    given = {"host": host, "port": port, "keys": keys, "tls_cert": tls_cert, "tls_key": tls_key}
+    announced(settings_for(store, **given, workers=workers, device=device), out)

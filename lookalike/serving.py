@@ -2,21 +2,39 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
 if TYPE_CHECKING:  # a command that does not serve need not load the service
     from service.settings import Settings
 
-__all__ = ["announced", "settings_for"]
+__all__ = ["Host", "Keys", "Port", "TlsCert", "TlsKey", "Workers", "announced", "settings_for"]
+
+Host = Annotated[
+    str | None,
+    typer.Option(
+        help="The address to listen on. [default: 127.0.0.1; any but loopback needs LOOKALIKE_API_KEY or --keys]"
+    ),
+]
+Port = Annotated[int | None, typer.Option(help="0 takes a free one. [default: 8000]")]
+Workers = Annotated[int | None, typer.Option(help="Processes that share the port and the memory. [default: 1]")]
+Keys = Annotated[
+    Path | None, typer.Option("--keys", metavar="FILE", help="Who may call: the file that `lookalike keys` writes.")
+]
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="PEM", help="Serve HTTPS with this certificate; needs --tls-key.")
+]
+TlsKey = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="PEM", help="The certificate's private key, without a passphrase.")
+]
 
 
-def settings_for(store: Path, host: str | None, port: int | None) -> "Settings":
+def settings_for(store: Path, **given: object) -> "Settings":
     """The service's settings: the environment's, and over them those that are given."""
     from service.settings import load_settings
 
-    given: dict[str, Any] = {"host": host, "port": port}
     return load_settings(store=store, **{name: value for name, value in given.items() if value is not None})
 
 

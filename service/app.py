@@ -5,32 +5,39 @@ from contextlib import asynccontextmanager
 from importlib import metadata
 
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 
 import service
 from index.version import Version
-from service.columns import TableInputs
-from service.decoding import Bounds
-from service.engine import Engine
+from service.auth import install_access
 from service.errors import install_handlers
 from service.logs import lifecycle
 from service.metrics import Metrics, MetricsMiddleware
-from service.routes import guarded, health
+from service.routes import admin, guarded, health
+from service.serving import Pulse, Serving
 from service.settings import Settings
 from service.tracing import PrivateSpans, telemetry
 
 __all__ = ["create_app"]
 
+GZIP_BYTES = 1_024
+"""A shorter answer is not worth it, and numbers hardly get shorter at a higher level than the lowest."""
+
 
 def create_app(settings: Settings, version: Version) -> FastAPI:
-    """An app that answers from `version`, which is open and verified."""
+    """An app that answers from `version`, which is open and verified.
+
+    Raises:
+        ConfigError: the key file cannot be used.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.engine = Engine(version, settings.threads)
-        lifecycle("started", version=version.number, items=len(version.items))
+        lifecycle("started")
+        app.state.serving = Serving(settings, version, app.state.metrics, app.state.pulse)
         yield
+        await app.state.serving.close()
         lifecycle("stopped")
-        app.state.engine.close()
 
     app = FastAPI(
         telemetry=telemetry(settings.tracing),
@@ -40,22 +47,18 @@ def create_app(settings: Settings, version: Version) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # service.routes gives it, to whom it gives the rest
     )
     app.state.settings = settings
-    app.state.bounds = Bounds(
-        version.encoder.input_shape,
-        version.encoder.latent_dim,
-        max_rows=settings.max_rows,
-        max_limit=settings.max_limit,
-        max_hits=settings.max_hits,
-        table=TableInputs.of(version.encoder),
-    )
+    app.state.pulse = Pulse()
+    install_access(app, settings)
     app.state.metrics = Metrics()
-    app.state.metrics.serving(version.number, len(version.items))
     if settings.tracing:
         app.add_middleware(PrivateSpans)
+    app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=1)
     app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
     app.include_router(health)
     app.include_router(guarded)
+    app.include_router(admin)
     install_handlers(app)
     return app

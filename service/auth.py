@@ -1,47 +1,84 @@
-"""The API key: asked for by the matched route itself, never by the look of a path."""
+"""Who may call: the key is asked for by the matched route itself, never by the look of a path."""
 
-import hashlib
-import hmac
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
-from service.errors import UnauthorizedError
+from service.errors import ForbiddenError, UnauthorizedError
+from service.keys import KeyRing, Scope
 from service.settings import Settings
 
-__all__ = ["GuardedRoute", "check_key"]
+__all__ = ["GuardedRoute", "WriteRoute", "check_key", "install_access"]
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class GuardedRoute(APIRoute):
-    """Asks for the key, then calls its endpoint, which takes the request and gives the response itself.
+    """Asks for a key that may read, then calls its endpoint, which takes the request and gives the response itself.
 
     FastAPI's own handler solves dependencies and serialises models, which costs a hot call more than its
     work; here it only describes the call to OpenAPI.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        async def handle(request: Request) -> Response:
-            check_key(request)
-            response: Response = await self.endpoint(request)
-            return response
-
-        return handle
+    def get_route_handler(self) -> Handler:
+        return _guarded(self.endpoint, "read")
 
 
-def check_key(request: Request) -> None:
-    """Let through whoever has the key; where none is set, everyone on loopback.
+class WriteRoute(APIRoute):
+    """The same for a route that changes something: it asks for a key that may write."""
+
+    def get_route_handler(self) -> Handler:
+        return _guarded(self.endpoint, "write")
+
+
+def install_access(app: FastAPI, settings: Settings) -> None:
+    """Give an app its keys, and let the pages of other origins in where some are set.
 
     Raises:
-        UnauthorizedError: no key, or another.
+        ConfigError: the key file cannot be used.
     """
-    settings: Settings = request.app.state.settings
-    if settings.api_key is None:
+    app.state.keys = KeyRing.of(settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["X-API-Key", "Authorization"],
+        )
+
+
+def check_key(request: Request, needs: Scope) -> None:
+    """Let through whose key may do what the route needs, and note its name; where none is asked for, everyone.
+
+    Raises:
+        UnauthorizedError: no key, or a wrong one.
+        ForbiddenError: a key of a smaller scope.
+    """
+    keys: KeyRing = request.app.state.keys
+    if not keys.asks:
         return
-    given, key = _given(request), settings.api_key.get_secret_value()
-    if not hmac.compare_digest(_digest(given), _digest(key.encode("utf-8", "surrogateescape"))):
-        raise UnauthorizedError("X-API-Key", expected="the service's API key", found="another" if given else "none")
+    given = _given(request)
+    caller = keys.find(given)
+    if caller is None:
+        raise UnauthorizedError(
+            "X-API-Key", expected="an API key of this service", found="another" if given else "none"
+        )
+    request.state.key_name = caller.name
+    if not caller.may(needs):
+        raise ForbiddenError(
+            "X-API-Key", expected=f"a key of scope {needs}", found=f"{caller.name}, of scope {caller.scope}"
+        )
+
+
+def _guarded(endpoint: Callable[[Request], Awaitable[Response]], needs: Scope) -> Handler:
+    async def handle(request: Request) -> Response:
+        check_key(request, needs)
+        return await endpoint(request)
+
+    return handle
 
 
 def _given(request: Request) -> bytes:
@@ -49,8 +86,3 @@ def _given(request: Request) -> bytes:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     bearer = token if scheme.lower() == "bearer" else ""
     return (request.headers.get("x-api-key") or bearer).encode("latin-1")
-
-
-def _digest(key: bytes) -> bytes:
-    """Of one length, as compare_digest wants it."""
-    return hashlib.sha256(key).digest()

@@ -1,4 +1,4 @@
-"""From the bytes of a body to checked arrays, without a Python object per number staying behind."""
+"""From the bytes of a body to checked arrays, without a Python object per number where the body is plain."""
 
 import io
 import math
@@ -15,10 +15,14 @@ from index.filters import Filter, read_filter
 from index.vectors import DEFAULT_LIMIT, check_limit
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
+from service.numbers import Numbers, read_numbers
+from service.settings import Settings
+from training.artifact import Encoder
 
 __all__ = [
     "Asked",
     "Bounds",
+    "EmbedAsked",
     "QueryKind",
     "check_hits",
     "decode_embed",
@@ -30,6 +34,7 @@ __all__ = [
 ]
 
 QueryKind = Literal["inputs", "embeddings", "ids"]
+EmbedForm = Literal["float", "base64"]
 _NUMBERS = "a list of rows of numbers"
 _LEVELS = 8
 _HEADER = 1_024
@@ -49,6 +54,18 @@ class Bounds:
     max_limit: int
     max_hits: int
     table: TableInputs | None = None
+
+    @staticmethod
+    def of(encoder: Encoder, settings: Settings) -> "Bounds":
+        """Of a service with these settings that answers by this encoder."""
+        return Bounds(
+            encoder.input_shape,
+            encoder.latent_dim,
+            max_rows=settings.max_rows,
+            max_limit=settings.max_limit,
+            max_hits=settings.max_hits,
+            table=TableInputs.of(encoder),
+        )
 
     def width(self, kind: str) -> int:
         return self.latent_dim if kind == "embeddings" else math.prod(self.input_shape)
@@ -71,16 +88,30 @@ class Asked:
     filter: Filter | None = None
 
 
-def decode_embed(body: bytes, bounds: Bounds) -> NDArray[np.float32]:
-    """JSON {"inputs": rows} -> (n, width) float32.
+@dataclass(frozen=True)
+class EmbedAsked:
+    """A checked call: rows (n, width) float32, and what each embedding shall be: a list of numbers, or base64."""
+
+    rows: NDArray[np.float32]
+    form: EmbedForm = "float"
+
+
+def decode_embed(body: bytes, bounds: Bounds) -> EmbedAsked:
+    """JSON {"inputs": rows, "encoding_format": "float" or "base64"} -> a checked call.
 
     Raises:
         MalformedError, RequestError, TooLargeError: it names the field.
     """
-    fields = _object(body, {"inputs"})
+    known = {"inputs", "encoding_format"}
+    plain = _plain(body, bounds)
+    if plain and {plain.kind, *plain.beside} <= known:
+        form = _form(plain.beside)
+        return EmbedAsked(_plain_rows(plain, bounds), form)
+    fields = _object(body, known)
     if "inputs" not in fields:
         raise RequestError("inputs", expected=_NUMBERS, found="nothing")
-    return _rows(fields, "inputs", bounds, body)
+    form = _form(fields)
+    return EmbedAsked(_rows(fields, "inputs", bounds, body), form)
 
 
 def decode_search(body: bytes, bounds: Bounds) -> Asked:
@@ -89,21 +120,22 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     Raises:
         MalformedError, RequestError, TooLargeError: it names the field.
     """
+    plain = _plain(body, bounds)
+    if plain and "encoding_format" not in plain.beside:
+        limit, flag = _limit_and_flag(plain.beside, bounds)
+        return Asked(_query_kind(plain.kind), _plain_rows(plain, bounds), [], limit, flag)
     fields = _object(body, {"inputs", "embeddings", "ids", "limit", "filter", "with_payload"})
     kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
     if len(kinds) != 1:
         raise RequestError(
             "inputs, embeddings, ids", expected="exactly one of them", found=" and ".join(kinds) or "none"
         )
-    limit = pick_limit(fields.get("limit", DEFAULT_LIMIT), bounds)
-    flag = fields.get("with_payload", True)
-    if not isinstance(flag, bool):
-        raise RequestError("with_payload", expected="true or false", found=show(flag))
+    limit, flag = _limit_and_flag(fields, bounds)
     given = fields.get("filter")
     passing = None if given is None else read_filter(given)
     if kinds[0] == "ids":
         return Asked("ids", np.empty((0, 0), np.float32), _ids(fields["ids"], bounds), limit, flag, passing)
-    kind: QueryKind = "inputs" if kinds[0] == "inputs" else "embeddings"
+    kind = _query_kind(kinds[0])
     if passing:  # its words are none of the rows'
         fields = {kind: fields[kind]}
         body = orjson.dumps(fields)
@@ -168,6 +200,35 @@ def pick_filter(text: str | None) -> Filter | None:
         raise MalformedError("filter", expected="JSON", found=str(error)) from error
 
 
+def _plain(body: bytes, bounds: Bounds) -> Numbers | None:
+    """The numbers of a body that holds nothing but numbers where its rows are."""
+    return read_numbers(body) if bounds.table is None or bounds.table.numeric else None
+
+
+def _plain_rows(plain: Numbers, bounds: Bounds) -> NDArray[np.float32]:
+    _check_count(len(plain.rows), plain.kind, bounds)
+    return _checked(plain.rows, plain.kind, bounds)
+
+
+def _query_kind(name: str) -> QueryKind:
+    return "embeddings" if name == "embeddings" else "inputs"
+
+
+def _limit_and_flag(fields: dict[str, Any], bounds: Bounds) -> tuple[int, bool]:
+    limit = pick_limit(fields.get("limit", DEFAULT_LIMIT), bounds)
+    flag = fields.get("with_payload", True)
+    if not isinstance(flag, bool):
+        raise RequestError("with_payload", expected="true or false", found=show(flag))
+    return limit, flag
+
+
+def _form(fields: dict[str, Any]) -> EmbedForm:
+    form = fields.get("encoding_format", "float")
+    if form not in ("float", "base64"):
+        raise RequestError("encoding_format", expected="float or base64", found=show(form))
+    return "base64" if form == "base64" else "float"
+
+
 def _object(body: bytes, known: set[str]) -> dict[str, Any]:
     try:
         fields = orjson.loads(body)
@@ -214,9 +275,10 @@ def _rows(fields: dict[str, Any], field: str, bounds: Bounds, body: bytes) -> ND
 
 
 def _only_numbers(body: bytes, fields: dict[str, Any]) -> bool:
-    """Are there no strings but the fields' names, and no true or false but the flag's?"""
+    """Are there no strings but the fields' names and values, and no true or false but the flag's?"""
     flags = body.count(b"true") + body.count(b"false")
-    return body.count(b'"') == 2 * len(fields) and flags == ("with_payload" in fields)
+    quotes = 2 * (len(fields) + ("encoding_format" in fields))
+    return body.count(b'"') == quotes and flags == ("with_payload" in fields)
 
 
 def _checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.float32]:

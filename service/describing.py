@@ -12,9 +12,11 @@ from service.schemas import Problem
 
 __all__ = ["KEY", "calls", "problems"]
 
+_KEY = "A key that `lookalike keys add` made, of scope read; of scope write for calls that change something."
+
 KEY = [
-    Security(APIKeyHeader(name="X-API-Key", auto_error=False)),
-    Security(HTTPBearer(auto_error=False)),
+    Security(APIKeyHeader(name="X-API-Key", auto_error=False, description=_KEY)),
+    Security(HTTPBearer(auto_error=False, description=f"{_KEY} The same key, as a bearer token.")),
 ]
 """Either header; service.auth is what checks it."""
 
@@ -22,12 +24,15 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _STATUSES = {
     400: "Malformed",
     401: "No key",
+    403: "A key whose scope does not reach",
     404: "Unknown id",
     408: "Slow",
     413: "Too large",
     415: "Media type",
     422: "Wrong content",
+    429: "Too much waits",
     503: "Not ready",
+    504: "Too late",
 }
 
 
@@ -37,7 +42,10 @@ def calls(takes: type[BaseModel], gives: type[BaseModel], *statuses: int, query:
     content = {JSON: {"schema": takes.model_json_schema()}, NPY: _BINARY}
     return {
         "response_model": gives,
-        "responses": {200: {"content": {NPY: _BINARY}}, **problems(400, 401, 408, 413, 415, 422, *statuses)},
+        "responses": {
+            200: {"content": {NPY: _BINARY}},
+            **problems(400, 401, 403, 408, 413, 415, 422, 429, 504, *statuses),
+        },
         "openapi_extra": {"requestBody": {"required": True, "content": content}, "parameters": parameters},
     }
 

@@ -1,12 +1,14 @@
 """From answers to bytes, written once: JSON by orjson, or .npy."""
 
 import io
-from typing import Any
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from index.version import Found, Version
 
@@ -15,15 +17,33 @@ __all__ = ["JSON", "NPY", "VERSION_HEADER", "embeddings_response", "hits_respons
 JSON = "application/json"
 NPY = "application/x-npy"
 VERSION_HEADER = "X-Lookalike-Version"
+PART_VALUES = 1 << 16
+"""Numbers that are written at a time: about 700 kB of JSON."""
+Form = Literal["float", "base64", "npy"]
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def embeddings_response(version: Version, embeddings: NDArray[np.float32], *, as_npy: bool) -> Response:
-    """{"version", "embeddings"}, or (n, latent_dim) float32."""
-    if as_npy:
+def embeddings_response(version: Version, embeddings: NDArray[np.float32], form: Form) -> Response:
+    """{"version", "embeddings"}, each a list of numbers or base64 of little-endian float32; or (n, latent_dim) as .npy.
+
+    A large answer is written part by part, as the client takes it.
+    """
+    if form == "npy":
         return _npy(version, embeddings)
-    body = {"version": version.number, "embeddings": np.ascontiguousarray(embeddings)}
-    return _respond(version, orjson.dumps(body, option=_NUMPY), JSON)
+    parts = _json_parts(version.number, np.ascontiguousarray(embeddings, "<f4"), form)
+    if embeddings.size <= PART_VALUES:
+        return _respond(version, b"".join(parts), JSON)
+    return StreamingResponse(parts, media_type=JSON, headers=_headers(version))
+
+
+def _json_parts(number: int, embeddings: NDArray[np.float32], form: Form) -> Iterator[bytes]:
+    size = max(1, PART_VALUES // max(1, embeddings.shape[1]))
+    yield b'{"version":%d,"embeddings":[' % number
+    for start in range(0, len(embeddings), size):
+        block = embeddings[start : start + size]
+        told = block if form == "float" else [b64encode(row.tobytes()).decode("ascii") for row in block]
+        yield (b"," if start else b"") + orjson.dumps(told, option=_NUMPY)[1:-1]
+    yield b"]}"
 
 
 def hits_response(version: Version, found: Found, *, with_payload: bool, as_npy: bool) -> Response:
@@ -68,4 +88,8 @@ def _npy(version: Version, array: NDArray[Any]) -> Response:
 
 
 def _respond(version: Version, body: bytes, media_type: str) -> Response:
-    return Response(body, media_type=media_type, headers={VERSION_HEADER: str(version.number)})
+    return Response(body, media_type=media_type, headers=_headers(version))
+
+
+def _headers(version: Version) -> dict[str, str]:
+    return {VERSION_HEADER: str(version.number)}

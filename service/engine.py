@@ -3,25 +3,27 @@
 Nothing is delayed: a call schedules the next batch for as soon as the event loop is free, and what has
 arrived by then is in it. A small batch is answered on the loop itself, where a thread's hand-over would
 cost more than the work; a large one in a thread, so that the loop stays free.
+
+What waits is bounded in rows, and each call in seconds: beyond, it is refused, or given up.
 """
 
 import asyncio
-from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.embed import in_metric
 from index.errors import QueryError
 from index.filters import Filter
-from index.novelty import reconstruction_errors
-from index.version import Found, Version
+from index.version import KNOWN_LIMIT, Found, Version
+from service.answering import Answer, Call, Left, Outcome, answer_all, novelty_of, stays
+from service.errors import BusyError, DeadlineError, LeftError
+from service.metrics import Metrics
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Patience", "engine_thread", "use_threads"]
 
 MAX_BATCH = 4_096
 """Rows in one batch; a call with more is a batch of its own."""
@@ -29,168 +31,169 @@ INLINE_WORK = 1_024
 """Up to this many hits a batch is answered on the event loop, which takes some milliseconds."""
 ROW_WORK = 16
 """A row costs as much as this many hits, however few it asks for."""
+KNOWN_SECONDS = 1.5
+"""Whoever asks whether it is ready has an answer within two seconds."""
 
 Rows2D = NDArray[np.float32]
 
 
-_NOTHING = Found(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64), np.empty(0))
-
-
 @dataclass(frozen=True)
-class _Answer:
-    """Embeddings (n, latent), and what was found for them."""
+class Patience:
+    """How many rows may wait, and how many seconds a call may take."""
 
-    embeddings: Rows2D
-    found: Found = _NOTHING
-
-
-def _future() -> "asyncio.Future[_Answer]":
-    return asyncio.get_running_loop().create_future()
+    rows: int = 1 << 14
+    seconds: float = 30.0
 
 
-@dataclass(frozen=True)
-class _Call:
-    rows: Rows2D
-    encoded: bool
-    limit: int = 0  # 0: no search
-    given: Filter | None = None
-    own: NDArray[np.int64] | None = None
-    future: "asyncio.Future[_Answer]" = field(default_factory=_future, repr=False)
+def engine_thread() -> ThreadPoolExecutor:
+    """The one thread beside the event loop that large batches are answered in."""
+    return ThreadPoolExecutor(1, "engine", lambda: faiss.omp_set_num_threads(1))
 
 
 class Engine:
-    """Answers calls from `version`; make it inside the event loop that calls it."""
+    """Answers calls from `version`; make it inside the event loop that calls it.
 
-    def __init__(self, version: Version, threads: int) -> None:
+    Each call raises:
+        BusyError: as much waits as may.
+        DeadlineError: it took too long.
+        LeftError: the client was gone before the work was begun.
+    """
+
+    def __init__(
+        self,
+        version: Version,
+        pool: ThreadPoolExecutor,
+        *,
+        patience: Patience | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """`pool`: an `engine_thread`, one for all engines of an event loop."""
         self.version = version
-        self._waiting: list[_Call] = []
+        self._pool = pool
+        self._patience = patience or Patience()
+        self._metrics = metrics or Metrics()
+        self._waiting: list[Call] = []
+        self._working: list[Call] = []
         self._busy = False
+        self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, "engine", lambda: faiss.omp_set_num_threads(1))
-        torch.set_num_threads(threads)
-        faiss.omp_set_num_threads(1)
 
-    async def embed(self, rows: Rows2D) -> Rows2D:
+    async def embed(self, rows: Rows2D, left: Left = stays) -> Rows2D:
         """(n, width) raw float32 -> embeddings."""
-        return (await self._submit(_Call(rows, encoded=False))).embeddings
+        return (await self._submit(Call(rows, encoded=False, left=left, until=self._until()))).embeddings
 
-    async def search(self, rows: Rows2D, limit: int, *, encoded: bool, given: Filter | None = None) -> Found:
+    async def search(
+        self, rows: Rows2D, limit: int, *, encoded: bool, given: Filter | None = None, left: Left = stays
+    ) -> Found:
         """(n, width) raw rows, or (n, latent) embeddings -> the `limit` nearest of each that pass the filter."""
-        return (await self._submit(_Call(rows, encoded, limit, given))).found
+        return (await self._submit(Call(rows, encoded, limit, given, None, self._until(), left))).found
 
-    async def search_ids(self, ids: list[str], limit: int, given: Filter | None = None) -> Found:
+    async def search_ids(self, ids: list[str], limit: int, given: Filter | None = None, left: Left = stays) -> Found:
         """The `limit` nearest other items of each item.
 
         Raises:
             UnknownItemError: no item has one of the ids.
         """
         own = self.version.items.positions(ids)
-        return (await self._submit(_Call(self.version.embeddings.at(own), True, limit, given, own))).found
+        embeddings = self.version.embeddings.at(own)
+        return (await self._submit(Call(embeddings, True, limit, given, own, self._until(), left))).found
 
-    def close(self) -> None:
-        self._thread.shutdown()
+    async def knows_its_question(self) -> bool:
+        """Does the version's stored question still get its stored answer, on the way that all calls take?"""
+        call = Call(self.version.question, False, KNOWN_LIMIT, until=self._until(KNOWN_SECONDS), known=True)
+        try:
+            found = (await self._submit(call)).found
+        except QueryError:  # the embedding is no longer a number
+            return False
+        return self.version.is_known_answer(found.scores[0], found.positions[0])
 
-    async def _submit(self, call: _Call) -> _Answer:
+    def _until(self, most: float = float("inf")) -> float:
+        return self._loop.time() + min(most, self._patience.seconds)
+
+    async def _submit(self, call: Call) -> Answer:
+        if self._waiting and sum(len(one.rows) for one in self._waiting) + len(call.rows) > self._patience.rows:
+            self._metrics.rejected("queue_full")
+            raise BusyError("request", expected=f"at most {self._patience.rows} rows to wait", found="more")
         self._waiting.append(call)
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._next_batch)
+        if self._alarm is None or call.until < self._alarm.when():
+            self._set_alarm(call.until)
         return await call.future
 
     def _next_batch(self) -> None:
-        batch = self._take()
+        batch = self._working = self._take()
         if not batch:
             self._busy = False
         elif _is_small(batch):
-            _settle(batch, _attempt(self.version, batch))
+            self._settle(batch, answer_all(self.version, batch))
             self._loop.call_soon(self._next_batch)
         else:
-            done = self._loop.run_in_executor(self._thread, _attempt, self.version, batch)
+            done = self._loop.run_in_executor(self._pool, answer_all, self.version, batch)
             done.add_done_callback(lambda outcome: self._after_thread(batch, outcome.result()))
 
-    def _take(self) -> list[_Call]:
+    def _take(self) -> list[Call]:
         """The longest run of waiting calls whose clients are still there and whose rows fit one batch."""
-        waiting = [call for call in self._waiting if not call.future.cancelled()]
+        waiting = [call for call in self._waiting if self._is_there(call)]
         rows, count = 0, 0
         while count < len(waiting) and (count == 0 or rows + len(waiting[count].rows) <= MAX_BATCH):
             rows += len(waiting[count].rows)
             count += 1
         self._waiting = waiting[count:]
+        self._metrics.queued(len(self._waiting))
         return waiting[:count]
 
-    def _after_thread(self, batch: list[_Call], outcomes: list[_Answer | Exception]) -> None:
-        _settle(batch, outcomes)
+    def _is_there(self, call: Call) -> bool:
+        if not call.future.done() and call.left():
+            self._metrics.rejected("client_gone")
+            call.future.set_exception(LeftError("request", expected="a client that waits", found="one that left"))
+        return not call.future.done()
+
+    def _after_thread(self, batch: list[Call], outcome: Outcome) -> None:
+        self._settle(batch, outcome)
         self._next_batch()
 
+    def _settle(self, batch: list[Call], outcome: Outcome) -> None:
+        """Hand each call its answer; and count here, where there is one thread."""
+        for call, answer in zip(batch, outcome.answers, strict=True):
+            if call.future.done():
+                continue
+            if isinstance(answer, Exception):
+                call.future.set_exception(answer)
+            else:
+                call.future.set_result(answer)
+        self._metrics.batched(sum(len(call.rows) for call in batch), len(batch))
+        self._metrics.encoded(outcome.encoding)
+        if outcome.searching:
+            self._metrics.searched(outcome.searching)
+            self._metrics.novelty(novelty_of(batch, outcome.answers))
 
-def _is_small(batch: list[_Call]) -> bool:
+    def _give_up(self) -> None:
+        """Answer all that took too long, at work or waiting, and be back when the next one has."""
+        now, unanswered = self._loop.time(), [c for c in (*self._working, *self._waiting) if not c.future.done()]
+        for call in unanswered:
+            if call.until <= now:
+                self._metrics.rejected("deadline")
+                seconds = f"{self._patience.seconds:g} s"
+                call.future.set_exception(DeadlineError("request", expected=f"an answer in {seconds}", found="none"))
+        self._waiting = [call for call in self._waiting if not call.future.done()]
+        self._set_alarm(min((call.until for call in unanswered if not call.future.done()), default=None))
+
+    def _set_alarm(self, at: float | None) -> None:
+        """One for all calls: a timer for each costs more than forming a batch."""
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm = None if at is None else self._loop.call_at(at, self._give_up)
+
+
+def _is_small(batch: list[Call]) -> bool:
     """A filter may look at every item."""
     hits = sum(len(call.rows) * max(ROW_WORK, call.limit) for call in batch)
     return hits <= INLINE_WORK and not any(call.given for call in batch)
 
 
-def _attempt(version: Version, batch: list[_Call]) -> list[_Answer | Exception]:
-    """An outcome a call. Where the batch fails, each call is answered alone, so that none pays for another."""
-    try:
-        return [*_answer(version, batch)]
-    except Exception as error:
-        return [error] if len(batch) == 1 else [outcome for call in batch for outcome in _attempt(version, [call])]
-
-
-def _answer(version: Version, batch: list[_Call]) -> list[_Answer]:
-    """Encode all rows at once, then search once for all calls that ask alike."""
-    latents = _encode(version, batch)
-    answers = [_Answer(in_metric(latent, version.metric)) for latent in latents]
-    alike: dict[Hashable, list[int]] = {}
-    for number, call in enumerate(batch):
-        if call.limit:
-            alike.setdefault((call.limit, call.given, call.encoded, call.own is None), []).append(number)
-    for some in alike.values():
-        calls = [batch[number] for number in some]
-        each = [(latents[number], answers[number].embeddings) for number in some]
-        found = _search(version, calls, each)
-        for number, part in zip(some, found, strict=True):
-            answers[number] = _Answer(answers[number].embeddings, part)
-    return answers
-
-
-def _search(version: Version, calls: list[_Call], encoded: list[tuple[Rows2D, Rows2D]]) -> list[Found]:
-    """For calls that ask alike, each with its embeddings as the encoder gave them, and in the metric."""
-    rows, first = _joined([call.rows for call in calls]), calls[0]
-    latent, embeddings = (_joined(list(parts)) for parts in zip(*encoded, strict=True))
-    errors = None if first.encoded else reconstruction_errors(version.encoder, rows, latent)
-    own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
-    found = version.search(embeddings, first.limit, first.given, errors=errors, own=own)
-    ends = np.cumsum([len(call.rows) for call in calls])[:-1]
-    parts = (np.split(array, ends) for array in (found.scores, found.positions, found.novelty))
-    return [Found(*part) for part in zip(*parts, strict=True)]
-
-
-def _encode(version: Version, batch: list[_Call]) -> list[Rows2D]:
-    """Each call's embeddings as the encoder gives them; those that came encoded are left as they are."""
-    raw = [call.rows for call in batch if not call.encoded]
-    parts = iter(_latent(version, raw) if raw else [])
-    return [call.rows if call.encoded else next(parts) for call in batch]
-
-
-def _latent(version: Version, raw: list[Rows2D]) -> list[Rows2D]:
-    """Raises QueryError where finite inputs leave float32 on their way through the encoder."""
-    with np.errstate(invalid="ignore"):
-        latent = version.encoder.encode(_joined(raw))
-    if not np.isfinite(latent).all():
-        raise QueryError("inputs", expected="values of the size that the encoder knows", found="too large ones")
-    return np.split(latent, np.cumsum([len(rows) for rows in raw])[:-1])
-
-
-def _joined(parts: list[Rows2D]) -> Rows2D:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _settle(batch: list[_Call], outcomes: list[_Answer | Exception]) -> None:
-    for call, outcome in zip(batch, outcomes, strict=True):
-        if call.future.done():
-            continue
-        if isinstance(outcome, Exception):
-            call.future.set_exception(outcome)
-        else:
-            call.future.set_result(outcome)
+def use_threads(count: int) -> None:
+    """Torch has so many for a batch, and FAISS one, so that the two never fight for the same cores."""
+    torch.set_num_threads(count)
+    faiss.omp_set_num_threads(1)

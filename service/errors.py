@@ -4,10 +4,15 @@ LookalikeError
 └── RequestError          422  a field of the request is not what it must be
     ├── MalformedError    400  the body is not what its content type says
     ├── UnauthorizedError 401  no key, or a wrong one
+    ├── ForbiddenError    403  a key whose scope does not reach
     ├── SlowBodyError     408  the body did not come in time
     ├── TooLargeError     413  more bytes or rows than a call may have
     ├── MediaError        415  a content type that is not understood
-    └── NotReadyError     503  the version does not answer its known question
+    ├── BusyError         429  as many rows wait as may; come again
+    ├── LeftError         499  the client left before the work was begun
+    ├── NotReadyError     503  the version does not answer its known question
+    ├── RefusedError      503  the champion cannot take the place of the version that serves
+    └── DeadlineError     504  it took longer than a call may
 
 Every error leaves as application/problem+json (RFC 9457), of one shape.
 """
@@ -25,9 +30,14 @@ from service.logs import log_failure, noted
 from training.errors import LookalikeError
 
 __all__ = [
+    "BusyError",
+    "DeadlineError",
+    "ForbiddenError",
+    "LeftError",
     "MalformedError",
     "MediaError",
     "NotReadyError",
+    "RefusedError",
     "RequestError",
     "SlowBodyError",
     "TooLargeError",
@@ -58,6 +68,12 @@ class UnauthorizedError(RequestError):
     status = 401
 
 
+class ForbiddenError(RequestError):
+    """A key whose scope does not reach."""
+
+    status = 403
+
+
 class SlowBodyError(RequestError):
     """The body did not come in time."""
 
@@ -82,19 +98,53 @@ class NotReadyError(RequestError):
     status = 503
 
 
+class BusyError(RequestError):
+    """As many rows wait as may."""
+
+    status = 429
+
+
+class LeftError(RequestError):
+    """The client left before the work was begun: the answer is for the log alone."""
+
+    status = 499
+
+
+class RefusedError(RequestError):
+    """The champion cannot take the place of the version that serves."""
+
+    status = 503
+
+
+class DeadlineError(RequestError):
+    """It took longer than a call may."""
+
+    status = 504
+
+
+_TITLES = {499: "Client Closed Request"}
+"""No status of HTTP's own; nginx's word."""
+_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},
+    413: {"Connection": "close"},
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "1"},
+}
+
+
 def problem(status: int, detail: str, *, field: str = "", expected: str = "", found: str = "") -> JSONResponse:
     """An RFC 9457 document; all members are always there."""
     body = {
         "type": "about:blank",
-        "title": http.HTTPStatus(status).phrase,
+        "title": _TITLES.get(status) or http.HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "field": field,
         "expected": expected,
         "found": found,
     }
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}, 413: {"Connection": "close"}}
-    return JSONResponse(body, status, headers.get(status), PROBLEM)
+    return JSONResponse(body, status, _HEADERS.get(status), PROBLEM)
 
 
 def show(value: Any) -> str:

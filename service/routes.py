@@ -4,14 +4,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from index.errors import QueryError
 from index.vectors import DEFAULT_LIMIT
-from index.version import KNOWN_LIMIT, Found
-from service.auth import GuardedRoute
+from index.version import Found
+from service.answering import Left
+from service.auth import GuardedRoute, WriteRoute
 from service.bodies import read_body
 from service.decoding import (
     Asked,
     Bounds,
+    EmbedAsked,
     QueryKind,
     check_hits,
     decode_embed,
@@ -24,27 +25,39 @@ from service.decoding import (
 from service.describing import KEY, calls, problems
 from service.encoding import JSON, NPY, embeddings_response, hits_response
 from service.engine import Engine
-from service.errors import MediaError, NotReadyError, RequestError
+from service.errors import DeadlineError, MediaError, NotReadyError, RequestError
 from service.logs import noted
 from service.metrics import Metrics
-from service.schemas import NPY_QUERY, EmbedRequest, EmbedResponse, Ready, SearchRequest, SearchResponse
+from service.schemas import (
+    NPY_QUERY,
+    EmbedRequest,
+    EmbedResponse,
+    Ready,
+    Refused,
+    Reloaded,
+    SearchRequest,
+    SearchResponse,
+)
+from service.serving import Current, Serving
 from service.settings import Settings
 
-__all__ = ["guarded", "health"]
+__all__ = ["admin", "guarded", "health"]
 
 health = APIRouter(tags=["health"])
 guarded = APIRouter(route_class=GuardedRoute, dependencies=KEY)
+admin = APIRouter(route_class=WriteRoute, dependencies=KEY, responses=problems(401, 403), tags=["admin"])
 
 
 @guarded.post("/embed", **calls(EmbedRequest, EmbedResponse), tags=["embed"])
 async def embed(request: Request) -> Response:
     """Embed rows. Takes and gives JSON or application/x-npy (Accept)."""
-    engine, bounds = _engine(request), _bounds(request)
+    current = _serving(request).current
     body = await _read(request)
-    rows = decode_npy(body, "inputs", bounds) if _is_npy(request) else decode_embed(body, bounds)
-    embeddings = await engine.embed(rows)
-    _tell(request, len(rows))
-    return embeddings_response(engine.version, embeddings, as_npy=_wants_npy(request))
+    asked = _embed_asked(request, body, current.bounds)
+    embeddings = await current.engine.embed(asked.rows, _left(request))
+    _tell(request, current, len(asked.rows))
+    form = "npy" if _wants_npy(request) else asked.form
+    return embeddings_response(current.version, embeddings, form)
 
 
 @guarded.post("/search", **calls(SearchRequest, SearchResponse, 404, query=NPY_QUERY), tags=["search"])
@@ -53,26 +66,30 @@ async def search(request: Request) -> Response:
 
     An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` and `?filter=` (JSON) go with it.
     """
-    engine = _engine(request)
-    asked = check_hits(_asked(request, await _read(request), _bounds(request)), _bounds(request))
-    as_npy = _wants_npy(request)
-    found = await _found(engine, asked)
-    _tell(request, len(found.positions))
-    if asked.kind != "ids":  # an item is normal data by itself
-        _metrics(request).novelty(found.novelty)
-    return hits_response(engine.version, found, with_payload=asked.with_payload, as_npy=as_npy)
+    current = _serving(request).current
+    body = await _read(request)
+    asked = check_hits(_asked(request, body, current.bounds), current.bounds)
+    found = await _found(current.engine, asked, _left(request))
+    _tell(request, current, len(found.positions))
+    return hits_response(current.version, found, with_payload=asked.with_payload, as_npy=_wants_npy(request))
 
 
 @guarded.get("/version", tags=["version"], responses=problems(401))
 async def version(request: Request) -> Response:
     """The serving version's manifest, with the evidence that it is good."""
-    return JSONResponse(_engine(request).version.manifest)
+    return JSONResponse(_serving(request).current.version.manifest)
 
 
 @guarded.get("/metrics", tags=["health"], response_class=Response, responses=problems(401))
 async def metrics(request: Request) -> Response:
     """Prometheus."""
     return Response(_metrics(request).render(), media_type=CONTENT_TYPE_LATEST)
+
+
+@guarded.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> Response:
+    """What the calls take and give."""
+    return JSONResponse(request.app.openapi())
 
 
 @health.get("/livez")
@@ -83,19 +100,31 @@ async def livez() -> dict[str, bool]:
 
 @health.get("/readyz", response_model=Ready, responses=problems(503))
 async def readyz(request: Request) -> Ready:
-    """A stored known question gets its known answer through encoder and index."""
-    engine = _engine(request)
-    if not await _knows_answer(engine):
-        raise NotReadyError("version", expected="the known answer to its known question", found="another")
-    return Ready(ready=True, version=engine.version.number)
+    """A stored known question gets its known answer through encoder and index, on the way that every call takes.
 
-
-async def _knows_answer(engine: Engine) -> bool:
+    `refused` tells of a champion that could not take the place of the version that serves.
+    """
+    serving = _serving(request)
+    serving.check_alive()
+    current, refused = serving.current, serving.refused
     try:
-        found = await engine.search(engine.version.question, KNOWN_LIMIT, encoded=False)
-    except QueryError:  # the embedding is no longer a number
-        return False
-    return engine.version.is_known_answer(found.scores[0], found.positions[0])
+        right = await current.engine.knows_its_question()
+    except DeadlineError as error:
+        raise NotReadyError("version", expected="the known answer to its known question", found="none") from error
+    if not right:
+        raise NotReadyError("version", expected="the known answer to its known question", found="another")
+    told = Refused(version=refused.version, reason=refused.reason) if refused else None
+    return Ready(ready=True, version=current.version.number, refused=told)
+
+
+@admin.post("/admin/reload", response_model=Reloaded, responses=problems(503))
+async def reload(request: Request) -> Response:
+    """Serve the store's champion now, if another version serves; the answer names the version that serves then.
+
+    The store is watched anyway. A champion that was refused is tried again.
+    """
+    current = await _serving(request).follow()
+    return JSONResponse({"version": current.version.number})
 
 
 def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
@@ -115,10 +144,21 @@ def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
     return Asked(asked_kind, rows, [], pick_limit(int(limit), bounds), flag, passing)
 
 
-async def _found(engine: Engine, asked: Asked) -> Found:
+def _embed_asked(request: Request, body: bytes, bounds: Bounds) -> EmbedAsked:
+    return EmbedAsked(decode_npy(body, "inputs", bounds)) if _is_npy(request) else decode_embed(body, bounds)
+
+
+async def _found(engine: Engine, asked: Asked, left: Left) -> Found:
     if asked.kind == "ids":
-        return await engine.search_ids(asked.ids, asked.limit, asked.filter)
-    return await engine.search(asked.rows, asked.limit, encoded=asked.kind == "embeddings", given=asked.filter)
+        return await engine.search_ids(asked.ids, asked.limit, asked.filter, left)
+    encoded = asked.kind == "embeddings"
+    return await engine.search(asked.rows, asked.limit, encoded=encoded, given=asked.filter, left=left)
+
+
+def _left(request: Request) -> Left:
+    """Has the client closed its connection? uvicorn knows; ASGI would tell only a task that waits for it."""
+    cycle = getattr(request.receive, "__self__", None)
+    return lambda: getattr(cycle, "disconnected", False)
 
 
 async def _read(request: Request) -> bytes:
@@ -141,20 +181,15 @@ def _wants_npy(request: Request) -> bool:
     return NPY in request.headers.get("accept", "")
 
 
-def _engine(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
+def _serving(request: Request) -> Serving:
+    serving: Serving = request.app.state.serving
+    return serving
 
 
-def _bounds(request: Request) -> Bounds:
-    bounds: Bounds = request.app.state.bounds
-    return bounds
-
-
-def _tell(request: Request, rows: int) -> None:
+def _tell(request: Request, current: Current, rows: int) -> None:
     """Metrics and logs how much was answered, and by which version."""
     note = noted(request.scope)
-    note.rows, note.version = rows, _engine(request).version.number
+    note.rows, note.version = rows, current.version.number
 
 
 def _metrics(request: Request) -> Metrics:

@@ -1,6 +1,6 @@
 """The JSON of the two hot calls, for OpenAPI and for tests; service.decoding reads the same by hand."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,8 @@ __all__ = [
     "Hit",
     "Problem",
     "Ready",
+    "Refused",
+    "Reloaded",
     "SearchRequest",
     "SearchResponse",
 ]
@@ -25,6 +27,9 @@ Row = Annotated[
         "the columns' order or by their names, text for a category, null for a missing one; GET /version has the "
         "columns."
     ),
+]
+Base64 = Annotated[
+    str, Field(description="With encoding_format base64: the float32 of an embedding, little-endian, in base64.")
 ]
 Embedding = Annotated[list[float], Field(description="latent_dim numbers.")]
 
@@ -44,13 +49,14 @@ class EmbedRequest(_Strict):
     """Rows to embed."""
 
     inputs: list[Row] = Field(min_length=1)
+    encoding_format: Literal["float", "base64"] = "float"
 
 
 class EmbedResponse(_Strict):
     """Embeddings in the order of the rows, of unit length where the metric is cosine."""
 
     version: int
-    embeddings: list[Embedding]
+    embeddings: list[Embedding | Base64]
 
 
 class SearchRequest(_Strict):
@@ -100,10 +106,24 @@ class SearchResponse(_Strict):
     results: list[Found]
 
 
+class Refused(_Strict):
+    """A champion that cannot serve."""
+
+    version: int
+    reason: str
+
+
 class Ready(_Strict):
     """The known question got its known answer."""
 
     ready: bool
+    version: int
+    refused: Refused | None = Field(None, description="The champion, where it could not take this version's place.")
+
+
+class Reloaded(_Strict):
+    """The version that serves now."""
+
     version: int
 
 

@@ -3,30 +3,64 @@
 import gc
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 
 import uvicorn
 
 from index.store import Store
+from index.version import Version
 from service.app import create_app
+from service.checking import warm
+from service.engine import use_threads
+from service.keys import KeyRing
 from service.logs import configure
+from service.serving import Pulse
 from service.settings import Settings
+from service.tls import tls_context
+from service.workers import Board, supervise
 from training.errors import ConfigError
 
-__all__ = ["check_address", "serve"]
+__all__ = ["check_start", "serve", "serve_worker"]
 
 
 def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
     """Serve the store's champion; `announce(url, version)` is called once the address is bound.
 
     Raises:
-        ConfigError: the address is taken.
+        ConfigError: the address is taken, or the keys or the certificate are not what they must be.
         StoreError, ArtifactError: there is no champion, or it is damaged.
     """
+    context = tls_context(settings)
+    KeyRing.of(settings)
     version = Store(settings.store).open_champion(settings.device)
     configure(settings.log_level)
+    with _bind(settings) as listener:
+        if settings.workers > 1:
+            announce(_url(listener, context), version.number)
+            supervise(settings, listener, serve_worker)
+            return
+        server = _server(settings, version, Board(1), 0)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        announce(_url(listener, context), version.number)
+        server.run(sockets=[listener])
+
+
+def serve_worker(settings: Settings, listener: socket.socket, board: Board, slot: int) -> None:
+    """One of several processes that serve."""
+    configure(settings.log_level)
+    version = Store(settings.store).open_champion(settings.device)
+    server = _server(settings, version, board, slot)
+    server.run(sockets=[listener])
+
+
+def _server(settings: Settings, version: Version, board: Board, slot: int) -> uvicorn.Server:
+    """Warm, and not running yet."""
+    context = tls_context(settings)
+    app = create_app(settings, version)
     config = uvicorn.Config(
-        create_app(settings, version),
+        app,
         loop="uvloop",
         http="httptools",
         log_config=None,
@@ -35,19 +69,20 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
         proxy_headers=False,
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=settings.stop_seconds,
+        ssl_context_factory=(lambda *_: context) if context else None,
     )
-    with _bind(settings) as listener:
-        host, port = listener.getsockname()[:2]
-        server = uvicorn.Server(config)
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-        announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", version.number)
-        gc.freeze()  # what is loaded stays: the collector need not walk it again under load
-        server.run(sockets=[listener])
+    server = uvicorn.Server(config)
+    app.state.pulse = Pulse(lambda: board.beat(slot), board.check, lambda: server.should_exit)
+    use_threads(settings.torch_threads)
+    warm(version)
+    gc.freeze()  # what is loaded stays: the collector need not walk it again under load
+    return server
 
 
-def check_address(settings: Settings) -> None:
-    """Raises ConfigError where `serve` could not listen now."""
+def check_start(settings: Settings) -> None:
+    """Raises ConfigError where `serve` would: told before long work, not after."""
+    tls_context(settings)
+    KeyRing.of(settings)
     _bind(settings).close()
 
 
@@ -61,6 +96,11 @@ def _bind(settings: Settings) -> socket.socket:
             found=f"{settings.host}:{settings.port}, {error}",
             remedy="Choose another --host or --port.",
         ) from error
+
+
+def _url(listener: socket.socket, context: ssl.SSLContext | None) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -1,21 +1,37 @@
 """Every setting of the service, declared once; its environment is read here and nowhere else."""
 
 import ipaddress
-import os
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from index.vectors import MAX_LIMIT
 from service.logs import LogLevel
+from service.resources import cores
 from training.artifact import DeviceName
 from training.errors import ConfigError
 
 __all__ = ["Settings", "load_settings"]
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _split(given: Any) -> Any:
+    """The environment has no lists: there, commas part them."""
+    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+
+def _check_origin(origin: str) -> str:
+    if not re.fullmatch(r"\*|https?://[^/\s*]+", origin):
+        raise PydanticCustomError("origin", "Input should be origins as https://example.org, without a path, or *")
+    return origin
+
+
+Origin = Annotated[str, AfterValidator(_check_origin)]
 
 
 class Settings(BaseSettings):
@@ -27,7 +43,15 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     api_key: SecretStr | None = None
-    """Asked for in the header X-API-Key, or as a bearer token. Without one only loopback may be served."""
+    """Asked for in the header X-API-Key, or as a bearer token; may write. Without any key only loopback is served."""
+    keys: Path | None = None
+    """A file of more keys, as `lookalike keys` writes it; read again when it changes."""
+    tls_cert: Path | None = None
+    """A PEM file with the certificate and those between it and the root; with tls_key, HTTPS is served."""
+    tls_key: Path | None = None
+    """A PEM file with the certificate's private key, without a passphrase."""
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Whose web pages a browser lets call the service, as https://example.org; * is everyone's."""
     device: DeviceName = "auto"
     max_body_bytes: Positive = 64 << 20
     max_rows: Positive = 4_096
@@ -36,24 +60,36 @@ class Settings(BaseSettings):
     """Hits a query may ask for."""
     max_hits: Positive = 100_000
     """Hits in one answer: queries times limit."""
-    max_connections: Positive = 1_024
+    max_connections: Positive = 4_096
+    max_waiting: Positive = 16_384
+    """Rows that may wait for their turn; of more, calls are refused with 429."""
+    deadline_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
+    """How long a call may take from when its body is there."""
     body_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """How long a client may take to send a body."""
     stop_seconds: Positive = 10
     """How long accepted work may take after SIGTERM."""
-    threads: Positive = len(os.sched_getaffinity(0))
-    """For torch; FAISS answers a batch with one, so that the two never fight for the same cores."""
+    workers: Positive = 1
+    """Processes that share one port and one copy of the version's files."""
+    threads: Positive | None = None
+    """For torch in each worker; without, the cores that there are, shared among the workers. FAISS answers a batch with
+    one thread, so that the two never fight for the same cores."""
     log_level: LogLevel = "warning"
     """From where on is logged; info tells each request. The lifecycle is always told."""
     tracing: bool = False
     """Make OpenTelemetry spans, and export them as OTEL_EXPORTER_OTLP_ENDPOINT and its like say."""
+
+    @property
+    def torch_threads(self) -> int:
+        """Workers times threads are no more than the cores."""
+        return self.threads or max(1, cores() // self.workers)
 
 
 def load_settings(**given: object) -> Settings:
     """What is given, over the environment, over the defaults.
 
     Raises:
-        ConfigError: a value is mistyped or out of range, or an address other than loopback without a key.
+        ConfigError: a value is mistyped or out of range, or does not go with another.
     """
     try:
         settings = Settings(**given)  # type: ignore[arg-type]
@@ -63,14 +99,21 @@ def load_settings(**given: object) -> Settings:
         raise ConfigError(
             field, expected=first["msg"].removeprefix("Input should be "), found=repr(first["input"])
         ) from error
-    if not _is_loopback(settings.host) and not (settings.api_key and settings.api_key.get_secret_value()):
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    if not (_is_loopback(settings.host) or settings.api_key or settings.keys):
         raise ConfigError(
             "host",
             expected="a loopback address, or an API key for any other",
             found=f"{settings.host} and no key",
-            remedy="Set LOOKALIKE_API_KEY.",
+            remedy="Set LOOKALIKE_API_KEY, or LOOKALIKE_KEYS.",
         )
-    return settings
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        there, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")
+        raise ConfigError(missing, expected=f"a file, as {there} is set", found="none")
 
 
 def _is_loopback(host: str) -> bool:

@@ -39,7 +39,7 @@ RED: dict[str, Any] = {"field": "colour", "equal": "red"}
 
 
 def rows_in(text: str) -> list[list[float]]:
-    decoded: list[list[float]] = decode_embed(text.encode(), BOUNDS).tolist()
+    decoded: list[list[float]] = decode_embed(text.encode(), BOUNDS).rows.tolist()
     return decoded
 
 
@@ -51,6 +51,8 @@ def rows_in(text: str) -> list[list[float]]:
         ('{"inputs": [[1, 2.5, -3e2, 0], [5, 6, 7, 8]]}', [[1, 2.5, -300, 0], [5, 6, 7, 8]]),
         ('{"inp\\u0075ts": [[1, 2, 3, 4]]}', [[1, 2, 3, 4]]),
         ('{"inputs": "a", "inputs": [[1, 2, 3, 4]]}', [[1, 2, 3, 4]]),
+        ('{"inputs": [[5, 6, 7, 8]], "inputs": [[1, 2, 3, 4]]}', [[1, 2, 3, 4]]),
+        ('{"inputs": [[1, 2, 3, 4]], "encoding_format": "float"}', [[1, 2, 3, 4]]),
         ('{"inputs": [[18446744073709551615, -1, 0, 1e-50]]}', [[2.0**64, -1, 0, 0]]),
     ],
 )
@@ -390,7 +392,7 @@ NUMBERS = replace(MIXED, table=TableInputs((Column("a"), Column("b")), frozenset
     ],
 )
 def test_rows_of_a_table_are_read_by_its_columns(bounds: Bounds, rows: str, expected: Any) -> None:
-    for decode in (decode_embed, lambda body, bounds: decode_search(body, bounds).rows):
+    for decode in (decode_embed, decode_search):
         body = f'{{"inputs": {rows}}}'.encode()
         if expected is None:
             with pytest.raises(RequestError) as refused:
@@ -398,7 +400,7 @@ def test_rows_of_a_table_are_read_by_its_columns(bounds: Bounds, rows: str, expe
             assert refused.value.status == 422
             assert refused.value.field.startswith("inputs")
         else:
-            decoded = decode(body, bounds)
+            decoded = decode(body, bounds).rows
             np.testing.assert_array_equal(decoded, expected)
             assert (decoded.dtype.str, decoded.flags.c_contiguous) == ("<f4", True)
 
@@ -433,6 +435,6 @@ def test_an_npy_of_other_codes_is_refused(row: list[float]) -> None:
 def test_any_rows_for_a_table_are_decoded_or_refused(rows: list[Any]) -> None:
     for bounds in (MIXED, NUMBERS):
         with contextlib.suppress(LookalikeError):
-            decoded = decode_embed(json.dumps({"inputs": rows}).encode(), bounds)
+            decoded = decode_embed(json.dumps({"inputs": rows}).encode(), bounds).rows
             assert decoded.shape == (len(rows), 2)
             assert not np.isinf(decoded).any()

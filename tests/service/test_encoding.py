@@ -18,18 +18,18 @@ def ids(version: Version) -> list[str]:
 
 
 def test_embeddings_as_json(version: Version) -> None:
-    answer = embeddings_response(version, EMBEDDINGS, as_npy=False)
+    answer = embeddings_response(version, EMBEDDINGS, "float")
     assert orjson.loads(answer.body) == {"version": 1, "embeddings": [[0.5, -1.0], [0.25, 3.0]]}
     assert (answer.media_type, answer.headers[VERSION_HEADER]) == (JSON, "1")
 
 
 def test_embeddings_that_do_not_lie_together_as_json(version: Version) -> None:
-    answer = embeddings_response(version, EMBEDDINGS[:, ::-1], as_npy=False)
+    answer = embeddings_response(version, EMBEDDINGS[:, ::-1], "float")
     assert orjson.loads(answer.body)["embeddings"] == [[-1.0, 0.5], [3.0, 0.25]]
 
 
 def test_embeddings_as_npy(version: Version) -> None:
-    answer = embeddings_response(version, EMBEDDINGS, as_npy=True)
+    answer = embeddings_response(version, EMBEDDINGS, "npy")
     array = from_npy(bytes(answer.body))
     assert (array.tolist(), array.dtype.str) == (EMBEDDINGS.tolist(), "<f4")
     assert (answer.media_type, answer.headers[VERSION_HEADER]) == (NPY, "1")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from index.errors import QueryError, UnknownItemError
 from index.filters import read_filter
 from index.version import Found, Version
-from service.engine import INLINE_WORK, MAX_BATCH, ROW_WORK, Engine
+from service.engine import INLINE_WORK, MAX_BATCH, ROW_WORK, Engine, engine_thread, use_threads
 from tests.service.helpers import pixels_of
 
 pytestmark = pytest.mark.anyio
@@ -23,9 +23,9 @@ SMALL = read_filter({"field": "label", "range": {"lt": 5}})
 
 @pytest.fixture
 async def engine(version: Version) -> AsyncIterator[Engine]:
-    engine = Engine(version, threads=1)
-    yield engine
-    engine.close()
+    use_threads(1)
+    with engine_thread() as pool:
+        yield Engine(version, pool)
 
 
 @pytest.fixture
@@ -48,10 +48,8 @@ def same(one: Answer, other: Answer) -> None:
 
 
 async def alone(version: Version, call: Call) -> Answer:
-    engine = Engine(version, threads=1)
-    answer = await call(engine)
-    engine.close()
-    return answer
+    with engine_thread() as pool:
+        return await call(Engine(version, pool))
 
 
 def threads() -> int:
@@ -202,11 +200,3 @@ async def test_an_item_asks_with_its_own_embedding(engine: Engine, version: Vers
 async def test_an_unknown_id_is_named(engine: Engine) -> None:
     with pytest.raises(UnknownItemError, match="'none such'"):
         await engine.search_ids(["0", "none such"], 3)
-
-
-async def test_the_end_stops_the_thread(version: Version, rows: Rows2D) -> None:
-    before = threads()
-    engine = Engine(version, threads=1)
-    await engine.embed(rows)
-    engine.close()
-    assert threads() == before

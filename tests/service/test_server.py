@@ -43,7 +43,7 @@ def test_it_says_where_it_listens_and_answers_there(server: Process, version: Ve
     assert server.lines[-1] == f"version 1 at {server.url}, Ctrl-C stops it\n"
     answer = httpx.post(f"{server.url}/embed", json={"inputs": pixels_of("5").tolist()})
     np.testing.assert_allclose(answer.json()["embeddings"], version.embed(pixels_of("5")), atol=1e-5)
-    assert httpx.get(f"{server.url}/readyz").json() == {"ready": True, "version": 1}
+    assert httpx.get(f"{server.url}/readyz").json() == {"ready": True, "version": 1, "refused": None}
     assert "server" not in answer.headers
 
 

@@ -12,6 +12,10 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "host": ("::1", "::1"),
     "port": ("0", 0),
     "api_key": ("a key", SecretStr("a key")),
+    "keys": ("keys.json", Path("keys.json")),
+    "tls_cert": ("cert.pem", Path("cert.pem")),
+    "tls_key": ("key.pem", Path("key.pem")),
+    "cors_origins": ("https://a.example, http://b.example:81,", ("https://a.example", "http://b.example:81")),
     "device": ("cpu", "cpu"),
     "max_body_bytes": ("1", 1),
     "max_rows": ("2", 2),
@@ -20,6 +24,9 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "max_connections": ("3", 3),
     "body_seconds": ("0.5", 0.5),
     "stop_seconds": ("4", 4),
+    "max_waiting": ("9", 9),
+    "deadline_seconds": ("1.5", 1.5),
+    "workers": ("2", 2),
     "threads": ("5", 5),
     "log_level": ("info", "info"),
     "tracing": ("true", True),
@@ -63,6 +70,9 @@ def test_the_default_is_loopback_without_a_key() -> None:
         ("body_seconds", "nan"),
         ("stop_seconds", "0"),
         ("threads", "0"),
+        ("cors_origins", "https://a.example/"),
+        ("cors_origins", "a.example"),
+        ("cors_origins", "https://*.example"),
         ("log_level", "loud"),
         ("tracing", "perhaps"),
     ],
@@ -91,6 +101,19 @@ def test_any_other_address_needs_a_key(host: str, key: str | None) -> None:
     with pytest.raises(ConfigError, match="LOOKALIKE_API_KEY"):
         load_settings(store=Path("s"), host=host, api_key=key)
     assert load_settings(store=Path("s"), host=host, api_key="k").host == host
+    assert load_settings(store=Path("s"), host=host, api_key=key, keys=Path("keys.json")).host == host
+
+
+@pytest.mark.parametrize(("given", "missing"), [("tls_cert", "tls_key"), ("tls_key", "tls_cert")])
+def test_a_certificate_and_its_key_go_together(given: str, missing: str) -> None:
+    with pytest.raises(ConfigError, match=f"as {given} is set") as refused:
+        load_settings(store=Path("s"), **{given: "file.pem"})
+    assert refused.value.field == missing
+
+
+def test_no_origin_but_those_that_are_named() -> None:
+    assert load_settings(store=Path("s")).cors_origins == ()
+    assert load_settings(store=Path("s"), cors_origins=["*"]).cors_origins == ("*",)
 
 
 def test_the_key_is_never_shown() -> None:

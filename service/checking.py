@@ -1,0 +1,77 @@
+"""May a version serve? It is whole, fits into memory, knows its answer, and a GPU finds what a CPU finds."""
+
+import numpy as np
+
+from index.embed import embed
+from index.errors import StoreError
+from index.measure import recalls
+from index.store import Store
+from index.version import Version
+from service.resources import available_bytes
+from training.artifact import DeviceName, Encoder, load_encoder
+from training.errors import ArtifactError
+
+__all__ = ["check_agreement", "check_room", "checked_version", "warm"]
+
+AGREEMENT = 0.99
+"""Of the ten nearest that a CPU finds, the share that another device must find too."""
+ASKED = 256
+WARM = (1, 2, *range(16, 129, 16))
+"""Rows in the batches that are usual: the first of a size prepares what all others use."""
+
+
+def checked_version(store: Store, number: int, device: DeviceName) -> Version:
+    """Open a version, and warm it.
+
+    Raises:
+        StoreError: there is no such version, no room for it, or it does not answer its known question.
+        ArtifactError: it is damaged, or another device finds others than a CPU does.
+    """
+    folder = store.path(number)
+    check_room(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()), available_bytes())
+    version = store.open(number, device)
+    if not version.answers_its_question():
+        raise StoreError(
+            f"version {number}",
+            expected="the known answer to its known question",
+            found="another",
+            remedy="Build it again.",
+        )
+    if version.encoder.device.type != "cpu":
+        check_agreement(version, load_encoder(folder / "encoder", "cpu"))
+    warm(version)
+    return version
+
+
+def check_room(needed: int, available: int | None) -> None:
+    """Raises StoreError where a version of so many bytes does not fit beside the one that serves."""
+    if available is not None and needed > available:
+        raise StoreError(
+            "memory",
+            expected=f"{needed:,} bytes for the version beside the one that serves",
+            found=f"{available:,} to be had",
+            remedy="Give the service more memory, or start it again with the version promoted.",
+        )
+
+
+def check_agreement(version: Version, reference: Encoder) -> None:
+    """Raises ArtifactError where the version's encoder finds others than the reference does on the CPU."""
+    rows = np.concatenate([version.question, version.held[:ASKED]])
+    wanted, found = (
+        version.index.search(embed(encoder, rows, version.metric), min(10, len(version.index)))[1]
+        for encoder in (reference, version.encoder)
+    )
+    shared = float(recalls(found, wanted).mean())
+    if shared < AGREEMENT:
+        raise ArtifactError(
+            f"version {version.number} on {version.encoder.device}",
+            expected=f"{AGREEMENT:.0%} of the neighbours that a CPU finds",
+            found=f"{shared:.1%}",
+            remedy="Serve it with --device cpu, and look at the device's driver.",
+        )
+
+
+def warm(version: Version) -> None:
+    """Answer batches of the usual sizes once."""
+    for count in WARM:
+        version.search_rows(np.repeat(version.question, count, axis=0), 10)

@@ -1,0 +1,66 @@
+"""A request's numbers, parsed by simdjson straight into an array: no Python object is made for any of them.
+
+It reads only what is plain: one list of flat rows of numbers, and beside it what is no list. Of everything else, and of
+everything wrong, it says None, and service.decoding reads it value by value and says why.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import simdjson
+from numpy.typing import NDArray
+
+__all__ = ["Numbers", "read_numbers"]
+
+_KINDS = ("inputs", "embeddings")
+_BESIDE = ("limit", "with_payload", "encoding_format")
+_SHARED_BYTES = 1 << 20
+"""A parser keeps buffers as large as the largest body that it read; larger bodies get one of their own."""
+_WRONG = (ValueError, TypeError, RuntimeError, KeyError, IndexError, OverflowError)
+_parser = simdjson.Parser()
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a body holds: `rows`, (n, width) float64, of one kind, and the other fields as they are."""
+
+    kind: str
+    rows: NDArray[np.float64]
+    beside: dict[str, Any]
+
+
+def read_numbers(body: bytes) -> Numbers | None:
+    """JSON {"inputs": [[...], ...], ...} or {"embeddings": ...}; None where it is anything but that.
+
+    Not for two threads at once.
+    """
+    try:
+        return _read(_parser if len(body) <= _SHARED_BYTES else simdjson.Parser(), body)
+    except _WRONG:
+        return None
+
+
+def _read(parser: simdjson.Parser, body: bytes) -> Numbers | None:
+    document = parser.parse(body)
+    if not isinstance(document, simdjson.Object):
+        return None
+    names = list(document)
+    kinds = [name for name in names if name in _KINDS]
+    beside = {name: document[name] for name in names if name in _BESIDE}
+    if any(isinstance(value, simdjson.Object | simdjson.Array) for value in beside.values()):
+        return None  # they live in the parser's buffer, which the next body is read into
+    if len(kinds) != 1 or len(names) != 1 + len(beside):  # a name may be there twice, too
+        return None
+    given = document[kinds[0]]
+    if not isinstance(given, simdjson.Array):
+        return None
+    rows, count = list(given), len(given)
+    if body.count(b"[") != 1 + count:  # a list for all and one for each row, and none within these
+        return None
+    lengths = {len(row) if isinstance(row, simdjson.Array) else -1 for row in rows}
+    if len(lengths) != 1:
+        return None
+    width = lengths.pop()
+    values = np.frombuffer(given.as_buffer(of_type="d"))  # (count * width,)
+    return Numbers(kinds[0], values.reshape(count, width), beside)

@@ -1,0 +1,148 @@
+"""Which version serves, and how another takes its place while requests run.
+
+A request takes `current` once and keeps it to its last byte, so no answer is made by two versions. The alias is looked
+at ten times a second. What it names is opened, checked and warmed in a thread while the old version serves. Where that
+fails the old one goes on, and what is wrong with the other one is told.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from index.store import Store
+from index.version import Version
+from service.checking import checked_version
+from service.decoding import Bounds
+from service.engine import Engine, Patience, engine_thread, use_threads
+from service.errors import NotReadyError, RefusedError
+from service.logs import lifecycle
+from service.metrics import Metrics
+from service.settings import Settings
+from training.errors import LookalikeError
+
+__all__ = ["Current", "Pulse", "Refusal", "Serving"]
+
+WATCH_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Current:
+    """The version that serves: its engine, and what a call to it may have."""
+
+    engine: Engine
+    bounds: Bounds
+
+    @property
+    def version(self) -> Version:
+        return self.engine.version
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """How this process and those beside it are.
+
+    Attributes:
+        beat: say that the event loop goes on.
+        check: raises NotReadyError where a process beside this one is not well.
+        stopping: is this process about to end?
+    """
+
+    beat: Callable[[], None] = _nothing
+    check: Callable[[], None] = _nothing
+    stopping: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The champion that cannot serve, and why."""
+
+    version: int
+    reason: str
+
+
+class Serving:
+    """Answers from one version at a time; make it inside the event loop that it serves on."""
+
+    def __init__(self, settings: Settings, version: Version, metrics: Metrics, pulse: Pulse) -> None:
+        use_threads(settings.torch_threads)
+        self._pulse = pulse
+        self._settings = settings
+        self._metrics = metrics
+        self._store = Store(settings.store)
+        self._engines = engine_thread()
+        self._loader = ThreadPoolExecutor(1, "loader")
+        self._turn = asyncio.Lock()
+        self.refused: Refusal | None = None
+        self.current = self._serve(version)
+        self._watcher = asyncio.create_task(self._watch())
+
+    def check_alive(self) -> None:
+        """Raises NotReadyError once the service stops, or where something that it needs has died."""
+        if self._pulse.stopping():
+            raise NotReadyError("service", expected="one that goes on", found="one that stops")
+        if self._watcher.done():
+            raise NotReadyError("watcher", expected="a task that watches the champion", found="one that died")
+        self._pulse.check()
+
+    async def follow(self) -> Current:
+        """Serve the champion now, if another version does.
+
+        Raises:
+            RefusedError: it cannot serve; what served before goes on.
+        """
+        async with self._turn:
+            number = self.current.version.number
+            try:
+                number = self._store.champion_number()
+                if number != self.current.version.number:
+                    loop = asyncio.get_running_loop()
+                    self.current = self._serve(await loop.run_in_executor(self._loader, self._open, number))
+                    self._metrics.changed("served")
+            except (LookalikeError, OSError, MemoryError) as error:
+                self._refuse(number, str(error))
+                raise RefusedError("version", expected="a champion that can serve", found=str(error)) from error
+            self.refused = None
+            self._metrics.refused(0)
+            return self.current
+
+    async def close(self) -> None:
+        """Stop watching, and end the threads."""
+        self._watcher.cancel()
+        await asyncio.gather(self._watcher, return_exceptions=True)
+        self._loader.shutdown()
+        self._engines.shutdown()
+
+    def _open(self, number: int) -> Version:
+        return checked_version(self._store, number, self._settings.device)
+
+    def _serve(self, version: Version) -> Current:
+        patience = Patience(self._settings.max_waiting, self._settings.deadline_seconds)
+        engine = Engine(version, self._engines, patience=patience, metrics=self._metrics)
+        self._metrics.serving(version.number, len(version.items))
+        lifecycle("serving", version=version.number, items=len(version.items))
+        return Current(engine, Bounds.of(version.encoder, self._settings))
+
+    def _refuse(self, number: int, reason: str) -> None:
+        self.refused = Refusal(number, reason)
+        self._metrics.refused(number)
+        self._metrics.changed("refused")
+        lifecycle("refused", version=number, reason=reason)
+
+    async def _watch(self) -> None:
+        """What was refused is tried again only when the alias is written again, or someone asks for it."""
+        seen = self._store.alias_stamp()
+        while True:
+            self._pulse.beat()
+            await asyncio.sleep(WATCH_SECONDS)
+            stamp = self._store.alias_stamp()
+            if stamp != seen:
+                seen = stamp
+                try:
+                    await self.follow()
+                except RefusedError:
+                    continue  # it is told where it was found out

@@ -1,0 +1,48 @@
+"""HTTPS: the certificate and its private key, checked before anything is served."""
+
+import ssl
+from pathlib import Path
+
+from service.settings import Settings
+from training.errors import ConfigError
+
+__all__ = ["tls_context"]
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer with `tls_cert` and `tls_key`; None where they are not set.
+
+    Raises:
+        ConfigError: a file cannot be read or holds something else, the key has a passphrase or is another's.
+    """
+    if not (settings.tls_cert and settings.tls_key):
+        return None
+    _check_holds("tls_cert", settings.tls_cert, "CERTIFICATE")
+    _check_holds("tls_key", settings.tls_key, "PRIVATE KEY")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_refuse_passphrase)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            expected, found = f"the private key of {settings.tls_cert}", f"another's in {settings.tls_key}"
+            raise ConfigError("tls_key", expected=expected, found=found) from error
+        found = f"{settings.tls_cert} and {settings.tls_key}, {error.reason or 'which are damaged'}"
+        raise ConfigError("tls_cert and tls_key", expected="a certificate and its key", found=found) from error
+    return context
+
+
+def _check_holds(field: str, path: Path, what: str) -> None:
+    expected = f"a PEM file with a {what.lower()}"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(field, expected=expected, found=f"{path}, {error.strerror or error}") from error
+    if f"{what}-----".encode() not in text:
+        raise ConfigError(field, expected=expected, found=f"{path} without one")
+
+
+def _refuse_passphrase() -> str:
+    """OpenSSL asks for one only where the key has one; nobody is there to type it."""
+    remedy = "openssl pkey -in KEY -out PLAIN takes it off; keep that file to the service's user."
+    raise ConfigError("tls_key", expected="a private key without a passphrase", found="one with", remedy=remedy)
