@@ -2,7 +2,8 @@
 
 ours    `index.gather.gather`, the step of `lookalike build` that embeds: rows are read from a float32 .npy, checked,
         hashed, preprocessed, encoded, and written, with ids and payloads
-floor   the encoder's matrix products alone, on one block of rows that lie in memory, with as many threads
+floor   the encoder's matrix products alone, as torch's `@` does them, on one block of rows that lie in memory, with as
+        many threads. The encoder itself has them from oneDNN, which may be faster: a second row tells them so
 
 The encoder is the shipped one of 784-512-256-32. The peak is the anonymous memory of a process that embeds and does
 nothing else: mapped files can be dropped.
@@ -64,17 +65,17 @@ def gathered(rows: Path, encoder: Encoder) -> float:
         return seconds(lambda: gather(source, encoder, "cosine", folder, items))
 
 
-def products(encoder: Encoder, count: int) -> float:
-    """Seconds of the matrix products for so many rows."""
-    weights = [layer.weight.T for layer in encoder.encoder if isinstance(layer, nn.Linear)]
+def products(encoder: Encoder, count: int, *, ours: bool = False) -> float:
+    """Seconds of the matrix products for so many rows, by torch's `@` or by the encoder's own layers."""
+    layers = [layer for layer in encoder.encoder if isinstance(layer, nn.Linear)]
     block = torch.randn(BLOCK, encoder.width)
 
     def multiply() -> None:
         with torch.inference_mode():
             for _ in range(0, count, BLOCK):
                 values = block
-                for weight in weights:
-                    values = values @ weight
+                for layer in layers:
+                    values = layer(values) if ours else values @ layer.weight.T
 
     return seconds(multiply) * count / (BLOCK * -(-count // BLOCK))
 
@@ -105,13 +106,21 @@ def compare() -> list[Row]:
         encoder = load_encoder(at)
         count = write_rows(few, FEW * ROW_BYTES / 1e9)
         taken = medians(
-            alternate({"ours": lambda: gathered(few, encoder), "floor": lambda: products(encoder, count)}, ROUNDS)
+            alternate(
+                {
+                    "ours": lambda: gathered(few, encoder),
+                    "floor": lambda: products(encoder, count),
+                    "oneDNN": lambda: products(encoder, count, ours=True),
+                },
+                ROUNDS,
+            )
         )
         write_rows(many, MANY * ROW_BYTES / 1e9)
         peaks = [child(rows, at)["peak"] / 1e9 for rows in (few, many)]
     rates = {name: count / value for name, value in taken.items()}
     return [
         row("bulk embedding", "rows/s", ours=rates["ours"], floor=rates["floor"], bar=Bar("ours / floor", ">=", 0.85)),
+        row("bulk embedding, beside oneDNN's products", "rows/s", ours=rates["ours"], floor=rates["oneDNN"]),
         row(
             f"peak at {MANY:,} rows (ours) and at {FEW:,} (peer)",
             "GB",
