@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from training.errors import ConfigError
 
-__all__ = ["Knobs", "Selection"]
+__all__ = ["ROUNDS", "Knobs", "Selection"]
 
 GRID = (*range(1, 17), 18, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 ROUNDS = 20

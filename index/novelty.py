@@ -138,16 +138,22 @@ def reconstruction_errors(
     (n, latent_dim), where the rows were encoded before.
     """
     latent = encoder.encode(rows) if latent is None else latent
+    with np.errstate(over="ignore", invalid="ignore"):  # a row may be so odd that its reconstruction is no number
+        if encoder.preprocess.table is None:
+            errors = encoder.errors(rows, latent).astype(np.float64)
+        else:
+            errors = _of_table(encoder, rows, latent)
+    return np.where(np.isnan(errors), np.inf, errors)
+
+
+def _of_table(encoder: Encoder, rows: NDArray[np.float32], latent: NDArray[np.float32]) -> Reals:
     errors = np.empty(len(rows))
     size = max(1, _BLOCK_VALUES // max(1, encoder.preprocess.features))
     for start in range(0, len(rows), size):
         block = rows[start : start + size]
-        decoded = encoder.decode(latent[start : start + size])
-        back = np.where(np.isnan(block), block, decoded)  # what is missing cannot be wrong
-        with np.errstate(over="ignore", invalid="ignore"):  # a row may be so odd that its reconstruction is no number
-            gaps = _features(encoder, back) - _features(encoder, block)  # (block, features)
-            sizes = np.nan_to_num(np.abs(gaps, dtype=np.float64), nan=np.inf, posinf=np.inf)
-            errors[start : start + size] = np.sqrt(np.mean(np.square(sizes), axis=1))
+        back = np.where(np.isnan(block), block, encoder.decode(latent[start : start + size]))  # missing is not wrong
+        gaps = _features(encoder, back).astype(np.float64) - _features(encoder, block)  # (block, features)
+        errors[start : start + size] = np.sqrt(np.mean(np.square(gaps), axis=1))
     return errors
 
 

@@ -11,6 +11,7 @@ import service
 from index.version import Version
 from service.auth import install_access
 from service.errors import install_handlers
+from service.hot import GZIP_BYTES, GZIP_LEVEL, HotRoutes
 from service.logs import lifecycle
 from service.metrics import Metrics, MetricsMiddleware
 from service.routes import admin, guarded, health
@@ -19,9 +20,6 @@ from service.settings import Settings
 from service.tracing import PrivateSpans, telemetry
 
 __all__ = ["create_app"]
-
-GZIP_BYTES = 1_024
-"""A shorter answer is not worth it, and numbers hardly get shorter at a higher level than the lowest."""
 
 
 def create_app(settings: Settings, version: Version) -> FastAPI:
@@ -51,14 +49,20 @@ def create_app(settings: Settings, version: Version) -> FastAPI:
     )
     app.state.settings = settings
     app.state.pulse = Pulse()
-    install_access(app, settings)
     app.state.metrics = Metrics()
-    if settings.tracing:
-        app.add_middleware(PrivateSpans)
-    app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=1)
-    app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
-    app.include_router(health)
-    app.include_router(guarded)
-    app.include_router(admin)
+    for router in (health, guarded, admin):
+        app.include_router(router)
     install_handlers(app)
+    _add_layers(app, settings)
     return app
+
+
+def _add_layers(app: FastAPI, settings: Settings) -> None:
+    """The innermost first."""
+    app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=GZIP_LEVEL)
+    if settings.tracing:  # FastAPI makes its spans where it finds the route
+        app.add_middleware(PrivateSpans)
+    else:
+        app.add_middleware(HotRoutes, router=guarded, paths=("/embed", "/search"))
+    install_access(app, settings)
+    app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)

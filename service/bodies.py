@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
+from service.connection import has_arrived
 from service.errors import MalformedError, SlowBodyError, TooLargeError
 
 __all__ = ["read_body"]
@@ -23,6 +24,8 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
     if int(claimed) > max_bytes:
         raise _too_large(max_bytes, claimed)
     try:
+        if has_arrived(request):
+            return await _gather(request, max_bytes)
         async with asyncio.timeout(seconds):
             return await _gather(request, max_bytes)
     except TimeoutError as error:

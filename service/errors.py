@@ -42,6 +42,7 @@ __all__ = [
     "SlowBodyError",
     "TooLargeError",
     "UnauthorizedError",
+    "answer_error",
     "install_handlers",
     "problem",
     "show",
@@ -157,31 +158,29 @@ def show(value: Any) -> str:
 
 def install_handlers(app: FastAPI) -> None:
     """Send every exception down the one path."""
-    app.add_exception_handler(LookalikeError, _on_ours)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_any)
+    app.add_exception_handler(LookalikeError, answer_error)
+    app.add_exception_handler(HTTPException, answer_error)
+    app.add_exception_handler(Exception, _answer_outside)
 
 
-async def _on_ours(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, LookalikeError):
-        raise error
-    kinds = {QueryError: 422, UnknownItemError: 404}
-    status = error.status if isinstance(error, RequestError) else kinds.get(type(error), 500)
-    return problem(status, str(error), field=error.field, expected=error.expected, found=error.found)
-
-
-async def _on_http(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, HTTPException):
-        raise error
-    found = f"{request.method} {request.url.path}"
-    expected = "a path and a method of this service"
-    answer = problem(error.status_code, str(error.detail), field="path", expected=expected, found=found)
-    answer.headers.update(error.headers or {})
-    return answer
-
-
-async def _on_any(request: Request, error: Exception) -> JSONResponse:
+async def answer_error(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a request that ended with `error`; one that nobody foresaw is logged."""
+    if isinstance(error, LookalikeError):
+        kinds = {QueryError: 422, UnknownItemError: 404}
+        status = error.status if isinstance(error, RequestError) else kinds.get(type(error), 500)
+        return problem(status, str(error), field=error.field, expected=error.expected, found=error.found)
+    if isinstance(error, HTTPException):
+        found = f"{request.method} {request.url.path}"
+        expected = "a path and a method of this service"
+        answer = problem(error.status_code, str(error.detail), field="path", expected=expected, found=found)
+        answer.headers.update(error.headers or {})
+        return answer
     log_failure(request.scope, error)
-    answer = problem(500, "The service failed on this request; its log says more.")
-    answer.headers["X-Request-Id"] = noted(request.scope).request_id  # it leaves outside of our middleware
+    return problem(500, "The service failed on this request; its log says more.")
+
+
+async def _answer_outside(request: Request, error: Exception) -> JSONResponse:
+    """Starlette answers what was not foreseen outside of all middleware, ours too."""
+    answer = await answer_error(request, error)
+    answer.headers["X-Request-Id"] = noted(request.scope).request_id
     return answer

@@ -9,6 +9,7 @@ from index.version import Found
 from service.answering import Left
 from service.auth import GuardedRoute, WriteRoute
 from service.bodies import read_body
+from service.connection import has_left
 from service.decoding import (
     Asked,
     Bounds,
@@ -54,7 +55,7 @@ async def embed(request: Request) -> Response:
     current = _serving(request).current
     body = await _read(request)
     asked = _embed_asked(request, body, current.bounds)
-    embeddings = await current.engine.embed(asked.rows, _left(request))
+    embeddings = await current.engine.embed(asked.rows, has_left(request))
     _tell(request, current, len(asked.rows))
     form = "npy" if _wants_npy(request) else asked.form
     return embeddings_response(current.version, embeddings, form)
@@ -69,7 +70,7 @@ async def search(request: Request) -> Response:
     current = _serving(request).current
     body = await _read(request)
     asked = check_hits(_asked(request, body, current.bounds), current.bounds)
-    found = await _found(current.engine, asked, _left(request))
+    found = await _found(current.engine, asked, has_left(request))
     _tell(request, current, len(found.positions))
     return hits_response(current.version, found, with_payload=asked.with_payload, as_npy=_wants_npy(request))
 
@@ -153,12 +154,6 @@ async def _found(engine: Engine, asked: Asked, left: Left) -> Found:
         return await engine.search_ids(asked.ids, asked.limit, asked.filter, left)
     encoded = asked.kind == "embeddings"
     return await engine.search(asked.rows, asked.limit, encoded=encoded, given=asked.filter, left=left)
-
-
-def _left(request: Request) -> Left:
-    """Has the client closed its connection? uvicorn knows; ASGI would tell only a task that waits for it."""
-    cycle = getattr(request.receive, "__self__", None)
-    return lambda: getattr(cycle, "disconnected", False)
 
 
 async def _read(request: Request) -> bytes:

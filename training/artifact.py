@@ -45,6 +45,7 @@ _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
 """Rows are answered in blocks of at most so many, and of at most so many values between two layers: 32 MiB."""
+_ROUNDED = 16
 _PARTS = ("offset", "factor", "low", "high")
 
 
@@ -96,6 +97,26 @@ class Encoder:
         logits = self.header["output"] == "logits"
         return self._blockwise(latent, self.width, lambda z: self.preprocess.decode(self.decoder(z), logits=logits))
 
+    def errors(self, rows: NDArray[np.float32], latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How far the decoder is off: the root of the mean square over a row's features.
+
+        Args:
+            rows: (n, width) raw float32, without missing values.
+            latent: (n, latent_dim), as `encode` gives it for them.
+
+        Returns:
+            (n,) float32, in the unit of the preprocessed rows; NaN or infinite where the decoder's answer is.
+        """
+        logits, width, features = self.header["output"] == "logits", self.width, self.preprocess.features
+
+        def step(both: Tensor) -> Tensor:
+            gaps = self.preprocess.answered(self.decoder(both[:, width:]), logits=logits)  # (block, features)
+            gaps = gaps - self.preprocess.apply(both[:, :width])
+            lengths: Tensor = torch.linalg.vector_norm(gaps, dim=1, keepdim=True, dtype=torch.float64)
+            return lengths / math.sqrt(features)
+
+        return self._blockwise(np.concatenate([rows, latent], axis=1), 1, step)[:, 0]
+
     def _blockwise(
         self, rows: NDArray[np.float32], width: int, step: Callable[[Tensor], Tensor]
     ) -> NDArray[np.float32]:
@@ -104,8 +125,17 @@ class Encoder:
         with torch.inference_mode(), full_precision(self.device):
             for start in range(0, len(rows), count):
                 block = torch.from_numpy(rows[start : start + count]).to(self.device)  # (block, width)
-                output[start : start + count] = step(block).cpu().numpy()
+                output[start : start + count] = step(_rounded_up(block))[: len(block)].cpu().numpy()
         return output
+
+
+def _rounded_up(block: Tensor) -> Tensor:
+    """(n, width), and so many zero rows that n is a multiple of _ROUNDED; a few rows are left as they are.
+
+    For each number of rows that is new to it oneDNN takes some milliseconds to prepare, so they shall be few.
+    """
+    more = -len(block) % _ROUNDED
+    return nn.functional.pad(block, (0, 0, 0, more)) if more and len(block) > _ROUNDED else block
 
 
 def write_encoder(

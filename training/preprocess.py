@@ -71,16 +71,20 @@ class Preprocessor:
         return self.table.gather(raw, shares=shares) if self.table else raw
 
     def decode(self, output: Tensor, *, logits: bool) -> Tensor:
-        """(n, features) as a decoder gives it -> (n, width) in the raw unit.
+        """(n, features) as a decoder gives it -> (n, width) in the raw unit; of `logits`, see `answered`."""
+        return self.invert(self.answered(output, logits=logits))
+
+    def answered(self, output: Tensor, *, logits: bool) -> Tensor:
+        """(n, features) as a decoder gives it -> (n, features), numbers as `apply` gives them.
 
         With `logits` a number is given as the logit of its share of the range from `low` to `high`.
         """
-        if logits:
-            count = len(self.table.layout.numbers) if self.table else self.features
-            low, high = self.low[:count], self.high[:count]
-            numbers = low + (high - low) * output[:, :count].sigmoid()  # (n, numbers)
-            output = torch.cat([numbers, output[:, count:]], dim=1)  # (n, features)
-        return self.invert(output)
+        if not logits:
+            return output
+        count = len(self.table.layout.numbers) if self.table else self.features
+        low, high = self.low[:count], self.high[:count]
+        numbers = low + (high - low) * output[:, :count].sigmoid()  # (n, numbers)
+        return torch.cat([numbers, output[:, count:]], dim=1) if count < self.features else numbers
 
     @property
     def noise_unit(self) -> Tensor:

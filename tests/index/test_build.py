@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from index.build import build, encoder_folder
 from index.errors import TargetError
+from index.knobs import ROUNDS
 from index.spec import Metric
 from index.store import Store
 from index.target import Target
@@ -80,7 +81,7 @@ def independent_recall(base: NDArray[np.float32], queries: NDArray[np.float32], 
     """Of the 10 nearest among those that one of the lists holds."""
     centres = faiss.IndexFlatL2(base.shape[1])
     index = faiss.IndexIVFFlat(centres, base.shape[1], lists, faiss.METRIC_L2)
-    index.cp.min_points_per_centroid = 1
+    index.cp.min_points_per_centroid, index.cp.niter = 1, ROUNDS
     index.train(base)
     index.add(base)
     index.nprobe = 1
