@@ -22,7 +22,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOU
 
 OF_TRAINING = {
     "index": {"training.rows", "training.artifact", "training.errors", "training.sealed", "training.progress"},
-    "service": {"training.artifact", "training.columns", "training.errors", "training.preprocess"},
+    "service": {"training.artifact", "training.columns", "training.errors", "training.preprocess", "training.sealed"},
 }
 """What a floor may import of the training floor."""
 FITTING = {
@@ -30,7 +30,7 @@ FITTING = {
     *("training.job", "training.judge", "training.loop", "training.losses", "training.optim", "training.precision"),
     "training.probe",
 }
-MANY_PARAMETERS = {("training.estimator", "__init__"), ("lookalike.cli", "build")}
+MANY_PARAMETERS = {("training.estimator", "__init__"), ("lookalike.cli", "build"), ("lookalike.cli", "serve")}
 """A scikit-learn estimator names each of its parameters, and a command each of its options."""
 UNSAFE = (
     *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"),

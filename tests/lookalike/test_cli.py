@@ -34,7 +34,8 @@ HELP = {
     "embed": ["DATA", "--store", "--out", "--device"],
     "search": ["DATA", "--store", "--id", "--limit", "--filter", "--device"],
     "duplicates": ["--store", "--threshold"],
-    "serve": ["--store", "--host", "--port", "LOOKALIKE_API_KEY"],
+    "serve": ["--store", "--host", "--port", "--keys", "--tls-cert", "--tls-key", "LOOKALIKE_API_KEY"],
+    "keys": ["add", "list", "remove"],
 }
 QUICK = ("--set", "model.hidden=[16]", "--set", "model.latent_dim=4", "--set", "fit.epochs=2")
 
@@ -268,7 +269,7 @@ def test_search_with_a_filter_finds_only_what_passes(tiny_store: Store, version:
 def test_serve_serves_the_champion(tiny_store: Store) -> None:
     with running("serve", "--store", str(tiny_store.folder), "--port", "0") as process:
         assert process.lines == [f"version 1 at {process.url}, Ctrl-C stops it\n"]
-        assert process.stop() == (0, "")
+        assert process.stop()[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -318,6 +319,10 @@ def test_serve_serves_the_champion(tiny_store: Store) -> None:
         (["serve", "--store", "{new}"], "lookalike promote"),
         (["serve", "--store", "{store}", "--host", "0.0.0.0"], "LOOKALIKE_API_KEY"),
         (["serve", "--store", "{store}", "--port", "65536"], "port"),
+        (["serve", "--store", "{store}", "--keys", "{new}"], "lookalike keys add"),
+        (["serve", "--store", "{store}", "--tls-cert", "{text}"], "tls_key: expected a file, as tls_cert is set"),
+        (["serve", "--store", "{store}", "--tls-key", "{text}"], "tls_cert: expected a file, as tls_key is set"),
+        (["serve", "--store", "{store}", "--tls-cert", "{text}", "--tls-key", "{text}"], "rows.txt without one"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -24,7 +24,7 @@ class Process:
 
     @property
     def address(self) -> tuple[str, int]:
-        host, port = self.url.removeprefix("http://").rsplit(":", 1)
+        host, port = self.url.partition("://")[2].rsplit(":", 1)
         return host.strip("[]"), int(port)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
@@ -61,7 +61,7 @@ def _read_line(process: Process) -> None:
     line = process.popen.stdout.readline()
     assert line, process.popen.communicate()[1]
     process.lines.append(line)
-    if found := re.search(r"http://\S+:\d+", line):
+    if found := re.search(r"https?://\S+:\d+", line):
         process.url = found[0]
 
 

@@ -1,24 +1,35 @@
+import hashlib
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from index.version import Version
 from service.app import create_app
+from service.auth import WriteRoute
+from service.keys import KeyRing
 from service.settings import Settings
-from tests.service.helpers import all_routes, answered, serving, settings_for
+from tests.service.helpers import all_routes, answered, call, serving, settings_for
 
 pytestmark = pytest.mark.anyio
 KEY = "a key, schlüssel"
-OPEN = {"/livez", "/readyz", "/openapi.json"}
-"""What anyone may ask: is it up, and what does it take. A new route is not one of these."""
+READ, WRITE = {"X-API-Key": "may read"}, {"X-API-Key": "may write"}
+OPEN = {"/livez", "/readyz"}
+"""What anyone may ask: is it up? A new route is not one of these."""
+ONLY_READ = {("POST", "/embed"), ("POST", "/search")}
+"""Calls that change nothing, though their method could. Any other but GET and HEAD needs a key that may write."""
 
 RIGHT: dict[str, dict[bytes, bytes]] = {
     "header": {b"X-API-Key": KEY.encode()},
     "bearer": {b"Authorization": b"Bearer " + KEY.encode()},
     "bearer, written small": {b"authorization": b"bearer " + KEY.encode()},
+    "from the file": {b"X-API-Key": b"may read"},
+    "from the file, bearer": {b"Authorization": b"Bearer may read"},
 }
 WRONG: dict[str, dict[bytes, bytes]] = {
     "none": {},
@@ -32,26 +43,67 @@ WRONG: dict[str, dict[bytes, bytes]] = {
     "another bearer": {b"Authorization": b"Bearer another"},
     "no scheme": {b"Authorization": KEY.encode()},
     "another scheme": {b"Authorization": b"Basic " + KEY.encode()},
+    "the name": {b"X-API-Key": b"reader"},
+    "the hash": {b"X-API-Key": hashlib.sha256(b"may read").hexdigest().encode()},
 }
 
 
+def write_keys(path: Path, *scopes: str) -> Path:
+    """A file of a key "may read" named "reader", and so on, for each scope."""
+    each = [
+        {
+            "name": {"read": "reader", "write": "writer"}[scope],
+            "scope": scope,
+            "sha256": hashlib.sha256(f"may {scope}".encode()).hexdigest(),
+            "added": "2026-01-31T12:00:00Z",
+        }
+        for scope in scopes
+    ]
+    path.write_text(json.dumps({"format": "lookalike-keys-1", "keys": each}))
+    path.chmod(0o600)
+    return path
+
+
 @pytest.fixture(scope="module")
-async def locked(store_folder: Path, version: Version) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings_for(store_folder, api_key=KEY), version) as client:
+def locked_settings(store_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.json", "read", "write")
+    return settings_for(store_folder, api_key=KEY, keys=keys)
+
+
+@pytest.fixture(scope="module")
+async def locked(locked_settings: Settings, version: Version) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(locked_settings, version, add_changing_routes) as client:
         yield client
 
 
+def add_changing_routes(app: FastAPI) -> None:
+    """Routes that change something, beside those that there are."""
+    router = APIRouter(route_class=WriteRoute)
+
+    @router.api_route("/changing/{name}", methods=["POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    async def change(request: Request) -> Response:
+        return Response(request.state.key_name)
+
+    app.include_router(router)
+
+
 def guarded(settings: Settings, version: Version) -> list[tuple[str, str]]:
-    routes = all_routes(create_app(settings, version))
+    app = create_app(settings, version)
+    add_changing_routes(app)
+    routes = all_routes(app)
     assert {path for _, path in routes} > OPEN
     return [(method, re.sub(r"\{.*?\}", "x", path)) for method, path in routes if path not in OPEN]
 
 
+def body_for(path: str) -> bytes:
+    return b'{"ids": ["0"]}' if path == "/search" else b'{"inputs": [[' + b"1," * 63 + b"1]]}"
+
+
 @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG.keys())
-async def test_every_route_but_the_open_ones_asks_for_the_key(
-    locked: httpx.AsyncClient, settings: Settings, version: Version, headers: dict[bytes, bytes]
+async def test_every_route_but_the_open_ones_asks_for_a_key(
+    locked: httpx.AsyncClient, locked_settings: Settings, version: Version, headers: dict[bytes, bytes]
 ) -> None:
-    for method, path in guarded(settings, version):
+    for method, path in guarded(locked_settings, version):
         answer = await locked.request(method, path, headers=headers)
         answered(answer, 401, "X-API-Key")
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -59,12 +111,30 @@ async def test_every_route_but_the_open_ones_asks_for_the_key(
 
 
 @pytest.mark.parametrize("headers", RIGHT.values(), ids=RIGHT.keys())
-async def test_the_key_opens_every_route(
-    locked: httpx.AsyncClient, settings: Settings, version: Version, headers: dict[bytes, bytes]
+async def test_a_key_that_may_read_opens_what_changes_nothing_and_only_that(
+    locked: httpx.AsyncClient, locked_settings: Settings, version: Version, headers: dict[bytes, bytes]
 ) -> None:
-    for method, path in guarded(settings, version):
-        content = b'{"ids": ["0"]}' if path == "/search" else b'{"inputs": [[' + b"1," * 63 + b"1]]}"
-        assert (await locked.request(method, path, headers=headers, content=content)).status_code == 200
+    changing = 0
+    for method, path in guarded(locked_settings, version):
+        reads = method in {"GET", "HEAD"} or (method, path) in ONLY_READ
+        changing += not reads
+        if reads or KEY.encode() not in b"".join(headers.values()):
+            answer = await locked.request(method, path, headers=headers, content=body_for(path))
+            assert answer.status_code == (200 if reads else 403), (method, path)
+    assert changing >= 4
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+async def test_what_changes_something_needs_a_key_that_may_write(locked: httpx.AsyncClient, method: str) -> None:
+    refused = await locked.request(method, "/changing/x", headers=READ)
+    answered(refused, 403, "X-API-Key")
+    assert (refused.json()["expected"], refused.json()["found"]) == ("a key of scope write", "reader, of scope read")
+    assert (await locked.request(method, "/changing/x", headers=WRITE)).text == "writer"
+    assert (await locked.request(method, "/changing/x", headers={b"X-API-Key": KEY.encode()})).text == "environment"
+
+
+async def test_a_key_that_may_write_may_read(locked: httpx.AsyncClient) -> None:
+    assert (await locked.get("/version", headers=WRITE)).status_code == 200
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
@@ -81,6 +151,58 @@ async def test_without_a_key_on_loopback_everyone_may(client: httpx.AsyncClient,
     assert (await client.get("/version", headers=headers)).status_code == 200
 
 
+async def test_a_file_without_keys_lets_nobody_in(version: Version, store_folder: Path, tmp_path: Path) -> None:
+    settings = settings_for(store_folder, api_key="", keys=write_keys(tmp_path / "keys.json"))
+    async with serving(settings, version) as client:
+        for headers in ({}, {"X-API-Key": ""}, READ):
+            answered(await client.get("/version", headers=headers), 401, "X-API-Key")
+
+
+async def test_keys_change_while_it_serves(version: Version, store_folder: Path, tmp_path: Path) -> None:
+    file = write_keys(tmp_path / "keys.json", "read")
+    now = 0.0
+
+    def watched(app: FastAPI) -> None:
+        app.state.keys = KeyRing(None, file, clock=lambda: now)
+
+    async with serving(settings_for(store_folder, keys=file), version, watched) as client:
+        assert (await client.get("/version", headers=READ)).status_code == 200
+        assert (await client.get("/version", headers=WRITE)).status_code == 401
+        write_keys(file, "write")
+        now += 1
+        assert (await client.get("/version", headers=READ)).status_code == 401
+        assert (await client.get("/version", headers=WRITE)).status_code == 200
+
+
+class Names:
+    """Middleware that notes, as a log does, whose key each request had."""
+
+    def __init__(self, app: ASGIApp, seen: list[str | None]) -> None:
+        self.app = app
+        self.seen = seen
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+        if scope["type"] == "http":
+            self.seen.append(scope.get("state", {}).get("key_name"))
+
+
+async def test_the_name_of_the_key_is_there_for_logs_and_the_key_is_not(
+    locked_settings: Settings, version: Version
+) -> None:
+    seen: list[str | None] = []
+
+    def watched(app: FastAPI) -> None:
+        add_changing_routes(app)
+        app.add_middleware(Names, seen=seen)
+
+    async with serving(locked_settings, version, watched) as client:
+        for headers in (READ, WRITE, {}, {"X-API-Key": "wrong"}):
+            await client.put("/changing/x", headers=headers)
+        await client.get("/livez")
+    assert seen == ["reader", "writer", None, None, None]
+
+
 async def test_the_body_of_a_stranger_is_not_read(locked: httpx.AsyncClient) -> None:
     read = 0
 
@@ -90,4 +212,36 @@ async def test_the_body_of_a_stranger_is_not_read(locked: httpx.AsyncClient) -> 
         yield b"{}"
 
     assert (await locked.post("/search", content=body())).status_code == 401
+    assert (await locked.put("/changing/x", content=body(), headers=READ)).status_code == 403
     assert read == 0
+
+
+ASKS = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+ALLOWED = "access-control-allow-origin"
+
+
+async def test_no_page_of_another_origin_is_let_in_by_default(client: httpx.AsyncClient) -> None:
+    assert (await client.options("/search", headers=ASKS)).status_code == 405
+    assert ALLOWED not in (await client.get("/version", headers={"Origin": "https://a.example"})).headers
+
+
+@pytest.mark.parametrize(("origins", "allowed"), [(["https://a.example"], "https://a.example"), (["*"], "*")])
+async def test_the_pages_of_an_origin_that_is_set_are_let_in_with_a_key(
+    origins: list[str], allowed: str, version: Version, store_folder: Path
+) -> None:
+    settings = settings_for(store_folder, api_key=KEY, cors_origins=origins)
+    async with serving(settings, version) as client:
+        asked = await client.options("/search", headers=ASKS | {"Access-Control-Request-Headers": "x-api-key"})
+        assert (asked.status_code, asked.headers[ALLOWED]) == (200, allowed)
+        assert "access-control-allow-credentials" not in asked.headers
+        refused = await client.get("/version", headers={"Origin": "https://a.example"})
+        answered(refused, 401, "X-API-Key")
+        assert refused.headers[ALLOWED] == allowed  # so that the page may read why
+
+
+async def test_the_pages_of_others_are_not(version: Version, store_folder: Path) -> None:
+    async with serving(settings_for(store_folder, cors_origins=["https://a.example"]), version) as client:
+        other = {"Origin": "https://b.example"}
+        assert (await client.options("/search", headers=ASKS | other)).status_code == 400
+        assert ALLOWED not in (await client.get("/version", headers=other)).headers
+        assert await call(client, "/search", ids=["0"])
