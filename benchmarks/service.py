@@ -1,156 +1,202 @@
-"""How many searches a second, over HTTP, with one row of 784 numbers as JSON from 16 connections?
+"""How many searches a second, over HTTP, with one row of 784 numbers as JSON from 1, 16 and 64 connections?
 
 ours    `lookalike serve`
-peer    a plain `def` endpoint with torch and FAISS: the same encoder, index and answer (benchmarks.service_apps)
-floor   an empty handler that reads the same body: what HTTP itself costs
+peers   a plain `def` endpoint with torch and FAISS: the same encoder, index and answer; an endpoint that only has
+        pydantic validate the same body, and counts its numbers (both in benchmarks.service_apps); and LitServe with the
+        same encoder and index (benchmarks.service_litserve), at the best of some settings of its batching
+floor   an empty Starlette handler that reads the same body: what HTTP itself costs
 
-The three servers have one core, one at a time has work, and `wrk` has the other core. The rows are noisy test
-images of Fashion-MNIST as they are, with decimals; before the clock starts, each server's answer is compared
-with the version's own, and the recall of the index is printed: a fast answer must be a right one.
+The servers have one core, one at a time has work, and one thread of `wrk` has the other core; LitServe, which is
+several processes, and ours beside it share both cores with `wrk`. The rows are noisy test images of Fashion-MNIST as
+they are, with decimals. The recall is of the ids that came over HTTP, while that load is on, against exact search over
+the embeddings: a fast answer must be a right one. Latencies are as wrk sees them.
 """
 
+import argparse
 import contextlib
 import json
-import os
-import re
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.report import Bar, alternate, medians, report, row
+from benchmarks.report import Bar, Row, report, row
+from benchmarks.service_load import Load, alternated, wrk
+from benchmarks.service_process import ask, lookalike, served, store_of, two_cores
 from benchmarks.startup import free_port
-from index.build import build
 from index.store import Store
-from training.config import load_config
-from training.job import train
 from training.judge import add_noise
 from training.rows import open_rows, read_sample
 
-__all__ = ["main"]
+__all__ = ["Trial", "main"]
 
-CONNECTIONS = 16
-SECONDS = 5
+CONNECTIONS = (1, 16, 64)
+SECONDS = 5.0
 ROUNDS = 5
-BODIES = 64
-_LOAD = """
-local bodies = {}
-for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = line end
-local i = 0
-request = function()
-  i = i % #bodies + 1
-  return wrk.format("POST", "/search", {["Content-Type"] = "application/json"}, bodies[i])
-end
-"""
+BODIES = 256
+ASKED = 1_000
+BATCHING = ((1, 0.0), (16, 0.001), (16, 0.005), (64, 0.001), (64, 0.01))
+"""LitServe's max_batch_size and batch_timeout in seconds."""
+LIMIT = 10
 
 
-def make_store(folder: Path) -> Store:
-    """A promoted version of the 60,000 training images; a few epochs give it the structure of a real one."""
-    rows = open_rows("fashion-mnist")
-    train(rows, load_config(overrides=["fit.epochs=5"]), folder / "run")
-    store = Store(folder / "store")
-    store.promote(build(rows, folder / "run", store))
-    return store
+@dataclass(frozen=True)
+class Trial:
+    """What is served, what is asked, and for how long.
+
+    Attributes:
+        bodies: a file, a body a line; `nearest` has the exactly nearest ids of each.
+    """
+
+    store: Store
+    bodies: Path
+    nearest: list[list[str]]
+    seconds: float
+    rounds: int
+
+    def lines(self) -> list[str]:
+        return self.bodies.read_text().splitlines()
+
+    def load(self, port: int, connections: int, cores: str) -> Load:
+        """Of `wrk`, on these cores."""
+        url = f"http://127.0.0.1:{port}/search"
+        return wrk(url, self.bodies, connections=connections, seconds=self.seconds, cores=cores)
 
 
-def make_bodies(store: Store, folder: Path) -> tuple[Path, list[str]]:
-    """A file of one body a line, and the ids that the first one must find."""
+def prepare(store: Store, folder: Path, seconds: float, rounds: int) -> Trial:
+    """Write the bodies, and search for what they must find without the index."""
     version = store.open_champion()
-    images, _ = read_sample(open_rows("fashion-mnist:test"), BODIES, 0)
+    images, _ = read_sample(open_rows("fashion-mnist:test"), ASKED, 0)
     noisy = np.round(add_noise(images, version.encoder.preprocess, level=0.1), 2)
-    path = folder / "bodies"
-    path.write_text("".join(json.dumps({"inputs": [row], "limit": 10}) + "\n" for row in noisy.tolist()))
-    _, positions = version.index.search(version.embed(noisy[:1].astype(np.float32)), 10)
-    return path, [version.items.id_at(int(position)) for position in positions[0]]
+    bodies = folder / "bodies"
+    bodies.write_text("".join(json.dumps({"inputs": [row], "limit": LIMIT}) + "\n" for row in noisy.tolist()))
+    every = version.embeddings.at(np.arange(len(version.items)))
+    scores = version.embed(noisy.astype(np.float32)) @ every.T  # (asked, items), of the metric cosine
+    best = np.argsort(-scores, axis=1)[:, :LIMIT]
+    return Trial(store, bodies, [[version.items.id_at(p) for p in row] for row in best.tolist()], seconds, rounds)
+
+
+def recall_under_load(trial: Trial, port: int, core: int) -> float:
+    """The share of the exactly nearest that is answered over HTTP while `wrk` keeps the server busy."""
+    loading = threading.Thread(target=trial.load, args=(port, 16, str(core)))
+    loading.start()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda body: ask(port, body), trial.lines()))
+    loading.join()
+    found = [{hit["id"] for hit in answer["results"][0]["hits"]} for answer in answers]
+    return float(np.mean([len(ids & set(wanted)) / LIMIT for ids, wanted in zip(found, trial.nearest, strict=True)]))
 
 
 @contextlib.contextmanager
-def served(arguments: list[str], core: int) -> Iterator[None]:
-    """A server on one core."""
-    process = subprocess.Popen(["taskset", "--cpu-list", str(core), sys.executable, "-m", *arguments])
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def ask(port: int, body: str) -> dict[str, Any]:
-    """One search, tried until the server is there."""
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/search", body.encode(), headers)
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                given: dict[str, Any] = json.load(answer)
-                return given
-        except urllib.error.URLError:
-            time.sleep(0.1)
-    raise RuntimeError(f"nobody answers on port {port}")
-
-
-def requests_per_second(port: int, bodies: Path, script: Path, core: int) -> float:
-    """What wrk counts; an answer that is no 200 ends the benchmark."""
-    command = ["taskset", "--cpu-list", str(core), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "-s", str(script)]
-    environment = {**os.environ, "BODIES": str(bodies)}
-    url = f"http://127.0.0.1:{port}/search"
-    printed = subprocess.run([*command, url], env=environment, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in printed:
-        raise RuntimeError(printed)
-    return float(re.findall(r"Requests/sec:\s+([\d.]+)", printed)[0])
-
-
-def measure(store: Store, folder: Path) -> dict[str, float]:
-    """Requests per second of the three, in alternating rounds."""
-    server_core, client_core = sorted(os.sched_getaffinity(0))[:2]
-    bodies, wanted = make_bodies(store, folder)
-    script = folder / "load.lua"
-    script.write_text(_LOAD)
-    ports = {name: free_port() for name in ("ours", "peer", "floor")}
-    at = str(store.folder)
-    commands = {
-        "ours": ["lookalike", "serve", "--store", at, "--port", str(ports["ours"])],
-        "peer": ["benchmarks.service_apps", "plain", at, str(ports["peer"])],
-        "floor": ["benchmarks.service_apps", "empty", at, str(ports["floor"])],
-    }
+def all_served(trial: Trial, core: int) -> Iterator[dict[str, int]]:
+    """The ports of ours, plain, echo and empty, each of which has answered once, and rightly."""
+    ports = {name: free_port() for name in ("ours", "plain", "echo", "empty")}
     with contextlib.ExitStack() as stack:
-        for name, command in commands.items():
-            stack.enter_context(served(command, server_core))
-            given = ask(ports[name], bodies.read_text().splitlines()[0])
-            if name != "floor" and [hit["id"] for hit in given["results"][0]["hits"]] != wanted:
-                raise RuntimeError(f"{name} answers otherwise than the version itself")
-        segments = {
-            name: lambda port=port: requests_per_second(port, bodies, script, client_core)
-            for name, port in ports.items()
-        }
-        return medians(alternate(segments, ROUNDS))
+        for name, port in ports.items():
+            app = ["benchmarks.service_apps", name, str(trial.store.folder), str(port)]
+            stack.enter_context(served(lookalike(trial.store, port) if name == "ours" else app, [core]))
+            check(name, ask(port, trial.lines()[0]), trial)
+        yield ports
+
+
+def check(name: str, answer: dict[str, object], trial: Trial) -> None:
+    """Raises RuntimeError where a server that searches finds others than most of the nearest."""
+    if name == "empty":
+        return
+    if name == "echo":
+        right = answer == {"values": 784}
+    else:
+        hits = answer["results"][0]["hits"]  # type: ignore[index]
+        right = len({hit["id"] for hit in hits} & set(trial.nearest[0])) >= LIMIT - 2
+    if not right:
+        raise RuntimeError(f"{name} answers {answer}")
+
+
+def beside_litserve(trial: Trial, rows: list[Row]) -> str:
+    """Ours and LitServe's best, on both cores; returns how its batching is set then."""
+    both = two_cores()
+    cores, notes = ",".join(map(str, both)), []
+    for connections in CONNECTIONS[1:]:
+        rates = {setting: litserve_load(trial, setting, connections, short=True).rate for setting in BATCHING}
+        best = max(rates, key=rates.__getitem__)
+        notes.append(f"max_batch_size {best[0]}, batch_timeout {best[1] * 1e3:g} ms at {connections} connections")
+        port = free_port()
+        with served(lookalike(trial.store, port), both):
+            ask(port, trial.lines()[0])
+            ours = alternated({"ours": partial(trial.load, port, connections, cores)}, trial.rounds)["ours"]
+        theirs = litserve_load(trial, best, connections)
+        rows += versus(f"{connections} connections, both cores", "LitServe", ours, theirs, Bar("ours / peer", ">=", 6))
+    return f"LitServe's best: {'; '.join(notes)}."
+
+
+def litserve_load(trial: Trial, setting: tuple[int, float], connections: int, *, short: bool = False) -> Load:
+    """What LitServe does with this batching."""
+    port, both = free_port(), two_cores()
+    arguments = ["benchmarks.service_litserve", str(trial.store.folder), str(port), *map(str, setting)]
+    with served(arguments, both):
+        check("LitServe", ask(port, trial.lines()[0]), trial)
+        loads = {"LitServe": partial(trial.load, port, connections, ",".join(map(str, both)))}
+        return alternated(loads, 1 if short else trial.rounds)["LitServe"]
+
+
+def versus(where: str, peer: str, ours: Load, theirs: Load, bar: Bar, *, floor: bool = False) -> list[Row]:
+    """Rows of the report: requests a second, and the quantiles in milliseconds."""
+
+    def line(claim: str, unit: str, mine: float, other: float, bar: Bar | None = None) -> Row:
+        claim = f"{claim}, {where}, against {peer}"
+        return (
+            row(claim, unit, ours=mine, floor=other, bar=bar)
+            if floor
+            else row(claim, unit, ours=mine, peer=other, bar=bar)
+        )
+
+    alone = Bar("ours / floor", "<=", 2) if floor and where.startswith("1 ") else None
+    return [
+        line("POST /search", "requests/s", ours.rate, theirs.rate, bar),
+        line("p50", "ms", ours.p50, theirs.p50, alone),
+        line("p99", "ms", ours.p99, theirs.p99),
+        line("p99.9", "ms", ours.p999, theirs.p999),
+    ]
+
+
+def on_one_core(trial: Trial, rows: list[Row]) -> None:
+    """Ours, the two endpoints and the empty handler, one core each; and the recall."""
+    server_core, client_core = two_cores()
+    with all_served(trial, server_core) as ports:
+        recall = recall_under_load(trial, ports["ours"], client_core)
+        rows.append(row("recall@10 over HTTP, under load", "", ours=recall, bar=Bar("ours", ">=", 0.95)))
+        for connections in CONNECTIONS:
+            loads = {name: partial(trial.load, port, connections, str(client_core)) for name, port in ports.items()}
+            found = alternated(loads, trial.rounds)
+            where = f"{connections} connection{'s' * (connections > 1)}"
+            ours = found["ours"]
+            rows += versus(where, "an empty handler", ours, found["empty"], Bar("ours / floor", ">=", 0.5), floor=True)
+            rows += versus(where, "a plain def endpoint", ours, found["plain"], Bar("ours / peer", ">=", 4))
+            rows += versus(where, "pydantic alone", ours, found["echo"], Bar("ours / peer", ">=", 1.5))
 
 
 def main() -> None:
     """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="each load")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", choices=["one-core", "litserve"])
+    asked = parser.parse_args()
+    rows: list[Row] = []
+    note = ""
     with tempfile.TemporaryDirectory() as name:
-        store = make_store(Path(name))
-        found = store.open_champion().manifest["evidence"]
-        rates = measure(store, Path(name))
-    rows = [
-        row(
-            "POST /search against a plain def endpoint",
-            "requests/s",
-            ours=rates["ours"],
-            peer=rates["peer"],
-            bar=Bar("ours / peer", ">=", 2),
-        ),
-        row("POST /search against an empty handler", "requests/s", ours=rates["ours"], floor=rates["floor"]),
-        row("recall@10 of that index, held-out queries", "", ours=found["recall"]),
-    ]
-    report("service", rows, f"One query at a time in the index: {found['latency_us']:.0f} µs, one thread.")
+        trial = prepare(store_of(asked.store, Path(name)), Path(name), asked.seconds, asked.rounds)
+        if asked.only != "litserve":
+            on_one_core(trial, rows)
+        if asked.only != "one-core":
+            note = beside_litserve(trial, rows)
+    report("service", rows, note)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,21 @@
-"""What the service is measured against: a plain `def` endpoint as the field writes it, and an empty handler.
+"""What the service is measured against, as the field writes it, each in a process of its own.
 
-Run as `python -m benchmarks.service_apps plain|empty STORE PORT`.
+plain   a `def` endpoint with torch and FAISS: the same encoder, index and answer
+echo    an endpoint that has the same body validated by pydantic, and answers how many numbers it holds
+empty   a handler that reads the same body and answers a constant: what HTTP itself costs
+
+Run as `python -m benchmarks.service_apps plain|echo|empty STORE PORT`.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import uvicorn
 from fastapi import FastAPI
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,8 +23,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from index.store import Store
+from index.version import Version
 
-__all__ = ["empty_app", "plain_app"]
+__all__ = ["APPS", "echo_app", "empty_app", "plain_app", "searched"]
 
 
 class Query(BaseModel):
@@ -28,36 +35,50 @@ class Query(BaseModel):
     limit: int = 10
 
 
+def searched(version: Version, rows: NDArray[np.float32], limit: int) -> list[dict[str, Any]]:
+    """(n, width) raw rows -> the hits of each, with torch and FAISS as one would write it."""
+    items = version.items
+    with torch.no_grad():
+        latent = version.encoder.encoder(version.encoder.preprocess.apply(torch.from_numpy(rows))).numpy()
+    latent = latent / np.linalg.norm(latent, axis=1, keepdims=True)
+    scores, positions = version.index.search(latent, limit)
+    return [
+        {
+            "hits": [
+                {"id": items.id_at(p), "score": s, "payload": items.payload_at(p)}
+                for s, p in zip(row.tolist(), places.tolist(), strict=True)
+            ]
+        }
+        for row, places in zip(scores, positions, strict=True)
+    ]
+
+
 def plain_app(store: Path) -> FastAPI:
-    """torch and FAISS in a `def` endpoint, with the same encoder, index and answer."""
+    """Torch and FAISS in a `def` endpoint, with the same encoder, index and answer."""
     version = Store(store).open_champion()
-    encoder, scaling, items = version.encoder.encoder, version.encoder.preprocess, version.items
     app = FastAPI()
 
     @app.post("/search")
     def search(query: Query) -> dict[str, object]:
-        with torch.no_grad():
-            latent = encoder(scaling.apply(torch.tensor(query.inputs))).numpy()
-        latent = latent / np.linalg.norm(latent, axis=1, keepdims=True)
-        scores, positions = version.index.search(latent, query.limit)
-        return {
-            "version": version.number,
-            "results": [
-                {
-                    "hits": [
-                        {"id": items.id_at(p), "score": s, "payload": items.payload_at(p)}
-                        for s, p in zip(row.tolist(), places.tolist(), strict=True)
-                    ]
-                }
-                for row, places in zip(scores, positions, strict=True)
-            ],
-        }
+        rows = np.array(query.inputs, np.float32)
+        return {"version": version.number, "results": searched(version, rows, query.limit)}
 
     return app
 
 
-def empty_app() -> Starlette:
-    """Reads the body and answers a constant: what HTTP itself costs."""
+def echo_app(store: Path) -> FastAPI:
+    """FastAPI and pydantic alone, on the event loop, where they are fastest."""
+    app = FastAPI()
+
+    @app.post("/search")
+    async def search(query: Query) -> dict[str, int]:
+        return {"values": sum(map(len, query.inputs))}
+
+    return app
+
+
+def empty_app(store: Path) -> Starlette:
+    """Reads the body and answers a constant."""
 
     async def search(request: Request) -> JSONResponse:
         await request.body()
@@ -66,7 +87,9 @@ def empty_app() -> Starlette:
     return Starlette(routes=[Route("/search", search, methods=["POST"])])
 
 
+APPS = {"plain": plain_app, "echo": echo_app, "empty": empty_app}
+
 if __name__ == "__main__":
     kind, store_at, port = sys.argv[1:]
-    chosen = plain_app(Path(store_at)) if kind == "plain" else empty_app()
+    chosen = APPS[kind](Path(store_at))
     uvicorn.run(chosen, port=int(port), loop="uvloop", http="httptools", log_level="warning", access_log=False)

@@ -1,0 +1,78 @@
+"""wrk as a load: requests made before the clock starts, and the quantiles of their latency."""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+
+from benchmarks.report import alternate
+
+__all__ = ["Load", "alternated", "wrk"]
+
+_SCRIPT = """
+local requests, i = {}, 0
+init = function()
+  for line in io.lines(os.getenv("BODIES")) do
+    requests[#requests + 1] = wrk.format("POST", nil, {["Content-Type"] = "application/json"}, line)
+  end
+end
+request = function()
+  i = i % #requests + 1
+  return requests[i]
+end
+done = function(summary, latency)
+  local bad = 0
+  for _, count in pairs(summary.errors) do bad = bad + count end
+  io.write(string.format('FIGURES {"rate": %f, "p50": %f, "p99": %f, "p999": %f, "errors": %d}',
+    summary.requests / summary.duration * 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    latency:percentile(99.9) / 1e3, bad))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests a second, and quantiles of their latency in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+    p999: float
+
+
+def wrk(url: str, bodies: Path, *, connections: int, seconds: float, cores: str) -> Load:
+    """One thread of wrk posts the bodies, one a line, from so many connections.
+
+    Raises:
+        RuntimeError: an answer that was no 200, or a connection that broke.
+    """
+    script = bodies.with_suffix(".lua")
+    script.write_text(_SCRIPT)
+    command = ["taskset", "--cpu-list", cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script)]
+    environment = {**os.environ, "BODIES": str(bodies)}
+    printed = subprocess.run([*command, url], env=environment, capture_output=True, text=True, check=True).stdout
+    figures = json.loads(re.findall(r"FIGURES (\{.*\})", printed)[0])
+    if figures.pop("errors"):
+        raise RuntimeError(printed)
+    return Load(**figures)
+
+
+def alternated(loads: Mapping[str, Callable[[], Load]], rounds: int) -> dict[str, Load]:
+    """The median of each figure over alternating rounds."""
+    found: dict[str, list[Load]] = {name: [] for name in loads}
+
+    def step(name: str, load: Callable[[], Load]) -> float:
+        found[name].append(load())
+        return found[name][-1].rate
+
+    alternate({name: partial(step, name, load) for name, load in loads.items()}, rounds)
+    return {name: _median(each) for name, each in found.items()}
+
+
+def _median(loads: list[Load]) -> Load:
+    return Load(**{f.name: statistics.median(getattr(load, f.name) for load in loads) for f in fields(Load)})

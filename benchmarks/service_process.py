@@ -1,0 +1,101 @@
+"""Servers as processes of their own: a store to serve, a server on chosen cores, and what /proc says of it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from index.build import build
+from index.store import Store
+from training.config import load_config
+from training.job import train
+from training.rows import open_rows
+
+__all__ = ["Footprint", "ask", "footprint", "lookalike", "served", "store_of", "two_cores"]
+
+GIVE_UP = 60.0
+
+
+def two_cores() -> tuple[int, int]:
+    """The server's and the client's."""
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    return first, second
+
+
+def store_of(given: Path | None, folder: Path) -> Store:
+    """The store that was given, or in `folder` one with a promoted version of the 60,000 training images."""
+    if given:
+        return Store(given)
+    rows = open_rows("fashion-mnist")
+    train(rows, load_config(overrides=["fit.epochs=5"]), folder / "run")
+    store = Store(folder / "store")
+    store.promote(build(rows, folder / "run", store))
+    return store
+
+
+def lookalike(store: Store, port: int) -> list[str]:
+    """The module and arguments that serve a store."""
+    return ["lookalike", "serve", "--store", str(store.folder), "--port", str(port)]
+
+
+@contextlib.contextmanager
+def served(arguments: list[str], cores: Sequence[int], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m ARGUMENTS` on these cores; it and all that it started are gone when the block ends."""
+    command = ["taskset", "--cpu-list", ",".join(map(str, cores)), sys.executable, "-m", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | environment, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def ask(port: int, body: str, path: str = "/search", *, patience: float = GIVE_UP) -> dict[str, Any]:
+    """One call with a JSON body, tried until the server is there.
+
+    Raises:
+        RuntimeError: nobody answers, or the answer is no 200.
+    """
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body.encode(), headers)
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(request, timeout=patience) as answer:
+                given: dict[str, Any] = json.load(answer)
+                return given
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{path}: {error.status} {error.read()[:500]!r}") from error
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.05)
+    raise RuntimeError(f"nobody answers on port {port}")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process holds: bytes that no file backs, open files, threads."""
+
+    anonymous: int
+    files: int
+    threads: int
+
+
+def footprint(pid: int) -> Footprint:
+    """As /proc tells it now."""
+    at = Path(f"/proc/{pid}")
+    lines = dict(line.split(":", 1) for line in (at / "status").read_text(encoding="ascii").splitlines())
+    files = sum(1 for _ in (at / "fd").iterdir())
+    return Footprint(int(lines["RssAnon"].split()[0]) * 1024, files, int(lines["Threads"]))
