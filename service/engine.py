@@ -111,7 +111,8 @@ class Engine:
         return self._loop.time() + min(most, self._patience.seconds)
 
     async def _submit(self, call: Call) -> Answer:
-        if self._waiting and sum(len(one.rows) for one in self._waiting) + len(call.rows) > self._patience.rows:
+        ahead = 0 if call.known else sum(len(one.rows) for one in self._waiting)  # being asked much is not being ill
+        if ahead and ahead + len(call.rows) > self._patience.rows:
             self._metrics.rejected("queue_full")
             raise BusyError("request", expected=f"at most {self._patience.rows} rows to wait", found="more")
         self._waiting.append(call)

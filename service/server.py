@@ -37,8 +37,7 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
     configure(settings.log_level)
     with _bind(settings) as listener:
         if settings.workers > 1:
-            announce(_url(listener, context), version.number)
-            supervise(settings, listener, serve_worker)
+            supervise(settings, listener, serve_worker, lambda: announce(_url(listener, context), version.number))
             return
         server = _server(settings, version, Board(1), 0)
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
@@ -50,7 +49,8 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
 def serve_worker(settings: Settings, listener: socket.socket, board: Board, slot: int) -> None:
     """One of several processes that serve."""
     configure(settings.log_level)
-    version = Store(settings.store).open_champion(settings.device)
+    store = Store(settings.store)
+    version = store.open(board.version or store.champion_number(), settings.device)
     server = _server(settings, version, board, slot)
     server.run(sockets=[listener])
 
@@ -72,7 +72,7 @@ def _server(settings: Settings, version: Version, board: Board, slot: int) -> uv
         ssl_context_factory=(lambda *_: context) if context else None,
     )
     server = uvicorn.Server(config)
-    app.state.pulse = Pulse(lambda: board.beat(slot), board.check, lambda: server.should_exit)
+    app.state.pulse = Pulse(lambda number: board.beat(slot, number), board.check, lambda: server.should_exit)
     use_threads(settings.torch_threads)
     warm(version)
     gc.freeze()  # what is loaded stays: the collector need not walk it again under load

@@ -38,7 +38,7 @@ class Current:
         return self.engine.version
 
 
-def _nothing() -> None:
+def _nothing(number: int = 0) -> None:
     pass
 
 
@@ -47,12 +47,12 @@ class Pulse:
     """How this process and those beside it are.
 
     Attributes:
-        beat: say that the event loop goes on.
+        beat: say that the event loop goes on, and the number of the version that serves.
         check: raises NotReadyError where a process beside this one is not well.
         stopping: is this process about to end?
     """
 
-    beat: Callable[[], None] = _nothing
+    beat: Callable[[int], None] = _nothing
     check: Callable[[], None] = _nothing
     stopping: Callable[[], bool] = lambda: False
 
@@ -103,9 +103,10 @@ class Serving:
                     loop = asyncio.get_running_loop()
                     self.current = self._serve(await loop.run_in_executor(self._loader, self._open, number))
                     self._metrics.changed("served")
-            except (LookalikeError, OSError, MemoryError) as error:
-                self._refuse(number, str(error))
-                raise RefusedError("version", expected="a champion that can serve", found=str(error)) from error
+            except Exception as error:  # whatever is wrong with the other version, this one serves
+                reason = str(error) if isinstance(error, LookalikeError) else repr(error)
+                self._refuse(number, reason)
+                raise RefusedError("version", expected="a champion that can serve", found=reason) from error
             self.refused = None
             self._metrics.refused(0)
             return self.current
@@ -135,9 +136,9 @@ class Serving:
 
     async def _watch(self) -> None:
         """What was refused is tried again only when the alias is written again, or someone asks for it."""
-        seen = self._store.alias_stamp()
+        seen: tuple[int, ...] | None = None  # it may have been written since the version that serves was opened
         while True:
-            self._pulse.beat()
+            self._pulse.beat(self.current.version.number)
             await asyncio.sleep(WATCH_SECONDS)
             stamp = self._store.alias_stamp()
             if stamp != seen:

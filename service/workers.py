@@ -1,19 +1,21 @@
 """Several processes that serve one version over one port: started, watched, and ended together.
 
 Each worker's event loop sets the time in its slot of a board in shared memory, ten times a second. A worker that died
-is replaced, and so is one whose loop stands still; in the meantime no worker says that it is ready.
+is replaced, and so is one whose loop stands still; in the meantime no worker says that it is ready. Who takes its place
+begins with the version that the others serve, whatever the champion is worth by then.
 """
 
 import multiprocessing
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.sharedctypes import RawArray
+from multiprocessing.sharedctypes import RawArray, RawValue
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,20 @@ MOST_DEATHS = 3
 
 
 class Board:
-    """When each worker was last seen, in seconds of the system's monotonic clock; 0 before it serves."""
+    """What serves, and when each worker was last seen, by the system's monotonic clock; 0 before it serves."""
 
     def __init__(self, workers: int) -> None:
         self.seen = RawArray("d", workers)
+        self._version = RawValue("q", 0)
 
-    def beat(self, slot: int) -> None:
-        """The worker of this slot is well."""
+    @property
+    def version(self) -> int | None:
+        """What the worker serves that was seen last; None before one does."""
+        return self._version.value or None
+
+    def beat(self, slot: int, version: int) -> None:
+        """The worker of this slot is well, and serves this version."""
+        self._version.value = version
         self.seen[slot] = time.monotonic()
 
     def check(self) -> None:
@@ -56,20 +65,22 @@ Work = Callable[[Settings, socket.socket, Board, int], None]
 """What a worker does, given its slot: it serves until SIGTERM."""
 
 
-def supervise(settings: Settings, listener: socket.socket, work: Work) -> None:
-    """Run `settings.workers` processes until SIGTERM or SIGINT.
+def supervise(settings: Settings, listener: socket.socket, work: Work, announce: Callable[[], None]) -> None:
+    """Run `settings.workers` processes until SIGTERM or SIGINT; `announce` is called once those end it cleanly.
 
     Raises:
         LookalikeError: workers die before they serve.
     """
-    stop = threading.Event()
+    stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: stopping.append(number))
+    announce()
     with tempfile.TemporaryDirectory(prefix="lookalike-metrics-") as folder:
         share(Path(folder))
         workers = _Workers(settings, listener, work)
         try:
-            while not stop.wait(LOOK_SECONDS):
+            while not stopping:
+                time.sleep(LOOK_SECONDS)
                 workers.look()
         finally:
             workers.end(settings.stop_seconds + 5)
@@ -120,7 +131,9 @@ class _Workers:
     def _start(self, slot: int) -> SpawnProcess:
         self._board.seen[slot] = 0.0
         process = multiprocessing.get_context("spawn").Process(target=_run, args=(self._work, *self._arguments, slot))
+        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers too, who leave it to us
         process.start()
+        signal.signal(signal.SIGINT, ours)
         return process
 
     def _is_stuck(self, slot: int) -> bool:
@@ -132,7 +145,11 @@ class _Workers:
 def _run(work: Work, *arguments: Any) -> None:
     """In the worker: work, and end when the process that watches it is no more."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    work(*arguments)
+    try:
+        work(*arguments)
+    except LookalikeError as error:
+        lifecycle("worker failed", reason=str(error))
+        sys.exit(2)
 
 
 def _follow_parent() -> None:

@@ -1,0 +1,92 @@
+"""A store whose versions cannot be taken for each other, and a real server in a test's own event loop."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import uvicorn
+from numpy.typing import NDArray
+from starlette.types import ASGIApp
+
+from index.build import build
+from index.store import Store
+from index.target import Target
+from tests.index.made import cloud, encoder_at, made_rows
+
+__all__ = ["ROWS", "assert_of_one_version", "changing_store", "listening", "point_at", "until", "wait_until"]
+
+ROWS: NDArray[np.float32] = cloud(20, 4)
+"""(20, 4): what each version holds."""
+PATIENCE = 60.0
+
+
+def changing_store(folder: Path) -> Store:
+    """Version 1, the champion, embeds a row as its direction and has the items 1-0, 1-1, ...; 2 as the opposite one."""
+    store = Store(folder / "store")
+    for number, sign in ((1, 1), (2, -1)):
+        encoder = encoder_at(folder / f"encoder-{number}", np.float32(sign) * np.eye(4, dtype=np.float32))
+        rows = made_rows(ROWS, [f"{number}-{i}" for i in range(len(ROWS))])
+        assert build(rows, encoder, store, target=Target(key="Flat"), device="cpu") == number
+    store.promote(1)
+    return store
+
+
+def assert_of_one_version(answer: dict[str, Any], rows: NDArray[np.float32]) -> None:
+    """What /embed or /search answered for these rows is of the version that it names, all of it."""
+    number = answer["version"]
+    if "embeddings" in answer:
+        directions = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        np.testing.assert_allclose(answer["embeddings"], {1: 1, 2: -1}[number] * directions, atol=1e-5)
+        return
+    assert len(answer["results"]) == len(rows)
+    for found in answer["results"]:
+        assert {hit["id"].partition("-")[0] for hit in found["hits"]} == {str(number)}
+
+
+def point_at(store: Store, text: str) -> None:
+    """Write the alias as nobody should: unchecked."""
+    made = store.folder / ".written-by-hand"
+    made.write_text(text)
+    os.replace(made, store.folder / "champion")
+
+
+async def until(ask: Callable[[], Awaitable[bool]]) -> None:
+    """Ask until it is so."""
+    end = time.monotonic() + PATIENCE
+    while not await ask():
+        assert time.monotonic() < end, "it never came to be"
+        await asyncio.sleep(0.02)
+
+
+def wait_until(ask: Callable[[], bool]) -> None:
+    """The same where there is no event loop."""
+    end = time.monotonic() + PATIENCE
+    while not ask():
+        assert time.monotonic() < end, "it never came to be"
+        time.sleep(0.05)
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the app behind uvicorn, over a socket, as it is in service.server."""
+    config = uvicorn.Config(app, port=0, http="httptools", log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    await until(lambda: _is_started(server))
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def _is_started(server: uvicorn.Server) -> bool:
+    return server.started
