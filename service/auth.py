@@ -3,15 +3,16 @@
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from service.errors import ForbiddenError, UnauthorizedError
 from service.keys import KeyRing, Scope
 from service.settings import Settings
 
-__all__ = ["GuardedRoute", "WriteRoute", "check_key", "install_access"]
+__all__ = ["GuardedRoute", "WriteRoute", "check_key", "let_in"]
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -34,20 +35,16 @@ class WriteRoute(APIRoute):
         return _guarded(self.endpoint, "write")
 
 
-def install_access(app: FastAPI, settings: Settings) -> None:
-    """Give an app its keys, and let the pages of other origins in where some are set.
-
-    Raises:
-        ConfigError: the key file cannot be used.
-    """
-    app.state.keys = KeyRing.of(settings)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["*"],
-            allow_headers=["X-API-Key", "Authorization"],
-        )
+def let_in(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """The app, and the pages of other origins let in where some are set."""
+    if not settings.cors_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.cors_origins,
+        allow_methods=["*"],
+        allow_headers=["X-API-Key", "Authorization"],
+    )
 
 
 def check_key(request: Request, needs: Scope) -> None:

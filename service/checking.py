@@ -16,7 +16,7 @@ __all__ = ["check_agreement", "check_room", "checked_version", "warm"]
 AGREEMENT = 0.99
 """Of the ten nearest that a CPU finds, the share that another device must find too."""
 ASKED = 256
-WARM = (1, 2, *range(16, 129, 16))
+WARM = (1, *range(8, 129, 8))
 """Rows in the batches that are usual: the first of a size prepares what all others use."""
 
 

@@ -26,7 +26,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from index.errors import QueryError, UnknownItemError
-from service.logs import log_failure, noted
+from service.logs import log_failure
 from training.errors import LookalikeError
 
 __all__ = [
@@ -160,7 +160,7 @@ def install_handlers(app: FastAPI) -> None:
     """Send every exception down the one path."""
     app.add_exception_handler(LookalikeError, answer_error)
     app.add_exception_handler(HTTPException, answer_error)
-    app.add_exception_handler(Exception, _answer_outside)
+    app.add_exception_handler(Exception, answer_error)
 
 
 async def answer_error(request: Request, error: Exception) -> JSONResponse:
@@ -177,10 +177,3 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
         return answer
     log_failure(request.scope, error)
     return problem(500, "The service failed on this request; its log says more.")
-
-
-async def _answer_outside(request: Request, error: Exception) -> JSONResponse:
-    """Starlette answers what was not foreseen outside of all middleware, ours too."""
-    answer = await answer_error(request, error)
-    answer.headers["X-Request-Id"] = noted(request.scope).request_id
-    return answer

@@ -3,6 +3,7 @@
 Of an exception that is its type and where it was raised; its message may quote what a client sent.
 """
 
+import itertools
 import logging
 import re
 import secrets
@@ -33,6 +34,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 NOTE = "lookalike.note"
 """Where a request's scope has its note."""
+_PROCESS, _numbers = secrets.token_hex(8), itertools.count()
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TOLD = "logged"
 _LONGEST = 300
@@ -57,11 +59,11 @@ def noted(scope: Scope) -> Note:
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """X-Request-Id where it is 1 to 128 of A-Z a-z 0-9 . _ -, else 32 random hexadecimal digits."""
+    """X-Request-Id where it is 1 to 128 of A-Z a-z 0-9 . _ -, else 32 hexadecimal digits that no other request has."""
     for name, value in headers:
         if name == b"x-request-id" and _ID.fullmatch(value):
             return value.decode("ascii")
-    return secrets.token_hex(16)
+    return f"{_PROCESS}{next(_numbers):016x}"
 
 
 def log_request(scope: Scope, note: Note, *, route: str, status: int, seconds: float) -> None:

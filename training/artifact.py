@@ -45,7 +45,7 @@ _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
 """Rows are answered in blocks of at most so many, and of at most so many values between two layers: 32 MiB."""
-_ROUNDED = 16
+_ROUNDED = 8
 _PARTS = ("offset", "factor", "low", "high")
 
 
@@ -130,12 +130,12 @@ class Encoder:
 
 
 def _rounded_up(block: Tensor) -> Tensor:
-    """(n, width), and so many zero rows that n is a multiple of _ROUNDED; a few rows are left as they are.
+    """(n, width), and so many zero rows that n is a multiple of _ROUNDED; three rows or fewer are left as they are.
 
     For each number of rows that is new to it oneDNN takes some milliseconds to prepare, so they shall be few.
     """
     more = -len(block) % _ROUNDED
-    return nn.functional.pad(block, (0, 0, 0, more)) if more and len(block) > _ROUNDED else block
+    return nn.functional.pad(block, (0, 0, 0, more)) if more and len(block) > 3 else block
 
 
 def write_encoder(

@@ -194,7 +194,8 @@ async def test_the_name_of_the_key_is_there_for_logs_and_the_key_is_not(
 
     def watched(app: FastAPI) -> None:
         add_changing_routes(app)
-        app.add_middleware(Names, seen=seen)
+        assert app.middleware_stack is not None
+        app.middleware_stack = Names(app.middleware_stack, seen=seen)
 
     async with serving(locked_settings, version, watched) as client:
         for headers in (READ, WRITE, {}, {"X-API-Key": "wrong"}):

@@ -164,7 +164,7 @@ async def test_a_request_is_one_line(client: httpx.AsyncClient, told: io.StringI
 @pytest.mark.anyio
 async def test_a_failure_is_told_with_the_id_that_its_client_got(client: httpx.AsyncClient, told: io.StringIO) -> None:
     answer = await client.get("/fail/now")
-    request, failure = lines(told.getvalue())[-2:]
+    failure, request = lines(told.getvalue())[-2:]
     assert (request["status"], request["level"]) == (500, "warning")
     assert (failure["level"], failure["error"], failure["route"]) == ("error", "RuntimeError", "/fail/{name}")
     assert failure["trace"][-1].endswith(" failing")
