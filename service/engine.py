@@ -31,6 +31,8 @@ INLINE_WORK = 1_024
 """Up to this many hits a batch is answered on the event loop, which takes some milliseconds."""
 ROW_WORK = 16
 """A row costs as much as this many hits, however few it asks for."""
+QUIET_TURNS = 2
+"""A connection that becomes readable is a call two turns of the loop later."""
 KNOWN_SECONDS = 1.5
 """Whoever asks whether it is ready has an answer within two seconds."""
 
@@ -77,6 +79,7 @@ class Engine:
         self._waiting: list[Call] = []
         self._working: list[Call] = []
         self._busy = False
+        self._gathered = self._quiet = 0
         self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -133,6 +136,9 @@ class Engine:
         return await call.future
 
     def _next_batch(self) -> None:
+        if self._grows():
+            self._loop.call_soon(self._next_batch)
+            return
         batch = self._working = self._take()
         if not batch:
             self._busy = False
@@ -142,6 +148,18 @@ class Engine:
         else:
             done = self._loop.run_in_executor(self._pool, answer_all, self.version, batch)
             done.add_done_callback(lambda outcome: self._after_thread(batch, outcome.result()))
+
+    def _grows(self) -> bool:
+        """Did calls arrive in one of the last turns of the loop, and is there room for more?
+
+        Where many clients wait for each other's answers, the next calls of those that were answered together come in
+        the turns that follow. A turn waits for nothing: where nobody else calls it takes some microseconds.
+        """
+        rows = sum(len(call.rows) for call in self._waiting)
+        self._quiet = 0 if rows > self._gathered else self._quiet + 1
+        grows = 0 < rows < INLINE_WORK // ROW_WORK and self._quiet < QUIET_TURNS
+        self._gathered = rows if grows else 0
+        return grows
 
     def _take(self) -> list[Call]:
         """The longest run of waiting calls whose clients are still there and whose rows fit one batch."""
