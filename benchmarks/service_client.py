@@ -5,6 +5,7 @@ would have been asked meanwhile.
 """
 
 import asyncio
+import io
 import re
 from array import array
 from collections import Counter, deque
@@ -12,10 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Figures", "Reply", "Shot", "Traffic", "posted"]
+__all__ = ["Figures", "Reply", "Shot", "Traffic", "posted", "to_npy"]
 
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 _END = b"\r\n\r\n"
@@ -48,6 +51,13 @@ def posted(path: str, body: bytes, takes: str = "application/json", gives: str =
     """A POST on a connection that stays open."""
     head = f"POST {path} HTTP/1.1\r\nHost: lookalike\r\nContent-Type: {takes}\r\nAccept: {gives}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def to_npy(array: NDArray[Any]) -> bytes:
+    """An .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
 
 
 @dataclass

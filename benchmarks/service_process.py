@@ -20,7 +20,7 @@ from training.config import load_config
 from training.job import train
 from training.rows import open_rows
 
-__all__ = ["Footprint", "ask", "footprint", "lookalike", "served", "store_of", "two_cores"]
+__all__ = ["Footprint", "ask", "footprint", "lookalike", "served", "store_of", "two_cores", "wait_until_ready"]
 
 GIVE_UP = 60.0
 
@@ -82,6 +82,22 @@ def ask(port: int, body: str, path: str = "/search", *, patience: float = GIVE_U
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.05)
     raise RuntimeError(f"nobody answers on port {port}")
+
+
+def wait_until_ready(port: int) -> None:
+    """Until /readyz says 200.
+
+    Raises:
+        RuntimeError: it did not within a minute.
+    """
+    deadline = time.monotonic() + GIVE_UP
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=GIVE_UP):
+                return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.02)
+    raise RuntimeError(f"nobody is ready on port {port}")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -31,7 +30,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
-from benchmarks.service_client import Figures, Reply, Shot, Traffic, posted
+from benchmarks.service_client import Figures, Reply, Shot, Traffic, posted, to_npy
 from benchmarks.service_process import Footprint, ask, footprint, lookalike, served, store_of, two_cores
 from benchmarks.startup import free_port
 from index.build import build
@@ -79,12 +78,6 @@ def two_versions(given: Path | None, folder: Path) -> Store:
     key = store.open_champion().index.spec.key
     build(rows, folder / "other", store, target=Target(key=key))
     return store
-
-
-def to_npy(array: NDArray[Any]) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
-    return stream.getvalue()
 
 
 def found_by(version: Version, rows: NDArray[np.float32] | None, ids: list[str]) -> Content:
