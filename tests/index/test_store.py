@@ -74,6 +74,41 @@ def test_promote_and_rollback_by_hand(store: Store) -> None:
     assert store.champion() == Alias(1)
 
 
+def test_the_champions_number_is_the_aliass_whether_or_not_it_can_be_opened(store: Store) -> None:
+    with pytest.raises(StoreError, match="lookalike promote N"):
+        store.champion_number()
+    store.promote(2)
+    flip(store.path(2) / "index.faiss", 40)
+    assert store.champion_number() == 2
+    (store.folder / "champion").write_text('{"version": 9, "replaced": [2]}')
+    assert store.champion_number() == 9
+    (store.folder / "champion").write_text("{")
+    with pytest.raises(ArtifactError, match="champion"):
+        store.champion_number()
+
+
+def test_the_aliass_stamp_changes_whenever_it_is_written_and_only_then(store: Store) -> None:
+    seen = [store.alias_stamp()]
+    assert seen == [()]
+    acts: list[Callable[[], object]] = [
+        lambda: store.promote(1),
+        lambda: store.promote(2),
+        store.rollback,
+        lambda: (store.folder / "champion").write_text("{"),
+        (store.folder / "champion").unlink,
+    ]
+    for act in acts:
+        act()
+        assert store.alias_stamp() == store.alias_stamp() != seen[-1]
+        seen.append(store.alias_stamp())
+    assert seen[-1] == ()
+    store.promote(2)
+    before = store.alias_stamp()
+    for quiet in (store.champion, store.open_champion, lambda: store.promote(2), store.champion_number):
+        quiet()
+        assert store.alias_stamp() == before
+
+
 @settings(max_examples=25)
 @given(st.lists(st.sampled_from([0, 1, 2, 3]), max_size=8))
 def test_the_champion_is_the_top_of_a_stack(three_versions: Store, acts: list[int]) -> None:

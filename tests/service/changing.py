@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,24 @@ from starlette.types import ASGIApp
 from index.build import build
 from index.store import Store
 from index.target import Target
+from service.app import create_app
+from service.serving import Serving
 from tests.index.made import cloud, encoder_at, made_rows
+from tests.service.helpers import settings_for
 
-__all__ = ["ROWS", "assert_of_one_version", "changing_store", "listening", "point_at", "until", "wait_until"]
+__all__ = [
+    "ROWS",
+    "assert_of_one_version",
+    "changing_store",
+    "held",
+    "holds",
+    "listening",
+    "listening_to",
+    "metric",
+    "point_at",
+    "until",
+    "wait_until",
+]
 
 ROWS: NDArray[np.float32] = cloud(20, 4)
 """(20, 4): what each version holds."""
@@ -90,3 +107,37 @@ async def listening(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
 
 async def _is_started(server: uvicorn.Server) -> bool:
     return server.started
+
+
+@asynccontextmanager
+async def listening_to(store: Store, **given: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Serving]]:
+    """An HTTP client of the store's champion, over a socket."""
+    app = create_app(settings_for(store.folder, **given), store.open_champion())
+    async with listening(app) as client:
+        yield client, app.state.serving
+
+
+@contextmanager
+def held(pool: Executor) -> Iterator[None]:
+    """The engine's thread has other work until the end."""
+    released = threading.Event()
+    pool.submit(released.wait)
+    try:
+        yield
+    finally:
+        released.set()
+
+
+def holds(asked: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    """The same for `until`."""
+
+    async def ask() -> bool:
+        return asked()
+
+    return ask
+
+
+async def metric(client: httpx.AsyncClient, name: str) -> float:
+    """One number of /metrics, by its name and its labels."""
+    lines = (await client.get("/metrics")).text.splitlines()
+    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"lookalike_{name} "))

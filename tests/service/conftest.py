@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from index.store import Store
@@ -51,6 +52,17 @@ def bounds(settings: Settings) -> Bounds:
 def rows() -> NDArray[np.float32]:
     """Pixels of items and of others."""
     return pixels_of(*map(str, range(200)))
+
+
+@pytest.fixture(scope="session")
+def too_large(version: Version, store_folder: Path) -> NDArray[np.float32]:
+    """One row of float32 that is finite, but not once the encoder has summed it up."""
+    folder = store_folder / "versions" / "000001" / "encoder"
+    weights = safetensors.numpy.load_file(folder / "weights.safetensors")["encoder.0.weight"]
+    row: NDArray[np.float32] = np.float32(3e38) * np.sign(weights[np.abs(weights).sum(axis=1).argmax()])[None, :]
+    assert np.isfinite(row).all()
+    assert not np.isfinite(version.encoder.encode(row)).all()
+    return row
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,17 @@
 """Answers made by hand, so that what becomes of them is known."""
 
+import asyncio
+import base64
+from typing import Literal
+
 import numpy as np
 import orjson
 import pytest
+from starlette.responses import Response
+from starlette.types import Message
 
 from index.version import Found, Version
-from service.encoding import VERSION_HEADER, embeddings_response, hits_response
+from service.encoding import PART_VALUES, VERSION_HEADER, embeddings_response, hits_response
 from tests.service.helpers import JSON, NPY, from_npy
 
 EMBEDDINGS = np.array([[0.5, -1.0], [0.25, 3.0]], np.float32)
@@ -33,6 +39,64 @@ def test_embeddings_as_npy(version: Version) -> None:
     array = from_npy(bytes(answer.body))
     assert (array.tolist(), array.dtype.str) == (EMBEDDINGS.tolist(), "<f4")
     assert (answer.media_type, answer.headers[VERSION_HEADER]) == (NPY, "1")
+
+
+def test_embeddings_as_base64_of_little_endian_float32(version: Version) -> None:
+    answer = embeddings_response(version, EMBEDDINGS, "base64")
+    # 0.5 is 00 00 00 3f, -1 is 00 00 80 bf; 0.25 is 00 00 80 3e, 3 is 00 00 40 40.
+    assert orjson.loads(answer.body) == {"version": 1, "embeddings": ["AAAAPwAAgL8=", "AACAPgAAQEA="]}
+    assert (answer.media_type, answer.headers[VERSION_HEADER]) == (JSON, "1")
+
+
+def test_base64_of_what_does_not_lie_together_or_is_of_another_order(version: Version) -> None:
+    expected = orjson.loads(embeddings_response(version, EMBEDDINGS, "base64").body)
+    for array in (EMBEDDINGS[:, ::-1].copy()[:, ::-1], np.asfortranarray(EMBEDDINGS), EMBEDDINGS.astype(">f4")):
+        assert orjson.loads(embeddings_response(version, array, "base64").body) == expected
+
+
+async def parts_of(answer: Response) -> list[bytes]:
+    """The parts of a body as a server takes them."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    scope = {"type": "http", "method": "POST", "asgi": {"spec_version": "2.4"}}
+    await answer(scope, receive, send)
+    head = dict(sent[0]["headers"])
+    assert (head[b"content-type"], head[VERSION_HEADER.lower().encode()]) == (JSON.encode(), b"1")
+    return [message["body"] for message in sent[1:] if message["body"]]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("form", ["float", "base64"])
+@pytest.mark.parametrize("width", [1, 8, 48, PART_VALUES + 1])
+@pytest.mark.parametrize("parts", [1.0, 1.5, 3.0, 3.2])
+async def test_a_large_answer_comes_in_parts_and_is_the_same(
+    version: Version, form: Literal["float", "base64"], width: int, parts: float
+) -> None:
+    count = max(2, round(parts * PART_VALUES / width))
+    embeddings = np.random.default_rng(0).standard_normal((count, width)).astype(np.float32)
+    came = await parts_of(embeddings_response(version, embeddings, form))
+    body = orjson.loads(b"".join(came))
+    assert set(body) == {"version", "embeddings"}
+    if form == "base64":
+        back = [np.frombuffer(base64.b64decode(text), "<f4") for text in body["embeddings"]]
+        assert np.array_equal(np.stack(back), embeddings)
+    else:
+        assert np.array_equal(np.array(body["embeddings"], np.float32), embeddings)
+    if count * width > PART_VALUES:
+        assert len(came) >= 3
+        assert max(map(len, came)) < len(b"".join(came))
+
+
+def test_no_embedding_is_an_empty_list(version: Version) -> None:
+    answer = embeddings_response(version, np.empty((0, 2), np.float32), "float")
+    assert orjson.loads(answer.body) == {"version": 1, "embeddings": []}
 
 
 def test_hits_as_json_leave_out_where_there_is_none(version: Version, ids: list[str]) -> None:

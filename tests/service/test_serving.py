@@ -5,8 +5,8 @@ import itertools
 import json
 import shutil
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from index.version import FORMAT, Version
 from service.errors import NotReadyError
 from service.serving import Pulse, Serving
 from tests.index.made import flip, reseal
-from tests.service.changing import ROWS, assert_of_one_version, changing_store, point_at, until
+from tests.service.changing import ROWS, assert_of_one_version, changing_store, held, holds, metric, point_at, until
 from tests.service.helpers import call, problem, serving, settings_for
 
 pytestmark = pytest.mark.anyio
@@ -68,24 +68,6 @@ def at_work(running: tuple[httpx.AsyncClient, FastAPI]) -> Serving:
     return found
 
 
-@contextmanager
-def held(serving: Serving) -> Iterator[None]:
-    """The engine's thread is busy until the end."""
-    released = threading.Event()
-    serving._engines.submit(released.wait)
-    try:
-        yield
-    finally:
-        released.set()
-
-
-def holds(asked: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
-    async def ask() -> bool:
-        return asked()
-
-    return ask
-
-
 async def number_of(client: httpx.AsyncClient) -> int:
     number: int = (await client.get("/version")).json()["version"]
     return number
@@ -96,11 +78,6 @@ async def ready(client: httpx.AsyncClient) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     members: dict[str, Any] = answer.json()
     return members
-
-
-async def metric(client: httpx.AsyncClient, name: str) -> float:
-    lines = (await client.get("/metrics")).text.splitlines()
-    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"lookalike_{name} "))
 
 
 async def until_version(client: httpx.AsyncClient, number: int) -> None:
@@ -181,7 +158,7 @@ async def test_what_runs_is_finished_by_the_version_that_began_it(
     client: httpx.AsyncClient, at_work: Serving, store: Store
 ) -> None:
     old = at_work.current.engine
-    with held(at_work):
+    with held(at_work._engines):
         begun = asyncio.create_task(call(client, "/embed", inputs=MANY.tolist()))
         await until(holds(lambda: bool(old._working)))
         found = asyncio.create_task(call(client, "/search", inputs=MANY.tolist(), limit=1))
@@ -304,22 +281,12 @@ async def test_ready_means_that_batches_are_formed(client: httpx.AsyncClient, at
 
 
 async def test_ready_means_that_a_large_batch_is_answered(client: httpx.AsyncClient, at_work: Serving) -> None:
-    with held(at_work):
+    with held(at_work._engines):
         begun = asyncio.create_task(call(client, "/embed", inputs=MANY.tolist()))
         await until(holds(lambda: bool(at_work.current.engine._working)))
         problem(await client.get("/readyz"), 503)
     await begun
     assert (await ready(client))["ready"]
-
-
-@pytest.mark.parametrize("rows", [1, 300])
-async def test_being_asked_much_is_no_reason_to_be_unready(store: Store, rows: int) -> None:
-    """As many rows wait as may, and still the known question is asked."""
-    async with serving(settings_for(store.folder, max_waiting=rows), store.open_champion()) as client:
-        asked = [client.post("/embed", json={"inputs": ROWS[:1].tolist()}) for _ in range(2 * rows)]
-        *answers, told = await asyncio.gather(*asked, client.get("/readyz"))
-        assert told.status_code == 200
-        assert {answer.status_code for answer in answers} <= {200, 429}
 
 
 def not_well() -> None:

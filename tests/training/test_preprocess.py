@@ -246,3 +246,30 @@ def test_decoding_logits_reaches_from_the_least_to_the_greatest_value() -> None:
         [pytest.approx(v) for v in row] for row in ([2, 10], [4, 10], [3, 10])
     ]
     assert torch.equal(preprocess.decode(logits, logits=False), preprocess.invert(logits))
+
+
+def test_what_a_decoder_answers_is_taken_as_it_is_unless_it_gives_logits() -> None:
+    preprocess = fit_preprocessor(np.array([[0, 10], [4, 30]], np.float32), "none")
+    output = torch.tensor([[0.0, math.log(3)], [-100.0, 100.0]])
+    assert preprocess.answered(output, logits=False).tolist() == output.tolist()
+    # From 0 to 4, and from 10 to 30: a half and three quarters of the way, then the ends.
+    assert preprocess.answered(output, logits=True).tolist() == [pytest.approx([2, 25]), pytest.approx([0, 30])]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_is_in_the_unit_of_what_the_model_is_given(kind: ScaleKind) -> None:
+    rows = np.array([[0, 10], [4, 30], [1, 12]], np.float32)
+    preprocess = fit_preprocessor(rows, kind)
+    scaled = preprocess.apply(torch.from_numpy(rows))
+    shares = (scaled - preprocess.low) / (preprocess.high - preprocess.low)
+    np.testing.assert_allclose(preprocess.answered(shares.logit(), logits=True), scaled, atol=1e-5)
+
+
+def test_only_a_tables_numbers_are_answered_as_logits() -> None:
+    preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
+    output = torch.linspace(-3, 3, 20).reshape(2, 10)
+    answered = preprocess.answered(output, logits=True)
+    np.testing.assert_allclose(answered[:, :2], output[:, :2].sigmoid(), atol=1e-6)  # their range is 0 to 1
+    assert answered[:, 2:].tolist() == output[:, 2:].tolist()
+    assert torch.equal(preprocess.answered(output, logits=False), output)
+    assert torch.equal(preprocess.invert(answered).isnan(), preprocess.decode(output, logits=True).isnan())
