@@ -77,7 +77,7 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.headers["content-type"] == "application/problem+json"
     members: dict[str, Any] = answer.json()
     assert set(members) == MEMBERS
-    title = "Client Closed Request" if status == 499 else http.HTTPStatus(status).phrase  # 499 is no status of HTTP's own
+    title = http.HTTPStatus(status).phrase if status != 499 else "Client Closed Request"  # nginx's, not HTTP's own
     assert (members["status"], members["title"]) == (status, title)
     assert "Traceback" not in answer.text
     return members

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from index.errors import StoreError
 from index.version import Version
 from service.server import serve
+from tests.service.changing import ROWS, assert_of_one_version, changing_store, wait_until
 from tests.service.helpers import JSON, answered, pixels_of, settings_for
 from tests.service.process import Process, connect, free_port, read_status, running
 from training.errors import ArtifactError, ConfigError
@@ -99,6 +101,58 @@ def test_a_client_that_stalls_does_not_hold_up_the_end(own_server: Process) -> N
         code, errors = own_server.stop()
     assert code == 0
     assert "timeout graceful shutdown exceeded" in errors
+
+
+def test_a_service_that_stops_is_not_ready_from_then_on(own_server: Process) -> None:
+    """A stalled client keeps it from its end; the open connection hears 503, or is closed."""
+    stalled = "POST /search HTTP/1.1\nHost: x\nContent-Length: 9\n\n{"
+    with connect(own_server.address, stalled), httpx.Client(base_url=own_server.url) as client:
+        assert client.get("/readyz").status_code == 200
+        own_server.popen.send_signal(signal.SIGTERM)
+        wait_until(lambda: ready_or_closed(client) != 200)
+        assert ready_or_closed(client) in {503, 0}
+    assert own_server.popen.wait(60) == 0
+
+
+def ready_or_closed(client: httpx.Client) -> int:
+    """The status of /readyz; 0 where the connection was closed."""
+    try:
+        return client.get("/readyz").status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_what_is_promoted_is_served_by_a_process_that_runs(tmp_path: Path) -> None:
+    store = changing_store(tmp_path)
+    with running("serve", "--store", str(store.folder), "--port", "0", LOOKALIKE_DEVICE="cpu") as process:
+        for number in (2, 1):
+            store.promote(number)
+            wait_until(partial(serves, process, number))
+            answer = httpx.post(f"{process.url}/embed", json={"inputs": ROWS.tolist()}).json()
+            assert answer["version"] == number
+            assert_of_one_version(answer, ROWS)
+        code, errors = process.stop()
+    told = [json.loads(line) for line in errors.splitlines()]
+    assert [line["version"] for line in told if line["event"] == "serving"] == [1, 2, 1]
+    assert code == 0
+
+
+def serves(process: Process, number: int) -> bool:
+    return bool(httpx.get(f"{process.url}/version").json()["version"] == number)
+
+
+def test_a_slow_reader_an_idle_socket_and_a_deep_body_do_no_harm(server: Process) -> None:
+    body = json.dumps({"ids": ["0"] * 300, "limit": 300}).encode()
+    head = f"POST /search HTTP/1.1\nHost: x\nContent-Length: {len(body)}\n\n"
+    with connect(server.address, head) as slow, connect(server.address), connect(server.address, "POST /em"):
+        slow.sendall(body)
+        for content in (b"[" * 50_000 + b"]" * 50_000, b'{"inputs": ' + b"[" * 40_000, b'{"a":' * 20_000):
+            answer = httpx.post(f"{server.url}/embed", content=content, headers={"Content-Type": JSON})
+            answered(answer, answer.status_code, "")
+            assert answer.status_code in {400, 422}
+            assert httpx.post(f"{server.url}/search", json={"ids": ["0"]}).status_code == 200
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        assert read_status(slow) == 200
 
 
 def wait_until_refused(server: Process) -> None:
