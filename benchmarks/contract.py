@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Bar, Row, report, row
-from benchmarks.service_process import lookalike, served, wait_until_ready
-from benchmarks.startup import free_port
+from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
 from index.build import build
 from index.store import Store
 from index.target import Target
@@ -116,8 +115,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         store = Store(asked.store) if asked.store else tiny_store(Path(name))
         cores = sorted(os.sched_getaffinity(0))
-        with served(lookalike(store, port), cores, LOOKALIKE_API_KEY=KEY, LOOKALIKE_LOG_LEVEL="error"):
-            wait_until_ready(port)
+        with served(lookalike(store, port), cores, LOOKALIKE_API_KEY=KEY, LOOKALIKE_LOG_LEVEL="error") as process:
+            wait_until_ready(port, process)
             report("contract", *keep_asking(port, Path(name), asked.cases))
 
 

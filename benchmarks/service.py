@@ -27,8 +27,7 @@ import numpy as np
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_load import Load, alternated, wrk
-from benchmarks.service_process import ask, lookalike, served, store_of, two_cores
-from benchmarks.startup import free_port
+from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
 from index.store import Store
 from training.judge import add_noise
 from training.rows import open_rows, read_sample

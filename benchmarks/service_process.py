@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,17 @@ from training.config import load_config
 from training.job import train
 from training.rows import open_rows
 
-__all__ = ["Footprint", "ask", "footprint", "lookalike", "served", "store_of", "two_cores", "wait_until_ready"]
+__all__ = [
+    "Footprint",
+    "ask",
+    "footprint",
+    "free_port",
+    "lookalike",
+    "served",
+    "store_of",
+    "two_cores",
+    "wait_until_ready",
+]
 
 GIVE_UP = 60.0
 
@@ -84,20 +95,29 @@ def ask(port: int, body: str, path: str = "/search", *, patience: float = GIVE_U
     raise RuntimeError(f"nobody answers on port {port}")
 
 
-def wait_until_ready(port: int) -> None:
-    """Until /readyz says 200.
+def wait_until_ready(
+    port: int, process: subprocess.Popen[bytes], *, patience: float = GIVE_UP, every: float = 0.05
+) -> None:
+    """Ask /readyz every so many seconds until it says 200.
 
     Raises:
-        RuntimeError: it did not within a minute.
+        RuntimeError: the process ended, or took too long.
     """
-    deadline = time.monotonic() + GIVE_UP
-    while time.monotonic() < deadline:
+    url, deadline = f"http://127.0.0.1:{port}/readyz", time.monotonic() + patience
+    while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=GIVE_UP):
+            with urllib.request.urlopen(url, timeout=5):
                 return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.02)
-    raise RuntimeError(f"nobody is ready on port {port}")
+        except (urllib.error.URLError, OSError):
+            time.sleep(every)
+    raise RuntimeError(f"expected 200 from {url} within {patience:g} s, found none (exit code {process.poll()})")
+
+
+def free_port() -> int:
+    """A port of the loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ import uvloop
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted, to_npy
-from benchmarks.service_process import Footprint, ask, footprint, lookalike, served, store_of, two_cores
-from benchmarks.startup import free_port
+from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
 from index.store import Store
 from training.rows import open_rows, read_sample
 
@@ -68,10 +67,12 @@ async def drive(port: int, pid: int, shots: list[Shot], requests: int, peak_seco
     peak = (await Traffic(port, shots, CONNECTIONS).run(seconds=peak_seconds)).rate
     traffic = Traffic(port, shots, CONNECTIONS, rate=SHARE * peak)
     running = asyncio.create_task(traffic.run(requests=requests))
-    while len(traffic.figures.latencies) < requests // 10:
-        await asyncio.sleep(0.05)
-    early = footprint(pid)
-    return peak, Soaked(await running, early, footprint(pid))
+    held = []
+    for share in (0.1, 0.99):  # at the very end the connections close
+        while len(traffic.figures.latencies) < share * requests:
+            await asyncio.sleep(0.05)
+        held.append(footprint(pid))
+    return peak, Soaked(await running, *held)
 
 
 def rows_of(peak: float, seen: Soaked) -> list[Row]:

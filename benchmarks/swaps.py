@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Reply, Shot, Traffic, posted, to_npy
-from benchmarks.service_process import Footprint, ask, footprint, lookalike, served, store_of, two_cores
-from benchmarks.startup import free_port
+from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
 from index.build import build
 from index.store import Store
 from index.target import Target
