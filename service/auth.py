@@ -52,10 +52,12 @@ def check_key(request: Request, needs: Scope) -> None:
 
     Raises:
         UnauthorizedError: no key, or a wrong one.
-        ForbiddenError: a key of a smaller scope.
+        ForbiddenError: a key of a smaller scope; or none is asked for, and the page of another origin wants to write.
     """
     keys: KeyRing = request.app.state.keys
     if not keys.asks:
+        if needs == "write":
+            _check_origin(request)
         return
     given = _given(request)
     caller = keys.find(given)
@@ -76,6 +78,14 @@ def _guarded(endpoint: Callable[[Request], Awaitable[Response]], needs: Scope) -
         return await endpoint(request)
 
     return handle
+
+
+def _check_origin(request: Request) -> None:
+    """Where no key is asked for, any page that the user opens could send what a browser sends without asking first."""
+    origin = request.headers.get("origin")
+    own = f"{request.url.scheme}://{request.headers.get('host', '')}"
+    if origin not in {None, own, *request.app.state.settings.cors_origins}:
+        raise ForbiddenError("Origin", expected=own, found=origin[:80] if origin else "nothing")
 
 
 def _given(request: Request) -> bytes:

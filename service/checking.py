@@ -11,7 +11,7 @@ from service.resources import available_bytes
 from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
 
-__all__ = ["check_agreement", "check_room", "checked_version", "warm"]
+__all__ = ["check_agreement", "check_room", "checked_version", "prepare"]
 
 AGREEMENT = 0.99
 """Of the ten nearest that a CPU finds, the share that another device must find too."""
@@ -21,7 +21,7 @@ WARM = (1, *range(8, 129, 8))
 
 
 def checked_version(store: Store, number: int, device: DeviceName) -> Version:
-    """Open a version, and warm it.
+    """Open a version, and prepare it.
 
     Raises:
         StoreError: there is no such version, no room for it, or it does not answer its known question.
@@ -37,10 +37,20 @@ def checked_version(store: Store, number: int, device: DeviceName) -> Version:
             found="another",
             remedy="Build it again.",
         )
-    if version.encoder.device.type != "cpu":
-        check_agreement(version, load_encoder(folder / "encoder", "cpu"))
-    warm(version)
+    prepare(version)
     return version
+
+
+def prepare(version: Version) -> None:
+    """Answer batches of the usual sizes once; and on another device than a CPU, see that it finds the same.
+
+    Raises:
+        ArtifactError: it finds others.
+    """
+    if version.encoder.device.type != "cpu":
+        check_agreement(version, load_encoder(version.sealed.folder / "encoder", "cpu"))
+    for count in WARM:
+        version.search_rows(np.repeat(version.question, count, axis=0), 10)
 
 
 def check_room(needed: int, available: int | None) -> None:
@@ -69,9 +79,3 @@ def check_agreement(version: Version, reference: Encoder) -> None:
             found=f"{shared:.1%}",
             remedy="Serve it with --device cpu, and look at the device's driver.",
         )
-
-
-def warm(version: Version) -> None:
-    """Answer batches of the usual sizes once."""
-    for count in WARM:
-        version.search_rows(np.repeat(version.question, count, axis=0), 10)

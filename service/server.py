@@ -11,7 +11,7 @@ import uvicorn
 from index.store import Store
 from index.version import Version
 from service.app import create_app
-from service.checking import warm
+from service.checking import prepare
 from service.engine import use_threads
 from service.keys import KeyRing
 from service.logs import configure
@@ -74,7 +74,7 @@ def _server(settings: Settings, version: Version, board: Board, slot: int) -> uv
     server = uvicorn.Server(config)
     app.state.pulse = Pulse(lambda number: board.beat(slot, number), board.check, lambda: server.should_exit)
     use_threads(settings.torch_threads)
-    warm(version)
+    prepare(version)
     gc.freeze()  # what is loaded stays: the collector need not walk it again under load
     return server
 

@@ -221,6 +221,14 @@ ASKS = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
 ALLOWED = "access-control-allow-origin"
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "https://lookalike", "http://lookalike:81", "null"])
+async def test_without_a_key_the_page_of_another_origin_changes_nothing(client: httpx.AsyncClient, origin: str) -> None:
+    """A browser sends such a request for any page, and only keeps the answer from it."""
+    answered(await client.post("/admin/reload", headers={"Origin": origin}), 403, "Origin")
+    assert (await client.post("/admin/reload", headers={"Origin": "http://lookalike"})).status_code == 200
+    assert (await client.post("/admin/reload")).status_code == 200
+
+
 async def test_no_page_of_another_origin_is_let_in_by_default(client: httpx.AsyncClient) -> None:
     assert (await client.options("/search", headers=ASKS)).status_code == 405
     assert ALLOWED not in (await client.get("/version", headers={"Origin": "https://a.example"})).headers

@@ -12,7 +12,7 @@ import torch
 from index.errors import StoreError
 from index.store import Store
 from index.version import FORMAT, Version
-from service.checking import check_agreement, check_room, checked_version, warm
+from service.checking import check_agreement, check_room, checked_version, prepare
 from tests.index.made import flip, reseal
 from training.artifact import FORMAT as ENCODER_FORMAT
 from training.artifact import Encoder, load_encoder
@@ -104,9 +104,9 @@ def test_a_version_without_room_is_refused_before_it_is_read(store_copy: Store) 
         checked_version(store_copy, 1, "cpu")
 
 
-def test_warming_changes_no_answer(version: Version) -> None:
+def test_to_prepare_a_version_changes_no_answer(version: Version) -> None:
     before = version.search_rows(version.question, 10)
-    warm(version)
+    prepare(version)
     after = version.search_rows(version.question, 10)
     assert after.positions.tolist() == before.positions.tolist()
     assert after.scores.tolist() == before.scores.tolist()
