@@ -41,12 +41,25 @@ FILTER = (
 )
 
 
+_DIGIT = (
+    *(0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0, 0, 3, 15, 2, 0, 11, 8, 0, 0, 4, 12, 0, 0, 8, 8, 0),
+    *(0, 5, 8, 0, 0, 9, 8, 0, 0, 4, 11, 0, 1, 12, 7, 0, 0, 2, 14, 5, 10, 12, 0, 0, 0, 0, 6, 13, 10, 0, 0, 0),
+)
+"""A row of `digits`, which the examples are about."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _examples(*bodies: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": list(bodies)})
+
+
 class EmbedRequest(_Strict):
     """Rows to embed."""
+
+    model_config = _examples({"inputs": [_DIGIT]}, {"inputs": [_DIGIT], "encoding_format": "base64"})
 
     inputs: list[Row] = Field(min_length=1)
     encoding_format: Literal["float", "base64"] = "float"
@@ -61,6 +74,12 @@ class EmbedResponse(_Strict):
 
 class SearchRequest(_Strict):
     """Exactly one of inputs, embeddings and ids."""
+
+    model_config = _examples(
+        {"inputs": [_DIGIT], "limit": 3},
+        {"ids": ["0", "1"], "limit": 3, "with_payload": False},
+        {"ids": ["0"], "limit": 3, "filter": {"and": [{"field": "label", "in": [0, 6]}]}},
+    )
 
     inputs: list[Row] | None = Field(None, min_length=1)
     embeddings: list[Embedding] | None = Field(None, min_length=1)

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 import index
 from index.version import Version
 from service.app import create_app
+from service.schemas import EmbedResponse, SearchResponse
 from service.settings import Settings
 from tests.service.helpers import all_routes, call, serving
 
@@ -55,6 +57,17 @@ def test_these_are_the_calls(settings: Settings, version: Version) -> None:
         ("GET", "/openapi.json"),
         ("POST", "/admin/reload"),
     }
+
+
+async def test_the_examples_are_answered_as_they_are_described(settings: Settings, version: Version) -> None:
+    asked: dict[str, type[BaseModel]] = {"/embed": EmbedResponse, "/search": SearchResponse}
+    async with serving(settings, version) as client:
+        for path, gives in asked.items():
+            content = create_app(settings, version).openapi()["paths"][path]["post"]["requestBody"]["content"]
+            examples = content["application/json"]["schema"]["examples"]
+            assert len(examples) >= 2
+            for body in examples:
+                gives.model_validate(await call(client, path, **body), strict=True)
 
 
 async def test_the_end_of_the_app_ends_its_engine(settings: Settings, version: Version, rows: NDArray[Any]) -> None:

@@ -30,6 +30,7 @@ RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "ids": st.lists(st.text("abc", max_size=3), min_size=1, max_size=5),
     "limit": st.integers(1, 50),
     "with_payload": st.booleans(),
+    "encoding_format": st.sampled_from(["float", "base64"]),
     "filter": st.none()
     | st.sampled_from([{"field": "x", "equal": 1}, {"not": {"field": "a.b", "range": {"gt": "c"}}}]),
 }
