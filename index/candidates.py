@@ -53,6 +53,7 @@ KINDS = (
     Candidate("IVF{lists},SQfp16", 1, 1_000, 200_000),
     Candidate("IVF{lists},SQfp16", 4, 10_000, 1_000_000),
     Candidate("IVF{lists},SQ8", 2, 1_000),
+    Candidate("IVF{lists},SQ8", 4, 1_000_000),
     Candidate("IVF{lists},Flat", 2, 1_000),
     Candidate("IVF{lists},PQ{half}x4fs,Refine(SQfp16)", 2, 10_000, even=True),
     Candidate("HNSW16", 0, 1_000, 200_000),

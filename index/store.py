@@ -106,7 +106,7 @@ class Store:
         """Changes whenever the alias is written: it costs a look at the folder, not at the file."""
         try:
             state = (self.folder / "champion").stat()
-        except FileNotFoundError:
+        except OSError:  # whoever reads it then says what is wrong
             return ()
         return (state.st_ino, state.st_mtime_ns, state.st_size)
 

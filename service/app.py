@@ -25,18 +25,22 @@ __all__ = ["create_app"]
 
 
 def create_app(settings: Settings, version: Version) -> FastAPI:
-    """An app that answers from `version`, which is open and verified.
+    """An app that begins with `version`, which is open and verified, and follows the store's champion.
 
     Raises:
         ConfigError: the key file cannot be used.
     """
 
+    first = [version]
+    del version  # once another one serves, nothing may keep it
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         lifecycle("started")
-        app.state.serving = Serving(settings, version, app.state.metrics, app.state.pulse)
+        app.state.serving = Serving(settings, first.pop(), app.state.metrics, app.state.pulse)
         yield
         await app.state.serving.close()
+        first.append(app.state.serving.current.version)
         lifecycle("stopped")
 
     app = FastAPI(

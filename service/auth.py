@@ -1,5 +1,6 @@
 """Who may call: the key is asked for by the matched route itself, never by the look of a path."""
 
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -13,6 +14,8 @@ from service.keys import KeyRing, Scope
 from service.settings import Settings
 
 __all__ = ["GuardedRoute", "WriteRoute", "check_key", "let_in"]
+
+_LOCAL = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -44,6 +47,7 @@ def let_in(app: ASGIApp, settings: Settings) -> ASGIApp:
         allow_origins=settings.cors_origins,
         allow_methods=["*"],
         allow_headers=["X-API-Key", "Authorization"],
+        expose_headers=["X-Lookalike-Version", "X-Request-Id", "Retry-After"],
     )
 
 
@@ -52,12 +56,11 @@ def check_key(request: Request, needs: Scope) -> None:
 
     Raises:
         UnauthorizedError: no key, or a wrong one.
-        ForbiddenError: a key of a smaller scope; or none is asked for, and the page of another origin wants to write.
+        ForbiddenError: a key of a smaller scope; or none is asked for, and it is a page of elsewhere that asks.
     """
     keys: KeyRing = request.app.state.keys
     if not keys.asks:
-        if needs == "write":
-            _check_origin(request)
+        _check_local(request, needs)
         return
     given = _given(request)
     caller = keys.find(given)
@@ -80,11 +83,18 @@ def _guarded(endpoint: Callable[[Request], Awaitable[Response]], needs: Scope) -
     return handle
 
 
-def _check_origin(request: Request) -> None:
-    """Where no key is asked for, any page that the user opens could send what a browser sends without asking first."""
-    origin = request.headers.get("origin")
-    own = f"{request.url.scheme}://{request.headers.get('host', '')}"
-    if origin not in {None, own, *request.app.state.settings.cors_origins}:
+def _check_local(request: Request, needs: Scope) -> None:
+    """Where no key is asked for, any page that the user opens could ask, by a name of its own for this machine.
+
+    A browser also sends what changes something without asking first, and only keeps the answer from the page.
+    """
+    host = request.headers.get("host", "")
+    if not _LOCAL.fullmatch(host):
+        raise ForbiddenError(
+            "Host", expected="localhost or a loopback address, or a service with keys", found=host[:80]
+        )
+    origin, own = request.headers.get("origin"), f"{request.url.scheme}://{host}"
+    if needs == "write" and origin not in {None, own, *request.app.state.settings.cors_origins}:
         raise ForbiddenError("Origin", expected=own, found=origin[:80] if origin else "nothing")
 
 

@@ -2,7 +2,9 @@
 
 import io
 import math
+import re
 import tokenize
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +33,7 @@ __all__ = [
     "pick_filter",
     "pick_flag",
     "pick_limit",
+    "query_kind",
 ]
 
 QueryKind = Literal["inputs", "embeddings", "ids"]
@@ -38,6 +41,8 @@ EmbedForm = Literal["float", "base64"]
 _NUMBERS = "a list of rows of numbers"
 _LEVELS = 8
 _HEADER = 1_024
+_FOLLOWED = re.compile(rb"\]\s*,")
+"""The end of a list that another follows: lists within lists end the parser by themselves."""
 _BROKEN = (
     *(ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError),
     *(RecursionError, UserWarning, IndexError, OverflowError),
@@ -106,8 +111,8 @@ def decode_embed(body: bytes, bounds: Bounds) -> EmbedAsked:
     plain = _plain(body, bounds)
     if plain and {plain.kind, *plain.beside} <= known:
         form = _form(plain.beside)
-        return EmbedAsked(_plain_rows(plain, bounds), form)
-    fields = _object(body, known)
+        return EmbedAsked(_checked(plain.rows, plain.kind, bounds), form)
+    fields = _object(body, known, bounds)
     if "inputs" not in fields:
         raise RequestError("inputs", expected=_NUMBERS, found="nothing")
     form = _form(fields)
@@ -123,8 +128,8 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     plain = _plain(body, bounds)
     if plain and "encoding_format" not in plain.beside:
         limit, flag = _limit_and_flag(plain.beside, bounds)
-        return Asked(_query_kind(plain.kind), _plain_rows(plain, bounds), [], limit, flag)
-    fields = _object(body, {"inputs", "embeddings", "ids", "limit", "filter", "with_payload"})
+        return Asked(query_kind(plain.kind), _checked(plain.rows, plain.kind, bounds), [], limit, flag)
+    fields = _object(body, {"inputs", "embeddings", "ids", "limit", "filter", "with_payload"}, bounds)
     kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
     if len(kinds) != 1:
         raise RequestError(
@@ -135,7 +140,7 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     passing = None if given is None else read_filter(given)
     if kinds[0] == "ids":
         return Asked("ids", np.empty((0, 0), np.float32), _ids(fields["ids"], bounds), limit, flag, passing)
-    kind = _query_kind(kinds[0])
+    kind = query_kind(kinds[0])
     if passing:  # its words are none of the rows'
         fields = {kind: fields[kind]}
         body = orjson.dumps(fields)
@@ -202,15 +207,10 @@ def pick_filter(text: str | None) -> Filter | None:
 
 def _plain(body: bytes, bounds: Bounds) -> Numbers | None:
     """The numbers of a body that holds nothing but numbers where its rows are."""
-    return read_numbers(body) if bounds.table is None or bounds.table.numeric else None
+    return read_numbers(body, bounds.max_rows) if bounds.table is None or bounds.table.numeric else None
 
 
-def _plain_rows(plain: Numbers, bounds: Bounds) -> NDArray[np.float32]:
-    _check_count(len(plain.rows), plain.kind, bounds)
-    return _checked(plain.rows, plain.kind, bounds)
-
-
-def _query_kind(name: str) -> QueryKind:
+def query_kind(name: str) -> QueryKind:
     return "embeddings" if name == "embeddings" else "inputs"
 
 
@@ -229,7 +229,16 @@ def _form(fields: dict[str, Any]) -> EmbedForm:
     return "base64" if form == "base64" else "float"
 
 
-def _object(body: bytes, known: set[str]) -> dict[str, Any]:
+def _check_lists(body: bytes, bounds: Bounds) -> None:
+    """Before an object is made of each: how many there may be, with some for a filter; ids may hold any brackets."""
+    inner = sum(math.prod(bounds.input_shape[:level]) for level in range(len(bounds.input_shape)))  # of one row
+    most = 1_000 + bounds.max_rows * inner
+    if body.count(b"[") > most and b'"ids"' not in body and len(_FOLLOWED.findall(body)) > most:
+        raise TooLargeError("body", expected=f"at most {bounds.max_rows} rows in a call", found="more lists")
+
+
+def _object(body: bytes, known: set[str], bounds: Bounds) -> dict[str, Any]:
+    _check_lists(body, bounds)
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -237,7 +246,11 @@ def _object(body: bytes, known: set[str]) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise RequestError("body", expected="a JSON object", found=show(fields))
     if unknown := sorted(fields.keys() - known):
-        raise RequestError(unknown[0][:64], expected=f"one of {', '.join(sorted(known))}", found="an unknown field")
+        raise RequestError(
+            unknown[0][:64] or "a field without a name",
+            expected=f"one of {', '.join(sorted(known))}",
+            found="an unknown field",
+        )
     return fields
 
 
@@ -248,7 +261,8 @@ def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any
         if version not in {(1, 0), (2, 0)}:
             raise ValueError(f"version {version} of the format")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        return read(stream, max_header_size=_HEADER)
+        with warnings.catch_warnings(action="ignore"):  # Python has its own opinion of a client's numbers
+            return read(stream, max_header_size=_HEADER)
     except _BROKEN as error:
         raise MalformedError("body", expected="an .npy file", found=str(error)[:100] or "a damaged header") from error
 

@@ -27,6 +27,7 @@ _STATUSES = {
     403: "A key whose scope does not reach",
     404: "Unknown id",
     408: "Slow",
+    409: "Refused",
     413: "Too large",
     415: "Media type",
     422: "Wrong content",

@@ -37,6 +37,8 @@ KNOWN_SECONDS = 1.5
 """Whoever asks whether it is ready has an answer within two seconds."""
 
 KNOWN_BATCH = 16
+FEW_IDS = 64
+"""Ids that are looked up on the event loop; each takes some twenty steps of a bisection."""
 
 Rows2D = NDArray[np.float32]
 
@@ -49,9 +51,9 @@ class Patience:
     seconds: float = 30.0
 
 
-def engine_thread() -> ThreadPoolExecutor:
-    """The one thread beside the event loop that large batches are answered in."""
-    return ThreadPoolExecutor(1, "engine", lambda: faiss.omp_set_num_threads(1))
+def engine_thread(name: str = "engine") -> ThreadPoolExecutor:
+    """A thread beside the event loop, for large batches or to open versions; FAISS has one core in it, too."""
+    return ThreadPoolExecutor(1, name, lambda: faiss.omp_set_num_threads(1))
 
 
 class Engine:
@@ -79,7 +81,8 @@ class Engine:
         self._waiting: list[Call] = []
         self._working: list[Call] = []
         self._busy = False
-        self._gathered = self._quiet = 0
+        self._rows = self._gathered = self._quiet = 0
+        self._asking: asyncio.Future[bool] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -99,15 +102,22 @@ class Engine:
         Raises:
             UnknownItemError: no item has one of the ids.
         """
-        own = self.version.items.positions(ids)
+        look_up = self.version.items.positions
+        own = look_up(ids) if len(ids) <= FEW_IDS else await asyncio.to_thread(look_up, ids)
         embeddings = self.version.embeddings.at(own)
         return (await self._submit(Call(embeddings, True, limit, given, own, self._until(), left))).found
 
     async def knows_its_question(self) -> bool:
         """Does the version's stored question still get its stored answer, on the way that all calls take?
 
-        It is asked once, and several times in one batch, which the encoder answers by another copy of its weights.
+        Whoever asks while it is asked has the same answer.
         """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> bool:
+        """Once, and several times in one batch, which the encoder answers by another copy of its weights."""
         until = self._until(KNOWN_SECONDS)
         for count in (1, KNOWN_BATCH):
             rows = np.repeat(self.version.question, count, axis=0)
@@ -123,11 +133,12 @@ class Engine:
         return self._loop.time() + min(most, self._patience.seconds)
 
     async def _submit(self, call: Call) -> Answer:
-        ahead = 0 if call.known else sum(len(one.rows) for one in self._waiting)  # being asked much is not being ill
-        if ahead and ahead + len(call.rows) > self._patience.rows:
+        """The known question goes first, and is always taken: being asked much is not being ill."""
+        if self._waiting and not call.known and self._rows + len(call.rows) > self._patience.rows:
             self._metrics.rejected("queue_full")
             raise BusyError("request", expected=f"at most {self._patience.rows} rows to wait", found="more")
-        self._waiting.append(call)
+        self._waiting.insert(0 if call.known else len(self._waiting), call)
+        self._rows += len(call.rows)
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._next_batch)
@@ -142,12 +153,12 @@ class Engine:
         batch = self._working = self._take()
         if not batch:
             self._busy = False
+            self._set_alarm(None)  # it would keep the version
         elif _is_small(batch):
-            self._settle(batch, answer_all(self.version, batch))
-            self._loop.call_soon(self._next_batch)
+            self._after(batch, answer_all(self.version, batch))
         else:
             done = self._loop.run_in_executor(self._pool, answer_all, self.version, batch)
-            done.add_done_callback(lambda outcome: self._after_thread(batch, outcome.result()))
+            done.add_done_callback(lambda outcome: self._after(batch, outcome.result()))
 
     def _grows(self) -> bool:
         """Did calls arrive in one of the last turns of the loop, and is there room for more?
@@ -155,10 +166,9 @@ class Engine:
         Where many clients wait for each other's answers, the next calls of those that were answered together come in
         the turns that follow. A turn waits for nothing: where nobody else calls it takes some microseconds.
         """
-        rows = sum(len(call.rows) for call in self._waiting)
-        self._quiet = 0 if rows > self._gathered else self._quiet + 1
-        grows = 0 < rows < INLINE_WORK // ROW_WORK and self._quiet < QUIET_TURNS
-        self._gathered = rows if grows else 0
+        self._quiet = 0 if self._rows > self._gathered else self._quiet + 1
+        grows = 0 < self._rows < INLINE_WORK // ROW_WORK and self._quiet < QUIET_TURNS
+        self._gathered = self._rows if grows else 0
         return grows
 
     def _take(self) -> list[Call]:
@@ -168,9 +178,12 @@ class Engine:
         while count < len(waiting) and (count == 0 or rows + len(waiting[count].rows) <= MAX_BATCH):
             rows += len(waiting[count].rows)
             count += 1
-        self._waiting = waiting[count:]
-        self._metrics.queued(len(self._waiting))
+        self._wait_for(waiting[count:])
         return waiting[:count]
+
+    def _wait_for(self, calls: list[Call]) -> None:
+        self._waiting, self._rows = calls, sum(len(call.rows) for call in calls)
+        self._metrics.queued(len(calls))
 
     def _is_there(self, call: Call) -> bool:
         if not call.future.done() and call.left():
@@ -178,12 +191,9 @@ class Engine:
             call.future.set_exception(LeftError("request", expected="a client that waits", found="one that left"))
         return not call.future.done()
 
-    def _after_thread(self, batch: list[Call], outcome: Outcome) -> None:
-        self._settle(batch, outcome)
-        self._next_batch()
-
-    def _settle(self, batch: list[Call], outcome: Outcome) -> None:
-        """Hand each call its answer; and count here, where there is one thread."""
+    def _after(self, batch: list[Call], outcome: Outcome) -> None:
+        """Hand each call its answer, and go on."""
+        self._loop.call_soon(self._next_batch)
         for call, answer in zip(batch, outcome.answers, strict=True):
             if call.future.done():
                 continue
@@ -191,6 +201,10 @@ class Engine:
                 call.future.set_exception(answer)
             else:
                 call.future.set_result(answer)
+        self._count(batch, outcome)
+
+    def _count(self, batch: list[Call], outcome: Outcome) -> None:
+        """On the event loop, where there is one thread."""
         self._metrics.batched(sum(len(call.rows) for call in batch), len(batch))
         self._metrics.encoded(outcome.encoding)
         if outcome.searching:
@@ -205,7 +219,7 @@ class Engine:
                 self._metrics.rejected("deadline")
                 seconds = f"{self._patience.seconds:g} s"
                 call.future.set_exception(DeadlineError("request", expected=f"an answer in {seconds}", found="none"))
-        self._waiting = [call for call in self._waiting if not call.future.done()]
+        self._wait_for([call for call in self._waiting if not call.future.done()])
         self._set_alarm(min((call.until for call in unanswered if not call.future.done()), default=None))
 
     def _set_alarm(self, at: float | None) -> None:

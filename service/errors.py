@@ -8,10 +8,10 @@ LookalikeError
     ├── SlowBodyError     408  the body did not come in time
     ├── TooLargeError     413  more bytes or rows than a call may have
     ├── MediaError        415  a content type that is not understood
+    ├── RefusedError      409  the champion cannot take the place of the version that serves
     ├── BusyError         429  as many rows wait as may; come again
     ├── LeftError         499  the client left before the work was begun
     ├── NotReadyError     503  the version does not answer its known question
-    ├── RefusedError      503  the champion cannot take the place of the version that serves
     └── DeadlineError     504  it took longer than a call may
 
 Every error leaves as application/problem+json (RFC 9457), of one shape.
@@ -114,7 +114,7 @@ class LeftError(RequestError):
 class RefusedError(RequestError):
     """The champion cannot take the place of the version that serves."""
 
-    status = 503
+    status = 409
 
 
 class DeadlineError(RequestError):
@@ -168,6 +168,8 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, LookalikeError):
         kinds = {QueryError: 422, UnknownItemError: 404}
         status = error.status if isinstance(error, RequestError) else kinds.get(type(error), 500)
+        if status == 500:  # of files that are ours
+            return _failed(request, error)
         return problem(status, str(error), field=error.field, expected=error.expected, found=error.found)
     if isinstance(error, HTTPException):
         found = f"{request.method} {request.url.path}"
@@ -175,5 +177,9 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
         answer = problem(error.status_code, str(error.detail), field="path", expected=expected, found=found)
         answer.headers.update(error.headers or {})
         return answer
+    return _failed(request, error)
+
+
+def _failed(request: Request, error: Exception) -> JSONResponse:
     log_failure(request.scope, error)
     return problem(500, "The service failed on this request; its log says more.")

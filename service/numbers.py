@@ -30,18 +30,20 @@ class Numbers:
     beside: dict[str, Any]
 
 
-def read_numbers(body: bytes) -> Numbers | None:
+def read_numbers(body: bytes, most: int) -> Numbers | None:
     """JSON {"inputs": [[...], ...], ...} or {"embeddings": ...}; None where it is anything but that.
+
+    Also where it has more than `most` rows, before anything is made of them.
 
     Not for two threads at once.
     """
     try:
-        return _read(_parser if len(body) <= _SHARED_BYTES else simdjson.Parser(), body)
+        return _read(_parser if len(body) <= _SHARED_BYTES else simdjson.Parser(), body, most)
     except _WRONG:
         return None
 
 
-def _read(parser: simdjson.Parser, body: bytes) -> Numbers | None:
+def _read(parser: simdjson.Parser, body: bytes, most: int) -> Numbers | None:
     document = parser.parse(body)
     if not isinstance(document, simdjson.Object):
         return None
@@ -53,7 +55,7 @@ def _read(parser: simdjson.Parser, body: bytes) -> Numbers | None:
     if len(kinds) != 1 or len(names) != 1 + len(beside):  # a name may be there twice, too
         return None
     given = document[kinds[0]]
-    if not isinstance(given, simdjson.Array):
+    if not isinstance(given, simdjson.Array) or len(given) > most:
         return None
     rows, count = list(given), len(given)
     if body.count(b"[") != 1 + count:  # a list for all and one for each row, and none within these

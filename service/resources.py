@@ -24,7 +24,8 @@ def available_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
     limit, used = _read(cgroup / "memory.max").strip(), _read(cgroup / "memory.current").strip()
     if limit.isdigit() and used.isdigit():
         stats = dict(line.split() for line in _read(cgroup / "memory.stat").splitlines())
-        known.append(int(limit) - int(used) + int(stats.get("inactive_file", 0)))  # a cache that can be dropped
+        cached = sum(int(stats.get(name, 0)) for name in ("active_file", "inactive_file"))  # it can be dropped
+        known.append(int(limit) - int(used) + cached)
     return max(0, min(known)) if known else None
 
 

@@ -1,5 +1,8 @@
 """The routes. To add one: a function here, its shapes in service.schemas, its errors in service.errors."""
 
+import asyncio
+from functools import partial
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,7 +17,6 @@ from service.decoding import (
     Asked,
     Bounds,
     EmbedAsked,
-    QueryKind,
     check_hits,
     decode_embed,
     decode_npy,
@@ -22,6 +24,7 @@ from service.decoding import (
     pick_filter,
     pick_flag,
     pick_limit,
+    query_kind,
 )
 from service.describing import KEY, calls, problems
 from service.encoding import JSON, NPY, embeddings_response, hits_response
@@ -34,7 +37,6 @@ from service.schemas import (
     EmbedRequest,
     EmbedResponse,
     Ready,
-    Refused,
     Reloaded,
     SearchRequest,
     SearchResponse,
@@ -44,6 +46,9 @@ from service.settings import Settings
 
 __all__ = ["admin", "guarded", "health"]
 
+FEW_HITS = 1_000
+"""Hits that are written on the event loop, a millisecond or two."""
+
 health = APIRouter(tags=["health"])
 guarded = APIRouter(route_class=GuardedRoute, dependencies=KEY)
 admin = APIRouter(route_class=WriteRoute, dependencies=KEY, responses=problems(401, 403), tags=["admin"])
@@ -52,8 +57,8 @@ admin = APIRouter(route_class=WriteRoute, dependencies=KEY, responses=problems(4
 @guarded.post("/embed", **calls(EmbedRequest, EmbedResponse), tags=["embed"])
 async def embed(request: Request) -> Response:
     """Embed rows. Takes and gives JSON or application/x-npy (Accept)."""
-    current = _serving(request).current
     body = await _read(request)
+    current = _serving(request).current
     asked = _embed_asked(request, body, current.bounds)
     embeddings = await current.engine.embed(asked.rows, has_left(request))
     _tell(request, current, len(asked.rows))
@@ -67,12 +72,13 @@ async def search(request: Request) -> Response:
 
     An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` and `?filter=` (JSON) go with it.
     """
-    current = _serving(request).current
     body = await _read(request)
+    current = _serving(request).current
     asked = check_hits(_asked(request, body, current.bounds), current.bounds)
     found = await _found(current.engine, asked, has_left(request))
     _tell(request, current, len(found.positions))
-    return hits_response(current.version, found, with_payload=asked.with_payload, as_npy=_wants_npy(request))
+    write = partial(hits_response, current.version, found, with_payload=asked.with_payload, as_npy=_wants_npy(request))
+    return write() if found.positions.size <= FEW_HITS else await asyncio.to_thread(write)
 
 
 @guarded.get("/version", tags=["version"], responses=problems(401))
@@ -103,7 +109,7 @@ async def livez() -> dict[str, bool]:
 async def readyz(request: Request) -> Ready:
     """A stored known question gets its known answer through encoder and index, on the way that every call takes.
 
-    `refused` tells of a champion that could not take the place of the version that serves.
+    `refused` is a champion that could not take the place of the version that serves; the log says why.
     """
     serving = _serving(request)
     serving.check_alive()
@@ -114,11 +120,10 @@ async def readyz(request: Request) -> Ready:
         raise NotReadyError("version", expected="the known answer to its known question", found="none") from error
     if not right:
         raise NotReadyError("version", expected="the known answer to its known question", found="another")
-    told = Refused(version=refused.version, reason=refused.reason) if refused else None
-    return Ready(ready=True, version=current.version.number, refused=told)
+    return Ready(ready=True, version=current.version.number, refused=refused.version if refused else None)
 
 
-@admin.post("/admin/reload", response_model=Reloaded, responses=problems(503))
+@admin.post("/admin/reload", response_model=Reloaded, responses=problems(409))
 async def reload(request: Request) -> Response:
     """Serve the store's champion now, if another version serves; the answer names the version that serves then.
 
@@ -129,9 +134,11 @@ async def reload(request: Request) -> Response:
 
 
 def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
-    if not _is_npy(request):
-        return decode_search(body, bounds)
     query = request.query_params
+    if not _is_npy(request):
+        if given := sorted(set(query) & NPY_QUERY.keys()):
+            raise RequestError(given[0], expected="it in the JSON body", found="it in the query")
+        return decode_search(body, bounds)
     kind = query.get("kind", "inputs")
     if kind not in {"inputs", "embeddings"}:
         raise RequestError("kind", expected="inputs or embeddings", found=kind[:40] or "nothing")
@@ -141,8 +148,7 @@ def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
     rows = decode_npy(body, kind, bounds)
     flag = pick_flag(query.get("with_payload", "true"), "with_payload")
     passing = pick_filter(query.get("filter"))
-    asked_kind: QueryKind = "embeddings" if kind == "embeddings" else "inputs"
-    return Asked(asked_kind, rows, [], pick_limit(int(limit), bounds), flag, passing)
+    return Asked(query_kind(kind), rows, [], pick_limit(int(limit), bounds), flag, passing)
 
 
 def _embed_asked(request: Request, body: bytes, bounds: Bounds) -> EmbedAsked:

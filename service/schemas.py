@@ -14,7 +14,6 @@ __all__ = [
     "Hit",
     "Problem",
     "Ready",
-    "Refused",
     "Reloaded",
     "SearchRequest",
     "SearchResponse",
@@ -125,19 +124,12 @@ class SearchResponse(_Strict):
     results: list[Found]
 
 
-class Refused(_Strict):
-    """A champion that cannot serve."""
-
-    version: int
-    reason: str
-
-
 class Ready(_Strict):
     """The known question got its known answer."""
 
     ready: bool
     version: int
-    refused: Refused | None = Field(None, description="The champion, where it could not take this version's place.")
+    refused: int | None = Field(None, description="The champion, where it could not take this version's place.")
 
 
 class Reloaded(_Strict):

@@ -1,9 +1,9 @@
 """Run the service: open the champion, bind, say so, serve until SIGTERM or Ctrl-C."""
 
 import gc
+import resource
 import signal
 import socket
-import ssl
 from collections.abc import Callable
 
 import uvicorn
@@ -31,18 +31,19 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
         ConfigError: the address is taken, or the keys or the certificate are not what they must be.
         StoreError, ArtifactError: there is no champion, or it is damaged.
     """
-    context = tls_context(settings)
+    scheme = "https" if tls_context(settings) else "http"
     KeyRing.of(settings)
-    version = Store(settings.store).open_champion(settings.device)
+    store = Store(settings.store)
+    number = store.open_champion(settings.device).number
     configure(settings.log_level)
     with _bind(settings) as listener:
         if settings.workers > 1:
-            supervise(settings, listener, serve_worker, lambda: announce(_url(listener, context), version.number))
+            supervise(settings, listener, serve_worker, lambda: announce(_url(listener, scheme), number))
             return
-        server = _server(settings, version, Board(1), 0)
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-        announce(_url(listener, context), version.number)
+        server = _server(settings, store.open(number, settings.device), Board(1), 0)
+        for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
+            signal.signal(signum, lambda *_: setattr(server, "should_exit", True))
+        announce(_url(listener, scheme), number)
         server.run(sockets=[listener])
 
 
@@ -50,19 +51,20 @@ def serve_worker(settings: Settings, listener: socket.socket, board: Board, slot
     """One of several processes that serve."""
     configure(settings.log_level)
     store = Store(settings.store)
-    version = store.open(board.version or store.champion_number(), settings.device)
-    server = _server(settings, version, board, slot)
-    server.run(sockets=[listener])
+    number = board.version or store.champion_number()
+    _server(settings, store.open(number, settings.device), board, slot).run(sockets=[listener])
 
 
 def _server(settings: Settings, version: Version, board: Board, slot: int) -> uvicorn.Server:
     """Warm, and not running yet."""
+    _allow_files(2 * settings.max_connections)
     context = tls_context(settings)
     app = create_app(settings, version)
     config = uvicorn.Config(
         app,
         loop="uvloop",
         http="httptools",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -77,6 +79,14 @@ def _server(settings: Settings, version: Version, board: Board, slot: int) -> uv
     prepare(version)
     gc.freeze()  # what is loaded stays: the collector need not walk it again under load
     return server
+
+
+def _allow_files(count: int) -> None:
+    """A connection is an open file, and the limit that a shell sets is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def check_start(settings: Settings) -> None:
@@ -98,9 +108,9 @@ def _bind(settings: Settings) -> socket.socket:
         ) from error
 
 
-def _url(listener: socket.socket, context: ssl.SSLContext | None) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _family(host: str) -> socket.AddressFamily:

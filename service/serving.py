@@ -7,14 +7,13 @@ fails the old one goes on, and what is wrong with the other one is told.
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from index.store import Store
 from index.version import Version
 from service.checking import checked_version
 from service.decoding import Bounds
-from service.engine import Engine, Patience, engine_thread, use_threads
+from service.engine import Engine, Patience, engine_thread
 from service.errors import NotReadyError, RefusedError
 from service.logs import lifecycle
 from service.metrics import Metrics
@@ -69,24 +68,24 @@ class Serving:
     """Answers from one version at a time; make it inside the event loop that it serves on."""
 
     def __init__(self, settings: Settings, version: Version, metrics: Metrics, pulse: Pulse) -> None:
-        use_threads(settings.torch_threads)
         self._pulse = pulse
         self._settings = settings
         self._metrics = metrics
         self._store = Store(settings.store)
-        self._engines = engine_thread()
-        self._loader = ThreadPoolExecutor(1, "loader")
+        self._engines = engine_thread("engine")
+        self._loader = engine_thread("loader")
         self._turn = asyncio.Lock()
         self.refused: Refusal | None = None
         self.current = self._serve(version)
-        self._watcher = asyncio.create_task(self._watch())
+        self._tasks = {"beat": asyncio.create_task(self._beat()), "watcher": asyncio.create_task(self._watch())}
 
     def check_alive(self) -> None:
         """Raises NotReadyError once the service stops, or where something that it needs has died."""
         if self._pulse.stopping():
             raise NotReadyError("service", expected="one that goes on", found="one that stops")
-        if self._watcher.done():
-            raise NotReadyError("watcher", expected="a task that watches the champion", found="one that died")
+        for name, task in self._tasks.items():
+            if task.done():
+                raise NotReadyError(name, expected="a task that goes on", found="one that died")
         self._pulse.check()
 
     async def follow(self) -> Current:
@@ -113,8 +112,9 @@ class Serving:
 
     async def close(self) -> None:
         """Stop watching, and end the threads."""
-        self._watcher.cancel()
-        await asyncio.gather(self._watcher, return_exceptions=True)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._loader.shutdown()
         self._engines.shutdown()
 
@@ -134,11 +134,16 @@ class Serving:
         self._metrics.changed("refused")
         lifecycle("refused", version=number, reason=reason)
 
+    async def _beat(self) -> None:
+        """By itself: to open a version may take long, and meanwhile this process is well."""
+        while True:
+            self._pulse.beat(self.current.version.number)
+            await asyncio.sleep(WATCH_SECONDS)
+
     async def _watch(self) -> None:
         """What was refused is tried again only when the alias is written again, or someone asks for it."""
         seen: tuple[int, ...] | None = None  # it may have been written since the version that serves was opened
         while True:
-            self._pulse.beat(self.current.version.number)
             await asyncio.sleep(WATCH_SECONDS)
             stamp = self._store.alias_stamp()
             if stamp != seen:

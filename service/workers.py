@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.sharedctypes import RawArray, RawValue
@@ -31,10 +32,12 @@ FRESH_SECONDS = 1.5
 """A worker that was not seen for so long makes the service unready."""
 STUCK_SECONDS = 10.0
 """A worker that was not seen for so long is killed."""
-START_SECONDS = 60.0
+START_SECONDS = 600.0
+"""To open a version that was never verified means to read all of it."""
+LONGEST_WAIT_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 MOST_DEATHS = 3
-"""Workers that die in a row before they serve: then there is no use in more."""
+"""Of one place, in a row, before they serve: then, where no other serves either, there is no use in more."""
 
 
 class Board:
@@ -86,59 +89,74 @@ def supervise(settings: Settings, listener: socket.socket, work: Work, announce:
             workers.end(settings.stop_seconds + 5)
 
 
+@dataclass
+class _Slot:
+    """A worker's place. `deaths` counts those that died in a row before they served."""
+
+    process: SpawnProcess | None = None
+    deaths: int = 0
+    since: float = 0.0
+    """When it was started, or may be started again, on the monotonic clock."""
+
+
 class _Workers:
     def __init__(self, settings: Settings, listener: socket.socket, work: Work) -> None:
         self._board = Board(settings.workers)
         self._arguments = (settings, listener, self._board)
         self._work = work
-        self._deaths = 0
-        self._processes = [self._start(slot) for slot in range(settings.workers)]
-        self._started = [time.monotonic()] * settings.workers
+        self._slots = [_Slot() for _ in range(settings.workers)]
+        self.look()
 
     def look(self) -> None:
-        """Replace who died, and kill who stands still, to be replaced the next time."""
-        if all(self._board.seen):
-            self._deaths = 0
-        for slot, process in enumerate(self._processes):
-            if process.is_alive():
-                if self._is_stuck(slot):
-                    lifecycle("worker stuck", pid=process.pid)
-                    process.kill()
-                continue
-            self._deaths += not self._board.seen[slot]
-            if self._deaths >= MOST_DEATHS:
-                raise LookalikeError(
-                    "workers",
-                    expected="processes that serve",
-                    found=f"the last one ended with {process.exitcode} before it did",
-                    remedy="Its log says why.",
-                )
-            lifecycle("worker died", pid=process.pid, code=process.exitcode)
-            forget(process.pid or 0)
-            self._processes[slot], self._started[slot] = self._start(slot), time.monotonic()
+        """Bury who died, start who is missing, and kill who stands still, to be replaced the next time."""
+        for number, slot in enumerate(self._slots):
+            if slot.process and not slot.process.is_alive():
+                self._bury(number, slot, slot.process)
+            if slot.process is None and time.monotonic() >= slot.since:
+                slot.process, slot.since = self._start(number), time.monotonic()
+            elif slot.process and self._is_stuck(number, slot):
+                lifecycle("worker stuck", pid=slot.process.pid)
+                slot.process.kill()
 
     def end(self, seconds: float) -> None:
         """Let all finish what they accepted; who has not after so many seconds is killed."""
-        for process in self._processes:
+        processes = [slot.process for slot in self._slots if slot.process]
+        for process in processes:
             process.terminate()
         until = time.monotonic() + seconds
-        for process in self._processes:
+        for process in processes:
             process.join(max(0.0, until - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
 
-    def _start(self, slot: int) -> SpawnProcess:
-        self._board.seen[slot] = 0.0
-        process = multiprocessing.get_context("spawn").Process(target=_run, args=(self._work, *self._arguments, slot))
+    def _bury(self, number: int, slot: _Slot, process: SpawnProcess) -> None:
+        """The next one has to wait the longer the more of them died before they served, while others serve."""
+        lifecycle("worker died", pid=process.pid, code=process.exitcode)
+        forget(process.pid or 0)
+        slot.deaths = 0 if self._board.seen[number] else slot.deaths + 1
+        self._board.seen[number] = 0.0
+        if slot.deaths >= MOST_DEATHS and not any(self._board.seen):
+            raise LookalikeError(
+                "workers",
+                expected="processes that serve",
+                found=f"the last one ended with {process.exitcode} before it did",
+                remedy="Its log says why.",
+            )
+        wait_seconds = min(LONGEST_WAIT_SECONDS, 2.0**slot.deaths) if slot.deaths else 0.0
+        slot.process, slot.since = None, time.monotonic() + wait_seconds
+
+    def _start(self, number: int) -> SpawnProcess:
+        arguments = (self._work, *self._arguments, number)
+        process = multiprocessing.get_context("spawn").Process(target=_run, args=arguments)
         ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers too, who leave it to us
         process.start()
         signal.signal(signal.SIGINT, ours)
         return process
 
-    def _is_stuck(self, slot: int) -> bool:
-        seen = self._board.seen[slot]
-        since, most = (seen, STUCK_SECONDS) if seen else (self._started[slot], START_SECONDS)
+    def _is_stuck(self, number: int, slot: _Slot) -> bool:
+        seen = self._board.seen[number]
+        since, most = (seen, STUCK_SECONDS) if seen else (slot.since, START_SECONDS)
         return time.monotonic() - since > most
 
 

@@ -26,11 +26,13 @@ from torch import Tensor, nn
 from training.columns import Column, describe_columns, read_columns
 from training.describe import check_size, describe, rebuild
 from training.errors import ArtifactError, ConfigError
+from training.layers import SEVERAL
 from training.preprocess import Preprocessor, ScaleKind, build_preprocessor
 from training.sealed import Sealed, open_sealed, seal
 
 __all__ = [
     "FORMAT",
+    "ROUNDED",
     "DeviceName",
     "Encoder",
     "full_precision",
@@ -45,7 +47,8 @@ _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
 """Rows are answered in blocks of at most so many, and of at most so many values between two layers: 32 MiB."""
-_ROUNDED = 8
+ROUNDED = 8
+"""Rows that oneDNN has at a time are a multiple of so many."""
 _PARTS = ("offset", "factor", "low", "high")
 
 
@@ -130,12 +133,12 @@ class Encoder:
 
 
 def _rounded_up(block: Tensor) -> Tensor:
-    """(n, width), and so many zero rows that n is a multiple of _ROUNDED; three rows or fewer are left as they are.
+    """(n, width), and so many zero rows that n is a multiple of ROUNDED, where oneDNN has them.
 
     For each number of rows that is new to it oneDNN takes some milliseconds to prepare, so they shall be few.
     """
-    more = -len(block) % _ROUNDED
-    return nn.functional.pad(block, (0, 0, 0, more)) if more and len(block) > 3 else block
+    more = -len(block) % ROUNDED
+    return nn.functional.pad(block, (0, 0, 0, more)) if more and len(block) >= SEVERAL else block
 
 
 def write_encoder(

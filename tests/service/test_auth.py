@@ -221,11 +221,11 @@ ASKS = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
 ALLOWED = "access-control-allow-origin"
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "https://lookalike", "http://lookalike:81", "null"])
+@pytest.mark.parametrize("origin", ["http://evil.example", "https://localhost", "http://localhost:81", "null"])
 async def test_without_a_key_the_page_of_another_origin_changes_nothing(client: httpx.AsyncClient, origin: str) -> None:
     """A browser sends such a request for any page, and only keeps the answer from it."""
     answered(await client.post("/admin/reload", headers={"Origin": origin}), 403, "Origin")
-    assert (await client.post("/admin/reload", headers={"Origin": "http://lookalike"})).status_code == 200
+    assert (await client.post("/admin/reload", headers={"Origin": "http://localhost"})).status_code == 200
     assert (await client.post("/admin/reload")).status_code == 200
 
 

@@ -177,7 +177,7 @@ async def test_the_asynchronous_client_answers_the_same(
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
-        AsyncClient("http://lookalike", api_key=KEY, max_rows=64, transport=transport) as client,
+        AsyncClient("http://localhost", api_key=KEY, max_rows=64, transport=transport) as client,
     ):
         np.testing.assert_allclose((await client.embed(rows)).embeddings, version.embed(rows), atol=1e-5)
         assert_found(await client.search(ids=["5", "6"], limit=3), version.search_items(["5", "6"], 3), version)
@@ -200,7 +200,10 @@ async def test_rows_of_a_table_go_with_their_words(tmp_path: Path) -> None:
     table = [{name: columns[name][row] for name in names} for row in range(9)]
     app = create_app(settings_for(tmp_path / "store"), version)
     transport = httpx.ASGITransport(app)
-    async with app.router.lifespan_context(app), AsyncClient("http://x", max_rows=4, transport=transport) as client:
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient("http://localhost", max_rows=4, transport=transport) as client,
+    ):
         read = await client.embed(table)
         found = await client.search(inputs=table, limit=1)
     expected = [version.embeddings.at(version.items.positions([f"item-{row}"]))[0] for row in range(9)]
@@ -233,7 +236,7 @@ def test_what_is_no_url_is_refused_before_anything_is_sent(url: str) -> None:
 @pytest.mark.parametrize("key", ["", " ", "secret\r\nX-Other: 1", "secret\n", "secret\x00"])
 def test_a_key_that_no_header_has_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValueError, match="api_key") as refused:
-        AsyncClient("http://lookalike", api_key=key)
+        AsyncClient("http://localhost", api_key=key)
     assert "secret" not in str(refused.value)
 
 

@@ -52,7 +52,7 @@ async def changing(versions: list[Version], store_folder: Path) -> AsyncIterator
 
 
 def client_of(changing: Changing) -> AsyncClient:
-    return AsyncClient("http://lookalike", max_rows=50, transport=httpx.ASGITransport(changing))
+    return AsyncClient("http://localhost", max_rows=50, transport=httpx.ASGITransport(changing))
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ async def test_a_client_that_closes_has_left_and_one_that_waits_has_not() -> Non
     async with heard() as (route, client):
         port = client.base_url.port
         _, leaving = await asyncio.open_connection("127.0.0.1", port)
-        leaving.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1")
+        leaving.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1")
         await seen(route, 2)
         staying = asyncio.create_task(client.get("/"))
         await seen(route, 4)

@@ -23,12 +23,10 @@ STATUSES: dict[type[LookalikeError], int] = {
     errors.BusyError: 429,
     errors.LeftError: 499,
     errors.NotReadyError: 503,
-    errors.RefusedError: 503,
+    errors.RefusedError: 409,
     errors.DeadlineError: 504,
     QueryError: 422,
     UnknownItemError: 404,
-    StoreError: 500,
-    ArtifactError: 500,
 }
 
 
@@ -56,6 +54,13 @@ async def test_every_error_has_its_status_and_names_field_expected_and_found(kin
         "two",
     )
     assert members["detail"] == "limit: expected one, found two."
+
+
+@pytest.mark.parametrize("kind", [StoreError, ArtifactError])
+async def test_what_is_wrong_with_our_files_is_told_to_the_log_alone(kind: type[LookalikeError]) -> None:
+    answer = await answer_to(kind("/srv/store/index.faiss", expected="one", found="two"))
+    assert problem(answer, 500)["detail"] == "The service failed on this request; its log says more."
+    assert "index.faiss" not in answer.text
 
 
 def test_the_table_has_every_request_error() -> None:

@@ -237,7 +237,7 @@ async def test_a_slow_reader_and_an_idle_socket_hold_nobody_up(store_folder: Pat
     """An answer of several megabytes is asked for and not read, and connections are opened and left alone."""
     rows = np.resize(ROWS, (300, 64)).tolist()
     body = json.dumps({"inputs": rows, "limit": 100}).encode()
-    head = f"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     async with listening(create_app(settings_for(store_folder), version)) as client:
         port = client.base_url.port
         slow = [await asyncio.open_connection("127.0.0.1", port, limit=1_024) for _ in range(4)]

@@ -33,7 +33,7 @@ BODY = st.fixed_dictionaries(
 
 
 def test_numbers_by_hand() -> None:
-    found = read_numbers(b'{"limit": 3, "inputs": [[1, 2.5], [-3e2, 18446744073709551615]], "with_payload": false}')
+    found = read_numbers(b'{"limit": 3, "inputs": [[1, 2.5], [-3e2, 18446744073709551615]], "with_payload": false}', 9)
     assert found is not None
     assert found.rows.tolist() == [[1, 2.5], [-300, 2.0**64]]
     assert (found.kind, found.beside) == ("inputs", {"limit": 3, "with_payload": False})
@@ -68,20 +68,20 @@ def test_numbers_by_hand() -> None:
     ],
 )
 def test_what_is_not_plain_is_left_to_the_other_reader(text: str) -> None:
-    assert read_numbers(text.encode()) is None
+    assert read_numbers(text.encode(), 9) is None
 
 
 def test_a_body_that_was_wrong_is_no_hindrance_to_the_next() -> None:
     for _ in range(3):
-        assert read_numbers(b'{"inputs": [[1, "2"]]}') is None
-        found = read_numbers(b'{"inputs": [[1, 2]]}')
+        assert read_numbers(b'{"inputs": [[1, "2"]]}', 9) is None
+        found = read_numbers(b'{"inputs": [[1, 2]]}', 9)
         assert found is not None
         assert found.rows.tolist() == [[1, 2]]
 
 
 def test_what_was_read_does_not_change_with_the_next_body() -> None:
-    first = read_numbers(b'{"inputs": [[1, 2]]}')
-    read_numbers(b'{"inputs": [[8, 9]]}')
+    first = read_numbers(b'{"inputs": [[1, 2]]}', 9)
+    read_numbers(b'{"inputs": [[8, 9]]}', 9)
     assert first is not None
     assert first.rows.tolist() == [[1, 2]]
 
@@ -89,7 +89,7 @@ def test_what_was_read_does_not_change_with_the_next_body() -> None:
 @settings(max_examples=500)
 @given(BODY, st.sampled_from([None, 1]))
 def test_it_reads_what_json_reads_or_nothing(body: dict[str, Any], indent: int | None) -> None:
-    found = read_numbers(json.dumps(body, indent=indent).encode())
+    found = read_numbers(json.dumps(body, indent=indent).encode(), 9)
     if found is not None:
         assert {found.kind, *found.beside} == body.keys()
         assert found.beside == {name: value for name, value in body.items() if name != found.kind}
@@ -104,7 +104,7 @@ def test_both_ways_to_read_a_body_give_the_same(rows: list[list[float]], width: 
     """The same rows nested once more, as the encoder takes them too, go the other way."""
     bounds = Bounds((width, 1), 3, max_rows=3, max_limit=10, max_hits=100)
     nested = [[[value] for value in row] for row in rows]
-    assert read_numbers(json.dumps({"inputs": nested}).encode()) is None
+    assert read_numbers(json.dumps({"inputs": nested}).encode(), 9) is None
     assert _outcome(rows, bounds) == _outcome(nested, bounds)
 
 

@@ -63,7 +63,7 @@ STAT = "anon 1000\nfile 5000000\ninactive_file 3000000\nactive_file 2000000\n"
     [
         ({}, 8_192_000_000),
         ({"memory.max": "max\n", "memory.current": "9000000\n"}, 8_192_000_000),
-        ({"memory.max": "10000000\n", "memory.current": "9000000\n", "memory.stat": STAT}, 4_000_000),
+        ({"memory.max": "10000000\n", "memory.current": "9000000\n", "memory.stat": STAT}, 6_000_000),
         ({"memory.max": "10000000\n", "memory.current": "9000000\n"}, 1_000_000),
         ({"memory.max": "9000000\n", "memory.current": "10000000\n"}, 0),
         ({"memory.max": "99000000000\n", "memory.current": "0\n"}, 8_192_000_000),

@@ -95,7 +95,7 @@ def test_it_serves_https_and_follows_its_keys(pems: Path, store_folder: Path, tm
             added = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
             answer = client.get("/version", headers={"X-API-Key": added.stdout.strip()})
             assert (answer.status_code, json.loads(answer.text)["version"]) == (200, 1)
-        with connect(process.address, "GET /readyz HTTP/1.1\nHost: x\n\n") as plain:
+        with connect(process.address, "GET /readyz HTTP/1.1\nHost: localhost\n\n") as plain:
             assert b"HTTP/1.1 200" not in plain.recv(65_536)
         with pytest.raises(httpx.ConnectError, match="certificate"):
             httpx.get(f"{process.url}/readyz")
