@@ -49,7 +49,7 @@ class Shot:
 
 def posted(path: str, body: bytes, takes: str = "application/json", gives: str = "*/*") -> bytes:
     """A POST on a connection that stays open."""
-    head = f"POST {path} HTTP/1.1\r\nHost: lookalike\r\nContent-Type: {takes}\r\nAccept: {gives}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {takes}\r\nAccept: {gives}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

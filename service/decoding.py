@@ -161,11 +161,10 @@ def decode_npy(body: bytes, kind: str, bounds: Bounds) -> NDArray[np.float32]:
     if dtype.kind not in "biuf" or not all(type(n) is int and n >= 0 for n in shape):
         raise RequestError("body", expected="an array of numbers", found=f"dtype {dtype}, shape {shape}")
     _check_shape(shape, kind, bounds)
-    values = body[stream.tell() :]
-    size = math.prod(shape) * dtype.itemsize
-    if size != len(values):
-        raise MalformedError("body", expected=f"{size} bytes of values, as its header says", found=str(len(values)))
-    array = np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
+    size, there = math.prod(shape) * dtype.itemsize, len(body) - stream.tell()
+    if size != there:
+        raise MalformedError("body", expected=f"{size} bytes of values, as its header says", found=str(there))
+    array = np.frombuffer(body, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
     rows = _checked(array, kind, bounds)
     if bounds.table and kind == "inputs":
         bounds.table.check_codes(rows, kind)
@@ -299,6 +298,9 @@ def _checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.floa
     _check_shape(array.shape, field, bounds)
     with np.errstate(over="ignore", invalid="ignore"):
         rows = np.array(array.reshape(len(array), -1), np.float32, order="C")  # a copy: torch wants to own its bytes
+        squares = np.dot(flat := rows.reshape(-1), flat)
+    if np.isfinite(squares):  # of many numbers that are all right this takes a third of the time
+        return rows
     right = ~np.isinf(rows) if bounds.table and field == "inputs" else np.isfinite(rows)
     if not right.all():
         row, column = (int(i) for i in np.argwhere(~right)[0])

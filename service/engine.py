@@ -8,6 +8,8 @@ What waits is bounded in rows, and each call in seconds: beyond, it is refused, 
 """
 
 import asyncio
+import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -51,9 +53,19 @@ class Patience:
     seconds: float = 30.0
 
 
-def engine_thread(name: str = "engine") -> ThreadPoolExecutor:
-    """A thread beside the event loop, for large batches or to open versions; FAISS has one core in it, too."""
-    return ThreadPoolExecutor(1, name, lambda: faiss.omp_set_num_threads(1))
+def engine_thread(name: str = "engine", *, niceness: int = 0) -> ThreadPoolExecutor:
+    """A thread beside the event loop, for large batches or to open versions; FAISS has one core in it, too.
+
+    Args:
+        niceness: by how much it gives way to the event loop; on Linux each thread has its own.
+    """
+
+    def begin() -> None:
+        faiss.omp_set_num_threads(1)
+        if niceness and sys.platform == "linux":
+            os.nice(niceness)
+
+    return ThreadPoolExecutor(1, name, begin)
 
 
 class Engine:

@@ -23,6 +23,8 @@ from training.errors import LookalikeError
 __all__ = ["Current", "Pulse", "Refusal", "Serving"]
 
 WATCH_SECONDS = 0.1
+NICENESS = 8
+"""Of the thread that opens versions: it has a seventh of a core that the event loop wants as well."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Serving:
         self._metrics = metrics
         self._store = Store(settings.store)
         self._engines = engine_thread("engine")
-        self._loader = engine_thread("loader")
+        self._loader = engine_thread("loader", niceness=NICENESS)
         self._turn = asyncio.Lock()
         self.refused: Refusal | None = None
         self.current = self._serve(version)
