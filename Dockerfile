@@ -5,8 +5,8 @@
 #   docker run --publish 127.0.0.1:8000:8000 --env LOOKALIKE_API_KEY --user "$(id -u):$(id -g)" \
 #       --volume "$PWD/stores/digits:/store:ro" lookalike
 #
-# In a container it listens on every address, so it refuses to start without LOOKALIKE_API_KEY; callers send the key in
-# the header X-API-Key. Its own user is 10001; with --user it may read a store that belongs to you. Every other command
+# In a container it listens on every address, so it refuses to start without LOOKALIKE_API_KEY or LOOKALIKE_KEYS; callers
+# send the key in the header X-API-Key. Mount the folder of a file of keys, never the file: it is replaced when it changes. Its own user is 10001; with --user it may read a store that belongs to you. Every other command
 # runs in it as well: `docker run ... lookalike versions --store /store`.
 #
 # A plain `torch` brings gigabytes of CUDA libraries. For its CPU wheel, name an index that has one:

@@ -49,12 +49,12 @@ settings = load_settings(store=Path(sys.argv[1]), port=0)
 version = Store(settings.store).open_champion(settings.device)
 marks.append(("opening and verifying the version", time.time()))
 import service.app
-from service.checking import warm
+from service.checking import prepare
 from service.engine import use_threads
 service.app.create_app(settings, version)
 marks.append(("making the app", time.time()))
 use_threads(settings.torch_threads)
-warm(version)
+prepare(version)
 marks.append(("warming", time.time()))
 before, steps = float(sys.argv[2]), {}
 for step, at in marks:

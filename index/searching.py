@@ -80,15 +80,15 @@ class Searcher:
 
     def _in_order(self, scores: Vectors, positions: Positions) -> tuple[Vectors, Positions]:
         """Best first, and equals by id."""
-        keys = scores if self._embeddings.metric == "l2" else -scores
+        keys, rows = (scores if self._embeddings.metric == "l2" else -scores), np.arange(len(scores))[:, None]
         keys = np.where(np.isnan(keys), np.float32(np.inf), keys)  # no hit goes last
         order = np.argsort(keys, axis=1, kind="stable")
-        ranked = np.take_along_axis(keys, order, axis=1)
+        ranked = keys[rows, order]
         equal = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] < np.inf)
         for row in np.flatnonzero(equal.any(axis=1)):
             names = [self._items.id_at(int(place)) for place in np.maximum(positions[row], 0)]
             order[row] = sorted(order[row], key=lambda i: (float(keys[row, i]), names[i]))
-        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
+        return scores[rows, order], positions[rows, order]
 
 
 def _among(index: VectorIndex, embeddings: Embeddings, allowed: NDArray[np.bool_]) -> tuple[int, Find]:

@@ -91,7 +91,7 @@ def _check_local(request: Request, needs: Scope) -> None:
     host = request.headers.get("host", "")
     if not _LOCAL.fullmatch(host):
         raise ForbiddenError(
-            "Host", expected="localhost or a loopback address, or a service with keys", found=host[:80]
+            "Host", expected="localhost or a loopback address, or a service with keys", found=host[:80] or "none"
         )
     origin, own = request.headers.get("origin"), f"{request.url.scheme}://{host}"
     if needs == "write" and origin not in {None, own, *request.app.state.settings.cors_origins}:

@@ -176,8 +176,11 @@ class Engine:
         """Did calls arrive in one of the last turns of the loop, and is there room for more?
 
         Where many clients wait for each other's answers, the next calls of those that were answered together come in
-        the turns that follow. A turn waits for nothing: where nobody else calls it takes some microseconds.
+        the turns that follow. A turn waits for nothing: where nobody else calls it takes some microseconds, and whoever
+        was alone before is not kept.
         """
+        if len(self._working) + len(self._waiting) <= 2:
+            return False
         self._quiet = 0 if self._rows > self._gathered else self._quiet + 1
         grows = 0 < self._rows < INLINE_WORK // ROW_WORK and self._quiet < QUIET_TURNS
         self._gathered = self._rows if grows else 0

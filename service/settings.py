@@ -81,7 +81,7 @@ class Settings(BaseSettings):
 
     @property
     def torch_threads(self) -> int:
-        """Workers times threads are no more than the cores."""
+        """Where they are not set, workers times threads are no more than the cores."""
         return self.threads or max(1, cores() // self.workers)
 
 

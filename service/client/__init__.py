@@ -1,4 +1,4 @@
-"""A typed client of the service, on numpy and httpx alone: `pip install 'lookalike[client]'`.
+"""A typed client of the service, on numpy, httpx and orjson alone: `pip install 'lookalike[client]'`.
 
 with Client("http://127.0.0.1:8000") as client:
     found = client.search(inputs=rows, limit=3)

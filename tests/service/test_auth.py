@@ -229,6 +229,19 @@ async def test_without_a_key_the_page_of_another_origin_changes_nothing(client: 
     assert (await client.post("/admin/reload")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "10.0.0.1", ""]
+)
+async def test_without_a_key_the_service_has_no_other_name_than_this_machines(
+    client: httpx.AsyncClient, host: str
+) -> None:
+    """A page may give its own name this machine's address, and then it is the page's own origin."""
+    for method, path in (("POST", "/search"), ("GET", "/version"), ("POST", "/admin/reload")):
+        answered(await client.request(method, path, json={"ids": ["0"]}, headers={"Host": host}), 403, "Host")
+    for own in ("LOCALHOST:8000", "127.0.0.1", "127.1.2.3:80", "[::1]:8000"):
+        assert (await client.post("/search", json={"ids": ["0"]}, headers={"Host": own})).status_code == 200
+
+
 async def test_no_page_of_another_origin_is_let_in_by_default(client: httpx.AsyncClient) -> None:
     assert (await client.options("/search", headers=ASKS)).status_code == 405
     assert ALLOWED not in (await client.get("/version", headers={"Origin": "https://a.example"})).headers

@@ -1,10 +1,12 @@
 """A version changes while requests run, and what cannot serve is refused."""
 
 import asyncio
+import gc
 import itertools
 import json
 import shutil
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from fastapi import FastAPI
 
 from index.store import Store
 from index.version import FORMAT, Version
+from service.app import create_app
 from service.errors import NotReadyError
 from service.serving import Pulse, Serving
 from tests.index.made import flip, reseal
@@ -312,6 +315,49 @@ async def test_the_pulse_beats_and_says_what_serves_while_the_event_loop_goes_on
         store.promote(2)
         await until(holds(lambda: beats[-1] == 2))
     assert beats == sorted(beats)
+
+
+async def test_a_version_that_takes_long_to_open_is_no_illness(store: Store) -> None:
+    beats: list[int] = []
+    apps: list[FastAPI] = []
+
+    def change(app: FastAPI) -> None:
+        app.state.pulse = Pulse(beat=beats.append)
+        apps.append(app)
+
+    async with serving(settings_for(store.folder), store.open_champion(), change) as client:
+        at_work: Serving = apps[0].state.serving
+        with held(at_work._loader):
+            store.promote(2)
+            await until(holds(lambda: at_work._turn.locked()))  # it is being opened
+            seen = len(beats)
+            await until(holds(lambda: len(beats) >= seen + 3))
+            assert (await ready(client))["version"] == 1
+        await until_version(client, 2)
+
+
+async def test_whoever_asks_while_the_question_is_asked_has_the_same_answer(at_work: Serving) -> None:
+    engine = at_work.current.engine
+    asked = [asyncio.ensure_future(engine.knows_its_question()) for _ in range(50)]
+    await asyncio.sleep(0)
+    assert len(engine._waiting) <= 1
+    assert await asyncio.gather(*asked) == [True] * 50
+
+
+async def test_no_version_is_kept_once_another_one_serves(store: Store) -> None:
+    app = create_app(settings_for(store.folder), store.open_champion())
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
+        first = weakref.ref(app.state.serving.current.version.index)
+        await call(client, "/embed", inputs=MANY.tolist())
+        store.promote(2)
+        await until_version(client, 2)
+        await call(client, "/embed", inputs=ROWS.tolist())
+        gc.collect()
+        assert first() is None
 
 
 async def test_the_end_ends_its_threads(store: Store, client_of: Callable[[], Any]) -> None:
