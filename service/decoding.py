@@ -110,13 +110,11 @@ def decode_embed(body: bytes, bounds: Bounds) -> EmbedAsked:
     known = {"inputs", "encoding_format"}
     plain = _plain(body, bounds)
     if plain and {plain.kind, *plain.beside} <= known:
-        form = _form(plain.beside)
-        return EmbedAsked(_checked(plain.rows, plain.kind, bounds), form)
+        return EmbedAsked(form=_form(plain.beside), rows=_checked(plain.rows, plain.kind, bounds))
     fields = _object(body, known, bounds)
     if "inputs" not in fields:
         raise RequestError("inputs", expected=_NUMBERS, found="nothing")
-    form = _form(fields)
-    return EmbedAsked(_rows(fields, "inputs", bounds, body), form)
+    return EmbedAsked(form=_form(fields), rows=_rows(fields, "inputs", bounds, body))
 
 
 def decode_search(body: bytes, bounds: Bounds) -> Asked:
