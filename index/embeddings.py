@@ -2,7 +2,8 @@
 
 embeddings.npy   float32 (n, latent_dim), in the order of the index
 
-No search reads more of it than the rows that it found, so it takes disk, and no memory of its own.
+A search reads the rows that it found, and under a filter those that it compares with all of; what was read can be
+dropped, so it takes disk, and no memory of its own.
 """
 
 from collections.abc import Iterator

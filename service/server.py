@@ -33,14 +33,16 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
     """
     scheme = "https" if tls_context(settings) else "http"
     KeyRing.of(settings)
-    store = Store(settings.store)
-    number = store.open_champion(settings.device).number
+    version = Store(settings.store).open_champion(settings.device)
+    number = version.number
     configure(settings.log_level)
     with _bind(settings) as listener:
         if settings.workers > 1:
+            del version  # each worker opens it by itself
             supervise(settings, listener, serve_worker, lambda: announce(_url(listener, scheme), number))
             return
-        server = _server(settings, store.open(number, settings.device), Board(1), 0)
+        server = _server(settings, version, Board(1), 0)
+        del version  # once another one serves, nothing may keep it
         for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
             signal.signal(signum, lambda *_: setattr(server, "should_exit", True))
         announce(_url(listener, scheme), number)
