@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from index.build import build as build_version
 from index.build import encoder_folder
@@ -21,18 +20,11 @@ from index.store import Store
 from index.target import Target, read_bytes
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.asking import print_hits, read_filter_text
-from lookalike.explain import show_lesson, show_rates
+from lookalike.cli_training import doctor, explain, rates, settings, train
 from lookalike.keys import app as keys_app
+from lookalike.options import Data, Device, Limit, Number, StoreOption, out
 from lookalike.serving import Host, Keys, Port, TlsCert, TlsKey, Workers, announced, settings_for
-from lookalike.tables import (
-    columns_line,
-    evaluation_table,
-    findings_text,
-    history_line,
-    mended_table,
-    tuning_line,
-    versions_table,
-)
+from lookalike.tables import evaluation_table, tuning_line, versions_table
 from training.artifact import DeviceName, load_encoder
 from training.rows import open_rows
 
@@ -42,30 +34,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(keys_app, name="keys")
 SEARCHED = 4_096
 """Rows that are asked at a time."""
-
-out = Console(soft_wrap=True, markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
-
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="digits or fashion-mnist (or its part, as digits:test), a .npy, .npz, .parquet, .csv or idx .gz file, "
-        "or a folder of images.",
-    ),
-]
-StoreOption = Annotated[Path, typer.Option("--store", metavar="S", help="The folder that holds the versions.")]
-Number = Annotated[int, typer.Argument(metavar="N", help="The version's number, as `lookalike versions` lists it.")]
-Device = Annotated[DeviceName, typer.Option(help="auto takes CUDA where there is one.")]
-Limit = Annotated[int, typer.Option(help="Hits per query.")]
-Config = Annotated[Path | None, typer.Option("--config", metavar="F.toml", help="Settings, over the defaults.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="SECTION.KEY=VALUE",
-        help="One setting, over both; may be repeated. Example: model.latent_dim=32; `lookalike settings` lists all.",
-    ),
-]
 
 
 @app.callback()
@@ -97,92 +65,8 @@ def demo(
         announced(settings, out, query)
 
 
-@app.command()
-def train(
-    data: Data,
-    run: Annotated[
-        Path,
-        typer.Option(
-            "--run", metavar="RUN", help="The folder for checkpoints and the encoder; a new one, unless --resume."
-        ),
-    ],
-    config: Config = None,
-    set_: Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN where it stopped.")] = False,
-) -> None:
-    """Train an autoencoder on DATA and leave its encoder in RUN/encoder. Ctrl-C ends it after the epoch in hand."""
-    from training.config import load_config
-    from training.doctor.causes import diagnose
-    from training.job import train as train_run
-
-    wanted = load_config(config, set_)
-    rows = open_rows(data, categories=wanted.data.categories)
-    if rows.columns:
-        out.print(f"input: {columns_line(rows.columns)}; every other column travels in the payload")
-    done = train_run(rows, wanted, run, resume=resume)
-    out.print(history_line(done.state))
-    if diagnose(done.state):
-        out.print(f"\n{findings_text(done.state)}")
-
-
-@app.command()
-def settings() -> None:
-    """Print every setting with its default and what it may be, as a TOML file for --config."""
-    from training.config import settings_toml
-
-    print(settings_toml())
-
-
-@app.command()
-def rates(
-    data: Data,
-    config: Config = None,
-    set_: Set = None,
-    picture: Annotated[Path, typer.Option("--picture", metavar="P.png", help="The file for the curve.")] = Path(
-        "rates.png"
-    ),
-) -> None:
-    """Try learning rates from tiny to too large in one short run; print the one to train with, and draw the curve."""
-    from training.config import load_config
-
-    show_rates(data, load_config(config, set_), picture, out)
-
-
-@app.command()
-def doctor(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, finished or not.")],
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Train again with the first advice, in RUN-mended, and compare.")
-    ] = False,
-) -> None:
-    """Say why a run does not learn, from its history alone: what was seen, why, what to change, and how sure it is."""
-    from training.mend import mend, read_run
-
-    out.print(findings_text(read_run(run)[0]))
-    if fix:
-        mended = mend(run)
-        out.print(mended_table(mended))
-        out.print(f"the second run is in {mended.folder}")
-
-
-@app.command()
-def explain(
-    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="Without one, the topics are listed.")] = None,
-    picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="P.png", help="The file for the picture. [default: TOPIC.png]")
-    ] = None,
-    experiment: Annotated[bool, typer.Option("--experiment/--page", help="Run the experiment, or only read.")] = True,
-) -> None:
-    """Answer a "why?": a page of plain words, and an experiment on `digits` with its numbers and a picture."""
-    from lessons.catalogue import open_lesson, topics
-
-    if topic is None:
-        out.print("\n".join(f"{name:<22}{title}" for name, title in topics().items()))
-        return
-    lesson = open_lesson(topic)
-    out.print(lesson.page)
-    if experiment:
-        show_lesson(lesson, picture or Path(f"{lesson.topic}.png"), out)
+for command in (train, settings, rates, doctor, explain):
+    app.command()(command)
 
 
 @app.command()
