@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from index.embed import embed
+from index.embed import in_metric
 from index.errors import StoreError
 from index.measure import recalls
 from index.store import Store
@@ -16,6 +16,7 @@ __all__ = ["check_agreement", "check_room", "checked_version", "prepare"]
 AGREEMENT = 0.99
 """Of the ten nearest that a CPU finds, the share that another device must find too."""
 ASKED = 256
+PARTS = (1, 8, 16, 32, 64, 128)
 WARM = (1, *range(ROUNDED, 129, ROUNDED))
 """Rows in the batches that are usual: the first of a size prepares what all others use."""
 
@@ -42,15 +43,16 @@ def checked_version(store: Store, number: int, device: DeviceName) -> Version:
 
 
 def prepare(version: Version) -> None:
-    """Answer batches of the usual sizes once; and on another device than a CPU, see that it finds the same.
+    """Answer batches of the usual sizes once; then on another device than a CPU, see that it finds the same.
 
     Raises:
         ArtifactError: it finds others.
     """
+    with version.encoder.warming():
+        for count in WARM:
+            version.search_rows(np.repeat(version.question, count, axis=0), 10)
     if version.encoder.device.type != "cpu":
         check_agreement(version, load_encoder(version.sealed.folder / "encoder", "cpu"))
-    for count in WARM:
-        version.search_rows(np.repeat(version.question, count, axis=0), 10)
 
 
 def check_room(needed: int, available: int | None) -> None:
@@ -65,13 +67,21 @@ def check_room(needed: int, available: int | None) -> None:
 
 
 def check_agreement(version: Version, reference: Encoder) -> None:
-    """Raises ArtifactError where the version's encoder finds others than the reference does on the CPU."""
+    """Raises ArtifactError where the version's encoder finds others than the reference does on the CPU.
+
+    It is asked in one batch, and in parts of several sizes, which a GPU may answer in another way.
+    """
     rows = np.concatenate([version.question, version.held[:ASKED]])
-    wanted, found = (
-        version.index.search(embed(encoder, rows, version.metric), min(10, len(version.index)))[1]
-        for encoder in (reference, version.encoder)
+    parts = [part for part in np.split(rows, np.cumsum(PARTS)) if len(part)]
+    wanted, *others = (
+        version.index.search(in_metric(latent, version.metric), min(10, len(version.index)))[1]
+        for latent in (
+            reference.encode(rows),
+            version.encoder.encode(rows),
+            np.concatenate([version.encoder.encode(part) for part in parts]),
+        )
     )
-    shared = float(recalls(found, wanted).mean())
+    shared = min(float(recalls(found, wanted).mean()) for found in others)
     if shared < AGREEMENT:
         raise ArtifactError(
             f"version {version.number} on {version.encoder.device}",

@@ -1,11 +1,14 @@
-"""What the machine, or the control group that the process is in, gives: cores and memory."""
+"""What the machine, or the control group that the process is in, gives: cores, memory and GPUs."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["available_bytes", "cores"]
+__all__ = ["available_bytes", "cores", "one_gpu"]
 
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def cores(cgroup: Path = _CGROUP) -> int:
@@ -27,6 +30,24 @@ def available_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
         cached = sum(int(stats.get(name, 0)) for name in ("active_file", "inactive_file"))  # it can be dropped
         known.append(int(limit) - int(used) + cached)
     return max(0, min(known)) if known else None
+
+
+@contextmanager
+def one_gpu(number: int, count: int) -> Iterator[None]:
+    """Processes that are started meanwhile see one of the `count` GPUs that this one sees; the next number, the next.
+
+    A process cannot choose better by itself: which device is current is a matter of each of its threads.
+    """
+    before = os.environ.get(_VISIBLE)
+    if count > 1:
+        names = before.split(",") if before else list(map(str, range(count)))
+        os.environ[_VISIBLE] = names[number % count]
+    try:
+        yield
+    finally:
+        if count > 1:
+            os.environ.pop(_VISIBLE)
+            os.environ |= {} if before is None else {_VISIBLE: before}
 
 
 def _read(path: Path) -> str:

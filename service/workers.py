@@ -3,6 +3,8 @@
 Each worker's event loop sets the time in its slot of a board in shared memory, ten times a second. A worker that died
 is replaced, and so is one whose loop stands still; in the meantime no worker says that it is ready. Who takes its place
 begins with the version that the others serve, whatever the champion is worth by then.
+
+Where there are several GPUs each worker has one of them, in turn, and so each GPU its own queue of batches.
 """
 
 import multiprocessing
@@ -20,9 +22,12 @@ from multiprocessing.sharedctypes import RawArray, RawValue
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from service.errors import NotReadyError
 from service.logs import lifecycle
 from service.metrics import forget, share
+from service.resources import one_gpu
 from service.settings import Settings
 from training.errors import LookalikeError
 
@@ -150,7 +155,8 @@ class _Workers:
         arguments = (self._work, *self._arguments, number)
         process = multiprocessing.get_context("spawn").Process(target=_run, args=arguments)
         ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers too, who leave it to us
-        process.start()
+        with one_gpu(number, torch.cuda.device_count()):
+            process.start()
         signal.signal(signal.SIGINT, ours)
         return process
 

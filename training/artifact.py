@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from training.columns import Column, describe_columns, read_columns
+from training.cuda import CudaSteps
 from training.describe import check_size, describe, rebuild
 from training.errors import ArtifactError, ConfigError
 from training.layers import SEVERAL
@@ -35,7 +36,6 @@ __all__ = [
     "ROUNDED",
     "DeviceName",
     "Encoder",
-    "full_precision",
     "load_encoder",
     "resolve_device",
     "write_encoder",
@@ -89,7 +89,7 @@ class Encoder:
 
     def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, width) raw float32 -> (n, latent_dim) float32, not normalised; of a table, NaN is a missing value."""
-        return self._blockwise(rows, self.latent_dim, lambda x: self.encoder(self.preprocess.apply(x)))
+        return self._blockwise("encode", rows, self.latent_dim, lambda x: self.encoder(self.preprocess.apply(x)))
 
     def reconstruct(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, width) raw float32 -> (n, width) through the bottleneck and back, in the raw unit."""
@@ -98,7 +98,11 @@ class Encoder:
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, latent_dim), as `encode` gives it -> (n, width) float32 in the raw unit."""
         logits = self.header["output"] == "logits"
-        return self._blockwise(latent, self.width, lambda z: self.preprocess.decode(self.decoder(z), logits=logits))
+
+        def step(z: Tensor) -> Tensor:
+            return self.preprocess.decode(self.decoder(z), logits=logits)
+
+        return self._blockwise("decode", latent, self.width, step)
 
     def errors(self, rows: NDArray[np.float32], latent: NDArray[np.float32]) -> NDArray[np.float32]:
         """How far the decoder is off: the root of the mean square over a row's features.
@@ -118,17 +122,27 @@ class Encoder:
             lengths: Tensor = torch.linalg.vector_norm(gaps, dim=1, keepdim=True, dtype=torch.float64)
             return lengths / math.sqrt(features)
 
-        return self._blockwise(np.concatenate([rows, latent], axis=1), 1, step)[:, 0]
+        return self._blockwise("errors", np.concatenate([rows, latent], axis=1), 1, step)[:, 0]
+
+    def warming(self) -> AbstractContextManager[None]:
+        """On a GPU, small batches of the sizes that are answered meanwhile are answered faster from then on."""
+        return self._on_cuda.capturing() if self.device.type == "cuda" else nullcontext()
+
+    @cached_property
+    def _on_cuda(self) -> CudaSteps:
+        return CudaSteps(self.device, self.widest)
 
     def _blockwise(
-        self, rows: NDArray[np.float32], width: int, step: Callable[[Tensor], Tensor]
+        self, name: str, rows: NDArray[np.float32], width: int, step: Callable[[Tensor], Tensor]
     ) -> NDArray[np.float32]:
+        if self.device.type == "cuda":
+            return self._on_cuda.run(name, rows, width, step)
         output = np.empty((len(rows), width), np.float32)
         count = max(1, min(_BLOCK_ROWS, _BLOCK_VALUES // self.widest))
-        with torch.inference_mode(), full_precision(self.device):
+        with torch.inference_mode():
             for start in range(0, len(rows), count):
-                block = torch.from_numpy(rows[start : start + count]).to(self.device)  # (block, width)
-                output[start : start + count] = step(_rounded_up(block))[: len(block)].cpu().numpy()
+                block = torch.from_numpy(rows[start : start + count])  # (block, width)
+                output[start : start + count] = step(_rounded_up(block))[: len(block)].numpy()
         return output
 
 
@@ -210,13 +224,6 @@ def _preprocessor(header: dict[str, Any], width: int, take: Callable[[str, tuple
     if header["input_shape"] != [len(fitted)]:
         raise ValueError(f"input_shape is {header['input_shape']}, and there are {len(fitted)} columns")
     return build_preprocessor(kind, fitted)
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Convolutions in float32 throughout: CUDA would round their factors to 10 bits (TF32), and answer otherwise."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def resolve_device(name: DeviceName) -> torch.device:

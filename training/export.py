@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from training.artifact import Encoder, full_precision, load_encoder, write_encoder
+from training.artifact import Encoder, load_encoder, write_encoder
+from training.cuda import full_precision
 from training.errors import ExportError
 from training.layers import LatentNoise
 from training.model import Autoencoder

@@ -110,3 +110,15 @@ def test_to_prepare_a_version_changes_no_answer(version: Version) -> None:
     after = version.search_rows(version.question, 10)
     assert after.positions.tolist() == before.positions.tolist()
     assert after.scores.tolist() == before.scores.tolist()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_version_on_cuda_agrees_with_the_cpu_or_is_refused(tiny_store: Store) -> None:
+    version = tiny_store.open(1, "cuda")
+    prepare(version)
+    with torch.no_grad():
+        next(version.encoder.encoder.parameters()).normal_()
+    torch.cuda.synchronize()
+    assert not version.answers_its_question()
+    with pytest.raises(ArtifactError, match="version 1 on cuda: expected 99% of the neighbours that a CPU finds"):
+        prepare(version)

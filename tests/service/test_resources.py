@@ -1,11 +1,13 @@
 """What the system says, in files made by hand."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from service.resources import available_bytes, cores
+from service.resources import available_bytes, cores, one_gpu
 
 
 @pytest.fixture
@@ -92,3 +94,30 @@ def test_this_machine_has_cores_and_memory() -> None:
     assert 1 <= cores() <= BOUND
     there = available_bytes()
     assert there is None or there > 1 << 20
+
+
+SHOW = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES', 'all'))"]
+
+
+@pytest.mark.parametrize(
+    ("before", "count", "expected"),
+    [
+        (None, 0, ["all", "all", "all"]),
+        (None, 1, ["all", "all", "all"]),
+        (None, 2, ["0", "1", "0"]),
+        ("3,GPU-8a", 2, ["3", "GPU-8a", "3"]),
+        ("3", 1, ["3", "3", "3"]),
+    ],
+)
+def test_processes_get_a_gpu_each_and_share_them_where_there_are_fewer(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, count: int, expected: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    seen = []
+    for number in range(3):
+        with one_gpu(number, count):
+            seen.append(subprocess.run(SHOW, stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
+    assert seen == expected
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
