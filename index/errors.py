@@ -4,12 +4,13 @@ LookalikeError
 ├── StoreError    no such version, no champion, or nothing to roll back to
 ├── QueryError    embeddings or a limit that cannot be searched with
 ├── TargetError   no index has the recall within the bytes and the time
+├── LogError      the item log cannot be written or read
 └── UnknownItemError   an id that no item has
 """
 
 from training.errors import LookalikeError
 
-__all__ = ["QueryError", "StoreError", "TargetError", "UnknownItemError"]
+__all__ = ["LogError", "QueryError", "StoreError", "TargetError", "UnknownItemError"]
 
 
 class StoreError(LookalikeError):
@@ -22,6 +23,10 @@ class QueryError(LookalikeError):
 
 class TargetError(LookalikeError):
     """No index has the recall that was asked for within the bytes and the time."""
+
+
+class LogError(LookalikeError):
+    """The item log cannot be written or read: a full disk, say."""
 
 
 class UnknownItemError(LookalikeError):

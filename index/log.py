@@ -1,0 +1,294 @@
+"""The item log: every accepted change of an item, durable before it is acknowledged.
+
+STORE/items.db   SQLite: a row a change, in the order of their sequence numbers, which are never given twice
+
+The write-ahead log with synchronous=FULL (https://sqlite.org/wal.html): a transaction is on disk when `append` returns,
+and readers and the writer, also of other processes, do not wait for one another. SQLite is apsw's own, not Python's:
+several versions of it before 3.51.3 can damage such a log.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import LogError
+from training.errors import ArtifactError, DataError
+from training.sealed import locked, staging, sync_folder
+
+__all__ = ["LOG", "Change", "ItemLog"]
+
+LOG = "items.db"
+BATCH = 1_024
+"""Changes that are read at a time."""
+WAIT_MS = 30_000
+"""How long one writer waits for another, which takes some milliseconds at a time."""
+_APPLICATION = 0x4C4F4F4B  # "LOOK"
+_FORMAT = 1
+_SCHEMA = """
+CREATE TABLE changes (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    input BLOB,    -- float32, little-endian; null where the item was deleted
+    payload TEXT,  -- JSON; null where the item was deleted
+    digest BLOB NOT NULL
+) STRICT;
+CREATE INDEX changes_by_id ON changes (id, sequence);
+CREATE TABLE notes (key TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
+"""
+_COLUMNS = "SELECT sequence, id, input, payload, digest FROM changes"
+_LATEST = (
+    f"{_COLUMNS} AS one WHERE sequence > ?1 AND sequence <= ?2 AND NOT EXISTS "
+    "(SELECT 1 FROM changes AS later WHERE later.id = one.id AND later.sequence > one.sequence "
+    "AND later.sequence <= ?2) ORDER BY sequence"
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """An item made, replaced or deleted.
+
+    Attributes:
+        id: the item's.
+        input: (width,) float32 as the client sent it, NaN where a table's value is missing; None: it is deleted.
+        payload: its JSON text; None: it is deleted.
+        sequence: its place among all changes, from 1; 0 where it is not in the log yet.
+    """
+
+    id: str
+    input: NDArray[np.float32] | None = None
+    payload: str | None = None
+    sequence: int = 0
+
+    @property
+    def is_delete(self) -> bool:
+        return self.input is None
+
+
+class ItemLog:
+    """The log of one store; call it from one thread at a time. It is made with the first change.
+
+    Each call raises:
+        LogError: the log cannot be written or read: a full disk, say. Nothing of the call is in it.
+        ArtifactError: it is damaged, or no log.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._folder = store
+        self._path = store / LOG
+        self._opened: apsw.Connection | None = None
+        self._seen: int | None = None
+
+    def append(self, changes: Sequence[Change], note: tuple[str, str] | None = None) -> int:
+        """Add changes, all or none; they are on disk when this returns.
+
+        Args:
+            note: a key and a text to keep with them, in place of what the key had.
+
+        Returns:
+            The last one's sequence number.
+
+        Raises:
+            DataError: inputs of another length than the log's.
+        """
+        self._check_width(changes)
+        with self._told("written"):
+            connection = self._connection(make=True)
+            assert connection is not None
+            with _transaction(connection):
+                for change in changes:
+                    values = _values(change)
+                    connection.execute("INSERT INTO changes (id, input, payload, digest) VALUES (?, ?, ?, ?)", values)
+                if note:
+                    connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
+                last = _one(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
+        return int(last or 0)
+
+    def last(self) -> int:
+        """The last sequence number that was given; 0 before the first."""
+        return int(self._value("SELECT seq FROM sqlite_sequence WHERE name = 'changes'") or 0)
+
+    def width(self) -> int | None:
+        """How many values an input has; None where there is none."""
+        size = self._value("SELECT length(input) FROM changes WHERE input IS NOT NULL ORDER BY sequence LIMIT 1")
+        return None if size is None else int(size) // 4
+
+    def note(self, key: str) -> str | None:
+        """What was kept under a key."""
+        text = self._value("SELECT text FROM notes WHERE key = ?", key)
+        return None if text is None else str(text)
+
+    def read(self, after: int, most: int = BATCH) -> list[Change]:
+        """The next changes after a sequence number, in their order."""
+        with self._told("read"):
+            connection = self._connection()
+            if connection is None:
+                return []
+            return [_change(row) for row in connection.execute(f"{_COLUMNS} WHERE sequence > ? LIMIT ?", (after, most))]
+
+    def current(self, after: int = 0, upto: int | None = None) -> Iterator[list[Change]]:
+        """What counts of the changes after a sequence number and up to another: the last of each id, in their order.
+
+        Yields:
+            Batches, all as they stand when the first is asked for.
+        """
+        with self._told("read"):
+            connection = self._connection()
+            if connection is None:
+                return
+            cursor = connection.execute(_LATEST, (after, self.last() if upto is None else upto))
+            while rows := [row for row, _ in zip(cursor, range(BATCH), strict=False)]:
+                yield [_change(row) for row in rows]
+
+    def find(self, name: str) -> Change | None:
+        """The last change of an id."""
+        with self._told("read"):
+            connection = self._connection()
+            if connection is None:
+                return None
+            query = f"{_COLUMNS} WHERE id = ? ORDER BY sequence DESC LIMIT 1"
+            return next((_change(row) for row in connection.execute(query, (name,))), None)
+
+    def moved(self) -> bool:
+        """Did another process, or another ItemLog, write since this was asked last? It costs some microseconds."""
+        seen = self._value("PRAGMA data_version")
+        before, self._seen = self._seen, None if seen is None else int(seen)
+        return self._seen != before
+
+    def prune(self, upto: int) -> int:
+        """Drop what another change of the same item up to `upto` took the place of; returns how many were."""
+        with self._told("written"):
+            connection = self._connection()
+            if connection is None:
+                return 0
+            with _transaction(connection):
+                connection.execute(
+                    "DELETE FROM changes WHERE sequence < ?1 AND EXISTS (SELECT 1 FROM changes AS later "
+                    "WHERE later.id = changes.id AND later.sequence > changes.sequence AND later.sequence <= ?1)",
+                    (upto,),
+                )
+                return connection.changes()
+
+    def close(self) -> None:
+        if self._opened:
+            self._opened.close()
+            self._opened = None
+
+    def _check_width(self, changes: Sequence[Change]) -> None:
+        wanted = self.width()
+        for change in changes:
+            if change.input is None:
+                continue
+            wanted = len(change.input) if wanted is None else wanted
+            if len(change.input) != wanted:
+                raise DataError(
+                    f"id {change.id!r}", expected=f"{wanted} values, as the items of {self._path.name} have",
+                    found=str(len(change.input)),
+                )  # fmt: skip
+
+    def _value(self, query: str, *values: Any) -> Any:
+        with self._told("read"):
+            connection = self._connection()
+            return None if connection is None else _one(connection, query, *values)
+
+    def _connection(self, *, make: bool = False) -> apsw.Connection | None:
+        """None where there is no log, and none is to be made."""
+        if self._opened is None:
+            if not self._path.exists():
+                if not make:
+                    return None
+                self._make()
+            self._opened = _connected(self._path)
+            self._check_format(self._opened)
+        return self._opened
+
+    def _make(self) -> None:
+        """Whole, and then under its name: a log that was begun and not finished is none."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with staging(self._folder) as folder, locked(self._folder):
+            if self._path.exists():
+                return
+            made = _connected(folder / LOG)
+            with _transaction(made):
+                made.execute(_SCHEMA)
+                made.execute(f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT}")
+            made.close()
+            (folder / LOG).rename(self._path)
+            sync_folder(self._folder)
+
+    def _check_format(self, connection: apsw.Connection) -> None:
+        found = _one(connection, "PRAGMA application_id"), _one(connection, "PRAGMA user_version")
+        if found != (_APPLICATION, _FORMAT):
+            raise ArtifactError(str(self._path), expected=f"an item log of format {_FORMAT}", found=str(found))
+
+    @contextlib.contextmanager
+    def _told(self, how: str) -> Iterator[None]:
+        try:
+            yield
+        except (apsw.CorruptError, apsw.NotADBError, _DamagedError) as error:
+            raise ArtifactError(
+                str(self._path),
+                expected="an item log that is whole",
+                found=str(error),
+                remedy="Restore it from a copy.",
+            ) from error
+        except (apsw.Error, OSError) as error:
+            remedy = "Make room, and see that the store can be written."
+            raise LogError(
+                str(self._path), expected=f"a log that can be {how}", found=str(error), remedy=remedy
+            ) from error
+
+
+class _DamagedError(Exception):
+    """A row is not what was written."""
+
+
+def _connected(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(WAIT_MS)
+    connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF")
+    return connection
+
+
+@contextlib.contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    """Ours from the beginning: one that first reads and then writes may be refused in between."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _one(connection: apsw.Connection, query: str, *values: Any) -> Any:
+    return next((row[0] for row in connection.execute(query, values)), None)
+
+
+def _values(change: Change) -> tuple[Any, ...]:
+    blob = None if change.input is None else np.ascontiguousarray(change.input, "<f4").tobytes()
+    return change.id, blob, change.payload, _digest(change.id, blob, change.payload)
+
+
+def _change(row: tuple[Any, ...]) -> Change:
+    sequence, name, blob, payload, digest = row
+    if digest != _digest(name, blob, payload):
+        raise _DamagedError(f"change {sequence} of {name!r} with another digest")
+    return Change(name, None if blob is None else np.frombuffer(blob, "<f4"), payload, sequence)
+
+
+def _digest(name: str, blob: bytes | None, payload: str | None) -> bytes:
+    """Of what a row says; SQLite itself would give back a byte that the disk has turned."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (name.encode(), blob, None if payload is None else payload.encode()):
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return digest.digest()
