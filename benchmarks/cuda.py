@@ -1,0 +1,209 @@
+"""What does a GPU give: the encoder, bulk embedding, the service, training? And does it find what a CPU finds?
+
+ours    `--device cuda`, one GPU
+peer    the same on the CPU with all its cores; where the claim says so, the same without captured graphs
+floor   for the encoder, its layers on rows that lie on the GPU already; for the service, the encoder called directly
+        on CUDA by one thread, on the same rows in memory
+
+The encoder is the default one of 784-512-256-32, trained here for some epochs, the index is HNSW. FAISS is the one for
+CPUs, so that each search is done there on either device. Server and clients share all cores; `/embed` is 4,096 rows of
+float32 as .npy there and back, `/search` one row of 784 numbers as JSON.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+import uvloop
+from numpy.typing import NDArray
+
+from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
+from benchmarks.service_client import Shot, Traffic, posted, to_npy
+from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
+from index.build import build
+from index.embed import embed_to_npy
+from index.measure import recalls
+from index.store import Store
+from index.target import Target
+from service.checking import prepare
+from training.artifact import DeviceName, Encoder
+from training.config import load_config
+from training.cuda import full_precision
+from training.job import train
+from training.rows import Rows, open_rows, read_sample
+
+__all__ = ["main"]
+
+FEW = (1, 16, 64)
+MANY = 4_096
+QUERIES = 2_000
+WORKERS = (1, 6)
+CLIENTS = 12
+CONNECTIONS = 64
+NPY = "application/x-npy"
+Rows2D = NDArray[np.float32]
+Rates = dict[str, float]
+
+
+def rate(step: Callable[[], object], count: int, least: float) -> float:
+    """Rows a second of a step over `count` rows, called for that many seconds."""
+    step()
+    began, calls = time.perf_counter(), 0
+    while time.perf_counter() - began < least:
+        step()
+        calls += 1
+    return calls * count / (time.perf_counter() - began)
+
+
+def trained(rows: Rows, folder: Path, device: DeviceName, epochs: int) -> float:
+    """Seconds of the last epoch; the run is in `folder`."""
+    config = load_config(overrides=[f"fit.epochs={epochs}", f"fit.device={device}"])
+    return train(rows, config, folder).state.history[-1].seconds
+
+
+def on_device(encoder: Encoder, rows: Rows2D) -> Callable[[], None]:
+    """The layers alone, on rows that are there."""
+    there = torch.from_numpy(rows).to(encoder.device)
+
+    def step() -> None:
+        with torch.inference_mode(), full_precision(encoder.device):
+            encoder.encoder(encoder.preprocess.apply(there))
+        if encoder.device.type == "cuda":
+            torch.cuda.synchronize(encoder.device)
+
+    return step
+
+
+def of_encoder(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.Namespace) -> list[Row]:
+    """By the number of rows in a call; and the share of ten neighbours that both devices find."""
+    cpu, plain, warm = (store.open_champion(name) for name in ("cpu", device, device))
+    prepare(warm)
+    lines = []
+    for count in (*FEW, MANY):
+        part = rows[:count]
+        each = {"cpu": cpu, "plain": plain, "graphs": warm}
+        steps: dict[str, Callable[[], object]] = {name: partial(one.encoder.encode, part) for name, one in each.items()}
+        steps["floor"] = on_device(warm.encoder, part)
+        segments = {name: partial(rate, step, count, asked.seconds) for name, step in steps.items()}
+        found = medians(alternate(segments, asked.rounds))
+        claim = f"encode, {count:,} row{'s' * (count > 1)} a call"
+        lines.append(row(claim, "rows/s", ours=found["graphs"], peer=found["cpu"], floor=found["floor"]))
+        if count in FEW:
+            claim = f"{claim}, a graph; peer: without"
+            lines.append(
+                row(claim, "rows/s", ours=found["graphs"], peer=found["plain"], bar=Bar("ours / peer", ">=", 1))
+            )
+    wanted, there = (one.index.search(one.embed(rows[:QUERIES]), 10)[1] for one in (cpu, warm))
+    shared = float(recalls(there, wanted).mean())
+    return [*lines, row("of a CPU's 10 neighbours, found too", "", ours=shared, bar=Bar("ours", ">=", 0.99))]
+
+
+def of_bulk(store: Store, device: DeviceName, rows: Rows2D, folder: Path) -> Row:
+    """From a file to a file, which is what `lookalike embed` does."""
+    source = folder / "bulk.npy"
+    np.save(source, np.resize(rows, (25 * len(rows), rows.shape[1])))
+    few = open_rows(str(source))
+    encoders = {name: store.open_champion(name).encoder for name in dict.fromkeys((device, "cpu"))}
+    steps = {name: partial(embed_to_npy, few, one, "cosine", folder / "out.npy") for name, one in encoders.items()}
+    found = medians(alternate({name: partial(seconds, step) for name, step in steps.items()}, 2))
+    return row("bulk embedding", "rows/s", ours=few.count / found[device], peer=few.count / found["cpu"])
+
+
+def one_client(port: int, requests: list[bytes], connections: int, asked_seconds: float) -> float:
+    """Requests a second; every answer must be a 200."""
+    if not connections:
+        return 0.0
+    figures = uvloop.run(Traffic(port, [Shot(one) for one in requests], connections).run(seconds=asked_seconds))
+    if figures.wrong:
+        raise RuntimeError(str(figures.wrong))
+    return figures.rate
+
+
+def loaded(pool: ProcessPoolExecutor, port: int, requests: list[bytes], each: list[int], least: float) -> float:
+    """Requests a second by clients with so many connections each."""
+    coming = [pool.submit(one_client, port, requests, connections, least) for connections in each]
+    return sum(one.result() for one in coming)
+
+
+@contextlib.contextmanager
+def serving(store: Store, device: DeviceName, workers: int) -> Iterator[int]:
+    """The port of a service that is ready: so the device agrees with the CPU."""
+    port, cores = free_port(), sorted(os.sched_getaffinity(0))
+    wanted = {"LOOKALIKE_DEVICE": device, "LOOKALIKE_WORKERS": str(workers)}
+    with served(lookalike(store, port), cores, **wanted) as process:
+        wait_until_ready(port, process)
+        yield port
+
+
+def of_service(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.Namespace) -> list[Row]:
+    """Both calls, on both devices, with one worker and with several."""
+    embed = [posted("/embed", to_npy(rows[:MANY]), NPY, NPY)]
+    search = [posted("/search", json.dumps({"inputs": [one], "limit": 10}).encode()) for one in rows[:64].tolist()]
+    directly = partial(rate, partial(store.open_champion(device).encoder.encode, rows[:MANY]), MANY, asked.seconds)
+    found: dict[tuple[str, int], Rates] = {}
+    with ProcessPoolExecutor(CLIENTS, get_context("spawn")) as pool:
+        loaded(pool, 0, [], [0] * CLIENTS, 0.0)
+        shares = [CONNECTIONS // 4] * 4
+        for name in dict.fromkeys((device, "cpu")):
+            for workers in WORKERS:
+                with serving(store, name, workers) as port:
+                    clients = {"1": [1], "2": [1] * 2, "all": [1] * CLIENTS}
+                    loads: dict[str, Callable[[], float]] = {
+                        number: partial(loaded, pool, port, embed, each, asked.seconds)
+                        for number, each in clients.items()
+                    }
+                    loads["search"] = partial(loaded, pool, port, search, shares, asked.seconds)
+                    loads["floor"] = directly
+                    found[name, workers] = medians(alternate(loads, asked.rounds))
+    return [line for workers in WORKERS for line in lines_of(found[device, workers], found["cpu", workers], workers)]
+
+
+def lines_of(ours: Rates, peers: Rates, workers: int) -> list[Row]:
+    """The rows of the report for so many workers."""
+    by = f"{workers} worker{'s' * (workers > 1)}"
+    lines = []
+    for number, name in {"1": "1 client", "2": "2 clients", "all": f"{CLIENTS} clients"}.items():
+        rates = {"ours": ours[number] * MANY, "peer": peers[number] * MANY, "floor": ours["floor"]}
+        bar = Bar("ours / floor", ">=", 0.8)
+        lines.append(row(f"POST /embed of {MANY:,} rows, {by}, {name}", "rows/s", **rates, bar=bar))
+    claim = f"POST /search, {by}, {CONNECTIONS} connections"
+    return [*lines, row(claim, "requests/s", ours=ours["search"], peer=peers["search"])]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", default="fashion-mnist", help="rows of any source, 784 wide for comparable figures")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: to try the script itself")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=1.0, help="each load")
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("benchmarks.cuda: expected a CUDA device, found none")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = open_rows(asked.data)
+        rows = read_sample(data, MANY, 0)[0].astype(np.float32)
+        times = {one: trained(data, folder / one, one, asked.epochs) for one in dict.fromkeys((asked.device, "cpu"))}
+        store = Store(folder / "store")
+        store.promote(build(data, folder / asked.device, store, target=Target(key="HNSW32"), device=asked.device))
+        lines = of_encoder(store, asked.device, rows, asked)
+        lines.append(of_bulk(store, asked.device, rows, folder))
+        lines.append(row("an epoch of training", "s", ours=times[asked.device], peer=times["cpu"]))
+        lines += of_service(store, asked.device, rows, asked)
+    report("cuda", lines, "Searching is FAISS's for CPUs on either device.")
+
+
+if __name__ == "__main__":
+    main()
