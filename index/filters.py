@@ -35,7 +35,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from index.errors import QueryError
+from index.errors import QueryError, show
 
 __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
 
@@ -127,26 +127,35 @@ def read_filter(given: object) -> Filter:
     return _read(given, "filter", 0, itertools.count(1))
 
 
-def allowed(table: pa.Table, given: Filter, *, where: str = "filter") -> NDArray[np.bool_]:
+def allowed(
+    table: pa.Table, given: Filter, *, beside: pa.Schema | None = None, where: str = "filter"
+) -> NDArray[np.bool_]:
     """(n,) bool: which rows of a table with FieldTypes' columns (and any others) pass the filter.
+
+    Args:
+        beside: the columns of other items: a field that only those have may be asked for, and no row here has it.
 
     Raises:
         QueryError: it asks for a field that no item has, or for a range over none of the field's kinds.
     """
     if isinstance(given, Combined):
         if given.word == "not":
-            return ~allowed(table, given.of[0], where=f"{where}.not")
-        masks = (allowed(table, part, where=f"{where}.{given.word}[{i}]") for i, part in enumerate(given.of))
+            return ~allowed(table, given.of[0], beside=beside, where=f"{where}.not")
+        masks = (
+            allowed(table, part, beside=beside, where=f"{where}.{given.word}[{i}]") for i, part in enumerate(given.of)
+        )
         return reduce(np.logical_and if given.word == "and" else np.logical_or, masks)
-    columns = _columns(table, given.field, where)
+    here = table.column_names
+    kinds = _kinds([*here, *(beside.names if beside else [])], given.field, where)
+    columns = {kind: table.column(name) for kind, name in kinds.items() if name in here}
+    mask = np.zeros(table.num_rows, np.bool_)
     if isinstance(given, Exists):
-        held: NDArray[np.bool_] = reduce(np.logical_or, (pc.is_valid(c).to_numpy() for c in columns.values()))
+        held: NDArray[np.bool_] = reduce(np.logical_or, (pc.is_valid(c).to_numpy() for c in columns.values()), mask)
         return held if given.present else ~held
     tests = _tests(given)
-    if isinstance(given, Within) and not any(kind.removesuffix("s") in tests for kind in columns):
-        expected = f"a range over what {_show(given.field)} holds ({', '.join(columns)})"
+    if isinstance(given, Within) and not any(kind.removesuffix("s") in tests for kind in kinds):
+        expected = f"a range over what {show(given.field)} holds ({', '.join(kinds)})"
         raise QueryError(f"{where}.range", expected=expected, found="texts" if "text" in tests else "numbers")
-    mask = np.zeros(table.num_rows, np.bool_)
     for kind, column in columns.items():
         if kind in tests:
             mask |= _hits(column, tests[kind])
@@ -213,7 +222,7 @@ def _read(given: Any, where: str, depth: int, conditions: Iterator[int]) -> Filt
     """The filter at a path; `conditions` counts those of the whole."""
     if not isinstance(given, dict) or given.keys() not in _SHAPES:
         shape = "field with one of equal, in, range, exists; or one of and, or, not"
-        raise QueryError(where, expected=shape, found=_show(given))
+        raise QueryError(where, expected=shape, found=show(given))
     if "field" in given:
         if next(conditions) > MAX_CONDITIONS:
             raise QueryError("filter", expected=f"at most {MAX_CONDITIONS} conditions", found="more")
@@ -230,7 +239,7 @@ def _read(given: Any, where: str, depth: int, conditions: Iterator[int]) -> Filt
 def _condition(given: dict[str, Any], where: str) -> Filter:
     field = given["field"]
     if _sort(field) != "texts":
-        raise QueryError(f"{where}.field", expected="a field's name", found=_show(field))
+        raise QueryError(f"{where}.field", expected="a field's name", found=show(field))
     if "equal" in given:
         return _matches(field, [given["equal"]], lambda _: f"{where}.equal")
     if "in" in given:
@@ -238,7 +247,7 @@ def _condition(given: dict[str, Any], where: str) -> Filter:
     if "range" in given:
         return _within(field, given["range"], f"{where}.range")
     if not isinstance(given["exists"], bool):
-        raise QueryError(f"{where}.exists", expected="true or false", found=_show(given["exists"]))
+        raise QueryError(f"{where}.exists", expected="true or false", found=show(given["exists"]))
     return Exists(field, given["exists"])
 
 
@@ -247,7 +256,7 @@ def _matches(field: str, values: list[Any], where: Callable[[int], str]) -> Matc
     for place, value in enumerate(values):
         sort = _sort(value)
         if sort is None:
-            raise QueryError(where(place), expected="a finite number, a text, true or false", found=_show(value))
+            raise QueryError(where(place), expected="a finite number, a text, true or false", found=show(value))
         if _typed(value)[0] != "other":  # else nothing can equal it, and huge numbers could all hash alike
             sorts[sort].append(value)
     return Matches(field, **{sort: frozenset(kept) for sort, kept in sorts.items()})
@@ -255,17 +264,17 @@ def _matches(field: str, values: list[Any], where: Callable[[int], str]) -> Matc
 
 def _within(field: str, given: object, where: str) -> Within:
     if not (isinstance(given, dict) and given and len(given) <= len(_COMPARE) and given.keys() <= _COMPARE.keys()):
-        raise QueryError(where, expected="an object of one or more of gt, gte, lt, lte", found=_show(given))
+        raise QueryError(where, expected="an object of one or more of gt, gte, lt, lte", found=show(given))
     bounds = tuple((word, given[word]) for word in _COMPARE if word in given)
     for word, value in bounds:
         if _sort(value) in (None, "flags") or _sort(value) != _sort(bounds[0][1]):
-            raise QueryError(f"{where}.{word}", expected="finite numbers or texts, all alike", found=_show(value))
+            raise QueryError(f"{where}.{word}", expected="finite numbers or texts, all alike", found=show(value))
     return Within(field, bounds)
 
 
 def _listed(given: object, where: str, most: int) -> list[Any]:
     if not (isinstance(given, list) and 0 < len(given) <= most):
-        raise QueryError(where, expected=f"a list of 1 to {most:,}", found=_show(given))
+        raise QueryError(where, expected=f"a list of 1 to {most:,}", found=show(given))
     return given
 
 
@@ -278,32 +287,17 @@ def _sort(value: object) -> str | None:
     return "texts" if isinstance(value, str) and _is_utf8(value) else None
 
 
-def _show(value: object) -> str:
-    """A few characters on a value of any size or depth."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 40 else f"{value[:40]}…")
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"a number of {value.bit_length():,} bits"
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    if isinstance(value, dict):
-        keys = [_show(key) for key, _ in zip(value, range(4), strict=False)]
-        return f"an object of {', '.join(keys)}{', …' if len(value) > len(keys) else ''}" if keys else "an empty object"
-    return f"a list of {len(value):,}" if isinstance(value, list) else type(value).__name__
-
-
-def _columns(table: pa.Table, field: str, where: str) -> dict[str, pa.ChunkedArray]:
-    """A field's columns by kind."""
-    names = {kind: f"{kind}:{field}" for kind in _TYPES}
-    columns = {kind: table.column(name) for kind, name in names.items() if table.schema.get_field_index(name) >= 0}
-    if columns:
-        return columns
-    parts = (name.partition(":") for name in table.column_names)
+def _kinds(names: list[str], field: str, where: str) -> dict[str, str]:
+    """The kinds that a field has among these columns, each with its column's name."""
+    kinds = {kind: f"{kind}:{field}" for kind in _TYPES if f"{kind}:{field}" in names}
+    if kinds:
+        return kinds
+    parts = (name.partition(":") for name in names)
     known = list(dict.fromkeys(field for kind, colon, field in parts if colon and kind in _TYPES))
-    some = ", ".join(map(_show, known[:8])) + (", …" if len(known) > 8 else "")
+    some = ", ".join(map(show, known[:8])) + (", …" if len(known) > 8 else "")
     full = f"Only the first {MAX_FIELDS} fields can be filtered by." if len(known) >= MAX_FIELDS else ""
     expected = f"a field of the items ({some})" if known else "no filter, as no item has a field"
-    raise QueryError(f"{where}.field", expected=expected, found=_show(field), remedy=full)
+    raise QueryError(f"{where}.field", expected=expected, found=show(field), remedy=full)
 
 
 def _hits(values: pa.ChunkedArray, tests: list[_Test]) -> NDArray[np.bool_]:

@@ -1,0 +1,178 @@
+"""What has changed since a version was built: new items beside it, in memory, and which of its own are gone.
+
+Positions go on where those of the version end, and none is ever given twice: so what a
+search found can be looked up after the next change, too. An item that is replaced stands at a new position.
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from index.errors import UnknownItemError
+from index.filters import FieldTypes, Filter, allowed
+from index.items import MAX_ID, ItemTable
+
+__all__ = ["Live"]
+
+FEWEST_TABLES = 64
+"""Tables of few rows each, as changes come, are joined once there are so many."""
+
+Vectors = NDArray[np.float32]
+Positions = NDArray[np.int64]
+
+
+class Live:
+    """New items, in the order in which they came, and the places of all items by their ids; not safe to share."""
+
+    def __init__(self, base: ItemTable, base_vectors: Vectors, base_usual: Vectors) -> None:
+        """Beside (n,) items, their embeddings (n, dim), and their distances (n,) to others (index.novelty)."""
+        self._base = base
+        self._base_vectors = base_vectors
+        self._base_usual = base_usual
+        self._ids: list[str] = []
+        self._payloads: list[str] = []
+        self._places: dict[str, int] = {}
+        self._vectors = np.empty((16, base_vectors.shape[1]), np.float32)
+        self._usual = np.empty(16, np.float32)
+        self._gone = np.zeros(len(base) + 16, np.bool_)
+        self._columns = _Columns()
+        self.gone_of_base = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """As an array of all embeddings has it, the version's and the new ones."""
+        return len(self._base) + len(self._ids), int(self._vectors.shape[1])
+
+    def __len__(self) -> int:
+        """All positions there are, gone or not."""
+        return self.shape[0]
+
+    def __getitem__(self, positions: Positions) -> Vectors:
+        """(..., dim) float32: the embeddings at (...) positions."""
+        return _either(self._base_vectors, self._vectors, positions, len(self._base))
+
+    @property
+    def new(self) -> int:
+        """How many new items there are."""
+        return len(self._places)
+
+    @property
+    def count(self) -> int:
+        """How many items there are in all."""
+        return len(self._base) - self.gone_of_base + len(self._places)
+
+    @property
+    def gone(self) -> NDArray[np.bool_]:
+        """(positions,): which items were replaced or deleted; a view, which is not to be kept."""
+        return self._gone[: len(self)]
+
+    def vectors(self) -> Vectors:
+        """(m, dim): the embeddings of the new items, gone or not; a view."""
+        return self._vectors[: len(self._ids)]
+
+    def usual(self, positions: Positions) -> Vectors:
+        """(...): the `item_distances` at (...) positions."""
+        return _either(self._base_usual, self._usual, positions, len(self._base))
+
+    def id_at(self, position: int) -> str:
+        new = position - len(self._base)
+        return self._base.id_at(position) if new < 0 else self._ids[new]
+
+    def payload_json(self, position: int) -> str:
+        """The payload as the JSON text it is kept as."""
+        new = position - len(self._base)
+        return self._base.payload_json(position) if new < 0 else self._payloads[new]
+
+    def find(self, name: str) -> int | None:
+        """Where an item stands now; None where there is none of that id."""
+        place = self._places.get(name)
+        if place is not None:
+            return place
+        place = self._base.find(name)
+        return None if place is None or self._gone[place] else place
+
+    def positions(self, names: Sequence[str]) -> Positions:
+        """(n,): the positions of ids, in their order.
+
+        Raises:
+            UnknownItemError: no item has one of them.
+        """
+        places = [self.find(name) for name in names]
+        if None in places:
+            name = names[places.index(None)]
+            raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
+        return np.array(places, np.int64)
+
+    def put(self, name: str, vector: Vectors, usual: float, payload: str) -> None:
+        """Make or replace an item: its embedding (dim,), its `item_distances`, its payload as JSON text."""
+        self.drop(name)
+        new = len(self._ids)
+        if new == len(self._vectors):
+            self._vectors, self._usual = _doubled(self._vectors), _doubled(self._usual)
+        if len(self) == len(self._gone):
+            self._gone = np.concatenate([self._gone, np.zeros(len(self._vectors), np.bool_)])
+        self._vectors[new], self._usual[new] = vector, usual
+        self._places[name] = len(self)
+        self._ids.append(name)
+        self._payloads.append(payload)
+
+    def drop(self, name: str) -> None:
+        """Delete an item; it is no error that there is none."""
+        place = self.find(name)
+        if place is None:
+            return
+        self._gone[place] = True
+        if self._places.pop(name, None) is None:
+            self.gone_of_base += 1
+
+    def allowed(self, given: Filter) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(n,) and (m,): which items of the version and which new ones pass a filter, gone or not.
+
+        Raises:
+            QueryError: no item has a field that it asks for, or not of a kind that has a range.
+        """
+        table = self._columns.upto(self._payloads)
+        return self._base.allowed(given, beside=table.schema), allowed(table, given, beside=self._base.schema)
+
+
+class _Columns:
+    """The payloads as columns for filters, made when they are first asked for, and only of what is new since."""
+
+    def __init__(self) -> None:
+        self._tables: list[pa.Table] = []
+        self._rows = 0
+
+    def upto(self, payloads: list[str]) -> pa.Table:
+        """Of all of them, of which those that were there before have not changed."""
+        if self._rows < len(payloads) or not self._tables:
+            types = FieldTypes()
+            cells = [json.loads(text) for text in payloads[self._rows :]]
+            types.see(cells)
+            place = pa.array(range(self._rows, len(payloads)), pa.int64())  # a table without a column has no rows
+            schema = pa.schema([("", pa.int64()), *types.schema()])
+            self._tables.append(pa.Table.from_arrays([place, *types.arrays(cells)], schema=schema))
+            self._rows = len(payloads)
+        if len(self._tables) > FEWEST_TABLES:
+            self._tables = [self._joined().combine_chunks()]
+        return self._joined()
+
+    def _joined(self) -> pa.Table:
+        return pa.concat_tables(self._tables, promote_options="default")
+
+
+def _either(base: Vectors, new: Vectors, positions: Positions, count: int) -> Vectors:
+    """What stands at positions of two arrays, one after the other."""
+    if count == 0:
+        return new[positions]
+    values: Vectors = np.asarray(base[np.minimum(positions, count - 1)])
+    late = positions >= count
+    if late.any():
+        values[late] = new[positions[late] - count]
+    return values
+
+
+def _doubled(values: Vectors) -> Vectors:
+    return np.concatenate([values, np.empty_like(values)])
