@@ -94,7 +94,7 @@ def of_encoder(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.N
         each = {"cpu": cpu, "plain": plain, "graphs": warm}
         steps: dict[str, Callable[[], object]] = {name: partial(one.encoder.encode, part) for name, one in each.items()}
         steps["floor"] = on_device(warm.encoder, part)
-        segments = {name: partial(rate, step, count, asked.seconds) for name, step in steps.items()}
+        segments = {name: partial(rate, step, count, asked.seconds / 2) for name, step in steps.items()}
         found = medians(alternate(segments, asked.rounds))
         claim = f"encode, {count:,} row{'s' * (count > 1)} a call"
         lines.append(row(claim, "rows/s", ours=found["graphs"], peer=found["cpu"], floor=found["floor"]))
@@ -139,7 +139,11 @@ def loaded(pool: ProcessPoolExecutor, port: int, requests: list[bytes], each: li
 def serving(store: Store, device: DeviceName, workers: int) -> Iterator[int]:
     """The port of a service that is ready: so the device agrees with the CPU."""
     port, cores = free_port(), sorted(os.sched_getaffinity(0))
-    wanted = {"LOOKALIKE_DEVICE": device, "LOOKALIKE_WORKERS": str(workers)}
+    wanted = {
+        "LOOKALIKE_DEVICE": device,
+        "LOOKALIKE_WORKERS": str(workers),
+        "LOOKALIKE_MAX_WAITING": str(CLIENTS * MANY),
+    }
     with served(lookalike(store, port), cores, **wanted) as process:
         wait_until_ready(port, process)
         yield port
