@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from index.embed import embed
+from index.shares import Right, as_near, each_found_again, each_kept, right_shares, same_name
 from index.spec import Metric
 from index.vectors import normalize
 from training.artifact import Encoder
@@ -35,14 +36,9 @@ SEVERITIES = (0.1, 0.2, 0.3, 0.4, 0.5)
 MOST_ROWS, FEWEST_LABELS = 2_000, 30
 LEAST_NEIGHBOURS, LEAST_LABELS = 0.85, 0.9
 """Of what PCA keeps beyond chance: an encoder that keeps a smaller share is worse than it."""
-RELATIVE, ABSOLUTE = 1e-5, 1e-6
-"""Distances are the same that differ by so much of themselves, and of the embeddings' length: float32's rounding."""
-_BLOCK_PAIRS = 1 << 22
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Right = Callable[[slice], NDArray[np.bool_]]
-"""Some rows' places -> (rows, n): which others are right for each."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def rows_to_embedding(
     features, embeddings = features_of(encoder, rows[chosen]), embed(encoder, rows[chosen], metric)
 
     def near(some: NDArray[np.int64]) -> Right:
-        return _as_near(features[some], k)
+        return as_near(features[some], k)
 
     neighbours = _kept(features, embeddings, near, metric, k=k, seed=seed)
     kinds = [None if labels is None or labels[i] is None else str(labels[i]) for i in chosen]
@@ -111,7 +107,7 @@ def rows_to_embedding(
         return Encoding(neighbours, None)
 
     def alike(some: NDArray[np.int64]) -> Right:
-        return lambda part: names[some][part, None] == names[some][None, :]
+        return same_name(names[some])
 
     return Encoding(neighbours, _kept(features[known], embeddings[known], alike, metric, k=k, seed=seed))
 
@@ -127,8 +123,7 @@ def neighbours_kept(features: NDArray[Any], embeddings: NDArray[Any], metric: Me
         embeddings: (n, latent), as `index.embed.embed` gives them: of unit length for cosine.
         k: of fewer rows, all the others; 1.0 where there are none.
     """
-    k = min(k, len(features) - 1)
-    return float(_shares(embeddings, _as_near(features, k), metric, k).mean()) if k > 0 else 1.0
+    return float(each_kept(features, embeddings, metric, k).mean()) if len(features) > 1 else 1.0
 
 
 def recovery(
@@ -185,19 +180,9 @@ def found_again(
     Args:
         gallery: (m, latent) embeddings to search beside those of all clean rows.
     """
-    if not len(clean):
-        return 1.0
     originals = embed(encoder, clean, metric)
-    searched = originals if gallery is None else np.concatenate([originals, gallery])  # (n + m, latent)
-    items, queries = _centred(searched, metric, embed(encoder, damaged, metric))
-    length = _length(items, metric)
-    chances = np.empty(len(queries))
-    for part in _blocks(len(queries), len(items)):
-        gaps = _gaps(queries[part], items, metric)  # (block, n + m)
-        own = gaps[np.arange(len(gaps)), np.arange(len(queries))[part]][:, None]  # (block, 1)
-        nearer, tied = _before_and_tied(gaps, own, length)
-        chances[part] = np.clip((k - nearer.sum(axis=1)) / tied.sum(axis=1), 0, 1)
-    return float(chances.mean())
+    chances = each_found_again(originals, embed(encoder, damaged, metric), metric, gallery=gallery, k=k)
+    return float(chances.mean()) if len(clean) else 1.0
 
 
 def features_of(encoder: Encoder, rows: Floats) -> Floats:
@@ -225,7 +210,7 @@ def _kept(
         flat = normalize(components) if metric == "cosine" else components
         each = embeddings[asked], flat, np.zeros((len(asked), 1), np.float32)
         few = min(k, len(asked) - 1)
-        shares.append([_shares(points, right(asked), metric, few) for points in each])
+        shares.append([right_shares(points, right(asked), metric, few) for points in each])
     ours, pca, chance = (np.concatenate(same) for same in zip(*shares, strict=True))  # (n,) each
     error = float((ours - pca).std(ddof=1) / np.sqrt(len(ours)))
     return Kept(float(ours.mean()), float(pca.mean()), float(chance.mean()), error)
@@ -237,70 +222,3 @@ def _pca(fitted: Floats, asked: Floats, dim: int) -> Floats:
     directions = np.linalg.svd(fitted - mean, full_matrices=False)[2][:dim]
     components: Floats = ((asked - mean) @ directions.T).astype(np.float32)
     return components
-
-
-def _as_near(features: NDArray[Any], k: int) -> Right:
-    """Which others are as near to a row as its k-th nearest is."""
-    points, _ = _centred(features, "l2")
-    length, k = _length(points, "l2"), min(k, len(points) - 1)
-
-    def near(part: slice) -> NDArray[np.bool_]:
-        gaps = _to_others(points, part, "l2")
-        before, tied = _before_and_tied(gaps, np.partition(gaps, k - 1, axis=1)[:, k - 1 : k], length)
-        return before | tied
-
-    return near
-
-
-def _shares(points: NDArray[Any], right: Right, metric: Metric, k: int) -> Doubles:
-    """(n,): of each row's k nearest others, 1 <= k < n, the share that is right; ties share the last places."""
-    points, _ = _centred(points, metric)
-    length, shares = _length(points, metric), np.empty(len(points))
-    for part in _blocks(len(points), len(points)):
-        gaps, good = _to_others(points, part, metric), right(part)  # (block, n)
-        before, tied = _before_and_tied(gaps, np.partition(gaps, k - 1, axis=1)[:, k - 1 : k], length)
-        room = (k - before.sum(axis=1)) / tied.sum(axis=1)  # for each that ties
-        shares[part] = ((before & good).sum(axis=1) + room * (tied & good).sum(axis=1)) / k
-    return shares
-
-
-def _to_others(points: Doubles, part: slice, metric: Metric) -> Doubles:
-    """(block, n); a row is farthest from itself."""
-    gaps = _gaps(points[part], points, metric)
-    gaps[np.arange(len(gaps)), np.arange(len(points))[part]] = np.inf
-    return gaps
-
-
-def _gaps(some: Doubles, everyone: Doubles, metric: Metric) -> Doubles:
-    """(m, dim), (n, dim) -> (m, n), less where nearer: distances, or for ip the products' negatives."""
-    products: Doubles = some @ everyone.T
-    if metric == "ip":
-        return -products
-    squares = np.square(some).sum(axis=1)[:, None] + np.square(everyone).sum(axis=1) - 2 * products
-    gaps: Doubles = np.sqrt(np.maximum(squares, 0))
-    return gaps
-
-
-def _before_and_tied(gaps: Doubles, limit: Doubles, length: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of (m, n) are less than `limit` (m, 1), and which are the same up to rounding."""
-    slack = RELATIVE * np.abs(limit) + ABSOLUTE * length
-    before = gaps < limit - slack
-    return before, ~before & (gaps <= limit + slack)
-
-
-def _centred(points: NDArray[Any], metric: Metric, others: NDArray[Any] | None = None) -> tuple[Doubles, Doubles]:
-    """Both as float64 about the mean of the first, for distances know no origin; products do."""
-    mean = 0.0 if metric == "ip" else points.mean(axis=0, dtype=np.float64)
-    others = points if others is None else others
-    return points.astype(np.float64) - mean, others.astype(np.float64) - mean
-
-
-def _length(points: Doubles, metric: Metric) -> float:
-    """Of (n, dim), the root mean square length, n >= 1; squared where gaps are products."""
-    square = float(np.square(points).sum(axis=1).mean())
-    return square if metric == "ip" else square**0.5
-
-
-def _blocks(count: int, others: int) -> list[slice]:
-    size = max(1, _BLOCK_PAIRS // max(1, others))
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
