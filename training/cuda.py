@@ -24,7 +24,7 @@ Step = Callable[[Tensor], Tensor]
 
 SIZES = (1, 8, 16, 32, 64, 128)
 """Rows in a graph; a batch is rounded up to one."""
-BLOCK_ROWS = 2_048
+BLOCK_ROWS = 4_096
 _BLOCK_VALUES = 1 << 25
 """Rows are answered in blocks of at most so many, and of at most so many values between two layers: 128 MiB."""
 
