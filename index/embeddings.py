@@ -83,12 +83,13 @@ class Embeddings:
         size = max(1, BLOCK_VALUES // max(1, positions.shape[1] * self.dim))
         for start in range(0, len(queries), size):
             part = slice(start, start + size)
-            found = self._vectors[np.maximum(positions[part], 0)].astype(np.float64)  # (part, k, dim)
+            found = self._vectors.take(positions[part], axis=0, mode="clip").astype(np.float64)  # (part, k, dim)
             if self.metric == "l2":
                 scores[part] = np.sqrt(np.square(found - queries[part, None, :]).sum(axis=2))
             else:
                 scores[part] = np.einsum("nd,nkd->nk", queries[part].astype(np.float64), found)
-        return np.where(positions >= 0, scores, np.float32(np.nan))
+        scores[positions < 0] = np.nan
+        return scores
 
     def nearest(self, queries: Vectors, k: int, among: Positions | None = None) -> tuple[Vectors, Positions]:
         """The k nearest of each query by comparison with all, or with those at the positions `among`.

@@ -7,6 +7,7 @@ order.npy     uint32 (n,), int64 beyond 2^32 items: positions sorted by id, so t
 import bisect
 import json
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -136,24 +137,47 @@ def _between(ids: pa.ChunkedArray, low: str | None, high: str | None) -> tuple[N
     return np.concatenate(places), pa.concat_arrays(names)
 
 
+class _Texts:
+    """A column of texts, each decoded where it is mapped: pyarrow makes several objects on its way to one of them."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        """Raises TypeError where it is not of strings that are all there."""
+        if column.type != pa.string() or column.null_count:
+            raise TypeError(f"a column of {column.type} with {column.null_count} nulls")
+        self._starts = [0, *accumulate(len(part) for part in column.chunks)]
+        self._parts = [_ends_and_bytes(part) for part in column.chunks]
+
+    def at(self, position: int) -> str:
+        number = bisect.bisect_right(self._starts, position) - 1
+        ends, content = self._parts[number]
+        place = position - self._starts[number]
+        return str(content[ends[place] : ends[place + 1]], "utf-8")
+
+
+def _ends_and_bytes(texts: pa.Array) -> tuple[memoryview, memoryview]:
+    """Where each of (n,) texts ends, (n + 1,) int32 from the start of the first on, and the bytes of all of them."""
+    _, ends, content = texts.buffers()
+    return memoryview(ends or b"").cast("i")[texts.offset :], memoryview(content or b"")
+
+
 class ItemTable:
     """A version's items, mapped from disk."""
 
     def __init__(self, table: pa.Table, order: NDArray[np.uint32 | np.int64]) -> None:
         self._table = table
-        self._ids = table.column("id")
-        self._payloads = table.column("payload")
+        self._ids = _Texts(table.column("id"))
+        self._payloads = _Texts(table.column("payload"))
         self._order = order
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._table)
 
     def id_at(self, position: int) -> str:
-        return str(self._ids[position].as_py())
+        return self._ids.at(position)
 
     def payload_json(self, position: int) -> str:
         """The payload as the JSON text it is kept as."""
-        return str(self._payloads[position].as_py())
+        return self._payloads.at(position)
 
     def payload_at(self, position: int) -> dict[str, Any]:
         payload: dict[str, Any] = json.loads(self.payload_json(position))
@@ -192,9 +216,9 @@ def read_items(folder: Path) -> ItemTable:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
         order = np.load(folder / ORDER, mmap_mode="r", allow_pickle=False)
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+        return ItemTable(table, order)
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, EOFError) as error:
         raise ArtifactError(str(folder / ITEMS), expected="a table of items", found=str(error)) from error
-    return ItemTable(table, order)
 
 
 def _parted(seen: pa.ipc.RecordBatchFileReader, last: NDArray[np.bool_] | None) -> Iterator[pa.RecordBatch]:

@@ -36,6 +36,7 @@ from training.progress import progress_bar
 __all__ = [
     "NEIGHBOURS",
     "Novelty",
+    "encode_with_errors",
     "item_distances",
     "load_novelty",
     "local_distances",
@@ -87,7 +88,7 @@ class Novelty:
         if errors is None:
             return by_distance / (len(self.rows) + 1)
         by_error = 1 + _at_least(self._errors, _measured("errors", errors, len(distances)))
-        as_strange = np.searchsorted(self._products, by_error * by_distance**2, side="left")
+        as_strange = self._products.searchsorted(by_error * by_distance**2)
         return (1 + as_strange) / (len(self.rows) + 1)
 
     def save(self, path: Path) -> None:
@@ -129,23 +130,26 @@ def load_novelty(path: Path) -> Novelty:
     return Novelty(rows)
 
 
-def reconstruction_errors(
-    encoder: Encoder, rows: NDArray[np.float32], latent: NDArray[np.float32] | None = None
-) -> Reals:
+def reconstruction_errors(encoder: Encoder, rows: NDArray[np.float32]) -> Reals:
     """(n, width) raw float32, of a table NaN where missing -> (n,) float64, in the unit of the preprocessed rows.
 
-    The root of the mean square over a row's features; infinite where the decoder's answer leaves the numbers. `latent`:
-    (n, latent_dim), where the rows were encoded before.
+    The root of the mean square over a row's features; infinite where the decoder's answer leaves the numbers.
     """
-    latent = encoder.encode(rows) if latent is None else latent
-    with np.errstate(over="ignore", invalid="ignore"):  # a row may be so odd that its reconstruction is no number
-        if encoder.preprocess.table is None:
-            errors = encoder.errors(rows, latent).astype(np.float64)
-        else:
-            errors = _of_table(encoder, rows, latent)
-    return np.where(np.isnan(errors), np.inf, errors)
+    return encode_with_errors(encoder, rows)[1]
 
 
+def encode_with_errors(encoder: Encoder, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], Reals]:
+    """(n, width) raw float32 -> (n, latent_dim) float32 as `encode` gives it, and the `reconstruction_errors`, (n,)."""
+    errors: NDArray[np.float32] | Reals
+    if encoder.preprocess.table is None:
+        latent, errors = encoder.encode_with_errors(rows)
+    else:
+        latent = encoder.encode(rows)
+        errors = _of_table(encoder, rows, latent)
+    return latent, np.where(np.isnan(errors), np.inf, errors)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # a row may be so odd that its reconstruction is no number
 def _of_table(encoder: Encoder, rows: NDArray[np.float32], latent: NDArray[np.float32]) -> Reals:
     errors = np.empty(len(rows))
     size = max(1, _BLOCK_VALUES // max(1, encoder.preprocess.features))
@@ -163,12 +167,10 @@ def mean_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
     Euclidean distances, under cosine between vectors of unit length; of the inner product, which tells none, it is
     minus the product. NaN, no hit, does not count; infinite where there is none.
     """
-    exact, there = scores.astype(np.float64), ~np.isnan(scores)
+    exact = scores.astype(np.float64)
     if metric == "cosine":
         exact = np.sqrt(np.maximum(2 - 2 * exact, 0))
-    total = np.where(there, -exact if metric == "ip" else exact, 0).sum(axis=1)
-    distances: Reals = np.where(there.any(axis=1), total / np.maximum(1, there.sum(axis=1)), np.inf)
-    return distances
+    return _means(-exact if metric == "ip" else exact, np.isnan(scores), none=np.inf)
 
 
 def item_distances(embeddings: Embeddings, kept: int) -> NDArray[np.float32]:
@@ -215,11 +217,22 @@ def local_distances(scores: NDArray[np.float32], near: NDArray[np.float32], metr
         near: (n, k) float32, those items' own `item_distances`.
     """
     distances = mean_distances(scores, metric)
-    if metric == "ip" or scores.shape[1] == 0:
+    if metric == "ip":
         return distances
-    there = ~np.isnan(scores)
-    usual: Reals = np.where(there, near.astype(np.float64), 0).sum(axis=1) / np.maximum(1, there.sum(axis=1))
+    usual = _means(near.astype(np.float64), np.isnan(scores), none=0)
     return distances / np.sqrt(np.maximum(usual, _TINY))
+
+
+def _means(values: Reals, missing: NDArray[np.bool_], none: float) -> Reals:
+    """(n,): of each row's values, (n, k), those that are not missing; `none` where there is none."""
+    means: Reals
+    if values.shape[1] and not missing.any():  # as nearly always; what follows takes as long as a search
+        means = np.add.reduce(values, axis=1) / values.shape[1]
+        return means
+    there = ~missing
+    totals = np.where(there, values, 0).sum(axis=1)
+    means = np.where(there.any(axis=1), totals / np.maximum(1, there.sum(axis=1)), none)
+    return means
 
 
 def _features(encoder: Encoder, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -243,4 +256,4 @@ def _measured(name: str, values: Reals, count: int | None = None) -> Reals:
 
 def _at_least(kept: Reals, values: Reals) -> NDArray[np.int64]:
     """(n,): how many of `kept`, sorted, are as great as each value or greater."""
-    return len(kept) - np.searchsorted(kept, values, side="left")
+    return len(kept) - kept.searchsorted(values)

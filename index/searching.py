@@ -70,13 +70,22 @@ class Searcher:
         """One more than the limit is looked for: where it scores as the last does, equals have to be told apart."""
         asked = limit + 1 if asked is None else asked
         positions = find(queries, asked)
-        scores, positions = self._in_order(self._embeddings.scores(queries, positions), positions)
+        scores = self._embeddings.scores(queries, positions)
+        if self._falls(scores):  # as nearly always, of one query
+            return scores[:, :limit], positions[:, :limit]
+        scores, positions = self._in_order(scores, positions)
         if asked < MAX_FOUND and positions.shape[1] == asked:
             tied = np.flatnonzero(scores[:, limit - 1] == scores[:, -1])
             scores, positions = scores[:, :limit].copy(), positions[:, :limit].copy()
             if len(tied):
                 scores[tied], positions[tied] = self._nearest(queries[tied], limit, find, min(4 * asked, MAX_FOUND))
         return scores[:, :limit], positions[:, :limit]
+
+    def _falls(self, scores: Vectors) -> bool:
+        """Is each of (n, k) there, k > 1, and each row in order without equals?"""
+        better, worse = scores[:, :-1], scores[:, 1:]
+        falls = (better < worse if self._embeddings.metric == "l2" else better > worse).all()
+        return bool(falls) and scores.shape[1] > 1
 
     def _in_order(self, scores: Vectors, positions: Positions) -> tuple[Vectors, Positions]:
         """Best first, and equals by id."""

@@ -24,7 +24,7 @@ from index.embed import embed, in_metric
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from index.filters import Filter
 from index.items import ITEMS, ORDER, ItemTable, read_items
-from index.novelty import NEIGHBOURS, Novelty, load_novelty, local_distances, reconstruction_errors
+from index.novelty import NEIGHBOURS, Novelty, encode_with_errors, load_novelty, local_distances
 from index.searching import Searcher
 from index.spec import IndexSpec, Metric
 from index.vectors import MAX_LIMIT, VectorIndex, check_limit, drop_own
@@ -121,7 +121,7 @@ class Version:
         """
         check_limit(limit, MAX_LIMIT)
         scores, positions = self._others(embeddings, max(limit, NEIGHBOURS), None, own)
-        near = self.usual[np.maximum(positions[:, :NEIGHBOURS], 0)]
+        near = self.usual.take(positions[:, :NEIGHBOURS], mode="clip")
         distances = local_distances(scores[:, :NEIGHBOURS], near, self.metric)
         if given is not None:
             scores, positions = self._others(embeddings, limit, given, own)
@@ -129,8 +129,7 @@ class Version:
 
     def search_rows(self, rows: NDArray[np.float32], limit: int, given: Filter | None = None) -> Found:
         """The same for raw rows, (n, width), whose novelty is judged by their reconstruction too."""
-        latent = self.encoder.encode(rows)
-        errors = reconstruction_errors(self.encoder, rows, latent)
+        latent, errors = encode_with_errors(self.encoder, rows)
         return self.search(in_metric(latent, self.metric), limit, given, errors=errors)
 
     def search_items(self, ids: list[str], limit: int, given: Filter | None = None) -> Found:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from time import perf_counter
 
 import numpy as np
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from index.embed import in_metric
 from index.errors import QueryError
 from index.filters import Filter
-from index.novelty import reconstruction_errors
+from index.novelty import encode_with_errors
 from index.version import Found, Version
 
 __all__ = ["Answer", "Call", "Left", "Outcome", "answer_all", "novelty_of", "stays"]
 
 Rows2D = NDArray[np.float32]
+Reals = NDArray[np.float64]
 Left = Callable[[], bool]
 
 _NOTHING = Found(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64), np.empty(0))
@@ -40,7 +41,7 @@ def _future() -> "asyncio.Future[Answer]":
     return asyncio.get_running_loop().create_future()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """One call, as it waits.
 
@@ -94,29 +95,25 @@ def novelty_of(batch: list[Call], answers: list[Answer | Exception]) -> NDArray[
 
 def _answer(version: Version, batch: list[Call]) -> Outcome:
     began = perf_counter()
-    latents = _encode(version, batch)
+    alike: dict[Hashable, list[Call]] = {}
+    for call in batch:
+        alike.setdefault((call.limit, call.given, call.encoded, call.own is None), []).append(call)
+    groups = list(alike.values())
+    read = _encode(version, groups)
     encoded = perf_counter()
-    answers: list[Answer | Exception] = [Answer(latent) for latent in latents]
-    alike: dict[Hashable, list[int]] = {}
-    for number, call in enumerate(batch):
-        alike.setdefault((call.limit, call.given, call.encoded, call.own is None), []).append(number)
-    for some in alike.values():
-        told = _answer_alike(version, [batch[number] for number in some], [latents[number] for number in some])
-        for number, answer in zip(some, told, strict=True):
-            answers[number] = answer
-    searched = any(call.limit for call in batch)
-    return Outcome(answers, encoded - began, perf_counter() - encoded if searched else 0.0)
+    told: dict[Call, Answer] = {}
+    for calls, (latent, errors) in zip(groups, read, strict=True):
+        told.update(zip(calls, _answer_alike(version, calls, latent, errors), strict=True))
+    searched = any(calls[0].limit for calls in groups)
+    return Outcome([told[call] for call in batch], encoded - began, perf_counter() - encoded if searched else 0.0)
 
 
-def _answer_alike(version: Version, calls: list[Call], latents: list[Rows2D]) -> list[Answer]:
-    """For calls that ask alike, each with its rows as the encoder gave them."""
-    first, latent = calls[0], _joined(latents)
-    embeddings, places = in_metric(latent, version.metric), _places(latents)
+def _answer_alike(version: Version, calls: list[Call], latent: Rows2D, errors: Reals | None) -> list[Answer]:
+    """For calls that ask alike, with their rows as the encoder gave them, one after the other."""
+    first, places = calls[0], _places([call.rows for call in calls])
+    embeddings = in_metric(latent, version.metric)
     if not first.limit:
         return [Answer(embeddings[part]) for part in places]
-    errors = None
-    if not first.encoded:
-        errors = reconstruction_errors(version.encoder, _joined([call.rows for call in calls]), latent)
     own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
     found = version.search(embeddings, first.limit, first.given, errors=errors, own=own)
     return [
@@ -125,26 +122,33 @@ def _answer_alike(version: Version, calls: list[Call], latents: list[Rows2D]) ->
     ]
 
 
-def _encode(version: Version, batch: list[Call]) -> list[Rows2D]:
-    """Each call's rows as the encoder gives them; those that came encoded are left as they are.
+def _encode(version: Version, groups: list[list[Call]]) -> list[tuple[Rows2D, Reals | None]]:
+    """Each group's rows as the encoder gives them, and of raw ones that are searched with the reconstruction errors.
 
-    Raises QueryError where finite inputs leave float32 on their way through the encoder.
+    Rows that came encoded are left as they are. Raises QueryError where finite inputs leave float32 on their way
+    through the encoder.
     """
-    raw = [call.rows for call in batch if not call.encoded]
-    if not raw:
-        return [call.rows for call in batch]
-    with np.errstate(invalid="ignore"):
-        latent = version.encoder.encode(_joined(raw))
-    if not np.isfinite(latent).all():
-        raise QueryError("inputs", expected="values of the size that the encoder knows", found="too large ones")
-    parts = iter(latent[part] for part in _places(raw))
-    return [call.rows if call.encoded else next(parts) for call in batch]
+    rows = [_joined([call.rows for call in calls]) for calls in groups]
+    read: list[tuple[Rows2D, Reals | None]] = [(some, None) for some in rows]
+    for searched in (True, False):
+        raw = [n for n, (first, *_) in enumerate(groups) if not first.encoded and bool(first.limit) == searched]
+        if not raw:
+            continue
+        together, errors = _joined([rows[n] for n in raw]), None
+        if searched:
+            latent, errors = encode_with_errors(version.encoder, together)
+        else:
+            latent = version.encoder.encode(together)
+        if not np.isfinite(latent).all():
+            raise QueryError("inputs", expected="values of the size that the encoder knows", found="too large ones")
+        for n, part in zip(raw, _places([rows[n] for n in raw]), strict=True):
+            read[n] = latent[part], None if errors is None else errors[part]
+    return read
 
 
 def _places(parts: Sequence[Rows2D]) -> list[slice]:
     """Where each part's rows stand among all, one after the other."""
-    ends = np.cumsum([0, *map(len, parts)]).tolist()
-    return [slice(*pair) for pair in pairwise(ends)]
+    return [slice(*pair) for pair in pairwise(accumulate(map(len, parts), initial=0))]
 
 
 def _joined(parts: Sequence[Rows2D]) -> Rows2D:

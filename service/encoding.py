@@ -59,17 +59,14 @@ def hits_response(version: Version, found: Found, *, with_payload: bool, as_npy:
 
 
 def _hits(version: Version, scores: list[float], positions: list[int], with_payload: bool) -> list[dict[str, Any]]:
-    items = version.items
-    hits: list[dict[str, Any]] = [
-        {"id": items.id_at(position), "score": score}
-        for score, position in zip(scores, positions, strict=True)
-        if position >= 0
+    name, payload = version.items.id_at, version.items.payload_json
+    each = [(score, position) for score, position in zip(scores, positions, strict=True) if position >= 0]
+    if not with_payload:
+        return [{"id": name(position), "score": score} for score, position in each]
+    return [
+        {"id": name(position), "score": score, "payload": orjson.Fragment(payload(position))}
+        for score, position in each
     ]
-    if with_payload:
-        found = (position for position in positions if position >= 0)
-        for hit, position in zip(hits, found, strict=True):
-            hit["payload"] = orjson.Fragment(items.payload_json(position))
-    return hits
 
 
 def _records(version: Version, found: Found) -> NDArray[Any]:

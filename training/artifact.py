@@ -89,7 +89,9 @@ class Encoder:
 
     def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, width) raw float32 -> (n, latent_dim) float32, not normalised; of a table, NaN is a missing value."""
-        return self._blockwise("encode", rows, self.latent_dim, lambda x: self.encoder(self.preprocess.apply(x)))
+        return self._blockwise(
+            "encode", rows, self.latent_dim, lambda x: _through(self.encoder, self.preprocess.apply(x))
+        )
 
     def reconstruct(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, width) raw float32 -> (n, width) through the bottleneck and back, in the raw unit."""
@@ -100,29 +102,31 @@ class Encoder:
         logits = self.header["output"] == "logits"
 
         def step(z: Tensor) -> Tensor:
-            return self.preprocess.decode(self.decoder(z), logits=logits)
+            return self.preprocess.decode(_through(self.decoder, z), logits=logits)
 
         return self._blockwise("decode", latent, self.width, step)
 
-    def errors(self, rows: NDArray[np.float32], latent: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How far the decoder is off: the root of the mean square over a row's features.
+    def encode_with_errors(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What `encode` gives, and how far the decoder is off: the root of the mean square over a row's features.
 
         Args:
             rows: (n, width) raw float32, without missing values.
-            latent: (n, latent_dim), as `encode` gives it for them.
 
         Returns:
-            (n,) float32, in the unit of the preprocessed rows; NaN or infinite where the decoder's answer is.
+            (n, latent_dim) and (n,) float32, the errors in the unit of the preprocessed rows; NaN or infinite where the
+            decoder's answer is.
         """
-        logits, width, features = self.header["output"] == "logits", self.width, self.preprocess.features
+        logits, root = self.header["output"] == "logits", math.sqrt(self.preprocess.features)
 
-        def step(both: Tensor) -> Tensor:
-            gaps = self.preprocess.answered(self.decoder(both[:, width:]), logits=logits)  # (block, features)
-            gaps = gaps - self.preprocess.apply(both[:, :width])
-            lengths: Tensor = torch.linalg.vector_norm(gaps, dim=1, keepdim=True, dtype=torch.float64)
-            return lengths / math.sqrt(features)
+        def step(x: Tensor) -> Tensor:
+            wanted = self.preprocess.apply(x)  # (block, features)
+            latent = _through(self.encoder, wanted)
+            gaps = self.preprocess.answered(_through(self.decoder, latent), logits=logits) - wanted
+            lengths = torch.linalg.vector_norm(gaps, dim=1, keepdim=True, dtype=torch.float64)  # (block, 1)
+            return torch.cat([latent, (lengths / root).float()], dim=1)  # (block, latent_dim + 1)
 
-        return self._blockwise("errors", np.concatenate([rows, latent], axis=1), 1, step)[:, 0]
+        both = self._blockwise("encode with errors", rows, self.latent_dim + 1, step)
+        return both[:, :-1], both[:, -1]
 
     def warming(self) -> AbstractContextManager[None]:
         """On a GPU, small batches of the sizes that are answered meanwhile are answered faster from then on."""
@@ -144,6 +148,13 @@ class Encoder:
                 block = torch.from_numpy(rows[start : start + count])  # (block, width)
                 output[start : start + count] = step(_rounded_up(block))[: len(block)].numpy()
         return output
+
+
+def _through(stack: nn.Sequential, rows: Tensor) -> Tensor:
+    """What the stack makes of (n, ins): its layers have no hooks to be called, and looking for them takes time."""
+    for layer in stack:
+        rows = layer.forward(rows)
+    return rows
 
 
 def _rounded_up(block: Tensor) -> Tensor:

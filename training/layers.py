@@ -55,7 +55,7 @@ class Dense(nn.Linear):
     def forward(self, rows: Tensor) -> Tensor:
         if len(rows) < SEVERAL or rows.is_cuda or not _ONEDNN:
             return super().forward(rows)
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._in_order(), self.bias, "none", [], "")
+        made: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, self._in_order(), self.bias, "none", [], "")
         return made  # (batch, ins) -> (batch, outs)
 
     def _in_order(self) -> Tensor:

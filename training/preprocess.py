@@ -81,10 +81,11 @@ class Preprocessor:
         """
         if not logits:
             return output
-        count = len(self.table.layout.numbers) if self.table else self.features
-        low, high = self.low[:count], self.high[:count]
-        numbers = low + (high - low) * output[:, :count].sigmoid()  # (n, numbers)
-        return torch.cat([numbers, output[:, count:]], dim=1) if count < self.features else numbers
+        if self.table is None:
+            return torch.lerp(self.low, self.high, output.sigmoid())
+        count = len(self.table.layout.numbers)
+        numbers = torch.lerp(self.low[:count], self.high[:count], output[:, :count].sigmoid())  # (n, numbers)
+        return torch.cat([numbers, output[:, count:]], dim=1)
 
     @property
     def noise_unit(self) -> Tensor:

@@ -16,7 +16,7 @@ import service.client
 from index.build import build
 from index.embed import in_metric
 from index.filters import read_filter
-from index.novelty import reconstruction_errors
+from index.novelty import encode_with_errors
 from index.store import Store
 from index.version import Found, Version
 from service.app import create_app
@@ -84,8 +84,7 @@ def test_lists_are_embedded_as_arrays_are(asking: Client, version: Version, rows
 
 
 def test_inputs_find_what_the_version_finds(asking: Client, version: Version, rows: NDArray[np.float32]) -> None:
-    latent = version.encoder.encode(rows)
-    errors = reconstruction_errors(version.encoder, rows, latent)
+    latent, errors = encode_with_errors(version.encoder, rows)
     found = version.search(in_metric(latent, version.metric), 4, errors=errors)
     assert_found(asking.search(inputs=rows, limit=4), found, version)
 

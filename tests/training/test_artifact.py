@@ -68,10 +68,11 @@ def test_errors_as_worked_out_by_hand(tmp_path: Path) -> None:
     # (2, 3) is (2, 4) to the model, and it answers (-1.5, -3): off by 3.5 and 7. (1, 1) is (0, 0), answered (0.5, 1).
     encoder = by_hand(tmp_path / "e")
     rows = np.array([[2, 3], [1, 1]], np.float32)
-    errors = encoder.errors(rows, encoder.encode(rows))
+    latent, errors = encoder.encode_with_errors(rows)
+    assert latent.tolist() == [[-1.5], [0.5]]
     assert errors.tolist() == pytest.approx([np.sqrt((3.5**2 + 7**2) / 2), np.sqrt((0.5**2 + 1) / 2)])
     assert errors.dtype == np.float32
-    assert encoder.errors(rows[:0], encoder.encode(rows[:0])).shape == (0,)
+    assert [part.shape for part in encoder.encode_with_errors(rows[:0])] == [(0, 1), (0,)]
 
 
 @pytest.mark.parametrize("output", ["values", "logits"])
@@ -82,28 +83,32 @@ def test_errors_as_numpy_works_them_out(encoder: Encoder, encoder_folder: Path, 
     parts = {name: weights[f"preprocess.{name}"].numpy().astype(np.float64) for name in ("offset", "factor")}
     gaps = (encoder.reconstruct(rows) - rows) * parts["factor"]
     expected = np.sqrt(np.mean(np.square(gaps), axis=1))
-    np.testing.assert_allclose(encoder.errors(rows, encoder.encode(rows)), expected, rtol=1e-4, atol=1e-5)
+    latent, errors = encoder.encode_with_errors(rows)
+    np.testing.assert_allclose(errors, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(latent, encoder.encode(rows), atol=1e-6)
 
 
 def test_answers_do_not_depend_on_how_many_rows_are_asked_together(encoder: Encoder, pictures_folder: Path) -> None:
     for one, rows in ((encoder, blobs(70)), (load_encoder(pictures_folder), noise(70))):
         latent = np.concatenate([one.encode(row[None]) for row in rows])
         back = np.concatenate([one.decode(row[None]) for row in latent])
-        errors = np.concatenate([one.errors(rows[i : i + 1], latent[i : i + 1]) for i in range(70)])
+        errors = np.concatenate([one.encode_with_errors(row[None])[1] for row in rows])
         for count in range(1, 71):
             for first in {0, 70 - count}:
                 part = slice(first, first + count)
                 np.testing.assert_allclose(one.encode(rows[part]), latent[part], atol=1e-5)
                 np.testing.assert_allclose(one.decode(latent[part]), back[part], atol=1e-5)
-                np.testing.assert_allclose(one.errors(rows[part], latent[part]), errors[part], atol=1e-5)
+                encoded, off = one.encode_with_errors(rows[part])
+                np.testing.assert_allclose(encoded, latent[part], atol=1e-5)
+                np.testing.assert_allclose(off, errors[part], atol=1e-5)
 
 
 def test_a_row_too_large_for_numbers_has_an_error_that_is_none_and_its_neighbours_have_theirs(tmp_path: Path) -> None:
     encoder = by_hand(tmp_path / "e")
     rows = np.resize(np.array([[2, 3]], np.float32), (20, 2))
-    expected = encoder.errors(rows[:1], encoder.encode(rows[:1]))[0]
+    expected = encoder.encode_with_errors(rows[:1])[1][0]
     rows[7] = [3e38, -3e38]
-    errors = encoder.errors(rows, encoder.encode(rows))
+    errors = encoder.encode_with_errors(rows)[1]
     assert not np.isfinite(errors[7])
     np.testing.assert_allclose(np.delete(errors, 7), expected, rtol=1e-6)
 

@@ -95,7 +95,7 @@ def warmed(encoder: Encoder) -> Encoder:
 def asked(encoder: Encoder, rows: Rows2D) -> list[Rows2D]:
     latent = encoder.encode(rows)
     answers = [latent, encoder.decode(latent)]
-    return answers if encoder.columns else [*answers, encoder.errors(rows, latent)]
+    return answers if encoder.columns else [*answers, *encoder.encode_with_errors(rows)]
 
 
 def alike(some: list[Rows2D], others: list[Rows2D], tolerance: float = 1e-5) -> None:
