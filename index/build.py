@@ -93,6 +93,7 @@ def build(
             "encoder": encoder.digest,
             "index": dataclasses.asdict(index.spec),
             "items": rows.count,
+            "sequence": 0,  # what was put into the store stands beside these rows, and counts before them
             "held": late[some].tolist(),
             "data": {
                 "name": rows.name,

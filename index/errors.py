@@ -2,6 +2,7 @@
 
 LookalikeError
 ├── StoreError    no such version, no champion, or nothing to roll back to
+│   └── JobError  another job works on the store
 ├── QueryError    embeddings or a limit that cannot be searched with
 ├── TargetError   no index has the recall within the bytes and the time
 ├── LogError      the item log cannot be written or read
@@ -10,11 +11,15 @@ LookalikeError
 
 from training.errors import LookalikeError
 
-__all__ = ["LogError", "QueryError", "StoreError", "TargetError", "UnknownItemError", "show"]
+__all__ = ["JobError", "LogError", "QueryError", "StoreError", "TargetError", "UnknownItemError", "show"]
 
 
 class StoreError(LookalikeError):
     """No such version, no champion, or nothing to roll back to."""
+
+
+class JobError(StoreError):
+    """Another job works on the store: one at a time may."""
 
 
 class QueryError(LookalikeError):

@@ -39,6 +39,7 @@ class Live:
         self._usual = np.empty(16, np.float32)
         self._gone = np.zeros(len(base) + 16, np.bool_)
         self._columns = _Columns()
+        self._there: tuple[Positions, Vectors] | None = None
         self.gone_of_base = 0
 
     @property
@@ -53,6 +54,10 @@ class Live:
     def __getitem__(self, positions: Positions) -> Vectors:
         """(..., dim) float32: the embeddings at (...) positions."""
         return _either(self._base_vectors, self._vectors, positions, len(self._base))
+
+    def take(self, positions: Positions, axis: int, mode: str) -> Vectors:
+        """The same, as an array has it with axis 0 and mode "clip"."""
+        return self[np.clip(positions, 0, len(self) - 1)]
 
     @property
     def new(self) -> int:
@@ -69,9 +74,12 @@ class Live:
         """(positions,): which items were replaced or deleted; a view, which is not to be kept."""
         return self._gone[: len(self)]
 
-    def vectors(self) -> Vectors:
-        """(m, dim): the embeddings of the new items, gone or not; a view."""
-        return self._vectors[: len(self._ids)]
+    def there(self) -> tuple[Positions, Vectors]:
+        """Which of the new items are there, (m,), counted from the first of them; and their embeddings, (m, dim)."""
+        if self._there is None:
+            places = np.flatnonzero(~self._gone[len(self._base) : len(self)])
+            self._there = places, self._vectors[places]
+        return self._there
 
     def usual(self, positions: Positions) -> Vectors:
         """(...): the `item_distances` at (...) positions."""
@@ -114,7 +122,7 @@ class Live:
             self._vectors, self._usual = _doubled(self._vectors), _doubled(self._usual)
         if len(self) == len(self._gone):
             self._gone = np.concatenate([self._gone, np.zeros(len(self._vectors), np.bool_)])
-        self._vectors[new], self._usual[new] = vector, usual
+        self._vectors[new], self._usual[new], self._there = vector, usual, None
         self._places[name] = len(self)
         self._ids.append(name)
         self._payloads.append(payload)
@@ -124,7 +132,7 @@ class Live:
         place = self.find(name)
         if place is None:
             return
-        self._gone[place] = True
+        self._gone[place], self._there = True, None
         if self._places.pop(name, None) is None:
             self.gone_of_base += 1
 

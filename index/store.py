@@ -4,18 +4,22 @@ STORE/versions/000001/   a version (index.version), immutable
 STORE/champion           {"version": 1, "replaced": []}, replaced atomically
 STORE/verified/000001    which files of it were verified, and have not changed since (training.sealed)
 STORE/building/          what an interrupted build had embedded (index.gather)
+STORE/items.db           what was put and deleted since (index.log)
 STORE/.lock              held while a version is numbered or the alias is changed
+STORE/.job               held while a job makes a version of the champion: compacting, retraining
 """
 
+import contextlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from index.errors import StoreError
+from index.errors import JobError, StoreError
 from index.version import FORMAT, Version, open_version
 from training.artifact import DeviceName
 from training.errors import ArtifactError
@@ -118,11 +122,14 @@ class Store:
             publish(staged, self.versions / f"{number:06d}")
             return number
 
-    def promote(self, number: int) -> Alias:
+    def promote(self, number: int, *, instead_of: int | None = None) -> Alias:
         """Make a version the champion, after reading all of it and asking it its known question.
 
+        Args:
+            instead_of: the champion that it may replace; None for any.
+
         Raises:
-            StoreError: no such version, or it does not answer its question.
+            StoreError: no such version, or it does not answer its question, or another one is the champion.
             ArtifactError: it is damaged. The champion stays what it was.
         """
         self._verify(number)
@@ -130,7 +137,35 @@ class Store:
             before = self.champion()
             if before and before.version == number:
                 return before
+            if before and instead_of not in (None, before.version):
+                raise StoreError(
+                    f"version {number}",
+                    expected=f"version {instead_of} for a champion, of which it was made",
+                    found=f"version {before.version}",
+                    remedy="Promote it yourself, if it shall serve.",
+                )
             return self._write(Alias(number, (*before.replaced, before.version) if before else ()))
+
+    @contextlib.contextmanager
+    def job(self, name: str) -> Iterator[None]:
+        """Work on the store alone; where the process dies, the kernel lets go.
+
+        Raises:
+            JobError: another job does.
+        """
+        lock = self.folder / ".job"
+        if not self.folder.is_dir():
+            raise StoreError("store", expected="a folder with versions", found=f"none at {self.folder}")
+        lock.touch()
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(locked(lock, wait=False))
+            except BlockingIOError:
+                told = lock.read_text()[:80] or "another"
+                remedy = "Wait until it is done."
+                raise JobError(f"store {self.folder}", expected="no job at work", found=told, remedy=remedy) from None
+            lock.write_text(f"{name}, process {os.getpid()}")
+            yield
 
     def rollback(self) -> Alias:
         """Bring back the version that the champion replaced, verified as for `promote`.

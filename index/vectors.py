@@ -149,6 +149,12 @@ class VectorIndex:
             farther *= FARTHER
         return positions[:, :k], settled
 
+    def emptied(self, path: Path) -> "VectorIndex":
+        """The index of a file that was verified, which this one maps: what it has learned, and no vectors."""
+        index = faiss.read_index(str(path))
+        index.reset()
+        return VectorIndex(self.spec, self.dim, index)
+
     @property
     def bytes(self) -> int:
         """What it takes: vectors, graph and ids together, as on disk."""

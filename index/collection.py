@@ -1,0 +1,234 @@
+"""A version and what has changed since, searched as one: as if it had been built from what there is now."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.embed import in_metric
+from index.embeddings import Embeddings
+from index.errors import StoreError
+from index.filters import Filter
+from index.live import Live
+from index.log import Change, ItemLog
+from index.novelty import NEIGHBOURS, encode_with_errors, mean_distances
+from index.searching import REMEMBERED, Find, Ranker, among
+from index.spec import Metric
+from index.store import Store
+from index.vectors import MAX_FOUND, drop_own, nearest
+from index.version import Found, Search, Version
+from training.artifact import DeviceName, Encoder
+
+__all__ = ["Collection", "embedded", "open_collection"]
+
+SAMPLED = 1 << 16
+"""Of so many items `index.novelty.item_distances` knows the distances to the nearest."""
+FEW = 8
+"""More than twice as many are asked for, where some may be gone."""
+
+Vectors = NDArray[np.float32]
+Positions = NDArray[np.int64]
+
+
+class Collection:
+    """An open version, to which changes are applied in the order of the log; for one thread at a time.
+
+    What a search found stands at positions that stay what they are, so `items` can be asked at any time.
+    """
+
+    def __init__(self, version: Version) -> None:
+        self.version = version
+        self.items = Live(version.items, version.embeddings.vectors, version.usual)
+        self.applied = version.sequence
+        """The sequence number up to which it knows the log."""
+        self._search = Search(_Together(version, self.items), self.items.usual, version.novelty)
+
+    @property
+    def number(self) -> int:
+        return self.version.number
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.version.encoder
+
+    @property
+    def metric(self) -> Metric:
+        return self.version.metric
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """All embeddings by position, also of what is gone."""
+        return self._search.ranker.embeddings
+
+    @property
+    def is_changed(self) -> bool:
+        return self.items.new > 0 or self.items.gone_of_base > 0
+
+    def apply(self, changes: Sequence[Change], embeddings: Vectors) -> None:
+        """Take changes in, in the order of the log.
+
+        Args:
+            embeddings: (n, latent_dim) of what each change puts; a deletion's row does not count. An item whose
+                embedding is not finite, which this encoder cannot read, is kept in the log and not found.
+        """
+        puts = np.array([not change.is_delete for change in changes], np.bool_) & np.isfinite(embeddings).all(axis=1)
+        usual = np.ones(len(changes), np.float32)
+        usual[puts] = self._usual(
+            [change.id for change, put in zip(changes, puts, strict=True) if put], embeddings[puts]
+        )
+        for change, put, embedding, distance in zip(changes, puts, embeddings, usual, strict=True):
+            if put:
+                self.items.put(change.id, embedding, float(distance), change.payload or "{}")
+            else:
+                self.items.drop(change.id)
+            self.applied = max(self.applied, change.sequence)
+
+    def search(
+        self,
+        embeddings: Vectors,
+        limit: int,
+        given: Filter | None = None,
+        *,
+        errors: NDArray[np.float64] | None = None,
+        own: Positions | None = None,
+    ) -> Found:
+        """As `Version.search`, among the items that there are now."""
+        if not self.is_changed:
+            return self.version.search(embeddings, limit, given, errors=errors, own=own)
+        return self._search.find(embeddings, limit, given, errors=errors, own=own)
+
+    def search_rows(self, rows: Vectors, limit: int, given: Filter | None = None) -> Found:
+        """As `Version.search_rows`."""
+        latent, errors = encode_with_errors(self.encoder, rows)
+        return self.search(in_metric(latent, self.metric), limit, given, errors=errors)
+
+    def search_items(self, ids: list[str], limit: int, given: Filter | None = None) -> Found:
+        """As `Version.search_items`.
+
+        Raises:
+            UnknownItemError: no item has one of the ids now.
+        """
+        own = self.items.positions(ids)
+        return self.search(self.embeddings.at(own), limit, given, own=own)
+
+    def _usual(self, ids: list[str], embeddings: Vectors) -> Vectors:
+        """(n,): the mean distance of each to its NEIGHBOURS nearest of the version, but not to what it replaces.
+
+        As `index.novelty.item_distances` has it, of a sample of SAMPLED: of a part of all items the nearest are, by
+        chance, every so-many-th nearest of all.
+        """
+        index = self.version.index
+        step = max(1.0, len(index) / SAMPLED)
+        ranks = np.ceil(step * np.arange(1, NEIGHBOURS + 1)).astype(np.int64)
+        own = np.array([-1 if place is None else place for place in map(self.version.items.find, ids)], np.int64)
+        if len(index) < 2 or not ids:
+            return np.ones(len(ids), np.float32)
+        most = min(int(ranks[-1]), MAX_FOUND - 1)
+        scores, found = drop_own(*index.search(embeddings, most + 1), own, most)
+        scores = np.where(found >= 0, scores, np.float32(np.nan))[:, ranks[ranks <= found.shape[1]] - 1]
+        return mean_distances(scores, self.metric).astype(np.float32)
+
+
+class _Together(Ranker):
+    """Searches a version and the new items beside it, without those that are gone."""
+
+    def __init__(self, version: Version, live: Live) -> None:
+        super().__init__(Embeddings(cast(Vectors, live), version.metric), live.id_at)
+        self._version = version
+        self._live = live
+        self._among_base = lru_cache(REMEMBERED)(self._allowed_of_base)
+
+    def finder(self, given: Filter | None) -> Find:
+        """What finds the nearest of both: twice as many as are asked for, in no order."""
+        base, new = self._in_base(given), self._in_new(given)
+        return lambda queries, k: np.concatenate([base(queries, k), new(queries, k)], axis=1)
+
+    def _in_base(self, given: Filter | None) -> Find:
+        version = self._version
+        gone = self._live.gone[: len(version.index)]
+        allowed, find = (None, version.searcher.finder(None)) if given is None else self._among_base(given)
+        if not self._live.gone_of_base:
+            return find
+
+        def compared(queries: Vectors, k: int) -> Positions:
+            left = ~gone if allowed is None else allowed & ~gone
+            return version.embeddings.nearest(queries, k, np.flatnonzero(left))[1]
+
+        return lambda queries, k: _without(gone, find, compared, queries, k, 2 * k + FEW)
+
+    def _in_new(self, given: Filter | None) -> Find:
+        places, vectors, first = *self._live.there(), len(self._version.index)
+        if given is not None:
+            some = self._live.allowed(given)[1][places]
+            places, vectors = places[some], vectors[some]
+
+        def find(queries: Vectors, k: int) -> Positions:
+            if not len(places):
+                return np.empty((len(queries), 0), np.int64)
+            return first + places[nearest(queries, vectors, k, self._version.metric)[1]]
+
+        return find
+
+    def _allowed_of_base(self, given: Filter) -> tuple[NDArray[np.bool_], Find]:
+        """Which of the version's items pass a filter, (n,), and what finds the nearest of them."""
+        allowed = self._live.allowed(given)[0]
+        return allowed, among(self._version.index, self._version.embeddings, allowed)
+
+
+def _without(gone: NDArray[np.bool_], find: Find, compared: Find, queries: Vectors, k: int, asked: int) -> Positions:
+    """(n, at most k): the nearest that are not gone, of which `find` is asked for more; at last all are compared."""
+    asked = min(asked, MAX_FOUND)
+    found = find(queries, asked)
+    there = np.where((found >= 0) & ~gone.take(found, mode="clip"), found, -1)
+    there = np.take_along_axis(there, np.argsort(there < 0, axis=1, kind="stable"), axis=1)[:, :k]
+    if found.shape[1] < asked:  # there are no more
+        return there
+    short = np.flatnonzero((there[:, -1] < 0) & (found[:, -1] >= 0))
+    if len(short):
+        again = (queries[short], k)
+        more = compared(*again) if asked == MAX_FOUND else _without(gone, find, compared, *again, 4 * asked)
+        there[short] = -1
+        there[short, : more.shape[1]] = more
+    return there
+
+
+def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto: int | None = None) -> Collection:
+    """Verify and open a version, and apply the log to it.
+
+    Args:
+        upto: the sequence number up to which; None for all that is there.
+
+    Raises:
+        StoreError: there is no such version, or the log's items are others than it takes.
+        ArtifactError: the version or the log is damaged.
+    """
+    collection, log = Collection(store.open(number, device)), ItemLog(store.folder)
+    width, wanted = log.width(), collection.encoder.width
+    if width not in (None, wanted):
+        raise StoreError(
+            f"version {number}",
+            expected=f"one that takes inputs of {width} values, as the items that were put have",
+            found=f"{wanted}",
+            remedy="Use another store for other data.",
+        )
+    try:
+        upto = log.last() if upto is None else upto
+        for changes in log.current(collection.applied, upto):
+            collection.apply(changes, embedded(collection.version, changes))
+        collection.applied = max(collection.applied, upto)
+    finally:
+        log.close()
+    return collection
+
+
+def embedded(version: Version, changes: Sequence[Change]) -> Vectors:
+    """(n, latent_dim): the embedding of what each change puts; NaN where it deletes, or where it cannot be embedded."""
+    embeddings = np.full((len(changes), version.encoder.latent_dim), np.nan, np.float32)
+    puts = [number for number, change in enumerate(changes) if change.input is not None]
+    rows = [change.input for change in changes if change.input is not None]
+    if rows:
+        with np.errstate(invalid="ignore", over="ignore"):
+            embeddings[puts] = version.embed(np.stack(rows))
+    return embeddings

@@ -1,0 +1,139 @@
+"""Fold what has changed into a new version of the same encoder, while writing goes on.
+
+Nothing is embedded again. The index keeps what it had learned, unless it no longer finds what was asked of it.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from index.collection import Collection, open_collection
+from index.continuity import CONTINUITY, compose, save_maps
+from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
+from index.errors import StoreError
+from index.items import ItemWriter, read_items
+from index.measure import Exam
+from index.novelty import NEIGHBOURS
+from index.searching import Searcher
+from index.store import Store
+from index.target import Target
+from index.tune import EVIDENCE, tune
+from index.vectors import VectorIndex
+from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
+from training.artifact import DeviceName
+from training.progress import progress_bar
+from training.sealed import staging
+
+__all__ = ["compact"]
+
+BLOCK = 1 << 14
+"""Items that are copied at a time."""
+
+Positions = NDArray[np.int64]
+
+
+def compact(store: Store, *, device: DeviceName = "cpu") -> int | None:
+    """Make a version of the champion and the log as it stands now, and promote it.
+
+    Returns:
+        Its number; None where nothing has changed since the champion was made.
+
+    Raises:
+        StoreError: there is no champion, or another was promoted meanwhile: the new version is there, and does not
+            serve.
+        JobError: another job works on the store.
+        TargetError: no index over what there is now meets the target.
+    """
+    with store.job("compact"):
+        collection = open_collection(store, store.champion_number(), device)
+        if not collection.is_changed:
+            return None
+        if not collection.items.count:
+            raise StoreError(f"store {store.folder}", expected="items to make a version of", found="all deleted")
+        with staging(store.versions) as folder:
+            number = store.publish(folder, _write(folder, collection))
+        store.promote(number, instead_of=collection.number)
+        return number
+
+
+def _write(folder: Path, collection: Collection) -> dict[str, Any]:
+    """All files of the new version but its manifest, whose header it returns."""
+    version = collection.version
+    before = {name: told for name, told in version.manifest.items() if name not in ("format", "version", "gate")}
+    shutil.copytree(version.sealed.folder / "encoder", folder / "encoder")
+    shutil.copy(version.sealed.folder / QUESTION, folder / QUESTION)
+    shutil.copy(version.sealed.folder / NOVELTY, folder / NOVELTY)
+    same = np.eye(version.encoder.latent_dim, dtype=np.float32)
+    save_maps(folder / CONTINUITY, compose(version.maps, version.number, same))
+    order, held = _order(collection)
+    np.save(folder / HELD, version.held[held])
+    np.save(folder / USUAL, collection.items.usual(order))
+    _copy(folder, collection, order)
+    embeddings, items = read_embeddings(folder, version.metric, version.encoder.latent_dim), read_items(folder)
+    late = np.arange(len(order) - len(held), len(order))
+    index, measured = _index(collection, embeddings, late)
+    index.write(folder / INDEX)
+    asked = version.embed(version.question)
+    scores, positions = Searcher(index, embeddings, items).search(asked, NEIGHBOURS)  # as Version.search will
+    return {
+        **before,
+        **measured,
+        "index": dataclasses.asdict(index.spec),
+        "items": len(order),
+        "held": late.tolist(),
+        "answer": known_answer(items, scores[0, :KNOWN_LIMIT], positions[0, :KNOWN_LIMIT]),
+        "sequence": collection.applied,
+        "parent": collection.number,
+        "compacted": True,
+    }
+
+
+def _order(collection: Collection) -> tuple[Positions, Positions]:
+    """The positions of all items, those last that the index is asked with, as a build has them; and which those are."""
+    there = ~collection.items.gone
+    wanted = np.array(collection.version.manifest["held"], np.int64)
+    held = np.flatnonzero(there[wanted])
+    there[wanted] = False
+    return np.concatenate([np.flatnonzero(there), wanted[held]]), held
+
+
+def _copy(folder: Path, collection: Collection, order: Positions) -> None:
+    """Embeddings, ids and payloads."""
+    items, writer = collection.items, ItemWriter(folder, f"version {collection.number}")
+    shape = (len(order), collection.encoder.latent_dim)
+    with (
+        (folder / EMBEDDINGS).open("wb") as file,
+        progress_bar("compacting", len(order), "items") as advance,
+    ):
+        npy.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": "<f4"})
+        for start in range(0, len(order), BLOCK):
+            some = order[start : start + BLOCK]
+            file.write(collection.embeddings.at(some).tobytes())
+            places = some.tolist()
+            payloads = [json.loads(items.payload_json(place)) for place in places]
+            writer.write([items.id_at(place) for place in places], payloads)
+            advance(len(some))
+    writer.close()
+
+
+def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> tuple[VectorIndex, dict[str, Any]]:
+    """The index over all, and what is known of it: as it was tuned before, if that still meets the target."""
+    before = collection.version.manifest
+    target = Target(**before["tuning"]["target"])
+    index = collection.version.index.emptied(collection.version.sealed.folder / INDEX)
+    for _, block in embeddings.blocks():
+        index.add(block)
+    own = late if len(late) else embeddings.sample(1_000, seed=0)
+    measured = Exam(embeddings, embeddings.at(own), own).take(index)[0]
+    if measured.low >= target.recall or not len(late):
+        told = {**dataclasses.asdict(measured), "bytes": index.bytes}
+        return index, {"evidence": {name: told[name] for name in ("k", "queries", *EVIDENCE)}}
+    tuned = tune(embeddings.head(len(embeddings) - len(late)), embeddings.at(late), target, total=len(embeddings))
+    tuned.index.add(embeddings.at(late))
+    return tuned.index, {"evidence": tuned.evidence, "tuning": tuned.told(target)}

@@ -1,0 +1,227 @@
+"""A collection against a dictionary with exact search, and against the version that it becomes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from index.build import build
+from index.collection import Collection, embedded, open_collection
+from index.compact import compact
+from index.errors import JobError, QueryError, StoreError, UnknownItemError
+from index.filters import read_filter
+from index.log import Change, ItemLog
+from index.spec import Metric
+from index.store import Store
+from index.target import Target
+from index.version import Found
+from tests.index.made import cloud, encoder_at, made_rows
+
+WIDTH, DIM, COUNT = 6, 3, 120
+ENCODER = cloud(WIDTH, DIM, seed=1)
+
+Rows = NDArray[np.float32]
+Contents = dict[str, tuple[Rows, dict[str, Any]]]
+
+
+def made(folder: Path, metric: Metric = "l2", key: str = "Flat") -> Store:
+    store = Store(folder / "store")
+    build(
+        made_rows(cloud(COUNT, WIDTH)),
+        encoder_at(folder / "encoder", ENCODER),
+        store,
+        metric=metric,
+        target=Target(recall=0.5, key=key),
+        device="cpu",
+    )
+    store.promote(1)
+    return store
+
+
+def contents(collection: Collection) -> Contents:
+    """The version's own items, as a client sees them, by id; inputs are those of `made`."""
+    items = collection.version.items
+    rows = {f"row-{i}": row for i, row in enumerate(cloud(COUNT, WIDTH))}
+    return {items.id_at(p): (rows[items.id_at(p)], json.loads(items.payload_json(p))) for p in range(len(items))}
+
+
+def put(name: str, row: Rows, payload: dict[str, Any]) -> Change:
+    return Change(name, row, json.dumps(payload))
+
+
+def random_changes(rng: np.random.Generator, known: Contents, count: int) -> list[Change]:
+    """Makes, replaces and deletes, one after the other, in `known` too."""
+    changes = []
+    for _ in range(count):
+        name = str(rng.choice(sorted(known))) if known and rng.random() < 0.5 else f"new{rng.integers(40)}"
+        if rng.random() < 0.3:
+            changes.append(Change(name))
+            known.pop(name, None)
+        else:
+            row, payload = cloud(1, WIDTH, seed=int(rng.integers(1 << 30)))[0], {"n": int(rng.integers(4))}
+            changes.append(put(name, row, payload))
+            known[name] = row, payload
+    return changes
+
+
+def expected(
+    collection: Collection, known: Contents, query: Rows, limit: int, only: int | None = None
+) -> tuple[list[str], list[float]]:
+    """By comparison with all, in float64, equals by id; `only`: those with this n."""
+    names = sorted(name for name, (_, payload) in known.items() if only is None or payload.get("n") == only)
+    if not names:
+        return [], []
+    vectors = collection.version.embed(np.stack([known[name][0] for name in names])).astype(np.float64)
+    if collection.metric == "l2":
+        keys = np.sqrt(np.square(vectors - query.astype(np.float64)).sum(axis=1))
+    else:
+        keys = -(vectors @ query.astype(np.float64))
+    order = np.argsort(keys, kind="stable")[:limit]
+    sign = 1 if collection.metric == "l2" else -1
+    return [names[i] for i in order], [float(sign * keys[i]) for i in order]
+
+
+def told(collection: Collection, found: Found, row: int = 0) -> tuple[list[str], list[float]]:
+    places = [int(p) for p in found.positions[row] if p >= 0]
+    return [collection.items.id_at(p) for p in places], found.scores[row][: len(places)].tolist()
+
+
+def as_logged(store: Store, changes: Sequence[Change]) -> None:
+    log = ItemLog(store.folder)
+    log.append(changes)
+    log.close()
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Path, metric: Metric, seed: int) -> None:
+    store, rng = made(tmp_path, metric), np.random.default_rng(seed)
+    collection = open_collection(store, 1)
+    known = contents(collection)
+    for _ in range(6):
+        changes = random_changes(rng, known, int(rng.integers(1, 60)))
+        as_logged(store, changes)
+        collection.apply(changes, embedded(collection.version, changes))
+        queries = collection.version.embed(cloud(3, WIDTH, seed=int(rng.integers(1 << 30))))
+        for limit in (1, 10, COUNT * 2):
+            found = collection.search(queries, limit)
+            for row, query in enumerate(queries):
+                names, scores = told(collection, found, row)
+                wanted, right = expected(collection, known, query, limit)
+                assert names == wanted
+                np.testing.assert_allclose(scores, right, rtol=1e-5, atol=1e-5)
+        only = read_filter({"field": "n", "equal": 2})
+        if any(payload.get("n") == 2 for _, payload in known.values()):
+            assert (
+                told(collection, collection.search(queries, 7, only))[0]
+                == (expected(collection, known, queries[0], 7, only=2)[0])
+            )
+    assert collection.items.count == len(known)
+
+
+@pytest.mark.parametrize("key", ["Flat", "IVF4,Flat", "HNSW8"])
+def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> None:
+    store, rng = made(tmp_path, key=key), np.random.default_rng(7)
+    known = contents(open_collection(store, 1))
+    as_logged(store, random_changes(rng, known, 150))
+    collection = open_collection(store, 1)
+    number = compact(store)
+    assert number == 2 == store.champion_number()
+    after = open_collection(store, 2)
+    assert not after.is_changed
+    assert after.applied == collection.applied == 150
+    assert sorted(map(after.items.id_at, range(len(after.items)))) == sorted(known)
+    rows = cloud(20, WIDTH, seed=99)
+    before, now = (one.search_rows(rows, 5) for one in (collection, after))
+    if key == "Flat":
+        assert [told(collection, before, i) for i in range(20)] == [told(after, now, i) for i in range(20)]
+        np.testing.assert_allclose(before.novelty, now.novelty)
+    for name in list(known)[:10]:
+        place = after.items.positions([name])
+        assert json.loads(after.items.payload_json(int(place[0]))) == known[name][1]
+        np.testing.assert_allclose(
+            after.embeddings.at(place)[0], collection.version.embed(known[name][0][None])[0], rtol=1e-5, atol=1e-5
+        )
+    manifest = after.version.manifest
+    assert (manifest["parent"], manifest["sequence"], manifest["items"]) == (1, 150, len(known))
+    np.testing.assert_array_equal(after.version.maps[1], np.eye(DIM))
+    assert after.version.answers_its_question()
+
+
+def test_what_was_put_counts_for_every_version_and_none_is_found_twice(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    row = cloud(1, WIDTH, seed=5)[0]
+    as_logged(store, [put("row-0", row, {"n": 9}), Change("row-1"), put("late", row, {})])
+    assert compact(store) == 2
+    as_logged(store, [Change("late"), put("row-1", row, {"n": 1})])
+    for number in (1, 2):  # as after a rollback
+        collection = open_collection(store, number)
+        assert collection.items.count == COUNT
+        names, _ = told(collection, collection.search(collection.version.embed(row[None]), 3))
+        assert names[:2] == ["row-0", "row-1"]
+        with pytest.raises(UnknownItemError):
+            collection.items.positions(["late"])
+
+
+def test_an_item_does_not_find_itself_and_one_that_is_gone_is_unknown(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    as_logged(store, [put("row-0", cloud(1, WIDTH, seed=5)[0], {}), Change("row-3")])
+    collection = open_collection(store, 1)
+    assert "row-0" not in told(collection, collection.search_items(["row-0"], 200))[0]
+    assert "row-3" not in told(collection, collection.search_items(["row-0"], 200))[0]
+    with pytest.raises(UnknownItemError):
+        collection.search_items(["row-3"], 5)
+
+
+def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    as_logged(store, [put("a", cloud(1, WIDTH, seed=5)[0], {"colour": "red"})])
+    collection = open_collection(store, 1)
+    query = collection.version.embed(cloud(1, WIDTH, seed=6))
+    only = read_filter({"field": "colour", "equal": "red"})
+    assert told(collection, collection.search(query, 5, only))[0] == ["a"]
+    others = read_filter({"not": {"field": "colour", "exists": True}})
+    assert len(told(collection, collection.search(query, 1_000, others))[0]) == COUNT
+    with pytest.raises(QueryError, match="colour"):
+        collection.search(query, 5, read_filter({"field": "shape", "equal": "round"}))
+
+
+def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    as_logged(store, [put("row-0", np.full(WIDTH, 3e38, np.float32), {})])
+    collection = open_collection(store, 1)
+    names, _ = told(collection, collection.search(collection.version.embed(cloud(1, WIDTH)), COUNT))
+    assert len(names) == COUNT - 1
+    assert "row-0" not in names
+
+
+def test_where_everything_is_deleted_nothing_is_found_and_nothing_is_compacted(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    as_logged(store, [Change(f"row-{i}") for i in range(COUNT)])
+    collection = open_collection(store, 1)
+    found = collection.search(collection.version.embed(cloud(2, WIDTH)), 4)
+    assert told(collection, found) == ([], [])
+    assert (found.novelty > 0).all()
+    with pytest.raises(StoreError, match="all deleted"):
+        compact(store)
+    assert store.numbers() == [1]
+
+
+def test_compacting_waits_for_no_other_job_and_leaves_what_has_not_changed(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    assert compact(store) is None
+    as_logged(store, [Change("row-3")])
+    with store.job("retrain"), pytest.raises(JobError, match="retrain"):
+        compact(store)
+    assert compact(store) == 2
+
+
+def test_items_of_another_width_are_refused(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    as_logged(store, [put("x", np.zeros(WIDTH + 1, np.float32), {})])
+    with pytest.raises(StoreError, match=f"{WIDTH + 1} values"):
+        open_collection(store, 1)
