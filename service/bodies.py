@@ -4,13 +4,18 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
-from service.connection import has_arrived
+from service.connection import has_arrived, receive_rest
 from service.errors import MalformedError, SlowBodyError, TooLargeError
 
-__all__ = ["read_body"]
+__all__ = ["Body", "read_body"]
+
+Body = bytes | memoryview
+"""A large one is where it arrived, and may be written to."""
+LARGE_BYTES = 1 << 18
+"""A smaller body comes in a few parts."""
 
 
-async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
+async def read_body(request: Request, max_bytes: int, seconds: float) -> Body:
     """The whole body.
 
     Raises:
@@ -21,27 +26,31 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
     claimed = request.headers.get("content-length", "0")
     if not (claimed.isascii() and claimed.isdigit() and len(claimed) < 20):
         raise MalformedError("Content-Length", expected="a number", found=claimed[:40])
-    if int(claimed) > max_bytes:
+    size = int(claimed)
+    if size > max_bytes:
         raise _too_large(max_bytes, claimed)
     try:
         if has_arrived(request):
-            return await _gather(request, max_bytes)
+            return await _gather(request, size, max_bytes)
         async with asyncio.timeout(seconds):
-            return await _gather(request, max_bytes)
+            return await _gather(request, size, max_bytes)
     except TimeoutError as error:
         raise SlowBodyError("body", expected=f"all of it within {seconds:g} s", found="a part") from error
     except ClientDisconnect as error:
         raise MalformedError("body", expected="all of it", found="a part, then the client left") from error
 
 
-async def _gather(request: Request, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
+async def _gather(request: Request, claimed: int, max_bytes: int) -> Body:
+    parts: list[Body] = []
     size = 0
     async for part in request.stream():
-        parts.append(part)
-        size += len(part)
+        if part:
+            parts.append(part)
+            size += len(part)
         if size > max_bytes:
             raise _too_large(max_bytes, "more")
+        if claimed - size >= LARGE_BYTES and (whole := await receive_rest(request, parts, claimed)):
+            parts, size = [whole], claimed
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from index.filters import Filter, read_filter
 from index.vectors import DEFAULT_LIMIT, check_limit
+from service.bodies import Body
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
 from service.numbers import Numbers, read_numbers
@@ -145,7 +146,7 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     return Asked(kind, _rows(fields, kind, bounds, body), [], limit, flag, passing)
 
 
-def decode_npy(body: bytes, kind: str, bounds: Bounds) -> NDArray[np.float32]:
+def decode_npy(body: Body, kind: str, bounds: Bounds) -> NDArray[np.float32]:
     """An .npy file of shape (n, width) or (n, *input shape) -> (n, width) float32.
 
     Of a table, a category is its code, and a missing value NaN.
@@ -154,7 +155,7 @@ def decode_npy(body: bytes, kind: str, bounds: Bounds) -> NDArray[np.float32]:
         MalformedError: not an .npy file, or its header claims another size than it has.
         RequestError, TooLargeError: a wrong shape, values that are not finite, no codes, too many rows.
     """
-    stream = io.BytesIO(body)
+    stream = io.BytesIO(body[: 2 * _HEADER])
     shape, fortran, dtype = _npy_header(stream)
     if dtype.kind not in "biuf" or not all(type(n) is int and n >= 0 for n in shape):
         raise RequestError("body", expected="an array of numbers", found=f"dtype {dtype}, shape {shape}")
@@ -295,7 +296,8 @@ def _only_numbers(body: bytes, fields: dict[str, Any]) -> bool:
 def _checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.float32]:
     _check_shape(array.shape, field, bounds)
     with np.errstate(over="ignore", invalid="ignore"):
-        rows = np.array(array.reshape(len(array), -1), np.float32, order="C")  # a copy: torch wants to own its bytes
+        copy = None if array.flags.behaved else True  # torch wants bytes that may be written to
+        rows = np.array(array.reshape(len(array), -1), np.float32, order="C", copy=copy)
         squares = np.dot(flat := rows.reshape(-1), flat)
     if np.isfinite(squares):  # of many numbers that are all right this takes a third of the time
         return rows

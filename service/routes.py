@@ -11,7 +11,7 @@ from index.vectors import DEFAULT_LIMIT
 from index.version import Found
 from service.answering import Left
 from service.auth import GuardedRoute, WriteRoute
-from service.bodies import read_body
+from service.bodies import Body, read_body
 from service.connection import has_left
 from service.decoding import (
     Asked,
@@ -133,12 +133,12 @@ async def reload(request: Request) -> Response:
     return JSONResponse({"version": current.version.number})
 
 
-def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
+def _asked(request: Request, body: Body, bounds: Bounds) -> Asked:
     query = request.query_params
     if not _is_npy(request):
         if given := sorted(set(query) & NPY_QUERY.keys()):
             raise RequestError(given[0], expected="it in the JSON body", found="it in the query")
-        return decode_search(body, bounds)
+        return decode_search(bytes(body), bounds)
     kind = query.get("kind", "inputs")
     if kind not in {"inputs", "embeddings"}:
         raise RequestError("kind", expected="inputs or embeddings", found=kind[:40] or "nothing")
@@ -151,8 +151,8 @@ def _asked(request: Request, body: bytes, bounds: Bounds) -> Asked:
     return Asked(query_kind(kind), rows, [], pick_limit(int(limit), bounds), flag, passing)
 
 
-def _embed_asked(request: Request, body: bytes, bounds: Bounds) -> EmbedAsked:
-    return EmbedAsked(decode_npy(body, "inputs", bounds)) if _is_npy(request) else decode_embed(body, bounds)
+def _embed_asked(request: Request, body: Body, bounds: Bounds) -> EmbedAsked:
+    return EmbedAsked(decode_npy(body, "inputs", bounds)) if _is_npy(request) else decode_embed(bytes(body), bounds)
 
 
 async def _found(engine: Engine, asked: Asked, left: Left) -> Found:
@@ -162,7 +162,7 @@ async def _found(engine: Engine, asked: Asked, left: Left) -> Found:
     return await engine.search(asked.rows, asked.limit, encoded=encoded, given=asked.filter, left=left)
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request) -> Body:
     kind = _media_type(request)
     if kind not in {"", JSON, NPY}:
         raise MediaError("Content-Type", expected=f"{JSON} or {NPY}", found=kind[:60])

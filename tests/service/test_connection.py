@@ -1,19 +1,24 @@
 """What uvicorn tells of a real connection; where another server asks, nothing is known."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.bodies import read_body
 from service.connection import has_arrived, has_left
-from tests.service.changing import listening, until
+from service.errors import RequestError, answer_error
+from tests.service.changing import holds, listening, until
 
 pytestmark = pytest.mark.anyio
 
@@ -106,3 +111,158 @@ async def test_of_another_server_nothing_is_known() -> None:
         assert (await client.post("/", content=b"1")).content == b"1"
     assert route.arrived == [False, False]
     assert not route.left[0]()
+
+
+LARGE = np.arange(1 << 20, dtype="<u4").tobytes()
+"""4 MiB; no two parts are alike."""
+Scenario = Callable[[int], Awaitable[None]]
+
+
+def play(run: Callable[..., None], scenario: Scenario, seconds: float = 30.0) -> None:
+    """The scenario at the port of a service that answers a body with itself, in another event loop."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return Response(await read_body(request, len(LARGE), seconds))
+        except RequestError as error:
+            return await answer_error(request, error)
+
+    async def main() -> None:
+        async with listening(Starlette(routes=[Route("/", endpoint, methods=["POST"])])) as client:
+            await scenario(client.base_url.port or 0)
+
+    run(main())
+
+
+def posted(body: bytes, *headers: str) -> bytes:
+    lines = ["POST / HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 23)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    return int(head[9:12]), await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+
+
+in_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+
+
+@in_both_loops
+def test_a_large_body_comes_whole_and_so_do_those_that_follow_it_at_once(run: Any) -> None:
+    async def scenario(port: int) -> None:
+        async with connected(port) as (reader, writer):
+            for sent in (LARGE, LARGE[::-1]):
+                writer.write(posted(sent))
+                assert await answer(reader) == (200, sent)
+            writer.write(posted(LARGE) + posted(b"small") + posted(LARGE[::-1]) + posted(b"", "Connection: close"))
+            assert [await answer(reader) for _ in range(4)] == [
+                (200, LARGE),
+                (200, b"small"),
+                (200, LARGE[::-1]),
+                (200, b""),
+            ]
+            assert await reader.read() == b""
+
+    play(run, scenario)
+
+
+@in_both_loops
+def test_a_large_body_in_small_parts_comes_whole(run: Any) -> None:
+    async def scenario(port: int) -> None:
+        async with connected(port) as (reader, writer):
+            request = posted(LARGE)
+            for start in range(0, len(request), 300_007):
+                writer.write(request[start : start + 300_007])
+                await writer.drain()
+                await asyncio.sleep(0.002)
+            assert await answer(reader) == (200, LARGE)
+            writer.write(posted(b"next"))
+            assert await answer(reader) == (200, b"next")
+
+    play(run, scenario)
+
+
+@in_both_loops
+def test_a_client_that_asks_whether_to_send_a_large_body_is_told(run: Any) -> None:
+    async def scenario(port: int) -> None:
+        async with connected(port) as (reader, writer):
+            request = posted(LARGE, "Expect: 100-continue")
+            writer.write(request[: -len(LARGE)])
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(LARGE)
+            assert await answer(reader) == (200, LARGE)
+
+    play(run, scenario)
+
+
+@in_both_loops
+def test_a_large_body_without_a_length_comes_whole(run: Any) -> None:
+    async def scenario(port: int) -> None:
+        async def parts() -> AsyncIterator[bytes]:
+            for start in range(0, len(LARGE), 700_001):
+                yield LARGE[start : start + 700_001]
+
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert (await client.post("/", content=parts())).content == LARGE
+
+    play(run, scenario)
+
+
+@in_both_loops
+def test_a_large_body_that_stops_is_given_up_and_its_connection_closed(run: Any) -> None:
+    async def scenario(port: int) -> None:
+        async with connected(port) as (reader, writer):
+            writer.write(posted(LARGE)[: len(LARGE) // 2])
+            status, body = await answer(reader)
+            assert (status, b"a part" in body) == (408, True)
+            assert await reader.read() == b""
+        async with connected(port) as (reader, writer):
+            writer.write(posted(b"another"))
+            assert await answer(reader) == (200, b"another")
+
+    play(run, scenario, 0.3)
+
+
+@in_both_loops
+def test_a_client_that_leaves_amid_a_large_body_leaves_nothing_behind(run: Any) -> None:
+    async def scenario(port: int) -> None:
+        before = asyncio.all_tasks()
+        for ending in ("close", "abort", "write_eof"):
+            async with connected(port) as (reader, writer):
+                writer.write(posted(LARGE)[: len(LARGE) // 2])
+                await writer.drain()
+                await asyncio.sleep(0.05)
+                (writer.transport.abort if ending == "abort" else getattr(writer, ending))()
+                if ending == "write_eof":
+                    assert await reader.read() == b""
+        await until(holds(lambda: not asyncio.all_tasks() - before))
+
+    play(run, scenario)
+
+
+def test_a_large_body_is_memory_of_its_own_that_may_be_written_to() -> None:
+    kinds = []
+
+    async def endpoint(request: Request) -> Response:
+        body = await read_body(request, len(LARGE), 30.0)
+        kinds.append(np.frombuffer(body, np.uint8).flags.writeable)
+        return Response(b"")
+
+    async def main() -> None:
+        async with listening(Starlette(routes=[Route("/", endpoint, methods=["POST"])])) as client:
+            for body in (LARGE, b"small"):
+                await client.post("/", content=body)
+
+    uvloop.run(main())
+    assert kinds == [True, False]

@@ -438,3 +438,22 @@ def test_any_rows_for_a_table_are_decoded_or_refused(rows: list[Any]) -> None:
             decoded = decode_embed(json.dumps({"inputs": rows}).encode(), bounds).rows
             assert decoded.shape == (len(rows), 2)
             assert not np.isinf(decoded).any()
+
+
+def test_an_npy_in_memory_that_may_be_written_to_is_not_copied() -> None:
+    rows = np.arange(8, dtype="<f4").reshape(2, 4)
+    body = bytearray(to_npy(rows))
+    decoded = decode_npy(memoryview(body), "inputs", BOUNDS)
+    np.testing.assert_array_equal(decoded, rows)
+    assert np.shares_memory(decoded, np.frombuffer(body, np.uint8))
+
+
+@pytest.mark.parametrize("shift", [1, 4])
+def test_an_npy_whose_numbers_stand_aslant_is_copied(shift: int) -> None:
+    """A header may be of any length; and bytes are nobody's to write to."""
+    rows = np.arange(8, dtype="<f4").reshape(2, 4)
+    text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4), }" + " " * (58 + shift - 1) + "\n"
+    for body in (memoryview(bytearray(npy(text, rows.tobytes()))), npy(text, rows.tobytes())):
+        decoded = decode_npy(body, "inputs", BOUNDS)
+        np.testing.assert_array_equal(decoded, rows)
+        assert decoded.flags.carray
