@@ -21,7 +21,10 @@ SOURCES = {
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
 
 OF_TRAINING = {
-    "index": {"training.rows", "training.artifact", "training.errors", "training.sealed", "training.progress"},
+    "index": {
+        *("training.rows", "training.artifact", "training.errors", "training.sealed", "training.progress"),
+        *("training.preprocess", "training.untrained"),
+    },
     "service": {"training.artifact", "training.columns", "training.errors", "training.preprocess", "training.sealed"},
 }
 """What a floor may import of the training floor."""
