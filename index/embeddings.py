@@ -43,6 +43,11 @@ class Embeddings:
     def dim(self) -> int:
         return int(self._vectors.shape[1])
 
+    @property
+    def vectors(self) -> Vectors:
+        """(n, dim): as they are mapped, not copied."""
+        return self._vectors
+
     def head(self, count: int) -> "Embeddings":
         """The first `count` of them, not copied."""
         return Embeddings(self._vectors[:count], self.metric)

@@ -11,7 +11,7 @@ LookalikeError
 
 from training.errors import LookalikeError
 
-__all__ = ["JobError", "LogError", "QueryError", "StoreError", "TargetError", "UnknownItemError", "show"]
+__all__ = ["JobError", "LogError", "QueryError", "StoreError", "TargetError", "UnknownItemError"]
 
 
 class StoreError(LookalikeError):
@@ -36,17 +36,3 @@ class LogError(LookalikeError):
 
 class UnknownItemError(LookalikeError):
     """An id that no item of the version has."""
-
-
-def show(value: object) -> str:
-    """What someone gave, in a few characters whatever its size or depth."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 40 else f"{value[:40]}…")
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"a number of {value.bit_length():,} bits"
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    if isinstance(value, dict):
-        keys = [show(key) for key, _ in zip(value, range(4), strict=False)]
-        return f"an object of {', '.join(keys)}{', …' if len(value) > len(keys) else ''}" if keys else "an empty object"
-    return f"a list of {len(value):,}" if isinstance(value, list) else type(value).__name__

@@ -35,7 +35,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from index.errors import QueryError, show
+from index.errors import QueryError
+from index.shown import show
 
 __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
 

@@ -183,28 +183,40 @@ class ItemTable:
         payload: dict[str, Any] = json.loads(self.payload_json(position))
         return payload
 
+    def find(self, name: str) -> int | None:
+        """The position of an id; None where no item has it."""
+        place = bisect.bisect_left(range(len(self)), name, key=lambda i: self.id_at(int(self._order[i])))
+        if place < len(self) and self.id_at(int(self._order[place])) == name:
+            return int(self._order[place])
+        return None
+
     def position(self, name: str) -> int:
         """The position of an id.
 
         Raises:
             UnknownItemError: no item has it.
         """
-        place = bisect.bisect_left(range(len(self)), name, key=lambda i: self.id_at(int(self._order[i])))
-        if place < len(self) and self.id_at(int(self._order[place])) == name:
-            return int(self._order[place])
-        raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
+        place = self.find(name)
+        if place is None:
+            raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
+        return place
 
     def positions(self, names: list[str]) -> NDArray[np.int64]:
         """(n,): the positions of ids, in their order. Raises as `position` does."""
         return np.array([self.position(name) for name in names], np.int64)
 
-    def allowed(self, given: Filter) -> NDArray[np.bool_]:
-        """(items,): which items pass a filter.
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns: what fields there are, and of which kinds."""
+        return self._table.schema
+
+    def allowed(self, given: Filter, beside: pa.Schema | None = None) -> NDArray[np.bool_]:
+        """(items,): which items pass a filter; `beside`: the columns of other items, which may be asked for too.
 
         Raises:
             QueryError: no item has a field that it asks for, or not of a kind that has a range.
         """
-        return allowed(self._table, given)
+        return allowed(self._table, given, beside=beside)
 
 
 def read_items(folder: Path) -> ItemTable:

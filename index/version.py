@@ -8,24 +8,29 @@ question.npy    one row, (1, width) float32; its answer stands in the manifest
 held.npy        rows, (m, width) float32, that the index was measured with before it held them; the manifest says where
                 they stand now
 novelty.npy     how far off held-out rows were, and usual.npy, how far each item is from its nearest (index.novelty)
-manifest.json   format, version, encoder digest, index spec, data, evidence, tuning, files
+continuity.npz  of a version that was made from another: maps from older versions' embeddings (index.continuity)
+manifest.json   format, version, encoder digest, index spec, data, evidence, tuning, files; of which version it was
+                made, and up to which change of the item log (index.log)
 
 What is large is mapped, not read: processes that serve one version share one copy of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.continuity import CONTINUITY, load_maps
 from index.embed import embed, in_metric
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from index.filters import Filter
 from index.items import ITEMS, ORDER, ItemTable, read_items
 from index.novelty import NEIGHBOURS, Novelty, encode_with_errors, load_novelty, local_distances
-from index.searching import Searcher
+from index.searching import Ranker, Searcher
 from index.spec import IndexSpec, Metric
 from index.vectors import MAX_LIMIT, VectorIndex, check_limit, drop_own
 from training.artifact import DeviceName, Encoder, load_encoder
@@ -41,12 +46,13 @@ __all__ = [
     "QUESTION",
     "USUAL",
     "Found",
+    "Search",
     "Version",
     "known_answer",
     "open_version",
 ]
 
-FORMAT = "lookalike-version/2"
+FORMAT = "lookalike-version/3"
 INDEX = "index.faiss"
 QUESTION = "question.npy"
 HELD = "held.npy"
@@ -71,6 +77,46 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Finds, and judges how unusual each query is.
+
+    Attributes:
+        ranker: finds the nearest.
+        usual: the `item_distances` at positions; at -1, any.
+        novelty: of the version.
+    """
+
+    ranker: Ranker
+    usual: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    novelty: Novelty
+
+    def find(
+        self,
+        embeddings: NDArray[np.float32],
+        limit: int,
+        given: Filter | None = None,
+        *,
+        errors: NDArray[np.float64] | None = None,
+        own: NDArray[np.int64] | None = None,
+    ) -> Found:
+        """As `Version.search`."""
+        check_limit(limit, MAX_LIMIT)
+        scores, positions = self._others(embeddings, max(limit, NEIGHBOURS), None, own)
+        near = self.usual(positions[:, :NEIGHBOURS])
+        distances = local_distances(scores[:, :NEIGHBOURS], near, self.ranker.metric)
+        if given is not None:
+            scores, positions = self._others(embeddings, limit, given, own)
+        return Found(scores[:, :limit], positions[:, :limit], self.novelty.p_values(errors, distances))
+
+    def _others(
+        self, embeddings: NDArray[np.float32], limit: int, given: Filter | None, own: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if own is None:
+            return self.ranker.search(embeddings, limit, given)
+        return drop_own(*self.ranker.search(embeddings, limit + 1, given), own, limit)
+
+
+@dataclass(frozen=True)
 class Version:
     """An open version."""
 
@@ -88,6 +134,21 @@ class Version:
     @property
     def number(self) -> int:
         return int(self.sealed.header["version"])
+
+    @cached_property
+    def maps(self) -> dict[int, NDArray[np.float32]]:
+        """By an older version's number: what takes its embeddings, (n, its dim), to this one's: (its dim, latent_dim).
+
+        Raises:
+            ArtifactError: they are no such maps.
+        """
+        known = CONTINUITY in self.sealed.files
+        return load_maps(self.sealed.folder / CONTINUITY, self.encoder.latent_dim) if known else {}
+
+    @property
+    def sequence(self) -> int:
+        """Up to which change of the item log it was built."""
+        return int(self.sealed.header["sequence"])
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -119,13 +180,7 @@ class Version:
         Raises:
             QueryError: embeddings, limit or filter cannot be searched with.
         """
-        check_limit(limit, MAX_LIMIT)
-        scores, positions = self._others(embeddings, max(limit, NEIGHBOURS), None, own)
-        near = self.usual.take(positions[:, :NEIGHBOURS], mode="clip")
-        distances = local_distances(scores[:, :NEIGHBOURS], near, self.metric)
-        if given is not None:
-            scores, positions = self._others(embeddings, limit, given, own)
-        return Found(scores[:, :limit], positions[:, :limit], self.novelty.p_values(errors, distances))
+        return self._search.find(embeddings, limit, given, errors=errors, own=own)
 
     def search_rows(self, rows: NDArray[np.float32], limit: int, given: Filter | None = None) -> Found:
         """The same for raw rows, (n, width), whose novelty is judged by their reconstruction too."""
@@ -142,12 +197,9 @@ class Version:
         own = self.items.positions(ids)
         return self.search(self.embeddings.at(own), limit, given, own=own)
 
-    def _others(
-        self, embeddings: NDArray[np.float32], limit: int, given: Filter | None, own: NDArray[np.int64] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        if own is None:
-            return self.searcher.search(embeddings, limit, given)
-        return drop_own(*self.searcher.search(embeddings, limit + 1, given), own, limit)
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.searcher, lambda positions: np.take(self.usual, positions, mode="clip"), self.novelty)
 
     def answers_its_question(self) -> bool:
         """Does the stored question still get its stored answer, through encoder and index?"""

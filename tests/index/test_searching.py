@@ -243,7 +243,7 @@ def test_a_filter_is_answered_again_from_memory(tmp_path: Path, monkeypatch: pyt
     made = searcher(tmp_path, cloud(20, 3))
     asked: list[object] = []
 
-    def noting(table: object, given: object) -> NDArray[np.bool_]:
+    def noting(table: object, given: object, **_: object) -> NDArray[np.bool_]:
         asked.append(given)
         return np.ones(20, bool)
 

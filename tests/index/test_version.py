@@ -212,7 +212,7 @@ def test_a_sealed_file_that_makes_no_sense_is_refused(store: Store, name: str, c
 
 def test_a_folder_of_another_format_is_refused(store: Store) -> None:
     reseal(store.path(2), "lookalike-version/1", read_manifest(store.path(2), FORMAT).header)
-    with pytest.raises(ArtifactError, match="lookalike-version/2, found lookalike-version/1"):
+    with pytest.raises(ArtifactError, match="lookalike-version/3, found lookalike-version/1"):
         store.open(2)
 
 
