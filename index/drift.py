@@ -34,6 +34,7 @@ FOLDER = "drift"
 FORMAT = "lookalike-drift-1"
 """Other levels or shares in index.detector are another format."""
 _MOST_BYTES = 1 << 16
+_LATEST = 95_617_584_000.0
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
@@ -240,14 +241,17 @@ def _read(path: Path) -> Seen:
     bets, kept = Bets(_count(found["calibration_rows"])), found["bets"]
     logs, since, asked, strange = (_numbers(kept[name], len(bets)) for name in ("logs", "since", "asked", "strange"))
     queries, alarm = _count(found["queries"]), found["alarm_at"]
+    since, alarm = _times(since), None if alarm is None else float(_times(_numbers([alarm], 1))[0])
     if not np.all((strange >= 0) & (strange <= asked) & (asked <= queries)):
         raise ValueError(f"expected counts up to {queries}, found others")
-    evidence = Evidence(queries, logs, since, asked.astype(np.int64), strange.astype(np.int64), _known(alarm))
+    evidence = Evidence(queries, logs, since, asked.astype(np.int64), strange.astype(np.int64), alarm)
     return Seen(_count(found["version"]), bets, evidence, float(_numbers([found["once_in"]], 1)[0]))
 
 
-def _known(alarm: Any) -> float | None:
-    return None if alarm is None else float(_numbers([alarm], 1)[0])
+def _times(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    if ((seconds < 0) | (seconds > _LATEST)).any():
+        raise ValueError("expected times before the year 5000")
+    return seconds
 
 
 def _count(found: Any) -> int:

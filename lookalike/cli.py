@@ -21,6 +21,7 @@ from index.target import Target, read_bytes
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.asking import print_hits, read_filter_text
 from lookalike.cli_training import doctor, explain, rates, settings, train
+from lookalike.drifting import drift
 from lookalike.keys import app as keys_app
 from lookalike.options import Data, Device, Limit, Number, StoreOption, out
 from lookalike.serving import Host, Keys, Port, TlsCert, TlsKey, Workers, announced, settings_for
@@ -210,6 +211,9 @@ def duplicates(
         print(json.dumps({"ids": group.ids, "scores": group.scores}))
     items = sum(len(group.ids) for group in found.groups)
     print(f"{len(found.groups):,} groups of {items:,} items, threshold {found.threshold:.6g}", file=sys.stderr)
+
+
+app.command()(drift)
 
 
 @app.command()

@@ -9,8 +9,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 import service
+from index.drift import FOLDER
 from index.version import Version
 from service.auth import let_in
+from service.drift import DriftWatch
 from service.errors import install_handlers
 from service.hot import GZIP_BYTES, GZIP_LEVEL, HotRoutes
 from service.keys import KeyRing
@@ -56,7 +58,7 @@ def create_app(settings: Settings, version: Version) -> FastAPI:
     app.state.settings = settings
     app.state.pulse = Pulse()
     app.state.keys = KeyRing.of(settings)
-    app.state.metrics = Metrics()
+    app.state.metrics = Metrics(DriftWatch(settings.store / FOLDER, settings.drift_once_in))
     for router in (health, guarded, admin):
         app.include_router(router)
     install_handlers(app)

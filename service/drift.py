@@ -1,49 +1,123 @@
-"""How far the latest queries are, as a whole, from normal data."""
+"""This process's part in the test for drift (index.detector): it tells in the store what it sees, and hears of others.
+
+The queries are gathered and judged some hundreds at a time, for one by one costs ten times as much; nobody sees the
+difference. What the store does not let itself be told stays in this process, and the test goes on.
+"""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WINDOW", "Window", "uniform_distance"]
+from index.detector import ONCE_IN, Bets, Detector, Evidence, joined
+from index.drift import Drift, DriftFile, Seen, merged, told
+from service.logs import lifecycle
 
-WINDOW = 2_048
+__all__ = ["DriftWatch"]
+
+GATHERED = 256
 """Queries that are judged together."""
 
 
-def uniform_distance(values: NDArray[np.float64]) -> float:
-    """The Kolmogorov-Smirnov distance of (n,) p-values, n > 0, to the uniform distribution: 0 to 1, without unit.
+class DriftWatch:
+    """Call it from one thread."""
 
-    It is the largest gap between the share of values up to a point and that point. Of normal data it is below
-    1.63/√n in 99 of 100 cases (Massey, 1951).
-    """
-    ordered, count = np.sort(values), len(values)
-    above = np.arange(1, count + 1) / count - ordered  # the share just after each value
-    below = ordered - np.arange(count) / count  # and just before
-    return float(max(above.max(), below.max()))
+    def __init__(self, folder: Path | None = None, once_in: float = ONCE_IN) -> None:
+        """`folder`: where the processes of one store tell each other what they saw; without, this one stays alone."""
+        self._file = DriftFile(folder) if folder else None
+        self._once_in = once_in
+        self._thread = ThreadPoolExecutor(1, "drift")  # a store may be slow
+        self._taken_for = self._version = 0
+        self._heard: bool
+        self._detector: Detector
+        self._left: list[Seen] = []
+        self._others: list[Seen] = []
+        self._troubles: set[str] = set()
+        self._begin(0, 0)
+
+    def serve(self, version: int, rows: int) -> None:
+        """This version serves now, with so many calibration rows; of another one everything begins anew."""
+        if version != self._version:
+            self._begin(version, rows)
+
+    def add(self, values: NDArray[np.float64], version: int) -> None:
+        """(n,) p-values of queries to a version; those to one that serves no more do not count."""
+        if version == self._version:
+            self._gathered.append(values)
+            self._count += len(values)
+            if self._count >= GATHERED:
+                self._judge()
+
+    def told(self) -> Drift:
+        """What all processes saw; the others some seconds ago."""
+        self._judge()
+        drift = told(merged([self._seen, *(state for state in self._others if state.version == self._version)]))
+        if drift.drifted and not self._heard:
+            self._heard = True
+            self._detector.raise_alarm(time.time())
+            lifecycle("drift", version=drift.version, evidence=round(drift.evidence, 1), queries=drift.queries)
+        return drift
+
+    async def exchange(self) -> None:
+        """Tell the others, and hear them, in a thread of its own."""
+        if self._file and self._version:
+            self._judge()
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._exchange, self._file, self._seen)
+
+    def close(self) -> None:
+        """Leave what was seen to who comes next."""
+        self._thread.shutdown(cancel_futures=True)
+        self._judge()
+        if self._file and self._version:
+            self._exchange(self._file, self._seen)
+            self._file.close()
+
+    def _begin(self, version: int, rows: int) -> None:
+        self._version, self._heard, bets = version, False, Bets(rows)
+        self._detector = Detector(bets, Evidence.none(bets, time.time()), self._once_in)
+        self._gathered: list[NDArray[np.float64]] = []
+        self._count = 0
+
+    @property
+    def _seen(self) -> Seen:
+        return Seen(self._version, self._detector.bets, self._detector.evidence, self._once_in)
+
+    def _judge(self) -> None:
+        """What was gathered, and what others left to this process."""
+        if self._count:
+            self._detector.add(np.concatenate(self._gathered), time.time())
+            self._gathered, self._count = [], 0
+        while self._left:
+            left = self._left.pop()
+            if _fits(left, self._seen):
+                self._detector.evidence = joined(self._detector.evidence, left.evidence, left.bets)
+
+    def _exchange(self, file: DriftFile, seen: Seen) -> None:
+        """In the thread; what dead processes left is put where `_judge` finds it."""
+        try:
+            if self._taken_for != seen.version:
+                left = file.take_over(seen.version)
+                self._taken_for = seen.version
+                if left and _fits(left, seen):
+                    self._left.append(left)
+                    seen = merged([seen, left])
+            if seen.evidence.queries:
+                file.write(seen)
+            self._others, damaged = file.others(seen.version)
+            self._complain(*damaged)
+        except OSError as error:
+            self._complain(f"{error.strerror or error}: {error.filename}")
+
+    def _complain(self, *troubles: str) -> None:
+        """Of each once."""
+        for trouble in set(troubles) - self._troubles:
+            self._troubles.add(trouble)
+            lifecycle("drift not shared", reason=trouble)
 
 
-class Window:
-    """The last WINDOW p-values; call it from one thread."""
-
-    def __init__(self) -> None:
-        self._values = np.empty(WINDOW)
-        self._seen = 0
-
-    def __len__(self) -> int:
-        return min(self._seen, WINDOW)
-
-    def add(self, values: NDArray[np.float64]) -> None:
-        """(n,) more; as many of the oldest make room."""
-        latest = values[-WINDOW:]
-        start = self._seen % WINDOW
-        if start + len(latest) <= WINDOW:
-            self._values[start : start + len(latest)] = latest
-        else:
-            np.put(self._values, np.arange(start, start + len(latest)), latest, mode="wrap")
-        self._seen += len(latest)
-
-    def clear(self) -> None:
-        self._seen = 0
-
-    def distance(self) -> float:
-        """What `uniform_distance` says of them; 0 where there is none."""
-        return uniform_distance(self._values[: len(self)]) if self._seen else 0.0
+def _fits(left: Seen, seen: Seen) -> bool:
+    return (left.version, left.bets) == (seen.version, seen.bets)

@@ -224,7 +224,7 @@ class Engine:
         self._metrics.encoded(outcome.encoding)
         if outcome.searching:
             self._metrics.searched(outcome.searching)
-            self._metrics.novelty(novelty_of(batch, outcome.answers))
+            self._metrics.novelty(novelty_of(batch, outcome.answers), self.version.number)
 
     def _give_up(self) -> None:
         """Answer all that took too long, at work or waiting, and be back when the next one has."""

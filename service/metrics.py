@@ -3,6 +3,7 @@
 Workers share their numbers through files: `share` says where, before they are spawned.
 """
 
+import asyncio
 import os
 import time
 from functools import cache
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.drift import Window
+from service.drift import DriftWatch
 from service.logs import NOTE, Note, log_request, request_id
 
 __all__ = ["Metrics", "MetricsMiddleware", "Outcome", "Reason", "forget", "share"]
@@ -26,8 +27,8 @@ Outcome = Literal["served", "refused"]
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 UNMATCHED = "none"
 """The route of what no route matched, so that no client can make up names."""
-PUBLISH = 1 / 32
-"""Of the queries that the drift is of, the share that may be new before it is worked out again."""
+SHARE_SECONDS = 5.0
+"""So old may be what processes know of each other's drift."""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WORK = (0.00005, 0.0001, 0.00025, *_SECONDS)
@@ -39,8 +40,10 @@ _CALLS = tuple(2.0**power for power in range(9))
 class Metrics:
     """The numbers of one app. Each method takes a microsecond or a few; call them from one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, drift: DriftWatch | None = None) -> None:
+        """`drift`: the watch that shares what it sees; without, one that keeps to itself."""
         self._registry = CollectorRegistry()
+        self._drift = drift or DriftWatch()
         self._count_requests()
         self._measure_work()
         self._show_version()
@@ -82,11 +85,12 @@ class Metrics:
             buckets=_P_VALUES,
             registry=self._registry,
         )
-        self._drift = self._gauge(
-            "novelty_drift", "Distance of the latest queries' p-values from those of normal data, 0 to 1.", "liveall"
+        self._evidence = self._gauge(
+            "drift_evidence", "That the queries are no longer like the data, log10.", "livemax"
         )
-        self._drift_of = self._gauge("novelty_queries", "Queries that the drift is of.", "liveall")
-        self._window, self._new, self._serving = Window(), 0, 0
+        self._alarm = self._gauge(
+            "drift_alarm", "1 once the evidence was enough, until another version serves.", "livemax"
+        )
 
     def request(self, route: str, status: int, seconds: float, rows: int = 0) -> None:
         """A request was answered, with so many rows or queries."""
@@ -116,22 +120,28 @@ class Metrics:
         """A batch was searched for."""
         self._search.observe(seconds)
 
-    def novelty(self, values: NDArray[np.float64]) -> None:
-        """(n,) p-values of queries from outside; those of items, and of the known question, tell nothing of drift."""
+    def novelty(self, values: NDArray[np.float64], version: int) -> None:
+        """(n,) p-values of queries to a version, from outside: items, and the known question, tell nothing of drift."""
         if len(values) == 0:
             return
         self._novelty.observe_all(values)
-        self._window.add(values)
-        self._new += len(values)
-        if self._new >= PUBLISH * len(self._window):
-            self._publish_drift()
+        self._drift.add(values, version)
 
-    def serving(self, version: int, items: int) -> None:
-        """This version serves now, and none is refused; of another one the drift is measured anew."""
-        if version != self._serving:
-            self._serving = version
-            self._window.clear()
+    async def share_drift(self) -> None:
+        """Tell other processes of the drift that is seen here, and hear of theirs, until it is cancelled."""
+        while True:
+            await self._drift.exchange()
             self._publish_drift()
+            await asyncio.sleep(SHARE_SECONDS)
+
+    def close(self) -> None:
+        """Leave what is known of the drift to whoever serves next."""
+        self._drift.close()
+
+    def serving(self, version: int, items: int, calibration: int) -> None:
+        """This version serves now, with so many items and calibration rows, and none is refused."""
+        self._drift.serve(version, calibration)
+        self._publish_drift()
         self._version.set(version)
         self._items.set(items)
         self.refused(0)
@@ -155,9 +165,9 @@ class Metrics:
         return generate_latest(merged)
 
     def _publish_drift(self) -> None:
-        self._drift.set(self._window.distance())
-        self._drift_of.set(len(self._window))
-        self._new = 0
+        drift = self._drift.told()
+        self._evidence.set(max(0.0, drift.evidence))
+        self._alarm.set(drift.drifted)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"lookalike_{name}", text, labels, registry=self._registry)
@@ -165,7 +175,7 @@ class Metrics:
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"lookalike_{name}", text, buckets=buckets, registry=self._registry)
 
-    def _gauge(self, name: str, text: str, mode: Literal["liveall", "livesum", "livemax", "livemostrecent"]) -> Gauge:
+    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemax", "livemostrecent"]) -> Gauge:
         return Gauge(f"lookalike_{name}", text, registry=self._registry, multiprocess_mode=mode)
 
 

@@ -79,7 +79,11 @@ class Serving:
         self._turn = asyncio.Lock()
         self.refused: Refusal | None = None
         self.current = self._serve(version)
-        self._tasks = {"beat": asyncio.create_task(self._beat()), "watcher": asyncio.create_task(self._watch())}
+        self._tasks = {
+            "beat": asyncio.create_task(self._beat()),
+            "watcher": asyncio.create_task(self._watch()),
+            "drift": asyncio.create_task(metrics.share_drift()),
+        }
 
     def check_alive(self) -> None:
         """Raises NotReadyError once the service stops, or where something that it needs has died."""
@@ -117,6 +121,7 @@ class Serving:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._metrics.close()
         self._loader.shutdown()
         self._engines.shutdown()
 
@@ -126,7 +131,7 @@ class Serving:
     def _serve(self, version: Version) -> Current:
         patience = Patience(self._settings.max_waiting, self._settings.deadline_seconds)
         engine = Engine(version, self._engines, patience=patience, metrics=self._metrics)
-        self._metrics.serving(version.number, len(version.items))
+        self._metrics.serving(version.number, len(version.items), len(version.novelty.rows))
         lifecycle("serving", version=version.number, items=len(version.items))
         return Current(engine, Bounds.of(version.encoder, self._settings))
 

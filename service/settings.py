@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from index.detector import ONCE_IN
 from index.vectors import MAX_LIMIT
 from service.logs import LogLevel
 from service.resources import cores
@@ -74,6 +75,8 @@ class Settings(BaseSettings):
     threads: Positive | None = None
     """For torch in each worker; without, the cores that there are, shared among the workers. FAISS answers a batch with
     one thread, so that the two never fight for the same cores."""
+    drift_once_in: Annotated[float, Field(gt=1, allow_inf_nan=False)] = ONCE_IN
+    """Normal queries to a false alarm of drift, on average at least."""
     log_level: LogLevel = "warning"
     """From where on is logged; info tells each request. The lifecycle is always told."""
     tracing: bool = False

@@ -192,6 +192,8 @@ def test_a_file_cut_short_anywhere_is_ignored_and_told(tmp_path: Path, wrote: Wr
         {"once_in": "many"},
         {"alarm_at": math.inf},
         {"alarm_at": []},
+        {"alarm_at": 1e12},
+        {"alarm_at": -1},
         {"bets": {}},
         {"bets": 7},
     ],
@@ -213,7 +215,9 @@ def test_a_file_of_another_making_is_ignored_and_told(
         *itertools.product(
             ["logs", "since", "asked", "strange"], [[], [1.0], None, "x", [math.nan] * 12, [[1] * 12], [10**400] * 12]
         ),
-        *itertools.product(["asked", "strange"], [[-1] * 12, [101] * 12]),
+        *itertools.product(["since", "asked", "strange"], [[-1] * 12]),
+        *itertools.product(["asked", "strange"], [[101] * 12]),
+        ("since", [1e12] * 12),
     ],
 )
 def test_bets_of_another_making_are_ignored_and_told(tmp_path: Path, name: str, value: object, wrote: Wrote) -> None:

@@ -34,6 +34,7 @@ HELP = {
     "embed": ["DATA", "--store", "--out", "--device"],
     "search": ["DATA", "--store", "--id", "--limit", "--filter", "--device"],
     "duplicates": ["--store", "--threshold"],
+    "drift": ["--store", "Exit code 0", "10: they have"],
     "serve": ["--store", "--host", "--port", "--keys", "--tls-cert", "--tls-key", "LOOKALIKE_API_KEY"],
     "keys": ["add", "list", "remove"],
 }

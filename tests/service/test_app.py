@@ -74,7 +74,7 @@ async def test_the_end_of_the_app_ends_its_engine(settings: Settings, version: V
     before = threading.active_count()
     async with serving(settings, version) as client:
         await call(client, "/embed", inputs=rows.tolist())
-        assert threading.active_count() == before + 1
+        assert threading.active_count() == before + 2  # the engine's, and the one that looks after drift
     assert threading.active_count() == before
 
 

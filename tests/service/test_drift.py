@@ -1,48 +1,153 @@
+import io
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
 import numpy as np
 import pytest
-from scipy import stats
 
-from service.drift import WINDOW, Window, uniform_distance
+from index.drift import read_drift
+from service.drift import GATHERED, DriftWatch
+from service.logs import JsonFormatter
 
-
-@pytest.mark.parametrize(
-    ("values", "distance"),
-    [
-        ([0.5], 0.5),
-        ([0.1, 0.2, 0.3, 0.4], 0.6),  # all are there at 0.4
-        ([0.7, 0.6], 0.6),  # none is there before 0.6
-        ([0.25, 0.25, 0.75, 1.0], 0.25),  # half of them are there at 0.25
-        ([0.01] * 100, 0.99),
-        ([1.0] * 100, 1.0),
-    ],
-)
-def test_the_distance_is_the_largest_gap(values: list[float], distance: float) -> None:
-    assert uniform_distance(np.array(values)) == pytest.approx(distance, abs=1e-12)
+Watches = Callable[[Path | None], DriftWatch]
+Events = Callable[[], list[dict[str, object]]]
 
 
-@pytest.mark.parametrize("power", [1.0, 1.2, 3.0])
-def test_the_distance_is_scipys(power: float) -> None:
-    values = np.random.default_rng(7).random(1_000) ** power
-    assert uniform_distance(values) == pytest.approx(stats.kstest(values, "uniform").statistic, abs=1e-12)
+@pytest.fixture
+def watches() -> Iterator[Watches]:
+    """Makes watches of version 3, with 143 calibration rows, and closes them."""
+    with ExitStack() as stack:
+
+        def make(folder: Path | None) -> DriftWatch:
+            watch = DriftWatch(folder)
+            watch.serve(3, 143)
+            stack.callback(watch.close)
+            return watch
+
+        yield make
 
 
-def test_a_window_without_values_has_no_distance() -> None:
-    assert (len(Window()), Window().distance()) == (0, 0.0)
+@pytest.fixture
+def events() -> Iterator[Events]:
+    """What the service logs of itself."""
+    stream, log = io.StringIO(), logging.getLogger("lookalike")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    log.setLevel(level)
+    log.removeHandler(handler)
 
 
-@pytest.mark.parametrize("sizes", [[1] * 3_000, [7] * 500, [300] * 10, [2_048, 2_048], [5_000], [2_047, 2, 1]])
-def test_a_window_holds_the_latest(sizes: list[int]) -> None:
-    values = np.random.default_rng(8).random(sum(sizes)) ** np.linspace(1, 9, sum(sizes))
-    window = Window()
-    for part in np.split(values, np.cumsum(sizes)[:-1]):
-        window.add(part)
-    assert len(window) == min(WINDOW, len(values))
-    assert window.distance() == uniform_distance(values[-WINDOW:])
+@pytest.mark.parametrize("size", [1, 7, 300])
+def test_gathered_queries_are_judged_as_one_by_one(watches: Watches, size: int) -> None:
+    gathered, singly = watches(None), watches(None)
+    history = np.random.default_rng(0).random(3 * GATHERED + 5) ** 1.2
+    for start in range(0, len(history), size):
+        gathered.add(history[start : start + size], 3)
+    for p in history:
+        singly.add(np.array([p]), 3)
+        singly.told()
+    one, other = gathered.told(), singly.told()
+    assert (one.queries, one.asked, one.strange) == (other.queries, other.asked, other.strange)
+    assert one.evidence == pytest.approx(other.evidence)
 
 
-def test_a_cleared_window_forgets() -> None:
-    window = Window()
-    window.add(np.full(10, 0.01))
-    window.clear()
-    window.add(np.array([0.5]))
-    assert (len(window), window.distance()) == (1, 0.5)
+def test_queries_to_a_version_that_serves_no_more_do_not_count(watches: Watches) -> None:
+    watch = watches(None)
+    watch.add(np.full(100, 0.001), 2)
+    assert watch.told().queries == 0
+    watch.add(np.full(100, 0.001), 3)
+    assert watch.told().drifted
+    watch.serve(4, 143)
+    watch.add(np.full(100, 0.001), 3)
+    assert (watch.told().queries, watch.told().drifted) == (0, False)
+
+
+def test_an_alarm_is_logged_once(watches: Watches, events: Events) -> None:
+    watch = watches(None)
+    for _ in range(3):
+        watch.add(np.full(100, 0.001), 3)
+        watch.told()
+    assert [event["event"] for event in events()] == ["drift"]
+
+
+@pytest.mark.anyio
+async def test_processes_hear_of_each_other(watches: Watches, tmp_path: Path) -> None:
+    one, other = watches(tmp_path), watches(tmp_path)
+    one.add(np.full(12, 0.001), 3)
+    other.add(np.full(12, 0.001), 3)
+    alone = one.told().evidence
+    for watch in (one, other, one):
+        await watch.exchange()
+    assert (one.told().queries, one.told().processes) == (24, 1)
+    assert one.told().evidence == pytest.approx(alone + math.log10(2))
+
+
+@pytest.mark.anyio
+async def test_what_all_find_together_stays_found(watches: Watches, tmp_path: Path) -> None:
+    one, other = watches(tmp_path), watches(tmp_path)
+    other.add(np.full(200, 0.001), 3)
+    await other.exchange()
+    await one.exchange()
+    assert one.told().drifted
+    one.add(np.full(1, 0.5), 3)
+    other.serve(4, 143)
+    await other.exchange()
+    other.add(np.full(1, 0.5), 4)
+    await other.exchange()
+    await one.exchange()
+    assert (one.told().queries, one.told().drifted) == (1, True)
+
+
+@pytest.mark.anyio
+async def test_a_restart_goes_on(tmp_path: Path) -> None:
+    first = DriftWatch(tmp_path)
+    first.serve(3, 143)
+    first.add(np.full(12, 0.001), 3)
+    evidence = first.told().evidence
+    first.close()
+    second = DriftWatch(tmp_path)
+    second.serve(3, 143)
+    second.add(np.full(5, 0.9), 3)
+    await second.exchange()
+    assert second.told().queries == read_drift(tmp_path, 3).queries == 17
+    assert second.told().evidence > evidence - 1
+    second.close()
+    third = DriftWatch(tmp_path)
+    third.serve(3, 143)
+    third.close()  # before it told anyone
+    assert read_drift(tmp_path, 3).queries == 17
+
+
+@pytest.mark.anyio
+async def test_a_store_that_cannot_be_written_is_told_once_and_harms_nothing(
+    watches: Watches, tmp_path: Path, events: Events
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    watch = watches(tmp_path / "file" / "drift")
+    watch.add(np.full(100, 0.001), 3)
+    for _ in range(3):
+        await watch.exchange()
+    assert watch.told().drifted
+    assert [event["event"] for event in events()] == ["drift not shared", "drift"]
+    assert "file" in str(events()[0]["reason"])
+
+
+@pytest.mark.anyio
+async def test_a_damaged_file_of_another_process_is_told_once(watches: Watches, tmp_path: Path, events: Events) -> None:
+    other, watch = watches(tmp_path), watches(tmp_path)
+    other.add(np.full(1, 0.5), 3)
+    await other.exchange()
+    (tmp_path / "0.json").write_text("{")
+    for _ in range(3):
+        watch.add(np.full(1, 0.5), 3)
+        await watch.exchange()
+    assert [event["event"] for event in events()] == ["drift not shared"]
+    assert watch.told().queries == 3

@@ -23,10 +23,11 @@ import sys
 import numpy as np
 from service.metrics import Metrics
 metrics, number = Metrics(), int(sys.argv[1])
-metrics.serving(number, 10 * number)
+metrics.serving(number, 10 * number, 143)
 metrics.request("/search", 200, 0.003, rows=number)
 metrics.queued(number)
-metrics.novelty(np.array([0.1, 0.2]) if number == 2 else np.array([0.5]))
+metrics.novelty(np.full(90, 0.001) if number == 2 else np.array([0.5]), number)
+metrics.render()
 metrics.refused(3 if number == 2 else 0)
 print("done", flush=True)
 sys.stdin.read()
@@ -121,11 +122,11 @@ async def test_the_novelty_is_that_of_queries_from_outside(counted: httpx.AsyncC
     noise = {"inputs": np.random.default_rng(0).uniform(0, 16, (20, 64)).tolist()}
     await counted.post("/search", json={"ids": ["0", "1"]})
     await counted.get("/readyz")
-    assert await samples(counted, "lookalike_novelty_queries") == {(): 0}
+    assert await samples(counted, "lookalike_novelty_count") == {(): 0}
     told = [hit["novelty"] for hit in (await counted.post("/search", json=noise)).json()["results"]]
-    assert await samples(counted, "lookalike_novelty_queries") == {(): 20}
+    assert await samples(counted, "lookalike_novelty_count") == {(): 20}
     assert (await samples(counted, "lookalike_novelty_sum"))[()] == pytest.approx(sum(told))
-    assert (await samples(counted, "lookalike_novelty_drift"))[()] > 0.8
+    assert (await samples(counted, "lookalike_drift_evidence"))[()] > 3
 
 
 @pytest.mark.anyio
@@ -195,7 +196,7 @@ def test_what_waits_and_what_was_rejected() -> None:
 
 def test_a_refused_version_stands_there_until_one_serves() -> None:
     metrics = Metrics()
-    metrics.serving(4, 10)
+    metrics.serving(4, 10, 143)
     metrics.refused(5)
     metrics.changed("refused")
     assert [shown(metrics, f"lookalike_{name}") for name in ("version", "refused", "refused_version")] == [
@@ -203,7 +204,7 @@ def test_a_refused_version_stands_there_until_one_serves() -> None:
         {(): 1},
         {(): 5},
     ]
-    metrics.serving(6, 20)
+    metrics.serving(6, 20, 143)
     metrics.changed("served")
     assert [shown(metrics, f"lookalike_{name}") for name in ("version", "items", "refused", "refused_version")] == [
         {(): 6},
@@ -216,17 +217,17 @@ def test_a_refused_version_stands_there_until_one_serves() -> None:
 
 def one_by_one(metrics: Metrics, values: list[float]) -> None:
     for value in values:
-        metrics.novelty(np.array([value]))
+        metrics.novelty(np.array([value]), 1)
 
 
 def at_once(metrics: Metrics, values: list[float]) -> None:
-    metrics.novelty(np.array(values))
+    metrics.novelty(np.array(values), 1)
 
 
 @pytest.mark.parametrize("told", [one_by_one, at_once])
 def test_p_values_are_counted_in_their_buckets(told: Callable[[Metrics, list[float]], None]) -> None:
     metrics = Metrics()
-    metrics.novelty(np.empty(0))
+    metrics.novelty(np.empty(0), 1)
     told(metrics, [0.0005, 0.001, 0.003, 0.5, 1.0])
     counts = {float(bound): count for (bound,), count in shown(metrics, "lookalike_novelty_bucket").items()}
     assert list(counts) == [0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, np.inf]
@@ -236,15 +237,18 @@ def test_p_values_are_counted_in_their_buckets(told: Callable[[Metrics, list[flo
 
 def test_the_drift_is_that_of_the_serving_versions_queries() -> None:
     metrics = Metrics()
-    metrics.serving(1, 10)
-    metrics.novelty(np.array([0.1, 0.2, 0.3, 0.4]))
-    assert shown(metrics, "lookalike_novelty_drift") == {(): pytest.approx(0.6)}
-    assert shown(metrics, "lookalike_novelty_queries") == {(): 4}
-    metrics.serving(1, 11)
-    assert shown(metrics, "lookalike_novelty_queries") == {(): 4}
-    metrics.serving(2, 10)
-    assert shown(metrics, "lookalike_novelty_drift") == {(): 0}
-    assert shown(metrics, "lookalike_novelty_queries") == {(): 0}
+    metrics.serving(1, 10, 143)
+    assert shown(metrics, "lookalike_drift_evidence") == {(): 0}
+    metrics.novelty(np.full(60, 0.001), 1)
+    assert shown(metrics, "lookalike_drift_evidence")[()] > 6
+    assert shown(metrics, "lookalike_drift_alarm") == {(): 1}
+    metrics.serving(1, 11, 143)
+    metrics.novelty(np.full(500, 0.9), 1)
+    assert shown(metrics, "lookalike_drift_alarm") == {(): 1}
+    metrics.serving(2, 10, 143)
+    metrics.novelty(np.full(60, 0.001), 1)
+    assert shown(metrics, "lookalike_drift_evidence") == {(): 0}
+    assert shown(metrics, "lookalike_drift_alarm") == {(): 0}
 
 
 def test_workers_numbers_are_merged_and_the_gauges_of_dead_ones_end(
@@ -255,7 +259,7 @@ def test_workers_numbers_are_merged_and_the_gauges_of_dead_ones_end(
     share(tmp_path)
     assert os.environ[FOLDER] == str(tmp_path)
     watching = Metrics()  # it counts nothing: this process was there before
-    with worker(1) as one:
+    with worker(1):
         with worker(2) as two:
             both = watching.render().decode()
         forget(two)
@@ -263,11 +267,9 @@ def test_workers_numbers_are_merged_and_the_gauges_of_dead_ones_end(
     for text in (both, left):
         assert read(text, "lookalike_requests_total") == {("/search", "200"): 2}
         assert read(text, "lookalike_rows_total") == {("/search",): 3}
-        assert read(text, "lookalike_novelty_count") == {(): 3}
+        assert read(text, "lookalike_novelty_count") == {(): 91}
         assert read(text, "lookalike_request_seconds_bucket")["0.005", "/search"] == 2
-    drift = {(str(one),): pytest.approx(0.5), (str(two),): pytest.approx(0.8)}
-    assert read(both, "lookalike_novelty_drift") == drift
-    assert read(left, "lookalike_novelty_drift") == {(str(one),): pytest.approx(0.5)}
-    gauges = ("version", "items", "queue_calls", "refused", "refused_version")
-    assert [read(both, f"lookalike_{name}")[()] for name in gauges] == [2, 20, 3, 1, 3]
-    assert [read(left, f"lookalike_{name}")[()] for name in gauges] == [1, 10, 1, 0, 0]
+    assert [read(text, "lookalike_drift_evidence")[()] > 6 for text in (both, left)] == [True, False]
+    gauges = ("version", "items", "queue_calls", "refused", "refused_version", "drift_alarm")
+    assert [read(both, f"lookalike_{name}")[()] for name in gauges] == [2, 20, 3, 1, 3, 1]
+    assert [read(left, f"lookalike_{name}")[()] for name in gauges] == [1, 10, 1, 0, 0, 0]

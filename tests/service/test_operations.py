@@ -23,7 +23,7 @@ def exported() -> dict[str, set[str]]:
     """Every sample's name and its labels, after everything has happened once."""
     metrics = Metrics()
     metrics.request("/search", 200, 0.001, rows=1)
-    metrics.novelty(np.array([0.5]))
+    metrics.novelty(np.array([0.5]), 1)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(metrics.render().decode()):
         for sample in family.samples:

@@ -367,7 +367,7 @@ async def test_the_end_ends_its_threads(store: Store, client_of: Callable[[], An
         await client.post("/admin/reload")
         await call(client, "/embed", inputs=MANY.tolist())
         names = {thread.name.partition("_")[0] for thread in set(threading.enumerate()) - before}
-        assert names == {"engine", "loader"}
+        assert names == {"drift", "engine", "loader"}
     assert set(threading.enumerate()) == before
 
 

@@ -28,6 +28,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "deadline_seconds": ("1.5", 1.5),
     "workers": ("2", 2),
     "threads": ("5", 5),
+    "drift_once_in": ("1e5", 1e5),
     "log_level": ("info", "info"),
     "tracing": ("true", True),
 }
@@ -73,6 +74,8 @@ def test_the_default_is_loopback_without_a_key() -> None:
         ("cors_origins", "https://a.example/"),
         ("cors_origins", "a.example"),
         ("cors_origins", "https://*.example"),
+        ("drift_once_in", "1"),
+        ("drift_once_in", "inf"),
         ("log_level", "loud"),
         ("tracing", "perhaps"),
     ],
