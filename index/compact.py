@@ -6,6 +6,7 @@ Nothing is embedded again. The index keeps what it had learned, unless it no lon
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from index.collection import Collection, open_collection
 from index.continuity import CONTINUITY, compose, save_maps
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
-from index.errors import StoreError
+from index.errors import JobError, StoreError
 from index.items import ItemWriter, read_items
 from index.measure import Exam
 from index.novelty import NEIGHBOURS
@@ -27,11 +28,15 @@ from index.tune import EVIDENCE, tune
 from index.vectors import VectorIndex
 from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
 from training.artifact import DeviceName
+from training.errors import LookalikeError
+from training.politeness import yield_to_others
 from training.progress import progress_bar
 from training.sealed import staging
 
 __all__ = ["compact"]
 
+BUSY = 75
+"""The exit code where another job works on the store: sysexits.h calls it a temporary failure."""
 BLOCK = 1 << 14
 """Items that are copied at a time."""
 
@@ -137,3 +142,20 @@ def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> t
     tuned = tune(embeddings.head(len(embeddings) - len(late)), embeddings.at(late), target, total=len(embeddings))
     tuned.index.add(embeddings.at(late))
     return tuned.index, {"evidence": tuned.evidence, "tuning": tuned.told(target)}
+
+
+def main() -> int:
+    """`python -m index.compact STORE`, as a service calls it: gives way to whoever serves on the same machine."""
+    yield_to_others()
+    try:
+        compact(Store(Path(sys.argv[1])))
+    except JobError:
+        return BUSY
+    except LookalikeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

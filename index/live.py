@@ -70,6 +70,11 @@ class Live:
         return len(self._base) - self.gone_of_base + len(self._places)
 
     @property
+    def changed(self) -> int:
+        """How many rows a search looks at, or over, that it would not in a version of what there is now."""
+        return len(self._ids) + self.gone_of_base
+
+    @property
     def gone(self) -> NDArray[np.bool_]:
         """(positions,): which items were replaced or deleted; a view, which is not to be kept."""
         return self._gone[: len(self)]
@@ -113,6 +118,17 @@ class Live:
             name = names[places.index(None)]
             raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
         return np.array(places, np.int64)
+
+    def passing(self, given: Filter | None = None) -> Positions:
+        """(n,) rising: where the items stand that are there now, and pass a filter.
+
+        Raises:
+            QueryError: as `allowed`.
+        """
+        there = ~self.gone
+        if given is not None:
+            there &= np.concatenate(self.allowed(given))
+        return np.flatnonzero(there)
 
     def put(self, name: str, vector: Vectors, usual: float, payload: str) -> None:
         """Make or replace an item: its embedding (dim,), its `item_distances`, its payload as JSON text."""

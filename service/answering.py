@@ -9,11 +9,12 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from index.collection import Collection
 from index.embed import in_metric
 from index.errors import QueryError
 from index.filters import Filter
 from index.novelty import encode_with_errors
-from index.version import Found, Version
+from index.version import Found
 
 __all__ = ["Answer", "Call", "Left", "Outcome", "answer_all", "novelty_of", "stays"]
 
@@ -74,14 +75,14 @@ class Outcome:
     searching: float = 0.0
 
 
-def answer_all(version: Version, batch: list[Call]) -> Outcome:
+def answer_all(collection: Collection, batch: list[Call]) -> Outcome:
     """Where the batch fails, each call is answered alone, so that none pays for another."""
     try:
-        return _answer(version, batch)
+        return _answer(collection, batch)
     except Exception as error:
         if len(batch) == 1:
             return Outcome([error])
-        each = [answer_all(version, [call]) for call in batch]
+        each = [answer_all(collection, [call]) for call in batch]
         times = (sum(one.encoding for one in each), sum(one.searching for one in each))
         return Outcome([answer for one in each for answer in one.answers], *times)
 
@@ -93,36 +94,37 @@ def novelty_of(batch: list[Call], answers: list[Answer | Exception]) -> NDArray[
     return np.concatenate(told) if told else np.empty(0)
 
 
-def _answer(version: Version, batch: list[Call]) -> Outcome:
+def _answer(collection: Collection, batch: list[Call]) -> Outcome:
     began = perf_counter()
     alike: dict[Hashable, list[Call]] = {}
     for call in batch:
-        alike.setdefault((call.limit, call.given, call.encoded, call.own is None), []).append(call)
+        alike.setdefault((call.limit, call.given, call.encoded, call.own is None, call.known), []).append(call)
     groups = list(alike.values())
-    read = _encode(version, groups)
+    read = _encode(collection, groups)
     encoded = perf_counter()
     told: dict[Call, Answer] = {}
     for calls, (latent, errors) in zip(groups, read, strict=True):
-        told.update(zip(calls, _answer_alike(version, calls, latent, errors), strict=True))
+        told.update(zip(calls, _answer_alike(collection, calls, latent, errors), strict=True))
     searched = any(calls[0].limit for calls in groups)
     return Outcome([told[call] for call in batch], encoded - began, perf_counter() - encoded if searched else 0.0)
 
 
-def _answer_alike(version: Version, calls: list[Call], latent: Rows2D, errors: Reals | None) -> list[Answer]:
+def _answer_alike(collection: Collection, calls: list[Call], latent: Rows2D, errors: Reals | None) -> list[Answer]:
     """For calls that ask alike, with their rows as the encoder gave them, one after the other."""
     first, places = calls[0], _places([call.rows for call in calls])
-    embeddings = in_metric(latent, version.metric)
+    embeddings = in_metric(latent, collection.metric)
     if not first.limit:
         return [Answer(embeddings[part]) for part in places]
     own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
-    found = version.search(embeddings, first.limit, first.given, errors=errors, own=own)
+    asked = collection.version if first.known else collection  # what it must find stands in the version
+    found = asked.search(embeddings, first.limit, first.given, errors=errors, own=own)
     return [
         Answer(embeddings[part], Found(found.scores[part], found.positions[part], found.novelty[part]))
         for part in places
     ]
 
 
-def _encode(version: Version, groups: list[list[Call]]) -> list[tuple[Rows2D, Reals | None]]:
+def _encode(collection: Collection, groups: list[list[Call]]) -> list[tuple[Rows2D, Reals | None]]:
     """Each group's rows as the encoder gives them, and of raw ones that are searched with the reconstruction errors.
 
     Rows that came encoded are left as they are. Raises QueryError where finite inputs leave float32 on their way
@@ -136,9 +138,9 @@ def _encode(version: Version, groups: list[list[Call]]) -> list[tuple[Rows2D, Re
             continue
         together, errors = _joined([rows[n] for n in raw]), None
         if searched:
-            latent, errors = encode_with_errors(version.encoder, together)
+            latent, errors = encode_with_errors(collection.encoder, together)
         else:
-            latent = version.encoder.encode(together)
+            latent = collection.encoder.encode(together)
         if not np.isfinite(latent).all():
             raise QueryError("inputs", expected="values of the size that the encoder knows", found="too large ones")
         for n, part in zip(raw, _places([rows[n] for n in raw]), strict=True):

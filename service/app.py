@@ -9,8 +9,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 import service
+from index.collection import Collection
 from index.drift import FOLDER
-from index.version import Version
 from service.auth import let_in
 from service.drift import DriftWatch
 from service.errors import install_handlers
@@ -26,15 +26,15 @@ from service.tracing import PrivateSpans, telemetry
 __all__ = ["create_app"]
 
 
-def create_app(settings: Settings, version: Version) -> FastAPI:
-    """An app that begins with `version`, which is open and verified, and follows the store's champion.
+def create_app(settings: Settings, collection: Collection) -> FastAPI:
+    """An app that begins with `collection`, whose version is verified, and follows the store's champion.
 
     Raises:
         ConfigError: the key file cannot be used.
     """
 
-    first = [version]
-    del version  # once another one serves, nothing may keep it
+    first = [collection]
+    del collection  # once another one serves, nothing may keep it
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -42,7 +42,7 @@ def create_app(settings: Settings, version: Version) -> FastAPI:
         app.state.serving = Serving(settings, first.pop(), app.state.metrics, app.state.pulse)
         yield
         await app.state.serving.close()
-        first.append(app.state.serving.current.version)
+        first.append(app.state.serving.current.collection)
         lifecycle("stopped")
 
     app = FastAPI(

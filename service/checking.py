@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from index.collection import Collection, open_collection
 from index.embed import in_metric
 from index.errors import StoreError
 from index.measure import recalls
@@ -11,7 +12,7 @@ from service.resources import available_bytes
 from training.artifact import ROUNDED, DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
 
-__all__ = ["check_agreement", "check_room", "checked_version", "prepare"]
+__all__ = ["check_agreement", "check_room", "checked_collection", "prepare"]
 
 AGREEMENT = 0.99
 """Of the ten nearest that a CPU finds, the share that another device must find too."""
@@ -21,8 +22,8 @@ WARM = (1, *range(ROUNDED, 129, ROUNDED))
 """Rows in the batches that are usual: the first of a size prepares what all others use."""
 
 
-def checked_version(store: Store, number: int, device: DeviceName) -> Version:
-    """Open a version, and prepare it.
+def checked_collection(store: Store, number: int, device: DeviceName) -> Collection:
+    """Open a version with what has changed since, and prepare it.
 
     Raises:
         StoreError: there is no such version, no room for it, or it does not answer its known question.
@@ -30,7 +31,8 @@ def checked_version(store: Store, number: int, device: DeviceName) -> Version:
     """
     folder = store.path(number)
     check_room(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()), available_bytes())
-    version = store.open(number, device)
+    collection = open_collection(store, number, device)
+    version = collection.version
     if not version.answers_its_question():
         raise StoreError(
             f"version {number}",
@@ -38,19 +40,20 @@ def checked_version(store: Store, number: int, device: DeviceName) -> Version:
             found="another",
             remedy="Build it again.",
         )
-    prepare(version)
-    return version
+    prepare(collection)
+    return collection
 
 
-def prepare(version: Version) -> None:
+def prepare(collection: Collection) -> None:
     """Answer batches of the usual sizes once; then on another device than a CPU, see that it finds the same.
 
     Raises:
         ArtifactError: it finds others.
     """
+    version = collection.version
     with version.encoder.warming():
         for count in WARM:
-            version.search_rows(np.repeat(version.question, count, axis=0), 10)
+            collection.search_rows(np.repeat(version.question, count, axis=0), 10)
     if version.encoder.device.type != "cpu":
         check_agreement(version, load_encoder(version.sealed.folder / "encoder", "cpu"))
 

@@ -10,7 +10,9 @@ import orjson
 from numpy.typing import NDArray
 from starlette.responses import Response, StreamingResponse
 
-from index.version import Found, Version
+from index.collection import Collection
+from index.live import Live
+from index.version import Found
 
 __all__ = ["JSON", "NPY", "VERSION_HEADER", "embeddings_response", "hits_response"]
 
@@ -23,17 +25,17 @@ Form = Literal["float", "base64", "npy"]
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def embeddings_response(version: Version, embeddings: NDArray[np.float32], form: Form) -> Response:
+def embeddings_response(collection: Collection, embeddings: NDArray[np.float32], form: Form) -> Response:
     """{"version", "embeddings"}, each a list of numbers or base64 of little-endian float32; or (n, latent_dim) as .npy.
 
     A large answer is written part by part, as the client takes it.
     """
     if form == "npy":
-        return _npy(version, embeddings)
-    parts = _json_parts(version.number, np.ascontiguousarray(embeddings, "<f4"), form)
+        return _npy(collection, embeddings)
+    parts = _json_parts(collection.number, np.ascontiguousarray(embeddings, "<f4"), form)
     if embeddings.size <= PART_VALUES:
-        return _respond(version, b"".join(parts), JSON)
-    return StreamingResponse(parts, media_type=JSON, headers=_headers(version))
+        return _respond(collection, b"".join(parts), JSON)
+    return StreamingResponse(parts, media_type=JSON, headers=_headers(collection))
 
 
 def _json_parts(number: int, embeddings: NDArray[np.float32], form: Form) -> Iterator[bytes]:
@@ -46,20 +48,20 @@ def _json_parts(number: int, embeddings: NDArray[np.float32], form: Form) -> Ite
     yield b"]}"
 
 
-def hits_response(version: Version, found: Found, *, with_payload: bool, as_npy: bool) -> Response:
+def hits_response(collection: Collection, found: Found, *, with_payload: bool, as_npy: bool) -> Response:
     """{"version", "results"}, or a (n, limit) array of records (id, score); no hit is "" and NaN."""
     if as_npy:
-        return _npy(version, _records(version, found))
+        return _npy(collection, _records(collection, found))
     each = zip(found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
     results = [
-        {"hits": _hits(version, scores, positions, with_payload), "novelty": novelty}
+        {"hits": _hits(collection.items, scores, positions, with_payload), "novelty": novelty}
         for scores, positions, novelty in each
     ]
-    return _respond(version, orjson.dumps({"version": version.number, "results": results}), JSON)
+    return _respond(collection, orjson.dumps({"version": collection.number, "results": results}), JSON)
 
 
-def _hits(version: Version, scores: list[float], positions: list[int], with_payload: bool) -> list[dict[str, Any]]:
-    name, payload = version.items.id_at, version.items.payload_json
+def _hits(items: Live, scores: list[float], positions: list[int], with_payload: bool) -> list[dict[str, Any]]:
+    name, payload = items.id_at, items.payload_json
     each = [(score, position) for score, position in zip(scores, positions, strict=True) if position >= 0]
     if not with_payload:
         return [{"id": name(position), "score": score} for score, position in each]
@@ -69,8 +71,8 @@ def _hits(version: Version, scores: list[float], positions: list[int], with_payl
     ]
 
 
-def _records(version: Version, found: Found) -> NDArray[Any]:
-    ids = [[version.items.id_at(p) if p >= 0 else "" for p in row] for row in found.positions.tolist()]
+def _records(collection: Collection, found: Found) -> NDArray[Any]:
+    ids = [[collection.items.id_at(p) if p >= 0 else "" for p in row] for row in found.positions.tolist()]
     width = max((len(name) for row in ids for name in row), default=1) or 1
     records = np.empty(found.positions.shape, [("id", f"<U{width}"), ("score", "<f4")])
     records["id"] = ids
@@ -78,15 +80,15 @@ def _records(version: Version, found: Found) -> NDArray[Any]:
     return records
 
 
-def _npy(version: Version, array: NDArray[Any]) -> Response:
+def _npy(collection: Collection, array: NDArray[Any]) -> Response:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
-    return _respond(version, stream.getvalue(), NPY)
+    return _respond(collection, stream.getvalue(), NPY)
 
 
-def _respond(version: Version, body: bytes, media_type: str) -> Response:
-    return Response(body, media_type=media_type, headers=_headers(version))
+def _respond(collection: Collection, body: bytes, media_type: str) -> Response:
+    return Response(body, media_type=media_type, headers=_headers(collection))
 
 
-def _headers(version: Version) -> dict[str, str]:
-    return {VERSION_HEADER: str(version.number)}
+def _headers(collection: Collection) -> dict[str, str]:
+    return {VERSION_HEADER: str(collection.number)}

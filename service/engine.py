@@ -1,4 +1,4 @@
-"""One version at work: calls that wait together are encoded together and searched together.
+"""One collection at work: calls that wait together are encoded together and searched together.
 
 Nothing is delayed: a call schedules the next batch for as soon as the event loop is free, and what has
 arrived by then is in it. A small batch is answered on the loop itself, where a thread's hand-over would
@@ -10,6 +10,7 @@ What waits is bounded in rows, and each call in seconds: beyond, it is refused, 
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from index.collection import Collection
 from index.errors import QueryError
 from index.filters import Filter
 from index.version import KNOWN_LIMIT, Found, Version
@@ -69,7 +71,7 @@ def engine_thread(name: str = "engine", *, niceness: int = 0) -> ThreadPoolExecu
 
 
 class Engine:
-    """Answers calls from `version`; make it inside the event loop that calls it.
+    """Answers calls from a collection; make it inside the event loop that calls it.
 
     Each call raises:
         BusyError: as much waits as may.
@@ -79,24 +81,29 @@ class Engine:
 
     def __init__(
         self,
-        version: Version,
+        collection: Collection,
         pool: ThreadPoolExecutor,
         *,
         patience: Patience | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         """`pool`: an `engine_thread`, one for all engines of an event loop."""
-        self.version = version
+        self.collection = collection
         self._pool = pool
         self._patience = patience or Patience()
         self._metrics = metrics or Metrics()
         self._waiting: list[Call] = []
         self._working: list[Call] = []
-        self._busy = False
+        self._busy = self._is_threaded = False
+        self._changes: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
         self._rows = self._gathered = self._quiet = 0
         self._asking: asyncio.Future[bool] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def version(self) -> Version:
+        return self.collection.version
 
     async def embed(self, rows: Rows2D, left: Left = stays) -> Rows2D:
         """(n, width) raw float32 -> embeddings."""
@@ -114,10 +121,19 @@ class Engine:
         Raises:
             UnknownItemError: no item has one of the ids.
         """
-        look_up = self.version.items.positions
+        look_up = self.collection.items.positions
         own = look_up(ids) if len(ids) <= FEW_IDS else await asyncio.to_thread(look_up, ids)
-        embeddings = self.version.embeddings.at(own)
+        embeddings = self.collection.embeddings.at(own)
         return (await self._submit(Call(embeddings, True, limit, given, own, self._until(), left))).found
+
+    async def change(self, apply: Callable[[], None]) -> None:
+        """Change the collection between two batches; calls to come see it, and none sees half of it."""
+        if not self._is_threaded:
+            apply()
+            return
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._changes.append((apply, done))
+        await done
 
     async def knows_its_question(self) -> bool:
         """Does the version's stored question still get its stored answer, on the way that all calls take?
@@ -167,9 +183,10 @@ class Engine:
             self._busy = False
             self._set_alarm(None)  # it would keep the version
         elif _is_small(batch):
-            self._after(batch, answer_all(self.version, batch))
+            self._after(batch, answer_all(self.collection, batch))
         else:
-            done = self._loop.run_in_executor(self._pool, answer_all, self.version, batch)
+            self._is_threaded = True
+            done = self._loop.run_in_executor(self._pool, answer_all, self.collection, batch)
             done.add_done_callback(lambda outcome: self._after(batch, outcome.result()))
 
     def _grows(self) -> bool:
@@ -207,8 +224,10 @@ class Engine:
         return not call.future.done()
 
     def _after(self, batch: list[Call], outcome: Outcome) -> None:
-        """Hand each call its answer, and go on."""
+        """Hand each call its answer, change what is to be changed, and go on."""
         self._loop.call_soon(self._next_batch)
+        self._is_threaded = False
+        self._apply()
         for call, answer in zip(batch, outcome.answers, strict=True):
             if call.future.done():
                 continue
@@ -217,6 +236,16 @@ class Engine:
             else:
                 call.future.set_result(answer)
         self._count(batch, outcome)
+
+    def _apply(self) -> None:
+        while self._changes:
+            apply, done = self._changes.pop(0)
+            try:
+                apply()
+            except Exception as error:  # it is for whoever waits for it
+                done.set_exception(error)
+            else:
+                done.set_result(None)
 
     def _count(self, batch: list[Call], outcome: Outcome) -> None:
         """On the event loop, where there is one thread."""

@@ -72,7 +72,8 @@ class Metrics:
 
     def _show_version(self) -> None:
         self._version = self._gauge("version", "The version that serves.", "livemostrecent")
-        self._items = self._gauge("items", "Items in that version.", "livemostrecent")
+        self._items = self._gauge("items", "Items that are found.", "livemostrecent")
+        self._sequence = self._gauge("item_sequence", "The last change of the item log that is found.", "livemin")
         self._refused = self._gauge("refused", "1 while a version is refused, else 0.", "livemax")
         self._refused_version = self._gauge("refused_version", "The version that is refused, or 0.", "livemax")
         changes = self._counter("version_changes", "Changes to another version.", "outcome")
@@ -138,13 +139,17 @@ class Metrics:
         """Leave what is known of the drift to whoever serves next."""
         self._drift.close()
 
-    def serving(self, version: int, items: int, calibration: int) -> None:
-        """This version serves now, with so many items and calibration rows, and none is refused."""
+    def serving(self, version: int, calibration: int) -> None:
+        """This version serves now, with so many calibration rows, and none is refused."""
         self._drift.serve(version, calibration)
         self._publish_drift()
         self._version.set(version)
-        self._items.set(items)
         self.refused(0)
+
+    def items(self, count: int, sequence: int) -> None:
+        """So many items are found now, up to this change of the item log."""
+        self._items.set(count)
+        self._sequence.set(sequence)
 
     def refused(self, number: int) -> None:
         """The store's champion is this version, which cannot serve; 0: none is refused any more."""
@@ -175,7 +180,7 @@ class Metrics:
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"lookalike_{name}", text, buckets=buckets, registry=self._registry)
 
-    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemax", "livemostrecent"]) -> Gauge:
+    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemin", "livemax", "livemostrecent"]) -> Gauge:
         return Gauge(f"lookalike_{name}", text, registry=self._registry, multiprocess_mode=mode)
 
 

@@ -63,7 +63,7 @@ async def embed(request: Request) -> Response:
     embeddings = await current.engine.embed(asked.rows, has_left(request))
     _tell(request, current, len(asked.rows))
     form = "npy" if _wants_npy(request) else asked.form
-    return embeddings_response(current.version, embeddings, form)
+    return embeddings_response(current.collection, embeddings, form)
 
 
 @guarded.post("/search", **calls(SearchRequest, SearchResponse, 404, query=NPY_QUERY), tags=["search"])
@@ -77,7 +77,9 @@ async def search(request: Request) -> Response:
     asked = check_hits(_asked(request, body, current.bounds), current.bounds)
     found = await _found(current.engine, asked, has_left(request))
     _tell(request, current, len(found.positions))
-    write = partial(hits_response, current.version, found, with_payload=asked.with_payload, as_npy=_wants_npy(request))
+    write = partial(
+        hits_response, current.collection, found, with_payload=asked.with_payload, as_npy=_wants_npy(request)
+    )
     return write() if found.positions.size <= FEW_HITS else await asyncio.to_thread(write)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import uvicorn
 
+from index.collection import Collection, open_collection
 from index.store import Store
-from index.version import Version
 from service.app import create_app
 from service.checking import prepare
 from service.engine import use_threads
@@ -33,16 +33,17 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
     """
     scheme = "https" if tls_context(settings) else "http"
     KeyRing.of(settings)
-    version = Store(settings.store).open_champion(settings.device)
-    number = version.number
+    store = Store(settings.store)
+    collection = open_collection(store, store.champion_number(), settings.device)
+    number = collection.number
     configure(settings.log_level)
     with _bind(settings) as listener:
         if settings.workers > 1:
-            del version  # each worker opens it by itself
+            del collection  # each worker opens it by itself
             supervise(settings, listener, serve_worker, lambda: announce(_url(listener, scheme), number))
             return
-        server = _server(settings, version, Board(1), 0)
-        del version  # once another one serves, nothing may keep it
+        server = _server(settings, collection, Board(1), 0)
+        del collection  # once another one serves, nothing may keep it
         for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
             signal.signal(signum, lambda *_: setattr(server, "should_exit", True))
         announce(_url(listener, scheme), number)
@@ -54,14 +55,14 @@ def serve_worker(settings: Settings, listener: socket.socket, board: Board, slot
     configure(settings.log_level)
     store = Store(settings.store)
     number = board.version or store.champion_number()
-    _server(settings, store.open(number, settings.device), board, slot).run(sockets=[listener])
+    _server(settings, open_collection(store, number, settings.device), board, slot).run(sockets=[listener])
 
 
-def _server(settings: Settings, version: Version, board: Board, slot: int) -> uvicorn.Server:
+def _server(settings: Settings, collection: Collection, board: Board, slot: int) -> uvicorn.Server:
     """Warm, and not running yet."""
     _allow_files(2 * settings.max_connections)
     context = tls_context(settings)
-    app = create_app(settings, version)
+    app = create_app(settings, collection)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -78,7 +79,7 @@ def _server(settings: Settings, version: Version, board: Board, slot: int) -> uv
     server = uvicorn.Server(config)
     app.state.pulse = Pulse(lambda number: board.beat(slot, number), board.check, lambda: server.should_exit)
     use_threads(settings.torch_threads)
-    prepare(version)
+    prepare(collection)
     gc.freeze()  # what is loaded stays: the collector need not walk it again under load
     return server
 

@@ -9,20 +9,31 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from index.collection import Collection
+from index.errors import LogError
+from index.log import Change
 from index.store import Store
 from index.version import Version
-from service.checking import checked_version
+from service.answering import Left, stays
+from service.checking import checked_collection
+from service.compacting import Compactor
 from service.decoding import Bounds
 from service.engine import Engine, Patience, engine_thread
 from service.errors import NotReadyError, RefusedError
 from service.logs import lifecycle
 from service.metrics import Metrics
 from service.settings import Settings
-from training.errors import LookalikeError
+from service.writing import Ledger
+from training.errors import ArtifactError, LookalikeError
 
-__all__ = ["Current", "Pulse", "Refusal", "Serving"]
+__all__ = ["Current", "Pulse", "Refusal", "Serving", "Written"]
 
 WATCH_SECONDS = 0.1
+WATCH_ITEMS_SECONDS = 0.02
+"""What one process acknowledged, the others find after so long."""
 NICENESS = 8
 """Of the thread that opens versions: it has a seventh of a core that the event loop wants as well."""
 
@@ -37,6 +48,11 @@ class Current:
     @property
     def version(self) -> Version:
         return self.engine.version
+
+    @property
+    def collection(self) -> Collection:
+        """The version with what has changed since."""
+        return self.engine.collection
 
 
 def _nothing(number: int = 0) -> None:
@@ -59,6 +75,21 @@ class Pulse:
 
 
 @dataclass(frozen=True)
+class Written:
+    """Changes that are durable, and found by every search that begins now.
+
+    Attributes:
+        count: how many items were put, or were there and are deleted.
+        sequence: the number of the last change of the item log.
+        version: the version that serves.
+    """
+
+    count: int
+    sequence: int
+    version: int
+
+
+@dataclass(frozen=True)
 class Refusal:
     """The champion that cannot serve, and why."""
 
@@ -69,7 +100,7 @@ class Refusal:
 class Serving:
     """Answers from one version at a time; make it inside the event loop that it serves on."""
 
-    def __init__(self, settings: Settings, version: Version, metrics: Metrics, pulse: Pulse) -> None:
+    def __init__(self, settings: Settings, collection: Collection, metrics: Metrics, pulse: Pulse) -> None:
         self._pulse = pulse
         self._settings = settings
         self._metrics = metrics
@@ -78,10 +109,15 @@ class Serving:
         self._loader = engine_thread("loader", niceness=NICENESS)
         self._turn = asyncio.Lock()
         self.refused: Refusal | None = None
-        self.current = self._serve(version)
+        self._ledger = Ledger(settings.store)
+        self._taking = asyncio.Lock()
+        self._lag: LookalikeError | None = None
+        self._compactor = Compactor(settings.store, settings.compact_share)
+        self.current = self._serve(self._engine(collection))
         self._tasks = {
             "beat": asyncio.create_task(self._beat()),
             "watcher": asyncio.create_task(self._watch()),
+            "items": asyncio.create_task(self._watch_items()),
             "drift": asyncio.create_task(metrics.share_drift()),
         }
 
@@ -92,7 +128,38 @@ class Serving:
         for name, task in self._tasks.items():
             if task.done():
                 raise NotReadyError(name, expected="a task that goes on", found="one that died")
+        if self._lag:
+            raise NotReadyError("items", expected="an item log that can be read", found="one that cannot")
         self._pulse.check()
+
+    async def put(self, ids: list[str], rows: NDArray[np.float32], payloads: list[str], left: Left = stays) -> Written:
+        """Make or replace items.
+
+        Args:
+            ids: n that differ.
+            rows: (n, width) float32, raw.
+            payloads: n JSON objects as text.
+
+        Raises:
+            QueryError: the encoder cannot read a row; nothing is written.
+            LogError: the log cannot be written; nothing is.
+        """
+        engine = self.current.engine
+        embeddings = await engine.embed(rows, left)
+        changes = [Change(name, row, payload) for name, row, payload in zip(ids, rows, payloads, strict=True)]
+        return await self._written(await self._ledger.append(changes, embeddings, engine.version.number), len(changes))
+
+    async def delete(self, ids: list[str]) -> Written:
+        """Delete those of the items that are there.
+
+        Raises:
+            LogError: the log cannot be written; nothing is.
+        """
+        items = self.current.collection.items
+        changes = [Change(name) for name in ids if items.find(name) is not None]
+        if not changes:
+            return Written(0, self.current.collection.applied, self.current.version.number)
+        return await self._written(await self._ledger.append(changes), len(changes))
 
     async def follow(self) -> Current:
         """Serve the champion now, if another version does.
@@ -106,7 +173,8 @@ class Serving:
                 number = self._store.champion_number()
                 if number != self.current.version.number:
                     loop = asyncio.get_running_loop()
-                    self.current = self._serve(await loop.run_in_executor(self._loader, self._open, number))
+                    collection = await loop.run_in_executor(self._loader, self._open, number)
+                    await self._change_to(collection)
                     self._metrics.changed("served")
             except Exception as error:  # whatever is wrong with the other version, this one serves
                 reason = str(error) if isinstance(error, LookalikeError) else repr(error)
@@ -122,17 +190,41 @@ class Serving:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._metrics.close()
+        await self._compactor.close()
+        await self._ledger.close()
         self._loader.shutdown()
         self._engines.shutdown()
 
-    def _open(self, number: int) -> Version:
-        return checked_version(self._store, number, self._settings.device)
+    def _open(self, number: int) -> Collection:
+        return checked_collection(self._store, number, self._settings.device)
 
-    def _serve(self, version: Version) -> Current:
+    async def _change_to(self, collection: Collection) -> None:
+        """It serves with all that is acknowledged by then: in between, nothing is."""
+        fresh = self._engine(collection)
+        async with self._taking:
+            await self._ledger.bring(fresh)
+            self.current = self._serve(fresh)
+
+    async def _written(self, sequence: int, count: int) -> Written:
+        """Once it is found, too, in this process; the others take some moments."""
+        await self._take_up()
+        return Written(count, sequence, self.current.version.number)
+
+    async def _take_up(self) -> None:
+        async with self._taking:
+            current = self.current
+            if await self._ledger.bring(current.engine):
+                self._metrics.items(current.collection.items.count, current.collection.applied)
+
+    def _engine(self, collection: Collection) -> Engine:
         patience = Patience(self._settings.max_waiting, self._settings.deadline_seconds)
-        engine = Engine(version, self._engines, patience=patience, metrics=self._metrics)
-        self._metrics.serving(version.number, len(version.items), len(version.novelty.rows))
-        lifecycle("serving", version=version.number, items=len(version.items))
+        return Engine(collection, self._engines, patience=patience, metrics=self._metrics)
+
+    def _serve(self, engine: Engine) -> Current:
+        collection, version = engine.collection, engine.version
+        self._metrics.serving(version.number, len(version.novelty.rows))
+        self._metrics.items(collection.items.count, collection.applied)
+        lifecycle("serving", version=version.number, items=collection.items.count)
         return Current(engine, Bounds.of(version.encoder, self._settings))
 
     def _refuse(self, number: int, reason: str) -> None:
@@ -159,3 +251,18 @@ class Serving:
                     await self.follow()
                 except RefusedError:
                     continue  # it is told where it was found out
+
+    async def _watch_items(self) -> None:
+        """Take up what other processes write, and have it folded into a version once it is much."""
+        while True:
+            await asyncio.sleep(WATCH_ITEMS_SECONDS)
+            try:
+                if await self._ledger.moved():
+                    await self._take_up()
+            except (LogError, ArtifactError) as error:
+                if self._lag is None:
+                    lifecycle("item log unreadable", reason=str(error))
+                self._lag = error
+                continue
+            self._lag = None
+            self._compactor.look(self.current.collection)

@@ -1,0 +1,161 @@
+"""The item log from inside the service: what is accepted is in it before it is acknowledged, and found at once.
+
+One thread writes and reads it. Changes that wait together are written in one transaction, for what takes the time is
+the disk's word that they are there. A collection takes up what stands in the log, its own process's changes and those
+of others alike, in the log's order: so all workers come to the same.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.collection import Collection, embedded
+from index.errors import LogError
+from index.log import Change, ItemLog
+from service.engine import Engine
+
+__all__ = ["Ledger"]
+
+TAKEN = 512
+"""Changes that are taken up at a time: some milliseconds in which no call is answered."""
+INLINE = 32
+"""Rows that are encoded on the event loop; of more, in a thread."""
+REMEMBERED = 8_192
+"""Embeddings that are kept from when a change was checked until it is taken up."""
+
+T = TypeVar("T")
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    changes: Sequence[Change]
+    written: "asyncio.Future[int]"
+
+
+class Ledger:
+    """Make it inside the event loop that calls it."""
+
+    def __init__(self, store: Path) -> None:
+        self._log = ItemLog(store)
+        self._thread = ThreadPoolExecutor(1, "item-log")
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[_Waiting] = []
+        self._writing = False
+        self._known: OrderedDict[tuple[int, int], Vectors] = OrderedDict()
+
+    async def append(self, changes: Sequence[Change], embeddings: Vectors | None = None, version: int = 0) -> int:
+        """Write changes, all or none, and return the last one's sequence number once they are on disk.
+
+        Args:
+            embeddings: (n, latent_dim) of each, as that version has them; None where they delete.
+
+        Raises:
+            LogError: they cannot be written, and are not.
+        """
+        waiting = _Waiting(changes, self._loop.create_future())
+        self._waiting.append(waiting)
+        if not self._writing:
+            self._writing = True
+            self._loop.create_task(self._write()).add_done_callback(lambda task: task.exception())
+        last = await asyncio.shield(waiting.written)
+        if embeddings is not None:
+            first = last - len(changes) + 1
+            self._known.update({(version, first + place): row for place, row in enumerate(embeddings)})
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return last
+
+    async def moved(self) -> bool:
+        """Did another process write since this was asked last?
+
+        Raises:
+            LogError, ArtifactError: the log cannot be read.
+        """
+        return await self._in_thread(self._log.moved)
+
+    async def bring(self, engine: Engine) -> int:
+        """Have an engine's collection take up all that stands in the log; returns how many changes that was.
+
+        One engine at a time, and one call.
+
+        Raises:
+            LogError, ArtifactError: the log cannot be read.
+        """
+        collection, count = engine.collection, 0
+        while changes := await self._in_thread(lambda: self._log.read(collection.applied, TAKEN)):
+            embeddings = await self._embedded(collection, changes)
+            await engine.change(lambda: collection.apply(changes, embeddings))  # noqa: B023
+            count += len(changes)
+            if len(changes) < TAKEN:
+                break
+        return count
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        await self._in_thread(self._log.close)
+        self._thread.shutdown()
+
+    async def _embedded(self, collection: Collection, changes: list[Change]) -> Vectors:
+        known = [self._known.pop((collection.number, change.sequence), None) for change in changes]
+        embeddings = np.full((len(changes), collection.encoder.latent_dim), np.nan, np.float32)
+        new = [place for place, row in enumerate(known) if row is None and not changes[place].is_delete]
+        for place, row in enumerate(known):
+            if row is not None:
+                embeddings[place] = row
+        if new:
+            some = [changes[place] for place in new]
+            work: Callable[[], Vectors] = lambda: embedded(collection.version, some)  # noqa: E731
+            embeddings[new] = work() if len(new) <= INLINE else await asyncio.to_thread(work)
+        return embeddings
+
+    async def _write(self) -> None:
+        """Until nothing waits."""
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                try:
+                    last = await self._in_thread(
+                        lambda: self._log.append([change for one in group for change in one.changes])  # noqa: B023
+                    )
+                except LogError:  # a full disk may have room for one
+                    await self._write_each(group)
+                except Exception as error:
+                    _fail(group, error)
+                else:
+                    _tell(group, last)
+        finally:
+            self._writing = False
+
+    async def _write_each(self, group: list[_Waiting]) -> None:
+        for one in group:
+            try:
+                last = await self._in_thread(lambda: self._log.append(one.changes))  # noqa: B023
+            except Exception as error:
+                _fail([one], error)
+            else:
+                _tell([one], last)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._thread, work)
+
+
+def _tell(group: list[_Waiting], last: int) -> None:
+    """Each its own last number: they stand one after the other."""
+    for one in reversed(group):
+        if not one.written.done():
+            one.written.set_result(last)
+        last -= len(one.changes)
+
+
+def _fail(group: list[_Waiting], error: Exception) -> None:
+    for one in group:
+        if not one.written.done():
+            one.written.set_exception(error)
