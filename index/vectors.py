@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT_LIMIT",
     "MAX_FOUND",
     "MAX_LIMIT",
+    "MAX_VALUE",
     "VectorIndex",
     "check_limit",
     "drop_own",

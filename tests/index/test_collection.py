@@ -190,9 +190,11 @@ def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) 
         collection.search(query, 5, read_filter({"field": "shape", "equal": "round"}))
 
 
-def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [3e38, 1e20])
+def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced(tmp_path: Path, value: float) -> None:
+    """Beyond float32, and beyond what FAISS can tell the distances of."""
     store = made(tmp_path)
-    as_logged(store, [put("row-0", np.full(WIDTH, 3e38, np.float32), {})])
+    as_logged(store, [put("row-0", np.full(WIDTH, value, np.float32), {})])
     collection = open_collection(store, 1)
     names, _ = told(collection, collection.search(collection.version.embed(cloud(1, WIDTH)), COUNT))
     assert len(names) == COUNT - 1
