@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from training.artifact import Encoder
 from training.checkpoint import latest_checkpoint, restore, save_checkpoint
 from training.config import TrainConfig
@@ -41,10 +44,15 @@ class TrainedRun:
     split: Split
 
 
-def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -> TrainedRun:
+def train(
+    rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False, held: NDArray[np.int64] | None = None
+) -> TrainedRun:
     """Train on `rows` and leave checkpoints and the encoder in the folder `run`.
 
     Ctrl-C ends the run after the epoch in hand, with a checkpoint and a usable encoder.
+
+    Args:
+        held: as for `split_rows`.
 
     Raises:
         DataError, ConfigError: before anything is trained.
@@ -58,7 +66,7 @@ def train(rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False) -
     if resume and not checkpoint:
         print(f"{run} has no checkpoint: a new run begins", file=sys.stderr)
     rows = rows.with_categories(config.data.categories)
-    split = split_rows(rows, config)
+    split = split_rows(rows, config, held=held)
     fitting = prepare(rows, split, config, begun=checkpoint.header["settings"] if checkpoint else None)
     settings = fitting.settings(rows, split, config)
     state = restore(checkpoint, fitting.model, fitting.optimizer, settings) if checkpoint else State()

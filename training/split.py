@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.config import TrainConfig
 from training.errors import DataError
 from training.progress import progress_bar
-from training.rows import Rows, fingerprints, read_sample
+from training.rows import Rows, fingerprints, read_at, sampled
 
 __all__ = ["Split", "hold_out", "split_rows"]
 
@@ -32,14 +32,17 @@ class Split:
         return digest.hexdigest()
 
 
-def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True) -> Split:
+def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDArray[np.int64] | None = None) -> Split:
     """Read the rows (a sample where they exceed `data.max_bytes`) and hold some out, by the seed.
 
-    No held-out row stands among the training rows, unless all rows are equal. `shown`: a progress bar on
-    standard error.
+    No held-out row stands among the training rows, unless all rows are equal.
+
+    Args:
+        shown: a progress bar on standard error.
+        held: (m,) rising, the rows to hold out, all of which are read; None for `data.validation` of them, by chance.
 
     Raises:
-        DataError: a bad row, or fewer than two rows.
+        DataError: a bad row, fewer than two rows, or none or all of them held out.
     """
     if rows.count < 2:
         raise DataError(
@@ -48,8 +51,13 @@ def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True) -> Split:
     with progress_bar("reading", rows.count, "rows", shown=shown) as advance:
         features = sum(max(1, len(column.values)) for column in rows.columns) or rows.width  # a category is many
         most = max(2, config.data.max_bytes // (4 * max(1, features)))
-        inputs, labels = read_sample(rows, most, config.fit.seed, advance)
-    out = hold_out(inputs, config.data.validation, config.fit.seed)
+        places = sampled(rows.count, most, config.fit.seed)
+        places = places if held is None else np.union1d(places, held)
+        inputs, labels = read_at(rows, places, advance)
+    out = hold_out(inputs, config.data.validation, config.fit.seed) if held is None else np.isin(places, held)
+    if out.all() or not out.any():
+        found = "all of them" if out.all() else "none"
+        raise DataError(rows.name, expected="some rows held out, and others to train on", found=f"{found} held out")
     kept, held = np.flatnonzero(~out), np.flatnonzero(out)
     return Split(inputs[kept], inputs[held], [labels[i] for i in kept], [labels[i] for i in held])
 

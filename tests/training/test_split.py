@@ -129,3 +129,26 @@ def test_no_held_out_row_stands_among_the_training_rows(values: Any, share: floa
         assert not kinds(plain[held]) & kinds(plain[~held])
         cut = min(len(rows) - 1, max(1, round(len(rows) * share)))
         assert abs(int(held.sum()) - cut) < max(sizes)
+
+
+def test_rows_that_are_named_are_held_out_and_no_others() -> None:
+    inputs = np.repeat(np.arange(40, dtype=np.float32)[:, None], 2, axis=1)
+    rows = array_rows(inputs, [f"label {i}" for i in range(40)])
+    split = split_rows(rows, quick(), held=np.array([3, 17, 39]))
+    assert split.validation[:, 0].tolist() == [3, 17, 39]
+    assert split.validation_labels == ["label 3", "label 17", "label 39"]
+    assert split.train[:, 0].tolist() == [i for i in range(40) if i not in (3, 17, 39)]
+
+
+def test_rows_that_are_named_are_read_where_the_others_are_sampled() -> None:
+    inputs = np.arange(1_000, dtype=np.float32)[:, None]
+    split = split_rows(array_rows(inputs), quick("data.max_bytes=400"), held=np.array([0, 500, 999]))
+    assert split.validation.ravel().tolist() == [0, 500, 999]
+    assert 97 <= len(split.train) <= 100
+    assert not {0, 500, 999} & set(split.train.ravel().tolist())
+
+
+@pytest.mark.parametrize(("held", "about"), [(range(0), "found none held out"), (range(60), "found all of them")])
+def test_none_or_all_held_out_is_no_split(held: range, about: str) -> None:
+    with pytest.raises(DataError, match=about):
+        split_rows(array_rows(blobs(60)), quick(), held=np.array(held, np.int64))

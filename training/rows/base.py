@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.columns import Column
 from training.errors import DataError
 
-__all__ = ["CHUNK_BYTES", "Chunk", "Rows", "evenly", "read_sample"]
+__all__ = ["CHUNK_BYTES", "Chunk", "Rows", "evenly", "read_at", "read_sample", "sampled"]
 
 CHUNK_BYTES = 8 << 20
 """Rows are read in chunks of about this much memory as float32.
@@ -120,6 +120,13 @@ def evenly(count: int, most: int) -> NDArray[np.int64]:
     return np.linspace(0, max(0, count - 1), min(count, most)).astype(np.int64)
 
 
+def sampled(count: int, most: int, seed: int) -> NDArray[np.int64]:
+    """At most so many of 0 to count - 1, rising, drawn evenly over all."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
 def read_sample(
     rows: Rows, max_rows: int, seed: int, advance: Callable[[int], None] = lambda n: None
 ) -> tuple[NDArray[np.float32], list[Any]]:
@@ -129,9 +136,13 @@ def read_sample(
         inputs: (n, width) float32, in the source's order.
         labels: n entries, None where a row has no label.
     """
-    keep = np.arange(rows.count)
-    if rows.count > max_rows:
-        keep = np.sort(np.random.default_rng(seed).choice(rows.count, max_rows, replace=False))
+    return read_at(rows, sampled(rows.count, max_rows, seed), advance)
+
+
+def read_at(
+    rows: Rows, keep: NDArray[np.int64], advance: Callable[[int], None] = lambda n: None
+) -> tuple[NDArray[np.float32], list[Any]]:
+    """The rows at the positions `keep`, (n,), rising; returns as `read_sample` does."""
     inputs = np.empty((len(keep), rows.width), np.float32)
     labels: list[Any] = []
     first = 0
