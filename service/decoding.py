@@ -1,58 +1,56 @@
 """From the bytes of a body to checked arrays, without a Python object per number where the body is plain."""
 
-import io
 import math
 import re
-import tokenize
-import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import orjson
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from index.filters import Filter, read_filter
 from index.vectors import DEFAULT_LIMIT, check_limit
-from service.bodies import Body
+from index.version import Version
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
 from service.numbers import Numbers, read_numbers
 from service.settings import Settings
-from training.artifact import Encoder
 
 __all__ = [
     "Asked",
     "Bounds",
     "EmbedAsked",
     "QueryKind",
+    "check_count",
     "check_hits",
+    "check_shape",
+    "checked",
     "decode_embed",
-    "decode_npy",
     "decode_search",
-    "pick_filter",
-    "pick_flag",
     "pick_limit",
+    "pick_space",
     "query_kind",
+    "read_object",
 ]
 
 QueryKind = Literal["inputs", "embeddings", "ids"]
 EmbedForm = Literal["float", "base64"]
 _NUMBERS = "a list of rows of numbers"
 _LEVELS = 8
-_HEADER = 1_024
 _FOLLOWED = re.compile(rb"\]\s*,")
 """The end of a list that another follows: lists within lists end the parser by themselves."""
-_BROKEN = (
-    *(ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError),
-    *(RecursionError, UserWarning, IndexError, OverflowError),
-)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a call may have, and how wide its rows must be; `table` says more of a table's."""
+    """What a call may have, and how wide its rows must be.
+
+    Attributes:
+        table: says more of a table's rows.
+        spaces: by the number of each version whose embeddings can be asked with, their dimension.
+    """
 
     input_shape: tuple[int, ...]
     latent_dim: int
@@ -60,10 +58,16 @@ class Bounds:
     max_limit: int
     max_hits: int
     table: TableInputs | None = None
+    spaces: Mapping[int, int] = field(default_factory=dict)
 
     @staticmethod
-    def of(encoder: Encoder, settings: Settings) -> "Bounds":
-        """Of a service with these settings that answers by this encoder."""
+    def of(version: Version, settings: Settings) -> "Bounds":
+        """Of a service with these settings that answers by this version.
+
+        Raises:
+            ArtifactError: its maps of older versions' embeddings are damaged.
+        """
+        encoder = version.encoder
         return Bounds(
             encoder.input_shape,
             encoder.latent_dim,
@@ -71,6 +75,8 @@ class Bounds:
             max_limit=settings.max_limit,
             max_hits=settings.max_hits,
             table=TableInputs.of(encoder),
+            spaces={older: len(matrix) for older, matrix in version.maps.items()}
+            | {version.number: encoder.latent_dim},
         )
 
     def width(self, kind: str) -> int:
@@ -84,7 +90,11 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Asked:
-    """A checked search: rows (n, width) float32 for inputs and embeddings, strings for ids."""
+    """A checked search: rows (n, width) float32 for inputs and embeddings, strings for ids.
+
+    Attributes:
+        version: whose embeddings they are; None: the serving one's.
+    """
 
     kind: QueryKind
     rows: NDArray[np.float32]
@@ -92,6 +102,7 @@ class Asked:
     limit: int
     with_payload: bool
     filter: Filter | None = None
+    version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +122,8 @@ def decode_embed(body: bytes, bounds: Bounds) -> EmbedAsked:
     known = {"inputs", "encoding_format"}
     plain = _plain(body, bounds)
     if plain and {plain.kind, *plain.beside} <= known:
-        return EmbedAsked(form=_form(plain.beside), rows=_checked(plain.rows, plain.kind, bounds))
-    fields = _object(body, known, bounds)
+        return EmbedAsked(form=_form(plain.beside), rows=checked(plain.rows, plain.kind, bounds))
+    fields = read_object(body, known, bounds)
     if "inputs" not in fields:
         raise RequestError("inputs", expected=_NUMBERS, found="nothing")
     return EmbedAsked(form=_form(fields), rows=_rows(fields, "inputs", bounds, body))
@@ -127,8 +138,11 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     plain = _plain(body, bounds)
     if plain and "encoding_format" not in plain.beside:
         limit, flag = _limit_and_flag(plain.beside, bounds)
-        return Asked(query_kind(plain.kind), _checked(plain.rows, plain.kind, bounds), [], limit, flag)
-    fields = _object(body, {"inputs", "embeddings", "ids", "limit", "filter", "with_payload"}, bounds)
+        number = plain.beside.get("version")
+        bounds = pick_space(number, plain.kind, bounds)
+        rows = checked(plain.rows, plain.kind, bounds)
+        return Asked(query_kind(plain.kind), rows, [], limit, flag, version=number)
+    fields = read_object(body, {"inputs", "embeddings", "ids", "limit", "filter", "with_payload", "version"}, bounds)
     kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
     if len(kinds) != 1:
         raise RequestError(
@@ -137,37 +151,15 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     limit, flag = _limit_and_flag(fields, bounds)
     given = fields.get("filter")
     passing = None if given is None else read_filter(given)
+    number = fields.get("version")
+    bounds = pick_space(number, kinds[0], bounds)
     if kinds[0] == "ids":
         return Asked("ids", np.empty((0, 0), np.float32), _ids(fields["ids"], bounds), limit, flag, passing)
     kind = query_kind(kinds[0])
     if passing:  # its words are none of the rows'
         fields = {kind: fields[kind]}
         body = orjson.dumps(fields)
-    return Asked(kind, _rows(fields, kind, bounds, body), [], limit, flag, passing)
-
-
-def decode_npy(body: Body, kind: str, bounds: Bounds) -> NDArray[np.float32]:
-    """An .npy file of shape (n, width) or (n, *input shape) -> (n, width) float32.
-
-    Of a table, a category is its code, and a missing value NaN.
-
-    Raises:
-        MalformedError: not an .npy file, or its header claims another size than it has.
-        RequestError, TooLargeError: a wrong shape, values that are not finite, no codes, too many rows.
-    """
-    stream = io.BytesIO(body[: 2 * _HEADER])
-    shape, fortran, dtype = _npy_header(stream)
-    if dtype.kind not in "biuf" or not all(type(n) is int and n >= 0 for n in shape):
-        raise RequestError("body", expected="an array of numbers", found=f"dtype {dtype}, shape {shape}")
-    _check_shape(shape, kind, bounds)
-    size, there = math.prod(shape) * dtype.itemsize, len(body) - stream.tell()
-    if size != there:
-        raise MalformedError("body", expected=f"{size} bytes of values, as its header says", found=str(there))
-    array = np.frombuffer(body, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
-    rows = _checked(array, kind, bounds)
-    if bounds.table and kind == "inputs":
-        bounds.table.check_codes(rows, kind)
-    return rows
+    return Asked(kind, _rows(fields, kind, bounds, body), [], limit, flag, passing, number)
 
 
 def check_hits(asked: Asked, bounds: Bounds) -> Asked:
@@ -186,21 +178,16 @@ def pick_limit(limit: Any, bounds: Bounds) -> int:
     return limit
 
 
-def pick_flag(text: str, name: str) -> bool:
-    """true or false in a query string."""
-    if text not in {"true", "false"}:
-        raise RequestError(name, expected="true or false", found=show(text))
-    return text == "true"
-
-
-def pick_filter(text: str | None) -> Filter | None:
-    """JSON in a query string. Raises QueryError or MalformedError where it is no filter."""
-    if text is None:
-        return None
-    try:
-        return read_filter(orjson.loads(text))
-    except orjson.JSONDecodeError as error:
-        raise MalformedError("filter", expected="JSON", found=str(error)) from error
+def pick_space(number: Any, kind: str, bounds: Bounds) -> Bounds:
+    """The bounds of embeddings of a version. Raises RequestError where it is none whose embeddings are known."""
+    if number is None:
+        return bounds
+    if kind != "embeddings":
+        raise RequestError("version", expected="embeddings beside it", found=kind)
+    if type(number) is not int or number not in bounds.spaces:
+        known = ", ".join(map(str, sorted(bounds.spaces)))
+        raise RequestError("version", expected=f"a version whose embeddings are known: {known}", found=show(number))
+    return replace(bounds, latent_dim=bounds.spaces[number])
 
 
 def _plain(body: bytes, bounds: Bounds) -> Numbers | None:
@@ -235,7 +222,8 @@ def _check_lists(body: bytes, bounds: Bounds) -> None:
         raise TooLargeError("body", expected=f"at most {bounds.max_rows} rows in a call", found="more lists")
 
 
-def _object(body: bytes, known: set[str], bounds: Bounds) -> dict[str, Any]:
+def read_object(body: bytes, known: set[str], bounds: Bounds) -> dict[str, Any]:
+    """The fields of a JSON object, all of them known. Raises MalformedError, RequestError, TooLargeError."""
     _check_lists(body, bounds)
     try:
         fields = orjson.loads(body)
@@ -252,27 +240,14 @@ def _object(body: bytes, known: set[str], bounds: Bounds) -> dict[str, Any]:
     return fields
 
 
-def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype; NumPy's own parser of a header may end in any of these errors."""
-    try:
-        version = npy.read_magic(stream)
-        if version not in {(1, 0), (2, 0)}:
-            raise ValueError(f"version {version} of the format")
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        with warnings.catch_warnings(action="ignore"):  # Python has its own opinion of a client's numbers
-            return read(stream, max_header_size=_HEADER)
-    except _BROKEN as error:
-        raise MalformedError("body", expected="an .npy file", found=str(error)[:100] or "a damaged header") from error
-
-
 def _rows(fields: dict[str, Any], field: str, bounds: Bounds, body: bytes) -> NDArray[np.float32]:
     values = fields[field]
     if not isinstance(values, list) or not values:
         raise RequestError(field, expected=_NUMBERS, found=show(values))
-    _check_count(len(values), field, bounds)
+    check_count(len(values), field, bounds)
     plain = _only_numbers(body, fields)
     if field == "inputs" and bounds.table and not (plain and bounds.table.numeric and b"null" not in body):
-        return _checked(bounds.table.decode(values, field), field, bounds)
+        return checked(bounds.table.decode(values, field), field, bounds)
     if not plain and (odd := _odd_one(values)):  # NumPy would make strings of numbers beside one
         raise RequestError(field, expected="numbers", found=odd)
     try:
@@ -283,7 +258,7 @@ def _rows(fields: dict[str, Any], field: str, bounds: Bounds, body: bytes) -> ND
         ) from error
     if array.dtype.kind not in "iuf":
         raise RequestError(field, expected="numbers", found=_odd_one(values) or "others")
-    return _checked(array, field, bounds)
+    return checked(array, field, bounds)
 
 
 def _only_numbers(body: bytes, fields: dict[str, Any]) -> bool:
@@ -293,8 +268,13 @@ def _only_numbers(body: bytes, fields: dict[str, Any]) -> bool:
     return body.count(b'"') == quotes and flags == ("with_payload" in fields)
 
 
-def _checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.float32]:
-    _check_shape(array.shape, field, bounds)
+def checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.float32]:
+    """(n, width) float32 of one kind, in C order.
+
+    Raises:
+        RequestError, TooLargeError: a wrong shape, too many rows, values that are not finite.
+    """
+    check_shape(array.shape, field, bounds)
     with np.errstate(over="ignore", invalid="ignore"):
         copy = None if array.flags.behaved else True  # torch wants bytes that may be written to
         rows = np.array(array.reshape(len(array), -1), np.float32, order="C", copy=copy)
@@ -312,21 +292,23 @@ def _checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.floa
     return rows
 
 
-def _check_shape(shape: tuple[int, ...], field: str, bounds: Bounds) -> None:
+def check_shape(shape: tuple[int, ...], field: str, bounds: Bounds) -> None:
+    """Raises RequestError, TooLargeError unless it is the shape of rows of that kind."""
     fits = shape[1:] == (bounds.width(field),) or (field != "embeddings" and shape[1:] == bounds.input_shape)
     if len(shape) < 2 or not shape[0] or not fits:
         raise RequestError(field, expected=f"shape {bounds.shapes(field)}", found=f"shape {shape}")
-    _check_count(shape[0], field, bounds)
+    check_count(shape[0], field, bounds)
 
 
 def _ids(values: Any, bounds: Bounds) -> list[str]:
     if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
         raise RequestError("ids", expected="a list of strings, not empty", found=show(values))
-    _check_count(len(values), "ids", bounds)
+    check_count(len(values), "ids", bounds)
     return values
 
 
-def _check_count(count: int, field: str, bounds: Bounds) -> None:
+def check_count(count: int, field: str, bounds: Bounds) -> None:
+    """Raises TooLargeError where there are more than a call may have."""
     if count > bounds.max_rows:
         raise TooLargeError(field, expected=f"at most {bounds.max_rows} in a call", found=str(count))
 

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from index.continuity import mapped
 from index.vectors import DEFAULT_LIMIT
 from index.version import Found
 from service.answering import Left
 from service.auth import GuardedRoute, WriteRoute
-from service.bodies import Body, read_body
+from service.bodies import Body
 from service.connection import has_left
 from service.decoding import (
     Asked,
@@ -19,19 +20,18 @@ from service.decoding import (
     EmbedAsked,
     check_hits,
     decode_embed,
-    decode_npy,
     decode_search,
-    pick_filter,
-    pick_flag,
     pick_limit,
+    pick_space,
     query_kind,
 )
 from service.describing import KEY, calls, problems
-from service.encoding import JSON, NPY, embeddings_response, hits_response
+from service.encoding import embeddings_response, hits_response
 from service.engine import Engine
-from service.errors import DeadlineError, MediaError, NotReadyError, RequestError
-from service.logs import noted
+from service.errors import DeadlineError, NotReadyError, RequestError
 from service.metrics import Metrics
+from service.npy_bodies import decode_npy
+from service.queries import pick_filter, pick_flag, pick_whole
 from service.schemas import (
     NPY_QUERY,
     EmbedRequest,
@@ -41,8 +41,7 @@ from service.schemas import (
     SearchRequest,
     SearchResponse,
 )
-from service.serving import Current, Serving
-from service.settings import Settings
+from service.taking import is_npy, read, serving_of, tell, wants_npy
 
 __all__ = ["admin", "guarded", "health"]
 
@@ -57,12 +56,12 @@ admin = APIRouter(route_class=WriteRoute, dependencies=KEY, responses=problems(4
 @guarded.post("/embed", **calls(EmbedRequest, EmbedResponse), tags=["embed"])
 async def embed(request: Request) -> Response:
     """Embed rows. Takes and gives JSON or application/x-npy (Accept)."""
-    body = await _read(request)
-    current = _serving(request).current
+    body = await read(request)
+    current = serving_of(request).current
     asked = _embed_asked(request, body, current.bounds)
     embeddings = await current.engine.embed(asked.rows, has_left(request))
-    _tell(request, current, len(asked.rows))
-    form = "npy" if _wants_npy(request) else asked.form
+    tell(request, current, len(asked.rows))
+    form = "npy" if wants_npy(request) else asked.form
     return embeddings_response(current.collection, embeddings, form)
 
 
@@ -70,15 +69,16 @@ async def embed(request: Request) -> Response:
 async def search(request: Request) -> Response:
     """Find the nearest items of inputs, embeddings or ids, best first.
 
-    An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` and `?filter=` (JSON) go with it.
+    An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` and `?filter=` (JSON) go with it. With
+    `version` embeddings are of an older version, which was kept from before a retraining; they are mapped first.
     """
-    body = await _read(request)
-    current = _serving(request).current
+    body = await read(request)
+    current = serving_of(request).current
     asked = check_hits(_asked(request, body, current.bounds), current.bounds)
     found = await _found(current.engine, asked, has_left(request))
-    _tell(request, current, len(found.positions))
+    tell(request, current, len(found.positions))
     write = partial(
-        hits_response, current.collection, found, with_payload=asked.with_payload, as_npy=_wants_npy(request)
+        hits_response, current.collection, found, with_payload=asked.with_payload, as_npy=wants_npy(request)
     )
     return write() if found.positions.size <= FEW_HITS else await asyncio.to_thread(write)
 
@@ -86,7 +86,7 @@ async def search(request: Request) -> Response:
 @guarded.get("/version", tags=["version"], responses=problems(401))
 async def version(request: Request) -> Response:
     """The serving version's manifest, with the evidence that it is good."""
-    return JSONResponse(_serving(request).current.version.manifest)
+    return JSONResponse(serving_of(request).current.version.manifest)
 
 
 @guarded.get("/metrics", tags=["health"], response_class=Response, responses=problems(401))
@@ -113,7 +113,7 @@ async def readyz(request: Request) -> Ready:
 
     `refused` is a champion that could not take the place of the version that serves; the log says why.
     """
-    serving = _serving(request)
+    serving = serving_of(request)
     serving.check_alive()
     current, refused = serving.current, serving.refused
     try:
@@ -131,68 +131,39 @@ async def reload(request: Request) -> Response:
 
     The store is watched anyway. A champion that was refused is tried again.
     """
-    current = await _serving(request).follow()
+    current = await serving_of(request).follow()
     return JSONResponse({"version": current.version.number})
 
 
 def _asked(request: Request, body: Body, bounds: Bounds) -> Asked:
     query = request.query_params
-    if not _is_npy(request):
+    if not is_npy(request):
         if given := sorted(set(query) & NPY_QUERY.keys()):
             raise RequestError(given[0], expected="it in the JSON body", found="it in the query")
         return decode_search(bytes(body), bounds)
     kind = query.get("kind", "inputs")
     if kind not in {"inputs", "embeddings"}:
         raise RequestError("kind", expected="inputs or embeddings", found=kind[:40] or "nothing")
-    limit = query.get("limit", str(DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.removeprefix("-").isdigit() and len(limit) < 20):
-        raise RequestError("limit", expected=f"an integer from 1 to {bounds.max_limit}", found=limit[:40] or "nothing")
+    limit = pick_whole(query.get("limit", str(DEFAULT_LIMIT)), "limit", f"an integer from 1 to {bounds.max_limit}")
+    number = pick_whole(query["version"], "version", "a version's number") if "version" in query else None
+    bounds = pick_space(number, kind, bounds)
     rows = decode_npy(body, kind, bounds)
     flag = pick_flag(query.get("with_payload", "true"), "with_payload")
     passing = pick_filter(query.get("filter"))
-    return Asked(query_kind(kind), rows, [], pick_limit(int(limit), bounds), flag, passing)
+    return Asked(query_kind(kind), rows, [], pick_limit(limit, bounds), flag, passing, number)
 
 
 def _embed_asked(request: Request, body: Body, bounds: Bounds) -> EmbedAsked:
-    return EmbedAsked(decode_npy(body, "inputs", bounds)) if _is_npy(request) else decode_embed(bytes(body), bounds)
+    return EmbedAsked(decode_npy(body, "inputs", bounds)) if is_npy(request) else decode_embed(bytes(body), bounds)
 
 
 async def _found(engine: Engine, asked: Asked, left: Left) -> Found:
     if asked.kind == "ids":
         return await engine.search_ids(asked.ids, asked.limit, asked.filter, left)
-    encoded = asked.kind == "embeddings"
-    return await engine.search(asked.rows, asked.limit, encoded=encoded, given=asked.filter, left=left)
-
-
-async def _read(request: Request) -> Body:
-    kind = _media_type(request)
-    if kind not in {"", JSON, NPY}:
-        raise MediaError("Content-Type", expected=f"{JSON} or {NPY}", found=kind[:60])
-    settings: Settings = request.app.state.settings
-    return await read_body(request, settings.max_body_bytes, settings.body_seconds)
-
-
-def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _is_npy(request: Request) -> bool:
-    return _media_type(request) == NPY
-
-
-def _wants_npy(request: Request) -> bool:
-    return NPY in request.headers.get("accept", "")
-
-
-def _serving(request: Request) -> Serving:
-    serving: Serving = request.app.state.serving
-    return serving
-
-
-def _tell(request: Request, current: Current, rows: int) -> None:
-    """Metrics and logs how much was answered, and by which version."""
-    note = noted(request.scope)
-    note.rows, note.version = rows, current.version.number
+    encoded, rows = asked.kind == "embeddings", asked.rows
+    if asked.version not in (None, engine.version.number):
+        rows = mapped(rows, engine.version.maps[asked.version], engine.version.metric)
+    return await engine.search(rows, asked.limit, encoded=encoded, given=asked.filter, left=left)
 
 
 def _metrics(request: Request) -> Metrics:

@@ -40,6 +40,12 @@ FILTER = (
 )
 
 
+SPACE = (
+    "Whose embeddings they are, where that is an older version: they are mapped to the serving one. Without it, they are "
+    "the serving one's."
+)
+
+
 _DIGIT = (
     *(0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0, 0, 3, 15, 2, 0, 11, 8, 0, 0, 4, 12, 0, 0, 8, 8, 0),
     *(0, 5, 8, 0, 0, 9, 8, 0, 0, 4, 11, 0, 1, 12, 7, 0, 0, 2, 14, 5, 10, 12, 0, 0, 0, 0, 6, 13, 10, 0, 0, 0),
@@ -83,6 +89,7 @@ class SearchRequest(_Strict):
     inputs: list[Row] | None = Field(None, min_length=1)
     embeddings: list[Embedding] | None = Field(None, min_length=1)
     ids: list[str] | None = Field(None, min_length=1, description="Items of the version; none finds itself.")
+    version: int | None = Field(None, ge=1, description=SPACE)
     limit: int = Field(DEFAULT_LIMIT, ge=1, description="Hits per query.")
     filter: dict[str, Any] | None = Field(None, description=FILTER)
     with_payload: bool = True
@@ -93,6 +100,7 @@ NPY_QUERY: dict[str, dict[str, Any]] = {
     "limit": {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
     "with_payload": {"type": "boolean", "default": True},
     "filter": {"type": "string", "description": "A filter, as JSON text."},
+    "version": {"type": "integer", "minimum": 1, "description": SPACE},
 }
 """With an .npy body, what a JSON body says beside its rows."""
 

@@ -225,7 +225,7 @@ class Serving:
         self._metrics.serving(version.number, len(version.novelty.rows))
         self._metrics.items(collection.items.count, collection.applied)
         lifecycle("serving", version=version.number, items=collection.items.count)
-        return Current(engine, Bounds.of(version.encoder, self._settings))
+        return Current(engine, Bounds.of(version, self._settings))
 
     def _refuse(self, number: int, reason: str) -> None:
         self.refused = Refusal(number, reason)

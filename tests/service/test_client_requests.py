@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.client.requests import JSON, NPY, Question, embed_call, search_call
-from service.decoding import Bounds, decode_npy, decode_search
+from service.decoding import Bounds, decode_search
+from service.npy_bodies import decode_npy
 from tests.service.helpers import from_npy
 
 SMALL = {"field": "label", "in": [1, 2]}

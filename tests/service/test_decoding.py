@@ -1,6 +1,5 @@
 import contextlib
 import json
-import struct
 import tracemalloc
 from dataclasses import replace
 from typing import Any
@@ -17,14 +16,10 @@ from service.decoding import (
     Bounds,
     check_hits,
     decode_embed,
-    decode_npy,
     decode_search,
-    pick_filter,
-    pick_flag,
     pick_limit,
 )
 from service.errors import MalformedError, RequestError, TooLargeError
-from tests.service.helpers import to_npy
 from training.columns import Column
 from training.errors import LookalikeError
 
@@ -212,104 +207,6 @@ def test_any_bytes_are_decoded_or_refused(body: bytes) -> None:
             decode(body, BOUNDS)
 
 
-VALUES_1_TO_4 = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
-
-
-@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8", "<f2", "<i4", ">i8", "u1", "<u8"])
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("shape", [(2, 4), (2, 2, 2)])
-def test_an_npy_of_any_number_type_and_order_holds_the_same_rows(dtype: str, order: Any, shape: Any) -> None:
-    array = np.asarray(VALUES_1_TO_4.reshape(shape), dtype, order=order)
-    decoded = decode_npy(to_npy(array), "inputs", BOUNDS)
-    assert decoded.tolist() == VALUES_1_TO_4.tolist()
-    assert (decoded.dtype.str, decoded.flags.c_contiguous) == ("<f4", True)
-
-
-def npy(header: str, values: bytes = bytes(16), magic: bytes = b"\x93NUMPY\x01\x00") -> bytes:
-    return magic + struct.pack("<H", len(header)) + header.encode("latin-1") + values
-
-
-def claims(shape: str, descr: str = "'<f4'") -> bytes:
-    return npy(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n")
-
-
-GOOD = to_npy(np.ones((1, 4), np.float32))
-DAMAGED: dict[str, tuple[bytes, int]] = {
-    "empty": (b"", 400),
-    "JSON": (b'{"inputs": [[1, 2, 3, 4]]}', 400),
-    "values cut": (GOOD[:-1], 400),
-    "values added": (GOOD + b"\x00", 400),
-    "header cut": (GOOD[:40], 400),
-    "another version of the format": (npy("", magic=b"\x93NUMPY\x09\x00"), 400),
-    "an unfinished header": (npy("{'descr': ("), 400),
-    "half a dtype": (claims("(1, 4)", "('<f4',)"), 400),
-    "a header of brackets": (npy("(" * 900), 400),
-    "a header of signs": (npy("-" * 900 + "1"), 400),
-    "a large header": (npy("{" + " " * 5_000 + "}"), 400),
-    "no dictionary": (npy("1"), 400),
-    "32 GiB in one row": (claims("(1, 8589934592)"), 422),
-    "32 GiB in many rows": (claims("(2147483648, 4)"), 413),
-    "more rows than bytes": (claims("(5, 4)"), 400),
-    "more rows than the bound": (to_npy(np.ones((6, 4))), 413),
-    "objects": (claims("(1, 4)", "'|O'"), 422),
-    "records": (claims("(1, 4)", "[('a', '<f4')]"), 422),
-    "text": (to_npy(np.array([["a"] * 4])), 422),
-    "complex": (to_npy(np.ones((1, 4), complex)), 422),
-    "dates": (to_npy(np.zeros((1, 4), "M8[s]")), 422),
-    "a negative size": (claims("(-1, 4)"), 422),
-    "a boolean size": (claims("(True, 4)"), 422),
-    "70 dimensions": (claims("(" + "1, " * 70 + ")"), 422),
-    "no rows, and too many columns for memory": (claims(f"(0, {2**70})"), 422),
-    "no rows": (to_npy(np.ones((0, 4))), 422),
-    "one dimension": (to_npy(np.ones(4)), 422),
-    "no dimension": (to_npy(np.array(1.0)), 422),
-    "too wide": (to_npy(np.ones((1, 5))), 422),
-    "NaN": (to_npy(np.array([[1, np.nan, 3, 4]])), 422),
-    "infinity": (to_npy(np.array([[1, 2, 3, -np.inf]])), 422),
-    "more than float32 holds": (to_npy(np.array([[1, 2, 3, 1e39]])), 422),
-}
-
-
-@pytest.mark.parametrize(("body", "status"), DAMAGED.values(), ids=DAMAGED.keys())
-def test_a_damaged_npy_is_refused(body: bytes, status: int) -> None:
-    with pytest.raises(RequestError) as refused:
-        decode_npy(body, "inputs", BOUNDS)
-    assert refused.value.status == status
-    assert refused.value.field
-    assert refused.value.found
-
-
-@given(st.integers(0, len(GOOD) * 8 - 1), st.binary(max_size=3))
-def test_a_flipped_bit_gives_rows_or_a_refusal(bit: int, tail: bytes) -> None:
-    body = bytearray(GOOD)
-    body[bit // 8] ^= 1 << bit % 8
-    with contextlib.suppress(RequestError):
-        assert decode_npy(bytes(body) + tail, "inputs", BOUNDS).shape[1] == 4
-
-
-@given(st.text(max_size=80).map(lambda text: text.encode("latin-1", "replace").decode("latin-1")))
-def test_any_header_is_refused(header: str) -> None:
-    with pytest.raises(RequestError):
-        decode_npy(npy(header), "inputs", BOUNDS)
-
-
-def test_embeddings_are_as_wide_as_the_latent_space() -> None:
-    assert decode_npy(to_npy(np.ones((1, 3))), "embeddings", BOUNDS).shape == (1, 3)
-    with pytest.raises(RequestError):
-        decode_npy(to_npy(np.ones((1, 2, 2))), "embeddings", BOUNDS)
-
-
-@pytest.mark.parametrize(("text", "flag"), [("true", True), ("false", False)])
-def test_a_flag_in_the_query_string_is_true_or_false(text: str, flag: bool) -> None:
-    assert pick_flag(text, "with_payload") is flag
-
-
-@pytest.mark.parametrize("text", ["", "1", "True", "yes", "true "])
-def test_any_other_flag_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="true or false"):
-        pick_flag(text, "with_payload")
-
-
 @pytest.mark.parametrize("rows", [{"inputs": [[1, 2, 3, 4]]}, {"embeddings": [[1, 2, 3]]}, {"ids": ["true"]}])
 @pytest.mark.parametrize("given", [RED, {"field": "sold", "equal": True}, {"and": [RED, {"not": RED}]}], ids=str)
 def test_a_filter_goes_with_rows_of_any_kind(rows: dict[str, Any], given: dict[str, Any]) -> None:
@@ -329,27 +226,35 @@ def test_a_filter_hides_no_text_and_no_flag_among_the_rows(bad: str) -> None:
 
 @pytest.mark.parametrize("given", [{}, [], 3, "red", True, {"field": "x"}, {"and": []}, {"not": RED | {"in": [1]}}])
 def test_what_is_no_filter_is_refused(given: Any) -> None:
-    for decode in (
-        lambda: decode_search(json.dumps({"ids": ["a"], "filter": given}).encode(), BOUNDS),
-        lambda: pick_filter(json.dumps(given)),
-    ):
-        with pytest.raises(QueryError, match=r"^filter"):
-            decode()
+    with pytest.raises(QueryError, match=r"^filter"):
+        decode_search(json.dumps({"ids": ["a"], "filter": given}).encode(), BOUNDS)
 
 
-def test_a_filter_in_the_query_string_is_json_or_not_there() -> None:
-    assert pick_filter(None) is None
-    assert pick_filter(json.dumps(RED)) == read_filter(RED)
-    for text in ("", "red", "{", "NaN", '{"field": "x", "equal": NaN}', "\ud800"):
-        with pytest.raises(LookalikeError) as refused:
-            pick_filter(text)
-        assert refused.value.field == "filter"
+OLDER = replace(BOUNDS, spaces={1: 2, 2: 3})
 
 
-@given(st.text(max_size=30) | VALUES.map(json.dumps))
-def test_any_text_is_a_filter_or_refused(text: str) -> None:
-    with contextlib.suppress(LookalikeError):
-        pick_filter(text)
+@pytest.mark.parametrize("more", [{}, {"filter": RED}], ids=["plain", "with a filter"])
+def test_embeddings_may_be_of_an_older_version_and_are_of_its_dimension(more: dict[str, Any]) -> None:
+    """The serving version has three dimensions, and so has 2, which is it."""
+    for number, row in ((1, [4, 5]), (2, [4, 5, 6]), (None, [4, 5, 6])):
+        asked = decode_search(json.dumps({"embeddings": [row], "version": number} | more).encode(), OLDER)
+        assert (asked.version, asked.rows.tolist()) == (number, [row])
+        with pytest.raises(RequestError) as refused:
+            decode_search(json.dumps({"embeddings": [[*row, 7]], "version": number} | more).encode(), OLDER)
+        assert (refused.value.field, refused.value.expected) == ("embeddings", f"shape (n, {len(row)})")
+
+
+@pytest.mark.parametrize("number", [0, 3, -1, 10**30, 1.0, True, "1", [1], {}])
+def test_of_any_other_version_no_embeddings_are_taken(number: Any) -> None:
+    with pytest.raises(RequestError) as refused:
+        decode_search(json.dumps({"embeddings": [[4, 5]], "version": number}).encode(), OLDER)
+    assert (refused.value.field, refused.value.expected) == ("version", "a version whose embeddings are known: 1, 2")
+
+
+@pytest.mark.parametrize("rows", [{"inputs": [[1, 2, 3, 4]]}, {"ids": ["a"]}])
+def test_inputs_and_ids_are_of_no_version(rows: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="version: expected embeddings beside it"):
+        decode_search(json.dumps(rows | {"version": 1}).encode(), OLDER)
 
 
 def test_one_answer_holds_a_bounded_number_of_hits() -> None:
@@ -410,25 +315,11 @@ def test_embeddings_have_no_columns_nor_gaps() -> None:
     for bad in (b"[[1, 2, null]]", b'[{"size": 1}]'):
         with pytest.raises(RequestError):
             decode_search(b'{"embeddings": ' + bad + b"}", MIXED)
-    with pytest.raises(RequestError):
-        decode_npy(to_npy(np.array([[1, 2, NAN]])), "embeddings", MIXED)
 
 
 def test_more_rows_of_a_table_than_the_bound_are_too_large() -> None:
     with pytest.raises(TooLargeError):
         decode_embed(json.dumps({"inputs": [{"colour": "red"}] * 6}).encode(), MIXED)
-
-
-@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<f2"])
-def test_an_npy_of_a_table_holds_codes_and_nan(dtype: str) -> None:
-    given = np.array([[1.5, 1], [NAN, 0], [2, NAN]], dtype)
-    np.testing.assert_array_equal(decode_npy(to_npy(given), "inputs", MIXED), given)
-
-
-@pytest.mark.parametrize("row", [[1, 2], [1, 0.5], [1, -1], [np.inf, 1], [1, -np.inf], [1e39, 0]])
-def test_an_npy_of_other_codes_is_refused(row: list[float]) -> None:
-    with pytest.raises(RequestError, match=r"inputs\[1\]"):
-        decode_npy(to_npy(np.array([[1, 1], row])), "inputs", MIXED)
 
 
 @given(st.lists(VALUES | st.dictionaries(st.sampled_from(["size", "colour", "x"]), VALUES, max_size=3), max_size=3))
@@ -438,22 +329,3 @@ def test_any_rows_for_a_table_are_decoded_or_refused(rows: list[Any]) -> None:
             decoded = decode_embed(json.dumps({"inputs": rows}).encode(), bounds).rows
             assert decoded.shape == (len(rows), 2)
             assert not np.isinf(decoded).any()
-
-
-def test_an_npy_in_memory_that_may_be_written_to_is_not_copied() -> None:
-    rows = np.arange(8, dtype="<f4").reshape(2, 4)
-    body = bytearray(to_npy(rows))
-    decoded = decode_npy(memoryview(body), "inputs", BOUNDS)
-    np.testing.assert_array_equal(decoded, rows)
-    assert np.shares_memory(decoded, np.frombuffer(body, np.uint8))
-
-
-@pytest.mark.parametrize("shift", [1, 4])
-def test_an_npy_whose_numbers_stand_aslant_is_copied(shift: int) -> None:
-    """A header may be of any length; and bytes are nobody's to write to."""
-    rows = np.arange(8, dtype="<f4").reshape(2, 4)
-    text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4), }" + " " * (58 + shift - 1) + "\n"
-    for body in (memoryview(bytearray(npy(text, rows.tobytes()))), npy(text, rows.tobytes())):
-        decoded = decode_npy(body, "inputs", BOUNDS)
-        np.testing.assert_array_equal(decoded, rows)
-        assert decoded.flags.carray

@@ -1,0 +1,45 @@
+"""What stands in a query string, read and checked."""
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+from starlette.datastructures import QueryParams
+
+from index.filters import Filter, read_filter
+from service.errors import MalformedError, RequestError, show
+
+__all__ = ["check_known", "pick_filter", "pick_flag", "pick_whole"]
+
+
+def check_known(query: QueryParams, known: Sequence[str]) -> Mapping[str, str]:
+    """What is asked by its names. Raises RequestError where it has another name, or one twice."""
+    if unknown := sorted(set(query) - set(known)):
+        raise RequestError(unknown[0][:64] or "a name", expected=f"one of {', '.join(known)}", found="an unknown one")
+    names = [name for name, _ in query.multi_items()]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RequestError(twice[0], expected="it once", found="it several times")
+    return dict(query)
+
+
+def pick_whole(text: str, name: str, expected: str) -> int:
+    """A whole number. Raises RequestError where it is none."""
+    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) < 20):
+        raise RequestError(name, expected=expected, found=text[:40] or "nothing")
+    return int(text)
+
+
+def pick_flag(text: str, name: str) -> bool:
+    """true or false in a query string."""
+    if text not in {"true", "false"}:
+        raise RequestError(name, expected="true or false", found=show(text))
+    return text == "true"
+
+
+def pick_filter(text: str | None) -> Filter | None:
+    """JSON in a query string. Raises QueryError or MalformedError where it is no filter."""
+    if text is None:
+        return None
+    try:
+        return read_filter(orjson.loads(text))
+    except orjson.JSONDecodeError as error:
+        raise MalformedError("filter", expected="JSON", found=str(error)) from error
