@@ -165,12 +165,13 @@ class ItemTable:
 
     def __init__(self, table: pa.Table, order: NDArray[np.uint32 | np.int64]) -> None:
         self._table = table
+        self._count = len(table)
         self._ids = _Texts(table.column("id"))
         self._payloads = _Texts(table.column("payload"))
         self._order = order
 
     def __len__(self) -> int:
-        return len(self._table)
+        return self._count
 
     def id_at(self, position: int) -> str:
         return self._ids.at(position)

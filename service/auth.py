@@ -93,8 +93,10 @@ def _check_local(request: Request, needs: Scope) -> None:
         raise ForbiddenError(
             "Host", expected="localhost or a loopback address, or a service with keys", found=host[:80] or "none"
         )
+    if needs == "read":
+        return
     origin, own = request.headers.get("origin"), f"{request.url.scheme}://{host}"
-    if needs == "write" and origin not in {None, own, *request.app.state.settings.cors_origins}:
+    if origin not in {None, own, *request.app.state.settings.cors_origins}:
         raise ForbiddenError("Origin", expected=own, found=origin[:80] if origin else "nothing")
 
 

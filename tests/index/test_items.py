@@ -158,6 +158,27 @@ def test_payloads_without_a_field_cannot_be_filtered(tmp_path: Path) -> None:
         written(tmp_path, ["a", "b"], payloads=[{}, {}]).allowed(read_filter({"field": "label", "exists": True}))
 
 
+def test_a_table_that_is_cut_out_of_another_has_its_own_texts() -> None:
+    """Arrow's slices share their buffers, and begin somewhere in them."""
+    whole = pa.table({"id": ["a", "é", "項目", "d", "e"], "payload": ["{}", '{"x":1}', "{}", '{"é":2}', "{}"]})
+    both = pa.concat_tables([whole.slice(1, 2), whole.slice(3, 0), whole.slice(3, 1)])
+    items = ItemTable(both, np.array([2, 0, 1], np.uint32))
+    assert [items.id_at(i) for i in range(len(items))] == ["é", "項目", "d"]
+    assert [items.payload_json(i) for i in range(len(items))] == ['{"x":1}', "{}", '{"é":2}']
+    with pytest.raises(IndexError):
+        items.id_at(3)
+
+
+@pytest.mark.parametrize("ids", [pa.array([1, 2]), pa.array(["a", None]), pa.array([b"a", b"b"])])
+def test_a_table_whose_ids_are_no_texts_is_refused(tmp_path: Path, ids: pa.Array) -> None:
+    table = pa.table({"id": ids, "payload": ["{}", "{}"]})
+    with pa.ipc.new_file(str(tmp_path / ITEMS), table.schema) as writer:
+        writer.write_table(table)
+    np.save(tmp_path / ORDER, np.array([0, 1], np.uint32))
+    with pytest.raises(ArtifactError, match="expected a table of items, found a column of"):
+        read_items(tmp_path)
+
+
 def test_the_order_takes_four_bytes_an_item(tmp_path: Path) -> None:
     written(tmp_path, ["b", "c", "a"])
     order = np.load(tmp_path / ORDER, allow_pickle=False)
