@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ class ItemLog:
             if connection is None:
                 return
             cursor = connection.execute(_LATEST, (after, self.last() if upto is None else upto))
-            while rows := [row for row, _ in zip(cursor, range(BATCH), strict=False)]:
+            while rows := list(islice(cursor, BATCH)):
                 yield [_change(row) for row in rows]
 
     def find(self, name: str) -> Change | None:
