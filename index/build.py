@@ -2,7 +2,9 @@
 
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -24,7 +26,9 @@ from training.errors import ArtifactError
 from training.rows import Rows, evenly
 from training.sealed import staging
 
-__all__ = ["build", "encoder_folder"]
+__all__ = ["Beside", "build", "encoder_folder"]
+
+Beside = Callable[[Path, Embeddings], dict[str, Any]]
 
 QUERIES = 1_000
 """Held-out rows that the index is tuned with."""
@@ -46,6 +50,7 @@ def build(
     metric: Metric = "cosine",
     target: Target | None = None,
     device: DeviceName = "auto",
+    beside: Beside | None = None,
 ) -> int:
     """Embed `rows`, build the index that the target asks for, measure it on rows held out of it, add those, publish.
 
@@ -54,6 +59,8 @@ def build(
     Args:
         encoder_at: a run's folder, or an encoder artifact's.
         target: recall of 0.95 at least, where none is given.
+        beside: writes what else shall go with the version into its folder, given its embeddings; what it returns
+            stands in the manifest beside, or in place of, what is said there.
 
     Returns:
         The new version's number. It serves only once it is promoted.
@@ -106,7 +113,7 @@ def build(
             "tuning": tuned.told(target),
             "answer": known_answer(table, scores[0, :KNOWN_LIMIT], positions[0, :KNOWN_LIMIT]),
         }
-        return store.publish(folder, header)
+        return store.publish(folder, {**header, **(beside(folder, embeddings) if beside else {})})
 
 
 def encoder_folder(at: Path) -> Path:

@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from index.errors import JobError, StoreError
 from index.version import FORMAT, Version, open_version
 from training.artifact import DeviceName
 from training.errors import ArtifactError
-from training.sealed import locked, publish, read_manifest, seal, sync_folder
+from training.sealed import locked, publish, read_manifest, seal, staging, sync_folder
 
 __all__ = ["Alias", "Store"]
 
@@ -137,6 +137,7 @@ class Store:
             before = self.champion()
             if before and before.version == number:
                 return before
+            self.path(number)  # it may have been removed meanwhile
             if before and instead_of not in (None, before.version):
                 raise StoreError(
                     f"version {number}",
@@ -183,6 +184,25 @@ class Store:
                 )
             self._verify(alias.replaced[-1])
             return self._write(Alias(alias.replaced[-1], alias.replaced[:-1]))
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Remove versions, but not the champion; it cannot be rolled back to them. A crash leaves each whole or gone.
+
+        Processes that have one of them open go on with it: its files are there until they let go.
+        """
+        with self._locked():
+            alias = self.champion()
+            going = [number for number in numbers if number in self.numbers()]
+            if alias:
+                going = [number for number in going if number != alias.version]
+                left = tuple(number for number in alias.replaced if number not in going)
+                if left != alias.replaced:
+                    self._write(Alias(alias.version, left))
+            for number in going:
+                with staging(self.versions) as aside:
+                    os.rename(self.path(number), aside / "removed")
+                    sync_folder(self.versions)
+                self._receipt(number).unlink(missing_ok=True)
 
     def _require_champion(self) -> Alias:
         alias = self.champion()

@@ -20,6 +20,7 @@ from index.store import Store
 from index.target import Target, read_bytes
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.asking import print_hits, read_filter_text
+from lookalike.cli_retraining import prune, retrain
 from lookalike.cli_training import doctor, explain, rates, settings, train
 from lookalike.drifting import drift
 from lookalike.keys import app as keys_app
@@ -213,7 +214,8 @@ def duplicates(
     print(f"{len(found.groups):,} groups of {items:,} items, threshold {found.threshold:.6g}", file=sys.stderr)
 
 
-app.command()(drift)
+for about_versions in (drift, retrain, prune):
+    app.command()(about_versions)
 
 
 @app.command()

@@ -33,7 +33,10 @@ FITTING = {
     *("training.job", "training.judge", "training.loop", "training.losses", "training.optim", "training.precision"),
     "training.probe",
 }
-MANY_PARAMETERS = {("training.estimator", "__init__"), ("lookalike.cli", "build"), ("lookalike.cli", "serve")}
+MANY_PARAMETERS = {
+    *(("training.estimator", "__init__"), ("lookalike.cli", "build"), ("lookalike.cli", "serve")),
+    ("lookalike.cli_retraining", "retrain"),
+}
 """A scikit-learn estimator names each of its parameters, and a command each of its options."""
 UNSAFE = (
     *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"),

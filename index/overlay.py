@@ -1,0 +1,174 @@
+"""The collection as rows to train on: a version's source, overlaid by the item log up to some change.
+
+What the log replaced or deleted is left out of the source, and what counts of the log comes after it, in the order of
+its changes. The source is known again by the digest of its inputs, each time that it is read. In memory are the changed
+ids and 16 bytes a row.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.log import Change, ItemLog
+from training.errors import DataError
+from training.progress import progress_bar
+from training.rows import Chunk, Rows, sketches
+
+__all__ = ["Overlaid", "Source", "changes", "overlay"]
+
+Floats = NDArray[np.float32]
+Sketches = NDArray[np.uint64]
+Readable = Callable[[list[Change]], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A version's rows, wherever they are now, and what its manifest says of them.
+
+    Attributes:
+        name: what they were called when the version was built.
+        digest: the SHA-256 of all inputs.
+    """
+
+    rows: Rows
+    name: str
+    count: int
+    digest: str
+
+    def chunks(self, size: int | None = None) -> Iterator[Chunk]:
+        """As `Rows.chunks`.
+
+        Raises:
+            DataError: these are other rows than the version's.
+        """
+        if self.rows.count != self.count:
+            raise self._changed(f"{self.rows.count:,} rows where there were {self.count:,}")
+        digest = hashlib.sha256()
+        for chunk in self.rows.chunks(size):
+            digest.update(chunk.inputs.data)
+            yield chunk
+        if digest.hexdigest() != self.digest:
+            raise self._changed("others of the same number")
+
+    def _changed(self, found: str) -> DataError:
+        return DataError(
+            self.rows.name,
+            expected=f"the rows that the version was built of, as {self.name}",
+            found=found,
+            remedy="Bring them back, name where they are with --data, or build a version of the new ones.",
+        )
+
+
+@dataclass(frozen=True)
+class Overlaid:
+    """The collection at one change of the log.
+
+    Attributes:
+        rows: all of it.
+        sketches: (rows,) what each is known again by.
+        before: (source rows,) the same of the source as it is, also of what was replaced or deleted.
+        sequence: up to which change of the log.
+        new, replaced, deleted: items that the log added to the source, put in the place of one of it, and took away.
+        unreadable: items that the version's encoder cannot embed; they are left out, and stay in the log.
+    """
+
+    rows: Rows
+    sketches: Sketches
+    before: Sketches
+    sequence: int
+    new: int
+    replaced: int
+    deleted: int
+    unreadable: int
+
+
+def overlay(source: Source, store: Path, upto: int, readable: Readable) -> Overlaid:
+    """The source overlaid by the store's log up to the change `upto`.
+
+    Args:
+        readable: which of some puts, (n,), can be embedded.
+
+    Raises:
+        DataError: the source is another one, or cannot be read, or takes other inputs than the log has.
+        ArtifactError, LogError: the log.
+    """
+    put, deleted, unreadable, prints = set[str](), set[str](), set[str](), [np.empty(0, np.uint64)]
+    for batch in changes(store, upto, source.rows):
+        puts = [change for change in batch if not change.is_delete]
+        good = readable(puts)
+        put.update(change.id for change, one in zip(puts, good, strict=True) if one)
+        unreadable.update(change.id for change, one in zip(puts, good, strict=True) if not one)
+        deleted.update(change.id for change in batch if change.is_delete)
+        prints.append(sketches(_inputs(puts, source.rows.width)[good]))
+    before, there, replaced, gone = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)], 0, 0
+    out = put | deleted | unreadable
+    with progress_bar("reading", source.rows.count, "rows") as advance:
+        for chunk in source.chunks():
+            before.append(sketches(chunk.inputs))
+            there.append(np.array([name not in out for name in chunk.ids], np.bool_))
+            replaced += sum(name in put for name in chunk.ids)
+            gone += sum(name in deleted for name in chunk.ids)
+            advance(len(chunk.ids))
+    all_before, kept = np.concatenate(before), np.concatenate(there)
+    rows = Rows(
+        source.name,
+        source.rows.shape,
+        int(kept.sum()) + len(put),
+        source.rows.pixels,
+        lambda size: _read(source, store, upto, (out, unreadable), size),
+        source.rows.columns,
+        source.rows.gaps,
+    )
+    found = np.concatenate([all_before[kept], *prints])
+    return Overlaid(rows, found, all_before, upto, len(put) - replaced, replaced, gone, len(unreadable))
+
+
+def changes(store: Path, upto: int, rows: Rows) -> Iterator[list[Change]]:
+    """What counts of the log up to a change.
+
+    Raises:
+        DataError: its inputs are of another length than the rows.
+    """
+    log = ItemLog(store)
+    try:
+        width = log.width()
+        if width not in (None, rows.width):
+            raise DataError(
+                rows.name, expected=f"rows of {width} values, as the items that were put have", found=f"{rows.width}"
+            )
+        yield from log.current(0, upto)
+    finally:
+        log.close()
+
+
+def _read(source: Source, store: Path, upto: int, without: tuple[set[str], set[str]], size: int) -> Iterator[Chunk]:
+    """The chunks of the collection; `without`: what is not taken of the source, and what is not of the log."""
+    out, unreadable = without
+    for chunk in source.chunks(size):
+        kept = [place for place, name in enumerate(chunk.ids) if name not in out]
+        if len(kept) == len(chunk.ids):
+            yield chunk
+        elif kept:
+            yield Chunk([chunk.ids[i] for i in kept], chunk.inputs[kept], [chunk.payloads[i] for i in kept])
+    for batch in changes(store, upto, source.rows):
+        puts = [change for change in batch if not change.is_delete and change.id not in unreadable]
+        for start in range(0, len(puts), size):
+            some = puts[start : start + size]
+            yield Chunk([change.id for change in some], _inputs(some, source.rows.width), list(map(_payload, some)))
+
+
+def _inputs(puts: list[Change], width: int) -> Floats:
+    """(n, width)"""
+    rows = [change.input for change in puts if change.input is not None]
+    return np.stack(rows) if rows else np.empty((0, width), np.float32)
+
+
+def _payload(change: Change) -> dict[str, Any]:
+    payload: dict[str, Any] = json.loads(change.payload or "{}")
+    return payload

@@ -1,0 +1,330 @@
+"""A retraining: the champion's data and the item log, to a version that takes its place, or to a reason why not.
+
+    plan      which rows, which settings, which rows neither encoder is trained on
+    train     into STORE/retraining/run
+    judge     the gate, on the rows held out of both (index.gate); what fails is not built
+    build     to the champion's target, with the map from its embeddings
+    promote   in the champion's place, where it still is the champion, and the index is its encoder's
+
+Each step that a killed process was in is gone on with, or done again; those before it are not.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.belonging import belonging
+from index.build import build
+from index.collection import embedded
+from index.drift import drift_of
+from index.embed import suited
+from index.embeddings import Embeddings
+from index.errors import LogError, StoreError
+from index.gate import FEWEST_ROWS, judge
+from index.lineage import write_continuity
+from index.log import Change, ItemLog
+from index.overlay import Overlaid, Source, overlay
+from index.retention import prune
+from index.store import Store
+from index.target import Target
+from index.unseen import held_for_both
+from index.vectors import MAX_VALUE
+from index.verdict import Verdict, read_verdict
+from index.version import Version
+from lookalike.jobs import Job, Report, begin, end, read_job, run_of, write_report
+from training.artifact import DeviceName
+from training.config import TrainConfig, build_config, load_config
+from training.errors import ConfigError, DataError, LookalikeError
+from training.job import TrainedRun, train
+from training.rows import evenly, open_rows
+
+__all__ = ["MISTAKES", "Asked", "Plan", "make_plan", "retrain"]
+
+MISTAKES = (ConfigError, DataError, StoreError)
+"""Of the user."""
+
+FITTED = 20_000
+"""Training rows that the gate's baselines and the map between the versions are fitted on."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user wants.
+
+    Attributes:
+        config: a TOML file; None for the champion's own settings.
+        data: where the champion's rows are now; None for where they were.
+        force: promote what the gate refuses.
+        keep: how many versions to keep afterwards; None for all.
+    """
+
+    store: Store
+    config: Path | None = None
+    data: str | None = None
+    if_drifted: bool = False
+    force: bool = False
+    keep: int | None = None
+    device: DeviceName = "auto"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a retraining would do.
+
+    Attributes:
+        settings: whose they are: "given", "the champion's" or "the defaults".
+        held: (m,) rising, which rows neither the champion nor the challenger is trained on.
+    """
+
+    champion: Version
+    config: TrainConfig
+    settings: str
+    collection: Overlaid
+    held: NDArray[np.int64]
+
+    def told(self) -> dict[str, Any]:
+        """As a manifest and a report say it."""
+        its, source = self.collection, self.champion.manifest["data"]
+        return {
+            "name": source["name"],
+            "sha256": source["sha256"],
+            "sequence": its.sequence,
+            "rows": its.rows.count,
+            **{name: getattr(its, name) for name in ("new", "replaced", "deleted", "unreadable")},
+            "held": len(self.held),
+            "settings": self.settings,
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        its = self.told()
+        apart = f", {its['unreadable']:,} that its encoder cannot embed left out" if its["unreadable"] else ""
+        table = ["columns: the champion's, by name"] if self.champion.encoder.columns else []
+        return [
+            f"champion: version {self.champion.number}",
+            f"rows: {its['rows']:,} of {its['name']} and the changes up to {its['sequence']:,}: {its['new']:,} new, "
+            f"{its['replaced']:,} replaced, {its['deleted']:,} deleted{apart}",
+            f"held out of both trainings: {its['held']:,}",
+            *table,
+            f"settings: {self.settings}",
+        ]
+
+
+def make_plan(asked: Asked, champion: Version, upto: int) -> Plan:
+    """Read the rows once, and choose what to hold out.
+
+    Raises:
+        DataError: the rows are not the champion's, or cannot be read.
+        ConfigError: settings that there are not.
+    """
+    encoder, its, folder = champion.encoder, champion.manifest, asked.store.folder
+    config, settings = _config(asked.config, champion)
+    rows = suited(open_rows(asked.data or its["data"]["name"], columns=encoder.columns), encoder)
+    source = Source(rows, its["data"]["name"], its["data"]["rows"], its["data"]["sha256"])
+    collection = overlay(source, folder, upto, partial(_readable, champion))
+    held = held_for_both(
+        collection,
+        encoder,
+        folder,
+        trained_to=its.get("trained_to", 0),
+        share=config.data.validation,
+        seed=config.fit.seed,
+    )
+    return Plan(champion, config, settings, collection, held)
+
+
+def retrain(asked: Asked, say: Callable[[str], None] = lambda line: None) -> tuple[Report, Verdict | None]:
+    """Do it, alone in the store, and leave a report there.
+
+    Args:
+        say: is told a line at a time what is being done.
+
+    Raises:
+        JobError: another job works on the store; the report stays the last one's.
+        LookalikeError, OSError: it failed, and the report says so. What a full disk or a missing file ended goes on
+            when it is called again; what would fail again does not.
+        KeyboardInterrupt: Ctrl-C; it goes on when it is called again.
+    """
+    store = asked.store
+    with store.job("retrain"):
+        try:
+            report, verdict = _retrain(asked, say)
+        except Exception as error:
+            write_report(store, Report("failed", f"{type(error).__name__}: {error}", _champion(store)))
+            if _fails_again(error):
+                end(store)
+            raise
+        if report.outcome == "promoted" and asked.keep is not None:
+            report = replace(report, removed=prune(store, asked.keep).removed)
+        if verdict or report.data:  # nothing was asked of the data where the queries have not drifted
+            write_report(store, report)
+            end(store)
+        return report, verdict
+
+
+def _retrain(asked: Asked, say: Callable[[str], None]) -> tuple[Report, Verdict | None]:
+    store = asked.store
+    drift = drift_of(store)
+    told = {"drifted": drift.drifted, "queries": drift.queries}
+    before = read_job(store)
+    made = before.made(store) if before and _wants(asked, before) else None
+    if before and made is not None:
+        return _settled(asked, before, made, told)
+    if asked.if_drifted and not (drift.drifted or before):
+        return Report("kept", "the queries have not drifted", drift.version, drift=told), None
+    champion = store.open_champion(asked.device)
+    job = Job(champion.number, champion.sealed.digest, _plain(_config(asked.config, champion)[0]), _last(store))
+    if before and job.is_like(before):
+        job = before
+        say(f"going on with the retraining that was cut off, of the changes up to {job.sequence:,}")
+    plan = make_plan(asked, champion, job.sequence)
+    for line in plan.lines():
+        say(line)
+    report = Report("kept", "", champion.number, data=plan.told(), drift=told)
+    if len(plan.held) < FEWEST_ROWS and not asked.force:
+        found = f"{len(plan.held)} rows that the champion was not trained on are too few to tell: {FEWEST_ROWS} are"
+        return replace(report, reason=f"{found} needed"), None
+    if job is not before:
+        begin(store, job)
+    run = _trained(plan, run_of(store))
+    verdict = _judged(plan, run)
+    report = replace(report, gate=verdict.to_json())
+    if not verdict.passes and not asked.force:
+        return replace(report, reason=verdict.reason), verdict
+    number = build(
+        plan.collection.rows,
+        run.folder,
+        store,
+        metric=champion.metric,
+        target=Target(**champion.manifest["tuning"]["target"]),
+        device=asked.device,
+        beside=partial(_beside, plan, run, {"verdict": verdict, "job": job}),
+    )
+    return _settled(asked, job, number, told)
+
+
+def _trained(plan: Plan, run: Path) -> TrainedRun:
+    held = plan.held if len(plan.held) else None
+    done = train(plan.collection.rows, plan.config, run, resume=run.exists(), held=held)
+    if done.state.stopped == "interrupted":
+        raise KeyboardInterrupt
+    return done
+
+
+def _judged(plan: Plan, run: TrainedRun) -> Verdict:
+    split, some = run.split, evenly(len(run.split.train), FITTED)
+    none = 0 if not len(plan.held) else None  # what was then held out by chance, the champion may know
+    return judge(
+        run.encoder,
+        plan.champion.encoder,
+        held=split.validation[:none],
+        labels=split.validation_labels[:none],
+        metric=plan.champion.metric,
+        fit_on=split.train[some],
+    )
+
+
+def _beside(plan: Plan, run: TrainedRun, of: dict[str, Any], folder: Path, embeddings: Embeddings) -> dict[str, Any]:
+    """What the new version's manifest says beside what every build says; the map goes into its folder."""
+    champion, split, verdict, job = plan.champion, run.split, of["verdict"], of["job"]
+    some = evenly(len(split.train), FITTED)
+    continuity = write_continuity(
+        folder, embeddings, run.encoder, champion, rows=split.train[some], held=split.validation
+    )
+    return {
+        "data": champion.manifest["data"],
+        "sequence": plan.collection.sequence,
+        "trained_to": plan.collection.sequence,
+        "parent": champion.number,
+        "compacted": False,
+        "gate": verdict.to_json(),
+        "forced": not verdict.passes,
+        "continuity": continuity,
+        "retrained": {"job": job.token, **plan.told()},
+    }
+
+
+def _settled(asked: Asked, job: Job, number: int, drift: dict[str, Any]) -> tuple[Report, Verdict]:
+    """A version that was built is asked whether its index is its encoder's, and promoted."""
+    store, header = asked.store, asked.store.manifest(number)
+    verdict = read_verdict(header["gate"])
+    data = {name: told for name, told in header["retrained"].items() if name != "job"}
+    report = Report(
+        "kept",
+        verdict.reason,
+        job.champion,
+        number,
+        header["forced"],
+        data,
+        drift,
+        gate=header["gate"],
+        continuity=header["continuity"],
+    )
+    if header["forced"] and not asked.force:
+        return replace(report, forced=False), verdict
+    if not belonging(store.open(number, asked.device)).holds:
+        return replace(report, reason=f"the index of version {number} is not its encoder's"), verdict
+    if store.champion_number() not in (job.champion, number):
+        return replace(report, reason=_overtaken(store, number), champion=store.champion_number()), verdict
+    try:
+        store.promote(number, instead_of=job.champion)
+    except StoreError:
+        if store.champion_number() == job.champion:
+            raise
+        return replace(report, reason=_overtaken(store, number), champion=store.champion_number()), verdict
+    return replace(report, outcome="promoted"), verdict
+
+
+def _overtaken(store: Store, number: int) -> str:
+    return f"version {store.champion_number()} was promoted meanwhile; version {number} is there, and does not serve"
+
+
+def _wants(asked: Asked, job: Job) -> bool:
+    """Are these the settings of a job that was cut off, or none?"""
+    return asked.config is None or _plain(load_config(asked.config)) == job.config
+
+
+def _config(given: Path | None, champion: Version) -> tuple[TrainConfig, str]:
+    """The settings to train with, and whose they are."""
+    if given:
+        return load_config(given), f"those of {given.name}"
+    own = champion.encoder.header.get("config")
+    return (build_config(own), "the champion's") if isinstance(own, dict) else (TrainConfig(), "the defaults")
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def _readable(champion: Version, puts: list[Change]) -> NDArray[np.bool_]:
+    """(n,): as index.collection has it."""
+    return np.array((np.abs(embedded(champion, puts)) <= MAX_VALUE).all(axis=1), np.bool_)
+
+
+def _last(store: Store) -> int:
+    log = ItemLog(store.folder)
+    try:
+        return log.last()
+    finally:
+        log.close()
+
+
+def _champion(store: Store) -> int | None:
+    try:
+        alias = store.champion()
+    except LookalikeError:
+        return None
+    return alias.version if alias else None
+
+
+def _fails_again(error: Exception) -> bool:
+    """Would it, gone on with as it is? A mistake can be mended, and room made."""
+    mendable = isinstance(error, (*MISTAKES, LogError)) or isinstance(error.__cause__, OSError)
+    return isinstance(error, LookalikeError) and not mendable
