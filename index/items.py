@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from index.filters import FieldTypes, Filter, allowed
 from training.errors import ArtifactError, DataError
 from training.rows import evenly
 
-__all__ = ["ITEMS", "ORDER", "ItemTable", "ItemWriter", "read_items"]
+__all__ = ["ITEMS", "MAX_ID", "ORDER", "ItemTable", "ItemWriter", "check_ids", "payload_texts", "read_items"]
 
 ITEMS = "items.arrow"
 ORDER = "order.npy"
@@ -54,12 +54,8 @@ class ItemWriter:
         Raises:
             DataError: an id is empty, too long or not printable, or a payload is not JSON.
         """
-        lengths = set(map(len, ids))
-        if not ("".join(ids).isprintable() and lengths <= _LENGTHS):  # all at once: a look at each costs more
-            self._refuse(next(name for name in ids if not (len(name) in _LENGTHS and name.isprintable())))
-        texts = [
-            _dump(payload, self._source, name) if payload else "{}" for name, payload in zip(ids, payloads, strict=True)
-        ]
+        check_ids(ids, self._source)
+        texts = payload_texts(ids, payloads, self._source)
         self._types.see([payload for payload in payloads if payload])
         for start in range(0, len(ids), BATCH):
             part = slice(start, start + BATCH)
@@ -89,13 +85,6 @@ class ItemWriter:
         if not self._types.schema():
             return []
         return self._types.arrays([json.loads(text) for text in batch.column("payload").to_pylist()])
-
-    def _refuse(self, name: str) -> NoReturn:
-        raise DataError(
-            f"{self._source}, id {name[:40]!r}",
-            expected=f"1 to {MAX_ID} printable characters",
-            found=f"{len(name)} characters",
-        )
 
     def _sort(self) -> None:
         with pa.memory_map(str(self._folder / ITEMS)) as source, (self._folder / ORDER).open("wb") as file:
@@ -225,6 +214,23 @@ def read_items(folder: Path) -> ItemTable:
 
     Raises:
         ArtifactError: the files are not what an ItemWriter leaves.
+def check_ids(ids: list[str], source: str) -> None:
+    """Raises DataError where an id is empty, too long or not printable."""
+    if "".join(ids).isprintable() and set(map(len, ids)) <= _LENGTHS:  # all at once: a look at each costs more
+        return
+    name = next(name for name in ids if not (len(name) in _LENGTHS and name.isprintable()))
+    raise DataError(
+        f"{source}, id {name[:40]!r}",
+        expected=f"1 to {MAX_ID} printable characters",
+        found=f"{len(name)} characters",
+    )
+
+
+def payload_texts(ids: list[str], payloads: list[dict[str, Any]], source: str) -> list[str]:
+    """Payloads as the JSON texts that they are kept as. Raises DataError where one is not JSON."""
+    return [_dump(payload, source, name) if payload else "{}" for name, payload in zip(ids, payloads, strict=True)]
+
+
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()

@@ -12,6 +12,7 @@ import typer
 
 from index.build import build as build_version
 from index.build import encoder_folder
+from index.collection import open_collection
 from index.embed import embed_to_npy, suited
 from index.errors import QueryError
 from index.evaluate import evaluate as evaluate_version
@@ -20,6 +21,7 @@ from index.store import Store
 from index.target import Target, read_bytes
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.asking import print_hits, read_filter_text
+from lookalike.cli_items import compact, export, import_
 from lookalike.cli_retraining import prune, retrain
 from lookalike.cli_training import doctor, explain, rates, settings, train
 from lookalike.drifting import drift
@@ -135,7 +137,10 @@ def evaluate(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a version now: recall, latency, and with labels, precision and what probes tell of the queries'."""
+    """Measure a version now: recall, latency, and with labels, precision and what probes tell of the queries'.
+
+    Of the version alone, without what was put and deleted since.
+    """
     version = Store(store).open(number, device)
     if queries is None:
         out.print(evaluation_table(version, evaluate_version(version)))
@@ -176,18 +181,21 @@ def search(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Search the champion; prints one JSON object a query: its id, and its hits best first."""
+    """Search the items that there are now, as the service does: the champion's, and what was put and deleted since.
+
+    Prints one JSON object a query: its id, and its hits best first.
+    """
     if (data is None) == (not id_):
         raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
     check_limit(limit, MAX_LIMIT)
     given = None if filter_ is None else read_filter_text(filter_)
-    version = Store(store).open_champion(device)
+    collection = open_collection(Store(store), Store(store).champion_number(), device)
     if id_:
-        print_hits(version, id_, version.search_items(id_, limit, given))
+        print_hits(collection.items, id_, collection.search_items(id_, limit, given))
     elif data:
-        rows = open_rows(data, columns=version.encoder.columns)
-        for chunk in suited(rows, version.encoder).chunks(SEARCHED):
-            print_hits(version, chunk.ids, version.search_rows(chunk.inputs, limit, given))
+        rows = open_rows(data, columns=collection.encoder.columns)
+        for chunk in suited(rows, collection.encoder).chunks(SEARCHED):
+            print_hits(collection.items, chunk.ids, collection.search_rows(chunk.inputs, limit, given))
 
 
 @app.command()
@@ -200,20 +208,26 @@ def duplicates(
         ),
     ] = "auto",
 ) -> None:
-    """List groups of the champion's items that are nearly the same; prints one JSON object a group, largest first."""
+    """List groups of items that are nearly the same, of all that there are now.
+
+    Prints one JSON object a group, the largest first.
+    """
     from index.duplicates import near_duplicates
 
     try:
         asked = None if threshold == "auto" else float(threshold)
     except ValueError:
         raise QueryError("--threshold", expected="auto or a number", found=repr(threshold)) from None
-    found = near_duplicates(Store(store).open_champion(), asked)
+    found = near_duplicates(open_collection(Store(store), Store(store).champion_number()), asked)
     for group in found.groups:
         print(json.dumps({"ids": group.ids, "scores": group.scores}))
     items = sum(len(group.ids) for group in found.groups)
     print(f"{len(found.groups):,} groups of {items:,} items, threshold {found.threshold:.6g}", file=sys.stderr)
 
 
+app.command("import")(import_)
+for about_items in (export, compact):
+    app.command()(about_items)
 for about_versions in (drift, retrain, prune):
     app.command()(about_versions)
 

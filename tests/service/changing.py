@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from starlette.types import ASGIApp
 
 from index.build import build
+from index.collection import Collection
 from index.store import Store
 from index.target import Target
 from service.app import create_app
@@ -112,7 +113,7 @@ async def _is_started(server: uvicorn.Server) -> bool:
 @asynccontextmanager
 async def listening_to(store: Store, **given: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Serving]]:
     """An HTTP client of the store's champion, over a socket."""
-    app = create_app(settings_for(store.folder, **given), store.open_champion())
+    app = create_app(settings_for(store.folder, **given), Collection(store.open_champion()))
     async with listening(app) as client:
         yield client, app.state.serving
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from index.collection import Collection
 from index.errors import QueryError
 from index.filters import read_filter
 from index.version import Found, Version
@@ -55,7 +56,7 @@ async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, 
         (Call(version.question, False, 4, known=True), version.search_rows(version.question, 4)),
     ]
     for some in (batch, batch[::-1], batch[:1], batch[1:2]):
-        outcome = answer_all(version, [call for call, _ in some])
+        outcome = answer_all(Collection(version), [call for call, _ in some])
         for answer, (call, expected) in zip(outcome.answers, some, strict=True):
             if isinstance(expected, Found):
                 same(answer_of(answer).found, expected)
@@ -68,7 +69,7 @@ async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, 
 async def test_a_call_of_many_rows_and_one_of_few_share_a_batch(version: Version, rows: Rows2D) -> None:
     counts = [1, 2, 16, 17, 64, 65, 1]
     calls = [Call(rows[count : 2 * count], False, 3) for count in counts]
-    for answer, count in zip(answer_all(version, calls).answers, counts, strict=True):
+    for answer, count in zip(answer_all(Collection(version), calls).answers, counts, strict=True):
         same(answer_of(answer).found, version.search_rows(rows[count : 2 * count], 3))
 
 
@@ -76,7 +77,9 @@ async def test_a_call_of_many_rows_and_one_of_few_share_a_batch(version: Version
 async def test_the_one_that_fails_fails_alone(version: Version, rows: Rows2D, too_large: Rows2D, limit: int) -> None:
     bad = [Call(too_large, False, limit), Call(rows[:1], False, 3, COLOUR)]
     good = [Call(rows[:2], False, 3), Call(version.embed(rows[:1]), True, 3), Call(rows[:1], False)]
-    failed, one, other, filtered, embedded = answer_all(version, [bad[0], *good[:2], bad[1], good[2]]).answers
+    failed, one, other, filtered, embedded = answer_all(
+        Collection(version), [bad[0], *good[:2], bad[1], good[2]]
+    ).answers
     assert isinstance(failed, QueryError)
     assert failed.field == "inputs"
     assert isinstance(filtered, QueryError)
@@ -87,16 +90,16 @@ async def test_the_one_that_fails_fails_alone(version: Version, rows: Rows2D, to
 
 
 async def test_one_that_fails_and_is_alone_is_not_tried_twice(version: Version, too_large: Rows2D) -> None:
-    outcome = answer_all(version, [Call(too_large, False)])
+    outcome = answer_all(Collection(version), [Call(too_large, False)])
     assert [type(answer) for answer in outcome.answers] == [QueryError]
     assert (outcome.encoding, outcome.searching) == (0, 0)
 
 
 async def test_seconds_are_told_of_what_was_done(version: Version, rows: Rows2D) -> None:
-    embedded = answer_all(version, [Call(rows, False)])
+    embedded = answer_all(Collection(version), [Call(rows, False)])
     assert embedded.encoding > 0
     assert embedded.searching == 0
-    both = answer_all(version, [Call(rows, False), Call(rows, False, 3)])
+    both = answer_all(Collection(version), [Call(rows, False), Call(rows, False, 3)])
     assert both.encoding > 0
     assert both.searching > 0
 
@@ -106,7 +109,7 @@ async def test_the_length_of_an_embedding_does_not_matter_to_cosine(
     version: Version, rows: Rows2D, factor: float
 ) -> None:
     encoded = version.embed(rows[:2])
-    (answer,) = answer_all(version, [Call(encoded * np.float32(factor), True, 5)]).answers
+    (answer,) = answer_all(Collection(version), [Call(encoded * np.float32(factor), True, 5)]).answers
     np.testing.assert_allclose(answer_of(answer).found.scores, version.search(encoded, 5).scores, atol=1e-5)
 
 

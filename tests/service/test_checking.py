@@ -9,10 +9,11 @@ import pytest
 import safetensors.torch
 import torch
 
+from index.collection import Collection
 from index.errors import StoreError
 from index.store import Store
 from index.version import FORMAT, Version
-from service.checking import check_agreement, check_room, checked_version, prepare
+from service.checking import check_agreement, check_room, checked_collection, prepare
 from tests.index.made import flip, reseal
 from training.artifact import FORMAT as ENCODER_FORMAT
 from training.artifact import Encoder, load_encoder
@@ -71,20 +72,20 @@ def test_what_does_not_fit_is_told_with_both_numbers() -> None:
 
 
 def test_a_good_version_is_opened(tiny_store: Store) -> None:
-    version = checked_version(tiny_store, 1, "cpu")
+    version = checked_collection(tiny_store, 1, "cpu")
     assert (version.number, len(version.items)) == (1, 1437)
 
 
 def test_a_version_that_is_not_there_is_refused(tiny_store: Store) -> None:
     with pytest.raises(StoreError, match="found 2"):
-        checked_version(tiny_store, 2, "cpu")
+        checked_collection(tiny_store, 2, "cpu")
 
 
 @pytest.mark.parametrize("name", ["index.faiss", "embeddings.npy", "encoder/weights.safetensors", "manifest.json"])
 def test_a_damaged_version_is_refused_by_file(store_copy: Store, name: str) -> None:
     flip(store_copy.path(1) / name, -5)
     with pytest.raises(ArtifactError, match=name):
-        checked_version(store_copy, 1, "cpu")
+        checked_collection(store_copy, 1, "cpu")
 
 
 def test_a_version_that_answers_otherwise_than_it_was_built_to_is_refused(store_copy: Store) -> None:
@@ -93,7 +94,7 @@ def test_a_version_that_answers_otherwise_than_it_was_built_to_is_refused(store_
     resealed(folder, FORMAT, answer=answer | {"scores": [score - 0.1 for score in answer["scores"]]})
     assert store_copy.open(1).number == 1  # it is whole
     with pytest.raises(StoreError, match="version 1: expected the known answer to its known question, found another"):
-        checked_version(store_copy, 1, "cpu")
+        checked_collection(store_copy, 1, "cpu")
 
 
 def test_a_version_without_room_is_refused_before_it_is_read(store_copy: Store) -> None:
@@ -101,12 +102,12 @@ def test_a_version_without_room_is_refused_before_it_is_read(store_copy: Store) 
     with (store_copy.path(1) / "encoder" / "weights.safetensors").open("r+b") as file:
         file.truncate(1 << 43)
     with pytest.raises(StoreError, match="memory: expected 8,796,"):
-        checked_version(store_copy, 1, "cpu")
+        checked_collection(store_copy, 1, "cpu")
 
 
 def test_to_prepare_a_version_changes_no_answer(version: Version) -> None:
     before = version.search_rows(version.question, 10)
-    prepare(version)
+    prepare(Collection(version))
     after = version.search_rows(version.question, 10)
     assert after.positions.tolist() == before.positions.tolist()
     assert after.scores.tolist() == before.scores.tolist()
@@ -115,10 +116,10 @@ def test_to_prepare_a_version_changes_no_answer(version: Version) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_version_on_cuda_agrees_with_the_cpu_or_is_refused(tiny_store: Store) -> None:
     version = tiny_store.open(1, "cuda")
-    prepare(version)
+    prepare(Collection(version))
     with torch.no_grad():
         next(version.encoder.encoder.parameters()).normal_()
     torch.cuda.synchronize()
     assert not version.answers_its_question()
     with pytest.raises(ArtifactError, match="version 1 on cuda: expected 99% of the neighbours that a CPU finds"):
-        prepare(version)
+        prepare(Collection(version))

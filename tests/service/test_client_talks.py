@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from index.build import build
+from index.collection import Collection
 from index.store import Store
 from index.target import Target
 from index.version import Version
@@ -46,7 +47,7 @@ def versions(store_folder: Path, tiny_run: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 async def changing(versions: list[Version], store_folder: Path) -> AsyncIterator[Changing]:
-    first, second = (create_app(settings_for(store_folder), version) for version in versions)
+    first, second = (create_app(settings_for(store_folder), Collection(version)) for version in versions)
     async with first.router.lifespan_context(first), second.router.lifespan_context(second):
         yield Changing(first, second)
 

@@ -10,6 +10,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message
 
+from index.collection import Collection
 from index.version import Found, Version
 from service.encoding import PART_VALUES, VERSION_HEADER, embeddings_response, hits_response
 from tests.service.helpers import JSON, NPY, from_npy
@@ -24,34 +25,34 @@ def ids(version: Version) -> list[str]:
 
 
 def test_embeddings_as_json(version: Version) -> None:
-    answer = embeddings_response(version, EMBEDDINGS, "float")
+    answer = embeddings_response(Collection(version), EMBEDDINGS, "float")
     assert orjson.loads(answer.body) == {"version": 1, "embeddings": [[0.5, -1.0], [0.25, 3.0]]}
     assert (answer.media_type, answer.headers[VERSION_HEADER]) == (JSON, "1")
 
 
 def test_embeddings_that_do_not_lie_together_as_json(version: Version) -> None:
-    answer = embeddings_response(version, EMBEDDINGS[:, ::-1], "float")
+    answer = embeddings_response(Collection(version), EMBEDDINGS[:, ::-1], "float")
     assert orjson.loads(answer.body)["embeddings"] == [[-1.0, 0.5], [3.0, 0.25]]
 
 
 def test_embeddings_as_npy(version: Version) -> None:
-    answer = embeddings_response(version, EMBEDDINGS, "npy")
+    answer = embeddings_response(Collection(version), EMBEDDINGS, "npy")
     array = from_npy(bytes(answer.body))
     assert (array.tolist(), array.dtype.str) == (EMBEDDINGS.tolist(), "<f4")
     assert (answer.media_type, answer.headers[VERSION_HEADER]) == (NPY, "1")
 
 
 def test_embeddings_as_base64_of_little_endian_float32(version: Version) -> None:
-    answer = embeddings_response(version, EMBEDDINGS, "base64")
+    answer = embeddings_response(Collection(version), EMBEDDINGS, "base64")
     # 0.5 is 00 00 00 3f, -1 is 00 00 80 bf; 0.25 is 00 00 80 3e, 3 is 00 00 40 40.
     assert orjson.loads(answer.body) == {"version": 1, "embeddings": ["AAAAPwAAgL8=", "AACAPgAAQEA="]}
     assert (answer.media_type, answer.headers[VERSION_HEADER]) == (JSON, "1")
 
 
 def test_base64_of_what_does_not_lie_together_or_is_of_another_order(version: Version) -> None:
-    expected = orjson.loads(embeddings_response(version, EMBEDDINGS, "base64").body)
+    expected = orjson.loads(embeddings_response(Collection(version), EMBEDDINGS, "base64").body)
     for array in (EMBEDDINGS[:, ::-1].copy()[:, ::-1], np.asfortranarray(EMBEDDINGS), EMBEDDINGS.astype(">f4")):
-        assert orjson.loads(embeddings_response(version, array, "base64").body) == expected
+        assert orjson.loads(embeddings_response(Collection(version), array, "base64").body) == expected
 
 
 async def parts_of(answer: Response) -> list[bytes]:
@@ -81,7 +82,7 @@ async def test_a_large_answer_comes_in_parts_and_is_the_same(
 ) -> None:
     count = max(2, round(parts * PART_VALUES / width))
     embeddings = np.random.default_rng(0).standard_normal((count, width)).astype(np.float32)
-    came = await parts_of(embeddings_response(version, embeddings, form))
+    came = await parts_of(embeddings_response(Collection(version), embeddings, form))
     body = orjson.loads(b"".join(came))
     assert set(body) == {"version", "embeddings"}
     if form == "base64":
@@ -95,12 +96,12 @@ async def test_a_large_answer_comes_in_parts_and_is_the_same(
 
 
 def test_no_embedding_is_an_empty_list(version: Version) -> None:
-    answer = embeddings_response(version, np.empty((0, 2), np.float32), "float")
+    answer = embeddings_response(Collection(version), np.empty((0, 2), np.float32), "float")
     assert orjson.loads(answer.body) == {"version": 1, "embeddings": []}
 
 
 def test_hits_as_json_leave_out_where_there_is_none(version: Version, ids: list[str]) -> None:
-    answer = hits_response(version, FOUND, with_payload=False, as_npy=False)
+    answer = hits_response(Collection(version), FOUND, with_payload=False, as_npy=False)
     assert orjson.loads(answer.body) == {
         "version": 1,
         "results": [
@@ -112,14 +113,14 @@ def test_hits_as_json_leave_out_where_there_is_none(version: Version, ids: list[
 
 
 def test_hits_with_their_items_payloads(version: Version) -> None:
-    body = orjson.loads(hits_response(version, FOUND, with_payload=True, as_npy=False).body)
+    body = orjson.loads(hits_response(Collection(version), FOUND, with_payload=True, as_npy=False).body)
     payloads = [[hit["payload"] for hit in found["hits"]] for found in body["results"]]
     assert payloads == [[version.items.payload_at(2), version.items.payload_at(0)], [version.items.payload_at(1)]]
     assert set(payloads[0][0]) == {"label"}
 
 
 def test_hits_as_npy_are_records_with_an_empty_id_where_there_is_none(version: Version, ids: list[str]) -> None:
-    array = from_npy(bytes(hits_response(version, FOUND, with_payload=True, as_npy=True).body))
+    array = from_npy(bytes(hits_response(Collection(version), FOUND, with_payload=True, as_npy=True).body))
     assert array.dtype.names == ("id", "score")
     assert array["id"].tolist() == [[ids[2], ids[0]], [ids[1], ""]]
     np.testing.assert_array_equal(array["score"], np.array([[0.75, 0.5], [0.25, np.nan]], np.float32))
@@ -127,7 +128,7 @@ def test_hits_as_npy_are_records_with_an_empty_id_where_there_is_none(version: V
 
 def test_no_hit_at_all_is_an_array_all_the_same(version: Version) -> None:
     none = Found(np.zeros((1, 1), np.float32), np.array([[-1]]), np.ones(1))
-    (result,) = orjson.loads(hits_response(version, none, with_payload=True, as_npy=False).body)["results"]
+    (result,) = orjson.loads(hits_response(Collection(version), none, with_payload=True, as_npy=False).body)["results"]
     assert result == {"hits": [], "novelty": 1.0}
-    array = from_npy(bytes(hits_response(version, none, with_payload=True, as_npy=True).body))
+    array = from_npy(bytes(hits_response(Collection(version), none, with_payload=True, as_npy=True).body))
     assert array["id"].tolist() == [[""]]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from index.collection import Collection
 from index.errors import QueryError, UnknownItemError
 from index.filters import read_filter
 from index.store import Store
@@ -35,7 +36,7 @@ SMALL = read_filter({"field": "label", "range": {"lt": 5}})
 async def engine(version: Version) -> AsyncIterator[Engine]:
     use_threads(1)
     with engine_thread() as pool:
-        yield Engine(version, pool)
+        yield Engine(Collection(version), pool)
 
 
 def same(one: Answer, other: Answer) -> None:
@@ -66,7 +67,7 @@ def rejected(metrics: Metrics, reason: str) -> float:
 
 async def alone(version: Version, asked: Call) -> Answer:
     with engine_thread() as pool:
-        return await asked(Engine(version, pool))
+        return await asked(Engine(Collection(version), pool))
 
 
 def threads() -> int:
@@ -202,7 +203,7 @@ async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answe
 ) -> None:
     metrics = Metrics()
     with engine_thread() as pool:
-        engine = Engine(version, pool, patience=Patience(rows=100), metrics=metrics)
+        engine = Engine(Collection(version), pool, patience=Patience(rows=100), metrics=metrics)
         with held(engine._pool):
             working = await started(engine.embed(rows[:70]))
             waiting = [await started(engine.embed(rows[:count])) for count in (60, 40)]
@@ -219,7 +220,7 @@ async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answe
 
 async def test_a_call_of_more_rows_than_may_wait_is_answered_where_none_waits(version: Version, rows: Rows2D) -> None:
     with engine_thread() as pool:
-        engine = Engine(version, pool, patience=Patience(rows=10))
+        engine = Engine(Collection(version), pool, patience=Patience(rows=10))
         np.testing.assert_allclose(await engine.embed(rows), version.embed(rows), atol=1e-5)
 
 
@@ -228,7 +229,7 @@ async def test_what_takes_too_long_is_given_up_at_work_or_waiting_again_and_agai
 ) -> None:
     metrics = Metrics()
     with engine_thread() as pool:
-        engine = Engine(version, pool, patience=Patience(seconds=0.1), metrics=metrics)
+        engine = Engine(Collection(version), pool, patience=Patience(seconds=0.1), metrics=metrics)
         for turn in range(1, 4):
             with held(engine._pool):
                 working = await started(engine.embed(rows))
@@ -258,7 +259,7 @@ async def test_whoever_may_wait_longer_does_so_while_others_are_given_up(engine:
 async def test_for_a_client_that_left_nothing_is_done(version: Version, rows: Rows2D) -> None:
     metrics, gone = Metrics(), [False]
     with engine_thread() as pool:
-        engine = Engine(version, pool, metrics=metrics)
+        engine = Engine(Collection(version), pool, metrics=metrics)
         with held(engine._pool):
             working = await started(engine.embed(rows[:70], lambda: gone[0]))
             embedding = await started(engine.embed(rows[:90], lambda: gone[0]))
@@ -277,7 +278,7 @@ async def test_for_a_client_that_left_nothing_is_done(version: Version, rows: Ro
 async def test_what_waits_is_told(version: Version, rows: Rows2D) -> None:
     metrics = Metrics()
     with engine_thread() as pool:
-        engine = Engine(version, pool, metrics=metrics)
+        engine = Engine(Collection(version), pool, metrics=metrics)
         large = np.resize(rows, (MAX_BATCH, 64))
         calls = await asyncio.gather(engine.embed(large), engine.embed(rows[:1]), engine.embed(rows[1:2]))
         assert [len(answer) for answer in calls] == [MAX_BATCH, 1, 1]
@@ -287,7 +288,7 @@ async def test_what_waits_is_told(version: Version, rows: Rows2D) -> None:
 
 async def test_a_version_that_forgot_its_answer_is_found_out(version: Version) -> None:
     with engine_thread() as pool:
-        engine = Engine(version, pool)
+        engine = Engine(Collection(version), pool)
         assert await engine.knows_its_question()
         answer = version.manifest["answer"]
         version.manifest["answer"] = answer | {"scores": [score + 1 for score in answer["scores"]]}

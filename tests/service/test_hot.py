@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
+from index.collection import Collection
 from index.version import Version
 from service.app import create_app
 from service.hot import HotRoutes
@@ -205,7 +206,7 @@ async def test_what_nobody_foresaw_is_a_500_of_the_one_shape_and_the_next_is_ans
 async def test_over_a_socket_a_hot_call_is_as_good(
     settings: Settings, version: Version, hot: httpx.AsyncClient
 ) -> None:
-    async with listening(create_app(settings, version)) as client:
+    async with listening(create_app(settings, Collection(version))) as client:
         for name in (
             "embed",
             "embed, gzip",
@@ -225,7 +226,7 @@ async def test_over_a_socket_a_hot_call_is_as_good(
 @pytest.mark.parametrize("path", ["/embed", "/search"])
 async def test_a_deep_body_does_no_harm(store_folder: Path, version: Version, path: str, depth: int) -> None:
     bodies = [b"[" * depth + b"]" * depth, b'{"inputs": ' + b"[" * depth + b"]" * depth + b"}", b'{"a":' * depth]
-    async with listening(create_app(settings_for(store_folder), version)) as client:
+    async with listening(create_app(settings_for(store_folder), Collection(version))) as client:
         for body in bodies:
             answer = await client.post(path, content=body, headers={"Content-Type": JSON})
             answered(answer, answer.status_code, "")
@@ -238,7 +239,7 @@ async def test_a_slow_reader_and_an_idle_socket_hold_nobody_up(store_folder: Pat
     rows = np.resize(ROWS, (300, 64)).tolist()
     body = json.dumps({"inputs": rows, "limit": 100}).encode()
     head = f"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    async with listening(create_app(settings_for(store_folder), version)) as client:
+    async with listening(create_app(settings_for(store_folder), Collection(version))) as client:
         port = client.base_url.port
         slow = [await asyncio.open_connection("127.0.0.1", port, limit=1_024) for _ in range(4)]
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]

@@ -23,7 +23,8 @@ import sys
 import numpy as np
 from service.metrics import Metrics
 metrics, number = Metrics(), int(sys.argv[1])
-metrics.serving(number, 10 * number, 143)
+metrics.serving(number, 143)
+metrics.items(10 * number, number)
 metrics.request("/search", 200, 0.003, rows=number)
 metrics.queued(number)
 metrics.novelty(np.full(90, 0.001) if number == 2 else np.array([0.5]), number)
@@ -196,7 +197,7 @@ def test_what_waits_and_what_was_rejected() -> None:
 
 def test_a_refused_version_stands_there_until_one_serves() -> None:
     metrics = Metrics()
-    metrics.serving(4, 10, 143)
+    metrics.serving(4, 143)
     metrics.refused(5)
     metrics.changed("refused")
     assert [shown(metrics, f"lookalike_{name}") for name in ("version", "refused", "refused_version")] == [
@@ -204,11 +205,16 @@ def test_a_refused_version_stands_there_until_one_serves() -> None:
         {(): 1},
         {(): 5},
     ]
-    metrics.serving(6, 20, 143)
+    metrics.serving(6, 143)
+    metrics.items(20, 5)
     metrics.changed("served")
-    assert [shown(metrics, f"lookalike_{name}") for name in ("version", "items", "refused", "refused_version")] == [
+    assert [
+        shown(metrics, f"lookalike_{name}")
+        for name in ("version", "items", "item_sequence", "refused", "refused_version")
+    ] == [
         {(): 6},
         {(): 20},
+        {(): 5},
         {(): 0},
         {(): 0},
     ]
@@ -237,15 +243,15 @@ def test_p_values_are_counted_in_their_buckets(told: Callable[[Metrics, list[flo
 
 def test_the_drift_is_that_of_the_serving_versions_queries() -> None:
     metrics = Metrics()
-    metrics.serving(1, 10, 143)
+    metrics.serving(1, 143)
     assert shown(metrics, "lookalike_drift_evidence") == {(): 0}
     metrics.novelty(np.full(60, 0.001), 1)
     assert shown(metrics, "lookalike_drift_evidence")[()] > 6
     assert shown(metrics, "lookalike_drift_alarm") == {(): 1}
-    metrics.serving(1, 11, 143)
+    metrics.serving(1, 143)
     metrics.novelty(np.full(500, 0.9), 1)
     assert shown(metrics, "lookalike_drift_alarm") == {(): 1}
-    metrics.serving(2, 10, 143)
+    metrics.serving(2, 143)
     metrics.novelty(np.full(60, 0.001), 1)
     assert shown(metrics, "lookalike_drift_evidence") == {(): 0}
     assert shown(metrics, "lookalike_drift_alarm") == {(): 0}

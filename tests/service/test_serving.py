@@ -16,6 +16,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from index.collection import Collection
 from index.store import Store
 from index.version import FORMAT, Version
 from service.app import create_app
@@ -345,7 +346,7 @@ async def test_whoever_asks_while_the_question_is_asked_has_the_same_answer(at_w
 
 
 async def test_no_version_is_kept_once_another_one_serves(store: Store) -> None:
-    app = create_app(settings_for(store.folder), store.open_champion())
+    app = create_app(settings_for(store.folder), Collection(store.open_champion()))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -367,7 +368,7 @@ async def test_the_end_ends_its_threads(store: Store, client_of: Callable[[], An
         await client.post("/admin/reload")
         await call(client, "/embed", inputs=MANY.tolist())
         names = {thread.name.partition("_")[0] for thread in set(threading.enumerate()) - before}
-        assert names == {"drift", "engine", "loader"}
+        assert names == {"drift", "engine", "item-log", "loader"}
     assert set(threading.enumerate()) == before
 
 
