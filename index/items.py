@@ -180,6 +180,11 @@ class ItemTable:
             return int(self._order[place])
         return None
 
+    def order_after(self, name: str) -> NDArray[np.uint32 | np.int64]:
+        """(m,): the positions of the items whose ids come after one, in the order of their ids; not copied."""
+        first = bisect.bisect_right(range(len(self)), name, key=lambda i: self.id_at(int(self._order[i])))
+        return self._order[first:]
+
     def position(self, name: str) -> int:
         """The position of an id.
 
@@ -209,11 +214,6 @@ class ItemTable:
         return allowed(self._table, given, beside=beside)
 
 
-def read_items(folder: Path) -> ItemTable:
-    """Map the items of a folder that was verified.
-
-    Raises:
-        ArtifactError: the files are not what an ItemWriter leaves.
 def check_ids(ids: list[str], source: str) -> None:
     """Raises DataError where an id is empty, too long or not printable."""
     if "".join(ids).isprintable() and set(map(len, ids)) <= _LENGTHS:  # all at once: a look at each costs more
@@ -231,6 +231,11 @@ def payload_texts(ids: list[str], payloads: list[dict[str, Any]], source: str) -
     return [_dump(payload, source, name) if payload else "{}" for name, payload in zip(ids, payloads, strict=True)]
 
 
+def read_items(folder: Path) -> ItemTable:
+    """Map the items of a folder that was verified.
+
+    Raises:
+        ArtifactError: the files are not what an ItemWriter leaves.
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
