@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
+from index.collection import Collection
 from index.errors import QueryError
 from index.spec import Metric
 from index.vectors import near_pairs
@@ -46,7 +47,7 @@ class Duplicates:
     groups: list[Group]
 
 
-def near_duplicates(version: Version, threshold: float | None = None) -> Duplicates:
+def near_duplicates(version: Version | Collection, threshold: float | None = None) -> Duplicates:
     """All groups of items that a chain of pairs within the threshold connects.
 
     Args:
@@ -59,7 +60,7 @@ def near_duplicates(version: Version, threshold: float | None = None) -> Duplica
         QueryError: a threshold that no score can have.
     """
     metric = version.metric
-    everyone = np.arange(len(version.embeddings))
+    everyone = version.items.passing() if isinstance(version, Collection) else np.arange(len(version.embeddings))
     vectors, inverse = np.unique(version.embeddings.at(everyone), axis=0, return_inverse=True)
     reach = _auto_reach(vectors) if threshold is None else _reach(threshold, metric)
     labels = _chained(vectors, reach)[inverse.reshape(-1)]  # (n,), of each item
@@ -70,7 +71,7 @@ def near_duplicates(version: Version, threshold: float | None = None) -> Duplica
     return Duplicates(float(told), [_group(version, part) for part in groups])
 
 
-def _group(version: Version, members: Positions) -> Group:
+def _group(version: Version | Collection, members: Positions) -> Group:
     vectors = version.embeddings.at(members).astype(np.float64)
     scores = _score(np.linalg.norm(vectors - vectors[0], axis=1), version.metric)
     return Group([version.items.id_at(int(place)) for place in members], [float(score) for score in scores])

@@ -4,7 +4,8 @@ import json
 
 from index.errors import QueryError
 from index.filters import Filter, read_filter
-from index.version import Found, Version
+from index.live import Live
+from index.version import Found
 
 __all__ = ["print_hits", "read_filter_text"]
 
@@ -17,12 +18,12 @@ def read_filter_text(text: str) -> Filter:
         raise QueryError("--filter", expected="JSON", found=str(error)[:80]) from error
 
 
-def print_hits(version: Version, ids: list[str], found: Found) -> None:
+def print_hits(items: Live, ids: list[str], found: Found) -> None:
     """One JSON object a query: its id, its hits best first, and how unusual it is."""
     each = zip(ids, found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
     for name, row, places, novelty in each:
         hits = [
-            {"id": version.items.id_at(p), "score": s, "payload": version.items.payload_at(p)}
+            {"id": items.id_at(p), "score": s, "payload": json.loads(items.payload_json(p))}
             for s, p in zip(row, places, strict=True)
             if p >= 0
         ]

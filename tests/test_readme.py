@@ -29,13 +29,16 @@ def run(command: list[str], folder: Path) -> str:
 
 def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lookalike ")]
-    assert len(lines) == 12
+    assert len(lines) == 15
     printed: dict[str, str] = {}
     for line in lines:
         words = line.partition("#")[0].split()
         short = ["--set", "fit.epochs=5"] if words[1] == "train" else []
         printed[words[1]] = run([sys.executable, "-m", *words, *short], tmp_path)
     assert printed["search"].startswith('{"query": ')
+    assert printed["import"] == "360 rows imported, 0 had been before\n"
+    assert printed["export"].startswith("1,797 items")
+    assert printed["compact"] == "champion: version 2\n"
     assert "learning-rate-too-high (likely)" in printed["doctor"]
     assert "--set optimizer.lr=" in printed["rates"]
 

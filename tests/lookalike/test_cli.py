@@ -34,7 +34,12 @@ HELP = {
     "embed": ["DATA", "--store", "--out", "--device"],
     "search": ["DATA", "--store", "--id", "--limit", "--filter", "--device"],
     "duplicates": ["--store", "--threshold"],
+    "import": ["DATA", "--store", "--again", "--device", "Interrupted,"],
+    "export": ["--store", "--out", "F.parquet", "--device", "Interrupted,"],
+    "compact": ["--store"],
     "drift": ["--store", "Exit code 0", "10: they have"],
+    "retrain": ["--store", "--config", "--if-drifted", "--dry-run", "--force"],
+    "prune": ["--store"],
     "serve": ["--store", "--host", "--port", "--keys", "--tls-cert", "--tls-key", "LOOKALIKE_API_KEY"],
     "keys": ["add", "list", "remove"],
 }

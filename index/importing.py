@@ -1,0 +1,194 @@
+"""Rows of a source into the item log, each transaction with the place up to which the source was read.
+
+A note of the log under "import NAME": {"rows": 3000, "sha256": ...} of the first 3,000 rows, which are in the log.
+So an interrupted import goes on behind them, and a finished one has nothing to do, where the source still begins with
+the same rows; where not, it begins again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.embed import embed, suited
+from index.items import check_ids, payload_texts
+from index.log import Change, ItemLog
+from index.spec import Metric
+from index.store import Store
+from index.vectors import MAX_VALUE
+from training.artifact import DeviceName, load_encoder
+from training.errors import DataError
+from training.progress import progress_bar
+from training.rows import Chunk, Rows
+
+__all__ = ["Imported", "import_rows"]
+
+MOST = 1_000
+"""Rows of a transaction: beyond that, the disk's share of the time is small."""
+BYTES = 1 << 23
+"""Of its inputs, at most."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did.
+
+    Attributes:
+        rows: how many it wrote.
+        before: how many of the source's first rows were in the log already.
+        sequence: of the last change in the log.
+    """
+
+    rows: int
+    before: int
+    sequence: int
+
+
+def import_rows(rows: Rows, store: Store, *, again: bool = False, device: DeviceName = "cpu") -> Imported:
+    """Put each row as an item, the later of two with one id in place of the earlier; a running service finds them.
+
+    Interrupted, it goes on where it was when it is called again: what is in the log is not written twice.
+
+    Args:
+        again: all rows, also those that were written before.
+
+    Raises:
+        StoreError: there is no champion, whose encoder must be able to read the rows.
+        DataError: they are others than it takes, or one cannot be read: it is named, and nothing of its transaction
+            is written.
+        LogError, ArtifactError: the log cannot be written, or is damaged.
+    """
+    check = _Check(store, device)
+    rows, key = suited(rows, check.encoder), f"import {rows.name}"
+    with closing(ItemLog(store.folder)) as log:
+        before = _NOTHING if again else _noted(log, key)
+        source = _Source(rows, before.rows)
+        if not source.begins_with(before):
+            before, source = _NOTHING, _Source(rows, 0)
+        left = rows.count - before.rows
+        with progress_bar("importing", left, "rows", shown=left > 0) as advance:
+            for part in source.parts():
+                check.embeddings(part, rows.name)
+                log.append(part.changes(), note=(key, json.dumps(asdict(source.place))))
+                advance(len(part.ids))
+        return Imported(left, before.rows, log.last())
+
+
+@dataclass(frozen=True)
+class _Place:
+    """So many rows of a source, and their digest: of ids, inputs and payloads."""
+
+    rows: int
+    sha256: str
+
+
+_NOTHING = _Place(0, "")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of one transaction, of which the first is the source's row number `first`."""
+
+    ids: list[str]
+    inputs: NDArray[np.float32]
+    payloads: list[str]
+    first: int
+
+    def changes(self) -> list[Change]:
+        return list(map(Change, self.ids, self.inputs, self.payloads))
+
+
+class _Source:
+    """The rows in order, in parts that make a transaction each, with the digest of all up to the last."""
+
+    def __init__(self, rows: Rows, edge: int) -> None:
+        """One part ends where `edge` rows are read."""
+        size = max(1, min(MOST, BYTES // (4 * max(1, rows.width))))
+        self._name, self._count = rows.name, rows.count
+        self._chunks = _cut(rows.chunks(size), edge)
+        self._digests = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+        self._read = 0
+
+    @property
+    def place(self) -> _Place:
+        """Up to where it was read; the digest is the same however the rows were parted."""
+        told = "".join(digest.hexdigest() for digest in self._digests)
+        return _Place(self._read, hashlib.sha256(told.encode()).hexdigest())
+
+    def begins_with(self, before: _Place) -> bool:
+        """Read as many rows as were read then: are they the same ones?"""
+        if before.rows > self._count:
+            return False
+        parts = self.parts()
+        with progress_bar("comparing", before.rows, "rows", shown=before.rows > 0) as advance:
+            while self._read < before.rows:
+                advance(len(next(parts).ids))
+        return before in (_NOTHING, self.place)
+
+    def parts(self) -> Iterator[_Part]:
+        """Those that were not read yet.
+
+        Raises:
+            DataError: an id or a payload that no item can have.
+        """
+        ids, inputs, payloads = self._digests
+        for chunk in self._chunks:
+            check_ids(chunk.ids, self._name)
+            texts = payload_texts(chunk.ids, chunk.payloads, self._name)
+            part = _Part(chunk.ids, np.ascontiguousarray(chunk.inputs), texts, self._read)
+            ids.update(_lines(part.ids))
+            inputs.update(part.inputs.data)
+            payloads.update(_lines(texts))
+            self._read += len(part.ids)
+            yield part
+
+
+class _Check:
+    """Whether the champion's encoder can read rows."""
+
+    def __init__(self, store: Store, device: DeviceName) -> None:
+        number = store.champion_number()
+        self._metric: Metric = store.manifest(number)["index"]["metric"]
+        self.encoder = load_encoder(store.path(number) / "encoder", device)
+
+    def embeddings(self, part: _Part, name: str) -> None:
+        """Raises DataError where a row's embedding is not finite or beyond MAX_VALUE: no search would find it."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            embeddings = embed(self.encoder, part.inputs, self._metric)
+        bad = np.flatnonzero(~(np.abs(embeddings) <= MAX_VALUE).all(axis=1))
+        if len(bad):
+            place = int(bad[0])
+            raise DataError(
+                f"{name}, row {part.first + place}, id {part.ids[place][:40]!r}",
+                expected="a row that the champion's encoder can read",
+                found="values so far from its data that its embedding is no number",
+                remedy="Mend or remove the row.",
+            )
+
+
+def _lines(texts: list[str]) -> bytes:
+    """Of texts without a line's end."""
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+def _cut(chunks: Iterator[Chunk], edge: int) -> Iterator[Chunk]:
+    """The same rows, of which one chunk ends where `edge` rows are read."""
+    seen = 0
+    for chunk in chunks:
+        inside = edge - seen
+        seen += len(chunk.ids)
+        if 0 < inside < len(chunk.ids):
+            for part in (slice(inside), slice(inside, None)):
+                yield Chunk(chunk.ids[part], chunk.inputs[part], chunk.payloads[part])
+        else:
+            yield chunk
+
+
+def _noted(log: ItemLog, key: str) -> _Place:
+    """Where the last import of this name was."""
+    text = log.note(key)
+    return _NOTHING if text is None else _Place(**json.loads(text))

@@ -1,0 +1,62 @@
+"""The commands about items: into a store, out of it, and folded into a version."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from index.store import Store
+from lookalike.options import Data, Device, StoreOption
+from training.artifact import load_encoder
+from training.rows import open_rows
+
+__all__ = ["compact", "export", "import_"]
+
+
+def import_(
+    data: Data,
+    store: StoreOption,
+    again: Annotated[bool, typer.Option("--again", help="All rows, also those that were imported before.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Put each row of DATA as an item, durably; a running service finds it at once. A row replaces the item of its id.
+
+    Interrupted, the same command goes on where it was. Rows that were imported before are not written again: of DATA
+    that has grown, only what is new is, and of DATA that has changed, all rows are. No item is ever deleted.
+    """
+    from index.importing import import_rows
+
+    opened = Store(store)
+    encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
+    done = import_rows(open_rows(data, columns=encoder.columns), opened, again=again, device=device)
+    nothing = "; nothing to do, --again writes them again" if not done.rows else ""
+    print(f"{done.rows:,} rows imported, {done.before:,} had been before{nothing}")
+
+
+def export(
+    store: StoreOption,
+    to: Annotated[Path, typer.Option("--out", metavar="F.parquet", help="The file to write: id, payload, embedding.")],
+    device: Device = "auto",
+) -> None:
+    """Write all items that there are now to a file, which appears whole or not at all.
+
+    A payload is JSON text; an embedding is as a search compares it. Interrupted, the same command goes on where it was.
+    """
+    from index.exporting import export as export_items
+
+    done = export_items(Store(store), to, device=device)
+    print(f"{done.items:,} items: version {done.version}, and what was put and deleted since")
+
+
+def compact(store: StoreOption) -> None:
+    """Fold what was put and deleted into a new version of the same encoder, and promote it; writing goes on.
+
+    It gives way to whatever else runs on the machine.
+    """
+    from index.compact import compact as compact_store
+    from training.politeness import yield_to_others
+
+    yield_to_others()
+    opened = Store(store)
+    number = compact_store(opened)
+    print(f"champion: version {number or opened.champion_number()}" + ("" if number else ", nothing has changed"))
