@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 __all__ = ["LEVELS", "ONCE_IN", "SHARES", "Bets", "Detector", "Evidence", "joined", "upper_rate"]
 
-LEVELS = (0.01, 0.05, 0.2, 0.5)
+LEVELS = (0.01, 0.05, 0.2, 0.5, 0.8)
 """Of p-values: a new kind of query is found by the smallest, a small change of all queries by the greatest."""
 SHARES = (0.02, 0.1, 0.4)
 """Of queries that are strange, as a bet has it."""

@@ -12,7 +12,9 @@ from index.detector import LEVELS, SHARES, Bets, Detector, Evidence, joined, upp
 from index.novelty import Novelty
 
 BETS = Bets(143)
-values = st.lists(st.sampled_from([0.001, 0.01, 0.03, 0.05, 0.1, 0.2, 0.4, 0.5, 0.9, 1.0]), min_size=1, max_size=60)
+values = st.lists(
+    st.sampled_from([0.001, 0.01, 0.03, 0.05, 0.1, 0.2, 0.4, 0.5, 0.7, 0.8, 0.9, 1.0]), min_size=1, max_size=60
+)
 
 
 def detector(bets: Bets = BETS, once_in: float = 1e6) -> Detector:
@@ -56,10 +58,10 @@ def test_the_highest_rate_is_betas_quantile(rows: int, level: float) -> None:
 def test_a_level_that_no_p_value_reaches_is_left_out() -> None:
     assert [sorted(set(Bets(rows).levels)) for rows in (0, 1, 4, 19, 99)] == [
         [],
-        [0.5],
-        [0.2, 0.5],
-        [0.05, 0.2, 0.5],
-        [0.01, 0.05, 0.2, 0.5],
+        [0.5, 0.8],
+        [0.2, 0.5, 0.8],
+        [0.05, 0.2, 0.5, 0.8],
+        [0.01, 0.05, 0.2, 0.5, 0.8],
     ]
     assert upper_rate(0.01, 98, 0.01) is None
 
@@ -71,25 +73,27 @@ def test_a_bet_is_fair_at_the_highest_rate_and_a_loss_below_it() -> None:
 
 
 def test_stakes_by_hand() -> None:
-    bets = Bets(1)  # p is 0.5 or 1, and the rate of 0.5 at most 0.9975
-    won = (0.4 + 0.6 * 0.9975) / 0.9975
-    assert np.exp(after([1.0], bets).logs) == pytest.approx([0.98, 0.9, 0.6])  # a stake of 1, lost in part
+    bets = Bets(1)  # p is 0.5 or 1, and the rate of p <= 0.5, and so of p <= 0.8, at most 0.998
+    rate = 1 - 0.01 / 5
+    np.testing.assert_allclose(bets.rates, rate)
+    won = (0.4 + 0.6 * rate) / rate
+    assert np.exp(after([1.0], bets).logs) == pytest.approx([0.98, 0.9, 0.6] * 2)  # a stake of 1, lost in part
     assert np.exp(after([1.0, 1.0], bets).logs[2]) == pytest.approx((0.6 + 1) * 0.6)
     assert np.exp(after([1.0, 0.5], bets).logs[2]) == pytest.approx((0.6 + 1) * won)
     assert after([1.0, 0.5], bets).total == pytest.approx(
-        math.log((1.98 * (0.02 + 0.98 * 0.9975) + 1.9 * (0.1 + 0.9 * 0.9975) + 1.6 * (0.4 + 0.6 * 0.9975)) / 0.9975 / 3)
+        math.log((1.98 * (0.02 + 0.98 * rate) + 1.9 * (0.1 + 0.9 * rate) + 1.6 * (0.4 + 0.6 * rate)) / rate / 3)
     )
 
 
 def test_of_normal_queries_the_evidence_is_on_average_their_number() -> None:
-    """Exactly, over all histories of four queries, where each level is reached as often as it may be."""
+    """Exactly, over all histories of three queries, where each level is reached as often as it may be."""
     rates = [0.0, *BETS.rates[:: len(SHARES)], 1.0]
-    kinds = list(zip([0.005, 0.03, 0.1, 0.4, 0.9], np.diff(rates), strict=True))
+    kinds = list(zip([0.005, 0.03, 0.1, 0.4, 0.7, 0.9], np.diff(rates), strict=True))
     mean = sum(
         math.prod(chance for _, chance in history) * math.exp(after([p for p, _ in history]).total)
-        for history in itertools.product(kinds, repeat=4)
+        for history in itertools.product(kinds, repeat=3)
     )
-    assert mean == pytest.approx(4)
+    assert mean == pytest.approx(3)
 
 
 def by_loop(history: list[float], bets: Bets) -> tuple[list[float], list[int], list[int]]:
@@ -147,7 +151,7 @@ def test_evidence_adds_up(one: list[float], two: list[float], three: list[float]
 
 def test_an_alarm_stays_and_is_the_first() -> None:
     one = detector(once_in=100)
-    one.add(np.full(3, 0.001), 7.0)
+    one.add(np.full(4, 0.001), 7.0)
     alarm = one.evidence.alarm
     one.add(np.full(3, 0.001), 8.0)
     assert (alarm, one.evidence.alarm) == (7.0, 7.0)

@@ -213,11 +213,11 @@ def test_a_file_of_another_making_is_ignored_and_told(
     ("name", "value"),
     [
         *itertools.product(
-            ["logs", "since", "asked", "strange"], [[], [1.0], None, "x", [math.nan] * 12, [[1] * 12], [10**400] * 12]
+            ["logs", "since", "asked", "strange"], [[], [1.0], None, "x", [math.nan] * 15, [[1] * 15], [10**400] * 15]
         ),
-        *itertools.product(["since", "asked", "strange"], [[-1] * 12]),
-        *itertools.product(["asked", "strange"], [[101] * 12]),
-        ("since", [1e12] * 12),
+        *itertools.product(["since", "asked", "strange"], [[-1] * 15]),
+        *itertools.product(["asked", "strange"], [[101] * 15]),
+        ("since", [1e12] * 15),
     ],
 )
 def test_bets_of_another_making_are_ignored_and_told(tmp_path: Path, name: str, value: object, wrote: Wrote) -> None:

@@ -41,7 +41,7 @@ def test_the_exit_code_says_that_queries_have_drifted(store_copy: Store) -> None
     assert (done.code, done.err) == (10, "")
     lines = done.out.splitlines()
     assert lines[1] == "queries: 100"
-    assert "of 100 queries 100 have p <= 0.01, where normal data has at most 4.1%" in lines[4]
+    assert "of 100 queries 100 have p <= 0.01, where normal data has at most 4.3%" in lines[4]
     assert lines[5].startswith("drifted: yes, alarmed 2")
 
 
