@@ -31,6 +31,7 @@ from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
 from benchmarks.service_client import Shot, Traffic, posted, to_npy
 from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
 from index.build import build
+from index.collection import Collection
 from index.embed import embed_to_npy
 from index.measure import recalls
 from index.store import Store
@@ -87,7 +88,7 @@ def on_device(encoder: Encoder, rows: Rows2D) -> Callable[[], None]:
 def of_encoder(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.Namespace) -> list[Row]:
     """By the number of rows in a call; and the share of ten neighbours that both devices find."""
     cpu, plain, warm = (store.open_champion(name) for name in ("cpu", device, device))
-    prepare(warm)
+    prepare(Collection(warm))
     lines = []
     for count in (*FEW, MANY):
         part = rows[:count]

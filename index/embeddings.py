@@ -147,7 +147,7 @@ def _nearest_on(
     device: torch.device, queries: Vectors, block: Vectors, k: int, metric: Metric
 ) -> tuple[Vectors, Positions]:
     """The same by matrix products of torch's; float32 throughout, for TF32 is off unless someone turns it on."""
-    items = torch.from_numpy(block).to(device)  # (m, dim)
+    items = torch.tensor(block, device=device)  # (m, dim), a copy: what is mapped may not be written
     scores: list[Vectors] = []
     positions: list[Positions] = []
     for part in torch.split(torch.from_numpy(queries), max(1, BLOCK_SCORES // len(block))):
