@@ -4,6 +4,8 @@ Positions go on where those of the version end, and none is ever given twice: so
 search found can be looked up after the next change, too. An item that is replaced stands at a new position.
 """
 
+import heapq
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -19,6 +21,8 @@ __all__ = ["Live"]
 
 FEWEST_TABLES = 64
 """Tables of few rows each, as changes come, are joined once there are so many."""
+LOOKED_AT = 1 << 12
+"""Items of a version that are looked at together for a page."""
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -125,10 +129,22 @@ class Live:
         Raises:
             QueryError: as `allowed`.
         """
-        there = ~self.gone
-        if given is not None:
-            there &= np.concatenate(self.allowed(given))
-        return np.flatnonzero(there)
+        return np.flatnonzero(self._passes(given))
+
+    def page(self, after: str, most: int, given: Filter | None = None) -> list[int]:
+        """Where the next items stand in the order of their ids, by code point: those after one, "" for the first.
+
+        Of items that come and go meanwhile, pages show each that stays exactly once. Raises as `passing`.
+        """
+        passes, found, order = self._passes(given), list[int](), self._base.order_after(after)
+        for start in range(0, len(order), LOOKED_AT):
+            some = order[start : start + LOOKED_AT]
+            found += some[passes[some]][: most - len(found)].tolist()
+            if len(found) == most:
+                break
+        new = ((name, place) for name, place in self._places.items() if name > after and passes[place])
+        both = heapq.merge(((self._base.id_at(place), place) for place in found), heapq.nsmallest(most, new))
+        return [place for _, place in itertools.islice(both, most)]
 
     def put(self, name: str, vector: Vectors, usual: float, payload: str) -> None:
         """Make or replace an item: its embedding (dim,), its `item_distances`, its payload as JSON text."""
@@ -160,6 +176,10 @@ class Live:
         """
         table = self._columns.upto(self._payloads)
         return self._base.allowed(given, beside=table.schema), allowed(table, given, beside=self._base.schema)
+
+    def _passes(self, given: Filter | None) -> NDArray[np.bool_]:
+        """(positions,): which of them hold an item that is there now, and passes a filter."""
+        return ~self.gone if given is None else ~self.gone & np.concatenate(self.allowed(given))
 
 
 class _Columns:

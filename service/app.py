@@ -15,6 +15,7 @@ from service.auth import let_in
 from service.drift import DriftWatch
 from service.errors import install_handlers
 from service.hot import GZIP_BYTES, GZIP_LEVEL, HotRoutes
+from service.item_routes import items, items_written
 from service.keys import KeyRing
 from service.logs import lifecycle
 from service.metrics import Metrics, MetricsMiddleware
@@ -59,7 +60,7 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
     app.state.pulse = Pulse()
     app.state.keys = KeyRing.of(settings)
     app.state.metrics = Metrics(DriftWatch(settings.store / FOLDER, settings.drift_once_in))
-    for router in (health, guarded, admin):
+    for router in (health, guarded, items, items_written, admin):
         app.include_router(router)
     install_handlers(app)
     _add_layers(app, settings)

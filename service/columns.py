@@ -42,16 +42,19 @@ class TableInputs:
         """Are they all of numbers, so that a row may be plain numbers?"""
         return all(column.kind == "numeric" for column in self.columns)
 
-    def decode(self, rows: list[Any], field: str) -> NDArray[np.float64]:
+    def decode(self, rows: list[Any], field: str, inner: str = "") -> NDArray[np.float64]:
         """Lists in the columns' order, or objects by their names -> (n, width), NaN where missing or unknown.
+
+        Args:
+            field: where the rows stand: row 3 in field[3], or field[3] with `inner` after it.
 
         Raises:
             RequestError: it names the row and the column.
         """
-        lists = [self._values(row, f"{field}[{number}]") for number, row in enumerate(rows)]
+        lists = [self._values(row, f"{field}[{number}]{inner}") for number, row in enumerate(rows)]
         decoded = np.empty((len(rows), len(self.columns)))  # (n, width)
         for place, (column, values) in enumerate(zip(self.columns, zip(*lists, strict=True), strict=True)):
-            decoded[:, place] = _column(column, values, field)
+            decoded[:, place] = _column(column, values, (field, inner))
         return decoded
 
     def check_codes(self, rows: NDArray[np.float32], field: str) -> None:
@@ -63,7 +66,7 @@ class TableInputs:
             wrong = np.flatnonzero(~(np.isnan(codes) | np.isin(codes, np.arange(len(column.values)))))
             if len(wrong):
                 raise RequestError(
-                    _place(field, int(wrong[0]), column),
+                    _place((field, ""), int(wrong[0]), column),
                     expected=f"a code from 0 to {len(column.values) - 1}, or NaN",
                     found=f"{codes[wrong[0]]:g}",
                 )
@@ -91,7 +94,7 @@ class TableInputs:
         return [row.get(name) for name in names]
 
 
-def _column(column: Column, values: tuple[Any, ...], field: str) -> NDArray[np.float64]:
+def _column(column: Column, values: tuple[Any, ...], field: tuple[str, str]) -> NDArray[np.float64]:
     """(n,) numbers or codes of one column's values."""
     types, expected = _TYPES[column.kind]
     if not set(map(type, values)) <= types:
@@ -106,5 +109,5 @@ def _column(column: Column, values: tuple[Any, ...], field: str) -> NDArray[np.f
     return numbers
 
 
-def _place(field: str, row: int, column: Column) -> str:
-    return f"{field}[{row}].{column.name[:64]}"
+def _place(field: tuple[str, str], row: int, column: Column) -> str:
+    return f"{field[0]}[{row}]{field[1]}.{column.name[:64]}"

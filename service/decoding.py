@@ -123,7 +123,8 @@ def decode_embed(body: bytes, bounds: Bounds) -> EmbedAsked:
     plain = _plain(body, bounds)
     if plain and {plain.kind, *plain.beside} <= known:
         return EmbedAsked(form=_form(plain.beside), rows=checked(plain.rows, plain.kind, bounds))
-    fields = read_object(body, known, bounds)
+    _check_lists(body, bounds)
+    fields = read_object(body, known)
     if "inputs" not in fields:
         raise RequestError("inputs", expected=_NUMBERS, found="nothing")
     return EmbedAsked(form=_form(fields), rows=_rows(fields, "inputs", bounds, body))
@@ -142,7 +143,8 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
         bounds = pick_space(number, plain.kind, bounds)
         rows = checked(plain.rows, plain.kind, bounds)
         return Asked(query_kind(plain.kind), rows, [], limit, flag, version=number)
-    fields = read_object(body, {"inputs", "embeddings", "ids", "limit", "filter", "with_payload", "version"}, bounds)
+    _check_lists(body, bounds)
+    fields = read_object(body, {"inputs", "embeddings", "ids", "limit", "filter", "with_payload", "version"})
     kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
     if len(kinds) != 1:
         raise RequestError(
@@ -222,9 +224,8 @@ def _check_lists(body: bytes, bounds: Bounds) -> None:
         raise TooLargeError("body", expected=f"at most {bounds.max_rows} rows in a call", found="more lists")
 
 
-def read_object(body: bytes, known: set[str], bounds: Bounds) -> dict[str, Any]:
-    """The fields of a JSON object, all of them known. Raises MalformedError, RequestError, TooLargeError."""
-    _check_lists(body, bounds)
+def read_object(body: bytes, known: set[str]) -> dict[str, Any]:
+    """The fields of a JSON object, all of them known. Raises MalformedError, RequestError."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -1,16 +1,18 @@
 """What OpenAPI says of the guarded calls, whose endpoints read the request and write the response themselves."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel
 
+from index.items import MAX_ID
 from service.encoding import JSON, NPY
 from service.errors import PROBLEM
 from service.schemas import Problem
 
-__all__ = ["KEY", "calls", "problems"]
+__all__ = ["KEY", "PATH_ID", "calls", "item_calls", "problems"]
 
 _KEY = "A key that `lookalike keys add` made, of scope read; of scope write for calls that change something."
 
@@ -37,6 +39,15 @@ _STATUSES = {
 }
 
 
+PATH_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "An item's id, percent-encoded: it may hold any printable character.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
+}
+
+
 def calls(takes: type[BaseModel], gives: type[BaseModel], *statuses: int, query: dict[str, Any] | None = None) -> Any:
     """The arguments of a route that takes and gives JSON or .npy; `query` goes with an .npy body."""
     parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in (query or {}).items()]
@@ -51,7 +62,40 @@ def calls(takes: type[BaseModel], gives: type[BaseModel], *statuses: int, query:
     }
 
 
+def item_calls(
+    gives: type[BaseModel], *statuses: int, takes: type[BaseModel] | None = None, parameters: Sequence[Any] = ()
+) -> Any:
+    """The arguments of a route of items: JSON alone; `parameters` as OpenAPI has them."""
+    told: dict[str, Any] = {"parameters": list(parameters)}
+    if takes:
+        told["requestBody"] = {"required": True, "content": {JSON: {"schema": _whole(takes)}}}
+    return {
+        "response_model": gives,
+        "responses": problems(401, 403, *statuses),
+        "openapi_extra": told,
+        "tags": ["items"],
+    }
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The documented ways to fail."""
     content = {PROBLEM: {"schema": Problem.model_json_schema()}}
     return {status: {"description": _STATUSES[status], "content": content} for status in sorted(statuses)}
+
+
+def _whole(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's schema with those of the models in it in their places: OpenAPI keeps them elsewhere than pydantic."""
+    schema = model.model_json_schema()
+    inner = schema.pop("$defs", {})
+
+    def put_in(value: Any) -> Any:
+        if isinstance(value, list):
+            return [put_in(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            return put_in(inner[value["$ref"].removeprefix("#/$defs/")])
+        return {name: put_in(each) for name, each in value.items()}
+
+    whole: dict[str, Any] = put_in(schema)
+    return whole

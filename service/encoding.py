@@ -14,7 +14,16 @@ from index.collection import Collection
 from index.live import Live
 from index.version import Found
 
-__all__ = ["JSON", "NPY", "VERSION_HEADER", "embeddings_response", "hits_response"]
+__all__ = [
+    "JSON",
+    "NPY",
+    "VERSION_HEADER",
+    "embeddings_response",
+    "hits_response",
+    "item_response",
+    "items_response",
+    "written_response",
+]
 
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -58,6 +67,31 @@ def hits_response(collection: Collection, found: Found, *, with_payload: bool, a
         for scores, positions, novelty in each
     ]
     return _respond(collection, orjson.dumps({"version": collection.number, "results": results}), JSON)
+
+
+def written_response(number: int, sequence: int, count: int) -> Response:
+    """{"version", "sequence", "count"}."""
+    body = b'{"version":%d,"sequence":%d,"count":%d}' % (number, sequence, count)
+    return Response(body, media_type=JSON, headers={VERSION_HEADER: str(number)})
+
+
+def item_response(collection: Collection, position: int) -> Response:
+    """{"version", "id", "payload", "embedding"}."""
+    embedding = collection.embeddings.at(np.array([position]))[0]
+    item = {"version": collection.number, **_item(collection.items, position), "embedding": embedding}
+    return _respond(collection, orjson.dumps(item, option=_NUMPY), JSON)
+
+
+def items_response(collection: Collection, positions: list[int], *, is_last: bool) -> Response:
+    """{"version", "items": [{"id", "payload"}, ...], "next"}."""
+    items = collection.items
+    after = None if is_last else items.id_at(positions[-1])
+    page = {"version": collection.number, "items": [_item(items, place) for place in positions], "next": after}
+    return _respond(collection, orjson.dumps(page), JSON)
+
+
+def _item(items: Live, position: int) -> dict[str, Any]:
+    return {"id": items.id_at(position), "payload": orjson.Fragment(items.payload_json(position))}
 
 
 def _hits(items: Live, scores: list[float], positions: list[int], with_payload: bool) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ LookalikeError
     ├── NotReadyError     503  the version does not answer its known question
     └── DeadlineError     504  it took longer than a call may
 
-Every error leaves as application/problem+json (RFC 9457), of one shape.
+Of the index floor's, QueryError is 422, UnknownItemError 404 and LogError 503. Every error leaves as
+application/problem+json (RFC 9457), of one shape.
 """
 
 import http
@@ -25,7 +26,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from index.errors import QueryError, UnknownItemError
+from index.errors import LogError, QueryError, UnknownItemError
 from service.logs import log_failure
 from training.errors import LookalikeError
 
@@ -165,6 +166,10 @@ def install_handlers(app: FastAPI) -> None:
 
 async def answer_error(request: Request, error: Exception) -> JSONResponse:
     """The answer to a request that ended with `error`; one that nobody foresaw is logged."""
+    if isinstance(error, LogError):  # its words name a file of ours
+        log_failure(request.scope, error)
+        said = {"field": "items", "expected": "an item log that can be written and read", "found": "one that cannot be"}
+        return problem(503, "The item log cannot be written or read now; the service's log says more.", **said)
     if isinstance(error, LookalikeError):
         kinds = {QueryError: 422, UnknownItemError: 404}
         status = error.status if isinstance(error, RequestError) else kinds.get(type(error), 500)

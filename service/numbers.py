@@ -1,7 +1,8 @@
 """A request's numbers, parsed by simdjson straight into an array: no Python object is made for any of them.
 
-It reads only what is plain: one list of flat rows of numbers, and beside it what is no list. Of everything else, and of
-everything wrong, it says None, and service.decoding reads it value by value and says why.
+It reads only what is plain: one list of flat rows of numbers, and beside it what is no list; or items, of which each
+has one flat row and no other list. Of everything else, and of everything wrong, it says None, and service.decoding and
+service.item_bodies read it value by value and say why.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import simdjson
 from numpy.typing import NDArray
 
-__all__ = ["Numbers", "read_numbers"]
+__all__ = ["Numbers", "PlainItems", "read_items", "read_numbers"]
 
 _KINDS = ("inputs", "embeddings")
 _BESIDE = ("limit", "with_payload", "encoding_format", "version")
@@ -30,6 +31,15 @@ class Numbers:
     beside: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class PlainItems:
+    """What a body holds: `rows`, (n, width) float64, n ids, and n payloads as JSON."""
+
+    ids: list[str]
+    rows: NDArray[np.float64]
+    payloads: list[str | bytes]
+
+
 def read_numbers(body: bytes, most: int) -> Numbers | None:
     """JSON {"inputs": [[...], ...], ...} or {"embeddings": ...}; None where it is anything but that.
 
@@ -38,9 +48,49 @@ def read_numbers(body: bytes, most: int) -> Numbers | None:
     Not for two threads at once.
     """
     try:
-        return _read(_parser if len(body) <= _SHARED_BYTES else simdjson.Parser(), body, most)
+        return _read(_parser_for(body), body, most)
     except _WRONG:
         return None
+
+
+def read_items(body: bytes, most: int, width: int) -> PlainItems | None:
+    """JSON {"items": [{"id": "a", "input": [...], "payload": {...}}, ...]}, rows of that width; None where it is not.
+
+    Also where it has more than `most` items. Not for two threads at once.
+    """
+    try:
+        return _read_items(_parser_for(body), body, most, width)
+    except _WRONG:
+        return None
+
+
+def _parser_for(body: bytes) -> simdjson.Parser:
+    return _parser if len(body) <= _SHARED_BYTES else simdjson.Parser()
+
+
+def _read_items(parser: simdjson.Parser, body: bytes, most: int, width: int) -> PlainItems | None:
+    document = parser.parse(body)
+    if not isinstance(document, simdjson.Object) or list(document) != ["items"]:
+        return None
+    given = document["items"]
+    if not isinstance(given, simdjson.Array) or not 0 < len(given) <= most or body.count(b"[") != 1 + len(given):
+        return None
+    ids, payloads, rows = [], [], np.empty((len(given), width))
+    for number, item in enumerate(given):
+        if not isinstance(item, simdjson.Object):
+            return None
+        names = list(item)
+        if sorted(names) not in (["id", "input"], ["id", "input", "payload"]):  # a name may be there twice, too
+            return None
+        name, row, payload = item["id"], item["input"], item["payload"] if "payload" in names else None
+        if not isinstance(name, str) or not isinstance(row, simdjson.Array) or len(row) != width:
+            return None
+        if "payload" in names and not isinstance(payload, simdjson.Object):
+            return None
+        rows[number] = np.frombuffer(row.as_buffer(of_type="d"))
+        ids.append(name)
+        payloads.append(payload.mini if isinstance(payload, simdjson.Object) else b"{}")
+    return PlainItems(ids, rows, payloads)
 
 
 def _read(parser: simdjson.Parser, body: bytes, most: int) -> Numbers | None:

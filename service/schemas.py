@@ -1,23 +1,34 @@
-"""The JSON of the two hot calls, for OpenAPI and for tests; service.decoding reads the same by hand."""
+"""The JSON of the calls, for OpenAPI and for tests; service.decoding and service.item_bodies read the same by hand."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from index.items import MAX_ID
 from index.vectors import DEFAULT_LIMIT
 
 __all__ = [
+    "DELETE_QUERY",
+    "LIST_QUERY",
     "NPY_QUERY",
+    "PAGE",
     "EmbedRequest",
     "EmbedResponse",
     "Found",
     "Hit",
+    "ItemFound",
+    "ItemsFound",
     "Problem",
+    "PutRequest",
     "Ready",
     "Reloaded",
     "SearchRequest",
     "SearchResponse",
+    "Written",
 ]
+
+PAGE = 100
+"""Items on a page, unless more are asked for."""
 
 Row = Annotated[
     list[Any] | dict[str, Any],
@@ -41,8 +52,8 @@ FILTER = (
 
 
 SPACE = (
-    "Whose embeddings they are, where that is an older version: they are mapped to the serving one. Without it, they are "
-    "the serving one's."
+    "Whose embeddings they are, where that is an older version: they are mapped to the serving one. Without it, they "
+    "are the serving one's."
 )
 
 
@@ -130,6 +141,81 @@ class SearchResponse(_Strict):
 
     version: int
     results: list[Found]
+
+
+class Item(_Strict):
+    """An item to put."""
+
+    id: str = Field(min_length=1, max_length=MAX_ID, description="Printable characters.")
+    input: Row
+    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON.")
+
+
+class PutRequest(_Strict):
+    """Items to make, or to put in the place of those of the same ids; no id twice."""
+
+    model_config = _examples(
+        {"items": [{"id": "new", "input": _DIGIT, "payload": {"label": 0}}]},
+        {"items": [{"id": "shelf 3/new", "input": _DIGIT}, {"id": "new", "input": _DIGIT}]},
+    )
+
+    items: list[Item] = Field(min_length=1)
+
+
+class Written(_Strict):
+    """The changes are on disk, and found by every search from now on; by other workers, some moments later."""
+
+    version: int = Field(description="The version that serves.")
+    sequence: int = Field(ge=0, description="The number of the last change of the item log.")
+    count: int = Field(ge=0, description="Items that were put, or that were there and are deleted.")
+
+
+class ItemFound(_Strict):
+    """One item, with its embedding by the version that serves."""
+
+    version: int
+    id: str
+    payload: dict[str, Any]
+    embedding: Embedding
+
+
+class Listed(_Strict):
+    """One of a page's items."""
+
+    id: str
+    payload: dict[str, Any]
+
+
+class ItemsFound(_Strict):
+    """A page of items, in the order of their ids."""
+
+    version: int
+    items: list[Listed]
+    next: str | None = Field(description="The `after` of the next page; null where this is the last.")
+
+
+_FILTER_PARAMETER = {
+    "name": "filter",
+    "in": "query",
+    "description": FILTER,
+    "content": {"application/json": {"schema": {"type": "object"}}},
+}
+LIST_QUERY: tuple[dict[str, Any], ...] = (
+    _FILTER_PARAMETER,
+    {
+        "name": "limit",
+        "in": "query",
+        "description": "Items on a page.",
+        "schema": {"type": "integer", "minimum": 1, "default": PAGE},
+    },
+    {
+        "name": "after",
+        "in": "query",
+        "description": "An id: the page begins after it, in the order of code points, whether an item has it or not.",
+        "schema": {"type": "string"},
+    },
+)
+DELETE_QUERY: tuple[dict[str, Any], ...] = (_FILTER_PARAMETER | {"required": True},)
 
 
 class Ready(_Strict):

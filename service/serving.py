@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.collection import Collection
-from index.errors import LogError
+from index.errors import LogError, QueryError
 from index.log import Change
 from index.store import Store
+from index.vectors import MAX_VALUE
 from index.version import Version
 from service.answering import Left, stays
 from service.checking import checked_collection
@@ -146,6 +147,10 @@ class Serving:
         """
         engine = self.current.engine
         embeddings = await engine.embed(rows, left)
+        unusable = np.flatnonzero(~(np.abs(embeddings) <= MAX_VALUE).all(axis=1))
+        if len(unusable):  # the log would keep it, and no search find it
+            place = f"items[{unusable[0]}].input"
+            raise QueryError(place, expected="values of the size that the encoder knows", found="too large ones")
         changes = [Change(name, row, payload) for name, row, payload in zip(ids, rows, payloads, strict=True)]
         return await self._written(await self._ledger.append(changes, embeddings, engine.version.number), len(changes))
 

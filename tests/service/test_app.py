@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 import index
+from index.collection import Collection
 from index.version import Version
 from service.app import create_app
-from service.schemas import EmbedResponse, SearchResponse
+from service.schemas import EmbedResponse, SearchResponse, Written
 from service.settings import Settings
 from tests.service.helpers import all_routes, call, serving
 
@@ -33,11 +35,11 @@ def references(value: Any) -> list[str]:
 
 
 def test_the_committed_openapi_is_the_apps(settings: Settings, version: Version) -> None:
-    assert json.loads(COMMITTED.read_text(encoding="utf-8")) == create_app(settings, version).openapi(), HOW
+    assert json.loads(COMMITTED.read_text(encoding="utf-8")) == create_app(settings, Collection(version)).openapi(), HOW
 
 
 def test_the_openapi_refers_to_nothing_that_is_not_there(settings: Settings, version: Version) -> None:
-    document = create_app(settings, version).openapi()
+    document = create_app(settings, Collection(version)).openapi()
     found = references(document)
     assert found
     for reference in found:
@@ -47,9 +49,14 @@ def test_the_openapi_refers_to_nothing_that_is_not_there(settings: Settings, ver
 
 
 def test_these_are_the_calls(settings: Settings, version: Version) -> None:
-    assert set(all_routes(create_app(settings, version))) == {
+    assert set(all_routes(create_app(settings, Collection(version)))) == {
         ("POST", "/embed"),
         ("POST", "/search"),
+        ("PUT", "/items"),
+        ("GET", "/items"),
+        ("DELETE", "/items"),
+        ("GET", "/items/{id:path}"),
+        ("DELETE", "/items/{id:path}"),
         ("GET", "/livez"),
         ("GET", "/readyz"),
         ("GET", "/version"),
@@ -59,27 +66,39 @@ def test_these_are_the_calls(settings: Settings, version: Version) -> None:
     }
 
 
-async def test_the_examples_are_answered_as_they_are_described(settings: Settings, version: Version) -> None:
-    asked: dict[str, type[BaseModel]] = {"/embed": EmbedResponse, "/search": SearchResponse}
-    async with serving(settings, version) as client:
-        for path, gives in asked.items():
-            content = create_app(settings, version).openapi()["paths"][path]["post"]["requestBody"]["content"]
-            examples = content["application/json"]["schema"]["examples"]
+async def test_the_examples_are_answered_as_they_are_described(
+    settings: Settings, version: Version, tmp_path: Path
+) -> None:
+    asked: dict[tuple[str, str], type[BaseModel]] = {
+        ("POST", "/embed"): EmbedResponse,
+        ("POST", "/search"): SearchResponse,
+        ("PUT", "/items"): Written,
+    }
+    shutil.copytree(settings.store, tmp_path / "store")
+    own = settings.model_copy(update={"store": tmp_path / "store"})
+    paths = create_app(settings, Collection(version)).openapi()["paths"]
+    async with serving(own, version) as client:
+        for (method, path), gives in asked.items():
+            examples = paths[path][method.lower()]["requestBody"]["content"]["application/json"]["schema"]["examples"]
             assert len(examples) >= 2
             for body in examples:
-                gives.model_validate(await call(client, path, **body), strict=True)
+                answer = await client.request(method, path, json=body)
+                assert answer.status_code == 200, answer.text
+                gives.model_validate(answer.json(), strict=True)
 
 
 async def test_the_end_of_the_app_ends_its_engine(settings: Settings, version: Version, rows: NDArray[Any]) -> None:
     before = threading.active_count()
     async with serving(settings, version) as client:
         await call(client, "/embed", inputs=rows.tolist())
-        assert threading.active_count() == before + 2  # the engine's, and the one that looks after drift
+        assert (
+            threading.active_count() == before + 3
+        )  # the engine's, the item log's, and the one that looks after drift
     assert threading.active_count() == before
 
 
 async def test_an_app_may_be_started_again(settings: Settings, version: Version) -> None:
-    app = create_app(settings, version)
+    app = create_app(settings, Collection(version))
     for _ in range(2):
         async with app.router.lifespan_context(app):
             answer = await app.state.serving.current.engine.embed(version.question)

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from index.collection import Collection
 from index.version import Version
 from service.app import create_app
 from service.describing import problems
@@ -11,7 +12,7 @@ from service.settings import Settings
 
 @pytest.fixture
 def app(settings: Settings, version: Version) -> FastAPI:
-    return create_app(settings, version)
+    return create_app(settings, Collection(version))
 
 
 def described(app: FastAPI, path: str, method: str = "post") -> dict[str, Any]:
@@ -30,6 +31,18 @@ def test_every_guarded_call_names_both_ways_to_give_the_key(app: FastAPI) -> Non
     for path, method in (("/embed", "post"), ("/search", "post"), ("/version", "get"), ("/metrics", "get")):
         assert described(app, path, method)["security"] == [{"APIKeyHeader": []}, {"HTTPBearer": []}]
     assert "security" not in described(app, "/readyz", "get")
+
+
+def test_a_path_with_an_id_says_so_and_changes_say_which_key(app: FastAPI) -> None:
+    for method in ("get", "delete"):
+        (name,) = described(app, "/items/{id}", method)["parameters"]
+        assert (name["name"], name["in"], name["required"]) == ("id", "path", True)
+    for method in ("put", "get", "delete"):
+        assert described(app, "/items", method)["security"] == [{"APIKeyHeader": []}, {"HTTPBearer": []}]
+        assert {"401", "403", "422"} <= set(described(app, "/items", method)["responses"])
+    assert "503" in described(app, "/items", "put")["responses"]
+    (given,) = described(app, "/items", "delete")["parameters"]
+    assert (given["name"], given["required"], set(given["content"])) == ("filter", True, {"application/json"})
 
 
 def test_what_goes_beside_an_npy_body_is_described() -> None:

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from index.errors import QueryError, StoreError, UnknownItemError
+from index.errors import LogError, QueryError, StoreError, UnknownItemError
 from service import errors
 from service.errors import RequestError, install_handlers
 from tests.service.helpers import problem
@@ -61,6 +61,17 @@ async def test_what_is_wrong_with_our_files_is_told_to_the_log_alone(kind: type[
     answer = await answer_to(kind("/srv/store/index.faiss", expected="one", found="two"))
     assert problem(answer, 500)["detail"] == "The service failed on this request; its log says more."
     assert "index.faiss" not in answer.text
+
+
+async def test_a_log_that_cannot_be_written_is_told_to_the_client_without_its_file(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR, "lookalike.service"):
+        answer = await answer_to(LogError("/srv/store/items.db", expected="one", found="disk full"))
+    assert problem(answer, 503)["field"] == "items"
+    assert answer.headers["retry-after"] == "1"
+    assert "items.db" not in answer.text
+    assert "LogError" in caplog.text
 
 
 def test_the_table_has_every_request_error() -> None:

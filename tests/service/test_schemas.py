@@ -1,4 +1,4 @@
-"""service.decoding reads by hand what service.schemas describes: they must not drift apart."""
+"""service.decoding and service.item_bodies read by hand what service.schemas describes: they must not drift apart."""
 
 import json
 from typing import Any
@@ -10,10 +10,11 @@ from pydantic import BaseModel, ValidationError
 
 from index.filters import read_filter
 from service.decoding import Bounds, decode_embed, decode_search
-from service.schemas import EmbedRequest, SearchRequest
+from service.item_bodies import decode_items
+from service.schemas import EmbedRequest, PutRequest, SearchRequest
 from training.errors import LookalikeError
 
-BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
+BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100, spaces={1: 4, 2: 3})
 NUMBER = st.integers(-9, 9) | st.floats(-1e6, 1e6)
 WRONG: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, "3", [], {}, [[]], [["a"]], [[None]], [[True]], [3], ["a", 1], [{}]]
@@ -26,7 +27,8 @@ def matrix(width: int) -> st.SearchStrategy[list[list[float]]]:
 
 RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "inputs": matrix(4),
-    "embeddings": matrix(3),
+    "embeddings": matrix(3) | matrix(4),
+    "version": st.integers(-1, 3),
     "ids": st.lists(st.text("abc", max_size=3), min_size=1, max_size=5),
     "limit": st.integers(1, 50),
     "with_payload": st.booleans(),
@@ -72,8 +74,10 @@ def test_search_is_decoded_exactly_where_its_schema_and_the_widths_allow(fields:
     body = json.dumps(fields).encode()
     kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
     right = fits(SearchRequest, body) and len(kinds) == 1 and is_filter(fields.get("filter"))
+    if right and (number := fields.get("version")) is not None:
+        right = kinds == ["embeddings"] and number in BOUNDS.spaces
     if right and kinds != ["ids"]:
-        right = only_numbers(fields[kinds[0]], 4 if kinds == ["inputs"] else 3)
+        right = only_numbers(fields[kinds[0]], 4 if fields.get("version") == 1 or kinds == ["inputs"] else 3)
     assert decodes(decode_search, body) == right
 
 
@@ -81,6 +85,33 @@ def test_search_is_decoded_exactly_where_its_schema_and_the_widths_allow(fields:
 def test_embed_is_decoded_exactly_where_its_schema_and_the_width_allow(fields: dict[str, Any]) -> None:
     body = json.dumps(fields).encode()
     assert decodes(decode_embed, body) == (fits(EmbedRequest, body) and only_numbers(fields["inputs"], 4))
+
+
+ROW = st.lists(NUMBER, min_size=4, max_size=4)
+NESTED = ROW.map(lambda row: [row[:2], row[2:]])
+ID = st.text("ab/\n", max_size=2)
+PAYLOAD = st.dictionaries(st.text("ab", max_size=1), st.none() | NUMBER | st.lists(NUMBER | st.text("["), max_size=2))
+ITEM = st.fixed_dictionaries(
+    {"id": ID | ID | WRONG, "input": ROW | NESTED | WRONG}, optional={"payload": PAYLOAD | PAYLOAD | WRONG}
+)
+ITEMS = st.lists(ITEM, min_size=1, max_size=3)
+
+
+def flat(row: Any) -> Any:
+    """What the schema cannot say: a row is flat, or nested in the input shape."""
+    nested = [type(part) is list and len(part) == 2 for part in row] == [True, True]
+    return [*row[0], *row[1]] if nested else row
+
+
+@given(st.fixed_dictionaries({}, optional={"items": ITEMS | ITEMS | WRONG, "limit": st.just(1)}) | BODIES)
+def test_items_are_decoded_exactly_where_their_schema_the_ids_and_the_shape_allow(fields: dict[str, Any]) -> None:
+    body = json.dumps(fields).encode()
+    right = fits(PutRequest, body)
+    if right:
+        ids = [item["id"] for item in fields["items"]]
+        right = len(set(ids)) == len(ids) and all(name.isprintable() for name in ids)
+        right = right and only_numbers([flat(item["input"]) for item in fields["items"]], 4)
+    assert decodes(decode_items, body) == right
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"null", b'{"ids": ["a"]', b'{"ids": ["\xff"]}', b"{}"])
