@@ -44,17 +44,19 @@ marks.append(("imports: torch, faiss, fastapi", time.time()))
 import lookalike.__main__, service.server
 from service.settings import load_settings
 marks.append(("imports: the rest", time.time()))
+from index.collection import open_collection
 from index.store import Store
 settings = load_settings(store=Path(sys.argv[1]), port=0)
-version = Store(settings.store).open_champion(settings.device)
+store = Store(settings.store)
+collection = open_collection(store, store.champion_number(), settings.device)
 marks.append(("opening and verifying the version", time.time()))
 import service.app
 from service.checking import prepare
 from service.engine import use_threads
-service.app.create_app(settings, version)
+service.app.create_app(settings, collection)
 marks.append(("making the app", time.time()))
 use_threads(settings.torch_threads)
-prepare(version)
+prepare(collection)
 marks.append(("warming", time.time()))
 before, steps = float(sys.argv[2]), {}
 for step, at in marks:
