@@ -1,0 +1,121 @@
+"""Does anyone notice a retraining? A whole one on the same two cores as a service under load, every answer looked at.
+
+ours    /search and /embed of one row each, so many a second, from when `lookalike retrain` begins on 60,000 pictures
+        and 2,000 that were put since, until what it promoted serves
+floor   the same load right before
+
+The service, the job and the client share both cores; the job asks for none that another wants. What is put meanwhile,
+one picture a second, must be found by the version that takes over.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import orjson
+import uvloop
+from numpy.typing import NDArray
+
+from benchmarks.report import Bar, Row, report, row
+from benchmarks.service_client import Figures, Shot, Traffic, posted
+from benchmarks.service_process import free_port, lookalike, served, store_of, two_cores
+from index.store import Store
+from training.rows import open_rows, read_sample
+
+__all__ = ["main"]
+
+RATE = 300.0
+CONNECTIONS = 16
+QUERIES = 200
+PUT = 2_000
+SECONDS = 30.0
+GIVE_UP = 3_600.0
+LOOK_SECONDS = 1.0
+
+
+def shots(images: NDArray[np.float32]) -> list[Shot]:
+    """Two kinds of call, a row each."""
+    bodies = [orjson.dumps({"inputs": [image.astype(int).tolist()]}) for image in images]
+    return [Shot(posted(path, body)) for body in bodies for path in ("/search", "/embed")]
+
+
+async def put(client: httpx.AsyncClient, names: list[str], images: NDArray[np.float32]) -> None:
+    items = [{"id": name, "input": image.tolist()} for name, image in zip(names, images, strict=True)]
+    answer = await client.put("/items", content=orjson.dumps({"items": items}))
+    answer.raise_for_status()
+
+
+async def drive(port: int, store: Store, asked: argparse.Namespace) -> tuple[Figures, Figures, list[str], int]:
+    """The steady figures, those while it retrains, what was put meanwhile and is missing, and the exit code."""
+    images, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES + PUT, 0)
+    queries, new = images[:QUERIES], images[QUERIES:]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        for start in range(0, len(new), 500):
+            await put(client, [f"new-{i}" for i in range(start, start + 500)], new[start : start + 500])
+        await Traffic(port, shots(queries), CONNECTIONS, rate=asked.rate).run(seconds=2)
+        steady = await Traffic(port, shots(queries), CONNECTIONS, rate=asked.rate).run(seconds=asked.seconds)
+        traffic = Traffic(port, shots(queries), CONNECTIONS, rate=asked.rate)
+        running = asyncio.create_task(traffic.run())
+        job = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "lookalike", "retrain", "--store", str(store.folder)), stdout=subprocess.DEVNULL
+        )
+        late: list[str] = []
+        began = time.monotonic()
+        while job.returncode is None and time.monotonic() - began < GIVE_UP:
+            late.append(f"late-{len(late)}")
+            await put(client, late[-1:], new[len(late) % PUT][None])
+            await asyncio.sleep(LOOK_SECONDS)
+        code = await job.wait()
+        while code == 0 and (await client.get("/version")).json()["version"] != store.champion_number():
+            await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(2 * LOOK_SECONDS)
+        traffic.stop()
+        moving = await running
+        missing = [name for name in late if (await client.get(f"/items/{name}")).status_code != 200]
+        return steady, moving, missing, code
+
+
+def rows_of(steady: Figures, moving: Figures, missing: list[str], code: int) -> list[Row]:
+    """The rows of the report."""
+    wrong = steady.wrong.total() + moving.wrong.total()
+    return [
+        row("exit code: 0 promoted, 10 kept", "", ours=code),
+        row("requests while it retrains", "", ours=len(moving.latencies)),
+        row("failed", "requests", ours=wrong, bar=Bar("ours", "<=", 0)),
+        row("put meanwhile, and not there afterwards", "items", ours=len(missing), bar=Bar("ours", "<=", 0)),
+        row("from its begin until the new version serves", "s", ours=moving.seconds),
+        row("requests a second", "", ours=moving.rate, floor=steady.rate),
+        *(
+            row(f"p{p:g}", "ms", ours=moving.milliseconds(p), floor=steady.milliseconds(p), bar=bar)
+            for p, bar in ((50.0, None), (99.0, Bar("ours / floor", "<=", 2)), (99.9, None))
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; it is copied")
+    parser.add_argument("--rate", type=float, default=RATE, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of the steady load")
+    asked = parser.parse_args()
+    port = free_port()
+    with tempfile.TemporaryDirectory() as name:
+        store = store_of(asked.store, Path(name))
+        if asked.store:
+            store = Store(Path(shutil.copytree(asked.store, Path(name) / "copy")))
+        with served(lookalike(store, port), [*two_cores()]):
+            steady, moving, missing, code = uvloop.run(drive(port, store, asked))
+        told = json.loads((store.folder / "retraining" / "report.json").read_bytes())
+    report("retraining", rows_of(steady, moving, missing, code), str(told.get("reason", "")))
+
+
+if __name__ == "__main__":
+    main()
