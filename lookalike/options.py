@@ -11,7 +11,7 @@ from training.artifact import DeviceName
 
 __all__ = ["Config", "Data", "Device", "Limit", "Number", "Set", "StoreOption", "out"]
 
-out = Console(soft_wrap=True, markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+out = Console(soft_wrap=True, markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 
 Data = Annotated[
     str,

@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from index.errors import StoreError
 from index.evaluate import Evaluated
 from index.quality import Encoding, Kept
+from index.registry import registry
 from index.store import Store
 from index.version import Version
 from training.columns import Column
 from training.doctor.case import Case
 from training.doctor.causes import diagnose
-from training.errors import ArtifactError
 from training.history import State
 from training.judge import Judged
 
@@ -44,19 +44,17 @@ def judged_table(rows: list[Judged]) -> Table:
 
 
 def versions_table(store: Store) -> Table:
-    """One line a version."""
-    table = Table("version", "", "data", "items", "index", "metric", "recall@10", "µs a query")
-    if not store.folder.is_dir():
-        raise StoreError("store", expected="a folder with versions", found=f"none at {store.folder}")
-    alias = store.champion()
-    for number in store.numbers():
-        role = "champion" if alias and alias.version == number else ""
-        try:
-            header = store.manifest(number)
-        except ArtifactError:
-            table.add_row(str(number), f"{role} damaged".strip())
+    """One line a version. `changes`: up to which one of the item log it has what was put and deleted."""
+    table = Table()
+    for name in ("version", "", "came by", "replaced", "data", "items", "changes", "index", "metric", "recall@10"):
+        table.add_column(name, overflow="fold")
+    table.add_column("µs a query")
+    for one in registry(store):
+        if one.header is None:
+            table.add_row(str(one.number), f"{one.role} damaged".strip())
         else:
-            table.add_row(str(number), role, *_evidence(header))
+            replaced = "" if one.replaced is None else str(one.replaced)
+            table.add_row(str(one.number), one.role, one.came, replaced, *_evidence(one.header))
     return table
 
 
@@ -68,8 +66,9 @@ def tuning_line(header: dict[str, Any]) -> str:
 
 def _evidence(header: dict[str, Any]) -> list[str]:
     return [
-        header["data"]["name"],
+        f"{Path(header['data']['name']).name} {header['data']['sha256'][:8]}",
         f"{header['items']:,}",
+        f"{header['sequence']:,}",
         header["index"]["key"],
         header["index"]["metric"],
         f"{header['evidence']['recall']:.4f}",

@@ -53,9 +53,16 @@ def test_the_judged_stand_side_by_side() -> None:
 
 def test_a_store_lists_its_versions_and_marks_the_champion(tiny_store: Store) -> None:
     heading, row = cells(versions_table(tiny_store))
-    assert heading == ["version", "", "data", "items", "index", "metric", "recall@10", "µs a query"]
+    assert heading == [
+        *("version", "", "came by", "replaced", "data", "items", "changes", "index", "metric", "recall@10"),
+        "µs a query",
+    ]
+    digest = tiny_store.manifest(1)["data"]["sha256"][:8]
     latency = tiny_store.open_champion().manifest["evidence"]["latency_us"]
-    assert row == ["1", "champion", "digits", "1,437", "Flat", "cosine", "1.0000", f"{latency:.0f}"]
+    assert row == [
+        *("1", "champion", "build", "", f"digits {digest}", "1,437", "0", "Flat", "cosine", "1.0000"),
+        f"{latency:.0f}",
+    ]
 
 
 def test_a_store_without_versions_lists_none(tmp_path: Path) -> None:
@@ -169,7 +176,7 @@ def test_a_run_is_told_in_one_line() -> None:
 def test_a_damaged_version_is_marked_and_hides_no_other(store_copy: Store) -> None:
     (store_copy.versions / "000002").mkdir()
     _, first, second = cells(versions_table(store_copy))
-    assert first[:3] == ["1", "champion", "digits"]
+    assert first[:3] == ["1", "champion", "build"]
     assert second[:3] == ["2", "damaged", ""]
 
 
