@@ -29,6 +29,7 @@ from service.client.errors import (
     UnsupportedMedia,
     VersionChangedError,
 )
+from service.client.item_answers import Item, Listed, Written
 from service.client.retrying import Retries
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "Forbidden",
     "Found",
     "Hit",
+    "Item",
+    "Listed",
     "LookalikeError",
     "MalformedAnswer",
     "NotFound",
@@ -61,4 +64,5 @@ __all__ = [
     "Unprocessable",
     "UnsupportedMedia",
     "VersionChangedError",
+    "Written",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "Hit",
     "Ready",
     "Searched",
+    "malformed",
     "read_embedded",
     "read_live",
     "read_object",
@@ -31,6 +32,7 @@ __all__ = [
     "read_ready",
     "read_searched",
     "read_version",
+    "show",
 ]
 
 _PROBLEM = "application/problem+json"
@@ -108,7 +110,7 @@ def read_embedded(answer: Answer, count: int) -> Embedded:
     _check_media_type(answer, NPY)
     text = answer.headers.get(_VERSION_HEADER, "nothing")
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0):
-        raise _malformed(answer, _VERSION_HEADER, "a version's number", text[:40])
+        raise malformed(answer, _VERSION_HEADER, "a version's number", text[:40])
     return Embedded(_array(answer, count), int(text))
 
 
@@ -121,11 +123,11 @@ def read_searched(answer: Answer, *, count: int, limit: int, with_payload: bool)
     fields = read_version(answer)
     results = fields.get("results")
     if not isinstance(results, list) or len(results) != count:
-        raise _malformed(answer, "results", f"a list of {count}", _show(results))
+        raise malformed(answer, "results", f"a list of {count}", show(results))
     each = [_found(answer, f"results[{number}]", result, limit) for number, result in enumerate(results)]
     payloads = [(hit.payload is not None) == with_payload for found in each for hit in found.hits]
     if not all(payloads):
-        raise _malformed(answer, "payload", "one a hit" if with_payload else "none", "another number")
+        raise malformed(answer, "payload", "one a hit" if with_payload else "none", "another number")
     return Searched(fields["version"], tuple(each))
 
 
@@ -133,7 +135,7 @@ def read_ready(answer: Answer) -> Ready:
     """Raises MalformedAnswer unless it says that it is ready, and which version is."""
     fields = read_version(answer)
     if fields.get("ready") is not True:
-        raise _malformed(answer, "ready", "true", _show(fields.get("ready")))
+        raise malformed(answer, "ready", "true", show(fields.get("ready")))
     return Ready(True, fields["version"])
 
 
@@ -141,7 +143,7 @@ def read_live(answer: Answer) -> bool:
     """True. Raises MalformedAnswer unless it says so."""
     fields = read_object(answer)
     if fields.get("live") is not True:
-        raise _malformed(answer, "live", "true", _show(fields.get("live")))
+        raise malformed(answer, "live", "true", show(fields.get("live")))
     return True
 
 
@@ -150,7 +152,7 @@ def read_version(answer: Answer) -> dict[str, Any]:
     fields = read_object(answer)
     version = fields.get("version")
     if type(version) is not int or version < 1:
-        raise _malformed(answer, "version", "a version's number", _show(version))
+        raise malformed(answer, "version", "a version's number", show(version))
     return fields
 
 
@@ -160,9 +162,9 @@ def read_object(answer: Answer) -> dict[str, Any]:
     try:
         fields = orjson.loads(answer.body)
     except orjson.JSONDecodeError as error:
-        raise _malformed(answer, "body", "JSON", error.msg) from error
+        raise malformed(answer, "body", "JSON", error.msg) from error
     if not isinstance(fields, dict):
-        raise _malformed(answer, "body", "a JSON object", _show(fields))
+        raise malformed(answer, "body", "a JSON object", show(fields))
     return fields
 
 
@@ -204,16 +206,16 @@ def _array(answer: Answer, count: int) -> NDArray[np.float32]:
             raise ValueError("another version of the format")
         shape, fortran, dtype = npy.read_array_header_1_0(stream, max_header_size=_HEADER_BYTES)
     except Exception as error:  # NumPy's parser of a damaged header may end in almost any
-        raise _malformed(answer, "body", "an .npy file", "a damaged header") from error
+        raise malformed(answer, "body", "an .npy file", "a damaged header") from error
     if len(shape) != 2 or shape[0] != count or shape[1] < 1 or dtype != np.dtype("<f4"):
-        raise _malformed(answer, "body", f"shape ({count}, latent_dim) of <f4", f"shape {shape} of {dtype.str}")
+        raise malformed(answer, "body", f"shape ({count}, latent_dim) of <f4", f"shape {shape} of {dtype.str}")
     start = stream.tell()
     size = math.prod(shape) * dtype.itemsize
     if len(answer.body) - start != size:
-        raise _malformed(answer, "body", f"{size} bytes of values", str(len(answer.body) - start))
+        raise malformed(answer, "body", f"{size} bytes of values", str(len(answer.body) - start))
     values = np.frombuffer(answer.body, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
     if not np.isfinite(values).all():
-        raise _malformed(answer, "body", "finite embeddings", "NaN or infinity")
+        raise malformed(answer, "body", "finite embeddings", "NaN or infinity")
     return np.array(values, np.float32, order="C")  # the caller's own, to write in
 
 
@@ -221,9 +223,9 @@ def _found(answer: Answer, place: str, result: Any, limit: int) -> Found:
     fields = result if isinstance(result, dict) else {}
     hits, novelty = fields.get("hits"), _number(fields.get("novelty"))
     if not isinstance(hits, list) or len(hits) > limit:
-        raise _malformed(answer, f"{place}.hits", f"a list of at most {limit}", _show(hits))
+        raise malformed(answer, f"{place}.hits", f"a list of at most {limit}", show(hits))
     if not 0 < novelty <= 1:
-        raise _malformed(answer, f"{place}.novelty", "a number over 0, up to 1", _show(fields.get("novelty")))
+        raise malformed(answer, f"{place}.novelty", "a number over 0, up to 1", show(fields.get("novelty")))
     return Found(tuple(_hit(answer, f"{place}.hits[{number}]", hit) for number, hit in enumerate(hits)), novelty)
 
 
@@ -231,11 +233,11 @@ def _hit(answer: Answer, place: str, hit: Any) -> Hit:
     fields = hit if isinstance(hit, dict) else {}
     name, score, payload = fields.get("id"), _number(fields.get("score")), fields.get("payload")
     if not isinstance(name, str):
-        raise _malformed(answer, f"{place}.id", "text", _show(name))
+        raise malformed(answer, f"{place}.id", "text", show(name))
     if not math.isfinite(score):
-        raise _malformed(answer, f"{place}.score", "a finite number", _show(fields.get("score")))
+        raise malformed(answer, f"{place}.score", "a finite number", show(fields.get("score")))
     if payload is not None and not isinstance(payload, dict):
-        raise _malformed(answer, f"{place}.payload", "an object", _show(payload))
+        raise malformed(answer, f"{place}.payload", "an object", show(payload))
     return Hit(name, score, payload)
 
 
@@ -246,14 +248,15 @@ def _number(value: Any) -> float:
 
 def _check_media_type(answer: Answer, expected: str) -> None:
     if answer.media_type != expected:
-        raise _malformed(answer, "Content-Type", expected, answer.media_type[:60] or "none")
+        raise malformed(answer, "Content-Type", expected, answer.media_type[:60] or "none")
 
 
-def _malformed(answer: Answer, field: str, expected: str, found: str) -> MalformedAnswer:
+def malformed(answer: Answer, field: str, expected: str, found: str) -> MalformedAnswer:
+    """An answer whose field is another than it must be."""
     return MalformedAnswer(field, expected, found, answer.request_id)
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """What stood there, short whatever it is."""
     if isinstance(value, list):
         return f"a list of {len(value)}"

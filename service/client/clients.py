@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 from numpy.typing import NDArray
 
-from service.client import talks
+from service.client import item_talks, talks
 from service.client.answers import Embedded, Ready, Searched
+from service.client.item_answers import Item, Listed, Written
 from service.client.messages import Reply, Send, Talk
 from service.client.receiving import Receiving
 from service.client.requests import Question, Rows
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 _TIMEOUT = 30.0
 _MAX_ROWS = 4_096
+_PAGE = 1_000
 
 
 class Client:
@@ -74,16 +76,50 @@ class Client:
         limit: int = 10,
         filter: dict[str, Any] | None = None,
         with_payload: bool = True,
+        version: int | None = None,
     ) -> Searched:
         """The `limit` nearest items of each of exactly one: inputs as in `embed`, embeddings (n, latent_dim), or ids.
 
         An array's filter goes in the URL, which servers and httpx write to their logs; one over 4 KiB goes with the
-        rows as JSON, where an array may hold no codes of categories.
+        rows as JSON, where an array may hold no codes of categories. `version`: whose embeddings they are, where they
+        were kept from before a retraining.
         """
         question = Question.of(
-            inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload
-        )
+            inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
+            version=version,
+        )  # fmt: skip
         return self._drive(talks.search(question, self._manner))
+
+    def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> Written:
+        """Make or replace items; when it returns they are on disk, and found.
+
+        `inputs` as in `embed`, but that a table with words goes as a list of dicts. Many go in several calls, of which
+        those before one that fails stand; to call again does no harm.
+        """
+        return self._drive(item_talks.put(ids, inputs, payloads, self._manner))
+
+    def get(self, id: str) -> Item:
+        """One item. Raises NotFound where no item has the id."""
+        return self._drive(item_talks.get(id, self._manner))
+
+    def delete(self, id: str) -> Written:
+        """Delete an item; when it returns that is on disk.
+
+        Raises NotFound where no item has the id: also where a first attempt deleted it, and its answer was lost.
+        """
+        return self._drive(item_talks.delete(id, self._manner))
+
+    def delete_where(self, filter: dict[str, Any]) -> Written:
+        """Delete all items whose payload passes a filter; `count` is of the last attempt."""
+        return self._drive(item_talks.delete_where(filter, self._manner))
+
+    def items(self, filter: dict[str, Any] | None = None, *, page: int = _PAGE) -> Iterator[Listed]:
+        """All items that pass, in the order of their ids, asked for page by page; those that stay come once."""
+        after: str | None = ""
+        while after is not None:
+            found = self._drive(item_talks.page(filter, page, after, self._manner))
+            yield from found.items
+            after = found.next
 
     def version(self) -> dict[str, Any]:
         """The serving version's manifest, with the evidence that it is good."""
@@ -167,12 +203,39 @@ class AsyncClient:
         limit: int = 10,
         filter: dict[str, Any] | None = None,
         with_payload: bool = True,
+        version: int | None = None,
     ) -> Searched:
         """See Client.search."""
         question = Question.of(
-            inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload
-        )
+            inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
+            version=version,
+        )  # fmt: skip
         return await self._drive(talks.search(question, self._manner))
+
+    async def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> Written:
+        """See Client.put."""
+        return await self._drive(item_talks.put(ids, inputs, payloads, self._manner))
+
+    async def get(self, id: str) -> Item:
+        """See Client.get."""
+        return await self._drive(item_talks.get(id, self._manner))
+
+    async def delete(self, id: str) -> Written:
+        """See Client.delete."""
+        return await self._drive(item_talks.delete(id, self._manner))
+
+    async def delete_where(self, filter: dict[str, Any]) -> Written:
+        """See Client.delete_where."""
+        return await self._drive(item_talks.delete_where(filter, self._manner))
+
+    async def items(self, filter: dict[str, Any] | None = None, *, page: int = _PAGE) -> AsyncIterator[Listed]:
+        """See Client.items."""
+        after: str | None = ""
+        while after is not None:
+            found = await self._drive(item_talks.page(filter, page, after, self._manner))
+            for item in found.items:
+                yield item
+            after = found.next
 
     async def version(self) -> dict[str, Any]:
         """See Client.version."""

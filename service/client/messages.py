@@ -22,11 +22,13 @@ class Call:
 
     Attributes:
         again: whether it may be sent again; the id stays the same then.
+        item: an item's id, which follows the path.
     """
 
     method: str
     path: str
     again: bool = True
+    item: str | None = field(default=None, repr=False)
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -26,7 +27,7 @@ class Receiving:
         call = send.call
         self.request: dict[str, Any] = {
             "method": call.method,
-            "url": call.path,
+            "url": call.path if call.item is None else f"{call.path}/{_quoted(call.item)}",
             "params": call.params or None,
             "headers": {**call.headers, "X-Request-ID": call.id},
             "content": call.body,
@@ -64,3 +65,8 @@ class Receiving:
         )
         told.__cause__ = error
         return Failure(told, again=not self._begun and isinstance(error, (*_UNSENT, *_BROKEN)))
+
+
+def _quoted(name: str) -> str:
+    """An id as the last part of a path, dots too: ".." would be taken for the folder above."""
+    return quote(name, safe="").replace(".", "%2E")

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from service.client.messages import Call
 
-__all__ = ["JSON", "NPY", "Question", "Rows", "check_rows", "embed_call", "search_call"]
+__all__ = [
+    "JSON",
+    "NPY",
+    "Question",
+    "Rows",
+    "check_rows",
+    "embed_call",
+    "filter_param",
+    "put_call",
+    "search_call",
+]
 
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -32,6 +42,7 @@ class Question:
     limit: int
     filter: dict[str, Any] | None
     with_payload: bool
+    version: int | None = None
 
     @staticmethod
     def of(
@@ -42,6 +53,7 @@ class Question:
         limit: int,
         filter: dict[str, Any] | None,
         with_payload: bool,
+        version: int | None = None,
     ) -> "Question":
         """Raises ValueError unless exactly one of inputs, embeddings and ids is given, and is rows."""
         kinds: dict[Literal["inputs", "embeddings", "ids"], Rows | None] = {
@@ -53,7 +65,7 @@ class Question:
         if len(given) != 1:
             raise ValueError("expected exactly one of inputs, embeddings and ids")
         ((kind, rows),) = given
-        return Question(kind, check_rows(rows, kind), limit, filter, with_payload)
+        return Question(kind, check_rows(rows, kind), limit, filter, with_payload, version)
 
 
 def check_rows(rows: Rows, field: str) -> Rows:
@@ -88,7 +100,8 @@ def search_call(question: Question, rows: Rows) -> Call:
     passing = b"" if question.filter is None else _json(question.filter)
     if not isinstance(rows, np.ndarray) or question.kind == "ids" or len(passing) > _LONGEST_QUERY:
         fields = {question.kind: rows, "limit": question.limit, "with_payload": question.with_payload}
-        body = _json(fields if question.filter is None else fields | {"filter": question.filter})
+        beside = {"filter": question.filter, "version": question.version}
+        body = _json(fields | {name: value for name, value in beside.items() if value is not None})
         return Call("POST", "search", headers={"Content-Type": JSON, "Accept": JSON}, body=body)
     params = {
         "kind": question.kind,
@@ -97,7 +110,37 @@ def search_call(question: Question, rows: Rows) -> Call:
     }
     if passing:
         params["filter"] = passing.decode()
+    if question.version is not None:
+        params["version"] = str(question.version)
     return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=_npy(rows))
+
+
+def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None) -> Call:
+    """Items, of one call -> PUT /items. It may be sent again: items that are put twice are the same.
+
+    Raises:
+        TypeError: an input or a payload holds what JSON does not.
+        ValueError: an array with infinity, of which JSON would make a missing value.
+    """
+    rows = _finite(inputs) if isinstance(inputs, np.ndarray) else inputs
+    items: list[dict[str, Any]] = [{"id": name, "input": row} for name, row in zip(ids, rows, strict=True)]
+    for item, payload in zip(items, payloads or (), strict=bool(payloads)):
+        item["payload"] = payload
+    return Call("PUT", "items", headers={"Content-Type": JSON, "Accept": JSON}, body=_json({"items": items}))
+
+
+def filter_param(passing: dict[str, Any] | None) -> dict[str, str]:
+    """A filter as it stands in a URL."""
+    return {} if passing is None else {"filter": _json(passing).decode()}
+
+
+def _finite(rows: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(rows, np.float32)
+    if np.isinf(values).any():
+        row = int(np.argwhere(np.isinf(values))[0][0])
+        raise ValueError(f"inputs: expected numbers that fit float32, found a larger one in row {row}")
+    return values
 
 
 def _npy(rows: NDArray[Any]) -> bytes:

@@ -24,13 +24,13 @@ from service.client.messages import Answer, Call, Talk
 from service.client.requests import Question, Rows, check_rows, embed_call, search_call
 from service.client.retrying import Retries, ask
 
-__all__ = ["Manner", "embed", "live", "manifest", "ready", "reload", "search"]
+__all__ = ["Manner", "embed", "live", "manifest", "placed", "ready", "reload", "search"]
 
 _ROUNDS = 3
 """How often parts are asked before it is said that versions change faster than they are answered."""
 _MAX_HITS = 100_000
 """What the service allows in one answer, unless it is told otherwise."""
-_ROW = re.compile(r"\A(inputs|embeddings|ids)\[(\d+)\]")
+_ROW = re.compile(r"\A(inputs|embeddings|ids|items)\[(\d+)\]")
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,15 @@ def _by_one_version(starts: range, one: Callable[[int], Talk[Part]]) -> Talk[lis
     for _ in range(_ROUNDS):
         for start in starts:
             if start not in parts or parts[start].version != latest:
-                parts[start] = yield from _placed(start, one)
+                parts[start] = yield from placed(start, one)
                 latest = parts[start].version
         if all(part.version == latest for part in parts.values()):
             return [parts[start] for start in starts]
     raise VersionChangedError(tuple(sorted({part.version for part in parts.values()})))
 
 
-def _placed(start: int, one: Callable[[int], Talk[Part]]) -> Talk[Part]:
+def placed(start: int, one: Callable[[int], Talk[Part]]) -> Talk[Part]:
+    """One part's answer. Raises ProblemError, with the number that its row has in the whole."""
     try:
         return (yield from one(start))
     except ProblemError as error:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from index.build import build
 from index.collection import Collection
+from index.continuity import CONTINUITY, save_maps
 from index.store import Store
 from index.target import Target
 from service.app import create_app
@@ -37,6 +38,7 @@ __all__ = [
     "point_at",
     "until",
     "wait_until",
+    "with_maps",
 ]
 
 ROWS: NDArray[np.float32] = cloud(20, 4)
@@ -53,6 +55,14 @@ def changing_store(folder: Path) -> Store:
         assert build(rows, encoder, store, target=Target(key="Flat"), device="cpu") == number
     store.promote(1)
     return store
+
+
+def with_maps(store: Store, maps: dict[int, NDArray[np.float32]]) -> Collection:
+    """The champion, as if it had been made from versions with these maps, (their dim, its dim)."""
+    version = store.open_champion()
+    save_maps(version.sealed.folder / CONTINUITY, maps)
+    version.sealed.files[CONTINUITY] = next(iter(version.sealed.files.values()))
+    return Collection(version)
 
 
 def assert_of_one_version(answer: dict[str, Any], rows: NDArray[np.float32]) -> None:

@@ -26,10 +26,11 @@ DROP = Line(0)
 
 @dataclass
 class Scripted:
-    """Where it listens, what it will answer, and the headers and bodies of what came."""
+    """Where it listens, what it will answer, and the methods, paths, headers and bodies of what came."""
 
     url: str
     lines: list[Line]
+    methods: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -58,6 +59,7 @@ def nobody() -> str:
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         script: Scripted = self.server.script  # type: ignore[attr-defined]
+        script.methods.append(self.command)
         script.paths.append(self.path)
         script.headers.append({name.lower(): value for name, value in self.headers.items()})
         script.bodies.append(self.rfile.read(int(self.headers.get("content-length", 0))))
@@ -72,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(line.body)
 
-    do_GET = do_POST  # noqa: N815 - http.server's own names
+    do_GET = do_PUT = do_DELETE = do_POST  # noqa: N815 - http.server's own names
 
     def log_message(self, format: str, *given: object) -> None:
         """Not on the tests' standard error."""

@@ -5,8 +5,9 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from service.client.requests import JSON, NPY, Question, embed_call, search_call
+from service.client.requests import JSON, NPY, Question, embed_call, filter_param, put_call, search_call
 from service.decoding import Bounds, decode_search
+from service.item_bodies import decode_items
 from service.npy_bodies import decode_npy
 from tests.service.helpers import from_npy
 
@@ -104,3 +105,39 @@ def test_a_call_shows_nothing_of_the_user_s() -> None:
     assert "secret" not in shown
     assert "31337" not in shown
     assert "x93NUMPY" not in shown
+
+
+@pytest.mark.parametrize("shape", [(5, 64), (5, 8, 8)])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4", "u1"])
+def test_items_go_as_json_that_the_service_reads(
+    rows: NDArray[np.float32], bounds: Bounds, shape: tuple[int, ...], dtype: str
+) -> None:
+    given, ids, payloads = rows[:5].reshape(shape).astype(dtype), list("abcde"), [{"n": n} for n in range(5)]
+    call = put_call(ids, given, payloads)
+    assert (call.method, call.path, call.again, call.item) == ("PUT", "items", True, None)
+    asked = decode_items(call.body, bounds)
+    assert (asked.ids, [orjson.loads(text) for text in asked.payloads]) == (ids, payloads)
+    np.testing.assert_array_equal(asked.rows, given.reshape(5, 64).astype(np.float32))
+    assert decode_items(put_call(ids, given.tolist(), None).body, bounds).payloads == ["{}"] * 5
+
+
+def test_infinity_is_no_missing_value() -> None:
+    for value in (np.inf, -1e39):
+        with pytest.raises(ValueError, match="in row 1"):
+            put_call(["a", "b"], np.array([[1, 2], [3, value]]), None)
+    (item,) = orjson.loads(put_call(["a"], np.array([[1, np.nan]]), None).body)["items"]
+    assert item == {"id": "a", "input": [1, None]}
+
+
+def test_a_version_goes_with_embeddings_in_both_forms(rows: NDArray[np.float32]) -> None:
+    for filter in (None, LONG):
+        asked = question(embeddings=rows[:2, :8], filter=filter, version=7)
+        call = search_call(asked, asked.rows)
+        told = call.params.get("version") if filter is None else orjson.loads(call.body)["version"]
+        assert told == ("7" if filter is None else 7)
+    assert "version" not in search_call(question(embeddings=rows[:2, :8]), rows[:2, :8]).params
+
+
+def test_a_filter_in_a_url_is_json() -> None:
+    assert filter_param(None) == {}
+    assert orjson.loads(filter_param(SMALL)["filter"]) == SMALL

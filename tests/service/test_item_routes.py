@@ -13,8 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from index.build import build
-from index.collection import Collection
-from index.continuity import CONTINUITY, save_maps
 from index.log import ItemLog
 from index.store import Store
 from index.target import Target
@@ -22,7 +20,7 @@ from service.app import create_app
 from service.item_routes import DELETED_TOGETHER
 from service.schemas import ItemFound, ItemsFound, Written
 from tests.index.made import encoder_at, made_rows
-from tests.service.changing import ROWS, changing_store, listening, listening_to
+from tests.service.changing import ROWS, changing_store, listening, listening_to, with_maps
 from tests.service.helpers import answered, call, settings_for, to_npy
 
 pytestmark = pytest.mark.anyio
@@ -304,21 +302,12 @@ async def test_another_process_finds_what_was_put_in_a_moment(store: Store) -> N
         assert (await other.delete("/items/a")).json()["sequence"] == 2
 
 
-def with_maps(store: Store, **maps: NDArray[np.float32]) -> Collection:
-    """The champion, as if it had been made from versions with these maps to it."""
-    version = store.open_champion()
-    folder = store.folder / "versions" / "000001"
-    save_maps(folder / CONTINUITY, {int(name.removeprefix("v")): matrix for name, matrix in maps.items()})
-    version.sealed.files[CONTINUITY] = version.sealed.files[next(iter(version.sealed.files))]
-    return Collection(version)
-
-
 @pytest.fixture
 async def mapped_client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
     """Version 7 had two dimensions, of which the first is the third now; version 1 serves."""
     matrix = np.zeros((2, 4), np.float32)
     matrix[0, 2] = matrix[1, 0] = 1
-    app = create_app(settings_for(store.folder), with_maps(store, v7=matrix))
+    app = create_app(settings_for(store.folder), with_maps(store, {7: matrix}))
     async with listening(app) as client:
         yield client
 
