@@ -21,10 +21,15 @@ AGAIN_SECONDS = 60.0
 class Compactor:
     """Call it from one event loop. The new version becomes the champion, and so reaches all processes."""
 
-    def __init__(self, store: Path, share: float) -> None:
-        """`share`: of the version's items, how many may be new, replaced or deleted; 0 for never."""
+    def __init__(self, store: Path, share: float, keep: int) -> None:
+        """
+        Args:
+            share: of the version's items, how many may be new, replaced or deleted; 0 for never.
+            keep: how many versions stay (index.retention).
+        """
         self._store = store
         self._share = share
+        self._keep = keep
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._since = -AGAIN_SECONDS
@@ -49,7 +54,7 @@ class Compactor:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _compact(self) -> None:
-        command = (sys.executable, "-m", "index.compact", str(self._store))
+        command = (sys.executable, "-m", "index.compact", str(self._store), str(self._keep))
         hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         self._process = await asyncio.create_subprocess_exec(
             *command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, env=hidden

@@ -113,7 +113,7 @@ class Serving:
         self._ledger = Ledger(settings.store)
         self._taking = asyncio.Lock()
         self._lag: LookalikeError | None = None
-        self._compactor = Compactor(settings.store, settings.compact_share)
+        self._compactor = Compactor(settings.store, settings.compact_share, settings.keep_versions)
         self.current = self._serve(self._engine(collection))
         self._tasks = {
             "beat": asyncio.create_task(self._beat()),

@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     one thread, so that the two never fight for the same cores."""
     compact_share: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     """Of a version's items, the share that may be new, replaced or deleted before a new version is made; 0: none is."""
+    keep_versions: Positive = 10
+    """Versions that stay when one was made so; those that `rollback` reaches next are among them."""
     drift_once_in: Annotated[float, Field(gt=1, allow_inf_nan=False)] = ONCE_IN
     """Normal queries to a false alarm of drift, on average at least."""
     log_level: LogLevel = "warning"

@@ -29,6 +29,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "workers": ("2", 2),
     "threads": ("5", 5),
     "compact_share": ("0.2", 0.2),
+    "keep_versions": ("3", 3),
     "drift_once_in": ("1e5", 1e5),
     "log_level": ("info", "info"),
     "tracing": ("true", True),
