@@ -52,7 +52,7 @@ def retrain(
     STORE/retraining/report.json. Cut off, the same command goes on.
     """
     from lookalike.polite import be_polite, bound_threads
-    from lookalike.retraining import MISTAKES, Asked
+    from lookalike.retraining import Asked, is_mistake
     from service.resources import cores
 
     asked = Asked(Store(store), config, data, if_drifted, force, keep, device)
@@ -66,7 +66,7 @@ def retrain(
         code = _planned(asked) if dry_run else _retrained(asked)
     except LookalikeError as error:
         print(f"lookalike: {error}", file=sys.stderr)
-        code = BUSY if isinstance(error, JobError) else MISTAKEN if isinstance(error, MISTAKES) else FAILED
+        code = BUSY if isinstance(error, JobError) else MISTAKEN if is_mistake(error) else FAILED
     raise typer.Exit(code)
 
 

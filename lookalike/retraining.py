@@ -9,6 +9,7 @@
 Each step that a killed process was in is gone on with, or done again; those before it are not.
 """
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -44,10 +45,8 @@ from training.errors import ConfigError, DataError, LookalikeError
 from training.job import TrainedRun, train
 from training.rows import evenly, open_rows
 
-__all__ = ["MISTAKES", "Asked", "Plan", "make_plan", "retrain"]
+__all__ = ["Asked", "Plan", "is_mistake", "make_plan", "retrain"]
 
-MISTAKES = (ConfigError, DataError, StoreError)
-"""Of the user."""
 
 FITTED = 20_000
 """Training rows that the gate's baselines and the map between the versions are fitted on."""
@@ -156,9 +155,10 @@ def retrain(asked: Asked, say: Callable[[str], None] = lambda line: None) -> tup
         try:
             report, verdict = _retrain(asked, say)
         except Exception as error:
-            write_report(store, Report("failed", f"{type(error).__name__}: {error}", _champion(store)))
-            if _fails_again(error):
-                end(store)
+            with contextlib.suppress(OSError):  # the disk that is full, say
+                write_report(store, Report("failed", f"{type(error).__name__}: {error}", _champion(store)))
+                if _fails_again(error):
+                    end(store)
             raise
         if report.outcome == "promoted" and asked.keep is not None:
             report = replace(report, removed=prune(store, asked.keep).removed)
@@ -324,7 +324,13 @@ def _champion(store: Store) -> int | None:
     return alias.version if alias else None
 
 
+def is_mistake(error: Exception) -> bool:
+    """Of the user, who can mend it; a store that the system does not let be written is none."""
+    refused = isinstance(error, StoreError) and isinstance(error.__cause__, OSError)
+    return isinstance(error, ConfigError | DataError | StoreError) and not refused
+
+
 def _fails_again(error: Exception) -> bool:
     """Would it, gone on with as it is? A mistake can be mended, and room made."""
-    mendable = isinstance(error, (*MISTAKES, LogError)) or isinstance(error.__cause__, OSError)
+    mendable = is_mistake(error) or isinstance(error, LogError) or isinstance(error.__cause__, OSError)
     return isinstance(error, LookalikeError) and not mendable

@@ -29,7 +29,7 @@ def run(command: list[str], folder: Path) -> str:
 
 def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lookalike ")]
-    assert len(lines) == 15
+    assert len(lines) == 16
     printed: dict[str, str] = {}
     for line in lines:
         words = line.partition("#")[0].split()
@@ -39,6 +39,7 @@ def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
     assert printed["import"] == "360 rows imported, 0 had been before\n"
     assert printed["export"].startswith("1,797 items")
     assert printed["compact"] == "champion: version 2\n"
+    assert "rows: 1,797 of digits and the changes up to 360: 360 new" in printed["retrain"]
     assert "learning-rate-too-high (likely)" in printed["doctor"]
     assert "--set optimizer.lr=" in printed["rates"]
 
