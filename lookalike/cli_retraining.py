@@ -1,5 +1,6 @@
 """The commands that decide which version serves and which stay: retrain, prune."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -51,9 +52,9 @@ def retrain(
     Exit code 0: promoted; 10: kept; 1: failed; 2: a mistake of yours; 75: another job works on the store. Why stands in
     STORE/retraining/report.json. Cut off, the same command goes on.
     """
-    from lookalike.polite import be_polite, bound_threads
     from lookalike.retraining import Asked, is_mistake
     from service.resources import cores
+    from training.politeness import yield_to_others
 
     asked = Asked(Store(store), config, data, if_drifted, force, keep, device)
     try:
@@ -61,8 +62,9 @@ def retrain(
             if number is not None and number < 1:
                 raise ConfigError(name, expected="1 at least", found=str(number))
         if polite:
-            be_polite()
-        bound_threads(threads or max(1, cores() // 2))
+            with contextlib.suppress(OSError):  # where it is not allowed, as others are
+                yield_to_others()
+        _bound_threads(threads or max(1, cores() // 2))
         code = _planned(asked) if dry_run else _retrained(asked)
     except LookalikeError as error:
         print(f"lookalike: {error}", file=sys.stderr)
@@ -87,6 +89,15 @@ def prune(
         done = prune_versions(kept, keep)
     print(json.dumps(list(done.removed)))
     print(f"{len(done.removed):,} versions and {done.changes:,} changes of the log removed", file=sys.stderr)
+
+
+def _bound_threads(count: int) -> None:
+    """So many for torch and for FAISS."""
+    import faiss
+    import torch
+
+    torch.set_num_threads(count)
+    faiss.omp_set_num_threads(count)
 
 
 def _retrained(asked: "Asked") -> int:
