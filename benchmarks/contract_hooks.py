@@ -4,6 +4,7 @@ The description cannot say how many values a row has, nor which ids there are; w
 422, and few of 200 would be compared with what is described. Bodies that break the description stay as they are.
 """
 
+import json
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -14,16 +15,26 @@ __all__ = ["LATENT", "WIDTH", "before_call"]
 
 WIDTH, LATENT = 64, 8
 LEFT = 0.3
+ITEMS, KINDS = 90, 5
+"""Items that come and go, and what a filter tells them apart by."""
 _random = Random(0)
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Put right rows and ids into a body that fits, save for some."""
+    """Put right rows, ids and filters into a call that fits, save for some."""
     body, made = case.body, case.meta
     fits = made is not None and made.generation.mode == schemathesis.GenerationMode.POSITIVE
-    if not fits or not isinstance(body, dict) or _random.random() < LEFT:
+    if not fits or _random.random() < LEFT:
         return
+    if "id" in (case.path_parameters or {}):
+        case.path_parameters["id"] = _item(_random.randrange(ITEMS))
+    if "filter" in (case.query or {}):
+        case.query["filter"] = json.dumps({"field": "kind", "equal": _random.randrange(KINDS)})
+    if not isinstance(body, dict):
+        return
+    if isinstance(body.get("items"), list):
+        body["items"] = [_item_of(each, number) for number, each in enumerate(body["items"])]
     right: dict[str, Callable[[int], Any]] = {
         "inputs": lambda _: [1.5] * WIDTH,
         "embeddings": lambda _: [0.5] * LATENT,
@@ -34,5 +45,20 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
             body[name] = [make(number) for number in range(len(body[name]))]
     if isinstance(body.get("limit"), int):
         body["limit"] = 1 + body["limit"] % 7
-    if _random.random() > LEFT:
-        body.pop("filter", None)
+    kinds = [name for name in right if body.get(name)]
+    for others in (_random.sample(kinds, max(0, len(kinds) - 1)), ["filter"], ["version"]):
+        if _random.random() > LEFT:
+            for name in others:
+                body.pop(name, None)
+
+
+def _item(number: int) -> str:
+    """The id of one of those that are put."""
+    return f"shelf {number % 3}/item {number}"
+
+
+def _item_of(given: Any, number: int) -> dict[str, Any]:
+    """One that can be put; each call puts some that others put, get or delete."""
+    kept = given if isinstance(given, dict) else {}
+    fields = {"id": _item(_random.randrange(ITEMS // 9) * 9 + number % 9), "input": [_random.random()] * WIDTH}
+    return kept | fields | {"payload": {"kind": _random.randrange(KINDS)}}

@@ -24,7 +24,9 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from index.errors import LogError, QueryError, UnknownItemError
 from service.logs import log_failure
@@ -181,8 +183,17 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
         expected = "a path and a method of this service"
         answer = problem(error.status_code, str(error.detail), field="path", expected=expected, found=found)
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:
+            answer.headers["Allow"] = _methods(request)
         return answer
     return _failed(request, error)
+
+
+def _methods(request: Request) -> str:
+    """Those that a path has; the framework names only those of the first route that it has."""
+    each = iter_route_contexts(request.app.routes)
+    here = [one for one in each if one.path and compile_path(one.path)[0].match(request.scope["path"])]
+    return ", ".join(sorted({method for one in here for method in one.methods or ()}))
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:

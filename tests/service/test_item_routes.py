@@ -130,6 +130,15 @@ async def test_no_id_is_no_item_and_deletes_none(client: httpx.AsyncClient) -> N
     assert len((await listed(client))["items"]) == len(ROWS)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("/items", "DELETE, GET, PUT"), ("/items/a", "DELETE, GET"), ("/search", "POST")]
+)
+async def test_a_wrong_method_is_told_all_that_are_right(client: httpx.AsyncClient, path: str, allowed: str) -> None:
+    answer = await client.patch(path)
+    answered(answer, 405, "path")
+    assert answer.headers["allow"] == allowed
+
+
 async def test_pages_have_all_items_by_their_ids(client: httpx.AsyncClient) -> None:
     await put(client, *({"id": f"1-{number}x", "input": NEW, "payload": {"kind": "new"}} for number in range(5)))
     await client.delete("/items/1-7")
