@@ -203,19 +203,13 @@ def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto:
         upto: the sequence number up to which; None for all that is there.
 
     Raises:
-        StoreError: there is no such version, or the log's items are others than it takes.
+        StoreError: there is no such version, or the log's items are others than it takes, or do not go on where
+            it ends.
         ArtifactError: the version or the log is damaged.
     """
     collection, log = Collection(store.open(number, device)), ItemLog(store.folder)
-    width, wanted = log.width(), collection.encoder.width
-    if width not in (None, wanted):
-        raise StoreError(
-            f"version {number}",
-            expected=f"one that takes inputs of {width} values, as the items that were put have",
-            found=f"{wanted}",
-            remedy="Use another store for other data.",
-        )
     try:
+        _check_fit(collection.version, log)
         upto = log.last() if upto is None else upto
         for changes in log.current(collection.applied, upto):
             collection.apply(changes, embedded(collection.version, changes))
@@ -223,6 +217,24 @@ def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto:
     finally:
         log.close()
     return collection
+
+
+def _check_fit(version: Version, log: ItemLog) -> None:
+    about, width, last = f"version {version.number}", log.width(), log.last()
+    if width not in (None, version.encoder.width):
+        raise StoreError(
+            about,
+            expected=f"one that takes inputs of {width} values, as the items that were put have",
+            found=f"{version.encoder.width}",
+            remedy="Use another store for other data.",
+        )
+    if last and not log.begins() <= version.sequence <= last:
+        raise StoreError(
+            about,
+            expected=f"one that holds the changes up to one from {log.begins()} to {last}, as the item log has them",
+            found=f"up to {version.sequence}: an item log was lost, or an older copy stands in its place",
+            remedy="Restore the item log, or promote another version.",
+        )
 
 
 def embedded(version: Version, changes: Sequence[Change]) -> Vectors:

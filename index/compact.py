@@ -21,6 +21,7 @@ from index.errors import JobError, StoreError
 from index.items import ItemWriter, read_items
 from index.measure import Exam
 from index.novelty import NEIGHBOURS
+from index.retention import prune
 from index.searching import Searcher
 from index.store import Store
 from index.target import Target
@@ -43,19 +44,22 @@ BLOCK = 1 << 14
 Positions = NDArray[np.int64]
 
 
-def compact(store: Store, *, device: DeviceName = "cpu") -> int | None:
+def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None) -> int | None:
     """Make a version of the champion and the log as it stands now, and promote it.
+
+    Args:
+        keep: how many versions stay then (index.retention); None for all.
 
     Returns:
         Its number; None where nothing has changed since the champion was made.
 
     Raises:
         StoreError: there is no champion, or another was promoted meanwhile: the new version is there, and does not
-            serve.
+            serve; or the store cannot be written.
         JobError: another job works on the store.
         TargetError: no index over what there is now meets the target.
     """
-    with store.job("compact"):
+    with store.written(), store.job("compact"):
         collection = open_collection(store, store.champion_number(), device)
         if not collection.is_changed:
             return None
@@ -64,6 +68,8 @@ def compact(store: Store, *, device: DeviceName = "cpu") -> int | None:
         with staging(store.versions) as folder:
             number = store.publish(folder, _write(folder, collection))
         store.promote(number, instead_of=collection.number)
+        if keep is not None:
+            prune(store, keep)
         return number
 
 
@@ -145,10 +151,10 @@ def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> t
 
 
 def main() -> int:
-    """`python -m index.compact STORE`, as a service calls it: gives way to whoever serves on the same machine."""
+    """`python -m index.compact STORE KEEP`, as a service calls it: gives way to whoever serves on the same machine."""
     yield_to_others()
     try:
-        compact(Store(Path(sys.argv[1])))
+        compact(Store(Path(sys.argv[1])), keep=int(sys.argv[2]))
     except JobError:
         return BUSY
     except LookalikeError as error:

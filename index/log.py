@@ -9,6 +9,7 @@ several versions of it before 3.51.3 can damage such a log.
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -43,11 +44,12 @@ CREATE TABLE changes (
 CREATE INDEX changes_by_id ON changes (id, sequence);
 CREATE TABLE notes (key TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
 """
+_LOST = "lost"
+_LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'changes'"
 _COLUMNS = "SELECT sequence, id, input, payload, digest FROM changes"
-_LATEST = (
-    f"{_COLUMNS} AS one WHERE sequence > ?1 AND sequence <= ?2 AND NOT EXISTS "
-    "(SELECT 1 FROM changes AS later WHERE later.id = one.id AND later.sequence > one.sequence "
-    "AND later.sequence <= ?2) ORDER BY sequence"
+_LATEST = (  # by the table itself: where its index is damaged, SQLite does not see that it says something else
+    f"{_COLUMNS} WHERE sequence IN (SELECT max(sequence) FROM changes NOT INDEXED "
+    "WHERE sequence > ?1 AND sequence <= ?2 GROUP BY id) ORDER BY sequence"
 )
 
 
@@ -85,6 +87,8 @@ class ItemLog:
         self._path = store / LOG
         self._opened: apsw.Connection | None = None
         self._seen: int | None = None
+        self._width: int | None = None
+        self._is_named = False
 
     def append(self, changes: Sequence[Change], note: tuple[str, str] | None = None) -> int:
         """Add changes, all or none; they are on disk when this returns.
@@ -98,27 +102,35 @@ class ItemLog:
         Raises:
             DataError: inputs of another length than the log's.
         """
-        self._check_width(changes)
         with self._told("written"):
             connection = self._connection(make=True)
             assert connection is not None
+            if not self._is_named:  # whoever made it may have died, or failed, before its name was on disk
+                sync_folder(self._folder)
+                self._is_named = True
             with _transaction(connection):
-                for change in changes:
-                    values = _values(change)
-                    connection.execute("INSERT INTO changes (id, input, payload, digest) VALUES (?, ?, ?, ?)", values)
+                self._check_width(changes)
+                before = int(_one(connection, _LAST) or 0)
+                for sequence, change in enumerate(changes, start=before + 1):
+                    connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", _values(sequence, change))
                 if note:
                     connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
-                last = _one(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
-        return int(last or 0)
+        return before + len(changes)
 
     def last(self) -> int:
         """The last sequence number that was given; 0 before the first."""
-        return int(self._value("SELECT seq FROM sqlite_sequence WHERE name = 'changes'") or 0)
+        return int(self._value(_LAST) or 0)
 
     def width(self) -> int | None:
         """How many values an input has; None where there is none."""
-        size = self._value("SELECT length(input) FROM changes WHERE input IS NOT NULL ORDER BY sequence LIMIT 1")
-        return None if size is None else int(size) // 4
+        if self._width is None:  # then it stays what it is
+            size = self._value("SELECT length(input) FROM changes WHERE input IS NOT NULL ORDER BY sequence LIMIT 1")
+            self._width = None if size is None else int(size) // 4
+        return self._width
+
+    def begins(self) -> int:
+        """After which change it begins: 0, or where an older log was lost, the last that a version had folded in."""
+        return int(self.note(_LOST) or 0)
 
     def note(self, key: str) -> str | None:
         """What was kept under a key."""
@@ -131,7 +143,8 @@ class ItemLog:
             connection = self._connection()
             if connection is None:
                 return []
-            return [_change(row) for row in connection.execute(f"{_COLUMNS} WHERE sequence > ? LIMIT ?", (after, most))]
+            query = f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence LIMIT ?"
+            return _rising([_change(row) for row in connection.execute(query, (after, most))], after)
 
     def current(self, after: int = 0, upto: int | None = None) -> Iterator[list[Change]]:
         """What counts of the changes after a sequence number and up to another: the last of each id, in their order.
@@ -144,8 +157,9 @@ class ItemLog:
             if connection is None:
                 return
             cursor = connection.execute(_LATEST, (after, self.last() if upto is None else upto))
-            while rows := list(islice(cursor, BATCH)):
-                yield [_change(row) for row in rows]
+            while changes := _rising([_change(row) for row in islice(cursor, BATCH)], after):
+                yield changes
+                after = changes[-1].sequence
 
     def find(self, name: str) -> Change | None:
         """The last change of an id."""
@@ -177,9 +191,10 @@ class ItemLog:
                 return connection.changes()
 
     def close(self) -> None:
-        if self._opened:
-            self._opened.close()
-            self._opened = None
+        opened, self._opened = self._opened, None
+        if opened:
+            with self._told("closed"):
+                opened.close()
 
     def _check_width(self, changes: Sequence[Change]) -> None:
         wanted = self.width()
@@ -205,8 +220,9 @@ class ItemLog:
                 if not make:
                     return None
                 self._make()
-            self._opened = _connected(self._path)
-            self._check_format(self._opened)
+            opened = _connected(self._path)
+            self._check_format(opened)
+            self._opened = opened
         return self._opened
 
     def _make(self) -> None:
@@ -215,13 +231,9 @@ class ItemLog:
         with staging(self._folder) as folder, locked(self._folder):
             if self._path.exists():
                 return
-            made = _connected(folder / LOG)
-            with _transaction(made):
-                made.execute(_SCHEMA)
-                made.execute(f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT}")
-            made.close()
+            _write_new(folder / LOG, _folded(self._folder))
             (folder / LOG).rename(self._path)
-            sync_folder(self._folder)
+            sync_folder(self._folder.parent)
 
     def _check_format(self, connection: apsw.Connection) -> None:
         found = _one(connection, "PRAGMA application_id"), _one(connection, "PRAGMA user_version")
@@ -232,7 +244,7 @@ class ItemLog:
     def _told(self, how: str) -> Iterator[None]:
         try:
             yield
-        except (apsw.CorruptError, apsw.NotADBError, _DamagedError) as error:
+        except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError, _DamagedError) as error:
             raise ArtifactError(
                 str(self._path),
                 expected="an item log that is whole",
@@ -257,6 +269,32 @@ def _connected(path: Path) -> apsw.Connection:
     return connection
 
 
+def _write_new(path: Path, begins: int) -> None:
+    """By a rollback journal: SQLite does not tell of an error where a connection that closes folds its log in."""
+    made = apsw.Connection(str(path))
+    made.execute("PRAGMA synchronous = FULL")
+    with _transaction(made):
+        made.execute(_SCHEMA)
+        made.execute(f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT}")
+        if begins:
+            made.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('changes', ?)", (begins,))
+            made.execute("INSERT INTO notes VALUES (?, ?)", (_LOST, str(begins)))
+    made.execute("PRAGMA journal_mode = WAL")
+    made.close()
+
+
+def _folded(store: Path) -> int:
+    """The last change that a version of the store has folded in, of a log that is not there any more; else 0.
+
+    A new change is a later one than all of them, or the version would take it for one that it knows.
+    """
+    folded = 0
+    for manifest in store.glob("versions/*/manifest.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            folded = max(folded, int(json.loads(manifest.read_bytes())["sequence"]))
+    return folded
+
+
 @contextlib.contextmanager
 def _transaction(connection: apsw.Connection) -> Iterator[None]:
     """Ours from the beginning: one that first reads and then writes may be refused in between."""
@@ -274,21 +312,31 @@ def _one(connection: apsw.Connection, query: str, *values: Any) -> Any:
     return next((row[0] for row in connection.execute(query, values)), None)
 
 
-def _values(change: Change) -> tuple[Any, ...]:
+def _values(sequence: int, change: Change) -> tuple[Any, ...]:
     blob = None if change.input is None else np.ascontiguousarray(change.input, "<f4").tobytes()
-    return change.id, blob, change.payload, _digest(change.id, blob, change.payload)
+    return sequence, change.id, blob, change.payload, _digest(sequence, change.id, blob, change.payload)
 
 
 def _change(row: tuple[Any, ...]) -> Change:
     sequence, name, blob, payload, digest = row
-    if digest != _digest(name, blob, payload):
+    kinds = isinstance(name, str), isinstance(blob, bytes | None), isinstance(payload, str | None)
+    if not all(kinds) or digest != _digest(sequence, name, blob, payload):
         raise _DamagedError(f"change {sequence} of {name!r} with another digest")
     return Change(name, None if blob is None else np.frombuffer(blob, "<f4"), payload, sequence)
 
 
-def _digest(name: str, blob: bytes | None, payload: str | None) -> bytes:
+def _rising(changes: list[Change], after: int) -> list[Change]:
+    """One that comes twice stands in the place of another."""
+    for change in changes:
+        if change.sequence <= after:
+            raise _DamagedError(f"change {change.sequence} after change {after}")
+        after = change.sequence
+    return changes
+
+
+def _digest(sequence: int, name: str, blob: bytes | None, payload: str | None) -> bytes:
     """Of what a row says; SQLite itself would give back a byte that the disk has turned."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(b"%d" % sequence, digest_size=16)
     for part in (name.encode(), blob, None if payload is None else payload.encode()):
         digest.update(b"-" if part is None else b"%d:" % len(part))
         digest.update(part or b"")

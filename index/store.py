@@ -115,8 +115,12 @@ class Store:
         return (state.st_ino, state.st_mtime_ns, state.st_size)
 
     def publish(self, staged: Path, header: dict[str, Any]) -> int:
-        """Number a staged version, seal it with `header`, and put it in place; returns its number."""
-        with self._locked():
+        """Number a staged version, seal it with `header`, and put it in place; returns its number.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with self.written(), self._locked():
             number = max([0, *self.numbers(), *self._named()]) + 1
             seal(staged, FORMAT, {"version": number, **header})
             publish(staged, self.versions / f"{number:06d}")
@@ -129,13 +133,19 @@ class Store:
             instead_of: the champion that it may replace; None for any.
 
         Raises:
-            StoreError: no such version, or it does not answer its question, or another one is the champion.
+            StoreError: no such version, or it does not answer its question, or another one is the champion, or the
+                store cannot be written.
             ArtifactError: it is damaged. The champion stays what it was.
         """
-        self._verify(number)
+        with self.written():
+            self._verify(number)
+            return self._promoted(number, instead_of)
+
+    def _promoted(self, number: int, instead_of: int | None) -> Alias:
         with self._locked():
             before = self.champion()
             if before and before.version == number:
+                sync_folder(self.folder)  # whoever made it so may have failed at this
                 return before
             self.path(number)  # it may have been removed meanwhile
             if before and instead_of not in (None, before.version):
@@ -146,6 +156,23 @@ class Store:
                     remedy="Promote it yourself, if it shall serve.",
                 )
             return self._write(Alias(number, (*before.replaced, before.version) if before else ()))
+
+    @contextlib.contextmanager
+    def written(self) -> Iterator[None]:
+        """Around what writes to the store.
+
+        Raises:
+            StoreError: the system refuses: a full disk, say.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                str(error.filename or self.folder),
+                expected="a store that can be written",
+                found=error.strerror or str(error)[:200],
+                remedy="Make room, and see that the store can be written.",
+            ) from error
 
     @contextlib.contextmanager
     def job(self, name: str) -> Iterator[None]:
@@ -176,7 +203,7 @@ class Store:
             ArtifactError: that one is damaged. The champion stays what it was.
         """
         self._require_champion()  # before the lock, which would need a store to lie in
-        with self._locked():
+        with self.written(), self._locked():
             alias = self._require_champion()
             if not alias.replaced:
                 raise StoreError(
@@ -240,7 +267,15 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.folder / "champion")
-        sync_folder(self.folder)
+        try:
+            sync_folder(self.folder)
+        except OSError as error:
+            raise StoreError(
+                f"store {self.folder}",
+                expected=f"a disk that keeps version {alias.version} as the champion",
+                found=f"{error.strerror}; it is the champion now, and may not be after a power cut",
+                remedy=f"See that the store can be written, then promote version {alias.version} again.",
+            ) from error
         return alias
 
     def _locked(self) -> AbstractContextManager[None]:
