@@ -63,16 +63,21 @@ class Ranker(ABC):
         return self._nearest(queries, limit, self.finder(given))
 
     def _nearest(self, queries: Vectors, limit: int, find: Find, asked: int | None = None) -> tuple[Vectors, Positions]:
-        """One more than the limit is looked for: where it scores as the last does, equals have to be told apart."""
+        """One more than the limit is looked for: where it scores as the last does, equals have to be told apart.
+
+        An embedding of zeros is as like as any by the cosine, 0; what finds takes the distance, and has it before
+        others that are more alike. Where more of them come than are looked for beyond the limit, more is asked for.
+        """
         asked = limit + 1 if asked is None else asked
         positions = find(queries, asked)
         scores = self.embeddings.scores(queries, positions)
         if self._falls(scores):  # as nearly always, of one query
             return scores[:, :limit], positions[:, :limit]
         scores, positions = self._in_order(scores, positions)
+        hidden = (self.metric == "cosine") & ((scores == 0).sum(axis=1) > asked - limit)
         scores, positions = scores[:, :asked], positions[:, :asked]
         if asked < MAX_FOUND and positions.shape[1] == asked:
-            tied = np.flatnonzero(scores[:, limit - 1] == scores[:, -1])
+            tied = np.flatnonzero(hidden | (scores[:, limit - 1] == scores[:, -1]))
             scores, positions = scores[:, :limit].copy(), positions[:, :limit].copy()
             if len(tied):
                 scores[tied], positions[tied] = self._nearest(queries[tied], limit, find, min(4 * asked, MAX_FOUND))

@@ -251,3 +251,14 @@ def test_a_filter_is_answered_again_from_memory(tmp_path: Path, monkeypatch: pyt
     for most in (3, 5, 3, 5):
         made.search(cloud(1, 3), 2, read_filter({"field": "i", "range": {"lt": most}}))
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("key", ["Flat", "IVF2,Flat"])
+def test_embeddings_of_zeros_hide_none_that_is_more_alike(tmp_path: Path, key: str) -> None:
+    """Their cosine is 0, and their distance, 1, less than that of the three others, whose cosines are 0.4, 0.3, 0.2."""
+    cosines = np.array([0.4, 0.3, 0.2], np.float32)
+    others = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+    found = searcher(tmp_path, np.concatenate([np.zeros((30, 2), np.float32), others]), "cosine", key=key)
+    scores, positions = found.search(np.array([[1, 0]], np.float32), 3)
+    assert positions.tolist() == [[30, 31, 32]]
+    np.testing.assert_allclose(scores, [cosines], rtol=1e-6)

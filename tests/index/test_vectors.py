@@ -529,3 +529,12 @@ def test_a_zero_row_stays_zero() -> None:
 def test_what_faiss_makes_but_cannot_keep_to_is_refused(key: str, metric: Metric, why: str) -> None:
     with pytest.raises(ConfigError, match=f"index {key}: .*{why}"):
         VectorIndex(IndexSpec(key, metric), 4)
+
+
+@pytest.mark.parametrize("count", [3, 100_000])
+def test_a_full_disk_is_told_however_little_is_written(count: int) -> None:
+    """What is little is written as the file is closed."""
+    index = VectorIndex(IndexSpec("Flat", "l2"), 4)
+    index.add(np.zeros((count, 4), np.float32))
+    with pytest.raises(OSError, match="No space left"):
+        index.write(Path("/dev/full"))
