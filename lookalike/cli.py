@@ -22,7 +22,7 @@ from index.target import Target, read_bytes
 from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.asking import print_hits, read_filter_text
 from lookalike.cli_items import compact, export, import_
-from lookalike.cli_retraining import prune, retrain
+from lookalike.cli_retraining import prune, retrain, track
 from lookalike.cli_training import doctor, explain, rates, settings, train
 from lookalike.drifting import drift
 from lookalike.keys import app as keys_app
@@ -228,7 +228,7 @@ def duplicates(
 app.command("import")(import_)
 for about_items in (export, compact):
     app.command()(about_items)
-for about_versions in (drift, retrain, prune):
+for about_versions in (drift, retrain, prune, track):
     app.command()(about_versions)
 
 

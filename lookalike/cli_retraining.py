@@ -1,4 +1,4 @@
-"""The commands that decide which version serves and which stay: retrain, prune."""
+"""The commands about what becomes of versions: retrain, prune, track."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from training.errors import ConfigError, LookalikeError
 if TYPE_CHECKING:  # most commands load no training loop
     from lookalike.retraining import Asked
 
-__all__ = ["BUSY", "FAILED", "KEPT", "MISTAKEN", "prune", "retrain"]
+__all__ = ["BUSY", "FAILED", "KEPT", "MISTAKEN", "prune", "retrain", "track"]
 
 FAILED, MISTAKEN, KEPT, BUSY = 1, 2, 10, 75
 """Exit codes; 0 is promoted. 75 is EX_TEMPFAIL of sysexits.h: later it may go."""
@@ -89,6 +89,22 @@ def prune(
         done = prune_versions(kept, keep)
     print(json.dumps(list(done.removed)))
     print(f"{len(done.removed):,} versions and {done.changes:,} changes of the log removed", file=sys.stderr)
+
+
+def track(
+    store: StoreOption,
+    to: Annotated[str, typer.Option(metavar="URI", help="The MLflow to tell, as sqlite:///mlflow.db or https://...")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the experiment and the registered model. [default: the store's folder's]")
+    ] = None,
+) -> None:
+    """Tell an MLflow of the versions and of how they were trained; the aliases champion and challenger are the store's.
+
+    Prints the numbers of those that were new to it. Needs the extra lookalike[tracking].
+    """
+    from lookalike.tracking import track as track_versions
+
+    print(json.dumps(track_versions(Store(store), to, name or store.resolve().name)))
 
 
 def _bound_threads(count: int) -> None:

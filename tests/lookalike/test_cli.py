@@ -40,6 +40,7 @@ HELP = {
     "drift": ["--store", "Exit code 0", "10: they have"],
     "retrain": ["--store", "--config", "--if-drifted", "--dry-run", "--force"],
     "prune": ["--store"],
+    "track": ["--store", "--to", "--name", "MLflow"],
     "serve": ["--store", "--host", "--port", "--keys", "--tls-cert", "--tls-key", "LOOKALIKE_API_KEY"],
     "keys": ["add", "list", "remove"],
 }
