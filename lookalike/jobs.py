@@ -30,14 +30,15 @@ class Job:
     """What a retraining was begun with; one that is cut off goes on only with the same.
 
     Attributes:
-        champion: the version to take the place of, and its manifest's digest.
+        encoder: the champion's, by its digest: the champion may be compacted meanwhile.
+        data: the digest of the champion's source.
         config: the settings of the training, as plain JSON.
         sequence: up to which change of the item log its data goes.
         token: its name, by which the version that it made is known.
     """
 
-    champion: int
-    manifest: str
+    encoder: str
+    data: str
     config: dict[str, Any]
     sequence: int
     token: str = field(default_factory=partial(secrets.token_hex, 16))
@@ -54,7 +55,7 @@ class Job:
                 header = store.manifest(number)
             except ArtifactError:
                 continue
-            if header.get("retrained", {}).get("job") == self.token and header["parent"] == self.champion:
+            if header.get("retrained", {}).get("job") == self.token and not header["compacted"]:
                 return number
         return None
 

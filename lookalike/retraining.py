@@ -175,11 +175,12 @@ def _retrain(asked: Asked, say: Callable[[str], None]) -> tuple[Report, Verdict 
     before = read_job(store)
     made = before.made(store) if before and _wants(asked, before) else None
     if before and made is not None:
-        return _settled(asked, before, made, told)
+        return _settled(asked, made, told)
     if asked.if_drifted and not (drift.drifted or before):
         return Report("kept", "the queries have not drifted", drift.version, drift=told), None
     champion = store.open_champion(asked.device)
-    job = Job(champion.number, champion.sealed.digest, _plain(_config(asked.config, champion)[0]), _last(store))
+    config = _plain(_config(asked.config, champion)[0])
+    job = Job(champion.encoder.digest, champion.manifest["data"]["sha256"], config, _last(store))
     if before and job.is_like(before):
         job = before
         say(f"going on with the retraining that was cut off, of the changes up to {job.sequence:,}")
@@ -206,7 +207,7 @@ def _retrain(asked: Asked, say: Callable[[str], None]) -> tuple[Report, Verdict 
         device=asked.device,
         beside=partial(_beside, plan, run, {"verdict": verdict, "job": job}),
     )
-    return _settled(asked, job, number, told)
+    return _settled(asked, number, told)
 
 
 def _trained(plan: Plan, run: Path) -> TrainedRun:
@@ -250,39 +251,35 @@ def _beside(plan: Plan, run: TrainedRun, of: dict[str, Any], folder: Path, embed
     }
 
 
-def _settled(asked: Asked, job: Job, number: int, drift: dict[str, Any]) -> tuple[Report, Verdict]:
+def _settled(asked: Asked, number: int, drift: dict[str, Any]) -> tuple[Report, Verdict]:
     """A version that was built is asked whether its index is its encoder's, and promoted."""
     store, header = asked.store, asked.store.manifest(number)
-    verdict = read_verdict(header["gate"])
+    parent, gate, verdict = header["parent"], header["gate"], read_verdict(header["gate"])
     data = {name: told for name, told in header["retrained"].items() if name != "job"}
     report = Report(
-        "kept",
-        verdict.reason,
-        job.champion,
-        number,
-        header["forced"],
-        data,
-        drift,
-        gate=header["gate"],
-        continuity=header["continuity"],
-    )
+        "kept", verdict.reason, parent, number, header["forced"], data, drift, gate, header["continuity"]
+    )  # fmt: skip
+    promoted = replace(report, outcome="promoted")
+    if number in _chain(store):  # the process was killed before it could say so
+        return promoted, verdict
     if header["forced"] and not asked.force:
         return replace(report, forced=False), verdict
     if not belonging(store.open(number, asked.device)).holds:
         return replace(report, reason=f"the index of version {number} is not its encoder's"), verdict
-    if store.champion_number() not in (job.champion, number):
-        return replace(report, reason=_overtaken(store, number), champion=store.champion_number()), verdict
     try:
-        store.promote(number, instead_of=job.champion)
+        store.promote(number, instead_of=parent)
     except StoreError:
-        if store.champion_number() == job.champion:
+        if store.champion_number() == parent:
             raise
-        return replace(report, reason=_overtaken(store, number), champion=store.champion_number()), verdict
-    return replace(report, outcome="promoted"), verdict
+        found = f"version {store.champion_number()} was promoted meanwhile; version {number} is there, and does not"
+        return replace(report, reason=f"{found} serve", champion=store.champion_number()), verdict
+    return promoted, verdict
 
 
-def _overtaken(store: Store, number: int) -> str:
-    return f"version {store.champion_number()} was promoted meanwhile; version {number} is there, and does not serve"
+def _chain(store: Store) -> tuple[int, ...]:
+    """The champion, and those that it took the place of."""
+    alias = store.champion()
+    return (*alias.replaced, alias.version) if alias else ()
 
 
 def _wants(asked: Asked, job: Job) -> bool:
@@ -318,10 +315,9 @@ def _last(store: Store) -> int:
 
 def _champion(store: Store) -> int | None:
     try:
-        alias = store.champion()
+        return next(reversed(_chain(store)), None)
     except LookalikeError:
         return None
-    return alias.version if alias else None
 
 
 def is_mistake(error: Exception) -> bool:

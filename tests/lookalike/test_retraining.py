@@ -10,6 +10,7 @@ import pytest
 from index.belonging import belonging
 from index.build import build
 from index.collection import open_collection
+from index.compact import compact
 from index.continuity import mapped
 from index.errors import JobError, StoreError
 from index.gate import judge
@@ -329,6 +330,47 @@ def test_what_a_full_disk_ended_is_gone_on_with(store_copy: Store, good: Path, m
     assert (report.outcome, store_copy.manifest(2)["retrained"]["job"]) == ("promoted", job.token)
 
 
+def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
+    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*arguments: Any, **more: Any) -> Any:
+        raise KeyboardInterrupt
+
+    put(store_copy, *new_items(0, 30))
+    monkeypatch.setattr(retraining, "build", cut)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(asked(store_copy, good))
+    job = read_job(store_copy)
+    monkeypatch.undo()
+    put(store_copy, *new_items(30, 40))
+    assert compact(store_copy) == 2
+    report, _ = retrain(asked(store_copy, good))
+    assert job is not None
+    header = store_copy.manifest(3)
+    assert (report.outcome, report.champion, report.version) == ("promoted", 2, 3)
+    assert (header["retrained"]["job"], header["sequence"], header["parent"]) == (job.token, 30, 2)
+    assert sorted(store_copy.open(3).maps) == [1, 2]
+    assert open_collection(store_copy, 3).items.find("new-35") is not None
+
+
+def test_what_was_promoted_before_it_could_be_said_is_said(
+    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retraining, "write_report", cut)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(asked(store_copy, good))
+    assert store_copy.champion_number() == 2
+    monkeypatch.undo()
+    put(store_copy, *new_items(0, 3))
+    assert compact(store_copy) == 3
+    report, _ = retrain(asked(store_copy, good))
+    assert (report.outcome, report.version, report.champion) == ("promoted", 2, 1)
+    assert (store_copy.champion_number(), read_job(store_copy)) == (3, None)
+
+
 def test_a_version_that_was_built_is_only_promoted(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,9 +421,9 @@ def test_other_settings_begin_anew(store_copy: Store, good: Path, bad: Path, mon
     assert load_encoder(store_copy.path(2) / "encoder").header["config"]["fit"]["epochs"] == 25
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"champion": 1}', '{"token": 3}', "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"encoder": "1"}', '{"token": 3}', "[" * 100_000])
 def test_a_job_that_cannot_be_read_is_none(store_copy: Store, content: str) -> None:
-    begin(store_copy, Job(1, "digest", {}, 0))
+    begin(store_copy, Job("digest", "digest", {}, 0))
     assert read_job(store_copy) is not None
     (store_copy.folder / "retraining" / "job.json").write_text(content)
     assert read_job(store_copy) is None
