@@ -1,0 +1,107 @@
+"""Nothing acknowledged is lost, and a verified version serves, whatever happens to the process or to the disk.
+
+ours    how often something acknowledged was lost, something was there that nobody wrote, no verified version served,
+        an error was told as a traceback, or the next try failed
+
+A writer is killed at random moments, 500 times. Then each step that changes a store is interrupted at every system
+call by which it writes, syncs, renames or removes: killed before it, or told that the disk is full (ENOSPC) or broken
+(EIO), once or from then on.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.injected import CALLS, FAULTS, Fault, count_calls, faulted
+from benchmarks.killed import killed
+from benchmarks.report import Bar, Row, report, row
+from benchmarks.steps import KEPT, STEPS, TOLD, TRACEBACK, Held, NotHeldError, attempt, said
+from index.vectors import one_thread
+from training.progress import progress_bar
+
+__all__ = ["interrupt", "main"]
+
+KILLS = 500
+MOST = 40
+"""Of a step that makes a call more often, it is interrupted at so many of them, evenly spread."""
+
+
+def interrupt(name: str, folder: Path, kinds: list[str], most: int = MOST) -> tuple[Counter[str], list[str]]:
+    """A step under each fault.
+
+    Returns:
+        How many there were by kind of fault and call, and those after which something did not hold.
+    """
+    held, told = Held(name, folder / "made"), folder / "told"
+    done: Counter[str] = Counter()
+    wrong: list[str] = []
+    target = held.copy(folder / "store")
+    told.write_bytes(b"\0" * TOLD)
+    counts = count_calls(attempt, name, target, told)
+    held.check(target, said(told), killed=False)
+    faults = list(_faults(counts, kinds, most))
+    with progress_bar(name, len(faults), "faults") as advance:
+        for fault in faults:
+            try:
+                _one(held, fault, held.copy(folder / "store"), told, name)
+            except Exception as error:
+                wrong.append(f"{name}, {fault.kind} at {fault.call} {fault.number}: {error!r}; {said(told)}")
+                print(wrong[-1], file=sys.stderr)
+            done[f"{fault.kind}, {fault.call}"] += 1
+            advance(1, f"{fault.kind}, {fault.call} {fault.number}")
+    return done, wrong
+
+
+def _one(held: Held, fault: Fault, store: Path, told: Path, name: str) -> None:
+    told.write_bytes(b"\0" * TOLD)
+    killed = faulted(fault, attempt, name, store, told)
+    outcomes = said(told)
+    if killed != (fault.kind == "kill"):
+        raise NotHeldError("killed" if killed else "not killed")
+    if any(outcome.startswith(TRACEBACK) for outcome in outcomes):
+        raise NotHeldError("a traceback")
+    done = held.check(store, outcomes, killed=killed)
+    if fault.kind.endswith(("once", "times")) and not (outcomes[-1] == "done" or KEPT in outcomes[-1]):
+        raise NotHeldError("the next try in the same process failed")
+    held.again(store, done=done)
+
+
+def _faults(counts: Counter[str], kinds: list[str], most: int) -> Iterator[Fault]:
+    for kind in kinds:
+        for call in CALLS:
+            if kind.startswith("ENOSPC") and call in ("unlink", "unlinkat", "rmdir"):  # which need no space
+                continue
+            numbers = range(1, counts[call] + 1)
+            for number in numbers[:: -(-len(numbers) // most) or 1]:
+                yield Fault(kind, call, number)
+
+
+def main() -> None:
+    """Interrupt everything; `report` prints and writes what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument("--steps", nargs="*", choices=list(STEPS), default=list(STEPS))
+    parser.add_argument("--kinds", nargs="*", choices=list(FAULTS), default=list(FAULTS))
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    rows: list[Row] = []
+    wrong: list[str] = []
+    with one_thread():
+        if given.kills:
+            told, lost = killed(given.kills, given.seed)
+            rows += [row(f"random kills: {name}", "times", ours=times) for name, times in told.items()]
+            wrong += lost
+        for name in given.steps:
+            with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
+                done, bad = interrupt(name, Path(folder), given.kinds)
+            rows += [row(f"{name}: {fault}", "times", ours=times) for fault, times in sorted(done.items())]
+            wrong += bad
+    rows.append(row("something did not hold", "times", ours=len(wrong), bar=Bar("ours", "<=", 0)))
+    report("durability", rows, "\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""A system call of another process that fails, or before which it dies: strace's fault injection."""
+
+import contextlib
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CALLS", "FAULTS", "Fault", "count_calls", "faulted"]
+
+CALLS = (
+    *("write", "pwrite64", "sendfile", "ftruncate", "fsync", "fdatasync", "rename", "renameat", "renameat2"),
+    *("unlink", "unlinkat", "mkdir", "mkdirat", "rmdir"),
+)
+"""All by which these steps change what is on disk; strace leaves out those that this kind of processor has not."""
+FAULTS = {
+    "kill": "signal=SIGKILL",
+    "ENOSPC once": "error=ENOSPC",
+    "EIO once": "error=EIO",
+    "ENOSPC from then on": "error=ENOSPC",
+    "EIO from then on": "error=EIO",
+    "EIO five times": "error=EIO",
+}
+PATIENCE = 60
+
+Target = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One of FAULTS, at the n-th time that a process makes a call."""
+
+    kind: str
+    call: str
+    number: int
+
+    @property
+    def option(self) -> str:
+        onwards = "+" if self.kind.endswith("from then on") else ""
+        onwards = f"..{self.number + 4}" if self.kind.endswith("five times") else onwards
+        return f"inject={self.call}:{FAULTS[self.kind]}:when={self.number}{onwards}"
+
+
+def count_calls(target: Target, *arguments: object) -> Counter[str]:
+    """How often a process makes each of CALLS from when it is ready to its end."""
+    with tempfile.NamedTemporaryFile() as log:
+        with _traced(target, arguments, ["-o", log.name]) as process:
+            process.join(PATIENCE)
+        return Counter(re.findall(r"^\d+ +(\w+)\(", Path(log.name).read_text(), re.MULTILINE))
+
+
+def faulted(fault: Fault, target: Target, *arguments: object) -> bool:
+    """Run it to its end under a fault; returns whether it was killed."""
+    with _traced(target, arguments, ["-o", os.devnull, "-e", fault.option]) as process:
+        process.join(PATIENCE)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(str(fault))
+        return bool(process.exitcode == -signal.SIGKILL)
+
+
+@contextmanager
+def _traced(target: Target, arguments: tuple[object, ...], options: list[str]) -> Iterator[Any]:
+    """A process that sent its number, and was told to go on once strace held on to it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.steps"])
+    here, there = context.Pipe()
+    process = context.Process(target=target, args=(*arguments, there))
+    process.start()
+    there.close()
+    pid = here.recv()
+    trace = ["strace", "-f", "-p", str(pid), "-e", f"trace={','.join(f'?{call}' for call in CALLS)}", *options]
+    with subprocess.Popen(trace, stderr=subprocess.PIPE, text=True) as strace:
+        assert strace.stderr is not None
+        for line in strace.stderr:
+            if "attached" in line:
+                break
+        else:
+            raise OSError(f"strace did not attach to process {pid}")
+        _go(here)
+        yield process
+        strace.stderr.read()
+
+
+def _go(here: Connection) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        here.send("go")
+    here.close()

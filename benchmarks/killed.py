@@ -1,0 +1,151 @@
+"""A writer under random load that is killed at random moments, again and again."""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.history import random_changes
+from benchmarks.plain import Plain
+from benchmarks.steps import NAMES, NotHeldError, made_store
+from index.collection import open_collection
+from index.compact import compact
+from index.errors import StoreError
+from index.log import Change, ItemLog
+from index.store import Store
+from training.progress import progress_bar
+
+__all__ = ["killed"]
+
+LONGEST = 0.06
+"""Seconds after which a writer is killed at the latest: some hundreds of changes, or a compaction."""
+A_STORE = 50
+"""Kills that one store sees."""
+JOBS = 0.02
+"""The share of a writer's steps that make, promote or bring back a version."""
+
+
+def killed(kills: int, seed: int) -> tuple[Counter[str], list[str]]:
+    """Kill so many writers, and look at what is there after each.
+
+    Returns:
+        What was seen how often, and what did not hold.
+    """
+    rng, seen, wrong = np.random.default_rng(seed), Counter[str](), list[str]()
+    with progress_bar("random kills", kills, "kills") as advance:
+        for first in range(0, kills, A_STORE):
+            with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
+                store, plain = made_store(Path(folder))
+                try:
+                    for number in range(first, min(kills, first + A_STORE)):
+                        _kill(store, plain, [seed, number], rng.uniform(0, LONGEST), seen)
+                        advance(1)
+                except Exception as error:
+                    wrong.append(f"seed {seed}, kill {number}: {error!r}")
+                    print(wrong[-1], file=sys.stderr)
+    return seen, wrong
+
+
+def _kill(store: Store, plain: Plain, seed: list[int], after: float, seen: Counter[str]) -> None:
+    """One writer, from its start to what is there after its end; `plain` is what is there."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.killed"])
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_write, args=(store.folder, seed, there))
+    process.start()
+    there.close()
+    here.recv()
+    time.sleep(after)
+    process.kill()
+    process.join()
+    sent, acknowledged = _heard(here)
+    for changes, last in acknowledged:
+        for place, change in enumerate(changes, start=last - len(changes) + 1):
+            plain.apply(dataclasses.replace(change, sequence=place))
+        seen["acknowledged changes"] += len(changes)
+    seen["kills"] += 1
+    seen["kills while changes were under way"] += isinstance(sent, list)
+    seen["kills while a version was made or changed"] += isinstance(sent, str)
+    log = ItemLog(store.folder)
+    known, after_all = log.read(0, 1 << 20), log.read(plain.applied, 10_000)
+    log.close()
+    if [change.sequence for change in known] != list(range(1, len(known) + 1)):
+        raise NotHeldError("a change is missing")
+    if after_all:
+        if not isinstance(sent, list) or [c.id for c in after_all] != [c.id for c in sent]:
+            raise NotHeldError(f"a phantom, or part of a batch: {len(after_all)} changes")
+        seen["changes that were there and not acknowledged"] += len(after_all)
+        for change, wanted in zip(after_all, sent, strict=True):
+            plain.apply(dataclasses.replace(wanted, sequence=change.sequence))
+    _check(store, plain)
+
+
+def _heard(here: Connection) -> tuple[list[Change] | str | None, list[tuple[list[Change], int]]]:
+    """What was under way at the end, and what was acknowledged with which last sequence number."""
+    sent: list[Change] | str | None = None
+    acknowledged: list[tuple[list[Change], int]] = []
+    while True:
+        try:
+            told = here.recv()
+        except EOFError:
+            return sent, acknowledged
+        if isinstance(told, int):
+            if isinstance(sent, list):
+                acknowledged.append((sent, told))
+            sent = None
+        else:
+            sent = told
+
+
+def _check(store: Store, plain: Plain) -> None:
+    number = store.champion_number()
+    collection = open_collection(store, number)
+    if not collection.version.answers_its_question():
+        raise NotHeldError(f"version {number} does not answer its question")
+    there = plain.found()
+    for name, wanted in zip(plain.names, there, strict=True):
+        place = collection.items.find(name)
+        if (place is not None) != wanted:
+            raise NotHeldError(f"{name} at {place}")
+        if place is not None and collection.items.payload_json(place) != plain.payloads[plain.places[name]]:
+            raise NotHeldError(f"payload of {name}")
+    for query in plain.embeddings[there][::7]:
+        found = collection.search(query[None], 10)
+        names = [collection.items.id_at(int(place)) for place in found.positions[0] if place >= 0]
+        if names != plain.nearest(plain.scores(query), 10):
+            raise NotHeldError(f"found {names}")
+
+
+def _write(folder: Path, seed: list[int], told: Connection) -> None:
+    """In the other process, until it is killed: say what comes, do it, say that it is done."""
+    rng, store, log = np.random.default_rng(seed), Store(folder), ItemLog(folder)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    told.send(0)
+    while True:
+        if rng.random() < JOBS:
+            name = str(rng.choice(["compact", "promote", "roll back"]))
+            told.send(name)
+            _job(store, name, rng)
+            told.send(0)
+        else:
+            changes = random_changes(rng, NAMES, int(rng.choice([1, 1, 1, 5, 100])))
+            told.send(changes)
+            told.send(log.append(changes))
+
+
+def _job(store: Store, name: str, rng: np.random.Generator) -> None:
+    if name == "compact":
+        compact(store)
+    elif name == "promote":
+        store.promote(int(rng.choice(store.numbers())))
+    else:
+        with contextlib.suppress(StoreError):  # none to go back to
+            store.rollback()

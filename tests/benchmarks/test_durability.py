@@ -1,0 +1,52 @@
+"""A few of the kills and faults that `benchmarks.durability` goes through, and that a loss would be seen."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.durability import interrupt
+from benchmarks.injected import Fault
+from benchmarks.killed import killed
+from benchmarks.steps import SENT, Held, NotHeldError
+from index.log import LOG, ItemLog
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
+
+
+@needs_strace
+@pytest.mark.parametrize("name", ["first upsert", "upsert", "compact", "promote", "roll back"])
+def test_nothing_is_lost_where_a_step_is_killed_or_the_disk_fails(tmp_path: Path, name: str) -> None:
+    done, wrong = interrupt(name, tmp_path, ["kill", "ENOSPC once"], most=1)
+    assert done.total() >= 4
+    assert wrong == []
+
+
+def test_nothing_is_lost_where_a_writer_is_killed() -> None:
+    seen, wrong = killed(10, seed=1)
+    assert (seen["kills"], wrong) == (10, [])
+
+
+def test_a_fault_is_told_to_strace_as_it_reads_it() -> None:
+    assert Fault("kill", "fsync", 3).option == "inject=fsync:signal=SIGKILL:when=3"
+    assert Fault("EIO from then on", "write", 2).option == "inject=write:error=EIO:when=2+"
+    assert Fault("EIO five times", "write", 2).option == "inject=write:error=EIO:when=2..6"
+
+
+def test_what_is_lost_or_a_phantom_is_seen(tmp_path: Path) -> None:
+    held = Held("upsert", tmp_path / "made")
+    store = held.copy(tmp_path / "store")
+    assert not held.check(store, [], killed=True)
+    with pytest.raises(NotHeldError, match="acknowledged"):
+        held.check(store, ["done"], killed=False)
+    log = ItemLog(store)
+    log.append(SENT[:2])
+    with pytest.raises(NotHeldError, match="2 changes of 3"):
+        held.check(store, [], killed=True)
+    log.close()
+    (store / LOG).unlink()
+    with pytest.raises(NotHeldError):
+        held.check(store, [], killed=True)
+    (store / "champion").unlink()
+    with pytest.raises(NotHeldError, match="champion None"):
+        held.check(store, [], killed=True)
