@@ -1,0 +1,183 @@
+"""How many items a second can be put, each durable when that is acknowledged, and who notices while they come?
+
+ours    `lookalike serve`: rows of 784 numbers as JSON over HTTP, which it also encodes
+peers   Chroma's server over HTTP, PostgreSQL with pgvector over its socket, and Qdrant's engine in the process of its
+        clients: the same items and queries as embeddings, which somebody else had to make
+floor   how often a second this disk says that 4 KiB are on it (fdatasync), one call at a time
+
+60,000 images of Fashion-MNIST, embedded by an autoencoder; what is put are other images, under new ids. Of each, two
+loads of 100 searches a second, one without and one while 1,000 items a second arrive in batches of 100; the latency
+counts from when a search was due, and the recall is of the ten nearest of all that was there at that moment. Then items
+from one connection as fast as they are acknowledged, one by one, in batches of 100, and one by one from 16 connections.
+Server and clients share two cores.
+
+A part a call, if need be: `--parts FOLDER` keeps the figures of each, and the report is of all that stand there.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.items_doors import PEERS, Place, ours
+from benchmarks.items_load import Arrived, Material, Searched, arrivals, recall, searches, together, write_all
+from benchmarks.report import Bar, Row, report, row
+from index.build import build
+from index.store import Store
+from training.config import load_config
+from training.job import train
+from training.judge import add_noise
+from training.rows import open_rows, read_sample
+
+__all__ = ["main"]
+
+OURS = "ours"
+QUERIES = 200
+SEARCHES, ITEMS = 100.0, 1_000.0
+"""A second."""
+BATCH = 100
+MANY = 16
+SECONDS = 10.0
+MOST = 4_000
+"""Single items, at most, that are made before the clock starts."""
+SYNCED = 4_096
+
+
+def store_for(given: Path | None, folder: Path) -> Store:
+    """The store that was given, or in `folder` one of 64 dimensions."""
+    if given:
+        return Store(given)
+    rows = open_rows("fashion-mnist")
+    train(rows, load_config(overrides=["fit.epochs=5", "model.latent_dim=64"]), folder / "run")
+    store = Store(folder / "store")
+    store.promote(build(rows, folder / "run", store))
+    return store
+
+
+def material_of(store: Store) -> Material:
+    """Its items by the numbers that are their ids, other images to put, and noisy ones to ask with."""
+    version = store.open_champion()
+    places = version.items.positions([str(number) for number in range(len(version.items))])
+    images, _ = read_sample(open_rows("fashion-mnist:test"), 10_000, 0)
+    queries = np.round(add_noise(images[:QUERIES], version.encoder.preprocess, level=0.1), 2).astype(np.float32)
+    return Material(version.embeddings.at(places), images, version.embed(images), queries, version.embed(queries))
+
+
+def measured(place: Place, material: Material, seconds: float) -> dict[str, float]:
+    """All figures of one of them."""
+    run = partial(together, processes=place.processes)
+    look = partial(searches, place.opener, QUERIES, SEARCHES, seconds)
+    quiet: Searched = run([look])[0]
+    busy: Searched
+    arrived: Arrived
+    busy, arrived = run([look, partial(arrivals, place.opener, BATCH, ITEMS, seconds)])
+    first = 10 * len(material.rows)
+
+    def put(connections: int, batch: int, most: int) -> float:
+        nonlocal first
+        works = []
+        for _ in range(connections):
+            works.append(partial(write_all, place.opener, first, batch, most, seconds / 2))
+            first += batch * most
+        done: list[Arrived] = together(works, processes=False)
+        return sum(each.count[-1] for each in done) / (max(d.done[-1] for d in done) - min(d.sent[0] for d in done))
+
+    return {
+        "quiet p50": quiet.milliseconds(50),
+        "quiet p99": quiet.milliseconds(99),
+        "quiet recall": recall(material, quiet),
+        "busy p50": busy.milliseconds(50),
+        "busy p99": busy.milliseconds(99),
+        "busy recall": recall(material, busy, arrived),
+        "arrived": arrived.rate,
+        "singly": put(1, 1, MOST),
+        "batches": put(1, BATCH, MOST // BATCH),
+        "together": put(MANY, 1, MOST // 4),
+        "synced": synced(2.0),
+    }
+
+
+def synced(seconds: float) -> float:
+    """How many times a second a block is written and on disk."""
+    with tempfile.TemporaryFile() as file:
+        count, end = 0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            os.write(file.fileno(), b"x" * SYNCED)
+            os.fdatasync(file.fileno())
+            count += 1
+    return count / seconds
+
+
+def part(name: str, store: Store, seconds: float, folder: Path) -> dict[str, Any]:
+    """Serve one, measure it, and say how it was set."""
+    material, at = material_of(store), folder / "material.npz"
+    material.save(at)
+    copy = Store(Path(shutil.copytree(store.folder, folder / "copy")))
+    with (ours if name == OURS else PEERS[name])(copy, at, folder) as place:
+        return {"note": place.note, "figures": measured(place, material, seconds)}
+
+
+def rows_of(parts: dict[str, Any]) -> list[Row]:
+    """The rows of the report: ours by itself, and beside each peer."""
+    mine = parts[OURS]["figures"]
+    rows = [
+        row(
+            "search p99 while items arrive; floor: while none do", "ms", ours=mine["busy p99"], floor=mine["quiet p99"]
+        ),
+        row("recall@10 while items arrive", "", ours=mine["busy recall"], bar=Bar("ours", ">=", 0.95)),
+        row("items, one by one; floor: fdatasync", "items/s", ours=mine["singly"], floor=mine["synced"]),
+    ]
+    claims = {
+        "items, one by one": ("singly", "items/s"),
+        "items, in batches of 100": ("batches", "items/s"),
+        "items, one by one, 16 connections": ("together", "items/s"),
+        "items that arrive beside searches, of 1,000": ("arrived", "items/s"),
+        "search p99 while items arrive": ("busy p99", "ms"),
+        "search p50 while items arrive": ("busy p50", "ms"),
+        "search p99 while none do": ("quiet p99", "ms"),
+        "recall@10 while items arrive": ("busy recall", ""),
+        "recall@10 while none do": ("quiet recall", ""),
+    }
+    for name in [each for each in parts if each != OURS]:
+        theirs = parts[name]["figures"]
+        for claim, (figure, unit) in claims.items():
+            rows.append(row(f"{claim}, against {name}", unit, ours=mine[figure], peer=theirs[figure]))
+    return rows
+
+
+def main() -> None:
+    """Measure, print, write."""
+    names = [OURS, *PEERS]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)} [default: all]")
+    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; it is copied")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each load of searches")
+    parser.add_argument("--parts", type=Path, help="where the figures of each are kept, from call to call")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        parts = asked.parts or Path(name) / "parts"
+        parts.mkdir(parents=True, exist_ok=True)
+        store = store_for(asked.store, Path(name))
+        for chosen in asked.names or names:
+            with tempfile.TemporaryDirectory(dir=name) as folder:
+                told = part(chosen, store, asked.seconds, Path(folder))
+            (parts / f"{chosen}.json").write_text(json.dumps(told, indent=1))
+        known = {
+            each: json.loads((parts / f"{each}.json").read_text())
+            for each in names
+            if (parts / f"{each}.json").exists()
+        }
+    if OURS in known:
+        notes = "\n".join(f"{each}: {told['note']}." for each, told in known.items())
+        report("items", rows_of(known), notes)
+
+
+if __name__ == "__main__":
+    main()
