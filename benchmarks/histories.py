@@ -37,7 +37,7 @@ def run(seed: int, operations: int = EACH) -> Counter[str]:
     """
     torch.set_num_threads(1)  # threads that wait for one another take longer than what there is to do
     with one_thread(), tempfile.TemporaryDirectory(prefix="lookalike-", dir=_in_memory()) as folder:
-        history = History(Path(folder), seed, beside=seed % BESIDE == BESIDE - 1)
+        history = History(Path(folder), seed, others=seed % BESIDE == BESIDE - 1)
         try:
             for _ in range(operations):
                 history.step()

@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import json
-import multiprocessing
 from collections import Counter
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.changes import FILTERS, PAYLOADS, beside, random_changes
 from benchmarks.plain import Plain, matrix_of, random_row
 from index.build import build
 from index.collection import Collection, embedded, open_collection
@@ -27,7 +26,7 @@ from index.target import Target
 from index.version import Found
 from tests.index.made import encoder_at, made_rows
 
-__all__ = ["History", "MismatchError", "random_changes"]
+__all__ = ["History", "MismatchError"]
 
 METRICS: tuple[Metric, ...] = ("l2", "cosine", "ip")
 KEYS = ("Flat", "IVF6,Flat", "HNSW32", "IVF6,SQfp16")
@@ -43,38 +42,10 @@ WEIGHTS = {
     "agree": 1, "crash": 0.7, "adopt": 0.5, "compact": 0.25, "promote": 0.25, "roll back": 0.15, "retrain": 0.12,
     "prune": 0.1,
 }  # fmt: skip
-PAYLOADS: tuple[dict[str, Any], ...] = (
-    *({"n": n} for n in range(5)),
-    *({}, {"n": "2"}, {"n": 2.5}, {"n": [1, 4]}, {"n": 2, "tag": "x"}, {"tag": "y"}, {"n": None}),
-)
-FILTERS: tuple[dict[str, Any], ...] = (
-    *({"field": "n", "equal": n} for n in (0, 2, "2", 2.5, 9)),
-    {"field": "n", "in": [1, 3, "2"]},
-    {"field": "n", "range": {"gte": 2}},
-    {"field": "tag", "exists": True},
-    {"not": {"field": "n", "exists": True}},
-    {"and": [{"field": "n", "equal": 2}, {"field": "tag", "equal": "x"}]},
-    {"or": [{"field": "n", "equal": 0}, {"not": {"field": "tag", "exists": False}}]},
-)
-
-Rng = np.random.Generator
 
 
 class MismatchError(Exception):
     """A collection's answer is not the dictionary's."""
-
-
-def random_changes(rng: Rng, names: Sequence[str], count: int, deleting: float = 0.3) -> list[Change]:
-    """Makes, replaces and deletes, also of what is not there, and of one id twice."""
-    changes = []
-    for _ in range(count):
-        name = names[int(rng.integers(len(names)))]
-        if rng.random() < deleting:
-            changes.append(Change(name))
-        else:
-            payload = PAYLOADS[int(rng.integers(len(PAYLOADS)))]
-            changes.append(Change(name, random_row(rng), json.dumps(payload)))
-    return changes
 
 
 @dataclasses.dataclass
@@ -93,8 +64,8 @@ class History:
         MismatchError: from any step.
     """
 
-    def __init__(self, folder: Path, seed: int, *, beside: bool = False, workers: int = 3) -> None:
-        """`beside`: another process writes to the log, too."""
+    def __init__(self, folder: Path, seed: int, *, others: bool = False, workers: int = 3) -> None:
+        """`others`: another process writes to the log, too."""
         self._rng = np.random.default_rng(seed)
         self.done: Counter[str] = Counter()
         self._folder = folder
@@ -117,8 +88,8 @@ class History:
         self._hits = self._wanted = 0
         self._process: BaseProcess | None = None
         self._reports: Connection | None = None
-        if beside:
-            self._process, self._reports = _beside(self._store.folder, names, seed)
+        if others:
+            self._process, self._reports = beside(self._store.folder, names, seed)
         self._workers = [self._opened(1) for _ in range(workers)]
 
     def step(self) -> None:
@@ -376,24 +347,3 @@ class History:
 def _told(worker: Worker, found: Found, row: int) -> tuple[list[str], list[float]]:
     places = [int(place) for place in found.positions[row] if place >= 0]
     return [worker.collection.items.id_at(place) for place in places], found.scores[row][: len(places)].tolist()
-
-
-def _beside(store: Path, names: list[str], seed: int) -> tuple[BaseProcess, Connection]:
-    """Another process that writes, and what it says it wrote."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.history"])
-    here, there = context.Pipe()
-    process = context.Process(target=_write_beside, args=(store, names, seed, there))
-    process.start()
-    there.close()
-    return process, here
-
-
-def _write_beside(store: Path, names: list[str], seed: int, reports: Connection) -> None:
-    rng, log = np.random.default_rng([seed, 1]), ItemLog(store)
-    for _ in range(200):
-        changes = random_changes(rng, names, int(rng.integers(1, 6)))
-        last = log.append(changes)
-        first = last - len(changes) + 1
-        reports.send([dataclasses.replace(change, sequence=first + i) for i, change in enumerate(changes)])
-    log.close()

@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import os
 import re
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CALLS", "FAULTS", "Fault", "count_calls", "faulted"]
+__all__ = ["CALLS", "FAULTS", "Fault", "Traced", "traced"]
 
 CALLS = (
     *("write", "pwrite64", "sendfile", "ftruncate", "fsync", "fdatasync", "rename", "renameat", "renameat2"),
@@ -50,22 +49,26 @@ class Fault:
         return f"inject={self.call}:{FAULTS[self.kind]}:when={self.number}{onwards}"
 
 
-def count_calls(target: Target, *arguments: object) -> Counter[str]:
-    """How often a process makes each of CALLS from when it is ready to its end."""
+@dataclass(frozen=True)
+class Traced:
+    """What became of a process: was it killed, did the fault come, and how often it made each of CALLS."""
+
+    killed: bool
+    came: bool
+    calls: Counter[str]
+
+
+def traced(target: Target, *arguments: object, fault: Fault | None = None) -> Traced:
+    """Run it to its end, from when it is ready, under a fault or none."""
     with tempfile.NamedTemporaryFile() as log:
-        with _traced(target, arguments, ["-o", log.name]) as process:
+        with _traced(target, arguments, ["-o", log.name, *(["-e", fault.option] if fault else [])]) as process:
             process.join(PATIENCE)
-        return Counter(re.findall(r"^\d+ +(\w+)\(", Path(log.name).read_text(), re.MULTILINE))
-
-
-def faulted(fault: Fault, target: Target, *arguments: object) -> bool:
-    """Run it to its end under a fault; returns whether it was killed."""
-    with _traced(target, arguments, ["-o", os.devnull, "-e", fault.option]) as process:
-        process.join(PATIENCE)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(str(fault))
-        return bool(process.exitcode == -signal.SIGKILL)
+            if process.exitcode is None:
+                process.kill()
+                raise TimeoutError(str(fault))
+        text = Path(log.name).read_text(errors="replace")
+    killed = process.exitcode == -signal.SIGKILL
+    return Traced(killed, killed or "(INJECTED)" in text, Counter(re.findall(r"^\d+ +(\w+)\(", text, re.MULTILINE)))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.history import random_changes
+from benchmarks.changes import random_changes
 from benchmarks.plain import Plain
 from benchmarks.steps import NAMES, NotHeldError, made_store
 from index.collection import open_collection
@@ -95,7 +95,7 @@ def _heard(here: Connection) -> tuple[list[Change] | str | None, list[tuple[list
     while True:
         try:
             told = here.recv()
-        except EOFError:
+        except (EOFError, OSError):  # also in the middle of a message: what it tells of was not begun
             return sent, acknowledged
         if isinstance(told, int):
             if isinstance(sent, list):

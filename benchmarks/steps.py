@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.history import random_changes
+from benchmarks.changes import random_changes
 from benchmarks.plain import WIDTH, Plain, matrix_of
 from index.build import build
 from index.collection import open_collection
