@@ -1,3 +1,4 @@
+import shutil
 import time
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from lookalike.drifting import drift_lines
 from tests.lookalike.helpers import refused, run
 
 
+@pytest.fixture
+def store(store_copy: Store) -> Store:
+    """One that no service has served."""
+    shutil.rmtree(store_copy.folder / FOLDER, ignore_errors=True)
+    return store_copy
+
+
 def saw(store: Store, p: float, count: int) -> None:
     """A process of the champion's saw so many queries, and ended."""
     bets = Bets(143)
@@ -21,8 +29,8 @@ def saw(store: Store, p: float, count: int) -> None:
     file.close()
 
 
-def test_a_store_that_nobody_asked_has_not_drifted(store_copy: Store) -> None:
-    done = run("drift", "--store", store_copy.folder)
+def test_a_store_that_nobody_asked_has_not_drifted(store: Store) -> None:
+    done = run("drift", "--store", store.folder)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
         "version: 1",
@@ -33,11 +41,11 @@ def test_a_store_that_nobody_asked_has_not_drifted(store_copy: Store) -> None:
     ]
 
 
-def test_the_exit_code_says_that_queries_have_drifted(store_copy: Store) -> None:
-    saw(store_copy, 0.9, 30)
-    assert run("drift", "--store", store_copy.folder).code == 0
-    saw(store_copy, 0.001, 100)
-    done = run("drift", "--store", store_copy.folder)
+def test_the_exit_code_says_that_queries_have_drifted(store: Store) -> None:
+    saw(store, 0.9, 30)
+    assert run("drift", "--store", store.folder).code == 0
+    saw(store, 0.001, 100)
+    done = run("drift", "--store", store.folder)
     assert (done.code, done.err) == (10, "")
     lines = done.out.splitlines()
     assert lines[1] == "queries: 100"
@@ -45,10 +53,10 @@ def test_the_exit_code_says_that_queries_have_drifted(store_copy: Store) -> None
     assert lines[5].startswith("drifted: yes, alarmed 2")
 
 
-def test_a_damaged_file_is_told(store_copy: Store) -> None:
-    saw(store_copy, 0.001, 100)
-    (store_copy.folder / FOLDER / "0.json").write_text("{")
-    done = run("drift", "--store", store_copy.folder)
+def test_a_damaged_file_is_told(store: Store) -> None:
+    saw(store, 0.001, 100)
+    (store.folder / FOLDER / "0.json").write_text("{")
+    done = run("drift", "--store", store.folder)
     assert (done.code, done.out.splitlines()[-1]) == (0, "drifted: no")
     assert done.err.startswith("ignored: ")
 
