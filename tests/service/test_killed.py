@@ -18,11 +18,10 @@ TOGETHER = 3
 
 
 def put_until_killed(process: Process, first: int, after: float) -> tuple[list[str], list[str]]:
-    """Items put by threes, the process killed `after` seconds: the ids acknowledged, and those under way at the end."""
+    """Items put by threes, the process killed some seconds `after` the first: the ids acknowledged, and those under way at the end."""
     acknowledged: list[str] = []
     killer = threading.Timer(after, process.popen.send_signal, [signal.SIGKILL])
     with httpx.Client(base_url=process.url) as client:
-        killer.start()
         for start in range(first, len(ROWS), TOGETHER):
             ids = [f"new-{i}" for i in range(start, start + TOGETHER)]
             items = [{"id": name, "input": ROWS[start + i].tolist()} for i, name in enumerate(ids)]
@@ -31,6 +30,8 @@ def put_until_killed(process: Process, first: int, after: float) -> tuple[list[s
             except httpx.TransportError:
                 return acknowledged, ids
             assert answer.status_code == 200, answer.text
+            if not acknowledged:
+                killer.start()
             acknowledged += ids
     pytest.fail("it was not killed in time")
 
@@ -47,7 +48,6 @@ def test_what_a_killed_service_acknowledged_is_there_when_it_starts_again(store_
         assert all(items.find(name) is not None for name in known)
         for batch in under_way:  # never acknowledged: all of it or nothing
             assert len({items.find(name) is None for name in batch}) == 1
-    assert known
     with running(*serve, str(free_port())) as process, Client(process.url) as client:
         name = sorted(known)[0]
         found = client.search(inputs=ROWS[[int(name.removeprefix("new-"))]], limit=1)
