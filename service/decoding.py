@@ -139,8 +139,8 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     plain = _plain(body, bounds)
     if plain and "encoding_format" not in plain.beside:
         limit, flag = _limit_and_flag(plain.beside, bounds)
-        number = plain.beside.get("version")
-        bounds = pick_space(number, plain.kind, bounds)
+        if (number := plain.beside.get("version")) is not None:
+            bounds = pick_space(number, plain.kind, bounds)
         rows = checked(plain.rows, plain.kind, bounds)
         return Asked(query_kind(plain.kind), rows, [], limit, flag, version=number)
     _check_lists(body, bounds)

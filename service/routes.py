@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -162,7 +163,8 @@ async def _found(engine: Engine, asked: Asked, left: Left) -> Found:
         return await engine.search_ids(asked.ids, asked.limit, asked.filter, left)
     encoded, rows = asked.kind == "embeddings", asked.rows
     if asked.version not in (None, engine.version.number):
-        rows = mapped(rows, engine.version.maps[asked.version], engine.version.metric)
+        with np.errstate(over="ignore", invalid="ignore"):  # the search says so of what is too large
+            rows = mapped(rows, engine.version.maps[asked.version], engine.version.metric)
     return await engine.search(rows, asked.limit, encoded=encoded, given=asked.filter, left=left)
 
 

@@ -160,11 +160,15 @@ class Serving:
         Raises:
             LogError: the log cannot be written; nothing is.
         """
-        items = self.current.collection.items
-        changes = [Change(name) for name in ids if items.find(name) is not None]
+        if not all(self._has(name) for name in ids):  # another process may have put it just now
+            await self._take_up()
+        changes = [Change(name) for name in ids if self._has(name)]
         if not changes:
             return Written(0, self.current.collection.applied, self.current.version.number)
         return await self._written(await self._ledger.append(changes), len(changes))
+
+    def _has(self, name: str) -> bool:
+        return self.current.collection.items.find(name) is not None
 
     async def follow(self) -> Current:
         """Serve the champion now, if another version does.

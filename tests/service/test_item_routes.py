@@ -309,6 +309,9 @@ async def test_another_process_finds_what_was_put_in_a_moment(store: Store) -> N
             await asyncio.sleep(0.02)
         assert (await nearest(other, NEW))["id"] == "a"
         assert (await other.delete("/items/a")).json()["sequence"] == 2
+        for number in range(9):  # what is deleted is looked for in the log
+            await put(one, {"id": "b", "input": NEW})
+            assert (await other.delete("/items/b")).json()["sequence"] == 4 + 2 * number
 
 
 @pytest.fixture
@@ -353,6 +356,12 @@ async def test_of_an_unknown_version_it_says_which_are_known(mapped_client: http
 async def test_a_version_goes_with_embeddings_and_is_a_number(mapped_client: httpx.AsyncClient, query: str) -> None:
     npy = {"Content-Type": "application/x-npy"}
     answered(await mapped_client.post(f"/search?{query}", content=to_npy(np.ones((1, 4))), headers=npy), 422, "version")
+
+
+async def test_embeddings_that_no_index_can_compare_once_mapped_are_refused(store: Store) -> None:
+    app = create_app(settings_for(store.folder), with_maps(store, {7: np.full((2, 4), 1e3, np.float32)}))
+    async with listening(app) as client:
+        answered(await client.post("/search", json={"embeddings": [[3e38, 3e38]], "version": 7}), 422, "embeddings")
 
 
 async def test_embeddings_of_another_version_are_of_its_dimension(mapped_client: httpx.AsyncClient) -> None:
