@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.failures import NotHeldError
 from benchmarks.injected import CALLS, FAULTS, Fault, traced
 from benchmarks.killed import killed
 from benchmarks.report import Bar, report, row
-from benchmarks.steps import KEPT, STEPS, TOLD, TRACEBACK, Held, NotHeldError, attempt, said
+from benchmarks.retrained import Retrained
+from benchmarks.steps import KEPT, STEPS, TOLD, TRACEBACK, Held, attempt, said
 from index.vectors import one_thread
 from training.progress import progress_bar
 
@@ -35,7 +37,8 @@ def interrupt(name: str, folder: Path, kinds: list[str], most: int = MOST) -> tu
     Returns:
         How many there were by kind of fault and call, and those after which something did not hold.
     """
-    held, told = Held(name, folder / "made"), folder / "told"
+    held = Retrained(folder / "made") if name == "resumed retrain" else Held(name, folder / "made")
+    told = folder / "told"
     done: Counter[str] = Counter()
     wrong: list[str] = []
     target = held.copy(folder / "store")
@@ -56,7 +59,7 @@ def interrupt(name: str, folder: Path, kinds: list[str], most: int = MOST) -> tu
     return done, wrong
 
 
-def _one(held: Held, fault: Fault, store: Path, told: Path, name: str) -> bool:
+def _one(held: Held | Retrained, fault: Fault, store: Path, told: Path, name: str) -> bool:
     """Whether the fault came: how often a step makes a call is not always the same."""
     told.write_bytes(b"\0" * TOLD)
     process, outcomes = traced(attempt, name, store, told, fault=fault), said(told)

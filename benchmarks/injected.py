@@ -2,7 +2,9 @@
 
 import contextlib
 import multiprocessing
+import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CALLS", "FAULTS", "Fault", "Traced", "traced"]
+__all__ = ["CALLS", "FAULTS", "Fault", "Traced", "can_trace", "traced"]
 
 CALLS = (
     *("write", "pwrite64", "sendfile", "ftruncate", "fsync", "fdatasync", "rename", "renameat", "renameat2"),
@@ -56,6 +58,19 @@ class Traced:
     killed: bool
     came: bool
     calls: Counter[str]
+
+
+def can_trace() -> bool:
+    """Is there strace, and may it hold on to a process that is not its own child?"""
+    if shutil.which("strace") is None:
+        return False
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        trace = ["strace", "-p", str(sleeper.pid), "-o", os.devnull]
+        with subprocess.Popen(trace, stderr=subprocess.PIPE, text=True) as strace:
+            assert strace.stderr is not None
+            said = strace.stderr.readline()
+            sleeper.kill()
+    return "attached" in said
 
 
 def traced(target: Target, *arguments: object, fault: Fault | None = None) -> Traced:

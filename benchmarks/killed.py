@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.changes import random_changes
+from benchmarks.failures import NotHeldError
 from benchmarks.plain import Plain
-from benchmarks.steps import NAMES, NotHeldError, made_store
+from benchmarks.steps import NAMES, made_store
 from index.collection import open_collection
 from index.compact import compact
 from index.errors import StoreError

@@ -16,9 +16,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.changes import random_changes
+from benchmarks.failures import NotHeldError
 from benchmarks.plain import WIDTH, Plain, matrix_of
+from benchmarks.retrained import resumed
 from index.build import build
 from index.collection import open_collection
 from index.compact import compact
@@ -29,7 +32,7 @@ from index.vectors import one_thread
 from tests.index.made import encoder_at, made_rows
 from training.errors import LookalikeError
 
-__all__ = ["KEPT", "STEPS", "TOLD", "TRACEBACK", "Held", "NotHeldError", "attempt", "made_store", "said"]
+__all__ = ["KEPT", "STEPS", "TOLD", "TRACEBACK", "Held", "attempt", "made_store", "said"]
 
 ROWS = 40
 TRIES = 8
@@ -51,10 +54,6 @@ AFTER = {"compact": (1, 2), "promote": (1, 2), "roll back": ()}
 TRACEBACK = "TRACEBACK"
 KEPT = "it is the champion now"
 """Said where the alias was replaced and the disk did not confirm it."""
-
-
-class NotHeldError(Exception):
-    """Something acknowledged is lost, or something is there that nobody wrote, or no verified version serves."""
 
 
 def made_store(folder: Path, *, logged: bool = True) -> tuple[Store, Plain]:
@@ -100,6 +99,7 @@ STEPS: dict[str, Callable[[Path, ItemLog], object]] = {
     "compact": lambda folder, log: compact(Store(folder)),
     "promote": lambda folder, log: Store(folder).promote(1),
     "roll back": lambda folder, log: Store(folder).rollback(),
+    "resumed retrain": lambda folder, log: resumed(Store(folder)),
 }
 
 
@@ -109,6 +109,7 @@ def attempt(name: str, folder: Path, told: Path, ready: Connection) -> None:
     os.dup2(null, 2)
     with told.open("r+b") as file:
         memory = mmap.mmap(file.fileno(), TOLD)
+    torch.set_num_threads(1)
     log, outcomes = ItemLog(folder), []
     log.last()
     ready.send(os.getpid())

@@ -1,17 +1,17 @@
 """A few of the kills and faults that `benchmarks.durability` goes through, and that a loss would be seen."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from benchmarks.durability import interrupt
-from benchmarks.injected import Fault
+from benchmarks.failures import NotHeldError
+from benchmarks.injected import Fault, can_trace
 from benchmarks.killed import killed
-from benchmarks.steps import SENT, Held, NotHeldError
+from benchmarks.steps import SENT, Held
 from index.log import LOG, ItemLog
 
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
+needs_strace = pytest.mark.skipif(not can_trace(), reason="no strace, or it may not trace")
 
 
 @needs_strace

@@ -18,7 +18,11 @@ TOGETHER = 3
 
 
 def put_until_killed(process: Process, first: int, after: float) -> tuple[list[str], list[str]]:
-    """Items put by threes, the process killed some seconds `after` the first: the ids acknowledged, and those under way at the end."""
+    """Items put by threes, and the process killed some seconds `after` the first.
+
+    Returns:
+        The ids that were acknowledged, and those that were under way at the end.
+    """
     acknowledged: list[str] = []
     killer = threading.Timer(after, process.popen.send_signal, [signal.SIGKILL])
     with httpx.Client(base_url=process.url) as client:

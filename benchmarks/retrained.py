@@ -1,0 +1,91 @@
+"""A retraining that was cut off after its training, gone on with: what `benchmarks.durability` interrupts."""
+
+import io
+import shutil
+from contextlib import redirect_stderr, suppress
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.failures import NotHeldError
+from index.build import build
+from index.collection import open_collection
+from index.log import Change, ItemLog
+from index.store import Alias, Store
+from index.target import Target
+from lookalike import retraining
+from lookalike.jobs import read_job
+from training.config import load_config
+from training.job import train
+from training.rows import open_rows
+
+__all__ = ["Retrained", "resumed"]
+
+COUNT, WIDTH = 300, 5
+SETTINGS = ("model.hidden=[8]", "model.latent_dim=3", "fit.epochs=2", "fit.device='cpu'")
+
+
+def resumed(store: Store) -> None:
+    """The rest of it, whatever the gate says: what is tried is that nothing is lost."""
+    with store.written():  # as the command tells a user
+        report, _ = retraining.retrain(retraining.Asked(store, device="cpu", force=True))
+    if report.outcome != "promoted":
+        raise NotHeldError(report.reason)
+
+
+class Retrained:
+    """A store whose retraining was cut off; each attempt gets a copy."""
+
+    def __init__(self, folder: Path) -> None:
+        rng, self._made = np.random.default_rng(0), Store(folder / "store")
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "rows.npy", rng.standard_normal((COUNT, WIDTH)).astype(np.float32))
+        rows = open_rows(str(folder / "rows.npy"))
+        with redirect_stderr(io.StringIO()):
+            train(rows, load_config(None, list(SETTINGS)), folder / "run")
+            build(rows, folder / "run", self._made, target=Target(0.3, key="Flat"), device="cpu")
+            self._made.promote(1)
+        items = self._made.open_champion().items
+        names = [items.id_at(place) for place in range(len(items))]
+        changes = [Change(f"new-{i}", np.full(WIDTH, i / 9, np.float32), "{}") for i in range(20)]
+        log = ItemLog(self._made.folder)
+        self._last = log.append([*changes, *map(Change, names[:7])])
+        log.close()
+        self._ids = {*names[7:], *(change.id for change in changes)}
+        with (
+            redirect_stderr(io.StringIO()),
+            mock.patch.object(retraining, "build", side_effect=KeyboardInterrupt),
+            suppress(KeyboardInterrupt),
+        ):
+            resumed(self._made)
+
+    def copy(self, to: Path) -> Path:
+        shutil.rmtree(to, ignore_errors=True)
+        return Path(shutil.copytree(self._made.folder, to))
+
+    def check(self, folder: Path, outcomes: list[str], *, killed: bool) -> bool:
+        """As `benchmarks.steps.Held.check`."""
+        store, log = Store(folder), ItemLog(folder)
+        alias, last = store.champion(), log.last()
+        log.close()
+        done = alias is not None and alias.replaced == (1,)
+        if not done and (alias != Alias(1) or "done" in outcomes):
+            raise NotHeldError(f"champion {alias}")
+        if last != self._last:
+            raise NotHeldError(f"{last} changes, not {self._last}")
+        collection = open_collection(store, store.champion_number())
+        if not collection.version.answers_its_question():
+            raise NotHeldError("the champion does not answer its question")
+        found = {collection.items.id_at(int(place)) for place in collection.items.passing()}
+        if found != self._ids:
+            raise NotHeldError(f"other items: {sorted(found ^ self._ids)[:5]}")
+        return done and read_job(store) is None
+
+    def again(self, folder: Path, *, done: bool) -> None:
+        """As `benchmarks.steps.Held.again`."""
+        if not done:
+            with redirect_stderr(io.StringIO()):
+                resumed(Store(folder))
+        if not self.check(folder, ["done"], killed=False):
+            raise NotHeldError("the job is not at its end")
