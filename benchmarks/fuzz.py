@@ -1,7 +1,7 @@
 """Does any body break the decoders? A million damaged bodies, in a child process with little memory to spare.
 
-ours    `decode_npy`, `decode_embed` and `decode_search`, of an encoder of pictures, of a table and of plain rows; a valid
-        body has bits flipped, is cut, spliced with another, its header edited, its numbers replaced
+ours    `decode_npy`, `decode_embed` and `decode_search`, of an encoder of pictures, of a table and of plain rows; a
+        valid body has bits flipped, is cut, spliced with another, its header edited, its numbers replaced
 
 A case passes if it is decoded, to finite float32 rows of the right width and no more than a call may have, or if it is
 refused by one of the documented errors. Any other exception, and the end of the child, is a crash. The child may map

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import LogError
+from index.sqlite import connected, is_frozen, one, stamp_of, transaction
 from training.errors import ArtifactError, DataError
 from training.sealed import locked, staging, sync_folder
 
@@ -29,8 +30,6 @@ __all__ = ["LOG", "Change", "ItemLog"]
 LOG = "items.db"
 BATCH = 1_024
 """Changes that are read at a time."""
-WAIT_MS = 30_000
-"""How long one writer waits for another, which takes some milliseconds at a time."""
 _APPLICATION = 0x4C4F4F4B  # "LOOK"
 _FORMAT = 1
 _SCHEMA = """
@@ -89,6 +88,7 @@ class ItemLog:
         self._seen: int | None = None
         self._width: int | None = None
         self._is_named = False
+        self._frozen: tuple[int, ...] | None = None
 
     def append(self, changes: Sequence[Change], note: tuple[str, str] | None = None) -> int:
         """Add changes, all or none; they are on disk when this returns.
@@ -103,14 +103,15 @@ class ItemLog:
             DataError: inputs of another length than the log's.
         """
         with self._told("written"):
-            connection = self._connection(make=True)
-            assert connection is not None
+            if not self._opened and not self._path.exists():
+                self._make()
+            connection = self._open()
             if not self._is_named:  # whoever made it may have died, or failed, before its name was on disk
                 sync_folder(self._folder)
                 self._is_named = True
-            with _transaction(connection):
+            with transaction(connection):
                 self._check_width(changes)
-                before = int(_one(connection, _LAST) or 0)
+                before = int(one(connection, _LAST) or 0)
                 for sequence, change in enumerate(changes, start=before + 1):
                     connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", _values(sequence, change))
                 if note:
@@ -182,7 +183,7 @@ class ItemLog:
             connection = self._connection()
             if connection is None:
                 return 0
-            with _transaction(connection):
+            with transaction(connection):
                 connection.execute(
                     "DELETE FROM changes WHERE sequence < ?1 AND EXISTS (SELECT 1 FROM changes AS later "
                     "WHERE later.id = changes.id AND later.sequence > changes.sequence AND later.sequence <= ?1)",
@@ -191,7 +192,7 @@ class ItemLog:
                 return connection.changes()
 
     def close(self) -> None:
-        opened, self._opened = self._opened, None
+        opened, self._opened, self._frozen, self._seen = self._opened, None, None, None
         if opened:
             with self._told("closed"):
                 opened.close()
@@ -211,18 +212,20 @@ class ItemLog:
     def _value(self, query: str, *values: Any) -> Any:
         with self._told("read"):
             connection = self._connection()
-            return None if connection is None else _one(connection, query, *values)
+            return None if connection is None else one(connection, query, *values)
 
-    def _connection(self, *, make: bool = False) -> apsw.Connection | None:
-        """None where there is no log, and none is to be made."""
+    def _connection(self) -> apsw.Connection | None:
+        """None where there is no log."""
+        if self._frozen and not (is_frozen(self._path) and stamp_of(self._path) == self._frozen):
+            self.close()  # someone who may write does
+        return self._open() if self._opened or self._path.exists() else None
+
+    def _open(self) -> apsw.Connection:
         if self._opened is None:
-            if not self._path.exists():
-                if not make:
-                    return None
-                self._make()
-            opened = _connected(self._path)
+            frozen = stamp_of(self._path) if is_frozen(self._path) else None
+            opened = connected(self._path)
             self._check_format(opened)
-            self._opened = opened
+            self._opened, self._frozen = opened, frozen
         return self._opened
 
     def _make(self) -> None:
@@ -236,7 +239,7 @@ class ItemLog:
             sync_folder(self._folder.parent)
 
     def _check_format(self, connection: apsw.Connection) -> None:
-        found = _one(connection, "PRAGMA application_id"), _one(connection, "PRAGMA user_version")
+        found = one(connection, "PRAGMA application_id"), one(connection, "PRAGMA user_version")
         if found != (_APPLICATION, _FORMAT):
             raise ArtifactError(str(self._path), expected=f"an item log of format {_FORMAT}", found=str(found))
 
@@ -262,18 +265,11 @@ class _DamagedError(Exception):
     """A row is not what was written."""
 
 
-def _connected(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(WAIT_MS)
-    connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF")
-    return connection
-
-
 def _write_new(path: Path, begins: int) -> None:
     """By a rollback journal: SQLite does not tell of an error where a connection that closes folds its log in."""
     made = apsw.Connection(str(path))
     made.execute("PRAGMA synchronous = FULL")
-    with _transaction(made):
+    with transaction(made):
         made.execute(_SCHEMA)
         made.execute(f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT}")
         if begins:
@@ -293,23 +289,6 @@ def _folded(store: Path) -> int:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             folded = max(folded, int(json.loads(manifest.read_bytes())["sequence"]))
     return folded
-
-
-@contextlib.contextmanager
-def _transaction(connection: apsw.Connection) -> Iterator[None]:
-    """Ours from the beginning: one that first reads and then writes may be refused in between."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _one(connection: apsw.Connection, query: str, *values: Any) -> Any:
-    return next((row[0] for row in connection.execute(query, values)), None)
 
 
 def _values(sequence: int, change: Change) -> tuple[Any, ...]:

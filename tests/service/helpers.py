@@ -14,6 +14,7 @@ from fastapi.routing import iter_route_contexts
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from index.collection import Collection
 from index.version import Version
 from service.app import create_app
 from service.settings import Settings
@@ -50,7 +51,7 @@ async def serving(
     settings: Settings, version: Version, change: Callable[[FastAPI], None] = lambda app: None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app, between its start and its end."""
-    app = create_app(settings, version)
+    app = create_app(settings, Collection(version))
     change(app)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

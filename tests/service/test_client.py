@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import service.client
 from index.build import build
+from index.collection import Collection
 from index.embed import in_metric
 from index.filters import read_filter
 from index.novelty import encode_with_errors
@@ -172,7 +173,7 @@ def test_many_hits_are_asked_for_in_parts_that_an_answer_may_have(server: Proces
 async def test_the_asynchronous_client_answers_the_same(
     version: Version, store_folder: Path, rows: NDArray[np.float32]
 ) -> None:
-    app = create_app(settings_for(store_folder, api_key=KEY), version)
+    app = create_app(settings_for(store_folder, api_key=KEY), Collection(version))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -197,7 +198,7 @@ async def test_rows_of_a_table_go_with_their_words(tmp_path: Path) -> None:
     version = store.open_champion("cpu")
     names = [column.name for column in version.encoder.preprocess.table.columns]  # type: ignore[union-attr]
     table = [{name: columns[name][row] for name in names} for row in range(9)]
-    app = create_app(settings_for(tmp_path / "store"), version)
+    app = create_app(settings_for(tmp_path / "store"), Collection(version))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
