@@ -1,6 +1,7 @@
 """What is in the log after it was closed, damaged, lost, or written by several."""
 
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -185,3 +186,28 @@ def test_an_older_copy_of_the_log_is_told_from_the_one_that_a_version_was_made_o
     shutil.copy(tmp_path / "older", store.folder / LOG)
     with pytest.raises(StoreError, match="found up to 3: an item log was lost, or an older copy"):
         open_collection(store, 2)
+
+
+def test_a_log_in_a_store_that_may_only_be_read_is_read_and_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system tells one who may not write; whoever runs the tests may."""
+    writer = ItemLog(tmp_path)
+    writer.append([made_of("a", 1)])
+    writer.close()
+    with monkeypatch.context() as told_no:
+        told_no.setattr(os, "access", lambda path, mode: False)
+        reader = ItemLog(tmp_path)
+        assert (reader.moved(), told(reader.read(0))) == (True, [(1, "a", 1.0)])
+        assert not reader.moved()
+        assert [path.name for path in tmp_path.iterdir()] == [LOG]
+        with pytest.raises(LogError, match="readonly"):
+            reader.append([made_of("b")])
+    for closes in (False, True):
+        last = writer.append([made_of("b", 2)])
+        if closes:
+            writer.close()
+        with monkeypatch.context() as told_no:
+            told_no.setattr(os, "access", lambda path, mode: False)
+            assert (reader.moved(), reader.last()) == (True, last)
+    reader.close()
