@@ -29,6 +29,8 @@ __all__ = ["interrupt", "main", "told"]
 KILLS = 500
 MOST = 40
 """Of a step that makes a call more often, it is interrupted at so many of them, evenly spread."""
+MOST_OF_LONG = 3
+"""The same of a retraining, which takes seconds."""
 
 
 def interrupt(name: str, folder: Path, kinds: list[str], most: int = MOST) -> tuple[Counter[str], list[str]]:
@@ -38,6 +40,7 @@ def interrupt(name: str, folder: Path, kinds: list[str], most: int = MOST) -> tu
         How many there were by kind of fault and call, and those after which something did not hold.
     """
     held = Retrained(folder / "made") if name == "resumed retrain" else Held(name, folder / "made")
+    most = min(most, MOST_OF_LONG) if isinstance(held, Retrained) else most
     told = folder / "told"
     done: Counter[str] = Counter()
     wrong: list[str] = []
@@ -66,7 +69,8 @@ def _one(held: Held | Retrained, fault: Fault, store: Path, told: Path, name: st
     if any(outcome.startswith(TRACEBACK) for outcome in outcomes):
         raise NotHeldError("a traceback")
     done = held.check(store, outcomes, killed=process.killed)
-    if fault.kind.endswith(("once", "times")) and not (outcomes[-1] == "done" or KEPT in outcomes[-1]):
+    passes = fault.kind.endswith(("once", "times")) and isinstance(held, Held)  # strace counts for each thread anew
+    if passes and not (outcomes[-1] == "done" or KEPT in outcomes[-1]):
         raise NotHeldError("the next try in the same process failed")
     held.again(store, done=done)
     return process.came
