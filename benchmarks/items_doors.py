@@ -147,7 +147,9 @@ def chroma(store: Store, material: Path, folder: Path) -> Iterator[Place]:
             numbers = range(first, min(first + LOADED, len(base)))
             opened.put(opened.body([str(i) for i in numbers], base[first : numbers.stop].tolist()))
         opener = partial(ChromaDoor, port, material, collection)
-        yield Place(opener, True, "SQLite, rollback journal, an fsync a transaction, which is its default")
+        yield Place(
+            opener, True, "SQLite, rollback journal, eight fsyncs a call as strace counts them, which is its default"
+        )
     finally:
         process.kill()
         process.wait()
