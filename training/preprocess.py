@@ -82,7 +82,8 @@ class Preprocessor:
         if not logits:
             return output
         if self.table is None:
-            return torch.lerp(self.low, self.high, output.sigmoid())
+            low, high = self.low.to(output.dtype), self.high.to(output.dtype)
+            return torch.lerp(low, high, output.sigmoid())
         count = len(self.table.layout.numbers)
         numbers = torch.lerp(self.low[:count], self.high[:count], output[:, :count].sigmoid())  # (n, numbers)
         return torch.cat([numbers, output[:, count:]], dim=1)

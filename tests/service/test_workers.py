@@ -58,7 +58,12 @@ def metrics(server: Process) -> str:
 
 
 def pids(server: Process) -> set[int]:
-    return set(map(int, re.findall(r'lookalike_novelty_queries\{pid="(\d+)"\}', metrics(server))))
+    """The workers that run."""
+    return {pid for pid in children(server.popen.pid) if is_running(pid) and "spawn_main" in command(pid)}
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def versions(server: Process, asked: int = 20) -> set[int]:
