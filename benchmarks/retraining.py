@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted
-from benchmarks.service_process import free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
 from index.store import Store
 from training.rows import open_rows, read_sample
 
@@ -112,6 +112,7 @@ def main() -> None:
         if asked.store:
             store = Store(Path(shutil.copytree(asked.store, Path(name) / "copy")))
         with served(lookalike(store, port), [*two_cores()]):
+            ask(port, '{"ids": ["0"]}')
             steady, moving, missing, code = uvloop.run(drive(port, store, asked))
         told = json.loads((store.folder / "retraining" / "report.json").read_bytes())
     report("retraining", rows_of(steady, moving, missing, code), str(told.get("reason", "")))
