@@ -32,7 +32,7 @@ from training.rows import open_rows, read_sample
 
 __all__ = ["main"]
 
-RATE = 300.0
+RATE = 200.0
 CONNECTIONS = 16
 QUERIES = 200
 PUT = 2_000

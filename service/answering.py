@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from time import perf_counter
 
@@ -49,7 +49,8 @@ class Call:
     Attributes:
         rows: (n, width) raw float32, or (n, latent) where they are encoded.
         limit: hits for each row; 0 for no search.
-        own: (n,) where the rows stand that are items.
+        ids: n of items to ask with; `rows` says only how many until they are looked up, with the batch.
+        own: (n,) where those items stand, once they are.
         until: the event loop's time at which the call is given up.
         left: is the client gone?
         known: is it the version's own question?
@@ -59,6 +60,7 @@ class Call:
     encoded: bool
     limit: int = 0
     given: Filter | None = None
+    ids: list[str] | None = None
     own: NDArray[np.int64] | None = None
     until: float = 0.0
     left: Left = stays
@@ -90,15 +92,16 @@ def answer_all(collection: Collection, batch: list[Call]) -> Outcome:
 def novelty_of(batch: list[Call], answers: list[Answer | Exception]) -> NDArray[np.float64]:
     """(n,): of the queries that came from outside; what an item or the known question gets tells nothing of drift."""
     each = zip(batch, answers, strict=True)
-    told = [a.found.novelty for call, a in each if isinstance(a, Answer) and call.own is None and not call.known]
+    told = [a.found.novelty for call, a in each if isinstance(a, Answer) and call.ids is None and not call.known]
     return np.concatenate(told) if told else np.empty(0)
 
 
 def _answer(collection: Collection, batch: list[Call]) -> Outcome:
     began = perf_counter()
+    batch = [_looked_up(collection, call) for call in batch]
     alike: dict[Hashable, list[Call]] = {}
     for call in batch:
-        alike.setdefault((call.limit, call.given, call.encoded, call.own is None, call.known), []).append(call)
+        alike.setdefault((call.limit, call.given, call.encoded, call.ids is None, call.known), []).append(call)
     groups = list(alike.values())
     read = _encode(collection, groups)
     encoded = perf_counter()
@@ -107,6 +110,14 @@ def _answer(collection: Collection, batch: list[Call]) -> Outcome:
         told.update(zip(calls, _answer_alike(collection, calls, latent, errors), strict=True))
     searched = any(calls[0].limit for calls in groups)
     return Outcome([told[call] for call in batch], encoded - began, perf_counter() - encoded if searched else 0.0)
+
+
+def _looked_up(collection: Collection, call: Call) -> Call:
+    """Raises UnknownItemError where no item has one of its ids now."""
+    if call.ids is None:
+        return call
+    own = collection.items.positions(call.ids)
+    return replace(call, rows=collection.embeddings.at(own), own=own)
 
 
 def _answer_alike(collection: Collection, calls: list[Call], latent: Rows2D, errors: Reals | None) -> list[Answer]:

@@ -41,9 +41,6 @@ KNOWN_SECONDS = 1.5
 """Whoever asks whether it is ready has an answer within two seconds."""
 
 KNOWN_BATCH = 16
-FEW_IDS = 64
-"""Ids that are looked up on the event loop; each takes some twenty steps of a bisection."""
-
 Rows2D = NDArray[np.float32]
 
 
@@ -113,7 +110,7 @@ class Engine:
         self, rows: Rows2D, limit: int, *, encoded: bool, given: Filter | None = None, left: Left = stays
     ) -> Found:
         """(n, width) raw rows, or (n, latent) embeddings -> the `limit` nearest of each that pass the filter."""
-        return (await self._submit(Call(rows, encoded, limit, given, None, self._until(), left))).found
+        return (await self._submit(Call(rows, encoded, limit, given, until=self._until(), left=left))).found
 
     async def search_ids(self, ids: list[str], limit: int, given: Filter | None = None, left: Left = stays) -> Found:
         """The `limit` nearest other items of each item.
@@ -121,10 +118,8 @@ class Engine:
         Raises:
             UnknownItemError: no item has one of the ids.
         """
-        look_up = self.collection.items.positions
-        own = look_up(ids) if len(ids) <= FEW_IDS else await asyncio.to_thread(look_up, ids)
-        embeddings = self.collection.embeddings.at(own)
-        return (await self._submit(Call(embeddings, True, limit, given, own, self._until(), left))).found
+        rows = np.empty((len(ids), 0), np.float32)  # looked up with the batch, when nothing changes
+        return (await self._submit(Call(rows, True, limit, given, ids, until=self._until(), left=left))).found
 
     async def change(self, apply: Callable[[], None]) -> None:
         """Change the collection between two batches; calls to come see it, and none sees half of it."""
@@ -242,10 +237,12 @@ class Engine:
             apply, done = self._changes.pop(0)
             try:
                 apply()
-            except Exception as error:  # it is for whoever waits for it
-                done.set_exception(error)
+            except Exception as error:  # it is for whoever waits for it, if anyone still does
+                if not done.done():
+                    done.set_exception(error)
             else:
-                done.set_result(None)
+                if not done.done():
+                    done.set_result(None)
 
     def _count(self, batch: list[Call], outcome: Outcome) -> None:
         """On the event loop, where there is one thread."""

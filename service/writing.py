@@ -81,6 +81,15 @@ class Ledger:
         """
         return await self._in_thread(self._log.moved)
 
+    async def holds(self, name: str) -> bool:
+        """Is an item of this id the last that the log knows of it?
+
+        Raises:
+            LogError, ArtifactError: the log cannot be read.
+        """
+        change = await self._in_thread(lambda: self._log.find(name))
+        return change is not None and not change.is_delete
+
     async def bring(self, engine: Engine) -> int:
         """Have an engine's collection take up all that stands in the log; returns how many changes that was.
 

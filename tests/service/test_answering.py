@@ -32,9 +32,8 @@ def same(one: Found, other: Found) -> None:
     np.testing.assert_allclose(one.novelty, other.novelty, atol=0.01)
 
 
-def of_items(version: Version, *ids: str, limit: int, **more: Any) -> Call:
-    own = version.items.positions(list(ids))
-    return Call(version.embeddings.at(own), True, limit, own=own, **more)
+def of_items(*ids: str, limit: int, **more: Any) -> Call:
+    return Call(np.empty((len(ids), 0), np.float32), True, limit, ids=list(ids), **more)
 
 
 async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, rows: Rows2D) -> None:
@@ -44,13 +43,13 @@ async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, 
         (Call(rows[:3], False, 4), version.search_rows(rows[:3], 4)),
         (Call(rows[:1], False), version.embed(rows[:1])),
         (Call(encoded, True, 4), version.search(encoded, 4)),
-        (of_items(version, "2", "7", limit=4), version.search_items(["2", "7"], 4)),
+        (of_items("2", "7", limit=4), version.search_items(["2", "7"], 4)),
         (Call(rows[3:5], False, 4, THREES), version.search_rows(rows[3:5], 4, THREES)),
         (Call(rows[9:80], False), version.embed(rows[9:80])),
-        (of_items(version, "9", limit=4), version.search_items(["9"], 4)),
+        (of_items("9", limit=4), version.search_items(["9"], 4)),
         (Call(rows[7:8], False, 4), version.search_rows(rows[7:8], 4)),
         (Call(encoded[:1], True, 100), version.search(encoded[:1], 100)),
-        (of_items(version, "9", "2", limit=4, given=SMALL), version.search_items(["9", "2"], 4, SMALL)),
+        (of_items("9", "2", limit=4, given=SMALL), version.search_items(["9", "2"], 4, SMALL)),
         (Call(rows[3:5], False, 4, SMALL), version.search_rows(rows[3:5], 4, SMALL)),
         (Call(rows[3:5], False, 4, NONE), version.search_rows(rows[3:5], 4, NONE)),
         (Call(version.question, False, 4, known=True), version.search_rows(version.question, 4)),
@@ -124,7 +123,7 @@ async def test_drift_is_told_by_what_came_from_outside_and_was_answered() -> Non
     row = np.zeros((1, 1), np.float32)
     batch = [
         Call(row, False, 1),
-        Call(row, True, 1, own=np.array([3])),
+        Call(row, True, 1, ids=["3"]),
         Call(row, False, 1, known=True),
         Call(row, False, 1),
         Call(row, True, 1),

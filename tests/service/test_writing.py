@@ -15,6 +15,7 @@ from index.collection import Collection, open_collection
 from index.errors import LogError
 from index.log import Change, ItemLog
 from index.store import Store
+from service.answering import Answer, Call, answer_all
 from service.errors import NotReadyError
 from service.metrics import Metrics
 from service.serving import Pulse, Serving
@@ -170,6 +171,38 @@ async def test_a_service_whose_item_log_cannot_be_read_is_not_ready(one: Serving
 
     await until(is_told)
     assert await nearest(one, NEW[0]) == "a"
+    await asyncio.sleep(0.2)
+    assert await is_told()  # until it can be read
+
+
+async def test_what_this_encoder_cannot_read_is_deleted_too(one: Serving, store: Store) -> None:
+    log = ItemLog(store.folder)
+    log.append([Change("odd", np.full(4, np.nan, np.float32), "{}")])
+    log.close()
+    assert (await one.delete(["odd", "never"])).count == 1
+    assert (await one.delete(["odd"])).count == 0
+
+
+async def test_who_waits_for_a_change_may_leave_and_the_batch_is_answered(one: Serving) -> None:
+    engine = one.current.engine
+    many = asyncio.create_task(engine.search(np.tile(ROWS, (100, 1)), 10, encoded=False))
+    await asyncio.sleep(0)
+    while not engine._is_threaded and not many.done():
+        await asyncio.sleep(0)
+    applied: list[int] = []
+    waiting = asyncio.create_task(engine.change(lambda: applied.append(1)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    assert (await many).positions.shape == (2_000, 10)
+    assert applied == [1]
+
+
+async def test_an_item_that_was_replaced_since_it_was_asked_with_does_not_find_itself(one: Serving) -> None:
+    call = Call(np.empty((1, 0), np.float32), True, 3, ids=["1-5"])
+    await one.put(["1-5"], NEW[:1], ["{}"])
+    (answer,) = answer_all(one.current.collection, [call]).answers
+    assert isinstance(answer, Answer)
+    assert "1-5" not in {one.current.collection.items.id_at(int(p)) for p in answer.found.positions[0]}
 
 
 async def test_many_changes_are_folded_into_a_version_that_takes_over(store: Store) -> None:
