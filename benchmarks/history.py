@@ -235,7 +235,7 @@ class History:
             return
         if number is not None:
             self._matrices[number] = self._matrices[self._alias[-1]]
-            self._alias.append(number)
+            self._alias[-1] = number
         self._check_alias()
 
     def _retrain(self, worker: Worker) -> None:

@@ -34,8 +34,10 @@ from training.politeness import yield_to_others
 from training.progress import progress_bar
 from training.sealed import staging
 
-__all__ = ["compact"]
+__all__ = ["BUSY", "REFUSED", "compact"]
 
+REFUSED = 2
+"""The exit code where a LookalikeError, on standard error, says why."""
 BUSY = 75
 """The exit code where another job works on the store: sysexits.h calls it a temporary failure."""
 BLOCK = 1 << 14
@@ -51,23 +53,24 @@ def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None
         keep: how many versions stay then (index.retention); None for all.
 
     Returns:
-        Its number; None where nothing has changed since the champion was made.
+        Its number; None where the log has not moved since the champion was made. What was put and deleted again is
+        folded in, too: processes let go of it, and the log may.
 
     Raises:
-        StoreError: there is no champion, or another was promoted meanwhile: the new version is there, and does not
-            serve; or the store cannot be written.
+        StoreError: there is no champion, or every item is deleted, of which no version can be made; or another was
+            promoted meanwhile: the new version is there, and does not serve; or the store cannot be written.
         JobError: another job works on the store.
         TargetError: no index over what there is now meets the target.
     """
     with store.written(), store.job("compact"):
         collection = open_collection(store, store.champion_number(), device)
-        if not collection.is_changed:
+        if collection.applied == collection.version.sequence:
             return None
         if not collection.items.count:
             raise StoreError(f"store {store.folder}", expected="items to make a version of", found="all deleted")
         with staging(store.versions) as folder:
             number = store.publish(folder, _write(folder, collection))
-        store.promote(number, instead_of=collection.number)
+        store.promote(number, instead_of=collection.number, renews=True)
         if keep is not None:
             prune(store, keep)
         return number
@@ -159,7 +162,7 @@ def main() -> int:
         return BUSY
     except LookalikeError as error:
         print(error, file=sys.stderr)
-        return 2
+        return REFUSED
     return 0
 
 

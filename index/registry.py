@@ -18,7 +18,7 @@ class Listed:
 
     Attributes:
         role: "champion" serves; "challenger" is the newest that a retraining made and that does not serve, nor was
-            replaced by another; else empty.
+            replaced or compacted; else empty.
         replaced: the version in whose place it was promoted, as far back as rollback goes.
         header: its manifest; None where that is damaged.
     """
@@ -52,10 +52,11 @@ def registry(store: Store) -> list[Listed]:
     chain = [*alias.replaced, alias.version] if alias else []
     replaced = dict(zip(chain[1:], chain, strict=False))
     headers = {number: _header(store, number) for number in store.numbers()}
+    served = {*chain, *(header["parent"] for header in headers.values() if header and header.get("compacted"))}
     made = [
         number
         for number, header in headers.items()
-        if header and "retrained" in header and not header["compacted"] and number not in chain
+        if header and "retrained" in header and not header["compacted"] and number not in served
     ]
     roles = dict.fromkeys(made[-1:], CHALLENGER) | ({alias.version: CHAMPION} if alias else {})
     return [Listed(number, roles.get(number, ""), replaced.get(number), header) for number, header in headers.items()]

@@ -1,9 +1,10 @@
 """Which versions stay: the newest, and those that the champion stands on.
 
 Kept are the N newest by number, the champion, the N that `rollback` reaches first, and the champion's N nearest
-ancestors, of which its items and its encoder came. A version needs no other one to be opened: what it has of its
-ancestors, the maps from their embeddings, lies in its own folder. Of the log, what no version that is kept could be
-asked for is dropped: changes that a later one took the place of, before the oldest of them was made.
+ancestors, of which its items and its encoder came. What a compaction was made of counts as one with it, among the
+newest and for `rollback`: so the last N encoders stay in reach. A version needs no other one to be opened: what it has
+of its ancestors, the maps from their embeddings, lies in its own folder. Of the log, what no version that is kept could
+be asked for is dropped: changes that a later one took the place of, before the oldest of them was made.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ def prune(store: Store, keep: int, *, dry_run: bool = False) -> Pruned:
     if keep < 1:
         raise ConfigError("--keep", expected="1 at least", found=str(keep))
     numbers = store.numbers()
-    kept = set(numbers[-keep:]) | _stood_on(store, keep)
+    kept = set(_newest(store, numbers, keep)) | _stood_on(store, keep)
     removed = [number for number in numbers if number not in kept]
     if dry_run:
         return Pruned(tuple(n for n in numbers if n in kept), tuple(removed), 0)
@@ -47,6 +48,13 @@ def prune(store: Store, keep: int, *, dry_run: bool = False) -> Pruned:
     finally:
         log.close()
     return Pruned(tuple(left), tuple(removed), dropped)
+
+
+def _newest(store: Store, numbers: list[int], keep: int) -> list[int]:
+    """The last of those that no compaction was made of."""
+    headers = [_header(store, number) for number in numbers]
+    renewed = {header["parent"] for header in headers if header.get("compacted")}
+    return [number for number in numbers if number not in renewed][-keep:]
 
 
 def _stood_on(store: Store, keep: int) -> set[int]:

@@ -1,7 +1,7 @@
 """The store: versions by number, and the alias `champion` that names the serving one.
 
 STORE/versions/000001/   a version (index.version), immutable
-STORE/champion           {"version": 1, "replaced": []}, replaced atomically
+STORE/champion           {"version": 1, "replaced": []}, replaced atomically; a compaction takes its parent's place
 STORE/verified/000001    which files of it were verified, and have not changed since (training.sealed)
 STORE/building/          what an interrupted build had embedded (index.gather)
 STORE/items.db           what was put and deleted since (index.log)
@@ -30,7 +30,7 @@ __all__ = ["Alias", "Store"]
 
 @dataclass(frozen=True)
 class Alias:
-    """The serving version, and those it replaced, oldest first."""
+    """The serving version, and those it replaced, oldest first; a compaction stands in its parent's place."""
 
     version: int
     replaced: tuple[int, ...] = ()
@@ -126,11 +126,13 @@ class Store:
             publish(staged, self.versions / f"{number:06d}")
             return number
 
-    def promote(self, number: int, *, instead_of: int | None = None) -> Alias:
+    def promote(self, number: int, *, instead_of: int | None = None, renews: bool = False) -> Alias:
         """Make a version the champion, after reading all of it and asking it its known question.
 
         Args:
             instead_of: the champion that it may replace; None for any.
+            renews: it is that champion with what has changed folded in, to which nobody goes back: `rollback` goes to
+                what that one had replaced.
 
         Raises:
             StoreError: no such version, or it does not answer its question, or another one is the champion, or the
@@ -139,9 +141,9 @@ class Store:
         """
         with self.written():
             self._verify(number)
-            return self._promoted(number, instead_of)
+            return self._promoted(number, instead_of, renews)
 
-    def _promoted(self, number: int, instead_of: int | None) -> Alias:
+    def _promoted(self, number: int, instead_of: int | None, renews: bool) -> Alias:
         with self._locked():
             before = self.champion()
             if before and before.version == number:
@@ -155,7 +157,8 @@ class Store:
                     found=f"version {before.version}",
                     remedy="Promote it yourself, if it shall serve.",
                 )
-            return self._write(Alias(number, (*before.replaced, before.version) if before else ()))
+            chain = (*before.replaced, before.version) if before else ()
+            return self._write(Alias(number, chain[:-1] if renews else chain))
 
     @contextlib.contextmanager
     def written(self) -> Iterator[None]:
@@ -196,7 +199,7 @@ class Store:
             yield
 
     def rollback(self) -> Alias:
-        """Bring back the version that the champion replaced, verified as for `promote`.
+        """Bring back the version that the champion, or what it was compacted from, replaced; verified as for `promote`.
 
         Raises:
             StoreError: the champion replaced none, or that one does not answer its question.

@@ -260,7 +260,7 @@ def _settled(asked: Asked, number: int, drift: dict[str, Any]) -> tuple[Report, 
         "kept", verdict.reason, parent, number, header["forced"], data, drift, gate, header["continuity"]
     )  # fmt: skip
     promoted = replace(report, outcome="promoted")
-    if number in _chain(store):  # the process was killed before it could say so
+    if _was_promoted(store, number):  # the process was killed before it could say so
         return promoted, verdict
     if header["forced"] and not asked.force:
         return replace(report, forced=False), verdict
@@ -274,6 +274,12 @@ def _settled(asked: Asked, number: int, drift: dict[str, Any]) -> tuple[Report, 
         found = f"version {store.champion_number()} was promoted meanwhile; version {number} is there, and does not"
         return replace(report, reason=f"{found} serve", champion=store.champion_number()), verdict
     return promoted, verdict
+
+
+def _was_promoted(store: Store, number: int) -> bool:
+    """Is it, or what it was compacted to, the champion, or was it replaced by that?"""
+    told = [store.manifest(one).get("retrained", {}).get("job") for one in _chain(store)]
+    return store.manifest(number)["retrained"]["job"] in told
 
 
 def _chain(store: Store) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from index.compact import compact
 from index.errors import JobError, QueryError, StoreError, UnknownItemError
 from index.filters import read_filter
 from index.log import Change, ItemLog
+from index.retention import prune
 from index.spec import Metric
 from index.store import Store
 from index.target import Target
@@ -220,6 +221,19 @@ def test_compacting_waits_for_no_other_job_and_leaves_what_has_not_changed(tmp_p
     with store.job("retrain"), pytest.raises(JobError, match="retrain"):
         compact(store)
     assert compact(store) == 2
+    assert compact(store) is None
+
+
+def test_what_was_put_and_deleted_again_is_folded_in_so_that_the_log_lets_go_of_it(tmp_path: Path) -> None:
+    store, row = made(tmp_path), cloud(1, WIDTH, seed=5)[0]
+    as_logged(store, [put("a", row, {}), Change("a")])
+    assert not open_collection(store, 1).is_changed
+    assert compact(store) == 2
+    assert (store.manifest(2)["sequence"], store.manifest(2)["items"]) == (2, COUNT)
+    assert open_collection(store, 2).items.changed == 0
+    assert compact(store) is None
+    store.remove([1])
+    assert prune(store, 1).changes == 1
 
 
 def test_items_of_another_width_are_refused(tmp_path: Path) -> None:

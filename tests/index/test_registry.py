@@ -48,6 +48,15 @@ def test_each_says_its_role_how_it_came_and_what_it_replaced(store_copy: Store) 
     assert {one.number: one.role for one in registry(store_copy) if one.role} == {5: "challenger", 3: "champion"}
 
 
+def test_what_was_compacted_is_no_challenger(store_copy: Store) -> None:
+    copy(store_copy, 2, **retrained(1))
+    store_copy.promote(2)
+    copy(store_copy, 3, **{**retrained(2), "compacted": True})
+    store_copy.promote(3, instead_of=2, renews=True)
+    told = [(one.number, one.role, one.replaced) for one in registry(store_copy)]
+    assert told == [(1, "", None), (2, "", None), (3, "champion", 1)]
+
+
 def test_without_a_champion_none_has_a_role(store_copy: Store) -> None:
     (store_copy.folder / "champion").unlink()
     assert [one.role for one in registry(store_copy)] == [""]

@@ -10,7 +10,7 @@ from index.compact import compact
 from index.errors import StoreError
 from index.log import Change, ItemLog
 from index.retention import prune
-from index.store import Store
+from index.store import Alias, Store
 from tests.index.made import cloud
 from training.errors import ConfigError
 from training.sealed import seal
@@ -59,6 +59,17 @@ def test_the_ancestors_of_the_champion_stay(store_copy: Store) -> None:
     (store_copy.folder / "champion").write_text('{"version": 4, "replaced": []}')
     assert prune(store_copy, 1).kept == (3, 4)
     assert store_copy.open_champion().answers_its_question()
+
+
+def test_however_often_a_version_is_compacted_the_encoders_before_it_stay(store_copy: Store) -> None:
+    copies(store_copy, 2)
+    store_copy.promote(2)  # 3 is a challenger, say
+    for round_ in range(4):
+        put(store_copy, f"n{round_}", row=round_)
+        assert compact(store_copy, keep=2) == round_ + 4
+    assert store_copy.champion() == Alias(7, (1,))
+    assert store_copy.numbers() == [1, 3, 5, 6, 7]
+    assert store_copy.rollback() == Alias(1)
 
 
 def test_of_the_log_goes_what_no_version_that_stays_asks_for(store_copy: Store) -> None:

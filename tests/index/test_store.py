@@ -74,6 +74,14 @@ def test_promote_and_rollback_by_hand(store: Store) -> None:
     assert store.champion() == Alias(1)
 
 
+def test_a_compaction_takes_its_parents_place_and_nobody_goes_back_to_that(store: Store) -> None:
+    assert store.promote(1, renews=True) == Alias(1)
+    store.promote(2)
+    assert store.promote(3, instead_of=2, renews=True) == Alias(3, (1,))
+    assert store.promote(3, instead_of=2, renews=True) == Alias(3, (1,))
+    assert store.rollback() == Alias(1)
+
+
 def test_the_champions_number_is_the_aliass_whether_or_not_it_can_be_opened(store: Store) -> None:
     with pytest.raises(StoreError, match="lookalike promote N"):
         store.champion_number()
