@@ -1,12 +1,15 @@
-"""What the processes that serve a version have seen of drift, kept in its store and told together.
+"""What the processes that serve an encoder have seen of drift, kept in its store and told together.
 
-STORE/drift/0.json   what one process knows: version, queries, evidence, since when, the alarm; its bets
+STORE/drift/0.json   what one process knows: version, calibration, queries, evidence, since when, the alarm; its bets
 STORE/drift/0.lock   locked by the process whose file that is, for as long as it lives
 
 A process takes the first number whose lock is free, so there are as many files as there were processes at a time. What
-dead ones left of the version that it serves it takes over, and goes on from there: a restart forgets nothing, and no
-query counts twice. (Should it die between taking and writing, that is lost.) What they left of other versions it
+dead ones left of the calibration that it serves with it takes over, and goes on from there: a restart forgets nothing,
+and no query counts twice. (Should it die between taking and writing, that is lost.) What they left of others it
 removes. Files are replaced by a rename; nothing here has to outlive a power failure.
+
+What belongs together is known by the calibration (index.version.calibration_of), not by the version's number: a
+compaction has another number, and judges queries as before.
 
 The evidence of several processes is added, which keeps the rate of false alarms: see index.detector.
 """
@@ -26,12 +29,15 @@ from numpy.typing import NDArray
 
 from index.detector import ONCE_IN, Bets, Evidence, joined
 from index.store import Store
+from index.version import FORMAT as VERSION
+from index.version import calibration_of
+from training.sealed import read_manifest
 
 __all__ = ["FOLDER", "Drift", "DriftFile", "Seen", "drift_of", "merged", "read_drift", "read_states", "told"]
 
 FOLDER = "drift"
 """In a store's folder."""
-FORMAT = "lookalike-drift-1"
+FORMAT = "lookalike-drift-2"
 """Other levels or shares in index.detector are another format."""
 _MOST_BYTES = 1 << 16
 _LATEST = 95_617_584_000.0
@@ -39,9 +45,15 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionErr
 
 
 class Seen(NamedTuple):
-    """What queries told of one version, for an alarm once in so many normal ones."""
+    """What queries told, for an alarm once in so many normal ones.
+
+    Attributes:
+        version: that served last; it says nothing of what belongs together.
+        calibration: by which the queries were judged (index.version.calibration_of).
+    """
 
     version: int
+    calibration: str
     bets: Bets
     evidence: Evidence
     once_in: float = ONCE_IN
@@ -49,9 +61,10 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Drift:
-    """What all queries of a version say together.
+    """What all queries that were judged by a version's calibration say together.
 
     Attributes:
+        version: that serves, or is asked about.
         queries: seen, by so many `processes` that live or that nobody took over from.
         evidence: its log10; at that of `once_in`, the normal queries to a false alarm, it alarms. -inf of no query.
         alarm: when it first did, in seconds since 1970; None if it never did.
@@ -76,26 +89,28 @@ class Drift:
 
     @property
     def drifted(self) -> bool:
-        """Has it alarmed? A process says so until it serves another version."""
+        """Has it alarmed? A process says so until it serves another encoder."""
         return self.alarm is not None or self.evidence >= math.log10(self.once_in)
 
 
 def drift_of(store: Store) -> Drift:
-    """Of the champion's queries.
+    """Of the champion's queries, and of those to the versions that it was compacted from.
 
     Raises:
-        StoreError: none was promoted yet.
+        StoreError: none was promoted yet, or it is gone.
+        ArtifactError: its manifest is damaged.
     """
-    return read_drift(store.folder / FOLDER, store.champion_number())
+    number = store.champion_number()
+    return read_drift(store.folder / FOLDER, number, calibration_of(read_manifest(store.path(number), VERSION)))
 
 
-def read_drift(folder: Path, version: int) -> Drift:
-    """What the files say of a version's queries. Those of other versions, and damaged ones, do not count."""
-    states, damaged = read_states(folder, version)
+def read_drift(folder: Path, version: int, calibration: str) -> Drift:
+    """What the files say of a calibration's queries, told as the version's. Others, and damaged ones, do not count."""
+    states, damaged = read_states(folder, calibration)
     if not states:
         return Drift(version, damaged=damaged)
     seen = merged(states)
-    return replace(told(seen), processes=len(states), damaged=damaged)
+    return replace(told(seen), version=version, processes=len(states), damaged=damaged)
 
 
 def told(seen: Seen) -> Drift:
@@ -117,14 +132,14 @@ def told(seen: Seen) -> Drift:
 
 
 def merged(states: list[Seen]) -> Seen:
-    """Of one version, one at least, told together."""
+    """Of one calibration, one at least, told together."""
     first = states[0]
     evidence = reduce(lambda one, other: joined(one, other, first.bets), (state.evidence for state in states))
     return first._replace(evidence=evidence, once_in=max(state.once_in for state in states))
 
 
-def read_states(folder: Path, version: int, but: str = "") -> tuple[list[Seen], tuple[str, ...]]:
-    """Each file's but one's, of that version; and which files were ignored, and why."""
+def read_states(folder: Path, calibration: str, but: str = "") -> tuple[list[Seen], tuple[str, ...]]:
+    """Each file's but one's, of that calibration; and which files were ignored, and why."""
     states: list[Seen] = []
     damaged: list[str] = []
     for path in sorted(folder.glob("*.json")):
@@ -132,14 +147,14 @@ def read_states(folder: Path, version: int, but: str = "") -> tuple[list[Seen], 
             continue
         try:
             state = _read(path)
-            if state.version == version and states and state.bets != states[0].bets:
+            if state.calibration == calibration and states and state.bets != states[0].bets:
                 raise ValueError(f"{state.bets.rows} calibration rows, where {states[0].bets.rows} are")
         except FileNotFoundError:  # taken over in the meantime
             continue
         except _DAMAGE as error:
             damaged.append(f"{path}: {error!r}")
             continue
-        if state.version == version:
+        if state.calibration == calibration:
             states.append(state)
     return states, tuple(damaged)
 
@@ -155,8 +170,8 @@ class DriftFile:
         self._lock: IO[bytes] | None = None
         self._path = folder
 
-    def take_over(self, version: int) -> Seen | None:
-        """What dead processes, and this one, left of a version; their files are removed. None if they left nothing."""
+    def take_over(self, calibration: str) -> Seen | None:
+        """What dead processes, and this one, left of a calibration; all their files are removed. None: nothing."""
         self._claim()
         states: list[Seen] = []
         for path in sorted(self._folder.glob("*.json")):
@@ -165,7 +180,7 @@ class DriftFile:
                 continue
             with contextlib.suppress(*_DAMAGE):
                 state = _read(path)
-                if state.version == version and all(state.bets == other.bets for other in states):
+                if state.calibration == calibration and all(state.bets == other.bets for other in states):
                     states.append(state)
             path.unlink(missing_ok=True)
             if lock:
@@ -179,9 +194,9 @@ class DriftFile:
         temporary.write_text(json.dumps(_as_json(seen), allow_nan=False) + "\n", encoding="utf-8")
         os.replace(temporary, self._path)
 
-    def others(self, version: int) -> tuple[list[Seen], tuple[str, ...]]:
+    def others(self, calibration: str) -> tuple[list[Seen], tuple[str, ...]]:
         """What the other files say, as `read_states` does."""
-        return read_states(self._folder, version, self._path.name)
+        return read_states(self._folder, calibration, self._path.name)
 
     def close(self) -> None:
         """Leave the file to whoever comes next."""
@@ -219,6 +234,7 @@ def _as_json(seen: Seen) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": seen.version,
+        "calibration": seen.calibration,
         "calibration_rows": seen.bets.rows,
         "queries": evidence.queries,
         "evidence": drift.evidence if len(seen.bets) else None,
@@ -245,7 +261,10 @@ def _read(path: Path) -> Seen:
     if not np.all((strange >= 0) & (strange <= asked) & (asked <= queries)):
         raise ValueError(f"expected counts up to {queries}, found others")
     evidence = Evidence(queries, logs, since, asked.astype(np.int64), strange.astype(np.int64), alarm)
-    return Seen(_count(found["version"]), bets, evidence, float(_numbers([found["once_in"]], 1)[0]))
+    version, calibration = _count(found["version"]), found["calibration"]
+    if not isinstance(calibration, str):
+        raise ValueError(f"expected a calibration, found {calibration!r:.80}")
+    return Seen(version, calibration, bets, evidence, float(_numbers([found["once_in"]], 1)[0]))
 
 
 def _times(seconds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -48,6 +48,7 @@ __all__ = [
     "Found",
     "Search",
     "Version",
+    "calibration_of",
     "known_answer",
     "open_version",
 ]
@@ -153,6 +154,11 @@ class Version:
     @property
     def manifest(self) -> dict[str, Any]:
         return self.sealed.header
+
+    @property
+    def calibration(self) -> str:
+        """As `calibration_of`."""
+        return calibration_of(self.sealed)
 
     @property
     def metric(self) -> Metric:
@@ -269,6 +275,14 @@ def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
         )
     novelty = load_novelty(folder / NOVELTY)
     return Version(sealed, encoder, index, embeddings, items, searcher, question, held, novelty, usual)
+
+
+def calibration_of(sealed: Sealed) -> str:
+    """What novelty is judged by, by its digests: the encoder, and how far off its held-out rows were.
+
+    A compaction keeps both, so its p-values go on where those of the version before it ended.
+    """
+    return f"{sealed.header['encoder']}:{sealed.files[NOVELTY]['sha256']}"
 
 
 def known_answer(items: ItemTable, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> dict[str, Any]:

@@ -30,18 +30,23 @@ class DriftWatch:
         self._file = DriftFile(folder) if folder else None
         self._once_in = once_in
         self._thread = ThreadPoolExecutor(1, "drift")  # a store may be slow
-        self._taken_for = self._version = 0
+        self._version, self._calibration, self._taken_for = 0, "", ""
         self._heard: bool
         self._detector: Detector
         self._left: list[Seen] = []
         self._others: list[Seen] = []
         self._troubles: set[str] = set()
-        self._begin(0, 0)
+        self._begin(0, 0, "")
 
-    def serve(self, version: int, rows: int) -> None:
-        """This version serves now, with so many calibration rows; of another one everything begins anew."""
-        if version != self._version:
-            self._begin(version, rows)
+    def serve(self, version: int, rows: int, calibration: str) -> None:
+        """This version serves now, with so many calibration rows; with another calibration everything begins anew.
+
+        Args:
+            calibration: index.version.calibration_of; a compaction has that of the version before it.
+        """
+        if calibration != self._calibration:
+            self._begin(version, rows, calibration)
+        self._version = version
 
     def add(self, values: NDArray[np.float64], version: int) -> None:
         """(n,) p-values of queries to a version; those to one that serves no more do not count."""
@@ -54,7 +59,7 @@ class DriftWatch:
     def told(self) -> Drift:
         """What all processes saw; the others some seconds ago."""
         self._judge()
-        drift = told(merged([self._seen, *(state for state in self._others if state.version == self._version)]))
+        drift = told(merged([self._seen, *(state for state in self._others if state.calibration == self._calibration)]))
         if drift.drifted and not self._heard:
             self._heard = True
             self._detector.raise_alarm(time.time())
@@ -76,15 +81,15 @@ class DriftWatch:
             self._exchange(self._file, self._seen)
             self._file.close()
 
-    def _begin(self, version: int, rows: int) -> None:
-        self._version, self._heard, bets = version, False, Bets(rows)
+    def _begin(self, version: int, rows: int, calibration: str) -> None:
+        self._version, self._calibration, self._heard, bets = version, calibration, False, Bets(rows)
         self._detector = Detector(bets, Evidence.none(bets, time.time()), self._once_in)
         self._gathered: list[NDArray[np.float64]] = []
         self._count = 0
 
     @property
     def _seen(self) -> Seen:
-        return Seen(self._version, self._detector.bets, self._detector.evidence, self._once_in)
+        return Seen(self._version, self._calibration, self._detector.bets, self._detector.evidence, self._once_in)
 
     def _judge(self) -> None:
         """What was gathered, and what others left to this process."""
@@ -99,15 +104,15 @@ class DriftWatch:
     def _exchange(self, file: DriftFile, seen: Seen) -> None:
         """In the thread; what dead processes left is put where `_judge` finds it."""
         try:
-            if self._taken_for != seen.version:
-                left = file.take_over(seen.version)
-                self._taken_for = seen.version
+            if self._taken_for != seen.calibration:
+                left = file.take_over(seen.calibration)
+                self._taken_for = seen.calibration
                 if left and _fits(left, seen):
                     self._left.append(left)
                     seen = merged([seen, left])
             if seen.evidence.queries:
                 file.write(seen)
-            self._others, damaged = file.others(seen.version)
+            self._others, damaged = file.others(seen.calibration)
             self._complain(*damaged)
         except OSError as error:
             self._complain(f"{error.strerror or error}: {error.filename}")
@@ -120,4 +125,4 @@ class DriftWatch:
 
 
 def _fits(left: Seen, seen: Seen) -> bool:
-    return (left.version, left.bets) == (seen.version, seen.bets)
+    return (left.calibration, left.bets) == (seen.calibration, seen.bets)

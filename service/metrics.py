@@ -90,7 +90,7 @@ class Metrics:
             "drift_evidence", "That the queries are no longer like the data, log10.", "livemax"
         )
         self._alarm = self._gauge(
-            "drift_alarm", "1 once the evidence was enough, until another version serves.", "livemax"
+            "drift_alarm", "1 once the evidence was enough, until another encoder serves.", "livemax"
         )
 
     def request(self, route: str, status: int, seconds: float, rows: int = 0) -> None:
@@ -139,9 +139,9 @@ class Metrics:
         """Leave what is known of the drift to whoever serves next."""
         self._drift.close()
 
-    def serving(self, version: int, calibration: int) -> None:
-        """This version serves now, with so many calibration rows, and none is refused."""
-        self._drift.serve(version, calibration)
+    def serving(self, version: int, rows: int, calibration: str) -> None:
+        """This version serves now, and none is refused; rows and calibration as `DriftWatch.serve` has them."""
+        self._drift.serve(version, rows, calibration)
         self._publish_drift()
         self._version.set(version)
         self.refused(0)

@@ -231,7 +231,7 @@ class Serving:
 
     def _serve(self, engine: Engine) -> Current:
         collection, version = engine.collection, engine.version
-        self._metrics.serving(version.number, len(version.novelty.rows))
+        self._metrics.serving(version.number, len(version.novelty.rows), version.calibration)
         self._metrics.items(collection.items.count, collection.applied)
         lifecycle("serving", version=version.number, items=collection.items.count)
         return Current(engine, Bounds.of(version, self._settings))

@@ -25,7 +25,7 @@ def saw(store: Store, p: float, count: int) -> None:
     detector = Detector(bets, Evidence.none(bets, time.time()))
     detector.add(np.full(count, p), time.time())
     file = DriftFile(store.folder / FOLDER)
-    file.write(Seen(store.champion_number(), bets, detector.evidence))
+    file.write(Seen(store.champion_number(), store.open_champion().calibration, bets, detector.evidence))
     file.close()
 
 

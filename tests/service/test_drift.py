@@ -24,7 +24,7 @@ def watches() -> Iterator[Watches]:
 
         def make(folder: Path | None) -> DriftWatch:
             watch = DriftWatch(folder)
-            watch.serve(3, 143)
+            watch.serve(3, 143, "three")
             stack.callback(watch.close)
             return watch
 
@@ -65,9 +65,30 @@ def test_queries_to_a_version_that_serves_no_more_do_not_count(watches: Watches)
     assert watch.told().queries == 0
     watch.add(np.full(100, 0.001), 3)
     assert watch.told().drifted
-    watch.serve(4, 143)
+    watch.serve(4, 143, "four")
     watch.add(np.full(100, 0.001), 3)
     assert (watch.told().queries, watch.told().drifted) == (0, False)
+
+
+@pytest.mark.anyio
+async def test_a_compaction_goes_on_with_what_was_seen(watches: Watches, tmp_path: Path) -> None:
+    one, other = watches(tmp_path), watches(tmp_path)
+    one.add(np.full(100, 0.001), 3)
+    assert one.told().drifted
+    one.add(np.full(7, 0.5), 3)
+    one.serve(4, 143, "three")
+    one.add(np.full(10, 0.5), 4)
+    one.add(np.full(10, 0.5), 3)  # of a call that the version before still answers
+    assert (one.told().version, one.told().queries, one.told().drifted) == (4, 117, True)
+    await one.exchange()
+    await other.exchange()
+    assert (other.told().version, other.told().queries, other.told().drifted) == (3, 117, True)
+    one.close()
+    later = DriftWatch(tmp_path)
+    later.serve(5, 143, "three")
+    await later.exchange()
+    assert (later.told().queries, later.told().drifted) == (117, True)
+    later.close()
 
 
 def test_an_alarm_is_logged_once(watches: Watches, events: Events) -> None:
@@ -98,7 +119,7 @@ async def test_what_all_find_together_stays_found(watches: Watches, tmp_path: Pa
     await one.exchange()
     assert one.told().drifted
     one.add(np.full(1, 0.5), 3)
-    other.serve(4, 143)
+    other.serve(4, 143, "four")
     await other.exchange()
     other.add(np.full(1, 0.5), 4)
     await other.exchange()
@@ -109,21 +130,21 @@ async def test_what_all_find_together_stays_found(watches: Watches, tmp_path: Pa
 @pytest.mark.anyio
 async def test_a_restart_goes_on(tmp_path: Path) -> None:
     first = DriftWatch(tmp_path)
-    first.serve(3, 143)
+    first.serve(3, 143, "three")
     first.add(np.full(12, 0.001), 3)
     evidence = first.told().evidence
     first.close()
     second = DriftWatch(tmp_path)
-    second.serve(3, 143)
+    second.serve(3, 143, "three")
     second.add(np.full(5, 0.9), 3)
     await second.exchange()
-    assert second.told().queries == read_drift(tmp_path, 3).queries == 17
+    assert second.told().queries == read_drift(tmp_path, 3, "three").queries == 17
     assert second.told().evidence > evidence - 1
     second.close()
     third = DriftWatch(tmp_path)
-    third.serve(3, 143)
+    third.serve(3, 143, "three")
     third.close()  # before it told anyone
-    assert read_drift(tmp_path, 3).queries == 17
+    assert read_drift(tmp_path, 3, "three").queries == 17
 
 
 @pytest.mark.anyio

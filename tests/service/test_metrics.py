@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,10 +12,15 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
+from index.compact import compact
+from index.drift import FOLDER as DRIFT
+from index.drift import drift_of
+from index.log import Change, ItemLog
+from index.store import Store
 from index.version import Version
 from service.metrics import FOLDER, Metrics, forget, share
 from service.settings import Settings
-from tests.service.helpers import serving
+from tests.service.helpers import serving, settings_for
 
 Labels = tuple[str, ...]
 
@@ -23,7 +29,7 @@ import sys
 import numpy as np
 from service.metrics import Metrics
 metrics, number = Metrics(), int(sys.argv[1])
-metrics.serving(number, 143)
+metrics.serving(number, 143, str(number))
 metrics.items(10 * number, number)
 metrics.request("/search", 200, 0.003, rows=number)
 metrics.queued(number)
@@ -131,6 +137,25 @@ async def test_the_novelty_is_that_of_queries_from_outside(counted: httpx.AsyncC
 
 
 @pytest.mark.anyio
+async def test_the_drift_goes_on_where_a_compaction_takes_the_place(store_copy: Store) -> None:
+    shutil.rmtree(store_copy.folder / DRIFT, ignore_errors=True)  # a service of another test may have served it
+    noise = {"inputs": np.random.default_rng(0).uniform(0, 16, (40, 64)).tolist()}
+    apps: list[FastAPI] = []
+    async with serving(settings_for(store_copy.folder), store_copy.open_champion(), apps.append) as client:
+        await client.post("/search", json=noise)
+        assert await samples(client, "lookalike_drift_alarm") == {(): 1}
+        log = ItemLog(store_copy.folder)
+        log.append([Change(store_copy.open_champion().items.id_at(0))])
+        log.close()
+        assert compact(store_copy) == 2
+        await apps[0].state.serving.follow()
+        assert await samples(client, "lookalike_version") == {(): 2}
+        assert await samples(client, "lookalike_drift_alarm") == {(): 1}
+    drift = drift_of(store_copy)
+    assert (drift.version, drift.queries, drift.drifted) == (2, 40, True)
+
+
+@pytest.mark.anyio
 async def test_two_apps_do_not_share_their_counts(settings: Settings, version: Version) -> None:
     async with serving(settings, version) as one, serving(settings, version) as other:
         await one.get("/livez")
@@ -197,7 +222,7 @@ def test_what_waits_and_what_was_rejected() -> None:
 
 def test_a_refused_version_stands_there_until_one_serves() -> None:
     metrics = Metrics()
-    metrics.serving(4, 143)
+    metrics.serving(4, 143, "four")
     metrics.refused(5)
     metrics.changed("refused")
     assert [shown(metrics, f"lookalike_{name}") for name in ("version", "refused", "refused_version")] == [
@@ -205,7 +230,7 @@ def test_a_refused_version_stands_there_until_one_serves() -> None:
         {(): 1},
         {(): 5},
     ]
-    metrics.serving(6, 143)
+    metrics.serving(6, 143, "six")
     metrics.items(20, 5)
     metrics.changed("served")
     assert [
@@ -241,18 +266,21 @@ def test_p_values_are_counted_in_their_buckets(told: Callable[[Metrics, list[flo
     assert shown(metrics, "lookalike_novelty_sum") == {(): pytest.approx(1.5045)}
 
 
-def test_the_drift_is_that_of_the_serving_versions_queries() -> None:
+def test_the_drift_is_that_of_the_serving_encoders_queries() -> None:
     metrics = Metrics()
-    metrics.serving(1, 143)
+    metrics.serving(1, 143, "one")
     assert shown(metrics, "lookalike_drift_evidence") == {(): 0}
     metrics.novelty(np.full(60, 0.001), 1)
     assert shown(metrics, "lookalike_drift_evidence")[()] > 6
     assert shown(metrics, "lookalike_drift_alarm") == {(): 1}
-    metrics.serving(1, 143)
+    metrics.serving(1, 143, "one")
     metrics.novelty(np.full(500, 0.9), 1)
     assert shown(metrics, "lookalike_drift_alarm") == {(): 1}
-    metrics.serving(2, 143)
-    metrics.novelty(np.full(60, 0.001), 1)
+    metrics.serving(2, 143, "one")  # a compaction
+    metrics.novelty(np.full(5, 0.9), 2)
+    assert shown(metrics, "lookalike_drift_alarm") == {(): 1}
+    metrics.serving(3, 143, "three")
+    metrics.novelty(np.full(60, 0.001), 2)
     assert shown(metrics, "lookalike_drift_evidence") == {(): 0}
     assert shown(metrics, "lookalike_drift_alarm") == {(): 0}
 
