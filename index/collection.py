@@ -180,19 +180,28 @@ class _Together(Ranker):
 
 
 def _without(gone: NDArray[np.bool_], find: Find, compared: Find, queries: Vectors, k: int, asked: int) -> Positions:
-    """(n, at most k): the nearest that are not gone, of which `find` is asked for more; at last all are compared."""
+    """(n, at most k): the nearest that are not gone.
+
+    Where too many are gone `find` is asked for more, and where it has no more, though there may be some (the lists
+    that it looks into have run dry), all are compared.
+    """
     asked = min(asked, MAX_FOUND)
     found = find(queries, asked)
     there = np.where((found >= 0) & ~gone.take(found, mode="clip"), found, -1)
     there = np.take_along_axis(there, np.argsort(there < 0, axis=1, kind="stable"), axis=1)[:, :k]
-    if found.shape[1] < asked:  # there are no more
+    if there.shape[1] == k and (there[:, -1] >= 0).all():  # as nearly always
         return there
-    short = np.flatnonzero((there[:, -1] < 0) & (found[:, -1] >= 0))
-    if len(short):
-        again = (queries[short], k)
-        more = compared(*again) if asked == MAX_FOUND else _without(gone, find, compared, *again, 4 * asked)
-        there[short] = -1
-        there[short, : more.shape[1]] = more
+    short, dry = (there >= 0).sum(axis=1) < k, (found[:, -1:] < 0).any(axis=1)
+    full = short & ~dry & (found.shape[1] == asked)  # of fewer, a row that is not dry has all there are
+
+    def farther(queries: Vectors, k: int) -> Positions:
+        return _without(gone, find, compared, queries, k, 4 * asked)
+
+    for rows, look in ((short & dry, compared), (full, compared if asked == MAX_FOUND else farther)):
+        if rows.any():
+            more = look(queries[rows], k)
+            there[rows] = -1
+            there[rows, : more.shape[1]] = more
     return there
 
 

@@ -1,6 +1,6 @@
 """Fold what has changed into a new version of the same encoder, while writing goes on.
 
-Nothing is embedded again. The index keeps what it had learned, unless it no longer finds what was asked of it.
+Nothing is embedded again. The index keeps what it had learned, unless it no longer finds what is asked of it.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from index.collection import Collection, open_collection
 from index.continuity import CONTINUITY, compose, save_maps
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
-from index.errors import JobError, StoreError
+from index.errors import JobError, StoreError, TargetError
 from index.items import ItemWriter, read_items
-from index.measure import Exam
+from index.measure import Exam, K
 from index.novelty import NEIGHBOURS
 from index.retention import prune
 from index.searching import Searcher
@@ -29,9 +29,10 @@ from index.tune import EVIDENCE, tune
 from index.vectors import VectorIndex
 from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
 from training.artifact import DeviceName
-from training.errors import LookalikeError
+from training.errors import ConfigError, LookalikeError
 from training.politeness import yield_to_others
 from training.progress import progress_bar
+from training.rows import evenly
 from training.sealed import staging
 
 __all__ = ["BUSY", "REFUSED", "compact"]
@@ -40,6 +41,8 @@ REFUSED = 2
 """The exit code where a LookalikeError, on standard error, says why."""
 BUSY = 75
 """The exit code where another job works on the store: sysexits.h calls it a temporary failure."""
+ASKED = 1_000
+"""Items that the index is asked with."""
 BLOCK = 1 << 14
 """Items that are copied at a time."""
 
@@ -60,7 +63,7 @@ def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None
         StoreError: there is no champion, or every item is deleted, of which no version can be made; or another was
             promoted meanwhile: the new version is there, and does not serve; or the store cannot be written.
         JobError: another job works on the store.
-        TargetError: no index over what there is now meets the target.
+        TargetError, ConfigError: the index misses the target, and no other over what there is now meets it.
     """
     with store.written(), store.job("compact"):
         collection = open_collection(store, store.champion_number(), device)
@@ -137,19 +140,46 @@ def _copy(folder: Path, collection: Collection, order: Positions) -> None:
 
 
 def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> tuple[VectorIndex, dict[str, Any]]:
-    """The index over all, and what is known of it: as it was tuned before, if that still meets the target."""
+    """The index over all, and what is known of it: as it was tuned before, if it still finds what is asked of it.
+
+    Raises:
+        TargetError, ConfigError: it misses the target, and no index over these meets it.
+    """
     before = collection.version.manifest
     target = Target(**before["tuning"]["target"])
     index = collection.version.index.emptied(collection.version.sealed.folder / INDEX)
     for _, block in embeddings.blocks():
         index.add(block)
-    own = late if len(late) else embeddings.sample(1_000, seed=0)
+    own = late if len(late) else embeddings.sample(ASKED, seed=0)
     measured = Exam(embeddings, embeddings.at(own), own).take(index)[0]
-    if measured.low >= target.recall or not len(late):
-        told = {**dataclasses.asdict(measured), "bytes": index.bytes}
-        return index, {"evidence": {name: told[name] for name in ("k", "queries", *EVIDENCE)}}
-    tuned = tune(embeddings.head(len(embeddings) - len(late)), embeddings.at(late), target, total=len(embeddings))
-    tuned.index.add(embeddings.at(late))
+    meets = measured.low >= target.recall or not len(late)
+    if not meets or _finds_fewer(index, collection):
+        try:
+            return _tuned(target, embeddings, min(len(late) or ASKED, len(embeddings) // 2))
+        except (TargetError, ConfigError):
+            if not meets:
+                raise
+    told = {**dataclasses.asdict(measured), "bytes": index.bytes}
+    return index, {"evidence": {name: told[name] for name in ("k", "queries", *EVIDENCE)}}
+
+
+def _finds_fewer(index: VectorIndex, collection: Collection) -> bool:
+    """Does it find fewer than K, and than the version's own does, of what is gone?
+
+    Where most of what lay near one another is gone, the lists there are nearly empty.
+    """
+    gone = np.flatnonzero(collection.items.gone)
+    asked = collection.embeddings.at(gone[evenly(len(gone), ASKED)])
+    now, then = ((each.search(asked, K)[1] >= 0).sum(axis=1) for each in (index, collection.version.index))
+    return bool((now < np.minimum(then, len(index))).any())
+
+
+def _tuned(target: Target, embeddings: Embeddings, apart: int) -> tuple[VectorIndex, dict[str, Any]]:
+    """Another index over all, tuned with the last `apart` of them before it held those; and what is known of it."""
+    kept = len(embeddings) - apart
+    last = embeddings.at(np.arange(kept, len(embeddings)))
+    tuned = tune(embeddings.head(kept), last, target, total=len(embeddings))
+    tuned.index.add(last)
     return tuned.index, {"evidence": tuned.evidence, "tuning": tuned.told(target)}
 
 
