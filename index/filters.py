@@ -25,7 +25,7 @@ a `not equal`.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias
@@ -55,8 +55,9 @@ _COMPARE = {"gt": pc.greater, "gte": pc.greater_equal, "lt": pc.less, "lte": pc.
 class FieldTypes:
     """Learns in a first pass over the payloads which columns they need, and makes them in a second."""
 
-    def __init__(self) -> None:
-        self._kinds: dict[str, set[str]] = {}
+    def __init__(self, beside: Iterable[str] = ()) -> None:
+        """`beside`: names of columns that other payloads have, whose fields count as the first seen."""
+        self._kinds: dict[str, set[str]] = {field: set() for field in _fields(beside)}
 
     def see(self, payloads: list[dict[str, Any]]) -> None:
         """Take note of a batch's fields and of the kinds of their values."""
@@ -293,12 +294,16 @@ def _kinds(names: list[str], field: str, where: str) -> dict[str, str]:
     kinds = {kind: f"{kind}:{field}" for kind in _TYPES if f"{kind}:{field}" in names}
     if kinds:
         return kinds
-    parts = (name.partition(":") for name in names)
-    known = list(dict.fromkeys(field for kind, colon, field in parts if colon and kind in _TYPES))
+    known = _fields(names)
     some = ", ".join(map(show, known[:8])) + (", …" if len(known) > 8 else "")
     full = f"Only the first {MAX_FIELDS} fields can be filtered by." if len(known) >= MAX_FIELDS else ""
     expected = f"a field of the items ({some})" if known else "no filter, as no item has a field"
     raise QueryError(f"{where}.field", expected=expected, found=show(field), remedy=full)
+
+
+def _fields(names: Iterable[str]) -> list[str]:
+    parts = (name.partition(":") for name in names)
+    return list(dict.fromkeys(field for kind, colon, field in parts if colon and kind in _TYPES))
 
 
 def _hits(values: pa.ChunkedArray, tests: list[_Test]) -> NDArray[np.bool_]:

@@ -42,7 +42,7 @@ class Live:
         self._vectors = np.empty((16, base_vectors.shape[1]), np.float32)
         self._usual = np.empty(16, np.float32)
         self._gone = np.zeros(len(base) + 16, np.bool_)
-        self._columns = _Columns()
+        self._columns = _Columns(base.schema)
         self._there: tuple[Positions, Vectors] | None = None
         self.gone_of_base = 0
 
@@ -183,21 +183,26 @@ class Live:
 
 
 class _Columns:
-    """The payloads as columns for filters, made when they are first asked for, and only of what is new since."""
+    """The payloads as columns for filters, made when they are first asked for, and only of what is new since.
 
-    def __init__(self) -> None:
+    How many fields become columns is limited over all, the version's own first, as in a version of both.
+    """
+
+    def __init__(self, base: pa.Schema) -> None:
+        self._names = dict.fromkeys(base.names)
         self._tables: list[pa.Table] = []
         self._rows = 0
 
     def upto(self, payloads: list[str]) -> pa.Table:
         """Of all of them, of which those that were there before have not changed."""
         if self._rows < len(payloads) or not self._tables:
-            types = FieldTypes()
+            types = FieldTypes(self._names)
             cells = [json.loads(text) for text in payloads[self._rows :]]
             types.see(cells)
             place = pa.array(range(self._rows, len(payloads)), pa.int64())  # a table without a column has no rows
             schema = pa.schema([("", pa.int64()), *types.schema()])
             self._tables.append(pa.Table.from_arrays([place, *types.arrays(cells)], schema=schema))
+            self._names |= dict.fromkeys(schema.names)
             self._rows = len(payloads)
         if len(self._tables) > FEWEST_TABLES:
             self._tables = [self._joined().combine_chunks()]

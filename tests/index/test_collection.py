@@ -191,6 +191,24 @@ def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) 
         collection.search(query, 5, read_filter({"field": "shape", "equal": "round"}))
 
 
+def test_as_many_fields_as_in_a_version_can_be_filtered_by_however_they_came(tmp_path: Path) -> None:
+    """256: the version's own, "number", and the first 255 that were put, over three batches."""
+    store = made(tmp_path)
+    collection, row = open_collection(store, 1), cloud(1, WIDTH, seed=5)[0]
+    query = collection.version.embed(row[None])
+    for batch in range(3):
+        fields = {f"f{number}": number for number in range(100 * batch, 100 * batch + 100)}
+        changes = [put(f"new{batch}", row, fields)]
+        as_logged(store, changes)
+        collection.apply(changes, embedded(collection.version, changes))
+        collection.search(query, 1, read_filter({"field": f"f{100 * batch}", "exists": True}))
+    assert compact(store) == 2
+    for one in (collection, open_collection(store, 2)):
+        assert told(one, one.search(query, 5, read_filter({"field": "f254", "equal": 254})))[0] == ["new2"]
+        with pytest.raises(QueryError, match="Only the first 256 fields"):
+            one.search(query, 5, read_filter({"field": "f255", "exists": True}))
+
+
 @pytest.mark.parametrize("value", [3e38, 1e20])
 def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced(tmp_path: Path, value: float) -> None:
     """Beyond float32, and beyond what FAISS can tell the distances of."""
