@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.errors import StoreError
 from index.log import Change, ItemLog
 from training.errors import DataError
 from training.progress import progress_bar
 from training.rows import Chunk, Rows, sketches
 
-__all__ = ["Overlaid", "Source", "changes", "overlay"]
+__all__ = ["Overlaid", "Source", "changes", "check_whole", "overlay"]
 
 Floats = NDArray[np.float32]
 Sketches = NDArray[np.uint64]
@@ -127,6 +128,29 @@ def overlay(source: Source, store: Path, upto: int, readable: Readable) -> Overl
     )
     found = np.concatenate([all_before[kept], *prints])
     return Overlaid(rows, found, all_before, upto, len(put) - replaced, replaced, gone, len(unreadable))
+
+
+def check_whole(store: Path, folded: int) -> None:
+    """Is the log there from its first change to the last that a version has folded in?
+
+    Without those the rows would lack items that were acknowledged, and have such again that were deleted.
+
+    Raises:
+        StoreError: it was lost, or an older copy stands in its place.
+        ArtifactError, LogError: the log.
+    """
+    log = ItemLog(store)
+    try:
+        begins, last = log.begins(), log.last()
+    finally:
+        log.close()
+    if begins > 0 or last < folded:
+        raise StoreError(
+            f"store {store}",
+            expected=f"an item log from change 1 to {max(folded, begins):,}, which a version has folded in",
+            found=f"one from {begins + 1:,} to {last:,}" if last > begins else "none of its changes",
+            remedy="The item log was lost: restore items.db from a backup, or build another store of the rows of now.",
+        )
 
 
 def changes(store: Path, upto: int, rows: Rows) -> Iterator[list[Change]]:

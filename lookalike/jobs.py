@@ -9,17 +9,18 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from index.errors import StoreError
 from index.store import Store
 from index.verdict import Verdict
 from training.errors import ArtifactError
 from training.sealed import sync_folder
 
-__all__ = ["Job", "Report", "begin", "end", "folder_of", "read_job", "run_of", "write_report"]
+__all__ = ["Job", "Report", "begin", "end", "folder_of", "promoting", "read_job", "run_of", "told_by", "write_report"]
 
 FOLDER = "retraining"
 Outcome = Literal["promoted", "kept", "failed"]
@@ -35,6 +36,7 @@ class Job:
         config: the settings of the training, as plain JSON.
         sequence: up to which change of the item log its data goes.
         token: its name, by which the version that it made is known.
+        alias: the stamp of the store's alias just before that version was to be promoted; None until then.
     """
 
     encoder: str
@@ -42,19 +44,17 @@ class Job:
     config: dict[str, Any]
     sequence: int
     token: str = field(default_factory=partial(secrets.token_hex, 16))
+    alias: list[int] | None = None
 
     def is_like(self, other: "Job") -> bool:
         """Does it want the same, but for the change up to which it goes?"""
-        mine, its = ({**asdict(job), "token": "", "sequence": 0} for job in (self, other))
+        mine, its = ({**asdict(job), "token": "", "sequence": 0, "alias": None} for job in (self, other))
         return mine == its
 
     def made(self, store: Store) -> int | None:
         """The version that it built, if it came so far."""
         for number in reversed(store.numbers()):
-            try:
-                header = store.manifest(number)
-            except ArtifactError:
-                continue
+            header = told_by(store, number)
             if header.get("retrained", {}).get("job") == self.token and not header["compacted"]:
                 return number
         return None
@@ -102,6 +102,14 @@ class Report:
         return [*told, f"{place}{', forced' if self.forced else ''}: {self.reason}"]
 
 
+def told_by(store: Store, number: int) -> dict[str, Any]:
+    """A version's manifest; of one that is damaged or gone, nothing."""
+    try:
+        return store.manifest(number)
+    except (ArtifactError, StoreError):
+        return {}
+
+
 def folder_of(store: Store) -> Path:
     return store.folder / FOLDER
 
@@ -127,6 +135,11 @@ def begin(store: Store, job: Job) -> None:
     (folder / "job.json").unlink(missing_ok=True)
     shutil.rmtree(run_of(store), ignore_errors=True)
     _write(folder / "job.json", asdict(job))
+
+
+def promoting(store: Store, job: Job) -> None:
+    """The version that the job made is promoted next: whether the alias was written since, its stamp tells."""
+    _write(folder_of(store) / "job.json", asdict(replace(job, alias=list(store.alias_stamp()))))
 
 
 def end(store: Store) -> None:

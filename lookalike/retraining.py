@@ -30,7 +30,7 @@ from index.errors import LogError, StoreError
 from index.gate import FEWEST_ROWS, judge
 from index.lineage import write_continuity
 from index.log import Change, ItemLog
-from index.overlay import Overlaid, Source, overlay
+from index.overlay import Overlaid, Source, check_whole, overlay
 from index.retention import prune
 from index.store import Store
 from index.target import Target
@@ -38,7 +38,7 @@ from index.unseen import held_for_both
 from index.vectors import MAX_VALUE
 from index.verdict import Verdict, read_verdict
 from index.version import Version
-from lookalike.jobs import Job, Report, begin, end, read_job, run_of, write_report
+from lookalike.jobs import Job, Report, begin, end, promoting, read_job, run_of, told_by, write_report
 from training.artifact import DeviceName
 from training.config import TrainConfig, build_config, load_config
 from training.errors import ConfigError, DataError, LookalikeError
@@ -46,7 +46,6 @@ from training.job import TrainedRun, train
 from training.rows import evenly, open_rows
 
 __all__ = ["Asked", "Plan", "is_mistake", "make_plan", "retrain"]
-
 
 FITTED = 20_000
 """Training rows that the gate's baselines and the map between the versions are fitted on."""
@@ -121,8 +120,10 @@ def make_plan(asked: Asked, champion: Version, upto: int) -> Plan:
     Raises:
         DataError: the rows are not the champion's, or cannot be read.
         ConfigError: settings that there are not.
+        StoreError: the item log lacks what the champion has of it.
     """
     encoder, its, folder = champion.encoder, champion.manifest, asked.store.folder
+    check_whole(folder, champion.sequence)
     config, settings = _config(asked.config, champion)
     rows = suited(open_rows(asked.data or its["data"]["name"], columns=encoder.columns), encoder)
     source = Source(rows, its["data"]["name"], its["data"]["rows"], its["data"]["sha256"])
@@ -160,12 +161,22 @@ def retrain(asked: Asked, say: Callable[[str], None] = lambda line: None) -> tup
                 if _fails_again(error):
                     end(store)
             raise
-        if report.outcome == "promoted" and asked.keep is not None:
-            report = replace(report, removed=prune(store, asked.keep).removed)
         if verdict or report.data:  # nothing was asked of the data where the queries have not drifted
             write_report(store, report)
             end(store)
+        if report.outcome == "promoted" and asked.keep is not None:
+            report = _pruned(store, asked.keep, report, say)
         return report, verdict
+
+
+def _pruned(store: Store, keep: int, report: Report, say: Callable[[str], None]) -> Report:
+    """The report with what was removed; what fails here is told, and undoes no promotion."""
+    try:
+        report = replace(report, removed=prune(store, keep).removed)
+        write_report(store, report)
+    except (LookalikeError, OSError) as error:
+        say(f"promoted, but not pruned: {error}")
+    return report
 
 
 def _retrain(asked: Asked, say: Callable[[str], None]) -> tuple[Report, Verdict | None]:
@@ -175,7 +186,7 @@ def _retrain(asked: Asked, say: Callable[[str], None]) -> tuple[Report, Verdict 
     before = read_job(store)
     made = before.made(store) if before and _wants(asked, before) else None
     if before and made is not None:
-        return _settled(asked, made, told)
+        return _settled(asked, made, before, told)
     if asked.if_drifted and not (drift.drifted or before):
         return Report("kept", "the queries have not drifted", drift.version, drift=told), None
     champion = store.open_champion(asked.device)
@@ -207,7 +218,7 @@ def _retrain(asked: Asked, say: Callable[[str], None]) -> tuple[Report, Verdict 
         device=asked.device,
         beside=partial(_beside, plan, run, {"verdict": verdict, "job": job}),
     )
-    return _settled(asked, number, told)
+    return _settled(asked, number, replace(job, alias=None), told)
 
 
 def _trained(plan: Plan, run: Path) -> TrainedRun:
@@ -251,7 +262,7 @@ def _beside(plan: Plan, run: TrainedRun, of: dict[str, Any], folder: Path, embed
     }
 
 
-def _settled(asked: Asked, number: int, drift: dict[str, Any]) -> tuple[Report, Verdict]:
+def _settled(asked: Asked, number: int, job: Job, drift: dict[str, Any]) -> tuple[Report, Verdict]:
     """A version that was built is asked whether its index is its encoder's, and promoted."""
     store, header = asked.store, asked.store.manifest(number)
     parent, gate, verdict = header["parent"], header["gate"], read_verdict(header["gate"])
@@ -262,10 +273,14 @@ def _settled(asked: Asked, number: int, drift: dict[str, Any]) -> tuple[Report, 
     promoted = replace(report, outcome="promoted")
     if _was_promoted(store, number):  # the process was killed before it could say so
         return promoted, verdict
+    if job.alias not in (None, list(store.alias_stamp())):  # promoted, and rolled back before it could say so
+        found = f"the champion was changed since version {number} was promoted, or was about to be"
+        return replace(report, reason=f"{found}; it is there, and does not serve", champion=_champion(store)), verdict
     if header["forced"] and not asked.force:
         return replace(report, forced=False), verdict
     if not belonging(store.open(number, asked.device)).holds:
         return replace(report, reason=f"the index of version {number} is not its encoder's"), verdict
+    promoting(store, job)
     try:
         store.promote(number, instead_of=parent)
     except StoreError:
@@ -278,8 +293,8 @@ def _settled(asked: Asked, number: int, drift: dict[str, Any]) -> tuple[Report, 
 
 def _was_promoted(store: Store, number: int) -> bool:
     """Is it, or what it was compacted to, the champion, or was it replaced by that?"""
-    told = [store.manifest(one).get("retrained", {}).get("job") for one in _chain(store)]
-    return store.manifest(number)["retrained"]["job"] in told
+    job = store.manifest(number)["retrained"]["job"]
+    return any(told_by(store, one).get("retrained", {}).get("job") == job for one in _chain(store))
 
 
 def _chain(store: Store) -> tuple[int, ...]:
@@ -312,11 +327,8 @@ def _readable(champion: Version, puts: list[Change]) -> NDArray[np.bool_]:
 
 
 def _last(store: Store) -> int:
-    log = ItemLog(store.folder)
-    try:
+    with contextlib.closing(ItemLog(store.folder)) as log:
         return log.last()
-    finally:
-        log.close()
 
 
 def _champion(store: Store) -> int | None:

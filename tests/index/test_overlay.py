@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from index.errors import StoreError
 from index.log import Change, ItemLog
-from index.overlay import Overlaid, Source, overlay
+from index.overlay import Overlaid, Source, check_whole, overlay
 from tests.index.made import cloud, made_rows
 from training.errors import DataError
 from training.rows import Chunk, Rows, sketches
@@ -120,6 +121,19 @@ def test_a_source_that_changes_afterwards_is_refused_by_whoever_reads_it(store: 
     content[0, 0] += 1
     with pytest.raises(DataError, match="others of the same number"):
         read(found)
+
+
+def test_a_log_that_lacks_what_a_version_folded_in_is_refused(
+    store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_whole(store, 7)
+    check_whole(store, 0)
+    with pytest.raises(StoreError, match="from change 1 to 8, which a version has folded in, found one from 1 to 7"):
+        check_whole(store, 8)
+    empty = tmp_path_factory.mktemp("empty")
+    check_whole(empty, 0)
+    with pytest.raises(StoreError, match=r"found none of its changes.*restore items\.db"):
+        check_whole(empty, 1)
 
 
 def test_items_of_another_width_are_refused(store: Path) -> None:

@@ -448,5 +448,68 @@ def test_older_versions_go_once_a_new_one_serves(store_copy: Store, bad: Path) -
     assert "removed: versions 1, 2" in report.lines()
 
 
+def test_pruning_that_fails_leaves_the_promotion_and_its_report(store_copy: Store, bad: Path) -> None:
+    retrain(asked(store_copy, bad, force=True))
+    (store_copy.path(1) / "manifest.json").write_text("{}")
+    put(store_copy, *new_items(0, 2))
+    said: list[str] = []
+    report = retrain(asked(store_copy, bad, force=True, keep=2), said.append)[0]
+    assert (report.outcome, report.version, report.removed, store_copy.champion_number()) == ("promoted", 3, (), 3)
+    assert said[-1].startswith("promoted, but not pruned: ")
+    assert (store_copy.folder / "retraining" / "job.json").exists() is False
+    told = report_of(store_copy)
+    assert (told["outcome"], told["version"], told["removed"]) == ("promoted", 3, [])
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_lost_log_is_told_before_anything_is_trained(store_copy: Store, good: Path, anew: bool) -> None:
+    gone = store_copy.open(1).items.id_at(3)
+    put(store_copy, Change("mine", TEST[0], "{}"), Change(gone))
+    assert compact(store_copy) == 2
+    for path in store_copy.folder.glob("items.db*"):
+        path.unlink()
+    if anew:
+        assert put(store_copy, *new_items(0, 3)) == 5
+    with pytest.raises(StoreError, match=r"from change 1 to 2,.* found .*log was lost: restore"):
+        retrain(asked(store_copy, good, force=True))
+    assert (store_copy.numbers(), read_job(store_copy)) == ([1, 2], None)
+    assert report_of(store_copy)["outcome"] == "failed"
+
+
+def test_what_was_promoted_and_rolled_back_before_it_could_be_said_is_not_promoted_again(
+    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retraining, "write_report", cut)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(asked(store_copy, good))
+    monkeypatch.undo()
+    assert store_copy.champion_number() == 2
+    assert store_copy.rollback().version == 1
+    report, _ = retrain(asked(store_copy, good))
+    assert (report.outcome, report.version, report.champion, store_copy.champion_number()) == ("kept", 2, 1, 1)
+    assert report.reason.startswith("the champion was changed since version 2 was promoted")
+    assert read_job(store_copy) is None
+
+
+def test_what_was_cut_off_just_before_its_promotion_is_promoted(
+    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*arguments: Any, **more: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "promote", cut)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(asked(store_copy, good))
+    monkeypatch.undo()
+    job = read_job(store_copy)
+    assert job is not None
+    assert (job.alias, store_copy.champion_number()) == (list(store_copy.alias_stamp()), 1)
+    assert retrain(asked(store_copy, good))[0].outcome == "promoted"
+    assert store_copy.champion_number() == 2
+
+
 def test_a_failure_has_a_line_too() -> None:
     assert Report("failed", "why").lines() == ["failed: why"]
