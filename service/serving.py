@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.collection import Collection
-from index.errors import LogError, QueryError
+from index.errors import QueryError
 from index.log import Change
 from index.store import Store
 from index.vectors import MAX_VALUE
@@ -28,7 +28,7 @@ from service.logs import lifecycle
 from service.metrics import Metrics
 from service.settings import Settings
 from service.writing import Ledger
-from training.errors import ArtifactError, LookalikeError
+from training.errors import LookalikeError
 
 __all__ = ["Current", "Pulse", "Refusal", "Serving", "Written"]
 
@@ -112,7 +112,7 @@ class Serving:
         self.refused: Refusal | None = None
         self._ledger = Ledger(settings.store)
         self._taking = asyncio.Lock()
-        self._lag: LookalikeError | None = None
+        self._lag: Exception | None = None
         self._compactor = Compactor(settings.store, settings.compact_share, settings.keep_versions)
         self.current = self._serve(self._engine(collection))
         self._tasks = {
@@ -130,7 +130,7 @@ class Serving:
             if task.done():
                 raise NotReadyError(name, expected="a task that goes on", found="one that died")
         if self._lag:
-            raise NotReadyError("items", expected="an item log that can be read", found="one that cannot")
+            raise NotReadyError("items", expected="all that the item log has", found="some that cannot be taken up")
         self._pulse.check()
 
     async def put(self, ids: list[str], rows: NDArray[np.float32], payloads: list[str], left: Left = stays) -> Written:
@@ -155,14 +155,15 @@ class Serving:
         return await self._written(await self._ledger.append(changes, embeddings, engine.version.number), len(changes))
 
     async def delete(self, ids: list[str]) -> Written:
-        """Delete those of the items that are there.
+        """Delete those of the items that are there, also such as this version's encoder cannot read.
 
         Raises:
             LogError: the log cannot be written; nothing is.
         """
         if not all(self._has(name) for name in ids):  # another process may have put it just now
             await self._take_up()
-        changes = [Change(name) for name in ids if self._has(name)]
+        there = [self._has(name) or await self._ledger.holds(name) for name in ids]
+        changes = [Change(name) for name, is_there in zip(ids, there, strict=True) if is_there]
         if not changes:
             return Written(0, self.current.collection.applied, self.current.version.number)
         return await self._written(await self._ledger.append(changes), len(changes))
@@ -215,7 +216,11 @@ class Serving:
             self.current = self._serve(fresh)
 
     async def _written(self, sequence: int, count: int) -> Written:
-        """Once it is found, too, in this process; the others take some moments."""
+        """Once it is found, too, in this process; the others take some moments.
+
+        Raises:
+            LogError, ArtifactError: it is written, and the log cannot be read; this process is not ready then.
+        """
         await self._take_up()
         return Written(count, sequence, self.current.version.number)
 
@@ -266,11 +271,11 @@ class Serving:
         while True:
             await asyncio.sleep(WATCH_ITEMS_SECONDS)
             try:
-                if await self._ledger.moved():
+                if await self._ledger.moved() or self._lag:
                     await self._take_up()
-            except (LogError, ArtifactError) as error:
+            except (LookalikeError, RuntimeError) as error:  # whatever it is, the next try may do
                 if self._lag is None:
-                    lifecycle("item log unreadable", reason=str(error))
+                    lifecycle("items not taken up", reason=str(error))
                 self._lag = error
                 continue
             self._lag = None
