@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return fields
 
 
+@pytest.fixture
+async def compactor(store: Store) -> AsyncIterator[Compactor]:
+    """Closed in any case: a process that is left at work keeps the event loop from its end."""
+    made = Compactor(store.folder, 0.5, 10)
+    yield made
+    await made.close()
+
+
 def put(store: Store, start: str) -> None:
     log = ItemLog(store.folder)
     log.append([Change(f"{start}{i}", row, "{}") for i, row in enumerate(NEW)])
@@ -82,9 +91,9 @@ async def ended(told: list[dict[str, Any]], count: int) -> dict[str, Any]:
 
 
 async def test_a_version_is_not_folded_again_before_it_is_opened_nor_soon_after_the_last_time(
-    store: Store, clock: list[float], told: list[dict[str, Any]]
+    compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]]
 ) -> None:
-    compactor, before = Compactor(store.folder, 0.5, 10), opened(store)
+    before = opened(store)
     assert compactor.look(before)
     assert not compactor.look(before)
     clock[0] = 1_000.0  # so long it took
@@ -96,27 +105,25 @@ async def test_a_version_is_not_folded_again_before_it_is_opened_nor_soon_after_
     clock[0] += 1
     assert not compactor.look(before)
     assert compactor.look(opened(store))
-    await compactor.close()
 
 
 async def test_each_failure_doubles_the_time_to_the_next_attempt_up_to_an_hour(
-    store: Store, clock: list[float], told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(store.folder / "nothing"))
-    compactor, collection = Compactor(store.folder, 0.5, 10), opened(store)
+    collection = opened(store)
     for count, wait in enumerate((120, 240, 480, 960, 1_920, 3_600, 3_600), start=1):
         assert compactor.look(collection)
         assert await ended(told, count) == {"code": None, "reason": "FileNotFoundError: No such file or directory"}
         clock[0] += wait - 1
         assert not compactor.look(collection)
         clock[0] += 1
-    await compactor.close()
 
 
 async def test_a_store_that_is_busy_is_asked_again_soon_and_a_failure_says_why(
-    store: Store, clock: list[float], told: list[dict[str, Any]]
+    compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]]
 ) -> None:
-    compactor, collection = Compactor(store.folder, 0.5, 10), opened(store)
+    collection = opened(store)
     with store.job("retrain"):
         assert compactor.look(collection)
         assert (await ended(told, 1))["code"] == 75
@@ -140,9 +147,8 @@ def test_of_an_exception_only_the_type_is_told() -> None:
 
 @pytest.mark.parametrize("turns", [0, 1])
 async def test_a_process_that_is_about_to_begin_is_ended(
-    store: Store, clock: list[float], told: list[dict[str, Any]], turns: int
+    compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]], turns: int
 ) -> None:
-    compactor = Compactor(store.folder, 0.5, 10)
     assert compactor.look(opened(store))
     for _ in range(turns):
         await asyncio.sleep(0)
