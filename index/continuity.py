@@ -21,6 +21,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from index.arrays import ONE_HEAD, load_array
 from index.embed import in_metric
 from index.errors import QueryError
 from index.measure import K
@@ -154,12 +155,13 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Vectors
     file = io.BytesIO(content)
     if npy.read_magic(file) != (1, 0):
         raise ValueError(f"{entry.filename} is of another format")
-    shape, _, dtype = npy.read_array_header_1_0(file)
+    with ONE_HEAD:
+        shape, _, dtype = npy.read_array_header_1_0(file)
     if dtype != np.float32 or len(shape) != 2 or shape[1] != dim:
         raise ValueError(f"{entry.filename} is {dtype} {shape}")
     if 4 * math.prod(shape) != len(content) - file.tell():
         raise ValueError(f"{entry.filename} has {len(content) - file.tell()} bytes for {shape}")
-    matrix: Vectors = np.load(io.BytesIO(content), allow_pickle=False)
+    matrix: Vectors = load_array(io.BytesIO(content))
     if not np.isfinite(matrix).all():
         raise ValueError(f"{entry.filename} has NaN or infinity")
     return matrix

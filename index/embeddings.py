@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from index.arrays import load_array
 from index.errors import QueryError
 from index.spec import Metric
 from index.vectors import nearest
@@ -129,7 +130,7 @@ def read_embeddings(folder: Path, metric: Metric, dim: int) -> Embeddings:
     Raises:
         ArtifactError: not float32 (n, dim).
     """
-    vectors = np.load(folder / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
+    vectors = load_array(folder / EMBEDDINGS, mmap_mode="r")
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != dim:
         raise ArtifactError(
             str(folder / EMBEDDINGS), expected=f"float32 (n, {dim})", found=f"{vectors.dtype} {vectors.shape}"

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from index.arrays import load_array
 from index.errors import UnknownItemError
 from index.filters import FieldTypes, Filter, allowed
 from training.errors import ArtifactError, DataError
@@ -239,7 +240,7 @@ def read_items(folder: Path) -> ItemTable:
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
-        order = np.load(folder / ORDER, mmap_mode="r", allow_pickle=False)
+        order = load_array(folder / ORDER, mmap_mode="r")
         return ItemTable(table, order)
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, EOFError) as error:
         raise ArtifactError(str(folder / ITEMS), expected="a table of items", found=str(error)) from error

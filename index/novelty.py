@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from index.arrays import load_array
 from index.embeddings import Embeddings
 from index.errors import QueryError
 from index.spec import IndexSpec, Metric
@@ -115,7 +116,7 @@ def load_novelty(path: Path) -> Novelty:
         ArtifactError: not an array, or not the one that it must be.
     """
     try:
-        rows = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        rows = load_array(io.BytesIO(path.read_bytes()))
     except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(str(path), expected="a NumPy array", found=str(error)) from error
     found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__

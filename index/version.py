@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.arrays import load_array
 from index.continuity import CONTINUITY, load_maps
 from index.embed import embed, in_metric
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
@@ -262,13 +263,13 @@ def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
         found = f"{len(index)} in the index, {len(embeddings)} embeddings, {len(items)} ids"
         raise ArtifactError(str(folder), expected=f"{header['items']} items", found=found)
     searcher = Searcher(index, embeddings, items)
-    question = np.load(folder / QUESTION, allow_pickle=False)
-    held = np.load(folder / HELD, mmap_mode="r", allow_pickle=False)
+    question = load_array(folder / QUESTION)
+    held = load_array(folder / HELD, mmap_mode="r")
     if len(held) != len(header["held"]) or held.shape[1:] != (encoder.width,):
         raise ArtifactError(
             str(folder / HELD), expected=f"({len(header['held'])}, {encoder.width})", found=str(held.shape)
         )
-    usual = np.load(folder / USUAL, mmap_mode="r", allow_pickle=False)
+    usual = load_array(folder / USUAL, mmap_mode="r")
     if usual.dtype != np.float32 or usual.shape != (len(index),):
         raise ArtifactError(
             str(folder / USUAL), expected=f"float32 ({len(index)},)", found=f"{usual.dtype} {usual.shape}"

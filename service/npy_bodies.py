@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from index.arrays import ONE_HEAD
 from service.bodies import Body
 from service.decoding import Bounds, check_shape, checked
 from service.errors import MalformedError, RequestError
@@ -54,7 +55,7 @@ def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any
         if version not in {(1, 0), (2, 0)}:
             raise ValueError(f"version {version} of the format")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        with warnings.catch_warnings(action="ignore"):  # Python has its own opinion of a client's numbers
+        with ONE_HEAD, warnings.catch_warnings(action="ignore"):  # Python has its own opinion of a client's numbers
             return read(stream, max_header_size=_HEADER)
     except _BROKEN as error:
         raise MalformedError("body", expected="an .npy file", found=str(error)[:100] or "a damaged header") from error
