@@ -1,7 +1,7 @@
 """A version and what has changed since, searched as one: as if it had been built from what there is now."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import cast
 
 import numpy as np
@@ -140,7 +140,8 @@ class _Together(Ranker):
         super().__init__(Embeddings(cast(Vectors, live), version.metric), live.id_at)
         self._version = version
         self._live = live
-        self._among_base = lru_cache(REMEMBERED)(self._allowed_of_base)
+        # it knows not `self`, which would be kept until the next full collection of garbage, and all its arrays with it
+        self._among_base = lru_cache(REMEMBERED)(partial(_allowed_of_base, version, live))
 
     def finder(self, given: Filter | None) -> Find:
         """What finds the nearest of both: twice as many as are asked for, in no order."""
@@ -173,10 +174,11 @@ class _Together(Ranker):
 
         return find
 
-    def _allowed_of_base(self, given: Filter) -> tuple[NDArray[np.bool_], Find]:
-        """Which of the version's items pass a filter, (n,), and what finds the nearest of them."""
-        allowed = self._live.allowed(given)[0]
-        return allowed, among(self._version.index, self._version.embeddings, allowed)
+
+def _allowed_of_base(version: Version, live: Live, given: Filter) -> tuple[NDArray[np.bool_], Find]:
+    """Which of the version's items pass a filter, (n,), and what finds the nearest of them."""
+    allowed = live.allowed(given)[0]
+    return allowed, among(version.index, version.embeddings, allowed)
 
 
 def _without(gone: NDArray[np.bool_], find: Find, compared: Find, queries: Vectors, k: int, asked: int) -> Positions:

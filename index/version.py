@@ -206,7 +206,8 @@ class Version:
 
     @cached_property
     def _search(self) -> Search:
-        return Search(self.searcher, lambda positions: np.take(self.usual, positions, mode="clip"), self.novelty)
+        usual = self.usual  # and not `self`, which would be kept until the next full collection of garbage
+        return Search(self.searcher, lambda positions: np.take(usual, positions, mode="clip"), self.novelty)
 
     def answers_its_question(self) -> bool:
         """Does the stored question still get its stored answer, through encoder and index?"""

@@ -1,6 +1,8 @@
 """A collection against a dictionary with exact search, and against the version that it becomes."""
 
+import gc
 import json
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -259,3 +261,20 @@ def test_items_of_another_width_are_refused(tmp_path: Path) -> None:
     as_logged(store, [put("x", np.zeros(WIDTH + 1, np.float32), {})])
     with pytest.raises(StoreError, match=f"{WIDTH + 1} values"):
         open_collection(store, 1)
+
+
+def test_nothing_of_a_collection_is_kept_once_nobody_has_it(tmp_path: Path) -> None:
+    """Without the collector of garbage, which comes late in a service that changes its version."""
+    store = made(tmp_path)
+    as_logged(store, [put("a", cloud(1, WIDTH, seed=5)[0], {"n": 1})])
+    collection = open_collection(store, 1)
+    query = collection.version.embed(cloud(1, WIDTH))
+    collection.search(query, 3, read_filter({"field": "n", "equal": 1}))
+    collection.version.search(query, 3)
+    left: list[weakref.ref[Any]] = [weakref.ref(one) for one in (collection, collection.version, collection.items)]
+    gc.disable()
+    try:
+        del collection
+        assert [one() for one in left] == [None, None, None]
+    finally:
+        gc.enable()
