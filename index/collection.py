@@ -17,7 +17,7 @@ from index.novelty import NEIGHBOURS, encode_with_errors, mean_distances
 from index.searching import REMEMBERED, Find, Ranker, among
 from index.spec import Metric
 from index.store import Store
-from index.vectors import MAX_FOUND, MAX_VALUE, drop_own, nearest
+from index.vectors import MAX_FOUND, comparable, drop_own, nearest
 from index.version import Found, Search, Version
 from training.artifact import DeviceName, Encoder
 
@@ -75,7 +75,7 @@ class Collection:
                 not found.
         """
         puts = np.array([not change.is_delete for change in changes], np.bool_)
-        puts &= (np.abs(embeddings) <= MAX_VALUE).all(axis=1)
+        puts &= comparable(embeddings)
         usual = np.ones(len(changes), np.float32)
         usual[puts] = self._usual(
             [change.id for change, put in zip(changes, puts, strict=True) if put], embeddings[puts]

@@ -19,7 +19,7 @@ from index.items import check_ids, payload_texts
 from index.log import Change, ItemLog
 from index.spec import Metric
 from index.store import Store
-from index.vectors import MAX_VALUE
+from index.vectors import comparable
 from training.artifact import DeviceName, load_encoder
 from training.errors import DataError
 from training.progress import progress_bar
@@ -156,10 +156,10 @@ class _Check:
         self.encoder = load_encoder(store.path(number) / "encoder", device)
 
     def embeddings(self, part: _Part, name: str) -> None:
-        """Raises DataError where a row's embedding is not finite or beyond MAX_VALUE: no search would find it."""
+        """Raises DataError where a row's embedding is not comparable: no search would find it."""
         with np.errstate(invalid="ignore", over="ignore"):
             embeddings = embed(self.encoder, part.inputs, self._metric)
-        bad = np.flatnonzero(~(np.abs(embeddings) <= MAX_VALUE).all(axis=1))
+        bad = np.flatnonzero(~comparable(embeddings))
         if len(bad):
             place = int(bad[0])
             raise DataError(

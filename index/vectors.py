@@ -24,6 +24,7 @@ __all__ = [
     "MAX_VALUE",
     "VectorIndex",
     "check_limit",
+    "comparable",
     "drop_own",
     "near_pairs",
     "nearest",
@@ -260,12 +261,18 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[-1].rpartition("Error: ")[2][:200] or "another"
 
 
+def comparable(vectors: Vectors) -> NDArray[np.bool_]:
+    """(n,): which of (n, dim) can be searched and found: all numbers, within MAX_VALUE."""
+    within: NDArray[np.bool_] = np.logical_and.reduce(np.abs(vectors) <= MAX_VALUE, axis=1)
+    return within
+
+
 def _checked(vectors: Vectors, dim: int) -> Vectors:
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise QueryError("embeddings", expected=f"shape (n, {dim})", found=f"{vectors.shape}")
     vectors = np.ascontiguousarray(vectors, np.float32)
     flat = vectors.reshape(-1)
-    if not np.dot(flat, flat) <= MAX_VALUE**2 and not (np.abs(vectors) <= MAX_VALUE).all():
+    if not np.dot(flat, flat) <= MAX_VALUE**2 and not comparable(vectors).all():
         raise QueryError("embeddings", expected=f"finite numbers within ±{MAX_VALUE:g}", found="others")
     return vectors
 

@@ -35,7 +35,7 @@ from index.retention import prune
 from index.store import Store
 from index.target import Target
 from index.unseen import held_for_both
-from index.vectors import MAX_VALUE
+from index.vectors import comparable
 from index.verdict import Verdict, read_verdict
 from index.version import Version
 from lookalike.jobs import Job, Report, begin, end, promoting, read_job, run_of, told_by, write_report
@@ -323,7 +323,7 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
 
 def _readable(champion: Version, puts: list[Change]) -> NDArray[np.bool_]:
     """(n,): as index.collection has it."""
-    return np.array((np.abs(embedded(champion, puts)) <= MAX_VALUE).all(axis=1), np.bool_)
+    return comparable(embedded(champion, puts))
 
 
 def _last(store: Store) -> int:

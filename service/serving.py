@@ -16,7 +16,7 @@ from index.collection import Collection
 from index.errors import QueryError
 from index.log import Change
 from index.store import Store
-from index.vectors import MAX_VALUE
+from index.vectors import comparable
 from index.version import Version
 from service.answering import Left, stays
 from service.checking import checked_collection
@@ -147,7 +147,7 @@ class Serving:
         """
         engine = self.current.engine
         embeddings = await engine.embed(rows, left)
-        unusable = np.flatnonzero(~(np.abs(embeddings) <= MAX_VALUE).all(axis=1))
+        unusable = np.flatnonzero(~comparable(embeddings))
         if len(unusable):  # the log would keep it, and no search find it
             place = f"items[{unusable[0]}].input"
             raise QueryError(place, expected="values of the size that the encoder knows", found="too large ones")

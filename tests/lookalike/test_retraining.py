@@ -73,6 +73,11 @@ def asked(store: Store, config: Path | None = None, **more: Any) -> Asked:
     return Asked(store, config, device="cpu", **more)
 
 
+def cut(*arguments: Any, **more: Any) -> Any:
+    """In place of a step: here the process was cut off."""
+    raise KeyboardInterrupt
+
+
 def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store, good: Path) -> None:
     first = store_copy.open(1)
     ids = [first.items.id_at(i) for i in range(3)]
@@ -333,9 +338,6 @@ def test_what_a_full_disk_ended_is_gone_on_with(store_copy: Store, good: Path, m
 def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(*arguments: Any, **more: Any) -> Any:
-        raise KeyboardInterrupt
-
     put(store_copy, *new_items(0, 30))
     monkeypatch.setattr(retraining, "build", cut)
     with pytest.raises(KeyboardInterrupt):
@@ -356,9 +358,6 @@ def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
 def test_what_was_promoted_before_it_could_be_said_is_said(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(*arguments: Any) -> Any:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(retraining, "write_report", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, good))
@@ -374,9 +373,6 @@ def test_what_was_promoted_before_it_could_be_said_is_said(
 def test_a_version_that_was_built_is_only_promoted(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(*arguments: Any) -> Any:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(retraining, "belonging", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, good))
@@ -393,9 +389,6 @@ def test_a_version_that_was_built_is_only_promoted(
 def test_a_forced_version_that_was_built_is_not_promoted_without_force(
     store_copy: Store, bad: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(*arguments: Any) -> Any:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(retraining, "belonging", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, bad, force=True))
@@ -405,9 +398,6 @@ def test_a_forced_version_that_was_built_is_not_promoted_without_force(
 
 
 def test_other_settings_begin_anew(store_copy: Store, good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(*arguments: Any, **more: Any) -> Any:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(retraining, "judge", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, bad))
@@ -479,9 +469,6 @@ def test_a_lost_log_is_told_before_anything_is_trained(store_copy: Store, good: 
 def test_what_was_promoted_and_rolled_back_before_it_could_be_said_is_not_promoted_again(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(*arguments: Any) -> Any:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(retraining, "write_report", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, good))
@@ -497,9 +484,6 @@ def test_what_was_promoted_and_rolled_back_before_it_could_be_said_is_not_promot
 def test_what_was_cut_off_just_before_its_promotion_is_promoted(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(*arguments: Any, **more: Any) -> Any:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(Store, "promote", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, good))
