@@ -1,6 +1,7 @@
 """A version and what has changed since, searched as one: as if it had been built from what there is now."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import lru_cache, partial
 from typing import cast
 
@@ -218,15 +219,13 @@ def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto:
             it ends.
         ArtifactError: the version or the log is damaged.
     """
-    collection, log = Collection(store.open(number, device)), ItemLog(store.folder)
-    try:
+    collection = Collection(store.open(number, device))
+    with closing(ItemLog(store.folder)) as log:
         _check_fit(collection.version, log)
         upto = log.last() if upto is None else upto
         for changes in log.current(collection.applied, upto):
             collection.apply(changes, embedded(collection.version, changes))
         collection.applied = max(collection.applied, upto)
-    finally:
-        log.close()
     return collection
 
 

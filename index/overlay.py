@@ -8,6 +8,7 @@ ids and 16 bytes a row.
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,11 +140,8 @@ def check_whole(store: Path, folded: int) -> None:
         StoreError: it was lost, or an older copy stands in its place.
         ArtifactError, LogError: the log.
     """
-    log = ItemLog(store)
-    try:
+    with closing(ItemLog(store)) as log:
         begins, last = log.begins(), log.last()
-    finally:
-        log.close()
     if begins > 0 or last < folded:
         raise StoreError(
             f"store {store}",
@@ -159,16 +157,13 @@ def changes(store: Path, upto: int, rows: Rows) -> Iterator[list[Change]]:
     Raises:
         DataError: its inputs are of another length than the rows.
     """
-    log = ItemLog(store)
-    try:
+    with closing(ItemLog(store)) as log:
         width = log.width()
         if width not in (None, rows.width):
             raise DataError(
                 rows.name, expected=f"rows of {width} values, as the items that were put have", found=f"{rows.width}"
             )
         yield from log.current(0, upto)
-    finally:
-        log.close()
 
 
 def _read(source: Source, store: Path, upto: int, without: tuple[set[str], set[str]], size: int) -> Iterator[Chunk]:

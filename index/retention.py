@@ -7,6 +7,7 @@ of its ancestors, the maps from their embeddings, lies in its own folder. Of the
 be asked for is dropped: changes that a later one took the place of, before the oldest of them was made.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +43,8 @@ def prune(store: Store, keep: int, *, dry_run: bool = False) -> Pruned:
         return Pruned(tuple(n for n in numbers if n in kept), tuple(removed), 0)
     store.remove(removed)
     left = store.numbers()
-    log = ItemLog(store.folder)
-    try:
+    with closing(ItemLog(store.folder)) as log:
         dropped = log.prune(_oldest(store, left)) if left else 0
-    finally:
-        log.close()
     return Pruned(tuple(left), tuple(removed), dropped)
 
 
