@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from index.embed import embed, suited
 from index.items import check_ids, payload_texts
-from index.log import Change, ItemLog
+from index.log import Change, ItemLog, Note
 from index.spec import Metric
 from index.store import Store
 from index.vectors import comparable
@@ -61,11 +61,13 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
         DataError: they are others than it takes, or one cannot be read: it is named, and nothing of its transaction
             is written.
         LogError, ArtifactError: the log cannot be written, or is damaged.
+        JobError: another import of the same source wrote at the same time.
     """
     check = _Check(store, device)
     rows, key = suited(rows, check.encoder), f"import {rows.name}"
     with closing(ItemLog(store.folder)) as log:
-        before = _NOTHING if again else _noted(log, key)
+        noted = log.note(key)
+        before = _NOTHING if again or noted is None else _Place(**json.loads(noted))
         source = _Source(rows, before.rows)
         if not source.begins_with(before):
             before, source = _NOTHING, _Source(rows, 0)
@@ -73,7 +75,9 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
         with progress_bar("importing", left, "rows", shown=left > 0) as advance:
             for part in source.parts():
                 check.embeddings(part, rows.name)
-                log.append(part.changes(), note=(key, json.dumps(asdict(source.place))))
+                reached = json.dumps(asdict(source.place))
+                log.append(part.changes(), Note(key, reached, before=noted))
+                noted = reached
                 advance(len(part.ids))
         return Imported(left, before.rows, log.last())
 
@@ -186,9 +190,3 @@ def _cut(chunks: Iterator[Chunk], edge: int) -> Iterator[Chunk]:
                 yield Chunk(chunk.ids[part], chunk.inputs[part], chunk.payloads[part])
         else:
             yield chunk
-
-
-def _noted(log: ItemLog, key: str) -> _Place:
-    """Where the last import of this name was."""
-    text = log.note(key)
-    return _NOTHING if text is None else _Place(**json.loads(text))

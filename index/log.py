@@ -20,12 +20,12 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import LogError
+from index.errors import JobError, LogError
 from index.sqlite import connected, is_frozen, one, stamp_of, transaction
 from training.errors import ArtifactError, DataError
 from training.sealed import locked, staging, sync_folder
 
-__all__ = ["LOG", "Change", "ItemLog"]
+__all__ = ["LOG", "Change", "ItemLog", "Note"]
 
 LOG = "items.db"
 BATCH = 1_024
@@ -45,6 +45,8 @@ CREATE TABLE notes (key TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
 """
 _LOST = "lost"
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'changes'"
+_NOTE = "SELECT text FROM notes WHERE key = ?"
+_CHANGED = "SELECT 1 FROM changes WHERE id = ? AND sequence > ? LIMIT 1"
 _COLUMNS = "SELECT sequence, id, input, payload, digest FROM changes"
 _LATEST = (  # by the table itself: where its index is damaged, SQLite does not see that it says something else
     f"{_COLUMNS} WHERE sequence IN (SELECT max(sequence) FROM changes NOT INDEXED "
@@ -61,16 +63,32 @@ class Change:
         input: (width,) float32 as the client sent it, NaN where a table's value is missing; None: it is deleted.
         payload: its JSON text; None: it is deleted.
         sequence: its place among all changes, from 1; 0 where it is not in the log yet.
+        seen: write it only if the item has not changed after this sequence number, up to which the caller has read
+            the log; None: write it whatever happened.
     """
 
     id: str
     input: NDArray[np.float32] | None = None
     payload: str | None = None
     sequence: int = 0
+    seen: int | None = None
 
     @property
     def is_delete(self) -> bool:
         return self.input is None
+
+
+@dataclass(frozen=True)
+class Note:
+    """A text that the log keeps under a key.
+
+    Attributes:
+        before: what the key had when the caller decided what to write; None: nothing.
+    """
+
+    key: str
+    text: str
+    before: str | None = None
 
 
 class ItemLog:
@@ -90,17 +108,29 @@ class ItemLog:
         self._is_named = False
         self._frozen: tuple[int, ...] | None = None
 
-    def append(self, changes: Sequence[Change], note: tuple[str, str] | None = None) -> int:
+    def append(self, changes: Sequence[Change], note: Note | None = None) -> int:
         """Add changes, all or none; they are on disk when this returns.
 
         Args:
-            note: a key and a text to keep with them, in place of what the key had.
+            note: to keep with them, in place of what its key had.
 
         Returns:
-            The last one's sequence number.
+            The last sequence number that was given.
 
         Raises:
             DataError: inputs of another length than the log's.
+            JobError: the note is not what it was when the caller read it. Nothing is written.
+        """
+        written = self.append_each(changes, note)
+        return written[-1] if written else self.last()
+
+    def append_each(self, changes: Sequence[Change], note: Note | None = None) -> list[int]:
+        """As `append`, but each change that has `seen` is skipped if its item has changed since.
+
+        The comparison and the writing are one transaction, so no other process can write in between.
+
+        Returns:
+            Each change's sequence number; 0 if it was skipped.
         """
         with self._told("written"):
             if not self._opened and not self._path.exists():
@@ -111,12 +141,17 @@ class ItemLog:
                 self._is_named = True
             with transaction(connection):
                 self._check_width(changes)
-                before = int(one(connection, _LAST) or 0)
-                for sequence, change in enumerate(changes, start=before + 1):
-                    connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", _values(sequence, change))
+                last, written = int(one(connection, _LAST) or 0), list[int]()
+                for change in changes:
+                    if change.seen is not None and one(connection, _CHANGED, change.id, change.seen):
+                        written.append(0)
+                        continue
+                    last += 1
+                    connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", _values(last, change))
+                    written.append(last)
                 if note:
-                    connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
-        return before + len(changes)
+                    self._keep(connection, note)
+        return written
 
     def last(self) -> int:
         """The last sequence number that was given; 0 before the first."""
@@ -135,7 +170,7 @@ class ItemLog:
 
     def note(self, key: str) -> str | None:
         """What was kept under a key."""
-        text = self._value("SELECT text FROM notes WHERE key = ?", key)
+        text = self._value(_NOTE, key)
         return None if text is None else str(text)
 
     def read(self, after: int, most: int = BATCH) -> list[Change]:
@@ -208,6 +243,16 @@ class ItemLog:
                     f"id {change.id!r}", expected=f"{wanted} values, as the items of {self._path.name} have",
                     found=str(len(change.input)),
                 )  # fmt: skip
+
+    def _keep(self, connection: apsw.Connection, note: Note) -> None:
+        if one(connection, _NOTE, note.key) != note.before:
+            raise JobError(
+                note.key,
+                expected="one job at a time",
+                found="another that wrote at the same time",
+                remedy="Wait until the other one has ended, and start this one again.",
+            )
+        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (note.key, note.text))
 
     def _value(self, query: str, *values: Any) -> Any:
         with self._told("read"):

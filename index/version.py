@@ -71,11 +71,13 @@ class Found:
         scores: (n, at most limit) float32 in the metric's unit, best first; NaN where there is no hit.
         positions: the same shape, int64; -1 where there is no hit.
         novelty: (n,) float64 in (0, 1], the p-value of each query: how often a held-out row is as unusual.
+        sequence: the last change of the item log that the search included; 0 if no change was ever made.
     """
 
     scores: NDArray[np.float32]
     positions: NDArray[np.int64]
     novelty: NDArray[np.float64]
+    sequence: int = 0
 
 
 @dataclass(frozen=True)

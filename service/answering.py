@@ -130,7 +130,10 @@ def _answer_alike(collection: Collection, calls: list[Call], latent: Rows2D, err
     asked = collection.version if first.known else collection  # what it must find stands in the version
     found = asked.search(embeddings, first.limit, first.given, errors=errors, own=own)
     return [
-        Answer(embeddings[part], Found(found.scores[part], found.positions[part], found.novelty[part]))
+        Answer(
+            embeddings[part],
+            Found(found.scores[part], found.positions[part], found.novelty[part], collection.applied),
+        )
         for part in places
     ]
 

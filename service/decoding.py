@@ -16,6 +16,7 @@ from index.version import Version
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
 from service.numbers import Numbers, read_numbers
+from service.queries import check_sequence
 from service.settings import Settings
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
 QueryKind = Literal["inputs", "embeddings", "ids"]
 EmbedForm = Literal["float", "base64"]
 _NUMBERS = "a list of rows of numbers"
+_KINDS = ("inputs", "embeddings", "ids")
 _LEVELS = 8
 _FOLLOWED = re.compile(rb"\]\s*,")
 """The end of a list that another follows: lists within lists end the parser by themselves."""
@@ -94,6 +96,7 @@ class Asked:
 
     Attributes:
         version: whose embeddings they are; None: the serving one's.
+        min_sequence: the change of the item log that the answer must include; 0 for none.
     """
 
     kind: QueryKind
@@ -103,6 +106,7 @@ class Asked:
     with_payload: bool
     filter: Filter | None = None
     version: int | None = None
+    min_sequence: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,10 +146,11 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
         if (number := plain.beside.get("version")) is not None:
             bounds = pick_space(number, plain.kind, bounds)
         rows = checked(plain.rows, plain.kind, bounds)
-        return Asked(query_kind(plain.kind), rows, [], limit, flag, version=number)
+        least = check_sequence(plain.beside.get("min_sequence", 0))
+        return Asked(query_kind(plain.kind), rows, [], limit, flag, version=number, min_sequence=least)
     _check_lists(body, bounds)
-    fields = read_object(body, {"inputs", "embeddings", "ids", "limit", "filter", "with_payload", "version"})
-    kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
+    fields = read_object(body, {*_KINDS, "limit", "filter", "with_payload", "version", "min_sequence"})
+    kinds = [name for name in _KINDS if fields.get(name) is not None]
     if len(kinds) != 1:
         raise RequestError(
             "inputs, embeddings, ids", expected="exactly one of them", found=" and ".join(kinds) or "none"
@@ -153,15 +158,17 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
     limit, flag = _limit_and_flag(fields, bounds)
     given = fields.get("filter")
     passing = None if given is None else read_filter(given)
-    number = fields.get("version")
+    number, least = fields.get("version"), check_sequence(fields.get("min_sequence", 0))
     bounds = pick_space(number, kinds[0], bounds)
     if kinds[0] == "ids":
-        return Asked("ids", np.empty((0, 0), np.float32), _ids(fields["ids"], bounds), limit, flag, passing)
+        return Asked(
+            "ids", np.empty((0, 0), np.float32), _ids(fields["ids"], bounds), limit, flag, passing, None, least
+        )
     kind = query_kind(kinds[0])
     if passing:  # its words are none of the rows'
         fields = {kind: fields[kind]}
         body = orjson.dumps(fields)
-    return Asked(kind, _rows(fields, kind, bounds, body), [], limit, flag, passing, number)
+    return Asked(kind, _rows(fields, kind, bounds, body), [], limit, flag, passing, number, least)
 
 
 def check_hits(asked: Asked, bounds: Bounds) -> Asked:

@@ -17,6 +17,7 @@ from index.version import Found
 __all__ = [
     "JSON",
     "NPY",
+    "SEQUENCE_HEADER",
     "VERSION_HEADER",
     "embeddings_response",
     "hits_response",
@@ -28,6 +29,7 @@ __all__ = [
 JSON = "application/json"
 NPY = "application/x-npy"
 VERSION_HEADER = "X-Lookalike-Version"
+SEQUENCE_HEADER = "X-Lookalike-Sequence"
 PART_VALUES = 1 << 16
 """Numbers that are written at a time: about 700 kB of JSON."""
 Form = Literal["float", "base64", "npy"]
@@ -58,36 +60,40 @@ def _json_parts(number: int, embeddings: NDArray[np.float32], form: Form) -> Ite
 
 
 def hits_response(collection: Collection, found: Found, *, with_payload: bool, as_npy: bool) -> Response:
-    """{"version", "results"}, or a (n, limit) array of records (id, score); no hit is "" and NaN."""
+    """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); no hit is "" and NaN."""
     if as_npy:
-        return _npy(collection, _records(collection, found))
+        return _npy(collection, _records(collection, found), found.sequence)
     each = zip(found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
     results = [
         {"hits": _hits(collection.items, scores, positions, with_payload), "novelty": novelty}
         for scores, positions, novelty in each
     ]
-    return _respond(collection, orjson.dumps({"version": collection.number, "results": results}), JSON)
+    answer = {"version": collection.number, "sequence": found.sequence, "results": results}
+    return _respond(collection, orjson.dumps(answer), JSON, found.sequence)
 
 
 def written_response(number: int, sequence: int, count: int) -> Response:
     """{"version", "sequence", "count"}."""
     body = b'{"version":%d,"sequence":%d,"count":%d}' % (number, sequence, count)
-    return Response(body, media_type=JSON, headers={VERSION_HEADER: str(number)})
+    return Response(body, media_type=JSON, headers={VERSION_HEADER: str(number), SEQUENCE_HEADER: str(sequence)})
 
 
 def item_response(collection: Collection, position: int) -> Response:
-    """{"version", "id", "payload", "embedding"}."""
+    """{"version", "sequence", "id", "payload", "embedding"}, of what the collection holds now."""
     embedding = collection.embeddings.at(np.array([position]))[0]
-    item = {"version": collection.number, **_item(collection.items, position), "embedding": embedding}
-    return _respond(collection, orjson.dumps(item, option=_NUMPY), JSON)
+    told = {"version": collection.number, "sequence": collection.applied}
+    item = {**told, **_item(collection.items, position), "embedding": embedding}
+    return _respond(collection, orjson.dumps(item, option=_NUMPY), JSON, collection.applied)
 
 
-def items_response(collection: Collection, positions: list[int], *, is_last: bool) -> Response:
-    """{"version", "items": [{"id", "payload"}, ...], "next"}."""
+def items_response(collection: Collection, positions: list[int], sequence: int, *, is_last: bool) -> Response:
+    """{"version", "sequence", "items": [{"id", "payload"}, ...], "next"}: what was found up to that change."""
     items = collection.items
     after = None if is_last else items.id_at(positions[-1])
-    page = {"version": collection.number, "items": [_item(items, place) for place in positions], "next": after}
-    return _respond(collection, orjson.dumps(page), JSON)
+    page = {"items": [_item(items, place) for place in positions], "next": after}
+    return _respond(
+        collection, orjson.dumps({"version": collection.number, "sequence": sequence, **page}), JSON, sequence
+    )
 
 
 def _item(items: Live, position: int) -> dict[str, Any]:
@@ -114,15 +120,17 @@ def _records(collection: Collection, found: Found) -> NDArray[Any]:
     return records
 
 
-def _npy(collection: Collection, array: NDArray[Any]) -> Response:
+def _npy(collection: Collection, array: NDArray[Any], sequence: int | None = None) -> Response:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
-    return _respond(collection, stream.getvalue(), NPY)
+    return _respond(collection, stream.getvalue(), NPY, sequence)
 
 
-def _respond(collection: Collection, body: bytes, media_type: str) -> Response:
-    return Response(body, media_type=media_type, headers=_headers(collection))
+def _respond(collection: Collection, body: bytes, media_type: str, sequence: int | None = None) -> Response:
+    return Response(body, media_type=media_type, headers=_headers(collection, sequence))
 
 
-def _headers(collection: Collection) -> dict[str, str]:
-    return {VERSION_HEADER: str(collection.number)}
+def _headers(collection: Collection, sequence: int | None = None) -> dict[str, str]:
+    """An answer about items has the sequence number up to which it includes changes; an embedding needs none."""
+    version = {VERSION_HEADER: str(collection.number)}
+    return version if sequence is None else version | {SEQUENCE_HEADER: str(sequence)}

@@ -1,12 +1,11 @@
 """The routes of items: put, get, list and delete."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 
 from fastapi import APIRouter, Request, Response
 
 from index.errors import QueryError, UnknownItemError
-from index.filters import Filter
 from index.items import MAX_ID
 from service.auth import GuardedRoute, WriteRoute
 from service.connection import has_left
@@ -15,16 +14,13 @@ from service.describing import KEY, PATH_ID, item_calls
 from service.encoding import JSON, item_response, items_response, written_response
 from service.errors import DeadlineError, RequestError
 from service.item_bodies import decode_items
-from service.queries import check_known, pick_filter, pick_whole
-from service.schemas import DELETE_QUERY, LIST_QUERY, PAGE, ItemFound, ItemsFound, PutRequest, Written
+from service.queries import check_known, pick_filter, pick_sequence, pick_whole
+from service.schemas import DELETE_QUERY, LIST_QUERY, MIN_SEQUENCE, PAGE, ItemFound, ItemsFound, PutRequest, Written
 from service.serving import Current, Serving
 from service.serving import Written as Done
 from service.taking import read, serving_of, tell
 
 __all__ = ["items", "items_written"]
-
-DELETED_TOGETHER = 512
-"""Items of a filter that are deleted in one step: of many, others are answered in between."""
 
 items = APIRouter(route_class=GuardedRoute, dependencies=KEY)
 items_written = APIRouter(route_class=WriteRoute, dependencies=KEY)
@@ -47,29 +43,32 @@ async def put_items(request: Request) -> Response:
         raise RequestError(place, expected=error.expected, found=error.found) from error
 
 
-@items.get("/items", **item_calls(ItemsFound, 400, 422, parameters=LIST_QUERY))
+@items.get("/items", **item_calls(ItemsFound, 400, 422, 503, parameters=LIST_QUERY))
 async def list_items(request: Request) -> Response:
     """Items in the order of their ids, page by page; of those that pass a filter, where there is one."""
-    current = serving_of(request).current
-    query = check_known(request.query_params, ("filter", "limit", "after"))
+    query = check_known(request.query_params, ("filter", "limit", "after", "min_sequence"))
+    current = await _including(request, query)
     most = min(PAGE, current.bounds.max_limit)
     if "limit" in query:
         expected = f"an integer from 1 to {current.bounds.max_limit}"
         most = pick_limit(pick_whole(query["limit"], "limit", expected), current.bounds)
-    passing, found = pick_filter(query.get("filter")), list[int]()
+    passing, found, sequence = pick_filter(query.get("filter")), list[int](), 0
 
     def look() -> None:
+        nonlocal sequence
         found[:] = current.collection.items.page(query.get("after", ""), most + 1, passing)
+        sequence = current.collection.applied
 
     await current.engine.change(look)
     tell(request, current, min(most, len(found)))
-    return items_response(current.collection, found[:most], is_last=len(found) <= most)
+    return items_response(current.collection, found[:most], sequence, is_last=len(found) <= most)
 
 
-@items.get("/items/{id:path}", **item_calls(ItemFound, 404, parameters=(PATH_ID,)))
+@items.get("/items/{id:path}", **item_calls(ItemFound, 404, 422, 503, parameters=(PATH_ID, MIN_SEQUENCE)))
 async def get_item(request: Request) -> Response:
     """One item, with its embedding."""
-    name, current = request.path_params["id"], serving_of(request).current
+    name, query = request.path_params["id"], check_known(request.query_params, ("min_sequence",))
+    current = await _including(request, query)
     place = current.collection.items.find(name)
     if place is None:
         raise _unknown(name)
@@ -81,53 +80,32 @@ async def get_item(request: Request) -> Response:
 async def delete_items(request: Request) -> Response:
     """Delete all items that pass a filter, without which nothing is deleted.
 
-    Many are deleted in several steps: a call that fails may have deleted some of them.
+    Each is deleted if it passes at that moment. Many are deleted in several steps: a call that fails may have deleted
+    some of them.
     """
     serving = serving_of(request)
     passing = pick_filter(check_known(request.query_params, ("filter",)).get("filter"))
     if passing is None:
         raise RequestError("filter", expected="a filter that says which items to delete", found="nothing")
-    return _written(request, serving, await _in_time(request, _delete_passing(serving, passing)))
+    return _written(request, serving, await _in_time(request, serving.delete_passing(passing)))
 
 
 @items_written.delete("/items/{id:path}", **item_calls(Written, 404, 503, 504, parameters=(PATH_ID,)))
 async def delete_item(request: Request) -> Response:
     """Delete one item. The answer comes once that is on disk; no search finds it any more."""
     name, serving = request.path_params["id"], serving_of(request)
-    done = await _in_time(request, serving.delete([name]))
+    done = await _in_time(request, serving.delete(name))
     if not done.count:
         raise _unknown(name)
     return _written(request, serving, done)
 
 
-async def _delete_passing(serving: Serving, passing: Filter) -> Done:
-    """Those that pass now; one that is replaced before its turn stays."""
-    count, done = 0, await serving.delete([])
-    current, places = await _passing(serving, passing)
-    while places:
-        some, places = places[:DELETED_TOGETHER], places[DELETED_TOGETHER:]
-        done = await serving.delete(_still(current, some))
-        count += done.count
-        if current is not serving.current:  # another version has them at other places
-            current, places = await _passing(serving, passing)
-    return Done(count, done.sequence, done.version)
-
-
-async def _passing(serving: Serving, passing: Filter) -> tuple[Current, list[int]]:
-    """Where the items stand that pass."""
-    current, places = serving.current, list[int]()
-
-    def look() -> None:
-        places[:] = current.collection.items.passing(passing).tolist()
-
-    await current.engine.change(look)
-    return current, places
-
-
-def _still(current: Current, places: list[int]) -> list[str]:
-    """The ids of the items that stand where they stood."""
-    known = current.collection.items
-    return [name for name, place in zip(map(known.id_at, places), places, strict=True) if known.find(name) == place]
+async def _including(request: Request, query: Mapping[str, str]) -> Current:
+    """What serves, with all changes that are acknowledged, and up to `min_sequence` if the query names one."""
+    serving = serving_of(request)
+    current = serving.current
+    await serving.include(current, pick_sequence(query.get("min_sequence")))
+    return current
 
 
 async def _in_time(request: Request, work: Coroutine[None, None, Done]) -> Done:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 __all__ = ["Numbers", "PlainItems", "read_items", "read_numbers"]
 
 _KINDS = ("inputs", "embeddings")
-_BESIDE = ("limit", "with_payload", "encoding_format", "version")
+_BESIDE = ("limit", "with_payload", "encoding_format", "version", "min_sequence")
 _SHARED_BYTES = 1 << 20
 """A parser keeps buffers as large as the largest body that it read; larger bodies get one of their own."""
 _WRONG = (ValueError, TypeError, RuntimeError, KeyError, IndexError, OverflowError)

@@ -1,6 +1,7 @@
 """What stands in a query string, read and checked."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 from starlette.datastructures import QueryParams
@@ -8,7 +9,7 @@ from starlette.datastructures import QueryParams
 from index.filters import Filter, read_filter
 from service.errors import MalformedError, RequestError, show
 
-__all__ = ["check_known", "pick_filter", "pick_flag", "pick_whole"]
+__all__ = ["check_known", "check_sequence", "pick_filter", "pick_flag", "pick_sequence", "pick_whole"]
 
 
 def check_known(query: QueryParams, known: Sequence[str]) -> Mapping[str, str]:
@@ -26,6 +27,18 @@ def pick_whole(text: str, name: str, expected: str) -> int:
     if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) < 20):
         raise RequestError(name, expected=expected, found=text[:40] or "nothing")
     return int(text)
+
+
+def check_sequence(number: Any) -> int:
+    """A sequence number of the item log. Raises RequestError if it is none."""
+    if type(number) is not int or not 0 <= number < 1 << 63:
+        raise RequestError("min_sequence", expected="an integer from 0 to 2^63 - 1", found=show(number))
+    return number
+
+
+def pick_sequence(text: str | None) -> int:
+    """A sequence number of the item log; 0 if none is given."""
+    return 0 if text is None else check_sequence(pick_whole(text, "min_sequence", "an integer from 0 to 2^63 - 1"))
 
 
 def pick_flag(text: str, name: str) -> bool:

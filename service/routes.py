@@ -32,7 +32,7 @@ from service.engine import Engine
 from service.errors import DeadlineError, NotReadyError, RequestError
 from service.metrics import Metrics
 from service.npy_bodies import decode_npy
-from service.queries import pick_filter, pick_flag, pick_whole
+from service.queries import pick_filter, pick_flag, pick_sequence, pick_whole
 from service.schemas import (
     NPY_QUERY,
     EmbedRequest,
@@ -66,16 +66,17 @@ async def embed(request: Request) -> Response:
     return embeddings_response(current.collection, embeddings, form)
 
 
-@guarded.post("/search", **calls(SearchRequest, SearchResponse, 404, query=NPY_QUERY), tags=["search"])
+@guarded.post("/search", **calls(SearchRequest, SearchResponse, 404, 503, query=NPY_QUERY), tags=["search"])
 async def search(request: Request) -> Response:
     """Find the nearest items of inputs, embeddings or ids, best first.
 
     An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` and `?filter=` (JSON) go with it. With
     `version` embeddings are of an older version, which was kept from before a retraining; they are mapped first.
     """
-    body = await read(request)
-    current = serving_of(request).current
+    body, serving = await read(request), serving_of(request)
+    current = serving.current
     asked = check_hits(_asked(request, body, current.bounds), current.bounds)
+    await serving.include(current, asked.min_sequence)
     found = await _found(current.engine, asked, has_left(request))
     tell(request, current, len(found.positions))
     write = partial(
@@ -150,8 +151,8 @@ def _asked(request: Request, body: Body, bounds: Bounds) -> Asked:
     bounds = pick_space(number, kind, bounds)
     rows = decode_npy(body, kind, bounds)
     flag = pick_flag(query.get("with_payload", "true"), "with_payload")
-    passing = pick_filter(query.get("filter"))
-    return Asked(query_kind(kind), rows, [], pick_limit(limit, bounds), flag, passing, number)
+    passing, least = pick_filter(query.get("filter")), pick_sequence(query.get("min_sequence"))
+    return Asked(query_kind(kind), rows, [], pick_limit(limit, bounds), flag, passing, number, least)
 
 
 def _embed_asked(request: Request, body: Body, bounds: Bounds) -> EmbedAsked:

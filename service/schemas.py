@@ -10,6 +10,7 @@ from index.vectors import DEFAULT_LIMIT
 __all__ = [
     "DELETE_QUERY",
     "LIST_QUERY",
+    "MIN_SEQUENCE",
     "NPY_QUERY",
     "PAGE",
     "EmbedRequest",
@@ -64,6 +65,13 @@ _DIGIT = (
 """A row of `digits`, which the examples are about."""
 
 
+SEQUENCE = "The last change of the item log that the answer includes."
+LEAST = (
+    "A change of the item log that the answer must include, such as the `sequence` of an earlier answer. If the log "
+    "does not have it within the deadline, the answer is 503. What this service itself acknowledged is always included."
+)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -104,6 +112,7 @@ class SearchRequest(_Strict):
     limit: int = Field(DEFAULT_LIMIT, ge=1, description="Hits per query.")
     filter: dict[str, Any] | None = Field(None, description=FILTER)
     with_payload: bool = True
+    min_sequence: int = Field(0, ge=0, description=LEAST)
 
 
 NPY_QUERY: dict[str, dict[str, Any]] = {
@@ -112,6 +121,7 @@ NPY_QUERY: dict[str, dict[str, Any]] = {
     "with_payload": {"type": "boolean", "default": True},
     "filter": {"type": "string", "description": "A filter, as JSON text."},
     "version": {"type": "integer", "minimum": 1, "description": SPACE},
+    "min_sequence": {"type": "integer", "minimum": 0, "default": 0, "description": LEAST},
 }
 """With an .npy body, what a JSON body says beside its rows."""
 
@@ -140,6 +150,7 @@ class SearchResponse(_Strict):
     """One entry a query, in their order."""
 
     version: int
+    sequence: int = Field(ge=0, description=SEQUENCE)
     results: list[Found]
 
 
@@ -163,10 +174,10 @@ class PutRequest(_Strict):
 
 
 class Written(_Strict):
-    """The changes are on disk, and found by every search from now on; by other workers, some moments later."""
+    """The changes are on disk, and every search from now on includes them, on every worker."""
 
     version: int = Field(description="The version that serves.")
-    sequence: int = Field(ge=0, description="The number of the last change of the item log.")
+    sequence: int = Field(ge=0, description="The number of the last of these changes in the item log.")
     count: int = Field(ge=0, description="Items that were put, or that were there and are deleted.")
 
 
@@ -174,6 +185,7 @@ class ItemFound(_Strict):
     """One item, with its embedding by the version that serves."""
 
     version: int
+    sequence: int = Field(ge=0, description=SEQUENCE)
     id: str
     payload: dict[str, Any]
     embedding: Embedding
@@ -190,6 +202,7 @@ class ItemsFound(_Strict):
     """A page of items, in the order of their ids."""
 
     version: int
+    sequence: int = Field(ge=0, description=SEQUENCE)
     items: list[Listed]
     next: str | None = Field(description="The `after` of the next page; null where this is the last.")
 
@@ -200,7 +213,14 @@ _FILTER_PARAMETER = {
     "description": FILTER,
     "content": {"application/json": {"schema": {"type": "object"}}},
 }
+MIN_SEQUENCE: dict[str, Any] = {
+    "name": "min_sequence",
+    "in": "query",
+    "description": LEAST,
+    "schema": {"type": "integer", "minimum": 0, "default": 0},
+}
 LIST_QUERY: tuple[dict[str, Any], ...] = (
+    MIN_SEQUENCE,
     _FILTER_PARAMETER,
     {
         "name": "limit",

@@ -77,7 +77,13 @@ def _server(settings: Settings, collection: Collection, board: Board, slot: int)
         ssl_context_factory=(lambda *_: context) if context else None,
     )
     server = uvicorn.Server(config)
-    app.state.pulse = Pulse(lambda number: board.beat(slot, number), board.check, lambda: server.should_exit)
+    app.state.pulse = Pulse(
+        beat=lambda number: board.beat(slot, number),
+        check=board.check,
+        stopping=lambda: server.should_exit,
+        sequence=lambda: board.sequence,
+        publish=lambda sequence: board.publish(slot, sequence),
+    )
     use_threads(settings.torch_threads)
     prepare(collection)
     gc.freeze()  # what is loaded stays: the collector need not walk it again under load

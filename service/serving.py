@@ -6,14 +6,16 @@ fails the old one goes on, and what is wrong with the other one is told.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.collection import Collection
 from index.errors import QueryError
+from index.filters import Filter
 from index.log import Change
 from index.store import Store
 from index.vectors import comparable
@@ -34,7 +36,9 @@ __all__ = ["Current", "Pulse", "Refusal", "Serving", "Written"]
 
 WATCH_SECONDS = 0.1
 WATCH_ITEMS_SECONDS = 0.02
-"""What one process acknowledged, the others find after so long."""
+"""What a process wrote that shares no board with this one, such as an import, is found after so long."""
+DELETED_TOGETHER = 512
+"""Items of a filter that are deleted in one step: of many, others are answered in between."""
 NICENESS = 8
 """Of the thread that opens versions: it has a seventh of a core that the event loop wants as well."""
 
@@ -68,20 +72,24 @@ class Pulse:
         beat: say that the event loop goes on, and the number of the version that serves.
         check: raises NotReadyError where a process beside this one is not well.
         stopping: is this process about to end?
+        sequence: the last change that one of these processes has acknowledged, or used in an answer.
+        publish: tell the processes such a change.
     """
 
     beat: Callable[[int], None] = _nothing
     check: Callable[[], None] = _nothing
     stopping: Callable[[], bool] = lambda: False
+    sequence: Callable[[], int] = lambda: 0
+    publish: Callable[[int], None] = _nothing
 
 
 @dataclass(frozen=True)
 class Written:
-    """Changes that are durable, and found by every search that begins now.
+    """Changes that are durable, and that every search from now on includes, on every worker.
 
     Attributes:
         count: how many items were put, or were there and are deleted.
-        sequence: the number of the last change of the item log.
+        sequence: the number of the last of these changes; if there were none, of the last change known.
         version: the version that serves.
     """
 
@@ -110,8 +118,9 @@ class Serving:
         self._loader = engine_thread("loader", niceness=NICENESS)
         self._turn = asyncio.Lock()
         self.refused: Refusal | None = None
-        self._ledger = Ledger(settings.store)
+        self._ledger = Ledger(settings.store, pulse.publish)
         self._taking = asyncio.Lock()
+        self._progress = asyncio.Event()
         self._lag: Exception | None = None
         self._compactor = Compactor(settings.store, settings.compact_share, settings.keep_versions)
         self.current = self._serve(self._engine(collection))
@@ -152,24 +161,83 @@ class Serving:
             place = f"items[{unusable[0]}].input"
             raise QueryError(place, expected="values of the size that the encoder knows", found="too large ones")
         changes = [Change(name, row, payload) for name, row, payload in zip(ids, rows, payloads, strict=True)]
-        return await self._written(await self._ledger.append(changes, embeddings, engine.version.number), len(changes))
+        return await self._written(await self._ledger.append(changes, embeddings, engine.version.number))
 
-    async def delete(self, ids: list[str]) -> Written:
-        """Delete those of the items that are there, also such as this version's encoder cannot read.
+    async def delete(self, name: str) -> Written:
+        """Delete an item if it is there, also one that this version's encoder cannot read.
 
         Raises:
             LogError: the log cannot be written; nothing is.
         """
-        if not all(self._has(name) for name in ids):  # another process may have put it just now
-            await self._take_up()
-        there = [self._has(name) or await self._ledger.holds(name) for name in ids]
-        changes = [Change(name) for name, is_there in zip(ids, there, strict=True) if is_there]
-        if not changes:
-            return Written(0, self.current.collection.applied, self.current.version.number)
-        return await self._written(await self._ledger.append(changes), len(changes))
+        while True:
+            current = self.current
+            await self.include(current)
+            seen = current.collection.applied
+            if current.collection.items.find(name) is None and not await self._ledger.holds(name):
+                return Written(0, seen, current.version.number)
+            done = await self._written(await self._ledger.append([Change(name, seen=seen)]))
+            if done.count:
+                return done  # else the item has changed since: look again
 
-    def _has(self, name: str) -> bool:
-        return self.current.collection.items.find(name) is not None
+    async def delete_passing(self, given: Filter) -> Written:
+        """Delete each item that passes a filter at the moment of its deletion.
+
+        Many are deleted in several steps, each with all its items or none.
+
+        Raises:
+            QueryError: as `Live.passing`.
+            LogError: the log cannot be written; earlier steps stay.
+        """
+        count, only = 0, set[str]()
+        while True:
+            current = self.current
+            await self.include(current)
+            seen, names = await self._passing(current, given)
+            done, late = Written(0, seen, current.version.number), set[str]()
+            asked = (Change(name, seen=seen) for name in names if not only or name in only)
+            while some := list(islice(asked, DELETED_TOGETHER)):
+                written = await self._ledger.append(some)
+                late.update(change.id for change, sequence in zip(some, written, strict=True) if not sequence)
+                done = await self._written(written)
+                count += done.count
+            if not late:
+                return Written(count, done.sequence, done.version)
+            only = late  # these have changed since the filter saw them: ask the filter again
+
+    @staticmethod
+    async def _passing(current: Current, given: Filter) -> tuple[int, Iterator[str]]:
+        """The ids of the items that pass a filter, and the last change that the filter saw."""
+        collection, places, seen = current.collection, list[int](), 0
+
+        def look() -> None:
+            nonlocal seen
+            places.extend(collection.items.passing(given).tolist())
+            seen = collection.applied
+
+        await current.engine.change(look)
+        return seen, map(collection.items.id_at, places)
+
+    async def include(self, current: Current, least: int = 0) -> None:
+        """Have what serves apply every change that is acknowledged, and the change `least` of the log.
+
+        Raises:
+            NotReadyError: the log does not have them before a call's deadline.
+            LogError, ArtifactError: the log cannot be read.
+        """
+        acknowledged = self._pulse.sequence()
+        if current.collection.applied >= max(acknowledged, least):
+            return
+        await self._take_up(current.engine)
+        if current.collection.applied < acknowledged:
+            raise _behind(acknowledged, current)
+        try:
+            async with asyncio.timeout(self._settings.deadline_seconds):
+                while self.current.collection.applied < least:  # a process without our board may still write it
+                    await self._progress.wait()
+                if current.collection.applied < least:
+                    await self._take_up(current.engine)
+        except TimeoutError as error:
+            raise _behind(least, current) from error
 
     async def follow(self) -> Current:
         """Serve the champion now, if another version does.
@@ -215,20 +283,28 @@ class Serving:
             await self._ledger.bring(fresh)
             self.current = self._serve(fresh)
 
-    async def _written(self, sequence: int, count: int) -> Written:
-        """Once it is found, too, in this process; the others take some moments.
+    async def _written(self, written: list[int]) -> Written:
+        """Once this process has applied it; the other processes do so before their next answer.
 
         Raises:
             LogError, ArtifactError: it is written, and the log cannot be read; this process is not ready then.
         """
         await self._take_up()
-        return Written(count, sequence, self.current.version.number)
+        sequence = max(written, default=0) or self.current.collection.applied
+        return Written(sum(map(bool, written)), sequence, self.current.version.number)
 
-    async def _take_up(self) -> None:
+    async def _take_up(self, engine: Engine | None = None) -> None:
+        """Have an engine apply what it lacks of the log; by default the one that serves."""
         async with self._taking:
             current = self.current
-            if await self._ledger.bring(current.engine):
-                self._metrics.items(current.collection.items.count, current.collection.applied)
+            if await self._ledger.bring(engine or current.engine):
+                self._advanced(current.collection)
+
+    def _advanced(self, collection: Collection) -> None:
+        """Wake the calls that wait for a change."""
+        self._metrics.items(collection.items.count, collection.applied)
+        self._progress.set()
+        self._progress = asyncio.Event()
 
     def _engine(self, collection: Collection) -> Engine:
         patience = Patience(self._settings.max_waiting, self._settings.deadline_seconds)
@@ -237,7 +313,8 @@ class Serving:
     def _serve(self, engine: Engine) -> Current:
         collection, version = engine.collection, engine.version
         self._metrics.serving(version.number, len(version.novelty.rows), version.calibration)
-        self._metrics.items(collection.items.count, collection.applied)
+        self._pulse.publish(collection.applied)
+        self._advanced(collection)
         lifecycle("serving", version=version.number, items=collection.items.count)
         return Current(engine, Bounds.of(version, self._settings))
 
@@ -280,3 +357,8 @@ class Serving:
                 continue
             self._lag = None
             self._compactor.look(self.current.collection)
+
+
+def _behind(wanted: int, current: Current) -> NotReadyError:
+    found = f"a log whose last change is {current.collection.applied}"
+    return NotReadyError("items", expected=f"change {wanted} of the item log", found=found)

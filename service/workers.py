@@ -46,11 +46,17 @@ MOST_DEATHS = 3
 
 
 class Board:
-    """What serves, and when each worker was last seen, by the system's monotonic clock; 0 before it serves."""
+    """What the workers of one service share in memory: which version serves, when each worker was last seen, and up to
+    which change of the item log their answers go.
+
+    Attributes:
+        seen: by the system's monotonic clock; 0 before the worker serves.
+    """
 
     def __init__(self, workers: int) -> None:
         self.seen = RawArray("d", workers)
         self._version = RawValue("q", 0)
+        self._sequences = RawArray("q", workers)  # each worker writes its own, so no lock is needed
 
     @property
     def version(self) -> int | None:
@@ -61,6 +67,15 @@ class Board:
         """The worker of this slot is well, and serves this version."""
         self._version.value = version
         self.seen[slot] = time.monotonic()
+
+    @property
+    def sequence(self) -> int:
+        """The last change that a worker has acknowledged, or has used in an answer; every answer must include it."""
+        return int(max(self._sequences))
+
+    def publish(self, slot: int, sequence: int) -> None:
+        """The worker of this slot is about to acknowledge this change, or to answer from it."""
+        self._sequences[slot] = max(self._sequences[slot], sequence)
 
     def check(self) -> None:
         """Raises NotReadyError where a worker is not well."""

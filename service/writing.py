@@ -1,8 +1,11 @@
-"""The item log from inside the service: what is accepted is in it before it is acknowledged, and found at once.
+"""The item log from inside the service: an accepted change is in it before it is acknowledged, and found at once.
 
-One thread writes and reads it. Changes that wait together are written in one transaction, for what takes the time is
-the disk's word that they are there. A collection takes up what stands in the log, its own process's changes and those
-of others alike, in the log's order: so all workers come to the same.
+One thread writes and reads it. Changes that wait together are written in one transaction, because most of the time goes
+into waiting for the disk. A collection applies the log's changes in their order, those of its own process and those of
+others alike, so all workers have the same items.
+
+Before a change is acknowledged, and before a search can find it, its sequence number is published to the other workers
+(service.workers.Board). So no worker answers from fewer changes than a client has seen already.
 """
 
 import asyncio
@@ -37,25 +40,30 @@ Vectors = NDArray[np.float32]
 @dataclass(frozen=True)
 class _Waiting:
     changes: Sequence[Change]
-    written: "asyncio.Future[int]"
+    written: "asyncio.Future[list[int]]"
 
 
 class Ledger:
     """Make it inside the event loop that calls it."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, publish: Callable[[int], None]) -> None:
+        """`publish` tells the other workers a sequence number that answers include from now on."""
         self._log = ItemLog(store)
+        self._publish = publish
         self._thread = ThreadPoolExecutor(1, "item-log")
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Waiting] = []
         self._writing = False
         self._known: OrderedDict[tuple[int, int], Vectors] = OrderedDict()
 
-    async def append(self, changes: Sequence[Change], embeddings: Vectors | None = None, version: int = 0) -> int:
-        """Write changes, all or none, and return the last one's sequence number once they are on disk.
+    async def append(self, changes: Sequence[Change], embeddings: Vectors | None = None, version: int = 0) -> list[int]:
+        """Write changes, all or none, as `ItemLog.append_each`; they are on disk and published when this returns.
 
         Args:
-            embeddings: (n, latent_dim) of each, as that version has them; None where they delete.
+            embeddings: (n, latent_dim) of each, as that version has them; None if they delete.
+
+        Returns:
+            Each change's sequence number; 0 if it was skipped.
 
         Raises:
             LogError: they cannot be written, and are not.
@@ -65,13 +73,12 @@ class Ledger:
         if not self._writing:
             self._writing = True
             self._loop.create_task(self._write()).add_done_callback(lambda task: task.exception())
-        last = await asyncio.shield(waiting.written)
+        written = await asyncio.shield(waiting.written)
         if embeddings is not None:
-            first = last - len(changes) + 1
-            self._known.update({(version, first + place): row for place, row in enumerate(embeddings)})
+            self._known.update({(version, sequence): row for sequence, row in zip(written, embeddings, strict=True)})
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        return last
+        return written
 
     async def moved(self) -> bool:
         """Did another process write since this was asked last?
@@ -101,11 +108,15 @@ class Ledger:
         collection, count = engine.collection, 0
         while changes := await self._in_thread(lambda: self._log.read(collection.applied, TAKEN)):
             embeddings = await self._embedded(collection, changes)
-            await engine.change(lambda: collection.apply(changes, embeddings))  # noqa: B023
+            await engine.change(lambda: self._apply(collection, changes, embeddings))  # noqa: B023
             count += len(changes)
             if len(changes) < TAKEN:
                 break
         return count
+
+    def _apply(self, collection: Collection, changes: list[Change], embeddings: Vectors) -> None:
+        collection.apply(changes, embeddings)
+        self._publish(collection.applied)  # the worker that wrote them may not have done so yet
 
     async def close(self) -> None:
         """Wait for what is being written."""
@@ -131,37 +142,39 @@ class Ledger:
             while self._waiting:
                 group, self._waiting = self._waiting, []
                 try:
-                    last = await self._in_thread(
-                        lambda: self._log.append([change for one in group for change in one.changes])  # noqa: B023
+                    written = await self._in_thread(
+                        lambda: self._log.append_each([change for one in group for change in one.changes])  # noqa: B023
                     )
                 except LogError:  # a full disk may have room for one
                     await self._write_each(group)
                 except Exception as error:
                     _fail(group, error)
                 else:
-                    _tell(group, last)
+                    self._acknowledge(group, written)
         finally:
             self._writing = False
 
     async def _write_each(self, group: list[_Waiting]) -> None:
         for one in group:
             try:
-                last = await self._in_thread(lambda: self._log.append(one.changes))  # noqa: B023
+                written = await self._in_thread(lambda: self._log.append_each(one.changes))  # noqa: B023
             except Exception as error:
                 _fail([one], error)
             else:
-                _tell([one], last)
+                self._acknowledge([one], written)
+
+    def _acknowledge(self, group: list[_Waiting], written: list[int]) -> None:
+        """Give each call the sequence numbers of its own changes."""
+        self._publish(max(written, default=0))
+        start = 0
+        for one in group:
+            stop = start + len(one.changes)
+            if not one.written.done():
+                one.written.set_result(written[start:stop])
+            start = stop
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._thread, work)
-
-
-def _tell(group: list[_Waiting], last: int) -> None:
-    """Each its own last number: they stand one after the other."""
-    for one in reversed(group):
-        if not one.written.done():
-            one.written.set_result(last)
-        last -= len(one.changes)
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:
