@@ -12,7 +12,7 @@ import pytest
 
 from index.build import build
 from index.collection import open_collection
-from index.errors import StoreError
+from index.errors import JobError, StoreError
 from index.importing import MOST, import_rows
 from index.log import Change, ItemLog
 from index.store import Store
@@ -119,6 +119,22 @@ def test_the_place_is_that_of_the_source_of_this_name(store: Store) -> None:
     other = replace(made_rows(inputs), name="other")
     assert import_rows(other, store).rows == 10
     assert import_rows(made_rows(inputs), store).rows == 0
+
+
+def test_of_two_imports_at_once_the_second_to_write_is_refused(store: Store) -> None:
+    rows = made_rows(cloud(2 * MOST, WIDTH))
+
+    def read(size: int) -> Iterator[Chunk]:
+        """Another process imports the same rows, all of them, before this one reads the second part."""
+        first, *others = rows.read(size)
+        yield first
+        assert import_rows(rows, store, again=True).rows == 2 * MOST
+        yield from others
+
+    with pytest.raises(JobError, match="import made: expected one job at a time"):
+        import_rows(replace(rows, read=read), store)
+    assert len(logged(store)) == 3 * MOST
+    assert import_rows(rows, store).rows == 0
 
 
 def test_of_two_rows_with_one_id_the_later_counts(store: Store) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from index.collection import open_collection
-from index.errors import LogError, StoreError
-from index.log import BATCH, LOG, Change, ItemLog
+from index.errors import JobError, LogError, StoreError
+from index.log import BATCH, LOG, Change, ItemLog, Note
 from tests.index.made import flip
 from tests.index.test_collection import COUNT, WIDTH, as_logged, made, put
 from training.errors import ArtifactError, DataError
@@ -93,11 +93,32 @@ def test_a_change_of_another_process_is_noticed(tmp_path: Path) -> None:
 def test_a_note_is_kept_with_the_changes_that_came_with_it(tmp_path: Path) -> None:
     log = ItemLog(tmp_path)
     assert log.note("import") is None
-    log.append([made_of("a")], note=("import", "1"))
-    log.append([made_of("b")], note=("import", "2"))
+    log.append([made_of("a")], Note("import", "1"))
+    log.append([made_of("b")], Note("import", "2", before="1"))
     with pytest.raises(DataError):
-        log.append([Change("c", np.ones(9, np.float32), "{}")], note=("import", "3"))
+        log.append([Change("c", np.ones(9, np.float32), "{}")], Note("import", "3", before="2"))
     assert ItemLog(tmp_path).note("import") == "2"
+
+
+@pytest.mark.parametrize("before", [None, "0", "2"])
+def test_a_note_that_another_job_has_changed_is_not_replaced(tmp_path: Path, before: str | None) -> None:
+    log = ItemLog(tmp_path)
+    log.append([made_of("a")], Note("import", "1"))
+    with pytest.raises(JobError, match=r"import: expected one job at a time"):
+        ItemLog(tmp_path).append([made_of("b")], Note("import", "5", before=before))
+    assert (log.note("import"), log.last()) == ("1", 1)
+
+
+def test_a_change_is_skipped_if_its_item_has_changed_since_it_was_decided(tmp_path: Path) -> None:
+    log, other = ItemLog(tmp_path), ItemLog(tmp_path)
+    log.append([made_of("a"), made_of("b"), made_of("c")])
+    seen = log.last()
+    other.append([made_of("b", 2), Change("c")])
+    decided = [Change("a", seen=seen), Change("b", seen=seen), Change("c", seen=seen), Change("new", seen=0)]
+    assert log.append_each(decided) == [6, 0, 0, 7]
+    assert [(change.id, change.sequence) for change in log.read(seen)] == [("b", 4), ("c", 5), ("a", 6), ("new", 7)]
+    assert log.append_each([Change("b", seen=5), Change("b", seen=5)]) == [8, 0]  # the first of them counts, too
+    assert log.append_each([]) == []
 
 
 def unclosed(folder: Path, to: Path, changes: int) -> Path:

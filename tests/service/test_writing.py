@@ -3,7 +3,7 @@
 import asyncio
 import resource
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from index.collection import Collection, open_collection
 from index.errors import LogError
+from index.filters import read_filter
 from index.log import Change, ItemLog
 from index.store import Store
 from service.answering import Answer, Call, answer_all
 from service.errors import NotReadyError
 from service.metrics import Metrics
 from service.serving import Pulse, Serving
+from service.workers import Board
 from tests.index.made import cloud
 from tests.service.changing import ROWS, changing_store, until
 from tests.service.helpers import settings_for
@@ -42,14 +44,28 @@ def store(two_versions: Store, tmp_path: Path) -> Store:
 
 
 @asynccontextmanager
-async def process(store: Store, share: float = 0.0) -> AsyncIterator[Serving]:
-    """What one process of a service has at work."""
-    collection = open_collection(store, store.champion_number())
-    serving = Serving(settings_for(store.folder, compact_share=share), collection, Metrics(), Pulse())
+async def process(
+    store: Store, share: float = 0.0, *, board: Board | None = None, slot: int = 0, seconds: float = 30.0
+) -> AsyncIterator[Serving]:
+    """What one process of a service has at work; those with one board are workers of one service."""
+    shared = board or Board(1)
+    pulse = Pulse(sequence=lambda: shared.sequence, publish=lambda sequence: shared.publish(slot, sequence))
+    settings = settings_for(store.folder, compact_share=share, deadline_seconds=seconds)
+    serving = Serving(settings, open_collection(store, store.champion_number()), Metrics(), pulse)
     try:
         yield serving
     finally:
         await serving.close()
+
+
+@asynccontextmanager
+async def workers(store: Store) -> AsyncIterator[tuple[Serving, Serving]]:
+    """Two workers, of which neither finds a change by looking at the log from time to time."""
+    board = Board(2)
+    async with process(store, board=board) as one, process(store, board=board, slot=1) as other:
+        for serving in (one, other):
+            serving._tasks["items"].cancel()
+        yield one, other
 
 
 @pytest.fixture
@@ -60,6 +76,7 @@ async def one(store: Store) -> AsyncIterator[Serving]:
 
 async def nearest(serving: Serving, row: NDArray[np.float32]) -> str:
     """The id of what lies nearest to a raw row, (4,)."""
+    await serving.include(serving.current)
     found = await serving.current.engine.search(row[None], 1, encoded=False)
     return serving.current.collection.items.id_at(int(found.positions[0, 0]))
 
@@ -89,11 +106,99 @@ async def test_what_is_acknowledged_is_on_disk_and_found_and_what_is_deleted_is_
     assert await nearest(one, NEW[0]) == "a"
     items = one.current.collection.items
     assert items.payload_json(int(items.positions(["b"])[0])) == '{"n":1}'
-    gone = await one.delete(["a", "never", "1-3"])
-    assert (gone.count, gone.sequence) == (2, 4)
+    gone = [await one.delete(name) for name in ("a", "never", "1-3")]
+    assert [(done.count, done.sequence) for done in gone] == [(1, 3), (0, 3), (1, 4)]
     assert await nearest(one, NEW[0]) != "a"
     assert await nearest(one, ROWS[3]) != "1-3"
-    assert (await one.delete(["a"])).count == 0
+    assert (await one.delete("a")).count == 0
+
+
+async def test_each_worker_answers_from_what_another_one_acknowledged(store: Store) -> None:
+    async with workers(store) as (one, other):
+        for place in range(20):
+            name = f"n{place}"
+            await one.put([name], NEW[place : place + 1], ["{}"])
+            assert await nearest(other, NEW[place]) == name
+            assert (await other.delete(name)).count == 1
+            assert (await one.delete(name)).count == 0
+            assert await nearest(one, NEW[place]) != name
+
+
+async def test_what_a_worker_has_found_every_other_worker_finds_too(store: Store) -> None:
+    async with workers(store) as (one, other):
+        log = ItemLog(store.folder)
+        log.append([Change("n", NEW[0], "{}")])  # by a process that ended before it could say so
+        log.close()
+        await one._take_up()
+        assert await nearest(other, NEW[0]) == "n"
+
+
+async def test_an_answer_says_which_changes_it_includes(one: Serving) -> None:
+    await one.put(["a", "b"], NEW[:2], ["{}", "{}"])
+    for count in (1, 100):  # answered on the event loop, and in a thread
+        rows = np.tile(NEW[:1], (count, 1))
+        assert (await one.current.engine.search(rows, 3, encoded=False)).sequence == 2
+
+
+async def test_a_filter_deletes_what_another_worker_put_and_not_what_it_replaced_meanwhile(store: Store) -> None:
+    new, kept = '{"kind":"new"}', '{"kind":"kept"}'
+    passing = read_filter({"field": "kind", "equal": "new"})
+    async with workers(store) as (one, other):
+        await one.put(["a", "b", "c", "d"], NEW[:4], [kept, new, new, new])
+        await one.put(["a"], NEW[:1], [new])
+        append, interrupted = other._ledger.append, list[int]()
+
+        async def interrupt(changes: Sequence[Change]) -> list[int]:
+            """After the filter has seen all four, and before the first deletion is written."""
+            if not interrupted:
+                interrupted.append(1)
+                await one.put(["b", "c"], NEW[4:6], [kept, new])
+                await one.delete("d")
+            return await append(changes)
+
+        other._ledger.append = interrupt  # type: ignore[method-assign,assignment]
+        done = await other.delete_passing(passing)
+        assert interrupted
+        assert done.count == 2  # a, and c as it was put at last
+        for serving in (one, other):
+            await serving.include(serving.current)
+            there = serving.current.collection.items
+            assert [there.find(name) is not None for name in "abcd"] == [False, True, False, False]
+
+
+async def test_a_deletion_that_another_worker_was_first_with_counts_once(store: Store) -> None:
+    async with workers(store) as (one, other):
+        await one.put(["a"], NEW[:1], ["{}"])
+        done = await asyncio.gather(*(serving.delete("a") for serving in (one, other, one, other)))
+        assert sorted(each.count for each in done) == [0, 0, 0, 1]
+
+
+async def test_a_read_waits_for_the_change_that_it_asks_for(one: Serving, store: Store) -> None:
+    reading = asyncio.create_task(one.include(one.current, 2))
+    log = ItemLog(store.folder)
+    log.append([Change("a", NEW[0], "{}")])
+    await has_taken_up(one, 1)
+    assert not reading.done()
+    log.append([Change("b", NEW[1], "{}")])
+    log.close()
+    await asyncio.wait_for(reading, 10)
+    assert one.current.collection.applied == 2
+
+
+async def test_a_change_that_does_not_come_is_not_waited_for_longer_than_a_call_may_take(store: Store) -> None:
+    async with process(store, seconds=0.2) as serving:
+        with pytest.raises(
+            NotReadyError, match=r"expected change 7 of the item log, found a log whose last change is 0"
+        ):
+            await serving.include(serving.current, 7)
+
+
+async def test_no_answer_is_given_from_a_log_that_has_lost_acknowledged_changes(store: Store) -> None:
+    board = Board(2)
+    board.publish(1, 9)
+    async with process(store, board=board) as serving:
+        with pytest.raises(NotReadyError, match="expected change 9 of the item log"):
+            await nearest(serving, NEW[0])
 
 
 async def test_every_process_finds_what_one_acknowledged(one: Serving, store: Store) -> None:
@@ -179,8 +284,7 @@ async def test_what_this_encoder_cannot_read_is_deleted_too(one: Serving, store:
     log = ItemLog(store.folder)
     log.append([Change("odd", np.full(4, np.nan, np.float32), "{}")])
     log.close()
-    assert (await one.delete(["odd", "never"])).count == 1
-    assert (await one.delete(["odd"])).count == 0
+    assert [(await one.delete(name)).count for name in ("odd", "never", "odd")] == [1, 0, 0]
 
 
 async def test_who_waits_for_a_change_may_leave_and_the_batch_is_answered(one: Serving) -> None:
