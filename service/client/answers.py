@@ -32,6 +32,7 @@ __all__ = [
     "read_ready",
     "read_searched",
     "read_version",
+    "sequence_of",
     "show",
 ]
 
@@ -72,9 +73,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Searched:
-    """What was found for each query, in their order, all by one version."""
+    """What was found for each query, in their order, all by one version.
+
+    Attributes:
+        sequence: the last change of the item log that every part of the answer includes.
+    """
 
     version: int
+    sequence: int
     results: tuple[Found, ...]
 
 
@@ -128,7 +134,7 @@ def read_searched(answer: Answer, *, count: int, limit: int, with_payload: bool)
     payloads = [(hit.payload is not None) == with_payload for found in each for hit in found.hits]
     if not all(payloads):
         raise malformed(answer, "payload", "one a hit" if with_payload else "none", "another number")
-    return Searched(fields["version"], tuple(each))
+    return Searched(fields["version"], sequence_of(answer, fields), tuple(each))
 
 
 def read_ready(answer: Answer) -> Ready:
@@ -154,6 +160,14 @@ def read_version(answer: Answer) -> dict[str, Any]:
     if type(version) is not int or version < 1:
         raise malformed(answer, "version", "a version's number", show(version))
     return fields
+
+
+def sequence_of(answer: Answer, fields: dict[str, Any]) -> int:
+    """The last change that an answer includes. Raises MalformedAnswer if it is no sequence number."""
+    sequence = fields.get("sequence")
+    if type(sequence) is not int or sequence < 0:
+        raise malformed(answer, "sequence", "a sequence number", show(sequence))
+    return sequence
 
 
 def read_object(answer: Answer) -> dict[str, Any]:

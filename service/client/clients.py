@@ -77,16 +77,18 @@ class Client:
         filter: dict[str, Any] | None = None,
         with_payload: bool = True,
         version: int | None = None,
+        min_sequence: int = 0,
     ) -> Searched:
         """The `limit` nearest items of each of exactly one: inputs as in `embed`, embeddings (n, latent_dim), or ids.
 
         An array's filter goes in the URL, which servers and httpx write to their logs; one over 4 KiB goes with the
         rows as JSON, where an array may hold no codes of categories. `version`: whose embeddings they are, where they
-        were kept from before a retraining.
+        were kept from before a retraining. `min_sequence`: a change of the item log that the answer must include; what
+        this service itself acknowledged is always included.
         """
         question = Question.of(
             inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
-            version=version,
+            version=version, min_sequence=min_sequence,
         )  # fmt: skip
         return self._drive(talks.search(question, self._manner))
 
@@ -98,9 +100,9 @@ class Client:
         """
         return self._drive(item_talks.put(ids, inputs, payloads, self._manner))
 
-    def get(self, id: str) -> Item:
-        """One item. Raises NotFound where no item has the id."""
-        return self._drive(item_talks.get(id, self._manner))
+    def get(self, id: str, *, min_sequence: int = 0) -> Item:
+        """One item; `min_sequence` as in `search`. Raises NotFound if no item has the id."""
+        return self._drive(item_talks.get(id, min_sequence, self._manner))
 
     def delete(self, id: str) -> Written:
         """Delete an item; when it returns that is on disk.
@@ -113,11 +115,16 @@ class Client:
         """Delete all items whose payload passes a filter; `count` is of the last attempt."""
         return self._drive(item_talks.delete_where(filter, self._manner))
 
-    def items(self, filter: dict[str, Any] | None = None, *, page: int = _PAGE) -> Iterator[Listed]:
-        """All items that pass, in the order of their ids, asked for page by page; those that stay come once."""
+    def items(
+        self, filter: dict[str, Any] | None = None, *, page: int = _PAGE, min_sequence: int = 0
+    ) -> Iterator[Listed]:
+        """All items that pass, in the order of their ids, asked for page by page; those that stay come once.
+
+        `min_sequence` as in `search`.
+        """
         after: str | None = ""
         while after is not None:
-            found = self._drive(item_talks.page(filter, page, after, self._manner))
+            found = self._drive(item_talks.page(filter, page, after, min_sequence, self._manner))
             yield from found.items
             after = found.next
 
@@ -204,11 +211,12 @@ class AsyncClient:
         filter: dict[str, Any] | None = None,
         with_payload: bool = True,
         version: int | None = None,
+        min_sequence: int = 0,
     ) -> Searched:
         """See Client.search."""
         question = Question.of(
             inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
-            version=version,
+            version=version, min_sequence=min_sequence,
         )  # fmt: skip
         return await self._drive(talks.search(question, self._manner))
 
@@ -216,9 +224,9 @@ class AsyncClient:
         """See Client.put."""
         return await self._drive(item_talks.put(ids, inputs, payloads, self._manner))
 
-    async def get(self, id: str) -> Item:
+    async def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """See Client.get."""
-        return await self._drive(item_talks.get(id, self._manner))
+        return await self._drive(item_talks.get(id, min_sequence, self._manner))
 
     async def delete(self, id: str) -> Written:
         """See Client.delete."""
@@ -228,11 +236,13 @@ class AsyncClient:
         """See Client.delete_where."""
         return await self._drive(item_talks.delete_where(filter, self._manner))
 
-    async def items(self, filter: dict[str, Any] | None = None, *, page: int = _PAGE) -> AsyncIterator[Listed]:
+    async def items(
+        self, filter: dict[str, Any] | None = None, *, page: int = _PAGE, min_sequence: int = 0
+    ) -> AsyncIterator[Listed]:
         """See Client.items."""
         after: str | None = ""
         while after is not None:
-            found = await self._drive(item_talks.page(filter, page, after, self._manner))
+            found = await self._drive(item_talks.page(filter, page, after, min_sequence, self._manner))
             for item in found.items:
                 yield item
             after = found.next

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.client.answers import malformed, read_version, show
+from service.client.answers import malformed, read_version, sequence_of, show
 from service.client.messages import Answer
 
 __all__ = ["Item", "Listed", "Page", "Written", "read_item", "read_page", "read_written"]
@@ -18,7 +18,7 @@ class Written:
 
     Attributes:
         version: the version that serves.
-        sequence: the number of the last change of the item log.
+        sequence: the number of the last of these changes in the item log.
         count: items that were put, or that were there and are deleted.
     """
 
@@ -29,9 +29,14 @@ class Written:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One item, with its embedding, (latent_dim,) float32, by the version that serves."""
+    """One item, with its embedding, (latent_dim,) float32, by the version that serves.
+
+    Attributes:
+        sequence: the last change of the item log that the answer includes.
+    """
 
     version: int
+    sequence: int
     id: str
     payload: dict[str, Any]
     embedding: NDArray[np.float32]
@@ -47,8 +52,13 @@ class Listed:
 
 @dataclass(frozen=True)
 class Page:
-    """Items in the order of their ids, and after which id the next page begins; None where this is the last."""
+    """Items in the order of their ids, and after which id the next page begins; None if this is the last.
 
+    Attributes:
+        sequence: the last change of the item log that the page includes.
+    """
+
+    sequence: int
     items: tuple[Listed, ...]
     next: str | None
 
@@ -56,10 +66,10 @@ class Page:
 def read_written(answer: Answer) -> Written:
     """Raises MalformedAnswer: it names the field."""
     fields = read_version(answer)
-    for name in ("sequence", "count"):
-        if type(fields.get(name)) is not int or fields[name] < 0:
-            raise malformed(answer, name, "a whole number", show(fields.get(name)))
-    return Written(fields["version"], fields["sequence"], fields["count"])
+    count = fields.get("count")
+    if type(count) is not int or count < 0:
+        raise malformed(answer, "count", "a whole number", show(count))
+    return Written(fields["version"], sequence_of(answer, fields), count)
 
 
 def read_item(answer: Answer, name: str) -> Item:
@@ -70,7 +80,8 @@ def read_item(answer: Answer, name: str) -> Item:
     values = fields.get("embedding")
     if not isinstance(values, list) or not values or not {type(value) for value in values} <= {int, float}:
         raise malformed(answer, "embedding", "a list of numbers", show(values))
-    return Item(fields["version"], name, _payload(answer, "payload", fields), np.array(values, np.float32))
+    payload = _payload(answer, "payload", fields)
+    return Item(fields["version"], sequence_of(answer, fields), name, payload, np.array(values, np.float32))
 
 
 def read_page(answer: Answer, most: int) -> Page:
@@ -81,7 +92,8 @@ def read_page(answer: Answer, most: int) -> Page:
         raise malformed(answer, "items", f"a list of at most {most}", show(items))
     if not isinstance(after, str | None) or (after is not None and not items):
         raise malformed(answer, "next", "an id, or null at the end", show(after))
-    return Page(tuple(_listed(answer, f"items[{number}]", item) for number, item in enumerate(items)), after)
+    listed = tuple(_listed(answer, f"items[{number}]", item) for number, item in enumerate(items))
+    return Page(sequence_of(answer, fields), listed, after)
 
 
 def _listed(answer: Answer, place: str, item: Any) -> Listed:

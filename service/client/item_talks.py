@@ -7,7 +7,7 @@ import numpy as np
 
 from service.client.item_answers import Item, Page, Written, read_item, read_page, read_written
 from service.client.messages import Call, Talk
-from service.client.requests import Rows, check_rows, filter_param, put_call
+from service.client.requests import Rows, check_rows, filter_param, put_call, sequence_param
 from service.client.talks import Manner, placed
 
 __all__ = ["delete", "delete_where", "get", "page", "put"]
@@ -46,14 +46,16 @@ def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | N
     return Written(done.version, done.sequence, count)
 
 
-def get(name: str, manner: Manner) -> Talk[Item]:
-    """One item."""
-    return read_item((yield from manner.ask(Call("GET", "items", item=name))), name)
+def get(name: str, least: int, manner: Manner) -> Talk[Item]:
+    """One item, as of the change `least` or later."""
+    call = Call("GET", "items", item=name, params=sequence_param(least))
+    return read_item((yield from manner.ask(call)), name)
 
 
-def page(passing: dict[str, Any] | None, most: int, after: str, manner: Manner) -> Talk[Page]:
-    """The items after an id; "" for the first page."""
-    params = {"limit": str(most), **filter_param(passing), **({"after": after} if after else {})}
+def page(passing: dict[str, Any] | None, most: int, after: str, least: int, manner: Manner) -> Talk[Page]:
+    """The items after an id, as of the change `least` or later; "" for the first page."""
+    params = {"limit": str(most), **filter_param(passing), **sequence_param(least)}
+    params |= {"after": after} if after else {}
     return read_page((yield from manner.ask(Call("GET", "items", params=params))), most)
 
 

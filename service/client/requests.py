@@ -21,6 +21,7 @@ __all__ = [
     "filter_param",
     "put_call",
     "search_call",
+    "sequence_param",
 ]
 
 JSON = "application/json"
@@ -43,6 +44,7 @@ class Question:
     filter: dict[str, Any] | None
     with_payload: bool
     version: int | None = None
+    min_sequence: int = 0
 
     @staticmethod
     def of(
@@ -54,6 +56,7 @@ class Question:
         filter: dict[str, Any] | None,
         with_payload: bool,
         version: int | None = None,
+        min_sequence: int = 0,
     ) -> "Question":
         """Raises ValueError unless exactly one of inputs, embeddings and ids is given, and is rows."""
         kinds: dict[Literal["inputs", "embeddings", "ids"], Rows | None] = {
@@ -65,7 +68,7 @@ class Question:
         if len(given) != 1:
             raise ValueError("expected exactly one of inputs, embeddings and ids")
         ((kind, rows),) = given
-        return Question(kind, check_rows(rows, kind), limit, filter, with_payload, version)
+        return Question(kind, check_rows(rows, kind), limit, filter, with_payload, version, min_sequence)
 
 
 def check_rows(rows: Rows, field: str) -> Rows:
@@ -100,13 +103,16 @@ def search_call(question: Question, rows: Rows) -> Call:
     passing = b"" if question.filter is None else _json(question.filter)
     if not isinstance(rows, np.ndarray) or question.kind == "ids" or len(passing) > _LONGEST_QUERY:
         fields = {question.kind: rows, "limit": question.limit, "with_payload": question.with_payload}
-        beside = {"filter": question.filter, "version": question.version}
+        beside = {
+            "filter": question.filter, "version": question.version, "min_sequence": question.min_sequence or None
+        }  # fmt: skip
         body = _json(fields | {name: value for name, value in beside.items() if value is not None})
         return Call("POST", "search", headers={"Content-Type": JSON, "Accept": JSON}, body=body)
     params = {
         "kind": question.kind,
         "limit": str(question.limit),
         "with_payload": "true" if question.with_payload else "false",
+        **sequence_param(question.min_sequence),
     }
     if passing:
         params["filter"] = passing.decode()
@@ -132,6 +138,11 @@ def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]
 def filter_param(passing: dict[str, Any] | None) -> dict[str, str]:
     """A filter as it stands in a URL."""
     return {} if passing is None else {"filter": _json(passing).decode()}
+
+
+def sequence_param(least: int) -> dict[str, str]:
+    """The change that an answer must include, as it stands in a URL."""
+    return {"min_sequence": str(least)} if least else {}
 
 
 def _finite(rows: NDArray[Any]) -> NDArray[np.float32]:

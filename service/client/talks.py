@@ -96,7 +96,8 @@ def search(question: Question, manner: Manner) -> Talk[Searched]:
         return read_searched(answer, count=len(some), limit=question.limit, with_payload=question.with_payload)
 
     parts = yield from _by_one_version(_starts(question.rows, step), one)
-    return Searched(parts[0].version, tuple(found for part in parts for found in part.results))
+    sequence = min(part.sequence for part in parts)
+    return Searched(parts[0].version, sequence, tuple(found for part in parts for found in part.results))
 
 
 def manifest(manner: Manner) -> Talk[dict[str, Any]]:

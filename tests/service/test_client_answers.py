@@ -106,13 +106,16 @@ def test_a_page_of_another_type_is_refused() -> None:
         read_object(Answer(200, {}, b"{}", "r1"))
 
 
+WHOLE = {"version": 7, "sequence": 3, "results": [FOUND]}
+
+
 def test_hits_are_read_with_their_novelty() -> None:
-    read = searched({"version": 7, "results": [FOUND]})
-    assert (read.version, read.results[0].novelty) == (7, 0.25)
+    read = searched(WHOLE)
+    assert (read.version, read.sequence, read.results[0].novelty) == (7, 3, 0.25)
     (hit,) = read.results[0].hits
     assert (hit.id, hit.score, hit.payload) == ("5", 0.5, {"label": 5})
     bare = {"hits": [{"id": "5", "score": 1}], "novelty": 1}
-    assert searched({"version": 7, "results": [bare]}, with_payload=False).results[0].hits[0].payload is None
+    assert searched(WHOLE | {"results": [bare]}, with_payload=False).results[0].hits[0].payload is None
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,8 @@ def test_hits_are_read_with_their_novelty() -> None:
         ([], "body"),
         ({}, "version"),
         ({"version": True, "results": [FOUND]}, "version"),
+        (WHOLE | {"sequence": -1}, "sequence"),
+        (WHOLE | {"sequence": "3"}, "sequence"),
         ({"version": 7}, "results"),
         ({"version": 7, "results": []}, "results"),
         ({"version": 7, "results": [FOUND, FOUND]}, "results"),
@@ -146,7 +151,7 @@ def test_what_is_wrong_with_hits_is_named(body: Any, field: str) -> None:
 
 def test_a_payload_that_was_not_asked_for_is_no_answer() -> None:
     with pytest.raises(MalformedAnswer, match="payload: expected none"):
-        searched({"version": 7, "results": [FOUND]}, with_payload=False)
+        searched(WHOLE, with_payload=False)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"version": NaN}', b"\xff", b"[" * 100_000])

@@ -61,9 +61,19 @@ def test_items_are_put_got_listed_and_deleted(client: Client) -> None:
         for gone in (client.get, client.delete):
             with pytest.raises(NotFound):
                 gone(name)
-    assert client.delete_where(NEW).count == 20
-    assert list(client.items(NEW)) == []
+    done = client.delete_where(NEW)
+    assert done.count == 20
+    assert list(client.items(NEW, min_sequence=done.sequence)) == []
     assert len(list(client.items(page=100))) == 1437
+
+
+def test_answers_say_which_changes_they_include_and_a_read_may_ask_for_one(client: Client) -> None:
+    row = pixels_of("3")
+    written = client.put(["one"], row)
+    for asked in ({"inputs": row}, {"inputs": row.tolist()}, {"ids": ["one"]}):
+        assert client.search(**asked, min_sequence=written.sequence).sequence == written.sequence
+    assert client.get("one", min_sequence=written.sequence).sequence == written.sequence
+    assert client.delete("one").sequence == written.sequence + 1
 
 
 def test_rows_go_as_lists_and_without_payloads(client: Client) -> None:

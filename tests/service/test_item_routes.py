@@ -17,6 +17,7 @@ from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from service.app import create_app
+from service.encoding import NPY
 from service.schemas import ItemFound, ItemsFound, Written
 from service.serving import DELETED_TOGETHER
 from tests.index.made import encoder_at, made_rows
@@ -312,6 +313,43 @@ async def test_another_process_finds_what_was_put_in_a_moment(store: Store) -> N
         for number in range(9):  # what is deleted is looked for in the log
             await put(one, {"id": "b", "input": NEW})
             assert (await other.delete("/items/b")).json()["sequence"] == 4 + 2 * number
+
+
+async def test_a_read_includes_the_change_that_it_asks_for(store: Store) -> None:
+    async with listening_to(store) as (one, _), listening_to(store) as (other, _):
+        rows = to_npy(np.array([NEW], np.float32))
+        for number in range(1, 6):
+            done = await put(one, {"id": f"n{number}", "input": NEW})
+            least = {"min_sequence": done["sequence"]}
+            for answer in (
+                await other.get(f"/items/n{number}", params=least),
+                await other.get("/items", params=least),
+                await other.post("/search", json={"inputs": [NEW], **least}),
+                await other.post("/search", json={"ids": [f"n{number}"], **least}),
+                await other.post("/search", content=rows, params=least, headers={"Content-Type": NPY}),
+            ):
+                assert answer.status_code == 200, answer.text
+                assert answer.json()["sequence"] == number
+                assert answer.headers["x-lookalike-sequence"] == str(number)
+
+
+async def test_a_change_that_is_not_there_in_time_is_a_503(store: Store) -> None:
+    async with listening_to(store, deadline_seconds=0.1) as (client, _):
+        for answer in (
+            await client.get("/items", params={"min_sequence": 1}),
+            await client.get("/items/1-0", params={"min_sequence": 1}),
+            await client.post("/search", json={"ids": ["1-0"], "min_sequence": 1}),
+        ):
+            answered(answer, 503, "items")
+            assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "1", True, None, 2**63, 2**70])
+async def test_a_sequence_number_that_can_be_none_is_refused(client: httpx.AsyncClient, value: Any) -> None:
+    for asked in ({"ids": ["1-0"]}, {"inputs": [NEW]}):
+        answered(await client.post("/search", json=asked | {"min_sequence": value}), 422, "min_sequence")
+    if type(value) is not str:
+        answered(await client.get("/items", params={"min_sequence": value}), 422, "min_sequence")
 
 
 @pytest.fixture
