@@ -37,6 +37,8 @@ async def receive_rest(request: Request, begun: Sequence[bytes | memoryview], si
     cycle = _cycle(request)
     if not isinstance(cycle, RequestResponseCycle) or request.scope["scheme"] != "http" or cycle.body:
         return None
+    if getattr(cycle.flow, "held", False):  # a part has been received, and is not parsed yet
+        return None
     transport, flow, usual = cycle.transport, cycle.flow, cycle.transport.get_protocol()
     if not isinstance(usual, HttpToolsProtocol) or usual.cycle is not cycle or not cycle.more_body:
         return None

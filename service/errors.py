@@ -179,7 +179,7 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
             return _failed(request, error)
         return problem(status, str(error), field=error.field, expected=error.expected, found=error.found)
     if isinstance(error, HTTPException):
-        found = f"{request.method} {request.url.path}"
+        found = f"{request.method} {request.url.path[:200]}"
         expected = "a path and a method of this service"
         answer = problem(error.status_code, str(error.detail), field="path", expected=expected, found=found)
         answer.headers.update(error.headers or {})
