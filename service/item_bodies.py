@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from index.items import MAX_ID
 from service.decoding import Bounds, check_count, read_object
 from service.errors import RequestError, TooLargeError, show
-from service.numbers import read_items
+from service.numbers import check_sizes, read_items
 
 __all__ = ["MAX_PAYLOAD", "ItemsAsked", "decode_items"]
 
@@ -57,6 +57,7 @@ def decode_items(body: bytes, bounds: Bounds) -> ItemsAsked:
 def _read(body: bytes, bounds: Bounds) -> tuple[list[str], list[Any], NDArray[np.float64]]:
     """Ids, payloads and rows (n, width), value by value."""
     _check_objects(body, bounds)
+    check_sizes(body, bounds.max_rows)
     items = read_object(body, {"items"}).get("items")
     if not isinstance(items, list) or not items:
         raise RequestError("items", expected="a list of items, not empty", found=show(items))
