@@ -6,6 +6,8 @@ peers   a plain `def` endpoint with torch and FAISS: the same encoder, index and
         same encoder and index (benchmarks.service_litserve), at the best of some settings of its batching
 floor   an empty Starlette handler that reads the same body: what HTTP itself costs
 
+A peer that fails is printed as failed, and its column is empty.
+
 The servers have one core, one at a time has work, and one thread of `wrk` has the other core; LitServe, which is
 several processes, and ours beside it share both cores with `wrk`. The rows are noisy test images of Fashion-MNIST as
 they are, with decimals. The recall is of the ids that came over HTTP, while that load is on, against exact search over
@@ -26,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Bar, Row, report, row
-from benchmarks.service_load import Load, alternated, wrk
+from benchmarks.service_load import Load, alternated, attempt, wrk
 from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
 from index.store import Store
 from training.judge import add_noise
@@ -93,27 +95,33 @@ def recall_under_load(trial: Trial, port: int, core: int) -> float:
 
 @contextlib.contextmanager
 def all_served(trial: Trial, core: int) -> Iterator[dict[str, int]]:
-    """The ports of ours, plain, echo and empty, each of which has answered once, and rightly."""
+    """The ports of ours, plain, echo and empty, each of which has answered once, and rightly; of a peer, else none."""
     ports = {name: free_port() for name in ("ours", "plain", "echo", "empty")}
+    failed: list[str] = []
     with contextlib.ExitStack() as stack:
         for name, port in ports.items():
             app = ["benchmarks.service_apps", name, str(trial.store.folder), str(port)]
             stack.enter_context(served(lookalike(trial.store, port) if name == "ours" else app, [core]))
-            check(name, ask(port, trial.lines()[0]), trial)
-        yield ports
+            if name == "ours":
+                check(name, port, trial)
+            elif not attempt(name, partial(check, name, port, trial)):
+                failed.append(name)
+        yield {name: port for name, port in ports.items() if name not in failed}
 
 
-def check(name: str, answer: dict[str, object], trial: Trial) -> None:
-    """Raises RuntimeError where a server that searches finds others than most of the nearest."""
+def check(name: str, port: int, trial: Trial) -> bool:
+    """True. Raises RuntimeError if nobody answers, or a server that searches finds others than most of the nearest."""
+    answer = ask(port, trial.lines()[0])
     if name == "empty":
-        return
+        return True
     if name == "echo":
         right = answer == {"values": 784}
     else:
-        hits = answer["results"][0]["hits"]  # type: ignore[index]
+        hits = answer["results"][0]["hits"]
         right = len({hit["id"] for hit in hits} & set(trial.nearest[0])) >= LIMIT - 2
     if not right:
         raise RuntimeError(f"{name} answers {answer}")
+    return True
 
 
 def beside_litserve(trial: Trial, rows: list[Row]) -> str:
@@ -121,33 +129,41 @@ def beside_litserve(trial: Trial, rows: list[Row]) -> str:
     both = two_cores()
     cores, notes = ",".join(map(str, both)), []
     for connections in CONNECTIONS[1:]:
-        rates = {setting: litserve_load(trial, setting, connections, short=True).rate for setting in BATCHING}
-        best = max(rates, key=rates.__getitem__)
+        loads = {setting: litserve_load(trial, setting, connections, short=True) for setting in BATCHING}
+        rates = {setting: load.rate for setting, load in loads.items() if load}
+        best = max(rates, key=rates.__getitem__, default=BATCHING[0])
         notes.append(f"max_batch_size {best[0]}, batch_timeout {best[1] * 1e3:g} ms at {connections} connections")
         port = free_port()
         with served(lookalike(trial.store, port), both):
             ask(port, trial.lines()[0])
             ours = alternated({"ours": partial(trial.load, port, connections, cores)}, trial.rounds)["ours"]
-        theirs = litserve_load(trial, best, connections)
+        theirs = litserve_load(trial, best, connections) if rates else None
         rows += versus(f"{connections} connections, both cores", "LitServe", ours, theirs, Bar("ours / peer", ">=", 6))
     return f"LitServe's best: {'; '.join(notes)}."
 
 
-def litserve_load(trial: Trial, setting: tuple[int, float], connections: int, *, short: bool = False) -> Load:
-    """What LitServe does with this batching."""
+def litserve_load(trial: Trial, setting: tuple[int, float], connections: int, *, short: bool = False) -> Load | None:
+    """What LitServe does with this batching; None if it fails."""
+    name = f"LitServe, batches of {setting[0]} in {setting[1]:g} s, {connections} connections"
+    return attempt(name, lambda: _litserve_load(trial, setting, connections, 1 if short else trial.rounds))
+
+
+def _litserve_load(trial: Trial, setting: tuple[int, float], connections: int, rounds: int) -> Load | None:
     port, both = free_port(), two_cores()
     arguments = ["benchmarks.service_litserve", str(trial.store.folder), str(port), *map(str, setting)]
     with served(arguments, both):
-        check("LitServe", ask(port, trial.lines()[0]), trial)
+        check("LitServe", port, trial)
         loads = {"LitServe": partial(trial.load, port, connections, ",".join(map(str, both)))}
-        return alternated(loads, 1 if short else trial.rounds)["LitServe"]
+        return alternated(loads, rounds).get("LitServe")
 
 
-def versus(where: str, peer: str, ours: Load, theirs: Load, bar: Bar, *, floor: bool = False) -> list[Row]:
-    """Rows of the report: requests a second, and the quantiles in milliseconds."""
+def versus(where: str, peer: str, ours: Load, theirs: Load | None, bar: Bar, *, floor: bool = False) -> list[Row]:
+    """Rows of the report: requests a second, and the quantiles in milliseconds; without the peer's if it failed."""
 
-    def line(claim: str, unit: str, mine: float, other: float, bar: Bar | None = None) -> Row:
-        claim = f"{claim}, {where}, against {peer}"
+    def line(name: str, unit: str, field: str, bar: Bar | None = None) -> Row:
+        mine: float = getattr(ours, field)
+        other: float | None = getattr(theirs, field, None)
+        claim = f"{name}, {where}, against {peer}{'' if theirs else ', which failed'}"
         return (
             row(claim, unit, ours=mine, floor=other, bar=bar)
             if floor
@@ -156,10 +172,10 @@ def versus(where: str, peer: str, ours: Load, theirs: Load, bar: Bar, *, floor: 
 
     alone = Bar("ours / floor", "<=", 2) if floor and where.startswith("1 ") else None
     return [
-        line("POST /search", "requests/s", ours.rate, theirs.rate, bar),
-        line("p50", "ms", ours.p50, theirs.p50, alone),
-        line("p99", "ms", ours.p99, theirs.p99),
-        line("p99.9", "ms", ours.p999, theirs.p999),
+        line("POST /search", "requests/s", "rate", bar),
+        line("p50", "ms", "p50", alone),
+        line("p99", "ms", "p99"),
+        line("p99.9", "ms", "p999"),
     ]
 
 
@@ -174,9 +190,11 @@ def on_one_core(trial: Trial, rows: list[Row]) -> None:
             found = alternated(loads, trial.rounds)
             where = f"{connections} connection{'s' * (connections > 1)}"
             ours = found["ours"]
-            rows += versus(where, "an empty handler", ours, found["empty"], Bar("ours / floor", ">=", 0.5), floor=True)
-            rows += versus(where, "a plain def endpoint", ours, found["plain"], Bar("ours / peer", ">=", 4))
-            rows += versus(where, "pydantic alone", ours, found["echo"], Bar("ours / peer", ">=", 1.5))
+            rows += versus(
+                where, "an empty handler", ours, found.get("empty"), Bar("ours / floor", ">=", 0.5), floor=True
+            )
+            rows += versus(where, "a plain def endpoint", ours, found.get("plain"), Bar("ours / peer", ">=", 4))
+            rows += versus(where, "pydantic alone", ours, found.get("echo"), Bar("ours / peer", ">=", 1.5))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """wrk as a load: requests made before the clock starts, and the quantiles of their latency."""
 
 import json
+import math
 import os
 import re
 import statistics
@@ -9,10 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.report import alternate
 
-__all__ = ["Load", "alternated", "wrk"]
+__all__ = ["Load", "alternated", "attempt", "wrk"]
+
+T = TypeVar("T")
+FAILURES = (RuntimeError, OSError, subprocess.SubprocessError)
 
 _SCRIPT = """
 local requests, i = {}, 0
@@ -62,16 +67,36 @@ def wrk(url: str, bodies: Path, *, connections: int, seconds: float, cores: str)
     return Load(**figures)
 
 
+def attempt(name: str, call: Callable[[], T]) -> T | None:
+    """What a peer's call gives; None if the peer fails, which is printed."""
+    try:
+        return call()
+    except FAILURES as error:
+        print(f"FAILED  {name}: {str(error).strip()[-300:]}")
+        return None
+
+
 def alternated(loads: Mapping[str, Callable[[], Load]], rounds: int) -> dict[str, Load]:
-    """The median of each figure over alternating rounds."""
-    found: dict[str, list[Load]] = {name: [] for name in loads}
+    """The median of each figure over alternating rounds, without the peers that failed.
+
+    Raises:
+        RuntimeError: the load "ours" failed.
+    """
+    found: dict[str, list[Load] | None] = {name: [] for name in loads}
 
     def step(name: str, load: Callable[[], Load]) -> float:
-        found[name].append(load())
-        return found[name][-1].rate
+        kept = found[name]
+        if kept is None:
+            return math.nan
+        one = load() if name == "ours" else attempt(name, load)
+        if one is None:
+            found[name] = None
+            return math.nan
+        kept.append(one)
+        return one.rate
 
     alternate({name: partial(step, name, load) for name, load in loads.items()}, rounds)
-    return {name: _median(each) for name, each in found.items()}
+    return {name: _median(each) for name, each in found.items() if each}
 
 
 def _median(loads: list[Load]) -> Load:

@@ -29,12 +29,14 @@ HEADERS = 256
 LINES = 64
 """Data with more lines may hold many requests, headers or chunks."""
 STEP_BYTES = 1 << 10
-TURN_SECONDS = 0.005
+TURN_SECONDS = 0.002
 """In each turn of the event loop, all connections of a process together are parsed in steps for so long."""
 CHUNK_SHARE = 8
 """Bytes of chunk sizes and extensions that may come with one byte of the body."""
 LINGER_SECONDS = 1.0
 """If a connection is closed with unread bytes, the client loses the answer."""
+DRAIN_SECONDS = 0.03
+"""Between two reads of what is dropped."""
 _CHUNKED = -1
 
 Refusal = Literal[400, 408, 414, 431]
@@ -76,6 +78,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refusal:
+            self.flow.pause_reading()
+            self.loop.call_later(DRAIN_SECONDS, self._read_on)
             return
         if self._rest or self.pipeline:
             self._hold(data)
@@ -145,7 +149,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self.flow.pause_reading()
         self.flow.held = True
         self._rest = memoryview(bytes(self._rest) + data if self._rest else data)
-        self._turns.add(self)
+        if self._body and self.cycle.response_complete:
+            self.loop.call_later(DRAIN_SECONDS, self._turns.add, self)
+        else:
+            self._turns.add(self)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _feed(self, data: bytes | memoryview) -> None:
         if self._body > 0:
