@@ -6,7 +6,7 @@ ours    the worst of the answers to GET /livez, one every 10 ms, while the attac
 The service has a key, and the attackers do not know it. Each attack is a way to send bytes, for `--seconds` on each of
 64 connections at once: heads, chunks and trailers that never end, bodies that are never
 finished, filters and searches as large as the limits, and senders that are slow by time. An attacker whose connection
-is closed opens the next one. The attackers are a process of their own on the second core.
+is closed opens the next one. The attackers are another process, on the second core.
 """
 
 import argparse
@@ -82,7 +82,7 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
 
 
 def attack(port: int, name: str, until: float, core: int) -> None:
-    """From 64 threads at once; run it in a process of its own, bound to a core."""
+    """From 64 threads at once; run it in another process, which it binds to a core."""
     os.sched_setaffinity(0, {core})
     begun, part, pause = ATTACKS[name]()
     threads = [threading.Thread(target=send, args=(port, begun, part, pause, until)) for _ in range(CONNECTIONS)]

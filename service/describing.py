@@ -34,7 +34,7 @@ _STATUSES = {
     415: "Media type",
     422: "Wrong content",
     429: "Too much waits",
-    503: "Not ready",
+    503: "Not ready, or too many bytes of bodies at once",
     504: "Too late",
 }
 
@@ -56,7 +56,7 @@ def calls(takes: type[BaseModel], gives: type[BaseModel], *statuses: int, query:
         "response_model": gives,
         "responses": {
             200: {"content": {NPY: _BINARY}},
-            **problems(400, 401, 403, 408, 413, 415, 422, 429, 504, *statuses),
+            **problems(400, 401, 403, 408, 413, 415, 422, 429, 503, 504, *statuses),
         },
         "openapi_extra": {"requestBody": {"required": True, "content": content}, "parameters": parameters},
     }
