@@ -84,9 +84,11 @@ def hits_response(
     if size <= PART_BYTES:
         size, results = 0, []
         for hits, novelty in _results(collection, found, with_payload):
-            sized = list(hits)
-            size += sum(length for length, _ in sized)
-            results.append({"hits": [hit for _, hit in sized], "novelty": novelty})
+            kept = []
+            for length, hit in hits:
+                size += length
+                kept.append(hit)
+            results.append({"hits": kept, "novelty": novelty})
         if size <= PART_BYTES:
             answer = {"version": collection.number, "sequence": found.sequence, "results": results}
             return _respond(collection, orjson.dumps(answer), JSON, found.sequence)
