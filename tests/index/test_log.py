@@ -153,7 +153,7 @@ def test_what_is_no_log_is_refused_each_time(tmp_path: Path) -> None:
     other.close()
     log = ItemLog(tmp_path)
     for ask in (log.last, log.last, lambda: log.append([Change("a")])):
-        with pytest.raises(ArtifactError, match="an item log of format 1"):
+        with pytest.raises(ArtifactError, match="an item log of format 2"):
             ask()
     (tmp_path / LOG).write_bytes(b"no database at all" * 300)
     with pytest.raises(ArtifactError, match="Restore it from a copy"):
