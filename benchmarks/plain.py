@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.log import Change
+from index.change import Change
 from index.spec import Metric
 
 __all__ = ["DIM", "WIDTH", "Plain", "matrix_of", "passes", "random_row"]

@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks.failures import NotHeldError
 from index.build import build
+from index.change import Change
 from index.collection import open_collection
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Alias, Store
 from index.target import Target
 from lookalike import retraining

@@ -8,12 +8,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.embed import in_metric
 from index.embeddings import Embeddings
 from index.errors import StoreError
 from index.filters import Filter
 from index.live import Live
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.novelty import NEIGHBOURS, encode_with_errors, mean_distances
 from index.searching import REMEMBERED, Find, Ranker, among
 from index.spec import Metric

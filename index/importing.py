@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.embed import embed, suited
 from index.items import check_ids, payload_texts
-from index.log import Change, ItemLog, Note
+from index.log import ItemLog, Note
 from index.spec import Metric
 from index.store import Store
 from index.vectors import comparable

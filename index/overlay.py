@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.errors import StoreError
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from training.errors import DataError
 from training.progress import progress_bar
 from training.rows import Chunk, Rows, sketches

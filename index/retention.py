@@ -30,8 +30,11 @@ class Pruned:
 def prune(store: Store, keep: int, *, dry_run: bool = False) -> Pruned:
     """Remove older versions, durably, and what the log has for them alone; a dry run only says which versions.
 
+    The versions first: on a full disk that makes room for the rest.
+
     Raises:
         ConfigError: `keep` is not 1 at least.
+        StoreError, LogError: the alias or the log cannot be written; what was removed by then is gone.
         ArtifactError: a manifest that is to be kept is damaged; nothing was removed from the log.
     """
     if keep < 1:
@@ -60,7 +63,8 @@ def _stood_on(store: Store, keep: int) -> set[int]:
     alias = store.champion()
     if alias is None:
         return set()
-    chain = {alias.version, *alias.replaced[-keep:]}
+    there = set(store.numbers())
+    chain = {alias.version, *[number for number in alias.replaced if number in there][-keep:]}
     number: int | None = alias.version
     for _ in range(keep):
         number = _header(store, number).get("parent") if number is not None else None

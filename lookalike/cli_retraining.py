@@ -85,7 +85,7 @@ def prune(
     if dry_run:
         print(json.dumps(list(prune_versions(kept, keep, dry_run=True).removed)))
         return
-    with kept.job("prune"):
+    with kept.written(), kept.job("prune"):
         done = prune_versions(kept, keep)
     print(json.dumps(list(done.removed)))
     print(f"{len(done.removed):,} versions and {done.changes:,} changes of the log removed", file=sys.stderr)

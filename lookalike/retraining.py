@@ -4,9 +4,8 @@
     train     into STORE/retraining/run
     judge     the gate, on the rows held out of both (index.gate); what fails is not built
     build     to the champion's target, with the map from its embeddings
-    promote   in the champion's place, where it still is the champion, and the index is its encoder's
-
-Each step that a killed process was in is gone on with, or done again; those before it are not.
+    promote   in the champion's place, if it still is the champion, and the index is its encoder's
+A step that a killed process was in is gone on with, or done again; those before it are not.
 """
 
 import contextlib
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from index.belonging import belonging
 from index.build import build
+from index.change import Change
 from index.collection import embedded
 from index.drift import drift_of
 from index.embed import suited
@@ -29,7 +29,7 @@ from index.embeddings import Embeddings
 from index.errors import LogError, StoreError
 from index.gate import FEWEST_ROWS, judge
 from index.lineage import write_continuity
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.overlay import Overlaid, Source, check_whole, overlay
 from index.retention import prune
 from index.store import Store

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from index.errors import QueryError, UnknownItemError
 from index.items import MAX_ID
+from service import edits
 from service.auth import GuardedRoute, WriteRoute
 from service.connection import has_left
 from service.decoding import pick_limit
@@ -17,7 +18,6 @@ from service.item_bodies import decode_items
 from service.queries import check_known, pick_filter, pick_sequence, pick_whole
 from service.schemas import DELETE_QUERY, LIST_QUERY, MIN_SEQUENCE, PAGE, ItemFound, ItemsFound, PutRequest, Written
 from service.serving import Current, Serving
-from service.serving import Written as Done
 from service.taking import read, serving_of, tell
 
 __all__ = ["items", "items_written"]
@@ -36,7 +36,7 @@ async def put_items(request: Request) -> Response:
     serving = serving_of(request)
     asked = decode_items(bytes(body), serving.current.bounds)
     try:
-        work = serving.put(asked.ids, asked.rows, asked.payloads, has_left(request))
+        work = edits.put(serving, asked.ids, asked.rows, asked.payloads, has_left(request))
         return _written(request, serving, await _in_time(request, work))
     except QueryError as error:  # the encoder knows rows, and not where they stood
         place = error.field if error.field.startswith("items") else "items"
@@ -87,14 +87,14 @@ async def delete_items(request: Request) -> Response:
     passing = pick_filter(check_known(request.query_params, ("filter",)).get("filter"))
     if passing is None:
         raise RequestError("filter", expected="a filter that says which items to delete", found="nothing")
-    return _written(request, serving, await _in_time(request, serving.delete_passing(passing)))
+    return _written(request, serving, await _in_time(request, edits.delete_passing(serving, passing)))
 
 
 @items_written.delete("/items/{id:path}", **item_calls(Written, 404, 503, 504, parameters=(PATH_ID,)))
 async def delete_item(request: Request) -> Response:
     """Delete one item. The answer comes once that is on disk; no search finds it any more."""
     name, serving = request.path_params["id"], serving_of(request)
-    done = await _in_time(request, serving.delete(name))
+    done = await _in_time(request, edits.delete(serving, name))
     if not done.count:
         raise _unknown(name)
     return _written(request, serving, done)
@@ -108,7 +108,7 @@ async def _including(request: Request, query: Mapping[str, str]) -> Current:
     return current
 
 
-async def _in_time(request: Request, work: Coroutine[None, None, Done]) -> Done:
+async def _in_time(request: Request, work: Coroutine[None, None, edits.Written]) -> edits.Written:
     """What is begun goes on to its end; only the client waits no longer than a call may take."""
     seconds: float = request.app.state.settings.deadline_seconds
     task = asyncio.ensure_future(work)
@@ -120,7 +120,7 @@ async def _in_time(request: Request, work: Coroutine[None, None, Done]) -> Done:
         raise DeadlineError("request", expected=f"an answer in {seconds:g} s", found="none") from error
 
 
-def _written(request: Request, serving: Serving, done: Done) -> Response:
+def _written(request: Request, serving: Serving, done: edits.Written) -> Response:
     tell(request, serving.current, done.count)
     return written_response(done.version, done.sequence, done.count)
 

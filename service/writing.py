@@ -19,9 +19,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.collection import Collection, embedded
 from index.errors import LogError
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from service.engine import Engine
 
 __all__ = ["Ledger"]

@@ -35,9 +35,9 @@ FITTING = {
 }
 MANY_PARAMETERS = {
     *(("training.estimator", "__init__"), ("lookalike.cli", "build"), ("lookalike.cli", "serve")),
-    ("lookalike.cli_retraining", "retrain"),
+    *(("lookalike.cli_retraining", "retrain"), ("service.client.clients", "search"), ("service.client.requests", "of")),
 }
-"""A scikit-learn estimator names each of its parameters, and a command each of its options."""
+"""A scikit-learn estimator names each of its parameters, a command each of its options, a call what it asks for."""
 UNSAFE = (
     *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"),
     *("torch.load", "torch.save", "torch.jit", "torch.export", "torch.hub", "torch.package"),

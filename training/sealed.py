@@ -26,6 +26,8 @@ from training.errors import ArtifactError
 
 __all__ = [
     "Sealed",
+    "check_there",
+    "discard",
     "locked",
     "open_sealed",
     "publish",
@@ -112,6 +114,13 @@ def read_manifest(folder: Path, format_name: str) -> Sealed:
     return sealed
 
 
+def check_there(sealed: Sealed) -> None:
+    """Raises ArtifactError if a file of the folder is no longer at its path; none of them is read."""
+    for name in (MANIFEST, DIGEST, *sealed.files):
+        if not (sealed.folder / name).is_file():
+            raise _damaged(sealed.folder / name, "a file", "none")
+
+
 def _stamp(path: Path) -> list[int] | None:
     """What changes with any change to a file; None where there is none, or where it was changed just now.
 
@@ -165,9 +174,7 @@ def staging(parent: Path) -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     with locked(parent):
-        for left in parent.glob(f"{_STAGED}*"):
-            with contextlib.suppress(OSError), locked(left, wait=False):
-                shutil.rmtree(left)
+        _clear(parent)
         folder = Path(tempfile.mkdtemp(prefix=_STAGED, dir=parent))
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -177,6 +184,25 @@ def staging(parent: Path) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, durably, and what killed processes left beside it; it takes no space on a disk that is full.
+
+    A crash leaves it whole or gone: the rest of it is removed with whatever is staged or discarded there next.
+    """
+    with locked(folder.parent):
+        _clear(folder.parent)
+        aside = folder.with_name(f"{_STAGED}{folder.name}")
+        os.rename(folder, aside)
+    sync_folder(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear(parent: Path) -> None:
+    for left in parent.glob(f"{_STAGED}*"):
+        with contextlib.suppress(OSError), locked(left, wait=False):
+            shutil.rmtree(left)
 
 
 @contextmanager

@@ -12,11 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from index.build import build
+from index.change import Change
 from index.collection import Collection, embedded, open_collection
 from index.compact import compact
 from index.errors import JobError, QueryError, StoreError, UnknownItemError
 from index.filters import read_filter
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.retention import prune
 from index.spec import Metric
 from index.store import Store

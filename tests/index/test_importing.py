@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from index.build import build
+from index.change import Change
 from index.collection import open_collection
 from index.errors import JobError, StoreError
 from index.importing import MOST, import_rows
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from tests.index.made import cloud, encoder_at, made_rows

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.change import Change
 from index.collection import open_collection
 from index.errors import JobError, LogError, StoreError
-from index.log import BATCH, LOG, Change, ItemLog, Note
+from index.log import BATCH, LOG, ItemLog, Note
 from tests.index.made import flip
 from tests.index.test_collection import COUNT, WIDTH, as_logged, made, put
 from training.errors import ArtifactError, DataError
@@ -174,7 +175,7 @@ def test_what_is_no_log_is_refused_each_time(tmp_path: Path) -> None:
     other.close()
     log = ItemLog(tmp_path)
     for ask in (log.last, log.last, lambda: log.append([Change("a")])):
-        with pytest.raises(ArtifactError, match="an item log of format 1"):
+        with pytest.raises(ArtifactError, match="an item log of format 2"):
             ask()
     (tmp_path / LOG).write_bytes(b"no database at all" * 300)
     with pytest.raises(ArtifactError, match="Restore it from a copy"):

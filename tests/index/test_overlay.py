@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.errors import StoreError
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.overlay import Overlaid, Source, check_whole, overlay
 from tests.index.made import cloud, made_rows
 from training.errors import DataError

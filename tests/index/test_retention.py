@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.change import Change
 from index.collection import open_collection
 from index.compact import compact
 from index.errors import StoreError
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.retention import prune
 from index.store import Alias, Store
 from tests.index.made import cloud

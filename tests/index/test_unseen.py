@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.log import Change, ItemLog
+from index.change import Change
+from index.log import ItemLog
 from index.overlay import Overlaid, Source, overlay
 from index.unseen import held_for_both
 from tests.index.made import cloud, encoder_at, made_rows

@@ -9,12 +9,13 @@ import pytest
 
 from index.belonging import belonging
 from index.build import build
+from index.change import Change
 from index.collection import open_collection
 from index.compact import compact
 from index.continuity import mapped
 from index.errors import JobError, StoreError
 from index.gate import judge
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from index.verdict import read_verdict

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from index.change import Change
 from index.collection import Collection, open_collection
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from service import compacting
 from service.compacting import AGAIN_SECONDS, Compactor

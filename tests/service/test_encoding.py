@@ -104,6 +104,7 @@ def test_hits_as_json_leave_out_where_there_is_none(version: Version, ids: list[
     answer = hits_response(Collection(version), FOUND, with_payload=False, as_npy=False)
     assert orjson.loads(answer.body) == {
         "version": 1,
+        "sequence": 0,
         "results": [
             {"hits": [{"id": ids[2], "score": 0.75}, {"id": ids[0], "score": 0.5}], "novelty": 0.5},
             {"hits": [{"id": ids[1], "score": 0.25}], "novelty": 0.0078125},

@@ -17,9 +17,9 @@ from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from service.app import create_app
+from service.edits import DELETED_TOGETHER
 from service.encoding import NPY
 from service.schemas import ItemFound, ItemsFound, Written
-from service.serving import DELETED_TOGETHER
 from tests.index.made import encoder_at, made_rows
 from tests.service.changing import ROWS, changing_store, listening, listening_to, with_maps
 from tests.service.helpers import answered, call, settings_for, to_npy
