@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from index.arrays import load_array
 from index.errors import UnknownItemError
 from index.filters import FieldTypes, Filter, allowed
+from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from training.errors import ArtifactError, DataError
 from training.rows import evenly
 
@@ -228,7 +229,11 @@ def check_ids(ids: list[str], source: str) -> None:
 
 
 def payload_texts(ids: list[str], payloads: list[dict[str, Any]], source: str) -> list[str]:
-    """Payloads as the JSON texts that they are kept as. Raises DataError where one is not JSON."""
+    """Payloads as the JSON texts that they are kept as.
+
+    Raises:
+        DataError: one is not JSON, or has an integer that is out of bounds (index.integers).
+    """
     return [_dump(payload, source, name) if payload else "{}" for name, payload in zip(ids, payloads, strict=True)]
 
 
@@ -261,7 +266,11 @@ def _parted(seen: pa.ipc.RecordBatchFileReader, last: NDArray[np.bool_] | None) 
 
 
 def _dump(payload: dict[str, Any], source: str, name: str) -> str:
+    place = f"{source}, payload of {name!r}"
     try:
-        return json.dumps(payload, allow_nan=False, default=str, separators=(",", ":"))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{source}, payload of {name!r}", expected="JSON values", found=str(error)) from error
+        text = json.dumps(payload, allow_nan=False, default=str, separators=(",", ":"))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(place, expected="JSON values", found=str(error)) from error
+    if may_hold_large(text) and (large := find_large(payload, place)):
+        raise DataError(large[0], expected=INTEGERS, found=large[1], remedy=REMEDY)
+    return text

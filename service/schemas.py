@@ -48,7 +48,8 @@ Embedding = Annotated[list[float], Field(description="latent_dim numbers.")]
 FILTER = (
     "Only items whose payload passes: {field, equal}, {field, in: [...]}, {field, range: {gt, gte, lt, lte}}, "
     "{field, exists}, or {and: [...]}, {or: [...]}, {not: ...} of these. A number equals no text, and an object's "
-    "fields are named by their path, as a.b; a condition holds for a list where it holds for one element."
+    "fields are named by their path, as a.b; a condition holds for a list where it holds for one element. Integers are "
+    "from -2^63 to 2^63 - 1."
 )
 
 
@@ -159,7 +160,7 @@ class Item(_Strict):
 
     id: str = Field(min_length=1, max_length=MAX_ID, description="Printable characters.")
     input: Row
-    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON.")
+    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON, its integers from -2^63 to 2^63 - 1.")
 
 
 class PutRequest(_Strict):

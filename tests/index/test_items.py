@@ -18,7 +18,11 @@ from training.errors import ArtifactError, DataError
 
 IDS = st.text(min_size=1, max_size=MAX_ID).filter(str.isprintable)
 JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -95,6 +99,13 @@ def test_items_with_and_without_a_payload_stand_side_by_side(batches: list[list[
 def test_a_payload_value_that_json_has_no_word_for_becomes_its_text(tmp_path: Path) -> None:
     items = written(tmp_path, ["a"], payloads=[{"day": date(2026, 1, 2), "size": np.float32(0.5)}])
     assert items.payload_at(0) == {"day": "2026-01-02", "size": "0.5"}
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**64 - 1, 2**64, 10**300])
+def test_an_integer_out_of_bounds_is_refused_by_its_place(tmp_path: Path, value: int) -> None:
+    with pytest.raises(DataError, match=r"integers from -2\^63 to 2\^63 - 1") as caught:
+        written(tmp_path, ["a", "b"], payloads=[{"n": 2**63 - 1, "text": str(value)}, {"n": {"deep": [0, value]}}])
+    assert caught.value.field == "made, payload of 'b'.n.deep[1]"
 
 
 @pytest.mark.parametrize("payload", [{"x": float("nan")}, {"x": [float("inf")]}, {(1, 2): 3}])

@@ -134,6 +134,33 @@ def test_a_payload_is_of_bounded_size_and_depth() -> None:
         assert (error.field, error.status) == ("items[0].payload", 422)
 
 
+INTEGERS = ["9223372036854775808", "-9223372036854775809", "18446744073709551616", "18446744073709551617", "1" * 300]
+
+
+@pytest.mark.parametrize("value", INTEGERS)
+@pytest.mark.parametrize("beside", ["", ', "tags": [1]'], ids=["plain", "with lists"])
+def test_an_integer_out_of_bounds_is_refused_by_its_place(value: str, beside: str) -> None:
+    given = '{"items": [{"id": "a", "input": [1, 2, 3, 4]}, {"id": "b", "input": [1, 2, 3, 4], "payload": %s}]}'
+    error = refused((given % f'{{"x": {{"n": {value}}}{beside}}}').encode())
+    assert (error.field, error.status) == ("items[1].payload.x.n", 422)
+    assert error.expected == "integers from -2^63 to 2^63 - 1"
+    assert error.found in (value, f"a number of {int(value).bit_length()} bits")
+
+
+def test_what_fits_int64_or_is_no_integer_is_kept_as_it_is() -> None:
+    values = '"a":9223372036854775807,"b":-9223372036854775808,"c":18446744073709551616.0,"d":1e300'
+    texts = '"18446744073709551616":"-18446744073709551616"'
+    for beside in ("", ',"tags":[1e20]'):
+        given = (
+            '{"items": [{"id": "9223372036854775808 ,9223372036854775808", "input": [1, 2, 3, 1%s], "payload": {%s}}]}'
+        )
+        asked = decode_items((given % ("0" * 19, f"{values},{texts}{beside}")).encode(), BOUNDS)
+        kept = json.loads(asked.payloads[0])
+        assert (kept["a"], kept["b"], kept["c"], kept["d"]) == (2**63 - 1, -(2**63), 2.0**64, 1e300)
+        assert kept["18446744073709551616"] == "-18446744073709551616"
+        assert asked.rows.tolist() == [[1, 2, 3, np.float32(1e19)]]
+
+
 def test_more_items_than_the_bound_are_too_large() -> None:
     for payload in ({}, {"tags": [1]}):
         items = [item(id=str(number), payload=payload) for number in range(6)]
