@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.embed import embed, suited
-from index.items import check_ids, payload_texts
+from index.ids import check_ids
+from index.items import payload_texts
 from index.log import Change, ItemLog, Note
 from index.spec import Metric
 from index.store import Store

@@ -20,20 +20,19 @@ from numpy.typing import NDArray
 from index.arrays import load_array
 from index.errors import UnknownItemError
 from index.filters import FieldTypes, Filter, allowed
+from index.ids import MAX_ID, check_ids
 from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from training.errors import ArtifactError, DataError
 from training.rows import evenly
 
-__all__ = ["ITEMS", "MAX_ID", "ORDER", "ItemTable", "ItemWriter", "check_ids", "payload_texts", "read_items"]
+__all__ = ["ITEMS", "ORDER", "ItemTable", "ItemWriter", "payload_texts", "read_items"]
 
 ITEMS = "items.arrow"
 ORDER = "order.npy"
-MAX_ID = 256
 BATCH = 1 << 14
 SORTED = 1 << 20
 """So many ids, or about as many, are sorted at a time: in memory that does not grow with the items."""
 _SAMPLED = 64
-_LENGTHS = frozenset(range(1, MAX_ID + 1))
 _SEEN = "items.seen"
 _SCHEMA = pa.schema([("id", pa.string()), ("payload", pa.string())])
 
@@ -54,7 +53,7 @@ class ItemWriter:
         """Append one batch.
 
         Raises:
-            DataError: an id is empty, too long or not printable, or a payload is not JSON.
+            DataError: an id or a payload that no item can have (`check_ids`, `payload_texts`).
         """
         check_ids(ids, self._source)
         texts = payload_texts(ids, payloads, self._source)
@@ -214,18 +213,6 @@ class ItemTable:
             QueryError: no item has a field that it asks for, or not of a kind that has a range.
         """
         return allowed(self._table, given, beside=beside)
-
-
-def check_ids(ids: list[str], source: str) -> None:
-    """Raises DataError where an id is empty, too long or not printable."""
-    if "".join(ids).isprintable() and set(map(len, ids)) <= _LENGTHS:  # all at once: a look at each costs more
-        return
-    name = next(name for name in ids if not (len(name) in _LENGTHS and name.isprintable()))
-    raise DataError(
-        f"{source}, id {name[:40]!r}",
-        expected=f"1 to {MAX_ID} printable characters",
-        found=f"{len(name)} characters",
-    )
 
 
 def payload_texts(ids: list[str], payloads: list[dict[str, Any]], source: str) -> list[str]:

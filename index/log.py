@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import JobError, LogError
+from index.ids import check_ids
 from index.sqlite import connected, is_frozen, one, stamp_of, transaction
 from training.errors import ArtifactError, DataError
 from training.sealed import locked, staging, sync_folder
@@ -118,7 +119,7 @@ class ItemLog:
             The last sequence number that was given.
 
         Raises:
-            DataError: inputs of another length than the log's.
+            DataError: inputs of another length than the log's, or an id that no item can have.
             JobError: the note is not what it was when the caller read it. Nothing is written.
         """
         written = self.append_each(changes, note)
@@ -132,6 +133,7 @@ class ItemLog:
         Returns:
             Each change's sequence number; 0 if it was skipped.
         """
+        check_ids([change.id for change in changes if not change.is_delete], self._path.name)
         with self._told("written"):
             if not self._opened and not self._path.exists():
                 self._make()

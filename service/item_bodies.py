@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from index.ids import IDS, wrong_id
 from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
-from index.items import MAX_ID
 from service.decoding import Bounds, check_count, read_object
 from service.errors import RequestError, TooLargeError, show
 from service.numbers import read_items
@@ -94,8 +94,8 @@ def _check_ids(ids: list[Any]) -> None:
     first: dict[str, int] = {}
     for number, name in enumerate(ids):
         place = f"items[{number}].id"
-        if not (isinstance(name, str) and 0 < len(name) <= MAX_ID and name.isprintable()):
-            raise RequestError(place, expected=f"1 to {MAX_ID} printable characters", found=show(name))
+        if found := wrong_id(name) if isinstance(name, str) else show(name):
+            raise RequestError(place, expected=IDS, found=found)
         if first.setdefault(name, number) != number:
             raise RequestError(place, expected="ids that differ", found=f"that of items[{first[name]}]")
 

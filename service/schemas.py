@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from index.items import MAX_ID
+from index.ids import MAX_ID
 from index.vectors import DEFAULT_LIMIT
 
 __all__ = [
@@ -158,9 +158,9 @@ class SearchResponse(_Strict):
 class Item(_Strict):
     """An item to put."""
 
-    id: str = Field(min_length=1, max_length=MAX_ID, description="Printable characters.")
+    id: str = Field(min_length=1, max_length=MAX_ID, description="Any but control characters.")
     input: Row
-    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON, its integers from -2^63 to 2^63 - 1.")
+    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON; integers from -2^63 to 2^63 - 1.")
 
 
 class PutRequest(_Strict):

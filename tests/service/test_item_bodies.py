@@ -102,9 +102,9 @@ WRONG_FIELDS: dict[str, tuple[bytes, str, str]] = {
     "no input": (body({"id": "a"}), "items[0].input", "nothing"),
     "an id of null": (body(item(id=None)), "items[0].id", "null"),
     "a number as id": (body(item(id=3)), "items[0].id", "3"),
-    "an empty id": (body(item(id="")), "items[0].id", '""'),
-    "a line break in an id": (body(item(id="a\nb")), "items[0].id", '"a\\nb"'),
-    "an id of 257": (body(item(id="x" * 257)), "items[0].id", '"' + "x" * 39 + "…"),
+    "an empty id": (body(item(id="")), "items[0].id", "0 characters"),
+    "a line break in an id": (body(item(id="a\nb")), "items[0].id", "U+000A at position 1"),
+    "an id of 257": (body(item(id="x" * 257)), "items[0].id", "257 characters"),
     "an id twice": (body(item(), item(id="b"), item()), "items[2].id", "that of items[0]"),
     "a payload of null": (body(item(payload=None)), "items[0].payload", "null"),
     "a payload that is a list": (body(item(payload=[1])), "items[0].payload", "a list of 1"),
@@ -117,8 +117,8 @@ def test_a_wrong_field_is_told_by_its_place(given: bytes, field: str, found: str
     assert (error.field, error.found, error.status) == (field, found, 422)
 
 
-def test_an_id_has_up_to_256_printable_characters() -> None:
-    ids = ["x" * 256, " ", "a/b", "../..", "?#%", "日本", "\U0001f600"]
+def test_an_id_is_any_text_of_up_to_256_characters() -> None:
+    ids = ["x" * 256, " ", "a/b", "../..", "?#%", "日本", "\u202f\u3000\u200d\u00ad\ufeff\u2028\ue000"]
     assert decode_items(body(*(item(id=name) for name in ids[:5])), BOUNDS).ids == ids[:5]
     assert decode_items(body(*(item(id=name) for name in ids[5:])), BOUNDS).ids == ids[5:]
 
