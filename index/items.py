@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.arrays import load_array
+from index.arrays import is_permutation, load_array
 from index.errors import UnknownItemError
 from index.filters import FieldTypes, Filter, allowed
 from index.ids import MAX_ID, check_ids
@@ -206,6 +206,19 @@ class ItemTable:
         """The columns: what fields there are, and of which kinds."""
         return self._table.schema
 
+    def check(self, folder: Path) -> None:
+        """Look at all of it, as `read_items` of the folder does not.
+
+        Raises:
+            ArtifactError: text or offsets that are none, or an order that is not one of all items.
+        """
+        try:
+            self._table.validate(full=True)
+        except pa.ArrowException as error:
+            raise ArtifactError(str(folder / ITEMS), expected="whole columns", found=str(error)[:200]) from error
+        if not is_permutation([self._order], len(self)):
+            raise ArtifactError(str(folder / ORDER), expected="each position once", found="others, or one twice")
+
     def allowed(self, given: Filter, beside: pa.Schema | None = None) -> NDArray[np.bool_]:
         """(items,): which items pass a filter; `beside`: the columns of other items, which may be asked for too.
 
@@ -233,6 +246,10 @@ def read_items(folder: Path) -> ItemTable:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
         order = load_array(folder / ORDER, mmap_mode="r")
+        if order.dtype not in (np.uint32, np.int64) or order.shape != (len(table),):
+            raise ArtifactError(
+                str(folder / ORDER), expected=f"({len(table)},) positions", found=f"{order.dtype} {order.shape}"
+            )
         return ItemTable(table, order)
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, EOFError) as error:
         raise ArtifactError(str(folder / ITEMS), expected="a table of items", found=str(error)) from error

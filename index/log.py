@@ -9,7 +9,6 @@ several versions of it before 3.51.3 can damage such a log.
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from index.errors import JobError, LogError
 from index.ids import check_ids
+from index.manifest import read_version
 from index.sqlite import connected, is_frozen, one, stamp_of, transaction
 from training.errors import ArtifactError, DataError
 from training.sealed import locked, staging, sync_folder
@@ -333,8 +333,8 @@ def _folded(store: Path) -> int:
     """
     folded = 0
     for manifest in store.glob("versions/*/manifest.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            folded = max(folded, int(json.loads(manifest.read_bytes())["sequence"]))
+        with contextlib.suppress(ArtifactError):  # of a version that cannot be opened
+            folded = max(folded, int(read_version(manifest.parent).header["sequence"]))
     return folded
 
 
