@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from index.change import Change
 from index.embed import embed, suited
-from index.items import check_ids, payload_texts
+from index.ids import check_ids
+from index.items import payload_texts
 from index.log import ItemLog, Note
 from index.spec import Metric
 from index.store import Store

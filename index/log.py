@@ -18,6 +18,7 @@ import apsw
 
 from index.change import Change, DamagedError, change_of, rising, row_of
 from index.errors import JobError, LogError
+from index.ids import check_ids
 from index.logfile import (
     BEGINS,
     DROPPED,
@@ -109,7 +110,7 @@ class ItemLog:
             The last sequence number that was given.
 
         Raises:
-            DataError: inputs of another length than the log's.
+            DataError: inputs of another length than the log's, or an id that no item can have.
             JobError: the note is not what it was when the caller read it. Nothing is written.
         """
         written = self.append_each(changes, note)
@@ -123,6 +124,7 @@ class ItemLog:
         Returns:
             Each change's sequence number; 0 if it was skipped.
         """
+        check_ids([change.id for change in changes if not change.is_delete], self._path.name)
         with self._told("written"):
             if not self._opened and not is_there(self._path):
                 make_log(self._folder)

@@ -8,12 +8,12 @@ SQLite replays an items.db-wal into any database of that name, and goes on writi
 """
 
 import contextlib
-import json
 from pathlib import Path
 
 import apsw
 
 from index.errors import LogError
+from index.manifest import read_version
 from index.sqlite import one, transaction
 from training.errors import ArtifactError
 from training.sealed import locked, staging, sync_folder
@@ -191,6 +191,6 @@ def _folded(store: Path) -> int:
     """
     folded = 0
     for manifest in store.glob("versions/*/manifest.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            folded = max(folded, int(json.loads(manifest.read_bytes())["sequence"]))
+        with contextlib.suppress(ArtifactError):  # of a version that cannot be opened
+            folded = max(folded, int(read_version(manifest.parent).header["sequence"]))
     return folded

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from index.errors import JobError, StoreError
-from index.version import FORMAT, Version, open_version
+from index.manifest import FORMAT, read_version
+from index.version import Version, open_version
 from training.artifact import DeviceName
 from training.errors import ArtifactError
-from training.sealed import discard, locked, publish, read_manifest, seal, sync_folder
+from training.sealed import discard, locked, publish, seal, sync_folder
 
 __all__ = ["Alias", "Store"]
 
@@ -68,7 +69,7 @@ class Store:
             StoreError: there is no such version.
             ArtifactError: the manifest is damaged.
         """
-        return read_manifest(self.path(number), FORMAT).header
+        return read_version(self.path(number)).header
 
     def open(self, number: int, device: DeviceName = "cpu") -> Version:
         """Verify and open a version; files that were verified before and have not changed since are not read again."""

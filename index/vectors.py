@@ -12,9 +12,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from index.arrays import is_permutation
 from index.errors import QueryError
 from index.knobs import Knobs, Selection
-from index.spec import IndexSpec, Metric
+from index.spec import MAX_KEY, IndexSpec, Metric, odd_key, read_head
 from training.errors import ArtifactError, ConfigError
 
 __all__ = [
@@ -174,20 +175,24 @@ class VectorIndex:
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))
 
     @classmethod
-    def read(cls, path: Path, spec: IndexSpec, dim: int) -> "VectorIndex":
+    def read(cls, path: Path, spec: IndexSpec, dim: int, count: int) -> "VectorIndex":
         """Map a file that was verified into memory; nothing may be added to it.
 
         Raises:
-            ArtifactError: not an index, or not the one that `spec` and `dim` describe.
+            ArtifactError: not an index, or not the one of `count` vectors that `spec` and `dim` describe.
         """
-        try:
-            loaded = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
         try:
             wanted = cls(spec, dim)._index
         except ConfigError as error:
             raise ArtifactError(str(path), expected="an index that can be made again", found=str(error)) from error
+        if (head := read_head(path)) != (dim, count):  # before FAISS allocates what the file says
+            raise ArtifactError(
+                str(path), expected=f"an index of {dim} dimensions and {count} vectors", found="{} and {}".format(*head)
+            )
+        try:
+            loaded = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except (RuntimeError, MemoryError) as error:
+            raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
         if not isinstance(loaded, type(wanted)) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
             raise ArtifactError(
                 str(path),
@@ -196,6 +201,11 @@ class VectorIndex:
                 remedy="Build the version again.",
             )
         return cls(spec, dim, loaded)
+
+    def check(self, path: Path) -> None:
+        """Raises ArtifactError unless the lists, if there are any, hold each position once; `path`: of its file."""
+        if self.knobs.lists and not is_permutation(self.knobs.positions(), self._count):
+            raise ArtifactError(str(path), expected="each position in one list", found="others, or one twice")
 
     def _search(self, queries: Vectors, k: int, parameters: object) -> tuple[Vectors, Positions]:
         check_limit(k, MAX_FOUND)
@@ -234,9 +244,11 @@ def one_thread() -> Iterator[None]:
 
 def _made(spec: IndexSpec, dim: int) -> faiss.Index:
     """An empty index. Raises ConfigError where FAISS makes none of this description."""
+    if odd := odd_key(spec.key, dim):
+        raise _no_index(spec, dim, odd)
     try:
         index = faiss.index_factory(dim, spec.key, spec.faiss_metric)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, MemoryError) as error:
         raise _no_index(spec, dim, _reason(error)) from error
     if isinstance(index, faiss.IndexIDMap | faiss.IndexIDMap2):
         raise _no_index(spec, dim, "an IDMap, and a position must be a row number")
@@ -249,7 +261,7 @@ def _made(spec: IndexSpec, dim: int) -> faiss.Index:
 
 def _no_index(spec: IndexSpec, dim: int, found: str) -> ConfigError:
     return ConfigError(
-        f"index {spec.key}",
+        f"index {spec.key[:MAX_KEY]}",
         expected=f"a description that FAISS's index_factory knows, for {dim} dimensions",
         found=found,
         remedy="Examples: Flat, HNSW32, IVF512,SQfp16; or leave --index out.",

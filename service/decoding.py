@@ -16,7 +16,7 @@ from index.version import Version
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
 from service.numbers import Numbers, read_numbers
-from service.queries import check_sequence
+from service.queries import check_sequence, exact
 from service.settings import Settings
 
 __all__ = [
@@ -157,7 +157,7 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
         )
     limit, flag = _limit_and_flag(fields, bounds)
     given = fields.get("filter")
-    passing = None if given is None else read_filter(given)
+    passing = None if given is None else read_filter(exact(body, fields)["filter"])
     number, least = fields.get("version"), check_sequence(fields.get("min_sequence", 0))
     bounds = pick_space(number, kinds[0], bounds)
     if kinds[0] == "ids":

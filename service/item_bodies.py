@@ -12,10 +12,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from index.items import MAX_ID
+from index.ids import IDS, wrong_id
+from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from service.decoding import Bounds, check_count, read_object
 from service.errors import RequestError, TooLargeError, show
 from service.numbers import read_items
+from service.queries import exact
 
 __all__ = ["MAX_PAYLOAD", "ItemsAsked", "decode_items"]
 
@@ -57,7 +59,8 @@ def decode_items(body: bytes, bounds: Bounds) -> ItemsAsked:
 def _read(body: bytes, bounds: Bounds) -> tuple[list[str], list[Any], NDArray[np.float64]]:
     """Ids, payloads and rows (n, width), value by value."""
     _check_objects(body, bounds)
-    items = read_object(body, {"items"}).get("items")
+    fields = read_object(body, {"items"})
+    items = fields.get("items")
     if not isinstance(items, list) or not items:
         raise RequestError("items", expected="a list of items, not empty", found=show(items))
     check_count(len(items), "items", bounds)
@@ -65,7 +68,8 @@ def _read(body: bytes, bounds: Bounds) -> tuple[list[str], list[Any], NDArray[np
         _check_fields(item, f"items[{number}]")
     ids = [item["id"] for item in items]
     _check_ids(ids)
-    return ids, [item.get("payload", {}) for item in items], _rows([item["input"] for item in items], bounds)
+    payloads = [item.get("payload", {}) for item in exact(body, fields)["items"]]
+    return ids, payloads, _rows([item["input"] for item in items], bounds)
 
 
 def _check_objects(body: bytes, bounds: Bounds) -> None:
@@ -90,8 +94,8 @@ def _check_ids(ids: list[Any]) -> None:
     first: dict[str, int] = {}
     for number, name in enumerate(ids):
         place = f"items[{number}].id"
-        if not (isinstance(name, str) and 0 < len(name) <= MAX_ID and name.isprintable()):
-            raise RequestError(place, expected=f"1 to {MAX_ID} printable characters", found=show(name))
+        if found := wrong_id(name) if isinstance(name, str) else show(name):
+            raise RequestError(place, expected=IDS, found=found)
         if first.setdefault(name, number) != number:
             raise RequestError(place, expected="ids that differ", found=f"that of items[{first[name]}]")
 
@@ -102,11 +106,19 @@ def _payload(payload: Any, place: str) -> str:
         raise RequestError(place, expected="a JSON object", found=show(payload))
     try:
         text = orjson.dumps(payload)
-    except orjson.JSONEncodeError as error:  # it was JSON before, but deep
+    except orjson.JSONEncodeError as error:  # it was JSON before, but deep, or with an integer beyond 64 bits
+        _check_integers(payload, place)
         raise RequestError(place, expected="at most 254 values within each other", found="more") from error
+    if may_hold_large(text):
+        _check_integers(payload, place)
     if len(text) > MAX_PAYLOAD:
         raise TooLargeError(place, expected=f"at most {MAX_PAYLOAD} bytes of JSON", found=str(len(text)))
     return text.decode()
+
+
+def _check_integers(payload: dict[str, Any], place: str) -> None:
+    if large := find_large(payload, place):
+        raise RequestError(large[0], expected=INTEGERS, found=large[1], remedy=REMEDY)
 
 
 def _rows(inputs: list[Any], bounds: Bounds) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Mapping
 from fastapi import APIRouter, Request, Response
 
 from index.errors import QueryError, UnknownItemError
-from index.items import MAX_ID
+from index.ids import MAX_ID
 from service import edits
 from service.auth import GuardedRoute, WriteRoute
 from service.connection import has_left

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from index.items import MAX_ID
+from index.ids import MAX_ID
 from index.vectors import DEFAULT_LIMIT
 
 __all__ = [
@@ -48,7 +48,8 @@ Embedding = Annotated[list[float], Field(description="latent_dim numbers.")]
 FILTER = (
     "Only items whose payload passes: {field, equal}, {field, in: [...]}, {field, range: {gt, gte, lt, lte}}, "
     "{field, exists}, or {and: [...]}, {or: [...]}, {not: ...} of these. A number equals no text, and an object's "
-    "fields are named by their path, as a.b; a condition holds for a list where it holds for one element."
+    "fields are named by their path, as a.b; a condition holds for a list where it holds for one element. Integers are "
+    "from -2^63 to 2^63 - 1."
 )
 
 
@@ -157,9 +158,9 @@ class SearchResponse(_Strict):
 class Item(_Strict):
     """An item to put."""
 
-    id: str = Field(min_length=1, max_length=MAX_ID, description="Printable characters.")
+    id: str = Field(min_length=1, max_length=MAX_ID, description="Any but control characters.")
     input: Row
-    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON.")
+    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON; integers from -2^63 to 2^63 - 1.")
 
 
 class PutRequest(_Strict):

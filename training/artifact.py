@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from training.columns import Column, describe_columns, read_columns
 from training.cuda import CudaSteps
-from training.describe import check_size, describe, rebuild
+from training.describe import describe, rebuild
 from training.errors import ArtifactError, ConfigError
 from training.layers import SEVERAL
+from training.manifest import EncoderManifest, check_fields
 from training.preprocess import Preprocessor, ScaleKind, build_preprocessor
 from training.sealed import Sealed, open_sealed, seal
 
@@ -205,29 +206,25 @@ def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
         return _assemble(sealed, tensors, place, target)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
-            str(folder / "manifest.json"), expected="a description of an encoder", found=f"{error!r}"
+            str(folder / "manifest.json"), expected="a description of an encoder", found=str(error)
         ) from error
 
 
 def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: torch.device) -> Encoder:
+    check_fields(sealed, EncoderManifest)
     header = sealed.header
-    width = math.prod(check_size("input_shape", side) for side in header["input_shape"])
-    latent = check_size("latent_dim", header["latent_dim"])
+    width, latent = math.prod(header["input_shape"]), header["latent_dim"]
     take = partial(_take, tensors, place)
     preprocess = _preprocessor(header, width, take).to(device)
     encoder, wide = rebuild("encoder", header["encoder"], take, ends=(preprocess.features, latent))
     decoder, wider = rebuild("decoder", header["decoder"], take, ends=(latent, preprocess.features))
     held_out = np.array(header.get("held_out", []), np.uint64)
-    if header["output"] not in {"values", "logits"}:
-        raise ValueError(f"output is {header['output']!r}, neither values nor logits")
     halves = encoder.to(device), decoder.to(device)
     return Encoder(*halves, preprocess, header, sealed.digest, device, max(wide, wider), held_out)
 
 
 def _preprocessor(header: dict[str, Any], width: int, take: Callable[[str, tuple[int, ...]], Tensor]) -> Preprocessor:
-    kind = header["scale"]
-    if kind not in get_args(ScaleKind):
-        raise ValueError(f"scale is {kind!r}, not one of {', '.join(get_args(ScaleKind))}")
+    kind: ScaleKind = header["scale"]
     if "columns" not in header:
         offset, factor, low, high = (take(f"preprocess.{name}", (width,)) for name in _PARTS)
         return Preprocessor(kind, offset, factor, low, high)

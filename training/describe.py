@@ -53,7 +53,7 @@ def rebuild(half: str, layers: list[Any], take: Take, *, ends: tuple[int, int]) 
     for number, told in enumerate(layers):
         try:
             layer, size = _read(size, partial(_prefixed, take, f"{half}.{number}."), **told)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{half} layer {number} {error}") from error
         stack.append(layer)
         widest = max(widest, math.prod(size))
@@ -96,8 +96,10 @@ def _read(size: Size, take: Take, *, kind: str, **sizes: Any) -> tuple[nn.Module
     """The layer, and the size of what leaves it."""
     for name, value in sizes.items():
         check_size(name, value, least=0 if name in {"below", "right"} else 1)
-    if kind not in ACTIVATIONS:
+    if kind in _READERS:
         return _READERS[kind](size, take, **sizes)
+    if kind not in ACTIVATIONS:
+        raise ValueError(f"is of no known kind: {kind[:40]!r}")
     if sizes:
         raise ValueError(f"is an activation with {', '.join(sizes)}")
     return ACTIVATIONS[kind](), size

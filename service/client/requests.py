@@ -1,7 +1,8 @@
 """From rows to requests: arrays as .npy, tables and ids as JSON."""
 
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ __all__ = [
     "NPY",
     "Question",
     "Rows",
+    "check_ids",
     "check_rows",
     "embed_call",
     "filter_param",
@@ -30,6 +32,7 @@ NPY = "application/x-npy"
 Rows = NDArray[Any] | Sequence[Any]
 """(n, width) or (n, *input shape) of numbers, or a sequence of rows: lists, or of a table also dicts."""
 
+_HALF = re.compile("[\ud800-\udfff]")
 _LONGEST_QUERY = 4_096
 """Bytes of a filter that may stand in a URL, as servers and proxies take at least 8 KiB of it."""
 
@@ -68,7 +71,10 @@ class Question:
         if len(given) != 1:
             raise ValueError("expected exactly one of inputs, embeddings and ids")
         ((kind, rows),) = given
-        return Question(kind, check_rows(rows, kind), limit, filter, with_payload, version, min_sequence)
+        check_rows(rows, kind)
+        if kind == "ids":
+            check_ids(rows)
+        return Question(kind, rows, limit, filter, with_payload, version, min_sequence)
 
 
 def check_rows(rows: Rows, field: str) -> Rows:
@@ -81,6 +87,14 @@ def check_rows(rows: Rows, field: str) -> Rows:
             "a table with words goes as a list of dicts"
         )
     return rows
+
+
+def check_ids(ids: Iterable[Any]) -> None:
+    """Raises ValueError if an id cannot be sent: UTF-8 has no half of a surrogate pair."""
+    for number, name in enumerate(ids):
+        if isinstance(name, str) and (half := _HALF.search(name)):
+            found = f"U+{ord(half[0]):04X} at position {half.start()}"
+            raise ValueError(f"ids[{number}]: expected text without halves of surrogate pairs, found {found}")
 
 
 def embed_call(rows: Rows) -> Call:

@@ -33,12 +33,12 @@ def test_changes_come_back_in_their_order_as_they_were_written(tmp_path: Path) -
     assert (log.last(), log.read(0), list(log.current()), log.find("a"), log.width()) == (0, [], [], None, None)
     assert not (tmp_path / "store").exists()
     assert log.append([made_of("a"), made_of("b", np.nan), Change("a")]) == 3
-    assert log.append([made_of("é\0", 2)]) == 4
+    assert log.append([made_of("é", 2)]) == 4
     assert log.append([]) == 4
     for each in (log, ItemLog(tmp_path / "store")):
         back = each.read(0)
         assert [(one.sequence, one.id, one.payload) for one in back] == [
-            (1, "a", '{"v": 1.0}'), (2, "b", '{"v": NaN}'), (3, "a", None), (4, "é\0", '{"v": 2}'),
+            (1, "a", '{"v": 1.0}'), (2, "b", '{"v": NaN}'), (3, "a", None), (4, "é", '{"v": 2}'),
         ]  # fmt: skip
         assert back[1].input is not None
         assert np.isnan(back[1].input).all()
@@ -78,6 +78,14 @@ def test_inputs_of_another_length_are_refused_and_nothing_of_the_call_is_there(t
     with pytest.raises(DataError, match="'c': expected 3 values"):
         ItemLog(tmp_path).append([Change("c", np.ones(2, np.float32), "{}")])
     assert log.last() == 1
+
+
+@pytest.mark.parametrize("name", ["", "a\0", "\ud800", "x" * 257])
+def test_an_id_that_no_item_can_have_is_refused_and_nothing_of_the_call_is_there(tmp_path: Path, name: str) -> None:
+    log = ItemLog(tmp_path)
+    with pytest.raises(DataError, match=r"items.db, id .*expected 1 to 256 characters"):
+        log.append([made_of("a"), made_of(name)])
+    assert (log.last(), log.read(0)) == (0, [])
 
 
 def test_a_change_of_another_process_is_noticed(tmp_path: Path) -> None:

@@ -99,7 +99,26 @@ def test_a_mistake_that_shows_before_anything_is_sent_is_a_value_error(client: C
     for given in wrong:
         with pytest.raises(ValueError, match="expected"):
             client.put(*given)
+    for call in (
+        lambda name: client.put(["a", name], rows),
+        client.get,
+        client.delete,
+        lambda name: client.search(ids=[name]),
+    ):
+        with pytest.raises(ValueError, match=r"U\+DC80 at position 4"):
+            call("file\udc80")
     assert client.delete_where({"field": "label", "equal": -1}).count == 0
+
+
+def test_an_id_is_any_text_without_control_characters(client: Client) -> None:
+    name = "12\u202fh\u3000\u200d/%2F?\u2028\ufeff.png"
+    put(client, [name])
+    assert client.get(name).id == name
+    assert name in [item.id for item in client.items()]
+    assert client.search(ids=[name], limit=1).results[0].hits
+    assert client.delete(name).count == 1
+    with pytest.raises(Unprocessable, match=r"U\+0007 at position 3"):
+        put(client, ["abc\a"])
 
 
 @pytest.mark.anyio

@@ -233,6 +233,18 @@ def test_what_is_no_filter_is_refused(given: Any) -> None:
 OLDER = replace(BOUNDS, spaces={1: 2, 2: 3})
 
 
+@pytest.mark.parametrize("rows", ['"ids": ["9223372036854775808"]', '"inputs": [[1, 2, 3, 10000000000000000000000]]'])
+def test_an_integer_out_of_bounds_in_a_filter_is_refused_by_its_path(rows: str) -> None:
+    given = '{%s, "filter": {"field": "n", "equal": %s}}'
+    for value in ("9223372036854775808", "18446744073709551617", "-9223372036854775809"):
+        with pytest.raises(QueryError, match=f"found {value}") as caught:
+            decode_search((given % (rows, value)).encode(), BOUNDS)
+        assert caught.value.field == "filter.equal"
+    for value in (-(2**63), 2.0**64):
+        asked = decode_search((given % (rows, value)).encode(), BOUNDS)
+        assert asked.filter == read_filter({"field": "n", "equal": value})
+
+
 @pytest.mark.parametrize("more", [{}, {"filter": RED}], ids=["plain", "with a filter"])
 def test_embeddings_may_be_of_an_older_version_and_are_of_its_dimension(more: dict[str, Any]) -> None:
     """The serving version has three dimensions, and so has 2, which is it."""

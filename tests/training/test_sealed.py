@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import training.sealed
 from tests.training.helpers import flip_bit
 from training.errors import ArtifactError
-from training.sealed import open_sealed, publish, read_manifest, replace_folder, seal, staging
+from training.sealed import open_sealed, publish, read_manifest, remember, replace_folder, seal, staging
 
 FORMAT = "lookalike-test/1"
 CONTENT = {"a.bin": b"some bytes", "inner/b.json": b'{"n": 1}'}
@@ -162,7 +162,8 @@ def folder(tmp_path: Path) -> Path:
 
 def open_again(folder: Path) -> None:
     """With its receipt."""
-    open_sealed(folder, FORMAT, needs=tuple(CONTENT), receipt=folder.parent / "receipts" / "it")
+    receipt = folder.parent / "receipts" / "it"
+    remember(open_sealed(folder, FORMAT, needs=tuple(CONTENT), receipt=receipt), receipt)
 
 
 def test_with_a_receipt_a_file_is_read_once(folder: Path, checked: list[str]) -> None:
