@@ -47,7 +47,7 @@ _SCHEMA = """
 CREATE TABLE changes (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
-    input BLOB,    -- float32, little-endian; null where the item was deleted
+    input BLOB,    -- as index.inputs packs it; null where the item was deleted
     payload TEXT,  -- JSON; null where the item was deleted
     digest BLOB NOT NULL
 ) STRICT;
