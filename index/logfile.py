@@ -42,7 +42,7 @@ DROPPED = "dropped"
 """The note with the number of changes that were pruned."""
 _WAL, _SHM, _JOURNAL = "-wal", "-shm", "-journal"
 _APPLICATION = 0x4C4F4F4B  # "LOOK"
-_FORMAT = 2
+_FORMAT = 3
 _SCHEMA = """
 CREATE TABLE changes (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -90,7 +90,7 @@ def read_columns(told: list[Any]) -> tuple[FittedColumn, ...]:
     return fitted
 
 
-def spell(rows: NDArray[np.float32], columns: tuple[Column, ...]) -> list[list[Any]]:
+def spell(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[Any]]:
     """Raw rows, (n, width) float32, as JSON takes them: words for categories, true and false, None for missing."""
     if not columns:
         plain: list[list[Any]] = rows.tolist()

@@ -25,7 +25,7 @@ from training.errors import ArtifactError, ConfigError, DataError, TrainingError
 from training.export import fold
 from training.fitting import epoch_bar, prepare
 from training.history import State
-from training.origin import relative
+from training.origin import absolute, relative
 from training.plan import Hooks
 from training.rows import Rows
 from training.rows.arrays import array_rows
@@ -171,8 +171,9 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             raise ValueError(f"X has {checked.shape[1]} features, but embeddings have {self._n_features_out}.")
         preprocess, decoder = self._fitted.preprocess, fold(self._fitted.model.decoder).double()
         logits = self._fitted.header["output"] == "logits"
-        origin = torch.from_numpy(np.zeros(preprocess.width) if preprocess.origin is None else preprocess.origin)
-        return _blockwise(checked, checked.dtype, lambda rows: preprocess.decode(decoder(rows), logits=logits) + origin)
+        rows = _blockwise(checked, np.dtype(np.float64), lambda rows: preprocess.decode(decoder(rows), logits=logits))
+        restored: Floats = absolute(rows, preprocess.origin).astype(checked.dtype)
+        return restored
 
     def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: N803
         """The share of X's variance that survives the bottleneck, at most 1; `y` is not looked at.

@@ -1,26 +1,26 @@
 """A column's origin: what is subtracted from its values, in float64, before they become float32.
 
 float32 keeps 24 bits. A time in seconds since 1970 takes 31 bits before the point, so float32 rounds it to 128 seconds,
-and rows a minute apart become equal. Measured from a time near its values, the column keeps all that matters. A column
-that float32 holds well enough has the origin 0, and rows of such columns alone have none: None.
+and rows a minute apart become equal. Measured from a time near its values, the column keeps its resolution. A column
+that float32 holds well enough has the origin 0. Rows of such columns only have no origin: None.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Origin", "find_origin", "is_blurred", "is_coarse", "relative"]
+__all__ = ["Origin", "absolute", "find_origin", "is_blurred", "is_coarse", "relative"]
 
 Origin = NDArray[np.float64] | None
 """(width,) float64, one for each column; None: all are 0."""
 
 FAR = 2.0**8
-"""A column has an origin if its values are farther from 0 than so many times their spread: float32 keeps 16 bits."""
-COARSE = 2.0**12
-"""The same for values that were float32 before: of the spread, 12 bits are left."""
+"""A column has an origin if its values are farther from 0 than so many times their spread: 16 bits are left for it."""
+COARSE = 2.0**16
+"""The same limit for values that were float32 before: 8 bits are left for the spread."""
 LOST = 0.1
-"""Share of a column's different values that become equal: beyond it, a column loses resolution."""
+"""A column loses resolution if a larger share of its different values becomes equal."""
 UNEVEN = 0.125
-"""Share of values whose last bit is set: values that float32 holds exactly, such as whole numbers, have none."""
+"""A column uses float32's last bit if it is set in a larger share of values; whole numbers, for example, leave it 0."""
 SURE_BITS = 44
 """Of the 53 bits of a float64; those after them differ by the rounding of whatever computed the value."""
 _LARGEST = float(np.finfo(np.float32).max)
@@ -38,24 +38,29 @@ def relative(values: NDArray[np.generic], origin: Origin) -> NDArray[np.float32]
         return values.astype(np.float32, order="C", copy=not values.flags.behaved)
 
 
-def find_origin(sample: NDArray[np.float64]) -> Origin:
-    """Each column's origin, from some rows, (n, width) float64, NaN where a value is missing.
+def absolute(rows: NDArray[np.floating], origin: Origin) -> NDArray[np.floating]:
+    """(n, width) rows less their origin -> as they were: float64, or if there is no origin, the same rows."""
+    return rows if origin is None else rows + origin
 
-    It is near the median of the column's different values, so that one value that stands for a missing one, such as
-    0, does not move it. It is rounded to a power of ten above their spread, for people to read.
+
+def find_origin(sample: NDArray[np.float64]) -> Origin:
+    """Each column's origin, from some rows, (n, width) float64, NaN if a value is missing.
+
+    It is near the median of the column's different values, so that a value that stands for a missing one, such as 0,
+    does not move it. It is a multiple of a power of ten above their spread, so that people can read it.
     """
     origin = np.zeros(sample.shape[1])
     for column in np.flatnonzero(~_is_exact(sample)):
         values = _different(sample[:, column])
         centre, spread = _centre_and_spread(values)
-        if spread > 0 and FAR * spread < abs(centre) <= _LARGEST / 2:
+        if FAR * spread < abs(centre) <= _LARGEST / 2:
             unit = 10.0 ** np.ceil(np.log10(max(spread, abs(centre) * 2.0**-SURE_BITS)))
             origin[column] = round(centre / unit) * unit
     return origin if origin.any() else None
 
 
 def is_blurred(sample: NDArray[np.float64], origin: Origin) -> NDArray[np.bool_]:
-    """(width,): in which columns of some rows, (n, width) float64, values that differ become equal all the same."""
+    """(width,): in which columns of (n, width) float64 values that differ become equal, even less the origin."""
     found = np.zeros(sample.shape[1], np.bool_)
     for column in np.flatnonzero(~_is_exact(sample)):
         values = _different(sample[:, column])
@@ -65,9 +70,9 @@ def is_blurred(sample: NDArray[np.float64], origin: Origin) -> NDArray[np.bool_]
 
 
 def is_coarse(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(width,): which columns of (n, width) float32 look as if they had lost resolution before they came here.
+    """(width,): which columns of (n, width) float32 look as if float32 had cost them resolution before.
 
-    Their values are far from 0 for their spread, and use the last bit that float32 has for them.
+    Their values are far from 0 for their spread, and use float32's last bit.
     """
     found = np.zeros(rows.shape[1], np.bool_)
     bits = np.ascontiguousarray(rows).view(np.uint32) & 1
@@ -78,14 +83,14 @@ def is_coarse(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _is_exact(sample: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(width,): of which columns float32 holds every value as it is."""
+    """(width,): for which columns float32 holds every value as it is."""
     held = relative(sample, None)
     exact: NDArray[np.bool_] = ((held == sample) | np.isnan(sample)).all(axis=0)
     return exact
 
 
 def _different(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sorted, each once, without what is missing or infinite; unless all are whole numbers, to `SURE_BITS`."""
+    """Sorted and unique, without NaN and infinity; rounded to `SURE_BITS` unless all are whole numbers."""
     values = values[np.isfinite(values)]
     if (values != np.rint(values)).any():
         fraction, exponent = np.frexp(values)
@@ -94,8 +99,8 @@ def _different(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _centre_and_spread(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The median, which is one of the sorted values, and the distance of the quartiles; 0 and 0 of fewer than two."""
-    if len(values) < 2:
+    """The median, which is one of the sorted values, and the distance of the quartiles; 0 and 0 of none."""
+    if not len(values):
         return 0.0, 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = np.quantile(values, (0.25, 0.75))

@@ -90,7 +90,7 @@ def embed_call(rows: Rows) -> Call:
         TypeError: a row holds what JSON does not.
     """
     if isinstance(rows, np.ndarray):
-        return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(rows))
+        return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(_narrow(rows)))
     return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": NPY}, body=_json({"inputs": rows}))
 
 
@@ -118,7 +118,8 @@ def search_call(question: Question, rows: Rows) -> Call:
         params["filter"] = passing.decode()
     if question.version is not None:
         params["version"] = str(question.version)
-    return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=_npy(rows))
+    body = _npy(_narrow(rows) if question.kind == "inputs" else _float32(rows))
+    return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=body)
 
 
 def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None) -> Call:
@@ -155,20 +156,22 @@ def _finite(rows: NDArray[Any]) -> NDArray[Any]:
 
 def _npy(rows: NDArray[Any]) -> bytes:
     stream = io.BytesIO()
-    np.save(stream, _narrow(rows), allow_pickle=False)
+    np.save(stream, rows, allow_pickle=False)
     return stream.getvalue()
 
 
 def _narrow(rows: NDArray[Any]) -> NDArray[Any]:
-    """As float32 if that changes no value, else as float64: the service may have an origin to subtract from it first.
-
-    An array of float32 takes half the bytes.
-    """
-    with np.errstate(over="ignore"):
-        narrow = np.ascontiguousarray(rows, np.float32)
+    """As float32, half the bytes, if that changes no value; else as float64: the encoder may have an origin to subtract."""
+    narrow = _float32(rows)
     if np.can_cast(rows.dtype, np.float32) or np.array_equal(narrow, rows, equal_nan=True):
         return narrow
     return np.ascontiguousarray(rows, np.float64)
+
+
+def _float32(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """What does not fit becomes infinite, which the service refuses."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, np.float32)
 
 
 def _json(value: Any) -> bytes:

@@ -138,7 +138,7 @@ class Rows:
             raise DataError(
                 f"{self.name}, row {first + row}, column {self.columns[column].name if self.columns else column}",
                 expected="a finite number that fits float32",
-                found="infinity or too large a number" if self.gaps else "a missing value, NaN or infinity",
+                found="a missing value or NaN" if np.isnan(inputs[row, column]) else "infinity or too large a number",
                 remedy="Mend or remove the row.",
             )
 
