@@ -21,6 +21,8 @@ LOST = 0.1
 """A column loses resolution if a larger share of its different values becomes equal."""
 UNEVEN = 0.125
 """A column uses float32's last bit if it is set in a larger share of values; whole numbers, for example, leave it 0."""
+WHOLE = 2.0**24
+"""Beyond it, float32 does not hold every whole number."""
 SURE_BITS = 44
 """Of the 53 bits of a float64; those after them differ by the rounding of whatever computed the value."""
 _LARGEST = float(np.finfo(np.float32).max)
@@ -72,13 +74,14 @@ def is_blurred(sample: NDArray[np.float64], origin: Origin) -> NDArray[np.bool_]
 def is_coarse(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(width,): which columns of (n, width) float32 look as if float32 had cost them resolution before.
 
-    Their values are far from 0 for their spread, and use float32's last bit.
+    Their values are far from 0 for their spread, and use float32's last bit or are beyond its whole numbers. There, a
+    constant counts too: it may have been a time.
     """
     found = np.zeros(rows.shape[1], np.bool_)
-    bits = np.ascontiguousarray(rows).view(np.uint32) & 1
-    for column in np.flatnonzero(bits.mean(axis=0) > UNEVEN):
+    uneven = (np.ascontiguousarray(rows).view(np.uint32) & 1).mean(axis=0) > UNEVEN
+    for column in np.flatnonzero(uneven | (np.fmax.reduce(np.abs(rows)) > WHOLE)):
         centre, spread = _centre_and_spread(_different(rows[:, column].astype(np.float64)))
-        found[column] = spread > 0 and abs(centre) > COARSE * spread
+        found[column] = abs(centre) > COARSE * spread and (spread > 0 or abs(centre) > WHOLE)
     return found
 
 

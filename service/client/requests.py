@@ -161,7 +161,7 @@ def _npy(rows: NDArray[Any]) -> bytes:
 
 
 def _narrow(rows: NDArray[Any]) -> NDArray[Any]:
-    """As float32, half the bytes, if that changes no value; else as float64: the encoder may have an origin to subtract."""
+    """As float32 if that changes no value, else as float64: the encoder may have an origin to subtract first."""
     narrow = _float32(rows)
     if np.can_cast(rows.dtype, np.float32) or np.array_equal(narrow, rows, equal_nan=True):
         return narrow

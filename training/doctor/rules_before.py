@@ -148,15 +148,15 @@ def unscaled_inputs(case: Case) -> Seen | None:
 
 
 def blurred_columns(case: Case) -> Seen | None:
-    """Columns of which float32, less one origin for each, does not hold what tells values apart: a single one."""
+    """Columns in which float32 does not hold what tells values apart, even less an origin: a single one is enough."""
     names = case.facts.get("blurred", [])
     if not names:
         return None
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    told = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     return Seen(
-        f"values that differ become equal, or nearly, in float32: column {', '.join(names[:NAMED])}{more}",
-        "Give the column as float64 or text, not as float32; if its values lie in groups that are far from each other, "
-        "split it into the group and the difference from the group's centre",
+        f"float32 does not tell values of this size apart if they differ by little: column {told}",
+        "Store the column as float64 or int64, not as float32, and scale it, not data.scale=none; if its values are in "
+        "groups far from each other, split it into the group and the difference from the group's centre",
     )
 
 
