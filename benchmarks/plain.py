@@ -78,7 +78,7 @@ class Plain:
         self.there[place] = change.input is not None
         if change.input is not None:
             self.rows[place], self.payloads[place] = change.input, change.payload or "{}"
-            self.embeddings[place] = self.embed(change.input[None])[0]
+            self.embeddings[place] = self.embed(change.input[None].astype(np.float32))[0]
         self.applied = max(self.applied, change.sequence)
 
     def found(self) -> NDArray[np.bool_]:

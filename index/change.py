@@ -4,8 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from index.inputs import Input, pack, unpack
 
 __all__ = ["Change", "DamagedError", "change_of", "rising", "row_of"]
 
@@ -16,7 +15,8 @@ class Change:
 
     Attributes:
         id: the item's.
-        input: (width,) float32 as the client sent it, NaN where a table's value is missing; None: it is deleted.
+        input: (width,) as the client sent it, NaN where a table's value is missing; None: it is deleted. float32, or
+            float64 if the encoder that took it has an origin (training.origin).
         payload: its JSON text; None: it is deleted.
         sequence: its place among all changes, from 1; 0 where it is not in the log yet.
         seen: write it only if the item has not changed after this sequence number, up to which the caller has read
@@ -24,7 +24,7 @@ class Change:
     """
 
     id: str
-    input: NDArray[np.float32] | None = None
+    input: Input | None = None
     payload: str | None = None
     sequence: int = 0
     seen: int | None = None
@@ -40,7 +40,7 @@ class DamagedError(Exception):
 
 def row_of(sequence: int, change: Change) -> tuple[Any, ...]:
     """The row of a change: sequence, id, input, payload, digest."""
-    blob = None if change.input is None else np.ascontiguousarray(change.input, "<f4").tobytes()
+    blob = None if change.input is None else pack(change.input)
     return sequence, change.id, blob, change.payload, _digest(sequence, change.id, blob, change.payload)
 
 
@@ -54,7 +54,7 @@ def change_of(row: tuple[Any, ...]) -> Change:
     kinds = isinstance(name, str), isinstance(blob, bytes | None), isinstance(payload, str | None)
     if not all(kinds) or digest != _digest(sequence, name, blob, payload):
         raise DamagedError(f"change {sequence} of {name!r} with another digest")
-    return Change(name, None if blob is None else np.frombuffer(blob, "<f4"), payload, sequence)
+    return Change(name, None if blob is None else unpack(blob), payload, sequence)
 
 
 def rising(changes: list[Change], after: int) -> list[Change]:

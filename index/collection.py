@@ -13,6 +13,7 @@ from index.embed import in_metric
 from index.embeddings import Embeddings
 from index.errors import StoreError
 from index.filters import Filter
+from index.inputs import stacked
 from index.live import Live
 from index.log import ItemLog
 from index.novelty import NEIGHBOURS, encode_with_errors, mean_distances
@@ -252,8 +253,7 @@ def embedded(version: Version, changes: Sequence[Change]) -> Vectors:
     """(n, latent_dim): the embedding of what each change puts; NaN where it deletes, or where it cannot be embedded."""
     embeddings = np.full((len(changes), version.encoder.latent_dim), np.nan, np.float32)
     puts = [number for number, change in enumerate(changes) if change.input is not None]
-    rows = [change.input for change in changes if change.input is not None]
-    if rows:
+    if puts:
         with np.errstate(invalid="ignore", over="ignore"):
-            embeddings[puts] = version.embed(np.stack(rows))
+            embeddings[puts] = version.embed(stacked((change.input for change in changes), version.encoder.origin))
     return embeddings

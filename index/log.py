@@ -19,6 +19,7 @@ import apsw
 from index.change import Change, DamagedError, change_of, rising, row_of
 from index.errors import JobError, LogError
 from index.ids import check_ids
+from index.inputs import unpack
 from index.logfile import (
     BEGINS,
     DROPPED,
@@ -155,8 +156,8 @@ class ItemLog:
     def width(self) -> int | None:
         """How many values an input has; None where there is none."""
         if self._width is None:  # then it stays what it is
-            size = self._value("SELECT length(input) FROM changes WHERE input IS NOT NULL ORDER BY sequence LIMIT 1")
-            self._width = None if size is None else int(size) // 4
+            blob = self._value("SELECT input FROM changes WHERE input IS NOT NULL ORDER BY sequence LIMIT 1")
+            self._width = None if blob is None else len(unpack(blob))
         return self._width
 
     def begins(self) -> int:
@@ -292,7 +293,7 @@ class ItemLog:
     def _told(self, how: str) -> Iterator[None]:
         try:
             yield
-        except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError, DamagedError) as error:
+        except (apsw.CorruptError, apsw.NotADBError, ValueError, DamagedError) as error:
             raise ArtifactError(
                 str(self._path),
                 expected="an item log that is whole",

@@ -42,12 +42,12 @@ DROPPED = "dropped"
 """The note with the number of changes that were pruned."""
 _WAL, _SHM, _JOURNAL = "-wal", "-shm", "-journal"
 _APPLICATION = 0x4C4F4F4B  # "LOOK"
-_FORMAT = 2
+_FORMAT = 3
 _SCHEMA = """
 CREATE TABLE changes (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
-    input BLOB,    -- float32, little-endian; null where the item was deleted
+    input BLOB,    -- as index.inputs packs it; null where the item was deleted
     payload TEXT,  -- JSON; null where the item was deleted
     digest BLOB NOT NULL
 ) STRICT;

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from index.change import Change
 from index.errors import StoreError
+from index.inputs import stacked
 from index.log import ItemLog
 from training.errors import DataError
 from training.progress import progress_bar
@@ -108,7 +109,7 @@ def overlay(source: Source, store: Path, upto: int, readable: Readable) -> Overl
         put.update(change.id for change, one in zip(puts, good, strict=True) if one)
         unreadable.update(change.id for change, one in zip(puts, good, strict=True) if not one)
         deleted.update(change.id for change in batch if change.is_delete)
-        prints.append(sketches(_inputs(puts, source.rows.width)[good]))
+        prints.append(sketches(_inputs(puts, source.rows)[good]))
     before, there, replaced, gone = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)], 0, 0
     out = put | deleted | unreadable
     with progress_bar("reading", source.rows.count, "rows") as advance:
@@ -127,6 +128,7 @@ def overlay(source: Source, store: Path, upto: int, readable: Readable) -> Overl
         lambda size: _read(source, store, upto, (out, unreadable), size),
         source.rows.columns,
         source.rows.gaps,
+        origin=source.rows.origin,
     )
     found = np.concatenate([all_before[kept], *prints])
     return Overlaid(rows, found, all_before, upto, len(put) - replaced, replaced, gone, len(unreadable))
@@ -180,13 +182,12 @@ def _read(source: Source, store: Path, upto: int, without: tuple[set[str], set[s
         puts = [change for change in batch if not change.is_delete and change.id not in unreadable]
         for start in range(0, len(puts), size):
             some = puts[start : start + size]
-            yield Chunk([change.id for change in some], _inputs(some, source.rows.width), list(map(_payload, some)))
+            yield Chunk([change.id for change in some], _inputs(some, source.rows), list(map(_payload, some)))
 
 
-def _inputs(puts: list[Change], width: int) -> Floats:
-    """(n, width)"""
-    rows = [change.input for change in puts if change.input is not None]
-    return np.stack(rows) if rows else np.empty((0, width), np.float32)
+def _inputs(puts: list[Change], rows: Rows) -> Floats:
+    """(n, width), less the origin of the rows beside which they are."""
+    return stacked((change.input for change in puts), rows.origin) if puts else np.empty((0, rows.width), np.float32)
 
 
 def _payload(change: Change) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from training.config import load_config
 from training.errors import ResumeError
 from training.job import TrainedRun, train
 from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from training.origin import absolute
 from training.rows import Rows, open_rows, read_sample
 from training.rows.builtin import BUILTIN
 from training.split import Split
@@ -43,7 +44,8 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
     number = build(rows, run.folder, store)
     store.promote(number)
     out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
-    return _write_query(spell(question.queries[:1], denoising.columns), store_at)
+    query = absolute(question.queries[:1], denoising.origin)
+    return _write_query(spell(query, denoising.columns), store_at)
 
 
 def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> TrainedRun:

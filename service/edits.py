@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.change import Change
 from index.errors import QueryError
 from index.filters import Filter
+from index.inputs import Input
 from index.vectors import comparable
 from service.answering import Left, stays
 from service.serving import Current, Serving
+from training.origin import relative
 
 __all__ = ["Written", "delete", "delete_passing", "put"]
 
@@ -39,14 +40,12 @@ class Written:
     version: int
 
 
-async def put(
-    serving: Serving, ids: list[str], rows: NDArray[np.float32], payloads: list[str], left: Left = stays
-) -> Written:
+async def put(serving: Serving, ids: list[str], rows: Input, payloads: list[str], left: Left = stays) -> Written:
     """Make or replace items.
 
     Args:
         ids: n that differ.
-        rows: (n, width) float32, raw.
+        rows: (n, width), raw, as the client sent them.
         payloads: n JSON objects as text.
 
     Raises:
@@ -54,7 +53,7 @@ async def put(
         LogError: the log cannot be written; nothing is.
     """
     engine = serving.current.engine
-    embeddings = await engine.embed(rows, left)
+    embeddings = await engine.embed(relative(rows, engine.version.encoder.origin), left)
     unusable = np.flatnonzero(~comparable(embeddings))
     if len(unusable):  # the log would keep it, and no search find it
         place = f"items[{unusable[0]}].input"

@@ -13,11 +13,13 @@ import orjson
 from numpy.typing import NDArray
 
 from index.ids import IDS, wrong_id
+from index.inputs import Input
 from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from service.decoding import Bounds, check_count, read_object
 from service.errors import RequestError, TooLargeError, show
 from service.numbers import read_items
 from service.queries import exact
+from training.origin import relative
 
 __all__ = ["MAX_PAYLOAD", "ItemsAsked", "decode_items"]
 
@@ -31,10 +33,13 @@ _NUMBERS = {int, float}
 
 @dataclass(frozen=True)
 class ItemsAsked:
-    """Checked items: n ids that differ, rows (n, width) float32, and n payloads as JSON texts."""
+    """Checked items: n ids that differ, rows (n, width), and n payloads as JSON texts.
+
+    The rows are as the client sent them: float32, or float64 if the encoder has an origin, which is not subtracted yet.
+    """
 
     ids: list[str]
-    rows: NDArray[np.float32]
+    rows: Input
     payloads: list[str]
 
 
@@ -131,17 +136,16 @@ def _rows(inputs: list[Any], bounds: Bounds) -> NDArray[np.float64]:
     return values
 
 
-def _fitting(values: NDArray[np.float64], bounds: Bounds) -> NDArray[np.float32]:
-    """The same in float32, finite; of a table, NaN is what is missing."""
-    with np.errstate(over="ignore"):
-        rows = values.astype(np.float32)
+def _fitting(values: NDArray[np.float64], bounds: Bounds) -> Input:
+    """The same, as the log keeps them; less the origin they fit float32. Of a table, NaN is what is missing."""
+    rows = relative(values, bounds.origin)
     right = ~np.isinf(rows) if bounds.table else np.isfinite(rows)
     if not right.all():
         row, column = (int(place) for place in np.argwhere(~right)[0])
         raise RequestError(
             f"items[{row}].input", expected="numbers that fit float32", found=f"too large a one at value {column}"
         )
-    return rows
+    return rows if bounds.origin is None else values
 
 
 def _is_plain(given: Any) -> bool:

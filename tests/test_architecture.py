@@ -23,9 +23,12 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOU
 OF_TRAINING = {
     "index": {
         *("training.rows", "training.artifact", "training.errors", "training.sealed", "training.progress"),
-        *("training.manifest", "training.politeness", "training.preprocess", "training.untrained"),
+        *("training.manifest", "training.origin", "training.politeness", "training.preprocess", "training.untrained"),
     },
-    "service": {"training.artifact", "training.columns", "training.errors", "training.preprocess", "training.sealed"},
+    "service": {
+        *("training.artifact", "training.columns", "training.errors", "training.origin", "training.preprocess"),
+        "training.sealed",
+    },
 }
 """What a floor may import of the training floor."""
 FITTING = {

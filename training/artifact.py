@@ -1,6 +1,7 @@
 """The encoder artifact: a sealed folder with the two halves of an autoencoder and its preprocessing.
 
-    weights.safetensors   encoder.N.weight, encoder.N.bias, decoder.N..., preprocess.offset, ...
+    weights.safetensors   encoder.N.weight, encoder.N.bias, decoder.N..., preprocess.offset, ..., and preprocess.origin
+                          in float64, if rows have an origin (training.origin)
     manifest.json         input_shape, latent_dim, the layers in order, and how it was made
 
 A table's preprocessing is not in the weights but in the manifest, column by column (`training.columns`).
@@ -29,6 +30,7 @@ from training.describe import describe, rebuild
 from training.errors import ArtifactError, ConfigError
 from training.layers import SEVERAL
 from training.manifest import EncoderManifest, check_fields
+from training.origin import Origin
 from training.preprocess import Preprocessor, ScaleKind, build_preprocessor
 from training.sealed import Sealed, open_sealed, seal
 
@@ -43,7 +45,7 @@ __all__ = [
 ]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-FORMAT = "lookalike-encoder/3"
+FORMAT = "lookalike-encoder/4"
 _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
@@ -51,6 +53,7 @@ _BLOCK_VALUES = 1 << 23
 ROUNDED = 8
 """Rows that oneDNN has at a time are a multiple of so many."""
 _PARTS = ("offset", "factor", "low", "high")
+_ORIGIN = "preprocess.origin"
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ class Encoder:
     def columns(self) -> tuple[Column, ...]:
         """What each value of a row is, where the encoder was trained on a table."""
         return self.preprocess.columns
+
+    @property
+    def origin(self) -> Origin:
+        """What is subtracted from a row, in float64, before it is float32: raw rows here are less that."""
+        return self.preprocess.origin
 
     @property
     def latent_dim(self) -> int:
@@ -178,6 +186,8 @@ def write_encoder(
     columns = {"columns": describe_columns(preprocess.table.fitted)} if preprocess.table else {}
     if not columns:
         tensors |= {f"preprocess.{name}": tensor for name, tensor in preprocess.tensors().items()}
+        if preprocess.origin is not None:
+            tensors[_ORIGIN] = torch.from_numpy(preprocess.origin)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     (folder / _WEIGHTS).write_bytes(safetensors.torch.save(plain))
     layers = {half: describe(stack) for half, stack in halves.items()}
@@ -215,7 +225,8 @@ def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: to
     header = sealed.header
     width, latent = math.prod(header["input_shape"]), header["latent_dim"]
     take = partial(_take, tensors, place)
-    preprocess = _preprocessor(header, width, take).to(device)
+    origin = _take(tensors, place, _ORIGIN, (width,), torch.float64).numpy() if _ORIGIN in tensors else None
+    preprocess = _preprocessor(header, width, take, origin).to(device)
     encoder, wide = rebuild("encoder", header["encoder"], take, ends=(preprocess.features, latent))
     decoder, wider = rebuild("decoder", header["decoder"], take, ends=(latent, preprocess.features))
     held_out = np.array(header.get("held_out", []), np.uint64)
@@ -223,11 +234,13 @@ def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: to
     return Encoder(*halves, preprocess, header, sealed.digest, device, max(wide, wider), held_out)
 
 
-def _preprocessor(header: dict[str, Any], width: int, take: Callable[[str, tuple[int, ...]], Tensor]) -> Preprocessor:
+def _preprocessor(
+    header: dict[str, Any], width: int, take: Callable[[str, tuple[int, ...]], Tensor], origin: Origin
+) -> Preprocessor:
     kind: ScaleKind = header["scale"]
     if "columns" not in header:
         offset, factor, low, high = (take(f"preprocess.{name}", (width,)) for name in _PARTS)
-        return Preprocessor(kind, offset, factor, low, high)
+        return Preprocessor(kind, offset, factor, low, high, origin=origin)
     fitted = read_columns(header["columns"])
     if header["input_shape"] != [len(fitted)]:
         raise ValueError(f"input_shape is {header['input_shape']}, and there are {len(fitted)} columns")
@@ -245,11 +258,12 @@ def resolve_device(name: DeviceName) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _take(tensors: dict[str, Tensor], place: str, name: str, shape: tuple[int, ...]) -> Tensor:
+def _take(
+    tensors: dict[str, Tensor], place: str, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> Tensor:
     tensor = tensors.get(name)
-    if tensor is None or tensor.dtype != torch.float32 or tuple(tensor.shape) != shape:
+    if tensor is None or tensor.dtype != dtype or tuple(tensor.shape) != shape:
+        wanted = f"{str(dtype).removeprefix('torch.')} {shape}"
         found = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-        raise ArtifactError(
-            f"{place}, {name}", expected=f"float32 {shape}", found=found, remedy="Train and export again."
-        )
+        raise ArtifactError(f"{place}, {name}", expected=wanted, found=found, remedy="Train and export again.")
     return tensor

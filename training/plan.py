@@ -17,7 +17,8 @@ class Data:
     """Preprocessed rows, (n, width) float32, and what they should become; without targets, themselves.
 
     They lie on the device that trains, or, where they do not fit there, in memory. The first `numbers` columns
-    are numbers, by default all of them; those after are slots of categories and indicators.
+    are numbers, by default all of them; those after are slots of categories and indicators. `blurred` names the raw
+    columns in which float32 does not hold what tells values apart (training.origin).
     """
 
     train: Tensor
@@ -25,6 +26,7 @@ class Data:
     train_targets: Tensor | None = None
     validation_targets: Tensor | None = None
     numbers: int | None = None
+    blurred: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

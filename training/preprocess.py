@@ -1,7 +1,7 @@
 """Bring columns to one scale: fitted on training rows only, carried inside the encoder artifact."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training.columns import Column, FittedColumn
 from training.errors import DataError
+from training.origin import Origin
 from training.table import Table, build_table
 
 __all__ = ["Preprocessor", "ScaleKind", "build_preprocessor", "fit_preprocessor"]
@@ -28,6 +29,7 @@ class Preprocessor:
 
     The tensors are float32 of shape (features,). A constant column has factor 1. Without a table the features are
     the raw columns; a table says how they are made of them, its categories and indicators 0 or 1 and not scaled.
+    Raw rows are less `origin` (training.origin), which is subtracted before they are float32.
     """
 
     kind: ScaleKind
@@ -36,6 +38,7 @@ class Preprocessor:
     low: Tensor
     high: Tensor
     table: Table | None = None
+    origin: Origin = None
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -111,10 +114,12 @@ class Preprocessor:
 
     def to(self, device: torch.device) -> "Preprocessor":
         moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
-        return Preprocessor(self.kind, **moved, table=self.table.to(device) if self.table else None)
+        return Preprocessor(self.kind, **moved, table=self.table.to(device) if self.table else None, origin=self.origin)
 
 
-def fit_preprocessor(rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Column, ...] = ()) -> Preprocessor:
+def fit_preprocessor(
+    rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Column, ...] = (), origin: Origin = None
+) -> Preprocessor:
     """Fit on training rows.
 
     Args:
@@ -124,14 +129,18 @@ def fit_preprocessor(rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[
             each by itself; "standard" gives each mean 0 and standard deviation 1; "none" leaves them.
             Of a table, it is the numbers that are scaled.
         columns: the table's columns, (width,); none where the rows are of an array.
+        origin: what was subtracted from the rows.
 
     Raises:
         DataError: a column of numbers has none; it is named.
     """
     if columns:
-        return build_preprocessor(kind, _fit_columns(rows, kind, columns))
+        fitted = _fit_columns(rows, kind, columns)
+        if origin is not None:
+            fitted = tuple(replace(one, origin=float(own)) for one, own in zip(fitted, origin, strict=True))
+        return build_preprocessor(kind, fitted)
     offset, factor, low, high = _fit_numbers(rows, kind)
-    return Preprocessor(kind, offset, factor, *_bounds(kind, offset, factor, low, high))
+    return Preprocessor(kind, offset, factor, *_bounds(kind, offset, factor, low, high), origin=origin)
 
 
 def build_preprocessor(kind: ScaleKind, fitted: tuple[FittedColumn, ...]) -> Preprocessor:
@@ -144,7 +153,8 @@ def build_preprocessor(kind: ScaleKind, fitted: tuple[FittedColumn, ...]) -> Pre
     others = torch.zeros(table.layout.features - len(numbers))
     pairs = ((offset, others), (factor, others + 1), (low, others), (high, others + 1))
     tensors = {name: torch.cat(pair) for name, pair in zip(_NAMES, pairs, strict=True)}
-    return Preprocessor(kind, **tensors, table=table)
+    origin = np.array([one.origin for one in fitted])
+    return Preprocessor(kind, **tensors, table=table, origin=origin if origin.any() else None)
 
 
 def _fit_columns(rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Column, ...]) -> tuple[FittedColumn, ...]:

@@ -104,7 +104,7 @@ def embed_call(rows: Rows) -> Call:
         TypeError: a row holds what JSON does not.
     """
     if isinstance(rows, np.ndarray):
-        return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(rows))
+        return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(_narrow(rows)))
     return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": NPY}, body=_json({"inputs": rows}))
 
 
@@ -132,7 +132,8 @@ def search_call(question: Question, rows: Rows) -> Call:
         params["filter"] = passing.decode()
     if question.version is not None:
         params["version"] = str(question.version)
-    return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=_npy(rows))
+    body = _npy(_narrow(rows) if question.kind == "inputs" else _float32(rows))
+    return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=body)
 
 
 def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None) -> Call:
@@ -159,21 +160,32 @@ def sequence_param(least: int) -> dict[str, str]:
     return {"min_sequence": str(least)} if least else {}
 
 
-def _finite(rows: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(rows, np.float32)
+def _finite(rows: NDArray[Any]) -> NDArray[Any]:
+    values = _narrow(rows)
     if np.isinf(values).any():
         row = int(np.argwhere(np.isinf(values))[0][0])
-        raise ValueError(f"inputs: expected numbers that fit float32, found a larger one in row {row}")
+        raise ValueError(f"inputs: expected finite numbers, found infinity in row {row}")
     return values
 
 
 def _npy(rows: NDArray[Any]) -> bytes:
-    """As float32: what the encoder computes in. What does not fit becomes infinite, which the service refuses."""
     stream = io.BytesIO()
-    with np.errstate(over="ignore"):
-        np.save(stream, np.ascontiguousarray(rows, np.float32), allow_pickle=False)
+    np.save(stream, rows, allow_pickle=False)
     return stream.getvalue()
+
+
+def _narrow(rows: NDArray[Any]) -> NDArray[Any]:
+    """As float32 if that changes no value, else as float64: the encoder may have an origin to subtract first."""
+    narrow = _float32(rows)
+    if np.can_cast(rows.dtype, np.float32) or np.array_equal(narrow, rows, equal_nan=True):
+        return narrow
+    return np.ascontiguousarray(rows, np.float64)
+
+
+def _float32(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """What does not fit becomes infinite, which the service refuses."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, np.float32)
 
 
 def _json(value: Any) -> bytes:

@@ -11,6 +11,7 @@ __all__ = [
     "bad_rows",
     "batch_of_one",
     "batch_too_small",
+    "blurred_columns",
     "bottleneck_too_small",
     "corruption_too_strong",
     "double_activation",
@@ -26,6 +27,7 @@ DUPLICATES = 0.10
 LARGEST_SCALE, SMALLEST_SCALE = 5.0, 0.06
 WIDEST_COLUMN = 0.7
 SMALLEST_BATCH = 8
+NAMED = 4
 LOST, LOST_LOSS = 0.85, 0.4
 UNEXPLAINED = 0.5
 NOTICEABLE, ENOUGH = 0.2, 0.15
@@ -143,6 +145,19 @@ def unscaled_inputs(case: Case) -> Seen | None:
     else:
         return None
     return Seen(seen, "--set data.scale=auto", ("data.scale=auto",))
+
+
+def blurred_columns(case: Case) -> Seen | None:
+    """Columns in which float32 does not hold what tells values apart, even less an origin: a single one is enough."""
+    names = case.facts.get("blurred", [])
+    if not names:
+        return None
+    told = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return Seen(
+        f"float32 does not tell values of this size apart if they differ by little: column {told}",
+        "Store the column as float64 or int64, not as float32, and scale it, not data.scale=none; if its values are in "
+        "groups far from each other, split it into the group and the difference from the group's centre",
+    )
 
 
 def missing_activations(case: Case) -> Seen | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from training.columns import BOOLEANS, Column
 from training.errors import DataError
 
-__all__ = ["APART", "census", "code", "find_columns", "is_number", "is_text", "match_columns"]
+__all__ = ["APART", "census", "code", "find_columns", "is_finer", "is_number", "is_text", "match_columns"]
 
 LONGEST = 256
 """Characters; a longer text is no category."""
@@ -110,6 +110,12 @@ def is_number(kind: pa.DataType) -> bool:
         or pa.types.is_boolean(kind)
         or pa.types.is_decimal(kind)
     )
+
+
+def is_finer(kind: pa.DataType) -> bool:
+    """Does the type have numbers that float32 has not?"""
+    held = pa.types.is_boolean(kind) or pa.types.is_float16(kind) or pa.types.is_float32(kind)
+    return not (held or (pa.types.is_integer(kind) and kind.bit_width <= 16))
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pa_parquet
 from training.columns import CATEGORIES, Column
 from training.errors import DataError
 from training.rows.base import Chunk, Rows
-from training.rows.coding import APART, census, code, find_columns, is_number, is_text, match_columns
+from training.rows.coding import APART, census, code, find_columns, is_finer, is_number, is_text, match_columns
 
 __all__ = ["open_csv", "open_parquet"]
 
@@ -215,11 +215,11 @@ def _check_ids(path: Path, batch: pa.RecordBatch, first: int) -> None:
 
 
 def _chunk(path: Path, batch: pa.RecordBatch, columns: Columns, others: list[str], first: int) -> Chunk:
-    inputs = np.empty((len(batch), len(columns)), np.float32)  # (rows, columns)
+    kinds = [batch.schema.field(column.name).type for column in columns if column.kind == "numeric"]
+    dtype = np.float64 if any(map(is_finer, kinds)) else np.float32
+    inputs = np.empty((len(batch), len(columns)), dtype)  # (rows, columns)
     for number, column in enumerate(columns):
-        values = code(batch.column(column.name), column, str(path), first)
-        with np.errstate(over="ignore"):
-            inputs[:, number] = values
+        inputs[:, number] = code(batch.column(column.name), column, str(path), first)
     ids = [str(i) for i in range(first, first + len(batch))]
     if "id" in batch.schema.names:
         ids = [str(value) for value in batch.column("id").to_pylist()]
