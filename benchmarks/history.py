@@ -138,7 +138,7 @@ class History:
 
     def _prune(self, worker: Worker) -> None:
         last = worker.log.last()
-        worker.log.prune(last)
+        worker.log.prune()
         if worker.log.last() < last:
             raise MismatchError(f"sequence {worker.log.last()} after {last}")
         for each in self._workers:  # in between, what is behind may not know of what was replaced

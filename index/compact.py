@@ -21,7 +21,7 @@ from index.errors import JobError, StoreError, TargetError
 from index.items import ItemWriter, read_items
 from index.measure import Exam, K
 from index.novelty import NEIGHBOURS
-from index.retention import prune
+from index.retention import prune, reclaim
 from index.searching import Searcher
 from index.store import Store
 from index.target import Target
@@ -50,7 +50,7 @@ Positions = NDArray[np.int64]
 
 
 def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None) -> int | None:
-    """Make a version of the champion and the log as it stands now, and promote it.
+    """Make a version of the champion and the log as it stands now, promote it, and give space of the log back.
 
     Args:
         keep: how many versions stay then (index.retention); None for all.
@@ -74,7 +74,9 @@ def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None
         with staging(store.versions) as folder:
             number = store.publish(folder, _write(folder, collection))
         store.promote(number, instead_of=collection.number, renews=True)
-        if keep is not None:
+        if keep is None:
+            reclaim(store)
+        else:
             prune(store, keep)
         return number
 

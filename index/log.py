@@ -8,7 +8,7 @@ several versions of it before 3.51.3 can damage such a log.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,17 +22,13 @@ from index.ids import check_ids
 from index.inputs import unpack
 from index.logfile import (
     BEGINS,
-    DROPPED,
+    CHANGES,
     IDS,
     LOG,
-    Places,
-    bytes_of,
+    LogFiles,
     check_format,
-    check_places,
-    is_replaced,
     is_there,
     make_log,
-    places,
 )
 from index.reclaim import add_to_note, drop_superseded, free_pages
 from index.sqlite import connected, is_frozen, one, stamp_of, transaction
@@ -45,6 +41,7 @@ BATCH = 1_024
 """Changes that are read at a time."""
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'changes'"
 _NOTE = "SELECT text FROM notes WHERE key = ?"
+_COUNTS = "SELECT sum(text) FILTER (WHERE key = ?1), sum(text) FILTER (WHERE key = ?2) FROM notes"
 _CHANGED = "SELECT 1 FROM changes WHERE id = ? AND sequence > ? LIMIT 1"
 _KNOWN = "SELECT 1 FROM changes WHERE id = ? LIMIT 1"
 _COLUMNS = "SELECT sequence, id, input, payload, digest FROM changes"
@@ -98,7 +95,7 @@ class ItemLog:
         self._width: int | None = None
         self._is_named = False
         self._frozen: tuple[int, ...] | None = None
-        self._places: Places = ()
+        self._files: LogFiles | None = None
         self._is_displaced = False
 
     def append(self, changes: Sequence[Change], note: Note | None = None) -> int:
@@ -135,15 +132,17 @@ class ItemLog:
                 self._is_named = True
             with transaction(connection):
                 self._check_width(changes)
-                last, written = int(one(connection, _LAST) or 0), list[int]()
+                last, written, new = int(one(connection, _LAST) or 0), list[int](), 0
                 for change in changes:
                     if change.seen is not None and one(connection, _CHANGED, change.id, change.seen):
                         written.append(0)
                         continue
                     last += 1
-                    add_to_note(connection, IDS, one(connection, _KNOWN, change.id) is None)
+                    new += one(connection, _KNOWN, change.id) is None
                     connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", row_of(last, change))
                     written.append(last)
+                add_to_note(connection, CHANGES, sum(map(bool, written)))
+                add_to_note(connection, IDS, new)
                 if note:
                     self._keep(connection, note)
             self._check_places()  # or this would acknowledge what went to a file that nobody finds again
@@ -209,23 +208,34 @@ class ItemLog:
         return self._seen != before
 
     def size(self) -> LogSize:
-        """How large it is; this reads no changes."""
-        there = self.last() - self.begins() - int(self.note(DROPPED) or 0)
-        return LogSize(bytes_of(self._path), there, there - int(self.note(IDS) or 0))
+        """How large the log is; this reads no changes."""
+        with self._told("read"):
+            connection = self._connection()
+            if connection is None or self._files is None:
+                return LogSize(0, 0, 0)
+            changes, ids = next(connection.execute(_COUNTS, (CHANGES, IDS)))
+            return LogSize(self._files.bytes, int(changes), int(changes - ids))
 
-    def prune(self, upto: int) -> int:
-        """Drop each change that a later one of the same item, up to `upto`, superseded, and give the space back.
+    def prune(self, asked: Iterable[int] = ()) -> int:
+        """Drop the changes that were superseded, and give their space back to the file system.
 
-        Others read and write meanwhile. Where it fails, what it had dropped by then is gone.
+        Other processes read and write meanwhile. If it fails, what it had dropped by then is gone.
+
+        Args:
+            asked: sequence numbers that `current` may be asked for as `upto`, beside the last: what was the last
+                change of an id up to one of them stays.
 
         Returns:
-            How many were dropped.
+            How many changes were dropped.
         """
         with self._told("written"):
             connection = self._connection()
             if connection is None:
                 return 0
-            dropped = drop_superseded(connection, upto)
+            after, dropped = 0, 0
+            for upto in sorted({*asked, int(one(connection, _LAST) or 0)}):
+                dropped += drop_superseded(connection, after, upto)
+                after = upto
             free_pages(connection)
             return dropped
 
@@ -273,19 +283,21 @@ class ItemLog:
             frozen = stamp_of(self._path) if is_frozen(self._path) else None
             opened = connected(self._path)
             check_format(opened, self._path)
-            self._opened, self._frozen, self._places = opened, frozen, places(self._path)
+            self._opened, self._frozen, self._files = opened, frozen, LogFiles(self._path)
         elif not self._frozen:
             self._check_places()
         return self._opened
 
     def _check_places(self) -> None:
+        if self._files is None or self._opened is None:
+            return
         try:
-            check_places(self._path, self._places)
+            self._files.check()
         except LogError:
-            if self._opened and not self._is_displaced and is_replaced(self._path, self._places):
-                with contextlib.suppress(apsw.Error):  # SQLite would replay what is in our -wal into the other file
+            if not self._is_displaced and self._files.is_replaced:  # the next process would replay our -wal into it
+                with contextlib.suppress(apsw.Error):
                     self._opened.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._is_displaced = True
+            self._is_displaced = True  # later, another process may have changes of its own in that -wal
             raise
         self._is_displaced = False
 

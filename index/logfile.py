@@ -20,26 +20,22 @@ from training.sealed import locked, staging, sync_folder
 
 __all__ = [
     "BEGINS",
-    "DROPPED",
+    "CHANGES",
     "IDS",
     "LOG",
-    "Places",
-    "bytes_of",
+    "LogFiles",
     "check_format",
-    "check_places",
-    "is_replaced",
     "is_there",
     "make_log",
-    "places",
 ]
 
 LOG = "items.db"
 BEGINS = "lost"
 """The note with the last change that a version has of an older log, which was lost."""
+CHANGES = "changes"
+"""The note with the number of changes that the log holds."""
 IDS = "ids"
-"""The note with the number of ids that have a change."""
-DROPPED = "dropped"
-"""The note with the number of changes that were pruned."""
+"""The note with the number of ids that have a change; the last change of each is never dropped."""
 _WAL, _SHM, _JOURNAL = "-wal", "-shm", "-journal"
 _APPLICATION = 0x4C4F4F4B  # "LOOK"
 _FORMAT = 3
@@ -55,8 +51,45 @@ CREATE INDEX changes_by_id ON changes (id, sequence);
 CREATE TABLE notes (key TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
 """
 
-Places = tuple[tuple[int, int] | None, ...]
-"""Device and inode of items.db, its -wal and its -shm; None for a file that is not there."""
+
+class LogFiles:
+    """The files that a process has opened as a log, to compare with what their paths name later."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` is that of items.db; SQLite has opened all three files."""
+        beside = _beside(path)
+        self._paths = path, beside[_WAL], beside[_SHM]
+        self._opened = self._look()
+
+    @property
+    def bytes(self) -> int:
+        """Their size together."""
+        return sum(stamp[2] for stamp in map(_stamp, self._paths) if stamp)
+
+    def check(self) -> None:
+        """Raises LogError if a path names another file than the one that was opened, or none; it takes some µs."""
+        found = self._look()
+        if found == self._opened:
+            return
+        path, now = next(
+            (path, now) for path, now, opened in zip(self._paths, found, self._opened, strict=True) if now != opened
+        )
+        raise LogError(
+            str(path),
+            expected="the file that this process opened",
+            found="another file" if now else "no file: it was moved or deleted",
+            remedy="Put it back: then writing goes on. If it is lost, restart the service.",
+        )
+
+    @property
+    def is_replaced(self) -> bool:
+        """Is another items.db in place of the one that was opened, beside the same -wal?"""
+        database, wal, _ = self._look()
+        return database not in (None, self._opened[0]) and wal == self._opened[1]
+
+    def _look(self) -> tuple[tuple[int, int] | None, ...]:
+        """The device and inode of each file; None if there is no file."""
+        return tuple(stamp and stamp[:2] for stamp in map(_stamp, self._paths))
 
 
 def is_there(path: Path) -> bool:
@@ -118,42 +151,6 @@ def check_format(connection: apsw.Connection, path: Path) -> None:
     raise ArtifactError(str(path), expected=f"an item log of format {_FORMAT}", found=said, remedy=remedy)
 
 
-def places(path: Path) -> Places:
-    """Which files are at the paths of a log; it takes some microseconds."""
-    return tuple(stamp and stamp[:2] for stamp in map(_stamp, (path, *_files_beside(path))))
-
-
-def check_places(path: Path, opened: Places) -> None:
-    """Raises LogError if other files than those that were opened are at their paths."""
-    found = places(path)
-    if found == opened:
-        return
-    names = (LOG, LOG + _WAL, LOG + _SHM)
-    wrong = next(number for number in range(len(names)) if found[number] != opened[number])
-    raise LogError(
-        str(path.with_name(names[wrong])),
-        expected="the file that this process opened",
-        found="another file" if found[wrong] else "no file: it was moved or deleted",
-        remedy="Put it back: then writing goes on. If it is lost, restart the service.",
-    )
-
-
-def is_replaced(path: Path, opened: Places) -> bool:
-    """Is another items.db in the place of the one that was opened, beside the same -wal?"""
-    found = places(path)
-    return found[0] not in (None, opened[0]) and found[1] == opened[1]
-
-
-def bytes_of(path: Path) -> int:
-    """The size of the files of a log together."""
-    return sum(stamp[2] for stamp in map(_stamp, (path, *_files_beside(path))) if stamp)
-
-
-def _files_beside(path: Path) -> tuple[Path, Path]:
-    beside = _beside(path)
-    return beside[_WAL], beside[_SHM]
-
-
 def _beside(path: Path) -> dict[str, Path]:
     """Beside the file itself, as SQLite has it, if `path` is a link."""
     real = path.resolve() if path.is_symlink() else path
@@ -176,7 +173,7 @@ def _write_new(path: Path, begins: int) -> None:
     with transaction(made):
         made.execute(_SCHEMA)
         made.execute(f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT}")
-        made.execute("INSERT INTO notes VALUES (?, '0'), (?, '0')", (IDS, DROPPED))
+        made.execute("INSERT INTO notes VALUES (?, '0'), (?, '0')", (CHANGES, IDS))
         if begins:
             made.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('changes', ?)", (begins,))
             made.execute("INSERT INTO notes VALUES (?, ?)", (BEGINS, str(begins)))

@@ -1,21 +1,22 @@
-"""Gives space of the item log back, in steps, so that whoever writes meanwhile waits some milliseconds at most.
+"""Drops superseded changes of the item log and gives their space back, in steps: a writer waits some milliseconds.
 
-Each step is a transaction, whose pages SQLite then moves out of its -wal: on a disk that is nearly full the -wal stays
-small, and what a step frees is there for the next one.
+Each step is a transaction, and then SQLite moves its pages from the -wal into items.db. So the -wal stays small on a
+disk that is nearly full, and the next step can use what this one freed.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import apsw
 
-from index.logfile import DROPPED
+from index.logfile import CHANGES
 from index.sqlite import one, transaction
 
 __all__ = ["add_to_note", "drop_superseded", "free_pages"]
 
 STEP = 256
-"""Changes that are dropped, and pages of 4 KiB that are freed, at a time."""
+"""Changes that are dropped, and pages of 4 KiB that are freed, in one step."""
 _SUPERSEDED = (
     "SELECT sequence FROM changes WHERE sequence > ?1 AND sequence < ?2 AND EXISTS (SELECT 1 FROM changes AS later "
     "WHERE later.id = changes.id AND later.sequence > changes.sequence AND later.sequence <= ?2) "
@@ -23,29 +24,30 @@ _SUPERSEDED = (
 )
 
 
-def drop_superseded(connection: apsw.Connection, upto: int) -> int:
-    """Drop each change that a later one of the same id, up to `upto`, superseded; returns how many."""
+def drop_superseded(connection: apsw.Connection, after: int, upto: int) -> int:
+    """Drop each change after `after` that a later change of the same id, up to `upto`, superseded.
+
+    Returns:
+        How many changes were dropped.
+    """
     dropped = 0
-    for sequences in _superseded(connection, upto):
-
-        def drop(some: list[int] = sequences) -> int:
+    for sequences in _superseded(connection, after, upto):
+        with _step(connection):
             before = connection.total_changes()
-            connection.executemany("DELETE FROM changes WHERE sequence = ?", ((one,) for one in some))
-            gone = connection.total_changes() - before  # another process may have been faster
-            add_to_note(connection, DROPPED, gone)
-            return gone
-
-        dropped += _step(connection, drop)
+            connection.executemany("DELETE FROM changes WHERE sequence = ?", [(sequence,) for sequence in sequences])
+            gone = connection.total_changes() - before  # another process may have dropped some
+            add_to_note(connection, CHANGES, -gone)
+        dropped += gone
     return dropped
 
 
 def free_pages(connection: apsw.Connection) -> None:
-    """Give the pages that are free back to the file system."""
+    """Give free pages back to the file system."""
     while free := int(one(connection, "PRAGMA freelist_count")):
-        _step(connection, lambda: len(list(connection.execute(f"PRAGMA incremental_vacuum({STEP})"))))
-        if int(one(connection, "PRAGMA freelist_count")) >= free:  # whoever else writes frees as many
+        with _step(connection):
+            list(connection.execute(f"PRAGMA incremental_vacuum({STEP})"))
+        if int(one(connection, "PRAGMA freelist_count")) >= free:  # another process frees as many
             break
-    _checkpoint(connection)
 
 
 def add_to_note(connection: apsw.Connection, note: str, more: int) -> None:
@@ -54,24 +56,18 @@ def add_to_note(connection: apsw.Connection, note: str, more: int) -> None:
         connection.execute("UPDATE notes SET text = CAST(text AS INTEGER) + ?2 WHERE key = ?1", (note, more))
 
 
-def _superseded(connection: apsw.Connection, upto: int) -> Iterator[list[int]]:
-    """Outside of the transactions that drop them: what was superseded stays so."""
-    after = 0
+def _superseded(connection: apsw.Connection, after: int, upto: int) -> Iterator[list[int]]:
+    """Found outside the transactions that drop them: a superseded change stays superseded."""
     while found := [row[0] for row in connection.execute(_SUPERSEDED, (after, upto, STEP))]:
         yield found
         after = found[-1]
 
 
-def _step(connection: apsw.Connection, work: Callable[[], int]) -> int:
-    """A transaction, and a pause as long as it took, in which others write."""
+@contextlib.contextmanager
+def _step(connection: apsw.Connection) -> Iterator[None]:
+    """A transaction, then a pause as long as it took, in which other processes write."""
     started = time.monotonic()
     with transaction(connection):
-        done = work()
-    _checkpoint(connection)
+        yield
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # waits for no reader
     time.sleep(time.monotonic() - started)
-    return done
-
-
-def _checkpoint(connection: apsw.Connection) -> None:
-    """What can be moved without waiting for anybody."""
-    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -3,9 +3,13 @@
 A request takes `current` once and keeps it to its last byte, so no answer is made by two versions. The alias is looked
 at ten times a second. What it names is opened, checked and warmed in a thread while the old version serves. Where that
 fails the old one goes on, and what is wrong with the other one is told.
+
+The alias and the files of the version that serves are looked at as often: without one of them the service could not
+start again, so it accepts no change and is not ready until the file is back.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,10 +30,12 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.writing import Ledger
 from training.errors import LookalikeError
+from training.sealed import check_there
 
 __all__ = ["Current", "Pulse", "Refusal", "Serving"]
 
 WATCH_SECONDS = 0.1
+MEASURE_SECONDS = 1.0
 WATCH_ITEMS_SECONDS = 0.02
 """What a process wrote that shares no board with this one, such as an import, is found after so long."""
 NICENESS = 8
@@ -100,12 +106,14 @@ class Serving:
         self._taking = asyncio.Lock()
         self._progress = asyncio.Event()
         self._lag: Exception | None = None
+        self._lost: Exception | None = None
         self._compactor = Compactor(settings.store, settings.compact_share, settings.keep_versions)
         self.current = self._serve(self._engine(collection))
         self._tasks = {
             "beat": asyncio.create_task(self._beat()),
             "watcher": asyncio.create_task(self._watch()),
             "items": asyncio.create_task(self._watch_items()),
+            "item log": asyncio.create_task(self._measure_log()),
             "drift": asyncio.create_task(metrics.share_drift()),
         }
 
@@ -118,6 +126,7 @@ class Serving:
                 raise NotReadyError(name, expected="a task that goes on", found="one that died")
         if self._lag:
             raise NotReadyError("items", expected="all that the item log has", found="some that cannot be taken up")
+        self._check_store()
         self._pulse.check()
 
     async def write(
@@ -132,9 +141,11 @@ class Serving:
             Each change's sequence number; 0 if it was skipped, as by `ItemLog.append_each`.
 
         Raises:
+            NotReadyError: a file of the store was removed; nothing is written.
             LogError: the log cannot be written; nothing is.
             ArtifactError: they are written, and the log cannot be read; this process is not ready then.
         """
+        self._check_store()
         written = await self._ledger.append(changes, embeddings, version)
         await self._take_up()
         return written
@@ -203,6 +214,12 @@ class Serving:
         self._loader.shutdown()
         self._engines.shutdown()
 
+    def _check_store(self) -> None:
+        """Raises NotReadyError while the store lacks the alias, or a file of the version that serves."""
+        if self._lost:
+            wanted = "the alias and every file of the version that serves"
+            raise NotReadyError("store", expected=wanted, found="one was removed; the service's log says which")
+
     def _open(self, number: int) -> Collection:
         return checked_collection(self._store, number, self._settings.device)
 
@@ -255,13 +272,26 @@ class Serving:
         seen: tuple[int, ...] | None = None  # it may have been written since the version that serves was opened
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            lost = self._find_lost()  # before the alias: a version that is no champion any more may be removed
             stamp = self._store.alias_stamp()
-            if stamp != seen:
-                seen = stamp
-                try:
+            if stamp and stamp != seen:
+                lost = None
+                with contextlib.suppress(RefusedError):  # `follow` logs it
                     await self.follow()
-                except RefusedError:
-                    continue  # it is told where it was found out
+            seen = stamp
+            if lost and not self._lost:
+                lifecycle("store incomplete", reason=str(lost))
+            self._lost = lost
+
+    def _find_lost(self) -> Exception | None:
+        """What the store lacks to start again with the version that serves."""
+        try:
+            if not self._store.alias_stamp():
+                self._store.champion_number()
+            check_there(self.current.version.sealed)
+        except (LookalikeError, OSError) as error:
+            return error
+        return None
 
     async def _watch_items(self) -> None:
         """Take up what other processes write, and have it folded into a version once it is much."""
@@ -277,6 +307,12 @@ class Serving:
                 continue
             self._lag = None
             self._compactor.look(self.current.collection)
+
+    async def _measure_log(self) -> None:
+        while True:
+            with contextlib.suppress(LookalikeError):  # `_watch_items` logs it
+                self._metrics.log(await self._ledger.size())
+            await asyncio.sleep(MEASURE_SECONDS)
 
 
 def _behind(wanted: int, current: Current) -> NotReadyError:

@@ -142,8 +142,10 @@ def read_manifest(folder: Path, format_name: str) -> Sealed:
 def check_there(sealed: Sealed) -> None:
     """Raises ArtifactError if a file of the folder is no longer at its path; none of them is read."""
     for name in (MANIFEST, DIGEST, *sealed.files):
-        if not (sealed.folder / name).is_file():
-            raise _damaged(sealed.folder / name, "a file", "none")
+        try:
+            (sealed.folder / name).stat()
+        except OSError as error:
+            raise _damaged(sealed.folder / name, "a file", error.strerror or "none") from error
 
 
 def _finite(text: str) -> float:

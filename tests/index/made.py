@@ -1,6 +1,8 @@
 """Rows and encoders made by hand, so that an embedding's value is known without training."""
 
+import resource
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from training.preprocess import fit_preprocessor
 from training.rows import Chunk, Rows, sketches
 from training.sealed import seal
 
-__all__ = ["cloud", "encoder_at", "flip", "made_rows", "reseal"]
+__all__ = ["cloud", "encoder_at", "flip", "made_rows", "no_room", "reseal"]
 
 
 def cloud(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
@@ -78,3 +80,14 @@ def reseal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
     for name in ("manifest.json", "manifest.sha256"):
         (folder / name).unlink()
     seal(folder, format_name, {key: value for key, value in header.items() if key != "format"})
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file of this process may grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -61,10 +61,10 @@ def test_the_latest_change_of_each_item_is_all_that_counts(tmp_path: Path) -> No
 def test_what_was_replaced_is_dropped_and_no_sequence_number_is_given_twice(tmp_path: Path) -> None:
     log = ItemLog(tmp_path)
     log.append([made_of("a", 1), made_of("a", 2), Change("b"), made_of("a", 4)])
-    assert log.prune(3) == 1
+    assert log.prune([3]) == 1
     assert told(log.read(0)) == [(2, "a", 2.0), (3, "b", None), (4, "a", 4.0)]
     assert log.append([Change("a")]) == 5
-    assert log.prune(5) == 2
+    assert log.prune() == 2
     assert told(log.read(0)) == [(3, "b", None), (5, "a", None)]
     assert (log.last(), log.append([Change("c")])) == (5, 6)
 

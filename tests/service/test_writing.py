@@ -1,10 +1,9 @@
 """Items in a service that runs: durable, found by every process, and by whichever version serves."""
 
 import asyncio
-import resource
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from service.errors import NotReadyError
 from service.metrics import Metrics
 from service.serving import Pulse, Serving
 from service.workers import Board
-from tests.index.made import cloud
+from tests.index.made import cloud, no_room
 from tests.service.changing import ROWS, changing_store, until
 from tests.service.helpers import settings_for
 
@@ -88,17 +87,6 @@ async def has_taken_up(serving: Serving, sequence: int) -> None:
         return serving.current.collection.applied >= sequence
 
     await until(is_it)
-
-
-@contextmanager
-def no_room() -> Iterator[None]:
-    """No file of this process may grow."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_what_is_acknowledged_is_on_disk_and_found_and_what_is_deleted_is_not(one: Serving, store: Store) -> None:
