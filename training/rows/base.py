@@ -45,6 +45,7 @@ class Rows:
         columns: what each value of a row is, where that is known: the columns of a table.
         gaps: whether a value may be missing, which is NaN.
         categories: up to how many distinct values made text a part of the input; None where that was not asked.
+        notes: what a user may not expect of how the source was read, each a line.
         reopen: opens the same table for an encoder's columns, or with another number of categories.
     """
 
@@ -56,6 +57,7 @@ class Rows:
     columns: tuple[Column, ...] = ()
     gaps: bool = False
     categories: int | None = None
+    notes: tuple[str, ...] = ()
     reopen: "Callable[..., Rows] | None" = field(default=None, repr=False)
 
     @property
