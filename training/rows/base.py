@@ -48,6 +48,7 @@ class Rows:
         gaps: whether a value may be missing, which is NaN.
         categories: up to how many distinct values made text a part of the input; None where that was not asked.
         origin: what is subtracted from each row (training.origin); None: nothing.
+        notes: what a user may not expect of how the source was read, each a line.
         reopen: opens the same table for an encoder's columns, or with another number of categories.
     """
 
@@ -60,6 +61,7 @@ class Rows:
     gaps: bool = False
     categories: int | None = None
     origin: Origin = None
+    notes: tuple[str, ...] = ()
     reopen: "Callable[..., Rows] | None" = field(default=None, repr=False)
 
     @property

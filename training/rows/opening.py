@@ -7,9 +7,10 @@ from training.columns import CATEGORIES, Column
 from training.errors import DataError
 from training.rows.base import Rows
 from training.rows.builtin import BUILTIN
+from training.rows.csv_table import open_csv
 from training.rows.images import open_images
 from training.rows.streams import open_idx, open_npy, open_npz
-from training.rows.tables import open_csv, open_parquet
+from training.rows.tables import open_parquet
 
 __all__ = ["open_rows"]
 

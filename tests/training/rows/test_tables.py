@@ -296,7 +296,7 @@ def test_a_missing_id_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", "Empty CSV file"),
+        ("", "a line of column names, found an empty file"),
         ("x,y\n", "none below the header"),
         ("x;y\n1;2\n3;4\n", "separated by commas, found ';'"),
         (",a,b\n0,1,2\n", "a name for each column, found none for column 0. Name it"),
