@@ -28,7 +28,6 @@ from training.columns import Column, describe_columns, read_columns
 from training.cuda import CudaSteps
 from training.describe import describe, rebuild
 from training.errors import ArtifactError, ConfigError
-from training.layers import SEVERAL
 from training.manifest import EncoderManifest, check_fields
 from training.origin import Origin
 from training.preprocess import Preprocessor, ScaleKind, build_preprocessor
@@ -36,7 +35,6 @@ from training.sealed import Sealed, open_sealed, seal
 
 __all__ = [
     "FORMAT",
-    "ROUNDED",
     "DeviceName",
     "Encoder",
     "load_encoder",
@@ -50,8 +48,6 @@ _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
 """Rows are answered in blocks of at most so many, and of at most so many values between two layers: 32 MiB."""
-ROUNDED = 8
-"""Rows that oneDNN has at a time are a multiple of so many."""
 _PARTS = ("offset", "factor", "low", "high")
 _ORIGIN = "preprocess.origin"
 
@@ -155,7 +151,7 @@ class Encoder:
         with torch.inference_mode():
             for start in range(0, len(rows), count):
                 block = torch.from_numpy(rows[start : start + count])  # (block, width)
-                output[start : start + count] = step(_rounded_up(block))[: len(block)].numpy()
+                output[start : start + count] = step(block).numpy()
         return output
 
 
@@ -164,15 +160,6 @@ def _through(stack: nn.Sequential, rows: Tensor) -> Tensor:
     for layer in stack:
         rows = layer.forward(rows)
     return rows
-
-
-def _rounded_up(block: Tensor) -> Tensor:
-    """(n, width), and so many zero rows that n is a multiple of ROUNDED, where oneDNN has them.
-
-    For each number of rows that is new to it oneDNN takes some milliseconds to prepare, so they shall be few.
-    """
-    more = -len(block) % ROUNDED
-    return nn.functional.pad(block, (0, 0, 0, more)) if more and len(block) >= SEVERAL else block
 
 
 def write_encoder(

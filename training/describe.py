@@ -18,7 +18,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from training.conv import KERNEL, PADDING, STRIDE
-from training.layers import ACTIVATIONS, Dense, ToPicture, ToRows
+from training.layers import ACTIVATIONS, ToPicture, ToRows
+from training.steady import Conv, Deconv, Dense
 
 __all__ = ["MAX_VALUES", "check_size", "describe", "rebuild"]
 
@@ -120,7 +121,7 @@ def _conv(size: Size, take: Take, *, ins: int, outs: int) -> tuple[nn.Module, Si
     _check_follows(f"{ins} channels", size, (*size[:2], ins))
     weights = {"weight": take("weight", (outs, ins, KERNEL, KERNEL)), "bias": take("bias", (outs,))}
     height, width = (-(-side // STRIDE) for side in size[:2])
-    return _filled(nn.Conv2d(ins, outs, KERNEL, STRIDE, PADDING, device="meta"), weights), (height, width, outs)
+    return _filled(Conv(ins, outs, KERNEL, STRIDE, PADDING, device="meta"), weights), (height, width, outs)
 
 
 def _deconv(size: Size, take: Take, *, ins: int, outs: int, below: int, right: int) -> tuple[nn.Module, Size]:
@@ -128,7 +129,7 @@ def _deconv(size: Size, take: Take, *, ins: int, outs: int, below: int, right: i
     if max(below, right) >= STRIDE:
         raise ValueError(f"adds {below} and {right} to its sides, more than 1")
     weights = {"weight": take("weight", (ins, outs, KERNEL, KERNEL)), "bias": take("bias", (outs,))}
-    layer = nn.ConvTranspose2d(ins, outs, KERNEL, STRIDE, PADDING, output_padding=(below, right), device="meta")
+    layer = Deconv(ins, outs, KERNEL, STRIDE, PADDING, output_padding=(below, right), device="meta")
     height, width = (STRIDE * side - 1 + more for side, more in zip(size[:2], (below, right), strict=True))
     return _filled(layer, weights), (height, width, outs)
 

@@ -1,0 +1,159 @@
+"""The layers of an exported encoder: on a CPU a row has the same result, bit for bit, alone and in every batch.
+
+A library for matrix products adds a row's products up in an order that depends on how many rows and threads there are.
+Here each product is asked for in a way whose order does not, and every layer checks that when it is first used.
+A convolution is the same product: a row for each place in a picture, the values around that place.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Conv", "Deconv", "Dense", "Product"]
+
+MOST = 64
+"""Rows in one product."""
+PANELS = 2
+"""Groups of columns for few rows. MKL gives one thread to each of several products, and splits a single one."""
+LEAST = 512
+"""Values in a product of one row, at least: torch has another way for products of very few values."""
+ROUNDED = 8
+"""oneDNN is asked for a multiple of so many rows: it takes milliseconds to prepare for each number that is new to it."""
+CHECKED = 16
+"""Rows that are compared, each in products of several sizes."""
+
+Way = Callable[[Tensor], Tensor]
+"""(n, ins) -> (n, outs), n > 1."""
+
+_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+class Product:
+    """rows @ weight.T + bias in float32 on a CPU, from a copy of the weights."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """weight: (outs, ins); bias: (outs,)."""
+        self.outs, ins = weight.shape
+        width = max(-(-self.outs // PANELS), LEAST // ins + 1)
+        self._weight = weight.new_zeros(ins, PANELS * width)
+        self._weight[:, : self.outs] = weight.T
+        self._bias = bias.new_zeros(PANELS * width)
+        self._bias[: self.outs] = bias
+        self._ordered: Tensor | None = None
+        self._way = self._in_blocks
+        if not self._is_steady() and _ONEDNN:
+            self._ordered, self._way = torch.ops.mkldnn._reorder_linear_weight(weight), self._by_onednn
+        if not self._is_steady():
+            self._ordered, self._way = None, self._in_pairs
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(n, ins) -> (n, outs)"""
+        if len(rows) == 1:
+            return self._way(torch.cat([rows, rows]))[:1]
+        return self._way(rows) if len(rows) else rows.new_empty(0, self.outs)
+
+    def _in_blocks(self, rows: Tensor) -> Tensor:
+        """By MKL, at most MOST rows at a time: the fastest for few rows."""
+        blocks = -(-len(rows) // MOST)
+        return self._split(rows, blocks) if blocks > 1 else self._in_panels(rows)
+
+    def _in_panels(self, rows: Tensor) -> Tensor:
+        panels = self._weight.view(len(self._weight), PANELS, -1).transpose(0, 1)  # (panels, ins, width)
+        bias = self._bias.view(PANELS, 1, -1)
+        made = torch.baddbmm(bias, rows.expand(PANELS, *rows.shape), panels)  # (panels, n, width)
+        return made.transpose(0, 1).reshape(len(rows), -1)[:, : self.outs]
+
+    def _split(self, rows: Tensor, blocks: int) -> Tensor:
+        size = -(-len(rows) // blocks)
+        filled = nn.functional.pad(rows, (0, 0, 0, blocks * size - len(rows)))
+        weight = self._weight.expand(blocks, *self._weight.shape)
+        made = torch.baddbmm(self._bias, filled.view(blocks, size, -1), weight)  # (blocks, size, outs and more)
+        return made.view(blocks * size, -1)[: len(rows), : self.outs]
+
+    def _by_onednn(self, rows: Tensor) -> Tensor:
+        """By oneDNN: as fast for many rows, and on processors for which MKL has other orders."""
+        filled = nn.functional.pad(rows, (0, 0, 0, -len(rows) % ROUNDED))
+        bias = self._bias[: self.outs]
+        made: Tensor = torch.ops.mkldnn._linear_pointwise.default(filled, self._ordered, bias, "none", [], "")
+        return made[: len(rows)]
+
+    def _in_pairs(self, rows: Tensor) -> Tensor:
+        """Always by products of one shape: slow, and needs no library that keeps to an order."""
+        return self._split(rows, max(2, -(-len(rows) // 2)))
+
+    def _is_steady(self) -> bool:
+        """Do rows have the same results in pairs, in a block of each size, and in several blocks?"""
+        few = torch.randn(CHECKED, len(self._weight), generator=torch.Generator().manual_seed(0))
+        pairs = torch.cat([self._way(pair) for pair in few.split(2)])
+        many = few.repeat(2 * MOST // CHECKED + 1, 1)
+        return all(
+            torch.equal(self._way(many[:count])[:CHECKED], pairs[:count]) for count in (3, 5, 8, CHECKED)
+        ) and all(torch.equal(self._way(many[:count])[-CHECKED:], pairs) for count in (MOST // 2, MOST, len(many)))
+
+
+class Dense(nn.Linear):
+    """A linear layer that answers and is not trained."""
+
+    _made: tuple[int, Product] | None = None
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if rows.is_cuda:
+            return super().forward(rows)
+        self._made = _fresh(self._made, self, lambda: (self.weight, self.bias))
+        return self._made[1](rows)  # (batch, ins) -> (batch, outs)
+
+
+class Conv(nn.Conv2d):
+    """A convolution that answers and is not trained, its kernel 3 x 3, in steps of 2, with a padding of 1."""
+
+    _made: tuple[int, Product] | None = None
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if pictures.is_cuda:
+            return super().forward(pictures)
+        self._made = _fresh(self._made, self, self._matrix)
+        padded = nn.functional.pad(pictures.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (batch, h + 2, w + 2, ins)
+        around = padded.unfold(1, 3, 2).unfold(2, 3, 2).permute(0, 1, 2, 4, 5, 3)  # (batch, outh, outw, 3, 3, ins)
+        made = self._made[1](around.reshape(-1, 9 * self.in_channels))  # (batch * outh * outw, outs)
+        return made.reshape(*around.shape[:3], -1).permute(0, 3, 1, 2)  # (batch, outs, outh, outw)
+
+    def _matrix(self) -> tuple[Tensor, Tensor]:
+        return self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1), _bias(self)
+
+
+class Deconv(nn.ConvTranspose2d):
+    """A transposed convolution that answers and is not trained, its kernel and steps as those of `Conv`."""
+
+    _made: tuple[int, Product] | None = None
+
+    def forward(self, pictures: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if pictures.is_cuda:
+            return super().forward(pictures, output_size)
+        self._made = _fresh(self._made, self, self._matrix)
+        places = pictures.permute(0, 2, 3, 1)  # (batch, h, w, ins)
+        count, height, width, ins = places.shape
+        made = self._made[1](places.reshape(-1, ins)).view(count, height, width, 3, 3, -1)  # (..., 3, 3, outs)
+        whole = _bias(self).repeat(count, 2 * height + 1, 2 * width + 1, 1)  # (batch, 2 h + 1, 2 w + 1, outs)
+        for down in range(3):
+            for right in range(3):
+                whole[:, down : down + 2 * height : 2, right : right + 2 * width : 2] += made[:, :, :, down, right]
+        below, beside = self.output_padding
+        inner = whole[:, 1 : 2 * height + below, 1 : 2 * width + beside]  # (batch, outh, outw, outs)
+        return inner.contiguous().permute(0, 3, 1, 2)
+
+    def _matrix(self) -> tuple[Tensor, Tensor]:
+        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, self.in_channels)  # (3 * 3 * outs, ins)
+        return weight, weight.new_zeros(len(weight))
+
+
+def _bias(layer: Conv | Deconv) -> Tensor:
+    return layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
+
+
+def _fresh(
+    made: tuple[int, Product] | None, layer: nn.Linear | Conv | Deconv, matrix: Callable[[], tuple[Tensor, Tensor]]
+) -> tuple[int, Product]:
+    """The product of a layer's weights; made again after they were changed in place."""
+    number = layer.weight._version + (0 if layer.bias is None else layer.bias._version)
+    return made if made and made[0] == number else (number, Product(*matrix()))
