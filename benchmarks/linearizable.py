@@ -81,11 +81,14 @@ def violations(operations: Iterable[Operation], first: State = ABSENT) -> list[V
     The search ignores such an answer and goes on. So one lost write may give many violations.
     """
     search, found = _Search(first), list[Violation]()
+    writes: dict[str, Operation] = {}
     for operation, is_answer in _events(operations):
         if not is_answer:
             search.call(operation)
+            if operation.kind == "write":
+                writes[operation.text] = operation
         elif not search.answer(operation):
-            found.append(search.violation(operation))
+            found.append(search.violation(operation, writes.get(operation.text)))
     return found
 
 
@@ -163,10 +166,12 @@ class _Search:
             self._frontier = reached
         return bool(reached.kept)
 
-    def violation(self, operation: Operation) -> Violation:
+    def violation(self, operation: Operation, origin: Operation | None) -> Violation:
+        """`origin` wrote the value that was found."""
         states = {state for _, _, state in self._frontier}
-        last = operation.answered or 0
-        window = [one for one in (*self._recent, *self._since_quiet) if one.called <= last]
+        window = list(dict.fromkeys((*self._recent, *self._since_quiet)))
+        if origin and origin not in window:
+            window.insert(0, origin)
         return Violation(operation, tuple(sorted(states)), tuple(window))
 
     def _next(self, answered: int, unanswered: int, state: State) -> Iterator[tuple[int, int, State]]:

@@ -1,0 +1,197 @@
+"""Do all workers answer as one would, whatever is killed, stopped and changed meanwhile?
+
+ours    answers that no order of all operations on their item explains (linearizability, benchmarks.linearizable)
+
+Clients put, replace, delete by id and by filter, get, list and search the same 50 ids, over connections to all
+workers. Meanwhile workers and the whole service are killed (SIGKILL) and stopped (SIGSTOP), and versions are compacted,
+promoted and rolled back. Each client records when it sent each call, and when it had which answer. A call without an
+answer (lost connection, time-out, 5xx) may have taken effect at any later time, or never. Nothing is sent twice.
+`--seed N` repeats what clients send and which faults come; when they meet differs from run to run.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.consistency_client import WIDTH, name_of, vector_of
+from benchmarks.consistency_faults import Service, change_versions, disturb
+from benchmarks.histories import in_memory
+from benchmarks.linearizable import Operation, Violation, violations
+from benchmarks.report import Bar, Row, report, row
+from benchmarks.service_process import free_port
+from index.build import build
+from index.store import Store
+from index.target import Target
+from index.vectors import one_thread
+from tests.index.made import encoder_at, made_rows
+
+__all__ = ["Seen", "check", "main", "read_history"]
+
+CLIENTS, OPERATIONS, MINUTES = 8, 100_000, 20.0
+LEAST = 200_000
+"""Operations of all runs together."""
+BASE = 200
+"""Items that nobody changes."""
+SHOWN = 3
+"""Violations that are printed in full."""
+
+
+@dataclass
+class Seen:
+    """What the clients of one run recorded.
+
+    Attributes:
+        calls: how many there were of each kind.
+        lost: how many had no answer, by the reason.
+        unexpected: answers that no client may get.
+        by_item: the operations on each item.
+    """
+
+    calls: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    unexpected: list[str] = field(default_factory=list)
+    by_item: dict[int, list[Operation]] = field(default_factory=lambda: defaultdict(list))
+    done: Counter[str] = field(default_factory=Counter)
+    """Faults, and changes of the version."""
+    seconds: float = 0.0
+
+
+def read_history(files: list[Path]) -> Seen:
+    """What clients wrote, one file each."""
+    seen = Seen()
+    for number, file in enumerate(files):
+        with file.open(encoding="utf-8") as lines:
+            for line in lines:
+                name, called, answered, effects, note = json.loads(line)
+                seen.calls[name] += 1
+                if note.startswith("unexpected: "):
+                    seen.unexpected.append(note)
+                elif note:
+                    seen.lost[note] += 1
+                for place, kind, text in effects:
+                    client = f"client {number}, {name}"
+                    seen.by_item[place].append(Operation(kind, text, called, answered, client))
+    return seen
+
+
+def check(seen: Seen) -> dict[int, list[Violation]]:
+    """The violations of each item that has some."""
+    found = {place: violations(operations) for place, operations in sorted(seen.by_item.items())}
+    return {place: some for place, some in found.items() if some}
+
+
+def _made_store(folder: Path) -> Store:
+    """Two versions, of encoders that turn all rows; none has a shared item yet."""
+    store, names = Store(folder / "store"), [f"base {number}" for number in range(BASE)]
+    rows = np.array([vector_of(name) for name in names], np.float32)
+    payloads = [{"value": "", "tag": "base", "group": -1}] * BASE
+    turned = np.linalg.qr(np.random.default_rng(0).standard_normal((WIDTH, WIDTH)))[0].astype(np.float32)
+    for number, matrix in enumerate((np.eye(WIDTH, dtype=np.float32), turned), start=1):
+        encoder = encoder_at(folder / f"encoder-{number}", matrix)
+        build(made_rows(rows, names, payloads), encoder, store, target=Target(key="Flat"), device="cpu")
+        store.promote(number)
+    return store
+
+
+def run(workers: int, seed: int, operations: int, minutes: float, clients: int = CLIENTS) -> Seen:
+    """One service with so many workers, under load and faults; what its clients recorded."""
+    with tempfile.TemporaryDirectory(prefix="lookalike-", dir=in_memory()) as name:
+        folder, ended = Path(name), threading.Event()
+        store = _made_store(folder)
+        service = Service(store, free_port(), workers, folder / "service.log")
+        files = [folder / f"client-{number}" for number in range(clients)]
+        try:
+            service.start()
+            began = time.monotonic()
+            processes = [
+                _client(service.port, number, seed, operations // clients, began + 60 * minutes, file)
+                for number, file in enumerate(files)
+            ]
+            with ThreadPoolExecutor(1) as pool:
+                changes = pool.submit(change_versions, store, random.Random(f"versions {seed}"), ended)
+                try:
+                    chance = random.Random(f"faults {seed}")
+                    faults = disturb(service, chance, lambda: any(each.poll() is None for each in processes))
+                finally:
+                    ended.set()
+            seconds = time.monotonic() - began
+            if failed := [each.returncode for each in processes if each.returncode]:
+                raise RuntimeError(f"clients ended with {failed}")
+        except BaseException:
+            print((folder / "service.log").read_text(errors="replace")[-4_000:], file=sys.stderr)
+            raise
+        finally:
+            service.kill()
+        seen = read_history(files)
+        seen.done, seen.seconds = faults + changes.result(), seconds
+        return seen
+
+
+def _client(port: int, number: int, seed: int, operations: int, until: float, file: Path) -> "subprocess.Popen[bytes]":
+    given = map(str, (port, number, seed, operations, until, file))
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.consistency_client", *given])
+
+
+def _rows(workers: int, seen: Seen, found: dict[int, list[Violation]]) -> list[Row]:
+    name, none = f"{workers} workers", Bar("ours", "<=", 0)
+    return [
+        row(f"{name}: operations", "operations", ours=seen.calls.total()),
+        row(f"{name}: operations a second", "", ours=seen.calls.total() / seen.seconds),
+        *(row(f"{name}: {what}", "operations", ours=count) for what, count in sorted(seen.calls.items())),
+        row(f"{name}: without an answer", "operations", ours=seen.lost.total()),
+        *(row(f"{name}: {what}", "times", ours=count) for what, count in sorted(seen.done.items())),
+        row(f"{name}: unexpected answers", "operations", ours=len(seen.unexpected), bar=none),
+        row(f"{name}: answers that no order explains", "answers", ours=sum(map(len, found.values())), bar=none),
+        row(f"{name}: items that have such answers", "items", ours=len(found), bar=none),
+    ]
+
+
+def _told(workers: int, seed: int, seen: Seen, found: dict[int, list[Violation]]) -> str:
+    """The seed, what was unexpected, and the windows of the first violations."""
+    lines = [f"{workers} workers: seed {seed}; without an answer: {dict(seen.lost)}", *seen.unexpected[:SHOWN]]
+    for place, some in list(found.items())[:SHOWN]:
+        states = " or ".join(state or "nothing" for state in some[0].states)
+        lines.append(f"{name_of(place)}: the last answer does not fit; possible was {states}")
+        start = some[0].window[0].called
+        for one in some[0].window:
+            answered = "none" if one.answered is None else f"{(one.answered - start) / 1e6:9.3f}"
+            text = one.text or ("nothing" if one.kind == "read" else "")
+            lines.append(f"  {(one.called - start) / 1e6:9.3f} to {answered} ms  {one.client}: {one.kind} {text}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """One run for each number of workers; `report` prints and writes what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--operations", type=int, default=OPERATIONS, help="of each run")
+    parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="after which a run ends in any case")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rows, notes, total = list[Row](), list[str](), 0
+    for workers in given.workers:
+        with one_thread():
+            seen = run(workers, given.seed, given.operations, given.minutes)
+        found = check(seen)
+        total += seen.calls.total()
+        rows += _rows(workers, seen, found)
+        notes.append(_told(workers, given.seed, seen, found))
+    rows.append(row("operations in all", "operations", ours=total, bar=Bar("ours", ">=", LEAST)))
+    report("consistency", rows, "\n".join(notes))
+
+
+if __name__ == "__main__":
+    main()

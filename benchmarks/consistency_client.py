@@ -1,0 +1,267 @@
+"""One client of `benchmarks.consistency`: a process that changes and reads shared items, and records what it saw.
+
+It imports nothing heavy: eight of them share the machine with the service. A call that gets no answer is never
+repeated: each attempt is a call by itself, which may or may not have taken effect.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import quote
+
+__all__ = ["GROUPS", "IDS", "TAGS", "WIDTH", "Call", "Calls", "Client", "Effect", "main", "name_of", "vector_of"]
+
+IDS, GROUPS, WIDTH = 50, 10, 16
+TAGS = ("red", "green", "blue")
+CONNECTIONS = 3
+"""That a client keeps, so that it talks to several workers."""
+PATIENCE = 4.0
+"""Seconds to an answer."""
+PAUSE = 0.02
+"""Seconds after a connection is refused."""
+MIX = {
+    "put": 30, "delete": 10, "delete by filter": 6, "get": 26, "search by id": 6, "search": 12, "search by filter": 6,
+    "list": 4,
+}  # fmt: skip
+JSON = {"Content-Type": "application/json"}
+
+Effect = tuple[int, str, str]
+"""An item's number, and the kind and text of the operation on it (benchmarks.linearizable)."""
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is sent, what it does to which items if no answer comes, and what an answer says of them."""
+
+    name: str
+    method: str
+    path: str
+    body: Answer | None
+    lost: list[Effect]
+    read: Callable[[int, Answer], list[Effect]]
+    least: int = 0
+    """The `min_sequence` that it asks for."""
+
+
+def name_of(place: int) -> str:
+    return f"shared {place}"
+
+
+def vector_of(name: str) -> list[float]:
+    """An input that is far from all others."""
+    chance = random.Random(name)
+    return [round(chance.gauss(0, 1), 3) for _ in range(WIDTH)]
+
+
+class Calls:
+    """Random calls of one client; no two values are the same."""
+
+    def __init__(self, number: int, seed: int) -> None:
+        self._number = number
+        self._chance = random.Random(f"{seed} {number}")
+        self._made = 0
+        self._inputs = [vector_of(name_of(place)) for place in range(IDS)]
+        self.sequence = 0
+        """Of the last change that was acknowledged."""
+
+    def next(self) -> Call:
+        (name,) = self._chance.choices(list(MIX), list(MIX.values()))
+        made: Call = getattr(self, f"_{name.replace(' ', '_')}")()
+        return made
+
+    def _place(self) -> int:
+        return self._chance.randrange(IDS)
+
+    def _put(self) -> Call:
+        """Makes or replaces one item, or some."""
+        places = self._chance.sample(range(IDS), self._chance.choice([1, 1, 1, 2, 4]))
+        items, effects = [], list[Effect]()
+        for place in places:
+            tag = self._chance.choice(TAGS)
+            value = f"{self._number}.{self._made}/{tag}"
+            self._made += 1
+            payload = {"value": value, "tag": tag, "group": place % GROUPS}
+            items.append({"id": name_of(place), "input": self._inputs[place], "payload": payload})
+            effects.append((place, "write", value))
+        return Call(
+            "put", "PUT", "/items", {"items": items}, effects, lambda status, told: self._written(told, effects)
+        )
+
+    def _delete(self) -> Call:
+        place = self._place()
+        effect = (place, "delete", "")
+
+        def read(status: int, told: Answer) -> list[Effect]:
+            return [(place, "read", "")] if status == 404 else self._written(told, [effect])
+
+        return Call("delete", "DELETE", f"/items/{quote(name_of(place))}", None, [effect], read)
+
+    def _delete_by_filter(self) -> Call:
+        """Of a group, what has a tag."""
+        group, tag = self._chance.randrange(GROUPS), self._chance.choice(TAGS)
+        effects: list[Effect] = [(place, "delete tagged", tag) for place in range(group, IDS, GROUPS)]
+        path = f"/items?filter={quote(json.dumps(_both(group, tag)))}"
+        return Call(
+            "delete by filter", "DELETE", path, None, effects, lambda status, told: self._written(told, effects)
+        )
+
+    def _get(self) -> Call:
+        """Every other one asks for what this client knows to be there at least."""
+        place, least = self._place(), self.sequence * self._chance.randrange(2)
+        path = f"/items/{quote(name_of(place))}" + (f"?min_sequence={least}" if least else "")
+
+        def read(status: int, told: Answer) -> list[Effect]:
+            return [(place, "read", "" if status == 404 else told["payload"]["value"])]
+
+        return Call("get", "GET", path, None, [], read, least)
+
+    def _list(self) -> Call:
+        """A group, page by page as the service gives it: they fit one page."""
+        group = self._chance.randrange(GROUPS)
+        path = f"/items?filter={quote(json.dumps({'field': 'group', 'equal': group}))}"
+
+        def read(status: int, told: Answer) -> list[Effect]:
+            found = {item["id"]: item["payload"]["value"] for item in told["items"]}
+            return [(place, "read", found.get(name_of(place), "")) for place in range(group, IDS, GROUPS)]
+
+        return Call("list", "GET", path, None, [], read)
+
+    def _search(self) -> Call:
+        """By an item's own input: no other item is as near."""
+        place = self._place()
+
+        def read(status: int, told: Answer) -> list[Effect]:
+            return _found(told) if _hits(told) == [name_of(place)] else [(place, "read", ""), *_found(told)]
+
+        body = {"inputs": [self._inputs[place]], "limit": 1}
+        return Call("search", "POST", "/search", body, [], read)
+
+    def _search_by_filter(self) -> Call:
+        place, tag = self._place(), self._chance.choice(TAGS)
+
+        def read(status: int, told: Answer) -> list[Effect]:
+            other: list[Effect] = [] if _hits(told) == [name_of(place)] else [(place, "read other", tag)]
+            return [*other, *_found(told)]
+
+        body = {"inputs": [self._inputs[place]], "limit": 1, "filter": _both(place % GROUPS, tag)}
+        return Call("search by filter", "POST", "/search", body, [], read)
+
+    def _search_by_id(self) -> Call:
+        """An item never finds itself: that there is an answer says that it is there."""
+        place = self._place()
+
+        def read(status: int, told: Answer) -> list[Effect]:
+            return [(place, "read", "")] if status == 404 else [(place, "read any", ""), *_found(told)]
+
+        return Call("search by id", "POST", "/search", {"ids": [name_of(place)], "limit": 1}, [], read)
+
+    def _written(self, told: Answer, effects: list[Effect]) -> list[Effect]:
+        self.sequence = max(self.sequence, told["sequence"])
+        return effects
+
+
+def _both(group: int, tag: str) -> Answer:
+    return {"and": [{"field": "group", "equal": group}, {"field": "tag", "equal": tag}]}
+
+
+def _hits(told: Answer) -> list[str]:
+    return [hit["id"] for hit in told["results"][0]["hits"]]
+
+
+def _found(told: Answer) -> list[Effect]:
+    """Every hit is read, too, if it is a shared item."""
+    hits = [hit for hit in told["results"][0]["hits"] if hit["id"].startswith("shared ")]
+    return [(int(hit["id"].removeprefix("shared ")), "read", hit["payload"]["value"]) for hit in hits]
+
+
+class Client:
+    """Sends calls over some connections, and writes one line of JSON for each call that it sent."""
+
+    def __init__(self, port: int, number: int, seed: int, out: TextIO) -> None:
+        self._out = out
+        self._port = port
+        self._calls = Calls(number, seed)
+        self._chance = random.Random(f"connections {seed} {number}")
+        self._connections: list[http.client.HTTPConnection | None] = [None] * CONNECTIONS
+
+    def run(self, operations: int, until: float) -> None:
+        """So many calls, or as many as there are until that time of the monotonic clock."""
+        sent = 0
+        while sent < operations and time.monotonic() < until:
+            place = self._chance.randrange(CONNECTIONS)
+            try:
+                connection = self._connections[place] = self._connected(self._connections[place])
+            except OSError:
+                time.sleep(PAUSE)
+                continue
+            if not self._send(connection, self._calls.next()):
+                connection.close()
+                self._connections[place] = None
+            sent += 1
+
+    def _connected(self, connection: http.client.HTTPConnection | None) -> http.client.HTTPConnection:
+        """One that the other side has not closed, as far as this side knows."""
+        if connection and connection.sock and not select.select([connection.sock], [], [], 0)[0]:
+            return connection
+        if connection:
+            connection.close()
+        fresh = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        fresh.connect()
+        return fresh
+
+    def _send(self, connection: http.client.HTTPConnection, call: Call) -> bool:
+        """Send a call and record it; says whether the connection is still of use."""
+        body = None if call.body is None else json.dumps(call.body)
+        called = time.monotonic_ns()
+        try:
+            connection.request(call.method, call.path, body, JSON if body else {})
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._record(call, called, None, call.lost, f"{call.name}: {type(error).__name__}")
+            return False
+        answered, status = time.monotonic_ns(), answer.status
+        if status >= 500:
+            self._record(call, called, None, call.lost, f"{call.name}: {status}")
+        elif status in (200, 404):
+            self._read(call, called, answered, status, content)
+        else:
+            self._record(call, called, answered, [], f"unexpected: {status} {content[:300]!r}")
+        return not answer.will_close
+
+    def _read(self, call: Call, called: int, answered: int, status: int, content: bytes) -> None:
+        try:
+            told = json.loads(content)
+            effects = call.read(status, told)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            self._record(call, called, answered, [], f"unexpected: {error!r} in {status} {content[:300]!r}")
+            return
+        sequence = told.get("sequence", call.least)
+        old = f"unexpected: {call.path} answered sequence {sequence}" if sequence < call.least else ""
+        self._record(call, called, answered, effects, old)
+
+    def _record(self, call: Call, called: int, answered: int | None, effects: list[Effect], note: str = "") -> None:
+        self._out.write(json.dumps([call.name, called, answered, effects, note]) + "\n")
+
+
+def main() -> None:
+    """As `benchmarks.consistency` starts it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for name, kind in (("port", int), ("number", int), ("seed", int), ("operations", int), ("until", float)):
+        parser.add_argument(name, type=kind)
+    parser.add_argument("file", type=Path)
+    given = parser.parse_args()
+    with given.file.open("w", encoding="utf-8") as out:
+        Client(given.port, given.number, given.seed, out).run(given.operations, given.until)
+
+
+if __name__ == "__main__":
+    main()
