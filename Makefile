@@ -3,6 +3,8 @@
 DATA ?= digits
 PYTHON ?= python3
 VENV := .venv
+CORES := $(shell nproc)
+PROCESSES ?= $(shell echo $$(($(CORES) < 2 ? 2 : $(CORES) > 8 ? 8 : $(CORES))))
 BIN := $(VENV)/bin
 FASHION := /usr/share/datasets/fashion-mnist
 
@@ -26,8 +28,9 @@ lint:
 types:
 	$(BIN)/mypy
 
+# One process for each core: at least two, since tests also wait, and at most eight, for their memory.
 tests:
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(PROCESSES) --dist worksteal $(ARGS)
 
 # Fashion-MNIST: Debian's package, or where there is none, OpenML into the user's cache.
 data:
