@@ -1,12 +1,13 @@
 """Do all workers answer as one would, whatever is killed, stopped and changed meanwhile?
 
-ours    answers that no order of all operations on their item explains (linearizability, benchmarks.linearizable)
+ours    answers that no order of all operations on an item explains (linearizability: benchmarks.linearizable)
 
 Clients put, replace, delete by id and by filter, get, list and search the same 50 ids, over connections to all
 workers. Meanwhile workers and the whole service are killed (SIGKILL) and stopped (SIGSTOP), and versions are compacted,
-promoted and rolled back. Each client records when it sent each call, and when it had which answer. A call without an
-answer (lost connection, time-out, 5xx) may have taken effect at any later time, or never. Nothing is sent twice.
-`--seed N` repeats what clients send and which faults come; when they meet differs from run to run.
+promoted and rolled back. Each client records when it sent each call, and when it got which answer. A call without an
+answer (lost connection, time-out, 5xx) may have taken effect at any later time, or never. No call is sent twice. The
+checker is checked too: it must find a stale read that is added to the history of each item.
+`--seed N` repeats the calls and the faults, but not their timing.
 """
 
 import argparse
@@ -37,9 +38,9 @@ from index.target import Target
 from index.vectors import one_thread
 from tests.index.made import encoder_at, made_rows
 
-__all__ = ["Seen", "check", "main", "read_history"]
+__all__ = ["ByItem", "Seen", "check", "main", "read_history", "with_stale_reads"]
 
-CLIENTS, OPERATIONS, MINUTES = 8, 100_000, 20.0
+CLIENTS, OPERATIONS, MINUTES = 8, 100_000, 30.0
 LEAST = 200_000
 """Operations of all runs together."""
 BASE = 200
@@ -47,29 +48,31 @@ BASE = 200
 SHOWN = 3
 """Violations that are printed in full."""
 
+ByItem = dict[int, list[Operation]]
+
 
 @dataclass
 class Seen:
     """What the clients of one run recorded.
 
     Attributes:
-        calls: how many there were of each kind.
-        lost: how many had no answer, by the reason.
-        unexpected: answers that no client may get.
+        calls: how many of each kind.
+        lost: how many got no answer, by the reason.
+        unexpected: answers that no client should get.
         by_item: the operations on each item.
+        done: how many faults and changes of the version.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
-    by_item: dict[int, list[Operation]] = field(default_factory=lambda: defaultdict(list))
+    by_item: ByItem = field(default_factory=lambda: defaultdict(list))
     done: Counter[str] = field(default_factory=Counter)
-    """Faults, and changes of the version."""
     seconds: float = 0.0
 
 
 def read_history(files: list[Path]) -> Seen:
-    """What clients wrote, one file each."""
+    """What clients recorded, one file each."""
     seen = Seen()
     for number, file in enumerate(files):
         with file.open(encoding="utf-8") as lines:
@@ -86,14 +89,26 @@ def read_history(files: list[Path]) -> Seen:
     return seen
 
 
-def check(seen: Seen) -> dict[int, list[Violation]]:
-    """The violations of each item that has some."""
-    found = {place: violations(operations) for place, operations in sorted(seen.by_item.items())}
+def check(by_item: ByItem) -> dict[int, list[Violation]]:
+    """The violations of each item that has any."""
+    found = {place: violations(operations) for place, operations in sorted(by_item.items())}
     return {place: some for place, some in found.items() if some}
 
 
+def with_stale_reads(by_item: ByItem) -> ByItem:
+    """The items that were replaced, each with one more read at the end, which finds the first value again."""
+    broken: ByItem = {}
+    for place, operations in by_item.items():
+        writes = [one for one in operations if one.kind == "write" and one.answered is not None]
+        first = min(writes, key=lambda one: one.called, default=None)
+        if first and any(one.called > (first.answered or 0) for one in writes):
+            end = max(max(one.called, one.answered or 0) for one in operations)
+            broken[place] = [*operations, Operation("read", first.text, end + 1, end + 2, "added")]
+    return broken
+
+
 def _made_store(folder: Path) -> Store:
-    """Two versions, of encoders that turn all rows; none has a shared item yet."""
+    """Two versions, of encoders that rotate all rows; no shared item is in them."""
     store, names = Store(folder / "store"), [f"base {number}" for number in range(BASE)]
     rows = np.array([vector_of(name) for name in names], np.float32)
     payloads = [{"value": "", "tag": "base", "group": -1}] * BASE
@@ -106,7 +121,7 @@ def _made_store(folder: Path) -> Store:
 
 
 def run(workers: int, seed: int, operations: int, minutes: float, clients: int = CLIENTS) -> Seen:
-    """One service with so many workers, under load and faults; what its clients recorded."""
+    """What the clients of one service recorded under load and faults."""
     with tempfile.TemporaryDirectory(prefix="lookalike-", dir=in_memory()) as name:
         folder, ended = Path(name), threading.Event()
         store = _made_store(folder)
@@ -146,8 +161,11 @@ def _client(port: int, number: int, seed: int, operations: int, until: float, fi
 
 def _rows(workers: int, seen: Seen, found: dict[int, list[Violation]]) -> list[Row]:
     name, none = f"{workers} workers", Bar("ours", "<=", 0)
+    broken = with_stale_reads(seen.by_item)
+    caught = [place for place, some in check(broken).items() if some[-1].operation is broken[place][-1]]
     return [
         row(f"{name}: operations", "operations", ours=seen.calls.total()),
+        row(f"{name}: time", "s", ours=seen.seconds),
         row(f"{name}: operations a second", "", ours=seen.calls.total() / seen.seconds),
         *(row(f"{name}: {what}", "operations", ours=count) for what, count in sorted(seen.calls.items())),
         row(f"{name}: without an answer", "operations", ours=seen.lost.total()),
@@ -155,25 +173,32 @@ def _rows(workers: int, seen: Seen, found: dict[int, list[Violation]]) -> list[R
         row(f"{name}: unexpected answers", "operations", ours=len(seen.unexpected), bar=none),
         row(f"{name}: answers that no order explains", "answers", ours=sum(map(len, found.values())), bar=none),
         row(f"{name}: items that have such answers", "items", ours=len(found), bar=none),
+        row(
+            f"{name}: added stale reads that were found", "items", ours=len(caught), bar=Bar("ours", ">=", len(broken))
+        ),
     ]
 
 
-def _told(workers: int, seed: int, seen: Seen, found: dict[int, list[Violation]]) -> str:
-    """The seed, what was unexpected, and the windows of the first violations."""
+def _note(workers: int, seed: int, seen: Seen, found: dict[int, list[Violation]]) -> str:
+    """The seed, the first unexpected answers, and the windows of the first violations."""
     lines = [f"{workers} workers: seed {seed}; without an answer: {dict(seen.lost)}", *seen.unexpected[:SHOWN]]
     for place, some in list(found.items())[:SHOWN]:
         states = " or ".join(state or "nothing" for state in some[0].states)
-        lines.append(f"{name_of(place)}: the last answer does not fit; possible was {states}")
+        lines.append(f"{name_of(place)}: {_spelled(some[0].operation)} is impossible, possible was {states}")
         start = some[0].window[0].called
         for one in some[0].window:
             answered = "none" if one.answered is None else f"{(one.answered - start) / 1e6:9.3f}"
-            text = one.text or ("nothing" if one.kind == "read" else "")
-            lines.append(f"  {(one.called - start) / 1e6:9.3f} to {answered} ms  {one.client}: {one.kind} {text}")
+            lines.append(f"  {(one.called - start) / 1e6:9.3f} to {answered} ms  {_spelled(one)}")
     return "\n".join(lines)
 
 
+def _spelled(operation: Operation) -> str:
+    text = operation.text or ("nothing" if operation.kind == "read" else "")
+    return f"{operation.client}: {operation.kind} {text}"
+
+
 def main() -> None:
-    """One run for each number of workers; `report` prints and writes what was found."""
+    """One run for each number of workers; `report` prints and writes what it found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--operations", type=int, default=OPERATIONS, help="of each run")
@@ -185,10 +210,10 @@ def main() -> None:
     for workers in given.workers:
         with one_thread():
             seen = run(workers, given.seed, given.operations, given.minutes)
-        found = check(seen)
+        found = check(seen.by_item)
         total += seen.calls.total()
         rows += _rows(workers, seen, found)
-        notes.append(_told(workers, given.seed, seen, found))
+        notes.append(_note(workers, given.seed, seen, found))
     rows.append(row("operations in all", "operations", ours=total, bar=Bar("ours", ">=", LEAST)))
     report("consistency", rows, "\n".join(notes))
 

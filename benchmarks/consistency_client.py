@@ -1,7 +1,6 @@
 """One client of `benchmarks.consistency`: a process that changes and reads shared items, and records what it saw.
 
-It imports nothing heavy: eight of them share the machine with the service. A call that gets no answer is never
-repeated: each attempt is a call by itself, which may or may not have taken effect.
+It imports nothing heavy: eight clients share the machine with the service. It never repeats a call that got no answer.
 """
 
 import argparse
@@ -21,7 +20,7 @@ __all__ = ["GROUPS", "IDS", "TAGS", "WIDTH", "Call", "Calls", "Client", "Effect"
 IDS, GROUPS, WIDTH = 50, 10, 16
 TAGS = ("red", "green", "blue")
 CONNECTIONS = 3
-"""That a client keeps, so that it talks to several workers."""
+"""Of each client, so that it talks to several workers."""
 PATIENCE = 4.0
 """Seconds to an answer."""
 PAUSE = 0.02
@@ -35,20 +34,20 @@ JSON = {"Content-Type": "application/json"}
 Effect = tuple[int, str, str]
 """An item's number, and the kind and text of the operation on it (benchmarks.linearizable)."""
 Answer = dict[str, Any]
+Reader = Callable[[int, Answer], list[Effect]]
+"""From the status and the content of an answer to what it says."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What is sent, what it does to which items if no answer comes, and what an answer says of them."""
+    """A request, the effects that it may have if no answer comes, and how to read its effects from an answer."""
 
     name: str
     method: str
     path: str
     body: Answer | None
     lost: list[Effect]
-    read: Callable[[int, Answer], list[Effect]]
-    least: int = 0
-    """The `min_sequence` that it asks for."""
+    read: Reader
 
 
 def name_of(place: int) -> str:
@@ -69,8 +68,6 @@ class Calls:
         self._chance = random.Random(f"{seed} {number}")
         self._made = 0
         self._inputs = [vector_of(name_of(place)) for place in range(IDS)]
-        self.sequence = 0
-        """Of the last change that was acknowledged."""
 
     def next(self) -> Call:
         (name,) = self._chance.choices(list(MIX), list(MIX.values()))
@@ -81,7 +78,7 @@ class Calls:
         return self._chance.randrange(IDS)
 
     def _put(self) -> Call:
-        """Makes or replaces one item, or some."""
+        """Add or replace one to four items."""
         places = self._chance.sample(range(IDS), self._chance.choice([1, 1, 1, 2, 4]))
         items, effects = [], list[Effect]()
         for place in places:
@@ -91,40 +88,34 @@ class Calls:
             payload = {"value": value, "tag": tag, "group": place % GROUPS}
             items.append({"id": name_of(place), "input": self._inputs[place], "payload": payload})
             effects.append((place, "write", value))
-        return Call(
-            "put", "PUT", "/items", {"items": items}, effects, lambda status, told: self._written(told, effects)
-        )
+        return Call("put", "PUT", "/items", {"items": items}, effects, _done(effects))
 
     def _delete(self) -> Call:
         place = self._place()
         effect = (place, "delete", "")
 
         def read(status: int, told: Answer) -> list[Effect]:
-            return [(place, "read", "")] if status == 404 else self._written(told, [effect])
+            return [(place, "read", "")] if status == 404 else [effect]
 
         return Call("delete", "DELETE", f"/items/{quote(name_of(place))}", None, [effect], read)
 
     def _delete_by_filter(self) -> Call:
-        """Of a group, what has a tag."""
+        """The items of a group that have a tag."""
         group, tag = self._chance.randrange(GROUPS), self._chance.choice(TAGS)
         effects: list[Effect] = [(place, "delete tagged", tag) for place in range(group, IDS, GROUPS)]
         path = f"/items?filter={quote(json.dumps(_both(group, tag)))}"
-        return Call(
-            "delete by filter", "DELETE", path, None, effects, lambda status, told: self._written(told, effects)
-        )
+        return Call("delete by filter", "DELETE", path, None, effects, _done(effects))
 
     def _get(self) -> Call:
-        """Every other one asks for what this client knows to be there at least."""
-        place, least = self._place(), self.sequence * self._chance.randrange(2)
-        path = f"/items/{quote(name_of(place))}" + (f"?min_sequence={least}" if least else "")
+        place = self._place()
 
         def read(status: int, told: Answer) -> list[Effect]:
             return [(place, "read", "" if status == 404 else told["payload"]["value"])]
 
-        return Call("get", "GET", path, None, [], read, least)
+        return Call("get", "GET", f"/items/{quote(name_of(place))}", None, [], read)
 
     def _list(self) -> Call:
-        """A group, page by page as the service gives it: they fit one page."""
+        """A group: it fits one page."""
         group = self._chance.randrange(GROUPS)
         path = f"/items?filter={quote(json.dumps({'field': 'group', 'equal': group}))}"
 
@@ -135,7 +126,7 @@ class Calls:
         return Call("list", "GET", path, None, [], read)
 
     def _search(self) -> Call:
-        """By an item's own input: no other item is as near."""
+        """By an item's own input: no other item is so near."""
         place = self._place()
 
         def read(status: int, told: Answer) -> list[Effect]:
@@ -155,7 +146,7 @@ class Calls:
         return Call("search by filter", "POST", "/search", body, [], read)
 
     def _search_by_id(self) -> Call:
-        """An item never finds itself: that there is an answer says that it is there."""
+        """An item never finds itself. But an answer says that the item is there."""
         place = self._place()
 
         def read(status: int, told: Answer) -> list[Effect]:
@@ -163,13 +154,20 @@ class Calls:
 
         return Call("search by id", "POST", "/search", {"ids": [name_of(place)], "limit": 1}, [], read)
 
-    def _written(self, told: Answer, effects: list[Effect]) -> list[Effect]:
-        self.sequence = max(self.sequence, told["sequence"])
-        return effects
-
 
 def _both(group: int, tag: str) -> Answer:
     return {"and": [{"field": "group", "equal": group}, {"field": "tag", "equal": tag}]}
+
+
+def _done(effects: list[Effect]) -> Reader:
+    """For a change that cannot miss."""
+
+    def read(status: int, told: Answer) -> list[Effect]:
+        if status != 200:
+            raise ValueError(status)
+        return effects
+
+    return read
 
 
 def _hits(told: Answer) -> list[str]:
@@ -177,7 +175,7 @@ def _hits(told: Answer) -> list[str]:
 
 
 def _found(told: Answer) -> list[Effect]:
-    """Every hit is read, too, if it is a shared item."""
+    """Each hit that is a shared item."""
     hits = [hit for hit in told["results"][0]["hits"] if hit["id"].startswith("shared ")]
     return [(int(hit["id"].removeprefix("shared ")), "read", hit["payload"]["value"]) for hit in hits]
 
@@ -193,7 +191,7 @@ class Client:
         self._connections: list[http.client.HTTPConnection | None] = [None] * CONNECTIONS
 
     def run(self, operations: int, until: float) -> None:
-        """So many calls, or as many as there are until that time of the monotonic clock."""
+        """Send calls until there were enough, or until that time of the monotonic clock."""
         sent = 0
         while sent < operations and time.monotonic() < until:
             place = self._chance.randrange(CONNECTIONS)
@@ -208,7 +206,7 @@ class Client:
             sent += 1
 
     def _connected(self, connection: http.client.HTTPConnection | None) -> http.client.HTTPConnection:
-        """One that the other side has not closed, as far as this side knows."""
+        """A connection that the service has not closed, as far as the client knows."""
         if connection and connection.sock and not select.select([connection.sock], [], [], 0)[0]:
             return connection
         if connection:
@@ -218,7 +216,7 @@ class Client:
         return fresh
 
     def _send(self, connection: http.client.HTTPConnection, call: Call) -> bool:
-        """Send a call and record it; says whether the connection is still of use."""
+        """Send a call and record it; returns whether the connection can be used again."""
         body = None if call.body is None else json.dumps(call.body)
         called = time.monotonic_ns()
         try:
@@ -239,14 +237,11 @@ class Client:
 
     def _read(self, call: Call, called: int, answered: int, status: int, content: bytes) -> None:
         try:
-            told = json.loads(content)
-            effects = call.read(status, told)
+            effects = call.read(status, json.loads(content))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             self._record(call, called, answered, [], f"unexpected: {error!r} in {status} {content[:300]!r}")
             return
-        sequence = told.get("sequence", call.least)
-        old = f"unexpected: {call.path} answered sequence {sequence}" if sequence < call.least else ""
-        self._record(call, called, answered, effects, old)
+        self._record(call, called, answered, effects)
 
     def _record(self, call: Call, called: int, answered: int | None, effects: list[Effect], note: str = "") -> None:
         self._out.write(json.dumps([call.name, called, answered, effects, note]) + "\n")

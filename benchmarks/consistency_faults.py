@@ -33,14 +33,14 @@ FAULTS = {
 STOPS = (0.02, 1.5)
 """Seconds for which processes are stopped, at least and at most."""
 LONG_STOP = 12.0
-"""Seconds after which the service has killed the worker."""
+"""Seconds: longer than the service lets a worker stand still, so it kills the worker."""
 BETWEEN = (0.2, 2.5)
 KEEP = 3
 """Versions that stay after a compaction."""
 
 
 class Service:
-    """`lookalike serve` with some workers, in a process group that is killed, stopped, and started again."""
+    """`lookalike serve` with some workers, in a process group to kill, stop, and start again."""
 
     def __init__(self, store: Store, port: int, workers: int, log: Path) -> None:
         self.port = port
@@ -79,7 +79,7 @@ class Service:
             os.killpg(self._process.pid, number)
 
     def workers(self) -> list[int]:
-        """The processes of the workers that there are now."""
+        """The process ids of the workers that run now."""
         return [pid for pid, command in children(self._process.pid) if "spawn_main" in command]
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -90,7 +90,7 @@ class Service:
 
 
 def disturb(service: Service, chance: random.Random, goes_on: Callable[[], bool]) -> Counter[str]:
-    """Kill and stop processes at random moments for as long as it goes on; returns how often."""
+    """Kill and stop processes at random moments while `goes_on`; returns how often."""
     done: Counter[str] = Counter()
     while goes_on():
         time.sleep(chance.uniform(*BETWEEN))
@@ -123,7 +123,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def change_versions(store: Store, chance: random.Random, ended: threading.Event) -> Counter[str]:
-    """Compact, promote and roll back at random moments until it is ended; returns how often."""
+    """Compact, promote and roll back at random moments until `ended` is set; returns how often."""
     done: Counter[str] = Counter()
     while not ended.wait(chance.uniform(*BETWEEN)):
         name = chance.choice(["compact", "compact", "promote", "roll back"])
@@ -135,7 +135,7 @@ def change_versions(store: Store, chance: random.Random, ended: threading.Event)
                 store.promote(chance.choice(store.numbers()))
             else:
                 store.rollback()
-        except (StoreError, JobError):  # none to go back to, or no item is left
+        except (StoreError, JobError):  # no version to go back to, or no item is left
             name += ", refused"
         done[name] += 1
     return done

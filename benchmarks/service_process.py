@@ -115,7 +115,7 @@ def wait_until_ready(
 
 
 def children(pid: int) -> list[tuple[int, str]]:
-    """The processes that a process has started and that run, with their command lines; none if it ended."""
+    """The running children of a process, with their command lines; none if the process has ended."""
     found = []
     with contextlib.suppress(OSError):
         for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()):
