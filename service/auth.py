@@ -3,13 +3,15 @@
 import re
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from service.errors import ForbiddenError, UnauthorizedError
+from service.bodies import check_media
+from service.errors import ForbiddenError, MalformedError, UnauthorizedError
 from service.keys import KeyRing, Scope
 from service.settings import Settings
 
@@ -56,11 +58,11 @@ def check_key(request: Request, needs: Scope) -> None:
 
     Raises:
         UnauthorizedError: no key, or a wrong one.
-        ForbiddenError: a key of a smaller scope; or none is asked for, and it is a page of elsewhere that asks.
+        ForbiddenError: a key of a smaller scope; or the service asks for no key, and a page of another origin calls.
     """
     keys: KeyRing = request.app.state.keys
     if not keys.asks:
-        _check_local(request, needs)
+        _check_local(request)
         return
     given = _given(request)
     caller = keys.find(given)
@@ -78,26 +80,44 @@ def check_key(request: Request, needs: Scope) -> None:
 def _guarded(endpoint: Callable[[Request], Awaitable[Response]], needs: Scope) -> Handler:
     async def handle(request: Request) -> Response:
         check_key(request, needs)
+        _check_text(request)
+        if needs == "write":  # the routes that only read check the type as they read the body
+            check_media(request)
         return await endpoint(request)
 
     return handle
 
 
-def _check_local(request: Request, needs: Scope) -> None:
-    """Where no key is asked for, any page that the user opens could ask, by a name of its own for this machine.
+def _check_text(request: Request) -> None:
+    """Raises MalformedError if the path or the query is not UTF-8: the server has put U+FFFD there instead."""
+    raw = {"path": request.scope["raw_path"] if "\ufffd" in request.scope["path"] else b""}
+    raw["query"] = request.scope["query_string"]
+    for field, text in raw.items():
+        if b"%" not in text:
+            continue
+        try:
+            unquote_to_bytes(text).decode()
+        except UnicodeDecodeError as error:
+            found = "%" + f"{error.object[error.start]:02X}"
+            raise MalformedError(field, expected="percent-encoded UTF-8", found=found) from error
 
-    A browser also sends what changes something without asking first, and only keeps the answer from the page.
+
+def _check_local(request: Request) -> None:
+    """If the service asks for no key, any page that the user opens could call it, by a name for this machine.
+
+    A browser sends a page's POST to another origin without asking first, and only keeps the answer from the page.
     """
     host = request.headers.get("host", "")
     if not _LOCAL.fullmatch(host):
         raise ForbiddenError(
             "Host", expected="localhost or a loopback address, or a service with keys", found=host[:80] or "none"
         )
-    if needs == "read":
+    origin = request.headers.get("origin")
+    if origin is None or request.method == "GET":
         return
-    origin, own = request.headers.get("origin"), f"{request.url.scheme}://{host}"
-    if origin not in {None, own, *request.app.state.settings.cors_origins}:
-        raise ForbiddenError("Origin", expected=own, found=origin[:80] if origin else "nothing")
+    own, allowed = f"{request.url.scheme}://{host}", request.app.state.settings.cors_origins
+    if origin not in {own, *allowed} and "*" not in allowed:
+        raise ForbiddenError("Origin", expected=own, found=origin[:80] or "nothing")
 
 
 def _given(request: Request) -> bytes:

@@ -1,18 +1,44 @@
-"""Read a request's body within its bounds: bytes and seconds."""
+"""Read a request's body within its bounds: media type, bytes and seconds."""
 
 import asyncio
+from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect, Request
 
 from service.connection import has_arrived, receive_rest
-from service.errors import MalformedError, SlowBodyError, TooLargeError
+from service.errors import MalformedError, MediaError, SlowBodyError, TooLargeError
 
-__all__ = ["Body", "read_body"]
+__all__ = ["JSON", "NPY", "Body", "check_media", "media_type", "read_body"]
+
+JSON, NPY = "application/json", "application/x-npy"
 
 Body = bytes | memoryview
 """A large one is where it arrived, and may be written to."""
 LARGE_BYTES = 1 << 18
 """A smaller body comes in a few parts."""
+
+
+def media_type(request: Request) -> str:
+    """What the client says that the body is, without parameters; "" if it does not say."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def check_media(request: Request, kinds: Sequence[str] = (JSON, NPY), *, empty: bool = True) -> None:
+    """Raises MediaError unless the body is of one of these kinds and not compressed.
+
+    A browser sends any other kind to another origin without asking first.
+
+    Args:
+        empty: a request without a body needs no Content-Type.
+    """
+    kind, headers = media_type(request), request.headers
+    if kind not in kinds:
+        has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        if kind or has_body or not empty:
+            raise MediaError("Content-Type", expected=" or ".join(kinds), found=kind[:60] or "none")
+    coding = headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise MediaError("Content-Encoding", expected="a body that is not compressed", found=coding[:60] or "nothing")
 
 
 async def read_body(request: Request, max_bytes: int, seconds: float) -> Body:

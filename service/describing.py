@@ -8,7 +8,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel
 
 from index.ids import MAX_ID
-from service.encoding import JSON, NPY
+from service.bodies import JSON, NPY
 from service.errors import PROBLEM
 from service.schemas import Problem
 

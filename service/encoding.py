@@ -13,10 +13,9 @@ from starlette.responses import Response, StreamingResponse
 from index.collection import Collection
 from index.live import Live
 from index.version import Found
+from service.bodies import JSON, NPY
 
 __all__ = [
-    "JSON",
-    "NPY",
     "SEQUENCE_HEADER",
     "VERSION_HEADER",
     "embeddings_response",
@@ -26,8 +25,6 @@ __all__ = [
     "written_response",
 ]
 
-JSON = "application/json"
-NPY = "application/x-npy"
 VERSION_HEADER = "X-Lookalike-Version"
 SEQUENCE_HEADER = "X-Lookalike-Sequence"
 PART_VALUES = 1 << 16

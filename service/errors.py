@@ -193,7 +193,8 @@ def _methods(request: Request) -> str:
     """Those that a path has; the framework names only those of the first route that it has."""
     each = iter_route_contexts(request.app.routes)
     here = [one for one in each if one.path and compile_path(one.path)[0].match(request.scope["path"])]
-    return ", ".join(sorted({method for one in here for method in one.methods or ()}))
+    methods = {method for one in here for method in one.methods or ()}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:

@@ -9,10 +9,11 @@ from index.errors import QueryError, UnknownItemError
 from index.ids import MAX_ID
 from service import edits
 from service.auth import GuardedRoute, WriteRoute
+from service.bodies import JSON
 from service.connection import has_left
 from service.decoding import pick_limit
 from service.describing import KEY, PATH_ID, item_calls
-from service.encoding import JSON, item_response, items_response, written_response
+from service.encoding import item_response, items_response, written_response
 from service.errors import DeadlineError, RequestError
 from service.item_bodies import decode_items
 from service.queries import check_known, pick_filter, pick_sequence, pick_whole
@@ -64,7 +65,7 @@ async def list_items(request: Request) -> Response:
     return items_response(current.collection, found[:most], sequence, is_last=len(found) <= most)
 
 
-@items.get("/items/{id:path}", **item_calls(ItemFound, 404, 422, 503, parameters=(PATH_ID, MIN_SEQUENCE)))
+@items.get("/items/{id:path}", **item_calls(ItemFound, 400, 404, 422, 503, parameters=(PATH_ID, MIN_SEQUENCE)))
 async def get_item(request: Request) -> Response:
     """One item, with its embedding."""
     name, query = request.path_params["id"], check_known(request.query_params, ("min_sequence",))
@@ -76,7 +77,7 @@ async def get_item(request: Request) -> Response:
     return item_response(current.collection, place)
 
 
-@items_written.delete("/items", **item_calls(Written, 400, 422, 503, 504, parameters=DELETE_QUERY))
+@items_written.delete("/items", **item_calls(Written, 400, 415, 422, 503, 504, parameters=DELETE_QUERY))
 async def delete_items(request: Request) -> Response:
     """Delete all items that pass a filter, without which nothing is deleted.
 
@@ -90,7 +91,7 @@ async def delete_items(request: Request) -> Response:
     return _written(request, serving, await _in_time(request, edits.delete_passing(serving, passing)))
 
 
-@items_written.delete("/items/{id:path}", **item_calls(Written, 404, 503, 504, parameters=(PATH_ID,)))
+@items_written.delete("/items/{id:path}", **item_calls(Written, 400, 404, 415, 503, 504, parameters=(PATH_ID,)))
 async def delete_item(request: Request) -> Response:
     """Delete one item. The answer comes once that is on disk; no search finds it any more."""
     name, serving = request.path_params["id"], serving_of(request)

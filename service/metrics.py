@@ -235,6 +235,7 @@ class MetricsMiddleware:
         started = time.perf_counter()
         note = scope[NOTE] = Note(request_id(scope["headers"]))
         status = 500
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server leaves the body out
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -245,9 +246,10 @@ class MetricsMiddleware:
             await send(message)
 
         try:
-            await self.app(scope, receive, watch)
+            await self.app(asked, receive, watch)
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", UNMATCHED)
+            asked["method"] = scope["method"]
+            route = getattr(asked.get("route"), "path", UNMATCHED)
             self.metrics.request(route, status, seconds, note.rows)
-            log_request(scope, note, route=route, status=status, seconds=seconds)
+            log_request(asked, note, route=route, status=status, seconds=seconds)

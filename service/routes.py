@@ -51,7 +51,7 @@ FEW_HITS = 1_000
 
 health = APIRouter(tags=["health"])
 guarded = APIRouter(route_class=GuardedRoute, dependencies=KEY)
-admin = APIRouter(route_class=WriteRoute, dependencies=KEY, responses=problems(401, 403), tags=["admin"])
+admin = APIRouter(route_class=WriteRoute, dependencies=KEY, responses=problems(401, 403, 415), tags=["admin"])
 
 
 @guarded.post("/embed", **calls(EmbedRequest, EmbedResponse), tags=["embed"])

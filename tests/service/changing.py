@@ -109,7 +109,8 @@ async def listening(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     await until(lambda: _is_started(server))
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+        kind = {"Content-Type": "application/json"}  # unless a test says another
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=kind, timeout=PATIENCE) as client:
             yield client
     finally:
         server.should_exit = True

@@ -55,7 +55,8 @@ async def serving(
     change(app)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        kind = {"Content-Type": JSON}  # unless a test says another
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=kind) as client:
             yield client
 
 

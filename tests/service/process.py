@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-__all__ = ["Process", "connect", "free_port", "read_status", "running"]
+__all__ = ["SEARCH", "Process", "connect", "free_port", "read_status", "running"]
+
+SEARCH = "POST /search HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+"""How a head begins."""
 
 
 @dataclass

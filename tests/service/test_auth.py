@@ -268,3 +268,47 @@ async def test_the_pages_of_others_are_not(version: Version, store_folder: Path)
         assert (await client.options("/search", headers=ASKS | other)).status_code == 400
         assert ALLOWED not in (await client.get("/version", headers=other)).headers
         assert await call(client, "/search", ids=["0"])
+
+
+PAGE = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("POST", "/search"), ("POST", "/embed"), ("POST", "/admin/reload")),
+        *(("PUT", "/items"), ("DELETE", "/items"), ("DELETE", "/items/0")),
+    ],
+)
+async def test_without_a_key_a_foreign_page_calls_nothing_that_a_browser_sends_unasked(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    """Searches change nothing but the evidence of drift, which is enough to have a retraining begun."""
+    answered(await client.request(method, path, content=b"{}", headers=PAGE), 403, "Origin")
+    plain = await client.request(method, path, content=b"{}", headers={"Content-Type": "text/plain"})
+    answered(plain, 415, "Content-Type")
+    untyped = client.build_request(method, path, content=b"{}")
+    del untyped.headers["Content-Type"]
+    answered(await client.send(untyped), 415, "Content-Type")
+
+
+async def test_a_foreign_page_may_ask_for_what_its_browser_keeps_from_it(client: httpx.AsyncClient) -> None:
+    for method in ("GET", "HEAD"):
+        assert (await client.request(method, "/version", headers=PAGE)).status_code == 200
+
+
+async def test_a_call_without_a_body_needs_no_content_type(client: httpx.AsyncClient) -> None:
+    reload = client.build_request("POST", "/admin/reload")
+    del reload.headers["Content-Type"]
+    assert (await client.send(reload)).status_code == 200
+    search = client.build_request("POST", "/search")
+    del search.headers["Content-Type"]
+    answered(await client.send(search), 415, "Content-Type")
+
+
+@pytest.mark.parametrize(("allowed", "status"), [("*", 200), ("http://evil.example", 200), ("http://b.example", 403)])
+async def test_without_a_key_the_pages_of_an_origin_that_is_set_may_search(
+    allowed: str, status: int, version: Version, store_folder: Path
+) -> None:
+    async with serving(settings_for(store_folder, cors_origins=[allowed]), version) as client:
+        assert (await client.post("/search", json={"ids": ["0"]}, headers=PAGE)).status_code == status

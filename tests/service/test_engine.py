@@ -334,7 +334,13 @@ async def test_for_a_client_that_left_before_its_turn_nothing_is_done(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = json.dumps({"inputs": MANY.tolist()}).encode()
-    head = f"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    lines = (
+        "POST /embed HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
+    head = "\r\n".join((*lines, "", "")).encode()
     async with listening_to(store) as (client, at_work):
         engine = at_work.current.engine
         with held(at_work._engines):

@@ -111,6 +111,8 @@ REQUESTS = {
     "too large a body": Asked("/embed", b" " * 100_001),
     "no number for a length": Asked("/embed", b"", headers={"Content-Length": "nine"}),
     "another content type": Asked("/embed", b"x", headers={"Content-Type": "text/plain"}),
+    "a compressed body": Asked("/embed", EMBED, headers={"Content-Encoding": "gzip"}),
+    "no UTF-8": Asked("/search?kind=%ff", to_npy(ROWS), headers={"Content-Type": NPY}),
     "an error, gzip": Asked("/embed", {"inputs": [[1, 2]]}, headers=ZIPPED),
     "a wrong method": Asked("/embed", method="GET"),
     "another wrong method": Asked("/search", method="DELETE"),
@@ -238,7 +240,8 @@ async def test_a_slow_reader_and_an_idle_socket_hold_nobody_up(store_folder: Pat
     """An answer of several megabytes is asked for and not read, and connections are opened and left alone."""
     rows = np.resize(ROWS, (300, 64)).tolist()
     body = json.dumps({"inputs": rows, "limit": 100}).encode()
-    head = f"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    lines = ("POST /search HTTP/1.1", "Host: localhost", f"Content-Type: {JSON}", f"Content-Length: {len(body)}")
+    head = "\r\n".join((*lines, "", "")).encode()
     async with listening(create_app(settings_for(store_folder), Collection(version))) as client:
         port = client.base_url.port
         slow = [await asyncio.open_connection("127.0.0.1", port, limit=1_024) for _ in range(4)]

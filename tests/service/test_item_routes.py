@@ -17,8 +17,8 @@ from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from service.app import create_app
+from service.bodies import NPY
 from service.edits import DELETED_TOGETHER
-from service.encoding import NPY
 from service.schemas import ItemFound, ItemsFound, Written
 from tests.index.made import encoder_at, made_rows
 from tests.service.changing import ROWS, changing_store, listening, listening_to, with_maps
@@ -132,7 +132,7 @@ async def test_no_id_is_no_item_and_deletes_none(client: httpx.AsyncClient) -> N
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("/items", "DELETE, GET, PUT"), ("/items/a", "DELETE, GET"), ("/search", "POST")]
+    ("path", "allowed"), [("/items", "DELETE, GET, HEAD, PUT"), ("/items/a", "DELETE, GET, HEAD"), ("/search", "POST")]
 )
 async def test_a_wrong_method_is_told_all_that_are_right(client: httpx.AsyncClient, path: str, allowed: str) -> None:
     answer = await client.patch(path)
@@ -406,3 +406,16 @@ async def test_embeddings_of_another_version_are_of_its_dimension(mapped_client:
     for number, width in ((7, 4), (1, 2)):
         answer = await mapped_client.post("/search", json={"embeddings": [[1] * width], "version": number})
         answered(answer, 422, "embeddings")
+
+
+@pytest.mark.parametrize("name", ["a%ff", "a%FE", "%e9", "%ed%a0%80", "%c3"])
+async def test_a_path_that_is_no_utf8_names_no_item(client: httpx.AsyncClient, name: str) -> None:
+    """The server puts U+FFFD there, and an item may be called that."""
+    await put(client, {"id": "a\ufffd", "input": ROWS[0].tolist()}, {"id": "\ufffd", "input": ROWS[0].tolist()})
+    answered(await client.get(f"/items/{name}"), 400, "path")
+    answered(await client.delete(f"/items/{name}"), 400, "path")
+    assert (await client.head(f"/items/{name}")).status_code == 400
+    answered(await client.get(f"/items?after={name}"), 400, "query")
+    answered(await client.delete(f"/items?filter={name}"), 400, "query")
+    for known in ("a%EF%BF%BD", "%EF%BF%BD"):
+        assert (await client.get(f"/items/{known}")).status_code == 200

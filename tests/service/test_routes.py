@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -66,10 +67,9 @@ async def test_embed_takes_and_gives_json_and_npy(
     np.testing.assert_allclose(given, version.embed(pixels_of(*OTHERS)), atol=1e-5)
 
 
-@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", None])
-async def test_json_is_known_by_its_media_type_or_by_none(client: httpx.AsyncClient, content_type: str | None) -> None:
-    headers = {"Content-Type": content_type} if content_type else {}
-    answer = await client.post("/search", content=b'{"ids": ["0"]}', headers=headers)
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "APPLICATION/JSON"])
+async def test_json_is_known_by_its_media_type(client: httpx.AsyncClient, content_type: str) -> None:
+    answer = await client.post("/search", content=b'{"ids": ["0"]}', headers={"Content-Type": content_type})
     assert answer.status_code == 200
 
 
@@ -425,3 +425,28 @@ async def test_ready_means_the_known_question_gets_its_known_answer(store_folder
             tensor.mul_(factor)
         problem(await client.get("/readyz"), 503)
         assert (await client.get("/livez")).json() == {"live": True}
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/version", "/metrics", "/openapi.json", "/items", "/items/0"])
+async def test_head_is_answered_as_get_is_but_for_the_body(client: httpx.AsyncClient, path: str) -> None:
+    got, asked = await client.get(path), await client.head(path)
+    assert (asked.status_code, asked.content) == (got.status_code, b"")
+    same = ("content-type", "x-lookalike-version", "x-lookalike-sequence")
+    assert [asked.headers.get(name) for name in same] == [got.headers.get(name) for name in same]
+
+
+@pytest.mark.parametrize(("path", "status"), [("/search", 405), ("/none", 404), ("/items/none", 404)])
+async def test_head_of_what_get_does_not_find_fails_alike(client: httpx.AsyncClient, path: str, status: int) -> None:
+    assert (await client.head(path)).status_code == (await client.get(path)).status_code == status
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, identity", ""])
+@pytest.mark.parametrize("path", ["/search", "/embed"])
+async def test_a_compressed_body_is_refused_by_name(client: httpx.AsyncClient, path: str, coding: str) -> None:
+    answer = await client.post(path, content=gzip.compress(b'{"ids": ["0"]}'), headers={"Content-Encoding": coding})
+    answered(answer, 415, "Content-Encoding")
+
+
+async def test_a_body_may_say_that_it_is_not_compressed(client: httpx.AsyncClient) -> None:
+    headers = {"Content-Encoding": "identity"}
+    assert (await client.post("/search", content=b'{"ids": ["0"]}', headers=headers)).status_code == 200

@@ -16,7 +16,7 @@ from index.version import Version
 from service.server import serve
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, wait_until
 from tests.service.helpers import JSON, answered, pixels_of, settings_for
-from tests.service.process import Process, connect, free_port, read_status, running
+from tests.service.process import SEARCH, Process, connect, free_port, read_status, running
 from training.errors import ArtifactError, ConfigError
 
 
@@ -50,7 +50,7 @@ def test_it_says_where_it_listens_and_answers_there(server: Process, version: Ve
 
 
 def test_a_stalled_body_is_given_up_and_the_connection_closed(server: Process) -> None:
-    with connect(server.address, "POST /search HTTP/1.1\nHost: localhost\nContent-Length: 99\n\n") as connection:
+    with connect(server.address, f"{SEARCH}Content-Length: 99\n\n") as connection:
         assert read_status(connection) == 408
         while connection.recv(65_536):
             pass
@@ -58,17 +58,19 @@ def test_a_stalled_body_is_given_up_and_the_connection_closed(server: Process) -
 
 @pytest.mark.parametrize("length", ["Content-Length: 100001", "Content-Length: 99999999999999999999999"])
 def test_a_body_too_large_by_its_own_word_is_refused_unread(server: Process, length: str) -> None:
-    with connect(server.address, f"POST /search HTTP/1.1\nHost: localhost\n{length}\n\n") as connection:
+    with connect(server.address, f"{SEARCH}{length}\n\n") as connection:
         assert read_status(connection) in {413, 400}
 
 
 def test_a_chunked_body_too_large_is_refused(server: Process) -> None:
-    answer = httpx.post(f"{server.url}/search", content=(b" " * 50_000 for _ in range(3)))
+    answer = httpx.post(
+        f"{server.url}/search", content=(b" " * 50_000 for _ in range(3)), headers={"Content-Type": JSON}
+    )
     answered(answer, 413, "body")
 
 
 def test_a_client_that_leaves_in_the_middle_is_no_failure_of_ours(server: Process) -> None:
-    connect(server.address, "POST /search HTTP/1.1\nHost: localhost\nContent-Length: 99\n\n{").close()
+    connect(server.address, f"{SEARCH}Content-Length: 99\n\n{{").close()
     with connect(server.address, "POST /em") as half:
         half.shutdown(1)
     counts = httpx.get(f"{server.url}/metrics").text
@@ -84,7 +86,7 @@ def test_a_signal_stops_it_cleanly_from_the_moment_that_it_is_announced(own_serv
 
 def test_accepted_work_is_finished_and_no_more_is_taken(own_server: Process) -> None:
     body = json.dumps({"ids": ["0"]}).encode()
-    head = f"POST /search HTTP/1.1\nHost: localhost\nContent-Length: {len(body)}\nExpect: 100-continue\n\n"
+    head = f"{SEARCH}Content-Length: {len(body)}\nExpect: 100-continue\n\n"
     with connect(own_server.address, head) as connection:
         assert read_status(connection) == 100  # it waits for the body
         own_server.popen.send_signal(signal.SIGTERM)
@@ -95,7 +97,7 @@ def test_accepted_work_is_finished_and_no_more_is_taken(own_server: Process) -> 
 
 
 def test_a_client_that_stalls_does_not_hold_up_the_end(own_server: Process) -> None:
-    head = "POST /search HTTP/1.1\nHost: localhost\nContent-Length: 9\nExpect: 100-continue\n\n"
+    head = f"{SEARCH}Content-Length: 9\nExpect: 100-continue\n\n"
     with connect(own_server.address, head) as connection:
         assert read_status(connection) == 100
         code, errors = own_server.stop()
@@ -105,7 +107,7 @@ def test_a_client_that_stalls_does_not_hold_up_the_end(own_server: Process) -> N
 
 def test_a_service_that_stops_is_not_ready_from_then_on(own_server: Process) -> None:
     """A stalled client keeps it from its end; the open connection hears 503, or is closed."""
-    stalled = "POST /search HTTP/1.1\nHost: localhost\nContent-Length: 9\n\n{"
+    stalled = f"{SEARCH}Content-Length: 9\n\n{{"
     with connect(own_server.address, stalled), httpx.Client(base_url=own_server.url) as client:
         assert client.get("/readyz").status_code == 200
         own_server.popen.send_signal(signal.SIGTERM)
@@ -143,7 +145,7 @@ def serves(process: Process, number: int) -> bool:
 
 def test_a_slow_reader_an_idle_socket_and_a_deep_body_do_no_harm(server: Process) -> None:
     body = json.dumps({"ids": ["0"] * 300, "limit": 300}).encode()
-    head = f"POST /search HTTP/1.1\nHost: localhost\nContent-Length: {len(body)}\n\n"
+    head = f"{SEARCH}Content-Length: {len(body)}\n\n"
     with connect(server.address, head) as slow, connect(server.address), connect(server.address, "POST /em"):
         slow.sendall(body)
         for content in (b"[" * 50_000 + b"]" * 50_000, b'{"inputs": ' + b"[" * 40_000, b'{"a":' * 20_000):

@@ -18,9 +18,9 @@ from service.errors import NotReadyError
 from service.workers import Board
 from tests.index.made import flip
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, point_at, wait_until
-from tests.service.process import Process, connect, running
+from tests.service.process import SEARCH, Process, connect, running
 
-STALLED = "POST /search HTTP/1.1\nHost: localhost\nContent-Length: 9\n\n{"
+STALLED = f"{SEARCH}Content-Length: 9\n\n{{"
 
 
 @pytest.fixture(scope="module")
