@@ -43,7 +43,7 @@ def made_rows(
 
 
 def encoder_at(folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[np.float32] | None = None) -> Path:
-    """An encoder artifact in the new `folder` that maps a row (width,) to `row @ matrix`, (latent,).
+    """An encoder artifact in the new `folder` that maps a row (width,) to `row @ matrix`, (latent,), of any size.
 
     It says that it was not trained on the rows `held_out`, (n, width).
     """
@@ -55,7 +55,7 @@ def encoder_at(folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[n
         folder,
         nn.Sequential(encoder),
         nn.Sequential(decoder),
-        preprocess=fit_preprocessor(np.zeros((1, width), np.float32), "none"),
+        preprocess=fit_preprocessor(np.array([[-3e38], [3e38]], np.float32).repeat(width, axis=1), "none"),
         header={
             "input_shape": [width],
             "latent_dim": latent,

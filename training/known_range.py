@@ -1,0 +1,151 @@
+"""The range of values that an encoder knows: what it was fitted on, and ten times the width of that on either side.
+
+The encoder clips a value beyond to the end of the range, so that one value cannot fill the whole embedding, or leave
+the numbers. Ordinary rows are not changed: a training value is clipped only if the fit set it aside (`far_rows`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Clipped", "ClippedValue", "allowed", "far_rows", "known_range", "tell_clipped"]
+
+WIDTHS = 10.0
+"""The encoder knows a column's fitted range, and so many of its widths more on either side."""
+FLAT = 1_000.0
+"""Of a column that never differed it knows so many times the value's size, or 1, on either side."""
+FAR = 1_000.0
+"""A training value further than so many widths outside the range of nearly all others is not fitted on."""
+FEW = 0.02
+"""At most this share of a column's values is set aside. If more are far, the range itself has moved."""
+FEWEST = 20
+"""Of at least so many rows one may be set aside."""
+SAMPLE_ROWS, SAMPLE_VALUES = 4_096, 1 << 20
+MOST_TOLD = 20
+_LARGEST = float(np.finfo(np.float32).max)
+
+Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ClippedValue:
+    """A value outside the range from `low` to `high` that an encoder knows.
+
+    Attributes:
+        id: of its row: an item's id, or the row's number from 0.
+        column: its name in a table, else its number from 0.
+    """
+
+    id: str | int
+    column: str | int
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"row {self.id}, column {self.column}: {self.value:g} (known: {self.low:g} to {self.high:g})"
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """The values that an encoder clips: how many, and the first of them."""
+
+    count: int = 0
+    values: tuple[ClippedValue, ...] = ()
+
+    def joined(self, more: "Clipped") -> "Clipped":
+        """Both together."""
+        return Clipped(self.count + more.count, (self.values + more.values)[:MOST_TOLD]) if more.count else self
+
+    def text(self, most: int = 3) -> str:
+        """The first values, as a person reads them."""
+        rest = self.count - len(self.values[:most])
+        return "; ".join(map(str, self.values[:most])) + (f"; and {rest:,} more" if rest else "")
+
+
+def known_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value that an encoder knows, raw, (features,) float32.
+
+    Args:
+        low, high: (features,) float64, the fitted range, raw.
+    """
+    width = high - low
+    slack = torch.where(width > 0, WIDTHS * width, FLAT * low.abs().clamp_min(1))
+    return (low - slack).clamp(-_LARGEST, _LARGEST).float(), (high + slack).clamp(-_LARGEST, _LARGEST).float()
+
+
+def tell_clipped(
+    rows: Floats, places: NDArray[np.int64], ids: Sequence[Any], *, names: Sequence[str], limits: tuple[Floats, Floats]
+) -> Clipped:
+    """The values at `places`, (m, 2) rows and columns, with the names of both; the columns may have none."""
+    low, high = limits
+    told = [
+        ClippedValue(
+            *(ids[row], names[column] if names else int(column)),
+            *(float(rows[row, column]), float(low[column]), float(high[column])),
+        )
+        for row, column in places[:MOST_TOLD]
+    ]
+    return Clipped(len(places), tuple(told))
+
+
+def allowed(count: int) -> int:
+    """How many of `count` values may be far outside before it is the range that has moved."""
+    return max(int(FEW * count), int(count >= FEWEST))
+
+
+def far_rows(rows: Floats, edges: tuple[Doubles, Doubles], *, together: bool) -> dict[int, NDArray[np.int64]]:
+    """The rows whose value in a column is so far from nearly all others that one scale cannot hold both.
+
+    Args:
+        rows: (n, width) raw, NaN where missing.
+        edges: (width,) each, the least and the greatest value of each column.
+        together: whether all columns have one unit, as pixels have, and are judged by one range.
+
+    Returns:
+        Of each column that has such values, in which rows: rising. A column with too many of them has none.
+    """
+    if len(rows) < FEWEST or not rows.shape[1]:
+        return {}
+    size = min(len(rows), SAMPLE_ROWS, max(FEWEST, SAMPLE_VALUES // rows.shape[1]))
+    sample = rows[np.linspace(0, len(rows) - 1, size).astype(np.int64)].T.astype(np.float64)  # (width, size)
+    low, high, middle = _usual(sample.reshape(1, -1) if together else sample)
+    found = {}
+    for column in np.flatnonzero((edges[0] < low - FAR * (high - low)) | (edges[1] > high + FAR * (high - low))):
+        values, place = rows[:, column], 0 if together else column
+        width = high[place] - low[place] or _size_of_rare(rows if together else values, middle[place])
+        far = np.flatnonzero((values < low[place] - FAR * width) | (values > high[place] + FAR * width))
+        if 0 < len(far) <= allowed(int(np.count_nonzero(~np.isnan(values)))):
+            found[int(column)] = far
+    return found
+
+
+def _usual(values: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """(k, n), NaN where missing -> the range of nearly all values of each row, and their median: (k,) each.
+
+    Left out are the few that are farthest from the median. Of fewer than FEWEST values the range has no end.
+    """
+    counts = np.count_nonzero(~np.isnan(values), axis=1)  # (k,)
+    most = np.maximum((FEW * counts).astype(np.int64), counts >= FEWEST)
+    enough, rows = counts >= FEWEST, np.arange(len(values))
+    ordered = np.sort(values, axis=1)  # NaN comes last
+    middle = ordered[rows, np.where(enough, counts // 2, 0)]
+    gaps = np.abs(ordered - middle[:, None])
+    limit = np.sort(gaps, axis=1)[rows, np.where(enough, counts - 1 - most, 0)]
+    near = gaps <= limit[:, None]  # (k, n)
+    low = np.where(near, ordered, np.inf).min(axis=1)
+    high = np.where(near, ordered, -np.inf).max(axis=1)
+    return np.where(enough, low, -np.inf), np.where(enough, high, np.inf), middle
+
+
+def _size_of_rare(values: Floats, usual: float) -> float:
+    """How far rare values are from the one that nearly all are: the lower median, or the usual value's own size."""
+    gaps = np.sort(np.abs(values[(values != usual) & ~np.isnan(values)].astype(np.float64) - usual))
+    rare = float(gaps[(len(gaps) - 1) // 2]) if len(gaps) > 1 else 0.0
+    return max(1.0, abs(usual), rare)
