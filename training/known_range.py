@@ -1,36 +1,39 @@
 """The range of values that an encoder knows: what it was fitted on, and ten times the width of that on either side.
 
 The encoder clips a value beyond to the end of the range, so that one value cannot fill the whole embedding, or leave
-the numbers. Ordinary rows are not changed: a training value is clipped only if the fit set it aside (`far_rows`).
+the numbers of float32. Ordinary rows are not changed: a training value is clipped only if the fit set it aside.
+
+The fit sets a value aside by its gap to the others over their range, after W. J. Dixon ("Analysis of Extreme Values",
+Annals of Mathematical Statistics 21, 1950), with a limit that only values reach which one scale cannot hold together.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Clipped", "ClippedValue", "allowed", "far_rows", "known_range", "tell_clipped"]
+__all__ = ["Clipped", "ClippedValue", "Ids", "allowed", "far_rows", "known_range", "tell_clipped"]
 
 WIDTHS = 10.0
 """The encoder knows a column's fitted range, and so many of its widths more on either side."""
 FLAT = 1_000.0
 """Of a column that never differed it knows so many times the value's size, or 1, on either side."""
 FAR = 1_000.0
-"""A training value further than so many widths outside the range of nearly all others is not fitted on."""
-FEW = 0.02
-"""At most this share of a column's values is set aside. If more are far, the range itself has moved."""
-FEWEST = 20
-"""Of at least so many rows one may be set aside."""
+"""The fit sets aside a value that is more than so many widths outside the range of nearly all others."""
+FEW = 0.05
+"""The fit sets aside at most this share of a column's values. If more are far, they are no exceptions."""
+FEWEST = 10
+"""Of at least so many values the fit may set one aside."""
 SAMPLE_ROWS, SAMPLE_VALUES = 4_096, 1 << 20
 MOST_TOLD = 20
 _LARGEST = float(np.finfo(np.float32).max)
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
+Ids = Sequence[str] | Sequence[int] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Clipped:
         return Clipped(self.count + more.count, (self.values + more.values)[:MOST_TOLD]) if more.count else self
 
     def text(self, most: int = 3) -> str:
-        """The first values, as a person reads them."""
+        """The first `most` values, as a person reads them, and how many more there are."""
         rest = self.count - len(self.values[:most])
         return "; ".join(map(str, self.values[:most])) + (f"; and {rest:,} more" if rest else "")
 
@@ -81,18 +84,24 @@ def known_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tell_clipped(
-    rows: Floats, places: NDArray[np.int64], ids: Sequence[Any], *, names: Sequence[str], limits: tuple[Floats, Floats]
+    rows: Floats, places: NDArray[np.int64], ids: Ids, *, names: Sequence[str], limits: tuple[Floats, Floats]
 ) -> Clipped:
-    """The values at `places`, (m, 2) rows and columns, with the names of both; the columns may have none."""
+    """The values at `places`, (m, 2) rows and columns, with the ids of the rows and the names of the columns, if any."""
     low, high = limits
     told = [
         ClippedValue(
-            *(ids[row], names[column] if names else int(column)),
-            *(float(rows[row, column]), float(low[column]), float(high[column])),
+            name if isinstance(name := ids[row], str) else int(name),
+            names[column] if names else int(column),
+            *(_shortest(number) for number in (rows[row, column], low[column], high[column])),
         )
         for row, column in places[:MOST_TOLD]
     ]
     return Clipped(len(places), tuple(told))
+
+
+def _shortest(value: np.float32) -> float:
+    """The number with the fewest digits that float32 holds as `value`: 3e38 and not 2.9999999e38."""
+    return float(str(value))
 
 
 def allowed(count: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.columns import Column, FittedColumn
 from training.errors import DataError
-from training.known_range import Clipped, far_rows, known_range, tell_clipped
+from training.known_range import Clipped, Ids, far_rows, known_range, tell_clipped
 from training.table import Table, build_table
 
 __all__ = ["Preprocessor", "ScaleKind", "build_preprocessor", "fit_preprocessor"]
@@ -72,28 +72,47 @@ class Preprocessor:
 
         A value outside the range that is known (`training.known_range`) counts as the end of that range.
         """
-        features = self.table.spread(rows) if self.table else rows
-        return (features.clamp(*self._known) - self.offset) * self.factor
+        return (self._features(rows).clamp(*self._known) - self.offset) * self.factor
+
+    def apply_for_training(self, rows: Tensor) -> Tensor:
+        """As `apply`, except that a value outside the range that is known counts as the end of the fitted range.
+
+        So no row has a loss, or a gradient, of another size than the others.
+        """
+        features, scaled = self._features(rows), self.apply(rows)
+        for outside, end in ((features < self._known[0], self.low), (features > self._known[1], self.high)):
+            if bool(outside.any()):
+                scaled = torch.where(outside, end, scaled)
+        return scaled
+
+    def _features(self, rows: Tensor) -> Tensor:
+        """(n, width) -> (n, features), raw."""
+        return self.table.spread(rows) if self.table else rows
 
     def outside(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
         """(n, width) raw -> (m, 2): the row and the column of each value outside the range that is known."""
         low, high = self.limits
         return np.argwhere((rows < low) | (rows > high))
 
-    def clipped(self, rows: NDArray[np.float32], ids: Sequence[Any]) -> Clipped:
+    def clipped(self, rows: NDArray[np.float32], ids: Ids) -> Clipped:
         """The values of (n, width) raw rows outside the range that is known; `ids` names the rows."""
         names = [column.name for column in self.columns]
         return tell_clipped(rows, self.outside(rows), ids, names=names, limits=self.limits)
 
     @cached_property
     def limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(width,) each: the least and the greatest value that is known of each raw column; of a category, any."""
+        """(width,) each: the least and the greatest value that is known of each raw column.
+
+        Of a table's categories, and of its numbers that never differed in training, all are known: of these the
+        encoder does not read the value.
+        """
         known = [edge.cpu().numpy() for edge in self._known]
         if self.table is None:
             return known[0], known[1]
         low, high = np.full(self.width, -np.inf, np.float32), np.full(self.width, np.inf, np.float32)
-        numbers = list(self.table.layout.numbers)
-        low[numbers], high[numbers] = (edge[: len(numbers)] for edge in known)
+        numbers, constant = self.table.numbers.cpu().numpy(), self.table.constant
+        read = np.arange(len(numbers)) if constant is None else np.flatnonzero(~constant.cpu().numpy())
+        low[numbers[read]], high[numbers[read]] = (edge[read] for edge in known)
         return low, high
 
     def invert(self, rows: Tensor, *, shares: bool = False) -> Tensor:

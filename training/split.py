@@ -17,12 +17,17 @@ __all__ = ["Split", "hold_out", "split_rows"]
 
 @dataclass(frozen=True)
 class Split:
-    """Raw rows, (n, width) float32, and labels (None where a row has none), parted for good."""
+    """Raw rows, (n, width) float32, and labels (None where a row has none), parted for good.
+
+    Attributes:
+        places: the numbers, from 0, of the training rows and of the validation rows in the source.
+    """
 
     train: NDArray[np.float32]
     validation: NDArray[np.float32]
     train_labels: list[Any]
     validation_labels: list[Any]
+    places: tuple[NDArray[np.int64], NDArray[np.int64]]
 
     def digest(self) -> str:
         """The SHA-256 of all rows, as they were parted."""
@@ -59,7 +64,8 @@ def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDA
         found = "all of them" if out.all() else "none"
         raise DataError(rows.name, expected="some rows held out, and others to train on", found=f"{found} held out")
     kept, held = np.flatnonzero(~out), np.flatnonzero(out)
-    return Split(inputs[kept], inputs[held], [labels[i] for i in kept], [labels[i] for i in held])
+    parts = inputs[kept], inputs[held], [labels[i] for i in kept], [labels[i] for i in held]
+    return Split(*parts, (places[kept], places[held]))
 
 
 def hold_out(rows: NDArray[np.float32], share: float, seed: int) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ __all__ = [
     "corruption_too_strong",
     "double_activation",
     "duplicates",
+    "far_values",
     "missing_activations",
     "missing_parameters",
     "rows_alike",
@@ -143,6 +144,17 @@ def unscaled_inputs(case: Case) -> Seen | None:
     else:
         return None
     return Seen(seen, "--set data.scale=auto", ("data.scale=auto",))
+
+
+def far_values(case: Case) -> Seen | None:
+    """Values so far from all others of their column that they are not fitted on: a single one is enough."""
+    count, text = case.facts.get("clipped", [0, ""])
+    if not count:
+        return None
+    return Seen(
+        f"{count:,} {'value is' if count == 1 else 'values are'} far outside the range of the others: {text}",
+        "Correct these values, remove their rows, or leave the values missing, and train again",
+    )
 
 
 def missing_activations(case: Case) -> Seen | None:
