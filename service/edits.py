@@ -5,7 +5,7 @@ A deletion is decided by what this process has read of the item log, and written
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -17,6 +17,7 @@ from index.filters import Filter
 from index.vectors import comparable
 from service.answering import Left, stays
 from service.serving import Current, Serving
+from training.known_range import Clipped
 
 __all__ = ["Written", "delete", "delete_passing", "put"]
 
@@ -32,11 +33,13 @@ class Written:
         count: how many items were put, or were there and are deleted.
         sequence: the number of the last of these changes; if there were none, of the last change known.
         version: the version that serves.
+        clipped: the values of items that were put that its encoder clips.
     """
 
     count: int
     sequence: int
     version: int
+    clipped: Clipped = field(default_factory=Clipped)
 
 
 async def put(
@@ -59,8 +62,10 @@ async def put(
     if len(unusable):  # the log would keep it, and no search find it
         place = f"items[{unusable[0]}].input"
         raise QueryError(place, expected="values of the size that the encoder knows", found="too large ones")
+    clipped = engine.version.encoder.preprocess.clipped(rows, ids)
     changes = [Change(name, row, payload) for name, row, payload in zip(ids, rows, payloads, strict=True)]
-    return _written(serving, await serving.write(changes, embeddings, engine.version.number))
+    written = _written(serving, await serving.write(changes, embeddings, engine.version.number))
+    return replace(written, clipped=clipped)
 
 
 async def delete(serving: Serving, name: str) -> Written:

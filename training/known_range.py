@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Clipped", "ClippedValue", "Ids", "allowed", "far_rows", "known_range", "tell_clipped"]
+__all__ = ["MOST_TOLD", "Clipped", "ClippedValue", "Ids", "allowed", "far_rows", "known_range", "tell_clipped"]
 
 WIDTHS = 10.0
 """The encoder knows a column's fitted range, and so many of its widths more on either side."""
@@ -29,6 +29,7 @@ FEWEST = 10
 """Of at least so many values the fit may set one aside."""
 SAMPLE_ROWS, SAMPLE_VALUES = 4_096, 1 << 20
 MOST_TOLD = 20
+"""Of many clipped values the first so many are named."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 Doubles = NDArray[np.float64]
@@ -86,7 +87,7 @@ def known_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 def tell_clipped(
     rows: Floats, places: NDArray[np.int64], ids: Ids, *, names: Sequence[str], limits: tuple[Floats, Floats]
 ) -> Clipped:
-    """The values at `places`, (m, 2) rows and columns, with the ids of the rows and the names of the columns, if any."""
+    """The values at `places`, (m, 2) rows and columns, by the ids of the rows and the names of the columns, if any."""
     low, high = limits
     told = [
         ClippedValue(
