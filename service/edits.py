@@ -5,7 +5,7 @@ A deletion is decided by what this process has read of the item log, and written
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -17,6 +17,7 @@ from index.inputs import Input
 from index.vectors import comparable
 from service.answering import Left, stays
 from service.serving import Current, Serving
+from training.known_range import Clipped
 from training.origin import relative
 
 __all__ = ["Written", "delete", "delete_passing", "put"]
@@ -33,11 +34,13 @@ class Written:
         count: how many items were put, or were there and are deleted.
         sequence: the number of the last of these changes; if there were none, of the last change known.
         version: the version that serves.
+        clipped: the values of items that were put that its encoder clips.
     """
 
     count: int
     sequence: int
     version: int
+    clipped: Clipped = field(default_factory=Clipped)
 
 
 async def put(serving: Serving, ids: list[str], rows: Input, payloads: list[str], left: Left = stays) -> Written:
@@ -53,13 +56,16 @@ async def put(serving: Serving, ids: list[str], rows: Input, payloads: list[str]
         LogError: the log cannot be written; nothing is.
     """
     engine = serving.current.engine
-    embeddings = await engine.embed(relative(rows, engine.version.encoder.origin), left)
+    near = relative(rows, engine.version.encoder.origin)
+    embeddings = await engine.embed(near, left)
     unusable = np.flatnonzero(~comparable(embeddings))
     if len(unusable):  # the log would keep it, and no search find it
         place = f"items[{unusable[0]}].input"
         raise QueryError(place, expected="values of the size that the encoder knows", found="too large ones")
+    clipped = engine.version.encoder.preprocess.clipped(near, ids)
     changes = [Change(name, row, payload) for name, row, payload in zip(ids, rows, payloads, strict=True)]
-    return _written(serving, await serving.write(changes, embeddings, engine.version.number))
+    written = _written(serving, await serving.write(changes, embeddings, engine.version.number))
+    return replace(written, clipped=clipped)
 
 
 async def delete(serving: Serving, name: str) -> Written:

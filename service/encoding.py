@@ -14,6 +14,7 @@ from index.collection import Collection
 from index.live import Live
 from index.version import Found
 from service.bodies import JSON, NPY
+from training.known_range import Clipped
 
 __all__ = [
     "SEQUENCE_HEADER",
@@ -22,6 +23,7 @@ __all__ = [
     "hits_response",
     "item_response",
     "items_response",
+    "put_response",
     "written_response",
 ]
 
@@ -71,8 +73,18 @@ def hits_response(collection: Collection, found: Found, *, with_payload: bool, a
 
 def written_response(number: int, sequence: int, count: int) -> Response:
     """{"version", "sequence", "count"}."""
-    body = b'{"version":%d,"sequence":%d,"count":%d}' % (number, sequence, count)
-    return Response(body, media_type=JSON, headers={VERSION_HEADER: str(number), SEQUENCE_HEADER: str(sequence)})
+    return _written({"version": number, "sequence": sequence, "count": count})
+
+
+def put_response(number: int, sequence: int, count: int, clipped: Clipped) -> Response:
+    """{"version", "sequence", "count", "clipped", "warnings": [{"id", "column", "value", "low", "high"}, ...]}."""
+    told = {"version": number, "sequence": sequence, "count": count}
+    return _written(told | {"clipped": clipped.count, "warnings": clipped.values})
+
+
+def _written(told: dict[str, Any]) -> Response:
+    headers = {VERSION_HEADER: str(told["version"]), SEQUENCE_HEADER: str(told["sequence"])}
+    return Response(orjson.dumps(told), media_type=JSON, headers=headers)
 
 
 def item_response(collection: Collection, position: int) -> Response:

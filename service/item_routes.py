@@ -13,11 +13,21 @@ from service.bodies import JSON
 from service.connection import has_left
 from service.decoding import pick_limit
 from service.describing import KEY, PATH_ID, item_calls
-from service.encoding import item_response, items_response, written_response
+from service.encoding import item_response, items_response, put_response, written_response
 from service.errors import DeadlineError, RequestError
 from service.item_bodies import decode_items
 from service.queries import check_known, pick_filter, pick_sequence, pick_whole
-from service.schemas import DELETE_QUERY, LIST_QUERY, MIN_SEQUENCE, PAGE, ItemFound, ItemsFound, PutRequest, Written
+from service.schemas import (
+    DELETE_QUERY,
+    LIST_QUERY,
+    MIN_SEQUENCE,
+    PAGE,
+    ItemFound,
+    ItemsFound,
+    PutRequest,
+    PutResponse,
+    Written,
+)
 from service.serving import Current, Serving
 from service.taking import read, serving_of, tell
 
@@ -27,18 +37,21 @@ items = APIRouter(route_class=GuardedRoute, dependencies=KEY)
 items_written = APIRouter(route_class=WriteRoute, dependencies=KEY)
 
 
-@items_written.put("/items", **item_calls(Written, 400, 408, 413, 415, 422, 429, 503, 504, takes=PutRequest))
+@items_written.put("/items", **item_calls(PutResponse, 400, 408, 413, 415, 422, 429, 503, 504, takes=PutRequest))
 async def put_items(request: Request) -> Response:
     """Make or replace items, all or none.
 
-    The answer comes once they are on disk; the next search finds them. A call that is sent twice does no harm.
+    The answer comes once they are on disk; the next search finds them. A call that is sent twice does no harm. The
+    answer names values that are far outside the range that the encoder was trained on, which it clips.
     """
     body = await read(request, (JSON,))
     serving = serving_of(request)
     asked = decode_items(bytes(body), serving.current.bounds)
     try:
         work = edits.put(serving, asked.ids, asked.rows, asked.payloads, has_left(request))
-        return _written(request, serving, await _in_time(request, work))
+        done = await _in_time(request, work)
+        tell(request, serving.current, done.count)
+        return put_response(done.version, done.sequence, done.count, done.clipped)
     except QueryError as error:  # the encoder knows rows, and not where they stood
         place = error.field if error.field.startswith("items") else "items"
         raise RequestError(place, expected=error.expected, found=error.found) from error

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from index.ids import MAX_ID
 from index.vectors import DEFAULT_LIMIT
+from training.known_range import MOST_TOLD
 
 __all__ = [
     "DELETE_QUERY",
@@ -21,10 +22,12 @@ __all__ = [
     "ItemsFound",
     "Problem",
     "PutRequest",
+    "PutResponse",
     "Ready",
     "Reloaded",
     "SearchRequest",
     "SearchResponse",
+    "Warned",
     "Written",
 ]
 
@@ -179,7 +182,27 @@ class Written(_Strict):
 
     version: int = Field(description="The version that serves.")
     sequence: int = Field(ge=0, description="The number of the last of these changes in the item log.")
-    count: int = Field(ge=0, description="Items that were put, or that were there and are deleted.")
+    count: int = Field(ge=0, description="Items that were there and are deleted.")
+
+
+class Warned(_Strict):
+    """A value that the encoder clips: it counts as the end of the range that the encoder knows."""
+
+    id: str = Field(description="The item's.")
+    column: str | int = Field(description="Of a table its name, else its number from 0.")
+    value: float
+    low: float = Field(description="The least value that the encoder knows.")
+    high: float = Field(description="The greatest value that the encoder knows.")
+
+
+class PutResponse(_Strict):
+    """The items are on disk, and every search from now on includes them, on every worker."""
+
+    version: int = Field(description="The version that serves.")
+    sequence: int = Field(ge=0, description="The number of the last of these changes in the item log.")
+    count: int = Field(ge=0, description="Items that were put.")
+    clipped: int = Field(ge=0, description="Values that the encoder clips.")
+    warnings: list[Warned] = Field(max_length=MOST_TOLD, description="The first of these values.")
 
 
 class ItemFound(_Strict):

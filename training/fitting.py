@@ -146,9 +146,11 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, begun: dict[str, A
     check_pair(loss, config.model)
     _check_output(config, loss, preprocess)
     plan = _plan(config, len(split.train), build_corruption(config.corruption, preprocess.to(device), rows.shape))
-    scaled = [preprocess.apply(torch.from_numpy(part)) for part in (split.train, split.validation)]
+    parts = split.train, split.validation
+    scaled = [preprocess.apply_for_training(torch.from_numpy(part)) for part in parts]
+    clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
     train, validation = place(scaled, device)
-    data = Data(train, validation, numbers=numbers, blurred=split.blurred)
+    data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
     model = _build(rows.shape, data.train.shape[1], config).to(device)
     optimizer = build_optimizer(config.optimizer, model)
     asked: Precision = (begun or {}).get("precision", config.fit.precision)

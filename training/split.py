@@ -24,6 +24,7 @@ class Split:
     """Raw rows, (n, width) float32 less the origin, and labels (None where a row has none), parted for good.
 
     Attributes:
+        places: the numbers, from 0, of the training rows and of the validation rows in the source.
         origin: what was subtracted from each row (training.origin).
         blurred: the columns in which float32 does not hold what tells values apart.
     """
@@ -32,6 +33,7 @@ class Split:
     validation: NDArray[np.float32]
     train_labels: list[Any]
     validation_labels: list[Any]
+    places: tuple[NDArray[np.int64], NDArray[np.int64]]
     origin: Origin = None
     blurred: tuple[str, ...] = ()
 
@@ -75,7 +77,7 @@ def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDA
     kept, held = np.flatnonzero(~out), np.flatnonzero(out)
     parts = inputs[kept], inputs[held], [labels[i] for i in kept], [labels[i] for i in held]
     names = tuple(rows.columns[place].name if rows.columns else str(place) for place in np.flatnonzero(blurred))
-    return Split(*parts, rows.origin, names)
+    return Split(*parts, (places[kept], places[held]), rows.origin, names)
 
 
 def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, NDArray[np.bool_]]:

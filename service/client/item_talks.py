@@ -1,11 +1,12 @@
 """The conversations about items. All may be sent again: what is put or deleted twice is as if it were once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from service.client.item_answers import Item, Page, Written, read_item, read_page, read_written
+from service.client.item_answers import Item, Page, Written, read_item, read_page, read_put, read_written
 from service.client.messages import Call, Talk
 from service.client.requests import Rows, check_ids, check_rows, filter_param, put_call, sequence_param
 from service.client.talks import Manner, placed
@@ -14,6 +15,8 @@ __all__ = ["delete", "delete_where", "get", "page", "put"]
 
 _MAX_VALUES = 2_000_000
 """Numbers in one call at most, some 25 MB of JSON."""
+_MAX_WARNINGS = 20
+"""Of several calls together, as of one."""
 
 
 def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None, manner: Manner) -> Talk[Written]:
@@ -38,13 +41,14 @@ def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | N
     def one(start: int) -> Talk[Written]:
         some = slice(start, start + step)
         notes = None if payloads is None else payloads[some]
-        return read_written((yield from manner.ask(put_call(ids[some], inputs[some], notes))))
+        return read_put((yield from manner.ask(put_call(ids[some], inputs[some], notes))))
 
-    done, count = Written(0, 0, 0), 0
+    all_ = Written(0, 0, 0)
     for start in range(0, max(1, len(ids)), step):
         done = yield from placed(start, one)
-        count += done.count
-    return Written(done.version, done.sequence, count)
+        count, clipped = all_.count + done.count, all_.clipped + done.clipped
+        all_ = replace(done, count=count, clipped=clipped, warnings=(all_.warnings + done.warnings)[:_MAX_WARNINGS])
+    return all_
 
 
 def get(name: str, least: int, manner: Manner) -> Talk[Item]:

@@ -44,10 +44,13 @@ def made_rows(
     return Rows("made", inputs.shape[1:], len(inputs), False, read)
 
 
-def encoder_at(folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[np.float32] | None = None) -> Path:
+def encoder_at(
+    folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[np.float32] | None = None, fitted: float = 3e38
+) -> Path:
     """An encoder artifact in the new `folder` that maps a row (width,) to `row @ matrix`, (latent,).
 
-    It says that it was not trained on the rows `held_out`, (n, width).
+    It says that it was not trained on the rows `held_out`, (n, width), and that each column was from -`fitted` to
+    `fitted`. It clips values beyond 21 times that.
     """
     width, latent = matrix.shape
     encoder, decoder = nn.Linear(width, latent), nn.Linear(latent, width)
@@ -57,7 +60,7 @@ def encoder_at(folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[n
         folder,
         nn.Sequential(encoder),
         nn.Sequential(decoder),
-        preprocess=fit_preprocessor(np.zeros((1, width), np.float32), "none"),
+        preprocess=fit_preprocessor(np.array([[-fitted], [fitted]], np.float32).repeat(width, axis=1), "none"),
         header={
             "input_shape": [width],
             "latent_dim": latent,

@@ -12,7 +12,7 @@ import index
 from index.collection import Collection
 from index.version import Version
 from service.app import create_app
-from service.schemas import EmbedResponse, SearchResponse, Written
+from service.schemas import EmbedResponse, SearchResponse
 from service.settings import Settings
 from tests.service.helpers import all_routes, call, serving
 

@@ -103,14 +103,17 @@ def test_answers_do_not_depend_on_how_many_rows_are_asked_together(encoder: Enco
                 np.testing.assert_allclose(off, errors[part], atol=1e-5)
 
 
-def test_a_row_too_large_for_numbers_has_an_error_that_is_none_and_its_neighbours_have_theirs(tmp_path: Path) -> None:
+def test_a_row_of_huge_values_is_read_as_the_ends_of_the_known_range_and_its_neighbours_as_they_are(
+    tmp_path: Path,
+) -> None:
+    """Fitted was 1 to 1.5; known is ten times that width more on either side: -4 to 6.5."""
     encoder = by_hand(tmp_path / "e")
     rows = np.resize(np.array([[2, 3]], np.float32), (20, 2))
-    expected = encoder.encode_with_errors(rows[:1])[1][0]
-    rows[7] = [3e38, -3e38]
-    errors = encoder.encode_with_errors(rows)[1]
-    assert not np.isfinite(errors[7])
-    np.testing.assert_allclose(np.delete(errors, 7), expected, rtol=1e-6)
+    rows[7], ends = [3e38, -3e38], np.array([[6.5, -4]], np.float32)
+    latent, errors = encoder.encode_with_errors(rows)
+    np.testing.assert_allclose(latent[7:8], encoder.encode(ends), rtol=1e-6)
+    np.testing.assert_allclose(errors[7:8], encoder.encode_with_errors(ends)[1], rtol=1e-6)
+    np.testing.assert_allclose(np.delete(errors, 7), encoder.encode_with_errors(rows[:1])[1][0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))

@@ -16,6 +16,7 @@ __all__ = [
     "corruption_too_strong",
     "double_activation",
     "duplicates",
+    "far_values",
     "missing_activations",
     "missing_parameters",
     "rows_alike",
@@ -157,6 +158,17 @@ def blurred_columns(case: Case) -> Seen | None:
         f"float32 does not tell values of this size apart if they differ by little: column {told}",
         "Store the column as float64 or int64, not as float32, and scale it, not data.scale=none; if its values are in "
         "groups far from each other, split it into the group and the difference from the group's centre",
+    )
+
+
+def far_values(case: Case) -> Seen | None:
+    """Values so far from all others of their column that they are not fitted on: a single one is enough."""
+    count, text = case.facts.get("clipped", [0, ""])
+    if not count:
+        return None
+    return Seen(
+        f"{count:,} {'value is' if count == 1 else 'values are'} far outside the range of the others: {text}",
+        "Correct these values, remove their rows, or leave the values missing, and train again",
     )
 
 

@@ -36,6 +36,7 @@ def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> Non
     ("rule", "quiet", "loud", "told"),
     [
         (rules.bad_rows, {"bad_rows": 0}, {"bad_rows": 1}, "1 of 1000 rows"),
+        (rules.far_values, {"clipped": [0, ""]}, {"clipped": [2, "row 4"]}, "2 values are far outside the range"),
         (rules.rows_alike, {"alike": False}, {"alike": True}, "all 900 training rows"),
         (rules.missing_parameters, {"missing": []}, {"missing": ["decoder.0.weight"]}, "decoder.0.weight"),
         (rules.batch_of_one, {"smallest_batch": 2}, {"smallest_batch": 1}, "1 rows"),
