@@ -112,7 +112,7 @@ def test_nothing_is_acknowledged_while_a_file_is_away_and_writing_goes_on_once_i
     assert log.append([put("a")]) == 1
     (store / name).rename(tmp_path / "aside")
     for ask in (lambda: log.append([put("b")]), log.moved, lambda: log.find("a"), log.last, log.prune):
-        with pytest.raises(LogError, match=rf"{name}: expected the file .* opened, found no file.* Put it back"):
+        with pytest.raises(LogError, match=rf"{name}: expected the file .* opened, found no file.* Move it back"):
             ask()
     (tmp_path / "aside").rename(store / name)
     assert log.append([put("c")]) == 2
