@@ -116,6 +116,29 @@ def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
     assert recounted(tmp_path) == (41, 0)
 
 
+def test_it_goes_on_while_another_process_moves_the_wal_into_the_log(tmp_path: Path) -> None:
+    log = ItemLog(tmp_path)
+    for _ in range(3):
+        log.append([put("a"), put("b")])
+    writing, moving = (apsw.Connection(str(tmp_path / LOG)) for _ in range(2))
+    list(moving.execute("SELECT * FROM notes"))  # now it has the wal open
+    dropped: list[int] = []
+
+    def waits(_: int) -> bool:
+        """`moving` waits for `writing`, and holds SQLite's lock on moving."""
+        writing.execute("ROLLBACK")
+        dropped.append(log.prune())
+        return False
+
+    moving.set_busy_handler(waits)
+    writing.execute("BEGIN IMMEDIATE")
+    with pytest.raises(apsw.BusyError):
+        moving.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+    assert dropped == [4]
+    for connection in (writing, moving):
+        connection.close()
+
+
 def test_what_fails_in_between_leaves_a_log_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = ItemLog(tmp_path)
     for round_ in range(30):
