@@ -51,7 +51,8 @@ def test_what_a_lost_log_left_is_never_written_to(tmp_path: Path, left: tuple[st
     for name in {path.name for path in store.iterdir()} - set(left):
         (store / name).rename(tmp_path / name)
     before = contents(store)
-    for ask in (lambda: ItemLog(store).last(), lambda: ItemLog(store).append([put("new")])):
+    asked: list[Callable[[], int]] = [ItemLog(store).last, lambda: ItemLog(store).append([put("new")])]
+    for ask in asked:
         with pytest.raises(
             LogError, match=f"{LOG}: expected {LOG} beside .*{left[-1]}, found no {LOG}. Put {LOG} back"
         ):
