@@ -309,7 +309,7 @@ class ItemLog:
                 str(self._path),
                 expected="an item log that is whole",
                 found=str(error),
-                remedy="Restore it from a copy.",
+                remedy=f"Restore it from a copy; first move {LOG}-wal and {LOG}-shm out of the store.",
             ) from error
         except (apsw.Error, OSError) as error:
             remedy = "Make room, and see that the store can be written."
