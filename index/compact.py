@@ -66,19 +66,24 @@ def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None
         TargetError, ConfigError: the index misses the target, and no other over what there is now meets it.
     """
     with store.written(), store.job("compact"):
-        collection = open_collection(store, store.champion_number(), device)
-        if collection.applied == collection.version.sequence:
-            return None
-        if not collection.items.count:
-            raise StoreError(f"store {store.folder}", expected="items to make a version of", found="all deleted")
-        with staging(store.versions) as folder:
-            number = store.publish(folder, _write(folder, collection))
-        store.promote(number, instead_of=collection.number, renews=True)
+        number = _renew(store, device)
         if keep is None:
             reclaim(store)
         else:
             prune(store, keep)
         return number
+
+
+def _renew(store: Store, device: DeviceName) -> int | None:
+    collection = open_collection(store, store.champion_number(), device)
+    if collection.applied == collection.version.sequence:
+        return None
+    if not collection.items.count:
+        raise StoreError(f"store {store.folder}", expected="items to make a version of", found="all deleted")
+    with staging(store.versions) as folder:
+        number = store.publish(folder, _write(folder, collection))
+    store.promote(number, instead_of=collection.number, renews=True)
+    return number
 
 
 def _write(folder: Path, collection: Collection) -> dict[str, Any]:

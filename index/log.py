@@ -214,16 +214,18 @@ class ItemLog:
             if connection is None or self._files is None:
                 return LogSize(0, 0, 0)
             changes, ids = next(connection.execute(_COUNTS, (CHANGES, IDS)))
+            if changes is None or ids is None:
+                raise DamagedError("no count of the changes, or of the ids")
             return LogSize(self._files.bytes, int(changes), int(changes - ids))
 
-    def prune(self, asked: Iterable[int] = ()) -> int:
+    def prune(self, states: Iterable[int] = ()) -> int:
         """Drop the changes that were superseded, and give their space back to the file system.
 
         Other processes read and write meanwhile. If it fails, what it had dropped by then is gone.
 
         Args:
-            asked: sequence numbers that `current` may be asked for as `upto`, beside the last: what was the last
-                change of an id up to one of them stays.
+            states: sequence numbers that `current` must still be able to read up to; so the last change of each id up
+                to one of them stays.
 
         Returns:
             How many changes were dropped.
@@ -232,8 +234,8 @@ class ItemLog:
             connection = self._connection()
             if connection is None:
                 return 0
-            after, dropped = 0, 0
-            for upto in sorted({*asked, int(one(connection, _LAST) or 0)}):
+            after, dropped, last = 0, 0, int(one(connection, _LAST) or 0)
+            for upto in sorted({last, *(min(state, last) for state in states if state > 0)}):
                 dropped += drop_superseded(connection, after, upto)
                 after = upto
             free_pages(connection)
@@ -310,7 +312,7 @@ class ItemLog:
                 str(self._path),
                 expected="an item log that is whole",
                 found=str(error),
-                remedy="Restore it from a copy.",
+                remedy=f"Restore it from a copy; first move {LOG}-wal and {LOG}-shm out of the store.",
             ) from error
         except (apsw.Error, OSError) as error:
             remedy = "Make room, and see that the store can be written."

@@ -78,7 +78,7 @@ class LogFiles:
             str(path),
             expected="the file that this process opened",
             found="another file" if now else "no file: it was moved or deleted",
-            remedy="Put it back: then writing goes on. If it is lost, restart the service.",
+            remedy="Move it back (a copy is another file): then writing goes on. If it is lost, restart the service.",
         )
 
     @property

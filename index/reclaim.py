@@ -15,7 +15,7 @@ from index.sqlite import one, transaction
 
 __all__ = ["add_to_note", "drop_superseded", "free_pages"]
 
-STEP = 256
+STEP = 64
 """Changes that are dropped, and pages of 4 KiB that are freed, in one step."""
 _SUPERSEDED = (
     "SELECT sequence FROM changes WHERE sequence > ?1 AND sequence < ?2 AND EXISTS (SELECT 1 FROM changes AS later "
@@ -69,5 +69,6 @@ def _step(connection: apsw.Connection) -> Iterator[None]:
     started = time.monotonic()
     with transaction(connection):
         yield
-    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # waits for no reader
+    with contextlib.suppress(apsw.BusyError):  # another process does the same
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # waits for no reader
     time.sleep(time.monotonic() - started)

@@ -51,7 +51,8 @@ def export(
 def compact(store: StoreOption) -> None:
     """Fold what was put and deleted into a new version of the same encoder, and promote it; writing goes on.
 
-    It gives way to whatever else runs on the machine.
+    Then drop the superseded changes of the item log and give their space back. It gives way to other
+    processes on the machine.
     """
     from index.compact import compact as compact_store
     from training.politeness import yield_to_others

@@ -79,7 +79,7 @@ def prune(
 ) -> None:
     """Remove versions beyond the N newest, but none that serves, is among the next N of rollback, or is its ancestor.
 
-    And of the item log, what no version that stays needs. Prints the numbers of what goes.
+    Then drop the superseded changes of the item log and give their space back. Prints the removed versions' numbers.
     """
     kept = Store(store)
     if dry_run:

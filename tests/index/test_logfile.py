@@ -51,7 +51,8 @@ def test_what_a_lost_log_left_is_never_written_to(tmp_path: Path, left: tuple[st
     for name in {path.name for path in store.iterdir()} - set(left):
         (store / name).rename(tmp_path / name)
     before = contents(store)
-    for ask in (lambda: ItemLog(store).last(), lambda: ItemLog(store).append([put("new")])):
+    asked: list[Callable[[], int]] = [ItemLog(store).last, lambda: ItemLog(store).append([put("new")])]
+    for ask in asked:
         with pytest.raises(
             LogError, match=f"{LOG}: expected {LOG} beside .*{left[-1]}, found no {LOG}. Put {LOG} back"
         ):
@@ -112,7 +113,7 @@ def test_nothing_is_acknowledged_while_a_file_is_away_and_writing_goes_on_once_i
     assert log.append([put("a")]) == 1
     (store / name).rename(tmp_path / "aside")
     for ask in (lambda: log.append([put("b")]), log.moved, lambda: log.find("a"), log.last, log.prune):
-        with pytest.raises(LogError, match=rf"{name}: expected the file .* opened, found no file.* Put it back"):
+        with pytest.raises(LogError, match=rf"{name}: expected the file .* opened, found no file.* Move it back"):
             ask()
     (tmp_path / "aside").rename(store / name)
     assert log.append([put("c")]) == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from index.change import Change
 from index.errors import LogError
 from index.log import LOG, ItemLog
 from tests.index.made import no_room
+from training.errors import ArtifactError
 
 FILL = json.dumps({"fill": "y" * 2_000})
 
@@ -63,6 +65,16 @@ def test_the_counts_are_those_of_the_rows_after_a_failure_too(tmp_path: Path) ->
     assert (log.size().changes, log.size().superseded) == recounted(tmp_path) == (3, 1)
 
 
+def test_a_log_that_lost_its_counts_is_damaged(tmp_path: Path) -> None:
+    log = ItemLog(tmp_path)
+    log.append([put("a")])
+    database = apsw.Connection(str(tmp_path / LOG))
+    database.execute("DELETE FROM notes")
+    database.close()
+    with pytest.raises(ArtifactError, match="found no count of the changes"):
+        log.size()
+
+
 def test_a_log_that_begins_after_a_lost_one_counts_its_own_changes(tmp_path: Path) -> None:
     folder = tmp_path / "versions" / "000001"
     folder.mkdir(parents=True)
@@ -104,7 +116,7 @@ def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
         other.append([put("other")])
         sizes.append((tmp_path / f"{LOG}-wal").stat().st_size)
 
-    monkeypatch.setattr(reclaim.time, "sleep", between)
+    monkeypatch.setattr(time, "sleep", between)
     log = ItemLog(tmp_path)
     log.append([])
     assert log.prune() == 24 * 40
@@ -114,6 +126,29 @@ def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
     monkeypatch.undo()
     log.prune()
     assert recounted(tmp_path) == (41, 0)
+
+
+def test_it_goes_on_while_another_process_moves_the_wal_into_the_log(tmp_path: Path) -> None:
+    log = ItemLog(tmp_path)
+    for _ in range(3):
+        log.append([put("a"), put("b")])
+    writing, moving = (apsw.Connection(str(tmp_path / LOG)) for _ in range(2))
+    list(moving.execute("SELECT * FROM notes"))  # now it has the wal open
+    dropped: list[int] = []
+
+    def waits(_: int) -> bool:
+        """`moving` waits for `writing`, and holds SQLite's lock on moving."""
+        writing.execute("ROLLBACK")
+        dropped.append(log.prune())
+        return False
+
+    moving.set_busy_handler(waits)
+    writing.execute("BEGIN IMMEDIATE")
+    with pytest.raises(apsw.BusyError):
+        moving.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+    assert dropped == [4]
+    for connection in (writing, moving):
+        connection.close()
 
 
 def test_what_fails_in_between_leaves_a_log_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +163,7 @@ def test_what_fails_in_between_leaves_a_log_that_is_whole(tmp_path: Path, monkey
             raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patched:
-        patched.setattr(reclaim.time, "sleep", then_no_room)
+        patched.setattr(time, "sleep", then_no_room)
         with pytest.raises(LogError, match="No space left"):
             log.prune()
     assert (log.size().changes, log.size().superseded) == recounted(tmp_path)

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 import training.sealed
 from tests.training.helpers import flip_bit
 from training.errors import ArtifactError
-from training.sealed import open_sealed, publish, read_manifest, remember, replace_folder, seal, staging
+from training.sealed import (
+    check_there,
+    open_sealed,
+    publish,
+    read_manifest,
+    remember,
+    replace_folder,
+    seal,
+    staging,
+)
 
 FORMAT = "lookalike-test/1"
 CONTENT = {"a.bin": b"some bytes", "inner/b.json": b'{"n": 1}'}
@@ -80,6 +89,18 @@ def test_a_missing_file_and_a_longer_one_are_refused_and_named(tmp_path: Path, n
     assert name in refused(tmp_path)
     path.write_bytes(whole)
     open_sealed(tmp_path, FORMAT, needs=())
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "a.bin"])
+def test_a_file_that_was_removed_since_is_named_and_a_changed_one_is_not_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.bin").write_bytes(b"a")
+    seal(tmp_path, "test-1", {})
+    opened = open_sealed(tmp_path, "test-1", needs=())
+    (tmp_path / name).write_bytes(b"other")
+    check_there(opened)
+    (tmp_path / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name}: expected a file, found No such file"):
+        check_there(opened)
 
 
 def test_two_files_that_change_places_are_refused(tmp_path: Path) -> None:
