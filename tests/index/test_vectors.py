@@ -377,6 +377,9 @@ def test_a_user_may_ask_for_1024() -> None:
     [
         "",
         "Flut",
+        "IVF999999999,Flat",
+        "PQ8x24",
+        "(" * 20_000,
         "flat",
         "IVF",
         "PQ5x4fs",
