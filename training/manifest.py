@@ -14,7 +14,17 @@ from training.history import Epoch
 from training.preprocess import ScaleKind
 from training.sealed import MANIFEST, REMEDY, Sealed
 
-__all__ = ["MOST", "Count", "Digest", "EncoderManifest", "Fields", "NotNegative", "Share", "check_fields"]
+__all__ = [
+    "MOST",
+    "CheckpointManifest",
+    "Count",
+    "Digest",
+    "EncoderManifest",
+    "Fields",
+    "NotNegative",
+    "Share",
+    "check_fields",
+]
 
 MOST = (1 << 53) - 1
 """The largest integer that every JSON reader holds exactly; no count comes near it."""
@@ -81,6 +91,27 @@ class _Rows(Fields):
     name: str
     rows: Count
     sha256: Digest
+
+
+class _Settings(Fields):
+    """The settings and the rows that a run began with (training.fitting)."""
+
+    config: dict[str, dict[str, Any]]
+    precision: Literal["bf16", "fp32"] = "fp32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    data: _Rows
+    columns: Annotated[list[dict[str, Any]], Field(min_length=1)] = []
+
+
+class CheckpointManifest(Fields):
+    """Where a run was at the end of an epoch (training.checkpoint)."""
+
+    format: str
+    history: list[Epoch]
+    best_epoch: NotNegative
+    stopped: Literal["", "finished", "patience", "interrupted", "hopeless"]
+    facts: dict[str, Any]
+    settings: _Settings
 
 
 class EncoderManifest(Fields):
