@@ -143,7 +143,8 @@ class VersionManifest(Fields):
         if len(set(self.held)) < len(self.held) or max(self.held, default=-1) >= self.items:
             raise ValueError(f"held: places of {self.items} items, that differ")
         self.check_together("parent", "compacted")
-        self.check_together("trained_to", "gate", "forced", "continuity", "retrained")
+        judged = ("gate",) if self.gate or not self.compacted else ()  # a compaction drops it
+        self.check_together("trained_to", "forced", "continuity", "retrained", *judged)
         return self
 
 

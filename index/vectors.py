@@ -187,7 +187,7 @@ class VectorIndex:
             raise ArtifactError(str(path), expected="an index that can be made again", found=str(error)) from error
         if (head := read_head(path)) != (dim, count):  # before FAISS allocates what the file says
             raise ArtifactError(
-                str(path), expected=f"an index of {dim} dimensions and {count} vectors", found="{} and {}".format(*head)
+                str(path), expected=f"an index of {dim} dimensions and {count} items", found="{} and {}".format(*head)
             )
         try:
             loaded = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)

@@ -14,7 +14,17 @@ from training.history import Epoch
 from training.preprocess import ScaleKind
 from training.sealed import MANIFEST, REMEDY, Sealed
 
-__all__ = ["MOST", "Count", "Digest", "EncoderManifest", "Fields", "NotNegative", "Share", "check_fields"]
+__all__ = [
+    "MOST",
+    "CheckpointManifest",
+    "Count",
+    "Digest",
+    "EncoderManifest",
+    "Fields",
+    "NotNegative",
+    "Share",
+    "check_fields",
+]
 
 MOST = (1 << 53) - 1
 """The largest integer that every JSON reader holds exactly; no count comes near it."""
@@ -51,15 +61,26 @@ def check_fields(sealed: Sealed, model: type[T]) -> T:
     try:
         return model.model_validate_json(json.dumps(sealed.header), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])[1:]
-        expected, found = _EXPECTED.get(first["type"]), "nothing" if first["type"] == "missing" else first["input"]
-        raise ArtifactError(
-            f"{sealed.folder / MANIFEST}, {place[:200] or 'all of it'}",
-            expected=expected or first["msg"].removeprefix("Input should be ").removeprefix("Value error, "),
-            found=str(found)[:80],
-            remedy=REMEDY,
-        ) from error
+        raise _refused(sealed, error) from error
+
+
+def _refused(sealed: Sealed, error: ValidationError) -> ArtifactError:
+    first = error.errors()[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])[1:]
+    expected, found = _EXPECTED.get(first["type"]) or _plainly(first["msg"]), str(first["input"])[:80]
+    if first["type"] == "missing":
+        found = "nothing"
+    elif not place:  # of several fields, which the message names
+        place, _, expected = expected.partition(": ")
+        found = "others"
+    return ArtifactError(f"{sealed.folder / MANIFEST}, {place[:200]}", expected=expected, found=found, remedy=REMEDY)
+
+
+def _plainly(message: str) -> str:
+    """What pydantic says was expected, without what was found."""
+    for start in ("Input should be ", "Value error, ", "List should have ", "String should have ", "String should "):
+        message = message.removeprefix(start)
+    return message.partition(" after validation")[0]
 
 
 class _Layer(Fields):
@@ -81,6 +102,27 @@ class _Rows(Fields):
     name: str
     rows: Count
     sha256: Digest
+
+
+class _Settings(Fields):
+    """The settings and the rows that a run began with (training.fitting)."""
+
+    config: dict[str, dict[str, Any]]
+    precision: Literal["bf16", "fp32"] = "fp32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    data: _Rows
+    columns: Annotated[list[dict[str, Any]], Field(min_length=1)] = []
+
+
+class CheckpointManifest(Fields):
+    """Where a run was at the end of an epoch (training.checkpoint)."""
+
+    format: str
+    history: list[Epoch]
+    best_epoch: NotNegative
+    stopped: Literal["", "finished", "patience", "interrupted", "hopeless"]
+    facts: dict[str, Any]
+    settings: _Settings
 
 
 class EncoderManifest(Fields):

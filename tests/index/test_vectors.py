@@ -377,6 +377,9 @@ def test_a_user_may_ask_for_1024() -> None:
     [
         "",
         "Flut",
+        "IVF999999999,Flat",
+        "PQ8x24",
+        "(" * 20_000,
         "flat",
         "IVF",
         "PQ5x4fs",
@@ -446,7 +449,7 @@ def test_dimensions_and_size_are_compared_before_faiss_reads_the_file(key: str, 
     content = (tmp_path / "index").read_bytes()
     (tmp_path / "index").write_bytes(content[:16])  # of which FAISS makes nothing
     for dim, count in ((4, 40), (3, 39)):
-        with pytest.raises(ArtifactError, match=f"{dim} dimensions and {count} vectors, found 3 and 40"):
+        with pytest.raises(ArtifactError, match=f"{dim} dimensions and {count} items, found 3 and 40"):
             VectorIndex.read(tmp_path / "index", IndexSpec("Flat", "l2"), dim, count)
 
 
@@ -465,7 +468,7 @@ def test_a_file_that_is_no_index_is_refused(keep: int, tmp_path: Path) -> None:
     path = tmp_path / "index"
     filled("Flat", "l2", cloud(5, 3)).write(path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ArtifactError, match="index: expected an? (FAISS )?index"):
+    with pytest.raises(ArtifactError, match=r"index: expected an? (FAISS )?index"):
         VectorIndex.read(path, IndexSpec("Flat", "l2"), 3, 5)
 
 
