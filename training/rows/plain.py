@@ -46,9 +46,9 @@ def plain_column(values: pa.Array, path: str, name: str, first: int) -> list[Any
             except ValueError as error:
                 raise DataError(
                     f"{path}, row {first + place}, column {name}",
-                    expected="text, numbers, times, or lists and structs of these",
+                    expected="text, finite numbers, times, or lists and structs of these",
                     found=str(error),
-                    remedy="Write bytes as text, for example as base64, or leave the column out.",
+                    remedy="Mend the row, write bytes as text (for example base64), or leave the column out.",
                 ) from error
         raise
 
@@ -57,7 +57,7 @@ def plain(values: pa.Array) -> list[Any]:
     """(n,) values of any type as JSON's; None for null.
 
     Raises:
-        ValueError: bytes that are no text, or a time of day outside a day; it tells the value.
+        ValueError: bytes that are no text, an infinite number, or a time of day outside a day; it tells the value.
     """
     kind = values.type
     if pa.types.is_dictionary(kind):
@@ -83,6 +83,8 @@ def plain(values: pa.Array) -> list[Any]:
     if pa.types.is_decimal(kind):
         return _decimals(values)
     if pa.types.is_floating(kind):
+        if pc.any(pc.is_inf(values)).as_py():
+            raise ValueError("an infinite number")
         values = pc.if_else(pc.is_nan(values), None, values)
     told: list[Any] = values.to_pylist()
     return told
@@ -104,12 +106,14 @@ def text_of(values: pa.Array) -> pa.Array:
 
 
 def is_nested(kind: pa.DataType) -> bool:
-    """Lists, maps and structs."""
+    """Lists, maps and structs, also as the storage of an extension."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     return bool(pa.types.is_nested(kind)) and not pa.types.is_dictionary(kind)
 
 
 def doubled_field(kind: pa.DataType) -> str | None:
     """The first name that two fields of one struct share, at any depth."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     inner = [kind.field(number) for number in range(kind.num_fields)] if is_nested(kind) else []
     if pa.types.is_struct(kind):
         for name, times in Counter(field.name for field in inner).items():

@@ -101,12 +101,14 @@ def test_dates_are_what_python_says() -> None:
     [
         (pa.array([b"a", b"\x00\xff"]), "2 bytes that are no UTF-8, 0x00ff"),
         (pa.array([[b"a"], [b"\xff" * 40]]), "40 bytes that are no UTF-8, 0xffffffffffffffffffffffffffffffff…"),
+        (pa.array([1.5, float("-inf")]), "an infinite number"),
+        (pa.array([[1.5], [float("inf")]], pa.list_(pa.float32())), "an infinite number"),
         (ticks(pa.time32("s"), 1, 90_000), "90000 s as a time of day"),
         (ticks(pa.time64("us"), 1, -1), "-1 us as a time of day"),
     ],
 )
 def test_what_json_cannot_hold_is_named_by_its_row(values: pa.Array, found: str) -> None:
-    with pytest.raises(DataError, match=r"t, row 11, column x: expected text, numbers") as caught:
+    with pytest.raises(DataError, match=r"t, row 11, column x: expected text, finite numbers") as caught:
         plain_column(values, "t", "x", 10)
     assert found in str(caught.value)
 

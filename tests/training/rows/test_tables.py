@@ -388,7 +388,10 @@ def test_an_id_of_no_value_is_named(tmp_path: Path, ids: pa.Array) -> None:
 
 @pytest.mark.parametrize("name", ["id", "label"])
 def test_an_id_or_label_of_many_values_is_refused(tmp_path: Path, name: str) -> None:
-    for values in ([[1]], [{"a": 1}]):
+    tensor = pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.int8(), (1,)), pa.array([[1]], pa.list_(pa.int8(), 1))
+    )
+    for values in ([[1]], [{"a": 1}], tensor):
         assert f"column {name}: expected one value a row" in refused(
             parquet(tmp_path / "a.parquet", **{name: values, "x": [1]})
         )
@@ -409,7 +412,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path, name: str) -> None:
     path = parquet(tmp_path / "a.parquet", **{name: [b"a", b"\x00\xff"], "x": [1, 2]})
     told = refused(path)
     assert f"row 1, column {name}: expected text" in told
-    assert "found 2 bytes that are no UTF-8, 0x00ff. Write bytes as text" in told
+    assert "found 2 bytes that are no UTF-8, 0x00ff. Mend the row, write bytes as text" in told
     path = parquet(tmp_path / "a.parquet", note=[[b"a"], [b"\xff"]], x=[1, 2])
     assert "row 1, column note: expected text" in refused(path)
 
