@@ -145,18 +145,19 @@ def _parse(path: Path, names: list[str], piece: bytes, first: int) -> pa.RecordB
             ),
         )
     except pa.ArrowInvalid as error:
-        raise _broken_row(path, error, names, first) from error
+        raise _broken_row(path, error, names, piece, first) from error
     return table.combine_chunks().to_batches()[0]
 
 
-def _broken_row(path: Path, error: Exception, names: list[str], first: int) -> DataError:
+def _broken_row(path: Path, error: Exception, names: list[str], piece: bytes, first: int) -> DataError:
     """Arrow counts the rows of a piece from 1."""
     if not (told := _PLACE.match(str(error))):
         return DataError(str(path), expected="a readable csv file", found=str(error).splitlines()[0])
     column, row, found = told.groups()
     place = f"{path}, row {first + int(row) - 1}"
     if column:
-        return _not_utf8(f"{place}, column {names[int(column)]}", "other bytes")
+        wrong = next(byte for byte in piece.decode(errors="surrogateescape") if "\udc80" <= byte <= "\udcff")
+        return _not_utf8(f"{place}, column {names[int(column)]}", f"the byte 0x{ord(wrong) - 0xDC00:02x}")
     if ragged := _RAGGED.match(found):
         found = f"{ragged[2]} in {ragged[3][:80]!r}"
     return DataError(
