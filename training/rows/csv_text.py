@@ -106,16 +106,20 @@ class _EndlessRecordError(Exception):
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
     """The rest of a file in pieces of whole records."""
-    rest = b""
-    while data := file.read(max(size, len(rest))):
+    rest, data, asked = b"", b"", 0
+    while len(data) == asked:  # fewer bytes than asked for are the last ones
+        asked = max(size, len(rest))
+        data = file.read(asked)
         rest += data
-        if stop := _end_of_records(rest):
+        stop = _end_of_records(rest)
+        if len(data) == asked and stop:
             yield rest[:stop]
             rest = rest[stop:]
-        elif len(rest) > LONGEST:
+        elif len(rest) - stop > LONGEST:
             raise _EndlessRecordError
-    last = _RECORD.match(rest)
+    last = _RECORD.match(rest, stop)
     if last is None or last.end() < len(rest.rstrip(b"\r")):
+        yield rest[:stop]
         raise _EndlessRecordError
     yield rest
 
