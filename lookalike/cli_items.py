@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from index.store import Store
+from lookalike.opening import open_data
 from lookalike.options import Data, Device, StoreOption
 from training.artifact import load_encoder
-from training.rows import open_rows
 
 __all__ = ["compact", "export", "import_"]
 
@@ -28,7 +28,7 @@ def import_(
 
     opened = Store(store)
     encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
-    done = import_rows(open_rows(data, columns=encoder.columns), opened, again=again, device=device)
+    done = import_rows(open_data(data, columns=encoder.columns), opened, again=again, device=device)
     nothing = "; nothing to do, --again writes them again" if not done.rows else ""
     print(f"{done.rows:,} rows imported, {done.before:,} had been before{nothing}")
 

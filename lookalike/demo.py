@@ -8,6 +8,7 @@ from rich.console import Console
 
 from index.build import build
 from index.store import Store
+from lookalike.opening import open_data
 from lookalike.tables import judged_table
 from training.artifact import Encoder
 from training.columns import spell
@@ -25,7 +26,7 @@ __all__ = ["run_demo"]
 
 def run_demo(data: str, store_at: Path, out: Console) -> Path:
     """Train both autoencoders, print the table, build and promote the denoising one; returns a query's file."""
-    rows = open_rows(data)
+    rows = open_data(data)
     standard = _train(rows, store_at / "runs" / "standard", ["corruption.kind=none"], out).encoder
     run = _train(rows, store_at / "runs" / "denoising", [], out)
     denoising, split = run.encoder, run.split

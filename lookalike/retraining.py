@@ -39,11 +39,12 @@ from index.vectors import comparable
 from index.verdict import Verdict, read_verdict
 from index.version import Version
 from lookalike.jobs import Job, Report, begin, end, promoting, read_job, run_of, told_by, write_report
+from lookalike.opening import open_data
 from training.artifact import DeviceName
 from training.config import TrainConfig, build_config, load_config
 from training.errors import ConfigError, DataError, LookalikeError
 from training.job import TrainedRun, train
-from training.rows import evenly, open_rows
+from training.rows import evenly
 
 __all__ = ["Asked", "Plan", "is_mistake", "make_plan", "retrain"]
 
@@ -125,17 +126,11 @@ def make_plan(asked: Asked, champion: Version, upto: int) -> Plan:
     encoder, its, folder = champion.encoder, champion.manifest, asked.store.folder
     check_whole(folder, champion.sequence)
     config, settings = _config(asked.config, champion)
-    rows = suited(open_rows(asked.data or its["data"]["name"], columns=encoder.columns), encoder)
+    rows = suited(open_data(asked.data or its["data"]["name"], columns=encoder.columns), encoder)
     source = Source(rows, its["data"]["name"], its["data"]["rows"], its["data"]["sha256"])
     collection = overlay(source, folder, upto, partial(_readable, champion))
-    held = held_for_both(
-        collection,
-        encoder,
-        folder,
-        trained_to=its.get("trained_to", 0),
-        share=config.data.validation,
-        seed=config.fit.seed,
-    )
+    share, seed = config.data.validation, config.fit.seed
+    held = held_for_both(collection, encoder, folder, trained_to=its.get("trained_to", 0), share=share, seed=seed)
     return Plan(champion, config, settings, collection, held)
 
 

@@ -71,7 +71,7 @@ def _kind(tally: Tally, *, payload: bool) -> pa.DataType:
 
 
 def _is_category(kind: pa.DataType, values: tuple[str, ...]) -> bool:
-    return kind == pa.string() and not all(map(is_time, values))
+    return kind == pa.string() and any(values) and not all(map(is_time, values))
 
 
 def _words_line(words: dict[str, int]) -> str:

@@ -106,16 +106,20 @@ class _EndlessRecordError(Exception):
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
     """The rest of a file in pieces of whole records."""
-    rest = b""
-    while data := file.read(max(size, len(rest))):
+    rest, data, asked = b"", b"", 0
+    while len(data) == asked:  # fewer bytes than asked for are the last ones
+        asked = max(size, len(rest))
+        data = file.read(asked)
         rest += data
-        if stop := _end_of_records(rest):
+        stop = _end_of_records(rest)
+        if len(data) == asked and stop:
             yield rest[:stop]
             rest = rest[stop:]
-        elif len(rest) > LONGEST:
+        elif len(rest) - stop > LONGEST:
             raise _EndlessRecordError
-    last = _RECORD.match(rest)
+    last = _RECORD.match(rest, stop)
     if last is None or last.end() < len(rest.rstrip(b"\r")):
+        yield rest[:stop]
         raise _EndlessRecordError
     yield rest
 
@@ -145,18 +149,19 @@ def _parse(path: Path, names: list[str], piece: bytes, first: int) -> pa.RecordB
             ),
         )
     except pa.ArrowInvalid as error:
-        raise _broken_row(path, error, names, first) from error
+        raise _broken_row(path, error, names, piece, first) from error
     return table.combine_chunks().to_batches()[0]
 
 
-def _broken_row(path: Path, error: Exception, names: list[str], first: int) -> DataError:
+def _broken_row(path: Path, error: Exception, names: list[str], piece: bytes, first: int) -> DataError:
     """Arrow counts the rows of a piece from 1."""
     if not (told := _PLACE.match(str(error))):
         return DataError(str(path), expected="a readable csv file", found=str(error).splitlines()[0])
     column, row, found = told.groups()
     place = f"{path}, row {first + int(row) - 1}"
     if column:
-        return _not_utf8(f"{place}, column {names[int(column)]}", "other bytes")
+        wrong = next(byte for byte in piece.decode(errors="surrogateescape") if "\udc80" <= byte <= "\udcff")
+        return _not_utf8(f"{place}, column {names[int(column)]}", f"the byte 0x{ord(wrong) - 0xDC00:02x}")
     if ragged := _RAGGED.match(found):
         found = f"{ragged[2]} in {ragged[3][:80]!r}"
     return DataError(

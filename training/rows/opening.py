@@ -34,13 +34,21 @@ def open_rows(name: str, *, columns: tuple[Column, ...] | None = None, categorie
     path = Path(name)
     if name and path.is_dir():
         return open_images(path)
-    if path.suffix not in _ARRAYS | _TABLES:
+    suffix = path.suffix.lower()
+    if suffix not in _ARRAYS | _TABLES:
         known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
         raise DataError(
-            name, expected=known, found="something else", remedy="`:test` names the test part of a built-in set."
+            name,
+            expected=known,
+            found=f"the ending {suffix}" if suffix else "something else",
+            remedy="`:test` names the test part of a built-in set.",
         )
     if not path.is_file():
         raise DataError(name, expected="a file", found="none at that path")
-    if path.suffix in _ARRAYS:
-        return _ARRAYS[path.suffix](path)
-    return _TABLES[path.suffix](path, columns, categories)
+    if suffix == ".gz" and (inner := Path(path.stem).suffix.lower()) in _TABLES:
+        raise DataError(
+            name, expected=f"a {inner} file that is not compressed", found="the ending .gz", remedy="Run gunzip on it."
+        )
+    if suffix in _ARRAYS:
+        return _ARRAYS[suffix](path)
+    return _TABLES[suffix](path, columns, categories)

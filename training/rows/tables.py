@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pa_parquet
 
 from training.columns import CATEGORIES, Column
 from training.errors import DataError
 from training.rows.base import Chunk, Rows
 from training.rows.coding import APART, census, code, find_columns, is_finer, is_text, match_columns
+from training.rows.pandas_index import index_columns
+from training.rows.plain import doubled_field, is_nested, plain_column, text_of
 
 __all__ = ["MAX_COLUMNS", "Opened", "check_names", "open_parquet", "table_rows"]
 
@@ -52,18 +53,61 @@ def open_parquet(path: Path, columns: Columns | None = None, categories: int = C
     """
 
     def batches(size: int, names: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        with pa_parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=size, columns=names)
+        first = 0
+        with _parquet(path) as file:
+            for batch in file.iter_batches(batch_size=size, columns=names):
+                yield _with_texts(path, batch, first)
+                first += len(batch)
 
     try:
-        with pa_parquet.ParquetFile(path) as file:
-            schema, count = file.schema_arrow, file.metadata.num_rows
+        with _parquet(path) as file:
+            schema, count = _text_schema(file.schema_arrow), file.metadata.num_rows
         check_names(path, schema.names)
-        texts = [field.name for field in schema if is_text(field.type)] if columns is None else []
+        _check_types(path, schema)
+        index = index_columns(schema) - APART
+        texts = [field.name for field in schema if is_text(field.type) and field.name not in index]
+        texts = texts if columns is None else []
         values = census(batches(_BATCH, texts), texts, categories, count=False)[1] if texts else {}
     except _BROKEN as error:
         raise _broken(path, error) from error
-    return table_rows(Opened(path, schema, count, batches), columns, values, partial(open_parquet, path), categories)
+    notes = [f"column {name} is the index of pandas: payload, and no input" for name in sorted(index)]
+    opened = Opened(path, schema, count, batches, tuple(notes) if columns is None else ())
+    return table_rows(opened, columns, values, partial(open_parquet, path), categories)
+
+
+def _parquet(path: Path) -> pa_parquet.ParquetFile:
+    """In nanoseconds, the old kind of timestamp, INT96, would wrap beyond the year 2262."""
+    return pa_parquet.ParquetFile(path, coerce_int96_timestamp_unit="us")
+
+
+def _text_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of `_with_texts`."""
+    kinds = [text_of(pa.nulls(0, field.type)).type for field in schema]
+    return pa.schema([*zip(schema.names, kinds, strict=True)], metadata=schema.metadata)
+
+
+def _with_texts(path: Path, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
+    """A batch whose bytes are text: older writers of Parquet mark no text as such."""
+    columns = list(batch.columns)
+    for number, name in enumerate(batch.schema.names):
+        try:
+            columns[number] = text_of(columns[number])
+        except pa.ArrowInvalid:
+            plain_column(columns[number], str(path), name, first)  # names the row
+            raise
+    return pa.record_batch(columns, names=batch.schema.names)
+
+
+def _check_types(path: Path, schema: pa.Schema) -> None:
+    for field in schema:
+        if field.name in APART and is_nested(field.type):
+            raise DataError(f"{path}, column {field.name}", expected="one value a row", found=str(field.type)[:200])
+        if (twice := doubled_field(field.type)) is not None:
+            raise DataError(
+                f"{path}, column {field.name}",
+                expected="fields of a struct whose names differ",
+                found=f"{twice!r} at least twice",
+            )
 
 
 def check_names(path: Path, names: list[str]) -> None:
@@ -109,7 +153,6 @@ def table_rows(
         first = 0
         try:
             for batch in opened.batches(size):
-                _check_ids(path, batch, first)
                 yield _chunk(path, batch, columns, others, first)
                 first += len(batch)
         except _BROKEN as error:
@@ -144,37 +187,33 @@ def _inputs(opened: Opened, given: Columns | None, values: dict[str, tuple[str, 
     return columns
 
 
-def _check_ids(path: Path, batch: pa.RecordBatch, first: int) -> None:
-    if "id" in batch.schema.names and batch.column("id").null_count:
-        row = first + batch.column("id").to_pylist().index(None)
-        raise DataError(f"{path}, row {row}, column id", expected="an id", found="a missing value")
-
-
 def _chunk(path: Path, batch: pa.RecordBatch, columns: Columns, others: list[str], first: int) -> Chunk:
     kinds = [batch.schema.field(column.name).type for column in columns if column.kind == "numeric"]
     dtype = np.float64 if any(map(is_finer, kinds)) else np.float32
     inputs = np.empty((len(batch), len(columns)), dtype)  # (rows, columns)
     for number, column in enumerate(columns):
-        inputs[:, number] = code(batch.column(column.name), column, str(path), first)
-    ids = [str(i) for i in range(first, first + len(batch))]
-    if "id" in batch.schema.names:
-        ids = [str(value) for value in batch.column("id").to_pylist()]
-    return Chunk(ids, inputs, _payloads(batch.select(others)) if others else [{} for _ in ids])
+        with np.errstate(over="ignore"):
+            inputs[:, number] = code(batch.column(column.name), column, str(path), first)
+    return Chunk(_ids(path, batch, first), inputs, _payloads(path, batch, others, first))
 
 
-def _payloads(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    columns = [_plain(column) for column in batch.columns]
-    payloads: list[dict[str, Any]] = pa.record_batch(columns, names=batch.schema.names).to_pylist()
-    return payloads
+def _ids(path: Path, batch: pa.RecordBatch, first: int) -> list[str]:
+    """The column `id`, or the numbers of the rows."""
+    if "id" not in batch.schema.names:
+        return [str(i) for i in range(first, first + len(batch))]
+    ids = plain_column(batch.column("id"), str(path), "id", first)
+    for place, name in enumerate(ids):
+        if name is None or name == "":
+            found = "a missing value" if name is None else "an empty text"
+            raise DataError(f"{path}, row {first + place}, column id", expected="an id", found=found)
+    return [str(name) for name in ids]
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """Times as the text Arrow writes, for they may be finer or farther than Python's; NaN as missing."""
-    if pa.types.is_temporal(column.type):
-        return column.cast(pa.string())
-    if pa.types.is_floating(column.type):
-        return pc.if_else(pc.is_nan(column), None, column)
-    return column
+def _payloads(path: Path, batch: pa.RecordBatch, names: list[str], first: int) -> list[dict[str, Any]]:
+    columns = [plain_column(batch.column(name), str(path), name, first) for name in names]
+    if not names:
+        return [{} for _ in range(len(batch))]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _broken(path: Path, error: Exception) -> DataError:

@@ -93,6 +93,11 @@ def test_quoted_and_unquoted_empty_cells_differ_in_text(tmp_path: Path, name: st
     np.testing.assert_array_equal(chunk.inputs[:, 0], [NAN, NAN, 3])
 
 
+def test_a_column_of_empty_quotes_is_no_category(tmp_path: Path) -> None:
+    rows = open_rows(str(csv(tmp_path / "a.csv", "x,note,kind\n" + '1,"","b"\n2,"",""\n' * 2)))
+    assert rows.columns == (Column("x"), Column("kind", "categorical", ("", "b")))
+
+
 def test_too_many_columns_are_refused_before_a_row_is_parsed(tmp_path: Path) -> None:
     count = 200_000
     row = ",".join(["1.5"] * count)

@@ -130,7 +130,7 @@ def test_a_row_that_does_not_fit_is_named(tmp_path: Path, rows: str, found: str,
 
 
 def test_bytes_that_are_not_utf_8_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"row 1, column b: expected text in UTF-8, found other bytes"):
+    with pytest.raises(DataError, match=r"row 1, column b: expected text in UTF-8, found the byte 0xe9"):
         cells(written(tmp_path / "a.csv", b"a,b\n1,\xc3\xa9\n2,\xe9\n"), size=4)
 
 
