@@ -53,7 +53,7 @@ ByItem = dict[int, list[Operation]]
 
 @dataclass
 class Seen:
-    """What the clients of one run recorded.
+    """The record of one run's clients.
 
     Attributes:
         calls: how many of each kind.
@@ -121,7 +121,7 @@ def _made_store(folder: Path) -> Store:
 
 
 def run(workers: int, seed: int, operations: int, minutes: float, clients: int = CLIENTS) -> Seen:
-    """What the clients of one service recorded under load and faults."""
+    """Serve, send calls and make faults until all clients end; returns the clients' record."""
     with tempfile.TemporaryDirectory(prefix="lookalike-", dir=in_memory()) as name:
         folder, ended = Path(name), threading.Event()
         store = _made_store(folder)

@@ -35,7 +35,7 @@ Effect = tuple[int, str, str]
 """An item's number, and the kind and text of the operation on it (benchmarks.linearizable)."""
 Answer = dict[str, Any]
 Reader = Callable[[int, Answer], list[Effect]]
-"""From the status and the content of an answer to what it says."""
+"""Gives the effects that an answer shows, from its status and content."""
 
 
 @dataclass(frozen=True)

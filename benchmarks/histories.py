@@ -48,7 +48,7 @@ def run(seed: int, operations: int = EACH) -> Counter[str]:
 
 
 def in_memory() -> str | None:
-    """Where nothing waits for a disk: no machine loses its power in these histories."""
+    """A folder in memory, if there is one: no machine loses its power here, so no call has to wait for a disk."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
