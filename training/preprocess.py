@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training.columns import Column, FittedColumn
 from training.errors import DataError
+from training.steady import whole_vectors
 from training.table import Table, build_table
 
 __all__ = ["Preprocessor", "ScaleKind", "build_preprocessor", "fit_preprocessor"]
@@ -83,9 +84,9 @@ class Preprocessor:
             return output
         if self.table is None:
             low, high = self.low.to(output.dtype), self.high.to(output.dtype)
-            return torch.lerp(low, high, output.sigmoid())
+            return _between(low, high, output)
         count = len(self.table.layout.numbers)
-        numbers = torch.lerp(self.low[:count], self.high[:count], output[:, :count].sigmoid())  # (n, numbers)
+        numbers = _between(self.low[:count], self.high[:count], output[:, :count])  # (n, numbers)
         return torch.cat([numbers, output[:, count:]], dim=1)
 
     @property
@@ -112,6 +113,11 @@ class Preprocessor:
     def to(self, device: torch.device) -> "Preprocessor":
         moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
         return Preprocessor(self.kind, **moved, table=self.table.to(device) if self.table else None)
+
+
+def _between(low: Tensor, high: Tensor, logits: Tensor) -> Tensor:
+    share = whole_vectors(torch.sigmoid, logits.contiguous())
+    return low * (1 - share) + high * share
 
 
 def fit_preprocessor(rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Column, ...] = ()) -> Preprocessor:

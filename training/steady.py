@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Conv", "Deconv", "Dense", "Product"]
+__all__ = ["Conv", "Deconv", "Dense", "Product", "steady_activation", "whole_vectors"]
 
 MOST = 64
 """Rows in one product."""
@@ -22,6 +22,11 @@ ROUNDED = 8
 """oneDNN is asked for a multiple of so many rows: it takes milliseconds to prepare for each number that is new to it."""
 CHECKED = 16
 """Rows that are compared, each in products of several sizes."""
+
+VECTORS = 64
+"""Values that torch's function of single values works through at a time, or a divisor of them."""
+SHARE = 32_768
+"""Values from which torch gives another thread a share of them."""
 
 Way = Callable[[Tensor], Tensor]
 """(n, ins) -> (n, outs), n > 1."""
@@ -48,10 +53,10 @@ class Product:
             self._ordered, self._way = None, self._in_pairs
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """(n, ins) -> (n, outs)"""
+        """(n, ins) -> (n, outs), contiguous."""
         if len(rows) == 1:
-            return self._way(torch.cat([rows, rows]))[:1]
-        return self._way(rows) if len(rows) else rows.new_empty(0, self.outs)
+            return self._way(torch.cat([rows, rows]))[:1].contiguous()
+        return self._way(rows).contiguous() if len(rows) else rows.new_empty(0, self.outs)
 
     def _in_blocks(self, rows: Tensor) -> Tensor:
         """By MKL, at most MOST rows at a time: the fastest for few rows."""
@@ -90,6 +95,43 @@ class Product:
         return all(torch.equal(self._way(many[:count])[:CHECKED], pairs[:count]) for count in (3, 5, 8, CHECKED)) and all(
             torch.equal(self._way(many[:count])[-CHECKED:], pairs) for count in (MOST // 2, MOST, len(many))
         )
+
+
+def whole_vectors(step: Way, values: Tensor) -> Tensor:
+    """What `step`, a function of single values, makes of dense values of any shape.
+
+    torch has two versions of such a function: one for vectors, and one for what is left at the end of a thread's share,
+    whose last bits differ. So each share is filled up to whole vectors.
+    """
+    count = values.numel()
+    threads = max(1, min(torch.get_num_threads(), -(-count // SHARE)))
+    more = -count % (VECTORS * threads)
+    if not more or values.is_cuda:
+        return step(values)
+    return step(nn.functional.pad(values.reshape(-1), (0, more)))[:count].view(values.shape)
+
+
+def steady_activation(kind: type[nn.Module]) -> nn.Module:
+    """An activation of that kind, for an encoder that answers."""
+    return _STEADY.get(kind, kind)()
+
+
+class _SiLU(nn.SiLU):
+    def forward(self, values: Tensor) -> Tensor:
+        return whole_vectors(nn.functional.silu, values)
+
+
+class _GELU(nn.GELU):
+    def forward(self, values: Tensor) -> Tensor:
+        return whole_vectors(nn.functional.gelu, values)
+
+
+class _Sigmoid(nn.Sigmoid):
+    def forward(self, values: Tensor) -> Tensor:
+        return whole_vectors(torch.sigmoid, values)
+
+
+_STEADY: dict[type[nn.Module], type[nn.Module]] = {nn.SiLU: _SiLU, nn.GELU: _GELU, nn.Sigmoid: _Sigmoid}
 
 
 class Dense(nn.Linear):
