@@ -45,6 +45,8 @@ class Product:
         self._weight[:, : self.outs] = weight.T
         self._bias = bias.new_zeros(PANELS * width)
         self._bias[: self.outs] = bias
+        self._panels = self._weight.view(ins, PANELS, width).transpose(0, 1).contiguous()  # (panels, ins, width)
+        self._panel_bias = self._bias.view(PANELS, 1, width)
         self._ordered: Tensor | None = None
         self._way = self._in_blocks
         if not self._is_steady() and _ONEDNN:
@@ -54,27 +56,27 @@ class Product:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(n, ins) -> (n, outs), contiguous."""
-        if len(rows) == 1:
-            return self._way(torch.cat([rows, rows]))[:1].contiguous()
-        return self._way(rows).contiguous() if len(rows) else rows.new_empty(0, self.outs)
+        if len(rows) > 1:
+            return self._way(rows)
+        return self._way(torch.cat([rows, rows]))[:1] if len(rows) else rows.new_empty(0, self.outs)
 
     def _in_blocks(self, rows: Tensor) -> Tensor:
         """By MKL, at most MOST rows at a time: the fastest for few rows."""
-        blocks = -(-len(rows) // MOST)
-        return self._split(rows, blocks) if blocks > 1 else self._in_panels(rows)
-
-    def _in_panels(self, rows: Tensor) -> Tensor:
-        panels = self._weight.view(len(self._weight), PANELS, -1).transpose(0, 1)  # (panels, ins, width)
-        bias = self._bias.view(PANELS, 1, -1)
-        made = torch.baddbmm(bias, rows.expand(PANELS, *rows.shape), panels)  # (panels, n, width)
-        return made.transpose(0, 1).reshape(len(rows), -1)[:, : self.outs]
+        if len(rows) > MOST:
+            return self._split(rows, -(-len(rows) // MOST))
+        made = torch.baddbmm(self._panel_bias, rows.expand(PANELS, -1, -1), self._panels)  # (panels, n, width)
+        return self._cut(torch.cat(made.unbind(), 1))
 
     def _split(self, rows: Tensor, blocks: int) -> Tensor:
         size = -(-len(rows) // blocks)
         filled = nn.functional.pad(rows, (0, 0, 0, blocks * size - len(rows)))
         weight = self._weight.expand(blocks, *self._weight.shape)
         made = torch.baddbmm(self._bias, filled.view(blocks, size, -1), weight)  # (blocks, size, outs and more)
-        return made.view(blocks * size, -1)[: len(rows), : self.outs]
+        return self._cut(made.view(blocks * size, -1)[: len(rows)])
+
+    def _cut(self, made: Tensor) -> Tensor:
+        """(n, outs) of (n, outs and more), contiguous."""
+        return made if made.shape[1] == self.outs else made[:, : self.outs].contiguous()
 
     def _by_onednn(self, rows: Tensor) -> Tensor:
         """By oneDNN: as fast for many rows, and on processors for which MKL has other orders."""
@@ -142,7 +144,9 @@ class Dense(nn.Linear):
     def forward(self, rows: Tensor) -> Tensor:
         if rows.is_cuda:
             return super().forward(rows)
-        self._made = _fresh(self._made, self, lambda: (self.weight, self.bias))
+        number = self.weight._version + self.bias._version
+        if self._made is None or self._made[0] != number:
+            self._made = number, Product(self.weight, self.bias)
         return self._made[1](rows)  # (batch, ins) -> (batch, outs)
 
 
@@ -194,7 +198,7 @@ def _bias(layer: Conv | Deconv) -> Tensor:
 
 
 def _fresh(
-    made: tuple[int, Product] | None, layer: nn.Linear | Conv | Deconv, matrix: Callable[[], tuple[Tensor, Tensor]]
+    made: tuple[int, Product] | None, layer: Conv | Deconv, matrix: Callable[[], tuple[Tensor, Tensor]]
 ) -> tuple[int, Product]:
     """The product of a layer's weights; made again after they were changed in place."""
     number = layer.weight._version + (0 if layer.bias is None else layer.bias._version)
