@@ -148,7 +148,9 @@ class Encoder:
             for start in range(0, len(rows), count):
                 block = torch.from_numpy(rows[start : start + count])  # (block, width)
                 twice = len(block) == 1 and not self._takes_pictures  # one row twice costs less than in each layer
-                output[start : start + count] = step(torch.cat([block, block]) if twice else block)[: len(block)].numpy()
+                output[start : start + count] = step(torch.cat([block, block]) if twice else block)[
+                    : len(block)
+                ].numpy()
         return output
 
 

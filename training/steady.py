@@ -19,7 +19,7 @@ PANELS = 2
 LEAST = 512
 """Values in a product of one row, at least: torch has another way for products of very few values."""
 ROUNDED = 8
-"""oneDNN is asked for a multiple of so many rows: it takes milliseconds to prepare for each number that is new to it."""
+"""oneDNN gets a multiple of so many rows: it takes milliseconds to prepare for each number that is new to it."""
 CHECKED = 16
 """Rows that are compared, each in products of several sizes."""
 
@@ -48,9 +48,9 @@ class Product:
         self._panels = self._weight.view(ins, PANELS, width).transpose(0, 1).contiguous()  # (panels, ins, width)
         self._panel_bias = self._bias.view(PANELS, 1, width)
         self._ordered: Tensor | None = None
-        self._way = self._in_blocks
+        self._way: Way = self._in_blocks
         if not self._is_steady() and _ONEDNN:
-            self._ordered, self._way = torch.ops.mkldnn._reorder_linear_weight(weight), self._by_onednn
+            self._ordered, self._way = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()), self._by_onednn
         if not self._is_steady():
             self._ordered, self._way = None, self._in_pairs
 
@@ -63,12 +63,12 @@ class Product:
     def _in_blocks(self, rows: Tensor) -> Tensor:
         """By MKL, at most MOST rows at a time: the fastest for few rows."""
         if len(rows) > MOST:
-            return self._split(rows, -(-len(rows) // MOST))
+            blocks = -(-len(rows) // MOST)
+            return self._split(rows, blocks, -(-len(rows) // blocks))
         made = torch.baddbmm(self._panel_bias, rows.expand(PANELS, -1, -1), self._panels)  # (panels, n, width)
         return self._cut(torch.cat(made.unbind(), 1))
 
-    def _split(self, rows: Tensor, blocks: int) -> Tensor:
-        size = -(-len(rows) // blocks)
+    def _split(self, rows: Tensor, blocks: int, size: int) -> Tensor:
         filled = nn.functional.pad(rows, (0, 0, 0, blocks * size - len(rows)))
         weight = self._weight.expand(blocks, *self._weight.shape)
         made = torch.baddbmm(self._bias, filled.view(blocks, size, -1), weight)  # (blocks, size, outs and more)
@@ -87,16 +87,16 @@ class Product:
 
     def _in_pairs(self, rows: Tensor) -> Tensor:
         """Always by products of one shape: slow, and needs no library that keeps to an order."""
-        return self._split(rows, max(2, -(-len(rows) // 2)))
+        return self._split(rows, max(2, -(-len(rows) // 2)), 2)
 
     def _is_steady(self) -> bool:
         """Do rows have the same results in pairs, in a block of each size, and in several blocks?"""
         few = torch.randn(CHECKED, len(self._weight), generator=torch.Generator().manual_seed(0))
-        pairs = torch.cat([self._way(pair) for pair in few.split(2)])
+        pairs = torch.cat([self._way(few[n : n + 2]) for n in range(0, CHECKED, 2)])
         many = few.repeat(2 * MOST // CHECKED + 1, 1)
-        return all(torch.equal(self._way(many[:count])[:CHECKED], pairs[:count]) for count in (3, 5, 8, CHECKED)) and all(
-            torch.equal(self._way(many[:count])[-CHECKED:], pairs) for count in (MOST // 2, MOST, len(many))
-        )
+        starts = all(torch.equal(self._way(few[:count]), pairs[:count]) for count in (3, 5, 8, CHECKED))
+        ends = (self._way(many[:count])[-CHECKED:] for count in (MOST // 2, MOST, len(many)))
+        return starts and all(torch.equal(end, pairs) for end in ends)
 
 
 def whole_vectors(step: Way, values: Tensor) -> Tensor:
