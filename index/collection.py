@@ -20,7 +20,7 @@ from index.novelty import NEIGHBOURS, encode_with_errors, mean_distances
 from index.searching import REMEMBERED, Find, Ranker, among
 from index.spec import Metric
 from index.store import Store
-from index.vectors import MAX_FOUND, comparable, drop_own, nearest
+from index.vectors import MAX_FOUND, best_first, comparable, drop_own, nearest
 from index.version import Found, Search, Version
 from training.artifact import DeviceName, Encoder
 
@@ -131,8 +131,9 @@ class Collection:
         if len(index) < 2 or not ids:
             return np.ones(len(ids), np.float32)
         most = min(int(ranks[-1]), MAX_FOUND - 1)
-        scores, found = drop_own(*index.search(embeddings, most + 1), own, most)
-        scores = np.where(found >= 0, scores, np.float32(np.nan))[:, ranks[ranks <= found.shape[1]] - 1]
+        _, found = drop_own(*index.search(embeddings, most + 1), own, most)
+        scores = best_first(self.version.embeddings.scores(embeddings, found), self.metric)
+        scores = scores[:, ranks[ranks <= found.shape[1]] - 1]
         return mean_distances(scores, self.metric).astype(np.float32)
 
 

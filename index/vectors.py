@@ -24,6 +24,8 @@ __all__ = [
     "MAX_LIMIT",
     "MAX_VALUE",
     "VectorIndex",
+    "best_first",
+    "bounded",
     "check_limit",
     "comparable",
     "drop_own",
@@ -302,9 +304,22 @@ def _unit(scores: Vectors, metric: Metric) -> Vectors:
     if metric == "cosine":
         scores *= _MINUS_HALF  # in place: for one query, each array that is made takes as long as looking into a list
         scores += _ONE
+        bounded(scores, metric)
     elif metric == "l2":
         np.sqrt(np.maximum(scores, 0, out=scores), out=scores)
     return scores
+
+
+def bounded(scores: Vectors, metric: Metric) -> Vectors:
+    """(n, k) scores in the metric's unit: rounding takes none past what the metric can be. In place."""
+    if metric == "cosine":
+        np.minimum(np.maximum(scores, -_ONE, out=scores), _ONE, out=scores)
+    return scores
+
+
+def best_first(scores: Vectors, metric: Metric) -> Vectors:
+    """(n, k): each row's scores from the best to the worst; NaN, no hit, last."""
+    return np.sort(scores, axis=1) if metric == "l2" else -np.sort(-scores, axis=1)
 
 
 def check_limit(limit: int, most: int = MAX_LIMIT) -> None:

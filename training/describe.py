@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from training.conv import KERNEL, PADDING, STRIDE
 from training.layers import ACTIVATIONS, ToPicture, ToRows
-from training.steady import Conv, Deconv, Dense
+from training.steady import Conv, Deconv, Dense, steady_activation
 
 __all__ = ["MAX_VALUES", "check_size", "describe", "rebuild"]
 
@@ -89,8 +89,7 @@ def _describe(layer: nn.Module) -> dict[str, Any]:
         return {"kind": "picture", **dict(zip(("height", "width", "channels"), layer.shape, strict=True))}
     if isinstance(layer, ToRows):
         return {"kind": "rows"}
-    names = {kind: name for name, kind in ACTIVATIONS.items()}
-    return {"kind": names[type(layer)]}
+    return {"kind": next(name for name, kind in ACTIVATIONS.items() if isinstance(layer, kind))}
 
 
 def _read(size: Size, take: Take, *, kind: str, **sizes: Any) -> tuple[nn.Module, Size]:
@@ -103,7 +102,7 @@ def _read(size: Size, take: Take, *, kind: str, **sizes: Any) -> tuple[nn.Module
         raise ValueError(f"is of no known kind: {kind[:40]!r}")
     if sizes:
         raise ValueError(f"is an activation with {', '.join(sizes)}")
-    return ACTIVATIONS[kind](), size
+    return steady_activation(ACTIVATIONS[kind]), size
 
 
 def _dense(size: Size, take: Take, *, ins: int, outs: int) -> tuple[nn.Module, Size]:

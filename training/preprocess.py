@@ -14,6 +14,7 @@ from training.columns import Column, FittedColumn
 from training.errors import DataError
 from training.known_range import Clipped, Ids, far_rows, known_range, tell_clipped
 from training.origin import Origin
+from training.steady import whole_vectors
 from training.table import Table, build_table
 
 __all__ = ["Preprocessor", "ScaleKind", "build_preprocessor", "fit_preprocessor"]
@@ -140,9 +141,9 @@ class Preprocessor:
             return output
         if self.table is None:
             low, high = self.low.to(output.dtype), self.high.to(output.dtype)
-            return torch.lerp(low, high, output.sigmoid())
+            return _between(low, high, output)
         count = len(self.table.layout.numbers)
-        numbers = torch.lerp(self.low[:count], self.high[:count], output[:, :count].sigmoid())  # (n, numbers)
+        numbers = _between(self.low[:count], self.high[:count], output[:, :count])  # (n, numbers)
         return torch.cat([numbers, output[:, count:]], dim=1)
 
     @property
@@ -169,6 +170,11 @@ class Preprocessor:
     def to(self, device: torch.device) -> "Preprocessor":
         moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
         return Preprocessor(self.kind, **moved, table=self.table.to(device) if self.table else None, origin=self.origin)
+
+
+def _between(low: Tensor, high: Tensor, logits: Tensor) -> Tensor:
+    share = whole_vectors(torch.sigmoid, logits.contiguous())
+    return low * (1 - share) + high * share
 
 
 def fit_preprocessor(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Conv", "Deconv", "Dense", "Product"]
+__all__ = ["Conv", "Deconv", "Dense", "Product", "steady_activation", "whole_vectors"]
 
 MOST = 64
 """Rows in one product."""
@@ -19,9 +19,14 @@ PANELS = 2
 LEAST = 512
 """Values in a product of one row, at least: torch has another way for products of very few values."""
 ROUNDED = 8
-"""oneDNN is asked for a multiple of so many rows: it takes milliseconds to prepare for each number that is new to it."""
+"""oneDNN gets a multiple of so many rows: it takes milliseconds to prepare for each number that is new to it."""
 CHECKED = 16
 """Rows that are compared, each in products of several sizes."""
+
+VECTORS = 64
+"""Values that torch's function of single values works through at a time, or a divisor of them."""
+SHARE = 32_768
+"""Values from which torch gives another thread a share of them."""
 
 Way = Callable[[Tensor], Tensor]
 """(n, ins) -> (n, outs), n > 1."""
@@ -40,36 +45,38 @@ class Product:
         self._weight[:, : self.outs] = weight.T
         self._bias = bias.new_zeros(PANELS * width)
         self._bias[: self.outs] = bias
+        self._panels = self._weight.view(ins, PANELS, width).transpose(0, 1).contiguous()  # (panels, ins, width)
+        self._panel_bias = self._bias.view(PANELS, 1, width)
         self._ordered: Tensor | None = None
-        self._way = self._in_blocks
+        self._way: Way = self._in_blocks
         if not self._is_steady() and _ONEDNN:
-            self._ordered, self._way = torch.ops.mkldnn._reorder_linear_weight(weight), self._by_onednn
+            self._ordered, self._way = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()), self._by_onednn
         if not self._is_steady():
             self._ordered, self._way = None, self._in_pairs
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """(n, ins) -> (n, outs)"""
-        if len(rows) == 1:
-            return self._way(torch.cat([rows, rows]))[:1]
-        return self._way(rows) if len(rows) else rows.new_empty(0, self.outs)
+        """(n, ins) -> (n, outs), contiguous."""
+        if len(rows) > 1:
+            return self._way(rows)
+        return self._way(torch.cat([rows, rows]))[:1] if len(rows) else rows.new_empty(0, self.outs)
 
     def _in_blocks(self, rows: Tensor) -> Tensor:
         """By MKL, at most MOST rows at a time: the fastest for few rows."""
-        blocks = -(-len(rows) // MOST)
-        return self._split(rows, blocks) if blocks > 1 else self._in_panels(rows)
+        if len(rows) > MOST:
+            blocks = -(-len(rows) // MOST)
+            return self._split(rows, blocks, -(-len(rows) // blocks))
+        made = torch.baddbmm(self._panel_bias, rows.expand(PANELS, -1, -1), self._panels)  # (panels, n, width)
+        return self._cut(torch.cat(made.unbind(), 1))
 
-    def _in_panels(self, rows: Tensor) -> Tensor:
-        panels = self._weight.view(len(self._weight), PANELS, -1).transpose(0, 1)  # (panels, ins, width)
-        bias = self._bias.view(PANELS, 1, -1)
-        made = torch.baddbmm(bias, rows.expand(PANELS, *rows.shape), panels)  # (panels, n, width)
-        return made.transpose(0, 1).reshape(len(rows), -1)[:, : self.outs]
-
-    def _split(self, rows: Tensor, blocks: int) -> Tensor:
-        size = -(-len(rows) // blocks)
+    def _split(self, rows: Tensor, blocks: int, size: int) -> Tensor:
         filled = nn.functional.pad(rows, (0, 0, 0, blocks * size - len(rows)))
         weight = self._weight.expand(blocks, *self._weight.shape)
         made = torch.baddbmm(self._bias, filled.view(blocks, size, -1), weight)  # (blocks, size, outs and more)
-        return made.view(blocks * size, -1)[: len(rows), : self.outs]
+        return self._cut(made.view(blocks * size, -1)[: len(rows)])
+
+    def _cut(self, made: Tensor) -> Tensor:
+        """(n, outs) of (n, outs and more), contiguous."""
+        return made if made.shape[1] == self.outs else made[:, : self.outs].contiguous()
 
     def _by_onednn(self, rows: Tensor) -> Tensor:
         """By oneDNN: as fast for many rows, and on processors for which MKL has other orders."""
@@ -80,16 +87,53 @@ class Product:
 
     def _in_pairs(self, rows: Tensor) -> Tensor:
         """Always by products of one shape: slow, and needs no library that keeps to an order."""
-        return self._split(rows, max(2, -(-len(rows) // 2)))
+        return self._split(rows, max(2, -(-len(rows) // 2)), 2)
 
     def _is_steady(self) -> bool:
         """Do rows have the same results in pairs, in a block of each size, and in several blocks?"""
         few = torch.randn(CHECKED, len(self._weight), generator=torch.Generator().manual_seed(0))
-        pairs = torch.cat([self._way(pair) for pair in few.split(2)])
+        pairs = torch.cat([self._way(few[n : n + 2]) for n in range(0, CHECKED, 2)])
         many = few.repeat(2 * MOST // CHECKED + 1, 1)
-        return all(
-            torch.equal(self._way(many[:count])[:CHECKED], pairs[:count]) for count in (3, 5, 8, CHECKED)
-        ) and all(torch.equal(self._way(many[:count])[-CHECKED:], pairs) for count in (MOST // 2, MOST, len(many)))
+        starts = all(torch.equal(self._way(few[:count]), pairs[:count]) for count in (3, 5, 8, CHECKED))
+        ends = (self._way(many[:count])[-CHECKED:] for count in (MOST // 2, MOST, len(many)))
+        return starts and all(torch.equal(end, pairs) for end in ends)
+
+
+def whole_vectors(step: Way, values: Tensor) -> Tensor:
+    """What `step`, a function of single values, makes of dense values of any shape.
+
+    torch has two versions of such a function: one for vectors, and one for what is left at the end of a thread's share,
+    whose last bits differ. So each share is filled up to whole vectors.
+    """
+    count = values.numel()
+    threads = max(1, min(torch.get_num_threads(), -(-count // SHARE)))
+    more = -count % (VECTORS * threads)
+    if not more or values.is_cuda:
+        return step(values)
+    return step(nn.functional.pad(values.reshape(-1), (0, more)))[:count].view(values.shape)
+
+
+def steady_activation(kind: type[nn.Module]) -> nn.Module:
+    """An activation of that kind, for an encoder that answers."""
+    return _STEADY.get(kind, kind)()
+
+
+class _SiLU(nn.SiLU):
+    def forward(self, values: Tensor) -> Tensor:
+        return whole_vectors(nn.functional.silu, values)
+
+
+class _GELU(nn.GELU):
+    def forward(self, values: Tensor) -> Tensor:
+        return whole_vectors(nn.functional.gelu, values)
+
+
+class _Sigmoid(nn.Sigmoid):
+    def forward(self, values: Tensor) -> Tensor:
+        return whole_vectors(torch.sigmoid, values)
+
+
+_STEADY: dict[type[nn.Module], type[nn.Module]] = {nn.SiLU: _SiLU, nn.GELU: _GELU, nn.Sigmoid: _Sigmoid}
 
 
 class Dense(nn.Linear):
@@ -100,7 +144,9 @@ class Dense(nn.Linear):
     def forward(self, rows: Tensor) -> Tensor:
         if rows.is_cuda:
             return super().forward(rows)
-        self._made = _fresh(self._made, self, lambda: (self.weight, self.bias))
+        number = self.weight._version + self.bias._version
+        if self._made is None or self._made[0] != number:
+            self._made = number, Product(self.weight, self.bias)
         return self._made[1](rows)  # (batch, ins) -> (batch, outs)
 
 
@@ -152,7 +198,7 @@ def _bias(layer: Conv | Deconv) -> Tensor:
 
 
 def _fresh(
-    made: tuple[int, Product] | None, layer: nn.Linear | Conv | Deconv, matrix: Callable[[], tuple[Tensor, Tensor]]
+    made: tuple[int, Product] | None, layer: Conv | Deconv, matrix: Callable[[], tuple[Tensor, Tensor]]
 ) -> tuple[int, Product]:
     """The product of a layer's weights; made again after they were changed in place."""
     number = layer.weight._version + (0 if layer.bias is None else layer.bias._version)
