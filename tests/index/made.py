@@ -23,7 +23,7 @@ def cloud(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def made_rows(
-    inputs: NDArray[np.float32],
+    inputs: NDArray[Any],
     ids: Sequence[str] | None = None,
     payloads: Sequence[dict[str, Any]] | None = None,
     *,
@@ -42,8 +42,14 @@ def made_rows(
     return Rows("made", inputs.shape[1:], len(inputs), False, read)
 
 
-def encoder_at(folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[np.float32] | None = None) -> Path:
-    """An encoder artifact in the new `folder` that maps a row (width,) to `row @ matrix`, (latent,).
+def encoder_at(
+    folder: Path,
+    matrix: NDArray[np.float32],
+    *,
+    held_out: NDArray[np.float32] | None = None,
+    origin: Sequence[float] | None = None,
+) -> Path:
+    """An encoder artifact in the new `folder` that maps a row (width,) to `(row - origin) @ matrix`, (latent,).
 
     It says that it was not trained on the rows `held_out`, (n, width).
     """
@@ -55,7 +61,9 @@ def encoder_at(folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[n
         folder,
         nn.Sequential(encoder),
         nn.Sequential(decoder),
-        preprocess=fit_preprocessor(np.zeros((1, width), np.float32), "none"),
+        preprocess=fit_preprocessor(
+            np.zeros((1, width), np.float32), "none", origin=None if origin is None else np.array(origin, np.float64)
+        ),
         header={
             "input_shape": [width],
             "latent_dim": latent,
