@@ -1,10 +1,13 @@
 """The whole chain over a column far from 0: the same neighbours as over that column near 0, by every way in."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -111,8 +114,8 @@ def test_a_missing_time_is_no_time_in_1970(tmp_path: Path) -> None:
 
 
 def test_float32_times_are_told_by_their_column(tmp_path: Path) -> None:
-    columns = {name: np.array(values, np.float32) for name, values in table(START).items()}
-    data = write_parquet(tmp_path / "rows.parquet", columns)
+    data = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({name: np.array(values, np.float32) for name, values in table(START).items()}), data)
     done = run("train", data, "--run", tmp_path / "run", "--set", "fit.epochs=1")
     assert "resolution-lost" in done.out + done.err
     assert "column when" in done.out + done.err
@@ -133,29 +136,42 @@ async def test_http_answers_as_the_command_line_does(far: Store, tmp_path: Path)
             assert [[hit["id"] for hit in one["hits"]] for one in npy.json()["results"]] == expected
 
 
+@pytest.fixture
+def changed(far: Store, tmp_path: Path) -> Store:
+    """A copy of the store with 40 items more, imported from a file."""
+    columns: dict[str, list[Any]] = {"id": [f"new-{i}" for i in range(40)], **table(START, 40, seed=2)}
+    store = Store(Path(shutil.copytree(far.folder, tmp_path / "store")))
+    assert run("import", write_csv(tmp_path / "new.csv", columns), "--store", store.folder).code == 0
+    return store
+
+
+def first_of_each(store: Store, folder: Path, seed: int = 2) -> list[str]:
+    """The nearest item of each new row."""
+    return [hits[0] for hits in found(store, write_csv(folder / "queries.csv", table(START, 40, seed=seed)))]
+
+
+def test_imported_items_are_found_before_and_after_a_compaction(changed: Store, tmp_path: Path) -> None:
+    assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
+    assert compact(changed) == 2
+    assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
+
+
 @pytest.mark.anyio
-async def test_items_are_found_by_every_version_that_they_come_into(tmp_path: Path) -> None:
-    """Put over HTTP, imported, compacted and trained on."""
-    store = made(tmp_path, write_parquet(tmp_path / "rows.parquet", table(START, 600)))
-    rows = rows_of(table(START, 100, seed=2))
-    body = put_call([f"put-{i}" for i in range(50)], rows[:50], None).body
-    async with serving(settings_for(store.folder), store.open_champion("cpu")) as client:
+async def test_items_that_a_client_puts_are_found(changed: Store, tmp_path: Path) -> None:
+    body = put_call([f"put-{i}" for i in range(40)], rows_of(table(START, 40, seed=3)), None).body
+    async with serving(settings_for(changed.folder), changed.open_champion("cpu")) as client:
         answer = await client.put("/items", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 200, answer.text
-    columns = {"id": [f"in-{i}" for i in range(50, 100)], "when": rows[50:, 0].tolist(), "noise": rows[50:, 1].tolist()}
-    data = write_csv(tmp_path / "more.csv", columns)
-    assert run("import", data, "--store", store.folder).code == 0
-    whole = {**columns, "id": [f"q-{i}" for i in range(100)], "when": rows[:, 0].tolist(), "noise": rows[:, 1].tolist()}
-    queries = write_csv(tmp_path / "queries.csv", whole)
-    names = [f"put-{i}" for i in range(50)] + [f"in-{i}" for i in range(50, 100)]
-    assert [hits[0] for hits in found(store, queries)] == names
-    assert compact(store) == 2
-    assert [hits[0] for hits in found(store, queries)] == names
-    report, _ = retrain(Asked(store, force=True, device="cpu"))
-    assert (report.outcome, report.data and report.data["new"]) == ("promoted", 100)
-    origin = store.open_champion("cpu").encoder.origin
-    assert origin is not None
-    assert origin.tolist() == [START, 0]
-    assert [hits[0] for hits in found(store, queries)] == names
-    plan = make_plan(Asked(store, device="cpu"), store.open_champion("cpu"), 100)  # its rows have the same digest still
-    assert plan.collection.rows.count == 700
+    assert first_of_each(changed, tmp_path, seed=3) == [f"put-{i}" for i in range(40)]
+    assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
+
+
+def test_a_retraining_keeps_the_champions_origin(changed: Store, tmp_path: Path) -> None:
+    report, _ = retrain(Asked(changed, force=True, device="cpu"))
+    assert report.outcome == "promoted"
+    version = changed.open_champion("cpu")
+    assert version.encoder.origin is not None
+    assert version.encoder.origin.tolist() == [START, 0]
+    assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
+    plan = make_plan(Asked(changed, device="cpu"), version, 40)  # the digest of its rows is still the same
+    assert plan.collection.rows.count == COUNT + 40

@@ -134,7 +134,8 @@ def test_an_input_goes_as_float64_if_float32_does_not_hold_it(values: NDArray[An
     asked = question(inputs=values)
     for call in (embed_call(values), search_call(asked, asked.rows)):
         sent = from_npy(call.body)
-        assert (sent.dtype, sent.tolist()) == (np.float64, values.astype(np.float64).tolist())
+        assert sent.dtype == np.float64
+        assert sent.tolist() == values.astype(np.float64).tolist()
     (item,) = orjson.loads(put_call(["a"], values, None).body)["items"]
     assert item["input"] == values[0].tolist()
     assert from_npy(embed_call(np.array([[0.5, 2]])).body).dtype == np.float32

@@ -345,7 +345,8 @@ FAR = replace(BOUNDS, input_shape=(2,), latent_dim=2, origin=np.array([1.76e9, 0
 )
 def test_inputs_are_less_the_origin_and_embeddings_are_not(text: str, expected: Any) -> None:
     rows = decode_search(text.encode(), FAR).rows
-    assert (rows.tolist(), rows.dtype) == (expected, np.float32)
+    assert rows.tolist() == expected
+    assert rows.dtype == np.float32
 
 
 def test_rows_of_a_table_are_less_the_origin_with_their_gaps() -> None:

@@ -410,7 +410,8 @@ def far_folder(tmp_path: Path) -> Path:
 def test_the_origin_of_arrays_is_float64_beside_the_weights(far_folder: Path, tmp_path: Path) -> None:
     origin = load_encoder(far_folder).origin
     assert origin is not None
-    assert (origin.tolist(), origin.dtype) == ([1.76e9 + 2**-20, 0], np.float64)
+    assert origin.tolist() == [1.76e9 + 2**-20, 0]
+    assert origin.dtype == np.float64
     assert load_encoder(tmp_path / "near").origin is None
 
 

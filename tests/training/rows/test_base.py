@@ -173,7 +173,8 @@ def test_an_origin_is_subtracted_from_the_source_once() -> None:
     near = array_rows(FAR).measured_from(np.array([1.76e9, 0]))
     for rows in (near, near.measured_from(np.array([1.76e9, 0]))):
         (chunk,) = rows.chunks()
-        assert (chunk.inputs.tolist(), chunk.inputs.dtype) == ([[0.25, 1], [30, 2], [31, 3]], np.float32)
+        assert chunk.inputs.tolist() == [[0.25, 1], [30, 2], [31, 3]]
+        assert chunk.inputs.dtype == np.float32
     (chunk,) = near.measured_from(np.array([1.76e9 + 30, 0])).chunks()
     assert chunk.inputs[:, 0].tolist() == [-29.75, 0, 1]
     assert near.measured_from(None).origin is None
