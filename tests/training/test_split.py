@@ -194,3 +194,10 @@ def test_columns_that_lost_resolution_before_are_named() -> None:
     table = dataclasses.replace(rows, columns=(Column("when"), Column("b")))
     assert split_rows(table, quick()).blurred == ("when",)
     assert split_rows(ROWS, quick()).blurred == ()
+
+
+def test_many_values_are_not_blurred_because_some_are_near_each_other() -> None:
+    kelvin = np.random.default_rng(0).normal(293, 2, (200_000, 1))
+    assert len(np.unique(kelvin.astype(np.float32))) < 0.9 * len(kelvin)
+    split = split_rows(array_rows(kelvin), quick())
+    assert (split.origin, split.blurred) == (None, ())
