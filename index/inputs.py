@@ -1,7 +1,7 @@
-"""Inputs of items as the item log keeps them: as the client sent them, not less any encoder's origin.
+"""Inputs of items as the item log keeps them: as the client sent them, before an encoder subtracts its origin.
 
-An encoder with an origin (training.origin) takes float64, of which another encoder may subtract another origin; for all
-others float32 is all that is ever used.
+For an encoder with an origin (training.origin) they are float64, since another encoder may subtract another origin. For
+all others float32 is enough.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ def pack(values: Input) -> bytes:
 
     That byte comes last, so that the numbers start at an address that suits them.
     """
-    kind = "<f8" if values.dtype == np.float64 else "<f4"
+    kind = "<f8" if values.dtype.itemsize == 8 else "<f4"
     return np.ascontiguousarray(values, kind).tobytes() + _KINDS[kind]
 
 
@@ -40,5 +40,5 @@ def unpack(blob: bytes) -> Input:
 
 
 def stacked(inputs: Iterable[Input | None], origin: Origin) -> NDArray[np.float32]:
-    """(n, width), less an encoder's origin: those inputs that are there, at least one."""
+    """(n, width), less an encoder's origin: all inputs but None, at least one."""
     return relative(np.stack([one for one in inputs if one is not None]), origin)

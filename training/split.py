@@ -17,6 +17,8 @@ __all__ = ["Split", "hold_out", "split_rows"]
 
 SAMPLE_VALUES = 1 << 20
 """Values in the sample that a column's origin and resolution are found by: 8 MiB as float64."""
+COMPARED = 1_000
+"""Rows of it that are compared with their float32: of more, some are near enough by chance to become equal."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Split:
 def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDArray[np.int64] | None = None) -> Split:
     """Read the rows (a sample where they exceed `data.max_bytes`) and hold some out, by the seed.
 
-    No held-out row stands among the training rows, unless all rows are equal. Rows that have no origin yet are read
-    once more, before, to find it, if they hold finer values than float32; with `data.scale=none` they stay as they are.
+    No held-out row stands among the training rows, unless all rows are equal. If the source holds finer values than
+    float32, it is read once more, before, to find the origin, unless the rows have one. `data.scale=none` wants none.
 
     Args:
         shown: a progress bar on standard error.
@@ -81,12 +83,12 @@ def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDA
 
 
 def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, NDArray[np.bool_]]:
-    """The rows less their origin, and in which columns float32 makes values equal all the same, (width,)."""
+    """The rows less their origin, and in which columns float32 still makes values equal, (width,)."""
     if rows.origin is not None or not rows.are_finer:
         return rows, np.zeros(rows.width, np.bool_)
     sample, _ = read_at(rows, sampled(rows.count, _sample_rows(rows), config.fit.seed), dtype=np.float64)
     rows = rows.measured_from(None if config.data.scale == "none" else find_origin(sample))
-    return rows, is_blurred(sample, rows.origin)
+    return rows, is_blurred(sample[evenly(len(sample), COMPARED)], rows.origin)
 
 
 def _sample_rows(rows: Rows) -> int:

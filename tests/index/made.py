@@ -25,7 +25,7 @@ def cloud(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def made_rows(
-    inputs: NDArray[np.float32],
+    inputs: NDArray[Any],
     ids: Sequence[str] | None = None,
     payloads: Sequence[dict[str, Any]] | None = None,
     *,
@@ -45,9 +45,14 @@ def made_rows(
 
 
 def encoder_at(
-    folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[np.float32] | None = None, fitted: float = 3e38
+    folder: Path,
+    matrix: NDArray[np.float32],
+    *,
+    held_out: NDArray[np.float32] | None = None,
+    origin: Sequence[float] | None = None,
+    fitted: float = 3e38,
 ) -> Path:
-    """An encoder artifact in the new `folder` that maps a row (width,) to `row @ matrix`, (latent,).
+    """An encoder artifact in the new `folder` that maps a row (width,) to `(row - origin) @ matrix`, (latent,).
 
     It says that it was not trained on the rows `held_out`, (n, width), and that each column was from -`fitted` to
     `fitted`. It clips values beyond 21 times that.
@@ -60,7 +65,11 @@ def encoder_at(
         folder,
         nn.Sequential(encoder),
         nn.Sequential(decoder),
-        preprocess=fit_preprocessor(np.array([[-fitted], [fitted]], np.float32).repeat(width, axis=1), "none"),
+        preprocess=fit_preprocessor(
+            np.array([[-fitted], [fitted]], np.float32).repeat(width, axis=1),
+            "none",
+            origin=None if origin is None else np.array(origin, np.float64),
+        ),
         header={
             "input_shape": [width],
             "latent_dim": latent,

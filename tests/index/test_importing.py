@@ -188,3 +188,18 @@ def test_rows_of_another_width_are_refused(store: Store) -> None:
 def test_without_a_champion_there_is_nobody_to_read_them(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a promoted version"):
         import_rows(made_rows(cloud(3, WIDTH)), Store(tmp_path / "none"))
+
+
+def test_rows_for_an_encoder_with_an_origin_are_logged_as_the_source_holds_them(tmp_path: Path) -> None:
+    far, made = cloud(20, WIDTH) + np.array([1.76e9, 0, 0, 0]), Store(tmp_path / "store")
+    encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32), origin=[1.76e9, 0, 0, 0])
+    build(made_rows(far), encoder, made, metric="l2", target=Target(key="Flat"), device="cpu")
+    made.promote(1)
+    inputs = cloud(3, WIDTH, seed=1) + np.array([1.76e9, 0, 0, 0])
+    assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).sequence == 3
+    np.testing.assert_array_equal([change.input for change in logged(made)], inputs)
+    assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).before == 3  # it is known again
+    collection = open_collection(made, 1)
+    found = collection.search_rows((inputs - [1.76e9, 0, 0, 0]).astype(np.float32), 1)
+    assert [collection.items.id_at(int(p)) for p in found.positions[:, 0]] == ["a", "b", "c"]
+    np.testing.assert_allclose(found.scores[:, 0], 0, atol=1e-6)

@@ -183,7 +183,7 @@ def test_what_is_no_log_is_refused_each_time(tmp_path: Path) -> None:
     other.close()
     log = ItemLog(tmp_path)
     for ask in (log.last, log.last, lambda: log.append([Change("a")])):
-        with pytest.raises(ArtifactError, match="an item log of format 2"):
+        with pytest.raises(ArtifactError, match="an item log of format 3"):
             ask()
     (tmp_path / LOG).write_bytes(b"no database at all" * 300)
     with pytest.raises(ArtifactError, match="Restore it from a copy"):
@@ -241,3 +241,16 @@ def test_a_log_in_a_store_that_may_only_be_read_is_read_and_followed(
             told_no.setattr(os, "access", lambda path, mode: False)
             assert (reader.moved(), reader.last()) == (True, last)
     reader.close()
+
+
+def test_an_input_of_float64_comes_back_to_the_last_bit(tmp_path: Path) -> None:
+    log = ItemLog(tmp_path / "store")
+    far = np.array([1.76e9 + 2**-20, np.nan, 1e300])
+    log.append([Change("a", far, "{}"), made_of("b")])
+    first, second = (change.input for change in log.read(0))
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first, far)
+    assert first.dtype == np.float64
+    assert second.dtype == np.float32
+    assert log.width() == 3

@@ -141,3 +141,15 @@ def test_items_of_another_width_are_refused(store: Path) -> None:
     wide = cloud(10, 5)
     with pytest.raises(DataError, match="expected rows of 4 values, as the items that were put have, found 5"):
         overlay(Source(made_rows(wide), "wide", 10, ""), store, 7, every)
+
+
+def test_source_and_log_are_less_the_same_origin(tmp_path: Path) -> None:
+    origin = np.array([1.76e9, 0, 0, 0])
+    rows = made_rows(BASE + origin, batch=3).measured_from(origin)
+    near = np.concatenate([chunk.inputs for chunk in rows.chunks()])
+    ItemLog(tmp_path).append([put("a", NEW[0] + origin), put("row-9", NEW[1] + origin)])
+    of = Source(rows, "the rows", 10, hashlib.sha256(near.tobytes()).hexdigest())
+    found = overlay(of, tmp_path, 2, every)
+    assert found.rows.origin is origin
+    np.testing.assert_allclose(read(found).inputs, np.concatenate([BASE[:9], NEW[:2]]), atol=1e-6)
+    assert sorted(found.sketches) == sorted(sketches(read(found).inputs))

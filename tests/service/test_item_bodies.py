@@ -230,3 +230,12 @@ def test_any_items_are_decoded_or_refused(items: list[Any]) -> None:
 def test_any_bytes_are_refused(given: bytes) -> None:
     with pytest.raises(LookalikeError):
         decode_items(given, BOUNDS)
+
+
+def test_an_input_stays_float64_if_the_encoder_has_an_origin() -> None:
+    far = replace(BOUNDS, input_shape=(2,), origin=np.array([1.76e9, 0]))
+    kept = decode_items(body(item(input=[1.76e9 + 0.25, 3])), far).rows
+    assert kept.tolist() == [[1.76e9 + 0.25, 3]]
+    assert kept.dtype == np.float64
+    assert decode_items(body(item()), BOUNDS).rows.dtype == np.float32
+    assert "fit float32" in str(refused(body(item(input=[1e39, 3])), far))

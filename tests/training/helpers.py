@@ -35,7 +35,7 @@ def blobs(count: int = 60, width: int = 6, seed: int = 0) -> NDArray[np.float32]
     return (centres[np.arange(count) % 3] + rng.normal(0, 0.5, (count, width))).astype(np.float32)
 
 
-def array_rows(inputs: NDArray[np.float32], labels: list[Any] | None = None, *, pixels: bool = False) -> Rows:
+def array_rows(inputs: NDArray[Any], labels: list[Any] | None = None, *, pixels: bool = False) -> Rows:
     """A source of rows in memory."""
     payloads = [{} if labels is None else {"label": label} for label in labels or range(len(inputs))]
 

@@ -74,6 +74,8 @@ def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> Non
             f"square is {rules.SMALLEST_SCALE:.3g}",
         ),
         (rules.unscaled_inputs, {"scale": 0.0}, {"scale": 1e-30}, "1e-30"),
+        (rules.blurred_columns, {"blurred": []}, {"blurred": ["when"]}, "column when"),
+        (rules.blurred_columns, {"blurred": []}, {"blurred": list("abcdef")}, "column a, b, c, d and 2 more"),
         (
             rules.unscaled_inputs,
             {"widest_column": rules.WIDEST_COLUMN * DOWN},
