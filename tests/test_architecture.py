@@ -24,8 +24,12 @@ OF_TRAINING = {
     "index": {
         *("training.rows", "training.artifact", "training.errors", "training.sealed", "training.progress"),
         *("training.politeness", "training.preprocess", "training.untrained"),
+        *("training.known_range", "training.robust"),
     },
-    "service": {"training.artifact", "training.columns", "training.errors", "training.preprocess", "training.sealed"},
+    "service": {
+        *("training.artifact", "training.columns", "training.errors", "training.preprocess", "training.sealed"),
+        "training.known_range",
+    },
 }
 """What a floor may import of the training floor."""
 FITTING = {

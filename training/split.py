@@ -15,6 +15,9 @@ from training.rows import Rows, fingerprints, read_at, sampled
 __all__ = ["Split", "hold_out", "split_rows"]
 
 
+Places = NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Split:
     """Raw rows, (n, width) float32, and labels (None where a row has none), parted for good.
@@ -27,7 +30,7 @@ class Split:
     validation: NDArray[np.float32]
     train_labels: list[Any]
     validation_labels: list[Any]
-    places: tuple[NDArray[np.int64], NDArray[np.int64]]
+    places: tuple[Places, Places]
 
     def digest(self) -> str:
         """The SHA-256 of all rows, as they were parted."""
@@ -37,7 +40,9 @@ class Split:
         return digest.hexdigest()
 
 
-def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDArray[np.int64] | None = None) -> Split:
+def split_rows(
+    rows: Rows, config: TrainConfig, *, shown: bool = True, held: Places | None = None, without: Places | None = None
+) -> Split:
     """Read the rows (a sample where they exceed `data.max_bytes`) and hold some out, by the seed.
 
     No held-out row stands among the training rows, unless all rows are equal.
@@ -45,6 +50,7 @@ def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDA
     Args:
         shown: a progress bar on standard error.
         held: (m,) rising, the rows to hold out, all of which are read; None for `data.validation` of them, by chance.
+        without: which rows to leave out.
 
     Raises:
         DataError: a bad row, fewer than two rows, or none or all of them held out.
@@ -58,6 +64,7 @@ def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDA
         most = max(2, config.data.max_bytes // (4 * max(1, features)))
         places = sampled(rows.count, most, config.fit.seed)
         places = places if held is None else np.union1d(places, held)
+        places = places if without is None else np.setdiff1d(places, without)
         inputs, labels = read_at(rows, places, advance)
     out = hold_out(inputs, config.data.validation, config.fit.seed) if held is None else np.isin(places, held)
     if out.all() or not out.any():

@@ -72,7 +72,7 @@ async def test_the_examples_are_answered_as_they_are_described(
     asked: dict[tuple[str, str], type[BaseModel]] = {
         ("POST", "/embed"): EmbedResponse,
         ("POST", "/search"): SearchResponse,
-        ("PUT", "/items"): Written,
+        ("PUT", "/items"): PutResponse,
     }
     shutil.copytree(settings.store, tmp_path / "store")
     own = settings.model_copy(update={"store": tmp_path / "store"})

@@ -152,3 +152,12 @@ def test_rows_that_are_named_are_read_where_the_others_are_sampled() -> None:
 def test_none_or_all_held_out_is_no_split(held: range, about: str) -> None:
     with pytest.raises(DataError, match=about):
         split_rows(array_rows(blobs(60)), quick(), held=np.array(held, np.int64))
+
+
+def test_a_split_says_where_its_rows_are_and_has_none_of_those_that_are_to_be_left_out() -> None:
+    inputs = np.arange(40, dtype=np.float32)[:, None]
+    for held in (None, np.array([3, 30])):
+        split = split_rows(array_rows(inputs), quick(), held=held, without=np.array([0, 7, 39]))
+        assert sorted(np.concatenate(split.places)) == sorted({*range(40)} - {0, 7, 39})
+        for part, places in zip((split.train, split.validation), split.places, strict=True):
+            assert part[:, 0].tolist() == places.tolist()
