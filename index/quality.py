@@ -18,6 +18,7 @@ from index.shares import Right, as_near, each_found_again, each_kept, right_shar
 from index.spec import Metric
 from index.vectors import normalize
 from training.artifact import Encoder
+from training.robust import shortened
 
 __all__ = [
     "SEVERITIES",
@@ -217,8 +218,9 @@ def _kept(
 
 
 def _pca(fitted: Floats, asked: Floats, dim: int) -> Floats:
-    """(m, at most dim): the rows `asked` along the first principal components of others."""
-    mean = fitted.mean(axis=0, dtype=np.float64)
-    directions = np.linalg.svd(fitted - mean, full_matrices=False)[2][:dim]
+    """(m, at most dim): the rows `asked` along the first principal components of others, of which none dominates."""
+    near = shortened(fitted)
+    mean = near.mean(axis=0)
+    directions = np.linalg.svd(near - mean, full_matrices=False)[2][:dim]
     components: Floats = ((asked - mean) @ directions.T).astype(np.float32)
     return components
