@@ -217,10 +217,10 @@ def _kept(
     return Kept(float(ours.mean()), float(pca.mean()), float(chance.mean()), error)
 
 
-def _pca(fitted: Floats, asked: Floats, dim: int) -> Floats:
+def _pca(fitted: Floats, asked: Floats, dim: int) -> Doubles:
     """(m, at most dim): the rows `asked` along the first principal components of others, of which none dominates."""
     near = shortened(fitted)
     mean = near.mean(axis=0)
     directions = np.linalg.svd(near - mean, full_matrices=False)[2][:dim]
-    components: Floats = ((asked - mean) @ directions.T).astype(np.float32)
+    components: Doubles = (asked - mean) @ directions.T
     return components

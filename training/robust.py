@@ -19,7 +19,7 @@ __all__ = ["TRIMMED", "shortened", "trimmed_mean", "weights"]
 
 TRIMMED = 0.05
 """The share of the values that is left out at either end; one value at least."""
-LONGEST = 5.0
+LONGEST = 3.0
 """A row counts in full up to so many times the median length."""
 _TINY = 1e-300
 
