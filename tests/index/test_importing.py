@@ -188,3 +188,20 @@ def test_rows_of_another_width_are_refused(store: Store) -> None:
 def test_without_a_champion_there_is_nobody_to_read_them(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a promoted version"):
         import_rows(made_rows(cloud(3, WIDTH)), Store(tmp_path / "none"))
+
+
+def test_values_that_the_encoder_clips_are_told_and_imported_all_the_same(tmp_path: Path) -> None:
+    """It was fitted on -1 to 1, and knows -21 to 21."""
+    store = Store(tmp_path / "store")
+    encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32), fitted=1)
+    build(made_rows(cloud(20, WIDTH)), encoder, store, metric="l2", target=Target(key="Flat"), device="cpu")
+    store.promote(1)
+    inputs = cloud(MOST + 2, WIDTH, seed=1)
+    inputs[[1, MOST + 1], [0, 3]] = [3e38, -22]
+    done = import_rows(made_rows(inputs), store)
+    assert (done.rows, done.clipped.count) == (MOST + 2, 2)
+    assert [(one.id, one.column, one.value) for one in done.clipped.values] == [
+        ("row-1", 0, 3e38),
+        (f"row-{MOST + 1}", 3, -22),
+    ]
+    assert import_rows(made_rows(inputs), store).clipped.count == 0

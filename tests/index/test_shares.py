@@ -73,13 +73,12 @@ def test_a_row_that_is_far_away_leaves_all_others_as_they_are_without_it(value: 
     before = cloud(60, 3)
     after = before + np.float32(0.3) * cloud(60, 3, seed=1)
     names = np.array([f"{number % 4}" for number in range(60)])
-    spoilt = [rows.copy() for rows in (before, after)]
-    for rows in spoilt:
+    left = np.delete(before, row, axis=0), np.delete(after, row, axis=0)
+    for rows in (before, after):
         rows[row, None if whole else 1] = value
-    left = [np.delete(rows, row, axis=0) for rows in (before, after)]
     for found, expected in (
-        (each_kept(*spoilt, "l2"), each_kept(*left, "l2")),
-        (each_alike(spoilt[1], names, "l2"), each_alike(left[1], np.delete(names, row), "l2")),
-        (each_found_again(*spoilt, "l2", k=5), each_found_again(*left, "l2", k=5)),
+        (each_kept(before, after, "l2"), each_kept(*left, "l2")),
+        (each_alike(after, names, "l2"), each_alike(left[1], np.delete(names, row), "l2")),
+        (each_found_again(before, after, "l2", k=5), each_found_again(*left, "l2", k=5)),
     ):
         np.testing.assert_array_equal(np.delete(found, row), expected)
