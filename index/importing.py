@@ -24,6 +24,7 @@ from index.store import Store
 from index.vectors import comparable
 from training.artifact import DeviceName, load_encoder
 from training.errors import DataError
+from training.known_range import Clipped
 from training.origin import relative
 from training.progress import progress_bar
 from training.rows import Chunk, Rows
@@ -44,11 +45,13 @@ class Imported:
         rows: how many it wrote.
         before: how many of the source's first rows were in the log already.
         sequence: of the last change in the log.
+        clipped: values of the rows that it wrote that the champion's encoder clips.
     """
 
     rows: int
     before: int
     sequence: int
+    clipped: Clipped
 
 
 def import_rows(rows: Rows, store: Store, *, again: bool = False, device: DeviceName = "cpu") -> Imported:
@@ -84,7 +87,7 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
                 log.append(part.changes(), Note(key, reached, before=noted))
                 noted = reached
                 advance(len(part.ids))
-        return Imported(left, before.rows, log.last())
+        return Imported(left, before.rows, log.last(), check.clipped)
 
 
 @dataclass(frozen=True)
@@ -157,12 +160,13 @@ class _Source:
 
 
 class _Check:
-    """Whether the champion's encoder can read rows."""
+    """Whether the champion's encoder can read rows, and which of their values it clips."""
 
     def __init__(self, store: Store, device: DeviceName) -> None:
         number = store.champion_number()
         self._metric: Metric = store.manifest(number)["index"]["metric"]
         self.encoder = load_encoder(store.path(number) / "encoder", device)
+        self.clipped = Clipped()
 
     @property
     def dtype(self) -> type[np.float32 | np.float64]:
@@ -182,6 +186,7 @@ class _Check:
                 found="values so far from its data that its embedding is no number",
                 remedy="Mend or remove the row.",
             )
+        self.clipped = self.clipped.joined(self.encoder.preprocess.clipped(part.inputs, part.ids))
 
 
 def _lines(texts: list[str]) -> bytes:

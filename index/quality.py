@@ -18,6 +18,7 @@ from index.shares import Right, as_near, each_found_again, each_kept, right_shar
 from index.spec import Metric
 from index.vectors import normalize
 from training.artifact import Encoder
+from training.robust import shortened
 
 __all__ = [
     "SEVERITIES",
@@ -216,9 +217,10 @@ def _kept(
     return Kept(float(ours.mean()), float(pca.mean()), float(chance.mean()), error)
 
 
-def _pca(fitted: Floats, asked: Floats, dim: int) -> Floats:
-    """(m, at most dim): the rows `asked` along the first principal components of others."""
-    mean = fitted.mean(axis=0, dtype=np.float64)
-    directions = np.linalg.svd(fitted - mean, full_matrices=False)[2][:dim]
-    components: Floats = ((asked - mean) @ directions.T).astype(np.float32)
+def _pca(fitted: Floats, asked: Floats, dim: int) -> Doubles:
+    """(m, at most dim): the rows `asked` along the first principal components of others, of which none dominates."""
+    near = shortened(fitted)
+    mean = near.mean(axis=0)
+    directions = np.linalg.svd(near - mean, full_matrices=False)[2][:dim]
+    components: Doubles = (asked - mean) @ directions.T
     return components

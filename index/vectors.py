@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -336,7 +337,7 @@ def drop_own(scores: Vectors, positions: Positions, own: Positions, k: int) -> t
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(kept, order, axis=1)
 
 
-def normalize(vectors: Vectors) -> Vectors:
+def normalize(vectors: NDArray[Any]) -> Vectors:
     """(n, dim) scaled to unit length; a zero row stays zero."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)  # float32 has no room for the squares
     unit: Vectors = (vectors / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)

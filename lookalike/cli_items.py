@@ -1,5 +1,6 @@
 """The commands about items: into a store, out of it, and folded into a version."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,9 @@ def import_(
     done = import_rows(open_data(data, columns=encoder.columns), opened, again=again, device=device)
     nothing = "; nothing to do, --again writes them again" if not done.rows else ""
     print(f"{done.rows:,} rows imported, {done.before:,} had been before{nothing}")
+    if done.clipped.count:
+        found = f"{done.clipped.count:,} ({done.clipped.text()})"
+        print(f"values outside the range that the encoder knows, which count as its end: {found}", file=sys.stderr)
 
 
 def export(

@@ -24,10 +24,11 @@ OF_TRAINING = {
     "index": {
         *("training.rows", "training.artifact", "training.errors", "training.sealed", "training.progress"),
         *("training.manifest", "training.origin", "training.politeness", "training.preprocess", "training.untrained"),
+        *("training.known_range", "training.robust"),
     },
     "service": {
         *("training.artifact", "training.columns", "training.errors", "training.origin", "training.preprocess"),
-        "training.sealed",
+        *("training.sealed", "training.known_range"),
     },
 }
 """What a floor may import of the training floor."""

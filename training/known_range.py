@@ -23,7 +23,7 @@ WIDTHS = 10.0
 """The encoder knows a column's fitted range, and so many of its widths more on either side."""
 FLAT = 1_000.0
 """Of a column that never differed it knows so many times the value's size, or 1, on either side."""
-FAR = 1_000.0
+FAR = 100.0
 """The fit sets aside a value that is more than so many widths outside the range of nearly all others."""
 FEW = 0.05
 """The fit sets aside at most this share of a column's values. If more are far, they are no exceptions."""

@@ -21,6 +21,9 @@ COMPARED = 1_000
 """Rows of it that are compared with their float32: of more, some are near enough by chance to become equal."""
 
 
+Places = NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Split:
     """Raw rows, (n, width) float32 less the origin, and labels (None where a row has none), parted for good.
@@ -35,7 +38,7 @@ class Split:
     validation: NDArray[np.float32]
     train_labels: list[Any]
     validation_labels: list[Any]
-    places: tuple[NDArray[np.int64], NDArray[np.int64]]
+    places: tuple[Places, Places]
     origin: Origin = None
     blurred: tuple[str, ...] = ()
 
@@ -47,7 +50,9 @@ class Split:
         return digest.hexdigest()
 
 
-def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDArray[np.int64] | None = None) -> Split:
+def split_rows(
+    rows: Rows, config: TrainConfig, *, shown: bool = True, held: Places | None = None, without: Places | None = None
+) -> Split:
     """Read the rows (a sample where they exceed `data.max_bytes`) and hold some out, by the seed.
 
     No held-out row stands among the training rows, unless all rows are equal. If the source holds finer values than
@@ -56,6 +61,7 @@ def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDA
     Args:
         shown: a progress bar on standard error.
         held: (m,) rising, the rows to hold out, all of which are read; None for `data.validation` of them, by chance.
+        without: which rows to leave out.
 
     Raises:
         DataError: a bad row, fewer than two rows, or none or all of them held out.
@@ -70,6 +76,7 @@ def split_rows(rows: Rows, config: TrainConfig, *, shown: bool = True, held: NDA
         most = max(2, config.data.max_bytes // (4 * max(1, features)))
         places = sampled(rows.count, most, config.fit.seed)
         places = places if held is None else np.union1d(places, held)
+        places = places if without is None else np.setdiff1d(places, without)
         inputs, labels = read_at(rows, places, advance)
     blurred = blurred | is_coarse(inputs[evenly(len(inputs), _sample_rows(rows))])
     out = hold_out(inputs, config.data.validation, config.fit.seed) if held is None else np.isin(places, held)

@@ -203,3 +203,20 @@ def test_rows_for_an_encoder_with_an_origin_are_logged_as_the_source_holds_them(
     found = collection.search_rows((inputs - [1.76e9, 0, 0, 0]).astype(np.float32), 1)
     assert [collection.items.id_at(int(p)) for p in found.positions[:, 0]] == ["a", "b", "c"]
     np.testing.assert_allclose(found.scores[:, 0], 0, atol=1e-6)
+
+
+def test_values_that_the_encoder_clips_are_told_and_imported_all_the_same(tmp_path: Path) -> None:
+    """It was fitted on -1 to 1, and knows -21 to 21."""
+    store = Store(tmp_path / "store")
+    encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32), fitted=1)
+    build(made_rows(cloud(20, WIDTH)), encoder, store, metric="l2", target=Target(key="Flat"), device="cpu")
+    store.promote(1)
+    inputs = cloud(MOST + 2, WIDTH, seed=1)
+    inputs[[1, MOST + 1], [0, 3]] = [3e38, -22]
+    done = import_rows(made_rows(inputs), store)
+    assert (done.rows, done.clipped.count) == (MOST + 2, 2)
+    assert [(one.id, one.column, one.value) for one in done.clipped.values] == [
+        ("row-1", 0, 3e38),
+        (f"row-{MOST + 1}", 3, -22),
+    ]
+    assert import_rows(made_rows(inputs), store).clipped.count == 0

@@ -331,3 +331,19 @@ def test_rows_in_blocks_are_as_one_by_one(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("index.novelty._BLOCK_VALUES", 42)
     assert reconstruction_errors(encoder, rows) == pytest.approx(whole)
     assert reconstruction_errors(encoder, rows[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("value", [10.0, 1e30, float(np.finfo(np.float32).max)])
+def test_one_calibration_row_of_any_size_changes_p_values_as_any_other_row_does(value: float) -> None:
+    """A p-value counts rows, whatever their size: by the distance alone one row is a thousandth.
+
+    By both it is a few thousandths for most, and more where a count goes from one to two and the product doubles.
+    """
+    rng = np.random.default_rng(0)
+    errors, distances, asked = rng.random(999), rng.random(999), rng.random((2, 500))
+    clean = Novelty.calibrate(errors, distances)
+    errors[3] = distances[3] = value
+    spoilt = Novelty.calibrate(errors, distances)
+    assert np.abs(spoilt.p_values(None, asked[1]) - clean.p_values(None, asked[1])).max() <= 0.001 + 1e-12
+    changes = np.abs(spoilt.p_values(*asked) - clean.p_values(*asked))
+    assert (changes.mean() < 0.002, changes.max() < 0.03) == (True, True)

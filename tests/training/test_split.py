@@ -201,3 +201,12 @@ def test_many_values_are_not_blurred_because_some_are_near_each_other() -> None:
     assert len(np.unique(kelvin.astype(np.float32))) < 0.9 * len(kelvin)
     split = split_rows(array_rows(kelvin), quick())
     assert (split.origin, split.blurred) == (None, ())
+
+
+def test_a_split_says_where_its_rows_are_and_has_none_of_those_that_are_to_be_left_out() -> None:
+    inputs = np.arange(40, dtype=np.float32)[:, None]
+    for held in (None, np.array([3, 30])):
+        split = split_rows(array_rows(inputs), quick(), held=held, without=np.array([0, 7, 39]))
+        assert sorted(np.concatenate(split.places)) == sorted({*range(40)} - {0, 7, 39})
+        for part, places in zip((split.train, split.validation), split.places, strict=True):
+            assert part[:, 0].tolist() == places.tolist()
