@@ -17,6 +17,7 @@ from index.store import Alias, Store
 from index.target import Target
 from lookalike import retraining
 from lookalike.jobs import read_job
+from lookalike.planning import Asked
 from training.config import load_config
 from training.job import train
 from training.rows import open_rows
@@ -30,7 +31,7 @@ SETTINGS = ("model.hidden=[8]", "model.latent_dim=3", "fit.epochs=2", "fit.devic
 def resumed(store: Store) -> None:
     """The rest of it, whatever the gate says: what is tried is that nothing is lost."""
     with store.written():  # as the command tells a user
-        report, _ = retraining.retrain(retraining.Asked(store, device="cpu", force=True))
+        report, _ = retraining.retrain(Asked(store, device="cpu", force=True))
     if report.outcome != "promoted":
         raise NotHeldError(report.reason)
 

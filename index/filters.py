@@ -23,7 +23,6 @@ Numbers compare exactly, and never with a text or a flag. `not` is the complemen
 a `not equal`.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from index.errors import QueryError
+from index.filter_limits import MAX_CONDITIONS, MAX_VALUES, Room
 from index.integers import INTEGERS, LEAST, MOST
 from index.shown import show
 
@@ -44,7 +44,6 @@ __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "a
 MAX_FIELDS = 256  # that become columns, the first seen first
 MAX_NAME = 256  # characters of a field's path; one with a longer path is no column
 MAX_DEPTH = 16  # of objects in a payload that are looked into, and of and, or, not in a filter
-MAX_CONDITIONS, MAX_VALUES = 256, 10_000
 _SINGLE = {"integer": pa.int64(), "number": pa.float64(), "text": pa.string(), "flag": pa.bool_()}
 _TYPES = _SINGLE | {f"{kind}s": pa.list_(single) for kind, single in _SINGLE.items()} | {"other": pa.bool_()}
 _SHAPES = [{"and"}, {"or"}, {"not"}, *({"field", word} for word in ("equal", "in", "range", "exists"))]
@@ -126,7 +125,7 @@ def read_filter(given: object) -> Filter:
     Raises:
         QueryError: it is no filter (its `field` is the path, such as filter.and[1].range.gte), or too large a one.
     """
-    return _read(given, "filter", 0, itertools.count(1))
+    return _read(given, "filter", 0, Room())
 
 
 def allowed(
@@ -215,32 +214,33 @@ def _nearest(value: int | float) -> float:
     return float(value) + 0.0
 
 
-def _read(given: Any, where: str, depth: int, conditions: Iterator[int]) -> Filter:
-    """The filter at a path; `conditions` counts those of the whole."""
+def _read(given: Any, where: str, depth: int, room: Room) -> Filter:
+    """The filter at a path, within the room of the whole."""
     if not isinstance(given, dict) or given.keys() not in _SHAPES:
         shape = "field with one of equal, in, range, exists; or one of and, or, not"
         raise QueryError(where, expected=shape, found=show(given))
     if "field" in given:
-        if next(conditions) > MAX_CONDITIONS:
-            raise QueryError("filter", expected=f"at most {MAX_CONDITIONS} conditions", found="more")
-        return _condition(given, where)
+        return _condition(given, where, room)
     if depth == MAX_DEPTH:
         raise QueryError(where, expected=f"at most {MAX_DEPTH} of and, or, not in one another", found="more")
     [(word, inner)] = given.items()
     if word == "not":
-        return Combined(word, (_read(inner, f"{where}.not", depth + 1, conditions),))
+        return Combined(word, (_read(inner, f"{where}.not", depth + 1, room),))
     parts = enumerate(_listed(inner, f"{where}.{word}", MAX_CONDITIONS))
-    return Combined(word, tuple(_read(part, f"{where}.{word}[{i}]", depth + 1, conditions) for i, part in parts))
+    return Combined(word, tuple(_read(part, f"{where}.{word}[{i}]", depth + 1, room) for i, part in parts))
 
 
-def _condition(given: dict[str, Any], where: str) -> Filter:
+def _condition(given: dict[str, Any], where: str, room: Room) -> Filter:
     field = given["field"]
     if _sort(field) != "texts":
         raise QueryError(f"{where}.field", expected="a field's name", found=show(field))
+    listed = _listed(given["in"], f"{where}.in", MAX_VALUES) if "in" in given else []
+    bounds = given.get("range")
+    room.take(field, listed or (list(bounds.values()) if isinstance(bounds, dict) else [given.get("equal")]))
     if "equal" in given:
         return _matches(field, [given["equal"]], lambda _: f"{where}.equal")
     if "in" in given:
-        return _matches(field, _listed(given["in"], f"{where}.in", MAX_VALUES), lambda i: f"{where}.in[{i}]")
+        return _matches(field, listed, lambda i: f"{where}.in[{i}]")
     if "range" in given:
         return _within(field, given["range"], f"{where}.range")
     if not isinstance(given["exists"], bool):

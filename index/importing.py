@@ -176,7 +176,8 @@ class _Check:
     def embeddings(self, part: _Part, name: str) -> None:
         """Raises DataError where a row's embedding is not comparable: no search would find it."""
         with np.errstate(invalid="ignore", over="ignore"):
-            embeddings = embed(self.encoder, relative(part.inputs, self.encoder.origin), self._metric)
+            near = relative(part.inputs, self.encoder.origin)
+            embeddings = embed(self.encoder, near, self._metric)
         bad = np.flatnonzero(~comparable(embeddings))
         if len(bad):
             place = int(bad[0])
@@ -186,7 +187,7 @@ class _Check:
                 found="values so far from its data that its embedding is no number",
                 remedy="Mend or remove the row.",
             )
-        self.clipped = self.clipped.joined(self.encoder.preprocess.clipped(part.inputs, part.ids))
+        self.clipped = self.clipped.joined(self.encoder.preprocess.clipped(near, part.ids))
 
 
 def _lines(texts: list[str]) -> bytes:

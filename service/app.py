@@ -12,6 +12,7 @@ import service
 from index.collection import Collection
 from index.drift import FOLDER
 from service.auth import let_in
+from service.bodies import Budget
 from service.drift import DriftWatch
 from service.errors import install_handlers
 from service.hot import GZIP_BYTES, GZIP_LEVEL, HotRoutes
@@ -57,6 +58,7 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
         openapi_url=None,  # service.routes gives it, to whom it gives the rest
     )
     app.state.settings = settings
+    app.state.budget = Budget(settings.bytes_in_flight)
     app.state.pulse = Pulse()
     app.state.keys = KeyRing.of(settings)
     app.state.metrics = Metrics(DriftWatch(settings.store / FOLDER, settings.drift_once_in))

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from service.bodies import check_media
+from service.bodies import SHARE, check_media
 from service.errors import ForbiddenError, MalformedError, UnauthorizedError
 from service.keys import KeyRing, Scope
 from service.settings import Settings
@@ -83,7 +83,11 @@ def _guarded(endpoint: Callable[[Request], Awaitable[Response]], needs: Scope) -
         _check_text(request)
         if needs == "write":  # the routes that only read check the type as they read the body
             check_media(request)
-        return await endpoint(request)
+        try:
+            return await endpoint(request)
+        finally:
+            if SHARE in request.scope:
+                request.scope[SHARE].give_back()
 
     return handle
 

@@ -1,4 +1,4 @@
-"""Read a request's body within its bounds: media type, bytes and seconds."""
+"""Read a request's body within its bounds: media type, bytes, seconds, and the bytes that all requests hold."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,16 +6,51 @@ from collections.abc import Sequence
 from starlette.requests import ClientDisconnect, Request
 
 from service.connection import has_arrived, receive_rest
-from service.errors import MalformedError, MediaError, SlowBodyError, TooLargeError
+from service.errors import FullError, MalformedError, MediaError, SlowBodyError, TooLargeError
 
-__all__ = ["JSON", "NPY", "Body", "check_media", "media_type", "read_body"]
+__all__ = ["JSON", "NPY", "SHARE", "Body", "Budget", "Share", "check_media", "media_type", "read_body"]
 
 JSON, NPY = "application/json", "application/x-npy"
 
 Body = bytes | memoryview
 """A large one is where it arrived, and may be written to."""
+SHARE = "lookalike.body"
+"""Where a request's scope has its share of the budget."""
 LARGE_BYTES = 1 << 18
 """A smaller body comes in a few parts."""
+
+
+class Budget:
+    """The bytes of request bodies that a process holds, from their arrival until their requests are answered."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+
+class Share:
+    """What one request holds of a budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    def check(self, more: int) -> None:
+        """Raises FullError if the budget has no room for so many bytes more."""
+        if self._budget.held + more > self._budget.most:
+            expected = f"at most {self._budget.most} bytes of all requests together"
+            raise FullError("body", expected=expected, found=f"{self._budget.held} and {more} more")
+
+    def take(self, count: int) -> None:
+        """Count bytes that arrived. Raises FullError."""
+        self.check(count)
+        self._budget.held += count
+        self._held += count
+
+    def give_back(self) -> None:
+        """The request is answered."""
+        self._budget.held -= self._held
+        self._held = 0
 
 
 def media_type(request: Request) -> str:
@@ -41,10 +76,11 @@ def check_media(request: Request, kinds: Sequence[str] = (JSON, NPY), *, empty: 
         raise MediaError("Content-Encoding", expected="a body that is not compressed", found=coding[:60] or "nothing")
 
 
-async def read_body(request: Request, max_bytes: int, seconds: float) -> Body:
-    """The whole body.
+async def read_body(request: Request, max_bytes: int, seconds: float, share: Share) -> Body:
+    """The whole body, whose bytes `share` counts as they arrive.
 
     Raises:
+        FullError: the requests of this process hold too many bytes already; come again.
         TooLargeError: it is larger than `max_bytes`, by its own word or by what came.
         SlowBodyError: it did not come in time.
         MalformedError: a Content-Length that is no number, or a client that left before the end.
@@ -55,27 +91,29 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> Body:
     size = int(claimed)
     if size > max_bytes:
         raise _too_large(max_bytes, claimed)
+    share.check(size)
     try:
         if has_arrived(request):
-            return await _gather(request, size, max_bytes)
+            return await _gather(request, size, max_bytes, share)
         async with asyncio.timeout(seconds):
-            return await _gather(request, size, max_bytes)
+            return await _gather(request, size, max_bytes, share)
     except TimeoutError as error:
         raise SlowBodyError("body", expected=f"all of it within {seconds:g} s", found="a part") from error
     except ClientDisconnect as error:
         raise MalformedError("body", expected="all of it", found="a part, then the client left") from error
 
 
-async def _gather(request: Request, claimed: int, max_bytes: int) -> Body:
+async def _gather(request: Request, claimed: int, max_bytes: int, share: Share) -> Body:
     parts: list[Body] = []
     size = 0
     async for part in request.stream():
         if part:
+            share.take(len(part))
             parts.append(part)
             size += len(part)
         if size > max_bytes:
             raise _too_large(max_bytes, "more")
-        if claimed - size >= LARGE_BYTES and (whole := await receive_rest(request, parts, claimed)):
+        if claimed - size >= LARGE_BYTES and (whole := await receive_rest(request, parts, claimed, share.take)):
             parts, size = [whole], claimed
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -27,15 +27,20 @@ def has_left(request: Request) -> Callable[[], bool]:
     return lambda: getattr(cycle, "disconnected", False) is True
 
 
-async def receive_rest(request: Request, begun: Sequence[bytes | memoryview], size: int) -> memoryview | None:
+async def receive_rest(
+    request: Request, begun: Sequence[bytes | memoryview], size: int, took: Callable[[int], None]
+) -> memoryview | None:
     """A body of `size` bytes that began with those parts, all in one piece of memory; None where it cannot be had so.
 
     The rest comes from the socket straight into its place. The system gives memory as it is written to, so that what a
-    client only says that it will send costs nothing. Where the client leaves before the end, ASGI's next message says
-    so; else it is the end of the body.
+    client only says that it will send costs nothing. `took` is called with each number of bytes that arrived; if it
+    raises, so does this, and the connection must be closed. Where the client leaves before the end, ASGI's next message
+    says so; else it is the end of the body.
     """
     cycle = _cycle(request)
     if not isinstance(cycle, RequestResponseCycle) or request.scope["scheme"] != "http" or cycle.body:
+        return None
+    if getattr(cycle.flow, "held", False):  # a part has been received, and is not parsed yet
         return None
     transport, flow, usual = cycle.transport, cycle.flow, cycle.transport.get_protocol()
     if not isinstance(usual, HttpToolsProtocol) or usual.cycle is not cycle or not cycle.more_body:
@@ -43,7 +48,7 @@ async def receive_rest(request: Request, begun: Sequence[bytes | memoryview], si
     first = b"".join(begun)
     whole = np.empty(size, np.uint8).data
     whole[: len(first)] = first
-    receiver = _Receiver(usual, whole[len(first) :])
+    receiver = _Receiver(usual, whole[len(first) :], took)
     flow.pause_reading()
     transport.set_protocol(receiver)
     flow.resume_reading()
@@ -62,16 +67,24 @@ async def receive_rest(request: Request, begun: Sequence[bytes | memoryview], si
 class _Receiver(asyncio.BufferedProtocol):
     """Has a connection in the place of the usual protocol until `rest` is full, or the client gone."""
 
-    def __init__(self, usual: HttpToolsProtocol, rest: memoryview) -> None:
+    def __init__(self, usual: HttpToolsProtocol, rest: memoryview, took: Callable[[int], None]) -> None:
         self.ended = asyncio.get_running_loop().create_future()
         self._usual = usual
         self._rest = rest
+        self._took = took
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._rest
 
     def buffer_updated(self, nbytes: int) -> None:
         self._rest = self._rest[nbytes:]
+        try:
+            self._took(nbytes)
+        except Exception as error:
+            self._usual.flow.pause_reading()
+            if not self.ended.done():
+                self.ended.set_exception(error)
+            return
         if not self._rest:
             self._usual.flow.pause_reading()  # what follows is the next request's
             self._end()

@@ -15,7 +15,7 @@ from index.vectors import DEFAULT_LIMIT, check_limit
 from index.version import Version
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
-from service.numbers import Numbers, read_numbers
+from service.numbers import Numbers, check_sizes, read_numbers
 from service.queries import check_sequence, exact
 from service.settings import Settings
 from training.origin import Origin, relative
@@ -150,8 +150,9 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
         if (number := plain.beside.get("version")) is not None:
             bounds = pick_space(number, plain.kind, bounds)
         rows = checked(plain.rows, plain.kind, bounds)
-        least = check_sequence(plain.beside.get("min_sequence", 0))
-        return Asked(query_kind(plain.kind), rows, [], limit, flag, version=number, min_sequence=least)
+        least, given = check_sequence(plain.beside.get("min_sequence", 0)), plain.beside.get("filter")
+        passing = None if given is None else read_filter(given)
+        return Asked(query_kind(plain.kind), rows, [], limit, flag, passing, number, least)
     _check_lists(body, bounds)
     fields = read_object(body, {*_KINDS, "limit", "filter", "with_payload", "version", "min_sequence"})
     kinds = [name for name in _KINDS if fields.get(name) is not None]
@@ -229,6 +230,7 @@ def _form(fields: dict[str, Any]) -> EmbedForm:
 
 def _check_lists(body: bytes, bounds: Bounds) -> None:
     """Before an object is made of each: how many there may be, with some for a filter; ids may hold any brackets."""
+    check_sizes(body, bounds.max_rows)
     inner = sum(math.prod(bounds.input_shape[:level]) for level in range(len(bounds.input_shape)))  # of one row
     most = 1_000 + bounds.max_rows * inner
     if body.count(b"[") > most and b'"ids"' not in body and len(_FOLLOWED.findall(body)) > most:

@@ -12,6 +12,7 @@ LookalikeError
     ├── BusyError         429  as many rows wait as may; come again
     ├── LeftError         499  the client left before the work was begun
     ├── NotReadyError     503  the version does not answer its known question
+    ├── FullError         503  as many bytes of request bodies are held as may be; come again
     └── DeadlineError     504  it took longer than a call may
 
 Of the index floor's, QueryError is 422, UnknownItemError 404 and LogError 503. Every error leaves as
@@ -36,6 +37,7 @@ __all__ = [
     "BusyError",
     "DeadlineError",
     "ForbiddenError",
+    "FullError",
     "LeftError",
     "MalformedError",
     "MediaError",
@@ -98,6 +100,12 @@ class MediaError(RequestError):
 
 class NotReadyError(RequestError):
     """The version does not answer its known question."""
+
+    status = 503
+
+
+class FullError(RequestError):
+    """As many bytes of request bodies are held as may be."""
 
     status = 503
 
@@ -177,9 +185,12 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
         status = error.status if isinstance(error, RequestError) else kinds.get(type(error), 500)
         if status == 500:  # of files that are ours
             return _failed(request, error)
-        return problem(status, str(error), field=error.field, expected=error.expected, found=error.found)
+        answer = problem(status, str(error), field=error.field, expected=error.expected, found=error.found)
+        if isinstance(error, FullError):  # the rest of its body is not read
+            answer.headers["Connection"] = "close"
+        return answer
     if isinstance(error, HTTPException):
-        found = f"{request.method} {request.url.path}"
+        found = f"{request.method} {request.url.path[:200]}"
         expected = "a path and a method of this service"
         answer = problem(error.status_code, str(error.detail), field="path", expected=expected, found=found)
         answer.headers.update(error.headers or {})

@@ -17,7 +17,7 @@ from index.inputs import Input
 from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from service.decoding import Bounds, check_count, read_object
 from service.errors import RequestError, TooLargeError, show
-from service.numbers import read_items
+from service.numbers import check_sizes, read_items
 from service.queries import exact
 from training.origin import relative
 
@@ -64,6 +64,7 @@ def decode_items(body: bytes, bounds: Bounds) -> ItemsAsked:
 def _read(body: bytes, bounds: Bounds) -> tuple[list[str], list[Any], NDArray[np.float64]]:
     """Ids, payloads and rows (n, width), value by value."""
     _check_objects(body, bounds)
+    check_sizes(body, bounds.max_rows)
     fields = read_object(body, {"items"})
     items = fields.get("items")
     if not isinstance(items, list) or not items:

@@ -1,21 +1,27 @@
 """A request's numbers, parsed by simdjson straight into an array: no Python object is made for any of them.
 
-It reads only what is plain: one list of flat rows of numbers, and beside it what is no list; or items, of which each
-has one flat row and no other list. Of everything else, and of everything wrong, it says None, and service.decoding and
-service.item_bodies read it value by value and say why.
+It reads only what is plain: one list of flat rows of numbers, and beside it a filter and what is no list; or items, of
+which each has one flat row and no other list. Of everything else, and of everything wrong, it says None, and
+service.decoding and service.item_bodies read it value by value and say why.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 import simdjson
 from numpy.typing import NDArray
 
-__all__ = ["Numbers", "PlainItems", "read_items", "read_numbers"]
+from service.errors import TooLargeError
+
+__all__ = ["FILTER_BYTES", "Numbers", "PlainItems", "check_sizes", "read_items", "read_numbers"]
 
 _KINDS = ("inputs", "embeddings")
-_BESIDE = ("limit", "with_payload", "encoding_format", "version", "min_sequence")
+_LISTS = (*_KINDS, "ids", "items")
+_BESIDE = ("limit", "with_payload", "encoding_format", "version", "min_sequence", "filter")
+FILTER_BYTES = 1 << 21
+"""Of a filter as JSON without white space; so of whatever else is neither rows nor ids."""
 _SHARED_BYTES = 1 << 20
 """A parser keeps buffers as large as the largest body that it read; larger bodies get one of their own."""
 _WRONG = (ValueError, TypeError, RuntimeError, KeyError, IndexError, OverflowError)
@@ -64,6 +70,29 @@ def read_items(body: bytes, most: int, width: int) -> PlainItems | None:
         return None
 
 
+def check_sizes(body: bytes, most: int) -> None:
+    """Check a large body before Python objects are made of it, which take much longer and many times the memory.
+
+    Raises:
+        TooLargeError: a list of more than `most` rows, ids or items, or another field of more than FILTER_BYTES.
+    """
+    if len(body) <= FILTER_BYTES:
+        return
+    try:
+        document = simdjson.Parser().parse(body)
+    except _WRONG:
+        return  # the next parser says why
+    if not isinstance(document, simdjson.Object):
+        return
+    for name in document:
+        value = document[name]
+        if name in _LISTS and isinstance(value, simdjson.Array):
+            if len(value) > most:
+                raise TooLargeError(name, expected=f"at most {most} in a call", found=str(len(value)))
+        elif isinstance(value, simdjson.Object | simdjson.Array) and len(value.mini) > FILTER_BYTES:
+            raise TooLargeError(name[:64], expected=f"at most {FILTER_BYTES} bytes", found=str(len(value.mini)))
+
+
 def _parser_for(body: bytes) -> simdjson.Parser:
     return _parser if len(body) <= _SHARED_BYTES else simdjson.Parser()
 
@@ -100,6 +129,12 @@ def _read(parser: simdjson.Parser, body: bytes, most: int) -> Numbers | None:
     names = list(document)
     kinds = [name for name in names if name in _KINDS]
     beside = {name: document[name] for name in names if name in _BESIDE}
+    listed = 0
+    if isinstance(given := beside.get("filter"), simdjson.Object):
+        text = given.mini
+        if len(text) > FILTER_BYTES:
+            return None
+        beside["filter"], listed = orjson.loads(text), text.count("[")
     if any(isinstance(value, simdjson.Object | simdjson.Array) for value in beside.values()):
         return None  # they live in the parser's buffer, which the next body is read into
     if len(kinds) != 1 or len(names) != 1 + len(beside):  # a name may be there twice, too
@@ -108,7 +143,7 @@ def _read(parser: simdjson.Parser, body: bytes, most: int) -> Numbers | None:
     if not isinstance(given, simdjson.Array) or len(given) > most:
         return None
     rows, count = list(given), len(given)
-    if body.count(b"[") != 1 + count:  # a list for all and one for each row, and none within these
+    if body.count(b"[") != 1 + count + listed:  # a list for all and one for each row, and none within these
         return None
     lengths = {len(row) if isinstance(row, simdjson.Array) else -1 for row in rows}
     if len(lengths) != 1:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["available_bytes", "cores", "one_gpu"]
+__all__ = ["available_bytes", "cores", "memory_bytes", "one_gpu"]
 
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -20,10 +20,17 @@ def cores(cgroup: Path = _CGROUP) -> int:
     return max(1, min(bound, int(quota) // int(period)))
 
 
+def memory_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
+    """The memory of the machine, or the limit of the control group if that is less; 0 if the system does not say."""
+    limit = _read(cgroup / "memory.max").strip()
+    known = [_meminfo(proc, "MemTotal"), int(limit) if limit.isdigit() else None]
+    return min((size for size in known if size is not None), default=0)
+
+
 def available_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
     """How much memory can be had without swapping; None where the system does not say."""
-    lines = dict(line.partition(":")[::2] for line in _read(proc / "meminfo").splitlines())
-    known = [1024 * int(lines["MemAvailable"].split()[0])] if "MemAvailable" in lines else []
+    free = _meminfo(proc, "MemAvailable")
+    known = [] if free is None else [free]
     limit, used = _read(cgroup / "memory.max").strip(), _read(cgroup / "memory.current").strip()
     if limit.isdigit() and used.isdigit():
         stats = dict(line.split() for line in _read(cgroup / "memory.stat").splitlines())
@@ -48,6 +55,12 @@ def one_gpu(number: int, count: int) -> Iterator[None]:
         if count > 1:
             os.environ.pop(_VISIBLE)
             os.environ |= {} if before is None else {_VISIBLE: before}
+
+
+def _meminfo(proc: Path, name: str) -> int | None:
+    """Bytes; None if the system does not say."""
+    lines = dict(line.partition(":")[::2] for line in _read(proc / "meminfo").splitlines())
+    return 1024 * int(lines[name].split()[0]) if name in lines else None
 
 
 def _read(path: Path) -> str:

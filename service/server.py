@@ -15,6 +15,7 @@ from service.checking import prepare
 from service.engine import use_threads
 from service.keys import KeyRing
 from service.logs import configure
+from service.protocol import BoundedProtocol
 from service.serving import Pulse
 from service.settings import Settings
 from service.tls import tls_context
@@ -66,7 +67,7 @@ def _server(settings: Settings, collection: Collection, board: Board, slot: int)
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         log_config=None,
         access_log=False,

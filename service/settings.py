@@ -12,13 +12,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from index.detector import ONCE_IN
 from index.vectors import MAX_LIMIT
 from service.logs import LogLevel
-from service.resources import cores
+from service.resources import cores, memory_bytes
 from training.artifact import DeviceName
 from training.errors import ConfigError
 
 __all__ = ["Settings", "load_settings"]
 
 Positive = Annotated[int, Field(ge=1)]
+BODIES_SHARE = 16
+"""One part of so many of the memory is for request bodies."""
 
 
 def _split(given: Any) -> Any:
@@ -55,6 +57,9 @@ class Settings(BaseSettings):
     """Whose web pages a browser lets call the service, as https://example.org; * is everyone's."""
     device: DeviceName = "auto"
     max_body_bytes: Positive = 64 << 20
+    max_bytes_in_flight: Positive | None = None
+    """Bytes of request bodies that one worker may hold, beyond which calls are refused with 503; without, a sixteenth
+    of the memory of the machine or the control group, shared among the workers, and at least `max_body_bytes`."""
     max_rows: Positive = 4_096
     """Rows, embeddings or ids in one call."""
     max_limit: Annotated[int, Field(ge=1, lt=MAX_LIMIT)] = 1_000
@@ -85,6 +90,12 @@ class Settings(BaseSettings):
     """From where on is logged; info tells each request. The lifecycle is always told."""
     tracing: bool = False
     """Make OpenTelemetry spans, and export them as OTEL_EXPORTER_OTLP_ENDPOINT and its like say."""
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """The budget of one worker for request bodies."""
+        share = memory_bytes() // (BODIES_SHARE * self.workers)
+        return self.max_bytes_in_flight or max(self.max_body_bytes, share)
 
     @property
     def torch_threads(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fastapi import Request
 
-from service.bodies import JSON, NPY, Body, check_media, media_type, read_body
+from service.bodies import JSON, NPY, SHARE, Body, Share, check_media, media_type, read_body
 from service.logs import noted
 from service.serving import Current, Serving
 from service.settings import Settings
@@ -15,8 +15,10 @@ __all__ = ["is_npy", "read", "serving_of", "tell", "wants_npy"]
 async def read(request: Request, kinds: Sequence[str] = (JSON, NPY)) -> Body:
     """The body. Raises MediaError unless it is of one of these kinds, and what `read_body` raises."""
     check_media(request, kinds, empty=False)
-    settings: Settings = request.app.state.settings
-    return await read_body(request, settings.max_body_bytes, settings.body_seconds)
+    state = request.app.state
+    settings: Settings = state.settings
+    share = request.scope[SHARE] = Share(state.budget)
+    return await read_body(request, settings.max_body_bytes, settings.body_seconds, share)
 
 
 def is_npy(request: Request) -> bool:

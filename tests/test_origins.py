@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from index.compact import compact
 from index.store import Store
-from lookalike.retraining import Asked, make_plan, retrain
+from lookalike.planning import Asked, make_plan
+from lookalike.retraining import retrain
 from service.client.requests import Question, put_call, search_call
 from tests.lookalike.helpers import run
 from tests.mixed import write_csv, write_parquet

@@ -126,12 +126,13 @@ def test_numbers_compare_exactly(tmp_path: Path, values: list[Any], condition: A
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**64, 2**64 + 1, 10**400])
 def test_an_integer_out_of_bounds_is_refused_by_its_path(value: int) -> None:
-    for condition, place in [
+    conditions: list[tuple[dict[str, Any], str]] = [
         ({"equal": value}, "equal"),
         ({"in": [1, value]}, "in[1]"),
         ({"range": {"lt": value}}, "range.lt"),
         ({"range": {"gte": 1.5, "lte": value}}, "range.lte"),
-    ]:
+    ]
+    for condition, place in conditions:
         with pytest.raises(QueryError, match=r"integers from -2\^63 to 2\^63 - 1") as caught:
             read_filter({"not": {"field": "x", **condition}})
         assert caught.value.field == f"filter.not.{place}"
@@ -315,6 +316,33 @@ def test_the_largest_filters_are_read() -> None:
     read_filter({"or": [SAME] * 256})
     read_filter({"and": [{"or": [SAME] * 128}] * 2})
     read_filter({"field": "x", "in": list(range(10_000))})
+
+
+TEXT = "t" * (1 << 10)
+
+
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        ([{"field": "x", "in": list(range(5_000))}] * 2, ""),
+        (
+            [{"field": "x", "in": list(range(5_000))}, {"not": {"field": "x", "in": list(range(5_001))}}],
+            "10,000 values",
+        ),
+        ([{"field": "x", "in": list(range(9_999))}, SAME], ""),
+        ([{"field": "x", "in": list(range(9_999))}, SAME, SAME], "10,000 values"),
+        ([{"field": "x", "in": [TEXT + str(i) for i in range(1_000)]}], ""),
+        ([{"field": "x", "in": [TEXT + str(i) for i in range(500)]}] * 3, "1,048,576 characters"),
+        ([{"field": "x" * (1 << 20), "equal": "y"}], "1,048,576 characters"),
+        ([{"field": "x", "range": {"gt": TEXT * 600, "lt": TEXT * 600}}], "1,048,576 characters"),
+    ],
+)
+def test_a_whole_filter_has_room_for_so_much_however_it_is_cut(parts: list[Any], what: str) -> None:
+    if not what:
+        read_filter({"and": parts})
+        return
+    with pytest.raises(QueryError, match=f"filter: expected at most {what}"):
+        read_filter({"and": parts})
 
 
 def test_filters_that_say_the_same_are_one_key_and_others_are_not() -> None:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 
 from index.build import build
+from index.change import Change
 from index.errors import StoreError
 from index.items import ITEMS, ORDER
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.manifest import FORMAT, VersionManifest, read_version
 from index.retention import prune
 from index.spec import MAX_KEY

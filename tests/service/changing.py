@@ -22,6 +22,7 @@ from index.continuity import CONTINUITY, save_maps
 from index.store import Store
 from index.target import Target
 from service.app import create_app
+from service.protocol import BoundedProtocol
 from service.serving import Serving
 from tests.index.made import cloud, encoder_at, made_rows
 from tests.service.helpers import settings_for
@@ -103,7 +104,7 @@ def wait_until(ask: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def listening(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the app behind uvicorn, over a socket, as it is in service.server."""
-    config = uvicorn.Config(app, port=0, http="httptools", log_config=None, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, port=0, http=BoundedProtocol, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     await until(lambda: _is_started(server))

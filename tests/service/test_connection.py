@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.bodies import read_body
+from service.bodies import Budget, Share, read_body
 from service.connection import has_arrived, has_left
 from service.errors import RequestError, answer_error
 from tests.service.changing import holds, listening, until
@@ -118,20 +118,28 @@ LARGE = np.arange(1 << 20, dtype="<u4").tobytes()
 Scenario = Callable[[int], Awaitable[None]]
 
 
-def play(run: Callable[..., None], scenario: Scenario, seconds: float = 30.0) -> None:
-    """The scenario at the port of a service that answers a body with itself, in another event loop."""
+def play(run: Callable[..., None], scenario: Scenario, seconds: float = 30.0, most: int = 1 << 30) -> None:
+    """The scenario at the port of a service that answers a body with itself, in another event loop.
+
+    At the end nothing is held of the budget of `most` bytes.
+    """
+    budget = Budget(most)
 
     async def endpoint(request: Request) -> Response:
+        share = Share(budget)
         try:
-            return Response(await read_body(request, len(LARGE), seconds))
+            return Response(await read_body(request, len(LARGE), seconds, share))
         except RequestError as error:
             return await answer_error(request, error)
+        finally:
+            share.give_back()
 
     async def main() -> None:
         async with listening(Starlette(routes=[Route("/", endpoint, methods=["POST"])])) as client:
             await scenario(client.base_url.port or 0)
 
     run(main())
+    assert budget.held == 0
 
 
 def posted(body: bytes, *headers: str) -> bytes:
@@ -235,6 +243,45 @@ def test_a_large_body_that_stops_is_given_up_and_its_connection_closed(run: Any)
 
 
 @in_both_loops
+def test_large_bodies_beyond_the_budget_are_refused_while_they_arrive(run: Any) -> None:
+    """Half of one is there, of 6 MiB that all may hold; so the other, also of 4 MiB, stops at 4 of its own."""
+
+    async def scenario(port: int) -> None:
+        async with connected(port) as (reader, writer), connected(port) as (other, writes):
+            writer.write(posted(LARGE)[: len(LARGE) // 2])
+            writes.write(posted(LARGE)[: len(LARGE) // 2])
+            await asyncio.sleep(0.2)
+            async with connected(port) as (third, writes_third):
+                writes_third.write(posted(LARGE)[:1_000])
+                assert (await answer(third))[0] == 503
+                assert await third.read() == b""
+            writer.write(posted(LARGE)[len(LARGE) // 2 :])
+            assert await answer(reader) == (200, LARGE)
+            writes.write(posted(LARGE)[len(LARGE) // 2 :])
+            assert await answer(other) == (200, LARGE)
+
+    play(run, scenario, most=6 << 20)
+
+
+@in_both_loops
+def test_a_large_body_that_meets_the_budget_on_its_way_is_refused(run: Any) -> None:
+    async def scenario(port: int) -> None:
+        async with connected(port) as (reader, writer), connected(port) as (other, writes):
+            for each in (writer, writes):
+                each.write(posted(LARGE)[:1_000])
+            await asyncio.sleep(0.1)
+            for each in (writer, writes):
+                each.write(posted(LARGE)[1_000:3_000_000])
+                await asyncio.sleep(0.1)
+            status, body = await answer(other)
+            assert (status, b"of all requests together" in body) == (503, True)
+            writer.write(posted(LARGE)[3_000_000:])
+            assert await answer(reader) == (200, LARGE)
+
+    play(run, scenario, most=5 << 20)
+
+
+@in_both_loops
 def test_a_client_that_leaves_amid_a_large_body_leaves_nothing_behind(run: Any) -> None:
     async def scenario(port: int) -> None:
         before = asyncio.all_tasks()
@@ -255,7 +302,7 @@ def test_a_large_body_is_memory_of_its_own_that_may_be_written_to() -> None:
     kinds = []
 
     async def endpoint(request: Request) -> Response:
-        body = await read_body(request, len(LARGE), 30.0)
+        body = await read_body(request, len(LARGE), 30.0, Share(Budget(len(LARGE))))
         kinds.append(np.frombuffer(body, np.uint8).flags.writeable)
         return Response(b"")
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.decoding import Bounds, decode_search
-from service.errors import RequestError
-from service.numbers import read_numbers
+from service.errors import RequestError, TooLargeError
+from service.numbers import FILTER_BYTES, check_sizes, read_numbers
 
 NUMBER = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63)
 VALUE = st.recursive(
@@ -114,3 +114,39 @@ def _outcome(rows: list[Any], bounds: Bounds) -> Any:
         return decode_search(json.dumps({"inputs": rows}).encode(), bounds).rows.tolist()
     except RequestError as error:
         return error.status
+
+
+FILTER = {"and": [{"field": "a[b", "in": ["[", "é", 1, 2.5, -3, True]}, {"not": {"field": "x", "exists": True}}]}
+
+
+@pytest.mark.parametrize("pretty", [None, 2])
+def test_a_filter_beside_the_rows_is_read_and_the_rows_stay_plain(pretty: int | None) -> None:
+    body = json.dumps({"inputs": [[1, 2], [3, 4]], "filter": FILTER, "limit": 3}, indent=pretty).encode()
+    found = read_numbers(body, 10)
+    assert found is not None
+    assert found.beside == {"filter": FILTER, "limit": 3}
+    np.testing.assert_array_equal(found.rows, [[1, 2], [3, 4]])
+
+
+def test_a_filter_that_is_too_large_is_left_to_the_check() -> None:
+    wide = {"field": "x", "in": ["t" * 1_000] * (FILTER_BYTES // 1_000)}
+    body = json.dumps({"inputs": [[1, 2]], "filter": wide}).encode()
+    assert read_numbers(body, 10) is None
+    with pytest.raises(TooLargeError, match=f"filter: expected at most {FILTER_BYTES} bytes"):
+        check_sizes(body, 10)
+    check_sizes(body[: FILTER_BYTES // 2], 10)  # small: whoever reads it says what is wrong
+    check_sizes(body[:-1], 10)  # no JSON: so too
+
+
+@pytest.mark.parametrize("name", ["inputs", "embeddings", "ids", "items"])
+def test_too_long_a_list_of_a_large_body_is_refused_before_it_is_read(name: str) -> None:
+    text = "a" * (FILTER_BYTES // 10)
+    check_sizes(json.dumps({name: [text] * 11}).encode(), 11)
+    with pytest.raises(TooLargeError, match=f"{name}: expected at most 10 in a call, found 11"):
+        check_sizes(json.dumps({name: [text] * 11}).encode(), 10)
+
+
+@pytest.mark.parametrize("name", ["limit", "with_payload", "nothing known"])
+def test_another_field_of_a_large_body_is_small(name: str) -> None:
+    with pytest.raises(TooLargeError, match=name):
+        check_sizes(json.dumps({"ids": ["a"], name: [0] * FILTER_BYTES}).encode(), 10)

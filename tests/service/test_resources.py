@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.resources import available_bytes, cores, one_gpu
+from service.resources import available_bytes, cores, memory_bytes, one_gpu
 
 
 @pytest.fixture
@@ -88,6 +88,18 @@ def test_the_group_alone_tells_where_the_machine_does_not(proc: Path, cgroup: Pa
     (cgroup / "memory.max").write_text("5000")
     (cgroup / "memory.current").write_text("2000")
     assert available_bytes(proc, cgroup) == 3_000
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("max\n", 16_384_000_000), ("5000\n", 5_000), ("99999999999999\n", 16_384_000_000), ("", 16_384_000_000)],
+)
+def test_all_memory_is_the_machines_or_the_groups_if_that_is_less(
+    proc: Path, cgroup: Path, limit: str, expected: int
+) -> None:
+    (proc / "meminfo").write_text(MEMINFO)
+    (cgroup / "memory.max").write_text(limit)
+    assert memory_bytes(proc, cgroup) == expected
 
 
 def test_this_machine_has_cores_and_memory() -> None:

@@ -450,3 +450,15 @@ async def test_a_compressed_body_is_refused_by_name(client: httpx.AsyncClient, p
 async def test_a_body_may_say_that_it_is_not_compressed(client: httpx.AsyncClient) -> None:
     headers = {"Content-Encoding": "identity"}
     assert (await client.post("/search", content=b'{"ids": ["0"]}', headers=headers)).status_code == 200
+
+
+async def test_bodies_beyond_the_budget_are_refused_and_what_is_answered_is_given_back(
+    version: Version, store_folder: Path
+) -> None:
+    asked = b'{"ids": ["0"]}'
+    async with serving(settings_for(store_folder, max_bytes_in_flight=100), version) as client:
+        for content, status in ((asked, 200), (b"{", 400), (asked.ljust(100), 200), (asked.ljust(101), 503)) * 3:
+            answer = await client.post("/search", content=content)
+            assert answer.status_code == status
+        answered(answer, 503, "body")
+        assert (answer.headers["Retry-After"], answer.headers["Connection"]) == ("1", "close")

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from service.resources import memory_bytes
 from service.settings import Settings, load_settings
 from training.errors import ConfigError
 
@@ -18,6 +19,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "cors_origins": ("https://a.example, http://b.example:81,", ("https://a.example", "http://b.example:81")),
     "device": ("cpu", "cpu"),
     "max_body_bytes": ("1", 1),
+    "max_bytes_in_flight": ("1", 1),
     "max_rows": ("2", 2),
     "max_limit": ("1023", 1023),
     "max_hits": ("77", 77),
@@ -63,6 +65,7 @@ def test_the_default_is_loopback_without_a_key() -> None:
         ("port", "http"),
         ("device", "tpu"),
         ("max_body_bytes", "0"),
+        ("max_bytes_in_flight", "0"),
         ("max_rows", "0"),
         ("max_rows", "1.5"),
         ("max_limit", "1024"),
@@ -129,3 +132,10 @@ def test_the_key_is_never_shown() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         load_settings(store=Path("s")).port = 1  # type: ignore[misc]
+
+
+def test_the_budget_for_bodies_is_a_share_of_the_memory_and_fits_one_body() -> None:
+    one, two = (load_settings(store=Path("s"), max_body_bytes=1, workers=workers) for workers in (1, 2))
+    assert one.bytes_in_flight // 2 == two.bytes_in_flight == memory_bytes() // 32
+    assert load_settings(store=Path("s"), max_body_bytes=1 << 50).bytes_in_flight == 1 << 50
+    assert load_settings(store=Path("s"), max_bytes_in_flight=7).bytes_in_flight == 7
