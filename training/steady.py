@@ -105,10 +105,18 @@ def whole_vectors(step: Way, values: Tensor) -> Tensor:
     torch has two versions of such a function: one for vectors, and one for what is left at the end of a thread's share,
     whose last bits differ. So each share is filled up to whole vectors.
     """
+    if values.is_cuda:
+        return step(values)
+    if values.dim() == 4:  # pictures, whose channels lie together: torch has other ways for those, too
+        return (
+            whole_vectors(step, values.permute(0, 2, 3, 1).flatten(1))
+            .view(len(values), *values.shape[2:], values.shape[1])
+            .permute(0, 3, 1, 2)
+        )
     count = values.numel()
     threads = max(1, min(torch.get_num_threads(), -(-count // SHARE)))
     more = -count % (VECTORS * threads)
-    if not more or values.is_cuda:
+    if not more:
         return step(values)
     return step(nn.functional.pad(values.reshape(-1), (0, more)))[:count].view(values.shape)
 
