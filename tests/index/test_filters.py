@@ -126,13 +126,13 @@ def test_numbers_compare_exactly(tmp_path: Path, values: list[Any], condition: A
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**64, 2**64 + 1, 10**400])
 def test_an_integer_out_of_bounds_is_refused_by_its_path(value: int) -> None:
-    conditions: list[tuple[dict[str, Any], str]] = [
+    each: list[tuple[dict[str, Any], str]] = [
         ({"equal": value}, "equal"),
         ({"in": [1, value]}, "in[1]"),
         ({"range": {"lt": value}}, "range.lt"),
         ({"range": {"gte": 1.5, "lte": value}}, "range.lte"),
     ]
-    for condition, place in conditions:
+    for condition, place in each:
         with pytest.raises(QueryError, match=r"integers from -2\^63 to 2\^63 - 1") as caught:
             read_filter({"not": {"field": "x", **condition}})
         assert caught.value.field == f"filter.not.{place}"

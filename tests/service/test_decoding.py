@@ -240,9 +240,9 @@ def test_an_integer_out_of_bounds_in_a_filter_is_refused_by_its_path(rows: str) 
         with pytest.raises(QueryError, match=f"found {value}") as caught:
             decode_search((given % (rows, value)).encode(), BOUNDS)
         assert caught.value.field == "filter.equal"
-    for number in (-(2**63), 2.0**64):
-        asked = decode_search((given % (rows, number)).encode(), BOUNDS)
-        assert asked.filter == read_filter({"field": "n", "equal": number})
+    for held in (-(2**63), 2.0**64):
+        asked = decode_search((given % (rows, held)).encode(), BOUNDS)
+        assert asked.filter == read_filter({"field": "n", "equal": held})
 
 
 @pytest.mark.parametrize("more", [{}, {"filter": RED}], ids=["plain", "with a filter"])

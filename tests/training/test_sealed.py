@@ -152,7 +152,10 @@ def test_a_manifest_that_lists_no_files_is_refused_though_its_digest_fits(tmp_pa
         *((name, {"bytes": 1, "sha256": "0" * 64}) for name in ("", ".", "a/../b", "a//b", "a\0", "é", "x" * 999)),
         *(("a", {"bytes": size, "sha256": "0" * 64}) for size in (-1, True, 1.0, None, "1")),
         *(("a", {"bytes": 1, "sha256": digest}) for digest in ("", "0" * 63, "G" * 64, None, 0)),
-        *[("a", None), ("a", []), ("a", {}), ("a", {"bytes": 1, "sha256": "0" * 64, "more": 1})],
+        ("a", None),
+        ("a", []),
+        ("a", {}),
+        ("a", {"bytes": 1, "sha256": "0" * 64, "more": 1}),
     ],
 )
 def test_a_file_that_no_folder_has_is_refused_by_its_name(tmp_path: Path, name: str, entry: object) -> None:
