@@ -15,6 +15,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 __all__ = ["has_arrived", "has_left", "receive_rest"]
 
+READ_BYTES = 1 << 19
+"""Of a large body, so many are taken at most in one turn of the event loop."""
+
 
 def has_arrived(request: Request) -> bool:
     """Is the whole body there, so that reading it does not wait?"""
@@ -74,7 +77,7 @@ class _Receiver(asyncio.BufferedProtocol):
         self._took = took
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._rest
+        return self._rest[:READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._rest = self._rest[nbytes:]

@@ -15,7 +15,7 @@ from index.vectors import DEFAULT_LIMIT, check_limit
 from index.version import Version
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
-from service.numbers import Numbers, check_sizes, read_numbers
+from service.numbers import Numbers, check_commas, check_sizes, read_numbers
 from service.queries import check_sequence, exact
 from service.settings import Settings
 from training.origin import Origin, relative
@@ -206,7 +206,10 @@ def pick_space(number: Any, kind: str, bounds: Bounds) -> Bounds:
 
 def _plain(body: bytes, bounds: Bounds) -> Numbers | None:
     """The numbers of a body that holds nothing but numbers where its rows are."""
-    return read_numbers(body, bounds.max_rows) if bounds.table is None or bounds.table.numeric else None
+    if bounds.table and not bounds.table.numeric:
+        return None
+    check_commas(body, bounds.max_rows * max(bounds.width("inputs"), bounds.latent_dim, *bounds.spaces.values()))
+    return read_numbers(body, bounds.max_rows)
 
 
 def query_kind(name: str) -> QueryKind:

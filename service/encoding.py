@@ -1,8 +1,9 @@
 """From answers to bytes, written once: JSON by orjson, or .npy."""
 
 import io
+import itertools
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +15,11 @@ from index.collection import Collection
 from index.live import Live
 from index.version import Found
 from service.bodies import JSON, NPY
+from service.errors import TooLargeError
 from training.known_range import Clipped
 
 __all__ = [
+    "FEW_HITS",
     "SEQUENCE_HEADER",
     "VERSION_HEADER",
     "embeddings_response",
@@ -31,7 +34,16 @@ VERSION_HEADER = "X-Lookalike-Version"
 SEQUENCE_HEADER = "X-Lookalike-Sequence"
 PART_VALUES = 1 << 16
 """Numbers that are written at a time: about 700 kB of JSON."""
+PART_BYTES = 1 << 18
+"""About so many bytes of hits, items or .npy are written at a time; less is an answer in one part."""
+FEW_HITS = 1_000
+HIT_BYTES = 48
+"""Of a hit's JSON beside its id and its payload."""
+PAGE_BYTES = 8 << 20
+"""A page of items ends when it has so many."""
 Form = Literal["float", "base64", "npy"]
+_Sized = tuple[int, dict[str, Any]]
+"""A hit or an item, and about how many bytes of JSON it has."""
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -58,17 +70,87 @@ def _json_parts(number: int, embeddings: NDArray[np.float32], form: Form) -> Ite
     yield b"]}"
 
 
-def hits_response(collection: Collection, found: Found, *, with_payload: bool, as_npy: bool) -> Response:
-    """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); no hit is "" and NaN."""
+def hits_response(
+    collection: Collection, found: Found, *, with_payload: bool, as_npy: bool, most: int = 1 << 62
+) -> Response:
+    """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); no hit is "" and NaN.
+
+    A large answer is written part by part, as the client takes it.
+
+    Raises:
+        TooLargeError: the answer would have more than about `most` bytes.
+    """
     if as_npy:
         return _npy(collection, _records(collection, found), found.sequence)
+    size = HIT_BYTES * found.positions.size
+    if size <= PART_BYTES:
+        size, results = 0, []
+        for hits, novelty in _results(collection, found, with_payload):
+            sized = list(hits)
+            size += sum(length for length, _ in sized)
+            results.append({"hits": [hit for _, hit in sized], "novelty": novelty})
+        if size <= PART_BYTES:
+            answer = {"version": collection.number, "sequence": found.sequence, "results": results}
+            return _respond(collection, orjson.dumps(answer), JSON, found.sequence)
+    if with_payload:
+        size = _size(collection.items, found)
+    if size > most:
+        raise TooLargeError("limit", expected=f"an answer of at most {most} bytes", found=f"one of about {size}")
+    return _in_parts(collection, _hits_parts(collection, found, with_payload), JSON, found.sequence)
+
+
+def _results(collection: Collection, found: Found, with_payload: bool) -> Iterator[tuple[Iterator[_Sized], float]]:
+    """The hits and the novelty of each query."""
     each = zip(found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
-    results = [
-        {"hits": _hits(collection.items, scores, positions, with_payload), "novelty": novelty}
-        for scores, positions, novelty in each
-    ]
-    answer = {"version": collection.number, "sequence": found.sequence, "results": results}
-    return _respond(collection, orjson.dumps(answer), JSON, found.sequence)
+    for scores, positions, novelty in each:
+        yield _hits(collection.items, scores, positions, with_payload), novelty
+
+
+def _size(items: Live, found: Found) -> int:
+    """About how many bytes of JSON the hits have, with their payloads."""
+    each, counts = np.unique(found.positions[found.positions >= 0], return_counts=True)
+    lengths = (HIT_BYTES + len(items.payload_json(place)) for place in each.tolist())
+    return sum(length * count for length, count in zip(lengths, counts.tolist(), strict=True))
+
+
+def _hits_parts(collection: Collection, found: Found, with_payload: bool) -> Iterator[bytes]:
+    yield b'{"version":%d,"sequence":%d,"results":[' % (collection.number, found.sequence)
+    for number, (hits, novelty) in enumerate(_results(collection, found, with_payload)):
+        yield b',{"hits":[' if number else b'{"hits":['
+        yield from _listed(hits)
+        yield b'],"novelty":' + orjson.dumps(novelty) + b"}"
+    yield b"]}"
+
+
+def _listed(each: Iterable[_Sized]) -> Iterator[bytes]:
+    """Hits or items as JSON with commas between them, some at a time."""
+    block: list[dict[str, Any]] = []
+    size, begun = 0, b""
+    for length, one in each:
+        block.append(one)
+        size += length
+        if size >= PART_BYTES:
+            yield begun + orjson.dumps(block)[1:-1]
+            block, size, begun = [], 0, b","
+    if block:
+        yield begun + orjson.dumps(block)[1:-1]
+
+
+def _in_parts(collection: Collection, parts: Iterator[bytes], media_type: str, sequence: int | None) -> Response:
+    """Parts of about PART_BYTES that are written as the client takes them."""
+    return StreamingResponse(_joined(parts), media_type=media_type, headers=_headers(collection, sequence))
+
+
+def _joined(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in parts of at least PART_BYTES, but for the last."""
+    kept, size = [], 0
+    for part in parts:
+        kept.append(part)
+        size += len(part)
+        if size >= PART_BYTES:
+            yield b"".join(kept)
+            kept, size = [], 0
+    yield b"".join(kept)
 
 
 def written_response(number: int, sequence: int, count: int) -> Response:
@@ -96,28 +178,40 @@ def item_response(collection: Collection, position: int) -> Response:
 
 
 def items_response(collection: Collection, positions: list[int], sequence: int, *, is_last: bool) -> Response:
-    """{"version", "sequence", "items": [{"id", "payload"}, ...], "next"}: what was found up to that change."""
-    items = collection.items
-    after = None if is_last else items.id_at(positions[-1])
-    page = {"items": [_item(items, place) for place in positions], "next": after}
-    return _respond(
-        collection, orjson.dumps({"version": collection.number, "sequence": sequence, **page}), JSON, sequence
+    """{"version", "sequence", "items": [{"id", "payload"}, ...], "next"}: what was found up to that change.
+
+    The page ends early when it has PAGE_BYTES.
+    """
+    items, sizes, size = collection.items, list[int](), 0
+    while len(sizes) < len(positions) and size < PAGE_BYTES:
+        sizes.append(HIT_BYTES + len(items.payload_json(positions[len(sizes)])))
+        size += sizes[-1]
+    is_last = is_last and len(sizes) == len(positions)
+    after = None if is_last else items.id_at(positions[len(sizes) - 1])
+    parts = itertools.chain(
+        [b'{"version":%d,"sequence":%d,"items":[' % (collection.number, sequence)],
+        _listed((length, _item(items, place)) for length, place in zip(sizes, positions, strict=False)),
+        [b'],"next":', orjson.dumps(after), b"}"],
     )
+    if size <= PART_BYTES:
+        return _respond(collection, b"".join(parts), JSON, sequence)
+    return _in_parts(collection, parts, JSON, sequence)
 
 
 def _item(items: Live, position: int) -> dict[str, Any]:
     return {"id": items.id_at(position), "payload": orjson.Fragment(items.payload_json(position))}
 
 
-def _hits(items: Live, scores: list[float], positions: list[int], with_payload: bool) -> list[dict[str, Any]]:
+def _hits(items: Live, scores: list[float], positions: list[int], with_payload: bool) -> Iterator[_Sized]:
     name, payload = items.id_at, items.payload_json
-    each = [(score, position) for score, position in zip(scores, positions, strict=True) if position >= 0]
-    if not with_payload:
-        return [{"id": name(position), "score": score} for score, position in each]
-    return [
-        {"id": name(position), "score": score, "payload": orjson.Fragment(payload(position))}
-        for score, position in each
-    ]
+    for score, position in zip(scores, positions, strict=True):
+        if position < 0:
+            continue
+        if not with_payload:
+            yield HIT_BYTES, {"id": name(position), "score": score}
+            continue
+        text = payload(position)
+        yield HIT_BYTES + len(text), {"id": name(position), "score": score, "payload": orjson.Fragment(text)}
 
 
 def _records(collection: Collection, found: Found) -> NDArray[Any]:
@@ -132,7 +226,13 @@ def _records(collection: Collection, found: Found) -> NDArray[Any]:
 def _npy(collection: Collection, array: NDArray[Any], sequence: int | None = None) -> Response:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
-    return _respond(collection, stream.getvalue(), NPY, sequence)
+    whole = stream.getbuffer()
+    if len(whole) <= PART_BYTES:
+        return _respond(collection, bytes(whole), NPY, sequence)
+    parts = (bytes(whole[start : start + PART_BYTES]) for start in range(0, len(whole), PART_BYTES))
+    response = _in_parts(collection, parts, NPY, sequence)
+    response.headers["Content-Length"] = str(len(whole))
+    return response
 
 
 def _respond(collection: Collection, body: bytes, media_type: str, sequence: int | None = None) -> Response:

@@ -15,13 +15,24 @@ from numpy.typing import NDArray
 
 from service.errors import TooLargeError
 
-__all__ = ["FILTER_BYTES", "Numbers", "PlainItems", "check_sizes", "read_items", "read_numbers"]
+__all__ = [
+    "FILTER_BYTES",
+    "SPARE_COMMAS",
+    "Numbers",
+    "PlainItems",
+    "check_commas",
+    "check_sizes",
+    "read_items",
+    "read_numbers",
+]
 
 _KINDS = ("inputs", "embeddings")
 _LISTS = (*_KINDS, "ids", "items")
 _BESIDE = ("limit", "with_payload", "encoding_format", "version", "min_sequence", "filter")
 FILTER_BYTES = 1 << 21
 """Of a filter as JSON without white space; so of whatever else is neither rows nor ids."""
+SPARE_COMMAS = 1 << 20
+"""Of ids and of a filter."""
 _SHARED_BYTES = 1 << 20
 """A parser keeps buffers as large as the largest body that it read; larger bodies get one of their own."""
 _WRONG = (ValueError, TypeError, RuntimeError, KeyError, IndexError, OverflowError)
@@ -52,6 +63,9 @@ def read_numbers(body: bytes, most: int) -> Numbers | None:
     Also where it has more than `most` rows, before anything is made of them.
 
     Not for two threads at once.
+
+    Raises:
+        TooLargeError: the filter beside the rows has more than FILTER_BYTES.
     """
     try:
         return _read(_parser_for(body), body, most)
@@ -89,8 +103,22 @@ def check_sizes(body: bytes, most: int) -> None:
         if name in _LISTS and isinstance(value, simdjson.Array):
             if len(value) > most:
                 raise TooLargeError(name, expected=f"at most {most} in a call", found=str(len(value)))
-        elif isinstance(value, simdjson.Object | simdjson.Array) and len(value.mini) > FILTER_BYTES:
-            raise TooLargeError(name[:64], expected=f"at most {FILTER_BYTES} bytes", found=str(len(value.mini)))
+        elif isinstance(value, simdjson.Object | simdjson.Array):
+            _check_bytes(name[:64], len(value.mini))
+
+
+def check_commas(body: bytes, values: int) -> None:
+    """Raises TooLargeError if a large body has many more commas than rows of so many values, before it is parsed.
+
+    The parser itself takes many times the memory of the body, and holds the interpreter meanwhile.
+    """
+    if len(body) > FILTER_BYTES and body.count(b",") > values + SPARE_COMMAS:
+        raise TooLargeError("body", expected=f"at most {values} values in all its rows", found="many more")
+
+
+def _check_bytes(name: str, size: int) -> None:
+    if size > FILTER_BYTES:
+        raise TooLargeError(name, expected=f"at most {FILTER_BYTES} bytes", found=str(size))
 
 
 def _parser_for(body: bytes) -> simdjson.Parser:
@@ -131,10 +159,9 @@ def _read(parser: simdjson.Parser, body: bytes, most: int) -> Numbers | None:
     beside = {name: document[name] for name in names if name in _BESIDE}
     listed = 0
     if isinstance(given := beside.get("filter"), simdjson.Object):
-        text = given.mini
-        if len(text) > FILTER_BYTES:
-            return None
-        beside["filter"], listed = orjson.loads(text), text.count("[")
+        text: Any = given.mini  # bytes; the type says str
+        _check_bytes("filter", len(text))
+        beside["filter"], listed = orjson.loads(text), text.count(b"[")
     if any(isinstance(value, simdjson.Object | simdjson.Array) for value in beside.values()):
         return None  # they live in the parser's buffer, which the next body is read into
     if len(kinds) != 1 or len(names) != 1 + len(beside):  # a name may be there twice, too

@@ -80,7 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._rest or self.pipeline:
             self._hold(data)
         elif self._body:
-            if len(data) <= self._body:
+            if len(data) <= self._body and not self.cycle.response_complete:
                 self._feed(data)
             else:
                 self._hold(data)

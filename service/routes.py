@@ -27,7 +27,7 @@ from service.decoding import (
     query_kind,
 )
 from service.describing import KEY, calls, problems
-from service.encoding import embeddings_response, hits_response
+from service.encoding import FEW_HITS, embeddings_response, hits_response
 from service.engine import Engine
 from service.errors import DeadlineError, NotReadyError, RequestError
 from service.metrics import Metrics
@@ -45,9 +45,6 @@ from service.schemas import (
 from service.taking import is_npy, read, serving_of, tell, wants_npy
 
 __all__ = ["admin", "guarded", "health"]
-
-FEW_HITS = 1_000
-"""Hits that are written on the event loop, a millisecond or two."""
 
 health = APIRouter(tags=["health"])
 guarded = APIRouter(route_class=GuardedRoute, dependencies=KEY)
@@ -80,9 +77,14 @@ async def search(request: Request) -> Response:
     found = await _found(current.engine, asked, has_left(request))
     tell(request, current, len(found.positions))
     write = partial(
-        hits_response, current.collection, found, with_payload=asked.with_payload, as_npy=wants_npy(request)
+        hits_response,
+        current.collection,
+        found,
+        with_payload=asked.with_payload,
+        as_npy=wants_npy(request),
+        most=request.app.state.settings.max_answer_bytes,
     )
-    return write() if found.positions.size <= FEW_HITS else await asyncio.to_thread(write)
+    return write() if found.positions.size <= FEW_HITS else await asyncio.to_thread(write)  # the first part, or all
 
 
 @guarded.get("/version", tags=["version"], responses=problems(401))

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """Hits a query may ask for."""
     max_hits: Positive = 100_000
     """Hits in one answer: queries times limit."""
+    max_answer_bytes: Positive = 64 << 20
+    """Of the hits of a search, about, with their payloads."""
     max_connections: Positive = 4_096
     max_waiting: Positive = 16_384
     """Rows that may wait for their turn; of more, calls are refused with 429."""

@@ -2,17 +2,28 @@
 
 import asyncio
 import base64
+import json
 from typing import Literal
 
 import numpy as np
 import orjson
 import pytest
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message
 
 from index.collection import Collection
+from index.log import Change
 from index.version import Found, Version
-from service.encoding import PART_VALUES, VERSION_HEADER, embeddings_response, hits_response
+from service.encoding import (
+    PAGE_BYTES,
+    PART_BYTES,
+    PART_VALUES,
+    VERSION_HEADER,
+    embeddings_response,
+    hits_response,
+    items_response,
+)
+from service.errors import TooLargeError
 from tests.service.helpers import JSON, NPY, from_npy
 
 EMBEDDINGS = np.array([[0.5, -1.0], [0.25, 3.0]], np.float32)
@@ -133,3 +144,84 @@ def test_no_hit_at_all_is_an_array_all_the_same(version: Version) -> None:
     assert result == {"hits": [], "novelty": 1.0}
     array = from_npy(bytes(hits_response(Collection(version), none, with_payload=True, as_npy=True).body))
     assert array["id"].tolist() == [[""]]
+
+
+async def streamed(answer: Response) -> list[bytes]:
+    """The parts of a large answer."""
+    assert isinstance(answer, StreamingResponse)
+    return [bytes(part) async for part in answer.body_iterator]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def large(version: Version) -> Collection:
+    """The version's collection, with 300 new items that have payloads of 40 kB, at the positions from 1,437 on."""
+    collection = Collection(version)
+    changes = [Change(f"large-{i:03}", version.question[0], payload_of(i), i + 1) for i in range(300)]
+    collection.apply(changes, version.embed(np.repeat(version.question[:1], 300, axis=0)))
+    return collection
+
+
+def payload_of(number: int) -> str:
+    return json.dumps({"p": "x" * 40_000, "i": number})
+
+
+LARGE = 1_437
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("queries", "limit"), [(1, 300), (3, 100), (300, 1), (2, 60)])
+async def test_many_bytes_of_hits_are_written_in_parts(large: Collection, queries: int, limit: int) -> None:
+    """However they are shared among the queries; the last of each has no hit."""
+    positions = LARGE + np.arange(queries * limit).reshape(queries, limit) % 300
+    positions[:, -1] = -1 if limit > 1 else positions[:, -1]
+    found = Found(np.full(positions.shape, 0.5, np.float32), positions, np.linspace(0.1, 1, queries), 7)
+    parts = await streamed(hits_response(large, found, with_payload=True, as_npy=False))
+    assert max(map(len, parts)) < 3 * PART_BYTES
+    assert min(map(len, parts[:-1])) >= PART_BYTES
+    answer = json.loads(b"".join(parts))
+    assert (answer["version"], answer["sequence"]) == (1, 7)
+    told = [[(hit["id"], hit["payload"]["i"]) for hit in one["hits"]] for one in answer["results"]]
+    assert told == [[(f"large-{p - LARGE:03}", p - LARGE) for p in row if p >= 0] for row in positions.tolist()]
+    assert [one["novelty"] for one in answer["results"]] == found.novelty.tolist()
+
+
+@pytest.mark.parametrize("queries", [1, 300])
+def test_an_answer_of_too_many_bytes_is_refused(large: Collection, queries: int) -> None:
+    """Each hit has 40,018 bytes of payload or a little more, and some of its own."""
+    positions = np.repeat(LARGE + np.arange(30)[None, :], queries, axis=0)
+    found = Found(np.zeros(positions.shape, np.float32), positions, np.ones(queries), 7)
+    with pytest.raises(TooLargeError, match="limit: expected an answer of at most 1200000 bytes"):
+        hits_response(large, found, with_payload=True, as_npy=False, most=1_200_000)
+    hits_response(large, found, with_payload=True, as_npy=False, most=1_300_000 * queries)
+    hits_response(large, found, with_payload=False, as_npy=False, most=1_200_000)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_last", [True, False])
+async def test_a_page_of_many_bytes_ends_early_and_says_where_the_next_begins(large: Collection, is_last: bool) -> None:
+    positions, seen = list(range(LARGE, LARGE + 300)), list[str]()
+    for _ in range(3):
+        answer = items_response(large, positions, 7, is_last=is_last)
+        page = json.loads(b"".join(await streamed(answer)))
+        names = [item["id"] for item in page["items"]]
+        size = sum(len(payload_of(int(name[-3:]))) for name in names)
+        assert [item["payload"]["i"] for item in page["items"]] == [int(name[-3:]) for name in names]
+        assert size <= PAGE_BYTES + 50_000
+        seen += names
+        positions = positions[len(names) :]
+        if not positions:
+            break
+        assert page["next"] == names[-1]
+        assert size > PAGE_BYTES - 50_000
+    assert seen == [f"large-{i:03}" for i in range(300)]
+    assert page["next"] == (None if is_last else seen[-1])
+
+
+@pytest.mark.anyio
+async def test_a_large_npy_is_written_in_parts_and_says_its_length(version: Version) -> None:
+    embeddings = np.arange(2 * PART_BYTES, dtype=np.float32).reshape(-1, 8)
+    answer = embeddings_response(Collection(version), embeddings, "npy")
+    parts = await streamed(answer)
+    assert max(map(len, parts)) == PART_BYTES
+    assert answer.headers["content-length"] == str(sum(map(len, parts)))
+    np.testing.assert_array_equal(from_npy(b"".join(parts)), embeddings)

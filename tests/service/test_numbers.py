@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.decoding import Bounds, decode_search
 from service.errors import RequestError, TooLargeError
-from service.numbers import FILTER_BYTES, check_sizes, read_numbers
+from service.numbers import FILTER_BYTES, SPARE_COMMAS, check_commas, check_sizes, read_numbers
 
 NUMBER = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63)
 VALUE = st.recursive(
@@ -116,7 +116,8 @@ def _outcome(rows: list[Any], bounds: Bounds) -> Any:
         return error.status
 
 
-FILTER = {"and": [{"field": "a[b", "in": ["[", "é", 1, 2.5, -3, True]}, {"not": {"field": "x", "exists": True}}]}
+CONDITION = {"field": "a[b", "in": ["[", "é", 1, 2.5, -3, True, '\\]"']}
+FILTER = {"and": [CONDITION, {"not": {"field": "x", "exists": True}}]}
 
 
 @pytest.mark.parametrize("pretty", [None, 2])
@@ -128,12 +129,12 @@ def test_a_filter_beside_the_rows_is_read_and_the_rows_stay_plain(pretty: int | 
     np.testing.assert_array_equal(found.rows, [[1, 2], [3, 4]])
 
 
-def test_a_filter_that_is_too_large_is_left_to_the_check() -> None:
+def test_a_filter_that_is_too_large_is_refused() -> None:
     wide = {"field": "x", "in": ["t" * 1_000] * (FILTER_BYTES // 1_000)}
     body = json.dumps({"inputs": [[1, 2]], "filter": wide}).encode()
-    assert read_numbers(body, 10) is None
-    with pytest.raises(TooLargeError, match=f"filter: expected at most {FILTER_BYTES} bytes"):
-        check_sizes(body, 10)
+    for check in (read_numbers, check_sizes):
+        with pytest.raises(TooLargeError, match=f"filter: expected at most {FILTER_BYTES} bytes"):
+            check(body, 10)
     check_sizes(body[: FILTER_BYTES // 2], 10)  # small: whoever reads it says what is wrong
     check_sizes(body[:-1], 10)  # no JSON: so too
 
@@ -150,3 +151,10 @@ def test_too_long_a_list_of_a_large_body_is_refused_before_it_is_read(name: str)
 def test_another_field_of_a_large_body_is_small(name: str) -> None:
     with pytest.raises(TooLargeError, match=name):
         check_sizes(json.dumps({"ids": ["a"], name: [0] * FILTER_BYTES}).encode(), 10)
+
+
+def test_many_more_values_than_the_rows_may_have_are_refused_unparsed() -> None:
+    """Not even its end need come."""
+    check_commas(b"[" + b"1," * (SPARE_COMMAS + 9), 9)
+    with pytest.raises(TooLargeError, match="at most 9 values"):
+        check_commas(b"[" + b"1," * (SPARE_COMMAS + 10), 9)
