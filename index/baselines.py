@@ -47,7 +47,9 @@ class Unit:
 
 
 def fit_unit(rows: Floats, like: Encoder) -> Unit:
-    """Of raw rows, (n, width), of the shape and the columns that the encoder `like` takes."""
+    """Of raw rows, (n, width), of the shape and the columns that `like` takes; rows that it clips do not count."""
+    outside = np.unique(like.preprocess.outside(rows)[:, 0])
+    rows = np.delete(rows, outside, axis=0) if len(outside) < len(rows) else rows
     picture = len(like.input_shape) > 1 and not like.columns
     return Unit(like, fit_preprocessor(rows, "center" if picture else "standard", like.columns))
 

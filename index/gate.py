@@ -111,7 +111,7 @@ class Trial:
         chosen = some[np.sort(first)]
         self.rows = held[chosen]
         self._features = self.unit.features(self.rows)
-        self._damaged = [swapped(self.rows, severity) for severity in SEVERITIES]
+        self._damaged = [swapped(self.rows, severity, limits=self.unit.preprocess.limits) for severity in SEVERITIES]
         kinds = [None if labels is None or labels[i] is None else str(labels[i]) for i in chosen]
         known = np.array([i for i, kind in enumerate(kinds) if kind is not None], np.int64)
         self._names = np.array([str(kinds[i]) for i in known])

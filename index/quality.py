@@ -148,9 +148,11 @@ def recovery(
     some = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_ROWS])]
     _, first = np.unique(features_of(encoder, some), axis=0, return_index=True)
     distinct = some[np.sort(first)]
+    limits = encoder.preprocess.limits
+    damaged = [swapped(distinct, severity, seed, limits=limits) for severity in severities]
     return [
-        (severity, found_again(encoder, distinct, swapped(distinct, severity, seed), metric, gallery=gallery, k=k))
-        for severity in severities
+        (severity, found_again(encoder, distinct, each, metric, gallery=gallery, k=k))
+        for severity, each in zip(severities, damaged, strict=True)
     ]
 
 
@@ -159,10 +161,14 @@ def mean_share(curve: Sequence[tuple[float, float]]) -> float:
     return float(np.mean([share for _, share in curve]))
 
 
-def swapped(rows: Floats, severity: float, seed: int = 0) -> Floats:
+def swapped(rows: Floats, severity: float, seed: int = 0, *, limits: tuple[Floats, Floats] | None = None) -> Floats:
     """Raw (n, width) with a share `severity` of the values taken from another row, each from one of its own.
 
     It needs no unit, and suits categories and missing values as well as numbers. J. Yoon et al., "VIME", 2020.
+
+    Args:
+        limits: (width,) each, the least and the greatest value that another row may give; None for any value. So a row
+            that is far from all others spoils no copies of them.
     """
     if len(rows) < 2:
         return rows
@@ -170,6 +176,8 @@ def swapped(rows: Floats, severity: float, seed: int = 0) -> Floats:
     further = rng.integers(1, len(rows), rows.shape)  # never the row itself
     hit = rng.random(rows.shape) < severity
     others = np.take_along_axis(rows, (np.arange(len(rows))[:, None] + further) % len(rows), axis=0)  # (n, width)
+    if limits is not None:
+        hit &= ~((others < limits[0]) | (others > limits[1]))
     return np.where(hit, others, rows)
 
 

@@ -237,13 +237,16 @@ def test_what_decides_by_hand() -> None:
     assert (told.passes, told.decided_by) == (False, "every measure, against PCA-4")
 
 
-@pytest.mark.parametrize(("value", "whole"), [(3e38, False), (-3e38, True), (500.0, False)])
-def test_no_row_decides_alone_whatever_its_values(digits: Digits, value: float, whole: bool) -> None:
+@pytest.mark.parametrize(
+    ("value", "whole", "clips"), [(3e38, False, False), (-3e38, True, False), (500.0, False, True), (1e9, True, True)]
+)
+def test_no_row_decides_alone_whatever_its_values(digits: Digits, value: float, whole: bool, clips: bool) -> None:
     """Of 360 rows one moves a mean of shares by 1/360, and what others take of it as a neighbour by less.
 
-    The encoders clip nothing here, so that errors are as large as they can be.
+    If the encoders clip nothing, errors are as large as they can be.
     """
-    boundless = dataclasses.replace(digits, one=limitless(digits.one), raw=limitless(digits.raw))
+    change = (lambda encoder: encoder) if clips else limitless
+    boundless = dataclasses.replace(digits, one=change(digits.one), raw=change(digits.raw))
     spoilt = dataclasses.replace(boundless, held=digits.held.copy(), fit_on=digits.fit_on.copy())
     for rows in (spoilt.held, spoilt.fit_on):
         rows[11, None if whole else 20] = value
@@ -258,5 +261,6 @@ def test_no_row_decides_alone_whatever_its_values(digits: Digits, value: float, 
 
 def limitless(encoder: Encoder) -> Encoder:
     """The encoder, without a range beyond which it clips."""
-    least = torch.full_like(encoder.preprocess.low, -torch.inf)
-    return dataclasses.replace(encoder, preprocess=dataclasses.replace(encoder.preprocess, low=least, high=-least))
+    least, preprocess = torch.full_like(encoder.preprocess.low, -torch.inf), dataclasses.replace(encoder.preprocess)
+    object.__setattr__(preprocess, "_known", (least, -least))
+    return dataclasses.replace(encoder, preprocess=preprocess)

@@ -231,6 +231,17 @@ def test_swapped_values_are_other_rows_of_the_same_column() -> None:
     assert (swapped(rows[:1], 1.0) == rows[:1]).all()
 
 
+def test_a_value_outside_the_limits_is_given_to_no_other_row() -> None:
+    rows = cloud(60, 5)
+    expected = swapped(rows, 0.5)
+    rows[7, 3] = 3e38
+    damaged = swapped(rows, 0.5, limits=(np.full(5, -10, np.float32), np.full(5, 10, np.float32)))
+    assert (swapped(rows, 0.5)[:, 3] == np.float32(3e38)).sum() > 0
+    others = np.delete(damaged, 7, axis=0)
+    assert (np.abs(others) < 10).all()
+    assert (others == np.delete(expected, 7, axis=0)).mean() > 0.99
+
+
 def test_tables_with_categories_and_gaps(table: tuple[Encoder, NDArray[np.float32]]) -> None:
     encoder, rows = table
     assert np.isnan(rows).any()
