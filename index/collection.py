@@ -17,10 +17,11 @@ from index.inputs import stacked
 from index.live import Live
 from index.log import ItemLog
 from index.novelty import NEIGHBOURS, encode_with_errors, mean_distances
+from index.scores import best_first, drop_own
 from index.searching import REMEMBERED, Find, Ranker, among
 from index.spec import Metric
 from index.store import Store
-from index.vectors import MAX_FOUND, best_first, comparable, drop_own, nearest
+from index.vectors import MAX_FOUND, comparable, nearest
 from index.version import Found, Search, Version
 from training.artifact import DeviceName, Encoder
 

@@ -9,8 +9,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from index.ahead import in_order, one_core_each
+from index.scores import normalize
 from index.spec import Metric
-from index.vectors import normalize
 from training.artifact import Encoder
 from training.errors import DataError
 from training.progress import progress_bar

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from index.arrays import load_array
 from index.errors import QueryError
+from index.scores import bounded
 from index.spec import Metric
-from index.vectors import bounded, nearest
+from index.vectors import nearest
 from training.errors import ArtifactError
 
 __all__ = ["EMBEDDINGS", "Embeddings", "read_embeddings"]

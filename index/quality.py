@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from index.embed import embed
+from index.scores import normalize
 from index.shares import Right, as_near, each_found_again, each_kept, right_shares, same_name
 from index.spec import Metric
-from index.vectors import normalize
 from training.artifact import Encoder
 from training.robust import shortened
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from index.arrays import is_permutation
 from index.errors import QueryError
 from index.knobs import Knobs, Selection
+from index.scores import bounded
 from index.spec import MAX_KEY, IndexSpec, Metric, odd_key, read_head
 from training.errors import ArtifactError, ConfigError
 
@@ -25,14 +25,10 @@ __all__ = [
     "MAX_LIMIT",
     "MAX_VALUE",
     "VectorIndex",
-    "best_first",
-    "bounded",
     "check_limit",
     "comparable",
-    "drop_own",
     "near_pairs",
     "nearest",
-    "normalize",
     "one_thread",
 ]
 
@@ -311,37 +307,10 @@ def _unit(scores: Vectors, metric: Metric) -> Vectors:
     return scores
 
 
-def bounded(scores: Vectors, metric: Metric) -> Vectors:
-    """(n, k) scores in the metric's unit: rounding takes none past what the metric can be. In place."""
-    if metric == "cosine":
-        np.minimum(np.maximum(scores, -_ONE, out=scores), _ONE, out=scores)
-    return scores
-
-
-def best_first(scores: Vectors, metric: Metric) -> Vectors:
-    """(n, k): each row's scores from the best to the worst; NaN, no hit, last."""
-    return np.sort(scores, axis=1) if metric == "l2" else -np.sort(-scores, axis=1)
-
-
 def check_limit(limit: int, most: int = MAX_LIMIT) -> None:
     """Raises QueryError unless 1 <= limit <= most."""
     if not 1 <= limit <= most:
         raise QueryError("limit", expected=f"from 1 to {most}", found=str(limit))
-
-
-def drop_own(scores: Vectors, positions: Positions, own: Positions, k: int) -> tuple[Vectors, Positions]:
-    """Take each query's own position, (n,), out of what it found, (n, m), and keep the best k."""
-    mine = positions == own[:, None]
-    order = np.argsort(mine, axis=1, kind="stable")[:, :k]  # (n, at most k), a row's own goes last
-    kept = np.where(mine, -1, positions)
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(kept, order, axis=1)
-
-
-def normalize(vectors: NDArray[Any]) -> Vectors:
-    """(n, dim) scaled to unit length; a zero row stays zero."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)  # float32 has no room for the squares
-    unit: Vectors = (vectors / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
-    return unit
 
 
 def near_pairs(vectors: Vectors, reach: float) -> Iterator[tuple[int, Positions, Positions]]:

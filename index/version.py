@@ -32,9 +32,10 @@ from index.filters import Filter
 from index.items import ITEMS, ORDER, ItemTable, read_items
 from index.manifest import FORMAT, KNOWN_LIMIT, VersionManifest
 from index.novelty import NEIGHBOURS, Novelty, encode_with_errors, load_novelty, local_distances
+from index.scores import drop_own
 from index.searching import Ranker, Searcher
 from index.spec import IndexSpec, Metric
-from index.vectors import MAX_LIMIT, VectorIndex, check_limit, comparable, drop_own
+from index.vectors import MAX_LIMIT, VectorIndex, check_limit, comparable
 from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
 from training.manifest import check_fields

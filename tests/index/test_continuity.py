@@ -14,8 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from index.continuity import churn, compose, fit_map, load_maps, mapped, save_maps
 from index.errors import QueryError
+from index.scores import normalize
 from index.spec import Metric
-from index.vectors import normalize
 from tests.index.made import cloud
 from training.errors import ArtifactError
 

@@ -12,8 +12,9 @@ from sklearn.neighbors import NearestNeighbors
 from index import embeddings as module
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from index.errors import QueryError
+from index.scores import normalize
 from index.spec import Metric
-from index.vectors import nearest, normalize
+from index.vectors import nearest
 from tests.index.made import cloud
 from training.errors import ArtifactError
 

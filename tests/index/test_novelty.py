@@ -22,8 +22,8 @@ from index.novelty import (
     mean_distances,
     reconstruction_errors,
 )
+from index.scores import normalize
 from index.spec import Metric
-from index.vectors import normalize
 from tests.index.made import cloud, encoder_at
 from training.artifact import Encoder, load_encoder, write_encoder
 from training.columns import Column

@@ -16,19 +16,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from index.candidates import KINDS
 from index.errors import QueryError
+from index.scores import drop_own, normalize
 from index.spec import IndexSpec, Metric
-from index.vectors import (
-    MAX_FOUND,
-    MAX_LIMIT,
-    MAX_VALUE,
-    VectorIndex,
-    check_limit,
-    drop_own,
-    near_pairs,
-    nearest,
-    normalize,
-    one_thread,
-)
+from index.vectors import MAX_FOUND, MAX_LIMIT, MAX_VALUE, VectorIndex, check_limit, near_pairs, nearest, one_thread
 from tests.index.made import cloud
 from training.errors import ArtifactError, ConfigError
 
