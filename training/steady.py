@@ -49,6 +49,7 @@ class Product:
         self._panel_bias = self._bias.view(PANELS, 1, width)
         self._ordered: Tensor | None = None
         self._way: Way = self._in_blocks
+        self._is_plain = self._is_like_panels()
         if not self._is_steady() and _ONEDNN:
             self._ordered, self._way = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()), self._by_onednn
         if not self._is_steady():
@@ -65,8 +66,27 @@ class Product:
         if len(rows) > MOST:
             blocks = -(-len(rows) // MOST)
             return self._split(rows, blocks, -(-len(rows) // blocks))
+        if self._is_plain and torch.get_num_threads() == 1:
+            return self._cut(torch.addmm(self._bias, rows, self._weight))
+        return self._in_panels(rows)
+
+    def _in_panels(self, rows: Tensor) -> Tensor:
+        """By a thread for each panel."""
         made = torch.baddbmm(self._panel_bias, rows.expand(PANELS, -1, -1), self._panels)  # (panels, n, width)
         return self._cut(torch.cat(made.unbind(), 1))
+
+    def _is_like_panels(self) -> bool:
+        """Has one thread the same results by a plain product, which is faster?"""
+        if torch.get_num_threads() > 1:
+            return False
+        rows = self._examples(MOST)
+        plain = (torch.addmm(self._bias, rows[:count], self._weight) for count in (2, 3, 5, 8, CHECKED, MOST))
+        panels = self._in_panels(rows)
+        return all(torch.equal(self._cut(made), panels[: len(made)]) for made in plain)
+
+    def _examples(self, count: int) -> Tensor:
+        """(count, ins), always the same."""
+        return torch.randn(count, len(self._weight), generator=torch.Generator().manual_seed(0))
 
     def _split(self, rows: Tensor, blocks: int, size: int) -> Tensor:
         filled = nn.functional.pad(rows, (0, 0, 0, blocks * size - len(rows)))
@@ -91,7 +111,7 @@ class Product:
 
     def _is_steady(self) -> bool:
         """Do rows have the same results in pairs, in a block of each size, and in several blocks?"""
-        few = torch.randn(CHECKED, len(self._weight), generator=torch.Generator().manual_seed(0))
+        few = self._examples(CHECKED)
         pairs = torch.cat([self._way(few[n : n + 2]) for n in range(0, CHECKED, 2)])
         many = few.repeat(2 * MOST // CHECKED + 1, 1)
         starts = all(torch.equal(self._way(few[:count]), pairs[:count]) for count in (3, 5, 8, CHECKED))
