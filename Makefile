@@ -3,6 +3,8 @@
 DATA ?= digits
 PYTHON ?= python3
 VENV := .venv
+CORES := $(shell nproc)
+PROCESSES ?= $(shell echo $$(($(CORES) < 2 ? 2 : $(CORES) > 8 ? 8 : $(CORES))))
 BIN := $(VENV)/bin
 FASHION := /usr/share/datasets/fashion-mnist
 
@@ -26,8 +28,9 @@ lint:
 types:
 	$(BIN)/mypy
 
+# One process for each core: at least two, since tests also wait, and at most eight, for their memory.
 tests:
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(PROCESSES) --dist worksteal $(ARGS)
 
 # Fashion-MNIST: Debian's package, or where there is none, OpenML into the user's cache.
 data:
@@ -37,7 +40,7 @@ bench: $(VENV)/installed-dev data
 	@command -v wrk >/dev/null || ./scripts/apt-install wrk
 	@command -v strace >/dev/null || ./scripts/apt-install strace
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench,dev]'
-	for name in training quality diagnosis duplicates index embedding novelty drift label_free gate scale service service_embed swaps fairness contract fuzz soak memory startup items retraining histories durability hostile; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in training quality diagnosis duplicates index embedding novelty drift label_free gate scale service service_embed swaps fairness contract fuzz soak memory startup items retraining histories consistency durability hostile; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

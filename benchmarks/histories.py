@@ -22,7 +22,7 @@ from benchmarks.report import Bar, report, row
 from index.vectors import one_thread
 from training.progress import progress_bar
 
-__all__ = ["main", "run", "told"]
+__all__ = ["in_memory", "main", "run", "told"]
 
 OPERATIONS, EACH = 200_000, 2_000
 BESIDE = 4
@@ -36,7 +36,7 @@ def run(seed: int, operations: int = EACH) -> Counter[str]:
         MismatchError: an answer was wrong.
     """
     torch.set_num_threads(1)  # threads that wait for one another take longer than what there is to do
-    with one_thread(), tempfile.TemporaryDirectory(prefix="lookalike-", dir=_in_memory()) as folder:
+    with one_thread(), tempfile.TemporaryDirectory(prefix="lookalike-", dir=in_memory()) as folder:
         history = History(Path(folder), seed, others=seed % BESIDE == BESIDE - 1)
         try:
             for _ in range(operations):
@@ -47,8 +47,8 @@ def run(seed: int, operations: int = EACH) -> Counter[str]:
     return history.done
 
 
-def _in_memory() -> str | None:
-    """Where nothing waits for a disk: no machine loses its power in these histories."""
+def in_memory() -> str | None:
+    """A folder in memory, if there is one: no machine loses its power here, so no call has to wait for a disk."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 

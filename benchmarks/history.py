@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from benchmarks.changes import FILTERS, PAYLOADS, beside, random_changes
 from benchmarks.plain import Plain, matrix_of, random_row
 from index.build import build
+from index.change import Change
 from index.collection import Collection, embedded, open_collection
 from index.compact import compact
 from index.errors import QueryError, StoreError, TargetError, UnknownItemError
 from index.filters import read_filter
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.spec import Metric
 from index.store import Store
 from index.target import Target
@@ -137,7 +138,7 @@ class History:
 
     def _prune(self, worker: Worker) -> None:
         last = worker.log.last()
-        worker.log.prune(last)
+        worker.log.prune()
         if worker.log.last() < last:
             raise MismatchError(f"sequence {worker.log.last()} after {last}")
         for each in self._workers:  # in between, what is behind may not know of what was replaced

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.log import Change
+from index.change import Change
 from index.spec import Metric
 
 __all__ = ["DIM", "WIDTH", "Plain", "matrix_of", "passes", "random_row"]
@@ -78,7 +78,7 @@ class Plain:
         self.there[place] = change.input is not None
         if change.input is not None:
             self.rows[place], self.payloads[place] = change.input, change.payload or "{}"
-            self.embeddings[place] = self.embed(change.input[None])[0]
+            self.embeddings[place] = self.embed(change.input[None].astype(np.float32))[0]
         self.applied = max(self.applied, change.sequence)
 
     def found(self) -> NDArray[np.bool_]:

@@ -10,12 +10,14 @@ import numpy as np
 
 from benchmarks.failures import NotHeldError
 from index.build import build
+from index.change import Change
 from index.collection import open_collection
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Alias, Store
 from index.target import Target
 from lookalike import retraining
 from lookalike.jobs import read_job
+from lookalike.planning import Asked
 from training.config import load_config
 from training.job import train
 from training.rows import open_rows
@@ -29,7 +31,7 @@ SETTINGS = ("model.hidden=[8]", "model.latent_dim=3", "fit.epochs=2", "fit.devic
 def resumed(store: Store) -> None:
     """The rest of it, whatever the gate says: what is tried is that nothing is lost."""
     with store.written():  # as the command tells a user
-        report, _ = retraining.retrain(retraining.Asked(store, device="cpu", force=True))
+        report, _ = retraining.retrain(Asked(store, device="cpu", force=True))
     if report.outcome != "promoted":
         raise NotHeldError(report.reason)
 

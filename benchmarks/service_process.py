@@ -24,6 +24,7 @@ from training.rows import open_rows
 __all__ = [
     "Footprint",
     "ask",
+    "children",
     "footprint",
     "free_port",
     "lookalike",
@@ -111,6 +112,16 @@ def wait_until_ready(
         except (urllib.error.URLError, OSError):
             time.sleep(every)
     raise RuntimeError(f"expected 200 from {url} within {patience:g} s, found none (exit code {process.poll()})")
+
+
+def children(pid: int) -> list[tuple[int, str]]:
+    """The running children of a process, with their command lines; none if the process has ended."""
+    found = []
+    with contextlib.suppress(OSError):
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()):
+            with contextlib.suppress(OSError):
+                found.append((child, Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8", errors="replace")))
+    return found
 
 
 def free_port() -> int:

@@ -23,9 +23,10 @@ from benchmarks.failures import NotHeldError
 from benchmarks.plain import WIDTH, Plain, matrix_of
 from benchmarks.retrained import resumed
 from index.build import build
+from index.change import Change
 from index.collection import open_collection
 from index.compact import compact
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Alias, Store
 from index.target import Target
 from index.vectors import one_thread

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from training.artifact import Encoder
 from training.preprocess import Preprocessor, fit_preprocessor
+from training.robust import shortened
 from training.untrained import untrained
 
 __all__ = ["Unit", "Way", "by_encoder", "by_pca", "by_raw_rows", "by_untrained", "fit_unit", "recoded"]
@@ -46,7 +47,9 @@ class Unit:
 
 
 def fit_unit(rows: Floats, like: Encoder) -> Unit:
-    """Of raw rows, (n, width), of the shape and the columns that the encoder `like` takes."""
+    """Of raw rows, (n, width), of the shape and the columns that `like` takes; rows that it clips do not count."""
+    outside = np.unique(like.preprocess.outside(rows)[:, 0])
+    rows = np.delete(rows, outside, axis=0) if len(outside) < len(rows) else rows
     picture = len(like.input_shape) > 1 and not like.columns
     return Unit(like, fit_preprocessor(rows, "center" if picture else "standard", like.columns))
 
@@ -71,9 +74,12 @@ def by_raw_rows(unit: Unit) -> Way:
 
 
 def by_pca(dim: int, unit: Unit, rows: Floats) -> Way:
-    """By at most `dim` principal components of the raw rows, (n, width); of many, of a sample."""
+    """By at most `dim` principal components of the raw rows, (n, width); of many, of a sample.
+
+    Rows far from the others are drawn to them first (training.robust), so that none dominates the components.
+    """
     some = rows[np.random.default_rng(0).permutation(len(rows))[:MOST_FITTED]]
-    features = unit.features(some).astype(np.float64)
+    features = shortened(unit.features(some))
     mean = features.mean(axis=0)
     few = min(dim, *features.shape)
     if features.shape[0] < features.shape[1]:

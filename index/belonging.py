@@ -17,7 +17,7 @@ __all__ = ["Belonging", "belonging"]
 
 MOST_ASKED = 256
 TOLERANCE = 1e-3
-"""Of the largest value of the stored embeddings: rounding differs by device and by the rows beside one."""
+"""Of the largest value of a stored embedding, or of the median one's: rounding differs by device and by other rows."""
 LEAST_FOUND = 0.5
 """An index that gives up recall misses some; that of another encoder misses nearly all."""
 
@@ -49,7 +49,8 @@ def belonging(version: Version) -> Belonging:
     usable = np.isfinite(latent).all(axis=1, keepdims=True)  # (n, 1)
     embeddings = in_metric(np.where(usable, latent, np.float32(0)), version.metric)
     stored = version.embeddings.at(positions)
-    slack = TOLERANCE * max(float(np.abs(stored).max()), 1e-30)
+    largest = np.abs(stored).max(axis=1, keepdims=True)  # (n, 1)
+    slack = TOLERANCE * np.maximum(largest, max(float(np.median(largest)), 1e-30))
     same = (np.abs(embeddings - stored) <= slack).all(axis=1) & usable.ravel()  # (n,)
     hits = version.search(embeddings, K).positions  # (n, K)
     own = version.embeddings.scores(stored, hits)  # how near the hits are to what is stored

@@ -8,17 +8,20 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.embed import in_metric
 from index.embeddings import Embeddings
 from index.errors import StoreError
 from index.filters import Filter
+from index.inputs import stacked
 from index.live import Live
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.novelty import NEIGHBOURS, encode_with_errors, mean_distances
+from index.scores import best_first, drop_own
 from index.searching import REMEMBERED, Find, Ranker, among
 from index.spec import Metric
 from index.store import Store
-from index.vectors import MAX_FOUND, comparable, drop_own, nearest
+from index.vectors import MAX_FOUND, comparable, nearest
 from index.version import Found, Search, Version
 from training.artifact import DeviceName, Encoder
 
@@ -129,8 +132,9 @@ class Collection:
         if len(index) < 2 or not ids:
             return np.ones(len(ids), np.float32)
         most = min(int(ranks[-1]), MAX_FOUND - 1)
-        scores, found = drop_own(*index.search(embeddings, most + 1), own, most)
-        scores = np.where(found >= 0, scores, np.float32(np.nan))[:, ranks[ranks <= found.shape[1]] - 1]
+        _, found = drop_own(*index.search(embeddings, most + 1), own, most)
+        scores = best_first(self.version.embeddings.scores(embeddings, found), self.metric)
+        scores = scores[:, ranks[ranks <= found.shape[1]] - 1]
         return mean_distances(scores, self.metric).astype(np.float32)
 
 
@@ -251,8 +255,7 @@ def embedded(version: Version, changes: Sequence[Change]) -> Vectors:
     """(n, latent_dim): the embedding of what each change puts; NaN where it deletes, or where it cannot be embedded."""
     embeddings = np.full((len(changes), version.encoder.latent_dim), np.nan, np.float32)
     puts = [number for number, change in enumerate(changes) if change.input is not None]
-    rows = [change.input for change in changes if change.input is not None]
-    if rows:
+    if puts:
         with np.errstate(invalid="ignore", over="ignore"):
-            embeddings[puts] = version.embed(np.stack(rows))
+            embeddings[puts] = version.embed(stacked((change.input for change in changes), version.encoder.origin))
     return embeddings

@@ -21,7 +21,7 @@ from index.errors import JobError, StoreError, TargetError
 from index.items import ItemWriter, read_items
 from index.measure import Exam, K
 from index.novelty import NEIGHBOURS
-from index.retention import prune
+from index.retention import prune, reclaim
 from index.searching import Searcher
 from index.store import Store
 from index.target import Target
@@ -50,7 +50,7 @@ Positions = NDArray[np.int64]
 
 
 def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None) -> int | None:
-    """Make a version of the champion and the log as it stands now, and promote it.
+    """Make a version of the champion and the log as it stands now, promote it, and give space of the log back.
 
     Args:
         keep: how many versions stay then (index.retention); None for all.
@@ -66,17 +66,24 @@ def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None
         TargetError, ConfigError: the index misses the target, and no other over what there is now meets it.
     """
     with store.written(), store.job("compact"):
-        collection = open_collection(store, store.champion_number(), device)
-        if collection.applied == collection.version.sequence:
-            return None
-        if not collection.items.count:
-            raise StoreError(f"store {store.folder}", expected="items to make a version of", found="all deleted")
-        with staging(store.versions) as folder:
-            number = store.publish(folder, _write(folder, collection))
-        store.promote(number, instead_of=collection.number, renews=True)
-        if keep is not None:
+        number = _renew(store, device)
+        if keep is None:
+            reclaim(store)
+        else:
             prune(store, keep)
         return number
+
+
+def _renew(store: Store, device: DeviceName) -> int | None:
+    collection = open_collection(store, store.champion_number(), device)
+    if collection.applied == collection.version.sequence:
+        return None
+    if not collection.items.count:
+        raise StoreError(f"store {store.folder}", expected="items to make a version of", found="all deleted")
+    with staging(store.versions) as folder:
+        number = store.publish(folder, _write(folder, collection))
+    store.promote(number, instead_of=collection.number, renews=True)
+    return number
 
 
 def _write(folder: Path, collection: Collection) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from index.shares import each_kept
 from index.spec import Metric
 from index.vectors import nearest
 from training.errors import ArtifactError
+from training.robust import weights
 
 __all__ = ["CONTINUITY", "FEWEST", "Map", "churn", "compose", "fit_map", "load_maps", "mapped", "save_maps"]
 
@@ -167,23 +168,30 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Vectors
     return matrix
 
 
-def _orthogonal(old: Vectors, new: Vectors) -> Vectors:
+def _orthogonal(given: Vectors, wanted: Vectors) -> Vectors:
     """(d_old, d_new), of orthonormal rows or columns, whichever are fewer or as many."""
     from scipy.linalg import orthogonal_procrustes
 
+    old, new = _weighted(given, wanted)
     dim = max(old.shape[1], new.shape[1])
-    wide = [np.pad(one.astype(np.float64), ((0, 0), (0, dim - one.shape[1]))) for one in (old, new)]
+    wide = [np.pad(one, ((0, 0), (0, dim - one.shape[1]))) for one in (old, new)]
     rotation: NDArray[np.float64] = orthogonal_procrustes(*wide)[0]  # (dim, dim)
     return rotation[: old.shape[1], : new.shape[1]].astype(np.float32)
 
 
 def _linear(old: Vectors, new: Vectors) -> Vectors:
     """(d_old, d_new) by ridge regression."""
-    a, b = old.astype(np.float64), new.astype(np.float64)
+    a, b = _weighted(old, new)
     products = a.T @ a  # (d_old, d_old)
     ridge = max(RIDGE * float(np.trace(products)) / len(products), 1e-30)
     matrix: Vectors = np.linalg.solve(products + ridge * np.eye(len(products)), a.T @ b).astype(np.float32)
     return matrix
+
+
+def _weighted(old: Vectors, new: Vectors) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both in float64, of which a pair has less weight the longer one of it is (training.robust): none dominates."""
+    least = np.minimum(weights(old), weights(new))
+    return old.astype(np.float64) * least, new.astype(np.float64) * least
 
 
 def _recall(moved: Vectors, wanted: Vectors, gallery: Vectors, metric: Metric) -> float:

@@ -28,10 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.detector import ONCE_IN, Bets, Evidence, joined
+from index.manifest import read_version
 from index.store import Store
-from index.version import FORMAT as VERSION
 from index.version import calibration_of
-from training.sealed import read_manifest
 
 __all__ = ["FOLDER", "Drift", "DriftFile", "Seen", "drift_of", "merged", "read_drift", "read_states", "told"]
 
@@ -101,7 +100,7 @@ def drift_of(store: Store) -> Drift:
         ArtifactError: its manifest is damaged.
     """
     number = store.champion_number()
-    return read_drift(store.folder / FOLDER, number, calibration_of(read_manifest(store.path(number), VERSION)))
+    return read_drift(store.folder / FOLDER, number, calibration_of(read_version(store.path(number))))
 
 
 def read_drift(folder: Path, version: int, calibration: str) -> Drift:

@@ -9,8 +9,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from index.ahead import in_order, one_core_each
+from index.scores import normalize
 from index.spec import Metric
-from index.vectors import normalize
 from training.artifact import Encoder
 from training.errors import DataError
 from training.progress import progress_bar
@@ -65,7 +65,7 @@ def embed_to_npy(rows: Rows, encoder: Encoder, metric: Metric, out: Path) -> Non
 
 
 def suited(rows: Rows, encoder: Encoder) -> Rows:
-    """The rows as the encoder takes them: of a table, its columns by name and its codes of categories.
+    """The rows as the encoder takes them: of a table, its columns by name and its codes of categories; less its origin.
 
     Raises:
         DataError: a column is not there or of another kind, or the rows are of another width.
@@ -77,4 +77,4 @@ def suited(rows: Rows, encoder: Encoder) -> Rows:
             expected=f"rows of shape {encoder.input_shape} ({encoder.width} values), as the encoder was trained on",
             found=f"{rows.shape} ({rows.width} values)",
         )
-    return rows
+    return rows.measured_from(encoder.origin)

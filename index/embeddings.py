@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from index.arrays import load_array
 from index.errors import QueryError
+from index.scores import bounded
 from index.spec import Metric
 from index.vectors import nearest
 from training.errors import ArtifactError
@@ -83,7 +84,8 @@ class Embeddings:
     def scores(self, queries: Vectors, positions: Positions) -> Vectors:
         """(n, k): of each query, (n, dim), with those at its own positions, (n, k); NaN at -1.
 
-        In the metric's unit, worked out in float64 from the float32 embeddings.
+        In the metric's unit, worked out in float64 from the float32 embeddings, so that neither the other queries nor
+        the other positions change a score.
         """
         scores = np.empty(positions.shape, np.float32)
         size = max(1, BLOCK_VALUES // max(1, positions.shape[1] * self.dim))
@@ -95,7 +97,7 @@ class Embeddings:
             else:
                 scores[part] = np.einsum("nd,nkd->nk", queries[part].astype(np.float64), found)
         scores[positions < 0] = np.nan
-        return scores
+        return bounded(scores, self.metric)
 
     def nearest(self, queries: Vectors, k: int, among: Positions | None = None) -> tuple[Vectors, Positions]:
         """The k nearest of each query by comparison with all, or with those at the positions `among`.
@@ -155,6 +157,6 @@ def _nearest_on(
         asked = part.to(device)  # (part, dim)
         near = torch.cdist(asked, items) if metric == "l2" else asked @ items.T  # (part, m)
         top = near.topk(k, largest=metric != "l2")
-        scores.append(top.values.cpu().numpy())
+        scores.append(bounded(top.values.cpu().numpy(), metric))
         positions.append(top.indices.cpu().numpy())
     return np.concatenate(scores), np.concatenate(positions)

@@ -3,8 +3,8 @@
 Columns are named KIND:FIELD and hold null where an item has no such value. A value stands in the column of its own
 kind, so nothing is rounded, and a field of mixed kinds has several columns:
 
-integer   int64    a whole number within int64
-number    float64  any other number that float64 holds exactly
+integer   int64    an integer, which is within int64 (index.integers)
+number    float64  any other number
 text      string   text (but not half of a surrogate pair, which UTF-8 cannot hold)
 flag      bool     true or false
 other     bool     true for a list, an object, and what no other kind holds: only `exists` looks here
@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from index.errors import QueryError
 from index.filter_limits import MAX_CONDITIONS, MAX_VALUES, Room
+from index.integers import INTEGERS, LEAST, MOST
 from index.shown import show
 
 __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
@@ -43,7 +44,6 @@ __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "a
 MAX_FIELDS = 256  # that become columns, the first seen first
 MAX_NAME = 256  # characters of a field's path; one with a longer path is no column
 MAX_DEPTH = 16  # of objects in a payload that are looked into, and of and, or, not in a filter
-_LEAST, _MOST = -(2**63), 2**63 - 1
 _SINGLE = {"integer": pa.int64(), "number": pa.float64(), "text": pa.string(), "flag": pa.bool_()}
 _TYPES = _SINGLE | {f"{kind}s": pa.list_(single) for kind, single in _SINGLE.items()} | {"other": pa.bool_()}
 _SHAPES = [{"and"}, {"or"}, {"not"}, *({"field", word} for word in ("equal", "in", "range", "exists"))]
@@ -192,9 +192,7 @@ def _typed(value: Any) -> tuple[str, Any]:
     if isinstance(value, bool):
         return "flag", value
     if isinstance(value, int):
-        if _LEAST <= value <= _MOST:
-            return "integer", int(value)
-        return ("number", float(value)) if _nearest(value) == value else ("other", True)
+        return ("integer", int(value)) if LEAST <= value <= MOST else ("other", True)
     if isinstance(value, float):
         return "number", value + 0.0  # -0.0 becomes 0.0: is_in tells them apart
     if value is None or isinstance(value, dict | list | tuple):
@@ -212,11 +210,8 @@ def _is_utf8(text: str) -> bool:
 
 
 def _nearest(value: int | float) -> float:
-    """The float64 nearest to a number, infinite where it is out of range."""
-    try:
-        return float(value) + 0.0
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+    """The float64 nearest to a number; 0.0 for -0.0."""
+    return float(value) + 0.0
 
 
 def _read(given: Any, where: str, depth: int, room: Room) -> Filter:
@@ -258,9 +253,9 @@ def _matches(field: str, values: list[Any], where: Callable[[int], str]) -> Matc
     for place, value in enumerate(values):
         sort = _sort(value)
         if sort is None:
-            raise QueryError(where(place), expected="a finite number, a text, true or false", found=show(value))
-        if _typed(value)[0] != "other":  # else nothing can equal it, and huge numbers could all hash alike
-            sorts[sort].append(value)
+            expected = f"a finite number ({INTEGERS}), a text, true or false"
+            raise QueryError(where(place), expected=expected, found=show(value))
+        sorts[sort].append(value)
     return Matches(field, **{sort: frozenset(kept) for sort, kept in sorts.items()})
 
 
@@ -270,7 +265,8 @@ def _within(field: str, given: object, where: str) -> Within:
     bounds = tuple((word, given[word]) for word in _COMPARE if word in given)
     for word, value in bounds:
         if _sort(value) in (None, "flags") or _sort(value) != _sort(bounds[0][1]):
-            raise QueryError(f"{where}.{word}", expected="finite numbers or texts, all alike", found=show(value))
+            expected = f"finite numbers ({INTEGERS}) or texts, all alike"
+            raise QueryError(f"{where}.{word}", expected=expected, found=show(value))
     return Within(field, bounds)
 
 
@@ -284,7 +280,9 @@ def _sort(value: object) -> str | None:
     """Which values a filter's value compares with: numbers, texts, flags, or (None) none at all."""
     if isinstance(value, bool):
         return "flags"
-    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, int):
+        return "numbers" if LEAST <= value <= MOST else None
+    if isinstance(value, float) and math.isfinite(value):
         return "numbers"
     return "texts" if isinstance(value, str) and _is_utf8(value) else None
 
@@ -322,7 +320,7 @@ def _tests(given: Matches | Within) -> dict[str, list[_Test]]:
             "number": [_real_bound(word, value) for word, value in given.bounds],
         }
     wanted: dict[str, list[Any]] = {
-        "integer": [int(n) for n in given.numbers if _LEAST <= n <= _MOST and n == math.floor(n)],
+        "integer": [int(n) for n in given.numbers if LEAST <= n <= MOST and n == math.floor(n)],
         "number": [_nearest(n) for n in given.numbers if _nearest(n) == n],
         "text": list(given.texts),
         "flag": list(given.flags),
@@ -338,8 +336,8 @@ def _tests(given: Matches | Within) -> dict[str, list[_Test]]:
 def _whole_bound(word: str, value: Any) -> _Test:
     """The bound on int64 that the same whole numbers keep to."""
     edge = math.floor(value) + 1 if word in ("gt", "lte") else math.ceil(value)  # x >= edge, or x < edge
-    low, high = ("gt", "lte") if edge > _MOST else ("gte", "lt")
-    return _COMPARE[low if word in ("gt", "gte") else high], min(max(edge, _LEAST), _MOST)
+    low, high = ("gt", "lte") if edge > MOST else ("gte", "lt")
+    return _COMPARE[low if word in ("gt", "gte") else high], min(max(edge, LEAST), MOST)
 
 
 def _real_bound(word: str, value: Any) -> _Test:

@@ -8,7 +8,9 @@ It is asked of held-out rows that neither was trained on, row by row, by four me
     reconstruction   the root mean square of what the decoder is off, in one unit for all (index.baselines)
 
 Each difference has a 95 % interval by the paired bootstrap (B. Efron, "Bootstrap Methods: Another Look at the
-Jackknife", 1979). All of this must hold, so that one measure alone can refuse, and none needs a correction for many:
+Jackknife", 1979). No row decides alone: the first three measures are shares, from 0 to 1, and the mean of the
+reconstruction, which has no greatest value, is a trimmed one (training.robust). All of this must hold, so that one
+measure alone can refuse, and none needs a correction for many:
 
     champion    no worse by any measure: the interval's low end is above minus the margin, which is 0.02, and for the
                 reconstruction a twentieth of the champion's. Two honest trainings differ by their seed, which the
@@ -25,7 +27,7 @@ What decided is the first that does not hold, in the order of the measures and o
 it is labels against the champion, or without labels neighbours, which follow them most closely (benchmarks.label_free).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,7 @@ from index.spec import Metric
 from index.verdict import Asked, Compared, Measure, Verdict
 from training.artifact import Encoder
 from training.errors import DataError
+from training.robust import trimmed_mean
 
 __all__ = ["FEWEST_ROWS", "Trial", "decided", "judge"]
 
@@ -108,7 +111,7 @@ class Trial:
         chosen = some[np.sort(first)]
         self.rows = held[chosen]
         self._features = self.unit.features(self.rows)
-        self._damaged = [swapped(self.rows, severity) for severity in SEVERITIES]
+        self._damaged = [swapped(self.rows, severity, limits=self.unit.preprocess.limits) for severity in SEVERITIES]
         kinds = [None if labels is None or labels[i] is None else str(labels[i]) for i in chosen]
         known = np.array([i for i, kind in enumerate(kinds) if kind is not None], np.int64)
         self._names = np.array([str(kinds[i]) for i in known])
@@ -131,7 +134,7 @@ class Trial:
         measures = tuple(
             Measure(
                 name,
-                float(values.mean()),
+                float(_mean(name)(values, axis=-1)),
                 tuple(
                     _compared(name, against, values, other[name]) for against, other in others.items() if name in other
                 ),
@@ -167,8 +170,9 @@ class Trial:
 def _compared(name: str, against: str, mine: Doubles, theirs: Doubles) -> Compared:
     """What is asked of the challenger by a measure, beside one other, and whether it holds."""
     differences = theirs - mine if name == RECONSTRUCTION else mine - theirs
-    difference, (low, high) = float(differences.mean()), _interval(differences)
-    value = float(theirs.mean())
+    mean = _mean(name)
+    difference, (low, high) = float(mean(differences, axis=-1)), _interval(differences, mean)
+    value = float(mean(theirs, axis=-1))
     asked, margin = _asked(name, against.partition("-")[0], value)
     holds = {"nothing": True, "better": low > 0, "no worse": low >= -margin}[asked]
     return Compared(against, value, difference, low, high, asked, margin, holds)
@@ -183,11 +187,16 @@ def _asked(name: str, against: str, value: float) -> tuple[Asked, float]:
     return ("nothing", 0.0) if share is None else ("no worse", share * value)
 
 
-def _interval(differences: Doubles) -> tuple[float, float]:
+def _mean(name: str) -> Callable[..., Any]:
+    """Of the values of a measure: shares are bounded, and one row's error is not."""
+    return trimmed_mean if name == RECONSTRUCTION else np.mean
+
+
+def _interval(differences: Doubles, mean: Callable[..., Any]) -> tuple[float, float]:
     """The 95 % interval of the mean of (n,), by the bootstrap."""
     from scipy.stats import bootstrap
 
-    found = bootstrap((differences,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=250, rng=0)
+    found = bootstrap((differences,), mean, n_resamples=RESAMPLES, method="percentile", batch=250, rng=0)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 

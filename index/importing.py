@@ -12,16 +12,20 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.change import Change
 from index.embed import embed, suited
-from index.items import check_ids, payload_texts
-from index.log import Change, ItemLog, Note
+from index.ids import check_ids
+from index.inputs import Input
+from index.items import payload_texts
+from index.log import ItemLog, Note
 from index.spec import Metric
 from index.store import Store
 from index.vectors import comparable
 from training.artifact import DeviceName, load_encoder
 from training.errors import DataError
+from training.known_range import Clipped
+from training.origin import relative
 from training.progress import progress_bar
 from training.rows import Chunk, Rows
 
@@ -41,11 +45,13 @@ class Imported:
         rows: how many it wrote.
         before: how many of the source's first rows were in the log already.
         sequence: of the last change in the log.
+        clipped: values of the rows that it wrote that the champion's encoder clips.
     """
 
     rows: int
     before: int
     sequence: int
+    clipped: Clipped
 
 
 def import_rows(rows: Rows, store: Store, *, again: bool = False, device: DeviceName = "cpu") -> Imported:
@@ -63,14 +69,16 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
         LogError, ArtifactError: the log cannot be written, or is damaged.
         JobError: another import of the same source wrote at the same time.
     """
-    check = _Check(store, device)
-    rows, key = suited(rows, check.encoder), f"import {rows.name}"
+    check, key = _Check(store, device), f"import {rows.name}"
+    rows = rows.suited(check.encoder.columns)
+    suited(rows, check.encoder)  # it refuses rows of another width
+    dtype = check.dtype
     with closing(ItemLog(store.folder)) as log:
         noted = log.note(key)
         before = _NOTHING if again or noted is None else _Place(**json.loads(noted))
-        source = _Source(rows, before.rows)
+        source = _Source(rows, before.rows, dtype)
         if not source.begins_with(before):
-            before, source = _NOTHING, _Source(rows, 0)
+            before, source = _NOTHING, _Source(rows, 0, dtype)
         left = rows.count - before.rows
         with progress_bar("importing", left, "rows", shown=left > 0) as advance:
             for part in source.parts():
@@ -79,7 +87,7 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
                 log.append(part.changes(), Note(key, reached, before=noted))
                 noted = reached
                 advance(len(part.ids))
-        return Imported(left, before.rows, log.last())
+        return Imported(left, before.rows, log.last(), check.clipped)
 
 
 @dataclass(frozen=True)
@@ -95,10 +103,10 @@ _NOTHING = _Place(0, "")
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of one transaction, of which the first is the source's row number `first`."""
+    """Rows of one transaction, as the source has them, of which the first is its row number `first`."""
 
     ids: list[str]
-    inputs: NDArray[np.float32]
+    inputs: Input
     payloads: list[str]
     first: int
 
@@ -109,11 +117,11 @@ class _Part:
 class _Source:
     """The rows in order, in parts that make a transaction each, with the digest of all up to the last."""
 
-    def __init__(self, rows: Rows, edge: int) -> None:
-        """One part ends where `edge` rows are read."""
+    def __init__(self, rows: Rows, edge: int, dtype: type[np.float32 | np.float64]) -> None:
+        """One part ends where `edge` rows are read; `dtype` is that of the inputs."""
         size = max(1, min(MOST, BYTES // (4 * max(1, rows.width))))
         self._name, self._count = rows.name, rows.count
-        self._chunks = _cut(rows.chunks(size), edge)
+        self._chunks = _cut(rows.chunks(size, dtype), edge)
         self._digests = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
         self._read = 0
 
@@ -152,17 +160,24 @@ class _Source:
 
 
 class _Check:
-    """Whether the champion's encoder can read rows."""
+    """Whether the champion's encoder can read rows, and which of their values it clips."""
 
     def __init__(self, store: Store, device: DeviceName) -> None:
         number = store.champion_number()
         self._metric: Metric = store.manifest(number)["index"]["metric"]
         self.encoder = load_encoder(store.path(number) / "encoder", device)
+        self.clipped = Clipped()
+
+    @property
+    def dtype(self) -> type[np.float32 | np.float64]:
+        """In which an input is kept: float64 if the encoder has an origin to subtract first."""
+        return np.float32 if self.encoder.origin is None else np.float64
 
     def embeddings(self, part: _Part, name: str) -> None:
         """Raises DataError where a row's embedding is not comparable: no search would find it."""
         with np.errstate(invalid="ignore", over="ignore"):
-            embeddings = embed(self.encoder, part.inputs, self._metric)
+            near = relative(part.inputs, self.encoder.origin)
+            embeddings = embed(self.encoder, near, self._metric)
         bad = np.flatnonzero(~comparable(embeddings))
         if len(bad):
             place = int(bad[0])
@@ -172,6 +187,7 @@ class _Check:
                 found="values so far from its data that its embedding is no number",
                 remedy="Mend or remove the row.",
             )
+        self.clipped = self.clipped.joined(self.encoder.preprocess.clipped(near, part.ids))
 
 
 def _lines(texts: list[str]) -> bytes:

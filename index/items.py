@@ -17,22 +17,22 @@ import pyarrow.compute as pc
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.arrays import load_array
+from index.arrays import is_permutation, load_array
 from index.errors import UnknownItemError
 from index.filters import FieldTypes, Filter, allowed
+from index.ids import MAX_ID, check_ids
+from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from training.errors import ArtifactError, DataError
 from training.rows import evenly
 
-__all__ = ["ITEMS", "MAX_ID", "ORDER", "ItemTable", "ItemWriter", "check_ids", "payload_texts", "read_items"]
+__all__ = ["ITEMS", "ORDER", "ItemTable", "ItemWriter", "payload_texts", "read_items"]
 
 ITEMS = "items.arrow"
 ORDER = "order.npy"
-MAX_ID = 256
 BATCH = 1 << 14
 SORTED = 1 << 20
 """So many ids, or about as many, are sorted at a time: in memory that does not grow with the items."""
 _SAMPLED = 64
-_LENGTHS = frozenset(range(1, MAX_ID + 1))
 _SEEN = "items.seen"
 _SCHEMA = pa.schema([("id", pa.string()), ("payload", pa.string())])
 
@@ -53,7 +53,7 @@ class ItemWriter:
         """Append one batch.
 
         Raises:
-            DataError: an id is empty, too long or not printable, or a payload is not JSON.
+            DataError: an id or a payload that no item can have (`check_ids`, `payload_texts`).
         """
         check_ids(ids, self._source)
         texts = payload_texts(ids, payloads, self._source)
@@ -206,6 +206,19 @@ class ItemTable:
         """The columns: what fields there are, and of which kinds."""
         return self._table.schema
 
+    def check(self, folder: Path) -> None:
+        """Look at all of it, as `read_items` of the folder does not.
+
+        Raises:
+            ArtifactError: text or offsets that are none, or an order that is not one of all items.
+        """
+        try:
+            self._table.validate(full=True)
+        except pa.ArrowException as error:
+            raise ArtifactError(str(folder / ITEMS), expected="whole columns", found=str(error)[:200]) from error
+        if not is_permutation([self._order], len(self)):
+            raise ArtifactError(str(folder / ORDER), expected="each position once", found="others, or one twice")
+
     def allowed(self, given: Filter, beside: pa.Schema | None = None) -> NDArray[np.bool_]:
         """(items,): which items pass a filter; `beside`: the columns of other items, which may be asked for too.
 
@@ -215,20 +228,12 @@ class ItemTable:
         return allowed(self._table, given, beside=beside)
 
 
-def check_ids(ids: list[str], source: str) -> None:
-    """Raises DataError where an id is empty, too long or not printable."""
-    if "".join(ids).isprintable() and set(map(len, ids)) <= _LENGTHS:  # all at once: a look at each costs more
-        return
-    name = next(name for name in ids if not (len(name) in _LENGTHS and name.isprintable()))
-    raise DataError(
-        f"{source}, id {name[:40]!r}",
-        expected=f"1 to {MAX_ID} printable characters",
-        found=f"{len(name)} characters",
-    )
-
-
 def payload_texts(ids: list[str], payloads: list[dict[str, Any]], source: str) -> list[str]:
-    """Payloads as the JSON texts that they are kept as. Raises DataError where one is not JSON."""
+    """Payloads as the JSON texts that they are kept as.
+
+    Raises:
+        DataError: one is not JSON, or has an integer that is out of bounds (index.integers).
+    """
     return [_dump(payload, source, name) if payload else "{}" for name, payload in zip(ids, payloads, strict=True)]
 
 
@@ -241,6 +246,10 @@ def read_items(folder: Path) -> ItemTable:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
         order = load_array(folder / ORDER, mmap_mode="r")
+        if order.dtype not in (np.uint32, np.int64) or order.shape != (len(table),):
+            raise ArtifactError(
+                str(folder / ORDER), expected=f"({len(table)},) positions", found=f"{order.dtype} {order.shape}"
+            )
         return ItemTable(table, order)
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, EOFError) as error:
         raise ArtifactError(str(folder / ITEMS), expected="a table of items", found=str(error)) from error
@@ -261,7 +270,11 @@ def _parted(seen: pa.ipc.RecordBatchFileReader, last: NDArray[np.bool_] | None) 
 
 
 def _dump(payload: dict[str, Any], source: str, name: str) -> str:
+    place = f"{source}, payload of {name!r}"
     try:
-        return json.dumps(payload, allow_nan=False, default=str, separators=(",", ":"))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{source}, payload of {name!r}", expected="JSON values", found=str(error)) from error
+        text = json.dumps(payload, allow_nan=False, default=str, separators=(",", ":"))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(place, expected="JSON values", found=str(error)) from error
+    if may_hold_large(text) and (large := find_large(payload, place)):
+        raise DataError(large[0], expected=INTEGERS, found=large[1], remedy=REMEDY)
+    return text

@@ -1,7 +1,8 @@
 """What can be set on a FAISS index when it is searched, whatever it is made of."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ from training.errors import ConfigError
 
 __all__ = ["ROUNDS", "Knobs", "Selection"]
 
+MOST = {"nprobe": 1 << 20, "efSearch": 1 << 16, "k_factor": 1 << 10}
+"""FAISS allocates what a search may look at before it looks."""
+_WHOLE = re.compile(r"[0-9]{1,9}")
 GRID = (*range(1, 17), 18, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 ROUNDS = 20
 """Of k-means. FAISS's own 10 leave recall at as many lists a third of a point lower."""
@@ -77,8 +81,8 @@ class Knobs:
         """
         for part in filter(None, text.split(",")):
             name, _, value = part.partition("=")
-            if name not in self._knobs or not value.isdecimal() or not 1 <= int(value) < 1 << 31:
-                known = ", ".join(f"{known}=N" for known in self._knobs) or "nothing"
+            if name not in self._knobs or not _WHOLE.fullmatch(value) or not 1 <= int(value) <= MOST[name]:
+                known = ", ".join(f"{known}=N, N from 1 to {MOST[known]:,}" for known in self._knobs) or "nothing"
                 raise ConfigError("search parameters", expected=known, found=part)
             knob = self._knobs[name]
             setattr(knob.holder, knob.attribute, int(value))
@@ -101,6 +105,13 @@ class Knobs:
             kind can leave no item out.
         """
         return _selecting(self._index, selection, k, farther) if selection.count else None
+
+    def positions(self) -> Iterator[NDArray[np.int64]]:
+        """The positions in each list, (m,), without a copy."""
+        for number in range(self.lists):
+            lists = self._knobs["nprobe"].holder.invlists
+            if size := int(lists.list_size(number)):
+                yield faiss.rev_swig_ptr(lists.get_ids(number), size)
 
     def _walk(self, index: faiss.Index) -> None:
         index = faiss.downcast_index(index)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from index.errors import UnknownItemError
 from index.filters import FieldTypes, Filter, allowed
-from index.items import MAX_ID, ItemTable
+from index.ids import MAX_ID
+from index.items import ItemTable
 
 __all__ = ["Live"]
 

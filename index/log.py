@@ -8,45 +8,42 @@ several versions of it before 3.51.3 can damage such a log.
 """
 
 import contextlib
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import apsw
-import numpy as np
-from numpy.typing import NDArray
 
+from index.change import Change, DamagedError, change_of, rising, row_of
 from index.errors import JobError, LogError
+from index.ids import check_ids
+from index.inputs import unpack
+from index.logfile import (
+    BEGINS,
+    CHANGES,
+    IDS,
+    LOG,
+    LogFiles,
+    check_format,
+    is_there,
+    make_log,
+)
+from index.reclaim import add_to_note, drop_superseded, free_pages
 from index.sqlite import connected, is_frozen, one, stamp_of, transaction
 from training.errors import ArtifactError, DataError
-from training.sealed import locked, staging, sync_folder
+from training.sealed import sync_folder
 
-__all__ = ["LOG", "Change", "ItemLog", "Note"]
+__all__ = ["LOG", "ItemLog", "LogSize", "Note"]
 
-LOG = "items.db"
 BATCH = 1_024
 """Changes that are read at a time."""
-_APPLICATION = 0x4C4F4F4B  # "LOOK"
-_FORMAT = 1
-_SCHEMA = """
-CREATE TABLE changes (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL,
-    input BLOB,    -- float32, little-endian; null where the item was deleted
-    payload TEXT,  -- JSON; null where the item was deleted
-    digest BLOB NOT NULL
-) STRICT;
-CREATE INDEX changes_by_id ON changes (id, sequence);
-CREATE TABLE notes (key TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
-"""
-_LOST = "lost"
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'changes'"
 _NOTE = "SELECT text FROM notes WHERE key = ?"
+_COUNTS = "SELECT sum(text) FILTER (WHERE key = ?1), sum(text) FILTER (WHERE key = ?2) FROM notes"
 _CHANGED = "SELECT 1 FROM changes WHERE id = ? AND sequence > ? LIMIT 1"
+_KNOWN = "SELECT 1 FROM changes WHERE id = ? LIMIT 1"
 _COLUMNS = "SELECT sequence, id, input, payload, digest FROM changes"
 _LATEST = (  # by the table itself: where its index is damaged, SQLite does not see that it says something else
     f"{_COLUMNS} WHERE sequence IN (SELECT max(sequence) FROM changes NOT INDEXED "
@@ -55,27 +52,18 @@ _LATEST = (  # by the table itself: where its index is damaged, SQLite does not 
 
 
 @dataclass(frozen=True)
-class Change:
-    """An item made, replaced or deleted.
+class LogSize:
+    """How large a log is.
 
     Attributes:
-        id: the item's.
-        input: (width,) float32 as the client sent it, NaN where a table's value is missing; None: it is deleted.
-        payload: its JSON text; None: it is deleted.
-        sequence: its place among all changes, from 1; 0 where it is not in the log yet.
-        seen: write it only if the item has not changed after this sequence number, up to which the caller has read
-            the log; None: write it whatever happened.
+        bytes: of its files.
+        changes: how many there are.
+        superseded: of those, how many a later one of the same item superseded.
     """
 
-    id: str
-    input: NDArray[np.float32] | None = None
-    payload: str | None = None
-    sequence: int = 0
-    seen: int | None = None
-
-    @property
-    def is_delete(self) -> bool:
-        return self.input is None
+    bytes: int
+    changes: int
+    superseded: int
 
 
 @dataclass(frozen=True)
@@ -107,6 +95,8 @@ class ItemLog:
         self._width: int | None = None
         self._is_named = False
         self._frozen: tuple[int, ...] | None = None
+        self._files: LogFiles | None = None
+        self._is_displaced = False
 
     def append(self, changes: Sequence[Change], note: Note | None = None) -> int:
         """Add changes, all or none; they are on disk when this returns.
@@ -118,7 +108,7 @@ class ItemLog:
             The last sequence number that was given.
 
         Raises:
-            DataError: inputs of another length than the log's.
+            DataError: inputs of another length than the log's, or an id that no item can have.
             JobError: the note is not what it was when the caller read it. Nothing is written.
         """
         written = self.append_each(changes, note)
@@ -132,25 +122,30 @@ class ItemLog:
         Returns:
             Each change's sequence number; 0 if it was skipped.
         """
+        check_ids([change.id for change in changes if not change.is_delete], self._path.name)
         with self._told("written"):
-            if not self._opened and not self._path.exists():
-                self._make()
+            if not self._opened and not is_there(self._path):
+                make_log(self._folder)
             connection = self._open()
             if not self._is_named:  # whoever made it may have died, or failed, before its name was on disk
                 sync_folder(self._folder)
                 self._is_named = True
             with transaction(connection):
                 self._check_width(changes)
-                last, written = int(one(connection, _LAST) or 0), list[int]()
+                last, written, new = int(one(connection, _LAST) or 0), list[int](), 0
                 for change in changes:
                     if change.seen is not None and one(connection, _CHANGED, change.id, change.seen):
                         written.append(0)
                         continue
                     last += 1
-                    connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", _values(last, change))
+                    new += one(connection, _KNOWN, change.id) is None
+                    connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", row_of(last, change))
                     written.append(last)
+                add_to_note(connection, CHANGES, sum(map(bool, written)))
+                add_to_note(connection, IDS, new)
                 if note:
                     self._keep(connection, note)
+            self._check_places()  # or this would acknowledge what went to a file that nobody finds again
         return written
 
     def last(self) -> int:
@@ -160,13 +155,13 @@ class ItemLog:
     def width(self) -> int | None:
         """How many values an input has; None where there is none."""
         if self._width is None:  # then it stays what it is
-            size = self._value("SELECT length(input) FROM changes WHERE input IS NOT NULL ORDER BY sequence LIMIT 1")
-            self._width = None if size is None else int(size) // 4
+            blob = self._value("SELECT input FROM changes WHERE input IS NOT NULL ORDER BY sequence LIMIT 1")
+            self._width = None if blob is None else len(unpack(blob))
         return self._width
 
     def begins(self) -> int:
         """After which change it begins: 0, or where an older log was lost, the last that a version had folded in."""
-        return int(self.note(_LOST) or 0)
+        return int(self.note(BEGINS) or 0)
 
     def note(self, key: str) -> str | None:
         """What was kept under a key."""
@@ -180,7 +175,7 @@ class ItemLog:
             if connection is None:
                 return []
             query = f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence LIMIT ?"
-            return _rising([_change(row) for row in connection.execute(query, (after, most))], after)
+            return rising([change_of(row) for row in connection.execute(query, (after, most))], after)
 
     def current(self, after: int = 0, upto: int | None = None) -> Iterator[list[Change]]:
         """What counts of the changes after a sequence number and up to another: the last of each id, in their order.
@@ -193,7 +188,7 @@ class ItemLog:
             if connection is None:
                 return
             cursor = connection.execute(_LATEST, (after, self.last() if upto is None else upto))
-            while changes := _rising([_change(row) for row in islice(cursor, BATCH)], after):
+            while changes := rising([change_of(row) for row in islice(cursor, BATCH)], after):
                 yield changes
                 after = changes[-1].sequence
 
@@ -204,7 +199,7 @@ class ItemLog:
             if connection is None:
                 return None
             query = f"{_COLUMNS} WHERE id = ? ORDER BY sequence DESC LIMIT 1"
-            return next((_change(row) for row in connection.execute(query, (name,))), None)
+            return next((change_of(row) for row in connection.execute(query, (name,))), None)
 
     def moved(self) -> bool:
         """Did another process, or another ItemLog, write since this was asked last? It costs some microseconds."""
@@ -212,19 +207,39 @@ class ItemLog:
         before, self._seen = self._seen, None if seen is None else int(seen)
         return self._seen != before
 
-    def prune(self, upto: int) -> int:
-        """Drop what another change of the same item up to `upto` took the place of; returns how many were."""
+    def size(self) -> LogSize:
+        """How large the log is; this reads no changes."""
+        with self._told("read"):
+            connection = self._connection()
+            if connection is None or self._files is None:
+                return LogSize(0, 0, 0)
+            changes, ids = next(connection.execute(_COUNTS, (CHANGES, IDS)))
+            if changes is None or ids is None:
+                raise DamagedError("no count of the changes, or of the ids")
+            return LogSize(self._files.bytes, int(changes), int(changes - ids))
+
+    def prune(self, states: Iterable[int] = ()) -> int:
+        """Drop the changes that were superseded, and give their space back to the file system.
+
+        Other processes read and write meanwhile. If it fails, what it had dropped by then is gone.
+
+        Args:
+            states: sequence numbers that `current` must still be able to read up to; so the last change of each id up
+                to one of them stays.
+
+        Returns:
+            How many changes were dropped.
+        """
         with self._told("written"):
             connection = self._connection()
             if connection is None:
                 return 0
-            with transaction(connection):
-                connection.execute(
-                    "DELETE FROM changes WHERE sequence < ?1 AND EXISTS (SELECT 1 FROM changes AS later "
-                    "WHERE later.id = changes.id AND later.sequence > changes.sequence AND later.sequence <= ?1)",
-                    (upto,),
-                )
-                return connection.changes()
+            after, dropped, last = 0, 0, int(one(connection, _LAST) or 0)
+            for upto in sorted({last, *(min(state, last) for state in states if state > 0)}):
+                dropped += drop_superseded(connection, after, upto)
+                after = upto
+            free_pages(connection)
+            return dropped
 
     def close(self) -> None:
         opened, self._opened, self._frozen, self._seen = self._opened, None, None, None
@@ -263,105 +278,44 @@ class ItemLog:
         """None where there is no log."""
         if self._frozen and not (is_frozen(self._path) and stamp_of(self._path) == self._frozen):
             self.close()  # someone who may write does
-        return self._open() if self._opened or self._path.exists() else None
+        return self._open() if self._opened or is_there(self._path) else None
 
     def _open(self) -> apsw.Connection:
         if self._opened is None:
             frozen = stamp_of(self._path) if is_frozen(self._path) else None
             opened = connected(self._path)
-            self._check_format(opened)
-            self._opened, self._frozen = opened, frozen
+            check_format(opened, self._path)
+            self._opened, self._frozen, self._files = opened, frozen, LogFiles(self._path)
+        elif not self._frozen:
+            self._check_places()
         return self._opened
 
-    def _make(self) -> None:
-        """Whole, and then under its name: a log that was begun and not finished is none."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with staging(self._folder) as folder, locked(self._folder):
-            if self._path.exists():
-                return
-            _write_new(folder / LOG, _folded(self._folder))
-            (folder / LOG).rename(self._path)
-            sync_folder(self._folder.parent)
-
-    def _check_format(self, connection: apsw.Connection) -> None:
-        found = one(connection, "PRAGMA application_id"), one(connection, "PRAGMA user_version")
-        if found != (_APPLICATION, _FORMAT):
-            raise ArtifactError(str(self._path), expected=f"an item log of format {_FORMAT}", found=str(found))
+    def _check_places(self) -> None:
+        if self._files is None or self._opened is None:
+            return
+        try:
+            self._files.check()
+        except LogError:
+            if not self._is_displaced and self._files.is_replaced:  # the next process would replay our -wal into it
+                with contextlib.suppress(apsw.Error):
+                    self._opened.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._is_displaced = True  # later, another process may have changes of its own in that -wal
+            raise
+        self._is_displaced = False
 
     @contextlib.contextmanager
     def _told(self, how: str) -> Iterator[None]:
         try:
             yield
-        except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError, _DamagedError) as error:
+        except (apsw.CorruptError, apsw.NotADBError, ValueError, DamagedError) as error:
             raise ArtifactError(
                 str(self._path),
                 expected="an item log that is whole",
                 found=str(error),
-                remedy="Restore it from a copy.",
+                remedy=f"Restore it from a copy; first move {LOG}-wal and {LOG}-shm out of the store.",
             ) from error
         except (apsw.Error, OSError) as error:
             remedy = "Make room, and see that the store can be written."
             raise LogError(
                 str(self._path), expected=f"a log that can be {how}", found=str(error), remedy=remedy
             ) from error
-
-
-class _DamagedError(Exception):
-    """A row is not what was written."""
-
-
-def _write_new(path: Path, begins: int) -> None:
-    """By a rollback journal: SQLite does not tell of an error where a connection that closes folds its log in."""
-    made = apsw.Connection(str(path))
-    made.execute("PRAGMA synchronous = FULL")
-    with transaction(made):
-        made.execute(_SCHEMA)
-        made.execute(f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT}")
-        if begins:
-            made.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('changes', ?)", (begins,))
-            made.execute("INSERT INTO notes VALUES (?, ?)", (_LOST, str(begins)))
-    made.execute("PRAGMA journal_mode = WAL")
-    made.close()
-
-
-def _folded(store: Path) -> int:
-    """The last change that a version of the store has folded in, of a log that is not there any more; else 0.
-
-    A new change is a later one than all of them, or the version would take it for one that it knows.
-    """
-    folded = 0
-    for manifest in store.glob("versions/*/manifest.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            folded = max(folded, int(json.loads(manifest.read_bytes())["sequence"]))
-    return folded
-
-
-def _values(sequence: int, change: Change) -> tuple[Any, ...]:
-    blob = None if change.input is None else np.ascontiguousarray(change.input, "<f4").tobytes()
-    return sequence, change.id, blob, change.payload, _digest(sequence, change.id, blob, change.payload)
-
-
-def _change(row: tuple[Any, ...]) -> Change:
-    sequence, name, blob, payload, digest = row
-    kinds = isinstance(name, str), isinstance(blob, bytes | None), isinstance(payload, str | None)
-    if not all(kinds) or digest != _digest(sequence, name, blob, payload):
-        raise _DamagedError(f"change {sequence} of {name!r} with another digest")
-    return Change(name, None if blob is None else np.frombuffer(blob, "<f4"), payload, sequence)
-
-
-def _rising(changes: list[Change], after: int) -> list[Change]:
-    """One that comes twice stands in the place of another."""
-    for change in changes:
-        if change.sequence <= after:
-            raise _DamagedError(f"change {change.sequence} after change {after}")
-        after = change.sequence
-    return changes
-
-
-def _digest(sequence: int, name: str, blob: bytes | None, payload: str | None) -> bytes:
-    """Of what a row says; SQLite itself would give back a byte that the disk has turned."""
-    digest = hashlib.blake2b(b"%d" % sequence, digest_size=16)
-    for part in (name.encode(), blob, None if payload is None else payload.encode()):
-        digest.update(b"-" if part is None else b"%d:" % len(part))
-        digest.update(part or b"")
-    return digest.digest()

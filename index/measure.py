@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.embeddings import Embeddings
-from index.vectors import VectorIndex, drop_own, one_thread
+from index.scores import drop_own
+from index.vectors import VectorIndex, one_thread
 
 __all__ = ["Exam", "K", "Measured", "recalls"]
 

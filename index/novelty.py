@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from index.arrays import load_array
 from index.embeddings import Embeddings
 from index.errors import QueryError
+from index.scores import drop_own
 from index.spec import IndexSpec, Metric
-from index.vectors import VectorIndex, drop_own
+from index.vectors import VectorIndex
 from training.artifact import Encoder
 from training.errors import ArtifactError
 from training.progress import progress_bar

@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.errors import StoreError
-from index.log import Change, ItemLog
+from index.inputs import stacked
+from index.log import ItemLog
 from training.errors import DataError
+from training.known_range import Clipped
+from training.preprocess import Preprocessor
 from training.progress import progress_bar
 from training.rows import Chunk, Rows, sketches
 
@@ -78,6 +82,8 @@ class Overlaid:
         sequence: up to which change of the log.
         new, replaced, deleted: items that the log added to the source, put in the place of one of it, and took away.
         unreadable: items that the version's encoder cannot embed; they are left out, and stay in the log.
+        outside: (m,) rising, which rows have values outside the range that the version's encoder knows.
+        clipped: these values.
     """
 
     rows: Rows
@@ -88,47 +94,85 @@ class Overlaid:
     replaced: int
     deleted: int
     unreadable: int
+    outside: NDArray[np.int64]
+    clipped: Clipped
 
 
-def overlay(source: Source, store: Path, upto: int, readable: Readable) -> Overlaid:
+def overlay(source: Source, store: Path, upto: int, readable: Readable, known: Preprocessor) -> Overlaid:
     """The source overlaid by the store's log up to the change `upto`.
 
     Args:
         readable: which of some puts, (n,), can be embedded.
+        known: the preprocessing of the version's encoder.
 
     Raises:
         DataError: the source is another one, or cannot be read, or takes other inputs than the log has.
         ArtifactError, LogError: the log.
     """
     put, deleted, unreadable, prints = set[str](), set[str](), set[str](), [np.empty(0, np.uint64)]
+    far_puts, far_rows = _Outside(known), _Outside(known)
     for batch in changes(store, upto, source.rows):
         puts = [change for change in batch if not change.is_delete]
         good = readable(puts)
         put.update(change.id for change, one in zip(puts, good, strict=True) if one)
         unreadable.update(change.id for change, one in zip(puts, good, strict=True) if not one)
         deleted.update(change.id for change in batch if change.is_delete)
-        prints.append(sketches(_inputs(puts, source.rows.width)[good]))
+        inputs = _inputs(puts, source.rows)[good]
+        prints.append(sketches(inputs))
+        far_puts.add(inputs, [change.id for change, one in zip(puts, good, strict=True) if one])
     before, there, replaced, gone = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)], 0, 0
     out = put | deleted | unreadable
     with progress_bar("reading", source.rows.count, "rows") as advance:
         for chunk in source.chunks():
             before.append(sketches(chunk.inputs))
-            there.append(np.array([name not in out for name in chunk.ids], np.bool_))
+            kept = np.array([name not in out for name in chunk.ids], np.bool_)
+            there.append(kept)
+            far_rows.add(chunk.inputs[kept], [name for name in chunk.ids if name not in out])
             replaced += sum(name in put for name in chunk.ids)
             gone += sum(name in deleted for name in chunk.ids)
             advance(len(chunk.ids))
-    all_before, kept = np.concatenate(before), np.concatenate(there)
+    all_before, all_kept = np.concatenate(before), np.concatenate(there)
     rows = Rows(
         source.name,
         source.rows.shape,
-        int(kept.sum()) + len(put),
+        int(all_kept.sum()) + len(put),
         source.rows.pixels,
         lambda size: _read(source, store, upto, (out, unreadable), size),
         source.rows.columns,
         source.rows.gaps,
+        origin=source.rows.origin,
     )
-    found = np.concatenate([all_before[kept], *prints])
-    return Overlaid(rows, found, all_before, upto, len(put) - replaced, replaced, gone, len(unreadable))
+    counts = len(put) - replaced, replaced, gone, len(unreadable)
+    outside = np.concatenate([far_rows.places, far_rows.count + far_puts.places])
+    return Overlaid(
+        rows,
+        np.concatenate([all_before[all_kept], *prints]),
+        all_before,
+        upto,
+        *counts,
+        outside,
+        far_puts.clipped.joined(far_rows.clipped),
+    )
+
+
+class _Outside:
+    """Which of some rows have values outside the range that an encoder knows."""
+
+    def __init__(self, known: Preprocessor) -> None:
+        self._known = known
+        self._places: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        self.count, self.clipped = 0, Clipped()
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """(m,) rising."""
+        return np.concatenate(self._places)
+
+    def add(self, inputs: Floats, ids: list[str]) -> None:
+        """The next rows, (n, width), and their ids."""
+        self._places.append(self.count + np.unique(self._known.outside(inputs)[:, 0]))
+        self.clipped = self.clipped.joined(self._known.clipped(inputs, ids))
+        self.count += len(inputs)
 
 
 def check_whole(store: Path, folded: int) -> None:
@@ -179,13 +223,12 @@ def _read(source: Source, store: Path, upto: int, without: tuple[set[str], set[s
         puts = [change for change in batch if not change.is_delete and change.id not in unreadable]
         for start in range(0, len(puts), size):
             some = puts[start : start + size]
-            yield Chunk([change.id for change in some], _inputs(some, source.rows.width), list(map(_payload, some)))
+            yield Chunk([change.id for change in some], _inputs(some, source.rows), list(map(_payload, some)))
 
 
-def _inputs(puts: list[Change], width: int) -> Floats:
-    """(n, width)"""
-    rows = [change.input for change in puts if change.input is not None]
-    return np.stack(rows) if rows else np.empty((0, width), np.float32)
+def _inputs(puts: list[Change], rows: Rows) -> Floats:
+    """(n, width), less the origin of the rows beside which they are."""
+    return stacked((change.input for change in puts), rows.origin) if puts else np.empty((0, rows.width), np.float32)
 
 
 def _payload(change: Change) -> dict[str, Any]:

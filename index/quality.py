@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from index.embed import embed
+from index.scores import normalize
 from index.shares import Right, as_near, each_found_again, each_kept, right_shares, same_name
 from index.spec import Metric
-from index.vectors import normalize
 from training.artifact import Encoder
+from training.robust import shortened
 
 __all__ = [
     "SEVERITIES",
@@ -147,9 +148,11 @@ def recovery(
     some = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_ROWS])]
     _, first = np.unique(features_of(encoder, some), axis=0, return_index=True)
     distinct = some[np.sort(first)]
+    limits = encoder.preprocess.limits
+    damaged = [swapped(distinct, severity, seed, limits=limits) for severity in severities]
     return [
-        (severity, found_again(encoder, distinct, swapped(distinct, severity, seed), metric, gallery=gallery, k=k))
-        for severity in severities
+        (severity, found_again(encoder, distinct, each, metric, gallery=gallery, k=k))
+        for severity, each in zip(severities, damaged, strict=True)
     ]
 
 
@@ -158,10 +161,14 @@ def mean_share(curve: Sequence[tuple[float, float]]) -> float:
     return float(np.mean([share for _, share in curve]))
 
 
-def swapped(rows: Floats, severity: float, seed: int = 0) -> Floats:
+def swapped(rows: Floats, severity: float, seed: int = 0, *, limits: tuple[Floats, Floats] | None = None) -> Floats:
     """Raw (n, width) with a share `severity` of the values taken from another row, each from one of its own.
 
     It needs no unit, and suits categories and missing values as well as numbers. J. Yoon et al., "VIME", 2020.
+
+    Args:
+        limits: (width,) each, the least and the greatest value that another row may give; None for any value. So a row
+            that is far from all others spoils no copies of them.
     """
     if len(rows) < 2:
         return rows
@@ -169,6 +176,8 @@ def swapped(rows: Floats, severity: float, seed: int = 0) -> Floats:
     further = rng.integers(1, len(rows), rows.shape)  # never the row itself
     hit = rng.random(rows.shape) < severity
     others = np.take_along_axis(rows, (np.arange(len(rows))[:, None] + further) % len(rows), axis=0)  # (n, width)
+    if limits is not None:
+        hit &= ~((others < limits[0]) | (others > limits[1]))
     return np.where(hit, others, rows)
 
 
@@ -216,9 +225,10 @@ def _kept(
     return Kept(float(ours.mean()), float(pca.mean()), float(chance.mean()), error)
 
 
-def _pca(fitted: Floats, asked: Floats, dim: int) -> Floats:
-    """(m, at most dim): the rows `asked` along the first principal components of others."""
-    mean = fitted.mean(axis=0, dtype=np.float64)
-    directions = np.linalg.svd(fitted - mean, full_matrices=False)[2][:dim]
-    components: Floats = ((asked - mean) @ directions.T).astype(np.float32)
+def _pca(fitted: Floats, asked: Floats, dim: int) -> Doubles:
+    """(m, at most dim): the rows `asked` along the first principal components of others, of which none dominates."""
+    near = shortened(fitted)
+    mean = near.mean(axis=0)
+    directions = np.linalg.svd(near - mean, full_matrices=False)[2][:dim]
+    components: Doubles = (asked - mean) @ directions.T
     return components

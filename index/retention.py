@@ -3,10 +3,14 @@
 Kept are the N newest by number, the champion, the N that `rollback` reaches first, and the champion's N nearest
 ancestors, of which its items and its encoder came. What a compaction was made of counts as one with it, among the
 newest and for `rollback`: so the last N encoders stay in reach. A version needs no other one to be opened: what it has
-of its ancestors, the maps from their embeddings, lies in its own folder. Of the log, what no version that is kept could
-be asked for is dropped: changes that a later one took the place of, before the oldest of them was made.
+of its ancestors, the maps from their embeddings, lies in its own folder.
+
+Of the item log, the last change of each id stays: from these every version replays. For a retraining, the last change
+of each id up to the point to which a kept version was trained stays too, or up to which a retraining reads that was cut
+off. The other changes are superseded, and dropped.
 """
 
+import json
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +19,15 @@ from index.log import ItemLog
 from index.store import Store
 from training.errors import ArtifactError, ConfigError
 
-__all__ = ["Pruned", "prune"]
+__all__ = ["JOB", "Pruned", "prune", "reclaim"]
+
+JOB = "retraining/job.json"
+"""In the store: what a retraining was begun with, and its sequence (lookalike.jobs)."""
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """The versions that stayed and those that went, rising, and how many changes went from the log."""
+    """The versions that stayed and those that were removed, rising, and how many changes of the log were dropped."""
 
     kept: tuple[int, ...]
     removed: tuple[int, ...]
@@ -28,10 +35,13 @@ class Pruned:
 
 
 def prune(store: Store, keep: int, *, dry_run: bool = False) -> Pruned:
-    """Remove older versions, durably, and what the log has for them alone; a dry run only says which versions.
+    """Remove older versions, durably, then `reclaim`; a dry run only says which versions.
+
+    In this order, because on a full disk the versions make room for the log's steps.
 
     Raises:
         ConfigError: `keep` is not 1 at least.
+        StoreError, LogError: the alias or the log cannot be written; what was removed by then is gone.
         ArtifactError: a manifest that is to be kept is damaged; nothing was removed from the log.
     """
     if keep < 1:
@@ -42,10 +52,20 @@ def prune(store: Store, keep: int, *, dry_run: bool = False) -> Pruned:
     if dry_run:
         return Pruned(tuple(n for n in numbers if n in kept), tuple(removed), 0)
     store.remove(removed)
-    left = store.numbers()
+    return Pruned(tuple(store.numbers()), tuple(removed), reclaim(store))
+
+
+def reclaim(store: Store) -> int:
+    """Drop the superseded changes of the log, and give their space back; returns how many were dropped.
+
+    Raises:
+        LogError: the log cannot be written; what was dropped by then is gone.
+        ArtifactError: a manifest is damaged; nothing was dropped.
+    """
+    headers = [store.manifest(number) for number in store.numbers()]
+    trained = {int(header.get("trained_to") or 0) for header in headers}
     with closing(ItemLog(store.folder)) as log:
-        dropped = log.prune(_oldest(store, left)) if left else 0
-    return Pruned(tuple(left), tuple(removed), dropped)
+        return log.prune(trained | _cut_off(store))
 
 
 def _newest(store: Store, numbers: list[int], keep: int) -> list[int]:
@@ -60,7 +80,8 @@ def _stood_on(store: Store, keep: int) -> set[int]:
     alias = store.champion()
     if alias is None:
         return set()
-    chain = {alias.version, *alias.replaced[-keep:]}
+    there = set(store.numbers())
+    chain = {alias.version, *[number for number in alias.replaced if number in there][-keep:]}
     number: int | None = alias.version
     for _ in range(keep):
         number = _header(store, number).get("parent") if number is not None else None
@@ -76,10 +97,9 @@ def _header(store: Store, number: int) -> dict[str, Any]:
         return {}
 
 
-def _oldest(store: Store, numbers: list[int]) -> int:
-    """Up to which change nobody asks for what was replaced: a version replays what came after it was made, and a
-    retraining wants what the encoder was trained on."""
-    headers = [store.manifest(number) for number in numbers]
-    made = [int(header["sequence"]) for header in headers]
-    trained = [int(header["trained_to"]) for header in headers if header.get("trained_to")]
-    return min(made + trained)
+def _cut_off(store: Store) -> set[int]:
+    """Up to which change a retraining reads that goes on when it is called again."""
+    try:
+        return {int(json.loads((store.folder / JOB).read_bytes())["sequence"])}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return set()

@@ -17,6 +17,8 @@ __all__ = ["REMEMBERED", "Find", "Ranker", "Searcher", "among"]
 
 EXACT = 100_000
 """Up to so many allowed items are always compared with the query one by one, which takes some milliseconds."""
+EDGE = np.float32(2e-6)
+"""The share of a score by which an index that compares in float32 may mistake it."""
 REMEMBERED = 4
 """Filters for which is kept what they allow."""
 
@@ -63,7 +65,8 @@ class Ranker(ABC):
         return self._nearest(queries, limit, self.finder(given))
 
     def _nearest(self, queries: Vectors, limit: int, find: Find, asked: int | None = None) -> tuple[Vectors, Positions]:
-        """One more than the limit is looked for: where it scores as the last does, equals have to be told apart.
+        """One more than the limit is looked for: if it scores as the last does, or differs by a rounding of what finds,
+        others may be as near, and more are looked for.
 
         An embedding of zeros is as like as any by the cosine, 0; what finds takes the distance, and has it before
         others that are more alike. Where more of them come than are looked for beyond the limit, more is asked for.
@@ -71,13 +74,13 @@ class Ranker(ABC):
         asked = limit + 1 if asked is None else asked
         positions = find(queries, asked)
         scores = self.embeddings.scores(queries, positions)
-        if self._falls(scores):  # as nearly always, of one query
+        if self._falls(scores) and not self._at_edge(scores, limit).any():  # as nearly always, of one query
             return scores[:, :limit], positions[:, :limit]
         scores, positions = self._in_order(scores, positions)
         hidden = (self.metric == "cosine") & ((scores == 0).sum(axis=1) > asked - limit)
         scores, positions = scores[:, :asked], positions[:, :asked]
         if asked < MAX_FOUND and positions.shape[1] == asked:
-            tied = np.flatnonzero(hidden | (scores[:, limit - 1] == scores[:, -1]))
+            tied = np.flatnonzero(hidden | self._at_edge(scores, limit))
             scores, positions = scores[:, :limit].copy(), positions[:, :limit].copy()
             if len(tied):
                 scores[tied], positions[tied] = self._nearest(queries[tied], limit, find, min(4 * asked, MAX_FOUND))
@@ -88,6 +91,14 @@ class Ranker(ABC):
         better, worse = scores[:, :-1], scores[:, 1:]
         falls = (better < worse if self.embeddings.metric == "l2" else better > worse).all()
         return bool(falls) and scores.shape[1] > 1
+
+    def _at_edge(self, scores: Vectors, limit: int) -> NDArray[np.bool_]:
+        """(n,): of (n, k) scores, best first, is the last as good as the one at the limit, but for a rounding?"""
+        if scores.shape[1] <= limit:
+            return np.zeros(len(scores), bool)
+        last, worst = scores[:, limit - 1], scores[:, -1]
+        edge: NDArray[np.bool_] = np.abs(last - worst) <= EDGE * np.maximum(np.abs(last), np.abs(worst))
+        return edge
 
     def _in_order(self, scores: Vectors, positions: Positions) -> tuple[Vectors, Positions]:
         """Best first, and equals by id."""

@@ -15,7 +15,7 @@ from index.spec import Metric
 __all__ = ["Right", "as_near", "each_alike", "each_found_again", "each_kept", "right_shares", "same_name"]
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
-"""Distances are the same that differ by so much of themselves, and of the embeddings' length: float32's rounding."""
+"""Distances are the same that differ by so much of themselves, and of the embeddings' median length: rounding."""
 _BLOCK_PAIRS = 1 << 22
 
 Floats = NDArray[np.float32]
@@ -135,15 +135,18 @@ def _before_and_tied(gaps: Doubles, limit: Doubles, length: float) -> tuple[NDAr
 
 
 def _centred(points: NDArray[Any], metric: Metric, others: NDArray[Any] | None = None) -> tuple[Doubles, Doubles]:
-    """Both as float64 about the mean of the first, for distances know no origin; products do."""
-    mean = 0.0 if metric == "ip" else points.mean(axis=0, dtype=np.float64)
+    """Both as float64 about the medians of the first, for distances know no origin; products do.
+
+    The median, for a mean goes with one row that is far away, and takes the others' digits.
+    """
+    middle = 0.0 if metric == "ip" else np.median(points, axis=0).astype(np.float64)
     others = points if others is None else others
-    return points.astype(np.float64) - mean, others.astype(np.float64) - mean
+    return points.astype(np.float64) - middle, others.astype(np.float64) - middle
 
 
 def _length(points: Doubles, metric: Metric) -> float:
-    """Of (n, dim), the root mean square length, n >= 1; squared where gaps are products."""
-    square = float(np.square(points).sum(axis=1).mean())
+    """Of (n, dim), the median length, n >= 1; squared where gaps are products. One row says nothing of all others."""
+    square = float(np.median(np.square(points).sum(axis=1)))
     return square if metric == "ip" else square**0.5
 
 

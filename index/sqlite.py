@@ -12,10 +12,12 @@ __all__ = ["connected", "is_frozen", "one", "stamp_of", "transaction"]
 
 WAIT_MS = 30_000
 """How long one writer waits for another, which takes some milliseconds at a time."""
+WAL_BYTES = 1 << 24
+"""To so many SQLite cuts its log, once what was in it is in the database."""
 
 
 def connected(path: Path) -> apsw.Connection:
-    """Open a database that is there, or make one.
+    """Open a database that is there.
 
     Raises:
         apsw.Error: it cannot be opened, or is none.
@@ -23,9 +25,10 @@ def connected(path: Path) -> apsw.Connection:
     if is_frozen(path):
         address = f"{path.resolve().as_uri()}?immutable=1"
         return apsw.Connection(address, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_timeout(WAIT_MS)
     connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     return connection
 
 

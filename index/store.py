@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from index.errors import JobError, StoreError
-from index.version import FORMAT, Version, open_version
+from index.manifest import FORMAT, read_version
+from index.version import Version, open_version
 from training.artifact import DeviceName
 from training.errors import ArtifactError
-from training.sealed import locked, publish, read_manifest, seal, staging, sync_folder
+from training.sealed import discard, locked, publish, seal, sync_folder
 
 __all__ = ["Alias", "Store"]
 
@@ -68,7 +69,7 @@ class Store:
             StoreError: there is no such version.
             ArtifactError: the manifest is damaged.
         """
-        return read_manifest(self.path(number), FORMAT).header
+        return read_version(self.path(number)).header
 
     def open(self, number: int, device: DeviceName = "cpu") -> Version:
         """Verify and open a version; files that were verified before and have not changed since are not read again."""
@@ -195,7 +196,8 @@ class Store:
                 told = lock.read_text()[:80] or "another"
                 remedy = "Wait until it is done."
                 raise JobError(f"store {self.folder}", expected="no job at work", found=told, remedy=remedy) from None
-            lock.write_text(f"{name}, process {os.getpid()}")
+            with contextlib.suppress(OSError):  # on a full disk, of which prune is to free some
+                lock.write_text(f"{name}, process {os.getpid()}")
             yield
 
     def rollback(self) -> Alias:
@@ -208,31 +210,34 @@ class Store:
         self._require_champion()  # before the lock, which would need a store to lie in
         with self.written(), self._locked():
             alias = self._require_champion()
-            if not alias.replaced:
+            replaced = self._reached(alias)
+            if not replaced:
                 raise StoreError(
                     f"store {self.folder}", expected="a champion that replaced another", found="none to go back to"
                 )
-            self._verify(alias.replaced[-1])
-            return self._write(Alias(alias.replaced[-1], alias.replaced[:-1]))
+            self._verify(replaced[-1])
+            return self._write(Alias(replaced[-1], replaced[:-1]))
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Remove versions, but not the champion; it cannot be rolled back to them. A crash leaves each whole or gone.
 
-        Processes that have one of them open go on with it: its files are there until they let go.
+        Processes that have one of them open go on with it: its files are there until they let go. The alias is written
+        last, for which there may be no room before.
         """
         with self._locked():
             alias = self.champion()
-            going = [number for number in numbers if number in self.numbers()]
-            if alias:
-                going = [number for number in going if number != alias.version]
-                left = tuple(number for number in alias.replaced if number not in going)
-                if left != alias.replaced:
-                    self._write(Alias(alias.version, left))
-            for number in going:
-                with staging(self.versions) as aside:
-                    os.rename(self.path(number), aside / "removed")
-                    sync_folder(self.versions)
+            there = set(self.numbers()) - ({alias.version} if alias else set())
+            for number in there.intersection(numbers):
+                discard(self.path(number))
                 self._receipt(number).unlink(missing_ok=True)
+            left = self._reached(alias) if alias else ()
+            if alias and left != alias.replaced:
+                self._write(Alias(alias.version, left))
+
+    def _reached(self, alias: Alias) -> tuple[int, ...]:
+        """What `rollback` reaches: of the replaced versions, those that are there."""
+        there = self.numbers()
+        return tuple(number for number in alias.replaced if number in there)
 
     def _require_champion(self) -> Alias:
         alias = self.champion()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from index.inputs import stacked
 from index.overlay import Overlaid, changes
 from training.artifact import Encoder
 from training.rows import sketches
@@ -48,9 +49,9 @@ def held_for_both(
 
 def _of_log(overlaid: Overlaid, store: Path, upto: int) -> list[Sketches]:
     return [
-        sketches(np.stack(rows))
+        sketches(stacked((change.input for change in batch), overlaid.rows.origin))
         for batch in (changes(store, upto, overlaid.rows) if upto else ())
-        if (rows := [change.input for change in batch if change.input is not None])
+        if not all(change.is_delete for change in batch)
     ]
 
 

@@ -12,9 +12,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from index.arrays import is_permutation
 from index.errors import QueryError
 from index.knobs import Knobs, Selection
-from index.spec import IndexSpec, Metric
+from index.scores import bounded
+from index.spec import MAX_KEY, IndexSpec, Metric, odd_key, read_head
 from training.errors import ArtifactError, ConfigError
 
 __all__ = [
@@ -25,10 +27,8 @@ __all__ = [
     "VectorIndex",
     "check_limit",
     "comparable",
-    "drop_own",
     "near_pairs",
     "nearest",
-    "normalize",
     "one_thread",
 ]
 
@@ -174,20 +174,24 @@ class VectorIndex:
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))
 
     @classmethod
-    def read(cls, path: Path, spec: IndexSpec, dim: int) -> "VectorIndex":
+    def read(cls, path: Path, spec: IndexSpec, dim: int, count: int) -> "VectorIndex":
         """Map a file that was verified into memory; nothing may be added to it.
 
         Raises:
-            ArtifactError: not an index, or not the one that `spec` and `dim` describe.
+            ArtifactError: not an index, or not the one of `count` vectors that `spec` and `dim` describe.
         """
-        try:
-            loaded = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
         try:
             wanted = cls(spec, dim)._index
         except ConfigError as error:
             raise ArtifactError(str(path), expected="an index that can be made again", found=str(error)) from error
+        if (head := read_head(path)) != (dim, count):  # before FAISS allocates what the file says
+            raise ArtifactError(
+                str(path), expected=f"an index of {dim} dimensions and {count} items", found="{} and {}".format(*head)
+            )
+        try:
+            loaded = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except (RuntimeError, MemoryError) as error:
+            raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
         if not isinstance(loaded, type(wanted)) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
             raise ArtifactError(
                 str(path),
@@ -196,6 +200,11 @@ class VectorIndex:
                 remedy="Build the version again.",
             )
         return cls(spec, dim, loaded)
+
+    def check(self, path: Path) -> None:
+        """Raises ArtifactError unless the lists, if there are any, hold each position once; `path`: of its file."""
+        if self.knobs.lists and not is_permutation(self.knobs.positions(), self._count):
+            raise ArtifactError(str(path), expected="each position in one list", found="others, or one twice")
 
     def _search(self, queries: Vectors, k: int, parameters: object) -> tuple[Vectors, Positions]:
         check_limit(k, MAX_FOUND)
@@ -234,9 +243,11 @@ def one_thread() -> Iterator[None]:
 
 def _made(spec: IndexSpec, dim: int) -> faiss.Index:
     """An empty index. Raises ConfigError where FAISS makes none of this description."""
+    if odd := odd_key(spec.key, dim):
+        raise _no_index(spec, dim, odd)
     try:
         index = faiss.index_factory(dim, spec.key, spec.faiss_metric)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, MemoryError) as error:
         raise _no_index(spec, dim, _reason(error)) from error
     if isinstance(index, faiss.IndexIDMap | faiss.IndexIDMap2):
         raise _no_index(spec, dim, "an IDMap, and a position must be a row number")
@@ -249,7 +260,7 @@ def _made(spec: IndexSpec, dim: int) -> faiss.Index:
 
 def _no_index(spec: IndexSpec, dim: int, found: str) -> ConfigError:
     return ConfigError(
-        f"index {spec.key}",
+        f"index {spec.key[:MAX_KEY]}",
         expected=f"a description that FAISS's index_factory knows, for {dim} dimensions",
         found=found,
         remedy="Examples: Flat, HNSW32, IVF512,SQfp16; or leave --index out.",
@@ -290,6 +301,7 @@ def _unit(scores: Vectors, metric: Metric) -> Vectors:
     if metric == "cosine":
         scores *= _MINUS_HALF  # in place: for one query, each array that is made takes as long as looking into a list
         scores += _ONE
+        bounded(scores, metric)
     elif metric == "l2":
         np.sqrt(np.maximum(scores, 0, out=scores), out=scores)
     return scores
@@ -299,21 +311,6 @@ def check_limit(limit: int, most: int = MAX_LIMIT) -> None:
     """Raises QueryError unless 1 <= limit <= most."""
     if not 1 <= limit <= most:
         raise QueryError("limit", expected=f"from 1 to {most}", found=str(limit))
-
-
-def drop_own(scores: Vectors, positions: Positions, own: Positions, k: int) -> tuple[Vectors, Positions]:
-    """Take each query's own position, (n,), out of what it found, (n, m), and keep the best k."""
-    mine = positions == own[:, None]
-    order = np.argsort(mine, axis=1, kind="stable")[:, :k]  # (n, at most k), a row's own goes last
-    kept = np.where(mine, -1, positions)
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(kept, order, axis=1)
-
-
-def normalize(vectors: Vectors) -> Vectors:
-    """(n, dim) scaled to unit length; a zero row stays zero."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)  # float32 has no room for the squares
-    unit: Vectors = (vectors / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
-    return unit
 
 
 def near_pairs(vectors: Vectors, reach: float) -> Iterator[tuple[int, Positions, Positions]]:

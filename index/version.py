@@ -30,13 +30,16 @@ from index.embed import embed, in_metric
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from index.filters import Filter
 from index.items import ITEMS, ORDER, ItemTable, read_items
+from index.manifest import FORMAT, KNOWN_LIMIT, VersionManifest
 from index.novelty import NEIGHBOURS, Novelty, encode_with_errors, load_novelty, local_distances
+from index.scores import drop_own
 from index.searching import Ranker, Searcher
 from index.spec import IndexSpec, Metric
-from index.vectors import MAX_LIMIT, VectorIndex, check_limit, drop_own
+from index.vectors import MAX_LIMIT, VectorIndex, check_limit, comparable
 from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
-from training.sealed import Sealed, open_sealed
+from training.manifest import check_fields
+from training.sealed import Sealed, open_sealed, remember
 
 __all__ = [
     "FORMAT",
@@ -54,13 +57,11 @@ __all__ = [
     "open_version",
 ]
 
-FORMAT = "lookalike-version/3"
 INDEX = "index.faiss"
 QUESTION = "question.npy"
 HELD = "held.npy"
 NOVELTY = "novelty.npy"
 USUAL = "usual.npy"
-KNOWN_LIMIT = 3
 
 
 @dataclass(frozen=True)
@@ -240,10 +241,16 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
     sealed = open_sealed(
         folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, QUESTION, HELD, NOVELTY, USUAL), receipt=receipt
     )
+    check_fields(sealed, VersionManifest)
     try:
-        return _assemble(folder, sealed, device)
-    except (KeyError, TypeError, ValueError, EOFError) as error:
+        version = _assemble(folder, sealed, device)
+        if sealed.fresh:
+            _check_content(version)
+    except (KeyError, TypeError, ValueError, EOFError, OSError) as error:
         raise ArtifactError(str(folder), expected="a manifest that describes its files", found=repr(error)) from error
+    if receipt:
+        remember(sealed, receipt)
+    return version
 
 
 def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
@@ -260,25 +267,47 @@ def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
             found=f"{encoder.digest[:16]}…",
             remedy="Build the version again.",
         )
-    index = VectorIndex.read(folder / INDEX, IndexSpec(**header["index"]), encoder.latent_dim)
+    if header["columns"] != encoder.header.get("columns", []):
+        raise ArtifactError(f"{folder}, columns", expected="those of the encoder", found="others")
+    index = VectorIndex.read(folder / INDEX, IndexSpec(**header["index"]), encoder.latent_dim, header["items"])
     embeddings, items = read_embeddings(folder, index.spec.metric, encoder.latent_dim), read_items(folder)
     if not len(index) == len(embeddings) == len(items) == header["items"]:
         found = f"{len(index)} in the index, {len(embeddings)} embeddings, {len(items)} ids"
         raise ArtifactError(str(folder), expected=f"{header['items']} items", found=found)
     searcher = Searcher(index, embeddings, items)
-    question = load_array(folder / QUESTION)
-    held = load_array(folder / HELD, mmap_mode="r")
-    if len(held) != len(header["held"]) or held.shape[1:] != (encoder.width,):
-        raise ArtifactError(
-            str(folder / HELD), expected=f"({len(header['held'])}, {encoder.width})", found=str(held.shape)
-        )
-    usual = load_array(folder / USUAL, mmap_mode="r")
-    if usual.dtype != np.float32 or usual.shape != (len(index),):
-        raise ArtifactError(
-            str(folder / USUAL), expected=f"float32 ({len(index)},)", found=f"{usual.dtype} {usual.shape}"
-        )
+    question = np.array(_mapped(folder / QUESTION, (1, encoder.width)))
+    held = _mapped(folder / HELD, (len(header["held"]), encoder.width))
+    usual = _mapped(folder / USUAL, (len(index),))
     novelty = load_novelty(folder / NOVELTY)
     return Version(sealed, encoder, index, embeddings, items, searcher, question, held, novelty, usual)
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An array that is mapped, so that it takes no more than the file has. Raises ArtifactError if it is another."""
+    array = load_array(path, mmap_mode="r")
+    if array.dtype != np.float32 or array.shape != shape:
+        raise ArtifactError(str(path), expected=f"float32 {shape}", found=f"{array.dtype} {array.shape}")
+    return array
+
+
+def _check_content(version: Version) -> None:
+    """What takes a look at all of it; a version of which all files are known from a receipt has passed it before.
+
+    Raises:
+        ArtifactError: it names the file.
+    """
+    folder = version.sealed.folder
+    version.items.check(folder)
+    version.index.check(folder / INDEX)
+    _ = version.maps
+    finite = {USUAL: version.usual, QUESTION: version.question}
+    for name, array in finite.items():
+        if not np.isfinite(array if name == USUAL or not version.encoder.columns else np.nan_to_num(array)).all():
+            raise ArtifactError(str(folder / name), expected="finite numbers", found="NaN or infinity")
+    for places, block in version.embeddings.blocks():
+        if not comparable(block).all():
+            found = f"others among rows {places[0]} to {places[-1]}"
+            raise ArtifactError(str(folder / EMBEDDINGS), expected="numbers that can be compared", found=found)
 
 
 def calibration_of(sealed: Sealed) -> str:

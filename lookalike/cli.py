@@ -26,11 +26,11 @@ from lookalike.cli_retraining import prune, retrain, track
 from lookalike.cli_training import doctor, explain, rates, settings, train
 from lookalike.drifting import drift
 from lookalike.keys import app as keys_app
+from lookalike.opening import open_data
 from lookalike.options import Data, Device, Limit, Number, StoreOption, out
 from lookalike.serving import Host, Keys, Port, TlsCert, TlsKey, Workers, announced, settings_for
 from lookalike.tables import evaluation_table, tuning_line, versions_table
 from training.artifact import DeviceName, load_encoder
-from training.rows import open_rows
 
 __all__ = ["app"]
 
@@ -103,7 +103,7 @@ def build(
     What was tried and why one was chosen stands in the version's manifest. Interrupted, the same command goes on.
     """
     target = Target(recall, None if memory is None else read_bytes(memory), latency_us, index)
-    rows = open_rows(data, columns=load_encoder(encoder_folder(encoder)).columns)
+    rows = open_data(data, columns=load_encoder(encoder_folder(encoder)).columns)
     number = build_version(rows, encoder, Store(store), metric=metric, target=target, device=device)
     print(f"{tuning_line(Store(store).manifest(number))}", file=sys.stderr)
     print(number)
@@ -147,7 +147,7 @@ def evaluate(
         return
     from lookalike.probing import probe_version
 
-    rows = open_rows(queries, columns=version.encoder.columns)
+    rows = open_data(queries, columns=version.encoder.columns)
     out.print(evaluation_table(version, evaluate_version(version, rows), probe_version(version, rows)))
 
 
@@ -160,7 +160,7 @@ def embed(
 ) -> None:
     """Embed DATA with the champion's encoder; the same numbers as POST /embed."""
     version = Store(store).open_champion(device)
-    embed_to_npy(open_rows(data, columns=version.encoder.columns), version.encoder, version.metric, to)
+    embed_to_npy(open_data(data, columns=version.encoder.columns), version.encoder, version.metric, to)
 
 
 @app.command()
@@ -193,7 +193,7 @@ def search(
     if id_:
         print_hits(collection.items, id_, collection.search_items(id_, limit, given))
     elif data:
-        rows = open_rows(data, columns=collection.encoder.columns)
+        rows = open_data(data, columns=collection.encoder.columns)
         for chunk in suited(rows, collection.encoder).chunks(SEARCHED):
             print_hits(collection.items, chunk.ids, collection.search_rows(chunk.inputs, limit, given))
 

@@ -1,14 +1,15 @@
 """The commands about items: into a store, out of it, and folded into a version."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from index.store import Store
+from lookalike.opening import open_data
 from lookalike.options import Data, Device, StoreOption
 from training.artifact import load_encoder
-from training.rows import open_rows
 
 __all__ = ["compact", "export", "import_"]
 
@@ -28,9 +29,12 @@ def import_(
 
     opened = Store(store)
     encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
-    done = import_rows(open_rows(data, columns=encoder.columns), opened, again=again, device=device)
+    done = import_rows(open_data(data, columns=encoder.columns), opened, again=again, device=device)
     nothing = "; nothing to do, --again writes them again" if not done.rows else ""
     print(f"{done.rows:,} rows imported, {done.before:,} had been before{nothing}")
+    if done.clipped.count:
+        found = f"{done.clipped.count:,} ({done.clipped.text()})"
+        print(f"values outside the range that the encoder knows, which count as its end: {found}", file=sys.stderr)
 
 
 def export(
@@ -51,7 +55,8 @@ def export(
 def compact(store: StoreOption) -> None:
     """Fold what was put and deleted into a new version of the same encoder, and promote it; writing goes on.
 
-    It gives way to whatever else runs on the machine.
+    Then drop the superseded changes of the item log and give their space back. It gives way to other
+    processes on the machine.
     """
     from index.compact import compact as compact_store
     from training.politeness import yield_to_others

@@ -15,7 +15,7 @@ from lookalike.options import Device, StoreOption, out
 from training.errors import ConfigError, LookalikeError
 
 if TYPE_CHECKING:  # most commands load no training loop
-    from lookalike.retraining import Asked
+    from lookalike.planning import Asked
 
 __all__ = ["BUSY", "FAILED", "KEPT", "MISTAKEN", "prune", "retrain", "track"]
 
@@ -52,7 +52,8 @@ def retrain(
     Exit code 0: promoted; 10: kept; 1: failed; 2: a mistake of yours; 75: another job works on the store. Why stands in
     STORE/retraining/report.json. Cut off, the same command goes on.
     """
-    from lookalike.retraining import Asked, is_mistake
+    from lookalike.planning import Asked
+    from lookalike.retraining import is_mistake
     from service.resources import cores
     from training.politeness import yield_to_others
 
@@ -79,13 +80,13 @@ def prune(
 ) -> None:
     """Remove versions beyond the N newest, but none that serves, is among the next N of rollback, or is its ancestor.
 
-    And of the item log, what no version that stays needs. Prints the numbers of what goes.
+    Then drop the superseded changes of the item log and give their space back. Prints the removed versions' numbers.
     """
     kept = Store(store)
     if dry_run:
         print(json.dumps(list(prune_versions(kept, keep, dry_run=True).removed)))
         return
-    with kept.job("prune"):
+    with kept.written(), kept.job("prune"):
         done = prune_versions(kept, keep)
     print(json.dumps(list(done.removed)))
     print(f"{len(done.removed):,} versions and {done.changes:,} changes of the log removed", file=sys.stderr)
@@ -128,7 +129,7 @@ def _planned(asked: "Asked") -> int:
     from index.drift import drift_of
     from index.log import ItemLog
     from lookalike.drifting import drift_lines
-    from lookalike.retraining import make_plan
+    from lookalike.planning import make_plan
 
     drift = drift_of(asked.store)
     out.print("\n".join(drift_lines(drift)))

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from lookalike.explain import show_lesson, show_rates
+from lookalike.opening import open_data
 from lookalike.options import Config, Data, Set, out
 from lookalike.tables import columns_line, findings_text, history_line, mended_table
-from training.rows import open_rows
 
 __all__ = ["doctor", "explain", "rates", "settings", "train"]
 
@@ -31,7 +31,7 @@ def train(
     from training.job import train as train_run
 
     wanted = load_config(config, set_)
-    rows = open_rows(data, categories=wanted.data.categories)
+    rows = open_data(data, categories=wanted.data.categories)
     if rows.columns:
         out.print(f"input: {columns_line(rows.columns)}; every other column travels in the payload")
     done = train_run(rows, wanted, run, resume=resume)

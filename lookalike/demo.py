@@ -8,6 +8,7 @@ from rich.console import Console
 
 from index.build import build
 from index.store import Store
+from lookalike.opening import open_data
 from lookalike.tables import judged_table
 from training.artifact import Encoder
 from training.columns import spell
@@ -15,6 +16,7 @@ from training.config import load_config
 from training.errors import ResumeError
 from training.job import TrainedRun, train
 from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from training.origin import absolute
 from training.rows import Rows, open_rows, read_sample
 from training.rows.builtin import BUILTIN
 from training.split import Split
@@ -24,7 +26,7 @@ __all__ = ["run_demo"]
 
 def run_demo(data: str, store_at: Path, out: Console) -> Path:
     """Train both autoencoders, print the table, build and promote the denoising one; returns a query's file."""
-    rows = open_rows(data)
+    rows = open_data(data)
     standard = _train(rows, store_at / "runs" / "standard", ["corruption.kind=none"], out).encoder
     run = _train(rows, store_at / "runs" / "denoising", [], out)
     denoising, split = run.encoder, run.split
@@ -43,7 +45,8 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
     number = build(rows, run.folder, store)
     store.promote(number)
     out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
-    return _write_query(spell(question.queries[:1], denoising.columns), store_at)
+    query = absolute(question.queries[:1], denoising.origin)
+    return _write_query(spell(query, denoising.columns), store_at)
 
 
 def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> TrainedRun:

@@ -28,16 +28,16 @@ def show_lesson(lesson: "Lesson", target: Path, out: Console) -> None:
 def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> None:
     """A learning-rate range test on `data`: the suggested rate as a `--set` line, and the curve."""
     from lessons.picture import Curves
+    from lookalike.opening import open_data
     from training.doctor.causes import refuse
     from training.doctor.facts import gather
     from training.fitting import prepare
     from training.history import State
     from training.rate_test import rate_test
-    from training.rows import open_rows
     from training.split import split_rows
 
     _check_target(target)
-    rows = open_rows(data, categories=config.data.categories)
+    rows = open_data(data, categories=config.data.categories)
     fitting = prepare(rows, split_rows(rows, config), config)
     refuse(State(facts=gather(fitting.model, fitting.loss, fitting.optimizer, fitting.data, fitting.plan)))
     tested = rate_test(fitting.model, fitting.loss, fitting.optimizer, fitting.data, plan=fitting.plan)

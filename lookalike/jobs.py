@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from index.errors import StoreError
+from index.retention import JOB
 from index.store import Store
 from index.verdict import Verdict
 from training.errors import ArtifactError
@@ -22,7 +23,7 @@ from training.sealed import sync_folder
 
 __all__ = ["Job", "Report", "begin", "end", "folder_of", "promoting", "read_job", "run_of", "told_by", "write_report"]
 
-FOLDER = "retraining"
+FOLDER = Path(JOB).parent.name
 Outcome = Literal["promoted", "kept", "failed"]
 
 
@@ -122,7 +123,7 @@ def run_of(store: Store) -> Path:
 def read_job(store: Store) -> Job | None:
     """The job that was cut off; None where there is none, or nothing that can be read as one."""
     try:
-        job = Job(**json.loads((folder_of(store) / "job.json").read_bytes()))
+        job = Job(**json.loads((store.folder / JOB).read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     return job if isinstance(job.token, str) and isinstance(job.sequence, int) else None
@@ -132,20 +133,20 @@ def begin(store: Store, job: Job) -> None:
     """A new job, in an empty folder."""
     folder = folder_of(store)
     folder.mkdir(exist_ok=True)
-    (folder / "job.json").unlink(missing_ok=True)
+    (store.folder / JOB).unlink(missing_ok=True)
     shutil.rmtree(run_of(store), ignore_errors=True)
-    _write(folder / "job.json", asdict(job))
+    _write(store.folder / JOB, asdict(job))
 
 
 def promoting(store: Store, job: Job) -> None:
     """The version that the job made is promoted next: whether the alias was written since, its stamp tells."""
-    _write(folder_of(store) / "job.json", asdict(replace(job, alias=list(store.alias_stamp()))))
+    _write(store.folder / JOB, asdict(replace(job, alias=list(store.alias_stamp()))))
 
 
 def end(store: Store) -> None:
     """Nothing is left to go on with."""
     if folder_of(store).is_dir():
-        (folder_of(store) / "job.json").unlink(missing_ok=True)
+        (store.folder / JOB).unlink(missing_ok=True)
         sync_folder(folder_of(store))
 
 

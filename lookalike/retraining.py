@@ -1,142 +1,43 @@
 """A retraining: the champion's data and the item log, to a version that takes its place, or to a reason why not.
 
-    plan      which rows, which settings, which rows neither encoder is trained on
+    plan      which rows, which settings, which rows neither encoder is trained on (lookalike.planning)
     train     into STORE/retraining/run
     judge     the gate, on the rows held out of both (index.gate); what fails is not built
     build     to the champion's target, with the map from its embeddings
-    promote   in the champion's place, where it still is the champion, and the index is its encoder's
-
-Each step that a killed process was in is gone on with, or done again; those before it are not.
+    promote   in the champion's place, if it still is the champion, and the index is its encoder's
+A step that a killed process was in is gone on with, or done again; those before it are not.
 """
 
 import contextlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from index.belonging import belonging
 from index.build import build
-from index.collection import embedded
 from index.drift import drift_of
-from index.embed import suited
 from index.embeddings import Embeddings
 from index.errors import LogError, StoreError
 from index.gate import FEWEST_ROWS, judge
 from index.lineage import write_continuity
-from index.log import Change, ItemLog
-from index.overlay import Overlaid, Source, check_whole, overlay
+from index.log import ItemLog
 from index.retention import prune
 from index.store import Store
 from index.target import Target
-from index.unseen import held_for_both
-from index.vectors import comparable
 from index.verdict import Verdict, read_verdict
-from index.version import Version
 from lookalike.jobs import Job, Report, begin, end, promoting, read_job, run_of, told_by, write_report
-from training.artifact import DeviceName
-from training.config import TrainConfig, build_config, load_config
+from lookalike.planning import Asked, Plan, config_of, make_plan, plain
+from training.config import load_config
 from training.errors import ConfigError, DataError, LookalikeError
 from training.job import TrainedRun, train
-from training.rows import evenly, open_rows
+from training.rows import evenly
 
-__all__ = ["Asked", "Plan", "is_mistake", "make_plan", "retrain"]
+__all__ = ["is_mistake", "retrain"]
 
 FITTED = 20_000
 """Training rows that the gate's baselines and the map between the versions are fitted on."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user wants.
-
-    Attributes:
-        config: a TOML file; None for the champion's own settings.
-        data: where the champion's rows are now; None for where they were.
-        force: promote what the gate refuses.
-        keep: how many versions to keep afterwards; None for all.
-    """
-
-    store: Store
-    config: Path | None = None
-    data: str | None = None
-    if_drifted: bool = False
-    force: bool = False
-    keep: int | None = None
-    device: DeviceName = "auto"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a retraining would do.
-
-    Attributes:
-        settings: whose they are: "given", "the champion's" or "the defaults".
-        held: (m,) rising, which rows neither the champion nor the challenger is trained on.
-    """
-
-    champion: Version
-    config: TrainConfig
-    settings: str
-    collection: Overlaid
-    held: NDArray[np.int64]
-
-    def told(self) -> dict[str, Any]:
-        """As a manifest and a report say it."""
-        its, source = self.collection, self.champion.manifest["data"]
-        return {
-            "name": source["name"],
-            "sha256": source["sha256"],
-            "sequence": its.sequence,
-            "rows": its.rows.count,
-            **{name: getattr(its, name) for name in ("new", "replaced", "deleted", "unreadable")},
-            "held": len(self.held),
-            "settings": self.settings,
-        }
-
-    def lines(self) -> list[str]:
-        """For people."""
-        its = self.told()
-        apart = f", {its['unreadable']:,} that its encoder cannot embed left out" if its["unreadable"] else ""
-        table = ["columns: the champion's, by name"] if self.champion.encoder.columns else []
-        return [
-            f"champion: version {self.champion.number}",
-            f"rows: {its['rows']:,} of {its['name']} and the changes up to {its['sequence']:,}: {its['new']:,} new, "
-            f"{its['replaced']:,} replaced, {its['deleted']:,} deleted{apart}",
-            f"held out of both trainings: {its['held']:,}",
-            *table,
-            f"settings: {self.settings}",
-        ]
-
-
-def make_plan(asked: Asked, champion: Version, upto: int) -> Plan:
-    """Read the rows once, and choose what to hold out.
-
-    Raises:
-        DataError: the rows are not the champion's, or cannot be read.
-        ConfigError: settings that there are not.
-        StoreError: the item log lacks what the champion has of it.
-    """
-    encoder, its, folder = champion.encoder, champion.manifest, asked.store.folder
-    check_whole(folder, champion.sequence)
-    config, settings = _config(asked.config, champion)
-    rows = suited(open_rows(asked.data or its["data"]["name"], columns=encoder.columns), encoder)
-    source = Source(rows, its["data"]["name"], its["data"]["rows"], its["data"]["sha256"])
-    collection = overlay(source, folder, upto, partial(_readable, champion))
-    held = held_for_both(
-        collection,
-        encoder,
-        folder,
-        trained_to=its.get("trained_to", 0),
-        share=config.data.validation,
-        seed=config.fit.seed,
-    )
-    return Plan(champion, config, settings, collection, held)
 
 
 def retrain(asked: Asked, say: Callable[[str], None] = lambda line: None) -> tuple[Report, Verdict | None]:
@@ -190,7 +91,7 @@ def _retrain(asked: Asked, say: Callable[[str], None]) -> tuple[Report, Verdict 
     if asked.if_drifted and not (drift.drifted or before):
         return Report("kept", "the queries have not drifted", drift.version, drift=told), None
     champion = store.open_champion(asked.device)
-    config = _plain(_config(asked.config, champion)[0])
+    config = plain(config_of(asked.config, champion)[0])
     job = Job(champion.encoder.digest, champion.manifest["data"]["sha256"], config, _last(store))
     if before and job.is_like(before):
         job = before
@@ -223,7 +124,9 @@ def _retrain(asked: Asked, say: Callable[[str], None]) -> tuple[Report, Verdict 
 
 def _trained(plan: Plan, run: Path) -> TrainedRun:
     held = plan.held if len(plan.held) else None
-    done = train(plan.collection.rows, plan.config, run, resume=run.exists(), held=held)
+    done = train(
+        plan.collection.rows, plan.config, run, resume=run.exists(), held=held, without=plan.collection.outside
+    )
     if done.state.stopped == "interrupted":
         raise KeyboardInterrupt
     return done
@@ -305,25 +208,7 @@ def _chain(store: Store) -> tuple[int, ...]:
 
 def _wants(asked: Asked, job: Job) -> bool:
     """Are these the settings of a job that was cut off, or none?"""
-    return asked.config is None or _plain(load_config(asked.config)) == job.config
-
-
-def _config(given: Path | None, champion: Version) -> tuple[TrainConfig, str]:
-    """The settings to train with, and whose they are."""
-    if given:
-        return load_config(given), f"those of {given.name}"
-    own = champion.encoder.header.get("config")
-    return (build_config(own), "the champion's") if isinstance(own, dict) else (TrainConfig(), "the defaults")
-
-
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
-
-
-def _readable(champion: Version, puts: list[Change]) -> NDArray[np.bool_]:
-    """(n,): as index.collection has it."""
-    return comparable(embedded(champion, puts))
+    return asked.config is None or plain(load_config(asked.config)) == job.config
 
 
 def _last(store: Store) -> int:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from index.build import build
+from index.embed import suited
 from index.errors import StoreError
 from index.evaluate import evaluate
 from index.store import Store
@@ -73,9 +74,10 @@ def open_or_make(store: Store) -> Version:
 
 scratch = tempfile.TemporaryDirectory(prefix="lookalike-")
 version = open_or_make(Store(Path(STORE)))
-columns = version.encoder.columns  # of a table, found by name
-rows = open_rows(DATA or version.manifest["data"]["name"], columns=columns)
-queries = open_rows(QUERIES or (f"{rows.name}:test" if rows.name in BUILTIN else rows.name), columns=columns)
+encoder = version.encoder  # of a table, it finds its columns by name
+rows = suited(open_rows(DATA or version.manifest["data"]["name"], columns=encoder.columns), encoder)
+others = QUERIES or (f"{rows.name}:test" if rows.name in BUILTIN else rows.name)
+queries = suited(open_rows(others, columns=encoder.columns), encoder)
 shape = version.encoder.input_shape
 print(f"version {version.number}: {len(version.items):,} items of {rows.name}, each of shape {shape}")
 

@@ -9,7 +9,7 @@ from index.measure import recalls
 from index.store import Store
 from index.version import Version
 from service.resources import available_bytes
-from training.artifact import ROUNDED, DeviceName, Encoder, load_encoder
+from training.artifact import DeviceName, Encoder, load_encoder
 from training.errors import ArtifactError
 
 __all__ = ["check_agreement", "check_room", "checked_collection", "prepare"]
@@ -18,7 +18,7 @@ AGREEMENT = 0.99
 """Of the ten nearest that a CPU finds, the share that another device must find too."""
 ASKED = 256
 PARTS = (1, 8, 16, 32, 64, 128)
-WARM = (1, *range(ROUNDED, 129, ROUNDED))
+WARM = (1, *range(8, 129, 8))
 """Rows in the batches that are usual: the first of a size prepares what all others use."""
 
 

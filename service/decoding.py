@@ -16,8 +16,9 @@ from index.version import Version
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
 from service.numbers import Numbers, check_commas, check_sizes, read_numbers
-from service.queries import check_sequence
+from service.queries import check_sequence, exact
 from service.settings import Settings
+from training.origin import Origin, relative
 
 __all__ = [
     "Asked",
@@ -51,6 +52,7 @@ class Bounds:
 
     Attributes:
         table: says more of a table's rows.
+        origin: what is subtracted from inputs, in float64, before they are float32; None: nothing.
         spaces: by the number of each version whose embeddings can be asked with, their dimension.
     """
 
@@ -60,6 +62,7 @@ class Bounds:
     max_limit: int
     max_hits: int
     table: TableInputs | None = None
+    origin: Origin = None
     spaces: Mapping[int, int] = field(default_factory=dict)
 
     @staticmethod
@@ -77,6 +80,7 @@ class Bounds:
             max_limit=settings.max_limit,
             max_hits=settings.max_hits,
             table=TableInputs.of(encoder),
+            origin=encoder.origin,
             spaces={older: len(matrix) for older, matrix in version.maps.items()}
             | {version.number: encoder.latent_dim},
         )
@@ -158,7 +162,7 @@ def decode_search(body: bytes, bounds: Bounds) -> Asked:
         )
     limit, flag = _limit_and_flag(fields, bounds)
     given = fields.get("filter")
-    passing = None if given is None else read_filter(given)
+    passing = None if given is None else read_filter(exact(body, fields)["filter"])
     number, least = fields.get("version"), check_sequence(fields.get("min_sequence", 0))
     bounds = pick_space(number, kinds[0], bounds)
     if kinds[0] == "ids":
@@ -282,15 +286,14 @@ def _only_numbers(body: bytes, fields: dict[str, Any]) -> bool:
 
 
 def checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.float32]:
-    """(n, width) float32 of one kind, in C order.
+    """(n, width) float32 of one kind, in C order; inputs less the encoder's origin.
 
     Raises:
         RequestError, TooLargeError: a wrong shape, too many rows, values that are not finite.
     """
     check_shape(array.shape, field, bounds)
+    rows = relative(array.reshape(len(array), -1), bounds.origin if field == "inputs" else None)
     with np.errstate(over="ignore", invalid="ignore"):
-        copy = None if array.flags.behaved else True  # torch wants bytes that may be written to
-        rows = np.array(array.reshape(len(array), -1), np.float32, order="C", copy=copy)
         squares = np.dot(flat := rows.reshape(-1), flat)
     if np.isfinite(squares):  # of many numbers that are all right this takes a third of the time
         return rows

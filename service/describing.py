@@ -7,7 +7,7 @@ from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel
 
-from index.items import MAX_ID
+from index.ids import MAX_ID
 from service.bodies import JSON, NPY
 from service.errors import PROBLEM
 from service.schemas import Problem
@@ -43,7 +43,7 @@ PATH_ID = {
     "name": "id",
     "in": "path",
     "required": True,
-    "description": "An item's id, percent-encoded: it may hold any printable character.",
+    "description": "An item's id, percent-encoded: it may hold any but control characters.",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
 }
 

@@ -16,6 +16,7 @@ from index.live import Live
 from index.version import Found
 from service.bodies import JSON, NPY
 from service.errors import TooLargeError
+from training.known_range import Clipped
 
 __all__ = [
     "FEW_HITS",
@@ -25,6 +26,7 @@ __all__ = [
     "hits_response",
     "item_response",
     "items_response",
+    "put_response",
     "written_response",
 ]
 
@@ -155,8 +157,18 @@ def _joined(parts: Iterator[bytes]) -> Iterator[bytes]:
 
 def written_response(number: int, sequence: int, count: int) -> Response:
     """{"version", "sequence", "count"}."""
-    body = b'{"version":%d,"sequence":%d,"count":%d}' % (number, sequence, count)
-    return Response(body, media_type=JSON, headers={VERSION_HEADER: str(number), SEQUENCE_HEADER: str(sequence)})
+    return _written({"version": number, "sequence": sequence, "count": count})
+
+
+def put_response(number: int, sequence: int, count: int, clipped: Clipped) -> Response:
+    """{"version", "sequence", "count", "clipped", "warnings": [{"id", "column", "value", "low", "high"}, ...]}."""
+    told = {"version": number, "sequence": sequence, "count": count}
+    return _written(told | {"clipped": clipped.count, "warnings": clipped.values})
+
+
+def _written(told: dict[str, Any]) -> Response:
+    headers = {VERSION_HEADER: str(told["version"]), SEQUENCE_HEADER: str(told["sequence"])}
+    return Response(orjson.dumps(told), media_type=JSON, headers=headers)
 
 
 def item_response(collection: Collection, position: int) -> Response:

@@ -140,7 +140,7 @@ class Engine:
         return await asyncio.shield(self._asking)
 
     async def _ask(self) -> bool:
-        """Once, and several times in one batch, which the encoder answers by another copy of its weights."""
+        """Once, and several times in one batch, which the encoder may answer by another copy of its weights."""
         until = self._until(KNOWN_SECONDS)
         for count in (1, KNOWN_BATCH):
             rows = np.repeat(self.version.question, count, axis=0)

@@ -12,10 +12,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from index.items import MAX_ID
+from index.ids import IDS, wrong_id
+from index.inputs import Input
+from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from service.decoding import Bounds, check_count, read_object
 from service.errors import RequestError, TooLargeError, show
 from service.numbers import check_sizes, read_items
+from service.queries import exact
+from training.origin import relative
 
 __all__ = ["MAX_PAYLOAD", "ItemsAsked", "decode_items"]
 
@@ -29,10 +33,13 @@ _NUMBERS = {int, float}
 
 @dataclass(frozen=True)
 class ItemsAsked:
-    """Checked items: n ids that differ, rows (n, width) float32, and n payloads as JSON texts."""
+    """Checked items: n ids that differ, rows (n, width), and n payloads as JSON texts.
+
+    The rows are as the client sent them: float32, or float64 if the encoder has an origin, which is not subtracted yet.
+    """
 
     ids: list[str]
-    rows: NDArray[np.float32]
+    rows: Input
     payloads: list[str]
 
 
@@ -58,7 +65,8 @@ def _read(body: bytes, bounds: Bounds) -> tuple[list[str], list[Any], NDArray[np
     """Ids, payloads and rows (n, width), value by value."""
     _check_objects(body, bounds)
     check_sizes(body, bounds.max_rows)
-    items = read_object(body, {"items"}).get("items")
+    fields = read_object(body, {"items"})
+    items = fields.get("items")
     if not isinstance(items, list) or not items:
         raise RequestError("items", expected="a list of items, not empty", found=show(items))
     check_count(len(items), "items", bounds)
@@ -66,7 +74,8 @@ def _read(body: bytes, bounds: Bounds) -> tuple[list[str], list[Any], NDArray[np
         _check_fields(item, f"items[{number}]")
     ids = [item["id"] for item in items]
     _check_ids(ids)
-    return ids, [item.get("payload", {}) for item in items], _rows([item["input"] for item in items], bounds)
+    payloads = [item.get("payload", {}) for item in exact(body, fields)["items"]]
+    return ids, payloads, _rows([item["input"] for item in items], bounds)
 
 
 def _check_objects(body: bytes, bounds: Bounds) -> None:
@@ -91,8 +100,8 @@ def _check_ids(ids: list[Any]) -> None:
     first: dict[str, int] = {}
     for number, name in enumerate(ids):
         place = f"items[{number}].id"
-        if not (isinstance(name, str) and 0 < len(name) <= MAX_ID and name.isprintable()):
-            raise RequestError(place, expected=f"1 to {MAX_ID} printable characters", found=show(name))
+        if found := wrong_id(name) if isinstance(name, str) else show(name):
+            raise RequestError(place, expected=IDS, found=found)
         if first.setdefault(name, number) != number:
             raise RequestError(place, expected="ids that differ", found=f"that of items[{first[name]}]")
 
@@ -103,11 +112,19 @@ def _payload(payload: Any, place: str) -> str:
         raise RequestError(place, expected="a JSON object", found=show(payload))
     try:
         text = orjson.dumps(payload)
-    except orjson.JSONEncodeError as error:  # it was JSON before, but deep
+    except orjson.JSONEncodeError as error:  # it was JSON before, but deep, or with an integer beyond 64 bits
+        _check_integers(payload, place)
         raise RequestError(place, expected="at most 254 values within each other", found="more") from error
+    if may_hold_large(text):
+        _check_integers(payload, place)
     if len(text) > MAX_PAYLOAD:
         raise TooLargeError(place, expected=f"at most {MAX_PAYLOAD} bytes of JSON", found=str(len(text)))
     return text.decode()
+
+
+def _check_integers(payload: dict[str, Any], place: str) -> None:
+    if large := find_large(payload, place):
+        raise RequestError(large[0], expected=INTEGERS, found=large[1], remedy=REMEDY)
 
 
 def _rows(inputs: list[Any], bounds: Bounds) -> NDArray[np.float64]:
@@ -120,17 +137,16 @@ def _rows(inputs: list[Any], bounds: Bounds) -> NDArray[np.float64]:
     return values
 
 
-def _fitting(values: NDArray[np.float64], bounds: Bounds) -> NDArray[np.float32]:
-    """The same in float32, finite; of a table, NaN is what is missing."""
-    with np.errstate(over="ignore"):
-        rows = values.astype(np.float32)
+def _fitting(values: NDArray[np.float64], bounds: Bounds) -> Input:
+    """The same, as the log keeps them; less the origin they fit float32. Of a table, NaN is what is missing."""
+    rows = relative(values, bounds.origin)
     right = ~np.isinf(rows) if bounds.table else np.isfinite(rows)
     if not right.all():
         row, column = (int(place) for place in np.argwhere(~right)[0])
         raise RequestError(
             f"items[{row}].input", expected="numbers that fit float32", found=f"too large a one at value {column}"
         )
-    return rows
+    return rows if bounds.origin is None else values
 
 
 def _is_plain(given: Any) -> bool:

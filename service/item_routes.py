@@ -6,19 +6,29 @@ from collections.abc import Coroutine, Mapping
 from fastapi import APIRouter, Request, Response
 
 from index.errors import QueryError, UnknownItemError
-from index.items import MAX_ID
+from index.ids import MAX_ID
+from service import edits
 from service.auth import GuardedRoute, WriteRoute
 from service.bodies import JSON
 from service.connection import has_left
 from service.decoding import pick_limit
 from service.describing import KEY, PATH_ID, item_calls
-from service.encoding import item_response, items_response, written_response
+from service.encoding import item_response, items_response, put_response, written_response
 from service.errors import DeadlineError, RequestError
 from service.item_bodies import decode_items
 from service.queries import check_known, pick_filter, pick_sequence, pick_whole
-from service.schemas import DELETE_QUERY, LIST_QUERY, MIN_SEQUENCE, PAGE, ItemFound, ItemsFound, PutRequest, Written
+from service.schemas import (
+    DELETE_QUERY,
+    LIST_QUERY,
+    MIN_SEQUENCE,
+    PAGE,
+    ItemFound,
+    ItemsFound,
+    PutRequest,
+    PutResponse,
+    Written,
+)
 from service.serving import Current, Serving
-from service.serving import Written as Done
 from service.taking import read, serving_of, tell
 
 __all__ = ["items", "items_written"]
@@ -27,18 +37,21 @@ items = APIRouter(route_class=GuardedRoute, dependencies=KEY)
 items_written = APIRouter(route_class=WriteRoute, dependencies=KEY)
 
 
-@items_written.put("/items", **item_calls(Written, 400, 408, 413, 415, 422, 429, 503, 504, takes=PutRequest))
+@items_written.put("/items", **item_calls(PutResponse, 400, 408, 413, 415, 422, 429, 503, 504, takes=PutRequest))
 async def put_items(request: Request) -> Response:
     """Make or replace items, all or none.
 
-    The answer comes once they are on disk; the next search finds them. A call that is sent twice does no harm.
+    The answer comes once they are on disk; the next search finds them. A call that is sent twice does no harm. The
+    answer names values that are far outside the range that the encoder was trained on, which it clips.
     """
     body = await read(request, (JSON,))
     serving = serving_of(request)
     asked = decode_items(bytes(body), serving.current.bounds)
     try:
-        work = serving.put(asked.ids, asked.rows, asked.payloads, has_left(request))
-        return _written(request, serving, await _in_time(request, work))
+        work = edits.put(serving, asked.ids, asked.rows, asked.payloads, has_left(request))
+        done = await _in_time(request, work)
+        tell(request, serving.current, done.count)
+        return put_response(done.version, done.sequence, done.count, done.clipped)
     except QueryError as error:  # the encoder knows rows, and not where they stood
         place = error.field if error.field.startswith("items") else "items"
         raise RequestError(place, expected=error.expected, found=error.found) from error
@@ -88,14 +101,14 @@ async def delete_items(request: Request) -> Response:
     passing = pick_filter(check_known(request.query_params, ("filter",)).get("filter"))
     if passing is None:
         raise RequestError("filter", expected="a filter that says which items to delete", found="nothing")
-    return _written(request, serving, await _in_time(request, serving.delete_passing(passing)))
+    return _written(request, serving, await _in_time(request, edits.delete_passing(serving, passing)))
 
 
 @items_written.delete("/items/{id:path}", **item_calls(Written, 400, 404, 415, 503, 504, parameters=(PATH_ID,)))
 async def delete_item(request: Request) -> Response:
     """Delete one item. The answer comes once that is on disk; no search finds it any more."""
     name, serving = request.path_params["id"], serving_of(request)
-    done = await _in_time(request, serving.delete(name))
+    done = await _in_time(request, edits.delete(serving, name))
     if not done.count:
         raise _unknown(name)
     return _written(request, serving, done)
@@ -109,7 +122,7 @@ async def _including(request: Request, query: Mapping[str, str]) -> Current:
     return current
 
 
-async def _in_time(request: Request, work: Coroutine[None, None, Done]) -> Done:
+async def _in_time(request: Request, work: Coroutine[None, None, edits.Written]) -> edits.Written:
     """What is begun goes on to its end; only the client waits no longer than a call may take."""
     seconds: float = request.app.state.settings.deadline_seconds
     task = asyncio.ensure_future(work)
@@ -121,7 +134,7 @@ async def _in_time(request: Request, work: Coroutine[None, None, Done]) -> Done:
         raise DeadlineError("request", expected=f"an answer in {seconds:g} s", found="none") from error
 
 
-def _written(request: Request, serving: Serving, done: Done) -> Response:
+def _written(request: Request, serving: Serving, done: edits.Written) -> Response:
     tell(request, serving.current, done.count)
     return written_response(done.version, done.sequence, done.count)
 

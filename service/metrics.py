@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from index.log import LogSize
 from service.drift import DriftWatch
 from service.logs import NOTE, Note, log_request, request_id
 
@@ -74,6 +75,10 @@ class Metrics:
         self._version = self._gauge("version", "The version that serves.", "livemostrecent")
         self._items = self._gauge("items", "Items that are found.", "livemostrecent")
         self._sequence = self._gauge("item_sequence", "The last change of the item log that is found.", "livemin")
+        self._log_bytes = self._gauge("item_log_bytes", "The item log's files together.", "livemostrecent")
+        self._superseded = self._gauge(
+            "item_log_superseded_ratio", "The share of its changes that a later one superseded.", "livemostrecent"
+        )
         self._refused = self._gauge("refused", "1 while a version is refused, else 0.", "livemax")
         self._refused_version = self._gauge("refused_version", "The version that is refused, or 0.", "livemax")
         changes = self._counter("version_changes", "Changes to another version.", "outcome")
@@ -150,6 +155,11 @@ class Metrics:
         """So many items are found now, up to this change of the item log."""
         self._items.set(count)
         self._sequence.set(sequence)
+
+    def log(self, size: LogSize) -> None:
+        """The item log is so large now."""
+        self._log_bytes.set(size.bytes)
+        self._superseded.set(size.superseded / max(1, size.changes))
 
     def refused(self, number: int) -> None:
         """The store's champion is this version, which cannot serve; 0: none is refused any more."""

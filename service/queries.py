@@ -1,5 +1,6 @@
-"""What stands in a query string, read and checked."""
+"""What stands in a query string, read and checked; and JSON with its integers as they are."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,9 +8,10 @@ import orjson
 from starlette.datastructures import QueryParams
 
 from index.filters import Filter, read_filter
+from index.integers import may_hold_large
 from service.errors import MalformedError, RequestError, show
 
-__all__ = ["check_known", "check_sequence", "pick_filter", "pick_flag", "pick_sequence", "pick_whole"]
+__all__ = ["check_known", "check_sequence", "exact", "pick_filter", "pick_flag", "pick_sequence", "pick_whole"]
 
 
 def check_known(query: QueryParams, known: Sequence[str]) -> Mapping[str, str]:
@@ -53,6 +55,20 @@ def pick_filter(text: str | None) -> Filter | None:
     if text is None:
         return None
     try:
-        return read_filter(orjson.loads(text))
+        return read_filter(exact(text, orjson.loads(text)))
     except orjson.JSONDecodeError as error:
         raise MalformedError("filter", expected="JSON", found=str(error)) from error
+
+
+def exact(text: str | bytes, parsed: Any) -> Any:
+    """JSON as orjson parsed it, or parsed once more if it may hold an integer of which orjson made a float64.
+
+    Raises:
+        MalformedError: more values within each other than the exact parser follows.
+    """
+    if not may_hold_large(text):
+        return parsed
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise MalformedError("body", expected="at most 254 values within each other", found="more") from error

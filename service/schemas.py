@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from index.items import MAX_ID
+from index.ids import MAX_ID
 from index.vectors import DEFAULT_LIMIT
+from training.known_range import MOST_TOLD
 
 __all__ = [
     "DELETE_QUERY",
@@ -21,10 +22,12 @@ __all__ = [
     "ItemsFound",
     "Problem",
     "PutRequest",
+    "PutResponse",
     "Ready",
     "Reloaded",
     "SearchRequest",
     "SearchResponse",
+    "Warned",
     "Written",
 ]
 
@@ -48,7 +51,8 @@ Embedding = Annotated[list[float], Field(description="latent_dim numbers.")]
 FILTER = (
     "Only items whose payload passes: {field, equal}, {field, in: [...]}, {field, range: {gt, gte, lt, lte}}, "
     "{field, exists}, or {and: [...]}, {or: [...]}, {not: ...} of these. A number equals no text, and an object's "
-    "fields are named by their path, as a.b; a condition holds for a list where it holds for one element."
+    "fields are named by their path, as a.b; a condition holds for a list where it holds for one element. Integers are "
+    "from -2^63 to 2^63 - 1."
 )
 
 
@@ -157,9 +161,9 @@ class SearchResponse(_Strict):
 class Item(_Strict):
     """An item to put."""
 
-    id: str = Field(min_length=1, max_length=MAX_ID, description="Printable characters.")
+    id: str = Field(min_length=1, max_length=MAX_ID, description="Any but control characters.")
     input: Row
-    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON.")
+    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON; integers from -2^63 to 2^63 - 1.")
 
 
 class PutRequest(_Strict):
@@ -178,7 +182,27 @@ class Written(_Strict):
 
     version: int = Field(description="The version that serves.")
     sequence: int = Field(ge=0, description="The number of the last of these changes in the item log.")
-    count: int = Field(ge=0, description="Items that were put, or that were there and are deleted.")
+    count: int = Field(ge=0, description="Items that were there and are deleted.")
+
+
+class Warned(_Strict):
+    """A value that the encoder clips: it counts as the end of the range that the encoder knows."""
+
+    id: str = Field(description="The item's.")
+    column: str | int = Field(description="Of a table its name, else its number from 0.")
+    value: float
+    low: float = Field(description="The least value that the encoder knows.")
+    high: float = Field(description="The greatest value that the encoder knows.")
+
+
+class PutResponse(_Strict):
+    """The items are on disk, and every search from now on includes them, on every worker."""
+
+    version: int = Field(description="The version that serves.")
+    sequence: int = Field(ge=0, description="The number of the last of these changes in the item log.")
+    count: int = Field(ge=0, description="Items that were put.")
+    clipped: int = Field(ge=0, description="Values that the encoder clips.")
+    warnings: list[Warned] = Field(max_length=MOST_TOLD, description="The first of these values.")
 
 
 class ItemFound(_Strict):

@@ -3,24 +3,23 @@
 A request takes `current` once and keeps it to its last byte, so no answer is made by two versions. The alias is looked
 at ten times a second. What it names is opened, checked and warmed in a thread while the old version serves. Where that
 fails the old one goes on, and what is wrong with the other one is told.
+
+The alias and the files of the version that serves are looked at as often: without one of them the service could not
+start again, so it accepts no change and is not ready until the file is back.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.collection import Collection
-from index.errors import QueryError
-from index.filters import Filter
-from index.log import Change
 from index.store import Store
-from index.vectors import comparable
 from index.version import Version
-from service.answering import Left, stays
 from service.checking import checked_collection
 from service.compacting import Compactor
 from service.decoding import Bounds
@@ -31,14 +30,14 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.writing import Ledger
 from training.errors import LookalikeError
+from training.sealed import check_there
 
-__all__ = ["Current", "Pulse", "Refusal", "Serving", "Written"]
+__all__ = ["Current", "Pulse", "Refusal", "Serving"]
 
 WATCH_SECONDS = 0.1
+MEASURE_SECONDS = 1.0
 WATCH_ITEMS_SECONDS = 0.02
 """What a process wrote that shares no board with this one, such as an import, is found after so long."""
-DELETED_TOGETHER = 512
-"""Items of a filter that are deleted in one step: of many, others are answered in between."""
 NICENESS = 8
 """Of the thread that opens versions: it has a seventh of a core that the event loop wants as well."""
 
@@ -84,21 +83,6 @@ class Pulse:
 
 
 @dataclass(frozen=True)
-class Written:
-    """Changes that are durable, and that every search from now on includes, on every worker.
-
-    Attributes:
-        count: how many items were put, or were there and are deleted.
-        sequence: the number of the last of these changes; if there were none, of the last change known.
-        version: the version that serves.
-    """
-
-    count: int
-    sequence: int
-    version: int
-
-
-@dataclass(frozen=True)
 class Refusal:
     """The champion that cannot serve, and why."""
 
@@ -122,12 +106,14 @@ class Serving:
         self._taking = asyncio.Lock()
         self._progress = asyncio.Event()
         self._lag: Exception | None = None
+        self._lost: Exception | None = None
         self._compactor = Compactor(settings.store, settings.compact_share, settings.keep_versions)
         self.current = self._serve(self._engine(collection))
         self._tasks = {
             "beat": asyncio.create_task(self._beat()),
             "watcher": asyncio.create_task(self._watch()),
             "items": asyncio.create_task(self._watch_items()),
+            "item log": asyncio.create_task(self._measure_log()),
             "drift": asyncio.create_task(metrics.share_drift()),
         }
 
@@ -140,82 +126,37 @@ class Serving:
                 raise NotReadyError(name, expected="a task that goes on", found="one that died")
         if self._lag:
             raise NotReadyError("items", expected="all that the item log has", found="some that cannot be taken up")
+        self._check_store()
         self._pulse.check()
 
-    async def put(self, ids: list[str], rows: NDArray[np.float32], payloads: list[str], left: Left = stays) -> Written:
-        """Make or replace items.
+    async def write(
+        self, changes: Sequence[Change], embeddings: NDArray[np.float32] | None = None, version: int = 0
+    ) -> list[int]:
+        """Write changes, all or none, and apply them; the other processes do so before their next answer.
 
         Args:
-            ids: n that differ.
-            rows: (n, width) float32, raw.
-            payloads: n JSON objects as text.
+            embeddings: (n, latent_dim) float32 of each, by that version; None if they delete.
+
+        Returns:
+            Each change's sequence number; 0 if it was skipped, as by `ItemLog.append_each`.
 
         Raises:
-            QueryError: the encoder cannot read a row; nothing is written.
+            NotReadyError: a file of the store was removed; nothing is written.
             LogError: the log cannot be written; nothing is.
+            ArtifactError: they are written, and the log cannot be read; this process is not ready then.
         """
-        engine = self.current.engine
-        embeddings = await engine.embed(rows, left)
-        unusable = np.flatnonzero(~comparable(embeddings))
-        if len(unusable):  # the log would keep it, and no search find it
-            place = f"items[{unusable[0]}].input"
-            raise QueryError(place, expected="values of the size that the encoder knows", found="too large ones")
-        changes = [Change(name, row, payload) for name, row, payload in zip(ids, rows, payloads, strict=True)]
-        return await self._written(await self._ledger.append(changes, embeddings, engine.version.number))
+        self._check_store()
+        written = await self._ledger.append(changes, embeddings, version)
+        await self._take_up()
+        return written
 
-    async def delete(self, name: str) -> Written:
-        """Delete an item if it is there, also one that this version's encoder cannot read.
+    async def holds(self, name: str) -> bool:
+        """Is there an item of this id, also one that this version's encoder cannot read?
 
         Raises:
-            LogError: the log cannot be written; nothing is.
+            LogError, ArtifactError: the log cannot be read.
         """
-        while True:
-            current = self.current
-            await self.include(current)
-            seen = current.collection.applied
-            if current.collection.items.find(name) is None and not await self._ledger.holds(name):
-                return Written(0, seen, current.version.number)
-            done = await self._written(await self._ledger.append([Change(name, seen=seen)]))
-            if done.count:
-                return done  # else the item has changed since: look again
-
-    async def delete_passing(self, given: Filter) -> Written:
-        """Delete each item that passes a filter at the moment of its deletion.
-
-        Many are deleted in several steps, each with all its items or none.
-
-        Raises:
-            QueryError: as `Live.passing`.
-            LogError: the log cannot be written; earlier steps stay.
-        """
-        count, only = 0, set[str]()
-        while True:
-            current = self.current
-            await self.include(current)
-            seen, names = await self._passing(current, given)
-            done, late = Written(0, seen, current.version.number), set[str]()
-            asked = (Change(name, seen=seen) for name in names if not only or name in only)
-            while some := list(islice(asked, DELETED_TOGETHER)):
-                written = await self._ledger.append(some)
-                late.update(change.id for change, sequence in zip(some, written, strict=True) if not sequence)
-                done = await self._written(written)
-                count += done.count
-            if not late:
-                return Written(count, done.sequence, done.version)
-            only = late  # these have changed since the filter saw them: ask the filter again
-
-    @staticmethod
-    async def _passing(current: Current, given: Filter) -> tuple[int, Iterator[str]]:
-        """The ids of the items that pass a filter, and the last change that the filter saw."""
-        collection, places, seen = current.collection, list[int](), 0
-
-        def look() -> None:
-            nonlocal seen
-            places.extend(collection.items.passing(given).tolist())
-            seen = collection.applied
-
-        await current.engine.change(look)
-        return seen, map(collection.items.id_at, places)
+        return self.current.collection.items.find(name) is not None or await self._ledger.holds(name)
 
     async def include(self, current: Current, least: int = 0) -> None:
         """Have what serves apply every change that is acknowledged, and the change `least` of the log.
@@ -273,6 +214,12 @@ class Serving:
         self._loader.shutdown()
         self._engines.shutdown()
 
+    def _check_store(self) -> None:
+        """Raises NotReadyError while the store lacks the alias, or a file of the version that serves."""
+        if self._lost:
+            wanted = "the alias and every file of the version that serves"
+            raise NotReadyError("store", expected=wanted, found="one was removed; the service's log says which")
+
     def _open(self, number: int) -> Collection:
         return checked_collection(self._store, number, self._settings.device)
 
@@ -282,16 +229,6 @@ class Serving:
         async with self._taking:
             await self._ledger.bring(fresh)
             self.current = self._serve(fresh)
-
-    async def _written(self, written: list[int]) -> Written:
-        """Once this process has applied it; the other processes do so before their next answer.
-
-        Raises:
-            LogError, ArtifactError: it is written, and the log cannot be read; this process is not ready then.
-        """
-        await self._take_up()
-        sequence = max(written, default=0) or self.current.collection.applied
-        return Written(sum(map(bool, written)), sequence, self.current.version.number)
 
     async def _take_up(self, engine: Engine | None = None) -> None:
         """Have an engine apply what it lacks of the log; by default the one that serves."""
@@ -335,13 +272,26 @@ class Serving:
         seen: tuple[int, ...] | None = None  # it may have been written since the version that serves was opened
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            lost = self._find_lost()  # before the alias: a version that is no champion any more may be removed
             stamp = self._store.alias_stamp()
-            if stamp != seen:
-                seen = stamp
-                try:
+            if stamp and stamp != seen:
+                lost = None
+                with contextlib.suppress(RefusedError):  # `follow` logs it
                     await self.follow()
-                except RefusedError:
-                    continue  # it is told where it was found out
+            seen = stamp
+            if lost and not self._lost:
+                lifecycle("store incomplete", reason=str(lost))
+            self._lost = lost
+
+    def _find_lost(self) -> Exception | None:
+        """What the store lacks to start again with the version that serves."""
+        try:
+            if not self._store.alias_stamp():
+                self._store.champion_number()
+            check_there(self.current.version.sealed)
+        except (LookalikeError, OSError) as error:
+            return error
+        return None
 
     async def _watch_items(self) -> None:
         """Take up what other processes write, and have it folded into a version once it is much."""
@@ -357,6 +307,12 @@ class Serving:
                 continue
             self._lag = None
             self._compactor.look(self.current.collection)
+
+    async def _measure_log(self) -> None:
+        while True:
+            with contextlib.suppress(LookalikeError):  # `_watch_items` logs it
+                self._metrics.log(await self._ledger.size())
+            await asyncio.sleep(MEASURE_SECONDS)
 
 
 def _behind(wanted: int, current: Current) -> NotReadyError:

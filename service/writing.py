@@ -19,9 +19,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.collection import Collection, embedded
 from index.errors import LogError
-from index.log import Change, ItemLog
+from index.log import ItemLog, LogSize
 from service.engine import Engine
 
 __all__ = ["Ledger"]
@@ -87,6 +88,14 @@ class Ledger:
             LogError, ArtifactError: the log cannot be read.
         """
         return await self._in_thread(self._log.moved)
+
+    async def size(self) -> LogSize:
+        """How large the log is.
+
+        Raises:
+            LogError, ArtifactError: the log cannot be read.
+        """
+        return await self._in_thread(self._log.size)
 
     async def holds(self, name: str) -> bool:
         """Is an item of this id the last that the log knows of it?

@@ -1,6 +1,8 @@
 """Small real things that all tests share, made once: read them, and damage only copies."""
 
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import faiss
@@ -17,15 +19,30 @@ from training.rows import open_rows
 
 TINY = ("model.hidden=[32]", "model.latent_dim=8", "fit.epochs=3", "fit.device=cpu")
 
+SLOW_SECONDS = 5.0
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; all child processes inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("lookalike", deadline=None, derandomize=True, database=None)
 settings.load_profile("lookalike")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that should have the mark `slow`."""
+    for report in terminalreporter.getreports("passed"):
+        if report.duration > SLOW_SECONDS and "slow" not in report.keywords:
+            terminalreporter.write_line(f"{report.nodeid} took {report.duration:.1f} s and is not marked slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Tests share their machine."""
+def one_thread() -> Iterator[None]:
+    """Tests share their machine, and so do the processes that they start."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,9 +23,13 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOU
 OF_TRAINING = {
     "index": {
         *("training.rows", "training.artifact", "training.errors", "training.sealed", "training.progress"),
-        *("training.politeness", "training.preprocess", "training.untrained"),
+        *("training.manifest", "training.origin", "training.politeness", "training.preprocess", "training.untrained"),
+        *("training.known_range", "training.robust"),
     },
-    "service": {"training.artifact", "training.columns", "training.errors", "training.preprocess", "training.sealed"},
+    "service": {
+        *("training.artifact", "training.columns", "training.errors", "training.origin", "training.preprocess"),
+        *("training.sealed", "training.known_range"),
+    },
 }
 """What a floor may import of the training floor."""
 FITTING = {
@@ -35,9 +39,9 @@ FITTING = {
 }
 MANY_PARAMETERS = {
     *(("training.estimator", "__init__"), ("lookalike.cli", "build"), ("lookalike.cli", "serve")),
-    ("lookalike.cli_retraining", "retrain"),
+    *(("lookalike.cli_retraining", "retrain"), ("service.client.clients", "search"), ("service.client.requests", "of")),
 }
-"""A scikit-learn estimator names each of its parameters, and a command each of its options."""
+"""A scikit-learn estimator names each of its parameters, a command each of its options, a call what it asks for."""
 UNSAFE = (
     *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"),
     *("torch.load", "torch.save", "torch.jit", "torch.export", "torch.hub", "torch.package"),

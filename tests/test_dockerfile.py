@@ -212,11 +212,13 @@ def port() -> str:
         return str(listener.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_the_user_owns_the_volume(image: Image) -> None:
     assert f"useradd --uid {UID}" in image.noted
     assert f"chown lookalike:lookalike {image.at('store')}" in image.noted
 
 
+@pytest.mark.slow
 def test_refuses_to_start_without_a_key(image: Image, port: str) -> None:
     with Container(image, port).start(COMMAND) as server:
         try:
@@ -227,6 +229,7 @@ def test_refuses_to_start_without_a_key(image: Image, port: str) -> None:
     assert "Set LOOKALIKE_API_KEY" in error
 
 
+@pytest.mark.slow
 def test_serves_healthily_with_a_key_and_stops_at_sigterm(image: Image, port: str) -> None:
     container = Container(image, port, KEY)
     assert not container.is_healthy()

@@ -21,6 +21,7 @@ NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "explore.py"
 FIGURES = ["history", "map", "neighbours", "unseen and noisy", "reconstructions"]
 
 
+@pytest.mark.slow
 def test_makes_a_small_version_where_there_is_no_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOOKALIKE_STORE", str(tmp_path / "none"))
     text, figures = run_notebook()
@@ -30,6 +31,7 @@ def test_makes_a_small_version_where_there_is_no_store(monkeypatch: pytest.Monke
     assert_drawn(figures)
 
 
+@pytest.mark.slow
 def test_opens_a_store_of_windows_without_labels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOOKALIKE_STORE", str(store_of_windows(tmp_path)))
     text, figures = run_notebook()

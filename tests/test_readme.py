@@ -27,6 +27,7 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lookalike ")]
     assert len(lines) == 16
@@ -44,6 +45,7 @@ def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
     assert "--set optimizer.lr=" in printed["rates"]
 
 
+@pytest.mark.slow
 def test_the_python_examples_run(tmp_path: Path) -> None:
     chain, estimator, _ = blocks("python")  # the third asks a service: tests/service/test_client.py runs it
     assert len(re.findall(r"'\d+'", run([sys.executable, "-c", chain], tmp_path))) == 3

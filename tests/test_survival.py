@@ -14,6 +14,7 @@ import pytest
 from training.checkpoint import latest_checkpoint
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 EPOCHS = 40
 TRAIN = """
 import resource, sys

@@ -1,6 +1,7 @@
 """The encoder artifact: a sealed folder with the two halves of an autoencoder and its preprocessing.
 
-    weights.safetensors   encoder.N.weight, encoder.N.bias, decoder.N..., preprocess.offset, ...
+    weights.safetensors   encoder.N.weight, encoder.N.bias, decoder.N..., preprocess.offset, ..., and preprocess.origin
+                          in float64, if rows have an origin (training.origin)
     manifest.json         input_shape, latent_dim, the layers in order, and how it was made
 
 A table's preprocessing is not in the weights but in the manifest, column by column (`training.columns`).
@@ -14,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -25,15 +26,16 @@ from torch import Tensor, nn
 
 from training.columns import Column, describe_columns, read_columns
 from training.cuda import CudaSteps
-from training.describe import check_size, describe, rebuild
+from training.describe import describe, rebuild
 from training.errors import ArtifactError, ConfigError
-from training.layers import SEVERAL
+from training.layers import ToPicture
+from training.manifest import EncoderManifest, check_fields
+from training.origin import Origin
 from training.preprocess import Preprocessor, ScaleKind, build_preprocessor
 from training.sealed import Sealed, open_sealed, seal
 
 __all__ = [
     "FORMAT",
-    "ROUNDED",
     "DeviceName",
     "Encoder",
     "load_encoder",
@@ -42,14 +44,15 @@ __all__ = [
 ]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-FORMAT = "lookalike-encoder/3"
+FORMAT = "lookalike-encoder/4"
 _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
 """Rows are answered in blocks of at most so many, and of at most so many values between two layers: 32 MiB."""
-ROUNDED = 8
-"""Rows that oneDNN has at a time are a multiple of so many."""
+_BLOCK_PICTURES = 64
+"""Pictures in a block: the values around each place, nine times as many, stay in the processor's cache."""
 _PARTS = ("offset", "factor", "low", "high")
+_ORIGIN = "preprocess.origin"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ class Encoder:
     def columns(self) -> tuple[Column, ...]:
         """What each value of a row is, where the encoder was trained on a table."""
         return self.preprocess.columns
+
+    @property
+    def origin(self) -> Origin:
+        """What is subtracted from a row, in float64, before it is float32: raw rows here are less that."""
+        return self.preprocess.origin
 
     @property
     def latent_dim(self) -> int:
@@ -133,6 +141,10 @@ class Encoder:
         return self._on_cuda.capturing() if self.device.type == "cuda" else nullcontext()
 
     @cached_property
+    def _takes_pictures(self) -> bool:
+        return any(isinstance(layer, ToPicture) for layer in self.encoder)
+
+    @cached_property
     def _on_cuda(self) -> CudaSteps:
         return CudaSteps(self.device, self.widest)
 
@@ -142,11 +154,15 @@ class Encoder:
         if self.device.type == "cuda":
             return self._on_cuda.run(name, rows, width, step)
         output = np.empty((len(rows), width), np.float32)
-        count = max(1, min(_BLOCK_ROWS, _BLOCK_VALUES // self.widest))
+        most = _BLOCK_PICTURES if self._takes_pictures else _BLOCK_ROWS
+        count = max(1, min(most, _BLOCK_VALUES // self.widest))
         with torch.inference_mode():
             for start in range(0, len(rows), count):
                 block = torch.from_numpy(rows[start : start + count])  # (block, width)
-                output[start : start + count] = step(_rounded_up(block))[: len(block)].numpy()
+                twice = len(block) == 1 and not self._takes_pictures  # one row twice costs less than in each layer
+                output[start : start + count] = step(torch.cat([block, block]) if twice else block)[
+                    : len(block)
+                ].numpy()
         return output
 
 
@@ -155,15 +171,6 @@ def _through(stack: nn.Sequential, rows: Tensor) -> Tensor:
     for layer in stack:
         rows = layer.forward(rows)
     return rows
-
-
-def _rounded_up(block: Tensor) -> Tensor:
-    """(n, width), and so many zero rows that n is a multiple of ROUNDED, where oneDNN has them.
-
-    For each number of rows that is new to it oneDNN takes some milliseconds to prepare, so they shall be few.
-    """
-    more = -len(block) % ROUNDED
-    return nn.functional.pad(block, (0, 0, 0, more)) if more and len(block) >= SEVERAL else block
 
 
 def write_encoder(
@@ -177,6 +184,8 @@ def write_encoder(
     columns = {"columns": describe_columns(preprocess.table.fitted)} if preprocess.table else {}
     if not columns:
         tensors |= {f"preprocess.{name}": tensor for name, tensor in preprocess.tensors().items()}
+        if preprocess.origin is not None:
+            tensors[_ORIGIN] = torch.from_numpy(preprocess.origin)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     (folder / _WEIGHTS).write_bytes(safetensors.torch.save(plain))
     layers = {half: describe(stack) for half, stack in halves.items()}
@@ -205,32 +214,31 @@ def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
         return _assemble(sealed, tensors, place, target)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
-            str(folder / "manifest.json"), expected="a description of an encoder", found=f"{error!r}"
+            str(folder / "manifest.json"), expected="a description of an encoder", found=str(error)
         ) from error
 
 
 def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: torch.device) -> Encoder:
+    check_fields(sealed, EncoderManifest)
     header = sealed.header
-    width = math.prod(check_size("input_shape", side) for side in header["input_shape"])
-    latent = check_size("latent_dim", header["latent_dim"])
+    width, latent = math.prod(header["input_shape"]), header["latent_dim"]
     take = partial(_take, tensors, place)
-    preprocess = _preprocessor(header, width, take).to(device)
+    origin = _take(tensors, place, _ORIGIN, (width,), torch.float64).numpy() if _ORIGIN in tensors else None
+    preprocess = _preprocessor(header, width, take, origin).to(device)
     encoder, wide = rebuild("encoder", header["encoder"], take, ends=(preprocess.features, latent))
     decoder, wider = rebuild("decoder", header["decoder"], take, ends=(latent, preprocess.features))
     held_out = np.array(header.get("held_out", []), np.uint64)
-    if header["output"] not in {"values", "logits"}:
-        raise ValueError(f"output is {header['output']!r}, neither values nor logits")
     halves = encoder.to(device), decoder.to(device)
     return Encoder(*halves, preprocess, header, sealed.digest, device, max(wide, wider), held_out)
 
 
-def _preprocessor(header: dict[str, Any], width: int, take: Callable[[str, tuple[int, ...]], Tensor]) -> Preprocessor:
-    kind = header["scale"]
-    if kind not in get_args(ScaleKind):
-        raise ValueError(f"scale is {kind!r}, not one of {', '.join(get_args(ScaleKind))}")
+def _preprocessor(
+    header: dict[str, Any], width: int, take: Callable[[str, tuple[int, ...]], Tensor], origin: Origin
+) -> Preprocessor:
+    kind: ScaleKind = header["scale"]
     if "columns" not in header:
         offset, factor, low, high = (take(f"preprocess.{name}", (width,)) for name in _PARTS)
-        return Preprocessor(kind, offset, factor, low, high)
+        return Preprocessor(kind, offset, factor, low, high, origin=origin)
     fitted = read_columns(header["columns"])
     if header["input_shape"] != [len(fitted)]:
         raise ValueError(f"input_shape is {header['input_shape']}, and there are {len(fitted)} columns")
@@ -248,11 +256,12 @@ def resolve_device(name: DeviceName) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _take(tensors: dict[str, Tensor], place: str, name: str, shape: tuple[int, ...]) -> Tensor:
+def _take(
+    tensors: dict[str, Tensor], place: str, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> Tensor:
     tensor = tensors.get(name)
-    if tensor is None or tensor.dtype != torch.float32 or tuple(tensor.shape) != shape:
+    if tensor is None or tensor.dtype != dtype or tuple(tensor.shape) != shape:
+        wanted = f"{str(dtype).removeprefix('torch.')} {shape}"
         found = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-        raise ArtifactError(
-            f"{place}, {name}", expected=f"float32 {shape}", found=found, remedy="Train and export again."
-        )
+        raise ArtifactError(f"{place}, {name}", expected=wanted, found=found, remedy="Train and export again.")
     return tensor

@@ -10,36 +10,22 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn, optim
 
 from training.errors import ArtifactError, ResumeError
-from training.history import Epoch, State
+from training.history import State
+from training.manifest import CheckpointManifest, check_fields
 from training.sealed import Sealed, open_sealed, replace_folder, seal, staging
 
 __all__ = ["latest_checkpoint", "read_state", "restore", "save_checkpoint"]
 
 FORMAT = "lookalike-checkpoint/1"
 _WEIGHTS = "weights.safetensors"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kept:
-    """What the manifest says of where the run stood."""
-
-    history: list[Epoch]
-    best_epoch: Annotated[int, Field(ge=0)]
-    stopped: Literal["", "finished", "patience", "interrupted", "hopeless"]
-    facts: dict[str, Any]
-    settings: dict[str, Any]
-
-
-_KEPT = TypeAdapter(_Kept)
 
 
 def save_checkpoint(
@@ -134,15 +120,9 @@ def read_state(checkpoint: Sealed) -> State:
     """Where the run stood, without its weights.
 
     Raises:
-        ArtifactError: the manifest does not describe a run.
+        ArtifactError: the manifest does not describe a run; it names the field.
     """
-    try:
-        kept = _KEPT.validate_python(checkpoint.header)
-    except ValidationError as error:
-        first = error.errors()[0]
-        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        place = str(checkpoint.folder / "manifest.json")
-        raise ArtifactError(place, expected="the history of a run", found=found) from error
+    kept = check_fields(checkpoint, CheckpointManifest)
     return State(kept.history, min(kept.best_epoch, len(kept.history)), {}, kept.stopped, kept.facts)
 
 

@@ -1,11 +1,13 @@
 """A table's columns: what kind of values each holds, which categories it knows, and what was fitted on it.
 
-    {"name": "cost", "kind": "numeric", "missing": 2, "offset": 3.5, "factor": 0.5, "low": 1, "high": 9, "mean": 3.5}
+    {"name": "cost", "kind": "numeric", "missing": 2, "origin": 0, "offset": 3.5, "factor": 0.5, "low": 1, "high": 9,
+     "mean": 3.5}
     {"name": "sold", "kind": "boolean", "missing": 0, "counts": [61, 39]}
     {"name": "colour", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [12, 87]}
 
-Raw rows hold a number's value, and a category's code, its place among the column's values; NaN where the value is
-missing or the category unknown. An artifact keeps its columns in this form; writer and reader stand here together.
+Raw rows hold a number's value less its origin, and a category's code, its place among the column's values; NaN where
+the value is missing or the category unknown. An artifact keeps its columns in this form; writer and reader are both
+here.
 """
 
 import dataclasses
@@ -23,7 +25,7 @@ ColumnKind = Literal["numeric", "boolean", "categorical"]
 BOOLEANS = ("false", "true")
 CATEGORIES = 64
 """Text with at most so many distinct values is part of the input, unless another number is asked for."""
-_NUMBERS = ("offset", "factor", "low", "high", "mean")
+_NUMBERS = ("origin", "offset", "factor", "low", "high", "mean")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -52,7 +54,8 @@ class FittedColumn:
     Attributes:
         missing: how many training rows had no value.
         counts: how many had each category.
-        offset, factor: of a number, which is preprocessed as (value - offset) * factor.
+        origin: of a number, what is subtracted from it in float64 (training.origin); the others are less it.
+        offset, factor: of a number, which is preprocessed as (value - origin - offset) * factor.
         low, high, mean: of the numbers that were there, raw.
     """
 
@@ -64,6 +67,7 @@ class FittedColumn:
     low: float = 0.0
     high: float = 0.0
     mean: float = 0.0
+    origin: float = 0.0
 
 
 def describe_columns(fitted: tuple[FittedColumn, ...]) -> list[dict[str, Any]]:
@@ -86,7 +90,7 @@ def read_columns(told: list[Any]) -> tuple[FittedColumn, ...]:
     return fitted
 
 
-def spell(rows: NDArray[np.float32], columns: tuple[Column, ...]) -> list[list[Any]]:
+def spell(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[Any]]:
     """Raw rows, (n, width) float32, as JSON takes them: words for categories, true and false, None for missing."""
     if not columns:
         plain: list[list[Any]] = rows.tolist()

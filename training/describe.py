@@ -18,7 +18,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from training.conv import KERNEL, PADDING, STRIDE
-from training.layers import ACTIVATIONS, Dense, ToPicture, ToRows
+from training.layers import ACTIVATIONS, ToPicture, ToRows
+from training.steady import Conv, Deconv, Dense, steady_activation
 
 __all__ = ["MAX_VALUES", "check_size", "describe", "rebuild"]
 
@@ -53,7 +54,7 @@ def rebuild(half: str, layers: list[Any], take: Take, *, ends: tuple[int, int]) 
     for number, told in enumerate(layers):
         try:
             layer, size = _read(size, partial(_prefixed, take, f"{half}.{number}."), **told)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{half} layer {number} {error}") from error
         stack.append(layer)
         widest = max(widest, math.prod(size))
@@ -88,19 +89,20 @@ def _describe(layer: nn.Module) -> dict[str, Any]:
         return {"kind": "picture", **dict(zip(("height", "width", "channels"), layer.shape, strict=True))}
     if isinstance(layer, ToRows):
         return {"kind": "rows"}
-    names = {kind: name for name, kind in ACTIVATIONS.items()}
-    return {"kind": names[type(layer)]}
+    return {"kind": next(name for name, kind in ACTIVATIONS.items() if isinstance(layer, kind))}
 
 
 def _read(size: Size, take: Take, *, kind: str, **sizes: Any) -> tuple[nn.Module, Size]:
     """The layer, and the size of what leaves it."""
     for name, value in sizes.items():
         check_size(name, value, least=0 if name in {"below", "right"} else 1)
-    if kind not in ACTIVATIONS:
+    if kind in _READERS:
         return _READERS[kind](size, take, **sizes)
+    if kind not in ACTIVATIONS:
+        raise ValueError(f"is of no known kind: {kind[:40]!r}")
     if sizes:
         raise ValueError(f"is an activation with {', '.join(sizes)}")
-    return ACTIVATIONS[kind](), size
+    return steady_activation(ACTIVATIONS[kind]), size
 
 
 def _dense(size: Size, take: Take, *, ins: int, outs: int) -> tuple[nn.Module, Size]:
@@ -118,7 +120,7 @@ def _conv(size: Size, take: Take, *, ins: int, outs: int) -> tuple[nn.Module, Si
     _check_follows(f"{ins} channels", size, (*size[:2], ins))
     weights = {"weight": take("weight", (outs, ins, KERNEL, KERNEL)), "bias": take("bias", (outs,))}
     height, width = (-(-side // STRIDE) for side in size[:2])
-    return _filled(nn.Conv2d(ins, outs, KERNEL, STRIDE, PADDING, device="meta"), weights), (height, width, outs)
+    return _filled(Conv(ins, outs, KERNEL, STRIDE, PADDING, device="meta"), weights), (height, width, outs)
 
 
 def _deconv(size: Size, take: Take, *, ins: int, outs: int, below: int, right: int) -> tuple[nn.Module, Size]:
@@ -126,7 +128,7 @@ def _deconv(size: Size, take: Take, *, ins: int, outs: int, below: int, right: i
     if max(below, right) >= STRIDE:
         raise ValueError(f"adds {below} and {right} to its sides, more than 1")
     weights = {"weight": take("weight", (ins, outs, KERNEL, KERNEL)), "bias": take("bias", (outs,))}
-    layer = nn.ConvTranspose2d(ins, outs, KERNEL, STRIDE, PADDING, output_padding=(below, right), device="meta")
+    layer = Deconv(ins, outs, KERNEL, STRIDE, PADDING, output_padding=(below, right), device="meta")
     height, width = (STRIDE * side - 1 + more for side, more in zip(size[:2], (below, right), strict=True))
     return _filled(layer, weights), (height, width, outs)
 

@@ -25,6 +25,7 @@ from training.errors import ArtifactError, ConfigError, DataError, TrainingError
 from training.export import fold
 from training.fitting import epoch_bar, prepare
 from training.history import State
+from training.origin import absolute, relative
 from training.plan import Hooks
 from training.rows import Rows
 from training.rows.arrays import array_rows
@@ -140,7 +141,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             TrainingError: the loss left the numbers; it says what to change.
         """
         self.__dict__.pop("_fitted", None)  # what fails to fit is not fitted
-        inputs = _float32(validate_data(self, X, dtype=_FLOATS, ensure_min_samples=2))
+        inputs = validate_data(self, X, dtype=_FLOATS, order="C", ensure_min_samples=2)
         columns = tuple(map(Column, map(str, getattr(self, "feature_names_in_", ()))))
         try:
             config = self._config()
@@ -159,7 +160,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=_FLOATS, reset=False)
         preprocess, encoder = self._fitted.preprocess, fold(self._fitted.model.encoder).double()
-        return _blockwise(_float32(checked), checked.dtype, lambda rows: encoder(preprocess.apply(rows)))
+        inputs = check_array(relative(checked, preprocess.origin), input_name="X")
+        return _blockwise(inputs, checked.dtype, lambda rows: encoder(preprocess.apply(rows)))
 
     def inverse_transform(self, X: ArrayLike) -> Floats:  # noqa: N803
         """(n, latent_dim) embeddings -> (n, columns) in the unit of the rows; float64 where X is, else float32."""
@@ -169,7 +171,9 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             raise ValueError(f"X has {checked.shape[1]} features, but embeddings have {self._n_features_out}.")
         preprocess, decoder = self._fitted.preprocess, fold(self._fitted.model.decoder).double()
         logits = self._fitted.header["output"] == "logits"
-        return _blockwise(checked, checked.dtype, lambda rows: preprocess.decode(decoder(rows), logits=logits))
+        rows = _blockwise(checked, np.dtype(np.float64), lambda rows: preprocess.decode(decoder(rows), logits=logits))
+        restored: Floats = absolute(rows, preprocess.origin).astype(checked.dtype)
+        return restored
 
     def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: N803
         """The share of X's variance that survives the bottleneck, at most 1; `y` is not looked at.
@@ -243,13 +247,6 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _float32(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """As the model takes them; what does not fit becomes infinite, and is refused as such."""
-    with np.errstate(over="ignore"):
-        checked: NDArray[np.float32] = check_array(rows, dtype=np.float32, order="C", input_name="X")
-    return checked
 
 
 def _blockwise(rows: NDArray[Any], dtype: np.dtype[Any], step: Callable[[Tensor], Tensor]) -> NDArray[Any]:

@@ -135,7 +135,7 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, begun: dict[str, A
     Raises:
         ConfigError: settings that do not go together, or not with these rows.
     """
-    preprocess = fit_preprocessor(split.train, _scale_kind(config, rows), rows.columns)
+    preprocess = fit_preprocessor(split.train, _scale_kind(config, rows), rows.columns, split.origin)
     loss = build_loss(config.loss)
     device = resolve_device((begun or {}).get("device", config.fit.device))
     numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
@@ -146,9 +146,11 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, begun: dict[str, A
     check_pair(loss, config.model)
     _check_output(config, loss, preprocess)
     plan = _plan(config, len(split.train), build_corruption(config.corruption, preprocess.to(device), rows.shape))
-    scaled = [preprocess.apply(torch.from_numpy(part)) for part in (split.train, split.validation)]
+    parts = split.train, split.validation
+    scaled = [preprocess.apply_for_training(torch.from_numpy(part)) for part in parts]
+    clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
     train, validation = place(scaled, device)
-    data = Data(train, validation, numbers=numbers)
+    data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
     model = _build(rows.shape, data.train.shape[1], config).to(device)
     optimizer = build_optimizer(config.optimizer, model)
     asked: Precision = (begun or {}).get("precision", config.fit.precision)

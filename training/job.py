@@ -45,14 +45,20 @@ class TrainedRun:
 
 
 def train(
-    rows: Rows, config: TrainConfig, run: Path, *, resume: bool = False, held: NDArray[np.int64] | None = None
+    rows: Rows,
+    config: TrainConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    held: NDArray[np.int64] | None = None,
+    without: NDArray[np.int64] | None = None,
 ) -> TrainedRun:
     """Train on `rows` and leave checkpoints and the encoder in the folder `run`.
 
     Ctrl-C ends the run after the epoch in hand, with a checkpoint and a usable encoder.
 
     Args:
-        held: as for `split_rows`.
+        held, without: as for `split_rows`.
 
     Raises:
         DataError, ConfigError: before anything is trained.
@@ -66,7 +72,7 @@ def train(
     if resume and not checkpoint:
         print(f"{run} has no checkpoint: a new run begins", file=sys.stderr)
     rows = rows.with_categories(config.data.categories)
-    split = split_rows(rows, config, held=held)
+    split = split_rows(rows, config, held=held, without=without)
     fitting = prepare(rows, split, config, begun=checkpoint.header["settings"] if checkpoint else None)
     settings = fitting.settings(rows, split, config)
     state = restore(checkpoint, fitting.model, fitting.optimizer, settings) if checkpoint else State()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from training.artifact import Encoder
 from training.preprocess import Preprocessor
+from training.robust import shortened
 
 __all__ = ["Judged", "Question", "add_noise", "judge_encoder", "judge_pca", "judge_raw", "label_precision"]
 
@@ -73,20 +74,20 @@ def add_noise(rows: Rows2D, preprocess: Preprocessor, level: float = 0.3, seed: 
 
 
 def judge_encoder(name: str, encoder: Encoder, question: Question) -> Judged:
-    """An encoder artifact, its reconstruction error in its own preprocessed unit."""
-    apply = _scaling(encoder.preprocess)
-    error = _error(encoder.preprocess, apply(encoder.reconstruct(question.queries)), apply(question.queries))
+    """An encoder artifact, its reconstruction error in its own preprocessed unit; rows that it clips have none."""
+    apply, queries = _scaling(encoder.preprocess), _known(encoder.preprocess, question.queries)
+    error = _error(encoder.preprocess, apply(encoder.reconstruct(queries)), apply(queries))
     return _judge(name, encoder.encode, error, 4 * encoder.latent_dim, question)
 
 
 def judge_pca(latent_dim: int, preprocess: Preprocessor, question: Question, fit_on: Rows2D) -> Judged:
-    """Principal components of the preprocessed rows: the best linear autoencoder there is."""
+    """Principal components of the preprocessed rows: the best linear autoencoder there is. No row dominates them."""
     from sklearn.decomposition import PCA
 
     apply = _scaling(preprocess)
-    fitted = apply(fit_on)
+    fitted = shortened(apply(fit_on)).astype(np.float32)
     pca = PCA(min(latent_dim, *fitted.shape), random_state=0).fit(fitted)
-    queries = apply(question.queries)
+    queries = apply(_known(preprocess, question.queries))
     back = np.asarray(pca.inverse_transform(pca.transform(queries)), np.float32)
     if preprocess.mixed:  # a category is one of those that there are, as an encoder's is
         back = apply(preprocess.to(_CPU).invert(torch.from_numpy(back), shares=True).numpy())
@@ -120,6 +121,12 @@ def _judge(name: str, embed: Callable[[Rows2D], Rows2D], error: float, size: int
 def _scaling(preprocess: Preprocessor) -> Callable[[Rows2D], Rows2D]:
     on_cpu = preprocess.to(_CPU)
     return lambda rows: on_cpu.apply(torch.from_numpy(rows)).numpy()
+
+
+def _known(preprocess: Preprocessor, rows: Rows2D) -> Rows2D:
+    """The rows without values outside the range that is known: of the others one alone could make up the error."""
+    outside = np.unique(preprocess.outside(rows)[:, 0])
+    return np.delete(rows, outside, axis=0) if len(outside) < len(rows) else rows
 
 
 def _error(preprocess: Preprocessor, back: Rows2D, features: Rows2D) -> float:

@@ -10,8 +10,6 @@ from training.errors import ConfigError
 
 __all__ = [
     "ACTIVATIONS",
-    "SEVERAL",
-    "Dense",
     "LatentNoise",
     "ToPicture",
     "ToRows",
@@ -36,33 +34,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 _RECTIFIERS = {"relu", "leaky_relu", "gelu", "silu"}
 """Those that want He's initialisation."""
 
-_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-SEVERAL = 4
-"""Rows from which oneDNN is faster."""
-
 Weighted = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
-
-
-class Dense(nn.Linear):
-    """A linear layer that answers and is not trained: several rows on a CPU by oneDNN, as torch's own compiler does.
-
-    Torch's own products of float32 are MKL's, which takes AMD's processors for older ones and is half as fast there.
-    oneDNN wants the weights in an order of its own, so it has a copy, made anew when they were changed in place.
-    """
-
-    _ordered: tuple[int, Tensor] | None = None
-
-    def forward(self, rows: Tensor) -> Tensor:
-        if len(rows) < SEVERAL or rows.is_cuda or not _ONEDNN:
-            return super().forward(rows)
-        made: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, self._in_order(), self.bias, "none", [], "")
-        return made  # (batch, ins) -> (batch, outs)
-
-    def _in_order(self) -> Tensor:
-        number = self.weight._version
-        if self._ordered is None or self._ordered[0] != number:
-            self._ordered = number, torch.ops.mkldnn._reorder_linear_weight(self.weight)
-        return self._ordered[1]
 
 
 class ToPicture(nn.Module):

@@ -1,12 +1,13 @@
 """What the loop is given beside the three pillars: the rows, the plan, and the hooks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from training.corruption import Corruption
 from training.history import State
+from training.known_range import Clipped
 from training.schedules import Schedule
 
 __all__ = ["Data", "FitPlan", "Hooks", "automatic_batch"]
@@ -17,7 +18,9 @@ class Data:
     """Preprocessed rows, (n, width) float32, and what they should become; without targets, themselves.
 
     They lie on the device that trains, or, where they do not fit there, in memory. The first `numbers` columns
-    are numbers, by default all of them; those after are slots of categories and indicators.
+    are numbers, by default all of them; those after are slots of categories and indicators. `blurred` names the raw
+    columns in which float32 does not hold what tells values apart (training.origin). `clipped` are the raw values that
+    are outside the range that the encoder knows.
     """
 
     train: Tensor
@@ -25,6 +28,8 @@ class Data:
     train_targets: Tensor | None = None
     validation_targets: Tensor | None = None
     numbers: int | None = None
+    blurred: tuple[str, ...] = ()
+    clipped: Clipped = field(default_factory=Clipped)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from training.loop import fit
 from training.losses import LOSSES
 from training.optim import build_optimizer
 from training.plan import Data, FitPlan, Hooks, automatic_batch
+from training.robust import shortened
 from training.schedules import build_schedule
 from training.split import hold_out
 from training.steps import few_threads, is_short
@@ -145,7 +146,8 @@ def _learn(items: Rows2D, have: Marks, queries: Rows2D, *, several: bool, hidden
 
 
 def _standardised(items: Rows2D, queries: Rows2D) -> tuple[Tensor, Tensor]:
-    mean, deviation = items.mean(axis=0, dtype=np.float64), items.std(axis=0, dtype=np.float64)
+    near = shortened(items)
+    mean, deviation = near.mean(axis=0), near.std(axis=0)
     deviation[deviation == 0] = 1.0
     scaled, asked = (((rows - mean) / deviation).astype(np.float32) for rows in (items, queries))
     return torch.from_numpy(scaled), torch.from_numpy(asked)

@@ -13,23 +13,30 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from training.errors import ArtifactError
 
 __all__ = [
+    "MANIFEST",
+    "REMEDY",
     "Sealed",
+    "check_there",
+    "discard",
     "locked",
     "open_sealed",
     "publish",
     "read_manifest",
+    "remember",
     "replace_folder",
     "seal",
     "staging",
@@ -43,14 +50,25 @@ TICK_NS = 1_000_000_000
 REMEDY = "Restore it from a copy, or make it again."
 
 
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,9}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
 class Sealed:
-    """A verified folder: its header and its files."""
+    """A verified folder: its header and its files.
+
+    Attributes:
+        fresh: whether a file was read to verify it; False if a receipt knew them all.
+        stamps: of each file, what changes with it (`remember`).
+    """
 
     def __init__(self, folder: Path, text: bytes) -> None:
         self.folder = folder
         self.digest = hashlib.sha256(text).hexdigest()
-        self.header: dict[str, Any] = json.loads(text)
+        self.header: dict[str, Any] = json.loads(text, parse_constant=_finite, parse_float=_finite)
         self.files: dict[str, dict[str, Any]] = self.header.pop("files")
+        self.fresh = True
+        self.stamps: dict[str, list[int] | None] = {}
 
 
 def seal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
@@ -71,8 +89,8 @@ def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...], receipt:
     """Check every file of `folder`, and that the manifest lists those in `needs`, then return it.
 
     Args:
-        receipt: a file outside the folder that remembers which files were checked; one that has not changed since,
-            as the file system tells it, is not read again. None reads them all and remembers nothing.
+        receipt: a file outside the folder that remembers which files were checked (`remember`); one that has not
+            changed since, as the file system tells it, is not read again. None reads them all.
 
     Raises:
         ArtifactError: a file is missing, has another size or another digest (it is named), or the
@@ -83,13 +101,23 @@ def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...], receipt:
         if name not in sealed.files:
             raise _damaged(folder / name, "a file that the manifest lists", "none of that name")
     checked = _read_receipt(receipt, sealed)
-    stamps = {name: _stamp(folder / name) for name in sealed.files}
-    for name, entry in sealed.files.items():
-        if stamps[name] is None or checked.get(name) != stamps[name]:
-            _check(folder / name, entry)
-    if receipt and checked != stamps:
-        _write_receipt(receipt, sealed, stamps)
+    sealed.stamps = {name: _stamp(folder / name) for name in sealed.files}
+    fresh = [name for name, stamp in sealed.stamps.items() if stamp is None or checked.get(name) != stamp]
+    for name in fresh:
+        _check(folder / name, sealed.files[name])
+    sealed.fresh = bool(fresh)
     return sealed
+
+
+def remember(sealed: Sealed, receipt: Path) -> None:
+    """Note in a receipt that all files were checked; without one, in a store that may only be read, all are again."""
+    if _read_receipt(receipt, sealed) == sealed.stamps:
+        return
+    with contextlib.suppress(OSError):
+        receipt.parent.mkdir(parents=True, exist_ok=True)
+        with staging(receipt.parent) as folder:
+            (folder / receipt.name).write_text(json.dumps({"manifest": sealed.digest, "stamps": sealed.stamps}))
+            os.replace(folder / receipt.name, receipt)
 
 
 def read_manifest(folder: Path, format_name: str) -> Sealed:
@@ -105,11 +133,43 @@ def read_manifest(folder: Path, format_name: str) -> Sealed:
         sealed = Sealed(folder, text)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder / MANIFEST, "a JSON object that lists its files", repr(error)) from error
-    if not _lists_files(sealed.files):
-        raise _damaged(folder / MANIFEST, "its files by name, with bytes and sha256", "something else")
+    _check_files(sealed)
     if sealed.header.get("format") != format_name:
-        raise _damaged(folder / MANIFEST, f"the format {format_name}", str(sealed.header.get("format")))
+        raise _damaged(folder / MANIFEST, f"the format {format_name}", str(sealed.header.get("format"))[:80])
     return sealed
+
+
+def check_there(sealed: Sealed) -> None:
+    """Raises ArtifactError if a file of the folder is no longer at its path; none of them is read."""
+    for name in (MANIFEST, DIGEST, *sealed.files):
+        try:
+            (sealed.folder / name).stat()
+        except OSError as error:
+            raise _damaged(sealed.folder / name, "a file", error.strerror or "none") from error
+
+
+def _finite(text: str) -> float:
+    """Raises ValueError unless it is a number within float64."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no number of JSON, or too large")
+    return value
+
+
+def _check_files(sealed: Sealed) -> None:
+    """Names that stay inside the folder, each with a size and a digest."""
+    place = f"{sealed.folder / MANIFEST}, files"
+    if not isinstance(sealed.files, dict):
+        raise _damaged(place, "an object, of each file its bytes and sha256", repr(sealed.files)[:80])
+    for name, entry in sealed.files.items():
+        if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
+            raise _damaged(place, "names of letters, digits and ._-, in folders inside this one", repr(name[:80]))
+        if not isinstance(entry, dict) or entry.keys() != {"bytes", "sha256"}:
+            raise _damaged(f"{place}.{name}", "bytes and sha256", repr(entry)[:80])
+        if type(entry["bytes"]) is not int or entry["bytes"] < 0:
+            raise _damaged(f"{place}.{name}.bytes", "a whole number from 0 on", repr(entry["bytes"])[:80])
+        if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
+            raise _damaged(f"{place}.{name}.sha256", "64 hexadecimal digits", repr(entry["sha256"])[:80])
 
 
 def _stamp(path: Path) -> list[int] | None:
@@ -135,27 +195,6 @@ def _read_receipt(receipt: Path | None, sealed: Sealed) -> dict[str, Any]:
         return {}
 
 
-def _write_receipt(receipt: Path, sealed: Sealed, stamps: dict[str, list[int] | None]) -> None:
-    """Where it cannot be written, a store that may only be read, all is checked the next time too."""
-    with contextlib.suppress(OSError):
-        receipt.parent.mkdir(parents=True, exist_ok=True)
-        with staging(receipt.parent) as folder:
-            (folder / receipt.name).write_text(json.dumps({"manifest": sealed.digest, "stamps": stamps}))
-            os.replace(folder / receipt.name, receipt)
-
-
-def _lists_files(files: object) -> bool:
-    """Names that stay inside the folder, each with a size and a digest."""
-    return isinstance(files, dict) and all(
-        not PurePosixPath(name).is_absolute()
-        and ".." not in PurePosixPath(name).parts
-        and isinstance(entry, dict)
-        and isinstance(entry.get("bytes"), int)
-        and isinstance(entry.get("sha256"), str)
-        for name, entry in files.items()
-    )
-
-
 @contextmanager
 def staging(parent: Path) -> Iterator[Path]:
     """A temporary folder in `parent`, removed at the end unless it was renamed away.
@@ -165,9 +204,7 @@ def staging(parent: Path) -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     with locked(parent):
-        for left in parent.glob(f"{_STAGED}*"):
-            with contextlib.suppress(OSError), locked(left, wait=False):
-                shutil.rmtree(left)
+        _clear(parent)
         folder = Path(tempfile.mkdtemp(prefix=_STAGED, dir=parent))
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -177,6 +214,25 @@ def staging(parent: Path) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, durably, and what killed processes left beside it; it takes no space on a disk that is full.
+
+    A crash leaves it whole or gone: the rest of it is removed with whatever is staged or discarded there next.
+    """
+    with locked(folder.parent):
+        _clear(folder.parent)
+        aside = folder.with_name(f"{_STAGED}{folder.name}")
+        os.rename(folder, aside)
+    sync_folder(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear(parent: Path) -> None:
+    for left in parent.glob(f"{_STAGED}*"):
+        with contextlib.suppress(OSError), locked(left, wait=False):
+            shutil.rmtree(left)
 
 
 @contextmanager
@@ -251,5 +307,5 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _damaged(path: Path, expected: str, found: str) -> ArtifactError:
+def _damaged(path: Path | str, expected: str, found: str) -> ArtifactError:
     return ArtifactError(str(path), expected=expected, found=found, remedy=REMEDY)

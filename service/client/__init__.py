@@ -29,7 +29,7 @@ from service.client.errors import (
     UnsupportedMedia,
     VersionChangedError,
 )
-from service.client.item_answers import Item, Listed, Written
+from service.client.item_answers import Item, Listed, Warned, Written
 from service.client.retrying import Retries
 
 __all__ = [
@@ -64,5 +64,6 @@ __all__ = [
     "Unprocessable",
     "UnsupportedMedia",
     "VersionChangedError",
+    "Warned",
     "Written",
 ]

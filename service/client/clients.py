@@ -96,7 +96,8 @@ class Client:
         """Make or replace items; when it returns they are on disk, and found.
 
         `inputs` as in `embed`, but that a table with words goes as a list of dicts. Many go in several calls, of which
-        those before one that fails stand; to call again does no harm.
+        those before one that fails stand; to call again does no harm. `warnings` of the answer names values that are
+        so far outside the range of the training rows that the encoder clips them.
         """
         return self._drive(item_talks.put(ids, inputs, payloads, self._manner))
 

@@ -1,6 +1,6 @@
 """Answers about items. Everything is checked before any of it is returned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,24 @@ from numpy.typing import NDArray
 from service.client.answers import malformed, read_version, sequence_of, show
 from service.client.messages import Answer
 
-__all__ = ["Item", "Listed", "Page", "Written", "read_item", "read_page", "read_written"]
+__all__ = ["Item", "Listed", "Page", "Warned", "Written", "read_item", "read_page", "read_put", "read_written"]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A value of an item that was put that the encoder clips: it is far outside the range of the training rows.
+
+    Attributes:
+        id: the item's.
+        column: of a table its name, else its number from 0.
+        low, high: the least and the greatest value that the encoder knows; a value beyond counts as that.
+    """
+
+    id: str
+    column: str | int
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -20,11 +37,15 @@ class Written:
         version: the version that serves.
         sequence: the number of the last of these changes in the item log.
         count: items that were put, or that were there and are deleted.
+        clipped: how many values of items that were put the encoder clips.
+        warnings: the first of these values.
     """
 
     version: int
     sequence: int
     count: int
+    clipped: int = 0
+    warnings: tuple[Warned, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +87,17 @@ class Page:
 def read_written(answer: Answer) -> Written:
     """Raises MalformedAnswer: it names the field."""
     fields = read_version(answer)
-    count = fields.get("count")
-    if type(count) is not int or count < 0:
-        raise malformed(answer, "count", "a whole number", show(count))
-    return Written(fields["version"], sequence_of(answer, fields), count)
+    return Written(fields["version"], sequence_of(answer, fields), _count(answer, "count", fields))
+
+
+def read_put(answer: Answer) -> Written:
+    """Raises MalformedAnswer: it names the field."""
+    written, fields = read_written(answer), read_version(answer)
+    warnings = fields.get("warnings")
+    if not isinstance(warnings, list):
+        raise malformed(answer, "warnings", "a list", show(warnings))
+    told = tuple(_warned(answer, f"warnings[{number}]", one) for number, one in enumerate(warnings))
+    return replace(written, clipped=_count(answer, "clipped", fields), warnings=told)
 
 
 def read_item(answer: Answer, name: str) -> Item:
@@ -94,6 +122,22 @@ def read_page(answer: Answer, most: int) -> Page:
         raise malformed(answer, "next", "an id, or null at the end", show(after))
     listed = tuple(_listed(answer, f"items[{number}]", item) for number, item in enumerate(items))
     return Page(sequence_of(answer, fields), listed, after)
+
+
+def _count(answer: Answer, place: str, fields: dict[str, Any]) -> int:
+    count = fields.get(place)
+    if type(count) is not int or count < 0:
+        raise malformed(answer, place, "a whole number", show(count))
+    return count
+
+
+def _warned(answer: Answer, place: str, given: Any) -> Warned:
+    fields = given if isinstance(given, dict) else {}
+    texts = isinstance(fields.get("id"), str) and type(fields.get("column")) in {str, int}
+    numbers: list[Any] = [fields.get(name) for name in ("value", "low", "high")]
+    if not texts or not {type(number) for number in numbers} <= {int, float}:
+        raise malformed(answer, place, "an id, a column and three numbers", show(given))
+    return Warned(fields["id"], fields["column"], *map(float, numbers))
 
 
 def _listed(answer: Answer, place: str, item: Any) -> Listed:

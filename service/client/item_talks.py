@@ -1,26 +1,29 @@
 """The conversations about items. All may be sent again: what is put or deleted twice is as if it were once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from service.client.item_answers import Item, Page, Written, read_item, read_page, read_written
+from service.client.item_answers import Item, Page, Written, read_item, read_page, read_put, read_written
 from service.client.messages import Call, Talk
-from service.client.requests import Rows, check_rows, filter_param, put_call, sequence_param
+from service.client.requests import Rows, check_ids, check_rows, filter_param, put_call, sequence_param
 from service.client.talks import Manner, placed
 
 __all__ = ["delete", "delete_where", "get", "page", "put"]
 
 _MAX_VALUES = 2_000_000
 """Numbers in one call at most, some 25 MB of JSON."""
+_MAX_WARNINGS = 20
+"""Of several calls together, as of one."""
 
 
 def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None, manner: Manner) -> Talk[Written]:
     """Put items, many in several calls, one after the other.
 
     Raises:
-        ValueError: not as many ids as inputs or payloads, an id twice, or inputs that are no rows.
+        ValueError: not as many ids as inputs or payloads, an id that cannot be sent or is there twice, or no rows.
         LookalikeError: see service.client.errors; calls before the one that failed stand.
     """
     check_rows(inputs, "inputs")
@@ -28,6 +31,7 @@ def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | N
     for name, given in each.items():
         if isinstance(ids, str) or len(given) != len(ids):
             raise ValueError(f"{name}: expected one for each of {len(ids)} ids, found {len(given)}")
+    check_ids(ids)
     if len(set(ids)) < len(ids):
         raise ValueError("ids: expected ids that differ, found one twice")
     step = manner.max_rows
@@ -37,17 +41,19 @@ def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | N
     def one(start: int) -> Talk[Written]:
         some = slice(start, start + step)
         notes = None if payloads is None else payloads[some]
-        return read_written((yield from manner.ask(put_call(ids[some], inputs[some], notes))))
+        return read_put((yield from manner.ask(put_call(ids[some], inputs[some], notes))))
 
-    done, count = Written(0, 0, 0), 0
+    all_ = Written(0, 0, 0)
     for start in range(0, max(1, len(ids)), step):
         done = yield from placed(start, one)
-        count += done.count
-    return Written(done.version, done.sequence, count)
+        count, clipped = all_.count + done.count, all_.clipped + done.clipped
+        all_ = replace(done, count=count, clipped=clipped, warnings=(all_.warnings + done.warnings)[:_MAX_WARNINGS])
+    return all_
 
 
 def get(name: str, least: int, manner: Manner) -> Talk[Item]:
-    """One item, as of the change `least` or later."""
+    """One item, as of the change `least` or later. Raises ValueError if the id cannot be sent."""
+    check_ids([name])
     call = Call("GET", "items", item=name, params=sequence_param(least))
     return read_item((yield from manner.ask(call)), name)
 
@@ -60,7 +66,8 @@ def page(passing: dict[str, Any] | None, most: int, after: str, least: int, mann
 
 
 def delete(name: str, manner: Manner) -> Talk[Written]:
-    """Delete one item."""
+    """Delete one item. Raises ValueError if the id cannot be sent."""
+    check_ids([name])
     return read_written((yield from manner.ask(Call("DELETE", "items", item=name))))
 
 

@@ -1,7 +1,8 @@
 """From rows to requests: arrays as .npy, tables and ids as JSON."""
 
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ __all__ = [
     "NPY",
     "Question",
     "Rows",
+    "check_ids",
     "check_rows",
     "embed_call",
     "filter_param",
@@ -30,6 +32,7 @@ NPY = "application/x-npy"
 Rows = NDArray[Any] | Sequence[Any]
 """(n, width) or (n, *input shape) of numbers, or a sequence of rows: lists, or of a table also dicts."""
 
+_HALF = re.compile("[\ud800-\udfff]")
 _LONGEST_QUERY = 4_096
 """Bytes of a filter that may stand in a URL, as servers and proxies take at least 8 KiB of it."""
 
@@ -68,7 +71,10 @@ class Question:
         if len(given) != 1:
             raise ValueError("expected exactly one of inputs, embeddings and ids")
         ((kind, rows),) = given
-        return Question(kind, check_rows(rows, kind), limit, filter, with_payload, version, min_sequence)
+        check_rows(rows, kind)
+        if kind == "ids":
+            check_ids(rows)
+        return Question(kind, rows, limit, filter, with_payload, version, min_sequence)
 
 
 def check_rows(rows: Rows, field: str) -> Rows:
@@ -83,6 +89,14 @@ def check_rows(rows: Rows, field: str) -> Rows:
     return rows
 
 
+def check_ids(ids: Iterable[Any]) -> None:
+    """Raises ValueError if an id cannot be sent: UTF-8 has no half of a surrogate pair."""
+    for number, name in enumerate(ids):
+        if isinstance(name, str) and (half := _HALF.search(name)):
+            found = f"U+{ord(half[0]):04X} at position {half.start()}"
+            raise ValueError(f"ids[{number}]: expected text without halves of surrogate pairs, found {found}")
+
+
 def embed_call(rows: Rows) -> Call:
     """Rows, of one call -> POST /embed, to be answered as .npy.
 
@@ -90,7 +104,7 @@ def embed_call(rows: Rows) -> Call:
         TypeError: a row holds what JSON does not.
     """
     if isinstance(rows, np.ndarray):
-        return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(rows))
+        return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(_narrow(rows)))
     return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": NPY}, body=_json({"inputs": rows}))
 
 
@@ -118,7 +132,8 @@ def search_call(question: Question, rows: Rows) -> Call:
         params["filter"] = passing.decode()
     if question.version is not None:
         params["version"] = str(question.version)
-    return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=_npy(rows))
+    body = _npy(_narrow(rows) if question.kind == "inputs" else _float32(rows))
+    return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=body)
 
 
 def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None) -> Call:
@@ -145,21 +160,32 @@ def sequence_param(least: int) -> dict[str, str]:
     return {"min_sequence": str(least)} if least else {}
 
 
-def _finite(rows: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(rows, np.float32)
+def _finite(rows: NDArray[Any]) -> NDArray[Any]:
+    values = _narrow(rows)
     if np.isinf(values).any():
         row = int(np.argwhere(np.isinf(values))[0][0])
-        raise ValueError(f"inputs: expected numbers that fit float32, found a larger one in row {row}")
+        raise ValueError(f"inputs: expected finite numbers, found infinity in row {row}")
     return values
 
 
 def _npy(rows: NDArray[Any]) -> bytes:
-    """As float32: what the encoder computes in. What does not fit becomes infinite, which the service refuses."""
     stream = io.BytesIO()
-    with np.errstate(over="ignore"):
-        np.save(stream, np.ascontiguousarray(rows, np.float32), allow_pickle=False)
+    np.save(stream, rows, allow_pickle=False)
     return stream.getvalue()
+
+
+def _narrow(rows: NDArray[Any]) -> NDArray[Any]:
+    """As float32 if that changes no value, else as float64: the encoder may have an origin to subtract first."""
+    narrow = _float32(rows)
+    if np.can_cast(rows.dtype, np.float32) or np.array_equal(narrow, rows, equal_nan=True):
+        return narrow
+    return np.ascontiguousarray(rows, np.float64)
+
+
+def _float32(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """What does not fit becomes infinite, which the service refuses."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, np.float32)
 
 
 def _json(value: Any) -> bytes:

@@ -1,6 +1,8 @@
 """Rows and encoders made by hand, so that an embedding's value is known without training."""
 
+import resource
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from training.preprocess import fit_preprocessor
 from training.rows import Chunk, Rows, sketches
 from training.sealed import seal
 
-__all__ = ["cloud", "encoder_at", "flip", "made_rows", "reseal"]
+__all__ = ["cloud", "encoder_at", "flip", "made_rows", "no_room", "reseal"]
 
 
 def cloud(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
@@ -23,7 +25,7 @@ def cloud(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def made_rows(
-    inputs: NDArray[np.float32],
+    inputs: NDArray[Any],
     ids: Sequence[str] | None = None,
     payloads: Sequence[dict[str, Any]] | None = None,
     *,
@@ -42,10 +44,18 @@ def made_rows(
     return Rows("made", inputs.shape[1:], len(inputs), False, read)
 
 
-def encoder_at(folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[np.float32] | None = None) -> Path:
-    """An encoder artifact in the new `folder` that maps a row (width,) to `row @ matrix`, (latent,).
+def encoder_at(
+    folder: Path,
+    matrix: NDArray[np.float32],
+    *,
+    held_out: NDArray[np.float32] | None = None,
+    origin: Sequence[float] | None = None,
+    fitted: float = 3e38,
+) -> Path:
+    """An encoder artifact in the new `folder` that maps a row (width,) to `(row - origin) @ matrix`, (latent,).
 
-    It says that it was not trained on the rows `held_out`, (n, width).
+    It says that it was not trained on the rows `held_out`, (n, width), and that each column was from -`fitted` to
+    `fitted`. It clips values beyond 21 times that.
     """
     width, latent = matrix.shape
     encoder, decoder = nn.Linear(width, latent), nn.Linear(latent, width)
@@ -55,7 +65,11 @@ def encoder_at(folder: Path, matrix: NDArray[np.float32], *, held_out: NDArray[n
         folder,
         nn.Sequential(encoder),
         nn.Sequential(decoder),
-        preprocess=fit_preprocessor(np.zeros((1, width), np.float32), "none"),
+        preprocess=fit_preprocessor(
+            np.array([[-fitted], [fitted]], np.float32).repeat(width, axis=1),
+            "none",
+            origin=None if origin is None else np.array(origin, np.float64),
+        ),
         header={
             "input_shape": [width],
             "latent_dim": latent,
@@ -78,3 +92,14 @@ def reseal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
     for name in ("manifest.json", "manifest.sha256"):
         (folder / name).unlink()
     seal(folder, format_name, {key: value for key, value in header.items() if key != "format"})
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file of this process may grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.arrays import load_array
+from index.arrays import is_permutation, load_array
 
 
 def test_an_array_is_mapped_or_read_as_it_was_written(tmp_path: Path) -> None:
@@ -20,3 +20,21 @@ def test_what_holds_objects_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="pickle"):
         load_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("parts", "count", "whole"),
+    [
+        ([[2, 0, 1]], 3, True),
+        ([[2], [], [0, 1]], 3, True),
+        ([], 0, True),
+        ([[0, 1]], 3, False),
+        ([[0, 1, 1]], 3, False),
+        ([[0, 1, 2], [1]], 3, False),
+        ([[0, 1, 3]], 3, False),
+        ([[0, 1, -1]], 3, False),
+        ([[0]], 0, False),
+    ],
+)
+def test_parts_are_a_permutation_if_each_number_is_there_once(parts: list[list[int]], count: int, whole: bool) -> None:
+    assert is_permutation([np.array(part, np.int64) for part in parts], count) is whole

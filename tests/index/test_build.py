@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from index.build import build, encoder_folder
 from index.errors import TargetError
 from index.knobs import ROUNDS
+from index.scores import normalize
 from index.spec import Metric
 from index.store import Store
 from index.target import Target
-from index.vectors import normalize
 from index.version import Version
 from tests.index.made import cloud, encoder_at, made_rows
 from training.errors import ArtifactError, ConfigError, DataError, LookalikeError

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from index.build import build
+from index.change import Change
 from index.collection import Collection, embedded, open_collection
 from index.compact import compact
 from index.errors import JobError, QueryError, StoreError, UnknownItemError
 from index.filters import read_filter
-from index.log import Change, ItemLog
-from index.retention import prune
+from index.log import ItemLog
 from index.spec import Metric
 from index.store import Store
 from index.target import Target
@@ -252,8 +252,7 @@ def test_what_was_put_and_deleted_again_is_folded_in_so_that_the_log_lets_go_of_
     assert (store.manifest(2)["sequence"], store.manifest(2)["items"]) == (2, COUNT)
     assert open_collection(store, 2).items.changed == 0
     assert compact(store) is None
-    store.remove([1])
-    assert prune(store, 1).changes == 1
+    assert [change.sequence for change in ItemLog(store.folder).read(0)] == [2]
 
 
 def test_items_of_another_width_are_refused(tmp_path: Path) -> None:
@@ -278,3 +277,22 @@ def test_nothing_of_a_collection_is_kept_once_nobody_has_it(tmp_path: Path) -> N
         assert [one() for one in left] == [None, None, None]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+def test_equal_items_tie_by_id_however_many_were_put_and_asked_together(tmp_path: Path, metric: Metric) -> None:
+    collection, same = open_collection(made(tmp_path, metric), 1), cloud(1, WIDTH, seed=9)[0]
+    for first, beside in (("d", 0), ("b", 63), ("c", 6), ("a", 1)):
+        rows = [same, *cloud(beside, WIDTH, seed=beside)]
+        changes = [put(f"{first}{n}" if n else first, row, {}) for n, row in enumerate(rows)]
+        collection.apply(changes, embedded(collection.version, changes))
+    vectors = collection.embeddings.at(collection.items.positions(["a", "b", "c", "d"]))
+    assert (vectors == vectors[0]).all()
+    asked = np.stack([same, *cloud(70, WIDTH, seed=3)])
+    together = collection.search_rows(asked, 6)
+    if metric != "ip":
+        assert told(collection, together)[0][:4] == ["a", "b", "c", "d"]
+    for n, row in enumerate(asked):
+        alone = collection.search_rows(row[None], 6)
+        assert told(collection, alone) == told(collection, together, n)
+        assert alone.novelty[0] == together.novelty[n]

@@ -14,8 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from index.continuity import churn, compose, fit_map, load_maps, mapped, save_maps
 from index.errors import QueryError
+from index.scores import normalize
 from index.spec import Metric
-from index.vectors import normalize
 from tests.index.made import cloud
 from training.errors import ArtifactError
 
@@ -219,3 +219,16 @@ def test_what_cannot_be_mapped_is_told() -> None:
         fit_map(np.full((30, 3), np.inf, np.float32), cloud(30, 3), "l2")
     with pytest.raises(QueryError, match=r"\(n, 3\)"):
         mapped(cloud(2, 4), cloud(3, 5), "l2")
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("value", [100.0, 1e6, -1e12])
+def test_one_pair_of_any_size_that_fits_no_other_turns_the_map_hardly(metric: Metric, value: float) -> None:
+    """Of the 160 pairs that are fitted none counts more than a pair three times as long as most."""
+    turn, old = rotation(4), cloud(200, 4)
+    new = old @ turn
+    for row in (3, 77):  # one of the two at least is fitted on, and not asked with
+        old[row], new[row] = value, [-value, value, 0, value]
+    found = fit_map(old, new, metric)
+    np.testing.assert_allclose(found.matrix, turn, atol=0.15)
+    assert found.recall[found.kind] > 0.85

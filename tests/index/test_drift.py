@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from index.build import build
+from index.change import Change
 from index.compact import compact
 from index.detector import Bets, Detector, Evidence
 from index.drift import FOLDER, Drift, DriftFile, Seen, drift_of, read_drift
 from index.errors import StoreError
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from training.config import load_config

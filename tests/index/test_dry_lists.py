@@ -7,11 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 from index.build import build
+from index.change import Change
 from index.collection import Collection, open_collection
 from index.compact import compact
 from index.embeddings import Embeddings
 from index.filters import read_filter
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from index.vectors import MAX_FOUND

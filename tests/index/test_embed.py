@@ -125,3 +125,12 @@ def test_a_table_for_an_encoder_of_arrays_is_its_numbers_without_a_gap(encoder: 
     (tmp_path / "a.csv").write_text("\n".join([*lines, "1,,3,4,5,x"]))
     with pytest.raises(DataError, match="row 3, column b"):
         list(embed_chunks(open_rows(str(tmp_path / "a.csv")), encoder, "l2"))
+
+
+def test_rows_are_embedded_less_the_encoders_origin(tmp_path: Path) -> None:
+    encoder = load_encoder(encoder_at(tmp_path / "e", np.eye(2, dtype=np.float32), origin=[1.76e9, 0]))
+    rows = made_rows(np.array([[1.76e9 + 0.25, 3], [1.76e9 + 31, 4]]))
+    ((_, embeddings),) = embed_chunks(rows, encoder, "l2")
+    assert embeddings.tolist() == [[0.25, 3], [31, 4]]
+    again = suited(suited(rows, encoder), encoder)
+    assert next(again.chunks()).inputs.tolist() == [[0.25, 3], [31, 4]]

@@ -12,8 +12,9 @@ from sklearn.neighbors import NearestNeighbors
 from index import embeddings as module
 from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from index.errors import QueryError
+from index.scores import normalize
 from index.spec import Metric
-from index.vectors import nearest, normalize
+from index.vectors import nearest
 from tests.index.made import cloud
 from training.errors import ArtifactError
 
@@ -194,3 +195,16 @@ def test_a_file_of_other_embeddings_is_refused(tmp_path: Path, wrong: NDArray[np
     np.save(tmp_path / EMBEDDINGS, wrong)
     with pytest.raises(ArtifactError, match=r"embeddings\.npy: expected float32 \(n, 3\), found"):
         read_embeddings(tmp_path, "l2", 3)
+
+
+def test_a_cosine_never_leaves_its_bounds() -> None:
+    """Rounded to float32, a unit vector may be longer than 1, and its product with itself greater than 1."""
+    vectors = normalize(np.random.default_rng(0).normal(size=(2_000, 3)).astype(np.float32))
+    places = np.arange(len(vectors))[:, None]
+    for sign in (1, -1):
+        queries = sign * vectors
+        scores = Embeddings(vectors, "cosine").scores(queries, places)
+        near = Embeddings(vectors, "cosine").nearest(queries, 5)[0]
+        assert np.abs(scores).max() <= 1
+        assert np.abs(near).max() <= 1
+        np.testing.assert_allclose(scores, sign, atol=1e-6)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 import index.exporting
 from index.build import build
+from index.change import Change
 from index.collection import open_collection
 from index.errors import JobError, StoreError
 from index.exporting import export
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from tests.index.made import cloud, encoder_at, flip, made_rows

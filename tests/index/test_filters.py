@@ -14,14 +14,15 @@ from index.errors import QueryError
 from index.filters import FieldTypes, allowed, read_filter
 
 BIG = 2**53
-ENDS = [2**63 - 1, -(2**63), 2**64]
+LAST = 2**63 - 1
+ENDS = [LAST, -LAST - 1, 2.0**64]
 ITEMS: list[dict[str, Any]] = [
     {"label": 3, "price": 1.5, "tags": ["red", "new"], "sold": True, "day": "2026-01-02"},
     {"label": "3", "price": 2, "tags": [], "sold": False, "day": "2026-01-10"},
     {"label": 3.0, "price": -0.0, "tags": ["blue", 7, None, [1]], "sold": 1, "day": "2025-12-31"},
     {"label": True, "price": None, "tags": "red", "shop": {"name": "x", "at": {"floor": 2}}},
     {"label": 1, "price": BIG + 1, "tags": None, "shop": {}},
-    {"label": [3, "x"], "price": 2**63, "day": "é"},
+    {"label": [3, "x"], "price": 2.0**63, "day": "é"},
 ]
 
 
@@ -58,7 +59,7 @@ def table(tmp_path: Path) -> pa.Table:
         ({"field": "label", "equal": "3"}, [1]),
         ({"field": "label", "equal": True}, [3]),
         ({"field": "label", "equal": 1}, [4]),
-        ({"field": "label", "in": [True, "3", "x", 10**400]}, [1, 3, 5]),
+        ({"field": "label", "in": [True, "3", "x", 1e300]}, [1, 3, 5]),
         ({"field": "label", "range": {"gt": 1, "lte": 3}}, [0, 2, 5]),
         ({"field": "label", "range": {"lt": "4"}}, [1]),
         ({"field": "price", "equal": 0}, [2]),
@@ -105,14 +106,14 @@ def test_a_range_holds_for_one_element_of_a_list_not_for_two_between_them(tmp_pa
         ([float(BIG + 2), float(BIG + 4)], {"range": {"lte": BIG + 3}}, [0]),
         ([float(BIG + 2), float(BIG + 4)], {"range": {"gte": BIG + 3}}, [1]),
         (ENDS, {"equal": 2**63 - 1}, [0]),
-        (ENDS, {"equal": 2**64}, [2]),
-        (ENDS, {"in": [2**63, -(2**63)]}, [1]),
-        (ENDS, {"range": {"gte": 2**63}}, [2]),
+        (ENDS, {"equal": 2.0**64}, [2]),
+        (ENDS, {"in": [2.0**63, -(2**63)]}, [1]),
+        (ENDS, {"range": {"gte": 2.0**63}}, [2]),
         (ENDS, {"range": {"gt": 2**63 - 1}}, [2]),
-        (ENDS, {"range": {"lt": 2**63}}, [0, 1]),
+        (ENDS, {"range": {"lt": 2.0**63}}, [0, 1]),
         (ENDS, {"range": {"lt": -(2**63)}}, []),
-        (ENDS, {"range": {"gte": -(10**400), "lt": 10**400}}, [0, 1, 2]),
-        ([1, 2.5], {"range": {"gt": 10**400}}, []),
+        (ENDS, {"range": {"gte": -1e300, "lt": 1e300}}, [0, 1, 2]),
+        ([1, 2.5], {"range": {"gt": 1e300}}, []),
         ([1, 2, 3], {"range": {"gt": 1.5, "lt": 2.5}}, [1]),
         ([-2, -1, 0], {"range": {"gte": -1.5}}, [1, 2]),
         ([-2, -1, 0], {"range": {"lte": -1.5}}, [0]),
@@ -123,11 +124,18 @@ def test_numbers_compare_exactly(tmp_path: Path, values: list[Any], condition: A
     assert passing(table, {"field": "x", **condition}) == rows
 
 
-def test_a_number_that_no_column_holds_exists_and_compares_with_nothing(tmp_path: Path) -> None:
-    table = mapped(tmp_path, [{"x": 2**64 + 1}, {"x": 10**400}, {"x": 1}])
-    assert table.column_names == ["id", "integer:x", "other:x"]
-    assert passing(table, {"field": "x", "exists": True}) == [0, 1, 2]
-    assert passing(table, {"field": "x", "in": [2**64, 2**64 + 1, 10**400]}) == []
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**64, 2**64 + 1, 10**400])
+def test_an_integer_out_of_bounds_is_refused_by_its_path(value: int) -> None:
+    each: list[tuple[dict[str, Any], str]] = [
+        ({"equal": value}, "equal"),
+        ({"in": [1, value]}, "in[1]"),
+        ({"range": {"lt": value}}, "range.lt"),
+        ({"range": {"gte": 1.5, "lte": value}}, "range.lte"),
+    ]
+    for condition, place in each:
+        with pytest.raises(QueryError, match=r"integers from -2\^63 to 2\^63 - 1") as caught:
+            read_filter({"not": {"field": "x", **condition}})
+        assert caught.value.field == f"filter.not.{place}"
 
 
 def test_columns_are_named_by_kind_and_field_and_typed() -> None:
@@ -214,7 +222,7 @@ WRONG: dict[str, list[Any]] = {
     "filter.range": [{"field": "x", "range": bounds} for bounds in (3, {}, {"gt": 1, "below": 2})],
     "filter.range.gte": [{"field": "x", "range": {"gte": bound}} for bound in GTE],
     "filter.range.lt": [
-        {"field": "x", "range": {"gte": low, "lt": high}} for low, high in ((10**5000, False), (1, "2"))
+        {"field": "x", "range": {"gte": low, "lt": high}} for low, high in ((1e300, False), (1, "2"), (0, 10**5000))
     ],
     "filter.exists": [{"field": "x", "exists": 1}],
     "filter.and": [{"and": []}, {"and": [SAME] * 257}],
@@ -235,7 +243,7 @@ def test_what_is_no_filter_is_refused_by_its_path(path: str, wrong: Any) -> None
 
 
 def test_what_was_found_is_shown() -> None:
-    with pytest.raises(QueryError, match="expected finite numbers or texts, all alike, found 'x'"):
+    with pytest.raises(QueryError, match=r"expected finite numbers \(.*\) or texts, all alike, found 'x'"):
         read_filter({"field": "label", "range": {"gte": 1, "lt": "x"}})
     with pytest.raises(QueryError, match="found an object of 'field', 'like'"):
         read_filter({"field": "label", "like": "x"})
@@ -310,14 +318,6 @@ def test_the_largest_filters_are_read() -> None:
     read_filter({"field": "x", "in": list(range(10_000))})
 
 
-def test_numbers_that_hash_alike_cost_no_more() -> None:
-    alike = {"field": "x", "in": [i * (2**61 - 1) for i in range(1, 10_001)]}
-    start = time.process_time()
-    for _ in range(8):
-        read_filter(alike)
-    assert time.process_time() - start < 2
-
-
 TEXT = "t" * (1 << 10)
 
 
@@ -368,10 +368,11 @@ def test_tables_without_rows_without_batches_without_fields_and_of_one_row(tmp_p
 
 # What a filter means, once more and in plain Python, to compare with.
 
-SPECIAL = [0, 1, -1, True, False, 0.0, -0.0, 1.0, 0.5, BIG, BIG + 1, float(BIG), 2**63 - 1, -(2**63), 2**63, 2**64 + 1]
+SPECIAL = [0, 1, -1, True, False, 0.0, -0.0, 1.0, 0.5, BIG, BIG + 1, float(BIG), LAST, -LAST - 1, 2.0**63]
+INTEGERS = st.integers(-LAST - 1, LAST)
 SCALARS = (
     st.sampled_from([*SPECIAL, "", "0", "1", "a", "é", "\U0001f600", "\uffff"])
-    | st.integers()
+    | INTEGERS
     | st.floats(allow_nan=False, allow_infinity=False)
 )
 VALUES = st.recursive(
@@ -381,7 +382,7 @@ VALUES = st.recursive(
 )
 PAYLOADS = st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3)
 FIELDS = st.sampled_from(["a", "b", "c", "a.a", "a.b", "b.c", "c.a.b"])
-NUMBERS = st.sampled_from([x for x in SPECIAL if not isinstance(x, bool)]) | st.integers() | st.floats(-1e30, 1e30)
+NUMBERS = st.sampled_from([x for x in SPECIAL if not isinstance(x, bool)]) | INTEGERS | st.floats(-1e30, 1e30)
 WORDS = st.sampled_from(["gt", "gte", "lt", "lte"])
 CONDITIONS = (
     st.fixed_dictionaries({"field": FIELDS, "equal": SCALARS})
@@ -409,9 +410,8 @@ def held(payload: Any, field: str) -> Any:
 
 
 def sort(value: Any) -> str:
-    """What a value compares with: a whole number that neither int64 nor float64 holds compares with nothing."""
-    kept = type(value) is not int or -(2**63) <= value < 2**63 or (abs(value) < 2**1023 and float(value) == value)
-    return {float: "number", int: "number", str: "text", bool: "flag"}.get(type(value), "other") if kept else "other"
+    """What a value compares with."""
+    return {float: "number", int: "number", str: "text", bool: "flag"}.get(type(value), "other")
 
 
 def same(held: Any, value: Any) -> bool:

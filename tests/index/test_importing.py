@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from index.build import build
+from index.change import Change
 from index.collection import open_collection
 from index.errors import JobError, StoreError
 from index.importing import MOST, import_rows
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from tests.index.made import cloud, encoder_at, made_rows
@@ -169,7 +170,7 @@ def test_a_row_that_cannot_be_read_is_named_and_nothing_of_its_transaction_writt
 
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "a\x00b", "a\ud800b"])
 def test_an_id_that_no_item_can_have_is_refused(store: Store, name: str) -> None:
-    with pytest.raises(DataError, match=r"made, id .*expected 1 to 256 printable characters"):
+    with pytest.raises(DataError, match=r"made, id .*expected 1 to 256 characters, none of them a control"):
         import_rows(made_rows(cloud(3, WIDTH), ["first", name, "last"]), store)
     assert not logged(store)
 
@@ -187,3 +188,35 @@ def test_rows_of_another_width_are_refused(store: Store) -> None:
 def test_without_a_champion_there_is_nobody_to_read_them(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a promoted version"):
         import_rows(made_rows(cloud(3, WIDTH)), Store(tmp_path / "none"))
+
+
+def test_rows_for_an_encoder_with_an_origin_are_logged_as_the_source_holds_them(tmp_path: Path) -> None:
+    far, made = cloud(20, WIDTH) + np.array([1.76e9, 0, 0, 0]), Store(tmp_path / "store")
+    encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32), origin=[1.76e9, 0, 0, 0])
+    build(made_rows(far), encoder, made, metric="l2", target=Target(key="Flat"), device="cpu")
+    made.promote(1)
+    inputs = cloud(3, WIDTH, seed=1) + np.array([1.76e9, 0, 0, 0])
+    assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).sequence == 3
+    np.testing.assert_array_equal([change.input for change in logged(made)], inputs)
+    assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).before == 3  # it is known again
+    collection = open_collection(made, 1)
+    found = collection.search_rows((inputs - [1.76e9, 0, 0, 0]).astype(np.float32), 1)
+    assert [collection.items.id_at(int(p)) for p in found.positions[:, 0]] == ["a", "b", "c"]
+    np.testing.assert_allclose(found.scores[:, 0], 0, atol=1e-6)
+
+
+def test_values_that_the_encoder_clips_are_told_and_imported_all_the_same(tmp_path: Path) -> None:
+    """It was fitted on -1 to 1, and knows -21 to 21."""
+    store = Store(tmp_path / "store")
+    encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32), fitted=1)
+    build(made_rows(cloud(20, WIDTH)), encoder, store, metric="l2", target=Target(key="Flat"), device="cpu")
+    store.promote(1)
+    inputs = cloud(MOST + 2, WIDTH, seed=1)
+    inputs[[1, MOST + 1], [0, 3]] = [3e38, -22]
+    done = import_rows(made_rows(inputs), store)
+    assert (done.rows, done.clipped.count) == (MOST + 2, 2)
+    assert [(one.id, one.column, one.value) for one in done.clipped.values] == [
+        ("row-1", 0, 3e38),
+        (f"row-{MOST + 1}", 3, -22),
+    ]
+    assert import_rows(made_rows(inputs), store).clipped.count == 0

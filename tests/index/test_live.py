@@ -8,10 +8,10 @@ import pytest
 
 import index.live
 from index.build import build
+from index.change import Change
 from index.collection import Collection, embedded
 from index.errors import QueryError
 from index.filters import read_filter
-from index.log import Change
 from index.store import Store
 from index.target import Target
 from tests.index.made import cloud, encoder_at, made_rows

@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from index.embeddings import Embeddings
 from index.measure import Exam, Measured, recalls
+from index.scores import normalize
 from index.spec import IndexSpec, Metric
-from index.vectors import VectorIndex, normalize
+from index.vectors import VectorIndex
 from tests.index.made import cloud
 
 

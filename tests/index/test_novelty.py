@@ -22,8 +22,8 @@ from index.novelty import (
     mean_distances,
     reconstruction_errors,
 )
+from index.scores import normalize
 from index.spec import Metric
-from index.vectors import normalize
 from tests.index.made import cloud, encoder_at
 from training.artifact import Encoder, load_encoder, write_encoder
 from training.columns import Column
@@ -275,8 +275,8 @@ def test_of_many_items_a_sample_of_the_kept_tells_what_is_usual(monkeypatch: pyt
 
 
 def answering(folder: Path, answer: list[float], columns: tuple[Column, ...] = (), factor: float = 0.0) -> Encoder:
-    """An encoder of rows as they are, whose decoder gives `answer` plus `factor` times the row's first value."""
-    rows = np.array([np.zeros(len(answer)), np.ones(len(answer))], np.float32)
+    """An encoder of rows of any size as they are; the decoder gives `answer` plus `factor` times the first value."""
+    rows = np.array([[-3e38], [3e38]], np.float32).repeat(len(answer), axis=1)
     encoder, decoder = nn.Linear(len(answer), 1), nn.Linear(1, len(answer))
     encoder.weight.data, encoder.bias.data = torch.eye(len(answer))[:1], torch.zeros(1)
     decoder.weight.data, decoder.bias.data = torch.full((len(answer), 1), factor), torch.tensor(answer)
@@ -331,3 +331,19 @@ def test_rows_in_blocks_are_as_one_by_one(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("index.novelty._BLOCK_VALUES", 42)
     assert reconstruction_errors(encoder, rows) == pytest.approx(whole)
     assert reconstruction_errors(encoder, rows[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("value", [10.0, 1e30, float(np.finfo(np.float32).max)])
+def test_one_calibration_row_of_any_size_changes_p_values_as_any_other_row_does(value: float) -> None:
+    """A p-value counts rows, whatever their size: by the distance alone one row is a thousandth.
+
+    By both it is a few thousandths for most, and more where a count goes from one to two and the product doubles.
+    """
+    rng = np.random.default_rng(0)
+    errors, distances, asked = rng.random(999), rng.random(999), rng.random((2, 500))
+    clean = Novelty.calibrate(errors, distances)
+    errors[3] = distances[3] = value
+    spoilt = Novelty.calibrate(errors, distances)
+    assert np.abs(spoilt.p_values(None, asked[1]) - clean.p_values(None, asked[1])).max() <= 0.001 + 1e-12
+    changes = np.abs(spoilt.p_values(*asked) - clean.p_values(*asked))
+    assert (changes.mean() < 0.002, changes.max() < 0.03) == (True, True)

@@ -231,6 +231,17 @@ def test_swapped_values_are_other_rows_of_the_same_column() -> None:
     assert (swapped(rows[:1], 1.0) == rows[:1]).all()
 
 
+def test_a_value_outside_the_limits_is_given_to_no_other_row() -> None:
+    rows = cloud(60, 5)
+    expected = swapped(rows, 0.5)
+    rows[7, 3] = 3e38
+    damaged = swapped(rows, 0.5, limits=(np.full(5, -10, np.float32), np.full(5, 10, np.float32)))
+    assert (swapped(rows, 0.5)[:, 3] == np.float32(3e38)).sum() > 0
+    others = np.delete(damaged, 7, axis=0)
+    assert (np.abs(others) < 10).all()
+    assert (others == np.delete(expected, 7, axis=0)).mean() > 0.99
+
+
 def test_tables_with_categories_and_gaps(table: tuple[Encoder, NDArray[np.float32]]) -> None:
     encoder, rows = table
     assert np.isnan(rows).any()
@@ -242,3 +253,18 @@ def test_tables_with_categories_and_gaps(table: tuple[Encoder, NDArray[np.float3
     assert curve[0][1] == 1.0
     assert curve[0][1] > curve[1][1] > curve[2][1]
     assert curve == recovery(encoder, rows, "cosine", severities=[0.0, 0.2, 0.9])
+
+
+@pytest.mark.parametrize("value", [50.0, -1e9, 3e38])
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_row_of_any_size_does_not_spoil_what_pca_and_an_encoder_keep(
+    tmp_path: Path, value: float, whole: bool
+) -> None:
+    """It may take one of the eight components of the half that it is fitted in, and has one row's share of the mean."""
+    rows, encoder = WIDE * np.linspace(2, 0.2, 20, dtype=np.float32), linear(tmp_path, np.eye(20, 8, dtype=np.float32))
+    clean = rows_to_embedding(encoder, rows, "l2").neighbours
+    rows[17, None if whole else 19] = value
+    spoilt = rows_to_embedding(encoder, rows, "l2").neighbours
+    assert spoilt.encoder == pytest.approx(clean.encoder, abs=1 / 200 + 1e-9)
+    assert spoilt.pca == pytest.approx(clean.pca, abs=0.05)
+    assert spoilt.error == pytest.approx(clean.error, rel=0.3)

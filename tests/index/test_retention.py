@@ -1,16 +1,23 @@
 import json
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from index.change import Change
 from index.collection import open_collection
 from index.compact import compact
 from index.errors import StoreError
-from index.log import Change, ItemLog
-from index.retention import prune
+from index.log import ItemLog
+from index.retention import JOB, prune, reclaim
 from index.store import Alias, Store
+from lookalike.cli import app
+from lookalike.jobs import Job, begin, end
 from tests.index.made import cloud
 from training.errors import ConfigError
 from training.sealed import seal
@@ -72,21 +79,99 @@ def test_however_often_a_version_is_compacted_the_encoders_before_it_stay(store_
     assert store_copy.rollback() == Alias(1)
 
 
-def test_of_the_log_goes_what_no_version_that_stays_asks_for(store_copy: Store) -> None:
-    put(store_copy, "a", "b", "a", row=1)
-    compact(store_copy)
-    put(store_copy, "a", "b", row=2)
-    compact(store_copy)
-    put(store_copy, "a", row=3)
-    before = open_collection(store_copy, 3)
-    assert prune(store_copy, 2).changes == 0  # version 1 stays, which has none of it
-    assert prune(store_copy, 1).changes == 1  # version 2 has three changes, of which one was replaced
-    after = open_collection(store_copy, 3)
-    log = ItemLog(store_copy.folder)
-    assert [change.sequence for change in log.read(0)] == [2, 3, 4, 5, 6]
+def sequences(store: Store) -> list[int]:
+    log = ItemLog(store.folder)
+    found = [change.sequence for change in log.read(0)]
     log.close()
-    mine, its = (one.embeddings.at(one.items.positions(["a", "b"])) for one in (before, after))
-    np.testing.assert_array_equal(mine, its)
+    return found
+
+
+def test_of_the_log_goes_what_was_superseded_and_every_version_finds_the_same(store_copy: Store) -> None:
+    put(store_copy, "a", "b", "a", row=1)
+    assert compact(store_copy) == 2
+    assert sequences(store_copy) == [2, 3]
+    put(store_copy, "a", "b", row=2)
+    put(store_copy, "a", row=3)
+    before = [open_collection(store_copy, number) for number in (1, 2)]
+    assert prune(store_copy, 2).changes == 3
+    assert sequences(store_copy) == [5, 6]
+    after = [open_collection(store_copy, number) for number in (1, 2)]
+    for mine, its in zip(before, after, strict=True):
+        assert (mine.applied, its.applied) == (6, 6)
+        one, other = (each.embeddings.at(each.items.positions(["a", "b"])) for each in (mine, its))
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_an_encoder_was_trained_on_stays_in_the_log(store_copy: Store) -> None:
+    copies(store_copy, 1)
+    header = {**store_copy.manifest(2), "trained_to": 3, "sequence": 3}
+    put(store_copy, "a", "b", "a", "b", "a")
+    for name in ("manifest.json", "manifest.sha256"):
+        (store_copy.path(2) / name).unlink()
+    seal(store_copy.path(2), header.pop("format"), header)
+    assert reclaim(store_copy) == 1
+    assert sequences(store_copy) == [2, 3, 4, 5]  # up to change 3, b and a are changes 2 and 3
+    store_copy.remove([2])
+    assert reclaim(store_copy) == 2
+    assert sequences(store_copy) == [4, 5]
+
+
+def test_what_a_retraining_reads_that_was_cut_off_stays_in_the_log(store_copy: Store) -> None:
+    put(store_copy, "a", "a", "a")
+    begin(store_copy, Job(encoder="", data="", config={}, sequence=2))
+    assert compact(store_copy) == 2
+    assert sequences(store_copy) == [2, 3]
+    end(store_copy)
+    assert compact(store_copy) is None  # nothing has changed, and one change is superseded
+    assert sequences(store_copy) == [3]
+
+
+@pytest.mark.parametrize(
+    "told", ["{", "[]", '{"sequence": "two"}', f'{{"sequence": {2**70}}}', f'{{"sequence": -{2**70}}}']
+)
+def test_a_job_that_cannot_be_read_keeps_nothing(store_copy: Store, told: str) -> None:
+    put(store_copy, "a", "a", "b")
+    (store_copy.folder / JOB).parent.mkdir(exist_ok=True)
+    (store_copy.folder / JOB).write_text(told)
+    assert reclaim(store_copy) == 1
+    assert sequences(store_copy) == [2, 3]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB, for whoever may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "full").open("ab", buffering=0) as file:
+        while file.write(b"x" * 4_096):
+            pass
+
+
+def test_a_full_disk_has_room_again_once_it_is_pruned(store_copy: Store, small_disk: Path) -> None:
+    shutil.copytree(store_copy.folder, small_disk / "store")
+    store = Store(small_disk / "store")
+    copies(store, 4)
+    for number in range(2, 6):
+        store.promote(number)
+        put(store, "a", "b", "a")
+    fill(small_disk)
+    assert shutil.disk_usage(small_disk).free == 0
+    done = CliRunner().invoke(app, ["prune", "--store", str(store.folder), "--keep", "1"])
+    assert (done.exit_code, json.loads(done.stdout)) == (0, [1, 2, 3])
+    assert store.numbers() == [4, 5]
+    assert sequences(store) == [11, 12]
+    assert shutil.disk_usage(small_disk).free > 100_000
+    assert open_collection(store, 5).items.find("a") is not None
 
 
 def test_what_is_open_goes_on(store_copy: Store) -> None:

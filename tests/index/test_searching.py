@@ -17,9 +17,10 @@ from index.errors import QueryError
 from index.filters import read_filter
 from index.items import ItemWriter, read_items
 from index.measure import recalls
+from index.scores import normalize
 from index.searching import Searcher
 from index.spec import IndexSpec, Metric
-from index.vectors import MAX_FOUND, VectorIndex, nearest, normalize
+from index.vectors import MAX_FOUND, VectorIndex, nearest
 from tests.index.made import cloud
 
 METRICS: tuple[Metric, ...] = get_args(Metric)

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
@@ -59,3 +61,24 @@ def test_by_inner_product_what_is_near_is_by_the_product() -> None:
     line = column(1, 2, 3.5, 9)  # by the product all find 3 but 3 itself, which finds 2
     assert as_near(line, 1, "ip")(slice(None)).argmax(axis=1).tolist() == [3, 3, 3, 2]
     assert right_shares(line, as_near(line, 1, "ip"), "ip", 1).tolist() == [1, 1, 1, 1]
+
+
+far = st.floats(1e3, float(np.finfo(np.float32).max), width=32).flatmap(lambda size: st.sampled_from([size, -size]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(value=far, row=st.integers(0, 59), whole=st.booleans())
+def test_a_row_that_is_far_away_leaves_all_others_as_they_are_without_it(value: float, row: int, whole: bool) -> None:
+    """It is nobody's neighbour, and neither moves the origin nor says what a tie is."""
+    before = cloud(60, 3)
+    after = before + np.float32(0.3) * cloud(60, 3, seed=1)
+    names = np.array([f"{number % 4}" for number in range(60)])
+    left = np.delete(before, row, axis=0), np.delete(after, row, axis=0)
+    for rows in (before, after):
+        rows[row, None if whole else 1] = value
+    for found, expected in (
+        (each_kept(before, after, "l2"), each_kept(*left, "l2")),
+        (each_alike(after, names, "l2"), each_alike(left[1], np.delete(names, row), "l2")),
+        (each_found_again(before, after, "l2", k=5), each_found_again(*left, "l2", k=5)),
+    ):
+        np.testing.assert_array_equal(np.delete(found, row), expected)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.log import Change, ItemLog
+from index.change import Change
+from index.log import ItemLog
 from index.overlay import Overlaid, Source, overlay
 from index.unseen import held_for_both
 from tests.index.made import cloud, encoder_at, made_rows
 from training.artifact import Encoder, load_encoder
+from training.preprocess import fit_preprocessor
 
 WIDTH = 4
 BASE = cloud(200, WIDTH)
@@ -34,7 +36,7 @@ def put(name: str, row: NDArray[np.float32]) -> Change:
 
 def overlaid(store: Path, upto: int, base: NDArray[np.float32] = BASE) -> Overlaid:
     rows = Source(made_rows(base), "base", len(base), hashlib.sha256(base.tobytes()).hexdigest())
-    return overlay(rows, store, upto, lambda puts: np.ones(len(puts), np.bool_))
+    return overlay(rows, store, upto, lambda puts: np.ones(len(puts), np.bool_), fit_preprocessor(base, "none"))
 
 
 def held_rows(found: Overlaid, held: NDArray[np.int64]) -> NDArray[np.float32]:

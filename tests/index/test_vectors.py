@@ -16,19 +16,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from index.candidates import KINDS
 from index.errors import QueryError
+from index.scores import drop_own, normalize
 from index.spec import IndexSpec, Metric
-from index.vectors import (
-    MAX_FOUND,
-    MAX_LIMIT,
-    MAX_VALUE,
-    VectorIndex,
-    check_limit,
-    drop_own,
-    near_pairs,
-    nearest,
-    normalize,
-    one_thread,
-)
+from index.vectors import MAX_FOUND, MAX_LIMIT, MAX_VALUE, VectorIndex, check_limit, near_pairs, nearest, one_thread
 from tests.index.made import cloud
 from training.errors import ArtifactError, ConfigError
 
@@ -195,7 +185,7 @@ def test_what_is_settled_among_some_is_right_wherever_they_lie(key: str, metric:
     built.add(items)
     built.set_search(",".join(f"{name}=4" for name in built.knobs.grids()))
     built.write(tmp_path / "index")
-    index = VectorIndex.read(tmp_path / "index", built.spec, DIM)
+    index = VectorIndex.read(tmp_path / "index", built.spec, DIM, len(built))
     chance = np.random.default_rng(4).random(len(items)) < 0.5
     for allowed in (chance, items[:, 0] < np.quantile(items[:, 0], 1 / 3), items[:, 0] > -0.2):
         positions, settled = index.search_among(queries, 10, index.select(allowed))
@@ -236,7 +226,7 @@ def test_an_index_comes_back_from_its_file(key: str, metric: Metric, tmp_path: P
     index = filled(key, metric, as_asked(metric, cloud(COUNT, DIM)))
     index.write(tmp_path / "index")
     assert index.bytes == (tmp_path / "index").stat().st_size
-    again = VectorIndex.read(tmp_path / "index", index.spec, DIM)
+    again = VectorIndex.read(tmp_path / "index", index.spec, DIM, len(index))
     queries = as_asked(metric, cloud(8, DIM, seed=1))
     for (scores, positions), (wanted_scores, wanted) in [
         (again.search(queries, 7), index.search(queries, 7)),
@@ -377,6 +367,9 @@ def test_a_user_may_ask_for_1024() -> None:
     [
         "",
         "Flut",
+        "IVF999999999,Flat",
+        "PQ8x24",
+        "(" * 20_000,
         "flat",
         "IVF",
         "PQ5x4fs",
@@ -404,7 +397,7 @@ def test_too_few_vectors_to_train_on_are_refused(key: str, count: int) -> None:
 
 @pytest.mark.parametrize("search", ["nprobe", "nprobe=0", "nprobe=-1", "efSearch=16", "nprobe=8;quit", "nprobe=1e3"])
 def test_search_parameters_that_are_none_are_refused_at_the_start_and_later(search: str) -> None:
-    with pytest.raises(ConfigError, match="search parameters: expected nprobe=N, found"):
+    with pytest.raises(ConfigError, match="search parameters: expected nprobe=N, N from 1 to 1,048,576, found"):
         VectorIndex(IndexSpec("IVF4,Flat", "l2", search), DIM)
     index = VectorIndex(IndexSpec("IVF4,Flat", "l2", "nprobe=3"), DIM)
     with pytest.raises(ConfigError, match="search parameters"):
@@ -419,7 +412,7 @@ def test_an_index_is_searched_as_its_spec_says(tmp_path: Path) -> None:
     for lists in (1, 2, 4):
         index.set_search(f"nprobe={lists}")
         index.write(tmp_path / "index")
-        again = VectorIndex.read(tmp_path / "index", index.spec, DIM)
+        again = VectorIndex.read(tmp_path / "index", index.spec, DIM, len(index))
         assert again.spec == IndexSpec("IVF4,Flat", "l2", f"nprobe={lists}")
         found, same = (one.search(items[:1], COUNT)[1] for one in (index, again))
         np.testing.assert_array_equal(found, same)
@@ -429,13 +422,35 @@ def test_an_index_is_searched_as_its_spec_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spec", "dim"),
-    [(IndexSpec("HNSW32", "l2"), 3), (IndexSpec("Flat", "ip"), 3), (IndexSpec("Flat", "l2"), 4)],
-    ids=["another kind", "another metric", "another width"],
+    [(IndexSpec("HNSW32", "l2"), 3), (IndexSpec("Flat", "ip"), 3)],
+    ids=["another kind", "another metric"],
 )
 def test_an_index_that_is_not_the_one_described_is_refused(spec: IndexSpec, dim: int, tmp_path: Path) -> None:
     filled("Flat", "l2", cloud(5, 3)).write(tmp_path / "index")
     with pytest.raises(ArtifactError, match=r"index: expected .*found IndexFlatL2, 3 dimensions"):
-        VectorIndex.read(tmp_path / "index", spec, dim)
+        VectorIndex.read(tmp_path / "index", spec, dim, 5)
+
+
+@pytest.mark.parametrize("key", ["Flat", "HNSW8", "IVF2,SQ8", "PCA2,Flat", "SQ8,RFlat", "PQ3x2"])
+def test_dimensions_and_size_are_compared_before_faiss_reads_the_file(key: str, tmp_path: Path) -> None:
+    built = filled(key, "l2", cloud(40, 3))
+    built.write(tmp_path / "index")
+    assert len(VectorIndex.read(tmp_path / "index", built.spec, 3, 40)) == 40
+    content = (tmp_path / "index").read_bytes()
+    (tmp_path / "index").write_bytes(content[:16])  # of which FAISS makes nothing
+    for dim, count in ((4, 40), (3, 39)):
+        with pytest.raises(ArtifactError, match=f"{dim} dimensions and {count} items, found 3 and 40"):
+            VectorIndex.read(tmp_path / "index", IndexSpec("Flat", "l2"), dim, count)
+
+
+@pytest.mark.parametrize("wrong", [40, -1, None], ids=["beyond the last", "before the first", "twice"])
+def test_lists_that_hold_a_position_twice_or_one_that_is_none_are_refused(wrong: int | None, tmp_path: Path) -> None:
+    built = filled("IVF2,Flat", "l2", cloud(40, 3))
+    built.check(tmp_path)
+    ids = faiss.rev_swig_ptr(built._index.invlists.get_ids(0), 2)
+    ids[0] = ids[1] if wrong is None else wrong
+    with pytest.raises(ArtifactError, match="expected each position in one list"):
+        built.check(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 12, -1], ids=["empty", "a part", "all but one byte"])
@@ -443,8 +458,8 @@ def test_a_file_that_is_no_index_is_refused(keep: int, tmp_path: Path) -> None:
     path = tmp_path / "index"
     filled("Flat", "l2", cloud(5, 3)).write(path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ArtifactError, match="index: expected a FAISS index"):
-        VectorIndex.read(path, IndexSpec("Flat", "l2"), 3)
+    with pytest.raises(ArtifactError, match=r"index: expected an? (FAISS )?index"):
+        VectorIndex.read(path, IndexSpec("Flat", "l2"), 3, 5)
 
 
 def test_a_thread_alone_is_given_back_its_others() -> None:

@@ -319,6 +319,8 @@ def test_serve_serves_the_champion(tiny_store: Store) -> None:
         (["search", "--store", "{store}", "--id", "0", "--filter", "{{}}"], "filter: expected field with one of"),
         (["search", "--store", "{store}", "--id", "0", "--filter", '{{"field": "x", "equal": 1}}'], "filter.field"),
         (["search", "--store", "{store}", "--id", "0", "--filter", '{{"field": "label", "in": []}}'], "filter.in"),
+        (["search", "--store", "{store}", "--id", "0", "--filter", f'{{{{"field": "x", "equal": {2**63}}}}}'], "2^63"),
+        (["search", "--store", "{store}", "--id", "0", "--filter", '{{"field": "x", "equal": 1e400}}'], "finite"),
         (["serve", "--store", "{new}"], "lookalike promote"),
         (["serve", "--store", "{store}", "--host", "0.0.0.0"], "LOOKALIKE_API_KEY"),
         (["serve", "--store", "{store}", "--port", "65536"], "port"),

@@ -69,6 +69,15 @@ def until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.001)
 
 
+def test_an_import_tells_of_the_values_that_the_encoder_clips(store_copy: Store, tmp_path: Path) -> None:
+    rows = np.zeros((3, 64), np.float32)
+    rows[2, 5] = 3e38
+    np.save(tmp_path / "new.npy", rows)
+    done = run("import", tmp_path / "new.npy", "--store", store_copy.folder)
+    assert done.code == 0, done.err
+    assert "which count as its end: 1 (row 2, column 5: 3e+38 (known: " in done.err
+
+
 def test_what_is_imported_is_found_exported_and_folded_in(store_copy: Store, tmp_path: Path) -> None:
     store, out = store_copy.folder, tmp_path / "F.parquet"
     done = run("import", "digits:test", "--store", store)

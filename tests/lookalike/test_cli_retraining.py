@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.change import Change
 from index.drift import FOLDER as DRIFT
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from lookalike.cli_retraining import BUSY, FAILED, KEPT, MISTAKEN
 from lookalike.jobs import read_job

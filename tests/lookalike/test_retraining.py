@@ -9,18 +9,20 @@ import pytest
 
 from index.belonging import belonging
 from index.build import build
+from index.change import Change
 from index.collection import open_collection
 from index.compact import compact
 from index.continuity import mapped
 from index.errors import JobError, StoreError
 from index.gate import judge
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from index.target import Target
 from index.verdict import read_verdict
 from lookalike import retraining
 from lookalike.jobs import Job, Report, begin, read_job
-from lookalike.retraining import Asked, retrain
+from lookalike.planning import Asked
+from lookalike.retraining import retrain
 from tests.mixed import mixed, write_csv
 from training.artifact import load_encoder
 from training.config import load_config
@@ -135,6 +137,28 @@ def test_neither_encoder_was_trained_on_what_they_are_compared_on(
     assert 10 < len(held & new) < 60  # a tenth of them
     assert held == set(judged["challenger"].held_out.tolist())
     assert len(judged["labels"]) == len(judged["held"])
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38, 1e9])
+def test_one_item_of_a_huge_value_blocks_no_retraining_and_lets_no_worse_encoder_pass(
+    store_copy: Store, good: Path, bad: Path, value: float
+) -> None:
+    evil = TEST[300].copy()
+    evil[0] = value
+    put(store_copy, *new_items(0, 200), Change("evil", evil, "{}"), Change("evil too", np.full_like(evil, value), "{}"))
+    report, verdict = retrain(asked(store_copy, bad))
+    assert (report.outcome, verdict is not None and verdict.passes) == ("kept", False)
+    report, verdict = retrain(asked(store_copy, good))
+    assert verdict is not None
+    assert (report.outcome, verdict.passes) == ("promoted", True), verdict.lines()
+    reconstruction = verdict.measures[-1]
+    assert (reconstruction.name, reconstruction.challenger < 1) == ("reconstruction", True)
+    told = report_of(store_copy)["data"]
+    assert (told["outside"], told["outside_first"]) == (2, ["evil", "evil too"])
+    version = store_copy.open_champion()
+    assert version.items.find("evil") is not None  # it is an item all the same
+    assert not np.isin(sketches(evil[None]), version.encoder.held_out).any()
+    assert np.isin(sketches(TEST[:200]), version.encoder.held_out).any()
 
 
 def test_a_worse_encoder_is_kept_out_and_nothing_is_built(store_copy: Store, bad: Path) -> None:

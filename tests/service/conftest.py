@@ -1,3 +1,4 @@
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -6,6 +7,7 @@ import httpx
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
 from index.store import Store
@@ -55,13 +57,21 @@ def rows() -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="session")
-def too_large(version: Version, store_folder: Path) -> NDArray[np.float32]:
-    """One row of float32 that is finite, but not once the encoder has summed it up."""
+def limitless(version: Version) -> Version:
+    """The version, with an encoder that clips no value."""
+    least = torch.full_like(version.encoder.preprocess.low, -torch.inf)
+    preprocess = dataclasses.replace(version.encoder.preprocess, low=least, high=-least)
+    return dataclasses.replace(version, encoder=dataclasses.replace(version.encoder, preprocess=preprocess))
+
+
+@pytest.fixture(scope="session")
+def too_large(limitless: Version, store_folder: Path) -> NDArray[np.float32]:
+    """One row of float32 that is finite, but not once that encoder has summed it up."""
     folder = store_folder / "versions" / "000001" / "encoder"
     weights = safetensors.numpy.load_file(folder / "weights.safetensors")["encoder.0.weight"]
     row: NDArray[np.float32] = np.float32(3e38) * np.sign(weights[np.abs(weights).sum(axis=1).argmax()])[None, :]
     assert np.isfinite(row).all()
-    assert not np.isfinite(version.encoder.encode(row)).all()
+    assert not np.isfinite(limitless.encoder.encode(row)).all()
     return row
 
 

@@ -16,6 +16,9 @@ __all__ = ["SEARCH", "Process", "connect", "free_port", "read_status", "running"
 SEARCH = "POST /search HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
 """How a head begins."""
 
+START_SECONDS = 90.0
+"""After which a process that has not said where it listens is killed."""
+
 
 @dataclass
 class Process:
@@ -47,12 +50,13 @@ def running(*arguments: str, **environment: str) -> Iterator[Process]:
         text=True,
         env=os.environ | environment,
     ) as popen:
-        watchdog = threading.Timer(90, popen.kill)
+        watchdog = threading.Timer(START_SECONDS, popen.kill)
         watchdog.start()
         try:
             process = Process(popen)
             while not process.url:
                 _read_line(process)
+            watchdog.cancel()
             yield process
         finally:
             watchdog.cancel()

@@ -73,23 +73,23 @@ async def test_a_call_of_many_rows_and_one_of_few_share_a_batch(version: Version
 
 
 @pytest.mark.parametrize("limit", [0, 3])
-async def test_the_one_that_fails_fails_alone(version: Version, rows: Rows2D, too_large: Rows2D, limit: int) -> None:
+async def test_the_one_that_fails_fails_alone(limitless: Version, rows: Rows2D, too_large: Rows2D, limit: int) -> None:
     bad = [Call(too_large, False, limit), Call(rows[:1], False, 3, COLOUR)]
-    good = [Call(rows[:2], False, 3), Call(version.embed(rows[:1]), True, 3), Call(rows[:1], False)]
+    good = [Call(rows[:2], False, 3), Call(limitless.embed(rows[:1]), True, 3), Call(rows[:1], False)]
     failed, one, other, filtered, embedded = answer_all(
-        Collection(version), [bad[0], *good[:2], bad[1], good[2]]
+        Collection(limitless), [bad[0], *good[:2], bad[1], good[2]]
     ).answers
     assert isinstance(failed, QueryError)
     assert failed.field == "inputs"
     assert isinstance(filtered, QueryError)
     assert filtered.field == "filter.field"
-    same(answer_of(one).found, version.search_rows(rows[:2], 3))
-    same(answer_of(other).found, version.search(version.embed(rows[:1]), 3))
-    np.testing.assert_allclose(answer_of(embedded).embeddings, version.embed(rows[:1]), atol=1e-5)
+    same(answer_of(one).found, limitless.search_rows(rows[:2], 3))
+    same(answer_of(other).found, limitless.search(limitless.embed(rows[:1]), 3))
+    np.testing.assert_allclose(answer_of(embedded).embeddings, limitless.embed(rows[:1]), atol=1e-5)
 
 
-async def test_one_that_fails_and_is_alone_is_not_tried_twice(version: Version, too_large: Rows2D) -> None:
-    outcome = answer_all(Collection(version), [Call(too_large, False)])
+async def test_one_that_fails_and_is_alone_is_not_tried_twice(limitless: Version, too_large: Rows2D) -> None:
+    outcome = answer_all(Collection(limitless), [Call(too_large, False)])
     assert [type(answer) for answer in outcome.answers] == [QueryError]
     assert (outcome.encoding, outcome.searching) == (0, 0)
 

@@ -12,7 +12,7 @@ import index
 from index.collection import Collection
 from index.version import Version
 from service.app import create_app
-from service.schemas import EmbedResponse, SearchResponse, Written
+from service.schemas import EmbedResponse, PutResponse, SearchResponse
 from service.settings import Settings
 from tests.service.helpers import all_routes, call, serving
 
@@ -72,7 +72,7 @@ async def test_the_examples_are_answered_as_they_are_described(
     asked: dict[tuple[str, str], type[BaseModel]] = {
         ("POST", "/embed"): EmbedResponse,
         ("POST", "/search"): SearchResponse,
-        ("PUT", "/items"): Written,
+        ("PUT", "/items"): PutResponse,
     }
     shutil.copytree(settings.store, tmp_path / "store")
     own = settings.model_copy(update={"store": tmp_path / "store"})

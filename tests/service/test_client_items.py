@@ -1,8 +1,9 @@
 """Items by the client: of a real process, of an app, and of a server that answers by a script."""
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from service.client import (
     NotFound,
     Retries,
     Unprocessable,
+    Warned,
     Written,
 )
 from service.client.requests import JSON
@@ -99,7 +101,26 @@ def test_a_mistake_that_shows_before_anything_is_sent_is_a_value_error(client: C
     for given in wrong:
         with pytest.raises(ValueError, match="expected"):
             client.put(*given)
+    for call in (
+        lambda name: client.put(["a", name], rows),
+        client.get,
+        client.delete,
+        lambda name: client.search(ids=[name]),
+    ):
+        with pytest.raises(ValueError, match=r"U\+DC80 at position 4"):
+            call("file\udc80")
     assert client.delete_where({"field": "label", "equal": -1}).count == 0
+
+
+def test_an_id_is_any_text_without_control_characters(client: Client) -> None:
+    name = "12\u202fh\u3000\u200d/%2F?\u2028\ufeff.png"
+    put(client, [name])
+    assert client.get(name).id == name
+    assert name in [item.id for item in client.items()]
+    assert client.search(ids=[name], limit=1).results[0].hits
+    assert client.delete(name).count == 1
+    with pytest.raises(Unprocessable, match=r"U\+0007 at position 3"):
+        put(client, ["abc\a"])
 
 
 @pytest.mark.anyio
@@ -126,8 +147,21 @@ async def test_the_asynchronous_client_does_the_same_and_asks_with_older_embeddi
         assert await client.delete_where(NEW) == Written(1, 6, 2)
 
 
+PUT = {"version": 1, "sequence": 5, "count": 1, "clipped": 0, "warnings": []}
+WARNED = {"id": "a", "column": 3, "value": 3e38, "low": -21, "high": 21.5}
+
+
 def written(**given: Any) -> Line:
-    return Line(200, {"Content-Type": JSON}, json.dumps({"version": 1, "sequence": 5, "count": 1} | given).encode())
+    return Line(200, {"Content-Type": JSON}, json.dumps(PUT | given).encode())
+
+
+def test_the_warnings_of_several_calls_are_joined() -> None:
+    first, second = (written(clipped=30, count=2, warnings=[WARNED | {"id": name}] * 15) for name in "ab")
+    with scripted(first, second) as server, Client(server.url, max_rows=2) as client:
+        done = client.put(["a", "x", "b", "y"], [[1]] * 4)
+    assert (done.count, done.clipped) == (4, 60)
+    warned = Warned("a", 3, 3e38, -21, 21.5)
+    assert done.warnings == (warned,) * 15 + (dataclasses.replace(warned, id="b"),) * 5
 
 
 BUSY = Line(503, {"Content-Type": "application/problem+json", "Retry-After": "0"}, b"{}")
@@ -154,6 +188,12 @@ def test_an_id_stands_in_no_error_of_ours() -> None:
         assert "secret" not in str(failed.value)
 
 
+CALLS: dict[str, Callable[[Client], Any]] = {
+    "delete": lambda client: client.delete("a"),
+    "get": lambda client: client.get("a"),
+    "items": lambda client: list(client.items()),
+    "put": lambda client: client.put(["a"], [[1]]),
+}
 PAGE = {"version": 1, "items": [{"id": "a", "payload": {}}], "next": None}
 ITEM = {"version": 1, "id": "a", "payload": {}, "embedding": [1, 0.5]}
 
@@ -164,6 +204,11 @@ ITEM = {"version": 1, "id": "a", "payload": {}, "embedding": [1, 0.5]}
         *(("delete", {"version": 1, "sequence": value, "count": 1}, "sequence") for value in (None, -1, 1.0, True)),
         ("delete", {"version": 1, "sequence": 1}, "count"),
         ("delete", {"version": 0, "sequence": 1, "count": 1}, "version"),
+        ("put", PUT | {"warnings": None}, "warnings"),
+        *(("put", PUT | {"clipped": value}, "clipped") for value in (None, -1, 1.0, True)),
+        *(("put", PUT | {"warnings": [WARNED, WARNED | {name: None}]}, "warnings[1]") for name in WARNED),
+        ("put", PUT | {"warnings": [3]}, "warnings[0]"),
+        ("put", PUT | {"warnings": [WARNED | {"column": True}]}, "warnings[0]"),
         ("get", ITEM | {"id": "b"}, "id"),
         *(("get", ITEM | {"embedding": value}, "embedding") for value in (None, [], [1, None], ["1"], [True])),
         ("get", ITEM | {"payload": []}, "payload"),
@@ -178,5 +223,5 @@ ITEM = {"version": 1, "id": "a", "payload": {}, "embedding": [1, 0.5]}
 def test_an_answer_that_the_service_would_not_give_is_none(call: str, answer: dict[str, Any], field: str) -> None:
     line = Line(200, {"Content-Type": JSON}, json.dumps(answer).encode())
     with scripted(line) as server, Client(server.url) as client, pytest.raises(MalformedAnswer) as wrong:
-        list(client.items()) if call == "items" else getattr(client, call)("a")
+        CALLS[call](client)
     assert wrong.value.field == field

@@ -122,11 +122,28 @@ def test_items_go_as_json_that_the_service_reads(
 
 
 def test_infinity_is_no_missing_value() -> None:
-    for value in (np.inf, -1e39):
+    for value in (np.inf, -np.inf):
         with pytest.raises(ValueError, match="in row 1"):
             put_call(["a", "b"], np.array([[1, 2], [3, value]]), None)
     (item,) = orjson.loads(put_call(["a"], np.array([[1, np.nan]]), None).body)["items"]
     assert item == {"id": "a", "input": [1, None]}
+
+
+@pytest.mark.parametrize("values", [np.array([[1.76e9 + 0.25, 2]]), np.array([[1_760_000_000_000_000_256, 2]])])
+def test_an_input_goes_as_float64_if_float32_does_not_hold_it(values: NDArray[Any]) -> None:
+    asked = question(inputs=values)
+    for call in (embed_call(values), search_call(asked, asked.rows)):
+        sent = from_npy(call.body)
+        assert sent.dtype == np.float64
+        assert sent.tolist() == values.astype(np.float64).tolist()
+    (item,) = orjson.loads(put_call(["a"], values, None).body)["items"]
+    assert item["input"] == values[0].tolist()
+    assert from_npy(embed_call(np.array([[0.5, 2]])).body).dtype == np.float32
+
+
+def test_embeddings_go_as_float32() -> None:
+    asked = question(embeddings=np.array([[0.1, 1e39]]))
+    np.testing.assert_array_equal(from_npy(search_call(asked, asked.rows).body), np.array([[0.1, np.inf]], np.float32))
 
 
 def test_a_version_goes_with_embeddings_in_both_forms(rows: NDArray[np.float32]) -> None:

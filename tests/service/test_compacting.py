@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from index.change import Change
 from index.collection import Collection, open_collection
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from service import compacting
 from service.compacting import AGAIN_SECONDS, Compactor
@@ -90,6 +91,7 @@ async def ended(told: list[dict[str, Any]], count: int) -> dict[str, Any]:
     return told[-1]
 
 
+@pytest.mark.slow
 async def test_a_version_is_not_folded_again_before_it_is_opened_nor_soon_after_the_last_time(
     compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]]
 ) -> None:
@@ -120,6 +122,7 @@ async def test_each_failure_doubles_the_time_to_the_next_attempt_up_to_an_hour(
         clock[0] += 1
 
 
+@pytest.mark.slow
 async def test_a_store_that_is_busy_is_asked_again_soon_and_a_failure_says_why(
     compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]]
 ) -> None:

@@ -233,6 +233,18 @@ def test_what_is_no_filter_is_refused(given: Any) -> None:
 OLDER = replace(BOUNDS, spaces={1: 2, 2: 3})
 
 
+@pytest.mark.parametrize("rows", ['"ids": ["9223372036854775808"]', '"inputs": [[1, 2, 3, 10000000000000000000000]]'])
+def test_an_integer_out_of_bounds_in_a_filter_is_refused_by_its_path(rows: str) -> None:
+    given = '{%s, "filter": {"field": "n", "equal": %s}}'
+    for value in ("9223372036854775808", "18446744073709551617", "-9223372036854775809"):
+        with pytest.raises(QueryError, match=f"found {value}") as caught:
+            decode_search((given % (rows, value)).encode(), BOUNDS)
+        assert caught.value.field == "filter.equal"
+    for held in (-(2**63), 2.0**64):
+        asked = decode_search((given % (rows, held)).encode(), BOUNDS)
+        assert asked.filter == read_filter({"field": "n", "equal": held})
+
+
 @pytest.mark.parametrize("more", [{}, {"filter": RED}], ids=["plain", "with a filter"])
 def test_embeddings_may_be_of_an_older_version_and_are_of_its_dimension(more: dict[str, Any]) -> None:
     """The serving version has three dimensions, and so has 2, which is it."""
@@ -329,3 +341,32 @@ def test_any_rows_for_a_table_are_decoded_or_refused(rows: list[Any]) -> None:
             decoded = decode_embed(json.dumps({"inputs": rows}).encode(), bounds).rows
             assert decoded.shape == (len(rows), 2)
             assert not np.isinf(decoded).any()
+
+
+FAR = replace(BOUNDS, input_shape=(2,), latent_dim=2, origin=np.array([1.76e9, 0]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"inputs": [[1760000000.25, 1.5], [1760000031, 2]]}', [[0.25, 1.5], [31, 2]]),
+        ('{"inputs": [[1760000000, 1], [-1760000000, 2]]}', [[0, 1], [-3.52e9, 2]]),
+        ('{"inputs": [[1760000000.25, 1.5]], "filter": {"field": "a", "equal": "1"}}', [[0.25, 1.5]]),
+        ('{"embeddings": [[1760000000.25, 1.5]]}', [[1.76e9, 1.5]]),
+    ],
+)
+def test_inputs_are_less_the_origin_and_embeddings_are_not(text: str, expected: Any) -> None:
+    rows = decode_search(text.encode(), FAR).rows
+    assert rows.tolist() == expected
+    assert rows.dtype == np.float32
+
+
+def test_rows_of_a_table_are_less_the_origin_with_their_gaps() -> None:
+    table = TableInputs((Column("when"), Column("kind", "categorical", ("a", "b"))), frozenset({"when"}))
+    rows = '{"inputs": [{"when": 1760000000.25, "kind": "b"}, [null, "a"]]}'
+    np.testing.assert_array_equal(decode_embed(rows.encode(), replace(FAR, table=table)).rows, [[0.25, 1], [np.nan, 0]])
+
+
+def test_what_does_not_fit_float32_less_the_origin_is_refused() -> None:
+    with pytest.raises(RequestError, match="finite numbers that fit float32"):
+        decode_embed(b'{"inputs": [[1e39, 0]]}', FAR)

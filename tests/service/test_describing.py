@@ -35,7 +35,7 @@ def test_every_guarded_call_names_both_ways_to_give_the_key(app: FastAPI) -> Non
 
 def test_a_path_with_an_id_says_so_and_changes_say_which_key(app: FastAPI) -> None:
     for method in ("get", "delete"):
-        (name,) = described(app, "/items/{id}", method)["parameters"]
+        name, *_ = described(app, "/items/{id}", method)["parameters"]
         assert (name["name"], name["in"], name["required"]) == ("id", "path", True)
     for method in ("put", "get", "delete"):
         assert described(app, "/items", method)["security"] == [{"APIKeyHeader": []}, {"HTTPBearer": []}]

@@ -11,8 +11,8 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message
 
+from index.change import Change
 from index.collection import Collection
-from index.log import Change
 from index.version import Found, Version
 from service.encoding import (
     PAGE_BYTES,

@@ -160,12 +160,17 @@ async def test_a_client_may_leave_while_the_thread_works(engine: Engine, version
 @pytest.mark.parametrize("count", [1, 150], ids=["on the loop", "in the thread"])
 @pytest.mark.parametrize("limit", [0, 3])
 async def test_a_call_that_fails_does_not_disturb_its_neighbours(
-    engine: Engine, version: Version, rows: Rows2D, too_large: Rows2D, count: int, limit: int
+    limitless: Version, rows: Rows2D, too_large: Rows2D, count: int, limit: int
 ) -> None:
+    with engine_thread() as pool:
+        await fails_alone(Engine(Collection(limitless), pool), limitless, rows[:count], too_large, limit)
+
+
+async def fails_alone(engine: Engine, version: Version, rows: Rows2D, too_large: Rows2D, limit: int) -> None:
     bad = engine.search(too_large, limit, encoded=False) if limit else engine.embed(too_large)
     failed, *found, embedded = await asyncio.gather(
         bad,
-        engine.search(rows[:count], 3, encoded=False),
+        engine.search(rows, 3, encoded=False),
         engine.search(version.embed(rows[:1]), 3, encoded=True),
         engine.embed(rows[:1]),
         return_exceptions=True,

@@ -18,8 +18,8 @@ from index.store import Store
 from index.target import Target
 from service.app import create_app
 from service.bodies import NPY
-from service.schemas import ItemFound, ItemsFound, Written
-from service.serving import DELETED_TOGETHER
+from service.edits import DELETED_TOGETHER
+from service.schemas import ItemFound, ItemsFound, PutResponse, Written
 from tests.index.made import encoder_at, made_rows
 from tests.service.changing import ROWS, changing_store, listening, listening_to, with_maps
 from tests.service.helpers import answered, call, settings_for, to_npy
@@ -48,7 +48,7 @@ async def put(client: httpx.AsyncClient, *items: dict[str, Any]) -> Any:
     answer = await client.put("/items", json={"items": items})
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-lookalike-version"] == "1"
-    Written.model_validate(answer.json(), strict=True)
+    PutResponse.model_validate(answer.json(), strict=True)
     return answer.json()
 
 
@@ -72,7 +72,7 @@ async def test_what_was_put_is_durable_and_found_and_got(client: httpx.AsyncClie
     answer = await put(
         client, {"id": "a", "input": NEW, "payload": {"kind": "new"}}, {"id": "b", "input": [0, 0, 0, 1]}
     )
-    assert answer == {"version": 1, "sequence": 2, "count": 2}
+    assert answer == {"version": 1, "sequence": 2, "count": 2, "clipped": 0, "warnings": []}
     log = ItemLog(store.folder)  # another reader of the same file
     (first, second) = log.read(0)
     log.close()
@@ -167,6 +167,7 @@ async def test_all_that_pass_a_filter_are_deleted_and_no_other(client: httpx.Asy
         some = range(start, min(many, start + 250))
         await put(client, *({"id": f"n{n}", "input": NEW, "payload": {"kind": "new"}} for n in some))
     answer = await client.delete("/items", params={"filter": json.dumps(FILTER)})
+    Written.model_validate(answer.json(), strict=True)
     assert answer.json() == {"version": 1, "sequence": 2 * many, "count": many}
     assert [item["id"] for item in (await listed(client))["items"]] == sorted(f"1-{i}" for i in range(len(ROWS)))
     answer = await client.delete("/items", params={"filter": json.dumps(FILTER)})
@@ -419,3 +420,39 @@ async def test_a_path_that_is_no_utf8_names_no_item(client: httpx.AsyncClient, n
     answered(await client.delete(f"/items?filter={name}"), 400, "query")
     for known in ("a%EF%BF%BD", "%EF%BF%BD"):
         assert (await client.get(f"/items/{known}")).status_code == 200
+
+
+async def test_a_put_warns_of_the_values_that_the_encoder_clips_and_they_do_no_more_than_the_end_of_its_range(
+    tmp_path: Path,
+) -> None:
+    """It was fitted on -1 to 1, and knows ten widths more: -21 to 21."""
+    store = Store(tmp_path / "store")
+    encoder = encoder_at(tmp_path / "encoder", np.eye(4, dtype=np.float32), fitted=1)
+    build(made_rows(ROWS), encoder, store, target=Target(key="Flat"), device="cpu")
+    store.promote(1)
+    async with listening_to(store) as (client, _):
+        assert (await put(client, {"id": "in", "input": [-21, 21, 0, 1]}))["warnings"] == []
+        answer = await put(
+            client,
+            {"id": "good", "input": [1, 0, 0, 1]},
+            {"id": "evil", "input": [1, 3e38, 0, -3e38]},
+            {"id": "odd", "input": [21.5, 0, 0, 1]},
+        )
+        assert answer == {
+            "version": 1,
+            "sequence": 4,
+            "count": 3,
+            "clipped": 3,
+            "warnings": [
+                {"id": "evil", "column": 1, "value": 3e38, "low": -21, "high": 21},
+                {"id": "evil", "column": 3, "value": -3e38, "low": -21, "high": 21},
+                {"id": "odd", "column": 0, "value": 21.5, "low": -21, "high": 21},
+            ],
+        }
+        embedding = (await client.get("/items/evil")).json()["embedding"]
+        np.testing.assert_allclose(embedding, unit([1, 21, 0, -21]), atol=1e-6)
+        many = await put(client, *({"id": f"n{number}", "input": [1e9] * 4} for number in range(10)))
+        assert many["clipped"] == 40
+        assert [(one["id"], one["column"]) for one in many["warnings"]] == [
+            (f"n{number}", column) for number in range(5) for column in range(4)
+        ]

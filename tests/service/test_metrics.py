@@ -12,10 +12,11 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
+from index.change import Change
 from index.compact import compact
 from index.drift import FOLDER as DRIFT
 from index.drift import drift_of
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from index.version import Version
 from service.metrics import FOLDER, Metrics, forget, share

@@ -143,3 +143,12 @@ def test_an_npy_whose_numbers_stand_aslant_is_copied(shift: int) -> None:
         decoded = decode_npy(body, "inputs", BOUNDS)
         np.testing.assert_array_equal(decoded, rows)
         assert decoded.flags.carray
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "<i8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_inputs_are_less_the_origin_before_they_are_float32(dtype: str, order: Any) -> None:
+    bounds = replace(BOUNDS, input_shape=(2,), latent_dim=2, origin=np.array([1.76e18, 0]))
+    body = to_npy(np.array([[1_760_000_000_000_000_256, 3], [1_760_000_000_000_001_024, 4]]).astype(dtype, order=order))
+    assert decode_npy(body, "inputs", bounds).tolist() == [[256, 3], [1024, 4]]
+    assert decode_npy(body, "embeddings", bounds)[:, 0].tolist() == [np.float32(1.76e18)] * 2

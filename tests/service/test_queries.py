@@ -49,6 +49,13 @@ def test_a_filter_is_json_or_not_there() -> None:
         assert refused.value.field == "filter"
 
 
+@pytest.mark.parametrize("value", ["9223372036854775808", "18446744073709551617", "-9223372036854775809"])
+def test_an_integer_out_of_bounds_is_refused_by_its_path(value: str) -> None:
+    with pytest.raises(QueryError, match=f"found {value}") as caught:
+        pick_filter(f'{{"field": "n", "in": [9223372036854775807, {value}]}}')
+    assert caught.value.field == "filter.in[1]"
+
+
 @given(st.text(max_size=30) | VALUES.map(json.dumps))
 def test_any_text_is_a_filter_or_refused(text: str) -> None:
     with contextlib.suppress(LookalikeError):

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import json
+import logging
 import shutil
 import threading
 import weakref
@@ -255,13 +256,107 @@ async def test_an_alias_that_cannot_be_read_changes_nothing(client: httpx.AsyncC
     assert (await ready(client))["refused"] is None
 
 
-async def test_an_alias_that_is_removed_changes_nothing(client: httpx.AsyncClient, store: Store) -> None:
+async def until_ready(client: httpx.AsyncClient, field: str | None = None) -> None:
+    """Until /readyz says that it is, or that this is not well."""
+
+    async def is_it() -> bool:
+        answer = await client.get("/readyz")
+        return answer.status_code == 200 if field is None else answer.json().get("field") == field
+
+    await until(is_it)
+
+
+async def put(client: httpx.AsyncClient, name: str) -> httpx.Response:
+    return await client.put("/items", json={"items": [{"id": name, "input": ROWS[0].tolist()}]})
+
+
+def reasons(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
+    return [vars(record)["fields"]["reason"] for record in caplog.records if record.getMessage() == event]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["champion", "versions/000001", "versions/000001/items.arrow", "versions/000001/manifest.sha256", "versions"],
+)
+async def test_without_what_it_would_start_from_a_service_accepts_no_change(
+    client: httpx.AsyncClient, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level(logging.INFO, "lookalike.events")
+    assert (await put(client, "a")).status_code == 200
+    for _ in range(2):
+        caplog.clear()
+        (store.folder / name).rename(tmp_path / "aside")
+        await until_ready(client, "store")
+        refused = await put(client, "b")
+        assert problem(refused, 503)["field"] == "store"
+        assert refused.headers["Retry-After"] == "1"
+        assert str(store.folder) not in refused.text
+        assert_of_one_version(await call(client, "/search", embeddings=ROWS.tolist(), limit=1), ROWS)
+        assert (await client.get("/livez")).status_code == 200
+        (tmp_path / "aside").rename(store.folder / name)
+        await until_ready(client)
+        said = reasons(caplog, "store incomplete")
+        assert len(said) == 1
+        assert name in said[0] or "expected a promoted version, found none" in said[0]
+    assert (await put(client, "c")).json()["sequence"] == 2
+
+
+async def test_an_alias_that_is_removed_leaves_the_version_and_another_one_can_be_promoted(
+    client: httpx.AsyncClient, store: Store
+) -> None:
     (store.folder / "champion").unlink()
-    await until_refused(client)
+    await until_ready(client, "store")
     assert "a promoted version" in problem(await client.post("/admin/reload"), 409)["found"]
     assert await number_of(client) == 1
     store.promote(2)
     await until_version(client, 2)
+    await until_ready(client)
+    assert await ready(client) == {"ready": True, "version": 2, "refused": None}
+
+
+async def test_a_version_that_serves_no_more_may_be_removed(
+    client: httpx.AsyncClient, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.promote(2)
+    await until_version(client, 2)
+    store.remove([1])
+    for _ in range(10):
+        assert (await ready(client))["version"] == 2
+        await asyncio.sleep(0.02)
+    assert reasons(caplog, "store incomplete") == []
+
+
+@pytest.mark.parametrize("name", ["items.db", "items.db-wal", "items.db-shm"])
+async def test_while_a_file_of_the_item_log_is_away_no_change_is_acknowledged(
+    client: httpx.AsyncClient, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level(logging.INFO, "lookalike.events")
+    assert (await put(client, "a")).status_code == 200
+    (store.folder / name).rename(tmp_path / "aside")
+    assert problem(await put(client, "b"), 503)["field"] == "items"
+    await until_ready(client, "items")
+    assert_of_one_version(await call(client, "/embed", inputs=ROWS.tolist()), ROWS)
+    (tmp_path / "aside").rename(store.folder / name)
+    await until_ready(client)
+    assert (await put(client, "c")).json()["sequence"] == 2
+    assert await number_of(client) == 1
+    said = reasons(caplog, "items not taken up")
+    assert len(said) == 1
+    assert f"{name}: expected the file that this process opened, found no file" in said[0]
+
+
+async def test_the_size_of_the_item_log_and_the_share_of_superseded_changes_are_measured(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    for name in ("a", "b", "a", "a"):
+        assert (await put(client, name)).status_code == 200
+
+    async def is_it() -> bool:
+        return await metric(client, "item_log_superseded_ratio") == 0.5
+
+    await until(is_it)
+    there = sum(path.stat().st_size for path in store.folder.glob("items.db*"))
+    assert await metric(client, "item_log_bytes") == there
 
 
 async def test_ready_means_that_the_champion_is_watched(client: httpx.AsyncClient, at_work: Serving) -> None:

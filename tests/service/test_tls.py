@@ -80,6 +80,7 @@ def test_a_wrong_certificate_is_one_line_and_exit_code_2(pems: Path, store_folde
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_it_serves_https_and_follows_its_keys(pems: Path, store_folder: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     keys.write_text('{"format": "lookalike-keys-1", "keys": []}')

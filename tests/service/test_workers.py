@@ -98,6 +98,7 @@ def test_a_board_by_hand() -> None:
         board.check()
 
 
+@pytest.mark.slow
 def test_workers_share_one_port_and_their_numbers_are_one(server: Process) -> None:
     wait_until_ready(server)
     assert len(pids(server)) == 2
@@ -114,6 +115,7 @@ def rows_told(text: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+@pytest.mark.slow
 def test_one_promote_reaches_all_workers(server: Process, store: Store) -> None:
     wait_until_ready(server)
     store.promote(2)
@@ -122,6 +124,7 @@ def test_one_promote_reaches_all_workers(server: Process, store: Store) -> None:
     wait_until(lambda: versions(server) == {1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_dies_or_stands_still_is_told_at_once_and_replaced(server: Process, number: int) -> None:
     wait_until_ready(server)
@@ -136,6 +139,7 @@ def test_a_worker_that_dies_or_stands_still_is_told_at_once_and_replaced(server:
     assert (len(now), victim in now, other in now) == (2, False, True)
 
 
+@pytest.mark.slow
 def test_who_takes_anothers_place_serves_what_the_others_do(server: Process, store: Store) -> None:
     """The champion was damaged since: it is refused, by the new worker too."""
     wait_until_ready(server)
@@ -154,6 +158,7 @@ def test_who_takes_anothers_place_serves_what_the_others_do(server: Process, sto
     wait_until(lambda: not any(httpx.get(f"{server.url}/readyz").json()["refused"] for _ in range(10)))
 
 
+@pytest.mark.slow
 def test_a_client_that_stalls_does_not_hold_up_the_end_and_an_idle_one_is_told_at_once(store: Store) -> None:
     with served(store, LOOKALIKE_STOP_SECONDS="1") as server:
         wait_until_ready(server)
@@ -177,6 +182,7 @@ def not_ready(client: httpx.Client, server: Process) -> bool:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", [True, False], ids=["while they start", "while they serve"])
 def test_ctrl_c_in_a_terminal_reaches_all_and_ends_them_quietly(store: Store, early: bool) -> None:
     """A group of processes gets the signal: the supervisor and its workers."""
@@ -196,6 +202,7 @@ def children(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_watches_them(store: Store) -> None:
     with served(store) as server:
         wait_until_ready(server)
@@ -204,6 +211,7 @@ def test_workers_end_with_the_process_that_watches_them(store: Store) -> None:
         wait_until(lambda: not any(is_running(pid) for pid in workers))
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_end_the_service_with_one_clear_line(store: Store, tmp_path: Path) -> None:
     """The champion is damaged once the service has looked at it, and before its workers do."""
     own = Store(Path(shutil.copytree(store.folder, tmp_path / "store")))

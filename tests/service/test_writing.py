@@ -1,27 +1,28 @@
 """Items in a service that runs: durable, found by every process, and by whichever version serves."""
 
 import asyncio
-import resource
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from index.change import Change
 from index.collection import Collection, open_collection
 from index.errors import LogError
 from index.filters import read_filter
-from index.log import Change, ItemLog
+from index.log import ItemLog
 from index.store import Store
 from service.answering import Answer, Call, answer_all
+from service.edits import delete, delete_passing, put
 from service.errors import NotReadyError
 from service.metrics import Metrics
 from service.serving import Pulse, Serving
 from service.workers import Board
-from tests.index.made import cloud
+from tests.index.made import cloud, no_room
 from tests.service.changing import ROWS, changing_store, until
 from tests.service.helpers import settings_for
 
@@ -88,39 +89,28 @@ async def has_taken_up(serving: Serving, sequence: int) -> None:
     await until(is_it)
 
 
-@contextmanager
-def no_room() -> Iterator[None]:
-    """No file of this process may grow."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 async def test_what_is_acknowledged_is_on_disk_and_found_and_what_is_deleted_is_not(one: Serving, store: Store) -> None:
-    written = await one.put(["a", "b"], NEW[:2], ["{}", '{"n":1}'])
+    written = await put(one, ["a", "b"], NEW[:2], ["{}", '{"n":1}'])
     assert (written.count, written.sequence, written.version) == (2, 2, 1)
     assert [change.id for change in ItemLog(store.folder).read(0)] == ["a", "b"]
     assert await nearest(one, NEW[0]) == "a"
     items = one.current.collection.items
     assert items.payload_json(int(items.positions(["b"])[0])) == '{"n":1}'
-    gone = [await one.delete(name) for name in ("a", "never", "1-3")]
+    gone = [await delete(one, name) for name in ("a", "never", "1-3")]
     assert [(done.count, done.sequence) for done in gone] == [(1, 3), (0, 3), (1, 4)]
     assert await nearest(one, NEW[0]) != "a"
     assert await nearest(one, ROWS[3]) != "1-3"
-    assert (await one.delete("a")).count == 0
+    assert (await delete(one, "a")).count == 0
 
 
 async def test_each_worker_answers_from_what_another_one_acknowledged(store: Store) -> None:
     async with workers(store) as (one, other):
         for place in range(20):
             name = f"n{place}"
-            await one.put([name], NEW[place : place + 1], ["{}"])
+            await put(one, [name], NEW[place : place + 1], ["{}"])
             assert await nearest(other, NEW[place]) == name
-            assert (await other.delete(name)).count == 1
-            assert (await one.delete(name)).count == 0
+            assert (await delete(other, name)).count == 1
+            assert (await delete(one, name)).count == 0
             assert await nearest(one, NEW[place]) != name
 
 
@@ -134,7 +124,7 @@ async def test_what_a_worker_has_found_every_other_worker_finds_too(store: Store
 
 
 async def test_an_answer_says_which_changes_it_includes(one: Serving) -> None:
-    await one.put(["a", "b"], NEW[:2], ["{}", "{}"])
+    await put(one, ["a", "b"], NEW[:2], ["{}", "{}"])
     for count in (1, 100):  # answered on the event loop, and in a thread
         rows = np.tile(NEW[:1], (count, 1))
         assert (await one.current.engine.search(rows, 3, encoded=False)).sequence == 2
@@ -144,20 +134,20 @@ async def test_a_filter_deletes_what_another_worker_put_and_not_what_it_replaced
     new, kept = '{"kind":"new"}', '{"kind":"kept"}'
     passing = read_filter({"field": "kind", "equal": "new"})
     async with workers(store) as (one, other):
-        await one.put(["a", "b", "c", "d"], NEW[:4], [kept, new, new, new])
-        await one.put(["a"], NEW[:1], [new])
-        append, interrupted = other._ledger.append, list[int]()
+        await put(one, ["a", "b", "c", "d"], NEW[:4], [kept, new, new, new])
+        await put(one, ["a"], NEW[:1], [new])
+        write, interrupted = other.write, list[int]()
 
         async def interrupt(changes: Sequence[Change]) -> list[int]:
             """After the filter has seen all four, and before the first deletion is written."""
             if not interrupted:
                 interrupted.append(1)
-                await one.put(["b", "c"], NEW[4:6], [kept, new])
-                await one.delete("d")
-            return await append(changes)
+                await put(one, ["b", "c"], NEW[4:6], [kept, new])
+                await delete(one, "d")
+            return await write(changes)
 
-        other._ledger.append = interrupt  # type: ignore[method-assign,assignment]
-        done = await other.delete_passing(passing)
+        other.write = interrupt  # type: ignore[method-assign,assignment]
+        done = await delete_passing(other, passing)
         assert interrupted
         assert done.count == 2  # a, and c as it was put at last
         for serving in (one, other):
@@ -168,8 +158,8 @@ async def test_a_filter_deletes_what_another_worker_put_and_not_what_it_replaced
 
 async def test_a_deletion_that_another_worker_was_first_with_counts_once(store: Store) -> None:
     async with workers(store) as (one, other):
-        await one.put(["a"], NEW[:1], ["{}"])
-        done = await asyncio.gather(*(serving.delete("a") for serving in (one, other, one, other)))
+        await put(one, ["a"], NEW[:1], ["{}"])
+        done = await asyncio.gather(*(delete(serving, "a") for serving in (one, other, one, other)))
         assert sorted(each.count for each in done) == [0, 0, 0, 1]
 
 
@@ -203,17 +193,17 @@ async def test_no_answer_is_given_from_a_log_that_has_lost_acknowledged_changes(
 
 async def test_every_process_finds_what_one_acknowledged(one: Serving, store: Store) -> None:
     async with process(store) as other:
-        written = await one.put([f"n{i}" for i in range(len(NEW))], NEW, ["{}"] * len(NEW))
+        written = await put(one, [f"n{i}" for i in range(len(NEW))], NEW, ["{}"] * len(NEW))
         await has_taken_up(other, written.sequence)
         assert await nearest(other, NEW[7]) == await nearest(one, NEW[7]) == "n7"
-        back = await other.put(["n7"], NEW[:1] * 3, ["{}"])
+        back = await put(other, ["n7"], NEW[:1] * 3, ["{}"])
         await has_taken_up(one, back.sequence)
         for serving in (one, other):
             assert serving.current.collection.items.count == len(ROWS) + len(NEW)
 
 
 async def test_many_at_once_are_all_there_each_with_its_own_number(one: Serving, store: Store) -> None:
-    calls = [one.put([f"n{i}"], NEW[i : i + 1], ["{}"]) for i in range(50)]
+    calls = [put(one, [f"n{i}"], NEW[i : i + 1], ["{}"]) for i in range(50)]
     numbers = {(await done).sequence for done in asyncio.as_completed(calls)}
     assert numbers == set(range(1, 51))
     log = {change.sequence: change.id for change in ItemLog(store.folder).read(0)}
@@ -222,7 +212,7 @@ async def test_many_at_once_are_all_there_each_with_its_own_number(one: Serving,
 
 
 async def test_what_was_put_stays_whatever_version_serves(one: Serving, store: Store) -> None:
-    await one.put(["late"], NEW[:1], ["{}"])
+    await put(one, ["late"], NEW[:1], ["{}"])
     for number in (2, 1):
         store.promote(number)
         current = await one.follow()
@@ -235,7 +225,7 @@ async def test_nothing_acknowledged_is_missing_while_versions_change(one: Servin
     async def write() -> None:
         for number in range(60):
             name = f"w{number}"
-            await one.put([name], NEW[number : number + 1], ["{}"])
+            await put(one, [name], NEW[number : number + 1], ["{}"])
             assert await nearest(one, NEW[number]) == name
 
     writing = asyncio.create_task(write())
@@ -249,19 +239,19 @@ async def test_nothing_acknowledged_is_missing_while_versions_change(one: Servin
 
 
 async def test_where_the_disk_is_full_nothing_is_acknowledged_and_afterwards_all_goes_on(one: Serving) -> None:
-    await one.put(["a"], NEW[:1], ["{}"])
+    await put(one, ["a"], NEW[:1], ["{}"])
     with no_room():
-        tried = [one.put([f"n{i}"], NEW[i : i + 1], ["{}"]) for i in (1, 2)]
+        tried = [put(one, [f"n{i}"], NEW[i : i + 1], ["{}"]) for i in (1, 2)]
         outcomes = await asyncio.gather(*tried, return_exceptions=True)
     assert all(isinstance(outcome, LogError) for outcome in outcomes)
     assert one.current.collection.items.count == len(ROWS) + 1
-    assert (await one.put(["b"], NEW[3:4], ["{}"])).count == 1
+    assert (await put(one, ["b"], NEW[3:4], ["{}"])).count == 1
     assert await nearest(one, NEW[3]) == "b"
 
 
 async def test_a_service_whose_item_log_cannot_be_read_is_not_ready(one: Serving, store: Store) -> None:
     one.check_alive()
-    await one.put(["a"], NEW[:1], ["{}"])
+    await put(one, ["a"], NEW[:1], ["{}"])
     log = ItemLog(store.folder)
     log.append([Change("b", NEW[1], "{}")])
     log._connection().execute("UPDATE changes SET payload = '{\"n\": 2}' WHERE id = 'b'")  # type: ignore[union-attr]
@@ -284,7 +274,7 @@ async def test_what_this_encoder_cannot_read_is_deleted_too(one: Serving, store:
     log = ItemLog(store.folder)
     log.append([Change("odd", np.full(4, np.nan, np.float32), "{}")])
     log.close()
-    assert [(await one.delete(name)).count for name in ("odd", "never", "odd")] == [1, 0, 0]
+    assert [(await delete(one, name)).count for name in ("odd", "never", "odd")] == [1, 0, 0]
 
 
 async def test_who_waits_for_a_change_may_leave_and_the_batch_is_answered(one: Serving) -> None:
@@ -303,7 +293,7 @@ async def test_who_waits_for_a_change_may_leave_and_the_batch_is_answered(one: S
 
 async def test_an_item_that_was_replaced_since_it_was_asked_with_does_not_find_itself(one: Serving) -> None:
     call = Call(np.empty((1, 0), np.float32), True, 3, ids=["1-5"])
-    await one.put(["1-5"], NEW[:1], ["{}"])
+    await put(one, ["1-5"], NEW[:1], ["{}"])
     (answer,) = answer_all(one.current.collection, [call]).answers
     assert isinstance(answer, Answer)
     assert "1-5" not in {one.current.collection.items.id_at(int(p)) for p in answer.found.positions[0]}
@@ -313,7 +303,7 @@ async def test_many_changes_are_folded_into_a_version_that_takes_over(store: Sto
     async with process(store, share=0.5) as serving:
         names = [f"n{i}" for i in range(len(NEW))]
         for payload in ('{"n":1}', '{"n":2}'):
-            await serving.put(names, NEW, [payload] * len(NEW))
+            await put(serving, names, NEW, [payload] * len(NEW))
 
         async def has_changed() -> bool:
             return serving.current.version.number == 3

@@ -1,6 +1,7 @@
 """Small real things to train on and to damage."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import TrainConfig, load_config
+from training.errors import LookalikeError
 from training.rows import Chunk, Rows, open_rows
 
-__all__ = ["array_rows", "blobs", "flip_bit", "quick", "read_all"]
+__all__ = ["array_rows", "blobs", "changed_fields", "error_of", "flip_bit", "quick", "read_all"]
 
 QUICK = (
     "model.hidden=[8]",
@@ -33,7 +35,7 @@ def blobs(count: int = 60, width: int = 6, seed: int = 0) -> NDArray[np.float32]
     return (centres[np.arange(count) % 3] + rng.normal(0, 0.5, (count, width))).astype(np.float32)
 
 
-def array_rows(inputs: NDArray[np.float32], labels: list[Any] | None = None, *, pixels: bool = False) -> Rows:
+def array_rows(inputs: NDArray[Any], labels: list[Any] | None = None, *, pixels: bool = False) -> Rows:
     """A source of rows in memory."""
     payloads = [{} if labels is None else {"label": label} for label in labels or range(len(inputs))]
 
@@ -62,3 +64,51 @@ def flip_bit(path: Path, bit: int) -> None:
     place, shift = divmod(bit % (8 * len(data)), 8)
     data[place] ^= 1 << shift
     path.write_bytes(data)
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 2**31, 2**53, 2**63, 2**70, 0.5, -1e308, 1e308),
+    *("", "x", "x" * 10_000, "\0", "é", [], [[]], {}, {"x": 1}),
+)
+"""Values of every type of JSON, and extremes."""
+
+
+def changed_fields(header: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A header with one field left out, or with another value in its place; and the name that an error must say.
+
+    Fields within fields too; of a list, the first entry.
+    """
+    for path in _paths(header):
+        for odd in (*ODD, _GONE):
+            other = copy.deepcopy(header)
+            inner: Any = other
+            for part in path[:-1]:
+                inner = inner[part]
+            if odd is _GONE and isinstance(inner, dict):
+                del inner[path[-1]]
+            else:
+                inner[path[-1]] = None if odd is _GONE else odd
+            yield str(path[0]), other
+
+
+def error_of(act: Callable[[], object]) -> Exception | None:
+    """The error of ours that something ends with; None if it ends well."""
+    try:
+        act()
+    except LookalikeError as error:
+        return error
+    return None
+
+
+_GONE = object()
+
+
+def _paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if path or name not in {"format", "files"}:
+                yield from _paths(inner, (*path, name))
+    elif isinstance(value, list) and value:
+        yield from _paths(value[0], (*path, 0))

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -103,14 +104,17 @@ def test_answers_do_not_depend_on_how_many_rows_are_asked_together(encoder: Enco
                 np.testing.assert_allclose(off, errors[part], atol=1e-5)
 
 
-def test_a_row_too_large_for_numbers_has_an_error_that_is_none_and_its_neighbours_have_theirs(tmp_path: Path) -> None:
+def test_a_row_of_huge_values_is_read_as_the_ends_of_the_known_range_and_its_neighbours_as_they_are(
+    tmp_path: Path,
+) -> None:
+    """Fitted was 1 to 1.5; known is ten times that width more on either side: -4 to 6.5."""
     encoder = by_hand(tmp_path / "e")
     rows = np.resize(np.array([[2, 3]], np.float32), (20, 2))
-    expected = encoder.encode_with_errors(rows[:1])[1][0]
-    rows[7] = [3e38, -3e38]
-    errors = encoder.encode_with_errors(rows)[1]
-    assert not np.isfinite(errors[7])
-    np.testing.assert_allclose(np.delete(errors, 7), expected, rtol=1e-6)
+    rows[7], ends = [3e38, -3e38], np.array([[6.5, -4]], np.float32)
+    latent, errors = encoder.encode_with_errors(rows)
+    np.testing.assert_allclose(latent[7:8], encoder.encode(ends), rtol=1e-6)
+    np.testing.assert_allclose(errors[7:8], encoder.encode_with_errors(ends)[1], rtol=1e-6)
+    np.testing.assert_allclose(np.delete(errors, 7), encoder.encode_with_errors(rows[:1])[1][0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
@@ -223,7 +227,7 @@ def test_an_encoder_of_the_first_format_is_refused_by_name(encoder_folder: Path)
     for name in ("manifest.json", "manifest.sha256"):
         (encoder_folder / name).unlink()
     seal(encoder_folder, "lookalike-encoder/1", {k: v for k, v in manifest.items() if k not in {"format", "files"}})
-    with pytest.raises(ArtifactError, match="expected the format lookalike-encoder/3, found lookalike-encoder/1"):
+    with pytest.raises(ArtifactError, match="expected the format lookalike-encoder/4, found lookalike-encoder/1"):
         load_encoder(encoder_folder)
 
 
@@ -368,7 +372,8 @@ def table_folder(tmp_path: Path) -> Path:
 def test_a_tables_preprocessing_is_json_in_the_manifest(table_folder: Path) -> None:
     manifest = json.loads((table_folder / "manifest.json").read_text())
     assert manifest["columns"] == [
-        {"name": "size", "kind": "numeric", "missing": 1, "offset": 0, "factor": 1, "low": 1, "high": 3, "mean": 2},
+        {"name": "size", "kind": "numeric", "missing": 1, "origin": 0}
+        | {"offset": 0, "factor": 1, "low": 1, "high": 3, "mean": 2},
         {"name": "colour", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [1, 2]},
     ]
     assert not [name for name in safetensors.torch.load_file(table_folder / "weights.safetensors") if "pre" in name]
@@ -382,6 +387,51 @@ def test_rows_with_gaps_are_encoded_as_worked_out_by_hand(table_folder: Path) ->
     assert encoder.encode(TABLE).tolist() == [[2], [4], [4], [3]]
     # Back: the sum for the size, which is there (sum - 9 < 0), and red (sum + 1) wins.
     assert encoder.reconstruct(TABLE).tolist() == [[2, 1], [4, 1], [4, 1], [3, 1]]
+
+
+def test_the_origin_of_a_tables_numbers_is_in_the_manifest(table_folder: Path, tmp_path: Path) -> None:
+    assert load_encoder(table_folder).origin is None
+    (tmp_path / "far").mkdir()
+    halves = nn.Sequential(dense([[1.0] * 5], [0])), nn.Sequential(dense([[1.0]] * 5, [0] * 5))
+    preprocess = fit_preprocessor(TABLE, "none", COLUMNS, np.array([1.76e9 + 2**-20, 0]))
+    write_encoder(tmp_path / "far", *halves, preprocess=preprocess, header=HEADER)
+    origin = load_encoder(tmp_path / "far").origin
+    assert origin is not None
+    assert origin.tolist() == [1.76e9 + 2**-20, 0]
+
+
+@pytest.fixture
+def far_folder(tmp_path: Path) -> Path:
+    """An encoder of arrays with an origin."""
+    encoder = by_hand(tmp_path / "near")
+    (tmp_path / "far").mkdir()
+    preprocess = dataclasses.replace(encoder.preprocess, origin=np.array([1.76e9 + 2**-20, 0]))
+    write_encoder(tmp_path / "far", encoder.encoder, encoder.decoder, preprocess=preprocess, header=HEADER)
+    return tmp_path / "far"
+
+
+def test_the_origin_of_arrays_is_float64_beside_the_weights(far_folder: Path, tmp_path: Path) -> None:
+    origin = load_encoder(far_folder).origin
+    assert origin is not None
+    assert origin.tolist() == [1.76e9 + 2**-20, 0]
+    assert origin.dtype == np.float64
+    assert load_encoder(tmp_path / "near").origin is None
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        torch.zeros(2),
+        torch.zeros(3, dtype=torch.float64),
+        torch.zeros((2, 1), dtype=torch.float64),
+        torch.tensor([torch.nan, 0], dtype=torch.float64),
+        torch.tensor([0, torch.inf], dtype=torch.float64),
+    ],
+)
+def test_an_origin_of_another_kind_is_refused_by_name(far_folder: Path, origin: Tensor) -> None:
+    rewritten(far_folder, lambda weights: weights.update({"preprocess.origin": origin}))
+    with pytest.raises(ArtifactError, match=r"preprocess\.origin: expected (float64|finite)"):
+        load_encoder(far_folder)
 
 
 def test_an_encoder_of_arrays_knows_no_columns(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from training.preprocess import fit_preprocessor
 from training.schedules import build_schedule
 from training.sealed import Sealed
 
-SETTINGS: dict[str, Any] = {"config": {"seed": 1}, "data": "these"}
+THESE: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
+SETTINGS: dict[str, Any] = {"config": {"fit": {"seed": 1}}, "data": THESE}
 ROWS = blobs()
 SCALING = fit_preprocessor(ROWS, "standard")
 SHAPE = (2, 3)
@@ -183,7 +184,7 @@ def test_a_damaged_checkpoint_is_replaced_when_its_epoch_comes_again(tmp_path: P
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"data": "others"}, "data"), ({"config": {"seed": 2}}, "config.seed"), ({"more": 1}, "more")],
+    [({"data": "others"}, "data"), ({"config": {"fit": {"seed": 2}}}, "config.fit.seed"), ({"more": 1}, "more")],
 )
 def test_a_run_goes_on_only_with_the_settings_and_data_it_began_with(
     tmp_path: Path, changed: dict[str, Any], named: str
@@ -220,6 +221,8 @@ def told_otherwise(tmp_path: Path, **changes: Any) -> Sealed:
         {"best_epoch": "x"},
         {"stopped": "tired"},
         {"settings": []},
+        {"settings": {"config": {}}},
+        {"settings": {"config": {}, "data": {**THESE, "rows": -1}}},
         {"facts": []},
         {"history": [{"number": 1}]},
         {"facts": None},
@@ -231,5 +234,5 @@ def told_otherwise(tmp_path: Path, **changes: Any) -> Sealed:
     ],
 )
 def test_a_manifest_that_tells_of_no_run_is_refused_by_name(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(ArtifactError, match=r"checkpoint-000001/manifest\.json: expected the history of a run"):
+    with pytest.raises(ArtifactError, match=rf"checkpoint-000001/manifest\.json, {next(iter(changes))}"):
         read_state(told_otherwise(tmp_path, **changes))

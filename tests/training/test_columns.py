@@ -9,7 +9,7 @@ from training.columns import BOOLEANS, Column, FittedColumn, describe_columns, r
 COLOUR = Column("colour", "categorical", ("blue", "red"))
 SOLD = Column("sold", "boolean", BOOLEANS)
 FITTED = (
-    FittedColumn(Column("cost"), 2, (), offset=3.5, factor=0.1, low=1.0, high=9.0, mean=3.5),
+    FittedColumn(Column("cost"), 2, (), offset=3.5, factor=0.1, low=1.0, high=9.0, mean=3.5, origin=1.76e9 + 2**-20),
     FittedColumn(SOLD, 0, (61, 39)),
     FittedColumn(COLOUR, 1, (12, 87)),
 )
@@ -18,6 +18,7 @@ TOLD: list[dict[str, Any]] = [
         "name": "cost",
         "kind": "numeric",
         "missing": 2,
+        "origin": 1760000000.00000095367431640625,
         "offset": 3.5,
         "factor": 0.1,
         "low": 1.0,
@@ -52,6 +53,7 @@ def test_float32_numbers_survive_to_the_last_bit() -> None:
         (0, {"factor": "1"}, "column 0 has factor '1'"),
         (0, {"offset": float("nan")}, "column 0 has offset nan"),
         (0, {"mean": None}, "column 0 has mean None"),
+        (0, {"origin": float("inf")}, "column 0 has origin inf"),
         (0, {"high": 1e39}, "column 0 has high 1e+39"),
         (0, {"low": 10.0}, "low 10.0"),
         (0, {"counts": [1]}, "column 0 has the keys"),

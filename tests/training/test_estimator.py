@@ -348,7 +348,10 @@ def test_settings_are_a_list_of_lines(settings: Any) -> None:
     ("rows", "told"),
     [
         (np.full((5, 2), np.nan), "Input X contains NaN"),
-        (np.full((5, 2), 1e300), "too large for dtype"),
+        (
+            np.full((5, 2), 1e300),
+            "X, row 0, column 0: expected a finite number that fits float32, found infinity or too",
+        ),
         (np.zeros((1, 2)), "Found array with 1 sample"),
         (np.zeros((5, 0)), "0 feature"),
         (np.zeros(5), "Expected 2D array"),
@@ -391,3 +394,17 @@ def test_it_tells_of_its_epochs(one: AutoencoderEmbedder) -> None:
 def test_there_is_no_partial_fit_and_it_is_said_why() -> None:
     assert not hasattr(AutoencoderEmbedder(), "partial_fit")
     assert "no `partial_fit`" in (AutoencoderEmbedder.__doc__ or "")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_a_time_since_1970_is_fitted_as_one_from_nearby(dtype: Any, tmp_path: Path) -> None:
+    near = (8 * ROWS.astype(np.float64)).round()
+    far = (near + 1.76e9 * np.eye(6)[0]).astype(dtype)
+    one, other = embedder().fit(near), embedder().fit(far)
+    np.testing.assert_array_equal(other.transform(far), one.transform(near))
+    back = other.inverse_transform(other.transform(far))
+    np.testing.assert_allclose(back[:, 0] - 1.76e9, one.inverse_transform(one.transform(near))[:, 0], atol=1e-6)
+    assert other.score(far) == pytest.approx(one.score(near))
+    other.export(tmp_path / "encoder")
+    exported = load_encoder(tmp_path / "encoder")
+    np.testing.assert_allclose(exported.encode(near.astype(np.float32)), one.transform(near), atol=1e-5)

@@ -10,6 +10,7 @@ from tests.training.helpers import array_rows, blobs, quick
 from training import fitting as fitting_module
 from training.artifact import load_encoder
 from training.config import TrainConfig
+from training.doctor.causes import diagnose
 from training.errors import ConfigError, TrainingError
 from training.fitting import Fitting, epoch_bar, prepare
 from training.history import Epoch, State
@@ -132,7 +133,7 @@ def test_cross_entropy_of_probabilities_bears_held_out_values_outside_the_traini
     rows = blobs(60, 3)
     config = quick("loss.kind=bce", "model.output=sigmoid", "data.scale=column-range")
     split = split_rows(array_rows(rows), config, shown=False)
-    split.validation[:, 0] = 1e3  # far above any that it was fitted on
+    split.validation[:, 0] = 50  # far above any that it was fitted on
     fitting = prepare(array_rows(rows), split, config)
     assert float(fitting.data.validation.max()) > 1
     state = run(fitting)
@@ -196,3 +197,24 @@ def test_the_bar_tells_the_losses_of_an_epoch(capsys: pytest.CaptureFixture[str]
         with epoch_bar(1, state, shown=shown) as on_epoch:
             on_epoch(State(history=[Epoch(1, 0.5, None, 0.1, 0.0)]))
         assert told in capsys.readouterr().err
+
+
+def test_a_value_far_from_all_others_is_told_and_counts_as_the_end_of_the_range_in_both_parts() -> None:
+    rows = blobs(100, 3)
+    rows[[4, 5], [0, 2]] = [3e38, -3e38]
+    split = split_rows(array_rows(rows), quick(), shown=False, held=np.array([5, *range(10, 20)]))
+    fitting = prepare(array_rows(rows), split, quick())
+    data, scaling = fitting.data, fitting.preprocess
+    assert data.train[4, 0] == scaling.high[0]
+    assert data.validation[0, 2] == scaling.low[2]
+    others = np.delete(split.train[:, 0], 4)
+    np.testing.assert_allclose(
+        np.delete(data.train[:, 0].numpy(), 4), (others - others.mean()) / others.std(), atol=1e-4
+    )
+    assert [(one.id, one.column, one.value) for one in data.clipped.values] == [(4, 0, 3e38), (5, 2, -3e38)]
+    state = run(fitting)
+    [finding] = [one for one in diagnose(state) if one.cause == "far-values"]
+    assert finding.seen.startswith("2 values are far outside the range of the others: row 4, column 0: 3e+38 (known: ")
+    whole = prepared(quick(), array_rows(np.delete(rows, [4, 5], axis=0)))
+    best, expected = (min(epoch.validation_loss or 9e9 for epoch in each.history) for each in (state, run(whole)))
+    assert best == pytest.approx(expected, rel=0.25)

@@ -1,14 +1,13 @@
 import math
 from typing import Any, cast, get_args
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from training.config import ModelConfig
 from training.errors import ConfigError
-from training.layers import ACTIVATIONS, Dense, ToPicture, ToRows, inner, latent, outer, picture_shape
+from training.layers import ACTIVATIONS, ToPicture, ToRows, inner, latent, outer, picture_shape
 
 
 def kinds(parts: list[nn.Module]) -> list[str]:
@@ -55,19 +54,6 @@ def test_what_is_no_picture_is_refused_by_name(shape: tuple[int, ...]) -> None:
     assert caught.value.field == "corruption.kind"
     assert caught.value.expected == "pictures: rows of shape (height, width) or (height, width, channels)"
     assert caught.value.found == f"rows of shape ({', '.join(map(str, shape))})"
-
-
-@pytest.mark.parametrize("count", [0, 1, 40, 500])
-@pytest.mark.parametrize("sliced", [False, True])
-def test_a_dense_layer_multiplies_few_rows_and_many_alike(count: int, sliced: bool) -> None:
-    """500 rows of 512 values into 200 are so many that oneDNN has them."""
-    layer, rows = Dense(512, 200).requires_grad_(False), torch.randn(count, 1024)
-    rows = rows[:, ::2] if sliced else rows[:, :512].contiguous()
-    exact = rows.double().numpy() @ layer.weight.double().numpy().T + layer.bias.double().numpy()
-    with torch.inference_mode():
-        made = layer(rows)
-    assert (made.dtype, made.layout, made.shape) == (torch.float32, torch.strided, (count, 200))
-    np.testing.assert_allclose(made.numpy(), exact, atol=1e-5)
 
 
 @pytest.mark.parametrize(

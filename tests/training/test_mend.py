@@ -17,11 +17,13 @@ from training.mend import mend, read_run
 from training.rows import open_rows
 from training.split import split_rows
 
+ROWS: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
+
 
 def left(run: Path, state: State, settings: dict[str, Any] | None = None) -> Path:
     """What a run leaves behind, of a model of one weight."""
     model = nn.Linear(1, 1)
-    save_checkpoint(run, state, model, optim.SGD(model.parameters()), settings or {"config": {}})
+    save_checkpoint(run, state, model, optim.SGD(model.parameters()), {"config": {}, "data": ROWS, **(settings or {})})
     return run
 
 
@@ -45,7 +47,7 @@ def test_a_run_is_read_with_the_settings_that_it_began_with(tmp_path: Path) -> N
     before = healthy_run(stale=3)
     state, settings = read_run(left(tmp_path, before, {"config": {"fit": {"seed": 1}}}))
     assert (state.history, state.facts, state.stopped) == (before.history, before.facts, "finished")
-    assert settings == {"config": {"fit": {"seed": 1}}}
+    assert settings == {"config": {"fit": {"seed": 1}}, "data": ROWS}
 
 
 @pytest.mark.parametrize("name", ["", "absent", "a file"])
@@ -98,7 +100,7 @@ def test_advice_that_is_followed_already_is_passed_over(tmp_path: Path) -> None:
     rows, config = open_rows(str(tmp_path / "rows.npy")), quick("model.activation=linear")
     digest = split_rows(rows, config, shown=False).digest()
     settings = {"config": json.loads(json.dumps(dataclasses.asdict(config)))}
-    settings["data"] = {"name": str(tmp_path / "rows.npy"), "sha256": digest}
+    settings["data"] = {"name": str(tmp_path / "rows.npy"), "rows": 60, "sha256": digest}
     mended = mend(left(tmp_path / "run", healthy_run(scale=9.0, affine=True), settings))  # it is scaled already
     assert mended.advice.cause == "missing-activations"
 

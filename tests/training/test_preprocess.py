@@ -273,3 +273,53 @@ def test_only_a_tables_numbers_are_answered_as_logits() -> None:
     assert answered[:, 2:].tolist() == output[:, 2:].tolist()
     assert torch.equal(preprocess.answered(output, logits=False), output)
     assert torch.equal(preprocess.invert(answered).isnan(), preprocess.decode(output, logits=True).isnan())
+
+
+poison = st.floats(1e7, float(np.finfo(np.float32).max), width=32).flatmap(lambda size: st.sampled_from([size, -size]))
+
+
+@settings(max_examples=60)
+@given(value=poison, row=st.integers(0, 99), whole=st.booleans(), kind=kinds, named=st.booleans())
+def test_a_value_far_from_all_others_takes_no_part_in_the_scale(
+    value: float, row: int, whole: bool, kind: ScaleKind, named: bool
+) -> None:
+    rows = np.random.default_rng(0).uniform(-3, 5, (100, 3)).astype(np.float32)
+    spoilt = rows.copy()
+    spoilt[row, None if whole else 1] = value
+    columns = tuple(map(Column, "abc")) if named else ()
+    expected = fit_preprocessor(np.delete(rows, row, axis=0), kind, columns)
+    found = fit_preprocessor(spoilt, kind, columns)
+    for name in ("offset", "factor", "low", "high"):
+        ours, wanted = (getattr(one, name).numpy()[1] for one in (found, expected))
+        np.testing.assert_allclose(ours, wanted, rtol=1e-2 if kind == "center" and not whole else 1e-6)
+    scaled = applied(found, spoilt)
+    assert np.isfinite(scaled).all()
+    end = 11 * found.high - 10 * found.low if value > 0 else 11 * found.low - 10 * found.high
+    assert scaled[row, 1] == pytest.approx(float(end[1]), rel=1e-4)
+    near = np.delete(scaled, row, axis=0)
+    assert (near >= found.low.numpy()).all()
+    assert (near <= found.high.numpy()).all()
+
+
+def test_a_value_outside_ten_widths_of_the_fitted_range_counts_as_that_end() -> None:
+    """Fitted was 0 to 4 by column, so known are -40 to 44."""
+    rows = np.array([[0, 100], [4, 300]], np.float32)
+    preprocess = fit_preprocessor(rows, "column-range")
+    asked = np.array([[-40, 2_300], [-41, 2_301], [44, -1_900], [3e38, -3e38]], np.float32)
+    assert applied(preprocess, asked).tolist() == [[-10, 11], [-10, 11], [11, -10], [11, -10]]
+    assert preprocess.outside(asked).tolist() == [[1, 0], [1, 1], [3, 0], [3, 1]]
+    told = preprocess.clipped(asked, ["a", "b", "c", "d"])
+    assert told.count == 4
+    assert str(told.values[3]) == "row d, column 1: -3e+38 (known: -1900 to 2300)"
+
+
+def test_of_a_table_numbers_that_differed_in_training_are_clipped_and_told_by_name() -> None:
+    """A missing value, a category and a number that never differed have no range."""
+    columns = (Column("size"), Column("colour", "categorical", ("blue", "red")), Column("year"))
+    rows = np.array([[1, 0, 2_024], [2, 1, 2_024], [np.nan, 1, 2_024]], np.float32)
+    preprocess = fit_preprocessor(rows, "none", columns)
+    asked = np.array([[1e9, 1, 3e38], [np.nan, np.nan, np.nan], [-8, 0, 2_024]], np.float32)
+    told = preprocess.clipped(asked, range(3))
+    assert [str(one) for one in told.values] == ["row 0, column size: 1e+09 (known: -9 to 12)"]
+    assert applied(preprocess, asked)[0, :2].tolist() == [2_024, 12]  # the number that was never missing comes first
+    assert preprocess.limits[0].tolist() == [-9, -np.inf, -np.inf]

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 import training.sealed
 from tests.training.helpers import flip_bit
 from training.errors import ArtifactError
-from training.sealed import open_sealed, publish, read_manifest, replace_folder, seal, staging
+from training.sealed import (
+    check_there,
+    open_sealed,
+    publish,
+    read_manifest,
+    remember,
+    replace_folder,
+    seal,
+    staging,
+)
 
 FORMAT = "lookalike-test/1"
 CONTENT = {"a.bin": b"some bytes", "inner/b.json": b'{"n": 1}'}
@@ -82,6 +91,18 @@ def test_a_missing_file_and_a_longer_one_are_refused_and_named(tmp_path: Path, n
     open_sealed(tmp_path, FORMAT, needs=())
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "a.bin"])
+def test_a_file_that_was_removed_since_is_named_and_a_changed_one_is_not_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.bin").write_bytes(b"a")
+    seal(tmp_path, "test-1", {})
+    opened = open_sealed(tmp_path, "test-1", needs=())
+    (tmp_path / name).write_bytes(b"other")
+    check_there(opened)
+    (tmp_path / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name}: expected a file, found No such file"):
+        check_there(opened)
+
+
 def test_two_files_that_change_places_are_refused(tmp_path: Path) -> None:
     sealed(tmp_path, {"a": b"same size, one", "b": b"same size, two"})
     (tmp_path / "a").rename(tmp_path / "c")
@@ -125,6 +146,23 @@ def test_a_manifest_that_lists_no_files_is_refused_though_its_digest_fits(tmp_pa
     assert "manifest.json" in refused(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        *((name, {"bytes": 1, "sha256": "0" * 64}) for name in ("", ".", "a/../b", "a//b", "a\0", "é", "x" * 999)),
+        *(("a", {"bytes": size, "sha256": "0" * 64}) for size in (-1, True, 1.0, None, "1")),
+        *(("a", {"bytes": 1, "sha256": digest}) for digest in ("", "0" * 63, "G" * 64, None, 0)),
+        ("a", None),
+        ("a", []),
+        ("a", {}),
+        ("a", {"bytes": 1, "sha256": "0" * 64, "more": 1}),
+    ],
+)
+def test_a_file_that_no_folder_has_is_refused_by_its_name(tmp_path: Path, name: str, entry: object) -> None:
+    resealed(sealed(tmp_path), json.dumps({"format": FORMAT, "files": {name: entry}}))
+    assert "manifest.json, files" in refused(tmp_path)
+
+
 def test_sha256sum_agrees_with_the_digest(tmp_path: Path) -> None:
     opened = open_sealed(sealed(tmp_path), FORMAT, needs=())
     check = subprocess.run(["sha256sum", "--check", "manifest.sha256"], cwd=tmp_path, capture_output=True)
@@ -162,7 +200,8 @@ def folder(tmp_path: Path) -> Path:
 
 def open_again(folder: Path) -> None:
     """With its receipt."""
-    open_sealed(folder, FORMAT, needs=tuple(CONTENT), receipt=folder.parent / "receipts" / "it")
+    receipt = folder.parent / "receipts" / "it"
+    remember(open_sealed(folder, FORMAT, needs=tuple(CONTENT), receipt=receipt), receipt)
 
 
 def test_with_a_receipt_a_file_is_read_once(folder: Path, checked: list[str]) -> None:

@@ -152,3 +152,61 @@ def test_rows_that_are_named_are_read_where_the_others_are_sampled() -> None:
 def test_none_or_all_held_out_is_no_split(held: range, about: str) -> None:
     with pytest.raises(DataError, match=about):
         split_rows(array_rows(blobs(60)), quick(), held=np.array(held, np.int64))
+
+
+EPOCH = 1_760_000_000.0
+
+
+def times(step: float = 0.25) -> NDArray[np.float64]:
+    """(60, 2): a time, `step` seconds apart, and a small number."""
+    return np.stack([EPOCH + step * np.arange(60), np.arange(60) / 8], axis=1)
+
+
+def test_rows_are_parted_less_the_origin_of_their_columns() -> None:
+    split = split_rows(array_rows(times()), quick())
+    assert split.origin is not None
+    assert split.origin.tolist() == [EPOCH + 10, 0]  # of times from 0 to 14.75 after it
+    assert sorted([*split.train[:, 0], *split.validation[:, 0]]) == [0.25 * i - 10 for i in range(60)]
+    assert split.blurred == ()
+    near = split_rows(array_rows(times() - split.origin), quick())
+    assert near.origin is None
+    np.testing.assert_array_equal(near.train, split.train)
+    assert near.digest() != split.digest()
+
+
+def test_rows_that_have_an_origin_keep_it() -> None:
+    rows = array_rows(times()).measured_from(np.array([EPOCH - 5, 0]))
+    split = split_rows(rows, quick())
+    assert split.origin is not None
+    assert split.origin.tolist() == [EPOCH - 5, 0]
+    assert min(split.train[:, 0].min(), split.validation[:, 0].min()) == 5
+
+
+def test_rows_that_shall_not_be_scaled_stay_and_what_they_lose_is_named() -> None:
+    split = split_rows(array_rows(times()), quick("data.scale=none"))
+    assert (split.origin, split.blurred) == (None, ("0",))
+    assert set(split.train[:, 0].tolist()) == {EPOCH}
+
+
+def test_columns_that_lost_resolution_before_are_named() -> None:
+    rows = array_rows(times(100).astype(np.float32))
+    assert split_rows(rows, quick()).blurred == ("0",)
+    table = dataclasses.replace(rows, columns=(Column("when"), Column("b")))
+    assert split_rows(table, quick()).blurred == ("when",)
+    assert split_rows(ROWS, quick()).blurred == ()
+
+
+def test_many_values_are_not_blurred_because_some_are_near_each_other() -> None:
+    kelvin = np.random.default_rng(0).normal(293, 2, (200_000, 1))
+    assert len(np.unique(kelvin.astype(np.float32))) < 0.9 * len(kelvin)
+    split = split_rows(array_rows(kelvin), quick())
+    assert (split.origin, split.blurred) == (None, ())
+
+
+def test_a_split_says_where_its_rows_are_and_has_none_of_those_that_are_to_be_left_out() -> None:
+    inputs = np.arange(40, dtype=np.float32)[:, None]
+    for held in (None, np.array([3, 30])):
+        split = split_rows(array_rows(inputs), quick(), held=held, without=np.array([0, 7, 39]))
+        assert sorted(np.concatenate(split.places)) == sorted({*range(40)} - {0, 7, 39})
+        for part, places in zip((split.train, split.validation), split.places, strict=True):
+            assert part[:, 0].tolist() == places.tolist()

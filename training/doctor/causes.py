@@ -50,6 +50,11 @@ CAUSES = (
           "answer.", fatal=True),
     Cause("wrong-output-range", before.wrong_output_range, "certain", "activations",
           "No weights can make a squashed output reach values outside its range."),
+    Cause("resolution-lost", before.blurred_columns, "likely", "common-mistakes",
+          "float32 keeps 24 bits of a value: far from 0, small differences are less than its last bit."),
+    Cause("far-values", before.far_values, "certain", "common-mistakes",
+          "One such value would take its column's whole scale, and leave nothing that tells the others apart. So the "
+          "scale is fitted without it, and it counts as the end of the range."),
     Cause("unscaled-inputs", before.unscaled_inputs, "likely", "three-pillars",
           "Initialisation and learning rate are made for values near 1; columns of larger scale take all of the loss."),
     Cause("missing-activations", before.missing_activations, "certain", "activations",

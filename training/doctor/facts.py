@@ -33,6 +33,8 @@ def gather(model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data,
     """All facts, as plain JSON: of the rows and the module below, of the loss, and of the plan.
 
     bad_rows: how many rows, or their targets, hold a NaN or an infinity; where there are any, no more is asked.
+    blurred: the raw columns in which float32 does not hold what tells values apart.
+    clipped: how many values are outside the range that the encoder knows, and the first of them as text.
     The model is left as it was, and so are torch's random numbers.
     """
     bad = _bad(data.train, data.train_targets) + _bad(data.validation, data.validation_targets)
@@ -41,6 +43,8 @@ def gather(model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data,
         "validation_rows": len(data.validation),
         "columns": data.train.shape[1],
         "bad_rows": bad,
+        "blurred": list(data.blurred),
+        "clipped": [data.clipped.count, data.clipped.text()],
         "loss": loss.name,
         "wants": loss.output,
         "epochs": plan.epochs,

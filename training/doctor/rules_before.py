@@ -11,10 +11,12 @@ __all__ = [
     "bad_rows",
     "batch_of_one",
     "batch_too_small",
+    "blurred_columns",
     "bottleneck_too_small",
     "corruption_too_strong",
     "double_activation",
     "duplicates",
+    "far_values",
     "missing_activations",
     "missing_parameters",
     "rows_alike",
@@ -26,6 +28,7 @@ DUPLICATES = 0.10
 LARGEST_SCALE, SMALLEST_SCALE = 5.0, 0.06
 WIDEST_COLUMN = 0.7
 SMALLEST_BATCH = 8
+NAMED = 4
 LOST, LOST_LOSS = 0.85, 0.4
 UNEXPLAINED = 0.5
 NOTICEABLE, ENOUGH = 0.2, 0.15
@@ -143,6 +146,30 @@ def unscaled_inputs(case: Case) -> Seen | None:
     else:
         return None
     return Seen(seen, "--set data.scale=auto", ("data.scale=auto",))
+
+
+def blurred_columns(case: Case) -> Seen | None:
+    """Columns in which float32 does not hold what tells values apart, even less an origin: a single one is enough."""
+    names = case.facts.get("blurred", [])
+    if not names:
+        return None
+    told = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return Seen(
+        f"float32 does not tell values of this size apart if they differ by little: column {told}",
+        "Store the column as float64 or int64, not as float32, and scale it, not data.scale=none; if its values are in "
+        "groups far from each other, split it into the group and the difference from the group's centre",
+    )
+
+
+def far_values(case: Case) -> Seen | None:
+    """Values so far from all others of their column that they are not fitted on: a single one is enough."""
+    count, text = case.facts.get("clipped", [0, ""])
+    if not count:
+        return None
+    return Seen(
+        f"{count:,} {'value is' if count == 1 else 'values are'} far outside the range of the others: {text}",
+        "Correct these values, remove their rows, or leave the values missing, and train again",
+    )
 
 
 def missing_activations(case: Case) -> Seen | None:

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from training.columns import Column
@@ -14,9 +14,9 @@ __all__ = ["array_rows"]
 
 
 def array_rows(
-    inputs: NDArray[np.float32], name: str, *, shape: tuple[int, ...] | None = None, columns: tuple[Column, ...] = ()
+    inputs: NDArray[Any], name: str, *, shape: tuple[int, ...] | None = None, columns: tuple[Column, ...] = ()
 ) -> Rows:
-    """The rows of (n, width) float32, without labels; ids are their positions.
+    """The rows of (n, width) numbers, without labels; ids are their positions.
 
     Args:
         shape: of what lies in a row; of two or three dimensions it is a picture's, whose columns share one unit.

@@ -1,7 +1,7 @@
 """What every source of rows gives: a count, a shape, and checked chunks."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from training.columns import Column
 from training.errors import DataError
+from training.origin import Origin, relative
 
 __all__ = ["CHUNK_BYTES", "Chunk", "Rows", "evenly", "read_at", "read_sample", "sampled"]
 
@@ -22,13 +23,14 @@ kernel for new pages each time, which costs more than reading what goes there.
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some consecutive rows: their ids, their inputs (n, width) float32, and their payloads.
+    """Some consecutive rows: their ids, their inputs (n, width), and their payloads.
 
+    Inputs are float32, except as a source reads them, which may be of any type of number.
     A label, where the source has one, is `payload["label"]`. It is for judging, never for training.
     """
 
     ids: list[str]
-    inputs: NDArray[np.float32]
+    inputs: NDArray[Any]
     payloads: list[dict[str, Any]]
 
 
@@ -41,10 +43,12 @@ class Rows:
         shape: the shape of one row; `width` is its product.
         count: how many rows there are.
         pixels: whether all columns share one unit, as the pixels of a picture do.
-        read: rows a chunk -> chunks in order, not checked yet.
+        read: rows a chunk -> chunks in order, not checked yet, of values as they are in the source, less the origin.
         columns: what each value of a row is, where that is known: the columns of a table.
         gaps: whether a value may be missing, which is NaN.
         categories: up to how many distinct values made text a part of the input; None where that was not asked.
+        origin: what is subtracted from each row (training.origin); None: nothing.
+        notes: what a user may not expect of how the source was read, each a line.
         reopen: opens the same table for an encoder's columns, or with another number of categories.
     """
 
@@ -56,6 +60,8 @@ class Rows:
     columns: tuple[Column, ...] = ()
     gaps: bool = False
     categories: int | None = None
+    origin: Origin = None
+    notes: tuple[str, ...] = ()
     reopen: "Callable[..., Rows] | None" = field(default=None, repr=False)
 
     @property
@@ -78,8 +84,30 @@ class Rows:
             return self
         return self.reopen(columns=columns)
 
-    def chunks(self, size: int | None = None) -> Iterator[Chunk]:
+    def measured_from(self, origin: Origin) -> "Rows":
+        """The same rows, less `origin`, which is subtracted in float64; nothing is subtracted twice."""
+        step = np.zeros(self.width) if origin is None else origin
+        step = step if self.origin is None else step - self.origin
+        if not step.any():
+            return self
+
+        def read(size: int) -> Iterator[Chunk]:
+            for chunk in self.read(size):
+                yield replace(chunk, inputs=relative(chunk.inputs, step))
+
+        return replace(self, read=read, origin=origin)
+
+    @property
+    def are_finer(self) -> bool:
+        """Does the source hold values that float32 may not hold?"""
+        first = next(self.read(1), None)
+        return first is not None and not np.can_cast(first.inputs.dtype, np.float32)
+
+    def chunks(self, size: int | None = None, dtype: type[np.float32 | np.float64] = np.float32) -> Iterator[Chunk]:
         """Every row once, in order, at most `size` rows at a time.
+
+        Args:
+            dtype: of the inputs; float64 for values as they are in the source.
 
         Raises:
             DataError: the source is empty or damaged, or a value is infinite, or NaN where none may be missing;
@@ -92,9 +120,11 @@ class Rows:
         size = size or max(1, CHUNK_BYTES // (4 * self.width))
         seen = 0
         for chunk in self.read(size):
-            self._check_finite(chunk.inputs, seen)
-            seen += len(chunk.inputs)
-            yield chunk
+            given = chunk.inputs
+            inputs = relative(given, None) if dtype is np.float32 else given.astype(np.float64, copy=False)
+            self._check_finite(inputs, seen)
+            seen += len(inputs)
+            yield replace(chunk, inputs=inputs)
         if seen != self.count:
             raise DataError(
                 self.name,
@@ -103,14 +133,14 @@ class Rows:
                 remedy="The file is damaged or was changed while it was read.",
             )
 
-    def _check_finite(self, inputs: NDArray[np.float32], first: int) -> None:
+    def _check_finite(self, inputs: NDArray[Any], first: int) -> None:
         bad = np.isinf(inputs) if self.gaps else ~np.isfinite(inputs)
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             raise DataError(
                 f"{self.name}, row {first + row}, column {self.columns[column].name if self.columns else column}",
                 expected="a finite number that fits float32",
-                found="infinity or too large a number" if self.gaps else "a missing value, NaN or infinity",
+                found="a missing value or NaN" if np.isnan(inputs[row, column]) else "infinity or too large a number",
                 remedy="Mend or remove the row.",
             )
 
@@ -140,13 +170,16 @@ def read_sample(
 
 
 def read_at(
-    rows: Rows, keep: NDArray[np.int64], advance: Callable[[int], None] = lambda n: None
-) -> tuple[NDArray[np.float32], list[Any]]:
-    """The rows at the positions `keep`, (n,), rising; returns as `read_sample` does."""
-    inputs = np.empty((len(keep), rows.width), np.float32)
+    rows: Rows,
+    keep: NDArray[np.int64],
+    advance: Callable[[int], None] = lambda n: None,
+    dtype: type[np.float32 | np.float64] = np.float32,
+) -> tuple[NDArray[Any], list[Any]]:
+    """The rows at the positions `keep`, (n,), rising, of `dtype`; returns as `read_sample` does."""
+    inputs = np.empty((len(keep), rows.width), dtype)
     labels: list[Any] = []
     first = 0
-    for chunk in rows.chunks():
+    for chunk in rows.chunks(dtype=dtype):
         start, stop = np.searchsorted(keep, [first, first + len(chunk.inputs)])
         picked = keep[start:stop] - first
         inputs[start:stop] = chunk.inputs[picked]

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from training.columns import BOOLEANS, Column
 from training.errors import DataError
+from training.rows.pandas_index import index_columns
 
-__all__ = ["APART", "census", "code", "find_columns", "is_number", "is_text", "match_columns"]
+__all__ = ["APART", "census", "code", "find_columns", "is_finer", "is_number", "is_text", "match_columns"]
 
 LONGEST = 256
 """Characters; a longer text is no category."""
@@ -50,12 +51,13 @@ def census(
 
 
 def find_columns(schema: pa.Schema, categories: dict[str, tuple[str, ...]]) -> tuple[Column, ...]:
-    """The input columns, in the file's order."""
+    """The input columns, in the file's order; a DataFrame's index is none."""
+    apart = APART | index_columns(schema)
     found = []
     for field in schema:
         if field.name in categories:
             found.append(Column(field.name, "categorical", categories[field.name]))
-        elif is_number(field.type) and field.name not in APART:
+        elif is_number(field.type) and field.name not in apart:
             boolean = pa.types.is_boolean(field.type)
             found.append(Column(field.name, "boolean", BOOLEANS) if boolean else Column(field.name))
     return tuple(found)
@@ -110,6 +112,12 @@ def is_number(kind: pa.DataType) -> bool:
         or pa.types.is_boolean(kind)
         or pa.types.is_decimal(kind)
     )
+
+
+def is_finer(kind: pa.DataType) -> bool:
+    """Does the type have numbers that float32 has not?"""
+    held = pa.types.is_boolean(kind) or pa.types.is_float16(kind) or pa.types.is_float32(kind)
+    return not (held or (pa.types.is_integer(kind) and kind.bit_width <= 16))
 
 
 def is_text(kind: pa.DataType) -> bool:

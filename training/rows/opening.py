@@ -7,9 +7,10 @@ from training.columns import CATEGORIES, Column
 from training.errors import DataError
 from training.rows.base import Rows
 from training.rows.builtin import BUILTIN
+from training.rows.csv_table import open_csv
 from training.rows.images import open_images
 from training.rows.streams import open_idx, open_npy, open_npz
-from training.rows.tables import open_csv, open_parquet
+from training.rows.tables import open_parquet
 
 __all__ = ["open_rows"]
 
@@ -33,13 +34,21 @@ def open_rows(name: str, *, columns: tuple[Column, ...] | None = None, categorie
     path = Path(name)
     if name and path.is_dir():
         return open_images(path)
-    if path.suffix not in _ARRAYS | _TABLES:
+    suffix = path.suffix.lower()
+    if suffix not in _ARRAYS | _TABLES:
         known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
         raise DataError(
-            name, expected=known, found="something else", remedy="`:test` names the test part of a built-in set."
+            name,
+            expected=known,
+            found=f"the ending {suffix}" if suffix else "something else",
+            remedy="`:test` names the test part of a built-in set.",
         )
     if not path.is_file():
         raise DataError(name, expected="a file", found="none at that path")
-    if path.suffix in _ARRAYS:
-        return _ARRAYS[path.suffix](path)
-    return _TABLES[path.suffix](path, columns, categories)
+    if suffix == ".gz" and (inner := Path(path.stem).suffix.lower()) in _TABLES:
+        raise DataError(
+            name, expected=f"a {inner} file that is not compressed", found="the ending .gz", remedy="Run gunzip on it."
+        )
+    if suffix in _ARRAYS:
+        return _ARRAYS[suffix](path)
+    return _TABLES[suffix](path, columns, categories)

@@ -121,11 +121,9 @@ def _fortran_reader(
 
 def _chunk(values: NDArray[Any], first: int, ids: list[str] | None, labels: list[Any] | None) -> Chunk:
     stop = first + len(values)
-    with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
-        inputs = values.astype(np.float32)
     return Chunk(
         ids=ids[first:stop] if ids else [str(i) for i in range(first, stop)],
-        inputs=inputs,
+        inputs=values,
         payloads=[{"label": label} for label in labels[first:stop]] if labels else [{} for _ in values],
     )
 

@@ -1,10 +1,10 @@
-"""Tables: .parquet and .csv, read in record batches.
+"""Tables: .parquet here and .csv in `training.rows.csv_table`, read in record batches.
 
 The columns `id` and `label` are what they say. Every column of numbers or booleans, and of text with few distinct
 values, is part of the input (`training.rows.coding`); text travels in the payload, and so does all the rest.
 """
 
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,38 +13,35 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from training.columns import CATEGORIES, Column
 from training.errors import DataError
 from training.rows.base import Chunk, Rows
-from training.rows.coding import APART, census, code, find_columns, is_number, is_text, match_columns
+from training.rows.coding import APART, census, code, find_columns, is_finer, is_text, match_columns
+from training.rows.pandas_index import index_columns
+from training.rows.plain import doubled_field, is_nested, plain_column, text_of
 
-__all__ = ["open_csv", "open_parquet"]
+__all__ = ["MAX_COLUMNS", "Opened", "check_names", "open_parquet", "table_rows"]
 
 Columns = tuple[Column, ...]
 Batches = Callable[[int], Iterator[pa.RecordBatch]]
 
+MAX_COLUMNS = 65_536
+"""As wide as a layer of a model may be."""
 _BATCH = 1 << 16
-_SNIFFED = 1_000
-_CSV_PLACE = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)")
-_BLOCK = 1 << 24
-"""Bytes; a line must fit."""
-_NAMING_ROWS = pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK)
-"""With threads, Arrow's errors name no row."""
 _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """A table whose columns are known."""
+class Opened:
+    """A table whose columns are known; `notes` say what the user may not expect of how it was read."""
 
     path: Path
     schema: pa.Schema
     count: int
     batches: Batches
+    notes: tuple[str, ...] = ()
 
 
 def open_parquet(path: Path, columns: Columns | None = None, categories: int = CATEGORIES) -> Rows:
@@ -56,83 +53,79 @@ def open_parquet(path: Path, columns: Columns | None = None, categories: int = C
     """
 
     def batches(size: int, names: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        with pa_parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=size, columns=names)
+        first = 0
+        with _parquet(path) as file:
+            for batch in file.iter_batches(batch_size=size, columns=names):
+                yield _with_texts(path, batch, first)
+                first += len(batch)
 
     try:
-        with pa_parquet.ParquetFile(path) as file:
-            schema, count = file.schema_arrow, file.metadata.num_rows
-        _check_names(path, schema.names)
-        texts = [field.name for field in schema if is_text(field.type)] if columns is None else []
+        with _parquet(path) as file:
+            schema, count = _text_schema(file.schema_arrow), file.metadata.num_rows
+        check_names(path, schema.names)
+        _check_types(path, schema)
+        index = index_columns(schema) - APART
+        texts = [field.name for field in schema if is_text(field.type) and field.name not in index]
+        texts = texts if columns is None else []
         values = census(batches(_BATCH, texts), texts, categories, count=False)[1] if texts else {}
     except _BROKEN as error:
         raise _broken(path, error) from error
-    return _rows(_Opened(path, schema, count, batches), columns, values, partial(open_parquet, path), categories)
+    notes = [f"column {name} is the index of pandas: payload, and no input" for name in sorted(index)]
+    opened = Opened(path, schema, count, batches, tuple(notes) if columns is None else ())
+    return table_rows(opened, columns, values, partial(open_parquet, path), categories)
 
 
-def open_csv(path: Path, columns: Columns | None = None, categories: int = CATEGORIES) -> Rows:
-    """A comma-separated file with a header line; it is read once to count and check its rows.
+def _parquet(path: Path) -> pa_parquet.ParquetFile:
+    """In nanoseconds, the old kind of timestamp, INT96, would wrap beyond the year 2262."""
+    return pa_parquet.ParquetFile(path, coerce_int96_timestamp_unit="us")
 
-    `columns` and `categories` are as for `open_parquet`.
+
+def _text_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of `_with_texts`."""
+    kinds = [text_of(pa.nulls(0, field.type)).type for field in schema]
+    return pa.schema([*zip(schema.names, kinds, strict=True)], metadata=schema.metadata)
+
+
+def _with_texts(path: Path, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
+    """A batch whose bytes are text: older writers of Parquet mark no text as such."""
+    columns = list(batch.columns)
+    for number, name in enumerate(batch.schema.names):
+        try:
+            columns[number] = text_of(columns[number])
+        except pa.ArrowInvalid:
+            plain_column(columns[number], str(path), name, first)  # names the row
+            raise
+    return pa.record_batch(columns, names=batch.schema.names)
+
+
+def _check_types(path: Path, schema: pa.Schema) -> None:
+    for field in schema:
+        if field.name in APART and is_nested(field.type):
+            raise DataError(f"{path}, column {field.name}", expected="one value a row", found=str(field.type)[:200])
+        if (twice := doubled_field(field.type)) is not None:
+            raise DataError(
+                f"{path}, column {field.name}",
+                expected="fields of a struct whose names differ",
+                found=f"{twice!r} at least twice",
+            )
+
+
+def check_names(path: Path, names: list[str]) -> None:
+    """Refuse too many columns, two of one name, and nearly `id` or `label`.
+
+    Raises:
+        DataError: it names the first such column.
     """
-    names: list[str] = []
-    try:
-        with pa_csv.open_csv(path, read_options=_NAMING_ROWS) as file:
-            names = file.schema.names
-            _check_names(path, names)
-            _check_header(path, names)
-            sniffed = next(iter(file), pa.RecordBatch.from_pylist([], file.schema))
-        known = {column.name: column for column in columns or ()}
-        schema = pa.schema([(field.name, _csv_type(field, sniffed, known)) for field in sniffed.schema])
-        options = pa_csv.ConvertOptions(column_types=schema, strings_can_be_null=True)
-
-        def batches(size: int, reading: pa_csv.ReadOptions | None = None) -> Iterator[pa.RecordBatch]:
-            reading = reading or pa_csv.ReadOptions(block_size=_BLOCK)
-            with pa_csv.open_csv(path, read_options=reading, convert_options=options) as file:
-                for batch in file:
-                    for start in range(0, len(batch), size):
-                        yield batch.slice(start, size)
-
-        texts = [] if columns is not None else _texts(sniffed.schema, schema)
-        count, values = census(batches(_BATCH, _NAMING_ROWS), texts, categories)
-    except _BROKEN as error:
-        raise _broken_row(path, error, names) from error
-    return _rows(_Opened(path, schema, count, batches), columns, values, partial(open_csv, path), categories)
-
-
-def _csv_type(field: pa.Field, sniffed: pa.RecordBatch, known: dict[str, Column]) -> pa.DataType:
-    """Integers may turn out to be fractions further down; ids and labels stay as they are written.
-
-    A column that is mostly numbers is one of numbers: its other values are mistakes, not text.
-    """
-    if field.name in known:
-        return {"numeric": pa.float64(), "boolean": pa.bool_(), "categorical": pa.string()}[known[field.name].kind]
-    if field.name in APART or pa.types.is_binary(field.type):
-        return pa.string()
-    if pa.types.is_string(field.type):
-        values = [v for v in sniffed.column(field.name).slice(0, _SNIFFED).to_pylist() if v]
-        return pa.float64() if 2 * sum(map(_reads_as_number, values)) > len(values) else field.type
-    if not is_number(field.type):  # payload: dates and empty values may turn out to be any text further down
-        return pa.string()
-    return field.type if pa.types.is_boolean(field.type) else pa.float64()
-
-
-def _texts(sniffed: pa.Schema, schema: pa.Schema) -> list[str]:
-    """The columns that may hold categories: text, but not what began as dates and times."""
-    return [f.name for f in schema if is_text(f.type) and not pa.types.is_temporal(sniffed.field(f.name).type)]
-
-
-def _reads_as_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text  # which Python allows, and no file means
-
-
-def _check_names(path: Path, names: list[str]) -> None:
+    if len(names) > MAX_COLUMNS:
+        raise DataError(
+            str(path),
+            expected=f"at most {MAX_COLUMNS:,} columns",
+            found=f"{len(names):,}",
+            remedy="Leave columns out, or save the numbers as an .npy array.",
+        )
     if len(set(names)) != len(names):
-        raise DataError(str(path), expected="column names that differ", found=str(names))
+        twice = next(name for name, times in Counter(names).items() if times > 1)
+        raise DataError(str(path), expected="column names that differ", found=f"{twice!r} at least twice")
     for name in names:
         if name not in APART and name.strip().lower() in APART:
             raise DataError(
@@ -143,38 +136,23 @@ def _check_names(path: Path, names: list[str]) -> None:
             )
 
 
-def _check_header(path: Path, names: list[str]) -> None:
-    """Of a .csv: does its first line look like a line of names?"""
-    if "" in names:
-        raise DataError(
-            str(path),
-            expected="a name for each column",
-            found=f"none for column {names.index('')}",
-            remedy="Name it, or leave it out: pandas writes its index so, unless it is told index=False.",
-        )
-    if len(names) == 1 and (others := {";", "\t", "|"} & set(names[0])):
-        raise DataError(str(path), expected="columns separated by commas", found=repr(others.pop()))
-    if 2 * sum(map(_reads_as_number, names)) > len(names):
-        raise DataError(str(path), expected="a first line of column names", found=", ".join(names[:4]))
-
-
-def _rows(
-    opened: _Opened,
+def table_rows(
+    opened: Opened,
     given: Columns | None,
     values: dict[str, tuple[str, ...]],
     reopen: Callable[..., Rows],
     categories: int,
 ) -> Rows:
+    """The rows of an open table; `values` are those of each column of categories, the rest as in `open_parquet`."""
     path = opened.path
     columns = _inputs(opened, given, values)
-    numbers = {column.name for column in columns if column.kind != "categorical"}
-    others = [name for name in opened.schema.names if name not in numbers | {"id"}]
+    apart = {column.name for column in columns if column.kind != "categorical"} | {"id"}
+    others = [name for name in opened.schema.names if name not in apart]
 
     def read(size: int) -> Iterator[Chunk]:
         first = 0
         try:
             for batch in opened.batches(size):
-                _check_ids(path, batch, first)
                 yield _chunk(path, batch, columns, others, first)
                 first += len(batch)
         except _BROKEN as error:
@@ -190,10 +168,11 @@ def _rows(
         gaps=given != (),
         categories=categories if given is None else None,
         reopen=reopen,
+        notes=opened.notes,
     )
 
 
-def _inputs(opened: _Opened, given: Columns | None, values: dict[str, tuple[str, ...]]) -> Columns:
+def _inputs(opened: Opened, given: Columns | None, values: dict[str, tuple[str, ...]]) -> Columns:
     if given:
         match_columns(opened.path, opened.schema, given)
         return given
@@ -208,50 +187,33 @@ def _inputs(opened: _Opened, given: Columns | None, values: dict[str, tuple[str,
     return columns
 
 
-def _check_ids(path: Path, batch: pa.RecordBatch, first: int) -> None:
-    if "id" in batch.schema.names and batch.column("id").null_count:
-        row = first + batch.column("id").to_pylist().index(None)
-        raise DataError(f"{path}, row {row}, column id", expected="an id", found="a missing value")
-
-
 def _chunk(path: Path, batch: pa.RecordBatch, columns: Columns, others: list[str], first: int) -> Chunk:
-    inputs = np.empty((len(batch), len(columns)), np.float32)  # (rows, columns)
+    kinds = [batch.schema.field(column.name).type for column in columns if column.kind == "numeric"]
+    dtype = np.float64 if any(map(is_finer, kinds)) else np.float32
+    inputs = np.empty((len(batch), len(columns)), dtype)  # (rows, columns)
     for number, column in enumerate(columns):
-        values = code(batch.column(column.name), column, str(path), first)
         with np.errstate(over="ignore"):
-            inputs[:, number] = values
-    ids = [str(i) for i in range(first, first + len(batch))]
-    if "id" in batch.schema.names:
-        ids = [str(value) for value in batch.column("id").to_pylist()]
-    return Chunk(ids, inputs, _payloads(batch.select(others)) if others else [{} for _ in ids])
+            inputs[:, number] = code(batch.column(column.name), column, str(path), first)
+    return Chunk(_ids(path, batch, first), inputs, _payloads(path, batch, others, first))
 
 
-def _payloads(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    columns = [_plain(column) for column in batch.columns]
-    payloads: list[dict[str, Any]] = pa.record_batch(columns, names=batch.schema.names).to_pylist()
-    return payloads
+def _ids(path: Path, batch: pa.RecordBatch, first: int) -> list[str]:
+    """The column `id`, or the numbers of the rows."""
+    if "id" not in batch.schema.names:
+        return [str(i) for i in range(first, first + len(batch))]
+    ids = plain_column(batch.column("id"), str(path), "id", first)
+    for place, name in enumerate(ids):
+        if name is None or name == "":
+            found = "a missing value" if name is None else "an empty text"
+            raise DataError(f"{path}, row {first + place}, column id", expected="an id", found=found)
+    return [str(name) for name in ids]
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """Times as the text Arrow writes, for they may be finer or farther than Python's; NaN as missing."""
-    if pa.types.is_temporal(column.type):
-        return column.cast(pa.string())
-    if pa.types.is_floating(column.type):
-        return pc.if_else(pc.is_nan(column), None, column)
-    return column
-
-
-def _broken_row(path: Path, error: Exception, names: list[str]) -> DataError:
-    """Arrow counts lines from 1 and the header is the first; rows are counted from 0."""
-    if not (told := _CSV_PLACE.match(str(error))):
-        return _broken(path, error)
-    column, line, found = told.groups()
-    return DataError(
-        f"{path}, row {int(line) - 2}" + (f", column {names[int(column)]}" if column else ""),
-        expected="as many values as the header has names, each of its column's kind",
-        found=found,
-        remedy="Mend or remove the row.",
-    )
+def _payloads(path: Path, batch: pa.RecordBatch, names: list[str], first: int) -> list[dict[str, Any]]:
+    columns = [plain_column(batch.column(name), str(path), name, first) for name in names]
+    if not names:
+        return [{} for _ in range(len(batch))]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _broken(path: Path, error: Exception) -> DataError:

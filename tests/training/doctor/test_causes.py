@@ -45,6 +45,7 @@ NAMED = {
     "missing-activations",
     "overfitting",
     "parameters-missing",
+    "resolution-lost",
     "too-few-epochs",
     "underfitting",
     "unscaled-inputs",

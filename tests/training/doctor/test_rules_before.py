@@ -36,6 +36,7 @@ def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> Non
     ("rule", "quiet", "loud", "told"),
     [
         (rules.bad_rows, {"bad_rows": 0}, {"bad_rows": 1}, "1 of 1000 rows"),
+        (rules.far_values, {"clipped": [0, ""]}, {"clipped": [2, "row 4"]}, "2 values are far outside the range"),
         (rules.rows_alike, {"alike": False}, {"alike": True}, "all 900 training rows"),
         (rules.missing_parameters, {"missing": []}, {"missing": ["decoder.0.weight"]}, "decoder.0.weight"),
         (rules.batch_of_one, {"smallest_batch": 2}, {"smallest_batch": 1}, "1 rows"),
@@ -73,6 +74,8 @@ def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> Non
             f"square is {rules.SMALLEST_SCALE:.3g}",
         ),
         (rules.unscaled_inputs, {"scale": 0.0}, {"scale": 1e-30}, "1e-30"),
+        (rules.blurred_columns, {"blurred": []}, {"blurred": ["when"]}, "column when"),
+        (rules.blurred_columns, {"blurred": []}, {"blurred": list("abcdef")}, "column a, b, c, d and 2 more"),
         (
             rules.unscaled_inputs,
             {"widest_column": rules.WIDEST_COLUMN * DOWN},

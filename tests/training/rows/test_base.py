@@ -157,3 +157,33 @@ def test_only_a_table_is_opened_again_and_only_for_something_else() -> None:
     assert table.suited((Column("y"),)) is plain
     assert table.with_categories(3) is plain
     assert asked == [{"columns": (Column("y"),)}, {"categories": 3}]
+
+
+FAR = np.array([[1.76e9 + 0.25, 1.0], [1.76e9 + 30, 2.0], [1.76e9 + 31, 3.0]])
+
+
+def test_rows_are_given_as_float32_or_as_the_source_holds_them() -> None:
+    rows = array_rows(FAR)
+    assert [chunk.inputs.dtype for chunk in rows.chunks(2)] == [np.float32, np.float32]
+    np.testing.assert_array_equal(np.concatenate([chunk.inputs for chunk in rows.chunks(2, np.float64)]), FAR)
+    assert (rows.are_finer, counting(2).are_finer, array_rows(np.zeros((0, 2))).are_finer) == (True, False, False)
+
+
+def test_an_origin_is_subtracted_from_the_source_once() -> None:
+    near = array_rows(FAR).measured_from(np.array([1.76e9, 0]))
+    for rows in (near, near.measured_from(np.array([1.76e9, 0]))):
+        (chunk,) = rows.chunks()
+        assert chunk.inputs.tolist() == [[0.25, 1], [30, 2], [31, 3]]
+        assert chunk.inputs.dtype == np.float32
+    (chunk,) = near.measured_from(np.array([1.76e9 + 30, 0])).chunks()
+    assert chunk.inputs[:, 0].tolist() == [-29.75, 0, 1]
+    assert near.measured_from(None).origin is None
+    plain = counting(2)
+    assert plain.measured_from(None) is plain
+
+
+def test_a_value_too_large_for_float32_is_told_from_a_missing_one() -> None:
+    with pytest.raises(DataError, match=r"row 1, column 0: .*, found infinity or too large a number"):
+        list(array_rows(np.array([[0], [1e39]])).chunks())
+    with pytest.raises(DataError, match=r"row 1, column 0: .*, found a missing value or NaN"):
+        list(array_rows(np.array([[0], [np.nan]])).chunks())

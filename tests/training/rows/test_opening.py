@@ -26,14 +26,14 @@ def written(path: Path) -> Path:
         np.savez(path, ONE)
     elif path.suffix == ".gz":
         path.write_bytes(gzip.compress(struct.pack(">HBBIIB", 0, 8, 2, 1, 1, 3)))
-    elif path.suffix == ".parquet":
+    elif path.suffix.lower() == ".parquet":
         pa_parquet.write_table(pa.table({"x": [3]}), path)
     else:
         path.write_text("x\n3\n")
     return path
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.gz", "a.parquet", "a.csv", "folder"])
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.gz", "a.parquet", "a.csv", "A.CSV", "a.Parquet", "folder"])
 def test_a_path_is_opened_by_its_ending_or_as_a_folder_of_images(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name)
     rows = open_rows(str(path))
@@ -82,3 +82,16 @@ def test_the_number_of_categories_can_be_asked_for(tmp_path: Path) -> None:
     rows = open_rows(str(path), categories=1)
     assert len(rows.columns) == 1
     assert [column.name for column in rows.with_categories(2).columns] == ["x", "kind"]
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "A.CSV.GZ", "a.parquet.gz"])
+def test_a_compressed_table_is_refused_as_such(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"x\n3\n"))
+    with pytest.raises(DataError, match=r"expected a \.(csv|parquet) file that is not compressed, .* Run gunzip on it"):
+        open_rows(str(tmp_path / name))
+
+
+def test_an_unknown_ending_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("x\n3\n")
+    with pytest.raises(DataError, match=r"a\.tsv: expected .*\*\.csv.*, found the ending \.tsv"):
+        open_rows(str(tmp_path / "a.tsv"))

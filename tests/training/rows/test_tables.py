@@ -1,5 +1,7 @@
 import datetime
 import decimal
+import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tests.training.helpers import flip_bit, read_all
 from training.columns import BOOLEANS, Column
 from training.errors import DataError
 from training.rows import open_rows
+from training.rows.tables import MAX_COLUMNS, check_names
 
 NAN = float("nan")
 TABLE = {
@@ -296,7 +299,7 @@ def test_a_missing_id_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", "Empty CSV file"),
+        ("", "a line of column names, found an empty file"),
         ("x,y\n", "none below the header"),
         ("x;y\n1;2\n3;4\n", "separated by commas, found ';'"),
         (",a,b\n0,1,2\n", "a name for each column, found none for column 0. Name it"),
@@ -336,3 +339,123 @@ def test_damage_to_a_parquets_values_is_refused_or_named(tmp_path: Path) -> None
     pa_parquet.write_table(pa.table({"x": np.arange(1000.0)}), path, compression="gzip", use_dictionary=False)
     flip_bit(path, 8 * 200)
     refused(path)
+
+
+FINE = pa.array([1_577_923_200_000_000_001, None], pa.timestamp("ns"))
+FINE_TEXTS = ["2020-01-02 00:00:00.000000001", None]
+
+
+def test_a_time_is_the_same_text_wherever_it_is(tmp_path: Path) -> None:
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), FINE)
+    structs = pa.StructArray.from_arrays([FINE], ["at"])
+    path = parquet(tmp_path / "a.parquet", x=[1, 2], at=FINE, some=lists, one=structs, label=FINE)
+    told = [{"at": at, "some": [at], "one": {"at": at}, "label": at} for at in FINE_TEXTS]
+    assert read_all(path).payloads == told
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (pa.array([1, 2], pa.timestamp("ns")), ["1970-01-01 00:00:00.000000001", "1970-01-01 00:00:00.000000002"]),
+        (pa.array([10**15], pa.timestamp("ms")), ["33658-09-27 01:46:40.000"]),
+        (pa.array([10_000_000], pa.int32()).cast(pa.date32()), ["29349-01-26"]),
+        (pa.array([1_000_000_001], pa.time64("ns")), ["00:00:01.000000001"]),
+        (pa.array([1500], pa.duration("ms")), ["PT1.5S"]),
+        (pa.array([b"AAA", b"ABA"]), ["AAA", "ABA"]),
+        (pa.array([b"AAA"], pa.binary(3)), ["AAA"]),
+        (pa.array([uuid.UUID(int=5).bytes], pa.uuid()), ["00000000-0000-0000-0000-000000000005"]),
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+        (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+        (pa.array([decimal.Decimal("12345678901234567890")]), ["12345678901234567890"]),
+    ],
+)
+def test_ids_may_be_of_any_type_of_one_value(tmp_path: Path, ids: pa.Array, expected: list[str]) -> None:
+    assert read_all(parquet(tmp_path / "a.parquet", id=ids, x=[1.0] * len(ids))).ids == expected
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array(["a", None]),
+        pa.array(["a", ""]),
+        pa.array([1.5, float("nan")]),
+        pa.array(["a", None]).dictionary_encode(),
+    ],
+)
+def test_an_id_of_no_value_is_named(tmp_path: Path, ids: pa.Array) -> None:
+    assert "row 1, column id: expected an id" in refused(parquet(tmp_path / "a.parquet", id=ids, x=[1, 2]))
+
+
+@pytest.mark.parametrize("name", ["id", "label"])
+def test_an_id_or_label_of_many_values_is_refused(tmp_path: Path, name: str) -> None:
+    tensor = pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.int8(), (1,)), pa.array([[1]], pa.list_(pa.int8(), 1))
+    )
+    for values in ([[1]], [{"a": 1}], tensor):
+        assert f"column {name}: expected one value a row" in refused(
+            parquet(tmp_path / "a.parquet", **{name: values, "x": [1]})
+        )
+
+
+def test_bytes_that_are_text_are_text(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", kind=pa.array([b"b", b"a", None, b"b", b"a"]), label=[b"x"] * 5)
+    assert open_rows(str(path)).columns == (Column("kind", "categorical", ("a", "b")),)
+    chunk = read_all(path)
+    np.testing.assert_array_equal(chunk.inputs[:, 0], [1, 0, NAN, 1, 0])
+    assert chunk.payloads[2] == {"kind": None, "label": "x"}
+    rows = open_rows(str(path), columns=(Column("kind", "categorical", ("b",)),))
+    np.testing.assert_array_equal(next(rows.chunks()).inputs[:, 0], [0, NAN, NAN, 0, NAN])
+
+
+@pytest.mark.parametrize("name", ["id", "label", "note"])
+def test_bytes_that_are_no_text_are_named(tmp_path: Path, name: str) -> None:
+    path = parquet(tmp_path / "a.parquet", **{name: [b"a", b"\x00\xff"], "x": [1, 2]})
+    told = refused(path)
+    assert f"row 1, column {name}: expected text" in told
+    assert "found 2 bytes that are no UTF-8, 0x00ff. Mend the row, write bytes as text" in told
+    path = parquet(tmp_path / "a.parquet", note=[[b"a"], [b"\xff"]], x=[1, 2])
+    assert "row 1, column note: expected text" in refused(path)
+
+
+def test_two_fields_of_one_name_are_refused(tmp_path: Path) -> None:
+    pair = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    assert "column pair: expected fields of a struct whose names differ" in refused(
+        parquet(tmp_path / "a.parquet", x=[1], pair=pair)
+    )
+
+
+def test_the_old_kind_of_timestamp_may_be_far(tmp_path: Path) -> None:
+    far = pa.array([253_402_214_400_000_000], pa.timestamp("us"))  # 9999-12-31
+    pa_parquet.write_table(
+        pa.table({"x": [1], "at": far}), tmp_path / "a.parquet", use_deprecated_int96_timestamps=True
+    )
+    assert read_all(tmp_path / "a.parquet").payloads == [{"at": "9999-12-31 00:00:00.000000"}]
+
+
+def test_the_index_of_a_dataframe_is_payload(tmp_path: Path) -> None:
+    told = {b"pandas": json.dumps({"index_columns": ["shop", "__index_level_1__"]}).encode()}
+    table = pa.table({"x": [1, 2], "shop": ["a", "a"], "__index_level_1__": [7, 9]}).replace_schema_metadata(told)
+    pa_parquet.write_table(table, tmp_path / "a.parquet")
+    rows = open_rows(str(tmp_path / "a.parquet"))
+    assert rows.columns == (Column("x"),)
+    assert rows.notes == (
+        "column __index_level_1__ is the index of pandas: payload, and no input",
+        "column shop is the index of pandas: payload, and no input",
+    )
+    assert read_all(tmp_path / "a.parquet").payloads == [
+        {"shop": "a", "__index_level_1__": 7},
+        {"shop": "a", "__index_level_1__": 9},
+    ]
+
+
+def test_an_index_that_is_called_id_is_the_id(tmp_path: Path) -> None:
+    told = {b"pandas": json.dumps({"index_columns": ["id"]}).encode()}
+    pa_parquet.write_table(pa.table({"x": [1], "id": ["a"]}).replace_schema_metadata(told), tmp_path / "a.parquet")
+    assert (read_all(tmp_path / "a.parquet").ids, open_rows(str(tmp_path / "a.parquet")).notes) == (["a"], ())
+
+
+def test_too_many_columns_are_refused() -> None:
+    names = [f"c{i}" for i in range(MAX_COLUMNS + 1)]
+    check_names(Path("t"), names[:-1])
+    with pytest.raises(DataError, match=r"t: expected at most 65,536 columns, found 65,537\. Leave columns out"):
+        check_names(Path("t"), names)

@@ -1,0 +1,93 @@
+"""Is /search as fast as in another revision? `python -m benchmarks.regression REVISION`, with `git` and `wrk`.
+
+peer    the same benchmark's server in that revision, with a store that its own code trained and built
+
+Both are served on one core, one at a time has work, and one thread of `wrk` has the other core. Each round asks both,
+in turns, so that what else the machine does meets both alike.
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from benchmarks.report import Bar, Row, report, row
+from benchmarks.service import CONNECTIONS, LIMIT, Trial, check, prepare
+from benchmarks.service_load import alternated
+from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
+from index.store import Store
+
+__all__ = ["main"]
+
+SECONDS = 2.0
+ROUNDS = 15
+LOSS = 0.03
+"""What may be lost."""
+_BUILD = "import sys; from pathlib import Path; from benchmarks.service_process import store_of; "
+_BUILD += "store_of(None, Path(sys.argv[1]))"
+
+
+@contextlib.contextmanager
+def checked_out(revision: str, folder: Path) -> Iterator[Path]:
+    """A folder with the repository's files as of a revision."""
+    subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(folder), revision], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(folder)], check=True)
+
+
+def with_code_of(folder: Path) -> dict[str, str]:
+    """What the environment of a Python must have to run the code of a folder, and not ours."""
+    return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
+
+
+def compared(trial: Trial, before: Store, code: dict[str, str]) -> list[Row]:
+    """Rows of the report, at each number of connections."""
+    server_core, client_core = two_cores()
+    ports, rows = {"ours": free_port(), "before": free_port()}, list[Row]()
+    with (
+        served(lookalike(trial.store, ports["ours"]), [server_core]),
+        served(lookalike(before, ports["before"]), [server_core], **code),
+    ):
+        check("ours", ask(ports["ours"], trial.lines()[0]), trial)
+        if len(ask(ports["before"], trial.lines()[0])["results"][0]["hits"]) != LIMIT:
+            raise RuntimeError("the other revision answers something else")
+        for connections in CONNECTIONS:
+            loads = {name: partial(trial.load, port, connections, str(client_core)) for name, port in ports.items()}
+            found = alternated(loads, trial.rounds)
+            claim = f"POST /search, {connections} connection{'s' * (connections > 1)}"
+            ours, theirs = found["ours"], found["before"]
+            bar = Bar("ours / peer", ">=", 1 - LOSS)
+            rows.append(row(claim, "requests/s", ours=ours.rate, peer=theirs.rate, bar=bar))
+            rows.append(row(f"{claim}: p50", "ms", ours=ours.p50, peer=theirs.p50))
+            rows.append(row(f"{claim}: p99", "ms", ours=ours.p99, peer=theirs.p99))
+    return rows
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("revision", help="of this repository, such as a tag or a commit")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="each load")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with checked_out(asked.revision, folder / "code") as there:
+            code = with_code_of(there)
+            (folder / "before").mkdir()
+            build = [sys.executable, "-c", _BUILD, str(folder / "before")]
+            subprocess.run(build, env=os.environ | code, check=True)
+            trial = prepare(store_of(None, folder), folder, asked.seconds, asked.rounds)
+            rows = compared(trial, Store(folder / "before" / "store"), code)
+    report("regression", rows, f"The peer is {asked.revision}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""The rows that the user named; what the user may not expect of how they were read goes to standard error."""
+
+import sys
+
+from training.columns import CATEGORIES, Column
+from training.rows import Rows, open_rows
+
+__all__ = ["open_data"]
+
+
+def open_data(data: str, *, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
+    """`training.rows.open_rows`, with a line on standard error for each of the notes."""
+    rows = open_rows(data, columns=columns, categories=categories)
+    for note in rows.notes:
+        print(f"{data}: {note}", file=sys.stderr)
+    return rows

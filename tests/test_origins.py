@@ -1,0 +1,178 @@
+"""The whole chain over a column far from 0: the same neighbours as over that column near 0, by every way in."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from index.compact import compact
+from index.store import Store
+from lookalike.planning import Asked, make_plan
+from lookalike.retraining import retrain
+from service.client.requests import Question, put_call, search_call
+from tests.lookalike.helpers import run
+from tests.mixed import write_csv, write_parquet
+from tests.service.helpers import NPY, call, serving, settings_for, to_npy
+
+COUNT, LIMIT = 160, 5
+START = 1_700_000_000.0
+SETTINGS = ("model.hidden=[16]", "model.latent_dim=2", "fit.epochs=20", "fit.batch_size=32", "fit.device=cpu")
+
+
+def table(start: float, count: int = COUNT, seed: int = 0) -> dict[str, list[Any]]:
+    """Times in two groups, 30 seconds apart and taken in turn, in steps of 1/1024 second; and noise."""
+    rng = np.random.default_rng(seed)
+    when = 30 * (np.arange(count) % 2) + np.round(1_024 * rng.normal(0, 1, count)) / 1_024
+    return {"when": (start + when).tolist(), "noise": rng.normal(0, 1, count).astype(np.float32).tolist()}
+
+
+def rows_of(columns: dict[str, list[Any]]) -> NDArray[np.float64]:
+    return np.stack([columns["when"], columns["noise"]], axis=1)
+
+
+def made(folder: Path, data: Path) -> Store:
+    """A store of its own for a file, by the command line."""
+    at, store = folder / "run", folder / "store"
+    settings = [word for line in SETTINGS for word in ("--set", line)]
+    assert run("train", data, "--run", at, *settings).code == 0
+    assert run("build", data, "--encoder", at, "--store", store, "--metric", "l2").out == "1\n"
+    assert run("promote", 1, "--store", store).code == 0
+    return Store(store)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def near(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("near")
+    return made(folder, write_parquet(folder / "rows.parquet", table(0)))
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("far")
+    return made(folder, write_parquet(folder / "rows.parquet", table(START)))
+
+
+def found(store: Store, *arguments: object) -> list[list[str]]:
+    """The hits of each query, by the command line."""
+    done = run("search", *arguments, "--store", store.folder, "--limit", LIMIT)
+    assert done.code == 0, done.err
+    return [[hit["id"] for hit in json.loads(line)["hits"]] for line in done.out.splitlines()]
+
+
+def share_of_own(hits: list[list[str]]) -> float:
+    """The share of hits that are in the query's group, of queries in turn."""
+    return float(np.mean([int(hit) % 2 == query % 2 for query, row in enumerate(hits) for hit in row]))
+
+
+def alike(one: list[list[str]], other: list[list[str]]) -> float:
+    """The share of hits that are the same: not all, for the two encoders differ by rounding."""
+    return float(np.mean([len({*a} & {*b}) / LIMIT for a, b in zip(one, other, strict=True)]))
+
+
+def test_both_files_give_the_same_neighbours(near: Store, far: Store, tmp_path: Path) -> None:
+    more = [write_csv(tmp_path / f"{start}.csv", table(start, 40, seed=1)) for start in (0, START)]
+    expected, hits = found(near, more[0]), found(far, more[1])
+    assert min(share_of_own(expected), share_of_own(hits)) > 0.98
+    assert alike(hits, expected) > 0.95
+    origin = far.open_champion().encoder.origin
+    assert origin is not None
+    assert origin.tolist() == [START, 0]
+    assert near.open_champion().encoder.origin is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: -rows,
+        lambda rows: np.stack([1e9 * rows[:, 0], rows[:, 1]], axis=1).astype(np.int64),  # nanoseconds
+        lambda rows: np.column_stack([rows, np.full(len(rows), 3e9 + 0.1)]),
+    ],
+    ids=["negative", "nanoseconds", "beside a constant"],
+)
+def test_arrays_far_from_0_find_their_own_group(change: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", change(rows_of(table(START))))
+    store = made(tmp_path, tmp_path / "rows.npy")
+    assert share_of_own(found(store, tmp_path / "rows.npy")) > 0.98
+
+
+def test_a_missing_time_is_no_time_in_1970(tmp_path: Path) -> None:
+    columns = table(START)
+    columns["when"][::20] = [None] * len(columns["when"][::20])
+    store = made(tmp_path, write_csv(tmp_path / "rows.csv", columns))
+    there = [hits for row, hits in enumerate(found(store, tmp_path / "rows.csv")) if row % 20]
+    assert np.mean([(int(hit) - int(hits[0])) % 2 == 0 for hits in there for hit in hits]) > 0.9
+
+
+def test_float32_times_are_told_by_their_column(tmp_path: Path) -> None:
+    data = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({name: np.array(values, np.float32) for name, values in table(START).items()}), data)
+    done = run("train", data, "--run", tmp_path / "run", "--set", "fit.epochs=1")
+    assert "resolution-lost" in done.out + done.err
+    assert "column when" in done.out + done.err
+
+
+@pytest.mark.anyio
+async def test_http_answers_as_the_command_line_does(far: Store, tmp_path: Path) -> None:
+    asked = table(START, 40, seed=1)
+    expected, rows = found(far, write_csv(tmp_path / "a.csv", asked)), rows_of(asked)
+    objects = [dict(zip(asked, values, strict=True)) for values in zip(*asked.values(), strict=True)]
+    async with serving(settings_for(far.folder), far.open_champion("cpu")) as client:
+        for inputs in (rows.tolist(), objects):
+            answer = await call(client, "/search", inputs=inputs, limit=LIMIT)
+            assert [[hit["id"] for hit in one["hits"]] for one in answer["results"]] == expected
+        mine = Question.of(inputs=rows, embeddings=None, ids=None, limit=LIMIT, filter=None, with_payload=True)
+        for content in (to_npy(rows), search_call(mine, rows).body):
+            npy = await client.post(f"/search?limit={LIMIT}", content=content, headers={"Content-Type": NPY})
+            assert [[hit["id"] for hit in one["hits"]] for one in npy.json()["results"]] == expected
+
+
+@pytest.fixture
+def changed(far: Store, tmp_path: Path) -> Store:
+    """A copy of the store with 40 items more, imported from a file."""
+    columns: dict[str, list[Any]] = {"id": [f"new-{i}" for i in range(40)], **table(START, 40, seed=2)}
+    store = Store(Path(shutil.copytree(far.folder, tmp_path / "store")))
+    assert run("import", write_csv(tmp_path / "new.csv", columns), "--store", store.folder).code == 0
+    return store
+
+
+def first_of_each(store: Store, folder: Path, seed: int = 2) -> list[str]:
+    """The nearest item of each new row."""
+    return [hits[0] for hits in found(store, write_csv(folder / "queries.csv", table(START, 40, seed=seed)))]
+
+
+def test_imported_items_are_found_before_and_after_a_compaction(changed: Store, tmp_path: Path) -> None:
+    assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
+    assert compact(changed) == 2
+    assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
+
+
+@pytest.mark.anyio
+async def test_items_that_a_client_puts_are_found(changed: Store, tmp_path: Path) -> None:
+    body = put_call([f"put-{i}" for i in range(40)], rows_of(table(START, 40, seed=3)), None).body
+    async with serving(settings_for(changed.folder), changed.open_champion("cpu")) as client:
+        answer = await client.put("/items", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 200, answer.text
+    assert first_of_each(changed, tmp_path, seed=3) == [f"put-{i}" for i in range(40)]
+    assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
+
+
+def test_a_retraining_keeps_the_champions_origin(changed: Store, tmp_path: Path) -> None:
+    report, _ = retrain(Asked(changed, force=True, device="cpu"))
+    assert report.outcome == "promoted"
+    version = changed.open_champion("cpu")
+    assert version.encoder.origin is not None
+    assert version.encoder.origin.tolist() == [START, 0]
+    assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
+    plan = make_plan(Asked(changed, device="cpu"), version, 40)  # the digest of its rows is still the same
+    assert plan.collection.rows.count == COUNT + 40

@@ -1,0 +1,152 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from training.errors import DataError
+from training.rows.csv_kinds import WORDS, Tally, convert, is_time
+
+TEXT, WHOLE, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+
+def texts(*values: str | None) -> pa.Array:
+    return pa.array(values, pa.string())
+
+
+def tallied(*parts: list[str | None]) -> Tally:
+    tally = Tally()
+    for part in parts:
+        tally.see(texts(*part))
+    return tally
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "-2", None], WHOLE),
+        (["9223372036854775807"], WHOLE),
+        (["9223372036854775808"], REAL),
+        (["1", "2.5"], REAL),
+        (["1.0", "1e3", ".5", "5.", "+7", "-1E-3"], REAL),
+        ([" 1", "2\t"], WHOLE),
+        (["inf", "-Infinity", "1"], REAL),
+        (["9" * 5000, "0." + "1" * 5000], REAL),
+        (["1", "NA", "null", "-"], WHOLE),
+        (["1", "two", "3"], REAL),
+        (["1", "two"], TEXT),
+        (["NA", "NA"], TEXT),
+        (["NA", "EU", "AS"], TEXT),
+        ([None, None], TEXT),
+        (["00501", "10001"], TEXT),
+        (["007", "-08"], WHOLE),
+        (["007", "0.5"], REAL),
+        (["0", "10"], WHOLE),
+        (["true", "False", "TRUE", None, "NaN"], FLAG),
+        (["true", "yes"], TEXT),
+        (["true", "1"], TEXT),
+        (["1_000", "2_000"], TEXT),
+        (["0x10", "0x11"], TEXT),
+        (["nan(1)", "nan(2)"], TEXT),
+        (["1,000", "2,000"], TEXT),
+        (["٣", "٤"], TEXT),
+    ],
+)
+def test_the_kind_of_a_column_is_that_of_all_its_cells(values: list[str | None], kind: pa.DataType) -> None:
+    assert tallied(values).kind() == kind
+    assert tallied(*([value] for value in values)).kind() == kind
+
+
+def test_text_may_begin_after_any_number_of_numbers() -> None:
+    assert tallied(["1"] * 10, ["x"] * 10).kind() == TEXT
+    assert tallied(["1"] * 10, ["x"] * 9).kind() == REAL
+    assert tallied(["true"] * 10, ["maybe"]).kind() == TEXT
+
+
+def test_words_for_a_missing_value_are_counted_apart_from_empty_cells() -> None:
+    tally = tallied(["1", *WORDS, None, " ", ""], ["2", " na ", "NONE"])
+    assert (tally.words, tally.values, tally.numbers) == (len(WORDS) + 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "fits"),
+    [
+        (["1", "NA"], REAL, True),
+        (["1", "x"], REAL, False),
+        (["1", "true"], REAL, False),
+        (["true", "null"], FLAG, True),
+        (["true", "1"], FLAG, False),
+        (["1", "x"], TEXT, True),
+    ],
+)
+def test_what_surely_fits_a_kind(values: list[str | None], kind: pa.DataType, fits: bool) -> None:
+    assert tallied(values).fits(kind) is fits
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["$1.50", "2"], "no other signs than digits"),
+        (["1,000", "12 %", "€3", "1'000"], "no other signs than digits"),
+        (["00501", "10001"], "leading zeros"),
+        (["1,000", "x"], ""),
+        (["x", "1,000"], ""),
+        (["1", "2"], ""),
+        ([None], ""),
+    ],
+)
+def test_text_that_looks_like_numbers_is_told(values: list[str | None], told: str) -> None:
+    if told:
+        assert told in tallied(values).note("price")
+    else:
+        assert tallied(values).note("price") == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        (["NA", "", None, "-"], TEXT, ["NA", "", None, "-"]),
+        (["1", "NA", "", None, " 2 "], WHOLE, [1, None, None, None, 2]),
+        (["9007199254740993"], WHOLE, [9007199254740993]),
+        (["1.5", "-NaN", "+2", "1e400"], REAL, [1.5, None, 2, np.inf]),
+        (["true", "FALSE", "n/a", "1", "0", ""], FLAG, [True, False, None, True, False, None]),
+    ],
+)
+def test_cells_become_values_of_their_kind(values: list[str | None], kind: pa.DataType, expected: list[object]) -> None:
+    converted = convert(texts(*values), kind, (Path("t"), "x"), 0)
+    assert (converted.type, converted.to_pylist()) == (kind, expected)
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "expected"),
+    [
+        ("oops", REAL, "a number"),
+        ("nan(1)", REAL, "a number"),
+        ("true", REAL, "a number"),
+        ("2", FLAG, "true, false, 1 or 0"),
+        ("maybe", FLAG, "true, false, 1 or 0"),
+    ],
+)
+def test_a_cell_of_another_kind_is_named(cell: str, kind: pa.DataType, expected: str) -> None:
+    with pytest.raises(DataError, match=rf"t, row 12, column x: expected {expected}; or .* found '") as caught:
+        convert(texts("1", None, cell, "other"), kind, (Path("t"), "x"), 10)
+    assert repr(cell) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("2020-01-02", True),
+        ("12:30", True),
+        ("12:30:05.25", True),
+        ("2020-01-02 12:30", True),
+        ("2020-01-02T12:30:05.123456789Z", True),
+        ("2020-01-02T12:30:05+02:00", True),
+        ("2020-1-2", False),
+        ("12:3", False),
+        ("room 2020-01-02", False),
+        ("", False),
+    ],
+)
+def test_dates_and_times_of_day_are_told_from_other_text(text: str, is_one: bool) -> None:
+    assert is_time(text) is is_one

@@ -1,0 +1,110 @@
+"""A column's origin: what is subtracted from its values, in float64, before they become float32.
+
+float32 keeps 24 bits. A time in seconds since 1970 takes 31 bits before the point, so float32 rounds it to 128 seconds,
+and rows a minute apart become equal. Measured from a time near its values, the column keeps its resolution. A column
+that float32 holds well enough has the origin 0. Rows of such columns only have no origin: None.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Origin", "absolute", "find_origin", "is_blurred", "is_coarse", "relative"]
+
+Origin = NDArray[np.float64] | None
+"""(width,) float64, one for each column; None: all are 0."""
+
+FAR = 2.0**8
+"""A column has an origin if its values are farther from 0 than so many times their spread: 16 bits are left for it."""
+COARSE = 2.0**16
+"""The same limit for values that were float32 before: 8 bits are left for the spread."""
+LOST = 0.1
+"""A column loses resolution if a larger share of its different values becomes equal."""
+UNEVEN = 0.125
+"""A column uses float32's last bit if it is set in a larger share of values; whole numbers, for example, leave it 0."""
+WHOLE = 2.0**24
+"""Beyond it, float32 does not hold every whole number."""
+SURE_BITS = 44
+"""Of the 53 bits of a float64; those after them differ by the rounding of whatever computed the value."""
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def relative(values: NDArray[np.generic], origin: Origin) -> NDArray[np.float32]:
+    """(n, width) numbers of any type -> float32, less the origin; infinite if a value does not fit float32.
+
+    It is the one place where rows become float32. Rows that are float32 already and have no origin are copied only if
+    they cannot be written to, which torch wants.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if origin is not None:
+            values = np.subtract(values, origin, dtype=np.float64)
+        return values.astype(np.float32, order="C", copy=not values.flags.behaved)
+
+
+def absolute(rows: NDArray[np.floating], origin: Origin) -> NDArray[np.floating]:
+    """(n, width) rows less their origin -> as they were: float64, or if there is no origin, the same rows."""
+    return rows if origin is None else rows + origin
+
+
+def find_origin(sample: NDArray[np.float64]) -> Origin:
+    """Each column's origin, from some rows, (n, width) float64, NaN if a value is missing.
+
+    It is near the median of the column's different values, so that a value that stands for a missing one, such as 0,
+    does not move it. It is a multiple of a power of ten above their spread, so that people can read it.
+    """
+    origin = np.zeros(sample.shape[1])
+    for column in np.flatnonzero(~_is_exact(sample)):
+        values = _different(sample[:, column])
+        centre, spread = _centre_and_spread(values)
+        if FAR * spread < abs(centre) <= _LARGEST / 2:
+            unit = 10.0 ** np.ceil(np.log10(max(spread, abs(centre) * 2.0**-SURE_BITS)))
+            origin[column] = round(centre / unit) * unit
+    return origin if origin.any() else None
+
+
+def is_blurred(sample: NDArray[np.float64], origin: Origin) -> NDArray[np.bool_]:
+    """(width,): in which columns of (n, width) float64 values that differ become equal, even less the origin."""
+    found = np.zeros(sample.shape[1], np.bool_)
+    for column in np.flatnonzero(~_is_exact(sample)):
+        values = _different(sample[:, column])
+        kept = len(np.unique(relative(values[:, None], None if origin is None else origin[[column]])))
+        found[column] = kept < (1 - LOST) * len(values)
+    return found
+
+
+def is_coarse(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(width,): which columns of (n, width) float32 look as if float32 had cost them resolution before.
+
+    Their values are far from 0 for their spread, and use float32's last bit or are beyond its whole numbers. There, a
+    constant counts too: it may have been a time.
+    """
+    found = np.zeros(rows.shape[1], np.bool_)
+    uneven = (np.ascontiguousarray(rows).view(np.uint32) & 1).mean(axis=0) > UNEVEN
+    for column in np.flatnonzero(uneven | (np.fmax.reduce(np.abs(rows)) > WHOLE)):
+        centre, spread = _centre_and_spread(_different(rows[:, column].astype(np.float64)))
+        found[column] = abs(centre) > COARSE * spread and (spread > 0 or abs(centre) > WHOLE)
+    return found
+
+
+def _is_exact(sample: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(width,): for which columns float32 holds every value as it is."""
+    held = relative(sample, None)
+    exact: NDArray[np.bool_] = ((held == sample) | np.isnan(sample)).all(axis=0)
+    return exact
+
+
+def _different(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sorted and unique, without NaN and infinity; rounded to `SURE_BITS` unless all are whole numbers."""
+    values = values[np.isfinite(values)]
+    if (values != np.rint(values)).any():
+        fraction, exponent = np.frexp(values)
+        values = np.ldexp(np.rint(np.ldexp(fraction, SURE_BITS)), exponent - SURE_BITS)
+    return np.unique(values)
+
+
+def _centre_and_spread(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The median, which is one of the sorted values, and the distance of the quartiles; 0 and 0 of none."""
+    if not len(values):
+        return 0.0, 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = np.quantile(values, (0.25, 0.75))
+    return float(values[(len(values) - 1) // 2]), float(high - low)

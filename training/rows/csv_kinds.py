@@ -1,0 +1,172 @@
+"""What kind of values each column of a .csv file holds, judged by all its cells, and the cells as such values.
+
+A column is of numbers if more than half of its values are; what is neither a number nor a word for a missing value is
+then a mistake, and named. Whole numbers with leading zeros are codes, and stay text, as everything else does.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from training.errors import DataError
+
+__all__ = ["WORDS", "Tally", "convert", "is_time"]
+
+WORDS = ("NA", "N/A", "#N/A", "NaN", "-NaN", "null", "None", "-")
+"""In a column of numbers, or of true and false, these words are missing values, in upper or lower case."""
+_LOWER_WORDS = pa.array([word.lower() for word in WORDS])
+_FLAGS = pa.array(["true", "false"])
+_BITS = pa.array(["0", "1"])
+_NUMBER = r"^[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf|infinity))$"
+_SIGNS = "[$€£¥%,' ]"
+_PADDED = "^0[0-9]+$"
+_DATE, _CLOCK = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d([.,]\d+)?)?"
+_TIME = re.compile(rf"{_DATE}|{_CLOCK}|{_DATE}[T ]{_CLOCK} ?(Z|[+-]\d\d(:?\d\d)?)?")
+
+
+class Tally:
+    """How many cells of a column are what.
+
+    Attributes:
+        words: cells that are a word for a missing value.
+        values: all others that are not empty; `numbers` and `flags` (true or false) of these.
+        whole: whether all numbers are integers of 64 bits.
+        padded: whether some number has leading zeros.
+        signed: whether some number is negative.
+        nearly: values that would be numbers without a sign such as `$`, `%` or the comma of thousands; they are
+            counted as long as there is nothing else.
+    """
+
+    def __init__(self) -> None:
+        self.words = self.values = self.numbers = self.flags = self.nearly = 0
+        self.whole, self.padded, self.signed = True, False, False
+
+    def see(self, cells: pa.Array) -> None:
+        """Count some more cells of the column, (n,) text."""
+        if (numbers := _numbers(cells)) is None:
+            cells = self._see_others(_trimmed(cells).drop_null())
+            numbers = cells.cast(pa.float64())
+        else:
+            self.values += len(cells) - cells.null_count
+        self.numbers += len(cells) - cells.null_count
+        if self.whole:
+            self._see_whole(cells, numbers)
+
+    def kind(self) -> pa.DataType:
+        """The type of the column's values."""
+        if self.values and self.flags == self.values:
+            return pa.bool_()
+        if 2 * self.numbers <= self.values or (self.whole and self.padded and not self.signed):
+            return pa.string()
+        return pa.int64() if self.whole and self.numbers == self.values else pa.float64()
+
+    def note(self, name: str) -> str:
+        """What a user may not expect of the column's kind; empty if nothing."""
+        if self.kind() != pa.string() or not self.values or self.numbers + self.nearly < self.values:
+            return ""
+        if self.nearly:
+            return f"column {name} is text: a number has no other signs than digits, a point, a minus and an exponent"
+        return f"column {name} is text: its whole numbers have leading zeros, as codes do"
+
+    def fits(self, kind: pa.DataType) -> bool:
+        """Whether every cell is surely a value of the kind, or missing."""
+        known = {pa.string(): self.values, pa.bool_(): self.flags}.get(kind, self.numbers)
+        return known == self.values
+
+    def _see_others(self, cells: pa.Array) -> pa.Array:
+        """Count cells that are not all numbers; returns those that are."""
+        lower = pc.utf8_lower(cells)
+        self.flags += _count(pc.is_in(lower, _FLAGS))
+        values = cells.filter(pc.invert(pc.is_in(lower, _LOWER_WORDS)))
+        self.words += len(cells) - len(values)
+        numbers = values.filter(pc.match_substring_regex(values, _NUMBER))
+        if len(numbers) < len(values) and self.numbers + self.nearly == self.values:
+            bare = pc.replace_substring_regex(values, _SIGNS, "")
+            self.nearly += _count(pc.match_substring_regex(bare, _NUMBER)) - len(numbers)
+        self.values += len(values)
+        return numbers
+
+    def _see_whole(self, cells: pa.Array, numbers: pa.Array) -> None:
+        values = _values(numbers)
+        if (values != np.floor(values)).any():
+            self.whole = False
+            return
+        try:
+            cells.cast(pa.int64())
+        except pa.ArrowInvalid:
+            self.whole = False
+            return
+        self.signed = self.signed or bool((values < 0).any())
+        self.padded = self.padded or bool(_count(pc.match_substring_regex(cells, _PADDED)))
+
+
+def convert(cells: pa.Array, kind: pa.DataType, place: tuple[Path, str], first: int) -> pa.Array:
+    """(n,) text as (n,) values of a kind that `Tally.kind` answers; empty cells and `WORDS` are null in a number.
+
+    Args:
+        place: the file and the column.
+        first: the number of the first row.
+
+    Raises:
+        DataError: a cell is no value of the kind; the error names its row.
+    """
+    if kind == pa.string():
+        return cells
+    if kind == pa.bool_() or (numbers := _numbers(cells)) is None:
+        cells = _trimmed(cells)
+        lower = pc.utf8_lower(cells)
+        cells = pc.if_else(pc.is_in(lower, _LOWER_WORDS), None, cells)
+        if kind == pa.bool_():
+            cells = pc.if_else(pc.is_in(lower, _FLAGS), pc.if_else(pc.equal(lower, "true"), "1", "0"), cells)
+            right = pc.is_in(cells, _BITS)
+        else:
+            right = pc.match_substring_regex(cells, _NUMBER)
+        _refuse_first(cells, pc.or_(pc.is_null(cells), right), kind, place, first)
+        numbers = cells.cast(pa.float64())
+    return cells.cast(kind) if kind == pa.int64() else numbers.cast(kind)
+
+
+def is_time(text: str) -> bool:
+    """Whether a text is a date, a time of day, or both, in the form of ISO 8601."""
+    return _TIME.fullmatch(text) is not None
+
+
+def _refuse_first(cells: pa.Array, right: pa.Array, kind: pa.DataType, place: tuple[Path, str], first: int) -> None:
+    wrong = pc.index(right, False).as_py()
+    if wrong >= 0:
+        path, column = place
+        wanted = "true, false, 1 or 0" if kind == pa.bool_() else "a number"
+        raise DataError(
+            f"{path}, row {first + wrong}, column {column}",
+            expected=f"{wanted}; or for a missing value, an empty cell or one of {', '.join(WORDS)}",
+            found=repr(cells[wrong].as_py()[:40]),
+            remedy="Mend or remove the row.",
+        )
+
+
+def _numbers(cells: pa.Array) -> pa.Array | None:
+    """The cells as float64; None if one of them is no number."""
+    try:
+        numbers = cells.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    return None if np.isnan(_values(numbers)).any() else numbers
+
+
+def _values(numbers: pa.Array) -> NDArray[np.float64]:
+    """Those that are there, (m,) float64."""
+    values: NDArray[np.float64] = (numbers.drop_null() if numbers.null_count else numbers).to_numpy()
+    return values
+
+
+def _trimmed(cells: pa.Array) -> pa.Array:
+    cells = pc.ascii_trim_whitespace(cells)
+    return pc.if_else(pc.equal(cells, ""), None, cells)
+
+
+def _count(flags: pa.Array) -> int:
+    return pc.sum(flags).as_py() or 0

@@ -1,0 +1,103 @@
+"""A .csv file as a table: it is read once to count its rows and to judge its columns, and then in chunks."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from training.columns import CATEGORIES, Column
+from training.errors import DataError
+from training.rows.base import Rows
+from training.rows.coding import APART, census
+from training.rows.csv_kinds import WORDS, Tally, convert, is_time
+from training.rows.csv_text import Header, read_cells, read_header
+from training.rows.tables import Opened, check_names, table_rows
+
+__all__ = ["open_csv"]
+
+_KINDS = {"numeric": pa.float64(), "boolean": pa.bool_(), "categorical": pa.string()}
+
+
+def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
+    """A comma-separated file with a header line, in UTF-8.
+
+    Args:
+        columns: an encoder's, to be found by name, or none, for an encoder that knows no names; None finds them.
+        categories: text with at most so many distinct values is part of the input.
+    """
+    header = read_header(path)
+    check_names(path, header.names)
+    _check_header(path, header.names)
+    tallies = {name: Tally() for name in header.names if name not in APART}
+    texts = list(tallies) if columns is None else []
+    count, values = census(_counted(path, header, tallies), texts, categories)
+    known = {column.name: _KINDS[column.kind] for column in columns or () if column.name in tallies}
+    kinds = {name: known.get(name) or _kind(tally, payload=bool(columns)) for name, tally in tallies.items()}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in header.names])
+
+    def batches(size: int) -> Iterator[pa.RecordBatch]:
+        first = 0
+        for cells in read_cells(path, header):
+            for start in range(0, len(cells), size):
+                yield _converted(path, cells.slice(start, size), schema, first + start)
+            first += len(cells)
+
+    if not all(tally.fits(kinds[name]) for name, tally in tallies.items()):
+        for _ in batches(count):  # the first mistake is named before anything is made of the rows before it
+            pass
+    given = {name: some for name, some in values.items() if _is_category(kinds[name], some)}
+    words = {name: tally.words for name, tally in tallies.items() if tally.words and kinds[name] != pa.string()}
+    notes = [note for name, tally in tallies.items() if name not in known and (note := tally.note(name))]
+    opened = Opened(path, schema, count, batches, (*notes[:20], *([_words_line(words)] if words else [])))
+    return table_rows(opened, columns, given, partial(open_csv, path), categories)
+
+
+def _counted(path: Path, header: Header, tallies: dict[str, Tally]) -> Iterator[pa.RecordBatch]:
+    for cells in read_cells(path, header):
+        for name, tally in tallies.items():
+            tally.see(cells.column(name))
+        yield cells
+
+
+def _converted(path: Path, cells: pa.RecordBatch, schema: pa.Schema, first: int) -> pa.RecordBatch:
+    columns = [convert(cells.column(field.name), field.type, (path, field.name), first) for field in schema]
+    return pa.record_batch(columns, schema=schema)
+
+
+def _kind(tally: Tally, *, payload: bool) -> pa.DataType:
+    """In a column that is only payload, a mistake among numbers makes them text."""
+    return tally.kind() if tally.fits(tally.kind()) or not payload else pa.string()
+
+
+def _is_category(kind: pa.DataType, values: tuple[str, ...]) -> bool:
+    return kind == pa.string() and any(values) and not all(map(is_time, values))
+
+
+def _words_line(words: dict[str, int]) -> str:
+    counts = ", ".join(f"{count:,} of column {name}" for name, count in list(words.items())[:20])
+    more = f", and more of {len(words) - 20:,} other columns" if len(words) > 20 else ""
+    return f"cells that were read as missing values: {counts}{more} (the words {', '.join(WORDS)})"
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    """Does the first line look like a line of names?"""
+    if "" in names:
+        raise DataError(
+            str(path),
+            expected="a name for each column",
+            found=f"none for column {names.index('')}",
+            remedy="Name it, or leave it out: pandas writes its index so, unless it is told index=False.",
+        )
+    if len(names) == 1 and (others := {";", "\t", "|"} & set(names[0])):
+        raise DataError(str(path), expected="columns separated by commas", found=repr(others.pop()))
+    if 2 * sum(map(_reads_as_number, names)) > len(names):
+        raise DataError(str(path), expected="a first line of column names", found=", ".join(names[:4]))
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text  # which Python allows, and no file means

@@ -1,0 +1,233 @@
+"""The layers of an exported encoder: on a CPU a row has the same result, bit for bit, alone and in every batch.
+
+A library for matrix products adds a row's products up in an order that depends on how many rows and threads there are.
+Here each product is asked for in a way whose order does not, and every layer checks that when it is first used.
+A convolution is the same product: a row for each place in a picture, the values around that place.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Conv", "Deconv", "Dense", "Product", "steady_activation", "whole_vectors"]
+
+MOST = 64
+"""Rows in one product."""
+PANELS = 2
+"""Groups of columns for few rows. MKL gives one thread to each of several products, and splits a single one."""
+LEAST = 512
+"""Values in a product of one row, at least: torch has another way for products of very few values."""
+ROUNDED = 8
+"""oneDNN gets a multiple of so many rows: it takes milliseconds to prepare for each number that is new to it."""
+CHECKED = 16
+"""Rows that are compared, each in products of several sizes."""
+
+VECTORS = 64
+"""Values that torch's function of single values works through at a time, or a divisor of them."""
+SHARE = 32_768
+"""Values from which torch gives another thread a share of them."""
+
+Way = Callable[[Tensor], Tensor]
+"""(n, ins) -> (n, outs), n > 1."""
+
+_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+class Product:
+    """rows @ weight.T + bias in float32 on a CPU, from a copy of the weights."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """weight: (outs, ins); bias: (outs,)."""
+        self.outs, ins = weight.shape
+        width = max(-(-self.outs // PANELS), LEAST // ins + 1)
+        self._weight = weight.new_zeros(ins, PANELS * width)
+        self._weight[:, : self.outs] = weight.T
+        self._bias = bias.new_zeros(PANELS * width)
+        self._bias[: self.outs] = bias
+        self._panels = self._weight.view(ins, PANELS, width).transpose(0, 1).contiguous()  # (panels, ins, width)
+        self._panel_bias = self._bias.view(PANELS, 1, width)
+        self._ordered: Tensor | None = None
+        self._way: Way = self._in_blocks
+        self._is_plain = self._is_like_panels()
+        if not self._is_steady() and _ONEDNN:
+            self._ordered, self._way = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()), self._by_onednn
+        if not self._is_steady():
+            self._ordered, self._way = None, self._in_pairs
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(n, ins) -> (n, outs), contiguous."""
+        if len(rows) > 1:
+            return self._way(rows)
+        return self._way(torch.cat([rows, rows]))[:1] if len(rows) else rows.new_empty(0, self.outs)
+
+    def _in_blocks(self, rows: Tensor) -> Tensor:
+        """By MKL, at most MOST rows at a time: the fastest for few rows."""
+        if len(rows) > MOST:
+            blocks = -(-len(rows) // MOST)
+            return self._split(rows, blocks, -(-len(rows) // blocks))
+        if self._is_plain and torch.get_num_threads() == 1:
+            return self._cut(torch.addmm(self._bias, rows, self._weight))
+        return self._in_panels(rows)
+
+    def _in_panels(self, rows: Tensor) -> Tensor:
+        """By a thread for each panel."""
+        made = torch.baddbmm(self._panel_bias, rows.expand(PANELS, -1, -1), self._panels)  # (panels, n, width)
+        return self._cut(torch.cat(made.unbind(), 1))
+
+    def _is_like_panels(self) -> bool:
+        """Has one thread the same results by a plain product, which is faster?"""
+        if torch.get_num_threads() > 1:
+            return False
+        rows = self._examples(MOST)
+        plain = (torch.addmm(self._bias, rows[:count], self._weight) for count in (2, 3, 5, 8, CHECKED, MOST))
+        panels = self._in_panels(rows)
+        return all(torch.equal(self._cut(made), panels[: len(made)]) for made in plain)
+
+    def _examples(self, count: int) -> Tensor:
+        """(count, ins), always the same."""
+        return torch.randn(count, len(self._weight), generator=torch.Generator().manual_seed(0))
+
+    def _split(self, rows: Tensor, blocks: int, size: int) -> Tensor:
+        filled = nn.functional.pad(rows, (0, 0, 0, blocks * size - len(rows)))
+        weight = self._weight.expand(blocks, *self._weight.shape)
+        made = torch.baddbmm(self._bias, filled.view(blocks, size, -1), weight)  # (blocks, size, outs and more)
+        return self._cut(made.view(blocks * size, -1)[: len(rows)])
+
+    def _cut(self, made: Tensor) -> Tensor:
+        """(n, outs) of (n, outs and more), contiguous."""
+        return made if made.shape[1] == self.outs else made[:, : self.outs].contiguous()
+
+    def _by_onednn(self, rows: Tensor) -> Tensor:
+        """By oneDNN: as fast for many rows, and on processors for which MKL has other orders."""
+        filled = nn.functional.pad(rows, (0, 0, 0, -len(rows) % ROUNDED))
+        bias = self._bias[: self.outs]
+        made: Tensor = torch.ops.mkldnn._linear_pointwise.default(filled, self._ordered, bias, "none", [], "")
+        return made[: len(rows)]
+
+    def _in_pairs(self, rows: Tensor) -> Tensor:
+        """Always by products of one shape: slow, and needs no library that keeps to an order."""
+        return self._split(rows, max(2, -(-len(rows) // 2)), 2)
+
+    def _is_steady(self) -> bool:
+        """Do rows have the same results in pairs, in a block of each size, and in several blocks?"""
+        few = self._examples(CHECKED)
+        pairs = torch.cat([self._way(few[n : n + 2]) for n in range(0, CHECKED, 2)])
+        many = few.repeat(2 * MOST // CHECKED + 1, 1)
+        starts = all(torch.equal(self._way(few[:count]), pairs[:count]) for count in (3, 5, 8, CHECKED))
+        ends = (self._way(many[:count])[-CHECKED:] for count in (MOST // 2, MOST, len(many)))
+        return starts and all(torch.equal(end, pairs) for end in ends)
+
+
+def whole_vectors(step: Way, values: Tensor) -> Tensor:
+    """What `step`, a function of single values, makes of dense values of any shape.
+
+    torch has two versions of such a function: one for vectors, and one for what is left at the end of a thread's share,
+    whose last bits differ. So each share is filled up to whole vectors.
+    """
+    if values.is_cuda:
+        return step(values)
+    if values.dim() == 4:  # pictures, whose channels lie together: torch has other ways for those, too
+        return (
+            whole_vectors(step, values.permute(0, 2, 3, 1).flatten(1))
+            .view(len(values), *values.shape[2:], values.shape[1])
+            .permute(0, 3, 1, 2)
+        )
+    count = values.numel()
+    threads = max(1, min(torch.get_num_threads(), -(-count // SHARE)))
+    more = -count % (VECTORS * threads)
+    if not more:
+        return step(values)
+    return step(nn.functional.pad(values.reshape(-1), (0, more)))[:count].view(values.shape)
+
+
+def steady_activation(kind: type[nn.Module]) -> nn.Module:
+    """An activation of that kind, for an encoder that answers."""
+    return _STEADY.get(kind, kind)()
+
+
+class _SiLU(nn.SiLU):
+    def forward(self, values: Tensor) -> Tensor:
+        return whole_vectors(nn.functional.silu, values)
+
+
+class _GELU(nn.GELU):
+    def forward(self, values: Tensor) -> Tensor:
+        return whole_vectors(nn.functional.gelu, values)
+
+
+class _Sigmoid(nn.Sigmoid):
+    def forward(self, values: Tensor) -> Tensor:
+        return whole_vectors(torch.sigmoid, values)
+
+
+_STEADY: dict[type[nn.Module], type[nn.Module]] = {nn.SiLU: _SiLU, nn.GELU: _GELU, nn.Sigmoid: _Sigmoid}
+
+
+class Dense(nn.Linear):
+    """A linear layer that answers and is not trained."""
+
+    _made: tuple[int, Product] | None = None
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if rows.is_cuda:
+            return super().forward(rows)
+        number = self.weight._version + self.bias._version
+        if self._made is None or self._made[0] != number:
+            self._made = number, Product(self.weight, self.bias)
+        return self._made[1](rows)  # (batch, ins) -> (batch, outs)
+
+
+class Conv(nn.Conv2d):
+    """A convolution that answers and is not trained, its kernel 3 x 3, in steps of 2, with a padding of 1."""
+
+    _made: tuple[int, Product] | None = None
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if pictures.is_cuda:
+            return super().forward(pictures)
+        self._made = _fresh(self._made, self, self._matrix)
+        padded = nn.functional.pad(pictures.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (batch, h + 2, w + 2, ins)
+        around = padded.unfold(1, 3, 2).unfold(2, 3, 2).permute(0, 1, 2, 4, 5, 3)  # (batch, outh, outw, 3, 3, ins)
+        made = self._made[1](around.reshape(-1, 9 * self.in_channels))  # (batch * outh * outw, outs)
+        return made.reshape(*around.shape[:3], -1).permute(0, 3, 1, 2)  # (batch, outs, outh, outw)
+
+    def _matrix(self) -> tuple[Tensor, Tensor]:
+        return self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1), _bias(self)
+
+
+class Deconv(nn.ConvTranspose2d):
+    """A transposed convolution that answers and is not trained, its kernel and steps as those of `Conv`."""
+
+    _made: tuple[int, Product] | None = None
+
+    def forward(self, pictures: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if pictures.is_cuda:
+            return super().forward(pictures, output_size)
+        self._made = _fresh(self._made, self, self._matrix)
+        places = pictures.permute(0, 2, 3, 1)  # (batch, h, w, ins)
+        count, height, width, ins = places.shape
+        made = self._made[1](places.reshape(-1, ins)).view(count, height, width, 3, 3, -1)  # (..., 3, 3, outs)
+        whole = _bias(self).repeat(count, 2 * height + 1, 2 * width + 1, 1)  # (batch, 2 h + 1, 2 w + 1, outs)
+        for down in range(3):
+            for right in range(3):
+                whole[:, down : down + 2 * height : 2, right : right + 2 * width : 2] += made[:, :, :, down, right]
+        below, beside = self.output_padding
+        inner = whole[:, 1 : 2 * height + below, 1 : 2 * width + beside]  # (batch, outh, outw, outs)
+        return inner.contiguous().permute(0, 3, 1, 2)
+
+    def _matrix(self) -> tuple[Tensor, Tensor]:
+        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, self.in_channels)  # (3 * 3 * outs, ins)
+        return weight, weight.new_zeros(len(weight))
+
+
+def _bias(layer: Conv | Deconv) -> Tensor:
+    return layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
+
+
+def _fresh(
+    made: tuple[int, Product] | None, layer: Conv | Deconv, matrix: Callable[[], tuple[Tensor, Tensor]]
+) -> tuple[int, Product]:
+    """The product of a layer's weights; made again after they were changed in place."""
+    number = layer.weight._version + (0 if layer.bias is None else layer.bias._version)
+    return made if made and made[0] == number else (number, Product(*matrix()))
