@@ -35,7 +35,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from index.errors import QueryError
-from index.filter_limits import MAX_CONDITIONS, MAX_VALUES, Room
+from index.filter_limits import MAX_CONDITIONS, MAX_VALUES, FilterBudget
 from index.integers import INTEGERS, LEAST, MOST
 from index.shown import show
 
@@ -125,7 +125,7 @@ def read_filter(given: object) -> Filter:
     Raises:
         QueryError: it is no filter (its `field` is the path, such as filter.and[1].range.gte), or too large a one.
     """
-    return _read(given, "filter", 0, Room())
+    return _read(given, "filter", 0, FilterBudget())
 
 
 def allowed(
@@ -214,29 +214,29 @@ def _nearest(value: int | float) -> float:
     return float(value) + 0.0
 
 
-def _read(given: Any, where: str, depth: int, room: Room) -> Filter:
-    """The filter at a path, within the room of the whole."""
+def _read(given: Any, where: str, depth: int, budget: FilterBudget) -> Filter:
+    """The filter at a path, within the budget of the whole."""
     if not isinstance(given, dict) or given.keys() not in _SHAPES:
         shape = "field with one of equal, in, range, exists; or one of and, or, not"
         raise QueryError(where, expected=shape, found=show(given))
     if "field" in given:
-        return _condition(given, where, room)
+        return _condition(given, where, budget)
     if depth == MAX_DEPTH:
         raise QueryError(where, expected=f"at most {MAX_DEPTH} of and, or, not in one another", found="more")
     [(word, inner)] = given.items()
     if word == "not":
-        return Combined(word, (_read(inner, f"{where}.not", depth + 1, room),))
+        return Combined(word, (_read(inner, f"{where}.not", depth + 1, budget),))
     parts = enumerate(_listed(inner, f"{where}.{word}", MAX_CONDITIONS))
-    return Combined(word, tuple(_read(part, f"{where}.{word}[{i}]", depth + 1, room) for i, part in parts))
+    return Combined(word, tuple(_read(part, f"{where}.{word}[{i}]", depth + 1, budget) for i, part in parts))
 
 
-def _condition(given: dict[str, Any], where: str, room: Room) -> Filter:
+def _condition(given: dict[str, Any], where: str, budget: FilterBudget) -> Filter:
     field = given["field"]
     if _sort(field) != "texts":
         raise QueryError(f"{where}.field", expected="a field's name", found=show(field))
     listed = _listed(given["in"], f"{where}.in", MAX_VALUES) if "in" in given else []
     bounds = given.get("range")
-    room.take(field, listed or (list(bounds.values()) if isinstance(bounds, dict) else [given.get("equal")]))
+    budget.take(field, listed or (list(bounds.values()) if isinstance(bounds, dict) else [given.get("equal")]))
     if "equal" in given:
         return _matches(field, [given["equal"]], lambda _: f"{where}.equal")
     if "in" in given:

@@ -145,7 +145,7 @@ class ItemLog:
                 add_to_note(connection, IDS, new)
                 if note:
                     self._keep(connection, note)
-            self._check_places()  # or this would acknowledge what went to a file that nobody finds again
+            self._check_places()  # or this would acknowledge a change in a file that no process finds again
         return written
 
     def last(self) -> int:
@@ -299,7 +299,7 @@ class ItemLog:
             if not self._is_displaced and self._files.is_replaced:  # the next process would replay our -wal into it
                 with contextlib.suppress(apsw.Error):
                     self._opened.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._is_displaced = True  # later, another process may have changes of its own in that -wal
+            self._is_displaced = True  # later, another process may have written changes to that -wal
             raise
         self._is_displaced = False
 
