@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from index.errors import QueryError
 from index.filter_limits import MAX_CONDITIONS, MAX_VALUES, FilterBudget
-from index.integers import INTEGERS, LEAST, MOST
+from index.integers import INT64_MAX, INT64_MIN, INTEGERS
 from index.shown import show
 
 __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
@@ -192,7 +192,7 @@ def _typed(value: Any) -> tuple[str, Any]:
     if isinstance(value, bool):
         return "flag", value
     if isinstance(value, int):
-        return ("integer", int(value)) if LEAST <= value <= MOST else ("other", True)
+        return ("integer", int(value)) if INT64_MIN <= value <= INT64_MAX else ("other", True)
     if isinstance(value, float):
         return "number", value + 0.0  # -0.0 becomes 0.0: is_in tells them apart
     if value is None or isinstance(value, dict | list | tuple):
@@ -281,7 +281,7 @@ def _sort(value: object) -> str | None:
     if isinstance(value, bool):
         return "flags"
     if isinstance(value, int):
-        return "numbers" if LEAST <= value <= MOST else None
+        return "numbers" if INT64_MIN <= value <= INT64_MAX else None
     if isinstance(value, float) and math.isfinite(value):
         return "numbers"
     return "texts" if isinstance(value, str) and _is_utf8(value) else None
@@ -320,7 +320,7 @@ def _tests(given: Matches | Within) -> dict[str, list[_Test]]:
             "number": [_real_bound(word, value) for word, value in given.bounds],
         }
     wanted: dict[str, list[Any]] = {
-        "integer": [int(n) for n in given.numbers if LEAST <= n <= MOST and n == math.floor(n)],
+        "integer": [int(n) for n in given.numbers if INT64_MIN <= n <= INT64_MAX and n == math.floor(n)],
         "number": [_nearest(n) for n in given.numbers if _nearest(n) == n],
         "text": list(given.texts),
         "flag": list(given.flags),
@@ -336,8 +336,8 @@ def _tests(given: Matches | Within) -> dict[str, list[_Test]]:
 def _whole_bound(word: str, value: Any) -> _Test:
     """The bound on int64 that the same whole numbers keep to."""
     edge = math.floor(value) + 1 if word in ("gt", "lte") else math.ceil(value)  # x >= edge, or x < edge
-    low, high = ("gt", "lte") if edge > MOST else ("gte", "lt")
-    return _COMPARE[low if word in ("gt", "gte") else high], min(max(edge, LEAST), MOST)
+    low, high = ("gt", "lte") if edge > INT64_MAX else ("gte", "lt")
+    return _COMPARE[low if word in ("gt", "gte") else high], min(max(edge, INT64_MIN), INT64_MAX)
 
 
 def _real_bound(word: str, value: Any) -> _Test:

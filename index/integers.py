@@ -9,9 +9,9 @@ from typing import Any
 
 from index.shown import show
 
-__all__ = ["INTEGERS", "LEAST", "MOST", "REMEDY", "find_large", "may_hold_large"]
+__all__ = ["INT64_MAX", "INT64_MIN", "INTEGERS", "REMEDY", "find_large", "may_hold_large"]
 
-LEAST, MOST = -(2**63), 2**63 - 1
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 INTEGERS = "integers from -2^63 to 2^63 - 1"
 REMEDY = "Write it as text, or with an exponent (1e20) if it may be rounded."
 _LONG = re.compile(r'(?<![\d.eE"])\d{19}')
@@ -33,6 +33,6 @@ def find_large(value: Any, place: str) -> tuple[str, str] | None:
             waiting += reversed([(f"{place}.{str(key)[:64]}", inner) for key, inner in value.items()])
         elif isinstance(value, list | tuple):
             waiting += reversed([(f"{place}[{number}]", inner) for number, inner in enumerate(value)])
-        elif isinstance(value, int) and not LEAST <= value <= MOST:
+        elif isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
             return place, show(value)
     return None

@@ -25,7 +25,7 @@ __all__ = [
     "LOG",
     "LogFiles",
     "check_format",
-    "is_there",
+    "log_exists",
     "make_log",
 ]
 
@@ -92,7 +92,7 @@ class LogFiles:
         return tuple(stamp and stamp[:2] for stamp in map(_stamp, self._paths))
 
 
-def is_there(path: Path) -> bool:
+def log_exists(path: Path) -> bool:
     """Is there a log? An items.db alone is one: its last process closed it.
 
     Raises:
@@ -134,7 +134,7 @@ def make_log(store: Path) -> None:
     path = store / LOG
     store.mkdir(parents=True, exist_ok=True)
     with staging(store) as folder, locked(store):
-        if is_there(path):
+        if log_exists(path):
             return
         _write_new(folder / LOG, _folded(store))
         (folder / LOG).rename(path)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import faiss
 
-__all__ = ["MAX_KEY", "IndexSpec", "Metric", "odd_key", "read_head"]
+__all__ = ["MAX_KEY", "IndexSpec", "Metric", "read_head", "wrong_key"]
 
 MAX_KEY = 100
 """Characters of a key: FAISS's parser ends the process on some that are longer."""
@@ -44,7 +44,7 @@ class IndexSpec:
         return int(faiss.METRIC_INNER_PRODUCT if self.metric == "ip" else faiss.METRIC_L2)
 
 
-def odd_key(key: str, dim: int) -> str | None:
+def wrong_key(key: str, dim: int) -> str | None:
     """Why FAISS must not make an index of this key and so many dimensions; None if it may."""
     if len(key) > MAX_KEY or not _KEY.fullmatch(key):
         return f"not 1 to {MAX_KEY} letters, digits and _,()+.-"

@@ -16,7 +16,7 @@ from index.arrays import is_permutation
 from index.errors import QueryError
 from index.knobs import Knobs, Selection
 from index.scores import bounded
-from index.spec import MAX_KEY, IndexSpec, Metric, odd_key, read_head
+from index.spec import MAX_KEY, IndexSpec, Metric, read_head, wrong_key
 from training.errors import ArtifactError, ConfigError
 
 __all__ = [
@@ -243,8 +243,8 @@ def one_thread() -> Iterator[None]:
 
 def _made(spec: IndexSpec, dim: int) -> faiss.Index:
     """An empty index. Raises ConfigError where FAISS makes none of this description."""
-    if odd := odd_key(spec.key, dim):
-        raise _no_index(spec, dim, odd)
+    if wrong := wrong_key(spec.key, dim):
+        raise _no_index(spec, dim, wrong)
     try:
         index = faiss.index_factory(dim, spec.key, spec.faiss_metric)
     except (RuntimeError, TypeError, ValueError, MemoryError) as error:

@@ -8,13 +8,13 @@ from starlette.requests import ClientDisconnect, Request
 from service.connection import has_arrived, receive_rest
 from service.errors import FullError, MalformedError, MediaError, SlowBodyError, TooLargeError
 
-__all__ = ["JSON", "NPY", "SHARE", "Body", "Budget", "Share", "check_media", "media_type", "read_body"]
+__all__ = ["BODY_SHARE", "JSON", "NPY", "Body", "Budget", "Share", "check_media", "media_type", "read_body"]
 
 JSON, NPY = "application/json", "application/x-npy"
 
 Body = bytes | memoryview
 """A large one is where it arrived, and may be written to."""
-SHARE = "lookalike.body"
+BODY_SHARE = "lookalike.body"
 """Where a request's scope has its share of the budget."""
 LARGE_BYTES = 1 << 18
 """A smaller body comes in a few parts."""

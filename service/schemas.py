@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from index.ids import MAX_ID
 from index.vectors import DEFAULT_LIMIT
-from training.known_range import MOST_TOLD
+from training.known_range import MAX_NAMED
 
 __all__ = [
     "DELETE_QUERY",
@@ -202,7 +202,7 @@ class PutResponse(_Strict):
     sequence: int = Field(ge=0, description="The number of the last of these changes in the item log.")
     count: int = Field(ge=0, description="Items that were put.")
     clipped: int = Field(ge=0, description="Values that the encoder clips.")
-    warnings: list[Warned] = Field(max_length=MOST_TOLD, description="The first of these values.")
+    warnings: list[Warned] = Field(max_length=MAX_NAMED, description="The first of these values.")
 
 
 class ItemFound(_Strict):
