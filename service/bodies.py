@@ -15,7 +15,7 @@ JSON, NPY = "application/json", "application/x-npy"
 Body = bytes | memoryview
 """A large one is where it arrived, and may be written to."""
 BODY_SHARE = "lookalike.body"
-"""Where a request's scope has its share of the budget."""
+"""The key of a request's scope under which its share of the budget is."""
 LARGE_BYTES = 1 << 18
 """A smaller body comes in a few parts."""
 
@@ -29,7 +29,7 @@ class Budget:
 
 
 class Share:
-    """What one request holds of a budget."""
+    """The part of a budget that one request holds."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -54,7 +54,7 @@ class Share:
 
 
 def media_type(request: Request) -> str:
-    """What the client says that the body is, without parameters; "" if it does not say."""
+    """The Content-Type without parameters, in lower case; "" if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -80,7 +80,7 @@ async def read_body(request: Request, max_bytes: int, seconds: float, share: Sha
     """The whole body, whose bytes `share` counts as they arrive.
 
     Raises:
-        FullError: the requests of this process hold too many bytes already; come again.
+        FullError: the requests of this process hold too many bytes already; retry later.
         TooLargeError: it is larger than `max_bytes`, by its own word or by what came.
         SlowBodyError: it did not come in time.
         MalformedError: a Content-Length that is no number, or a client that left before the end.
