@@ -28,4 +28,4 @@ class FilterBudget:
             (self._text, MAX_TEXT, "characters of text in all its conditions together"),
         ):
             if left < 0:
-                raise QueryError("filter", expected=f"at most {most:,} {what}", found="more")
+                raise QueryError("filter", expected=f"at most {most:,} {what}", found=f"at least {most - left:,}")

@@ -1,4 +1,4 @@
-"""A manifest that was changed and sealed again: it opens as it says, or the error names the field."""
+"""A manifest that was changed and sealed again: the version opens with the change, or the error names the field."""
 
 import hashlib
 import json

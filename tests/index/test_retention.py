@@ -139,7 +139,7 @@ def test_a_job_that_cannot_be_read_keeps_nothing(store_copy: Store, told: str) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MiB, for whoever may mount one."""
+    """A file system of 16 MiB; the test is skipped if this user may not mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], capture_output=True)

@@ -91,7 +91,7 @@ def plain(values: pa.Array) -> list[Any]:
 
 
 def text_of(values: pa.Array) -> pa.Array:
-    """(n,) bytes as the text that they are; other values as they are.
+    """(n,) bytes decoded to text; other values unchanged.
 
     Raises:
         ArrowInvalid: some are not UTF-8.
