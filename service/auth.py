@@ -93,9 +93,10 @@ def _guarded(endpoint: Callable[[Request], Awaitable[Response]], needs: Scope) -
 
 
 def _check_text(request: Request) -> None:
-    """Raises MalformedError if the path or the query is not UTF-8; the server has replaced such bytes by U+FFFD."""
-    path = request.scope["raw_path"] if "\ufffd" in request.scope["path"] else b""
-    for field, text in (("path", path), ("query", request.scope["query_string"])):
+    """Raises MalformedError if the path or the query is not UTF-8: the server has put U+FFFD there instead."""
+    raw = {"path": request.scope["raw_path"] if "\ufffd" in request.scope["path"] else b""}
+    raw["query"] = request.scope["query_string"]
+    for field, text in raw.items():
         if b"%" not in text:
             continue
         try:

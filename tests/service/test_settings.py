@@ -23,7 +23,6 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "max_rows": ("2", 2),
     "max_limit": ("1023", 1023),
     "max_hits": ("77", 77),
-    "max_answer_bytes": ("78", 78),
     "max_connections": ("3", 3),
     "body_seconds": ("0.5", 0.5),
     "stop_seconds": ("4", 4),
