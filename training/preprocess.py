@@ -297,7 +297,7 @@ def _together(
 
 
 def _near(rows: NDArray[np.float32], column: int, far: Far) -> NDArray[np.float64]:
-    """(n,) the values of a column in float64, NaN where they are missing or far."""
+    """(n,) the values of a column in float64, NaN if they are missing or far."""
     values = rows[:, column].astype(np.float64)
     values[far.get(column, [])] = np.nan
     return values

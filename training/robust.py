@@ -30,7 +30,10 @@ def trimmed_mean(values: NDArray[Any], axis: int = -1) -> Any:
     """The mean along `axis` of all but the TRIMMED least and the TRIMMED greatest; of fewer than three, of all.
 
     Args:
-        values: numbers, not NaN; infinite ones count as the greatest or the least.
+        values: (..., n, ...) numbers, n along the axis, not NaN; infinite ones count as the greatest or the least.
+
+    Returns:
+        float64, of the shape without the axis.
     """
     count = values.shape[axis]
     cut = max(1, int(TRIMMED * count)) if count > 2 else 0

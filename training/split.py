@@ -25,7 +25,7 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Raw rows, (n, width) float32 less the origin, and labels (None where a row has none), parted for good.
+    """Raw rows, (n, width) float32 less the origin, and labels (None if a row has none), parted for good.
 
     Attributes:
         places: the numbers, from 0, of the training rows and of the validation rows in the source.

@@ -120,7 +120,7 @@ class Product:
 
 
 def whole_vectors(step: Way, values: Tensor) -> Tensor:
-    """What `step`, a function of single values, makes of dense values of any shape.
+    """`step`, a function of single values, of dense values of any shape: (...) -> (...).
 
     torch has two versions of such a function: one for vectors, and one for what is left at the end of a thread's share,
     whose last bits differ. So each share is filled up to whole vectors.

@@ -32,7 +32,7 @@ _EXACT_DIGITS = 15
 
 
 def plain_column(values: pa.Array, path: str, name: str, first: int) -> list[Any]:
-    """`plain` of a column whose first row has the number `first`.
+    """`plain` of a column, (n,), whose first row has the number `first`.
 
     Raises:
         DataError: a value cannot be kept as JSON; it names the row.
