@@ -111,6 +111,8 @@ class _Retrained(Fields):
     replaced: NotNegative
     deleted: NotNegative
     unreadable: NotNegative
+    outside: NotNegative
+    outside_first: list[str]
     held: NotNegative
     settings: str
 
