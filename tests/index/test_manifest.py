@@ -21,8 +21,7 @@ from index.retention import prune
 from index.spec import MAX_KEY
 from index.store import Store
 from index.version import HELD, QUESTION, USUAL
-from tests.index.made import cloud, encoder_at, made_rows, reseal
-from tests.index.test_registry import retrained
+from tests.index.made import cloud, encoder_at, made_rows, reseal, retrained
 from tests.training.helpers import changed_fields, error_of
 from training.errors import ArtifactError
 from training.manifest import MAX_SAFE_INTEGER, check_fields
