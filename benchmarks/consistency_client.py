@@ -248,7 +248,7 @@ class Client:
 
 
 def main() -> None:
-    """As `benchmarks.consistency` starts it."""
+    """Run one client; `benchmarks.consistency` starts it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, kind in (("port", int), ("number", int), ("seed", int), ("operations", int), ("until", float)):
         parser.add_argument(name, type=kind)

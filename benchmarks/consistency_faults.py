@@ -1,4 +1,4 @@
-"""What happens to the service in `benchmarks.consistency`: processes are killed and stopped, versions change."""
+"""The faults of `benchmarks.consistency`: processes are killed and stopped, and versions change."""
 
 import contextlib
 import io

@@ -59,7 +59,7 @@ def tagged(state: State, tag: str) -> bool:
 
 
 def after(operation: Operation, state: State) -> State | None:
-    """What the register holds once the operation has taken effect in this state; None if it cannot be its answer."""
+    """The state after the operation has taken effect in this state; None if its answer is impossible then."""
     match operation.kind:
         case "write":
             return operation.text
@@ -186,7 +186,7 @@ class _Search:
             needs_another |= result is None or (operation.kind == "delete tagged" and result == state)
         if not needs_another:  # an operation without an answer may as well take effect later, or never
             return
-        for alike in self._lost.values():  # they have the same effect: the first that is left stands for all
+        for alike in self._lost.values():  # they have the same effect, so the first that is left is enough
             left = next((one for one in alike if not unanswered & one[1]), None)
             if left and (result := after(left[0], state)) not in (None, state):
                 yield answered, unanswered | left[1], str(result)

@@ -2,8 +2,8 @@
 
 peer    the same benchmark's server in that revision, with a store that its own code trained and built
 
-Both are served on one core, one at a time has work, and one thread of `wrk` has the other core. Each round asks both,
-in turns, so that what else the machine does meets both alike.
+Both are served on one core, one at a time has work, and one thread of `wrk` has the other core. Each round measures
+both in turn, so that other work of the machine slows both equally.
 """
 
 import argparse
@@ -27,7 +27,7 @@ __all__ = ["main"]
 SECONDS = 2.0
 ROUNDS = 15
 LOSS = 0.03
-"""What may be lost."""
+"""The share of the peer's rate that may be lost."""
 _BUILD = "import sys; from pathlib import Path; from benchmarks.service_process import store_of; "
 _BUILD += "store_of(None, Path(sys.argv[1]))"
 
@@ -43,7 +43,7 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
 
 
 def with_code_of(folder: Path) -> dict[str, str]:
-    """What the environment of a Python must have to run the code of a folder, and not ours."""
+    """The environment variables with which Python runs the code of a folder instead of this one."""
     return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
 
 
@@ -57,7 +57,7 @@ def compared(trial: Trial, before: Store, code: dict[str, str]) -> list[Row]:
     ):
         check("ours", ports["ours"], trial)
         if len(ask(ports["before"], trial.lines()[0])["results"][0]["hits"]) != LIMIT:
-            raise RuntimeError("the other revision answers something else")
+            raise RuntimeError("the other revision gives another answer")
         for connections in CONNECTIONS:
             loads = {name: partial(trial.load, port, connections, str(client_core)) for name, port in ports.items()}
             found = alternated(loads, trial.rounds)

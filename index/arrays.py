@@ -31,7 +31,7 @@ def load_array(file: Path | BinaryIO, mmap_mode: Literal["r"] | None = None) -> 
 
 
 def is_permutation(parts: Iterable[NDArray[np.integer[Any]]], count: int) -> bool:
-    """Do the parts together hold each number from 0 to count - 1 once?"""
+    """Do the parts, (m,) integers each, together hold each number from 0 to count - 1 once?"""
     seen, held = np.zeros(count, np.bool_), 0
     for part in parts:
         if len(part) and not 0 <= part.min() <= part.max() < count:

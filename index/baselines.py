@@ -76,7 +76,7 @@ def by_raw_rows(unit: Unit) -> Way:
 def by_pca(dim: int, unit: Unit, rows: Floats) -> Way:
     """By at most `dim` principal components of the raw rows, (n, width); of many, of a sample.
 
-    Rows far from the others are drawn to them first (training.robust), so that none dominates the components.
+    Rows far from the others are moved towards them first (training.robust), so that none dominates the components.
     """
     some = rows[np.random.default_rng(0).permutation(len(rows))[:MOST_FITTED]]
     features = shortened(unit.features(some))

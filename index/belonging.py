@@ -17,7 +17,7 @@ __all__ = ["Belonging", "belonging"]
 
 MOST_ASKED = 256
 TOLERANCE = 1e-3
-"""Of the largest value of a stored embedding, or of the median one's: rounding differs by device and by other rows."""
+"""Relative to the largest value of an embedding, or of the median embedding: rounding differs by device and batch."""
 LEAST_FOUND = 0.5
 """An index that gives up recall misses some; that of another encoder misses nearly all."""
 

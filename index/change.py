@@ -18,7 +18,7 @@ class Change:
         input: (width,) as the client sent it, NaN where a table's value is missing; None: it is deleted. float32, or
             float64 if the encoder that took it has an origin (training.origin).
         payload: its JSON text; None: it is deleted.
-        sequence: its place among all changes, from 1; 0 where it is not in the log yet.
+        sequence: its place among all changes, from 1; 0 if it is not in the log yet.
         seen: write it only if the item has not changed after this sequence number, up to which the caller has read
             the log; None: write it whatever happened.
     """
@@ -71,7 +71,7 @@ def rising(changes: list[Change], after: int) -> list[Change]:
 
 
 def _digest(sequence: int, name: str, blob: bytes | None, payload: str | None) -> bytes:
-    """Of what a row says; SQLite itself would give back a byte that the disk has turned."""
+    """Of the content of a row: SQLite itself does not notice a byte that the disk has changed."""
     digest = hashlib.blake2b(b"%d" % sequence, digest_size=16)
     for part in (name.encode(), blob, None if payload is None else payload.encode()):
         digest.update(b"-" if part is None else b"%d:" % len(part))

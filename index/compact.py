@@ -50,7 +50,7 @@ Positions = NDArray[np.int64]
 
 
 def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None) -> int | None:
-    """Make a version of the champion and the log as it stands now, promote it, and give space of the log back.
+    """Make a version of the champion and the log as it is now, promote it, and give space of the log back.
 
     Args:
         keep: how many versions stay then (index.retention); None for all.
@@ -75,6 +75,7 @@ def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None
 
 
 def _renew(store: Store, device: DeviceName) -> int | None:
+    """Make and promote the new version; returns its number, or None as `compact` does."""
     collection = open_collection(store, store.champion_number(), device)
     if collection.applied == collection.version.sequence:
         return None

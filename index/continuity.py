@@ -189,7 +189,7 @@ def _linear(old: Vectors, new: Vectors) -> Vectors:
 
 
 def _weighted(old: Vectors, new: Vectors) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both in float64, of which a pair has less weight the longer one of it is (training.robust): none dominates."""
+    """Both in float64; a pair with a long vector weighs less (training.robust), so that no pair dominates."""
     least = np.minimum(weights(old), weights(new))
     return old.astype(np.float64) * least, new.astype(np.float64) * least
 

@@ -4,15 +4,15 @@ from typing import Any
 
 from index.errors import QueryError
 
-__all__ = ["MAX_CONDITIONS", "MAX_TEXT", "MAX_VALUES", "Room"]
+__all__ = ["MAX_CONDITIONS", "MAX_TEXT", "MAX_VALUES", "FilterBudget"]
 
 MAX_CONDITIONS, MAX_VALUES = 256, 10_000
 MAX_TEXT = 1 << 20
 """Characters of all texts together, field names included."""
 
 
-class Room:
-    """What a filter that is being read may still have."""
+class FilterBudget:
+    """How much of the limits is left while a filter is read."""
 
     def __init__(self) -> None:
         self._conditions, self._values, self._text = MAX_CONDITIONS, MAX_VALUES, MAX_TEXT
@@ -28,4 +28,4 @@ class Room:
             (self._text, MAX_TEXT, "characters of text in all its conditions together"),
         ):
             if left < 0:
-                raise QueryError("filter", expected=f"at most {most:,} {what}", found="more")
+                raise QueryError("filter", expected=f"at most {most:,} {what}", found=f"at least {most - left:,}")

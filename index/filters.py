@@ -35,8 +35,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from index.errors import QueryError
-from index.filter_limits import MAX_CONDITIONS, MAX_VALUES, Room
-from index.integers import INTEGERS, LEAST, MOST
+from index.filter_limits import MAX_CONDITIONS, MAX_VALUES, FilterBudget
+from index.integers import INT64_MAX, INT64_MIN, INTEGERS
 from index.shown import show
 
 __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
@@ -125,7 +125,7 @@ def read_filter(given: object) -> Filter:
     Raises:
         QueryError: it is no filter (its `field` is the path, such as filter.and[1].range.gte), or too large a one.
     """
-    return _read(given, "filter", 0, Room())
+    return _read(given, "filter", 0, FilterBudget())
 
 
 def allowed(
@@ -192,7 +192,7 @@ def _typed(value: Any) -> tuple[str, Any]:
     if isinstance(value, bool):
         return "flag", value
     if isinstance(value, int):
-        return ("integer", int(value)) if LEAST <= value <= MOST else ("other", True)
+        return ("integer", int(value)) if INT64_MIN <= value <= INT64_MAX else ("other", True)
     if isinstance(value, float):
         return "number", value + 0.0  # -0.0 becomes 0.0: is_in tells them apart
     if value is None or isinstance(value, dict | list | tuple):
@@ -214,29 +214,29 @@ def _nearest(value: int | float) -> float:
     return float(value) + 0.0
 
 
-def _read(given: Any, where: str, depth: int, room: Room) -> Filter:
-    """The filter at a path, within the room of the whole."""
+def _read(given: Any, where: str, depth: int, budget: FilterBudget) -> Filter:
+    """The filter at a path, within the budget of the whole."""
     if not isinstance(given, dict) or given.keys() not in _SHAPES:
         shape = "field with one of equal, in, range, exists; or one of and, or, not"
         raise QueryError(where, expected=shape, found=show(given))
     if "field" in given:
-        return _condition(given, where, room)
+        return _condition(given, where, budget)
     if depth == MAX_DEPTH:
         raise QueryError(where, expected=f"at most {MAX_DEPTH} of and, or, not in one another", found="more")
     [(word, inner)] = given.items()
     if word == "not":
-        return Combined(word, (_read(inner, f"{where}.not", depth + 1, room),))
+        return Combined(word, (_read(inner, f"{where}.not", depth + 1, budget),))
     parts = enumerate(_listed(inner, f"{where}.{word}", MAX_CONDITIONS))
-    return Combined(word, tuple(_read(part, f"{where}.{word}[{i}]", depth + 1, room) for i, part in parts))
+    return Combined(word, tuple(_read(part, f"{where}.{word}[{i}]", depth + 1, budget) for i, part in parts))
 
 
-def _condition(given: dict[str, Any], where: str, room: Room) -> Filter:
+def _condition(given: dict[str, Any], where: str, budget: FilterBudget) -> Filter:
     field = given["field"]
     if _sort(field) != "texts":
         raise QueryError(f"{where}.field", expected="a field's name", found=show(field))
     listed = _listed(given["in"], f"{where}.in", MAX_VALUES) if "in" in given else []
     bounds = given.get("range")
-    room.take(field, listed or (list(bounds.values()) if isinstance(bounds, dict) else [given.get("equal")]))
+    budget.take(field, listed or (list(bounds.values()) if isinstance(bounds, dict) else [given.get("equal")]))
     if "equal" in given:
         return _matches(field, [given["equal"]], lambda _: f"{where}.equal")
     if "in" in given:
@@ -281,7 +281,7 @@ def _sort(value: object) -> str | None:
     if isinstance(value, bool):
         return "flags"
     if isinstance(value, int):
-        return "numbers" if LEAST <= value <= MOST else None
+        return "numbers" if INT64_MIN <= value <= INT64_MAX else None
     if isinstance(value, float) and math.isfinite(value):
         return "numbers"
     return "texts" if isinstance(value, str) and _is_utf8(value) else None
@@ -320,7 +320,7 @@ def _tests(given: Matches | Within) -> dict[str, list[_Test]]:
             "number": [_real_bound(word, value) for word, value in given.bounds],
         }
     wanted: dict[str, list[Any]] = {
-        "integer": [int(n) for n in given.numbers if LEAST <= n <= MOST and n == math.floor(n)],
+        "integer": [int(n) for n in given.numbers if INT64_MIN <= n <= INT64_MAX and n == math.floor(n)],
         "number": [_nearest(n) for n in given.numbers if _nearest(n) == n],
         "text": list(given.texts),
         "flag": list(given.flags),
@@ -336,8 +336,8 @@ def _tests(given: Matches | Within) -> dict[str, list[_Test]]:
 def _whole_bound(word: str, value: Any) -> _Test:
     """The bound on int64 that the same whole numbers keep to."""
     edge = math.floor(value) + 1 if word in ("gt", "lte") else math.ceil(value)  # x >= edge, or x < edge
-    low, high = ("gt", "lte") if edge > MOST else ("gte", "lt")
-    return _COMPARE[low if word in ("gt", "gte") else high], min(max(edge, LEAST), MOST)
+    low, high = ("gt", "lte") if edge > INT64_MAX else ("gte", "lt")
+    return _COMPARE[low if word in ("gt", "gte") else high], min(max(edge, INT64_MIN), INT64_MAX)
 
 
 def _real_bound(word: str, value: Any) -> _Test:

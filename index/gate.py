@@ -188,7 +188,7 @@ def _asked(name: str, against: str, value: float) -> tuple[Asked, float]:
 
 
 def _mean(name: str) -> Callable[..., Any]:
-    """Of the values of a measure: shares are bounded, and one row's error is not."""
+    """How the values of a measure are averaged: shares are bounded, and the error of one row is not."""
     return trimmed_mean if name == RECONSTRUCTION else np.mean
 
 

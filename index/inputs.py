@@ -20,17 +20,17 @@ _KINDS = {"<f4": b"f", "<f8": b"d"}
 def pack(values: Input) -> bytes:
     """(width,) -> its numbers, little-endian, and a byte for their type: f of float32, d of float64.
 
-    That byte comes last, so that the numbers start at an address that suits them.
+    That byte comes last, so that the numbers are aligned in memory.
     """
     kind = "<f8" if values.dtype.itemsize == 8 else "<f4"
     return np.ascontiguousarray(values, kind).tobytes() + _KINDS[kind]
 
 
 def unpack(blob: bytes) -> Input:
-    """What `pack` made it of.
+    """(width,): the values that `pack` took.
 
     Raises:
-        ValueError: it made no such bytes.
+        ValueError: `pack` does not make such bytes.
     """
     for kind, byte in _KINDS.items():
         size = np.dtype(kind).itemsize
@@ -40,5 +40,5 @@ def unpack(blob: bytes) -> Input:
 
 
 def stacked(inputs: Iterable[Input | None], origin: Origin) -> NDArray[np.float32]:
-    """(n, width), less an encoder's origin: all inputs but None, at least one."""
+    """(n, width) float32, less an encoder's origin: the n >= 1 inputs that are not None."""
     return relative(np.stack([one for one in inputs if one is not None]), origin)

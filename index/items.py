@@ -207,17 +207,17 @@ class ItemTable:
         return self._table.schema
 
     def check(self, folder: Path) -> None:
-        """Look at all of it, as `read_items` of the folder does not.
+        """Check every value, which `read_items` of the folder does not.
 
         Raises:
-            ArtifactError: text or offsets that are none, or an order that is not one of all items.
+            ArtifactError: invalid text or offsets, or an order without each item once.
         """
         try:
             self._table.validate(full=True)
         except pa.ArrowException as error:
             raise ArtifactError(str(folder / ITEMS), expected="whole columns", found=str(error)[:200]) from error
         if not is_permutation([self._order], len(self)):
-            raise ArtifactError(str(folder / ORDER), expected="each position once", found="others, or one twice")
+            raise ArtifactError(str(folder / ORDER), expected="each position once", found="one missing or repeated")
 
     def allowed(self, given: Filter, beside: pa.Schema | None = None) -> NDArray[np.bool_]:
         """(items,): which items pass a filter; `beside`: the columns of other items, which may be asked for too.

@@ -15,7 +15,7 @@ from training.errors import ConfigError
 __all__ = ["ROUNDS", "Knobs", "Selection"]
 
 MOST = {"nprobe": 1 << 20, "efSearch": 1 << 16, "k_factor": 1 << 10}
-"""FAISS allocates what a search may look at before it looks."""
+"""The largest values: FAISS allocates memory for all that a search may visit before it starts."""
 _WHOLE = re.compile(r"[0-9]{1,9}")
 GRID = (*range(1, 17), 18, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 ROUNDS = 20

@@ -27,7 +27,7 @@ from index.logfile import (
     LOG,
     LogFiles,
     check_format,
-    is_there,
+    log_exists,
     make_log,
 )
 from index.reclaim import add_to_note, drop_superseded, free_pages
@@ -124,7 +124,7 @@ class ItemLog:
         """
         check_ids([change.id for change in changes if not change.is_delete], self._path.name)
         with self._told("written"):
-            if not self._opened and not is_there(self._path):
+            if not self._opened and not log_exists(self._path):
                 make_log(self._folder)
             connection = self._open()
             if not self._is_named:  # whoever made it may have died, or failed, before its name was on disk
@@ -145,7 +145,7 @@ class ItemLog:
                 add_to_note(connection, IDS, new)
                 if note:
                     self._keep(connection, note)
-            self._check_places()  # or this would acknowledge what went to a file that nobody finds again
+            self._check_places()  # or this would acknowledge a change in a file that no process finds again
         return written
 
     def last(self) -> int:
@@ -278,7 +278,7 @@ class ItemLog:
         """None where there is no log."""
         if self._frozen and not (is_frozen(self._path) and stamp_of(self._path) == self._frozen):
             self.close()  # someone who may write does
-        return self._open() if self._opened or is_there(self._path) else None
+        return self._open() if self._opened or log_exists(self._path) else None
 
     def _open(self) -> apsw.Connection:
         if self._opened is None:
@@ -299,7 +299,7 @@ class ItemLog:
             if not self._is_displaced and self._files.is_replaced:  # the next process would replay our -wal into it
                 with contextlib.suppress(apsw.Error):
                     self._opened.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._is_displaced = True  # later, another process may have changes of its own in that -wal
+            self._is_displaced = True  # later, another process may have written changes to that -wal
             raise
         self._is_displaced = False
 

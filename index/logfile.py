@@ -25,7 +25,7 @@ __all__ = [
     "LOG",
     "LogFiles",
     "check_format",
-    "is_there",
+    "log_exists",
     "make_log",
 ]
 
@@ -92,7 +92,7 @@ class LogFiles:
         return tuple(stamp and stamp[:2] for stamp in map(_stamp, self._paths))
 
 
-def is_there(path: Path) -> bool:
+def log_exists(path: Path) -> bool:
     """Is there a log? An items.db alone is one: its last process closed it.
 
     Raises:
@@ -102,7 +102,7 @@ def is_there(path: Path) -> bool:
     beside, found = _beside(path), _stamp(path)
     if found is None:
         left = [name for name in (_WAL, _SHM, _JOURNAL) if beside[name].exists()]
-        if not left or path.exists():  # made in between
+        if not left or path.exists():  # another process made it in between
             return bool(left)
         raise LogError(
             str(path),
@@ -134,7 +134,7 @@ def make_log(store: Path) -> None:
     path = store / LOG
     store.mkdir(parents=True, exist_ok=True)
     with staging(store) as folder, locked(store):
-        if is_there(path):
+        if log_exists(path):
             return
         _write_new(folder / LOG, _folded(store))
         (folder / LOG).rename(path)
@@ -152,13 +152,13 @@ def check_format(connection: apsw.Connection, path: Path) -> None:
 
 
 def _beside(path: Path) -> dict[str, Path]:
-    """Beside the file itself, as SQLite has it, if `path` is a link."""
+    """SQLite's other files by their endings: beside the file itself, if `path` is a link."""
     real = path.resolve() if path.is_symlink() else path
     return {name: real.with_name(real.name + name) for name in (_WAL, _SHM, _JOURNAL)}
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int] | None:
-    """Device, inode, size, and time of change. Never open one of these files: to close it drops SQLite's locks."""
+    """Device, inode, size, and time of change. Never open one of these files: closing it drops SQLite's locks."""
     try:
         told = path.stat()
     except FileNotFoundError:
@@ -167,7 +167,7 @@ def _stamp(path: Path) -> tuple[int, int, int, int] | None:
 
 
 def _write_new(path: Path, begins: int) -> None:
-    """By a rollback journal: SQLite does not tell of an error where a connection that closes folds its log in."""
+    """With a rollback journal: SQLite reports no error if the checkpoint of a closing connection fails."""
     made = apsw.Connection(str(path))
     made.execute("PRAGMA synchronous = FULL; PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
     with transaction(made):
@@ -182,9 +182,9 @@ def _write_new(path: Path, begins: int) -> None:
 
 
 def _folded(store: Path) -> int:
-    """The last change that a version of the store has folded in, of a log that is not there any more; else 0.
+    """The last change of a lost log that a version of the store includes; 0 if there is none.
 
-    A new change is a later one than all of them, or the version would take it for one that it knows.
+    New changes get later numbers, or the version would ignore them as changes that it includes.
     """
     folded = 0
     for manifest in store.glob("versions/*/manifest.json"):

@@ -9,7 +9,7 @@ from index.ids import MAX_ID
 from index.spec import MAX_KEY, Metric
 from index.target import Trial
 from index.verdict import Verdict
-from training.manifest import MOST, Count, Digest, Fields, NotNegative, Share, check_fields
+from training.manifest import MAX_SAFE_INTEGER, Count, Digest, Fields, NotNegative, Share, check_fields
 from training.sealed import Sealed, read_manifest
 
 __all__ = ["FORMAT", "KNOWN_LIMIT", "VersionManifest", "read_version"]
@@ -126,7 +126,7 @@ class VersionManifest(Fields):
     index: _Index
     items: Count
     sequence: NotNegative
-    held: list[Annotated[int, Field(ge=0, le=MOST)]]
+    held: list[Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]]
     data: _Data
     columns: list[dict[str, Any]]
     evidence: _Evidence

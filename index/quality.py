@@ -167,8 +167,8 @@ def swapped(rows: Floats, severity: float, seed: int = 0, *, limits: tuple[Float
     It needs no unit, and suits categories and missing values as well as numbers. J. Yoon et al., "VIME", 2020.
 
     Args:
-        limits: (width,) each, the least and the greatest value that another row may give; None for any value. So a row
-            that is far from all others spoils no copies of them.
+        limits: (width,) each, the least and the greatest value that another row may give; None for any value. With
+            limits, a row far from all others does not spoil the copies of other rows.
     """
     if len(rows) < 2:
         return rows

@@ -2,12 +2,12 @@
 
 Kept are the N newest by number, the champion, the N that `rollback` reaches first, and the champion's N nearest
 ancestors, of which its items and its encoder came. What a compaction was made of counts as one with it, among the
-newest and for `rollback`: so the last N encoders stay in reach. A version needs no other one to be opened: what it has
-of its ancestors, the maps from their embeddings, lies in its own folder.
+newest and for `rollback`: so the last N encoders stay in reach. A version needs no other one to be opened: its folder
+has what it needs of its ancestors, the maps from their embeddings.
 
-Of the item log, the last change of each id stays: from these every version replays. For a retraining, the last change
-of each id up to the point to which a kept version was trained stays too, or up to which a retraining reads that was cut
-off. The other changes are superseded, and dropped.
+Of the item log, the last change of each id stays: every version replays these. A retraining needs more: the last change
+of each id up to the change to which a kept version was trained, and up to the change to which an interrupted retraining
+reads. All other changes are superseded, and dropped.
 """
 
 import json
@@ -98,7 +98,7 @@ def _header(store: Store, number: int) -> dict[str, Any]:
 
 
 def _cut_off(store: Store) -> set[int]:
-    """Up to which change a retraining reads that goes on when it is called again."""
+    """The change up to which an interrupted retraining reads when it continues; none if there is no such retraining."""
     try:
         return {int(json.loads((store.folder / JOB).read_bytes())["sequence"])}
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -18,7 +18,7 @@ __all__ = ["REMEMBERED", "Find", "Ranker", "Searcher", "among"]
 EXACT = 100_000
 """Up to so many allowed items are always compared with the query one by one, which takes some milliseconds."""
 EDGE = np.float32(2e-6)
-"""The share of a score by which an index that compares in float32 may mistake it."""
+"""The relative error of a score that an index computes in float32."""
 REMEMBERED = 4
 """Filters for which is kept what they allow."""
 
@@ -65,8 +65,8 @@ class Ranker(ABC):
         return self._nearest(queries, limit, self.finder(given))
 
     def _nearest(self, queries: Vectors, limit: int, find: Find, asked: int | None = None) -> tuple[Vectors, Positions]:
-        """One more than the limit is looked for: if it scores as the last does, or differs by a rounding of what finds,
-        others may be as near, and more are looked for.
+        """Find one more than the limit. If its score equals the last one within the index's rounding, others may be as
+        near, and more are searched for.
 
         An embedding of zeros is as like as any by the cosine, 0; what finds takes the distance, and has it before
         others that are more alike. Where more of them come than are looked for beyond the limit, more is asked for.

@@ -15,7 +15,7 @@ from index.spec import Metric
 __all__ = ["Right", "as_near", "each_alike", "each_found_again", "each_kept", "right_shares", "same_name"]
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
-"""Distances are the same that differ by so much of themselves, and of the embeddings' median length: rounding."""
+"""Distances count as equal within this share of themselves, and of the embeddings' median length: rounding."""
 _BLOCK_PAIRS = 1 << 22
 
 Floats = NDArray[np.float32]
@@ -135,9 +135,9 @@ def _before_and_tied(gaps: Doubles, limit: Doubles, length: float) -> tuple[NDAr
 
 
 def _centred(points: NDArray[Any], metric: Metric, others: NDArray[Any] | None = None) -> tuple[Doubles, Doubles]:
-    """Both as float64 about the medians of the first, for distances know no origin; products do.
+    """Both as float64, less the medians of the first, which changes no distance; products stay as they were.
 
-    The median, for a mean goes with one row that is far away, and takes the others' digits.
+    The median, because one row far away moves a mean, and the others then lose digits.
     """
     middle = 0.0 if metric == "ip" else np.median(points, axis=0).astype(np.float64)
     others = points if others is None else others
@@ -145,7 +145,7 @@ def _centred(points: NDArray[Any], metric: Metric, others: NDArray[Any] | None =
 
 
 def _length(points: Doubles, metric: Metric) -> float:
-    """Of (n, dim), the median length, n >= 1; squared where gaps are products. One row says nothing of all others."""
+    """The median length of (n, dim), n >= 1; squared if gaps are products. One row does not change it much."""
     square = float(np.median(np.square(points).sum(axis=1)))
     return square if metric == "ip" else square**0.5
 

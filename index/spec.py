@@ -8,7 +8,7 @@ from typing import Literal
 
 import faiss
 
-__all__ = ["MAX_KEY", "IndexSpec", "Metric", "odd_key", "read_head"]
+__all__ = ["MAX_KEY", "IndexSpec", "Metric", "read_head", "wrong_key"]
 
 MAX_KEY = 100
 """Characters of a key: FAISS's parser ends the process on some that are longer."""
@@ -18,7 +18,7 @@ MAX_TABLE = 1 << 28
 _KEY = re.compile(r"[A-Za-z0-9_,()+.-]+")
 _NUMBERS = re.compile(r"(IVF|IMI2x|x|)(\d+)")
 _HEAD = struct.Struct("<4siq")
-"""A word for the kind, the dimensions, the vectors: the beginning of each kind of index."""
+"""How each index file begins: four letters for the kind, the dimensions, the number of vectors."""
 
 Metric = Literal["cosine", "l2", "ip"]
 
@@ -44,8 +44,8 @@ class IndexSpec:
         return int(faiss.METRIC_INNER_PRODUCT if self.metric == "ip" else faiss.METRIC_L2)
 
 
-def odd_key(key: str, dim: int) -> str | None:
-    """Why FAISS is not asked for an index of this key and so many dimensions; None if it may be."""
+def wrong_key(key: str, dim: int) -> str | None:
+    """Why FAISS must not make an index of this key and so many dimensions; None if it may."""
     if len(key) > MAX_KEY or not _KEY.fullmatch(key):
         return f"not 1 to {MAX_KEY} letters, digits and _,()+.-"
     width, bits = dim, 8
@@ -59,7 +59,7 @@ def odd_key(key: str, dim: int) -> str | None:
 
 
 def read_head(path: Path) -> tuple[int, int]:
-    """How many dimensions and vectors a file of FAISS's begins with; 0 and 0 if it is shorter."""
+    """The numbers of dimensions and of vectors that an index file states; 0 and 0 if it is too short."""
     with path.open("rb") as file:
         head = file.read(_HEAD.size)
     return _HEAD.unpack(head)[1:] if len(head) == _HEAD.size else (0, 0)

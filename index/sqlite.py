@@ -13,7 +13,7 @@ __all__ = ["connected", "is_frozen", "one", "stamp_of", "transaction"]
 WAIT_MS = 30_000
 """How long one writer waits for another, which takes some milliseconds at a time."""
 WAL_BYTES = 1 << 24
-"""To so many SQLite cuts its log, once what was in it is in the database."""
+"""SQLite truncates its write-ahead log to this size after a checkpoint."""
 
 
 def connected(path: Path) -> apsw.Connection:

@@ -196,7 +196,7 @@ class Store:
                 told = lock.read_text()[:80] or "another"
                 remedy = "Wait until it is done."
                 raise JobError(f"store {self.folder}", expected="no job at work", found=told, remedy=remedy) from None
-            with contextlib.suppress(OSError):  # on a full disk, of which prune is to free some
+            with contextlib.suppress(OSError):  # on a full disk, where prune must still run
                 lock.write_text(f"{name}, process {os.getpid()}")
             yield
 
@@ -222,7 +222,7 @@ class Store:
         """Remove versions, but not the champion; it cannot be rolled back to them. A crash leaves each whole or gone.
 
         Processes that have one of them open go on with it: its files are there until they let go. The alias is written
-        last, for which there may be no room before.
+        last, because a full disk may have no room for it before.
         """
         with self._locked():
             alias = self.champion()
@@ -235,7 +235,7 @@ class Store:
                 self._write(Alias(alias.version, left))
 
     def _reached(self, alias: Alias) -> tuple[int, ...]:
-        """What `rollback` reaches: of the replaced versions, those that are there."""
+        """The replaced versions that are still there, which `rollback` can reach."""
         there = self.numbers()
         return tuple(number for number in alias.replaced if number in there)
 

@@ -16,7 +16,7 @@ from index.arrays import is_permutation
 from index.errors import QueryError
 from index.knobs import Knobs, Selection
 from index.scores import bounded
-from index.spec import MAX_KEY, IndexSpec, Metric, odd_key, read_head
+from index.spec import MAX_KEY, IndexSpec, Metric, read_head, wrong_key
 from training.errors import ArtifactError, ConfigError
 
 __all__ = [
@@ -184,7 +184,7 @@ class VectorIndex:
             wanted = cls(spec, dim)._index
         except ConfigError as error:
             raise ArtifactError(str(path), expected="an index that can be made again", found=str(error)) from error
-        if (head := read_head(path)) != (dim, count):  # before FAISS allocates what the file says
+        if (head := read_head(path)) != (dim, count):  # before FAISS allocates as much as the file states
             raise ArtifactError(
                 str(path), expected=f"an index of {dim} dimensions and {count} items", found="{} and {}".format(*head)
             )
@@ -202,9 +202,9 @@ class VectorIndex:
         return cls(spec, dim, loaded)
 
     def check(self, path: Path) -> None:
-        """Raises ArtifactError unless the lists, if there are any, hold each position once; `path`: of its file."""
+        """Raises ArtifactError unless the lists, if there are any, hold each position once; `path` is the file's."""
         if self.knobs.lists and not is_permutation(self.knobs.positions(), self._count):
-            raise ArtifactError(str(path), expected="each position in one list", found="others, or one twice")
+            raise ArtifactError(str(path), expected="each position in one list", found="one missing or repeated")
 
     def _search(self, queries: Vectors, k: int, parameters: object) -> tuple[Vectors, Positions]:
         check_limit(k, MAX_FOUND)
@@ -243,8 +243,8 @@ def one_thread() -> Iterator[None]:
 
 def _made(spec: IndexSpec, dim: int) -> faiss.Index:
     """An empty index. Raises ConfigError where FAISS makes none of this description."""
-    if odd := odd_key(spec.key, dim):
-        raise _no_index(spec, dim, odd)
+    if wrong := wrong_key(spec.key, dim):
+        raise _no_index(spec, dim, wrong)
     try:
         index = faiss.index_factory(dim, spec.key, spec.faiss_metric)
     except (RuntimeError, TypeError, ValueError, MemoryError) as error:

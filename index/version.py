@@ -268,7 +268,7 @@ def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
             remedy="Build the version again.",
         )
     if header["columns"] != encoder.header.get("columns", []):
-        raise ArtifactError(f"{folder}, columns", expected="those of the encoder", found="others")
+        raise ArtifactError(f"{folder}, columns", expected="those of the encoder", found="other columns")
     index = VectorIndex.read(folder / INDEX, IndexSpec(**header["index"]), encoder.latent_dim, header["items"])
     embeddings, items = read_embeddings(folder, index.spec.metric, encoder.latent_dim), read_items(folder)
     if not len(index) == len(embeddings) == len(items) == header["items"]:
@@ -283,7 +283,7 @@ def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """An array that is mapped, so that it takes no more than the file has. Raises ArtifactError if it is another."""
+    """Map an array, so that it takes no more memory than the file has. Raises ArtifactError if its shape is another."""
     array = load_array(path, mmap_mode="r")
     if array.dtype != np.float32 or array.shape != shape:
         raise ArtifactError(str(path), expected=f"float32 {shape}", found=f"{array.dtype} {array.shape}")
@@ -291,7 +291,7 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _check_content(version: Version) -> None:
-    """What takes a look at all of it; a version of which all files are known from a receipt has passed it before.
+    """Check the content of every file; a version whose files a receipt knows has passed this before.
 
     Raises:
         ArtifactError: it names the file.
@@ -299,7 +299,7 @@ def _check_content(version: Version) -> None:
     folder = version.sealed.folder
     version.items.check(folder)
     version.index.check(folder / INDEX)
-    _ = version.maps
+    _ = version.maps  # reading them checks them
     finite = {USUAL: version.usual, QUESTION: version.question}
     for name, array in finite.items():
         if not np.isfinite(array if name == USUAL or not version.encoder.columns else np.nan_to_num(array)).all():

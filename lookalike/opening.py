@@ -1,4 +1,4 @@
-"""The rows that the user named; what the user may not expect of how they were read goes to standard error."""
+"""Opens the rows that the user named; notes about how they were read go to standard error."""
 
 import sys
 

@@ -53,8 +53,8 @@ class Plan:
 
     Attributes:
         settings: whose they are: "given", "the champion's" or "the defaults".
-        held: (m,) rising, which rows neither the champion nor the challenger is trained on. None is among the rows
-            that are far outside the range that the champion knows: these are not trained on, nor compared on.
+        held: (m,) rising, which rows neither the champion nor the challenger is trained on. Rows outside the range that
+            the champion knows are not among them: these are neither trained on nor compared on.
     """
 
     champion: Version
@@ -82,18 +82,15 @@ class Plan:
         """For people."""
         its = self.told()
         apart = f", {its['unreadable']:,} that its encoder cannot embed left out" if its["unreadable"] else ""
-        far = [
-            f"left out, for values far outside the range that the champion knows: {its['outside']:,} "
-            f"({self.collection.clipped.text()}); if they are right, train on them with `lookalike train`"
-        ]
-        far = far if its["outside"] else []
+        outside = f"left out, for values outside the range that the champion knows: {its['outside']:,} "
+        outside += f"({self.collection.clipped.text()}); if they are right, train on them with `lookalike train`"
         table = ["columns: the champion's, by name"] if self.champion.encoder.columns else []
         return [
             f"champion: version {self.champion.number}",
             f"rows: {its['rows']:,} of {its['name']} and the changes up to {its['sequence']:,}: {its['new']:,} new, "
             f"{its['replaced']:,} replaced, {its['deleted']:,} deleted{apart}",
             f"held out of both trainings: {its['held']:,}",
-            *far,
+            *([outside] if its["outside"] else []),
             *table,
             f"settings: {self.settings}",
         ]

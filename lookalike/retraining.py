@@ -5,7 +5,8 @@
     judge     the gate, on the rows held out of both (index.gate); what fails is not built
     build     to the champion's target, with the map from its embeddings
     promote   in the champion's place, if it still is the champion, and the index is its encoder's
-A step that a killed process was in is gone on with, or done again; those before it are not.
+
+If the process is killed, the next call continues the step that was interrupted, or repeats it, but no earlier step.
 """
 
 import contextlib

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from service.bodies import SHARE, check_media
+from service.bodies import BODY_SHARE, check_media
 from service.errors import ForbiddenError, MalformedError, UnauthorizedError
 from service.keys import KeyRing, Scope
 from service.settings import Settings
@@ -86,8 +86,8 @@ def _guarded(endpoint: Callable[[Request], Awaitable[Response]], needs: Scope) -
         try:
             return await endpoint(request)
         finally:
-            if SHARE in request.scope:
-                request.scope[SHARE].give_back()
+            if BODY_SHARE in request.scope:
+                request.scope[BODY_SHARE].give_back()
 
     return handle
 
@@ -104,7 +104,7 @@ def _check_text(request: Request) -> None:
         try:
             unquote_to_bytes(text).decode()
         except UnicodeDecodeError as error:
-            found = "%" + f"{error.object[error.start]:02X}"
+            found = f"%{error.object[error.start]:02X}"
             raise MalformedError(field, expected="percent-encoded UTF-8", found=found) from error
 
 

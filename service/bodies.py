@@ -8,14 +8,14 @@ from starlette.requests import ClientDisconnect, Request
 from service.connection import has_arrived, receive_rest
 from service.errors import FullError, MalformedError, MediaError, SlowBodyError, TooLargeError
 
-__all__ = ["JSON", "NPY", "SHARE", "Body", "Budget", "Share", "check_media", "media_type", "read_body"]
+__all__ = ["BODY_SHARE", "JSON", "NPY", "Body", "Budget", "Share", "check_media", "media_type", "read_body"]
 
 JSON, NPY = "application/json", "application/x-npy"
 
 Body = bytes | memoryview
 """A large one is where it arrived, and may be written to."""
-SHARE = "lookalike.body"
-"""Where a request's scope has its share of the budget."""
+BODY_SHARE = "lookalike.body"
+"""The key of a request's scope under which its share of the budget is."""
 LARGE_BYTES = 1 << 18
 """A smaller body comes in a few parts."""
 
@@ -29,7 +29,7 @@ class Budget:
 
 
 class Share:
-    """What one request holds of a budget."""
+    """The part of a budget that one request holds."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -54,7 +54,7 @@ class Share:
 
 
 def media_type(request: Request) -> str:
-    """What the client says that the body is, without parameters; "" if it does not say."""
+    """The Content-Type without parameters, in lower case; "" if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -82,7 +82,7 @@ async def read_body(request: Request, max_bytes: int, seconds: float, share: Sha
     """The whole body, whose bytes `share` counts as they arrive.
 
     Raises:
-        FullError: the requests of this process hold too many bytes already; come again.
+        FullError: the requests of this process hold too many bytes already; retry later.
         TooLargeError: it is larger than `max_bytes`, by its own word or by what came.
         SlowBodyError: it did not come in time.
         MalformedError: a Content-Length that is no number, or a client that left before the end.

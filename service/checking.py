@@ -19,7 +19,7 @@ AGREEMENT = 0.99
 ASKED = 256
 PARTS = (1, 8, 16, 32, 64, 128)
 WARM = (1, *range(8, 129, 8))
-"""Rows in the batches that are usual: the first of a size prepares what all others use."""
+"""Rows in the usual batches, in steps of 8 (training.steady.ROUNDED): the first of a size prepares for all others."""
 
 
 def checked_collection(store: Store, number: int, device: DeviceName) -> Collection:

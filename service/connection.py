@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 __all__ = ["has_arrived", "has_left", "receive_rest"]
 
 READ_BYTES = 1 << 19
-"""Of a large body, so many are taken at most in one turn of the event loop."""
+"""The most bytes of a large body that are read in one turn of the event loop."""
 
 
 def has_arrived(request: Request) -> bool:
@@ -37,8 +37,8 @@ async def receive_rest(
 
     The rest comes from the socket straight into its place. The system gives memory as it is written to, so that what a
     client only says that it will send costs nothing. `took` is called with each number of bytes that arrived; if it
-    raises, so does this, and the connection must be closed. Where the client leaves before the end, ASGI's next message
-    says so; else it is the end of the body.
+    raises, so does this function, and the connection must be closed. If the client leaves before the end, ASGI's next
+    message says so; else it is the end of the body.
     """
     cycle = _cycle(request)
     if not isinstance(cycle, RequestResponseCycle) or request.scope["scheme"] != "http" or cycle.body:

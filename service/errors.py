@@ -12,7 +12,7 @@ LookalikeError
     ├── BusyError         429  as many rows wait as may; come again
     ├── LeftError         499  the client left before the work was begun
     ├── NotReadyError     503  the version does not answer its known question
-    ├── FullError         503  as many bytes of request bodies are held as may be; come again
+    ├── FullError         503  the request bodies in memory have as many bytes as they may; retry later
     └── DeadlineError     504  it took longer than a call may
 
 Of the index floor's, QueryError is 422, UnknownItemError 404 and LogError 503. Every error leaves as
@@ -105,7 +105,7 @@ class NotReadyError(RequestError):
 
 
 class FullError(RequestError):
-    """As many bytes of request bodies are held as may be."""
+    """The request bodies in memory have as many bytes as they may."""
 
     status = 503
 

@@ -138,7 +138,7 @@ def _rows(inputs: list[Any], bounds: Bounds) -> NDArray[np.float64]:
 
 
 def _fitting(values: NDArray[np.float64], bounds: Bounds) -> Input:
-    """The same, as the log keeps them; less the origin they fit float32. Of a table, NaN is what is missing."""
+    """The same, as the log keeps them; less the origin they fit float32. In a table, NaN is a missing value."""
     rows = relative(values, bounds.origin)
     right = ~np.isinf(rows) if bounds.table else np.isfinite(rows)
     if not right.all():

@@ -157,7 +157,7 @@ class Metrics:
         self._sequence.set(sequence)
 
     def log(self, size: LogSize) -> None:
-        """The item log is so large now."""
+        """The item log has this size now."""
         self._log_bytes.set(size.bytes)
         self._superseded.set(size.superseded / max(1, size.changes))
 

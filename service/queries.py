@@ -1,4 +1,4 @@
-"""What stands in a query string, read and checked; and JSON with its integers as they are."""
+"""The values of a query string, read and checked; and JSON with exact integers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -61,10 +61,10 @@ def pick_filter(text: str | None) -> Filter | None:
 
 
 def exact(text: str | bytes, parsed: Any) -> Any:
-    """JSON as orjson parsed it, or parsed once more if it may hold an integer of which orjson made a float64.
+    """JSON as orjson parsed it, or parsed again if it may hold an integer that orjson rounded to a float64.
 
     Raises:
-        MalformedError: more values within each other than the exact parser follows.
+        MalformedError: values are nested too deeply for the exact parser.
     """
     if not may_hold_large(text):
         return parsed

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from index.ids import MAX_ID
 from index.vectors import DEFAULT_LIMIT
-from training.known_range import MOST_TOLD
+from training.known_range import MAX_NAMED
 
 __all__ = [
     "DELETE_QUERY",
@@ -14,6 +14,7 @@ __all__ = [
     "MIN_SEQUENCE",
     "NPY_QUERY",
     "PAGE",
+    "ClippedValue",
     "EmbedRequest",
     "EmbedResponse",
     "Found",
@@ -27,7 +28,6 @@ __all__ = [
     "Reloaded",
     "SearchRequest",
     "SearchResponse",
-    "Warned",
     "Written",
 ]
 
@@ -46,7 +46,6 @@ Base64 = Annotated[
     str, Field(description="With encoding_format base64: the float32 of an embedding, little-endian, in base64.")
 ]
 Embedding = Annotated[list[float], Field(description="latent_dim numbers.")]
-
 
 FILTER = (
     "Only items whose payload passes: {field, equal}, {field, in: [...]}, {field, range: {gt, gte, lt, lte}}, "
@@ -185,7 +184,7 @@ class Written(_Strict):
     count: int = Field(ge=0, description="Items that were there and are deleted.")
 
 
-class Warned(_Strict):
+class ClippedValue(_Strict):
     """A value that the encoder clips: it counts as the end of the range that the encoder knows."""
 
     id: str = Field(description="The item's.")
@@ -202,7 +201,7 @@ class PutResponse(_Strict):
     sequence: int = Field(ge=0, description="The number of the last of these changes in the item log.")
     count: int = Field(ge=0, description="Items that were put.")
     clipped: int = Field(ge=0, description="Values that the encoder clips.")
-    warnings: list[Warned] = Field(max_length=MOST_TOLD, description="The first of these values.")
+    warnings: list[ClippedValue] = Field(max_length=MAX_NAMED, description="The first of these values.")
 
 
 class ItemFound(_Strict):

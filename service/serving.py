@@ -4,7 +4,7 @@ A request takes `current` once and keeps it to its last byte, so no answer is ma
 at ten times a second. What it names is opened, checked and warmed in a thread while the old version serves. Where that
 fails the old one goes on, and what is wrong with the other one is told.
 
-The alias and the files of the version that serves are looked at as often: without one of them the service could not
+The files of the version that serves are checked as often. Without the alias or one of these files the service could not
 start again, so it accepts no change and is not ready until the file is back.
 """
 
@@ -37,7 +37,7 @@ __all__ = ["Current", "Pulse", "Refusal", "Serving"]
 WATCH_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
 WATCH_ITEMS_SECONDS = 0.02
-"""What a process wrote that shares no board with this one, such as an import, is found after so long."""
+"""How often the log is checked for changes by processes that share no board with this one, such as an import."""
 NICENESS = 8
 """Of the thread that opens versions: it has a seventh of a core that the event loop wants as well."""
 
@@ -147,7 +147,7 @@ class Serving:
         """
         self._check_store()
         written = await self._ledger.append(changes, embeddings, version)
-        await self._take_up()
+        await self._catch_up()
         return written
 
     async def holds(self, name: str) -> bool:
@@ -158,27 +158,27 @@ class Serving:
         """
         return self.current.collection.items.find(name) is not None or await self._ledger.holds(name)
 
-    async def include(self, current: Current, least: int = 0) -> None:
-        """Have what serves apply every change that is acknowledged, and the change `least` of the log.
+    async def include(self, current: Current, min_sequence: int = 0) -> None:
+        """Wait until `current` includes every acknowledged change, and the change `min_sequence` of the log.
 
         Raises:
             NotReadyError: the log does not have them before a call's deadline.
             LogError, ArtifactError: the log cannot be read.
         """
         acknowledged = self._pulse.sequence()
-        if current.collection.applied >= max(acknowledged, least):
+        if current.collection.applied >= max(acknowledged, min_sequence):
             return
-        await self._take_up(current.engine)
+        await self._catch_up(current.engine)
         if current.collection.applied < acknowledged:
             raise _behind(acknowledged, current)
         try:
             async with asyncio.timeout(self._settings.deadline_seconds):
-                while self.current.collection.applied < least:  # a process without our board may still write it
+                while self.current.collection.applied < min_sequence:  # a process without our board may still write it
                     await self._progress.wait()
-                if current.collection.applied < least:
-                    await self._take_up(current.engine)
+                if current.collection.applied < min_sequence:
+                    await self._catch_up(current.engine)
         except TimeoutError as error:
-            raise _behind(least, current) from error
+            raise _behind(min_sequence, current) from error
 
     async def follow(self) -> Current:
         """Serve the champion now, if another version does.
@@ -230,7 +230,7 @@ class Serving:
             await self._ledger.bring(fresh)
             self.current = self._serve(fresh)
 
-    async def _take_up(self, engine: Engine | None = None) -> None:
+    async def _catch_up(self, engine: Engine | None = None) -> None:
         """Have an engine apply what it lacks of the log; by default the one that serves."""
         async with self._taking:
             current = self.current
@@ -284,7 +284,7 @@ class Serving:
             self._lost = lost
 
     def _find_lost(self) -> Exception | None:
-        """What the store lacks to start again with the version that serves."""
+        """The file without which the store cannot start again with the version that serves; None if all are there."""
         try:
             if not self._store.alias_stamp():
                 self._store.champion_number()
@@ -299,7 +299,7 @@ class Serving:
             await asyncio.sleep(WATCH_ITEMS_SECONDS)
             try:
                 if await self._ledger.moved() or self._lag:
-                    await self._take_up()
+                    await self._catch_up()
             except (LookalikeError, RuntimeError) as error:  # whatever it is, the next try may do
                 if self._lag is None:
                     lifecycle("items not taken up", reason=str(error))

@@ -19,8 +19,8 @@ from training.errors import ConfigError
 __all__ = ["Settings", "load_settings"]
 
 Positive = Annotated[int, Field(ge=1)]
-BODIES_SHARE = 16
-"""One part of so many of the memory is for request bodies."""
+BODIES_SHARE = 1 / 16
+"""Of the memory, for the request bodies of all workers."""
 
 
 def _split(given: Any) -> Any:
@@ -58,8 +58,8 @@ class Settings(BaseSettings):
     device: DeviceName = "auto"
     max_body_bytes: Positive = 64 << 20
     max_bytes_in_flight: Positive | None = None
-    """Bytes of request bodies that one worker may hold, beyond which calls are refused with 503; without, a sixteenth
-    of the memory of the machine or the control group, shared among the workers, and at least `max_body_bytes`."""
+    """Bytes of request bodies that one worker may hold; calls beyond that get 503. By default a sixteenth of the memory
+    of the machine or the control group, shared among the workers, and at least `max_body_bytes`."""
     max_rows: Positive = 4_096
     """Rows, embeddings or ids in one call."""
     max_limit: Annotated[int, Field(ge=1, lt=MAX_LIMIT)] = 1_000
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     max_hits: Positive = 100_000
     """Hits in one answer: queries times limit."""
     max_answer_bytes: Positive = 64 << 20
-    """Of the hits of a search, about, with their payloads."""
+    """About how many bytes the hits of one search may have, with their payloads."""
     max_connections: Positive = 4_096
     max_waiting: Positive = 16_384
     """Rows that may wait for their turn; of more, calls are refused with 429."""
@@ -96,8 +96,8 @@ class Settings(BaseSettings):
     @property
     def bytes_in_flight(self) -> int:
         """The budget of one worker for request bodies."""
-        share = memory_bytes() // (BODIES_SHARE * self.workers)
-        return self.max_bytes_in_flight or max(self.max_body_bytes, share)
+        share = BODIES_SHARE * memory_bytes() / self.workers
+        return self.max_bytes_in_flight or max(self.max_body_bytes, int(share))
 
     @property
     def torch_threads(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fastapi import Request
 
-from service.bodies import JSON, NPY, SHARE, Body, Share, check_media, media_type, read_body
+from service.bodies import BODY_SHARE, JSON, NPY, Body, Share, check_media, media_type, read_body
 from service.logs import noted
 from service.serving import Current, Serving
 from service.settings import Settings
@@ -17,7 +17,7 @@ async def read(request: Request, kinds: Sequence[str] = (JSON, NPY)) -> Body:
     check_media(request, kinds, empty=False)
     state = request.app.state
     settings: Settings = state.settings
-    share = request.scope[SHARE] = Share(state.budget)
+    share = request.scope[BODY_SHARE] = Share(state.budget)
     return await read_body(request, settings.max_body_bytes, settings.body_seconds, share)
 
 

@@ -46,8 +46,9 @@ MOST_DEATHS = 3
 
 
 class Board:
-    """What the workers of one service share in memory: which version serves, when each worker was last seen, and up to
-    which change of the item log their answers go.
+    """The memory that the workers of one service share.
+
+    It holds the version that serves, when each worker was last seen, and the last change that their answers include.
 
     Attributes:
         seen: by the system's monotonic clock; 0 before the worker serves.

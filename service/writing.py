@@ -173,7 +173,7 @@ class Ledger:
                 self._acknowledge([one], written)
 
     def _acknowledge(self, group: list[_Waiting], written: list[int]) -> None:
-        """Give each call the sequence numbers of its own changes."""
+        """Give each call the sequence numbers of its changes."""
         self._publish(max(written, default=0))
         start = 0
         for one in group:

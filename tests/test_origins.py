@@ -37,7 +37,7 @@ def rows_of(columns: dict[str, list[Any]]) -> NDArray[np.float64]:
 
 
 def made(folder: Path, data: Path) -> Store:
-    """A store of its own for a file, by the command line."""
+    """A store made of a file, by the command line."""
     at, store = folder / "run", folder / "store"
     settings = [word for line in SETTINGS for word in ("--set", line)]
     assert run("train", data, "--run", at, *settings).code == 0

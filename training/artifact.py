@@ -88,7 +88,7 @@ class Encoder:
 
     @property
     def origin(self) -> Origin:
-        """What is subtracted from a row, in float64, before it is float32: raw rows here are less that."""
+        """Subtracted from each row, in float64, before it is float32; the rows that an Encoder takes are less it."""
         return self.preprocess.origin
 
     @property
@@ -158,11 +158,11 @@ class Encoder:
         count = max(1, min(most, _BLOCK_VALUES // self.widest))
         with torch.inference_mode():
             for start in range(0, len(rows), count):
-                block = torch.from_numpy(rows[start : start + count])  # (block, width)
-                twice = len(block) == 1 and not self._takes_pictures  # one row twice costs less than in each layer
-                output[start : start + count] = step(torch.cat([block, block]) if twice else block)[
-                    : len(block)
-                ].numpy()
+                block = torch.from_numpy(rows[start : start + count])  # (size, width)
+                size = len(block)
+                if size == 1 and not self._takes_pictures:
+                    block = torch.cat([block, block])  # here once, or each layer would do it
+                output[start : start + size] = step(block)[:size].numpy()
         return output
 
 

@@ -54,9 +54,9 @@ class FittedColumn:
     Attributes:
         missing: how many training rows had no value.
         counts: how many had each category.
-        origin: of a number, what is subtracted from it in float64 (training.origin); the others are less it.
+        origin: of a number, what is subtracted from it in float64 (training.origin).
         offset, factor: of a number, which is preprocessed as (value - origin - offset) * factor.
-        low, high, mean: of the numbers that were there, raw.
+        low, high, mean: of the numbers that were there, raw, less the origin.
     """
 
     column: Column
@@ -91,7 +91,7 @@ def read_columns(told: list[Any]) -> tuple[FittedColumn, ...]:
 
 
 def spell(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[Any]]:
-    """Raw rows, (n, width) float32, as JSON takes them: words for categories, true and false, None for missing."""
+    """Raw rows, (n, width) floats, as JSON takes them: words for categories, true and false, None for missing."""
     if not columns:
         plain: list[list[Any]] = rows.tolist()
         return plain

@@ -90,9 +90,7 @@ def neighbours_agree(live: NDArray[np.float32], exported: NDArray[np.float32], k
         return 1.0
     scale = max(float(np.abs(live).max()), 1e-30)  # squares of large values leave float32
     live, exported = live / scale, exported / scale
-    live, exported = (
-        one - np.median(one, axis=0).astype(np.float32) for one in (live, exported)
-    )  # distances know none
+    live, exported = (each - np.median(each, axis=0).astype(np.float32) for each in (live, exported))  # same distances
     _, wanted = faiss.knn(live, live, k + 1)
     distances, _ = faiss.knn(exported, exported, k + 1)
     wanted = np.stack([row[row != i][:k] for i, row in enumerate(wanted)])  # (n, k), a row is not its own neighbour

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from training.origin import Origin
 
-__all__ = ["MOST_TOLD", "Clipped", "ClippedValue", "Ids", "allowed", "far_rows", "known_range", "tell_clipped"]
+__all__ = ["MAX_NAMED", "Clipped", "ClippedValue", "Ids", "allowed", "clipped_at", "far_rows", "known_range"]
 
 WIDTHS = 10.0
 """The encoder knows a column's fitted range, and so many of its widths more on either side."""
@@ -30,7 +30,7 @@ FEW = 0.05
 FEWEST = 10
 """Of at least so many values the fit may set one aside."""
 SAMPLE_ROWS, SAMPLE_VALUES = 4_096, 1 << 20
-MOST_TOLD = 20
+MAX_NAMED = 20
 """Of many clipped values the first so many are named."""
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -67,7 +67,7 @@ class Clipped:
 
     def joined(self, more: "Clipped") -> "Clipped":
         """Both together."""
-        return Clipped(self.count + more.count, (self.values + more.values)[:MOST_TOLD]) if more.count else self
+        return Clipped(self.count + more.count, (self.values + more.values)[:MAX_NAMED]) if more.count else self
 
     def text(self, most: int = 3) -> str:
         """The first `most` values, as a person reads them, and how many more there are."""
@@ -86,7 +86,7 @@ def known_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     return (low - slack).clamp(-_LARGEST, _LARGEST).float(), (high + slack).clamp(-_LARGEST, _LARGEST).float()
 
 
-def tell_clipped(
+def clipped_at(
     rows: Floats,
     places: NDArray[np.int64],
     ids: Ids,
@@ -95,21 +95,26 @@ def tell_clipped(
     limits: tuple[Floats, Floats],
     origin: Origin = None,
 ) -> Clipped:
-    """The values at `places`, (m, 2) rows and columns, by the ids of the rows and the names of the columns, if any.
+    """The values at given places, by the ids of the rows and the names of the columns.
 
-    Rows and limits are less `origin`; the values that are told are not.
+    Args:
+        rows: (n, width) raw, less `origin`; the values in the answer are not.
+        places: (m, 2), the row and the column of each value.
+        ids: n ids or numbers of rows.
+        names: of the columns of a table; none for numbers.
+        limits: (width,) each, the least and the greatest value that is known, less `origin`.
     """
     low, high = limits
     shift = [0.0] * rows.shape[1] if origin is None else origin.tolist()
-    told = [
+    first = [
         ClippedValue(
             name if isinstance(name := ids[row], str) else int(name),
             names[column] if names else int(column),
             *(_shortest(number) + shift[column] for number in (rows[row, column], low[column], high[column])),
         )
-        for row, column in places[:MOST_TOLD]
+        for row, column in places[:MAX_NAMED]
     ]
-    return Clipped(len(places), tuple(told))
+    return Clipped(len(places), tuple(first))
 
 
 def _shortest(value: np.float32) -> float:
@@ -117,9 +122,10 @@ def _shortest(value: np.float32) -> float:
     return float(str(value))
 
 
-def allowed(count: int) -> int:
-    """How many of `count` values may be far outside before it is the range that has moved."""
-    return max(int(FEW * count), int(count >= FEWEST))
+def allowed(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(k,) numbers of values -> how many of each may be far outside; if more are, the range has moved."""
+    most: NDArray[np.int64] = np.maximum((FEW * counts).astype(np.int64), counts >= FEWEST)
+    return most
 
 
 def far_rows(rows: Floats, edges: tuple[Doubles, Doubles], *, together: bool) -> dict[int, NDArray[np.int64]]:
@@ -143,7 +149,7 @@ def far_rows(rows: Floats, edges: tuple[Doubles, Doubles], *, together: bool) ->
         values, place = rows[:, column], 0 if together else column
         width = high[place] - low[place] or _size_of_rare(rows if together else values, middle[place])
         far = np.flatnonzero((values < low[place] - FAR * width) | (values > high[place] + FAR * width))
-        if 0 < len(far) <= allowed(int(np.count_nonzero(~np.isnan(values)))):
+        if 0 < len(far) <= allowed(np.count_nonzero(~np.isnan(values), keepdims=True)).item():
             found[int(column)] = far
     return found
 
@@ -154,7 +160,7 @@ def _usual(values: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     Left out are the few that are farthest from the median. Of fewer than FEWEST values the range has no end.
     """
     counts = np.count_nonzero(~np.isnan(values), axis=1)  # (k,)
-    most = np.maximum((FEW * counts).astype(np.int64), counts >= FEWEST)
+    most = allowed(counts)
     enough, rows = counts >= FEWEST, np.arange(len(values))
     ordered = np.sort(values, axis=1)  # NaN comes last
     middle = ordered[rows, np.where(enough, counts // 2, 0)]

@@ -1,6 +1,6 @@
-"""What a manifest may say, as typed models: each field is checked before any of it is used.
+"""The fields of manifests, as typed models: each field is checked before any of it is used.
 
-A digest tells that a file is what was sealed, and not who sealed it. So a manifest is read as input from outside: an
+A digest shows that a file was not changed, but not who sealed it. So a manifest is read as input from outside: an
 unknown field, another type or a value out of bounds is an ArtifactError that names the field.
 """
 
@@ -15,7 +15,7 @@ from training.preprocess import ScaleKind
 from training.sealed import MANIFEST, REMEDY, Sealed
 
 __all__ = [
-    "MOST",
+    "MAX_SAFE_INTEGER",
     "CheckpointManifest",
     "Count",
     "Digest",
@@ -26,11 +26,11 @@ __all__ = [
     "check_fields",
 ]
 
-MOST = (1 << 53) - 1
+MAX_SAFE_INTEGER = (1 << 53) - 1
 """The largest integer that every JSON reader holds exactly; no count comes near it."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=1, le=MOST)]
-NotNegative = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
+NotNegative = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 Share = Annotated[float, Field(ge=0, le=1)]
 _EXPECTED = {"missing": "a value", "extra_forbidden": "no such field"}
 _Side = Annotated[int, Field(ge=1, lt=1 << 31)]

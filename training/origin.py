@@ -48,8 +48,8 @@ def absolute(rows: NDArray[np.floating], origin: Origin) -> NDArray[np.floating]
 def find_origin(sample: NDArray[np.float64]) -> Origin:
     """Each column's origin, from some rows, (n, width) float64, NaN if a value is missing.
 
-    It is near the median of the column's different values, so that a value that stands for a missing one, such as 0,
-    does not move it. It is a multiple of a power of ten above their spread, so that people can read it.
+    The origin is near the median of the column's distinct values, so that a value that means "missing", such as 0, does
+    not move it. It is a multiple of a power of ten above their spread, so that people can read it.
     """
     origin = np.zeros(sample.shape[1])
     for column in np.flatnonzero(~_is_exact(sample)):
@@ -74,8 +74,8 @@ def is_blurred(sample: NDArray[np.float64], origin: Origin) -> NDArray[np.bool_]
 def is_coarse(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(width,): which columns of (n, width) float32 look as if float32 had cost them resolution before.
 
-    Their values are far from 0 for their spread, and use float32's last bit or are beyond its whole numbers. There, a
-    constant counts too: it may have been a time.
+    Their values are far from 0 for their spread, and use float32's last bit or are beyond its whole numbers. Beyond
+    those a constant column counts too, because it may have been a time.
     """
     found = np.zeros(rows.shape[1], np.bool_)
     uneven = (np.ascontiguousarray(rows).view(np.uint32) & 1).mean(axis=0) > UNEVEN
@@ -86,7 +86,7 @@ def is_coarse(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _is_exact(sample: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(width,): for which columns float32 holds every value as it is."""
+    """(width,): for which columns float32 holds every value exactly."""
     held = relative(sample, None)
     exact: NDArray[np.bool_] = ((held == sample) | np.isnan(sample)).all(axis=0)
     return exact
@@ -102,7 +102,7 @@ def _different(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _centre_and_spread(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The median, which is one of the sorted values, and the distance of the quartiles; 0 and 0 of none."""
+    """The median, which is one of the sorted values, and the distance of the quartiles; 0 and 0 without values."""
     if not len(values):
         return 0.0, 0.0
     with np.errstate(over="ignore", invalid="ignore"):

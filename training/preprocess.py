@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.columns import Column, FittedColumn
 from training.errors import DataError
-from training.known_range import Clipped, Ids, far_rows, known_range, tell_clipped
+from training.known_range import Clipped, Ids, clipped_at, far_rows, known_range
 from training.origin import Origin
 from training.steady import whole_vectors
 from training.table import Table, build_table
@@ -101,7 +101,7 @@ class Preprocessor:
     def clipped(self, rows: NDArray[np.float32], ids: Ids) -> Clipped:
         """The values of (n, width) raw rows outside the range that is known; `ids` names the rows."""
         names = [column.name for column in self.columns]
-        return tell_clipped(rows, self.outside(rows), ids, names=names, limits=self.limits, origin=self.origin)
+        return clipped_at(rows, self.outside(rows), ids, names=names, limits=self.limits, origin=self.origin)
 
     @cached_property
     def limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -173,6 +173,7 @@ class Preprocessor:
 
 
 def _between(low: Tensor, high: Tensor, logits: Tensor) -> Tensor:
+    """(n, features): the values whose shares of the range, (features,) each, have these logits."""
     share = whole_vectors(torch.sigmoid, logits.contiguous())
     return low * (1 - share) + high * share
 
@@ -296,7 +297,7 @@ def _together(
 
 
 def _near(rows: NDArray[np.float32], column: int, far: Far) -> NDArray[np.float64]:
-    """(n,) the values of a column in float64, NaN where they are missing or far."""
+    """(n,) the values of a column in float64, NaN if they are missing or far."""
     values = rows[:, column].astype(np.float64)
     values[far.get(column, [])] = np.nan
     return values

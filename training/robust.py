@@ -30,7 +30,10 @@ def trimmed_mean(values: NDArray[Any], axis: int = -1) -> Any:
     """The mean along `axis` of all but the TRIMMED least and the TRIMMED greatest; of fewer than three, of all.
 
     Args:
-        values: numbers, not NaN; infinite ones count as the greatest or the least.
+        values: (..., n, ...) numbers, n along the axis, not NaN; infinite ones count as the greatest or the least.
+
+    Returns:
+        float64, of the shape without the axis.
     """
     count = values.shape[axis]
     cut = max(1, int(TRIMMED * count)) if count > 2 else 0
@@ -41,14 +44,14 @@ def trimmed_mean(values: NDArray[Any], axis: int = -1) -> Any:
 def weights(rows: NDArray[Any]) -> Doubles:
     """(n, 1): of each row of (n, dim) min(1, LONGEST * median length / length); the median is of lengths above 0."""
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    longer = lengths[lengths > 0]  # that most rows are the same says nothing of what is ordinary among the others
+    longer = lengths[lengths > 0]  # if most rows are equal, their length does not say what is ordinary for the others
     limit = LONGEST * float(np.median(longer)) if len(longer) else 1.0
     part: Doubles = np.minimum(1.0, limit / np.maximum(lengths, _TINY))
     return part
 
 
 def shortened(rows: NDArray[Any]) -> Doubles:
-    """(n, dim): the rows, of which those far from the columns' medians are drawn to these, by their `weights`."""
+    """(n, dim) float64: the rows; those far from the columns' medians are moved towards the medians, by `weights`."""
     middle = np.median(rows.astype(np.float64), axis=0) if len(rows) else np.zeros(rows.shape[1])
     moved = rows - middle
     moved *= weights(moved)

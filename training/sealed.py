@@ -48,8 +48,6 @@ DIGEST = "manifest.sha256"
 _STAGED = ".lookalike-making-"
 TICK_NS = 1_000_000_000
 REMEDY = "Restore it from a copy, or make it again."
-
-
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,9}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -110,7 +108,7 @@ def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...], receipt:
 
 
 def remember(sealed: Sealed, receipt: Path) -> None:
-    """Note in a receipt that all files were checked; without one, in a store that may only be read, all are again."""
+    """Note in a receipt that all files were checked; in a read-only store there is none, and all are read again."""
     if _read_receipt(receipt, sealed) == sealed.stamps:
         return
     with contextlib.suppress(OSError):
@@ -167,7 +165,7 @@ def _check_files(sealed: Sealed) -> None:
         if not isinstance(entry, dict) or entry.keys() != {"bytes", "sha256"}:
             raise _damaged(f"{place}.{name}", "bytes and sha256", repr(entry)[:80])
         if type(entry["bytes"]) is not int or entry["bytes"] < 0:
-            raise _damaged(f"{place}.{name}.bytes", "a whole number from 0 on", repr(entry["bytes"])[:80])
+            raise _damaged(f"{place}.{name}.bytes", "a whole number, 0 or more", repr(entry["bytes"])[:80])
         if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
             raise _damaged(f"{place}.{name}.sha256", "64 hexadecimal digits", repr(entry["sha256"])[:80])
 
@@ -217,7 +215,7 @@ def staging(parent: Path) -> Iterator[Path]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder, durably, and what killed processes left beside it; it takes no space on a disk that is full.
+    """Remove a folder, durably, and what killed processes left beside it; this works on a full disk.
 
     A crash leaves it whole or gone: the rest of it is removed with whatever is staged or discarded there next.
     """

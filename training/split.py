@@ -18,15 +18,14 @@ __all__ = ["Split", "hold_out", "split_rows"]
 SAMPLE_VALUES = 1 << 20
 """Values in the sample that a column's origin and resolution are found by: 8 MiB as float64."""
 COMPARED = 1_000
-"""Rows of it that are compared with their float32: of more, some are near enough by chance to become equal."""
-
+"""Rows of the sample that are compared with their float32: of more rows, some become equal by chance."""
 
 Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Raw rows, (n, width) float32 less the origin, and labels (None where a row has none), parted for good.
+    """Raw rows, (n, width) float32 less the origin, and labels (None if a row has none), parted for good.
 
     Attributes:
         places: the numbers, from 0, of the training rows and of the validation rows in the source.
@@ -56,7 +55,7 @@ def split_rows(
     """Read the rows (a sample where they exceed `data.max_bytes`) and hold some out, by the seed.
 
     No held-out row stands among the training rows, unless all rows are equal. If the source holds finer values than
-    float32, it is read once more, before, to find the origin, unless the rows have one. `data.scale=none` wants none.
+    float32, it is read once more, before, to find the origin, unless the rows have one, or with `data.scale=none`.
 
     Args:
         shown: a progress bar on standard error.
@@ -91,7 +90,7 @@ def split_rows(
 
 def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, NDArray[np.bool_]]:
     """The rows less their origin, and in which columns float32 still makes values equal, (width,)."""
-    if rows.origin is not None or not rows.are_finer:
+    if rows.origin is not None or not rows.needs_float64:
         return rows, np.zeros(rows.width, np.bool_)
     sample, _ = read_at(rows, sampled(rows.count, _sample_rows(rows), config.fit.seed), dtype=np.float64)
     rows = rows.measured_from(None if config.data.scale == "none" else find_origin(sample))

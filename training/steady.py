@@ -1,7 +1,7 @@
-"""The layers of an exported encoder: on a CPU a row has the same result, bit for bit, alone and in every batch.
+"""The batch-invariant layers of an exported encoder: on a CPU a row has the same result, bit for bit, in every batch.
 
-A library for matrix products adds a row's products up in an order that depends on how many rows and threads there are.
-Here each product is asked for in a way whose order does not, and every layer checks that when it is first used.
+A library for matrix products sums a row's products in an order that depends on the number of rows and threads. Here
+each product is computed in a way whose order does not, and every layer checks that when it is first used.
 A convolution is the same product: a row for each place in a picture, the values around that place.
 """
 
@@ -24,7 +24,7 @@ CHECKED = 16
 """Rows that are compared, each in products of several sizes."""
 
 VECTORS = 64
-"""Values that torch's function of single values works through at a time, or a divisor of them."""
+"""A multiple of the number of values that torch's vectorised functions process at a time."""
 SHARE = 32_768
 """Values from which torch gives another thread a share of them."""
 
@@ -106,7 +106,7 @@ class Product:
         return made[: len(rows)]
 
     def _in_pairs(self, rows: Tensor) -> Tensor:
-        """Always by products of one shape: slow, and needs no library that keeps to an order."""
+        """Always by products of one shape: slow, but right even if the library changes its order with the shape."""
         return self._split(rows, max(2, -(-len(rows) // 2)), 2)
 
     def _is_steady(self) -> bool:
@@ -120,7 +120,7 @@ class Product:
 
 
 def whole_vectors(step: Way, values: Tensor) -> Tensor:
-    """What `step`, a function of single values, makes of dense values of any shape.
+    """`step`, a function of single values, of dense values of any shape: (...) -> (...).
 
     torch has two versions of such a function: one for vectors, and one for what is left at the end of a thread's share,
     whose last bits differ. So each share is filled up to whole vectors.
@@ -142,7 +142,7 @@ def whole_vectors(step: Way, values: Tensor) -> Tensor:
 
 
 def steady_activation(kind: type[nn.Module]) -> nn.Module:
-    """An activation of that kind, for an encoder that answers."""
+    """A batch-invariant activation of that kind."""
     return _STEADY.get(kind, kind)()
 
 

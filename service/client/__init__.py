@@ -29,7 +29,7 @@ from service.client.errors import (
     UnsupportedMedia,
     VersionChangedError,
 )
-from service.client.item_answers import Item, Listed, Warned, Written
+from service.client.item_answers import ClippedValue, Item, Listed, Written
 from service.client.retrying import Retries
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "BadGateway",
     "BadRequest",
     "Client",
+    "ClippedValue",
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
@@ -64,6 +65,5 @@ __all__ = [
     "Unprocessable",
     "UnsupportedMedia",
     "VersionChangedError",
-    "Warned",
     "Written",
 ]

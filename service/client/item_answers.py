@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from service.client.answers import malformed, read_version, sequence_of, show
 from service.client.messages import Answer
 
-__all__ = ["Item", "Listed", "Page", "Warned", "Written", "read_item", "read_page", "read_put", "read_written"]
+__all__ = ["ClippedValue", "Item", "Listed", "Page", "Written", "read_item", "read_page", "read_put", "read_written"]
 
 
 @dataclass(frozen=True)
-class Warned:
+class ClippedValue:
     """A value of an item that was put that the encoder clips: it is far outside the range of the training rows.
 
     Attributes:
@@ -45,7 +45,7 @@ class Written:
     sequence: int
     count: int
     clipped: int = 0
-    warnings: tuple[Warned, ...] = ()
+    warnings: tuple[ClippedValue, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def read_put(answer: Answer) -> Written:
     warnings = fields.get("warnings")
     if not isinstance(warnings, list):
         raise malformed(answer, "warnings", "a list", show(warnings))
-    told = tuple(_warned(answer, f"warnings[{number}]", one) for number, one in enumerate(warnings))
+    told = tuple(_clipped_value(answer, f"warnings[{number}]", one) for number, one in enumerate(warnings))
     return replace(written, clipped=_count(answer, "clipped", fields), warnings=told)
 
 
@@ -131,13 +131,13 @@ def _count(answer: Answer, place: str, fields: dict[str, Any]) -> int:
     return count
 
 
-def _warned(answer: Answer, place: str, given: Any) -> Warned:
+def _clipped_value(answer: Answer, place: str, given: Any) -> ClippedValue:
     fields = given if isinstance(given, dict) else {}
     texts = isinstance(fields.get("id"), str) and type(fields.get("column")) in {str, int}
     numbers: list[Any] = [fields.get(name) for name in ("value", "low", "high")]
     if not texts or not {type(number) for number in numbers} <= {int, float}:
         raise malformed(answer, place, "an id, a column and three numbers", show(given))
-    return Warned(fields["id"], fields["column"], *map(float, numbers))
+    return ClippedValue(fields["id"], fields["column"], *map(float, numbers))
 
 
 def _listed(answer: Answer, place: str, item: Any) -> Listed:

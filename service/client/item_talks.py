@@ -16,7 +16,7 @@ __all__ = ["delete", "delete_where", "get", "page", "put"]
 _MAX_VALUES = 2_000_000
 """Numbers in one call at most, some 25 MB of JSON."""
 _MAX_WARNINGS = 20
-"""Of several calls together, as of one."""
+"""As many as the service gives for one call."""
 
 
 def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None, manner: Manner) -> Talk[Written]:
@@ -43,24 +43,24 @@ def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | N
         notes = None if payloads is None else payloads[some]
         return read_put((yield from manner.ask(put_call(ids[some], inputs[some], notes))))
 
-    all_ = Written(0, 0, 0)
+    total = Written(0, 0, 0)
     for start in range(0, max(1, len(ids)), step):
         done = yield from placed(start, one)
-        count, clipped = all_.count + done.count, all_.clipped + done.clipped
-        all_ = replace(done, count=count, clipped=clipped, warnings=(all_.warnings + done.warnings)[:_MAX_WARNINGS])
-    return all_
+        count, clipped = total.count + done.count, total.clipped + done.clipped
+        total = replace(done, count=count, clipped=clipped, warnings=(total.warnings + done.warnings)[:_MAX_WARNINGS])
+    return total
 
 
-def get(name: str, least: int, manner: Manner) -> Talk[Item]:
-    """One item, as of the change `least` or later. Raises ValueError if the id cannot be sent."""
+def get(name: str, min_sequence: int, manner: Manner) -> Talk[Item]:
+    """One item, as of that change or a later one. Raises ValueError if the id cannot be sent."""
     check_ids([name])
-    call = Call("GET", "items", item=name, params=sequence_param(least))
+    call = Call("GET", "items", item=name, params=sequence_param(min_sequence))
     return read_item((yield from manner.ask(call)), name)
 
 
-def page(passing: dict[str, Any] | None, most: int, after: str, least: int, manner: Manner) -> Talk[Page]:
-    """The items after an id, as of the change `least` or later; "" for the first page."""
-    params = {"limit": str(most), **filter_param(passing), **sequence_param(least)}
+def page(passing: dict[str, Any] | None, most: int, after: str, min_sequence: int, manner: Manner) -> Talk[Page]:
+    """The items after an id, as of that change or a later one; "" for the first page."""
+    params = {"limit": str(most), **filter_param(passing), **sequence_param(min_sequence)}
     params |= {"after": after} if after else {}
     return read_page((yield from manner.ask(Call("GET", "items", params=params))), most)
 

@@ -155,9 +155,9 @@ def filter_param(passing: dict[str, Any] | None) -> dict[str, str]:
     return {} if passing is None else {"filter": _json(passing).decode()}
 
 
-def sequence_param(least: int) -> dict[str, str]:
-    """The change that an answer must include, as it stands in a URL."""
-    return {"min_sequence": str(least)} if least else {}
+def sequence_param(min_sequence: int) -> dict[str, str]:
+    """The parameter of a URL for the change that an answer must include; none for 0."""
+    return {"min_sequence": str(min_sequence)} if min_sequence else {}
 
 
 def _finite(rows: NDArray[Any]) -> NDArray[Any]:

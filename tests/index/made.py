@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from index.verdict import Verdict
 from training.artifact import write_encoder
 from training.preprocess import fit_preprocessor
 from training.rows import Chunk, Rows, sketches
 from training.sealed import seal
 
-__all__ = ["cloud", "encoder_at", "flip", "made_rows", "no_room", "reseal"]
+__all__ = ["cloud", "encoder_at", "flip", "made_rows", "no_room", "reseal", "retrained"]
 
 
 def cloud(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
@@ -92,6 +93,32 @@ def reseal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
     for name in ("manifest.json", "manifest.sha256"):
         (folder / name).unlink()
     seal(folder, format_name, {key: value for key, value in header.items() if key != "format"})
+
+
+def retrained(parent: int, *, forced: bool = False, sequence: int = 0) -> dict[str, Any]:
+    """The fields that a retraining adds to a manifest; it made the version from `parent`, up to that change."""
+    rows = dict.fromkeys(("new", "replaced", "deleted", "unreadable", "outside", "held"), 0)
+    data = {
+        "job": "j",
+        "sequence": sequence,
+        "name": "digits",
+        "sha256": "0" * 64,
+        "rows": 1,
+        "settings": "the defaults",
+        "outside_first": [],
+        **rows,
+    }
+    verdict = Verdict(passes=not forced, decided_by="", reason="made", rows=0)
+    return {
+        "parent": parent,
+        "compacted": False,
+        "sequence": sequence,
+        "trained_to": sequence,
+        "gate": verdict.to_json(),
+        "forced": forced,
+        "continuity": {"from": parent},
+        "retrained": data,
+    }
 
 
 @contextmanager

@@ -227,7 +227,7 @@ def test_one_pair_of_any_size_that_fits_no_other_turns_the_map_hardly(metric: Me
     """Of the 160 pairs that are fitted none counts more than a pair three times as long as most."""
     turn, old = rotation(4), cloud(200, 4)
     new = old @ turn
-    for row in (3, 77):  # one of the two at least is fitted on, and not asked with
+    for row in (3, 77):  # at least one of the two is among the pairs that are fitted
         old[row], new[row] = value, [-value, value, 0, value]
     found = fit_map(old, new, metric)
     np.testing.assert_allclose(found.matrix, turn, atol=0.15)

@@ -22,7 +22,7 @@ def test_control_characters_and_halves_of_surrogate_pairs_are_refused_and_nothin
         "\U0001f468\N{ZERO WIDTH JOINER}\U0001f469",
         "\N{ZERO WIDTH NO-BREAK SPACE}\N{LINE SEPARATOR}\N{RIGHT-TO-LEFT OVERRIDE}",
         "\U0001fae8\U00011f00",  # newer than some tables
-        "\ue000\ufffe\U0010ffff",  # of nobody's
+        "\ue000\ufffe\U0010ffff",  # private use, and no characters
         "x" * 256,
     ],
 )

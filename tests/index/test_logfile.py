@@ -10,6 +10,7 @@ import pytest
 
 from index.change import Change
 from index.errors import LogError
+from index.inputs import Input
 from index.log import LOG, ItemLog
 from training.errors import ArtifactError
 
@@ -138,14 +139,14 @@ def test_a_file_that_goes_while_a_change_is_written_is_noticed_before_the_acknow
     log.append([put("a")])
 
     class Removing:
-        """A change whose id, when it is asked for, removes the log."""
+        """A change whose input, which is read inside the transaction, removes the log."""
 
-        input, payload, seen = np.ones(3, np.float32), "{}", None
+        id, payload, seen, is_delete = "b", "{}", None, False
 
         @property
-        def id(self) -> str:
+        def input(self) -> Input:
             (tmp_path / LOG).unlink(missing_ok=True)
-            return "b"
+            return np.ones(3, np.float32)
 
     with pytest.raises(LogError, match="found no file"):
         log.append([Removing()])  # type: ignore[list-item]

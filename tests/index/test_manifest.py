@@ -1,4 +1,4 @@
-"""A manifest that was changed and sealed again: it opens as it says, or the error names the field."""
+"""A manifest that was changed and sealed again: the version opens with the change, or the error names the field."""
 
 import hashlib
 import json
@@ -21,11 +21,10 @@ from index.retention import prune
 from index.spec import MAX_KEY
 from index.store import Store
 from index.version import HELD, QUESTION, USUAL
-from tests.index.made import cloud, encoder_at, made_rows, reseal
-from tests.index.test_registry import retrained
+from tests.index.made import cloud, encoder_at, made_rows, reseal, retrained
 from tests.training.helpers import changed_fields, error_of
 from training.errors import ArtifactError
-from training.manifest import MOST, check_fields
+from training.manifest import MAX_SAFE_INTEGER, check_fields
 from training.sealed import Sealed
 
 
@@ -95,7 +94,7 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
         ("answer", {"ids": ["row-1"], "scores": []}),
         ("answer", {"ids": ["row-1"] * 4, "scores": [1.0] * 4}),
         ("sequence", 2**70),
-        ("sequence", MOST + 1),
+        ("sequence", MAX_SAFE_INTEGER + 1),
         ("sequence", -1),
         ("items", 0),
         ("columns", [{"name": "size"}]),
@@ -133,10 +132,10 @@ def test_a_sequence_that_no_version_can_have_stops_no_write(store: Store) -> Non
 
 
 def test_a_sequence_at_the_bound_is_gone_on_from(store: Store) -> None:
-    changed(store, sequence=MOST)
+    changed(store, sequence=MAX_SAFE_INTEGER)
     store.promote(1)
     log = ItemLog(store.folder)
-    assert log.append([Change("a", np.ones(6, np.float32), "{}")]) == MOST + 1
+    assert log.append([Change("a", np.ones(6, np.float32), "{}")]) == MAX_SAFE_INTEGER + 1
     log.close()
 
 

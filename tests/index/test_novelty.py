@@ -275,7 +275,7 @@ def test_of_many_items_a_sample_of_the_kept_tells_what_is_usual(monkeypatch: pyt
 
 
 def answering(folder: Path, answer: list[float], columns: tuple[Column, ...] = (), factor: float = 0.0) -> Encoder:
-    """An encoder of rows of any size as they are; the decoder gives `answer` plus `factor` times the first value."""
+    """An encoder that clips no value; the decoder gives `answer` plus `factor` times the first value."""
     rows = np.array([[-3e38], [3e38]], np.float32).repeat(len(answer), axis=1)
     encoder, decoder = nn.Linear(len(answer), 1), nn.Linear(1, len(answer))
     encoder.weight.data, encoder.bias.data = torch.eye(len(answer))[:1], torch.zeros(1)

@@ -7,7 +7,7 @@ import pytest
 from index.errors import StoreError
 from index.registry import registry
 from index.store import Store
-from index.verdict import Verdict
+from tests.index.made import retrained
 from training.sealed import seal
 
 
@@ -19,21 +19,6 @@ def copy(store: Store, number: int, **told: Any) -> None:
     for name in ("manifest.json", "manifest.sha256"):
         (at / name).unlink()
     seal(at, header.pop("format"), header)
-
-
-def retrained(parent: int, *, forced: bool = False) -> dict[str, Any]:
-    rows = dict.fromkeys(("new", "replaced", "deleted", "unreadable", "held", "sequence"), 0)
-    data = {"job": "j", "name": "digits", "sha256": "0" * 64, "rows": 1, "settings": "the defaults", **rows}
-    verdict = Verdict(passes=not forced, decided_by="", reason="made", rows=0)
-    return {
-        "parent": parent,
-        "compacted": False,
-        "trained_to": 0,
-        "gate": verdict.to_json(),
-        "forced": forced,
-        "continuity": {"from": parent},
-        "retrained": data,
-    }
 
 
 def test_each_says_its_role_how_it_came_and_what_it_replaced(store_copy: Store) -> None:

@@ -18,7 +18,7 @@ from index.retention import JOB, prune, reclaim
 from index.store import Alias, Store
 from lookalike.cli import app
 from lookalike.jobs import Job, begin, end
-from tests.index.made import cloud
+from tests.index.made import cloud, retrained
 from training.errors import ConfigError
 from training.sealed import seal
 
@@ -104,7 +104,7 @@ def test_of_the_log_goes_what_was_superseded_and_every_version_finds_the_same(st
 
 def test_what_an_encoder_was_trained_on_stays_in_the_log(store_copy: Store) -> None:
     copies(store_copy, 1)
-    header = {**store_copy.manifest(2), "trained_to": 3, "sequence": 3}
+    header = {**store_copy.manifest(2), **retrained(1, sequence=3)}
     put(store_copy, "a", "b", "a", "b", "a")
     for name in ("manifest.json", "manifest.sha256"):
         (store_copy.path(2) / name).unlink()
@@ -139,7 +139,7 @@ def test_a_job_that_cannot_be_read_keeps_nothing(store_copy: Store, told: str) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MiB, for whoever may mount one."""
+    """A file system of 16 MiB; the test is skipped if this user may not mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], capture_output=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from index.candidates import KINDS
-from index.spec import MAX_KEY, IndexSpec, Metric, odd_key
+from index.spec import MAX_KEY, IndexSpec, Metric, wrong_key
 from tests.index.made import cloud
 
 
@@ -43,7 +43,7 @@ USUAL = (
 
 @pytest.mark.parametrize("key", [*USUAL, *(kind.key_for(1_000_000, 64) for kind in KINDS)])
 def test_faiss_is_asked_for_what_is_usual(key: str) -> None:
-    assert odd_key(key, 64) is None
+    assert wrong_key(key, 64) is None
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_faiss_is_asked_for_what_is_usual(key: str) -> None:
     ],
 )
 def test_faiss_is_not_asked_for_what_would_take_all_memory_or_end_the_process(key: str, found: str) -> None:
-    assert odd_key(key, 64) == found
+    assert wrong_key(key, 64) == found

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from index.store import Store
-from tests.index.test_registry import copy, retrained
+from tests.index.made import retrained
+from tests.index.test_registry import copy
 from tests.lookalike.helpers import refused, run
 
 GATE = {

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def with_maps(store: Store, maps: dict[int, NDArray[np.float32]]) -> Collection:
     version = store.open_champion()
     save_maps(version.sealed.folder / CONTINUITY, maps)
     version.sealed.files[CONTINUITY] = next(iter(version.sealed.files.values()))
-    return Collection(version)
+    return Collection(replace(version))  # a new one, which has not read its maps yet
 
 
 def assert_of_one_version(answer: dict[str, Any], rows: NDArray[np.float32]) -> None:

@@ -17,12 +17,12 @@ from service.app import create_app
 from service.client import (
     AsyncClient,
     Client,
+    ClippedValue,
     ConnectionFailed,
     MalformedAnswer,
     NotFound,
     Retries,
     Unprocessable,
-    Warned,
     Written,
 )
 from service.client.requests import JSON
@@ -160,7 +160,7 @@ def test_the_warnings_of_several_calls_are_joined() -> None:
     with scripted(first, second) as server, Client(server.url, max_rows=2) as client:
         done = client.put(["a", "x", "b", "y"], [[1]] * 4)
     assert (done.count, done.clipped) == (4, 60)
-    warned = Warned("a", 3, 3e38, -21, 21.5)
+    warned = ClippedValue("a", 3, 3e38, -21, 21.5)
     assert done.warnings == (warned,) * 15 + (dataclasses.replace(warned, id="b"),) * 5
 
 

@@ -135,7 +135,7 @@ def test_a_filter_that_is_too_large_is_refused() -> None:
     for check in (read_numbers, check_sizes):
         with pytest.raises(TooLargeError, match=f"filter: expected at most {FILTER_BYTES} bytes"):
             check(body, 10)
-    check_sizes(body[: FILTER_BYTES // 2], 10)  # small: whoever reads it says what is wrong
+    check_sizes(body[: FILTER_BYTES // 2], 10)  # small: the parser of the fields says what is wrong
     check_sizes(body[:-1], 10)  # no JSON: so too
 
 

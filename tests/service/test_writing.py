@@ -119,7 +119,7 @@ async def test_what_a_worker_has_found_every_other_worker_finds_too(store: Store
         log = ItemLog(store.folder)
         log.append([Change("n", NEW[0], "{}")])  # by a process that ended before it could say so
         log.close()
-        await one._take_up()
+        await one._catch_up()
         assert await nearest(other, NEW[0]) == "n"
 
 

@@ -92,7 +92,7 @@ def changed_fields(header: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def error_of(act: Callable[[], object]) -> Exception | None:
-    """The error of ours that something ends with; None if it ends well."""
+    """The LookalikeError that a call raises; None if it raises none."""
     try:
         act()
     except LookalikeError as error:

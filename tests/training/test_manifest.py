@@ -1,4 +1,4 @@
-"""An encoder's manifest that was changed and sealed again: it opens as it says, or the error names the field."""
+"""An encoder's manifest that was changed and sealed again: it opens with the change, or the error names the field."""
 
 import hashlib
 import json

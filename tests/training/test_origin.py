@@ -67,11 +67,11 @@ def test_rows_come_back_to_the_last_bits(values: list[float], origin: float) -> 
         ((EPOCH + 1.5, EPOCH + 17.25, EPOCH + 33), EPOCH),
         ((-EPOCH - 1.5, -EPOCH - 17.25, -EPOCH - 33), -EPOCH),
         ((EPOCH + 1.5, np.nan, EPOCH + 17.25, EPOCH + 33, np.nan), EPOCH),
-        ((0, 0, *(EPOCH + 4.5 * i for i in range(9))), EPOCH),  # 0 stands for a missing value
+        ((0, 0, *(EPOCH + 4.5 * i for i in range(9))), EPOCH),  # 0 means a missing value
         ((1.76e18 + 1e9, 1.76e18 + 3.1e10, 1.76e18 + 256), 1.76e18),  # the same times in nanoseconds
         ((1000.1, 1000.2, 1000.35), 1000),
         ((5.1, 5.2, 5.3), 0),  # near 0 for their spread
-        ((EPOCH, EPOCH + 128, EPOCH + 256), 0),  # float32 holds them as they are
+        ((EPOCH, EPOCH + 128, EPOCH + 256), 0),  # float32 holds them exactly
         ((16_777_215, 16_777_214, 16_777_210), 0),
         ((16_777_217, 16_777_219, 16_777_221), 16_777_220),
         ((0, 1), 0),

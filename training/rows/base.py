@@ -25,7 +25,7 @@ kernel for new pages each time, which costs more than reading what goes there.
 class Chunk:
     """Some consecutive rows: their ids, their inputs (n, width), and their payloads.
 
-    Inputs are float32, except as a source reads them, which may be of any type of number.
+    A source may read inputs of any type of number; `Rows.chunks` gives float32 or float64.
     A label, where the source has one, is `payload["label"]`. It is for judging, never for training.
     """
 
@@ -48,7 +48,7 @@ class Rows:
         gaps: whether a value may be missing, which is NaN.
         categories: up to how many distinct values made text a part of the input; None where that was not asked.
         origin: what is subtracted from each row (training.origin); None: nothing.
-        notes: what a user may not expect of how the source was read, each a line.
+        notes: lines for the user about how the source was read.
         reopen: opens the same table for an encoder's columns, or with another number of categories.
     """
 
@@ -98,8 +98,8 @@ class Rows:
         return replace(self, read=read, origin=origin)
 
     @property
-    def are_finer(self) -> bool:
-        """Does the source hold values that float32 may not hold?"""
+    def needs_float64(self) -> bool:
+        """Are the source's values of a type that float32 cannot hold?"""
         first = next(self.read(1), None)
         return first is not None and not np.can_cast(first.inputs.dtype, np.float32)
 
@@ -107,7 +107,7 @@ class Rows:
         """Every row once, in order, at most `size` rows at a time.
 
         Args:
-            dtype: of the inputs; float64 for values as they are in the source.
+            dtype: of the inputs; float64 loses nothing that the source has.
 
         Raises:
             DataError: the source is empty or damaged, or a value is infinite, or NaN where none may be missing;

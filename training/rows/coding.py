@@ -16,7 +16,7 @@ from training.columns import BOOLEANS, Column
 from training.errors import DataError
 from training.rows.pandas_index import index_columns
 
-__all__ = ["APART", "census", "code", "find_columns", "is_finer", "is_number", "is_text", "match_columns"]
+__all__ = ["APART", "census", "code", "find_columns", "is_number", "is_text", "match_columns", "needs_float64"]
 
 LONGEST = 256
 """Characters; a longer text is no category."""
@@ -114,8 +114,8 @@ def is_number(kind: pa.DataType) -> bool:
     )
 
 
-def is_finer(kind: pa.DataType) -> bool:
-    """Does the type have numbers that float32 has not?"""
+def needs_float64(kind: pa.DataType) -> bool:
+    """Can the type hold numbers that float32 cannot hold?"""
     held = pa.types.is_boolean(kind) or pa.types.is_float16(kind) or pa.types.is_float32(kind)
     return not (held or (pa.types.is_integer(kind) and kind.bit_width <= 16))
 

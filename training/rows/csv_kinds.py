@@ -29,7 +29,7 @@ _TIME = re.compile(rf"{_DATE}|{_CLOCK}|{_DATE}[T ]{_CLOCK} ?(Z|[+-]\d\d(:?\d\d)?
 
 
 class Tally:
-    """How many cells of a column are what.
+    """Counts the cells of a column by what they hold.
 
     Attributes:
         words: cells that are a word for a missing value.
@@ -37,8 +37,8 @@ class Tally:
         whole: whether all numbers are integers of 64 bits.
         padded: whether some number has leading zeros.
         signed: whether some number is negative.
-        nearly: values that would be numbers without a sign such as `$`, `%` or the comma of thousands; they are
-            counted as long as there is nothing else.
+        nearly: values that would be numbers without a sign such as `$`, `%` or a thousands separator; they are counted
+            while there is nothing else.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Tally:
         return pa.int64() if self.whole and self.numbers == self.values else pa.float64()
 
     def note(self, name: str) -> str:
-        """What a user may not expect of the column's kind; empty if nothing."""
+        """A note for the user if the column looks like numbers and is text; else empty."""
         if self.kind() != pa.string() or not self.values or self.numbers + self.nearly < self.values:
             return ""
         if self.nearly:
@@ -158,7 +158,7 @@ def _numbers(cells: pa.Array) -> pa.Array | None:
 
 
 def _values(numbers: pa.Array) -> NDArray[np.float64]:
-    """Those that are there, (m,) float64."""
+    """(m,) float64: the numbers that are not null."""
     values: NDArray[np.float64] = (numbers.drop_null() if numbers.null_count else numbers).to_numpy()
     return values
 

@@ -25,6 +25,9 @@ def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: 
     Args:
         columns: an encoder's, to be found by name, or none, for an encoder that knows no names; None finds them.
         categories: text with at most so many distinct values is part of the input.
+
+    Raises:
+        DataError: the file is no such table, or a cell is not of its column's kind; the error names the place.
     """
     header = read_header(path)
     check_names(path, header.names)
@@ -87,7 +90,7 @@ def _check_header(path: Path, names: list[str]) -> None:
             str(path),
             expected="a name for each column",
             found=f"none for column {names.index('')}",
-            remedy="Name it, or leave it out: pandas writes its index so, unless it is told index=False.",
+            remedy="Name it, or leave it out: pandas writes its index so, except with index=False.",
         )
     if len(names) == 1 and (others := {";", "\t", "|"} & set(names[0])):
         raise DataError(str(path), expected="columns separated by commas", found=repr(others.pop()))

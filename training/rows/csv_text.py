@@ -1,8 +1,8 @@
 """The cells of a .csv file as text: whole records at a time, so that no cell is cut.
 
 A record ends at LF, CRLF or CR outside quotes. A quote opens a quoted cell only at the start of the cell, as in
-RFC 4180 and Python's `csv` module. Arrow gets each piece of whole records at once and never cuts one itself: at the
-edge of Arrow's blocks, line breaks inside quotes are taken for ends of records.
+RFC 4180 and Python's `csv` module. Arrow gets each piece of whole records at once and never cuts one itself, because at
+the edge of its blocks it takes line breaks inside quotes for ends of records.
 """
 
 import csv

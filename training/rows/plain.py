@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from training.errors import DataError
 
-__all__ = ["doubled_field", "is_nested", "plain", "plain_column", "text_of"]
+__all__ = ["duplicate_field", "is_nested", "plain", "plain_column", "text_of"]
 
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY = 86_400
@@ -32,7 +32,7 @@ _EXACT_DIGITS = 15
 
 
 def plain_column(values: pa.Array, path: str, name: str, first: int) -> list[Any]:
-    """`plain` of a column whose first row has the number `first`.
+    """`plain` of a column, (n,), whose first row has the number `first`.
 
     Raises:
         DataError: a value cannot be kept as JSON; it names the row.
@@ -57,7 +57,7 @@ def plain(values: pa.Array) -> list[Any]:
     """(n,) values of any type as JSON's; None for null.
 
     Raises:
-        ValueError: bytes that are no text, an infinite number, or a time of day outside a day; it tells the value.
+        ValueError: bytes that are no text, an infinite number, or a time of day outside a day; the error has the value.
     """
     kind = values.type
     if pa.types.is_dictionary(kind):
@@ -91,7 +91,7 @@ def plain(values: pa.Array) -> list[Any]:
 
 
 def text_of(values: pa.Array) -> pa.Array:
-    """(n,) bytes as the text that they are; other values as they are.
+    """(n,) bytes decoded to text; other values unchanged.
 
     Raises:
         ArrowInvalid: some are not UTF-8.
@@ -111,7 +111,7 @@ def is_nested(kind: pa.DataType) -> bool:
     return bool(pa.types.is_nested(kind)) and not pa.types.is_dictionary(kind)
 
 
-def doubled_field(kind: pa.DataType) -> str | None:
+def duplicate_field(kind: pa.DataType) -> str | None:
     """The first name that two fields of one struct share, at any depth."""
     kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     inner = [kind.field(number) for number in range(kind.num_fields)] if is_nested(kind) else []
@@ -119,7 +119,7 @@ def doubled_field(kind: pa.DataType) -> str | None:
         for name, times in Counter(field.name for field in inner).items():
             if times > 1:
                 return str(name)
-    return next((twice for field in inner if (twice := doubled_field(field.type)) is not None), None)
+    return next((twice for field in inner if (twice := duplicate_field(field.type)) is not None), None)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -136,7 +136,7 @@ def _each(values: list[Any], tell: Callable[[Any], Any]) -> list[Any]:
 
 
 def _lists(values: pa.Array) -> list[Any]:
-    """Lists of any kind: their parts all at once, dealt out by their lengths."""
+    """Lists of any kind: all their parts at once, then split by their lengths."""
     parts = iter(plain(values.flatten()))
     return _each(pc.list_value_length(values).to_pylist(), lambda length: list(islice(parts, length)))
 
@@ -164,7 +164,7 @@ def _decimals(values: pa.Array) -> list[Any]:
 
 
 def _times(values: pa.Array) -> list[Any]:
-    """Dates, times of day and timestamps, by whole days and the rest, so that no time is too far."""
+    """Dates, times of day and timestamps, by whole days and the rest, so that no time is out of range."""
     kind = values.type
     unit = "ms" if pa.types.is_date64(kind) else getattr(kind, "unit", "D")
     wide = values.cast(pa.int32()) if kind.bit_width == 32 else values  # which alone casts to int64

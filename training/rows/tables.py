@@ -18,9 +18,9 @@ import pyarrow.parquet as pa_parquet
 from training.columns import CATEGORIES, Column
 from training.errors import DataError
 from training.rows.base import Chunk, Rows
-from training.rows.coding import APART, census, code, find_columns, is_finer, is_text, match_columns
+from training.rows.coding import APART, census, code, find_columns, is_text, match_columns, needs_float64
 from training.rows.pandas_index import index_columns
-from training.rows.plain import doubled_field, is_nested, plain_column, text_of
+from training.rows.plain import duplicate_field, is_nested, plain_column, text_of
 
 __all__ = ["MAX_COLUMNS", "Opened", "check_names", "open_parquet", "table_rows"]
 
@@ -35,7 +35,7 @@ _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 @dataclass(frozen=True)
 class Opened:
-    """A table whose columns are known; `notes` say what the user may not expect of how it was read."""
+    """A table whose columns are known; `notes` as in `Rows`."""
 
     path: Path
     schema: pa.Schema
@@ -102,7 +102,7 @@ def _check_types(path: Path, schema: pa.Schema) -> None:
     for field in schema:
         if field.name in APART and is_nested(field.type):
             raise DataError(f"{path}, column {field.name}", expected="one value a row", found=str(field.type)[:200])
-        if (twice := doubled_field(field.type)) is not None:
+        if (twice := duplicate_field(field.type)) is not None:
             raise DataError(
                 f"{path}, column {field.name}",
                 expected="fields of a struct whose names differ",
@@ -111,7 +111,7 @@ def _check_types(path: Path, schema: pa.Schema) -> None:
 
 
 def check_names(path: Path, names: list[str]) -> None:
-    """Refuse too many columns, two of one name, and nearly `id` or `label`.
+    """Refuse too many columns, two of one name, and names that are nearly `id` or `label`.
 
     Raises:
         DataError: it names the first such column.
@@ -143,7 +143,16 @@ def table_rows(
     reopen: Callable[..., Rows],
     categories: int,
 ) -> Rows:
-    """The rows of an open table; `values` are those of each column of categories, the rest as in `open_parquet`."""
+    """The rows of an open table.
+
+    Args:
+        given, categories: `columns` and `categories` as in `open_parquet`.
+        values: the distinct values of each column of categories.
+        reopen: opens the same file again with other columns or categories.
+
+    Raises:
+        DataError: no row, no column of numbers or categories, or not the given columns.
+    """
     path = opened.path
     columns = _inputs(opened, given, values)
     apart = {column.name for column in columns if column.kind != "categorical"} | {"id"}
@@ -189,7 +198,7 @@ def _inputs(opened: Opened, given: Columns | None, values: dict[str, tuple[str, 
 
 def _chunk(path: Path, batch: pa.RecordBatch, columns: Columns, others: list[str], first: int) -> Chunk:
     kinds = [batch.schema.field(column.name).type for column in columns if column.kind == "numeric"]
-    dtype = np.float64 if any(map(is_finer, kinds)) else np.float32
+    dtype = np.float64 if any(map(needs_float64, kinds)) else np.float32
     inputs = np.empty((len(batch), len(columns)), dtype)  # (rows, columns)
     for number, column in enumerate(columns):
         with np.errstate(over="ignore"):

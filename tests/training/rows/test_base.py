@@ -166,7 +166,11 @@ def test_rows_are_given_as_float32_or_as_the_source_holds_them() -> None:
     rows = array_rows(FAR)
     assert [chunk.inputs.dtype for chunk in rows.chunks(2)] == [np.float32, np.float32]
     np.testing.assert_array_equal(np.concatenate([chunk.inputs for chunk in rows.chunks(2, np.float64)]), FAR)
-    assert (rows.are_finer, counting(2).are_finer, array_rows(np.zeros((0, 2))).are_finer) == (True, False, False)
+    assert (rows.needs_float64, counting(2).needs_float64, array_rows(np.zeros((0, 2))).needs_float64) == (
+        True,
+        False,
+        False,
+    )
 
 
 def test_an_origin_is_subtracted_from_the_source_once() -> None:

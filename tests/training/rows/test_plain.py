@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from training.errors import DataError
-from training.rows.plain import doubled_field, plain, plain_column, text_of
+from training.rows.plain import duplicate_field, plain, plain_column, text_of
 
 BERLIN = "Europe/Berlin"
 FINE = 1_711_848_600_123_456_789  # 2024-03-31 01:30:00.123456789, in ns since 1970
@@ -128,7 +128,7 @@ def test_other_values_than_bytes_stay() -> None:
 
 def test_a_name_that_two_fields_of_a_struct_share_is_found_at_any_depth() -> None:
     pair = pa.struct([pa.field("a", pa.int8()), pa.field("a", pa.int8())])
-    assert doubled_field(pa.list_(pa.struct([pa.field("b", pair)]))) == "a"
-    assert doubled_field(pa.map_(pa.string(), pair)) == "a"
-    assert doubled_field(pa.struct([pa.field("a", pa.struct([pa.field("a", pa.int8())]))])) is None
-    assert doubled_field(pa.int8()) is None
+    assert duplicate_field(pa.list_(pa.struct([pa.field("b", pair)]))) == "a"
+    assert duplicate_field(pa.map_(pa.string(), pair)) == "a"
+    assert duplicate_field(pa.struct([pa.field("a", pa.struct([pa.field("a", pa.int8())]))])) is None
+    assert duplicate_field(pa.int8()) is None
