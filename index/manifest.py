@@ -73,7 +73,7 @@ class _Tuning(Fields):
 class _Answer(Fields):
     """Ids and scores of the known question's hits, best first."""
 
-    ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_ID)]], Field(min_length=1)]
+    ids: list[Annotated[str, Field(min_length=1, max_length=MAX_ID)]]
     scores: list[float]
 
     @model_validator(mode="after")

@@ -222,11 +222,13 @@ class Version:
         wanted = self.manifest["answer"]
         given = known_answer(self.items, scores, positions)
         expected = dict(zip(wanted["ids"], wanted["scores"], strict=True))
+        if len(given["ids"]) != len(expected):
+            return False
         pairs = zip(given["ids"], given["scores"], strict=True)
         near = [
             np.isclose(score, expected.get(name, wanted["scores"][-1]), rtol=1e-4, atol=1e-4) for name, score in pairs
         ]
-        return len(near) == len(expected) and all(near)
+        return all(near)
 
 
 def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None = None) -> Version:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,8 @@ def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path:
     (store.folder / LOG).unlink()
     assert open_collection(store, 2).items.count == COUNT
     as_logged(store, [put("b", row, {})])
+    with closing(ItemLog(store.folder)) as log:
+        assert (log.size().changes, log.size().superseded) == (1, 0)
     collection = open_collection(store, 2)
     assert (collection.applied, collection.items.count) == (3, COUNT + 1)
     with pytest.raises(StoreError, match="version 1: expected one that holds the changes up to one from 2 to 3"):

@@ -75,15 +75,6 @@ def test_a_log_that_lost_its_counts_is_damaged(tmp_path: Path) -> None:
         log.size()
 
 
-def test_a_log_that_begins_after_a_lost_one_counts_its_own_changes(tmp_path: Path) -> None:
-    folder = tmp_path / "versions" / "000001"
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text('{"sequence": 1000}')
-    log = ItemLog(tmp_path)
-    assert log.append([put("a"), put("a")]) == 1_002
-    assert (log.size().changes, log.size().superseded) == (2, 1)
-
-
 def test_the_space_of_superseded_changes_goes_back_and_what_is_left_is_whole(tmp_path: Path) -> None:
     log = ItemLog(tmp_path)
     for round_ in range(25):

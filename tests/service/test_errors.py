@@ -17,6 +17,7 @@ STATUSES: dict[type[LookalikeError], int] = {
     errors.MalformedError: 400,
     errors.UnauthorizedError: 401,
     errors.ForbiddenError: 403,
+    errors.FullError: 503,
     errors.SlowBodyError: 408,
     errors.TooLargeError: 413,
     errors.MediaError: 415,

@@ -181,10 +181,10 @@ def test_what_was_fitted_is_exported_and_compared_on_held_out_rows(
     split = split_rows(ROWS, quick(), shown=False)
     fitting = prepare(ROWS, split, quick())
     state = run(fitting)
-    fitted = fitting.fitted(ROWS, split, {"made": "here"}, state)
+    fitted = fitting.fitted(ROWS, split, {"device": "cuda"}, state)
     assert np.array_equal(fitted.probe, np.concatenate([split.validation, split.train]))
     encoder = fitted.export(tmp_path / "encoder")
-    assert (encoder.input_shape, encoder.latent_dim, encoder.header["made"]) == ((6,), 3, "here")
+    assert (encoder.input_shape, encoder.latent_dim, encoder.header["device"]) == ((6,), 3, "cuda")
     assert (encoder.header["best_epoch"], len(encoder.header["history"])) == (state.best_epoch, 3)
     assert load_encoder(tmp_path / "encoder").digest == encoder.digest
     monkeypatch.setattr(fitting_module, "PROBE_ROWS", 4)
