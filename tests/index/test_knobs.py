@@ -79,10 +79,8 @@ def test_nothing_to_set_leaves_what_faiss_takes() -> None:
     ],
 )
 def test_what_cannot_be_set_is_refused_with_what_can(part: str) -> None:
-    with pytest.raises(
-        ConfigError,
-        match=r"search parameters: expected k_factor=N, N from 1 to [\d,]+, nprobe=N, N from 1 to [\d,]+, found ",
-    ) as caught:
+    known = r"k_factor=N, N from 1 to [\d,]+, nprobe=N, N from 1 to [\d,]+"
+    with pytest.raises(ConfigError, match=f"search parameters: expected {known}, found ") as caught:
         knobs_of("IVF12,SQ8,RFlat").set(f"k_factor=2,{part}")
     assert part in str(caught.value)
 

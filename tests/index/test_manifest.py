@@ -90,7 +90,6 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
         ("held", [40, 1, 2, 3]),
         ("held", [1, 1, 2, 3]),
         ("held", [2**70]),
-        ("answer", {"ids": [], "scores": []}),
         ("answer", {"ids": ["row-1"], "scores": []}),
         ("answer", {"ids": ["row-1"] * 4, "scores": [1.0] * 4}),
         ("sequence", 2**70),
@@ -110,6 +109,13 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
 def test_a_manifest_that_says_what_no_version_is_is_refused_by_the_field(store: Store, field: str, value: Any) -> None:
     changed(store, **{field: value})
     refused(store, field)
+
+
+def test_a_version_whose_question_finds_nothing_must_go_on_finding_nothing(store: Store) -> None:
+    """A compaction may make one; this one finds something."""
+    changed(store, answer={"ids": [], "scores": []})
+    with pytest.raises(StoreError, match="expected the known answer to its known question, found another"):
+        store.promote(1)
 
 
 @pytest.mark.parametrize(
