@@ -158,11 +158,11 @@ class Encoder:
         count = max(1, min(most, _BLOCK_VALUES // self.widest))
         with torch.inference_mode():
             for start in range(0, len(rows), count):
-                block = torch.from_numpy(rows[start : start + count])  # (size, width)
+                block = rows[start : start + count]  # (size, width)
                 size = len(block)
                 if size == 1 and not self._takes_pictures:
-                    block = torch.cat([block, block])  # here once, or each layer would do it
-                output[start : start + size] = step(block)[:size].numpy()
+                    block = np.concatenate([block, block])  # here once, or each layer would do it
+                output[start : start + size] = step(torch.from_numpy(block)).numpy()[:size]
         return output
 
 

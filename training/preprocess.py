@@ -175,7 +175,7 @@ class Preprocessor:
 def _between(low: Tensor, high: Tensor, logits: Tensor) -> Tensor:
     """(n, features): the values whose shares of the range, (features,) each, have these logits."""
     share = whole_vectors(torch.sigmoid, logits.contiguous())
-    return low * (1 - share) + high * share
+    return share * (high - low) + low
 
 
 def fit_preprocessor(

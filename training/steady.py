@@ -23,7 +23,7 @@ ROUNDED = 8
 CHECKED = 16
 """Rows that are compared, each in products of several sizes."""
 
-VECTORS = 64
+VECTORS = 32
 """A multiple of the number of values that torch's vectorised functions process at a time."""
 SHARE = 32_768
 """Values from which torch gives another thread a share of them."""
@@ -57,15 +57,17 @@ class Product:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(n, ins) -> (n, outs), contiguous."""
-        if len(rows) > 1:
+        count = rows.shape[0]
+        if count > 1:
             return self._way(rows)
-        return self._way(torch.cat([rows, rows]))[:1] if len(rows) else rows.new_empty(0, self.outs)
+        return self._way(torch.cat([rows, rows]))[:1] if count else rows.new_empty(0, self.outs)
 
     def _in_blocks(self, rows: Tensor) -> Tensor:
         """By MKL, at most MOST rows at a time: the fastest for few rows."""
-        if len(rows) > MOST:
-            blocks = -(-len(rows) // MOST)
-            return self._split(rows, blocks, -(-len(rows) // blocks))
+        count = rows.shape[0]
+        if count > MOST:
+            blocks = -(-count // MOST)
+            return self._split(rows, blocks, -(-count // blocks))
         if self._is_plain and torch.get_num_threads() == 1:
             return self._cut(torch.addmm(self._bias, rows, self._weight))
         return self._in_panels(rows)
@@ -134,7 +136,7 @@ def whole_vectors(step: Way, values: Tensor) -> Tensor:
             .permute(0, 3, 1, 2)
         )
     count = values.numel()
-    threads = max(1, min(torch.get_num_threads(), -(-count // SHARE)))
+    threads = 1 if count <= SHARE else min(torch.get_num_threads(), -(-count // SHARE))
     more = -count % (VECTORS * threads)
     if not more:
         return step(values)
@@ -167,15 +169,17 @@ _STEADY: dict[type[nn.Module], type[nn.Module]] = {nn.SiLU: _SiLU, nn.GELU: _GEL
 class Dense(nn.Linear):
     """A linear layer that answers and is not trained."""
 
-    _made: tuple[int, Product] | None = None
+    _made: tuple[Tensor, Tensor, int, Product] | None = None
+    """To ask the module for its weights takes as long as to multiply a row by a few of them."""
 
     def forward(self, rows: Tensor) -> Tensor:
         if rows.is_cuda:
             return super().forward(rows)
-        number = self.weight._version + self.bias._version
-        if self._made is None or self._made[0] != number:
-            self._made = number, Product(self.weight, self.bias)
-        return self._made[1](rows)  # (batch, ins) -> (batch, outs)
+        made = self._made
+        if made is None or made[0]._version + made[1]._version != made[2]:
+            weight, bias = self.weight, self.bias
+            made = self._made = weight, bias, weight._version + bias._version, Product(weight, bias)
+        return made[3](rows)  # (batch, ins) -> (batch, outs)
 
 
 class Conv(nn.Conv2d):
