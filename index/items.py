@@ -6,7 +6,7 @@ order.npy     uint32 (n,), int64 beyond 2^32 items: positions sorted by id, so t
 
 import bisect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,16 @@ class _Texts:
         place = position - self._starts[number]
         return str(content[ends[place] : ends[place + 1]], "utf-8")
 
+    def several(self, positions: Sequence[int]) -> list[str]:
+        """The same of several, in less time than one by one."""
+        starts, parts, texts = self._starts, self._parts, list[str]()
+        for position in positions:
+            number = bisect.bisect_right(starts, position) - 1
+            ends, content = parts[number]
+            place = position - starts[number]
+            texts.append(str(content[ends[place] : ends[place + 1]], "utf-8"))
+        return texts
+
 
 def _ends_and_bytes(texts: pa.Array) -> tuple[memoryview, memoryview]:
     """Where each of (n,) texts ends, (n + 1,) int32 from the start of the first on, and the bytes of all of them."""
@@ -166,9 +176,16 @@ class ItemTable:
     def id_at(self, position: int) -> str:
         return self._ids.at(position)
 
+    def ids_at(self, positions: Sequence[int]) -> list[str]:
+        return self._ids.several(positions)
+
     def payload_json(self, position: int) -> str:
         """The payload as the JSON text it is kept as."""
         return self._payloads.at(position)
+
+    def payloads_json(self, positions: Sequence[int]) -> list[str]:
+        """The payloads as the JSON texts they are kept as."""
+        return self._payloads.several(positions)
 
     def payload_at(self, position: int) -> dict[str, Any]:
         payload: dict[str, Any] = json.loads(self.payload_json(position))

@@ -99,10 +99,21 @@ class Live:
         new = position - len(self._base)
         return self._base.id_at(position) if new < 0 else self._ids[new]
 
+    def ids_at(self, positions: Sequence[int]) -> list[str]:
+        if max(positions, default=0) < len(self._base):
+            return self._base.ids_at(positions)
+        return [self.id_at(position) for position in positions]
+
     def payload_json(self, position: int) -> str:
         """The payload as the JSON text it is kept as."""
         new = position - len(self._base)
         return self._base.payload_json(position) if new < 0 else self._payloads[new]
+
+    def payloads_json(self, positions: Sequence[int]) -> list[str]:
+        """The payloads as the JSON texts they are kept as."""
+        if max(positions, default=0) < len(self._base):
+            return self._base.payloads_json(positions)
+        return [self.payload_json(position) for position in positions]
 
     def find(self, name: str) -> int | None:
         """Where an item stands now; None where there is none of that id."""

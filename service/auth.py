@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from service.bodies import BODY_SHARE, check_media
+from service.bodies import BODY_SHARE, check_media, header
 from service.errors import ForbiddenError, MalformedError, UnauthorizedError
 from service.keys import KeyRing, Scope
 from service.settings import Settings
@@ -113,21 +113,21 @@ def _check_local(request: Request) -> None:
 
     A browser sends a page's POST to another origin without asking first, and only keeps the answer from the page.
     """
-    host = request.headers.get("host", "")
+    host = header(request, b"host")
     if not _LOCAL.fullmatch(host):
         raise ForbiddenError(
             "Host", expected="localhost or a loopback address, or a service with keys", found=host[:80] or "none"
         )
-    origin = request.headers.get("origin")
-    if origin is None or request.method == "GET":
+    origin = header(request, b"origin")
+    if not origin or request.method == "GET":
         return
     own, allowed = f"{request.url.scheme}://{host}", request.app.state.settings.cors_origins
     if origin not in {own, *allowed} and "*" not in allowed:
-        raise ForbiddenError("Origin", expected=own, found=origin[:80] or "nothing")
+        raise ForbiddenError("Origin", expected=own, found=origin[:80])
 
 
 def _given(request: Request) -> bytes:
     """The bytes that came: Starlette reads headers as Latin-1, whatever the client wrote them in."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    scheme, _, token = header(request, b"authorization").partition(" ")
     bearer = token if scheme.lower() == "bearer" else ""
-    return (request.headers.get("x-api-key") or bearer).encode("latin-1")
+    return (header(request, b"x-api-key") or bearer).encode("latin-1")

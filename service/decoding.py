@@ -15,10 +15,10 @@ from index.vectors import DEFAULT_LIMIT, check_limit
 from index.version import Version
 from service.columns import TableInputs
 from service.errors import MalformedError, RequestError, TooLargeError, show
-from service.numbers import Numbers, check_commas, check_sizes, read_numbers
+from service.numbers import FILTER_BYTES, Numbers, check_commas, check_sizes, read_numbers
 from service.queries import check_sequence, exact
 from service.settings import Settings
-from training.origin import Origin, relative
+from training.origin import Origin, subtracted
 
 __all__ = [
     "Asked",
@@ -208,7 +208,8 @@ def _plain(body: bytes, bounds: Bounds) -> Numbers | None:
     """The numbers of a body that holds nothing but numbers where its rows are."""
     if bounds.table and not bounds.table.numeric:
         return None
-    check_commas(body, bounds.max_rows * max(bounds.width("inputs"), bounds.latent_dim, *bounds.spaces.values()))
+    if len(body) > FILTER_BYTES:
+        check_commas(body, bounds.max_rows * max(bounds.width("inputs"), bounds.latent_dim, *bounds.spaces.values()))
     return read_numbers(body, bounds.max_rows)
 
 
@@ -292,8 +293,8 @@ def checked(array: NDArray[Any], field: str, bounds: Bounds) -> NDArray[np.float
         RequestError, TooLargeError: a wrong shape, too many rows, values that are not finite.
     """
     check_shape(array.shape, field, bounds)
-    rows = relative(array.reshape(len(array), -1), bounds.origin if field == "inputs" else None)
     with np.errstate(over="ignore", invalid="ignore"):
+        rows = subtracted(array.reshape(len(array), -1), bounds.origin if field == "inputs" else None)
         squares = np.dot(flat := rows.reshape(-1), flat)
     if np.isfinite(squares):  # of many numbers that are all right this takes a third of the time
         return rows

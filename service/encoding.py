@@ -37,6 +37,8 @@ PART_VALUES = 1 << 16
 PART_BYTES = 1 << 18
 """About so many bytes of hits, items or .npy are written at a time; less is an answer in one part."""
 FEW_HITS = 1_000
+HITS_READ = 16
+"""Hits whose texts are read at a time: a payload may have 64 KiB."""
 HIT_BYTES = 48
 """Of a hit's JSON beside its id and its payload."""
 PAGE_BYTES = 8 << 20
@@ -205,15 +207,18 @@ def _item(items: Live, position: int) -> dict[str, Any]:
 
 
 def _hits(items: Live, scores: list[float], positions: list[int], with_payload: bool) -> Iterator[_Sized]:
-    name, payload = items.id_at, items.payload_json
-    for score, position in zip(scores, positions, strict=True):
-        if position < 0:
-            continue
+    for start in range(0, len(positions), HITS_READ):
+        part = positions[start : start + HITS_READ]
+        there = part if min(part) >= 0 else [position for position in part if position >= 0]
+        their = scores[start : start + HITS_READ]
+        if there is not part:
+            their = [score for score, position in zip(their, part, strict=True) if position >= 0]
+        names = items.ids_at(there)
         if not with_payload:
-            yield HIT_BYTES, {"id": name(position), "score": score}
+            yield from ((HIT_BYTES, {"id": name, "score": score}) for name, score in zip(names, their, strict=True))
             continue
-        text = payload(position)
-        yield HIT_BYTES + len(text), {"id": name(position), "score": score, "payload": orjson.Fragment(text)}
+        for name, score, text in zip(names, their, items.payloads_json(there), strict=True):
+            yield HIT_BYTES + len(text), {"id": name, "score": score, "payload": orjson.Fragment(text)}
 
 
 def _records(collection: Collection, found: Found) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.bodies import header
 from service.errors import answer_error
 
 __all__ = ["GZIP_BYTES", "GZIP_LEVEL", "HotRoutes"]
@@ -45,6 +46,6 @@ class HotRoutes:
             answer = await handler(request)
         except Exception as error:
             answer = await answer_error(request, error)
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if "gzip" in header(request, b"accept-encoding"):
             answer = GZipMiddleware(answer, GZIP_BYTES, GZIP_LEVEL)
         await answer(scope, receive, send)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fastapi import Request
 
-from service.bodies import BODY_SHARE, JSON, NPY, Body, Share, check_media, media_type, read_body
+from service.bodies import BODY_SHARE, JSON, NPY, Body, Share, check_media, header, media_type, read_body
 from service.logs import noted
 from service.serving import Current, Serving
 from service.settings import Settings
@@ -26,7 +26,7 @@ def is_npy(request: Request) -> bool:
 
 
 def wants_npy(request: Request) -> bool:
-    return NPY in request.headers.get("accept", "")
+    return NPY in header(request, b"accept")
 
 
 def serving_of(request: Request) -> Serving:

@@ -8,7 +8,7 @@ that float32 holds well enough has the origin 0. Rows of such columns only have 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Origin", "absolute", "find_origin", "is_blurred", "is_coarse", "relative"]
+__all__ = ["Origin", "absolute", "find_origin", "is_blurred", "is_coarse", "relative", "subtracted"]
 
 Origin = NDArray[np.float64] | None
 """(width,) float64, one for each column; None: all are 0."""
@@ -35,9 +35,14 @@ def relative(values: NDArray[np.generic], origin: Origin) -> NDArray[np.float32]
     they cannot be written to, which torch wants.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        if origin is not None:
-            values = np.subtract(values, origin, dtype=np.float64)
-        return values.astype(np.float32, order="C", copy=not values.flags.behaved)
+        return subtracted(values, origin)
+
+
+def subtracted(values: NDArray[np.generic], origin: Origin) -> NDArray[np.float32]:
+    """The same, and NumPy warns if a value does not fit."""
+    if origin is not None:
+        values = np.subtract(values, origin, dtype=np.float64)
+    return values.astype(np.float32, order="C", copy=not values.flags.behaved)
 
 
 def absolute(rows: NDArray[np.floating], origin: Origin) -> NDArray[np.floating]:
