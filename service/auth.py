@@ -113,21 +113,21 @@ def _check_local(request: Request) -> None:
 
     A browser sends a page's POST to another origin without asking first, and only keeps the answer from the page.
     """
-    host = header(request, b"host")
+    host = header(request, b"host") or ""
     if not _LOCAL.fullmatch(host):
         raise ForbiddenError(
             "Host", expected="localhost or a loopback address, or a service with keys", found=host[:80] or "none"
         )
     origin = header(request, b"origin")
-    if not origin or request.method == "GET":
+    if origin is None or request.method == "GET":
         return
     own, allowed = f"{request.url.scheme}://{host}", request.app.state.settings.cors_origins
     if origin not in {own, *allowed} and "*" not in allowed:
-        raise ForbiddenError("Origin", expected=own, found=origin[:80])
+        raise ForbiddenError("Origin", expected=own, found=origin[:80] or "nothing")
 
 
 def _given(request: Request) -> bytes:
     """The bytes that came: Starlette reads headers as Latin-1, whatever the client wrote them in."""
-    scheme, _, token = header(request, b"authorization").partition(" ")
+    scheme, _, token = (header(request, b"authorization") or "").partition(" ")
     bearer = token if scheme.lower() == "bearer" else ""
     return (header(request, b"x-api-key") or bearer).encode("latin-1")

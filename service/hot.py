@@ -46,6 +46,6 @@ class HotRoutes:
             answer = await handler(request)
         except Exception as error:
             answer = await answer_error(request, error)
-        if "gzip" in header(request, b"accept-encoding"):
+        if "gzip" in (header(request, b"accept-encoding") or ""):
             answer = GZipMiddleware(answer, GZIP_BYTES, GZIP_LEVEL)
         await answer(scope, receive, send)

@@ -26,7 +26,7 @@ def is_npy(request: Request) -> bool:
 
 
 def wants_npy(request: Request) -> bool:
-    return NPY in header(request, b"accept")
+    return NPY in (header(request, b"accept") or "")
 
 
 def serving_of(request: Request) -> Serving:

@@ -120,6 +120,7 @@ def test_duplicates_are_of_all_that_there_are_now(store_copy: Store, tmp_path: P
     assert any(set(names) <= set(group["ids"]) for group in groups)
 
 
+@pytest.mark.slow
 def test_an_import_that_is_killed_goes_on_and_loses_and_doubles_nothing(store_copy: Store, tmp_path: Path) -> None:
     rows = 8 + cloud(ROWS, 64, seed=1)
     data = table(tmp_path / "R.npz", rows, [f"new/{i}" for i in range(ROWS)], [str(i % 7) for i in range(ROWS)])
@@ -142,6 +143,7 @@ def test_an_import_that_is_killed_goes_on_and_loses_and_doubles_nothing(store_co
     np.testing.assert_array_equal([change.input for change in changes], rows)
 
 
+@pytest.mark.slow
 def test_an_export_that_is_killed_leaves_what_was_there_and_goes_on(store_copy: Store, tmp_path: Path) -> None:
     out, parts = tmp_path / "F.parquet", tmp_path / "F.parquet.parts"
     run("import", "digits:test", "--store", store_copy.folder)

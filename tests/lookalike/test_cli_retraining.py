@@ -139,6 +139,7 @@ def test_a_second_job_is_exit_code_75_and_the_first_one_has_the_lowest_priority(
         pass
 
 
+@pytest.mark.slow
 def test_killed_in_training_it_goes_on_to_the_same_result(store_copy: Store, tiny_store: Store, tmp_path: Path) -> None:
     config = settings(tmp_path, GOOD.replace("epochs = 25", "epochs = 120\npatience = 120"))
     last = put(store_copy, *new_items(0, 30))
@@ -167,6 +168,7 @@ def test_killed_in_training_it_goes_on_to_the_same_result(store_copy: Store, tin
     np.testing.assert_array_equal(embeddings[0], embeddings[1])
 
 
+@pytest.mark.slow
 def test_killed_in_the_build_it_goes_on_and_leaves_nothing_half_done(store_copy: Store, tmp_path: Path) -> None:
     config = settings(tmp_path, GOOD)
     with started(store_copy, "--config", config, *HERE) as process:

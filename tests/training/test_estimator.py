@@ -72,6 +72,7 @@ print(len(done), {check["status"] for check in done}, {check["expected_to_fail"]
 """
 
 
+@pytest.mark.slow
 def test_none_of_scikit_learns_checks_is_skipped_or_excused() -> None:
     environment = {
         **os.environ,

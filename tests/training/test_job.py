@@ -328,6 +328,7 @@ def test_two_rows_are_trained_on_where_there_is_no_batch_norm(tmp_path: Path) ->
         train(array_rows(blobs(2)), quick(), tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_columns(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(24, 100_000)).astype(np.float32)
     run = train(array_rows(rows), quick("model.hidden=[4]", "fit.epochs=2"), tmp_path / "run")
