@@ -24,7 +24,7 @@ from index.store import Store
 
 __all__ = ["main"]
 
-SECONDS = 2.0
+SECONDS = 2
 ROUNDS = 15
 LOSS = 0.03
 """The share of the peer's rate that may be lost."""
@@ -74,7 +74,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("revision", help="of this repository, such as a tag or a commit")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="each load")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="each load")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
