@@ -29,7 +29,7 @@ HEADERS = 256
 LINES = 64
 """Data with more lines may hold many requests, headers or chunks."""
 STEP_BYTES = 1 << 10
-TURN_SECONDS = 0.002
+TURN_SECONDS = 0.001
 """In each turn of the event loop, all connections of a process together are parsed in steps for so long."""
 CHUNK_SHARE = 8
 """Bytes of chunk sizes and extensions that may come with one byte of the body."""
@@ -175,6 +175,8 @@ class BoundedProtocol(HttpToolsProtocol):
         elif not chunked:  # a part of a head
             self._room -= len(data)
             self._start_timer()
+            if len(self.headers) > HEADERS:  # not later: the collector walks all of them
+                self._room = -1
         if self._room < 0:
             self._refuse(414 if len(self.url) > HEAD_BYTES // 2 else 431)
 
