@@ -1,5 +1,6 @@
 """A search as the user means it: exact scores, ties in the order of the ids, and only among what a filter allows."""
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,7 +18,7 @@ __all__ = ["REMEMBERED", "Find", "Ranker", "Searcher", "among"]
 
 EXACT = 100_000
 """Up to so many allowed items are always compared with the query one by one, which takes some milliseconds."""
-EDGE = np.float32(2e-6)
+EDGE = 2e-6
 """The relative error of a score that an index computes in float32."""
 REMEMBERED = 4
 """Filters for which is kept what they allow."""
@@ -74,7 +75,7 @@ class Ranker(ABC):
         asked = limit + 1 if asked is None else asked
         positions = find(queries, asked)
         scores = self.embeddings.scores(queries, positions)
-        if self._falls(scores) and not self._at_edge(scores, limit).any():  # as nearly always, of one query
+        if self._is_clear(scores, limit):  # as nearly always, of one query
             return scores[:, :limit], positions[:, :limit]
         scores, positions = self._in_order(scores, positions)
         hidden = (self.metric == "cosine") & ((scores == 0).sum(axis=1) > asked - limit)
@@ -86,17 +87,25 @@ class Ranker(ABC):
                 scores[tied], positions[tied] = self._nearest(queries[tied], limit, find, min(4 * asked, MAX_FOUND))
         return scores[:, :limit], positions[:, :limit]
 
-    def _falls(self, scores: Vectors) -> bool:
-        """Is each of (n, k) there, k > 1, and each row in order without equals?"""
-        better, worse = scores[:, :-1], scores[:, 1:]
-        falls = (better < worse if self.embeddings.metric == "l2" else better > worse).all()
-        return bool(falls) and scores.shape[1] > 1
+    def _is_clear(self, scores: Vectors, limit: int) -> bool:
+        """Is each of (n, k) scores there, each row in order without equals, and no row `_at_edge`?"""
+        if scores.shape[1] <= limit:
+            return False
+        if len(scores) > 1:
+            better, worse = scores[:, :-1], scores[:, 1:]
+            falls = (better < worse if self.embeddings.metric == "l2" else better > worse).all()
+            return bool(falls) and not self._at_edge(scores, limit).any()
+        row = scores[0].tolist()  # for so few numbers NumPy takes several times as long
+        if not all(map(operator.lt if self.embeddings.metric == "l2" else operator.gt, row, row[1:])):
+            return False
+        last, worst = row[limit - 1], row[-1]
+        return bool(abs(last - worst) > EDGE * max(abs(last), abs(worst)))
 
     def _at_edge(self, scores: Vectors, limit: int) -> NDArray[np.bool_]:
         """(n,): of (n, k) scores, best first, is the last as good as the one at the limit, but for a rounding?"""
         if scores.shape[1] <= limit:
             return np.zeros(len(scores), bool)
-        last, worst = scores[:, limit - 1], scores[:, -1]
+        last, worst = scores[:, limit - 1].astype(np.float64), scores[:, -1].astype(np.float64)
         edge: NDArray[np.bool_] = np.abs(last - worst) <= EDGE * np.maximum(np.abs(last), np.abs(worst))
         return edge
 
