@@ -143,6 +143,13 @@ class _Texts:
         place = position - self._starts[number]
         return str(content[ends[place] : ends[place + 1]], "utf-8")
 
+    def bytes_at(self, position: int) -> int:
+        """How long it is as UTF-8; it is not decoded."""
+        number = bisect.bisect_right(self._starts, position) - 1
+        ends, _ = self._parts[number]
+        place = position - self._starts[number]
+        return ends[place + 1] - ends[place]
+
     def several(self, positions: Sequence[int]) -> list[str]:
         """The same of several, in less time than one by one."""
         starts, parts, texts = self._starts, self._parts, list[str]()
@@ -186,6 +193,10 @@ class ItemTable:
     def payloads_json(self, positions: Sequence[int]) -> list[str]:
         """The payloads as the JSON texts they are kept as."""
         return self._payloads.several(positions)
+
+    def payload_bytes(self, position: int) -> int:
+        """How long that text is."""
+        return self._payloads.bytes_at(position)
 
     def payload_at(self, position: int) -> dict[str, Any]:
         payload: dict[str, Any] = json.loads(self.payload_json(position))

@@ -109,6 +109,11 @@ class Live:
         new = position - len(self._base)
         return self._base.payload_json(position) if new < 0 else self._payloads[new]
 
+    def payload_bytes(self, position: int) -> int:
+        """How long that text is, about."""
+        new = position - len(self._base)
+        return self._base.payload_bytes(position) if new < 0 else len(self._payloads[new])
+
     def payloads_json(self, positions: Sequence[int]) -> list[str]:
         """The payloads as the JSON texts they are kept as."""
         if max(positions, default=0) < len(self._base):

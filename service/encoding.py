@@ -113,7 +113,7 @@ def _results(collection: Collection, found: Found, with_payload: bool) -> Iterat
 def _size(items: Live, found: Found) -> int:
     """About how many bytes of JSON the hits have, with their payloads."""
     each, counts = np.unique(found.positions[found.positions >= 0], return_counts=True)
-    lengths = (HIT_BYTES + len(items.payload_json(place)) for place in each.tolist())
+    lengths = (HIT_BYTES + items.payload_bytes(place) for place in each.tolist())
     return sum(length * count for length, count in zip(lengths, counts.tolist(), strict=True))
 
 
@@ -188,7 +188,7 @@ def items_response(collection: Collection, positions: list[int], sequence: int, 
     """
     items, sizes, size = collection.items, list[int](), 0
     while len(sizes) < len(positions) and size < PAGE_BYTES:
-        sizes.append(HIT_BYTES + len(items.payload_json(positions[len(sizes)])))
+        sizes.append(HIT_BYTES + items.payload_bytes(positions[len(sizes)]))
         size += sizes[-1]
     is_last = is_last and len(sizes) == len(positions)
     after = None if is_last else items.id_at(positions[len(sizes) - 1])

@@ -47,6 +47,7 @@ def test_an_id_finds_its_position_and_another_finds_none(batches: list[list[str]
     assert len(items) == len(order)
     assert [items.position(name) for name in order] == list(range(len(order)))
     assert [items.id_at(i) for i in range(len(order))] == order
+    assert items.ids_at(range(len(order))[::-1]) == order[::-1]
     for name in set(others) - seen:
         with pytest.raises(UnknownItemError):
             items.position(name)
@@ -80,6 +81,9 @@ def test_payloads_come_back_as_they_were(payloads: list[dict[str, Any]]) -> None
         items = written(Path(folder), [str(i) for i in range(len(payloads))], payloads=payloads)
     assert [items.payload_at(i) for i in range(len(payloads))] == payloads
     assert [json.loads(items.payload_json(i)) for i in range(len(payloads))] == payloads
+    texts = items.payloads_json(range(len(payloads)))
+    assert list(map(json.loads, texts)) == payloads
+    assert [items.payload_bytes(i) for i in range(len(payloads))] == [len(text.encode()) for text in texts]
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, max_size=3))

@@ -47,6 +47,14 @@ def changed(store: Store, seed: int) -> tuple[Collection, dict[str, dict[str, An
     return collection, holds
 
 
+def test_several_texts_are_those_of_each_item_whether_new_or_of_the_version(store: Store) -> None:
+    items = changed(store, 0)[0].items
+    for places in (range(0), range(COUNT), range(len(items)), [len(items) - 1, 0]):
+        assert items.ids_at(places) == [items.id_at(place) for place in places]
+        assert items.payloads_json(places) == [items.payload_json(place) for place in places]
+        assert [items.payload_bytes(place) for place in places] == list(map(len, items.payloads_json(places)))
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("most", [1, 7, 200])
 @pytest.mark.parametrize("given", [None, EVEN, {"not": EVEN}], ids=["all", "some", "the others"])
