@@ -24,6 +24,10 @@ from training.errors import ConfigError
 
 __all__ = ["check_start", "serve", "serve_worker"]
 
+COLLECTED_AFTER = 10_000
+"""New objects after which the collector looks for unused ones: by Python's own 700, 64 calls at once have it look at
+each call's objects again and again."""
+
 
 def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
     """Serve the store's champion; `announce(url, version)` is called once the address is bound.
@@ -88,6 +92,7 @@ def _server(settings: Settings, collection: Collection, board: Board, slot: int)
     use_threads(settings.torch_threads)
     prepare(collection)
     gc.freeze()  # what is loaded stays: the collector need not walk it again under load
+    gc.set_threshold(COLLECTED_AFTER, 10, 10)
     return server
 
 
