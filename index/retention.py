@@ -80,8 +80,7 @@ def _stood_on(store: Store, keep: int) -> set[int]:
     alias = store.champion()
     if alias is None:
         return set()
-    there = set(store.numbers())
-    chain = {alias.version, *[number for number in alias.replaced if number in there][-keep:]}
+    chain = {alias.version, *store.reached(alias)[-keep:]}
     number: int | None = alias.version
     for _ in range(keep):
         number = _header(store, number).get("parent") if number is not None else None

@@ -102,9 +102,7 @@ class Ranker(ABC):
         return bool(abs(last - worst) > EDGE * max(abs(last), abs(worst)))
 
     def _at_edge(self, scores: Vectors, limit: int) -> NDArray[np.bool_]:
-        """(n,): of (n, k) scores, best first, is the last as good as the one at the limit, but for a rounding?"""
-        if scores.shape[1] <= limit:
-            return np.zeros(len(scores), bool)
+        """(n,): of (n, k) scores, k > limit, best first, is the last within a rounding of the one at the limit?"""
         last, worst = scores[:, limit - 1].astype(np.float64), scores[:, -1].astype(np.float64)
         edge: NDArray[np.bool_] = np.abs(last - worst) <= EDGE * np.maximum(np.abs(last), np.abs(worst))
         return edge

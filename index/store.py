@@ -210,13 +210,18 @@ class Store:
         self._require_champion()  # before the lock, which would need a store to lie in
         with self.written(), self._locked():
             alias = self._require_champion()
-            replaced = self._reached(alias)
+            replaced = self.reached(alias)
             if not replaced:
                 raise StoreError(
                     f"store {self.folder}", expected="a champion that replaced another", found="none to go back to"
                 )
             self._verify(replaced[-1])
             return self._write(Alias(replaced[-1], replaced[:-1]))
+
+    def reached(self, alias: Alias) -> tuple[int, ...]:
+        """The replaced versions that are still there, which `rollback` can reach."""
+        there = self.numbers()
+        return tuple(number for number in alias.replaced if number in there)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Remove versions, but not the champion; it cannot be rolled back to them. A crash leaves each whole or gone.
@@ -230,14 +235,9 @@ class Store:
             for number in there.intersection(numbers):
                 discard(self.path(number))
                 self._receipt(number).unlink(missing_ok=True)
-            left = self._reached(alias) if alias else ()
+            left = self.reached(alias) if alias else ()
             if alias and left != alias.replaced:
                 self._write(Alias(alias.version, left))
-
-    def _reached(self, alias: Alias) -> tuple[int, ...]:
-        """The replaced versions that are still there, which `rollback` can reach."""
-        there = self.numbers()
-        return tuple(number for number in alias.replaced if number in there)
 
     def _require_champion(self) -> Alias:
         alias = self.champion()

@@ -76,10 +76,8 @@ def check_media(request: Request, kinds: Sequence[str] = (JSON, NPY), *, empty: 
     """
     kind = media_type(request)
     if kind not in kinds:
-        has_body = header(request, b"transfer-encoding") is not None or header(request, b"content-length") not in (
-            None,
-            "0",
-        )
+        is_chunked = header(request, b"transfer-encoding") is not None
+        has_body = is_chunked or header(request, b"content-length") not in (None, "0")
         if kind or has_body or not empty:
             raise MediaError("Content-Type", expected=" or ".join(kinds), found=kind[:60] or "none")
     coding = header(request, b"content-encoding")

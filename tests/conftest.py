@@ -46,6 +46,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on `digits`: RUN/encoder takes 64 values and gives 8. Read only."""
     run = tmp_path_factory.mktemp("tiny-run") / "run"

@@ -39,11 +39,6 @@ ASKED: dict[str, list[Any]] = {
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table as CSV and Parquet, a run over the CSV, and a store with the version that came of it."""
     folder = tmp_path_factory.mktemp("mixed")

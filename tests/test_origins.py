@@ -47,11 +47,6 @@ def made(folder: Path, data: Path) -> Store:
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def near(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("near")
     return made(folder, write_parquet(folder / "rows.parquet", table(0)))

@@ -26,11 +26,6 @@ def _clean_environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="session")
 def store_folder(tiny_store: Store) -> Path:
     return tiny_store.folder
 

@@ -1,9 +1,10 @@
 """A real app on a real version, and what every answer of it is held against."""
 
+import asyncio
 import http
 import io
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from index.collection import Collection
 from index.version import Version
 from service.app import create_app
 from service.settings import Settings
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 __all__ = [
     "JSON",
@@ -92,6 +95,24 @@ def answered(answer: httpx.Response, status: int, field: str) -> None:
     assert members["expected"]
     assert members["found"]
     assert len(answer.content) < 2_000  # a client's large value is not sent back to it
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Connection]:
+    """A connection over which a test writes what no client of a library would."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 23)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The status and the body of the next answer."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    return int(head[9:12]), await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
 
 
 def to_npy(array: NDArray[Any]) -> bytes:

@@ -19,6 +19,7 @@ from service.bodies import Budget, Share, read_body
 from service.connection import has_arrived, has_left
 from service.errors import RequestError, answer_error
 from tests.service.changing import holds, listening, until
+from tests.service.helpers import connected, read_answer
 
 pytestmark = pytest.mark.anyio
 
@@ -147,22 +148,6 @@ def posted(body: bytes, *headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 23)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    return int(head[9:12]), await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-
-
 in_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
 
@@ -172,9 +157,9 @@ def test_a_large_body_comes_whole_and_so_do_those_that_follow_it_at_once(run: An
         async with connected(port) as (reader, writer):
             for sent in (LARGE, LARGE[::-1]):
                 writer.write(posted(sent))
-                assert await answer(reader) == (200, sent)
+                assert await read_answer(reader) == (200, sent)
             writer.write(posted(LARGE) + posted(b"small") + posted(LARGE[::-1]) + posted(b"", "Connection: close"))
-            assert [await answer(reader) for _ in range(4)] == [
+            assert [await read_answer(reader) for _ in range(4)] == [
                 (200, LARGE),
                 (200, b"small"),
                 (200, LARGE[::-1]),
@@ -194,9 +179,9 @@ def test_a_large_body_in_small_parts_comes_whole(run: Any) -> None:
                 writer.write(request[start : start + 300_007])
                 await writer.drain()
                 await asyncio.sleep(0.002)
-            assert await answer(reader) == (200, LARGE)
+            assert await read_answer(reader) == (200, LARGE)
             writer.write(posted(b"next"))
-            assert await answer(reader) == (200, b"next")
+            assert await read_answer(reader) == (200, b"next")
 
     play(run, scenario)
 
@@ -209,7 +194,7 @@ def test_a_client_that_asks_whether_to_send_a_large_body_is_told(run: Any) -> No
             writer.write(request[: -len(LARGE)])
             assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(LARGE)
-            assert await answer(reader) == (200, LARGE)
+            assert await read_answer(reader) == (200, LARGE)
 
     play(run, scenario)
 
@@ -232,12 +217,12 @@ def test_a_large_body_that_stops_is_given_up_and_its_connection_closed(run: Any)
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             writer.write(posted(LARGE)[: len(LARGE) // 2])
-            status, body = await answer(reader)
+            status, body = await read_answer(reader)
             assert (status, b"a part" in body) == (408, True)
             assert await reader.read() == b""
         async with connected(port) as (reader, writer):
             writer.write(posted(b"another"))
-            assert await answer(reader) == (200, b"another")
+            assert await read_answer(reader) == (200, b"another")
 
     play(run, scenario, 0.3)
 
@@ -253,12 +238,12 @@ def test_large_bodies_beyond_the_budget_are_refused_while_they_arrive(run: Any) 
             await asyncio.sleep(0.2)
             async with connected(port) as (third, writes_third):
                 writes_third.write(posted(LARGE)[:1_000])
-                assert (await answer(third))[0] == 503
+                assert (await read_answer(third))[0] == 503
                 assert await third.read() == b""
             writer.write(posted(LARGE)[len(LARGE) // 2 :])
-            assert await answer(reader) == (200, LARGE)
+            assert await read_answer(reader) == (200, LARGE)
             writes.write(posted(LARGE)[len(LARGE) // 2 :])
-            assert await answer(other) == (200, LARGE)
+            assert await read_answer(other) == (200, LARGE)
 
     play(run, scenario, most=6 << 20)
 
@@ -274,10 +259,10 @@ def test_a_large_body_that_meets_the_budget_on_its_way_is_refused(run: Any) -> N
                 each.write(posted(LARGE)[1_000:3_000_000])
                 await asyncio.sleep(0.1)
             with suppress(ConnectionError):  # the answer may be lost, as the client has sent more than is read
-                status, body = await answer(other)
+                status, body = await read_answer(other)
                 assert (status, b"of all requests together" in body) == (503, True)
             writer.write(posted(LARGE)[3_000_000:])
-            assert await answer(reader) == (200, LARGE)
+            assert await read_answer(reader) == (200, LARGE)
 
     play(run, scenario, most=5 << 20)
 

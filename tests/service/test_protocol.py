@@ -1,8 +1,8 @@
 """The bounds of what is not a body, over real sockets, in both event loops."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,8 +14,8 @@ from starlette.routing import Route
 
 from service.protocol import HEAD_BYTES, HEADERS, PARAMETERS, PATH_BYTES, BoundedProtocol
 from tests.service.changing import listening
+from tests.service.helpers import Connection, connected, read_answer
 
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Scenario = Callable[[int], Awaitable[None]]
 
 HOST = b"Host: localhost\r\n"
@@ -46,23 +46,6 @@ def play(run: Any, scenario: Scenario) -> None:
     run(main())
 
 
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Connection]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """The status and the body of the next answer."""
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    return int(head[9:12]), await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-
-
 async def flood(connection: Connection, begun: bytes, part: bytes, most: int) -> tuple[int, bytes]:
     """Send `begun`, then `part` again and again, up to `most` bytes or until the server closes; its answer."""
     reader, writer = connection
@@ -71,7 +54,7 @@ async def flood(connection: Connection, begun: bytes, part: bytes, most: int) ->
         for _ in range(most // len(part)):
             writer.write(part)
             await writer.drain()
-    told = await answer(reader)
+    told = await read_answer(reader)
     assert await reader.read() == b""
     return told
 
@@ -101,7 +84,7 @@ def test_what_never_ends_is_refused_and_the_next_is_answered(run: Any, status: i
             assert b'"status":%d' % status in body
         async with connected(port) as (reader, writer):
             writer.write(b"GET /abc HTTP/1.1\r\n" + HOST + b"\r\n")
-            assert await answer(reader) == (200, b"4 1")
+            assert await read_answer(reader) == (200, b"4 1")
 
     play(run, scenario)
 
@@ -132,7 +115,7 @@ def test_a_head_within_its_bounds_is_answered(run: Any, path: int, query: str, m
                 await writer.drain()
                 await asyncio.sleep(0.01)
                 writer.write(head[cut:])
-                told, body = await answer(reader)
+                told, body = await read_answer(reader)
                 assert told == status
                 if status == 200:
                     assert body == b"%d %d" % (path, 1 + more)
@@ -163,7 +146,7 @@ def test_requests_that_come_together_are_answered_in_their_order(run: Any) -> No
                         await writer.drain()
 
                 writing = asyncio.create_task(write())
-                assert [await answer(reader) for _ in wanted] == wanted
+                assert [await read_answer(reader) for _ in wanted] == wanted
                 await writing
 
     play(run, scenario)
@@ -178,7 +161,7 @@ def test_a_body_in_chunks_of_one_byte_comes_whole(run: Any) -> None:
         async with connected(port) as (reader, writer):
             for _ in range(2):
                 writer.write(CHUNKED + chunks + b"0\r\n\r\n")
-                assert await answer(reader) == (200, body)
+                assert await read_answer(reader) == (200, body)
 
     play(run, scenario)
 
@@ -188,9 +171,9 @@ def test_a_body_that_nobody_reads_is_dropped_and_the_next_request_answered(run: 
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             writer.write(CHUNKED.replace(b"/ ", b"/refuse ", 1) + b"100000\r\n" + b"x" * (1 << 20) + b"\r\n0\r\n\r\n")
-            assert await answer(reader) == (401, b"no")
+            assert await read_answer(reader) == (401, b"no")
             writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
-            assert await answer(reader) == (200, b"1 1")
+            assert await read_answer(reader) == (200, b"1 1")
 
     play(run, scenario)
 
@@ -206,7 +189,7 @@ def test_a_client_that_is_slow_with_its_head_is_sent_away(
         async with connected(port) as (reader, writer):
             writer.write(begun)
             if begun:
-                assert (await answer(reader))[0] == 408
+                assert (await read_answer(reader))[0] == 408
             assert await reader.read() == b""
 
     play(run, scenario)
@@ -219,7 +202,7 @@ def test_a_client_that_goes_on_after_its_answer_is_sent_away(run: Any, monkeypat
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             writer.write(b"POST /refuse HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\nx")
-            assert await answer(reader) == (401, b"no")
+            assert await read_answer(reader) == (401, b"no")
             assert await reader.read() == b""
 
     play(run, scenario)
@@ -230,8 +213,8 @@ def test_an_answer_that_is_under_way_comes_before_the_refusal(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             writer.write(b"GET /abc HTTP/1.1\r\n" + HOST + b"\r\n" + b"GET / HTTP/1.1\r\nX: " + FLOOD + FLOOD)
-            assert await answer(reader) == (200, b"4 1")
-            assert (await answer(reader))[0] == 431
+            assert await read_answer(reader) == (200, b"4 1")
+            assert (await read_answer(reader))[0] == 431
             assert await reader.read() == b""
 
     play(run, scenario)
