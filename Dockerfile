@@ -27,8 +27,8 @@ COPY README.md ./
 COPY training training
 COPY index index
 COPY service service
-COPY lookalike lookalike
 COPY lessons lessons
+COPY src src
 RUN pip --python /opt/lookalike/bin/python install --no-cache-dir --no-deps .
 
 

@@ -32,10 +32,10 @@ from benchmarks.histories import in_memory
 from benchmarks.linearizable import Operation, Violation, violations
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_process import free_port
-from index.build import build
-from index.store import Store
-from index.target import Target
-from index.vectors import one_thread
+from lookalike.index.build import build
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.vectors import one_thread
 from tests.index.made import encoder_at, made_rows
 
 __all__ = ["ByItem", "Seen", "check", "main", "read_history", "with_stale_reads"]

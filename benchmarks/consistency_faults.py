@@ -15,9 +15,9 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 from benchmarks.service_process import children, lookalike, wait_until_ready
-from index.compact import compact
-from index.errors import JobError, StoreError
-from index.store import Store
+from lookalike.index.compact import compact
+from lookalike.index.errors import JobError, StoreError
+from lookalike.index.store import Store
 
 __all__ = ["Service", "change_versions", "disturb"]
 

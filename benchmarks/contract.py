@@ -20,12 +20,12 @@ from typing import Any
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
-from index.build import build
-from index.store import Store
-from index.target import Target
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows
+from lookalike.index.build import build
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows
 
 __all__ = ["main"]
 

@@ -30,18 +30,19 @@ from numpy.typing import NDArray
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
 from benchmarks.service_client import Shot, Traffic, posted, to_npy
 from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
-from index.build import build
-from index.collection import Collection
-from index.embed import embed_to_npy
-from index.measure import recalls
-from index.store import Store
-from index.target import Target
-from service.checking import prepare
-from training.artifact import DeviceName, Encoder
-from training.config import load_config
-from training.cuda import full_precision
-from training.job import train
-from training.rows import Rows, open_rows, read_sample
+from lookalike.index.build import build
+from lookalike.index.collection import Collection
+from lookalike.index.embed import embed_to_npy
+from lookalike.index.measure import recalls
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.service.checking import prepare
+from lookalike.training.artifact import Encoder
+from lookalike.training.choices import DeviceName
+from lookalike.training.config import load_config
+from lookalike.training.cuda import full_precision
+from lookalike.training.job import train
+from lookalike.training.rows import Rows, open_rows, read_sample
 
 __all__ = ["main"]
 

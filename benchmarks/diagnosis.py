@@ -33,8 +33,8 @@ from rich.table import Table
 
 from benchmarks.faults import DATASETS, FAULTS, SIZES, Fault, Setting, healthy_setting, run_setting
 from benchmarks.report import Bar, report, row
-from training.doctor.causes import diagnose
-from training.progress import progress_bar
+from lookalike.training.doctor.causes import diagnose
+from lookalike.training.progress import progress_bar
 
 __all__ = ["main"]
 

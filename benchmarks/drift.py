@@ -34,16 +34,16 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
-from index.build import build
-from index.detector import ONCE_IN, Bets, Detector, Evidence
-from index.store import Store
-from index.target import Target
-from index.version import Version
-from training.config import load_config
-from training.errors import DataError
-from training.job import train
-from training.rows import open_rows, read_sample
-from training.rows.arrays import array_rows
+from lookalike.index.build import build
+from lookalike.index.detector import ONCE_IN, Bets, Detector, Evidence
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.version import Version
+from lookalike.training.config import load_config
+from lookalike.training.errors import DataError
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows, read_sample
+from lookalike.training.rows.arrays import array_rows
 
 __all__ = ["main"]
 

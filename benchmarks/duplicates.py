@@ -19,15 +19,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from benchmarks.report import Bar, alternate, medians, report, row, seconds
-from index.build import build
-from index.duplicates import Duplicates, near_duplicates
-from index.store import Store
-from index.target import Target
-from index.vectors import BLOCK_PAIRS
-from index.version import Version
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows
+from lookalike.index.build import build
+from lookalike.index.duplicates import Duplicates, near_duplicates
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.vectors import BLOCK_PAIRS
+from lookalike.index.version import Version
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows
 
 __all__ = ["main"]
 

@@ -21,8 +21,8 @@ from benchmarks.killed import killed
 from benchmarks.report import Bar, report, row
 from benchmarks.retrained import Retrained
 from benchmarks.steps import KEPT, STEPS, TOLD, TRACEBACK, Held, attempt, said
-from index.vectors import one_thread
-from training.progress import progress_bar
+from lookalike.index.vectors import one_thread
+from lookalike.training.progress import progress_bar
 
 __all__ = ["interrupt", "main", "told"]
 

@@ -24,10 +24,10 @@ from torch import nn
 
 from benchmarks.memory import ROW_BYTES, own_bytes, write_encoder, write_rows
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
-from index.gather import gather
-from index.items import ItemWriter
-from training.artifact import Encoder, load_encoder
-from training.rows import open_rows
+from lookalike.index.gather import gather
+from lookalike.index.items import ItemWriter
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.rows import open_rows
 
 __all__ = ["anonymous_peak", "main"]
 

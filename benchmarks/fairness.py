@@ -30,8 +30,8 @@ import uvloop
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted, to_npy
 from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
-from training.progress import progress_bar
-from training.rows import open_rows, read_sample
+from lookalike.training.progress import progress_bar
+from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["main"]
 

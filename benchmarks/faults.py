@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
-from training.config import load_config
-from training.doctor.facts import gather
-from training.doctor.watch import Watch
-from training.errors import TrainingError
-from training.fitting import Fitting, prepare
-from training.history import Epoch, State
-from training.loop import fit
-from training.losses import Loss
-from training.model import Autoencoder
-from training.optim import build_optimizer
-from training.plan import Data, FitPlan, Hooks
-from training.rows import Rows, open_rows, read_sample
-from training.rows.arrays import array_rows
-from training.rows.builtin import BUILTIN
-from training.split import split_rows
+from lookalike.training.config import load_config
+from lookalike.training.doctor.facts import gather
+from lookalike.training.doctor.watch import Watch
+from lookalike.training.errors import TrainingError
+from lookalike.training.fitting import Fitting, prepare
+from lookalike.training.history import Epoch, State
+from lookalike.training.loop import fit
+from lookalike.training.losses import Loss
+from lookalike.training.model import Autoencoder
+from lookalike.training.optim import build_optimizer
+from lookalike.training.plan import Data, FitPlan, Hooks
+from lookalike.training.rows import Rows, open_rows, read_sample
+from lookalike.training.rows.arrays import array_rows
+from lookalike.training.rows.builtin import BUILTIN
+from lookalike.training.split import split_rows
 
 __all__ = ["DATASETS", "FAULTS", "SIZES", "Fault", "Outcome", "Setting", "healthy_setting", "run_setting"]
 

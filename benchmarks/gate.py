@@ -32,19 +32,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.report import Bar, Row, report, row
-from index.belonging import belonging
-from index.build import build
-from index.gate import Trial, decided
-from index.store import Store
-from index.verdict import Verdict
-from index.version import Version
-from training.artifact import Encoder
-from training.config import load_config
-from training.describe import rebuild
-from training.job import train
-from training.preprocess import Preprocessor, fit_preprocessor
-from training.rows import open_rows, read_sample
-from training.rows.arrays import array_rows
+from lookalike.index.belonging import belonging
+from lookalike.index.build import build
+from lookalike.index.gate import Trial, decided
+from lookalike.index.store import Store
+from lookalike.index.verdict import Verdict
+from lookalike.index.version import Version
+from lookalike.training.artifact import Encoder
+from lookalike.training.config import load_config
+from lookalike.training.describe import rebuild
+from lookalike.training.job import train
+from lookalike.training.preprocess import Preprocessor, fit_preprocessor
+from lookalike.training.rows import open_rows, read_sample
+from lookalike.training.rows.arrays import array_rows
 
 __all__ = ["main"]
 

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.history import History, MismatchError
 from benchmarks.report import Bar, report, row
-from index.vectors import one_thread
-from training.progress import progress_bar
+from lookalike.index.vectors import one_thread
+from lookalike.training.progress import progress_bar
 
 __all__ = ["in_memory", "main", "run", "told"]
 

@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 
 from benchmarks.peers import FLOORS, Candidate, Pixels, batch_rate, best, raw_pixels, single_us
 from benchmarks.report import Bar, Row, alternate, medians, report, row
-from index.embed import embed
-from index.embeddings import Embeddings
-from index.measure import recalls
-from index.spec import IndexSpec
-from index.target import Target
-from index.tune import tune
-from index.vectors import VectorIndex
-from training.artifact import Encoder, load_encoder
-from training.config import load_config
-from training.job import train
-from training.rows import evenly, open_rows, read_sample
+from lookalike.index.embed import embed
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.measure import recalls
+from lookalike.index.spec import IndexSpec
+from lookalike.index.target import Target
+from lookalike.index.tune import tune
+from lookalike.index.vectors import VectorIndex
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import evenly, open_rows, read_sample
 
 __all__ = ["main"]
 

@@ -17,13 +17,13 @@ from benchmarks.changes import random_changes
 from benchmarks.failures import NotHeldError
 from benchmarks.plain import Plain
 from benchmarks.steps import NAMES, made_store
-from index.change import Change
-from index.collection import open_collection
-from index.compact import compact
-from index.errors import StoreError
-from index.log import ItemLog
-from index.store import Store
-from training.progress import progress_bar
+from lookalike.index.change import Change
+from lookalike.index.collection import open_collection
+from lookalike.index.compact import compact
+from lookalike.index.errors import StoreError
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.training.progress import progress_bar
 
 __all__ = ["killed"]
 

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
 from benchmarks.report import Row, report, row
-from index.embed import embed
-from index.quality import (
+from lookalike.index.embed import embed
+from lookalike.index.quality import (
     LEAST_NEIGHBOURS,
     SEVERITIES,
     Encoding,
@@ -40,12 +40,12 @@ from index.quality import (
     recovery,
     rows_to_embedding,
 )
-from training.artifact import Encoder
-from training.config import load_config
-from training.job import train
-from training.judge import Question, add_noise, judge_pca, label_precision
-from training.rows import Rows, open_rows, read_sample
-from training.rows.arrays import array_rows
+from lookalike.training.artifact import Encoder
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.judge import Question, add_noise, judge_pca, label_precision
+from lookalike.training.rows import Rows, open_rows, read_sample
+from lookalike.training.rows.arrays import array_rows
 
 __all__ = ["main"]
 

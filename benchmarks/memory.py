@@ -20,15 +20,15 @@ import torch
 from numpy.lib import format as npy
 
 from benchmarks.report import Bar, Row, report, row
-from index.build import build
-from index.embed import embed_to_npy
-from index.store import Store
-from training.artifact import load_encoder
-from training.config import ModelConfig
-from training.export import export
-from training.model import Autoencoder
-from training.preprocess import fit_preprocessor
-from training.rows import open_rows
+from lookalike.index.build import build
+from lookalike.index.embed import embed_to_npy
+from lookalike.index.store import Store
+from lookalike.training.artifact import load_encoder
+from lookalike.training.config import ModelConfig
+from lookalike.training.export import export
+from lookalike.training.model import Autoencoder
+from lookalike.training.preprocess import fit_preprocessor
+from lookalike.training.rows import open_rows
 
 __all__ = ["ROW_BYTES", "main", "own_bytes", "write_encoder", "write_rows"]
 

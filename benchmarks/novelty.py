@@ -35,9 +35,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
 
 from benchmarks.report import Bar, Row, report, row
-from index.embed import embed
-from index.embeddings import Embeddings
-from index.novelty import (
+from lookalike.index.embed import embed
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.novelty import (
     NEIGHBOURS,
     Novelty,
     item_distances,
@@ -45,14 +45,14 @@ from index.novelty import (
     mean_distances,
     reconstruction_errors,
 )
-from index.spec import IndexSpec
-from index.vectors import VectorIndex
-from training.artifact import Encoder
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows, read_sample
-from training.rows.arrays import array_rows
-from training.split import Split
+from lookalike.index.spec import IndexSpec
+from lookalike.index.vectors import VectorIndex
+from lookalike.training.artifact import Encoder
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows, read_sample
+from lookalike.training.rows.arrays import array_rows
+from lookalike.training.split import Split
 
 __all__ = ["main"]
 

@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
-from training.config import CorruptionConfig, TrainConfig
-from training.job import TrainedRun, train
-from training.judge import Judged, Question, add_noise, judge_encoder, judge_pca, judge_raw
-from training.preprocess import Preprocessor
-from training.rows import Rows, open_rows, read_sample
-from training.rows.arrays import array_rows
+from lookalike.training.config import CorruptionConfig, TrainConfig
+from lookalike.training.job import TrainedRun, train
+from lookalike.training.judge import Judged, Question, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.preprocess import Preprocessor
+from lookalike.training.rows import Rows, open_rows, read_sample
+from lookalike.training.rows.arrays import array_rows
 
 __all__ = ["main"]
 

@@ -20,7 +20,7 @@ from benchmarks.report import Bar, Row, report, row
 from benchmarks.service import CONNECTIONS, LIMIT, Trial, check, prepare
 from benchmarks.service_load import alternated
 from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
-from index.store import Store
+from lookalike.index.store import Store
 
 __all__ = ["main"]
 
@@ -44,7 +44,7 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
 
 def with_code_of(folder: Path) -> dict[str, str]:
     """The environment variables with which Python runs the code of a folder instead of this one."""
-    return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
+    return {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{folder}", "PYTHONSAFEPATH": "1"}
 
 
 def compared(trial: Trial, before: Store, code: dict[str, str]) -> list[Row]:

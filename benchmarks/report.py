@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from training.progress import progress_bar
+from lookalike.training.progress import progress_bar
 
 __all__ = ["RESULTS", "Bar", "Row", "alternate", "machine", "medians", "report", "row", "seconds"]
 

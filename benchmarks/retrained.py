@@ -9,18 +9,18 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.failures import NotHeldError
-from index.build import build
-from index.change import Change
-from index.collection import open_collection
-from index.log import ItemLog
-from index.store import Alias, Store
-from index.target import Target
 from lookalike import retraining
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.collection import open_collection
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Alias, Store
+from lookalike.index.target import Target
 from lookalike.jobs import read_job
 from lookalike.planning import Asked
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows
 
 __all__ = ["Retrained", "resumed"]
 

@@ -28,15 +28,15 @@ from numpy.typing import NDArray
 
 from benchmarks.embedding import anonymous_peak
 from benchmarks.report import Bar, Row, report, row, seconds
-from index.build import build
-from index.items import ITEMS
-from index.measure import Exam, recalls
-from index.store import Store
-from index.target import Target
-from index.version import Version
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows, read_sample
+from lookalike.index.build import build
+from lookalike.index.items import ITEMS
+from lookalike.index.measure import Exam, recalls
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.version import Version
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["main"]
 

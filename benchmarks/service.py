@@ -30,9 +30,9 @@ import numpy as np
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_load import Load, alternated, attempt, wrk
 from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
-from index.store import Store
-from training.judge import add_noise
-from training.rows import open_rows, read_sample
+from lookalike.index.store import Store
+from lookalike.training.judge import add_noise
+from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["Trial", "main"]
 

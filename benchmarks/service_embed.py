@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from benchmarks.report import Bar, Row, alternate, medians, report, row
 from benchmarks.service_client import Reply, Shot, Traffic, posted, to_npy
 from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
-from index.store import Store
-from training.artifact import DeviceName, Encoder
-from training.rows import open_rows, read_sample
+from lookalike.index.store import Store
+from lookalike.training.artifact import Encoder
+from lookalike.training.choices import DeviceName
+from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["main"]
 

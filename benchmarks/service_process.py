@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from index.build import build
-from index.store import Store
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows
+from lookalike.index.build import build
+from lookalike.index.store import Store
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows
 
 __all__ = [
     "Footprint",

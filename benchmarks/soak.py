@@ -22,8 +22,8 @@ import uvloop
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted, to_npy
 from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
-from index.store import Store
-from training.rows import open_rows, read_sample
+from lookalike.index.store import Store
+from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["main", "mixed_shots"]
 

@@ -8,6 +8,9 @@ ours    `python -m lookalike serve` on a version of the 60,000 training images o
         with the receipt that `promote` leaves, and without it, when every file is read and hashed again
 floor   a process that imports torch, faiss and fastapi, and ends
 
+ours    `lookalike --help`, and `lookalike versions` on the same store
+floor   a process that imports typer and rich, and ends
+
 Where a start goes is told by a process that does what `serve` does, and looks at the clock between the steps.
 What is not committed is not measured in the clone.
 """
@@ -41,19 +44,19 @@ from pathlib import Path
 marks = [("the interpreter", time.time())]
 import torch, faiss, fastapi
 marks.append(("imports: torch, faiss, fastapi", time.time()))
-import lookalike.__main__, service.server
-from service.settings import load_settings
+import lookalike.__main__, lookalike.service.server
+from lookalike.service.settings import load_settings
 marks.append(("imports: the rest", time.time()))
-from index.collection import open_collection
-from index.store import Store
+from lookalike.index.collection import open_collection
+from lookalike.index.store import Store
 settings = load_settings(store=Path(sys.argv[1]), port=0)
 store = Store(settings.store)
 collection = open_collection(store, store.champion_number(), settings.device)
 marks.append(("opening and verifying the version", time.time()))
-import service.app
-from service.checking import prepare
-from service.engine import use_threads
-service.app.create_app(settings, collection)
+import lookalike.service.app
+from lookalike.service.checking import prepare
+from lookalike.service.engine import use_threads
+lookalike.service.app.create_app(settings, collection)
 marks.append(("making the app", time.time()))
 use_threads(settings.torch_threads)
 prepare(collection)
@@ -87,7 +90,7 @@ def imported_after() -> float:
 def demo(clone: Path, store: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """The command, run on the clone's own source; it must end cleanly when it is told to."""
     command = [sys.executable, "-m", "lookalike", "demo", "digits", "--store", str(store), "--port", str(port)]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**os.environ, "PYTHONPATH": str(clone / "src")}
     with (clone.parent / "output").open("w+b") as output:
         process = subprocess.Popen(command, cwd=clone, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
@@ -157,20 +160,43 @@ def compare_start(store: Path, rounds: int) -> list[Row]:
     ]
 
 
+def command_after(*arguments: str) -> float:
+    """Seconds of a command that only prints."""
+    command = [sys.executable, "-m", "lookalike", *arguments]
+    return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+
+
+def compare_commands(store: Path, rounds: int) -> list[Row]:
+    """The rows about commands that only print."""
+    floor = [sys.executable, "-c", "import typer, rich.console"]
+    segments: dict[str, Callable[[], float]] = {
+        "--help": partial(command_after, "--help"),
+        "versions": partial(command_after, "versions", "--store", str(store)),
+        "floor": lambda: seconds(lambda: subprocess.run(floor, check=True)),
+    }
+    found, bar = medians(alternate(segments, 3 * rounds)), Bar("ours", "<", 0.4)
+    return [
+        row(f"lookalike {name}", "s", ours=found[name], floor=found["floor"], bar=bar)
+        for name in ("--help", "versions")
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--only", choices=["clone", "start"])
+    parser.add_argument("--only", choices=["clone", "start", "commands"])
     asked = parser.parse_args()
     rows: list[Row] = []
-    if asked.only != "start":
+    if asked.only in (None, "clone"):
         rows += compare_clone(asked.rounds)
     if asked.only != "clone":
         with tempfile.TemporaryDirectory() as name:
             given = store_of(asked.store, Path(name)).folder
             own = Path(shutil.copytree(given, Path(name) / "own"))  # its receipt is thrown away
-            rows += compare_start(own, asked.rounds)
+            rows += compare_commands(own, asked.rounds)
+            if asked.only != "commands":
+                rows += compare_start(own, asked.rounds)
     report("startup", rows)
 
 

@@ -22,16 +22,16 @@ from benchmarks.changes import random_changes
 from benchmarks.failures import NotHeldError
 from benchmarks.plain import WIDTH, Plain, matrix_of
 from benchmarks.retrained import resumed
-from index.build import build
-from index.change import Change
-from index.collection import open_collection
-from index.compact import compact
-from index.log import ItemLog
-from index.store import Alias, Store
-from index.target import Target
-from index.vectors import one_thread
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.collection import open_collection
+from lookalike.index.compact import compact
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Alias, Store
+from lookalike.index.target import Target
+from lookalike.index.vectors import one_thread
+from lookalike.training.errors import LookalikeError
 from tests.index.made import encoder_at, made_rows
-from training.errors import LookalikeError
 
 __all__ = ["KEPT", "STEPS", "TOLD", "TRACEBACK", "Held", "attempt", "made_store", "said"]
 

@@ -32,13 +32,13 @@ from numpy.typing import NDArray
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Reply, Shot, Traffic, posted, to_npy
 from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
-from index.build import build
-from index.store import Store
-from index.target import Target
-from index.version import Version
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows, read_sample
+from lookalike.index.build import build
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.version import Version
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["Seen", "main", "make_shots", "two_versions"]
 

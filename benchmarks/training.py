@@ -35,17 +35,17 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
-from training.config import CorruptionConfig, LossConfig, ModelConfig, OptimizerConfig
-from training.corruption import build_corruption
-from training.history import State
-from training.loop import fit
-from training.losses import LOSSES, bounded, build_loss
-from training.model import Autoencoder
-from training.optim import build_optimizer
-from training.plan import Data, FitPlan, Hooks
-from training.preprocess import Preprocessor, fit_preprocessor
-from training.rows import open_rows, read_sample
-from training.schedules import build_schedule
+from lookalike.training.config import CorruptionConfig, LossConfig, ModelConfig, OptimizerConfig
+from lookalike.training.corruption import build_corruption
+from lookalike.training.history import State
+from lookalike.training.loop import fit
+from lookalike.training.losses import LOSSES, bounded, build_loss
+from lookalike.training.model import Autoencoder
+from lookalike.training.optim import build_optimizer
+from lookalike.training.plan import Data, FitPlan, Hooks
+from lookalike.training.preprocess import Preprocessor, fit_preprocessor
+from lookalike.training.rows import open_rows, read_sample
+from lookalike.training.schedules import build_schedule
 
 __all__ = ["main"]
 

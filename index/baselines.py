@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.artifact import Encoder
-from training.preprocess import Preprocessor, fit_preprocessor
-from training.robust import shortened
-from training.untrained import untrained
+from lookalike.training.artifact import Encoder
+from lookalike.training.preprocess import Preprocessor, fit_preprocessor
+from lookalike.training.robust import shortened
+from lookalike.training.untrained import untrained
 
 __all__ = ["Unit", "Way", "by_encoder", "by_pca", "by_raw_rows", "by_untrained", "fit_unit", "recoded"]
 

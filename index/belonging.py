@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.embed import in_metric
-from index.measure import K
-from index.version import Version
+from lookalike.index.embed import in_metric
+from lookalike.index.measure import K
+from lookalike.index.version import Version
 
 __all__ = ["Belonging", "belonging"]
 

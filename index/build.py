@@ -10,21 +10,22 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.embed import embed, suited
-from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
-from index.gather import Gathered, gather, workplace
-from index.items import ItemWriter, read_items
-from index.novelty import NEIGHBOURS, Novelty, item_distances, local_distances, reconstruction_errors
-from index.searching import Searcher
-from index.spec import Metric
-from index.store import Store
-from index.target import Target
-from index.tune import SECONDS, tune
-from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
-from training.artifact import DeviceName, Encoder, load_encoder
-from training.errors import ArtifactError
-from training.rows import Rows, evenly
-from training.sealed import staging
+from lookalike.index.embed import embed, suited
+from lookalike.index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
+from lookalike.index.gather import Gathered, gather, workplace
+from lookalike.index.items import ItemWriter, read_items
+from lookalike.index.novelty import NEIGHBOURS, Novelty, item_distances, local_distances, reconstruction_errors
+from lookalike.index.searching import Searcher
+from lookalike.index.spec import Metric
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.tune import SECONDS, tune
+from lookalike.index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.choices import DeviceName
+from lookalike.training.errors import ArtifactError
+from lookalike.training.rows import Rows, evenly
+from lookalike.training.sealed import staging
 
 __all__ = ["Beside", "build", "encoder_folder"]
 

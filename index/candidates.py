@@ -9,7 +9,7 @@ ones in a block, twice as fast.
 import math
 from dataclasses import dataclass
 
-from index.vectors import VectorIndex
+from lookalike.index.vectors import VectorIndex
 
 __all__ = ["Candidate", "candidates", "training_rows"]
 

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from index.inputs import Input, pack, unpack
+from lookalike.index.inputs import Input, pack, unpack
 
 __all__ = ["Change", "DamagedError", "change_of", "rising", "row_of"]
 

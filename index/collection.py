@@ -8,22 +8,24 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from index.change import Change
-from index.embed import in_metric
-from index.embeddings import Embeddings
-from index.errors import StoreError
-from index.filters import Filter
-from index.inputs import stacked
-from index.live import Live
-from index.log import ItemLog
-from index.novelty import NEIGHBOURS, encode_with_errors, mean_distances
-from index.scores import best_first, drop_own
-from index.searching import REMEMBERED, Find, Ranker, among
-from index.spec import Metric
-from index.store import Store
-from index.vectors import MAX_FOUND, comparable, nearest
-from index.version import Found, Search, Version
-from training.artifact import DeviceName, Encoder
+from lookalike.index.change import Change
+from lookalike.index.embed import in_metric
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.errors import StoreError
+from lookalike.index.filters import Filter
+from lookalike.index.inputs import stacked
+from lookalike.index.limits import MAX_FOUND
+from lookalike.index.live import Live
+from lookalike.index.log import ItemLog
+from lookalike.index.novelty import NEIGHBOURS, encode_with_errors, mean_distances
+from lookalike.index.scores import best_first, drop_own
+from lookalike.index.searching import REMEMBERED, Find, Ranker, among
+from lookalike.index.spec import Metric
+from lookalike.index.store import Store
+from lookalike.index.vectors import comparable, nearest
+from lookalike.index.version import Found, Search, Version
+from lookalike.training.artifact import Encoder
+from lookalike.training.choices import DeviceName
 
 __all__ = ["Collection", "embedded", "open_collection"]
 

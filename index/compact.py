@@ -14,26 +14,26 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.collection import Collection, open_collection
-from index.continuity import CONTINUITY, compose, save_maps
-from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
-from index.errors import JobError, StoreError, TargetError
-from index.items import ItemWriter, read_items
-from index.measure import Exam, K
-from index.novelty import NEIGHBOURS
-from index.retention import prune, reclaim
-from index.searching import Searcher
-from index.store import Store
-from index.target import Target
-from index.tune import EVIDENCE, tune
-from index.vectors import VectorIndex
-from index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
-from training.artifact import DeviceName
-from training.errors import ConfigError, LookalikeError
-from training.politeness import yield_to_others
-from training.progress import progress_bar
-from training.rows import evenly
-from training.sealed import staging
+from lookalike.index.collection import Collection, open_collection
+from lookalike.index.continuity import CONTINUITY, compose, save_maps
+from lookalike.index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
+from lookalike.index.errors import JobError, StoreError, TargetError
+from lookalike.index.items import ItemWriter, read_items
+from lookalike.index.measure import Exam, K
+from lookalike.index.novelty import NEIGHBOURS
+from lookalike.index.retention import prune, reclaim
+from lookalike.index.searching import Searcher
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.tune import EVIDENCE, tune
+from lookalike.index.vectors import VectorIndex
+from lookalike.index.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
+from lookalike.training.choices import DeviceName
+from lookalike.training.errors import ConfigError, LookalikeError
+from lookalike.training.politeness import yield_to_others
+from lookalike.training.progress import progress_bar
+from lookalike.training.rows import evenly
+from lookalike.training.sealed import staging
 
 __all__ = ["BUSY", "REFUSED", "compact"]
 

@@ -21,15 +21,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.arrays import ONE_HEAD, load_array
-from index.embed import in_metric
-from index.errors import QueryError
-from index.measure import K
-from index.shares import each_kept
-from index.spec import Metric
-from index.vectors import nearest
-from training.errors import ArtifactError
-from training.robust import weights
+from lookalike.index.arrays import ONE_HEAD, load_array
+from lookalike.index.embed import in_metric
+from lookalike.index.errors import QueryError
+from lookalike.index.measure import K
+from lookalike.index.shares import each_kept
+from lookalike.index.spec import Metric
+from lookalike.index.vectors import nearest
+from lookalike.training.errors import ArtifactError
+from lookalike.training.robust import weights
 
 __all__ = ["CONTINUITY", "FEWEST", "Map", "churn", "compose", "fit_map", "load_maps", "mapped", "save_maps"]
 

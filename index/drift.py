@@ -27,10 +27,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index.detector import ONCE_IN, Bets, Evidence, joined
-from index.manifest import read_version
-from index.store import Store
-from index.version import calibration_of
+from lookalike.index.detector import ONCE_IN, Bets, Evidence, joined
+from lookalike.index.manifest import read_version
+from lookalike.index.store import Store
+from lookalike.index.version import calibration_of
 
 __all__ = ["FOLDER", "Drift", "DriftFile", "Seen", "drift_of", "merged", "read_drift", "read_states", "told"]
 

@@ -12,12 +12,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-from index.collection import Collection
-from index.errors import QueryError
-from index.spec import Metric
-from index.vectors import near_pairs
-from index.version import Version
-from training.progress import progress_bar
+from lookalike.index.collection import Collection
+from lookalike.index.errors import QueryError
+from lookalike.index.spec import Metric
+from lookalike.index.vectors import near_pairs
+from lookalike.index.version import Version
+from lookalike.training.progress import progress_bar
 
 __all__ = ["Duplicates", "Group", "near_duplicates"]
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.ahead import in_order, one_core_each
-from index.scores import normalize
-from index.spec import Metric
-from training.artifact import Encoder
-from training.errors import DataError
-from training.progress import progress_bar
-from training.rows import Chunk, Rows
-from training.sealed import staging
+from lookalike.index.ahead import in_order, one_core_each
+from lookalike.index.scores import normalize
+from lookalike.index.spec import Metric
+from lookalike.training.artifact import Encoder
+from lookalike.training.errors import DataError
+from lookalike.training.progress import progress_bar
+from lookalike.training.rows import Chunk, Rows
+from lookalike.training.sealed import staging
 
 __all__ = ["embed", "embed_chunks", "embed_to_npy", "in_metric", "suited"]
 

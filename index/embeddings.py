@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.arrays import load_array
-from index.errors import QueryError
-from index.scores import bounded
-from index.spec import Metric
-from index.vectors import nearest
-from training.errors import ArtifactError
+from lookalike.index.arrays import load_array
+from lookalike.index.errors import QueryError
+from lookalike.index.scores import bounded
+from lookalike.index.spec import Metric
+from lookalike.index.vectors import nearest
+from lookalike.training.errors import ArtifactError
 
 __all__ = ["EMBEDDINGS", "Embeddings", "read_embeddings"]
 

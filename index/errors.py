@@ -9,7 +9,7 @@ LookalikeError
 └── UnknownItemError   an id that no item has
 """
 
-from training.errors import LookalikeError
+from lookalike.training.errors import LookalikeError
 
 __all__ = ["JobError", "LogError", "QueryError", "StoreError", "TargetError", "UnknownItemError"]
 

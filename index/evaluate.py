@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.embed import suited
-from index.measure import Exam, Measured
-from index.quality import Encoding, mean_share, recovery, rows_to_embedding
-from index.version import Version
-from training.rows import Rows, read_sample
+from lookalike.index.embed import suited
+from lookalike.index.measure import Exam, Measured
+from lookalike.index.quality import Encoding, mean_share, recovery, rows_to_embedding
+from lookalike.index.version import Version
+from lookalike.training.rows import Rows, read_sample
 
 __all__ = ["Evaluated", "evaluate"]
 

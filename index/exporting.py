@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from index.collection import Collection, open_collection
-from index.errors import JobError
-from index.store import Store
-from index.version import Version
-from training.artifact import DeviceName
-from training.errors import DataError
-from training.progress import progress_bar
-from training.sealed import locked, staging, sync_folder
+from lookalike.index.collection import Collection, open_collection
+from lookalike.index.errors import JobError
+from lookalike.index.store import Store
+from lookalike.index.version import Version
+from lookalike.training.choices import DeviceName
+from lookalike.training.errors import DataError
+from lookalike.training.progress import progress_bar
+from lookalike.training.sealed import locked, staging, sync_folder
 
 __all__ = ["Exported", "export"]
 

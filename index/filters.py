@@ -34,10 +34,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from index.errors import QueryError
-from index.filter_limits import MAX_CONDITIONS, MAX_VALUES, FilterBudget
-from index.integers import INT64_MAX, INT64_MIN, INTEGERS
-from index.shown import show
+from lookalike.index.errors import QueryError
+from lookalike.index.integers import INT64_MAX, INT64_MIN, INTEGERS
+from lookalike.index.limits import MAX_CONDITIONS, MAX_VALUES, FilterBudget
+from lookalike.index.shown import show
 
 __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
 

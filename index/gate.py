@@ -33,16 +33,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.baselines import Way, by_encoder, by_pca, by_raw_rows, by_untrained, fit_unit
-from index.embed import in_metric
-from index.measure import K
-from index.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, swapped
-from index.shares import each_alike, each_found_again, each_kept
-from index.spec import Metric
-from index.verdict import Asked, Compared, Measure, Verdict
-from training.artifact import Encoder
-from training.errors import DataError
-from training.robust import trimmed_mean
+from lookalike.index.baselines import Way, by_encoder, by_pca, by_raw_rows, by_untrained, fit_unit
+from lookalike.index.embed import in_metric
+from lookalike.index.measure import K
+from lookalike.index.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, swapped
+from lookalike.index.shares import each_alike, each_found_again, each_kept
+from lookalike.index.spec import Metric
+from lookalike.index.verdict import Asked, Compared, Measure, Verdict
+from lookalike.training.artifact import Encoder
+from lookalike.training.errors import DataError
+from lookalike.training.robust import trimmed_mean
 
 __all__ = ["FEWEST_ROWS", "Trial", "decided", "judge"]
 

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.ahead import in_order, one_core_each
-from index.embed import embed
-from index.items import ItemWriter
-from index.spec import Metric
-from training.artifact import Encoder
-from training.errors import DataError
-from training.progress import progress_bar
-from training.rows import Chunk, Rows, evenly, sketches
-from training.sealed import locked
+from lookalike.index.ahead import in_order, one_core_each
+from lookalike.index.embed import embed
+from lookalike.index.items import ItemWriter
+from lookalike.index.spec import Metric
+from lookalike.training.artifact import Encoder
+from lookalike.training.errors import DataError
+from lookalike.training.progress import progress_bar
+from lookalike.training.rows import Chunk, Rows, evenly, sketches
+from lookalike.training.sealed import locked
 
 __all__ = ["Gathered", "gather", "workplace"]
 

@@ -7,7 +7,7 @@ to the next. File names hold narrow spaces, ideographic spaces and zero-width jo
 import re
 from collections.abc import Sequence
 
-from training.errors import DataError
+from lookalike.training.errors import DataError
 
 __all__ = ["IDS", "MAX_ID", "check_ids", "wrong_id"]
 

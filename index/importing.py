@@ -13,21 +13,22 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from index.change import Change
-from index.embed import embed, suited
-from index.ids import check_ids
-from index.inputs import Input
-from index.items import payload_texts
-from index.log import ItemLog, Note
-from index.spec import Metric
-from index.store import Store
-from index.vectors import comparable
-from training.artifact import DeviceName, load_encoder
-from training.errors import DataError
-from training.known_range import Clipped
-from training.origin import relative
-from training.progress import progress_bar
-from training.rows import Chunk, Rows
+from lookalike.index.change import Change
+from lookalike.index.embed import embed, suited
+from lookalike.index.ids import check_ids
+from lookalike.index.inputs import Input
+from lookalike.index.items import payload_texts
+from lookalike.index.log import ItemLog, Note
+from lookalike.index.spec import Metric
+from lookalike.index.store import Store
+from lookalike.index.vectors import comparable
+from lookalike.training.artifact import load_encoder
+from lookalike.training.choices import DeviceName
+from lookalike.training.errors import DataError
+from lookalike.training.known_range import Clipped
+from lookalike.training.origin import relative
+from lookalike.training.progress import progress_bar
+from lookalike.training.rows import Chunk, Rows
 
 __all__ = ["Imported", "import_rows"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from training.origin import Origin, relative
+from lookalike.training.origin import Origin, relative
 
 __all__ = ["Input", "pack", "stacked", "unpack"]
 

@@ -7,7 +7,7 @@ names it.
 import re
 from typing import Any
 
-from index.shown import show
+from lookalike.index.shown import show
 
 __all__ = ["INT64_MAX", "INT64_MIN", "INTEGERS", "REMEDY", "find_large", "may_hold_large"]
 

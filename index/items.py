@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.arrays import is_permutation, load_array
-from index.errors import UnknownItemError
-from index.filters import FieldTypes, Filter, allowed
-from index.ids import MAX_ID, check_ids
-from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
-from training.errors import ArtifactError, DataError
-from training.rows import evenly
+from lookalike.index.arrays import is_permutation, load_array
+from lookalike.index.errors import UnknownItemError
+from lookalike.index.filters import FieldTypes, Filter, allowed
+from lookalike.index.ids import MAX_ID, check_ids
+from lookalike.index.integers import INTEGERS, REMEDY, find_large, may_hold_large
+from lookalike.training.errors import ArtifactError, DataError
+from lookalike.training.rows import evenly
 
 __all__ = ["ITEMS", "ORDER", "ItemTable", "ItemWriter", "payload_texts", "read_items"]
 

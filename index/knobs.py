@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import ConfigError
+from lookalike.training.errors import ConfigError
 
 __all__ = ["ROUNDS", "Knobs", "Selection"]
 

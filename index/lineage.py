@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.continuity import CONTINUITY, FEWEST, churn, compose, fit_map, mapped, save_maps
-from index.embed import embed
-from index.embeddings import Embeddings
-from index.measure import K
-from index.version import Version
-from training.artifact import Encoder
-from training.rows import evenly
+from lookalike.index.continuity import CONTINUITY, FEWEST, churn, compose, fit_map, mapped, save_maps
+from lookalike.index.embed import embed
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.measure import K
+from lookalike.index.version import Version
+from lookalike.training.artifact import Encoder
+from lookalike.training.rows import evenly
 
 __all__ = ["write_continuity"]
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from index.errors import UnknownItemError
-from index.filters import FieldTypes, Filter, allowed
-from index.ids import MAX_ID
-from index.items import ItemTable
+from lookalike.index.errors import UnknownItemError
+from lookalike.index.filters import FieldTypes, Filter, allowed
+from lookalike.index.ids import MAX_ID
+from lookalike.index.items import ItemTable
 
 __all__ = ["Live"]
 

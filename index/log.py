@@ -16,11 +16,11 @@ from typing import Any
 
 import apsw
 
-from index.change import Change, DamagedError, change_of, rising, row_of
-from index.errors import JobError, LogError
-from index.ids import check_ids
-from index.inputs import unpack
-from index.logfile import (
+from lookalike.index.change import Change, DamagedError, change_of, rising, row_of
+from lookalike.index.errors import JobError, LogError
+from lookalike.index.ids import check_ids
+from lookalike.index.inputs import unpack
+from lookalike.index.logfile import (
     BEGINS,
     CHANGES,
     IDS,
@@ -30,10 +30,10 @@ from index.logfile import (
     log_exists,
     make_log,
 )
-from index.reclaim import add_to_note, drop_superseded, free_pages
-from index.sqlite import connected, is_frozen, one, stamp_of, transaction
-from training.errors import ArtifactError, DataError
-from training.sealed import sync_folder
+from lookalike.index.reclaim import add_to_note, drop_superseded, free_pages
+from lookalike.index.sqlite import connected, is_frozen, one, stamp_of, transaction
+from lookalike.training.errors import ArtifactError, DataError
+from lookalike.training.sealed import sync_folder
 
 __all__ = ["LOG", "ItemLog", "LogSize", "Note"]
 

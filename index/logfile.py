@@ -12,11 +12,11 @@ from pathlib import Path
 
 import apsw
 
-from index.errors import LogError
-from index.manifest import read_version
-from index.sqlite import one, transaction
-from training.errors import ArtifactError
-from training.sealed import locked, staging, sync_folder
+from lookalike.index.errors import LogError
+from lookalike.index.manifest import read_version
+from lookalike.index.sqlite import one, transaction
+from lookalike.training.errors import ArtifactError
+from lookalike.training.sealed import locked, staging, sync_folder
 
 __all__ = [
     "BEGINS",

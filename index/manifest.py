@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from index.ids import MAX_ID
-from index.spec import MAX_KEY, Metric
-from index.target import Trial
-from index.verdict import Verdict
-from training.manifest import MAX_SAFE_INTEGER, Count, Digest, Fields, NotNegative, Share, check_fields
-from training.sealed import Sealed, read_manifest
+from lookalike.index.ids import MAX_ID
+from lookalike.index.spec import MAX_KEY, Metric
+from lookalike.index.target import Trial
+from lookalike.index.verdict import Verdict
+from lookalike.training.manifest import MAX_SAFE_INTEGER, Count, Digest, Fields, NotNegative, Share, check_fields
+from lookalike.training.sealed import Sealed, read_manifest
 
 __all__ = ["FORMAT", "KNOWN_LIMIT", "VersionManifest", "read_version"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.embeddings import Embeddings
-from index.scores import drop_own
-from index.vectors import VectorIndex, one_thread
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.scores import drop_own
+from lookalike.index.vectors import VectorIndex, one_thread
 
 __all__ = ["Exam", "K", "Measured", "recalls"]
 

@@ -25,15 +25,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.arrays import load_array
-from index.embeddings import Embeddings
-from index.errors import QueryError
-from index.scores import drop_own
-from index.spec import IndexSpec, Metric
-from index.vectors import VectorIndex
-from training.artifact import Encoder
-from training.errors import ArtifactError
-from training.progress import progress_bar
+from lookalike.index.arrays import load_array
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.errors import QueryError
+from lookalike.index.scores import drop_own
+from lookalike.index.spec import IndexSpec, Metric
+from lookalike.index.vectors import VectorIndex
+from lookalike.training.artifact import Encoder
+from lookalike.training.errors import ArtifactError
+from lookalike.training.progress import progress_bar
 
 __all__ = [
     "NEIGHBOURS",

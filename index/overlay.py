@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.change import Change
-from index.errors import StoreError
-from index.inputs import stacked
-from index.log import ItemLog
-from training.errors import DataError
-from training.known_range import Clipped
-from training.preprocess import Preprocessor
-from training.progress import progress_bar
-from training.rows import Chunk, Rows, sketches
+from lookalike.index.change import Change
+from lookalike.index.errors import StoreError
+from lookalike.index.inputs import stacked
+from lookalike.index.log import ItemLog
+from lookalike.training.errors import DataError
+from lookalike.training.known_range import Clipped
+from lookalike.training.preprocess import Preprocessor
+from lookalike.training.progress import progress_bar
+from lookalike.training.rows import Chunk, Rows, sketches
 
 __all__ = ["Overlaid", "Source", "changes", "check_whole", "overlay"]
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.embed import embed
-from index.scores import normalize
-from index.shares import Right, as_near, each_found_again, each_kept, right_shares, same_name
-from index.spec import Metric
-from training.artifact import Encoder
-from training.robust import shortened
+from lookalike.index.embed import embed
+from lookalike.index.scores import normalize
+from lookalike.index.shares import Right, as_near, each_found_again, each_kept, right_shares, same_name
+from lookalike.index.spec import Metric
+from lookalike.training.artifact import Encoder
+from lookalike.training.robust import shortened
 
 __all__ = [
     "SEVERITIES",

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import apsw
 
-from index.logfile import CHANGES
-from index.sqlite import one, transaction
+from lookalike.index.logfile import CHANGES
+from lookalike.index.sqlite import one, transaction
 
 __all__ = ["add_to_note", "drop_superseded", "free_pages"]
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from index.errors import StoreError
-from index.store import Store
-from training.errors import ArtifactError
+from lookalike.index.errors import StoreError
+from lookalike.index.store import Store
+from lookalike.training.errors import ArtifactError
 
 __all__ = ["CHALLENGER", "CHAMPION", "Listed", "registry"]
 

@@ -15,9 +15,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from index.log import ItemLog
-from index.store import Store
-from training.errors import ArtifactError, ConfigError
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.training.errors import ArtifactError, ConfigError
 
 __all__ = ["JOB", "Pruned", "prune", "reclaim"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.spec import Metric
+from lookalike.index.spec import Metric
 
 __all__ = ["best_first", "bounded", "drop_own", "normalize"]
 

@@ -8,11 +8,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from index.embeddings import Embeddings
-from index.filters import Filter
-from index.items import ItemTable
-from index.spec import Metric
-from index.vectors import MAX_FOUND, VectorIndex, check_limit
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.filters import Filter
+from lookalike.index.items import ItemTable
+from lookalike.index.limits import MAX_FOUND, check_limit
+from lookalike.index.spec import Metric
+from lookalike.index.vectors import VectorIndex
 
 __all__ = ["REMEMBERED", "Find", "Ranker", "Searcher", "among"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.spec import Metric
+from lookalike.index.spec import Metric
 
 __all__ = ["Right", "as_near", "each_alike", "each_found_again", "each_kept", "right_shares", "same_name"]
 

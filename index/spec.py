@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import faiss
-
 __all__ = ["MAX_KEY", "IndexSpec", "Metric", "read_head", "wrong_key"]
 
 MAX_KEY = 100
@@ -41,6 +39,8 @@ class IndexSpec:
     @property
     def faiss_metric(self) -> int:
         """Of unit vectors, the nearest by cosine are those by Euclidean distance, which FAISS quantises better for."""
+        import faiss  # here, so that commands which only read manifests start fast
+
         return int(faiss.METRIC_INNER_PRODUCT if self.metric == "ip" else faiss.METRIC_L2)
 
 

@@ -17,14 +17,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from index.errors import JobError, StoreError
-from index.manifest import FORMAT, read_version
-from index.version import Version, open_version
-from training.artifact import DeviceName
-from training.errors import ArtifactError
-from training.sealed import discard, locked, publish, seal, sync_folder
+from lookalike.index.errors import JobError, StoreError
+from lookalike.index.manifest import FORMAT, read_version
+from lookalike.training.choices import DeviceName
+from lookalike.training.errors import ArtifactError
+from lookalike.training.sealed import discard, locked, publish, seal, sync_folder
+
+if TYPE_CHECKING:
+    from lookalike.index.version import Version
 
 __all__ = ["Alias", "Store"]
 
@@ -71,11 +73,15 @@ class Store:
         """
         return read_version(self.path(number)).header
 
-    def open(self, number: int, device: DeviceName = "cpu") -> Version:
+    def open(self, number: int, device: DeviceName = "cpu") -> "Version":
         """Verify and open a version; files that were verified before and have not changed since are not read again."""
+        from lookalike.index.version import (
+            open_version,  # loads torch and FAISS, which `lookalike versions` does not need
+        )
+
         return open_version(self.path(number), device, self._receipt(number))
 
-    def open_champion(self, device: DeviceName = "cpu") -> Version:
+    def open_champion(self, device: DeviceName = "cpu") -> "Version":
         """Verify and open the serving version.
 
         Raises:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from index.errors import TargetError
-from training.errors import ConfigError
+from lookalike.index.errors import TargetError
+from lookalike.training.errors import ConfigError
 
 __all__ = ["Target", "Trial", "fastest", "in_speed", "least_effort", "meets", "read_bytes", "unmet", "with_front"]
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.candidates import Candidate, candidates, training_rows
-from index.embeddings import Embeddings
-from index.measure import Exam, K
-from index.spec import IndexSpec
-from index.target import Target, Trial, fastest, in_speed, least_effort, meets, unmet, with_front
-from index.vectors import VectorIndex
-from training.progress import progress_bar
+from lookalike.index.candidates import Candidate, candidates, training_rows
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.measure import Exam, K
+from lookalike.index.spec import IndexSpec
+from lookalike.index.target import Target, Trial, fastest, in_speed, least_effort, meets, unmet, with_front
+from lookalike.index.vectors import VectorIndex
+from lookalike.training.progress import progress_bar
 
 __all__ = ["Tuned", "tune"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.inputs import stacked
-from index.overlay import Overlaid, changes
-from training.artifact import Encoder
-from training.rows import sketches
+from lookalike.index.inputs import stacked
+from lookalike.index.overlay import Overlaid, changes
+from lookalike.training.artifact import Encoder
+from lookalike.training.rows import sketches
 
 __all__ = ["held_for_both"]
 

@@ -12,31 +12,23 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.arrays import is_permutation
-from index.errors import QueryError
-from index.knobs import Knobs, Selection
-from index.scores import bounded
-from index.spec import MAX_KEY, IndexSpec, Metric, read_head, wrong_key
-from training.errors import ArtifactError, ConfigError
+from lookalike.index.arrays import is_permutation
+from lookalike.index.errors import QueryError
+from lookalike.index.knobs import Knobs, Selection
+from lookalike.index.limits import MAX_FOUND, check_limit
+from lookalike.index.scores import bounded
+from lookalike.index.spec import MAX_KEY, IndexSpec, Metric, read_head, wrong_key
+from lookalike.training.errors import ArtifactError, ConfigError
 
 __all__ = [
-    "DEFAULT_LIMIT",
-    "MAX_FOUND",
-    "MAX_LIMIT",
     "MAX_VALUE",
     "VectorIndex",
-    "check_limit",
     "comparable",
     "near_pairs",
     "nearest",
     "one_thread",
 ]
 
-DEFAULT_LIMIT = 10
-MAX_LIMIT = 1_024
-"""The most neighbours that one search may ask for."""
-MAX_FOUND = 4 * MAX_LIMIT
-"""The most that the index itself is asked for, to see where equal scores end."""
 MAX_VALUE = 1e16
 """Beyond this, squares and their sums leave float32, and FAISS finds nothing without saying so."""
 
@@ -305,12 +297,6 @@ def _unit(scores: Vectors, metric: Metric) -> Vectors:
     elif metric == "l2":
         np.sqrt(np.maximum(scores, 0, out=scores), out=scores)
     return scores
-
-
-def check_limit(limit: int, most: int = MAX_LIMIT) -> None:
-    """Raises QueryError unless 1 <= limit <= most."""
-    if not 1 <= limit <= most:
-        raise QueryError("limit", expected=f"from 1 to {most}", found=str(limit))
 
 
 def near_pairs(vectors: Vectors, reach: float) -> Iterator[tuple[int, Positions, Positions]]:

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from training.errors import ArtifactError
+from lookalike.training.errors import ArtifactError
 
 __all__ = ["Asked", "Compared", "Measure", "Verdict", "read_verdict"]
 

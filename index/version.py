@@ -24,22 +24,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.arrays import load_array
-from index.continuity import CONTINUITY, load_maps
-from index.embed import embed, in_metric
-from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
-from index.filters import Filter
-from index.items import ITEMS, ORDER, ItemTable, read_items
-from index.manifest import FORMAT, KNOWN_LIMIT, VersionManifest
-from index.novelty import NEIGHBOURS, Novelty, encode_with_errors, load_novelty, local_distances
-from index.scores import drop_own
-from index.searching import Ranker, Searcher
-from index.spec import IndexSpec, Metric
-from index.vectors import MAX_LIMIT, VectorIndex, check_limit, comparable
-from training.artifact import DeviceName, Encoder, load_encoder
-from training.errors import ArtifactError
-from training.manifest import check_fields
-from training.sealed import Sealed, open_sealed, remember
+from lookalike.index.arrays import load_array
+from lookalike.index.continuity import CONTINUITY, load_maps
+from lookalike.index.embed import embed, in_metric
+from lookalike.index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
+from lookalike.index.filters import Filter
+from lookalike.index.items import ITEMS, ORDER, ItemTable, read_items
+from lookalike.index.limits import MAX_LIMIT, check_limit
+from lookalike.index.manifest import FORMAT, KNOWN_LIMIT, VersionManifest
+from lookalike.index.novelty import NEIGHBOURS, Novelty, encode_with_errors, load_novelty, local_distances
+from lookalike.index.scores import drop_own
+from lookalike.index.searching import Ranker, Searcher
+from lookalike.index.spec import IndexSpec, Metric
+from lookalike.index.vectors import VectorIndex, comparable
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.choices import DeviceName
+from lookalike.training.errors import ArtifactError
+from lookalike.training.manifest import check_fields
+from lookalike.training.sealed import Sealed, open_sealed, remember
 
 __all__ = [
     "FORMAT",

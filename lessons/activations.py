@@ -3,9 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from lessons.picture import Curves, Panels, by_epoch
-from lessons.shown import Shown
-from lessons.workbench import ACTIVATIONS, Digits, accuracy, adam, cross_entropy, digits, fit, isolated, network
+from lookalike.lessons.picture import Curves, Panels, by_epoch
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import (
+    ACTIVATIONS,
+    Digits,
+    accuracy,
+    adam,
+    cross_entropy,
+    digits,
+    fit,
+    isolated,
+    network,
+)
 
 __all__ = ["collapsed", "experiment"]
 

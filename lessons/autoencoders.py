@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from lessons.picture import Curves, Panels, Tiles
-from lessons.shown import Shown
-from lessons.workbench import as_images, autoencoder, digits, isolated, squared_error, trained
+from lookalike.lessons.picture import Curves, Panels, Tiles
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import as_images, autoencoder, digits, isolated, squared_error, trained
 
 __all__ = ["experiment", "linear_autoencoder", "principal_axes", "same_subspace"]
 

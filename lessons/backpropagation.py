@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from lessons.picture import Curves, Series
-from lessons.shown import Shown
-from lessons.workbench import digits
+from lookalike.lessons.picture import Curves, Series
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import digits
 
 __all__ = ["by_autograd", "experiment", "hidden_gradients", "hidden_loss", "linear_gradients", "linear_loss"]
 

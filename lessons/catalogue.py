@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from training.errors import ConfigError
+from lookalike.training.errors import ConfigError
 
 if TYPE_CHECKING:  # numpy need not be loaded to name the topics
-    from lessons.shown import Shown
+    from lookalike.lessons.shown import Shown
 
 __all__ = ["Lesson", "open_lesson", "topics"]
 
@@ -45,7 +45,9 @@ class Lesson:
 
     def show(self, seed: int = 0) -> "Shown":
         """Run the experiment: seconds on one core, the same numbers each time."""
-        experiment: Callable[[int], Shown] = importlib.import_module(f"lessons.{_module(self.topic)}").experiment
+        experiment: Callable[[int], Shown] = importlib.import_module(
+            f"lookalike.lessons.{_module(self.topic)}"
+        ).experiment
         return experiment(seed)
 
 
@@ -78,7 +80,7 @@ def _module(topic: str) -> str:
 
 
 def _page(topic: str) -> str:
-    return (files("lessons") / "pages" / f"{topic}.md").read_text(encoding="utf-8")
+    return (files(__package__) / "pages" / f"{topic}.md").read_text(encoding="utf-8")
 
 
 def _title(page: str) -> str:

@@ -3,9 +3,20 @@
 import torch
 from torch import Tensor, nn, optim
 
-from lessons.picture import Curves, Panels, by_epoch
-from lessons.shown import Shown
-from lessons.workbench import Digits, Loss, accuracy, adam, batches, cross_entropy, digits, fit, isolated, network
+from lookalike.lessons.picture import Curves, Panels, by_epoch
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import (
+    Digits,
+    Loss,
+    accuracy,
+    adam,
+    batches,
+    cross_entropy,
+    digits,
+    fit,
+    isolated,
+    network,
+)
 
 __all__ = ["MISTAKES", "experiment"]
 

@@ -3,9 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from lessons.picture import Tiles
-from lessons.shown import Shown
-from lessons.workbench import Digits, adam, agreement, as_images, autoencoder, batches, digits, isolated, squared_error
+from lookalike.lessons.picture import Tiles
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import (
+    Digits,
+    adam,
+    agreement,
+    as_images,
+    autoencoder,
+    batches,
+    digits,
+    isolated,
+    squared_error,
+)
 
 __all__ = ["corrupted", "experiment", "train", "with_noise"]
 

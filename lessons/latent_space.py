@@ -5,10 +5,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lessons.autoencoders import principal_axes
-from lessons.picture import Panels, Scatter, Tiles
-from lessons.shown import Shown
-from lessons.workbench import Digits, agreement, as_images, autoencoder, digits, isolated, trained
+from lookalike.lessons.autoencoders import principal_axes
+from lookalike.lessons.picture import Panels, Scatter, Tiles
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import Digits, agreement, as_images, autoencoder, digits, isolated, trained
 
 __all__ = ["experiment", "off_the_data"]
 

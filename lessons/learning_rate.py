@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from lessons.picture import Curves, Panels, Series
-from lessons.shown import Shown
-from lessons.workbench import adam, autoencoder, digits, error, fit, isolated, squared_error
+from lookalike.lessons.picture import Curves, Panels, Series
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import adam, autoencoder, digits, error, fit, isolated, squared_error
 
 __all__ = ["descend", "experiment", "largest_rate"]
 

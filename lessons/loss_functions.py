@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from lessons.picture import Curves, Panels, by_epoch
-from lessons.shown import Shown
-from lessons.workbench import Loss, adam, autoencoder, digits, error, fit, isolated
+from lookalike.lessons.picture import Curves, Panels, by_epoch
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import Loss, adam, autoencoder, digits, error, fit, isolated
 
 __all__ = ["experiment"]
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 
 from torch import nn, optim
 
-from lessons.picture import Curves, by_epoch
-from lessons.shown import Shown
-from lessons.workbench import Digits, autoencoder, digits, error, fit, isolated
+from lookalike.lessons.picture import Curves, by_epoch
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import Digits, autoencoder, digits, error, fit, isolated
 
 __all__ = ["OPTIMIZERS", "decayed", "experiment"]
 

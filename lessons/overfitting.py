@@ -1,8 +1,8 @@
 """Overfitting and underfitting: the errors on rows seen and not seen, by the number of rows and of epochs."""
 
-from lessons.picture import Curves, Panels, Series, by_epoch
-from lessons.shown import Shown
-from lessons.workbench import adam, autoencoder, digits, error, fit, isolated, squared_error, trained
+from lookalike.lessons.picture import Curves, Panels, Series, by_epoch
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import adam, autoencoder, digits, error, fit, isolated, squared_error, trained
 
 __all__ = ["errors", "experiment", "followed"]
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from lessons.picture import Curves, Panels, Part, Picture, Scatter, Series, Tiles
+from lookalike.lessons.picture import Curves, Panels, Part, Picture, Scatter, Series, Tiles
 
 __all__ = ["save_png"]
 

@@ -5,9 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn, optim
 
-from lessons.picture import Curves, by_epoch
-from lessons.shown import Shown
-from lessons.workbench import accuracy, cross_entropy, digits, fit, isolated
+from lookalike.lessons.picture import Curves, by_epoch
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import accuracy, cross_entropy, digits, fit, isolated
 
 __all__ = ["experiment"]
 

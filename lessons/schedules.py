@@ -5,11 +5,11 @@ from typing import Literal
 
 from torch import nn
 
-from lessons.picture import Curves, Panels, Series, by_epoch
-from lessons.shown import Shown
-from lessons.workbench import Digits, adam, autoencoder, batches, digits, error, isolated
-from training.config import OptimizerConfig
-from training.schedules import build_schedule
+from lookalike.lessons.picture import Curves, Panels, Series, by_epoch
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import Digits, adam, autoencoder, batches, digits, error, isolated
+from lookalike.training.config import OptimizerConfig
+from lookalike.training.schedules import build_schedule
 
 __all__ = ["SCHEDULES", "experiment", "schedule"]
 

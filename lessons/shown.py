@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lessons.picture import Picture
+from lookalike.lessons.picture import Picture
 
 __all__ = ["Shown", "number_lines"]
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.vectors import one_thread
-from lessons.denoising import train
-from lessons.picture import Curves, Series
-from lessons.shown import Shown
-from lessons.workbench import agreement, digits, isolated
+from lookalike.index.vectors import one_thread
+from lookalike.lessons.denoising import train
+from lookalike.lessons.picture import Curves, Series
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import agreement, digits, isolated
 
 __all__ = ["exact", "experiment", "graph", "lists", "recall"]
 

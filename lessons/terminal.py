@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from plotille import Canvas
 
-from lessons.picture import Curves, Panels, Part, Picture, Scatter, Series, Tiles
+from lookalike.lessons.picture import Curves, Panels, Part, Picture, Scatter, Series, Tiles
 
 __all__ = ["as_text"]
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn, optim
 
-from lessons.picture import Curves, by_epoch
-from lessons.shown import Shown
-from lessons.workbench import Loss, adam, autoencoder, digits, error, fit, isolated
+from lookalike.lessons.picture import Curves, by_epoch
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import Loss, adam, autoencoder, digits, error, fit, isolated
 
 __all__ = ["experiment"]
 

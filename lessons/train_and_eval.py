@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from lessons.picture import Panels, Scatter
-from lessons.shown import Shown
-from lessons.workbench import Digits, agreement, digits, error, isolated, trained
+from lookalike.lessons.picture import Panels, Scatter
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import Digits, agreement, digits, error, isolated, trained
 
 __all__ = ["experiment", "noisy_autoencoder"]
 

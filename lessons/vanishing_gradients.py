@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from lessons.picture import Curves
-from lessons.shown import Shown
-from lessons.workbench import Digits, accuracy, cross_entropy, digits, isolated, network, trained
+from lookalike.lessons.picture import Curves
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.workbench import Digits, accuracy, cross_entropy, digits, isolated, network, trained
 
 __all__ = ["arriving", "experiment"]
 

@@ -24,17 +24,17 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from index.build import build
-from index.embed import suited
-from index.errors import StoreError
-from index.evaluate import evaluate
-from index.store import Store
-from index.version import Version
-from training.config import load_config
-from training.job import train
-from training.judge import add_noise
-from training.rows import Rows, open_rows, read_sample
-from training.rows.builtin import BUILTIN
+from lookalike.index.build import build
+from lookalike.index.embed import suited
+from lookalike.index.errors import StoreError
+from lookalike.index.evaluate import evaluate
+from lookalike.index.store import Store
+from lookalike.index.version import Version
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.judge import add_noise
+from lookalike.training.rows import Rows, open_rows, read_sample
+from lookalike.training.rows.builtin import BUILTIN
 
 # %% [markdown]
 # ## Which version?

@@ -9,12 +9,12 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from index.collection import Collection
-from index.embed import in_metric
-from index.errors import QueryError
-from index.filters import Filter
-from index.novelty import encode_with_errors
-from index.version import Found
+from lookalike.index.collection import Collection
+from lookalike.index.embed import in_metric
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import Filter
+from lookalike.index.novelty import encode_with_errors
+from lookalike.index.version import Found
 
 __all__ = ["Answer", "Call", "Left", "Outcome", "answer_all", "novelty_of", "stays"]
 

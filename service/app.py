@@ -8,22 +8,21 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
-import service
-from index.collection import Collection
-from index.drift import FOLDER
-from service.auth import let_in
-from service.bodies import Budget
-from service.drift import DriftWatch
-from service.errors import install_handlers
-from service.hot import GZIP_BYTES, GZIP_LEVEL, HotRoutes
-from service.item_routes import items, items_written
-from service.keys import KeyRing
-from service.logs import lifecycle
-from service.metrics import Metrics, MetricsMiddleware
-from service.routes import admin, guarded, health
-from service.serving import Pulse, Serving
-from service.settings import Settings
-from service.tracing import PrivateSpans, telemetry
+from lookalike.index.collection import Collection
+from lookalike.index.drift import FOLDER
+from lookalike.service.auth import let_in
+from lookalike.service.bodies import Budget
+from lookalike.service.drift import DriftWatch
+from lookalike.service.errors import install_handlers
+from lookalike.service.hot import GZIP_BYTES, GZIP_LEVEL, HotRoutes
+from lookalike.service.item_routes import items, items_written
+from lookalike.service.keys import KeyRing
+from lookalike.service.logs import lifecycle
+from lookalike.service.metrics import Metrics, MetricsMiddleware
+from lookalike.service.routes import admin, guarded, health
+from lookalike.service.serving import Pulse, Serving
+from lookalike.service.settings import Settings
+from lookalike.service.tracing import PrivateSpans, telemetry
 
 __all__ = ["create_app"]
 
@@ -51,7 +50,7 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
         telemetry=telemetry(settings.tracing),
         title="Lookalike",
         version=metadata.version("lookalike"),
-        description=service.__doc__ or "",
+        description="Find the items that are most similar to a query, in the latent space of an autoencoder.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -10,10 +10,10 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from service.bodies import BODY_SHARE, check_media, header
-from service.errors import ForbiddenError, MalformedError, UnauthorizedError
-from service.keys import KeyRing, Scope
-from service.settings import Settings
+from lookalike.service.bodies import BODY_SHARE, check_media, header
+from lookalike.service.errors import ForbiddenError, MalformedError, UnauthorizedError
+from lookalike.service.keys import KeyRing, Scope
+from lookalike.service.settings import Settings
 
 __all__ = ["GuardedRoute", "WriteRoute", "check_key", "let_in"]
 

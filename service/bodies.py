@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect, Request
 
-from service.connection import has_arrived, receive_rest
-from service.errors import FullError, MalformedError, MediaError, SlowBodyError, TooLargeError
+from lookalike.service.connection import has_arrived, receive_rest
+from lookalike.service.errors import FullError, MalformedError, MediaError, SlowBodyError, TooLargeError
 
 __all__ = ["BODY_SHARE", "JSON", "NPY", "Body", "Budget", "Share", "check_media", "header", "media_type", "read_body"]
 

@@ -2,15 +2,16 @@
 
 import numpy as np
 
-from index.collection import Collection, open_collection
-from index.embed import in_metric
-from index.errors import StoreError
-from index.measure import recalls
-from index.store import Store
-from index.version import Version
-from service.resources import available_bytes
-from training.artifact import DeviceName, Encoder, load_encoder
-from training.errors import ArtifactError
+from lookalike.index.collection import Collection, open_collection
+from lookalike.index.embed import in_metric
+from lookalike.index.errors import StoreError
+from lookalike.index.measure import recalls
+from lookalike.index.store import Store
+from lookalike.index.version import Version
+from lookalike.service.resources import available_bytes
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.choices import DeviceName
+from lookalike.training.errors import ArtifactError
 
 __all__ = ["check_agreement", "check_room", "checked_collection", "prepare"]
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import RequestError, show
-from training.artifact import Encoder
-from training.columns import Column
+from lookalike.service.errors import RequestError, show
+from lookalike.training.artifact import Encoder
+from lookalike.training.columns import Column
 
 __all__ = ["TableInputs"]
 

@@ -7,11 +7,11 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 from time import monotonic
 
-from index.collection import Collection
-from index.compact import BUSY, REFUSED
-from index.store import Store
-from service.logs import lifecycle
-from training.errors import ArtifactError
+from lookalike.index.collection import Collection
+from lookalike.index.compact import BUSY, REFUSED
+from lookalike.index.store import Store
+from lookalike.service.logs import lifecycle
+from lookalike.training.errors import ArtifactError
 
 __all__ = ["Compactor"]
 
@@ -79,7 +79,7 @@ class Compactor:
 
     async def _run(self) -> tuple[int | None, str | None]:
         """The exit code, and what was said at last; None where no process could be started."""
-        command = (sys.executable, "-m", "index.compact", str(self._store), str(self._keep))
+        command = (sys.executable, "-P", "-m", "lookalike.index.compact", str(self._store), str(self._keep))
         hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         try:
             self._process = await asyncio.create_subprocess_exec(

@@ -10,15 +10,15 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from index.filters import Filter, read_filter
-from index.vectors import DEFAULT_LIMIT, check_limit
-from index.version import Version
-from service.columns import TableInputs
-from service.errors import MalformedError, RequestError, TooLargeError, show
-from service.numbers import FILTER_BYTES, Numbers, check_commas, check_sizes, read_numbers
-from service.queries import check_sequence, exact
-from service.settings import Settings
-from training.origin import Origin, subtracted
+from lookalike.index.filters import Filter, read_filter
+from lookalike.index.limits import DEFAULT_LIMIT, check_limit
+from lookalike.index.version import Version
+from lookalike.service.columns import TableInputs
+from lookalike.service.errors import MalformedError, RequestError, TooLargeError, show
+from lookalike.service.numbers import FILTER_BYTES, Numbers, check_commas, check_sizes, read_numbers
+from lookalike.service.queries import check_sequence, exact
+from lookalike.service.settings import Settings
+from lookalike.training.origin import Origin, subtracted
 
 __all__ = [
     "Asked",

@@ -7,10 +7,10 @@ from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel
 
-from index.ids import MAX_ID
-from service.bodies import JSON, NPY
-from service.errors import PROBLEM
-from service.schemas import Problem
+from lookalike.index.ids import MAX_ID
+from lookalike.service.bodies import JSON, NPY
+from lookalike.service.errors import PROBLEM
+from lookalike.service.schemas import Problem
 
 __all__ = ["KEY", "PATH_ID", "calls", "item_calls", "problems"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.detector import ONCE_IN, Bets, Detector, Evidence, joined
-from index.drift import Drift, DriftFile, Seen, merged, told
-from service.logs import lifecycle
+from lookalike.index.detector import ONCE_IN, Bets, Detector, Evidence, joined
+from lookalike.index.drift import Drift, DriftFile, Seen, merged, told
+from lookalike.service.logs import lifecycle
 
 __all__ = ["DriftWatch"]
 

@@ -10,15 +10,15 @@ from itertools import islice
 
 import numpy as np
 
-from index.change import Change
-from index.errors import QueryError
-from index.filters import Filter
-from index.inputs import Input
-from index.vectors import comparable
-from service.answering import Left, stays
-from service.serving import Current, Serving
-from training.known_range import Clipped
-from training.origin import relative
+from lookalike.index.change import Change
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import Filter
+from lookalike.index.inputs import Input
+from lookalike.index.vectors import comparable
+from lookalike.service.answering import Left, stays
+from lookalike.service.serving import Current, Serving
+from lookalike.training.known_range import Clipped
+from lookalike.training.origin import relative
 
 __all__ = ["Written", "delete", "delete_passing", "put"]
 

@@ -11,12 +11,12 @@ import orjson
 from numpy.typing import NDArray
 from starlette.responses import Response, StreamingResponse
 
-from index.collection import Collection
-from index.live import Live
-from index.version import Found
-from service.bodies import JSON, NPY
-from service.errors import TooLargeError
-from training.known_range import Clipped
+from lookalike.index.collection import Collection
+from lookalike.index.live import Live
+from lookalike.index.version import Found
+from lookalike.service.bodies import JSON, NPY
+from lookalike.service.errors import TooLargeError
+from lookalike.training.known_range import Clipped
 
 __all__ = [
     "FEW_HITS",

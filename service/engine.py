@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.collection import Collection
-from index.errors import QueryError
-from index.filters import Filter
-from index.version import KNOWN_LIMIT, Found, Version
-from service.answering import Answer, Call, Left, Outcome, answer_all, novelty_of, stays
-from service.errors import BusyError, DeadlineError, LeftError
-from service.metrics import Metrics
+from lookalike.index.collection import Collection
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import Filter
+from lookalike.index.version import KNOWN_LIMIT, Found, Version
+from lookalike.service.answering import Answer, Call, Left, Outcome, answer_all, novelty_of, stays
+from lookalike.service.errors import BusyError, DeadlineError, LeftError
+from lookalike.service.metrics import Metrics
 
 __all__ = ["Engine", "Patience", "engine_thread", "use_threads"]
 

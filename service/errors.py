@@ -29,9 +29,9 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from index.errors import LogError, QueryError, UnknownItemError
-from service.logs import log_failure
-from training.errors import LookalikeError
+from lookalike.index.errors import LogError, QueryError, UnknownItemError
+from lookalike.service.logs import log_failure
+from lookalike.training.errors import LookalikeError
 
 __all__ = [
     "BusyError",

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.bodies import header
-from service.errors import answer_error
+from lookalike.service.bodies import header
+from lookalike.service.errors import answer_error
 
 __all__ = ["GZIP_BYTES", "GZIP_LEVEL", "HotRoutes"]
 

@@ -12,14 +12,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from index.ids import IDS, wrong_id
-from index.inputs import Input
-from index.integers import INTEGERS, REMEDY, find_large, may_hold_large
-from service.decoding import Bounds, check_count, read_object
-from service.errors import RequestError, TooLargeError, show
-from service.numbers import check_sizes, read_items
-from service.queries import exact
-from training.origin import relative
+from lookalike.index.ids import IDS, wrong_id
+from lookalike.index.inputs import Input
+from lookalike.index.integers import INTEGERS, REMEDY, find_large, may_hold_large
+from lookalike.service.decoding import Bounds, check_count, read_object
+from lookalike.service.errors import RequestError, TooLargeError, show
+from lookalike.service.numbers import check_sizes, read_items
+from lookalike.service.queries import exact
+from lookalike.training.origin import relative
 
 __all__ = ["MAX_PAYLOAD", "ItemsAsked", "decode_items"]
 

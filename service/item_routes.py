@@ -5,19 +5,19 @@ from collections.abc import Coroutine, Mapping
 
 from fastapi import APIRouter, Request, Response
 
-from index.errors import QueryError, UnknownItemError
-from index.ids import MAX_ID
-from service import edits
-from service.auth import GuardedRoute, WriteRoute
-from service.bodies import JSON
-from service.connection import has_left
-from service.decoding import pick_limit
-from service.describing import KEY, PATH_ID, item_calls
-from service.encoding import item_response, items_response, put_response, written_response
-from service.errors import DeadlineError, RequestError
-from service.item_bodies import decode_items
-from service.queries import check_known, pick_filter, pick_sequence, pick_whole
-from service.schemas import (
+from lookalike.index.errors import QueryError, UnknownItemError
+from lookalike.index.ids import MAX_ID
+from lookalike.service import edits
+from lookalike.service.auth import GuardedRoute, WriteRoute
+from lookalike.service.bodies import JSON
+from lookalike.service.connection import has_left
+from lookalike.service.decoding import pick_limit
+from lookalike.service.describing import KEY, PATH_ID, item_calls
+from lookalike.service.encoding import item_response, items_response, put_response, written_response
+from lookalike.service.errors import DeadlineError, RequestError
+from lookalike.service.item_bodies import decode_items
+from lookalike.service.queries import check_known, pick_filter, pick_sequence, pick_whole
+from lookalike.service.schemas import (
     DELETE_QUERY,
     LIST_QUERY,
     MIN_SEQUENCE,
@@ -28,8 +28,8 @@ from service.schemas import (
     PutResponse,
     Written,
 )
-from service.serving import Current, Serving
-from service.taking import read, serving_of, tell
+from lookalike.service.serving import Current, Serving
+from lookalike.service.taking import read, serving_of, tell
 
 __all__ = ["items", "items_written"]
 

@@ -26,9 +26,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.settings import Settings
-from training.errors import ConfigError
-from training.sealed import locked, sync_folder
+from lookalike.service.settings import Settings
+from lookalike.training.errors import ConfigError
+from lookalike.training.sealed import locked, sync_folder
 
 __all__ = ["ENVIRONMENT", "Caller", "KeyRing", "Scope", "StoredKey", "add_key", "read_keys", "remove_key"]
 

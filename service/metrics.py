@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from index.log import LogSize
-from service.drift import DriftWatch
-from service.logs import NOTE, Note, log_request, request_id
+from lookalike.index.log import LogSize
+from lookalike.service.drift import DriftWatch
+from lookalike.service.logs import NOTE, Note, log_request, request_id
 
 __all__ = ["Metrics", "MetricsMiddleware", "Outcome", "Reason", "forget", "share"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from index.arrays import ONE_HEAD
-from service.bodies import Body
-from service.decoding import Bounds, check_shape, checked
-from service.errors import MalformedError, RequestError
+from lookalike.index.arrays import ONE_HEAD
+from lookalike.service.bodies import Body
+from lookalike.service.decoding import Bounds, check_shape, checked
+from lookalike.service.errors import MalformedError, RequestError
 
 __all__ = ["decode_npy"]
 

@@ -13,7 +13,7 @@ import orjson
 import simdjson
 from numpy.typing import NDArray
 
-from service.errors import TooLargeError
+from lookalike.service.errors import TooLargeError
 
 __all__ = [
     "FILTER_BYTES",

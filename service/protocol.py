@@ -16,7 +16,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.errors import problem
+from lookalike.service.errors import problem
 
 __all__ = ["HEADERS", "HEAD_BYTES", "PARAMETERS", "PATH_BYTES", "BoundedProtocol"]
 

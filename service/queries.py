@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 from starlette.datastructures import QueryParams
 
-from index.filters import Filter, read_filter
-from index.integers import may_hold_large
-from service.errors import MalformedError, RequestError, show
+from lookalike.index.filters import Filter, read_filter
+from lookalike.index.integers import may_hold_large
+from lookalike.service.errors import MalformedError, RequestError, show
 
 __all__ = ["check_known", "check_sequence", "exact", "pick_filter", "pick_flag", "pick_sequence", "pick_whole"]
 

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from index.continuity import mapped
-from index.vectors import DEFAULT_LIMIT
-from index.version import Found
-from service.answering import Left
-from service.auth import GuardedRoute, WriteRoute
-from service.bodies import Body
-from service.connection import has_left
-from service.decoding import (
+from lookalike.index.continuity import mapped
+from lookalike.index.limits import DEFAULT_LIMIT
+from lookalike.index.version import Found
+from lookalike.service.answering import Left
+from lookalike.service.auth import GuardedRoute, WriteRoute
+from lookalike.service.bodies import Body
+from lookalike.service.connection import has_left
+from lookalike.service.decoding import (
     Asked,
     Bounds,
     EmbedAsked,
@@ -26,14 +26,14 @@ from service.decoding import (
     pick_space,
     query_kind,
 )
-from service.describing import KEY, calls, problems
-from service.encoding import FEW_HITS, embeddings_response, hits_response
-from service.engine import Engine
-from service.errors import DeadlineError, NotReadyError, RequestError
-from service.metrics import Metrics
-from service.npy_bodies import decode_npy
-from service.queries import pick_filter, pick_flag, pick_sequence, pick_whole
-from service.schemas import (
+from lookalike.service.describing import KEY, calls, problems
+from lookalike.service.encoding import FEW_HITS, embeddings_response, hits_response
+from lookalike.service.engine import Engine
+from lookalike.service.errors import DeadlineError, NotReadyError, RequestError
+from lookalike.service.metrics import Metrics
+from lookalike.service.npy_bodies import decode_npy
+from lookalike.service.queries import pick_filter, pick_flag, pick_sequence, pick_whole
+from lookalike.service.schemas import (
     NPY_QUERY,
     EmbedRequest,
     EmbedResponse,
@@ -42,7 +42,7 @@ from service.schemas import (
     SearchRequest,
     SearchResponse,
 )
-from service.taking import is_npy, read, serving_of, tell, wants_npy
+from lookalike.service.taking import is_npy, read, serving_of, tell, wants_npy
 
 __all__ = ["admin", "guarded", "health"]
 

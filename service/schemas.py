@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from index.ids import MAX_ID
-from index.vectors import DEFAULT_LIMIT
-from training.known_range import MAX_NAMED
+from lookalike.index.ids import MAX_ID
+from lookalike.index.limits import DEFAULT_LIMIT
+from lookalike.training.known_range import MAX_NAMED
 
 __all__ = [
     "DELETE_QUERY",

@@ -8,19 +8,19 @@ from collections.abc import Callable
 
 import uvicorn
 
-from index.collection import Collection, open_collection
-from index.store import Store
-from service.app import create_app
-from service.checking import prepare
-from service.engine import use_threads
-from service.keys import KeyRing
-from service.logs import configure
-from service.protocol import BoundedProtocol
-from service.serving import Pulse
-from service.settings import Settings
-from service.tls import tls_context
-from service.workers import Board, supervise
-from training.errors import ConfigError
+from lookalike.index.collection import Collection, open_collection
+from lookalike.index.store import Store
+from lookalike.service.app import create_app
+from lookalike.service.checking import prepare
+from lookalike.service.engine import use_threads
+from lookalike.service.keys import KeyRing
+from lookalike.service.logs import configure
+from lookalike.service.protocol import BoundedProtocol
+from lookalike.service.serving import Pulse
+from lookalike.service.settings import Settings
+from lookalike.service.tls import tls_context
+from lookalike.service.workers import Board, supervise
+from lookalike.training.errors import ConfigError
 
 __all__ = ["check_start", "serve", "serve_worker"]
 

@@ -16,21 +16,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.change import Change
-from index.collection import Collection
-from index.store import Store
-from index.version import Version
-from service.checking import checked_collection
-from service.compacting import Compactor
-from service.decoding import Bounds
-from service.engine import Engine, Patience, engine_thread
-from service.errors import NotReadyError, RefusedError
-from service.logs import lifecycle
-from service.metrics import Metrics
-from service.settings import Settings
-from service.writing import Ledger
-from training.errors import LookalikeError
-from training.sealed import check_there
+from lookalike.index.change import Change
+from lookalike.index.collection import Collection
+from lookalike.index.store import Store
+from lookalike.index.version import Version
+from lookalike.service.checking import checked_collection
+from lookalike.service.compacting import Compactor
+from lookalike.service.decoding import Bounds
+from lookalike.service.engine import Engine, Patience, engine_thread
+from lookalike.service.errors import NotReadyError, RefusedError
+from lookalike.service.logs import lifecycle
+from lookalike.service.metrics import Metrics
+from lookalike.service.settings import Settings
+from lookalike.service.writing import Ledger
+from lookalike.training.errors import LookalikeError
+from lookalike.training.sealed import check_there
 
 __all__ = ["Current", "Pulse", "Refusal", "Serving"]
 

@@ -9,12 +9,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from index.detector import ONCE_IN
-from index.vectors import MAX_LIMIT
-from service.logs import LogLevel
-from service.resources import cores, memory_bytes
-from training.artifact import DeviceName
-from training.errors import ConfigError
+from lookalike.index.detector import ONCE_IN
+from lookalike.index.limits import MAX_LIMIT
+from lookalike.service.logs import LogLevel
+from lookalike.service.resources import cores, memory_bytes
+from lookalike.training.choices import DeviceName
+from lookalike.training.errors import ConfigError
 
 __all__ = ["Settings", "load_settings"]
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from fastapi import Request
 
-from service.bodies import BODY_SHARE, JSON, NPY, Body, Share, check_media, header, media_type, read_body
-from service.logs import noted
-from service.serving import Current, Serving
-from service.settings import Settings
+from lookalike.service.bodies import BODY_SHARE, JSON, NPY, Body, Share, check_media, header, media_type, read_body
+from lookalike.service.logs import noted
+from lookalike.service.serving import Current, Serving
+from lookalike.service.settings import Settings
 
 __all__ = ["is_npy", "read", "serving_of", "tell", "wants_npy"]
 

@@ -3,8 +3,8 @@
 import ssl
 from pathlib import Path
 
-from service.settings import Settings
-from training.errors import ConfigError
+from lookalike.service.settings import Settings
+from lookalike.training.errors import ConfigError
 
 __all__ = ["tls_context"]
 

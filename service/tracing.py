@@ -4,7 +4,7 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.logs import noted
+from lookalike.service.logs import noted
 
 __all__ = ["PrivateSpans", "telemetry"]
 

@@ -24,12 +24,12 @@ from typing import Any
 
 import torch
 
-from service.errors import NotReadyError
-from service.logs import lifecycle
-from service.metrics import forget, share
-from service.resources import one_gpu
-from service.settings import Settings
-from training.errors import LookalikeError
+from lookalike.service.errors import NotReadyError
+from lookalike.service.logs import lifecycle
+from lookalike.service.metrics import forget, share
+from lookalike.service.resources import one_gpu
+from lookalike.service.settings import Settings
+from lookalike.training.errors import LookalikeError
 
 __all__ = ["Board", "Work", "supervise"]
 

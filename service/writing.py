@@ -19,11 +19,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from index.change import Change
-from index.collection import Collection, embedded
-from index.errors import LogError
-from index.log import ItemLog, LogSize
-from service.engine import Engine
+from lookalike.index.change import Change
+from lookalike.index.collection import Collection, embedded
+from lookalike.index.errors import LogError
+from lookalike.index.log import ItemLog, LogSize
+from lookalike.service.engine import Engine
 
 __all__ = ["Ledger"]
 

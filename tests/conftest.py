@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-from index.build import build
-from index.store import Store
-from index.target import Target
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows
+from lookalike.index.build import build
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows
 
 TINY = ("model.hidden=[32]", "model.latent_dim=8", "fit.epochs=3", "fit.device=cpu")
 

@@ -10,25 +10,36 @@ from pathlib import Path
 
 import pytest
 
+import lookalike
+
 ROOT = Path(__file__).parents[1]
-FLOORS = ("training", "index", "service", "lessons", "lookalike")
-ABOVE = {floor: set(FLOORS[number + 1 :]) for number, floor in enumerate(FLOORS)}
+FLOORS = ("training", "index", "service", "lessons")
+ABOVE = {floor: {"", *FLOORS[number + 1 :]} for number, floor in enumerate(FLOORS)} | {"": set()}
+"""What each floor must not import; "" is the command line."""
 SOURCES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for floor in FLOORS
-    for path in sorted((ROOT / floor).rglob("*.py"))
+    ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder in (ROOT, ROOT / "src" / "lookalike")
+    for path in sorted(folder.glob("*.py") if folder != ROOT else (p for f in FLOORS for p in (ROOT / f).rglob("*.py")))
 }
+"""Each module's path by its name in the package `lookalike`."""
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
 
 OF_TRAINING = {
     "index": {
-        *("training.rows", "training.artifact", "training.errors", "training.sealed", "training.progress"),
+        *(
+            "training.rows",
+            "training.artifact",
+            "training.errors",
+            "training.sealed",
+            "training.progress",
+            "training.choices",
+        ),
         *("training.manifest", "training.origin", "training.politeness", "training.preprocess", "training.untrained"),
         *("training.known_range", "training.robust"),
     },
     "service": {
         *("training.artifact", "training.columns", "training.errors", "training.origin", "training.preprocess"),
-        *("training.sealed", "training.known_range"),
+        *("training.sealed", "training.known_range", "training.choices"),
     },
 }
 """What a floor may import of the training floor."""
@@ -38,8 +49,8 @@ FITTING = {
     "training.probe",
 }
 MANY_PARAMETERS = {
-    *(("training.estimator", "__init__"), ("lookalike.cli", "build"), ("lookalike.cli", "serve")),
-    *(("lookalike.cli_retraining", "retrain"), ("service.client.clients", "search"), ("service.client.requests", "of")),
+    *(("training.estimator", "__init__"), ("cli", "build"), ("cli", "serve")),
+    *(("cli_retraining", "retrain"), ("service.client.clients", "search"), ("service.client.requests", "of")),
 }
 """A scikit-learn estimator names each of its parameters, a command each of its options, a call what it asks for."""
 UNSAFE = (
@@ -52,7 +63,7 @@ UNSAFE = (
 each_module = pytest.mark.parametrize("name", SOURCES)
 
 
-def imported(tree: ast.AST, known: set[str]) -> Iterator[str]:
+def imported(tree: ast.AST) -> Iterator[str]:
     """The modules that a source imports, anywhere in it; `from package import module` is of the module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -60,11 +71,17 @@ def imported(tree: ast.AST, known: set[str]) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if inner in known else node.module
+                yield inner if inner.removeprefix("lookalike.") in SOURCES else node.module
 
 
 def ours(name: str) -> set[str]:
-    return {module for module in imported(TREES[name], set(SOURCES)) if module in SOURCES}
+    mine = (module.removeprefix("lookalike.") for module in imported(TREES[name]) if module.startswith("lookalike."))
+    return {module for module in mine if module in SOURCES}
+
+
+def floor_of(name: str) -> str:
+    first = name.partition(".")[0]
+    return first if first in FLOORS else ""
 
 
 def dotted(node: ast.AST) -> str:
@@ -104,25 +121,32 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return [argument.arg for argument in every if argument.arg not in {"self", "cls"}]
 
 
+def loaded_by(statement: str) -> set[str]:
+    """The modules that a new process has loaded after `statement`, ours without `lookalike.`"""
+    script = f"{statement}\nimport sys\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name.removeprefix("lookalike.") for name in done.stdout.split()}
+
+
 def test_all_floors_are_here() -> None:
-    assert {name.partition(".")[0] for name in SOURCES} == set(FLOORS)
-    assert {"index.build", "training.rows.base", "service.app", "lookalike.cli", "index"} <= set(SOURCES)
+    assert {floor_of(name) for name in SOURCES} == {*FLOORS, ""}
+    assert {"index.build", "training.rows.base", "service.app", "cli", "index", "__init__"} <= set(SOURCES)
 
 
 @each_module
 def test_imports_go_down(name: str) -> None:
-    assert not {module for module in ours(name) if module.partition(".")[0] in ABOVE[name.partition(".")[0]]}
+    assert not {module for module in ours(name) if floor_of(module) in ABOVE[floor_of(name)]}
 
 
 @pytest.mark.parametrize("floor", OF_TRAINING)
 def test_a_floor_takes_of_training_only_what_is_for_it(floor: str) -> None:
-    taken = {m for name in SOURCES if name.partition(".")[0] == floor for m in ours(name) if m.startswith("training.")}
+    taken = {m for name in SOURCES if floor_of(name) == floor for m in ours(name) if m.startswith("training.")}
     assert taken <= OF_TRAINING[floor]
 
 
 @pytest.mark.parametrize("floor", ["index", "service"])
 def test_no_floor_above_reaches_the_training_loop_by_any_path(floor: str) -> None:
-    reached, waiting = set[str](), [name for name in SOURCES if name.partition(".")[0] == floor]
+    reached, waiting = set[str](), [name for name in SOURCES if floor_of(name) == floor]
     while waiting:
         name = waiting.pop()
         reached.add(name)
@@ -136,27 +160,64 @@ def test_no_modules_import_each_other() -> None:
 
 
 def test_starting_the_service_loads_no_training_and_no_analysis() -> None:
-    script = "import sys, service.app, service.server; print(*sys.modules, sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    loaded = loaded_by("import lookalike.service.app, lookalike.service.server")
     assert {"service.app", "training.artifact", "faiss", "torch"} <= loaded
-    assert not loaded & (FITTING | {"sklearn", "pandas", "scipy", "matplotlib", "lookalike", "typer"})
+    assert not loaded & (FITTING | {"sklearn", "pandas", "scipy", "matplotlib", "cli", "typer"})
 
 
 @pytest.mark.parametrize("floor", FLOORS)
 def test_a_floor_itself_loads_nothing(floor: str) -> None:
-    script = f"import sys, {floor}; print(*sys.modules, sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) & {*SOURCES, "torch", "numpy", "sklearn"} == {floor}
+    assert loaded_by(f"import lookalike.{floor}") & {*SOURCES, "torch", "numpy", "sklearn"} - {"__main__"} == {floor}
 
 
-def test_no_other_floor_gives_more_than_its_modules() -> None:
-    assert {floor for floor in FLOORS if list(imported(TREES[floor], set(SOURCES)))} == {"training"}
+def test_no_floor_gives_more_than_its_modules() -> None:
+    assert [floor for floor in FLOORS if list(imported(TREES[floor]))] == []
+
+
+def test_the_package_exports_what_users_write() -> None:
+    assert lookalike.__all__ == [
+        *("AsyncClient", "AutoencoderEmbedder", "Client", "Store", "Watch", "build", "diagnose", "open_rows", "train")
+    ]
+    assert set(lookalike.__all__) <= set(dir(lookalike))
+    for name in lookalike.__all__:
+        assert getattr(lookalike, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        getattr(lookalike, "nothing")  # noqa: B009
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    assert loaded_by("import lookalike") & {*SOURCES, "torch", "numpy", "sklearn"} <= {"__main__"}
+
+
+@pytest.mark.parametrize("command", [["--help"], ["versions", "--help"], ["versions", "--store", "none"]])
+def test_a_command_that_only_lists_loads_no_engine(command: list[str]) -> None:
+    arguments = f"import contextlib, io, sys\nsys.argv = {['lookalike', *command]!r}"
+    quiet = "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n    main()"
+    loaded = loaded_by(f"{arguments}\nfrom lookalike.__main__ import main\n{quiet}")
+    assert "cli" in loaded
+    assert not loaded & {"torch", "faiss", "sklearn", "scipy", "pyarrow", "fastapi"}
+
+
+def test_a_second_copy_of_a_module_is_refused(tmp_path: Path) -> None:
+    """From the root, `import index` would find the folder; every module has one name, `lookalike.index`."""
+    file = tmp_path / "module.py"
+    program, config = Path(sys.executable).with_name("ruff"), ROOT / "pyproject.toml"
+    ruff = [str(program), "check", "--config", str(config), "--select", "TID251"]
+    for floor in FLOORS:
+        file.write_text(f"import lookalike.{floor}\nfrom lookalike import {floor}\n")
+        assert subprocess.run([*ruff, file], capture_output=True).returncode == 0
+        for line in (f"import {floor}", f"from {floor} import x", f"import {floor}.x", f"from {floor}.x import y"):
+            file.write_text(line)
+            assert subprocess.run([*ruff, file], capture_output=True).returncode == 1
+
+
+def test_no_test_loads_a_module_under_a_second_name() -> None:
+    assert [name for name in sys.modules if name.partition(".")[0] in FLOORS] == []
 
 
 @each_module
 def test_a_module_says_what_it_is_and_what_it_gives(name: str) -> None:
-    module = importlib.import_module(name)
+    module = importlib.import_module(f"lookalike.{name}".removesuffix(".__init__"))
     assert module.__doc__
     assert [public for public in module.__all__ if not hasattr(module, public)] == []
     assert len(set(module.__all__)) == len(module.__all__)

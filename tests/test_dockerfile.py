@@ -23,12 +23,13 @@ from typing import Any
 
 import pytest
 
-from index.store import Store
+from lookalike.index.store import Store
 
 REPO = Path(__file__).parent.parent
 UID = 10_001
 KEY = "a key for this test"
 PORT = "8000"
+IGNORED = shutil.ignore_patterns("__pycache__")
 
 Step = tuple[str, str]
 
@@ -130,7 +131,7 @@ class Image:
             return
         for source in sources:
             if (REPO / source).is_dir():
-                shutil.copytree(REPO / source, self.folder / target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(REPO / source, self.folder / target, symlinks=True, ignore=IGNORED)
             else:
                 shutil.copy(REPO / source, self.folder / target)
 

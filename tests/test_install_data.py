@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.errors import DataError
-from training.rows.openml import install_fashion, write_idx
-from training.rows.streams import open_idx
+from lookalike.training.errors import DataError
+from lookalike.training.rows.openml import install_fashion, write_idx
+from lookalike.training.rows.streams import open_idx
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -86,7 +86,7 @@ def test_asks_openml_where_the_package_fails(tmp_path: Path) -> None:
     tool(tmp_path, "bin/id", "echo 0")
     tool(tmp_path, ".venv/bin/python", 'echo "$@" >> called')
     assert run_script(tmp_path).returncode == 0
-    assert (tmp_path / "called").read_text() == "-m training.rows.openml\n"
+    assert (tmp_path / "called").read_text() == "-m lookalike.training.rows.openml\n"
 
 
 def test_fails_where_openml_fails_too(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from index.build import build
-from index.store import Store
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows
+from lookalike.index.build import build
+from lookalike.index.store import Store
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "explore.py"
 FIGURES = ["history", "map", "neighbours", "unseen and noisy", "reconstructions"]

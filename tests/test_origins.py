@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from index.compact import compact
-from index.store import Store
+from lookalike.index.compact import compact
+from lookalike.index.store import Store
 from lookalike.planning import Asked, make_plan
 from lookalike.retraining import retrain
-from service.client.requests import Question, put_call, search_call
+from lookalike.service.client.requests import Question, put_call, search_call
 from tests.lookalike.helpers import run
 from tests.mixed import write_csv, write_parquet
 from tests.service.helpers import NPY, call, serving, settings_for, to_npy

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -24,26 +24,25 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from training.columns import Column, describe_columns, read_columns
-from training.cuda import CudaSteps
-from training.describe import describe, rebuild
-from training.errors import ArtifactError, ConfigError
-from training.layers import ToPicture
-from training.manifest import EncoderManifest, check_fields
-from training.origin import Origin
-from training.preprocess import Preprocessor, ScaleKind, build_preprocessor
-from training.sealed import Sealed, open_sealed, seal
+from lookalike.training.choices import DeviceName, ScaleKind
+from lookalike.training.columns import Column, describe_columns, read_columns
+from lookalike.training.cuda import CudaSteps
+from lookalike.training.describe import describe, rebuild
+from lookalike.training.errors import ArtifactError, ConfigError
+from lookalike.training.layers import ToPicture
+from lookalike.training.manifest import EncoderManifest, check_fields
+from lookalike.training.origin import Origin
+from lookalike.training.preprocess import Preprocessor, build_preprocessor
+from lookalike.training.sealed import Sealed, open_sealed, seal
 
 __all__ = [
     "FORMAT",
-    "DeviceName",
     "Encoder",
     "load_encoder",
     "resolve_device",
     "write_encoder",
 ]
 
-DeviceName = Literal["auto", "cpu", "cuda"]
 FORMAT = "lookalike-encoder/4"
 _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024

@@ -17,10 +17,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn, optim
 
-from training.errors import ArtifactError, ResumeError
-from training.history import State
-from training.manifest import CheckpointManifest, check_fields
-from training.sealed import Sealed, open_sealed, replace_folder, seal, staging
+from lookalike.training.errors import ArtifactError, ResumeError
+from lookalike.training.history import State
+from lookalike.training.manifest import CheckpointManifest, check_fields
+from lookalike.training.sealed import Sealed, open_sealed, replace_folder, seal, staging
 
 __all__ = ["latest_checkpoint", "read_state", "restore", "save_checkpoint"]
 

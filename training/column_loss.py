@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.errors import ConfigError
-from training.layout import Layout
-from training.losses import SMALLEST_SHARE, Loss
+from lookalike.training.errors import ConfigError
+from lookalike.training.layout import Layout
+from lookalike.training.losses import SMALLEST_SHARE, Loss
 
 __all__ = ["column_loss"]
 

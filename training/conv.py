@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from training.config import ModelConfig
-from training.layers import ToPicture, ToRows, inner, latent, outer, picture_shape
+from lookalike.training.config import ModelConfig
+from lookalike.training.layers import ToPicture, ToRows, inner, latent, outer, picture_shape
 
 __all__ = ["KERNEL", "PADDING", "STRIDE", "conv_stacks"]
 

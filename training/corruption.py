@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from training.config import CorruptionConfig
-from training.errors import ConfigError
-from training.layers import picture_shape
-from training.preprocess import Preprocessor
+from lookalike.training.config import CorruptionConfig
+from lookalike.training.errors import ConfigError
+from lookalike.training.layers import picture_shape
+from lookalike.training.preprocess import Preprocessor
 
 __all__ = ["CORRUPTIONS", "Corruption", "build_corruption"]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from training.conv import KERNEL, PADDING, STRIDE
-from training.layers import ACTIVATIONS, ToPicture, ToRows
-from training.steady import Conv, Deconv, Dense, steady_activation
+from lookalike.training.conv import KERNEL, PADDING, STRIDE
+from lookalike.training.layers import ACTIVATIONS, ToPicture, ToRows
+from lookalike.training.steady import Conv, Deconv, Dense, steady_activation
 
 __all__ = ["MAX_VALUES", "check_size", "describe", "rebuild"]
 

@@ -17,20 +17,21 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from training.artifact import FORMAT, DeviceName, Encoder
-from training.columns import Column
-from training.config import TrainConfig, load_config
-from training.doctor.causes import diagnose
-from training.errors import ArtifactError, ConfigError, DataError, TrainingError
-from training.export import fold
-from training.fitting import epoch_bar, prepare
-from training.history import State
-from training.origin import absolute, relative
-from training.plan import Hooks
-from training.rows import Rows
-from training.rows.arrays import array_rows
-from training.sealed import read_manifest
-from training.split import split_rows
+from lookalike.training.artifact import FORMAT, Encoder
+from lookalike.training.choices import DeviceName
+from lookalike.training.columns import Column
+from lookalike.training.config import TrainConfig, load_config
+from lookalike.training.doctor.causes import diagnose
+from lookalike.training.errors import ArtifactError, ConfigError, DataError, TrainingError
+from lookalike.training.export import fold
+from lookalike.training.fitting import epoch_bar, prepare
+from lookalike.training.history import State
+from lookalike.training.origin import absolute, relative
+from lookalike.training.plan import Hooks
+from lookalike.training.rows import Rows
+from lookalike.training.rows.arrays import array_rows
+from lookalike.training.sealed import read_manifest
+from lookalike.training.split import split_rows
 
 __all__ = ["AutoencoderEmbedder"]
 

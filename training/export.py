@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from training.artifact import Encoder, load_encoder, write_encoder
-from training.cuda import full_precision
-from training.errors import ExportError
-from training.layers import LatentNoise
-from training.model import Autoencoder
-from training.preprocess import Preprocessor
-from training.sealed import replace_folder, staging
+from lookalike.training.artifact import Encoder, load_encoder, write_encoder
+from lookalike.training.cuda import full_precision
+from lookalike.training.errors import ExportError
+from lookalike.training.layers import LatentNoise
+from lookalike.training.model import Autoencoder
+from lookalike.training.preprocess import Preprocessor
+from lookalike.training.sealed import replace_folder, staging
 
 __all__ = ["export", "fold", "neighbours_agree"]
 

@@ -18,28 +18,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn, optim
 
-from training.artifact import Encoder, resolve_device
-from training.column_loss import column_loss
-from training.columns import describe_columns
-from training.config import TrainConfig
-from training.corruption import Corruption, build_corruption
-from training.doctor.causes import diagnose
-from training.errors import ConfigError, TrainingError
-from training.export import export
-from training.history import State
-from training.loop import fit
-from training.losses import Loss, bounded, build_loss, check_pair
-from training.model import Autoencoder, latent_dim_for
-from training.optim import build_optimizer
-from training.placing import place
-from training.plan import Data, FitPlan, Hooks, automatic_batch
-from training.precision import Precision, choose_bf16
-from training.preprocess import Preprocessor, ScaleKind, fit_preprocessor
-from training.progress import progress_bar
-from training.rows import Rows, evenly, sketches
-from training.schedules import build_schedule
-from training.split import Split
-from training.steps import few_threads, is_short
+from lookalike.training.artifact import Encoder, resolve_device
+from lookalike.training.choices import ScaleKind
+from lookalike.training.column_loss import column_loss
+from lookalike.training.columns import describe_columns
+from lookalike.training.config import TrainConfig
+from lookalike.training.corruption import Corruption, build_corruption
+from lookalike.training.doctor.causes import diagnose
+from lookalike.training.errors import ConfigError, TrainingError
+from lookalike.training.export import export
+from lookalike.training.history import State
+from lookalike.training.loop import fit
+from lookalike.training.losses import Loss, bounded, build_loss, check_pair
+from lookalike.training.model import Autoencoder, latent_dim_for
+from lookalike.training.optim import build_optimizer
+from lookalike.training.placing import place
+from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
+from lookalike.training.precision import Precision, choose_bf16
+from lookalike.training.preprocess import Preprocessor, fit_preprocessor
+from lookalike.training.progress import progress_bar
+from lookalike.training.rows import Rows, evenly, sketches
+from lookalike.training.schedules import build_schedule
+from lookalike.training.split import Split
+from lookalike.training.steps import few_threads, is_short
 
 __all__ = ["Fitted", "Fitting", "epoch_bar", "prepare"]
 

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 __all__ = ["Epoch", "State", "finite"]
 
@@ -32,7 +34,7 @@ class State:
 
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_weights: dict[str, "Tensor"] = field(default_factory=dict)
     stopped: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     """What was known before the first step: see `training.doctor.facts`."""

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.artifact import Encoder
-from training.checkpoint import latest_checkpoint, restore, save_checkpoint
-from training.config import TrainConfig
-from training.errors import TrainingError
-from training.fitting import Fitting, epoch_bar, prepare
-from training.history import State
-from training.plan import Hooks
-from training.rows import Rows
-from training.sealed import Sealed, locked
-from training.split import Split, split_rows
+from lookalike.training.artifact import Encoder
+from lookalike.training.checkpoint import latest_checkpoint, restore, save_checkpoint
+from lookalike.training.config import TrainConfig
+from lookalike.training.errors import TrainingError
+from lookalike.training.fitting import Fitting, epoch_bar, prepare
+from lookalike.training.history import State
+from lookalike.training.plan import Hooks
+from lookalike.training.rows import Rows
+from lookalike.training.sealed import Sealed, locked
+from lookalike.training.split import Split, split_rows
 
 __all__ = ["TrainedRun", "train"]
 

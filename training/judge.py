@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.artifact import Encoder
-from training.preprocess import Preprocessor
-from training.robust import shortened
+from lookalike.training.artifact import Encoder
+from lookalike.training.preprocess import Preprocessor
+from lookalike.training.robust import shortened
 
 __all__ = ["Judged", "Question", "add_noise", "judge_encoder", "judge_pca", "judge_raw", "label_precision"]
 

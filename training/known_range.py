@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.origin import Origin
+from lookalike.training.origin import Origin
 
 __all__ = ["MAX_NAMED", "Clipped", "ClippedValue", "Ids", "allowed", "clipped_at", "far_rows", "known_range"]
 

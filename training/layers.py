@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from training.config import ModelConfig
-from training.errors import ConfigError
+from lookalike.training.config import ModelConfig
+from lookalike.training.errors import ConfigError
 
 __all__ = [
     "ACTIVATIONS",

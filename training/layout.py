@@ -9,7 +9,7 @@ one feature, a slot, for each of its values, and one more, the last, where it wa
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.columns import FittedColumn
+from lookalike.training.columns import FittedColumn
 
 __all__ = ["Layout", "Slots", "lay_out"]
 

@@ -13,12 +13,12 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn, optim
 
-from training.doctor.causes import is_hopeless, refuse
-from training.doctor.facts import gather
-from training.doctor.watch import Watch
-from training.history import Epoch, State, finite
-from training.losses import Loss
-from training.plan import Data, FitPlan, Hooks
+from lookalike.training.doctor.causes import is_hopeless, refuse
+from lookalike.training.doctor.facts import gather
+from lookalike.training.doctor.watch import Watch
+from lookalike.training.history import Epoch, State, finite
+from lookalike.training.losses import Loss
+from lookalike.training.plan import Data, FitPlan, Hooks
 
 __all__ = ["fit", "train_epoch"]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.config import LossConfig, ModelConfig
-from training.errors import ConfigError
+from lookalike.training.config import LossConfig, ModelConfig
+from lookalike.training.errors import ConfigError
 
 __all__ = ["LOSSES", "SMALLEST_SHARE", "Loss", "bounded", "build_loss", "check_pair"]
 

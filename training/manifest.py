@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from training.errors import ArtifactError
-from training.history import Epoch
-from training.preprocess import ScaleKind
-from training.sealed import MANIFEST, REMEDY, Sealed
+from lookalike.training.choices import ScaleKind
+from lookalike.training.errors import ArtifactError
+from lookalike.training.history import Epoch
+from lookalike.training.sealed import MANIFEST, REMEDY, Sealed
 
 __all__ = [
     "MAX_SAFE_INTEGER",

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import latest_checkpoint, read_state
-from training.config import TrainConfig, build_config
-from training.doctor.causes import diagnose
-from training.doctor.finding import Finding
-from training.errors import DataError, TrainingError
-from training.history import State
-from training.job import train
-from training.rows import Rows, open_rows
-from training.split import split_rows
+from lookalike.training.checkpoint import latest_checkpoint, read_state
+from lookalike.training.config import TrainConfig, build_config
+from lookalike.training.doctor.causes import diagnose
+from lookalike.training.doctor.finding import Finding
+from lookalike.training.errors import DataError, TrainingError
+from lookalike.training.history import State
+from lookalike.training.job import train
+from lookalike.training.rows import Rows, open_rows
+from lookalike.training.split import split_rows
 
 __all__ = ["Mended", "mend", "read_run"]
 

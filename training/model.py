@@ -5,9 +5,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from training.config import ModelConfig
-from training.conv import conv_stacks
-from training.layers import inner, latent, outer
+from lookalike.training.config import ModelConfig
+from lookalike.training.conv import conv_stacks
+from lookalike.training.layers import inner, latent, outer
 
 __all__ = ["Autoencoder", "latent_dim_for"]
 

@@ -2,8 +2,8 @@
 
 from torch import nn, optim
 
-from training.config import OptimizerConfig
-from training.errors import ConfigError
+from lookalike.training.config import OptimizerConfig
+from lookalike.training.errors import ConfigError
 
 __all__ = ["build_optimizer"]
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from training.corruption import Corruption
-from training.history import State
-from training.known_range import Clipped
-from training.schedules import Schedule
+from lookalike.training.corruption import Corruption
+from lookalike.training.history import State
+from lookalike.training.known_range import Clipped
+from lookalike.training.schedules import Schedule
 
 __all__ = ["Data", "FitPlan", "Hooks", "automatic_batch"]
 

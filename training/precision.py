@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn, optim
 
-from training.errors import ConfigError
-from training.losses import Loss
-from training.steps import is_short
+from lookalike.training.errors import ConfigError
+from lookalike.training.losses import Loss
+from lookalike.training.steps import is_short
 
 __all__ = ["Precision", "choose_bf16", "is_worth_it"]
 

@@ -3,23 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.columns import Column, FittedColumn
-from training.errors import DataError
-from training.known_range import Clipped, Ids, clipped_at, far_rows, known_range
-from training.origin import Origin
-from training.steady import whole_vectors
-from training.table import Table, build_table
+from lookalike.training.choices import ScaleKind
+from lookalike.training.columns import Column, FittedColumn
+from lookalike.training.errors import DataError
+from lookalike.training.known_range import Clipped, Ids, clipped_at, far_rows, known_range
+from lookalike.training.origin import Origin
+from lookalike.training.steady import whole_vectors
+from lookalike.training.table import Table, build_table
 
-__all__ = ["Preprocessor", "ScaleKind", "build_preprocessor", "fit_preprocessor"]
+__all__ = ["Preprocessor", "build_preprocessor", "fit_preprocessor"]
 
-ScaleKind = Literal["center", "range", "column-range", "standard", "none"]
 _BLOCK = 16_384
 _TOGETHER = {"center", "range"}
 _AROUND_MEAN = {"center", "standard"}

@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.config import OptimizerConfig
-from training.history import State
-from training.loop import fit
-from training.losses import LOSSES
-from training.optim import build_optimizer
-from training.plan import Data, FitPlan, Hooks, automatic_batch
-from training.robust import shortened
-from training.schedules import build_schedule
-from training.split import hold_out
-from training.steps import few_threads, is_short
+from lookalike.training.config import OptimizerConfig
+from lookalike.training.history import State
+from lookalike.training.loop import fit
+from lookalike.training.losses import LOSSES
+from lookalike.training.optim import build_optimizer
+from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
+from lookalike.training.robust import shortened
+from lookalike.training.schedules import build_schedule
+from lookalike.training.split import hold_out
+from lookalike.training.steps import few_threads, is_short
 
 __all__ = ["Probed", "figures", "probe"]
 

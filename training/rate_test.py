@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 
-from training.errors import ConfigError, TrainingError
-from training.history import Epoch, State
-from training.loop import train_epoch
-from training.losses import Loss
-from training.plan import Data, FitPlan
-from training.schedules import Schedule
+from lookalike.training.errors import ConfigError, TrainingError
+from lookalike.training.history import Epoch, State
+from lookalike.training.loop import train_epoch
+from lookalike.training.losses import Loss
+from lookalike.training.plan import Data, FitPlan
+from lookalike.training.schedules import Schedule
 
 __all__ = ["RateTest", "rate_test", "smooth", "suggest"]
 

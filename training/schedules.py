@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from training.config import OptimizerConfig
+from lookalike.training.config import OptimizerConfig
 
 __all__ = ["SCHEDULES", "Schedule", "build_schedule"]
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training.errors import ArtifactError
+from lookalike.training.errors import ArtifactError
 
 __all__ = [
     "MANIFEST",

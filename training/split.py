@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import TrainConfig
-from training.errors import DataError
-from training.origin import Origin, find_origin, is_blurred, is_coarse
-from training.progress import progress_bar
-from training.rows import Rows, evenly, fingerprints, read_at, sampled
+from lookalike.training.config import TrainConfig
+from lookalike.training.errors import DataError
+from lookalike.training.origin import Origin, find_origin, is_blurred, is_coarse
+from lookalike.training.progress import progress_bar
+from lookalike.training.rows import Rows, evenly, fingerprints, read_at, sampled
 
 __all__ = ["Split", "hold_out", "split_rows"]
 

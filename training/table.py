@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.columns import Column, FittedColumn
-from training.layout import Layout, lay_out
+from lookalike.training.columns import Column, FittedColumn
+from lookalike.training.layout import Layout, lay_out
 
 __all__ = ["Table", "build_table"]
 

@@ -6,8 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from training.artifact import Encoder
-from training.describe import rebuild
+from lookalike.training.artifact import Encoder
+from lookalike.training.describe import rebuild
 
 __all__ = ["untrained"]
 

@@ -4,9 +4,9 @@ with Client("http://127.0.0.1:8000") as client:
     found = client.search(inputs=rows, limit=3)
 """
 
-from service.client.answers import Embedded, Found, Hit, Ready, Searched
-from service.client.clients import AsyncClient, Client
-from service.client.errors import (
+from lookalike.service.client.answers import Embedded, Found, Hit, Ready, Searched
+from lookalike.service.client.clients import AsyncClient, Client
+from lookalike.service.client.errors import (
     BadGateway,
     BadRequest,
     Conflict,
@@ -29,8 +29,8 @@ from service.client.errors import (
     UnsupportedMedia,
     VersionChangedError,
 )
-from service.client.item_answers import ClippedValue, Item, Listed, Written
-from service.client.retrying import Retries
+from lookalike.service.client.item_answers import ClippedValue, Item, Listed, Written
+from lookalike.service.client.retrying import Retries
 
 __all__ = [
     "AsyncClient",

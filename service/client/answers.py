@@ -14,9 +14,9 @@ import orjson
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from service.client.errors import MalformedAnswer, Problem, ProblemError, problem_error
-from service.client.messages import Answer
-from service.client.requests import JSON, NPY
+from lookalike.service.client.errors import MalformedAnswer, Problem, ProblemError, problem_error
+from lookalike.service.client.messages import Answer
+from lookalike.service.client.requests import JSON, NPY
 
 __all__ = [
     "Embedded",

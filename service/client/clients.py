@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar
 import httpx
 from numpy.typing import NDArray
 
-from service.client import item_talks, talks
-from service.client.answers import Embedded, Ready, Searched
-from service.client.item_answers import Item, Listed, Written
-from service.client.messages import Reply, Send, Talk
-from service.client.receiving import Receiving
-from service.client.requests import Question, Rows
-from service.client.retrying import RETRIES, Retries
+from lookalike.service.client import item_talks, talks
+from lookalike.service.client.answers import Embedded, Ready, Searched
+from lookalike.service.client.item_answers import Item, Listed, Written
+from lookalike.service.client.messages import Reply, Send, Talk
+from lookalike.service.client.receiving import Receiving
+from lookalike.service.client.requests import Question, Rows
+from lookalike.service.client.retrying import RETRIES, Retries
 
 __all__ = ["AsyncClient", "Client"]
 

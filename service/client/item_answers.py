@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.client.answers import malformed, read_version, sequence_of, show
-from service.client.messages import Answer
+from lookalike.service.client.answers import malformed, read_version, sequence_of, show
+from lookalike.service.client.messages import Answer
 
 __all__ = ["ClippedValue", "Item", "Listed", "Page", "Written", "read_item", "read_page", "read_put", "read_written"]
 

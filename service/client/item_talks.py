@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from service.client.item_answers import Item, Page, Written, read_item, read_page, read_put, read_written
-from service.client.messages import Call, Talk
-from service.client.requests import Rows, check_ids, check_rows, filter_param, put_call, sequence_param
-from service.client.talks import Manner, placed
+from lookalike.service.client.item_answers import Item, Page, Written, read_item, read_page, read_put, read_written
+from lookalike.service.client.messages import Call, Talk
+from lookalike.service.client.requests import Rows, check_ids, check_rows, filter_param, put_call, sequence_param
+from lookalike.service.client.talks import Manner, placed
 
 __all__ = ["delete", "delete_where", "get", "page", "put"]
 

@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from service.client.errors import ConnectionFailed
+from lookalike.service.client.errors import ConnectionFailed
 
 __all__ = ["Answer", "Call", "Failure", "Reply", "Send", "Talk"]
 

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import httpx
 
-from service.client.errors import ConnectionFailed, TimedOut
-from service.client.messages import Answer, Failure, Send
+from lookalike.service.client.errors import ConnectionFailed, TimedOut
+from lookalike.service.client.messages import Answer, Failure, Send
 
 __all__ = ["Receiving"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.client.messages import Call
+from lookalike.service.client.messages import Call
 
 __all__ = [
     "JSON",

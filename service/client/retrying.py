@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.client.answers import read_problem
-from service.client.errors import LookalikeError, ProblemError
-from service.client.messages import Answer, Call, Reply, Send, Talk
+from lookalike.service.client.answers import read_problem
+from lookalike.service.client.errors import LookalikeError, ProblemError
+from lookalike.service.client.messages import Answer, Call, Reply, Send, Talk
 
 __all__ = ["RETRIES", "Retries", "ask"]
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from service.client.answers import (
+from lookalike.service.client.answers import (
     Embedded,
     Ready,
     Searched,
@@ -19,10 +19,10 @@ from service.client.answers import (
     read_searched,
     read_version,
 )
-from service.client.errors import MalformedAnswer, ProblemError, VersionChangedError, problem_error
-from service.client.messages import Answer, Call, Talk
-from service.client.requests import Question, Rows, check_rows, embed_call, search_call
-from service.client.retrying import Retries, ask
+from lookalike.service.client.errors import MalformedAnswer, ProblemError, VersionChangedError, problem_error
+from lookalike.service.client.messages import Answer, Call, Talk
+from lookalike.service.client.requests import Question, Rows, check_rows, embed_call, search_call
+from lookalike.service.client.retrying import Retries, ask
 
 __all__ = ["Manner", "embed", "live", "manifest", "placed", "ready", "reload", "search"]
 

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from index.verdict import Verdict
-from training.artifact import write_encoder
-from training.preprocess import fit_preprocessor
-from training.rows import Chunk, Rows, sketches
-from training.sealed import seal
+from lookalike.index.verdict import Verdict
+from lookalike.training.artifact import write_encoder
+from lookalike.training.preprocess import fit_preprocessor
+from lookalike.training.rows import Chunk, Rows, sketches
+from lookalike.training.sealed import seal
 
 __all__ = ["cloud", "encoder_at", "flip", "made_rows", "no_room", "reseal", "retrained"]
 

@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 import torch
 
-from index.ahead import in_order, one_core_each
+from lookalike.index.ahead import in_order, one_core_each
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

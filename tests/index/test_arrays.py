@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.arrays import is_permutation, load_array
+from lookalike.index.arrays import is_permutation, load_array
 
 
 def test_an_array_is_mapped_or_read_as_it_was_written(tmp_path: Path) -> None:

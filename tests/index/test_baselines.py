@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from index.baselines import by_encoder, by_pca, by_raw_rows, by_untrained, fit_unit, recoded
+from lookalike.index.baselines import by_encoder, by_pca, by_raw_rows, by_untrained, fit_unit, recoded
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.columns import Column, FittedColumn
+from lookalike.training.preprocess import build_preprocessor
+from lookalike.training.untrained import untrained
 from tests.index.made import cloud, encoder_at
-from training.artifact import Encoder, load_encoder
-from training.columns import Column, FittedColumn
-from training.preprocess import build_preprocessor
-from training.untrained import untrained
 
 
 @pytest.fixture

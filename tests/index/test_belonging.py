@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.belonging import Belonging, belonging
-from index.build import build
-from index.spec import Metric
-from index.store import Store
-from index.target import Target
+from lookalike.index.belonging import Belonging, belonging
+from lookalike.index.build import build
+from lookalike.index.spec import Metric
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.training.artifact import load_encoder
+from lookalike.training.errors import ArtifactError
 from tests.index.made import cloud, encoder_at, made_rows
-from training.artifact import load_encoder
-from training.errors import ArtifactError
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])

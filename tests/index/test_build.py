@@ -10,25 +10,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.build import build, encoder_folder
-from index.errors import TargetError
-from index.knobs import ROUNDS
-from index.scores import normalize
-from index.spec import Metric
-from index.store import Store
-from index.target import Target
-from index.version import Version
+from lookalike.index.build import build, encoder_folder
+from lookalike.index.errors import TargetError
+from lookalike.index.knobs import ROUNDS
+from lookalike.index.scores import normalize
+from lookalike.index.spec import Metric
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.version import Version
+from lookalike.training.errors import ArtifactError, ConfigError, DataError, LookalikeError
+from lookalike.training.rows import Rows, open_rows, read_sample
 from tests.index.made import cloud, encoder_at, made_rows
-from training.errors import ArtifactError, ConfigError, DataError, LookalikeError
-from training.rows import Rows, open_rows, read_sample
 
 FLAT = Target(key="Flat")
 BUILDER = """
 import sys
 from pathlib import Path
-from index.build import build
-from index.store import Store
-from training.rows import open_rows
+from lookalike.index.build import build
+from lookalike.index.store import Store
+from lookalike.training.rows import open_rows
 rows, encoder, store = open_rows(sys.argv[1]), Path(sys.argv[2]), Store(Path(sys.argv[3]))
 for _ in range(3):
     number = build(rows, encoder, store, device="cpu")

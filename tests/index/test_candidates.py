@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.candidates import ENOUGH, KINDS, LEAST_TRAINING, SPREAD, Candidate, candidates, training_rows
-from index.spec import IndexSpec
-from index.vectors import VectorIndex
+from lookalike.index.candidates import ENOUGH, KINDS, LEAST_TRAINING, SPREAD, Candidate, candidates, training_rows
+from lookalike.index.spec import IndexSpec
+from lookalike.index.vectors import VectorIndex
 
 COUNTS = st.integers(1, 3_000_000)
 DIMS = st.integers(1, 2_048)

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.build import build
-from index.change import Change
-from index.collection import Collection, embedded, open_collection
-from index.compact import compact
-from index.errors import JobError, QueryError, StoreError, UnknownItemError
-from index.filters import read_filter
-from index.log import ItemLog
-from index.spec import Metric
-from index.store import Store
-from index.target import Target
-from index.version import Found
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.collection import Collection, embedded, open_collection
+from lookalike.index.compact import compact
+from lookalike.index.errors import JobError, QueryError, StoreError, UnknownItemError
+from lookalike.index.filters import read_filter
+from lookalike.index.log import ItemLog
+from lookalike.index.spec import Metric
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.version import Found
 from tests.index.made import cloud, encoder_at, made_rows
 
 WIDTH, DIM, COUNT = 6, 3, 120

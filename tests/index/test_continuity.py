@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.stats import ortho_group
 from sklearn.neighbors import NearestNeighbors
 
-from index.continuity import churn, compose, fit_map, load_maps, mapped, save_maps
-from index.errors import QueryError
-from index.scores import normalize
-from index.spec import Metric
+from lookalike.index.continuity import churn, compose, fit_map, load_maps, mapped, save_maps
+from lookalike.index.errors import QueryError
+from lookalike.index.scores import normalize
+from lookalike.index.spec import Metric
+from lookalike.training.errors import ArtifactError
 from tests.index.made import cloud
-from training.errors import ArtifactError
 
 METRICS: list[Metric] = ["cosine", "l2", "ip"]
 each_metric = pytest.mark.parametrize("metric", METRICS)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from index.detector import LEVELS, SHARES, Bets, Detector, Evidence, joined, upper_rate
-from index.novelty import Novelty
+from lookalike.index.detector import LEVELS, SHARES, Bets, Detector, Evidence, joined, upper_rate
+from lookalike.index.novelty import Novelty
 
 BETS = Bets(143)
 values = st.lists(

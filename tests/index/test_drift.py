@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.build import build
-from index.change import Change
-from index.compact import compact
-from index.detector import Bets, Detector, Evidence
-from index.drift import FOLDER, Drift, DriftFile, Seen, drift_of, read_drift
-from index.errors import StoreError
-from index.log import ItemLog
-from index.store import Store
-from index.target import Target
-from training.config import load_config
-from training.errors import ArtifactError
-from training.job import train
-from training.rows import open_rows
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.compact import compact
+from lookalike.index.detector import Bets, Detector, Evidence
+from lookalike.index.drift import FOLDER, Drift, DriftFile, Seen, drift_of, read_drift
+from lookalike.index.errors import StoreError
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.training.config import load_config
+from lookalike.training.errors import ArtifactError
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows
 
 Files = Callable[[Path], DriftFile]
 Wrote = Callable[[Path, Seen], DriftFile]
@@ -33,8 +33,8 @@ HOLDER = """
 import sys
 from pathlib import Path
 import numpy as np
-from index.detector import Bets, Detector, Evidence
-from index.drift import DriftFile, Seen
+from lookalike.index.detector import Bets, Detector, Evidence
+from lookalike.index.drift import DriftFile, Seen
 bets = Bets(143)
 one = Detector(bets, Evidence.none(bets, 0.0))
 one.add(np.full(7, 0.5), 1.0)

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.build import build
-from index.change import Change
-from index.collection import Collection, open_collection
-from index.compact import compact
-from index.embeddings import Embeddings
-from index.filters import read_filter
-from index.log import ItemLog
-from index.store import Store
-from index.target import Target
-from index.vectors import MAX_FOUND
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.collection import Collection, open_collection
+from lookalike.index.compact import compact
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.filters import read_filter
+from lookalike.index.limits import MAX_FOUND
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.index.target import Target
 from tests.index.made import cloud, encoder_at, made_rows
 
 WIDTH, CLUSTERS, EACH = 4, 40, 100
@@ -103,7 +103,7 @@ def test_only_queries_that_are_short_are_compared_with_all(store: Store, monkeyp
 def test_a_filter_finds_what_it_allows_of_what_is_left(
     store: Store, monkeypatch: pytest.MonkeyPatch, exact: int
 ) -> None:
-    monkeypatch.setattr("index.searching.EXACT", exact)
+    monkeypatch.setattr("lookalike.index.searching.EXACT", exact)
     collection = delete(store, BY_DISTANCE[:250])
     left = [i for i in BY_DISTANCE[250:] if i % 2 == 0]
     found = collection.search(QUERY, 10, EVEN).positions[0]

@@ -8,13 +8,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from index.build import build
-from index.duplicates import Duplicates, near_duplicates
-from index.errors import QueryError
-from index.spec import Metric
-from index.store import Store
-from index.target import Target
-from index.version import Version
+from lookalike.index.build import build
+from lookalike.index.duplicates import Duplicates, near_duplicates
+from lookalike.index.errors import QueryError
+from lookalike.index.spec import Metric
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.version import Version
 from tests.index.made import cloud, encoder_at, made_rows
 
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from index.embed import embed, embed_chunks, embed_to_npy, suited
-from index.spec import Metric
+from lookalike.index.embed import embed, embed_chunks, embed_to_npy, suited
+from lookalike.index.spec import Metric
+from lookalike.training.artifact import Encoder, load_encoder, write_encoder
+from lookalike.training.columns import Column
+from lookalike.training.errors import DataError
+from lookalike.training.preprocess import fit_preprocessor
+from lookalike.training.rows import open_rows, read_sample
 from tests.index.made import cloud, encoder_at, made_rows
-from training.artifact import Encoder, load_encoder, write_encoder
-from training.columns import Column
-from training.errors import DataError
-from training.preprocess import fit_preprocessor
-from training.rows import open_rows, read_sample
 
 each_metric = pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from index import embeddings as module
-from index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
-from index.errors import QueryError
-from index.scores import normalize
-from index.spec import Metric
-from index.vectors import nearest
+from lookalike.index import embeddings as module
+from lookalike.index.embeddings import EMBEDDINGS, Embeddings, read_embeddings
+from lookalike.index.errors import QueryError
+from lookalike.index.scores import normalize
+from lookalike.index.spec import Metric
+from lookalike.index.vectors import nearest
+from lookalike.training.errors import ArtifactError
 from tests.index.made import cloud
-from training.errors import ArtifactError
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 THEIRS = {"cosine": "cosine", "l2": "euclidean", "ip": lambda one, other: -float(one @ other)}

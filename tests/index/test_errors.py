@@ -1,8 +1,8 @@
 import pytest
 
-import index.errors
-from index.errors import QueryError, StoreError, UnknownItemError
-from training.errors import LookalikeError
+from lookalike.index import errors
+from lookalike.index.errors import QueryError, StoreError, UnknownItemError
+from lookalike.training.errors import LookalikeError
 
 
 @pytest.mark.parametrize("kind", [QueryError, StoreError, UnknownItemError])
@@ -13,5 +13,5 @@ def test_an_error_is_a_users_mistake_that_says_field_expected_found_and_remedy(k
 
 
 def test_every_error_is_drawn_in_the_tree() -> None:
-    drawn = {word for word in (index.errors.__doc__ or "").split() if word.endswith("Error")}
-    assert drawn == {*index.errors.__all__, "LookalikeError"}
+    drawn = {word for word in (errors.__doc__ or "").split() if word.endswith("Error")}
+    assert drawn == {*errors.__all__, "LookalikeError"}

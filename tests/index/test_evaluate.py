@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from index.build import build
-from index.evaluate import evaluate
-from index.store import Store
-from index.target import Target
-from index.version import Version
+from lookalike.index.build import build
+from lookalike.index.evaluate import evaluate
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.version import Version
+from lookalike.training.errors import DataError
+from lookalike.training.rows import Rows, open_rows
 from tests.index.made import cloud, encoder_at, made_rows
-from training.errors import DataError
-from training.rows import Rows, open_rows
 
 LINE = np.array([[0], [1], [10], [11]], np.float32)
 

@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-import index.exporting
-from index.build import build
-from index.change import Change
-from index.collection import open_collection
-from index.errors import JobError, StoreError
-from index.exporting import export
-from index.log import ItemLog
-from index.store import Store
-from index.target import Target
+from lookalike.index import exporting
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.collection import open_collection
+from lookalike.index.errors import JobError, StoreError
+from lookalike.index.exporting import export
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.training.errors import DataError
+from lookalike.training.sealed import locked
 from tests.index.made import cloud, encoder_at, flip, made_rows
-from training.errors import DataError
-from training.sealed import locked
 
 COUNT, WIDTH = 50, 4
 ROW = np.array([4, 3, 2, 1], np.float32)
@@ -31,7 +31,7 @@ ROW = np.array([4, 3, 2, 1], np.float32)
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """Its champion embeds a row as it is; a part holds seven items."""
-    monkeypatch.setattr(index.exporting, "ROWS", 7)
+    monkeypatch.setattr(exporting, "ROWS", 7)
     made = Store(tmp_path / "store")
     encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32))
     build(made_rows(cloud(COUNT, WIDTH)), encoder, made, metric="l2", target=Target(key="Flat"), device="cpu")
@@ -109,7 +109,7 @@ def test_nothing_left_of_all_items(store: Store, tmp_path: Path) -> None:
 
 def interrupted(store: Store, out: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """An export that is stopped as by Ctrl-C when so many parts are written."""
-    table = index.exporting._table
+    table = exporting._table
     with monkeypatch.context() as patched:
         left = iter(range(after))
 
@@ -118,20 +118,20 @@ def interrupted(store: Store, out: Path, monkeypatch: pytest.MonkeyPatch, after:
                 raise KeyboardInterrupt
             return table(*given)
 
-        patched.setattr(index.exporting, "_table", stop)
+        patched.setattr(exporting, "_table", stop)
         with pytest.raises(KeyboardInterrupt):
             export(store, out)
 
 
 def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each table has that is made from now on."""
-    counts, table = [], index.exporting._table
+    counts, table = [], exporting._table
 
     def counted(collection: Any, places: NDArray[np.int64]) -> Any:
         counts.append(len(places))
         return table(collection, places)
 
-    monkeypatch.setattr(index.exporting, "_table", counted)
+    monkeypatch.setattr(exporting, "_table", counted)
     return counts
 
 
@@ -198,7 +198,7 @@ def test_without_a_champion_there_is_nothing_to_export(tmp_path: Path) -> None:
 
 
 def test_a_compacted_version_is_exported_as_what_it_was_made_of(store: Store, tmp_path: Path) -> None:
-    from index.compact import compact
+    from lookalike.index.compact import compact
 
     change(store, Change("row-3"), Change("new", ROW, '{"n":1}'))
     export(store, tmp_path / "before.parquet")

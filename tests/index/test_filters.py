@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from index.errors import QueryError
-from index.filters import FieldTypes, allowed, read_filter
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import FieldTypes, allowed, read_filter
 
 BIG = 2**53
 LAST = 2**63 - 1

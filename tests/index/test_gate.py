@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap, trim_mean
 from sklearn.neighbors import NearestNeighbors
 
-from index.gate import FEWEST_ROWS, Trial, decided, judge
-from index.verdict import Compared, Measure, Verdict
+from lookalike.index.gate import FEWEST_ROWS, Trial, decided, judge
+from lookalike.index.verdict import Compared, Measure, Verdict
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.config import load_config
+from lookalike.training.errors import DataError
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows, read_sample
 from tests.index.made import cloud, encoder_at
 from tests.mixed import QUICK, mixed, write_csv
-from training.artifact import Encoder, load_encoder
-from training.config import load_config
-from training.errors import DataError
-from training.job import train
-from training.rows import open_rows, read_sample
 
 Floats = NDArray[np.float32]
 

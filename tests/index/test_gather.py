@@ -12,19 +12,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from index import gather as module
-from index.build import build
-from index.embed import embed
-from index.errors import TargetError
-from index.gather import Gathered, gather, workplace
-from index.items import ItemWriter
-from index.spec import Metric
-from index.store import Store
-from index.target import Target
+from lookalike.index import gather as module
+from lookalike.index.build import build
+from lookalike.index.embed import embed
+from lookalike.index.errors import TargetError
+from lookalike.index.gather import Gathered, gather, workplace
+from lookalike.index.items import ItemWriter
+from lookalike.index.spec import Metric
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.errors import DataError
+from lookalike.training.rows import Chunk, Rows, open_rows, read_sample, sketches
 from tests.index.made import cloud, encoder_at, flip, made_rows
-from training.artifact import Encoder, load_encoder
-from training.errors import DataError
-from training.rows import Chunk, Rows, open_rows, read_sample, sketches
 
 COUNT, WIDTH, BATCH = 70, 6, 10
 INPUTS = cloud(COUNT, WIDTH)

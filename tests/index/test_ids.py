@@ -3,8 +3,8 @@ import unicodedata
 
 import pytest
 
-from index.ids import check_ids, wrong_id
-from training.errors import DataError
+from lookalike.index.ids import check_ids, wrong_id
+from lookalike.training.errors import DataError
 
 
 def test_control_characters_and_halves_of_surrogate_pairs_are_refused_and_nothing_else() -> None:

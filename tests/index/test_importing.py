@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.build import build
-from index.change import Change
-from index.collection import open_collection
-from index.errors import JobError, StoreError
-from index.importing import MOST, import_rows
-from index.log import ItemLog
-from index.store import Store
-from index.target import Target
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.collection import open_collection
+from lookalike.index.errors import JobError, StoreError
+from lookalike.index.importing import MOST, import_rows
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.training.errors import DataError
+from lookalike.training.rows import Chunk, Rows
 from tests.index.made import cloud, encoder_at, made_rows
-from training.errors import DataError
-from training.rows import Chunk, Rows
 
 WIDTH = 4
 

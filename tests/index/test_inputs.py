@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from index.inputs import Input, pack, stacked, unpack
+from lookalike.index.inputs import Input, pack, stacked, unpack
 
 
 @given(arrays.arrays(st.sampled_from([np.float32, np.float64]), st.integers(1, 20)))

@@ -1,6 +1,6 @@
 import pytest
 
-from index.integers import find_large, may_hold_large
+from lookalike.index.integers import find_large, may_hold_large
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index import items as module
-from index.errors import QueryError, UnknownItemError
-from index.filters import read_filter
-from index.ids import MAX_ID
-from index.items import ITEMS, ORDER, ItemTable, ItemWriter, read_items
-from training.errors import ArtifactError, DataError
+from lookalike.index import items as module
+from lookalike.index.errors import QueryError, UnknownItemError
+from lookalike.index.filters import read_filter
+from lookalike.index.ids import MAX_ID
+from lookalike.index.items import ITEMS, ORDER, ItemTable, ItemWriter, read_items
+from lookalike.training.errors import ArtifactError, DataError
 
 IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=MAX_ID)
 JSON: st.SearchStrategy[Any] = st.recursive(

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.knobs import GRID, Knobs
+from lookalike.index.knobs import GRID, Knobs
+from lookalike.training.errors import ConfigError
 from tests.index.made import cloud
-from training.errors import ConfigError
 
 DIM = 8
 

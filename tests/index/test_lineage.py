@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.build import build
-from index.continuity import CONTINUITY, load_maps
-from index.embeddings import Embeddings
-from index.lineage import write_continuity
-from index.spec import Metric
-from index.store import Store
-from index.target import Target
-from index.version import Version
+from lookalike.index.build import build
+from lookalike.index.continuity import CONTINUITY, load_maps
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.lineage import write_continuity
+from lookalike.index.spec import Metric
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.version import Version
+from lookalike.training.artifact import Encoder, load_encoder
 from tests.index.made import cloud, encoder_at, made_rows
-from training.artifact import Encoder, load_encoder
 
 WIDTH, DIM = 6, 4
 ROWS, HELD = cloud(400, WIDTH), cloud(50, WIDTH, seed=1)

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import index.live
-from index.build import build
-from index.change import Change
-from index.collection import Collection, embedded
-from index.errors import QueryError
-from index.filters import read_filter
-from index.store import Store
-from index.target import Target
+from lookalike.index import live as live_module
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.collection import Collection, embedded
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import read_filter
+from lookalike.index.store import Store
+from lookalike.index.target import Target
 from tests.index.made import cloud, encoder_at, made_rows
 
 COUNT, WIDTH = 90, 3
@@ -61,7 +61,7 @@ def test_several_texts_are_those_of_each_item_whether_new_or_of_the_version(stor
 def test_pages_have_each_item_once_in_the_order_of_ids(
     store: Store, monkeypatch: pytest.MonkeyPatch, seed: int, most: int, given: dict[str, Any] | None
 ) -> None:
-    monkeypatch.setattr(index.live, "LOOKED_AT", 16)
+    monkeypatch.setattr(live_module, "LOOKED_AT", 16)
     collection, holds = changed(store, seed)
     passing = None if given is None else read_filter(given)
     expected = sorted(name for name, held in holds.items() if given is None or held["even"] == (given == EVEN))

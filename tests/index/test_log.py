@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.change import Change
-from index.collection import open_collection
-from index.errors import JobError, LogError, StoreError
-from index.log import BATCH, LOG, ItemLog, Note
+from lookalike.index.change import Change
+from lookalike.index.collection import open_collection
+from lookalike.index.errors import JobError, LogError, StoreError
+from lookalike.index.log import BATCH, LOG, ItemLog, Note
+from lookalike.training.errors import ArtifactError, DataError
 from tests.index.made import flip
 from tests.index.test_collection import COUNT, WIDTH, as_logged, made, put
-from training.errors import ArtifactError, DataError
 
 ONES = np.ones(3, np.float32)
 
@@ -192,7 +192,7 @@ def test_what_is_no_log_is_refused_each_time(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path: Path) -> None:
-    from index.compact import compact
+    from lookalike.index.compact import compact
 
     store, row = made(tmp_path), np.ones(WIDTH, np.float32)
     as_logged(store, [put("a", row, {}), Change("row-0")])
@@ -209,7 +209,7 @@ def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path:
 
 
 def test_an_older_copy_of_the_log_is_told_from_the_one_that_a_version_was_made_of(tmp_path: Path) -> None:
-    from index.compact import compact
+    from lookalike.index.compact import compact
 
     store, row = made(tmp_path), np.ones(WIDTH, np.float32)
     as_logged(store, [put("a", row, {})])

@@ -8,11 +8,11 @@ import apsw
 import numpy as np
 import pytest
 
-from index.change import Change
-from index.errors import LogError
-from index.inputs import Input
-from index.log import LOG, ItemLog
-from training.errors import ArtifactError
+from lookalike.index.change import Change
+from lookalike.index.errors import LogError
+from lookalike.index.inputs import Input
+from lookalike.index.log import LOG, ItemLog
+from lookalike.training.errors import ArtifactError
 
 WAL, SHM = f"{LOG}-wal", f"{LOG}-shm"
 FILES = (LOG, WAL, SHM)

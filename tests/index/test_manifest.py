@@ -11,21 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from index.build import build
-from index.change import Change
-from index.errors import StoreError
-from index.items import ITEMS, ORDER
-from index.log import ItemLog
-from index.manifest import FORMAT, VersionManifest, read_version
-from index.retention import prune
-from index.spec import MAX_KEY
-from index.store import Store
-from index.version import HELD, QUESTION, USUAL
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.errors import StoreError
+from lookalike.index.items import ITEMS, ORDER
+from lookalike.index.log import ItemLog
+from lookalike.index.manifest import FORMAT, VersionManifest, read_version
+from lookalike.index.retention import prune
+from lookalike.index.spec import MAX_KEY
+from lookalike.index.store import Store
+from lookalike.index.version import HELD, QUESTION, USUAL
+from lookalike.training.errors import ArtifactError
+from lookalike.training.manifest import MAX_SAFE_INTEGER, check_fields
+from lookalike.training.sealed import Sealed
 from tests.index.made import cloud, encoder_at, made_rows, reseal, retrained
 from tests.training.helpers import changed_fields, error_of
-from training.errors import ArtifactError
-from training.manifest import MAX_SAFE_INTEGER, check_fields
-from training.sealed import Sealed
 
 
 @pytest.fixture(scope="module")

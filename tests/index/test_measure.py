@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.embeddings import Embeddings
-from index.measure import Exam, Measured, recalls
-from index.scores import normalize
-from index.spec import IndexSpec, Metric
-from index.vectors import VectorIndex
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.measure import Exam, Measured, recalls
+from lookalike.index.scores import normalize
+from lookalike.index.spec import IndexSpec, Metric
+from lookalike.index.vectors import VectorIndex
 from tests.index.made import cloud
 
 

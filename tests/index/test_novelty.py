@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from torch import nn
 
-from index.embeddings import Embeddings
-from index.errors import QueryError
-from index.novelty import (
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.errors import QueryError
+from lookalike.index.novelty import (
     NEIGHBOURS,
     Novelty,
     item_distances,
@@ -22,13 +22,13 @@ from index.novelty import (
     mean_distances,
     reconstruction_errors,
 )
-from index.scores import normalize
-from index.spec import Metric
+from lookalike.index.scores import normalize
+from lookalike.index.spec import Metric
+from lookalike.training.artifact import Encoder, load_encoder, write_encoder
+from lookalike.training.columns import Column
+from lookalike.training.errors import ArtifactError
+from lookalike.training.preprocess import fit_preprocessor
 from tests.index.made import cloud, encoder_at
-from training.artifact import Encoder, load_encoder, write_encoder
-from training.columns import Column
-from training.errors import ArtifactError
-from training.preprocess import fit_preprocessor
 
 Reals = NDArray[np.float64]
 
@@ -253,19 +253,19 @@ def test_an_items_distance_is_to_the_others() -> None:
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
 def test_items_in_blocks_are_as_by_brute_force(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.novelty._BLOCK_ITEMS", 64)
+    monkeypatch.setattr("lookalike.index.novelty._BLOCK_ITEMS", 64)
     vectors = cloud(300, 5)
     vectors = normalize(vectors) if metric == "cosine" else vectors
     gaps = np.linalg.norm(vectors[:, None] - vectors, axis=2) if metric != "ip" else -vectors @ vectors.T
     np.fill_diagonal(gaps, np.inf)
     wanted = np.sort(gaps, axis=1)[:, :NEIGHBOURS].mean(axis=1)
     assert usual(vectors, metric=metric) == pytest.approx(wanted, abs=1e-4)
-    monkeypatch.setattr("index.novelty._FEW", 299)
+    monkeypatch.setattr("lookalike.index.novelty._FEW", 299)
     assert usual(vectors, metric) == pytest.approx(wanted, rel=0.05, abs=0.05)
 
 
 def test_of_many_items_a_sample_of_the_kept_tells_what_is_usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.novelty._SAMPLE", 100)
+    monkeypatch.setattr("lookalike.index.novelty._SAMPLE", 100)
     vectors = cloud(300, 3)
     sample = Embeddings(vectors[:250], "l2").sample(100, seed=0)
     gaps = np.linalg.norm(vectors[:, None] - vectors[sample], axis=2)
@@ -328,7 +328,7 @@ def test_an_answer_beyond_all_numbers_is_infinitely_wrong(tmp_path: Path) -> Non
 def test_rows_in_blocks_are_as_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, rows = load_encoder(encoder_at(tmp_path / "encoder", cloud(6, 2))), cloud(25, 6, seed=1)
     whole = reconstruction_errors(encoder, rows)
-    monkeypatch.setattr("index.novelty._BLOCK_VALUES", 42)
+    monkeypatch.setattr("lookalike.index.novelty._BLOCK_VALUES", 42)
     assert reconstruction_errors(encoder, rows) == pytest.approx(whole)
     assert reconstruction_errors(encoder, rows[:0]).shape == (0,)
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.change import Change
-from index.errors import StoreError
-from index.log import ItemLog
-from index.overlay import Overlaid, Source, check_whole, overlay
+from lookalike.index.change import Change
+from lookalike.index.errors import StoreError
+from lookalike.index.log import ItemLog
+from lookalike.index.overlay import Overlaid, Source, check_whole, overlay
+from lookalike.training.errors import DataError
+from lookalike.training.preprocess import fit_preprocessor
+from lookalike.training.rows import Chunk, Rows, sketches
 from tests.index.made import cloud, made_rows
-from training.errors import DataError
-from training.preprocess import fit_preprocessor
-from training.rows import Chunk, Rows, sketches
 
 WIDTH = 4
 BASE = cloud(10, WIDTH)

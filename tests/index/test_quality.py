@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from index.embed import embed
-from index.quality import (
+from lookalike.index.embed import embed
+from lookalike.index.quality import (
     MOST_ROWS,
     Kept,
     features_of,
@@ -18,13 +18,13 @@ from index.quality import (
     rows_to_embedding,
     swapped,
 )
-from index.spec import Metric
+from lookalike.index.spec import Metric
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows, read_sample
 from tests.index.made import cloud, encoder_at
 from tests.mixed import QUICK, mixed, write_csv
-from training.artifact import Encoder, load_encoder
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows, read_sample
 
 WIDE = cloud(200, 20)
 LONG = cloud(200, 3) * np.array([10, 0.1, 0.1], np.float32)

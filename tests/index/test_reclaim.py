@@ -10,12 +10,12 @@ import apsw
 import numpy as np
 import pytest
 
-from index import reclaim
-from index.change import Change
-from index.errors import LogError
-from index.log import LOG, ItemLog
+from lookalike.index import reclaim
+from lookalike.index.change import Change
+from lookalike.index.errors import LogError
+from lookalike.index.log import LOG, ItemLog
+from lookalike.training.errors import ArtifactError
 from tests.index.made import no_room
-from training.errors import ArtifactError
 
 FILL = json.dumps({"fill": "y" * 2_000})
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from index.errors import StoreError
-from index.registry import registry
-from index.store import Store
+from lookalike.index.errors import StoreError
+from lookalike.index.registry import registry
+from lookalike.index.store import Store
+from lookalike.training.sealed import seal
 from tests.index.made import retrained
-from training.sealed import seal
 
 
 def copy(store: Store, number: int, **told: Any) -> None:

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from index.change import Change
-from index.collection import open_collection
-from index.compact import compact
-from index.errors import StoreError
-from index.log import ItemLog
-from index.retention import JOB, prune, reclaim
-from index.store import Alias, Store
 from lookalike.cli import app
+from lookalike.index.change import Change
+from lookalike.index.collection import open_collection
+from lookalike.index.compact import compact
+from lookalike.index.errors import StoreError
+from lookalike.index.log import ItemLog
+from lookalike.index.retention import JOB, prune, reclaim
+from lookalike.index.store import Alias, Store
 from lookalike.jobs import Job, begin, end
+from lookalike.training.errors import ConfigError
+from lookalike.training.sealed import seal
 from tests.index.made import cloud, retrained
-from training.errors import ConfigError
-from training.sealed import seal
 
 ROWS = cloud(20, 64)
 

@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from index import searching
-from index.embeddings import Embeddings
-from index.errors import QueryError
-from index.filters import read_filter
-from index.items import ItemWriter, read_items
-from index.measure import recalls
-from index.scores import normalize
-from index.searching import Searcher
-from index.spec import IndexSpec, Metric
-from index.vectors import MAX_FOUND, VectorIndex, nearest
+from lookalike.index import searching
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import read_filter
+from lookalike.index.items import ItemWriter, read_items
+from lookalike.index.limits import MAX_FOUND
+from lookalike.index.measure import recalls
+from lookalike.index.scores import normalize
+from lookalike.index.searching import Searcher
+from lookalike.index.spec import IndexSpec, Metric
+from lookalike.index.vectors import VectorIndex, nearest
 from tests.index.made import cloud
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -248,7 +249,7 @@ def test_a_filter_is_answered_again_from_memory(tmp_path: Path, monkeypatch: pyt
         asked.append(given)
         return np.ones(20, bool)
 
-    monkeypatch.setattr("index.items.allowed", noting)
+    monkeypatch.setattr("lookalike.index.items.allowed", noting)
     for most in (3, 5, 3, 5):
         made.search(cloud(1, 3), 2, read_filter({"field": "i", "range": {"lt": most}}))
     assert len(asked) == 2

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from index.quality import neighbours_kept
-from index.shares import as_near, each_alike, each_found_again, each_kept, right_shares
-from index.spec import Metric
+from lookalike.index.quality import neighbours_kept
+from lookalike.index.shares import as_near, each_alike, each_found_again, each_kept, right_shares
+from lookalike.index.spec import Metric
 from tests.index.made import cloud
 
 

@@ -6,8 +6,8 @@ import faiss
 import numpy as np
 import pytest
 
-from index.candidates import KINDS
-from index.spec import MAX_KEY, IndexSpec, Metric, wrong_key
+from lookalike.index.candidates import KINDS
+from lookalike.index.spec import MAX_KEY, IndexSpec, Metric, wrong_key
 from tests.index.made import cloud
 
 

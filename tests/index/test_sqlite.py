@@ -5,7 +5,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from index.sqlite import connected, is_frozen, one, stamp_of, transaction
+from lookalike.index.sqlite import connected, is_frozen, one, stamp_of, transaction
 
 
 def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.build import build
-from index.errors import StoreError
-from index.store import Alias, Store
+from lookalike.index.build import build
+from lookalike.index.errors import StoreError
+from lookalike.index.store import Alias, Store
+from lookalike.training import sealed
+from lookalike.training.errors import ArtifactError
 from tests.index.made import cloud, encoder_at, flip, made_rows
-from training import sealed
-from training.errors import ArtifactError
 
 
 @pytest.fixture(scope="module")

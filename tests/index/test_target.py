@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from index.target import Target, Trial, fastest, in_speed, least_effort, meets, read_bytes, unmet, with_front
-from training.errors import ConfigError
+from lookalike.index.target import Target, Trial, fastest, in_speed, least_effort, meets, read_bytes, unmet, with_front
+from lookalike.training.errors import ConfigError
 
 MEASURED = Trial("Flat", "", 1.0, 1.0, 1.0, 10.0, 5.0, 1_000, 50)
 

@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import tune as module
-from index.candidates import candidates
-from index.embeddings import Embeddings
-from index.errors import TargetError
-from index.measure import Exam
-from index.target import Target, with_front
-from index.tune import Tuned, tune
+from lookalike.index import tune as module
+from lookalike.index.candidates import candidates
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.errors import TargetError
+from lookalike.index.measure import Exam
+from lookalike.index.target import Target, with_front
+from lookalike.index.tune import Tuned, tune
+from lookalike.training.errors import ConfigError
 from tests.index.made import cloud
-from training.errors import ConfigError
 
 COUNT, DIM = 2_000, 16
 EMBEDDINGS, QUERIES = Embeddings(cloud(COUNT, DIM), "l2"), cloud(100, DIM, seed=1)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.change import Change
-from index.log import ItemLog
-from index.overlay import Overlaid, Source, overlay
-from index.unseen import held_for_both
+from lookalike.index.change import Change
+from lookalike.index.log import ItemLog
+from lookalike.index.overlay import Overlaid, Source, overlay
+from lookalike.index.unseen import held_for_both
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.preprocess import fit_preprocessor
 from tests.index.made import cloud, encoder_at, made_rows
-from training.artifact import Encoder, load_encoder
-from training.preprocess import fit_preprocessor
 
 WIDTH = 4
 BASE = cloud(200, WIDTH)

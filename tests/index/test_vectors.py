@@ -14,13 +14,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from index.candidates import KINDS
-from index.errors import QueryError
-from index.scores import drop_own, normalize
-from index.spec import IndexSpec, Metric
-from index.vectors import MAX_FOUND, MAX_LIMIT, MAX_VALUE, VectorIndex, check_limit, near_pairs, nearest, one_thread
+from lookalike.index.candidates import KINDS
+from lookalike.index.errors import QueryError
+from lookalike.index.limits import MAX_FOUND, MAX_LIMIT, check_limit
+from lookalike.index.scores import drop_own, normalize
+from lookalike.index.spec import IndexSpec, Metric
+from lookalike.index.vectors import MAX_VALUE, VectorIndex, near_pairs, nearest, one_thread
+from lookalike.training.errors import ArtifactError, ConfigError
 from tests.index.made import cloud
-from training.errors import ArtifactError, ConfigError
 
 COUNT, DIM = 300, 16
 WRITTEN = ("IVF4,Flat", "HNSW8", "RR16,Flat", "PQ4x4fs,RFlat", "SQ8")
@@ -477,7 +478,7 @@ def test_a_thread_alone_is_given_back_its_others() -> None:
 @pytest.mark.parametrize("block", [1, 1_000, 1 << 24])
 @pytest.mark.parametrize("reach", [0.0, 0.5, 1.5])
 def test_near_pairs_are_all_that_are_near(monkeypatch: pytest.MonkeyPatch, block: int, reach: float) -> None:
-    monkeypatch.setattr("index.vectors.BLOCK_PAIRS", block)
+    monkeypatch.setattr("lookalike.index.vectors.BLOCK_PAIRS", block)
     vectors = cloud(100, 3)
     vectors[50:60] = vectors[:10]
     gaps = brute_force("l2", vectors, vectors)

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from index.verdict import Compared, Measure, Verdict, read_verdict
-from training.errors import ArtifactError
+from lookalike.index.verdict import Compared, Measure, Verdict, read_verdict
+from lookalike.training.errors import ArtifactError
 
 VERDICT = Verdict(
     True,

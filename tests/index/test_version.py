@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.build import build
-from index.candidates import KINDS
-from index.embeddings import EMBEDDINGS
-from index.errors import QueryError, StoreError, UnknownItemError
-from index.filters import read_filter
-from index.store import Alias, Store
-from index.target import Target
-from index.vectors import MAX_LIMIT
-from index.version import FORMAT, KNOWN_LIMIT, QUESTION, Version, known_answer, open_version
+from lookalike.index.build import build
+from lookalike.index.candidates import KINDS
+from lookalike.index.embeddings import EMBEDDINGS
+from lookalike.index.errors import QueryError, StoreError, UnknownItemError
+from lookalike.index.filters import read_filter
+from lookalike.index.limits import MAX_LIMIT
+from lookalike.index.store import Alias, Store
+from lookalike.index.target import Target
+from lookalike.index.version import FORMAT, KNOWN_LIMIT, QUESTION, Version, known_answer, open_version
+from lookalike.training.errors import ArtifactError, LookalikeError
+from lookalike.training.sealed import read_manifest
 from tests.index.made import cloud, encoder_at, flip, made_rows, reseal
-from training.errors import ArtifactError, LookalikeError
-from training.sealed import read_manifest
 
 FILES = (
     "embeddings.npy",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 import torch
 
-from lessons.catalogue import open_lesson
-from lessons.shown import Shown
+from lookalike.lessons.catalogue import open_lesson
+from lookalike.lessons.shown import Shown
 
 SEEDS = range(int(os.environ.get("LESSON_SEEDS", "1")))
 Experiment = Callable[[str], Mapping[str, float]]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lessons.picture import Curves, Panels, Picture, Scatter, Tiles
+from lookalike.lessons.picture import Curves, Panels, Picture, Scatter, Tiles
 
 __all__ = ["CURVES", "EMPTY", "PANELS", "PICTURES", "SCATTER", "TILES"]
 

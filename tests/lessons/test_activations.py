@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lessons.activations import RATES, collapsed
-from lessons.workbench import ACTIVATIONS, network
+from lookalike.lessons.activations import RATES, collapsed
+from lookalike.lessons.workbench import ACTIVATIONS, network
 from tests.lessons.conftest import Experiment
 
 

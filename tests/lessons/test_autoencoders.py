@@ -4,8 +4,8 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from lessons.autoencoders import SIZES, principal_axes, same_subspace
-from lessons.workbench import digits
+from lookalike.lessons.autoencoders import SIZES, principal_axes, same_subspace
+from lookalike.lessons.workbench import digits
 from tests.lessons.conftest import Experiment
 
 

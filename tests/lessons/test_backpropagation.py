@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lessons.backpropagation import (
+from lookalike.lessons.backpropagation import (
     by_autograd,
     hidden_gradients,
     hidden_loss,

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from lessons.catalogue import open_lesson, topics
-from lessons.shown import Shown
-from training.config import TrainConfig, load_config
-from training.errors import ConfigError
+from lookalike.lessons.catalogue import open_lesson, topics
+from lookalike.lessons.shown import Shown
+from lookalike.training.config import TrainConfig, load_config
+from lookalike.training.errors import ConfigError
 
 TOPICS = list(topics())
 SECTIONS = ["In plain words", "The formula", "The common mistake", "What to do", "The experiment"]
@@ -109,13 +109,12 @@ def test_a_topic_that_is_like_none() -> None:
 
 
 def test_the_list_loads_no_experiment() -> None:
-    script = (
-        "import sys, lessons.catalogue as c; c.topics(); c.open_lesson('denoising'); print(*sys.modules, sep='\\n')"
-    )
+    used = "from lookalike.lessons import catalogue; catalogue.topics(); catalogue.open_lesson('denoising')"
+    script = f"{used}; import sys; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "lessons.catalogue" in loaded
-    assert not loaded & {"torch", "numpy", "matplotlib", "sklearn", "faiss", "plotille", "lessons.denoising"}
+    assert "lookalike.lessons.catalogue" in loaded
+    assert not loaded & {"torch", "numpy", "matplotlib", "sklearn", "faiss", "plotille", "lookalike.lessons.denoising"}
 
 
 def test_an_experiment_says_the_same_each_time() -> None:

@@ -6,9 +6,9 @@ import re
 import pytest
 import torch
 
-from lessons.catalogue import open_lesson
-from lessons.common_mistakes import MISTAKES, not_zeroed
-from lessons.workbench import cross_entropy, digits
+from lookalike.lessons.catalogue import open_lesson
+from lookalike.lessons.common_mistakes import MISTAKES, not_zeroed
+from lookalike.lessons.workbench import cross_entropy, digits
 from tests.lessons.conftest import Experiment
 
 LEAST = math.log(math.e + 9) - 1

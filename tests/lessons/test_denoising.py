@@ -2,7 +2,7 @@
 
 import torch
 
-from lessons.denoising import corrupted, with_noise
+from lookalike.lessons.denoising import corrupted, with_noise
 from tests.lessons.conftest import Experiment
 
 STANDARD, DENOISING = "standard autoencoder", "denoising autoencoder"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lessons.latent_space import off_the_data
+from lookalike.lessons.latent_space import off_the_data
 from tests.lessons.conftest import Experiment
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lessons.learning_rate import RATES, descend, largest_rate
+from lookalike.lessons.learning_rate import RATES, descend, largest_rate
 from tests.lessons.conftest import Experiment
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lessons.loss_functions import LOSSES
+from lookalike.lessons.loss_functions import LOSSES
 from tests.lessons.conftest import Experiment
 
 

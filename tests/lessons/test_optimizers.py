@@ -2,7 +2,7 @@
 
 import pytest
 
-from lessons.optimizers import OPTIMIZERS
+from lookalike.lessons.optimizers import OPTIMIZERS
 from tests.lessons.conftest import Experiment
 
 

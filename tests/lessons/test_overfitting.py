@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from lessons.overfitting import EPOCHS, ROWS
-from lessons.picture import Curves, Panels
+from lookalike.lessons.overfitting import EPOCHS, ROWS
+from lookalike.lessons.picture import Curves, Panels
 from tests.lessons.conftest import Experiment
 from tests.lessons.conftest import run as shown_by
 

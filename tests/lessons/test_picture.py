@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from lessons.picture import Curves, by_epoch
+from lookalike.lessons.picture import Curves, by_epoch
 
 
 def test_epochs_are_counted_from_one() -> None:

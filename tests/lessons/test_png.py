@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lessons.catalogue import topics
-from lessons.picture import Panels
-from lessons.png import COLOURS, save_png
-from lessons.shown import Shown
+from lookalike.lessons.catalogue import topics
+from lookalike.lessons.picture import Panels
+from lookalike.lessons.png import COLOURS, save_png
+from lookalike.lessons.shown import Shown
 from tests.lessons.pictures import CURVES, PICTURES
 
 

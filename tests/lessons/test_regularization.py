@@ -2,7 +2,7 @@
 
 import pytest
 
-from lessons.regularization import HELD_BACK, _network
+from lookalike.lessons.regularization import HELD_BACK, _network
 from tests.lessons.conftest import Experiment
 
 WAYS = [*(name for name in HELD_BACK if name != "nothing"), "early stopping"]

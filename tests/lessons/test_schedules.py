@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lessons.schedules import SCHEDULES, schedule
+from lookalike.lessons.schedules import SCHEDULES, schedule
 from tests.lessons.conftest import Experiment
 
 

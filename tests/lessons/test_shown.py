@@ -1,6 +1,6 @@
 """Numbers as they are told."""
 
-from lessons.shown import number_lines
+from lookalike.lessons.shown import number_lines
 
 
 def test_numbers_are_told_in_order_and_in_one_column() -> None:

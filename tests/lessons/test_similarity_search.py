@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lessons.similarity_search import EFFORTS, LISTS, PROBES, exact, recall
+from lookalike.lessons.similarity_search import EFFORTS, LISTS, PROBES, exact, recall
 from tests.lessons.conftest import Experiment
 
 LIST_NAME, GRAPH_NAME = "inverted file, nprobe", "graph, ef_search"

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lessons.catalogue import topics
-from lessons.picture import Curves, Tiles
-from lessons.shown import Shown
-from lessons.terminal import as_text
+from lookalike.lessons.catalogue import topics
+from lookalike.lessons.picture import Curves, Tiles
+from lookalike.lessons.shown import Shown
+from lookalike.lessons.terminal import as_text
 from tests.lessons.pictures import CURVES, EMPTY, PANELS, PICTURES, SCATTER, TILES
 
 

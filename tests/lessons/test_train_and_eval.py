@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lessons.train_and_eval import noisy_autoencoder
+from lookalike.lessons.train_and_eval import noisy_autoencoder
 from tests.lessons.conftest import Experiment
 
 EVAL, TRAIN = "eval mode", "left in train mode"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lessons.vanishing_gradients import arriving
-from lessons.workbench import digits
+from lookalike.lessons.vanishing_gradients import arriving
+from lookalike.lessons.workbench import digits
 from tests.lessons.conftest import Experiment
 
 

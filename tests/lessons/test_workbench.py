@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lessons.workbench import (
+from lookalike.lessons.workbench import (
     accuracy,
     agreement,
     autoencoder,

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.store import Store
-from index.version import Version
+from lookalike.index.store import Store
+from lookalike.index.version import Version
+from lookalike.training.config import TrainConfig, load_config
 from tests.lookalike.helpers import refused, run, save
 from tests.service.process import running
 from tests.training.helpers import blobs
-from training.config import TrainConfig, load_config
 
 HELP = {
     "demo": ["DATA", "--store", "--no-serve", "--host", "--port"],

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from index.collection import open_collection
-from index.log import ItemLog
-from index.store import Store
+from lookalike.index.collection import open_collection
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.training.rows import open_rows
 from tests.index.made import cloud
 from tests.lookalike.helpers import refused, run, save
-from training.rows import open_rows
 
 ROOT = Path(__file__).parents[2]
 ROWS = 30_000
@@ -148,7 +148,7 @@ def test_an_export_that_is_killed_leaves_what_was_there_and_goes_on(store_copy: 
     out, parts = tmp_path / "F.parquet", tmp_path / "F.parquet.parts"
     run("import", "digits:test", "--store", store_copy.folder)
     out.write_bytes(b"before")
-    small, seen = "import index.exporting\nindex.exporting.ROWS = 8", 0
+    small, seen = "import lookalike.index.exporting\nlookalike.index.exporting.ROWS = 8", 0
     for end in (signal.SIGKILL, signal.SIGINT):
         with started("export", "--store", store_copy.folder, "--out", out, lines=small) as process:
             until(lambda: len(list(parts.glob("*/*.parquet"))) > seen + 5, process)  # noqa: B023

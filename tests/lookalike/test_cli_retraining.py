@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.change import Change
-from index.drift import FOLDER as DRIFT
-from index.log import ItemLog
-from index.store import Store
 from lookalike.cli_retraining import BUSY, FAILED, KEPT, MISTAKEN
+from lookalike.index.change import Change
+from lookalike.index.drift import FOLDER as DRIFT
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
 from lookalike.jobs import read_job
 from tests.lookalike.helpers import Done, run
 from tests.lookalike.test_retraining import BAD, GOOD, new_items, put

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from index.store import Store
 from lookalike.demo import run_demo
+from lookalike.index.store import Store
 from tests.lookalike.helpers import run, save
 from tests.service.process import running
 from tests.training.helpers import blobs

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.detector import Bets, Detector, Evidence
-from index.drift import FOLDER, Drift, DriftFile, Seen
-from index.store import Store
 from lookalike.drifting import drift_lines
+from lookalike.index.detector import Bets, Detector, Evidence
+from lookalike.index.drift import FOLDER, Drift, DriftFile, Seen
+from lookalike.index.store import Store
 from tests.lookalike.helpers import refused, run
 
 

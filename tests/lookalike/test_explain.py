@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lessons.catalogue import Lesson
-from lessons.picture import Curves
-from lessons.shown import Shown
 from lookalike.explain import show_lesson, show_rates
+from lookalike.lessons.catalogue import Lesson
+from lookalike.lessons.picture import Curves
+from lookalike.lessons.shown import Shown
+from lookalike.training.config import load_config
+from lookalike.training.errors import DataError, TrainingError
 from tests.lookalike.helpers import save
 from tests.training.helpers import blobs
-from training.config import load_config
-from training.errors import DataError, TrainingError
 
 
 class Parabola(Lesson):
@@ -69,8 +69,8 @@ def test_rows_that_cannot_be_learnt_from_have_no_rate(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_text("old")
     script = (
-        "import resource, sys; from pathlib import Path; from lessons.picture import Curves; "
-        "from lessons.png import save_png; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "import resource, sys; from pathlib import Path; from lookalike.lessons.picture import Curves; "
+        "from lookalike.lessons.png import save_png; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "save_png(Curves('a', 'x', 'y', {'l': ([0.0, 1.0], [0.0, 1.0])}), Path(sys.argv[1]))"
     )

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from service.keys import Caller, KeyRing
+from lookalike.service.keys import Caller, KeyRing
 from tests.lookalike.helpers import refused, run
 
 

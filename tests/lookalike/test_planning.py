@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 
-from index.change import Change
-from index.log import ItemLog
-from index.store import Store
+from lookalike.index.change import Change
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
 from lookalike.planning import Asked, make_plan
-from training.rows import open_rows, read_sample
+from lookalike.training.rows import open_rows, read_sample
 
 TEST = read_sample(open_rows("digits:test"), 360, seed=0)[0]
 

@@ -4,16 +4,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.build import build
-from index.store import Store
-from index.version import Version
 from lookalike import probing
+from lookalike.index.build import build
+from lookalike.index.store import Store
+from lookalike.index.version import Version
 from lookalike.probing import probe_version
+from lookalike.training.errors import DataError
+from lookalike.training.probe import probe
+from lookalike.training.rows import Rows, open_rows
 from tests.index.made import encoder_at, made_rows
 from tests.training.helpers import blobs
-from training.errors import DataError
-from training.probe import probe
-from training.rows import Rows, open_rows
 
 ROWS = blobs()
 LABELS = [i % 3 for i in range(60)]

@@ -7,28 +7,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.belonging import belonging
-from index.build import build
-from index.change import Change
-from index.collection import open_collection
-from index.compact import compact
-from index.continuity import mapped
-from index.errors import JobError, StoreError
-from index.gate import judge
-from index.log import ItemLog
-from index.store import Store
-from index.target import Target
-from index.verdict import read_verdict
 from lookalike import retraining
+from lookalike.index.belonging import belonging
+from lookalike.index.build import build
+from lookalike.index.change import Change
+from lookalike.index.collection import open_collection
+from lookalike.index.compact import compact
+from lookalike.index.continuity import mapped
+from lookalike.index.errors import JobError, StoreError
+from lookalike.index.gate import judge
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.verdict import read_verdict
 from lookalike.jobs import Job, Report, begin, read_job
 from lookalike.planning import Asked
 from lookalike.retraining import retrain
+from lookalike.training.artifact import load_encoder
+from lookalike.training.config import load_config
+from lookalike.training.errors import ConfigError, DataError, TrainingError
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows, read_sample, sketches
 from tests.mixed import mixed, write_csv
-from training.artifact import load_encoder
-from training.config import load_config
-from training.errors import ConfigError, DataError, TrainingError
-from training.job import train
-from training.rows import open_rows, read_sample, sketches
 
 GOOD = """
 [model]

@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from index.errors import StoreError
-from index.evaluate import Evaluated
-from index.measure import Measured
-from index.quality import Encoding, Kept
-from index.store import Store
+from lookalike.index.errors import StoreError
+from lookalike.index.evaluate import Evaluated
+from lookalike.index.measure import Measured
+from lookalike.index.quality import Encoding, Kept
+from lookalike.index.store import Store
 from lookalike.tables import (
     columns_line,
     evaluation_table,
@@ -21,14 +21,14 @@ from lookalike.tables import (
     tuning_line,
     versions_table,
 )
+from lookalike.training.columns import BOOLEANS, Column
+from lookalike.training.doctor.finding import Finding
+from lookalike.training.history import Epoch, State
+from lookalike.training.judge import Judged
+from lookalike.training.mend import Mended
+from lookalike.training.probe import Probed
 from tests.training.doctor.made import epoch
 from tests.training.doctor.made import run as doctored
-from training.columns import BOOLEANS, Column
-from training.doctor.finding import Finding
-from training.history import Epoch, State
-from training.judge import Judged
-from training.mend import Mended
-from training.probe import Probed
 
 
 def cells(table: Table) -> list[list[str]]:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from index.store import Store
+from lookalike.index.store import Store
 from tests.index.made import retrained
 from tests.index.test_registry import copy
 from tests.lookalike.helpers import refused, run

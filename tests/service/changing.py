@@ -17,14 +17,14 @@ import uvicorn
 from numpy.typing import NDArray
 from starlette.types import ASGIApp
 
-from index.build import build
-from index.collection import Collection
-from index.continuity import CONTINUITY, save_maps
-from index.store import Store
-from index.target import Target
-from service.app import create_app
-from service.protocol import BoundedProtocol
-from service.serving import Serving
+from lookalike.index.build import build
+from lookalike.index.collection import Collection
+from lookalike.index.continuity import CONTINUITY, save_maps
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.service.app import create_app
+from lookalike.service.protocol import BoundedProtocol
+from lookalike.service.serving import Serving
 from tests.index.made import cloud, encoder_at, made_rows
 from tests.service.helpers import settings_for
 

@@ -10,10 +10,10 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from index.store import Store
-from index.version import Version
-from service.decoding import Bounds
-from service.settings import Settings
+from lookalike.index.store import Store
+from lookalike.index.version import Version
+from lookalike.service.decoding import Bounds
+from lookalike.service.settings import Settings
 from tests.service.helpers import pixels_of, serving, settings_for, truth_of
 
 

@@ -15,10 +15,10 @@ from fastapi.routing import iter_route_contexts
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from index.collection import Collection
-from index.version import Version
-from service.app import create_app
-from service.settings import Settings
+from lookalike.index.collection import Collection
+from lookalike.index.version import Version
+from lookalike.service.app import create_app
+from lookalike.service.settings import Settings
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

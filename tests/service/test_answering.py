@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.collection import Collection
-from index.errors import QueryError
-from index.filters import read_filter
-from index.version import Found, Version
-from service.answering import Answer, Call, answer_all, novelty_of, stays
+from lookalike.index.collection import Collection
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import read_filter
+from lookalike.index.version import Found, Version
+from lookalike.service.answering import Answer, Call, answer_all, novelty_of, stays
 
 pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]

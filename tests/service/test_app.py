@@ -8,16 +8,15 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-import index
-from index.collection import Collection
-from index.version import Version
-from service.app import create_app
-from service.schemas import EmbedResponse, PutResponse, SearchResponse
-from service.settings import Settings
+from lookalike.index.collection import Collection
+from lookalike.index.version import Version
+from lookalike.service.app import create_app
+from lookalike.service.schemas import EmbedResponse, PutResponse, SearchResponse
+from lookalike.service.settings import Settings
 from tests.service.helpers import all_routes, call, serving
 
 pytestmark = pytest.mark.anyio
-COMMITTED = Path(index.__file__).parents[1] / "docs" / "openapi.json"
+COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
 HOW = (
     "The API changed. Look at the change, then write its description again from a running service:\n"
     "  curl -s http://127.0.0.1:8000/openapi.json | python -m json.tool > docs/openapi.json"

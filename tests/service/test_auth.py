@@ -9,12 +9,12 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from index.collection import Collection
-from index.version import Version
-from service.app import create_app
-from service.auth import WriteRoute
-from service.keys import KeyRing
-from service.settings import Settings
+from lookalike.index.collection import Collection
+from lookalike.index.version import Version
+from lookalike.service.app import create_app
+from lookalike.service.auth import WriteRoute
+from lookalike.service.keys import KeyRing
+from lookalike.service.settings import Settings
 from tests.service.helpers import all_routes, answered, call, serving, settings_for
 
 pytestmark = pytest.mark.anyio

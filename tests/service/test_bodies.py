@@ -5,8 +5,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from service.bodies import Budget, Share, read_body
-from service.errors import FullError, MalformedError, SlowBodyError, TooLargeError
+from lookalike.service.bodies import Budget, Share, read_body
+from lookalike.service.errors import FullError, MalformedError, SlowBodyError, TooLargeError
 
 pytestmark = pytest.mark.anyio
 

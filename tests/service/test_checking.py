@@ -9,15 +9,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from index.collection import Collection
-from index.errors import StoreError
-from index.store import Store
-from index.version import FORMAT, Version
-from service.checking import check_agreement, check_room, checked_collection, prepare
+from lookalike.index.collection import Collection
+from lookalike.index.errors import StoreError
+from lookalike.index.store import Store
+from lookalike.index.version import FORMAT, Version
+from lookalike.service.checking import check_agreement, check_room, checked_collection, prepare
+from lookalike.training.artifact import FORMAT as ENCODER_FORMAT
+from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.training.errors import ArtifactError
 from tests.index.made import flip, reseal
-from training.artifact import FORMAT as ENCODER_FORMAT
-from training.artifact import Encoder, load_encoder
-from training.errors import ArtifactError
 
 
 @pytest.fixture

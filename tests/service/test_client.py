@@ -12,16 +12,16 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-import service.client
-from index.build import build
-from index.collection import Collection
-from index.embed import in_metric
-from index.filters import read_filter
-from index.novelty import encode_with_errors
-from index.store import Store
-from index.version import Found, Version
-from service.app import create_app
-from service.client import (
+import lookalike.service.client as client_package
+from lookalike.index.build import build
+from lookalike.index.collection import Collection
+from lookalike.index.embed import in_metric
+from lookalike.index.filters import read_filter
+from lookalike.index.novelty import encode_with_errors
+from lookalike.index.store import Store
+from lookalike.index.version import Found, Version
+from lookalike.service.app import create_app
+from lookalike.service.client import (
     AsyncClient,
     Client,
     NotFound,
@@ -32,13 +32,13 @@ from service.client import (
     Unprocessable,
     errors,
 )
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows
 from tests.mixed import QUICK, mixed, write_csv
 from tests.service.helpers import pixels_of, settings_for, to_npy
 from tests.service.process import Process, running
 from tests.service.scripted import Line, scripted
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows
 
 ROOT = Path(__file__).parents[2]
 KEY = "a key, schlüssel"
@@ -247,18 +247,21 @@ def test_bounds_that_let_nothing_through_are_refused(given: dict[str, Any]) -> N
 
 
 def test_it_loads_nothing_of_the_service_or_of_what_that_is_made_of() -> None:
-    script = "import sys, service.client; print(*sys.modules, sep='\\n')"
+    script = "import sys, lookalike.service.client; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert {"numpy", "httpx", "service.client.clients"} <= loaded
-    heavy = {"torch", "faiss", "fastapi", "starlette", "pydantic", "sklearn", "pyarrow", "training", "index"}
+    assert {"numpy", "httpx", "lookalike.service.client.clients"} <= loaded
+    heavy = {"torch", "faiss", "fastapi", "starlette", "pydantic", "sklearn", "pyarrow"}
     assert not {name.partition(".")[0] for name in loaded} & heavy
-    ours = {name for name in loaded if name.startswith("service")}
-    assert {name for name in ours if not name.startswith("service.client")} == {"service"}
+    ours = {name for name in loaded if name.startswith("lookalike")}
+    assert {name for name in ours if not name.startswith("lookalike.service.client")} == {
+        "lookalike",
+        "lookalike.service",
+    }
 
 
 def test_all_that_a_call_can_end_in_is_given() -> None:
-    assert set(errors.__all__) - {"problem_error"} <= set(service.client.__all__)
+    assert set(errors.__all__) - {"problem_error"} <= set(client_package.__all__)
 
 
 def test_the_readme_s_example_runs(server: Process, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from service.client.answers import (
+from lookalike.service.client.answers import (
     read_embedded,
     read_live,
     read_object,
@@ -16,8 +16,8 @@ from service.client.answers import (
     read_searched,
     read_version,
 )
-from service.client.errors import MalformedAnswer, NotReady, ProblemError, Unprocessable
-from service.client.messages import Answer
+from lookalike.service.client.errors import MalformedAnswer, NotReady, ProblemError, Unprocessable
+from lookalike.service.client.messages import Answer
 from tests.service.helpers import JSON, NPY, to_npy
 
 EMBEDDINGS = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from service.client import errors
-from service.client.errors import (
+from lookalike.service.client import errors
+from lookalike.service.client.errors import (
     ConnectionFailed,
     LookalikeError,
     MalformedAnswer,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.store import Store
-from service.app import create_app
-from service.client import (
+from lookalike.index.store import Store
+from lookalike.service.app import create_app
+from lookalike.service.client import (
     AsyncClient,
     Client,
     ClippedValue,
@@ -25,7 +25,7 @@ from service.client import (
     Unprocessable,
     Written,
 )
-from service.client.requests import JSON
+from lookalike.service.client.requests import JSON
 from tests.service.changing import changing_store, with_maps
 from tests.service.helpers import pixels_of, settings_for
 from tests.service.process import running

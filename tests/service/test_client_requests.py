@@ -5,10 +5,10 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from service.client.requests import JSON, NPY, Question, embed_call, filter_param, put_call, search_call
-from service.decoding import Bounds, decode_search
-from service.item_bodies import decode_items
-from service.npy_bodies import decode_npy
+from lookalike.service.client.requests import JSON, NPY, Question, embed_call, filter_param, put_call, search_call
+from lookalike.service.decoding import Bounds, decode_search
+from lookalike.service.item_bodies import decode_items
+from lookalike.service.npy_bodies import decode_npy
 from tests.service.helpers import from_npy
 
 SMALL = {"field": "label", "in": [1, 2]}

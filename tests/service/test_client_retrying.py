@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 import pytest
 
-from index.version import Version
-from service.client import (
+from lookalike.index.version import Version
+from lookalike.service.client import (
     AsyncClient,
     Client,
     ConnectionFailed,
@@ -19,9 +19,9 @@ from service.client import (
     Retries,
     TimedOut,
 )
-from service.client.errors import problem_error
-from service.client.messages import Answer, Call, Failure, Reply, Send
-from service.client.retrying import ask
+from lookalike.service.client.errors import problem_error
+from lookalike.service.client.messages import Answer, Call, Failure, Reply, Send
+from lookalike.service.client.retrying import ask
 from tests.service.helpers import NPY, pixels_of, to_npy
 from tests.service.scripted import DROP, Line, nobody, scripted
 

@@ -9,18 +9,18 @@ import pytest
 from fastapi import FastAPI
 from numpy.typing import NDArray
 
-from index.build import build
-from index.collection import Collection
-from index.store import Store
-from index.target import Target
-from index.version import Version
-from service.app import create_app
-from service.client import AsyncClient, MalformedAnswer, VersionChangedError
-from service.client.messages import Answer
-from service.client.retrying import Retries
-from service.client.talks import Manner, embed
+from lookalike.index.build import build
+from lookalike.index.collection import Collection
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.version import Version
+from lookalike.service.app import create_app
+from lookalike.service.client import AsyncClient, MalformedAnswer, VersionChangedError
+from lookalike.service.client.messages import Answer
+from lookalike.service.client.retrying import Retries
+from lookalike.service.client.talks import Manner, embed
+from lookalike.training.rows import open_rows
 from tests.service.helpers import NPY, settings_for, to_npy
-from training.rows import open_rows
 
 pytestmark = pytest.mark.anyio
 

@@ -3,10 +3,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.columns import TableInputs
-from service.errors import RequestError
-from training.artifact import load_encoder
-from training.columns import BOOLEANS, Column
+from lookalike.service.columns import TableInputs
+from lookalike.service.errors import RequestError
+from lookalike.training.artifact import load_encoder
+from lookalike.training.columns import BOOLEANS, Column
 
 NAN = float("nan")
 TABLE = TableInputs(

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from index.change import Change
-from index.collection import Collection, open_collection
-from index.log import ItemLog
-from index.store import Store
-from service import compacting
-from service.compacting import AGAIN_SECONDS, Compactor
+from lookalike.index.change import Change
+from lookalike.index.collection import Collection, open_collection
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.service import compacting
+from lookalike.service.compacting import AGAIN_SECONDS, Compactor
 from tests.index.made import cloud, flip
 from tests.service.changing import changing_store, until
 

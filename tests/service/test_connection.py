@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.bodies import Budget, Share, read_body
-from service.connection import has_arrived, has_left
-from service.errors import RequestError, answer_error
+from lookalike.service.bodies import Budget, Share, read_body
+from lookalike.service.connection import has_arrived, has_left
+from lookalike.service.errors import RequestError, answer_error
 from tests.service.changing import holds, listening, until
 from tests.service.helpers import connected, read_answer
 

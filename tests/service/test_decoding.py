@@ -9,19 +9,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from index.errors import QueryError
-from index.filters import read_filter
-from service.columns import TableInputs
-from service.decoding import (
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import read_filter
+from lookalike.service.columns import TableInputs
+from lookalike.service.decoding import (
     Bounds,
     check_hits,
     decode_embed,
     decode_search,
     pick_limit,
 )
-from service.errors import MalformedError, RequestError, TooLargeError
-from training.columns import Column
-from training.errors import LookalikeError
+from lookalike.service.errors import MalformedError, RequestError, TooLargeError
+from lookalike.training.columns import Column
+from lookalike.training.errors import LookalikeError
 
 BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
 VALUES = st.recursive(

@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from index.collection import Collection
-from index.version import Version
-from service.app import create_app
-from service.describing import problems
-from service.settings import Settings
+from lookalike.index.collection import Collection
+from lookalike.index.version import Version
+from lookalike.service.app import create_app
+from lookalike.service.describing import problems
+from lookalike.service.settings import Settings
 
 
 @pytest.fixture

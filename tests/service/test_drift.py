@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.drift import read_drift
-from service.drift import GATHERED, DriftWatch
-from service.logs import JsonFormatter
+from lookalike.index.drift import read_drift
+from lookalike.service.drift import GATHERED, DriftWatch
+from lookalike.service.logs import JsonFormatter
 
 Watches = Callable[[Path | None], DriftWatch]
 Events = Callable[[], list[dict[str, object]]]

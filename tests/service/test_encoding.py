@@ -11,10 +11,10 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message
 
-from index.change import Change
-from index.collection import Collection
-from index.version import Found, Version
-from service.encoding import (
+from lookalike.index.change import Change
+from lookalike.index.collection import Collection
+from lookalike.index.version import Found, Version
+from lookalike.service.encoding import (
     PAGE_BYTES,
     PART_BYTES,
     PART_VALUES,
@@ -23,7 +23,7 @@ from service.encoding import (
     hits_response,
     items_response,
 )
-from service.errors import TooLargeError
+from lookalike.service.errors import TooLargeError
 from tests.service.helpers import JSON, NPY, from_npy
 
 EMBEDDINGS = np.array([[0.5, -1.0], [0.25, 3.0]], np.float32)

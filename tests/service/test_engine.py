@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.collection import Collection
-from index.errors import QueryError, UnknownItemError
-from index.filters import read_filter
-from index.store import Store
-from index.version import Found, Version
-from service.engine import INLINE_WORK, MAX_BATCH, ROW_WORK, Engine, Patience, engine_thread, use_threads
-from service.errors import BusyError, DeadlineError, LeftError
-from service.metrics import Metrics
+from lookalike.index.collection import Collection
+from lookalike.index.errors import QueryError, UnknownItemError
+from lookalike.index.filters import read_filter
+from lookalike.index.store import Store
+from lookalike.index.version import Found, Version
+from lookalike.service.engine import INLINE_WORK, MAX_BATCH, ROW_WORK, Engine, Patience, engine_thread, use_threads
+from lookalike.service.errors import BusyError, DeadlineError, LeftError
+from lookalike.service.metrics import Metrics
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, held, holds, listening_to, metric, until
 from tests.service.helpers import answered, call, pixels_of
 

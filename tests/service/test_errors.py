@@ -4,11 +4,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from index.errors import LogError, QueryError, StoreError, UnknownItemError
-from service import errors
-from service.errors import RequestError, install_handlers
+from lookalike.index.errors import LogError, QueryError, StoreError, UnknownItemError
+from lookalike.service import errors
+from lookalike.service.errors import RequestError, install_handlers
+from lookalike.training.errors import ArtifactError, LookalikeError
 from tests.service.helpers import problem
-from training.errors import ArtifactError, LookalikeError
 
 pytestmark = pytest.mark.anyio
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from index.collection import Collection
-from index.version import Version
-from service.app import create_app
-from service.hot import HotRoutes
-from service.settings import Settings
+from lookalike.index.collection import Collection
+from lookalike.index.version import Version
+from lookalike.service.app import create_app
+from lookalike.service.hot import HotRoutes
+from lookalike.service.settings import Settings
 from tests.service.changing import listening
 from tests.service.helpers import JSON, NPY, answered, pixels_of, problem, serving, settings_for, to_npy
 from tests.service.test_auth import write_keys

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.columns import TableInputs
-from service.decoding import Bounds
-from service.errors import MalformedError, RequestError, TooLargeError
-from service.item_bodies import MAX_PAYLOAD, decode_items
-from training.columns import Column
-from training.errors import LookalikeError
+from lookalike.service.columns import TableInputs
+from lookalike.service.decoding import Bounds
+from lookalike.service.errors import MalformedError, RequestError, TooLargeError
+from lookalike.service.item_bodies import MAX_PAYLOAD, decode_items
+from lookalike.training.columns import Column
+from lookalike.training.errors import LookalikeError
 
 BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
 MIXED = replace(

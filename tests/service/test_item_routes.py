@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.build import build
-from index.log import ItemLog
-from index.store import Store
-from index.target import Target
-from service.app import create_app
-from service.bodies import NPY
-from service.edits import DELETED_TOGETHER
-from service.schemas import ItemFound, ItemsFound, PutResponse, Written
+from lookalike.index.build import build
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.service.app import create_app
+from lookalike.service.bodies import NPY
+from lookalike.service.edits import DELETED_TOGETHER
+from lookalike.service.schemas import ItemFound, ItemsFound, PutResponse, Written
 from tests.index.made import encoder_at, made_rows
 from tests.service.changing import ROWS, changing_store, listening, listening_to, with_maps
 from tests.service.helpers import answered, call, settings_for, to_npy

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from service.keys import Caller, KeyRing, add_key, read_keys, remove_key
-from training.errors import ConfigError
+from lookalike.service.keys import Caller, KeyRing, add_key, read_keys, remove_key
+from lookalike.training.errors import ConfigError
 
 SHOP = {"name": "shop", "scope": "read", "sha256": hashlib.sha256(b"s").hexdigest(), "added": "2026-01-31T12:00:00Z"}
 DOOR = {"name": "door", "scope": "write", "sha256": hashlib.sha256(b"d").hexdigest(), "added": "2026-01-31T12:00:00Z"}

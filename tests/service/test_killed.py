@@ -7,11 +7,11 @@ import threading
 import httpx
 import pytest
 
-from index.collection import open_collection
-from index.store import Store
-from service.client import Client
+from lookalike.index.collection import open_collection
+from lookalike.index.store import Store
+from lookalike.service.client import Client
+from lookalike.training.rows import open_rows, read_sample
 from tests.service.process import Process, free_port, running
-from training.rows import open_rows, read_sample
 
 ROWS, _ = read_sample(open_rows("digits:test"), 360, seed=0)
 TOGETHER = 3

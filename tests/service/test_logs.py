@@ -12,9 +12,9 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from index.version import Version
-from service.logs import JsonFormatter, lifecycle, request_id
-from service.settings import Settings
+from lookalike.index.version import Version
+from lookalike.service.logs import JsonFormatter, lifecycle, request_id
+from lookalike.service.settings import Settings
 from tests.service.helpers import serving
 from tests.service.process import connect, running
 
@@ -22,7 +22,7 @@ SECRET = "very-secret"
 
 TWICE = """
 import logging, sys
-from service.logs import configure, lifecycle, log_failure
+from lookalike.service.logs import configure, lifecycle, log_failure
 configure(sys.argv[1])
 scope = {"method": "GET", "headers": []}
 try:

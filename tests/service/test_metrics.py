@@ -12,15 +12,15 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from index.change import Change
-from index.compact import compact
-from index.drift import FOLDER as DRIFT
-from index.drift import drift_of
-from index.log import ItemLog
-from index.store import Store
-from index.version import Version
-from service.metrics import FOLDER, Metrics, forget, share
-from service.settings import Settings
+from lookalike.index.change import Change
+from lookalike.index.compact import compact
+from lookalike.index.drift import FOLDER as DRIFT
+from lookalike.index.drift import drift_of
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.index.version import Version
+from lookalike.service.metrics import FOLDER, Metrics, forget, share
+from lookalike.service.settings import Settings
 from tests.service.helpers import serving, settings_for
 
 Labels = tuple[str, ...]
@@ -28,7 +28,7 @@ Labels = tuple[str, ...]
 WORKER = """
 import sys
 import numpy as np
-from service.metrics import Metrics
+from lookalike.service.metrics import Metrics
 metrics, number = Metrics(), int(sys.argv[1])
 metrics.serving(number, 143, str(number))
 metrics.items(10 * number, number)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.columns import TableInputs
-from service.decoding import Bounds
-from service.errors import RequestError
-from service.npy_bodies import decode_npy
+from lookalike.service.columns import TableInputs
+from lookalike.service.decoding import Bounds
+from lookalike.service.errors import RequestError
+from lookalike.service.npy_bodies import decode_npy
+from lookalike.training.columns import Column
 from tests.service.helpers import to_npy
-from training.columns import Column
 
 BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
 NAN = float("nan")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.decoding import Bounds, decode_search
-from service.errors import RequestError, TooLargeError
-from service.numbers import FILTER_BYTES, SPARE_COMMAS, check_commas, check_sizes, read_numbers
+from lookalike.service.decoding import Bounds, decode_search
+from lookalike.service.errors import RequestError, TooLargeError
+from lookalike.service.numbers import FILTER_BYTES, SPARE_COMMAS, check_commas, check_sizes, read_numbers
 
 NUMBER = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63)
 VALUE = st.recursive(

@@ -11,10 +11,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-import service
-from service.metrics import Metrics, Outcome, Reason
+from lookalike.service.metrics import Metrics, Outcome, Reason
 
-DOCS = Path(service.__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 OF_PROMETHEUS = {"instance", "job", "pid"}
 """Labels that Prometheus or its client adds."""
 

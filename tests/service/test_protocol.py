@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.protocol import HEAD_BYTES, HEADERS, PARAMETERS, PATH_BYTES, BoundedProtocol
+from lookalike.service.protocol import HEAD_BYTES, HEADERS, PARAMETERS, PATH_BYTES, BoundedProtocol
 from tests.service.changing import listening
 from tests.service.helpers import Connection, connected, read_answer
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
-from index.errors import QueryError
-from index.filters import read_filter
-from service.errors import RequestError
-from service.queries import check_known, pick_filter, pick_flag, pick_whole
-from training.errors import LookalikeError
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import read_filter
+from lookalike.service.errors import RequestError
+from lookalike.service.queries import check_known, pick_filter, pick_flag, pick_whole
+from lookalike.training.errors import LookalikeError
 
 RED: dict[str, Any] = {"field": "colour", "equal": "red"}
 VALUES = st.recursive(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.resources import available_bytes, cores, memory_bytes, one_gpu
+from lookalike.service.resources import available_bytes, cores, memory_bytes, one_gpu
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from index.embed import embed_to_npy
-from index.store import Store
-from index.version import Version
-from service.schemas import EmbedResponse, Ready, SearchResponse
+from lookalike.index.embed import embed_to_npy
+from lookalike.index.store import Store
+from lookalike.index.version import Version
+from lookalike.service.schemas import EmbedResponse, Ready, SearchResponse
+from lookalike.training.rows import open_rows
 from tests.service.helpers import (
     JSON,
     NPY,
@@ -29,7 +30,6 @@ from tests.service.helpers import (
     settings_for,
     to_npy,
 )
-from training.rows import open_rows
 
 pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]

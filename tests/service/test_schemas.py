@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from index.filters import read_filter
-from index.ids import wrong_id
-from service.decoding import Bounds, decode_embed, decode_search
-from service.item_bodies import decode_items
-from service.schemas import EmbedRequest, PutRequest, SearchRequest
-from training.errors import LookalikeError
+from lookalike.index.filters import read_filter
+from lookalike.index.ids import wrong_id
+from lookalike.service.decoding import Bounds, decode_embed, decode_search
+from lookalike.service.item_bodies import decode_items
+from lookalike.service.schemas import EmbedRequest, PutRequest, SearchRequest
+from lookalike.training.errors import LookalikeError
 
 BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100, spaces={1: 4, 2: 3})
 NUMBER = st.integers(-9, 9) | st.floats(-1e6, 1e6)

@@ -11,13 +11,13 @@ import httpx
 import numpy as np
 import pytest
 
-from index.errors import StoreError
-from index.version import Version
-from service.server import serve
+from lookalike.index.errors import StoreError
+from lookalike.index.version import Version
+from lookalike.service.server import serve
+from lookalike.training.errors import ArtifactError, ConfigError
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, wait_until
 from tests.service.helpers import JSON, answered, pixels_of, settings_for
 from tests.service.process import SEARCH, Process, connect, free_port, read_status, running
-from training.errors import ArtifactError, ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from index.collection import Collection
-from index.store import Store
-from index.version import FORMAT, Version
-from service.app import create_app
-from service.errors import NotReadyError
-from service.serving import Pulse, Serving
+from lookalike.index.collection import Collection
+from lookalike.index.store import Store
+from lookalike.index.version import FORMAT, Version
+from lookalike.service.app import create_app
+from lookalike.service.errors import NotReadyError
+from lookalike.service.serving import Pulse, Serving
 from tests.index.made import flip, reseal
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, held, holds, metric, point_at, until
 from tests.service.helpers import call, problem, serving, settings_for

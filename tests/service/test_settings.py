@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from service.resources import memory_bytes
-from service.settings import Settings, load_settings
-from training.errors import ConfigError
+from lookalike.service.resources import memory_bytes
+from lookalike.service.settings import Settings, load_settings
+from lookalike.training.errors import ConfigError
 
 ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "store": ("elsewhere", Path("elsewhere")),

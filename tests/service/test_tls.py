@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.settings import Settings
-from service.tls import tls_context
+from lookalike.service.settings import Settings
+from lookalike.service.tls import tls_context
+from lookalike.training.errors import ConfigError
 from tests.service.helpers import settings_for
 from tests.service.process import connect, running
-from training.errors import ConfigError
 
 
 def openssl(*words: object) -> None:

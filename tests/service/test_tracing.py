@@ -7,8 +7,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from index.version import Version
-from service.settings import Settings
+from lookalike.index.version import Version
+from lookalike.service.settings import Settings
 from tests.service.helpers import serving
 
 pytestmark = pytest.mark.anyio

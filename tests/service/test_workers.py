@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from index.store import Store
-from service.errors import NotReadyError
-from service.workers import Board
+from lookalike.index.store import Store
+from lookalike.service.errors import NotReadyError
+from lookalike.service.workers import Board
 from tests.index.made import flip
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, point_at, wait_until
 from tests.service.process import SEARCH, Process, connect, running

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.change import Change
-from index.collection import Collection, open_collection
-from index.errors import LogError
-from index.filters import read_filter
-from index.log import ItemLog
-from index.store import Store
-from service.answering import Answer, Call, answer_all
-from service.edits import delete, delete_passing, put
-from service.errors import NotReadyError
-from service.metrics import Metrics
-from service.serving import Pulse, Serving
-from service.workers import Board
+from lookalike.index.change import Change
+from lookalike.index.collection import Collection, open_collection
+from lookalike.index.errors import LogError
+from lookalike.index.filters import read_filter
+from lookalike.index.log import ItemLog
+from lookalike.index.store import Store
+from lookalike.service.answering import Answer, Call, answer_all
+from lookalike.service.edits import delete, delete_passing, put
+from lookalike.service.errors import NotReadyError
+from lookalike.service.metrics import Metrics
+from lookalike.service.serving import Pulse, Serving
+from lookalike.service.workers import Board
 from tests.index.made import cloud, no_room
 from tests.service.changing import ROWS, changing_store, until
 from tests.service.helpers import settings_for

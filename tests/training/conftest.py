@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from lookalike.training.artifact import Encoder
+from lookalike.training.job import TrainedRun, train
 from tests.training.helpers import array_rows, blobs, quick
-from training.artifact import Encoder
-from training.job import TrainedRun, train
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import TrainConfig, load_config
-from training.errors import LookalikeError
-from training.rows import Chunk, Rows, open_rows
+from lookalike.training.config import TrainConfig, load_config
+from lookalike.training.errors import LookalikeError
+from lookalike.training.rows import Chunk, Rows, open_rows
 
 __all__ = ["array_rows", "blobs", "changed_fields", "error_of", "flip_bit", "quick", "read_all"]
 

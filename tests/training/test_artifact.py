@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lookalike.training.artifact import FORMAT, Encoder, load_encoder, resolve_device, write_encoder
+from lookalike.training.columns import Column
+from lookalike.training.config import ModelConfig
+from lookalike.training.errors import ArtifactError, ConfigError
+from lookalike.training.export import fold
+from lookalike.training.layers import ACTIVATIONS
+from lookalike.training.model import Autoencoder
+from lookalike.training.preprocess import Preprocessor, fit_preprocessor
+from lookalike.training.sealed import seal
 from tests.training.helpers import blobs
-from training.artifact import FORMAT, Encoder, load_encoder, resolve_device, write_encoder
-from training.columns import Column
-from training.config import ModelConfig
-from training.errors import ArtifactError, ConfigError
-from training.export import fold
-from training.layers import ACTIVATIONS
-from training.model import Autoencoder
-from training.preprocess import Preprocessor, fit_preprocessor
-from training.sealed import seal
 
 HEADER = {"input_shape": [2], "latent_dim": 1, "output": "values"}
 

@@ -7,20 +7,20 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
+from lookalike.training.checkpoint import latest_checkpoint, read_state, restore, save_checkpoint
+from lookalike.training.config import load_config
+from lookalike.training.corruption import build_corruption
+from lookalike.training.errors import ArtifactError, TrainingError
+from lookalike.training.history import Epoch, State
+from lookalike.training.loop import fit
+from lookalike.training.losses import LOSSES
+from lookalike.training.model import Autoencoder
+from lookalike.training.optim import build_optimizer
+from lookalike.training.plan import Data, FitPlan, Hooks
+from lookalike.training.preprocess import fit_preprocessor
+from lookalike.training.schedules import build_schedule
+from lookalike.training.sealed import Sealed
 from tests.training.helpers import blobs, flip_bit
-from training.checkpoint import latest_checkpoint, read_state, restore, save_checkpoint
-from training.config import load_config
-from training.corruption import build_corruption
-from training.errors import ArtifactError, TrainingError
-from training.history import Epoch, State
-from training.loop import fit
-from training.losses import LOSSES
-from training.model import Autoencoder
-from training.optim import build_optimizer
-from training.plan import Data, FitPlan, Hooks
-from training.preprocess import fit_preprocessor
-from training.schedules import build_schedule
-from training.sealed import Sealed
 
 THESE: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
 SETTINGS: dict[str, Any] = {"config": {"fit": {"seed": 1}}, "data": THESE}

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from training.column_loss import column_loss
-from training.config import ModelConfig
-from training.errors import ConfigError
-from training.layout import Layout, Slots
-from training.losses import LOSSES, bounded, check_pair
+from lookalike.training.column_loss import column_loss
+from lookalike.training.config import ModelConfig
+from lookalike.training.errors import ConfigError
+from lookalike.training.layout import Layout, Slots
+from lookalike.training.losses import LOSSES, bounded, check_pair
 
 MSE = LOSSES["mse"]
 #   n | m | is m missing? | c: 2 slots | d: 4 slots

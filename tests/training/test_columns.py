@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.columns import BOOLEANS, Column, FittedColumn, describe_columns, read_columns, spell
+from lookalike.training.columns import BOOLEANS, Column, FittedColumn, describe_columns, read_columns, spell
 
 COLOUR = Column("colour", "categorical", ("blue", "red"))
 SOLD = Column("sold", "boolean", BOOLEANS)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from training.config import TrainConfig, build_config, load_config
-from training.errors import ConfigError
+from lookalike.training.config import TrainConfig, build_config, load_config
+from lookalike.training.errors import ConfigError
 
 
 def written(tmp_path: Path, text: str) -> Path:

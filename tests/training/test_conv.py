@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from training.config import ModelConfig, OptimizerConfig
-from training.conv import conv_stacks
-from training.errors import ConfigError
-from training.losses import LOSSES
-from training.model import Autoencoder
-from training.optim import build_optimizer
-from training.rows import open_rows, read_sample
+from lookalike.training.config import ModelConfig, OptimizerConfig
+from lookalike.training.conv import conv_stacks
+from lookalike.training.errors import ConfigError
+from lookalike.training.losses import LOSSES
+from lookalike.training.model import Autoencoder
+from lookalike.training.optim import build_optimizer
+from lookalike.training.rows import open_rows, read_sample
 
 FEW = st.lists(st.integers(1, 5), max_size=5).map(tuple)
 

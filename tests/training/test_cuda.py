@@ -9,13 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from training.artifact import Encoder, load_encoder, write_encoder
-from training.columns import Column
-from training.config import ModelConfig
-from training.cuda import BLOCK_ROWS, SIZES, block_rows, full_precision, size_for
-from training.export import fold
-from training.model import Autoencoder
-from training.preprocess import fit_preprocessor
+from lookalike.training.artifact import Encoder, load_encoder, write_encoder
+from lookalike.training.columns import Column
+from lookalike.training.config import ModelConfig
+from lookalike.training.cuda import BLOCK_ROWS, SIZES, block_rows, full_precision, size_for
+from lookalike.training.export import fold
+from lookalike.training.model import Autoencoder
+from lookalike.training.preprocess import fit_preprocessor
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 Rows2D = NDArray[np.float32]

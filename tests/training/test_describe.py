@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from training.config import ModelConfig
-from training.describe import MAX_VALUES, check_size, describe, rebuild
-from training.export import fold
-from training.layers import ACTIVATIONS
-from training.model import Autoencoder
+from lookalike.training.config import ModelConfig
+from lookalike.training.describe import MAX_VALUES, check_size, describe, rebuild
+from lookalike.training.export import fold
+from lookalike.training.layers import ACTIVATIONS
+from lookalike.training.model import Autoencoder
 
 PICTURE = {"kind": "picture", "height": 4, "width": 3, "channels": 2}
 CONV = {"kind": "conv", "ins": 2, "outs": 5}

@@ -3,8 +3,8 @@ import inspect
 
 import pytest
 
-from training import errors
-from training.errors import DataError, LookalikeError
+from lookalike.training import errors
+from lookalike.training.errors import DataError, LookalikeError
 
 
 def test_an_error_says_what_it_is_about_what_was_expected_what_was_found_and_what_to_do() -> None:

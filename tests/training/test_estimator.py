@@ -25,13 +25,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import training
+import lookalike
+from lookalike.training.artifact import load_encoder
+from lookalike.training.config import TrainConfig
+from lookalike.training.errors import TrainingError
+from lookalike.training.estimator import AutoencoderEmbedder
+from lookalike.training.job import train
 from tests.training.helpers import array_rows, blobs, quick
-from training.artifact import load_encoder
-from training.config import TrainConfig
-from training.errors import TrainingError
-from training.estimator import AutoencoderEmbedder
-from training.job import train
 
 ROOT = Path(__file__).parents[2]
 QUICK: dict[str, Any] = {"hidden": (8,), "latent_dim": 3, "epochs": 3, "batch_size": 16, "device": "cpu"}
@@ -66,7 +66,7 @@ def test_scikit_learns_own_checks(estimator: AutoencoderEmbedder, check: Any) ->
 
 EVERY_CHECK = """
 from sklearn.utils.estimator_checks import check_estimator
-from training import AutoencoderEmbedder
+from lookalike import AutoencoderEmbedder
 done = check_estimator(AutoencoderEmbedder(hidden=(8,), epochs=2), on_skip=None, on_fail="raise")
 print(len(done), {check["status"] for check in done}, {check["expected_to_fail"] for check in done})
 """
@@ -87,8 +87,8 @@ def test_none_of_scikit_learns_checks_is_skipped_or_excused() -> None:
     assert int(count) >= 47
 
 
-def test_it_is_the_floors_own() -> None:
-    assert training.AutoencoderEmbedder is AutoencoderEmbedder
+def test_the_package_exports_the_estimator() -> None:
+    assert lookalike.AutoencoderEmbedder is AutoencoderEmbedder
 
 
 def test_its_defaults_are_the_settings_own() -> None:

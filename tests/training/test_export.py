@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
+from lookalike.training.artifact import load_encoder
+from lookalike.training.config import ModelConfig
+from lookalike.training.errors import ExportError
+from lookalike.training.export import export, fold, live_embeddings, neighbours_agree
+from lookalike.training.model import Autoencoder
+from lookalike.training.preprocess import fit_preprocessor
 from tests.training.helpers import blobs
-from training.artifact import load_encoder
-from training.config import ModelConfig
-from training.errors import ExportError
-from training.export import export, fold, live_embeddings, neighbours_agree
-from training.model import Autoencoder
-from training.preprocess import fit_preprocessor
 
 ROWS = blobs(200)
 SCALING = fit_preprocessor(ROWS, "standard")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lookalike.training.rows import fingerprints, sketches
 from tests.training.helpers import blobs
-from training.rows import fingerprints, sketches
 
 
 def test_fingerprints_are_equal_where_rows_are() -> None:
@@ -26,7 +26,7 @@ def test_fingerprints_tell_apart_rows_that_differ_in_one_value_or_in_order_alone
 
 def test_fingerprints_do_not_depend_on_the_blocks_they_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fingerprints(blobs(50))
-    monkeypatch.setattr("training.rows.fingerprinting._BLOCK_VALUES", 40)
+    monkeypatch.setattr("lookalike.training.rows.fingerprinting._BLOCK_VALUES", 40)
     assert np.array_equal(fingerprints(blobs(50)), whole)
     assert fingerprints(np.zeros((3, 0), np.float32)).tolist() == [0, 0, 0]
 

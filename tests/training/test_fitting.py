@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from lookalike.training import fitting as fitting_module
+from lookalike.training.artifact import load_encoder
+from lookalike.training.config import TrainConfig
+from lookalike.training.doctor.causes import diagnose
+from lookalike.training.errors import ConfigError, TrainingError
+from lookalike.training.fitting import Fitting, epoch_bar, prepare
+from lookalike.training.history import Epoch, State
+from lookalike.training.plan import Hooks
+from lookalike.training.rows import Rows
+from lookalike.training.split import split_rows
 from tests.training.helpers import array_rows, blobs, quick
-from training import fitting as fitting_module
-from training.artifact import load_encoder
-from training.config import TrainConfig
-from training.doctor.causes import diagnose
-from training.errors import ConfigError, TrainingError
-from training.fitting import Fitting, epoch_bar, prepare
-from training.history import Epoch, State
-from training.plan import Hooks
-from training.rows import Rows
-from training.split import split_rows
 
 ROWS = array_rows(blobs())
 

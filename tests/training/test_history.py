@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from training.history import Epoch, State
+from lookalike.training.history import Epoch, State
 
 
 def test_an_epoch_is_as_json_gives_it_back() -> None:

@@ -18,17 +18,17 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from lookalike.training.artifact import load_encoder
+from lookalike.training.checkpoint import latest_checkpoint
+from lookalike.training.config import TrainConfig
+from lookalike.training.errors import ConfigError, DataError, TrainingError
+from lookalike.training.job import TrainedRun, train
+from lookalike.training.judge import add_noise
+from lookalike.training.model import Autoencoder
+from lookalike.training.preprocess import fit_preprocessor
+from lookalike.training.rows import open_rows
+from lookalike.training.split import split_rows
 from tests.training.helpers import array_rows, blobs, quick
-from training.artifact import load_encoder
-from training.checkpoint import latest_checkpoint
-from training.config import TrainConfig
-from training.errors import ConfigError, DataError, TrainingError
-from training.job import TrainedRun, train
-from training.judge import add_noise
-from training.model import Autoencoder
-from training.preprocess import fit_preprocessor
-from training.rows import open_rows
-from training.split import split_rows
 
 ROWS = array_rows(blobs())
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from tests.training.helpers import array_rows, blobs, quick
-from training import job
+from lookalike.training import job
 job.CHECKPOINT_SECONDS = 0.0
 job.train(array_rows(blobs()), quick("fit.epochs=1000000", "fit.patience=1000000"), Path(sys.argv[1]))
 """
@@ -295,8 +295,8 @@ def test_auto_that_comes_to_one_precision_is_a_run_of_that_precision_bit_for_bit
 ) -> None:
     lines, chosen = ("model.dropout=0.2",), "bf16" if wins else "fp32"
     train(ROWS, quick(*lines, f"fit.precision={chosen}"), tmp_path / "asked")
-    monkeypatch.setattr("training.steps.SHORT_STEP", 0)
-    monkeypatch.setattr("training.precision.is_worth_it", lambda fp32, bf16: wins)
+    monkeypatch.setattr("lookalike.training.steps.SHORT_STEP", 0)
+    monkeypatch.setattr("lookalike.training.precision.is_worth_it", lambda fp32, bf16: wins)
     assert train(ROWS, quick(*lines), tmp_path / "auto").encoder.header["precision"] == chosen
     assert weights(tmp_path / "auto") == weights(tmp_path / "asked")
 
@@ -304,12 +304,12 @@ def test_auto_that_comes_to_one_precision_is_a_run_of_that_precision_bit_for_bit
 def test_a_resumed_run_keeps_the_precision_it_began_with_and_measures_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.steps.SHORT_STEP", 0)
-    monkeypatch.setattr("training.precision.is_worth_it", lambda fp32, bf16: True)
+    monkeypatch.setattr("lookalike.training.steps.SHORT_STEP", 0)
+    monkeypatch.setattr("lookalike.training.precision.is_worth_it", lambda fp32, bf16: True)
     whole = train(ROWS, quick(), tmp_path / "whole")
     with ctrl_c_at(13):  # twelve steps are measured
         train(ROWS, quick(), tmp_path / "broken")
-    monkeypatch.setattr("training.precision.is_worth_it", None)  # a measurement would end here
+    monkeypatch.setattr("lookalike.training.precision.is_worth_it", None)  # a measurement would end here
     resumed = train(ROWS, quick(), tmp_path / "broken", resume=True)
     assert resumed.encoder.header["precision"] == whole.encoder.header["precision"] == "bf16"
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")

@@ -8,10 +8,10 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from training.artifact import Encoder, load_encoder, write_encoder
-from training.columns import Column
-from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw, label_precision
-from training.preprocess import fit_preprocessor
+from lookalike.training.artifact import Encoder, load_encoder, write_encoder
+from lookalike.training.columns import Column
+from lookalike.training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw, label_precision
+from lookalike.training.preprocess import fit_preprocessor
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 DIGITS = DIGITS.astype(np.float32)

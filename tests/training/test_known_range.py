@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.known_range import FAR, Clipped, ClippedValue, allowed, far_rows, known_range
+from lookalike.training.known_range import FAR, Clipped, ClippedValue, allowed, far_rows, known_range
 
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.config import ModelConfig
-from training.errors import ConfigError
-from training.layers import ACTIVATIONS, ToPicture, ToRows, inner, latent, outer, picture_shape
+from lookalike.training.config import ModelConfig
+from lookalike.training.errors import ConfigError
+from lookalike.training.layers import ACTIVATIONS, ToPicture, ToRows, inner, latent, outer, picture_shape
 
 
 def kinds(parts: list[nn.Module]) -> list[str]:

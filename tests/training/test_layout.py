@@ -1,7 +1,7 @@
 import pytest
 
-from training.columns import BOOLEANS, Column, FittedColumn
-from training.layout import Layout, Slots, lay_out
+from lookalike.training.columns import BOOLEANS, Column, FittedColumn
+from lookalike.training.layout import Layout, Slots, lay_out
 
 
 def number(name: str, missing: int = 0) -> FittedColumn:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn, optim
 
-from training.config import OptimizerConfig
-from training.history import State
-from training.loop import fit
-from training.losses import LOSSES
-from training.plan import Data, FitPlan, Hooks
-from training.schedules import build_schedule
+from lookalike.training.config import OptimizerConfig
+from lookalike.training.history import State
+from lookalike.training.loop import fit
+from lookalike.training.losses import LOSSES
+from lookalike.training.plan import Data, FitPlan, Hooks
+from lookalike.training.schedules import build_schedule
 
 ONE_TWO = torch.tensor([[1.0], [2.0]])
 MANY = torch.arange(1.0, 12.0)[:, None]  # (11, 1)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.config import LossConfig, ModelConfig
-from training.errors import ConfigError
-from training.losses import LOSSES, bounded, build_loss, check_pair
+from lookalike.training.config import LossConfig, ModelConfig
+from lookalike.training.errors import ConfigError
+from lookalike.training.losses import LOSSES, bounded, build_loss, check_pair
 
 OUTPUT, TARGET = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.0, 4.0], [3.0, 4.0]])
 HALF = torch.full((2, 2), 0.5)

@@ -10,11 +10,11 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
+from lookalike.training.artifact import load_encoder
+from lookalike.training.errors import ArtifactError
+from lookalike.training.manifest import EncoderManifest, Fields, check_fields
+from lookalike.training.sealed import Sealed
 from tests.training.helpers import changed_fields, error_of
-from training.artifact import load_encoder
-from training.errors import ArtifactError
-from training.manifest import EncoderManifest, Fields, check_fields
-from training.sealed import Sealed
 
 
 @pytest.fixture

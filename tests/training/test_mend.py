@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from torch import nn, optim
 
+from lookalike.training.checkpoint import latest_checkpoint, save_checkpoint
+from lookalike.training.errors import ArtifactError, DataError, TrainingError
+from lookalike.training.history import State
+from lookalike.training.job import train
+from lookalike.training.mend import mend, read_run
+from lookalike.training.rows import open_rows
+from lookalike.training.split import split_rows
 from tests.training.doctor.made import run as healthy_run
 from tests.training.helpers import blobs, flip_bit, quick
-from training.checkpoint import latest_checkpoint, save_checkpoint
-from training.errors import ArtifactError, DataError, TrainingError
-from training.history import State
-from training.job import train
-from training.mend import mend, read_run
-from training.rows import open_rows
-from training.split import split_rows
 
 ROWS: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
 

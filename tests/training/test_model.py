@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.config import ModelConfig
-from training.model import Autoencoder, latent_dim_for
+from lookalike.training.config import ModelConfig
+from lookalike.training.model import Autoencoder, latent_dim_for
 
 
 def kinds(stack: nn.Sequential) -> list[str]:

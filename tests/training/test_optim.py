@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn, optim
 
-from training.config import ModelConfig, OptimizerConfig
-from training.errors import ConfigError
-from training.model import Autoencoder
-from training.optim import build_optimizer
+from lookalike.training.config import ModelConfig, OptimizerConfig
+from lookalike.training.errors import ConfigError
+from lookalike.training.model import Autoencoder
+from lookalike.training.optim import build_optimizer
 
 
 def stepped(config: OptimizerConfig, gradients: list[float], start: float = 2.0) -> float:

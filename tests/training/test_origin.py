@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.origin import Origin, absolute, find_origin, is_blurred, is_coarse, relative
+from lookalike.training.origin import Origin, absolute, find_origin, is_blurred, is_coarse, relative
 
 EPOCH = 1_760_000_000.0
 """A time in seconds since 1970; float32 rounds it to a multiple of 128."""

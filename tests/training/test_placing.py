@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.placing import fits, place
+from lookalike.training.placing import fits, place
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_on_the_cpu_rows_stay_where_they_are() -> None:
 def test_rows_go_to_the_gpu_where_they_fit_and_to_pinned_memory_where_not(
     fitting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.placing.fits", lambda needed, free: fitting)
+    monkeypatch.setattr("lookalike.training.placing.fits", lambda needed, free: fitting)
     for part in place([torch.ones(2, 3), torch.zeros(1, 3)], torch.device("cuda")):
         assert part.is_cuda is fitting
         assert part.is_pinned() is not fitting

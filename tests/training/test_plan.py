@@ -1,8 +1,8 @@
 import torch
 
-from training.history import State
-from training.plan import Data, FitPlan, Hooks
-from training.schedules import SCHEDULES
+from lookalike.training.history import State
+from lookalike.training.plan import Data, FitPlan, Hooks
+from lookalike.training.schedules import SCHEDULES
 
 
 def test_without_targets_rows_are_their_own() -> None:

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from training import precision, steps
-from training.config import FitConfig
-from training.errors import ConfigError
-from training.losses import LOSSES
-from training.precision import Precision, choose_bf16, is_worth_it
+from lookalike.training import precision, steps
+from lookalike.training.config import FitConfig
+from lookalike.training.errors import ConfigError
+from lookalike.training.losses import LOSSES
+from lookalike.training.precision import Precision, choose_bf16, is_worth_it
 
 MSE = LOSSES["mse"]
 ROWS = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))

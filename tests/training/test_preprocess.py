@@ -10,9 +10,10 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from training.columns import BOOLEANS, Column, FittedColumn
-from training.errors import DataError
-from training.preprocess import Preprocessor, ScaleKind, build_preprocessor, fit_preprocessor
+from lookalike.training.choices import ScaleKind
+from lookalike.training.columns import BOOLEANS, Column, FittedColumn
+from lookalike.training.errors import DataError
+from lookalike.training.preprocess import Preprocessor, build_preprocessor, fit_preprocessor
 
 KINDS = get_args(ScaleKind)
 finite = st.floats(-1e4, 1e4, width=32)

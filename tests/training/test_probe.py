@@ -14,8 +14,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lookalike.training.probe import Probed, figures, probe
 from tests.training.helpers import blobs
-from training.probe import Probed, figures, probe
 
 DIGITS, WHO = load_digits(return_X_y=True)
 DIGITS = DIGITS.astype(np.float32)

@@ -2,7 +2,7 @@ from contextlib import suppress
 
 import pytest
 
-from training.progress import progress_bar
+from lookalike.training.progress import progress_bar
 
 
 @pytest.fixture(autouse=True)

@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 
+from lookalike.training.config import ModelConfig, OptimizerConfig, load_config
+from lookalike.training.errors import ConfigError, TrainingError
+from lookalike.training.fitting import Fitting, prepare
+from lookalike.training.history import State
+from lookalike.training.losses import LOSSES
+from lookalike.training.model import Autoencoder
+from lookalike.training.optim import build_optimizer
+from lookalike.training.plan import Data, FitPlan, Hooks
+from lookalike.training.preprocess import fit_preprocessor
+from lookalike.training.rate_test import RateTest, rate_test, smooth, suggest
+from lookalike.training.schedules import SCHEDULES
+from lookalike.training.split import split_rows
 from tests.training.helpers import array_rows, blobs
-from training.config import ModelConfig, OptimizerConfig, load_config
-from training.errors import ConfigError, TrainingError
-from training.fitting import Fitting, prepare
-from training.history import State
-from training.losses import LOSSES
-from training.model import Autoencoder
-from training.optim import build_optimizer
-from training.plan import Data, FitPlan, Hooks
-from training.preprocess import fit_preprocessor
-from training.rate_test import RateTest, rate_test, smooth, suggest
-from training.schedules import SCHEDULES
-from training.split import split_rows
 
 PLAN = FitPlan(epochs=1, batch_size=16, patience=1, seed=0, schedule=SCHEDULES["constant"])
 SCALED = fit_preprocessor(blobs(200), "standard").apply(torch.from_numpy(blobs(200)))

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from training.robust import LONGEST, shortened, trimmed_mean, weights
+from lookalike.training.robust import LONGEST, shortened, trimmed_mean, weights
 
 LARGEST = float(np.finfo(np.float32).max)
 any_size = st.floats(1, LARGEST, width=32).flatmap(lambda size: st.sampled_from([size, -size]))

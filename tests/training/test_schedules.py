@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.config import OptimizerConfig
-from training.schedules import SCHEDULES, Schedule, build_schedule
+from lookalike.training.config import OptimizerConfig
+from lookalike.training.schedules import SCHEDULES, Schedule, build_schedule
 
 KINDS = sorted(SCHEDULES)
 LOSSES = st.lists(st.floats(0, 10), max_size=30)

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import training.sealed
-from tests.training.helpers import flip_bit
-from training.errors import ArtifactError
-from training.sealed import (
+from lookalike.training import sealed as sealed_module
+from lookalike.training.errors import ArtifactError
+from lookalike.training.sealed import (
     check_there,
     open_sealed,
     publish,
@@ -24,6 +23,7 @@ from training.sealed import (
     seal,
     staging,
 )
+from tests.training.helpers import flip_bit
 
 FORMAT = "lookalike-test/1"
 CONTENT = {"a.bin": b"some bytes", "inner/b.json": b'{"n": 1}'}
@@ -182,14 +182,14 @@ def test_reading_the_manifest_alone_looks_at_no_other_file(tmp_path: Path) -> No
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read to be checked, of folders that nobody wrote to for a while."""
     names: list[str] = []
-    check = training.sealed._check
+    check = sealed_module._check
 
     def noting(path: Path, entry: dict[str, Any]) -> None:
         names.append(path.name)
         check(path, entry)
 
-    monkeypatch.setattr(training.sealed, "_check", noting)
-    monkeypatch.setattr(training.sealed, "TICK_NS", 0)
+    monkeypatch.setattr(sealed_module, "_check", noting)
+    monkeypatch.setattr(sealed_module, "TICK_NS", 0)
     return names
 
 
@@ -215,7 +215,7 @@ def test_with_a_receipt_a_file_is_read_once(folder: Path, checked: list[str]) ->
 
 def test_what_was_written_a_moment_ago_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as the clock may not have ticked."""
-    monkeypatch.setattr(training.sealed, "TICK_NS", 10**18)
+    monkeypatch.setattr(sealed_module, "TICK_NS", 10**18)
     open_again(folder)
     told = json.loads((folder.parent / "receipts" / "it").read_text())
     assert told["stamps"] == {"a.bin": None, "inner/b.json": None}

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lookalike.training.columns import Column
+from lookalike.training.errors import DataError
+from lookalike.training.split import hold_out, split_rows
 from tests.training.helpers import array_rows, blobs, quick
-from training.columns import Column
-from training.errors import DataError
-from training.split import hold_out, split_rows
 
 ROWS = array_rows(blobs())
 

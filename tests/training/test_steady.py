@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.artifact import Encoder, load_encoder, write_encoder
-from training.config import ModelConfig
-from training.export import fold
-from training.layers import ACTIVATIONS
-from training.model import Autoencoder
-from training.preprocess import fit_preprocessor
-from training.steady import Conv, Deconv, Dense, Product, steady_activation
+from lookalike.training.artifact import Encoder, load_encoder, write_encoder
+from lookalike.training.config import ModelConfig
+from lookalike.training.export import fold
+from lookalike.training.layers import ACTIVATIONS
+from lookalike.training.model import Autoencoder
+from lookalike.training.preprocess import fit_preprocessor
+from lookalike.training.steady import Conv, Deconv, Dense, Product, steady_activation
 
 SIZES = (1, 2, 3, 8, 16, 65)
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from training import steps
-from training.steps import few_threads, is_short, work_of
+from lookalike.training import steps
+from lookalike.training.steps import few_threads, is_short, work_of
 
 
 def test_the_work_of_a_linear_layer_is_its_weights() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nan
 
-from training.columns import BOOLEANS, Column, FittedColumn
-from training.table import Table, build_table
+from lookalike.training.columns import BOOLEANS, Column, FittedColumn
+from lookalike.training.table import Table, build_table
 
 A = FittedColumn(Column("a"), 2, (), low=1.0, high=9.0, mean=4.0)
 B = FittedColumn(Column("b"), 0, (), low=-1.0, high=1.0, mean=0.5)

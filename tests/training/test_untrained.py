@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from lookalike.training.artifact import Encoder
+from lookalike.training.config import load_config
+from lookalike.training.job import train
+from lookalike.training.rows import open_rows
+from lookalike.training.untrained import untrained
 from tests.training.helpers import blobs
-from training.artifact import Encoder
-from training.config import load_config
-from training.job import train
-from training.rows import open_rows
-from training.untrained import untrained
 
 
 def weights(half: nn.Sequential) -> list[torch.Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from training.history import Epoch, State
+from lookalike.training.history import Epoch, State
 
 __all__ = ["Case"]
 

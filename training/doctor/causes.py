@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from training.doctor import rules_before as before
-from training.doctor import rules_during as during
-from training.doctor.case import Case
-from training.doctor.finding import Finding, Seen, Sure
-from training.errors import TrainingError
-from training.history import State
+from lookalike.training.doctor import rules_before as before
+from lookalike.training.doctor import rules_during as during
+from lookalike.training.doctor.case import Case
+from lookalike.training.doctor.finding import Finding, Seen, Sure
+from lookalike.training.errors import TrainingError
+from lookalike.training.history import State
 
 __all__ = ["CAUSES", "Cause", "diagnose", "is_hopeless", "refuse"]
 

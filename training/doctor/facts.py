@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
-from training.history import finite
-from training.layers import Weighted, fans
-from training.losses import Loss
-from training.plan import Data, FitPlan
-from training.rows import fingerprints
+from lookalike.training.history import finite
+from lookalike.training.layers import Weighted, fans
+from lookalike.training.losses import Loss
+from lookalike.training.plan import Data, FitPlan
+from lookalike.training.rows import fingerprints
 
 __all__ = ["duplicate_share", "gather"]
 

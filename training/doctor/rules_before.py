@@ -4,8 +4,8 @@ A rule takes a case and returns what it saw and what to change, or None. Thresho
 on some seeds of `benchmarks/diagnosis.py`, which reports on others.
 """
 
-from training.doctor.case import Case
-from training.doctor.finding import Seen
+from lookalike.training.doctor.case import Case
+from lookalike.training.doctor.finding import Seen
 
 __all__ = [
     "bad_rows",

@@ -2,8 +2,8 @@
 
 import math
 
-from training.doctor.case import Case
-from training.doctor.finding import Seen
+from lookalike.training.doctor.case import Case
+from lookalike.training.doctor.finding import Seen
 
 __all__ = [
     "collapsed_latent",

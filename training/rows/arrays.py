@@ -6,9 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from training.columns import Column
-from training.errors import DataError
-from training.rows.base import Chunk, Rows
+from lookalike.training.columns import Column
+from lookalike.training.errors import DataError
+from lookalike.training.rows.base import Chunk, Rows
 
 __all__ = ["array_rows"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.columns import Column
-from training.errors import DataError
-from training.origin import Origin, relative
+from lookalike.training.columns import Column
+from lookalike.training.errors import DataError
+from lookalike.training.origin import Origin, relative
 
 __all__ = ["CHUNK_BYTES", "Chunk", "Rows", "evenly", "read_at", "read_sample", "sampled"]
 

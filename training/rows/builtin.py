@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.errors import DataError
-from training.rows.base import Chunk, Rows
-from training.rows.streams import open_idx
+from lookalike.training.errors import DataError
+from lookalike.training.rows.base import Chunk, Rows
+from lookalike.training.rows.streams import open_idx
 
 __all__ = ["BUILTIN", "fashion_folders", "open_digits", "open_fashion"]
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from training.columns import BOOLEANS, Column
-from training.errors import DataError
-from training.rows.pandas_index import index_columns
+from lookalike.training.columns import BOOLEANS, Column
+from lookalike.training.errors import DataError
+from lookalike.training.rows.pandas_index import index_columns
 
 __all__ = ["APART", "census", "code", "find_columns", "is_number", "is_text", "match_columns", "needs_float64"]
 

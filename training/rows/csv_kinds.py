@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from training.errors import DataError
+from lookalike.training.errors import DataError
 
 __all__ = ["WORDS", "Tally", "convert", "is_time"]
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from training.errors import DataError
+from lookalike.training.errors import DataError
 
 __all__ = ["LONGEST", "Header", "read_cells", "read_header"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.errors import DataError
-from training.rows.base import Chunk, Rows
+from lookalike.training.errors import DataError
+from lookalike.training.rows.base import Chunk, Rows
 
 __all__ = ["open_images"]
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from training.columns import CATEGORIES, Column
-from training.errors import DataError
-from training.rows.base import Rows
-from training.rows.builtin import BUILTIN
-from training.rows.csv_table import open_csv
-from training.rows.images import open_images
-from training.rows.streams import open_idx, open_npy, open_npz
-from training.rows.tables import open_parquet
+from lookalike.training.columns import CATEGORIES, Column
+from lookalike.training.errors import DataError
+from lookalike.training.rows.base import Rows
+from lookalike.training.rows.builtin import BUILTIN
+from lookalike.training.rows.csv_table import open_csv
+from lookalike.training.rows.images import open_images
+from lookalike.training.rows.streams import open_idx, open_npy, open_npz
+from lookalike.training.rows.tables import open_parquet
 
 __all__ = ["open_rows"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import DataError
-from training.rows.builtin import fashion_folders
-from training.sealed import replace_folder, staging
+from lookalike.training.errors import DataError
+from lookalike.training.rows.builtin import fashion_folders
+from lookalike.training.sealed import replace_folder, staging
 
 __all__ = ["Fetch", "install_fashion", "write_idx"]
 

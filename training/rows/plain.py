@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from training.errors import DataError
+from lookalike.training.errors import DataError
 
 __all__ = ["duplicate_field", "is_nested", "plain", "plain_column", "text_of"]
 

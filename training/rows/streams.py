@@ -16,8 +16,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from training.errors import DataError
-from training.rows.base import Chunk, Rows
+from lookalike.training.errors import DataError
+from lookalike.training.rows.base import Chunk, Rows
 
 __all__ = ["open_idx", "open_npy", "open_npz"]
 

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
-from training.columns import CATEGORIES, Column
-from training.errors import DataError
-from training.rows.base import Chunk, Rows
-from training.rows.coding import APART, census, code, find_columns, is_text, match_columns, needs_float64
-from training.rows.pandas_index import index_columns
-from training.rows.plain import duplicate_field, is_nested, plain_column, text_of
+from lookalike.training.columns import CATEGORIES, Column
+from lookalike.training.errors import DataError
+from lookalike.training.rows.base import Chunk, Rows
+from lookalike.training.rows.coding import APART, census, code, find_columns, is_text, match_columns, needs_float64
+from lookalike.training.rows.pandas_index import index_columns
+from lookalike.training.rows.plain import duplicate_field, is_nested, plain_column, text_of
 
 __all__ = ["MAX_COLUMNS", "Opened", "check_names", "open_parquet", "table_rows"]
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from training.doctor.case import Case
-from training.history import Epoch, State
+from lookalike.training.doctor.case import Case
+from lookalike.training.history import Epoch, State
 
 __all__ = ["FACTS", "VITALS", "case", "epoch", "run"]
 

@@ -2,9 +2,9 @@ import math
 
 import pytest
 
+from lookalike.training.doctor.case import HOPELESS_EPOCHS, HOPELESS_LOSS, Case
+from lookalike.training.history import State
 from tests.training.doctor.made import case, epoch, run
-from training.doctor.case import HOPELESS_EPOCHS, HOPELESS_LOSS, Case
-from training.history import State
 
 
 def test_losses_are_shares_of_what_a_constant_answer_costs() -> None:

@@ -7,22 +7,22 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn, optim
 
-from lessons.catalogue import topics
+from lookalike.lessons.catalogue import topics
+from lookalike.training.config import load_config
+from lookalike.training.corruption import build_corruption
+from lookalike.training.doctor.causes import CAUSES, diagnose, is_hopeless, refuse
+from lookalike.training.doctor.facts import gather
+from lookalike.training.doctor.watch import Watch
+from lookalike.training.errors import TrainingError
+from lookalike.training.history import Epoch, State
+from lookalike.training.loop import fit
+from lookalike.training.losses import LOSSES
+from lookalike.training.model import Autoencoder, latent_dim_for
+from lookalike.training.optim import build_optimizer
+from lookalike.training.plan import Data, FitPlan, Hooks
+from lookalike.training.preprocess import Preprocessor, fit_preprocessor
+from lookalike.training.schedules import build_schedule
 from tests.training.doctor.made import case, epoch, run
-from training.config import load_config
-from training.corruption import build_corruption
-from training.doctor.causes import CAUSES, diagnose, is_hopeless, refuse
-from training.doctor.facts import gather
-from training.doctor.watch import Watch
-from training.errors import TrainingError
-from training.history import Epoch, State
-from training.loop import fit
-from training.losses import LOSSES
-from training.model import Autoencoder, latent_dim_for
-from training.optim import build_optimizer
-from training.plan import Data, FitPlan, Hooks
-from training.preprocess import Preprocessor, fit_preprocessor
-from training.schedules import build_schedule
 
 DIGITS = load_digits().data.astype("float32") / 16
 RAW = torch.from_numpy(DIGITS[:600])

@@ -10,11 +10,11 @@ from sklearn.decomposition import PCA
 from torch import Generator, Tensor, nn, optim
 from torch.nn.functional import mse_loss
 
+from lookalike.training.doctor.facts import _spread, duplicate_share, gather
+from lookalike.training.losses import LOSSES, Loss
+from lookalike.training.plan import Data, FitPlan
+from lookalike.training.schedules import SCHEDULES
 from tests.training.helpers import blobs
-from training.doctor.facts import _spread, duplicate_share, gather
-from training.losses import LOSSES, Loss
-from training.plan import Data, FitPlan
-from training.schedules import SCHEDULES
 
 ROWS = torch.from_numpy(blobs(300, 6))
 

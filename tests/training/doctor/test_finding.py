@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from training.doctor.finding import Finding, Seen
+from lookalike.training.doctor.finding import Finding, Seen
 
 
 def test_what_was_found_does_not_change_and_needs_no_settings() -> None:

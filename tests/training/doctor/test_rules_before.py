@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
+from lookalike.training.config import load_config
+from lookalike.training.doctor import rules_before as rules
+from lookalike.training.doctor.case import Case
+from lookalike.training.doctor.finding import Seen
 from tests.training.doctor.made import case, epoch
-from training.config import load_config
-from training.doctor import rules_before as rules
-from training.doctor.case import Case
-from training.doctor.finding import Seen
 
 Rule = Callable[[Case], Seen | None]
 EVERY: list[Rule] = [getattr(rules, name) for name in rules.__all__]

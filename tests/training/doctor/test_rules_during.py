@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from lookalike.training.config import load_config
+from lookalike.training.doctor import rules_during as rules
+from lookalike.training.doctor.case import HOPELESS_LOSS, Case
+from lookalike.training.doctor.finding import Seen
+from lookalike.training.history import Epoch
 from tests.training.doctor.made import case, epoch
-from training.config import load_config
-from training.doctor import rules_during as rules
-from training.doctor.case import HOPELESS_LOSS, Case
-from training.doctor.finding import Seen
-from training.history import Epoch
 
 Rule = Callable[[Case], Seen | None]
 EVERY: list[Rule] = [getattr(rules, name) for name in rules.__all__]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from training.doctor.watch import Watch
+from lookalike.training.doctor.watch import Watch
 
 ONE_TWO = torch.tensor([[1.0], [2.0]])
 LOOKED_AT = {0, 1, 2, 4, 8}

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lookalike.training.columns import Column
+from lookalike.training.errors import DataError
+from lookalike.training.rows import Chunk, Rows, read_sample
+from lookalike.training.rows.base import CHUNK_BYTES
 from tests.training.helpers import array_rows
-from training.columns import Column
-from training.errors import DataError
-from training.rows import Chunk, Rows, read_sample
-from training.rows.base import CHUNK_BYTES
 
 
 def counting(count: int, labels: list[Any] | None = None) -> Rows:

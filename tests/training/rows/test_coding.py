@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.columns import BOOLEANS, Column
-from training.errors import DataError
-from training.rows.coding import LONGEST, census, code, find_columns, is_text, match_columns
+from lookalike.training.columns import BOOLEANS, Column
+from lookalike.training.errors import DataError
+from lookalike.training.rows.coding import LONGEST, census, code, find_columns, is_text, match_columns
 
 
 def batches(*parts: dict[str, list[str | None]]) -> list[pa.RecordBatch]:

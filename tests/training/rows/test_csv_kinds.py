@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.errors import DataError
-from training.rows.csv_kinds import WORDS, Tally, convert, is_time
+from lookalike.training.errors import DataError
+from lookalike.training.rows.csv_kinds import WORDS, Tally, convert, is_time
 
 TEXT, WHOLE, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookalike.training.columns import BOOLEANS, Column
+from lookalike.training.errors import DataError
+from lookalike.training.rows import open_rows
+from lookalike.training.rows.tables import MAX_COLUMNS
 from tests.training.helpers import read_all
-from training.columns import BOOLEANS, Column
-from training.errors import DataError
-from training.rows import open_rows
-from training.rows.tables import MAX_COLUMNS
 
 NAN = float("nan")
 
@@ -103,7 +103,8 @@ def test_too_many_columns_are_refused_before_a_row_is_parsed(tmp_path: Path) -> 
     row = ",".join(["1.5"] * count)
     path = csv(tmp_path / "a.csv", ",".join(f"c{i}" for i in range(count)) + f"\n{row}\n{row}\n")
     code = (
-        "import resource, sys\nfrom training.rows import open_rows\nfrom training.errors import DataError\n"
+        "import resource, sys\nfrom lookalike.training.rows import open_rows\n"
+        "from lookalike.training.errors import DataError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    open_rows(sys.argv[1])\nexcept DataError as error:\n    print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from training.errors import DataError
-from training.rows.csv_text import LONGEST, PIECE, Header, read_cells, read_header
+from lookalike.training.errors import DataError
+from lookalike.training.rows.csv_text import LONGEST, PIECE, Header, read_cells, read_header
 
 PIECES = 'a"",\n\r é'
 

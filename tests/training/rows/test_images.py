@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.training.errors import DataError
+from lookalike.training.rows import open_rows
 from tests.training.helpers import read_all
-from training.errors import DataError
-from training.rows import open_rows
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 COLOUR = np.arange(36, dtype=np.uint8).reshape(3, 4, 3) * 7

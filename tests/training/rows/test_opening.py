@@ -8,9 +8,9 @@ import pyarrow.parquet as pa_parquet
 import pytest
 from PIL import Image
 
-from training.columns import Column
-from training.errors import DataError
-from training.rows import open_rows
+from lookalike.training.columns import Column
+from lookalike.training.errors import DataError
+from lookalike.training.rows import open_rows
 
 ONE = np.array([[3]], np.uint8)
 

@@ -3,7 +3,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from training.rows.pandas_index import index_columns
+from lookalike.training.rows.pandas_index import index_columns
 
 
 def schema(names: list[str], told: object = None) -> pa.Schema:

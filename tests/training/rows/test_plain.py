@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.errors import DataError
-from training.rows.plain import duplicate_field, plain, plain_column, text_of
+from lookalike.training.errors import DataError
+from lookalike.training.rows.plain import duplicate_field, plain, plain_column, text_of
 
 BERLIN = "Europe/Berlin"
 FINE = 1_711_848_600_123_456_789  # 2024-03-31 01:30:00.123456789, in ns since 1970

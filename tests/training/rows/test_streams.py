@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from lookalike.training.errors import DataError
+from lookalike.training.rows import open_rows
 from tests.training.helpers import flip_bit, read_all
-from training.errors import DataError
-from training.rows import open_rows
 
 NUMBERS = np.arange(24, dtype=np.float32).reshape(6, 4)
 NUMERIC = ["u1", "i1", "<i2", ">i4", "<u8", "<f2", "<f4", ">f4", "<f8", "?"]

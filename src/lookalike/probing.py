@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from index.embed import suited
-from index.version import Version
-from training.probe import Probed, probe
-from training.rows import Rows, read_sample
+from lookalike.index.embed import suited
+from lookalike.index.version import Version
+from lookalike.training.probe import Probed, probe
+from lookalike.training.rows import Rows, read_sample
 
 __all__ = ["probe_version"]
 

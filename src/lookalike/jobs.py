@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from index.errors import StoreError
-from index.retention import JOB
-from index.store import Store
-from index.verdict import Verdict
-from training.errors import ArtifactError
-from training.sealed import sync_folder
+from lookalike.index.errors import StoreError
+from lookalike.index.retention import JOB
+from lookalike.index.store import Store
+from lookalike.index.verdict import Verdict
+from lookalike.training.errors import ArtifactError
+from lookalike.training.sealed import sync_folder
 
 __all__ = ["Job", "Report", "begin", "end", "folder_of", "promoting", "read_job", "run_of", "told_by", "write_report"]
 

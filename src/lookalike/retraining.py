@@ -16,24 +16,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from index.belonging import belonging
-from index.build import build
-from index.drift import drift_of
-from index.embeddings import Embeddings
-from index.errors import LogError, StoreError
-from index.gate import FEWEST_ROWS, judge
-from index.lineage import write_continuity
-from index.log import ItemLog
-from index.retention import prune
-from index.store import Store
-from index.target import Target
-from index.verdict import Verdict, read_verdict
+from lookalike.index.belonging import belonging
+from lookalike.index.build import build
+from lookalike.index.drift import drift_of
+from lookalike.index.embeddings import Embeddings
+from lookalike.index.errors import LogError, StoreError
+from lookalike.index.gate import FEWEST_ROWS, judge
+from lookalike.index.lineage import write_continuity
+from lookalike.index.log import ItemLog
+from lookalike.index.retention import prune
+from lookalike.index.store import Store
+from lookalike.index.target import Target
+from lookalike.index.verdict import Verdict, read_verdict
 from lookalike.jobs import Job, Report, begin, end, promoting, read_job, run_of, told_by, write_report
 from lookalike.planning import Asked, Plan, config_of, make_plan, plain
-from training.config import load_config
-from training.errors import ConfigError, DataError, LookalikeError
-from training.job import TrainedRun, train
-from training.rows import evenly
+from lookalike.training.config import load_config
+from lookalike.training.errors import ConfigError, DataError, LookalikeError
+from lookalike.training.job import TrainedRun, train
+from lookalike.training.rows import evenly
 
 __all__ = ["is_mistake", "retrain"]
 

@@ -6,20 +6,20 @@ from typing import Any
 
 from rich.console import Console
 
-from index.build import build
-from index.store import Store
+from lookalike.index.build import build
+from lookalike.index.store import Store
 from lookalike.opening import open_data
 from lookalike.tables import judged_table
-from training.artifact import Encoder
-from training.columns import spell
-from training.config import load_config
-from training.errors import ResumeError
-from training.job import TrainedRun, train
-from training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
-from training.origin import absolute
-from training.rows import Rows, open_rows, read_sample
-from training.rows.builtin import BUILTIN
-from training.split import Split
+from lookalike.training.artifact import Encoder
+from lookalike.training.columns import spell
+from lookalike.training.config import load_config
+from lookalike.training.errors import ResumeError
+from lookalike.training.job import TrainedRun, train
+from lookalike.training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.origin import absolute
+from lookalike.training.rows import Rows, open_rows, read_sample
+from lookalike.training.rows.builtin import BUILTIN
+from lookalike.training.split import Split
 
 __all__ = ["run_demo"]
 

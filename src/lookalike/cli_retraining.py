@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from index.errors import JobError
-from index.retention import prune as prune_versions
-from index.store import Store
+from lookalike.index.errors import JobError
 from lookalike.options import Device, StoreOption, out
-from training.errors import ConfigError, LookalikeError
+from lookalike.training.errors import ConfigError, LookalikeError
 
 if TYPE_CHECKING:  # most commands load no training loop
     from lookalike.planning import Asked
@@ -52,10 +50,11 @@ def retrain(
     Exit code 0: promoted; 10: kept; 1: failed; 2: a mistake of yours; 75: another job works on the store. Why stands in
     STORE/retraining/report.json. Cut off, the same command goes on.
     """
+    from lookalike.index.store import Store
     from lookalike.planning import Asked
     from lookalike.retraining import is_mistake
-    from service.resources import cores
-    from training.politeness import yield_to_others
+    from lookalike.service.resources import cores
+    from lookalike.training.politeness import yield_to_others
 
     asked = Asked(Store(store), config, data, if_drifted, force, keep, device)
     try:
@@ -82,6 +81,9 @@ def prune(
 
     Then drop the superseded changes of the item log and give their space back. Prints the removed versions' numbers.
     """
+    from lookalike.index.retention import prune as prune_versions
+    from lookalike.index.store import Store
+
     kept = Store(store)
     if dry_run:
         print(json.dumps(list(prune_versions(kept, keep, dry_run=True).removed)))
@@ -103,6 +105,7 @@ def track(
 
     Prints the numbers of those that were new to it. Needs the extra lookalike[tracking].
     """
+    from lookalike.index.store import Store
     from lookalike.tracking import track as track_versions
 
     print(json.dumps(track_versions(Store(store), to, name or store.resolve().name)))
@@ -126,9 +129,9 @@ def _retrained(asked: "Asked") -> int:
 
 
 def _planned(asked: "Asked") -> int:
-    from index.drift import drift_of
-    from index.log import ItemLog
     from lookalike.drifting import drift_lines
+    from lookalike.index.drift import drift_of
+    from lookalike.index.log import ItemLog
     from lookalike.planning import make_plan
 
     drift = drift_of(asked.store)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:  # a command that does not serve need not load the service
-    from service.settings import Settings
+    from lookalike.service.settings import Settings
 
 __all__ = ["Host", "Keys", "Port", "TlsCert", "TlsKey", "Workers", "announced", "settings_for"]
 
@@ -33,14 +33,14 @@ TlsKey = Annotated[
 
 def settings_for(store: Path, **given: object) -> "Settings":
     """The service's settings: the environment's, and over them those that are given."""
-    from service.settings import load_settings
+    from lookalike.service.settings import load_settings
 
     return load_settings(store=store, **{name: value for name, value in given.items() if value is not None})
 
 
 def announced(settings: "Settings", out: Console, query: Path | None = None) -> None:
     """Serve, and say where; with `query`, a request body in a file, say how to ask."""
-    from service.server import serve as run_server
+    from lookalike.service.server import serve as run_server
 
     def announce(url: str, number: int) -> None:
         out.print(f"version {number} at {url}, Ctrl-C stops it")

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from index.evaluate import Evaluated
-from index.quality import Encoding, Kept
-from index.registry import registry
-from index.store import Store
-from index.version import Version
-from training.columns import Column
-from training.doctor.case import Case
-from training.doctor.causes import diagnose
-from training.history import State
-from training.judge import Judged
+from lookalike.index.registry import registry
+from lookalike.index.store import Store
 
-if TYPE_CHECKING:  # most commands load no training loop
-    from training.mend import Mended
-    from training.probe import Probed
+if TYPE_CHECKING:  # so that commands which only list start fast
+    from lookalike.index.evaluate import Evaluated
+    from lookalike.index.quality import Encoding, Kept
+    from lookalike.index.version import Version
+    from lookalike.training.columns import Column
+    from lookalike.training.history import State
+    from lookalike.training.judge import Judged
+    from lookalike.training.mend import Mended
+    from lookalike.training.probe import Probed
 
 __all__ = [
     "columns_line",
@@ -34,7 +32,7 @@ __all__ = [
 ]
 
 
-def judged_table(rows: list[Judged]) -> Table:
+def judged_table(rows: "list[Judged]") -> Table:
     """Raw rows, PCA and the autoencoders, side by side."""
     table = Table("", "reconstruction error", "precision@10", "precision@10, noisy", "bytes an item")
     for row in rows:
@@ -76,7 +74,7 @@ def _evidence(header: dict[str, Any]) -> list[str]:
     ]
 
 
-def evaluation_table(version: Version, evaluated: Evaluated, probed: "Probed | None" = None) -> Table:
+def evaluation_table(version: "Version", evaluated: "Evaluated", probed: "Probed | None" = None) -> Table:
     """The two halves, each by itself: rows into the embedding, and the embedding's neighbours out of the index."""
     then, now = version.manifest["evidence"], evaluated.measured
     table = Table(f"version {version.number}", "at build", "now", caption=evaluated.advice, caption_justify="left")
@@ -100,7 +98,7 @@ def evaluation_table(version: Version, evaluated: Evaluated, probed: "Probed | N
     return table
 
 
-def _kept(encoding: Encoding | None) -> dict[str, Kept]:
+def _kept(encoding: "Encoding | None") -> "dict[str, Kept]":
     """What the embedding keeps of the rows: their neighbours, and of their labels, where there are any."""
     if encoding is None:
         return {}
@@ -108,8 +106,11 @@ def _kept(encoding: Encoding | None) -> dict[str, Kept]:
     return {"raw neighbours": encoding.neighbours, **labels}
 
 
-def findings_text(state: State) -> str:
+def findings_text(state: "State") -> str:
     """Each finding on a run in five lines, the first cause first."""
+    from lookalike.training.doctor.case import Case
+    from lookalike.training.doctor.causes import diagnose
+
     findings = diagnose(state)
     if not findings:
         return f"No finding: the best validation loss is {Case.of(state).best:.1%} of a constant answer's."
@@ -125,6 +126,9 @@ def findings_text(state: State) -> str:
 
 def mended_table(mended: "Mended") -> Table:
     """The run before and after the first advice; a loss is a share of what a constant answer costs."""
+    from lookalike.training.doctor.case import Case
+    from lookalike.training.doctor.causes import diagnose
+
     table = Table("", "before", "after", title=f"{mended.advice.cause}: {mended.advice.change}", title_justify="left")
     states = (mended.before, mended.after)
     table.add_row("epochs", *(f"{len(state.history)} ({state.stopped})" for state in states))
@@ -136,13 +140,13 @@ def mended_table(mended: "Mended") -> Table:
     return table
 
 
-def columns_line(columns: Sequence[Column]) -> str:
+def columns_line(columns: "Sequence[Column]") -> str:
     """The columns that are input, each with what it is."""
     kinds = {"numeric": "number", "boolean": "true or false"}
     return ", ".join(f"{c.name} ({kinds.get(c.kind) or f'{len(c.values)} words'})" for c in columns)
 
 
-def history_line(state: State) -> str:
+def history_line(state: "State") -> str:
     """How a run ended."""
     best = state.history[state.best_epoch - 1]
     ended = f"{len(state.history)} epochs ({state.stopped})"

@@ -10,7 +10,7 @@ _MISTAKES = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirector
 
 def main() -> None:
     """Run the command line."""
-    from training.errors import LookalikeError
+    from lookalike.training.errors import LookalikeError
 
     try:
         from lookalike.cli import app  # seconds: an interruption may meet it

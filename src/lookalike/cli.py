@@ -10,27 +10,16 @@ from typing import Annotated
 
 import typer
 
-from index.build import build as build_version
-from index.build import encoder_folder
-from index.collection import open_collection
-from index.embed import embed_to_npy, suited
-from index.errors import QueryError
-from index.evaluate import evaluate as evaluate_version
-from index.spec import Metric
-from index.store import Store
-from index.target import Target, read_bytes
-from index.vectors import DEFAULT_LIMIT, MAX_LIMIT, check_limit
-from lookalike.asking import print_hits, read_filter_text
 from lookalike.cli_items import compact, export, import_
 from lookalike.cli_retraining import prune, retrain, track
 from lookalike.cli_training import doctor, explain, rates, settings, train
 from lookalike.drifting import drift
+from lookalike.index.limits import DEFAULT_LIMIT, MAX_LIMIT, check_limit
+from lookalike.index.spec import Metric
 from lookalike.keys import app as keys_app
-from lookalike.opening import open_data
 from lookalike.options import Data, Device, Limit, Number, StoreOption, out
 from lookalike.serving import Host, Keys, Port, TlsCert, TlsKey, Workers, announced, settings_for
-from lookalike.tables import evaluation_table, tuning_line, versions_table
-from training.artifact import DeviceName, load_encoder
+from lookalike.training.choices import DeviceName
 
 __all__ = ["app"]
 
@@ -58,7 +47,7 @@ def demo(
 ) -> None:
     """Do the whole chain: train a standard and a denoising autoencoder, compare, build, promote, serve."""
     from lookalike.demo import run_demo
-    from service.server import check_start
+    from lookalike.service.server import check_start
 
     store = store or Path("stores") / Path(data).resolve().name.replace(":", "-")
     settings = settings_for(store, host=host, port=port) if serve else None
@@ -102,6 +91,14 @@ def build(
 
     What was tried and why one was chosen stands in the version's manifest. Interrupted, the same command goes on.
     """
+    from lookalike.index.build import build as build_version
+    from lookalike.index.build import encoder_folder
+    from lookalike.index.store import Store
+    from lookalike.index.target import Target, read_bytes
+    from lookalike.opening import open_data
+    from lookalike.tables import tuning_line
+    from lookalike.training.artifact import load_encoder
+
     target = Target(recall, None if memory is None else read_bytes(memory), latency_us, index)
     rows = open_data(data, columns=load_encoder(encoder_folder(encoder)).columns)
     number = build_version(rows, encoder, Store(store), metric=metric, target=target, device=device)
@@ -112,18 +109,25 @@ def build(
 @app.command()
 def versions(store: StoreOption) -> None:
     """List the versions of a store with their evidence; the champion serves."""
+    from lookalike.index.store import Store
+    from lookalike.tables import versions_table
+
     out.print(versions_table(Store(store)))
 
 
 @app.command()
 def promote(number: Number, store: StoreOption) -> None:
     """Verify a version and make it the champion."""
+    from lookalike.index.store import Store
+
     out.print(f"champion: version {Store(store).promote(number).version}")
 
 
 @app.command()
 def rollback(store: StoreOption) -> None:
     """Bring back the version that the champion replaced."""
+    from lookalike.index.store import Store
+
     out.print(f"champion: version {Store(store).rollback().version}")
 
 
@@ -141,6 +145,11 @@ def evaluate(
 
     Of the version alone, without what was put and deleted since.
     """
+    from lookalike.index.evaluate import evaluate as evaluate_version
+    from lookalike.index.store import Store
+    from lookalike.opening import open_data
+    from lookalike.tables import evaluation_table
+
     version = Store(store).open(number, device)
     if queries is None:
         out.print(evaluation_table(version, evaluate_version(version)))
@@ -159,6 +168,10 @@ def embed(
     device: Device = "auto",
 ) -> None:
     """Embed DATA with the champion's encoder; the same numbers as POST /embed."""
+    from lookalike.index.embed import embed_to_npy
+    from lookalike.index.store import Store
+    from lookalike.opening import open_data
+
     version = Store(store).open_champion(device)
     embed_to_npy(open_data(data, columns=version.encoder.columns), version.encoder, version.metric, to)
 
@@ -185,6 +198,13 @@ def search(
 
     Prints one JSON object a query: its id, and its hits best first.
     """
+    from lookalike.asking import print_hits, read_filter_text
+    from lookalike.index.collection import open_collection
+    from lookalike.index.embed import suited
+    from lookalike.index.errors import QueryError
+    from lookalike.index.store import Store
+    from lookalike.opening import open_data
+
     if (data is None) == (not id_):
         raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
     check_limit(limit, MAX_LIMIT)
@@ -212,7 +232,10 @@ def duplicates(
 
     Prints one JSON object a group, the largest first.
     """
-    from index.duplicates import near_duplicates
+    from lookalike.index.collection import open_collection
+    from lookalike.index.duplicates import near_duplicates
+    from lookalike.index.errors import QueryError
+    from lookalike.index.store import Store
 
     try:
         asked = None if threshold == "auto" else float(threshold)

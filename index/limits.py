@@ -1,10 +1,25 @@
-"""How large a whole filter may be."""
+"""How many hits a query may ask for, and how large a whole filter may be."""
 
 from typing import Any
 
-from index.errors import QueryError
+from lookalike.index.errors import QueryError
 
-__all__ = ["MAX_CONDITIONS", "MAX_TEXT", "MAX_VALUES", "FilterBudget"]
+__all__ = [
+    "DEFAULT_LIMIT",
+    "MAX_CONDITIONS",
+    "MAX_FOUND",
+    "MAX_LIMIT",
+    "MAX_TEXT",
+    "MAX_VALUES",
+    "FilterBudget",
+    "check_limit",
+]
+
+DEFAULT_LIMIT = 10
+MAX_LIMIT = 1_024
+"""The most neighbors that one search may ask for."""
+MAX_FOUND = 4 * MAX_LIMIT
+"""The most that the index itself is asked for, to see where equal scores end."""
 
 MAX_CONDITIONS, MAX_VALUES = 256, 10_000
 MAX_TEXT = 1 << 20
@@ -29,3 +44,9 @@ class FilterBudget:
         ):
             if left < 0:
                 raise QueryError("filter", expected=f"at most {most:,} {what}", found=f"at least {most - left:,}")
+
+
+def check_limit(limit: int, most: int = MAX_LIMIT) -> None:
+    """Raises QueryError unless 1 <= limit <= most."""
+    if not 1 <= limit <= most:
+        raise QueryError("limit", expected=f"from 1 to {most}", found=str(limit))

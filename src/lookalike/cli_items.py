@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from index.store import Store
-from lookalike.opening import open_data
 from lookalike.options import Data, Device, StoreOption
-from training.artifact import load_encoder
 
 __all__ = ["compact", "export", "import_"]
 
@@ -25,7 +22,10 @@ def import_(
     Interrupted, the same command goes on where it was. Rows that were imported before are not written again: of DATA
     that has grown, only what is new is, and of DATA that has changed, all rows are. No item is ever deleted.
     """
-    from index.importing import import_rows
+    from lookalike.index.importing import import_rows
+    from lookalike.index.store import Store
+    from lookalike.opening import open_data
+    from lookalike.training.artifact import load_encoder
 
     opened = Store(store)
     encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
@@ -46,7 +46,8 @@ def export(
 
     A payload is JSON text; an embedding is as a search compares it. Interrupted, the same command goes on where it was.
     """
-    from index.exporting import export as export_items
+    from lookalike.index.exporting import export as export_items
+    from lookalike.index.store import Store
 
     done = export_items(Store(store), to, device=device)
     print(f"{done.items:,} items: version {done.version}, and what was put and deleted since")
@@ -58,8 +59,9 @@ def compact(store: StoreOption) -> None:
     Then drop the superseded changes of the item log and give their space back. It gives way to other
     processes on the machine.
     """
-    from index.compact import compact as compact_store
-    from training.politeness import yield_to_others
+    from lookalike.index.compact import compact as compact_store
+    from lookalike.index.store import Store
+    from lookalike.training.politeness import yield_to_others
 
     yield_to_others()
     opened = Store(store)

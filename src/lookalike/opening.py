@@ -2,8 +2,8 @@
 
 import sys
 
-from training.columns import CATEGORIES, Column
-from training.rows import Rows, open_rows
+from lookalike.training.columns import CATEGORIES, Column
+from lookalike.training.rows import Rows, open_rows
 
 __all__ = ["open_data"]
 

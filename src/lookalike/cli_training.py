@@ -5,10 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lookalike.explain import show_lesson, show_rates
-from lookalike.opening import open_data
 from lookalike.options import Config, Data, Set, out
-from lookalike.tables import columns_line, findings_text, history_line, mended_table
 
 __all__ = ["doctor", "explain", "rates", "settings", "train"]
 
@@ -26,9 +23,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN where it stopped.")] = False,
 ) -> None:
     """Train an autoencoder on DATA and leave its encoder in RUN/encoder. Ctrl-C ends it after the epoch in hand."""
-    from training.config import load_config
-    from training.doctor.causes import diagnose
-    from training.job import train as train_run
+    from lookalike.opening import open_data
+    from lookalike.tables import columns_line, findings_text, history_line
+    from lookalike.training.config import load_config
+    from lookalike.training.doctor.causes import diagnose
+    from lookalike.training.job import train as train_run
 
     wanted = load_config(config, set_)
     rows = open_data(data, categories=wanted.data.categories)
@@ -42,7 +41,7 @@ def train(
 
 def settings() -> None:
     """Print every setting with its default and what it may be, as a TOML file for --config."""
-    from training.config import settings_toml
+    from lookalike.training.config import settings_toml
 
     print(settings_toml())
 
@@ -56,7 +55,8 @@ def rates(
     ),
 ) -> None:
     """Try learning rates from tiny to too large in one short run; print the one to train with, and draw the curve."""
-    from training.config import load_config
+    from lookalike.explain import show_rates
+    from lookalike.training.config import load_config
 
     show_rates(data, load_config(config, set_), picture, out)
 
@@ -68,7 +68,8 @@ def doctor(
     ] = False,
 ) -> None:
     """Say why a run does not learn, from its history alone: what was seen, why, what to change, and how sure it is."""
-    from training.mend import mend, read_run
+    from lookalike.tables import findings_text, mended_table
+    from lookalike.training.mend import mend, read_run
 
     out.print(findings_text(read_run(run)[0]))
     if fix:
@@ -85,7 +86,8 @@ def explain(
     experiment: Annotated[bool, typer.Option("--experiment/--page", help="Run the experiment, or only read.")] = True,
 ) -> None:
     """Answer a "why?": a page of plain words, and an experiment on `digits` with its numbers and a picture."""
-    from lessons.catalogue import open_lesson, topics
+    from lookalike.explain import show_lesson
+    from lookalike.lessons.catalogue import open_lesson, topics
 
     if topic is None:
         out.print("\n".join(f"{name:<22}{title}" for name, title in topics().items()))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from training.artifact import DeviceName
+from lookalike.training.choices import DeviceName
 
 __all__ = ["Config", "Data", "Device", "Limit", "Number", "Set", "StoreOption", "out"]
 

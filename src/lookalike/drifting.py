@@ -3,12 +3,14 @@
 import math
 import sys
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import typer
 
-from index.drift import Drift, drift_of
-from index.store import Store
 from lookalike.options import StoreOption
+
+if TYPE_CHECKING:
+    from lookalike.index.drift import Drift
 
 __all__ = ["DRIFTED", "drift", "drift_lines"]
 
@@ -22,6 +24,9 @@ def drift(store: StoreOption) -> None:
     Exit code 0: they are; 10: they have drifted. It tells what the processes that serve the store saw, to some seconds;
     none has to run.
     """
+    from lookalike.index.drift import drift_of
+    from lookalike.index.store import Store
+
     found = drift_of(Store(store))
     print("\n".join(drift_lines(found)))
     for reason in found.damaged:
@@ -30,7 +35,7 @@ def drift(store: StoreOption) -> None:
         raise typer.Exit(DRIFTED)
 
 
-def drift_lines(found: Drift) -> list[str]:
+def drift_lines(found: "Drift") -> list[str]:
     """A fact a line."""
     lines = [
         f"version: {found.version}",

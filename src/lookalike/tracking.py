@@ -3,10 +3,10 @@
 import os
 from typing import Any
 
-from index.registry import CHALLENGER, CHAMPION, Listed, registry
-from index.store import Store
-from training.artifact import load_encoder
-from training.errors import ConfigError
+from lookalike.index.registry import CHALLENGER, CHAMPION, Listed, registry
+from lookalike.index.store import Store
+from lookalike.training.artifact import load_encoder
+from lookalike.training.errors import ConfigError
 
 __all__ = ["track"]
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.change import Change
-from index.collection import embedded
-from index.embed import suited
-from index.overlay import Overlaid, Source, check_whole, overlay
-from index.store import Store
-from index.unseen import held_for_both
-from index.vectors import comparable
-from index.version import Version
+from lookalike.index.change import Change
+from lookalike.index.collection import embedded
+from lookalike.index.embed import suited
+from lookalike.index.overlay import Overlaid, Source, check_whole, overlay
+from lookalike.index.store import Store
+from lookalike.index.unseen import held_for_both
+from lookalike.index.vectors import comparable
+from lookalike.index.version import Version
 from lookalike.opening import open_data
-from training.artifact import DeviceName
-from training.config import TrainConfig, build_config, load_config
+from lookalike.training.choices import DeviceName
+from lookalike.training.config import TrainConfig, build_config, load_config
 
 __all__ = ["Asked", "Plan", "config_of", "make_plan", "plain"]
 

@@ -2,10 +2,10 @@
 
 import json
 
-from index.errors import QueryError
-from index.filters import Filter, read_filter
-from index.live import Live
-from index.version import Found
+from lookalike.index.errors import QueryError
+from lookalike.index.filters import Filter, read_filter
+from lookalike.index.live import Live
+from lookalike.index.version import Found
 
 __all__ = ["print_hits", "read_filter_text"]
 

@@ -27,7 +27,7 @@ def add(
     ] = "read",
 ) -> None:
     """Make a key and print it, this once: the file gets only its hash."""
-    from service.keys import add_key
+    from lookalike.service.keys import add_key
 
     print(add_key(keys, name, scope))
     print(f"the key of {name}, scope {scope}; it is nowhere else, and not shown again", file=sys.stderr)
@@ -36,7 +36,7 @@ def add(
 @app.command("list")
 def list_(keys: KeyFile) -> None:
     """List the names of the keys, what they may do, and when they were made."""
-    from service.keys import read_keys
+    from lookalike.service.keys import read_keys
 
     for key in read_keys(keys):
         print(f"{key.name:<24} {key.scope:<5} {key.added}")
@@ -45,6 +45,6 @@ def list_(keys: KeyFile) -> None:
 @app.command()
 def remove(name: Name, keys: KeyFile) -> None:
     """Remove a key: its holder is refused from then on."""
-    from service.keys import remove_key
+    from lookalike.service.keys import remove_key
 
     remove_key(keys, name)

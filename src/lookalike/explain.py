@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from training.errors import DataError
+from lookalike.training.errors import DataError
 
 if TYPE_CHECKING:  # lessons load torch and draw; the other commands need neither
-    from lessons.catalogue import Lesson
-    from lessons.picture import Picture
-    from training.config import TrainConfig
+    from lookalike.lessons.catalogue import Lesson
+    from lookalike.lessons.picture import Picture
+    from lookalike.training.config import TrainConfig
 
 __all__ = ["show_lesson", "show_rates"]
 
 
 def show_lesson(lesson: "Lesson", target: Path, out: Console) -> None:
     """Run the experiment, print what it shows, and write its picture to `target`."""
-    from lessons.shown import number_lines
+    from lookalike.lessons.shown import number_lines
 
     _check_target(target)
     shown = lesson.show()
@@ -27,14 +27,14 @@ def show_lesson(lesson: "Lesson", target: Path, out: Console) -> None:
 
 def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> None:
     """A learning-rate range test on `data`: the suggested rate as a `--set` line, and the curve."""
-    from lessons.picture import Curves
+    from lookalike.lessons.picture import Curves
     from lookalike.opening import open_data
-    from training.doctor.causes import refuse
-    from training.doctor.facts import gather
-    from training.fitting import prepare
-    from training.history import State
-    from training.rate_test import rate_test
-    from training.split import split_rows
+    from lookalike.training.doctor.causes import refuse
+    from lookalike.training.doctor.facts import gather
+    from lookalike.training.fitting import prepare
+    from lookalike.training.history import State
+    from lookalike.training.rate_test import rate_test
+    from lookalike.training.split import split_rows
 
     _check_target(target)
     rows = open_data(data, categories=config.data.categories)
@@ -56,8 +56,8 @@ def _check_target(target: Path) -> None:
 
 
 def _draw(picture: "Picture", target: Path, out: Console) -> None:
-    from lessons.png import save_png
-    from lessons.terminal import as_text
+    from lookalike.lessons.png import save_png
+    from lookalike.lessons.terminal import as_text
 
     out.print(f"\n{as_text(picture)}")
     save_png(picture, target)

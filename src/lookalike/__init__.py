@@ -1,0 +1,55 @@
+"""Similarity search over your own data: an autoencoder, a FAISS index and an HTTP service.
+
+Each name is imported when it is first used, so that `import lookalike` takes no time. The rest is in the floors
+`lookalike.training`, `lookalike.index` and `lookalike.service`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lookalike.index.build import build
+    from lookalike.index.store import Store
+    from lookalike.service.client import AsyncClient, Client
+    from lookalike.training.doctor.causes import diagnose
+    from lookalike.training.doctor.watch import Watch
+    from lookalike.training.estimator import AutoencoderEmbedder
+    from lookalike.training.job import train
+    from lookalike.training.rows import open_rows
+
+__all__ = [
+    "AsyncClient",
+    "AutoencoderEmbedder",
+    "Client",
+    "Store",
+    "Watch",
+    "build",
+    "diagnose",
+    "open_rows",
+    "train",
+]
+
+_MODULES = {
+    "AsyncClient": "service.client",
+    "AutoencoderEmbedder": "training.estimator",
+    "Client": "service.client",
+    "Store": "index.store",
+    "Watch": "training.doctor.watch",
+    "build": "index.build",
+    "diagnose": "training.doctor.causes",
+    "open_rows": "training.rows",
+    "train": "training.job",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name at its first use."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

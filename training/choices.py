@@ -1,0 +1,8 @@
+"""Names that settings, artifacts and commands accept. It imports nothing, so that commands start fast."""
+
+from typing import Literal
+
+__all__ = ["DeviceName", "ScaleKind"]
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+ScaleKind = Literal["center", "range", "column-range", "standard", "none"]
