@@ -1,4 +1,3 @@
-import json
 import shutil
 import ssl
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 from lookalike.service.settings import Settings
 from lookalike.service.tls import tls_context
 from lookalike.training.errors import ConfigError
+from tests.service.changing import wait_until
 from tests.service.helpers import settings_for
 from tests.service.process import connect, running
 
@@ -94,8 +94,9 @@ def test_it_serves_https_and_follows_its_keys(pems: Path, store_folder: Path, tm
             assert client.get("/version").status_code == 401
             command = [sys.executable, "-m", "lookalike", "keys", "add", "shop", "--keys", str(keys)]
             added = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-            answer = client.get("/version", headers={"X-API-Key": added.stdout.strip()})
-            assert (answer.status_code, json.loads(answer.text)["version"]) == (200, 1)
+            headers = {"X-API-Key": added.stdout.strip()}
+            wait_until(lambda: client.get("/version", headers=headers).status_code == 200)
+            assert client.get("/version", headers=headers).json()["version"] == 1
         with connect(process.address, "GET /readyz HTTP/1.1\nHost: localhost\n\n") as plain:
             assert b"HTTP/1.1 200" not in plain.recv(65_536)
         with pytest.raises(httpx.ConnectError, match="certificate"):
