@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.plain import random_row
-from lookalike.index.change import Change
-from lookalike.index.log import ItemLog
+from lookalike.index.changes.change import Change
+from lookalike.index.changes.log import ItemLog
 
 __all__ = ["FILTERS", "PAYLOADS", "beside", "random_changes"]
 

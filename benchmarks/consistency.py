@@ -32,10 +32,10 @@ from benchmarks.histories import in_memory
 from benchmarks.linearizable import Operation, Violation, violations
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_process import free_port
-from lookalike.index.build import build
-from lookalike.index.store import Store
-from lookalike.index.target import Target
-from lookalike.index.vectors import one_thread
+from lookalike.index.ann.target import Target
+from lookalike.index.ann.vectors import one_thread
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
 from tests.index.made import encoder_at, made_rows
 
 __all__ = ["ByItem", "Seen", "check", "main", "read_history", "with_stale_reads"]

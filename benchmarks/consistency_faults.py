@@ -15,9 +15,9 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 from benchmarks.service_process import children, lookalike, wait_until_ready
-from lookalike.index.compact import compact
+from lookalike.index.changes.compact import compact
 from lookalike.index.errors import JobError, StoreError
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 
 __all__ = ["Service", "change_versions", "disturb"]
 

@@ -20,11 +20,11 @@ from typing import Any
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
-from lookalike.index.build import build
-from lookalike.index.store import Store
-from lookalike.index.target import Target
+from lookalike.index.ann.target import Target
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
 __all__ = ["main"]

@@ -30,18 +30,18 @@ from numpy.typing import NDArray
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
 from benchmarks.service_client import Shot, Traffic, posted, to_npy
 from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
-from lookalike.index.build import build
-from lookalike.index.collection import Collection
-from lookalike.index.embed import embed_to_npy
-from lookalike.index.measure import recalls
-from lookalike.index.store import Store
-from lookalike.index.target import Target
-from lookalike.service.checking import prepare
-from lookalike.training.artifact import Encoder
+from lookalike.index.ann.recall import recalls
+from lookalike.index.ann.target import Target
+from lookalike.index.changes.collection import Collection
+from lookalike.index.versions.build import build
+from lookalike.index.versions.embed import embed_to_npy
+from lookalike.index.versions.store import Store
+from lookalike.service.serving.preflight import prepare
+from lookalike.training.artifact.cuda import full_precision
+from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.config import load_config
-from lookalike.training.cuda import full_precision
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import Rows, open_rows, read_sample
 
 __all__ = ["main"]

@@ -14,7 +14,7 @@ steps, one every 2,000 queries, to a tenth of the range (of sensors: to their de
 to the alarm, over 20 seeds, which change versions too; a run is given up 50,000 queries after the change, and left out
 where it alarmed before. False alarms: over 20 runs of 100,000 normal queries.
 
-ours    index.detector, at most one false alarm in 10^6 queries
+ours    index.drift.detector, at most one false alarm in 10^6 queries
 peer    the Kolmogorov-Smirnov test of each 1,000 p-values in a row against those of so many calibration rows, one-sided
         as ours is (N. Smirnov, 1939), at the level that would alarm once in 10^6 queries: 0.001 a window
 """
@@ -34,14 +34,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
-from lookalike.index.build import build
-from lookalike.index.detector import ONCE_IN, Bets, Detector, Evidence
-from lookalike.index.store import Store
-from lookalike.index.target import Target
-from lookalike.index.version import Version
+from lookalike.index.ann.target import Target
+from lookalike.index.drift.detector import ONCE_IN, Bets, Detector, Evidence
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import Version
 from lookalike.training.config import load_config
 from lookalike.training.errors import DataError
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
 

@@ -19,14 +19,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from benchmarks.report import Bar, alternate, medians, report, row, seconds
-from lookalike.index.build import build
-from lookalike.index.duplicates import Duplicates, near_duplicates
-from lookalike.index.store import Store
-from lookalike.index.target import Target
-from lookalike.index.vectors import BLOCK_PAIRS
-from lookalike.index.version import Version
+from lookalike.index.ann.target import Target
+from lookalike.index.ann.vectors import BLOCK_PAIRS
+from lookalike.index.changes.duplicates import Duplicates, near_duplicates
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import Version
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
 __all__ = ["main"]

@@ -21,7 +21,7 @@ from benchmarks.killed import killed
 from benchmarks.report import Bar, report, row
 from benchmarks.retrained import Retrained
 from benchmarks.steps import KEPT, STEPS, TOLD, TRACEBACK, Held, attempt, said
-from lookalike.index.vectors import one_thread
+from lookalike.index.ann.vectors import one_thread
 from lookalike.training.progress import progress_bar
 
 __all__ = ["interrupt", "main", "told"]

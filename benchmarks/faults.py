@@ -1,7 +1,7 @@
 """Runs that go wrong in a known way, and runs that do not: what `benchmarks.diagnosis` asks the doctor about.
 
 A fault is either settings, as a user would set them, or code: a module, a loop or rows of the user's own. Code faults
-run through a plain loop with `training.doctor.watch`, settings through `training.loop.fit`.
+run through a plain loop with `training.doctor.watch`, settings through `training.fit.loop.fit`.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ from lookalike.training.config import load_config
 from lookalike.training.doctor.facts import gather
 from lookalike.training.doctor.watch import Watch
 from lookalike.training.errors import TrainingError
-from lookalike.training.fitting import Fitting, prepare
+from lookalike.training.fit.fitting import Fitting, prepare
+from lookalike.training.fit.loop import fit
+from lookalike.training.fit.split import split_rows
 from lookalike.training.history import Epoch, State
-from lookalike.training.loop import fit
-from lookalike.training.losses import Loss
-from lookalike.training.model import Autoencoder
-from lookalike.training.optim import build_optimizer
+from lookalike.training.models.autoencoder import Autoencoder
+from lookalike.training.models.losses import Loss
+from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
 from lookalike.training.rows.builtin import BUILTIN
-from lookalike.training.split import split_rows
 
 __all__ = ["DATASETS", "FAULTS", "SIZES", "Fault", "Outcome", "Setting", "healthy_setting", "run_setting"]
 
@@ -93,7 +93,7 @@ def raw_rows(dataset: str) -> Rows:
 
 
 def run_setting(setting: Setting) -> Outcome:
-    """Split, scale, fit, all as `training.job` does it but for the fault; one thread."""
+    """Split, scale, fit, all as `training.fit.job` does it but for the fault; one thread."""
     torch.set_num_threads(1)
     fault = setting.fault or Fault()
     shipped = [f"model.hidden={setting.size}", f"fit.seed={setting.seed}", *HERE]

@@ -30,11 +30,11 @@ import orjson
 
 from benchmarks.memory import own_bytes
 from benchmarks.report import Bar, Row, report, row
-from lookalike.service.columns import TableInputs
-from lookalike.service.decoding import Bounds, check_hits, decode_embed, decode_search
-from lookalike.service.npy_bodies import decode_npy
-from lookalike.training.columns import Column
+from lookalike.service.parsing.columns import TableInputs
+from lookalike.service.parsing.decoding import Bounds, check_hits, decode_embed, decode_search
+from lookalike.service.parsing.npy_bodies import decode_npy
 from lookalike.training.errors import LookalikeError
+from lookalike.training.tables.columns import Column
 
 __all__ = ["Case", "draw", "main", "verdict"]
 

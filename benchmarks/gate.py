@@ -8,7 +8,7 @@ Bad challengers, 20 seeds each, beside a champion that was trained on all rows b
     shuffled          trained on rows whose columns stood in another order (even seeds), or were each shuffled by itself
     wrong scaler      the champion, with a scaler fitted on another unit, other columns, or of another kind
     few rows          trained on 200 rows, without corruption or noise
-    another's index   the champion's index with another encoder beside it; index.belonging is asked
+    another's index   the champion's index with another encoder beside it; index.versions.consistency_check is asked
 
 Honest ones: the champion is trained on 60 % of the rows and the challenger on all of them, each with a seed of its own.
 What is promoted must not be worse than the champion by more than the gate's margin on a fresh test set that neither
@@ -32,17 +32,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.report import Bar, Row, report, row
-from lookalike.index.belonging import belonging
-from lookalike.index.build import build
-from lookalike.index.gate import Trial, decided
-from lookalike.index.store import Store
-from lookalike.index.verdict import Verdict
-from lookalike.index.version import Version
-from lookalike.training.artifact import Encoder
+from lookalike.index.evaluation.gate import Trial, decided
+from lookalike.index.versions.build import build
+from lookalike.index.versions.consistency_check import belonging
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.verdict import Verdict
+from lookalike.index.versions.version import Version
+from lookalike.training.artifact.architecture import rebuild
+from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
 from lookalike.training.config import load_config
-from lookalike.training.describe import rebuild
-from lookalike.training.job import train
-from lookalike.training.preprocess import Preprocessor, fit_preprocessor
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
 

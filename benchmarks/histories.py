@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.history import History, MismatchError
 from benchmarks.report import Bar, report, row
-from lookalike.index.vectors import one_thread
+from lookalike.index.ann.vectors import one_thread
 from lookalike.training.progress import progress_bar
 
 __all__ = ["in_memory", "main", "run", "told"]

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from benchmarks.changes import FILTERS, PAYLOADS, beside, random_changes
 from benchmarks.plain import Plain, matrix_of, random_row
-from lookalike.index.build import build
-from lookalike.index.change import Change
-from lookalike.index.collection import Collection, embedded, open_collection
-from lookalike.index.compact import compact
+from lookalike.index.ann.spec import Metric
+from lookalike.index.ann.target import Target
+from lookalike.index.changes.change import Change
+from lookalike.index.changes.collection import Collection, embedded, open_collection
+from lookalike.index.changes.compact import compact
+from lookalike.index.changes.log import ItemLog
 from lookalike.index.errors import QueryError, StoreError, TargetError, UnknownItemError
-from lookalike.index.filters import read_filter
-from lookalike.index.log import ItemLog
-from lookalike.index.spec import Metric
-from lookalike.index.store import Store
-from lookalike.index.target import Target
-from lookalike.index.version import Found
+from lookalike.index.items.filters import read_filter
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import Found
 from tests.index.made import encoder_at, made_rows
 
 __all__ = ["History", "MismatchError"]

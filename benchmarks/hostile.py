@@ -26,7 +26,7 @@ from pathlib import Path
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_process import free_port, lookalike, served, store_of, two_cores, wait_until_ready
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 
 __all__ = ["ATTACKS", "main"]
 

@@ -1,6 +1,6 @@
 """Is the tuned index the fastest there is, and what is the whole chain worth against raw pixels?
 
-ours    `index.tune` over the embeddings of Fashion-MNIST's 60,000 training images but 6,000, of which 1,000 ask it;
+ours    `index.ann.tune` over the embeddings of Fashion-MNIST's 60,000 training images but 6,000, of which 1,000 ask it;
         then those are added. Searched through `VectorIndex.search`, with its checks
 peer    the fastest of hnswlib, usearch, voyager, ScaNN and scalable-vs (benchmarks.peers), each at its best of its own
         sweep over the very queries that all are asked with here: the 10,000 test images
@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 
 from benchmarks.peers import FLOORS, Candidate, Pixels, batch_rate, best, raw_pixels, single_us
 from benchmarks.report import Bar, Row, alternate, medians, report, row
-from lookalike.index.embed import embed
-from lookalike.index.embeddings import Embeddings
-from lookalike.index.measure import recalls
-from lookalike.index.spec import IndexSpec
-from lookalike.index.target import Target
-from lookalike.index.tune import tune
-from lookalike.index.vectors import VectorIndex
-from lookalike.training.artifact import Encoder, load_encoder
+from lookalike.index.ann.embeddings import Embeddings
+from lookalike.index.ann.recall import recalls
+from lookalike.index.ann.spec import IndexSpec
+from lookalike.index.ann.target import Target
+from lookalike.index.ann.tune import tune
+from lookalike.index.ann.vectors import VectorIndex
+from lookalike.index.versions.embed import embed
+from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import evenly, open_rows, read_sample
 
 __all__ = ["main"]

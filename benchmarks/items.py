@@ -29,11 +29,11 @@ import numpy as np
 from benchmarks.items_doors import PEERS, Place, ours
 from benchmarks.items_load import Arrived, Material, Searched, arrivals, recall, searches, together, write_all
 from benchmarks.report import Bar, Row, report, row
-from lookalike.index.build import build
-from lookalike.index.store import Store
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
 from lookalike.training.config import load_config
-from lookalike.training.job import train
-from lookalike.training.judge import add_noise
+from lookalike.training.evaluation.judge import add_noise
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["main"]

@@ -20,7 +20,7 @@ import orjson
 
 from benchmarks.items_load import Door, K, Material, Opener
 from benchmarks.service_process import ask, free_port, lookalike, served, two_cores
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 
 __all__ = ["PEERS", "Place", "ours"]
 

@@ -17,12 +17,12 @@ from benchmarks.changes import random_changes
 from benchmarks.failures import NotHeldError
 from benchmarks.plain import Plain
 from benchmarks.steps import NAMES, made_store
-from lookalike.index.change import Change
-from lookalike.index.collection import open_collection
-from lookalike.index.compact import compact
+from lookalike.index.changes.change import Change
+from lookalike.index.changes.collection import open_collection
+from lookalike.index.changes.compact import compact
+from lookalike.index.changes.log import ItemLog
 from lookalike.index.errors import StoreError
-from lookalike.index.log import ItemLog
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 from lookalike.training.progress import progress_bar
 
 __all__ = ["killed"]

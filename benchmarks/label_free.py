@@ -1,8 +1,8 @@
 """Do the figures that need no labels follow the one that does? Over encoders of very different quality, two data sets.
 
 Each of `RECIPES` is trained on digits and on 8,000 pictures of Fashion-MNIST, and judged on held-out rows: label
-precision@10 against the rows that it was trained on, and the label-free figures of `index.quality`. Reported is
-Spearman's rank correlation of each with label precision, over all encoders, over the better half by label precision,
+precision@10 against the rows that it was trained on, and the label-free figures of `index.evaluation.quality`. Reported
+is Spearman's rank correlation of each with label precision, over all encoders, over the better half by label precision,
 and over those of 32 dimensions, which a longer embedding cannot explain; 95 % intervals are of 2,000 bootstrap samples
 of the encoders.
 
@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
 from benchmarks.report import Row, report, row
-from lookalike.index.embed import embed
-from lookalike.index.quality import (
+from lookalike.index.evaluation.quality import (
     LEAST_NEIGHBOURS,
     SEVERITIES,
     Encoding,
@@ -40,10 +39,11 @@ from lookalike.index.quality import (
     recovery,
     rows_to_embedding,
 )
-from lookalike.training.artifact import Encoder
+from lookalike.index.versions.embed import embed
+from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.config import load_config
-from lookalike.training.job import train
-from lookalike.training.judge import Question, add_noise, judge_pca, label_precision
+from lookalike.training.evaluation.judge import Question, add_noise, judge_pca, label_precision
+from lookalike.training.fit.job import train
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
 

@@ -20,14 +20,14 @@ import torch
 from numpy.lib import format as npy
 
 from benchmarks.report import Bar, Row, report, row
-from lookalike.index.build import build
-from lookalike.index.embed import embed_to_npy
-from lookalike.index.store import Store
-from lookalike.training.artifact import load_encoder
+from lookalike.index.versions.build import build
+from lookalike.index.versions.embed import embed_to_npy
+from lookalike.index.versions.store import Store
+from lookalike.training.artifact.encoder import load_encoder
+from lookalike.training.artifact.export import export
+from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.config import ModelConfig
-from lookalike.training.export import export
-from lookalike.training.model import Autoencoder
-from lookalike.training.preprocess import fit_preprocessor
+from lookalike.training.models.autoencoder import Autoencoder
 from lookalike.training.rows import open_rows
 
 __all__ = ["ROW_BYTES", "main", "own_bytes", "write_encoder", "write_rows"]

@@ -35,9 +35,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
 
 from benchmarks.report import Bar, Row, report, row
-from lookalike.index.embed import embed
-from lookalike.index.embeddings import Embeddings
-from lookalike.index.novelty import (
+from lookalike.index.ann.embeddings import Embeddings
+from lookalike.index.ann.spec import IndexSpec
+from lookalike.index.ann.vectors import VectorIndex
+from lookalike.index.versions.embed import embed
+from lookalike.index.versions.novelty import (
     NEIGHBOURS,
     Novelty,
     item_distances,
@@ -45,14 +47,12 @@ from lookalike.index.novelty import (
     mean_distances,
     reconstruction_errors,
 )
-from lookalike.index.spec import IndexSpec
-from lookalike.index.vectors import VectorIndex
-from lookalike.training.artifact import Encoder
+from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
+from lookalike.training.fit.split import Split
 from lookalike.training.rows import open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
-from lookalike.training.split import Split
 
 __all__ = ["main"]
 

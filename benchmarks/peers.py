@@ -30,7 +30,7 @@ from scann import scann_ops_pybind
 from usearch import compiled as usearch
 
 from benchmarks.report import alternate, seconds
-from lookalike.index.measure import recalls
+from lookalike.index.ann.recall import recalls
 
 __all__ = ["Best", "Candidate", "Measured", "Pixels", "batch_rate", "best", "candidates", "raw_pixels", "single_us"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.index.change import Change
-from lookalike.index.spec import Metric
+from lookalike.index.ann.spec import Metric
+from lookalike.index.changes.change import Change
 
 __all__ = ["DIM", "WIDTH", "Plain", "matrix_of", "passes", "random_row"]
 

@@ -1,7 +1,7 @@
 """Does the shipped configuration find the right neighbours? On Fashion-MNIST, on digits, and on tables.
 
-ours    `training.job.train` with `TrainConfig()` as it is, the denoising autoencoder; nothing but the seed is set, and
-        the dimension follows from the number of columns
+ours    `training.fit.job.train` with `TrainConfig()` as it is, the denoising autoencoder; nothing but the seed is set,
+        and the dimension follows from the number of columns
 peer    PCA of the same dimension, fitted on the same preprocessed items
 floor   the raw rows
 
@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
+from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.config import CorruptionConfig, TrainConfig
-from lookalike.training.job import TrainedRun, train
-from lookalike.training.judge import Judged, Question, add_noise, judge_encoder, judge_pca, judge_raw
-from lookalike.training.preprocess import Preprocessor
+from lookalike.training.evaluation.judge import Judged, Question, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.fit.job import TrainedRun, train
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
 

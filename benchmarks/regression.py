@@ -20,7 +20,7 @@ from benchmarks.report import Bar, Row, report, row
 from benchmarks.service import CONNECTIONS, LIMIT, Trial, check, prepare
 from benchmarks.service_load import alternated
 from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 
 __all__ = ["main"]
 

@@ -9,17 +9,17 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.failures import NotHeldError
-from lookalike import retraining
-from lookalike.index.build import build
-from lookalike.index.change import Change
-from lookalike.index.collection import open_collection
-from lookalike.index.log import ItemLog
-from lookalike.index.store import Alias, Store
-from lookalike.index.target import Target
-from lookalike.jobs import read_job
-from lookalike.planning import Asked
+from lookalike.index.ann.target import Target
+from lookalike.index.changes.change import Change
+from lookalike.index.changes.collection import open_collection
+from lookalike.index.changes.log import ItemLog
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Alias, Store
+from lookalike.retraining import run as retraining
+from lookalike.retraining.job import read_job
+from lookalike.retraining.plan import Asked
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
 __all__ = ["Retrained", "resumed"]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted
 from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["main"]

@@ -2,8 +2,8 @@
 
 The rows are Fashion-MNIST's 60,000 training images, and corrupted copies of them until there are enough: moved by up
 to two pixels, darker or lighter by up to a fifth, and under Gaussian noise of sigma 0.1 of the range. They are written
-once as uint8 .npy and built by `index.build`, as `lookalike build` does, with the shipped encoder of 32 dimensions.
-The queries are 1,000 test images, corrupted the same way, and their neighbours are known by exact search.
+once as uint8 .npy and built by `index.versions.build`, as `lookalike build` does, with the shipped encoder of 32
+dimensions. The queries are 1,000 test images, corrupted the same way, and their neighbours are known by exact search.
 
 bytes an item   the index (vectors, graph and positions), the text of the ids, and their order
 peak memory     anonymous memory of the building process at its most: what is mapped from files can be dropped. Beyond
@@ -28,14 +28,14 @@ from numpy.typing import NDArray
 
 from benchmarks.embedding import anonymous_peak
 from benchmarks.report import Bar, Row, report, row, seconds
-from lookalike.index.build import build
-from lookalike.index.items import ITEMS
-from lookalike.index.measure import Exam, recalls
-from lookalike.index.store import Store
-from lookalike.index.target import Target
-from lookalike.index.version import Version
+from lookalike.index.ann.recall import Exam, recalls
+from lookalike.index.ann.target import Target
+from lookalike.index.items.table import ITEMS
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import Version
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["main"]

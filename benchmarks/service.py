@@ -30,8 +30,8 @@ import numpy as np
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_load import Load, alternated, attempt, wrk
 from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
-from lookalike.index.store import Store
-from lookalike.training.judge import add_noise
+from lookalike.index.versions.store import Store
+from lookalike.training.evaluation.judge import add_noise
 from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["Trial", "main"]

@@ -22,8 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from lookalike.index.store import Store
-from lookalike.index.version import Version
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import Version
 
 __all__ = ["APPS", "echo_app", "empty_app", "plain_app", "searched"]
 

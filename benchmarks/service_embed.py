@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from benchmarks.report import Bar, Row, alternate, medians, report, row
 from benchmarks.service_client import Reply, Shot, Traffic, posted, to_npy
 from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
-from lookalike.index.store import Store
-from lookalike.training.artifact import Encoder
+from lookalike.index.versions.store import Store
+from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.rows import open_rows, read_sample
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.service_apps import searched
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 
 __all__ = ["SearchAPI"]
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookalike.index.build import build
-from lookalike.index.store import Store
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
 __all__ = [

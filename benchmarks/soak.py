@@ -22,7 +22,7 @@ import uvloop
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted, to_npy
 from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["main", "mixed_shots"]

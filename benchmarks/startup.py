@@ -47,15 +47,15 @@ marks.append(("imports: torch, faiss, fastapi", time.time()))
 import lookalike.__main__, lookalike.service.server
 from lookalike.service.settings import load_settings
 marks.append(("imports: the rest", time.time()))
-from lookalike.index.collection import open_collection
-from lookalike.index.store import Store
+from lookalike.index.changes.collection import open_collection
+from lookalike.index.versions.store import Store
 settings = load_settings(store=Path(sys.argv[1]), port=0)
 store = Store(settings.store)
 collection = open_collection(store, store.champion_number(), settings.device)
 marks.append(("opening and verifying the version", time.time()))
 import lookalike.service.app
-from lookalike.service.checking import prepare
-from lookalike.service.engine import use_threads
+from lookalike.service.serving.preflight import prepare
+from lookalike.service.serving.engine import use_threads
 lookalike.service.app.create_app(settings, collection)
 marks.append(("making the app", time.time()))
 use_threads(settings.torch_threads)

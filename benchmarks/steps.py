@@ -22,14 +22,14 @@ from benchmarks.changes import random_changes
 from benchmarks.failures import NotHeldError
 from benchmarks.plain import WIDTH, Plain, matrix_of
 from benchmarks.retrained import resumed
-from lookalike.index.build import build
-from lookalike.index.change import Change
-from lookalike.index.collection import open_collection
-from lookalike.index.compact import compact
-from lookalike.index.log import ItemLog
-from lookalike.index.store import Alias, Store
-from lookalike.index.target import Target
-from lookalike.index.vectors import one_thread
+from lookalike.index.ann.target import Target
+from lookalike.index.ann.vectors import one_thread
+from lookalike.index.changes.change import Change
+from lookalike.index.changes.collection import open_collection
+from lookalike.index.changes.compact import compact
+from lookalike.index.changes.log import ItemLog
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Alias, Store
 from lookalike.training.errors import LookalikeError
 from tests.index.made import encoder_at, made_rows
 

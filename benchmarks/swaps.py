@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Reply, Shot, Traffic, posted, to_npy
 from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
-from lookalike.index.build import build
-from lookalike.index.store import Store
-from lookalike.index.target import Target
-from lookalike.index.version import Version
+from lookalike.index.ann.target import Target
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import Version
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
 
 __all__ = ["Seen", "main", "make_shots", "two_versions"]

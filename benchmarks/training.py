@@ -2,7 +2,7 @@
 
 Fashion-MNIST, 784-512-256-32 and back, batches of 256, two threads, on the CPU; MSE, Adam.
 
-ours    `training.loop.fit`; a hook takes the time of each step; in float32, and with products in bfloat16
+ours    `training.fit.loop.fit`; a hook takes the time of each step; in float32, and with products in bfloat16
 peers   the textbook loop: a Dataset with one row per `__getitem__`, a DataLoader that shuffles it, the same model,
         `optim.Adam` as it comes, `loss.item()` each step. Once over rows that lie ready as a tensor, which is its best
         case, and once over pictures, as PyTorch's own quick start does. Then pythae's trainer on the same model, and
@@ -35,15 +35,15 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
+from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
 from lookalike.training.config import CorruptionConfig, LossConfig, ModelConfig, OptimizerConfig
 from lookalike.training.corruption import build_corruption
+from lookalike.training.fit.loop import fit
 from lookalike.training.history import State
-from lookalike.training.loop import fit
-from lookalike.training.losses import LOSSES, bounded, build_loss
-from lookalike.training.model import Autoencoder
-from lookalike.training.optim import build_optimizer
+from lookalike.training.models.autoencoder import Autoencoder
+from lookalike.training.models.losses import LOSSES, bounded, build_loss
+from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks
-from lookalike.training.preprocess import Preprocessor, fit_preprocessor
 from lookalike.training.rows import open_rows, read_sample
 from lookalike.training.schedules import build_schedule
 
@@ -271,7 +271,7 @@ def matrix_products(kind: torch.dtype) -> Segment:
 
 
 def training_rows() -> tuple[Tensor, Tensor, Preprocessor]:
-    """The training images as `training.job` hands them to the loop, (60000, 784) centred float32, and as bytes."""
+    """The training images as `training.fit.job` hands them to the loop, (60000, 784) centred float32, and as bytes."""
     raw, _ = read_sample(open_rows("fashion-mnist"), 60_000, seed=0)
     scaling = fit_preprocessor(raw, "center")
     pictures = torch.from_numpy(raw).to(torch.uint8).view(-1, 28, 28)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.index.vectors import one_thread
+from lookalike.index.ann.vectors import one_thread
 from lookalike.lessons.denoising import train
 from lookalike.lessons.picture import Curves, Series
 from lookalike.lessons.shown import Shown

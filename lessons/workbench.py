@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 
-from lookalike.training.layers import ACTIVATIONS
+from lookalike.training.models.layers import ACTIVATIONS
 
 __all__ = [
     "ACTIVATIONS",

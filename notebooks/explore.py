@@ -24,15 +24,15 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from lookalike.index.build import build
-from lookalike.index.embed import suited
 from lookalike.index.errors import StoreError
-from lookalike.index.evaluate import evaluate
-from lookalike.index.store import Store
-from lookalike.index.version import Version
+from lookalike.index.evaluation.evaluate import evaluate
+from lookalike.index.versions.build import build
+from lookalike.index.versions.embed import suited
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import Version
 from lookalike.training.config import load_config
-from lookalike.training.job import train
-from lookalike.training.judge import add_noise
+from lookalike.training.evaluation.judge import add_noise
+from lookalike.training.fit.job import train
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.builtin import BUILTIN
 

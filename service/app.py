@@ -8,21 +8,21 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
-from lookalike.index.collection import Collection
-from lookalike.index.drift import FOLDER
-from lookalike.service.auth import let_in
-from lookalike.service.bodies import Budget
-from lookalike.service.drift import DriftWatch
+from lookalike.index.changes.collection import Collection
+from lookalike.index.drift.drift import FOLDER
+from lookalike.service.api.auth import let_in
+from lookalike.service.api.fast_path import GZIP_BYTES, GZIP_LEVEL, HotRoutes
+from lookalike.service.api.item_routes import items, items_written
+from lookalike.service.api.routes import admin, guarded, health
 from lookalike.service.errors import install_handlers
-from lookalike.service.hot import GZIP_BYTES, GZIP_LEVEL, HotRoutes
-from lookalike.service.item_routes import items, items_written
-from lookalike.service.keys import KeyRing
-from lookalike.service.logs import lifecycle
-from lookalike.service.metrics import Metrics, MetricsMiddleware
-from lookalike.service.routes import admin, guarded, health
-from lookalike.service.serving import Pulse, Serving
+from lookalike.service.observability.drift import DriftWatch
+from lookalike.service.observability.logs import lifecycle
+from lookalike.service.observability.metrics import Metrics, MetricsMiddleware
+from lookalike.service.observability.tracing import PrivateSpans, telemetry
+from lookalike.service.parsing.bodies import Budget
+from lookalike.service.security.keys import KeyRing
+from lookalike.service.serving.serving import Pulse, Serving
 from lookalike.service.settings import Settings
-from lookalike.service.tracing import PrivateSpans, telemetry
 
 __all__ = ["create_app"]
 
@@ -54,7 +54,7 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,  # service.routes gives it, to whom it gives the rest
+        openapi_url=None,  # service.api.routes gives it, to whom it gives the rest
     )
     app.state.settings = settings
     app.state.budget = Budget(settings.bytes_in_flight)

@@ -30,7 +30,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from lookalike.index.errors import LogError, QueryError, UnknownItemError
-from lookalike.service.logs import log_failure
+from lookalike.service.observability.logs import log_failure
 from lookalike.training.errors import LookalikeError
 
 __all__ = [

@@ -8,18 +8,18 @@ from collections.abc import Callable
 
 import uvicorn
 
-from lookalike.index.collection import Collection, open_collection
-from lookalike.index.store import Store
+from lookalike.index.changes.collection import Collection, open_collection
+from lookalike.index.versions.store import Store
 from lookalike.service.app import create_app
-from lookalike.service.checking import prepare
-from lookalike.service.engine import use_threads
-from lookalike.service.keys import KeyRing
-from lookalike.service.logs import configure
-from lookalike.service.protocol import BoundedProtocol
-from lookalike.service.serving import Pulse
+from lookalike.service.observability.logs import configure
+from lookalike.service.parsing.head_limits import BoundedProtocol
+from lookalike.service.security.keys import KeyRing
+from lookalike.service.security.tls import tls_context
+from lookalike.service.serving.engine import use_threads
+from lookalike.service.serving.preflight import prepare
+from lookalike.service.serving.serving import Pulse
+from lookalike.service.serving.workers import Board, supervise
 from lookalike.service.settings import Settings
-from lookalike.service.tls import tls_context
-from lookalike.service.workers import Board, supervise
 from lookalike.training.errors import ConfigError
 
 __all__ = ["check_start", "serve", "serve_worker"]

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lookalike.index.detector import ONCE_IN
+from lookalike.index.drift.detector import ONCE_IN
 from lookalike.index.limits import MAX_LIMIT
-from lookalike.service.logs import LogLevel
+from lookalike.service.observability.logs import LogLevel
 from lookalike.service.resources import cores, memory_bytes
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ConfigError

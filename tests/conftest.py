@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-from lookalike.index.build import build
-from lookalike.index.store import Store
-from lookalike.index.target import Target
+from lookalike.index.ann.target import Target
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
 TINY = ("model.hidden=[32]", "model.latent_dim=8", "fit.epochs=3", "fit.device=cpu")

@@ -13,44 +13,49 @@ import pytest
 import lookalike
 
 ROOT = Path(__file__).parents[1]
+ORDER = {
+    "training": (
+        *("errors", "choices", "progress", "robust", "scheduling", "sealed", "history"),
+        *("tables", "config", "schedules", "rows", "models", "artifact", "corruption", "plan", "doctor", "fit"),
+        "evaluation",
+    ),
+    "index": ("errors", "shown", "limits", "arrays", "items", "ann", "versions", "changes", "evaluation", "drift"),
+    "service": (
+        *("client", "observability", "errors", "resources", "settings", "security", "parsing", "serving", "api"),
+        *("app", "server"),
+    ),
+    "lessons": (),
+    "": ("data", "label_probe", "tracking", "retraining", "cli", "__main__", "__init__"),
+}
+"""The rooms and single modules of each floor, from the lowest up; each may import what is before it. "" is above."""
 FLOORS = ("training", "index", "service", "lessons")
 ABOVE = {floor: {"", *FLOORS[number + 1 :]} for number, floor in enumerate(FLOORS)} | {"": set()}
 """What each floor must not import; "" is the command line."""
 SOURCES = {
     ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path
-    for folder in (ROOT, ROOT / "src" / "lookalike")
-    for path in sorted(folder.glob("*.py") if folder != ROOT else (p for f in FLOORS for p in (ROOT / f).rglob("*.py")))
+    for folder, rooms in ((ROOT, FLOORS), (ROOT / "src" / "lookalike", ("cli", "retraining", "")))
+    for room in rooms
+    for path in sorted((folder / room).rglob("*.py") if room else folder.glob("*.py"))
 }
 """Each module's path by its name in the package `lookalike`."""
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
 
 OF_TRAINING = {
     "index": {
-        *(
-            "training.rows",
-            "training.artifact",
-            "training.errors",
-            "training.sealed",
-            "training.progress",
-            "training.choices",
-        ),
-        *("training.manifest", "training.origin", "training.politeness", "training.preprocess", "training.untrained"),
-        *("training.known_range", "training.robust"),
+        *("rows", "artifact", "tables", "errors", "choices", "progress", "robust", "scheduling", "sealed"),
+        "evaluation.untrained",
     },
-    "service": {
-        *("training.artifact", "training.columns", "training.errors", "training.origin", "training.preprocess"),
-        *("training.sealed", "training.known_range", "training.choices"),
-    },
+    "service": {"artifact", "tables", "errors", "choices", "sealed"},
 }
-"""What a floor may import of the training floor."""
+"""The rooms and modules that a floor may import of the training floor."""
 FITTING = {
-    *("training.checkpoint", "training.corruption", "training.estimator", "training.export", "training.fitting"),
-    *("training.job", "training.judge", "training.loop", "training.losses", "training.optim", "training.precision"),
-    "training.probe",
-}
+    name
+    for name in SOURCES
+    if name.startswith(("training.fit.", "training.doctor.", "training.corruption", "training.evaluation."))
+} - {"training.evaluation.untrained"}
 MANY_PARAMETERS = {
-    *(("training.estimator", "__init__"), ("cli", "build"), ("cli", "serve")),
-    *(("cli_retraining", "retrain"), ("service.client.clients", "search"), ("service.client.requests", "of")),
+    *(("training.fit.estimator", "__init__"), ("cli.app", "build"), ("cli.app", "serve")),
+    *(("cli.retraining", "retrain"), ("service.client.clients", "search"), ("service.client.requests", "of")),
 }
 """A scikit-learn estimator names each of its parameters, a command each of its options, a call what it asks for."""
 UNSAFE = (
@@ -82,6 +87,11 @@ def ours(name: str) -> set[str]:
 def floor_of(name: str) -> str:
     first = name.partition(".")[0]
     return first if first in FLOORS else ""
+
+
+def room_of(name: str) -> str:
+    """The room, or the single module, within a floor; empty for the floor's own `__init__`."""
+    return name.removeprefix(floor_of(name)).removeprefix(".").partition(".")[0]
 
 
 def dotted(node: ast.AST) -> str:
@@ -130,7 +140,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_all_floors_are_here() -> None:
     assert {floor_of(name) for name in SOURCES} == {*FLOORS, ""}
-    assert {"index.build", "training.rows.base", "service.app", "cli", "index", "__init__"} <= set(SOURCES)
+    assert {"index.versions.build", "training.rows.base", "service.app", "cli.app", "index", "__init__"} <= set(SOURCES)
 
 
 @each_module
@@ -138,10 +148,32 @@ def test_imports_go_down(name: str) -> None:
     assert not {module for module in ours(name) if floor_of(module) in ABOVE[floor_of(name)]}
 
 
+def test_every_room_has_its_place() -> None:
+    for floor, order in ORDER.items():
+        rooms = {room_of(name) for name in SOURCES if floor_of(name) == floor} - {""}
+        assert rooms == set(order) or floor == "lessons"
+
+
+@each_module
+def test_imports_between_rooms_go_down(name: str) -> None:
+    order = ORDER[floor_of(name)]
+    if room_of(name) in order:
+        higher = order[order.index(room_of(name)) + 1 :]
+        assert not {m for m in ours(name) if floor_of(m) == floor_of(name) and room_of(m) in higher}
+
+
+@pytest.mark.parametrize("room", [name for name, path in SOURCES.items() if path.name == "__init__.py" and "." in name])
+def test_a_room_says_what_it_holds_and_what_it_may_import(room: str) -> None:
+    text = ast.get_docstring(TREES[room]) or ""
+    assert "\nImports " in text
+    assert len(text.splitlines()) <= 5
+
+
 @pytest.mark.parametrize("floor", OF_TRAINING)
 def test_a_floor_takes_of_training_only_what_is_for_it(floor: str) -> None:
     taken = {m for name in SOURCES if floor_of(name) == floor for m in ours(name) if m.startswith("training.")}
-    assert taken <= OF_TRAINING[floor]
+    allowed = OF_TRAINING[floor]
+    assert [m for m in taken if room_of(m) not in allowed and m.removeprefix("training.") not in allowed] == []
 
 
 @pytest.mark.parametrize("floor", ["index", "service"])
@@ -151,7 +183,7 @@ def test_no_floor_above_reaches_the_training_loop_by_any_path(floor: str) -> Non
         name = waiting.pop()
         reached.add(name)
         waiting += ours(name) - reached
-    assert "training.artifact" in reached
+    assert "training.artifact.encoder" in reached
     assert not reached & FITTING
 
 
@@ -161,7 +193,7 @@ def test_no_modules_import_each_other() -> None:
 
 def test_starting_the_service_loads_no_training_and_no_analysis() -> None:
     loaded = loaded_by("import lookalike.service.app, lookalike.service.server")
-    assert {"service.app", "training.artifact", "faiss", "torch"} <= loaded
+    assert {"service.app", "training.artifact.encoder", "faiss", "torch"} <= loaded
     assert not loaded & (FITTING | {"sklearn", "pandas", "scipy", "matplotlib", "cli", "typer"})
 
 
@@ -194,7 +226,7 @@ def test_a_command_that_only_lists_loads_no_engine(command: list[str]) -> None:
     arguments = f"import contextlib, io, sys\nsys.argv = {['lookalike', *command]!r}"
     quiet = "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n    main()"
     loaded = loaded_by(f"{arguments}\nfrom lookalike.__main__ import main\n{quiet}")
-    assert "cli" in loaded
+    assert "cli.app" in loaded
     assert not loaded & {"torch", "faiss", "sklearn", "scipy", "pyarrow", "fastapi"}
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 
 REPO = Path(__file__).parent.parent
 UID = 10_001

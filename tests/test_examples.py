@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lookalike.cli_retraining import BUSY, FAILED, KEPT, MISTAKEN
+from lookalike.cli.retraining import BUSY, FAILED, KEPT, MISTAKEN
 from tests.lookalike.helpers import run
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.index.build import build
-from lookalike.index.embed import embed_to_npy
-from lookalike.index.store import Store
-from lookalike.index.version import Version
-from lookalike.training.columns import Column, spell
+from lookalike.index.versions.build import build
+from lookalike.index.versions.embed import embed_to_npy
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import Version
 from lookalike.training.config import load_config
 from lookalike.training.errors import ResumeError
-from lookalike.training.job import train
-from lookalike.training.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.evaluation.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
+from lookalike.training.tables.columns import Column, spell
 from tests.lookalike.helpers import refused, run
 from tests.mixed import INPUTS, QUICK, mixed, write_both, write_csv, write_parquet
 from tests.service.helpers import NPY, answered, call, from_npy, serving, settings_for, to_npy

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.index.build import build
-from lookalike.index.store import Store
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
 from lookalike.training.config import load_config
-from lookalike.training.job import train
+from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "explore.py"

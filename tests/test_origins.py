@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.index.compact import compact
-from lookalike.index.store import Store
-from lookalike.planning import Asked, make_plan
-from lookalike.retraining import retrain
+from lookalike.index.changes.compact import compact
+from lookalike.index.versions.store import Store
+from lookalike.retraining.plan import Asked, make_plan
+from lookalike.retraining.run import retrain
 from lookalike.service.client.requests import Question, put_call, search_call
 from tests.lookalike.helpers import run
 from tests.mixed import write_csv, write_parquet

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.training.checkpoint import latest_checkpoint
+from lookalike.training.fit.checkpoint import latest_checkpoint
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 EPOCHS = 40
 TRAIN = """
 import resource, sys
-from lookalike.training import job
+from lookalike.training.fit import job
 job.CHECKPOINT_SECONDS = 0.0
 if limit := int(sys.argv.pop(1)):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -126,7 +126,7 @@ def test_the_command_works_beside_a_users_folders(built: Built, project: Path) -
     run(command, "build", "digits", "--encoder", "run", "--store", "s", "--index", "Flat", folder=project)
     run(command, "promote", "1", "--store", "s", folder=project)
     assert "champion" in run(command, "versions", "--store", "s", folder=project)
-    run(built.python, "-P", "-m", "lookalike.index.compact", "s", "1", folder=project)
+    run(built.python, "-P", "-m", "lookalike.index.changes.compact", "s", "1", folder=project)
 
 
 def test_python_m_works_beside_a_users_folders(built: Built, project: Path) -> None:

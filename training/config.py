@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from lookalike.training.columns import CATEGORIES
 from lookalike.training.errors import ConfigError
+from lookalike.training.tables.columns import CATEGORIES
 
 __all__ = [
     "CorruptionConfig",

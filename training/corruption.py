@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
+from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.config import CorruptionConfig
 from lookalike.training.errors import ConfigError
-from lookalike.training.layers import picture_shape
-from lookalike.training.preprocess import Preprocessor
+from lookalike.training.models.layers import picture_shape
 
 __all__ = ["CORRUPTIONS", "Corruption", "build_corruption"]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from lookalike.training.artifact.known_range import Clipped
 from lookalike.training.corruption import Corruption
 from lookalike.training.history import State
-from lookalike.training.known_range import Clipped
 from lookalike.training.schedules import Schedule
 
 __all__ = ["Data", "FitPlan", "Hooks", "automatic_batch"]
@@ -19,8 +19,8 @@ class Data:
 
     They lie on the device that trains, or, where they do not fit there, in memory. The first `numbers` columns
     are numbers, by default all of them; those after are slots of categories and indicators. `blurred` names the raw
-    columns in which float32 does not hold what tells values apart (training.origin). `clipped` are the raw values that
-    are outside the range that the encoder knows.
+    columns in which float32 does not hold what tells values apart (training.tables.origin). `clipped` are the raw
+    values that are outside the range that the encoder knows.
     """
 
     train: Tensor

@@ -1,7 +1,6 @@
-"""A typed client of the service, on numpy, httpx and orjson alone: `pip install 'lookalike[client]'`.
+"""A typed client of the service: `Client` and `AsyncClient` of `pip install 'lookalike[client]'`.
 
-with Client("http://127.0.0.1:8000") as client:
-    found = client.search(inputs=rows, limit=3)
+Imports numpy, httpx and orjson, and no other room: it installs and starts without the service.
 """
 
 from lookalike.service.client.answers import Embedded, Found, Hit, Ready, Searched

@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar
 import httpx
 from numpy.typing import NDArray
 
-from lookalike.service.client import item_talks, talks
+from lookalike.service.client import exchange, item_exchange
 from lookalike.service.client.answers import Embedded, Ready, Searched
 from lookalike.service.client.item_answers import Item, Listed, Written
 from lookalike.service.client.messages import Reply, Send, Talk
-from lookalike.service.client.receiving import Receiving
 from lookalike.service.client.requests import Question, Rows
 from lookalike.service.client.retrying import RETRIES, Retries
+from lookalike.service.client.streaming import Receiving
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -55,7 +55,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._manner = talks.Manner(timeout, retries, max_rows)
+        self._manner = exchange.Manner(timeout, retries, max_rows)
         self._http = httpx.Client(base_url=_base(url), headers=_headers(api_key), transport=transport)
         self._sleep = sleep
 
@@ -65,7 +65,7 @@ class Client:
         A table's rows are lists or dicts with words for categories and None for what is missing. In an array of them a
         category is its code, and NaN what is missing.
         """
-        return self._drive(talks.embed(rows, self._manner))
+        return self._drive(exchange.embed(rows, self._manner))
 
     def search(
         self,
@@ -90,7 +90,7 @@ class Client:
             inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
             version=version, min_sequence=min_sequence,
         )  # fmt: skip
-        return self._drive(talks.search(question, self._manner))
+        return self._drive(exchange.search(question, self._manner))
 
     def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> Written:
         """Make or replace items; when it returns they are on disk, and found.
@@ -99,22 +99,22 @@ class Client:
         those before one that fails stand; to call again does no harm. `warnings` of the answer names values that are
         so far outside the range of the training rows that the encoder clips them.
         """
-        return self._drive(item_talks.put(ids, inputs, payloads, self._manner))
+        return self._drive(item_exchange.put(ids, inputs, payloads, self._manner))
 
     def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """One item; `min_sequence` as in `search`. Raises NotFound if no item has the id."""
-        return self._drive(item_talks.get(id, min_sequence, self._manner))
+        return self._drive(item_exchange.get(id, min_sequence, self._manner))
 
     def delete(self, id: str) -> Written:
         """Delete an item; when it returns that is on disk.
 
         Raises NotFound where no item has the id: also where a first attempt deleted it, and its answer was lost.
         """
-        return self._drive(item_talks.delete(id, self._manner))
+        return self._drive(item_exchange.delete(id, self._manner))
 
     def delete_where(self, filter: dict[str, Any]) -> Written:
         """Delete all items whose payload passes a filter; `count` is of the last attempt."""
-        return self._drive(item_talks.delete_where(filter, self._manner))
+        return self._drive(item_exchange.delete_where(filter, self._manner))
 
     def items(
         self, filter: dict[str, Any] | None = None, *, page: int = _PAGE, min_sequence: int = 0
@@ -125,25 +125,25 @@ class Client:
         """
         after: str | None = ""
         while after is not None:
-            found = self._drive(item_talks.page(filter, page, after, min_sequence, self._manner))
+            found = self._drive(item_exchange.page(filter, page, after, min_sequence, self._manner))
             yield from found.items
             after = found.next
 
     def version(self) -> dict[str, Any]:
         """The serving version's manifest, with the evidence that it is good."""
-        return self._drive(talks.manifest(self._manner))
+        return self._drive(exchange.manifest(self._manner))
 
     def ready(self) -> Ready:
         """Asked once. Raises NotReady where the version does not answer its known question."""
-        return self._drive(talks.ready(self._manner))
+        return self._drive(exchange.ready(self._manner))
 
     def live(self) -> bool:
         """True; asked once. Raises ConnectionFailed where nobody answers."""
-        return self._drive(talks.live(self._manner))
+        return self._drive(exchange.live(self._manner))
 
     def reload(self) -> dict[str, Any]:
         """Have the service take over the store's champion; gives `version`, which serves then. Sent once."""
-        return self._drive(talks.reload(self._manner))
+        return self._drive(exchange.reload(self._manner))
 
     def close(self) -> None:
         """Close its connections."""
@@ -194,13 +194,13 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._manner = talks.Manner(timeout, retries, max_rows)
+        self._manner = exchange.Manner(timeout, retries, max_rows)
         self._http = httpx.AsyncClient(base_url=_base(url), headers=_headers(api_key), transport=transport)
         self._sleep = sleep
 
     async def embed(self, rows: Rows) -> Embedded:
         """See Client.embed."""
-        return await self._drive(talks.embed(rows, self._manner))
+        return await self._drive(exchange.embed(rows, self._manner))
 
     async def search(
         self,
@@ -219,23 +219,23 @@ class AsyncClient:
             inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
             version=version, min_sequence=min_sequence,
         )  # fmt: skip
-        return await self._drive(talks.search(question, self._manner))
+        return await self._drive(exchange.search(question, self._manner))
 
     async def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> Written:
         """See Client.put."""
-        return await self._drive(item_talks.put(ids, inputs, payloads, self._manner))
+        return await self._drive(item_exchange.put(ids, inputs, payloads, self._manner))
 
     async def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """See Client.get."""
-        return await self._drive(item_talks.get(id, min_sequence, self._manner))
+        return await self._drive(item_exchange.get(id, min_sequence, self._manner))
 
     async def delete(self, id: str) -> Written:
         """See Client.delete."""
-        return await self._drive(item_talks.delete(id, self._manner))
+        return await self._drive(item_exchange.delete(id, self._manner))
 
     async def delete_where(self, filter: dict[str, Any]) -> Written:
         """See Client.delete_where."""
-        return await self._drive(item_talks.delete_where(filter, self._manner))
+        return await self._drive(item_exchange.delete_where(filter, self._manner))
 
     async def items(
         self, filter: dict[str, Any] | None = None, *, page: int = _PAGE, min_sequence: int = 0
@@ -243,26 +243,26 @@ class AsyncClient:
         """See Client.items."""
         after: str | None = ""
         while after is not None:
-            found = await self._drive(item_talks.page(filter, page, after, min_sequence, self._manner))
+            found = await self._drive(item_exchange.page(filter, page, after, min_sequence, self._manner))
             for item in found.items:
                 yield item
             after = found.next
 
     async def version(self) -> dict[str, Any]:
         """See Client.version."""
-        return await self._drive(talks.manifest(self._manner))
+        return await self._drive(exchange.manifest(self._manner))
 
     async def ready(self) -> Ready:
         """See Client.ready."""
-        return await self._drive(talks.ready(self._manner))
+        return await self._drive(exchange.ready(self._manner))
 
     async def live(self) -> bool:
         """See Client.live."""
-        return await self._drive(talks.live(self._manner))
+        return await self._drive(exchange.live(self._manner))
 
     async def reload(self) -> dict[str, Any]:
         """See Client.reload."""
-        return await self._drive(talks.reload(self._manner))
+        return await self._drive(exchange.reload(self._manner))
 
     async def aclose(self) -> None:
         """Close its connections."""

@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lookalike.index.build import build
-    from lookalike.index.store import Store
+    from lookalike.index.versions.build import build
+    from lookalike.index.versions.store import Store
     from lookalike.service.client import AsyncClient, Client
     from lookalike.training.doctor.causes import diagnose
     from lookalike.training.doctor.watch import Watch
-    from lookalike.training.estimator import AutoencoderEmbedder
-    from lookalike.training.job import train
+    from lookalike.training.fit.estimator import AutoencoderEmbedder
+    from lookalike.training.fit.job import train
     from lookalike.training.rows import open_rows
 
 __all__ = [
@@ -31,14 +31,14 @@ __all__ = [
 
 _MODULES = {
     "AsyncClient": "service.client",
-    "AutoencoderEmbedder": "training.estimator",
+    "AutoencoderEmbedder": "training.fit.estimator",
     "Client": "service.client",
-    "Store": "index.store",
+    "Store": "index.versions.store",
     "Watch": "training.doctor.watch",
-    "build": "index.build",
+    "build": "index.versions.build",
     "diagnose": "training.doctor.causes",
     "open_rows": "training.rows",
-    "train": "training.job",
+    "train": "training.fit.job",
 }
 
 

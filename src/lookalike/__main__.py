@@ -13,7 +13,7 @@ def main() -> None:
     from lookalike.training.errors import LookalikeError
 
     try:
-        from lookalike.cli import app  # seconds: an interruption may meet it
+        from lookalike.cli.app import app  # seconds: an interruption may meet it
 
         app()
     except LookalikeError as error:

@@ -3,9 +3,9 @@
 import os
 from typing import Any
 
-from lookalike.index.registry import CHALLENGER, CHAMPION, Listed, registry
-from lookalike.index.store import Store
-from lookalike.training.artifact import load_encoder
+from lookalike.index.versions.registry import CHALLENGER, CHAMPION, Listed, registry
+from lookalike.index.versions.store import Store
+from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.errors import ConfigError
 
 __all__ = ["track"]

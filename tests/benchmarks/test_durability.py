@@ -9,7 +9,7 @@ from benchmarks.failures import NotHeldError
 from benchmarks.injected import Fault, can_trace
 from benchmarks.killed import killed
 from benchmarks.steps import SENT, Held
-from lookalike.index.log import LOG, ItemLog
+from lookalike.index.changes.log import LOG, ItemLog
 
 needs_strace = pytest.mark.skipif(not can_trace(), reason="no strace, or it may not trace")
 

@@ -8,8 +8,8 @@ import pytest
 from benchmarks.histories import run
 from benchmarks.history import History, MismatchError
 from benchmarks.plain import Plain, passes
-from lookalike.index.change import Change
-from lookalike.index.collection import Collection
+from lookalike.index.changes.change import Change
+from lookalike.index.changes.collection import Collection
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lookalike.index.verdict import Verdict
-from lookalike.training.artifact import write_encoder
-from lookalike.training.preprocess import fit_preprocessor
+from lookalike.index.versions.verdict import Verdict
+from lookalike.training.artifact.encoder import write_encoder
+from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.rows import Chunk, Rows, sketches
 from lookalike.training.sealed import seal
 

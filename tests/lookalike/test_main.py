@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 from tests.lookalike.helpers import run, save
 from tests.training.helpers import blobs
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.index.store import Store
+from lookalike.index.versions.store import Store
 from tests.index.made import retrained
-from tests.index.test_registry import copy
+from tests.index.versions.test_registry import copy
 from tests.lookalike.helpers import refused, run
 
 GATE = {

@@ -17,14 +17,14 @@ import uvicorn
 from numpy.typing import NDArray
 from starlette.types import ASGIApp
 
-from lookalike.index.build import build
-from lookalike.index.collection import Collection
-from lookalike.index.continuity import CONTINUITY, save_maps
-from lookalike.index.store import Store
-from lookalike.index.target import Target
+from lookalike.index.ann.target import Target
+from lookalike.index.changes.collection import Collection
+from lookalike.index.versions.alignment import CONTINUITY, save_maps
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
 from lookalike.service.app import create_app
-from lookalike.service.protocol import BoundedProtocol
-from lookalike.service.serving import Serving
+from lookalike.service.parsing.head_limits import BoundedProtocol
+from lookalike.service.serving.serving import Serving
 from tests.index.made import cloud, encoder_at, made_rows
 from tests.service.helpers import settings_for
 

@@ -10,9 +10,9 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from lookalike.index.store import Store
-from lookalike.index.version import Version
-from lookalike.service.decoding import Bounds
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import Version
+from lookalike.service.parsing.decoding import Bounds
 from lookalike.service.settings import Settings
 from tests.service.helpers import pixels_of, serving, settings_for, truth_of
 

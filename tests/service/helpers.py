@@ -15,8 +15,8 @@ from fastapi.routing import iter_route_contexts
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from lookalike.index.collection import Collection
-from lookalike.index.version import Version
+from lookalike.index.changes.collection import Collection
+from lookalike.index.versions.version import Version
 from lookalike.service.app import create_app
 from lookalike.service.settings import Settings
 

@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from lookalike.index.collection import Collection
-from lookalike.index.version import Version
+from lookalike.index.changes.collection import Collection
+from lookalike.index.versions.version import Version
+from lookalike.service.api.schemas import EmbedResponse, PutResponse, SearchResponse
 from lookalike.service.app import create_app
-from lookalike.service.schemas import EmbedResponse, PutResponse, SearchResponse
 from lookalike.service.settings import Settings
 from tests.service.helpers import all_routes, call, serving
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from lookalike.service.metrics import Metrics, Outcome, Reason
+from lookalike.service.observability.metrics import Metrics, Outcome, Reason
 
 DOCS = Path(__file__).parents[2] / "docs"
 OF_PROMETHEUS = {"instance", "job", "pid"}

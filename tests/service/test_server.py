@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lookalike.index.errors import StoreError
-from lookalike.index.version import Version
+from lookalike.index.versions.version import Version
 from lookalike.service.server import serve
 from lookalike.training.errors import ArtifactError, ConfigError
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, wait_until

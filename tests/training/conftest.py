@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.training.artifact import Encoder
-from lookalike.training.job import TrainedRun, train
+from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.fit.job import TrainedRun, train
 from tests.training.helpers import array_rows, blobs, quick
 
 

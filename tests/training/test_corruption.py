@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
+from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
 from lookalike.training.choices import ScaleKind
-from lookalike.training.columns import BOOLEANS, Column
 from lookalike.training.config import CorruptionConfig
 from lookalike.training.corruption import CORRUPTIONS, Corruption, build_corruption
 from lookalike.training.errors import ConfigError
-from lookalike.training.preprocess import Preprocessor, fit_preprocessor
+from lookalike.training.tables.columns import BOOLEANS, Column
 
 ROWS = np.random.default_rng(0).uniform([0, -5, 100], [1, 5, 100], (40, 3)).astype(np.float32)
 KINDS = sorted(CORRUPTIONS)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn, optim
 
 from lookalike.training.history import finite
-from lookalike.training.layers import Weighted, fans
-from lookalike.training.losses import Loss
+from lookalike.training.models.layers import Weighted, fans
+from lookalike.training.models.losses import Loss
 from lookalike.training.plan import Data, FitPlan
 from lookalike.training.rows import fingerprints
 

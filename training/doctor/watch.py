@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.utils.hooks import RemovableHandle
 
-from lookalike.training.layers import LatentNoise
+from lookalike.training.models.layers import LatentNoise
 
 __all__ = ["Watch"]
 

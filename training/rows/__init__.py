@@ -1,8 +1,11 @@
-"""Reading rows, whatever they are kept in: in chunks, checked, never all at once."""
+"""Rows from any source: read in chunks and checked, never all at once.
+
+Imports training's errors and tables.
+"""
 
 from lookalike.training.rows.base import Chunk, Rows, evenly, read_at, read_sample, sampled
-from lookalike.training.rows.fingerprinting import fingerprints, sketches
-from lookalike.training.rows.opening import open_rows
+from lookalike.training.rows.fingerprint import fingerprints, sketches
+from lookalike.training.rows.sources import open_rows
 
 __all__ = [
     "Chunk",

@@ -6,9 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lookalike.training.columns import Column
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Chunk, Rows
+from lookalike.training.tables.columns import Column
 
 __all__ = ["array_rows"]
 

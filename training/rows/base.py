@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.training.columns import Column
 from lookalike.training.errors import DataError
-from lookalike.training.origin import Origin, relative
+from lookalike.training.tables.columns import Column
+from lookalike.training.tables.origin import Origin, relative
 
 __all__ = ["CHUNK_BYTES", "Chunk", "Rows", "evenly", "read_at", "read_sample", "sampled"]
 
@@ -47,7 +47,7 @@ class Rows:
         columns: what each value of a row is, where that is known: the columns of a table.
         gaps: whether a value may be missing, which is NaN.
         categories: up to how many distinct values made text a part of the input; None where that was not asked.
-        origin: what is subtracted from each row (training.origin); None: nothing.
+        origin: what is subtracted from each row (training.tables.origin); None: nothing.
         notes: lines for the user about how the source was read.
         reopen: opens the same table for an encoder's columns, or with another number of categories.
     """

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lookalike.training.columns import CATEGORIES, Column
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
-from lookalike.training.rows.coding import APART, census
+from lookalike.training.rows.categories import APART, census
 from lookalike.training.rows.csv_kinds import WORDS, Tally, convert, is_time
 from lookalike.training.rows.csv_text import Header, read_cells, read_header
 from lookalike.training.rows.tables import Opened, check_names, table_rows
+from lookalike.training.tables.columns import CATEGORIES, Column
 
 __all__ = ["open_csv"]
 

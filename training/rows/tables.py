@@ -1,7 +1,7 @@
 """Tables: .parquet here and .csv in `training.rows.csv_table`, read in record batches.
 
 The columns `id` and `label` are what they say. Every column of numbers or booleans, and of text with few distinct
-values, is part of the input (`training.rows.coding`); text travels in the payload, and so does all the rest.
+values, is part of the input (`training.rows.categories`); text travels in the payload, and so does all the rest.
 """
 
 from collections import Counter
@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
-from lookalike.training.columns import CATEGORIES, Column
 from lookalike.training.errors import DataError
+from lookalike.training.rows.arrow_values import duplicate_field, is_nested, plain_column, text_of
 from lookalike.training.rows.base import Chunk, Rows
-from lookalike.training.rows.coding import APART, census, code, find_columns, is_text, match_columns, needs_float64
+from lookalike.training.rows.categories import APART, census, code, find_columns, is_text, match_columns, needs_float64
 from lookalike.training.rows.pandas_index import index_columns
-from lookalike.training.rows.plain import duplicate_field, is_nested, plain_column, text_of
+from lookalike.training.tables.columns import CATEGORIES, Column
 
 __all__ = ["MAX_COLUMNS", "Opened", "check_names", "open_parquet", "table_rows"]
 

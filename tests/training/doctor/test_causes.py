@@ -8,19 +8,19 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn, optim
 
 from lookalike.lessons.catalogue import topics
+from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
 from lookalike.training.config import load_config
 from lookalike.training.corruption import build_corruption
 from lookalike.training.doctor.causes import CAUSES, diagnose, is_hopeless, refuse
 from lookalike.training.doctor.facts import gather
 from lookalike.training.doctor.watch import Watch
 from lookalike.training.errors import TrainingError
+from lookalike.training.fit.loop import fit
 from lookalike.training.history import Epoch, State
-from lookalike.training.loop import fit
-from lookalike.training.losses import LOSSES
-from lookalike.training.model import Autoencoder, latent_dim_for
-from lookalike.training.optim import build_optimizer
+from lookalike.training.models.autoencoder import Autoencoder, latent_dim_for
+from lookalike.training.models.losses import LOSSES
+from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks
-from lookalike.training.preprocess import Preprocessor, fit_preprocessor
 from lookalike.training.schedules import build_schedule
 from tests.training.doctor.made import case, epoch, run
 

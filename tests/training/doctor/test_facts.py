@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn, optim
 from torch.nn.functional import mse_loss
 
 from lookalike.training.doctor.facts import _spread, duplicate_share, gather
-from lookalike.training.losses import LOSSES, Loss
+from lookalike.training.models.losses import LOSSES, Loss
 from lookalike.training.plan import Data, FitPlan
 from lookalike.training.schedules import SCHEDULES
 from tests.training.helpers import blobs

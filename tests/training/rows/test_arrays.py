@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lookalike.training.columns import Column
 from lookalike.training.errors import DataError
 from lookalike.training.rows.arrays import array_rows
+from lookalike.training.tables.columns import Column
 
 COLUMNS = tuple(map(Column, "abcd"))
 INPUTS = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.training.columns import Column
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Chunk, Rows, read_sample
 from lookalike.training.rows.base import CHUNK_BYTES
+from lookalike.training.tables.columns import Column
 from tests.training.helpers import array_rows
 
 

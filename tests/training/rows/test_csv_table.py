@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.training.columns import BOOLEANS, Column
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.rows.tables import MAX_COLUMNS
+from lookalike.training.tables.columns import BOOLEANS, Column
 from tests.training.helpers import read_all
 
 NAN = float("nan")

@@ -11,10 +11,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 import pytest
 
-from lookalike.training.columns import BOOLEANS, Column
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.rows.tables import MAX_COLUMNS, check_names
+from lookalike.training.tables.columns import BOOLEANS, Column
 from tests.training.helpers import flip_bit, read_all
 
 NAN = float("nan")

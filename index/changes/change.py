@@ -1,0 +1,79 @@
+"""A change of an item, and the row of the item log that keeps it."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from lookalike.index.changes.inputs import Input, pack, unpack
+
+__all__ = ["Change", "DamagedError", "change_of", "rising", "row_of"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """An item made, replaced or deleted.
+
+    Attributes:
+        id: the item's.
+        input: (width,) as the client sent it, NaN where a table's value is missing; None: it is deleted. float32, or
+            float64 if the encoder that took it has an origin (training.tables.origin).
+        payload: its JSON text; None: it is deleted.
+        sequence: its place among all changes, from 1; 0 if it is not in the log yet.
+        seen: write it only if the item has not changed after this sequence number, up to which the caller has read
+            the log; None: write it whatever happened.
+    """
+
+    id: str
+    input: Input | None = None
+    payload: str | None = None
+    sequence: int = 0
+    seen: int | None = None
+
+    @property
+    def is_delete(self) -> bool:
+        return self.input is None
+
+
+class DamagedError(Exception):
+    """A row is not what was written."""
+
+
+def row_of(sequence: int, change: Change) -> tuple[Any, ...]:
+    """The row of a change: sequence, id, input, payload, digest."""
+    blob = None if change.input is None else pack(change.input)
+    return sequence, change.id, blob, change.payload, _digest(sequence, change.id, blob, change.payload)
+
+
+def change_of(row: tuple[Any, ...]) -> Change:
+    """The change of a row.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    sequence, name, blob, payload, digest = row
+    kinds = isinstance(name, str), isinstance(blob, bytes | None), isinstance(payload, str | None)
+    if not all(kinds) or digest != _digest(sequence, name, blob, payload):
+        raise DamagedError(f"change {sequence} of {name!r} with another digest")
+    return Change(name, None if blob is None else unpack(blob), payload, sequence)
+
+
+def rising(changes: list[Change], after: int) -> list[Change]:
+    """Changes whose sequence numbers rise from `after` on: if one comes twice, another is missing.
+
+    Raises:
+        DamagedError: they do not.
+    """
+    for change in changes:
+        if change.sequence <= after:
+            raise DamagedError(f"change {change.sequence} after change {after}")
+        after = change.sequence
+    return changes
+
+
+def _digest(sequence: int, name: str, blob: bytes | None, payload: str | None) -> bytes:
+    """Of the content of a row: SQLite itself does not notice a byte that the disk has changed."""
+    digest = hashlib.blake2b(b"%d" % sequence, digest_size=16)
+    for part in (name.encode(), blob, None if payload is None else payload.encode()):
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return digest.digest()

@@ -1,0 +1,321 @@
+"""The item log: every accepted change of an item, durable before it is acknowledged.
+
+STORE/items.db   SQLite: a row a change, in the order of their sequence numbers, which are never given twice
+
+The write-ahead log with synchronous=FULL (https://sqlite.org/wal.html): a transaction is on disk when `append` returns,
+and readers and the writer, also of other processes, do not wait for one another. SQLite is apsw's own, not Python's:
+several versions of it before 3.51.3 can damage such a log.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from lookalike.index.changes.change import Change, DamagedError, change_of, rising, row_of
+from lookalike.index.changes.inputs import unpack
+from lookalike.index.changes.log_file import (
+    BEGINS,
+    CHANGES,
+    IDS,
+    LOG,
+    LogFiles,
+    check_format,
+    log_exists,
+    make_log,
+)
+from lookalike.index.changes.reclaim import add_to_note, drop_superseded, free_pages
+from lookalike.index.changes.sqlite import connected, is_frozen, one, stamp_of, transaction
+from lookalike.index.errors import JobError, LogError
+from lookalike.index.items.ids import check_ids
+from lookalike.training.errors import ArtifactError, DataError
+from lookalike.training.sealed import sync_folder
+
+__all__ = ["LOG", "ItemLog", "LogSize", "Note"]
+
+BATCH = 1_024
+"""Changes that are read at a time."""
+_LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'changes'"
+_NOTE = "SELECT text FROM notes WHERE key = ?"
+_COUNTS = "SELECT sum(text) FILTER (WHERE key = ?1), sum(text) FILTER (WHERE key = ?2) FROM notes"
+_CHANGED = "SELECT 1 FROM changes WHERE id = ? AND sequence > ? LIMIT 1"
+_KNOWN = "SELECT 1 FROM changes WHERE id = ? LIMIT 1"
+_COLUMNS = "SELECT sequence, id, input, payload, digest FROM changes"
+_LATEST = (  # by the table itself: where its index is damaged, SQLite does not see that it says something else
+    f"{_COLUMNS} WHERE sequence IN (SELECT max(sequence) FROM changes NOT INDEXED "
+    "WHERE sequence > ?1 AND sequence <= ?2 GROUP BY id) ORDER BY sequence"
+)
+
+
+@dataclass(frozen=True)
+class LogSize:
+    """How large a log is.
+
+    Attributes:
+        bytes: of its files.
+        changes: how many there are.
+        superseded: of those, how many a later one of the same item superseded.
+    """
+
+    bytes: int
+    changes: int
+    superseded: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """A text that the log keeps under a key.
+
+    Attributes:
+        before: what the key had when the caller decided what to write; None: nothing.
+    """
+
+    key: str
+    text: str
+    before: str | None = None
+
+
+class ItemLog:
+    """The log of one store; call it from one thread at a time. It is made with the first change.
+
+    Each call raises:
+        LogError: the log cannot be written or read: a full disk, say. Nothing of the call is in it.
+        ArtifactError: it is damaged, or no log.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._folder = store
+        self._path = store / LOG
+        self._opened: apsw.Connection | None = None
+        self._seen: int | None = None
+        self._width: int | None = None
+        self._is_named = False
+        self._frozen: tuple[int, ...] | None = None
+        self._files: LogFiles | None = None
+        self._is_displaced = False
+
+    def append(self, changes: Sequence[Change], note: Note | None = None) -> int:
+        """Add changes, all or none; they are on disk when this returns.
+
+        Args:
+            note: to keep with them, in place of what its key had.
+
+        Returns:
+            The last sequence number that was given.
+
+        Raises:
+            DataError: inputs of another length than the log's, or an id that no item can have.
+            JobError: the note is not what it was when the caller read it. Nothing is written.
+        """
+        written = self.append_each(changes, note)
+        return written[-1] if written else self.last()
+
+    def append_each(self, changes: Sequence[Change], note: Note | None = None) -> list[int]:
+        """As `append`, but each change that has `seen` is skipped if its item has changed since.
+
+        The comparison and the writing are one transaction, so no other process can write in between.
+
+        Returns:
+            Each change's sequence number; 0 if it was skipped.
+        """
+        check_ids([change.id for change in changes if not change.is_delete], self._path.name)
+        with self._told("written"):
+            if not self._opened and not log_exists(self._path):
+                make_log(self._folder)
+            connection = self._open()
+            if not self._is_named:  # whoever made it may have died, or failed, before its name was on disk
+                sync_folder(self._folder)
+                self._is_named = True
+            with transaction(connection):
+                self._check_width(changes)
+                last, written, new = int(one(connection, _LAST) or 0), list[int](), 0
+                for change in changes:
+                    if change.seen is not None and one(connection, _CHANGED, change.id, change.seen):
+                        written.append(0)
+                        continue
+                    last += 1
+                    new += one(connection, _KNOWN, change.id) is None
+                    connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", row_of(last, change))
+                    written.append(last)
+                add_to_note(connection, CHANGES, sum(map(bool, written)))
+                add_to_note(connection, IDS, new)
+                if note:
+                    self._keep(connection, note)
+            self._check_places()  # or this would acknowledge a change in a file that no process finds again
+        return written
+
+    def last(self) -> int:
+        """The last sequence number that was given; 0 before the first."""
+        return int(self._value(_LAST) or 0)
+
+    def width(self) -> int | None:
+        """How many values an input has; None where there is none."""
+        if self._width is None:  # then it stays what it is
+            blob = self._value("SELECT input FROM changes WHERE input IS NOT NULL ORDER BY sequence LIMIT 1")
+            self._width = None if blob is None else len(unpack(blob))
+        return self._width
+
+    def begins(self) -> int:
+        """After which change it begins: 0, or where an older log was lost, the last that a version had folded in."""
+        return int(self.note(BEGINS) or 0)
+
+    def note(self, key: str) -> str | None:
+        """What was kept under a key."""
+        text = self._value(_NOTE, key)
+        return None if text is None else str(text)
+
+    def read(self, after: int, most: int = BATCH) -> list[Change]:
+        """The next changes after a sequence number, in their order."""
+        with self._told("read"):
+            connection = self._connection()
+            if connection is None:
+                return []
+            query = f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence LIMIT ?"
+            return rising([change_of(row) for row in connection.execute(query, (after, most))], after)
+
+    def current(self, after: int = 0, upto: int | None = None) -> Iterator[list[Change]]:
+        """What counts of the changes after a sequence number and up to another: the last of each id, in their order.
+
+        Yields:
+            Batches, all as they stand when the first is asked for.
+        """
+        with self._told("read"):
+            connection = self._connection()
+            if connection is None:
+                return
+            cursor = connection.execute(_LATEST, (after, self.last() if upto is None else upto))
+            while changes := rising([change_of(row) for row in islice(cursor, BATCH)], after):
+                yield changes
+                after = changes[-1].sequence
+
+    def find(self, name: str) -> Change | None:
+        """The last change of an id."""
+        with self._told("read"):
+            connection = self._connection()
+            if connection is None:
+                return None
+            query = f"{_COLUMNS} WHERE id = ? ORDER BY sequence DESC LIMIT 1"
+            return next((change_of(row) for row in connection.execute(query, (name,))), None)
+
+    def moved(self) -> bool:
+        """Did another process, or another ItemLog, write since this was asked last? It costs some microseconds."""
+        seen = self._value("PRAGMA data_version")
+        before, self._seen = self._seen, None if seen is None else int(seen)
+        return self._seen != before
+
+    def size(self) -> LogSize:
+        """How large the log is; this reads no changes."""
+        with self._told("read"):
+            connection = self._connection()
+            if connection is None or self._files is None:
+                return LogSize(0, 0, 0)
+            changes, ids = next(connection.execute(_COUNTS, (CHANGES, IDS)))
+            if changes is None or ids is None:
+                raise DamagedError("no count of the changes, or of the ids")
+            return LogSize(self._files.bytes, int(changes), int(changes - ids))
+
+    def prune(self, states: Iterable[int] = ()) -> int:
+        """Drop the changes that were superseded, and give their space back to the file system.
+
+        Other processes read and write meanwhile. If it fails, what it had dropped by then is gone.
+
+        Args:
+            states: sequence numbers that `current` must still be able to read up to; so the last change of each id up
+                to one of them stays.
+
+        Returns:
+            How many changes were dropped.
+        """
+        with self._told("written"):
+            connection = self._connection()
+            if connection is None:
+                return 0
+            after, dropped, last = 0, 0, int(one(connection, _LAST) or 0)
+            for upto in sorted({last, *(min(state, last) for state in states if state > 0)}):
+                dropped += drop_superseded(connection, after, upto)
+                after = upto
+            free_pages(connection)
+            return dropped
+
+    def close(self) -> None:
+        opened, self._opened, self._frozen, self._seen = self._opened, None, None, None
+        if opened:
+            with self._told("closed"):
+                opened.close()
+
+    def _check_width(self, changes: Sequence[Change]) -> None:
+        wanted = self.width()
+        for change in changes:
+            if change.input is None:
+                continue
+            wanted = len(change.input) if wanted is None else wanted
+            if len(change.input) != wanted:
+                raise DataError(
+                    f"id {change.id!r}", expected=f"{wanted} values, as the items of {self._path.name} have",
+                    found=str(len(change.input)),
+                )  # fmt: skip
+
+    def _keep(self, connection: apsw.Connection, note: Note) -> None:
+        if one(connection, _NOTE, note.key) != note.before:
+            raise JobError(
+                note.key,
+                expected="one job at a time",
+                found="another that wrote at the same time",
+                remedy="Wait until the other one has ended, and start this one again.",
+            )
+        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (note.key, note.text))
+
+    def _value(self, query: str, *values: Any) -> Any:
+        with self._told("read"):
+            connection = self._connection()
+            return None if connection is None else one(connection, query, *values)
+
+    def _connection(self) -> apsw.Connection | None:
+        """None where there is no log."""
+        if self._frozen and not (is_frozen(self._path) and stamp_of(self._path) == self._frozen):
+            self.close()  # someone who may write does
+        return self._open() if self._opened or log_exists(self._path) else None
+
+    def _open(self) -> apsw.Connection:
+        if self._opened is None:
+            frozen = stamp_of(self._path) if is_frozen(self._path) else None
+            opened = connected(self._path)
+            check_format(opened, self._path)
+            self._opened, self._frozen, self._files = opened, frozen, LogFiles(self._path)
+        elif not self._frozen:
+            self._check_places()
+        return self._opened
+
+    def _check_places(self) -> None:
+        if self._files is None or self._opened is None:
+            return
+        try:
+            self._files.check()
+        except LogError:
+            if not self._is_displaced and self._files.is_replaced:  # the next process would replay our -wal into it
+                with contextlib.suppress(apsw.Error):
+                    self._opened.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._is_displaced = True  # later, another process may have written changes to that -wal
+            raise
+        self._is_displaced = False
+
+    @contextlib.contextmanager
+    def _told(self, how: str) -> Iterator[None]:
+        try:
+            yield
+        except (apsw.CorruptError, apsw.NotADBError, ValueError, DamagedError) as error:
+            raise ArtifactError(
+                str(self._path),
+                expected="an item log that is whole",
+                found=str(error),
+                remedy=f"Restore it from a copy; first move {LOG}-wal and {LOG}-shm out of the store.",
+            ) from error
+        except (apsw.Error, OSError) as error:
+            remedy = "Make room, and see that the store can be written."
+            raise LogError(
+                str(self._path), expected=f"a log that can be {how}", found=str(error), remedy=remedy
+            ) from error

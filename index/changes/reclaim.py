@@ -1,0 +1,74 @@
+"""Drops superseded changes of the item log and gives their space back, in steps: a writer waits some milliseconds.
+
+Each step is a transaction, and then SQLite moves its pages from the -wal into items.db. So the -wal stays small on a
+disk that is nearly full, and the next step can use what this one freed.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import apsw
+
+from lookalike.index.changes.log_file import CHANGES
+from lookalike.index.changes.sqlite import one, transaction
+
+__all__ = ["add_to_note", "drop_superseded", "free_pages"]
+
+STEP = 64
+"""Changes that are dropped, and pages of 4 KiB that are freed, in one step."""
+_SUPERSEDED = (
+    "SELECT sequence FROM changes WHERE sequence > ?1 AND sequence < ?2 AND EXISTS (SELECT 1 FROM changes AS later "
+    "WHERE later.id = changes.id AND later.sequence > changes.sequence AND later.sequence <= ?2) "
+    "ORDER BY sequence LIMIT ?3"
+)
+
+
+def drop_superseded(connection: apsw.Connection, after: int, upto: int) -> int:
+    """Drop each change after `after` that a later change of the same id, up to `upto`, superseded.
+
+    Returns:
+        How many changes were dropped.
+    """
+    dropped = 0
+    for sequences in _superseded(connection, after, upto):
+        with _step(connection):
+            before = connection.total_changes()
+            connection.executemany("DELETE FROM changes WHERE sequence = ?", [(sequence,) for sequence in sequences])
+            gone = connection.total_changes() - before  # another process may have dropped some
+            add_to_note(connection, CHANGES, -gone)
+        dropped += gone
+    return dropped
+
+
+def free_pages(connection: apsw.Connection) -> None:
+    """Give free pages back to the file system."""
+    while free := int(one(connection, "PRAGMA freelist_count")):
+        with _step(connection):
+            list(connection.execute(f"PRAGMA incremental_vacuum({STEP})"))
+        if int(one(connection, "PRAGMA freelist_count")) >= free:  # another process frees as many
+            break
+
+
+def add_to_note(connection: apsw.Connection, note: str, more: int) -> None:
+    """Add to a note that is a number."""
+    if more:
+        connection.execute("UPDATE notes SET text = CAST(text AS INTEGER) + ?2 WHERE key = ?1", (note, more))
+
+
+def _superseded(connection: apsw.Connection, after: int, upto: int) -> Iterator[list[int]]:
+    """Found outside the transactions that drop them: a superseded change stays superseded."""
+    while found := [row[0] for row in connection.execute(_SUPERSEDED, (after, upto, STEP))]:
+        yield found
+        after = found[-1]
+
+
+@contextlib.contextmanager
+def _step(connection: apsw.Connection) -> Iterator[None]:
+    """A transaction, then a pause as long as it took, in which other processes write."""
+    started = time.monotonic()
+    with transaction(connection):
+        yield
+    with contextlib.suppress(apsw.BusyError):  # another process does the same
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # waits for no reader
+    time.sleep(time.monotonic() - started)

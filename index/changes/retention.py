@@ -1,0 +1,104 @@
+"""Which versions stay: the newest, and those that the champion stands on.
+
+Kept are the N newest by number, the champion, the N that `rollback` reaches first, and the champion's N nearest
+ancestors, of which its items and its encoder came. What a compaction was made of counts as one with it, among the
+newest and for `rollback`: so the last N encoders stay in reach. A version needs no other one to be opened: its folder
+has what it needs of its ancestors, the maps from their embeddings.
+
+Of the item log, the last change of each id stays: every version replays these. A retraining needs more: the last change
+of each id up to the change to which a kept version was trained, and up to the change to which an interrupted retraining
+reads. All other changes are superseded, and dropped.
+"""
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from lookalike.index.changes.log import ItemLog
+from lookalike.index.versions.store import Store
+from lookalike.training.errors import ArtifactError, ConfigError
+
+__all__ = ["JOB", "Pruned", "prune", "reclaim"]
+
+JOB = "retraining/job.json"
+"""In the store: what a retraining was begun with, and its sequence (lookalike.retraining.job)."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The versions that stayed and those that were removed, rising, and how many changes of the log were dropped."""
+
+    kept: tuple[int, ...]
+    removed: tuple[int, ...]
+    changes: int
+
+
+def prune(store: Store, keep: int, *, dry_run: bool = False) -> Pruned:
+    """Remove older versions, durably, then `reclaim`; a dry run only says which versions.
+
+    In this order, because on a full disk the versions make room for the log's steps.
+
+    Raises:
+        ConfigError: `keep` is not 1 at least.
+        StoreError, LogError: the alias or the log cannot be written; what was removed by then is gone.
+        ArtifactError: a manifest that is to be kept is damaged; nothing was removed from the log.
+    """
+    if keep < 1:
+        raise ConfigError("--keep", expected="1 at least", found=str(keep))
+    numbers = store.numbers()
+    kept = set(_newest(store, numbers, keep)) | _stood_on(store, keep)
+    removed = [number for number in numbers if number not in kept]
+    if dry_run:
+        return Pruned(tuple(n for n in numbers if n in kept), tuple(removed), 0)
+    store.remove(removed)
+    return Pruned(tuple(store.numbers()), tuple(removed), reclaim(store))
+
+
+def reclaim(store: Store) -> int:
+    """Drop the superseded changes of the log, and give their space back; returns how many were dropped.
+
+    Raises:
+        LogError: the log cannot be written; what was dropped by then is gone.
+        ArtifactError: a manifest is damaged; nothing was dropped.
+    """
+    headers = [store.manifest(number) for number in store.numbers()]
+    trained = {int(header.get("trained_to") or 0) for header in headers}
+    with closing(ItemLog(store.folder)) as log:
+        return log.prune(trained | _cut_off(store))
+
+
+def _newest(store: Store, numbers: list[int], keep: int) -> list[int]:
+    """The last of those that no compaction was made of."""
+    headers = [_header(store, number) for number in numbers]
+    renewed = {header["parent"] for header in headers if header.get("compacted")}
+    return [number for number in numbers if number not in renewed][-keep:]
+
+
+def _stood_on(store: Store, keep: int) -> set[int]:
+    """The champion, what it replaced, and what it was made from."""
+    alias = store.champion()
+    if alias is None:
+        return set()
+    chain = {alias.version, *store.reached(alias)[-keep:]}
+    number: int | None = alias.version
+    for _ in range(keep):
+        number = _header(store, number).get("parent") if number is not None else None
+        chain |= {number} if number is not None else set()
+    return chain
+
+
+def _header(store: Store, number: int) -> dict[str, Any]:
+    """Nothing of a version that is gone, or whose manifest is damaged: it has no parent to keep."""
+    try:
+        return store.manifest(number) if number in store.numbers() else {}
+    except ArtifactError:
+        return {}
+
+
+def _cut_off(store: Store) -> set[int]:
+    """The change up to which an interrupted retraining reads when it continues; none if there is no such retraining."""
+    try:
+        return {int(json.loads((store.folder / JOB).read_bytes())["sequence"])}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return set()

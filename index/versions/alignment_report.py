@@ -1,0 +1,61 @@
+"""What a version says of the one that it was made from: the map from its embeddings, and how much changed between both.
+
+The map is fitted on rows that were trained on. How much it finds is asked with rows that were not, among all items of
+the new version: mapped, an old embedding must find what the row embedded anew finds.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.index.ann.embeddings import Embeddings
+from lookalike.index.ann.recall import K
+from lookalike.index.versions.alignment import CONTINUITY, FEWEST, churn, compose, fit_map, mapped, save_maps
+from lookalike.index.versions.embed import embed
+from lookalike.index.versions.version import Version
+from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.rows import evenly
+
+__all__ = ["write_continuity"]
+
+MOST_ROWS, MOST_ASKED = 20_000, 1_000
+
+Floats = NDArray[np.float32]
+
+
+def write_continuity(
+    folder: Path, embeddings: Embeddings, encoder: Encoder, parent: Version, *, rows: Floats, held: Floats
+) -> dict[str, Any]:
+    """Write the maps of a new version into its folder; returns what its manifest says of them.
+
+    Args:
+        embeddings: of all its items, by `encoder`.
+        rows: (n, width) to fit on; of many, some.
+        held: (m, width) to ask with.
+
+    Returns:
+        `from`: the older version. `kind` of the map, `fitted` on so many rows. `recall`: the share of the 10 nearest
+        items of a row that its mapped old embedding finds, of `asked` rows. `churn`: the share of a row's 10 nearest
+        that are others than they were. None of these where there are too few rows to fit on.
+    """
+    metric = parent.metric
+    rows, held = rows[evenly(len(rows), MOST_ROWS)], held[evenly(len(held), MOST_ASKED)]
+    told: dict[str, Any] = {"from": parent.number}
+    if len(rows) < FEWEST or not len(held):
+        return told
+    old, new = (embed(one, rows, metric) for one in (parent.encoder, encoder))
+    found = fit_map(old, new, metric)
+    save_maps(folder / CONTINUITY, compose(parent.maps, parent.number, found.matrix))
+    wanted = embeddings.nearest(embed(encoder, held, metric), K)[1]  # (m, K)
+    got = embeddings.nearest(mapped(embed(parent.encoder, held, metric), found.matrix, metric), K)[1]
+    same = [len(np.intersect1d(one, other)) / len(one) for one, other in zip(wanted, got, strict=True)]
+    return {
+        **told,
+        "kind": found.kind,
+        "fitted": len(rows),
+        "recall": float(np.mean(same)),
+        "asked": len(held),
+        "churn": churn(old, new, metric),
+    }

@@ -1,0 +1,252 @@
+"""From answers to bytes, written once: JSON by orjson, or .npy."""
+
+import io
+import itertools
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from starlette.responses import Response, StreamingResponse
+
+from lookalike.index.changes.collection import Collection
+from lookalike.index.changes.delta import Live
+from lookalike.index.versions.version import Found
+from lookalike.service.errors import TooLargeError
+from lookalike.service.parsing.bodies import JSON, NPY
+from lookalike.training.artifact.known_range import Clipped
+
+__all__ = [
+    "FEW_HITS",
+    "SEQUENCE_HEADER",
+    "VERSION_HEADER",
+    "embeddings_response",
+    "hits_response",
+    "item_response",
+    "items_response",
+    "put_response",
+    "written_response",
+]
+
+VERSION_HEADER = "X-Lookalike-Version"
+SEQUENCE_HEADER = "X-Lookalike-Sequence"
+PART_VALUES = 1 << 16
+"""Numbers that are written at a time: about 700 kB of JSON."""
+PART_BYTES = 1 << 18
+"""About so many bytes of hits, items or .npy are written at a time; less is an answer in one part."""
+FEW_HITS = 1_000
+HITS_READ = 16
+"""Hits whose texts are read at a time: a payload may have 64 KiB."""
+HIT_BYTES = 48
+"""Of a hit's JSON beside its id and its payload."""
+PAGE_BYTES = 8 << 20
+"""A page of items ends when it has so many."""
+Form = Literal["float", "base64", "npy"]
+_Sized = tuple[int, dict[str, Any]]
+"""A hit or an item, and about how many bytes of JSON it has."""
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+
+def embeddings_response(collection: Collection, embeddings: NDArray[np.float32], form: Form) -> Response:
+    """{"version", "embeddings"}, each a list of numbers or base64 of little-endian float32; or (n, latent_dim) as .npy.
+
+    A large answer is written part by part, as the client takes it.
+    """
+    if form == "npy":
+        return _npy(collection, embeddings)
+    parts = _json_parts(collection.number, np.ascontiguousarray(embeddings, "<f4"), form)
+    if embeddings.size <= PART_VALUES:
+        return _respond(collection, b"".join(parts), JSON)
+    return StreamingResponse(parts, media_type=JSON, headers=_headers(collection))
+
+
+def _json_parts(number: int, embeddings: NDArray[np.float32], form: Form) -> Iterator[bytes]:
+    size = max(1, PART_VALUES // max(1, embeddings.shape[1]))
+    yield b'{"version":%d,"embeddings":[' % number
+    for start in range(0, len(embeddings), size):
+        block = embeddings[start : start + size]
+        told = block if form == "float" else [b64encode(row.tobytes()).decode("ascii") for row in block]
+        yield (b"," if start else b"") + orjson.dumps(told, option=_NUMPY)[1:-1]
+    yield b"]}"
+
+
+def hits_response(
+    collection: Collection, found: Found, *, with_payload: bool, as_npy: bool, most: int = 1 << 62
+) -> Response:
+    """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); no hit is "" and NaN.
+
+    A large answer is written part by part, as the client takes it.
+
+    Raises:
+        TooLargeError: the answer would have more than about `most` bytes.
+    """
+    if as_npy:
+        return _npy(collection, _records(collection, found), found.sequence)
+    size = HIT_BYTES * found.positions.size
+    if size <= PART_BYTES:
+        size, results = 0, []
+        for hits, novelty in _results(collection, found, with_payload):
+            kept = []
+            for length, hit in hits:
+                size += length
+                kept.append(hit)
+            results.append({"hits": kept, "novelty": novelty})
+        if size <= PART_BYTES:
+            answer = {"version": collection.number, "sequence": found.sequence, "results": results}
+            return _respond(collection, orjson.dumps(answer), JSON, found.sequence)
+    if with_payload:
+        size = _size(collection.items, found)
+    if size > most:
+        raise TooLargeError("limit", expected=f"an answer of at most {most} bytes", found=f"one of about {size}")
+    return _in_parts(collection, _hits_parts(collection, found, with_payload), JSON, found.sequence)
+
+
+def _results(collection: Collection, found: Found, with_payload: bool) -> Iterator[tuple[Iterator[_Sized], float]]:
+    """The hits and the novelty of each query."""
+    each = zip(found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
+    for scores, positions, novelty in each:
+        yield _hits(collection.items, scores, positions, with_payload), novelty
+
+
+def _size(items: Live, found: Found) -> int:
+    """About how many bytes of JSON the hits have, with their payloads."""
+    each, counts = np.unique(found.positions[found.positions >= 0], return_counts=True)
+    lengths = (HIT_BYTES + items.payload_bytes(place) for place in each.tolist())
+    return sum(length * count for length, count in zip(lengths, counts.tolist(), strict=True))
+
+
+def _hits_parts(collection: Collection, found: Found, with_payload: bool) -> Iterator[bytes]:
+    yield b'{"version":%d,"sequence":%d,"results":[' % (collection.number, found.sequence)
+    for number, (hits, novelty) in enumerate(_results(collection, found, with_payload)):
+        yield b',{"hits":[' if number else b'{"hits":['
+        yield from _listed(hits)
+        yield b'],"novelty":' + orjson.dumps(novelty) + b"}"
+    yield b"]}"
+
+
+def _listed(each: Iterable[_Sized]) -> Iterator[bytes]:
+    """Hits or items as JSON with commas between them, some at a time."""
+    block: list[dict[str, Any]] = []
+    size, begun = 0, b""
+    for length, one in each:
+        block.append(one)
+        size += length
+        if size >= PART_BYTES:
+            yield begun + orjson.dumps(block)[1:-1]
+            block, size, begun = [], 0, b","
+    if block:
+        yield begun + orjson.dumps(block)[1:-1]
+
+
+def _in_parts(collection: Collection, parts: Iterator[bytes], media_type: str, sequence: int | None) -> Response:
+    """Parts of about PART_BYTES that are written as the client takes them."""
+    return StreamingResponse(_joined(parts), media_type=media_type, headers=_headers(collection, sequence))
+
+
+def _joined(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in parts of at least PART_BYTES, but for the last."""
+    kept, size = [], 0
+    for part in parts:
+        kept.append(part)
+        size += len(part)
+        if size >= PART_BYTES:
+            yield b"".join(kept)
+            kept, size = [], 0
+    yield b"".join(kept)
+
+
+def written_response(number: int, sequence: int, count: int) -> Response:
+    """{"version", "sequence", "count"}."""
+    return _written({"version": number, "sequence": sequence, "count": count})
+
+
+def put_response(number: int, sequence: int, count: int, clipped: Clipped) -> Response:
+    """{"version", "sequence", "count", "clipped", "warnings": [{"id", "column", "value", "low", "high"}, ...]}."""
+    told = {"version": number, "sequence": sequence, "count": count}
+    return _written(told | {"clipped": clipped.count, "warnings": clipped.values})
+
+
+def _written(told: dict[str, Any]) -> Response:
+    headers = {VERSION_HEADER: str(told["version"]), SEQUENCE_HEADER: str(told["sequence"])}
+    return Response(orjson.dumps(told), media_type=JSON, headers=headers)
+
+
+def item_response(collection: Collection, position: int) -> Response:
+    """{"version", "sequence", "id", "payload", "embedding"}, of what the collection holds now."""
+    embedding = collection.embeddings.at(np.array([position]))[0]
+    told = {"version": collection.number, "sequence": collection.applied}
+    item = {**told, **_item(collection.items, position), "embedding": embedding}
+    return _respond(collection, orjson.dumps(item, option=_NUMPY), JSON, collection.applied)
+
+
+def items_response(collection: Collection, positions: list[int], sequence: int, *, is_last: bool) -> Response:
+    """{"version", "sequence", "items": [{"id", "payload"}, ...], "next"}: what was found up to that change.
+
+    The page ends early when it has PAGE_BYTES.
+    """
+    items, sizes, size = collection.items, list[int](), 0
+    while len(sizes) < len(positions) and size < PAGE_BYTES:
+        sizes.append(HIT_BYTES + items.payload_bytes(positions[len(sizes)]))
+        size += sizes[-1]
+    is_last = is_last and len(sizes) == len(positions)
+    after = None if is_last else items.id_at(positions[len(sizes) - 1])
+    parts = itertools.chain(
+        [b'{"version":%d,"sequence":%d,"items":[' % (collection.number, sequence)],
+        _listed((length, _item(items, place)) for length, place in zip(sizes, positions, strict=False)),
+        [b'],"next":', orjson.dumps(after), b"}"],
+    )
+    if size <= PART_BYTES:
+        return _respond(collection, b"".join(parts), JSON, sequence)
+    return _in_parts(collection, parts, JSON, sequence)
+
+
+def _item(items: Live, position: int) -> dict[str, Any]:
+    return {"id": items.id_at(position), "payload": orjson.Fragment(items.payload_json(position))}
+
+
+def _hits(items: Live, scores: list[float], positions: list[int], with_payload: bool) -> Iterator[_Sized]:
+    for start in range(0, len(positions), HITS_READ):
+        part = positions[start : start + HITS_READ]
+        there = part if min(part) >= 0 else [position for position in part if position >= 0]
+        their = scores[start : start + HITS_READ]
+        if there is not part:
+            their = [score for score, position in zip(their, part, strict=True) if position >= 0]
+        names = items.ids_at(there)
+        if not with_payload:
+            yield from ((HIT_BYTES, {"id": name, "score": score}) for name, score in zip(names, their, strict=True))
+            continue
+        for name, score, text in zip(names, their, items.payloads_json(there), strict=True):
+            yield HIT_BYTES + len(text), {"id": name, "score": score, "payload": orjson.Fragment(text)}
+
+
+def _records(collection: Collection, found: Found) -> NDArray[Any]:
+    ids = [[collection.items.id_at(p) if p >= 0 else "" for p in row] for row in found.positions.tolist()]
+    width = max((len(name) for row in ids for name in row), default=1) or 1
+    records = np.empty(found.positions.shape, [("id", f"<U{width}"), ("score", "<f4")])
+    records["id"] = ids
+    records["score"] = np.where(found.positions >= 0, found.scores, np.nan)
+    return records
+
+
+def _npy(collection: Collection, array: NDArray[Any], sequence: int | None = None) -> Response:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    whole = stream.getbuffer()
+    if len(whole) <= PART_BYTES:
+        return _respond(collection, bytes(whole), NPY, sequence)
+    parts = (bytes(whole[start : start + PART_BYTES]) for start in range(0, len(whole), PART_BYTES))
+    response = _in_parts(collection, parts, NPY, sequence)
+    response.headers["Content-Length"] = str(len(whole))
+    return response
+
+
+def _respond(collection: Collection, body: bytes, media_type: str, sequence: int | None = None) -> Response:
+    return Response(body, media_type=media_type, headers=_headers(collection, sequence))
+
+
+def _headers(collection: Collection, sequence: int | None = None) -> dict[str, str]:
+    """An answer about items has the sequence number up to which it includes changes; an embedding needs none."""
+    version = {VERSION_HEADER: str(collection.number)}
+    return version if sequence is None else version | {SEQUENCE_HEADER: str(sequence)}

@@ -1,0 +1,255 @@
+"""What a person on call wants to see, in Prometheus's format, from one process or merged from several.
+
+Workers share their numbers through files: `share` says where, before they are spawned.
+"""
+
+import asyncio
+import os
+import time
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lookalike.index.changes.log import LogSize
+from lookalike.service.observability.drift import DriftWatch
+from lookalike.service.observability.logs import NOTE, Note, log_request, request_id
+
+__all__ = ["Metrics", "MetricsMiddleware", "Outcome", "Reason", "forget", "share"]
+
+Reason = Literal["queue_full", "deadline", "client_gone"]
+Outcome = Literal["served", "refused"]
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+UNMATCHED = "none"
+"""The route of what no route matched, so that no client can make up names."""
+SHARE_SECONDS = 5.0
+"""So old may be what processes know of each other's drift."""
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_WORK = (0.00005, 0.0001, 0.00025, *_SECONDS)
+_P_VALUES = (0.001, 0.005, 0.01, 0.02, 0.05, *(tenths / 10 for tenths in range(1, 11)))
+_ROWS = tuple(2.0**power for power in range(13))
+_CALLS = tuple(2.0**power for power in range(9))
+
+
+class Metrics:
+    """The numbers of one app. Each method takes a microsecond or a few; call them from one thread."""
+
+    def __init__(self, drift: DriftWatch | None = None) -> None:
+        """`drift`: the watch that shares what it sees; without, one that keeps to itself."""
+        self._registry = CollectorRegistry()
+        self._drift = drift or DriftWatch()
+        self._count_requests()
+        self._measure_work()
+        self._show_version()
+        self._show_novelty()
+
+    def _count_requests(self) -> None:
+        requests = self._counter("requests", "Requests answered.", "route", "status")
+        seconds = Histogram(
+            "lookalike_request_seconds",
+            "From the request's head to the answer's last byte.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        rows = self._counter("rows", "Queries and rows answered.", "route")
+        rejected = self._counter("rejected", "Calls that were given up before they were answered.", "reason")
+        self._requests, self._seconds, self._rows = cache(requests.labels), cache(seconds.labels), cache(rows.labels)
+        self._rejected = {reason: rejected.labels(reason) for reason in get_args(Reason)}
+
+    def _measure_work(self) -> None:
+        self._queue = self._gauge("queue_calls", "Calls that wait for a batch.", "livesum")
+        self._batch_rows = self._histogram("batch_rows", "Rows that were answered together.", _ROWS)
+        self._batch_calls = self._histogram("batch_calls", "Calls that were answered together.", _CALLS)
+        self._encode = self._histogram("encode_seconds", "To encode a batch.", _WORK)
+        self._search = self._histogram("search_seconds", "To search for a batch.", _WORK)
+
+    def _show_version(self) -> None:
+        self._version = self._gauge("version", "The version that serves.", "livemostrecent")
+        self._items = self._gauge("items", "Items that are found.", "livemostrecent")
+        self._sequence = self._gauge("item_sequence", "The last change of the item log that is found.", "livemin")
+        self._log_bytes = self._gauge("item_log_bytes", "The item log's files together.", "livemostrecent")
+        self._superseded = self._gauge(
+            "item_log_superseded_ratio", "The share of its changes that a later one superseded.", "livemostrecent"
+        )
+        self._refused = self._gauge("refused", "1 while a version is refused, else 0.", "livemax")
+        self._refused_version = self._gauge("refused_version", "The version that is refused, or 0.", "livemax")
+        changes = self._counter("version_changes", "Changes to another version.", "outcome")
+        self._changes = {outcome: changes.labels(outcome) for outcome in get_args(Outcome)}
+
+    def _show_novelty(self) -> None:
+        self._novelty = _Bulk(
+            "lookalike_novelty",
+            "p-values of the queries: how often a normal row is as unusual.",
+            buckets=_P_VALUES,
+            registry=self._registry,
+        )
+        self._evidence = self._gauge(
+            "drift_evidence", "That the queries are no longer like the data, log10.", "livemax"
+        )
+        self._alarm = self._gauge(
+            "drift_alarm", "1 once the evidence was enough, until another encoder serves.", "livemax"
+        )
+
+    def request(self, route: str, status: int, seconds: float, rows: int = 0) -> None:
+        """A request was answered, with so many rows or queries."""
+        self._requests(route, status).inc()
+        self._seconds(route).observe(seconds)
+        if rows:
+            self._rows(route).inc(rows)
+
+    def queued(self, depth: int) -> None:
+        """So many calls wait now."""
+        self._queue.set(depth)
+
+    def rejected(self, reason: Reason) -> None:
+        """A call was given up before it was answered."""
+        self._rejected[reason].inc()
+
+    def batched(self, rows: int, calls: int) -> None:
+        """A batch was taken."""
+        self._batch_rows.observe(rows)
+        self._batch_calls.observe(calls)
+
+    def encoded(self, seconds: float) -> None:
+        """A batch was encoded."""
+        self._encode.observe(seconds)
+
+    def searched(self, seconds: float) -> None:
+        """A batch was searched for."""
+        self._search.observe(seconds)
+
+    def novelty(self, values: NDArray[np.float64], version: int) -> None:
+        """(n,) p-values of queries to a version, from outside: items, and the known question, tell nothing of drift."""
+        if len(values) == 0:
+            return
+        self._novelty.observe_all(values)
+        self._drift.add(values, version)
+
+    async def share_drift(self) -> None:
+        """Tell other processes of the drift that is seen here, and hear of theirs, until it is cancelled."""
+        while True:
+            await self._drift.exchange()
+            self._publish_drift()
+            await asyncio.sleep(SHARE_SECONDS)
+
+    def close(self) -> None:
+        """Leave what is known of the drift to whoever serves next."""
+        self._drift.close()
+
+    def serving(self, version: int, rows: int, calibration: str) -> None:
+        """This version serves now, and none is refused; rows and calibration as `DriftWatch.serve` has them."""
+        self._drift.serve(version, rows, calibration)
+        self._publish_drift()
+        self._version.set(version)
+        self.refused(0)
+
+    def items(self, count: int, sequence: int) -> None:
+        """So many items are found now, up to this change of the item log."""
+        self._items.set(count)
+        self._sequence.set(sequence)
+
+    def log(self, size: LogSize) -> None:
+        """The item log has this size now."""
+        self._log_bytes.set(size.bytes)
+        self._superseded.set(size.superseded / max(1, size.changes))
+
+    def refused(self, number: int) -> None:
+        """The store's champion is this version, which cannot serve; 0: none is refused any more."""
+        self._refused.set(min(number, 1))
+        self._refused_version.set(number)
+
+    def changed(self, outcome: Outcome) -> None:
+        """A change to another version ended."""
+        self._changes[outcome].inc()
+
+    def render(self) -> bytes:
+        """All of it as text, of all workers where there are several."""
+        self._publish_drift()
+        if FOLDER not in os.environ:
+            return generate_latest(self._registry)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+        return generate_latest(merged)
+
+    def _publish_drift(self) -> None:
+        drift = self._drift.told()
+        self._evidence.set(max(0.0, drift.evidence))
+        self._alarm.set(drift.drifted)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"lookalike_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"lookalike_{name}", text, buckets=buckets, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemin", "livemax", "livemostrecent"]) -> Gauge:
+        return Gauge(f"lookalike_{name}", text, registry=self._registry, multiprocess_mode=mode)
+
+
+class _Bulk(Histogram):
+    """A histogram that takes many values at once."""
+
+    def observe_all(self, values: NDArray[np.float64]) -> None:
+        """(n,) finite values, n > 0."""
+        if len(values) == 1:
+            self.observe(float(values[0]))
+            return
+        self._sum.inc(float(values.sum()))
+        counts = np.bincount(np.searchsorted(self._upper_bounds, values))
+        for place in np.flatnonzero(counts).tolist():
+            self._buckets[place].inc(int(counts[place]))
+
+
+def share(folder: Path) -> None:
+    """From now on, workers that are spawned share their numbers through `folder`; those of earlier ones are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink()
+    os.environ[FOLDER] = str(folder)
+
+
+def forget(pid: int) -> None:
+    """A worker died: its gauges no longer count; its counters do."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+class MetricsMiddleware:
+    """Counts, times and logs each request under its route's template, and gives each answer its X-Request-Id."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        note = scope[NOTE] = Note(request_id(scope["headers"]))
+        status = 500
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server leaves the body out
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                named = (b"x-request-id", note.request_id.encode("ascii"))
+                message = {**message, "headers": [*message["headers"], named]}
+            await send(message)
+
+        try:
+            await self.app(asked, receive, watch)
+        finally:
+            seconds = time.perf_counter() - started
+            asked["method"] = scope["method"]
+            route = getattr(asked.get("route"), "path", UNMATCHED)
+            self.metrics.request(route, status, seconds, note.rows)
+            log_request(asked, note, route=route, status=status, seconds=seconds)

@@ -1,0 +1,6 @@
+"""Who may call: API keys and TLS.
+
+Imports the service's settings.
+"""
+
+__all__: list[str] = []

@@ -1,0 +1,274 @@
+"""The commands: parse, call one function of a floor, print.
+
+Results go to standard output, progress to standard error.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lookalike.cli.drift_command import drift
+from lookalike.cli.items import compact, export, import_
+from lookalike.cli.keys import app as keys_app
+from lookalike.cli.options import Data, Device, Limit, Number, StoreOption, out
+from lookalike.cli.retraining import prune, retrain, track
+from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, announced, settings_for
+from lookalike.cli.training import doctor, explain, rates, settings, train
+from lookalike.index.ann.spec import Metric
+from lookalike.index.limits import DEFAULT_LIMIT, MAX_LIMIT, check_limit
+from lookalike.training.choices import DeviceName
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(keys_app, name="keys")
+SEARCHED = 4_096
+"""Rows that are asked at a time."""
+
+
+@app.callback()
+def lookalike() -> None:
+    """Find what is like this, in your own data.
+
+    The chain: train an autoencoder on rows, build a version from its encoder, promote it, serve it.
+    """
+
+
+@app.command()
+def demo(
+    data: Data = "digits",
+    store: Annotated[Path | None, typer.Option("--store", metavar="S", help="[default: stores/DATA]")] = None,
+    host: Host = None,
+    port: Port = None,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the version at the end.")] = True,
+) -> None:
+    """Do the whole chain: train a standard and a denoising autoencoder, compare, build, promote, serve."""
+    from lookalike.cli.demo import run_demo
+    from lookalike.service.server import check_start
+
+    store = store or Path("stores") / Path(data).resolve().name.replace(":", "-")
+    settings = settings_for(store, host=host, port=port) if serve else None
+    if settings:  # told before the work, not after
+        check_start(settings)
+    query = run_demo(data, store, out)
+    if settings:
+        announced(settings, out, query)
+
+
+for command in (train, settings, rates, doctor, explain):
+    app.command()(command)
+
+
+@app.command()
+def build(
+    data: Data,
+    encoder: Annotated[
+        Path, typer.Option("--encoder", metavar="RUN", help="A run's folder, or an encoder artifact's.")
+    ],
+    store: StoreOption,
+    metric: Annotated[
+        Metric, typer.Option(help="How alike: cosine similarity, Euclidean distance or inner product.")
+    ] = "cosine",
+    recall: Annotated[
+        float, typer.Option(help="Share of the 10 nearest that a search must find, surely (95 % confidence).")
+    ] = 0.95,
+    memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="The most that the index may take, as 64MB. [default: any]")
+    ] = None,
+    latency_us: Annotated[
+        float | None, typer.Option(help="The most microseconds of a search, one thread. [default: any]")
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="A FAISS index_factory key, as HNSW32. [default: the fastest of several]"),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Embed DATA, build the fastest index with the recall, the bytes and the time asked for; prints the version.
+
+    What was tried and why one was chosen stands in the version's manifest. Interrupted, the same command goes on.
+    """
+    from lookalike.cli.tables import tuning_line
+    from lookalike.data import open_data
+    from lookalike.index.ann.target import Target, read_bytes
+    from lookalike.index.versions.build import build as build_version
+    from lookalike.index.versions.build import encoder_folder
+    from lookalike.index.versions.store import Store
+    from lookalike.training.artifact.encoder import load_encoder
+
+    target = Target(recall, None if memory is None else read_bytes(memory), latency_us, index)
+    rows = open_data(data, columns=load_encoder(encoder_folder(encoder)).columns)
+    number = build_version(rows, encoder, Store(store), metric=metric, target=target, device=device)
+    print(f"{tuning_line(Store(store).manifest(number))}", file=sys.stderr)
+    print(number)
+
+
+@app.command()
+def versions(store: StoreOption) -> None:
+    """List the versions of a store with their evidence; the champion serves."""
+    from lookalike.cli.tables import versions_table
+    from lookalike.index.versions.store import Store
+
+    out.print(versions_table(Store(store)))
+
+
+@app.command()
+def promote(number: Number, store: StoreOption) -> None:
+    """Verify a version and make it the champion."""
+    from lookalike.index.versions.store import Store
+
+    out.print(f"champion: version {Store(store).promote(number).version}")
+
+
+@app.command()
+def rollback(store: StoreOption) -> None:
+    """Bring back the version that the champion replaced."""
+    from lookalike.index.versions.store import Store
+
+    out.print(f"champion: version {Store(store).rollback().version}")
+
+
+@app.command()
+def evaluate(
+    number: Number,
+    store: StoreOption,
+    queries: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Rows to ask with, for example digits:test; without, items of the version."),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a version now: recall, latency, and with labels, precision and what probes tell of the queries'.
+
+    Of the version alone, without what was put and deleted since.
+    """
+    from lookalike.cli.tables import evaluation_table
+    from lookalike.data import open_data
+    from lookalike.index.evaluation.evaluate import evaluate as evaluate_version
+    from lookalike.index.versions.store import Store
+
+    version = Store(store).open(number, device)
+    if queries is None:
+        out.print(evaluation_table(version, evaluate_version(version)))
+        return
+    from lookalike.label_probe import probe_version
+
+    rows = open_data(queries, columns=version.encoder.columns)
+    out.print(evaluation_table(version, evaluate_version(version, rows), probe_version(version, rows)))
+
+
+@app.command()
+def embed(
+    data: Data,
+    store: StoreOption,
+    to: Annotated[Path, typer.Option("--out", metavar="E.npy", help="The file to write, float32 (rows, latent_dim).")],
+    device: Device = "auto",
+) -> None:
+    """Embed DATA with the champion's encoder; the same numbers as POST /embed."""
+    from lookalike.data import open_data
+    from lookalike.index.versions.embed import embed_to_npy
+    from lookalike.index.versions.store import Store
+
+    version = Store(store).open_champion(device)
+    embed_to_npy(open_data(data, columns=version.encoder.columns), version.encoder, version.metric, to)
+
+
+@app.command()
+def search(
+    store: StoreOption,
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Rows to search with.")] = None,
+    id_: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead; may be repeated.")
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    filter_: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="JSON",
+            help='Only items that pass, as \'{"field": "label", "equal": 3}\'; see the README.',
+        ),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Search the items that there are now, as the service does: the champion's, and what was put and deleted since.
+
+    Prints one JSON object a query: its id, and its hits best first.
+    """
+    from lookalike.cli.search_output import print_hits, read_filter_text
+    from lookalike.data import open_data
+    from lookalike.index.changes.collection import open_collection
+    from lookalike.index.errors import QueryError
+    from lookalike.index.versions.embed import suited
+    from lookalike.index.versions.store import Store
+
+    if (data is None) == (not id_):
+        raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
+    check_limit(limit, MAX_LIMIT)
+    given = None if filter_ is None else read_filter_text(filter_)
+    collection = open_collection(Store(store), Store(store).champion_number(), device)
+    if id_:
+        print_hits(collection.items, id_, collection.search_items(id_, limit, given))
+    elif data:
+        rows = open_data(data, columns=collection.encoder.columns)
+        for chunk in suited(rows, collection.encoder).chunks(SEARCHED):
+            print_hits(collection.items, chunk.ids, collection.search_rows(chunk.inputs, limit, given))
+
+
+@app.command()
+def duplicates(
+    store: StoreOption,
+    threshold: Annotated[
+        str,
+        typer.Option(
+            help="auto, or the least cosine similarity; under another metric, the greatest Euclidean distance."
+        ),
+    ] = "auto",
+) -> None:
+    """List groups of items that are nearly the same, of all that there are now.
+
+    Prints one JSON object a group, the largest first.
+    """
+    from lookalike.index.changes.collection import open_collection
+    from lookalike.index.changes.duplicates import near_duplicates
+    from lookalike.index.errors import QueryError
+    from lookalike.index.versions.store import Store
+
+    try:
+        asked = None if threshold == "auto" else float(threshold)
+    except ValueError:
+        raise QueryError("--threshold", expected="auto or a number", found=repr(threshold)) from None
+    found = near_duplicates(open_collection(Store(store), Store(store).champion_number()), asked)
+    for group in found.groups:
+        print(json.dumps({"ids": group.ids, "scores": group.scores}))
+    items = sum(len(group.ids) for group in found.groups)
+    print(f"{len(found.groups):,} groups of {items:,} items, threshold {found.threshold:.6g}", file=sys.stderr)
+
+
+app.command("import")(import_)
+for about_items in (export, compact):
+    app.command()(about_items)
+for about_versions in (drift, retrain, prune, track):
+    app.command()(about_versions)
+
+
+@app.command()
+def serve(
+    store: StoreOption,
+    host: Host = None,
+    port: Port = None,
+    keys: Keys = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    workers: Workers = None,
+    device: Annotated[DeviceName | None, typer.Option(help="Where to encode. [default: auto]")] = None,
+) -> None:
+    """Serve the champion over HTTP until SIGTERM or Ctrl-C. Other settings: LOOKALIKE_... in the environment.
+
+    What is promoted or rolled back in the store takes its place while it runs.
+    """
+    given = {"host": host, "port": port, "keys": keys, "tls_cert": tls_cert, "tls_key": tls_key}
+    announced(settings_for(store, **given, workers=workers, device=device), out)

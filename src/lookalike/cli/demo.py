@@ -1,0 +1,79 @@
+"""The demonstration: every step of the chain on one data set, with a table to judge it by."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lookalike.cli.tables import judged_table
+from lookalike.data import open_data
+from lookalike.index.versions.build import build
+from lookalike.index.versions.store import Store
+from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.config import load_config
+from lookalike.training.errors import ResumeError
+from lookalike.training.evaluation.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.fit.job import TrainedRun, train
+from lookalike.training.fit.split import Split
+from lookalike.training.rows import Rows, open_rows, read_sample
+from lookalike.training.rows.builtin import BUILTIN
+from lookalike.training.tables.columns import spell
+from lookalike.training.tables.origin import absolute
+
+__all__ = ["run_demo"]
+
+
+def run_demo(data: str, store_at: Path, out: Console) -> Path:
+    """Train both autoencoders, print the table, build and promote the denoising one; returns a query's file."""
+    rows = open_data(data)
+    standard = _train(rows, store_at / "runs" / "standard", ["corruption.kind=none"], out).encoder
+    run = _train(rows, store_at / "runs" / "denoising", [], out)
+    denoising, split = run.encoder, run.split
+    question = _question(rows, split, denoising)
+    out.print(
+        judged_table(
+            [
+                judge_raw(question, denoising.preprocess),
+                judge_pca(denoising.latent_dim, denoising.preprocess, question, split.train),
+                judge_encoder("standard", standard, question),
+                judge_encoder("denoising", denoising, question),
+            ]
+        )
+    )
+    store = Store(store_at)
+    number = build(rows, run.folder, store)
+    store.promote(number)
+    out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
+    query = absolute(question.queries[:1], denoising.origin)
+    return _write_query(spell(query, denoising.columns), store_at)
+
+
+def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> TrainedRun:
+    """A finished run of an earlier demonstration is not trained again; one that was cut off goes on."""
+    out.print(f"{run.name} autoencoder on {rows.name}")
+    try:
+        done = train(rows, load_config(None, overrides), run, resume=True)
+    except ResumeError as error:
+        error.remedy = f"Remove {run.parent}, or choose another --store."
+        raise
+    if done.state.stopped == "interrupted":
+        raise KeyboardInterrupt
+    return done
+
+
+def _question(rows: Rows, split: Split, encoder: Encoder) -> Question:
+    """A built-in set has a test part to ask with; of other data it is the held-out rows."""
+    if rows.name in BUILTIN:
+        items, item_labels = read_sample(rows, rows.count, 0)
+        queries, query_labels = read_sample(test := open_rows(f"{rows.name}:test"), test.count, 0)
+    else:
+        items, item_labels = split.train, split.train_labels
+        queries, query_labels = split.validation, split.validation_labels
+    return Question(items, queries, add_noise(queries, encoder.preprocess), item_labels, query_labels)
+
+
+def _write_query(inputs: list[list[Any]], store_at: Path) -> Path:
+    path = store_at / "query.json"
+    path.write_text(json.dumps({"inputs": inputs, "limit": 3}) + "\n", encoding="utf-8")
+    return path.resolve()

@@ -1,0 +1,173 @@
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from lookalike.index.ann.target import (
+    Target,
+    Trial,
+    fastest,
+    in_speed,
+    least_effort,
+    meets,
+    read_bytes,
+    unmet,
+    with_front,
+)
+from lookalike.training.errors import ConfigError
+
+MEASURED = Trial("Flat", "", 1.0, 1.0, 1.0, 10.0, 5.0, 1_000, 50)
+
+
+def trial(recall: float, latency: float, size: int = 1_000, **changes: Any) -> Trial:
+    return replace(MEASURED, recall=recall, low=recall, high=recall, latency_us=latency, bytes=size, **changes)
+
+
+def dominated(one: Trial, others: list[Trial]) -> bool:
+    """Is another over as many items no worse in any of the three, and better in one?"""
+    for other in others:
+        mine = (one.recall, -one.latency_us, -one.bytes)
+        theirs = (other.recall, -other.latency_us, -other.bytes)
+        if other.items == one.items and theirs != mine and all(t >= m for t, m in zip(theirs, mine, strict=True)):
+            return True
+    return False
+
+
+def test_the_front_by_hand() -> None:
+    trials = [
+        trial(1.00, 90, 900),  # the most recall
+        trial(0.95, 20, 900),  # the fastest
+        trial(0.95, 20, 901),  # as it, in a byte more
+        trial(0.94, 30, 900),  # worse in two
+        trial(0.50, 99, 100),  # the smallest
+        trial(0.10, 99, 100),  # found less in it
+        trial(0.95, 20, 900),  # a twin
+        trial(0.20, 500, 5_000, items=9),  # over others, so that it compares with none
+    ]
+    wanted = [True, True, False, False, True, False, True, True]
+    assert [told.front for told in with_front(trials)] == wanted
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 2)), max_size=12))
+def test_the_front_is_what_nothing_beats(drawn: list[tuple[int, int, int, int]]) -> None:
+    trials = [trial(recall / 3, latency, size, items=items) for recall, latency, size, items in drawn]
+    assert [told.front for told in with_front(trials)] == [not dominated(one, trials) for one in trials]
+
+
+def test_of_those_that_are_about_as_fast_alone_the_fastest_in_batch_is_taken() -> None:
+    trials = [trial(1, 100, batch_us=9.0), trial(1, 109, batch_us=3.0), trial(1, 111, batch_us=1.0)]
+    assert fastest(trials) is trials[1]
+    assert in_speed(trials) == [trials[1], trials[0], trials[2]]
+
+
+SMALL, QUICK, RIGHT = trial(0.90, 80, 500), trial(0.97, 30, 4_000), trial(1.00, 99, 2_000)
+
+
+@pytest.mark.parametrize(
+    ("target", "ways"),
+    [
+        (Target(0.99, latency_us=50), ["--recall 0.970", "--latency-us 99"]),
+        (Target(0.95, memory=1_000), ["--recall 0.900", "--memory 2000"]),
+        (Target(0.95, memory=1_000, latency_us=50), ["--memory 4000"]),
+        (Target(0.98, memory=600, latency_us=50), ["Give up two of them"]),
+        (Target(0.95, memory=1_000, latency_us=85), ["--recall 0.900", "--memory 4000"]),
+        (Target(0.95, memory=2_500, latency_us=90), ["--recall 0.900", "--memory 4000", "--latency-us 99"]),
+    ],
+)
+def test_what_to_give_up_and_by_how_much_by_hand(target: Target, ways: list[str]) -> None:
+    error = unmet([SMALL, QUICK, RIGHT], target)
+    assert re.findall(r"--\S+ [\d.]+|Give up two of them", error.remedy) == ways
+    assert "the most recall is 1.0000" in error.found
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.1, 1e4), st.integers(1, 10**9)), min_size=1, max_size=8),
+    st.floats(0.01, 1),
+    st.none() | st.integers(1, 10**9),
+    st.none() | st.floats(0.1, 1e4),
+)
+def test_whoever_gives_up_what_is_named_is_served(
+    drawn: list[tuple[float, float, int]], recall: float, memory: int | None, latency: float | None
+) -> None:
+    trials = [trial(*each) for each in drawn]
+    target = Target(recall, memory, latency)
+    assume(not any(meets(one, target) for one in trials))
+    named = re.findall(r"--(recall|memory|latency-us) ([\d.]+)", unmet(trials, target).remedy)
+    for name, value in named:
+        field = name.replace("-", "_")
+        changes: dict[str, Any] = {field: int(value) if field == "memory" else float(value)}
+        easier = replace(target, **changes)
+        assert any(meets(one, easier) for one in trials)
+
+
+@pytest.mark.parametrize(
+    ("target", "field"),
+    [
+        ({"recall": 0.0}, "target.recall"),
+        ({"recall": -0.5}, "target.recall"),
+        ({"recall": 1.01}, "target.recall"),
+        ({"recall": float("nan")}, "target.recall"),
+        ({"memory": 0}, "target.memory"),
+        ({"memory": -1}, "target.memory"),
+        ({"memory": 1 << 63}, "target.memory"),
+        ({"latency_us": 0.0}, "target.latency_us"),
+        ({"latency_us": float("inf")}, "target.latency_us"),
+        ({"latency_us": float("nan")}, "target.latency_us"),
+    ],
+    ids=str,
+)
+def test_a_target_out_of_bounds_is_refused(target: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Target(**target)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("1", 1),
+        ("123B", 123),
+        ("64MB", 64_000_000),
+        ("64mb", 64_000_000),
+        (" 64 MB ", 64_000_000),
+        ("64M", 64_000_000),
+        ("1.5GiB", 3 << 29),
+        ("1.5gib", 3 << 29),
+        ("2KiB", 2_048),
+        ("2K", 2_000),
+        ("0.5kB", 500),
+        ("1.9", 1),
+        ("999999999999999", 999_999_999_999_999),
+    ],
+)
+def test_bytes_by_hand(text: str, number: int) -> None:
+    assert read_bytes(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "B", "MB", "-1", "+1", "1e6", "0x10", "1,000", "1 000", ".5", "1.", "64TB", "64iB", "64 M B", "nan"),
+        *("inf", "1" * 16, "6\n4", "64MB!"),
+    ],
+)
+def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="memory: expected a number of bytes, as 64MB"):
+        read_bytes(text)
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["", "B", "KB", "MiB", "GB", "kib"]))
+def test_bytes_are_read_in_any_case_and_with_a_space(number: int, unit: str) -> None:
+    assert (
+        read_bytes(f"{number}{unit}") == read_bytes(f"{number} {unit.upper()}") == read_bytes(f"{number}{unit.lower()}")
+    )
+
+
+def test_of_one_index_the_least_effort_is_taken_for_each_outer_parameter() -> None:
+    rising = [MEASURED, *(replace(MEASURED, key="IVF8", search=f"nprobe={n}") for n in (2, 3))]
+    refined = [replace(MEASURED, key="R", search=f"k_factor={k},nprobe={n}") for k in (2, 4) for n in (1, 8)]
+    assert least_effort([*rising, *refined]) == [*rising[:2], refined[0], refined[2]]

@@ -1,0 +1,38 @@
+"""Whole transactions, and databases that nobody changes."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from lookalike.index.changes.sqlite import connected, is_frozen, one, stamp_of, transaction
+
+
+def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    apsw.Connection(str(tmp_path / "a.db")).execute("VACUUM")
+    database = connected(tmp_path / "a.db")
+    assert [one(database, f"PRAGMA {name}") for name in ("journal_mode", "synchronous")] == ["wal", 2]
+    database.execute("CREATE TABLE t (x UNIQUE)")
+    with pytest.raises(apsw.ConstraintError), transaction(database):
+        database.execute("INSERT INTO t VALUES (1); INSERT INTO t VALUES (1)")
+    assert one(database, "SELECT count(*) FROM t") == 0
+    with transaction(database):
+        database.execute("INSERT INTO t VALUES (?)", (2,))
+    assert one(connected(tmp_path / "a.db"), "SELECT x FROM t WHERE x > ?", 1) == 2
+    assert one(database, "SELECT x FROM t WHERE x > 2") is None
+
+
+def test_what_may_be_written_is_not_frozen_and_a_stamp_tells_of_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.write_bytes(b"")
+    before = stamp_of(path)
+    assert not is_frozen(path)
+    path.write_bytes(b"x")
+    assert stamp_of(path) != before
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """SQLite would delete or replay what is beside it."""
+    with pytest.raises(apsw.CantOpenError):
+        connected(tmp_path / "a.db")
+    assert list(tmp_path.iterdir()) == []

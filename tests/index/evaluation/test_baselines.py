@@ -1,0 +1,82 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from lookalike.index.evaluation.baselines import by_encoder, by_pca, by_raw_rows, by_untrained, fit_unit, recoded
+from lookalike.training.artifact.encoder import Encoder, load_encoder
+from lookalike.training.artifact.preprocess import build_preprocessor
+from lookalike.training.evaluation.untrained import untrained
+from lookalike.training.tables.columns import Column, FittedColumn
+from tests.index.made import cloud, encoder_at
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Encoder:
+    return load_encoder(encoder_at(tmp_path / "encoder", cloud(6, 3)))
+
+
+def table(encoder: Encoder, *columns: Column) -> Encoder:
+    fitted = tuple(FittedColumn(column, 1, (1,) * len(column.values), high=1.0) for column in columns)
+    return dataclasses.replace(encoder, preprocess=build_preprocessor("standard", fitted))
+
+
+@pytest.mark.parametrize("count", [500, 5])
+def test_components_are_scikit_learn_s(encoder: Encoder, count: int) -> None:
+    """Also of fewer rows than columns; a component's sign is nobody's."""
+    rows, asked = cloud(count, 6) * np.array([9, 5, 3, 2, 1, 0.5], np.float32), cloud(7, 6, seed=1)
+    unit = fit_unit(rows, encoder)
+    way = by_pca(3, unit, rows)
+    theirs = PCA(3, svd_solver="full").fit(unit.features(rows).astype(np.float64))
+    found, wanted = way.embed(asked), theirs.transform(unit.features(asked))
+    assert way.name == "PCA-3"
+    assert np.abs(found) == pytest.approx(np.abs(wanted), abs=1e-3)
+    assert way.back is not None
+    assert way.back(found) == pytest.approx(theirs.inverse_transform(wanted), abs=1e-3)
+
+
+def test_there_are_no_more_components_than_columns(encoder: Encoder) -> None:
+    rows = cloud(50, 6)
+    assert by_pca(32, fit_unit(rows, encoder), rows).name == "PCA-6"
+
+
+def test_the_unit_is_the_rows_own(encoder: Encoder) -> None:
+    rows = cloud(400, 6) * 7 + 3
+    unit = fit_unit(rows, encoder)
+    features = by_raw_rows(unit).embed(rows)
+    assert features.mean(axis=0) == pytest.approx(np.zeros(6), abs=1e-5)
+    assert features.std(axis=0) == pytest.approx(np.ones(6), abs=1e-5)
+    picture = dataclasses.replace(encoder, header={**encoder.header, "input_shape": [2, 3]})
+    scaled = rows * np.array([1, 2, 3, 4, 5, 6], np.float32)
+    together = fit_unit(scaled, picture).features(scaled)
+    assert together.std() == pytest.approx(1, abs=1e-4)  # all pixels share one deviation
+    assert together[:, 5].std() == pytest.approx(6 * together[:, 0].std(), rel=0.2)
+
+
+def test_ways_by_encoders_are_the_encoders(encoder: Encoder) -> None:
+    rows = cloud(30, 6)
+    unit = fit_unit(rows, encoder)
+    way = by_encoder("it", encoder, unit)
+    assert (way.name, way.embed(rows).tolist()) == ("it", encoder.encode(rows).tolist())
+    assert way.back is not None
+    assert way.back(encoder.encode(rows)).tolist() == unit.features(encoder.reconstruct(rows)).tolist()
+    assert (by_untrained(encoder, unit).embed(rows) == untrained(encoder).encode(rows)).all()
+
+
+def test_rows_are_recoded_column_by_column(encoder: Encoder) -> None:
+    given = table(encoder, Column("weight"), Column("colour", "categorical", ("blue", "red")), Column("gone"))
+    wanted = table(
+        encoder,
+        Column("colour", "categorical", ("amber", "red", "teal")),
+        Column("weight"),
+        Column("new"),
+        Column("gone", "boolean", ("false", "true")),
+    )
+    rows = np.array([[1.5, 0, 7], [2.5, 1, 8], [np.nan, np.nan, 9]], np.float32)
+    nan = np.nan
+    expected = np.array([[nan, 1.5, nan, nan], [1, 2.5, nan, nan], [nan, nan, nan, nan]], np.float32)
+    np.testing.assert_array_equal(recoded(rows, given, wanted), expected)
+    assert recoded(rows, given, given) is rows
+    assert recoded(rows, encoder, given) is rows

@@ -1,0 +1,54 @@
+import sys
+import unicodedata
+
+import pytest
+
+from lookalike.index.items.ids import check_ids, wrong_id
+from lookalike.training.errors import DataError
+
+
+def test_control_characters_and_halves_of_surrogate_pairs_are_refused_and_nothing_else() -> None:
+    """Their categories never change: https://www.unicode.org/policies/stability_policy.html."""
+    refused = {code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in {"Cc", "Cs"}}
+    assert {code for code in range(sys.maxunicode + 1) if wrong_id(chr(code))} == refused
+    assert len(refused) == 32 + 33 + 2048
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "12\N{NARROW NO-BREAK SPACE}h.png",
+        "\N{IDEOGRAPHIC SPACE}",
+        "\U0001f468\N{ZERO WIDTH JOINER}\U0001f469",
+        "\N{ZERO WIDTH NO-BREAK SPACE}\N{LINE SEPARATOR}\N{RIGHT-TO-LEFT OVERRIDE}",
+        "\U0001fae8\U00011f00",  # newer than some tables
+        "\ue000\ufffe\U0010ffff",  # private use, and no characters
+        "x" * 256,
+    ],
+)
+def test_any_other_text_is_an_id(name: str) -> None:
+    assert wrong_id(name) is None
+    check_ids([name, "a"], "made")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("", "0 characters"),
+        ("x" * 257, "257 characters"),
+        ("abc\a", "U+0007 at position 3"),
+        ("\x85\n", "U+0085 at position 0"),
+        ("a\x7f", "U+007F at position 1"),
+        ("\U0001f600\udc00", "U+DC00 at position 1"),
+    ],
+)
+def test_what_is_wrong_is_named(name: str, found: str) -> None:
+    assert wrong_id(name) == found
+    with pytest.raises(DataError) as caught:
+        check_ids(["a", name], "made")
+    assert (caught.value.field, caught.value.found) == (f"made, id {name[:40]!r}", found)
+
+
+def test_two_halves_in_two_ids_make_no_pair() -> None:
+    with pytest.raises(DataError, match=r"U\+D83D at position 1"):
+        check_ids(["a\ud83d", "\ude00"], "made")

@@ -1,0 +1,81 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Event
+
+import pytest
+import torch
+
+from lookalike.index.versions.parallel import in_order, one_core_each
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 9])
+def test_results_come_in_the_order_of_the_values(threads: int, count: int) -> None:
+    assert list(in_order(lambda value: value * value, iter(range(count)), threads)) == [i * i for i in range(count)]
+
+
+def test_a_result_waits_for_the_one_before_it() -> None:
+    second = Event()
+
+    def step(value: int) -> int:
+        if value == 0:
+            assert second.wait(10)
+        else:
+            second.set()
+        return value
+
+    assert list(in_order(step, iter(range(2)), 2)) == [0, 1]  # with one thread the first would wait in vain
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_no_more_values_are_fetched_than_threads_work_on_and_two(threads: int) -> None:
+    fetched: list[int] = []
+
+    def values() -> Iterator[int]:
+        for number in range(20):
+            fetched.append(number)
+            yield number
+
+    for result in in_order(lambda value: value, values(), threads):
+        assert len(fetched) <= result + threads + 2
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_came_before_an_error_is_handed_on(threads: int) -> None:
+    def step(value: int) -> int:
+        if value == 4:
+            raise KeyboardInterrupt
+        return value
+
+    results = in_order(step, iter(range(9)), threads)
+    assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+
+
+def test_whoever_stops_asking_waits_for_what_is_in_hand() -> None:
+    done: list[int] = []
+    with closing(in_order(done.append, iter(range(9)), 2)) as results:
+        next(results)
+    assert sorted(done) == list(range(len(done)))
+    assert 1 <= len(done) <= 4
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_meanwhile_torch_gives_a_thread_to_each(fails: bool) -> None:
+    before = torch.get_num_threads()
+    try:
+        with one_core_each(torch.device("cpu")) as cores, ThreadPoolExecutor(1) as pool:
+            assert cores == before
+            assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == 1
+            if fails:
+                raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    assert torch.get_num_threads() == before
+
+
+def test_another_device_is_asked_by_one_thread() -> None:
+    with one_core_each(torch.device("cuda")) as cores:
+        assert cores == 1

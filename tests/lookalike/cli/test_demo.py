@@ -1,0 +1,81 @@
+import io
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from lookalike.cli.demo import run_demo
+from lookalike.index.versions.store import Store
+from tests.lookalike.helpers import run, save
+from tests.service.process import running
+from tests.training.helpers import blobs
+
+COUNT = 40
+"""So few that both autoencoders are trained in a moment."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("demo") / "rows.npy", blobs(COUNT, 4))
+
+
+@pytest.fixture(scope="module")
+def shown(data: Path) -> Path:
+    """A store that a demonstration was run in; its name is one that a shell and rich would both misread."""
+    store = data.parent / "a store [of] rows"
+    done = run("demo", data, "--store", store, "--no-serve")
+    assert done.code == 0, done.err
+    (store / "printed").write_text(done.out)
+    return store
+
+
+def test_it_prints_the_table_and_what_it_made(shown: Path, data: Path) -> None:
+    lines = (shown / "printed").read_text().splitlines()
+    table = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert [row[0] for row in table] == ["raw rows", "PCA-2", "standard", "denoising"]
+    assert [row[4] for row in table] == ["16", "8", "8", "8"]
+    assert table[0][1] == "0.0000"
+    assert {row[2] for row in table} == {"no labels"}
+    assert lines[-1] == f"version 1 of {data} built, verified and promoted in {shown}"
+
+
+def test_it_leaves_both_runs_a_champion_and_a_question(shown: Path) -> None:
+    version = Store(shown).open_champion()
+    assert len(version.items) == COUNT
+    kinds = {
+        run.name: json.loads((run / "encoder" / "manifest.json").read_text())["config"]["corruption"]["kind"]
+        for run in (shown / "runs").iterdir()
+    }
+    assert kinds == {"standard": "none", "denoising": "gaussian"}
+    question = json.loads((shown / "query.json").read_text())
+    assert np.shape(question["inputs"]) == (1, 4)
+
+
+def test_the_line_that_it_prints_works_when_pasted(shown: Path, data: Path) -> None:
+    """The second demonstration in a store trains nothing again, and adds a version."""
+    before = (shown / "runs" / "denoising" / "encoder" / "manifest.json").read_bytes()
+    with running("demo", str(data), "--store", str(shown), "--port", "0") as process:
+        assert process.popen.stdout is not None
+        line = process.popen.stdout.readline()
+        assert line.startswith(f"curl -s {process.url}/search ")
+        answer = json.loads(subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=30).stdout)
+        assert process.stop()[0] == 0
+    assert answer["version"] == 2
+    assert len(answer["results"][0]["hits"]) == 3
+    assert (shown / "runs" / "denoising" / "encoder" / "manifest.json").read_bytes() == before
+
+
+def test_labels_are_used_to_judge(tmp_path: Path) -> None:
+    """Every row points where its label does, so all of its neighbours have that label."""
+    inputs = 9 * np.eye(3)[np.arange(45) % 3] + np.random.default_rng(0).random((45, 3))
+    lines = [f"{a},{b},{c},{number % 3}" for number, (a, b, c) in enumerate(inputs)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b,c,label", *lines]))
+    out = io.StringIO()
+    question = run_demo(str(tmp_path / "rows.csv"), tmp_path / "store", Console(file=out, width=200))
+    raw = next(line for line in out.getvalue().splitlines() if "raw rows" in line)
+    assert [cell.strip() for cell in raw.split("│")][3] == "1.000"
+    assert question == tmp_path / "store" / "query.json"

@@ -1,0 +1,77 @@
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lookalike.cli.drift_command import drift_lines
+from lookalike.index.drift.detector import Bets, Detector, Evidence
+from lookalike.index.drift.drift import FOLDER, Drift, DriftFile, Seen
+from lookalike.index.versions.store import Store
+from tests.lookalike.helpers import refused, run
+
+
+@pytest.fixture
+def store(store_copy: Store) -> Store:
+    """One that no service has served."""
+    shutil.rmtree(store_copy.folder / FOLDER, ignore_errors=True)
+    return store_copy
+
+
+def saw(store: Store, p: float, count: int) -> None:
+    """A process of the champion's saw so many queries, and ended."""
+    bets = Bets(143)
+    detector = Detector(bets, Evidence.none(bets, time.time()))
+    detector.add(np.full(count, p), time.time())
+    file = DriftFile(store.folder / FOLDER)
+    file.write(Seen(store.champion_number(), store.open_champion().calibration, bets, detector.evidence))
+    file.close()
+
+
+def test_a_store_that_nobody_asked_has_not_drifted(store: Store) -> None:
+    done = run("drift", "--store", store.folder)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "version: 1",
+        "queries: 0",
+        "evidence: 10^0.0, drift from 10^6.0 on",
+        "false alarms: at most one in 1,000,000 normal queries, on average",
+        "drifted: no",
+    ]
+
+
+def test_the_exit_code_says_that_queries_have_drifted(store: Store) -> None:
+    saw(store, 0.9, 30)
+    assert run("drift", "--store", store.folder).code == 0
+    saw(store, 0.001, 100)
+    done = run("drift", "--store", store.folder)
+    assert (done.code, done.err) == (10, "")
+    lines = done.out.splitlines()
+    assert lines[1] == "queries: 100"
+    assert "of 100 queries 100 have p <= 0.01, where normal data has at most 4.3%" in lines[4]
+    assert lines[5].startswith("drifted: yes, alarmed 2")
+
+
+def test_a_damaged_file_is_told(store: Store) -> None:
+    saw(store, 0.001, 100)
+    (store.folder / FOLDER / "0.json").write_text("{")
+    done = run("drift", "--store", store.folder)
+    assert (done.code, done.out.splitlines()[-1]) == (0, "drifted: no")
+    assert done.err.startswith("ignored: ")
+
+
+def test_a_store_without_a_champion_is_a_mistake(tmp_path: Path) -> None:
+    refused(run("drift", "--store", tmp_path), "promoted version")
+
+
+@pytest.mark.parametrize(
+    ("found", "last"),
+    [
+        (Drift(1, 5, 2, 6.0), "drifted: yes"),  # together, though none alone
+        (Drift(1, 5, 1, 0.0, alarm=1e9), "drifted: yes, alarmed 2001-09-09 01:46:40 UTC"),
+        (Drift(1, 5, 1, 5.9), "drifted: no"),
+    ],
+)
+def test_the_last_line_is_the_verdict(found: Drift, last: str) -> None:
+    assert drift_lines(found)[-1] == last

@@ -1,0 +1,185 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from lookalike.cli.tables import (
+    columns_line,
+    evaluation_table,
+    findings_text,
+    history_line,
+    judged_table,
+    mended_table,
+    tuning_line,
+    versions_table,
+)
+from lookalike.index.ann.recall import Measured
+from lookalike.index.errors import StoreError
+from lookalike.index.evaluation.evaluate import Evaluated
+from lookalike.index.evaluation.quality import Encoding, Kept
+from lookalike.index.versions.store import Store
+from lookalike.training.doctor.finding import Finding
+from lookalike.training.evaluation.judge import Judged
+from lookalike.training.evaluation.probe import Probed
+from lookalike.training.fit.auto_fix import Mended
+from lookalike.training.history import Epoch, State
+from lookalike.training.tables.columns import BOOLEANS, Column
+from tests.training.doctor.made import epoch
+from tests.training.doctor.made import run as doctored
+
+
+def cells(table: Table) -> list[list[str]]:
+    """The table as it is printed, the heading first."""
+    file = io.StringIO()
+    Console(file=file, width=200).print(table)
+    return [
+        [cell.strip() for cell in line.strip("│┃\n").replace("┃", "│").split("│")]
+        for line in file.getvalue().splitlines()
+        if "│" in line or "┃" in line
+    ]
+
+
+def test_the_judged_stand_side_by_side() -> None:
+    rows = [Judged("raw rows", 0.0, 0.80449, 0.7, 3136), Judged("PCA-2", 0.12345, None, None, 8)]
+    assert cells(judged_table(rows)) == [
+        ["", "reconstruction error", "precision@10", "precision@10, noisy", "bytes an item"],
+        ["raw rows", "0.0000", "0.804", "0.700", "3,136"],
+        ["PCA-2", "0.1235", "no labels", "no labels", "8"],
+    ]
+
+
+def test_a_store_lists_its_versions_and_marks_the_champion(tiny_store: Store) -> None:
+    heading, row = cells(versions_table(tiny_store))
+    assert heading == [
+        *("version", "", "came by", "replaced", "data", "items", "changes", "index", "metric", "recall@10"),
+        "µs a query",
+    ]
+    digest = tiny_store.manifest(1)["data"]["sha256"][:8]
+    latency = tiny_store.open_champion().manifest["evidence"]["latency_us"]
+    assert row == [
+        *("1", "champion", "build", "", f"digits {digest}", "1,437", "0", "Flat", "cosine", "1.0000"),
+        f"{latency:.0f}",
+    ]
+
+
+def test_a_store_without_versions_lists_none(tmp_path: Path) -> None:
+    assert len(cells(versions_table(Store(tmp_path)))) == 1
+
+
+MEASURED = Measured(recall=0.875, low=0.8, high=0.95, k=10, queries=1234, latency_us=56.78, batch_us=9.0)
+EVALUATED = Evaluated(MEASURED, None, None, 0.5, 0, "neither half loses more than it should")
+
+
+def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
+    version = tiny_store.open_champion()
+    then = version.manifest["evidence"]
+    for precision, shown in ((0.5, "0.5000"), (None, "no labels")):
+        table = evaluation_table(version, replace(EVALUATED, precision=precision))
+        assert cells(table) == [
+            ["version 1", "at build", "now"],
+            ["embedding -> index: recall@10", f"{then['recall']:.4f}", "0.8750"],
+            ["µs a query, one thread", f"{then['latency_us']:.1f}", "56.8"],
+            ["queries", "143", "1,234"],
+            ["both: label precision@10", "", shown],
+        ]
+        assert table.caption == "neither half loses more than it should"
+    flattered = cells(evaluation_table(version, replace(EVALUATED, held=7)))
+    assert flattered[4] == ["of these, rows that the version holds, which find themselves", "", "7"]
+
+
+def test_what_the_embedding_keeps_stands_beside_pca_and_chance(tiny_store: Store) -> None:
+    encoding = Encoding(Kept(0.75, 0.5, 0.25, 0.01), Kept(0.625, 0.5, 0.125, 0.01))
+    told = cells(evaluation_table(tiny_store.open_champion(), replace(EVALUATED, encoding=encoding, recovered=0.375)))
+    assert told[4:] == [
+        ["rows -> embedding: raw neighbours kept", "", "0.7500"],
+        ["by PCA of the same dimension, and by chance", "", "0.5000, 0.2500"],
+        ["rows -> embedding: labels' neighbours kept", "", "0.6250"],
+        ["by PCA of the same dimension, and by chance", "", "0.5000, 0.1250"],
+        ["damaged rows that find their original", "", "0.3750"],
+        ["both: label precision@10", "", "0.5000"],
+    ]
+
+
+def test_what_probes_tell_stands_below(tiny_store: Store) -> None:
+    version, one = tiny_store.open_champion(), {"accuracy": 0.25}
+    assert cells(evaluation_table(version, EVALUATED, Probed(one, {"accuracy": 0.5}, {"accuracy": 0.75})))[5:] == [
+        ["linear probe accuracy", "", "0.2500"],
+        ["MLP probe accuracy", "", "0.5000"],
+        ["k-NN accuracy", "", "0.7500"],
+    ]
+    several = Probed({"macro F1": 0.25, "micro F1": 0.5}, {}, {})
+    assert cells(evaluation_table(version, EVALUATED, several))[5:] == [
+        ["linear probe macro F1", "", "0.2500"],
+        ["linear probe micro F1", "", "0.5000"],
+    ]
+
+
+def test_the_index_that_was_chosen_is_told_in_one_line() -> None:
+    tuning = {"reason": "the fastest of 3"}
+    for search, told in (("nprobe=8", "IVF9,Flat nprobe=8: the fastest of 3"), ("", "IVF9,Flat: the fastest of 3")):
+        assert tuning_line({"index": {"key": "IVF9,Flat", "search": search}, "tuning": tuning}) == told
+
+
+def test_each_finding_is_told_in_five_lines_and_the_first_cause_first() -> None:
+    first, second = findings_text(doctored(missing=["decoder.weight"], duplicates=0.5)).split("\n\n")
+    assert first.splitlines() == [
+        "parameters-missing (certain)",
+        "  seen    1 trainable parameters are in no group of the optimizer: decoder.weight",
+        "  why     The optimizer moves only what it was given; the rest keeps its random values.",
+        "  change  Give it all: optimizer = Adam(model.parameters()); freeze on purpose with requires_grad_(False)",
+        "  more    lookalike explain three-pillars",
+    ]
+    assert second.startswith("duplicates-across-split (certain)\n  seen    50% of")
+
+
+def test_no_finding_is_told_with_what_was_reached() -> None:
+    told = findings_text(doctored(epoch(1, 0.3, 0.25)))  # a constant answer costs 2
+    assert told == "No finding: the best validation loss is 12.5% of a constant answer's."
+
+
+def test_the_input_columns_are_told_with_their_kinds() -> None:
+    columns = Column("price"), Column("tame", "boolean", BOOLEANS), Column("colour", "categorical", ("red", "blue"))
+    assert columns_line(columns) == "price (number), tame (true or false), colour (2 words)"
+
+
+FAST = Finding("too-fast", "it leapt", "Steps are long.", "--set optimizer.lr=0.1", "likely", "learning-rate")
+
+
+def test_a_mended_run_stands_beside_what_it_was() -> None:
+    # What a constant answer costs is 2; the second run's best loss is an eighth of that.
+    lost = doctored(epoch(1, 0.5, None), epoch(2, None, None))
+    lost.stopped = "hopeless"
+    after = doctored(*(epoch(number, 0.25, 0.25) for number in range(1, 31)))
+    assert cells(mended_table(Mended(lost, FAST, after, Path("run-mended")))) == [
+        ["", "before", "after"],
+        ["epochs", "2 (hopeless)", "30 (finished)"],
+        ["best validation loss, of a constant's", "none", "12.5%"],
+        ["findings", "learning-rate-too-high", "none"],
+    ]
+    assert mended_table(Mended(lost, FAST, after, Path("run-mended"))).caption is None
+    assert mended_table(Mended(after, FAST, after, Path("run-mended"))).caption == (
+        "It did not get better: look at the other findings."
+    )
+    title = mended_table(Mended(after, FAST, after, Path("run-mended"))).title
+    assert title == "too-fast: --set optimizer.lr=0.1"
+
+
+def test_a_run_is_told_in_one_line() -> None:
+    history = [Epoch(1, 0.5, 0.4, 0.1, 1.0), Epoch(2, 0.25, 0.125, 0.1, 1.0), Epoch(3, 0.125, 0.25, 0.1, 1.0)]
+    line = history_line(State(history, best_epoch=2, stopped="patience"))
+    assert line == "3 epochs (patience), best epoch 2: validation loss 0.12500, training 0.25000"
+
+
+def test_a_damaged_version_is_marked_and_hides_no_other(store_copy: Store) -> None:
+    (store_copy.versions / "000002").mkdir()
+    _, first, second = cells(versions_table(store_copy))
+    assert first[:3] == ["1", "champion", "build"]
+    assert second[:3] == ["2", "damaged", ""]
+
+
+def test_a_store_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="expected a folder with versions"):
+        versions_table(Store(tmp_path / "nowhere"))

@@ -1,0 +1,52 @@
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from lookalike.index.changes.collection import Collection
+from lookalike.index.versions.version import Version
+from lookalike.service.api.openapi import problems
+from lookalike.service.app import create_app
+from lookalike.service.settings import Settings
+
+
+@pytest.fixture
+def app(settings: Settings, version: Version) -> FastAPI:
+    return create_app(settings, Collection(version))
+
+
+def described(app: FastAPI, path: str, method: str = "post") -> dict[str, Any]:
+    call: dict[str, Any] = app.openapi()["paths"][path][method]
+    return call
+
+
+def test_both_hot_calls_take_and_give_json_and_npy(app: FastAPI) -> None:
+    for path in ("/embed", "/search"):
+        call = described(app, path)
+        assert set(call["requestBody"]["content"]) == {"application/json", "application/x-npy"}
+        assert set(call["responses"]["200"]["content"]) == {"application/json", "application/x-npy"}
+
+
+def test_every_guarded_call_names_both_ways_to_give_the_key(app: FastAPI) -> None:
+    for path, method in (("/embed", "post"), ("/search", "post"), ("/version", "get"), ("/metrics", "get")):
+        assert described(app, path, method)["security"] == [{"APIKeyHeader": []}, {"HTTPBearer": []}]
+    assert "security" not in described(app, "/readyz", "get")
+
+
+def test_a_path_with_an_id_says_so_and_changes_say_which_key(app: FastAPI) -> None:
+    for method in ("get", "delete"):
+        name, *_ = described(app, "/items/{id}", method)["parameters"]
+        assert (name["name"], name["in"], name["required"]) == ("id", "path", True)
+    for method in ("put", "get", "delete"):
+        assert described(app, "/items", method)["security"] == [{"APIKeyHeader": []}, {"HTTPBearer": []}]
+        assert {"401", "403", "422"} <= set(described(app, "/items", method)["responses"])
+    assert "503" in described(app, "/items", "put")["responses"]
+    (given,) = described(app, "/items", "delete")["parameters"]
+    assert (given["name"], given["required"], set(given["content"])) == ("filter", True, {"application/json"})
+
+
+def test_what_goes_beside_an_npy_body_is_described() -> None:
+    assert {status: p["description"] for status, p in problems(503, 401).items()} == {
+        401: "No key",
+        503: "Not ready, or too many bytes of bodies at once",
+    }

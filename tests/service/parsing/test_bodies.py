@@ -1,0 +1,97 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from lookalike.service.errors import FullError, MalformedError, SlowBodyError, TooLargeError
+from lookalike.service.parsing.bodies import Budget, Share, read_body
+
+pytestmark = pytest.mark.anyio
+
+
+def request(parts: list[bytes | None], length: str | None = None) -> Request:
+    """A request that sends `parts`, then says that they are all; None leaves, and no parts wait for ever."""
+
+    async def messages() -> AsyncIterator[Message]:
+        for number, part in enumerate(parts, 1):
+            if part is None:
+                yield {"type": "http.disconnect"}
+            else:
+                yield {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        await asyncio.Event().wait()
+
+    stream = messages()
+    headers = [] if length is None else [(b"content-length", length.encode("latin-1"))]
+    return Request({"type": "http", "method": "POST", "headers": headers}, stream.__anext__)
+
+
+def room(most: int = 1_000) -> Share:
+    return Share(Budget(most))
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"), [([b""], b""), ([b"abc"], b"abc"), ([b"ab", b"", b"cde"], b"abcde"), ([b"a"] * 5, b"aaaaa")]
+)
+async def test_a_body_within_its_bounds_is_read_whole(parts: list[bytes | None], expected: bytes) -> None:
+    assert await read_body(request(parts), 5, 1.0, room()) == expected
+    assert await read_body(request(parts, str(len(expected))), 5, 1.0, room()) == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "length"),
+    [
+        ([b"abcdef"], None),
+        ([b"abc", b"def"], None),
+        ([], "6"),
+        ([b"abcdef"], "1"),
+        ([], str(10**18)),
+    ],
+    ids=["at once", "in parts", "by its own word", "against its own word", "huge"],
+)
+async def test_a_larger_body_is_refused(parts: list[bytes | None], length: str | None) -> None:
+    with pytest.raises(TooLargeError, match="at most 5 bytes"):
+        await read_body(request(parts, length), 5, 1.0, room())
+
+
+@pytest.mark.parametrize("length", ["", "-1", "1.5", "x", "1 2", "²", "9" * 5_000])
+async def test_a_length_that_is_no_number_is_refused(length: str) -> None:
+    with pytest.raises(MalformedError, match="Content-Length"):
+        await read_body(request([b"a"], length), 5, 1.0, room())
+
+
+async def test_a_body_that_does_not_come_is_given_up() -> None:
+    with pytest.raises(SlowBodyError, match=r"within 0\.01 s"):
+        await read_body(request([], "3"), 5, 0.01, room())
+
+
+async def test_a_client_that_leaves_is_no_failure_of_ours() -> None:
+    with pytest.raises(MalformedError, match="left"):
+        await read_body(request([None], "3"), 5, 1.0, room())
+
+
+async def test_all_bodies_together_have_one_budget() -> None:
+    """Of 10 bytes: 6 are held, 5 more do not fit, 4 do; and once the 6 are given back, 6 do again."""
+    budget = Budget(10)
+    first, second, third = Share(budget), Share(budget), Share(budget)
+    assert await read_body(request([b"abc", b"def"]), 9, 1.0, first) == b"abcdef"
+    assert budget.held == 6
+    with pytest.raises(FullError, match="at most 10 bytes of all requests together, found 6 and 5 more"):
+        await read_body(request([], "5"), 9, 1.0, second)
+    with pytest.raises(FullError, match="found 9 and 2 more"):
+        await read_body(request([b"abc", b"de"]), 9, 1.0, second)
+    second.give_back()
+    assert await read_body(request([b"abcd"], "4"), 9, 1.0, second) == b"abcd"
+    first.give_back()
+    first.give_back()
+    assert await read_body(request([b"ghijkl"]), 9, 1.0, third) == b"ghijkl"
+    assert budget.held == 10
+
+
+async def test_what_a_client_only_announces_takes_nothing_of_the_budget() -> None:
+    budget = Budget(10)
+    slow = asyncio.create_task(read_body(request([], "9"), 9, 30.0, Share(budget)))
+    await asyncio.sleep(0)
+    assert await read_body(request([b"abcdefgh"]), 9, 1.0, Share(budget)) == b"abcdefgh"
+    slow.cancel()

@@ -1,0 +1,108 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lookalike.service.errors import RequestError
+from lookalike.service.parsing.columns import TableInputs
+from lookalike.training.artifact.encoder import load_encoder
+from lookalike.training.tables.columns import BOOLEANS, Column
+
+NAN = float("nan")
+TABLE = TableInputs(
+    (Column("size"), Column("colour", "categorical", ("blue", "red")), Column("sold", "boolean", BOOLEANS)),
+    frozenset({"size", "colour"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([1.5, "red", True], [1.5, 1, 1]),
+        ([3, "blue", False], [3, 0, 0]),
+        ([None, None, None], [NAN, NAN, NAN]),
+        ([2, "purple", 1], [2, NAN, 1]),
+        ([2, "", 0.0], [2, NAN, 0]),
+        ({"size": 1, "colour": "red", "sold": False}, [1, 1, 0]),
+        ({"sold": True, "colour": "blue", "size": 2}, [2, 0, 1]),
+        ({"sold": True}, [NAN, NAN, 1]),
+        ({"sold": None, "size": None}, [NAN, NAN, NAN]),
+    ],
+)
+def test_a_row_is_a_list_in_order_or_an_object_by_names(row: Any, expected: list[float]) -> None:
+    np.testing.assert_array_equal(TABLE.decode([row], "inputs"), [expected])
+
+
+def test_lists_and_objects_may_stand_beside_each_other() -> None:
+    decoded = TABLE.decode([[1, "red", True], {"sold": False}, [None, "blue", None]], "inputs")
+    np.testing.assert_array_equal(decoded, [[1, 1, 1], [NAN, NAN, 0], [NAN, 0, NAN]])
+    assert decoded.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "expected", "found"),
+    [
+        ([1, "red"], "", "a list of 3 values, or an object", "a list of 2"),
+        ([1, "red", True, 4], "", "a list of 3 values", "a list of 4"),
+        (3, "", "a list of 3 values", "3"),
+        (None, "", "a list of 3 values", "null"),
+        ("red", "", "a list of 3 values", '"red"'),
+        (["big", "red", True], ".size", "a number, or null", '"big"'),
+        ([True, "red", True], ".size", "a number, or null", "true"),
+        ([[1], "red", True], ".size", "a number, or null", "a list of 1"),
+        ([1, 1, True], ".colour", "text, or null", "1"),
+        ([1, False, True], ".colour", "text, or null", "false"),
+        ([1, {}, True], ".colour", "text, or null", "an object"),
+        ([1, "red", "true"], ".sold", "true or false, or null", '"true"'),
+        ([1, "red", 2], ".sold", "true or false, or null", "2"),
+        ([1, "red", 0.5], ".sold", "true or false, or null", "0.5"),
+        ({"size": 1, "color": "red", "sold": True}, "", "names of columns: size, colour, sold", '"color"'),
+        ({"size": 1, "colour": "red"}, ".sold", "a value, for none was missing in training", "nothing"),
+        ({}, ".sold", "a value, for none was missing in training", "nothing"),
+        ({"sold": "x" * 100}, ".sold", "true or false", '"' + "x" * 39 + "…"),
+    ],
+)
+def test_what_is_wrong_is_named_by_row_and_column(row: Any, field: str, expected: str, found: str) -> None:
+    right = [1, "red", True]
+    with pytest.raises(RequestError) as refused:
+        TABLE.decode([right, right, row], "inputs")
+    assert refused.value.field == f"inputs[2]{field}"
+    assert refused.value.expected.startswith(expected)
+    assert (refused.value.found, refused.value.status) == (found, 422)
+
+
+@pytest.mark.parametrize("codes", [[5, 0, 1], [NAN, NAN, NAN], [-1e9, 1, 0]])
+def test_codes_are_places_among_the_values(codes: list[float]) -> None:
+    TABLE.check_codes(np.array([codes], np.float32), "inputs")
+
+
+@pytest.mark.parametrize(
+    ("codes", "field"),
+    [
+        ([0, 2, 0], "colour"),
+        ([0, -1, 0], "colour"),
+        ([0, 0.5, 0], "colour"),
+        ([0, 0, 2], "sold"),
+        ([0, 0, 0.1], "sold"),
+    ],
+)
+def test_other_codes_are_refused(codes: list[float], field: str) -> None:
+    with pytest.raises(RequestError, match=rf"inputs\[1\]\.{field}: expected a code from 0 to 1, or NaN"):
+        TABLE.check_codes(np.array([[0, 0, 0], codes], np.float32), "inputs")
+
+
+def test_long_names_are_not_told_in_full() -> None:
+    long = TableInputs(tuple(Column(f"{i:03}" + "x" * 500) for i in range(500)), frozenset())
+    for row in ({}, {"y": 1}, ["a"] * 500):
+        with pytest.raises(RequestError) as refused:
+            long.decode([row], "inputs")
+        assert len(str(refused.value)) < 500
+
+
+def test_only_numbers_are_plain() -> None:
+    assert not TABLE.numeric
+    assert TableInputs((Column("a"), Column("b")), frozenset({"a"})).numeric
+
+
+def test_an_encoder_of_pictures_has_no_columns(tiny_run: Any) -> None:
+    assert TableInputs.of(load_encoder(tiny_run / "encoder")) is None

@@ -1,0 +1,125 @@
+"""What a version is asked before it serves."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from lookalike.index.changes.collection import Collection
+from lookalike.index.errors import StoreError
+from lookalike.index.versions.store import Store
+from lookalike.index.versions.version import FORMAT, Version
+from lookalike.service.serving.preflight import check_agreement, check_room, checked_collection, prepare
+from lookalike.training.artifact.encoder import FORMAT as ENCODER_FORMAT
+from lookalike.training.artifact.encoder import Encoder, load_encoder
+from lookalike.training.errors import ArtifactError
+from tests.index.made import flip, reseal
+
+
+@pytest.fixture
+def reference(version: Version, store_folder: Path) -> Encoder:
+    return load_encoder(store_folder / "versions" / "000001" / "encoder", "cpu")
+
+
+def perturbed(version: Version, folder: Path, share: float) -> Version:
+    """Each weight of its encoder, which is in `folder`, is off by a normal share of itself."""
+    chance = torch.Generator().manual_seed(0)
+    weights = safetensors.torch.load_file(folder / "weights.safetensors")
+    for name, tensor in weights.items():
+        if name.startswith("encoder."):
+            tensor.mul_(1 + share * torch.randn(tensor.shape, generator=chance))
+    safetensors.torch.save_file(weights, folder / "weights.safetensors")
+    resealed(folder, ENCODER_FORMAT)
+    return replace(version, encoder=load_encoder(folder, "cpu"))
+
+
+def resealed(folder: Path, name: str, **changed: Any) -> None:
+    """Whole again, though it is not what it was."""
+    header = json.loads((folder / "manifest.json").read_text()) | changed
+    reseal(folder, name, {key: value for key, value in header.items() if key != "files"})
+
+
+def test_an_encoder_agrees_with_itself(version: Version, reference: Encoder) -> None:
+    check_agreement(version, reference)
+
+
+def test_what_rounding_makes_of_an_encoder_agrees(version: Version, reference: Encoder, store_copy: Store) -> None:
+    check_agreement(perturbed(version, store_copy.path(1) / "encoder", 1e-6), reference)
+
+
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_an_encoder_that_finds_others_is_refused(
+    version: Version, reference: Encoder, store_copy: Store, share: float
+) -> None:
+    other = perturbed(version, store_copy.path(1) / "encoder", share)
+    with pytest.raises(ArtifactError, match="version 1 on cpu: expected 99% of the neighbours") as refused:
+        check_agreement(other, reference)
+    assert float(refused.value.found.removesuffix("%")) < 99
+
+
+@pytest.mark.parametrize(("needed", "available"), [(5, 5), (0, 0), (4, 5), (10**15, None)])
+def test_what_fits_has_room_and_where_nothing_is_known_everything_has(needed: int, available: int | None) -> None:
+    check_room(needed, available)
+
+
+def test_what_does_not_fit_is_told_with_both_numbers() -> None:
+    with pytest.raises(StoreError, match=r"memory: expected 1,234,567 bytes .*, found 1,234,566 to be had"):
+        check_room(1_234_567, 1_234_566)
+
+
+def test_a_good_version_is_opened(tiny_store: Store) -> None:
+    version = checked_collection(tiny_store, 1, "cpu")
+    assert (version.number, len(version.items)) == (1, 1437)
+
+
+def test_a_version_that_is_not_there_is_refused(tiny_store: Store) -> None:
+    with pytest.raises(StoreError, match="found 2"):
+        checked_collection(tiny_store, 2, "cpu")
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "embeddings.npy", "encoder/weights.safetensors", "manifest.json"])
+def test_a_damaged_version_is_refused_by_file(store_copy: Store, name: str) -> None:
+    flip(store_copy.path(1) / name, -5)
+    with pytest.raises(ArtifactError, match=name):
+        checked_collection(store_copy, 1, "cpu")
+
+
+def test_a_version_that_answers_otherwise_than_it_was_built_to_is_refused(store_copy: Store) -> None:
+    folder = store_copy.path(1)
+    answer = store_copy.manifest(1)["answer"]
+    resealed(folder, FORMAT, answer=answer | {"scores": [score - 0.1 for score in answer["scores"]]})
+    assert store_copy.open(1).number == 1  # it is whole
+    with pytest.raises(StoreError, match="version 1: expected the known answer to its known question, found another"):
+        checked_collection(store_copy, 1, "cpu")
+
+
+def test_a_version_without_room_is_refused_before_it_is_read(store_copy: Store) -> None:
+    """It would be found damaged, were it read; a hole in a file takes no room on the disk."""
+    with (store_copy.path(1) / "encoder" / "weights.safetensors").open("r+b") as file:
+        file.truncate(1 << 43)
+    with pytest.raises(StoreError, match="memory: expected 8,796,"):
+        checked_collection(store_copy, 1, "cpu")
+
+
+def test_to_prepare_a_version_changes_no_answer(version: Version) -> None:
+    before = version.search_rows(version.question, 10)
+    prepare(Collection(version))
+    after = version.search_rows(version.question, 10)
+    assert after.positions.tolist() == before.positions.tolist()
+    assert after.scores.tolist() == before.scores.tolist()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_version_on_cuda_agrees_with_the_cpu_or_is_refused(tiny_store: Store) -> None:
+    version = tiny_store.open(1, "cuda")
+    prepare(Collection(version))
+    with torch.no_grad():
+        next(version.encoder.encoder.parameters()).normal_()
+    torch.cuda.synchronize()
+    assert not version.answers_its_question()
+    with pytest.raises(ArtifactError, match="version 1 on cuda: expected 99% of the neighbours that a CPU finds"):
+        prepare(Collection(version))

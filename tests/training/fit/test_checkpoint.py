@@ -1,0 +1,238 @@
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn, optim
+
+from lookalike.training.artifact.preprocess import fit_preprocessor
+from lookalike.training.config import load_config
+from lookalike.training.corruption import build_corruption
+from lookalike.training.errors import ArtifactError, TrainingError
+from lookalike.training.fit.checkpoint import latest_checkpoint, read_state, restore, save_checkpoint
+from lookalike.training.fit.loop import fit
+from lookalike.training.history import Epoch, State
+from lookalike.training.models.autoencoder import Autoencoder
+from lookalike.training.models.losses import LOSSES
+from lookalike.training.models.optimizers import build_optimizer
+from lookalike.training.plan import Data, FitPlan, Hooks
+from lookalike.training.schedules import build_schedule
+from lookalike.training.sealed import Sealed
+from tests.training.helpers import blobs, flip_bit
+
+THESE: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
+SETTINGS: dict[str, Any] = {"config": {"fit": {"seed": 1}}, "data": THESE}
+ROWS = blobs()
+SCALING = fit_preprocessor(ROWS, "standard")
+SHAPE = (2, 3)
+
+
+class Bench:
+    """A small denoising autoencoder with everything random in it: dropout, batch norm, corruption, shuffling."""
+
+    def __init__(self, *lines: str) -> None:
+        torch.manual_seed(0)
+        config = load_config(None, ["model.hidden=[8]", "model.dropout=0.2", "optimizer.lr=0.01", *lines])
+        self.model = Autoencoder(SHAPE, 2, config.model)
+        self.optimizer = build_optimizer(config.optimizer, self.model)
+        corrupt = build_corruption(config.corruption, SCALING, SHAPE)
+        schedule, clip = build_schedule(config.optimizer), config.optimizer.clip
+        self.plan = FitPlan(6, 16, patience=100, seed=3, schedule=schedule, corrupt=corrupt, clip=clip)
+
+    def fit(self, state: State, run: Path | None = None, until: int = 99) -> State:
+        def on_epoch(state: State) -> None:
+            if run:
+                save_checkpoint(run, state, self.model, self.optimizer, SETTINGS)
+
+        rows = SCALING.apply(torch.from_numpy(ROWS))
+        hooks = Hooks(on_epoch=on_epoch, should_stop=lambda: len(state.history) >= until)
+        data = Data(rows[:50], rows[50:])
+        return fit(self.model, LOSSES["mse"], self.optimizer, data, plan=self.plan, hooks=hooks, state=state)
+
+
+def reopened(run: Path) -> Sealed:
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    return checkpoint
+
+
+def numbered(run: Path, number: int, value: float = 0.0) -> Path:
+    """Save a checkpoint of a one-weight model after `number` epochs."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, value)
+    history = [Epoch(i, 1.0, 1.0, 0.1, 0.0) for i in range(1, number + 1)]
+    save_checkpoint(run, State(history, 1, model.state_dict()), model, optim.SGD(model.parameters()), SETTINGS)
+    return run / f"checkpoint-{number:06d}"
+
+
+def weight_in(run: Path) -> float:
+    model = nn.Linear(1, 1, bias=False)
+    restore(reopened(run), model, optim.SGD(model.parameters()), SETTINGS)
+    return model.weight.item()
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def losses(state: State) -> list[Epoch]:
+    return [dataclasses.replace(epoch, seconds=0.0) for epoch in state.history]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["optimizer.kind=adam"],
+        ["optimizer.kind=adamw", "optimizer.weight_decay=0.1", "optimizer.decoder_lr=0.003", "optimizer.clip=0.5"],
+        ["optimizer.kind=sgd", "optimizer.nesterov=true", "optimizer.schedule=plateau", "optimizer.warmup=0.3"],
+        ["model.kind=conv", "model.channels=[4, 5]", "corruption.kind=blocks", "corruption.level=0.3"],
+        ["corruption.kind=swap", "corruption.level=0.2", "optimizer.schedule=one_cycle"],
+    ],
+)
+@pytest.mark.parametrize("until", [1, 4])
+def test_a_run_that_is_broken_off_and_resumed_is_the_unbroken_run_bit_for_bit(
+    tmp_path: Path, lines: list[str], until: int
+) -> None:
+    whole, first, second = (Bench(*lines) for _ in range(3))
+    expected = whole.fit(State())
+    first.fit(State(), tmp_path, until)
+    torch.manual_seed(12_345)  # a new process begins with other random numbers
+    state = restore(reopened(tmp_path), second.model, second.optimizer, SETTINGS)
+    assert (len(state.history), state.stopped) == (until, "interrupted")
+    second.fit(state)
+    assert losses(state) == losses(expected)
+    assert state.facts == expected.facts
+    assert state.best_epoch == expected.best_epoch
+    assert equal(second.model.state_dict(), whole.model.state_dict())
+
+
+def test_a_checkpoint_keeps_the_best_weights_beside_the_latest(tmp_path: Path) -> None:
+    best, latest = nn.Linear(1, 1), nn.Linear(1, 1)
+    optimizer = optim.SGD(latest.parameters())
+    history = [Epoch(1, 1.0, 1.0, 0.1, 0.5), Epoch(2, 1.0, 2.0, 0.1, 0.5)]
+    save_checkpoint(tmp_path, State(history, 1, best.state_dict()), latest, optimizer, SETTINGS)
+    model = nn.Linear(1, 1)
+    state = restore(reopened(tmp_path), model, optim.SGD(model.parameters()), SETTINGS)
+    assert equal(state.best_weights, best.state_dict())
+    assert equal(model.state_dict(), latest.state_dict())
+    assert (state.history, state.best_epoch) == (history, 1)
+
+
+def test_a_loss_that_left_the_numbers_and_the_facts_come_back_as_they_were(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    optimizer = optim.SGD(model.parameters())
+    history = [Epoch(1, 0.5, 0.25, 0.1, 0.5, {"losses": [0.5, None]}), Epoch(2, None, None, 0.1, 0.5)]
+    state = State(history, 1, model.state_dict(), "hopeless", {"rows": 60, "spectrum": [0.5, 0.25]})
+    save_checkpoint(tmp_path, state, model, optimizer, SETTINGS)
+    again = restore(reopened(tmp_path), model, optimizer, SETTINGS)
+    assert (again.history, again.stopped, again.facts) == (history, "hopeless", state.facts)
+
+
+def test_a_new_checkpoint_replaces_the_old_one_and_what_a_killed_run_left(tmp_path: Path) -> None:
+    numbered(tmp_path, 1)
+    (tmp_path / ".lookalike-making-abc").mkdir()
+    newest = numbered(tmp_path, 2)
+    assert list(tmp_path.iterdir()) == [newest]
+
+
+def test_a_run_without_a_checkpoint_has_none(tmp_path: Path) -> None:
+    assert latest_checkpoint(tmp_path / "absent") is None
+
+
+def test_the_newest_whole_checkpoint_counts(tmp_path: Path) -> None:
+    aside = tmp_path / "aside"
+    older = numbered(tmp_path / "run", 1, value=0.25)
+    older.rename(aside)
+    newer = numbered(tmp_path / "run", 2, value=0.5)
+    aside.rename(older)
+    assert weight_in(tmp_path / "run") == 0.5
+    flip_bit(newer / "weights.safetensors", 999)
+    assert weight_in(tmp_path / "run") == 0.25
+
+
+def test_what_only_looks_like_a_checkpoint_neither_counts_nor_goes(tmp_path: Path) -> None:
+    numbered(tmp_path, 1, value=0.25)
+    shutil.copytree(tmp_path / "checkpoint-000001", tmp_path / "checkpoint-old")
+    shutil.copytree(tmp_path / "checkpoint-000001", tmp_path / "checkpoint-000009")  # of another epoch than its name
+    assert weight_in(tmp_path) == 0.25
+    numbered(tmp_path, 2, value=0.5)
+    assert weight_in(tmp_path) == 0.5
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoint-000002", "checkpoint-old", "checkpoint-000009"}
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    numbered(tmp_path, 1)
+    model = nn.Linear(2, 3)
+    with pytest.raises(ArtifactError, match=r"weights\.safetensors: expected the weights of this run"):
+        restore(reopened(tmp_path), model, optim.SGD(model.parameters()), SETTINGS)
+
+
+def test_where_none_is_whole_the_damaged_file_is_named(tmp_path: Path) -> None:
+    flip_bit(numbered(tmp_path, 1) / "weights.safetensors", 999)
+    with pytest.raises(ArtifactError, match=r"checkpoint-000001/weights\.safetensors"):
+        latest_checkpoint(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_replaced_when_its_epoch_comes_again(tmp_path: Path) -> None:
+    flip_bit(numbered(tmp_path, 1, value=0.25) / "weights.safetensors", 999)
+    numbered(tmp_path, 1, value=0.5)
+    assert weight_in(tmp_path) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"data": "others"}, "data"), ({"config": {"fit": {"seed": 2}}}, "config.fit.seed"), ({"more": 1}, "more")],
+)
+def test_a_run_goes_on_only_with_the_settings_and_data_it_began_with(
+    tmp_path: Path, changed: dict[str, Any], named: str
+) -> None:
+    numbered(tmp_path, 1)
+    model = nn.Linear(1, 1, bias=False)
+    with pytest.raises(TrainingError) as caught:
+        restore(reopened(tmp_path), model, optim.SGD(model.parameters()), SETTINGS | changed)
+    assert caught.value.field.endswith(f", {named}")
+
+
+def test_where_a_run_stood_is_read_without_its_weights(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    history = [Epoch(1, 0.5, None, 0.1, 0.5, {"losses": [0.5, None], "latent": None})]
+    written = State(history, 1, model.state_dict(), "hopeless", {"rows": 60, "trivial_loss": None})
+    save_checkpoint(tmp_path, written, model, optim.SGD(model.parameters()), SETTINGS)
+    read = read_state(reopened(tmp_path))
+    assert read == dataclasses.replace(written, best_weights={})
+
+
+def told_otherwise(tmp_path: Path, **changes: Any) -> Sealed:
+    """A checkpoint whose manifest says something else; None takes the entry out."""
+    numbered(tmp_path, 1)
+    checkpoint = reopened(tmp_path)
+    checkpoint.header = {name: entry for name, entry in (checkpoint.header | changes).items() if entry is not None}
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"history": None},
+        {"best_epoch": -2},
+        {"best_epoch": "x"},
+        {"stopped": "tired"},
+        {"settings": []},
+        {"settings": {"config": {}}},
+        {"settings": {"config": {}, "data": {**THESE, "rows": -1}}},
+        {"facts": []},
+        {"history": [{"number": 1}]},
+        {"facts": None},
+        {"best_epoch": None},
+        {"stopped": None},
+        {"history": 3},
+        {"history": [3]},
+        {"history": [{"number": 1, "loss": 0.5}]},
+    ],
+)
+def test_a_manifest_that_tells_of_no_run_is_refused_by_name(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ArtifactError, match=rf"checkpoint-000001/manifest\.json, {next(iter(changes))}"):
+        read_state(told_otherwise(tmp_path, **changes))

@@ -1,0 +1,212 @@
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lookalike.training.errors import DataError
+from lookalike.training.fit.split import hold_out, split_rows
+from lookalike.training.tables.columns import Column
+from tests.training.helpers import array_rows, blobs, quick
+
+ROWS = array_rows(blobs())
+
+
+def kinds(rows: NDArray[np.float32]) -> set[bytes]:
+    return {row.tobytes() for row in rows}
+
+
+def repeated(*counts: int) -> NDArray[np.float32]:
+    """So many rows of the value 0, so many of 1, ..."""
+    return np.repeat(np.arange(len(counts), dtype=np.float32), counts)[:, None]
+
+
+def test_a_split_parts_the_rows_and_their_labels_for_good() -> None:
+    inputs = np.repeat(np.arange(40, dtype=np.float32)[:, None], 2, axis=1)
+    rows = array_rows(inputs, [f"label {i}" for i in range(40)])
+    split = split_rows(rows, quick("data.validation=0.25"))
+    assert (len(split.train), len(split.validation)) == (30, 10)
+    assert sorted([*split.train[:, 0], *split.validation[:, 0]]) == list(range(40))
+    for part, labels in ((split.train, split.train_labels), (split.validation, split.validation_labels)):
+        assert labels == [f"label {int(row[0])}" for row in part]
+    other = split_rows(rows, quick("data.validation=0.25", "fit.seed=1"))
+    assert not np.array_equal(split.validation, other.validation)
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(2, 0.01, 1), (2, 0.99, 1), (10, 0.01, 1), (10, 0.99, 9)])
+def test_either_side_of_a_split_has_a_row(count: int, share: float, held: int) -> None:
+    split = split_rows(array_rows(blobs(count)), quick(f"data.validation={share}"))
+    assert (len(split.train), len(split.validation)) == (count - held, held)
+
+
+def test_rows_beyond_the_memory_allowed_are_sampled() -> None:
+    split = split_rows(ROWS, quick("data.max_bytes=480"))  # 20 rows of 6 values of 4 bytes
+    assert len(split.train) + len(split.validation) == 20
+
+
+def test_a_category_takes_the_memory_of_all_its_words() -> None:
+    words = Column("colour", "categorical", tuple(map(str, range(15))))
+    rows = dataclasses.replace(array_rows(np.zeros((60, 6), np.float32)), columns=(words, *map(Column, "abcde")))
+    split = split_rows(rows, quick("data.max_bytes=480"))  # 6 rows of 15 + 5 features of 4 bytes
+    assert len(split.train) + len(split.validation) == 6
+
+
+def test_one_row_is_too_few() -> None:
+    with pytest.raises(DataError, match="memory: expected at least 2 rows"):
+        split_rows(array_rows(blobs(1)), quick())
+
+
+def test_a_split_is_known_by_its_digest() -> None:
+    one, same, other = (split_rows(ROWS, quick(f"fit.seed={seed}")).digest() for seed in (0, 0, 1))
+    assert one == same != other
+
+
+def test_nothing_is_shown_where_nothing_shall_be(capsys: pytest.CaptureFixture[str]) -> None:
+    split_rows(ROWS, quick(), shown=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_of_rows_that_differ_chance_alone_takes_the_share() -> None:
+    # The first five of numpy's permutation of twenty: any rows of that number are parted alike.
+    first = np.random.default_rng(7).permutation(20)[:5]
+    for rows in (blobs(20), blobs(20, seed=1)):
+        assert np.flatnonzero(hold_out(rows, 0.25, 7)).tolist() == sorted(first)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equal_rows_stand_on_one_side(seed: int) -> None:
+    rows = repeated(*[1] * 50, *[2] * 20, *[5] * 2)  # 100 rows
+    held = hold_out(rows, 0.1, seed)
+    assert held.sum() == 10
+    assert not kinds(rows[held]) & kinds(rows[~held])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_kind_that_is_too_many_for_the_share_is_trained_on(seed: int) -> None:
+    rows = repeated(60, *[1] * 40)
+    held = hold_out(rows, 0.1, seed)
+    assert held.sum() == 10
+    assert not held[:60].any()
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "count"),
+    [
+        ((10, 10), 0.05, 10),  # one kind must go, though the share is one row
+        ((30, 10), 0.5, 10),  # the smaller one, for the larger is too many
+        ((10, 10, 10, 10), 0.49, 20),  # the target is 20
+        ((10, 10, 10, 10), 0.45, 20),  # the target is 18: 20 is nearer than 10
+        ((10, 10, 10, 10), 0.35, 10),  # the target is 14: 10 is nearer than 20
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_nearest_to_the_share_is_taken(counts: tuple[int, ...], share: float, count: int, seed: int) -> None:
+    held = hold_out(repeated(*counts), share, seed)
+    assert held.sum() == count
+
+
+def test_where_all_rows_are_equal_they_are_parted_all_the_same() -> None:
+    assert hold_out(repeated(20), 0.25, 0).sum() == 5
+
+
+@given(
+    values=st.lists(st.tuples(*[st.sampled_from([0.0, -0.0, 1.0, math.nan])] * 3), min_size=2, max_size=60),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 1 << 31),
+)
+def test_no_held_out_row_stands_among_the_training_rows(values: Any, share: float, seed: int) -> None:
+    rows = np.array(values, np.float32)
+    held = hold_out(rows, share, seed)
+    assert np.array_equal(held, hold_out(rows, share, seed))
+    assert 0 < held.sum() < len(rows)
+    plain = np.nan_to_num(rows + 0, nan=9)  # -0 is 0
+    sizes = np.unique(plain, axis=0, return_counts=True)[1]
+    if len(sizes) > 1:
+        assert not kinds(plain[held]) & kinds(plain[~held])
+        cut = min(len(rows) - 1, max(1, round(len(rows) * share)))
+        assert abs(int(held.sum()) - cut) < max(sizes)
+
+
+def test_rows_that_are_named_are_held_out_and_no_others() -> None:
+    inputs = np.repeat(np.arange(40, dtype=np.float32)[:, None], 2, axis=1)
+    rows = array_rows(inputs, [f"label {i}" for i in range(40)])
+    split = split_rows(rows, quick(), held=np.array([3, 17, 39]))
+    assert split.validation[:, 0].tolist() == [3, 17, 39]
+    assert split.validation_labels == ["label 3", "label 17", "label 39"]
+    assert split.train[:, 0].tolist() == [i for i in range(40) if i not in (3, 17, 39)]
+
+
+def test_rows_that_are_named_are_read_where_the_others_are_sampled() -> None:
+    inputs = np.arange(1_000, dtype=np.float32)[:, None]
+    split = split_rows(array_rows(inputs), quick("data.max_bytes=400"), held=np.array([0, 500, 999]))
+    assert split.validation.ravel().tolist() == [0, 500, 999]
+    assert 97 <= len(split.train) <= 100
+    assert not {0, 500, 999} & set(split.train.ravel().tolist())
+
+
+@pytest.mark.parametrize(("held", "about"), [(range(0), "found none held out"), (range(60), "found all of them")])
+def test_none_or_all_held_out_is_no_split(held: range, about: str) -> None:
+    with pytest.raises(DataError, match=about):
+        split_rows(array_rows(blobs(60)), quick(), held=np.array(held, np.int64))
+
+
+EPOCH = 1_760_000_000.0
+
+
+def times(step: float = 0.25) -> NDArray[np.float64]:
+    """(60, 2): a time, `step` seconds apart, and a small number."""
+    return np.stack([EPOCH + step * np.arange(60), np.arange(60) / 8], axis=1)
+
+
+def test_rows_are_parted_less_the_origin_of_their_columns() -> None:
+    split = split_rows(array_rows(times()), quick())
+    assert split.origin is not None
+    assert split.origin.tolist() == [EPOCH + 10, 0]  # of times from 0 to 14.75 after it
+    assert sorted([*split.train[:, 0], *split.validation[:, 0]]) == [0.25 * i - 10 for i in range(60)]
+    assert split.blurred == ()
+    near = split_rows(array_rows(times() - split.origin), quick())
+    assert near.origin is None
+    np.testing.assert_array_equal(near.train, split.train)
+    assert near.digest() != split.digest()
+
+
+def test_rows_that_have_an_origin_keep_it() -> None:
+    rows = array_rows(times()).measured_from(np.array([EPOCH - 5, 0]))
+    split = split_rows(rows, quick())
+    assert split.origin is not None
+    assert split.origin.tolist() == [EPOCH - 5, 0]
+    assert min(split.train[:, 0].min(), split.validation[:, 0].min()) == 5
+
+
+def test_rows_that_shall_not_be_scaled_stay_and_what_they_lose_is_named() -> None:
+    split = split_rows(array_rows(times()), quick("data.scale=none"))
+    assert (split.origin, split.blurred) == (None, ("0",))
+    assert set(split.train[:, 0].tolist()) == {EPOCH}
+
+
+def test_columns_that_lost_resolution_before_are_named() -> None:
+    rows = array_rows(times(100).astype(np.float32))
+    assert split_rows(rows, quick()).blurred == ("0",)
+    table = dataclasses.replace(rows, columns=(Column("when"), Column("b")))
+    assert split_rows(table, quick()).blurred == ("when",)
+    assert split_rows(ROWS, quick()).blurred == ()
+
+
+def test_many_values_are_not_blurred_because_some_are_near_each_other() -> None:
+    kelvin = np.random.default_rng(0).normal(293, 2, (200_000, 1))
+    assert len(np.unique(kelvin.astype(np.float32))) < 0.9 * len(kelvin)
+    split = split_rows(array_rows(kelvin), quick())
+    assert (split.origin, split.blurred) == (None, ())
+
+
+def test_a_split_says_where_its_rows_are_and_has_none_of_those_that_are_to_be_left_out() -> None:
+    inputs = np.arange(40, dtype=np.float32)[:, None]
+    for held in (None, np.array([3, 30])):
+        split = split_rows(array_rows(inputs), quick(), held=held, without=np.array([0, 7, 39]))
+        assert sorted(np.concatenate(split.places)) == sorted({*range(40)} - {0, 7, 39})
+        for part, places in zip((split.train, split.validation), split.places, strict=True):
+            assert part[:, 0].tolist() == places.tolist()

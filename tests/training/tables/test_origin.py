@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lookalike.training.tables.origin import Origin, absolute, find_origin, is_blurred, is_coarse, relative
+
+EPOCH = 1_760_000_000.0
+"""A time in seconds since 1970; float32 rounds it to a multiple of 128."""
+
+
+def column(*values: float) -> NDArray[np.float64]:
+    return np.array(values, np.float64)[:, None]
+
+
+def found(*values: float) -> float:
+    """The origin of one column."""
+    origin = find_origin(column(*values))
+    return 0.0 if origin is None else float(origin[0])
+
+
+def test_the_origin_is_subtracted_in_float64() -> None:
+    rows = np.array([[EPOCH + 0.25, 1.5], [EPOCH + 30, np.nan]])
+    np.testing.assert_array_equal(relative(rows, np.array([EPOCH, 0])), [[0.25, 1.5], [30, np.nan]])
+    assert relative(rows, None)[:, 0].tolist() == [EPOCH, EPOCH]  # both are the same multiple of 128
+
+
+@pytest.mark.parametrize("dtype", ["<i8", ">i8", "<u8", "<f8", ">f8", "g"])
+def test_numbers_of_any_type_are_subtracted_from(dtype: str) -> None:
+    rows = np.array([[1_760_000_000_000_000_256], [1_760_000_000_000_000_000]]).astype(dtype)
+    made = relative(rows, np.array([1.76e18]))
+    assert made.tolist() == [[256], [0]]
+    assert made.dtype == np.float32
+    assert made.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("dtype", "values"), [("?", [[True], [False]]), ("u1", [[1], [0]]), ("<f2", [[1], [0]])])
+def test_small_numbers_are_what_they_are(dtype: str, values: list[list[float]]) -> None:
+    assert relative(np.array(values, dtype), None).tolist() == [[1], [0]]
+    assert relative(np.array(values, dtype), np.array([1.0])).tolist() == [[0], [-1]]
+
+
+def test_what_does_not_fit_float32_becomes_infinite() -> None:
+    assert relative(column(1e39, -1e39), None).tolist() == [[np.inf], [-np.inf]]
+    assert relative(column(1e38 + 1e30), np.array([1e38])).tolist() == [[pytest.approx(1e30, rel=1e-6)]]
+
+
+def test_float32_that_may_be_written_to_is_not_copied_and_read_only_rows_are() -> None:
+    rows = np.ones((2, 3), np.float32)
+    assert relative(rows, None) is rows
+    rows.flags.writeable = False
+    assert relative(rows, None).flags.writeable
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9), st.floats(-1e12, 1e12))
+def test_rows_come_back_to_the_last_bits(values: list[float], origin: float) -> None:
+    rows = column(*values) + origin
+    back = absolute(relative(rows, np.array([origin])), np.array([origin]))
+    np.testing.assert_allclose(back, rows, rtol=1e-15, atol=0.1)  # float32 has steps of 1/16 at 1e6
+    assert absolute(rows, None) is rows
+
+
+@pytest.mark.parametrize(
+    ("values", "origin"),
+    [
+        ((EPOCH + 1.5, EPOCH + 17.25, EPOCH + 33), EPOCH),
+        ((-EPOCH - 1.5, -EPOCH - 17.25, -EPOCH - 33), -EPOCH),
+        ((EPOCH + 1.5, np.nan, EPOCH + 17.25, EPOCH + 33, np.nan), EPOCH),
+        ((0, 0, *(EPOCH + 4.5 * i for i in range(9))), EPOCH),  # 0 means a missing value
+        ((1.76e18 + 1e9, 1.76e18 + 3.1e10, 1.76e18 + 256), 1.76e18),  # the same times in nanoseconds
+        ((1000.1, 1000.2, 1000.35), 1000),
+        ((5.1, 5.2, 5.3), 0),  # near 0 for their spread
+        ((EPOCH, EPOCH + 128, EPOCH + 256), 0),  # float32 holds them exactly
+        ((16_777_215, 16_777_214, 16_777_210), 0),
+        ((16_777_217, 16_777_219, 16_777_221), 16_777_220),
+        ((0, 1), 0),
+        ((np.nan, np.nan), 0),
+    ],
+)
+def test_a_column_has_an_origin_if_float32_loses_what_tells_its_values_apart(
+    values: tuple[float, ...], origin: float
+) -> None:
+    assert found(*values) == origin
+
+
+def test_a_constant_is_its_own_origin_if_float32_does_not_hold_it() -> None:
+    assert found(EPOCH + 0.25, EPOCH + 0.25) == pytest.approx(EPOCH + 0.25, abs=1e-3)
+    assert found(EPOCH, EPOCH) == found(7, 7) == 0
+
+
+def test_each_column_has_its_own_origin_and_ordinary_rows_have_none() -> None:
+    rows = np.random.default_rng(0).normal(size=(99, 3))
+    assert find_origin(rows) is None
+    origin = find_origin(rows + np.array([0, 1e6, -1e9]))
+    assert origin is not None
+    assert origin.tolist() == [0, 1e6, -1e9]
+
+
+def test_the_same_rows_elsewhere_are_the_same_less_their_origin() -> None:
+    """Property: a time in whole seconds from any start, as far as float64 holds it."""
+    rng = np.random.default_rng(1)
+    near = rng.integers(0, 1_000, (50, 2)) / 8
+    for start in rng.integers(1 << 25, 1 << 40, 50) * 1_000.0:
+        assert np.array_equal(relative(near + start, find_origin(near + start)) + _step(near + start, start), near)
+
+
+def _step(rows: NDArray[np.float64], start: float) -> NDArray[np.float64]:
+    origin = find_origin(rows)
+    return np.zeros(2) if origin is None else origin - start
+
+
+@pytest.mark.parametrize(
+    ("values", "origin", "blurred"),
+    [
+        ((EPOCH + 1.5, EPOCH + 17.25, EPOCH + 33), None, True),
+        ((EPOCH + 1.5, EPOCH + 17.25, EPOCH + 33), np.array([EPOCH]), False),
+        ((1.1, 2.2, 3.3, np.nan), None, False),
+        ((*(EPOCH + i for i in range(9)), *(EPOCH / 2 + i for i in range(9))), np.array([EPOCH]), True),  # two groups
+    ],
+)
+def test_a_column_is_blurred_if_its_values_become_equal(
+    values: tuple[float, ...], origin: Origin, blurred: bool
+) -> None:
+    assert is_blurred(column(*values), origin).tolist() == [blurred]
+
+
+@pytest.mark.parametrize(
+    ("values", "coarse"),
+    [
+        (EPOCH + 60.0 * np.arange(300), True),  # a minute apart: 140 values are left of 300
+        (np.full(300, EPOCH + 30), True),  # float32 makes all times of a minute one
+        (EPOCH + 86_400.0 * np.arange(300), False),  # days
+        (np.full(300, 0.1), False),
+        (np.full(300, 255.0), False),
+        (101_325 + np.random.default_rng(0).normal(0, 10, 300), False),  # a pressure: 1,280 values within the spread
+        (np.random.default_rng(0).normal(0, 1, 300), False),
+        (np.full(300, np.nan), False),
+    ],
+)
+def test_float32_values_that_were_rounded_before_are_noticed(values: NDArray[np.float64], coarse: bool) -> None:
+    rows = np.stack([values, np.zeros(300)], axis=1).astype(np.float32)
+    assert is_coarse(rows).tolist() == [coarse, False]

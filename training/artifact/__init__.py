@@ -1,0 +1,6 @@
+"""The encoder artifact: its preprocessing, layers, manifest, writer and reader, and the proof of its export.
+
+Imports training's settings, tables and models. The floors above load encoders from here.
+"""
+
+__all__: list[str] = []

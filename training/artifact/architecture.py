@@ -1,0 +1,166 @@
+"""How an artifact tells its layers, and how they are built again: only what fits the weights and each other.
+
+    {"kind": "dense", "ins": 64, "outs": 32}                            rows of 64 values -> rows of 32
+    {"kind": "picture", "height": 8, "width": 8, "channels": 1}         rows -> pictures
+    {"kind": "conv", "ins": 1, "outs": 32}                              sides of s become ceil(s / 2)
+    {"kind": "deconv", "ins": 32, "outs": 1, "below": 1, "right": 0}    sides of s become 2 s - 1, and one more
+    {"kind": "rows"}                                                    pictures -> rows
+    {"kind": "silu"}                                                    an activation
+
+Kernels are 3 x 3 and go in steps of 2; a dense layer or a convolution has a weight and a bias, and nothing else has.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from lookalike.training.artifact.steady import Conv, Deconv, Dense, steady_activation
+from lookalike.training.models.conv import KERNEL, PADDING, STRIDE
+from lookalike.training.models.layers import ACTIVATIONS, ToPicture, ToRows
+
+__all__ = ["MAX_VALUES", "check_size", "describe", "rebuild"]
+
+MAX_VALUES = 1 << 28
+"""Of one row, between two layers; more than this is no encoder but an attack on the memory."""
+
+Take = Callable[[str, tuple[int, ...]], Tensor]
+"""(name, shape) -> the tensor of that name, which is of that shape, or an ArtifactError."""
+
+Size = tuple[int, ...]
+"""What passes between two layers: (values,) of a row, or (height, width, channels) of a picture."""
+
+
+def describe(stack: nn.Sequential) -> list[dict[str, Any]]:
+    """The layers in order, as plain JSON."""
+    return [_describe(layer) for layer in stack]
+
+
+def rebuild(half: str, layers: list[Any], take: Take, *, ends: tuple[int, int]) -> tuple[nn.Sequential, int]:
+    """The stack that `describe` told, in eval mode, and the most values that a row has between two of its layers.
+
+    Args:
+        half: "encoder" or "decoder"; a weight's name is "encoder.0.weight".
+        ends: how many values a row has before the first layer and after the last.
+
+    Raises:
+        ArtifactError: from `take`.
+        ValueError, TypeError, KeyError: the layers do not follow on each other, or are none.
+    """
+    size: Size = (ends[0],)
+    stack, widest = nn.Sequential(), ends[0]
+    for number, told in enumerate(layers):
+        try:
+            layer, size = _read(size, partial(_prefixed, take, f"{half}.{number}."), **told)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{half} layer {number} {error}") from error
+        stack.append(layer)
+        widest = max(widest, math.prod(size))
+    if size != (ends[1],):
+        raise ValueError(f"{half} ends with {_told(size)}, not {ends[1]} columns")
+    if widest > MAX_VALUES:
+        raise ValueError(f"{half} makes {widest:,} values of a row, more than {MAX_VALUES:,}")
+    return stack.eval().requires_grad_(False), widest
+
+
+def check_size(name: str, value: Any, least: int = 1) -> int:
+    """`value`, where it is a whole number from `least` on.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if type(value) is not int or value < least:
+        raise ValueError(f"has {name} {value!r}, no whole number from {least} on")
+    return value
+
+
+def _describe(layer: nn.Module) -> dict[str, Any]:
+    if isinstance(layer, nn.Linear):
+        return {"kind": "dense", "ins": layer.in_features, "outs": layer.out_features}
+    if isinstance(layer, nn.Conv2d):
+        return {"kind": "conv", "ins": layer.in_channels, "outs": layer.out_channels}
+    if isinstance(layer, nn.ConvTranspose2d):
+        below, right = layer.output_padding
+        sizes = {"ins": layer.in_channels, "outs": layer.out_channels, "below": below, "right": right}
+        return {"kind": "deconv", **sizes}
+    if isinstance(layer, ToPicture):
+        return {"kind": "picture", **dict(zip(("height", "width", "channels"), layer.shape, strict=True))}
+    if isinstance(layer, ToRows):
+        return {"kind": "rows"}
+    return {"kind": next(name for name, kind in ACTIVATIONS.items() if isinstance(layer, kind))}
+
+
+def _read(size: Size, take: Take, *, kind: str, **sizes: Any) -> tuple[nn.Module, Size]:
+    """The layer, and the size of what leaves it."""
+    for name, value in sizes.items():
+        check_size(name, value, least=0 if name in {"below", "right"} else 1)
+    if kind in _READERS:
+        return _READERS[kind](size, take, **sizes)
+    if kind not in ACTIVATIONS:
+        raise ValueError(f"is of no known kind: {kind[:40]!r}")
+    if sizes:
+        raise ValueError(f"is an activation with {', '.join(sizes)}")
+    return steady_activation(ACTIVATIONS[kind]), size
+
+
+def _dense(size: Size, take: Take, *, ins: int, outs: int) -> tuple[nn.Module, Size]:
+    _check_follows(f"{ins} columns", size, (ins,))
+    weights = {"weight": take("weight", (outs, ins)), "bias": take("bias", (outs,))}
+    return _filled(Dense(ins, outs, device="meta"), weights), (outs,)
+
+
+def _picture(size: Size, take: Take, *, height: int, width: int, channels: int) -> tuple[nn.Module, Size]:
+    _check_follows(f"{height} x {width} x {channels} columns", size, (height * width * channels,))
+    return ToPicture(height, width, channels), (height, width, channels)
+
+
+def _conv(size: Size, take: Take, *, ins: int, outs: int) -> tuple[nn.Module, Size]:
+    _check_follows(f"{ins} channels", size, (*size[:2], ins))
+    weights = {"weight": take("weight", (outs, ins, KERNEL, KERNEL)), "bias": take("bias", (outs,))}
+    height, width = (-(-side // STRIDE) for side in size[:2])
+    return _filled(Conv(ins, outs, KERNEL, STRIDE, PADDING, device="meta"), weights), (height, width, outs)
+
+
+def _deconv(size: Size, take: Take, *, ins: int, outs: int, below: int, right: int) -> tuple[nn.Module, Size]:
+    _check_follows(f"{ins} channels", size, (*size[:2], ins))
+    if max(below, right) >= STRIDE:
+        raise ValueError(f"adds {below} and {right} to its sides, more than 1")
+    weights = {"weight": take("weight", (ins, outs, KERNEL, KERNEL)), "bias": take("bias", (outs,))}
+    layer = Deconv(ins, outs, KERNEL, STRIDE, PADDING, output_padding=(below, right), device="meta")
+    height, width = (STRIDE * side - 1 + more for side, more in zip(size[:2], (below, right), strict=True))
+    return _filled(layer, weights), (height, width, outs)
+
+
+def _rows(size: Size, take: Take) -> tuple[nn.Module, Size]:
+    if len(size) != 3:
+        raise ValueError(f"takes pictures, not {_told(size)} columns")
+    return ToRows(), (math.prod(size),)
+
+
+_READERS: dict[str, Callable[..., tuple[nn.Module, Size]]] = {
+    "dense": _dense,
+    "picture": _picture,
+    "conv": _conv,
+    "deconv": _deconv,
+    "rows": _rows,
+}
+
+
+def _check_follows(takes: str, size: Size, wanted: Size) -> None:
+    if size != wanted:
+        raise ValueError(f"takes {takes} of {_told(size)}")
+
+
+def _filled(layer: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    layer.load_state_dict(weights, assign=True)
+    return layer
+
+
+def _prefixed(take: Take, prefix: str, name: str, shape: tuple[int, ...]) -> Tensor:
+    return take(prefix + name, shape)
+
+
+def _told(size: Size) -> str:
+    return f"{size[0]}" if len(size) == 1 else " x ".join(map(str, size))

@@ -1,0 +1,266 @@
+"""The encoder artifact: a sealed folder with the two halves of an autoencoder and its preprocessing.
+
+    weights.safetensors   encoder.N.weight, encoder.N.bias, decoder.N..., preprocess.offset, ..., and preprocess.origin
+                          in float64, if rows have an origin (training.tables.origin)
+    manifest.json         input_shape, latent_dim, the layers in order, and how it was made
+
+A table's preprocessing is not in the weights but in the manifest, column by column (`training.tables.columns`).
+
+Writer and reader stand here together. Loading runs no code from the file and needs no training loop.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from lookalike.training.artifact.architecture import describe, rebuild
+from lookalike.training.artifact.cuda import CudaSteps
+from lookalike.training.artifact.manifest import EncoderManifest, check_fields
+from lookalike.training.artifact.preprocess import Preprocessor, build_preprocessor
+from lookalike.training.choices import DeviceName, ScaleKind
+from lookalike.training.errors import ArtifactError, ConfigError
+from lookalike.training.models.layers import ToPicture
+from lookalike.training.sealed import Sealed, open_sealed, seal
+from lookalike.training.tables.columns import Column, describe_columns, read_columns
+from lookalike.training.tables.origin import Origin
+
+__all__ = [
+    "FORMAT",
+    "Encoder",
+    "load_encoder",
+    "resolve_device",
+    "write_encoder",
+]
+
+FORMAT = "lookalike-encoder/4"
+_WEIGHTS = "weights.safetensors"
+_BLOCK_ROWS = 1_024
+_BLOCK_VALUES = 1 << 23
+"""Rows are answered in blocks of at most so many, and of at most so many values between two layers: 32 MiB."""
+_BLOCK_PICTURES = 64
+"""Pictures in a block: the values around each place, nine times as many, stay in the processor's cache."""
+_PARTS = ("offset", "factor", "low", "high")
+_ORIGIN = "preprocess.origin"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded artifact. `digest` is the SHA-256 of its manifest, and so of all of it."""
+
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+    preprocess: Preprocessor
+    header: dict[str, Any]
+    digest: str
+    device: torch.device
+    widest: int
+    """The most values that a row has between two layers."""
+    held_out: NDArray[np.uint64]
+    """Sketches (training.rows) of rows that it was not trained on, though drawn from the same data."""
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.input_shape} -> {self.latent_dim}, {self.device}, {self.digest[:16]}…)"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.header["input_shape"])
+
+    @property
+    def width(self) -> int:
+        return int(np.prod(self.input_shape))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What each value of a row is, where the encoder was trained on a table."""
+        return self.preprocess.columns
+
+    @property
+    def origin(self) -> Origin:
+        """Subtracted from each row, in float64, before it is float32; the rows that an Encoder takes are less it."""
+        return self.preprocess.origin
+
+    @property
+    def latent_dim(self) -> int:
+        return int(self.header["latent_dim"])
+
+    def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, width) raw float32 -> (n, latent_dim) float32, not normalised; of a table, NaN is a missing value."""
+        return self._blockwise(
+            "encode", rows, self.latent_dim, lambda x: _through(self.encoder, self.preprocess.apply(x))
+        )
+
+    def reconstruct(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, width) raw float32 -> (n, width) through the bottleneck and back, in the raw unit."""
+        return self.decode(self.encode(rows))
+
+    def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, latent_dim), as `encode` gives it -> (n, width) float32 in the raw unit."""
+        logits = self.header["output"] == "logits"
+
+        def step(z: Tensor) -> Tensor:
+            return self.preprocess.decode(_through(self.decoder, z), logits=logits)
+
+        return self._blockwise("decode", latent, self.width, step)
+
+    def encode_with_errors(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What `encode` gives, and how far the decoder is off: the root of the mean square over a row's features.
+
+        Args:
+            rows: (n, width) raw float32, without missing values.
+
+        Returns:
+            (n, latent_dim) and (n,) float32, the errors in the unit of the preprocessed rows; NaN or infinite where the
+            decoder's answer is.
+        """
+        logits, root = self.header["output"] == "logits", math.sqrt(self.preprocess.features)
+
+        def step(x: Tensor) -> Tensor:
+            wanted = self.preprocess.apply(x)  # (block, features)
+            latent = _through(self.encoder, wanted)
+            gaps = self.preprocess.answered(_through(self.decoder, latent), logits=logits) - wanted
+            lengths = torch.linalg.vector_norm(gaps, dim=1, keepdim=True, dtype=torch.float64)  # (block, 1)
+            return torch.cat([latent, (lengths / root).float()], dim=1)  # (block, latent_dim + 1)
+
+        both = self._blockwise("encode with errors", rows, self.latent_dim + 1, step)
+        return both[:, :-1], both[:, -1]
+
+    def warming(self) -> AbstractContextManager[None]:
+        """On a GPU, small batches of the sizes that are answered meanwhile are answered faster from then on."""
+        return self._on_cuda.capturing() if self.device.type == "cuda" else nullcontext()
+
+    @cached_property
+    def _takes_pictures(self) -> bool:
+        return any(isinstance(layer, ToPicture) for layer in self.encoder)
+
+    @cached_property
+    def _on_cuda(self) -> CudaSteps:
+        return CudaSteps(self.device, self.widest)
+
+    def _blockwise(
+        self, name: str, rows: NDArray[np.float32], width: int, step: Callable[[Tensor], Tensor]
+    ) -> NDArray[np.float32]:
+        if self.device.type == "cuda":
+            return self._on_cuda.run(name, rows, width, step)
+        output = np.empty((len(rows), width), np.float32)
+        most = _BLOCK_PICTURES if self._takes_pictures else _BLOCK_ROWS
+        count = max(1, min(most, _BLOCK_VALUES // self.widest))
+        with torch.inference_mode():
+            for start in range(0, len(rows), count):
+                block = rows[start : start + count]  # (size, width)
+                size = len(block)
+                if size == 1 and not self._takes_pictures:
+                    block = np.concatenate([block, block])  # here once, or each layer would do it
+                output[start : start + size] = step(torch.from_numpy(block)).numpy()[:size]
+        return output
+
+
+def _through(stack: nn.Sequential, rows: Tensor) -> Tensor:
+    """What the stack makes of (n, ins): its layers have no hooks to be called, and looking for them takes time."""
+    for layer in stack:
+        rows = layer.forward(rows)
+    return rows
+
+
+def write_encoder(
+    folder: Path, encoder: nn.Sequential, decoder: nn.Sequential, *, preprocess: Preprocessor, header: dict[str, Any]
+) -> None:
+    """Write and seal an artifact in the empty `folder`. Dropout must be gone and batch norm folded."""
+    halves = {"encoder": encoder, "decoder": decoder}
+    tensors = {
+        f"{half}.{name}": tensor for half, stack in halves.items() for name, tensor in stack.state_dict().items()
+    }
+    columns = {"columns": describe_columns(preprocess.table.fitted)} if preprocess.table else {}
+    if not columns:
+        tensors |= {f"preprocess.{name}": tensor for name, tensor in preprocess.tensors().items()}
+        if preprocess.origin is not None:
+            tensors[_ORIGIN] = torch.from_numpy(preprocess.origin)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    (folder / _WEIGHTS).write_bytes(safetensors.torch.save(plain))
+    layers = {half: describe(stack) for half, stack in halves.items()}
+    seal(folder, FORMAT, {**header, "scale": preprocess.kind, **columns, **layers})
+
+
+def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
+    """Verify `folder`, then build the encoder and the decoder that it describes.
+
+    Raises:
+        ArtifactError: a file is damaged, or the weights are not those that the manifest describes.
+    """
+    sealed = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
+    target = resolve_device(device)
+    place = str(folder / _WEIGHTS)
+    try:
+        tensors = safetensors.torch.load_file(folder / _WEIGHTS)
+    except SafetensorError as error:
+        raise ArtifactError(place, expected="a safetensors file", found=str(error)) from error
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ArtifactError(
+                f"{place}, {name}", expected="finite numbers", found="NaN or infinity", remedy="Train and export again."
+            )
+    try:
+        return _assemble(sealed, tensors, place, target)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            str(folder / "manifest.json"), expected="a description of an encoder", found=str(error)
+        ) from error
+
+
+def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: torch.device) -> Encoder:
+    check_fields(sealed, EncoderManifest)
+    header = sealed.header
+    width, latent = math.prod(header["input_shape"]), header["latent_dim"]
+    take = partial(_take, tensors, place)
+    origin = _take(tensors, place, _ORIGIN, (width,), torch.float64).numpy() if _ORIGIN in tensors else None
+    preprocess = _preprocessor(header, width, take, origin).to(device)
+    encoder, wide = rebuild("encoder", header["encoder"], take, ends=(preprocess.features, latent))
+    decoder, wider = rebuild("decoder", header["decoder"], take, ends=(latent, preprocess.features))
+    held_out = np.array(header.get("held_out", []), np.uint64)
+    halves = encoder.to(device), decoder.to(device)
+    return Encoder(*halves, preprocess, header, sealed.digest, device, max(wide, wider), held_out)
+
+
+def _preprocessor(
+    header: dict[str, Any], width: int, take: Callable[[str, tuple[int, ...]], Tensor], origin: Origin
+) -> Preprocessor:
+    kind: ScaleKind = header["scale"]
+    if "columns" not in header:
+        offset, factor, low, high = (take(f"preprocess.{name}", (width,)) for name in _PARTS)
+        return Preprocessor(kind, offset, factor, low, high, origin=origin)
+    fitted = read_columns(header["columns"])
+    if header["input_shape"] != [len(fitted)]:
+        raise ValueError(f"input_shape is {header['input_shape']}, and there are {len(fitted)} columns")
+    return build_preprocessor(kind, fitted)
+
+
+def resolve_device(name: DeviceName) -> torch.device:
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        ConfigError: `cuda` is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device", expected="a CUDA device", found="none", remedy="Use auto or cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _take(
+    tensors: dict[str, Tensor], place: str, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.dtype != dtype or tuple(tensor.shape) != shape:
+        wanted = f"{str(dtype).removeprefix('torch.')} {shape}"
+        found = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+        raise ArtifactError(f"{place}, {name}", expected=wanted, found=found, remedy="Train and export again.")
+    return tensor

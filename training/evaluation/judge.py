@@ -1,0 +1,136 @@
+"""How good is an embedding? Reconstruction, and with labels, the neighbours' labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.preprocess import Preprocessor
+from lookalike.training.robust import shortened
+
+__all__ = ["Judged", "Question", "add_noise", "judge_encoder", "judge_pca", "judge_raw", "label_precision"]
+
+Rows2D = NDArray[np.float32]
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Items to search, and queries that are not among them; all raw, (n, width) float32.
+
+    `noisy` are the queries under noise. Labels may be None, one by one.
+    """
+
+    items: Rows2D
+    queries: Rows2D
+    noisy: Rows2D
+    item_labels: list[Any]
+    query_labels: list[Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One line of the table; a precision is None where there are no labels."""
+
+    name: str
+    reconstruction: float
+    precision: float | None
+    noisy_precision: float | None
+    bytes_per_item: int
+
+
+def label_precision(
+    items: Rows2D, item_labels: list[Any], queries: Rows2D, query_labels: list[Any], *, k: int = 10
+) -> float | None:
+    """Mean share of a query's k nearest items, by cosine, that have its label; None without labels."""
+    if None in item_labels or None in query_labels:
+        return None
+    kinds = {label: number for number, label in enumerate(dict.fromkeys(map(str, [*item_labels, *query_labels])))}
+    have = np.array([kinds[str(label)] for label in item_labels])
+    want = np.array([kinds[str(label)] for label in query_labels])
+    items, queries = items.copy(), queries.copy()
+    faiss.normalize_L2(items)
+    faiss.normalize_L2(queries)
+    _, nearest = faiss.knn(queries, items, min(k, len(items)), metric=faiss.METRIC_INNER_PRODUCT)
+    return float((have[nearest] == want[:, None]).mean())
+
+
+def add_noise(rows: Rows2D, preprocess: Preprocessor, level: float = 0.3, seed: int = 0) -> Rows2D:
+    """Raw rows under Gaussian noise of standard deviation `level` noise units, clipped to the data's range.
+
+    In a table, categories and missing values stay as they are.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    clean = preprocess.apply(torch.from_numpy(rows))
+    noise = torch.randn(clean.shape, generator=generator) * level * preprocess.noise_unit
+    noisy = preprocess.invert(torch.clamp(clean + noise, preprocess.low, preprocess.high)).numpy()
+    numbers = [column.kind == "numeric" for column in preprocess.columns]
+    return np.where(np.isnan(rows) | ~np.array(numbers), rows, noisy) if numbers else noisy
+
+
+def judge_encoder(name: str, encoder: Encoder, question: Question) -> Judged:
+    """An encoder artifact, its reconstruction error in its own preprocessed unit; rows that it clips have none."""
+    apply, queries = _scaling(encoder.preprocess), _known(encoder.preprocess, question.queries)
+    error = _error(encoder.preprocess, apply(encoder.reconstruct(queries)), apply(queries))
+    return _judge(name, encoder.encode, error, 4 * encoder.latent_dim, question)
+
+
+def judge_pca(latent_dim: int, preprocess: Preprocessor, question: Question, fit_on: Rows2D) -> Judged:
+    """Principal components of the preprocessed rows: the best linear autoencoder there is. No row dominates them."""
+    from sklearn.decomposition import PCA
+
+    apply = _scaling(preprocess)
+    fitted = shortened(apply(fit_on)).astype(np.float32)
+    pca = PCA(min(latent_dim, *fitted.shape), random_state=0).fit(fitted)
+    queries = apply(_known(preprocess, question.queries))
+    back = np.asarray(pca.inverse_transform(pca.transform(queries)), np.float32)
+    if preprocess.mixed:  # a category is one of those that there are, as an encoder's is
+        back = apply(preprocess.to(_CPU).invert(torch.from_numpy(back), shares=True).numpy())
+    error = _error(preprocess, back, queries)
+    return _judge(
+        f"PCA-{pca.n_components_}",
+        lambda rows: np.ascontiguousarray(pca.transform(apply(rows)), np.float32),
+        error,
+        4 * int(pca.n_components_),
+        question,
+    )
+
+
+def judge_raw(question: Question, preprocess: Preprocessor | None = None) -> Judged:
+    """The rows themselves; those that have codes or gaps, as `preprocess` makes features of them."""
+    gaps = any(np.isnan(part).any() for part in (question.items, question.queries))
+    if preprocess and (preprocess.mixed or gaps):
+        return _judge("preprocessed rows", _scaling(preprocess), 0.0, 4 * preprocess.features, question)
+    return _judge("raw rows", lambda rows: rows, 0.0, 4 * question.items.shape[1], question)
+
+
+def _judge(name: str, embed: Callable[[Rows2D], Rows2D], error: float, size: int, question: Question) -> Judged:
+    items = embed(question.items)
+    clean, noisy = (
+        label_precision(items, question.item_labels, embed(queries), question.query_labels)
+        for queries in (question.queries, question.noisy)
+    )
+    return Judged(name, error, clean, noisy, size)
+
+
+def _scaling(preprocess: Preprocessor) -> Callable[[Rows2D], Rows2D]:
+    on_cpu = preprocess.to(_CPU)
+    return lambda rows: on_cpu.apply(torch.from_numpy(rows)).numpy()
+
+
+def _known(preprocess: Preprocessor, rows: Rows2D) -> Rows2D:
+    """The rows without values outside the range that is known: of the others one alone could make up the error."""
+    outside = np.unique(preprocess.outside(rows)[:, 0])
+    return np.delete(rows, outside, axis=0) if len(outside) < len(rows) else rows
+
+
+def _error(preprocess: Preprocessor, back: Rows2D, features: Rows2D) -> float:
+    """The mean square error; where columns are mixed, over that of the best answer that is the same for all rows."""
+    error = float(np.mean(np.square(back - features, dtype=np.float64)))
+    variance = float(np.var(features, axis=0, dtype=np.float64).mean()) if preprocess.mixed else 1.0
+    return error / variance if variance else error

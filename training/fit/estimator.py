@@ -1,0 +1,273 @@
+"""The autoencoder as a scikit-learn transformer, for pipelines and grid searches."""
+
+import json
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
+from sklearn.utils import Tags, check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from lookalike.training.artifact.encoder import FORMAT, Encoder
+from lookalike.training.artifact.export import fold
+from lookalike.training.choices import DeviceName
+from lookalike.training.config import TrainConfig, load_config
+from lookalike.training.doctor.causes import diagnose
+from lookalike.training.errors import ArtifactError, ConfigError, DataError, TrainingError
+from lookalike.training.fit.fitting import epoch_bar, prepare
+from lookalike.training.fit.split import split_rows
+from lookalike.training.history import State
+from lookalike.training.plan import Hooks
+from lookalike.training.rows import Rows
+from lookalike.training.rows.arrays import array_rows
+from lookalike.training.sealed import read_manifest
+from lookalike.training.tables.columns import Column
+from lookalike.training.tables.origin import absolute, relative
+
+__all__ = ["AutoencoderEmbedder"]
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+
+_DEFAULT = TrainConfig()
+_FLOATS = (np.float64, np.float32)
+_BLOCK = 1_024
+_PLACES = {
+    "latent_dim": "model.latent_dim",
+    "hidden": "model.hidden",
+    "activation": "model.activation",
+    "batch_norm": "model.batch_norm",
+    "dropout": "model.dropout",
+    "loss": "loss.kind",
+    "lr": "optimizer.lr",
+    "corruption": "corruption.kind",
+    "corruption_level": "corruption.level",
+    "scale": "data.scale",
+    "validation": "data.validation",
+    "epochs": "fit.epochs",
+    "batch_size": "fit.batch_size",
+    "patience": "fit.patience",
+    "device": "fit.device",
+}
+"""Which setting a parameter is."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Torch's random numbers are the process's: fits in several threads would draw from each other's."""
+
+
+class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A denoising autoencoder whose `transform` embeds rows; its `export` is what `lookalike build` takes.
+
+    Its parameters are the settings of a run, `training.config.TrainConfig`, under short names, and their defaults
+    are the settings' own. `fit` holds rows out, scales, trains and stops early exactly as `lookalike train` does:
+    the same rows and the same seed give the same weights, bit for bit.
+
+    There is no `partial_fit`: the columns' scale is fitted on the training rows, and early stopping asks rows that
+    no step has seen. Neither can be kept for rows that come in parts, as later parts would change the scale under
+    weights that were trained with another.
+
+    Args:
+        latent_dim: values of an embedding; "auto" is a quarter of the columns, within [2, 32].
+        hidden: the encoder's widths; the decoder's are their mirror image.
+        corruption: what is done to a row before it is seen; "none" makes a standard autoencoder.
+        scale: how columns are scaled; "auto" is "center" where `input_shape` is a picture's, else "standard".
+        validation: the share of the rows held out for early stopping.
+        device: where it is trained; transforming is done on the CPU.
+        input_shape: the shape of what lies in a row, where it is a picture: (height, width) or with channels.
+        settings: all others, as `("optimizer.schedule=constant", "model.kind=conv")`; they win.
+        random_state: the seed; None or a generator draws one.
+        verbose: show a progress bar on standard error.
+
+    Attributes:
+        n_iter_: epochs trained. history_: one `training.history.Epoch` for each.
+        findings_: what the doctor says of the run, the first cause first; a ConvergenceWarning tells that one.
+        n_features_in_, feature_names_in_: what `fit` saw.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int | Literal["auto"] = _DEFAULT.model.latent_dim,
+        hidden: Sequence[int] = _DEFAULT.model.hidden,
+        activation: str = _DEFAULT.model.activation,
+        batch_norm: bool = _DEFAULT.model.batch_norm,
+        dropout: float = _DEFAULT.model.dropout,
+        loss: str = _DEFAULT.loss.kind,
+        lr: float = _DEFAULT.optimizer.lr,
+        corruption: str = _DEFAULT.corruption.kind,
+        corruption_level: float | Literal["auto"] = _DEFAULT.corruption.level,
+        scale: str = _DEFAULT.data.scale,
+        validation: float = _DEFAULT.data.validation,
+        epochs: int | Literal["auto"] = _DEFAULT.fit.epochs,
+        batch_size: int | Literal["auto"] = _DEFAULT.fit.batch_size,
+        patience: int = _DEFAULT.fit.patience,
+        device: DeviceName = _DEFAULT.fit.device,
+        input_shape: tuple[int, ...] | None = None,
+        settings: Sequence[str] = (),
+        random_state: int | np.random.RandomState | None = _DEFAULT.fit.seed,
+        verbose: bool = False,
+    ) -> None:
+        self.latent_dim = latent_dim
+        self.hidden = hidden
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.loss = loss
+        self.lr = lr
+        self.corruption = corruption
+        self.corruption_level = corruption_level
+        self.scale = scale
+        self.validation = validation
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.patience = patience
+        self.device = device
+        self.input_shape = input_shape
+        self.settings = settings
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: object = None) -> "AutoencoderEmbedder":  # noqa: N803
+        """Train on X, (n, columns) numbers, n >= 2; `y` is not looked at.
+
+        Raises:
+            ValueError: X has NaN, infinite or too few values, or a parameter cannot be.
+            TrainingError: the loss left the numbers; it says what to change.
+        """
+        self.__dict__.pop("_fitted", None)  # what fails to fit is not fitted
+        inputs = validate_data(self, X, dtype=_FLOATS, order="C", ensure_min_samples=2)
+        columns = tuple(map(Column, map(str, getattr(self, "feature_names_in_", ()))))
+        try:
+            config = self._config()
+            shape = None if self.input_shape is None else tuple(map(int, self.input_shape))
+            self._fit(array_rows(inputs, "X", shape=shape, columns=columns), config)
+        except (ConfigError, DataError) as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def transform(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """(n, columns) -> (n, latent_dim) embeddings, not normalised; float64 where X is, else float32.
+
+        The same numbers as the exported encoder's, to float32's rounding. They are computed in float64, so that a
+        row's embedding does not depend on the rows beside it.
+        """
+        check_is_fitted(self)
+        checked = validate_data(self, X, dtype=_FLOATS, reset=False)
+        preprocess, encoder = self._fitted.preprocess, fold(self._fitted.model.encoder).double()
+        inputs = check_array(relative(checked, preprocess.origin), input_name="X")
+        return _blockwise(inputs, checked.dtype, lambda rows: encoder(preprocess.apply(rows)))
+
+    def inverse_transform(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """(n, latent_dim) embeddings -> (n, columns) in the unit of the rows; float64 where X is, else float32."""
+        check_is_fitted(self)
+        checked = check_array(X, dtype=_FLOATS, input_name="X")
+        if checked.shape[1] != self._n_features_out:
+            raise ValueError(f"X has {checked.shape[1]} features, but embeddings have {self._n_features_out}.")
+        preprocess, decoder = self._fitted.preprocess, fold(self._fitted.model.decoder).double()
+        logits = self._fitted.header["output"] == "logits"
+        rows = _blockwise(checked, np.dtype(np.float64), lambda rows: preprocess.decode(decoder(rows), logits=logits))
+        restored: Floats = absolute(rows, preprocess.origin).astype(checked.dtype)
+        return restored
+
+    def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: N803
+        """The share of X's variance that survives the bottleneck, at most 1; `y` is not looked at.
+
+        R2 between X and its reconstruction, in the rows' own unit, all columns together: what for PCA is the sum of
+        `explained_variance_ratio_`, so that the two may be compared. Columns of large variance count most, whatever
+        `scale` is, so that scores of different parameters may be compared; where columns have different units, put
+        a StandardScaler before this in a pipeline.
+        """
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=_FLOATS, reset=False)
+        return float(r2_score(rows, self.inverse_transform(self.transform(X)), multioutput="variance_weighted"))
+
+    def export(self, folder: str | Path) -> Encoder:
+        """Write the encoder artifact, as `lookalike train` leaves it in RUN/encoder; one that is there is replaced.
+
+        Raises:
+            TrainingError: `folder` holds something else.
+            ExportError: the exported encoder does not answer as the fitted model does.
+        """
+        check_is_fitted(self)
+        target = Path(folder)
+        if target.exists():
+            _require_artifact(target)
+        return self._fitted.export(target)
+
+    def _config(self) -> TrainConfig:
+        given = {place: getattr(self, name) for name, place in _PLACES.items()} | {"fit.seed": self._seed()}
+        lines = [f"{place}={json.dumps(value, default=_plainly)}" for place, value in given.items()]
+        if self.input_shape is not None:
+            sides = np.asarray(self.input_shape)
+            if sides.ndim != 1 or sides.dtype.kind not in "iu" or not sides.size or (sides < 1).any():
+                raise ConfigError("input_shape", expected="None, or whole numbers from 1", found=repr(self.input_shape))
+        lines_given = isinstance(self.settings, Sequence) and not isinstance(self.settings, str)
+        if not (lines_given and all(isinstance(line, str) for line in self.settings)):
+            raise ConfigError(
+                "settings", expected='a list of lines such as "model.dropout=0.1"', found=repr(self.settings)
+            )
+        return load_config(None, [*lines, *self.settings])
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(1 << 31))
+
+    def _fit(self, rows: Rows, config: TrainConfig) -> None:
+        state = State()
+        with (
+            _ONE_AT_A_TIME,
+            torch.random.fork_rng(range(torch.cuda.device_count())),
+        ):  # the caller's random numbers are the caller's
+            split = split_rows(rows, config, shown=self.verbose)
+            fitting = prepare(rows, split, config)
+            with epoch_bar(fitting.plan.epochs, state, shown=self.verbose) as show:
+                fitting.run(state, Hooks(on_epoch=show))
+        fitting.model.cpu()
+        self._fitted = fitting.fitted(rows, split, fitting.settings(rows, split, config), state)
+        self.history_, self.n_iter_, self.findings_ = state.history, len(state.history), diagnose(state)
+        for finding in self.findings_[:1]:
+            text = f"{finding.cause} ({finding.sure}): {finding.seen}. {finding.why} {finding.change}"
+            warnings.warn(text, ConvergenceWarning, stacklevel=3)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self._fitted.header["latent_dim"])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_fitted")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _blockwise(rows: NDArray[Any], dtype: np.dtype[Any], step: Callable[[Tensor], Tensor]) -> NDArray[Any]:
+    """(n, ...) -> (n, ...) of `dtype`, computed in float64, some thousand rows at a time."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), _BLOCK):
+            block = torch.from_numpy(rows[start : start + _BLOCK].astype(np.float64))
+            parts.append(step(block).numpy().astype(dtype))
+    return np.concatenate(parts)
+
+
+def _plainly(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+
+
+def _require_artifact(folder: Path) -> None:
+    try:
+        read_manifest(folder, FORMAT)
+    except ArtifactError as error:
+        raise TrainingError(
+            str(folder), expected="a new folder, or an encoder artifact to replace", found="something else"
+        ) from error

@@ -1,0 +1,248 @@
+"""From settings and rows in memory to an encoder artifact: what a run (`job`) and an estimator have in common.
+
+It knows no run folder, no checkpoint and no signal.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn, optim
+
+from lookalike.training.artifact.encoder import Encoder, resolve_device
+from lookalike.training.artifact.export import export
+from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
+from lookalike.training.choices import ScaleKind
+from lookalike.training.config import TrainConfig
+from lookalike.training.corruption import Corruption, build_corruption
+from lookalike.training.doctor.causes import diagnose
+from lookalike.training.errors import ConfigError, TrainingError
+from lookalike.training.fit.device_placement import place
+from lookalike.training.fit.loop import fit
+from lookalike.training.fit.precision import Precision, choose_bf16
+from lookalike.training.fit.split import Split
+from lookalike.training.fit.step_cost import few_threads, is_short
+from lookalike.training.history import State
+from lookalike.training.models.autoencoder import Autoencoder, latent_dim_for
+from lookalike.training.models.column_loss import column_loss
+from lookalike.training.models.losses import Loss, bounded, build_loss, check_pair
+from lookalike.training.models.optimizers import build_optimizer
+from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
+from lookalike.training.progress import progress_bar
+from lookalike.training.rows import Rows, evenly, sketches
+from lookalike.training.schedules import build_schedule
+from lookalike.training.tables.columns import describe_columns
+
+__all__ = ["Fitted", "Fitting", "epoch_bar", "prepare"]
+
+MOST_HELD = 8_192
+"""Held-out rows that an artifact knows again."""
+PROBE_ROWS = 2_000
+ROUNDING = 1e-5
+MAX_WEIGHTS = 1 << 28
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, and all that its artifact needs beside it.
+
+    Attributes:
+        probe: (n, width) raw held-out rows to compare the export on.
+        header: what the artifact's manifest says beside the layers.
+    """
+
+    model: Autoencoder
+    preprocess: Preprocessor
+    probe: NDArray[np.float32]
+    header: dict[str, Any]
+
+    def export(self, target: Path) -> Encoder:
+        """Write the artifact, replacing an older one there.
+
+        Raises:
+            ExportError: the exported encoder does not answer as the live model does.
+        """
+        return export(target, self.model, self.preprocess, probe=self.probe, header=self.header)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """All that the loop is given, and the preprocessing that its rows went through."""
+
+    preprocess: Preprocessor
+    model: Autoencoder
+    loss: Loss
+    optimizer: optim.Optimizer
+    data: Data
+    plan: FitPlan
+
+    def settings(self, rows: Rows, split: Split, config: TrainConfig) -> dict[str, Any]:
+        """How the model is made, as plain JSON: the settings, what `auto` came to on this machine, and the rows."""
+        table = self.preprocess.table
+        return {
+            "config": json.loads(json.dumps(dataclasses.asdict(config))),  # tuples are lists
+            "precision": "bf16" if self.plan.bf16 else "fp32",
+            "device": next(self.model.parameters()).device.type,
+            "data": {"name": rows.name, "rows": rows.count, "sha256": split.digest()},
+            **({"columns": describe_columns(table.fitted)} if table else {}),
+        }
+
+    def run(self, state: State, hooks: Hooks) -> None:
+        """Go on from `state` to the end of the run; the model ends with its best weights.
+
+        Raises:
+            TrainingError: the loss left the numbers, or the doctor is certain that it cannot work.
+        """
+        if state.stopped not in {"finished", "patience", "hopeless"}:
+            with few_threads(short=is_short(self.model, self.data.train, self.plan.batch_size)):
+                fit(self.model, self.loss, self.optimizer, self.data, plan=self.plan, hooks=hooks, state=state)
+        if state.stopped == "hopeless":
+            raise _hopeless(state)
+        self.model.load_state_dict(state.best_weights)
+        self.model.eval()
+
+    def fitted(self, rows: Rows, split: Split, settings: dict[str, Any], state: State) -> Fitted:
+        """What came of it. `settings`: what the manifest shall say of how it was made."""
+        held = split.validation[:PROBE_ROWS]
+        linear = [layer for layer in self.model.encoder if isinstance(layer, nn.Linear)]
+        header = {
+            "input_shape": list(rows.shape),
+            "latent_dim": linear[-1].out_features,
+            "output": "logits" if self.loss.name.startswith("bce_logits") else "values",
+            **settings,
+            "held_out": _known_again(split.validation),
+            "best_epoch": state.best_epoch,
+            "history": [dataclasses.asdict(epoch) for epoch in state.history],
+        }
+        probe = np.concatenate([held, split.train[: PROBE_ROWS - len(held)]])
+        return Fitted(self.model, self.preprocess, probe, header)
+
+
+def prepare(rows: Rows, split: Split, config: TrainConfig, *, begun: dict[str, Any] | None = None) -> Fitting:
+    """Fit the preprocessing on the training rows, and build the model, the loss, the optimizer and the plan.
+
+    The seed is given to torch's global generator. `begun`: the `settings` that a run which goes on
+    began with; it stays with their device and their precision.
+
+    Raises:
+        ConfigError: settings that do not go together, or not with these rows.
+    """
+    preprocess = fit_preprocessor(split.train, _scale_kind(config, rows), rows.columns, split.origin)
+    loss = build_loss(config.loss)
+    device = resolve_device((begun or {}).get("device", config.fit.device))
+    numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
+    if loss.name == "bce_logits":
+        loss = bounded(loss, *(edge[:numbers].to(device) for edge in (preprocess.low, preprocess.high)))
+    if preprocess.table:
+        loss = column_loss(loss, preprocess.table.layout)
+    check_pair(loss, config.model)
+    _check_output(config, loss, preprocess)
+    plan = _plan(config, len(split.train), build_corruption(config.corruption, preprocess.to(device), rows.shape))
+    parts = split.train, split.validation
+    scaled = [preprocess.apply_for_training(torch.from_numpy(part)) for part in parts]
+    clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
+    train, validation = place(scaled, device)
+    data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
+    model = _build(rows.shape, data.train.shape[1], config).to(device)
+    optimizer = build_optimizer(config.optimizer, model)
+    asked: Precision = (begun or {}).get("precision", config.fit.precision)
+    bf16 = choose_bf16(asked, model, loss, optimizer, data.train[: plan.batch_size])
+    return Fitting(preprocess, model, loss, optimizer, data, dataclasses.replace(plan, bf16=bf16))
+
+
+@contextmanager
+def epoch_bar(epochs: int, state: State, *, shown: bool = True) -> Iterator[Callable[[State], None]]:
+    """A progress bar on standard error; yields what is to be told of each epoch."""
+    with progress_bar("training", epochs, "epochs", shown=shown) as advance:
+        advance(len(state.history))
+
+        def on_epoch(state: State) -> None:
+            last = state.history[-1]
+            losses = [nan if loss is None else loss for loss in (last.train_loss, last.validation_loss)]
+            advance(1, "loss {:.5f}, validation {:.5f}".format(*losses))
+
+        yield on_epoch
+
+
+def _build(shape: tuple[int, ...], width: int, config: TrainConfig) -> Autoencoder:
+    """For preprocessed rows of `width` values; where these are as many as the raw ones, they keep their shape."""
+    shape = shape if math.prod(shape) == width else (width,)
+    latent_dim = latent_dim_for(width, config.model)
+    with torch.device("meta"):
+        _check_weights(Autoencoder(shape, latent_dim, config.model), config)
+    torch.manual_seed(config.fit.seed)
+    return Autoencoder(shape, latent_dim, config.model)
+
+
+def _check_weights(sketch: Autoencoder, config: TrainConfig) -> None:
+    """Refuse what would take more memory than a mistake should."""
+    field = {"mlp": "model.hidden", "conv": "model.channels"}[config.model.kind]
+    halves: list[nn.Sequential] = [sketch.encoder, sketch.decoder]
+    weights = max(sum(part.numel() for part in half.parameters()) for half in halves)
+    if weights > MAX_WEIGHTS:
+        raise ConfigError(field, expected=f"at most {MAX_WEIGHTS:,} weights a half", found=f"{weights:,}")
+
+
+def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:
+    fit = config.fit
+    size = fit.batch_size if fit.batch_size != "auto" else automatic_batch(count)
+    steps = math.ceil(count / size)
+    if (config.model.batch_norm or config.model.latent_norm) and count < 2 * steps:
+        raise ConfigError(
+            "fit.batch_size",
+            expected="at least 2 rows in a batch",
+            found=f"{count} rows in batches of {size}",
+            remedy="--set model.batch_norm=false --set model.latent_norm=false",
+        )
+    return FitPlan(
+        epochs=fit.epochs if fit.epochs != "auto" else min(300, max(30, math.ceil(3_000 / steps))),
+        batch_size=size,
+        patience=fit.patience,
+        seed=fit.seed,
+        schedule=build_schedule(config.optimizer),
+        corrupt=corrupt,
+        clip=config.optimizer.clip,
+    )
+
+
+def _scale_kind(config: TrainConfig, rows: Rows) -> ScaleKind:
+    if config.data.scale == "auto":
+        return "center" if rows.pixels else "standard"
+    return config.data.scale
+
+
+def _check_output(config: TrainConfig, loss: Loss, preprocess: Preprocessor) -> None:
+    """A squashing output can only reach rows that lie in its range."""
+    low, high = float(preprocess.low.min()), float(preprocess.high.max())
+    reach = {"linear": -math.inf, "sigmoid": 0.0, "tanh": -1.0}[config.model.output]
+    field, needs = "model.output", str(config.model.output)
+    if loss.target == "shares":
+        field, needs, reach = "loss.kind", config.loss.kind, 0.0
+    if low < reach - ROUNDING or (math.isfinite(reach) and high > 1.0 + ROUNDING):
+        raise ConfigError(
+            field,
+            expected=f"rows within [{reach:g}, 1] for {needs}",
+            found=f"[{low:.3g}, {high:.3g}]",
+            remedy="--set data.scale=range, or --set model.output=linear and loss.kind=mse",
+        )
+
+
+def _hopeless(state: State) -> TrainingError:
+    first = diagnose(state)[0]
+    return TrainingError(
+        first.cause, expected="a run that learns", found=first.seen, remedy=f"{first.why} {first.change}"
+    )
+
+
+def _known_again(held: NDArray[np.float32]) -> list[int]:
+    """Sketches of the held-out rows, (n, width); of many, some that lie evenly over all."""
+    return [int(sketch) for sketch in sketches(held[evenly(len(held), MOST_HELD)])]

@@ -1,0 +1,152 @@
+"""The loop: three pillars (model, loss, optimizer), five steps, and three hooks. It knows no file.
+
+Everything random in an epoch (the order of the rows, corruption, dropout) is drawn from the seed and
+the epoch's number alone, so a run that is resumed at an epoch goes on as if it had not been stopped.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn, optim
+
+from lookalike.training.doctor.causes import is_hopeless, refuse
+from lookalike.training.doctor.facts import gather
+from lookalike.training.doctor.watch import Watch
+from lookalike.training.history import Epoch, State, finite
+from lookalike.training.models.losses import Loss
+from lookalike.training.plan import Data, FitPlan, Hooks
+
+__all__ = ["fit", "train_epoch"]
+
+
+def fit(
+    model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data, *, plan: FitPlan, hooks: Hooks, state: State
+) -> State:
+    """Train until the plan, the patience, the doctor or the outside says stop; `model` ends with its best weights.
+
+    `state.stopped` says why: "finished", "patience", "interrupted", or "hopeless", for which
+    `training.doctor.causes.diagnose(state)` gives the reasons.
+
+    Raises:
+        TrainingError: it cannot work, and the doctor is certain of it before the first step.
+    """
+    state.facts = state.facts or gather(model, loss, optimizer, data, plan)
+    refuse(state)
+
+    def on_step(value: Tensor) -> None:
+        watch.step(value)
+        hooks.on_step()
+
+    with Watch(model, optimizer) as watch:
+        for number in range(len(state.history) + 1, plan.epochs + 1):
+            started = time.perf_counter()
+            train_loss = train_epoch(model, loss, optimizer, data, plan=plan, state=state, on_step=on_step)
+            validation_loss = _validate(model, loss, data, plan)
+            rate = optimizer.param_groups[0]["lr"]
+            lines = (finite(train_loss), finite(validation_loss), rate, time.perf_counter() - started)
+            state.history.append(Epoch(number, *lines, watch.epoch()))
+            _keep_best(model, state)
+            state.stopped = _reason_to_stop(state, plan, hooks)
+            hooks.on_epoch(state)
+            if state.stopped:
+                break
+    if state.best_weights:
+        model.load_state_dict(state.best_weights)
+    model.eval()
+    return state
+
+
+def train_epoch(
+    model: nn.Module,
+    loss: Loss,
+    optimizer: optim.Optimizer,
+    data: Data,
+    *,
+    plan: FitPlan,
+    state: State,
+    on_step: Callable[[Tensor], None],
+) -> float:
+    """One pass over the shuffled rows; `on_step` hears the loss of each step. Returns their mean."""
+    device = next(model.parameters()).device
+    number, count = len(state.history), len(data.train)
+    losses = [math.inf if epoch.validation_loss is None else epoch.validation_loss for epoch in state.history]
+    generator = _seeded(plan.seed, number + 1, device)
+    order = torch.randperm(count, generator=generator, device=device).to(data.train.device)
+    batches = order.tensor_split(math.ceil(count / plan.batch_size))  # equal to within one row
+    total = torch.zeros((), device=device)
+    model.train()
+    for step, batch in enumerate(batches):
+        _set_rate(optimizer, plan.schedule((number + step / len(batches)) / plan.epochs, losses))
+        clean, target = _take(data.train, data.train_targets, batch, device)
+        seen = plan.corrupt(clean, generator) if plan.corrupt else clean
+        optimizer.zero_grad()
+        with _precision(device, plan.bf16):
+            output = model(seen)
+        value = loss(output.float(), target)
+        value.backward()  # type: ignore[no-untyped-call]
+        if plan.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+        optimizer.step()
+        total += value.detach() * len(batch)  # stays on the device: no stall per step
+        on_step(value)
+    return float(total) / count
+
+
+@torch.no_grad()
+def _validate(model: nn.Module, loss: Loss, data: Data, plan: FitPlan) -> float:
+    """The same question as in training, with the same noise each time."""
+    model.eval()
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(plan.seed)
+    total = torch.zeros((), device=device)
+    for batch in torch.split(torch.arange(len(data.validation), device=data.validation.device), plan.batch_size):
+        clean, target = _take(data.validation, data.validation_targets, batch, device)
+        seen = plan.corrupt(clean, generator) if plan.corrupt else clean
+        with _precision(device, plan.bf16):
+            output = model(seen)
+        total += loss(output.float(), target) * len(clean)
+    return float(total) / len(data.validation)
+
+
+def _take(rows: Tensor, targets: Tensor | None, batch: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    clean = rows[batch].to(device, non_blocking=True)  # (batch, width)
+    return clean, clean if targets is None else targets[batch].to(device, non_blocking=True)
+
+
+def _precision(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
+    """Under bf16 the matrix products run in bfloat16; weights, loss and steps stay in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+def _set_rate(optimizer: optim.Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def _seeded(seed: int, number: int, device: torch.device) -> torch.Generator:
+    mixed = (seed * 1_000_003 + number) % (1 << 62)
+    torch.manual_seed(mixed)  # dropout draws from the global generator
+    return torch.Generator(device).manual_seed(mixed)
+
+
+def _keep_best(model: nn.Module, state: State) -> None:
+    last = state.history[-1].validation_loss
+    best = state.history[state.best_epoch - 1].validation_loss if state.best_epoch else None
+    if last is not None and (best is None or last < best):
+        state.best_epoch = len(state.history)
+        state.best_weights = copy.deepcopy(model.state_dict())
+
+
+def _reason_to_stop(state: State, plan: FitPlan, hooks: Hooks) -> str:
+    number = len(state.history)
+    if is_hopeless(state):
+        return "hopeless"
+    if number == plan.epochs:
+        return "finished"
+    if number - state.best_epoch >= plan.patience:
+        return "patience"
+    return "interrupted" if hooks.should_stop() else ""

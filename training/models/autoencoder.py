@@ -1,0 +1,53 @@
+"""Pillar one: the autoencoder, a stack of layers and its mirror image, or a decoder of its own."""
+
+import math
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from lookalike.training.config import ModelConfig
+from lookalike.training.models.conv import conv_stacks
+from lookalike.training.models.layers import inner, latent, outer
+
+__all__ = ["Autoencoder", "latent_dim_for"]
+
+
+class Autoencoder(nn.Module):
+    """width -> hidden -> latent -> hidden mirrored -> width; for pictures, convolutions instead of `hidden`.
+
+    Args:
+        shape: of what lies in a row; its product is the width.
+
+    Raises:
+        ConfigError: convolutions are asked for, and `shape` is no picture's.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> None:
+        super().__init__()
+        stacks = {"mlp": _mlp_stacks, "conv": conv_stacks}[config.kind]
+        self.encoder, self.decoder = stacks(shape, latent_dim, config)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        latent = self.encoder(rows)  # (batch, width) -> (batch, latent)
+        output: Tensor = self.decoder(latent)  # (batch, latent) -> (batch, width)
+        return output
+
+
+def latent_dim_for(width: int, config: ModelConfig) -> int:
+    """The configured dimension, or for "auto" a quarter of the columns within [2, 32]."""
+    if config.latent_dim == "auto":
+        return min(32, max(2, width // 4))
+    return config.latent_dim
+
+
+def _mlp_stacks(shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
+    width = math.prod(shape)
+    back = config.hidden[::-1] if config.decoder == "mirror" else config.decoder
+    there, last = _dense([width, *config.hidden], config), nn.Linear((width, *config.hidden)[-1], latent_dim)
+    again, end = _dense([latent_dim, *back], config), nn.Linear((latent_dim, *back)[-1], width)
+    return nn.Sequential(*there, *latent(last, config)), nn.Sequential(*again, *outer(end, config.output))
+
+
+def _dense(widths: list[int], config: ModelConfig) -> list[nn.Module]:
+    """Linear layers, each with what is configured to follow it."""
+    return [part for ins, outs in pairwise(widths) for part in inner(nn.Linear(ins, outs), config)]
