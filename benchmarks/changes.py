@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.plain import random_row
 from lookalike.index.changes.change import Change
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 
 __all__ = ["FILTERS", "PAYLOADS", "beside", "random_changes"]
 
@@ -59,7 +59,7 @@ def beside(store: Path, names: list[str], seed: int) -> tuple[BaseProcess, Conne
 
 
 def _write_beside(store: Path, names: list[str], seed: int, reports: Connection) -> None:
-    rng, log = np.random.default_rng([seed, 1]), ItemLog(store)
+    rng, log = np.random.default_rng([seed, 1]), ChangeLog(store)
     for _ in range(BATCHES):
         changes = random_changes(rng, names, int(rng.integers(1, 6)))
         last = log.append(changes)

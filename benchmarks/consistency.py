@@ -36,7 +36,7 @@ from lookalike.index.ann.target import Target
 from lookalike.index.ann.vectors import one_thread
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
-from tests.index.made import encoder_at, made_rows
+from tests.factories import encoder_at, made_rows
 
 __all__ = ["ByItem", "Seen", "check", "main", "read_history", "with_stale_reads"]
 

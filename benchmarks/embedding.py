@@ -1,7 +1,7 @@
 """Does bulk embedding cost more than its matrix products, and does memory grow with the rows?
 
-ours    `index.versions.embedding_cache.gather`, the step of `lookalike build` that embeds: rows are read from a float32
-        .npy, checked, hashed, preprocessed, encoded, and written, with ids and payloads
+ours    `index.versions.embedding_cache.embed_with_cache`, the step of `lookalike build` that embeds: rows are read from
+        a float32 .npy, checked, hashed, preprocessed, encoded, and written, with ids and payloads
 floor   the encoder's matrix products alone, as torch's `@` does them, on one block of rows that lie in memory, with as
         many threads. The encoder itself has them from oneDNN, which may be faster: a second row tells them so
 
@@ -25,7 +25,7 @@ from torch import nn
 from benchmarks.memory import ROW_BYTES, own_bytes, write_encoder, write_rows
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
 from lookalike.index.items.table import ItemWriter
-from lookalike.index.versions.embedding_cache import gather
+from lookalike.index.versions.embedding_cache import embed_with_cache
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.rows import open_rows
 
@@ -62,7 +62,7 @@ def gathered(rows: Path, encoder: Encoder) -> float:
     with tempfile.TemporaryDirectory(dir=rows.parent) as name:
         folder = Path(name)
         items = ItemWriter(folder, source.name)
-        return seconds(lambda: gather(source, encoder, "cosine", folder, items))
+        return seconds(lambda: embed_with_cache(source, encoder, "cosine", folder, items))
 
 
 def products(encoder: Encoder, count: int, *, ours: bool = False) -> float:

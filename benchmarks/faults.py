@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from lookalike.training.config import load_config
-from lookalike.training.doctor.facts import gather
+from lookalike.training.doctor.facts import collect_facts
 from lookalike.training.doctor.watch import Watch
 from lookalike.training.errors import TrainingError
 from lookalike.training.fit.fitting import Fitting, prepare
@@ -126,7 +126,7 @@ def _own_loop(
     if mistake == "missing":
         some = list(model.parameters())[: len(list(model.parameters())) // 2]
         optimizer = optim.Adam(some, lr=optimizer.param_groups[0]["lr"])
-    state = State(facts=gather(model, loss, optimizer, data, plan))
+    state = State(facts=collect_facts(model, loss, optimizer, data, plan))
     rate = optimizer.param_groups[0]["lr"]
     generator = torch.Generator().manual_seed(plan.seed)
     with Watch(model, optimizer) as watch:

@@ -31,7 +31,7 @@ import orjson
 from benchmarks.memory import own_bytes
 from benchmarks.report import Bar, Row, report, row
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import Bounds, check_hits, decode_embed, decode_search
+from lookalike.service.parsing.decoding import RequestLimits, check_hits, decode_embed, decode_search
 from lookalike.service.parsing.npy_bodies import decode_npy
 from lookalike.training.errors import LookalikeError
 from lookalike.training.tables.columns import Column
@@ -47,9 +47,9 @@ _TABLE = TableInputs(
     frozenset({"weight", "colour"}),
 )
 BOUNDS = (
-    Bounds((4, 4), 3, MOST_ROWS, 100, MOST_HITS),
-    Bounds((3,), 2, MOST_ROWS, 100, MOST_HITS, _TABLE),
-    Bounds((12,), 4, MOST_ROWS, 100, MOST_HITS),
+    RequestLimits((4, 4), 3, MOST_ROWS, 100, MOST_HITS),
+    RequestLimits((3,), 2, MOST_ROWS, 100, MOST_HITS, _TABLE),
+    RequestLimits((12,), 4, MOST_ROWS, 100, MOST_HITS),
 )
 _DTYPES = ("<f4", "<f8", ">f4", "<f2", "<i8", "|u1", "|b1", "<c8", "|S4", "<U3", "|O", "<M8[s]")
 _NUMBERS = (
@@ -63,20 +63,20 @@ _WORDS = (
 _SIZES = (b"0", b"-1", b"1", b"4096", b"4294967296", b"9223372036854775807", b"9" * 30, b"True", b"1.5", b"'a'", b"()")
 _HEADERS = (b"'descr'", b"'fortran_order': True", b"'shape'", b"(1,) * 9", b"lambda: 0", b"(" * 200, b"{", b"'|O'")
 
-Decode = Callable[[bytes, Bounds], object]
-Case = tuple[str, bytes, Bounds]
+Decode = Callable[[bytes, RequestLimits], object]
+Case = tuple[str, bytes, RequestLimits]
 
 
-def read_inputs(body: bytes, bounds: Bounds) -> object:
-    return decode_npy(body, "inputs", bounds)
+def read_inputs(body: bytes, limits: RequestLimits) -> object:
+    return decode_npy(body, "inputs", limits)
 
 
-def read_embeddings(body: bytes, bounds: Bounds) -> object:
-    return decode_npy(body, "embeddings", bounds)
+def read_embeddings(body: bytes, limits: RequestLimits) -> object:
+    return decode_npy(body, "embeddings", limits)
 
 
-def read_search(body: bytes, bounds: Bounds) -> object:
-    return check_hits(decode_search(body, bounds), bounds)
+def read_search(body: bytes, limits: RequestLimits) -> object:
+    return check_hits(decode_search(body, limits), limits)
 
 
 DECODERS: dict[str, Decode] = {
@@ -90,11 +90,11 @@ DECODERS: dict[str, Decode] = {
 def draw(number: int) -> Case:
     """The case of this number: a decoder's name, a body, and what a call may have."""
     random = Random(number)
-    name, bounds = random.choice(list(DECODERS)), random.choice(BOUNDS)
-    body = _valid_npy(name, bounds, random) if name.startswith("npy") else _valid_json(name, bounds, random)
+    name, limits = random.choice(list(DECODERS)), random.choice(BOUNDS)
+    body = _valid_npy(name, limits, random) if name.startswith("npy") else _valid_json(name, limits, random)
     for _ in range(random.choice((0, 1, 1, 1, 1, 2, 4))):
         body = random.choice(_MUTATIONS)(body, random)
-    return name, body, bounds
+    return name, body, limits
 
 
 def verdict(case: Case) -> str:
@@ -102,34 +102,34 @@ def verdict(case: Case) -> str:
 
     Raises what the decoder raises and does not document.
     """
-    name, body, bounds = case
+    name, body, limits = case
     try:
-        given = DECODERS[name](body, bounds)
+        given = DECODERS[name](body, limits)
     except LookalikeError as error:
         return "refused" if error.expected and error.field else f"an error that tells nothing: {error!r}"
     rows: Any = getattr(given, "rows", given)
     if getattr(given, "kind", "") == "ids":
         return "decoded"
-    width = bounds.width("embeddings" if "embeddings" in (name[4:], getattr(given, "kind", "")) else "inputs")
+    width = limits.width("embeddings" if "embeddings" in (name[4:], getattr(given, "kind", "")) else "inputs")
     right = rows.dtype == np.float32 and rows.ndim == 2 and rows.shape[1] == width and 0 < len(rows) <= MOST_ROWS
-    finite = ~np.isinf(rows) if bounds.table else np.isfinite(rows)
+    finite = ~np.isinf(rows) if limits.table else np.isfinite(rows)
     return "decoded" if right and rows.flags.c_contiguous and finite.all() else f"{rows.dtype} {rows.shape} passed"
 
 
-def _valid_npy(name: str, bounds: Bounds, random: Random) -> bytes:
+def _valid_npy(name: str, limits: RequestLimits, random: Random) -> bytes:
     count = random.choice((0, 1, 2, 5, 5, MOST_ROWS, MOST_ROWS + 1))
-    shape = (count, bounds.width(name.removeprefix("npy "))) if random.random() < 0.7 else (count, *bounds.input_shape)
+    shape = (count, limits.width(name.removeprefix("npy "))) if random.random() < 0.7 else (count, *limits.input_shape)
     values = np.full(shape, random.choice((0, 1, 0.5)), random.choice(("<f4", "<f8", "<i8", "|u1")))
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.asfortranarray(values) if random.random() < 0.2 else values)
     return stream.getvalue()
 
 
-def _valid_json(name: str, bounds: Bounds, random: Random) -> bytes:
+def _valid_json(name: str, limits: RequestLimits, random: Random) -> bytes:
     kind = "inputs" if name == "JSON embed" else random.choice(("inputs", "embeddings", "ids"))
     count = random.choice((1, 2, 5, 5, MOST_ROWS + 1))
-    row: Any = [random.choice((0, 1, 1.5, -2e3))] * bounds.width(kind)
-    if bounds.table and kind == "inputs":
+    row: Any = [random.choice((0, 1, 1.5, -2e3))] * limits.width(kind)
+    if limits.table and kind == "inputs":
         row = random.choice(([1.5, True, "red"], {"weight": None, "good": 1, "colour": "green"}, [1, 0, None]))
     fields: dict[str, Any] = {kind: ["0", "é\n"] if kind == "ids" else [row] * count}
     if name == "JSON embed" and random.random() < 0.5:

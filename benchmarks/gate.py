@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.report import Bar, Row, report, row
-from lookalike.index.evaluation.gate import Trial, decided
+from lookalike.index.evaluation.gate import GateEvaluation, decided
 from lookalike.index.versions.build import build
-from lookalike.index.versions.consistency_check import belonging
+from lookalike.index.versions.consistency_check import check_consistency
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.verdict import Verdict
 from lookalike.index.versions.version import Version
@@ -179,14 +179,14 @@ def without_champion(verdict: Verdict) -> Verdict:
 def asked_of_bad(data: Data, seeds: int) -> Iterator[Row]:
     """Every bad encoder, each told as it is judged."""
     champion = trained(data, data.pool, 1_000)
-    trial = Trial(data.held, data.held_labels, metric="cosine", fit_on=data.pool, like=champion)
+    trial = GateEvaluation(data.held, data.held_labels, metric="cosine", fit_on=data.pool, like=champion)
     of_champion = trial.champion(champion)
     print(f"{data.name}, the champion by itself: {trial.judge(champion, None).reason}", flush=True)
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     swapped = Tally()
     with tempfile.TemporaryDirectory() as folder:
         version = built(data, Path(folder))
-        if not belonging(version).holds:
+        if not check_consistency(version).holds:
             raise RuntimeError("an index does not belong to its own encoder")
         for seed in range(seeds):
             others = [champion]
@@ -202,7 +202,7 @@ def asked_of_bad(data: Data, seeds: int) -> Iterator[Row]:
                 print(f"{data.name}, {name} {seed}: {outcome}, {verdict.reason}", flush=True)
             swapped.asked += 1
             beside = dataclasses.replace(version, encoder=others[seed % len(others)])
-            swapped.promoted += belonging(beside).holds
+            swapped.promoted += check_consistency(beside).holds
     none = Bar("ours", "<=", 0)
     for name, tally in tallies.items():
         place = f"{data.name}, {name}"
@@ -220,7 +220,7 @@ def asked_of_honest(data: Data, seeds: int) -> Iterator[Row]:
         some = np.random.default_rng(seed).permutation(len(data.pool))[: len(data.pool) * 6 // 10]
         champion, challenger = trained(data, data.pool[some], 2 * seed), trained(data, data.pool, 2 * seed + 1)
         trials = [
-            Trial(rows, labels, metric="cosine", fit_on=data.pool, like=challenger)
+            GateEvaluation(rows, labels, metric="cosine", fit_on=data.pool, like=challenger)
             for rows, labels in ((data.held, data.held_labels), (data.fresh, data.fresh_labels))
         ]
         verdict, fresh = (trial.judge(challenger, trial.champion(champion)) for trial in trials)

@@ -19,13 +19,13 @@ from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection, embedded, open_collection
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import QueryError, StoreError, TargetError, UnknownItemError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import Found
-from tests.index.made import encoder_at, made_rows
+from lookalike.index.versions.version import SearchResult
+from tests.factories import encoder_at, made_rows
 
 __all__ = ["History", "MismatchError"]
 
@@ -54,7 +54,7 @@ class Worker:
     """A collection that follows the log by its own connection, and what it must answer."""
 
     collection: Collection
-    log: ItemLog
+    log: ChangeLog
     plain: Plain
 
 
@@ -328,7 +328,7 @@ class History:
             collection.version.index.set_search(EVERYTHING[self._key])
         self._follow(self._head, collection.applied)
         plain = self._head.copy(self._matrices[number], self._metric)
-        return Worker(collection, ItemLog(self._store.folder), plain)
+        return Worker(collection, ChangeLog(self._store.folder), plain)
 
     def _built(self, matrix: NDArray[np.float32]) -> int | None:
         """A version of all there is now by an encoder; None where that is too little."""
@@ -345,6 +345,6 @@ class History:
         return number
 
 
-def _told(worker: Worker, found: Found, row: int) -> tuple[list[str], list[float]]:
+def _told(worker: Worker, found: SearchResult, row: int) -> tuple[list[str], list[float]]:
     places = [int(place) for place in found.positions[row] if place >= 0]
     return [worker.collection.items.id_at(place) for place in places], found.scores[row][: len(places)].tolist()

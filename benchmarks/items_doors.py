@@ -86,11 +86,11 @@ class OurDoor(HttpDoor):
     def put(self, made: bytes) -> None:
         self.ask("PUT", "/items", made)
 
-    def question(self, number: int) -> bytes:
+    def canary(self, number: int) -> bytes:
         return orjson.dumps({"inputs": [self._material.queries[number].tolist()], "limit": K})
 
-    def find(self, question: bytes) -> list[str]:
-        return [hit["id"] for hit in self.ask("POST", "/search", question)["results"][0]["hits"]]
+    def find(self, canary: bytes) -> list[str]:
+        return [hit["id"] for hit in self.ask("POST", "/search", canary)["results"][0]["hits"]]
 
 
 @contextlib.contextmanager
@@ -122,12 +122,12 @@ class ChromaDoor(HttpDoor):
     def put(self, made: bytes) -> None:
         self.ask("POST", f"{self._path}/upsert", made)
 
-    def question(self, number: int) -> bytes:
+    def canary(self, number: int) -> bytes:
         embedding = self._material.asked[number].tolist()
         return orjson.dumps({"query_embeddings": [embedding], "n_results": K, "include": ["distances", "metadatas"]})
 
-    def find(self, question: bytes) -> list[str]:
-        found: list[str] = self.ask("POST", f"{self._path}/query", question)["ids"][0]
+    def find(self, canary: bytes) -> list[str]:
+        found: list[str] = self.ask("POST", f"{self._path}/query", canary)["ids"][0]
         return found
 
 
@@ -181,11 +181,11 @@ class PostgresDoor:
     def put(self, made: list[list[str]]) -> None:
         self._connection.execute(_PUT, made)
 
-    def question(self, number: int) -> list[str]:
+    def canary(self, number: int) -> list[str]:
         return [str(self._material.asked[number].tolist())]
 
-    def find(self, question: list[str]) -> list[str]:
-        return [name for (name,) in self._connection.execute(_FIND, question)]
+    def find(self, canary: list[str]) -> list[str]:
+        return [name for (name,) in self._connection.execute(_FIND, canary)]
 
 
 @contextlib.contextmanager
@@ -229,14 +229,14 @@ class QdrantDoor:
         self._shard.update(made)
         self._shard.flush()
 
-    def question(self, number: int) -> Any:
+    def canary(self, number: int) -> Any:
         import qdrant_edge
 
         nearest = qdrant_edge.Query.Nearest(self._material.asked[number].tolist())
         return qdrant_edge.QueryRequest(limit=K, query=nearest, params=qdrant_edge.SearchParams(hnsw_ef=EFFORT))
 
-    def find(self, question: Any) -> list[str]:
-        ids = [point.id for point in self._shard.query(question)]
+    def find(self, canary: Any) -> list[str]:
+        ids = [point.id for point in self._shard.query(canary)]
         return [str(i) if i < _FAR else f"new-{i - _FAR}" for i in ids]
 
 

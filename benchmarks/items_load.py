@@ -60,10 +60,10 @@ class Door(Protocol):
     def put(self, made: Any) -> None:
         """Make or replace items; they are durable when it returns."""
 
-    def question(self, number: int) -> Any:
+    def canary(self, number: int) -> Any:
         """What `find` takes for a query."""
 
-    def find(self, question: Any) -> list[str]:
+    def find(self, canary: Any) -> list[str]:
         """The ids of the K nearest, best first."""
 
 
@@ -101,9 +101,9 @@ class Searched:
 def searches(opener: Opener, queries: int, rate: float, seconds: float, ready: Barrier) -> Searched:
     """So many searches a second, one at a time; what is late is asked as soon as it can be."""
     door, seen = opener(), Searched()
-    questions = [door.question(number) for number in range(queries)]
-    for question in questions:
-        door.find(question)
+    canaries = [door.canary(number) for number in range(queries)]
+    for canary in canaries:
+        door.find(canary)
     gc.freeze()
     ready.wait(PATIENCE)
     start = time.monotonic()
@@ -111,7 +111,7 @@ def searches(opener: Opener, queries: int, rate: float, seconds: float, ready: B
         due = start + number / rate
         time.sleep(max(0.0, due - time.monotonic()))
         began = time.monotonic()
-        found = door.find(questions[number % queries])
+        found = door.find(canaries[number % queries])
         ended = time.monotonic()
         seen.latencies.append(ended - due)
         seen.began.append(began)

@@ -20,7 +20,7 @@ from benchmarks.steps import NAMES, made_store
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import StoreError
 from lookalike.index.versions.store import Store
 from lookalike.training.progress import progress_bar
@@ -76,7 +76,7 @@ def _kill(store: Store, plain: Plain, seed: list[int], after: float, seen: Count
     seen["kills"] += 1
     seen["kills while changes were under way"] += isinstance(sent, list)
     seen["kills while a version was made or changed"] += isinstance(sent, str)
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     known, after_all = log.read(0, 1 << 20), log.read(plain.applied, 10_000)
     log.close()
     if [change.sequence for change in known] != list(range(1, len(known) + 1)):
@@ -110,8 +110,8 @@ def _heard(here: Connection) -> tuple[list[Change] | str | None, list[tuple[list
 def _check(store: Store, plain: Plain) -> None:
     number = store.champion_number()
     collection = open_collection(store, number)
-    if not collection.version.answers_its_question():
-        raise NotHeldError(f"version {number} does not answer its question")
+    if not collection.version.answers_canary():
+        raise NotHeldError(f"version {number} does not answers its canary query")
     there = plain.found()
     for name, wanted in zip(plain.names, there, strict=True):
         place = collection.items.find(name)
@@ -128,7 +128,7 @@ def _check(store: Store, plain: Plain) -> None:
 
 def _write(folder: Path, seed: list[int], told: Connection) -> None:
     """In the other process, until it is killed: say what comes, do it, say that it is done."""
-    rng, store, log = np.random.default_rng(seed), Store(folder), ItemLog(folder)
+    rng, store, log = np.random.default_rng(seed), Store(folder), ChangeLog(folder)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     told.send(0)
     while True:

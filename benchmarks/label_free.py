@@ -12,8 +12,8 @@ floor   that of the number of dimensions
 
 The damage of `recovery`, the swap of values between rows, was chosen on digits among Gaussian noise, masking, salt and
 pepper, blocks, mixing with another row, and swaps, by its rank correlation there. On Fashion-MNIST masking would have
-done better: 0.92 where swaps among themselves had 0.76, in a trial run. The limits of `Encoding.retrain` were set with
-both data sets in view, so what is told of them here is no test of them.
+done better: 0.92 where swaps among themselves had 0.76, in a trial run. The limits of `EncoderQuality.retrain` were set
+with both data sets in view, so what is told of them here is no test of them.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from benchmarks.report import Row, report, row
 from lookalike.index.evaluation.quality import (
     LEAST_NEIGHBOURS,
     SEVERITIES,
-    Encoding,
+    EncoderQuality,
     features_of,
     found_again,
     mean_share,
@@ -42,7 +42,7 @@ from lookalike.index.evaluation.quality import (
 from lookalike.index.versions.embed import embed
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.config import load_config
-from lookalike.training.evaluation.judge import Question, add_noise, judge_pca, label_precision
+from lookalike.training.evaluation.judge import NoiseTest, add_noise, judge_pca, label_precision
 from lookalike.training.fit.job import train
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
@@ -90,7 +90,7 @@ class Found:
 
     precision: float
     ahead: float
-    encoding: Encoding
+    encoding: EncoderQuality
     figures: dict[str, float]
 
 
@@ -139,12 +139,12 @@ def examined(encoder: Encoder, data: Data, pca: float) -> Found:
 def studied(name: str) -> list[Found]:
     """Every recipe on one data set; each is told as it ends."""
     data, precisions = opened(name), dict[int, float]()
-    question = Question(data.items, data.queries, data.queries, data.item_labels, data.query_labels)
+    canary = NoiseTest(data.items, data.queries, data.queries, data.item_labels, data.query_labels)
     found = []
     for recipe, encoder in encoders(name, data):
         dim = encoder.latent_dim
         if dim not in precisions:
-            precisions[dim] = judge_pca(dim, encoder.preprocess, question, data.items).precision or 0.0
+            precisions[dim] = judge_pca(dim, encoder.preprocess, canary, data.items).precision or 0.0
         found.append(examined(encoder, data, precisions[dim]))
         told = ", ".join(f"{figure} {value:.3f}" for figure, value in found[-1].figures.items())
         print(f"{name}, {recipe}: precision {found[-1].precision:.3f}, {told}", flush=True)

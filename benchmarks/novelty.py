@@ -140,15 +140,15 @@ CORRUPTIONS: dict[str, Callable[[Images, np.random.Generator], Images]] = {
 
 def areas(detectors: Detectors, normal: Images, novel: Images, rng: np.random.Generator) -> tuple[Areas, list[float]]:
     """And the false alarm rate at each level, of ALARM_ROWS of the normal rows."""
-    usual = detectors.scores(normal)
+    local_scale = detectors.scores(normal)
     some = normal[rng.permutation(len(normal))[:CORRUPTED]]
     strange = {"class": novel, **{name: corrupt(some, rng) for name, corrupt in CORRUPTIONS.items()}}
     found: Areas = {}
     for name, rows in strange.items():
         truth = np.repeat([0, 1], [len(normal), len(rows)])
         given = detectors.scores(rows)
-        found[name] = {m: float(roc_auc_score(truth, np.concatenate([usual[m], given[m]]))) for m in given}
-    drawn = -usual["ours"][rng.permutation(len(normal))[:ALARM_ROWS]]
+        found[name] = {m: float(roc_auc_score(truth, np.concatenate([local_scale[m], given[m]]))) for m in given}
+    drawn = -local_scale["ours"][rng.permutation(len(normal))[:ALARM_ROWS]]
     return found, [float((drawn <= level).mean()) for level in LEVELS]
 
 

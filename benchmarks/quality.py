@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.report import Bar, Row, report, row
 from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.config import CorruptionConfig, TrainConfig
-from lookalike.training.evaluation.judge import Judged, Question, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.evaluation.judge import EncoderScore, NoiseTest, add_noise, judge_encoder, judge_pca, judge_raw
 from lookalike.training.fit.job import TrainedRun, train
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
@@ -42,7 +42,7 @@ SIGMA = 0.3
 FULL_RANGE = 255.0
 STANDARD = CorruptionConfig(kind="none")
 
-Trio = tuple[Judged, Judged, Judged]
+Trio = tuple[EncoderScore, EncoderScore, EncoderScore]
 """Ours, PCA, raw rows."""
 
 
@@ -56,15 +56,15 @@ def trained(rows: Rows, seed: int, corruption: CorruptionConfig | None = None) -
         return train(rows, config, Path(folder) / "run")
 
 
-def built_in(name: str) -> tuple[Rows, Question]:
+def built_in(name: str) -> tuple[Rows, NoiseTest]:
     """The training part, and its test part to ask with; not noisy yet."""
     (items, item_labels), (queries, query_labels) = (
         read_sample(rows := open_rows(part), rows.count, seed=0) for part in (name, f"{name}:test")
     )
-    return open_rows(name), Question(items, queries, queries, item_labels, query_labels)
+    return open_rows(name), NoiseTest(items, queries, queries, item_labels, query_labels)
 
 
-def table(name: str, seed: int) -> tuple[Rows, Question]:
+def table(name: str, seed: int) -> tuple[Rows, NoiseTest]:
     """A table of scikit-learn's, parted by the seed."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
@@ -73,20 +73,20 @@ def table(name: str, seed: int) -> tuple[Rows, Question]:
     items, queries, item_labels, query_labels = train_test_split(
         rows.astype(np.float32), labels.tolist(), test_size=0.3, stratify=labels, random_state=seed
     )
-    return array_rows(items, name), Question(items, queries, queries, item_labels, query_labels)
+    return array_rows(items, name), NoiseTest(items, queries, queries, item_labels, query_labels)
 
 
-def judged(rows: Rows, question: Question, seed: int) -> Trio:
+def judged(rows: Rows, canary: NoiseTest, seed: int) -> Trio:
     """Train, and judge all three on one question, under one noise."""
     encoder = trained(rows, seed).encoder
-    question = noisy(question, encoder.preprocess)
-    pca = judge_pca(encoder.latent_dim, encoder.preprocess, question, question.items)
-    return judge_encoder("denoising", encoder, question), pca, judge_raw(question)
+    canary = noisy(canary, encoder.preprocess)
+    pca = judge_pca(encoder.latent_dim, encoder.preprocess, canary, canary.items)
+    return judge_encoder("denoising", encoder, canary), pca, judge_raw(canary)
 
 
-def noisy(question: Question, scaling: Preprocessor) -> Question:
+def noisy(canary: NoiseTest, scaling: Preprocessor) -> NoiseTest:
     """The same under noise of 0.3 of a pixel's range, or of a standardised column's deviation."""
-    return dataclasses.replace(question, noisy=add_noise(question.queries, scaling, SIGMA))
+    return dataclasses.replace(canary, noisy=add_noise(canary.queries, scaling, SIGMA))
 
 
 def check_noise(clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> None:
@@ -107,22 +107,22 @@ def check_noise(clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> None:
 
 def fashion() -> Iterator[Row]:
     """Five seeds of the denoising autoencoder, and one of the standard one."""
-    rows, question = built_in("fashion-mnist")
+    rows, canary = built_in("fashion-mnist")
     runs = []
     for seed in SEEDS:
-        runs.append(judged(rows, question, seed))
+        runs.append(judged(rows, canary, seed))
         if runs[-1][0].bytes_per_item != 4 * DIMENSIONS:
             raise RuntimeError(f"expected {DIMENSIONS} dimensions, found {runs[-1][0].bytes_per_item // 4}")
     ours, pca, raw = (mean(list(same)) for same in zip(*runs, strict=True))
     yield from lines("denoising", ours, pca, raw, bars=True)
     print(spread("fashion-mnist, denoising", [run[0] for run in runs]))
     standard = trained(rows, 0, STANDARD).encoder
-    question = noisy(question, standard.preprocess)
-    check_noise(question.queries, question.noisy)
-    yield from lines("standard", judge_encoder("standard", standard, question), pca, raw, bars=False)
+    canary = noisy(canary, standard.preprocess)
+    check_noise(canary.queries, canary.noisy)
+    yield from lines("standard", judge_encoder("standard", standard, canary), pca, raw, bars=False)
 
 
-def lines(name: str, ours: Judged, pca: Judged, raw: Judged, *, bars: bool) -> Iterator[Row]:
+def lines(name: str, ours: EncoderScore, pca: EncoderScore, raw: EncoderScore, *, bars: bool) -> Iterator[Row]:
     """Clean and noisy precision, and the reconstruction error."""
     clean, under_noise, error = (Bar("ours", ">=", 0.83), Bar("ours", ">=", 0.81), Bar("ours / peer", "<=", 0.70))
     yield row(
@@ -146,7 +146,7 @@ def lines(name: str, ours: Judged, pca: Judged, raw: Judged, *, bars: bool) -> I
     )
 
 
-def figures(which: str, ours: Judged, pca: Judged, raw: Judged) -> dict[str, float | None]:
+def figures(which: str, ours: EncoderScore, pca: EncoderScore, raw: EncoderScore) -> dict[str, float | None]:
     return {"ours": getattr(ours, which), "peer": getattr(pca, which), "floor": getattr(raw, which)}
 
 
@@ -167,7 +167,7 @@ def against_pca(name: str, runs: list[Trio], *, ahead: bool) -> Iterator[Row]:
         )
 
 
-def mean(same: list[Judged]) -> Judged:
+def mean(same: list[EncoderScore]) -> EncoderScore:
     """Of several seeds."""
     error, clean, under_noise = (
         statistics.fmean(getattr(one, name) for one in same)
@@ -176,7 +176,7 @@ def mean(same: list[Judged]) -> Judged:
     return dataclasses.replace(same[0], reconstruction=error, precision=clean, noisy_precision=under_noise)
 
 
-def spread(name: str, same: list[Judged]) -> str:
+def spread(name: str, same: list[EncoderScore]) -> str:
     """Least, greatest and standard deviation over the seeds."""
     told = []
     for which in ("precision", "noisy_precision", "reconstruction"):

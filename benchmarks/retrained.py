@@ -12,12 +12,12 @@ from benchmarks.failures import NotHeldError
 from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Alias, Store
 from lookalike.retraining import run as retraining
 from lookalike.retraining.job import read_job
-from lookalike.retraining.plan import Asked
+from lookalike.retraining.plan import RetrainOptions
 from lookalike.training.config import load_config
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
@@ -31,7 +31,7 @@ SETTINGS = ("model.hidden=[8]", "model.latent_dim=3", "fit.epochs=2", "fit.devic
 def resumed(store: Store) -> None:
     """The rest of it, whatever the gate says: what is tried is that nothing is lost."""
     with store.written():  # as the command tells a user
-        report, _ = retraining.retrain(Asked(store, device="cpu", force=True))
+        report, _ = retraining.retrain(RetrainOptions(store, device="cpu", force=True))
     if report.outcome != "promoted":
         raise NotHeldError(report.reason)
 
@@ -51,7 +51,7 @@ class Retrained:
         items = self._made.open_champion().items
         names = [items.id_at(place) for place in range(len(items))]
         changes = [Change(f"new-{i}", np.full(WIDTH, i / 9, np.float32), "{}") for i in range(20)]
-        log = ItemLog(self._made.folder)
+        log = ChangeLog(self._made.folder)
         self._last = log.append([*changes, *map(Change, names[:7])])
         log.close()
         self._ids = {*names[7:], *(change.id for change in changes)}
@@ -68,7 +68,7 @@ class Retrained:
 
     def check(self, folder: Path, outcomes: list[str], *, killed: bool) -> bool:
         """As `benchmarks.steps.Held.check`."""
-        store, log = Store(folder), ItemLog(folder)
+        store, log = Store(folder), ChangeLog(folder)
         alias, last = store.champion(), log.last()
         log.close()
         done = alias is not None and alias.replaced == (1,)
@@ -77,8 +77,8 @@ class Retrained:
         if last != self._last:
             raise NotHeldError(f"{last} changes, not {self._last}")
         collection = open_collection(store, store.champion_number())
-        if not collection.version.answers_its_question():
-            raise NotHeldError("the champion does not answer its question")
+        if not collection.version.answers_canary():
+            raise NotHeldError("the champion does not answers its canary query")
         found = {collection.items.id_at(int(place)) for place in collection.items.passing()}
         if found != self._ids:
             raise NotHeldError(f"other items: {sorted(found ^ self._ids)[:5]}")

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from benchmarks.embedding import anonymous_peak
 from benchmarks.report import Bar, Row, report, row, seconds
-from lookalike.index.ann.recall import Exam, recalls
+from lookalike.index.ann.recall import RecallBenchmark, recalls
 from lookalike.index.ann.target import Target
 from lookalike.index.items.table import ITEMS
 from lookalike.index.versions.build import build
@@ -106,7 +106,7 @@ def measured(count: int, run: Path, images: NDArray[np.float32], questions: NDAr
         opened = time.perf_counter() - began
         header = version.manifest
         queries = version.embed(questions)
-        figures, _ = Exam(version.embeddings, queries).take(version.index)
+        figures, _ = RecallBenchmark(version.embeddings, queries).take(version.index)
         draw = np.random.default_rng(0).random(count)
         ids = sum(len(version.items.id_at(i)) + 4 for i in range(0, count, count // 1_000)) / 1_000
         index = header["tuning"]["chosen"]["bytes"] / header["tuning"]["chosen"]["items"]

@@ -27,11 +27,11 @@ from lookalike.index.ann.vectors import one_thread
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Alias, Store
 from lookalike.training.errors import LookalikeError
-from tests.index.made import encoder_at, made_rows
+from tests.factories import encoder_at, made_rows
 
 __all__ = ["KEPT", "STEPS", "TOLD", "TRACEBACK", "Held", "attempt", "made_store", "said"]
 
@@ -71,7 +71,7 @@ def made_store(folder: Path, *, logged: bool = True) -> tuple[Store, Plain]:
             build(source, encoder, store, metric="l2", target=Target(0.3, key="Flat"), device="cpu")
             store.promote(number)
     if logged:
-        log = ItemLog(store.folder)
+        log = ChangeLog(store.folder)
         changes = random_changes(rng, NAMES, 80)
         log.append(changes)
         log.close()
@@ -80,19 +80,19 @@ def made_store(folder: Path, *, logged: bool = True) -> tuple[Store, Plain]:
     return store, plain
 
 
-def _upsert(folder: Path, log: ItemLog) -> None:
+def _upsert(folder: Path, log: ChangeLog) -> None:
     log.append(SENT)
 
 
-def _bulk(folder: Path, log: ItemLog) -> None:
+def _bulk(folder: Path, log: ChangeLog) -> None:
     log.append(BULK)
 
 
-def _close(folder: Path, log: ItemLog) -> None:
+def _close(folder: Path, log: ChangeLog) -> None:
     log.close()
 
 
-STEPS: dict[str, Callable[[Path, ItemLog], object]] = {
+STEPS: dict[str, Callable[[Path, ChangeLog], object]] = {
     "upsert": _upsert,
     "first upsert": _upsert,
     "bulk upsert": _bulk,
@@ -111,7 +111,7 @@ def attempt(name: str, folder: Path, told: Path, ready: Connection) -> None:
     with told.open("r+b") as file:
         memory = mmap.mmap(file.fileno(), TOLD)
     torch.set_num_threads(1)
-    log, outcomes = ItemLog(folder), []
+    log, outcomes = ChangeLog(folder), []
     log.last()
     ready.send(os.getpid())
     ready.recv()
@@ -164,9 +164,9 @@ class Held:
         changed = alias is not None and alias != BEFORE and alias.replaced == AFTER.get(self._name)
         if not changed and (alias != BEFORE or (after and self._name in AFTER)):
             raise NotHeldError(f"champion {alias}")
-        if not store.open_champion().answers_its_question():
-            raise NotHeldError("the champion does not answer its question")
-        log = ItemLog(folder)
+        if not store.open_champion().answers_canary():
+            raise NotHeldError("the champion does not answers its canary query")
+        log = ChangeLog(folder)
         new = log.read(self._plain.applied, 10_000)
         log.close()
         there = len(new) == len(self._sent) and all(map(_same, new, self._sent))
@@ -181,7 +181,7 @@ class Held:
 
     def again(self, folder: Path, *, done: bool) -> None:
         """Without faults the step succeeds, and leaves nothing of the attempts before."""
-        log = ItemLog(folder)
+        log = ChangeLog(folder)
         if not done:
             STEPS[self._name](folder, log)
         log.close()

@@ -5,7 +5,7 @@ LookalikeError
 │   └── JobError  another job works on the store
 ├── QueryError    embeddings or a limit that cannot be searched with
 ├── TargetError   no index has the recall within the bytes and the time
-├── LogError      the item log cannot be written or read
+├── LogError      the change log cannot be written or read
 └── UnknownItemError   an id that no item has
 """
 
@@ -31,7 +31,7 @@ class TargetError(LookalikeError):
 
 
 class LogError(LookalikeError):
-    """The item log cannot be written or read: a full disk, say."""
+    """The change log cannot be written or read: a full disk, say."""
 
 
 class UnknownItemError(LookalikeError):

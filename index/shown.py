@@ -1,9 +1,9 @@
 """What someone gave, as an error says it."""
 
-__all__ = ["show"]
+__all__ = ["truncate_repr"]
 
 
-def show(value: object) -> str:
+def truncate_repr(value: object) -> str:
     """What someone gave, in a few characters whatever its size or depth."""
     if isinstance(value, str):
         return repr(value if len(value) <= 40 else f"{value[:40]}…")
@@ -12,6 +12,6 @@ def show(value: object) -> str:
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
     if isinstance(value, dict):
-        keys = [show(key) for key, _ in zip(value, range(4), strict=False)]
+        keys = [truncate_repr(key) for key, _ in zip(value, range(4), strict=False)]
         return f"an object of {', '.join(keys)}{', …' if len(value) > len(keys) else ''}" if keys else "an empty object"
     return f"a list of {len(value):,}" if isinstance(value, list) else type(value).__name__

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from lookalike.index.changes.collection import Collection
 from lookalike.index.drift.drift import FOLDER
 from lookalike.service.api.auth import let_in
-from lookalike.service.api.fast_path import GZIP_BYTES, GZIP_LEVEL, HotRoutes
+from lookalike.service.api.fast_path import GZIP_BYTES, GZIP_LEVEL, FastPath
 from lookalike.service.api.item_routes import items, items_written
 from lookalike.service.api.routes import admin, guarded, health
 from lookalike.service.errors import install_handlers
@@ -21,7 +21,7 @@ from lookalike.service.observability.metrics import Metrics, MetricsMiddleware
 from lookalike.service.observability.tracing import PrivateSpans, telemetry
 from lookalike.service.parsing.bodies import Budget
 from lookalike.service.security.keys import KeyRing
-from lookalike.service.serving.serving import Pulse, Serving
+from lookalike.service.serving.serving import Health, Serving
 from lookalike.service.settings import Settings
 
 __all__ = ["create_app"]
@@ -40,7 +40,7 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         lifecycle("started")
-        app.state.serving = Serving(settings, first.pop(), app.state.metrics, app.state.pulse)
+        app.state.serving = Serving(settings, first.pop(), app.state.metrics, app.state.health)
         yield
         await app.state.serving.close()
         first.append(app.state.serving.current.collection)
@@ -58,7 +58,7 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
     )
     app.state.settings = settings
     app.state.budget = Budget(settings.bytes_in_flight)
-    app.state.pulse = Pulse()
+    app.state.health = Health()
     app.state.keys = KeyRing.of(settings)
     app.state.metrics = Metrics(DriftWatch(settings.store / FOLDER, settings.drift_once_in))
     for router in (health, guarded, items, items_written, admin):
@@ -75,5 +75,5 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(PrivateSpans)
     layers: ASGIApp = app.build_middleware_stack()
     if not settings.tracing:  # FastAPI makes its spans where it finds the route
-        layers = HotRoutes(layers, guarded, ("/embed", "/search"))
+        layers = FastPath(layers, guarded, ("/embed", "/search"))
     app.middleware_stack = MetricsMiddleware(let_in(layers, settings), app.state.metrics)

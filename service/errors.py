@@ -10,8 +10,8 @@ LookalikeError
     ├── MediaError        415  a content type that is not understood
     ├── RefusedError      409  the champion cannot take the place of the version that serves
     ├── BusyError         429  as many rows wait as may; come again
-    ├── LeftError         499  the client left before the work was begun
-    ├── NotReadyError     503  the version does not answer its known question
+    ├── DisconnectedError         499  the client left before the work was begun
+    ├── NotReadyError     503  the version does not answers its canary query
     ├── FullError         503  the request bodies in memory have as many bytes as they may; retry later
     └── DeadlineError     504  it took longer than a call may
 
@@ -36,9 +36,9 @@ from lookalike.training.errors import LookalikeError
 __all__ = [
     "BusyError",
     "DeadlineError",
+    "DisconnectedError",
     "ForbiddenError",
     "FullError",
-    "LeftError",
     "MalformedError",
     "MediaError",
     "NotReadyError",
@@ -50,7 +50,7 @@ __all__ = [
     "answer_error",
     "install_handlers",
     "problem",
-    "show",
+    "truncate_repr",
 ]
 
 PROBLEM = "application/problem+json"
@@ -99,7 +99,7 @@ class MediaError(RequestError):
 
 
 class NotReadyError(RequestError):
-    """The version does not answer its known question."""
+    """The version does not answers its canary query."""
 
     status = 503
 
@@ -116,7 +116,7 @@ class BusyError(RequestError):
     status = 429
 
 
-class LeftError(RequestError):
+class DisconnectedError(RequestError):
     """The client left before the work was begun: the answer is for the log alone."""
 
     status = 499
@@ -159,7 +159,7 @@ def problem(status: int, detail: str, *, field: str = "", expected: str = "", fo
     return JSONResponse(body, status, _HEADERS.get(status), PROBLEM)
 
 
-def show(value: Any) -> str:
+def truncate_repr(value: Any) -> str:
     """What a client sent, short whatever it is: it may be large and deep."""
     if isinstance(value, list | dict):
         return f"a list of {len(value)}" if isinstance(value, list) else "an object"
@@ -178,8 +178,12 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
     """The answer to a request that ended with `error`; one that nobody foresaw is logged."""
     if isinstance(error, LogError):  # its words name a file of ours
         log_failure(request.scope, error)
-        said = {"field": "items", "expected": "an item log that can be written and read", "found": "one that cannot be"}
-        return problem(503, "The item log cannot be written or read now; the service's log says more.", **said)
+        said = {
+            "field": "items",
+            "expected": "a change log that can be written and read",
+            "found": "one that cannot be",
+        }
+        return problem(503, "The change log cannot be written or read now; the service's log says more.", **said)
     if isinstance(error, LookalikeError):
         kinds = {QueryError: 422, UnknownItemError: 404}
         status = error.status if isinstance(error, RequestError) else kinds.get(type(error), 500)

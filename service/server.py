@@ -17,8 +17,8 @@ from lookalike.service.security.keys import KeyRing
 from lookalike.service.security.tls import tls_context
 from lookalike.service.serving.engine import use_threads
 from lookalike.service.serving.preflight import prepare
-from lookalike.service.serving.serving import Pulse
-from lookalike.service.serving.workers import Board, supervise
+from lookalike.service.serving.serving import Health
+from lookalike.service.serving.workers import WorkerBoard, supervise
 from lookalike.service.settings import Settings
 from lookalike.training.errors import ConfigError
 
@@ -47,7 +47,7 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
             del collection  # each worker opens it by itself
             supervise(settings, listener, serve_worker, lambda: announce(_url(listener, scheme), number))
             return
-        server = _server(settings, collection, Board(1), 0)
+        server = _server(settings, collection, WorkerBoard(1), 0)
         del collection  # once another one serves, nothing may keep it
         for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
             signal.signal(signum, lambda *_: setattr(server, "should_exit", True))
@@ -55,7 +55,7 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
         server.run(sockets=[listener])
 
 
-def serve_worker(settings: Settings, listener: socket.socket, board: Board, slot: int) -> None:
+def serve_worker(settings: Settings, listener: socket.socket, board: WorkerBoard, slot: int) -> None:
     """One of several processes that serve."""
     configure(settings.log_level)
     store = Store(settings.store)
@@ -63,7 +63,7 @@ def serve_worker(settings: Settings, listener: socket.socket, board: Board, slot
     _server(settings, open_collection(store, number, settings.device), board, slot).run(sockets=[listener])
 
 
-def _server(settings: Settings, collection: Collection, board: Board, slot: int) -> uvicorn.Server:
+def _server(settings: Settings, collection: Collection, board: WorkerBoard, slot: int) -> uvicorn.Server:
     """Warm, and not running yet."""
     _allow_files(2 * settings.max_connections)
     context = tls_context(settings)
@@ -82,7 +82,7 @@ def _server(settings: Settings, collection: Collection, board: Board, slot: int)
         ssl_context_factory=(lambda *_: context) if context else None,
     )
     server = uvicorn.Server(config)
-    app.state.pulse = Pulse(
+    app.state.health = Health(
         beat=lambda number: board.beat(slot, number),
         check=board.check,
         stopping=lambda: server.should_exit,

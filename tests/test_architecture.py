@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import lookalike
+from tests.factories import ROOT
 
-ROOT = Path(__file__).parents[1]
 ORDER = {
     "training": (
         *("errors", "choices", "progress", "robust", "scheduling", "sealed", "history"),

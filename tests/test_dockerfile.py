@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 
 from lookalike.index.versions.store import Store
+from tests.factories import ROOT
 
-REPO = Path(__file__).parent.parent
 UID = 10_001
 KEY = "a key for this test"
 PORT = "8000"
@@ -46,7 +46,7 @@ def only(steps: list[Step], word: str) -> str:
     return found
 
 
-STEPS = parse((REPO / "Dockerfile").read_text(encoding="utf-8"))
+STEPS = parse((ROOT / "Dockerfile").read_text(encoding="utf-8"))
 LAST_STAGE = STEPS[max(i for i, (word, _) in enumerate(STEPS) if word == "FROM") :]
 HEALTH = json.loads(only(LAST_STAGE, "HEALTHCHECK").partition("CMD ")[2])
 COMMAND = json.loads(only(LAST_STAGE, "ENTRYPOINT")) + json.loads(only(LAST_STAGE, "CMD"))
@@ -74,11 +74,11 @@ def test_one_port_and_one_volume() -> None:
 
 
 def test_the_build_is_given_what_it_copies_and_nothing_else() -> None:
-    ignore = (REPO / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     copied = [path for word, rest in STEPS if word == "COPY" and "--from" not in rest for path in rest.split()[:-1]]
     assert "*" in ignore
     assert sorted(line[1:] for line in ignore if line.startswith("!")) == sorted(copied)
-    assert [path for path in copied if not (REPO / path).exists()] == []
+    assert [path for path in copied if not (ROOT / path).exists()] == []
 
 
 @dataclass
@@ -130,10 +130,10 @@ class Image:
             assert sources[1:] == [target], "both stages share one root here, as an environment must keep its path"
             return
         for source in sources:
-            if (REPO / source).is_dir():
-                shutil.copytree(REPO / source, self.folder / target, symlinks=True, ignore=IGNORED)
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, self.folder / target, symlinks=True, ignore=IGNORED)
             else:
-                shutil.copy(REPO / source, self.folder / target)
+                shutil.copy(ROOT / source, self.folder / target)
 
     def do_run(self, rest: str) -> None:
         done = subprocess.run(

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from lookalike.cli.retraining import BUSY, FAILED, KEPT, MISTAKEN
+from tests.factories import ROOT
 from tests.lookalike.helpers import run
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from lookalike.training.errors import DataError
 from lookalike.training.rows.openml import install_fashion, write_idx
 from lookalike.training.rows.streams import open_idx
+from tests.factories import ROOT
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPTS = ROOT / "scripts"
 
 Fetched = tuple[NDArray[np.float64], NDArray[np.str_]]
 

@@ -15,7 +15,7 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.config import load_config
 from lookalike.training.errors import ResumeError
-from lookalike.training.evaluation.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.evaluation.judge import NoiseTest, add_noise, judge_encoder, judge_pca, judge_raw
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
 from lookalike.training.tables.columns import Column, spell
@@ -198,9 +198,9 @@ def test_the_judges_take_tables_too(folder: Path, version: Version) -> None:
     rows, labels = read_sample(open_rows(str(folder / "table.csv")), COUNT, 0)
     scaling = version.encoder.preprocess
     noisy = add_noise(rows[200:], scaling)
-    question = Question(rows[:200], rows[200:], noisy, labels[:200], labels[200:])
-    raw, pca = judge_raw(question, scaling), judge_pca(4, scaling, question, rows[:200])
-    ours = judge_encoder("ours", version.encoder, question)
+    noise_test = NoiseTest(rows[:200], rows[200:], noisy, labels[:200], labels[200:])
+    raw, pca = judge_raw(noise_test, scaling), judge_pca(4, scaling, noise_test, rows[:200])
+    ours = judge_encoder("ours", version.encoder, noise_test)
     assert (raw.reconstruction, raw.name) == (0, "preprocessed rows")
     for judged in (raw, pca, ours):
         assert 0 <= judged.reconstruction < 1

@@ -16,8 +16,9 @@ from lookalike.index.versions.store import Store
 from lookalike.training.config import load_config
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
+from tests.factories import ROOT
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "explore.py"
+NOTEBOOK = ROOT / "notebooks" / "explore.py"
 FIGURES = ["history", "map", "neighbours", "unseen and noisy", "reconstructions"]
 
 

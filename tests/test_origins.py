@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from lookalike.index.changes.compact import compact
 from lookalike.index.versions.store import Store
-from lookalike.retraining.plan import Asked, make_plan
+from lookalike.retraining.plan import RetrainOptions, make_plan
 from lookalike.retraining.run import retrain
-from lookalike.service.client.requests import Question, put_call, search_call
+from lookalike.service.client.requests import Query, put_call, search_call
 from tests.lookalike.helpers import run
 from tests.mixed import write_csv, write_parquet
 from tests.service.helpers import NPY, call, serving, settings_for, to_npy
@@ -126,7 +126,7 @@ async def test_http_answers_as_the_command_line_does(far: Store, tmp_path: Path)
         for inputs in (rows.tolist(), objects):
             answer = await call(client, "/search", inputs=inputs, limit=LIMIT)
             assert [[hit["id"] for hit in one["hits"]] for one in answer["results"]] == expected
-        mine = Question.of(inputs=rows, embeddings=None, ids=None, limit=LIMIT, filter=None, with_payload=True)
+        mine = Query.of(inputs=rows, embeddings=None, ids=None, limit=LIMIT, filter=None, with_payload=True)
         for content in (to_npy(rows), search_call(mine, rows).body):
             npy = await client.post(f"/search?limit={LIMIT}", content=content, headers={"Content-Type": NPY})
             assert [[hit["id"] for hit in one["hits"]] for one in npy.json()["results"]] == expected
@@ -163,11 +163,11 @@ async def test_items_that_a_client_puts_are_found(changed: Store, tmp_path: Path
 
 
 def test_a_retraining_keeps_the_champions_origin(changed: Store, tmp_path: Path) -> None:
-    report, _ = retrain(Asked(changed, force=True, device="cpu"))
+    report, _ = retrain(RetrainOptions(changed, force=True, device="cpu"))
     assert report.outcome == "promoted"
     version = changed.open_champion("cpu")
     assert version.encoder.origin is not None
     assert version.encoder.origin.tolist() == [START, 0]
     assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
-    plan = make_plan(Asked(changed, device="cpu"), version, 40)  # the digest of its rows is still the same
+    plan = make_plan(RetrainOptions(changed, device="cpu"), version, 40)  # the digest of its rows is still the same
     assert plan.collection.rows.count == COUNT + 40

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lookalike.cli.app import app
+from tests.factories import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FAST = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 

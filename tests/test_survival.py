@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lookalike.training.fit.checkpoint import latest_checkpoint
+from tests.factories import ROOT
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 EPOCHS = 40
 TRAIN = """

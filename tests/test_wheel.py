@@ -14,7 +14,8 @@ import jupytext  # type: ignore[import-untyped]
 import nbclient
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.factories import ROOT
+
 BUILD = """
 import sys
 from setuptools import build_meta

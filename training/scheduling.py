@@ -3,12 +3,12 @@
 import os
 import sys
 
-__all__ = ["yield_to_others"]
+__all__ = ["lower_priority"]
 
 NICENESS = 19
 
 
-def yield_to_others() -> None:
+def lower_priority() -> None:
     """From now on, this process has a core only where no other one wants it, as far as the system can be told so.
 
     On Linux it is scheduled as idle (sched(7), SCHED_IDLE), and elsewhere with the lowest priority. Call it before

@@ -71,4 +71,4 @@ def candidates(count: int, dim: int) -> list[Candidate]:
 
 def training_rows(index: VectorIndex) -> int:
     """How many vectors to train an index with."""
-    return max(LEAST_TRAINING, ENOUGH * index.knobs.lists)
+    return max(LEAST_TRAINING, ENOUGH * index.search_params.lists)

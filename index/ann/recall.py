@@ -10,7 +10,7 @@ from lookalike.index.ann.embeddings import Embeddings
 from lookalike.index.ann.scores import drop_own
 from lookalike.index.ann.vectors import VectorIndex, one_thread
 
-__all__ = ["Exam", "K", "Measured", "recalls"]
+__all__ = ["K", "Measurement", "RecallBenchmark", "recalls"]
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -25,7 +25,7 @@ GLANCE, TIMED = 100, 300
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What the queries found, one thread.
 
     Attributes:
@@ -55,7 +55,7 @@ def recalls(found: Positions, truth: Positions, ties: NDArray[np.bool_] | bool =
     return shares
 
 
-class Exam:
+class RecallBenchmark:
     """Queries whose k nearest are known by exact search, to ask any index over the same embeddings."""
 
     def __init__(self, embeddings: Embeddings, queries: Vectors, own: Positions | None = None, k: int = K) -> None:
@@ -73,14 +73,14 @@ class Exam:
         scores, self.truth = drop_own(embeddings.scores(queries, exact), exact, self._own, k)
         self._last = scores[:, -1:]  # (n, 1)
 
-    def take(self, index: VectorIndex) -> tuple[Measured, Positions]:
+    def take(self, index: VectorIndex) -> tuple[Measurement, Positions]:
         """The figures, and the positions found, (n, at most k)."""
         found, latency, batch = self._ask(index, GLANCE)
         scores, found = drop_own(self.embeddings.scores(self.queries, found), found, self._own, self.k)
         shares = recalls(found, self.truth, self._as_near(scores))
         recall, slack = float(shares.mean()), NORMAL * float(shares.std()) / len(shares) ** 0.5
         low, high = max(0.0, recall - slack), min(1.0, recall + slack)
-        return Measured(recall, low, high, self.k, len(shares), latency, batch), found
+        return Measurement(recall, low, high, self.k, len(shares), latency, batch), found
 
     def time(self, index: VectorIndex) -> tuple[float, float]:
         """Microseconds a query, one thread: the median of one at a time, and all of them at once."""

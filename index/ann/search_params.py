@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.training.errors import ConfigError
 
-__all__ = ["ROUNDS", "Knobs", "Selection"]
+__all__ = ["ROUNDS", "SearchParams", "Selection"]
 
 MOST = {"nprobe": 1 << 20, "efSearch": 1 << 16, "k_factor": 1 << 10}
 """The largest values: FAISS allocates memory for all that a search may visit before it starts."""
@@ -32,7 +32,7 @@ LINKS = 32
 
 
 @dataclass(frozen=True)
-class _Knob:
+class _SearchParam:
     """One parameter: the object that has it, its name there, and the values worth a try, rising."""
 
     holder: Any
@@ -58,20 +58,20 @@ class Selection:
     held: int
 
 
-class Knobs:
+class SearchParams:
     """The search parameters of an index, by name: nprobe, efSearch, k_factor."""
 
     def __init__(self, index: faiss.Index) -> None:
         self._index = index
-        self._knobs: dict[str, _Knob] = {}
+        self._search_params: dict[str, _SearchParam] = {}
         self.lists = 0
         """How many lists the vectors are parted into; 0 where they are not."""
         self._walk(index)
-        self.is_graph = "efSearch" in self._knobs
+        self.is_graph = "efSearch" in self._search_params
 
     def grids(self) -> dict[str, tuple[int, ...]]:
         """The values worth a try, rising, by name; the outermost first."""
-        return {name: knob.values for name, knob in self._knobs.items()}
+        return {name: param.values for name, param in self._search_params.items()}
 
     def set(self, text: str) -> None:
         """Set what "nprobe=8,k_factor=4" says.
@@ -81,17 +81,19 @@ class Knobs:
         """
         for part in filter(None, text.split(",")):
             name, _, value = part.partition("=")
-            if name not in self._knobs or not _WHOLE.fullmatch(value) or not 1 <= int(value) <= MOST[name]:
-                known = ", ".join(f"{known}=N, N from 1 to {MOST[known]:,}" for known in self._knobs) or "nothing"
+            if name not in self._search_params or not _WHOLE.fullmatch(value) or not 1 <= int(value) <= MOST[name]:
+                known = (
+                    ", ".join(f"{known}=N, N from 1 to {MOST[known]:,}" for known in self._search_params) or "nothing"
+                )
                 raise ConfigError("search parameters", expected=known, found=part)
-            knob = self._knobs[name]
-            setattr(knob.holder, knob.attribute, int(value))
+            param = self._search_params[name]
+            setattr(param.holder, param.attribute, int(value))
 
     def select(self, allowed: NDArray[np.bool_]) -> Selection:
         """Prepare searches among the allowed items, (items,) bool, with one pass over the lists."""
         lists, held = None, self.lists
-        if self.lists and isinstance(faiss.downcast_index(self._knobs["nprobe"].holder.quantizer), _CHOOSY):
-            holds = _lists_with(self._knobs["nprobe"].holder, allowed)
+        if self.lists and isinstance(faiss.downcast_index(self._search_params["nprobe"].holder.quantizer), _CHOOSY):
+            holds = _lists_with(self._search_params["nprobe"].holder, allowed)
             lists, held = _bitmap(holds), int(holds.sum())
         return Selection(int(allowed.sum()), len(allowed), _bitmap(allowed), lists, held)
 
@@ -109,7 +111,7 @@ class Knobs:
     def positions(self) -> Iterator[NDArray[np.int64]]:
         """The positions in each list, (m,), without a copy."""
         for number in range(self.lists):
-            lists = self._knobs["nprobe"].holder.invlists
+            lists = self._search_params["nprobe"].holder.invlists
             if size := int(lists.list_size(number)):
                 yield faiss.rev_swig_ptr(lists.get_ids(number), size)
 
@@ -118,16 +120,20 @@ class Knobs:
         if isinstance(index, faiss.IndexPreTransform):
             self._walk(index.index)
         elif isinstance(index, faiss.IndexRefine):
-            self._knobs["k_factor"] = _Knob(index, "k_factor", FACTORS)
+            self._search_params["k_factor"] = _SearchParam(index, "k_factor", FACTORS)
             self._walk(index.base_index)
         elif isinstance(index, faiss.IndexIVF):
             index.cp.min_points_per_centroid = 1  # FAISS would print a warning, past all of ours
             index.cp.niter = ROUNDS
             self.lists = int(index.nlist)
             grid = tuple(value for value in GRID if value < index.nlist)
-            self._knobs["nprobe"] = _Knob(index, "nprobe", (*grid, index.nlist) if index.nlist <= GRID[-1] else grid)
+            self._search_params["nprobe"] = _SearchParam(
+                index, "nprobe", (*grid, index.nlist) if index.nlist <= GRID[-1] else grid
+            )
         elif isinstance(index, faiss.IndexHNSW):
-            self._knobs["efSearch"] = _Knob(index.hnsw, "efSearch", tuple(value for value in GRID if value >= 10))
+            self._search_params["efSearch"] = _SearchParam(
+                index.hnsw, "efSearch", tuple(value for value in GRID if value >= 10)
+            )
 
 
 def _bitmap(mask: NDArray[np.bool_]) -> faiss.IDSelector:

@@ -9,7 +9,7 @@ import numpy as np
 from lookalike.index.errors import TargetError
 from lookalike.training.errors import ConfigError
 
-__all__ = ["Target", "Trial", "fastest", "in_speed", "least_effort", "meets", "read_bytes", "unmet", "with_front"]
+__all__ = ["Target", "TuningTrial", "fastest", "in_speed", "least_effort", "meets", "read_bytes", "unmet", "with_front"]
 
 LEAST_RECALL = 0.001
 AS_FAST = 1.1
@@ -43,7 +43,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TuningTrial:
     """One index, searched one way; times are of one thread.
 
     Attributes:
@@ -75,12 +75,12 @@ def read_bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** (" KMG".index(unit) if unit else 0))
 
 
-def meets(trial: Trial, target: Target) -> bool:
+def meets(trial: TuningTrial, target: Target) -> bool:
     """Has it the recall, within the bytes and the time?"""
     return all(missed <= 0 for missed in _missed(trial, target).values())
 
 
-def _missed(trial: Trial, target: Target) -> dict[str, float]:
+def _missed(trial: TuningTrial, target: Target) -> dict[str, float]:
     """By how much each of the three is missed; not at all where it is 0 or less."""
     return {
         "recall": target.recall - trial.low,
@@ -89,21 +89,21 @@ def _missed(trial: Trial, target: Target) -> dict[str, float]:
     }
 
 
-def fastest(trials: list[Trial]) -> Trial:
+def fastest(trials: list[TuningTrial]) -> TuningTrial:
     """Of those that are as fast as the fastest alone, the fastest in batch."""
     limit = AS_FAST * min(trial.latency_us for trial in trials)
     return min((trial for trial in trials if trial.latency_us <= limit), key=lambda trial: trial.batch_us)
 
 
-def least_effort(trials: list[Trial]) -> list[Trial]:
+def least_effort(trials: list[TuningTrial]) -> list[TuningTrial]:
     """Of each index, for each value of its outer parameters, the first: trials rise in the inner one."""
-    first: dict[tuple[str, int, str], Trial] = {}
+    first: dict[tuple[str, int, str], TuningTrial] = {}
     for trial in trials:
         first.setdefault((trial.key, trial.items, trial.search.rpartition(",")[0]), trial)
     return list(first.values())
 
 
-def in_speed(trials: list[Trial]) -> list[Trial]:
+def in_speed(trials: list[TuningTrial]) -> list[TuningTrial]:
     """The fastest first."""
     order, left = [], list(trials)
     while left:
@@ -112,17 +112,17 @@ def in_speed(trials: list[Trial]) -> list[Trial]:
     return order
 
 
-def with_front(trials: list[Trial]) -> list[Trial]:
+def with_front(trials: list[TuningTrial]) -> list[TuningTrial]:
     """The trials, those of the Pareto front marked."""
 
-    def better(one: Trial, other: Trial) -> bool:
+    def better(one: TuningTrial, other: TuningTrial) -> bool:
         gains = (one.recall - other.recall, other.latency_us - one.latency_us, other.bytes - one.bytes)
         return one.items == other.items and min(gains) >= 0 and max(gains) > 0
 
     return [replace(trial, front=not any(better(other, trial) for other in trials)) for trial in trials]
 
 
-def unmet(trials: list[Trial], target: Target) -> TargetError:
+def unmet(trials: list[TuningTrial], target: Target) -> TargetError:
     """What to give up, and by how much: each of the three alone, where that would be enough."""
     most = max(trial.items for trial in trials)
     trials = [trial for trial in trials if trial.items == most]
@@ -131,7 +131,7 @@ def unmet(trials: list[Trial], target: Target) -> TargetError:
         asked["memory"] = f"{target.memory:,} bytes"
     if target.latency_us is not None:
         asked["latency"] = f"{target.latency_us:g} µs"
-    told: dict[str, Callable[[Trial], str]] = {
+    told: dict[str, Callable[[TuningTrial], str]] = {
         "recall": lambda trial: f"--recall {np.floor(trial.low * 1e3) / 1e3:.3f}",
         "memory": lambda trial: f"--memory {trial.bytes}",
         "latency": lambda trial: f"--latency-us {np.ceil(trial.latency_us):.0f}",

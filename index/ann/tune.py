@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from lookalike.index.ann.candidates import Candidate, candidates, training_rows
 from lookalike.index.ann.embeddings import Embeddings
-from lookalike.index.ann.recall import Exam, K
+from lookalike.index.ann.recall import K, RecallBenchmark
 from lookalike.index.ann.spec import IndexSpec
-from lookalike.index.ann.target import Target, Trial, fastest, in_speed, least_effort, meets, unmet, with_front
+from lookalike.index.ann.target import Target, TuningTrial, fastest, in_speed, least_effort, meets, unmet, with_front
 from lookalike.index.ann.vectors import VectorIndex
 from lookalike.training.progress import progress_bar
 
-__all__ = ["Tuned", "tune"]
+__all__ = ["TuningResult", "tune"]
 
 REHEARSAL = 1 << 16
 """Vectors beyond so many are sampled to choose the kind of index."""
@@ -42,12 +42,12 @@ GLIMPSE = 2_000
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningResult:
     """The index, what was tried for it, what was not (and why not), and why it was chosen."""
 
     index: VectorIndex
-    chosen: Trial
-    trials: list[Trial]
+    chosen: TuningTrial
+    trials: list[TuningTrial]
     skipped: dict[str, str]
     seconds: float
     queries: int
@@ -77,7 +77,7 @@ class Tuned:
 
 def tune(
     embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *, total: int = 0, seconds: float = SECONDS
-) -> Tuned:
+) -> TuningResult:
     """The fastest index over `embeddings` that surely has the recall, within the bytes and the time.
 
     Args:
@@ -91,7 +91,7 @@ def tune(
         ConfigError: `target.key` is no index for these.
     """
     clock, total = _Clock(seconds), max(total, len(embeddings))
-    finals, trials = list[_Final](), list[Trial]()
+    finals, trials = list[_Final](), list[TuningTrial]()
     kinds = [Candidate(target.key.replace("{", "{{").replace("}", "}}"))] if target.key else []
     if not target.key:
         finals, trials = _rehearsed(embeddings, queries, target, total, clock)
@@ -100,9 +100,9 @@ def tune(
     if finals and len(finals[0].index) == len(embeddings):  # the rehearsal was over all of them
         first = finals[0]
         first.index.set_search(first.trial.search)
-        return Tuned(first.index, first.trial, with_front(trials), clock.skipped, clock.tuning(), asked)
+        return TuningResult(first.index, first.trial, with_front(trials), clock.skipped, clock.tuning(), asked)
     for kind in kinds:
-        exam = exam or _exam(embeddings, queries)
+        exam = exam or _benchmark(embeddings, queries)
         spec = IndexSpec(kind.key_for(len(embeddings), embeddings.dim), embeddings.metric)
         index = _built(spec, embeddings, clock)
         swept = list(_swept(index, exam, target.recall))
@@ -110,11 +110,11 @@ def tune(
         if met := [trial for trial in swept if meets(_grown(trial, total), target)]:
             chosen = fastest(least_effort(met))
             index.set_search(chosen.search)
-            return Tuned(index, chosen, with_front(trials), clock.skipped, clock.tuning(), asked)
+            return TuningResult(index, chosen, with_front(trials), clock.skipped, clock.tuning(), asked)
     raise unmet([_grown(trial, total) for trial in trials], target)
 
 
-def _grown(trial: Trial, total: int) -> Trial:
+def _grown(trial: TuningTrial, total: int) -> TuningTrial:
     """As it would be over so many items."""
     return replace(trial, bytes=-(-trial.bytes * total // trial.items))
 
@@ -137,21 +137,21 @@ class _Final:
     """A kind that met the target in the rehearsal: how, and the index that it was over what was rehearsed with."""
 
     kind: Candidate
-    trial: Trial
+    trial: TuningTrial
     index: VectorIndex
 
 
 def _rehearsed(
     everyone: Embeddings, queries: NDArray[np.float32], target: Target, total: int, clock: _Clock
-) -> tuple[list[_Final], list[Trial]]:
+) -> tuple[list[_Final], list[TuningTrial]]:
     """The kinds that meet the target, over a sample where there are many, the fastest first; and all trials."""
     count, dim, embeddings = len(everyone), everyone.dim, everyone
     if count > REHEARSAL:
         embeddings = Embeddings(everyone.at(everyone.sample(REHEARSAL, seed=0)), everyone.metric)
         target = replace(target, latency_us=None)
-    exam = _exam(embeddings, queries)
+    exam = _benchmark(embeddings, queries)
     kinds = candidates(count, dim)
-    trials: list[Trial] = []
+    trials: list[TuningTrial] = []
     finals: list[_Final] = []
     with progress_bar("tuning", len(kinds), "kinds of index") as advance:
         for number, kind in enumerate(kinds):
@@ -175,7 +175,7 @@ def _nearly(finals: list[_Final], more: _Final) -> list[_Final]:
     return sorted([*finals, more], key=lambda final: final.trial.latency_us)[:ATTEMPTS]
 
 
-def _played_off(finals: list[_Final], exam: Exam, trials: list[Trial]) -> list[_Final]:
+def _played_off(finals: list[_Final], exam: RecallBenchmark, trials: list[TuningTrial]) -> list[_Final]:
     """Time the finalists again, in turns, so that what else the machine does meets them alike; the fastest first."""
     if len(finals) < 2:
         return finals
@@ -192,11 +192,11 @@ def _played_off(finals: list[_Final], exam: Exam, trials: list[Trial]) -> list[_
     return sorted(finals, key=lambda final: order.index(final.trial))
 
 
-def _exam(embeddings: Embeddings, queries: NDArray[np.float32]) -> Exam:
+def _benchmark(embeddings: Embeddings, queries: NDArray[np.float32]) -> RecallBenchmark:
     if len(queries):
-        return Exam(embeddings, queries)
+        return RecallBenchmark(embeddings, queries)
     everyone = np.arange(len(embeddings))
-    return Exam(embeddings, embeddings.at(everyone), everyone)
+    return RecallBenchmark(embeddings, embeddings.at(everyone), everyone)
 
 
 def _built(spec: IndexSpec, embeddings: Embeddings, clock: _Clock | None = None) -> VectorIndex:
@@ -221,7 +221,7 @@ def _too_slow(spec: IndexSpec, embeddings: Embeddings, clock: _Clock, *, hurried
     left = clock.seconds * (1 if hurried else 3) - clock.tuning()
     if left <= 0:
         return "no time was left"
-    if not VectorIndex(spec, embeddings.dim).knobs.is_graph or len(embeddings) <= GLIMPSE:
+    if not VectorIndex(spec, embeddings.dim).search_params.is_graph or len(embeddings) <= GLIMPSE:
         return ""
     began = time.perf_counter()
     _built(spec, embeddings.head(GLIMPSE))
@@ -229,10 +229,10 @@ def _too_slow(spec: IndexSpec, embeddings: Embeddings, clock: _Clock, *, hurried
     return f"its build would take about {needed:.0f} s, and {left:.0f} s were left" if needed > left else ""
 
 
-def _swept(index: VectorIndex, exam: Exam, recall: float) -> Iterator[Trial]:
+def _swept(index: VectorIndex, exam: RecallBenchmark, recall: float) -> Iterator[TuningTrial]:
     """One trial for each of its search parameters' values, rising as long as that finds more, up to that recall."""
     size, sure = index.bytes, False
-    *outer, inner = index.knobs.grids().items() or [("", (0,))]
+    *outer, inner = index.search_params.grids().items() or [("", (0,))]
     for chosen in product(*([f"{name}={value}" for value in values] for name, values in outer)):
         last, idle = 0.0, 0
         for value in inner[1]:
@@ -241,7 +241,7 @@ def _swept(index: VectorIndex, exam: Exam, recall: float) -> Iterator[Trial]:
             index.set_search(",".join(filter(None, (*chosen, f"{inner[0]}={value}" if value else ""))))
             measured, _ = exam.take(index)
             told = {name: getattr(measured, name) for name in ("recall", "low", "high", "latency_us", "batch_us")}
-            yield Trial(index.spec.key, index.spec.search, **told, bytes=size, items=len(index))
+            yield TuningTrial(index.spec.key, index.spec.search, **told, bytes=size, items=len(index))
             sure = measured.recall >= SURE and measured.low >= recall
             idle = idle + 1 if last and measured.recall - last < LEAST_GAIN else 0
             if sure or idle > 1:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.index.ann.scores import bounded
-from lookalike.index.ann.search_params import Knobs, Selection
+from lookalike.index.ann.search_params import SearchParams, Selection
 from lookalike.index.ann.spec import MAX_KEY, IndexSpec, Metric, read_head, wrong_key
 from lookalike.index.arrays import is_permutation
 from lookalike.index.errors import QueryError
@@ -56,8 +56,8 @@ class VectorIndex:
         """Raises ConfigError where FAISS makes no such index of so many dimensions, or it has no such parameter."""
         self.dim = dim
         self._index = _made(spec, dim) if loaded is None else loaded
-        self.knobs = Knobs(self._index)
-        self.knobs.set(spec.search)
+        self.search_params = SearchParams(self._index)
+        self.search_params.set(spec.search)
         self.spec = spec
         self._count = int(self._index.ntotal)
 
@@ -66,7 +66,7 @@ class VectorIndex:
 
     def set_search(self, search: str) -> None:
         """Search by other parameters from now on, such as "nprobe=8". Raises ConfigError as the constructor does."""
-        self.knobs.set(search)
+        self.search_params.set(search)
         self.spec = replace(self.spec, search=search)
 
     def train(self, sample: Vectors) -> None:
@@ -89,7 +89,9 @@ class VectorIndex:
         """Append (n, dim) float32, within MAX_VALUE; for cosine, of unit length."""
         embeddings = _checked(embeddings, self.dim)
         try:
-            with one_thread() if self.knobs.is_graph else nullcontext():  # two would link in whatever order they come
+            with (
+                one_thread() if self.search_params.is_graph else nullcontext()
+            ):  # two would link in whatever order they come
                 self._index.add(embeddings)
         except RuntimeError as error:
             raise _no_index(self.spec, self.dim, _reason(error)) from error
@@ -113,7 +115,7 @@ class VectorIndex:
 
     def select(self, allowed: NDArray[np.bool_]) -> Selection:
         """Prepare searches among the allowed items, (items,) bool: what is asked of the index once for all of them."""
-        return self.knobs.select(allowed)
+        return self.search_params.select(allowed)
 
     def search_among(self, queries: Vectors, k: int, selection: Selection) -> tuple[Positions, NDArray[np.bool_]]:
         """The k nearest of each query, (n, dim), among the selected, looking farther until nothing more is found.
@@ -133,7 +135,7 @@ class VectorIndex:
         positions = np.full((len(queries), asked), -1)
         settled = np.zeros(len(queries), bool)
         while not settled.all():
-            parameters = self.knobs.selecting(selection, asked, farther)
+            parameters = self.search_params.selecting(selection, asked, farther)
             if parameters is None:
                 break
             left = np.flatnonzero(~settled)
@@ -195,7 +197,7 @@ class VectorIndex:
 
     def check(self, path: Path) -> None:
         """Raises ArtifactError unless the lists, if there are any, hold each position once; `path` is the file's."""
-        if self.knobs.lists and not is_permutation(self.knobs.positions(), self._count):
+        if self.search_params.lists and not is_permutation(self.search_params.positions(), self._count):
             raise ArtifactError(str(path), expected="each position in one list", found="one missing or repeated")
 
     def _search(self, queries: Vectors, k: int, parameters: object) -> tuple[Vectors, Positions]:

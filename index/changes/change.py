@@ -1,4 +1,4 @@
-"""A change of an item, and the row of the item log that keeps it."""
+"""A change of an item, and the row of the change log that keeps it."""
 
 import hashlib
 from dataclasses import dataclass

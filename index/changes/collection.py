@@ -13,17 +13,17 @@ from lookalike.index.ann.scores import best_first, drop_own
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import comparable, nearest
 from lookalike.index.changes.change import Change
-from lookalike.index.changes.delta import Live
+from lookalike.index.changes.delta import Delta
 from lookalike.index.changes.inputs import stacked
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import StoreError
 from lookalike.index.items.filters import Filter
 from lookalike.index.limits import MAX_FOUND
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import NEIGHBOURS, encode_with_errors, mean_distances
-from lookalike.index.versions.searching import REMEMBERED, Find, Ranker, among
+from lookalike.index.versions.searching import REMEMBERED, ExactReranker, Find, among
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import Found, Search, Version
+from lookalike.index.versions.version import Search, SearchResult, Version
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.choices import DeviceName
 
@@ -46,10 +46,10 @@ class Collection:
 
     def __init__(self, version: Version) -> None:
         self.version = version
-        self.items = Live(version.items, version.embeddings.vectors, version.usual)
+        self.items = Delta(version.items, version.embeddings.vectors, version.local_scale)
         self.applied = version.sequence
         """The sequence number up to which it knows the log."""
-        self._search = Search(_Together(version, self.items), self.items.usual, version.novelty)
+        self._search = Search(_Together(version, self.items), self.items.local_scale, version.novelty)
 
     @property
     def number(self) -> int:
@@ -82,11 +82,11 @@ class Collection:
         """
         puts = np.array([not change.is_delete for change in changes], np.bool_)
         puts &= comparable(embeddings)
-        usual = np.ones(len(changes), np.float32)
-        usual[puts] = self._usual(
+        local_scale = np.ones(len(changes), np.float32)
+        local_scale[puts] = self._local_scale(
             [change.id for change, put in zip(changes, puts, strict=True) if put], embeddings[puts]
         )
-        for change, put, embedding, distance in zip(changes, puts, embeddings, usual, strict=True):
+        for change, put, embedding, distance in zip(changes, puts, embeddings, local_scale, strict=True):
             if put:
                 self.items.put(change.id, embedding, float(distance), change.payload or "{}")
             else:
@@ -101,18 +101,18 @@ class Collection:
         *,
         errors: NDArray[np.float64] | None = None,
         own: Positions | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """As `Version.search`, among the items that there are now."""
         if not self.is_changed:
             return self.version.search(embeddings, limit, given, errors=errors, own=own)
         return self._search.find(embeddings, limit, given, errors=errors, own=own)
 
-    def search_rows(self, rows: Vectors, limit: int, given: Filter | None = None) -> Found:
+    def search_rows(self, rows: Vectors, limit: int, given: Filter | None = None) -> SearchResult:
         """As `Version.search_rows`."""
         latent, errors = encode_with_errors(self.encoder, rows)
         return self.search(in_metric(latent, self.metric), limit, given, errors=errors)
 
-    def search_items(self, ids: list[str], limit: int, given: Filter | None = None) -> Found:
+    def search_items(self, ids: list[str], limit: int, given: Filter | None = None) -> SearchResult:
         """As `Version.search_items`.
 
         Raises:
@@ -121,7 +121,7 @@ class Collection:
         own = self.items.positions(ids)
         return self.search(self.embeddings.at(own), limit, given, own=own)
 
-    def _usual(self, ids: list[str], embeddings: Vectors) -> Vectors:
+    def _local_scale(self, ids: list[str], embeddings: Vectors) -> Vectors:
         """(n,): the mean distance of each to its NEIGHBOURS nearest of the version, but not to what it replaces.
 
         As `index.versions.novelty.item_distances` has it, of a sample of SAMPLED: of a part of all items the nearest
@@ -140,10 +140,10 @@ class Collection:
         return mean_distances(scores, self.metric).astype(np.float32)
 
 
-class _Together(Ranker):
+class _Together(ExactReranker):
     """Searches a version and the new items beside it, without those that are gone."""
 
-    def __init__(self, version: Version, live: Live) -> None:
+    def __init__(self, version: Version, live: Delta) -> None:
         super().__init__(Embeddings(cast(Vectors, live), version.metric), live.id_at)
         self._version = version
         self._live = live
@@ -182,7 +182,7 @@ class _Together(Ranker):
         return find
 
 
-def _allowed_of_base(version: Version, live: Live, given: Filter) -> tuple[NDArray[np.bool_], Find]:
+def _allowed_of_base(version: Version, live: Delta, given: Filter) -> tuple[NDArray[np.bool_], Find]:
     """Which of the version's items pass a filter, (n,), and what finds the nearest of them."""
     allowed = live.allowed(given)[0]
     return allowed, among(version.index, version.embeddings, allowed)
@@ -226,7 +226,7 @@ def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto:
         ArtifactError: the version or the log is damaged.
     """
     collection = Collection(store.open(number, device))
-    with closing(ItemLog(store.folder)) as log:
+    with closing(ChangeLog(store.folder)) as log:
         _check_fit(collection.version, log)
         upto = log.last() if upto is None else upto
         for changes in log.current(collection.applied, upto):
@@ -235,7 +235,7 @@ def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto:
     return collection
 
 
-def _check_fit(version: Version, log: ItemLog) -> None:
+def _check_fit(version: Version, log: ChangeLog) -> None:
     about, width, last = f"version {version.number}", log.width(), log.last()
     if width not in (None, version.encoder.width):
         raise StoreError(
@@ -247,9 +247,9 @@ def _check_fit(version: Version, log: ItemLog) -> None:
     if last and not log.begins() <= version.sequence <= last:
         raise StoreError(
             about,
-            expected=f"one that holds the changes up to one from {log.begins()} to {last}, as the item log has them",
-            found=f"up to {version.sequence}: an item log was lost, or an older copy stands in its place",
-            remedy="Restore the item log, or promote another version.",
+            expected=f"one that holds the changes up to one from {log.begins()} to {last}, as the change log has them",
+            found=f"up to {version.sequence}: a change log was lost, or an older copy stands in its place",
+            remedy="Restore the change log, or promote another version.",
         )
 
 

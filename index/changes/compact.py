@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddings
-from lookalike.index.ann.recall import Exam, K
+from lookalike.index.ann.recall import K, RecallBenchmark
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import EVIDENCE, tune
 from lookalike.index.ann.vectors import VectorIndex
@@ -23,16 +23,16 @@ from lookalike.index.changes.collection import Collection, open_collection
 from lookalike.index.changes.retention import prune, reclaim
 from lookalike.index.errors import JobError, StoreError, TargetError
 from lookalike.index.items.table import ItemWriter, read_items
-from lookalike.index.versions.alignment import CONTINUITY, compose, save_maps
+from lookalike.index.versions.alignment import ALIGNMENT, compose, save_maps
 from lookalike.index.versions.novelty import NEIGHBOURS
 from lookalike.index.versions.searching import Searcher
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
+from lookalike.index.versions.version import CANARY, CANARY_LIMIT, HELD, INDEX, LOCAL_SCALE, NOVELTY, canary_answer
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ConfigError, LookalikeError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import evenly
-from lookalike.training.scheduling import yield_to_others
+from lookalike.training.scheduling import lower_priority
 from lookalike.training.sealed import staging
 
 __all__ = ["BUSY", "REFUSED", "compact"]
@@ -92,19 +92,19 @@ def _write(folder: Path, collection: Collection) -> dict[str, Any]:
     version = collection.version
     before = {name: told for name, told in version.manifest.items() if name not in ("format", "version", "gate")}
     shutil.copytree(version.sealed.folder / "encoder", folder / "encoder")
-    shutil.copy(version.sealed.folder / QUESTION, folder / QUESTION)
+    shutil.copy(version.sealed.folder / CANARY, folder / CANARY)
     shutil.copy(version.sealed.folder / NOVELTY, folder / NOVELTY)
     same = np.eye(version.encoder.latent_dim, dtype=np.float32)
-    save_maps(folder / CONTINUITY, compose(version.maps, version.number, same))
+    save_maps(folder / ALIGNMENT, compose(version.maps, version.number, same))
     order, held = _order(collection)
     np.save(folder / HELD, version.held[held])
-    np.save(folder / USUAL, collection.items.usual(order))
+    np.save(folder / LOCAL_SCALE, collection.items.local_scale(order))
     _copy(folder, collection, order)
     embeddings, items = read_embeddings(folder, version.metric, version.encoder.latent_dim), read_items(folder)
     late = np.arange(len(order) - len(held), len(order))
     index, measured = _index(collection, embeddings, late)
     index.write(folder / INDEX)
-    asked = version.embed(version.question)
+    asked = version.embed(version.canary)
     scores, positions = Searcher(index, embeddings, items).search(asked, NEIGHBOURS)  # as Version.search will
     return {
         **before,
@@ -112,7 +112,7 @@ def _write(folder: Path, collection: Collection) -> dict[str, Any]:
         "index": dataclasses.asdict(index.spec),
         "items": len(order),
         "held": late.tolist(),
-        "answer": known_answer(items, scores[0, :KNOWN_LIMIT], positions[0, :KNOWN_LIMIT]),
+        "answer": canary_answer(items, scores[0, :CANARY_LIMIT], positions[0, :CANARY_LIMIT]),
         "sequence": collection.applied,
         "parent": collection.number,
         "compacted": True,
@@ -159,7 +159,7 @@ def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> t
     for _, block in embeddings.blocks():
         index.add(block)
     own = late if len(late) else embeddings.sample(ASKED, seed=0)
-    measured = Exam(embeddings, embeddings.at(own), own).take(index)[0]
+    measured = RecallBenchmark(embeddings, embeddings.at(own), own).take(index)[0]
     meets = measured.low >= target.recall or not len(late)
     if not meets or _finds_fewer(index, collection):
         try:
@@ -193,7 +193,7 @@ def _tuned(target: Target, embeddings: Embeddings, apart: int) -> tuple[VectorIn
 
 def main() -> int:
     """Run `python -m lookalike.index.changes.compact STORE KEEP`, as a service does, at a low priority."""
-    yield_to_others()
+    lower_priority()
     try:
         compact(Store(Path(sys.argv[1])), keep=int(sys.argv[2]))
     except JobError:

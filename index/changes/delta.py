@@ -18,7 +18,7 @@ from lookalike.index.items.filters import FieldTypes, Filter, allowed
 from lookalike.index.items.ids import MAX_ID
 from lookalike.index.items.table import ItemTable
 
-__all__ = ["Live"]
+__all__ = ["Delta"]
 
 FEWEST_TABLES = 64
 """Tables of few rows each, as changes come, are joined once there are so many."""
@@ -29,19 +29,19 @@ Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
 
 
-class Live:
+class Delta:
     """New items, in the order in which they came, and the places of all items by their ids; not safe to share."""
 
-    def __init__(self, base: ItemTable, base_vectors: Vectors, base_usual: Vectors) -> None:
+    def __init__(self, base: ItemTable, base_vectors: Vectors, base_local_scale: Vectors) -> None:
         """Beside (n,) items, their embeddings (n, dim), and their distances (n,) to others (index.versions.novelty)."""
         self._base = base
         self._base_vectors = base_vectors
-        self._base_usual = base_usual
+        self._base_local_scale = base_local_scale
         self._ids: list[str] = []
         self._payloads: list[str] = []
         self._places: dict[str, int] = {}
         self._vectors = np.empty((16, base_vectors.shape[1]), np.float32)
-        self._usual = np.empty(16, np.float32)
+        self._local_scale = np.empty(16, np.float32)
         self._gone = np.zeros(len(base) + 16, np.bool_)
         self._columns = _Columns(base.schema)
         self._there: tuple[Positions, Vectors] | None = None
@@ -91,9 +91,9 @@ class Live:
             self._there = places, self._vectors[places]
         return self._there
 
-    def usual(self, positions: Positions) -> Vectors:
+    def local_scale(self, positions: Positions) -> Vectors:
         """(...): the `item_distances` at (...) positions."""
-        return _either(self._base_usual, self._usual, positions, len(self._base))
+        return _either(self._base_local_scale, self._local_scale, positions, len(self._base))
 
     def id_at(self, position: int) -> str:
         new = position - len(self._base)
@@ -163,15 +163,15 @@ class Live:
         both = heapq.merge(((self._base.id_at(place), place) for place in found), heapq.nsmallest(most, new))
         return [place for _, place in itertools.islice(both, most)]
 
-    def put(self, name: str, vector: Vectors, usual: float, payload: str) -> None:
+    def put(self, name: str, vector: Vectors, local_scale: float, payload: str) -> None:
         """Make or replace an item: its embedding (dim,), its `item_distances`, its payload as JSON text."""
         self.drop(name)
         new = len(self._ids)
         if new == len(self._vectors):
-            self._vectors, self._usual = _doubled(self._vectors), _doubled(self._usual)
+            self._vectors, self._local_scale = _doubled(self._vectors), _doubled(self._local_scale)
         if len(self) == len(self._gone):
             self._gone = np.concatenate([self._gone, np.zeros(len(self._vectors), np.bool_)])
-        self._vectors[new], self._usual[new], self._there = vector, usual, None
+        self._vectors[new], self._local_scale[new], self._there = vector, local_scale, None
         self._places[name] = len(self)
         self._ids.append(name)
         self._payloads.append(payload)

@@ -19,7 +19,7 @@ from lookalike.index.errors import QueryError
 from lookalike.index.versions.version import Version
 from lookalike.training.progress import progress_bar
 
-__all__ = ["Duplicates", "Group", "near_duplicates"]
+__all__ = ["DuplicateGroup", "Duplicates", "near_duplicates"]
 
 SAMPLE = 2_000
 FENCE = 3.0
@@ -29,7 +29,7 @@ Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Group:
+class DuplicateGroup:
     """Items that are nearly the same: ids in the order of the index, and the score of each to the first."""
 
     ids: list[str]
@@ -44,7 +44,7 @@ class Duplicates:
     """
 
     threshold: float
-    groups: list[Group]
+    groups: list[DuplicateGroup]
 
 
 def near_duplicates(version: Version | Collection, threshold: float | None = None) -> Duplicates:
@@ -71,10 +71,10 @@ def near_duplicates(version: Version | Collection, threshold: float | None = Non
     return Duplicates(float(told), [_group(version, part) for part in groups])
 
 
-def _group(version: Version | Collection, members: Positions) -> Group:
+def _group(version: Version | Collection, members: Positions) -> DuplicateGroup:
     vectors = version.embeddings.at(members).astype(np.float64)
     scores = _score(np.linalg.norm(vectors - vectors[0], axis=1), version.metric)
-    return Group([version.items.id_at(int(place)) for place in members], [float(score) for score in scores])
+    return DuplicateGroup([version.items.id_at(int(place)) for place in members], [float(score) for score in scores])
 
 
 def _score(distance: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.sealed import locked, staging, sync_folder
 
-__all__ = ["Exported", "export"]
+__all__ = ["ExportResult", "export"]
 
 ROWS = 1 << 15
 """Items of a part."""
@@ -41,15 +41,15 @@ Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Exported:
-    """How many items, of which version, and up to which change of the item log."""
+class ExportResult:
+    """How many items, of which version, and up to which change of the change log."""
 
     items: int
     version: int
     sequence: int
 
 
-def export(store: Store, out: Path, *, device: DeviceName = "cpu") -> Exported:
+def export(store: Store, out: Path, *, device: DeviceName = "cpu") -> ExportResult:
     """Write all items to `out`, which appears whole or not at all, and replaces what is there only when it is whole.
 
     Interrupted, it goes on where it was when it is called again.
@@ -69,7 +69,7 @@ def export(store: Store, out: Path, *, device: DeviceName = "cpu") -> Exported:
                 known = _write_part(parts, collection, places)
                 advance(len(places), "had before" if known else "")
         _join(parts, collection, out)
-    return Exported(collection.items.count, collection.number, collection.applied)
+    return ExportResult(collection.items.count, collection.number, collection.applied)
 
 
 def _check_path(out: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.index.changes.inputs import stacked
-from lookalike.index.changes.training_snapshot import Overlaid, changes
+from lookalike.index.changes.training_snapshot import TrainingSnapshot, changes
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.rows import sketches
 
-__all__ = ["held_for_both"]
+__all__ = ["choose_holdout"]
 
 KNOWN = 0.5
 """An encoder of whose held-out rows fewer are there was trained on other data: then all rows are new to it."""
@@ -25,8 +25,8 @@ LISTED = 8_192
 Sketches = NDArray[np.uint64]
 
 
-def held_for_both(
-    overlaid: Overlaid, encoder: Encoder, store: Path, *, trained_to: int, share: float, seed: int
+def choose_holdout(
+    overlaid: TrainingSnapshot, encoder: Encoder, store: Path, *, trained_to: int, share: float, seed: int
 ) -> NDArray[np.int64]:
     """(m,) rising: where the rows to hold out stand among all.
 
@@ -47,7 +47,7 @@ def held_for_both(
     return np.flatnonzero(np.isin(found, known) | new)
 
 
-def _of_log(overlaid: Overlaid, store: Path, upto: int) -> list[Sketches]:
+def _of_log(overlaid: TrainingSnapshot, store: Path, upto: int) -> list[Sketches]:
     return [
         sketches(stacked((change.input for change in batch), overlaid.rows.origin))
         for batch in (changes(store, upto, overlaid.rows) if upto else ())

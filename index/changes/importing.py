@@ -1,4 +1,4 @@
-"""Rows of a source into the item log, each transaction with the place up to which the source was read.
+"""Rows of a source into the change log, each transaction with the place up to which the source was read.
 
 A note of the log under "import NAME": {"rows": 3000, "sha256": ...} of the first 3,000 rows, which are in the log.
 So an interrupted import goes on behind them, and a finished one has nothing to do, where the source still begins with
@@ -17,7 +17,7 @@ from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import comparable
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.inputs import Input
-from lookalike.index.changes.log import ItemLog, Note
+from lookalike.index.changes.log import ChangeLog, Note
 from lookalike.index.items.ids import check_ids
 from lookalike.index.items.table import payload_texts
 from lookalike.index.versions.embed import embed, suited
@@ -30,7 +30,7 @@ from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows
 from lookalike.training.tables.origin import relative
 
-__all__ = ["Imported", "import_rows"]
+__all__ = ["ImportResult", "import_rows"]
 
 MOST = 1_000
 """Rows of a transaction: beyond that, the disk's share of the time is small."""
@@ -39,7 +39,7 @@ BYTES = 1 << 23
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportResult:
     """What an import did.
 
     Attributes:
@@ -55,7 +55,7 @@ class Imported:
     clipped: Clipped
 
 
-def import_rows(rows: Rows, store: Store, *, again: bool = False, device: DeviceName = "cpu") -> Imported:
+def import_rows(rows: Rows, store: Store, *, again: bool = False, device: DeviceName = "cpu") -> ImportResult:
     """Put each row as an item, the later of two with one id in place of the earlier; a running service finds them.
 
     Interrupted, it goes on where it was when it is called again: what is in the log is not written twice.
@@ -74,7 +74,7 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
     rows = rows.suited(check.encoder.columns)
     suited(rows, check.encoder)  # it refuses rows of another width
     dtype = check.dtype
-    with closing(ItemLog(store.folder)) as log:
+    with closing(ChangeLog(store.folder)) as log:
         noted = log.note(key)
         before = _NOTHING if again or noted is None else _Place(**json.loads(noted))
         source = _Source(rows, before.rows, dtype)
@@ -88,7 +88,7 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
                 log.append(part.changes(), Note(key, reached, before=noted))
                 noted = reached
                 advance(len(part.ids))
-        return Imported(left, before.rows, log.last(), check.clipped)
+        return ImportResult(left, before.rows, log.last(), check.clipped)
 
 
 @dataclass(frozen=True)

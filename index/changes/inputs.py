@@ -1,4 +1,4 @@
-"""Inputs of items as the item log keeps them: as the client sent them, before an encoder subtracts its origin.
+"""Inputs of items as the change log keeps them: as the client sent them, before an encoder subtracts its origin.
 
 For an encoder with an origin (training.tables.origin) they are float64, since another encoder may subtract another
 origin. For all others float32 is enough.

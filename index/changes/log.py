@@ -1,4 +1,4 @@
-"""The item log: every accepted change of an item, durable before it is acknowledged.
+"""The change log: every accepted change of an item, durable before it is acknowledged.
 
 STORE/items.db   SQLite: a row a change, in the order of their sequence numbers, which are never given twice
 
@@ -35,7 +35,7 @@ from lookalike.index.items.ids import check_ids
 from lookalike.training.errors import ArtifactError, DataError
 from lookalike.training.sealed import sync_folder
 
-__all__ = ["LOG", "ItemLog", "LogSize", "Note"]
+__all__ = ["LOG", "ChangeLog", "LogSize", "Note"]
 
 BATCH = 1_024
 """Changes that are read at a time."""
@@ -79,7 +79,7 @@ class Note:
     before: str | None = None
 
 
-class ItemLog:
+class ChangeLog:
     """The log of one store; call it from one thread at a time. It is made with the first change.
 
     Each call raises:
@@ -202,7 +202,7 @@ class ItemLog:
             return next((change_of(row) for row in connection.execute(query, (name,))), None)
 
     def moved(self) -> bool:
-        """Did another process, or another ItemLog, write since this was asked last? It costs some microseconds."""
+        """Did another process, or another ChangeLog, write since this was asked last? It costs some microseconds."""
         seen = self._value("PRAGMA data_version")
         before, self._seen = self._seen, None if seen is None else int(seen)
         return self._seen != before
@@ -310,7 +310,7 @@ class ItemLog:
         except (apsw.CorruptError, apsw.NotADBError, ValueError, DamagedError) as error:
             raise ArtifactError(
                 str(self._path),
-                expected="an item log that is whole",
+                expected="a change log that is whole",
                 found=str(error),
                 remedy=f"Restore it from a copy; first move {LOG}-wal and {LOG}-shm out of the store.",
             ) from error

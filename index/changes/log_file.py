@@ -1,4 +1,4 @@
-"""The files of the item log: made whole, opened only if they belong together, and compared with their paths.
+"""The files of the change log: made whole, opened only if they belong together, and compared with their paths.
 
 STORE/items.db       the log (index.changes.log)
 STORE/items.db-wal   changes that are not in items.db yet; it is there while a process has the log open, or was killed
@@ -112,7 +112,7 @@ def log_exists(path: Path) -> bool:
             "begin a new log: SQLite would replay them into it.",
         )
     if found[2] == 0:
-        raise ArtifactError(str(path), "an item log", "an empty file", "Restore it from a copy.")
+        raise ArtifactError(str(path), "a change log", "an empty file", "Restore it from a copy.")
     index = _stamp(beside[_SHM])
     if index and not beside[_WAL].exists() and _stamp(beside[_SHM]) == index:  # SQLite removes the index first
         raise LogError(
@@ -142,13 +142,13 @@ def make_log(store: Path) -> None:
 
 
 def check_format(connection: apsw.Connection, path: Path) -> None:
-    """Raises ArtifactError if this is no item log, or one of another format."""
+    """Raises ArtifactError if this is no change log, or one of another format."""
     found = one(connection, "PRAGMA application_id"), one(connection, "PRAGMA user_version")
     if found == (_APPLICATION, _FORMAT):
         return
     said = f"format {found[1]}" if found[0] == _APPLICATION else "another database"
     remedy = "Use the version of Lookalike that made it, or build a new store."
-    raise ArtifactError(str(path), expected=f"an item log of format {_FORMAT}", found=said, remedy=remedy)
+    raise ArtifactError(str(path), expected=f"a change log of format {_FORMAT}", found=said, remedy=remedy)
 
 
 def _beside(path: Path) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Drops superseded changes of the item log and gives their space back, in steps: a writer waits some milliseconds.
+"""Drops superseded changes of the change log and gives their space back, in steps: a writer waits some milliseconds.
 
 Each step is a transaction, and then SQLite moves its pages from the -wal into items.db. So the -wal stays small on a
 disk that is nearly full, and the next step can use what this one freed.

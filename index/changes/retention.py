@@ -5,9 +5,9 @@ ancestors, of which its items and its encoder came. What a compaction was made o
 newest and for `rollback`: so the last N encoders stay in reach. A version needs no other one to be opened: its folder
 has what it needs of its ancestors, the maps from their embeddings.
 
-Of the item log, the last change of each id stays: every version replays these. A retraining needs more: the last change
-of each id up to the change to which a kept version was trained, and up to the change to which an interrupted retraining
-reads. All other changes are superseded, and dropped.
+Of the change log, the last change of each id stays: every version replays these. A retraining needs more: the last
+change of each id up to the change to which a kept version was trained, and up to the change to which an interrupted
+retraining reads. All other changes are superseded, and dropped.
 """
 
 import json
@@ -15,18 +15,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.store import Store
 from lookalike.training.errors import ArtifactError, ConfigError
 
-__all__ = ["JOB", "Pruned", "prune", "reclaim"]
+__all__ = ["JOB", "PruneResult", "prune", "reclaim"]
 
 JOB = "retraining/job.json"
 """In the store: what a retraining was begun with, and its sequence (lookalike.retraining.job)."""
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PruneResult:
     """The versions that stayed and those that were removed, rising, and how many changes of the log were dropped."""
 
     kept: tuple[int, ...]
@@ -34,7 +34,7 @@ class Pruned:
     changes: int
 
 
-def prune(store: Store, keep: int, *, dry_run: bool = False) -> Pruned:
+def prune(store: Store, keep: int, *, dry_run: bool = False) -> PruneResult:
     """Remove older versions, durably, then `reclaim`; a dry run only says which versions.
 
     In this order, because on a full disk the versions make room for the log's steps.
@@ -50,9 +50,9 @@ def prune(store: Store, keep: int, *, dry_run: bool = False) -> Pruned:
     kept = set(_newest(store, numbers, keep)) | _stood_on(store, keep)
     removed = [number for number in numbers if number not in kept]
     if dry_run:
-        return Pruned(tuple(n for n in numbers if n in kept), tuple(removed), 0)
+        return PruneResult(tuple(n for n in numbers if n in kept), tuple(removed), 0)
     store.remove(removed)
-    return Pruned(tuple(store.numbers()), tuple(removed), reclaim(store))
+    return PruneResult(tuple(store.numbers()), tuple(removed), reclaim(store))
 
 
 def reclaim(store: Store) -> int:
@@ -64,7 +64,7 @@ def reclaim(store: Store) -> int:
     """
     headers = [store.manifest(number) for number in store.numbers()]
     trained = {int(header.get("trained_to") or 0) for header in headers}
-    with closing(ItemLog(store.folder)) as log:
+    with closing(ChangeLog(store.folder)) as log:
         return log.prune(trained | _cut_off(store))
 
 

@@ -1,4 +1,4 @@
-"""SQLite as the item log uses it: connections that keep what they were told they kept, and whole transactions."""
+"""SQLite as the change log uses it: connections that keep what they were told they kept, and whole transactions."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The collection as rows to train on: a version's source, overlaid by the item log up to some change.
+"""The collection as rows to train on: a version's source, overlaid by the change log up to some change.
 
 What the log replaced or deleted is left out of the source, and what counts of the log comes after it, in the order of
 its changes. The source is known again by the digest of its inputs, each time that it is read. In memory are the changed
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.inputs import stacked
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import StoreError
 from lookalike.training.artifact.known_range import Clipped
 from lookalike.training.artifact.preprocess import Preprocessor
@@ -26,7 +26,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, sketches
 
-__all__ = ["Overlaid", "Source", "changes", "check_whole", "overlay"]
+__all__ = ["ChampionRows", "TrainingSnapshot", "changes", "check_whole", "take_snapshot"]
 
 Floats = NDArray[np.float32]
 Sketches = NDArray[np.uint64]
@@ -34,7 +34,7 @@ Readable = Callable[[list[Change]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Source:
+class ChampionRows:
     """A version's rows, wherever they are now, and what its manifest says of them.
 
     Attributes:
@@ -72,7 +72,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Overlaid:
+class TrainingSnapshot:
     """The collection at one change of the log.
 
     Attributes:
@@ -98,7 +98,9 @@ class Overlaid:
     clipped: Clipped
 
 
-def overlay(source: Source, store: Path, upto: int, readable: Readable, known: Preprocessor) -> Overlaid:
+def take_snapshot(
+    source: ChampionRows, store: Path, upto: int, readable: Readable, known: Preprocessor
+) -> TrainingSnapshot:
     """The source overlaid by the store's log up to the change `upto`.
 
     Args:
@@ -144,7 +146,7 @@ def overlay(source: Source, store: Path, upto: int, readable: Readable, known: P
     )
     counts = len(put) - replaced, replaced, gone, len(unreadable)
     outside = np.concatenate([far_rows.places, far_rows.count + far_puts.places])
-    return Overlaid(
+    return TrainingSnapshot(
         rows,
         np.concatenate([all_before[all_kept], *prints]),
         all_before,
@@ -184,14 +186,14 @@ def check_whole(store: Path, folded: int) -> None:
         StoreError: it was lost, or an older copy stands in its place.
         ArtifactError, LogError: the log.
     """
-    with closing(ItemLog(store)) as log:
+    with closing(ChangeLog(store)) as log:
         begins, last = log.begins(), log.last()
     if begins > 0 or last < folded:
         raise StoreError(
             f"store {store}",
-            expected=f"an item log from change 1 to {max(folded, begins):,}, which a version has folded in",
+            expected=f"a change log from change 1 to {max(folded, begins):,}, which a version has folded in",
             found=f"one from {begins + 1:,} to {last:,}" if last > begins else "none of its changes",
-            remedy="The item log was lost: restore items.db from a backup, or build another store of the rows of now.",
+            remedy="Restore items.db from a backup, or build a new store from the current rows.",
         )
 
 
@@ -201,7 +203,7 @@ def changes(store: Path, upto: int, rows: Rows) -> Iterator[list[Change]]:
     Raises:
         DataError: its inputs are of another length than the rows.
     """
-    with closing(ItemLog(store)) as log:
+    with closing(ChangeLog(store)) as log:
         width = log.width()
         if width not in (None, rows.width):
             raise DataError(
@@ -210,7 +212,9 @@ def changes(store: Path, upto: int, rows: Rows) -> Iterator[list[Change]]:
         yield from log.current(0, upto)
 
 
-def _read(source: Source, store: Path, upto: int, without: tuple[set[str], set[str]], size: int) -> Iterator[Chunk]:
+def _read(
+    source: ChampionRows, store: Path, upto: int, without: tuple[set[str], set[str]], size: int
+) -> Iterator[Chunk]:
     """The chunks of the collection; `without`: what is not taken of the source, and what is not of the log."""
     out, unreadable = without
     for chunk in source.chunks(size):

@@ -32,7 +32,7 @@ from lookalike.index.versions.manifest import read_version
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import calibration_of
 
-__all__ = ["FOLDER", "Drift", "DriftFile", "Seen", "drift_of", "merged", "read_drift", "read_states", "told"]
+__all__ = ["FOLDER", "Drift", "DriftFile", "DriftState", "drift_of", "merged", "read_drift", "read_states", "told"]
 
 FOLDER = "drift"
 """In a store's folder."""
@@ -43,7 +43,7 @@ _LATEST = 95_617_584_000.0
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
-class Seen(NamedTuple):
+class DriftState(NamedTuple):
     """What queries told, for an alarm once in so many normal ones.
 
     Attributes:
@@ -112,7 +112,7 @@ def read_drift(folder: Path, version: int, calibration: str) -> Drift:
     return replace(told(seen), version=version, processes=len(states), damaged=damaged)
 
 
-def told(seen: Seen) -> Drift:
+def told(seen: DriftState) -> Drift:
     """What one process saw, or several together, as a person reads it."""
     evidence, best = seen.evidence, seen.evidence.leading
     whole = Drift(
@@ -130,16 +130,16 @@ def told(seen: Seen) -> Drift:
     )
 
 
-def merged(states: list[Seen]) -> Seen:
+def merged(states: list[DriftState]) -> DriftState:
     """Of one calibration, one at least, told together."""
     first = states[0]
     evidence = reduce(lambda one, other: joined(one, other, first.bets), (state.evidence for state in states))
     return first._replace(evidence=evidence, once_in=max(state.once_in for state in states))
 
 
-def read_states(folder: Path, calibration: str, but: str = "") -> tuple[list[Seen], tuple[str, ...]]:
+def read_states(folder: Path, calibration: str, but: str = "") -> tuple[list[DriftState], tuple[str, ...]]:
     """Each file's but one's, of that calibration; and which files were ignored, and why."""
-    states: list[Seen] = []
+    states: list[DriftState] = []
     damaged: list[str] = []
     for path in sorted(folder.glob("*.json")):
         if path.name == but:
@@ -169,10 +169,10 @@ class DriftFile:
         self._lock: IO[bytes] | None = None
         self._path = folder
 
-    def take_over(self, calibration: str) -> Seen | None:
+    def take_over(self, calibration: str) -> DriftState | None:
         """What dead processes, and this one, left of a calibration; all their files are removed. None: nothing."""
         self._claim()
-        states: list[Seen] = []
+        states: list[DriftState] = []
         for path in sorted(self._folder.glob("*.json")):
             lock = None if path == self._path else _locked(path.with_suffix(".lock"))
             if path != self._path and lock is None:
@@ -186,14 +186,14 @@ class DriftFile:
                 lock.close()
         return merged(states) if states else None
 
-    def write(self, seen: Seen) -> None:
+    def write(self, seen: DriftState) -> None:
         """Replace what this process knows."""
         self._claim()
         temporary = self._path.with_suffix(".making")
         temporary.write_text(json.dumps(_as_json(seen), allow_nan=False) + "\n", encoding="utf-8")
         os.replace(temporary, self._path)
 
-    def others(self, calibration: str) -> tuple[list[Seen], tuple[str, ...]]:
+    def others(self, calibration: str) -> tuple[list[DriftState], tuple[str, ...]]:
         """What the other files say, as `read_states` does."""
         return read_states(self._folder, calibration, self._path.name)
 
@@ -227,7 +227,7 @@ def _locked(path: Path) -> IO[bytes] | None:
     return file
 
 
-def _as_json(seen: Seen) -> dict[str, Any]:
+def _as_json(seen: DriftState) -> dict[str, Any]:
     """After one query at least, so that every number is finite."""
     evidence, drift = seen.evidence, told(seen)
     return {
@@ -244,7 +244,7 @@ def _as_json(seen: Seen) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> Seen:
+def _read(path: Path) -> DriftState:
     """Raises one of _DAMAGE where it is not what `write` writes."""
     with path.open("rb") as file:
         text = file.read(_MOST_BYTES + 1)
@@ -263,7 +263,7 @@ def _read(path: Path) -> Seen:
     version, calibration = _count(found["version"]), found["calibration"]
     if not isinstance(calibration, str):
         raise ValueError(f"expected a calibration, found {calibration!r:.80}")
-    return Seen(version, calibration, bets, evidence, float(_numbers([found["once_in"]], 1)[0]))
+    return DriftState(version, calibration, bets, evidence, float(_numbers([found["once_in"]], 1)[0]))
 
 
 def _times(seconds: NDArray[np.float64]) -> NDArray[np.float64]:

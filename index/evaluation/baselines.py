@@ -17,7 +17,16 @@ from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocesso
 from lookalike.training.evaluation.untrained import untrained
 from lookalike.training.robust import shortened
 
-__all__ = ["Unit", "Way", "by_encoder", "by_pca", "by_raw_rows", "by_untrained", "fit_unit", "recoded"]
+__all__ = [
+    "Embedder",
+    "FeatureSpace",
+    "by_encoder",
+    "by_pca",
+    "by_raw_rows",
+    "by_untrained",
+    "fit_feature_space",
+    "recoded",
+]
 
 Floats = NDArray[np.float32]
 MOST_FITTED = 10_000
@@ -25,7 +34,7 @@ MOST_FITTED = 10_000
 
 
 @dataclass(frozen=True)
-class Way:
+class Embedder:
     """A way to embed: raw (n, width) -> (n, dim), and back to features of the unit; None where nothing is lost."""
 
     name: str
@@ -34,7 +43,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Unit:
+class FeatureSpace:
     """The unit of raw rows as the encoder `like` takes them."""
 
     like: Encoder
@@ -46,34 +55,34 @@ class Unit:
         return made
 
 
-def fit_unit(rows: Floats, like: Encoder) -> Unit:
+def fit_feature_space(rows: Floats, like: Encoder) -> FeatureSpace:
     """Of raw rows, (n, width), of the shape and the columns that `like` takes; rows that it clips do not count."""
     outside = np.unique(like.preprocess.outside(rows)[:, 0])
     rows = np.delete(rows, outside, axis=0) if len(outside) < len(rows) else rows
     picture = len(like.input_shape) > 1 and not like.columns
-    return Unit(like, fit_preprocessor(rows, "center" if picture else "standard", like.columns))
+    return FeatureSpace(like, fit_preprocessor(rows, "center" if picture else "standard", like.columns))
 
 
-def by_encoder(name: str, encoder: Encoder, unit: Unit) -> Way:
+def by_encoder(name: str, encoder: Encoder, unit: FeatureSpace) -> Embedder:
     """By an encoder, which may know other columns, or categories by other codes, than the unit's rows."""
 
     def embed(rows: Floats) -> Floats:
         return encoder.encode(recoded(rows, unit.like, encoder))
 
-    return Way(name, embed, lambda latent: unit.features(recoded(encoder.decode(latent), encoder, unit.like)))
+    return Embedder(name, embed, lambda latent: unit.features(recoded(encoder.decode(latent), encoder, unit.like)))
 
 
-def by_untrained(encoder: Encoder, unit: Unit, seed: int = 0) -> Way:
+def by_untrained(encoder: Encoder, unit: FeatureSpace, seed: int = 0) -> Embedder:
     """By an encoder of the same architecture that learnt nothing."""
     return by_encoder("untrained", untrained(encoder, seed), unit)
 
 
-def by_raw_rows(unit: Unit) -> Way:
+def by_raw_rows(unit: FeatureSpace) -> Embedder:
     """By the rows themselves, standardised."""
-    return Way("raw rows", unit.features, None)
+    return Embedder("raw rows", unit.features, None)
 
 
-def by_pca(dim: int, unit: Unit, rows: Floats) -> Way:
+def by_pca(dim: int, unit: FeatureSpace, rows: Floats) -> Embedder:
     """By at most `dim` principal components of the raw rows, (n, width); of many, of a sample.
 
     Rows far from the others are moved towards them first (training.robust), so that none dominates the components.
@@ -97,7 +106,7 @@ def by_pca(dim: int, unit: Unit, rows: Floats) -> Way:
             return again
         return unit.features(unit.preprocess.invert(torch.from_numpy(again), shares=True).numpy())
 
-    return Way(f"PCA-{few}", embed, back)
+    return Embedder(f"PCA-{few}", embed, back)
 
 
 def recoded(rows: Floats, given: Encoder, wanted: Encoder) -> Floats:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.index.ann.recall import Exam, Measured
-from lookalike.index.evaluation.quality import Encoding, mean_share, recovery, rows_to_embedding
+from lookalike.index.ann.recall import Measurement, RecallBenchmark
+from lookalike.index.evaluation.quality import EncoderQuality, mean_share, recovery, rows_to_embedding
 from lookalike.index.versions.embed import suited
 from lookalike.index.versions.version import Version
 from lookalike.training.rows import Rows, read_sample
 
-__all__ = ["Evaluated", "evaluate"]
+__all__ = ["EvaluationResult", "evaluate"]
 
 QUERIES = 1_000
 GOOD = 0.95
@@ -25,7 +25,7 @@ GOOD = 0.95
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """What was asked and found.
 
     Attributes:
@@ -37,28 +37,28 @@ class Evaluated:
         advice: what to do about the half that loses more than it should.
     """
 
-    measured: Measured
-    encoding: Encoding | None
+    measured: Measurement
+    encoding: EncoderQuality | None
     recovered: float | None
     precision: float | None
     held: int
     advice: str
 
 
-def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Evaluated:
+def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> EvaluationResult:
     """Measure with `queries`, or without any with rows that were held out, which are items by now: none finds itself.
 
     Raises:
         DataError: the queries are not such as the encoder takes.
     """
     rows, embeddings, labels, own = _asked(version, queries, seed)
-    measured, found = Exam(version.embeddings, embeddings, own).take(version.index)
+    measured, found = RecallBenchmark(version.embeddings, embeddings, own).take(version.index)
     hits = [[version.items.payload_at(int(p)).get("label") for p in row if p >= 0] for row in found]
     known = [(label, row) for label, row in zip(labels, hits, strict=True) if label is not None and row]
     shares = [row.count(label) / len(row) for label, row in known]
     encoding = rows_to_embedding(version.encoder, rows, version.metric, labels) if len(rows) else None
     recovered = mean_share(recovery(version.encoder, rows, version.metric)) if len(rows) else None
-    return Evaluated(
+    return EvaluationResult(
         measured,
         encoding,
         recovered,
@@ -82,7 +82,7 @@ def _asked(
     return np.array(version.held), version.embeddings.at(own), labels, own
 
 
-def _advice(measured: Measured, encoding: Encoding | None, asked: float) -> str:
+def _advice(measured: Measurement, encoding: EncoderQuality | None, asked: float) -> str:
     """About each half by itself."""
     said = []
     if encoding and encoding.retrain:

@@ -36,15 +36,22 @@ from numpy.typing import NDArray
 from lookalike.index.ann.neighbor_metrics import each_alike, each_found_again, each_kept
 from lookalike.index.ann.recall import K
 from lookalike.index.ann.spec import Metric
-from lookalike.index.evaluation.baselines import Way, by_encoder, by_pca, by_raw_rows, by_untrained, fit_unit
+from lookalike.index.evaluation.baselines import (
+    Embedder,
+    by_encoder,
+    by_pca,
+    by_raw_rows,
+    by_untrained,
+    fit_feature_space,
+)
 from lookalike.index.evaluation.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, swapped
 from lookalike.index.versions.embed import in_metric
-from lookalike.index.versions.verdict import Asked, Compared, Measure, Verdict
+from lookalike.index.versions.verdict import Comparison, MeasureComparison, Requirement, Verdict
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
 from lookalike.training.robust import trimmed_mean
 
-__all__ = ["FEWEST_ROWS", "Trial", "decided", "judge"]
+__all__ = ["FEWEST_ROWS", "GateEvaluation", "decided", "judge"]
 
 FEWEST_ROWS = 100
 """Below, an interval says little, and ten neighbours are a tenth of all."""
@@ -93,11 +100,11 @@ def judge(
         _check_width("champion", champion.width, challenger.width)
     if len(held) < FEWEST_ROWS or len(fit_on) < 2:
         return _too_few(len(held))
-    trial = Trial(held, labels, metric=metric, fit_on=fit_on, like=challenger)
+    trial = GateEvaluation(held, labels, metric=metric, fit_on=fit_on, like=challenger)
     return trial.judge(challenger, None if champion is None else trial.champion(champion))
 
 
-class Trial:
+class GateEvaluation:
     """Held-out rows to ask several challengers, and what the baselines have of them, measured once."""
 
     def __init__(
@@ -105,7 +112,7 @@ class Trial:
     ) -> None:
         """As for `judge`. `like`: an encoder of the shape and the columns of all challengers."""
         self.metric, self._fit_on = metric, fit_on
-        self.unit = fit_unit(fit_on, like)
+        self.unit = fit_feature_space(fit_on, like)
         some = np.sort(np.random.default_rng(0).permutation(len(held))[:MOST_ROWS])
         _, first = np.unique(self.unit.features(held[some]), axis=0, return_index=True)  # equal rows count as one
         chosen = some[np.sort(first)]
@@ -132,7 +139,7 @@ class Trial:
         others = {CHAMPION: champion} if champion is not None else {}
         others |= {pca: components, RAW: self._raw, UNTRAINED: self.values(by_untrained(challenger, self.unit))}
         measures = tuple(
-            Measure(
+            MeasureComparison(
                 name,
                 float(_mean(name)(values, axis=-1)),
                 tuple(
@@ -143,7 +150,7 @@ class Trial:
         )
         return decided(measures, len(self.rows))
 
-    def values(self, way: Way) -> Values:
+    def values(self, way: Embedder) -> Values:
         """Of each measure a value for each row; of the labels, for each row that has one."""
         latent = _numbers(way.embed(self.rows))
         embeddings = in_metric(latent, self.metric)
@@ -167,7 +174,7 @@ class Trial:
         return self._pca[dim]
 
 
-def _compared(name: str, against: str, mine: Doubles, theirs: Doubles) -> Compared:
+def _compared(name: str, against: str, mine: Doubles, theirs: Doubles) -> Comparison:
     """What is asked of the challenger by a measure, beside one other, and whether it holds."""
     differences = theirs - mine if name == RECONSTRUCTION else mine - theirs
     mean = _mean(name)
@@ -175,10 +182,10 @@ def _compared(name: str, against: str, mine: Doubles, theirs: Doubles) -> Compar
     value = float(mean(theirs, axis=-1))
     asked, margin = _asked(name, against.partition("-")[0], value)
     holds = {"nothing": True, "better": low > 0, "no worse": low >= -margin}[asked]
-    return Compared(against, value, difference, low, high, asked, margin, holds)
+    return Comparison(against, value, difference, low, high, asked, margin, holds)
 
 
-def _asked(name: str, against: str, value: float) -> tuple[Asked, float]:
+def _asked(name: str, against: str, value: float) -> tuple[Requirement, float]:
     if against == CHAMPION:
         return "no worse", SHARE * value if name == RECONSTRUCTION else FIXED
     if against == UNTRAINED:
@@ -200,7 +207,7 @@ def _interval(differences: Doubles, mean: Callable[..., Any]) -> tuple[float, fl
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def decided(measures: tuple[Measure, ...], rows: int) -> Verdict:
+def decided(measures: tuple[MeasureComparison, ...], rows: int) -> Verdict:
     """The verdict that follows from the comparisons; each measure must be held against PCA."""
     for measure, one in _comparisons(measures):
         if not one.passes:
@@ -218,7 +225,7 @@ def decided(measures: tuple[Measure, ...], rows: int) -> Verdict:
     return Verdict(True, by, f"{said} ({first.low:+.4f} to {first.high:+.4f})", rows, measures)
 
 
-def _comparisons(measures: tuple[Measure, ...]) -> Iterator[tuple[Measure, Compared]]:
+def _comparisons(measures: tuple[MeasureComparison, ...]) -> Iterator[tuple[MeasureComparison, Comparison]]:
     return ((measure, one) for measure in measures for one in measure.compared)
 
 

@@ -22,8 +22,8 @@ from lookalike.training.robust import shortened
 
 __all__ = [
     "SEVERITIES",
-    "Encoding",
-    "Kept",
+    "EncoderQuality",
+    "KeptShare",
     "features_of",
     "found_again",
     "mean_share",
@@ -43,7 +43,7 @@ Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptShare:
     """The share of a row's k nearest by the embedding that are right, beside two yardsticks.
 
     Attributes:
@@ -64,11 +64,11 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Encoding:
+class EncoderQuality:
     """How much of the rows' neighbours the embedding keeps, and with labels, how much of their kinds."""
 
-    neighbours: Kept
-    labels: Kept | None
+    neighbours: KeptShare
+    labels: KeptShare | None
 
     @property
     def retrain(self) -> bool:
@@ -84,7 +84,7 @@ def rows_to_embedding(
     *,
     k: int = 10,
     seed: int = 0,
-) -> Encoding:
+) -> EncoderQuality:
     """What the encoder keeps of rows that it was not trained on, beside PCA of the same dimension.
 
     The seed parts the rows in two. Each half has its neighbours within itself, and the other's components: of few
@@ -105,12 +105,12 @@ def rows_to_embedding(
     known = np.array([i for i, kind in enumerate(kinds) if kind is not None], np.int64)
     names = np.array([str(kinds[i]) for i in known])
     if len(names) < FEWEST_LABELS or len(set(names.tolist())) < 2:
-        return Encoding(neighbours, None)
+        return EncoderQuality(neighbours, None)
 
     def alike(some: NDArray[np.int64]) -> Right:
         return same_name(names[some])
 
-    return Encoding(neighbours, _kept(features[known], embeddings[known], alike, metric, k=k, seed=seed))
+    return EncoderQuality(neighbours, _kept(features[known], embeddings[known], alike, metric, k=k, seed=seed))
 
 
 def neighbours_kept(features: NDArray[Any], embeddings: NDArray[Any], metric: Metric = "cosine", k: int = 10) -> float:
@@ -208,10 +208,10 @@ def _kept(
     *,
     k: int,
     seed: int,
-) -> Kept:
+) -> KeptShare:
     """Half by half; of fewer than four rows, in which there is nothing to lose, all."""
     if len(features) < 4:
-        return Kept(1.0, 1.0, 1.0, 0.0)
+        return KeptShare(1.0, 1.0, 1.0, 0.0)
     halves = np.array_split(np.random.default_rng(seed).permutation(len(features)), 2)
     shares = []
     for asked, fitted in (halves, halves[::-1]):
@@ -222,7 +222,7 @@ def _kept(
         shares.append([right_shares(points, right(asked), metric, few) for points in each])
     ours, pca, chance = (np.concatenate(same) for same in zip(*shares, strict=True))  # (n,) each
     error = float((ours - pca).std(ddof=1) / np.sqrt(len(ours)))
-    return Kept(float(ours.mean()), float(pca.mean()), float(chance.mean()), error)
+    return KeptShare(float(ours.mean()), float(pca.mean()), float(chance.mean()), error)
 
 
 def _pca(fitted: Floats, asked: Floats, dim: int) -> Doubles:

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from lookalike.index.errors import QueryError
 from lookalike.index.items.integers import INT64_MAX, INT64_MIN, INTEGERS
 from lookalike.index.limits import MAX_CONDITIONS, MAX_VALUES, FilterBudget
-from lookalike.index.shown import show
+from lookalike.index.shown import truncate_repr
 
 __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
 
@@ -155,7 +155,7 @@ def allowed(
         return held if given.present else ~held
     tests = _tests(given)
     if isinstance(given, Within) and not any(kind.removesuffix("s") in tests for kind in kinds):
-        expected = f"a range over what {show(given.field)} holds ({', '.join(kinds)})"
+        expected = f"a range over what {truncate_repr(given.field)} holds ({', '.join(kinds)})"
         raise QueryError(f"{where}.range", expected=expected, found="texts" if "text" in tests else "numbers")
     for kind, column in columns.items():
         if kind in tests:
@@ -218,7 +218,7 @@ def _read(given: Any, where: str, depth: int, budget: FilterBudget) -> Filter:
     """The filter at a path, within the budget of the whole."""
     if not isinstance(given, dict) or given.keys() not in _SHAPES:
         shape = "field with one of equal, in, range, exists; or one of and, or, not"
-        raise QueryError(where, expected=shape, found=show(given))
+        raise QueryError(where, expected=shape, found=truncate_repr(given))
     if "field" in given:
         return _condition(given, where, budget)
     if depth == MAX_DEPTH:
@@ -233,7 +233,7 @@ def _read(given: Any, where: str, depth: int, budget: FilterBudget) -> Filter:
 def _condition(given: dict[str, Any], where: str, budget: FilterBudget) -> Filter:
     field = given["field"]
     if _sort(field) != "texts":
-        raise QueryError(f"{where}.field", expected="a field's name", found=show(field))
+        raise QueryError(f"{where}.field", expected="a field's name", found=truncate_repr(field))
     listed = _listed(given["in"], f"{where}.in", MAX_VALUES) if "in" in given else []
     bounds = given.get("range")
     budget.take(field, listed or (list(bounds.values()) if isinstance(bounds, dict) else [given.get("equal")]))
@@ -244,7 +244,7 @@ def _condition(given: dict[str, Any], where: str, budget: FilterBudget) -> Filte
     if "range" in given:
         return _within(field, given["range"], f"{where}.range")
     if not isinstance(given["exists"], bool):
-        raise QueryError(f"{where}.exists", expected="true or false", found=show(given["exists"]))
+        raise QueryError(f"{where}.exists", expected="true or false", found=truncate_repr(given["exists"]))
     return Exists(field, given["exists"])
 
 
@@ -254,25 +254,25 @@ def _matches(field: str, values: list[Any], where: Callable[[int], str]) -> Matc
         sort = _sort(value)
         if sort is None:
             expected = f"a finite number ({INTEGERS}), a text, true or false"
-            raise QueryError(where(place), expected=expected, found=show(value))
+            raise QueryError(where(place), expected=expected, found=truncate_repr(value))
         sorts[sort].append(value)
     return Matches(field, **{sort: frozenset(kept) for sort, kept in sorts.items()})
 
 
 def _within(field: str, given: object, where: str) -> Within:
     if not (isinstance(given, dict) and given and len(given) <= len(_COMPARE) and given.keys() <= _COMPARE.keys()):
-        raise QueryError(where, expected="an object of one or more of gt, gte, lt, lte", found=show(given))
+        raise QueryError(where, expected="an object of one or more of gt, gte, lt, lte", found=truncate_repr(given))
     bounds = tuple((word, given[word]) for word in _COMPARE if word in given)
     for word, value in bounds:
         if _sort(value) in (None, "flags") or _sort(value) != _sort(bounds[0][1]):
             expected = f"finite numbers ({INTEGERS}) or texts, all alike"
-            raise QueryError(f"{where}.{word}", expected=expected, found=show(value))
+            raise QueryError(f"{where}.{word}", expected=expected, found=truncate_repr(value))
     return Within(field, bounds)
 
 
 def _listed(given: object, where: str, most: int) -> list[Any]:
     if not (isinstance(given, list) and 0 < len(given) <= most):
-        raise QueryError(where, expected=f"a list of 1 to {most:,}", found=show(given))
+        raise QueryError(where, expected=f"a list of 1 to {most:,}", found=truncate_repr(given))
     return given
 
 
@@ -293,10 +293,10 @@ def _kinds(names: list[str], field: str, where: str) -> dict[str, str]:
     if kinds:
         return kinds
     known = _fields(names)
-    some = ", ".join(map(show, known[:8])) + (", …" if len(known) > 8 else "")
+    some = ", ".join(map(truncate_repr, known[:8])) + (", …" if len(known) > 8 else "")
     full = f"Only the first {MAX_FIELDS} fields can be filtered by." if len(known) >= MAX_FIELDS else ""
     expected = f"a field of the items ({some})" if known else "no filter, as no item has a field"
-    raise QueryError(f"{where}.field", expected=expected, found=show(field), remedy=full)
+    raise QueryError(f"{where}.field", expected=expected, found=truncate_repr(field), remedy=full)
 
 
 def _fields(names: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ names it.
 import re
 from typing import Any
 
-from lookalike.index.shown import show
+from lookalike.index.shown import truncate_repr
 
 __all__ = ["INT64_MAX", "INT64_MIN", "INTEGERS", "REMEDY", "find_large", "may_hold_large"]
 
@@ -34,5 +34,5 @@ def find_large(value: Any, place: str) -> tuple[str, str] | None:
         elif isinstance(value, list | tuple):
             waiting += reversed([(f"{place}[{number}]", inner) for number, inner in enumerate(value)])
         elif isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
-            return place, show(value)
+            return place, truncate_repr(value)
     return None

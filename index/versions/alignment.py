@@ -5,7 +5,7 @@ fitted first (P. Schönemann, "A Generalized Solution of the Orthogonal Procrust
 embeddings that are padded with zeros where the dimensions differ, and then any linear map, by ridge regression. The
 one that finds more, asked with rows that neither was fitted on, is kept; of equals the rotation, which cannot overfit.
 
-continuity.npz in a version holds a map, float32 (d_old, d_new), for each older version, named by its number. Maps
+alignment.npz in a version holds a map, float32 (d_old, d_new), for each older version, named by its number. Maps
 follow on each other: an embedding of a grandparent goes by the parent's map of it, and then by the parent's own.
 """
 
@@ -31,9 +31,9 @@ from lookalike.index.versions.embed import in_metric
 from lookalike.training.errors import ArtifactError
 from lookalike.training.robust import weights
 
-__all__ = ["CONTINUITY", "FEWEST", "Map", "churn", "compose", "fit_map", "load_maps", "mapped", "save_maps"]
+__all__ = ["ALIGNMENT", "FEWEST", "Map", "churn", "compose", "fit_map", "load_maps", "mapped", "save_maps"]
 
-CONTINUITY = "continuity.npz"
+ALIGNMENT = "alignment.npz"
 FEWEST = 20
 """Items from which a map is fitted, and asked with a fifth of them."""
 MOST_ASKED = 1_000

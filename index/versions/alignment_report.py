@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import Embeddings
 from lookalike.index.ann.recall import K
-from lookalike.index.versions.alignment import CONTINUITY, FEWEST, churn, compose, fit_map, mapped, save_maps
+from lookalike.index.versions.alignment import ALIGNMENT, FEWEST, churn, compose, fit_map, mapped, save_maps
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.version import Version
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.rows import evenly
 
-__all__ = ["write_continuity"]
+__all__ = ["write_alignment"]
 
 MOST_ROWS, MOST_ASKED = 20_000, 1_000
 
 Floats = NDArray[np.float32]
 
 
-def write_continuity(
+def write_alignment(
     folder: Path, embeddings: Embeddings, encoder: Encoder, parent: Version, *, rows: Floats, held: Floats
 ) -> dict[str, Any]:
     """Write the maps of a new version into its folder; returns what its manifest says of them.
@@ -47,7 +47,7 @@ def write_continuity(
         return told
     old, new = (embed(one, rows, metric) for one in (parent.encoder, encoder))
     found = fit_map(old, new, metric)
-    save_maps(folder / CONTINUITY, compose(parent.maps, parent.number, found.matrix))
+    save_maps(folder / ALIGNMENT, compose(parent.maps, parent.number, found.matrix))
     wanted = embeddings.nearest(embed(encoder, held, metric), K)[1]  # (m, K)
     got = embeddings.nearest(mapped(embed(parent.encoder, held, metric), found.matrix, metric), K)[1]
     same = [len(np.intersect1d(one, other)) / len(one) for one, other in zip(wanted, got, strict=True)]

@@ -16,11 +16,11 @@ from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import SECONDS, tune
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions.embed import embed, suited
-from lookalike.index.versions.embedding_cache import Gathered, gather, workplace
+from lookalike.index.versions.embedding_cache import CachedEmbeddings, embed_with_cache, open_cache
 from lookalike.index.versions.novelty import NEIGHBOURS, Novelty, item_distances, local_distances, reconstruction_errors
 from lookalike.index.versions.searching import Searcher
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import HELD, INDEX, KNOWN_LIMIT, NOVELTY, QUESTION, USUAL, known_answer
+from lookalike.index.versions.version import CANARY, CANARY_LIMIT, HELD, INDEX, LOCAL_SCALE, NOVELTY, canary_answer
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
@@ -75,9 +75,9 @@ def build(
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         encoder = load_encoder(folder / "encoder", device)  # the copy: a run that goes on may replace the other
-        with workplace(store.folder, rows, encoder, metric) as work:
+        with open_cache(store.folder, rows, encoder, metric) as work:
             items = ItemWriter(folder, rows.name)
-            gathered = gather(rows, encoder, metric, work, items)
+            gathered = embed_with_cache(rows, encoder, metric, work, items)
             items.close(last=gathered.is_held)
             embeddings = _laid_out(folder, gathered, metric)
             kept = embeddings.head(rows.count - len(gathered.held))
@@ -85,14 +85,14 @@ def build(
             some = evenly(len(late), QUERIES)
             tuned = tune(kept, embeddings.at(late[some]), target, total=rows.count, seconds=_seconds(rows.count))
             table = read_items(folder)
-            usual = item_distances(embeddings, len(kept))
-            np.save(folder / USUAL, usual)
+            local_scale = item_distances(embeddings, len(kept))
+            np.save(folder / LOCAL_SCALE, local_scale)
             searcher = Searcher(tuned.index, kept, table)
-            _calibrated(searcher, usual, gathered, encoder, embeddings.at(late)).save(folder / NOVELTY)
+            _calibrated(searcher, local_scale, gathered, encoder, embeddings.at(late)).save(folder / NOVELTY)
             index = tuned.index
             index.add(embeddings.at(late))
         index.write(folder / INDEX)
-        np.save(folder / QUESTION, gathered.first)
+        np.save(folder / CANARY, gathered.first)
         some = evenly(len(late), min(QUERIES, max(1, HELD_BYTES // (4 * rows.width))))
         np.save(folder / HELD, gathered.held_rows[some])
         asked = embed(encoder, gathered.first, metric)
@@ -112,7 +112,7 @@ def build(
             "columns": encoder.header.get("columns", []),
             "evidence": tuned.evidence,
             "tuning": tuned.told(target),
-            "answer": known_answer(table, scores[0, :KNOWN_LIMIT], positions[0, :KNOWN_LIMIT]),
+            "answer": canary_answer(table, scores[0, :CANARY_LIMIT], positions[0, :CANARY_LIMIT]),
         }
         return store.publish(folder, {**header, **(beside(folder, embeddings) if beside else {})})
 
@@ -130,7 +130,7 @@ def encoder_folder(at: Path) -> Path:
     return inner if inner.is_dir() else at
 
 
-def _laid_out(folder: Path, gathered: Gathered, metric: Metric) -> Embeddings:
+def _laid_out(folder: Path, gathered: CachedEmbeddings, metric: Metric) -> Embeddings:
     """Write the embeddings in the order of the index, the held-out rows' last, and map them."""
     vectors, held = gathered.embeddings, gathered.is_held
     with (folder / EMBEDDINGS).open("wb") as file:
@@ -144,14 +144,14 @@ def _laid_out(folder: Path, gathered: Gathered, metric: Metric) -> Embeddings:
 
 def _calibrated(
     searcher: Searcher,
-    usual: NDArray[np.float32],
-    gathered: Gathered,
+    local_scale: NDArray[np.float32],
+    gathered: CachedEmbeddings,
     encoder: Encoder,
     held: NDArray[np.float32],
 ) -> Novelty:
     """How far off the held-out rows are, whose embeddings, (m, latent_dim), are not in the index yet."""
     scores, positions = searcher.search(held, NEIGHBOURS)
-    distances = local_distances(scores, usual[np.maximum(positions, 0)], searcher.metric)
+    distances = local_distances(scores, local_scale[np.maximum(positions, 0)], searcher.metric)
     return Novelty.calibrate(reconstruction_errors(encoder, gathered.held_rows), distances)
 
 

@@ -13,7 +13,7 @@ from lookalike.index.ann.recall import K
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.version import Version
 
-__all__ = ["Belonging", "belonging"]
+__all__ = ["Consistency", "check_consistency"]
 
 MOST_ASKED = 256
 TOLERANCE = 1e-3
@@ -23,7 +23,7 @@ LEAST_FOUND = 0.5
 
 
 @dataclass(frozen=True)
-class Belonging:
+class Consistency:
     """Shares of the rows asked: whose embedding is the stored one, and which are among the 10 nearest to it."""
 
     rows: int
@@ -36,15 +36,15 @@ class Belonging:
         return self.embedded == 1.0 and self.found >= LEAST_FOUND
 
 
-def belonging(version: Version) -> Belonging:
-    """Ask a version of the held-out rows that it keeps; of one that keeps none, its known question.
+def check_consistency(version: Version) -> Consistency:
+    """Ask a version of the held-out rows that it keeps; of one that keeps none, its canary query.
 
     A hit as near as the row itself counts as the row: equal rows have no order.
     """
     positions = np.array(version.manifest["held"], np.int64)[:MOST_ASKED]
     if not len(positions):
-        share = float(version.answers_its_question())
-        return Belonging(1, share, share)
+        share = float(version.answers_canary())
+        return Consistency(1, share, share)
     latent = version.encoder.encode(np.array(version.held[: len(positions)]))
     usable = np.isfinite(latent).all(axis=1, keepdims=True)  # (n, 1)
     embeddings = in_metric(np.where(usable, latent, np.float32(0)), version.metric)
@@ -57,4 +57,4 @@ def belonging(version: Version) -> Belonging:
     best = version.embeddings.scores(stored, positions[:, None])
     as_near = own <= best + slack if version.metric == "l2" else own >= best - slack
     found = ((hits == positions[:, None]) | as_near).any(axis=1) & usable.ravel()
-    return Belonging(len(positions), float(same.mean()), float(found.mean()))
+    return Consistency(len(positions), float(same.mean()), float(found.mean()))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lookalike.index.ann.scores import normalize
 from lookalike.index.ann.spec import Metric
-from lookalike.index.versions.parallel import in_order, one_core_each
+from lookalike.index.versions.parallel import map_in_order, one_thread_each
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
@@ -41,8 +41,8 @@ def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple
     def embedded(chunk: Chunk) -> tuple[Chunk, NDArray[np.float32]]:
         return chunk, embed(encoder, chunk.inputs, metric)
 
-    with progress_bar("embedding", rows.count, "rows") as advance, one_core_each(encoder.device) as threads:
-        for chunk, embeddings in in_order(embedded, rows.chunks(), threads):
+    with progress_bar("embedding", rows.count, "rows") as advance, one_thread_each(encoder.device) as threads:
+        for chunk, embeddings in map_in_order(embedded, rows.chunks(), threads):
             yield chunk, embeddings
             advance(len(chunk.ids))
 

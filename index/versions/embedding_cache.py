@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from lookalike.index.ann.spec import Metric
 from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions.embed import embed
-from lookalike.index.versions.parallel import in_order, one_core_each
+from lookalike.index.versions.parallel import map_in_order, one_thread_each
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, evenly, sketches
 from lookalike.training.sealed import locked
 
-__all__ = ["Gathered", "gather", "workplace"]
+__all__ = ["CachedEmbeddings", "embed_with_cache", "open_cache"]
 
 MOST_HELD = 8_192
 """Rows that ask questions before they are items too."""
@@ -46,7 +46,7 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Gathered:
+class CachedEmbeddings:
     """All rows, embedded.
 
     Attributes:
@@ -72,7 +72,7 @@ class Gathered:
 
 
 @contextmanager
-def workplace(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[Path]:
+def open_cache(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[Path]:
     """The folder in which this encoder embeds these rows, alone in the store; removed unless it was interrupted.
 
     A DataError removes it too: what was wrong with the rows may have been wrong before.
@@ -91,12 +91,12 @@ def workplace(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Iter
         shutil.rmtree(folder)
 
 
-def gather(rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: ItemWriter) -> Gathered:
+def embed_with_cache(rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: ItemWriter) -> CachedEmbeddings:
     """Embed `rows` into `folder`, from where it was left, and write their ids and payloads to `items`.
 
     Args:
         rows: as `suited` to the encoder.
-        folder: a `workplace`.
+        folder: a `open_cache`.
 
     Raises:
         DataError: a bad row.
@@ -104,16 +104,16 @@ def gather(rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: It
     held, first, digest = _Held(rows, encoder), np.empty((0, rows.width), np.float32), ""
     with (
         progress_bar("embedding", rows.count, "rows") as advance,
-        _Journal(folder, encoder.latent_dim) as journal,
-        one_core_each(encoder.device) as threads,
-        closing(in_order(partial(_embedded, encoder, metric), _digested(rows.chunks(), journal), threads)) as parts,
-        closing(in_order(partial(_write, journal, items, held), parts)) as written,
+        _EmbeddingCache(folder, encoder.latent_dim) as journal,
+        one_thread_each(encoder.device) as threads,
+        closing(map_in_order(partial(_embedded, encoder, metric), _digested(rows.chunks(), journal), threads)) as parts,
+        closing(map_in_order(partial(_write, journal, items, held), parts)) as written,
     ):
         for part in written:
             first, digest = first if len(first) else part.chunk.inputs[:1].copy(), part.digest
             advance(len(part.chunk.ids), "had before" if part.known else "")
     vectors = np.memmap(folder / _EMBEDDINGS, np.float32, "r", shape=(rows.count, encoder.latent_dim))
-    return Gathered(vectors, first, *held.chosen(), digest)
+    return CachedEmbeddings(vectors, first, *held.chosen(), digest)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class _Part:
     known: bool
 
 
-def _digested(chunks: Iterator[Chunk], journal: "_Journal") -> Iterator[_Part]:
+def _digested(chunks: Iterator[Chunk], journal: "_EmbeddingCache") -> Iterator[_Part]:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk.inputs.data)
@@ -137,7 +137,7 @@ def _embedded(encoder: Encoder, metric: Metric, part: _Part) -> tuple[_Part, Vec
     return part, None if part.known else embed(encoder, part.chunk.inputs, metric)
 
 
-def _write(journal: "_Journal", items: ItemWriter, held: "_Held", done: tuple[_Part, Vectors | None]) -> _Part:
+def _write(journal: "_EmbeddingCache", items: ItemWriter, held: "_Held", done: tuple[_Part, Vectors | None]) -> _Part:
     part, embeddings = done
     items.write(part.chunk.ids, part.chunk.payloads)
     held.take(part.chunk)
@@ -146,7 +146,7 @@ def _write(journal: "_Journal", items: ItemWriter, held: "_Held", done: tuple[_P
     return part
 
 
-class _Journal:
+class _EmbeddingCache:
     """What was embedded so far, and of which inputs."""
 
     def __init__(self, folder: Path, dim: int) -> None:
@@ -158,7 +158,7 @@ class _Journal:
         self._before = list(takewhile(_is_line, self._chunks))
         self._chunks.seek(0)
 
-    def __enter__(self) -> "_Journal":
+    def __enter__(self) -> "_EmbeddingCache":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lookalike.index.ann.spec import MAX_KEY, Metric
-from lookalike.index.ann.target import Trial
+from lookalike.index.ann.target import TuningTrial
 from lookalike.index.items.ids import MAX_ID
 from lookalike.index.versions.verdict import Verdict
 from lookalike.training.artifact.manifest import (
@@ -20,11 +20,11 @@ from lookalike.training.artifact.manifest import (
 )
 from lookalike.training.sealed import Sealed, read_manifest
 
-__all__ = ["FORMAT", "KNOWN_LIMIT", "VersionManifest", "read_version"]
+__all__ = ["CANARY_LIMIT", "FORMAT", "VersionManifest", "read_version"]
 
-FORMAT = "lookalike-version/3"
-KNOWN_LIMIT = 3
-"""Hits of the known question's answer."""
+FORMAT = "lookalike-version/4"
+CANARY_LIMIT = 3
+"""Hits of the canary query's answer."""
 _Duration = Annotated[float, Field(ge=0)]
 
 
@@ -71,27 +71,27 @@ class _Tuning(Fields):
     """How the index was chosen."""
 
     target: _Target
-    chosen: Trial
+    chosen: TuningTrial
     reason: str
-    trials: list[Trial]
+    trials: list[TuningTrial]
     skipped: dict[str, str]
     seconds: _Duration
 
 
 class _Answer(Fields):
-    """Ids and scores of the known question's hits, best first."""
+    """Ids and scores of the canary query's hits, best first."""
 
     ids: list[Annotated[str, Field(min_length=1, max_length=MAX_ID)]]
     scores: list[float]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.ids) != len(self.scores) or len(self.ids) > KNOWN_LIMIT:
-            raise ValueError(f"at most {KNOWN_LIMIT} ids, and as many scores")
+        if len(self.ids) != len(self.scores) or len(self.ids) > CANARY_LIMIT:
+            raise ValueError(f"at most {CANARY_LIMIT} ids, and as many scores")
         return self
 
 
-class _Continuity(Fields):
+class _Alignment(Fields):
     """The map from the embeddings of the version that this one was made from (index.versions.alignment_report)."""
 
     of: Annotated[Count, Field(alias="from")]
@@ -145,7 +145,7 @@ class VersionManifest(Fields):
     trained_to: NotNegative = 0
     gate: Verdict | None = None
     forced: bool = False
-    continuity: _Continuity | None = None
+    alignment: _Alignment | None = None
     retrained: _Retrained | None = None
 
     @model_validator(mode="after")
@@ -154,7 +154,7 @@ class VersionManifest(Fields):
             raise ValueError(f"held: places of {self.items} items, that differ")
         self.check_together("parent", "compacted")
         judged = ("gate",) if self.gate or not self.compacted else ()  # a compaction drops it
-        self.check_together("trained_to", "forced", "continuity", "retrained", *judged)
+        self.check_together("trained_to", "forced", "alignment", "retrained", *judged)
         return self
 
 

@@ -221,8 +221,8 @@ def local_distances(scores: NDArray[np.float32], near: NDArray[np.float32], metr
     distances = mean_distances(scores, metric)
     if metric == "ip":
         return distances
-    usual = _means(near.astype(np.float64), np.isnan(scores), none=0)
-    return distances / np.sqrt(np.maximum(usual, _TINY))
+    local_scale = _means(near.astype(np.float64), np.isnan(scores), none=0)
+    return distances / np.sqrt(np.maximum(local_scale, _TINY))
 
 
 def _means(values: Reals, missing: NDArray[np.bool_], none: float) -> Reals:

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["in_order", "one_core_each"]
+__all__ = ["map_in_order", "one_thread_each"]
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 
 @contextmanager
-def one_core_each(device: torch.device) -> Iterator[int]:
+def one_thread_each(device: torch.device) -> Iterator[int]:
     """How many encoders can work side by side; meanwhile torch gives each of them one thread.
 
     Two threads that share one product wait for each other at its end, a whole time slice where another thread has one
@@ -29,7 +29,7 @@ def one_core_each(device: torch.device) -> Iterator[int]:
         torch.set_num_threads(cores)
 
 
-def in_order(step: Callable[[Value], Result], values: Iterator[Value], threads: int = 1) -> Generator[Result]:
+def map_in_order(step: Callable[[Value], Result], values: Iterator[Value], threads: int = 1) -> Generator[Result]:
     """`step` of each value, in the order of the values; so many threads work on them, and one result more is kept.
 
     The values are fetched by the thread that asks for the results. The one more lets no thread idle meanwhile.

@@ -7,13 +7,13 @@ from lookalike.index.errors import StoreError
 from lookalike.index.versions.store import Store
 from lookalike.training.errors import ArtifactError
 
-__all__ = ["CHALLENGER", "CHAMPION", "Listed", "registry"]
+__all__ = ["CHALLENGER", "CHAMPION", "VersionSummary", "registry"]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 @dataclass(frozen=True)
-class Listed:
+class VersionSummary:
     """One version.
 
     Attributes:
@@ -40,7 +40,7 @@ class Listed:
         return "build" if header else ""
 
 
-def registry(store: Store) -> list[Listed]:
+def registry(store: Store) -> list[VersionSummary]:
     """All versions, by number.
 
     Raises:
@@ -59,7 +59,10 @@ def registry(store: Store) -> list[Listed]:
         if header and "retrained" in header and not header["compacted"] and number not in served
     ]
     roles = dict.fromkeys(made[-1:], CHALLENGER) | ({alias.version: CHAMPION} if alias else {})
-    return [Listed(number, roles.get(number, ""), replaced.get(number), header) for number, header in headers.items()]
+    return [
+        VersionSummary(number, roles.get(number, ""), replaced.get(number), header)
+        for number, header in headers.items()
+    ]
 
 
 def _header(store: Store, number: int) -> dict[str, Any] | None:

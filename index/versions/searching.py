@@ -15,7 +15,7 @@ from lookalike.index.items.filters import Filter
 from lookalike.index.items.table import ItemTable
 from lookalike.index.limits import MAX_FOUND, check_limit
 
-__all__ = ["REMEMBERED", "Find", "Ranker", "Searcher", "among"]
+__all__ = ["REMEMBERED", "ExactReranker", "Find", "Searcher", "among"]
 
 EXACT = 100_000
 """Up to so many allowed items are always compared with the query one by one, which takes some milliseconds."""
@@ -29,7 +29,7 @@ Positions = NDArray[np.int64]
 Find = Callable[[Vectors, int], Positions]
 
 
-class Ranker(ABC):
+class ExactReranker(ABC):
     """Ranks what is found by its exact scores, from the embeddings themselves, and by id where those are equal."""
 
     def __init__(self, embeddings: Embeddings, id_at: Callable[[int], str]) -> None:
@@ -121,7 +121,7 @@ class Ranker(ABC):
         return scores[rows, order], positions[rows, order]
 
 
-class Searcher(Ranker):
+class Searcher(ExactReranker):
     """A version's: its index finds, or a comparison with all that a filter allows, where those are few."""
 
     def __init__(self, index: VectorIndex, embeddings: Embeddings, items: ItemTable) -> None:

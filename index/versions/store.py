@@ -134,7 +134,7 @@ class Store:
             return number
 
     def promote(self, number: int, *, instead_of: int | None = None, renews: bool = False) -> Alias:
-        """Make a version the champion, after reading all of it and asking it its known question.
+        """Make a version the champion, after reading all of it and asking it its canary query.
 
         Args:
             instead_of: the champion that it may replace; None for any.
@@ -142,7 +142,7 @@ class Store:
                 what that one had replaced.
 
         Raises:
-            StoreError: no such version, or it does not answer its question, or another one is the champion, or the
+            StoreError: no such version, or it does not answers its canary query, or another one is the champion, or the
                 store cannot be written.
             ArtifactError: it is damaged. The champion stays what it was.
         """
@@ -210,7 +210,7 @@ class Store:
         """Bring back the version that the champion, or what it was compacted from, replaced; verified as for `promote`.
 
         Raises:
-            StoreError: the champion replaced none, or that one does not answer its question.
+            StoreError: the champion replaced none, or that one does not answers its canary query.
             ArtifactError: that one is damaged. The champion stays what it was.
         """
         self._require_champion()  # before the lock, which would need a store to lie in
@@ -258,10 +258,10 @@ class Store:
 
     def _verify(self, number: int) -> None:
         self._receipt(number).unlink(missing_ok=True)
-        if not self.open(number).answers_its_question():
+        if not self.open(number).answers_canary():
             raise StoreError(
                 f"version {number}",
-                expected="the known answer to its known question",
+                expected="the known answer to its canary query",
                 found="another",
                 remedy="Build it again.",
             )

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from lookalike.training.errors import ArtifactError
 
-__all__ = ["Asked", "Compared", "Measure", "Verdict", "read_verdict"]
+__all__ = ["Comparison", "MeasureComparison", "Requirement", "Verdict", "read_verdict"]
 
-Asked = Literal["no worse", "better", "nothing"]
+Requirement = Literal["no worse", "better", "nothing"]
 """Of the challenger, beside another: the interval's low end is at least minus the margin, or above 0."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """The challenger beside one other, row by row.
 
     Attributes:
@@ -32,18 +32,18 @@ class Compared:
     difference: float
     low: float
     high: float
-    asked: Asked
+    asked: Requirement
     margin: float
     passes: bool
 
 
 @dataclass(frozen=True)
-class Measure:
+class MeasureComparison:
     """One measure: the challenger's mean, and it beside each other."""
 
     name: str
     challenger: float
-    compared: tuple[Compared, ...]
+    compared: tuple[Comparison, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Verdict:
     decided_by: str
     reason: str
     rows: int
-    measures: tuple[Measure, ...] = ()
+    measures: tuple[MeasureComparison, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON, which `read_verdict` reads."""
@@ -85,7 +85,9 @@ def read_verdict(told: Any) -> Verdict:
     """
     try:
         measures = tuple(
-            Measure(one["name"], float(one["challenger"]), tuple(Compared(**each) for each in one["compared"]))
+            MeasureComparison(
+                one["name"], float(one["challenger"]), tuple(Comparison(**each) for each in one["compared"])
+            )
             for one in told["measures"]
         )
         return Verdict(**{**told, "measures": measures})
@@ -93,7 +95,7 @@ def read_verdict(told: Any) -> Verdict:
         raise ArtifactError("gate", expected="a verdict of the gate", found=repr(error)) from error
 
 
-def _line(one: Compared) -> str:
+def _line(one: Comparison) -> str:
     asked = {
         "nothing": "",
         "better": ", must be above 0",

@@ -1,19 +1,20 @@
 """A version: an encoder and the index it made, opened together or not at all.
 
-encoder/        the encoder artifact, sealed by itself
-index.faiss     what finds the nearest
-embeddings.npy  the embeddings themselves
-items.arrow     ids and payloads, and order.npy beside it
-question.npy    one row, (1, width) float32; its answer stands in the manifest
-held.npy        rows, (m, width) float32, that the index was measured with before it held them; the manifest says where
-                they stand now
-novelty.npy     how far off held-out rows were, and usual.npy, how far each item is from its nearest
-(index.versions.novelty) continuity.npz  of a version that was made from another: maps from older versions' embeddings
-(index.versions.alignment) manifest.json   format, version, encoder digest, index spec, data, evidence, tuning, files;
-of which version it was
-                made, and up to which change of the item log (index.changes.log)
+encoder/         the encoder artifact, sealed by itself
+index.faiss      the FAISS index
+embeddings.npy   the embeddings, float32 (items, latent_dim)
+items.arrow      ids and payloads, and order.npy beside it
+canary.npy       one row, float32 (1, width); the manifest has its answer
+held.npy         rows, float32 (m, width), with which the index was measured before it held them; the manifest has
+                 their positions
+novelty.npy      reconstruction errors and distances of held-out rows, and local_scale.npy, the distance of each item
+                 from its nearest neighbors (index.versions.novelty)
+alignment.npz    in a version that was made from another: maps from the embeddings of older versions
+                 (index.versions.alignment)
+manifest.json    index.versions.manifest: among others its parent version, and the last change of the change log that
+                 it includes (index.changes.log)
 
-What is large is mapped, not read: processes that serve one version share one copy of it.
+Large files are memory-mapped, so that all processes which serve a version share one copy.
 """
 
 from collections.abc import Callable
@@ -33,11 +34,11 @@ from lookalike.index.arrays import load_array
 from lookalike.index.items.filters import Filter
 from lookalike.index.items.table import ITEMS, ORDER, ItemTable, read_items
 from lookalike.index.limits import MAX_LIMIT, check_limit
-from lookalike.index.versions.alignment import CONTINUITY, load_maps
+from lookalike.index.versions.alignment import ALIGNMENT, load_maps
 from lookalike.index.versions.embed import embed, in_metric
-from lookalike.index.versions.manifest import FORMAT, KNOWN_LIMIT, VersionManifest
+from lookalike.index.versions.manifest import CANARY_LIMIT, FORMAT, VersionManifest
 from lookalike.index.versions.novelty import NEIGHBOURS, Novelty, encode_with_errors, load_novelty, local_distances
-from lookalike.index.versions.searching import Ranker, Searcher
+from lookalike.index.versions.searching import ExactReranker, Searcher
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.artifact.manifest import check_fields
 from lookalike.training.choices import DeviceName
@@ -45,37 +46,37 @@ from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import Sealed, open_sealed, remember
 
 __all__ = [
+    "CANARY",
+    "CANARY_LIMIT",
     "FORMAT",
     "HELD",
     "INDEX",
-    "KNOWN_LIMIT",
+    "LOCAL_SCALE",
     "NOVELTY",
-    "QUESTION",
-    "USUAL",
-    "Found",
     "Search",
+    "SearchResult",
     "Version",
     "calibration_of",
-    "known_answer",
+    "canary_answer",
     "open_version",
 ]
 
 INDEX = "index.faiss"
-QUESTION = "question.npy"
+CANARY = "canary.npy"
 HELD = "held.npy"
 NOVELTY = "novelty.npy"
-USUAL = "usual.npy"
+LOCAL_SCALE = "local_scale.npy"
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search found.
 
     Attributes:
         scores: (n, at most limit) float32 in the metric's unit, best first; NaN where there is no hit.
         positions: the same shape, int64; -1 where there is no hit.
         novelty: (n,) float64 in (0, 1], the p-value of each query: how often a held-out row is as unusual.
-        sequence: the last change of the item log that the search included; 0 if no change was ever made.
+        sequence: the last change of the change log that the search included; 0 if no change was ever made.
     """
 
     scores: NDArray[np.float32]
@@ -94,8 +95,8 @@ class Search:
         novelty: of the version.
     """
 
-    ranker: Ranker
-    usual: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    ranker: ExactReranker
+    local_scale: Callable[[NDArray[np.int64]], NDArray[np.float32]]
     novelty: Novelty
 
     def find(
@@ -106,15 +107,15 @@ class Search:
         *,
         errors: NDArray[np.float64] | None = None,
         own: NDArray[np.int64] | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """As `Version.search`."""
         check_limit(limit, MAX_LIMIT)
         scores, positions = self._others(embeddings, max(limit, NEIGHBOURS), None, own)
-        near = self.usual(positions[:, :NEIGHBOURS])
+        near = self.local_scale(positions[:, :NEIGHBOURS])
         distances = local_distances(scores[:, :NEIGHBOURS], near, self.ranker.metric)
         if given is not None:
             scores, positions = self._others(embeddings, limit, given, own)
-        return Found(scores[:, :limit], positions[:, :limit], self.novelty.p_values(errors, distances))
+        return SearchResult(scores[:, :limit], positions[:, :limit], self.novelty.p_values(errors, distances))
 
     def _others(
         self, embeddings: NDArray[np.float32], limit: int, given: Filter | None, own: NDArray[np.int64] | None
@@ -134,10 +135,10 @@ class Version:
     embeddings: Embeddings
     items: ItemTable
     searcher: Searcher
-    question: NDArray[np.float32]
+    canary: NDArray[np.float32]
     held: NDArray[np.float32]
     novelty: Novelty
-    usual: NDArray[np.float32]
+    local_scale: NDArray[np.float32]
 
     @property
     def number(self) -> int:
@@ -150,12 +151,12 @@ class Version:
         Raises:
             ArtifactError: they are no such maps.
         """
-        known = CONTINUITY in self.sealed.files
-        return load_maps(self.sealed.folder / CONTINUITY, self.encoder.latent_dim) if known else {}
+        known = ALIGNMENT in self.sealed.files
+        return load_maps(self.sealed.folder / ALIGNMENT, self.encoder.latent_dim) if known else {}
 
     @property
     def sequence(self) -> int:
-        """Up to which change of the item log it was built."""
+        """Up to which change of the change log it was built."""
         return int(self.sealed.header["sequence"])
 
     @property
@@ -183,7 +184,7 @@ class Version:
         *,
         errors: NDArray[np.float64] | None = None,
         own: NDArray[np.int64] | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """The `limit` nearest items of each embedding, (n, latent_dim), among those that a filter allows.
 
         Args:
@@ -195,12 +196,12 @@ class Version:
         """
         return self._search.find(embeddings, limit, given, errors=errors, own=own)
 
-    def search_rows(self, rows: NDArray[np.float32], limit: int, given: Filter | None = None) -> Found:
+    def search_rows(self, rows: NDArray[np.float32], limit: int, given: Filter | None = None) -> SearchResult:
         """The same for raw rows, (n, width), whose novelty is judged by their reconstruction too."""
         latent, errors = encode_with_errors(self.encoder, rows)
         return self.search(in_metric(latent, self.metric), limit, given, errors=errors)
 
-    def search_items(self, ids: list[str], limit: int, given: Filter | None = None) -> Found:
+    def search_items(self, ids: list[str], limit: int, given: Filter | None = None) -> SearchResult:
         """The `limit` nearest other items of each item.
 
         Raises:
@@ -212,18 +213,18 @@ class Version:
 
     @cached_property
     def _search(self) -> Search:
-        usual = self.usual  # and not `self`, which would be kept until the next full collection of garbage
-        return Search(self.searcher, lambda positions: np.take(usual, positions, mode="clip"), self.novelty)
+        local_scale = self.local_scale  # and not `self`, which would be kept until the next full collection of garbage
+        return Search(self.searcher, lambda positions: np.take(local_scale, positions, mode="clip"), self.novelty)
 
-    def answers_its_question(self) -> bool:
-        """Does the stored question still get its stored answer, through encoder and index?"""
-        found = self.search(self.embed(self.question), KNOWN_LIMIT)
-        return self.is_known_answer(found.scores[0], found.positions[0])
+    def answers_canary(self) -> bool:
+        """Does the canary query still get its stored answer, through encoder and index?"""
+        found = self.search(self.embed(self.canary), CANARY_LIMIT)
+        return self.is_canary_answer(found.scores[0], found.positions[0])
 
-    def is_known_answer(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> bool:
-        """Is this what the stored question must find? Items that score the same may stand for each other."""
+    def is_canary_answer(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> bool:
+        """Is this what the canary query must find? Items that score the same may stand for each other."""
         wanted = self.manifest["answer"]
-        given = known_answer(self.items, scores, positions)
+        given = canary_answer(self.items, scores, positions)
         expected = dict(zip(wanted["ids"], wanted["scores"], strict=True))
         if len(given["ids"]) != len(expected):
             return False
@@ -244,7 +245,7 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
         ArtifactError: it names the file that is damaged or does not belong.
     """
     sealed = open_sealed(
-        folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, QUESTION, HELD, NOVELTY, USUAL), receipt=receipt
+        folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, CANARY, HELD, NOVELTY, LOCAL_SCALE), receipt=receipt
     )
     check_fields(sealed, VersionManifest)
     try:
@@ -280,11 +281,11 @@ def _assemble(folder: Path, sealed: Sealed, device: DeviceName) -> Version:
         found = f"{len(index)} in the index, {len(embeddings)} embeddings, {len(items)} ids"
         raise ArtifactError(str(folder), expected=f"{header['items']} items", found=found)
     searcher = Searcher(index, embeddings, items)
-    question = np.array(_mapped(folder / QUESTION, (1, encoder.width)))
+    canary = np.array(_mapped(folder / CANARY, (1, encoder.width)))
     held = _mapped(folder / HELD, (len(header["held"]), encoder.width))
-    usual = _mapped(folder / USUAL, (len(index),))
+    local_scale = _mapped(folder / LOCAL_SCALE, (len(index),))
     novelty = load_novelty(folder / NOVELTY)
-    return Version(sealed, encoder, index, embeddings, items, searcher, question, held, novelty, usual)
+    return Version(sealed, encoder, index, embeddings, items, searcher, canary, held, novelty, local_scale)
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -305,9 +306,9 @@ def _check_content(version: Version) -> None:
     version.items.check(folder)
     version.index.check(folder / INDEX)
     _ = version.maps  # reading them checks them
-    finite = {USUAL: version.usual, QUESTION: version.question}
+    finite = {LOCAL_SCALE: version.local_scale, CANARY: version.canary}
     for name, array in finite.items():
-        if not np.isfinite(array if name == USUAL or not version.encoder.columns else np.nan_to_num(array)).all():
+        if not np.isfinite(array if name == LOCAL_SCALE or not version.encoder.columns else np.nan_to_num(array)).all():
             raise ArtifactError(str(folder / name), expected="finite numbers", found="NaN or infinity")
     for places, block in version.embeddings.blocks():
         if not comparable(block).all():
@@ -323,7 +324,7 @@ def calibration_of(sealed: Sealed) -> str:
     return f"{sealed.header['encoder']}:{sealed.files[NOVELTY]['sha256']}"
 
 
-def known_answer(items: ItemTable, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> dict[str, Any]:
-    """Ids and scores of one query's hits, as the manifest keeps the known question's."""
+def canary_answer(items: ItemTable, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> dict[str, Any]:
+    """Ids and scores of one query's hits, as the manifest keeps the canary query's."""
     found = [int(p) for p in positions if p >= 0]
     return {"ids": [items.id_at(p) for p in found], "scores": [float(s) for s in scores[: len(found)]]}

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from lookalike.service.errors import answer_error
 from lookalike.service.parsing.bodies import header
 
-__all__ = ["GZIP_BYTES", "GZIP_LEVEL", "HotRoutes"]
+__all__ = ["GZIP_BYTES", "GZIP_LEVEL", "FastPath"]
 
 GZIP_BYTES, GZIP_LEVEL = 1_024, 1
 """A shorter answer is not worth it, and numbers hardly get shorter at a higher level."""
@@ -24,7 +24,7 @@ GZIP_BYTES, GZIP_LEVEL = 1_024, 1
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class HotRoutes:
+class FastPath:
     """Answers `POST` to the given paths of a router by their routes' own handlers."""
 
     def __init__(self, app: ASGIApp, router: APIRouter, paths: tuple[str, ...]) -> None:

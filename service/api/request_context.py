@@ -19,10 +19,10 @@ from lookalike.service.parsing.bodies import (
 from lookalike.service.serving.serving import Current, Serving
 from lookalike.service.settings import Settings
 
-__all__ = ["is_npy", "read", "serving_of", "tell", "wants_npy"]
+__all__ = ["is_npy", "read_body_of", "record_answer", "serving_of", "wants_npy"]
 
 
-async def read(request: Request, kinds: Sequence[str] = (JSON, NPY)) -> Body:
+async def read_body_of(request: Request, kinds: Sequence[str] = (JSON, NPY)) -> Body:
     """The body. Raises MediaError unless it is of one of these kinds, and what `read_body` raises."""
     check_media(request, kinds, empty=False)
     state = request.app.state
@@ -44,7 +44,7 @@ def serving_of(request: Request) -> Serving:
     return serving
 
 
-def tell(request: Request, current: Current, rows: int) -> None:
+def record_answer(request: Request, current: Current, rows: int) -> None:
     """Metrics and logs how much was answered, and by which version."""
     note = noted(request.scope)
     note.rows, note.version = rows, current.version.number

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from starlette.responses import Response, StreamingResponse
 
 from lookalike.index.changes.collection import Collection
-from lookalike.index.changes.delta import Live
-from lookalike.index.versions.version import Found
+from lookalike.index.changes.delta import Delta
+from lookalike.index.versions.version import SearchResult
 from lookalike.service.errors import TooLargeError
 from lookalike.service.parsing.bodies import JSON, NPY
 from lookalike.training.artifact.known_range import Clipped
@@ -73,7 +73,7 @@ def _json_parts(number: int, embeddings: NDArray[np.float32], form: Form) -> Ite
 
 
 def hits_response(
-    collection: Collection, found: Found, *, with_payload: bool, as_npy: bool, most: int = 1 << 62
+    collection: Collection, found: SearchResult, *, with_payload: bool, as_npy: bool, most: int = 1 << 62
 ) -> Response:
     """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); no hit is "" and NaN.
 
@@ -103,21 +103,23 @@ def hits_response(
     return _in_parts(collection, _hits_parts(collection, found, with_payload), JSON, found.sequence)
 
 
-def _results(collection: Collection, found: Found, with_payload: bool) -> Iterator[tuple[Iterator[_Sized], float]]:
+def _results(
+    collection: Collection, found: SearchResult, with_payload: bool
+) -> Iterator[tuple[Iterator[_Sized], float]]:
     """The hits and the novelty of each query."""
     each = zip(found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
     for scores, positions, novelty in each:
         yield _hits(collection.items, scores, positions, with_payload), novelty
 
 
-def _size(items: Live, found: Found) -> int:
+def _size(items: Delta, found: SearchResult) -> int:
     """About how many bytes of JSON the hits have, with their payloads."""
     each, counts = np.unique(found.positions[found.positions >= 0], return_counts=True)
     lengths = (HIT_BYTES + items.payload_bytes(place) for place in each.tolist())
     return sum(length * count for length, count in zip(lengths, counts.tolist(), strict=True))
 
 
-def _hits_parts(collection: Collection, found: Found, with_payload: bool) -> Iterator[bytes]:
+def _hits_parts(collection: Collection, found: SearchResult, with_payload: bool) -> Iterator[bytes]:
     yield b'{"version":%d,"sequence":%d,"results":[' % (collection.number, found.sequence)
     for number, (hits, novelty) in enumerate(_results(collection, found, with_payload)):
         yield b',{"hits":[' if number else b'{"hits":['
@@ -202,11 +204,11 @@ def items_response(collection: Collection, positions: list[int], sequence: int, 
     return _in_parts(collection, parts, JSON, sequence)
 
 
-def _item(items: Live, position: int) -> dict[str, Any]:
+def _item(items: Delta, position: int) -> dict[str, Any]:
     return {"id": items.id_at(position), "payload": orjson.Fragment(items.payload_json(position))}
 
 
-def _hits(items: Live, scores: list[float], positions: list[int], with_payload: bool) -> Iterator[_Sized]:
+def _hits(items: Delta, scores: list[float], positions: list[int], with_payload: bool) -> Iterator[_Sized]:
     for start in range(0, len(positions), HITS_READ):
         part = positions[start : start + HITS_READ]
         there = part if min(part) >= 0 else [position for position in part if position >= 0]
@@ -221,7 +223,7 @@ def _hits(items: Live, scores: list[float], positions: list[int], with_payload: 
             yield HIT_BYTES + len(text), {"id": name, "score": score, "payload": orjson.Fragment(text)}
 
 
-def _records(collection: Collection, found: Found) -> NDArray[Any]:
+def _records(collection: Collection, found: SearchResult) -> NDArray[Any]:
     ids = [[collection.items.id_at(p) if p >= 0 else "" for p in row] for row in found.positions.tolist()]
     width = max((len(name) for row in ids for name in row), default=1) or 1
     records = np.empty(found.positions.shape, [("id", f"<U{width}"), ("score", "<f4")])

@@ -10,28 +10,28 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from lookalike.index.limits import DEFAULT_LIMIT
 from lookalike.index.versions.alignment import mapped
-from lookalike.index.versions.version import Found
+from lookalike.index.versions.version import SearchResult
 from lookalike.service.api.auth import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, calls, problems
-from lookalike.service.api.request_context import is_npy, read, serving_of, tell, wants_npy
+from lookalike.service.api.request_context import is_npy, read_body_of, record_answer, serving_of, wants_npy
 from lookalike.service.api.responses import FEW_HITS, embeddings_response, hits_response
 from lookalike.service.api.schemas import (
     NPY_QUERY,
     EmbedRequest,
     EmbedResponse,
-    Ready,
-    Reloaded,
+    ReadyResponse,
+    ReloadResponse,
     SearchRequest,
     SearchResponse,
 )
 from lookalike.service.errors import DeadlineError, NotReadyError, RequestError
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.parsing.bodies import Body
-from lookalike.service.parsing.connection import has_left
+from lookalike.service.parsing.connection import is_disconnected
 from lookalike.service.parsing.decoding import (
     Asked,
-    Bounds,
     EmbedAsked,
+    RequestLimits,
     check_hits,
     decode_embed,
     decode_search,
@@ -54,11 +54,11 @@ admin = APIRouter(route_class=WriteRoute, dependencies=KEY, responses=problems(4
 @guarded.post("/embed", **calls(EmbedRequest, EmbedResponse), tags=["embed"])
 async def embed(request: Request) -> Response:
     """Embed rows. Takes and gives JSON or application/x-npy (Accept)."""
-    body = await read(request)
+    body = await read_body_of(request)
     current = serving_of(request).current
-    asked = _embed_asked(request, body, current.bounds)
-    embeddings = await current.engine.embed(asked.rows, has_left(request))
-    tell(request, current, len(asked.rows))
+    asked = _embed_asked(request, body, current.limits)
+    embeddings = await current.engine.embed(asked.rows, is_disconnected(request))
+    record_answer(request, current, len(asked.rows))
     form = "npy" if wants_npy(request) else asked.form
     return embeddings_response(current.collection, embeddings, form)
 
@@ -70,12 +70,12 @@ async def search(request: Request) -> Response:
     An .npy body holds inputs, or embeddings with `?kind=embeddings`; `?limit=` and `?filter=` (JSON) go with it. With
     `version` embeddings are of an older version, which was kept from before a retraining; they are mapped first.
     """
-    body, serving = await read(request), serving_of(request)
+    body, serving = await read_body_of(request), serving_of(request)
     current = serving.current
-    asked = check_hits(_asked(request, body, current.bounds), current.bounds)
+    asked = check_hits(_asked(request, body, current.limits), current.limits)
     await serving.include(current, asked.min_sequence)
-    found = await _found(current.engine, asked, has_left(request))
-    tell(request, current, len(found.positions))
+    found = await _found(current.engine, asked, is_disconnected(request))
+    record_answer(request, current, len(found.positions))
     write = partial(
         hits_response,
         current.collection,
@@ -111,9 +111,9 @@ async def livez() -> dict[str, bool]:
     return {"live": True}
 
 
-@health.get("/readyz", response_model=Ready, responses=problems(503))
-async def readyz(request: Request) -> Ready:
-    """A stored known question gets its known answer through encoder and index, on the way that every call takes.
+@health.get("/readyz", response_model=ReadyResponse, responses=problems(503))
+async def readyz(request: Request) -> ReadyResponse:
+    """A stored canary query gets its known answer through encoder and index, on the way that every call takes.
 
     `refused` is a champion that could not take the place of the version that serves; the log says why.
     """
@@ -121,15 +121,15 @@ async def readyz(request: Request) -> Ready:
     serving.check_alive()
     current, refused = serving.current, serving.refused
     try:
-        right = await current.engine.knows_its_question()
+        right = await current.engine.answers_canary()
     except DeadlineError as error:
-        raise NotReadyError("version", expected="the known answer to its known question", found="none") from error
+        raise NotReadyError("version", expected="the known answer to its canary query", found="none") from error
     if not right:
-        raise NotReadyError("version", expected="the known answer to its known question", found="another")
-    return Ready(ready=True, version=current.version.number, refused=refused.version if refused else None)
+        raise NotReadyError("version", expected="the known answer to its canary query", found="another")
+    return ReadyResponse(ready=True, version=current.version.number, refused=refused.version if refused else None)
 
 
-@admin.post("/admin/reload", response_model=Reloaded, responses=problems(409))
+@admin.post("/admin/reload", response_model=ReloadResponse, responses=problems(409))
 async def reload(request: Request) -> Response:
     """Serve the store's champion now, if another version serves; the answer names the version that serves then.
 
@@ -139,29 +139,29 @@ async def reload(request: Request) -> Response:
     return JSONResponse({"version": current.version.number})
 
 
-def _asked(request: Request, body: Body, bounds: Bounds) -> Asked:
+def _asked(request: Request, body: Body, limits: RequestLimits) -> Asked:
     query = request.query_params
     if not is_npy(request):
         if given := sorted(set(query) & NPY_QUERY.keys()):
             raise RequestError(given[0], expected="it in the JSON body", found="it in the query")
-        return decode_search(bytes(body), bounds)
+        return decode_search(bytes(body), limits)
     kind = query.get("kind", "inputs")
     if kind not in {"inputs", "embeddings"}:
         raise RequestError("kind", expected="inputs or embeddings", found=kind[:40] or "nothing")
-    limit = pick_whole(query.get("limit", str(DEFAULT_LIMIT)), "limit", f"an integer from 1 to {bounds.max_limit}")
+    limit = pick_whole(query.get("limit", str(DEFAULT_LIMIT)), "limit", f"an integer from 1 to {limits.max_limit}")
     number = pick_whole(query["version"], "version", "a version's number") if "version" in query else None
-    bounds = pick_space(number, kind, bounds)
-    rows = decode_npy(body, kind, bounds)
+    limits = pick_space(number, kind, limits)
+    rows = decode_npy(body, kind, limits)
     flag = pick_flag(query.get("with_payload", "true"), "with_payload")
     passing, least = pick_filter(query.get("filter")), pick_sequence(query.get("min_sequence"))
-    return Asked(query_kind(kind), rows, [], pick_limit(limit, bounds), flag, passing, number, least)
+    return Asked(query_kind(kind), rows, [], pick_limit(limit, limits), flag, passing, number, least)
 
 
-def _embed_asked(request: Request, body: Body, bounds: Bounds) -> EmbedAsked:
-    return EmbedAsked(decode_npy(body, "inputs", bounds)) if is_npy(request) else decode_embed(bytes(body), bounds)
+def _embed_asked(request: Request, body: Body, limits: RequestLimits) -> EmbedAsked:
+    return EmbedAsked(decode_npy(body, "inputs", limits)) if is_npy(request) else decode_embed(bytes(body), limits)
 
 
-async def _found(engine: Engine, asked: Asked, left: Left) -> Found:
+async def _found(engine: Engine, asked: Asked, left: Left) -> SearchResult:
     if asked.kind == "ids":
         return await engine.search_ids(asked.ids, asked.limit, asked.filter, left)
     encoded, rows = asked.kind == "embeddings", asked.rows

@@ -17,18 +17,18 @@ __all__ = [
     "ClippedValue",
     "EmbedRequest",
     "EmbedResponse",
-    "Found",
     "Hit",
-    "ItemFound",
-    "ItemsFound",
+    "ItemPage",
+    "ItemResponse",
     "Problem",
     "PutRequest",
     "PutResponse",
-    "Ready",
-    "Reloaded",
+    "QueryResult",
+    "ReadyResponse",
+    "ReloadResponse",
     "SearchRequest",
     "SearchResponse",
-    "Written",
+    "WriteResponse",
 ]
 
 PAGE = 100
@@ -68,9 +68,9 @@ _DIGIT = (
 """A row of `digits`, which the examples are about."""
 
 
-SEQUENCE = "The last change of the item log that the answer includes."
+SEQUENCE = "The last change of the change log that the answer includes."
 LEAST = (
-    "A change of the item log that the answer must include, such as the `sequence` of an earlier answer. If the log "
+    "A change of the change log that the answer must include, such as the `sequence` of an earlier answer. If the log "
     "does not have it within the deadline, the answer is 503. What this service itself acknowledged is always included."
 )
 
@@ -137,7 +137,7 @@ class Hit(_Strict):
     payload: dict[str, Any] | None = None
 
 
-class Found(_Strict):
+class QueryResult(_Strict):
     """One query's hits, best first, and how unusual it is."""
 
     hits: list[Hit]
@@ -154,7 +154,7 @@ class SearchResponse(_Strict):
 
     version: int
     sequence: int = Field(ge=0, description=SEQUENCE)
-    results: list[Found]
+    results: list[QueryResult]
 
 
 class Item(_Strict):
@@ -176,11 +176,11 @@ class PutRequest(_Strict):
     items: list[Item] = Field(min_length=1)
 
 
-class Written(_Strict):
+class WriteResponse(_Strict):
     """The changes are on disk, and every search from now on includes them, on every worker."""
 
     version: int = Field(description="The version that serves.")
-    sequence: int = Field(ge=0, description="The number of the last of these changes in the item log.")
+    sequence: int = Field(ge=0, description="The number of the last of these changes in the change log.")
     count: int = Field(ge=0, description="Items that were there and are deleted.")
 
 
@@ -198,13 +198,13 @@ class PutResponse(_Strict):
     """The items are on disk, and every search from now on includes them, on every worker."""
 
     version: int = Field(description="The version that serves.")
-    sequence: int = Field(ge=0, description="The number of the last of these changes in the item log.")
+    sequence: int = Field(ge=0, description="The number of the last of these changes in the change log.")
     count: int = Field(ge=0, description="Items that were put.")
     clipped: int = Field(ge=0, description="Values that the encoder clips.")
     warnings: list[ClippedValue] = Field(max_length=MAX_NAMED, description="The first of these values.")
 
 
-class ItemFound(_Strict):
+class ItemResponse(_Strict):
     """One item, with its embedding by the version that serves."""
 
     version: int
@@ -214,19 +214,19 @@ class ItemFound(_Strict):
     embedding: Embedding
 
 
-class Listed(_Strict):
+class ItemSummary(_Strict):
     """One of a page's items."""
 
     id: str
     payload: dict[str, Any]
 
 
-class ItemsFound(_Strict):
+class ItemPage(_Strict):
     """A page of items, in the order of their ids."""
 
     version: int
     sequence: int = Field(ge=0, description=SEQUENCE)
-    items: list[Listed]
+    items: list[ItemSummary]
     next: str | None = Field(description="The `after` of the next page; null where this is the last.")
 
 
@@ -261,15 +261,15 @@ LIST_QUERY: tuple[dict[str, Any], ...] = (
 DELETE_QUERY: tuple[dict[str, Any], ...] = (_FILTER_PARAMETER | {"required": True},)
 
 
-class Ready(_Strict):
-    """The known question got its known answer."""
+class ReadyResponse(_Strict):
+    """The canary query got its known answer."""
 
     ready: bool
     version: int
     refused: int | None = Field(None, description="The champion, where it could not take this version's place.")
 
 
-class Reloaded(_Strict):
+class ReloadResponse(_Strict):
     """The version that serves now."""
 
     version: int

@@ -3,7 +3,7 @@
 Imports numpy, httpx and orjson, and no other room: it installs and starts without the service.
 """
 
-from lookalike.service.client.answers import Embedded, Found, Hit, Ready, Searched
+from lookalike.service.client.answers import EmbedResponse, Hit, QueryResult, ReadyResponse, SearchResponse
 from lookalike.service.client.clients import AsyncClient, Client
 from lookalike.service.client.errors import (
     BadGateway,
@@ -28,7 +28,7 @@ from lookalike.service.client.errors import (
     UnsupportedMedia,
     VersionChangedError,
 )
-from lookalike.service.client.item_answers import ClippedValue, Item, Listed, Written
+from lookalike.service.client.item_answers import ClippedValue, Item, ItemSummary, WriteResponse
 from lookalike.service.client.retrying import Retries
 
 __all__ = [
@@ -40,22 +40,22 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
-    "Embedded",
+    "EmbedResponse",
     "Forbidden",
-    "Found",
     "Hit",
     "Item",
-    "Listed",
+    "ItemSummary",
     "LookalikeError",
     "MalformedAnswer",
     "NotFound",
     "NotReady",
     "Problem",
     "ProblemError",
+    "QueryResult",
     "RateLimited",
-    "Ready",
+    "ReadyResponse",
     "Retries",
-    "Searched",
+    "SearchResponse",
     "ServerFailed",
     "SlowBody",
     "TimedOut",
@@ -64,5 +64,5 @@ __all__ = [
     "Unprocessable",
     "UnsupportedMedia",
     "VersionChangedError",
-    "Written",
+    "WriteResponse",
 ]

@@ -19,11 +19,11 @@ from lookalike.service.client.messages import Answer
 from lookalike.service.client.requests import JSON, NPY
 
 __all__ = [
-    "Embedded",
-    "Found",
+    "EmbedResponse",
     "Hit",
-    "Ready",
-    "Searched",
+    "QueryResult",
+    "ReadyResponse",
+    "SearchResponse",
     "malformed",
     "read_embedded",
     "read_live",
@@ -33,7 +33,7 @@ __all__ = [
     "read_searched",
     "read_version",
     "sequence_of",
-    "show",
+    "truncate_repr",
 ]
 
 _PROBLEM = "application/problem+json"
@@ -43,7 +43,7 @@ _TEXTS = ("type", "title", "detail", "field", "expected", "found")
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded:
+class EmbedResponse:
     """Embeddings (n, latent_dim) float32, in the order of the rows; of unit length where the metric is cosine."""
 
     embeddings: NDArray[np.float32]
@@ -64,7 +64,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class QueryResult:
     """One query's hits, best first, and the p-value of a query that is none of the data: below 0.01, trust no hit."""
 
     hits: tuple[Hit, ...]
@@ -72,21 +72,21 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchResponse:
     """What was found for each query, in their order, all by one version.
 
     Attributes:
-        sequence: the last change of the item log that every part of the answer includes.
+        sequence: the last change of the change log that every part of the answer includes.
     """
 
     version: int
     sequence: int
-    results: tuple[Found, ...]
+    results: tuple[QueryResult, ...]
 
 
 @dataclass(frozen=True)
-class Ready:
-    """The known question got its known answer."""
+class ReadyResponse:
+    """The canary query got its known answer."""
 
     ready: bool
     version: int
@@ -107,7 +107,7 @@ def read_problem(answer: Answer) -> ProblemError | MalformedAnswer:
     return problem_error(problem, answer.request_id)
 
 
-def read_embedded(answer: Answer, count: int) -> Embedded:
+def read_embedded(answer: Answer, count: int) -> EmbedResponse:
     """An .npy of `count` embeddings, and the header with the version that made them.
 
     Raises:
@@ -117,10 +117,10 @@ def read_embedded(answer: Answer, count: int) -> Embedded:
     text = answer.headers.get(_VERSION_HEADER, "nothing")
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0):
         raise malformed(answer, _VERSION_HEADER, "a version's number", text[:40])
-    return Embedded(_array(answer, count), int(text))
+    return EmbedResponse(_array(answer, count), int(text))
 
 
-def read_searched(answer: Answer, *, count: int, limit: int, with_payload: bool) -> Searched:
+def read_searched(answer: Answer, *, count: int, limit: int, with_payload: bool) -> SearchResponse:
     """The JSON of an answer to `count` queries.
 
     Raises:
@@ -129,27 +129,27 @@ def read_searched(answer: Answer, *, count: int, limit: int, with_payload: bool)
     fields = read_version(answer)
     results = fields.get("results")
     if not isinstance(results, list) or len(results) != count:
-        raise malformed(answer, "results", f"a list of {count}", show(results))
+        raise malformed(answer, "results", f"a list of {count}", truncate_repr(results))
     each = [_found(answer, f"results[{number}]", result, limit) for number, result in enumerate(results)]
     payloads = [(hit.payload is not None) == with_payload for found in each for hit in found.hits]
     if not all(payloads):
         raise malformed(answer, "payload", "one a hit" if with_payload else "none", "another number")
-    return Searched(fields["version"], sequence_of(answer, fields), tuple(each))
+    return SearchResponse(fields["version"], sequence_of(answer, fields), tuple(each))
 
 
-def read_ready(answer: Answer) -> Ready:
+def read_ready(answer: Answer) -> ReadyResponse:
     """Raises MalformedAnswer unless it says that it is ready, and which version is."""
     fields = read_version(answer)
     if fields.get("ready") is not True:
-        raise malformed(answer, "ready", "true", show(fields.get("ready")))
-    return Ready(True, fields["version"])
+        raise malformed(answer, "ready", "true", truncate_repr(fields.get("ready")))
+    return ReadyResponse(True, fields["version"])
 
 
 def read_live(answer: Answer) -> bool:
     """True. Raises MalformedAnswer unless it says so."""
     fields = read_object(answer)
     if fields.get("live") is not True:
-        raise malformed(answer, "live", "true", show(fields.get("live")))
+        raise malformed(answer, "live", "true", truncate_repr(fields.get("live")))
     return True
 
 
@@ -158,7 +158,7 @@ def read_version(answer: Answer) -> dict[str, Any]:
     fields = read_object(answer)
     version = fields.get("version")
     if type(version) is not int or version < 1:
-        raise malformed(answer, "version", "a version's number", show(version))
+        raise malformed(answer, "version", "a version's number", truncate_repr(version))
     return fields
 
 
@@ -166,7 +166,7 @@ def sequence_of(answer: Answer, fields: dict[str, Any]) -> int:
     """The last change that an answer includes. Raises MalformedAnswer if it is no sequence number."""
     sequence = fields.get("sequence")
     if type(sequence) is not int or sequence < 0:
-        raise malformed(answer, "sequence", "a sequence number", show(sequence))
+        raise malformed(answer, "sequence", "a sequence number", truncate_repr(sequence))
     return sequence
 
 
@@ -178,7 +178,7 @@ def read_object(answer: Answer) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise malformed(answer, "body", "JSON", error.msg) from error
     if not isinstance(fields, dict):
-        raise malformed(answer, "body", "a JSON object", show(fields))
+        raise malformed(answer, "body", "a JSON object", truncate_repr(fields))
     return fields
 
 
@@ -233,25 +233,25 @@ def _array(answer: Answer, count: int) -> NDArray[np.float32]:
     return np.array(values, np.float32, order="C")  # the caller's own, to write in
 
 
-def _found(answer: Answer, place: str, result: Any, limit: int) -> Found:
+def _found(answer: Answer, place: str, result: Any, limit: int) -> QueryResult:
     fields = result if isinstance(result, dict) else {}
     hits, novelty = fields.get("hits"), _number(fields.get("novelty"))
     if not isinstance(hits, list) or len(hits) > limit:
-        raise malformed(answer, f"{place}.hits", f"a list of at most {limit}", show(hits))
+        raise malformed(answer, f"{place}.hits", f"a list of at most {limit}", truncate_repr(hits))
     if not 0 < novelty <= 1:
-        raise malformed(answer, f"{place}.novelty", "a number over 0, up to 1", show(fields.get("novelty")))
-    return Found(tuple(_hit(answer, f"{place}.hits[{number}]", hit) for number, hit in enumerate(hits)), novelty)
+        raise malformed(answer, f"{place}.novelty", "a number over 0, up to 1", truncate_repr(fields.get("novelty")))
+    return QueryResult(tuple(_hit(answer, f"{place}.hits[{number}]", hit) for number, hit in enumerate(hits)), novelty)
 
 
 def _hit(answer: Answer, place: str, hit: Any) -> Hit:
     fields = hit if isinstance(hit, dict) else {}
     name, score, payload = fields.get("id"), _number(fields.get("score")), fields.get("payload")
     if not isinstance(name, str):
-        raise malformed(answer, f"{place}.id", "text", show(name))
+        raise malformed(answer, f"{place}.id", "text", truncate_repr(name))
     if not math.isfinite(score):
-        raise malformed(answer, f"{place}.score", "a finite number", show(fields.get("score")))
+        raise malformed(answer, f"{place}.score", "a finite number", truncate_repr(fields.get("score")))
     if payload is not None and not isinstance(payload, dict):
-        raise malformed(answer, f"{place}.payload", "an object", show(payload))
+        raise malformed(answer, f"{place}.payload", "an object", truncate_repr(payload))
     return Hit(name, score, payload)
 
 
@@ -270,7 +270,7 @@ def malformed(answer: Answer, field: str, expected: str, found: str) -> Malforme
     return MalformedAnswer(field, expected, found, answer.request_id)
 
 
-def show(value: Any) -> str:
+def truncate_repr(value: Any) -> str:
     """What stood there, short whatever it is."""
     if isinstance(value, list):
         return f"a list of {len(value)}"

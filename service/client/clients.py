@@ -10,10 +10,10 @@ import httpx
 from numpy.typing import NDArray
 
 from lookalike.service.client import exchange, item_exchange
-from lookalike.service.client.answers import Embedded, Ready, Searched
-from lookalike.service.client.item_answers import Item, Listed, Written
-from lookalike.service.client.messages import Reply, Send, Talk
-from lookalike.service.client.requests import Question, Rows
+from lookalike.service.client.answers import EmbedResponse, ReadyResponse, SearchResponse
+from lookalike.service.client.item_answers import Item, ItemSummary, WriteResponse
+from lookalike.service.client.messages import Exchange, Reply, Send
+from lookalike.service.client.requests import Query, Rows
 from lookalike.service.client.retrying import RETRIES, Retries
 from lookalike.service.client.streaming import Receiving
 
@@ -55,17 +55,17 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._manner = exchange.Manner(timeout, retries, max_rows)
+        self._options = exchange.ClientOptions(timeout, retries, max_rows)
         self._http = httpx.Client(base_url=_base(url), headers=_headers(api_key), transport=transport)
         self._sleep = sleep
 
-    def embed(self, rows: Rows) -> Embedded:
+    def embed(self, rows: Rows) -> EmbedResponse:
         """(n, width) or (n, *input shape) of numbers, or rows of a table -> embeddings (n, latent_dim) float32.
 
         A table's rows are lists or dicts with words for categories and None for what is missing. In an array of them a
         category is its code, and NaN what is missing.
         """
-        return self._drive(exchange.embed(rows, self._manner))
+        return self._drive(exchange.embed(rows, self._options))
 
     def search(
         self,
@@ -78,72 +78,72 @@ class Client:
         with_payload: bool = True,
         version: int | None = None,
         min_sequence: int = 0,
-    ) -> Searched:
+    ) -> SearchResponse:
         """The `limit` nearest items of each of exactly one: inputs as in `embed`, embeddings (n, latent_dim), or ids.
 
         An array's filter goes in the URL, which servers and httpx write to their logs; one over 4 KiB goes with the
         rows as JSON, where an array may hold no codes of categories. `version`: whose embeddings they are, where they
-        were kept from before a retraining. `min_sequence`: a change of the item log that the answer must include; what
-        this service itself acknowledged is always included.
+        were kept from before a retraining. `min_sequence`: a change of the change log that the answer must include;
+        what this service itself acknowledged is always included.
         """
-        question = Question.of(
+        query = Query.of(
             inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
             version=version, min_sequence=min_sequence,
         )  # fmt: skip
-        return self._drive(exchange.search(question, self._manner))
+        return self._drive(exchange.search(query, self._options))
 
-    def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> Written:
+    def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> WriteResponse:
         """Make or replace items; when it returns they are on disk, and found.
 
         `inputs` as in `embed`, but that a table with words goes as a list of dicts. Many go in several calls, of which
         those before one that fails stand; to call again does no harm. `warnings` of the answer names values that are
         so far outside the range of the training rows that the encoder clips them.
         """
-        return self._drive(item_exchange.put(ids, inputs, payloads, self._manner))
+        return self._drive(item_exchange.put(ids, inputs, payloads, self._options))
 
     def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """One item; `min_sequence` as in `search`. Raises NotFound if no item has the id."""
-        return self._drive(item_exchange.get(id, min_sequence, self._manner))
+        return self._drive(item_exchange.get(id, min_sequence, self._options))
 
-    def delete(self, id: str) -> Written:
+    def delete(self, id: str) -> WriteResponse:
         """Delete an item; when it returns that is on disk.
 
         Raises NotFound where no item has the id: also where a first attempt deleted it, and its answer was lost.
         """
-        return self._drive(item_exchange.delete(id, self._manner))
+        return self._drive(item_exchange.delete(id, self._options))
 
-    def delete_where(self, filter: dict[str, Any]) -> Written:
+    def delete_where(self, filter: dict[str, Any]) -> WriteResponse:
         """Delete all items whose payload passes a filter; `count` is of the last attempt."""
-        return self._drive(item_exchange.delete_where(filter, self._manner))
+        return self._drive(item_exchange.delete_where(filter, self._options))
 
     def items(
         self, filter: dict[str, Any] | None = None, *, page: int = _PAGE, min_sequence: int = 0
-    ) -> Iterator[Listed]:
+    ) -> Iterator[ItemSummary]:
         """All items that pass, in the order of their ids, asked for page by page; those that stay come once.
 
         `min_sequence` as in `search`.
         """
         after: str | None = ""
         while after is not None:
-            found = self._drive(item_exchange.page(filter, page, after, min_sequence, self._manner))
+            found = self._drive(item_exchange.page(filter, page, after, min_sequence, self._options))
             yield from found.items
             after = found.next
 
     def version(self) -> dict[str, Any]:
         """The serving version's manifest, with the evidence that it is good."""
-        return self._drive(exchange.manifest(self._manner))
+        return self._drive(exchange.manifest(self._options))
 
-    def ready(self) -> Ready:
-        """Asked once. Raises NotReady where the version does not answer its known question."""
-        return self._drive(exchange.ready(self._manner))
+    def ready(self) -> ReadyResponse:
+        """Asked once. Raises NotReady where the version does not answers its canary query."""
+        return self._drive(exchange.ready(self._options))
 
     def live(self) -> bool:
         """True; asked once. Raises ConnectionFailed where nobody answers."""
-        return self._drive(exchange.live(self._manner))
+        return self._drive(exchange.live(self._options))
 
     def reload(self) -> dict[str, Any]:
         """Have the service take over the store's champion; gives `version`, which serves then. Sent once."""
-        return self._drive(exchange.reload(self._manner))
+        return self._drive(exchange.reload(self._options))
 
     def close(self) -> None:
         """Close its connections."""
@@ -157,7 +157,7 @@ class Client:
     ) -> None:
         self.close()
 
-    def _drive(self, talk: Talk[T]) -> T:
+    def _drive(self, talk: Exchange[T]) -> T:
         try:
             send = next(talk)
             while True:
@@ -169,7 +169,7 @@ class Client:
     def _send(self, send: Send) -> Reply:
         if send.wait:
             self._sleep(send.wait)
-        receiving = Receiving(send, self._manner.retries.clock)
+        receiving = Receiving(send, self._options.retries.clock)
         try:
             with self._http.stream(**receiving.request) as response:
                 receiving.begin()
@@ -194,13 +194,13 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._manner = exchange.Manner(timeout, retries, max_rows)
+        self._options = exchange.ClientOptions(timeout, retries, max_rows)
         self._http = httpx.AsyncClient(base_url=_base(url), headers=_headers(api_key), transport=transport)
         self._sleep = sleep
 
-    async def embed(self, rows: Rows) -> Embedded:
+    async def embed(self, rows: Rows) -> EmbedResponse:
         """See Client.embed."""
-        return await self._drive(exchange.embed(rows, self._manner))
+        return await self._drive(exchange.embed(rows, self._options))
 
     async def search(
         self,
@@ -213,56 +213,58 @@ class AsyncClient:
         with_payload: bool = True,
         version: int | None = None,
         min_sequence: int = 0,
-    ) -> Searched:
+    ) -> SearchResponse:
         """See Client.search."""
-        question = Question.of(
+        query = Query.of(
             inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
             version=version, min_sequence=min_sequence,
         )  # fmt: skip
-        return await self._drive(exchange.search(question, self._manner))
+        return await self._drive(exchange.search(query, self._options))
 
-    async def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> Written:
+    async def put(
+        self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None
+    ) -> WriteResponse:
         """See Client.put."""
-        return await self._drive(item_exchange.put(ids, inputs, payloads, self._manner))
+        return await self._drive(item_exchange.put(ids, inputs, payloads, self._options))
 
     async def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """See Client.get."""
-        return await self._drive(item_exchange.get(id, min_sequence, self._manner))
+        return await self._drive(item_exchange.get(id, min_sequence, self._options))
 
-    async def delete(self, id: str) -> Written:
+    async def delete(self, id: str) -> WriteResponse:
         """See Client.delete."""
-        return await self._drive(item_exchange.delete(id, self._manner))
+        return await self._drive(item_exchange.delete(id, self._options))
 
-    async def delete_where(self, filter: dict[str, Any]) -> Written:
+    async def delete_where(self, filter: dict[str, Any]) -> WriteResponse:
         """See Client.delete_where."""
-        return await self._drive(item_exchange.delete_where(filter, self._manner))
+        return await self._drive(item_exchange.delete_where(filter, self._options))
 
     async def items(
         self, filter: dict[str, Any] | None = None, *, page: int = _PAGE, min_sequence: int = 0
-    ) -> AsyncIterator[Listed]:
+    ) -> AsyncIterator[ItemSummary]:
         """See Client.items."""
         after: str | None = ""
         while after is not None:
-            found = await self._drive(item_exchange.page(filter, page, after, min_sequence, self._manner))
+            found = await self._drive(item_exchange.page(filter, page, after, min_sequence, self._options))
             for item in found.items:
                 yield item
             after = found.next
 
     async def version(self) -> dict[str, Any]:
         """See Client.version."""
-        return await self._drive(exchange.manifest(self._manner))
+        return await self._drive(exchange.manifest(self._options))
 
-    async def ready(self) -> Ready:
+    async def ready(self) -> ReadyResponse:
         """See Client.ready."""
-        return await self._drive(exchange.ready(self._manner))
+        return await self._drive(exchange.ready(self._options))
 
     async def live(self) -> bool:
         """See Client.live."""
-        return await self._drive(exchange.live(self._manner))
+        return await self._drive(exchange.live(self._options))
 
     async def reload(self) -> dict[str, Any]:
         """See Client.reload."""
-        return await self._drive(exchange.reload(self._manner))
+        return await self._drive(exchange.reload(self._options))
 
     async def aclose(self) -> None:
         """Close its connections."""
@@ -276,7 +278,7 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _drive(self, talk: Talk[T]) -> T:
+    async def _drive(self, talk: Exchange[T]) -> T:
         try:
             send = next(talk)
             while True:
@@ -288,7 +290,7 @@ class AsyncClient:
     async def _send(self, send: Send) -> Reply:
         if send.wait:
             await self._sleep(send.wait)
-        receiving = Receiving(send, self._manner.retries.clock)
+        receiving = Receiving(send, self._options.retries.clock)
         try:
             async with self._http.stream(**receiving.request) as response:
                 receiving.begin()

@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from lookalike.service.client.answers import (
-    Embedded,
-    Ready,
-    Searched,
+    EmbedResponse,
+    ReadyResponse,
+    SearchResponse,
     read_embedded,
     read_live,
     read_object,
@@ -20,11 +20,11 @@ from lookalike.service.client.answers import (
     read_version,
 )
 from lookalike.service.client.errors import MalformedAnswer, ProblemError, VersionChangedError, problem_error
-from lookalike.service.client.messages import Answer, Call, Talk
-from lookalike.service.client.requests import Question, Rows, check_rows, embed_call, search_call
+from lookalike.service.client.messages import Answer, Call, Exchange
+from lookalike.service.client.requests import Query, Rows, check_rows, embed_call, search_call
 from lookalike.service.client.retrying import Retries, ask
 
-__all__ = ["Manner", "embed", "live", "manifest", "placed", "ready", "reload", "search"]
+__all__ = ["ClientOptions", "embed", "live", "manifest", "placed", "ready", "reload", "search"]
 
 _ROUNDS = 3
 """How often parts are asked before it is said that versions change faster than they are answered."""
@@ -34,7 +34,7 @@ _ROW = re.compile(r"\A(inputs|embeddings|ids|items)\[(\d+)\]")
 
 
 @dataclass(frozen=True)
-class Manner:
+class ClientOptions:
     """How a client asks.
 
     Attributes:
@@ -51,7 +51,7 @@ class Manner:
         if not self.timeout > 0 or self.max_rows < 1:
             raise ValueError(f"expected a timeout over 0 and max_rows of at least 1, found {self}")
 
-    def ask(self, call: Call) -> Talk[Answer]:
+    def ask(self, call: Call) -> Exchange[Answer]:
         return ask(call, self.retries, self.timeout)
 
 
@@ -63,61 +63,63 @@ class _Versioned(Protocol):
 Part = TypeVar("Part", bound=_Versioned)
 
 
-def embed(rows: Rows, manner: Manner) -> Talk[Embedded]:
+def embed(rows: Rows, options: ClientOptions) -> Exchange[EmbedResponse]:
     """Rows -> embeddings (n, latent_dim).
 
     Raises:
         ValueError, LookalikeError: see service.client.errors.
     """
     check_rows(rows, "inputs")
-    starts = _starts(rows, manner.max_rows)
+    starts = _starts(rows, options.max_rows)
 
-    def one(start: int) -> Talk[Embedded]:
-        some = rows[start : start + manner.max_rows]
-        return read_embedded((yield from manner.ask(embed_call(some))), len(some))
+    def one(start: int) -> Exchange[EmbedResponse]:
+        some = rows[start : start + options.max_rows]
+        return read_embedded((yield from options.ask(embed_call(some))), len(some))
 
     parts = yield from _by_one_version(starts, one)
     if len({part.embeddings.shape[1] for part in parts}) > 1:
         raise MalformedAnswer("body", "embeddings of one width from one version", "several", "of several parts")
-    return parts[0] if len(parts) == 1 else Embedded(np.concatenate([p.embeddings for p in parts]), parts[0].version)
+    return (
+        parts[0] if len(parts) == 1 else EmbedResponse(np.concatenate([p.embeddings for p in parts]), parts[0].version)
+    )
 
 
-def search(question: Question, manner: Manner) -> Talk[Searched]:
+def search(query: Query, options: ClientOptions) -> Exchange[SearchResponse]:
     """A question of any number of rows -> what was found for each.
 
     Raises:
         LookalikeError: see service.client.errors.
     """
-    step = max(1, min(manner.max_rows, _MAX_HITS // max(1, question.limit)))
+    step = max(1, min(options.max_rows, _MAX_HITS // max(1, query.limit)))
 
-    def one(start: int) -> Talk[Searched]:
-        some = question.rows[start : start + step]
-        answer = yield from manner.ask(search_call(question, some))
-        return read_searched(answer, count=len(some), limit=question.limit, with_payload=question.with_payload)
+    def one(start: int) -> Exchange[SearchResponse]:
+        some = query.rows[start : start + step]
+        answer = yield from options.ask(search_call(query, some))
+        return read_searched(answer, count=len(some), limit=query.limit, with_payload=query.with_payload)
 
-    parts = yield from _by_one_version(_starts(question.rows, step), one)
+    parts = yield from _by_one_version(_starts(query.rows, step), one)
     sequence = min(part.sequence for part in parts)
-    return Searched(parts[0].version, sequence, tuple(found for part in parts for found in part.results))
+    return SearchResponse(parts[0].version, sequence, tuple(found for part in parts for found in part.results))
 
 
-def manifest(manner: Manner) -> Talk[dict[str, Any]]:
+def manifest(options: ClientOptions) -> Exchange[dict[str, Any]]:
     """The serving version's manifest."""
-    return read_object((yield from manner.ask(Call("GET", "version"))))
+    return read_object((yield from options.ask(Call("GET", "version"))))
 
 
-def ready(manner: Manner) -> Talk[Ready]:
+def ready(options: ClientOptions) -> Exchange[ReadyResponse]:
     """Is it ready now? Asked once, for 503 is an answer to this."""
-    return read_ready((yield from manner.ask(Call("GET", "readyz", again=False))))
+    return read_ready((yield from options.ask(Call("GET", "readyz", again=False))))
 
 
-def live(manner: Manner) -> Talk[bool]:
+def live(options: ClientOptions) -> Exchange[bool]:
     """Does it live now? Asked once."""
-    return read_live((yield from manner.ask(Call("GET", "livez", again=False))))
+    return read_live((yield from options.ask(Call("GET", "livez", again=False))))
 
 
-def reload(manner: Manner) -> Talk[dict[str, Any]]:
+def reload(options: ClientOptions) -> Exchange[dict[str, Any]]:
     """Take over the champion. Sent once, for it changes something."""
-    return read_version((yield from manner.ask(Call("POST", "admin/reload", again=False))))
+    return read_version((yield from options.ask(Call("POST", "admin/reload", again=False))))
 
 
 def _starts(rows: Rows, step: int) -> range:
@@ -125,7 +127,7 @@ def _starts(rows: Rows, step: int) -> range:
     return range(0, max(1, len(rows)), step)
 
 
-def _by_one_version(starts: range, one: Callable[[int], Talk[Part]]) -> Talk[list[Part]]:
+def _by_one_version(starts: range, one: Callable[[int], Exchange[Part]]) -> Exchange[list[Part]]:
     """Each part's answer, all of the version that answered last; those of others are asked again.
 
     Raises:
@@ -144,7 +146,7 @@ def _by_one_version(starts: range, one: Callable[[int], Talk[Part]]) -> Talk[lis
     raise VersionChangedError(tuple(sorted({part.version for part in parts.values()})))
 
 
-def placed(start: int, one: Callable[[int], Talk[Part]]) -> Talk[Part]:
+def placed(start: int, one: Callable[[int], Exchange[Part]]) -> Exchange[Part]:
     """One part's answer. Raises ProblemError, with the number that its row has in the whole."""
     try:
         return (yield from one(start))

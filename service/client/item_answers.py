@@ -6,10 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.service.client.answers import malformed, read_version, sequence_of, show
+from lookalike.service.client.answers import malformed, read_version, sequence_of, truncate_repr
 from lookalike.service.client.messages import Answer
 
-__all__ = ["ClippedValue", "Item", "Listed", "Page", "Written", "read_item", "read_page", "read_put", "read_written"]
+__all__ = [
+    "ClippedValue",
+    "Item",
+    "ItemSummary",
+    "Page",
+    "WriteResponse",
+    "read_item",
+    "read_page",
+    "read_put",
+    "read_written",
+]
 
 
 @dataclass(frozen=True)
@@ -30,12 +40,12 @@ class ClippedValue:
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteResponse:
     """Changes that are durable.
 
     Attributes:
         version: the version that serves.
-        sequence: the number of the last of these changes in the item log.
+        sequence: the number of the last of these changes in the change log.
         count: items that were put, or that were there and are deleted.
         clipped: how many values of items that were put the encoder clips.
         warnings: the first of these values.
@@ -53,7 +63,7 @@ class Item:
     """One item, with its embedding, (latent_dim,) float32, by the version that serves.
 
     Attributes:
-        sequence: the last change of the item log that the answer includes.
+        sequence: the last change of the change log that the answer includes.
     """
 
     version: int
@@ -64,7 +74,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ItemSummary:
     """One item of a list."""
 
     id: str
@@ -76,26 +86,26 @@ class Page:
     """Items in the order of their ids, and after which id the next page begins; None if this is the last.
 
     Attributes:
-        sequence: the last change of the item log that the page includes.
+        sequence: the last change of the change log that the page includes.
     """
 
     sequence: int
-    items: tuple[Listed, ...]
+    items: tuple[ItemSummary, ...]
     next: str | None
 
 
-def read_written(answer: Answer) -> Written:
+def read_written(answer: Answer) -> WriteResponse:
     """Raises MalformedAnswer: it names the field."""
     fields = read_version(answer)
-    return Written(fields["version"], sequence_of(answer, fields), _count(answer, "count", fields))
+    return WriteResponse(fields["version"], sequence_of(answer, fields), _count(answer, "count", fields))
 
 
-def read_put(answer: Answer) -> Written:
+def read_put(answer: Answer) -> WriteResponse:
     """Raises MalformedAnswer: it names the field."""
     written, fields = read_written(answer), read_version(answer)
     warnings = fields.get("warnings")
     if not isinstance(warnings, list):
-        raise malformed(answer, "warnings", "a list", show(warnings))
+        raise malformed(answer, "warnings", "a list", truncate_repr(warnings))
     told = tuple(_clipped_value(answer, f"warnings[{number}]", one) for number, one in enumerate(warnings))
     return replace(written, clipped=_count(answer, "clipped", fields), warnings=told)
 
@@ -104,10 +114,10 @@ def read_item(answer: Answer, name: str) -> Item:
     """The item of that id. Raises MalformedAnswer: it names the field."""
     fields = read_version(answer)
     if fields.get("id") != name:
-        raise malformed(answer, "id", "the one that was asked for", show(fields.get("id")))
+        raise malformed(answer, "id", "the one that was asked for", truncate_repr(fields.get("id")))
     values = fields.get("embedding")
     if not isinstance(values, list) or not values or not {type(value) for value in values} <= {int, float}:
-        raise malformed(answer, "embedding", "a list of numbers", show(values))
+        raise malformed(answer, "embedding", "a list of numbers", truncate_repr(values))
     payload = _payload(answer, "payload", fields)
     return Item(fields["version"], sequence_of(answer, fields), name, payload, np.array(values, np.float32))
 
@@ -117,9 +127,9 @@ def read_page(answer: Answer, most: int) -> Page:
     fields = read_version(answer)
     items, after = fields.get("items"), fields.get("next")
     if not isinstance(items, list) or len(items) > most:
-        raise malformed(answer, "items", f"a list of at most {most}", show(items))
+        raise malformed(answer, "items", f"a list of at most {most}", truncate_repr(items))
     if not isinstance(after, str | None) or (after is not None and not items):
-        raise malformed(answer, "next", "an id, or null at the end", show(after))
+        raise malformed(answer, "next", "an id, or null at the end", truncate_repr(after))
     listed = tuple(_listed(answer, f"items[{number}]", item) for number, item in enumerate(items))
     return Page(sequence_of(answer, fields), listed, after)
 
@@ -127,7 +137,7 @@ def read_page(answer: Answer, most: int) -> Page:
 def _count(answer: Answer, place: str, fields: dict[str, Any]) -> int:
     count = fields.get(place)
     if type(count) is not int or count < 0:
-        raise malformed(answer, place, "a whole number", show(count))
+        raise malformed(answer, place, "a whole number", truncate_repr(count))
     return count
 
 
@@ -136,19 +146,19 @@ def _clipped_value(answer: Answer, place: str, given: Any) -> ClippedValue:
     texts = isinstance(fields.get("id"), str) and type(fields.get("column")) in {str, int}
     numbers: list[Any] = [fields.get(name) for name in ("value", "low", "high")]
     if not texts or not {type(number) for number in numbers} <= {int, float}:
-        raise malformed(answer, place, "an id, a column and three numbers", show(given))
+        raise malformed(answer, place, "an id, a column and three numbers", truncate_repr(given))
     return ClippedValue(fields["id"], fields["column"], *map(float, numbers))
 
 
-def _listed(answer: Answer, place: str, item: Any) -> Listed:
+def _listed(answer: Answer, place: str, item: Any) -> ItemSummary:
     fields = item if isinstance(item, dict) else {}
     if not isinstance(fields.get("id"), str):
-        raise malformed(answer, f"{place}.id", "text", show(fields.get("id")))
-    return Listed(fields["id"], _payload(answer, f"{place}.payload", fields))
+        raise malformed(answer, f"{place}.id", "text", truncate_repr(fields.get("id")))
+    return ItemSummary(fields["id"], _payload(answer, f"{place}.payload", fields))
 
 
 def _payload(answer: Answer, place: str, fields: dict[str, Any]) -> dict[str, Any]:
     payload = fields.get("payload")
     if not isinstance(payload, dict):
-        raise malformed(answer, place, "an object", show(payload))
+        raise malformed(answer, place, "an object", truncate_repr(payload))
     return payload

@@ -6,9 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.service.client.exchange import Manner, placed
-from lookalike.service.client.item_answers import Item, Page, Written, read_item, read_page, read_put, read_written
-from lookalike.service.client.messages import Call, Talk
+from lookalike.service.client.exchange import ClientOptions, placed
+from lookalike.service.client.item_answers import (
+    Item,
+    Page,
+    WriteResponse,
+    read_item,
+    read_page,
+    read_put,
+    read_written,
+)
+from lookalike.service.client.messages import Call, Exchange
 from lookalike.service.client.requests import Rows, check_ids, check_rows, filter_param, put_call, sequence_param
 
 __all__ = ["delete", "delete_where", "get", "page", "put"]
@@ -19,7 +27,9 @@ _MAX_WARNINGS = 20
 """As many as the service gives for one call."""
 
 
-def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None, manner: Manner) -> Talk[Written]:
+def put(
+    ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None, options: ClientOptions
+) -> Exchange[WriteResponse]:
     """Put items, many in several calls, one after the other.
 
     Raises:
@@ -34,16 +44,16 @@ def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | N
     check_ids(ids)
     if len(set(ids)) < len(ids):
         raise ValueError("ids: expected ids that differ, found one twice")
-    step = manner.max_rows
+    step = options.max_rows
     if isinstance(inputs, np.ndarray):
         step = max(1, min(step, _MAX_VALUES // max(1, inputs[:1].size)))
 
-    def one(start: int) -> Talk[Written]:
+    def one(start: int) -> Exchange[WriteResponse]:
         some = slice(start, start + step)
         notes = None if payloads is None else payloads[some]
-        return read_put((yield from manner.ask(put_call(ids[some], inputs[some], notes))))
+        return read_put((yield from options.ask(put_call(ids[some], inputs[some], notes))))
 
-    total = Written(0, 0, 0)
+    total = WriteResponse(0, 0, 0)
     for start in range(0, max(1, len(ids)), step):
         done = yield from placed(start, one)
         count, clipped = total.count + done.count, total.clipped + done.clipped
@@ -51,26 +61,28 @@ def put(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | N
     return total
 
 
-def get(name: str, min_sequence: int, manner: Manner) -> Talk[Item]:
+def get(name: str, min_sequence: int, options: ClientOptions) -> Exchange[Item]:
     """One item, as of that change or a later one. Raises ValueError if the id cannot be sent."""
     check_ids([name])
     call = Call("GET", "items", item=name, params=sequence_param(min_sequence))
-    return read_item((yield from manner.ask(call)), name)
+    return read_item((yield from options.ask(call)), name)
 
 
-def page(passing: dict[str, Any] | None, most: int, after: str, min_sequence: int, manner: Manner) -> Talk[Page]:
+def page(
+    passing: dict[str, Any] | None, most: int, after: str, min_sequence: int, options: ClientOptions
+) -> Exchange[Page]:
     """The items after an id, as of that change or a later one; "" for the first page."""
     params = {"limit": str(most), **filter_param(passing), **sequence_param(min_sequence)}
     params |= {"after": after} if after else {}
-    return read_page((yield from manner.ask(Call("GET", "items", params=params))), most)
+    return read_page((yield from options.ask(Call("GET", "items", params=params))), most)
 
 
-def delete(name: str, manner: Manner) -> Talk[Written]:
+def delete(name: str, options: ClientOptions) -> Exchange[WriteResponse]:
     """Delete one item. Raises ValueError if the id cannot be sent."""
     check_ids([name])
-    return read_written((yield from manner.ask(Call("DELETE", "items", item=name))))
+    return read_written((yield from options.ask(Call("DELETE", "items", item=name))))
 
 
-def delete_where(passing: dict[str, Any], manner: Manner) -> Talk[Written]:
+def delete_where(passing: dict[str, Any], options: ClientOptions) -> Exchange[WriteResponse]:
     """Delete all items that pass a filter."""
-    return read_written((yield from manner.ask(Call("DELETE", "items", params=filter_param(passing)))))
+    return read_written((yield from options.ask(Call("DELETE", "items", params=filter_param(passing)))))

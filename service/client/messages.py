@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from lookalike.service.client.errors import ConnectionFailed
 
-__all__ = ["Answer", "Call", "Failure", "Reply", "Send", "Talk"]
+__all__ = ["Answer", "Call", "Exchange", "Failure", "Reply", "Send"]
 
 T = TypeVar("T")
 
@@ -67,4 +67,4 @@ class Failure:
 
 
 Reply = Answer | Failure
-Talk = Generator[Send, Reply, T]
+Exchange = Generator[Send, Reply, T]

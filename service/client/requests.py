@@ -15,7 +15,7 @@ from lookalike.service.client.messages import Call
 __all__ = [
     "JSON",
     "NPY",
-    "Question",
+    "Query",
     "Rows",
     "check_ids",
     "check_rows",
@@ -38,7 +38,7 @@ _LONGEST_QUERY = 4_096
 
 
 @dataclass(frozen=True)
-class Question:
+class Query:
     """A checked search, of any number of rows."""
 
     kind: Literal["inputs", "embeddings", "ids"]
@@ -60,7 +60,7 @@ class Question:
         with_payload: bool,
         version: int | None = None,
         min_sequence: int = 0,
-    ) -> "Question":
+    ) -> "Query":
         """Raises ValueError unless exactly one of inputs, embeddings and ids is given, and is rows."""
         kinds: dict[Literal["inputs", "embeddings", "ids"], Rows | None] = {
             "inputs": inputs,
@@ -74,7 +74,7 @@ class Question:
         check_rows(rows, kind)
         if kind == "ids":
             check_ids(rows)
-        return Question(kind, rows, limit, filter, with_payload, version, min_sequence)
+        return Query(kind, rows, limit, filter, with_payload, version, min_sequence)
 
 
 def check_rows(rows: Rows, field: str) -> Rows:
@@ -108,31 +108,31 @@ def embed_call(rows: Rows) -> Call:
     return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": NPY}, body=_json({"inputs": rows}))
 
 
-def search_call(question: Question, rows: Rows) -> Call:
+def search_call(query: Query, rows: Rows) -> Call:
     """Some rows of a question -> POST /search, to be answered as JSON.
 
     Raises:
         TypeError: a row or the filter holds what JSON does not.
     """
-    passing = b"" if question.filter is None else _json(question.filter)
-    if not isinstance(rows, np.ndarray) or question.kind == "ids" or len(passing) > _LONGEST_QUERY:
-        fields = {question.kind: rows, "limit": question.limit, "with_payload": question.with_payload}
+    passing = b"" if query.filter is None else _json(query.filter)
+    if not isinstance(rows, np.ndarray) or query.kind == "ids" or len(passing) > _LONGEST_QUERY:
+        fields = {query.kind: rows, "limit": query.limit, "with_payload": query.with_payload}
         beside = {
-            "filter": question.filter, "version": question.version, "min_sequence": question.min_sequence or None
+            "filter": query.filter, "version": query.version, "min_sequence": query.min_sequence or None
         }  # fmt: skip
         body = _json(fields | {name: value for name, value in beside.items() if value is not None})
         return Call("POST", "search", headers={"Content-Type": JSON, "Accept": JSON}, body=body)
     params = {
-        "kind": question.kind,
-        "limit": str(question.limit),
-        "with_payload": "true" if question.with_payload else "false",
-        **sequence_param(question.min_sequence),
+        "kind": query.kind,
+        "limit": str(query.limit),
+        "with_payload": "true" if query.with_payload else "false",
+        **sequence_param(query.min_sequence),
     }
     if passing:
         params["filter"] = passing.decode()
-    if question.version is not None:
-        params["version"] = str(question.version)
-    body = _npy(_narrow(rows) if question.kind == "inputs" else _float32(rows))
+    if query.version is not None:
+        params["version"] = str(query.version)
+    body = _npy(_narrow(rows) if query.kind == "inputs" else _float32(rows))
     return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=body)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lookalike.service.client.answers import read_problem
 from lookalike.service.client.errors import LookalikeError, ProblemError
-from lookalike.service.client.messages import Answer, Call, Reply, Send, Talk
+from lookalike.service.client.messages import Answer, Call, Exchange, Reply, Send
 
 __all__ = ["RETRIES", "Retries", "ask"]
 
@@ -55,7 +55,7 @@ class Retries:
 RETRIES = Retries()
 
 
-def ask(call: Call, retries: Retries, timeout: float) -> Talk[Answer]:
+def ask(call: Call, retries: Retries, timeout: float) -> Exchange[Answer]:
     """Send a call until it is answered with 200, or for good.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.index.drift.detector import ONCE_IN, Bets, Detector, Evidence, joined
-from lookalike.index.drift.drift import Drift, DriftFile, Seen, merged, told
+from lookalike.index.drift.drift import Drift, DriftFile, DriftState, merged, told
 from lookalike.service.observability.logs import lifecycle
 
 __all__ = ["DriftWatch"]
@@ -34,8 +34,8 @@ class DriftWatch:
         self._version, self._calibration, self._taken_for = 0, "", ""
         self._heard: bool
         self._detector: Detector
-        self._left: list[Seen] = []
-        self._others: list[Seen] = []
+        self._left: list[DriftState] = []
+        self._others: list[DriftState] = []
         self._troubles: set[str] = set()
         self._begin(0, 0, "")
 
@@ -89,8 +89,8 @@ class DriftWatch:
         self._count = 0
 
     @property
-    def _seen(self) -> Seen:
-        return Seen(self._version, self._calibration, self._detector.bets, self._detector.evidence, self._once_in)
+    def _seen(self) -> DriftState:
+        return DriftState(self._version, self._calibration, self._detector.bets, self._detector.evidence, self._once_in)
 
     def _judge(self) -> None:
         """What was gathered, and what others left to this process."""
@@ -102,7 +102,7 @@ class DriftWatch:
             if _fits(left, self._seen):
                 self._detector.evidence = joined(self._detector.evidence, left.evidence, left.bets)
 
-    def _exchange(self, file: DriftFile, seen: Seen) -> None:
+    def _exchange(self, file: DriftFile, seen: DriftState) -> None:
         """In the thread; what dead processes left is put where `_judge` finds it."""
         try:
             if self._taken_for != seen.calibration:
@@ -125,5 +125,5 @@ class DriftWatch:
             lifecycle("drift not shared", reason=trouble)
 
 
-def _fits(left: Seen, seen: Seen) -> bool:
+def _fits(left: DriftState, seen: DriftState) -> bool:
     return (left.calibration, left.bets) == (seen.calibration, seen.bets)

@@ -74,8 +74,8 @@ class Metrics:
     def _show_version(self) -> None:
         self._version = self._gauge("version", "The version that serves.", "livemostrecent")
         self._items = self._gauge("items", "Items that are found.", "livemostrecent")
-        self._sequence = self._gauge("item_sequence", "The last change of the item log that is found.", "livemin")
-        self._log_bytes = self._gauge("item_log_bytes", "The item log's files together.", "livemostrecent")
+        self._sequence = self._gauge("item_sequence", "The last change of the change log that is found.", "livemin")
+        self._log_bytes = self._gauge("item_log_bytes", "The change log's files together.", "livemostrecent")
         self._superseded = self._gauge(
             "item_log_superseded_ratio", "The share of its changes that a later one superseded.", "livemostrecent"
         )
@@ -127,7 +127,7 @@ class Metrics:
         self._search.observe(seconds)
 
     def novelty(self, values: NDArray[np.float64], version: int) -> None:
-        """(n,) p-values of queries to a version, from outside: items, and the known question, tell nothing of drift."""
+        """(n,) p-values of queries to a version, from outside: items, and the canary query, tell nothing of drift."""
         if len(values) == 0:
             return
         self._novelty.observe_all(values)
@@ -152,12 +152,12 @@ class Metrics:
         self.refused(0)
 
     def items(self, count: int, sequence: int) -> None:
-        """So many items are found now, up to this change of the item log."""
+        """So many items are found now, up to this change of the change log."""
         self._items.set(count)
         self._sequence.set(sequence)
 
     def log(self, size: LogSize) -> None:
-        """The item log has this size now."""
+        """The change log has this size now."""
         self._log_bytes.set(size.bytes)
         self._superseded.set(size.superseded / max(1, size.changes))
 

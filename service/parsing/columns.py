@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.service.errors import RequestError, show
+from lookalike.service.errors import RequestError, truncate_repr
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.tables.columns import Column
 
@@ -78,14 +78,16 @@ class TableInputs:
             raise RequestError(
                 place,
                 expected=f"a list of {len(self.columns)} values, or an object with the columns' names",
-                found=show(row),
+                found=truncate_repr(row),
             )
         return row
 
     def _of_object(self, row: dict[str, Any], place: str) -> list[Any]:
         names = [column.name for column in self.columns]
         if unknown := sorted(row.keys() - names):
-            raise RequestError(place, expected=f"names of columns: {', '.join(names)[:200]}", found=show(unknown[0]))
+            raise RequestError(
+                place, expected=f"names of columns: {', '.join(names)[:200]}", found=truncate_repr(unknown[0])
+            )
         for name in names:
             if name not in row and name not in self.optional:
                 raise RequestError(
@@ -99,13 +101,13 @@ def _column(column: Column, values: tuple[Any, ...], field: tuple[str, str]) -> 
     types, expected = _TYPES[column.kind]
     if not set(map(type, values)) <= types:
         wrong = next(number for number, value in enumerate(values) if type(value) not in types)
-        raise RequestError(_place(field, wrong, column), expected=expected, found=show(values[wrong]))
+        raise RequestError(_place(field, wrong, column), expected=expected, found=truncate_repr(values[wrong]))
     if column.kind == "categorical":
         return np.array([column.codes.get(value, np.nan) for value in values])
     numbers = np.array(values, np.float64)  # None becomes NaN
     if column.kind == "boolean" and not np.isin(numbers[~np.isnan(numbers)], (0, 1)).all():
         wrong = next(number for number, value in enumerate(values) if value not in {0, 1, None})
-        raise RequestError(_place(field, wrong, column), expected=expected, found=show(values[wrong]))
+        raise RequestError(_place(field, wrong, column), expected=expected, found=truncate_repr(values[wrong]))
     return numbers
 
 

@@ -13,7 +13,7 @@ from httptools import HttpRequestParser
 from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-__all__ = ["has_arrived", "has_left", "receive_rest"]
+__all__ = ["has_arrived", "is_disconnected", "receive_rest"]
 
 READ_BYTES = 1 << 19
 """The most bytes of a large body that are read in one turn of the event loop."""
@@ -24,7 +24,7 @@ def has_arrived(request: Request) -> bool:
     return getattr(_cycle(request), "more_body", True) is False
 
 
-def has_left(request: Request) -> Callable[[], bool]:
+def is_disconnected(request: Request) -> Callable[[], bool]:
     """A question that may be asked at any time: has the client closed its connection?"""
     cycle = _cycle(request)
     return lambda: getattr(cycle, "disconnected", False) is True
@@ -45,13 +45,13 @@ async def receive_rest(
         return None
     if getattr(cycle.flow, "held", False):  # a part has been received, and is not parsed yet
         return None
-    transport, flow, usual = cycle.transport, cycle.flow, cycle.transport.get_protocol()
-    if not isinstance(usual, HttpToolsProtocol) or usual.cycle is not cycle or not cycle.more_body:
+    transport, flow, local_scale = cycle.transport, cycle.flow, cycle.transport.get_protocol()
+    if not isinstance(local_scale, HttpToolsProtocol) or local_scale.cycle is not cycle or not cycle.more_body:
         return None
     first = b"".join(begun)
     whole = np.empty(size, np.uint8).data
     whole[: len(first)] = first
-    receiver = _Receiver(usual, whole[len(first) :], took)
+    receiver = _Receiver(local_scale, whole[len(first) :], took)
     flow.pause_reading()
     transport.set_protocol(receiver)
     flow.resume_reading()
@@ -59,10 +59,10 @@ async def receive_rest(
         await receiver.ended
     finally:
         flow.pause_reading()
-        transport.set_protocol(usual)
+        transport.set_protocol(local_scale)
     if not cycle.disconnected:
-        usual.parser = HttpRequestParser(usual)  # the old one waits for bytes that it will not see
-        usual.on_message_complete()
+        local_scale.parser = HttpRequestParser(local_scale)  # the old one waits for bytes that it will not see
+        local_scale.on_message_complete()
         flow.resume_reading()
     return whole
 
@@ -70,9 +70,9 @@ async def receive_rest(
 class _Receiver(asyncio.BufferedProtocol):
     """Has a connection in the place of the usual protocol until `rest` is full, or the client gone."""
 
-    def __init__(self, usual: HttpToolsProtocol, rest: memoryview, took: Callable[[int], None]) -> None:
+    def __init__(self, local_scale: HttpToolsProtocol, rest: memoryview, took: Callable[[int], None]) -> None:
         self.ended = asyncio.get_running_loop().create_future()
-        self._usual = usual
+        self._local_scale = local_scale
         self._rest = rest
         self._took = took
 
@@ -84,23 +84,23 @@ class _Receiver(asyncio.BufferedProtocol):
         try:
             self._took(nbytes)
         except Exception as error:
-            self._usual.flow.pause_reading()
+            self._local_scale.flow.pause_reading()
             if not self.ended.done():
                 self.ended.set_exception(error)
             return
         if not self._rest:
-            self._usual.flow.pause_reading()  # what follows is the next request's
+            self._local_scale.flow.pause_reading()  # what follows is the next request's
             self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._usual.connection_lost(exc)
+        self._local_scale.connection_lost(exc)
         self._end()
 
     def pause_writing(self) -> None:
-        self._usual.pause_writing()
+        self._local_scale.pause_writing()
 
     def resume_writing(self) -> None:
-        self._usual.resume_writing()
+        self._local_scale.resume_writing()
 
     def _end(self) -> None:
         if not self.ended.done():

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from lookalike.index.changes.inputs import Input
 from lookalike.index.items.ids import IDS, wrong_id
 from lookalike.index.items.integers import INTEGERS, REMEDY, find_large, may_hold_large
-from lookalike.service.errors import RequestError, TooLargeError, show
-from lookalike.service.parsing.decoding import Bounds, check_count, read_object
+from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
+from lookalike.service.parsing.decoding import RequestLimits, check_count, read_object
 from lookalike.service.parsing.numbers import check_sizes, read_items
 from lookalike.service.parsing.query_strings import exact
 from lookalike.training.tables.origin import relative
@@ -43,52 +43,52 @@ class ItemsAsked:
     payloads: list[str]
 
 
-def decode_items(body: bytes, bounds: Bounds) -> ItemsAsked:
+def decode_items(body: bytes, limits: RequestLimits) -> ItemsAsked:
     """JSON {"items": [{"id", "input", "payload"}, ...]} -> checked items.
 
     Raises:
         MalformedError, RequestError, TooLargeError: it names the item's number and the field.
     """
     plain = None
-    if bounds.table is None or bounds.table.numeric:
-        plain = read_items(body, bounds.max_rows, bounds.width("inputs"))
+    if limits.table is None or limits.table.numeric:
+        plain = read_items(body, limits.max_rows, limits.width("inputs"))
     if plain:
         ids, payloads, values = plain.ids, [orjson.loads(text) for text in plain.payloads], plain.rows
         _check_ids(ids)
     else:
-        ids, payloads, values = _read(body, bounds)
+        ids, payloads, values = _read(body, limits)
     texts = [_payload(payload, f"items[{number}].payload") for number, payload in enumerate(payloads)]
-    return ItemsAsked(ids, _fitting(values, bounds), texts)
+    return ItemsAsked(ids, _fitting(values, limits), texts)
 
 
-def _read(body: bytes, bounds: Bounds) -> tuple[list[str], list[Any], NDArray[np.float64]]:
+def _read(body: bytes, limits: RequestLimits) -> tuple[list[str], list[Any], NDArray[np.float64]]:
     """Ids, payloads and rows (n, width), value by value."""
-    _check_objects(body, bounds)
-    check_sizes(body, bounds.max_rows)
+    _check_objects(body, limits)
+    check_sizes(body, limits.max_rows)
     fields = read_object(body, {"items"})
     items = fields.get("items")
     if not isinstance(items, list) or not items:
-        raise RequestError("items", expected="a list of items, not empty", found=show(items))
-    check_count(len(items), "items", bounds)
+        raise RequestError("items", expected="a list of items, not empty", found=truncate_repr(items))
+    check_count(len(items), "items", limits)
     for number, item in enumerate(items):
         _check_fields(item, f"items[{number}]")
     ids = [item["id"] for item in items]
     _check_ids(ids)
     payloads = [item.get("payload", {}) for item in exact(body, fields)["items"]]
-    return ids, payloads, _rows([item["input"] for item in items], bounds)
+    return ids, payloads, _rows([item["input"] for item in items], limits)
 
 
-def _check_objects(body: bytes, bounds: Bounds) -> None:
+def _check_objects(body: bytes, limits: RequestLimits) -> None:
     """Before one is made of each bracket: an empty list takes two bytes of a body, and some sixty of memory."""
-    inner = sum(math.prod(bounds.input_shape[:level]) for level in range(len(bounds.input_shape)))  # of one row
-    most = 1_000 + bounds.max_rows * max(inner, 2) + len(body) // BRACKETS
+    inner = sum(math.prod(limits.input_shape[:level]) for level in range(len(limits.input_shape)))  # of one row
+    most = 1_000 + limits.max_rows * max(inner, 2) + len(body) // BRACKETS
     if body.count(b"[") > most or body.count(b"{") > most:
-        raise TooLargeError("body", expected=f"at most {bounds.max_rows} items in a call", found="more brackets")
+        raise TooLargeError("body", expected=f"at most {limits.max_rows} items in a call", found="more brackets")
 
 
 def _check_fields(item: Any, place: str) -> None:
     if not isinstance(item, dict):
-        raise RequestError(place, expected="an object with id and input", found=show(item))
+        raise RequestError(place, expected="an object with id and input", found=truncate_repr(item))
     if unknown := sorted(item.keys() - _FIELDS):
         field = f"{place}.{unknown[0][:64]}"
         raise RequestError(field, expected=f"one of {', '.join(sorted(_FIELDS))}", found="an unknown field")
@@ -100,7 +100,7 @@ def _check_ids(ids: list[Any]) -> None:
     first: dict[str, int] = {}
     for number, name in enumerate(ids):
         place = f"items[{number}].id"
-        if found := wrong_id(name) if isinstance(name, str) else show(name):
+        if found := wrong_id(name) if isinstance(name, str) else truncate_repr(name):
             raise RequestError(place, expected=IDS, found=found)
         if first.setdefault(name, number) != number:
             raise RequestError(place, expected="ids that differ", found=f"that of items[{first[name]}]")
@@ -109,7 +109,7 @@ def _check_ids(ids: list[Any]) -> None:
 def _payload(payload: Any, place: str) -> str:
     """Its JSON text."""
     if not isinstance(payload, dict):
-        raise RequestError(place, expected="a JSON object", found=show(payload))
+        raise RequestError(place, expected="a JSON object", found=truncate_repr(payload))
     try:
         text = orjson.dumps(payload)
     except orjson.JSONEncodeError as error:  # it was JSON before, but deep, or with an integer beyond 64 bits
@@ -127,40 +127,40 @@ def _check_integers(payload: dict[str, Any], place: str) -> None:
         raise RequestError(large[0], expected=INTEGERS, found=large[1], remedy=REMEDY)
 
 
-def _rows(inputs: list[Any], bounds: Bounds) -> NDArray[np.float64]:
+def _rows(inputs: list[Any], limits: RequestLimits) -> NDArray[np.float64]:
     """(n, width)."""
-    if bounds.table and not (bounds.table.numeric and all(map(_is_plain, inputs))):
-        return bounds.table.decode(inputs, "items", ".input")
-    values = np.empty((len(inputs), bounds.width("inputs")))
+    if limits.table and not (limits.table.numeric and all(map(_is_plain, inputs))):
+        return limits.table.decode(inputs, "items", ".input")
+    values = np.empty((len(inputs), limits.width("inputs")))
     for number, given in enumerate(inputs):
-        values[number] = _numbers(given, f"items[{number}].input", bounds)
+        values[number] = _numbers(given, f"items[{number}].input", limits)
     return values
 
 
-def _fitting(values: NDArray[np.float64], bounds: Bounds) -> Input:
+def _fitting(values: NDArray[np.float64], limits: RequestLimits) -> Input:
     """The same, as the log keeps them; less the origin they fit float32. In a table, NaN is a missing value."""
-    rows = relative(values, bounds.origin)
-    right = ~np.isinf(rows) if bounds.table else np.isfinite(rows)
+    rows = relative(values, limits.origin)
+    right = ~np.isinf(rows) if limits.table else np.isfinite(rows)
     if not right.all():
         row, column = (int(place) for place in np.argwhere(~right)[0])
         raise RequestError(
             f"items[{row}].input", expected="numbers that fit float32", found=f"too large a one at value {column}"
         )
-    return rows if bounds.origin is None else values
+    return rows if limits.origin is None else values
 
 
 def _is_plain(given: Any) -> bool:
     return isinstance(given, list) and set(map(type, given)) <= _NUMBERS
 
 
-def _numbers(given: Any, place: str, bounds: Bounds) -> list[Any]:
+def _numbers(given: Any, place: str, limits: RequestLimits) -> list[Any]:
     """The values of one row, flat."""
-    flat = _flat(given, bounds.input_shape)
+    flat = _flat(given, limits.input_shape)
     if flat is None:
-        raise RequestError(place, expected=_shapes(bounds.input_shape), found=_found(given))
+        raise RequestError(place, expected=_shapes(limits.input_shape), found=_found(given))
     if not set(map(type, flat)) <= _NUMBERS:
         number, value = next((number, value) for number, value in enumerate(flat) if type(value) not in _NUMBERS)
-        raise RequestError(place, expected="numbers", found=f"{show(value)} at value {number}")
+        raise RequestError(place, expected="numbers", found=f"{truncate_repr(value)} at value {number}")
     return flat
 
 
@@ -187,4 +187,4 @@ def _shapes(shape: tuple[int, ...]) -> str:
 
 def _found(given: Any) -> str:
     nested = isinstance(given, list) and any(isinstance(inner, list) for inner in given)
-    return "lists of another shape" if nested else show(given)
+    return "lists of another shape" if nested else truncate_repr(given)

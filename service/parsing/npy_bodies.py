@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lookalike.index.arrays import ONE_HEAD
 from lookalike.service.errors import MalformedError, RequestError
 from lookalike.service.parsing.bodies import Body
-from lookalike.service.parsing.decoding import Bounds, check_shape, checked
+from lookalike.service.parsing.decoding import RequestLimits, check_shape, checked
 
 __all__ = ["decode_npy"]
 
@@ -24,7 +24,7 @@ _BROKEN = (
 )
 
 
-def decode_npy(body: Body, kind: str, bounds: Bounds) -> NDArray[np.float32]:
+def decode_npy(body: Body, kind: str, limits: RequestLimits) -> NDArray[np.float32]:
     """An .npy file of shape (n, width) or (n, *input shape) -> (n, width) float32.
 
     Of a table, a category is its code, and a missing value NaN.
@@ -37,14 +37,14 @@ def decode_npy(body: Body, kind: str, bounds: Bounds) -> NDArray[np.float32]:
     shape, fortran, dtype = _npy_header(stream)
     if dtype.kind not in "biuf" or not all(type(n) is int and n >= 0 for n in shape):
         raise RequestError("body", expected="an array of numbers", found=f"dtype {dtype}, shape {shape}")
-    check_shape(shape, kind, bounds)
+    check_shape(shape, kind, limits)
     size, there = math.prod(shape) * dtype.itemsize, len(body) - stream.tell()
     if size != there:
         raise MalformedError("body", expected=f"{size} bytes of values, as its header says", found=str(there))
     array = np.frombuffer(body, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
-    rows = checked(array, kind, bounds)
-    if bounds.table and kind == "inputs":
-        bounds.table.check_codes(rows, kind)
+    rows = checked(array, kind, limits)
+    if limits.table and kind == "inputs":
+        limits.table.check_codes(rows, kind)
     return rows
 
 

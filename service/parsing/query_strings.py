@@ -9,7 +9,7 @@ from starlette.datastructures import QueryParams
 
 from lookalike.index.items.filters import Filter, read_filter
 from lookalike.index.items.integers import may_hold_large
-from lookalike.service.errors import MalformedError, RequestError, show
+from lookalike.service.errors import MalformedError, RequestError, truncate_repr
 
 __all__ = ["check_known", "check_sequence", "exact", "pick_filter", "pick_flag", "pick_sequence", "pick_whole"]
 
@@ -32,21 +32,21 @@ def pick_whole(text: str, name: str, expected: str) -> int:
 
 
 def check_sequence(number: Any) -> int:
-    """A sequence number of the item log. Raises RequestError if it is none."""
+    """A sequence number of the change log. Raises RequestError if it is none."""
     if type(number) is not int or not 0 <= number < 1 << 63:
-        raise RequestError("min_sequence", expected="an integer from 0 to 2^63 - 1", found=show(number))
+        raise RequestError("min_sequence", expected="an integer from 0 to 2^63 - 1", found=truncate_repr(number))
     return number
 
 
 def pick_sequence(text: str | None) -> int:
-    """A sequence number of the item log; 0 if none is given."""
+    """A sequence number of the change log; 0 if none is given."""
     return 0 if text is None else check_sequence(pick_whole(text, "min_sequence", "an integer from 0 to 2^63 - 1"))
 
 
 def pick_flag(text: str, name: str) -> bool:
     """true or false in a query string."""
     if text not in {"true", "false"}:
-        raise RequestError(name, expected="true or false", found=show(text))
+        raise RequestError(name, expected="true or false", found=truncate_repr(text))
     return text == "true"
 
 

@@ -14,15 +14,15 @@ from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import Filter
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import encode_with_errors
-from lookalike.index.versions.version import Found
+from lookalike.index.versions.version import SearchResult
 
-__all__ = ["Answer", "Call", "Left", "Outcome", "answer_all", "novelty_of", "stays"]
+__all__ = ["Answer", "BatchResult", "Call", "Left", "answer_all", "novelty_of", "stays"]
 
 Rows2D = NDArray[np.float32]
 Reals = NDArray[np.float64]
 Left = Callable[[], bool]
 
-_NOTHING = Found(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64), np.empty(0))
+_NOTHING = SearchResult(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64), np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Answer:
     """Embeddings (n, latent), and what was found for them."""
 
     embeddings: Rows2D
-    found: Found = _NOTHING
+    found: SearchResult = _NOTHING
 
 
 def stays() -> bool:
@@ -69,7 +69,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BatchResult:
     """An answer a call, and the seconds that the batch took."""
 
     answers: list[Answer | Exception]
@@ -77,26 +77,26 @@ class Outcome:
     searching: float = 0.0
 
 
-def answer_all(collection: Collection, batch: list[Call]) -> Outcome:
+def answer_all(collection: Collection, batch: list[Call]) -> BatchResult:
     """Where the batch fails, each call is answered alone, so that none pays for another."""
     try:
         return _answer(collection, batch)
     except Exception as error:
         if len(batch) == 1:
-            return Outcome([error])
+            return BatchResult([error])
         each = [answer_all(collection, [call]) for call in batch]
         times = (sum(one.encoding for one in each), sum(one.searching for one in each))
-        return Outcome([answer for one in each for answer in one.answers], *times)
+        return BatchResult([answer for one in each for answer in one.answers], *times)
 
 
 def novelty_of(batch: list[Call], answers: list[Answer | Exception]) -> NDArray[np.float64]:
-    """(n,): of the queries that came from outside; what an item or the known question gets tells nothing of drift."""
+    """(n,): of the queries that came from outside; what an item or the canary query gets tells nothing of drift."""
     each = zip(batch, answers, strict=True)
     told = [a.found.novelty for call, a in each if isinstance(a, Answer) and call.ids is None and not call.known]
     return np.concatenate(told) if told else np.empty(0)
 
 
-def _answer(collection: Collection, batch: list[Call]) -> Outcome:
+def _answer(collection: Collection, batch: list[Call]) -> BatchResult:
     began = perf_counter()
     batch = [_looked_up(collection, call) for call in batch]
     alike: dict[Hashable, list[Call]] = {}
@@ -109,7 +109,7 @@ def _answer(collection: Collection, batch: list[Call]) -> Outcome:
     for calls, (latent, errors) in zip(groups, read, strict=True):
         told.update(zip(calls, _answer_alike(collection, calls, latent, errors), strict=True))
     searched = any(calls[0].limit for calls in groups)
-    return Outcome([told[call] for call in batch], encoded - began, perf_counter() - encoded if searched else 0.0)
+    return BatchResult([told[call] for call in batch], encoded - began, perf_counter() - encoded if searched else 0.0)
 
 
 def _looked_up(collection: Collection, call: Call) -> Call:
@@ -132,7 +132,7 @@ def _answer_alike(collection: Collection, calls: list[Call], latent: Rows2D, err
     return [
         Answer(
             embeddings[part],
-            Found(found.scores[part], found.positions[part], found.novelty[part], collection.applied),
+            SearchResult(found.scores[part], found.positions[part], found.novelty[part], collection.applied),
         )
         for part in places
     ]

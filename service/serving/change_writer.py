@@ -1,11 +1,11 @@
-"""The item log from inside the service: an accepted change is in it before it is acknowledged, and found at once.
+"""The change log from inside the service: an accepted change is in it before it is acknowledged, and found at once.
 
 One thread writes and reads it. Changes that wait together are written in one transaction, because most of the time goes
 into waiting for the disk. A collection applies the log's changes in their order, those of its own process and those of
 others alike, so all workers have the same items.
 
 Before a change is acknowledged, and before a search can find it, its sequence number is published to the other workers
-(service.serving.workers.Board). So no worker answers from fewer changes than a client has seen already.
+(service.serving.workers.WorkerBoard). So no worker answers from fewer changes than a client has seen already.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection, embedded
-from lookalike.index.changes.log import ItemLog, LogSize
+from lookalike.index.changes.log import ChangeLog, LogSize
 from lookalike.index.errors import LogError
 from lookalike.service.serving.engine import Engine
 
-__all__ = ["Ledger"]
+__all__ = ["ChangeWriter"]
 
 TAKEN = 512
 """Changes that are taken up at a time: some milliseconds in which no call is answered."""
@@ -44,12 +44,12 @@ class _Waiting:
     written: "asyncio.Future[list[int]]"
 
 
-class Ledger:
+class ChangeWriter:
     """Make it inside the event loop that calls it."""
 
     def __init__(self, store: Path, publish: Callable[[int], None]) -> None:
         """`publish` tells the other workers a sequence number that answers include from now on."""
-        self._log = ItemLog(store)
+        self._log = ChangeLog(store)
         self._publish = publish
         self._thread = ThreadPoolExecutor(1, "item-log")
         self._loop = asyncio.get_running_loop()
@@ -58,7 +58,7 @@ class Ledger:
         self._known: OrderedDict[tuple[int, int], Vectors] = OrderedDict()
 
     async def append(self, changes: Sequence[Change], embeddings: Vectors | None = None, version: int = 0) -> list[int]:
-        """Write changes, all or none, as `ItemLog.append_each`; they are on disk and published when this returns.
+        """Write changes, all or none, as `ChangeLog.append_each`; they are on disk and published when this returns.
 
         Args:
             embeddings: (n, latent_dim) of each, as that version has them; None if they delete.

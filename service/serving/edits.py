@@ -1,7 +1,7 @@
 """The changes of items that a client asks for: to put some, to delete one, to delete all that pass a filter.
 
-A deletion is decided by what this process has read of the item log, and written only if the item has not changed since
-(index.changes.change.Change.seen): what another process acknowledges in between is never deleted unseen.
+A deletion is decided by what this process has read of the change log, and written only if the item has not changed
+since (index.changes.change.Change.seen): what another process acknowledges in between is never deleted unseen.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ from lookalike.service.serving.serving import Current, Serving
 from lookalike.training.artifact.known_range import Clipped
 from lookalike.training.tables.origin import relative
 
-__all__ = ["Written", "delete", "delete_passing", "put"]
+__all__ = ["WriteResult", "delete", "delete_passing", "put"]
 
 DELETED_TOGETHER = 512
 """Items of a filter that are deleted in one step: of many, others are answered in between."""
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteResult:
     """Changes that are durable, and that every search from now on includes, on every worker.
 
     Attributes:
@@ -43,7 +43,7 @@ class Written:
     clipped: Clipped = field(default_factory=Clipped)
 
 
-async def put(serving: Serving, ids: list[str], rows: Input, payloads: list[str], left: Left = stays) -> Written:
+async def put(serving: Serving, ids: list[str], rows: Input, payloads: list[str], left: Left = stays) -> WriteResult:
     """Make or replace items.
 
     Args:
@@ -68,7 +68,7 @@ async def put(serving: Serving, ids: list[str], rows: Input, payloads: list[str]
     return replace(written, clipped=clipped)
 
 
-async def delete(serving: Serving, name: str) -> Written:
+async def delete(serving: Serving, name: str) -> WriteResult:
     """Delete an item if it is there, also one that this version's encoder cannot read.
 
     Raises:
@@ -79,13 +79,13 @@ async def delete(serving: Serving, name: str) -> Written:
         await serving.include(current)
         seen = current.collection.applied
         if not await serving.holds(name):
-            return Written(0, seen, current.version.number)
+            return WriteResult(0, seen, current.version.number)
         done = _written(serving, await serving.write([Change(name, seen=seen)]))
         if done.count:
             return done  # else the item has changed since: look again
 
 
-async def delete_passing(serving: Serving, given: Filter) -> Written:
+async def delete_passing(serving: Serving, given: Filter) -> WriteResult:
     """Delete each item that passes a filter at the moment of its deletion.
 
     Many are deleted in several steps, each with all its items or none.
@@ -99,7 +99,7 @@ async def delete_passing(serving: Serving, given: Filter) -> Written:
         current = serving.current
         await serving.include(current)
         seen, names = await _passing(current, given)
-        done, late = Written(0, seen, current.version.number), set[str]()
+        done, late = WriteResult(0, seen, current.version.number), set[str]()
         asked = (Change(name, seen=seen) for name in names if not only or name in only)
         while some := list(islice(asked, DELETED_TOGETHER)):
             written = await serving.write(some)
@@ -107,7 +107,7 @@ async def delete_passing(serving: Serving, given: Filter) -> Written:
             done = _written(serving, written)
             count += done.count
         if not late:
-            return Written(count, done.sequence, done.version)
+            return WriteResult(count, done.sequence, done.version)
         only = late  # these have changed since the filter saw them: ask the filter again
 
 
@@ -124,7 +124,7 @@ async def _passing(current: Current, given: Filter) -> tuple[int, Iterator[str]]
     return seen, map(collection.items.id_at, places)
 
 
-def _written(serving: Serving, written: list[int]) -> Written:
+def _written(serving: Serving, written: list[int]) -> WriteResult:
     current = serving.current
     sequence = max(written, default=0) or current.collection.applied
-    return Written(sum(map(bool, written)), sequence, current.version.number)
+    return WriteResult(sum(map(bool, written)), sequence, current.version.number)

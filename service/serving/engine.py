@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import Filter
-from lookalike.index.versions.version import KNOWN_LIMIT, Found, Version
-from lookalike.service.errors import BusyError, DeadlineError, LeftError
+from lookalike.index.versions.version import CANARY_LIMIT, SearchResult, Version
+from lookalike.service.errors import BusyError, DeadlineError, DisconnectedError
 from lookalike.service.observability.metrics import Metrics
-from lookalike.service.serving.batching import Answer, Call, Left, Outcome, answer_all, novelty_of, stays
+from lookalike.service.serving.batching import Answer, BatchResult, Call, Left, answer_all, novelty_of, stays
 
-__all__ = ["Engine", "Patience", "engine_thread", "use_threads"]
+__all__ = ["Engine", "QueueLimits", "engine_thread", "use_threads"]
 
 MAX_BATCH = 4_096
 """Rows in one batch; a call with more is a batch of its own."""
@@ -45,7 +45,7 @@ Rows2D = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Patience:
+class QueueLimits:
     """How many rows may wait, and how many seconds a call may take."""
 
     rows: int = 1 << 14
@@ -73,7 +73,7 @@ class Engine:
     Each call raises:
         BusyError: as much waits as may.
         DeadlineError: it took too long.
-        LeftError: the client was gone before the work was begun.
+        DisconnectedError: the client was gone before the work was begun.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class Engine:
         collection: Collection,
         pool: ThreadPoolExecutor,
         *,
-        patience: Patience | None = None,
+        queue_limits: QueueLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         """`pool`: an `engine_thread`, one for all engines of an event loop."""
         self.collection = collection
         self._pool = pool
-        self._patience = patience or Patience()
+        self._queue_limits = queue_limits or QueueLimits()
         self._metrics = metrics or Metrics()
         self._waiting: list[Call] = []
         self._working: list[Call] = []
@@ -108,11 +108,13 @@ class Engine:
 
     async def search(
         self, rows: Rows2D, limit: int, *, encoded: bool, given: Filter | None = None, left: Left = stays
-    ) -> Found:
+    ) -> SearchResult:
         """(n, width) raw rows, or (n, latent) embeddings -> the `limit` nearest of each that pass the filter."""
         return (await self._submit(Call(rows, encoded, limit, given, until=self._until(), left=left))).found
 
-    async def search_ids(self, ids: list[str], limit: int, given: Filter | None = None, left: Left = stays) -> Found:
+    async def search_ids(
+        self, ids: list[str], limit: int, given: Filter | None = None, left: Left = stays
+    ) -> SearchResult:
         """The `limit` nearest other items of each item.
 
         Raises:
@@ -130,8 +132,8 @@ class Engine:
         self._changes.append((apply, done))
         await done
 
-    async def knows_its_question(self) -> bool:
-        """Does the version's stored question still get its stored answer, on the way that all calls take?
+    async def answers_canary(self) -> bool:
+        """Does the version's canary query still get its stored answer, on the way that all calls take?
 
         Whoever asks while it is asked has the same answer.
         """
@@ -143,23 +145,23 @@ class Engine:
         """Once, and several times in one batch, which the encoder may answer by another copy of its weights."""
         until = self._until(KNOWN_SECONDS)
         for count in (1, KNOWN_BATCH):
-            rows = np.repeat(self.version.question, count, axis=0)
+            rows = np.repeat(self.version.canary, count, axis=0)
             try:
-                found = (await self._submit(Call(rows, False, KNOWN_LIMIT, until=until, known=True))).found
+                found = (await self._submit(Call(rows, False, CANARY_LIMIT, until=until, known=True))).found
             except QueryError:  # the embedding is no longer a number
                 return False
-            if not self.version.is_known_answer(found.scores[-1], found.positions[-1]):
+            if not self.version.is_canary_answer(found.scores[-1], found.positions[-1]):
                 return False
         return True
 
     def _until(self, most: float = float("inf")) -> float:
-        return self._loop.time() + min(most, self._patience.seconds)
+        return self._loop.time() + min(most, self._queue_limits.seconds)
 
     async def _submit(self, call: Call) -> Answer:
-        """The known question goes first, and is always taken: being asked much is not being ill."""
-        if self._waiting and not call.known and self._rows + len(call.rows) > self._patience.rows:
+        """The canary query goes first, and is always taken: being asked much is not being ill."""
+        if self._waiting and not call.known and self._rows + len(call.rows) > self._queue_limits.rows:
             self._metrics.rejected("queue_full")
-            raise BusyError("request", expected=f"at most {self._patience.rows} rows to wait", found="more")
+            raise BusyError("request", expected=f"at most {self._queue_limits.rows} rows to wait", found="more")
         self._waiting.insert(0 if call.known else len(self._waiting), call)
         self._rows += len(call.rows)
         if not self._busy:
@@ -215,10 +217,12 @@ class Engine:
     def _is_there(self, call: Call) -> bool:
         if not call.future.done() and call.left():
             self._metrics.rejected("client_gone")
-            call.future.set_exception(LeftError("request", expected="a client that waits", found="one that left"))
+            call.future.set_exception(
+                DisconnectedError("request", expected="a client that waits", found="one that left")
+            )
         return not call.future.done()
 
-    def _after(self, batch: list[Call], outcome: Outcome) -> None:
+    def _after(self, batch: list[Call], outcome: BatchResult) -> None:
         """Hand each call its answer, change what is to be changed, and go on."""
         self._loop.call_soon(self._next_batch)
         self._is_threaded = False
@@ -244,7 +248,7 @@ class Engine:
                 if not done.done():
                     done.set_result(None)
 
-    def _count(self, batch: list[Call], outcome: Outcome) -> None:
+    def _count(self, batch: list[Call], outcome: BatchResult) -> None:
         """On the event loop, where there is one thread."""
         self._metrics.batched(sum(len(call.rows) for call in batch), len(batch))
         self._metrics.encoded(outcome.encoding)
@@ -258,7 +262,7 @@ class Engine:
         for call in unanswered:
             if call.until <= now:
                 self._metrics.rejected("deadline")
-                seconds = f"{self._patience.seconds:g} s"
+                seconds = f"{self._queue_limits.seconds:g} s"
                 call.future.set_exception(DeadlineError("request", expected=f"an answer in {seconds}", found="none"))
         self._wait_for([call for call in self._waiting if not call.future.done()])
         self._set_alarm(min((call.until for call in unanswered if not call.future.done()), default=None))

@@ -27,17 +27,17 @@ def checked_collection(store: Store, number: int, device: DeviceName) -> Collect
     """Open a version with what has changed since, and prepare it.
 
     Raises:
-        StoreError: there is no such version, no room for it, or it does not answer its known question.
+        StoreError: there is no such version, no room for it, or it does not answers its canary query.
         ArtifactError: it is damaged, or another device finds others than a CPU does.
     """
     folder = store.path(number)
     check_room(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()), available_bytes())
     collection = open_collection(store, number, device)
     version = collection.version
-    if not version.answers_its_question():
+    if not version.answers_canary():
         raise StoreError(
             f"version {number}",
-            expected="the known answer to its known question",
+            expected="the known answer to its canary query",
             found="another",
             remedy="Build it again.",
         )
@@ -54,7 +54,7 @@ def prepare(collection: Collection) -> None:
     version = collection.version
     with version.encoder.warming():
         for count in WARM:
-            collection.search_rows(np.repeat(version.question, count, axis=0), 10)
+            collection.search_rows(np.repeat(version.canary, count, axis=0), 10)
     if version.encoder.device.type != "cpu":
         check_agreement(version, load_encoder(version.sealed.folder / "encoder", "cpu"))
 
@@ -75,7 +75,7 @@ def check_agreement(version: Version, reference: Encoder) -> None:
 
     It is asked in one batch, and in parts of several sizes, which a GPU may answer in another way.
     """
-    rows = np.concatenate([version.question, version.held[:ASKED]])
+    rows = np.concatenate([version.canary, version.held[:ASKED]])
     parts = [part for part in np.split(rows, np.cumsum(PARTS)) if len(part)]
     wanted, *others = (
         version.index.search(in_metric(latent, version.metric), min(10, len(version.index)))[1]

@@ -23,16 +23,16 @@ from lookalike.index.versions.version import Version
 from lookalike.service.errors import NotReadyError, RefusedError
 from lookalike.service.observability.logs import lifecycle
 from lookalike.service.observability.metrics import Metrics
-from lookalike.service.parsing.decoding import Bounds
-from lookalike.service.serving.change_writer import Ledger
+from lookalike.service.parsing.decoding import RequestLimits
+from lookalike.service.serving.change_writer import ChangeWriter
 from lookalike.service.serving.compaction import Compactor
-from lookalike.service.serving.engine import Engine, Patience, engine_thread
+from lookalike.service.serving.engine import Engine, QueueLimits, engine_thread
 from lookalike.service.serving.preflight import checked_collection
 from lookalike.service.settings import Settings
 from lookalike.training.errors import LookalikeError
 from lookalike.training.sealed import check_there
 
-__all__ = ["Current", "Pulse", "Refusal", "Serving"]
+__all__ = ["Current", "Health", "Refusal", "Serving"]
 
 WATCH_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
@@ -47,7 +47,7 @@ class Current:
     """The version that serves: its engine, and what a call to it may have."""
 
     engine: Engine
-    bounds: Bounds
+    limits: RequestLimits
 
     @property
     def version(self) -> Version:
@@ -64,7 +64,7 @@ def _nothing(number: int = 0) -> None:
 
 
 @dataclass(frozen=True)
-class Pulse:
+class Health:
     """How this process and those beside it are.
 
     Attributes:
@@ -93,8 +93,8 @@ class Refusal:
 class Serving:
     """Answers from one version at a time; make it inside the event loop that it serves on."""
 
-    def __init__(self, settings: Settings, collection: Collection, metrics: Metrics, pulse: Pulse) -> None:
-        self._pulse = pulse
+    def __init__(self, settings: Settings, collection: Collection, metrics: Metrics, health: Health) -> None:
+        self._health = health
         self._settings = settings
         self._metrics = metrics
         self._store = Store(settings.store)
@@ -102,7 +102,7 @@ class Serving:
         self._loader = engine_thread("loader", niceness=NICENESS)
         self._turn = asyncio.Lock()
         self.refused: Refusal | None = None
-        self._ledger = Ledger(settings.store, pulse.publish)
+        self._change_writer = ChangeWriter(settings.store, health.publish)
         self._taking = asyncio.Lock()
         self._progress = asyncio.Event()
         self._lag: Exception | None = None
@@ -113,21 +113,21 @@ class Serving:
             "beat": asyncio.create_task(self._beat()),
             "watcher": asyncio.create_task(self._watch()),
             "items": asyncio.create_task(self._watch_items()),
-            "item log": asyncio.create_task(self._measure_log()),
+            "change log": asyncio.create_task(self._measure_log()),
             "drift": asyncio.create_task(metrics.share_drift()),
         }
 
     def check_alive(self) -> None:
         """Raises NotReadyError once the service stops, or where something that it needs has died."""
-        if self._pulse.stopping():
+        if self._health.stopping():
             raise NotReadyError("service", expected="one that goes on", found="one that stops")
         for name, task in self._tasks.items():
             if task.done():
                 raise NotReadyError(name, expected="a task that goes on", found="one that died")
         if self._lag:
-            raise NotReadyError("items", expected="all that the item log has", found="some that cannot be taken up")
+            raise NotReadyError("items", expected="all that the change log has", found="some that cannot be taken up")
         self._check_store()
-        self._pulse.check()
+        self._health.check()
 
     async def write(
         self, changes: Sequence[Change], embeddings: NDArray[np.float32] | None = None, version: int = 0
@@ -138,7 +138,7 @@ class Serving:
             embeddings: (n, latent_dim) float32 of each, by that version; None if they delete.
 
         Returns:
-            Each change's sequence number; 0 if it was skipped, as by `ItemLog.append_each`.
+            Each change's sequence number; 0 if it was skipped, as by `ChangeLog.append_each`.
 
         Raises:
             NotReadyError: a file of the store was removed; nothing is written.
@@ -146,7 +146,7 @@ class Serving:
             ArtifactError: they are written, and the log cannot be read; this process is not ready then.
         """
         self._check_store()
-        written = await self._ledger.append(changes, embeddings, version)
+        written = await self._change_writer.append(changes, embeddings, version)
         await self._catch_up()
         return written
 
@@ -156,7 +156,7 @@ class Serving:
         Raises:
             LogError, ArtifactError: the log cannot be read.
         """
-        return self.current.collection.items.find(name) is not None or await self._ledger.holds(name)
+        return self.current.collection.items.find(name) is not None or await self._change_writer.holds(name)
 
     async def include(self, current: Current, min_sequence: int = 0) -> None:
         """Wait until `current` includes every acknowledged change, and the change `min_sequence` of the log.
@@ -165,7 +165,7 @@ class Serving:
             NotReadyError: the log does not have them before a call's deadline.
             LogError, ArtifactError: the log cannot be read.
         """
-        acknowledged = self._pulse.sequence()
+        acknowledged = self._health.sequence()
         if current.collection.applied >= max(acknowledged, min_sequence):
             return
         await self._catch_up(current.engine)
@@ -210,7 +210,7 @@ class Serving:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._metrics.close()
         await self._compactor.close()
-        await self._ledger.close()
+        await self._change_writer.close()
         self._loader.shutdown()
         self._engines.shutdown()
 
@@ -227,14 +227,14 @@ class Serving:
         """It serves with all that is acknowledged by then: in between, nothing is."""
         fresh = self._engine(collection)
         async with self._taking:
-            await self._ledger.bring(fresh)
+            await self._change_writer.bring(fresh)
             self.current = self._serve(fresh)
 
     async def _catch_up(self, engine: Engine | None = None) -> None:
         """Have an engine apply what it lacks of the log; by default the one that serves."""
         async with self._taking:
             current = self.current
-            if await self._ledger.bring(engine or current.engine):
+            if await self._change_writer.bring(engine or current.engine):
                 self._advanced(current.collection)
 
     def _advanced(self, collection: Collection) -> None:
@@ -244,16 +244,16 @@ class Serving:
         self._progress = asyncio.Event()
 
     def _engine(self, collection: Collection) -> Engine:
-        patience = Patience(self._settings.max_waiting, self._settings.deadline_seconds)
-        return Engine(collection, self._engines, patience=patience, metrics=self._metrics)
+        queue_limits = QueueLimits(self._settings.max_waiting, self._settings.deadline_seconds)
+        return Engine(collection, self._engines, queue_limits=queue_limits, metrics=self._metrics)
 
     def _serve(self, engine: Engine) -> Current:
         collection, version = engine.collection, engine.version
         self._metrics.serving(version.number, len(version.novelty.rows), version.calibration)
-        self._pulse.publish(collection.applied)
+        self._health.publish(collection.applied)
         self._advanced(collection)
         lifecycle("serving", version=version.number, items=collection.items.count)
-        return Current(engine, Bounds.of(version, self._settings))
+        return Current(engine, RequestLimits.of(version, self._settings))
 
     def _refuse(self, number: int, reason: str) -> None:
         self.refused = Refusal(number, reason)
@@ -264,7 +264,7 @@ class Serving:
     async def _beat(self) -> None:
         """By itself: to open a version may take long, and meanwhile this process is well."""
         while True:
-            self._pulse.beat(self.current.version.number)
+            self._health.beat(self.current.version.number)
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _watch(self) -> None:
@@ -298,7 +298,7 @@ class Serving:
         while True:
             await asyncio.sleep(WATCH_ITEMS_SECONDS)
             try:
-                if await self._ledger.moved() or self._lag:
+                if await self._change_writer.moved() or self._lag:
                     await self._catch_up()
             except (LookalikeError, RuntimeError) as error:  # whatever it is, the next try may do
                 if self._lag is None:
@@ -311,10 +311,10 @@ class Serving:
     async def _measure_log(self) -> None:
         while True:
             with contextlib.suppress(LookalikeError):  # `_watch_items` logs it
-                self._metrics.log(await self._ledger.size())
+                self._metrics.log(await self._change_writer.size())
             await asyncio.sleep(MEASURE_SECONDS)
 
 
 def _behind(wanted: int, current: Current) -> NotReadyError:
     found = f"a log whose last change is {current.collection.applied}"
-    return NotReadyError("items", expected=f"change {wanted} of the item log", found=found)
+    return NotReadyError("items", expected=f"change {wanted} of the change log", found=found)

@@ -31,7 +31,7 @@ from lookalike.service.resources import one_gpu
 from lookalike.service.settings import Settings
 from lookalike.training.errors import LookalikeError
 
-__all__ = ["Board", "Work", "supervise"]
+__all__ = ["Work", "WorkerBoard", "supervise"]
 
 FRESH_SECONDS = 1.5
 """A worker that was not seen for so long makes the service unready."""
@@ -45,7 +45,7 @@ MOST_DEATHS = 3
 """Of one place, in a row, before they serve: then, where no other serves either, there is no use in more."""
 
 
-class Board:
+class WorkerBoard:
     """The memory that the workers of one service share.
 
     It holds the version that serves, when each worker was last seen, and the last change that their answers include.
@@ -85,7 +85,7 @@ class Board:
             raise NotReadyError("workers", expected=f"{len(self.seen)} that are well", found=str(well))
 
 
-Work = Callable[[Settings, socket.socket, Board, int], None]
+Work = Callable[[Settings, socket.socket, WorkerBoard, int], None]
 """What a worker does, given its slot: it serves until SIGTERM."""
 
 
@@ -122,7 +122,7 @@ class _Slot:
 
 class _Workers:
     def __init__(self, settings: Settings, listener: socket.socket, work: Work) -> None:
-        self._board = Board(settings.workers)
+        self._board = WorkerBoard(settings.workers)
         self._arguments = (settings, listener, self._board)
         self._work = work
         self._slots = [_Slot() for _ in range(settings.workers)]

@@ -4,7 +4,7 @@ import numpy as np
 
 from lookalike.index.versions.embed import suited
 from lookalike.index.versions.version import Version
-from lookalike.training.evaluation.probe import Probed, probe
+from lookalike.training.evaluation.probe import ProbeScores, probe
 from lookalike.training.rows import Rows, read_sample
 
 __all__ = ["probe_version"]
@@ -13,7 +13,7 @@ MOST = 10_000
 """Items, and rows, beyond so many are sampled."""
 
 
-def probe_version(version: Version, queries: Rows, seed: int = 0) -> Probed | None:
+def probe_version(version: Version, queries: Rows, seed: int = 0) -> ProbeScores | None:
     """How well probes of the items' embeddings tell the labels of `queries`; None without labels of two kinds.
 
     Raises:

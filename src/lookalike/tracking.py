@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from lookalike.index.versions.registry import CHALLENGER, CHAMPION, Listed, registry
+from lookalike.index.versions.registry import CHALLENGER, CHAMPION, VersionSummary, registry
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.errors import ConfigError
@@ -60,11 +60,11 @@ def _known(client: Any, name: str) -> dict[tuple[int, str], str]:
     return {(int(one.tags[NUMBER]), one.tags[DIGEST]): one.version for one in found if NUMBER in one.tags}
 
 
-def _digest(store: Store, one: Listed) -> str:
+def _digest(store: Store, one: VersionSummary) -> str:
     return (store.path(one.number) / "manifest.sha256").read_text(encoding="utf-8").split()[0]
 
 
-def _added(client: Any, store: Store, one: Listed, where: tuple[str, str]) -> str:
+def _added(client: Any, store: Store, one: VersionSummary, where: tuple[str, str]) -> str:
     """A run with settings, losses and evidence, and the model version of it, whose number is returned."""
     (place, name), header = where, one.header or {}
     encoder = load_encoder(store.path(one.number) / "encoder").header
@@ -93,8 +93,8 @@ def _figures(header: dict[str, Any]) -> dict[str, float]:
         for other in measure["compared"]:
             against = other["against"].replace(" ", "-")
             figures |= {f"gate.{measure['name']}.{against}.{key}": other[key] for key in ("difference", "low", "high")}
-    its = header.get("continuity", {})
-    return figures | {f"continuity.{key}": its[key] for key in ("recall", "churn") if key in its}
+    its = header.get("alignment", {})
+    return figures | {f"alignment.{key}": its[key] for key in ("recall", "churn") if key in its}
 
 
 def _flat(told: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from benchmarks.failures import NotHeldError
 from benchmarks.injected import Fault, can_trace
 from benchmarks.killed import killed
 from benchmarks.steps import SENT, Held
-from lookalike.index.changes.log import LOG, ItemLog
+from lookalike.index.changes.log import LOG, ChangeLog
 
 needs_strace = pytest.mark.skipif(not can_trace(), reason="no strace, or it may not trace")
 
@@ -39,7 +39,7 @@ def test_what_is_lost_or_a_phantom_is_seen(tmp_path: Path) -> None:
     assert not held.check(store, [], killed=True)
     with pytest.raises(NotHeldError, match="acknowledged"):
         held.check(store, ["done"], killed=False)
-    log = ItemLog(store)
+    log = ChangeLog(store)
     log.append(SENT[:2])
     with pytest.raises(NotHeldError, match="2 changes of 3"):
         held.check(store, [], killed=True)

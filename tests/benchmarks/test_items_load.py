@@ -69,11 +69,11 @@ class Shelf:
     def put(self, made: range) -> None:
         self.put_so_far.append(made)
 
-    def question(self, number: int) -> int:
+    def canary(self, number: int) -> int:
         return number
 
-    def find(self, question: int) -> list[str]:
-        return [str(question)]
+    def find(self, canary: int) -> list[str]:
+        return [str(canary)]
 
 
 def test_writers_and_searchers_send_what_they_shall() -> None:

@@ -12,8 +12,7 @@ from lookalike.label_probe import probe_version
 from lookalike.training.errors import DataError
 from lookalike.training.evaluation.probe import probe
 from lookalike.training.rows import Rows, open_rows
-from tests.index.made import encoder_at, made_rows
-from tests.training.helpers import blobs
+from tests.factories import blobs, encoder_at, made_rows
 
 ROWS = blobs()
 LABELS = [i % 3 for i in range(60)]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lookalike.index.versions.store import Store
+from tests.factories import blobs
 from tests.lookalike.helpers import run, save
-from tests.training.helpers import blobs
 
 COMMAND = [sys.executable, "-m", "lookalike"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.index.versions.store import Store
-from tests.index.made import retrained
+from tests.factories import retrained
 from tests.index.versions.test_registry import copy
 from tests.lookalike.helpers import refused, run
 
@@ -26,8 +26,8 @@ def test_versions_come_to_mlflow_once_with_their_evidence_and_aliases(store_copy
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path}/ml.db"
-    continuity = {"from": 1, "recall": 0.5, "churn": 0.25}
-    copy(store_copy, 2, **retrained(1), gate=GATE, continuity=continuity)
+    alignment = {"from": 1, "recall": 0.5, "churn": 0.25}
+    copy(store_copy, 2, **retrained(1), gate=GATE, alignment=alignment)
     command = ("track", "--store", store_copy.folder, "--to", uri, "--name", "shop")
     assert run(*command).out == "[1, 2]\n"
     client = MlflowClient(uri, uri)
@@ -43,7 +43,7 @@ def test_versions_come_to_mlflow_once_with_their_evidence_and_aliases(store_copy
     assert (data.params["parent"], data.tags["lookalike.came_by"]) == ("1", "retrain 1")
     assert data.metrics["index.recall"] == manifest["evidence"]["recall"]
     assert (data.metrics["gate.labels"], data.metrics["gate.labels.raw-rows.low"]) == (0.75, 0.25)
-    assert (data.metrics["continuity.recall"], data.metrics["continuity.churn"]) == (0.5, 0.25)
+    assert (data.metrics["alignment.recall"], data.metrics["alignment.churn"]) == (0.5, 0.25)
     assert len(client.get_metric_history(models["champion"].run_id, "validation_loss")) == 3
 
     store_copy.promote(2)

@@ -19,13 +19,13 @@ from starlette.types import ASGIApp
 
 from lookalike.index.ann.target import Target
 from lookalike.index.changes.collection import Collection
-from lookalike.index.versions.alignment import CONTINUITY, save_maps
+from lookalike.index.versions.alignment import ALIGNMENT, save_maps
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
 from lookalike.service.app import create_app
 from lookalike.service.parsing.head_limits import BoundedProtocol
 from lookalike.service.serving.serving import Serving
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, made_rows
 from tests.service.helpers import settings_for
 
 __all__ = [
@@ -62,8 +62,8 @@ def changing_store(folder: Path) -> Store:
 def with_maps(store: Store, maps: dict[int, NDArray[np.float32]]) -> Collection:
     """The champion, as if it had been made from versions with these maps, (their dim, its dim)."""
     version = store.open_champion()
-    save_maps(version.sealed.folder / CONTINUITY, maps)
-    version.sealed.files[CONTINUITY] = next(iter(version.sealed.files.values()))
+    save_maps(version.sealed.folder / ALIGNMENT, maps)
+    version.sealed.files[ALIGNMENT] = next(iter(version.sealed.files.values()))
     return Collection(replace(version))  # a new one, which has not read its maps yet
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
-from lookalike.service.parsing.decoding import Bounds
+from lookalike.service.parsing.decoding import RequestLimits
 from lookalike.service.settings import Settings
 from tests.service.helpers import pixels_of, serving, settings_for, truth_of
 
@@ -41,8 +41,8 @@ def truth(version: Version) -> dict[str, NDArray[np.float32]]:
 
 
 @pytest.fixture(scope="session")
-def bounds(settings: Settings) -> Bounds:
-    return Bounds((8, 8), 8, settings.max_rows, settings.max_limit, settings.max_hits)
+def limits(settings: Settings) -> RequestLimits:
+    return RequestLimits((8, 8), 8, settings.max_rows, settings.max_limit, settings.max_hits)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,11 @@ from lookalike.index.versions.version import Version
 from lookalike.service.api.schemas import EmbedResponse, PutResponse, SearchResponse
 from lookalike.service.app import create_app
 from lookalike.service.settings import Settings
+from tests.factories import ROOT
 from tests.service.helpers import all_routes, call, serving
 
 pytestmark = pytest.mark.anyio
-COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
+COMMITTED = ROOT / "docs" / "openapi.json"
 HOW = (
     "The API changed. Look at the change, then write its description again from a running service:\n"
     "  curl -s http://127.0.0.1:8000/openapi.json | python -m json.tool > docs/openapi.json"
@@ -99,5 +100,5 @@ async def test_an_app_may_be_started_again(settings: Settings, version: Version)
     app = create_app(settings, Collection(version))
     for _ in range(2):
         async with app.router.lifespan_context(app):
-            answer = await app.state.serving.current.engine.embed(version.question)
+            answer = await app.state.serving.current.engine.embed(version.canary)
             assert answer.shape == (1, 8)

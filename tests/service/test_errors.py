@@ -22,7 +22,7 @@ STATUSES: dict[type[LookalikeError], int] = {
     errors.TooLargeError: 413,
     errors.MediaError: 415,
     errors.BusyError: 429,
-    errors.LeftError: 499,
+    errors.DisconnectedError: 499,
     errors.NotReadyError: 503,
     errors.RefusedError: 409,
     errors.DeadlineError: 504,
@@ -108,4 +108,4 @@ def test_statuses_carry_their_headers(status: int, header: str | None) -> None:
     ],
 )
 def test_what_a_client_sent_is_told_shortly(value: object, told: str) -> None:
-    assert errors.show(value) == told
+    assert errors.truncate_repr(value) == told

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -12,8 +11,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from lookalike.service.observability.metrics import Metrics, Outcome, Reason
+from tests.factories import ROOT
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 OF_PROMETHEUS = {"instance", "job", "pid"}
 """Labels that Prometheus or its client adds."""
 
@@ -77,9 +77,9 @@ def test_the_values_of_labels_are_those_that_there_are() -> None:
     given = " ".join(condition for expression in expressions() for _, condition in selected(expression))
     reasons = {one for text in re.findall(r'reason=~"([^"]*)"', given) for one in text.split("|")}
     assert reasons <= set(get_args(Reason))
-    bounds = set(re.findall(r'\ble="([^"]*)"', given))
-    assert bounds
-    assert bounds <= set(re.findall(r'lookalike_novelty_bucket\{le="([^"]*)"', Metrics().render().decode()))
+    limits = set(re.findall(r'\ble="([^"]*)"', given))
+    assert limits
+    assert limits <= set(re.findall(r'lookalike_novelty_bucket\{le="([^"]*)"', Metrics().render().decode()))
 
 
 def test_the_dashboard_shows_every_metric() -> None:

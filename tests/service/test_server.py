@@ -22,8 +22,8 @@ from tests.service.process import SEARCH, Process, connect, free_port, read_stat
 
 @pytest.fixture(scope="module")
 def server(store_folder: Path) -> Iterator[Process]:
-    bounds = {"LOOKALIKE_BODY_SECONDS": "0.2", "LOOKALIKE_MAX_BODY_BYTES": "100000"}
-    with running("serve", "--store", str(store_folder), "--port", "0", **bounds) as process:
+    limits = {"LOOKALIKE_BODY_SECONDS": "0.2", "LOOKALIKE_MAX_BODY_BYTES": "100000"}
+    with running("serve", "--store", str(store_folder), "--port", "0", **limits) as process:
         yield process
 
 
@@ -208,7 +208,7 @@ def test_without_a_champion_there_is_nothing_to_serve(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["index.faiss", "items.arrow", "order.npy", "question.npy", "manifest.json", "encoder/weights.safetensors"]
+    "name", ["index.faiss", "items.arrow", "order.npy", "canary.npy", "manifest.json", "encoder/weights.safetensors"]
 )
 def test_a_damaged_champion_is_refused_by_file(store_folder: Path, tmp_path: Path, name: str) -> None:
     store = Path(shutil.copytree(store_folder, tmp_path / "store"))

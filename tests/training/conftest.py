@@ -5,7 +5,7 @@ import pytest
 
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.fit.job import TrainedRun, train
-from tests.training.helpers import array_rows, blobs, quick
+from tests.factories import array_rows, blobs, quick
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ slow to get: so it is kept. Blocks take turns on two streams, so that one is cop
 
 A small batch is worth some microseconds of products, and each of its kernels costs as much to launch. A graph is all of
 them captured once, to be launched at once. It reads the weights where they lie: weights that are overwritten in memory
-are those that it answers with, so a known question notices that as it does without a graph.
+are those that it answers with, so a canary query notices that as it does without a graph.
 """
 
 import threading

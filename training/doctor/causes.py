@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lookalike.training.doctor import rules_before as before
 from lookalike.training.doctor import rules_during as during
 from lookalike.training.doctor.case import Case
-from lookalike.training.doctor.finding import Finding, Seen, Sure
+from lookalike.training.doctor.finding import Finding, Observation, Sure
 from lookalike.training.errors import TrainingError
 from lookalike.training.history import State
 
@@ -18,7 +18,7 @@ class Cause:
     """A rule with its name, its explanation and its lesson; `fatal` ones are refused before the first step."""
 
     name: str
-    rule: Callable[[Case], Seen | None]
+    rule: Callable[[Case], Observation | None]
     sure: Sure
     topic: str
     why: str

@@ -15,7 +15,7 @@ from lookalike.training.models.losses import Loss
 from lookalike.training.plan import Data, FitPlan
 from lookalike.training.rows import fingerprints
 
-__all__ = ["duplicate_share", "gather"]
+__all__ = ["collect_facts", "duplicate_share"]
 
 SAMPLE = 512
 WIDEST = 2_048
@@ -29,7 +29,9 @@ _NONLINEAR = (
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
-def gather(model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data, plan: FitPlan) -> dict[str, Any]:
+def collect_facts(
+    model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data, plan: FitPlan
+) -> dict[str, Any]:
     """All facts, as plain JSON: of the rows and the module below, of the loss, and of the plan.
 
     bad_rows: how many rows, or their targets, hold a NaN or an infinity; where there are any, no more is asked.

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding", "Seen", "Sure"]
+__all__ = ["Finding", "Observation", "Sure"]
 
 Sure = Literal["certain", "likely", "possible"]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What a rule saw, in numbers, and what it would change: in words, and as `section.key=value` lines."""
 
     evidence: str

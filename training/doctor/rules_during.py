@@ -3,7 +3,7 @@
 import math
 
 from lookalike.training.doctor.case import Case
-from lookalike.training.doctor.finding import Seen
+from lookalike.training.doctor.finding import Observation
 
 __all__ = [
     "collapsed_latent",
@@ -43,29 +43,29 @@ WELL_DONE = 0.2
 LITTLE_LEARNT = 0.8
 
 
-def gradients_not_zeroed(case: Case) -> Seen | None:
+def gradients_not_zeroed(case: Case) -> Observation | None:
     """A gradient of an earlier step that was still there when backward began: once is enough."""
     stale, looks = (sum(e.vitals.get(key, 0) for e in case.history) for key in ("stale", "looks"))
     if not stale:
         return None
-    return Seen(
+    return Observation(
         f"at {stale} of {looks} looks the gradient of an earlier step was still there when backward began",
         "Call optimizer.zero_grad() before loss.backward()",
     )
 
 
-def judged_in_train_mode(case: Case) -> Seen | None:
+def judged_in_train_mode(case: Case) -> Observation | None:
     """Answers without gradients while dropout or batch norm was in train mode: one epoch is enough."""
     count = sum(bool(epoch.vitals.get("train_mode")) for epoch in case.history)
     if not count:
         return None
-    return Seen(
+    return Observation(
         f"in {count} of {len(case.history)} epochs it was judged with dropout or batch norm in train mode",
         "Call model.eval() before validation and model.train() after it",
     )
 
 
-def exploding_gradients(case: Case) -> Seen | None:
+def exploding_gradients(case: Case) -> Observation | None:
     """The first loss of all, before any step was taken: no learning rate can have caused it.
 
     It is above `LOUD` times what a constant answer costs, or no number. Where weights are larger than `LOUD_GAIN`,
@@ -78,11 +78,11 @@ def exploding_gradients(case: Case) -> Seen | None:
         return None
     seen = f"before any step the loss is {loss:.3g} times a constant's, and the gradient's length {_told(norm)}"
     if (gain := case.facts.get("gain", 0.0)) > LOUD_GAIN:
-        return Seen(
+        return Observation(
             f"{seen}; a layer's weights make values {gain:.3g} times as large",
             "Draw the weights by a standard initialisation: layer.reset_parameters(), or nn.init.kaiming_normal_",
         )
-    return Seen(
+    return Observation(
         seen,
         "--set model.batch_norm=true --set optimizer.clip=1",
         ("model.batch_norm=true", "optimizer.clip=1.0"),
@@ -93,7 +93,7 @@ def _told(norm: float | None) -> str:
     return "no number" if norm is None else f"{norm:.3g}"
 
 
-def learning_rate_too_high(case: Case) -> Seen | None:
+def learning_rate_too_high(case: Case) -> Observation | None:
     """The run became hopeless; or its steps were longer than `WILD_STEP` of a layer's length; or its first epoch leapt.
 
     To leap: the loss comes to over `LEAP` times what it began with, or what a constant costs, or the steps are longer
@@ -108,7 +108,7 @@ def learning_rate_too_high(case: Case) -> Seen | None:
     good = _good_rate(case)
     lower = good if facts["lr"] > 3 * good else facts["lr"] / 10
     moved = f", and a typical step moved a layer by {update:.0%} of its length" if math.isfinite(update) else ""
-    return Seen(
+    return Observation(
         f"at a learning rate of {facts['lr']:g} the loss {_course(case, first, worst)}{moved}",
         *_lines(*_at_rate(case, lower)),
     )
@@ -147,13 +147,13 @@ def _course(case: Case, first: float, worst: float) -> str:
     return f"went from {first:.3g} to {worst:.3g} times a constant's"
 
 
-def learning_rate_too_low(case: Case) -> Seen | None:
+def learning_rate_too_low(case: Case) -> Observation | None:
     """Steps of less than `SHORT_STEP` of each layer's length in the first epoch, and a loss that stayed above half."""
     update = case.largest_update
     if not case.first.get("update") or update >= SHORT_STEP or case.best < 0.5:
         return None
     if _is_clipped(case) and case.facts["clip"] < 1 and case.facts.get("optimizer") == "sgd":
-        return Seen(
+        return Observation(
             f"gradients are cut to a length of {case.facts['clip']:g}, and a typical step moved no layer by more than "
             f"{update:.1e} of its length",
             "--set optimizer.clip=1",
@@ -161,14 +161,14 @@ def learning_rate_too_low(case: Case) -> Seen | None:
         )
     good = _good_rate(case)
     higher = good if case.facts["lr"] < good else 10 * case.facts["lr"]
-    return Seen(
+    return Observation(
         f"a typical step moved no layer by more than {update:.1e} of its length; "
         f"the loss is still {case.best:.0%} of a constant's",
         *_lines(*_at_rate(case, higher)),
     )
 
 
-def vanishing_gradients(case: Case) -> Seen | None:
+def vanishing_gradients(case: Case) -> Observation | None:
     """In at least `DEEP` layers, the first one's first gradient is below `FADED` of the largest, or all are `FAINT`.
 
     Before the first step, for what has learnt for long may have small gradients by right. Units without any, over
@@ -185,32 +185,32 @@ def vanishing_gradients(case: Case) -> Seen | None:
         return None
     names = ", ".join(case.facts.get("activations", [])) or "its activations"
     fell = f"falls from {greatest:.1e} to {first:.1e} at the first" if first < greatest else f"is down to {first:.1e}"
-    return Seen(
+    return Observation(
         f"through {len(gradient)} layers of {names} the gradient {fell}; in all it has length {norm:.1e}",
         "--set model.activation=silu --set model.batch_norm=true",
         ("model.activation=silu", "model.batch_norm=true"),
     )
 
 
-def dead_relus(case: Case) -> Seen | None:
+def dead_relus(case: Case) -> Observation | None:
     """More than `DEAD_UNITS` of a layer's units without a gradient; the narrowest layer has a rule of its own."""
     worst = case.dead_hidden
     if worst <= DEAD_UNITS:
         return None
-    return Seen(
+    return Observation(
         f"{worst:.0%} of a layer's units got no gradient at any look in an epoch",
         "--set model.activation=silu --set model.batch_norm=true",
         ("model.activation=silu", "model.batch_norm=true"),
     )
 
 
-def collapsed_latent(case: Case) -> Seen | None:
+def collapsed_latent(case: Case) -> Observation | None:
     """More than `DEAD_DIMENSIONS` of the latent dimensions do not vary, and no dead layer before them is to blame."""
     latent, after = case.last.get("latent"), case.facts.get("latent_activation", "")
     if not latent or latent["dead"] <= DEAD_DIMENSIONS or (case.dead_hidden > DEAD_UNITS and not after):
         return None
     change = f"Take the {after} off the latent layer" if after else "--set model.batch_norm=true"
-    return Seen(
+    return Observation(
         f"{latent['dead']:.0%} of the latent dimensions give the same for every row; "
         f"in effect there are {latent['rank']:.1f}",
         change,
@@ -218,25 +218,25 @@ def collapsed_latent(case: Case) -> Seen | None:
     )
 
 
-def weight_decay_too_strong(case: Case) -> Seen | None:
+def weight_decay_too_strong(case: Case) -> Observation | None:
     """A decay from the optimizer's `HEAVY` on, and no loss below `STILL_GOOD`; or one of ten times as much."""
     decay, kind = case.facts.get("decay", 0.0), case.facts.get("optimizer", "")
     heavy = decay / HEAVY.get(kind, 1.0)
     if not case.history or heavy < 1 or (case.best < STILL_GOOD and heavy < MUCH_TOO_HEAVY):
         return None
     reached = f"a best loss of {case.best:.0%} of a constant's" if math.isfinite(case.best) else "no loss but NaN"
-    return Seen(
+    return Observation(
         f"a decay of {decay:g} under {kind}, and {reached}",
         "--set optimizer.weight_decay=0",
         ("optimizer.weight_decay=0.0",),
     )
 
 
-def overfitting(case: Case) -> Seen | None:
+def overfitting(case: Case) -> Observation | None:
     """The last validation loss is over `GAP` times the training loss and over `WIDE_GAP` above it."""
     if not case.train or case.validation[-1] <= max(GAP * case.train[-1], case.train[-1] + WIDE_GAP):
         return None
-    return Seen(
+    return Observation(
         f"the loss is {case.train[-1]:.2f} of a constant's on training rows "
         f"and {case.validation[-1]:.2f} on held-out ones",
         "--set model.dropout=0.5 (more rows would do more)",
@@ -244,7 +244,7 @@ def overfitting(case: Case) -> Seen | None:
     )
 
 
-def too_few_epochs(case: Case) -> Seen | None:
+def too_few_epochs(case: Case) -> Observation | None:
     """Fewer than `FEW_STEPS`, a loss above `WELL_DONE`, and half-way it was by `STILL_FALLING` above that of the end.
 
     Of fewer than `VERY_FEW_STEPS` no slope can be told, and the loss decides. A run that ran out of
@@ -259,18 +259,18 @@ def too_few_epochs(case: Case) -> Seen | None:
     if case.steps >= VERY_FEW_STEPS and middle < (1 + STILL_FALLING) * end:
         return None
     slope = f", and half-way it was {middle:.2f}" if case.steps >= VERY_FEW_STEPS else ""
-    return Seen(
+    return Observation(
         f"after {case.steps} steps the loss is {end:.2f} of a constant's{slope}",
         "--set fit.epochs=auto",
         ("fit.epochs=auto",),
     )
 
 
-def underfitting(case: Case) -> Seen | None:
+def underfitting(case: Case) -> Observation | None:
     """Next to nothing was learnt: a best loss from `LITTLE_LEARNT` on. Told only where no other rule knows why."""
     if not LITTLE_LEARNT <= case.best < math.inf:
         return None
-    return Seen(
+    return Observation(
         f"the best validation loss is {case.best:.0%} of a constant's",
         *_lines(
             *_at_rate(case, _good_rate(case)),

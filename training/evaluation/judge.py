@@ -13,14 +13,14 @@ from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.robust import shortened
 
-__all__ = ["Judged", "Question", "add_noise", "judge_encoder", "judge_pca", "judge_raw", "label_precision"]
+__all__ = ["EncoderScore", "NoiseTest", "add_noise", "judge_encoder", "judge_pca", "judge_raw", "label_precision"]
 
 Rows2D = NDArray[np.float32]
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Question:
+class NoiseTest:
     """Items to search, and queries that are not among them; all raw, (n, width) float32.
 
     `noisy` are the queries under noise. Labels may be None, one by one.
@@ -34,7 +34,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Judged:
+class EncoderScore:
     """One line of the table; a precision is None where there are no labels."""
 
     name: str
@@ -73,21 +73,21 @@ def add_noise(rows: Rows2D, preprocess: Preprocessor, level: float = 0.3, seed: 
     return np.where(np.isnan(rows) | ~np.array(numbers), rows, noisy) if numbers else noisy
 
 
-def judge_encoder(name: str, encoder: Encoder, question: Question) -> Judged:
+def judge_encoder(name: str, encoder: Encoder, noise_test: NoiseTest) -> EncoderScore:
     """An encoder artifact, its reconstruction error in its own preprocessed unit; rows that it clips have none."""
-    apply, queries = _scaling(encoder.preprocess), _known(encoder.preprocess, question.queries)
+    apply, queries = _scaling(encoder.preprocess), _known(encoder.preprocess, noise_test.queries)
     error = _error(encoder.preprocess, apply(encoder.reconstruct(queries)), apply(queries))
-    return _judge(name, encoder.encode, error, 4 * encoder.latent_dim, question)
+    return _judge(name, encoder.encode, error, 4 * encoder.latent_dim, noise_test)
 
 
-def judge_pca(latent_dim: int, preprocess: Preprocessor, question: Question, fit_on: Rows2D) -> Judged:
+def judge_pca(latent_dim: int, preprocess: Preprocessor, noise_test: NoiseTest, fit_on: Rows2D) -> EncoderScore:
     """Principal components of the preprocessed rows: the best linear autoencoder there is. No row dominates them."""
     from sklearn.decomposition import PCA
 
     apply = _scaling(preprocess)
     fitted = shortened(apply(fit_on)).astype(np.float32)
     pca = PCA(min(latent_dim, *fitted.shape), random_state=0).fit(fitted)
-    queries = apply(_known(preprocess, question.queries))
+    queries = apply(_known(preprocess, noise_test.queries))
     back = np.asarray(pca.inverse_transform(pca.transform(queries)), np.float32)
     if preprocess.mixed:  # a category is one of those that there are, as an encoder's is
         back = apply(preprocess.to(_CPU).invert(torch.from_numpy(back), shares=True).numpy())
@@ -97,25 +97,27 @@ def judge_pca(latent_dim: int, preprocess: Preprocessor, question: Question, fit
         lambda rows: np.ascontiguousarray(pca.transform(apply(rows)), np.float32),
         error,
         4 * int(pca.n_components_),
-        question,
+        noise_test,
     )
 
 
-def judge_raw(question: Question, preprocess: Preprocessor | None = None) -> Judged:
+def judge_raw(noise_test: NoiseTest, preprocess: Preprocessor | None = None) -> EncoderScore:
     """The rows themselves; those that have codes or gaps, as `preprocess` makes features of them."""
-    gaps = any(np.isnan(part).any() for part in (question.items, question.queries))
+    gaps = any(np.isnan(part).any() for part in (noise_test.items, noise_test.queries))
     if preprocess and (preprocess.mixed or gaps):
-        return _judge("preprocessed rows", _scaling(preprocess), 0.0, 4 * preprocess.features, question)
-    return _judge("raw rows", lambda rows: rows, 0.0, 4 * question.items.shape[1], question)
+        return _judge("preprocessed rows", _scaling(preprocess), 0.0, 4 * preprocess.features, noise_test)
+    return _judge("raw rows", lambda rows: rows, 0.0, 4 * noise_test.items.shape[1], noise_test)
 
 
-def _judge(name: str, embed: Callable[[Rows2D], Rows2D], error: float, size: int, question: Question) -> Judged:
-    items = embed(question.items)
+def _judge(
+    name: str, embed: Callable[[Rows2D], Rows2D], error: float, size: int, noise_test: NoiseTest
+) -> EncoderScore:
+    items = embed(noise_test.items)
     clean, noisy = (
-        label_precision(items, question.item_labels, embed(queries), question.query_labels)
-        for queries in (question.queries, question.noisy)
+        label_precision(items, noise_test.item_labels, embed(queries), noise_test.query_labels)
+        for queries in (noise_test.queries, noise_test.noisy)
     )
-    return Judged(name, error, clean, noisy, size)
+    return EncoderScore(name, error, clean, noisy, size)
 
 
 def _scaling(preprocess: Preprocessor) -> Callable[[Rows2D], Rows2D]:

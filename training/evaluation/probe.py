@@ -25,7 +25,7 @@ from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
 from lookalike.training.robust import shortened
 from lookalike.training.schedules import build_schedule
 
-__all__ = ["Probed", "figures", "probe"]
+__all__ = ["ProbeScores", "figures", "probe"]
 
 Rows2D = NDArray[np.float32]
 Marks = NDArray[np.bool_]
@@ -39,7 +39,7 @@ OPTIMIZER = OptimizerConfig(kind="adamw", lr=5e-3, weight_decay=0.5)
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeScores:
     """How often the labels of rows that were not learned from are told right, by what figure: see `figures`."""
 
     linear: dict[str, float]
@@ -49,7 +49,7 @@ class Probed:
 
 def probe(
     items: Rows2D, item_labels: list[Any], queries: Rows2D, query_labels: list[Any], *, seed: int = 0
-) -> Probed | None:
+) -> ProbeScores | None:
     """Learn the items' labels from their embeddings, and tell the queries'.
 
     A linear and a small MLP probe, trained by the autoencoder's own loop, and the vote of the ten nearest by
@@ -76,7 +76,7 @@ def probe(
         with torch.random.fork_rng([]):
             told.append(_learn(items, have, queries, several=several, hidden=hidden, seed=seed))
     neighbours, linear, mlp = (figures(np.pad(t, ((0, 0), (0, len(unknown)))), want, several=several) for t in told)
-    return Probed(linear, mlp, neighbours)
+    return ProbeScores(linear, mlp, neighbours)
 
 
 def figures(told: Marks, want: Marks, *, several: bool) -> dict[str, float]:

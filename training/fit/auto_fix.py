@@ -15,11 +15,11 @@ from lookalike.training.fit.split import split_rows
 from lookalike.training.history import State
 from lookalike.training.rows import Rows, open_rows
 
-__all__ = ["Mended", "mend", "read_run"]
+__all__ = ["AutoFixResult", "auto_fix", "read_run"]
 
 
 @dataclass(frozen=True)
-class Mended:
+class AutoFixResult:
     """A run, the advice that was followed, and the run that came of it."""
 
     before: State
@@ -42,11 +42,11 @@ def read_run(run: Path) -> tuple[State, dict[str, Any]]:
     return read_state(checkpoint), checkpoint.header["settings"]
 
 
-def mend(run: Path) -> Mended:
+def auto_fix(run: Path) -> AutoFixResult:
     """Train again with the first advice that changes a setting, in RUN-mended (or -mended-2, ...).
 
     Raises:
-        TrainingError: there is nothing to mend, or no remedy changes a setting; or the second run fails too.
+        TrainingError: there is nothing to auto_fix, or no remedy changes a setting; or the second run fails too.
         DataError: the rows are not there any more, or have changed.
     """
     before, settings = read_run(run)
@@ -56,11 +56,11 @@ def mend(run: Path) -> Mended:
     advice, config = next(((finding, config) for finding, config in advised if config != began), (None, began))
     if not advice:
         found = f"{findings[0].cause}, mended by: {findings[0].change}" if findings else "a healthy run"
-        raise TrainingError(str(run), expected="a finding that a change of settings can mend", found=found)
+        raise TrainingError(str(run), expected="a finding that a change of settings can auto_fix", found=found)
     folder = _free(run)
     rows = open_rows(settings["data"]["name"], categories=config.data.categories)
     _check_same(rows, began, settings)
-    return Mended(before, advice, train(rows, config, folder).state, folder)
+    return AutoFixResult(before, advice, train(rows, config, folder).state, folder)
 
 
 def _check_same(rows: Rows, config: TrainConfig, settings: dict[str, Any]) -> None:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-__all__ = ["fits", "place"]
+__all__ = ["fits", "place_on_device"]
 
 
-def place(parts: list[Tensor], device: torch.device) -> list[Tensor]:
+def place_on_device(parts: list[Tensor], device: torch.device) -> list[Tensor]:
     """All parts on `device`, or where they would take more than half of what is free there, in pinned memory.
 
     The loop moves batches of what is not on the device; pinned memory is what a GPU copies from fastest.

@@ -26,7 +26,7 @@ from lookalike.training.config import TrainConfig
 from lookalike.training.corruption import Corruption, build_corruption
 from lookalike.training.doctor.causes import diagnose
 from lookalike.training.errors import ConfigError, TrainingError
-from lookalike.training.fit.device_placement import place
+from lookalike.training.fit.device_placement import place_on_device
 from lookalike.training.fit.loop import fit
 from lookalike.training.fit.precision import Precision, choose_bf16
 from lookalike.training.fit.split import Split
@@ -150,7 +150,7 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, begun: dict[str, A
     parts = split.train, split.validation
     scaled = [preprocess.apply_for_training(torch.from_numpy(part)) for part in parts]
     clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
-    train, validation = place(scaled, device)
+    train, validation = place_on_device(scaled, device)
     data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
     model = _build(rows.shape, data.train.shape[1], config).to(device)
     optimizer = build_optimizer(config.optimizer, model)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from lookalike.training.doctor.causes import is_hopeless, refuse
-from lookalike.training.doctor.facts import gather
+from lookalike.training.doctor.facts import collect_facts
 from lookalike.training.doctor.watch import Watch
 from lookalike.training.history import Epoch, State, finite
 from lookalike.training.models.losses import Loss
@@ -34,7 +34,7 @@ def fit(
     Raises:
         TrainingError: it cannot work, and the doctor is certain of it before the first step.
     """
-    state.facts = state.facts or gather(model, loss, optimizer, data, plan)
+    state.facts = state.facts or collect_facts(model, loss, optimizer, data, plan)
     refuse(state)
 
     def on_step(value: Tensor) -> None:

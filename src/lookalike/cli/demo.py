@@ -6,14 +6,14 @@ from typing import Any
 
 from rich.console import Console
 
-from lookalike.cli.tables import judged_table
+from lookalike.cli.tables import scores_table
 from lookalike.data import open_data
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.config import load_config
 from lookalike.training.errors import ResumeError
-from lookalike.training.evaluation.judge import Question, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.evaluation.judge import NoiseTest, add_noise, judge_encoder, judge_pca, judge_raw
 from lookalike.training.fit.job import TrainedRun, train
 from lookalike.training.fit.split import Split
 from lookalike.training.rows import Rows, open_rows, read_sample
@@ -30,14 +30,14 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
     standard = _train(rows, store_at / "runs" / "standard", ["corruption.kind=none"], out).encoder
     run = _train(rows, store_at / "runs" / "denoising", [], out)
     denoising, split = run.encoder, run.split
-    question = _question(rows, split, denoising)
+    noise_test = _noise_test(rows, split, denoising)
     out.print(
-        judged_table(
+        scores_table(
             [
-                judge_raw(question, denoising.preprocess),
-                judge_pca(denoising.latent_dim, denoising.preprocess, question, split.train),
-                judge_encoder("standard", standard, question),
-                judge_encoder("denoising", denoising, question),
+                judge_raw(noise_test, denoising.preprocess),
+                judge_pca(denoising.latent_dim, denoising.preprocess, noise_test, split.train),
+                judge_encoder("standard", standard, noise_test),
+                judge_encoder("denoising", denoising, noise_test),
             ]
         )
     )
@@ -45,7 +45,7 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
     number = build(rows, run.folder, store)
     store.promote(number)
     out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
-    query = absolute(question.queries[:1], denoising.origin)
+    query = absolute(noise_test.queries[:1], denoising.origin)
     return _write_query(spell(query, denoising.columns), store_at)
 
 
@@ -62,7 +62,7 @@ def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> Trained
     return done
 
 
-def _question(rows: Rows, split: Split, encoder: Encoder) -> Question:
+def _noise_test(rows: Rows, split: Split, encoder: Encoder) -> NoiseTest:
     """A built-in set has a test part to ask with; of other data it is the held-out rows."""
     if rows.name in BUILTIN:
         items, item_labels = read_sample(rows, rows.count, 0)
@@ -70,7 +70,7 @@ def _question(rows: Rows, split: Split, encoder: Encoder) -> Question:
     else:
         items, item_labels = split.train, split.train_labels
         queries, query_labels = split.validation, split.validation_labels
-    return Question(items, queries, add_noise(queries, encoder.preprocess), item_labels, query_labels)
+    return NoiseTest(items, queries, add_noise(queries, encoder.preprocess), item_labels, query_labels)
 
 
 def _write_query(inputs: list[list[Any]], store_at: Path) -> Path:

@@ -30,7 +30,7 @@ def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> 
     from lookalike.data import open_data
     from lookalike.lessons.picture import Curves
     from lookalike.training.doctor.causes import refuse
-    from lookalike.training.doctor.facts import gather
+    from lookalike.training.doctor.facts import collect_facts
     from lookalike.training.fit.fitting import prepare
     from lookalike.training.fit.rate_test import rate_test
     from lookalike.training.fit.split import split_rows
@@ -39,7 +39,7 @@ def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> 
     _check_target(target)
     rows = open_data(data, categories=config.data.categories)
     fitting = prepare(rows, split_rows(rows, config), config)
-    refuse(State(facts=gather(fitting.model, fitting.loss, fitting.optimizer, fitting.data, fitting.plan)))
+    refuse(State(facts=collect_facts(fitting.model, fitting.loss, fitting.optimizer, fitting.data, fitting.plan)))
     tested = rate_test(fitting.model, fitting.loss, fitting.optimizer, fitting.data, plan=fitting.plan)
     curve = {"loss": (tested.rates, tested.losses)}
     marks = {"suggested": tested.suggested}

@@ -56,14 +56,14 @@ def export(
 def compact(store: StoreOption) -> None:
     """Fold what was put and deleted into a new version of the same encoder, and promote it; writing goes on.
 
-    Then drop the superseded changes of the item log and give their space back. It gives way to other
+    Then drop the superseded changes of the change log and give their space back. It gives way to other
     processes on the machine.
     """
     from lookalike.index.changes.compact import compact as compact_store
     from lookalike.index.versions.store import Store
-    from lookalike.training.scheduling import yield_to_others
+    from lookalike.training.scheduling import lower_priority
 
-    yield_to_others()
+    lower_priority()
     opened = Store(store)
     number = compact_store(opened)
     print(f"champion: version {number or opened.champion_number()}" + ("" if number else ", nothing has changed"))

@@ -13,7 +13,7 @@ from lookalike.index.errors import JobError
 from lookalike.training.errors import ConfigError, LookalikeError
 
 if TYPE_CHECKING:  # most commands load no training loop
-    from lookalike.retraining.plan import Asked
+    from lookalike.retraining.plan import RetrainOptions
 
 __all__ = ["BUSY", "FAILED", "KEPT", "MISTAKEN", "prune", "retrain", "track"]
 
@@ -51,19 +51,19 @@ def retrain(
     STORE/retraining/report.json. Cut off, the same command goes on.
     """
     from lookalike.index.versions.store import Store
-    from lookalike.retraining.plan import Asked
+    from lookalike.retraining.plan import RetrainOptions
     from lookalike.retraining.run import is_mistake
     from lookalike.service.resources import cores
-    from lookalike.training.scheduling import yield_to_others
+    from lookalike.training.scheduling import lower_priority
 
-    asked = Asked(Store(store), config, data, if_drifted, force, keep, device)
+    asked = RetrainOptions(Store(store), config, data, if_drifted, force, keep, device)
     try:
         for name, number in (("--threads", threads), ("--keep", keep)):
             if number is not None and number < 1:
                 raise ConfigError(name, expected="1 at least", found=str(number))
         if polite:
             with contextlib.suppress(OSError):  # where it is not allowed, as others are
-                yield_to_others()
+                lower_priority()
         _bound_threads(threads or max(1, cores() // 2))
         code = _planned(asked) if dry_run else _retrained(asked)
     except LookalikeError as error:
@@ -79,7 +79,7 @@ def prune(
 ) -> None:
     """Remove versions beyond the N newest, but none that serves, is among the next N of rollback, or is its ancestor.
 
-    Then drop the superseded changes of the item log and give their space back. Prints the removed versions' numbers.
+    Then drop the superseded changes of the change log and give their space back. Prints the removed versions' numbers.
     """
     from lookalike.index.changes.retention import prune as prune_versions
     from lookalike.index.versions.store import Store
@@ -120,7 +120,7 @@ def _bound_threads(count: int) -> None:
     faiss.omp_set_num_threads(count)
 
 
-def _retrained(asked: "Asked") -> int:
+def _retrained(asked: "RetrainOptions") -> int:
     from lookalike.retraining.run import retrain as do
 
     report, verdict = do(asked, lambda line: print(line, file=sys.stderr))
@@ -128,9 +128,9 @@ def _retrained(asked: "Asked") -> int:
     return 0 if report.outcome == "promoted" else KEPT
 
 
-def _planned(asked: "Asked") -> int:
+def _planned(asked: "RetrainOptions") -> int:
     from lookalike.cli.drift_command import drift_lines
-    from lookalike.index.changes.log import ItemLog
+    from lookalike.index.changes.log import ChangeLog
     from lookalike.index.drift.drift import drift_of
     from lookalike.retraining.plan import make_plan
 
@@ -139,6 +139,6 @@ def _planned(asked: "Asked") -> int:
     if asked.if_drifted and not drift.drifted:
         out.print("nothing to do")
         return KEPT
-    plan = make_plan(asked, asked.store.open_champion(asked.device), ItemLog(asked.store.folder).last())
+    plan = make_plan(asked, asked.store.open_champion(asked.device), ChangeLog(asked.store.folder).last())
     out.print("\n".join(plan.lines()))
     return 0

@@ -2,10 +2,10 @@
 
 import json
 
-from lookalike.index.changes.delta import Live
+from lookalike.index.changes.delta import Delta
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import Filter, read_filter
-from lookalike.index.versions.version import Found
+from lookalike.index.versions.version import SearchResult
 
 __all__ = ["print_hits", "read_filter_text"]
 
@@ -18,7 +18,7 @@ def read_filter_text(text: str) -> Filter:
         raise QueryError("--filter", expected="JSON", found=str(error)[:80]) from error
 
 
-def print_hits(items: Live, ids: list[str], found: Found) -> None:
+def print_hits(items: Delta, ids: list[str], found: SearchResult) -> None:
     """One JSON object a query: its id, its hits best first, and how unusual it is."""
     each = zip(ids, found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
     for name, row, places, novelty in each:

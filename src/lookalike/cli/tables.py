@@ -11,28 +11,28 @@ from lookalike.index.versions.registry import registry
 from lookalike.index.versions.store import Store
 
 if TYPE_CHECKING:  # so that commands which only list start fast
-    from lookalike.index.evaluation.evaluate import Evaluated
-    from lookalike.index.evaluation.quality import Encoding, Kept
+    from lookalike.index.evaluation.evaluate import EvaluationResult
+    from lookalike.index.evaluation.quality import EncoderQuality, KeptShare
     from lookalike.index.versions.version import Version
-    from lookalike.training.evaluation.judge import Judged
-    from lookalike.training.evaluation.probe import Probed
-    from lookalike.training.fit.auto_fix import Mended
+    from lookalike.training.evaluation.judge import EncoderScore
+    from lookalike.training.evaluation.probe import ProbeScores
+    from lookalike.training.fit.auto_fix import AutoFixResult
     from lookalike.training.history import State
     from lookalike.training.tables.columns import Column
 
 __all__ = [
+    "auto_fix_table",
     "columns_line",
     "evaluation_table",
     "findings_text",
     "history_line",
-    "judged_table",
-    "mended_table",
+    "scores_table",
     "tuning_line",
     "versions_table",
 ]
 
 
-def judged_table(rows: "list[Judged]") -> Table:
+def scores_table(rows: "list[EncoderScore]") -> Table:
     """Raw rows, PCA and the autoencoders, side by side."""
     table = Table("", "reconstruction error", "precision@10", "precision@10, noisy", "bytes an item")
     for row in rows:
@@ -42,7 +42,7 @@ def judged_table(rows: "list[Judged]") -> Table:
 
 
 def versions_table(store: Store) -> Table:
-    """One line a version. `changes`: up to which one of the item log it has what was put and deleted."""
+    """One line a version. `changes`: up to which one of the change log it has what was put and deleted."""
     table = Table()
     for name in ("version", "", "came by", "replaced", "data", "items", "changes", "index", "metric", "recall@10"):
         table.add_column(name, overflow="fold")
@@ -74,7 +74,7 @@ def _evidence(header: dict[str, Any]) -> list[str]:
     ]
 
 
-def evaluation_table(version: "Version", evaluated: "Evaluated", probed: "Probed | None" = None) -> Table:
+def evaluation_table(version: "Version", evaluated: "EvaluationResult", probed: "ProbeScores | None" = None) -> Table:
     """The two halves, each by itself: rows into the embedding, and the embedding's neighbours out of the index."""
     then, now = version.manifest["evidence"], evaluated.measured
     table = Table(f"version {version.number}", "at build", "now", caption=evaluated.advice, caption_justify="left")
@@ -98,7 +98,7 @@ def evaluation_table(version: "Version", evaluated: "Evaluated", probed: "Probed
     return table
 
 
-def _kept(encoding: "Encoding | None") -> "dict[str, Kept]":
+def _kept(encoding: "EncoderQuality | None") -> "dict[str, KeptShare]":
     """What the embedding keeps of the rows: their neighbours, and of their labels, where there are any."""
     if encoding is None:
         return {}
@@ -124,7 +124,7 @@ def findings_text(state: "State") -> str:
     )
 
 
-def mended_table(mended: "Mended") -> Table:
+def auto_fix_table(mended: "AutoFixResult") -> Table:
     """The run before and after the first advice; a loss is a share of what a constant answer costs."""
     from lookalike.training.doctor.case import Case
     from lookalike.training.doctor.causes import diagnose

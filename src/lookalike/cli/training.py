@@ -68,13 +68,13 @@ def doctor(
     ] = False,
 ) -> None:
     """Say why a run does not learn, from its history alone: what was seen, why, what to change, and how sure it is."""
-    from lookalike.cli.tables import findings_text, mended_table
-    from lookalike.training.fit.auto_fix import mend, read_run
+    from lookalike.cli.tables import auto_fix_table, findings_text
+    from lookalike.training.fit.auto_fix import auto_fix, read_run
 
     out.print(findings_text(read_run(run)[0]))
     if fix:
-        mended = mend(run)
-        out.print(mended_table(mended))
+        mended = auto_fix(run)
+        out.print(auto_fix_table(mended))
         out.print(f"the second run is in {mended.folder}")
 
 

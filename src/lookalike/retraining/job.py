@@ -21,10 +21,21 @@ from lookalike.index.versions.verdict import Verdict
 from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import sync_folder
 
-__all__ = ["Job", "Report", "begin", "end", "folder_of", "promoting", "read_job", "run_of", "told_by", "write_report"]
+__all__ = [
+    "Job",
+    "Report",
+    "begin",
+    "end",
+    "folder_of",
+    "manifest_or_empty",
+    "promoting",
+    "read_job",
+    "run_of",
+    "write_report",
+]
 
 FOLDER = Path(JOB).parent.name
-Outcome = Literal["promoted", "kept", "failed"]
+RetrainOutcome = Literal["promoted", "kept", "failed"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Job:
         encoder: the champion's, by its digest: the champion may be compacted meanwhile.
         data: the digest of the champion's source.
         config: the settings of the training, as plain JSON.
-        sequence: up to which change of the item log its data goes.
+        sequence: up to which change of the change log its data goes.
         token: its name, by which the version that it made is known.
         alias: the stamp of the store's alias just before that version was to be promoted; None until then.
     """
@@ -55,7 +66,7 @@ class Job:
     def made(self, store: Store) -> int | None:
         """The version that it built, if it came so far."""
         for number in reversed(store.numbers()):
-            header = told_by(store, number)
+            header = manifest_or_empty(store, number)
             if header.get("retrained", {}).get("job") == self.token and not header["compacted"]:
                 return number
         return None
@@ -70,10 +81,10 @@ class Report:
         champion: the version that was to be replaced; None where there was none.
         version: the one that was built, if one was.
         data: what it was trained on.
-        gate, continuity: as in a version's manifest; empty where it did not come so far.
+        gate, alignment: as in a version's manifest; empty where it did not come so far.
     """
 
-    outcome: Outcome
+    outcome: RetrainOutcome
     reason: str
     champion: int | None = None
     version: int | None = None
@@ -81,16 +92,16 @@ class Report:
     data: dict[str, Any] | None = None
     drift: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
-    continuity: dict[str, Any] | None = None
+    alignment: dict[str, Any] | None = None
     removed: tuple[int, ...] = ()
 
     def lines(self, verdict: Verdict | None = None) -> list[str]:
         """For people; the outcome last."""
         told = verdict.lines()[1:] if verdict else []
-        if self.continuity and "recall" in self.continuity:
-            its = self.continuity
+        if self.alignment and "recall" in self.alignment:
+            its = self.alignment
             told.append(
-                f"continuity: mapped embeddings of version {its['from']} find {its['recall']:.4f} of what re-embedded "
+                f"alignment: mapped embeddings of version {its['from']} find {its['recall']:.4f} of what re-embedded "
                 f"rows find; {its['churn']:.4f} of the 10 nearest are others than before"
             )
         if self.removed:
@@ -103,7 +114,7 @@ class Report:
         return [*told, f"{place}{', forced' if self.forced else ''}: {self.reason}"]
 
 
-def told_by(store: Store, number: int) -> dict[str, Any]:
+def manifest_or_empty(store: Store, number: int) -> dict[str, Any]:
     """A version's manifest; of one that is damaged or gone, nothing."""
     try:
         return store.manifest(number)

@@ -13,22 +13,22 @@ from lookalike.data import open_data
 from lookalike.index.ann.vectors import comparable
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import embedded
-from lookalike.index.changes.holdout import held_for_both
-from lookalike.index.changes.training_snapshot import Overlaid, Source, check_whole, overlay
+from lookalike.index.changes.holdout import choose_holdout
+from lookalike.index.changes.training_snapshot import ChampionRows, TrainingSnapshot, check_whole, take_snapshot
 from lookalike.index.versions.embed import suited
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.choices import DeviceName
 from lookalike.training.config import TrainConfig, build_config, load_config
 
-__all__ = ["Asked", "Plan", "config_of", "make_plan", "plain"]
+__all__ = ["Plan", "RetrainOptions", "config_of", "make_plan", "plain"]
 
 NAMED = 10
 """Of the rows that are left out, the first so many are named."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class RetrainOptions:
     """What the user wants.
 
     Attributes:
@@ -60,7 +60,7 @@ class Plan:
     champion: Version
     config: TrainConfig
     settings: str
-    collection: Overlaid
+    collection: TrainingSnapshot
     held: NDArray[np.int64]
 
     def told(self) -> dict[str, Any]:
@@ -96,21 +96,21 @@ class Plan:
         ]
 
 
-def make_plan(asked: Asked, champion: Version, upto: int) -> Plan:
+def make_plan(asked: RetrainOptions, champion: Version, upto: int) -> Plan:
     """Read the rows once, and choose what to hold out.
 
     Raises:
         DataError: the rows are not the champion's, or cannot be read.
         ConfigError: settings that there are not.
-        StoreError: the item log lacks what the champion has of it.
+        StoreError: the change log lacks what the champion has of it.
     """
     encoder, its, folder = champion.encoder, champion.manifest, asked.store.folder
     check_whole(folder, champion.sequence)
     config, settings = config_of(asked.config, champion)
     rows = suited(open_data(asked.data or its["data"]["name"], columns=encoder.columns), encoder)
-    source = Source(rows, its["data"]["name"], its["data"]["rows"], its["data"]["sha256"])
-    collection = overlay(source, folder, upto, partial(_readable, champion), encoder.preprocess)
-    held = held_for_both(
+    source = ChampionRows(rows, its["data"]["name"], its["data"]["rows"], its["data"]["sha256"])
+    collection = take_snapshot(source, folder, upto, partial(_readable, champion), encoder.preprocess)
+    held = choose_holdout(
         collection,
         encoder,
         folder,

@@ -1,4 +1,4 @@
-"""A retraining: the champion's data and the item log, to a version that takes its place, or to a reason why not.
+"""A retraining: the champion's data and the change log, to a version that takes its place, or to a reason why not.
 
     plan      which rows, which settings, which rows neither encoder is trained on (lookalike.retraining.plan)
     train     into STORE/retraining/run
@@ -18,18 +18,28 @@ from typing import Any
 
 from lookalike.index.ann.embeddings import Embeddings
 from lookalike.index.ann.target import Target
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.changes.retention import prune
 from lookalike.index.drift.drift import drift_of
 from lookalike.index.errors import LogError, StoreError
 from lookalike.index.evaluation.gate import FEWEST_ROWS, judge
-from lookalike.index.versions.alignment_report import write_continuity
+from lookalike.index.versions.alignment_report import write_alignment
 from lookalike.index.versions.build import build
-from lookalike.index.versions.consistency_check import belonging
+from lookalike.index.versions.consistency_check import check_consistency
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.verdict import Verdict, read_verdict
-from lookalike.retraining.job import Job, Report, begin, end, promoting, read_job, run_of, told_by, write_report
-from lookalike.retraining.plan import Asked, Plan, config_of, make_plan, plain
+from lookalike.retraining.job import (
+    Job,
+    Report,
+    begin,
+    end,
+    manifest_or_empty,
+    promoting,
+    read_job,
+    run_of,
+    write_report,
+)
+from lookalike.retraining.plan import Plan, RetrainOptions, config_of, make_plan, plain
 from lookalike.training.config import load_config
 from lookalike.training.errors import ConfigError, DataError, LookalikeError
 from lookalike.training.fit.job import TrainedRun, train
@@ -41,7 +51,7 @@ FITTED = 20_000
 """Training rows that the gate's baselines and the map between the versions are fitted on."""
 
 
-def retrain(asked: Asked, say: Callable[[str], None] = lambda line: None) -> tuple[Report, Verdict | None]:
+def retrain(asked: RetrainOptions, say: Callable[[str], None] = lambda line: None) -> tuple[Report, Verdict | None]:
     """Do it, alone in the store, and leave a report there.
 
     Args:
@@ -81,7 +91,7 @@ def _pruned(store: Store, keep: int, report: Report, say: Callable[[str], None])
     return report
 
 
-def _retrain(asked: Asked, say: Callable[[str], None]) -> tuple[Report, Verdict | None]:
+def _retrain(asked: RetrainOptions, say: Callable[[str], None]) -> tuple[Report, Verdict | None]:
     store = asked.store
     drift = drift_of(store)
     told = {"drifted": drift.drifted, "queries": drift.queries}
@@ -150,7 +160,7 @@ def _beside(plan: Plan, run: TrainedRun, of: dict[str, Any], folder: Path, embed
     """What the new version's manifest says beside what every build says; the map goes into its folder."""
     champion, split, verdict, job = plan.champion, run.split, of["verdict"], of["job"]
     some = evenly(len(split.train), FITTED)
-    continuity = write_continuity(
+    alignment = write_alignment(
         folder, embeddings, run.encoder, champion, rows=split.train[some], held=split.validation
     )
     return {
@@ -161,18 +171,18 @@ def _beside(plan: Plan, run: TrainedRun, of: dict[str, Any], folder: Path, embed
         "compacted": False,
         "gate": verdict.to_json(),
         "forced": not verdict.passes,
-        "continuity": continuity,
+        "alignment": alignment,
         "retrained": {"job": job.token, **plan.told()},
     }
 
 
-def _settled(asked: Asked, number: int, job: Job, drift: dict[str, Any]) -> tuple[Report, Verdict]:
+def _settled(asked: RetrainOptions, number: int, job: Job, drift: dict[str, Any]) -> tuple[Report, Verdict]:
     """A version that was built is asked whether its index is its encoder's, and promoted."""
     store, header = asked.store, asked.store.manifest(number)
     parent, gate, verdict = header["parent"], header["gate"], read_verdict(header["gate"])
     data = {name: told for name, told in header["retrained"].items() if name != "job"}
     report = Report(
-        "kept", verdict.reason, parent, number, header["forced"], data, drift, gate, header["continuity"]
+        "kept", verdict.reason, parent, number, header["forced"], data, drift, gate, header["alignment"]
     )  # fmt: skip
     promoted = replace(report, outcome="promoted")
     if _was_promoted(store, number):  # the process was killed before it could say so
@@ -182,7 +192,7 @@ def _settled(asked: Asked, number: int, job: Job, drift: dict[str, Any]) -> tupl
         return replace(report, reason=f"{found}; it is there, and does not serve", champion=_champion(store)), verdict
     if header["forced"] and not asked.force:
         return replace(report, forced=False), verdict
-    if not belonging(store.open(number, asked.device)).holds:
+    if not check_consistency(store.open(number, asked.device)).holds:
         return replace(report, reason=f"the index of version {number} is not its encoder's"), verdict
     promoting(store, job)
     try:
@@ -198,7 +208,7 @@ def _settled(asked: Asked, number: int, job: Job, drift: dict[str, Any]) -> tupl
 def _was_promoted(store: Store, number: int) -> bool:
     """Is it, or what it was compacted to, the champion, or was it replaced by that?"""
     job = store.manifest(number)["retrained"]["job"]
-    return any(told_by(store, one).get("retrained", {}).get("job") == job for one in _chain(store))
+    return any(manifest_or_empty(store, one).get("retrained", {}).get("job") == job for one in _chain(store))
 
 
 def _chain(store: Store) -> tuple[int, ...]:
@@ -207,13 +217,13 @@ def _chain(store: Store) -> tuple[int, ...]:
     return (*alias.replaced, alias.version) if alias else ()
 
 
-def _wants(asked: Asked, job: Job) -> bool:
+def _wants(asked: RetrainOptions, job: Job) -> bool:
     """Are these the settings of a job that was cut off, or none?"""
     return asked.config is None or plain(load_config(asked.config)) == job.config
 
 
 def _last(store: Store) -> int:
-    with contextlib.closing(ItemLog(store.folder)) as log:
+    with contextlib.closing(ChangeLog(store.folder)) as log:
         return log.last()
 
 

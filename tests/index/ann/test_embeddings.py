@@ -16,7 +16,7 @@ from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import nearest
 from lookalike.index.errors import QueryError
 from lookalike.training.errors import ArtifactError
-from tests.index.made import cloud
+from tests.factories import cloud
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 THEIRS = {"cosine": "cosine", "l2": "euclidean", "ip": lambda one, other: -float(one @ other)}

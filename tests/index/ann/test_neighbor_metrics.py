@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from lookalike.index.ann.neighbor_metrics import as_near, each_alike, each_found_again, each_kept, right_shares
 from lookalike.index.ann.spec import Metric
 from lookalike.index.evaluation.quality import neighbours_kept
-from tests.index.made import cloud
+from tests.factories import cloud
 
 
 def column(*values: float) -> NDArray[np.float32]:

@@ -4,11 +4,11 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import Embeddings
-from lookalike.index.ann.recall import Exam, Measured, recalls
+from lookalike.index.ann.recall import Measurement, RecallBenchmark, recalls
 from lookalike.index.ann.scores import normalize
 from lookalike.index.ann.spec import IndexSpec, Metric
 from lookalike.index.ann.vectors import VectorIndex
-from tests.index.made import cloud
+from tests.factories import cloud
 
 
 def indexed(embeddings: NDArray[np.float32], key: str = "Flat", metric: Metric = "l2", search: str = "") -> VectorIndex:
@@ -50,7 +50,9 @@ def nearest(metric: Metric, queries: NDArray[np.float32], items: NDArray[np.floa
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
 def test_the_recall_of_a_poor_index_and_its_interval_are_what_brute_force_says(metric: Metric) -> None:
     items, queries = normalize(cloud(600, 32)), normalize(cloud(50, 32, seed=1))
-    measured, found = Exam(Embeddings(items, metric), queries).take(indexed(items, "IVF16,Flat", metric, "nprobe=2"))
+    measured, found = RecallBenchmark(Embeddings(items, metric), queries).take(
+        indexed(items, "IVF16,Flat", metric, "nprobe=2")
+    )
     truth = nearest(metric, queries, items, 10)
     shares = np.array([len(set(row) & set(best)) for row, best in zip(found, truth, strict=True)]) / 10
     assert measured.recall == pytest.approx(shares.mean(), abs=1e-12)
@@ -67,7 +69,7 @@ def test_an_interval_by_hand() -> None:
     line = np.arange(20, dtype=np.float32)[:, None]
     half = indexed(line[:10])  # the other half is not in it
     queries = np.array([[-1], [-1], [99], [99]], np.float32)
-    measured, _ = Exam(Embeddings(line, "l2"), queries).take(half)
+    measured, _ = RecallBenchmark(Embeddings(line, "l2"), queries).take(half)
     assert measured.recall == 0.5
     assert (measured.low, measured.high) == pytest.approx((0.5 - 1.96 * 0.25, 0.5 + 1.96 * 0.25))
 
@@ -75,31 +77,31 @@ def test_an_interval_by_hand() -> None:
 def test_an_interval_stays_within_0_and_1() -> None:
     line = np.arange(12, dtype=np.float32)[:, None]
     queries = np.array([[5.4], [5.6]], np.float32)
-    every = Exam(Embeddings(line, "l2"), queries).take(indexed(line))[0]
+    every = RecallBenchmark(Embeddings(line, "l2"), queries).take(indexed(line))[0]
     assert (every.recall, every.low, every.high) == (1.0, 1.0, 1.0)
-    one = Exam(Embeddings(line, "l2"), queries, k=1).take(indexed(line[:6]))[0]
+    one = RecallBenchmark(Embeddings(line, "l2"), queries, k=1).take(indexed(line[:6]))[0]
     assert (one.recall, one.low, one.high) == (0.5, 0.0, 1.0)
 
 
 def test_an_item_that_asks_may_not_find_itself() -> None:
     line = np.array([[0], [1], [3], [7]], np.float32)
     own = np.array([0, 2])
-    measured, found = Exam(Embeddings(line, "l2"), line[own], own, k=2).take(indexed(line))
+    measured, found = RecallBenchmark(Embeddings(line, "l2"), line[own], own, k=2).take(indexed(line))
     assert found.tolist() == [[1, 2], [1, 0]]
     assert measured.recall == 1.0
 
 
 def test_fewer_others_than_k_are_all_of_the_truth() -> None:
     line = np.array([[0], [1], [3]], np.float32)
-    measured, found = Exam(Embeddings(line, "l2"), line, np.arange(3)).take(indexed(line))
+    measured, found = RecallBenchmark(Embeddings(line, "l2"), line, np.arange(3)).take(indexed(line))
     assert found.tolist() == [[1, 2, -1], [0, 2, -1], [1, 0, -1]]
     assert measured.recall == 1.0
 
 
 def test_a_single_item_has_nothing_to_miss() -> None:
-    measured, _ = Exam(Embeddings(np.ones((1, 2), np.float32), "l2"), np.ones((1, 2), np.float32), np.array([0])).take(
-        indexed(np.ones((1, 2), np.float32))
-    )
+    measured, _ = RecallBenchmark(
+        Embeddings(np.ones((1, 2), np.float32), "l2"), np.ones((1, 2), np.float32), np.array([0])
+    ).take(indexed(np.ones((1, 2), np.float32)))
     assert measured.recall == 1.0
 
 
@@ -108,7 +110,7 @@ def test_equal_rows_have_no_order_to_get_wrong(metric: Metric) -> None:
     """The 10 nearest are any 10 of 40 copies, so an index that finds 10 copies has missed nothing."""
     copies = np.repeat(normalize(cloud(5, 16)), 40, axis=0)[np.random.default_rng(0).permutation(200)]
     queries = normalize(cloud(5, 16))
-    measured, found = Exam(Embeddings(copies, metric), queries).take(indexed(copies, "HNSW32", metric))
+    measured, found = RecallBenchmark(Embeddings(copies, metric), queries).take(indexed(copies, "HNSW32", metric))
     same = np.linalg.norm(copies[found] - queries[:, None], axis=2)
     assert measured.recall == float((same < 1e-6).mean())
     assert measured.recall > 0.9
@@ -116,7 +118,7 @@ def test_equal_rows_have_no_order_to_get_wrong(metric: Metric) -> None:
 
 def test_an_exam_asks_any_index_over_the_same_embeddings() -> None:
     items = cloud(300, 8)
-    exam = Exam(Embeddings(items, "l2"), cloud(40, 8, seed=1))
+    exam = RecallBenchmark(Embeddings(items, "l2"), cloud(40, 8, seed=1))
     narrow, wide = (exam.take(indexed(items, "IVF8,Flat", "l2", f"nprobe={n}"))[0].recall for n in (1, 8))
     assert narrow < wide == 1.0
 
@@ -126,8 +128,8 @@ def test_measuring_leaves_the_thread_count_as_it_was() -> None:
     faiss.omp_set_num_threads(2)
     try:
         items = cloud(20, 2)
-        exam = Exam(Embeddings(items, "l2"), cloud(3, 2))
-        assert isinstance(exam.take(indexed(items))[0], Measured)
+        exam = RecallBenchmark(Embeddings(items, "l2"), cloud(3, 2))
+        assert isinstance(exam.take(indexed(items))[0], Measurement)
         assert min(exam.time(indexed(items))) > 0
         assert faiss.omp_get_max_threads() == 2
     finally:

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.index.ann.search_params import GRID, Knobs
+from lookalike.index.ann.search_params import GRID, SearchParams
 from lookalike.training.errors import ConfigError
-from tests.index.made import cloud
+from tests.factories import cloud
 
 DIM = 8
 
 
-def knobs_of(key: str) -> Knobs:
-    return Knobs(faiss.index_factory(DIM, key))
+def knobs_of(key: str) -> SearchParams:
+    return SearchParams(faiss.index_factory(DIM, key))
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def knobs_of(key: str) -> Knobs:
 def test_an_index_has_the_parameters_of_what_it_is_made_of(
     key: str, names: list[str], lists: int, is_graph: bool
 ) -> None:
-    knobs = knobs_of(key)
-    assert (list(knobs.grids()), knobs.lists, knobs.is_graph) == (names, lists, is_graph)
+    search_params = knobs_of(key)
+    assert (list(search_params.grids()), search_params.lists, search_params.is_graph) == (names, lists, is_graph)
 
 
 @pytest.mark.parametrize(
@@ -57,17 +57,17 @@ def test_values_worth_a_try_rise() -> None:
 
 def test_what_is_set_reaches_faiss() -> None:
     index = faiss.index_factory(DIM, "OPQ4,IVF12,PQ4x4fs,RFlat")
-    Knobs(index).set("nprobe=7,k_factor=3")
+    SearchParams(index).set("nprobe=7,k_factor=3")
     assert (index.k_factor, faiss.extract_index_ivf(index.base_index).nprobe) == (3, 7)
     graph = faiss.index_factory(DIM, "HNSW8")
-    Knobs(graph).set("efSearch=77")
+    SearchParams(graph).set("efSearch=77")
     assert graph.hnsw.efSearch == 77
 
 
 def test_nothing_to_set_leaves_what_faiss_takes() -> None:
     graph = faiss.index_factory(DIM, "HNSW8")
     before = graph.hnsw.efSearch
-    Knobs(graph).set("")
+    SearchParams(graph).set("")
     assert graph.hnsw.efSearch == before
 
 
@@ -94,22 +94,22 @@ def test_an_index_without_parameters_says_so() -> None:
 def test_any_text_is_set_or_refused(text: str) -> None:
     index = faiss.index_factory(DIM, "IVF12,SQ8,RFlat")
     try:
-        Knobs(index).set(text)
+        SearchParams(index).set(text)
     except ConfigError:
         return
     assert index.k_factor >= 1
     assert faiss.extract_index_ivf(index.base_index).nprobe >= 1
 
 
-def indexed(key: str, search: str = "") -> tuple[faiss.Index, Knobs]:
+def indexed(key: str, search: str = "") -> tuple[faiss.Index, SearchParams]:
     """Of 8,000 normally distributed items."""
     items = cloud(8_000, DIM)
     index = faiss.index_factory(DIM, key)
     index.train(items)
     index.add(items)
-    knobs = Knobs(index)
-    knobs.set(search)
-    return index, knobs
+    search_params = SearchParams(index)
+    search_params.set(search)
+    return index, search_params
 
 
 @pytest.mark.parametrize(
@@ -127,20 +127,20 @@ def test_a_search_among_some_looks_as_many_times_as_far(
     key: str, search: str, every: int, farther: int, told: tuple[str, int]
 ) -> None:
     """Of every second item, in twice as many lists; a graph keeps at least as many as are asked for, here ten."""
-    _, knobs = indexed(key, search)
-    parameters = knobs.selecting(knobs.select(np.arange(8_000) % every == 0), 10, farther)
+    _, search_params = indexed(key, search)
+    parameters = search_params.selecting(search_params.select(np.arange(8_000) % every == 0), 10, farther)
     assert getattr(parameters, told[0]) == told[1]
 
 
 def test_only_lists_that_hold_some_are_looked_into() -> None:
     """All items of lists 3, 30, 31 and 60 are allowed: from anywhere, the one list looked into is one of these."""
-    index, knobs = indexed("IVF80,Flat", "nprobe=1")
+    index, search_params = indexed("IVF80,Flat", "nprobe=1")
     allowed = np.zeros(8_000, bool)
     for number in (3, 30, 31, 60):
         allowed[faiss.rev_swig_ptr(index.invlists.get_ids(number), index.invlists.list_size(number))] = True
-    selection = knobs.select(allowed)
+    selection = search_params.select(allowed)
     assert (selection.count, selection.held) == (allowed.sum(), 4)
-    _, found = index.search(cloud(50, DIM, seed=1), 1, params=knobs.selecting(selection, 1, 1))
+    _, found = index.search(cloud(50, DIM, seed=1), 1, params=search_params.selecting(selection, 1, 1))
     assert allowed[found].all()
 
 
@@ -149,30 +149,30 @@ def test_only_lists_that_hold_some_are_looked_into() -> None:
     [("IVF80,Flat", 1, 100), ("IVF80,Flat", 100, 1), ("HNSW8", 1, 100), ("HNSW8", 100, 1)],
 )
 def test_no_farther_than_comparing_all_would_take(key: str, every: int, farther: int) -> None:
-    _, knobs = indexed(key)
-    assert knobs.selecting(knobs.select(np.arange(8_000) % every == 0), 10, farther) is None
+    _, search_params = indexed(key)
+    assert search_params.selecting(search_params.select(np.arange(8_000) % every == 0), 10, farther) is None
 
 
 @pytest.mark.parametrize("key", ["Flat", "SQ8", "PQ4x4", "PQ4x4fs,RFlat", "PCA4,PQ4x4"])
 def test_an_index_without_lists_or_links_has_no_such_search(key: str) -> None:
-    _, knobs = indexed(key)
-    assert knobs.selecting(knobs.select(np.ones(8_000, bool)), 10, 1) is None
+    _, search_params = indexed(key)
+    assert search_params.selecting(search_params.select(np.ones(8_000, bool)), 10, 1) is None
 
 
 def test_of_none_there_is_no_search() -> None:
-    _, knobs = indexed("IVF80,Flat")
-    assert knobs.selecting(knobs.select(np.zeros(8_000, bool)), 10, 1) is None
+    _, search_params = indexed("IVF80,Flat")
+    assert search_params.selecting(search_params.select(np.zeros(8_000, bool)), 10, 1) is None
 
 
 def test_lists_found_by_a_graph_cannot_be_left_out() -> None:
-    _, knobs = indexed("IVF80_HNSW8,Flat", "nprobe=2")
-    selection = knobs.select(np.arange(8_000) % 2 == 0)
+    _, search_params = indexed("IVF80_HNSW8,Flat", "nprobe=2")
+    selection = search_params.select(np.arange(8_000) % 2 == 0)
     assert (selection.lists, selection.held) == (None, 80)
-    assert knobs.selecting(selection, 10, 1).nprobe == 4
+    assert search_params.selecting(selection, 10, 1).nprobe == 4
 
 
 def test_training_prints_no_warning_of_few_points(capfd: pytest.CaptureFixture[str]) -> None:
     index = faiss.index_factory(DIM, "IVF12,Flat")
-    Knobs(index)
+    SearchParams(index)
     index.train(cloud(30, DIM))
     assert "WARNING" not in "".join(capfd.readouterr())

@@ -8,7 +8,7 @@ import pytest
 
 from lookalike.index.ann.candidates import KINDS
 from lookalike.index.ann.spec import MAX_KEY, IndexSpec, Metric, wrong_key
-from tests.index.made import cloud
+from tests.factories import cloud
 
 
 def test_a_spec_survives_the_manifest() -> None:
@@ -31,7 +31,7 @@ def test_the_metric_of_faiss_puts_unit_vectors_in_the_metrics_order(metric: Metr
     assert np.array_equal(found, np.argsort(gaps if metric == "l2" else -products, axis=1))
 
 
-USUAL = (
+LOCAL_SCALE = (
     "Flat",
     "HNSW64",
     "IVF65536_HNSW32,SQfp16",
@@ -41,7 +41,7 @@ USUAL = (
 )
 
 
-@pytest.mark.parametrize("key", [*USUAL, *(kind.key_for(1_000_000, 64) for kind in KINDS)])
+@pytest.mark.parametrize("key", [*LOCAL_SCALE, *(kind.key_for(1_000_000, 64) for kind in KINDS)])
 def test_faiss_is_asked_for_what_is_usual(key: str) -> None:
     assert wrong_key(key, 64) is None
 

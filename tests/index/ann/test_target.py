@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lookalike.index.ann.target import (
     Target,
-    Trial,
+    TuningTrial,
     fastest,
     in_speed,
     least_effort,
@@ -19,14 +19,14 @@ from lookalike.index.ann.target import (
 )
 from lookalike.training.errors import ConfigError
 
-MEASURED = Trial("Flat", "", 1.0, 1.0, 1.0, 10.0, 5.0, 1_000, 50)
+MEASURED = TuningTrial("Flat", "", 1.0, 1.0, 1.0, 10.0, 5.0, 1_000, 50)
 
 
-def trial(recall: float, latency: float, size: int = 1_000, **changes: Any) -> Trial:
+def trial(recall: float, latency: float, size: int = 1_000, **changes: Any) -> TuningTrial:
     return replace(MEASURED, recall=recall, low=recall, high=recall, latency_us=latency, bytes=size, **changes)
 
 
-def dominated(one: Trial, others: list[Trial]) -> bool:
+def dominated(one: TuningTrial, others: list[TuningTrial]) -> bool:
     """Is another over as many items no worse in any of the three, and better in one?"""
     for other in others:
         mine = (one.recall, -one.latency_us, -one.bytes)

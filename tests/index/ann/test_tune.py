@@ -8,12 +8,12 @@ import pytest
 from lookalike.index.ann import tune as module
 from lookalike.index.ann.candidates import candidates
 from lookalike.index.ann.embeddings import Embeddings
-from lookalike.index.ann.recall import Exam
+from lookalike.index.ann.recall import RecallBenchmark
 from lookalike.index.ann.target import Target, with_front
-from lookalike.index.ann.tune import Tuned, tune
+from lookalike.index.ann.tune import TuningResult, tune
 from lookalike.index.errors import TargetError
 from lookalike.training.errors import ConfigError
-from tests.index.made import cloud
+from tests.factories import cloud
 
 COUNT, DIM = 2_000, 16
 EMBEDDINGS, QUERIES = Embeddings(cloud(COUNT, DIM), "l2"), cloud(100, DIM, seed=1)
@@ -21,22 +21,22 @@ NONE = np.empty((0, DIM), np.float32)
 
 
 @pytest.fixture(scope="module")
-def tuned() -> Tuned:
+def tuned() -> TuningResult:
     """All kinds for 2,000 embeddings, tried."""
     return tune(EMBEDDINGS, QUERIES, Target(), seconds=1e9)
 
 
-def test_what_is_chosen_has_the_recall_and_is_searched_as_it_was_measured(tuned: Tuned) -> None:
+def test_what_is_chosen_has_the_recall_and_is_searched_as_it_was_measured(tuned: TuningResult) -> None:
     chosen = tuned.chosen
     assert chosen.low >= 0.95
     assert (tuned.index.spec.key, tuned.index.spec.search) == (chosen.key, chosen.search)
     assert (len(tuned.index), chosen.items, tuned.index.bytes) == (COUNT, COUNT, chosen.bytes)
-    again = Exam(EMBEDDINGS, QUERIES).take(tuned.index)[0]
+    again = RecallBenchmark(EMBEDDINGS, QUERIES).take(tuned.index)[0]
     assert (again.recall, again.low, again.high) == (chosen.recall, chosen.low, chosen.high)
     assert (tuned.k, tuned.queries) == (10, 100)
 
 
-def test_every_kind_that_suits_is_tried_and_the_table_marks_the_front(tuned: Tuned) -> None:
+def test_every_kind_that_suits_is_tried_and_the_table_marks_the_front(tuned: TuningResult) -> None:
     keys = {kind.key_for(COUNT, DIM) for kind in candidates(COUNT, DIM)}
     assert {one.key for one in tuned.trials} | set(tuned.skipped) == keys
     assert tuned.trials == with_front(tuned.trials)
@@ -44,7 +44,7 @@ def test_every_kind_that_suits_is_tried_and_the_table_marks_the_front(tuned: Tun
     assert any((one.key, one.search) == (tuned.chosen.key, tuned.chosen.search) for one in tuned.trials)
 
 
-def test_parameters_rise_until_the_recall_is_sure(tuned: Tuned) -> None:
+def test_parameters_rise_until_the_recall_is_sure(tuned: TuningResult) -> None:
     lists = [one for one in tuned.trials if re.fullmatch(r"IVF\d+,Flat", one.key)]
     values = [int(one.search.removeprefix("nprobe=")) for one in lists]
     assert values == sorted(set(values))
@@ -53,7 +53,7 @@ def test_parameters_rise_until_the_recall_is_sure(tuned: Tuned) -> None:
     assert all(one.recall < 0.995 for one in lists[:-1])
 
 
-def test_what_the_manifest_is_told_is_json_and_gives_the_reason(tuned: Tuned) -> None:
+def test_what_the_manifest_is_told_is_json_and_gives_the_reason(tuned: TuningResult) -> None:
     target = Target()
     told = json.loads(json.dumps(tuned.told(target)))
     assert told["target"] == {"recall": 0.95, "memory": None, "latency_us": None, "key": None}
@@ -67,7 +67,7 @@ def test_what_the_manifest_is_told_is_json_and_gives_the_reason(tuned: Tuned) ->
     assert tuned.evidence["recall"] == tuned.chosen.recall
 
 
-def test_the_same_search_of_the_same_index_is_measured_the_same_again(tuned: Tuned) -> None:
+def test_the_same_search_of_the_same_index_is_measured_the_same_again(tuned: TuningResult) -> None:
     """All but the times."""
     again = tune(EMBEDDINGS, QUERIES, Target(), seconds=1e9)
     first, second = (

@@ -21,7 +21,7 @@ from lookalike.index.ann.vectors import MAX_VALUE, VectorIndex, near_pairs, near
 from lookalike.index.errors import QueryError
 from lookalike.index.limits import MAX_FOUND, MAX_LIMIT, check_limit
 from lookalike.training.errors import ArtifactError, ConfigError
-from tests.index.made import cloud
+from tests.factories import cloud
 
 COUNT, DIM = 300, 16
 WRITTEN = ("IVF4,Flat", "HNSW8", "RR16,Flat", "PQ4x4fs,RFlat", "SQ8")
@@ -55,7 +55,7 @@ def filled(key: str, metric: Metric, vectors: Vectors) -> VectorIndex:
 
 
 def everywhere(index: VectorIndex) -> VectorIndex:
-    grids = index.knobs.grids().items()
+    grids = index.search_params.grids().items()
     index.set_search(",".join(f"{name}={min(values[-1], len(index))}" for name, values in grids))
     return index
 
@@ -184,7 +184,7 @@ def test_what_is_settled_among_some_is_right_wherever_they_lie(key: str, metric:
     built = VectorIndex(IndexSpec(key, metric), DIM)
     built.train(items)
     built.add(items)
-    built.set_search(",".join(f"{name}=4" for name in built.knobs.grids()))
+    built.set_search(",".join(f"{name}=4" for name in built.search_params.grids()))
     built.write(tmp_path / "index")
     index = VectorIndex.read(tmp_path / "index", built.spec, DIM, len(built))
     chance = np.random.default_rng(4).random(len(items)) < 0.5

@@ -16,13 +16,13 @@ from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection, embedded, open_collection
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import JobError, QueryError, StoreError, UnknownItemError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import Found
-from tests.index.made import cloud, encoder_at, made_rows
+from lookalike.index.versions.version import SearchResult
+from tests.factories import cloud, encoder_at, made_rows
 
 WIDTH, DIM, COUNT = 6, 3, 120
 ENCODER = cloud(WIDTH, DIM, seed=1)
@@ -88,13 +88,13 @@ def expected(
     return [names[i] for i in order], [float(sign * keys[i]) for i in order]
 
 
-def told(collection: Collection, found: Found, row: int = 0) -> tuple[list[str], list[float]]:
+def told(collection: Collection, found: SearchResult, row: int = 0) -> tuple[list[str], list[float]]:
     places = [int(p) for p in found.positions[row] if p >= 0]
     return [collection.items.id_at(p) for p in places], found.scores[row][: len(places)].tolist()
 
 
 def as_logged(store: Store, changes: Sequence[Change]) -> None:
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     log.append(changes)
     log.close()
 
@@ -152,7 +152,7 @@ def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> 
     manifest = after.version.manifest
     assert (manifest["parent"], manifest["sequence"], manifest["items"]) == (1, 150, len(known))
     np.testing.assert_array_equal(after.version.maps[1], np.eye(DIM))
-    assert after.version.answers_its_question()
+    assert after.version.answers_canary()
 
 
 def test_what_was_put_counts_for_every_version_and_none_is_found_twice(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_what_was_put_and_deleted_again_is_folded_in_so_that_the_log_lets_go_of_
     assert (store.manifest(2)["sequence"], store.manifest(2)["items"]) == (2, COUNT)
     assert open_collection(store, 2).items.changed == 0
     assert compact(store) is None
-    assert [change.sequence for change in ItemLog(store.folder).read(0)] == [2]
+    assert [change.sequence for change in ChangeLog(store.folder).read(0)] == [2]
 
 
 def test_items_of_another_width_are_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, made_rows
 
 COUNT, WIDTH = 90, 3
 EVEN = {"field": "even", "equal": True}

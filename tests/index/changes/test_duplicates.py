@@ -15,7 +15,7 @@ from lookalike.index.errors import QueryError
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, made_rows
 
 
 def version_of(rows: NDArray[np.float32], folder: Path, metric: Metric = "l2") -> Version:

@@ -16,13 +16,13 @@ from lookalike.index.changes import exporting
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.exporting import export
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import JobError, StoreError
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
 from lookalike.training.errors import DataError
 from lookalike.training.sealed import locked
-from tests.index.made import cloud, encoder_at, flip, made_rows
+from tests.factories import cloud, encoder_at, flip, made_rows
 
 COUNT, WIDTH = 50, 4
 ROW = np.array([4, 3, 2, 1], np.float32)
@@ -61,7 +61,7 @@ def assert_exported(path: Path, items: dict[str, tuple[NDArray[np.float32], dict
 
 
 def change(store: Store, *changes: Change) -> None:
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     log.append(changes)
     log.close()
 

@@ -1,4 +1,4 @@
-"""Rows into the item log: whole transactions, each with its place, and nothing twice."""
+"""Rows into the change log: whole transactions, each with its place, and nothing twice."""
 
 import json
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.importing import MOST, import_rows
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import JobError, StoreError
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Chunk, Rows
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, made_rows
 
 WIDTH = 4
 
@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def logged(store: Store) -> list[Change]:
-    with closing(ItemLog(store.folder)) as log:
+    with closing(ChangeLog(store.folder)) as log:
         return log.read(0, 1 << 20)
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
-from lookalike.index.changes.log import BATCH, LOG, ItemLog, Note
+from lookalike.index.changes.log import BATCH, LOG, ChangeLog, Note
 from lookalike.index.errors import JobError, LogError, StoreError
 from lookalike.training.errors import ArtifactError, DataError
+from tests.factories import flip
 from tests.index.changes.test_collection import COUNT, WIDTH, as_logged, made, put
-from tests.index.made import flip
 
 ONES = np.ones(3, np.float32)
 
@@ -30,13 +30,13 @@ def told(changes: list[Change]) -> list[tuple[int, str, float | None]]:
 
 
 def test_changes_come_back_in_their_order_as_they_were_written(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path / "store")
+    log = ChangeLog(tmp_path / "store")
     assert (log.last(), log.read(0), list(log.current()), log.find("a"), log.width()) == (0, [], [], None, None)
     assert not (tmp_path / "store").exists()
     assert log.append([made_of("a"), made_of("b", np.nan), Change("a")]) == 3
     assert log.append([made_of("é", 2)]) == 4
     assert log.append([]) == 4
-    for each in (log, ItemLog(tmp_path / "store")):
+    for each in (log, ChangeLog(tmp_path / "store")):
         back = each.read(0)
         assert [(one.sequence, one.id, one.payload) for one in back] == [
             (1, "a", '{"v": 1.0}'), (2, "b", '{"v": NaN}'), (3, "a", None), (4, "é", '{"v": 2}'),
@@ -50,7 +50,7 @@ def test_changes_come_back_in_their_order_as_they_were_written(tmp_path: Path) -
 
 
 def test_the_latest_change_of_each_item_is_all_that_counts(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([made_of("a", 1), made_of("b", 2), made_of("a", 3), Change("b"), made_of("c", 5)])
     assert [told(batch) for batch in log.current()] == [[(3, "a", 3.0), (4, "b", None), (5, "c", 5.0)]]
     assert [told(batch) for batch in log.current(upto=2)] == [[(1, "a", 1.0), (2, "b", 2.0)]]
@@ -60,7 +60,7 @@ def test_the_latest_change_of_each_item_is_all_that_counts(tmp_path: Path) -> No
 
 
 def test_what_was_replaced_is_dropped_and_no_sequence_number_is_given_twice(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([made_of("a", 1), made_of("a", 2), Change("b"), made_of("a", 4)])
     assert log.prune([3]) == 1
     assert told(log.read(0)) == [(2, "a", 2.0), (3, "b", None), (4, "a", 4.0)]
@@ -71,26 +71,26 @@ def test_what_was_replaced_is_dropped_and_no_sequence_number_is_given_twice(tmp_
 
 
 def test_inputs_of_another_length_are_refused_and_nothing_of_the_call_is_there(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     with pytest.raises(DataError, match="'b': expected 3 values"):
         log.append([made_of("a"), Change("b", np.ones(4, np.float32), "{}")])
     assert log.read(0) == []
     log.append([made_of("a")])
     with pytest.raises(DataError, match="'c': expected 3 values"):
-        ItemLog(tmp_path).append([Change("c", np.ones(2, np.float32), "{}")])
+        ChangeLog(tmp_path).append([Change("c", np.ones(2, np.float32), "{}")])
     assert log.last() == 1
 
 
 @pytest.mark.parametrize("name", ["", "a\0", "\ud800", "x" * 257])
 def test_an_id_that_no_item_can_have_is_refused_and_nothing_of_the_call_is_there(tmp_path: Path, name: str) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     with pytest.raises(DataError, match=r"items.db, id .*expected 1 to 256 characters"):
         log.append([made_of("a"), made_of(name)])
     assert (log.last(), log.read(0)) == (0, [])
 
 
 def test_a_change_of_another_process_is_noticed(tmp_path: Path) -> None:
-    one, other = ItemLog(tmp_path), ItemLog(tmp_path)
+    one, other = ChangeLog(tmp_path), ChangeLog(tmp_path)
     one.moved()
     assert not one.moved()
     other.append([made_of("a")])
@@ -101,26 +101,26 @@ def test_a_change_of_another_process_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_note_is_kept_with_the_changes_that_came_with_it(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     assert log.note("import") is None
     log.append([made_of("a")], Note("import", "1"))
     log.append([made_of("b")], Note("import", "2", before="1"))
     with pytest.raises(DataError):
         log.append([Change("c", np.ones(9, np.float32), "{}")], Note("import", "3", before="2"))
-    assert ItemLog(tmp_path).note("import") == "2"
+    assert ChangeLog(tmp_path).note("import") == "2"
 
 
 @pytest.mark.parametrize("before", [None, "0", "2"])
 def test_a_note_that_another_job_has_changed_is_not_replaced(tmp_path: Path, before: str | None) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([made_of("a")], Note("import", "1"))
     with pytest.raises(JobError, match=r"import: expected one job at a time"):
-        ItemLog(tmp_path).append([made_of("b")], Note("import", "5", before=before))
+        ChangeLog(tmp_path).append([made_of("b")], Note("import", "5", before=before))
     assert (log.note("import"), log.last()) == ("1", 1)
 
 
 def test_a_change_is_skipped_if_its_item_has_changed_since_it_was_decided(tmp_path: Path) -> None:
-    log, other = ItemLog(tmp_path), ItemLog(tmp_path)
+    log, other = ChangeLog(tmp_path), ChangeLog(tmp_path)
     log.append([made_of("a"), made_of("b"), made_of("c")])
     seen = log.last()
     other.append([made_of("b", 2), Change("c")])
@@ -133,7 +133,7 @@ def test_a_change_is_skipped_if_its_item_has_changed_since_it_was_decided(tmp_pa
 
 def unclosed(folder: Path, to: Path, changes: int) -> Path:
     """A copy of a log as a killed process leaves it: what was written stands in SQLite's log."""
-    log = ItemLog(folder)
+    log = ChangeLog(folder)
     for i in range(changes):
         log.append([made_of(f"item-{i}", i)])
     to.mkdir()
@@ -146,7 +146,7 @@ def unclosed(folder: Path, to: Path, changes: int) -> Path:
 def test_where_the_end_of_sqlites_log_is_damaged_what_is_before_it_is_there(tmp_path: Path) -> None:
     folder = unclosed(tmp_path / "whole", tmp_path / "killed", 20)
     flip(folder / f"{LOG}-wal", -100)
-    log = ItemLog(folder)
+    log = ChangeLog(folder)
     assert told(log.read(0)) == [(i + 1, f"item-{i}", float(i)) for i in range(19)]
     assert log.append([Change("x")]) == 20
 
@@ -156,20 +156,20 @@ def test_sqlites_log_cut_anywhere_in_its_last_change_is_the_log_without_it(tmp_p
     folder = unclosed(tmp_path / "whole", tmp_path / "killed", 5)
     wal = folder / f"{LOG}-wal"
     wal.write_bytes(wal.read_bytes()[: -1 - end])
-    assert len(ItemLog(folder).read(0)) == 4
+    assert len(ChangeLog(folder).read(0)) == 4
 
 
 def test_one_flipped_bit_anywhere_is_told_or_changes_nothing_that_is_read(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path / "whole")
+    log = ChangeLog(tmp_path / "whole")
     log.append([made_of(f"item-{i}", i) for i in range(300)])
     log.close()
-    right, told_of = told(ItemLog(tmp_path / "whole").read(0)), 0
+    right, told_of = told(ChangeLog(tmp_path / "whole").read(0)), 0
     size = (tmp_path / "whole" / LOG).stat().st_size
     for place in np.random.default_rng(0).integers(size, size=150):
         shutil.rmtree(tmp_path / "damaged", ignore_errors=True)
         shutil.copytree(tmp_path / "whole", tmp_path / "damaged")
         flip(tmp_path / "damaged" / LOG, int(place), bit=int(place) % 8)
-        damaged = ItemLog(tmp_path / "damaged")
+        damaged = ChangeLog(tmp_path / "damaged")
         try:
             assert told(damaged.read(0)) == right
         except (ArtifactError, LogError):
@@ -182,13 +182,13 @@ def test_what_is_no_log_is_refused_each_time(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / LOG)
     other.execute("CREATE TABLE changes (sequence INTEGER PRIMARY KEY)")
     other.close()
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     for ask in (log.last, log.last, lambda: log.append([Change("a")])):
-        with pytest.raises(ArtifactError, match="an item log of format 3"):
+        with pytest.raises(ArtifactError, match="a change log of format 3"):
             ask()
     (tmp_path / LOG).write_bytes(b"no database at all" * 300)
     with pytest.raises(ArtifactError, match="Restore it from a copy"):
-        ItemLog(tmp_path).last()
+        ChangeLog(tmp_path).last()
 
 
 def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path:
     (store.folder / LOG).unlink()
     assert open_collection(store, 2).items.count == COUNT
     as_logged(store, [put("b", row, {})])
-    with closing(ItemLog(store.folder)) as log:
+    with closing(ChangeLog(store.folder)) as log:
         assert (log.size().changes, log.size().superseded) == (1, 0)
     collection = open_collection(store, 2)
     assert (collection.applied, collection.items.count) == (3, COUNT + 1)
@@ -217,7 +217,7 @@ def test_an_older_copy_of_the_log_is_told_from_the_one_that_a_version_was_made_o
     as_logged(store, [put("b", row, {}), Change("a")])
     assert compact(store) == 2
     shutil.copy(tmp_path / "older", store.folder / LOG)
-    with pytest.raises(StoreError, match="found up to 3: an item log was lost, or an older copy"):
+    with pytest.raises(StoreError, match="found up to 3: a change log was lost, or an older copy"):
         open_collection(store, 2)
 
 
@@ -225,12 +225,12 @@ def test_a_log_in_a_store_that_may_only_be_read_is_read_and_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the system tells one who may not write; whoever runs the tests may."""
-    writer = ItemLog(tmp_path)
+    writer = ChangeLog(tmp_path)
     writer.append([made_of("a", 1)])
     writer.close()
     with monkeypatch.context() as told_no:
         told_no.setattr(os, "access", lambda path, mode: False)
-        reader = ItemLog(tmp_path)
+        reader = ChangeLog(tmp_path)
         assert (reader.moved(), told(reader.read(0))) == (True, [(1, "a", 1.0)])
         assert not reader.moved()
         assert [path.name for path in tmp_path.iterdir()] == [LOG]
@@ -247,7 +247,7 @@ def test_a_log_in_a_store_that_may_only_be_read_is_read_and_followed(
 
 
 def test_an_input_of_float64_comes_back_to_the_last_bit(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path / "store")
+    log = ChangeLog(tmp_path / "store")
     far = np.array([1.76e9 + 2**-20, np.nan, 1e300])
     log.append([Change("a", far, "{}"), made_of("b")])
     first, second = (change.input for change in log.read(0))

@@ -1,4 +1,4 @@
-"""The item log opens only if its files belong together, and writes only to files that are at their paths."""
+"""The change log opens only if its files belong together, and writes only to files that are at their paths."""
 
 import shutil
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.inputs import Input
-from lookalike.index.changes.log import LOG, ItemLog
+from lookalike.index.changes.log import LOG, ChangeLog
 from lookalike.index.errors import LogError
 from lookalike.training.errors import ArtifactError
 
@@ -23,7 +23,7 @@ def put(name: str) -> Change:
 
 
 def ids(folder: Path) -> list[str]:
-    log = ItemLog(folder)
+    log = ChangeLog(folder)
     found = [change.id for change in log.read(0)]
     log.close()
     return found
@@ -31,7 +31,7 @@ def ids(folder: Path) -> list[str]:
 
 def killed(folder: Path, to: Path) -> Path:
     """A store as a killed process leaves it: "a" to "d" are in items.db-wal alone."""
-    log = ItemLog(folder)
+    log = ChangeLog(folder)
     for name in "abcd":
         log.append([put(name)])
     to.mkdir()
@@ -52,7 +52,7 @@ def test_what_a_lost_log_left_is_never_written_to(tmp_path: Path, left: tuple[st
     for name in {path.name for path in store.iterdir()} - set(left):
         (store / name).rename(tmp_path / name)
     before = contents(store)
-    asked: list[Callable[[], int]] = [ItemLog(store).last, lambda: ItemLog(store).append([put("new")])]
+    asked: list[Callable[[], int]] = [ChangeLog(store).last, lambda: ChangeLog(store).append([put("new")])]
     for ask in asked:
         with pytest.raises(
             LogError, match=f"{LOG}: expected {LOG} beside .*{left[-1]}, found no {LOG}. Put {LOG} back"
@@ -65,7 +65,7 @@ def test_a_lost_log_that_is_put_back_has_all_that_was_acknowledged(tmp_path: Pat
     store = killed(tmp_path / "whole", tmp_path / "store")
     (store / LOG).rename(tmp_path / LOG)
     with pytest.raises(LogError):
-        ItemLog(store).append([put("new")])
+        ChangeLog(store).append([put("new")])
     (tmp_path / LOG).rename(store / LOG)
     assert ids(store) == ["a", "b", "c", "d"]
 
@@ -74,7 +74,7 @@ def test_a_new_log_begins_once_the_rest_of_the_lost_one_is_gone(tmp_path: Path) 
     store = killed(tmp_path / "whole", tmp_path / "store")
     for name in FILES:
         (store / name).unlink()
-    log = ItemLog(store)
+    log = ChangeLog(store)
     assert log.append([put("new")]) == 1
     log.close()
     assert ids(store) == ["new"]
@@ -85,7 +85,7 @@ def test_a_log_whose_wal_alone_was_lost_is_refused(tmp_path: Path) -> None:
     (store / WAL).rename(tmp_path / WAL)
     before = contents(store)
     with pytest.raises(LogError, match=f"expected {WAL} beside {SHM}, found no {WAL}"):
-        ItemLog(store).append([put("new")])
+        ChangeLog(store).append([put("new")])
     assert contents(store) == before
     (tmp_path / WAL).rename(store / WAL)
     assert ids(store) == ["a", "b", "c", "d"]
@@ -102,7 +102,7 @@ def test_an_empty_log_is_refused_before_its_wal_is_deleted(tmp_path: Path) -> No
     (store / LOG).write_bytes(b"")
     before = contents(store)
     with pytest.raises(ArtifactError, match="an empty file"):
-        ItemLog(store).append([put("new")])
+        ChangeLog(store).append([put("new")])
     assert contents(store) == before
 
 
@@ -110,7 +110,7 @@ def test_an_empty_log_is_refused_before_its_wal_is_deleted(tmp_path: Path) -> No
 def test_nothing_is_acknowledged_while_a_file_is_away_and_writing_goes_on_once_it_is_back(
     tmp_path: Path, name: str
 ) -> None:
-    log, store = ItemLog(tmp_path / "store"), tmp_path / "store"
+    log, store = ChangeLog(tmp_path / "store"), tmp_path / "store"
     assert log.append([put("a")]) == 1
     (store / name).rename(tmp_path / "aside")
     for ask in (lambda: log.append([put("b")]), log.moved, lambda: log.find("a"), log.last, log.prune):
@@ -124,7 +124,7 @@ def test_nothing_is_acknowledged_while_a_file_is_away_and_writing_goes_on_once_i
 
 @pytest.mark.parametrize("names", [(LOG,), (WAL,), (SHM,), (WAL, SHM), FILES])
 def test_nothing_is_acknowledged_into_a_deleted_file(tmp_path: Path, names: tuple[str, ...]) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([put("a")])
     for name in names:
         (tmp_path / name).unlink()
@@ -135,7 +135,7 @@ def test_nothing_is_acknowledged_into_a_deleted_file(tmp_path: Path, names: tupl
 
 
 def test_a_file_that_goes_while_a_change_is_written_is_noticed_before_the_acknowledgement(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([put("a")])
 
     class Removing:
@@ -153,7 +153,7 @@ def test_a_file_that_goes_while_a_change_is_written_is_noticed_before_the_acknow
 
 
 def test_another_log_in_place_of_the_open_one_gets_nothing_of_it(tmp_path: Path) -> None:
-    log, store = ItemLog(tmp_path / "store"), tmp_path / "store"
+    log, store = ChangeLog(tmp_path / "store"), tmp_path / "store"
     log.append([put("a")])
     backing_up = apsw.Connection(str(store / LOG))
     backing_up.execute("VACUUM INTO ?", (str(tmp_path / "copy"),))
@@ -185,13 +185,13 @@ def remove_wal(link: Path, real: Path) -> None:
 @pytest.mark.parametrize("change", [point_elsewhere, remove_wal, lambda link, real: real.unlink()])
 def test_a_log_behind_a_link_is_watched_at_both_ends(tmp_path: Path, change: Callable[[Path, Path], object]) -> None:
     store, real = tmp_path / "store", tmp_path / "disk" / "of.db"
-    log = ItemLog(store)
+    log = ChangeLog(store)
     log.append([put("a")])
     log.close()
     real.parent.mkdir()
     (store / LOG).rename(real)
     (store / LOG).symlink_to(real)
-    log = ItemLog(store)
+    log = ChangeLog(store)
     assert log.append([put("b")]) == 2
     change(store / LOG, real)
     with pytest.raises(LogError, match="expected the file that this process opened"):
@@ -205,4 +205,4 @@ def test_a_link_whose_log_is_lost_is_refused_if_a_wal_is_left(tmp_path: Path) ->
     (tmp_path / "store" / LOG).symlink_to(store / LOG)
     (store / LOG).unlink()
     with pytest.raises(LogError, match=f"found no {LOG}"):
-        ItemLog(tmp_path / "store").append([put("new")])
+        ChangeLog(tmp_path / "store").append([put("new")])

@@ -12,10 +12,10 @@ import pytest
 
 from lookalike.index.changes import reclaim
 from lookalike.index.changes.change import Change
-from lookalike.index.changes.log import LOG, ItemLog
+from lookalike.index.changes.log import LOG, ChangeLog
 from lookalike.index.errors import LogError
 from lookalike.training.errors import ArtifactError
-from tests.index.made import no_room
+from tests.factories import no_room
 
 FILL = json.dumps({"fill": "y" * 2_000})
 
@@ -33,7 +33,7 @@ def recounted(store: Path) -> tuple[int, int]:
 
 
 def test_the_counts_are_those_of_the_rows_after_each_change(tmp_path: Path) -> None:
-    log, other = ItemLog(tmp_path), ItemLog(tmp_path)
+    log, other = ChangeLog(tmp_path), ChangeLog(tmp_path)
     assert (log.size().bytes, log.size().changes, log.size().superseded) == (0, 0, 0)
 
     def counts() -> tuple[int, int]:
@@ -57,7 +57,7 @@ def test_the_counts_are_those_of_the_rows_after_each_change(tmp_path: Path) -> N
 
 
 def test_the_counts_are_those_of_the_rows_after_a_failure_too(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([put("a"), put("b")])
     with no_room(), pytest.raises(LogError):
         log.append([put(f"{i}") for i in range(200)])
@@ -66,7 +66,7 @@ def test_the_counts_are_those_of_the_rows_after_a_failure_too(tmp_path: Path) ->
 
 
 def test_a_log_that_lost_its_counts_is_damaged(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([put("a")])
     database = apsw.Connection(str(tmp_path / LOG))
     database.execute("DELETE FROM notes")
@@ -76,7 +76,7 @@ def test_a_log_that_lost_its_counts_is_damaged(tmp_path: Path) -> None:
 
 
 def test_the_space_of_superseded_changes_goes_back_and_what_is_left_is_whole(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     for round_ in range(25):
         log.append([put(f"i{i}", round_) for i in range(40)])
     log.append([Change("i0")])
@@ -85,7 +85,7 @@ def test_the_space_of_superseded_changes_goes_back_and_what_is_left_is_whole(tmp
     assert log.prune() == 24 * 40 + 1
     log.close()
     assert (tmp_path / LOG).stat().st_size < before / 20
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     assert [(change.id, change.sequence) for change in log.read(0)] == [
         *((f"i{i}", 961 + i) for i in range(1, 40)), ("i0", 1_001),
     ]  # fmt: skip
@@ -97,7 +97,7 @@ def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reclaim, "STEP", 16)
-    log, other = ItemLog(tmp_path), ItemLog(tmp_path)
+    log, other = ChangeLog(tmp_path), ChangeLog(tmp_path)
     for round_ in range(25):
         log.append([put(f"i{i}", round_) for i in range(40)])
     log.close()
@@ -108,7 +108,7 @@ def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
         sizes.append((tmp_path / f"{LOG}-wal").stat().st_size)
 
     monkeypatch.setattr(time, "sleep", between)
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([])
     assert log.prune() == 24 * 40
     assert len(sizes) > 24 * 40 / 16
@@ -120,7 +120,7 @@ def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
 
 
 def test_it_goes_on_while_another_process_moves_the_wal_into_the_log(tmp_path: Path) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     for _ in range(3):
         log.append([put("a"), put("b")])
     writing, moving = (apsw.Connection(str(tmp_path / LOG)) for _ in range(2))
@@ -143,7 +143,7 @@ def test_it_goes_on_while_another_process_moves_the_wal_into_the_log(tmp_path: P
 
 
 def test_what_fails_in_between_leaves_a_log_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     for round_ in range(30):
         log.append([put(f"i{i}", round_) for i in range(40)])
     last = [change.sequence for batch in log.current() for change in batch]

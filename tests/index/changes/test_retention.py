@@ -13,20 +13,20 @@ from lookalike.cli.app import app
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.changes.retention import JOB, prune, reclaim
 from lookalike.index.errors import StoreError
 from lookalike.index.versions.store import Alias, Store
 from lookalike.retraining.job import Job, begin, end
 from lookalike.training.errors import ConfigError
 from lookalike.training.sealed import seal
-from tests.index.made import cloud, retrained
+from tests.factories import cloud, retrained
 
 ROWS = cloud(20, 64)
 
 
 def put(store: Store, *names: str, row: int = 0) -> None:
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     log.append([Change(name, ROWS[row], json.dumps({})) for name in names])
     log.close()
 
@@ -65,7 +65,7 @@ def test_the_ancestors_of_the_champion_stay(store_copy: Store) -> None:
         assert compact(store_copy) == round_ + 2
     (store_copy.folder / "champion").write_text('{"version": 4, "replaced": []}')
     assert prune(store_copy, 1).kept == (3, 4)
-    assert store_copy.open_champion().answers_its_question()
+    assert store_copy.open_champion().answers_canary()
 
 
 def test_however_often_a_version_is_compacted_the_encoders_before_it_stay(store_copy: Store) -> None:
@@ -80,7 +80,7 @@ def test_however_often_a_version_is_compacted_the_encoders_before_it_stay(store_
 
 
 def sequences(store: Store) -> list[int]:
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     found = [change.sequence for change in log.read(0)]
     log.close()
     return found

@@ -7,13 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.index.changes.change import Change
-from lookalike.index.changes.log import ItemLog
-from lookalike.index.changes.training_snapshot import Overlaid, Source, check_whole, overlay
+from lookalike.index.changes.log import ChangeLog
+from lookalike.index.changes.training_snapshot import ChampionRows, TrainingSnapshot, check_whole, take_snapshot
 from lookalike.index.errors import StoreError
 from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Chunk, Rows, sketches
-from tests.index.made import cloud, made_rows
+from tests.factories import cloud, made_rows
 
 WIDTH = 4
 BASE = cloud(10, WIDTH)
@@ -26,8 +26,8 @@ def every(puts: list[Change]) -> NDArray[np.bool_]:
     return np.ones(len(puts), np.bool_)
 
 
-def source(rows: Rows | None = None, name: str = "the rows") -> Source:
-    return Source(rows or made_rows(BASE, batch=3), name, 10, hashlib.sha256(BASE.tobytes()).hexdigest())
+def source(rows: Rows | None = None, name: str = "the rows") -> ChampionRows:
+    return ChampionRows(rows or made_rows(BASE, batch=3), name, 10, hashlib.sha256(BASE.tobytes()).hexdigest())
 
 
 def put(name: str, row: NDArray[np.float32], **payload: object) -> Change:
@@ -37,14 +37,14 @@ def put(name: str, row: NDArray[np.float32], **payload: object) -> Change:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """Seven changes: two of the ten rows replaced, one deleted, one item put twice, one put and deleted again."""
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([put("row-2", NEW[0], label=7), Change("row-5"), put("a", NEW[1])])
     log.append([put("a", NEW[2], label="x"), put("b", NEW[3]), Change("b"), put("row-9", NEW[4])])
     log.close()
     return tmp_path
 
 
-def read(found: Overlaid, size: int | None = None) -> Chunk:
+def read(found: TrainingSnapshot, size: int | None = None) -> Chunk:
     chunks = list(found.rows.chunks(size))
     assert all(0 < len(chunk.ids) <= (size or 100) for chunk in chunks)
     return Chunk(
@@ -56,7 +56,7 @@ def read(found: Overlaid, size: int | None = None) -> Chunk:
 
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_the_log_wins_over_the_source_and_comes_after_it(store: Path, size: int) -> None:
-    found = overlay(source(), store, 7, every, KNOWN)
+    found = take_snapshot(source(), store, 7, every, KNOWN)
     assert (found.new, found.replaced, found.deleted, found.unreadable) == (1, 2, 1, 0)
     told = read(found, size)
     assert told.ids == [f"row-{i}" for i in (0, 1, 3, 4, 6, 7, 8)] + ["row-2", "a", "row-9"]
@@ -78,12 +78,12 @@ def test_the_log_wins_over_the_source_and_comes_after_it(store: Path, size: int)
     ],
 )
 def test_the_log_counts_up_to_the_change_that_is_named(store: Path, upto: int, ids: list[str]) -> None:
-    assert read(overlay(source(), store, upto, every, KNOWN)).ids == ids
+    assert read(take_snapshot(source(), store, upto, every, KNOWN)).ids == ids
 
 
 def test_what_is_put_later_is_not_among_the_rows(store: Path) -> None:
-    found = overlay(source(), store, 7, every, KNOWN)
-    log = ItemLog(store)
+    found = take_snapshot(source(), store, 7, every, KNOWN)
+    log = ChangeLog(store)
     log.append([put("late", NEW[5]), Change("row-0"), put("a", NEW[5])])
     log.close()
     told = read(found)
@@ -95,13 +95,13 @@ def test_what_cannot_be_embedded_is_left_out_with_what_it_replaced(store: Path) 
     def readable(puts: list[Change]) -> NDArray[np.bool_]:
         return np.array([change.id not in ("a", "row-2") for change in puts], np.bool_)
 
-    found = overlay(source(), store, 7, readable, KNOWN)
+    found = take_snapshot(source(), store, 7, readable, KNOWN)
     assert (found.new, found.replaced, found.deleted, found.unreadable) == (0, 1, 1, 2)
     assert read(found).ids == [f"row-{i}" for i in (0, 1, 3, 4, 6, 7, 8, 9)]
 
 
 def test_without_a_log_the_rows_are_the_sources(tmp_path: Path) -> None:
-    found = overlay(source(), tmp_path, 0, every, KNOWN)
+    found = take_snapshot(source(), tmp_path, 0, every, KNOWN)
     np.testing.assert_array_equal(read(found).inputs, BASE)
     assert not list(tmp_path.iterdir())
 
@@ -116,12 +116,12 @@ def test_without_a_log_the_rows_are_the_sources(tmp_path: Path) -> None:
 )
 def test_a_source_that_changed_is_refused(tmp_path: Path, rows: NDArray[np.float32], about: str) -> None:
     with pytest.raises(DataError, match=rf"made: expected the rows that .* as the rows, {about}\. .*--data"):
-        overlay(source(made_rows(rows)), tmp_path, 0, every, KNOWN)
+        take_snapshot(source(made_rows(rows)), tmp_path, 0, every, KNOWN)
 
 
 def test_a_source_that_changes_afterwards_is_refused_by_whoever_reads_it(store: Path) -> None:
     content = BASE.copy()
-    found = overlay(source(made_rows(content)), store, 7, every, KNOWN)
+    found = take_snapshot(source(made_rows(content)), store, 7, every, KNOWN)
     content[0, 0] += 1
     with pytest.raises(DataError, match="others of the same number"):
         read(found)
@@ -136,23 +136,23 @@ def test_a_log_that_lacks_what_a_version_folded_in_is_refused(
         check_whole(store, 8)
     empty = tmp_path_factory.mktemp("empty")
     check_whole(empty, 0)
-    with pytest.raises(StoreError, match=r"found none of its changes.*restore items\.db"):
+    with pytest.raises(StoreError, match=r"found none of its changes.*Restore items\.db"):
         check_whole(empty, 1)
 
 
 def test_items_of_another_width_are_refused(store: Path) -> None:
     wide = cloud(10, 5)
     with pytest.raises(DataError, match="expected rows of 4 values, as the items that were put have, found 5"):
-        overlay(Source(made_rows(wide), "wide", 10, ""), store, 7, every, KNOWN)
+        take_snapshot(ChampionRows(made_rows(wide), "wide", 10, ""), store, 7, every, KNOWN)
 
 
 def test_source_and_log_are_less_the_same_origin(tmp_path: Path) -> None:
     origin = np.array([1.76e9, 0, 0, 0])
     rows = made_rows(BASE + origin, batch=3).measured_from(origin)
     near = np.concatenate([chunk.inputs for chunk in rows.chunks()])
-    ItemLog(tmp_path).append([put("a", NEW[0] + origin), put("row-9", NEW[1] + origin)])
-    of = Source(rows, "the rows", 10, hashlib.sha256(near.tobytes()).hexdigest())
-    found = overlay(of, tmp_path, 2, every, KNOWN)
+    ChangeLog(tmp_path).append([put("a", NEW[0] + origin), put("row-9", NEW[1] + origin)])
+    of = ChampionRows(rows, "the rows", 10, hashlib.sha256(near.tobytes()).hexdigest())
+    found = take_snapshot(of, tmp_path, 2, every, KNOWN)
     assert found.rows.origin is origin
     np.testing.assert_allclose(read(found).inputs, np.concatenate([BASE[:9], NEW[:2]]), atol=1e-6)
     assert sorted(found.sketches) == sorted(sketches(read(found).inputs))
@@ -162,11 +162,11 @@ def test_rows_outside_what_the_encoder_knows_are_named_with_their_places_among_a
     base, far = BASE.copy(), NEW.copy()
     base[[3, 5, 6], [0, 1, 2]] = [3e38, 22, -22]
     far[1, :2], far[2, 3] = -3e38, 21
-    log = ItemLog(tmp_path)
+    log = ChangeLog(tmp_path)
     log.append([put("row-5", NEW[0]), put("row-1", NEW[3]), put("far", far[1]), put("near", far[2])])
     log.close()
-    rows = Source(made_rows(base, batch=3), "base", 10, hashlib.sha256(base.tobytes()).hexdigest())
-    found = overlay(rows, tmp_path, 4, every, KNOWN)
+    rows = ChampionRows(made_rows(base, batch=3), "base", 10, hashlib.sha256(base.tobytes()).hexdigest())
+    found = take_snapshot(rows, tmp_path, 4, every, KNOWN)
     told = read(found)
     assert [told.ids[place] for place in found.outside] == ["row-3", "row-6", "far"]
     assert [(one.id, one.column, one.value) for one in found.clipped.values] == [

@@ -14,9 +14,9 @@ import pytest
 from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.drift.detector import Bets, Detector, Evidence
-from lookalike.index.drift.drift import FOLDER, Drift, DriftFile, Seen, drift_of, read_drift
+from lookalike.index.drift.drift import FOLDER, Drift, DriftFile, DriftState, drift_of, read_drift
 from lookalike.index.errors import StoreError
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
@@ -26,7 +26,7 @@ from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
 Files = Callable[[Path], DriftFile]
-Wrote = Callable[[Path, Seen], DriftFile]
+Wrote = Callable[[Path, DriftState], DriftFile]
 
 BETS = Bets(143)
 HOLDER = """
@@ -34,22 +34,24 @@ import sys
 from pathlib import Path
 import numpy as np
 from lookalike.index.drift.detector import Bets, Detector, Evidence
-from lookalike.index.drift.drift import DriftFile, Seen
+from lookalike.index.drift.drift import DriftFile, DriftState
 bets = Bets(143)
 one = Detector(bets, Evidence.none(bets, 0.0))
 one.add(np.full(7, 0.5), 1.0)
 file = DriftFile(Path(sys.argv[1]))
-file.write(Seen(3, "three", bets, one.evidence))
+file.write(DriftState(3, "three", bets, one.evidence))
 print("done", flush=True)
 sys.stdin.read()
 """
 
 
-def seen(p: float = 0.5, count: int = 10, calibration: str = "three", once_in: float = 1e6, rows: int = 143) -> Seen:
+def seen(
+    p: float = 0.5, count: int = 10, calibration: str = "three", once_in: float = 1e6, rows: int = 143
+) -> DriftState:
     bets = Bets(rows)
     one = Detector(bets, Evidence.none(bets, 0.0), once_in)
     one.add(np.full(count, p), 100.0)
-    return Seen(3, calibration, bets, one.evidence, once_in)
+    return DriftState(3, calibration, bets, one.evidence, once_in)
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def files() -> Iterator[Files]:
 
 @pytest.fixture
 def wrote(files: Files) -> Wrote:
-    def write(folder: Path, what: Seen) -> DriftFile:
+    def write(folder: Path, what: DriftState) -> DriftFile:
         file = files(folder)
         file.write(what)
         return file
@@ -292,7 +294,7 @@ def test_an_alarm_outlives_a_compaction_and_not_another_encoder(
 ) -> None:
     shutil.rmtree(store_copy.folder / FOLDER, ignore_errors=True)
     wrote(store_copy.folder / FOLDER, seen(0.001, 100, store_copy.open_champion().calibration))
-    log = ItemLog(store_copy.folder)
+    log = ChangeLog(store_copy.folder)
     log.append([Change(store_copy.open_champion().items.id_at(0))])
     log.close()
     assert compact(store_copy) == 2

@@ -5,12 +5,19 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from lookalike.index.evaluation.baselines import by_encoder, by_pca, by_raw_rows, by_untrained, fit_unit, recoded
+from lookalike.index.evaluation.baselines import (
+    by_encoder,
+    by_pca,
+    by_raw_rows,
+    by_untrained,
+    fit_feature_space,
+    recoded,
+)
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.artifact.preprocess import build_preprocessor
 from lookalike.training.evaluation.untrained import untrained
 from lookalike.training.tables.columns import Column, FittedColumn
-from tests.index.made import cloud, encoder_at
+from tests.factories import cloud, encoder_at
 
 
 @pytest.fixture
@@ -27,7 +34,7 @@ def table(encoder: Encoder, *columns: Column) -> Encoder:
 def test_components_are_scikit_learn_s(encoder: Encoder, count: int) -> None:
     """Also of fewer rows than columns; a component's sign is nobody's."""
     rows, asked = cloud(count, 6) * np.array([9, 5, 3, 2, 1, 0.5], np.float32), cloud(7, 6, seed=1)
-    unit = fit_unit(rows, encoder)
+    unit = fit_feature_space(rows, encoder)
     way = by_pca(3, unit, rows)
     theirs = PCA(3, svd_solver="full").fit(unit.features(rows).astype(np.float64))
     found, wanted = way.embed(asked), theirs.transform(unit.features(asked))
@@ -39,25 +46,25 @@ def test_components_are_scikit_learn_s(encoder: Encoder, count: int) -> None:
 
 def test_there_are_no_more_components_than_columns(encoder: Encoder) -> None:
     rows = cloud(50, 6)
-    assert by_pca(32, fit_unit(rows, encoder), rows).name == "PCA-6"
+    assert by_pca(32, fit_feature_space(rows, encoder), rows).name == "PCA-6"
 
 
 def test_the_unit_is_the_rows_own(encoder: Encoder) -> None:
     rows = cloud(400, 6) * 7 + 3
-    unit = fit_unit(rows, encoder)
+    unit = fit_feature_space(rows, encoder)
     features = by_raw_rows(unit).embed(rows)
     assert features.mean(axis=0) == pytest.approx(np.zeros(6), abs=1e-5)
     assert features.std(axis=0) == pytest.approx(np.ones(6), abs=1e-5)
     picture = dataclasses.replace(encoder, header={**encoder.header, "input_shape": [2, 3]})
     scaled = rows * np.array([1, 2, 3, 4, 5, 6], np.float32)
-    together = fit_unit(scaled, picture).features(scaled)
+    together = fit_feature_space(scaled, picture).features(scaled)
     assert together.std() == pytest.approx(1, abs=1e-4)  # all pixels share one deviation
     assert together[:, 5].std() == pytest.approx(6 * together[:, 0].std(), rel=0.2)
 
 
 def test_ways_by_encoders_are_the_encoders(encoder: Encoder) -> None:
     rows = cloud(30, 6)
-    unit = fit_unit(rows, encoder)
+    unit = fit_feature_space(rows, encoder)
     way = by_encoder("it", encoder, unit)
     assert (way.name, way.embed(rows).tolist()) == ("it", encoder.encode(rows).tolist())
     assert way.back is not None

@@ -12,7 +12,7 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Rows, open_rows
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, made_rows
 
 LINE = np.array([[0], [1], [10], [11]], np.float32)
 

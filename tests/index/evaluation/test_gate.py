@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap, trim_mean
 from sklearn.neighbors import NearestNeighbors
 
-from lookalike.index.evaluation.gate import FEWEST_ROWS, Trial, decided, judge
-from lookalike.index.versions.verdict import Compared, Measure, Verdict
+from lookalike.index.evaluation.gate import FEWEST_ROWS, GateEvaluation, decided, judge
+from lookalike.index.versions.verdict import Comparison, MeasureComparison, Verdict
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.config import load_config
 from lookalike.training.errors import DataError
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
-from tests.index.made import cloud, encoder_at
+from tests.factories import cloud, encoder_at
 from tests.mixed import QUICK, mixed, write_csv
 
 Floats = NDArray[np.float32]
@@ -61,7 +61,7 @@ def linear(folder: Path, matrix: Floats) -> Encoder:
     return load_encoder(encoder_at(folder / "encoder", matrix))
 
 
-def compared(verdict: Verdict, measure: str, against: str) -> Compared:
+def compared(verdict: Verdict, measure: str, against: str) -> Comparison:
     one = next(one for one in verdict.measures if one.name == measure)
     return next(each for each in one.compared if each.against.startswith(against))
 
@@ -124,7 +124,7 @@ def test_values_by_other_means(tmp_path: Path) -> None:
     held, fit_on = cloud(150, 6), cloud(5_000, 6, seed=1)
     names = np.array(["a", "b", "c"])[np.digitize(held[:, 0], [-0.4, 0.4])]
     encoder = linear(tmp_path, np.eye(6, 3, dtype=np.float32))
-    trial = Trial(held, names.tolist(), metric="l2", fit_on=fit_on, like=encoder)
+    trial = GateEvaluation(held, names.tolist(), metric="l2", fit_on=fit_on, like=encoder)
     values = trial.champion(encoder)
     standard = (held - fit_on.mean(axis=0)) / fit_on.std(axis=0)
     near, kept = (
@@ -141,7 +141,7 @@ def test_values_by_other_means(tmp_path: Path) -> None:
 
 def test_the_interval_is_the_paired_bootstrap_s(digits: Digits) -> None:
     verdict = digits.judge(digits.one, digits.other)
-    trial = Trial(digits.held, digits.labels, metric="cosine", fit_on=digits.fit_on, like=digits.one)
+    trial = GateEvaluation(digits.held, digits.labels, metric="cosine", fit_on=digits.fit_on, like=digits.one)
     mine, theirs = trial.champion(digits.one), trial.champion(digits.other)
     for name, sign in (("labels", 1), ("reconstruction", -1)):
         cut = 0.05 if name == "reconstruction" else 0  # an error has no end: its mean is trimmed
@@ -208,25 +208,25 @@ def test_a_table_s_champion_may_know_other_categories(tmp_path: Path) -> None:
         for rows in (open_rows(path).suited(encoder.columns) for encoder in (challenger, champion))
     )
     fit_on = read_sample(open_rows(str(tmp_path / "new.csv")).suited(challenger.columns), 240, seed=0)[0]
-    trial = Trial(mine, None, metric="cosine", fit_on=fit_on, like=challenger)
-    own = Trial(theirs, None, metric="cosine", fit_on=theirs, like=champion)
+    trial = GateEvaluation(mine, None, metric="cosine", fit_on=fit_on, like=challenger)
+    own = GateEvaluation(theirs, None, metric="cosine", fit_on=theirs, like=champion)
     assert trial.champion(champion)["recovery"] == pytest.approx(own.champion(champion)["recovery"])
     verdict = judge(challenger, champion, held=mine, labels=None, metric="cosine", fit_on=fit_on)
     assert verdict.rows == 200
     assert 0 < compared(verdict, "reconstruction", "champion").value < 2
 
 
-def one(against: str, low: float, *, margin: float | None = None) -> Compared:
+def one(against: str, low: float, *, margin: float | None = None) -> Comparison:
     asked = "nothing" if margin is None else "no worse" if margin else "better"
     holds = {"nothing": True, "no worse": low >= -(margin or 0), "better": low > 0}[asked]
-    return Compared(against, 0.5, low + 0.01, low, low + 0.02, asked, margin or 0.0, holds)  # type: ignore[arg-type]
+    return Comparison(against, 0.5, low + 0.01, low, low + 0.02, asked, margin or 0.0, holds)  # type: ignore[arg-type]
 
 
 def test_what_decides_by_hand() -> None:
-    good = Measure("neighbours", 0.6, (one("champion", -0.01, margin=0.02), one("PCA-4", -0.1, margin=0.2)))
-    better = Measure("reconstruction", 0.3, (one("champion", 0.01, margin=0.02), one("PCA-4", 0.1)))
-    worse = Measure("reconstruction", 0.3, (one("champion", -0.03, margin=0.02), one("PCA-4", 0.1)))
-    linear_too = Measure("reconstruction", 0.3, (one("champion", 0.01, margin=0.02), one("PCA-4", 0.0)))
+    good = MeasureComparison("neighbours", 0.6, (one("champion", -0.01, margin=0.02), one("PCA-4", -0.1, margin=0.2)))
+    better = MeasureComparison("reconstruction", 0.3, (one("champion", 0.01, margin=0.02), one("PCA-4", 0.1)))
+    worse = MeasureComparison("reconstruction", 0.3, (one("champion", -0.03, margin=0.02), one("PCA-4", 0.1)))
+    linear_too = MeasureComparison("reconstruction", 0.3, (one("champion", 0.01, margin=0.02), one("PCA-4", 0.0)))
     told = decided((good, better), 200)
     assert (told.passes, told.decided_by) == (True, "neighbours, against the champion")
     told = decided((good, worse), 200)

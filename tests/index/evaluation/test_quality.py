@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from lookalike.index.ann.spec import Metric
 from lookalike.index.evaluation.quality import (
     MOST_ROWS,
-    Kept,
+    KeptShare,
     features_of,
     found_again,
     mean_share,
@@ -23,7 +23,7 @@ from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.config import load_config
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
-from tests.index.made import cloud, encoder_at
+from tests.factories import cloud, encoder_at
 from tests.mixed import QUICK, mixed, write_csv
 
 WIDE = cloud(200, 20)
@@ -151,10 +151,10 @@ def test_labels_decide_where_there_are_any(tmp_path: Path) -> None:
 
 
 def test_chance_is_no_reason_to_train_again() -> None:
-    assert Kept(encoder=0.5, pca=0.9, chance=0.1, error=0.01).worse(0.85)
-    assert not Kept(encoder=0.5, pca=0.9, chance=0.1, error=0.01).worse(0.5)  # exactly half of what PCA keeps
-    assert not Kept(encoder=0.5, pca=0.9, chance=0.1, error=0.21).worse(0.85)
-    assert not Kept(encoder=1.0, pca=1.0, chance=1.0, error=0.0).worse(0.85)
+    assert KeptShare(encoder=0.5, pca=0.9, chance=0.1, error=0.01).worse(0.85)
+    assert not KeptShare(encoder=0.5, pca=0.9, chance=0.1, error=0.01).worse(0.5)  # exactly half of what PCA keeps
+    assert not KeptShare(encoder=0.5, pca=0.9, chance=0.1, error=0.21).worse(0.85)
+    assert not KeptShare(encoder=1.0, pca=1.0, chance=1.0, error=0.0).worse(0.85)
 
 
 def test_few_rows_do_not_flatter_pca(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lookalike.index.ann.spec import Metric
 from lookalike.index.errors import QueryError
 from lookalike.index.versions.alignment import churn, compose, fit_map, load_maps, mapped, save_maps
 from lookalike.training.errors import ArtifactError
-from tests.index.made import cloud
+from tests.factories import cloud
 
 METRICS: list[Metric] = ["cosine", "l2", "ip"]
 each_metric = pytest.mark.parametrize("metric", METRICS)
@@ -144,8 +144,8 @@ def test_maps_follow_on_each_other() -> None:
 
 def test_maps_are_read_as_they_were_written(tmp_path: Path) -> None:
     maps = {12: cloud(4, 3), 7: cloud(9, 3, seed=1)}
-    save_maps(tmp_path / "continuity.npz", maps)
-    read = load_maps(tmp_path / "continuity.npz", 3)
+    save_maps(tmp_path / "alignment.npz", maps)
+    read = load_maps(tmp_path / "alignment.npz", 3)
     zipped(tmp_path / "by hand.npz", "12.npy", entry(maps[12]), zipfile.ZIP_STORED)
     assert load_maps(tmp_path / "by hand.npz", 3)[12].tolist() == maps[12].tolist()
     assert {number: matrix.tolist() for number, matrix in read.items()} == {n: m.tolist() for n, m in maps.items()}
@@ -186,9 +186,9 @@ def zipped(path: Path, name: str, content: bytes, how: int) -> None:
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
-    path = tmp_path / "continuity.npz"
+    path = tmp_path / "alignment.npz"
     zipped(path, name, content, zipfile.ZIP_STORED)
-    with pytest.raises(ArtifactError, match="continuity"):
+    with pytest.raises(ArtifactError, match="alignment"):
         load_maps(path, 3)
 
 
@@ -203,10 +203,10 @@ def test_another_file_is_refused(tmp_path: Path, name: str, content: bytes) -> N
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    path = tmp_path / "continuity.npz"
+    path = tmp_path / "alignment.npz"
     save_maps(path, {1: cloud(4, 3)})
     damage(path)
-    with pytest.raises(ArtifactError, match="continuity"):
+    with pytest.raises(ArtifactError, match="alignment"):
         load_maps(path, 3)
 
 

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from lookalike.index.ann.embeddings import Embeddings
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
-from lookalike.index.versions.alignment import CONTINUITY, load_maps
-from lookalike.index.versions.alignment_report import write_continuity
+from lookalike.index.versions.alignment import ALIGNMENT, load_maps
+from lookalike.index.versions.alignment_report import write_alignment
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.artifact.encoder import Encoder, load_encoder
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, made_rows
 
 WIDTH, DIM = 6, 4
 ROWS, HELD = cloud(400, WIDTH), cloud(50, WIDTH, seed=1)
@@ -34,18 +34,18 @@ def other(folder: Path, matrix: NDArray[np.float32]) -> tuple[Encoder, Embedding
 def test_a_space_that_was_turned_is_found_again(tmp_path: Path) -> None:
     turn = np.linalg.qr(cloud(DIM, DIM, seed=3))[0].astype(np.float32)
     encoder, embeddings = other(tmp_path, OLD @ turn)
-    told = write_continuity(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)
+    told = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)
     assert told == {
         "from": 1, "kind": "orthogonal", "fitted": 400, "recall": 1.0, "asked": 50, "churn": pytest.approx(0, abs=1e-9)
     }  # fmt: skip
-    np.testing.assert_allclose(load_maps(tmp_path / CONTINUITY, DIM)[1], turn, atol=1e-4)
+    np.testing.assert_allclose(load_maps(tmp_path / ALIGNMENT, DIM)[1], turn, atol=1e-4)
 
 
 def test_of_another_space_it_says_how_much_is_lost(tmp_path: Path) -> None:
     matrix = cloud(WIDTH, DIM, seed=4)
     encoder, embeddings = other(tmp_path, matrix)
-    told = write_continuity(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)
-    moved = HELD @ OLD @ load_maps(tmp_path / CONTINUITY, DIM)[1]
+    told = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)
+    moved = HELD @ OLD @ load_maps(tmp_path / ALIGNMENT, DIM)[1]
     wanted, got = (
         [set(np.argsort(np.linalg.norm(ROWS @ matrix - query, axis=1))[:10].tolist()) for query in queries]
         for queries in (HELD @ matrix, moved)
@@ -59,6 +59,6 @@ def test_of_another_space_it_says_how_much_is_lost(tmp_path: Path) -> None:
 
 def test_too_few_rows_make_no_map(tmp_path: Path) -> None:
     encoder, embeddings = other(tmp_path, OLD)
-    told = write_continuity(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS[:19], held=HELD)
+    told = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS[:19], held=HELD)
     assert told == {"from": 1}
-    assert not (tmp_path / CONTINUITY).exists()
+    assert not (tmp_path / ALIGNMENT).exists()

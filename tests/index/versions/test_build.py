@@ -20,7 +20,7 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.errors import ArtifactError, ConfigError, DataError, LookalikeError
 from lookalike.training.rows import Rows, open_rows, read_sample
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import ROOT, cloud, encoder_at, made_rows
 
 FLAT = Target(key="Flat")
 BUILDER = """
@@ -65,7 +65,7 @@ def test_every_row_is_found_by_its_id_at_its_embedding(
     np.testing.assert_allclose(version.embeddings.at(places), wanted, atol=1e-6)
     assert len(version.index) == count
     assert [version.items.payload_at(int(p)) for p in places] == [{"number": i} for i in range(count)]
-    assert version.answers_its_question()
+    assert version.answers_canary()
 
 
 @pytest.mark.parametrize(("count", "queries"), [(1, 1), (9, 9), (10, 1), (25, 2), (300, 30)])
@@ -123,7 +123,7 @@ def test_the_manifest_says_what_the_version_is_of(encoder: Path, tmp_path: Path)
     header = built(made_rows(inputs, batch=7), encoder, tmp_path, metric="ip", target=target).manifest
     digest = hashlib.sha256(inputs.tobytes()).hexdigest()
     assert header["data"] == {"name": "made", "rows": 40, "shape": [6], "sha256": digest}
-    assert (header["format"], header["version"], header["items"]) == ("lookalike-version/3", 1, 40)
+    assert (header["format"], header["version"], header["items"]) == ("lookalike-version/4", 1, 40)
     assert (header["index"]["key"], header["index"]["metric"]) == ("HNSW8", "ip")
     assert header["index"]["search"].startswith("efSearch=")
     assert header["encoder"] == hashlib.sha256((encoder / "manifest.json").read_bytes()).hexdigest()
@@ -171,7 +171,7 @@ def test_the_bytes_asked_for_hold_for_the_whole_index(encoder: Path, tmp_path: P
 def test_the_known_question_is_the_first_row(encoder: Path, tmp_path: Path) -> None:
     inputs = np.diag(np.arange(1, 7)).astype(np.float32)
     version = built(made_rows(inputs, batch=2), encoder, tmp_path, metric="l2")
-    assert np.array_equal(version.question, inputs[:1])
+    assert np.array_equal(version.canary, inputs[:1])
     assert version.manifest["answer"]["ids"] == ["row-0", "row-1", "row-2"]
     np.testing.assert_allclose(version.manifest["answer"]["scores"], [0, 5**0.5, 10**0.5], rtol=1e-6)
 
@@ -258,7 +258,7 @@ def test_an_encoder_is_named_by_its_run_or_by_itself(tiny_run: Path, tmp_path: P
 def test_processes_that_build_and_promote_at_once_take_turns(encoder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", cloud(30, 6))
     command = [sys.executable, "-c", BUILDER, str(tmp_path / "rows.npy"), str(encoder), str(tmp_path / "store")]
-    here = Path(__file__).parents[2]
+    here = ROOT
     running = [
         subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=here, env={**os.environ, "OMP_NUM_THREADS": "1"}

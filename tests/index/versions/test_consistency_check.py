@@ -8,11 +8,11 @@ import pytest
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
 from lookalike.index.versions.build import build
-from lookalike.index.versions.consistency_check import Belonging, belonging
+from lookalike.index.versions.consistency_check import Consistency, check_consistency
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.errors import ArtifactError
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, made_rows
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
@@ -20,9 +20,9 @@ def test_an_index_is_its_encoder_s_and_no_other_s(tmp_path: Path, metric: Metric
     store, rows = Store(tmp_path / "store"), cloud(800, 12)
     number = build(made_rows(rows), encoder_at(tmp_path / "own", cloud(12, 4)), store, metric=metric, device="cpu")
     version = store.open(number)
-    assert belonging(version).holds
+    assert check_consistency(version).holds
     other = load_encoder(encoder_at(tmp_path / "other", cloud(12, 4, seed=1)))
-    found = belonging(dataclasses.replace(version, encoder=other))
+    found = check_consistency(dataclasses.replace(version, encoder=other))
     assert found.embedded == 0
     assert not found.holds
 
@@ -34,7 +34,7 @@ def test_an_index_of_other_embeddings_does_not_find_the_rows(tmp_path: Path) -> 
         store.open(build(made_rows(rows), encoder_at(tmp_path / name, cloud(12, 4, seed)), store, target=target))
         for name, seed in (("one", 0), ("two", 1))
     )
-    found = belonging(dataclasses.replace(one, index=two.index, searcher=two.searcher))
+    found = check_consistency(dataclasses.replace(one, index=two.index, searcher=two.searcher))
     assert found.embedded == 1
     assert found.found < 0.1
     assert not found.holds
@@ -44,30 +44,30 @@ def test_what_is_not_a_number_is_not_what_is_stored(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     version = store.open(build(made_rows(cloud(300, 12)), encoder_at(tmp_path / "own", cloud(12, 4)), store))
     broken = load_encoder(encoder_at(tmp_path / "other", cloud(12, 4) * np.float32(1e38)))
-    assert not belonging(dataclasses.replace(version, encoder=broken)).holds
+    assert not check_consistency(dataclasses.replace(version, encoder=broken)).holds
 
 
 def test_equal_rows_stand_for_each_other(tmp_path: Path) -> None:
     rows = np.repeat(cloud(20, 12), 40, axis=0)
     store = Store(tmp_path / "store")
     version = store.open(build(made_rows(rows), encoder_at(tmp_path / "own", cloud(12, 4)), store))
-    assert belonging(version).holds
+    assert check_consistency(version).holds
 
 
 def test_all_must_be_stored_and_half_be_found(tiny_store: Store) -> None:
-    assert belonging(tiny_store.open(1)).rows > 100
-    assert Belonging(3, 1.0, 0.5).holds
-    assert not Belonging(3, 0.99, 1.0).holds
-    assert not Belonging(3, 1.0, 0.49).holds
+    assert check_consistency(tiny_store.open(1)).rows > 100
+    assert Consistency(3, 1.0, 0.5).holds
+    assert not Consistency(3, 0.99, 1.0).holds
+    assert not Consistency(3, 1.0, 0.49).holds
 
 
 def test_a_version_that_holds_no_rows_is_asked_its_question(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     version = store.open(build(made_rows(cloud(1, 12)), encoder_at(tmp_path / "own", cloud(12, 4)), store))
     assert not len(version.held)
-    assert belonging(version) == Belonging(1, 1.0, 1.0)
+    assert check_consistency(version) == Consistency(1, 1.0, 1.0)
     other = load_encoder(encoder_at(tmp_path / "other", cloud(12, 4, seed=1)))
-    assert not belonging(dataclasses.replace(version, encoder=other)).holds
+    assert not check_consistency(dataclasses.replace(version, encoder=other)).holds
 
 
 def test_a_folder_with_another_encoder_is_refused_when_it_is_opened(store_copy: Store, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_rows_of_huge_values_let_no_other_encoder_pass(tmp_path: Path, metric: M
     own = encoder_at(tmp_path / "own", cloud(12, 4))
     version = store.open(build(made_rows(rows), own, store, metric=metric, target=Target(key="Flat"), device="cpu"))
     assert 0 < (np.array(version.held)[:, 0] == np.float32(1e12)).sum() < 10
-    assert belonging(version).holds
+    assert check_consistency(version).holds
     other = load_encoder(encoder_at(tmp_path / "other", cloud(12, 4, seed=1)))
-    found = belonging(dataclasses.replace(version, encoder=other))
+    found = check_consistency(dataclasses.replace(version, encoder=other))
     assert found.embedded == 0

@@ -11,12 +11,12 @@ from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection, open_collection
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.items.filters import read_filter
 from lookalike.index.limits import MAX_FOUND
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, made_rows
 
 WIDTH, CLUSTERS, EACH = 4, 40, 100
 KEY = f"IVF{CLUSTERS},Flat"
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def delete(store: Store, rows: NDArray[np.int64]) -> Collection:
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     log.append([Change(f"row-{i}") for i in rows])
     log.close()
     return open_collection(store, 1)

@@ -12,7 +12,7 @@ from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows, read_sample
 from lookalike.training.tables.columns import Column
-from tests.index.made import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, made_rows
 
 each_metric = pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
 

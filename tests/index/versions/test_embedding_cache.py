@@ -19,12 +19,12 @@ from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions import embedding_cache as module
 from lookalike.index.versions.build import build
 from lookalike.index.versions.embed import embed
-from lookalike.index.versions.embedding_cache import Gathered, gather, workplace
+from lookalike.index.versions.embedding_cache import CachedEmbeddings, embed_with_cache, open_cache
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Chunk, Rows, open_rows, read_sample, sketches
-from tests.index.made import cloud, encoder_at, flip, made_rows
+from tests.factories import cloud, encoder_at, flip, made_rows
 
 COUNT, WIDTH, BATCH = 70, 6, 10
 INPUTS = cloud(COUNT, WIDTH)
@@ -85,13 +85,13 @@ def broken_off(rows: Rows, before: int) -> Rows:
     return replace(rows, read=read)
 
 
-def gathered(rows: Rows, encoder: Encoder, store: Path, metric: Metric = "l2") -> Gathered:
+def gathered(rows: Rows, encoder: Encoder, store: Path, metric: Metric = "l2") -> CachedEmbeddings:
     """With its embeddings in memory, for the folder is gone."""
     out = store / "staged"
     out.mkdir(parents=True, exist_ok=True)
-    with workplace(store, rows, encoder, metric) as folder:
+    with open_cache(store, rows, encoder, metric) as folder:
         items = ItemWriter(out, rows.name)
-        done = gather(rows, encoder, metric, folder, items)
+        done = embed_with_cache(rows, encoder, metric, folder, items)
         items.close()
         return replace(done, embeddings=np.array(done.embeddings))
 

@@ -13,18 +13,18 @@ import pytest
 
 from lookalike.index.ann.spec import MAX_KEY
 from lookalike.index.changes.change import Change
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.changes.retention import prune
 from lookalike.index.errors import StoreError
 from lookalike.index.items.table import ITEMS, ORDER
 from lookalike.index.versions.build import build
 from lookalike.index.versions.manifest import FORMAT, VersionManifest, read_version
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import HELD, QUESTION, USUAL
+from lookalike.index.versions.version import CANARY, HELD, LOCAL_SCALE
 from lookalike.training.artifact.manifest import MAX_SAFE_INTEGER, check_fields
 from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import Sealed
-from tests.index.made import cloud, encoder_at, made_rows, reseal, retrained
+from tests.factories import cloud, encoder_at, made_rows, reseal, retrained
 from tests.training.helpers import changed_fields, error_of
 
 
@@ -71,7 +71,7 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
             refused.add(name)
             continue
         others += 1
-        if others % 6 and name in {"data", "evidence", "tuning", "gate", "continuity", "retrained"}:
+        if others % 6 and name in {"data", "evidence", "tuning", "gate", "alignment", "retrained"}:
             continue  # they are shown, and decide nothing: some are enough
         written(store.path(1), text)
         error = error_of(lambda: store.promote(1))
@@ -114,7 +114,7 @@ def test_a_manifest_that_says_what_no_version_is_is_refused_by_the_field(store: 
 def test_a_version_whose_question_finds_nothing_must_go_on_finding_nothing(store: Store) -> None:
     """A compaction may make one; this one finds something."""
     changed(store, answer={"ids": [], "scores": []})
-    with pytest.raises(StoreError, match="expected the known answer to its known question, found another"):
+    with pytest.raises(StoreError, match="expected the known answer to its canary query, found another"):
         store.promote(1)
 
 
@@ -130,7 +130,7 @@ def test_fields_that_go_together_are_all_there(store: Store, fields: dict[str, A
 
 def test_a_sequence_that_no_version_can_have_stops_no_write(store: Store) -> None:
     changed(store, sequence=2**70)
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     assert log.append([Change("a", np.ones(6, np.float32), "{}")]) == 1
     with pytest.raises(ArtifactError, match="sequence"):
         prune(store, 1)
@@ -140,7 +140,7 @@ def test_a_sequence_that_no_version_can_have_stops_no_write(store: Store) -> Non
 def test_a_sequence_at_the_bound_is_gone_on_from(store: Store) -> None:
     changed(store, sequence=MAX_SAFE_INTEGER)
     store.promote(1)
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     assert log.append([Change("a", np.ones(6, np.float32), "{}")]) == MAX_SAFE_INTEGER + 1
     log.close()
 
@@ -198,11 +198,11 @@ def test_offsets_and_text_that_are_none_are_refused(store: Store, name: str, con
 @pytest.mark.parametrize(
     ("name", "array"),
     [
-        (QUESTION, np.zeros((2, 6), np.float32)),
-        (QUESTION, np.zeros((1, 6))),
-        (QUESTION, np.full((1, 6), np.nan, np.float32)),
+        (CANARY, np.zeros((2, 6), np.float32)),
+        (CANARY, np.zeros((1, 6))),
+        (CANARY, np.full((1, 6), np.nan, np.float32)),
         (HELD, np.zeros((4, 6))),
-        (USUAL, np.full(40, np.inf, np.float32)),
+        (LOCAL_SCALE, np.full(40, np.inf, np.float32)),
         ("embeddings.npy", np.full((40, 3), np.nan, np.float32)),
         ("embeddings.npy", np.full((40, 3), 1e30, np.float32)),
     ],
@@ -215,7 +215,7 @@ def test_an_array_of_another_shape_type_or_of_no_numbers_is_refused(store: Store
 
 def test_an_array_takes_no_more_memory_than_its_file(store: Store) -> None:
     header = {"shape": (1, 1 << 40), "fortran_order": False, "descr": "<f4"}
-    with (store.path(1) / QUESTION).open("wb") as file:
+    with (store.path(1) / CANARY).open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
     changed(store)
     refused(store, "000001")

@@ -28,7 +28,7 @@ from lookalike.training.artifact.encoder import Encoder, load_encoder, write_enc
 from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.errors import ArtifactError
 from lookalike.training.tables.columns import Column
-from tests.index.made import cloud, encoder_at
+from tests.factories import cloud, encoder_at
 
 Reals = NDArray[np.float64]
 
@@ -240,15 +240,15 @@ def test_where_there_is_no_item_everything_is_far() -> None:
     assert local_distances(none, none, "l2").tolist() == [math.inf, math.inf]
 
 
-def usual(vectors: NDArray[np.float32], metric: Metric = "l2") -> NDArray[np.float32]:
+def local_scale(vectors: NDArray[np.float32], metric: Metric = "l2") -> NDArray[np.float32]:
     return item_distances(Embeddings(vectors, metric), len(vectors))
 
 
 def test_an_items_distance_is_to_the_others() -> None:
     """At 0, 3 and 7: the others are 3 and 7, 3 and 4, 4 and 7 away."""
-    assert usual(np.array([[0], [3], [7]], np.float32)) == pytest.approx([5, 3.5, 5.5])
-    assert usual(np.array([[9]], np.float32)).tolist() == [1]
-    assert usual(np.empty((0, 1), np.float32)).shape == (0,)
+    assert local_scale(np.array([[0], [3], [7]], np.float32)) == pytest.approx([5, 3.5, 5.5])
+    assert local_scale(np.array([[9]], np.float32)).tolist() == [1]
+    assert local_scale(np.empty((0, 1), np.float32)).shape == (0,)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
@@ -259,9 +259,9 @@ def test_items_in_blocks_are_as_by_brute_force(metric: Metric, monkeypatch: pyte
     gaps = np.linalg.norm(vectors[:, None] - vectors, axis=2) if metric != "ip" else -vectors @ vectors.T
     np.fill_diagonal(gaps, np.inf)
     wanted = np.sort(gaps, axis=1)[:, :NEIGHBOURS].mean(axis=1)
-    assert usual(vectors, metric=metric) == pytest.approx(wanted, abs=1e-4)
+    assert local_scale(vectors, metric=metric) == pytest.approx(wanted, abs=1e-4)
     monkeypatch.setattr("lookalike.index.versions.novelty._FEW", 299)
-    assert usual(vectors, metric) == pytest.approx(wanted, rel=0.05, abs=0.05)
+    assert local_scale(vectors, metric) == pytest.approx(wanted, rel=0.05, abs=0.05)
 
 
 def test_of_many_items_a_sample_of_the_kept_tells_what_is_usual(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,13 @@ from threading import Event
 import pytest
 import torch
 
-from lookalike.index.versions.parallel import in_order, one_core_each
+from lookalike.index.versions.parallel import map_in_order, one_thread_each
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
 def test_results_come_in_the_order_of_the_values(threads: int, count: int) -> None:
-    assert list(in_order(lambda value: value * value, iter(range(count)), threads)) == [i * i for i in range(count)]
+    assert list(map_in_order(lambda value: value * value, iter(range(count)), threads)) == [i * i for i in range(count)]
 
 
 def test_a_result_waits_for_the_one_before_it() -> None:
@@ -25,7 +25,7 @@ def test_a_result_waits_for_the_one_before_it() -> None:
             second.set()
         return value
 
-    assert list(in_order(step, iter(range(2)), 2)) == [0, 1]  # with one thread the first would wait in vain
+    assert list(map_in_order(step, iter(range(2)), 2)) == [0, 1]  # with one thread the first would wait in vain
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -37,7 +37,7 @@ def test_no_more_values_are_fetched_than_threads_work_on_and_two(threads: int) -
             fetched.append(number)
             yield number
 
-    for result in in_order(lambda value: value, values(), threads):
+    for result in map_in_order(lambda value: value, values(), threads):
         assert len(fetched) <= result + threads + 2
 
 
@@ -48,7 +48,7 @@ def test_what_came_before_an_error_is_handed_on(threads: int) -> None:
             raise KeyboardInterrupt
         return value
 
-    results = in_order(step, iter(range(9)), threads)
+    results = map_in_order(step, iter(range(9)), threads)
     assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(KeyboardInterrupt):
         next(results)
@@ -56,7 +56,7 @@ def test_what_came_before_an_error_is_handed_on(threads: int) -> None:
 
 def test_whoever_stops_asking_waits_for_what_is_in_hand() -> None:
     done: list[int] = []
-    with closing(in_order(done.append, iter(range(9)), 2)) as results:
+    with closing(map_in_order(done.append, iter(range(9)), 2)) as results:
         next(results)
     assert sorted(done) == list(range(len(done)))
     assert 1 <= len(done) <= 4
@@ -66,7 +66,7 @@ def test_whoever_stops_asking_waits_for_what_is_in_hand() -> None:
 def test_meanwhile_torch_gives_a_thread_to_each(fails: bool) -> None:
     before = torch.get_num_threads()
     try:
-        with one_core_each(torch.device("cpu")) as cores, ThreadPoolExecutor(1) as pool:
+        with one_thread_each(torch.device("cpu")) as cores, ThreadPoolExecutor(1) as pool:
             assert cores == before
             assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == 1
             if fails:
@@ -77,5 +77,5 @@ def test_meanwhile_torch_gives_a_thread_to_each(fails: bool) -> None:
 
 
 def test_another_device_is_asked_by_one_thread() -> None:
-    with one_core_each(torch.device("cuda")) as cores:
+    with one_thread_each(torch.device("cuda")) as cores:
         assert cores == 1

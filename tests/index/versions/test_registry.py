@@ -8,7 +8,7 @@ from lookalike.index.errors import StoreError
 from lookalike.index.versions.registry import registry
 from lookalike.index.versions.store import Store
 from lookalike.training.sealed import seal
-from tests.index.made import retrained
+from tests.factories import retrained
 
 
 def copy(store: Store, number: int, **told: Any) -> None:

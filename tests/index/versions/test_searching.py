@@ -22,7 +22,7 @@ from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.limits import MAX_FOUND
 from lookalike.index.versions import searching
 from lookalike.index.versions.searching import Searcher
-from tests.index.made import cloud
+from tests.factories import cloud
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 each_metric = pytest.mark.parametrize("metric", METRICS)
@@ -48,7 +48,7 @@ def searcher(
     index = VectorIndex(IndexSpec(key, metric), vectors.shape[1])
     index.train(vectors)
     index.add(vectors)
-    grids = index.knobs.grids().items()
+    grids = index.search_params.grids().items()
     index.set_search(search or ",".join(f"{name}={values[-1]}" for name, values in grids))
     writer = ItemWriter(folder, "made")
     writer.write(names or names_for(len(vectors)), [{"i": i} for i in range(len(vectors))])

@@ -16,7 +16,7 @@ from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Alias, Store
 from lookalike.training import sealed
 from lookalike.training.errors import ArtifactError
-from tests.index.made import cloud, encoder_at, flip, made_rows
+from tests.factories import cloud, encoder_at, flip, made_rows
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_only_what_changed_is_read_again_and_a_changed_byte_is_seen_whatever_the
         settled.open(2)
     assert set(read) == {"index.faiss"}
     flip(path, 40)
-    assert settled.open(2).answers_its_question()
+    assert settled.open(2).answers_canary()
 
 
 def test_a_file_in_the_place_of_another_is_read_again(settled: Store, read: list[str]) -> None:
@@ -265,7 +265,7 @@ def test_promoting_and_going_back_read_all_whatever_was_verified(settled: Store,
             settled.open(number)
         read.clear()
         act()
-        assert {"index.faiss", "embeddings.npy", "items.arrow", "order.npy", "question.npy"} <= set(read)
+        assert {"index.faiss", "embeddings.npy", "items.arrow", "order.npy", "canary.npy"} <= set(read)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"manifest": 1, "stamps": []}', b"\xff"])

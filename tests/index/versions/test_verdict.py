@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lookalike.index.versions.verdict import Compared, Measure, Verdict, read_verdict
+from lookalike.index.versions.verdict import Comparison, MeasureComparison, Verdict, read_verdict
 from lookalike.training.errors import ArtifactError
 
 VERDICT = Verdict(
@@ -11,13 +11,13 @@ VERDICT = Verdict(
     "no worse by any measure",
     300,
     (
-        Measure(
+        MeasureComparison(
             "neighbours",
             0.75,
             (
-                Compared("champion", 0.74, 0.01, -0.005, 0.025, "no worse", 0.02, True),
-                Compared("untrained", 0.8, -0.05, -0.06, -0.04, "better", 0.0, False),
-                Compared("raw rows", 1.0, -0.25, -0.26, -0.24, "nothing", 0.0, True),
+                Comparison("champion", 0.74, 0.01, -0.005, 0.025, "no worse", 0.02, True),
+                Comparison("untrained", 0.8, -0.05, -0.06, -0.04, "better", 0.0, False),
+                Comparison("raw rows", 1.0, -0.25, -0.26, -0.24, "nothing", 0.0, True),
             ),
         ),
     ),

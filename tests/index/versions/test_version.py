@@ -20,10 +20,10 @@ from lookalike.index.items.filters import read_filter
 from lookalike.index.limits import MAX_LIMIT
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Alias, Store
-from lookalike.index.versions.version import FORMAT, KNOWN_LIMIT, QUESTION, Version, known_answer, open_version
+from lookalike.index.versions.version import CANARY, CANARY_LIMIT, FORMAT, Version, canary_answer, open_version
 from lookalike.training.errors import ArtifactError, LookalikeError
 from lookalike.training.sealed import read_manifest
-from tests.index.made import cloud, encoder_at, flip, made_rows, reseal
+from tests.factories import cloud, encoder_at, flip, made_rows, reseal
 
 FILES = (
     "embeddings.npy",
@@ -37,10 +37,10 @@ FILES = (
     "manifest.sha256",
     "novelty.npy",
     "order.npy",
-    "question.npy",
-    "usual.npy",
+    "canary.npy",
+    "local_scale.npy",
 )
-PARSERS = {"artifact.py", "items.py", "vectors.py", "torch.py", "_npyio_impl.py", "embeddings.py"}
+PARSERS = {"encoder.py", "table.py", "vectors.py", "torch.py", "_npyio_impl.py", "embeddings.py"}
 """Where encoder, items, index, safetensors and npy files are parsed."""
 
 
@@ -128,7 +128,7 @@ def test_damage_is_refused_by_name_before_parsing_and_the_champion_stays(
         assert name in str(caught.value)
         assert not seen & PARSERS
     assert store.champion() == Alias(1)
-    assert store.open_champion().answers_its_question()
+    assert store.open_champion().answers_canary()
 
 
 @given(st.data())
@@ -168,7 +168,7 @@ def test_a_part_of_another_version_is_refused_though_all_seals_are_whole(
 
 def test_resealing_alone_breaks_nothing(store: Store) -> None:
     resealed(store.path(2))
-    assert store.open(2).answers_its_question()
+    assert store.open(2).answers_canary()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_an_index_that_this_release_cannot_make_is_refused_too(store: Store, ind
 
 
 @pytest.mark.parametrize("content", [b"", b"no array"])
-@pytest.mark.parametrize("name", ["index.faiss", "items.arrow", "order.npy", EMBEDDINGS, QUESTION])
+@pytest.mark.parametrize("name", ["index.faiss", "items.arrow", "order.npy", EMBEDDINGS, CANARY])
 def test_a_sealed_file_that_makes_no_sense_is_refused(store: Store, name: str, content: bytes) -> None:
     (store.path(2) / name).write_bytes(content)
     resealed(store.path(2))
@@ -212,7 +212,7 @@ def test_a_sealed_file_that_makes_no_sense_is_refused(store: Store, name: str, c
 
 def test_a_folder_of_another_format_is_refused(store: Store) -> None:
     reseal(store.path(2), "lookalike-version/1", read_manifest(store.path(2), FORMAT).header)
-    with pytest.raises(ArtifactError, match="lookalike-version/3, found lookalike-version/1"):
+    with pytest.raises(ArtifactError, match="lookalike-version/4, found lookalike-version/1"):
         store.open(2)
 
 
@@ -287,13 +287,13 @@ def test_an_unknown_id_is_refused_by_name(version: Version) -> None:
 
 
 def test_another_answer_to_the_question_is_noticed(version: Version) -> None:
-    found = version.search(version.embed(version.question), KNOWN_LIMIT)
+    found = version.search(version.embed(version.canary), CANARY_LIMIT)
     scores, positions = found.scores, found.positions
-    assert version.is_known_answer(scores[0], positions[0])
-    assert version.is_known_answer(scores[0] + 1e-6, positions[0])
-    assert not version.is_known_answer(scores[0] + 0.01, positions[0])
-    assert not version.is_known_answer(scores[0], positions[0][::-1])
-    assert not version.is_known_answer(scores[0], np.array([*positions[0][:2], -1]))
+    assert version.is_canary_answer(scores[0], positions[0])
+    assert version.is_canary_answer(scores[0] + 1e-6, positions[0])
+    assert not version.is_canary_answer(scores[0] + 0.01, positions[0])
+    assert not version.is_canary_answer(scores[0], positions[0][::-1])
+    assert not version.is_canary_answer(scores[0], np.array([*positions[0][:2], -1]))
 
 
 @pytest.mark.parametrize("key", [*dict.fromkeys(kind.key_for(40, 4) for kind in KINDS), "PQ4x4fs,RFlat"])
@@ -323,12 +323,12 @@ def test_a_version_answers_its_question_however_coarse_its_index_is(tmp_path: Pa
 
 
 def test_an_encoder_that_drifted_does_not_answer_the_question(version: Version) -> None:
-    drifted = dataclasses.replace(version, question=version.question[:, ::-1].copy())
-    assert not drifted.answers_its_question()
+    drifted = dataclasses.replace(version, canary=version.canary[:, ::-1].copy())
+    assert not drifted.answers_canary()
 
 
 def test_a_known_answer_is_ids_and_scores_without_the_missing(version: Version) -> None:
-    answer = known_answer(version.items, np.array([0.5, 0.25, 0], np.float32), np.array([3, 1, -1]))
+    answer = canary_answer(version.items, np.array([0.5, 0.25, 0], np.float32), np.array([3, 1, -1]))
     assert answer == {"ids": [version.items.id_at(3), version.items.id_at(1)], "scores": [0.5, 0.25]}
 
 

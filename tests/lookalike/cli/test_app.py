@@ -12,9 +12,9 @@ import pytest
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.config import TrainConfig, load_config
+from tests.factories import blobs
 from tests.lookalike.helpers import refused, run, save
 from tests.service.process import running
-from tests.training.helpers import blobs
 
 HELP = {
     "demo": ["DATA", "--store", "--no-serve", "--host", "--port"],

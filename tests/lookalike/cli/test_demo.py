@@ -10,9 +10,9 @@ from rich.console import Console
 
 from lookalike.cli.demo import run_demo
 from lookalike.index.versions.store import Store
+from tests.factories import blobs
 from tests.lookalike.helpers import run, save
 from tests.service.process import running
-from tests.training.helpers import blobs
 
 COUNT = 40
 """So few that both autoencoders are trained in a moment."""

@@ -7,7 +7,7 @@ import pytest
 
 from lookalike.cli.drift_command import drift_lines
 from lookalike.index.drift.detector import Bets, Detector, Evidence
-from lookalike.index.drift.drift import FOLDER, Drift, DriftFile, Seen
+from lookalike.index.drift.drift import FOLDER, Drift, DriftFile, DriftState
 from lookalike.index.versions.store import Store
 from tests.lookalike.helpers import refused, run
 
@@ -25,7 +25,7 @@ def saw(store: Store, p: float, count: int) -> None:
     detector = Detector(bets, Evidence.none(bets, time.time()))
     detector.add(np.full(count, p), time.time())
     file = DriftFile(store.folder / FOLDER)
-    file.write(Seen(store.champion_number(), store.open_champion().calibration, bets, detector.evidence))
+    file.write(DriftState(store.champion_number(), store.open_champion().calibration, bets, detector.evidence))
     file.close()
 
 

@@ -16,8 +16,8 @@ from lookalike.lessons.picture import Curves
 from lookalike.lessons.shown import Shown
 from lookalike.training.config import load_config
 from lookalike.training.errors import DataError, TrainingError
+from tests.factories import blobs
 from tests.lookalike.helpers import save
-from tests.training.helpers import blobs
 
 
 class Parabola(Lesson):

@@ -19,13 +19,12 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.index.changes.collection import open_collection
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.store import Store
 from lookalike.training.rows import open_rows
-from tests.index.made import cloud
+from tests.factories import ROOT, cloud
 from tests.lookalike.helpers import refused, run, save
 
-ROOT = Path(__file__).parents[2]
 ROWS = 30_000
 PATIENCE = 60.0
 
@@ -43,7 +42,7 @@ def exported(path: Path) -> dict[str, tuple[dict[str, Any], list[float]]]:
 
 
 def last(store: Store) -> int:
-    with closing(ItemLog(store.folder)) as log:
+    with closing(ChangeLog(store.folder)) as log:
         return log.last()
 
 
@@ -137,7 +136,7 @@ def test_an_import_that_is_killed_goes_on_and_loses_and_doubles_nothing(store_co
     done = run("import", data, "--store", store_copy.folder)
     assert done.out == f"{ROWS - seen:,} rows imported, {seen:,} had been before\n", done.err
     assert last(store_copy) == ROWS
-    with closing(ItemLog(store_copy.folder)) as log:
+    with closing(ChangeLog(store_copy.folder)) as log:
         changes = [change for batch in log.current() for change in batch]
     assert [change.id for change in changes] == [f"new/{i}" for i in range(ROWS)]
     np.testing.assert_array_equal([change.input for change in changes], rows)

@@ -17,7 +17,7 @@ import pytest
 
 from lookalike.cli.retraining import BUSY, FAILED, KEPT, MISTAKEN
 from lookalike.index.changes.change import Change
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.drift.drift import FOLDER as DRIFT
 from lookalike.index.versions.store import Store
 from lookalike.retraining.job import read_job
@@ -62,7 +62,7 @@ def test_promoted_is_exit_code_0_and_the_lines_say_why(store_copy: Store, tmp_pa
     lines = done.out.splitlines()
     assert lines[0].startswith("labels: 0.")
     assert any("champion 0." in line and "(95 %: " in line for line in lines)
-    assert lines[-2].startswith("continuity: mapped embeddings of version 1 find 0.")
+    assert lines[-2].startswith("alignment: mapped embeddings of version 1 find 0.")
     assert lines[-1].startswith("promoted: version 2, in the place of 1: no worse by any measure")
     assert "held out of both trainings: 144" in done.err
 
@@ -194,7 +194,7 @@ def test_prune_prints_what_goes(store_copy: Store, tmp_path: Path) -> None:
     done = run("prune", "--store", store_copy.folder, "--keep", 1)
     assert (done.code, done.out, store_copy.numbers()) == (0, dry.out, [3, 4])
     assert "2 versions and 0 changes of the log removed" in done.err
-    assert ItemLog(store_copy.folder).last() == 2
+    assert ChangeLog(store_copy.folder).last() == 2
     assert run("prune", "--store", store_copy.folder, "--keep", 0).code == 2
 
 

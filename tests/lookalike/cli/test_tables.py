@@ -7,24 +7,24 @@ from rich.console import Console
 from rich.table import Table
 
 from lookalike.cli.tables import (
+    auto_fix_table,
     columns_line,
     evaluation_table,
     findings_text,
     history_line,
-    judged_table,
-    mended_table,
+    scores_table,
     tuning_line,
     versions_table,
 )
-from lookalike.index.ann.recall import Measured
+from lookalike.index.ann.recall import Measurement
 from lookalike.index.errors import StoreError
-from lookalike.index.evaluation.evaluate import Evaluated
-from lookalike.index.evaluation.quality import Encoding, Kept
+from lookalike.index.evaluation.evaluate import EvaluationResult
+from lookalike.index.evaluation.quality import EncoderQuality, KeptShare
 from lookalike.index.versions.store import Store
 from lookalike.training.doctor.finding import Finding
-from lookalike.training.evaluation.judge import Judged
-from lookalike.training.evaluation.probe import Probed
-from lookalike.training.fit.auto_fix import Mended
+from lookalike.training.evaluation.judge import EncoderScore
+from lookalike.training.evaluation.probe import ProbeScores
+from lookalike.training.fit.auto_fix import AutoFixResult
 from lookalike.training.history import Epoch, State
 from lookalike.training.tables.columns import BOOLEANS, Column
 from tests.training.doctor.made import epoch
@@ -43,8 +43,8 @@ def cells(table: Table) -> list[list[str]]:
 
 
 def test_the_judged_stand_side_by_side() -> None:
-    rows = [Judged("raw rows", 0.0, 0.80449, 0.7, 3136), Judged("PCA-2", 0.12345, None, None, 8)]
-    assert cells(judged_table(rows)) == [
+    rows = [EncoderScore("raw rows", 0.0, 0.80449, 0.7, 3136), EncoderScore("PCA-2", 0.12345, None, None, 8)]
+    assert cells(scores_table(rows)) == [
         ["", "reconstruction error", "precision@10", "precision@10, noisy", "bytes an item"],
         ["raw rows", "0.0000", "0.804", "0.700", "3,136"],
         ["PCA-2", "0.1235", "no labels", "no labels", "8"],
@@ -69,8 +69,8 @@ def test_a_store_without_versions_lists_none(tmp_path: Path) -> None:
     assert len(cells(versions_table(Store(tmp_path)))) == 1
 
 
-MEASURED = Measured(recall=0.875, low=0.8, high=0.95, k=10, queries=1234, latency_us=56.78, batch_us=9.0)
-EVALUATED = Evaluated(MEASURED, None, None, 0.5, 0, "neither half loses more than it should")
+MEASURED = Measurement(recall=0.875, low=0.8, high=0.95, k=10, queries=1234, latency_us=56.78, batch_us=9.0)
+EVALUATED = EvaluationResult(MEASURED, None, None, 0.5, 0, "neither half loses more than it should")
 
 
 def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
@@ -91,7 +91,7 @@ def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
 
 
 def test_what_the_embedding_keeps_stands_beside_pca_and_chance(tiny_store: Store) -> None:
-    encoding = Encoding(Kept(0.75, 0.5, 0.25, 0.01), Kept(0.625, 0.5, 0.125, 0.01))
+    encoding = EncoderQuality(KeptShare(0.75, 0.5, 0.25, 0.01), KeptShare(0.625, 0.5, 0.125, 0.01))
     told = cells(evaluation_table(tiny_store.open_champion(), replace(EVALUATED, encoding=encoding, recovered=0.375)))
     assert told[4:] == [
         ["rows -> embedding: raw neighbours kept", "", "0.7500"],
@@ -105,12 +105,12 @@ def test_what_the_embedding_keeps_stands_beside_pca_and_chance(tiny_store: Store
 
 def test_what_probes_tell_stands_below(tiny_store: Store) -> None:
     version, one = tiny_store.open_champion(), {"accuracy": 0.25}
-    assert cells(evaluation_table(version, EVALUATED, Probed(one, {"accuracy": 0.5}, {"accuracy": 0.75})))[5:] == [
+    assert cells(evaluation_table(version, EVALUATED, ProbeScores(one, {"accuracy": 0.5}, {"accuracy": 0.75})))[5:] == [
         ["linear probe accuracy", "", "0.2500"],
         ["MLP probe accuracy", "", "0.5000"],
         ["k-NN accuracy", "", "0.7500"],
     ]
-    several = Probed({"macro F1": 0.25, "micro F1": 0.5}, {}, {})
+    several = ProbeScores({"macro F1": 0.25, "micro F1": 0.5}, {}, {})
     assert cells(evaluation_table(version, EVALUATED, several))[5:] == [
         ["linear probe macro F1", "", "0.2500"],
         ["linear probe micro F1", "", "0.5000"],
@@ -153,17 +153,17 @@ def test_a_mended_run_stands_beside_what_it_was() -> None:
     lost = doctored(epoch(1, 0.5, None), epoch(2, None, None))
     lost.stopped = "hopeless"
     after = doctored(*(epoch(number, 0.25, 0.25) for number in range(1, 31)))
-    assert cells(mended_table(Mended(lost, FAST, after, Path("run-mended")))) == [
+    assert cells(auto_fix_table(AutoFixResult(lost, FAST, after, Path("run-mended")))) == [
         ["", "before", "after"],
         ["epochs", "2 (hopeless)", "30 (finished)"],
         ["best validation loss, of a constant's", "none", "12.5%"],
         ["findings", "learning-rate-too-high", "none"],
     ]
-    assert mended_table(Mended(lost, FAST, after, Path("run-mended"))).caption is None
-    assert mended_table(Mended(after, FAST, after, Path("run-mended"))).caption == (
+    assert auto_fix_table(AutoFixResult(lost, FAST, after, Path("run-mended"))).caption is None
+    assert auto_fix_table(AutoFixResult(after, FAST, after, Path("run-mended"))).caption == (
         "It did not get better: look at the other findings."
     )
-    title = mended_table(Mended(after, FAST, after, Path("run-mended"))).title
+    title = auto_fix_table(AutoFixResult(after, FAST, after, Path("run-mended"))).title
     assert title == "too-fast: --set optimizer.lr=0.1"
 
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from lookalike.index.changes.change import Change
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.store import Store
-from lookalike.retraining.plan import Asked, make_plan
+from lookalike.retraining.plan import RetrainOptions, make_plan
 from lookalike.training.rows import open_rows, read_sample
 
 TEST = read_sample(open_rows("digits:test"), 360, seed=0)[0]
@@ -16,11 +16,11 @@ TEST = read_sample(open_rows("digits:test"), 360, seed=0)[0]
 def test_rows_far_outside_what_the_champion_knows_are_left_out_and_named(store_copy: Store) -> None:
     rows = TEST[:200].copy()
     rows[[7, 9], [0, 63]] = [3e38, -1e9]
-    log = ItemLog(store_copy.folder)
+    log = ChangeLog(store_copy.folder)
     last = log.append([Change(f"new-{i}", row, "{}") for i, row in enumerate(rows)])
     log.close()
     champion = store_copy.open_champion()
-    plan = make_plan(Asked(store_copy, device="cpu"), champion, last)
+    plan = make_plan(RetrainOptions(store_copy, device="cpu"), champion, last)
     ids = [name for chunk in plan.collection.rows.chunks() for name in chunk.ids]
     assert [ids[place] for place in plan.collection.outside] == ["new-7", "new-9"]
     assert not np.isin(plan.collection.outside, plan.held).any()
@@ -32,6 +32,6 @@ def test_rows_far_outside_what_the_champion_knows_are_left_out_and_named(store_c
 
 
 def test_without_such_rows_none_is_told(store_copy: Store) -> None:
-    plan = make_plan(Asked(store_copy, device="cpu"), store_copy.open_champion(), 0)
+    plan = make_plan(RetrainOptions(store_copy, device="cpu"), store_copy.open_champion(), 0)
     assert (plan.told()["outside"], plan.told()["outside_first"]) == (0, [])
     assert not any(line.startswith("left out") for line in plan.lines())

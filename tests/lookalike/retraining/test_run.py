@@ -11,17 +11,17 @@ from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import JobError, StoreError
 from lookalike.index.evaluation.gate import judge
 from lookalike.index.versions.alignment import mapped
 from lookalike.index.versions.build import build
-from lookalike.index.versions.consistency_check import belonging
+from lookalike.index.versions.consistency_check import check_consistency
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.verdict import read_verdict
 from lookalike.retraining import run as retraining
 from lookalike.retraining.job import Job, Report, begin, read_job
-from lookalike.retraining.plan import Asked
+from lookalike.retraining.plan import RetrainOptions
 from lookalike.retraining.run import retrain
 from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.config import load_config
@@ -55,7 +55,7 @@ def bad(tmp_path: Path) -> Path:
 
 
 def put(store: Store, *changes: Change) -> int:
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     last = log.append(changes)
     log.close()
     return last
@@ -71,8 +71,8 @@ def report_of(store: Store) -> dict[str, Any]:
     return report
 
 
-def asked(store: Store, config: Path | None = None, **more: Any) -> Asked:
-    return Asked(store, config, device="cpu", **more)
+def asked(store: Store, config: Path | None = None, **more: Any) -> RetrainOptions:
+    return RetrainOptions(store, config, device="cpu", **more)
 
 
 def cut(*arguments: Any, **more: Any) -> Any:
@@ -109,8 +109,8 @@ def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store
     assert (collection.applied, collection.is_changed) == (last, False)
 
     told = report_of(store_copy)
-    assert (told["outcome"], told["version"], told["gate"], told["continuity"]) == (
-        *("promoted", 2, header["gate"], header["continuity"]),
+    assert (told["outcome"], told["version"], told["gate"], told["alignment"]) == (
+        *("promoted", 2, header["gate"], header["alignment"]),
     )  # fmt: skip
     assert not (store_copy.folder / "retraining" / "job.json").exists()
     assert report.lines(verdict)[-1].startswith("promoted: version 2, in the place of 1: no worse by any measure; by ")
@@ -184,16 +184,16 @@ def test_force_promotes_what_the_gate_refuses_and_the_version_says_so(store_copy
 
 def test_embeddings_of_the_older_version_find_their_rows_in_the_newer(store_copy: Store, good: Path) -> None:
     report, _ = retrain(asked(store_copy, good))
-    assert report.continuity is not None
+    assert report.alignment is not None
     old, new = store_copy.open(1), store_copy.open(2)
     rows = TEST[:100]
     moved = mapped(old.embed(rows), new.maps[1], new.metric)
     found, wanted = (new.search(queries, 10).positions for queries in (moved, new.embed(rows)))
     recall = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, wanted, strict=True)])
-    assert abs(float(recall) - report.continuity["recall"]) < 0.1
+    assert abs(float(recall) - report.alignment["recall"]) < 0.1
     assert recall > 0.2  # by chance 0.007
-    assert 0 < report.continuity["churn"] < 1
-    assert (report.continuity["from"], report.continuity["asked"]) == (1, 144)
+    assert 0 < report.alignment["churn"] < 1
+    assert (report.alignment["from"], report.alignment["asked"]) == (1, 144)
 
 
 def test_the_champions_own_settings_are_the_default_and_the_next_goes_on_from_its_log(
@@ -255,8 +255,8 @@ def test_where_another_was_promoted_meanwhile_it_stays_beside(
 def test_an_index_that_is_not_its_encoders_is_not_promoted(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = belonging(store_copy.open(1))
-    monkeypatch.setattr(retraining, "belonging", lambda version: type(wrong)(9, 0.0, 0.1))
+    wrong = check_consistency(store_copy.open(1))
+    monkeypatch.setattr(retraining, "check_consistency", lambda version: type(wrong)(9, 0.0, 0.1))
     report, _ = retrain(asked(store_copy, good, force=True))
     assert (report.outcome, report.reason) == ("kept", "the index of version 2 is not its encoder's")
     assert store_copy.champion_number() == 1
@@ -397,7 +397,7 @@ def test_what_was_promoted_before_it_could_be_said_is_said(
 def test_a_version_that_was_built_is_only_promoted(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retraining, "belonging", cut)
+    monkeypatch.setattr(retraining, "check_consistency", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, good))
     assert (store_copy.numbers(), store_copy.champion_number()) == ([1, 2], 1)
@@ -413,7 +413,7 @@ def test_a_version_that_was_built_is_only_promoted(
 def test_a_forced_version_that_was_built_is_not_promoted_without_force(
     store_copy: Store, bad: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retraining, "belonging", cut)
+    monkeypatch.setattr(retraining, "check_consistency", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, bad, force=True))
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.versions.version import Version
-from lookalike.service.api.fast_path import HotRoutes
+from lookalike.service.api.fast_path import FastPath
 from lookalike.service.app import create_app
 from lookalike.service.settings import Settings
 from tests.service.api.test_auth import write_keys
@@ -33,7 +33,7 @@ def remove_hot_routes(app: FastAPI) -> None:
     while outer is not None:
         name = "app" if hasattr(outer, "app") else "_app"
         inner = getattr(outer, name, None)
-        if isinstance(inner, HotRoutes):
+        if isinstance(inner, FastPath):
             setattr(outer, name, inner._app)
             return
         outer = inner
@@ -54,7 +54,7 @@ async def hot(settings: Settings, version: Version) -> AsyncIterator[httpx.Async
 
 
 @pytest.fixture(scope="module")
-async def usual(settings: Settings, version: Version) -> AsyncIterator[httpx.AsyncClient]:
+async def local_scale(settings: Settings, version: Version) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(settings, version, remove_hot_routes) as client:
         yield client
 
@@ -136,8 +136,10 @@ def told(answer: httpx.Response) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("asked", REQUESTS.values(), ids=REQUESTS)
-async def test_an_answer_is_the_frameworks(hot: httpx.AsyncClient, usual: httpx.AsyncClient, asked: Asked) -> None:
-    one, other = await asked.by(hot), await asked.by(usual)
+async def test_an_answer_is_the_frameworks(
+    hot: httpx.AsyncClient, local_scale: httpx.AsyncClient, asked: Asked
+) -> None:
+    one, other = await asked.by(hot), await asked.by(local_scale)
     assert (one.status_code, one.content) == (other.status_code, other.content)
     assert told(one) == told(other)
     assert one.headers.get_list("x-request-id") == other.headers.get_list("x-request-id") == ["told"]

@@ -13,14 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.index.ann.target import Target
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
-from lookalike.service.api.schemas import ItemFound, ItemsFound, PutResponse, Written
+from lookalike.service.api.schemas import ItemPage, ItemResponse, PutResponse, WriteResponse
 from lookalike.service.app import create_app
 from lookalike.service.parsing.bodies import NPY
 from lookalike.service.serving.edits import DELETED_TOGETHER
-from tests.index.made import encoder_at, made_rows
+from tests.factories import encoder_at, made_rows
 from tests.service.changing import ROWS, changing_store, listening, listening_to, with_maps
 from tests.service.helpers import answered, call, settings_for, to_npy
 
@@ -55,7 +55,7 @@ async def put(client: httpx.AsyncClient, *items: dict[str, Any]) -> Any:
 async def listed(client: httpx.AsyncClient, **query: Any) -> Any:
     answer = await client.get("/items", params=query)
     assert answer.status_code == 200, answer.text
-    ItemsFound.model_validate(answer.json(), strict=True)
+    ItemPage.model_validate(answer.json(), strict=True)
     return answer.json()
 
 
@@ -73,7 +73,7 @@ async def test_what_was_put_is_durable_and_found_and_got(client: httpx.AsyncClie
         client, {"id": "a", "input": NEW, "payload": {"kind": "new"}}, {"id": "b", "input": [0, 0, 0, 1]}
     )
     assert answer == {"version": 1, "sequence": 2, "count": 2, "clipped": 0, "warnings": []}
-    log = ItemLog(store.folder)  # another reader of the same file
+    log = ChangeLog(store.folder)  # another reader of the same file
     (first, second) = log.read(0)
     log.close()
     assert [(one.id, one.payload, one.sequence) for one in (first, second)] == [
@@ -86,7 +86,7 @@ async def test_what_was_put_is_durable_and_found_and_got(client: httpx.AsyncClie
     assert (hit["id"], hit["payload"]) == ("a", {"kind": "new"})
     assert hit["score"] == pytest.approx(1)
     got = (await client.get("/items/a")).json()
-    ItemFound.model_validate(got, strict=True)
+    ItemResponse.model_validate(got, strict=True)
     assert {name: got[name] for name in ("version", "id", "payload")} == {
         "version": 1,
         "id": "a",
@@ -167,7 +167,7 @@ async def test_all_that_pass_a_filter_are_deleted_and_no_other(client: httpx.Asy
         some = range(start, min(many, start + 250))
         await put(client, *({"id": f"n{n}", "input": NEW, "payload": {"kind": "new"}} for n in some))
     answer = await client.delete("/items", params={"filter": json.dumps(FILTER)})
-    Written.model_validate(answer.json(), strict=True)
+    WriteResponse.model_validate(answer.json(), strict=True)
     assert answer.json() == {"version": 1, "sequence": 2 * many, "count": many}
     assert [item["id"] for item in (await listed(client))["items"]] == sorted(f"1-{i}" for i in range(len(ROWS)))
     answer = await client.delete("/items", params={"filter": json.dumps(FILTER)})
@@ -273,7 +273,7 @@ async def test_where_the_log_cannot_be_written_nothing_is_acknowledged(client: h
 
 async def test_a_write_that_takes_too_long_is_given_up_and_not_lost_sight_of(store: Store) -> None:
     """Another process writes: ours waits for its turn."""
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     async with listening_to(store, deadline_seconds=0.2) as (client, serving):
         await put(client, {"id": "a", "input": NEW})
         connection = log._connection()

@@ -13,7 +13,7 @@ from starlette.types import Message
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection
-from lookalike.index.versions.version import Found, Version
+from lookalike.index.versions.version import SearchResult, Version
 from lookalike.service.api.responses import (
     PAGE_BYTES,
     PART_BYTES,
@@ -27,7 +27,9 @@ from lookalike.service.errors import TooLargeError
 from tests.service.helpers import JSON, NPY, from_npy
 
 EMBEDDINGS = np.array([[0.5, -1.0], [0.25, 3.0]], np.float32)
-FOUND = Found(np.array([[0.75, 0.5], [0.25, 9.0]], np.float32), np.array([[2, 0], [1, -1]]), np.array([0.5, 0.0078125]))
+FOUND = SearchResult(
+    np.array([[0.75, 0.5], [0.25, 9.0]], np.float32), np.array([[2, 0], [1, -1]]), np.array([0.5, 0.0078125])
+)
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def test_hits_as_npy_are_records_with_an_empty_id_where_there_is_none(version: V
 
 
 def test_no_hit_at_all_is_an_array_all_the_same(version: Version) -> None:
-    none = Found(np.zeros((1, 1), np.float32), np.array([[-1]]), np.ones(1))
+    none = SearchResult(np.zeros((1, 1), np.float32), np.array([[-1]]), np.ones(1))
     (result,) = orjson.loads(hits_response(Collection(version), none, with_payload=True, as_npy=False).body)["results"]
     assert result == {"hits": [], "novelty": 1.0}
     array = from_npy(bytes(hits_response(Collection(version), none, with_payload=True, as_npy=True).body))
@@ -156,8 +158,8 @@ async def streamed(answer: Response) -> list[bytes]:
 def large(version: Version) -> Collection:
     """The version's collection, with 300 new items that have payloads of 40 kB, at the positions from 1,437 on."""
     collection = Collection(version)
-    changes = [Change(f"large-{i:03}", version.question[0], payload_of(i), i + 1) for i in range(300)]
-    collection.apply(changes, version.embed(np.repeat(version.question[:1], 300, axis=0)))
+    changes = [Change(f"large-{i:03}", version.canary[0], payload_of(i), i + 1) for i in range(300)]
+    collection.apply(changes, version.embed(np.repeat(version.canary[:1], 300, axis=0)))
     return collection
 
 
@@ -174,7 +176,7 @@ async def test_many_bytes_of_hits_are_written_in_parts(large: Collection, querie
     """However they are shared among the queries; the last of each has no hit."""
     positions = LARGE + np.arange(queries * limit).reshape(queries, limit) % 300
     positions[:, -1] = -1 if limit > 1 else positions[:, -1]
-    found = Found(np.full(positions.shape, 0.5, np.float32), positions, np.linspace(0.1, 1, queries), 7)
+    found = SearchResult(np.full(positions.shape, 0.5, np.float32), positions, np.linspace(0.1, 1, queries), 7)
     parts = await streamed(hits_response(large, found, with_payload=True, as_npy=False))
     assert max(map(len, parts)) < 3 * PART_BYTES
     assert min(map(len, parts[:-1])) >= PART_BYTES
@@ -189,7 +191,7 @@ async def test_many_bytes_of_hits_are_written_in_parts(large: Collection, querie
 def test_an_answer_of_too_many_bytes_is_refused(large: Collection, queries: int) -> None:
     """Each hit has 40,018 bytes of payload or a little more, and some of its own."""
     positions = np.repeat(LARGE + np.arange(30)[None, :], queries, axis=0)
-    found = Found(np.zeros(positions.shape, np.float32), positions, np.ones(queries), 7)
+    found = SearchResult(np.zeros(positions.shape, np.float32), positions, np.ones(queries), 7)
     with pytest.raises(TooLargeError, match="limit: expected an answer of at most 1200000 bytes"):
         hits_response(large, found, with_payload=True, as_npy=False, most=1_200_000)
     hits_response(large, found, with_payload=True, as_npy=False, most=1_300_000 * queries)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lookalike.index.versions.embed import embed_to_npy
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
-from lookalike.service.api.schemas import EmbedResponse, Ready, SearchResponse
+from lookalike.service.api.schemas import EmbedResponse, ReadyResponse, SearchResponse
 from lookalike.training.rows import open_rows
 from tests.service.helpers import (
     JSON,
@@ -420,7 +420,9 @@ async def test_ready_means_the_known_question_gets_its_known_answer(store_folder
     """The weights are overwritten in memory, as a stray write would."""
     own = Store(store_folder).open_champion("cpu")
     async with serving(settings_for(store_folder), own) as client:
-        assert Ready.model_validate((await client.get("/readyz")).json()) == Ready(ready=True, version=1)
+        assert ReadyResponse.model_validate((await client.get("/readyz")).json()) == ReadyResponse(
+            ready=True, version=1
+        )
         for tensor in own.encoder.encoder.state_dict().values():
             tensor.mul_(factor)
         problem(await client.get("/readyz"), 503)

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.items.ids import wrong_id
 from lookalike.service.api.schemas import EmbedRequest, PutRequest, SearchRequest
-from lookalike.service.parsing.decoding import Bounds, decode_embed, decode_search
+from lookalike.service.parsing.decoding import RequestLimits, decode_embed, decode_search
 from lookalike.service.parsing.item_bodies import decode_items
 from lookalike.training.errors import LookalikeError
 
-BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100, spaces={1: 4, 2: 3})
+BOUNDS = RequestLimits((2, 2), 3, max_rows=5, max_limit=50, max_hits=100, spaces={1: 4, 2: 3})
 NUMBER = st.integers(-9, 9) | st.floats(-1e6, 1e6)
 WRONG: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, "3", [], {}, [[]], [["a"]], [[None]], [[True]], [3], ["a", 1], [{}]]

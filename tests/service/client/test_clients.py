@@ -19,14 +19,14 @@ from lookalike.index.versions.build import build
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import encode_with_errors
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import Found, Version
+from lookalike.index.versions.version import SearchResult, Version
 from lookalike.service.app import create_app
 from lookalike.service.client import (
     AsyncClient,
     Client,
     NotFound,
-    Ready,
-    Searched,
+    ReadyResponse,
+    SearchResponse,
     TooLarge,
     Unauthorized,
     Unprocessable,
@@ -35,12 +35,12 @@ from lookalike.service.client import (
 from lookalike.training.config import load_config
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
+from tests.factories import ROOT
 from tests.mixed import QUICK, mixed, write_csv
 from tests.service.helpers import pixels_of, settings_for, to_npy
 from tests.service.process import Process, running
 from tests.service.scripted import Line, scripted
 
-ROOT = Path(__file__).parents[2]
 KEY = "a key, schlüssel"
 UNLIKE = {"not": {"field": "label", "in": [1, 2, 3]}}
 
@@ -58,7 +58,7 @@ def asking(server: Process) -> Iterator[Client]:
         yield client
 
 
-def assert_found(read: Searched, found: Found, version: Version) -> None:
+def assert_found(read: SearchResponse, found: SearchResult, version: Version) -> None:
     """The ids, scores, payloads and novelty that the version itself finds."""
     assert read.version == version.number
     assert len(read.results) == len(found.positions)
@@ -114,7 +114,7 @@ def test_payloads_come_where_they_are_asked_for(asking: Client, rows: NDArray[np
 
 def test_the_rest_of_the_calls(asking: Client, version: Version) -> None:
     assert asking.version() == orjson.loads(orjson.dumps(version.manifest))
-    assert asking.ready() == Ready(True, 1)
+    assert asking.ready() == ReadyResponse(True, 1)
     assert asking.live()
 
 
@@ -182,7 +182,7 @@ async def test_the_asynchronous_client_answers_the_same(
         np.testing.assert_allclose((await client.embed(rows)).embeddings, version.embed(rows), atol=1e-5)
         assert_found(await client.search(ids=["5", "6"], limit=3), version.search_items(["5", "6"], 3), version)
         assert await client.version() == orjson.loads(orjson.dumps(version.manifest))
-        assert await client.ready() == Ready(True, 1)
+        assert await client.ready() == ReadyResponse(True, 1)
         assert await client.live()
         with pytest.raises(Unprocessable):
             await client.search(ids=["5"], limit=0)

@@ -16,7 +16,7 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.service.app import create_app
 from lookalike.service.client import AsyncClient, MalformedAnswer, VersionChangedError
-from lookalike.service.client.exchange import Manner, embed
+from lookalike.service.client.exchange import ClientOptions, embed
 from lookalike.service.client.messages import Answer
 from lookalike.service.client.retrying import Retries
 from lookalike.training.rows import open_rows
@@ -100,7 +100,7 @@ async def test_versions_that_change_without_end_are_told(changing: Changing, row
 
 
 async def test_parts_of_one_version_that_do_not_fit_together_are_no_answer() -> None:
-    asking = embed(np.zeros((2, 3)), Manner(1.0, Retries(), max_rows=1))
+    asking = embed(np.zeros((2, 3)), ClientOptions(1.0, Retries(), max_rows=1))
     next(asking)
     headers = {"content-type": NPY, "x-lookalike-version": "1"}
     asking.send(Answer(200, headers, to_npy(np.zeros((1, 2), np.float32)), "r1"))

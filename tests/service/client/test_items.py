@@ -23,7 +23,7 @@ from lookalike.service.client import (
     NotFound,
     Retries,
     Unprocessable,
-    Written,
+    WriteResponse,
 )
 from lookalike.service.client.requests import JSON
 from tests.service.changing import changing_store, with_maps
@@ -43,7 +43,7 @@ def client(store_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield client
 
 
-def put(client: Client, ids: list[str], shade: float = 0.0) -> Written:
+def put(client: Client, ids: list[str], shade: float = 0.0) -> WriteResponse:
     rows = pixels_of(*map(str, range(len(ids)))) + np.float32(shade)
     return client.put(ids, rows, [{"kind": "new", "n": n} for n in range(len(ids))])
 
@@ -134,7 +134,7 @@ async def test_the_asynchronous_client_does_the_same_and_asks_with_older_embeddi
         AsyncClient("http://localhost", max_rows=2, transport=transport) as client,
     ):
         rows = np.array([[9, 0, 0, 1], [0, 9, 0, 1], [0, 0, 9, 1]], np.float32)
-        assert await client.put(["x", "y", "a/z"], rows, [{"kind": "new"}] * 3) == Written(1, 3, 3)
+        assert await client.put(["x", "y", "a/z"], rows, [{"kind": "new"}] * 3) == WriteResponse(1, 3, 3)
         assert [item.id async for item in client.items(NEW, page=1)] == ["a/z", "x", "y"]
         old = rows[:1] / np.linalg.norm(rows[0])
         for version, name in ((7, "y"), (1, "x"), (None, "x")):
@@ -143,8 +143,8 @@ async def test_the_asynchronous_client_does_the_same_and_asks_with_older_embeddi
         with pytest.raises(Unprocessable, match="1, 7"):
             await client.search(embeddings=old, version=6)
         np.testing.assert_allclose((await client.get("x")).embedding, old[0], atol=1e-6)
-        assert await client.delete("a/z") == Written(1, 4, 1)
-        assert await client.delete_where(NEW) == Written(1, 6, 2)
+        assert await client.delete("a/z") == WriteResponse(1, 4, 1)
+        assert await client.delete_where(NEW) == WriteResponse(1, 6, 2)
 
 
 PUT = {"version": 1, "sequence": 5, "count": 1, "clipped": 0, "warnings": []}

@@ -5,8 +5,8 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.service.client.requests import JSON, NPY, Question, embed_call, filter_param, put_call, search_call
-from lookalike.service.parsing.decoding import Bounds, decode_search
+from lookalike.service.client.requests import JSON, NPY, Query, embed_call, filter_param, put_call, search_call
+from lookalike.service.parsing.decoding import RequestLimits, decode_search
 from lookalike.service.parsing.item_bodies import decode_items
 from lookalike.service.parsing.npy_bodies import decode_npy
 from tests.service.helpers import from_npy
@@ -15,21 +15,21 @@ SMALL = {"field": "label", "in": [1, 2]}
 LONG = {"field": "label", "in": [f"label {number}" for number in range(1_000)]}
 
 
-def question(**given: Any) -> Question:
+def query(**given: Any) -> Query:
     none = {"inputs": None, "embeddings": None, "ids": None, "limit": 3, "filter": None, "with_payload": True}
-    return Question.of(**none | given)
+    return Query.of(**none | given)
 
 
 @pytest.mark.parametrize("shape", [(5, 64), (5, 8, 8)])
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4", "u1", "?"])
 def test_an_array_goes_as_float32_npy_that_the_service_reads(
-    rows: NDArray[np.float32], bounds: Bounds, shape: tuple[int, ...], dtype: str
+    rows: NDArray[np.float32], limits: RequestLimits, shape: tuple[int, ...], dtype: str
 ) -> None:
     given = rows[:5].reshape(shape).astype(dtype)
     call = embed_call(given)
     assert (call.method, call.path, call.again) == ("POST", "embed", True)
     assert call.headers == {"Content-Type": NPY, "Accept": NPY}
-    np.testing.assert_array_equal(decode_npy(call.body, "inputs", bounds), given.reshape(5, 64).astype(np.float32))
+    np.testing.assert_array_equal(decode_npy(call.body, "inputs", limits), given.reshape(5, 64).astype(np.float32))
 
 
 def test_an_array_that_does_not_lie_in_rows_goes_as_it_reads(rows: NDArray[np.float32]) -> None:
@@ -49,7 +49,7 @@ def test_a_table_goes_as_json_with_nothing_for_what_is_missing() -> None:
 
 @pytest.mark.parametrize("kind", ["inputs", "embeddings"])
 def test_an_array_is_searched_for_by_npy_with_the_rest_in_the_query(rows: NDArray[np.float32], kind: str) -> None:
-    asked = question(**{kind: rows[:2]}, filter=SMALL, with_payload=False)
+    asked = query(**{kind: rows[:2]}, filter=SMALL, with_payload=False)
     call = search_call(asked, asked.rows)
     assert call.headers == {"Content-Type": NPY, "Accept": JSON}
     assert call.params.keys() == {"kind", "limit", "with_payload", "filter"}
@@ -59,19 +59,21 @@ def test_an_array_is_searched_for_by_npy_with_the_rest_in_the_query(rows: NDArra
 
 
 @pytest.mark.parametrize("ids", [["5", "6"], ("5", "6"), np.array(["5", "6"])])
-def test_ids_go_as_json(bounds: Bounds, ids: Any) -> None:
-    asked = question(ids=ids, filter={"field": "label", "equal": 1}, with_payload=False)
+def test_ids_go_as_json(limits: RequestLimits, ids: Any) -> None:
+    asked = query(ids=ids, filter={"field": "label", "equal": 1}, with_payload=False)
     call = search_call(asked, asked.rows)
-    read = decode_search(call.body, bounds)
+    read = decode_search(call.body, limits)
     assert (read.kind, read.ids, read.limit, read.with_payload) == ("ids", ["5", "6"], 3, False)
     assert read.filter is not None
 
 
-def test_a_filter_too_long_for_a_url_goes_with_the_rows_as_json(rows: NDArray[np.float32], bounds: Bounds) -> None:
-    asked = question(inputs=rows[:2], filter=LONG)
+def test_a_filter_too_long_for_a_url_goes_with_the_rows_as_json(
+    rows: NDArray[np.float32], limits: RequestLimits
+) -> None:
+    asked = query(inputs=rows[:2], filter=LONG)
     call = search_call(asked, asked.rows)
     assert call.params == {}
-    read = decode_search(call.body, bounds)
+    read = decode_search(call.body, limits)
     np.testing.assert_array_equal(read.rows, rows[:2])  # each float32 is the same after JSON
     assert read.filter is not None
 
@@ -91,7 +93,7 @@ def test_a_filter_too_long_for_a_url_goes_with_the_rows_as_json(rows: NDArray[np
 )
 def test_what_is_no_question_is_not_asked(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        question(**given)
+        query(**given)
 
 
 def test_what_json_does_not_hold_is_a_type_error() -> None:
@@ -100,7 +102,7 @@ def test_what_json_does_not_hold_is_a_type_error() -> None:
 
 
 def test_a_call_shows_nothing_of_the_user_s() -> None:
-    asked = question(inputs=np.full((1, 2), 31_337), filter={"field": "secret", "equal": "secret"})
+    asked = query(inputs=np.full((1, 2), 31_337), filter={"field": "secret", "equal": "secret"})
     shown = repr(search_call(asked, asked.rows)) + repr(embed_call([{"secret": "secret"}]))
     assert "secret" not in shown
     assert "31337" not in shown
@@ -110,15 +112,15 @@ def test_a_call_shows_nothing_of_the_user_s() -> None:
 @pytest.mark.parametrize("shape", [(5, 64), (5, 8, 8)])
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4", "u1"])
 def test_items_go_as_json_that_the_service_reads(
-    rows: NDArray[np.float32], bounds: Bounds, shape: tuple[int, ...], dtype: str
+    rows: NDArray[np.float32], limits: RequestLimits, shape: tuple[int, ...], dtype: str
 ) -> None:
     given, ids, payloads = rows[:5].reshape(shape).astype(dtype), list("abcde"), [{"n": n} for n in range(5)]
     call = put_call(ids, given, payloads)
     assert (call.method, call.path, call.again, call.item) == ("PUT", "items", True, None)
-    asked = decode_items(call.body, bounds)
+    asked = decode_items(call.body, limits)
     assert (asked.ids, [orjson.loads(text) for text in asked.payloads]) == (ids, payloads)
     np.testing.assert_array_equal(asked.rows, given.reshape(5, 64).astype(np.float32))
-    assert decode_items(put_call(ids, given.tolist(), None).body, bounds).payloads == ["{}"] * 5
+    assert decode_items(put_call(ids, given.tolist(), None).body, limits).payloads == ["{}"] * 5
 
 
 def test_infinity_is_no_missing_value() -> None:
@@ -131,7 +133,7 @@ def test_infinity_is_no_missing_value() -> None:
 
 @pytest.mark.parametrize("values", [np.array([[1.76e9 + 0.25, 2]]), np.array([[1_760_000_000_000_000_256, 2]])])
 def test_an_input_goes_as_float64_if_float32_does_not_hold_it(values: NDArray[Any]) -> None:
-    asked = question(inputs=values)
+    asked = query(inputs=values)
     for call in (embed_call(values), search_call(asked, asked.rows)):
         sent = from_npy(call.body)
         assert sent.dtype == np.float64
@@ -142,17 +144,17 @@ def test_an_input_goes_as_float64_if_float32_does_not_hold_it(values: NDArray[An
 
 
 def test_embeddings_go_as_float32() -> None:
-    asked = question(embeddings=np.array([[0.1, 1e39]]))
+    asked = query(embeddings=np.array([[0.1, 1e39]]))
     np.testing.assert_array_equal(from_npy(search_call(asked, asked.rows).body), np.array([[0.1, np.inf]], np.float32))
 
 
 def test_a_version_goes_with_embeddings_in_both_forms(rows: NDArray[np.float32]) -> None:
     for filter in (None, LONG):
-        asked = question(embeddings=rows[:2, :8], filter=filter, version=7)
+        asked = query(embeddings=rows[:2, :8], filter=filter, version=7)
         call = search_call(asked, asked.rows)
         told = call.params.get("version") if filter is None else orjson.loads(call.body)["version"]
         assert told == ("7" if filter is None else 7)
-    assert "version" not in search_call(question(embeddings=rows[:2, :8]), rows[:2, :8]).params
+    assert "version" not in search_call(query(embeddings=rows[:2, :8]), rows[:2, :8]).params
 
 
 def test_a_filter_in_a_url_is_json() -> None:

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.drift.drift import FOLDER as DRIFT
 from lookalike.index.drift.drift import drift_of
 from lookalike.index.versions.store import Store
@@ -145,7 +145,7 @@ async def test_the_drift_goes_on_where_a_compaction_takes_the_place(store_copy: 
     async with serving(settings_for(store_copy.folder), store_copy.open_champion(), apps.append) as client:
         await client.post("/search", json=noise)
         assert await samples(client, "lookalike_drift_alarm") == {(): 1}
-        log = ItemLog(store_copy.folder)
+        log = ChangeLog(store_copy.folder)
         log.append([Change(store_copy.open_champion().items.id_at(0))])
         log.close()
         assert compact(store_copy) == 2

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from lookalike.service.errors import RequestError, answer_error
 from lookalike.service.parsing.bodies import Budget, Share, read_body
-from lookalike.service.parsing.connection import has_arrived, has_left
+from lookalike.service.parsing.connection import has_arrived, is_disconnected
 from tests.service.changing import holds, listening, until
 from tests.service.helpers import connected, read_answer
 
@@ -34,7 +34,7 @@ class Heard:
 
     async def __call__(self, request: Request) -> Response:
         self.arrived.append(has_arrived(request))
-        self.left.append(has_left(request))
+        self.left.append(is_disconnected(request))
         body = await request.body()
         self.arrived.append(has_arrived(request))
         await self.go.wait()

@@ -14,7 +14,7 @@ from lookalike.index.items.filters import read_filter
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.columns import TableInputs
 from lookalike.service.parsing.decoding import (
-    Bounds,
+    RequestLimits,
     check_hits,
     decode_embed,
     decode_search,
@@ -23,7 +23,7 @@ from lookalike.service.parsing.decoding import (
 from lookalike.training.errors import LookalikeError
 from lookalike.training.tables.columns import Column
 
-BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
+BOUNDS = RequestLimits((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -277,7 +277,7 @@ def test_one_answer_holds_a_bounded_number_of_hits() -> None:
 
 
 NAN = float("nan")
-MIXED = Bounds(
+MIXED = RequestLimits(
     (2,),
     3,
     max_rows=5,
@@ -289,7 +289,7 @@ NUMBERS = replace(MIXED, table=TableInputs((Column("a"), Column("b")), frozenset
 
 
 @pytest.mark.parametrize(
-    ("bounds", "rows", "expected"),
+    ("limits", "rows", "expected"),
     [
         (MIXED, '[[1, "red"], [null, "green"]]', [[1, 1], [NAN, NAN]]),
         (MIXED, '[{"colour": "blue"}, {"colour": null, "size": 3}]', [[NAN, 0], [3, NAN]]),
@@ -308,16 +308,16 @@ NUMBERS = replace(MIXED, table=TableInputs((Column("a"), Column("b")), frozenset
         (NUMBERS, "[[1, -1e39]]", None),
     ],
 )
-def test_rows_of_a_table_are_read_by_its_columns(bounds: Bounds, rows: str, expected: Any) -> None:
+def test_rows_of_a_table_are_read_by_its_columns(limits: RequestLimits, rows: str, expected: Any) -> None:
     for decode in (decode_embed, decode_search):
         body = f'{{"inputs": {rows}}}'.encode()
         if expected is None:
             with pytest.raises(RequestError) as refused:
-                decode(body, bounds)
+                decode(body, limits)
             assert refused.value.status == 422
             assert refused.value.field.startswith("inputs")
         else:
-            decoded = decode(body, bounds).rows
+            decoded = decode(body, limits).rows
             np.testing.assert_array_equal(decoded, expected)
             assert (decoded.dtype.str, decoded.flags.c_contiguous) == ("<f4", True)
 
@@ -336,9 +336,9 @@ def test_more_rows_of_a_table_than_the_bound_are_too_large() -> None:
 
 @given(st.lists(VALUES | st.dictionaries(st.sampled_from(["size", "colour", "x"]), VALUES, max_size=3), max_size=3))
 def test_any_rows_for_a_table_are_decoded_or_refused(rows: list[Any]) -> None:
-    for bounds in (MIXED, NUMBERS):
+    for limits in (MIXED, NUMBERS):
         with contextlib.suppress(LookalikeError):
-            decoded = decode_embed(json.dumps({"inputs": rows}).encode(), bounds).rows
+            decoded = decode_embed(json.dumps({"inputs": rows}).encode(), limits).rows
             assert decoded.shape == (len(rows), 2)
             assert not np.isinf(decoded).any()
 

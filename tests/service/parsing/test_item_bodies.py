@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import Bounds
+from lookalike.service.parsing.decoding import RequestLimits
 from lookalike.service.parsing.item_bodies import MAX_PAYLOAD, decode_items
 from lookalike.training.errors import LookalikeError
 from lookalike.training.tables.columns import Column
 
-BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
+BOUNDS = RequestLimits((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
 MIXED = replace(
     BOUNDS,
     input_shape=(2,),
@@ -39,9 +39,9 @@ def item(**given: Any) -> dict[str, Any]:
     return {"id": "a", "input": ROW} | given
 
 
-def refused(given: bytes, bounds: Bounds = BOUNDS) -> RequestError:
+def refused(given: bytes, limits: RequestLimits = BOUNDS) -> RequestError:
     with pytest.raises(RequestError) as error:
-        decode_items(given, bounds)
+        decode_items(given, limits)
     return error.value
 
 
@@ -181,7 +181,7 @@ def test_of_a_name_that_is_there_twice_the_last_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "row", "expected"),
+    ("limits", "row", "expected"),
     [
         (MIXED, [1, "red"], [1, 1]),
         (MIXED, [None, "green"], [NAN, NAN]),
@@ -191,13 +191,13 @@ def test_of_a_name_that_is_there_twice_the_last_counts() -> None:
         (NUMBERS, {"a": 1}, [1, NAN]),
     ],
 )
-def test_rows_of_a_table_are_read_by_its_columns(bounds: Bounds, row: Any, expected: list[float]) -> None:
+def test_rows_of_a_table_are_read_by_its_columns(limits: RequestLimits, row: Any, expected: list[float]) -> None:
     for payload in ({}, {"tags": ["x"]}):
-        np.testing.assert_array_equal(decode_items(body(item(input=row, payload=payload)), bounds).rows, [expected])
+        np.testing.assert_array_equal(decode_items(body(item(input=row, payload=payload)), limits).rows, [expected])
 
 
 @pytest.mark.parametrize(
-    ("bounds", "row", "field"),
+    ("limits", "row", "field"),
     [
         (MIXED, [1, 0], "items[1].input.colour"),
         (MIXED, ["1", "red"], "items[1].input.size"),
@@ -209,9 +209,9 @@ def test_rows_of_a_table_are_read_by_its_columns(bounds: Bounds, row: Any, expec
         (NUMBERS, [1, -1e39], "items[1].input"),
     ],
 )
-def test_a_wrong_row_of_a_table_is_told_by_row_and_column(bounds: Bounds, row: Any, field: str) -> None:
-    right = [1, "red"] if bounds is MIXED else [1, 2]
-    error = refused(body(item(id="b", input=right), item(input=row)), bounds)
+def test_a_wrong_row_of_a_table_is_told_by_row_and_column(limits: RequestLimits, row: Any, field: str) -> None:
+    right = [1, "red"] if limits is MIXED else [1, 2]
+    error = refused(body(item(id="b", input=right), item(input=row)), limits)
     assert (error.field, error.status) == (field, 422)
 
 
@@ -219,10 +219,10 @@ def test_a_wrong_row_of_a_table_is_told_by_row_and_column(bounds: Bounds, row: A
     st.lists(VALUES | st.fixed_dictionaries({"id": VALUES, "input": VALUES}, optional={"payload": VALUES}), max_size=3)
 )
 def test_any_items_are_decoded_or_refused(items: list[Any]) -> None:
-    for bounds in (BOUNDS, MIXED, NUMBERS):
+    for limits in (BOUNDS, MIXED, NUMBERS):
         with contextlib.suppress(LookalikeError):
-            asked = decode_items(body(*items), bounds)
-            assert asked.rows.shape == (len(items), bounds.width("inputs"))
+            asked = decode_items(body(*items), limits)
+            assert asked.rows.shape == (len(items), limits.width("inputs"))
             assert not np.isinf(asked.rows).any()
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from lookalike.service.errors import RequestError
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import Bounds
+from lookalike.service.parsing.decoding import RequestLimits
 from lookalike.service.parsing.npy_bodies import decode_npy
 from lookalike.training.tables.columns import Column
 from tests.service.helpers import to_npy
 
-BOUNDS = Bounds((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
+BOUNDS = RequestLimits((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
 NAN = float("nan")
 MIXED = replace(
     BOUNDS,
@@ -148,7 +148,7 @@ def test_an_npy_whose_numbers_stand_aslant_is_copied(shift: int) -> None:
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<i8"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_inputs_are_less_the_origin_before_they_are_float32(dtype: str, order: Any) -> None:
-    bounds = replace(BOUNDS, input_shape=(2,), latent_dim=2, origin=np.array([1.76e18, 0]))
+    limits = replace(BOUNDS, input_shape=(2,), latent_dim=2, origin=np.array([1.76e18, 0]))
     body = to_npy(np.array([[1_760_000_000_000_000_256, 3], [1_760_000_000_000_001_024, 4]]).astype(dtype, order=order))
-    assert decode_npy(body, "inputs", bounds).tolist() == [[256, 3], [1024, 4]]
-    assert decode_npy(body, "embeddings", bounds)[:, 0].tolist() == [np.float32(1.76e18)] * 2
+    assert decode_npy(body, "inputs", limits).tolist() == [[256, 3], [1024, 4]]
+    assert decode_npy(body, "embeddings", limits)[:, 0].tolist() == [np.float32(1.76e18)] * 2

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.service.errors import RequestError, TooLargeError
-from lookalike.service.parsing.decoding import Bounds, decode_search
+from lookalike.service.parsing.decoding import RequestLimits, decode_search
 from lookalike.service.parsing.numbers import FILTER_BYTES, SPARE_COMMAS, check_commas, check_sizes, read_numbers
 
 NUMBER = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63)
@@ -102,16 +102,16 @@ def test_it_reads_what_json_reads_or_nothing(body: dict[str, Any], indent: int |
 @given(ROWS, st.integers(1, 4))
 def test_both_ways_to_read_a_body_give_the_same(rows: list[list[float]], width: int) -> None:
     """The same rows nested once more, as the encoder takes them too, go the other way."""
-    bounds = Bounds((width, 1), 3, max_rows=3, max_limit=10, max_hits=100)
+    limits = RequestLimits((width, 1), 3, max_rows=3, max_limit=10, max_hits=100)
     nested = [[[value] for value in row] for row in rows]
     assert read_numbers(json.dumps({"inputs": nested}).encode(), 9) is None
-    assert _outcome(rows, bounds) == _outcome(nested, bounds)
+    assert _outcome(rows, limits) == _outcome(nested, limits)
 
 
-def _outcome(rows: list[Any], bounds: Bounds) -> Any:
+def _outcome(rows: list[Any], limits: RequestLimits) -> Any:
     """The rows as they are read, or the status of the error."""
     try:
-        return decode_search(json.dumps({"inputs": rows}).encode(), bounds).rows.tolist()
+        return decode_search(json.dumps({"inputs": rows}).encode(), limits).rows.tolist()
     except RequestError as error:
         return error.status
 

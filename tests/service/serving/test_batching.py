@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import read_filter
-from lookalike.index.versions.version import Found, Version
+from lookalike.index.versions.version import SearchResult, Version
 from lookalike.service.serving.batching import Answer, Call, answer_all, novelty_of, stays
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +26,7 @@ def answer_of(answer: Answer | Exception) -> Answer:
     return answer
 
 
-def same(one: Found, other: Found) -> None:
+def same(one: SearchResult, other: SearchResult) -> None:
     assert one.positions.tolist() == other.positions.tolist()
     np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
     np.testing.assert_allclose(one.novelty, other.novelty, atol=0.01)
@@ -39,7 +39,7 @@ def of_items(*ids: str, limit: int, **more: Any) -> Call:
 async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, rows: Rows2D) -> None:
     """Raw rows and embeddings and items, several limits and filters, those that ask alike not beside each other."""
     encoded = version.embed(rows[5:9])
-    batch: list[tuple[Call, Rows2D | Found]] = [
+    batch: list[tuple[Call, Rows2D | SearchResult]] = [
         (Call(rows[:3], False, 4), version.search_rows(rows[:3], 4)),
         (Call(rows[:1], False), version.embed(rows[:1])),
         (Call(encoded, True, 4), version.search(encoded, 4)),
@@ -52,12 +52,12 @@ async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, 
         (of_items("9", "2", limit=4, given=SMALL), version.search_items(["9", "2"], 4, SMALL)),
         (Call(rows[3:5], False, 4, SMALL), version.search_rows(rows[3:5], 4, SMALL)),
         (Call(rows[3:5], False, 4, NONE), version.search_rows(rows[3:5], 4, NONE)),
-        (Call(version.question, False, 4, known=True), version.search_rows(version.question, 4)),
+        (Call(version.canary, False, 4, known=True), version.search_rows(version.canary, 4)),
     ]
     for some in (batch, batch[::-1], batch[:1], batch[1:2]):
         outcome = answer_all(Collection(version), [call for call, _ in some])
         for answer, (call, expected) in zip(outcome.answers, some, strict=True):
-            if isinstance(expected, Found):
+            if isinstance(expected, SearchResult):
                 same(answer_of(answer).found, expected)
             else:
                 np.testing.assert_allclose(answer_of(answer).embeddings, expected, atol=1e-5)
@@ -117,7 +117,7 @@ async def test_drift_is_told_by_what_came_from_outside_and_was_answered() -> Non
         count = len(novelty)
         return Answer(
             np.empty((count, 1), np.float32),
-            Found(np.empty((count, 1), np.float32), np.empty((count, 1), np.int64), np.array(novelty)),
+            SearchResult(np.empty((count, 1), np.float32), np.empty((count, 1), np.int64), np.array(novelty)),
         )
 
     row = np.zeros((1, 1), np.float32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection, open_collection
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import LogError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.store import Store
@@ -20,9 +20,9 @@ from lookalike.service.errors import NotReadyError
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.serving.batching import Answer, Call, answer_all
 from lookalike.service.serving.edits import delete, delete_passing, put
-from lookalike.service.serving.serving import Pulse, Serving
-from lookalike.service.serving.workers import Board
-from tests.index.made import cloud, no_room
+from lookalike.service.serving.serving import Health, Serving
+from lookalike.service.serving.workers import WorkerBoard
+from tests.factories import cloud, no_room
 from tests.service.changing import ROWS, changing_store, until
 from tests.service.helpers import settings_for
 
@@ -46,13 +46,13 @@ def store(two_versions: Store, tmp_path: Path) -> Store:
 
 @asynccontextmanager
 async def process(
-    store: Store, share: float = 0.0, *, board: Board | None = None, slot: int = 0, seconds: float = 30.0
+    store: Store, share: float = 0.0, *, board: WorkerBoard | None = None, slot: int = 0, seconds: float = 30.0
 ) -> AsyncIterator[Serving]:
     """What one process of a service has at work; those with one board are workers of one service."""
-    shared = board or Board(1)
-    pulse = Pulse(sequence=lambda: shared.sequence, publish=lambda sequence: shared.publish(slot, sequence))
+    shared = board or WorkerBoard(1)
+    health = Health(sequence=lambda: shared.sequence, publish=lambda sequence: shared.publish(slot, sequence))
     settings = settings_for(store.folder, compact_share=share, deadline_seconds=seconds)
-    serving = Serving(settings, open_collection(store, store.champion_number()), Metrics(), pulse)
+    serving = Serving(settings, open_collection(store, store.champion_number()), Metrics(), health)
     try:
         yield serving
     finally:
@@ -62,7 +62,7 @@ async def process(
 @asynccontextmanager
 async def workers(store: Store) -> AsyncIterator[tuple[Serving, Serving]]:
     """Two workers, of which neither finds a change by looking at the log from time to time."""
-    board = Board(2)
+    board = WorkerBoard(2)
     async with process(store, board=board) as one, process(store, board=board, slot=1) as other:
         for serving in (one, other):
             serving._tasks["items"].cancel()
@@ -92,7 +92,7 @@ async def has_taken_up(serving: Serving, sequence: int) -> None:
 async def test_what_is_acknowledged_is_on_disk_and_found_and_what_is_deleted_is_not(one: Serving, store: Store) -> None:
     written = await put(one, ["a", "b"], NEW[:2], ["{}", '{"n":1}'])
     assert (written.count, written.sequence, written.version) == (2, 2, 1)
-    assert [change.id for change in ItemLog(store.folder).read(0)] == ["a", "b"]
+    assert [change.id for change in ChangeLog(store.folder).read(0)] == ["a", "b"]
     assert await nearest(one, NEW[0]) == "a"
     items = one.current.collection.items
     assert items.payload_json(int(items.positions(["b"])[0])) == '{"n":1}'
@@ -116,7 +116,7 @@ async def test_each_worker_answers_from_what_another_one_acknowledged(store: Sto
 
 async def test_what_a_worker_has_found_every_other_worker_finds_too(store: Store) -> None:
     async with workers(store) as (one, other):
-        log = ItemLog(store.folder)
+        log = ChangeLog(store.folder)
         log.append([Change("n", NEW[0], "{}")])  # by a process that ended before it could say so
         log.close()
         await one._catch_up()
@@ -165,7 +165,7 @@ async def test_a_deletion_that_another_worker_was_first_with_counts_once(store: 
 
 async def test_a_read_waits_for_the_change_that_it_asks_for(one: Serving, store: Store) -> None:
     reading = asyncio.create_task(one.include(one.current, 2))
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     log.append([Change("a", NEW[0], "{}")])
     await has_taken_up(one, 1)
     assert not reading.done()
@@ -178,16 +178,16 @@ async def test_a_read_waits_for_the_change_that_it_asks_for(one: Serving, store:
 async def test_a_change_that_does_not_come_is_not_waited_for_longer_than_a_call_may_take(store: Store) -> None:
     async with process(store, seconds=0.2) as serving:
         with pytest.raises(
-            NotReadyError, match=r"expected change 7 of the item log, found a log whose last change is 0"
+            NotReadyError, match=r"expected change 7 of the change log, found a log whose last change is 0"
         ):
             await serving.include(serving.current, 7)
 
 
 async def test_no_answer_is_given_from_a_log_that_has_lost_acknowledged_changes(store: Store) -> None:
-    board = Board(2)
+    board = WorkerBoard(2)
     board.publish(1, 9)
     async with process(store, board=board) as serving:
-        with pytest.raises(NotReadyError, match="expected change 9 of the item log"):
+        with pytest.raises(NotReadyError, match="expected change 9 of the change log"):
             await nearest(serving, NEW[0])
 
 
@@ -206,7 +206,7 @@ async def test_many_at_once_are_all_there_each_with_its_own_number(one: Serving,
     calls = [put(one, [f"n{i}"], NEW[i : i + 1], ["{}"]) for i in range(50)]
     numbers = {(await done).sequence for done in asyncio.as_completed(calls)}
     assert numbers == set(range(1, 51))
-    log = {change.sequence: change.id for change in ItemLog(store.folder).read(0)}
+    log = {change.sequence: change.id for change in ChangeLog(store.folder).read(0)}
     items = one.current.collection.items
     assert [items.id_at(len(ROWS) + place) for place in range(50)] == [log[number] for number in range(1, 51)]
 
@@ -218,7 +218,7 @@ async def test_what_was_put_stays_whatever_version_serves(one: Serving, store: S
         current = await one.follow()
         assert current.collection.applied == 1
         assert await nearest(one, NEW[0]) == "late"
-        assert await current.engine.knows_its_question()
+        assert await current.engine.answers_canary()
 
 
 async def test_nothing_acknowledged_is_missing_while_versions_change(one: Serving, store: Store) -> None:
@@ -252,7 +252,7 @@ async def test_where_the_disk_is_full_nothing_is_acknowledged_and_afterwards_all
 async def test_a_service_whose_item_log_cannot_be_read_is_not_ready(one: Serving, store: Store) -> None:
     one.check_alive()
     await put(one, ["a"], NEW[:1], ["{}"])
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     log.append([Change("b", NEW[1], "{}")])
     log._connection().execute("UPDATE changes SET payload = '{\"n\": 2}' WHERE id = 'b'")  # type: ignore[union-attr]
     log.close()
@@ -271,7 +271,7 @@ async def test_a_service_whose_item_log_cannot_be_read_is_not_ready(one: Serving
 
 
 async def test_what_this_encoder_cannot_read_is_deleted_too(one: Serving, store: Store) -> None:
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     log.append([Change("odd", np.full(4, np.nan, np.float32), "{}")])
     log.close()
     assert [(await delete(one, name)).count for name in ("odd", "never", "odd")] == [1, 0, 0]

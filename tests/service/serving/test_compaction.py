@@ -12,11 +12,11 @@ import pytest
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection, open_collection
-from lookalike.index.changes.log import ItemLog
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.store import Store
 from lookalike.service.serving import compaction as compacting
 from lookalike.service.serving.compaction import AGAIN_SECONDS, Compactor
-from tests.index.made import cloud, flip
+from tests.factories import cloud, flip
 from tests.service.changing import changing_store, until
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +72,7 @@ async def compactor(store: Store) -> AsyncIterator[Compactor]:
 
 
 def put(store: Store, start: str) -> None:
-    log = ItemLog(store.folder)
+    log = ChangeLog(store.folder)
     log.append([Change(f"{start}{i}", row, "{}") for i, row in enumerate(NEW)])
     log.close()
 

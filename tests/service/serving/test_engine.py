@@ -13,15 +13,15 @@ from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError, UnknownItemError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import Found, Version
-from lookalike.service.errors import BusyError, DeadlineError, LeftError
+from lookalike.index.versions.version import SearchResult, Version
+from lookalike.service.errors import BusyError, DeadlineError, DisconnectedError
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.serving.engine import (
     INLINE_WORK,
     MAX_BATCH,
     ROW_WORK,
     Engine,
-    Patience,
+    QueueLimits,
     engine_thread,
     use_threads,
 )
@@ -34,7 +34,7 @@ T = TypeVar("T")
 MANY = ROWS.repeat(5, axis=0)
 """More rows than are answered on the event loop."""
 INLINE_ROWS = INLINE_WORK // ROW_WORK
-Answer = Rows2D | Found
+Answer = Rows2D | SearchResult
 Call = Callable[[Engine], Awaitable[Answer]]
 THREES = read_filter({"field": "label", "equal": 3})
 SMALL = read_filter({"field": "label", "range": {"lt": 5}})
@@ -48,7 +48,7 @@ async def engine(version: Version) -> AsyncIterator[Engine]:
 
 
 def same(one: Answer, other: Answer) -> None:
-    if isinstance(one, Found) and isinstance(other, Found):
+    if isinstance(one, SearchResult) and isinstance(other, SearchResult):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
         np.testing.assert_array_equal(one.positions, other.positions)
         np.testing.assert_allclose(one.novelty, other.novelty, atol=0.01)
@@ -188,7 +188,7 @@ async def fails_alone(engine: Engine, version: Version, rows: Rows2D, too_large:
     assert isinstance(embedded, np.ndarray)
     np.testing.assert_allclose(embedded, version.embed(rows[:1]), atol=1e-5)
     for answer in found:
-        assert isinstance(answer, Found)
+        assert isinstance(answer, SearchResult)
         assert answer.positions[0].tolist() == version.search(version.embed(rows[:1]), 3).positions[0].tolist()
 
 
@@ -216,14 +216,14 @@ async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answe
 ) -> None:
     metrics = Metrics()
     with engine_thread() as pool:
-        engine = Engine(Collection(version), pool, patience=Patience(rows=100), metrics=metrics)
+        engine = Engine(Collection(version), pool, queue_limits=QueueLimits(rows=100), metrics=metrics)
         with held(engine._pool):
             working = await started(engine.embed(rows[:70]))
             waiting = [await started(engine.embed(rows[:count])) for count in (60, 40)]
             for count in (1, 100, 200):
                 with pytest.raises(BusyError, match="at most 100 rows to wait"):
                     await engine.embed(rows[:count])
-            known = await started(engine.knows_its_question())  # which is asked however much waits
+            known = await started(engine.answers_canary())  # which is asked however much waits
         for answer, count in zip((working, *waiting), (70, 60, 40), strict=True):
             np.testing.assert_allclose(await answer, version.embed(rows[:count]), atol=1e-5)
         assert await known
@@ -233,7 +233,7 @@ async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answe
 
 async def test_a_call_of_more_rows_than_may_wait_is_answered_where_none_waits(version: Version, rows: Rows2D) -> None:
     with engine_thread() as pool:
-        engine = Engine(Collection(version), pool, patience=Patience(rows=10))
+        engine = Engine(Collection(version), pool, queue_limits=QueueLimits(rows=10))
         np.testing.assert_allclose(await engine.embed(rows), version.embed(rows), atol=1e-5)
 
 
@@ -242,7 +242,7 @@ async def test_what_takes_too_long_is_given_up_at_work_or_waiting_again_and_agai
 ) -> None:
     metrics = Metrics()
     with engine_thread() as pool:
-        engine = Engine(Collection(version), pool, patience=Patience(seconds=0.1), metrics=metrics)
+        engine = Engine(Collection(version), pool, queue_limits=QueueLimits(seconds=0.1), metrics=metrics)
         for turn in range(1, 4):
             with held(engine._pool):
                 working = await started(engine.embed(rows))
@@ -258,15 +258,15 @@ async def test_what_takes_too_long_is_given_up_at_work_or_waiting_again_and_agai
 
 
 async def test_whoever_may_wait_longer_does_so_while_others_are_given_up(engine: Engine, rows: Rows2D) -> None:
-    """The known question has less time than calls have, though it came later; and each has its own turn."""
+    """The canary query has less time than calls have, though it came later; and each has its own turn."""
     with held(engine._pool):
         patient = await started(engine.embed(rows))
         for _ in range(2):
             with pytest.raises(DeadlineError):
-                await engine.knows_its_question()
+                await engine.answers_canary()
         assert not patient.done()
     assert np.asarray(await patient).shape == (len(rows), 8)
-    assert await engine.knows_its_question()
+    assert await engine.answers_canary()
 
 
 async def test_for_a_client_that_left_nothing_is_done(version: Version, rows: Rows2D) -> None:
@@ -281,7 +281,7 @@ async def test_for_a_client_that_left_nothing_is_done(version: Version, rows: Ro
             staying = await started(engine.embed(rows[:1]))
             gone[0] = True
         left = await asyncio.gather(embedding, searching, by_id, return_exceptions=True)
-        assert [type(error) for error in left] == [LeftError] * 3
+        assert [type(error) for error in left] == [DisconnectedError] * 3
         assert np.asarray(await staying).shape == (1, 8)
         assert np.asarray(await working).shape == (70, 8)  # it was at work already
         assert rejected(metrics, "client_gone") == 3
@@ -302,11 +302,11 @@ async def test_what_waits_is_told(version: Version, rows: Rows2D) -> None:
 async def test_a_version_that_forgot_its_answer_is_found_out(version: Version) -> None:
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool)
-        assert await engine.knows_its_question()
+        assert await engine.answers_canary()
         answer = version.manifest["answer"]
         version.manifest["answer"] = answer | {"scores": [score + 1 for score in answer["scores"]]}
         try:
-            assert not await engine.knows_its_question()
+            assert not await engine.answers_canary()
         finally:
             version.manifest["answer"] = answer
 

@@ -17,7 +17,7 @@ from lookalike.service.serving.preflight import check_agreement, check_room, che
 from lookalike.training.artifact.encoder import FORMAT as ENCODER_FORMAT
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.errors import ArtifactError
-from tests.index.made import flip, reseal
+from tests.factories import flip, reseal
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_version_that_answers_otherwise_than_it_was_built_to_is_refused(store_
     answer = store_copy.manifest(1)["answer"]
     resealed(folder, FORMAT, answer=answer | {"scores": [score - 0.1 for score in answer["scores"]]})
     assert store_copy.open(1).number == 1  # it is whole
-    with pytest.raises(StoreError, match="version 1: expected the known answer to its known question, found another"):
+    with pytest.raises(StoreError, match="version 1: expected the known answer to its canary query, found another"):
         checked_collection(store_copy, 1, "cpu")
 
 
@@ -106,9 +106,9 @@ def test_a_version_without_room_is_refused_before_it_is_read(store_copy: Store) 
 
 
 def test_to_prepare_a_version_changes_no_answer(version: Version) -> None:
-    before = version.search_rows(version.question, 10)
+    before = version.search_rows(version.canary, 10)
     prepare(Collection(version))
-    after = version.search_rows(version.question, 10)
+    after = version.search_rows(version.canary, 10)
     assert after.positions.tolist() == before.positions.tolist()
     assert after.scores.tolist() == before.scores.tolist()
 
@@ -120,6 +120,6 @@ def test_a_version_on_cuda_agrees_with_the_cpu_or_is_refused(tiny_store: Store) 
     with torch.no_grad():
         next(version.encoder.encoder.parameters()).normal_()
     torch.cuda.synchronize()
-    assert not version.answers_its_question()
+    assert not version.answers_canary()
     with pytest.raises(ArtifactError, match="version 1 on cuda: expected 99% of the neighbours that a CPU finds"):
         prepare(Collection(version))

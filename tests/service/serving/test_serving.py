@@ -22,8 +22,8 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import FORMAT, Version
 from lookalike.service.app import create_app
 from lookalike.service.errors import NotReadyError
-from lookalike.service.serving.serving import Pulse, Serving
-from tests.index.made import flip, reseal
+from lookalike.service.serving.serving import Health, Serving
+from tests.factories import flip, reseal
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, held, holds, metric, point_at, until
 from tests.service.helpers import call, problem, serving, settings_for
 
@@ -212,7 +212,7 @@ def gone(folder: Path) -> None:
     [
         (flipped, "index.faiss"),
         (flipped_weights, "weights.safetensors"),
-        (forgetful, "the known answer to its known question"),
+        (forgetful, "the known answer to its canary query"),
         (without_an_answer, "answer"),
         (huge, "memory: expected 8,796,0"),
         (gone, "found 2"),
@@ -387,13 +387,13 @@ def not_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pulse", "field"), [(Pulse(stopping=lambda: True), "service"), (Pulse(check=not_well), "workers")]
+    ("health", "field"), [(Health(stopping=lambda: True), "service"), (Health(check=not_well), "workers")]
 )
 async def test_ready_means_that_the_process_goes_on_and_those_beside_it_are_well(
-    store: Store, pulse: Pulse, field: str
+    store: Store, health: Health, field: str
 ) -> None:
     def change(app: FastAPI) -> None:
-        app.state.pulse = pulse
+        app.state.health = health
 
     async with serving(settings_for(store.folder), store.open_champion(), change) as client:
         assert problem(await client.get("/readyz"), 503)["field"] == field
@@ -404,7 +404,7 @@ async def test_the_pulse_beats_and_says_what_serves_while_the_event_loop_goes_on
     beats: list[int] = []
 
     def change(app: FastAPI) -> None:
-        app.state.pulse = Pulse(beat=beats.append)
+        app.state.health = Health(beat=beats.append)
 
     async with serving(settings_for(store.folder), store.open_champion(), change):
         await until(holds(lambda: len(beats) >= 3))
@@ -418,7 +418,7 @@ async def test_a_version_that_takes_long_to_open_is_no_illness(store: Store) -> 
     apps: list[FastAPI] = []
 
     def change(app: FastAPI) -> None:
-        app.state.pulse = Pulse(beat=beats.append)
+        app.state.health = Health(beat=beats.append)
         apps.append(app)
 
     async with serving(settings_for(store.folder), store.open_champion(), change) as client:
@@ -434,7 +434,7 @@ async def test_a_version_that_takes_long_to_open_is_no_illness(store: Store) -> 
 
 async def test_whoever_asks_while_the_question_is_asked_has_the_same_answer(at_work: Serving) -> None:
     engine = at_work.current.engine
-    asked = [asyncio.ensure_future(engine.knows_its_question()) for _ in range(50)]
+    asked = [asyncio.ensure_future(engine.answers_canary()) for _ in range(50)]
     await asyncio.sleep(0)
     assert len(engine._waiting) <= 1
     assert await asyncio.gather(*asked) == [True] * 50
@@ -470,4 +470,4 @@ async def test_the_end_ends_its_threads(store: Store, client_of: Callable[[], An
 async def test_the_version_that_serves_is_the_engines(at_work: Serving) -> None:
     current: Version = at_work.current.version
     assert current is at_work.current.engine.version
-    assert at_work.current.bounds.input_shape == (4,)
+    assert at_work.current.limits.input_shape == (4,)

@@ -15,8 +15,8 @@ import pytest
 
 from lookalike.index.versions.store import Store
 from lookalike.service.errors import NotReadyError
-from lookalike.service.serving.workers import Board
-from tests.index.made import flip
+from lookalike.service.serving.workers import WorkerBoard
+from tests.factories import flip
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, point_at, wait_until
 from tests.service.process import SEARCH, Process, connect, running
 
@@ -83,7 +83,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_board_by_hand() -> None:
-    board = Board(2)
+    board = WorkerBoard(2)
     assert board.version is None
     with pytest.raises(NotReadyError, match="expected 2 that are well, found 0"):
         board.check()

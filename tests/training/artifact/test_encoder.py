@@ -21,7 +21,7 @@ from lookalike.training.models.autoencoder import Autoencoder
 from lookalike.training.models.layers import ACTIVATIONS
 from lookalike.training.sealed import seal
 from lookalike.training.tables.columns import Column
-from tests.training.helpers import blobs
+from tests.factories import blobs
 
 HEADER = {"input_shape": [2], "latent_dim": 1, "output": "values"}
 

@@ -17,7 +17,7 @@ from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.config import ModelConfig
 from lookalike.training.errors import ExportError
 from lookalike.training.models.autoencoder import Autoencoder
-from tests.training.helpers import blobs
+from tests.factories import blobs
 
 ROWS = blobs(200)
 SCALING = fit_preprocessor(ROWS, "standard")

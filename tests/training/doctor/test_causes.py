@@ -12,7 +12,7 @@ from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocesso
 from lookalike.training.config import load_config
 from lookalike.training.corruption import build_corruption
 from lookalike.training.doctor.causes import CAUSES, diagnose, is_hopeless, refuse
-from lookalike.training.doctor.facts import gather
+from lookalike.training.doctor.facts import collect_facts
 from lookalike.training.doctor.watch import Watch
 from lookalike.training.errors import TrainingError
 from lookalike.training.fit.loop import fit
@@ -243,7 +243,7 @@ def own_loop(*, zeroed: bool = True, judged: bool = True) -> State:
     rows = scaling.apply(RAW)
     data = Data(rows[:500], rows[500:])
     loss = LOSSES[kind]
-    state = State(facts=gather(model, loss, optimizer, data, plan))
+    state = State(facts=collect_facts(model, loss, optimizer, data, plan))
     with Watch(model, optimizer) as watch:
         for number in (1, 2):
             model.train()

@@ -10,11 +10,11 @@ from sklearn.decomposition import PCA
 from torch import Generator, Tensor, nn, optim
 from torch.nn.functional import mse_loss
 
-from lookalike.training.doctor.facts import _spread, duplicate_share, gather
+from lookalike.training.doctor.facts import _spread, collect_facts, duplicate_share
 from lookalike.training.models.losses import LOSSES, Loss
 from lookalike.training.plan import Data, FitPlan
 from lookalike.training.schedules import SCHEDULES
-from tests.training.helpers import blobs
+from tests.factories import blobs
 
 ROWS = torch.from_numpy(blobs(300, 6))
 
@@ -34,7 +34,7 @@ def facts_of(
 ) -> dict[str, Any]:
     model = model or nn.Linear(train.shape[1], train.shape[1])
     data = Data(train, held, *(targets or ()))
-    return gather(model, loss, optim.Adam(model.parameters()), data, plan or planned())
+    return collect_facts(model, loss, optim.Adam(model.parameters()), data, plan or planned())
 
 
 def column(*values: float) -> Tensor:
@@ -45,7 +45,9 @@ def test_the_plan_and_the_optimizer_are_written_down() -> None:
     model = nn.Linear(6, 6)
     groups = [{"params": [model.weight], "weight_decay": 0.1}, {"params": [model.bias], "lr": 0.5, "initial_lr": 0.25}]
     plan = planned(epochs=7, batch_size=32, clip=1.5)
-    facts = gather(model, LOSSES["mae"], optim.AdamW(groups, lr=0.01, weight_decay=0.0), Data(ROWS, ROWS[:20]), plan)
+    facts = collect_facts(
+        model, LOSSES["mae"], optim.AdamW(groups, lr=0.01, weight_decay=0.0), Data(ROWS, ROWS[:20]), plan
+    )
     asked = ("rows", "validation_rows", "columns", "loss", "wants", "epochs", "batch_size", "clip")
     assert [facts[name] for name in asked] == [300, 20, 6, "mae", "values", 7, 32, 1.5]
     assert (facts["optimizer"], facts["lr"], facts["decay"]) == ("adamw", 0.25, 0.1)
@@ -150,9 +152,11 @@ def test_the_gain_of_the_loudest_layer_by_hand() -> None:
 def test_only_columns_of_numbers_have_a_scale() -> None:
     rows = torch.cat([torch.tensor([[1.0], [-1.0]] * 50), torch.eye(4)[torch.arange(100) % 4] * 0.3], dim=1)
     model = nn.Linear(5, 5)
-    all_of = gather(model, LOSSES["mse"], optim.Adam(model.parameters()), Data(rows, rows), planned())
-    one_of = gather(model, LOSSES["mse"], optim.Adam(model.parameters()), Data(rows, rows, numbers=1), planned())
-    none_of = gather(model, LOSSES["mse"], optim.Adam(model.parameters()), Data(rows, rows, numbers=0), planned())
+    all_of = collect_facts(model, LOSSES["mse"], optim.Adam(model.parameters()), Data(rows, rows), planned())
+    one_of = collect_facts(model, LOSSES["mse"], optim.Adam(model.parameters()), Data(rows, rows, numbers=1), planned())
+    none_of = collect_facts(
+        model, LOSSES["mse"], optim.Adam(model.parameters()), Data(rows, rows, numbers=0), planned()
+    )
     assert (all_of["numbers"], all_of["widest_column"] > 0.9) == (5, True)
     assert (one_of["numbers"], one_of["widest_column"], one_of["scale"]) == (1, 1.0, 1.0)
     assert not {"numbers", "scale", "widest_column"} & none_of.keys()
@@ -332,7 +336,7 @@ def test_parameters_that_no_optimizer_moves_are_named_and_frozen_ones_are_not() 
     model = Autoencoding(nn.Identity())
     model.encoder[0].requires_grad_(False)
     optimizer = optim.SGD(model.decoder.parameters())
-    facts = gather(model, LOSSES["mse"], optimizer, Data(ROWS, ROWS[:20]), planned())
+    facts = collect_facts(model, LOSSES["mse"], optimizer, Data(ROWS, ROWS[:20]), planned())
     assert facts["missing"] == ["encoder.2.weight", "encoder.2.bias"]
     assert (facts["depth"], facts["widths"]) == (3, [3, 6])
 

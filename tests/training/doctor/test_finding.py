@@ -2,11 +2,11 @@ import dataclasses
 
 import pytest
 
-from lookalike.training.doctor.finding import Finding, Seen
+from lookalike.training.doctor.finding import Finding, Observation
 
 
 def test_what_was_found_does_not_change_and_needs_no_settings() -> None:
     finding = Finding("a cause", "seen", "why", "change", "likely", "activations")
-    assert (finding.settings, Seen("seen", "change").settings) == ((), ())
+    assert (finding.settings, Observation("seen", "change").settings) == ((), ())
     with pytest.raises(dataclasses.FrozenInstanceError):
         finding.cause = "another"  # type: ignore[misc]

@@ -6,10 +6,10 @@ import pytest
 from lookalike.training.config import load_config
 from lookalike.training.doctor import rules_before as rules
 from lookalike.training.doctor.case import Case
-from lookalike.training.doctor.finding import Seen
+from lookalike.training.doctor.finding import Observation
 from tests.training.doctor.made import case, epoch
 
-Rule = Callable[[Case], Seen | None]
+Rule = Callable[[Case], Observation | None]
 EVERY: list[Rule] = [getattr(rules, name) for name in rules.__all__]
 LOGITS = {"wants": "logits", "loss": "bce_logits"}
 LINEAR = {"last": "Linear", "answers": [-0.01, 1.01]}
@@ -19,7 +19,7 @@ STEEP = [0.9, 0.6, rules.NOTICEABLE * UP, rules.NOTICEABLE / 3 * DOWN, 0.02, 0.0
 """Four dimensions explain by far more than three."""
 
 
-def judged(rule: Rule, **facts: Any) -> Seen | None:
+def judged(rule: Rule, **facts: Any) -> Observation | None:
     """Before the first step."""
     return rule(Case(case(**facts).facts))
 

@@ -7,11 +7,11 @@ import pytest
 from lookalike.training.config import load_config
 from lookalike.training.doctor import rules_during as rules
 from lookalike.training.doctor.case import HOPELESS_LOSS, Case
-from lookalike.training.doctor.finding import Seen
+from lookalike.training.doctor.finding import Observation
 from lookalike.training.history import Epoch
 from tests.training.doctor.made import case, epoch
 
-Rule = Callable[[Case], Seen | None]
+Rule = Callable[[Case], Observation | None]
 EVERY: list[Rule] = [getattr(rules, name) for name in rules.__all__]
 UP, DOWN = 1 + 1e-6, 1 - 1e-6
 POOR = 1.1 * max(rules.STILL_GOOD, rules.WELL_DONE, 0.5)
@@ -23,12 +23,12 @@ def one(loss: float | None = POOR, **vitals: Any) -> Epoch:
     return epoch(1, loss, loss, **vitals)
 
 
-def judged(rule: Rule, *epochs: Epoch, **facts: Any) -> Seen | None:
+def judged(rule: Rule, *epochs: Epoch, **facts: Any) -> Observation | None:
     """Losses are shares of what a constant answer costs."""
     return rule(case(*epochs, **({"trivial_loss": 1.0} | facts)))
 
 
-def said(rule: Rule, *epochs: Epoch, **facts: Any) -> Seen:
+def said(rule: Rule, *epochs: Epoch, **facts: Any) -> Observation:
     seen = judged(rule, *epochs, **facts)
     assert seen is not None
     assert seen.change

@@ -11,7 +11,7 @@ from torch import nn
 from lookalike.training.artifact.encoder import Encoder, load_encoder, write_encoder
 from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.evaluation.judge import (
-    Question,
+    NoiseTest,
     add_noise,
     judge_encoder,
     judge_pca,
@@ -29,9 +29,9 @@ def array(*rows: list[float]) -> NDArray[np.float32]:
     return np.array(rows, np.float32)
 
 
-def asked(labels: bool = True) -> Question:
+def asked(labels: bool = True) -> NoiseTest:
     split = [WHO, [None] * len(WHO)][not labels]
-    return Question(DIGITS[:300], DIGITS[300:400], DIGITS[300:400] + 1, split[:300], split[300:400])
+    return NoiseTest(DIGITS[:300], DIGITS[300:400], DIGITS[300:400] + 1, split[:300], split[300:400])
 
 
 def halving(folder: Path, width: int) -> Encoder:
@@ -79,10 +79,12 @@ def test_without_labels_there_is_no_precision(items: list[int | None], queries: 
 
 
 def test_precision_is_what_scikit_learn_finds() -> None:
-    question = asked()
-    neighbours = KNeighborsClassifier(10, metric="cosine", algorithm="brute").fit(question.items, question.item_labels)
-    shares = neighbours.predict_proba(question.queries)[np.arange(100), question.query_labels]
-    found = label_precision(question.items, question.item_labels, question.queries, question.query_labels)
+    noise_test = asked()
+    neighbours = KNeighborsClassifier(10, metric="cosine", algorithm="brute").fit(
+        noise_test.items, noise_test.item_labels
+    )
+    shares = neighbours.predict_proba(noise_test.queries)[np.arange(100), noise_test.query_labels]
+    found = label_precision(noise_test.items, noise_test.item_labels, noise_test.queries, noise_test.query_labels)
     assert found == pytest.approx(shares.mean(), abs=0.002)  # equal angles may fall on either side of the tenth
 
 
@@ -105,21 +107,21 @@ def test_noise_follows_its_seed() -> None:
 
 def test_an_encoder_is_judged_by_what_it_loses(tmp_path: Path) -> None:
     # The last digit pixel is all that is lost: its square, over 64 columns.
-    question = asked()
-    judged = judge_encoder("halving", halving(tmp_path / "e", 64), question)
-    assert judged.reconstruction == pytest.approx(float(np.square(question.queries[:, -1]).mean() / 64))
+    noise_test = asked()
+    judged = judge_encoder("halving", halving(tmp_path / "e", 64), noise_test)
+    assert judged.reconstruction == pytest.approx(float(np.square(noise_test.queries[:, -1]).mean() / 64))
     assert (judged.name, judged.bytes_per_item) == ("halving", 4 * 63)
     without_last = [DIGITS[:300, :-1].copy(), DIGITS[300:400, :-1].copy()]
-    expected = label_precision(without_last[0], question.item_labels, without_last[1], question.query_labels)
+    expected = label_precision(without_last[0], noise_test.item_labels, without_last[1], noise_test.query_labels)
     assert judged.precision == expected
 
 
 def test_pca_loses_what_its_left_out_components_hold() -> None:
     # Eckart and Young 1936: the mean square error is the sum of the squared singular values left out.
     rows = DIGITS[:300]
-    question = Question(rows, rows, rows, [None] * 300, [None] * 300)
+    noise_test = NoiseTest(rows, rows, rows, [None] * 300, [None] * 300)
     singular = np.linalg.svd(rows - rows.mean(axis=0, dtype=np.float64), compute_uv=False)
-    judged = judge_pca(5, fit_preprocessor(rows, "none"), question, rows)
+    judged = judge_pca(5, fit_preprocessor(rows, "none"), noise_test, rows)
     assert judged.reconstruction == pytest.approx(float((singular[5:] ** 2).sum() / rows.size), rel=1e-4)
     assert (judged.name, judged.bytes_per_item, judged.precision) == ("PCA-5", 20, None)
 
@@ -129,11 +131,11 @@ def test_pca_takes_no_more_components_than_there_are() -> None:
 
 
 def test_raw_rows_lose_nothing_and_are_judged_clean_and_noisy() -> None:
-    question = asked()
-    judged = judge_raw(question)
+    noise_test = asked()
+    judged = judge_raw(noise_test)
     assert (judged.reconstruction, judged.bytes_per_item) == (0, 256)
-    for found, queries in ((judged.precision, question.queries), (judged.noisy_precision, question.noisy)):
-        assert found == label_precision(question.items, question.item_labels, queries, question.query_labels)
+    for found, queries in ((judged.precision, noise_test.queries), (judged.noisy_precision, noise_test.noisy)):
+        assert found == label_precision(noise_test.items, noise_test.item_labels, queries, noise_test.query_labels)
     assert judge_raw(asked(labels=False)).precision is None
 
 
@@ -151,9 +153,9 @@ def test_noise_leaves_categories_and_gaps_of_a_table_as_they_are() -> None:
     assert noisy.dtype == np.float32
 
 
-def table_question() -> Question:
+def table_question() -> NoiseTest:
     labels = [0, 1, 2, 3] * 5
-    return Question(TABLE, TABLE, TABLE, labels, labels)
+    return NoiseTest(TABLE, TABLE, TABLE, labels, labels)
 
 
 def test_a_tables_rows_are_judged_as_features() -> None:

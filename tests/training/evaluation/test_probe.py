@@ -14,8 +14,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lookalike.training.evaluation.probe import Probed, figures, probe
-from tests.training.helpers import blobs
+from lookalike.training.evaluation.probe import ProbeScores, figures, probe
+from tests.factories import blobs
 
 DIGITS, WHO = load_digits(return_X_y=True)
 DIGITS = DIGITS.astype(np.float32)
@@ -27,7 +27,7 @@ def parts(labels: list[Any]) -> tuple[list[Any], list[Any]]:
     return labels[:600], labels[1_300:]
 
 
-def asked(labels: list[Any]) -> Probed:
+def asked(labels: list[Any]) -> ProbeScores:
     mine, theirs = parts(labels)
     probed = probe(ITEMS, mine, QUERIES, theirs)
     assert probed is not None

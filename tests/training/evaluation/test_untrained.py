@@ -9,7 +9,7 @@ from lookalike.training.config import load_config
 from lookalike.training.evaluation.untrained import untrained
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
-from tests.training.helpers import blobs
+from tests.factories import blobs
 
 
 def weights(half: nn.Sequential) -> list[torch.Tensor]:

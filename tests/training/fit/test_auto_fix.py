@@ -8,14 +8,15 @@ import pytest
 from torch import nn, optim
 
 from lookalike.training.errors import ArtifactError, DataError, TrainingError
-from lookalike.training.fit.auto_fix import mend, read_run
+from lookalike.training.fit.auto_fix import auto_fix, read_run
 from lookalike.training.fit.checkpoint import latest_checkpoint, save_checkpoint
 from lookalike.training.fit.job import train
 from lookalike.training.fit.split import split_rows
 from lookalike.training.history import State
 from lookalike.training.rows import open_rows
+from tests.factories import blobs, quick
 from tests.training.doctor.made import run as healthy_run
-from tests.training.helpers import blobs, flip_bit, quick
+from tests.training.helpers import flip_bit
 
 ROWS: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
 
@@ -66,7 +67,7 @@ def test_a_damaged_run_is_named(tmp_path: Path) -> None:
 
 
 def test_the_first_advice_is_followed_in_a_run_of_its_own(linear_run: Path) -> None:
-    mended, again = mend(linear_run), mend(linear_run)
+    mended, again = auto_fix(linear_run), auto_fix(linear_run)
     assert [done.folder for done in (mended, again)] == [linear_run.with_name(f"run-mended{n}") for n in ("", "-2")]
     assert (mended.advice.cause, mended.advice.settings) == ("missing-activations", ("model.activation=silu",))
     assert (mended.before.facts["affine"], mended.after.facts["affine"]) == (True, False)
@@ -76,11 +77,11 @@ def test_the_first_advice_is_followed_in_a_run_of_its_own(linear_run: Path) -> N
 
 def test_a_run_may_be_named_by_a_dot(linear_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(linear_run)
-    assert mend(Path()).folder.parent == linear_run.parent
+    assert auto_fix(Path()).folder.parent == linear_run.parent
 
 
 def test_all_but_the_advice_stays_as_it_was(linear_run: Path) -> None:
-    before, after = settings_of(linear_run), settings_of(mend(linear_run).folder)
+    before, after = settings_of(linear_run), settings_of(auto_fix(linear_run).folder)
     activations = [settings["config"]["model"].pop("activation") for settings in (before, after)]
     assert activations == ["linear", "silu"]
     assert before == after  # the digest of the rows, as they were parted, among it
@@ -91,7 +92,7 @@ def test_rows_that_have_changed_since_are_refused(tmp_path: Path) -> None:
     train(open_rows(str(tmp_path / "rows.npy")), quick("model.activation=linear"), tmp_path / "run")
     np.save(tmp_path / "rows.npy", blobs(seed=1))
     with pytest.raises(DataError, match="expected the rows that the run was trained on, found others"):
-        mend(tmp_path / "run")
+        auto_fix(tmp_path / "run")
     assert not (tmp_path / "run-mended").exists()
 
 
@@ -101,7 +102,7 @@ def test_advice_that_is_followed_already_is_passed_over(tmp_path: Path) -> None:
     digest = split_rows(rows, config, shown=False).digest()
     settings = {"config": json.loads(json.dumps(dataclasses.asdict(config)))}
     settings["data"] = {"name": str(tmp_path / "rows.npy"), "rows": 60, "sha256": digest}
-    mended = mend(left(tmp_path / "run", healthy_run(scale=9.0, affine=True), settings))  # it is scaled already
+    mended = auto_fix(left(tmp_path / "run", healthy_run(scale=9.0, affine=True), settings))  # it is scaled already
     assert mended.advice.cause == "missing-activations"
 
 
@@ -115,7 +116,7 @@ def test_advice_that_is_followed_already_is_passed_over(tmp_path: Path) -> None:
 )
 def test_where_no_setting_mends_anything_nothing_is_trained(tmp_path: Path, state: State, found: str) -> None:
     with pytest.raises(TrainingError) as caught:
-        mend(left(tmp_path / "run", state))
+        auto_fix(left(tmp_path / "run", state))
     assert caught.value.found.startswith(found)
-    assert caught.value.expected == "a finding that a change of settings can mend"
+    assert caught.value.expected == "a finding that a change of settings can auto_fix"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

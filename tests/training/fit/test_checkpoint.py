@@ -20,7 +20,8 @@ from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks
 from lookalike.training.schedules import build_schedule
 from lookalike.training.sealed import Sealed
-from tests.training.helpers import blobs, flip_bit
+from tests.factories import blobs
+from tests.training.helpers import flip_bit
 
 THESE: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
 SETTINGS: dict[str, Any] = {"config": {"fit": {"seed": 1}}, "data": THESE}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lookalike.training.fit.device_placement import fits, place
+from lookalike.training.fit.device_placement import fits, place_on_device
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ def test_half_of_what_is_free_is_left(needed: int, free: int, fitting: bool) -> 
 
 def test_on_the_cpu_rows_stay_where_they_are() -> None:
     parts = [torch.ones(2, 3), torch.zeros(1, 3)]
-    placed = place(parts, torch.device("cpu"))
+    placed = place_on_device(parts, torch.device("cpu"))
     assert all(one is other for one, other in zip(placed, parts, strict=True))
 
 
@@ -23,6 +23,6 @@ def test_rows_go_to_the_gpu_where_they_fit_and_to_pinned_memory_where_not(
     fitting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.training.fit.device_placement.fits", lambda needed, free: fitting)
-    for part in place([torch.ones(2, 3), torch.zeros(1, 3)], torch.device("cuda")):
+    for part in place_on_device([torch.ones(2, 3), torch.zeros(1, 3)], torch.device("cuda")):
         assert part.is_cuda is fitting
         assert part.is_pinned() is not fitting

@@ -31,9 +31,8 @@ from lookalike.training.config import TrainConfig
 from lookalike.training.errors import TrainingError
 from lookalike.training.fit.estimator import AutoencoderEmbedder
 from lookalike.training.fit.job import train
-from tests.training.helpers import array_rows, blobs, quick
+from tests.factories import ROOT, array_rows, blobs, quick
 
-ROOT = Path(__file__).parents[2]
 QUICK: dict[str, Any] = {"hidden": (8,), "latent_dim": 3, "epochs": 3, "batch_size": 16, "device": "cpu"}
 ROWS = blobs()
 

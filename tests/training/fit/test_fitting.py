@@ -16,7 +16,7 @@ from lookalike.training.fit.split import split_rows
 from lookalike.training.history import Epoch, State
 from lookalike.training.plan import Hooks
 from lookalike.training.rows import Rows
-from tests.training.helpers import array_rows, blobs, quick
+from tests.factories import array_rows, blobs, quick
 
 ROWS = array_rows(blobs())
 

@@ -28,10 +28,9 @@ from lookalike.training.fit.job import TrainedRun, train
 from lookalike.training.fit.split import split_rows
 from lookalike.training.models.autoencoder import Autoencoder
 from lookalike.training.rows import open_rows
-from tests.training.helpers import array_rows, blobs, quick
+from tests.factories import ROOT, array_rows, blobs, quick
 
 ROWS = array_rows(blobs())
-ROOT = Path(__file__).parents[2]
 STEPS_AN_EPOCH = 4
 """54 rows in batches of 16."""
 
@@ -179,7 +178,7 @@ def test_a_run_is_not_resumed_with_other_data_or_settings(
 
 
 def test_the_best_epoch_is_exported_not_the_last(tmp_path: Path) -> None:
-    # Patience of 1 at a rate that shakes: the run ends with the first epoch that is worse.
+    # QueueLimits of 1 at a rate that shakes: the run ends with the first epoch that is worse.
     lines = ["fit.epochs=1000", "fit.patience=1", "optimizer.lr=0.5", "corruption.kind=none", "loss.kind=mse"]
     run = train(ROWS, quick(*lines), tmp_path / "run")
     assert run.state.stopped == "patience"

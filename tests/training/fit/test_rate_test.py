@@ -24,7 +24,7 @@ from lookalike.training.models.losses import LOSSES
 from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks
 from lookalike.training.schedules import SCHEDULES
-from tests.training.helpers import array_rows, blobs
+from tests.factories import array_rows, blobs
 
 PLAN = FitPlan(epochs=1, batch_size=16, patience=1, seed=0, schedule=SCHEDULES["constant"])
 SCALED = fit_preprocessor(blobs(200), "standard").apply(torch.from_numpy(blobs(200)))

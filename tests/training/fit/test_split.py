@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lookalike.training.errors import DataError
 from lookalike.training.fit.split import hold_out, split_rows
 from lookalike.training.tables.columns import Column
-from tests.training.helpers import array_rows, blobs, quick
+from tests.factories import array_rows, blobs, quick
 
 ROWS = array_rows(blobs())
 

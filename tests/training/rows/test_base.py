@@ -11,7 +11,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows import Chunk, Rows, read_sample
 from lookalike.training.rows.base import CHUNK_BYTES
 from lookalike.training.tables.columns import Column
-from tests.training.helpers import array_rows
+from tests.factories import array_rows
 
 
 def counting(count: int, labels: list[Any] | None = None) -> Rows:

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from lookalike.training.rows import open_rows
 from lookalike.training.rows.builtin import fashion_folders
-from tests.training.helpers import read_all
+from tests.factories import read_all
 
 
 def test_digits_are_scikit_learns_and_an_id_is_a_number_there() -> None:

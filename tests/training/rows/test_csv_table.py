@@ -9,7 +9,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.rows.tables import MAX_COLUMNS
 from lookalike.training.tables.columns import BOOLEANS, Column
-from tests.training.helpers import read_all
+from tests.factories import read_all
 
 NAN = float("nan")
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.training.rows import fingerprints, sketches
-from tests.training.helpers import blobs
+from tests.factories import blobs
 
 
 def test_fingerprints_are_equal_where_rows_are() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
-from tests.training.helpers import read_all
+from tests.factories import read_all
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 COLOUR = np.arange(36, dtype=np.uint8).reshape(3, 4, 3) * 7

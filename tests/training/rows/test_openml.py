@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.rows.openml import install_fashion, write_idx
-from tests.training.helpers import read_all
+from tests.factories import read_all
 
 # The right shape, but one value a row: row i is full of i modulo 251, and its label is i modulo 10.
 PIXELS = np.broadcast_to((np.arange(70_000) % 251).astype(np.uint8)[:, None], (70_000, 784))

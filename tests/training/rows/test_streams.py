@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
-from tests.training.helpers import flip_bit, read_all
+from tests.factories import read_all
+from tests.training.helpers import flip_bit
 
 NUMBERS = np.arange(24, dtype=np.float32).reshape(6, 4)
 NUMERIC = ["u1", "i1", "<i2", ">i4", "<u8", "<f2", "<f4", ">f4", "<f8", "?"]

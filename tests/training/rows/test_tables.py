@@ -15,7 +15,8 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.rows.tables import MAX_COLUMNS, check_names
 from lookalike.training.tables.columns import BOOLEANS, Column
-from tests.training.helpers import flip_bit, read_all
+from tests.factories import read_all
+from tests.training.helpers import flip_bit
 
 NAN = float("nan")
 TABLE = {

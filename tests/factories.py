@@ -1,4 +1,4 @@
-"""Rows and encoders made by hand, so that an embedding's value is known without training."""
+"""What many tests make: rows, encoders with known weights, settings that train fast, changes, stores."""
 
 import resource
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,34 @@ from torch import nn
 from lookalike.index.versions.verdict import Verdict
 from lookalike.training.artifact.encoder import write_encoder
 from lookalike.training.artifact.preprocess import fit_preprocessor
-from lookalike.training.rows import Chunk, Rows, sketches
+from lookalike.training.config import TrainConfig, load_config
+from lookalike.training.rows import Chunk, Rows, open_rows, sketches
 from lookalike.training.sealed import seal
 
-__all__ = ["cloud", "encoder_at", "flip", "made_rows", "no_room", "reseal", "retrained"]
+__all__ = [
+    "ROOT",
+    "array_rows",
+    "blobs",
+    "cloud",
+    "encoder_at",
+    "flip",
+    "made_rows",
+    "no_room",
+    "quick",
+    "read_all",
+    "reseal",
+    "retrained",
+]
+
+ROOT = Path(__file__).parents[1]
+"""The root of the repository."""
+QUICK = (
+    "model.hidden=[8]",
+    "model.latent_dim=3",
+    "fit.epochs=3",
+    "fit.batch_size=16",
+    "fit.device='cpu'",
+)
 
 
 def cloud(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
@@ -116,7 +140,7 @@ def retrained(parent: int, *, forced: bool = False, sequence: int = 0) -> dict[s
         "trained_to": sequence,
         "gate": verdict.to_json(),
         "forced": forced,
-        "continuity": {"from": parent},
+        "alignment": {"from": parent},
         "retrained": data,
     }
 
@@ -130,3 +154,38 @@ def no_room() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def quick(*overrides: str) -> TrainConfig:
+    """Settings that train in a moment, and `section.key=value` lines over them."""
+    return load_config(None, [*QUICK, *overrides])
+
+
+def blobs(count: int = 60, width: int = 6, seed: int = 0) -> NDArray[np.float32]:
+    """(count, width) around three centres."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(0, 3, (3, width))
+    return (centres[np.arange(count) % 3] + rng.normal(0, 0.5, (count, width))).astype(np.float32)
+
+
+def array_rows(inputs: NDArray[Any], labels: list[Any] | None = None, *, pixels: bool = False) -> Rows:
+    """A source of rows in memory."""
+    payloads = [{} if labels is None else {"label": label} for label in labels or range(len(inputs))]
+
+    def read(size: int) -> Iterator[Chunk]:
+        for first in range(0, len(inputs), size):
+            part = slice(first, first + size)
+            ids = [str(i) for i in range(len(inputs))[part]]
+            yield Chunk(ids, inputs[part].reshape(len(ids), -1), payloads[part])
+
+    return Rows("memory", inputs.shape[1:], len(inputs), pixels, read)
+
+
+def read_all(name: Path | str, size: int | None = None) -> Chunk:
+    """Every row of a source, as one chunk."""
+    chunks = list(open_rows(str(name)).chunks(size))
+    return Chunk(
+        [i for chunk in chunks for i in chunk.ids],
+        np.concatenate([chunk.inputs for chunk in chunks]),
+        [p for chunk in chunks for p in chunk.payloads],
+    )
