@@ -5,7 +5,6 @@ lines differ in their dashes as well, and the points are drawn as the number of 
 """
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from lookalike.lessons.picture import Curves, Panels, Part, Picture, Scatter, Series, Tiles
+from lookalike.training.sealed import replacing
 
 __all__ = ["save_png"]
 
@@ -40,12 +40,8 @@ def save_png(picture: Picture, path: Path) -> None:
         figure.suptitle(picture.title, fontweight="bold")
     for number, part in enumerate(parts, start=1):
         _draw(figure.add_subplot(rows, columns, number), part)
-    making = path.with_name(f".{path.name}.making")
-    try:
-        figure.savefig(making, format="png")
-        os.replace(making, path)
-    finally:
-        making.unlink(missing_ok=True)
+    with replacing(path, durable=False) as new:
+        figure.savefig(new, format="png")
 
 
 def _draw(axes: Axes, part: Part) -> None:

@@ -38,6 +38,7 @@ __all__ = [
     "read_manifest",
     "remember",
     "replace_folder",
+    "replacing",
     "seal",
     "staging",
     "sync_folder",
@@ -113,9 +114,8 @@ def remember(sealed: Sealed, receipt: Path) -> None:
         return
     with contextlib.suppress(OSError):
         receipt.parent.mkdir(parents=True, exist_ok=True)
-        with staging(receipt.parent) as folder:
-            (folder / receipt.name).write_text(json.dumps({"manifest": sealed.digest, "stamps": sealed.stamps}))
-            os.replace(folder / receipt.name, receipt)
+        with replacing(receipt, durable=False) as new:
+            new.write_text(json.dumps({"manifest": sealed.digest, "stamps": sealed.stamps}))
 
 
 def read_manifest(folder: Path, format_name: str) -> Sealed:
@@ -212,6 +212,29 @@ def staging(parent: Path) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield the path of a new file; at the end it replaces the file at `path`, or is removed if an error was raised.
+
+    Readers see the old content or the new content, never a part. Other writers of `path` do not disturb this one; the
+    last one wins.
+
+    Args:
+        durable: whether the new content must survive a power failure.
+
+    Raises:
+        OSError: the file or its folder cannot be written.
+    """
+    with staging(path.parent) as folder:
+        new = folder / path.name
+        yield new
+        if durable:
+            _sync(new)
+        os.replace(new, path)
+    if durable:
+        sync_folder(path.parent)
 
 
 def discard(folder: Path) -> None:

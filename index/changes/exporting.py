@@ -9,7 +9,6 @@ deleted in between. What is new since the version is in memory anyway, and comes
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from lookalike.index.versions.version import Version
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
-from lookalike.training.sealed import locked, staging, sync_folder
+from lookalike.training.sealed import locked, replacing
 
 __all__ = ["ExportResult", "export"]
 
@@ -113,12 +112,8 @@ def _write_part(parts: Path, collection: Collection, places: Positions) -> bool:
     path = _part_at(parts, places)
     if path.exists():
         return True
-    with staging(parts) as folder:
-        with (folder / path.name).open("wb") as file:
-            pq.write_table(_table(collection, places), file, write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(folder / path.name, path)
+    with replacing(path) as new:
+        pq.write_table(_table(collection, places), new, write_page_checksum=True)
     return False
 
 
@@ -136,21 +131,19 @@ def _join(parts: Path, collection: Collection, out: Path) -> None:
     base = len(collection.version.items)
     told = {"version": collection.number, "sequence": collection.applied, "metric": collection.metric}
     schema = _schema(dim).with_metadata({"lookalike": json.dumps(told)})
-    with staging(out.parent) as folder, progress_bar("exporting, all", items.count, "items") as advance:
-        with (folder / out.name).open("wb") as file:
-            with pq.ParquetWriter(file, schema) as writer:
-                for places in _spans(0, base, dim):
-                    table = _read_part(parts, collection, places).filter(pa.array(~items.gone[places]))
-                    writer.write_table(table)
-                    advance(len(table))
-                for places in _spans(base, len(items), dim):
-                    there = places[~items.gone[places]]
-                    writer.write_table(_table(collection, there))
-                    advance(len(there))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(folder / out.name, out)
-        sync_folder(out.parent)
+    with (
+        replacing(out) as new,
+        progress_bar("exporting, all", items.count, "items") as advance,
+        pq.ParquetWriter(new, schema) as writer,
+    ):
+        for places in _spans(0, base, dim):
+            table = _read_part(parts, collection, places).filter(pa.array(~items.gone[places]))
+            writer.write_table(table)
+            advance(len(table))
+        for places in _spans(base, len(items), dim):
+            present = places[~items.gone[places]]
+            writer.write_table(_table(collection, present))
+            advance(len(present))
 
 
 def _schema(dim: int) -> pa.Schema:

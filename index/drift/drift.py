@@ -18,7 +18,6 @@ import contextlib
 import fcntl
 import json
 import math
-import os
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -31,6 +30,7 @@ from lookalike.index.drift.detector import ONCE_IN, Bets, Evidence, joined
 from lookalike.index.versions.manifest import read_version
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import calibration_of
+from lookalike.training.sealed import replacing
 
 __all__ = ["FOLDER", "Drift", "DriftFile", "DriftState", "drift_of", "merged", "read_drift", "read_states", "told"]
 
@@ -189,9 +189,8 @@ class DriftFile:
     def write(self, seen: DriftState) -> None:
         """Replace what this process knows."""
         self._claim()
-        temporary = self._path.with_suffix(".making")
-        temporary.write_text(json.dumps(_as_json(seen), allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, self._path)
+        with replacing(self._path, durable=False) as new:
+            new.write_text(json.dumps(_as_json(seen), allow_nan=False) + "\n", encoding="utf-8")
 
     def others(self, calibration: str) -> tuple[list[DriftState], tuple[str, ...]]:
         """What the other files say, as `read_states` does."""

@@ -1,6 +1,5 @@
 """Embed rows in bulk: in chunks, with progress, in constant memory."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows
-from lookalike.training.sealed import staging
+from lookalike.training.sealed import replacing
 
 __all__ = ["embed", "embed_chunks", "embed_to_npy", "in_metric", "suited"]
 
@@ -54,14 +53,10 @@ def embed_to_npy(rows: Rows, encoder: Encoder, metric: Metric, out: Path) -> Non
         raise DataError(str(out), expected="a path in a folder that exists", found="none there")
     if out.is_symlink() or (out.exists() and not out.is_file()):
         raise DataError(str(out), expected="a new file, or a plain one to replace", found="something else")
-    with staging(out.parent) as folder:
-        with (folder / out.name).open("wb") as file:
-            npy.write_array_header_1_0(file, header)
-            for _, embeddings in embed_chunks(rows, encoder, metric):
-                file.write(embeddings.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(folder / out.name, out)
+    with replacing(out) as new, new.open("wb") as file:
+        npy.write_array_header_1_0(file, header)
+        for _, embeddings in embed_chunks(rows, encoder, metric):
+            file.write(embeddings.tobytes())
 
 
 def suited(rows: Rows, encoder: Encoder) -> Rows:

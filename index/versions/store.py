@@ -23,7 +23,7 @@ from lookalike.index.errors import JobError, StoreError
 from lookalike.index.versions.manifest import FORMAT, read_version
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
-from lookalike.training.sealed import discard, locked, publish, seal, sync_folder
+from lookalike.training.sealed import discard, locked, publish, replacing, seal, sync_folder
 
 if TYPE_CHECKING:
     from lookalike.index.versions.version import Version
@@ -275,15 +275,13 @@ class Store:
         return [alias.version, *alias.replaced] if alias else []
 
     def _write(self, alias: Alias) -> Alias:
-        temporary = self.folder / ".making-champion"  # one writer at a time
-        with temporary.open("w") as file:
-            json.dump({"version": alias.version, "replaced": list(alias.replaced)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / "champion")
+        text = json.dumps({"version": alias.version, "replaced": list(alias.replaced)})
         try:
-            sync_folder(self.folder)
+            with replacing(self.folder / "champion") as new:
+                new.write_text(text)
         except OSError as error:
+            if self.champion() != alias:
+                raise
             raise StoreError(
                 f"store {self.folder}",
                 expected=f"a disk that keeps version {alias.version} as the champion",

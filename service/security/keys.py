@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lookalike.service.settings import Settings
 from lookalike.training.errors import ConfigError
-from lookalike.training.sealed import locked, sync_folder
+from lookalike.training.sealed import locked, replacing
 
 __all__ = ["ENVIRONMENT", "Caller", "KeyRing", "Scope", "StoredKey", "add_key", "read_keys", "remove_key"]
 
@@ -181,26 +181,25 @@ def remove_key(path: Path, name: str) -> None:
 def _edited(path: Path) -> Iterator[list[StoredKey]]:
     """The keys to change; written at the end, while nobody else writes."""
     path = path.resolve()
-    with locked(path.parent):
+    lock = path.with_name(f".{path.name}.lock")
+    lock.touch(0o600)
+    with locked(lock):
         keys = read_keys(path) if path.exists() else []
         yield keys
         _write(path, keys)
 
 
 def _write(path: Path, keys: list[StoredKey]) -> None:
-    """Whole or not at all; owner and mode of the file that is there stay, for the service may be another user."""
-    made = path.with_name(f".{path.name}.making")
-    made.unlink(missing_ok=True)
-    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    """Replace the file. Its owner and mode stay, because the service may run as another user."""
+    with replacing(path) as new:
+        new.touch(0o600)
         if path.exists():
-            told = path.stat()
-            os.chown(made, told.st_uid, told.st_gid)
-            made.chmod(stat.S_IMODE(told.st_mode))
-        file.write(_KeyFile(format="lookalike-keys-1", keys=keys).model_dump_json(indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(made, path)
-    sync_folder(path.parent)
+            old = path.stat()
+            os.chown(new, old.st_uid, old.st_gid)
+            new.chmod(stat.S_IMODE(old.st_mode))
+        new.write_text(
+            _KeyFile(format="lookalike-keys-1", keys=keys).model_dump_json(indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def _load(path: Path) -> tuple[_Stamp, list[StoredKey]]:

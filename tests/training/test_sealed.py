@@ -20,6 +20,7 @@ from lookalike.training.sealed import (
     read_manifest,
     remember,
     replace_folder,
+    replacing,
     seal,
     staging,
 )
@@ -349,3 +350,24 @@ def test_replacing_puts_a_folder_where_another_is_or_none_yet(tmp_path: Path, be
         replace_folder(sealed(folder, {"new": b"2"}), target)
     assert list(tmp_path.iterdir()) == [target]
     assert set(open_sealed(target, FORMAT, needs=("new",)).files) == {"new"}
+
+
+def test_a_new_file_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for content in ("old", "new"):
+        with replacing(path) as new:
+            assert not new.exists()
+            new.write_text(content)
+        assert path.read_text() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_an_error_leaves_the_old_file(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path, durable=durable) as new:
+        new.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -6,7 +6,6 @@ STORE/retraining/report.json   how the last one ended
 """
 
 import json
-import os
 import secrets
 import shutil
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,7 @@ from lookalike.index.errors import StoreError
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.verdict import Verdict
 from lookalike.training.errors import ArtifactError
-from lookalike.training.sealed import sync_folder
+from lookalike.training.sealed import replacing, sync_folder
 
 __all__ = [
     "Job",
@@ -168,11 +167,5 @@ def write_report(store: Store, report: Report) -> None:
 
 def _write(path: Path, told: dict[str, Any]) -> None:
     """Whole or not at all, and durably; one process at a time does."""
-    temporary = path.with_suffix(".making")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(told, file, indent=1, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    with replacing(path) as new:
+        new.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -260,12 +260,14 @@ def test_states_of_other_calibration_rows_do_not_mix(tmp_path: Path, wrote: Wrot
 
 def test_a_half_written_file_does_not_count(tmp_path: Path, wrote: Wrote) -> None:
     file = wrote(tmp_path, seen(count=4))
-    (tmp_path / "0.making").write_text("{")
+    left = tmp_path / ".lookalike-making-killed"
+    left.mkdir()
+    (left / "0.json").write_text("{")
     assert read_drift(tmp_path, 3, "three") == read_drift(tmp_path, 3, "three")
     assert read_drift(tmp_path, 3, "three").damaged == ()
     file.write(seen(count=5))
     assert read_drift(tmp_path, 3, "three").queries == 5
-    assert not (tmp_path / "0.making").exists()
+    assert not left.exists()
 
 
 def test_without_calibration_rows_queries_are_counted(tmp_path: Path, wrote: Wrote) -> None:

@@ -484,7 +484,7 @@ def test_a_lost_log_is_told_before_anything_is_trained(store_copy: Store, good: 
         path.unlink()
     if anew:
         assert put(store_copy, *new_items(0, 3)) == 5
-    with pytest.raises(StoreError, match=r"from change 1 to 2,.* found .*log was lost: restore"):
+    with pytest.raises(StoreError, match=r"from change 1 to 2,.* found .*Restore items"):
         retrain(asked(store_copy, good, force=True))
     assert (store_copy.numbers(), read_job(store_copy)) == ([1, 2], None)
     assert report_of(store_copy)["outcome"] == "failed"

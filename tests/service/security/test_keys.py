@@ -166,7 +166,7 @@ def test_a_made_key_opens_and_only_its_hash_is_stored(tmp_path: Path) -> None:
     assert shop.sha256 == hashlib.sha256(key.encode()).hexdigest()
     assert (door.name, door.scope) == ("door", "read")
     assert file.stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["keys.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"keys.json", ".keys.json.lock"}
 
 
 def test_a_removed_key_is_refused_and_the_others_stay(file: Path) -> None:
@@ -205,8 +205,9 @@ def test_a_change_keeps_the_mode_and_the_link(file: Path, tmp_path: Path) -> Non
 
 
 def test_what_a_killed_command_left_is_in_nobodys_way(file: Path) -> None:
-    left = file.with_name(f".{file.name}.making")
-    left.write_text("half")
+    left = file.with_name(".lookalike-making-killed")
+    left.mkdir()
+    (left / file.name).write_text("half")
     add_key(file, "new", "read")
     assert len(read_keys(file)) == 3
     assert not left.exists()
