@@ -9,6 +9,7 @@ dropped, so it takes disk, and no memory of its own.
 from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -111,19 +112,15 @@ class Embeddings:
         Returns:
             scores and positions, (n, min(k, m)), best first, in the metric's unit.
         """
-        best = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        k = min(k, len(self) if among is None else len(among))
+        if not k:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        best = faiss.ResultHeap(len(queries), k, keep_max=self.metric != "l2")
         for places, block in self.blocks(among):
             scores, found = _nearest(queries, block, k, self.metric)
-            best = self._merged(best, (scores, places[found]), k)
-        return best
-
-    def _merged(
-        self, best: tuple[Vectors, Positions], more: tuple[Vectors, Positions], k: int
-    ) -> tuple[Vectors, Positions]:
-        scores = np.concatenate([best[0], more[0]], axis=1)
-        positions = np.concatenate([best[1], more[1]], axis=1)
-        order = np.argsort(scores if self.metric == "l2" else -scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
+            best.add_result(scores, places[found])
+        best.finalize()
+        return best.D, best.I
 
 
 def read_embeddings(folder: Path, metric: Metric, dim: int) -> Embeddings:
