@@ -146,7 +146,7 @@ def pools(source: Source, seed: int) -> Pools:
 def told(version: Version, rows: Rows2D) -> Reals:
     """(n,): each row's p-value."""
     parts = np.array_split(rows, max(1, len(rows) // 1_000))
-    return np.concatenate([version.search_rows(part, 10).novelty for part in parts])
+    return np.concatenate([version.searcher.search_rows(part, 10).novelty for part in parts])
 
 
 def changed(kind: str, of: Pools, rng: np.random.Generator) -> Reals:

@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from benchmarks.report import Bar, alternate, medians, report, row, seconds
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.vectors import BLOCK_PAIRS
+from lookalike.index.changes.collection import Collection
 from lookalike.index.changes.duplicates import Duplicates, near_duplicates
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
@@ -75,14 +76,15 @@ def main() -> None:
     rows = []
     with TemporaryDirectory() as folder:
         version = version_in(Path(folder))
+        collection = Collection(version)
         vectors = version.embeddings.at(np.arange(len(version.embeddings)))
-        threshold = near_duplicates(version).threshold
+        threshold = near_duplicates(collection).threshold
         for name, at in (("the automatic threshold", threshold), ("a lower one", threshold - WIDER)):
-            found, labels = near_duplicates(version, at), by_range_search(vectors, at)
+            found, labels = near_duplicates(collection, at), by_range_search(vectors, at)
             taken = medians(
                 alternate(
                     {
-                        "ours": lambda at=at: seconds(lambda: near_duplicates(version, at)),  # type: ignore[misc]
+                        "ours": lambda at=at: seconds(lambda: near_duplicates(collection, at)),  # type: ignore[misc]
                         "peer": lambda at=at: seconds(lambda: by_range_search(vectors, at)),  # type: ignore[misc]
                         "floor": lambda: seconds(lambda: products(vectors)),
                     },

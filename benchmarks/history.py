@@ -23,8 +23,8 @@ from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import QueryError, StoreError, TargetError, UnknownItemError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.build import build
+from lookalike.index.versions.searching import SearchResult
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import SearchResult
 from tests.factories import encoder_at, made_rows
 
 __all__ = ["History", "MismatchError"]
@@ -150,7 +150,7 @@ class History:
         rows = np.stack([np.clip(random_row(self._rng), -3, 3) for _ in range(int(self._rng.integers(1, 4)))])
         queries = worker.plain.embed(rows)
         limit = int(self._rng.choice([1, 3, 10, 50, 500]))
-        found = worker.collection.search(queries, limit)
+        found = worker.collection.searcher.search(queries, limit)
         for number, query in enumerate(queries):
             scores = worker.plain.scores(query)
             self._check(worker, _told(worker, found, number), scores, worker.plain.nearest(scores, limit))
@@ -163,7 +163,7 @@ class History:
         limit, scores = int(self._rng.choice([1, 5, 400])), worker.plain.scores(query[0])
         wanted = worker.plain.nearest(scores, limit, given)
         try:
-            found = worker.collection.search(query, limit, read_filter(given))
+            found = worker.collection.searcher.search(query, limit, read_filter(given))
         except QueryError as error:  # no item has the field; of those that are gone, some may have had it
             if "not" in json.dumps(given) or not wanted:
                 return
@@ -175,11 +175,11 @@ class History:
         plain, limit = worker.plain, int(self._rng.choice([1, 4, 500]))
         if not plain.found()[plain.places[name]]:
             with contextlib.suppress(UnknownItemError):
-                worker.collection.search_items([name], limit)
+                worker.collection.searcher.search_items([name], limit)
                 raise MismatchError(f"{name} is gone, and asked with")
             return
         scores = plain.scores(plain.embeddings[plain.places[name]])
-        found = worker.collection.search_items([name], limit)
+        found = worker.collection.searcher.search_items([name], limit)
         self._check(worker, _told(worker, found, 0), scores, plain.nearest(scores, limit, own=name))
 
     def _look(self, worker: Worker) -> None:
@@ -200,7 +200,7 @@ class History:
         for each in self._workers:
             self._catch_up(each, most=10_000)
         same = [
-            _told(each, each.collection.search(queries, 20), 0)
+            _told(each, each.collection.searcher.search(queries, 20), 0)
             for each in self._workers
             if each.collection.number == worker.collection.number
             and each.collection.applied == worker.collection.applied

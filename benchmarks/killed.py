@@ -120,7 +120,7 @@ def _check(store: Store, plain: Plain) -> None:
         if place is not None and collection.items.payload_json(place) != plain.payloads[plain.places[name]]:
             raise NotHeldError(f"payload of {name}")
     for query in plain.embeddings[there][::7]:
-        found = collection.search(query[None], 10)
+        found = collection.searcher.search(query[None], 10)
         names = [collection.items.id_at(int(place)) for place in found.positions[0] if place >= 0]
         if names != plain.nearest(plain.scores(query), 10):
             raise NotHeldError(f"found {names}")

@@ -31,7 +31,7 @@ SETTINGS = ("model.hidden=[8]", "model.latent_dim=3", "fit.epochs=2", "fit.devic
 def resumed(store: Store) -> None:
     """The rest of it, whatever the gate says: what is tried is that nothing is lost."""
     with store.written():  # as the command tells a user
-        report, _ = retraining.retrain(RetrainOptions(store, device="cpu", force=True))
+        report = retraining.retrain(RetrainOptions(store, device="cpu", force=True))
     if report.outcome != "promoted":
         raise NotHeldError(report.reason)
 

@@ -9,8 +9,8 @@ bytes an item   the index (vectors, graph and positions), the text of the ids, a
 peak memory     anonymous memory of the building process at its most: what is mapped from files can be dropped. Beyond
                 the index means without the index itself, which is built in memory
 tuner           its share of the time of the build
-filters         recall@10 of `Searcher.search_among` against exact search among the allowed: shares of the items
-                drawn by chance, and the tenth at one end of the first dimension, far from most queries
+filters         recall@10 of `index.versions.searching.among` against exact search among the allowed: shares of the
+                items drawn by chance, and the tenth at one end of the first dimension, far from most queries
 """
 
 import argparse
@@ -32,6 +32,7 @@ from lookalike.index.ann.recall import RecallBenchmark, recalls
 from lookalike.index.ann.target import Target
 from lookalike.index.items.table import ITEMS
 from lookalike.index.versions.build import build
+from lookalike.index.versions.searching import among, rank
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.config import load_config
@@ -109,8 +110,8 @@ def measured(count: int, run: Path, images: NDArray[np.float32], questions: NDAr
         figures, _ = RecallBenchmark(version.embeddings, queries).take(version.index)
         draw = np.random.default_rng(0).random(count)
         ids = sum(len(version.items.id_at(i)) + 4 for i in range(0, count, count // 1_000)) / 1_000
-        index = header["tuning"]["chosen"]["bytes"] / header["tuning"]["chosen"]["items"]
-        print(count, header["index"], header["tuning"]["reason"], header["tuning"]["skipped"], flush=True)
+        index = header.tuning.chosen.bytes / header.tuning.chosen.items
+        print(count, header.index, header.tuning.reason, header.tuning.skipped, flush=True)
         filtered = {f"filter {share:.2%}": recall_among(version, queries, draw < share) for share in SHARES}
         edge = version.embeddings.at(np.arange(count))[:, 0]
         filtered["filter at one end"] = recall_among(version, queries, edge < np.quantile(edge, EDGE))
@@ -123,7 +124,7 @@ def measured(count: int, run: Path, images: NDArray[np.float32], questions: NDAr
                 "latency_us": figures.latency_us,
                 "recall": figures.recall,
                 "open": opened,
-                "tuner": header["tuning"]["seconds"] / told["seconds"],
+                "tuner": header.tuning.seconds / told["seconds"],
                 "items_bytes": (version.sealed.folder / ITEMS).stat().st_size / count,
             }
         )
@@ -133,7 +134,7 @@ def recall_among(version: Version, queries: NDArray[np.float32], allowed: NDArra
     """Of the 10 nearest allowed items, of which there may be fewer."""
     queries = queries[:FILTERED]
     _, truth = version.embeddings.nearest(queries, 10, np.flatnonzero(allowed))
-    _, found = version.searcher.search_among(queries, 10, allowed)
+    _, found = rank(version.base, queries, 10, find=among(version.index, version.embeddings, allowed))
     return float(recalls(found, truth).mean()) if truth.size else 1.0
 
 

@@ -200,7 +200,7 @@ class Held:
         if collection.items.count != len(plain.present()):
             raise NotHeldError(f"{collection.items.count} items, not {len(plain.present())}")
         for query in plain.embeddings[plain.found()][::5]:
-            found = collection.search(query[None], 10)
+            found = collection.searcher.search(query[None], 10)
             names = [collection.items.id_at(int(place)) for place in found.positions[0] if place >= 0]
             if names != plain.nearest(plain.scores(query), 10):
                 raise NotHeldError(f"found {names}")

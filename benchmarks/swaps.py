@@ -81,7 +81,7 @@ def two_versions(given: Path | None, folder: Path) -> Store:
 
 def found_by(version: Version, rows: NDArray[np.float32] | None, ids: list[str]) -> Content:
     """What the version itself finds."""
-    found = version.search_items(ids, LIMIT) if rows is None else version.search_rows(rows, LIMIT)
+    found = version.searcher.search_items(ids, LIMIT) if rows is None else version.searcher.search_rows(rows, LIMIT)
     return found.scores, [[version.items.id_at(p) for p in places] for places in found.positions.tolist()]
 
 

@@ -75,7 +75,7 @@ def open_or_make(store: Store) -> Version:
 scratch = tempfile.TemporaryDirectory(prefix="lookalike-")
 version = open_or_make(Store(Path(STORE)))
 encoder = version.encoder  # of a table, it finds its columns by name
-rows = suited(open_rows(DATA or version.manifest["data"]["name"], columns=encoder.columns), encoder)
+rows = suited(open_rows(DATA or version.manifest.data.name, columns=encoder.columns), encoder)
 others = QUERIES or (f"{rows.name}:test" if rows.name in BUILTIN else rows.name)
 queries = suited(open_rows(others, columns=encoder.columns), encoder)
 shape = version.encoder.input_shape
@@ -90,14 +90,14 @@ print(f"version {version.number}: {len(version.items):,} items of {rows.name}, e
 # rows have labels, *precision@10* is the share of a query's ten hits that have its label. Training never saw a label.
 
 # %%
-then = version.manifest["evidence"]
+then = version.manifest.evidence
 now = evaluate(version, queries if queries.name != rows.name else None)
 precision = "no labels" if now.precision is None else f"{now.precision:.3f}"
 
 print(f"{'':26}{'at build':>12}{'now':>12}")
-print(f"{'recall@10':26}{then['recall']:>12.4f}{now.measured.recall:>12.4f}")
-print(f"{'latency, µs a query':26}{then['latency_us']:>12.0f}{now.measured.latency_us:>12.0f}")
-print(f"{'queries asked':26}{then['queries']:>12,}{now.measured.queries:>12,}")
+print(f"{'recall@10':26}{then.recall:>12.4f}{now.measured.recall:>12.4f}")
+print(f"{'latency, µs a query':26}{then.latency_us:>12.0f}{now.measured.latency_us:>12.0f}")
+print(f"{'queries asked':26}{then.queries:>12,}{now.measured.queries:>12,}")
 print(f"{'label precision@10':26}{'':>12}{precision:>12}")
 print(f"{'index':26}{version.index.spec.key:>12}\n{'metric':26}{version.metric:>12}")
 print(f"{'values: row → embedding':26}{version.encoder.width:>6} → {version.encoder.latent_dim}")
@@ -247,7 +247,7 @@ first_of = {label: int(position) for position, label in zip(chosen[::-1], labels
 some = [first_of[label] for label in sorted(first_of, key=str)] if 1 < len(first_of) <= 20 else chosen[:6].tolist()
 names = [version.items.id_at(position) for position in some]
 found = read_by_id(rows, set(names))
-hits = version.search_items(names, HITS)
+hits = version.searcher.search_items(names, HITS)
 pictures = np.stack([found[name] for name in names])
 draw_neighbours(pictures, [f"item {name}" for name in names], hits.scores, hits.positions)
 

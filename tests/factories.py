@@ -1,5 +1,6 @@
 """What many tests make: rows, encoders with known weights, settings that train fast, changes, stores."""
 
+import dataclasses
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -119,30 +120,28 @@ def reseal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
     seal(folder, format_name, {key: value for key, value in header.items() if key != "format"})
 
 
-def retrained(parent: int, *, forced: bool = False, sequence: int = 0) -> dict[str, Any]:
-    """The fields that a retraining adds to a manifest; it made the version from `parent`, up to that change."""
+def retrained(
+    parent: int, *, forced: bool = False, sequence: int = 0, compacted: bool = False, **more: Any
+) -> dict[str, Any]:
+    """The fields of a manifest that differ after a retraining of version `parent`, up to that change.
+
+    Args:
+        compacted: whether the version is a compaction of the retrained one.
+        more: other fields of the section `retraining`.
+    """
     rows = dict.fromkeys(("new", "replaced", "deleted", "unreadable", "outside", "held"), 0)
-    data = {
-        "job": "j",
-        "sequence": sequence,
-        "name": "digits",
-        "sha256": "0" * 64,
-        "rows": 1,
-        "settings": "the defaults",
-        "outside_first": [],
-        **rows,
-    }
+    data = {"name": "digits", "sha256": "0" * 64, "rows": 1, "settings": "the defaults", "outside_first": []}
     verdict = Verdict(passes=not forced, decided_by="", reason="made", rows=0)
-    return {
-        "parent": parent,
-        "compacted": False,
-        "sequence": sequence,
+    retraining = {
+        "job": "j",
         "trained_to": sequence,
-        "gate": verdict.to_json(),
+        "gate": dataclasses.asdict(verdict),
         "forced": forced,
-        "alignment": {"from": parent},
-        "retrained": data,
+        "alignment": None,
+        "rows": {"sequence": sequence, **data, **rows},
+        **more,
     }
+    return {"sequence": sequence, "lineage": {"parent": parent, "compacted": compacted, "retraining": retraining}}
 
 
 @contextmanager

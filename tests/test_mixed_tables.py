@@ -66,7 +66,7 @@ def test_the_encoder_knows_its_columns_and_the_version_tells_them(version: Versi
     assert [column.name for column in columns] == INPUTS
     assert columns[2] == Column("colour", "categorical", ("black", "brown", "gold"))
     assert version.encoder.input_shape == (8,)
-    told = {one["name"]: one for one in version.manifest["columns"]}
+    told = {one["name"]: one for one in version.manifest.columns}
     assert [told[name]["missing"] > 0 for name in INPUTS] == [name in {"colour", "price"} for name in INPUTS]
     assert (told["tame"]["kind"], told["planet"]["values"]) == ("boolean", ["earth"])
 

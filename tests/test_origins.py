@@ -163,7 +163,7 @@ async def test_items_that_a_client_puts_are_found(changed: Store, tmp_path: Path
 
 
 def test_a_retraining_keeps_the_champions_origin(changed: Store, tmp_path: Path) -> None:
-    report, _ = retrain(RetrainOptions(changed, force=True, device="cpu"))
+    report = retrain(RetrainOptions(changed, force=True, device="cpu"))
     assert report.outcome == "promoted"
     version = changed.open_champion("cpu")
     assert version.encoder.origin is not None

@@ -6,7 +6,7 @@ A search reads the rows that it found, and under a filter those that it compares
 dropped, so it takes disk, and no memory of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import faiss
@@ -21,7 +21,7 @@ from lookalike.index.arrays import load_array
 from lookalike.index.errors import QueryError
 from lookalike.training.errors import ArtifactError
 
-__all__ = ["EMBEDDINGS", "Embeddings", "read_embeddings"]
+__all__ = ["EMBEDDINGS", "Embeddings", "exact_scores", "read_embeddings"]
 
 EMBEDDINGS = "embeddings.npy"
 BLOCK_VALUES = 1 << 24
@@ -83,22 +83,8 @@ class Embeddings:
             yield places, np.ascontiguousarray(self._vectors[start:stop] if among is None else self._vectors[places])
 
     def scores(self, queries: Vectors, positions: Positions) -> Vectors:
-        """(n, k): of each query, (n, dim), with those at its own positions, (n, k); NaN at -1.
-
-        In the metric's unit, worked out in float64 from the float32 embeddings, so that neither the other queries nor
-        the other positions change a score.
-        """
-        scores = np.empty(positions.shape, np.float32)
-        size = max(1, BLOCK_VALUES // max(1, positions.shape[1] * self.dim))
-        for start in range(0, len(queries), size):
-            part = slice(start, start + size)
-            found = self._vectors.take(positions[part], axis=0, mode="clip").astype(np.float64)  # (part, k, dim)
-            if self.metric == "l2":
-                scores[part] = np.sqrt(np.square(found - queries[part, None, :]).sum(axis=2))
-            else:
-                scores[part] = np.einsum("nd,nkd->nk", queries[part].astype(np.float64), found)
-        scores[positions < 0] = np.nan
-        return bounded(scores, self.metric)
+        """As `exact_scores`, with these embeddings."""
+        return exact_scores(lambda p: self._vectors.take(p, axis=0, mode="clip"), queries, positions, self.metric)
 
     def nearest(self, queries: Vectors, k: int, among: Positions | None = None) -> tuple[Vectors, Positions]:
         """The k nearest of each query by comparison with all, or with those at the positions `among`.
@@ -121,6 +107,30 @@ class Embeddings:
             best.add_result(scores, places[found])
         best.finalize()
         return best.D, best.I
+
+
+def exact_scores(
+    vectors_at: Callable[[Positions], Vectors], queries: Vectors, positions: Positions, metric: Metric
+) -> Vectors:
+    """(n, k): the score of each query, (n, dim), with the items at its positions, (n, k); NaN at -1.
+
+    In the metric's unit, computed in float64 from the float32 embeddings, so that neither the other queries nor the
+    other positions change a score.
+
+    Args:
+        vectors_at: returns the embeddings at positions, (..., dim); any embedding at -1.
+    """
+    scores = np.empty(positions.shape, np.float32)
+    size = max(1, BLOCK_VALUES // max(1, positions.shape[1] * queries.shape[1]))
+    for start in range(0, len(queries), size):
+        part = slice(start, start + size)
+        found = vectors_at(positions[part]).astype(np.float64)  # (part, k, dim)
+        if metric == "l2":
+            scores[part] = np.sqrt(np.square(found - queries[part, None, :]).sum(axis=2))
+        else:
+            scores[part] = np.einsum("nd,nkd->nk", queries[part].astype(np.float64), found)
+    scores[positions < 0] = np.nan
+    return bounded(scores, metric)
 
 
 def read_embeddings(folder: Path, metric: Metric, dim: int) -> Embeddings:

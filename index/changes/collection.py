@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from contextlib import closing
 from functools import lru_cache, partial
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.index.ann.embeddings import Embeddings
+from lookalike.index.ann.embeddings import exact_scores
 from lookalike.index.ann.scores import best_first, drop_own
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import comparable, nearest
@@ -19,15 +18,14 @@ from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import StoreError
 from lookalike.index.items.filters import Filter
 from lookalike.index.limits import MAX_FOUND
-from lookalike.index.versions.embed import in_metric
-from lookalike.index.versions.novelty import NEIGHBOURS, encode_with_errors, mean_distances
-from lookalike.index.versions.searching import REMEMBERED, ExactReranker, Find, among
+from lookalike.index.versions.novelty import NEIGHBOURS, mean_distances
+from lookalike.index.versions.searching import CACHED_FILTERS, Find, Searcher, among
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import Search, SearchResult, Version
+from lookalike.index.versions.version import Version
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.choices import DeviceName
 
-__all__ = ["Collection", "embedded", "open_collection"]
+__all__ = ["BaseAndDelta", "Collection", "embedded", "open_collection"]
 
 SAMPLED = 1 << 16
 """Of so many items `index.versions.novelty.item_distances` knows the distances to the nearest."""
@@ -39,17 +37,17 @@ Positions = NDArray[np.int64]
 
 
 class Collection:
-    """An open version, to which changes are applied in the order of the log; for one thread at a time.
+    """An open version and the changes since, applied in the order of the log; for one thread at a time.
 
-    What a search found stands at positions that stay what they are, so `items` can be asked at any time.
+    A position never changes its item, so `items` can be read at any time, also for the hits of an earlier search.
     """
 
     def __init__(self, version: Version) -> None:
         self.version = version
-        self.items = Delta(version.items, version.embeddings.vectors, version.local_scale)
+        self.items = Delta(version.items, version.embeddings.vectors, version.base.local_scale)
         self.applied = version.sequence
-        """The sequence number up to which it knows the log."""
-        self._search = Search(_Together(version, self.items), self.items.local_scale, version.novelty)
+        """The last change of the log that was applied."""
+        self._searcher = Searcher(BaseAndDelta(version, self.items), version.encoder, version.novelty)
 
     @property
     def number(self) -> int:
@@ -64,21 +62,25 @@ class Collection:
         return self.version.metric
 
     @property
-    def embeddings(self) -> Embeddings:
-        """All embeddings by position, also of what is gone."""
-        return self._search.ranker.embeddings
+    def searcher(self) -> Searcher:
+        """Searches the current items."""
+        return self._searcher if self.is_changed else self.version.searcher
 
     @property
     def is_changed(self) -> bool:
+        """Whether the items differ from those of the version."""
         return self.items.new > 0 or self.items.gone_of_base > 0
 
+    def vectors_at(self, positions: Positions) -> Vectors:
+        """(n, dim): a copy of the embeddings at positions, (n,), also of deleted items."""
+        return self.items.vectors_at(positions)
+
     def apply(self, changes: Sequence[Change], embeddings: Vectors) -> None:
-        """Take changes in, in the order of the log.
+        """Apply changes in the order of the log.
 
         Args:
-            embeddings: (n, latent_dim) of what each change puts; a deletion's row does not count. An item whose
-                embedding is not finite and within MAX_VALUE, which this encoder cannot read, is kept in the log and
-                not found.
+            embeddings: (n, latent_dim), of the input of each put; the rows of deletions are ignored. An item whose
+                embedding is not finite and within MAX_VALUE stays in the log, and no search finds it.
         """
         puts = np.array([not change.is_delete for change in changes], np.bool_)
         puts &= comparable(embeddings)
@@ -93,39 +95,12 @@ class Collection:
                 self.items.drop(change.id)
             self.applied = max(self.applied, change.sequence)
 
-    def search(
-        self,
-        embeddings: Vectors,
-        limit: int,
-        given: Filter | None = None,
-        *,
-        errors: NDArray[np.float64] | None = None,
-        own: Positions | None = None,
-    ) -> SearchResult:
-        """As `Version.search`, among the items that there are now."""
-        if not self.is_changed:
-            return self.version.search(embeddings, limit, given, errors=errors, own=own)
-        return self._search.find(embeddings, limit, given, errors=errors, own=own)
-
-    def search_rows(self, rows: Vectors, limit: int, given: Filter | None = None) -> SearchResult:
-        """As `Version.search_rows`."""
-        latent, errors = encode_with_errors(self.encoder, rows)
-        return self.search(in_metric(latent, self.metric), limit, given, errors=errors)
-
-    def search_items(self, ids: list[str], limit: int, given: Filter | None = None) -> SearchResult:
-        """As `Version.search_items`.
-
-        Raises:
-            UnknownItemError: no item has one of the ids now.
-        """
-        own = self.items.positions(ids)
-        return self.search(self.embeddings.at(own), limit, given, own=own)
-
     def _local_scale(self, ids: list[str], embeddings: Vectors) -> Vectors:
-        """(n,): the mean distance of each to its NEIGHBOURS nearest of the version, but not to what it replaces.
+        """(n,): the mean distance of each embedding to its NEIGHBOURS nearest items of the version.
 
-        As `index.versions.novelty.item_distances` has it, of a sample of SAMPLED: of a part of all items the nearest
-        are, by chance, every so-many-th nearest of all.
+        The item that the new one replaces is left out. `index.versions.novelty.item_distances` uses a sample of SAMPLED
+        items. The k-th nearest item of a sample that holds 1/step of all items is, on average, the (step k)-th nearest
+        of all, so that rank is used here.
         """
         index = self.version.index
         step = max(1.0, len(index) / SAMPLED)
@@ -140,51 +115,69 @@ class Collection:
         return mean_distances(scores, self.metric).astype(np.float32)
 
 
-class _Together(ExactReranker):
-    """Searches a version and the new items beside it, without those that are gone."""
+class BaseAndDelta:
+    """The items of a version that were not deleted or replaced, and the new items beside them: a `SearchSpace`."""
 
-    def __init__(self, version: Version, live: Delta) -> None:
-        super().__init__(Embeddings(cast(Vectors, live), version.metric), live.id_at)
+    def __init__(self, version: Version, delta: Delta) -> None:
         self._version = version
-        self._live = live
-        # it knows not `self`, which would be kept until the next full collection of garbage, and all its arrays with it
-        self._among_base = lru_cache(REMEMBERED)(partial(_allowed_of_base, version, live))
+        self._delta = delta
+        # The cached function does not refer to `self`: a cycle would keep the arrays until the next garbage collection.
+        self._filtered = lru_cache(CACHED_FILTERS)(partial(_filtered, version, delta))
 
-    def finder(self, given: Filter | None) -> Find:
-        """What finds the nearest of both: twice as many as are asked for, in no order."""
-        base, new = self._in_base(given), self._in_new(given)
+    @property
+    def metric(self) -> Metric:
+        return self._version.metric
+
+    def finder(self, filter_: Filter | None) -> Find:
+        """Return the function that finds k nearest of the version and k nearest new items, in no order."""
+        base, new = self._in_base(filter_), self._in_delta(filter_)
         return lambda queries, k: np.concatenate([base(queries, k), new(queries, k)], axis=1)
 
-    def _in_base(self, given: Filter | None) -> Find:
+    def scores(self, queries: Vectors, positions: Positions) -> Vectors:
+        return exact_scores(self._delta.vectors_at, queries, positions, self.metric)
+
+    def vectors_at(self, positions: Positions) -> Vectors:
+        return self._delta.vectors_at(positions)
+
+    def local_scale_at(self, positions: Positions) -> Vectors:
+        return self._delta.local_scale_at(positions)
+
+    def id_at(self, position: int) -> str:
+        return self._delta.id_at(position)
+
+    def positions(self, ids: Sequence[str]) -> Positions:
+        return self._delta.positions(ids)
+
+    def _in_base(self, filter_: Filter | None) -> Find:
         version = self._version
-        gone = self._live.gone[: len(version.index)]
-        allowed, find = (None, version.searcher.finder(None)) if given is None else self._among_base(given)
-        if not self._live.gone_of_base:
+        gone = self._delta.gone[: len(version.index)]
+        allowed, find = (None, version.base.finder(None)) if filter_ is None else self._filtered(filter_)
+        if not self._delta.gone_of_base:
             return find
 
         def compared(queries: Vectors, k: int) -> Positions:
-            left = ~gone if allowed is None else allowed & ~gone
-            return version.embeddings.nearest(queries, k, np.flatnonzero(left))[1]
+            present = ~gone if allowed is None else allowed & ~gone
+            return version.embeddings.nearest(queries, k, np.flatnonzero(present))[1]
 
         return lambda queries, k: _without(gone, find, compared, queries, k, 2 * k + FEW)
 
-    def _in_new(self, given: Filter | None) -> Find:
-        places, vectors, first = *self._live.there(), len(self._version.index)
-        if given is not None:
-            some = self._live.allowed(given)[1][places]
+    def _in_delta(self, filter_: Filter | None) -> Find:
+        places, vectors, first = *self._delta.there(), len(self._version.index)
+        if filter_ is not None:
+            some = self._delta.allowed(filter_)[1][places]
             places, vectors = places[some], vectors[some]
 
         def find(queries: Vectors, k: int) -> Positions:
             if not len(places):
                 return np.empty((len(queries), 0), np.int64)
-            return first + places[nearest(queries, vectors, k, self._version.metric)[1]]
+            return first + places[nearest(queries, vectors, k, self.metric)[1]]
 
         return find
 
 
-def _allowed_of_base(version: Version, live: Delta, given: Filter) -> tuple[NDArray[np.bool_], Find]:
-    """Which of the version's items pass a filter, (n,), and what finds the nearest of them."""
-    allowed = live.allowed(given)[0]
+def _filtered(version: Version, delta: Delta, filter_: Filter) -> tuple[NDArray[np.bool_], Find]:
+    """Return which of the version's items pass a filter, (n,), and the function that finds the nearest of them."""
+    allowed = delta.allowed(filter_)[0]
     return allowed, among(version.index, version.embeddings, allowed)
 
 

@@ -8,13 +8,11 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddings
+from lookalike.index.ann.embeddings import Embeddings, read_embeddings
 from lookalike.index.ann.recall import K, RecallBenchmark
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import EVIDENCE, tune
@@ -24,10 +22,11 @@ from lookalike.index.changes.retention import prune, reclaim
 from lookalike.index.errors import JobError, StoreError, TargetError
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions.alignment import ALIGNMENT, compose, save_maps
-from lookalike.index.versions.novelty import NEIGHBOURS
-from lookalike.index.versions.searching import Searcher
+from lookalike.index.versions.manifest import Evidence, Lineage, Tuning
+from lookalike.index.versions.searching import Base
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import CANARY, CANARY_LIMIT, HELD, INDEX, LOCAL_SCALE, NOVELTY, canary_answer
+from lookalike.index.versions.version import INDEX
+from lookalike.index.versions.writer import EmbeddingsWriter, VersionParts, write_version
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ConfigError, LookalikeError
 from lookalike.training.progress import progress_bar
@@ -75,71 +74,64 @@ def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None
 
 
 def _renew(store: Store, device: DeviceName) -> int | None:
-    """Make and promote the new version; returns its number, or None as `compact` does."""
+    """Make and promote the new version; return its number, or None as `compact` does."""
     collection = open_collection(store, store.champion_number(), device)
     if collection.applied == collection.version.sequence:
         return None
     if not collection.items.count:
         raise StoreError(f"store {store.folder}", expected="items to make a version of", found="all deleted")
     with staging(store.versions) as folder:
-        number = store.publish(folder, _write(folder, collection))
+        number = write_version(store, folder, _parts(folder, collection))
     store.promote(number, instead_of=collection.number, renews=True)
     return number
 
 
-def _write(folder: Path, collection: Collection) -> dict[str, Any]:
-    """All files of the new version but its manifest, whose header it returns."""
+def _parts(folder: Path, collection: Collection) -> VersionParts:
+    """Copy encoder, embeddings and items into the new version's folder, and return its other parts."""
     version = collection.version
-    before = {name: told for name, told in version.manifest.items() if name not in ("format", "version", "gate")}
+    before, encoder = version.manifest, version.encoder
     shutil.copytree(version.sealed.folder / "encoder", folder / "encoder")
-    shutil.copy(version.sealed.folder / CANARY, folder / CANARY)
-    shutil.copy(version.sealed.folder / NOVELTY, folder / NOVELTY)
-    same = np.eye(version.encoder.latent_dim, dtype=np.float32)
-    save_maps(folder / ALIGNMENT, compose(version.maps, version.number, same))
+    save_maps(folder / ALIGNMENT, compose(version.maps, version.number, np.eye(encoder.latent_dim, dtype=np.float32)))
     order, held = _order(collection)
-    np.save(folder / HELD, version.held[held])
-    np.save(folder / LOCAL_SCALE, collection.items.local_scale(order))
     _copy(folder, collection, order)
-    embeddings, items = read_embeddings(folder, version.metric, version.encoder.latent_dim), read_items(folder)
+    embeddings, items = read_embeddings(folder, version.metric, encoder.latent_dim), read_items(folder)
     late = np.arange(len(order) - len(held), len(order))
-    index, measured = _index(collection, embeddings, late)
-    index.write(folder / INDEX)
-    asked = version.embed(version.canary)
-    scores, positions = Searcher(index, embeddings, items).search(asked, NEIGHBOURS)  # as Version.search will
-    return {
-        **before,
-        **measured,
-        "index": dataclasses.asdict(index.spec),
-        "items": len(order),
-        "held": late.tolist(),
-        "answer": canary_answer(items, scores[0, :CANARY_LIMIT], positions[0, :CANARY_LIMIT]),
-        "sequence": collection.applied,
-        "parent": collection.number,
-        "compacted": True,
-    }
+    index, evidence, tuning = _index(collection, embeddings, late)
+    retraining = before.retraining.model_copy(update={"gate": None}) if before.retraining else None
+    return VersionParts(
+        encoder,
+        Base(index, embeddings, items, collection.items.local_scale_at(order)),
+        version.novelty,
+        canary=version.canary,
+        held=late,
+        held_rows=version.held[held],
+        data=before.data,
+        evidence=evidence,
+        tuning=tuning,
+        sequence=collection.applied,
+        lineage=Lineage(parent=version.number, compacted=True, retraining=retraining),
+    )
 
 
 def _order(collection: Collection) -> tuple[Positions, Positions]:
     """The positions of all items, those last that the index is asked with, as a build has them; and which those are."""
     there = ~collection.items.gone
-    wanted = np.array(collection.version.manifest["held"], np.int64)
+    wanted = np.array(collection.version.manifest.held, np.int64)
     held = np.flatnonzero(there[wanted])
     there[wanted] = False
     return np.concatenate([np.flatnonzero(there), wanted[held]]), held
 
 
 def _copy(folder: Path, collection: Collection, order: Positions) -> None:
-    """Embeddings, ids and payloads."""
+    """Copy embeddings, ids and payloads in a new order."""
     items, writer = collection.items, ItemWriter(folder, f"version {collection.number}")
-    shape = (len(order), collection.encoder.latent_dim)
     with (
-        (folder / EMBEDDINGS).open("wb") as file,
+        EmbeddingsWriter(folder, len(order), collection.encoder.latent_dim) as embeddings,
         progress_bar("compacting", len(order), "items") as advance,
     ):
-        npy.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": "<f4"})
         for start in range(0, len(order), BLOCK):
             some = order[start : start + BLOCK]
-            file.write(collection.embeddings.at(some).tobytes())
+            embeddings.write(collection.vectors_at(some))
             places = some.tolist()
             payloads = [json.loads(items.payload_json(place)) for place in places]
             writer.write([items.id_at(place) for place in places], payloads)
@@ -147,14 +139,14 @@ def _copy(folder: Path, collection: Collection, order: Positions) -> None:
     writer.close()
 
 
-def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> tuple[VectorIndex, dict[str, Any]]:
-    """The index over all, and what is known of it: as it was tuned before, if it still finds what is asked of it.
+def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> tuple[VectorIndex, Evidence, Tuning]:
+    """Return the index over all items: as it was tuned before, if it still meets the target, else a new one.
 
     Raises:
-        TargetError, ConfigError: it misses the target, and no index over these meets it.
+        TargetError, ConfigError: the old index misses the target, and no other index meets it.
     """
     before = collection.version.manifest
-    target = Target(**before["tuning"]["target"])
+    target = Target(**before.tuning.target.model_dump())
     index = collection.version.index.emptied(collection.version.sealed.folder / INDEX)
     for _, block in embeddings.blocks():
         index.add(block)
@@ -167,8 +159,9 @@ def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> t
         except (TargetError, ConfigError):
             if not meets:
                 raise
-    told = {**dataclasses.asdict(measured), "bytes": index.bytes}
-    return index, {"evidence": {name: told[name] for name in ("k", "queries", *EVIDENCE)}}
+    fields = {**dataclasses.asdict(measured), "bytes": index.bytes}
+    evidence = Evidence(**{name: fields[name] for name in ("k", "queries", *EVIDENCE)})
+    return index, evidence, before.tuning
 
 
 def _finds_fewer(index: VectorIndex, collection: Collection) -> bool:
@@ -177,18 +170,18 @@ def _finds_fewer(index: VectorIndex, collection: Collection) -> bool:
     Where most of what lay near one another is gone, the lists there are nearly empty.
     """
     gone = np.flatnonzero(collection.items.gone)
-    asked = collection.embeddings.at(gone[evenly(len(gone), ASKED)])
+    asked = collection.vectors_at(gone[evenly(len(gone), ASKED)])
     now, then = ((each.search(asked, K)[1] >= 0).sum(axis=1) for each in (index, collection.version.index))
     return bool((now < np.minimum(then, len(index))).any())
 
 
-def _tuned(target: Target, embeddings: Embeddings, apart: int) -> tuple[VectorIndex, dict[str, Any]]:
-    """Another index over all, tuned with the last `apart` of them before it held those; and what is known of it."""
+def _tuned(target: Target, embeddings: Embeddings, apart: int) -> tuple[VectorIndex, Evidence, Tuning]:
+    """Build another index over all items, tuned with the last `apart` items before they are added."""
     kept = len(embeddings) - apart
     last = embeddings.at(np.arange(kept, len(embeddings)))
     tuned = tune(embeddings.head(kept), last, target, total=len(embeddings))
     tuned.index.add(last)
-    return tuned.index, {"evidence": tuned.evidence, "tuning": tuned.told(target)}
+    return tuned.index, Evidence(**tuned.evidence), Tuning(**tuned.told(target))
 
 
 def main() -> int:

@@ -47,22 +47,13 @@ class Delta:
         self._there: tuple[Positions, Vectors] | None = None
         self.gone_of_base = 0
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """As an array of all embeddings has it, the version's and the new ones."""
-        return len(self._base) + len(self._ids), int(self._vectors.shape[1])
-
     def __len__(self) -> int:
-        """All positions there are, gone or not."""
-        return self.shape[0]
+        """The number of positions, of deleted items too."""
+        return len(self._base) + len(self._ids)
 
-    def __getitem__(self, positions: Positions) -> Vectors:
-        """(..., dim) float32: the embeddings at (...) positions."""
-        return _either(self._base_vectors, self._vectors, positions, len(self._base))
-
-    def take(self, positions: Positions, axis: int, mode: str) -> Vectors:
-        """The same, as an array has it with axis 0 and mode "clip"."""
-        return self[np.clip(positions, 0, len(self) - 1)]
+    def vectors_at(self, positions: Positions) -> Vectors:
+        """(..., dim) float32: the embeddings at (...) positions; any embedding at -1."""
+        return _either(self._base_vectors, self._vectors, np.clip(positions, 0, len(self) - 1), len(self._base))
 
     @property
     def new(self) -> int:
@@ -91,8 +82,8 @@ class Delta:
             self._there = places, self._vectors[places]
         return self._there
 
-    def local_scale(self, positions: Positions) -> Vectors:
-        """(...): the `item_distances` at (...) positions."""
+    def local_scale_at(self, positions: Positions) -> Vectors:
+        """(...): the `item_distances` at (...) positions; any value at -1."""
         return _either(self._base_local_scale, self._local_scale, positions, len(self._base))
 
     def id_at(self, position: int) -> str:

@@ -16,7 +16,6 @@ from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import near_pairs
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
-from lookalike.index.versions.version import Version
 from lookalike.training.progress import progress_bar
 
 __all__ = ["DuplicateGroup", "Duplicates", "near_duplicates"]
@@ -47,7 +46,7 @@ class Duplicates:
     groups: list[DuplicateGroup]
 
 
-def near_duplicates(version: Version | Collection, threshold: float | None = None) -> Duplicates:
+def near_duplicates(collection: Collection, threshold: float | None = None) -> Duplicates:
     """All groups of items that a chain of pairs within the threshold connects.
 
     Args:
@@ -59,22 +58,21 @@ def near_duplicates(version: Version | Collection, threshold: float | None = Non
     Raises:
         QueryError: a threshold that no score can have.
     """
-    metric = version.metric
-    everyone = version.items.passing() if isinstance(version, Collection) else np.arange(len(version.embeddings))
-    vectors, inverse = np.unique(version.embeddings.at(everyone), axis=0, return_inverse=True)
+    metric, everyone = collection.metric, collection.items.passing()
+    vectors, inverse = np.unique(collection.vectors_at(everyone), axis=0, return_inverse=True)
     reach = _auto_reach(vectors) if threshold is None else _reach(threshold, metric)
     labels = _chained(vectors, reach)[inverse.reshape(-1)]  # (n,), of each item
     order = np.argsort(labels, kind="stable")
     parts = np.split(everyone[order], np.flatnonzero(np.diff(labels[order])) + 1)
     groups = sorted((part for part in parts if len(part) > 1), key=lambda part: (-len(part), part[0]))
     told = _score(np.array(reach), metric) if threshold is None else threshold
-    return Duplicates(float(told), [_group(version, part) for part in groups])
+    return Duplicates(float(told), [_group(collection, part) for part in groups])
 
 
-def _group(version: Version | Collection, members: Positions) -> DuplicateGroup:
-    vectors = version.embeddings.at(members).astype(np.float64)
-    scores = _score(np.linalg.norm(vectors - vectors[0], axis=1), version.metric)
-    return DuplicateGroup([version.items.id_at(int(place)) for place in members], [float(score) for score in scores])
+def _group(collection: Collection, members: Positions) -> DuplicateGroup:
+    vectors = collection.vectors_at(members).astype(np.float64)
+    scores = _score(np.linalg.norm(vectors - vectors[0], axis=1), collection.metric)
+    return DuplicateGroup([collection.items.id_at(int(place)) for place in members], [float(score) for score in scores])
 
 
 def _score(distance: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:

@@ -152,7 +152,7 @@ def _schema(dim: int) -> pa.Schema:
 
 def _table(collection: Collection, places: Positions) -> pa.Table:
     items, schema = collection.items, _schema(collection.encoder.latent_dim)
-    values = pa.array(collection.embeddings.at(places).reshape(-1))
+    values = pa.array(collection.vectors_at(places).reshape(-1))
     columns = [
         pa.array([items.id_at(place) for place in places.tolist()], pa.string()),
         pa.array([items.payload_json(place) for place in places.tolist()], pa.string()),

@@ -165,7 +165,7 @@ class _Check:
 
     def __init__(self, store: Store, device: DeviceName) -> None:
         number = store.champion_number()
-        self._metric: Metric = store.manifest(number)["index"]["metric"]
+        self._metric: Metric = store.manifest(number).index.metric
         self.encoder = load_encoder(store.path(number) / "encoder", device)
         self.clipped = Clipped()
 

@@ -189,5 +189,5 @@ def _folded(store: Path) -> int:
     folded = 0
     for manifest in store.glob("versions/*/manifest.json"):
         with contextlib.suppress(ArtifactError):  # of a version that cannot be opened
-            folded = max(folded, int(read_version(manifest.parent).header["sequence"]))
+            folded = max(folded, read_version(manifest.parent).sequence)
     return folded

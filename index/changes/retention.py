@@ -13,9 +13,9 @@ retraining reads. All other changes are superseded, and dropped.
 import json
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 from lookalike.index.changes.log import ChangeLog
+from lookalike.index.versions.manifest import VersionManifest
 from lookalike.index.versions.store import Store
 from lookalike.training.errors import ArtifactError, ConfigError
 
@@ -62,38 +62,38 @@ def reclaim(store: Store) -> int:
         LogError: the log cannot be written; what was dropped by then is gone.
         ArtifactError: a manifest is damaged; nothing was dropped.
     """
-    headers = [store.manifest(number) for number in store.numbers()]
-    trained = {int(header.get("trained_to") or 0) for header in headers}
+    trained = {store.manifest(number).trained_to for number in store.numbers()}
     with closing(ChangeLog(store.folder)) as log:
         return log.prune(trained | _cut_off(store))
 
 
 def _newest(store: Store, numbers: list[int], keep: int) -> list[int]:
-    """The last of those that no compaction was made of."""
-    headers = [_header(store, number) for number in numbers]
-    renewed = {header["parent"] for header in headers if header.get("compacted")}
+    """Return the last `keep` of the versions that no compaction was made of."""
+    manifests = [_manifest(store, number) for number in numbers]
+    renewed = {manifest.parent for manifest in manifests if manifest and manifest.compacted}
     return [number for number in numbers if number not in renewed][-keep:]
 
 
 def _stood_on(store: Store, keep: int) -> set[int]:
-    """The champion, what it replaced, and what it was made from."""
+    """Return the champion, the versions that it replaced, and the versions that it was made from."""
     alias = store.champion()
     if alias is None:
         return set()
     chain = {alias.version, *store.reached(alias)[-keep:]}
     number: int | None = alias.version
     for _ in range(keep):
-        number = _header(store, number).get("parent") if number is not None else None
+        manifest = _manifest(store, number) if number is not None else None
+        number = manifest.parent if manifest else None
         chain |= {number} if number is not None else set()
     return chain
 
 
-def _header(store: Store, number: int) -> dict[str, Any]:
-    """Nothing of a version that is gone, or whose manifest is damaged: it has no parent to keep."""
+def _manifest(store: Store, number: int) -> VersionManifest | None:
+    """Return None for a version that was removed, or whose manifest is damaged: it has no parent to keep."""
     try:
-        return store.manifest(number) if number in store.numbers() else {}
+        return store.manifest(number) if number in store.numbers() else None
     except ArtifactError:
-        return {}
+        return None
 
 
 def _cut_off(store: Store) -> set[int]:

@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.index.drift.detector import ONCE_IN, Bets, Evidence, joined
-from lookalike.index.versions.manifest import read_version
+from lookalike.index.versions.manifest import FORMAT as VERSION_FORMAT
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import calibration_of
-from lookalike.training.sealed import replacing
+from lookalike.training.sealed import read_manifest, replacing
 
 __all__ = ["FOLDER", "Drift", "DriftFile", "DriftState", "drift_of", "merged", "read_drift", "read_states", "told"]
 
@@ -100,7 +100,7 @@ def drift_of(store: Store) -> Drift:
         ArtifactError: its manifest is damaged.
     """
     number = store.champion_number()
-    return read_drift(store.folder / FOLDER, number, calibration_of(read_version(store.path(number))))
+    return read_drift(store.folder / FOLDER, number, calibration_of(read_manifest(store.path(number), VERSION_FORMAT)))
 
 
 def read_drift(folder: Path, version: int, calibration: str) -> Drift:

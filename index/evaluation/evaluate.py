@@ -64,7 +64,7 @@ def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Ev
         recovered,
         float(np.mean(shares)) if shares else None,
         0 if queries is None else _held(version, embeddings, found[:, 0]),
-        _advice(measured, encoding, version.manifest["tuning"]["target"]["recall"]),
+        _advice(measured, encoding, version.manifest.tuning.target.recall),
     )
 
 
@@ -75,7 +75,7 @@ def _asked(
     if queries is not None:
         rows, labels = read_sample(suited(queries, version.encoder), QUERIES, seed)
         return rows, version.embed(rows), labels, None
-    own = np.array(version.manifest["held"], np.int64)
+    own = np.array(version.manifest.held, np.int64)
     if not len(own):
         own = version.embeddings.sample(QUERIES, seed)
     labels = [version.items.payload_at(int(i)).get("label") for i in own]

@@ -225,7 +225,7 @@ class ItemTable:
             raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
         return place
 
-    def positions(self, names: list[str]) -> NDArray[np.int64]:
+    def positions(self, names: Sequence[str]) -> NDArray[np.int64]:
         """(n,): the positions of ids, in their order. Raises as `position` does."""
         return np.array([self.position(name) for name in names], np.int64)
 

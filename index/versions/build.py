@@ -1,46 +1,66 @@
 """From rows and an encoder to a measured version in the store."""
 
-import dataclasses
 import shutil
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddings
+from lookalike.index.ann.embeddings import Embeddings, read_embeddings
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import SECONDS, tune
 from lookalike.index.items.table import ItemWriter, read_items
-from lookalike.index.versions.embed import embed, suited
+from lookalike.index.versions.alignment_report import write_alignment
+from lookalike.index.versions.embed import suited
 from lookalike.index.versions.embedding_cache import CachedEmbeddings, embed_with_cache, open_cache
+from lookalike.index.versions.manifest import DataSource, Evidence, Lineage, RetrainedRows, Retraining, Tuning
 from lookalike.index.versions.novelty import NEIGHBOURS, Novelty, item_distances, local_distances, reconstruction_errors
-from lookalike.index.versions.searching import Searcher
+from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import CANARY, CANARY_LIMIT, HELD, INDEX, LOCAL_SCALE, NOVELTY, canary_answer
+from lookalike.index.versions.verdict import Verdict
+from lookalike.index.versions.version import Version
+from lookalike.index.versions.writer import EmbeddingsWriter, VersionParts, write_version
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
 from lookalike.training.rows import Rows, evenly
 from lookalike.training.sealed import staging
 
-__all__ = ["Beside", "build", "encoder_folder"]
-
-Beside = Callable[[Path, Embeddings], dict[str, Any]]
+__all__ = ["RetrainingParts", "build", "encoder_folder"]
 
 QUERIES = 1_000
 """Held-out rows that the index is tuned with."""
 FEW = 200_000
-"""Items up to which all kinds of index are tried, if they can be within this many seconds an item."""
+"""Up to this many items, all kinds of index are tried, if they can be within this many seconds an item."""
 SECONDS_A_ROW, LEAST_SECONDS = 1e-3, 2.0
 SECONDS_A_ROW_OF_MANY, LEAST_SECONDS_OF_MANY = 2e-6, 2.0
-"""A share of what the build takes."""
+"""A share of the time of the build."""
 COPIED = 1 << 16
 HELD_BYTES = 1 << 25
-"""Held-out rows that go with the version, to ask it with later: 32 MiB of them at most."""
+"""At most 32 MiB of held-out rows are stored with the version, to measure it later."""
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RetrainingParts:
+    """What a retraining adds to the version that is built from its encoder.
+
+    Attributes:
+        parent: the champion.
+        fit_on: (n, width) rows to fit the map from the parent's embeddings on.
+        held: (m, width) rows to measure the map with.
+    """
+
+    parent: Version
+    job: str
+    verdict: Verdict
+    rows: RetrainedRows
+    sequence: int
+    fit_on: Vectors
+    held: Vectors
 
 
 def build(
@@ -51,70 +71,85 @@ def build(
     metric: Metric = "cosine",
     target: Target | None = None,
     device: DeviceName = "auto",
-    beside: Beside | None = None,
+    retraining: RetrainingParts | None = None,
 ) -> int:
-    """Embed `rows`, build the index that the target asks for, measure it on rows held out of it, add those, publish.
+    """Embed `rows`, build the index that meets the target, measure it with held-out rows, add these, and publish.
 
-    Interrupted, it goes on where it was when it is called again: embeddings that stand on disk are not made again.
+    If the build is interrupted, the same call continues: embeddings that are on disk are not computed again.
 
     Args:
-        encoder_at: a run's folder, or an encoder artifact's.
-        target: recall of 0.95 at least, where none is given.
-        beside: writes what else shall go with the version into its folder, given its embeddings; what it returns
-            stands in the manifest beside, or in place of, what is said there.
+        encoder_at: the folder of a run or of an encoder artifact.
+        target: a recall of at least 0.95 by default.
+        retraining: set if the encoder is a retrained one.
 
     Returns:
-        The new version's number. It serves only once it is promoted.
+        The number of the new version. It serves only after it is promoted.
 
     Raises:
         DataError, ArtifactError, ConfigError, QueryError, TargetError: no version was added.
     """
-    target = target or Target()
-    source = encoder_folder(encoder_at)
+    target, source = target or Target(), encoder_folder(encoder_at)
     rows = suited(rows, load_encoder(source, device))  # before anything is written
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
-        encoder = load_encoder(folder / "encoder", device)  # the copy: a run that goes on may replace the other
-        with open_cache(store.folder, rows, encoder, metric) as work:
+        encoder = load_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original
+        with open_cache(store.folder, rows, encoder, metric) as cache:
             items = ItemWriter(folder, rows.name)
-            gathered = embed_with_cache(rows, encoder, metric, work, items)
-            items.close(last=gathered.is_held)
-            embeddings = _laid_out(folder, gathered, metric)
-            kept = embeddings.head(rows.count - len(gathered.held))
-            late = np.arange(len(kept), rows.count)
-            some = evenly(len(late), QUERIES)
-            tuned = tune(kept, embeddings.at(late[some]), target, total=rows.count, seconds=_seconds(rows.count))
-            table = read_items(folder)
-            local_scale = item_distances(embeddings, len(kept))
-            np.save(folder / LOCAL_SCALE, local_scale)
-            searcher = Searcher(tuned.index, kept, table)
-            _calibrated(searcher, local_scale, gathered, encoder, embeddings.at(late)).save(folder / NOVELTY)
-            index = tuned.index
-            index.add(embeddings.at(late))
-        index.write(folder / INDEX)
-        np.save(folder / CANARY, gathered.first)
-        some = evenly(len(late), min(QUERIES, max(1, HELD_BYTES // (4 * rows.width))))
-        np.save(folder / HELD, gathered.held_rows[some])
-        asked = embed(encoder, gathered.first, metric)
-        scores, positions = Searcher(index, embeddings, table).search(asked, NEIGHBOURS)  # as Version.search will
-        header = {
-            "encoder": encoder.digest,
-            "index": dataclasses.asdict(index.spec),
-            "items": rows.count,
-            "sequence": 0,  # what was put into the store stands beside these rows, and counts before them
-            "held": late[some].tolist(),
-            "data": {
-                "name": rows.name,
-                "rows": rows.count,
-                "shape": list(rows.shape),
-                "sha256": gathered.digest,
-            },
-            "columns": encoder.header.get("columns", []),
-            "evidence": tuned.evidence,
-            "tuning": tuned.told(target),
-            "answer": canary_answer(table, scores[0, :CANARY_LIMIT], positions[0, :CANARY_LIMIT]),
-        }
-        return store.publish(folder, {**header, **(beside(folder, embeddings) if beside else {})})
+            cached = embed_with_cache(rows, encoder, metric, cache, items)
+            items.close(last=cached.is_held)
+            embeddings = _write_embeddings(folder, cached, metric)
+            parts = _measured_parts(folder, rows, cached, embeddings, encoder, target, retraining)
+        return write_version(store, folder, parts)
+
+
+def _measured_parts(
+    folder: Path,
+    rows: Rows,
+    cached: CachedEmbeddings,
+    embeddings: Embeddings,
+    encoder: Encoder,
+    target: Target,
+    retraining: RetrainingParts | None,
+) -> VersionParts:
+    """Tune the index over all items but the held-out rows, calibrate novelty with these, and add them."""
+    indexed = embeddings.head(rows.count - len(cached.held))
+    late = np.arange(len(indexed), rows.count)
+    held = embeddings.at(late)
+    queries = held[evenly(len(late), QUERIES)]
+    tuned = tune(indexed, queries, target, total=rows.count, seconds=_seconds(rows.count))
+    local_scale, items = item_distances(embeddings, len(indexed)), read_items(folder)
+    novelty = _calibrate(Base(tuned.index, indexed, items, local_scale), cached, encoder, held)
+    tuned.index.add(held)
+    stored = evenly(len(late), min(QUERIES, max(1, HELD_BYTES // (4 * rows.width))))
+    source = DataSource(name=rows.name, rows=rows.count, shape=list(rows.shape), sha256=cached.digest)
+    return VersionParts(
+        encoder,
+        Base(tuned.index, embeddings, items, local_scale),
+        novelty,
+        canary=cached.first,
+        held=late[stored],
+        held_rows=cached.held_rows[stored],
+        data=retraining.parent.manifest.data if retraining else source,
+        evidence=Evidence(**tuned.evidence),
+        tuning=Tuning(**tuned.told(target)),
+        sequence=retraining.sequence if retraining else 0,  # changes of the log are newer than the rows of a build
+        lineage=_lineage(folder, embeddings, encoder, retraining) if retraining else None,
+    )
+
+
+def _lineage(folder: Path, embeddings: Embeddings, encoder: Encoder, retraining: RetrainingParts) -> Lineage:
+    """Write the maps from older versions' embeddings; return what the manifest says of the retraining."""
+    parent = retraining.parent
+    alignment = write_alignment(folder, embeddings, encoder, parent, rows=retraining.fit_on, held=retraining.held)
+    how = Retraining(
+        job=retraining.job,
+        trained_to=retraining.sequence,
+        gate=retraining.verdict,
+        forced=not retraining.verdict.passes,
+        alignment=alignment,
+        rows=retraining.rows,
+    )
+    return Lineage(parent=parent.number, compacted=False, retraining=how)
 
 
 def encoder_folder(at: Path) -> Path:
@@ -130,29 +165,23 @@ def encoder_folder(at: Path) -> Path:
     return inner if inner.is_dir() else at
 
 
-def _laid_out(folder: Path, gathered: CachedEmbeddings, metric: Metric) -> Embeddings:
-    """Write the embeddings in the order of the index, the held-out rows' last, and map them."""
-    vectors, held = gathered.embeddings, gathered.is_held
-    with (folder / EMBEDDINGS).open("wb") as file:
-        npy.write_array_header_1_0(file, {"shape": vectors.shape, "fortran_order": False, "descr": "<f4"})
-        for start in range(0, len(vectors), COPIED):
+def _write_embeddings(folder: Path, cached: CachedEmbeddings, metric: Metric) -> Embeddings:
+    """Write the embeddings in the order of the index, the held-out rows last, and map the file."""
+    vectors, held = cached.embeddings, cached.is_held
+    count, dim = vectors.shape
+    with EmbeddingsWriter(folder, count, dim) as writer:
+        for start in range(0, count, COPIED):
             part = slice(start, start + COPIED)
-            file.write(vectors[part][~held[part]].tobytes())
-        file.write(vectors[gathered.held].tobytes())
-    return read_embeddings(folder, metric, vectors.shape[1])
+            writer.write(vectors[part][~held[part]])
+        writer.write(vectors[cached.held])
+    return read_embeddings(folder, metric, dim)
 
 
-def _calibrated(
-    searcher: Searcher,
-    local_scale: NDArray[np.float32],
-    gathered: CachedEmbeddings,
-    encoder: Encoder,
-    held: NDArray[np.float32],
-) -> Novelty:
-    """How far off the held-out rows are, whose embeddings, (m, latent_dim), are not in the index yet."""
-    scores, positions = searcher.search(held, NEIGHBOURS)
-    distances = local_distances(scores, local_scale[np.maximum(positions, 0)], searcher.metric)
-    return Novelty.calibrate(reconstruction_errors(encoder, gathered.held_rows), distances)
+def _calibrate(base: Base, cached: CachedEmbeddings, encoder: Encoder, held: Vectors) -> Novelty:
+    """Measure errors and distances of the held-out rows; their embeddings, (m, dim), are not in the index yet."""
+    scores, positions = rank(base, held, NEIGHBOURS)
+    distances = local_distances(scores, base.local_scale_at(positions), base.metric)
+    return Novelty.calibrate(reconstruction_errors(encoder, cached.held_rows), distances)
 
 
 def _seconds(count: int) -> float:

@@ -41,7 +41,7 @@ def check_consistency(version: Version) -> Consistency:
 
     A hit as near as the row itself counts as the row: equal rows have no order.
     """
-    positions = np.array(version.manifest["held"], np.int64)[:MOST_ASKED]
+    positions = np.array(version.manifest.held, np.int64)[:MOST_ASKED]
     if not len(positions):
         share = float(version.answers_canary())
         return Consistency(1, share, share)
@@ -52,7 +52,7 @@ def check_consistency(version: Version) -> Consistency:
     largest = np.abs(stored).max(axis=1, keepdims=True)  # (n, 1)
     slack = TOLERANCE * np.maximum(largest, max(float(np.median(largest)), 1e-30))
     same = (np.abs(embeddings - stored) <= slack).all(axis=1) & usable.ravel()  # (n,)
-    hits = version.search(embeddings, K).positions  # (n, K)
+    hits = version.searcher.search(embeddings, K).positions  # (n, K)
     own = version.embeddings.scores(stored, hits)  # how near the hits are to what is stored
     best = version.embeddings.scores(stored, positions[:, None])
     as_near = own <= best + slack if version.metric == "l2" else own >= best - slack

@@ -18,9 +18,24 @@ from lookalike.training.artifact.manifest import (
     Share,
     check_fields,
 )
-from lookalike.training.sealed import Sealed, read_manifest
+from lookalike.training.sealed import read_manifest
 
-__all__ = ["CANARY_LIMIT", "FORMAT", "VersionManifest", "read_version"]
+__all__ = [
+    "CANARY_LIMIT",
+    "FORMAT",
+    "Alignment",
+    "CanaryAnswer",
+    "DataSource",
+    "Evidence",
+    "IndexSection",
+    "Lineage",
+    "RetrainedRows",
+    "Retraining",
+    "TargetSection",
+    "Tuning",
+    "VersionManifest",
+    "read_version",
+]
 
 FORMAT = "lookalike-version/4"
 CANARY_LIMIT = 3
@@ -28,7 +43,7 @@ CANARY_LIMIT = 3
 _Duration = Annotated[float, Field(ge=0)]
 
 
-class _Index(Fields):
+class IndexSection(Fields):
     """`index.ann.spec.IndexSpec`."""
 
     key: Annotated[str, Field(min_length=1, max_length=MAX_KEY)]
@@ -36,8 +51,8 @@ class _Index(Fields):
     search: Annotated[str, Field(max_length=200)] = ""
 
 
-class _Data(Fields):
-    """The rows that the version was built of."""
+class DataSource(Fields):
+    """The rows that the version was built from."""
 
     name: str
     rows: Count
@@ -45,8 +60,8 @@ class _Data(Fields):
     sha256: Digest
 
 
-class _Evidence(Fields):
-    """What was measured of the index."""
+class Evidence(Fields):
+    """Recall and speed of the index, measured with held-out rows."""
 
     k: Count
     queries: NotNegative
@@ -58,8 +73,8 @@ class _Evidence(Fields):
     bytes: NotNegative
 
 
-class _Target(Fields):
-    """`index.ann.target.Target`, within its bounds."""
+class TargetSection(Fields):
+    """`index.ann.target.Target`."""
 
     recall: Annotated[float, Field(gt=0, le=1)]
     memory: Annotated[int, Field(ge=1, le=1 << 62)] | None
@@ -67,10 +82,10 @@ class _Target(Fields):
     key: Annotated[str, Field(min_length=1, max_length=MAX_KEY)] | None
 
 
-class _Tuning(Fields):
+class Tuning(Fields):
     """How the index was chosen."""
 
-    target: _Target
+    target: TargetSection
     chosen: TuningTrial
     reason: str
     trials: list[TuningTrial]
@@ -78,7 +93,7 @@ class _Tuning(Fields):
     seconds: _Duration
 
 
-class _Answer(Fields):
+class CanaryAnswer(Fields):
     """Ids and scores of the canary query's hits, best first."""
 
     ids: list[Annotated[str, Field(min_length=1, max_length=MAX_ID)]]
@@ -87,30 +102,24 @@ class _Answer(Fields):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(self.ids) != len(self.scores) or len(self.ids) > CANARY_LIMIT:
-            raise ValueError(f"at most {CANARY_LIMIT} ids, and as many scores")
+            raise ValueError(f"at most {CANARY_LIMIT} ids, and one score for each")
         return self
 
 
-class _Alignment(Fields):
-    """The map from the embeddings of the version that this one was made from (index.versions.alignment_report)."""
+class Alignment(Fields):
+    """The map from the embeddings of an older version (index.versions.alignment_report)."""
 
-    of: Annotated[Count, Field(alias="from")]
-    kind: Literal["orthogonal", "linear"] = "orthogonal"
-    fitted: NotNegative = 0
-    recall: Share = 0
-    asked: NotNegative = 0
-    churn: Share = 0
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self.check_together("kind", "fitted", "recall", "asked", "churn")
-        return self
+    older: Count
+    kind: Literal["orthogonal", "linear"]
+    fitted: NotNegative
+    recall: Share
+    queries: NotNegative
+    churn: Share
 
 
-class _Retrained(Fields):
-    """Which rows a retraining trained on."""
+class RetrainedRows(Fields):
+    """The rows that a retraining trained on."""
 
-    job: str
     name: str
     sha256: Digest
     sequence: NotNegative
@@ -125,45 +134,89 @@ class _Retrained(Fields):
     settings: str
 
 
+class Retraining(Fields):
+    """How a retraining trained and judged the encoder of the version.
+
+    Attributes:
+        job: the name of the job.
+        trained_to: the last change of the change log that the encoder was trained on.
+        gate: the verdict; a compaction drops it.
+        forced: whether the version was promoted although the gate refused it.
+        alignment: None if there were too few rows to fit a map.
+    """
+
+    job: str
+    trained_to: NotNegative
+    gate: Verdict | None = None
+    forced: bool
+    alignment: Alignment | None = None
+    rows: RetrainedRows
+
+
+class Lineage(Fields):
+    """The version that this version was made from, by a compaction or by a retraining."""
+
+    parent: Count
+    compacted: bool
+    retraining: Retraining | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.compacted and (self.retraining is None or self.retraining.gate is None):
+            raise ValueError("retraining: a retraining with the verdict of the gate, if the version is no compaction")
+        return self
+
+
 class VersionManifest(Fields):
-    """All fields; what a build does not say, a compaction or a retraining does."""
+    """All fields of a version's manifest. `lineage` is missing in a version that was built."""
 
     format: str
     version: Count
     encoder: Digest
-    index: _Index
+    index: IndexSection
     items: Count
     sequence: NotNegative
     held: list[Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]]
-    data: _Data
+    data: DataSource
     columns: list[dict[str, Any]]
-    evidence: _Evidence
-    tuning: _Tuning
-    answer: _Answer
-    parent: Count = 1
-    compacted: bool = False
-    trained_to: NotNegative = 0
-    gate: Verdict | None = None
-    forced: bool = False
-    alignment: _Alignment | None = None
-    retrained: _Retrained | None = None
+    evidence: Evidence
+    tuning: Tuning
+    canary: CanaryAnswer
+    lineage: Lineage | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.held)) < len(self.held) or max(self.held, default=-1) >= self.items:
-            raise ValueError(f"held: places of {self.items} items, that differ")
-        self.check_together("parent", "compacted")
-        judged = ("gate",) if self.gate or not self.compacted else ()  # a compaction drops it
-        self.check_together("trained_to", "forced", "alignment", "retrained", *judged)
+            raise ValueError(f"held: different positions of {self.items} items")
         return self
 
+    @property
+    def retraining(self) -> Retraining | None:
+        """The retraining of the encoder; None if the encoder was not retrained."""
+        return self.lineage.retraining if self.lineage else None
 
-def read_version(folder: Path) -> Sealed:
-    """The manifest of a version, checked field by field; the files that it lists are not looked at.
+    @property
+    def parent(self) -> int | None:
+        return self.lineage.parent if self.lineage else None
+
+    @property
+    def compacted(self) -> bool:
+        return self.lineage is not None and self.lineage.compacted
+
+    @property
+    def trained_to(self) -> int:
+        """The last change of the change log that the encoder was trained on; 0 if it was trained on none."""
+        return self.retraining.trained_to if self.retraining else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON has it."""
+        return self.model_dump(mode="json", exclude_none=False, exclude_unset=True)
+
+
+def read_version(folder: Path) -> VersionManifest:
+    """Read the manifest of a version, checked field by field; the files that it lists are not read.
 
     Raises:
         ArtifactError: it is missing or damaged, or a field is wrong, which is named.
     """
-    sealed = read_manifest(folder, FORMAT)
-    check_fields(sealed, VersionManifest)
-    return sealed
+    return check_fields(read_manifest(folder, FORMAT), VersionManifest)

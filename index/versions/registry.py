@@ -1,9 +1,9 @@
 """The versions of a store, each with its role, where it came from, and what it replaced."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from lookalike.index.errors import StoreError
+from lookalike.index.versions.manifest import VersionManifest
 from lookalike.index.versions.store import Store
 from lookalike.training.errors import ArtifactError
 
@@ -14,34 +14,35 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 @dataclass(frozen=True)
 class VersionSummary:
-    """One version.
+    """A version of a store.
 
     Attributes:
-        role: "champion" serves; "challenger" is the newest that a retraining made and that does not serve, nor was
-            replaced or compacted; else empty.
-        replaced: the version in whose place it was promoted, as far back as rollback goes.
-        header: its manifest; None where that is damaged.
+        role: "champion" for the serving version; "challenger" for the newest version that a retraining made and that
+            does not serve and was never replaced or compacted; else empty.
+        replaced: the version that this one replaced as the champion, as far back as rollback reaches.
+        manifest: None if it is damaged.
     """
 
     number: int
     role: str
     replaced: int | None
-    header: dict[str, Any] | None
+    manifest: VersionManifest | None
 
     @property
-    def came(self) -> str:
-        """How it was made, and of which version."""
-        header = self.header or {}
-        parent = header.get("parent")
-        if header.get("compacted"):
-            return f"compact {parent}"
-        if "retrained" in header:
-            return f"retrain {parent}" + (", forced" if header["forced"] else "")
-        return "build" if header else ""
+    def made_by(self) -> str:
+        """How the version was made, and from which other version."""
+        if self.manifest is None:
+            return ""
+        lineage = self.manifest.lineage
+        if lineage is None:
+            return "build"
+        if lineage.compacted or lineage.retraining is None:
+            return f"compact {lineage.parent}"
+        return f"retrain {lineage.parent}" + (", forced" if lineage.retraining.forced else "")
 
 
 def registry(store: Store) -> list[VersionSummary]:
-    """All versions, by number.
+    """Return all versions, ordered by number.
 
     Raises:
         StoreError: there is no store.
@@ -51,21 +52,21 @@ def registry(store: Store) -> list[VersionSummary]:
     alias = store.champion()
     chain = [*alias.replaced, alias.version] if alias else []
     replaced = dict(zip(chain[1:], chain, strict=False))
-    headers = {number: _header(store, number) for number in store.numbers()}
-    served = {*chain, *(header["parent"] for header in headers.values() if header and header.get("compacted"))}
-    made = [
+    manifests = {number: _manifest(store, number) for number in store.numbers()}
+    served = {*chain, *(manifest.parent for manifest in manifests.values() if manifest and manifest.compacted)}
+    retrained = [
         number
-        for number, header in headers.items()
-        if header and "retrained" in header and not header["compacted"] and number not in served
+        for number, manifest in manifests.items()
+        if manifest and manifest.retraining and not manifest.compacted and number not in served
     ]
-    roles = dict.fromkeys(made[-1:], CHALLENGER) | ({alias.version: CHAMPION} if alias else {})
+    roles = dict.fromkeys(retrained[-1:], CHALLENGER) | ({alias.version: CHAMPION} if alias else {})
     return [
-        VersionSummary(number, roles.get(number, ""), replaced.get(number), header)
-        for number, header in headers.items()
+        VersionSummary(number, roles.get(number, ""), replaced.get(number), manifest)
+        for number, manifest in manifests.items()
     ]
 
 
-def _header(store: Store, number: int) -> dict[str, Any] | None:
+def _manifest(store: Store, number: int) -> VersionManifest | None:
     try:
         return store.manifest(number)
     except ArtifactError:

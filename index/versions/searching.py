@@ -1,148 +1,274 @@
-"""A search as the user means it: exact scores, ties in the order of the ids, and only among what a filter allows."""
+"""The one search path: candidates from an index, exact scores, ties ordered by id, novelty.
+
+SearchSpace    the items: an immutable base (`Base`), or a base with a delta (index.changes.collection)
+rank           candidates of a space -> exact scores and positions, best first
+Searcher       embeddings, rows or ids -> SearchResult
+"""
 
 import operator
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import Embeddings
+from lookalike.index.ann.scores import drop_own
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.items.filters import Filter
 from lookalike.index.items.table import ItemTable
-from lookalike.index.limits import MAX_FOUND, check_limit
+from lookalike.index.limits import MAX_FOUND, MAX_LIMIT, check_limit
+from lookalike.index.versions.embed import in_metric
+from lookalike.index.versions.novelty import NEIGHBOURS, Novelty, encode_with_errors, local_distances
+from lookalike.training.artifact.encoder import Encoder
 
-__all__ = ["REMEMBERED", "ExactReranker", "Find", "Searcher", "among"]
+__all__ = ["CACHED_FILTERS", "Base", "Find", "SearchResult", "SearchSpace", "Searcher", "among", "rank"]
 
 EXACT = 100_000
-"""Up to so many allowed items are always compared with the query one by one, which takes some milliseconds."""
+"""At most this many allowed items are compared with the query one by one, which takes some milliseconds."""
 EDGE = 2e-6
 """The relative error of a score that an index computes in float32."""
-REMEMBERED = 4
-"""Filters for which is kept what they allow."""
+CACHED_FILTERS = 4
+"""The number of filters whose allowed items are cached."""
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
 Find = Callable[[Vectors, int], Positions]
+"""(n, dim) queries and k -> the positions of k nearest items or more, (n, >= k); -1 for no item."""
 
 
-class ExactReranker(ABC):
-    """Ranks what is found by its exact scores, from the embeddings themselves, and by id where those are equal."""
+@dataclass(frozen=True)
+class SearchResult:
+    """The hits of some queries.
 
-    def __init__(self, embeddings: Embeddings, id_at: Callable[[int], str]) -> None:
-        """`id_at`: the id of the item at a position."""
-        self.embeddings = embeddings
-        self._id_at = id_at
+    Attributes:
+        scores: (n, at most limit) float32 in the metric's unit, best first; NaN for no hit.
+        positions: the same shape, int64; -1 for no hit.
+        novelty: (n,) float64 in (0, 1], the p-value of each query: how often a held-out row is as unusual.
+        sequence: the last change of the change log that the search included; 0 if there are no changes.
+    """
 
-    @abstractmethod
-    def finder(self, given: Filter | None) -> Find:
-        """What finds, of (n, dim) queries, the k nearest items or more that a filter allows; -1 where there is none.
+    scores: Vectors
+    positions: Positions
+    novelty: NDArray[np.float64]
+    sequence: int = 0
+
+
+class SearchSpace(Protocol):
+    """The items that a search ranks, each at a position."""
+
+    @property
+    def metric(self) -> Metric: ...
+
+    def finder(self, filter_: Filter | None) -> Find:
+        """Return the function that finds the nearest items which pass a filter.
 
         Raises:
-            QueryError: it is no filter of these items.
+            QueryError: the filter does not fit the items.
         """
+
+    def scores(self, queries: Vectors, positions: Positions) -> Vectors:
+        """(n, k): the exact score of each query, (n, dim), with the items at its positions, (n, k); NaN at -1."""
+
+    def vectors_at(self, positions: Positions) -> Vectors:
+        """(m, dim): a copy of the embeddings at positions, (m,)."""
+
+    def local_scale_at(self, positions: Positions) -> Vectors:
+        """(...): the distance of each item to its neighbors (index.versions.novelty); any value at -1."""
+
+    def id_at(self, position: int) -> str: ...
+
+    def positions(self, ids: Sequence[str]) -> Positions:
+        """(n,): the positions of ids, in their order.
+
+        Raises:
+            UnknownItemError: an id that no item has.
+        """
+
+
+class Base:
+    """The items of a version, which never change: its index finds, or a comparison with the few allowed items."""
+
+    def __init__(self, index: VectorIndex, embeddings: Embeddings, items: ItemTable, local_scale: Vectors) -> None:
+        self.index = index
+        self.embeddings = embeddings
+        self.items = items
+        self.local_scale = local_scale
+        self._filtered = lru_cache(CACHED_FILTERS)(partial(_filtered, index, embeddings, items))
 
     @property
     def metric(self) -> Metric:
         return self.embeddings.metric
 
-    def search(self, queries: Vectors, limit: int, given: Filter | None = None) -> tuple[Vectors, Positions]:
-        """The `limit` nearest of each query, best first; what scores the same, in the order of the ids.
+    def finder(self, filter_: Filter | None) -> Find:
+        if filter_ is not None:
+            return self._filtered(filter_)
+        return lambda queries, k: self.index.search(queries, k)[1]
+
+    def scores(self, queries: Vectors, positions: Positions) -> Vectors:
+        return self.embeddings.scores(queries, positions)
+
+    def vectors_at(self, positions: Positions) -> Vectors:
+        return self.embeddings.at(positions)
+
+    def local_scale_at(self, positions: Positions) -> Vectors:
+        return np.take(self.local_scale, positions, mode="clip")
+
+    def id_at(self, position: int) -> str:
+        return self.items.id_at(position)
+
+    def positions(self, ids: Sequence[str]) -> Positions:
+        return self.items.positions(ids)
+
+
+class Searcher:
+    """Searches a space with embeddings, raw rows or ids."""
+
+    def __init__(self, space: SearchSpace, encoder: Encoder, novelty: Novelty) -> None:
+        self.space = space
+        self._encoder = encoder
+        self._novelty = novelty
+
+    def search(
+        self,
+        embeddings: Vectors,
+        limit: int,
+        filter_: Filter | None = None,
+        *,
+        errors: NDArray[np.float64] | None = None,
+        own: Positions | None = None,
+    ) -> SearchResult:
+        """Find the `limit` nearest items of each embedding, (n, latent_dim), among those that pass a filter.
 
         Args:
-            queries: (n, dim) float32; for cosine, of unit length.
-            limit: from 1 to MAX_FOUND - 1.
-
-        Returns:
-            scores: (n, at most limit) float32 in the metric's unit; NaN where there is no hit.
-            positions: the same shape, int64; -1 where there is no hit.
+            errors: (n,) the reconstruction errors of the embedded rows; None if the queries are no rows.
+            own: (n,) the position of each query that is an item, which is not among its own hits.
 
         Raises:
-            QueryError: queries, limit or filter cannot be searched with.
+            QueryError: embeddings, limit or filter are invalid.
         """
-        check_limit(limit, MAX_FOUND - 1)
-        return self._nearest(queries, limit, self.finder(given))
+        check_limit(limit, MAX_LIMIT)
+        scores, positions = self._others(embeddings, max(limit, NEIGHBOURS), None, own)
+        scale = self.space.local_scale_at(positions[:, :NEIGHBOURS])
+        distances = local_distances(scores[:, :NEIGHBOURS], scale, self.space.metric)
+        if filter_ is not None:
+            scores, positions = self._others(embeddings, limit, filter_, own)
+        return SearchResult(scores[:, :limit], positions[:, :limit], self._novelty.p_values(errors, distances))
 
-    def _nearest(self, queries: Vectors, limit: int, find: Find, asked: int | None = None) -> tuple[Vectors, Positions]:
-        """Find one more than the limit. If its score equals the last one within the index's rounding, others may be as
-        near, and more are searched for.
+    def search_rows(self, rows: Vectors, limit: int, filter_: Filter | None = None) -> SearchResult:
+        """Search with raw rows, (n, width); their novelty includes the reconstruction error."""
+        latent, errors = encode_with_errors(self._encoder, rows)
+        return self.search(in_metric(latent, self.space.metric), limit, filter_, errors=errors)
 
-        An embedding of zeros is as like as any by the cosine, 0; what finds takes the distance, and has it before
-        others that are more alike. Where more of them come than are looked for beyond the limit, more is asked for.
+    def search_items(self, ids: Sequence[str], limit: int, filter_: Filter | None = None) -> SearchResult:
+        """Search with items; no item is among its own hits.
+
+        Raises:
+            UnknownItemError: an id that no item has.
+            QueryError: limit or filter are invalid.
         """
-        asked = limit + 1 if asked is None else asked
-        positions = find(queries, asked)
-        scores = self.embeddings.scores(queries, positions)
-        if self._is_clear(scores, limit):  # as nearly always, of one query
-            return scores[:, :limit], positions[:, :limit]
-        scores, positions = self._in_order(scores, positions)
-        hidden = (self.metric == "cosine") & ((scores == 0).sum(axis=1) > asked - limit)
-        scores, positions = scores[:, :asked], positions[:, :asked]
-        if asked < MAX_FOUND and positions.shape[1] == asked:
-            tied = np.flatnonzero(hidden | self._at_edge(scores, limit))
-            scores, positions = scores[:, :limit].copy(), positions[:, :limit].copy()
-            if len(tied):
-                scores[tied], positions[tied] = self._nearest(queries[tied], limit, find, min(4 * asked, MAX_FOUND))
+        own = self.space.positions(ids)
+        return self.search(self.space.vectors_at(own), limit, filter_, own=own)
+
+    def _others(
+        self, embeddings: Vectors, limit: int, filter_: Filter | None, own: Positions | None
+    ) -> tuple[Vectors, Positions]:
+        if own is None:
+            return rank(self.space, embeddings, limit, filter_)
+        return drop_own(*rank(self.space, embeddings, limit + 1, filter_), own, limit)
+
+
+def rank(
+    space: SearchSpace, queries: Vectors, limit: int, filter_: Filter | None = None, *, find: Find | None = None
+) -> tuple[Vectors, Positions]:
+    """Find the `limit` nearest items of each query by exact scores, best first; ties are ordered by id.
+
+    Args:
+        queries: (n, dim) float32; of unit length if the metric is cosine.
+        limit: from 1 to MAX_FOUND - 1.
+        find: finds the candidates instead of the space's own finder.
+
+    Returns:
+        scores: (n, at most limit) float32 in the metric's unit; NaN for no hit.
+        positions: the same shape, int64; -1 for no hit.
+
+    Raises:
+        QueryError: queries, limit or filter are invalid.
+    """
+    check_limit(limit, MAX_FOUND - 1)
+    return _rank(space, queries, limit, find or space.finder(filter_), limit + 1)
+
+
+def _rank(space: SearchSpace, queries: Vectors, limit: int, find: Find, wanted: int) -> tuple[Vectors, Positions]:
+    """Find `wanted` candidates, one more than the limit at first.
+
+    If the score of the last candidate equals the score at the limit within the index's rounding, other items may be as
+    near, so the search is repeated with more candidates. An embedding of zeros has the cosine 0 with every query, but
+    the index ranks it by its distance, before items that are more similar. If more such embeddings are found than there
+    are spare candidates, the search is repeated too.
+    """
+    positions = find(queries, wanted)
+    scores = space.scores(queries, positions)
+    if _is_clear(space.metric, scores, limit):  # as nearly always, for one query
         return scores[:, :limit], positions[:, :limit]
-
-    def _is_clear(self, scores: Vectors, limit: int) -> bool:
-        """Is each of (n, k) scores there, each row in order without equals, and no row `_at_edge`?"""
-        if scores.shape[1] <= limit:
-            return False
-        if len(scores) > 1:
-            better, worse = scores[:, :-1], scores[:, 1:]
-            falls = (better < worse if self.embeddings.metric == "l2" else better > worse).all()
-            return bool(falls) and not self._at_edge(scores, limit).any()
-        row = scores[0].tolist()  # for so few numbers NumPy takes several times as long
-        if not all(map(operator.lt if self.embeddings.metric == "l2" else operator.gt, row, row[1:])):
-            return False
-        last, worst = row[limit - 1], row[-1]
-        return bool(abs(last - worst) > EDGE * max(abs(last), abs(worst)))
-
-    def _at_edge(self, scores: Vectors, limit: int) -> NDArray[np.bool_]:
-        """(n,): of (n, k) scores, k > limit, best first, is the last within a rounding of the one at the limit?"""
-        last, worst = scores[:, limit - 1].astype(np.float64), scores[:, -1].astype(np.float64)
-        edge: NDArray[np.bool_] = np.abs(last - worst) <= EDGE * np.maximum(np.abs(last), np.abs(worst))
-        return edge
-
-    def _in_order(self, scores: Vectors, positions: Positions) -> tuple[Vectors, Positions]:
-        """Best first, and equals by id."""
-        keys, rows = (scores if self.embeddings.metric == "l2" else -scores), np.arange(len(scores))[:, None]
-        keys = np.where(np.isnan(keys), np.float32(np.inf), keys)  # no hit goes last
-        order = np.argsort(keys, axis=1, kind="stable")
-        ranked = keys[rows, order]
-        equal = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] < np.inf)
-        for row in np.flatnonzero(equal.any(axis=1)):
-            names = [self._id_at(int(place)) for place in np.maximum(positions[row], 0)]
-            order[row] = sorted(order[row], key=lambda i: (float(keys[row, i]), names[i]))
-        return scores[rows, order], positions[rows, order]
+    scores, positions = _in_order(space, scores, positions)
+    hidden = (space.metric == "cosine") & ((scores == 0).sum(axis=1) > wanted - limit)
+    scores, positions = scores[:, :wanted], positions[:, :wanted]
+    if wanted < MAX_FOUND and positions.shape[1] == wanted:
+        tied = np.flatnonzero(hidden | _at_edge(scores, limit))
+        scores, positions = scores[:, :limit].copy(), positions[:, :limit].copy()
+        if len(tied):
+            more = _rank(space, queries[tied], limit, find, min(4 * wanted, MAX_FOUND))
+            scores[tied], positions[tied] = more
+    return scores[:, :limit], positions[:, :limit]
 
 
-class Searcher(ExactReranker):
-    """A version's: its index finds, or a comparison with all that a filter allows, where those are few."""
+def _is_clear(metric: Metric, scores: Vectors, limit: int) -> bool:
+    """Whether all (n, k) scores exist, each row is in order without ties, and no row is `_at_edge`."""
+    if scores.shape[1] <= limit:
+        return False
+    if len(scores) > 1:
+        better, worse = scores[:, :-1], scores[:, 1:]
+        falls = (better < worse if metric == "l2" else better > worse).all()
+        return bool(falls) and not _at_edge(scores, limit).any()
+    row = scores[0].tolist()  # for a few numbers NumPy takes several times as long
+    if not all(map(operator.lt if metric == "l2" else operator.gt, row, row[1:])):
+        return False
+    last, worst = row[limit - 1], row[-1]
+    return bool(abs(last - worst) > EDGE * max(abs(last), abs(worst)))
 
-    def __init__(self, index: VectorIndex, embeddings: Embeddings, items: ItemTable) -> None:
-        super().__init__(embeddings, items.id_at)
-        self._index = index
-        self._among = lru_cache(REMEMBERED)(lambda given: among(index, embeddings, items.allowed(given)))
 
-    def finder(self, given: Filter | None) -> Find:
-        if given is not None:
-            return self._among(given)
-        return lambda queries, k: self._index.search(queries, k)[1]
+def _at_edge(scores: Vectors, limit: int) -> NDArray[np.bool_]:
+    """(n,): whether the last of (n, k) scores, k > limit, best first, equals the one at the limit but for rounding."""
+    last, worst = scores[:, limit - 1].astype(np.float64), scores[:, -1].astype(np.float64)
+    edge: NDArray[np.bool_] = np.abs(last - worst) <= EDGE * np.maximum(np.abs(last), np.abs(worst))
+    return edge
 
-    def search_among(self, queries: Vectors, limit: int, allowed: NDArray[np.bool_]) -> tuple[Vectors, Positions]:
-        """The same among the allowed items, (items,) bool; of fewer than `limit`, all of them."""
-        return self._nearest(queries, limit, among(self._index, self.embeddings, allowed))
+
+def _in_order(space: SearchSpace, scores: Vectors, positions: Positions) -> tuple[Vectors, Positions]:
+    """Sort best first, ties by id."""
+    keys, rows = (scores if space.metric == "l2" else -scores), np.arange(len(scores))[:, None]
+    keys = np.where(np.isnan(keys), np.float32(np.inf), keys)  # no hit is last
+    order = np.argsort(keys, axis=1, kind="stable")
+    ranked = keys[rows, order]
+    equal = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] < np.inf)
+    for row in np.flatnonzero(equal.any(axis=1)):
+        ids = [space.id_at(int(position)) for position in np.maximum(positions[row], 0)]
+        order[row] = sorted(order[row], key=lambda i: (float(keys[row, i]), ids[i]))
+    return scores[rows, order], positions[rows, order]
+
+
+def _filtered(index: VectorIndex, embeddings: Embeddings, items: ItemTable, filter_: Filter) -> Find:
+    return among(index, embeddings, items.allowed(filter_))
 
 
 def among(index: VectorIndex, embeddings: Embeddings, allowed: NDArray[np.bool_]) -> Find:
-    """What finds the nearest of the allowed items, (items,) bool.
+    """Return the function that finds the nearest of the allowed items, (items,) bool.
 
-    All are compared, unless these are very many and the index is sure sooner.
+    Every allowed item is compared with the query, unless there are many and the index is certain earlier.
     """
     places = np.flatnonzero(allowed)
     count = len(places)
@@ -154,8 +280,8 @@ def among(index: VectorIndex, embeddings: Embeddings, allowed: NDArray[np.bool_]
         k = min(k, count)
         positions, settled = index.search_among(queries, k, selection)
         if not settled.all():
-            left = ~settled
-            positions[left] = embeddings.nearest(queries[left], k, np.flatnonzero(allowed))[1]
+            rest = ~settled
+            positions[rest] = embeddings.nearest(queries[rest], k, np.flatnonzero(allowed))[1]
         return positions
 
     return find

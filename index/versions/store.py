@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookalike.index.errors import JobError, StoreError
-from lookalike.index.versions.manifest import FORMAT, read_version
+from lookalike.index.versions.manifest import FORMAT, VersionManifest, read_version
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import discard, locked, publish, replacing, seal, sync_folder
@@ -64,14 +64,14 @@ class Store:
             )
         return self.versions / f"{number:06d}"
 
-    def manifest(self, number: int) -> dict[str, Any]:
-        """What a version says of itself; its files are not looked at.
+    def manifest(self, number: int) -> VersionManifest:
+        """Return the manifest of a version; its files are not read.
 
         Raises:
             StoreError: there is no such version.
             ArtifactError: the manifest is damaged.
         """
-        return read_version(self.path(number)).header
+        return read_version(self.path(number))
 
     def open(self, number: int, device: DeviceName = "cpu") -> "Version":
         """Verify and open a version; files that were verified before and have not changed since are not read again."""
@@ -121,15 +121,19 @@ class Store:
             return ()
         return (state.st_ino, state.st_mtime_ns, state.st_size)
 
-    def publish(self, staged: Path, header: dict[str, Any]) -> int:
-        """Number a staged version, seal it with `header`, and put it in place; returns its number.
+    def publish(self, staged: Path, **fields: Any) -> int:
+        """Number a staged version, seal it with its manifest, and put it in place; return its number.
+
+        Args:
+            fields: those of VersionManifest but for format and version.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the store cannot be written.
         """
         with self.written(), self._locked():
             number = max([0, *self.numbers(), *self._named()]) + 1
-            seal(staged, FORMAT, {"version": number, **header})
+            manifest = VersionManifest(format=FORMAT, version=number, **fields)
+            seal(staged, FORMAT, {name: value for name, value in manifest.to_json().items() if name != "format"})
             publish(staged, self.versions / f"{number:06d}")
             return number
 

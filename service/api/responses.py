@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.changes.delta import Delta
-from lookalike.index.versions.version import SearchResult
+from lookalike.index.versions.searching import SearchResult
 from lookalike.service.errors import TooLargeError
 from lookalike.service.parsing.bodies import JSON, NPY
 from lookalike.training.artifact.known_range import Clipped
@@ -177,7 +177,7 @@ def _written(told: dict[str, Any]) -> Response:
 
 def item_response(collection: Collection, position: int) -> Response:
     """{"version", "sequence", "id", "payload", "embedding"}, of what the collection holds now."""
-    embedding = collection.embeddings.at(np.array([position]))[0]
+    embedding = collection.vectors_at(np.array([position]))[0]
     told = {"version": collection.number, "sequence": collection.applied}
     item = {**told, **_item(collection.items, position), "embedding": embedding}
     return _respond(collection, orjson.dumps(item, option=_NUMPY), JSON, collection.applied)

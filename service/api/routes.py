@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from lookalike.index.limits import DEFAULT_LIMIT
 from lookalike.index.versions.alignment import mapped
-from lookalike.index.versions.version import SearchResult
+from lookalike.index.versions.searching import SearchResult
 from lookalike.service.api.auth import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, calls, problems
 from lookalike.service.api.request_context import is_npy, read_body_of, record_answer, serving_of, wants_npy
@@ -90,7 +90,7 @@ async def search(request: Request) -> Response:
 @guarded.get("/version", tags=["version"], responses=problems(401))
 async def version(request: Request) -> Response:
     """The serving version's manifest, with the evidence that it is good."""
-    return JSONResponse(serving_of(request).current.version.manifest)
+    return JSONResponse(serving_of(request).current.version.sealed.header)
 
 
 @guarded.get("/metrics", tags=["health"], response_class=Response, responses=problems(401))

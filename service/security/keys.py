@@ -171,6 +171,8 @@ def add_key(path: Path, name: str, scope: Scope) -> str:
 
 def remove_key(path: Path, name: str) -> None:
     """Raises ConfigError where there is no key of that name, or the file is not what it must be."""
+    if not path.exists():  # a mistake leaves no lock file
+        raise ConfigError("NAME", expected=f"one of no keys in {path}", found=repr(name))
     with _edited(path) as keys:
         if name not in (names := [key.name for key in keys]):
             raise ConfigError("NAME", expected=f"one of {', '.join(names) or 'no keys'} in {path}", found=repr(name))

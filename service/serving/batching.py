@@ -14,7 +14,7 @@ from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import Filter
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import encode_with_errors
-from lookalike.index.versions.version import SearchResult
+from lookalike.index.versions.searching import SearchResult
 
 __all__ = ["Answer", "BatchResult", "Call", "Left", "answer_all", "novelty_of", "stays"]
 
@@ -117,7 +117,7 @@ def _looked_up(collection: Collection, call: Call) -> Call:
     if call.ids is None:
         return call
     own = collection.items.positions(call.ids)
-    return replace(call, rows=collection.embeddings.at(own), own=own)
+    return replace(call, rows=collection.vectors_at(own), own=own)
 
 
 def _answer_alike(collection: Collection, calls: list[Call], latent: Rows2D, errors: Reals | None) -> list[Answer]:
@@ -128,7 +128,7 @@ def _answer_alike(collection: Collection, calls: list[Call], latent: Rows2D, err
         return [Answer(embeddings[part]) for part in places]
     own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
     asked = collection.version if first.known else collection  # what it must find stands in the version
-    found = asked.search(embeddings, first.limit, first.given, errors=errors, own=own)
+    found = asked.searcher.search(embeddings, first.limit, first.given, errors=errors, own=own)
     return [
         Answer(
             embeddings[part],

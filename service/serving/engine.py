@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import Filter
-from lookalike.index.versions.version import CANARY_LIMIT, SearchResult, Version
+from lookalike.index.versions.manifest import CANARY_LIMIT
+from lookalike.index.versions.searching import SearchResult
+from lookalike.index.versions.version import Version
 from lookalike.service.errors import BusyError, DeadlineError, DisconnectedError
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.serving.batching import Answer, BatchResult, Call, Left, answer_all, novelty_of, stays

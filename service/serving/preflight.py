@@ -54,7 +54,7 @@ def prepare(collection: Collection) -> None:
     version = collection.version
     with version.encoder.warming():
         for count in WARM:
-            collection.search_rows(np.repeat(version.canary, count, axis=0), 10)
+            collection.searcher.search_rows(np.repeat(version.canary, count, axis=0), 10)
     if version.encoder.device.type != "cpu":
         check_agreement(version, load_encoder(version.sealed.folder / "encoder", "cpu"))
 

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from lookalike.index.versions.manifest import VersionManifest
 from lookalike.index.versions.registry import CHALLENGER, CHAMPION, VersionSummary, registry
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import load_encoder
@@ -34,7 +35,7 @@ def track(store: Store, uri: str, name: str) -> list[int]:
     except ImportError as error:
         remedy = "pip install 'lookalike[tracking]'"
         raise ConfigError("mlflow", expected="the package", found=str(error), remedy=remedy) from error
-    listed = [one for one in registry(store) if one.header]
+    listed = [one for one in registry(store) if one.manifest]
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         known = _known(client, name)
@@ -66,35 +67,40 @@ def _digest(store: Store, one: VersionSummary) -> str:
 
 def _added(client: Any, store: Store, one: VersionSummary, where: tuple[str, str]) -> str:
     """A run with settings, losses and evidence, and the model version of it, whose number is returned."""
-    (place, name), header = where, one.header or {}
+    (place, name), manifest = where, store.manifest(one.number)
     encoder = load_encoder(store.path(one.number) / "encoder").header
-    tags = {NUMBER: str(one.number), DIGEST: _digest(store, one), "lookalike.came_by": one.came}
-    told = {name: str(header.get(name)) for name in ("parent", "sequence", "items")}
-    data = {"data": header["data"]["name"], "data.sha256": header["data"]["sha256"]}
+    tags = {NUMBER: str(one.number), DIGEST: _digest(store, one), "lookalike.made_by": one.made_by}
+    fields = {"parent": manifest.parent, "sequence": manifest.sequence, "items": manifest.items}
+    data = {"data": manifest.data.name, "data.sha256": manifest.data.sha256}
+    sections = {**_flat(encoder.get("config", {})), **_flat({"index": manifest.index.model_dump()})}
     run = client.create_run(place, run_name=f"version {one.number}", tags=tags).info.run_id
-    for key, value in {**told, **data, **_flat(encoder.get("config", {})), **_flat({"index": header["index"]})}.items():
+    for key, value in {**fields, **data, **sections}.items():
         client.log_param(run, key, str(value)[:500])
     for epoch in encoder.get("history", []):
         for key in ("train_loss", "validation_loss"):
             if epoch[key] is not None:
                 client.log_metric(run, key, epoch[key], step=epoch["number"])
-    for key, value in _figures(header).items():
+    for key, value in _figures(manifest).items():
         client.log_metric(run, key, value)
     client.set_terminated(run)
     source = f"lookalike://{name}/{one.number:06d}"
     return str(client.create_model_version(name, source=source, run_id=run, tags=tags).version)
 
 
-def _figures(header: dict[str, Any]) -> dict[str, float]:
-    """The evidence, and of a retraining each difference to the champion."""
-    figures = {f"index.{key}": header["evidence"][key] for key in ("recall", "latency_us", "bytes")}
-    for measure in header.get("gate", {}).get("measures", []):
-        figures[f"gate.{measure['name']}"] = measure["challenger"]
-        for other in measure["compared"]:
-            against = other["against"].replace(" ", "-")
-            figures |= {f"gate.{measure['name']}.{against}.{key}": other[key] for key in ("difference", "low", "high")}
-    its = header.get("alignment", {})
-    return figures | {f"alignment.{key}": its[key] for key in ("recall", "churn") if key in its}
+def _figures(manifest: VersionManifest) -> dict[str, float]:
+    """The evidence, and for a retrained version each difference to the champion."""
+    figures: dict[str, float] = {
+        f"index.{key}": getattr(manifest.evidence, key) for key in ("recall", "latency_us", "bytes")
+    }
+    retraining = manifest.retraining
+    for measure in retraining.gate.measures if retraining and retraining.gate else ():
+        figures[f"gate.{measure.name}"] = measure.challenger
+        for other in measure.compared:
+            name = f"gate.{measure.name}.{other.against.replace(' ', '-')}"
+            figures |= {f"{name}.{key}": getattr(other, key) for key in ("difference", "low", "high")}
+    if retraining and retraining.alignment:
+        figures |= {f"alignment.{key}": getattr(retraining.alignment, key) for key in ("recall", "churn")}
+    return figures
 
 
 def _flat(told: dict[str, Any]) -> dict[str, Any]:

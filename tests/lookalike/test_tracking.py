@@ -39,9 +39,9 @@ def test_versions_come_to_mlflow_once_with_their_evidence_and_aliases(store_copy
     assert models["challenger"].source == "lookalike://shop/000002"
     data = client.get_run(models["challenger"].run_id).data
     manifest = store_copy.manifest(2)
-    assert (data.params["model.latent_dim"], data.params["data.sha256"]) == ("8", manifest["data"]["sha256"])
+    assert (data.params["model.latent_dim"], data.params["data.sha256"]) == ("8", manifest.data.sha256)
     assert (data.params["parent"], data.tags["lookalike.came_by"]) == ("1", "retrain 1")
-    assert data.metrics["index.recall"] == manifest["evidence"]["recall"]
+    assert data.metrics["index.recall"] == manifest.evidence.recall
     assert (data.metrics["gate.labels"], data.metrics["gate.labels.raw-rows.low"]) == (0.75, 0.25)
     assert (data.metrics["alignment.recall"], data.metrics["alignment.churn"]) == (0.5, 0.25)
     assert len(client.get_metric_history(models["champion"].run_id, "validation_loss")) == 3

@@ -366,8 +366,13 @@ def test_a_new_file_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path)
 def test_an_error_leaves_the_old_file(tmp_path: Path, durable: bool) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path, durable=durable) as new:
-        new.write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with replacing(path, durable=durable) as new:
+            new.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -211,11 +211,11 @@ def search(
     given = None if filter_ is None else read_filter_text(filter_)
     collection = open_collection(Store(store), Store(store).champion_number(), device)
     if id_:
-        print_hits(collection.items, id_, collection.search_items(id_, limit, given))
+        print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, given))
     elif data:
         rows = open_data(data, columns=collection.encoder.columns)
         for chunk in suited(rows, collection.encoder).chunks(SEARCHED):
-            print_hits(collection.items, chunk.ids, collection.search_rows(chunk.inputs, limit, given))
+            print_hits(collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, given))
 
 
 @app.command()

@@ -121,10 +121,10 @@ def _bound_threads(count: int) -> None:
 
 
 def _retrained(asked: "RetrainOptions") -> int:
-    from lookalike.retraining.run import retrain as do
+    from lookalike.retraining.run import retrain as run_retraining
 
-    report, verdict = do(asked, lambda line: print(line, file=sys.stderr))
-    out.print("\n".join(report.lines(verdict)))
+    report = run_retraining(asked, lambda line: print(line, file=sys.stderr))
+    out.print("\n".join(report.lines()))
     return 0 if report.outcome == "promoted" else KEPT
 
 

@@ -5,7 +5,7 @@ import json
 from lookalike.index.changes.delta import Delta
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import Filter, read_filter
-from lookalike.index.versions.version import SearchResult
+from lookalike.index.versions.searching import SearchResult
 
 __all__ = ["print_hits", "read_filter_text"]
 

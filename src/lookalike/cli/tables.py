@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -13,6 +13,7 @@ from lookalike.index.versions.store import Store
 if TYPE_CHECKING:  # so that commands which only list start fast
     from lookalike.index.evaluation.evaluate import EvaluationResult
     from lookalike.index.evaluation.quality import EncoderQuality, KeptShare
+    from lookalike.index.versions.manifest import VersionManifest
     from lookalike.index.versions.version import Version
     from lookalike.training.evaluation.judge import EncoderScore
     from lookalike.training.evaluation.probe import ProbeScores
@@ -48,39 +49,38 @@ def versions_table(store: Store) -> Table:
         table.add_column(name, overflow="fold")
     table.add_column("µs a query")
     for one in registry(store):
-        if one.header is None:
+        if one.manifest is None:
             table.add_row(str(one.number), f"{one.role} damaged".strip())
         else:
             replaced = "" if one.replaced is None else str(one.replaced)
-            table.add_row(str(one.number), one.role, one.came, replaced, *_evidence(one.header))
+            table.add_row(str(one.number), one.role, one.made_by, replaced, *_evidence(one.manifest))
     return table
 
 
-def tuning_line(header: dict[str, Any]) -> str:
+def tuning_line(manifest: "VersionManifest") -> str:
     """Which index was chosen, and why."""
-    spec = header["index"]
-    return f"{spec['key']} {spec['search']}".strip() + f": {header['tuning']['reason']}"
+    return f"{manifest.index.key} {manifest.index.search}".strip() + f": {manifest.tuning.reason}"
 
 
-def _evidence(header: dict[str, Any]) -> list[str]:
+def _evidence(manifest: "VersionManifest") -> list[str]:
     return [
-        f"{Path(header['data']['name']).name} {header['data']['sha256'][:8]}",
-        f"{header['items']:,}",
-        f"{header['sequence']:,}",
-        header["index"]["key"],
-        header["index"]["metric"],
-        f"{header['evidence']['recall']:.4f}",
-        f"{header['evidence']['latency_us']:.0f}",
+        f"{Path(manifest.data.name).name} {manifest.data.sha256[:8]}",
+        f"{manifest.items:,}",
+        f"{manifest.sequence:,}",
+        manifest.index.key,
+        manifest.index.metric,
+        f"{manifest.evidence.recall:.4f}",
+        f"{manifest.evidence.latency_us:.0f}",
     ]
 
 
 def evaluation_table(version: "Version", evaluated: "EvaluationResult", probed: "ProbeScores | None" = None) -> Table:
     """The two halves, each by itself: rows into the embedding, and the embedding's neighbours out of the index."""
-    then, now = version.manifest["evidence"], evaluated.measured
+    then, now = version.manifest.evidence, evaluated.measured
     table = Table(f"version {version.number}", "at build", "now", caption=evaluated.advice, caption_justify="left")
-    table.add_row("embedding -> index: recall@10", f"{then['recall']:.4f}", f"{now.recall:.4f}")
-    table.add_row("  µs a query, one thread", f"{then['latency_us']:.1f}", f"{now.latency_us:.1f}")
-    table.add_row("  queries", f"{then['queries']:,}", f"{now.queries:,}")
+    table.add_row("embedding -> index: recall@10", f"{then.recall:.4f}", f"{now.recall:.4f}")
+    table.add_row("  µs a query, one thread", f"{then.latency_us:.1f}", f"{now.latency_us:.1f}")
+    table.add_row("  queries", f"{then.queries:,}", f"{now.queries:,}")
     if evaluated.held:
         table.add_row("  of these, rows that the version holds, which find themselves", "", f"{evaluated.held:,}")
     for what, kept in _kept(evaluated.encoding).items():

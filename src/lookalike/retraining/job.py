@@ -1,8 +1,8 @@
-"""What a retraining leaves on disk: the job that can go on after a crash, and the report of the last one.
+"""What a retraining leaves on disk to continue after a crash.
 
-STORE/retraining/job.json      what is being done: there from the first step until the outcome is known
-STORE/retraining/run/          the training run (training.fit.job); it stays until the next job begins
-STORE/retraining/report.json   how the last one ended
+STORE/retraining/job.json      the job: exists from the first step until the outcome is known
+STORE/retraining/run/          the training run (training.fit.job); it stays until the next job starts
+STORE/retraining/report.json   how the last retraining ended (lookalike.retraining.report)
 """
 
 import json
@@ -11,30 +11,17 @@ import shutil
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lookalike.index.changes.retention import JOB
 from lookalike.index.errors import StoreError
+from lookalike.index.versions.manifest import VersionManifest
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.verdict import Verdict
+from lookalike.retraining.report import folder_of
 from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import replacing, sync_folder
 
-__all__ = [
-    "Job",
-    "Report",
-    "begin",
-    "end",
-    "folder_of",
-    "manifest_or_empty",
-    "promoting",
-    "read_job",
-    "run_of",
-    "write_report",
-]
-
-FOLDER = Path(JOB).parent.name
-RetrainOutcome = Literal["promoted", "kept", "failed"]
+__all__ = ["Job", "begin", "end", "job_of", "promoting", "read_job", "run_of"]
 
 
 @dataclass(frozen=True)
@@ -62,67 +49,19 @@ class Job:
         mine, its = ({**asdict(job), "token": "", "sequence": 0, "alias": None} for job in (self, other))
         return mine == its
 
-    def made(self, store: Store) -> int | None:
-        """The version that it built, if it came so far."""
+    def built_version(self, store: Store) -> int | None:
+        """Return the version that the job built; None if it did not get that far."""
         for number in reversed(store.numbers()):
-            header = manifest_or_empty(store, number)
-            if header.get("retrained", {}).get("job") == self.token and not header["compacted"]:
+            manifest = _manifest(store, number)
+            if manifest and not manifest.compacted and job_of(store, number) == self.token:
                 return number
         return None
 
 
-@dataclass(frozen=True)
-class Report:
-    """How a retraining ended.
-
-    Attributes:
-        reason: a sentence.
-        champion: the version that was to be replaced; None where there was none.
-        version: the one that was built, if one was.
-        data: what it was trained on.
-        gate, alignment: as in a version's manifest; empty where it did not come so far.
-    """
-
-    outcome: RetrainOutcome
-    reason: str
-    champion: int | None = None
-    version: int | None = None
-    forced: bool = False
-    data: dict[str, Any] | None = None
-    drift: dict[str, Any] | None = None
-    gate: dict[str, Any] | None = None
-    alignment: dict[str, Any] | None = None
-    removed: tuple[int, ...] = ()
-
-    def lines(self, verdict: Verdict | None = None) -> list[str]:
-        """For people; the outcome last."""
-        told = verdict.lines()[1:] if verdict else []
-        if self.alignment and "recall" in self.alignment:
-            its = self.alignment
-            told.append(
-                f"alignment: mapped embeddings of version {its['from']} find {its['recall']:.4f} of what re-embedded "
-                f"rows find; {its['churn']:.4f} of the 10 nearest are others than before"
-            )
-        if self.removed:
-            told.append(f"removed: versions {', '.join(map(str, self.removed))}")
-        place = {
-            "promoted": f"promoted: version {self.version}, in the place of {self.champion}",
-            "kept": f"kept: version {self.champion}",
-            "failed": "failed",
-        }[self.outcome]
-        return [*told, f"{place}{', forced' if self.forced else ''}: {self.reason}"]
-
-
-def manifest_or_empty(store: Store, number: int) -> dict[str, Any]:
-    """A version's manifest; of one that is damaged or gone, nothing."""
-    try:
-        return store.manifest(number)
-    except (ArtifactError, StoreError):
-        return {}
-
-
-def folder_of(store: Store) -> Path:
-    return store.folder / FOLDER
+def job_of(store: Store, number: int) -> str | None:
+    """Return the name of the job that retrained the encoder of a version; None if there is none, or no such version."""
+    manifest = _manifest(store, number)
+    return manifest.retraining.job if manifest and manifest.retraining else None
 
 
 def run_of(store: Store) -> Path:
@@ -145,12 +84,12 @@ def begin(store: Store, job: Job) -> None:
     folder.mkdir(exist_ok=True)
     (store.folder / JOB).unlink(missing_ok=True)
     shutil.rmtree(run_of(store), ignore_errors=True)
-    _write(store.folder / JOB, asdict(job))
+    _write(store, job)
 
 
 def promoting(store: Store, job: Job) -> None:
     """The version that the job made is promoted next: whether the alias was written since, its stamp tells."""
-    _write(store.folder / JOB, asdict(replace(job, alias=list(store.alias_stamp()))))
+    _write(store, replace(job, alias=list(store.alias_stamp())))
 
 
 def end(store: Store) -> None:
@@ -160,12 +99,14 @@ def end(store: Store) -> None:
         sync_folder(folder_of(store))
 
 
-def write_report(store: Store, report: Report) -> None:
-    folder_of(store).mkdir(exist_ok=True)
-    _write(folder_of(store) / "report.json", asdict(report))
+def _write(store: Store, job: Job) -> None:
+    with replacing(store.folder / JOB) as new:
+        new.write_text(json.dumps(asdict(job), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _write(path: Path, told: dict[str, Any]) -> None:
-    """Whole or not at all, and durably; one process at a time does."""
-    with replacing(path) as new:
-        new.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+def _manifest(store: Store, number: int) -> VersionManifest | None:
+    """Return None if the version was removed or its manifest is damaged."""
+    try:
+        return store.manifest(number)
+    except (ArtifactError, StoreError):
+        return None

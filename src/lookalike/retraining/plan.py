@@ -16,6 +16,7 @@ from lookalike.index.changes.collection import embedded
 from lookalike.index.changes.holdout import choose_holdout
 from lookalike.index.changes.training_snapshot import ChampionRows, TrainingSnapshot, check_whole, take_snapshot
 from lookalike.index.versions.embed import suited
+from lookalike.index.versions.manifest import RetrainedRows
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.choices import DeviceName
@@ -63,36 +64,40 @@ class Plan:
     collection: TrainingSnapshot
     held: NDArray[np.int64]
 
-    def told(self) -> dict[str, Any]:
-        """As a manifest and a report say it."""
-        its, source = self.collection, self.champion.manifest["data"]
-        return {
-            "name": source["name"],
-            "sha256": source["sha256"],
-            "sequence": its.sequence,
-            "rows": its.rows.count,
-            **{name: getattr(its, name) for name in ("new", "replaced", "deleted", "unreadable")},
-            "held": len(self.held),
-            "outside": len(its.outside),
-            "outside_first": list(dict.fromkeys(str(one.id) for one in its.clipped.values))[:NAMED],
-            "settings": self.settings,
-        }
+    @property
+    def summary(self) -> RetrainedRows:
+        """The rows of the training, for a manifest and a report."""
+        rows, source = self.collection, self.champion.manifest.data
+        return RetrainedRows(
+            name=source.name,
+            sha256=source.sha256,
+            sequence=rows.sequence,
+            rows=rows.rows.count,
+            new=rows.new,
+            replaced=rows.replaced,
+            deleted=rows.deleted,
+            unreadable=rows.unreadable,
+            held=len(self.held),
+            outside=len(rows.outside),
+            outside_first=list(dict.fromkeys(str(value.id) for value in rows.clipped.values))[:NAMED],
+            settings=self.settings,
+        )
 
     def lines(self) -> list[str]:
-        """For people."""
-        its = self.told()
-        apart = f", {its['unreadable']:,} that its encoder cannot embed left out" if its["unreadable"] else ""
-        outside = f"left out, for values outside the range that the champion knows: {its['outside']:,} "
+        """Return the plan as text."""
+        rows = self.summary
+        unreadable = f", {rows.unreadable:,} left out that its encoder cannot embed" if rows.unreadable else ""
+        outside = f"left out because of values outside the range that the champion knows: {rows.outside:,} "
         outside += f"({self.collection.clipped.text()}); if they are right, train on them with `lookalike train`"
         table = ["columns: the champion's, by name"] if self.champion.encoder.columns else []
         return [
             f"champion: version {self.champion.number}",
-            f"rows: {its['rows']:,} of {its['name']} and the changes up to {its['sequence']:,}: {its['new']:,} new, "
-            f"{its['replaced']:,} replaced, {its['deleted']:,} deleted{apart}",
-            f"held out of both trainings: {its['held']:,}",
-            *([outside] if its["outside"] else []),
+            f"rows: {rows.rows:,} of {rows.name} and the changes up to {rows.sequence:,}: {rows.new:,} new, "
+            f"{rows.replaced:,} replaced, {rows.deleted:,} deleted{unreadable}",
+            f"held out of both trainings: {rows.held:,}",
+            *([outside] if rows.outside else []),
             *table,
-            f"settings: {self.settings}",
+            f"settings: {rows.settings}",
         ]
 
 
@@ -104,17 +109,17 @@ def make_plan(asked: RetrainOptions, champion: Version, upto: int) -> Plan:
         ConfigError: settings that there are not.
         StoreError: the change log lacks what the champion has of it.
     """
-    encoder, its, folder = champion.encoder, champion.manifest, asked.store.folder
+    encoder, manifest, folder = champion.encoder, champion.manifest, asked.store.folder
     check_whole(folder, champion.sequence)
     config, settings = config_of(asked.config, champion)
-    rows = suited(open_data(asked.data or its["data"]["name"], columns=encoder.columns), encoder)
-    source = ChampionRows(rows, its["data"]["name"], its["data"]["rows"], its["data"]["sha256"])
+    rows = suited(open_data(asked.data or manifest.data.name, columns=encoder.columns), encoder)
+    source = ChampionRows(rows, manifest.data.name, manifest.data.rows, manifest.data.sha256)
     collection = take_snapshot(source, folder, upto, partial(_readable, champion), encoder.preprocess)
     held = choose_holdout(
         collection,
         encoder,
         folder,
-        trained_to=its.get("trained_to", 0),
+        trained_to=manifest.trained_to,
         share=config.data.validation,
         seed=config.fit.seed,
     )

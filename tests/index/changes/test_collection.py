@@ -20,8 +20,8 @@ from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import JobError, QueryError, StoreError, UnknownItemError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.build import build
+from lookalike.index.versions.searching import SearchResult
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import SearchResult
 from tests.factories import cloud, encoder_at, made_rows
 
 WIDTH, DIM, COUNT = 6, 3, 120
@@ -111,7 +111,7 @@ def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Pa
         collection.apply(changes, embedded(collection.version, changes))
         queries = collection.version.embed(cloud(3, WIDTH, seed=int(rng.integers(1 << 30))))
         for limit in (1, 10, COUNT * 2):
-            found = collection.search(queries, limit)
+            found = collection.searcher.search(queries, limit)
             for row, query in enumerate(queries):
                 names, scores = told(collection, found, row)
                 wanted, right = expected(collection, known, query, limit)
@@ -120,7 +120,7 @@ def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Pa
         only = read_filter({"field": "n", "equal": 2})
         if any(payload.get("n") == 2 for _, payload in known.values()):
             assert (
-                told(collection, collection.search(queries, 7, only))[0]
+                told(collection, collection.searcher.search(queries, 7, only))[0]
                 == (expected(collection, known, queries[0], 7, only=2)[0])
             )
     assert collection.items.count == len(known)
@@ -139,7 +139,7 @@ def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> 
     assert after.applied == collection.applied == 150
     assert sorted(map(after.items.id_at, range(len(after.items)))) == sorted(known)
     rows = cloud(20, WIDTH, seed=99)
-    before, now = (one.search_rows(rows, 5) for one in (collection, after))
+    before, now = (one.searcher.search_rows(rows, 5) for one in (collection, after))
     if key == "Flat":
         assert [told(collection, before, i) for i in range(20)] == [told(after, now, i) for i in range(20)]
         np.testing.assert_allclose(before.novelty, now.novelty)
@@ -147,10 +147,10 @@ def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> 
         place = after.items.positions([name])
         assert json.loads(after.items.payload_json(int(place[0]))) == known[name][1]
         np.testing.assert_allclose(
-            after.embeddings.at(place)[0], collection.version.embed(known[name][0][None])[0], rtol=1e-5, atol=1e-5
+            after.vectors_at(place)[0], collection.version.embed(known[name][0][None])[0], rtol=1e-5, atol=1e-5
         )
     manifest = after.version.manifest
-    assert (manifest["parent"], manifest["sequence"], manifest["items"]) == (1, 150, len(known))
+    assert (manifest.parent, manifest.sequence, manifest.items) == (1, 150, len(known))
     np.testing.assert_array_equal(after.version.maps[1], np.eye(DIM))
     assert after.version.answers_canary()
 
@@ -164,7 +164,7 @@ def test_what_was_put_counts_for_every_version_and_none_is_found_twice(tmp_path:
     for number in (1, 2):  # as after a rollback
         collection = open_collection(store, number)
         assert collection.items.count == COUNT
-        names, _ = told(collection, collection.search(collection.version.embed(row[None]), 3))
+        names, _ = told(collection, collection.searcher.search(collection.version.embed(row[None]), 3))
         assert names[:2] == ["row-0", "row-1"]
         with pytest.raises(UnknownItemError):
             collection.items.positions(["late"])
@@ -174,10 +174,10 @@ def test_an_item_does_not_find_itself_and_one_that_is_gone_is_unknown(tmp_path: 
     store = made(tmp_path)
     as_logged(store, [put("row-0", cloud(1, WIDTH, seed=5)[0], {}), Change("row-3")])
     collection = open_collection(store, 1)
-    assert "row-0" not in told(collection, collection.search_items(["row-0"], 200))[0]
-    assert "row-3" not in told(collection, collection.search_items(["row-0"], 200))[0]
+    assert "row-0" not in told(collection, collection.searcher.search_items(["row-0"], 200))[0]
+    assert "row-3" not in told(collection, collection.searcher.search_items(["row-0"], 200))[0]
     with pytest.raises(UnknownItemError):
-        collection.search_items(["row-3"], 5)
+        collection.searcher.search_items(["row-3"], 5)
 
 
 def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) -> None:
@@ -186,11 +186,11 @@ def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) 
     collection = open_collection(store, 1)
     query = collection.version.embed(cloud(1, WIDTH, seed=6))
     only = read_filter({"field": "colour", "equal": "red"})
-    assert told(collection, collection.search(query, 5, only))[0] == ["a"]
+    assert told(collection, collection.searcher.search(query, 5, only))[0] == ["a"]
     others = read_filter({"not": {"field": "colour", "exists": True}})
-    assert len(told(collection, collection.search(query, 1_000, others))[0]) == COUNT
+    assert len(told(collection, collection.searcher.search(query, 1_000, others))[0]) == COUNT
     with pytest.raises(QueryError, match="colour"):
-        collection.search(query, 5, read_filter({"field": "shape", "equal": "round"}))
+        collection.searcher.search(query, 5, read_filter({"field": "shape", "equal": "round"}))
 
 
 def test_as_many_fields_as_in_a_version_can_be_filtered_by_however_they_came(tmp_path: Path) -> None:
@@ -203,12 +203,12 @@ def test_as_many_fields_as_in_a_version_can_be_filtered_by_however_they_came(tmp
         changes = [put(f"new{batch}", row, fields)]
         as_logged(store, changes)
         collection.apply(changes, embedded(collection.version, changes))
-        collection.search(query, 1, read_filter({"field": f"f{100 * batch}", "exists": True}))
+        collection.searcher.search(query, 1, read_filter({"field": f"f{100 * batch}", "exists": True}))
     assert compact(store) == 2
     for one in (collection, open_collection(store, 2)):
-        assert told(one, one.search(query, 5, read_filter({"field": "f254", "equal": 254})))[0] == ["new2"]
+        assert told(one, one.searcher.search(query, 5, read_filter({"field": "f254", "equal": 254})))[0] == ["new2"]
         with pytest.raises(QueryError, match="Only the first 256 fields"):
-            one.search(query, 5, read_filter({"field": "f255", "exists": True}))
+            one.searcher.search(query, 5, read_filter({"field": "f255", "exists": True}))
 
 
 @pytest.mark.parametrize("value", [3e38, 1e20])
@@ -217,7 +217,7 @@ def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced
     store = made(tmp_path)
     as_logged(store, [put("row-0", np.full(WIDTH, value, np.float32), {})])
     collection = open_collection(store, 1)
-    names, _ = told(collection, collection.search(collection.version.embed(cloud(1, WIDTH)), COUNT))
+    names, _ = told(collection, collection.searcher.search(collection.version.embed(cloud(1, WIDTH)), COUNT))
     assert len(names) == COUNT - 1
     assert "row-0" not in names
 
@@ -226,7 +226,7 @@ def test_where_everything_is_deleted_nothing_is_found_and_nothing_is_compacted(t
     store = made(tmp_path)
     as_logged(store, [Change(f"row-{i}") for i in range(COUNT)])
     collection = open_collection(store, 1)
-    found = collection.search(collection.version.embed(cloud(2, WIDTH)), 4)
+    found = collection.searcher.search(collection.version.embed(cloud(2, WIDTH)), 4)
     assert told(collection, found) == ([], [])
     assert (found.novelty > 0).all()
     with pytest.raises(StoreError, match="all deleted"):
@@ -249,7 +249,7 @@ def test_what_was_put_and_deleted_again_is_folded_in_so_that_the_log_lets_go_of_
     as_logged(store, [put("a", row, {}), Change("a")])
     assert not open_collection(store, 1).is_changed
     assert compact(store) == 2
-    assert (store.manifest(2)["sequence"], store.manifest(2)["items"]) == (2, COUNT)
+    assert (store.manifest(2).sequence, store.manifest(2).items) == (2, COUNT)
     assert open_collection(store, 2).items.changed == 0
     assert compact(store) is None
     assert [change.sequence for change in ChangeLog(store.folder).read(0)] == [2]
@@ -268,8 +268,8 @@ def test_nothing_of_a_collection_is_kept_once_nobody_has_it(tmp_path: Path) -> N
     as_logged(store, [put("a", cloud(1, WIDTH, seed=5)[0], {"n": 1})])
     collection = open_collection(store, 1)
     query = collection.version.embed(cloud(1, WIDTH))
-    collection.search(query, 3, read_filter({"field": "n", "equal": 1}))
-    collection.version.search(query, 3)
+    collection.searcher.search(query, 3, read_filter({"field": "n", "equal": 1}))
+    collection.version.searcher.search(query, 3)
     left: list[weakref.ref[Any]] = [weakref.ref(one) for one in (collection, collection.version, collection.items)]
     gc.disable()
     try:
@@ -286,13 +286,13 @@ def test_equal_items_tie_by_id_however_many_were_put_and_asked_together(tmp_path
         rows = [same, *cloud(beside, WIDTH, seed=beside)]
         changes = [put(f"{first}{n}" if n else first, row, {}) for n, row in enumerate(rows)]
         collection.apply(changes, embedded(collection.version, changes))
-    vectors = collection.embeddings.at(collection.items.positions(["a", "b", "c", "d"]))
+    vectors = collection.vectors_at(collection.items.positions(["a", "b", "c", "d"]))
     assert (vectors == vectors[0]).all()
     asked = np.stack([same, *cloud(70, WIDTH, seed=3)])
-    together = collection.search_rows(asked, 6)
+    together = collection.searcher.search_rows(asked, 6)
     if metric != "ip":
         assert told(collection, together)[0][:4] == ["a", "b", "c", "d"]
     for n, row in enumerate(asked):
-        alone = collection.search_rows(row[None], 6)
+        alone = collection.searcher.search_rows(row[None], 6)
         assert told(collection, alone) == told(collection, together, n)
         assert alone.novelty[0] == together.novelty[n]

@@ -10,20 +10,20 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
+from lookalike.index.changes.collection import Collection
 from lookalike.index.changes.duplicates import Duplicates, near_duplicates
 from lookalike.index.errors import QueryError
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import Version
 from tests.factories import cloud, encoder_at, made_rows
 
 
-def version_of(rows: NDArray[np.float32], folder: Path, metric: Metric = "l2") -> Version:
+def version_of(rows: NDArray[np.float32], folder: Path, metric: Metric = "l2") -> Collection:
     """Of items whose embeddings are the rows themselves."""
     store = Store(folder / "store")
     number = build(made_rows(rows), encoder_at(folder / "encoder", np.eye(rows.shape[1], dtype=np.float32)), store,
                    metric=metric, target=Target(key="Flat"), device="cpu")  # fmt: skip
-    return store.open(number)
+    return Collection(store.open(number))
 
 
 def parts(found: Duplicates) -> set[frozenset[str]]:

@@ -65,7 +65,7 @@ def test_each_row_becomes_an_item_with_its_id_input_and_payload(store: Store) ->
     assert [json.loads(change.payload or "") for change in changes] == payloads
     collection = open_collection(store, 1)
     assert collection.items.count == 22  # one of the 20 was replaced
-    found = collection.search_rows(inputs, 1)
+    found = collection.searcher.search_rows(inputs, 1)
     assert [collection.items.id_at(int(p)) for p in found.positions[:, 0]] == ["row-1", "new/ ?#%", "ключ 鍵 🔑"]
 
 
@@ -200,7 +200,7 @@ def test_rows_for_an_encoder_with_an_origin_are_logged_as_the_source_holds_them(
     np.testing.assert_array_equal([change.input for change in logged(made)], inputs)
     assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).before == 3  # it is known again
     collection = open_collection(made, 1)
-    found = collection.search_rows((inputs - [1.76e9, 0, 0, 0]).astype(np.float32), 1)
+    found = collection.searcher.search_rows((inputs - [1.76e9, 0, 0, 0]).astype(np.float32), 1)
     assert [collection.items.id_at(int(p)) for p in found.positions[:, 0]] == ["a", "b", "c"]
     np.testing.assert_allclose(found.scores[:, 0], 0, atol=1e-6)
 

@@ -36,7 +36,7 @@ def copies(store: Store, count: int) -> None:
     for number in range(2, count + 2):
         at = store.versions / f"{number:06d}"
         shutil.copytree(store.path(1), at)
-        header = {**store.manifest(1), "version": number}
+        header = {**store.manifest(1).to_json(), "version": number}
         for name in ("manifest.json", "manifest.sha256"):
             (at / name).unlink()
         seal(at, header.pop("format"), header)
@@ -98,13 +98,13 @@ def test_of_the_log_goes_what_was_superseded_and_every_version_finds_the_same(st
     after = [open_collection(store_copy, number) for number in (1, 2)]
     for mine, its in zip(before, after, strict=True):
         assert (mine.applied, its.applied) == (6, 6)
-        one, other = (each.embeddings.at(each.items.positions(["a", "b"])) for each in (mine, its))
+        one, other = (each.vectors_at(each.items.positions(["a", "b"])) for each in (mine, its))
         np.testing.assert_array_equal(one, other)
 
 
 def test_what_an_encoder_was_trained_on_stays_in_the_log(store_copy: Store) -> None:
     copies(store_copy, 1)
-    header = {**store_copy.manifest(2), **retrained(1, sequence=3)}
+    header = {**store_copy.manifest(2).to_json(), **retrained(1, sequence=3)}
     put(store_copy, "a", "b", "a", "b", "a")
     for name in ("manifest.json", "manifest.sha256"):
         (store_copy.path(2) / name).unlink()
@@ -182,7 +182,7 @@ def test_what_is_open_goes_on(store_copy: Store) -> None:
     row = version.embeddings.at(np.array([0]))
     prune(store_copy, 1)
     assert store_copy.numbers() == [2, 3, 4]
-    assert version.search(row, 1).positions.tolist() == [[0]]
+    assert version.searcher.search(row, 1).positions.tolist() == [[0]]
 
 
 def test_a_removal_that_was_cut_off_is_finished_by_the_next(store_copy: Store) -> None:

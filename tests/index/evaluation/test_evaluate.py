@@ -65,7 +65,7 @@ def test_precision_on_digits_is_what_scikit_learn_says(tmp_path: Path) -> None:
     chunk = next(open_rows("digits:test").chunks())
     labels = np.array([payload["label"] for payload in chunk.payloads])
     version = built(open_rows("digits:test"), tmp_path)
-    asking = [chunk.ids.index(version.items.id_at(place)) for place in version.manifest["held"]]
+    asking = [chunk.ids.index(version.items.id_at(place)) for place in version.manifest.held]
     nearest = NearestNeighbors(n_neighbors=10).fit(chunk.inputs).kneighbors(return_distance=False)[asking]
     evaluated = evaluate(version)
     assert evaluated.precision == pytest.approx((labels[nearest] == labels[asking, None]).mean(), abs=1e-3)

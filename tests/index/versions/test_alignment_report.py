@@ -34,31 +34,38 @@ def other(folder: Path, matrix: NDArray[np.float32]) -> tuple[Encoder, Embedding
 def test_a_space_that_was_turned_is_found_again(tmp_path: Path) -> None:
     turn = np.linalg.qr(cloud(DIM, DIM, seed=3))[0].astype(np.float32)
     encoder, embeddings = other(tmp_path, OLD @ turn)
-    told = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)
-    assert told == {
-        "from": 1, "kind": "orthogonal", "fitted": 400, "recall": 1.0, "asked": 50, "churn": pytest.approx(0, abs=1e-9)
-    }  # fmt: skip
+    found = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)
+    assert found is not None
+    assert found.model_dump() == {
+        "older": 1,
+        "kind": "orthogonal",
+        "fitted": 400,
+        "recall": 1.0,
+        "queries": 50,
+        "churn": pytest.approx(0, abs=1e-9),
+    }
     np.testing.assert_allclose(load_maps(tmp_path / ALIGNMENT, DIM)[1], turn, atol=1e-4)
 
 
 def test_of_another_space_it_says_how_much_is_lost(tmp_path: Path) -> None:
     matrix = cloud(WIDTH, DIM, seed=4)
     encoder, embeddings = other(tmp_path, matrix)
-    told = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)
+    found = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)
     moved = HELD @ OLD @ load_maps(tmp_path / ALIGNMENT, DIM)[1]
     wanted, got = (
         [set(np.argsort(np.linalg.norm(ROWS @ matrix - query, axis=1))[:10].tolist()) for query in queries]
         for queries in (HELD @ matrix, moved)
     )
-    assert told["recall"] == pytest.approx(np.mean([len(a & b) / 10 for a, b in zip(wanted, got, strict=True)]))
-    assert 0 < told["recall"] < 0.9
+    assert found is not None
+    assert found.recall == pytest.approx(np.mean([len(a & b) / 10 for a, b in zip(wanted, got, strict=True)]))
+    assert 0 < found.recall < 0.9
     near = [[np.argsort(np.linalg.norm(x - row, axis=1))[1:11] for row in x] for x in (ROWS @ OLD, ROWS @ matrix)]
     kept = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(*near, strict=True)])
-    assert told["churn"] == pytest.approx(1 - kept, abs=1e-6)
+    assert found.churn == pytest.approx(1 - kept, abs=1e-6)
 
 
 def test_too_few_rows_make_no_map(tmp_path: Path) -> None:
     encoder, embeddings = other(tmp_path, OLD)
-    told = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS[:19], held=HELD)
-    assert told == {"from": 1}
+    found = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS[:19], held=HELD)
+    assert found is None
     assert not (tmp_path / ALIGNMENT).exists()

@@ -72,9 +72,9 @@ def test_every_row_is_found_by_its_id_at_its_embedding(
 def test_the_evidence_is_from_a_tenth_of_the_rows_or_from_all_of_a_few(
     encoder: Path, tmp_path: Path, count: int, queries: int
 ) -> None:
-    evidence = built(made_rows(cloud(count, 6)), encoder, tmp_path, target=FLAT).manifest["evidence"]
-    assert (evidence["recall"], evidence["low"], evidence["k"], evidence["queries"]) == (1.0, 1.0, 10, queries)
-    assert evidence["latency_us"] > 0
+    evidence = built(made_rows(cloud(count, 6)), encoder, tmp_path, target=FLAT).manifest.evidence
+    assert (evidence.recall, evidence.low, evidence.k, evidence.queries) == (1.0, 1.0, 10, queries)
+    assert evidence.latency_us > 0
 
 
 def independent_recall(base: NDArray[np.float32], queries: NDArray[np.float32], lists: int) -> float:
@@ -95,19 +95,19 @@ def test_recall_is_measured_with_rows_that_the_index_does_not_hold_yet(encoder: 
     version = built(made_rows(cloud(1_500, 6)), encoder, tmp_path, metric="l2", target=target)
     vectors = version.embeddings.at(np.arange(1_500))  # what was held out stands last
     header = version.manifest
-    tried = {trial["search"]: trial["recall"] for trial in header["tuning"]["trials"]}
+    tried = {trial.search: trial.recall for trial in header.tuning.trials}
     recall = independent_recall(vectors[:-150], vectors[-150:], 9)
     assert tried["nprobe=1"] == pytest.approx(recall, abs=1e-12)
     assert recall < 1
-    assert header["evidence"]["queries"] == 150
+    assert header.evidence.queries == 150
 
 
 def test_of_very_many_held_out_rows_a_thousand_ask_from_all_of_them(encoder: Path, tmp_path: Path) -> None:
     """10,010 rows of which 1,001 are held out; the index is flat, so that these stand last in it."""
     version = built(made_rows(cloud(10_010, 6)), encoder, tmp_path, target=FLAT)
-    assert version.manifest["evidence"]["queries"] == 1_000
-    assert version.manifest["tuning"]["chosen"]["items"] == 9_009
-    assert version.manifest["items"] == len(version.index) == 10_010
+    assert version.manifest.evidence.queries == 1_000
+    assert version.manifest.tuning.chosen.items == 9_009
+    assert version.manifest.items == len(version.index) == 10_010
 
 
 def test_rows_of_every_part_are_held_out(encoder: Path, tmp_path: Path) -> None:
@@ -122,24 +122,24 @@ def test_the_manifest_says_what_the_version_is_of(encoder: Path, tmp_path: Path)
     target = Target(0.5, memory=100_000, key="HNSW8")
     header = built(made_rows(inputs, batch=7), encoder, tmp_path, metric="ip", target=target).manifest
     digest = hashlib.sha256(inputs.tobytes()).hexdigest()
-    assert header["data"] == {"name": "made", "rows": 40, "shape": [6], "sha256": digest}
-    assert (header["format"], header["version"], header["items"]) == ("lookalike-version/4", 1, 40)
-    assert (header["index"]["key"], header["index"]["metric"]) == ("HNSW8", "ip")
-    assert header["index"]["search"].startswith("efSearch=")
-    assert header["encoder"] == hashlib.sha256((encoder / "manifest.json").read_bytes()).hexdigest()
+    assert header.data.model_dump() == {"name": "made", "rows": 40, "shape": [6], "sha256": digest}
+    assert (header.format, header.version, header.items) == ("lookalike-version/4", 1, 40)
+    assert (header.index.key, header.index.metric) == ("HNSW8", "ip")
+    assert header.index.search.startswith("efSearch=")
+    assert header.encoder == hashlib.sha256((encoder / "manifest.json").read_bytes()).hexdigest()
 
 
 def test_the_manifest_says_what_was_asked_for_and_what_was_tried(encoder: Path, tmp_path: Path) -> None:
     version = built(made_rows(cloud(1_200, 6)), encoder, tmp_path, target=Target(0.9, memory=60_000))
-    tuning, index = version.manifest["tuning"], version.manifest["index"]
-    assert tuning["target"] == {"recall": 0.9, "memory": 60_000, "latency_us": None, "key": None}
-    assert (tuning["chosen"]["key"], tuning["chosen"]["search"]) == (index["key"], index["search"])
-    assert tuning["chosen"]["low"] >= 0.9
-    assert tuning["chosen"]["bytes"] <= 60_000
-    assert {"Flat", index["key"]} <= {trial["key"] for trial in tuning["trials"]} | set(tuning["skipped"])
-    assert any(trial["front"] for trial in tuning["trials"])
-    assert "fastest of" in tuning["reason"]
-    assert version.manifest["evidence"]["recall"] == tuning["chosen"]["recall"]
+    tuning, index = version.manifest.tuning, version.manifest.index
+    assert tuning.target.model_dump() == {"recall": 0.9, "memory": 60_000, "latency_us": None, "key": None}
+    assert (tuning.chosen.key, tuning.chosen.search) == (index.key, index.search)
+    assert tuning.chosen.low >= 0.9
+    assert tuning.chosen.bytes <= 60_000
+    assert {"Flat", index.key} <= {trial.key for trial in tuning.trials} | set(tuning.skipped)
+    assert any(trial.front for trial in tuning.trials)
+    assert "fastest of" in tuning.reason
+    assert version.manifest.evidence.recall == tuning.chosen.recall
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_the_known_question_is_the_first_row(encoder: Path, tmp_path: Path) -> N
     inputs = np.diag(np.arange(1, 7)).astype(np.float32)
     version = built(made_rows(inputs, batch=2), encoder, tmp_path, metric="l2")
     assert np.array_equal(version.canary, inputs[:1])
-    assert version.manifest["answer"]["ids"] == ["row-0", "row-1", "row-2"]
-    np.testing.assert_allclose(version.manifest["answer"]["scores"], [0, 5**0.5, 10**0.5], rtol=1e-6)
+    assert version.manifest.canary.ids == ["row-0", "row-1", "row-2"]
+    np.testing.assert_allclose(version.manifest.canary.scores, [0, 5**0.5, 10**0.5], rtol=1e-6)
 
 
 @pytest.mark.parametrize("key", ["Flat", "HNSW8", "IVF2,SQ8", None])
@@ -181,7 +181,7 @@ def test_rows_that_are_all_the_same_make_a_version_that_can_be_promoted(
     encoder: Path, tmp_path: Path, key: str | None
 ) -> None:
     version = built(made_rows(np.ones((100, 6), np.float32)), encoder, tmp_path, target=Target(key=key))
-    assert version.manifest["evidence"]["recall"] == 1.0
+    assert version.manifest.evidence.recall == 1.0
     assert Store(tmp_path).promote(1).version == 1
 
 

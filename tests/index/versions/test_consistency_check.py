@@ -9,6 +9,7 @@ from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
 from lookalike.index.versions.build import build
 from lookalike.index.versions.consistency_check import Consistency, check_consistency
+from lookalike.index.versions.searching import Base
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.errors import ArtifactError
@@ -34,7 +35,9 @@ def test_an_index_of_other_embeddings_does_not_find_the_rows(tmp_path: Path) -> 
         store.open(build(made_rows(rows), encoder_at(tmp_path / name, cloud(12, 4, seed)), store, target=target))
         for name, seed in (("one", 0), ("two", 1))
     )
-    found = check_consistency(dataclasses.replace(one, index=two.index, searcher=two.searcher))
+    found = check_consistency(
+        dataclasses.replace(one, base=Base(two.index, one.embeddings, one.items, one.base.local_scale))
+    )
     assert found.embedded == 1
     assert found.found < 0.1
     assert not found.holds

@@ -48,7 +48,7 @@ def delete(store: Store, rows: NDArray[np.int64]) -> Collection:
 
 
 def ids(collection: Collection, limit: int = 10, query: NDArray[np.float32] = QUERY) -> list[str]:
-    found = collection.search(query, limit).positions[0]
+    found = collection.searcher.search(query, limit).positions[0]
     return [collection.items.id_at(int(place)) for place in found if place >= 0]
 
 
@@ -94,7 +94,7 @@ def test_only_queries_that_are_short_are_compared_with_all(store: Store, monkeyp
     far = ROWS[BY_DISTANCE[-1:]]
     assert len(ids(collection, query=far)) == 10
     assert compared == []
-    found = collection.search(np.concatenate([far, QUERY, far]), 10)
+    found = collection.searcher.search(np.concatenate([far, QUERY, far]), 10)
     assert (found.positions >= 0).all()
     assert compared == [1]
 
@@ -106,7 +106,7 @@ def test_a_filter_finds_what_it_allows_of_what_is_left(
     monkeypatch.setattr("lookalike.index.versions.searching.EXACT", exact)
     collection = delete(store, BY_DISTANCE[:250])
     left = [i for i in BY_DISTANCE[250:] if i % 2 == 0]
-    found = collection.search(QUERY, 10, EVEN).positions[0]
+    found = collection.searcher.search(QUERY, 10, EVEN).positions[0]
     assert [collection.items.id_at(int(place)) for place in found] == [f"row-{i}" for i in left[:10]]
 
 
@@ -121,7 +121,7 @@ def test_an_index_that_finds_all_that_it_did_is_kept(store: Store) -> None:
     delete(store, np.arange(0, len(ROWS), 400))
     assert compact(store) == 2
     one, two = (store.open(number).manifest for number in (1, 2))
-    assert two["tuning"] == one["tuning"]
+    assert two.tuning == one.tuning
 
 
 def test_the_index_is_kept_where_no_other_can_be_made_of_so_few(store: Store) -> None:

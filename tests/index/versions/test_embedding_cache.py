@@ -365,7 +365,7 @@ def test_of_the_digits_those_ask_that_the_encoder_was_not_trained_on(tiny_store:
     rows, _ = read_sample(open_rows("digits"), 2_000, seed=0)
     named = dict(zip((n for chunk in open_rows("digits").chunks() for n in chunk.ids), sketches(rows), strict=True))
     untrained = set(version.encoder.held_out.tolist())
-    late = version.manifest["evidence"]["queries"]
+    late = version.manifest.evidence.queries
     last = [int(named[version.items.id_at(i)]) for i in range(len(version.items))][-late:]
     assert set(last) <= untrained
     assert len(set(last)) == late == min(len(untrained), len(version.items) // 10)

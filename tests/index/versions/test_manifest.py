@@ -23,8 +23,8 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import CANARY, HELD, LOCAL_SCALE
 from lookalike.training.artifact.manifest import MAX_SAFE_INTEGER, check_fields
 from lookalike.training.errors import ArtifactError
-from lookalike.training.sealed import Sealed
-from tests.factories import cloud, encoder_at, made_rows, reseal, retrained
+from lookalike.training.sealed import Sealed, read_manifest
+from tests.factories import ROOT, cloud, encoder_at, made_rows, reseal, retrained
 from tests.training.helpers import changed_fields, error_of
 
 
@@ -44,7 +44,7 @@ def store(made: Store, tmp_path: Path) -> Store:
 
 
 def changed(store: Store, **fields: Any) -> None:
-    reseal(store.path(1), FORMAT, {**read_version(store.path(1)).header, **fields})
+    reseal(store.path(1), FORMAT, {**read_version(store.path(1)).to_json(), **fields})
 
 
 def written(folder: Path, text: bytes) -> None:
@@ -62,7 +62,7 @@ def refused(store: Store, name: str) -> ArtifactError:
 
 
 def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_harm(store: Store) -> None:
-    whole, refused, others = read_version(store.path(1)), set[str](), 0
+    whole, refused, others = read_manifest(store.path(1), FORMAT), set[str](), 0
     for name, other in changed_fields({**whole.header, **retrained(1)}):
         text = json.dumps(other | {"files": whole.files}).encode()
         sealed = Sealed(store.path(1), text)
@@ -71,7 +71,7 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
             refused.add(name)
             continue
         others += 1
-        if others % 6 and name in {"data", "evidence", "tuning", "gate", "alignment", "retrained"}:
+        if others % 6 and name in {"data", "evidence", "tuning", "lineage"}:
             continue  # they are shown, and decide nothing: some are enough
         written(store.path(1), text)
         error = error_of(lambda: store.promote(1))
@@ -90,14 +90,14 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
         ("held", [40, 1, 2, 3]),
         ("held", [1, 1, 2, 3]),
         ("held", [2**70]),
-        ("answer", {"ids": ["row-1"], "scores": []}),
-        ("answer", {"ids": ["row-1"] * 4, "scores": [1.0] * 4}),
+        ("canary", {"ids": ["row-1"], "scores": []}),
+        ("canary", {"ids": ["row-1"] * 4, "scores": [1.0] * 4}),
         ("sequence", 2**70),
         ("sequence", MAX_SAFE_INTEGER + 1),
         ("sequence", -1),
         ("items", 0),
         ("columns", [{"name": "size"}]),
-        ("parent", 1),
+        ("lineage", {"parent": 1}),
         ("more", 1),
         ("index", {"key": "x" * (MAX_KEY + 1), "metric": "cosine"}),
         ("index", {"key": "IVF999999999,Flat", "metric": "cosine"}),
@@ -113,19 +113,19 @@ def test_a_manifest_that_says_what_no_version_is_is_refused_by_the_field(store: 
 
 def test_a_version_whose_question_finds_nothing_must_go_on_finding_nothing(store: Store) -> None:
     """A compaction may make one; this one finds something."""
-    changed(store, answer={"ids": [], "scores": []})
+    changed(store, canary={"ids": [], "scores": []})
     with pytest.raises(StoreError, match="expected the known answer to its canary query, found another"):
         store.promote(1)
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{"compacted": True}, {"retrained": retrained(1)["retrained"]}, {**retrained(1), "gate": None}],
-    ids=["no parent", "not judged", "nothing for a verdict"],
+    "lineage",
+    [{"compacted": True}, {"parent": 1, "compacted": False}, retrained(1, gate=None)["lineage"]],
+    ids=["no parent", "not retrained", "no verdict"],
 )
-def test_fields_that_go_together_are_all_there(store: Store, fields: dict[str, Any]) -> None:
-    changed(store, **fields)
-    refused(store, "each of them, or none")
+def test_refuses_an_incomplete_lineage(store: Store, lineage: dict[str, Any]) -> None:
+    changed(store, lineage=lineage)
+    refused(store, "lineage")
 
 
 def test_a_sequence_that_no_version_can_have_stops_no_write(store: Store) -> None:
@@ -236,3 +236,8 @@ def test_what_was_refused_is_looked_at_again(store: Store) -> None:
     for _ in range(2):
         with pytest.raises(ArtifactError, match=ORDER):
             store.open(1)
+
+
+def test_the_schema_in_the_documents_is_the_models() -> None:
+    committed = json.loads((ROOT / "docs" / "version-manifest.schema.json").read_text(encoding="utf-8"))
+    assert committed == VersionManifest.model_json_schema()

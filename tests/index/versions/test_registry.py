@@ -15,7 +15,7 @@ def copy(store: Store, number: int, **told: Any) -> None:
     """A version as version 1 is, whose manifest says something else."""
     at = store.versions / f"{number:06d}"
     shutil.copytree(store.path(1), at)
-    header = {**store.manifest(1), "version": number, **told}
+    header = {**store.manifest(1).to_json(), "version": number, **told}
     for name in ("manifest.json", "manifest.sha256"):
         (at / name).unlink()
     seal(at, header.pop("format"), header)
@@ -23,14 +23,14 @@ def copy(store: Store, number: int, **told: Any) -> None:
 
 def test_each_says_its_role_how_it_came_and_what_it_replaced(store_copy: Store) -> None:
     copy(store_copy, 2, **retrained(1, forced=True))
-    copy(store_copy, 3, **{**retrained(2, forced=True), "parent": 2, "compacted": True})
+    copy(store_copy, 3, **retrained(2, forced=True, compacted=True))
     copy(store_copy, 4, **retrained(3))
     copy(store_copy, 5, **retrained(3))
     copy(store_copy, 6)
     for number in (2, 3):
         store_copy.promote(number)
     (store_copy.path(6) / "manifest.json").write_text("{}")
-    told = [(one.number, one.role, one.came, one.replaced) for one in registry(store_copy)]
+    told = [(one.number, one.role, one.made_by, one.replaced) for one in registry(store_copy)]
     assert told == [
         (1, "", "build", None),
         (2, "", "retrain 1, forced", 1),
@@ -48,7 +48,7 @@ def test_each_says_its_role_how_it_came_and_what_it_replaced(store_copy: Store) 
 def test_what_was_compacted_is_no_challenger(store_copy: Store) -> None:
     copy(store_copy, 2, **retrained(1))
     store_copy.promote(2)
-    copy(store_copy, 3, **{**retrained(2), "compacted": True})
+    copy(store_copy, 3, **retrained(2, compacted=True))
     store_copy.promote(3, instead_of=2, renews=True)
     told = [(one.number, one.role, one.replaced) for one in registry(store_copy)]
     assert told == [(1, "", None), (2, "", None), (3, "champion", 1)]

@@ -21,7 +21,7 @@ from lookalike.index.items.filters import read_filter
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.limits import MAX_FOUND
 from lookalike.index.versions import searching
-from lookalike.index.versions.searching import Searcher
+from lookalike.index.versions.searching import Base, among, rank
 from tests.factories import cloud
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -35,7 +35,7 @@ def names_for(count: int) -> list[str]:
     return [str(i * 7919 % 10_007) for i in range(count)]
 
 
-def searcher(
+def base(
     folder: Path,
     vectors: Vectors,
     metric: Metric = "l2",
@@ -43,7 +43,7 @@ def searcher(
     key: str = "Flat",
     search: str = "",
     names: list[str] | None = None,
-) -> Searcher:
+) -> Base:
     """Item i has the payload {"i": i}; without other parameters, the index looks everywhere."""
     index = VectorIndex(IndexSpec(key, metric), vectors.shape[1])
     index.train(vectors)
@@ -53,7 +53,7 @@ def searcher(
     writer = ItemWriter(folder, "made")
     writer.write(names or names_for(len(vectors)), [{"i": i} for i in range(len(vectors))])
     writer.close()
-    return Searcher(index, Embeddings(vectors, metric), read_items(folder))
+    return Base(index, Embeddings(vectors, metric), read_items(folder), np.ones(len(vectors), np.float32))
 
 
 def brute_force(
@@ -81,7 +81,7 @@ def grid(count: int, metric: Metric) -> Vectors:
 @pytest.mark.parametrize("key", ["Flat", "IVF8,SQ8", "HNSW32"])
 def test_scores_are_those_of_the_embeddings_whatever_the_index_rounds(tmp_path: Path, metric: Metric, key: str) -> None:
     vectors, queries = normalize(cloud(400, 12)), normalize(cloud(10, 12, seed=1))
-    scores, positions = searcher(tmp_path, vectors, metric, key=key).search(queries, 10)
+    scores, positions = rank(base(tmp_path, vectors, metric, key=key), queries, 10)
     wanted = Embeddings(vectors, metric).scores(queries, positions)
     assert np.array_equal(scores, wanted)
     assert (np.diff(scores, axis=1) * (1 if metric == "l2" else -1) >= 0).all()
@@ -95,7 +95,7 @@ def test_ties_stand_in_the_order_of_the_ids_and_the_first_of_them_are_taken(
     """300 items at 25 points: the last hit nearly always ties with some that are left out."""
     vectors, names, everyone = grid(300, metric), names_for(300), np.arange(300)
     queries = np.array([[1, 0], [0, -1], [0, 1]], np.float32)
-    scores, positions = searcher(tmp_path, vectors, metric).search(queries, limit)
+    scores, positions = rank(base(tmp_path, vectors, metric), queries, limit)
     for query, row, places in zip(queries, scores, positions, strict=True):
         wanted_scores, wanted = brute_force(metric, query, vectors, names, limit, everyone)
         assert places.tolist() == wanted
@@ -105,13 +105,13 @@ def test_ties_stand_in_the_order_of_the_ids_and_the_first_of_them_are_taken(
 def test_a_thousand_copies_are_looked_through_for_the_least_ids(tmp_path: Path) -> None:
     vectors = np.concatenate([np.ones((1_500, 3)), cloud(500, 3) + 9]).astype(np.float32)
     names = names_for(2_000)
-    _, positions = searcher(tmp_path, vectors).search(np.ones((1, 3), np.float32), 5)
+    _, positions = rank(base(tmp_path, vectors), np.ones((1, 3), np.float32), 5)
     assert [names[i] for i in positions[0]] == sorted(names[:1_500])[:5]
 
 
 def test_more_copies_than_can_be_looked_through_are_still_answered(tmp_path: Path) -> None:
     vectors = np.ones((MAX_FOUND + 500, 2), np.float32)
-    scores, positions = searcher(tmp_path, vectors).search(vectors[:1], 5)
+    scores, positions = rank(base(tmp_path, vectors), vectors[:1], 5)
     assert scores.tolist() == [[0.0] * 5]
     assert len(set(positions[0])) == 5
 
@@ -128,10 +128,10 @@ def test_any_search_is_brute_force(points: list[tuple[int, int]], limit: int, mo
     if metric == "cosine":
         vectors = normalize(vectors)
     with TemporaryDirectory() as folder:
-        made = searcher(Path(folder), vectors, metric, names=names)
+        made = base(Path(folder), vectors, metric, names=names)
         given_filter = read_filter({"field": "i", "range": {"lt": most}})
         for some, passing in ((np.arange(len(points)), None), (np.arange(min(most, len(points))), given_filter)):
-            scores, positions = made.search(np.array([[1, 0]], np.float32), limit, passing)
+            scores, positions = rank(made, np.array([[1, 0]], np.float32), limit, passing)
             wanted_scores, wanted = brute_force(metric, np.array([1, 0], np.float32), vectors, names, limit, some)
             assert [p for p in positions[0].tolist() if p >= 0] == wanted
             assert scores[0, : len(wanted)].tolist() == wanted_scores
@@ -146,7 +146,7 @@ def test_with_a_filter_the_nearest_that_pass_are_found_whatever_share_does(
     vectors, queries = normalize(cloud(1_000, 12)), normalize(cloud(10, 12, seed=1))
     passing = np.sort(np.random.default_rng(2).permutation(1_000)[: round(share * 1_000)])
     given_filter = read_filter({"field": "i", "in": passing.tolist()})
-    _, positions = searcher(tmp_path, vectors, metric, key="IVF8,SQ8").search(queries, 10, given_filter)
+    _, positions = rank(base(tmp_path, vectors, metric, key="IVF8,SQ8"), queries, 10, given_filter)
     assert positions.shape == (10, min(10, len(passing)))
     for query, places in zip(queries, positions, strict=True):
         assert places.tolist() == brute_force(metric, query, vectors, names_for(1_000), 10, passing)[1]
@@ -155,7 +155,7 @@ def test_with_a_filter_the_nearest_that_pass_are_found_whatever_share_does(
 def test_where_nothing_passes_there_is_no_hit(tmp_path: Path) -> None:
     vectors = cloud(20, 3)
     none = read_filter({"field": "i", "equal": -1})
-    scores, positions = searcher(tmp_path, vectors).search(vectors[:2], 5, none)
+    scores, positions = rank(base(tmp_path, vectors), vectors[:2], 5, none)
     assert (positions == -1).all()
     assert np.isnan(scores).all()
     assert len(positions) == 2
@@ -188,7 +188,7 @@ def test_among_very_many_it_is_right_wherever_they_lie(
     items, queries = clusters(20_000, 0), clusters(100, 1)
     allowed = FILTERS[name](items)
     key, _, parameters = search.partition(":")
-    made = searcher(tmp_path, items, metric, key=key, search=parameters, names=[str(i) for i in range(20_000)])
+    made = base(tmp_path, items, metric, key=key, search=parameters, names=[str(i) for i in range(20_000)])
     places = np.flatnonzero(allowed)
     truth = places[nearest(queries, items[places], 10, metric)[1]]
     compared: list[int] = []
@@ -199,7 +199,7 @@ def test_among_very_many_it_is_right_wherever_they_lie(
         return comparison(self, asked, k, among)
 
     monkeypatch.setattr(Embeddings, "nearest", counting)
-    _, positions = made.search_among(queries, 10, allowed)
+    _, positions = rank(made, queries, 10, find=among(made.index, made.embeddings, allowed))
     assert allowed[positions].all()
     assert recalls(positions, truth).mean() >= 0.95
     assert recalls(positions[:1], truth[:1]).mean() >= 0.9
@@ -211,7 +211,7 @@ def test_an_index_that_can_leave_nothing_out_is_not_asked(tmp_path: Path, monkey
     vectors = cloud(200, 8)
     some = np.arange(0, 200, 3)
     given_filter = read_filter({"field": "i", "in": some.tolist()})
-    _, positions = searcher(tmp_path, vectors, key="PQ4x4fs").search(vectors[:5], 10, given_filter)
+    _, positions = rank(base(tmp_path, vectors, key="PQ4x4fs"), vectors[:5], 10, given_filter)
     for query, places in zip(vectors[:5], positions, strict=True):
         assert places.tolist() == brute_force("l2", query, vectors, names_for(200), 10, some)[1]
 
@@ -224,25 +224,25 @@ def test_an_index_that_can_leave_nothing_out_is_not_asked(tmp_path: Path, monkey
         ({"limit": MAX_FOUND}, "limit"),
         ({"queries": np.zeros((1, 4), np.float32)}, "embeddings"),
         ({"queries": np.full((1, 3), np.nan, np.float32)}, "embeddings"),
-        ({"given": read_filter({"field": "colour", "equal": 1})}, "filter.field"),
-        ({"given": read_filter({"field": "i", "range": {"lt": "x"}})}, "filter.range"),
+        ({"filter_": read_filter({"field": "colour", "equal": 1})}, "filter.field"),
+        ({"filter_": read_filter({"field": "i", "range": {"lt": "x"}})}, "filter.range"),
     ],
 )
 def test_what_cannot_be_searched_with_is_refused(tmp_path: Path, change: dict[str, Any], field: str) -> None:
-    asked: dict[str, Any] = {"queries": np.zeros((1, 3), np.float32), "limit": 3, "given": None}
+    asked: dict[str, Any] = {"queries": np.zeros((1, 3), np.float32), "limit": 3, "filter_": None}
     with pytest.raises(QueryError) as caught:
-        searcher(tmp_path, cloud(20, 3)).search(**asked | change)
+        rank(base(tmp_path, cloud(20, 3)), **asked | change)
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize("bad", [np.zeros((1, 4), np.float32), np.full((1, 3), np.nan, np.float32)])
 def test_with_a_filter_such_queries_are_refused_too(tmp_path: Path, bad: Vectors) -> None:
     with pytest.raises(QueryError, match="embeddings"):
-        searcher(tmp_path, cloud(20, 3)).search(bad, 3, read_filter({"field": "i", "range": {"lt": 5}}))
+        rank(base(tmp_path, cloud(20, 3)), bad, 3, read_filter({"field": "i", "range": {"lt": 5}}))
 
 
 def test_a_filter_is_answered_again_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = searcher(tmp_path, cloud(20, 3))
+    made = base(tmp_path, cloud(20, 3))
     asked: list[object] = []
 
     def noting(table: object, given: object, **_: object) -> NDArray[np.bool_]:
@@ -251,7 +251,7 @@ def test_a_filter_is_answered_again_from_memory(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("lookalike.index.items.table.allowed", noting)
     for most in (3, 5, 3, 5):
-        made.search(cloud(1, 3), 2, read_filter({"field": "i", "range": {"lt": most}}))
+        rank(made, cloud(1, 3), 2, read_filter({"field": "i", "range": {"lt": most}}))
     assert len(asked) == 2
 
 
@@ -260,7 +260,7 @@ def test_embeddings_of_zeros_hide_none_that_is_more_alike(tmp_path: Path, key: s
     """Their cosine is 0, and their distance, 1, less than that of the three others, whose cosines are 0.4, 0.3, 0.2."""
     cosines = np.array([0.4, 0.3, 0.2], np.float32)
     others = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
-    found = searcher(tmp_path, np.concatenate([np.zeros((30, 2), np.float32), others]), "cosine", key=key)
-    scores, positions = found.search(np.array([[1, 0]], np.float32), 3)
+    found = base(tmp_path, np.concatenate([np.zeros((30, 2), np.float32), others]), "cosine", key=key)
+    scores, positions = rank(found, np.array([[1, 0]], np.float32), 3)
     assert positions.tolist() == [[30, 31, 32]]
     np.testing.assert_allclose(scores, [cosines], rtol=1e-6)

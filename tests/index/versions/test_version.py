@@ -19,8 +19,9 @@ from lookalike.index.errors import QueryError, StoreError, UnknownItemError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.limits import MAX_LIMIT
 from lookalike.index.versions.build import build
+from lookalike.index.versions.manifest import CANARY_LIMIT, FORMAT, CanaryAnswer
 from lookalike.index.versions.store import Alias, Store
-from lookalike.index.versions.version import CANARY, CANARY_LIMIT, FORMAT, Version, canary_answer, open_version
+from lookalike.index.versions.version import CANARY, Version, canary_answer, open_version
 from lookalike.training.errors import ArtifactError, LookalikeError
 from lookalike.training.sealed import read_manifest
 from tests.factories import cloud, encoder_at, flip, made_rows, reseal
@@ -224,14 +225,14 @@ def test_a_version_under_another_number_is_refused(store: Store, name: str) -> N
 
 
 def test_a_version_says_what_it_is(version: Version) -> None:
-    assert (version.number, version.metric, version.manifest["items"], len(version.items)) == (1, "cosine", 40, 40)
-    assert version.manifest["encoder"] == version.encoder.digest
+    assert (version.number, version.metric, version.manifest.items, len(version.items)) == (1, "cosine", 40, 40)
+    assert version.manifest.encoder == version.encoder.digest
 
 
 def test_a_version_searches_its_embeddings(version: Version) -> None:
     vectors, queries = version.embeddings.at(np.arange(40)), version.embed(cloud(5, 6, seed=9))
     truth = queries.astype(np.float64) @ vectors.astype(np.float64).T
-    found = version.search(queries, 7)
+    found = version.searcher.search(queries, 7)
     assert np.array_equal(found.positions, np.argsort(-truth, axis=1)[:, :7])
     np.testing.assert_allclose(found.scores, -np.sort(-truth, axis=1)[:, :7], rtol=1e-6)
 
@@ -241,7 +242,7 @@ def test_an_item_finds_its_nearest_others(version: Version) -> None:
     own = [version.items.position(name) for name in ("row-7", "row-0")]
     truth = vectors[own] @ vectors.T
     truth[[0, 1], own] = -np.inf
-    found = version.search_items(["row-7", "row-0"], 4)
+    found = version.searcher.search_items(["row-7", "row-0"], 4)
     assert np.array_equal(found.positions, np.argsort(-truth, axis=1)[:, :4])
     np.testing.assert_allclose(found.scores, -np.sort(-truth, axis=1)[:, :4], atol=1e-6)
 
@@ -251,7 +252,7 @@ def test_an_item_finds_only_others_that_pass_a_filter(version: Version, most: in
     passing = {version.items.position(f"row-{i}") for i in range(most)}
     given_filter = read_filter({"field": "number", "range": {"lt": most}})
     for name in ("row-3", "row-20"):
-        found = version.search_items([name], 10, given_filter).positions[0]
+        found = version.searcher.search_items([name], 10, given_filter).positions[0]
         others = passing - {version.items.position(name)}
         hits = [int(p) for p in found if p >= 0]
         vectors, own = version.embeddings, version.items.position(name)
@@ -262,12 +263,12 @@ def test_an_item_finds_only_others_that_pass_a_filter(version: Version, most: in
 
 def test_a_filter_of_no_field_is_refused_by_its_path(version: Version) -> None:
     with pytest.raises(QueryError, match=r"filter\.field: expected a field of the items \('number'\), found 'colour'"):
-        version.search_items(["row-3"], 10, read_filter({"field": "colour", "equal": 1}))
+        version.searcher.search_items(["row-3"], 10, read_filter({"field": "colour", "equal": 1}))
 
 
 @pytest.mark.parametrize("limit", [39, 40, MAX_LIMIT])
 def test_an_item_has_no_more_neighbours_than_there_are_others(version: Version, limit: int) -> None:
-    positions = version.search_items(["row-7"], limit).positions
+    positions = version.searcher.search_items(["row-7"], limit).positions
     others = set(range(40)) - {version.items.position("row-7")}
     assert sorted(p for p in positions[0] if p >= 0) == sorted(others)
 
@@ -276,18 +277,18 @@ def test_an_item_has_no_more_neighbours_than_there_are_others(version: Version, 
 def test_a_limit_out_of_bounds_is_refused_as_it_was_given(version: Version, limit: int) -> None:
     told = f"limit: expected from 1 to {MAX_LIMIT}, found {limit}"
     with pytest.raises(QueryError, match=told):
-        version.search_items(["row-7"], limit)
+        version.searcher.search_items(["row-7"], limit)
     with pytest.raises(QueryError, match=told):
-        version.search(cloud(1, 3), limit)
+        version.searcher.search(cloud(1, 3), limit)
 
 
 def test_an_unknown_id_is_refused_by_name(version: Version) -> None:
     with pytest.raises(UnknownItemError, match="'row-40'"):
-        version.search_items(["row-7", "row-40"], 3)
+        version.searcher.search_items(["row-7", "row-40"], 3)
 
 
 def test_another_answer_to_the_question_is_noticed(version: Version) -> None:
-    found = version.search(version.embed(version.canary), CANARY_LIMIT)
+    found = version.searcher.search(version.embed(version.canary), CANARY_LIMIT)
     scores, positions = found.scores, found.positions
     assert version.is_canary_answer(scores[0], positions[0])
     assert version.is_canary_answer(scores[0] + 1e-6, positions[0])
@@ -329,12 +330,12 @@ def test_an_encoder_that_drifted_does_not_answer_the_question(version: Version) 
 
 def test_a_known_answer_is_ids_and_scores_without_the_missing(version: Version) -> None:
     answer = canary_answer(version.items, np.array([0.5, 0.25, 0], np.float32), np.array([3, 1, -1]))
-    assert answer == {"ids": [version.items.id_at(3), version.items.id_at(1)], "scores": [0.5, 0.25]}
+    assert answer == CanaryAnswer(ids=[version.items.id_at(3), version.items.id_at(1)], scores=[0.5, 0.25])
 
 
 def test_a_version_that_answers_otherwise_is_not_promoted(store: Store) -> None:
     header = read_manifest(store.path(2), FORMAT).header
-    resealed(store.path(2), answer={**header["answer"], "scores": [1.0, 0.5, 0.25]})
+    resealed(store.path(2), canary={**header["canary"], "scores": [1.0, 0.5, 0.25]})
     with pytest.raises(StoreError, match="version 2: expected the known answer"):
         store.promote(2)
     assert store.champion() == Alias(1)

@@ -109,11 +109,11 @@ def test_a_build_keeps_to_what_it_is_asked_for_and_says_why(
     done = run("build", "digits:test", "--encoder", tiny_run, "--store", tmp_path, *options)
     assert (done.code, done.out) == (0, "1\n"), done.err
     manifest = Store(tmp_path).manifest(1)
-    index, tuning = manifest["index"], manifest["tuning"]
-    assert tuning["target"] == target
-    assert index["key"] == (target["key"] or "Flat")
-    assert tuning["chosen"]["low"] >= target["recall"]
-    told = f"{index['key']} {index['search']}".strip() + ": recall "
+    index, tuning = manifest.index, manifest.tuning
+    assert tuning.target.model_dump() == target
+    assert index.key == (target["key"] or "Flat")
+    assert tuning.chosen.low >= target["recall"]
+    told = f"{index.key} {index.search}".strip() + ": recall "
     assert any(line.startswith(told) and "trials that meet the target" in line for line in done.err.splitlines())
 
 

@@ -20,7 +20,7 @@ from lookalike.index.changes.change import Change
 from lookalike.index.changes.log import ChangeLog
 from lookalike.index.drift.drift import FOLDER as DRIFT
 from lookalike.index.versions.store import Store
-from lookalike.retraining.job import read_job
+from lookalike.retraining.job import job_of, read_job
 from tests.lookalike.helpers import Done, run
 from tests.lookalike.retraining.test_run import BAD, GOOD, new_items, put
 
@@ -63,7 +63,7 @@ def test_promoted_is_exit_code_0_and_the_lines_say_why(store_copy: Store, tmp_pa
     assert lines[0].startswith("labels: 0.")
     assert any("champion 0." in line and "(95 %: " in line for line in lines)
     assert lines[-2].startswith("alignment: mapped embeddings of version 1 find 0.")
-    assert lines[-1].startswith("promoted: version 2, in the place of 1: no worse by any measure")
+    assert lines[-1].startswith("promoted: version 2 replaces version 1: no worse by any measure")
     assert "held out of both trainings: 144" in done.err
 
 
@@ -155,7 +155,7 @@ def test_killed_in_training_it_goes_on_to_the_same_result(store_copy: Store, tin
     assert process.returncode == 0, (out, err)
     assert f"going on with the retraining that was cut off, of the changes up to {last}" in err
     assert "has no checkpoint" not in err
-    assert store_copy.manifest(2)["sequence"] == last
+    assert store_copy.manifest(2).sequence == last
 
     whole = Store(tmp_path / "whole")
     subprocess.run(["cp", "-r", tiny_store.folder, whole.folder], check=True)
@@ -180,7 +180,7 @@ def test_killed_in_the_build_it_goes_on_and_leaves_nothing_half_done(store_copy:
     assert job is not None
     done = retrain(store_copy, "--config", config)
     assert done.code == 0, done.err
-    assert store_copy.manifest(2)["retrained"]["job"] == job.token
+    assert job_of(store_copy, 2) == job.token
     assert sorted(path.name for path in store_copy.versions.iterdir()) == ["000001", "000002"]
     assert list((store_copy.folder / "building").iterdir()) == []
 

@@ -20,6 +20,7 @@ from lookalike.index.ann.recall import Measurement
 from lookalike.index.errors import StoreError
 from lookalike.index.evaluation.evaluate import EvaluationResult
 from lookalike.index.evaluation.quality import EncoderQuality, KeptShare
+from lookalike.index.versions.manifest import IndexSection
 from lookalike.index.versions.store import Store
 from lookalike.training.doctor.finding import Finding
 from lookalike.training.evaluation.judge import EncoderScore
@@ -57,8 +58,8 @@ def test_a_store_lists_its_versions_and_marks_the_champion(tiny_store: Store) ->
         *("version", "", "came by", "replaced", "data", "items", "changes", "index", "metric", "recall@10"),
         "µs a query",
     ]
-    digest = tiny_store.manifest(1)["data"]["sha256"][:8]
-    latency = tiny_store.open_champion().manifest["evidence"]["latency_us"]
+    digest = tiny_store.manifest(1).data.sha256[:8]
+    latency = tiny_store.open_champion().manifest.evidence.latency_us
     assert row == [
         *("1", "champion", "build", "", f"digits {digest}", "1,437", "0", "Flat", "cosine", "1.0000"),
         f"{latency:.0f}",
@@ -75,13 +76,13 @@ EVALUATED = EvaluationResult(MEASURED, None, None, 0.5, 0, "neither half loses m
 
 def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
     version = tiny_store.open_champion()
-    then = version.manifest["evidence"]
+    then = version.manifest.evidence
     for precision, shown in ((0.5, "0.5000"), (None, "no labels")):
         table = evaluation_table(version, replace(EVALUATED, precision=precision))
         assert cells(table) == [
             ["version 1", "at build", "now"],
-            ["embedding -> index: recall@10", f"{then['recall']:.4f}", "0.8750"],
-            ["µs a query, one thread", f"{then['latency_us']:.1f}", "56.8"],
+            ["embedding -> index: recall@10", f"{then.recall:.4f}", "0.8750"],
+            ["µs a query, one thread", f"{then.latency_us:.1f}", "56.8"],
             ["queries", "143", "1,234"],
             ["both: label precision@10", "", shown],
         ]
@@ -117,10 +118,12 @@ def test_what_probes_tell_stands_below(tiny_store: Store) -> None:
     ]
 
 
-def test_the_index_that_was_chosen_is_told_in_one_line() -> None:
-    tuning = {"reason": "the fastest of 3"}
-    for search, told in (("nprobe=8", "IVF9,Flat nprobe=8: the fastest of 3"), ("", "IVF9,Flat: the fastest of 3")):
-        assert tuning_line({"index": {"key": "IVF9,Flat", "search": search}, "tuning": tuning}) == told
+def test_the_chosen_index_is_one_line(tiny_store: Store) -> None:
+    manifest = tiny_store.manifest(1)
+    tuning = manifest.tuning.model_copy(update={"reason": "the fastest of 3"})
+    for search, line in (("nprobe=8", "IVF9,Flat nprobe=8: the fastest of 3"), ("", "IVF9,Flat: the fastest of 3")):
+        index = IndexSection(key="IVF9,Flat", metric="cosine", search=search)
+        assert tuning_line(manifest.model_copy(update={"index": index, "tuning": tuning})) == line
 
 
 def test_each_finding_is_told_in_five_lines_and_the_first_cause_first() -> None:

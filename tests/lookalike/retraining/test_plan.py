@@ -1,7 +1,5 @@
 """What a retraining would do, of a tiny store of digits."""
 
-import json
-
 import numpy as np
 
 from lookalike.index.changes.change import Change
@@ -24,8 +22,8 @@ def test_rows_far_outside_what_the_champion_knows_are_left_out_and_named(store_c
     ids = [name for chunk in plan.collection.rows.chunks() for name in chunk.ids]
     assert [ids[place] for place in plan.collection.outside] == ["new-7", "new-9"]
     assert not np.isin(plan.collection.outside, plan.held).any()
-    told = json.loads(json.dumps(plan.told()))
-    assert (told["rows"], told["outside"], told["outside_first"]) == (1_637, 2, ["new-7", "new-9"])
+    found = plan.summary
+    assert (found.rows, found.outside, found.outside_first) == (1_637, 2, ["new-7", "new-9"])
     [line] = [line for line in plan.lines() if line.startswith("left out")]
     assert "2 (row new-7, column 0: 3e+38 (known: " in line
     assert "row new-9, column 63: -1e+09 (known: " in line
@@ -33,5 +31,5 @@ def test_rows_far_outside_what_the_champion_knows_are_left_out_and_named(store_c
 
 def test_without_such_rows_none_is_told(store_copy: Store) -> None:
     plan = make_plan(RetrainOptions(store_copy, device="cpu"), store_copy.open_champion(), 0)
-    assert (plan.told()["outside"], plan.told()["outside_first"]) == (0, [])
+    assert (plan.summary.outside, plan.summary.outside_first) == (0, [])
     assert not any(line.startswith("left out") for line in plan.lines())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
@@ -18,10 +19,10 @@ from lookalike.index.versions.alignment import mapped
 from lookalike.index.versions.build import build
 from lookalike.index.versions.consistency_check import check_consistency
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.verdict import read_verdict
 from lookalike.retraining import run as retraining
-from lookalike.retraining.job import Job, Report, begin, read_job
+from lookalike.retraining.job import Job, begin, job_of, read_job
 from lookalike.retraining.plan import RetrainOptions
+from lookalike.retraining.report import Report
 from lookalike.retraining.run import retrain
 from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.config import load_config
@@ -52,6 +53,10 @@ def good(tmp_path: Path) -> Path:
 def bad(tmp_path: Path) -> Path:
     (tmp_path / "bad.toml").write_text(BAD)
     return tmp_path / "bad.toml"
+
+
+def as_json(section: object) -> bytes:
+    return TypeAdapter(type(section)).dump_json(section)
 
 
 def put(store: Store, *changes: Change) -> int:
@@ -85,19 +90,22 @@ def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store
     ids = [first.items.id_at(i) for i in range(3)]
     last = put(store_copy, *new_items(0, 200), Change(ids[0]), Change(ids[1], TEST[300], '{"label": 3, "new": true}'))
     said: list[str] = []
-    report, verdict = retrain(asked(store_copy, good), said.append)
+    report = retrain(asked(store_copy, good), said.append)
+    verdict = report.gate
     assert (report.outcome, report.version, report.champion) == ("promoted", 2, 1)
     assert verdict is not None
     assert verdict.passes
     version = store_copy.open_champion()
     header = version.manifest
-    assert (version.number, header["parent"], header["sequence"], header["trained_to"]) == (2, 1, last, last)
-    assert (header["items"], header["forced"], header["compacted"]) == (1_437 + 200 - 1, False, False)
-    assert header["data"] == first.manifest["data"]
-    assert read_verdict(header["gate"]) == verdict
-    told = {name: header["retrained"][name] for name in ("rows", "new", "replaced", "deleted", "unreadable")}
-    assert told == {"rows": 1_636, "new": 200, "replaced": 1, "deleted": 1, "unreadable": 0}
-    assert header["retrained"]["settings"] == "those of good.toml"
+    assert (version.number, header.parent, header.sequence, header.trained_to) == (2, 1, last, last)
+    retraining = header.retraining
+    assert retraining is not None
+    assert (header.items, retraining.forced, header.compacted) == (1_437 + 200 - 1, False, False)
+    assert header.data == first.manifest.data
+    assert retraining.gate == verdict
+    counts = retraining.rows.model_dump(include={"rows", "new", "replaced", "deleted", "unreadable"})
+    assert counts == {"rows": 1_636, "new": 200, "replaced": 1, "deleted": 1, "unreadable": 0}
+    assert retraining.rows.settings == "those of good.toml"
     assert "rows: 1,636 of digits and the changes up to 202: 200 new, 1 replaced, 1 deleted" in said
 
     assert version.items.find(ids[0]) is None
@@ -109,11 +117,10 @@ def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store
     assert (collection.applied, collection.is_changed) == (last, False)
 
     told = report_of(store_copy)
-    assert (told["outcome"], told["version"], told["gate"], told["alignment"]) == (
-        *("promoted", 2, header["gate"], header["alignment"]),
-    )  # fmt: skip
+    assert (told["outcome"], told["version"], told["gate"]) == ("promoted", 2, json.loads(as_json(retraining.gate)))
+    assert told["alignment"] == json.loads(as_json(retraining.alignment))
     assert not (store_copy.folder / "retraining" / "job.json").exists()
-    assert report.lines(verdict)[-1].startswith("promoted: version 2, in the place of 1: no worse by any measure; by ")
+    assert report.lines()[-1].startswith("promoted: version 2 replaces version 1: no worse by any measure; by ")
 
 
 def test_neither_encoder_was_trained_on_what_they_are_compared_on(
@@ -146,9 +153,11 @@ def test_one_item_of_a_huge_value_blocks_no_retraining_and_lets_no_worse_encoder
     evil = TEST[300].copy()
     evil[0] = value
     put(store_copy, *new_items(0, 200), Change("evil", evil, "{}"), Change("evil too", np.full_like(evil, value), "{}"))
-    report, verdict = retrain(asked(store_copy, bad))
+    report = retrain(asked(store_copy, bad))
+    verdict = report.gate
     assert (report.outcome, verdict is not None and verdict.passes) == ("kept", False)
-    report, verdict = retrain(asked(store_copy, good))
+    report = retrain(asked(store_copy, good))
+    verdict = report.gate
     assert verdict is not None
     assert (report.outcome, verdict.passes) == ("promoted", True), verdict.lines()
     reconstruction = verdict.measures[-1]
@@ -162,7 +171,8 @@ def test_one_item_of_a_huge_value_blocks_no_retraining_and_lets_no_worse_encoder
 
 
 def test_a_worse_encoder_is_kept_out_and_nothing_is_built(store_copy: Store, bad: Path) -> None:
-    report, verdict = retrain(asked(store_copy, bad))
+    report = retrain(asked(store_copy, bad))
+    verdict = report.gate
     assert verdict is not None
     assert (report.outcome, report.version, verdict.passes) == ("kept", None, False)
     assert store_copy.numbers() == [1]
@@ -173,27 +183,29 @@ def test_a_worse_encoder_is_kept_out_and_nothing_is_built(store_copy: Store, bad
 
 
 def test_force_promotes_what_the_gate_refuses_and_the_version_says_so(store_copy: Store, bad: Path) -> None:
-    report, verdict = retrain(asked(store_copy, bad, force=True))
+    report = retrain(asked(store_copy, bad, force=True))
+    verdict = report.gate
     assert verdict is not None
     assert (report.outcome, report.forced, verdict.passes) == ("promoted", True, False)
     header = store_copy.open_champion().manifest
-    assert (header["version"], header["forced"], header["gate"]["passes"]) == (2, True, False)
-    assert report.lines(verdict)[-1].startswith("promoted: version 2, in the place of 1, forced: by ")
+    assert header.retraining is not None
+    assert (header.version, header.retraining.forced, header.retraining.gate) == (2, True, verdict)
+    assert report.lines()[-1].startswith("promoted: version 2 replaces version 1, forced: by ")
     assert store_copy.rollback().version == 1
 
 
 def test_embeddings_of_the_older_version_find_their_rows_in_the_newer(store_copy: Store, good: Path) -> None:
-    report, _ = retrain(asked(store_copy, good))
+    report = retrain(asked(store_copy, good))
     assert report.alignment is not None
     old, new = store_copy.open(1), store_copy.open(2)
     rows = TEST[:100]
     moved = mapped(old.embed(rows), new.maps[1], new.metric)
-    found, wanted = (new.search(queries, 10).positions for queries in (moved, new.embed(rows)))
+    found, wanted = (new.searcher.search(queries, 10).positions for queries in (moved, new.embed(rows)))
     recall = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, wanted, strict=True)])
-    assert abs(float(recall) - report.alignment["recall"]) < 0.1
+    assert abs(float(recall) - report.alignment.recall) < 0.1
     assert recall > 0.2  # by chance 0.007
-    assert 0 < report.alignment["churn"] < 1
-    assert (report.alignment["from"], report.alignment["asked"]) == (1, 144)
+    assert 0 < report.alignment.churn < 1
+    assert (report.alignment.older, report.alignment.queries) == (1, 144)
 
 
 def test_the_champions_own_settings_are_the_default_and_the_next_goes_on_from_its_log(
@@ -202,14 +214,15 @@ def test_the_champions_own_settings_are_the_default_and_the_next_goes_on_from_it
     put(store_copy, *new_items(0, 100))
     retrain(asked(store_copy, good))
     last = put(store_copy, *new_items(100, 200), Change("new-0"))
-    report, verdict = retrain(asked(store_copy, force=True))
+    report = retrain(asked(store_copy, force=True))
+    verdict = report.gate
     assert report.data is not None
     assert verdict is not None
     assert (report.outcome, report.version, report.champion) == ("promoted", 3, 2)
-    assert (report.data["settings"], report.data["sequence"], report.data["new"]) == ("the champion's", last, 199)
+    assert (report.data.settings, report.data.sequence, report.data.new) == ("the champion's", last, 199)
     second, third = store_copy.open(2), store_copy.open(3)
     assert third.encoder.header["config"] == second.encoder.header["config"]
-    assert third.manifest["data"] == store_copy.manifest(1)["data"]
+    assert third.manifest.data == store_copy.manifest(1).data
     assert sorted(third.maps) == [1, 2]
     assert third.items.find("new-0") is None
     seen = set(sketches(np.concatenate([read_sample(open_rows("digits"), 2_000, 0)[0], TEST[:100]])).tolist())
@@ -228,13 +241,13 @@ def test_what_is_put_while_it_trains_is_there_afterwards(
         return train(*arguments, **more)
 
     monkeypatch.setattr(retraining, "train", meanwhile)
-    assert retrain(asked(store_copy, good))[0].outcome == "promoted"
-    assert store_copy.manifest(2)["sequence"] == before
+    assert retrain(asked(store_copy, good)).outcome == "promoted"
+    assert store_copy.manifest(2).sequence == before
     now = open_collection(store_copy, 2)
     assert now.applied == before + 13
     assert [now.items.find(name) is None for name in ("new-2", "new-55", "new-3", gone)] == [False, False, True, True]
     place = now.items.positions(["new-4"])
-    np.testing.assert_allclose(now.embeddings.at(place), now.version.embed(TEST[340:341]), atol=1e-5)
+    np.testing.assert_allclose(now.vectors_at(place), now.version.embed(TEST[340:341]), atol=1e-5)
 
 
 def test_where_another_was_promoted_meanwhile_it_stays_beside(
@@ -246,9 +259,9 @@ def test_where_another_was_promoted_meanwhile_it_stays_beside(
         return train(*arguments, **more)
 
     monkeypatch.setattr(retraining, "train", meanwhile)
-    report, _ = retrain(asked(store_copy, good))
+    report = retrain(asked(store_copy, good))
     assert (report.outcome, report.champion, report.version) == ("kept", 2, 3)
-    assert report.reason == "version 2 was promoted meanwhile; version 3 is there, and does not serve"
+    assert report.reason == "version 2 was promoted in the meantime; version 3 exists and does not serve"
     assert store_copy.champion_number() == 2
 
 
@@ -257,13 +270,14 @@ def test_an_index_that_is_not_its_encoders_is_not_promoted(
 ) -> None:
     wrong = check_consistency(store_copy.open(1))
     monkeypatch.setattr(retraining, "check_consistency", lambda version: type(wrong)(9, 0.0, 0.1))
-    report, _ = retrain(asked(store_copy, good, force=True))
-    assert (report.outcome, report.reason) == ("kept", "the index of version 2 is not its encoder's")
+    report = retrain(asked(store_copy, good, force=True))
+    assert (report.outcome, report.reason) == ("kept", "the index of version 2 is not consistent with its encoder")
     assert store_copy.champion_number() == 1
 
 
 def test_it_retrains_only_where_the_queries_have_drifted(store_copy: Store) -> None:
-    report, verdict = retrain(asked(store_copy, if_drifted=True))
+    report = retrain(asked(store_copy, if_drifted=True))
+    verdict = report.gate
     assert (report.outcome, report.reason, verdict) == ("kept", "the queries have not drifted", None)
     assert not (store_copy.folder / "retraining").exists()
 
@@ -288,8 +302,8 @@ def test_the_rows_may_have_moved_and_must_be_the_same(tmp_path: Path, good: Path
     with pytest.raises(DataError, match=r"expected the rows that the version was built of.* others of the same number"):
         retrain(asked(store))
     assert store.numbers() == [1]
-    report, _ = retrain(asked(store, data=str(tmp_path / "moved.npy")))
-    assert (report.outcome, store.manifest(2)["data"]) == ("promoted", store.manifest(1)["data"])
+    report = retrain(asked(store, data=str(tmp_path / "moved.npy")))
+    assert (report.outcome, store.manifest(2).data) == ("promoted", store.manifest(1).data)
 
 
 def test_of_a_table_the_columns_stay_the_champions(tmp_path: Path) -> None:
@@ -302,7 +316,7 @@ def test_of_a_table_the_columns_stay_the_champions(tmp_path: Path) -> None:
     row = read_sample(open_rows(str(table)), 5, seed=0)[0][0].copy()
     row[0] = np.nan
     put(store, Change("gappy", row, '{"label": 1}'))
-    report, _ = retrain(asked(store, force=True))
+    report = retrain(asked(store, force=True))
     assert report.outcome == "promoted"
     first, second = store.open(1), store.open(2)
     assert [c.name for c in second.encoder.columns] == [c.name for c in first.encoder.columns]
@@ -319,9 +333,10 @@ def test_too_few_rows_that_neither_knows_are_told_before_the_training(store_copy
         ids += chunk.ids
     known = [i for i, one in enumerate(sketches(np.concatenate(inputs)).tolist()) if one in listed]
     put(store_copy, *(Change(ids[i]) for i in known[50:]))
-    report, verdict = retrain(asked(store_copy, good))
+    report = retrain(asked(store_copy, good))
+    verdict = report.gate
     assert (report.outcome, verdict) == ("kept", None)
-    assert report.reason == "50 rows that the champion was not trained on are too few to tell: 100 are needed"
+    assert report.reason == "50 rows that the champion was not trained on are too few to judge: 100 are needed"
     assert not (store_copy.folder / "retraining" / "run").exists()
     assert report_of(store_copy)["reason"] == report.reason
 
@@ -354,9 +369,9 @@ def test_what_a_full_disk_ended_is_gone_on_with(store_copy: Store, good: Path, m
     monkeypatch.undo()
     said: list[str] = []
     put(store_copy, *new_items(0, 3))
-    report, _ = retrain(asked(store_copy, good), said.append)
-    assert said[0] == "going on with the retraining that was cut off, of the changes up to 0"
-    assert (report.outcome, store_copy.manifest(2)["retrained"]["job"]) == ("promoted", job.token)
+    report = retrain(asked(store_copy, good), said.append)
+    assert said[0] == "continuing the interrupted retraining of the changes up to 0"
+    assert (report.outcome, job_of(store_copy, 2)) == ("promoted", job.token)
 
 
 def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
@@ -370,11 +385,11 @@ def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
     monkeypatch.undo()
     put(store_copy, *new_items(30, 40))
     assert compact(store_copy) == 2
-    report, _ = retrain(asked(store_copy, good))
+    report = retrain(asked(store_copy, good))
     assert job is not None
     header = store_copy.manifest(3)
     assert (report.outcome, report.champion, report.version) == ("promoted", 2, 3)
-    assert (header["retrained"]["job"], header["sequence"], header["parent"]) == (job.token, 30, 2)
+    assert (job_of(store_copy, header.version), header.sequence, header.parent) == (job.token, 30, 2)
     assert sorted(store_copy.open(3).maps) == [1, 2]
     assert open_collection(store_copy, 3).items.find("new-35") is not None
 
@@ -389,7 +404,7 @@ def test_what_was_promoted_before_it_could_be_said_is_said(
     monkeypatch.undo()
     put(store_copy, *new_items(0, 3))
     assert compact(store_copy) == 3
-    report, _ = retrain(asked(store_copy, good))
+    report = retrain(asked(store_copy, good))
     assert (report.outcome, report.version, report.champion) == ("promoted", 2, 1)
     assert (store_copy.champion_number(), read_job(store_copy)) == (3, None)
 
@@ -403,11 +418,10 @@ def test_a_version_that_was_built_is_only_promoted(
     assert (store_copy.numbers(), store_copy.champion_number()) == ([1, 2], 1)
     monkeypatch.undo()
     monkeypatch.setattr(retraining, "train", cut)
-    report, verdict = retrain(asked(store_copy, good))
+    report = retrain(asked(store_copy, good))
+    verdict = report.gate
     assert verdict is not None
     assert (report.outcome, report.version, store_copy.numbers()) == ("promoted", 2, [1, 2])
-    assert report.data is not None
-    assert "job" not in report.data
 
 
 def test_a_forced_version_that_was_built_is_not_promoted_without_force(
@@ -417,7 +431,7 @@ def test_a_forced_version_that_was_built_is_not_promoted_without_force(
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, bad, force=True))
     monkeypatch.undo()
-    report, _ = retrain(asked(store_copy, bad))
+    report = retrain(asked(store_copy, bad))
     assert (report.outcome, report.version, store_copy.champion_number()) == ("kept", 2, 1)
 
 
@@ -428,10 +442,10 @@ def test_other_settings_begin_anew(store_copy: Store, good: Path, bad: Path, mon
     first = read_job(store_copy)
     monkeypatch.undo()
     last = put(store_copy, *new_items(0, 3))
-    report, _ = retrain(asked(store_copy, good))
-    assert (report.outcome, store_copy.manifest(2)["sequence"]) == ("promoted", last)
+    report = retrain(asked(store_copy, good))
+    assert (report.outcome, store_copy.manifest(2).sequence) == ("promoted", last)
     assert first is not None
-    assert store_copy.manifest(2)["retrained"]["job"] != first.token
+    assert job_of(store_copy, 2) != first.token
     assert load_encoder(store_copy.path(2) / "encoder").header["config"]["fit"]["epochs"] == 25
 
 
@@ -455,8 +469,8 @@ def test_without_a_champion_or_with_wrong_settings_nothing_is_begun(store_copy: 
 
 def test_older_versions_go_once_a_new_one_serves(store_copy: Store, bad: Path) -> None:
     for _ in range(2):
-        assert retrain(asked(store_copy, bad, force=True, keep=3))[0].removed == ()
-    report = retrain(asked(store_copy, bad, force=True, keep=1))[0]
+        assert retrain(asked(store_copy, bad, force=True, keep=3)).removed == ()
+    report = retrain(asked(store_copy, bad, force=True, keep=1))
     assert (report.removed, store_copy.numbers()) == ((1, 2), [3, 4])
     assert report_of(store_copy)["removed"] == [1, 2]
     assert "removed: versions 1, 2" in report.lines()
@@ -467,7 +481,7 @@ def test_pruning_that_fails_leaves_the_promotion_and_its_report(store_copy: Stor
     (store_copy.path(1) / "manifest.json").write_text("{}")
     put(store_copy, *new_items(0, 2))
     said: list[str] = []
-    report = retrain(asked(store_copy, bad, force=True, keep=2), said.append)[0]
+    report = retrain(asked(store_copy, bad, force=True, keep=2), said.append)
     assert (report.outcome, report.version, report.removed, store_copy.champion_number()) == ("promoted", 3, (), 3)
     assert said[-1].startswith("promoted, but not pruned: ")
     assert (store_copy.folder / "retraining" / "job.json").exists() is False
@@ -499,9 +513,9 @@ def test_what_was_promoted_and_rolled_back_before_it_could_be_said_is_not_promot
     monkeypatch.undo()
     assert store_copy.champion_number() == 2
     assert store_copy.rollback().version == 1
-    report, _ = retrain(asked(store_copy, good))
+    report = retrain(asked(store_copy, good))
     assert (report.outcome, report.version, report.champion, store_copy.champion_number()) == ("kept", 2, 1, 1)
-    assert report.reason.startswith("the champion was changed since version 2 was promoted")
+    assert report.reason.startswith("the champion was changed after version 2 was promoted")
     assert read_job(store_copy) is None
 
 
@@ -515,7 +529,7 @@ def test_what_was_cut_off_just_before_its_promotion_is_promoted(
     job = read_job(store_copy)
     assert job is not None
     assert (job.alias, store_copy.champion_number()) == (list(store_copy.alias_stamp()), 1)
-    assert retrain(asked(store_copy, good))[0].outcome == "promoted"
+    assert retrain(asked(store_copy, good)).outcome == "promoted"
     assert store_copy.champion_number() == 2
 
 

@@ -13,7 +13,8 @@ from starlette.types import Message
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection
-from lookalike.index.versions.version import SearchResult, Version
+from lookalike.index.versions.searching import SearchResult
+from lookalike.index.versions.version import Version
 from lookalike.service.api.responses import (
     PAGE_BYTES,
     PART_BYTES,

@@ -18,8 +18,9 @@ from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.build import build
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import encode_with_errors
+from lookalike.index.versions.searching import SearchResult
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import SearchResult, Version
+from lookalike.index.versions.version import Version
 from lookalike.service.app import create_app
 from lookalike.service.client import (
     AsyncClient,
@@ -86,19 +87,19 @@ def test_lists_are_embedded_as_arrays_are(asking: Client, version: Version, rows
 
 def test_inputs_find_what_the_version_finds(asking: Client, version: Version, rows: NDArray[np.float32]) -> None:
     latent, errors = encode_with_errors(version.encoder, rows)
-    found = version.search(in_metric(latent, version.metric), 4, errors=errors)
+    found = version.searcher.search(in_metric(latent, version.metric), 4, errors=errors)
     assert_found(asking.search(inputs=rows, limit=4), found, version)
 
 
 def test_embeddings_find_what_the_version_finds(asking: Client, version: Version, rows: NDArray[np.float32]) -> None:
     embeddings = version.embed(rows[:100])
-    found = version.search(embeddings, 10, read_filter(UNLIKE))
+    found = version.searcher.search(embeddings, 10, read_filter(UNLIKE))
     assert_found(asking.search(embeddings=embeddings, filter=UNLIKE), found, version)
 
 
 def test_ids_find_what_the_version_finds(asking: Client, version: Version) -> None:
     ids = [version.items.id_at(position) for position in range(130)]
-    assert_found(asking.search(ids=ids, limit=3), version.search_items(ids, 3), version)
+    assert_found(asking.search(ids=ids, limit=3), version.searcher.search_items(ids, 3), version)
 
 
 def test_a_long_filter_finds_the_same_as_a_short_one(asking: Client, rows: NDArray[np.float32]) -> None:
@@ -180,7 +181,9 @@ async def test_the_asynchronous_client_answers_the_same(
         AsyncClient("http://localhost", api_key=KEY, max_rows=64, transport=transport) as client,
     ):
         np.testing.assert_allclose((await client.embed(rows)).embeddings, version.embed(rows), atol=1e-5)
-        assert_found(await client.search(ids=["5", "6"], limit=3), version.search_items(["5", "6"], 3), version)
+        assert_found(
+            await client.search(ids=["5", "6"], limit=3), version.searcher.search_items(["5", "6"], 3), version
+        )
         assert await client.version() == orjson.loads(orjson.dumps(version.manifest))
         assert await client.ready() == ReadyResponse(True, 1)
         assert await client.live()

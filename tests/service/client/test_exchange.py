@@ -73,7 +73,7 @@ async def test_an_answer_is_of_one_version(
     async with client_of(changing) as client:
         read = await client.search(inputs=rows, limit=1)
     assert (read.version, changing.order, changing.asked) == (version, [], len(order))
-    found = versions[version - 1].search(versions[version - 1].embed(rows), 1)
+    found = versions[version - 1].searcher.search(versions[version - 1].embed(rows), 1)
     names = [versions[version - 1].items.id_at(position) for position in found.positions[:, 0]]
     assert [result.hits[0].id for result in read.results] == names
 

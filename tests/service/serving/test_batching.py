@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import read_filter
-from lookalike.index.versions.version import SearchResult, Version
+from lookalike.index.versions.searching import SearchResult
+from lookalike.index.versions.version import Version
 from lookalike.service.serving.batching import Answer, Call, answer_all, novelty_of, stays
 
 pytestmark = pytest.mark.anyio
@@ -40,19 +41,19 @@ async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, 
     """Raw rows and embeddings and items, several limits and filters, those that ask alike not beside each other."""
     encoded = version.embed(rows[5:9])
     batch: list[tuple[Call, Rows2D | SearchResult]] = [
-        (Call(rows[:3], False, 4), version.search_rows(rows[:3], 4)),
+        (Call(rows[:3], False, 4), version.searcher.search_rows(rows[:3], 4)),
         (Call(rows[:1], False), version.embed(rows[:1])),
-        (Call(encoded, True, 4), version.search(encoded, 4)),
-        (of_items("2", "7", limit=4), version.search_items(["2", "7"], 4)),
-        (Call(rows[3:5], False, 4, THREES), version.search_rows(rows[3:5], 4, THREES)),
+        (Call(encoded, True, 4), version.searcher.search(encoded, 4)),
+        (of_items("2", "7", limit=4), version.searcher.search_items(["2", "7"], 4)),
+        (Call(rows[3:5], False, 4, THREES), version.searcher.search_rows(rows[3:5], 4, THREES)),
         (Call(rows[9:80], False), version.embed(rows[9:80])),
-        (of_items("9", limit=4), version.search_items(["9"], 4)),
-        (Call(rows[7:8], False, 4), version.search_rows(rows[7:8], 4)),
-        (Call(encoded[:1], True, 100), version.search(encoded[:1], 100)),
-        (of_items("9", "2", limit=4, given=SMALL), version.search_items(["9", "2"], 4, SMALL)),
-        (Call(rows[3:5], False, 4, SMALL), version.search_rows(rows[3:5], 4, SMALL)),
-        (Call(rows[3:5], False, 4, NONE), version.search_rows(rows[3:5], 4, NONE)),
-        (Call(version.canary, False, 4, known=True), version.search_rows(version.canary, 4)),
+        (of_items("9", limit=4), version.searcher.search_items(["9"], 4)),
+        (Call(rows[7:8], False, 4), version.searcher.search_rows(rows[7:8], 4)),
+        (Call(encoded[:1], True, 100), version.searcher.search(encoded[:1], 100)),
+        (of_items("9", "2", limit=4, given=SMALL), version.searcher.search_items(["9", "2"], 4, SMALL)),
+        (Call(rows[3:5], False, 4, SMALL), version.searcher.search_rows(rows[3:5], 4, SMALL)),
+        (Call(rows[3:5], False, 4, NONE), version.searcher.search_rows(rows[3:5], 4, NONE)),
+        (Call(version.canary, False, 4, known=True), version.searcher.search_rows(version.canary, 4)),
     ]
     for some in (batch, batch[::-1], batch[:1], batch[1:2]):
         outcome = answer_all(Collection(version), [call for call, _ in some])
@@ -69,7 +70,7 @@ async def test_a_call_of_many_rows_and_one_of_few_share_a_batch(version: Version
     counts = [1, 2, 16, 17, 64, 65, 1]
     calls = [Call(rows[count : 2 * count], False, 3) for count in counts]
     for answer, count in zip(answer_all(Collection(version), calls).answers, counts, strict=True):
-        same(answer_of(answer).found, version.search_rows(rows[count : 2 * count], 3))
+        same(answer_of(answer).found, version.searcher.search_rows(rows[count : 2 * count], 3))
 
 
 @pytest.mark.parametrize("limit", [0, 3])
@@ -83,8 +84,8 @@ async def test_the_one_that_fails_fails_alone(limitless: Version, rows: Rows2D, 
     assert failed.field == "inputs"
     assert isinstance(filtered, QueryError)
     assert filtered.field == "filter.field"
-    same(answer_of(one).found, limitless.search_rows(rows[:2], 3))
-    same(answer_of(other).found, limitless.search(limitless.embed(rows[:1]), 3))
+    same(answer_of(one).found, limitless.searcher.search_rows(rows[:2], 3))
+    same(answer_of(other).found, limitless.searcher.search(limitless.embed(rows[:1]), 3))
     np.testing.assert_allclose(answer_of(embedded).embeddings, limitless.embed(rows[:1]), atol=1e-5)
 
 
@@ -109,7 +110,7 @@ async def test_the_length_of_an_embedding_does_not_matter_to_cosine(
 ) -> None:
     encoded = version.embed(rows[:2])
     (answer,) = answer_all(Collection(version), [Call(encoded * np.float32(factor), True, 5)]).answers
-    np.testing.assert_allclose(answer_of(answer).found.scores, version.search(encoded, 5).scores, atol=1e-5)
+    np.testing.assert_allclose(answer_of(answer).found.scores, version.searcher.search(encoded, 5).scores, atol=1e-5)
 
 
 async def test_drift_is_told_by_what_came_from_outside_and_was_answered() -> None:

@@ -3,6 +3,7 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError, UnknownItemError
 from lookalike.index.items.filters import read_filter
+from lookalike.index.versions.searching import SearchResult
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import SearchResult, Version
+from lookalike.index.versions.version import Version
 from lookalike.service.errors import BusyError, DeadlineError, DisconnectedError
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.serving.engine import (
@@ -189,7 +191,7 @@ async def fails_alone(engine: Engine, version: Version, rows: Rows2D, too_large:
     np.testing.assert_allclose(embedded, version.embed(rows[:1]), atol=1e-5)
     for answer in found:
         assert isinstance(answer, SearchResult)
-        assert answer.positions[0].tolist() == version.search(version.embed(rows[:1]), 3).positions[0].tolist()
+        assert answer.positions[0].tolist() == version.searcher.search(version.embed(rows[:1]), 3).positions[0].tolist()
 
 
 async def test_an_item_never_finds_itself(engine: Engine, version: Version) -> None:
@@ -303,12 +305,12 @@ async def test_a_version_that_forgot_its_answer_is_found_out(version: Version) -
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool)
         assert await engine.answers_canary()
-        answer = version.manifest["answer"]
-        version.manifest["answer"] = answer | {"scores": [score + 1 for score in answer["scores"]]}
-        try:
-            assert not await engine.answers_canary()
-        finally:
-            version.manifest["answer"] = answer
+    wrong = version.manifest.canary.model_copy(
+        update={"scores": [score + 1 for score in version.manifest.canary.scores]}
+    )
+    other = replace(version, manifest=version.manifest.model_copy(update={"canary": wrong}))
+    with engine_thread() as pool:
+        assert not await Engine(Collection(other), pool).answers_canary()
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ import torch
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import StoreError
+from lookalike.index.versions.manifest import FORMAT
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import FORMAT, Version
+from lookalike.index.versions.version import Version
 from lookalike.service.serving.preflight import check_agreement, check_room, checked_collection, prepare
 from lookalike.training.artifact.encoder import FORMAT as ENCODER_FORMAT
 from lookalike.training.artifact.encoder import Encoder, load_encoder
@@ -90,8 +91,8 @@ def test_a_damaged_version_is_refused_by_file(store_copy: Store, name: str) -> N
 
 def test_a_version_that_answers_otherwise_than_it_was_built_to_is_refused(store_copy: Store) -> None:
     folder = store_copy.path(1)
-    answer = store_copy.manifest(1)["answer"]
-    resealed(folder, FORMAT, answer=answer | {"scores": [score - 0.1 for score in answer["scores"]]})
+    answer = store_copy.manifest(1).canary
+    resealed(folder, FORMAT, canary={"ids": answer.ids, "scores": [score - 0.1 for score in answer.scores]})
     assert store_copy.open(1).number == 1  # it is whole
     with pytest.raises(StoreError, match="version 1: expected the known answer to its canary query, found another"):
         checked_collection(store_copy, 1, "cpu")
@@ -106,9 +107,9 @@ def test_a_version_without_room_is_refused_before_it_is_read(store_copy: Store) 
 
 
 def test_to_prepare_a_version_changes_no_answer(version: Version) -> None:
-    before = version.search_rows(version.canary, 10)
+    before = version.searcher.search_rows(version.canary, 10)
     prepare(Collection(version))
-    after = version.search_rows(version.canary, 10)
+    after = version.searcher.search_rows(version.canary, 10)
     assert after.positions.tolist() == before.positions.tolist()
     assert after.scores.tolist() == before.scores.tolist()
 

@@ -18,8 +18,9 @@ import pytest
 from fastapi import FastAPI
 
 from lookalike.index.changes.collection import Collection
+from lookalike.index.versions.manifest import FORMAT
 from lookalike.index.versions.store import Store
-from lookalike.index.versions.version import FORMAT, Version
+from lookalike.index.versions.version import Version
 from lookalike.service.app import create_app
 from lookalike.service.errors import NotReadyError
 from lookalike.service.serving.serving import Health, Serving
@@ -188,13 +189,13 @@ def flipped_weights(folder: Path) -> None:
 
 def forgetful(folder: Path) -> None:
     header = json.loads((folder / "manifest.json").read_text())
-    header["answer"]["scores"] = [score + 1 for score in header["answer"]["scores"]]
+    header["canary"]["scores"] = [score + 1 for score in header["canary"]["scores"]]
     reseal(folder, FORMAT, {key: value for key, value in header.items() if key != "files"})
 
 
 def without_an_answer(folder: Path) -> None:
     header = json.loads((folder / "manifest.json").read_text())
-    reseal(folder, FORMAT, {key: value for key, value in header.items() if key not in {"files", "answer"}})
+    reseal(folder, FORMAT, {key: value for key, value in header.items() if key not in {"files", "canary"}})
 
 
 def huge(folder: Path) -> None:
@@ -213,7 +214,7 @@ def gone(folder: Path) -> None:
         (flipped, "index.faiss"),
         (flipped_weights, "weights.safetensors"),
         (forgetful, "the known answer to its canary query"),
-        (without_an_answer, "answer"),
+        (without_an_answer, "canary"),
         (huge, "memory: expected 8,796,0"),
         (gone, "found 2"),
     ],
