@@ -5,7 +5,8 @@ ours    this code: an epoch of the shipped autoencoder on the 60,000 training im
 peer    the same in the other revision
 
 Each revision runs in one process. The processes take turns, round by round, so other work on the machine slows both
-alike. The seeds are the same, so the validation loss and the recall must be equal. `benchmarks.regression` compares /search.
+alike. The seeds are the same, so the validation loss and the recall must be equal. `benchmarks.regression` compares
+/search.
 """
 
 import argparse
