@@ -11,17 +11,17 @@ from lookalike.training.models.layers import ToPicture, ToRows, inner, latent, o
 __all__ = ["KERNEL", "PADDING", "STRIDE", "conv_stacks"]
 
 KERNEL, STRIDE, PADDING = 3, 2, 1
-"""A side of s becomes ceil(s / 2)."""
+"""A side of length s becomes ceil(s / 2)."""
 
 
 def conv_stacks(shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
-    """The encoder, (n, width) -> (n, latent_dim), and the decoder, the other way.
+    """Return the encoder, (n, width) -> (n, latent_dim), and the decoder, (n, latent_dim) -> (n, width).
 
     Args:
-        shape: (height, width) or (height, width, channels) of what lies in a row, the channels last.
+        shape: (height, width) or (height, width, channels) of a row, channels last.
 
     Raises:
-        ConfigError: `shape` is no picture's.
+        ConfigError: `shape` is not a picture's.
     """
     picture = picture_shape(shape, "model.kind")
     back = config.channels[::-1] if config.decoder == "mirror" else config.decoder
@@ -54,11 +54,11 @@ def _decoder(
 
 
 def _doubling(ins: int, outs: int, small: tuple[int, int], large: tuple[int, int]) -> nn.ConvTranspose2d:
-    """From the sides `small` to exactly `large`, of which `small` is the half, rounded up."""
-    more = (large[0] - (2 * small[0] - 1), large[1] - (2 * small[1] - 1))  # 0 where a side is odd, else 1
+    """From the sides `small` to exactly `large`, whose half, rounded up, is `small`."""
+    more = (large[0] - (2 * small[0] - 1), large[1] - (2 * small[1] - 1))  # 0 if a side is odd, else 1
     return nn.ConvTranspose2d(ins, outs, KERNEL, STRIDE, PADDING, output_padding=more)
 
 
 def _halved(height: int, width: int, times: int) -> list[tuple[int, int]]:
-    """The sides as they are, and after each halving."""
+    """The sides before the first halving, and after each halving."""
     return [(-(-height // 2**n), -(-width // 2**n)) for n in range(times + 1)]

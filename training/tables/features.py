@@ -1,9 +1,9 @@
-"""A table's raw columns as features, and features as raw columns: what is missing is filled, categories are one-hot.
+"""Converts a table's raw rows to features and back: missing values are filled, categories are one-hot.
 
-A missing number is its column's mean, and says so where the column has an indicator. A missing or unknown category
-is the slot for it where the column has one, and else nothing at all: a slot that no training row ever set would
-answer with the weights that it was born with. A number that never differed in training carries no information, so
-it is taken for what it always was.
+A missing number becomes its column's mean, and the column's indicator, if any, becomes 1. A missing or unknown category
+sets the column's slot for missing values. Without such a slot no slot is set: a slot that no training row ever set
+would still have its initial weights. A number that never varied in training carries no information, so the constant
+replaces its value.
 """
 
 import dataclasses
@@ -23,18 +23,18 @@ _TENSORS = ("numbers", "mean", "constant", "hidden", "owner", "codes", "rest", "
 
 @dataclass(frozen=True)
 class Table:
-    """From raw rows (n, width) to features (n, features) and back; `training.tables.layout` says which is which.
+    """From raw rows (n, width) to features (n, features) and back; `training.tables.layout` defines their order.
 
     Attributes:
         numbers: the raw columns of numbers, (m,) int64.
-        mean: what stands for a missing number, raw, (m,) float32.
-        constant: which numbers never differed, (m,) bool; None where all did.
-        hidden: what a feature is, raw, where its column is hidden; NaN for a number without an indicator.
+        mean: the replacement for a missing number, raw, (m,) float32.
+        constant: which numbers never varied, (m,) bool; None if all varied.
+        hidden: the raw value of each feature if its column is hidden; NaN for a number without an indicator.
         owner: the raw column of each feature, (features,) int64.
-        codes: the code that each slot stands for, (slots,) float32; NaN for missing values, and for a category that
-            no training row had.
-        rest: which slots are for missing values, (r,) int64.
-        members: the slots that each of those stands beside, (slots, r) float32 of 0 and 1.
+        codes: the code of each slot, (slots,) float32; NaN for missing values, and for a category that no training
+            row had.
+        rest: the slots for missing values, (r,) int64.
+        members: the slots of the same column as each slot in `rest`, (slots, r) float32 of 0 and 1.
     """
 
     fitted: tuple[FittedColumn, ...]
@@ -58,17 +58,17 @@ class Table:
         return torch.arange(self.layout.features, device=self.owner.device) < len(self.layout.numbers)
 
     def spread(self, rows: Tensor) -> Tensor:
-        """(n, width) raw, NaN where missing -> (n, features), finite wherever the rows are not infinite."""
+        """(n, width) raw, NaN for missing -> (n, features), finite unless the rows contain infinity."""
         values = rows if self.layout.plain else rows.index_select(1, self.numbers)  # (n, m)
         missing = values.isnan()
         filled = torch.where(missing if self.constant is None else missing | self.constant, self.mean, values)
         if self.layout.plain:
             return filled
-        gone = missing[:, len(self.layout.numbers) - self.layout.sometimes :].to(rows.dtype)
-        return torch.cat([filled, gone, self._one_hot(rows)], dim=1)
+        indicators = missing[:, len(self.layout.numbers) - self.layout.sometimes :].to(rows.dtype)
+        return torch.cat([filled, indicators, self._one_hot(rows)], dim=1)
 
     def gather(self, features: Tensor, *, shares: bool = False) -> Tensor:
-        """(n, features), categories and indicators as logits or as `shares` -> (n, width) raw, NaN where missing."""
+        """(n, features), categories and indicators as logits or as `shares` -> (n, width) raw, NaN for missing."""
         if self.layout.plain:
             return features
         m, always = len(self.layout.numbers), len(self.layout.numbers) - self.layout.sometimes
@@ -84,10 +84,10 @@ class Table:
         return rows
 
     def with_categories(self, numbers: Tensor, others: Tensor) -> Tensor:
-        """The numbers of one (n, features), all of them there, with the categories of another."""
+        """(n, features): the numbers of the first argument, none of them missing, with the categories of the second."""
         m = len(self.layout.numbers)
-        there = numbers.new_zeros(len(numbers), self.layout.sometimes)
-        return torch.cat([numbers[:, :m], there, others[:, self.layout.first_slot :]], dim=1)
+        present = numbers.new_zeros(len(numbers), self.layout.sometimes)
+        return torch.cat([numbers[:, :m], present, others[:, self.layout.first_slot :]], dim=1)
 
     def to(self, device: torch.device) -> "Table":
         tensors = {name: getattr(self, name) for name in _TENSORS}
@@ -103,7 +103,7 @@ class Table:
 
 
 def build_table(fitted: tuple[FittedColumn, ...]) -> Table:
-    """The tensors of fitted columns, on the CPU."""
+    """Build the tensors of fitted columns, on the CPU."""
     layout = lay_out(fitted)
     numbers = [fitted[number] for number in layout.numbers]
     constant = torch.tensor([one.low == one.high for one in numbers], dtype=torch.bool)
@@ -125,7 +125,7 @@ def build_table(fitted: tuple[FittedColumn, ...]) -> Table:
 
 
 def _codes(layout: Layout, fitted: tuple[FittedColumn, ...]) -> list[float]:
-    """Of each slot, in order."""
+    """The code of each slot, in order."""
     codes: list[float] = []
     for slots in layout.categories:
         counts = fitted[slots.column].counts
@@ -135,7 +135,7 @@ def _codes(layout: Layout, fitted: tuple[FittedColumn, ...]) -> list[float]:
 
 
 def _hidden(layout: Layout, fitted: tuple[FittedColumn, ...]) -> Tensor:
-    """A number is its mean and is missing, or NaN; a category is in the slot for missing ones, or in none."""
+    """The features of a hidden row: a number is its mean and missing, or NaN; a category is missing, or has no slot."""
     always = len(layout.numbers) - layout.sometimes
     hidden = torch.zeros(layout.features)
     hidden[:always] = torch.nan
