@@ -36,7 +36,7 @@ def gaussian(clean: Tensor, generator: Generator, level: float, scaling: Preproc
 
 def masking(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
     """Set a share `level` of the values to the column's least, or in a table, to missing if training had gaps there."""
-    return torch.where(_uniform(clean, generator, scaling) < level, scaling.hidden, clean)
+    return torch.where(_uniform(clean, generator, scaling) < level, scaling.masked, clean)
 
 
 def salt_and_pepper(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:

@@ -68,7 +68,7 @@ class Preprocessor:
     @property
     def mixed(self) -> bool:
         """Whether a row has more than numbers that were never missing."""
-        return self.table is not None and not self.table.layout.plain
+        return self.table is not None and not self.table.layout.numbers_only
 
     def apply(self, rows: Tensor) -> Tensor:
         """(n, width) raw float32, in a table NaN for missing -> (n, features) preprocessed.
@@ -90,7 +90,7 @@ class Preprocessor:
 
     def _features(self, rows: Tensor) -> Tensor:
         """(n, width) -> (n, features), raw."""
-        return self.table.spread(rows) if self.table else rows
+        return self.table.to_features(rows) if self.table else rows
 
     def outside(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
         """(n, width) raw -> (m, 2): the row and the column of each value outside the known range."""
@@ -125,7 +125,7 @@ class Preprocessor:
         A number is NaN if its indicator is above 0, or above a half if the indicators are `shares` and not logits.
         """
         raw = rows / self.factor + self.offset
-        return self.table.gather(raw, shares=shares) if self.table else raw
+        return self.table.to_rows(raw, shares=shares) if self.table else raw
 
     def decode(self, output: Tensor, *, logits: bool) -> Tensor:
         """(n, features) from a decoder -> (n, width) in the raw unit; for `logits`, see `output_features`."""
@@ -155,11 +155,11 @@ class Preprocessor:
         return unit * self.table.numeric if self.table else unit
 
     @property
-    def hidden(self) -> Tensor:
-        """(features,): the replacement for a value that is hidden: the column's least, or a missing value."""
+    def masked(self) -> Tensor:
+        """(features,): the replacement for a masked value: the column's least, or a missing value."""
         if self.table is None:
             return self.low
-        scaled = (self.table.hidden - self.offset) * self.factor
+        scaled = (self.table.masked - self.offset) * self.factor
         return torch.where(scaled.isnan(), self.low, scaled)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ def column_loss(base: Loss, layout: Layout) -> Loss:
     Raises:
         ConfigError: `base` needs probabilities, which cannot be combined with logits.
     """
-    if layout.plain:
+    if layout.numbers_only:
         return base
     if base.output == "probabilities":
         raise ConfigError(
@@ -57,11 +57,11 @@ def _loss(base: Callable[..., Tensor], layout: Layout, output: Tensor, target: T
 
 def _numbers(base: Callable[..., Tensor], layout: Layout, output: Tensor, target: Tensor) -> Tensor:
     """The sum of the numbers' losses over rows and columns."""
-    m, always = len(layout.numbers), len(layout.numbers) - layout.sometimes
+    m, always = len(layout.numbers), len(layout.numbers) - layout.indicators
     errors = base(output[:, :m], target[:, :m], reduction="none")  # (n, m)
-    if not layout.sometimes:
+    if not layout.indicators:
         return errors.sum()
-    missing = target[:, m : layout.first_slot]  # (n, sometimes)
+    missing = target[:, m : layout.first_slot]  # (n, indicators)
     indicators = functional.binary_cross_entropy_with_logits(output[:, m : layout.first_slot], missing, reduction="sum")
     return errors[:, :always].sum() + (errors[:, always:] * (1 - missing)).sum() + indicators
 

@@ -16,12 +16,12 @@ __all__ = ["Layout", "Slots", "lay_out"]
 
 @dataclass(frozen=True)
 class Slots:
-    """The features of one category: `count` slots from `start` on; `rest`: the last slot is for missing values."""
+    """The features of one category: `count` slots from `start` on; `has_missing`: the last is for missing values."""
 
     column: int
     start: int
     count: int
-    rest: bool
+    has_missing: bool
 
     @property
     def stop(self) -> int:
@@ -35,33 +35,33 @@ class Layout:
     Attributes:
         width: the number of raw columns.
         numbers: the raw columns of numbers, in the order of their features, which start at 0.
-        sometimes: how many of these, the last ones, were sometimes missing in training and have an indicator.
+        indicators: how many of these, the last ones, were sometimes missing in training and have an indicator.
         categories: the slots of each category, in the order of their columns.
     """
 
     width: int
     numbers: tuple[int, ...]
-    sometimes: int
+    indicators: int
     categories: tuple[Slots, ...]
 
     @property
     def first_slot(self) -> int:
         """The first feature of the categories, after the numbers and their indicators."""
-        return len(self.numbers) + self.sometimes
+        return len(self.numbers) + self.indicators
 
     @property
     def features(self) -> int:
         return self.categories[-1].stop if self.categories else self.first_slot
 
     @property
-    def plain(self) -> bool:
+    def numbers_only(self) -> bool:
         """Whether all columns are numbers that were never missing, so that the features are the columns."""
-        return not self.sometimes and not self.categories
+        return not self.indicators and not self.categories
 
     @property
     def owners(self) -> tuple[int, ...]:
         """(features,): the raw column of each feature."""
-        indicated = self.numbers[len(self.numbers) - self.sometimes :]
+        indicated = self.numbers[len(self.numbers) - self.indicators :]
         return self.numbers + indicated + tuple(slots.column for slots in self.categories for _ in range(slots.count))
 
 
@@ -69,12 +69,12 @@ def lay_out(fitted: Sequence[FittedColumn]) -> Layout:
     """Return the layout of columns that are in the order of the raw rows."""
     numeric = [number for number, one in enumerate(fitted) if one.column.kind == "numeric"]
     numbers = sorted(numeric, key=lambda number: fitted[number].missing > 0)
-    sometimes = sum(fitted[number].missing > 0 for number in numeric)
+    indicators = sum(fitted[number].missing > 0 for number in numeric)
     categories: list[Slots] = []
-    start = len(numbers) + sometimes
+    start = len(numbers) + indicators
     for number, one in enumerate(fitted):
         if one.column.kind != "numeric":
-            rest = one.missing > 0
-            categories.append(Slots(number, start, len(one.counts) + rest, rest))
+            has_missing = one.missing > 0
+            categories.append(Slots(number, start, len(one.counts) + has_missing, has_missing))
             start = categories[-1].stop
-    return Layout(len(fitted), tuple(numbers), sometimes, tuple(categories))
+    return Layout(len(fitted), tuple(numbers), indicators, tuple(categories))

@@ -1,6 +1,6 @@
 """A column's origin: what is subtracted from its values, in float64, before they become float32.
 
-float32 keeps 24 bits. A time in seconds since 1970 takes 31 bits before the point, so float32 rounds it to 128 seconds,
+float32 keeps 24 bits. A time in seconds since 1970 needs 31 bits before the point, so float32 rounds it to 128 seconds,
 and rows a minute apart become equal. As a difference to a time near its values, the column keeps its resolution. A
 column that float32 holds well enough has the origin 0. Rows with only such columns have no origin: None.
 """

@@ -187,11 +187,11 @@ def test_categories_and_indicators_are_not_scaled_and_have_no_noise() -> None:
     assert fit_preprocessor(MIXED, "standard", COLUMNS).noise_unit.tolist() == [1, 1] + [0] * 8
 
 
-def test_a_hidden_value_is_the_least_or_missing_if_training_had_gaps() -> None:
+def test_a_masked_value_is_the_least_or_missing_if_training_had_gaps() -> None:
     preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
     # n: the least; m: the mean, and missing; c: only the slot for missing values; s likewise.
-    assert preprocess.hidden.tolist() == pytest.approx([0, 0.5, 1, 0, 0, 0, 1, 0, 0, 1])
-    assert torch.equal(fit_preprocessor(MIXED[1:2], "none").hidden, fit_preprocessor(MIXED[1:2], "none").low)
+    assert preprocess.masked.tolist() == pytest.approx([0, 0.5, 1, 0, 0, 0, 1, 0, 0, 1])
+    assert torch.equal(fit_preprocessor(MIXED[1:2], "none").masked, fit_preprocessor(MIXED[1:2], "none").low)
 
 
 def test_a_constant_column_is_0_for_any_value() -> None:
