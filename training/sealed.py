@@ -216,7 +216,7 @@ def staging(parent: Path) -> Iterator[Path]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder durably, with the temporary folders that killed processes left next to it; needs no disk space.
+    """Remove a folder durably, with the temporary folders that killed processes left next to it; works on a full disk.
 
     After a crash the folder is complete or has a temporary name, which the next `staging` or `discard` there removes.
     """
@@ -256,7 +256,7 @@ def publish(folder: Path, target: Path) -> None:
 
 
 def replace_folder(folder: Path, target: Path) -> None:
-    """Move a sealed folder to `target`, which may exist.
+    """Move a sealed folder to `target`, and replace it if it exists.
 
     A crash in between leaves `target` missing, never half-written.
     """

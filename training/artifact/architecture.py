@@ -24,7 +24,7 @@ from lookalike.training.models.layers import ACTIVATIONS, ToPicture, ToRows
 __all__ = ["MAX_VALUES", "check_size", "describe", "rebuild"]
 
 MAX_VALUES = 1 << 28
-"""Of one row, between two layers. A manifest with more is an attack on the memory, not an encoder."""
+"""The most values of a row between two layers. A manifest with more could exhaust the memory."""
 
 Take = Callable[[str, tuple[int, ...]], Tensor]
 """(name, shape) -> the tensor of that name and shape; raises ArtifactError if there is none."""

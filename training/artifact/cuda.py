@@ -33,7 +33,7 @@ _turn = threading.Lock()
 
 
 class CudaSteps:
-    """Runs steps over host rows on one device; any thread may call it, one runs at a time."""
+    """Runs steps over host rows on one device; any thread may call `run`, and the calls run one at a time."""
 
     def __init__(self, device: torch.device, widest: int) -> None:
         """`widest`: the most values of a row between two layers."""
@@ -46,7 +46,7 @@ class CudaSteps:
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """Capture each small batch of a step that runs in this context as a graph, which answers from then on."""
+        """Capture each small batch of a step that runs in this context as a graph, which is used from then on."""
         self._capturing = True
         try:
             yield

@@ -67,7 +67,7 @@ class Encoder:
     widest: int
     """The most values of a row between two layers."""
     held_out: NDArray[np.uint64]
-    """Sketches (training.rows) of rows from the same data that it was not trained on."""
+    """Sketches (training.rows) of rows from the same data that the encoder was not trained on."""
 
     def __repr__(self) -> str:
         return f"Encoder({self.input_shape} -> {self.latent_dim}, {self.device}, {self.digest[:16]}…)"
@@ -87,7 +87,7 @@ class Encoder:
 
     @property
     def origin(self) -> Origin:
-        """Subtracted from each row, in float64, before it becomes float32; an Encoder's methods need rows minus it."""
+        """Subtracted from each row, in float64, before it becomes float32; callers subtract it before `encode`."""
         return self.preprocess.origin
 
     @property
@@ -136,7 +136,7 @@ class Encoder:
         return both[:, :-1], both[:, -1]
 
     def warming(self) -> AbstractContextManager[None]:
-        """On a GPU, capture a graph for each small batch size that is used in this context, for speed later."""
+        """On a GPU, capture a graph per small batch size that is used in this context: later batches are faster."""
         return self._on_cuda.capturing() if self.device.type == "cuda" else nullcontext()
 
     @cached_property

@@ -24,7 +24,7 @@ CHECKED = 16
 """Rows that are compared, each in products of several sizes."""
 
 VECTORS = 32
-"""A multiple of the number of values that torch's vectorised functions process at a time."""
+"""A multiple of the number of values that torch's vectorized functions process at a time."""
 SHARE = 32_768
 """Above this number of values, torch shares them among several threads."""
 

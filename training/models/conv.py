@@ -54,7 +54,7 @@ def _decoder(
 
 
 def _doubling(ins: int, outs: int, small: tuple[int, int], large: tuple[int, int]) -> nn.ConvTranspose2d:
-    """From the sides `small` to exactly `large`, whose half, rounded up, is `small`."""
+    """A layer from the sides `small` to exactly `large`; `small` is half of `large`, rounded up."""
     more = (large[0] - (2 * small[0] - 1), large[1] - (2 * small[1] - 1))  # 0 if a side is odd, else 1
     return nn.ConvTranspose2d(ins, outs, KERNEL, STRIDE, PADDING, output_padding=more)
 
