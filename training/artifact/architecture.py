@@ -148,8 +148,8 @@ _READERS: dict[str, Callable[..., tuple[nn.Module, Size]]] = {
 }
 
 
-def _check_follows(needs: str, size: Size, wanted: Size) -> None:
-    if size != wanted:
+def _check_follows(needs: str, size: Size, required: Size) -> None:
+    if size != required:
         raise ValueError(f"needs {needs}, its input has {_size_text(size)}")
 
 

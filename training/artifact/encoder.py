@@ -260,7 +260,7 @@ def _take(
 ) -> Tensor:
     tensor = tensors.get(name)
     if tensor is None or tensor.dtype != dtype or tuple(tensor.shape) != shape:
-        wanted = f"{str(dtype).removeprefix('torch.')} {shape}"
+        expected = f"{str(dtype).removeprefix('torch.')} {shape}"
         found = "no such tensor" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-        raise ArtifactError(f"{place}, {name}", expected=wanted, found=found, remedy="Train and export again.")
+        raise ArtifactError(f"{place}, {name}", expected=expected, found=found, remedy="Train and export again.")
     return tensor

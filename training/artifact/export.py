@@ -91,10 +91,10 @@ def neighbor_agreement(live: NDArray[np.float32], exported: NDArray[np.float32],
     scale = max(float(np.abs(live).max()), 1e-30)  # squares of large values overflow float32
     live, exported = live / scale, exported / scale
     live, exported = (each - np.median(each, axis=0).astype(np.float32) for each in (live, exported))  # same distances
-    _, wanted = faiss.knn(live, live, k + 1)
+    _, neighbors = faiss.knn(live, live, k + 1)
     distances, _ = faiss.knn(exported, exported, k + 1)
-    wanted = np.stack([row[row != i][:k] for i, row in enumerate(wanted)])  # (n, k), a row is not its own neighbor
-    gaps = ((exported[:, None, :] - exported[wanted]) ** 2).sum(axis=2)  # (n, k)
+    neighbors = np.stack([row[row != i][:k] for i, row in enumerate(neighbors)])  # (n, k), without the row itself
+    gaps = ((exported[:, None, :] - exported[neighbors]) ** 2).sum(axis=2)  # (n, k)
     limit = distances[:, -1:] * (1 + TOLERANCE) + TOLERANCE * np.square(exported).mean()  # (n, 1)
     return float((gaps <= limit).mean())
 

@@ -43,9 +43,9 @@ class Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def check_together(self, *names: str) -> None:
-        """Raise ValueError if some of these fields are given, but not all."""
-        given = [name in self.model_fields_set and getattr(self, name) is not None for name in names]
-        if self.model_fields_set.intersection(names) and not all(given):
+        """Raise ValueError if some of these fields are present, but not all."""
+        present = [name in self.model_fields_set and getattr(self, name) is not None for name in names]
+        if self.model_fields_set.intersection(names) and not all(present):
             raise ValueError(f"{', '.join(names)}: each of them, or none")
 
 

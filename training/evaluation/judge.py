@@ -88,10 +88,10 @@ def judge_pca(latent_dim: int, preprocess: Preprocessor, noise_test: NoiseTest, 
     fitted = shortened(apply(fit_on)).astype(np.float32)
     pca = PCA(min(latent_dim, *fitted.shape), random_state=0).fit(fitted)
     queries = apply(_known(preprocess, noise_test.queries))
-    back = np.asarray(pca.inverse_transform(pca.transform(queries)), np.float32)
+    reconstructed = np.asarray(pca.inverse_transform(pca.transform(queries)), np.float32)
     if preprocess.mixed:  # each category becomes a known one, as in an encoder's output
-        back = apply(preprocess.to(_CPU).invert(torch.from_numpy(back), shares=True).numpy())
-    error = _error(preprocess, back, queries)
+        reconstructed = apply(preprocess.to(_CPU).invert(torch.from_numpy(reconstructed), shares=True).numpy())
+    error = _error(preprocess, reconstructed, queries)
     return _judge(
         f"PCA-{pca.n_components_}",
         lambda rows: np.ascontiguousarray(pca.transform(apply(rows)), np.float32),

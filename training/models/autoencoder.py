@@ -42,10 +42,13 @@ def latent_dim_for(width: int, config: ModelConfig) -> int:
 
 def _mlp_stacks(shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
     width = math.prod(shape)
-    back = config.hidden[::-1] if config.decoder == "mirror" else config.decoder
-    encoder, last = _dense([width, *config.hidden], config), nn.Linear((width, *config.hidden)[-1], latent_dim)
-    decoder, end = _dense([latent_dim, *back], config), nn.Linear((latent_dim, *back)[-1], width)
-    return nn.Sequential(*encoder, *latent(last, config)), nn.Sequential(*decoder, *outer(end, config.output))
+    encoder_widths = [width, *config.hidden]
+    decoder_widths = [latent_dim, *(config.hidden[::-1] if config.decoder == "mirror" else config.decoder)]
+    encoder, latent_layer = _dense(encoder_widths, config), nn.Linear(encoder_widths[-1], latent_dim)
+    decoder, output_layer = _dense(decoder_widths, config), nn.Linear(decoder_widths[-1], width)
+    encoder += latent(latent_layer, config)
+    decoder += outer(output_layer, config.output)
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 
 def _dense(widths: list[int], config: ModelConfig) -> list[nn.Module]:

@@ -70,8 +70,8 @@ def _cross_entropy(layout: Layout, logits: Tensor, target: Tensor) -> Tensor:
     """The sum of (n, slots) losses over rows and columns; a column whose slots are all 0 in `target` adds nothing."""
     owner, members = _groups(layout, logits.device)
     with torch.no_grad():
-        least = torch.full((len(logits), members.shape[1]), -torch.inf, device=logits.device)
-        top = least.scatter_reduce(1, owner.expand(len(logits), -1), logits, "amax")  # (n, categories)
+        lowest = torch.full((len(logits), members.shape[1]), -torch.inf, device=logits.device)
+        top = lowest.scatter_reduce(1, owner.expand(len(logits), -1), logits, "amax")  # (n, categories)
     powers = (logits - top.index_select(1, owner)).exp() @ members  # (n, slots) -> (n, categories)
     return ((powers.log() + top) * (target @ members) - (logits * target) @ members).sum()
 

@@ -24,8 +24,8 @@ def conv_stacks(shape: tuple[int, ...], latent_dim: int, config: ModelConfig) ->
         ConfigError: `shape` is not a picture's.
     """
     picture = picture_shape(shape, "model.kind")
-    back = config.channels[::-1] if config.decoder == "mirror" else config.decoder
-    return _encoder(picture, latent_dim, config), _decoder(picture, latent_dim, back, config)
+    decoder_channels = config.channels[::-1] if config.decoder == "mirror" else config.decoder
+    return _encoder(picture, latent_dim, config), _decoder(picture, latent_dim, decoder_channels, config)
 
 
 def _encoder(picture: tuple[int, int, int], latent_dim: int, config: ModelConfig) -> nn.Sequential:
@@ -33,23 +33,23 @@ def _encoder(picture: tuple[int, int, int], latent_dim: int, config: ModelConfig
     layers: list[nn.Module] = [ToPicture(*picture)]
     for ins, outs in pairwise([channels, *config.channels]):
         layers += inner(nn.Conv2d(ins, outs, KERNEL, STRIDE, PADDING), config)
-    least = _halved(height, width, len(config.channels))[-1]
+    smallest = _halved(height, width, len(config.channels))[-1]
     layers.append(ToRows())
-    return nn.Sequential(*layers, *latent(nn.Linear(math.prod(least) * config.channels[-1], latent_dim), config))
+    return nn.Sequential(*layers, *latent(nn.Linear(math.prod(smallest) * config.channels[-1], latent_dim), config))
 
 
 def _decoder(
-    picture: tuple[int, int, int], latent_dim: int, back: tuple[int, ...], config: ModelConfig
+    picture: tuple[int, int, int], latent_dim: int, decoder_channels: tuple[int, ...], config: ModelConfig
 ) -> nn.Sequential:
-    if not back:
+    if not decoder_channels:
         return nn.Sequential(*outer(nn.Linear(latent_dim, math.prod(picture)), config.output))
     height, width, channels = picture
-    sides = _halved(height, width, len(back))[::-1]  # least first
-    first = (*sides[0], back[0])
+    sides = _halved(height, width, len(decoder_channels))[::-1]  # smallest first
+    first = (*sides[0], decoder_channels[0])
     layers = [*inner(nn.Linear(latent_dim, math.prod(first)), config), ToPicture(*first)]
-    for ins, outs, small, large in zip(back, back[1:], sides, sides[1:], strict=False):
+    for ins, outs, small, large in zip(decoder_channels, decoder_channels[1:], sides, sides[1:], strict=False):
         layers += inner(_doubling(ins, outs, small, large), config)
-    layers += outer(_doubling(back[-1], channels, sides[-2], sides[-1]), config.output)
+    layers += outer(_doubling(decoder_channels[-1], channels, sides[-2], sides[-1]), config.output)
     return nn.Sequential(*layers, ToRows())
 
 

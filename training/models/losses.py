@@ -103,11 +103,11 @@ def check_pair(loss: Loss, model: ModelConfig) -> None:
     Raises:
         ConfigError: the loss and `model.output` do not match.
     """
-    wanted = {"values": None, "logits": "linear", "probabilities": "sigmoid"}[loss.output]
-    if wanted and model.output != wanted:
+    required = {"values": None, "logits": "linear", "probabilities": "sigmoid"}[loss.output]
+    if required and model.output != required:
         raise ConfigError(
             "model.output",
-            expected=f"{wanted}, because the loss {loss.name} needs {loss.output}",
+            expected=f"{required}, because the loss {loss.name} needs {loss.output}",
             found=model.output,
-            remedy=f"--set model.output={wanted}",
+            remedy=f"--set model.output={required}",
         )

@@ -123,8 +123,8 @@ def _read(number: int, fields: Any) -> FittedColumn:
     if not isinstance(fields, dict) or fields.get("kind") not in get_args(ColumnKind):
         raise ValueError(f"{place} has an unknown kind")
     kind, name = fields["kind"], fields.get("name")
-    own = {"numeric": {*_NUMBERS}, "boolean": {"counts"}, "categorical": {"values", "counts"}}[kind]
-    if fields.keys() != {"name", "kind", "missing"} | own:
+    required = {"numeric": {*_NUMBERS}, "boolean": {"counts"}, "categorical": {"values", "counts"}}[kind]
+    if fields.keys() != {"name", "kind", "missing"} | required:
         raise ValueError(f"{place} has the keys {', '.join(sorted(map(str, fields)))}")
     if not isinstance(name, str):
         raise ValueError(f"{place} has the name {name!r}")
