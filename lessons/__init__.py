@@ -1,3 +1,3 @@
-"""The lessons: a page and a small experiment for each "why?"."""
+"""The lessons: a page and a small experiment for each topic."""
 
 __all__: list[str] = []

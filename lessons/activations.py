@@ -1,4 +1,4 @@
-"""Activations: is the digit odd? The same network answers with each activation, and with none."""
+"""Activations: is the digit odd? The same network is trained with each activation, and with none."""
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ RATES = (0.002, 0.1)
 
 
 def experiment(seed: int = 0) -> Shown:
-    """Train 64-64-64-2 on "odd or even" per activation; multiply the linear one out into one matrix."""
+    """Train 64-64-64-2 on "odd or even" with each activation; multiply out the linear network into one matrix."""
     data = digits(seed)
     odd, test_odd = data.train_labels % 2, data.test_labels % 2
     lines: dict[str, list[float]] = {}
@@ -35,17 +35,19 @@ def experiment(seed: int = 0) -> Shown:
             done = fit(model, optimizer, cross_entropy, data.train, odd, epochs=EPOCHS)
             lines[name] = [accuracy(model, data.test, test_odd) for _ in done]
             if name == "linear":
-                apart = _difference(model, data.test)
-    numbers = {f"share of test rows told right, {name}": line[-1] for name, line in lines.items()}
-    numbers["largest difference between the three linear layers and one matrix"] = apart
-    numbers |= {f"share of relu units that answer no row, Adam at {rate}": _dead(rate, data, seed) for rate in RATES}
+                difference = _difference(model, data.test)
+    numbers = {f"share of test rows classified correctly, {name}": line[-1] for name, line in lines.items()}
+    numbers["largest difference between the three linear layers and one matrix"] = difference
+    numbers |= {
+        f"share of relu units that are 0 for every row, Adam at {rate}": _dead(rate, data, seed) for rate in RATES
+    }
     numbers |= {f"steepest slope of {name}": _steepest(nonlinear()) for name, nonlinear in ACTIVATIONS.items()}
-    learnt = Curves("Odd or even?", "epoch", "share of test rows told right", by_epoch(lines))
-    return Shown(numbers, Panels("The bend between two layers", [_shapes(), learnt]))
+    learned = Curves("Odd or even?", "epoch", "share of test rows classified correctly", by_epoch(lines))
+    return Shown(numbers, Panels("Activations", [_shapes(), learned]))
 
 
 def collapsed(model: nn.Sequential) -> tuple[Tensor, Tensor]:
-    """Linear layers with nothing between them, as one: weights (outs, ins) and bias (outs,)."""
+    """Linear layers without activations, multiplied out: weights (outs, ins) and bias (outs,) of one layer."""
     layers = [layer for layer in model if isinstance(layer, nn.Linear)]
     weight: Tensor = layers[0].weight
     bias: Tensor = layers[0].bias
@@ -61,14 +63,14 @@ def _difference(model: nn.Sequential, rows: Tensor) -> float:
 
 
 def _dead(rate: float, data: Digits, seed: int) -> float:
-    """The share of the second layer's units that give 0 for every row after five epochs: no gradient moves them."""
+    """The share of the second layer's units that are 0 for every row after five epochs: no gradient changes them."""
     with isolated(seed):
         model = network(64, 64, 64, 10)
         for _ in fit(model, adam(model, rate), cross_entropy, data.train, data.train_labels, epochs=5):
             pass
     with torch.inference_mode():
-        answers = model[:4](data.train)  # (n, 64)
-    return float((answers == 0).all(0).float().mean())
+        outputs = model[:4](data.train)  # (n, 64)
+    return float((outputs == 0).all(0).float().mean())
 
 
 def _steepest(activation: nn.Module) -> float:

@@ -1,4 +1,4 @@
-"""Backpropagation: gradients derived by hand beside autograd's and beside finite differences, in float64."""
+"""Backpropagation: gradients derived by hand, compared with autograd and with finite differences, in float64."""
 
 from collections.abc import Callable, Iterable
 
@@ -22,7 +22,7 @@ def linear_loss(x: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 
 def linear_gradients(x: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Gradients:
-    """By hand: of w (d, k) and of b (k,)."""
+    """By hand: the gradients of w (d, k) and of b (k,)."""
     slope = 2 * (x @ w + b - y) / y.numel()  # (n, k): how the loss changes with each output
     return x.T @ slope, slope.sum(0)
 
@@ -33,31 +33,31 @@ def hidden_loss(x: Tensor, y: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Te
 
 
 def hidden_gradients(x: Tensor, y: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Gradients:
-    """By hand, from the last layer to the first: of w1, b1, w2, b2."""
+    """By hand, from the last layer to the first: the gradients of w1, b1, w2, b2."""
     h = torch.tanh(x @ w1 + b1)  # (n, h)
     slope = 2 * (h @ w2 + b2 - y) / y.numel()  # (n, k): how the loss changes with each output
-    inner = (slope @ w2.T) * (1 - h.square())  # (n, h): with each sum before the tanh, whose slope is 1 - tanh**2
+    inner = (slope @ w2.T) * (1 - h.square())  # (n, h): the same for each tanh input; tanh' = 1 - tanh**2
     return x.T @ inner, inner.sum(0), h.T @ slope, slope.sum(0)
 
 
 def by_autograd(loss: Callable[..., Tensor], x: Tensor, y: Tensor, weights: Gradients) -> Gradients:
-    """What torch says of the same."""
+    """The same gradients by autograd."""
     tracked = [weight.clone().requires_grad_() for weight in weights]
     return torch.autograd.grad(loss(x, y, *tracked), tracked)
 
 
 def experiment(seed: int = 0) -> Shown:
-    """Compare the three on digits; the finite differences at steps of many sizes."""
+    """Compare the three on digits, with finite differences at steps of many sizes."""
     x, y, linear, hidden = _problem(seed)
     of_linear, of_hidden = linear_gradients(x, y, *linear), hidden_gradients(x, y, *hidden)
-    forward, central = (_off(x, y, hidden, of_hidden, both=both) for both in (False, True))
-    linear_apart = _apart(of_linear, by_autograd(linear_loss, x, y, linear))
-    hidden_apart = _apart(of_hidden, by_autograd(hidden_loss, x, y, hidden))
+    forward, central = (_step_errors(x, y, hidden, of_hidden, central=central) for central in (False, True))
+    linear_difference = _largest_difference(of_linear, by_autograd(linear_loss, x, y, linear))
+    hidden_difference = _largest_difference(of_hidden, by_autograd(hidden_loss, x, y, hidden))
     numbers = {
-        "linear regression: largest difference by hand and autograd": linear_apart,
-        "one hidden layer: largest difference by hand and autograd": hidden_apart,
-        "one hidden layer, along one direction: difference by hand and forward, best step": min(forward),
-        "one hidden layer, along one direction: difference by hand and central, best step": min(central),
+        "linear regression: largest difference between hand-derived and autograd": linear_difference,
+        "one hidden layer: largest difference between hand-derived and autograd": hidden_difference,
+        "one hidden layer, along one direction: difference between hand-derived and forward, best step": min(forward),
+        "one hidden layer, along one direction: difference between hand-derived and central, best step": min(central),
         "largest value of these gradients": max(float(part.abs().max()) for part in (*of_linear, *of_hidden)),
         "best step of the forward difference": STEPS[forward.index(min(forward))],
         "best step of the central difference": STEPS[central.index(min(central))],
@@ -66,7 +66,7 @@ def experiment(seed: int = 0) -> Shown:
 
 
 def _problem(seed: int) -> tuple[Tensor, Tensor, Gradients, Gradients]:
-    """Inputs (n, 64), answers (n, 10), and random weights of both models."""
+    """Inputs (n, 64), targets (n, 10), and random weights of both models."""
     data = digits(seed, ROWS)
     generator = torch.Generator().manual_seed(seed)
     linear = _random(((64, 10), (10,)), generator)
@@ -78,19 +78,21 @@ def _random(shapes: Iterable[tuple[int, ...]], generator: torch.Generator) -> Gr
     return tuple(0.3 * torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
 
 
-def _apart(ours: Gradients, theirs: Gradients) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
+def _largest_difference(a_parts: Gradients, b_parts: Gradients) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(a_parts, b_parts, strict=True))
 
 
-def _off(x: Tensor, y: Tensor, weights: Gradients, gradients: Gradients, *, both: bool) -> list[float]:
-    """Along one direction: how far the finite difference is from the gradient by hand, for each step."""
-    way = _random([tuple(weight.shape) for weight in weights], torch.Generator().manual_seed(1))
-    exact = sum(float((gradient * part).sum()) for gradient, part in zip(gradients, way, strict=True))
+def _step_errors(x: Tensor, y: Tensor, weights: Gradients, gradients: Gradients, *, central: bool) -> list[float]:
+    """The error of the finite difference along one direction, for each step size."""
+    direction = _random([tuple(weight.shape) for weight in weights], torch.Generator().manual_seed(1))
+    exact = sum(float((gradient * part).sum()) for gradient, part in zip(gradients, direction, strict=True))
 
     def at(step: float) -> float:
-        return float(hidden_loss(x, y, *(weight + step * part for weight, part in zip(weights, way, strict=True))))
+        return float(
+            hidden_loss(x, y, *(weight + step * part for weight, part in zip(weights, direction, strict=True)))
+        )
 
-    slopes = [(at(step) - at(-step)) / (2 * step) if both else (at(step) - at(0.0)) / step for step in STEPS]
+    slopes = [(at(step) - at(-step)) / (2 * step) if central else (at(step) - at(0.0)) / step for step in STEPS]
     return [abs(slope - exact) for slope in slopes]
 
 
@@ -99,5 +101,5 @@ def _curves(forward: list[float], central: list[float]) -> Curves:
         "forward: (L(w + e) - L(w)) / e": (STEPS, forward),
         "central: (L(w + e) - L(w - e)) / 2e": (STEPS, central),
     }
-    title, label = "Too long a step is inexact, too short a one is rounded away", "difference from by hand"
+    title, label = "Too large a step is inexact, too small a step is rounded away", "difference from the exact slope"
     return Curves(title, "step e", label, series, log_x=True, log_y=True)

@@ -1,4 +1,4 @@
-"""The lessons by topic. An experiment is loaded only when it is run, so the list is there at once."""
+"""The lessons by topic. An experiment is imported only when it runs, so that listing the topics is fast."""
 
 import difflib
 import importlib
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lookalike.training.errors import ConfigError
 
-if TYPE_CHECKING:  # numpy need not be loaded to name the topics
+if TYPE_CHECKING:  # listing the topics needs no numpy
     from lookalike.lessons.shown import Shown
 
 __all__ = ["Lesson", "open_lesson", "topics"]
@@ -32,19 +32,19 @@ TOPICS = (
     "latent-space",
     "similarity-search",
 )
-"""In the order in which to read them; a topic's page is `pages/TOPIC.md`, its experiment the module of that name."""
+"""In reading order; a topic's page is `pages/TOPIC.md`, its experiment is the module of that name."""
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A page, in Markdown, and the experiment that shows what it says."""
+    """A page, in Markdown, and the experiment that demonstrates it."""
 
     topic: str
     title: str
     page: str
 
     def show(self, seed: int = 0) -> "Shown":
-        """Run the experiment: seconds on one core, the same numbers each time."""
+        """Run the experiment: it takes seconds on one core and returns the same numbers each time."""
         experiment: Callable[[int], Shown] = importlib.import_module(
             f"lookalike.lessons.{_module(self.topic)}"
         ).experiment
@@ -52,15 +52,15 @@ class Lesson:
 
 
 def topics() -> dict[str, str]:
-    """Each topic with its title, in the order in which to read them."""
+    """Return each topic with its title, in reading order."""
     return {topic: _title(_page(topic)) for topic in TOPICS}
 
 
 def open_lesson(topic: str) -> Lesson:
-    """The lesson on a topic; capitals, spaces and underscores are as good as small letters and dashes.
+    """Return the lesson on a topic; upper and lower case, spaces, underscores and dashes make no difference.
 
     Raises:
-        ConfigError: there is no such topic.
+        ConfigError: the topic does not exist.
     """
     name = "-".join(topic.lower().replace("_", " ").replace("-", " ").split())
     if name not in TOPICS:

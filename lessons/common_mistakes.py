@@ -1,4 +1,4 @@
-"""The five common mistakes, each beside the right way: same rows, same first weights, one line different."""
+"""The five common mistakes, each compared with the right way: same rows, same initial weights, one line different."""
 
 import torch
 from torch import Tensor, nn, optim
@@ -21,7 +21,7 @@ from lookalike.lessons.workbench import (
 __all__ = ["MISTAKES", "experiment"]
 
 Lines = dict[str, list[float]]
-"""What was measured after each epoch, in the right way and in the wrong one."""
+"""The measurement after each epoch, for the right and for the wrong way."""
 
 
 def experiment(seed: int = 0) -> Shown:
@@ -31,13 +31,13 @@ def experiment(seed: int = 0) -> Shown:
     parts = []
     for name, (label, make) in MISTAKES.items():
         lines = make(data, seed)
-        numbers |= {f"{name}: {label}, {way}": line[-1] for way, line in lines.items()}
+        numbers |= {f"{name}: {label}, {variant}": line[-1] for variant, line in lines.items()}
         parts.append(Curves(name, "epoch", label, by_epoch(lines)))
     return Shown(numbers, Panels("Five common mistakes", parts))
 
 
 def not_zeroed(data: Digits, seed: int) -> Lines:
-    """`backward` adds to the gradients that are there; without `zero_grad` each step takes all earlier ones again."""
+    """`backward` adds to the existing gradients; without `zero_grad` each step repeats all earlier steps."""
     return {
         "zero_grad before backward": _losses_of_loop(data, seed, zero=True),
         "no zero_grad": _losses_of_loop(data, seed, zero=False),
@@ -61,13 +61,13 @@ def _losses_of_loop(data: Digits, seed: int, *, zero: bool) -> list[float]:
 
 
 def double_softmax(data: Digits, seed: int) -> Lines:
-    """Cross entropy takes the softmax itself; given one already, it cannot fall below 1.461 with ten classes."""
-    ways: dict[str, Loss] = {
-        "outputs as they are": cross_entropy,
+    """Cross entropy applies a softmax itself; after a second softmax it cannot fall below 1.461 with ten classes."""
+    losses: dict[str, Loss] = {
+        "raw outputs": cross_entropy,
         "a softmax first": lambda outputs, labels: cross_entropy(outputs.softmax(1), labels),
     }
     lines: Lines = {}
-    for name, loss in ways.items():
+    for name, loss in losses.items():
         with isolated(seed):
             model = network(64, 64, 10)
             done = fit(model, adam(model, 5e-3), loss, data.train, data.train_labels, epochs=12)
@@ -81,8 +81,8 @@ def _test_loss(model: nn.Module, loss: Loss, data: Digits) -> float:
 
 
 def wrong_mode(data: Digits, seed: int) -> Lines:
-    """One model, asked after `eval()` and after `train()`: dropout goes on blanking values."""
-    lines: Lines = {"eval() before asking": [], "left in train()": []}
+    """Evaluate one model after `eval()` and after `train()`, in which dropout still blanks values."""
+    lines: Lines = {"eval() first": [], "left in train()": []}
     with isolated(seed):
         model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 10))
         for _ in fit(model, adam(model, 5e-3), cross_entropy, data.train, data.train_labels, epochs=12):
@@ -93,14 +93,14 @@ def wrong_mode(data: Digits, seed: int) -> Lines:
 
 
 def missing_activations(data: Digits, seed: int) -> Lines:
-    """Odd or even? Layers with nothing between them are one layer."""
+    """Odd or even? Layers without activations between them are one layer."""
     labels = data.train_labels % 2, data.test_labels % 2
-    kinds = {"relu between the layers": "relu", "nothing between them": "linear"}
+    kinds = {"relu between the layers": "relu", "no activations": "linear"}
     return {name: _accuracies((64, 64, 64, 2), kind, data, labels, seed=seed) for name, kind in kinds.items()}
 
 
 def deep_sigmoid(data: Digits, seed: int) -> Lines:
-    """Eight layers: each sigmoid passes at most a quarter of the gradient on."""
+    """Eight layers: each sigmoid passes on at most a quarter of the gradient."""
     labels = data.train_labels, data.test_labels
     widths = (64, *[64] * 7, 10)
     return {name: _accuracies(widths, name, data, labels, seed=seed) for name in ("relu", "sigmoid")}
@@ -109,7 +109,7 @@ def deep_sigmoid(data: Digits, seed: int) -> Lines:
 def _accuracies(
     widths: tuple[int, ...], activation: str, data: Digits, labels: tuple[Tensor, Tensor], *, seed: int
 ) -> list[float]:
-    """The share of test rows told right after each epoch; `labels` are those to train and to test with."""
+    """The share of test rows classified correctly after each epoch; `labels` are for training and for testing."""
     with isolated(seed):
         model = network(*widths, activation=activation)
         done = fit(model, adam(model, 2e-3), cross_entropy, data.train, labels[0], epochs=12)
@@ -119,8 +119,8 @@ def _accuracies(
 MISTAKES = {
     "Gradients not zeroed": ("test loss", not_zeroed),
     "Double softmax": ("test loss", double_softmax),
-    "Wrong mode": ("share told right", wrong_mode),
-    "Missing activations": ("share told right", missing_activations),
-    "Sigmoid in a deep stack": ("share told right", deep_sigmoid),
+    "Wrong mode": ("share classified correctly", wrong_mode),
+    "Missing activations": ("share classified correctly", missing_activations),
+    "Sigmoid in a deep stack": ("share classified correctly", deep_sigmoid),
 }
-"""The name of each, what is measured, and how it is made."""
+"""The name of each mistake, its measurement, and the function that makes it."""

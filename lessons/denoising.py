@@ -1,4 +1,4 @@
-"""Denoising: the same autoencoder trained on clean rows, and trained to undo noise; both are asked noisy rows."""
+"""Denoising: the same autoencoder, trained on clean rows and trained to remove noise, and tested on noisy rows."""
 
 import torch
 from torch import Tensor, nn
@@ -19,41 +19,41 @@ from lookalike.lessons.workbench import (
 
 __all__ = ["corrupted", "experiment", "train", "with_noise"]
 
-LEVEL, ASKED = 0.5, 0.3
-"""Training noise is drawn per row from 0 to the first; the questions' noise is the second."""
+LEVEL, TEST_NOISE = 0.5, 0.3
+"""Each training row draws its noise from 0 to LEVEL; all test rows have the noise TEST_NOISE."""
 EPOCHS, RUNS, SHOWN = 20, 3, 6
 
 
 def experiment(seed: int = 0) -> Shown:
-    """The error and the neighbours' labels on clean and on noisy test rows, as means over three runs."""
+    """Measure the error and the neighbors' labels on clean and on noisy test rows, as means over three runs."""
     runs = [_run(RUNS * seed + number) for number in range(RUNS)]
-    numbers = {name: sum(told[name] for told, _ in runs) / RUNS for name in runs[0][0]}
+    numbers = {name: sum(measured[name] for measured, _ in runs) / RUNS for name in runs[0][0]}
     return Shown(numbers, runs[0][1])
 
 
 def _run(seed: int) -> tuple[dict[str, float], Tiles]:
-    """Other rows, other first weights, other noise: what was measured, and a few pictures."""
+    """One run, with rows, initial weights and noise from `seed`: its numbers, and a few pictures."""
     data = digits(seed)
     with isolated(seed):
-        noisy = with_noise(data.test, torch.full((len(data.test), 1), ASKED))
-    made = {"clean": data.test, "noisy": noisy}
+        noisy = with_noise(data.test, torch.full((len(data.test), 1), TEST_NOISE))
+    examples = {"clean": data.test, "noisy": noisy}
     numbers = {"error of the noisy rows themselves": float(squared_error(noisy, data.test))}
     for name, level in (("standard", 0.0), ("denoising", LEVEL)):
         with isolated(seed):
             model = train(data.train, level)
-        numbers |= _told(f"{name} autoencoder", model, data, noisy)
+        numbers |= _measure(f"{name} autoencoder", model, data, noisy)
         with torch.inference_mode():
-            made[f"{name}'s answer"] = model(noisy)
+            examples[f"{name}'s output"] = model(noisy)
     for kind, rows in (("clean", data.test), ("noisy", noisy)):
         numbers[f"precision@10 on {kind} rows, raw rows"] = agreement(
             data.train, data.train_labels, rows, data.test_labels
         )
-    tiles = {name: as_images(rows[:SHOWN]) for name, rows in made.items()}
-    return numbers, Tiles("Two autoencoders are asked noisy digits", tiles)
+    tiles = {name: as_images(rows[:SHOWN]) for name, rows in examples.items()}
+    return numbers, Tiles("Two autoencoders reconstruct noisy digits", tiles)
 
 
 def train(rows: Tensor, level: float) -> nn.Sequential:
-    """A denoising autoencoder differs in one line alone: it sees `seen`, and its target is `clean`."""
+    """A denoising autoencoder differs only in one line: its input is `seen`, and its target is `clean`."""
     model = autoencoder(16)
     optimizer = adam(model, 5e-3)
     for _ in range(EPOCHS):
@@ -67,7 +67,7 @@ def train(rows: Tensor, level: float) -> nn.Sequential:
 
 
 def corrupted(clean: Tensor, level: float) -> Tensor:
-    """Under normal noise whose standard deviation is drawn per row from [0, level), clipped to [0, 1]."""
+    """Add normal noise whose standard deviation is drawn per row from [0, level), and clip to [0, 1]."""
     return with_noise(clean, torch.rand(len(clean), 1) * level)
 
 
@@ -77,12 +77,12 @@ def with_noise(rows: Tensor, deviation: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _told(name: str, model: nn.Sequential, data: Digits, noisy: Tensor) -> dict[str, float]:
+def _measure(name: str, model: nn.Sequential, data: Digits, noisy: Tensor) -> dict[str, float]:
     encoder, items = model[0], model[0](data.train)
-    told = {}
+    measured = {}
     for kind, rows in (("clean", data.test), ("noisy", noisy)):
-        told[f"error on {kind} rows, {name}"] = float(squared_error(model(rows), data.test))
-        told[f"precision@10 on {kind} rows, {name}"] = agreement(
+        measured[f"error on {kind} rows, {name}"] = float(squared_error(model(rows), data.test))
+        measured[f"precision@10 on {kind} rows, {name}"] = agreement(
             items, data.train_labels, encoder(rows), data.test_labels
         )
-    return told
+    return measured

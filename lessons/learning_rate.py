@@ -1,4 +1,4 @@
-"""Gradient descent and the learning rate: a problem whose largest rate is known, and one where it must be tried."""
+"""Gradient descent: a problem whose largest learning rate is known, and a problem for which it must be tried."""
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +10,19 @@ from lookalike.lessons.workbench import adam, autoencoder, digits, error, fit, i
 __all__ = ["descend", "experiment", "largest_rate"]
 
 STEPS = 60
-SHARES = {"too low: 0.01 of the limit": 0.01, "good: 0.9 of it": 0.9, "too high: 1.02 of it": 1.02}
+SHARES = {"too low: 0.01 of the limit": 0.01, "good: 0.9 of the limit": 0.9, "too high: 1.02 of the limit": 1.02}
 RATES = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 
 
 def experiment(seed: int = 0) -> Shown:
-    """Linear regression below and above its limit; then an autoencoder under Adam over rates of all sizes."""
+    """Linear regression below and above its limit; then an autoencoder with Adam at learning rates of all sizes."""
     data = digits(seed)
-    answers = nn.functional.one_hot(data.train_labels, 10).float()  # (n, 10)
-    limit = largest_rate(data.train, answers)
-    lines = {name: descend(data.train, answers, share * limit) for name, share in SHARES.items()}
+    targets = nn.functional.one_hot(data.train_labels, 10).float()  # (n, 10)
+    limit = largest_rate(data.train, targets)
+    lines = {name: descend(data.train, targets, share * limit) for name, share in SHARES.items()}
     numbers = {
         "the limit: 2 / the largest curvature": limit,
-        "loss before the first step": float(answers.square().mean()),
+        "loss before the first step": float(targets.square().mean()),
     }
     numbers |= {f"loss after {STEPS} steps, {name}": line[-1] for name, line in lines.items()}
     errors = [_after_adam(rate, data.train, data.test, seed) for rate in RATES]
@@ -31,7 +31,7 @@ def experiment(seed: int = 0) -> Shown:
     known = Curves("Linear regression: the limit is known", "step", "training loss", steps, log_y=True)
     swept: dict[str, Series] = {"after 5 epochs": (RATES, errors)}
     tried = Curves("Autoencoder, Adam: try them", "learning rate", "test error", swept, log_x=True, log_y=True)
-    return Shown(numbers, Panels("How long a step", [known, tried]))
+    return Shown(numbers, Panels("The size of a step", [known, tried]))
 
 
 def largest_rate(inputs: Tensor, targets: Tensor) -> float:
@@ -41,13 +41,13 @@ def largest_rate(inputs: Tensor, targets: Tensor) -> float:
 
 
 def descend(inputs: Tensor, targets: Tensor, rate: float, steps: int = STEPS) -> list[float]:
-    """Gradient descent from zero weights; the loss before each step, and after the last."""
+    """Gradient descent from zero weights: the loss before each step, and after the last."""
     weights = torch.zeros(inputs.shape[1], targets.shape[1])
     losses = []
     for _ in range(steps + 1):
-        wrong = inputs @ weights - targets  # (n, 10)
-        losses.append(float(wrong.square().mean()))
-        weights = weights - rate * 2 * inputs.T @ wrong / wrong.numel()  # (64, 10)
+        errors = inputs @ weights - targets  # (n, 10)
+        losses.append(float(errors.square().mean()))
+        weights = weights - rate * 2 * inputs.T @ errors / errors.numel()  # (64, 10)
     return losses
 
 

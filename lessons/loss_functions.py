@@ -1,4 +1,4 @@
-"""Loss functions: three losses on rows of which some values are broken, and what a sigmoid does to a slope."""
+"""Loss functions: three losses on rows with some broken values, and the effect of a sigmoid on the slope."""
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def experiment(seed: int = 0) -> Shown:
-    """Train on rows with broken values, test on clean ones; then the slope at a confident mistake."""
+    """Train on rows with broken values and test on clean rows; then compare the slopes at a confident error."""
     data = digits(seed)
     generator = torch.Generator().manual_seed(seed)
     hit = torch.rand(data.train.shape, generator=generator) < BROKEN_SHARE
@@ -29,15 +29,15 @@ def experiment(seed: int = 0) -> Shown:
     numbers = {f"mean squared error on clean test rows, trained with {name}": line[-1] for name, line in lines.items()}
     numbers |= _best_constants(data.train[:, PIXEL], broken[:, PIXEL])
     numbers |= {
-        "slope at output -8 before the sigmoid where the target is 1, mse": _slope(LOSSES["mse"]),
-        "slope at output -8 before the sigmoid where the target is 1, bce_logits": _slope(None),
+        "slope at output -8 before the sigmoid for the target 1, mse": _slope(LOSSES["mse"]),
+        "slope at output -8 before the sigmoid for the target 1, bce_logits": _slope(None),
     }
-    learnt = Curves("Rows with 1% broken values", "epoch", "error on clean test rows", by_epoch(lines), log_y=True)
-    return Shown(numbers, Panels("What being wrong costs, and what that does", [_costs(), learnt]))
+    learned = Curves("Rows with 1% broken values", "epoch", "error on clean test rows", by_epoch(lines), log_y=True)
+    return Shown(numbers, Panels("The cost of an error, and its effect", [_costs(), learned]))
 
 
 def _errors(loss: Loss, broken: Tensor, test: Tensor, seed: int) -> list[float]:
-    """Train on the rows as they were delivered; what counts is the squared error on clean ones."""
+    """Train on the broken rows; return the squared error on clean rows after each epoch."""
     with isolated(seed):
         model = autoencoder(16)
         optimizer = adam(model, 5e-3)
@@ -56,14 +56,14 @@ def _best_constants(pixel: Tensor, broken: Tensor) -> dict[str, float]:
 
 
 def _best_constant(loss: Loss, values: Tensor) -> float:
-    """Of many numbers the one with the least loss against all values."""
+    """The number with the least loss against all values, of 1,001 numbers from 0 to 1."""
     numbers = torch.linspace(0.0, 1.0, 1_001)
     costs = torch.stack([loss(number.expand_as(values), values) for number in numbers])
     return float(numbers[costs.argmin()])
 
 
 def _slope(loss: Loss | None) -> float:
-    """The derivative by the output before the sigmoid; None is binary cross entropy, which has the sigmoid inside."""
+    """The derivative by the output before the sigmoid; None is binary cross entropy, which includes the sigmoid."""
     logit, target = torch.tensor(-8.0, requires_grad=True), torch.tensor(1.0)
     cost = loss(logit.sigmoid(), target) if loss else nn.functional.binary_cross_entropy_with_logits(logit, target)
     (slope,) = torch.autograd.grad(cost, logit)
@@ -71,7 +71,7 @@ def _slope(loss: Loss | None) -> float:
 
 
 def _costs() -> Curves:
-    wrong = torch.linspace(-3.0, 3.0, 61)
+    errors = torch.linspace(-3.0, 3.0, 61)
     zero = torch.zeros(())
-    lines = {name: (wrong.tolist(), [float(loss(at, zero)) for at in wrong]) for name, loss in LOSSES.items()}
+    lines = {name: (errors.tolist(), [float(loss(at, zero)) for at in errors]) for name, loss in LOSSES.items()}
     return Curves("The loss of one value", "output minus target", "loss", lines)

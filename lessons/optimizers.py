@@ -1,4 +1,4 @@
-"""Optimizers: five ways to follow the same gradient, and what weight decay does in two of them."""
+"""Optimizers: five ways to follow the same gradient, and the effect of weight decay in two of them."""
 
 from collections.abc import Callable, Iterable
 
@@ -19,20 +19,20 @@ OPTIMIZERS: dict[str, Build] = {
     "adam, 0.01": lambda weights: optim.Adam(weights, 0.01, fused=True),
     "adamw, 0.01": lambda weights: optim.AdamW(weights, 0.01, weight_decay=0.01, fused=True),
 }
-"""Each at the best of the rates 0.001, 0.003, 0.01, ... 1 that did not diverge in any of three seeds."""
+"""Each has the best of the rates 0.001, 0.003, 0.01, ... 1 that did not diverge with any of three seeds."""
 DARK_PIXEL = 0
-"""The first pixel is 0 in every digit, so the gradient of its weights is 0: only decay moves them."""
+"""The first pixel is 0 in every digit, so the gradient of its weights is 0: only decay changes them."""
 DECAY, DECAY_RATE = 0.01, 0.01
 
 
 def experiment(seed: int = 0) -> Shown:
-    """The same autoencoder under each; then the weights that see a dark pixel, under Adam's and AdamW's decay."""
+    """Train the same autoencoder with each; then decay the weights of a dark pixel with Adam and with AdamW."""
     data = digits(seed)
     lines = {name: _errors(build, data, seed) for name, build in OPTIMIZERS.items()}
     numbers = {f"test error after {EPOCHS} epochs, {name}": line[-1] for name, line in lines.items()}
     for name, kind in (("adam", optim.Adam), ("adamw", optim.AdamW)):
-        left, steps = decayed(kind, data, seed)
-        numbers[f"weights of a dark pixel: share left by weight_decay {DECAY}, {name}"] = left
+        remaining, steps = decayed(kind, data, seed)
+        numbers[f"weights of a dark pixel: share left by weight_decay {DECAY}, {name}"] = remaining
     numbers["(1 - lr * weight_decay) ** steps"] = (1 - DECAY_RATE * DECAY) ** steps
     return Shown(numbers, Curves("Five optimizers", "epoch", "test error", by_epoch(lines), log_y=True))
 
@@ -45,7 +45,7 @@ def _errors(build: Build, data: Digits, seed: int) -> list[float]:
 
 
 def decayed(kind: type[optim.Adam], data: Digits, seed: int) -> tuple[float, int]:
-    """The norm of the dark pixel's weights after five epochs as a share of what it was, and the number of steps."""
+    """The norm of the dark pixel's weights after five epochs, relative to the initial norm, and the number of steps."""
     with isolated(seed):
         model = autoencoder(8)
         weights = next(model.parameters())  # (hidden, 64)

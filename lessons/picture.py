@@ -1,6 +1,6 @@
-"""What an experiment draws, as values: curves, points, small images, or several of these side by side.
+"""The pictures of an experiment, as values: curves, points, small images, or several of these in panels.
 
-`lessons.png` draws them into a file and `lessons.terminal` into text; neither knows what is drawn.
+`lessons.png` draws them into a file and `lessons.terminal` as text; both draw any picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ Series = tuple[Sequence[float], Sequence[float]]
 class Curves:
     """Named lines over one pair of axes.
 
-    What is not finite, or not above 0 on a logarithmic axis, is left out. `marks` are named vertical lines.
+    Values that are not finite, or not above 0 on a logarithmic axis, are left out. `marks` are named vertical lines.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Scatter:
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """Rows of small grey images; each row is (n, height, width) with 0 for empty and 1 for full ink."""
+    """Rows of small gray images; each row is (n, height, width) with 0 for empty and 1 for full ink."""
 
     title: str
     rows: Mapping[str, NDArray[np.float32]]
@@ -57,7 +57,7 @@ Part = Curves | Scatter | Tiles
 
 @dataclass(frozen=True)
 class Panels:
-    """Several pictures that belong together."""
+    """Several pictures under one title."""
 
     title: str
     parts: Sequence[Part]
@@ -67,5 +67,5 @@ Picture = Curves | Scatter | Tiles | Panels
 
 
 def by_epoch(lines: Mapping[str, Sequence[float]]) -> dict[str, Series]:
-    """Lines whose values were taken after epoch 1, 2, 3, ..."""
+    """Lines with the values after epochs 1, 2, 3, ..."""
     return {name: (range(1, len(values) + 1), values) for name, values in lines.items()}

@@ -1,7 +1,7 @@
-"""A picture as a PNG file. No window and no global state: it works in a container and in a thread.
+"""Draws a picture as a PNG file, without a window or global state: it works in a container and in a thread.
 
-The colours are those of M. Okabe and K. Ito, which people with any kind of colour vision can tell apart; the
-lines differ in their dashes as well, and the points are drawn as the number of their class.
+The colors are those of M. Okabe and K. Ito, which people with any kind of color vision can distinguish. The lines
+also differ in their dashes, and the points are drawn as the number of their class.
 """
 
 import math
@@ -19,18 +19,18 @@ from lookalike.training.sealed import replacing
 
 __all__ = ["save_png"]
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D1F", "#7A7A7A", "#5D3A9B")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D1F", "#7A7A7A", "#5D3A9B")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 FEW = 25
-"""Up to so many values, each is marked on its line."""
+"""A line with at most this many values has a marker at each value."""
 SHORT = 100.0
-"""A logarithmic axis is short where its greatest value is less than so many times its least."""
+"""A logarithmic axis is short if its greatest value is less than this multiple of its least."""
 GAP = 1
 """Pixels between two small images."""
 
 
 def save_png(picture: Picture, path: Path) -> None:
-    """Draw `picture` into the file `path`, which appears whole or stays as it was."""
+    """Draw `picture` into the file `path`, which is replaced completely or not at all."""
     parts = picture.parts if isinstance(picture, Panels) else [picture]
     columns = 1 if len(parts) == 1 else 2 if len(parts) in {2, 4} else 3
     rows = math.ceil(len(parts) / columns)
@@ -82,15 +82,15 @@ def _curves(axes: Axes, part: Curves) -> None:
 
 
 def _ticks(axis: Axis, log: bool, values: list[float]) -> None:
-    """Whole numbers where all are; on a short logarithmic axis, numbers between the powers of ten as well."""
+    """Integer ticks if all values are integers; on a short logarithmic axis, also ticks between the powers of ten."""
     if not log:
         axis.set_major_locator(
             MaxNLocator("auto", steps=[1, 2, 5, 10], integer=all(float(value).is_integer() for value in values))
         )
         return
-    seen = [value for value in values if math.isfinite(value) and value > 0]
+    positive = [value for value in values if math.isfinite(value) and value > 0]
     axis.set_major_formatter("{x:g}")
-    if seen and max(seen) / min(seen) < SHORT:
+    if positive and max(positive) / min(positive) < SHORT:
         axis.set_minor_locator(LogLocator(subs=(2.0, 3.0, 5.0)))
         axis.set_minor_formatter("{x:g}")
     else:
@@ -103,7 +103,7 @@ def _line(axes: Axes, name: str, line: Series, number: int) -> None:
         xs,
         np.where(np.isfinite(ys), ys, np.nan),
         label=name,
-        color=COLOURS[number % len(COLOURS)],
+        color=COLORS[number % len(COLORS)],
         linestyle=DASHES[number % len(DASHES)],
         linewidth=1.8,
         marker="o" if len(xs) <= FEW else "",
@@ -115,7 +115,7 @@ def _scatter(axes: Axes, part: Scatter) -> None:
     for number in np.unique(part.classes):
         chosen = part.points[part.classes == number]  # (of the class, 2)
         axes.scatter(
-            chosen[:, 0], chosen[:, 1], marker=f"${number}$", s=28, linewidths=0.2, color=COLOURS[number % len(COLOURS)]
+            chosen[:, 0], chosen[:, 1], marker=f"${number}$", s=28, linewidths=0.2, color=COLORS[number % len(COLORS)]
         )
 
 

@@ -1,4 +1,4 @@
-"""What an experiment gives: its numbers, in the order in which they are told, and a picture."""
+"""The result of an experiment: its numbers, in the order in which they are printed, and a picture."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ __all__ = ["Shown", "number_lines"]
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """The result of an experiment; a number's name says in plain English what was measured."""
+    """The result of an experiment; the name of a number says in plain English what was measured."""
 
     numbers: Mapping[str, float]
     picture: Picture
 
 
 def number_lines(numbers: Mapping[str, float]) -> list[str]:
-    """One line a number: the value, to four digits, and what it is."""
-    told = {name: _plain(value) for name, value in numbers.items()}
-    width = max(map(len, told.values()), default=0)
-    return [f"{value:>{width}}  {name}" for name, value in told.items()]
+    """One line per number: the value, to four digits, and the name."""
+    texts = {name: _plain(value) for name, value in numbers.items()}
+    width = max(map(len, texts.values()), default=0)
+    return [f"{value:>{width}}  {name}" for name, value in texts.items()]
 
 
 def _plain(value: float) -> str:

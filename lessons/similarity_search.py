@@ -1,4 +1,4 @@
-"""Similarity search: exact search by hand and by FAISS, two indexes that look at a part, and what is searched."""
+"""Similarity search: exact search by hand and by FAISS, and two indexes that compare only some of the items."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ LISTS, PROBES = 32, (1, 2, 4, 8, 16, 32)
 LINKS, BUILD_EFFORT, EFFORTS = 8, 40, (10, 16, 32, 64)
 Rows = NDArray[np.float32]
 Positions = NDArray[np.int64]
-Tried = dict[int, tuple[Positions, float]]
-"""For each effort what was found, (queries, k), and the mean share of the items that a query was compared with."""
+ByEffort = dict[int, tuple[Positions, float]]
+"""For each effort: the result, (queries, k), and the mean share of the items that a query was compared with."""
 
 
 def experiment(seed: int = 0) -> Shown:
-    """Embed digits, search them exactly in two ways, then with an inverted file and a graph at growing effort."""
+    """Embed digits, search them exactly in two ways, then with an inverted file and a graph at increasing effort."""
     data = digits(seed)
     with isolated(seed):
         encoder = train(data.train, level=0.5)[0]
@@ -35,22 +35,22 @@ def experiment(seed: int = 0) -> Shown:
     items, queries = unit[0].numpy(), unit[1].numpy()
     truth = exact(items, queries)
     numbers = {
-        "share of neighbours that numpy and FAISS's flat index agree on": recall(_flat(items, queries), truth),
+        "share of neighbors on which numpy and FAISS's flat index agree": recall(_flat(items, queries), truth),
         "precision@10, raw rows of 64 numbers": agreement(raw[0], data.train_labels, raw[1], data.test_labels),
         "precision@10, embeddings of 16 numbers": agreement(unit[0], data.train_labels, unit[1], data.test_labels),
     }
     series: dict[str, Series] = {}
-    for name, tried in _tried(items, queries).items():
-        recalls = {effort: recall(found, truth) for effort, (found, _) in tried.items()}
-        series[name] = ([share for _, share in tried.values()], list(recalls.values()))
-        for effort, (_, share) in tried.items():
+    for name, by_effort in _approximate(items, queries).items():
+        recalls = {effort: recall(found, truth) for effort, (found, _) in by_effort.items()}
+        series[name] = ([share for _, share in by_effort.values()], list(recalls.values()))
+        for effort, (_, share) in by_effort.items():
             numbers[f"recall@10, {name} = {effort}"] = recalls[effort]
             numbers[f"share of the items compared, {name} = {effort}"] = share
     label = "share of the items that a query is compared with"
-    return Shown(numbers, Curves("Recall is bought with comparisons", label, "recall@10", series, log_x=True))
+    return Shown(numbers, Curves("More comparisons, more recall", label, "recall@10", series, log_x=True))
 
 
-def _tried(items: Rows, queries: Rows) -> dict[str, Tried]:
+def _approximate(items: Rows, queries: Rows) -> dict[str, ByEffort]:
     return {"inverted file, nprobe": lists(items, queries), "graph, ef_search": graph(items, queries)}
 
 
@@ -61,7 +61,7 @@ def exact(items: Rows, queries: Rows, k: int = K) -> Positions:
 
 
 def recall(found: Positions, truth: Positions) -> float:
-    """The mean share of each query's true neighbours that were found."""
+    """The mean share of each query's true neighbors that were found."""
     return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, truth, strict=True)]))
 
 
@@ -72,14 +72,14 @@ def _flat(items: Rows, queries: Rows) -> Positions:
     return nearest
 
 
-def lists(items: Rows, queries: Rows) -> Tried:
-    """An inverted file: k-means parts the items into lists, and a query looks through those nearest to it."""
+def lists(items: Rows, queries: Rows) -> ByEffort:
+    """An inverted file: k-means divides the items into lists, and a query searches the lists nearest to it."""
     quantizer = faiss.IndexFlatIP(items.shape[1])
     index = faiss.IndexIVFFlat(quantizer, items.shape[1], LISTS, faiss.METRIC_INNER_PRODUCT)
     index.train(items)
     index.add(items)
     sizes = np.bincount(quantizer.search(items, 1)[1].ravel(), minlength=LISTS)  # (lists,)
-    found: Tried = {}
+    found: ByEffort = {}
     for probes in PROBES:
         index.nprobe = probes
         _, probed = quantizer.search(queries, probes)  # (queries, probes)
@@ -87,14 +87,14 @@ def lists(items: Rows, queries: Rows) -> Tried:
     return found
 
 
-def graph(items: Rows, queries: Rows) -> Tried:
-    """HNSW: each item is linked to near ones, and a query walks from link to link with a list of `ef_search` best."""
+def graph(items: Rows, queries: Rows) -> ByEffort:
+    """HNSW: each item is linked to near items; a query follows links and keeps a list of the `ef_search` best."""
     index = faiss.IndexHNSWFlat(items.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = BUILD_EFFORT
     with one_thread():
-        index.add(items)  # by several threads the graph would be another one each time
+        index.add(items)  # with several threads the graph would differ each time
     counted: Any = faiss.cvar.hnsw_stats
-    found: Tried = {}
+    found: ByEffort = {}
     for effort in EFFORTS:
         index.hnsw.efSearch = effort
         counted.reset()

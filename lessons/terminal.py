@@ -1,4 +1,4 @@
-"""A picture as text, of Braille dots and letters: no colour is needed to read it, nor a terminal that has any."""
+"""Draws a picture as text, with Braille dots and letters, without colors."""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def _draw(part: Part, width: int, height: int) -> str:
 
 
 def _curves(part: Curves, width: int, height: int) -> str:
-    lines = [_seen(line, part) for line in part.series.values()]
+    lines = [_drawable(line, part) for line in part.series.values()]
     marks = _scaled(list(part.marks.values()), part.log_x)
     xs = np.concatenate([*(line[0] for line in lines), marks])
     ys = np.concatenate([line[1] for line in lines])
@@ -56,8 +56,8 @@ def _curves(part: Curves, width: int, height: int) -> str:
     return "\n".join([*_framed(part, canvas), *(f"{'':{MARGIN}}  {line}" for line in legend)])
 
 
-def _seen(line: Series, part: Curves) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What can be drawn of a line, on the scales of its axes."""
+def _drawable(line: Series, part: Curves) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The points of a line that can be drawn, on the scales of the axes."""
     x, y = _scaled(line[0], part.log_x), _scaled(line[1], part.log_y)
     keep = np.isfinite(x) & np.isfinite(y)
     return x[keep], y[keep]
@@ -74,14 +74,14 @@ def _canvas(xs: NDArray[np.float64], ys: NDArray[np.float64], width: int, height
 
 
 def _range(values: NDArray[np.float64], dots: int) -> tuple[float, float]:
-    """From the least to so far above the greatest that this is the last of the dots; never empty."""
+    """The range from the least to slightly above the greatest value, which gets the last of the dots; never empty."""
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     low, high = (low, high) if low < high else (low - 0.5, high + 0.5)
     return low, low + (high - low) * dots / (dots - 1)
 
 
 def _letters(canvas: Canvas, x: NDArray[np.float64], y: NDArray[np.float64], number: int, of: int) -> None:
-    """The letter of a line at some of its points, other ones than its neighbours use."""
+    """Write the letter of a line at some of its points, at other places than the neighboring lines."""
     if of == 1 or not len(x):
         return
     places = np.linspace(x[0], x[-1], 4 * of + 1)[number + 1 :: of]
@@ -102,8 +102,8 @@ def _framed(part: Curves | Scatter, canvas: Canvas) -> list[str]:
     log_x, log_y = (part.log_x, part.log_y) if isinstance(part, Curves) else (False, False)
     body = canvas.plot().replace(EMPTY, " ").splitlines()
     rows = np.linspace(canvas.ymax_inside, canvas.ymin, len(body))
-    told = set(np.linspace(0, len(body) - 1, 4).round())
-    left = [_number(value, log_y) if place in told else "" for place, value in enumerate(rows)]
+    labeled = set(np.linspace(0, len(body) - 1, 4).round())
+    left = [_number(value, log_y) if place in labeled else "" for place, value in enumerate(rows)]
     return [
         part.title,
         f"{part.y_label}:",
@@ -126,15 +126,15 @@ def _number(value: float, log: bool) -> str:
 
 
 def _tiles(part: Tiles, width: int) -> str:
-    """Two characters a pixel; of more images than fit, some from the first to the last."""
+    """Draw with two characters per pixel; of more images than fit, an even sample from the first to the last."""
     lines = [part.title]
     first = next(iter(part.rows.values()))
     wide = 2 * (first.shape[2] + 1)
-    shown = np.unique(np.linspace(0, len(first) - 1, max(1, width // wide)).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(first) - 1, max(1, width // wide)).round().astype(int))
     for name, pictures in part.rows.items():
-        strip = np.pad(np.clip(pictures[shown], 0.0, 1.0), ((0, 0), (0, 0), (0, 1)))  # (n, height, width + 1)
+        strip = np.pad(np.clip(pictures[chosen], 0.0, 1.0), ((0, 0), (0, 0), (0, 1)))  # (n, height, width + 1)
         shades = np.rint(strip * (len(SHADES) - 1)).astype(int)
         rows = shades.transpose(1, 0, 2).reshape(first.shape[1], -1)  # (height, n * (width + 1))
         lines += [f"{name}:", *("".join(SHADES[shade] * 2 for shade in row).rstrip() for row in rows)]
-    captions = "".join(f"{part.columns[place]:<{wide}}" for place in shown) if part.columns else ""
+    captions = "".join(f"{part.columns[place]:<{wide}}" for place in chosen) if part.columns else ""
     return "\n".join([*lines, captions.rstrip()] if captions else lines)

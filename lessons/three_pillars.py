@@ -1,4 +1,4 @@
-"""Three pillars: one autoencoder is trained as it should be, then with one pillar at a time replaced."""
+"""Three pillars: one autoencoder is trained well, then with one pillar at a time replaced."""
 
 from collections.abc import Callable
 
@@ -16,15 +16,15 @@ Build = Callable[[nn.Module], optim.Optimizer]
 SQUARED, ABSOLUTE = nn.functional.mse_loss, nn.functional.l1_loss
 RUNS: dict[str, tuple[str, Loss, Build]] = {
     "silu, squared error, Adam": ("silu", SQUARED, lambda model: adam(model, 0.005)),
-    "another model: no activations": ("linear", SQUARED, lambda model: adam(model, 0.005)),
-    "another loss: absolute error": ("silu", ABSOLUTE, lambda model: adam(model, 0.005)),
-    "another optimizer: plain SGD": ("silu", SQUARED, lambda model: optim.SGD(model.parameters(), 0.1)),
+    "different model: no activations": ("linear", SQUARED, lambda model: adam(model, 0.005)),
+    "different loss: absolute error": ("silu", ABSOLUTE, lambda model: adam(model, 0.005)),
+    "different optimizer: plain SGD": ("silu", SQUARED, lambda model: optim.SGD(model.parameters(), 0.1)),
 }
 """The model's activation, the loss and the optimizer of each run."""
 
 
 def experiment(seed: int = 0) -> Shown:
-    """Each run has the same rows and number of steps; only the named pillar differs."""
+    """Train each run on the same rows for the same number of steps; only the named pillar differs."""
     data = digits(seed)
     squared: dict[str, list[float]] = {}
     numbers: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What the experiments share: the digits, a small network, a loop, and a seed that disturbs nobody else."""
+"""Shared parts of the experiments: the digits, a small network, a training loop, and an isolated random state."""
 
 import contextlib
 import math
@@ -44,7 +44,7 @@ cross_entropy: Loss = nn.functional.cross_entropy
 
 @dataclass(frozen=True)
 class Digits:
-    """Pictures of handwritten digits, (n, 64) float32 in [0, 1], and what they show, (n,) int64."""
+    """Pictures of handwritten digits, (n, 64) float32 in [0, 1], and their labels, (n,) int64."""
 
     train: Tensor
     train_labels: Tensor
@@ -53,7 +53,7 @@ class Digits:
 
 
 def digits(seed: int = 0, rows: int | None = None) -> Digits:
-    """The 1,797 digits of scikit-learn: 360 drawn by the seed to test on, and (`rows` of) the others to train on."""
+    """The 1,797 digits of scikit-learn: 360 test rows drawn by the seed; (`rows` of) the others for training."""
     inputs, labels = _all_digits()
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
     test, train = order[:TEST_ROWS], order[TEST_ROWS:][:rows]
@@ -70,7 +70,7 @@ def _all_digits() -> tuple[Tensor, Tensor]:
 
 @contextlib.contextmanager
 def isolated(seed: int) -> Iterator[None]:
-    """Torch's own generator from `seed` and one thread inside, all as it was outside."""
+    """Inside, torch's global generator starts from `seed` and torch has one thread; afterwards both are restored."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -82,7 +82,7 @@ def isolated(seed: int) -> Iterator[None]:
 
 
 def network(*widths: int, activation: str = "relu") -> nn.Sequential:
-    """Linear layers of these widths with the activation between them, initialised as it asks (He, else Glorot)."""
+    """Linear layers of these widths with the activation between them, initialized for it (He, else Glorot)."""
     layers: list[nn.Module] = []
     for ins, outs in pairwise(widths):
         layer = nn.Linear(ins, outs)
@@ -116,7 +116,7 @@ def fit(
     epochs: int,
     batch: int = 64,
 ) -> Iterator[int]:
-    """Train, and yield the number of each epoch that is done, with the model in eval mode, to be looked at."""
+    """Train, and yield the number of each finished epoch, with the model in eval mode for the caller to evaluate."""
     for epoch in range(1, epochs + 1):
         model.train()
         for rows in batches(len(inputs), batch):
@@ -128,7 +128,7 @@ def fit(
 
 
 def adam(model: nn.Module, lr: float) -> optim.Adam:
-    """Adam in one pass over the weights, which is the quickest."""
+    """Adam, fused: one pass over the weights per step, which is the fastest."""
     return optim.Adam(model.parameters(), lr, fused=True)
 
 
@@ -141,7 +141,7 @@ def trained(
     lr: float = 2e-3,
     loss: Loss = squared_error,
 ) -> Model:
-    """The model in eval mode, after so many epochs of Adam with a rate that falls from `lr` to 0 in a straight line."""
+    """Return the model in eval mode, after `epochs` epochs of Adam with a rate that falls linearly from `lr` to 0."""
     optimizer = adam(model, lr)
     for epoch in fit(model, optimizer, loss, inputs, targets, epochs=epochs):
         optimizer.param_groups[0]["lr"] = lr * (1 - epoch / epochs)
@@ -150,13 +150,13 @@ def trained(
 
 @torch.inference_mode()
 def error(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """The mean squared error over all values; the mode is left as it is."""
+    """The mean squared error over all values; does not change the mode."""
     return float(nn.functional.mse_loss(model(inputs), targets))
 
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
-    """The share of the rows whose largest output is that of their label; the mode is left as it is."""
+    """The share of the rows whose largest output is that of their label; does not change the mode."""
     return float((model(inputs).argmax(1) == labels).float().mean())
 
 
@@ -167,5 +167,5 @@ def agreement(items: Tensor, item_labels: Tensor, queries: Tensor, labels: Tenso
 
 
 def as_images(rows: Tensor) -> NDArray[np.float32]:
-    """(n, 64) -> (n, 8, 8), to be drawn."""
+    """(n, 64) -> (n, 8, 8), for drawing."""
     return rows.reshape(-1, 8, 8).numpy()

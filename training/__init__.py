@@ -1,3 +1,3 @@
-"""Floor one: read rows, fit an autoencoder, judge it, and export its encoder."""
+"""Floor one: read rows, fit an autoencoder, evaluate it, and export its encoder."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Names that settings, artifacts and commands accept. It imports nothing, so that commands start fast."""
+"""Names that settings, artifacts and commands accept. Imports nothing of the package, so that commands start fast."""
 
 from typing import Literal
 

@@ -1,7 +1,7 @@
 """Every setting of a training run, declared once; unknown or mistyped keys are refused.
 
-A run's settings come from three places, later ones winning: the defaults below, a TOML file, and
-`--set section.key=value` lines. They are saved inside the encoder that they made.
+A run's settings come from three places: the defaults below, a TOML file, and `--set section.key=value` lines. A later
+place overrides an earlier one. The settings are saved inside the encoder.
 """
 
 import copy
@@ -46,10 +46,10 @@ class DataConfig:
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the rows held out to validate on."""
     max_bytes: Count = 1 << 30
-    """Rows beyond this much memory (as float32) are sampled evenly over the whole data; training
-    needs about three times as much in all."""
+    """If the rows need more memory than this (as float32), training uses an even sample of them. It needs
+    about three times as much memory in total."""
     categories: Annotated[int, Field(ge=0, le=10_000)] = CATEGORIES
-    """A table's text with at most so many distinct values is part of the input; 0: no text is."""
+    """A table's text column is part of the input if it has at most this many distinct values; 0: no text is."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -65,25 +65,26 @@ class ModelConfig:
     channels: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 64)
     """The conv's channels, from the input to the latent space."""
     decoder: tuple[Width, ...] | Literal["mirror"] = "mirror"
-    """The decoder's own widths (or channels), from the latent space to the output."""
+    """The decoder's widths (or channels), from the latent space to the output; mirror: the encoder's, reversed."""
     activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "linear"] = "silu"
-    """sigmoid and linear are there to be looked at: the first fades in deep stacks, the second learns what PCA does."""
+    """sigmoid and linear are for demonstration: gradients vanish in deep stacks of sigmoids, and a linear
+    autoencoder learns what PCA does."""
     batch_norm: bool = True
     dropout: Share = 0.0
     latent_norm: bool = True
-    """Each latent dimension is brought to mean 0 and deviation 1 over a batch, so that none outweighs the others."""
+    """Normalize each latent dimension to mean 0 and standard deviation 1 over a batch, so that none dominates."""
     latent_noise: Noise = 0.1
-    """In training, normal noise of this deviation on the latent layer: what is near must decode alike."""
+    """Standard deviation of the normal noise on the latent layer in training: nearby points must decode alike."""
     output: Literal["linear", "sigmoid", "tanh"] = "linear"
 
 
 @dataclass(frozen=True, config=_STRICT)
 class LossConfig:
-    """Pillar two: what being wrong costs."""
+    """Pillar two: the cost of an error."""
 
     kind: Literal["mse", "mae", "huber", "bce_logits", "bce"] = "bce_logits"
-    """bce_logits takes each value as a share of its column's range (of all columns', for pictures) and wants a linear
-    output; bce wants a sigmoid, and rows that lie within [0, 1]."""
+    """bce_logits treats each value as a share of its column's range (for pictures, of the range of all columns) and
+    needs a linear output. bce needs a sigmoid output and rows within [0, 1]."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -94,43 +95,43 @@ class OptimizerConfig:
     lr: Annotated[float, Field(gt=0)] = 4e-3
     decoder_lr: Annotated[float, Field(gt=0)] | Literal["same"] = "same"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Weights only: never biases, never norms."""
+    """Applies to weights only, never to biases or norms."""
     momentum: Share = 0.9
     """Used by sgd only."""
     nesterov: bool = False
     """Used by sgd only."""
     clip: Annotated[float, Field(ge=0)] = 0.0
-    """The greatest norm of all gradients together; 0 leaves them."""
+    """The largest norm of all gradients together; 0: no clipping."""
     schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = "cosine"
     warmup: Share = 0.0
-    """The share of the run in which the rate rises, from a 25th."""
+    """The share of the run in which the learning rate rises, from a 25th of its value."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class CorruptionConfig:
-    """What is done to a row before a denoising autoencoder sees it; the target stays clean."""
+    """How a row is corrupted before a denoising autoencoder sees it; the target stays clean."""
 
     kind: Literal["none", "gaussian", "masking", "salt_and_pepper", "blocks", "swap"] = "gaussian"
     level: Noise | Literal["auto"] = "auto"
-    """auto: 1.2 for gaussian, 0.3 for the others. gaussian: the largest standard deviation, drawn per row
-    from 0 to this, in the unit of the preprocessed rows: a deviation where they are centred or standardised,
-    else a range. masking, salt_and_pepper and swap: the share of values that are hit. blocks: of the picture."""
+    """auto: 1.2 for gaussian, 0.3 for the others. gaussian: the largest standard deviation; each row draws one
+    from 0 to this, in the unit of the preprocessed rows (a standard deviation if they are centered or standardized,
+    else a range). masking, salt_and_pepper and swap: the share of values that change. blocks: of the picture."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class FitConfig:
-    """How long, in what steps, and where."""
+    """How long to train, with which batches, and on which device."""
 
     epochs: Count | Literal["auto"] = "auto"
     """auto: about 3,000 steps, at least 30 epochs and at most 300."""
     batch_size: Count | Literal["auto"] = "auto"
-    """auto: 256, or a twentieth of the rows where those are few, at least 16."""
+    """auto: 256, or a twentieth of the rows if that is less, but at least 16."""
     patience: Count = 30
     """Stop after this many epochs without a better validation loss."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16: products in bfloat16, weights in float32. auto: bf16 where a step is long and it measures faster."""
+    """bf16: products in bfloat16, weights in float32. auto: bf16 if a step is long and it measures faster."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -146,7 +147,7 @@ class TrainConfig:
 
 
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> TrainConfig:
-    """The settings of `path` (TOML) over the defaults, and `section.key=value` lines over both.
+    """Return the defaults, overridden by `path` (TOML), overridden by `section.key=value` lines.
 
     Raises:
         ConfigError: the file cannot be read, or a key is unknown, mistyped or out of range.
@@ -155,7 +156,7 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
 
 
 def build_config(settings: dict[str, Any], overrides: list[str] | None = None) -> TrainConfig:
-    """As `load_config`, of plain settings by section, such as a run keeps.
+    """Return the settings by section, such as a run saves, over the defaults, and `section.key=value` lines over both.
 
     Raises:
         ConfigError: a key is unknown, mistyped or out of range.
@@ -170,27 +171,27 @@ def build_config(settings: dict[str, Any], overrides: list[str] | None = None) -
 
 
 def settings_toml() -> str:
-    """Every setting with its default, what it may be and what it does, as a TOML file that `load_config` reads."""
+    """Return a TOML file that `load_config` reads: each setting with its default, accepted values and description."""
     schema = TypeAdapter(TrainConfig).json_schema()
     sections = []
     for section, reference in schema["properties"].items():
         about = schema["$defs"][reference["$ref"].rpartition("/")[2]]
         lines = [f"# {about['description']}", f"[{section}]"]
         for name, key in about["properties"].items():
-            told = [*key.get("description", "").splitlines(), _may_be(key)]
-            lines += [*(f"# {line}" for line in told if line), f"{name} = {json.dumps(key['default'])}"]
+            comments = [*key.get("description", "").splitlines(), _accepted(key)]
+            lines += [*(f"# {line}" for line in comments if line), f"{name} = {json.dumps(key['default'])}"]
         sections.append("\n".join(lines))
     return "\n\n".join(sections)
 
 
-def _may_be(key: dict[str, Any]) -> str:
-    """What a setting may be, from its JSON schema."""
+def _accepted(key: dict[str, Any]) -> str:
+    """The accepted values of a setting, from its JSON schema."""
     if "anyOf" in key:
-        return ", or ".join(_may_be(kind) for kind in key["anyOf"])
+        return ", or ".join(_accepted(kind) for kind in key["anyOf"])
     if "enum" in key or "const" in key:
         return " | ".join(json.dumps(value) for value in key.get("enum", [key.get("const")]))
     if key["type"] == "array":
-        return f"a list, each {_may_be(key['items'])}"
+        return f"a list, each {_accepted(key['items'])}"
     bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     limits = [f"{sign} {key[name]:,}" for name, sign in bounds.items() if name in key and key[name] < 1 << 60]
     return " ".join([{"integer": "an integer", "number": "a number"}.get(key["type"], "true | false"), *limits])
@@ -201,7 +202,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(str(path), expected="a readable file", found=error.strerror or "none") from error
-    except (ValueError, RecursionError) as error:  # among them what TOML and UTF-8 do not allow
+    except (ValueError, RecursionError) as error:  # includes invalid TOML and invalid UTF-8
         raise ConfigError(str(path), expected="a TOML file", found=str(error)) from error
 
 
@@ -215,7 +216,7 @@ def _override(settings: dict[str, Any], line: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()
     except (ValueError, RecursionError) as error:
-        raise ConfigError(key.strip(), expected="a value that can be read", found=str(error)) from error
+        raise ConfigError(key.strip(), expected="a readable TOML value", found=str(error)) from error
     table = settings.setdefault(section, {})
     if not isinstance(table, dict):
         raise ConfigError(section, expected="a section", found=repr(table))

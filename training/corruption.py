@@ -1,4 +1,4 @@
-"""What a denoising autoencoder must undo. A corruption is handed to the loop; it is no subclass.
+"""The corruptions that a denoising autoencoder must undo. Each is a function that the training loop calls.
 
 P. Vincent et al., "Stacked Denoising Autoencoders", JMLR 11 (2010), sections 3.2 and 5.4. Blocks: D. Pathak et al.,
 "Context Encoders", CVPR 2016. Swaps: J. Yoon et al., "VIME", NeurIPS 2020, section 4.1.
@@ -19,14 +19,14 @@ from lookalike.training.models.layers import picture_shape
 __all__ = ["CORRUPTIONS", "Corruption", "build_corruption"]
 
 LEVELS, SHARE = {"gaussian": 1.2}, 0.3
-"""What `auto` comes to."""
+"""The levels that `auto` means."""
 
 Corruption = Callable[[Tensor, Generator], Tensor]
-"""(n, features) clean, preprocessed -> (n, features) corrupted; the input is left as it is."""
+"""(n, features) clean, preprocessed -> (n, features) corrupted; the input is not changed."""
 
 
 def gaussian(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
-    """Add normal noise whose standard deviation is drawn per row from [0, level); a category gets none."""
+    """Add normal noise to numbers, not to categories; each row draws its standard deviation from [0, level)."""
     noise = _normal_like(clean, generator)
     if scaling.table:
         noise *= scaling.table.numeric
@@ -35,14 +35,14 @@ def gaussian(clean: Tensor, generator: Generator, level: float, scaling: Preproc
 
 
 def masking(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
-    """Set a share `level` of the values to the least of their column; in a table, to missing where that was seen."""
-    return torch.where(_uniform(clean, generator, scaling) < level, scaling.hidden, clean)
+    """Set a share `level` of the values to the column's least, or in a table, to missing if training had gaps there."""
+    return torch.where(_uniform(clean, generator, scaling) < level, scaling.masked, clean)
 
 
 def salt_and_pepper(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
     """Set a share `level` of the values to their column's least or greatest value, half of them each.
 
-    A category has neither: it becomes that of the row before in the batch.
+    A category has neither: it becomes the category of the previous row in the batch.
     """
     draw = _uniform(clean, generator, scaling)
     extreme = torch.where(draw < level / 2, scaling.low, scaling.high)
@@ -54,9 +54,9 @@ def salt_and_pepper(clean: Tensor, generator: Generator, level: float, scaling: 
 def blocks(
     clean: Tensor, generator: Generator, level: float, scaling: Preprocessor, *, picture: tuple[int, int, int]
 ) -> Tensor:
-    """Set a rectangle of each picture, a share `level` of it at a random place, to its columns' least values.
+    """Set a rectangle of each picture, a share `level` of it at a random place, to the columns' least values.
 
-    Its sides are to each other as the picture's are, as far as whole pixels allow.
+    The rectangle has the picture's proportions, as far as whole pixels allow.
     """
     height, width, channels = picture
     tall = min(height, max(1, round(height * math.sqrt(level))))
@@ -68,14 +68,14 @@ def blocks(
 
 
 def swap(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
-    """Set a share `level` of the values to what other rows of the batch have in that column, each drawn by itself."""
+    """Replace a share `level` of the values by the same columns' values in other rows, each drawn independently."""
     count = len(clean)
     if count < 2:
         return clean
     hit = _uniform(clean, generator, scaling) < level
     shape = (count, scaling.width)
-    further = torch.randint(1, count, shape, generator=generator, device=clean.device)  # never the row itself
-    others = (torch.arange(count, device=clean.device)[:, None] + _shared(further, scaling)) % count  # (n, features)
+    shift = torch.randint(1, count, shape, generator=generator, device=clean.device)  # never the row itself
+    others = (torch.arange(count, device=clean.device)[:, None] + _shared(shift, scaling)) % count  # (n, features)
     return torch.where(hit, clean.gather(0, others), clean)
 
 
@@ -89,10 +89,10 @@ CORRUPTIONS: dict[str, Callable[..., Tensor]] = {
 
 
 def build_corruption(config: CorruptionConfig, scaling: Preprocessor, shape: tuple[int, ...]) -> Corruption | None:
-    """The configured corruption of rows that hold `shape`, or None for a standard autoencoder.
+    """Return the configured corruption of rows of shape `shape`, or None for a standard autoencoder.
 
     Raises:
-        ConfigError: a share above 1, or blocks for what is no picture.
+        ConfigError: a share above 1, or blocks for rows that are not pictures.
     """
     if config.kind == "none":
         return None
@@ -114,12 +114,12 @@ def _uniform(rows: Tensor, generator: Generator, scaling: Preprocessor) -> Tenso
 
 
 def _shared(draws: Tensor, scaling: Preprocessor) -> Tensor:
-    """(n, width) -> (n, features): the features of one column of a table share what was drawn for it."""
+    """(n, width) -> (n, features): the features of one table column share the column's draw."""
     return draws.index_select(1, scaling.table.owner) if scaling.table and scaling.mixed else draws
 
 
 def _inside(side: int, part: int, count: int, generator: Generator, device: torch.device) -> Tensor:
-    """(count, side) bool: for each row, which places of a side lie in a part of it that begins at random."""
+    """(count, side) bool: in each row, which places of a side are in a segment of length `part` with a random start."""
     start = torch.randint(side - part + 1, (count, 1), generator=generator, device=device)  # (count, 1)
     place = torch.arange(side, device=device)  # (side,)
     return (start <= place) & (place < start + part)

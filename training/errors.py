@@ -1,15 +1,15 @@
-"""What can go wrong, as one tree.
+"""All errors, as one tree.
 
 LookalikeError
 ├── ConfigError      a setting is unknown, mistyped or out of range
-├── DataError        rows cannot be read, or hold something they must not
-├── TrainingError    the loss left the numbers (NaN or infinite), or a run cannot begin
-│   └── ResumeError  a run cannot go on: it began with other settings or other data
-├── ExportError      the exported encoder does not answer as the live model does
+├── DataError        rows cannot be read, or contain invalid values
+├── TrainingError    the loss is NaN or infinite, or a run cannot start
+│   └── ResumeError  a run cannot be resumed: it started with other settings or other data
+├── ExportError      the exported encoder's results differ from the live model's
 ├── ArtifactError    a file on disk is damaged, incomplete or of another format
-└── (index.errors and service.errors grow their own branches)
+└── (index.errors and service.errors add their own branches)
 
-Every error says what it is about, what was expected, what was found, and what to do.
+Every error says what it is about, what is expected, what was found, and what to do.
 """
 
 __all__ = [
@@ -24,13 +24,13 @@ __all__ = [
 
 
 class LookalikeError(Exception):
-    """A user's mistake or a broken file, told so that it can be mended.
+    """A user's mistake or a damaged file, described so that the user can fix it.
 
     Args:
         field: what the error is about: a setting, a file with row and column, a request field.
-        expected: what would have been right.
-        found: what was there instead.
-        remedy: what to do about it; may be empty where `expected` says it all.
+        expected: what is accepted.
+        found: the value that was found instead.
+        remedy: what to do about it; empty if `expected` says it already.
     """
 
     def __init__(self, field: str, expected: str, found: str, remedy: str = "") -> None:
@@ -50,19 +50,19 @@ class ConfigError(LookalikeError):
 
 
 class DataError(LookalikeError):
-    """Rows cannot be read, or hold something they must not."""
+    """Rows cannot be read, or contain invalid values."""
 
 
 class TrainingError(LookalikeError):
-    """The loss is no longer a number, or a run cannot begin."""
+    """The loss is NaN or infinite, or a run cannot start."""
 
 
 class ResumeError(TrainingError):
-    """A run cannot go on: it began with other settings or other data."""
+    """A run cannot be resumed: it started with other settings or other data."""
 
 
 class ExportError(LookalikeError):
-    """The exported encoder does not answer as the live model does."""
+    """The exported encoder's results differ from the live model's."""
 
 
 class ArtifactError(LookalikeError):

@@ -1,4 +1,4 @@
-"""What a run writes down about itself, epoch by epoch. The doctor judges from nothing else."""
+"""The record of a run, epoch by epoch: the only input of the doctor."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ __all__ = ["Epoch", "State", "finite"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of the history; losses are means over all values of all rows.
+    """One entry of the history; losses are means over all values of all rows.
 
     Attributes:
-        validation_loss: None where it is no number any more; train_loss likewise.
-        vitals: what `training.doctor.watch` saw, as plain JSON.
+        validation_loss: None if it is NaN or infinite; train_loss likewise.
+        vitals: the measurements of `training.doctor.watch`, as plain JSON.
     """
 
     number: int
@@ -30,16 +30,16 @@ class Epoch:
 
 @dataclass
 class State:
-    """Where a run stands: enough, with model and optimizer, to go on."""
+    """The progress of a run: with the model and the optimizer, enough to resume it."""
 
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: dict[str, "Tensor"] = field(default_factory=dict)
     stopped: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What was known before the first step: see `training.doctor.facts`."""
+    """Facts known before the first step: see `training.doctor.facts`."""
 
 
 def finite(value: float) -> float | None:
-    """The value, or None where it is NaN or infinite, for which JSON has no word."""
+    """Return the value, or None if it is NaN or infinite, which JSON cannot express."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What the loop is given beside the three pillars: the rows, the plan, and the hooks."""
+"""Inputs of the training loop besides the three pillars: the rows, the plan, and the hooks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ __all__ = ["Data", "FitPlan", "Hooks", "automatic_batch"]
 
 @dataclass(frozen=True)
 class Data:
-    """Preprocessed rows, (n, width) float32, and what they should become; without targets, themselves.
+    """Preprocessed rows, (n, width) float32, and their targets; None: each row is its own target.
 
-    They lie on the device that trains, or, where they do not fit there, in memory. The first `numbers` columns
-    are numbers, by default all of them; those after are slots of categories and indicators. `blurred` names the raw
-    columns in which float32 does not hold what tells values apart (training.tables.origin). `clipped` are the raw
-    values that are outside the range that the encoder knows.
+    The tensors are on the training device, or in host memory if they do not fit there. The first `numbers` columns are
+    numbers (None: all are); the columns after them are slots of categories and indicators. `blurred` names the raw
+    columns whose values differ by less than float32 resolves (training.tables.origin). `clipped` are the raw values
+    outside the range that the encoder knows.
     """
 
     train: Tensor
@@ -34,7 +34,7 @@ class Data:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """What the loop needs to know beside the pillars."""
+    """Settings of the loop besides the pillars."""
 
     epochs: int
     batch_size: int
@@ -48,7 +48,7 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the outside may see and say."""
+    """Callbacks after each step and each epoch, and a check whether to stop."""
 
     on_step: Callable[[], None] = lambda: None
     on_epoch: Callable[[State], None] = lambda state: None
@@ -56,5 +56,5 @@ class Hooks:
 
 
 def automatic_batch(count: int) -> int:
-    """Rows in a batch, of `count` to train on: 256, or a twentieth where they are few, at least 16."""
+    """Rows in a batch of `count` training rows: 256, or a twentieth of them if that is less, but at least 16."""
     return min(256, max(16, count // 20))

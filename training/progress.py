@@ -19,7 +19,7 @@ __all__ = ["progress_bar"]
 
 
 class _RateColumn(TextColumn):
-    """Units per second, averaged over the last moments."""
+    """Units per second, averaged over the last seconds."""
 
     def __init__(self, unit: str) -> None:
         super().__init__("")
@@ -34,7 +34,7 @@ class _RateColumn(TextColumn):
 
 @contextmanager
 def progress_bar(label: str, total: int, unit: str, *, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """Yield `advance(steps, note=None)`; where standard error is no terminal, print one line at the end."""
+    """Yield `advance(steps, note=None)`; if standard error is not a terminal, print one line at the end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),

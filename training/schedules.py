@@ -1,4 +1,4 @@
-"""How the learning rate changes over a run. All are pure functions: there is nothing to save or to resume."""
+"""Learning rate schedules. All are pure functions: there is no state to save or to resume."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from lookalike.training.config import OptimizerConfig
 __all__ = ["SCHEDULES", "Schedule", "build_schedule"]
 
 Schedule = Callable[[float, Sequence[float]], float]
-"""(the share of the run that is done, the validation losses so far) -> the factor on each group's own rate."""
+"""(share of the run that is done, validation losses so far) -> factor on each parameter group's learning rate."""
 
 DROPS = (0.5, 0.75)
 PEAK_AT = 0.3
@@ -22,7 +22,7 @@ def constant(done: float, losses: Sequence[float]) -> float:
 
 
 def step(done: float, losses: Sequence[float]) -> float:
-    """A tenth at half of the run, a hundredth at three quarters: He et al., "Deep Residual Learning", 2016."""
+    """0.1 from half of the run on, 0.01 from three quarters on: He et al., "Deep Residual Learning", 2016."""
     return float(0.1 ** sum(done >= drop for drop in DROPS))
 
 
@@ -39,7 +39,7 @@ def one_cycle(done: float, losses: Sequence[float]) -> float:
 
 
 def plateau(done: float, losses: Sequence[float]) -> float:
-    """Half as much each time that five epochs in a row brought no better validation loss."""
+    """Half as much each time that five epochs in a row have not improved the validation loss."""
     factor, best, waited = 1.0, math.inf, 0
     for loss in losses:
         waited = 0 if loss < best else waited + 1
@@ -53,7 +53,7 @@ SCHEDULES: dict[str, Schedule] = {kind.__name__: kind for kind in (constant, ste
 
 
 def build_schedule(config: OptimizerConfig) -> Schedule:
-    """The configured schedule, after a straight rise from 1/25 over the share `config.warmup` of the run."""
+    """Return the configured schedule, after a linear rise from 1/25 over the first share `config.warmup` of the run."""
     schedule, warmup = SCHEDULES[config.schedule], config.warmup
     if not warmup:
         return schedule

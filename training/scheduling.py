@@ -1,4 +1,4 @@
-"""A job beside a service: it works when nobody else wants to."""
+"""The scheduling of a background job next to a service."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ NICENESS = 19
 
 
 def lower_priority() -> None:
-    """From now on, this process has a core only where no other one wants it, as far as the system can be told so.
+    """Let this process use a core only when no other process needs it, as far as the system allows.
 
-    On Linux it is scheduled as idle (sched(7), SCHED_IDLE), and elsewhere with the lowest priority. Call it before
-    threads are made, which have what their maker has.
+    On Linux the scheduling policy is SCHED_IDLE (sched(7)), elsewhere the priority is the lowest. Call it before
+    starting threads, which inherit both.
     """
     os.nice(NICENESS)
     if sys.platform == "linux":

@@ -1,12 +1,12 @@
-"""A sealed folder: files that are verified before one byte of them is parsed.
+"""A sealed folder: every file is verified before any byte of it is parsed.
 
     folder/
         ...               the content, in any format
         manifest.json     {"format": ..., "files": {name: {"sha256", "bytes"}}, ...header}
         manifest.sha256   the digest of manifest.json, as `sha256sum` writes it
 
-Encoders, checkpoints and versions are all sealed folders. A folder is written under a temporary
-name, synced and renamed, so it is there whole or not at all.
+Encoders, checkpoints and versions are sealed folders. A folder is written under a temporary name, synced and renamed,
+so a reader sees a complete folder or none.
 """
 
 import contextlib
@@ -57,8 +57,8 @@ class Sealed:
     """A verified folder: its header and its files.
 
     Attributes:
-        fresh: whether a file was read to verify it; False if a receipt knew them all.
-        stamps: of each file, what changes with it (`remember`).
+        fresh: whether a file was read to verify it; False if a receipt covered all files.
+        stamps: for each file, the values of `stat` that change with the file (`remember`).
     """
 
     def __init__(self, folder: Path, text: bytes) -> None:
@@ -71,10 +71,10 @@ class Sealed:
 
 
 def seal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
-    """Write the manifest of what `folder` holds now, and sync every file of it."""
+    """Write the manifest of the files in `folder`, and sync every file."""
     names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     for name in names:
-        (folder / name).chmod(0o644)  # some writers leave a file to its owner alone; the service may be another user
+        (folder / name).chmod(0o644)  # some writers let only the owner read a file; the service may be another user
     files = {name: _describe(folder / name) for name in names}
     manifest = {"format": format_name, **header, "files": files}
     text = json.dumps(manifest, indent=1, allow_nan=False).encode() + b"\n"
@@ -85,20 +85,20 @@ def seal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
 
 
 def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...], receipt: Path | None = None) -> Sealed:
-    """Check every file of `folder`, and that the manifest lists those in `needs`, then return it.
+    """Check every file of `folder`, and that the manifest lists the files in `needs`; return the sealed folder.
 
     Args:
-        receipt: a file outside the folder that remembers which files were checked (`remember`); one that has not
-            changed since, as the file system tells it, is not read again. None reads them all.
+        receipt: a file outside the folder that records which files were checked (`remember`). A file that has not
+            changed since, according to the file system, is not read again. None: every file is read.
 
     Raises:
-        ArtifactError: a file is missing, has another size or another digest (it is named), or the
-            folder is of another format.
+        ArtifactError: a file is missing, has another size or another digest (the error names the file), or the
+            folder has another format.
     """
     sealed = read_manifest(folder, format_name)
     for name in needs:
         if name not in sealed.files:
-            raise _damaged(folder / name, "a file that the manifest lists", "none of that name")
+            raise _damaged(folder / name, "a file that the manifest lists", "not listed")
     checked = _read_receipt(receipt, sealed)
     sealed.stamps = {name: _stamp(folder / name) for name in sealed.files}
     fresh = [name for name, stamp in sealed.stamps.items() if stamp is None or checked.get(name) != stamp]
@@ -109,7 +109,7 @@ def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...], receipt:
 
 
 def remember(sealed: Sealed, receipt: Path) -> None:
-    """Note in a receipt that all files were checked; in a read-only store there is none, and all are read again."""
+    """Record in a receipt that all files were checked. A read-only store has no receipt: all files are read again."""
     if _read_receipt(receipt, sealed) == sealed.stamps:
         return
     with contextlib.suppress(OSError):
@@ -119,14 +119,14 @@ def remember(sealed: Sealed, receipt: Path) -> None:
 
 
 def read_manifest(folder: Path, format_name: str) -> Sealed:
-    """Check and read the manifest alone; the files that it lists are not looked at.
+    """Check and read only the manifest, not the files that it lists.
 
     Raises:
-        ArtifactError: the manifest is missing or damaged, or the folder is of another format.
+        ArtifactError: the manifest is missing or damaged, or the folder has another format.
     """
     text = _read(folder / MANIFEST)
     if _read(folder / DIGEST) != _digest_line(text):
-        raise _damaged(folder / MANIFEST, f"the digest that stands in {DIGEST}", "another")
+        raise _damaged(folder / MANIFEST, f"the digest in {DIGEST}", "a different digest")
     try:
         sealed = Sealed(folder, text)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -138,7 +138,7 @@ def read_manifest(folder: Path, format_name: str) -> Sealed:
 
 
 def check_there(sealed: Sealed) -> None:
-    """Raises ArtifactError if a file of the folder is no longer at its path; none of them is read."""
+    """Raise ArtifactError if a file of the folder is missing; no file is read."""
     for name in (MANIFEST, DIGEST, *sealed.files):
         try:
             (sealed.folder / name).stat()
@@ -147,21 +147,21 @@ def check_there(sealed: Sealed) -> None:
 
 
 def _finite(text: str) -> float:
-    """Raises ValueError unless it is a number within float64."""
+    """Return the number; raise ValueError unless it is finite in float64."""
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is no number of JSON, or too large")
+        raise ValueError(f"{text[:40]} is not a finite JSON number")
     return value
 
 
 def _check_files(sealed: Sealed) -> None:
-    """Names that stay inside the folder, each with a size and a digest."""
+    """Check that the names stay inside the folder, and that each entry has a size and a digest."""
     place = f"{sealed.folder / MANIFEST}, files"
     if not isinstance(sealed.files, dict):
-        raise _damaged(place, "an object, of each file its bytes and sha256", repr(sealed.files)[:80])
+        raise _damaged(place, "an object with the bytes and sha256 of each file", repr(sealed.files)[:80])
     for name, entry in sealed.files.items():
         if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
-            raise _damaged(place, "names of letters, digits and ._-, in folders inside this one", repr(name[:80]))
+            raise _damaged(place, "relative paths of letters, digits and ._-", repr(name[:80]))
         if not isinstance(entry, dict) or entry.keys() != {"bytes", "sha256"}:
             raise _damaged(f"{place}.{name}", "bytes and sha256", repr(entry)[:80])
         if type(entry["bytes"]) is not int or entry["bytes"] < 0:
@@ -171,34 +171,35 @@ def _check_files(sealed: Sealed) -> None:
 
 
 def _stamp(path: Path) -> list[int] | None:
-    """What changes with any change to a file; None where there is none, or where it was changed just now.
+    """Values that differ after any change to a file; None if the file is missing or was changed just now.
 
-    No program sets a file's time of change. Of two changes in one tick of the clock it tells one: hence the wait.
+    No program can set a file's ctime. Two changes in one clock tick have the same ctime, so a file has no stamp until
+    the tick has passed.
     """
     try:
-        told = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    if time.time_ns() - told.st_ctime_ns < TICK_NS:
+    if time.time_ns() - stat.st_ctime_ns < TICK_NS:
         return None
-    return [told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns]
+    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _read_receipt(receipt: Path | None, sealed: Sealed) -> dict[str, Any]:
-    """The stamps of the files that were checked against this very manifest."""
+    """The recorded stamps if the receipt is for this very manifest, else none."""
     try:
-        told = json.loads(receipt.read_bytes()) if receipt else {}
-        return dict(told["stamps"]) if told.get("manifest") == sealed.digest else {}
+        record = json.loads(receipt.read_bytes()) if receipt else {}
+        return dict(record["stamps"]) if record.get("manifest") == sealed.digest else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 @contextmanager
 def staging(parent: Path) -> Iterator[Path]:
-    """A temporary folder in `parent`, removed at the end unless it was renamed away.
+    """Yield a temporary folder in `parent`; remove it at the end unless it was renamed away.
 
-    It is locked while it is worked on, and the kernel releases the lock of a process that dies: so what a
-    killed one left behind is known from what another one works on, and removed here.
+    The folder is locked while it is in use, and the kernel releases the locks of a dead process. So the folders that
+    killed processes left behind can be distinguished from those in use, and are removed here.
     """
     parent.mkdir(parents=True, exist_ok=True)
     with locked(parent):
@@ -238,9 +239,9 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder, durably, and what killed processes left beside it; this works on a full disk.
+    """Remove a folder durably, with the temporary folders that killed processes left next to it; works on a full disk.
 
-    A crash leaves it whole or gone: the rest of it is removed with whatever is staged or discarded there next.
+    After a crash the folder is complete or has a temporary name, which the next `staging` or `discard` there removes.
     """
     with locked(folder.parent):
         _clear(folder.parent)
@@ -251,17 +252,17 @@ def discard(folder: Path) -> None:
 
 
 def _clear(parent: Path) -> None:
-    for left in parent.glob(f"{_STAGED}*"):
-        with contextlib.suppress(OSError), locked(left, wait=False):
-            shutil.rmtree(left)
+    for leftover in parent.glob(f"{_STAGED}*"):
+        with contextlib.suppress(OSError), locked(leftover, wait=False):
+            shutil.rmtree(leftover)
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file or folder that exists; the kernel releases that of a process that dies.
+    """Hold the lock of a file or folder that exists; the kernel releases the locks of a dead process.
 
     Raises:
-        BlockingIOError: another holds it, and there is to be no waiting.
+        BlockingIOError: the lock is held already, and `wait` is False.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -278,7 +279,7 @@ def publish(folder: Path, target: Path) -> None:
 
 
 def replace_folder(folder: Path, target: Path) -> None:
-    """Put a sealed folder where `target` is, or is not yet.
+    """Move a sealed folder to `target`, and replace it if it exists.
 
     A crash in between leaves `target` missing, never half-written.
     """
@@ -291,7 +292,7 @@ def replace_folder(folder: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
+    """Make the entries of `folder` durable."""
     _sync(folder)
 
 
@@ -306,7 +307,7 @@ def _check(path: Path, entry: dict[str, Any]) -> None:
     if path.stat().st_size != entry["bytes"]:
         raise _damaged(path, f"{entry['bytes']} bytes", f"{path.stat().st_size}")
     if _describe(path)["sha256"] != entry["sha256"]:
-        raise _damaged(path, f"SHA-256 {entry['sha256'][:16]}…", "another")
+        raise _damaged(path, f"SHA-256 {entry['sha256'][:16]}…", "a different digest")
 
 
 def _read(path: Path) -> bytes:

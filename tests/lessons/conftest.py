@@ -1,4 +1,4 @@
-"""Each experiment is run once for all tests. `LESSON_SEEDS=5` asks whether an effect is there for other seeds too."""
+"""Each experiment runs once for all tests. `LESSON_SEEDS=5` checks that an effect also exists with other seeds."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ Experiment = Callable[[str], Mapping[str, float]]
 
 @functools.cache
 def run(topic: str, seed: int) -> Shown:
-    """What an experiment shows; no experiment may disturb the global generator."""
+    """Return the result of an experiment; no experiment may change the global generator."""
     before = torch.get_rng_state()
     shown = open_lesson(topic).show(seed)
     assert torch.equal(torch.get_rng_state(), before)
@@ -30,11 +30,11 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def numbers(seed: int) -> Experiment:
-    """Takes a topic, gives the numbers of its experiment."""
+    """A function from a topic to the numbers of its experiment."""
     return lambda topic: run(topic, seed).numbers
 
 
 @pytest.fixture
 def shown(seed: int) -> Callable[[str], Shown]:
-    """Takes a topic, gives all that its experiment shows."""
+    """A function from a topic to the whole result of its experiment."""
     return lambda topic: run(topic, seed)

@@ -1,4 +1,4 @@
-"""Every topic has a page of all parts and an experiment; the list is there without loading any of them."""
+"""Every topic has a complete page and an experiment; listing the topics imports no experiment."""
 
 import math
 import re
@@ -19,7 +19,7 @@ SECTIONS = ["In plain words", "The formula", "The common mistake", "What to do",
 each_topic = pytest.mark.parametrize("topic", TOPICS)
 
 
-def test_the_topics_are_those_that_were_asked_for() -> None:
+def test_there_are_sixteen_topics_in_reading_order() -> None:
     assert " ".join(TOPICS) == (
         "three-pillars loss-functions activations learning-rate backpropagation optimizers schedules regularization "
         "train-and-eval overfitting vanishing-gradients common-mistakes autoencoders denoising latent-space "
@@ -29,7 +29,7 @@ def test_the_topics_are_those_that_were_asked_for() -> None:
 
 
 @each_topic
-def test_a_page_has_all_its_parts(topic: str) -> None:
+def test_a_page_has_all_sections(topic: str) -> None:
     lesson = open_lesson(topic)
     assert lesson.page.startswith(f"# {lesson.title}\n")
     assert re.findall(r"^## (.*)$", lesson.page, re.MULTILINE) == SECTIONS
@@ -52,63 +52,63 @@ def test_a_page_has_a_formula_with_shapes(topic: str) -> None:
     assert "=" in formula or "<-" in formula
 
 
-def test_what_a_page_calls_the_default_is_the_default() -> None:
-    told = [
+def test_a_setting_that_a_page_calls_the_default_is_the_default() -> None:
+    defaults = [
         setting
         for topic in TOPICS
         for sentence in re.split(r"(?<=\.)\s|\n- |:\s", open_lesson(topic).page)
         if re.search(r"\bthe\s+default\b", sentence)
         for setting in re.findall(r"`--set ([^`]*)`", sentence)
     ]
-    assert len(told) >= 6
-    assert {setting for setting in told if load_config(None, [setting]) != TrainConfig()} == set()
+    assert len(defaults) >= 6
+    assert {setting for setting in defaults if load_config(None, [setting]) != TrainConfig()} == set()
 
 
 @each_topic
-def test_a_page_sends_only_to_lessons_that_are_there(topic: str) -> None:
+def test_a_page_links_only_to_existing_lessons(topic: str) -> None:
     assert set(re.findall(r"`lookalike explain ([^`]*)`", open_lesson(topic).page)) <= set(TOPICS) - {topic}
 
 
 @each_topic
-def test_every_setting_on_a_page_is_one(topic: str) -> None:
+def test_every_setting_on_a_page_exists(topic: str) -> None:
     page = open_lesson(topic).page
     for line in re.findall(r"`--set ([^`]*)`", page):
         load_config(None, [line])
     for section, name in re.findall(r"`(data|model|loss|optimizer|corruption|fit)\.(\w+)`", page):
-        with pytest.raises(ConfigError) as told:
+        with pytest.raises(ConfigError) as caught:
             load_config(None, [f"{section}.{name}={{}}"])
-        assert told.value.found != repr(name)  # known, and told that {} is no value for it
+        assert caught.value.found != repr(name)  # the setting is known, and {} is refused as its value
 
 
 @each_topic
 def test_a_lesson_shows_numbers_and_a_picture(topic: str, shown: Callable[[str], Shown]) -> None:
-    told = shown(topic)
-    assert len(told.numbers) >= 4
-    assert all(math.isfinite(value) for value in told.numbers.values())
-    assert told.picture.title
+    result = shown(topic)
+    assert len(result.numbers) >= 4
+    assert all(math.isfinite(value) for value in result.numbers.values())
+    assert result.picture.title
 
 
 @pytest.mark.parametrize("name", ["Latent Space", "latent_space", " latent  space ", "LATENT-SPACE"])
-def test_a_name_may_be_written_as_one_likes(name: str) -> None:
+def test_case_spaces_and_dashes_in_a_topic_make_no_difference(name: str) -> None:
     assert open_lesson(name).topic == "latent-space"
 
 
-def test_an_unknown_topic_is_told_with_the_nearest() -> None:
-    with pytest.raises(ConfigError) as told:
+def test_an_unknown_topic_is_refused_with_the_nearest_topic() -> None:
+    with pytest.raises(ConfigError) as caught:
         open_lesson("overfiting")
-    assert told.value.field == "topic"
-    assert all(topic in told.value.expected for topic in TOPICS)
-    assert told.value.found == "'overfiting'"
-    assert told.value.remedy == "Did you mean overfitting?"
+    assert caught.value.field == "topic"
+    assert all(topic in caught.value.expected for topic in TOPICS)
+    assert caught.value.found == "'overfiting'"
+    assert caught.value.remedy == "Did you mean overfitting?"
 
 
-def test_a_topic_that_is_like_none() -> None:
-    with pytest.raises(ConfigError) as told:
+def test_an_unknown_topic_without_a_near_topic_has_no_remedy() -> None:
+    with pytest.raises(ConfigError) as caught:
         open_lesson("xyzzy")
-    assert told.value.remedy == ""
+    assert caught.value.remedy == ""
 
 
-def test_the_list_loads_no_experiment() -> None:
+def test_listing_the_topics_imports_no_experiment() -> None:
     used = "from lookalike.lessons import catalogue; catalogue.topics(); catalogue.open_lesson('denoising')"
     script = f"{used}; import sys; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -117,7 +117,7 @@ def test_the_list_loads_no_experiment() -> None:
     assert not loaded & {"torch", "numpy", "matplotlib", "sklearn", "faiss", "plotille", "lookalike.lessons.denoising"}
 
 
-def test_an_experiment_says_the_same_each_time() -> None:
+def test_an_experiment_returns_the_same_numbers_each_time() -> None:
     first, second = (open_lesson("backpropagation").show(3).numbers for _ in range(2))
     assert first == second
     assert first != open_lesson("backpropagation").show(4).numbers

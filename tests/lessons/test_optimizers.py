@@ -1,4 +1,4 @@
-"""Momentum beats plain SGD, Adam beats both here; AdamW's decay is what it says, Adam's is not."""
+"""Here momentum is better than plain SGD, and Adam better than both; only AdamW decays exactly as configured."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from lookalike.lessons.optimizers import OPTIMIZERS
 from tests.lessons.conftest import Experiment
 
 
-def test_the_order_of_the_five(numbers: Experiment) -> None:
+def test_adam_is_best_and_plain_sgd_is_last(numbers: Experiment) -> None:
     sgd, momentum, nesterov, adam, adamw = (
         numbers("optimizers")[f"test error after 20 epochs, {name}"] for name in OPTIMIZERS
     )
@@ -16,9 +16,11 @@ def test_the_order_of_the_five(numbers: Experiment) -> None:
     assert adam == pytest.approx(adamw, rel=0.1)
 
 
-def test_decay_where_there_is_no_gradient(numbers: Experiment) -> None:
-    told = numbers("optimizers")
+def test_without_a_gradient_adamw_decays_as_configured_and_adam_more(numbers: Experiment) -> None:
+    measured = numbers("optimizers")
     share = "weights of a dark pixel: share left by weight_decay 0.01"
-    assert told[f"{share}, adamw"] == pytest.approx(told["(1 - lr * weight_decay) ** steps"], rel=1e-4)
-    assert told["(1 - lr * weight_decay) ** steps"] == pytest.approx(0.9999 ** (5 * 23))  # 23 batches of 64 in 1,437
-    assert told[f"{share}, adam"] < 0.02
+    assert measured[f"{share}, adamw"] == pytest.approx(measured["(1 - lr * weight_decay) ** steps"], rel=1e-4)
+    assert measured["(1 - lr * weight_decay) ** steps"] == pytest.approx(
+        0.9999 ** (5 * 23)
+    )  # 23 batches of 64 in 1,437
+    assert measured[f"{share}, adam"] < 0.02

@@ -13,7 +13,7 @@ def test_epochs_are_counted_from_one() -> None:
     }
 
 
-def test_a_picture_does_not_change() -> None:
+def test_a_picture_is_immutable() -> None:
     curves = Curves("title", "x", "y", {})
     assert (curves.log_x, curves.log_y, dict(curves.marks)) == (False, False, {})
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -1,4 +1,4 @@
-"""A file with a picture in it: right format, drawn on, and everything named."""
+"""A picture is written as a PNG file of the right size that is not blank."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from PIL import Image
 
 from lookalike.lessons.catalogue import topics
 from lookalike.lessons.picture import Panels
-from lookalike.lessons.png import COLOURS, save_png
+from lookalike.lessons.png import COLORS, save_png
 from lookalike.lessons.shown import Shown
 from tests.lessons.pictures import CURVES, PICTURES
 
@@ -41,10 +41,10 @@ def test_panels_are_laid_out_in_rows(parts: int, wide: int, high: int, tmp_path:
         assert image.size == (wide, high)
 
 
-def test_no_window_and_no_global_state(tmp_path: Path) -> None:
+def test_drawing_needs_no_global_state(tmp_path: Path) -> None:
     save_png(CURVES, tmp_path / "picture.png")
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def test_there_is_a_colour_for_each_digit() -> None:
-    assert len(set(COLOURS)) == len(COLOURS) == 10
+def test_there_is_a_color_for_each_digit() -> None:
+    assert len(set(COLORS)) == len(COLORS) == 10

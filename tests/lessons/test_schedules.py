@@ -1,4 +1,4 @@
-"""Warmup tames the first steps and decay the last ones."""
+"""Warmup limits the first steps, and decay the last steps."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,13 @@ from lookalike.lessons.schedules import SCHEDULES, schedule
 from tests.lessons.conftest import Experiment
 
 
-def test_warmup_tames_the_start(numbers: Experiment) -> None:
-    told = numbers("schedules")
-    assert told["highest training loss after the first step, constant"] > 2
-    assert told["highest training loss after the first step, constant after warmup"] < 1
+def test_warmup_prevents_the_jump_at_the_start(numbers: Experiment) -> None:
+    measured = numbers("schedules")
+    assert measured["highest training loss after the first step, constant"] > 2
+    assert measured["highest training loss after the first step, constant after warmup"] < 1
 
 
-def test_warmup_and_decay_together_end_lowest(numbers: Experiment) -> None:
+def test_warmup_with_decay_has_the_lowest_error(numbers: Experiment) -> None:
     error = {name: numbers("schedules")[f"test error after 10 epochs, {name}"] for name in SCHEDULES}
     both = ("step after warmup", "cosine after warmup", "one cycle")
     others = ("constant", "cosine", "constant after warmup")
@@ -23,7 +23,7 @@ def test_warmup_and_decay_together_end_lowest(numbers: Experiment) -> None:
 
 
 @pytest.mark.parametrize(
-    ("course", "values"),
+    ("rate_share", "values"),
     [
         (schedule("cosine"), {0.0: 1.0, 0.5: 0.5, 1.0: 0.0}),
         (schedule("step"), {0.0: 1.0, 0.49: 1.0, 0.5: 0.1, 0.75: 0.01}),
@@ -31,5 +31,5 @@ def test_warmup_and_decay_together_end_lowest(numbers: Experiment) -> None:
         (schedule("cosine", 0.1), {0.0: 0.04, 0.05: 0.52, 0.1: 1.0, 0.55: 0.5}),
     ],
 )
-def test_values_worked_out_by_hand(course: Callable[[float], float], values: dict[float, float]) -> None:
-    assert {done: course(done) for done in values} == pytest.approx(values)
+def test_values_as_worked_out_by_hand(rate_share: Callable[[float], float], values: dict[float, float]) -> None:
+    assert {done: rate_share(done) for done in values} == pytest.approx(values)

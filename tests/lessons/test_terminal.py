@@ -1,4 +1,4 @@
-"""Text that says what the file shows, within the width that there is."""
+"""Text that shows the same as the file, within the width."""
 
 from collections.abc import Callable
 
@@ -41,33 +41,33 @@ def test_curves_have_names_axes_and_letters() -> None:
     assert braille("\n".join(lines)) > 30
 
 
-def test_a_straight_line_is_straight() -> None:
+def test_a_straight_line_is_drawn_straight() -> None:
     body = as_text(Curves("t", "x", "y", {"a": ([0.0, 1.0], [0.0, 1.0])}), width=33, height=10).splitlines()[2:12]
     firsts = [next(place for place, letter in enumerate(line[13:]) if letter != " ") for line in body]
     assert firsts == sorted(firsts, reverse=True)
     assert (firsts[0], firsts[-1]) == (18, 0)
 
 
-def test_nothing_to_draw_is_no_error() -> None:
+def test_a_picture_without_values_is_drawn_empty() -> None:
     assert braille(as_text(EMPTY)) == 0
 
 
-def test_points_are_their_classes() -> None:
+def test_points_are_drawn_as_their_classes() -> None:
     lines = as_text(SCATTER, width=40, height=8).splitlines()
     assert "8" in lines[2]  # the highest
     assert lines[9].split("│")[1].startswith("7")  # the lowest, at the left
     assert sum(line.split("│")[-1].count("7") for line in lines[2:10]) == 2
 
 
-def test_of_many_images_the_first_and_the_last_are_shown() -> None:
+def test_of_many_images_the_first_and_the_last_are_drawn() -> None:
     text = as_text(TILES, width=40)  # 10 characters each
     assert text.splitlines()[-1].split() == ["0", "3", "6", "9"]
     assert text.splitlines()[2] == ("██" + " " * 8) * 3 + "██"
 
 
-def test_shades_are_from_empty_to_full() -> None:
-    grey = np.array([[[0.0, 0.25, 0.5, 0.75, 1.0, 2.0]]], np.float32)
-    assert as_text(Tiles("t", {"row": grey})).splitlines()[-1] == "  ░░▒▒▓▓████"
+def test_shades_range_from_empty_to_full() -> None:
+    gray = np.array([[[0.0, 0.25, 0.5, 0.75, 1.0, 2.0]]], np.float32)
+    assert as_text(Tiles("t", {"row": gray})).splitlines()[-1] == "  ░░▒▒▓▓████"
 
 
 def test_panels_are_below_each_other() -> None:
@@ -76,5 +76,5 @@ def test_panels_are_below_each_other() -> None:
     assert places == sorted(places)
 
 
-def test_there_is_no_colour() -> None:
+def test_text_has_no_color_codes() -> None:
     assert "\x1b" not in as_text(PANELS)

@@ -1,4 +1,4 @@
-"""Small real things to train on and to damage."""
+"""Helpers that damage files and manifests."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ __all__ = ["changed_fields", "error_of", "flip_bit"]
 
 
 def flip_bit(path: Path, bit: int) -> None:
-    """Flip one bit; `bit` is counted from the file's start, round and round."""
+    """Flip one bit; `bit` is counted from the file's start, modulo the file's length."""
     data = bytearray(path.read_bytes())
     place, shift = divmod(bit % (8 * len(data)), 8)
     data[place] ^= 1 << shift
@@ -22,25 +22,25 @@ ODD: tuple[Any, ...] = (
     *(None, True, 0, -1, 2**31, 2**53, 2**63, 2**70, 0.5, -1e308, 1e308),
     *("", "x", "x" * 10_000, "\0", "é", [], [[]], {}, {"x": 1}),
 )
-"""Values of every type of JSON, and extremes."""
+"""Values of every JSON type, and extreme values."""
 
 
 def changed_fields(header: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A header with one field left out, or with another value in its place; and the name that an error must say.
+    """Yield headers with one field removed or replaced by an odd value, and the name that the error must contain.
 
-    Fields within fields too; of a list, the first entry.
+    Includes nested fields; of a list, only the first entry.
     """
     for path in _paths(header):
-        for odd in (*ODD, _GONE):
-            other = copy.deepcopy(header)
-            inner: Any = other
+        for odd in (*ODD, _REMOVED):
+            changed = copy.deepcopy(header)
+            inner: Any = changed
             for part in path[:-1]:
                 inner = inner[part]
-            if odd is _GONE and isinstance(inner, dict):
+            if odd is _REMOVED and isinstance(inner, dict):
                 del inner[path[-1]]
             else:
-                inner[path[-1]] = None if odd is _GONE else odd
-            yield str(path[0]), other
+                inner[path[-1]] = None if odd is _REMOVED else odd
+            yield str(path[0]), changed
 
 
 def error_of(act: Callable[[], object]) -> Exception | None:
@@ -52,7 +52,7 @@ def error_of(act: Callable[[], object]) -> Exception | None:
     return None
 
 
-_GONE = object()
+_REMOVED = object()
 
 
 def _paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

@@ -16,18 +16,18 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_without_a_file_the_defaults_hold() -> None:
+def test_without_a_file_all_settings_have_their_defaults() -> None:
     assert load_config() == TrainConfig()
 
 
-def test_a_file_wins_over_the_defaults_and_a_line_over_both(tmp_path: Path) -> None:
+def test_a_file_overrides_the_defaults_and_a_line_overrides_both(tmp_path: Path) -> None:
     path = written(tmp_path, "[fit]\nseed = 3\nepochs = 7\n[model]\nhidden = [4, 2]\n")
     config = load_config(path, ["fit.seed=9", "loss.kind=mae"])
     assert (config.fit.seed, config.fit.epochs, config.model.hidden, config.loss.kind) == (9, 7, (4, 2), "mae")
     assert config.optimizer == TrainConfig().optimizer
 
 
-def test_a_whole_number_stands_for_a_fraction() -> None:
+def test_accepts_an_integer_for_a_float_setting() -> None:
     assert load_config(None, ["optimizer.lr=1"]).optimizer.lr == 1.0
 
 
@@ -35,31 +35,31 @@ def test_a_whole_number_stands_for_a_fraction() -> None:
     ("line", "value"),
     [("model.decoder=mirror", "mirror"), ("model.decoder=[]", ()), ("model.decoder=[8, 16]", (8, 16))],
 )
-def test_a_decoder_mirrors_or_has_widths_of_its_own(line: str, value: object) -> None:
+def test_a_decoder_mirrors_the_encoder_or_has_separate_widths(line: str, value: object) -> None:
     assert load_config(None, [line]).model.decoder == value
 
 
 @pytest.mark.parametrize(("line", "value"), [("optimizer.decoder_lr=same", "same"), ("optimizer.decoder_lr=0.5", 0.5)])
-def test_a_decoder_has_the_rate_of_all_or_its_own(line: str, value: object) -> None:
+def test_a_decoder_has_the_common_rate_or_a_separate_rate(line: str, value: object) -> None:
     assert load_config(None, [line]).optimizer.decoder_lr == value
 
 
-def test_settings_that_a_run_kept_make_the_same_configuration_again() -> None:
+def test_saved_settings_build_the_same_configuration() -> None:
     config = load_config(None, ["model.hidden=[4, 2]", "optimizer.lr=0.5", "fit.epochs=7"])
-    kept = json.loads(json.dumps(dataclasses.asdict(config)))
-    assert build_config(kept) == config
+    saved = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert build_config(saved) == config
     assert build_config({}) == TrainConfig()
 
 
-def test_a_line_wins_over_the_settings_that_were_kept_and_leaves_them_as_they_are() -> None:
-    kept = {"fit": {"seed": 3, "epochs": 7}}
-    config = build_config(kept, ["fit.seed=9", "model.hidden=[4]"])
+def test_a_line_overrides_saved_settings_without_changing_them() -> None:
+    saved = {"fit": {"seed": 3, "epochs": 7}}
+    config = build_config(saved, ["fit.seed=9", "model.hidden=[4]"])
     assert (config.fit.seed, config.fit.epochs, config.model.hidden) == (9, 7, (4,))
-    assert kept == {"fit": {"seed": 3, "epochs": 7}}
+    assert saved == {"fit": {"seed": 3, "epochs": 7}}
 
 
 @pytest.mark.parametrize(
-    ("kept", "field"),
+    ("saved", "field"),
     [
         ({"fit": {"seeds": 3}}, "fit.seeds"),
         ({"fti": {}}, "fti"),
@@ -69,13 +69,13 @@ def test_a_line_wins_over_the_settings_that_were_kept_and_leaves_them_as_they_ar
         ({"model": {"hidden": [0]}}, "model.hidden"),
     ],
 )
-def test_settings_that_were_kept_are_held_to_the_same_keys(kept: dict[str, Any], field: str) -> None:
+def test_refuses_saved_settings_with_unknown_keys_or_invalid_values(saved: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        build_config(kept)
+        build_config(saved)
     assert caught.value.field == field
 
 
-def test_settings_do_not_change_once_made() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_config().fit.seed = 4  # type: ignore[misc]
 
@@ -121,7 +121,7 @@ def test_settings_do_not_change_once_made() -> None:
         ("fit.precision=fp16", "fit.precision", "'auto', 'fp32' or 'bf16'"),
     ],
 )
-def test_what_is_unknown_mistyped_or_out_of_range_is_refused(line: str, field: str, expected: str) -> None:
+def test_refuses_unknown_mistyped_and_out_of_range_settings(line: str, field: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, [line])
     assert caught.value.field == field
@@ -129,7 +129,7 @@ def test_what_is_unknown_mistyped_or_out_of_range_is_refused(line: str, field: s
 
 
 @pytest.mark.parametrize("line", ["fit.seed", "seed=3", ".seed=3", "fit.=3", "=3", ""])
-def test_a_line_of_another_form_is_refused(line: str) -> None:
+def test_refuses_a_line_that_is_not_section_key_value(line: str) -> None:
     with pytest.raises(ConfigError, match=r"expected section\.key=value"):
         load_config(None, [line])
 
@@ -137,40 +137,40 @@ def test_a_line_of_another_form_is_refused(line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "field"), [("[fit]\nseeds = 3", "fit.seeds"), ("fit = 3", "fit"), ("[fti]\nseed = 3", "fti")]
 )
-def test_a_file_is_held_to_the_same_keys(tmp_path: Path, text: str, field: str) -> None:
+def test_refuses_a_file_with_unknown_keys(tmp_path: Path, text: str, field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(written(tmp_path, text))
     assert caught.value.field == field
 
 
-def test_a_line_cannot_reach_into_what_is_no_section(tmp_path: Path) -> None:
+def test_refuses_a_line_for_a_section_that_is_not_a_table(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fit: expected a section, found 3"):
         load_config(written(tmp_path, "fit = 3"), ["fit.seed=1"])
 
 
 @pytest.mark.parametrize("content", [b"[fit\nseed", b"\xff\xfe", b"a = 1\na = 2"])
-def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+def test_names_a_file_that_is_not_toml(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"run\.toml: expected a TOML file"):
         load_config(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml: expected a readable file, found No such file"):
         load_config(tmp_path / "absent.toml")
 
 
 @pytest.mark.parametrize("value", ["9" * 5_000, "[" * 3_000])
-def test_what_no_reader_bears_is_refused(value: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"fit\.epochs: expected a value that can be read"):
+def test_refuses_values_that_overflow_the_toml_reader(value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fit\.epochs: expected a readable TOML value"):
         load_config(None, [f"fit.epochs={value}"])
     (tmp_path / "c.toml").write_text(f"[fit]\nepochs = {value}\n")
     with pytest.raises(ConfigError, match="expected a TOML file"):
         load_config(tmp_path / "c.toml")
 
 
-def test_a_line_is_one_line() -> None:
+def test_refuses_a_setting_with_a_line_break() -> None:
     with pytest.raises(ConfigError, match=r"expected section\.key=value"):
         load_config(None, ["fit.epochs=2\nseed=3"])
 

@@ -20,7 +20,7 @@ KINDS = sorted(CORRUPTIONS)
 
 
 def built(kind: str, level: float, scaling: Preprocessor, shape: tuple[int, ...] | None = None) -> Corruption:
-    """For rows that are pictures one pixel high, unless they have another shape."""
+    """For rows that are pictures one pixel high, unless `shape` is given."""
     config = CorruptionConfig(kind=cast(Any, kind), level=level)
     corruption = build_corruption(config, scaling, shape or (1, len(scaling.low)))
     assert corruption is not None
@@ -43,7 +43,7 @@ def wide(columns: int = 1_000, count: int = 100) -> tuple[Tensor, Preprocessor]:
     level=st.floats(0, 1),
     seed=st.integers(0, 2**32),
 )
-def test_corrupted_rows_stay_in_bounds_and_the_clean_ones_are_left_alone(
+def test_corrupted_rows_stay_in_bounds_and_clean_rows_do_not_change(
     kind: str, scale: ScaleKind, level: float, seed: int
 ) -> None:
     scaling = fit_preprocessor(ROWS, scale)
@@ -57,14 +57,14 @@ def test_corrupted_rows_stay_in_bounds_and_the_clean_ones_are_left_alone(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", get_args(ScaleKind))
-def test_at_level_0_rows_are_seen_as_they_are(kind: str, scale: ScaleKind) -> None:
+def test_level_0_changes_nothing(kind: str, scale: ScaleKind) -> None:
     scaling = fit_preprocessor(ROWS, scale)
     clean = scaling.apply(torch.from_numpy(ROWS))
     assert torch.equal(built(kind, 0.0, scaling)(clean, seeded()), clean)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_draw_follows_the_generator_alone(kind: str) -> None:
+def test_the_draw_depends_only_on_the_generator(kind: str) -> None:
     clean, scaling = wide()
     clean = clean + torch.arange(100.0)[:, None]  # no two rows are the same
     corrupt = built(kind, 0.5, scaling)
@@ -72,24 +72,24 @@ def test_the_draw_follows_the_generator_alone(kind: str) -> None:
     assert not torch.equal(corrupt(clean, seeded(1)), corrupt(clean, seeded(2)))
 
 
-def test_gaussian_draws_a_level_per_row_between_0_and_the_given_one() -> None:
+def test_gaussian_draws_a_level_per_row_between_0_and_the_configured_level() -> None:
     clean, scaling = wide(count=2_000)
     levels = built("gaussian", 2.0, scaling)(clean, seeded()).std(dim=1)
-    # Uniform over [0, 2): quartiles at 0.5, 1 and 1.5; a row's own estimate is good to some 2 %.
+    # Uniform over [0, 2): quartiles at 0.5, 1 and 1.5; the estimate from one row is accurate to some 2 %.
     quartiles = torch.quantile(levels, torch.tensor([0.25, 0.5, 0.75]))
     np.testing.assert_allclose(quartiles, [0.5, 1.0, 1.5], atol=0.1)
     assert levels.max() < 2.2
 
 
-def test_gaussian_noise_is_measured_in_the_preprocessed_unit_whatever_the_columns_range() -> None:
-    # The deviation is drawn evenly from [0, 0.1): the mean square is 0.1^2 / 3.
+def test_gaussian_noise_has_the_preprocessed_unit_for_any_column_range() -> None:
+    # The deviation is drawn uniformly from [0, 0.1): the mean square is 0.1^2 / 3.
     edge = torch.tensor([1.0, 50.0])
     scaling = Preprocessor("none", 0 * edge, edge / edge, -edge, edge)
     noise = built("gaussian", 0.1, scaling)(torch.zeros(4_000, 2), seeded())
     assert noise.square().mean(dim=0).tolist() == pytest.approx([0.01 / 3] * 2, rel=0.1)
 
 
-def test_masking_sets_the_given_share_to_the_columns_least_value() -> None:
+def test_masking_sets_the_configured_share_to_the_columns_least_value() -> None:
     clean, scaling = wide()
     seen = built("masking", 0.3, scaling)(clean, seeded())
     assert set(seen.flatten().tolist()) == {-1_000.0, 0.0}
@@ -104,7 +104,7 @@ def test_salt_and_pepper_sets_half_of_the_share_to_each_end() -> None:
 
 
 def covered(shape: tuple[int, ...], level: float, count: int = 200) -> Tensor:
-    """(count, height, width): 1 where a block lies, and every value there is the least of its column, else 0."""
+    """(count, height, width): 1 inside a block, where every value must be the least of its column, else 0."""
     low = -torch.arange(1.0, math.prod(shape) + 1)
     scaling = Preprocessor("none", 0 * low, low / low, low, -low)
     seen = built("blocks", level, scaling, shape)(torch.zeros(count, len(low)), seeded())
@@ -121,7 +121,7 @@ def covered(shape: tuple[int, ...], level: float, count: int = 200) -> Tensor:
     ),
     level=st.floats(0, 1),
 )
-def test_a_block_is_one_whole_rectangle_of_the_share_as_near_as_pixels_allow(
+def test_a_block_is_one_rectangle_of_the_configured_share_to_the_nearest_pixel(
     shape: tuple[int, ...], level: float
 ) -> None:
     hit = covered(shape, level, count=5)
@@ -131,7 +131,7 @@ def test_a_block_is_one_whole_rectangle_of_the_share_as_near_as_pixels_allow(
     assert len(set(area.tolist())) == 1
     height, width = shape[:2]
     assert abs(float(area[0]) - level * height * width) <= max(height, width) / 2 + 1e-6
-    for side in (hit.any(dim=2), hit.any(dim=1)):  # what is hit lies together: it begins once
+    for side in (hit.any(dim=2), hit.any(dim=1)):  # the covered places are contiguous: they begin once
         begins = side.int().diff(prepend=torch.zeros(5, 1, dtype=torch.int32), dim=1) == 1
         assert bool((begins.sum(dim=1) <= 1).all())
 
@@ -139,47 +139,49 @@ def test_a_block_is_one_whole_rectangle_of_the_share_as_near_as_pixels_allow(
 @pytest.mark.parametrize(
     ("shape", "level", "block"), [((8, 8), 0.25, (4, 4)), ((4, 16, 3), 0.25, (2, 8)), ((1, 10), 0.3, (1, 3))]
 )
-def test_a_block_has_the_form_of_the_picture(shape: tuple[int, ...], level: float, block: tuple[int, int]) -> None:
+def test_a_block_has_the_proportions_of_the_picture(
+    shape: tuple[int, ...], level: float, block: tuple[int, int]
+) -> None:
     hit = covered(shape, level)
     assert set(hit.any(dim=2).sum(dim=1).tolist()) == {block[0]}
     assert set(hit.any(dim=1).sum(dim=1).tolist()) == {block[1]}
 
 
-def test_a_block_lies_at_any_place_with_the_same_chance() -> None:
-    # Of 2 x 2 in 4 x 4 pixels: nine places. A corner is covered from one of them, an inner pixel from four.
+def test_a_block_is_equally_likely_at_every_place() -> None:
+    # A block of 2 x 2 in 4 x 4 pixels has nine places. One of them covers a corner, and four cover an inner pixel.
     share = covered((4, 4), 0.25, count=9_000).mean(dim=0)
     side = torch.tensor([1.0, 2.0, 2.0, 1.0])
     torch.testing.assert_close(share, side[:, None] * side / 9, atol=0.03, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(64,), (2, 2, 2, 2)])
-def test_blocks_of_what_is_no_picture_are_refused(shape: tuple[int, ...]) -> None:
+def test_refuses_blocks_for_rows_that_are_not_pictures(shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"corruption\.kind: expected pictures: .*, found rows of shape"):
         built("blocks", 0.3, wide(math.prod(shape))[1], shape)
 
 
 def numbered(count: int, columns: int) -> tuple[Tensor, Preprocessor]:
-    """Values that tell row and column: 1000 * column + row."""
+    """Values that encode row and column: 1000 * column + row."""
     clean = 1_000 * torch.arange(float(columns)) + torch.arange(float(count))[:, None]
     return clean, fit_preprocessor(clean.numpy(), "none")
 
 
-def test_a_swapped_value_is_one_that_another_row_has_in_that_column() -> None:
+def test_a_swapped_value_is_another_rows_value_of_the_same_column() -> None:
     clean, scaling = numbered(100, 50)
     seen = built("swap", 0.3, scaling)(clean, seeded())
     assert torch.equal(seen // 1_000, clean // 1_000)  # columns stay
     changed = seen != clean
     assert float(changed.float().mean()) == pytest.approx(0.3, abs=0.02)
     row = (seen % 1_000)[0]
-    assert len(set(row[changed[0]].tolist())) > 5  # each value of a row comes from a row of its own
+    assert len(set(row[changed[0]].tolist())) > 5  # the values of a row come from different rows
 
 
-def test_of_two_rows_each_takes_from_the_other() -> None:
+def test_two_rows_swap_with_each_other() -> None:
     clean, scaling = numbered(2, 4)
     assert torch.equal(built("swap", 1.0, scaling)(clean, seeded()), clean.flip(0))
 
 
-def test_every_other_row_gives_with_the_same_chance() -> None:
+def test_every_other_row_is_an_equally_likely_source() -> None:
     clean, scaling = numbered(5, 8_000)
     rows = built("swap", 1.0, scaling)(clean, seeded()) % 1_000
     for number in range(5):
@@ -188,18 +190,18 @@ def test_every_other_row_gives_with_the_same_chance() -> None:
         np.testing.assert_allclose(counts, expected, atol=0.03)
 
 
-def test_a_row_alone_has_nobody_to_swap_with() -> None:
+def test_a_single_row_is_not_swapped() -> None:
     clean, scaling = numbered(1, 3)
     assert torch.equal(built("swap", 1.0, scaling)(clean, seeded()), clean)
 
 
 @pytest.mark.parametrize("kind", sorted(set(CORRUPTIONS) - {"gaussian"}))
-def test_a_share_above_1_is_refused(kind: str) -> None:
+def test_refuses_a_share_above_1(kind: str) -> None:
     with pytest.raises(ConfigError, match=r"corruption\.level"):
         built(kind, 1.5, wide()[1])
 
 
-def test_every_configurable_corruption_is_there_and_none_is_none() -> None:
+def test_every_configurable_corruption_exists_and_none_means_no_corruption() -> None:
     kinds = get_args(CorruptionConfig.__annotations__["kind"])
     assert {"none", *CORRUPTIONS} == set(kinds)
     assert build_corruption(CorruptionConfig(kind="none"), wide()[1], (1_000,)) is None
@@ -213,7 +215,7 @@ TABLE_KINDS = sorted(set(KINDS) - {"blocks"})
 
 
 def corrupted_table(kind: str, level: float) -> tuple[Tensor, Tensor, Tensor, Preprocessor]:
-    """Clean and seen features, (1000, 9): n | m | m missing? | c: x y z missing | s: f t; and the seen raw rows."""
+    """Clean and corrupted features, (1000, 9): n | m | m missing? | c: x y z missing | s: f t; corrupted raw rows."""
     scaling = fit_preprocessor(TABLE, "none", COLUMNS)
     clean = scaling.apply(torch.from_numpy(TABLE))
     seen = built(kind, level, scaling)(clean, seeded())
@@ -222,37 +224,37 @@ def corrupted_table(kind: str, level: float) -> tuple[Tensor, Tensor, Tensor, Pr
 
 @pytest.mark.parametrize("kind", TABLE_KINDS)
 @pytest.mark.parametrize("level", [0.3, 1.0])
-def test_a_corrupted_category_is_still_one_or_none(kind: str, level: float) -> None:
+def test_a_corrupted_category_sets_one_slot_or_no_slot(kind: str, level: float) -> None:
     _, seen, _, _ = corrupted_table(kind, level)
     assert set(seen[:, 2:].flatten().tolist()) <= {0.0, 1.0}
     assert bool((seen[:, 3:7].sum(dim=1) == 1).all())
     assert bool((seen[:, 7:].sum(dim=1) <= 1).all())
 
 
-def test_noise_is_for_numbers_only() -> None:
+def test_gaussian_noise_changes_only_numbers() -> None:
     clean, seen, _, _ = corrupted_table("gaussian", 0.5)
     assert torch.equal(seen[:, 2:], clean[:, 2:])
     assert not bool((seen[:, 0] == clean[:, 0]).all())
 
 
-def test_a_masked_value_is_missing_where_that_was_seen_and_else_the_least_or_none() -> None:
+def test_a_masked_value_becomes_missing_if_training_had_gaps_else_the_least_or_no_category() -> None:
     _, seen, raw, _ = corrupted_table("masking", 1.0)
-    # n: the least; m: the mean, and missing; c: the slot for missing ones; s, which was never missing: neither.
+    # n: the least; m: the mean, and missing; c: the slot for missing values; s, which was never missing: no slot.
     assert seen[0].tolist() == [1, 6, 1, 0, 0, 0, 1, 0, 0]
     assert bool((seen == seen[0]).all())
     assert bool(raw[:, 1:3].isnan().all())
 
 
-def test_the_features_of_a_column_are_masked_together() -> None:
+def test_all_features_of_a_column_are_masked_together() -> None:
     clean, seen, _, _ = corrupted_table("masking", 0.3)
     hit = seen[:, 7:].sum(dim=1) == 0
     assert float(hit.float().mean()) == pytest.approx(0.3, abs=0.06)
-    gone = (seen[:, 2] == 1) & (clean[:, 2] == 0)
-    assert bool((seen[gone, 1] == 6).all())
-    assert float(gone[clean[:, 2] == 0].float().mean()) == pytest.approx(0.3, abs=0.06)
+    masked = (seen[:, 2] == 1) & (clean[:, 2] == 0)
+    assert bool((seen[masked, 1] == 6).all())
+    assert float(masked[clean[:, 2] == 0].float().mean()) == pytest.approx(0.3, abs=0.06)
 
 
-def test_salt_and_pepper_takes_a_category_of_the_row_before_and_a_number_that_is_there() -> None:
+def test_salt_and_pepper_uses_the_previous_rows_category_and_no_missing_number() -> None:
     clean, seen, raw, _ = corrupted_table("salt_and_pepper", 1.0)
     assert set(raw[:, 0].tolist()) == {1.0, 5.0}
     assert set(raw[:, 2].tolist()) == {4.0, 8.0}
@@ -267,7 +269,7 @@ def test_swapped_columns_are_whole_columns_of_other_rows() -> None:
         assert 0.2 < float((before != after).float().mean()) < 0.5
 
 
-def test_columns_of_numbers_alone_are_corrupted_as_an_arrays_are() -> None:
+def test_a_table_of_numbers_is_corrupted_like_an_array() -> None:
     columns = tuple(map(Column, "abc"))
     array, table = fit_preprocessor(ROWS, "standard"), fit_preprocessor(ROWS, "standard", columns)
     clean = array.apply(torch.from_numpy(ROWS))
@@ -275,7 +277,7 @@ def test_columns_of_numbers_alone_are_corrupted_as_an_arrays_are() -> None:
         assert torch.equal(built(kind, 0.5, array)(clean, seeded()), built(kind, 0.5, table)(clean, seeded()))
 
 
-def test_an_automatic_level_suits_its_kind() -> None:
+def test_an_automatic_level_depends_on_the_kind() -> None:
     clean, scaling = wide()
     masked = build_corruption(CorruptionConfig(kind="masking"), scaling, (len(scaling.low),))
     by_hand = build_corruption(CorruptionConfig(kind="masking", level=0.3), scaling, (len(scaling.low),))

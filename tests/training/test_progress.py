@@ -24,14 +24,14 @@ def test_without_a_terminal_it_prints_one_line_at_the_end_on_standard_error(caps
     assert captured.out == ""
 
 
-def test_a_note_stays_until_another_comes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_stays_until_the_next_note(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar("training", 2, "epochs") as advance:
         advance(1, "loss 0.5")
         advance(1)
     assert capsys.readouterr().err.rstrip().endswith("loss 0.5")
 
 
-def test_what_breaks_off_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_bar_shows_its_progress(capsys: pytest.CaptureFixture[str]) -> None:
     with suppress(ZeroDivisionError), progress_bar("reading", 4, "rows") as advance:
         advance(1)
         advance(1 // 0)

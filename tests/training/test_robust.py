@@ -11,10 +11,9 @@ any_size = st.floats(1, LARGEST, width=32).flatmap(lambda size: st.sampled_from(
 
 @given(value=any_size, place=st.integers(0, 99))
 def test_one_value_moves_a_trimmed_mean_by_no_more_than_the_others_differ(value: float, place: int) -> None:
-    """Of 0 to 99 the least and the greatest five go: 5 to 94, whose mean is 49.5.
+    """Without the five least and the five greatest, 0 to 99 become 5 to 94, whose mean is 49.5.
 
-    Another value in the place of one shifts at most one end of the rest by one: a sum of 90 values changes by less than
-    95 - 5 = 90.
+    Changing one value shifts at most one end of the rest by one: a sum of 90 values changes by less than 95 - 5 = 90.
     """
     values = np.arange(100.0)
     assert trimmed_mean(values) == 49.5
@@ -22,7 +21,7 @@ def test_one_value_moves_a_trimmed_mean_by_no_more_than_the_others_differ(value:
     assert abs(trimmed_mean(values) - 49.5) <= 1
 
 
-def test_it_is_scipys_trimmed_mean_but_for_few_values_of_which_one_goes_at_either_end() -> None:
+def test_equals_scipys_trimmed_mean_except_that_few_values_lose_one_at_each_end() -> None:
     values = np.random.default_rng(0).lognormal(size=(7, 200))
     np.testing.assert_allclose(trimmed_mean(values), trim_mean(values, 0.05, axis=1))
     np.testing.assert_allclose(trimmed_mean(values, axis=0), [np.sort(column)[1:-1].mean() for column in values.T])
@@ -32,7 +31,7 @@ def test_it_is_scipys_trimmed_mean_but_for_few_values_of_which_one_goes_at_eithe
     assert trimmed_mean(np.array([np.inf, 1, 2, -np.inf])) == 1.5
 
 
-def test_ordinary_rows_count_in_full_and_a_long_one_as_one_at_the_limit() -> None:
+def test_ordinary_rows_have_full_weight_and_a_long_row_that_of_the_limit() -> None:
     rows = np.array([[3, 4], [0, 5], [5, 0], [0, 0], [0, 1], [0, -300]], np.float32)  # the median of 1, 5, 5, 5, 300
     assert weights(rows)[:, 0].tolist() == [1, 1, 1, 1, 1, LONGEST * 5 / 300]
     assert weights(np.zeros((3, 2), np.float32)).tolist() == [[1]] * 3
@@ -43,9 +42,7 @@ def test_ordinary_rows_count_in_full_and_a_long_one_as_one_at_the_limit() -> Non
 
 @settings(max_examples=50)
 @given(value=any_size, row=st.integers(0, 99), whole=st.booleans())
-def test_a_row_of_any_size_moves_the_mean_and_the_spread_of_shortened_rows_by_a_bound(
-    value: float, row: int, whole: bool
-) -> None:
+def test_a_row_of_any_size_moves_shortened_rows_by_a_bounded_amount(value: float, row: int, whole: bool) -> None:
     """No row is farther from the medians than LONGEST times the median length.
 
     So one of a hundred rows moves the mean by a hundredth of that, twice at most.
@@ -53,10 +50,10 @@ def test_a_row_of_any_size_moves_the_mean_and_the_spread_of_shortened_rows_by_a_
     rows = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
     clean = shortened(rows)
     rows[row, None if whole else 2] = value
-    spoilt = shortened(rows)
-    assert np.isfinite(spoilt).all()
+    changed = shortened(rows)
+    assert np.isfinite(changed).all()
     middle = np.median(rows, axis=0).astype(np.float64)
     reach = 1.0001 * LONGEST * float(np.median(np.linalg.norm(rows - middle, axis=1)))
-    assert float(np.linalg.norm(spoilt - middle, axis=1).max()) <= reach
-    assert float(np.linalg.norm(spoilt.mean(axis=0) - clean.mean(axis=0))) <= 2 * reach / 100
-    np.testing.assert_allclose(np.delete(spoilt, row, axis=0), np.delete(clean, row, axis=0), atol=1e-6)
+    assert float(np.linalg.norm(changed - middle, axis=1).max()) <= reach
+    assert float(np.linalg.norm(changed.mean(axis=0) - clean.mean(axis=0))) <= 2 * reach / 100
+    np.testing.assert_allclose(np.delete(changed, row, axis=0), np.delete(clean, row, axis=0), atol=1e-6)

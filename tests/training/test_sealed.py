@@ -42,7 +42,7 @@ def sealed(folder: Path, content: dict[str, bytes] | None = None) -> Path:
 
 
 def resealed(folder: Path, manifest: str) -> None:
-    """Another manifest, and the digest that fits it."""
+    """Write a changed manifest, with the digest that matches it."""
     (folder / "manifest.json").write_text(manifest)
     line = subprocess.run(["sha256sum", "manifest.json"], cwd=folder, capture_output=True, check=True).stdout
     (folder / "manifest.sha256").write_bytes(line)
@@ -56,7 +56,7 @@ def refused(folder: Path) -> str:
 
 @settings(max_examples=25)
 @given(content=contents)
-def test_what_was_sealed_opens_with_its_header_and_its_files(content: dict[str, bytes]) -> None:
+def test_a_sealed_folder_opens_with_its_header_and_files(content: dict[str, bytes]) -> None:
     with TemporaryDirectory() as name:
         opened = open_sealed(sealed(Path(name), content), FORMAT, needs=tuple(content))
     assert opened.header == {"format": FORMAT, "made_by": "hand", "size": [1, 2]}
@@ -65,7 +65,7 @@ def test_what_was_sealed_opens_with_its_header_and_its_files(content: dict[str, 
 
 @settings(max_examples=60)
 @given(name=st.sampled_from(ALL_FILES), bit=st.integers(0, 1 << 20))
-def test_any_flipped_bit_is_refused_and_its_file_named(name: str, bit: int) -> None:
+def test_refuses_any_flipped_bit_and_names_the_file(name: str, bit: int) -> None:
     with TemporaryDirectory() as folder:
         flip_bit(sealed(Path(folder)) / name, bit)
         assert name in refused(Path(folder))
@@ -73,7 +73,7 @@ def test_any_flipped_bit_is_refused_and_its_file_named(name: str, bit: int) -> N
 
 @settings(max_examples=60)
 @given(name=st.sampled_from(ALL_FILES), keep=st.floats(0, 1, exclude_max=True))
-def test_any_truncation_is_refused_and_its_file_named(name: str, keep: float) -> None:
+def test_refuses_any_truncation_and_names_the_file(name: str, keep: float) -> None:
     with TemporaryDirectory() as folder:
         path = sealed(Path(folder)) / name
         path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
@@ -81,7 +81,7 @@ def test_any_truncation_is_refused_and_its_file_named(name: str, keep: float) ->
 
 
 @pytest.mark.parametrize("name", ALL_FILES)
-def test_a_missing_file_and_a_longer_one_are_refused_and_named(tmp_path: Path, name: str) -> None:
+def test_refuses_a_missing_or_longer_file_and_names_it(tmp_path: Path, name: str) -> None:
     path = sealed(tmp_path) / name
     whole = path.read_bytes()
     path.write_bytes(whole + b" ")
@@ -93,7 +93,7 @@ def test_a_missing_file_and_a_longer_one_are_refused_and_named(tmp_path: Path, n
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "a.bin"])
-def test_a_file_that_was_removed_since_is_named_and_a_changed_one_is_not_read(tmp_path: Path, name: str) -> None:
+def test_check_there_names_a_removed_file_and_reads_no_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.bin").write_bytes(b"a")
     seal(tmp_path, "test-1", {})
     opened = open_sealed(tmp_path, "test-1", needs=())
@@ -104,7 +104,7 @@ def test_a_file_that_was_removed_since_is_named_and_a_changed_one_is_not_read(tm
         check_there(opened)
 
 
-def test_two_files_that_change_places_are_refused(tmp_path: Path) -> None:
+def test_refuses_two_swapped_files(tmp_path: Path) -> None:
     sealed(tmp_path, {"a": b"same size, one", "b": b"same size, two"})
     (tmp_path / "a").rename(tmp_path / "c")
     (tmp_path / "b").rename(tmp_path / "a")
@@ -112,20 +112,20 @@ def test_two_files_that_change_places_are_refused(tmp_path: Path) -> None:
     assert "SHA-256" in refused(tmp_path)
 
 
-def test_another_format_is_refused_with_both_names(tmp_path: Path) -> None:
+def test_refuses_a_different_format_and_names_both(tmp_path: Path) -> None:
     sealed(tmp_path)
     with pytest.raises(ArtifactError, match=r"expected the format lookalike-test/2, found lookalike-test/1"):
         open_sealed(tmp_path, "lookalike-test/2", needs=())
 
 
-def test_a_file_that_is_needed_must_be_listed(tmp_path: Path) -> None:
+def test_refuses_a_needed_file_that_is_not_listed(tmp_path: Path) -> None:
     sealed(tmp_path)
     (tmp_path / "c.bin").write_bytes(b"slipped in")
     with pytest.raises(ArtifactError, match=r"c\.bin: expected a file that the manifest lists"):
         open_sealed(tmp_path, FORMAT, needs=("c.bin",))
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_refuses_a_missing_folder(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "absent")
 
 
@@ -142,7 +142,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_manifest_that_lists_no_files_is_refused_though_its_digest_fits(tmp_path: Path, manifest: str) -> None:
+def test_refuses_an_invalid_file_list_even_if_the_digest_matches(tmp_path: Path, manifest: str) -> None:
     resealed(sealed(tmp_path), manifest)
     assert "manifest.json" in refused(tmp_path)
 
@@ -159,7 +159,7 @@ def test_a_manifest_that_lists_no_files_is_refused_though_its_digest_fits(tmp_pa
         ("a", {"bytes": 1, "sha256": "0" * 64, "more": 1}),
     ],
 )
-def test_a_file_that_no_folder_has_is_refused_by_its_name(tmp_path: Path, name: str, entry: object) -> None:
+def test_refuses_invalid_file_names_and_entries(tmp_path: Path, name: str, entry: object) -> None:
     resealed(sealed(tmp_path), json.dumps({"format": FORMAT, "files": {name: entry}}))
     assert "manifest.json, files" in refused(tmp_path)
 
@@ -171,7 +171,7 @@ def test_sha256sum_agrees_with_the_digest(tmp_path: Path) -> None:
     assert (tmp_path / "manifest.sha256").read_text().split()[0] == opened.digest
 
 
-def test_reading_the_manifest_alone_looks_at_no_other_file(tmp_path: Path) -> None:
+def test_reading_only_the_manifest_reads_no_other_file(tmp_path: Path) -> None:
     flip_bit(sealed(tmp_path) / "a.bin", 3)
     assert set(read_manifest(tmp_path, FORMAT).files) == set(CONTENT)
     flip_bit(tmp_path / "manifest.json", 3)
@@ -181,15 +181,15 @@ def test_reading_the_manifest_alone_looks_at_no_other_file(tmp_path: Path) -> No
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are read to be checked, of folders that nobody wrote to for a while."""
+    """The names of the files that are read to be checked; no file counts as changed just now."""
     names: list[str] = []
     check = sealed_module._check
 
-    def noting(path: Path, entry: dict[str, Any]) -> None:
+    def recording(path: Path, entry: dict[str, Any]) -> None:
         names.append(path.name)
         check(path, entry)
 
-    monkeypatch.setattr(sealed_module, "_check", noting)
+    monkeypatch.setattr(sealed_module, "_check", recording)
     monkeypatch.setattr(sealed_module, "TICK_NS", 0)
     return names
 
@@ -200,7 +200,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def open_again(folder: Path) -> None:
-    """With its receipt."""
+    """Open a folder with its receipt."""
     receipt = folder.parent / "receipts" / "it"
     remember(open_sealed(folder, FORMAT, needs=tuple(CONTENT), receipt=receipt), receipt)
 
@@ -214,12 +214,12 @@ def test_with_a_receipt_a_file_is_read_once(folder: Path, checked: list[str]) ->
     assert sorted(checked) == ["a.bin", "a.bin", "b.json", "b.json"]
 
 
-def test_what_was_written_a_moment_ago_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as the clock may not have ticked."""
+def test_a_file_that_was_just_written_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within one tick of the clock, a change may not show."""
     monkeypatch.setattr(sealed_module, "TICK_NS", 10**18)
     open_again(folder)
-    told = json.loads((folder.parent / "receipts" / "it").read_text())
-    assert told["stamps"] == {"a.bin": None, "inner/b.json": None}
+    record = json.loads((folder.parent / "receipts" / "it").read_text())
+    assert record["stamps"] == {"a.bin": None, "inner/b.json": None}
 
 
 def replaced(path: Path) -> None:
@@ -235,14 +235,14 @@ def made_a_folder(path: Path) -> None:
 CHANGES: dict[str, Callable[[Path], object]] = {
     "a bit": lambda path: flip_bit(path, 3),
     "longer": lambda path: path.write_bytes(path.read_bytes() + b" "),
-    "another in its place": replaced,
-    "gone": Path.unlink,
+    "replaced": replaced,
+    "deleted": Path.unlink,
     "a folder": made_a_folder,
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_is_seen_though_its_time_is_set_back(
+def test_detects_a_change_even_if_its_mtime_is_set_back(
     folder: Path, checked: list[str], change: Callable[[Path], object]
 ) -> None:
     open_again(folder)
@@ -254,7 +254,7 @@ def test_a_change_is_seen_though_its_time_is_set_back(
         open_again(folder)
 
 
-def test_a_file_that_was_only_touched_is_read_and_remembered_anew(folder: Path, checked: list[str]) -> None:
+def test_a_touched_file_is_read_once_more(folder: Path, checked: list[str]) -> None:
     open_again(folder)
     (folder / "a.bin").touch()
     checked.clear()
@@ -263,7 +263,7 @@ def test_a_file_that_was_only_touched_is_read_and_remembered_anew(folder: Path, 
     assert checked == ["a.bin"]
 
 
-def test_damage_is_not_remembered_as_checked(folder: Path, checked: list[str]) -> None:
+def test_a_damaged_file_is_not_recorded_as_checked(folder: Path, checked: list[str]) -> None:
     flip_bit(folder / "a.bin", 3)
     for _ in range(2):
         with pytest.raises(ArtifactError, match=r"a\.bin"):
@@ -272,7 +272,7 @@ def test_damage_is_not_remembered_as_checked(folder: Path, checked: list[str]) -
 
 
 def test_a_receipt_is_for_one_manifest(folder: Path, checked: list[str]) -> None:
-    """The same files, listed by another manifest with a wrong digest of one of them."""
+    """The same files, listed by a second manifest with a wrong digest of one file."""
     open_again(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["a.bin"]["sha256"] = "0" * 64
@@ -290,7 +290,7 @@ def test_a_receipt_is_for_one_manifest(folder: Path, checked: list[str]) -> None
     ],
     ids=lambda content: str(content[:40]),
 )
-def test_a_receipt_that_says_nothing_is_none(folder: Path, checked: list[str], content: bytes) -> None:
+def test_an_invalid_receipt_is_ignored_and_replaced(folder: Path, checked: list[str], content: bytes) -> None:
     digest = open_sealed(folder, FORMAT, needs=()).digest
     receipt = folder.parent / "receipts" / "it"
     receipt.parent.mkdir()
@@ -303,7 +303,7 @@ def test_a_receipt_that_says_nothing_is_none(folder: Path, checked: list[str], c
     assert checked == []
 
 
-def test_where_no_receipt_can_be_written_all_is_read_each_time(folder: Path, checked: list[str]) -> None:
+def test_without_a_writable_receipt_every_file_is_read_each_time(folder: Path, checked: list[str]) -> None:
     (folder.parent / "receipts").write_text("in the way")
     for _ in range(2):
         checked.clear()
@@ -311,19 +311,19 @@ def test_where_no_receipt_can_be_written_all_is_read_each_time(folder: Path, che
         assert sorted(checked) == ["a.bin", "b.json"]
 
 
-def test_a_receipt_leaves_nothing_beside_itself(folder: Path, checked: list[str]) -> None:
+def test_writing_a_receipt_leaves_no_other_file(folder: Path, checked: list[str]) -> None:
     open_again(folder)
     assert [path.name for path in (folder.parent / "receipts").iterdir()] == ["it"]
     assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == sorted(ALL_FILES)
 
 
-def test_a_header_that_is_no_json_is_never_written(tmp_path: Path) -> None:
+def test_refuses_a_header_that_is_not_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         seal(tmp_path, FORMAT, {"loss": float("nan")})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_in_the_making_is_gone_unless_it_was_published(tmp_path: Path) -> None:
+def test_a_staged_folder_is_removed_unless_it_was_published(tmp_path: Path) -> None:
     target = tmp_path / "done"
     with staging(tmp_path) as folder:
         publish(sealed(folder), target)
@@ -334,7 +334,7 @@ def test_a_folder_in_the_making_is_gone_unless_it_was_published(tmp_path: Path) 
     open_sealed(target, FORMAT, needs=tuple(CONTENT))
 
 
-def test_publishing_never_takes_the_place_of_another_folder(tmp_path: Path) -> None:
+def test_publishing_never_replaces_a_folder(tmp_path: Path) -> None:
     sealed(tmp_path / "done", {"a": b"old"})
     with pytest.raises(OSError, match="not empty"), staging(tmp_path) as folder:
         publish(sealed(folder, {"a": b"new"}), tmp_path / "done")
@@ -342,7 +342,7 @@ def test_publishing_never_takes_the_place_of_another_folder(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("before", [None, {"old": b"1"}])
-def test_replacing_puts_a_folder_where_another_is_or_none_yet(tmp_path: Path, before: dict[str, bytes] | None) -> None:
+def test_replace_folder_creates_or_replaces_the_target(tmp_path: Path, before: dict[str, bytes] | None) -> None:
     target = tmp_path / "done"
     if before:
         sealed(target, before)

@@ -1,13 +1,13 @@
-"""How an artifact tells its layers, and how they are built again: only what fits the weights and each other.
+"""Layers as JSON, and layers rebuilt from JSON; only layers that fit the weights and each other are accepted.
 
     {"kind": "dense", "ins": 64, "outs": 32}                            rows of 64 values -> rows of 32
     {"kind": "picture", "height": 8, "width": 8, "channels": 1}         rows -> pictures
     {"kind": "conv", "ins": 1, "outs": 32}                              sides of s become ceil(s / 2)
-    {"kind": "deconv", "ins": 32, "outs": 1, "below": 1, "right": 0}    sides of s become 2 s - 1, and one more
+    {"kind": "deconv", "ins": 32, "outs": 1, "below": 1, "right": 0}    sides of s become 2 s - 1, plus 1 if set
     {"kind": "rows"}                                                    pictures -> rows
     {"kind": "silu"}                                                    an activation
 
-Kernels are 3 x 3 and go in steps of 2; a dense layer or a convolution has a weight and a bias, and nothing else has.
+Kernels are 3 x 3 with a stride of 2. Dense layers and convolutions have a weight and a bias, the others have neither.
 """
 
 import math
@@ -24,13 +24,13 @@ from lookalike.training.models.layers import ACTIVATIONS, ToPicture, ToRows
 __all__ = ["MAX_VALUES", "check_size", "describe", "rebuild"]
 
 MAX_VALUES = 1 << 28
-"""Of one row, between two layers; more than this is no encoder but an attack on the memory."""
+"""The most values of a row between two layers. A manifest with more could exhaust the memory."""
 
 Take = Callable[[str, tuple[int, ...]], Tensor]
-"""(name, shape) -> the tensor of that name, which is of that shape, or an ArtifactError."""
+"""(name, shape) -> the tensor of that name and shape; raises ArtifactError if there is none."""
 
 Size = tuple[int, ...]
-"""What passes between two layers: (values,) of a row, or (height, width, channels) of a picture."""
+"""The size of a row between two layers: (values,), or (height, width, channels) of a picture."""
 
 
 def describe(stack: nn.Sequential) -> list[dict[str, Any]]:
@@ -39,40 +39,40 @@ def describe(stack: nn.Sequential) -> list[dict[str, Any]]:
 
 
 def rebuild(half: str, layers: list[Any], take: Take, *, ends: tuple[int, int]) -> tuple[nn.Sequential, int]:
-    """The stack that `describe` told, in eval mode, and the most values that a row has between two of its layers.
+    """Rebuild the stack from the output of `describe`, in eval mode; also return a row's largest size between layers.
 
     Args:
         half: "encoder" or "decoder"; a weight's name is "encoder.0.weight".
-        ends: how many values a row has before the first layer and after the last.
+        ends: the number of values of a row before the first layer and after the last.
 
     Raises:
         ArtifactError: from `take`.
-        ValueError, TypeError, KeyError: the layers do not follow on each other, or are none.
+        ValueError, TypeError, KeyError: the layers do not fit each other, or are not layers.
     """
     size: Size = (ends[0],)
     stack, widest = nn.Sequential(), ends[0]
-    for number, told in enumerate(layers):
+    for number, fields in enumerate(layers):
         try:
-            layer, size = _read(size, partial(_prefixed, take, f"{half}.{number}."), **told)
+            layer, size = _read(size, partial(_prefixed, take, f"{half}.{number}."), **fields)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{half} layer {number} {error}") from error
         stack.append(layer)
         widest = max(widest, math.prod(size))
     if size != (ends[1],):
-        raise ValueError(f"{half} ends with {_told(size)}, not {ends[1]} columns")
+        raise ValueError(f"{half} ends with {_size_text(size)}, not {ends[1]} columns")
     if widest > MAX_VALUES:
         raise ValueError(f"{half} makes {widest:,} values of a row, more than {MAX_VALUES:,}")
     return stack.eval().requires_grad_(False), widest
 
 
 def check_size(name: str, value: Any, least: int = 1) -> int:
-    """`value`, where it is a whole number from `least` on.
+    """Return `value` if it is a whole number of at least `least`.
 
     Raises:
         ValueError: it is not.
     """
     if type(value) is not int or value < least:
-        raise ValueError(f"has {name} {value!r}, no whole number from {least} on")
+        raise ValueError(f"has {name} {value!r}, expected a whole number from {least} on")
     return value
 
 
@@ -93,13 +93,13 @@ def _describe(layer: nn.Module) -> dict[str, Any]:
 
 
 def _read(size: Size, take: Take, *, kind: str, **sizes: Any) -> tuple[nn.Module, Size]:
-    """The layer, and the size of what leaves it."""
+    """Return the layer, and the size of its output."""
     for name, value in sizes.items():
         check_size(name, value, least=0 if name in {"below", "right"} else 1)
     if kind in _READERS:
         return _READERS[kind](size, take, **sizes)
     if kind not in ACTIVATIONS:
-        raise ValueError(f"is of no known kind: {kind[:40]!r}")
+        raise ValueError(f"has an unknown kind: {kind[:40]!r}")
     if sizes:
         raise ValueError(f"is an activation with {', '.join(sizes)}")
     return steady_activation(ACTIVATIONS[kind]), size
@@ -135,7 +135,7 @@ def _deconv(size: Size, take: Take, *, ins: int, outs: int, below: int, right: i
 
 def _rows(size: Size, take: Take) -> tuple[nn.Module, Size]:
     if len(size) != 3:
-        raise ValueError(f"takes pictures, not {_told(size)} columns")
+        raise ValueError(f"needs pictures, not {_size_text(size)} columns")
     return ToRows(), (math.prod(size),)
 
 
@@ -148,9 +148,9 @@ _READERS: dict[str, Callable[..., tuple[nn.Module, Size]]] = {
 }
 
 
-def _check_follows(takes: str, size: Size, wanted: Size) -> None:
-    if size != wanted:
-        raise ValueError(f"takes {takes} of {_told(size)}")
+def _check_follows(needs: str, size: Size, required: Size) -> None:
+    if size != required:
+        raise ValueError(f"needs {needs}, its input has {_size_text(size)}")
 
 
 def _filled(layer: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
@@ -162,5 +162,5 @@ def _prefixed(take: Take, prefix: str, name: str, shape: tuple[int, ...]) -> Ten
     return take(prefix + name, shape)
 
 
-def _told(size: Size) -> str:
+def _size_text(size: Size) -> str:
     return f"{size[0]}" if len(size) == 1 else " x ".join(map(str, size))

@@ -6,7 +6,7 @@
 
 A table's preprocessing is not in the weights but in the manifest, column by column (`training.tables.columns`).
 
-Writer and reader stand here together. Loading runs no code from the file and needs no training loop.
+Writer and reader are both here. Loading runs no code from the file and needs no training loop.
 """
 
 import math
@@ -47,16 +47,16 @@ FORMAT = "lookalike-encoder/4"
 _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
-"""Rows are answered in blocks of at most so many, and of at most so many values between two layers: 32 MiB."""
+"""A block has at most this many rows, and at most this many values between two layers: 32 MiB."""
 _BLOCK_PICTURES = 64
-"""Pictures in a block: the values around each place, nine times as many, stay in the processor's cache."""
+"""Pictures in a block: the values around each place, nine times as many, fit the processor's cache."""
 _PARTS = ("offset", "factor", "low", "high")
 _ORIGIN = "preprocess.origin"
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A loaded artifact. `digest` is the SHA-256 of its manifest, and so of all of it."""
+    """A loaded artifact. `digest` is the SHA-256 of its manifest, which covers every file."""
 
     encoder: nn.Sequential
     decoder: nn.Sequential
@@ -65,9 +65,9 @@ class Encoder:
     digest: str
     device: torch.device
     widest: int
-    """The most values that a row has between two layers."""
+    """The most values of a row between two layers."""
     held_out: NDArray[np.uint64]
-    """Sketches (training.rows) of rows that it was not trained on, though drawn from the same data."""
+    """Sketches (training.rows) of rows from the same data that the encoder was not trained on."""
 
     def __repr__(self) -> str:
         return f"Encoder({self.input_shape} -> {self.latent_dim}, {self.device}, {self.digest[:16]}…)"
@@ -82,12 +82,12 @@ class Encoder:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """What each value of a row is, where the encoder was trained on a table."""
+        """The columns of a row, if the encoder was trained on a table."""
         return self.preprocess.columns
 
     @property
     def origin(self) -> Origin:
-        """Subtracted from each row, in float64, before it is float32; the rows that an Encoder takes are less it."""
+        """Subtracted from each row, in float64, before it becomes float32; callers subtract it before `encode`."""
         return self.preprocess.origin
 
     @property
@@ -95,7 +95,7 @@ class Encoder:
         return int(self.header["latent_dim"])
 
     def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, width) raw float32 -> (n, latent_dim) float32, not normalised; of a table, NaN is a missing value."""
+        """(n, width) raw float32 -> (n, latent_dim) float32, not normalized; in a table, NaN is a missing value."""
         return self._blockwise(
             "encode", rows, self.latent_dim, lambda x: _through(self.encoder, self.preprocess.apply(x))
         )
@@ -105,7 +105,7 @@ class Encoder:
         return self.decode(self.encode(rows))
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, latent_dim), as `encode` gives it -> (n, width) float32 in the raw unit."""
+        """(n, latent_dim), the output of `encode` -> (n, width) float32 in the raw unit."""
         logits = self.header["output"] == "logits"
 
         def step(z: Tensor) -> Tensor:
@@ -114,29 +114,29 @@ class Encoder:
         return self._blockwise("decode", latent, self.width, step)
 
     def encode_with_errors(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What `encode` gives, and how far the decoder is off: the root of the mean square over a row's features.
+        """Return the output of `encode`, and the root mean square of the reconstruction error over a row's features.
 
         Args:
             rows: (n, width) raw float32, without missing values.
 
         Returns:
-            (n, latent_dim) and (n,) float32, the errors in the unit of the preprocessed rows; NaN or infinite where the
-            decoder's answer is.
+            (n, latent_dim) and (n,) float32, the errors in the unit of the preprocessed rows; NaN or infinite if the
+            decoder's output is.
         """
         logits, root = self.header["output"] == "logits", math.sqrt(self.preprocess.features)
 
         def step(x: Tensor) -> Tensor:
-            wanted = self.preprocess.apply(x)  # (block, features)
-            latent = _through(self.encoder, wanted)
-            gaps = self.preprocess.answered(_through(self.decoder, latent), logits=logits) - wanted
-            lengths = torch.linalg.vector_norm(gaps, dim=1, keepdim=True, dtype=torch.float64)  # (block, 1)
+            features = self.preprocess.apply(x)  # (block, features)
+            latent = _through(self.encoder, features)
+            differences = self.preprocess.output_features(_through(self.decoder, latent), logits=logits) - features
+            lengths = torch.linalg.vector_norm(differences, dim=1, keepdim=True, dtype=torch.float64)  # (block, 1)
             return torch.cat([latent, (lengths / root).float()], dim=1)  # (block, latent_dim + 1)
 
         both = self._blockwise("encode with errors", rows, self.latent_dim + 1, step)
         return both[:, :-1], both[:, -1]
 
     def warming(self) -> AbstractContextManager[None]:
-        """On a GPU, small batches of the sizes that are answered meanwhile are answered faster from then on."""
+        """On a GPU, capture a graph per small batch size that is used in this context: later batches are faster."""
         return self._on_cuda.capturing() if self.device.type == "cuda" else nullcontext()
 
     @cached_property
@@ -160,13 +160,13 @@ class Encoder:
                 block = rows[start : start + count]  # (size, width)
                 size = len(block)
                 if size == 1 and not self._takes_pictures:
-                    block = np.concatenate([block, block])  # here once, or each layer would do it
+                    block = np.concatenate([block, block])  # once here, otherwise in each layer
                 output[start : start + size] = step(torch.from_numpy(block)).numpy()[:size]
         return output
 
 
 def _through(stack: nn.Sequential, rows: Tensor) -> Tensor:
-    """What the stack makes of (n, ins): its layers have no hooks to be called, and looking for them takes time."""
+    """Apply the stack to (n, ins). Its layers have no hooks, so `forward` saves the time of looking for them."""
     for layer in stack:
         rows = layer.forward(rows)
     return rows
@@ -175,7 +175,7 @@ def _through(stack: nn.Sequential, rows: Tensor) -> Tensor:
 def write_encoder(
     folder: Path, encoder: nn.Sequential, decoder: nn.Sequential, *, preprocess: Preprocessor, header: dict[str, Any]
 ) -> None:
-    """Write and seal an artifact in the empty `folder`. Dropout must be gone and batch norm folded."""
+    """Write and seal an artifact in the empty `folder`. The stacks must be folded (`training.artifact.export`)."""
     halves = {"encoder": encoder, "decoder": decoder}
     tensors = {
         f"{half}.{name}": tensor for half, stack in halves.items() for name, tensor in stack.state_dict().items()
@@ -192,10 +192,10 @@ def write_encoder(
 
 
 def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
-    """Verify `folder`, then build the encoder and the decoder that it describes.
+    """Verify `folder`, then build the encoder and the decoder that its manifest describes.
 
     Raises:
-        ArtifactError: a file is damaged, or the weights are not those that the manifest describes.
+        ArtifactError: a file is damaged, or the weights do not match the manifest.
     """
     sealed = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
     target = resolve_device(device)
@@ -240,18 +240,18 @@ def _preprocessor(
         return Preprocessor(kind, offset, factor, low, high, origin=origin)
     fitted = read_columns(header["columns"])
     if header["input_shape"] != [len(fitted)]:
-        raise ValueError(f"input_shape is {header['input_shape']}, and there are {len(fitted)} columns")
+        raise ValueError(f"input_shape is {header['input_shape']}, but there are {len(fitted)} columns")
     return build_preprocessor(kind, fitted)
 
 
 def resolve_device(name: DeviceName) -> torch.device:
-    """`auto` is CUDA where there is one.
+    """Return the device; `auto` is CUDA if it is available.
 
     Raises:
-        ConfigError: `cuda` is asked for and there is none.
+        ConfigError: `cuda` is requested but not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device", expected="a CUDA device", found="none", remedy="Use auto or cpu.")
+        raise ConfigError("device", expected="an available CUDA device", found="no device", remedy="Use auto or cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -260,7 +260,7 @@ def _take(
 ) -> Tensor:
     tensor = tensors.get(name)
     if tensor is None or tensor.dtype != dtype or tuple(tensor.shape) != shape:
-        wanted = f"{str(dtype).removeprefix('torch.')} {shape}"
-        found = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-        raise ArtifactError(f"{place}, {name}", expected=wanted, found=found, remedy="Train and export again.")
+        expected = f"{str(dtype).removeprefix('torch.')} {shape}"
+        found = "no such tensor" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+        raise ArtifactError(f"{place}, {name}", expected=expected, found=found, remedy="Train and export again.")
     return tensor

@@ -1,4 +1,4 @@
-"""From a live autoencoder to an encoder artifact that was read back and found to answer the same."""
+"""Exports a live autoencoder as an encoder artifact, reads it back, and checks that its results are the same."""
 
 import copy
 from pathlib import Path
@@ -19,27 +19,27 @@ from lookalike.training.models.autoencoder import Autoencoder
 from lookalike.training.models.layers import LatentNoise
 from lookalike.training.sealed import replace_folder, staging
 
-__all__ = ["export", "fold", "neighbours_agree"]
+__all__ = ["export", "fold", "neighbor_agreement"]
 
 MIN_AGREEMENT = 0.999
 TOLERANCE = 1e-4
 _BLOCK = 256
-REMEDY = "Of an encoder that learnt nothing, rounding is all there is: ask `lookalike doctor` about the run."
+REMEDY = "The embeddings of an encoder that learned nothing are rounding errors: check the run with `lookalike doctor`."
 
 
 def export(
     target: Path, model: Autoencoder, preprocess: Preprocessor, *, probe: NDArray[np.float32], header: dict[str, Any]
 ) -> Encoder:
-    """Write the artifact, read it back, compare it with the live model, and only then put it in place.
+    """Write the artifact, read it back, compare it with the live model, and only then move it to `target`.
 
     Args:
         target: the artifact's folder; an older artifact there is replaced.
         probe: (n, width) raw held-out rows to compare on.
-        header: what the manifest shall say beside the layers; it must have input_shape and latent_dim.
+        header: the other fields of the manifest; input_shape and latent_dim are required.
 
     Raises:
-        ExportError: the numbers differ by more than 1e-4 of the largest (of 1, where all are smaller),
-            or fewer than 99.9 % of the top 10 neighbours among the probe rows are the same.
+        ExportError: the numbers differ by more than 1e-4 of the largest (of 1, if all are smaller),
+            or fewer than 99.9 % of the top 10 neighbors among the probe rows are the same.
     """
     model.eval()
     with staging(target.parent) as folder:
@@ -51,7 +51,7 @@ def export(
 
 
 def fold(stack: nn.Sequential) -> nn.Sequential:
-    """The same map without dropout and noise, and with each batch norm folded into the layer with weights before it."""
+    """Return the same map without dropout and noise, and with each batch norm folded into the layer before it."""
     folded: list[nn.Module] = []
     for layer in copy.deepcopy(stack).eval():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -71,7 +71,7 @@ def _fused(layer: nn.Module, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module
 
 @torch.inference_mode()
 def live_embeddings(model: Autoencoder, preprocess: Preprocessor, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, width) raw -> (n, latent) by the model as it was trained."""
+    """(n, width) raw -> (n, latent) by the live model."""
     device = next(model.parameters()).device
     preprocess = preprocess.to(device)
     with full_precision(device):
@@ -80,41 +80,41 @@ def live_embeddings(model: Autoencoder, preprocess: Preprocessor, rows: NDArray[
     return torch.cat(embeddings).cpu().numpy()  # (n, latent)
 
 
-def neighbours_agree(live: NDArray[np.float32], exported: NDArray[np.float32], k: int = 10) -> float:
-    """Share of each row's k nearest others under `live` that are among its k nearest under `exported`.
+def neighbor_agreement(live: NDArray[np.float32], exported: NDArray[np.float32], k: int = 10) -> float:
+    """Return the share of each row's k nearest other rows under `live` that are among its k nearest under `exported`.
 
-    A neighbour that `exported` puts at the distance of its k-th counts: equal rows have no order.
+    A neighbor counts if its distance under `exported` equals that of the k-th: equal rows have no order.
     """
     k = min(k, len(live) - 1)
     if k < 1:
         return 1.0
-    scale = max(float(np.abs(live).max()), 1e-30)  # squares of large values leave float32
+    scale = max(float(np.abs(live).max()), 1e-30)  # squares of large values overflow float32
     live, exported = live / scale, exported / scale
     live, exported = (each - np.median(each, axis=0).astype(np.float32) for each in (live, exported))  # same distances
-    _, wanted = faiss.knn(live, live, k + 1)
+    _, neighbors = faiss.knn(live, live, k + 1)
     distances, _ = faiss.knn(exported, exported, k + 1)
-    wanted = np.stack([row[row != i][:k] for i, row in enumerate(wanted)])  # (n, k), a row is not its own neighbour
-    gaps = ((exported[:, None, :] - exported[wanted]) ** 2).sum(axis=2)  # (n, k)
+    neighbors = np.stack([row[row != i][:k] for i, row in enumerate(neighbors)])  # (n, k), without the row itself
+    gaps = ((exported[:, None, :] - exported[neighbors]) ** 2).sum(axis=2)  # (n, k)
     limit = distances[:, -1:] * (1 + TOLERANCE) + TOLERANCE * np.square(exported).mean()  # (n, 1)
     return float((gaps <= limit).mean())
 
 
 def _compare(live: NDArray[np.float32], exported: NDArray[np.float32]) -> None:
-    largest = np.abs(live).max(axis=1, keepdims=True)  # (n, 1): a row is compared by its own size, or the median one's
+    largest = np.abs(live).max(axis=1, keepdims=True)  # (n, 1): the scale of each row, at least the median row's
     scale = np.maximum(largest, max(1.0, float(np.median(largest))))
     difference = float((np.abs(live - exported) / scale).max())
     if difference > TOLERANCE:
         raise ExportError(
             "exported embeddings",
-            expected=f"within {TOLERANCE:g} of the largest value of the live model's",
+            expected=f"at most {TOLERANCE:g} times the live model's largest value away from its embeddings",
             found=f"{difference:.2g}",
             remedy=REMEDY,
         )
-    agreement = neighbours_agree(live, exported)
+    agreement = neighbor_agreement(live, exported)
     if agreement < MIN_AGREEMENT:
         raise ExportError(
-            "exported neighbours",
-            expected=f"at least {MIN_AGREEMENT:.1%} as the live model's",
+            "exported neighbors",
+            expected=f"at least {MIN_AGREEMENT:.1%} the same as the live model's",
             found=f"{agreement:.2%}",
             remedy=REMEDY,
         )

@@ -1,10 +1,10 @@
-"""The range of values that an encoder knows: what it was fitted on, and ten times the width of that on either side.
+"""The range of values that an encoder knows: the range that it was fitted on, and ten of its widths on either side.
 
-The encoder clips a value beyond to the end of the range, so that one value cannot fill the whole embedding, or leave
-the numbers of float32. Ordinary rows are not changed: a training value is clipped only if the fit set it aside.
+The encoder clips a value outside to the nearest end of the range, so that one value cannot dominate the embedding or
+overflow float32. Ordinary rows are not changed: a training value is clipped only if the fit set it aside.
 
 The fit sets a value aside by its gap to the others over their range, after W. J. Dixon ("Analysis of Extreme Values",
-Annals of Mathematical Statistics 21, 1950), with a limit that only values reach which one scale cannot hold together.
+Annals of Mathematical Statistics 21, 1950). Its limit is so high that one scale cannot cover the values beyond it.
 """
 
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ from lookalike.training.tables.origin import Origin
 __all__ = ["MAX_NAMED", "Clipped", "ClippedValue", "Ids", "allowed", "clipped_at", "far_rows", "known_range"]
 
 WIDTHS = 10.0
-"""The encoder knows a column's fitted range, and so many of its widths more on either side."""
+"""The known range is a column's fitted range, extended by this many of its widths on either side."""
 FLAT = 1_000.0
-"""Of a column that never differed it knows so many times the value's size, or 1, on either side."""
+"""Around a column that never varied, this multiple of the value's size, or of 1, is known on either side."""
 FAR = 100.0
-"""The fit sets aside a value that is more than so many widths outside the range of nearly all others."""
+"""The fit sets aside a value that is more than this many widths outside the range of nearly all others."""
 FEW = 0.05
 """The fit sets aside at most this share of a column's values. If more are far, they are no exceptions."""
 FEWEST = 10
-"""Of at least so many values the fit may set one aside."""
+"""The fit sets no value aside if there are fewer values than this."""
 SAMPLE_ROWS, SAMPLE_VALUES = 4_096, 1 << 20
 MAX_NAMED = 20
-"""Of many clipped values the first so many are named."""
+"""At most this many clipped values are named."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 Doubles = NDArray[np.float64]
@@ -41,11 +41,11 @@ Ids = Sequence[str] | Sequence[int] | NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClippedValue:
-    """A value outside the range from `low` to `high` that an encoder knows.
+    """A value outside the known range, which is from `low` to `high`.
 
     Attributes:
-        id: of its row: an item's id, or the row's number from 0.
-        column: its name in a table, else its number from 0.
+        id: the row's id: an item's id, or the row's number from 0.
+        column: the column's name in a table, else its number from 0.
     """
 
     id: str | int
@@ -60,23 +60,23 @@ class ClippedValue:
 
 @dataclass(frozen=True)
 class Clipped:
-    """The values that an encoder clips: how many, and the first of them."""
+    """The values that an encoder clips: their number, and the first of them."""
 
     count: int = 0
     values: tuple[ClippedValue, ...] = ()
 
     def joined(self, more: "Clipped") -> "Clipped":
-        """Both together."""
+        """Return both together."""
         return Clipped(self.count + more.count, (self.values + more.values)[:MAX_NAMED]) if more.count else self
 
     def text(self, most: int = 3) -> str:
-        """The first `most` values, as a person reads them, and how many more there are."""
+        """The first `most` values as text, and how many more there are."""
         rest = self.count - len(self.values[:most])
         return "; ".join(map(str, self.values[:most])) + (f"; and {rest:,} more" if rest else "")
 
 
 def known_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the greatest value that an encoder knows, raw, (features,) float32.
+    """Return the least and the greatest value that an encoder knows, raw, (features,) float32.
 
     Args:
         low, high: (features,) float64, the fitted range, raw.
@@ -95,14 +95,14 @@ def clipped_at(
     limits: tuple[Floats, Floats],
     origin: Origin = None,
 ) -> Clipped:
-    """The values at given places, by the ids of the rows and the names of the columns.
+    """Return the values at given places, with the ids of their rows and the names of their columns.
 
     Args:
-        rows: (n, width) raw, less `origin`; the values in the answer are not.
+        rows: (n, width) raw, minus `origin`; the returned values include it.
         places: (m, 2), the row and the column of each value.
         ids: n ids or numbers of rows.
-        names: of the columns of a table; none for numbers.
-        limits: (width,) each, the least and the greatest value that is known, less `origin`.
+        names: the names of a table's columns; empty to number the columns.
+        limits: (width,) each, the least and the greatest known value, minus `origin`.
     """
     low, high = limits
     shift = [0.0] * rows.shape[1] if origin is None else origin.tolist()
@@ -118,26 +118,26 @@ def clipped_at(
 
 
 def _shortest(value: np.float32) -> float:
-    """The number with the fewest digits that float32 holds as `value`: 3e38 and not 2.9999999e38."""
+    """The number with the fewest digits that float32 rounds to `value`: 3e38 and not 2.9999999e38."""
     return float(str(value))
 
 
 def allowed(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(k,) numbers of values -> how many of each may be far outside; if more are, the range has moved."""
+    """(k,) numbers of values -> how many of them may be far outside; if more are, the range has moved."""
     most: NDArray[np.int64] = np.maximum((FEW * counts).astype(np.int64), counts >= FEWEST)
     return most
 
 
 def far_rows(rows: Floats, edges: tuple[Doubles, Doubles], *, together: bool) -> dict[int, NDArray[np.int64]]:
-    """The rows whose value in a column is so far from nearly all others that one scale cannot hold both.
+    """Find the rows whose value in a column is so far from nearly all others that one scale cannot hold both.
 
     Args:
-        rows: (n, width) raw, NaN where missing.
+        rows: (n, width) raw, NaN for missing.
         edges: (width,) each, the least and the greatest value of each column.
-        together: whether all columns have one unit, as pixels have, and are judged by one range.
+        together: whether all columns have one unit, such as pixels, and are judged by one range.
 
     Returns:
-        Of each column that has such values, in which rows: rising. A column with too many of them has none.
+        For each column with such values, their rows in ascending order. A column with too many of them is left out.
     """
     if len(rows) < FEWEST or not rows.shape[1]:
         return {}
@@ -155,9 +155,9 @@ def far_rows(rows: Floats, edges: tuple[Doubles, Doubles], *, together: bool) ->
 
 
 def _usual(values: Doubles) -> tuple[Doubles, Doubles, Doubles]:
-    """(k, n), NaN where missing -> the range of nearly all values of each row, and their median: (k,) each.
+    """(k, n), NaN for missing -> the range of nearly all values of each row, and their median: (k,) each.
 
-    Left out are the few that are farthest from the median. Of fewer than FEWEST values the range has no end.
+    The few values that are farthest from the median are left out. With fewer than FEWEST values the range is infinite.
     """
     counts = np.count_nonzero(~np.isnan(values), axis=1)  # (k,)
     most = allowed(counts)
@@ -173,7 +173,7 @@ def _usual(values: Doubles) -> tuple[Doubles, Doubles, Doubles]:
 
 
 def _size_of_rare(values: Floats, usual: float) -> float:
-    """How far rare values are from the one that nearly all are: the lower median, or the usual value's own size."""
+    """The lower median of the rare values' distances from the usual value; at least the usual value's size, and 1."""
     gaps = np.sort(np.abs(values[(values != usual) & ~np.isnan(values)].astype(np.float64) - usual))
     rare = float(gaps[(len(gaps) - 1) // 2]) if len(gaps) > 1 else 0.0
     return max(1.0, abs(usual), rare)

@@ -1,7 +1,7 @@
-"""The fields of manifests, as typed models: each field is checked before any of it is used.
+"""The fields of manifests, as typed models: all fields are checked before any field is used.
 
-A digest shows that a file was not changed, but not who sealed it. So a manifest is read as input from outside: an
-unknown field, another type or a value out of bounds is an ArtifactError that names the field.
+A digest shows that a file was not changed, but not who sealed it. So a manifest is untrusted input: an unknown field,
+a wrong type or a value out of bounds raises an ArtifactError that names the field.
 """
 
 import json
@@ -38,14 +38,14 @@ _Sketch = Annotated[int, Field(ge=0, lt=1 << 64)]
 
 
 class Fields(BaseModel):
-    """Some fields of a manifest, and no others beside them; each of its type, and no number NaN or infinite."""
+    """Some fields of a manifest. Refuses other fields, wrong types, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def check_together(self, *names: str) -> None:
-        """Raises ValueError if some of these fields are given, and not all."""
-        given = [name in self.model_fields_set and getattr(self, name) is not None for name in names]
-        if self.model_fields_set.intersection(names) and not all(given):
+        """Raise ValueError if some of these fields are present, but not all."""
+        present = [name in self.model_fields_set and getattr(self, name) is not None for name in names]
+        if self.model_fields_set.intersection(names) and not all(present):
             raise ValueError(f"{', '.join(names)}: each of them, or none")
 
 
@@ -53,10 +53,10 @@ T = TypeVar("T", bound=Fields)
 
 
 def check_fields(sealed: Sealed, model: type[T]) -> T:
-    """The header of a sealed folder as a model.
+    """Return the header of a sealed folder as a model.
 
     Raises:
-        ArtifactError: it names the first field that is wrong.
+        ArtifactError: a field is wrong; the error names the first one.
     """
     try:
         return model.model_validate_json(json.dumps(sealed.header), strict=True)
@@ -70,21 +70,21 @@ def _refused(sealed: Sealed, error: ValidationError) -> ArtifactError:
     expected, found = _EXPECTED.get(first["type"]) or _plainly(first["msg"]), str(first["input"])[:80]
     if first["type"] == "missing":
         found = "nothing"
-    elif not place:  # of several fields, which the message names
+    elif not place:  # the error is about several fields, which its message names
         place, _, expected = expected.partition(": ")
-        found = "others"
+        found = "some of them"
     return ArtifactError(f"{sealed.folder / MANIFEST}, {place[:200]}", expected=expected, found=found, remedy=REMEDY)
 
 
 def _plainly(message: str) -> str:
-    """What pydantic says was expected, without what was found."""
+    """The expectation in a pydantic message, without the value that was found."""
     for start in ("Input should be ", "Value error, ", "List should have ", "String should have ", "String should "):
         message = message.removeprefix(start)
     return message.partition(" after validation")[0]
 
 
 class _Layer(Fields):
-    """One layer, as `training.artifact.architecture` tells it and reads it."""
+    """One layer, as `training.artifact.architecture` writes and reads it."""
 
     kind: str
     ins: _Side = 1
@@ -97,7 +97,7 @@ class _Layer(Fields):
 
 
 class _Rows(Fields):
-    """What an encoder was trained on."""
+    """The rows that an encoder was trained on."""
 
     name: str
     rows: Count
@@ -105,7 +105,7 @@ class _Rows(Fields):
 
 
 class _Settings(Fields):
-    """The settings and the rows that a run began with (training.fit.fitting)."""
+    """The settings and the rows of a run (training.fit.fitting)."""
 
     config: dict[str, dict[str, Any]]
     precision: Literal["bf16", "fp32"] = "fp32"
@@ -115,7 +115,7 @@ class _Settings(Fields):
 
 
 class CheckpointManifest(Fields):
-    """Where a run was at the end of an epoch (training.fit.checkpoint)."""
+    """The state of a run at the end of an epoch (training.fit.checkpoint)."""
 
     format: str
     history: list[Epoch]
@@ -126,7 +126,7 @@ class CheckpointManifest(Fields):
 
 
 class EncoderManifest(Fields):
-    """What an encoder artifact says of itself (training.artifact.encoder); how it was made may be unknown."""
+    """The manifest of an encoder artifact (training.artifact.encoder); the fields about its training are optional."""
 
     format: str
     input_shape: Annotated[list[_Side], Field(min_length=1, max_length=8)]

@@ -1,4 +1,4 @@
-"""Bring columns to one scale: fitted on training rows only, carried inside the encoder artifact."""
+"""Scales columns: fitted on training rows only, stored in the encoder artifact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,16 +24,16 @@ _TOGETHER = {"center", "range"}
 _AROUND_MEAN = {"center", "standard"}
 _NAMES = ("offset", "factor", "low", "high")
 Far = dict[int, NDArray[np.int64]]
-"""Of each column that has values far from all others, in which rows."""
+"""For each column with values far from all others, the rows of these values."""
 
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """The affine map `(features - offset) * factor`, and the bounds of what it was fitted on.
+    """The affine map `(features - offset) * factor`, and the bounds of the rows that it was fitted on.
 
-    The tensors are float32 of shape (features,). A constant column has factor 1. Without a table the features are
-    the raw columns; a table says how they are made of them, its categories and indicators 0 or 1 and not scaled.
-    Raw rows are less `origin` (training.tables.origin), which is subtracted before they are float32.
+    The tensors are float32 of shape (features,). A constant column has factor 1. Without a table the features are the
+    raw columns. A table converts raw columns to features; its categories and indicators are 0 or 1 and not scaled.
+    Raw rows are minus `origin` (training.tables.origin), which is subtracted before they become float32.
     """
 
     kind: ScaleKind
@@ -44,7 +44,7 @@ class Preprocessor:
     table: Table | None = None
     origin: Origin = None
     _known: tuple[Tensor, Tensor] = field(init=False, repr=False, compare=False)
-    """(features,) each, raw: the range that is known."""
+    """(features,) each, raw: the known range."""
 
     def __post_init__(self) -> None:
         edges = (edge.double() / self.factor.double() + self.offset.double() for edge in (self.low, self.high))
@@ -52,35 +52,35 @@ class Preprocessor:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The table's columns; none where rows are arrays or pictures."""
+        """The table's columns; empty if rows are arrays or pictures."""
         return self.table.columns if self.table else ()
 
     @property
     def width(self) -> int:
-        """How many columns a raw row has."""
+        """The number of columns of a raw row."""
         return self.table.layout.width if self.table else len(self.offset)
 
     @property
     def features(self) -> int:
-        """How many values a preprocessed row has."""
+        """The number of values of a preprocessed row."""
         return len(self.offset)
 
     @property
     def mixed(self) -> bool:
-        """Is there more to a row than numbers that were always there?"""
-        return self.table is not None and not self.table.layout.plain
+        """Whether a row has more than numbers that were never missing."""
+        return self.table is not None and not self.table.layout.numbers_only
 
     def apply(self, rows: Tensor) -> Tensor:
-        """(n, width) raw float32, in a table NaN where missing -> (n, features) preprocessed.
+        """(n, width) raw float32, in a table NaN for missing -> (n, features) preprocessed.
 
-        A value outside the range that is known (`training.artifact.known_range`) counts as the end of that range.
+        A value outside the known range (`training.artifact.known_range`) counts as the nearest end of that range.
         """
         return (self._features(rows).clamp(*self._known) - self.offset) * self.factor
 
     def apply_for_training(self, rows: Tensor) -> Tensor:
-        """As `apply`, except that a value outside the range that is known counts as the end of the fitted range.
+        """As `apply`, except that a value outside the known range counts as the end of the fitted range.
 
-        So no row has a loss, or a gradient, of another size than the others.
+        So no row has a much larger loss or gradient than the others.
         """
         features, scaled = self._features(rows), self.apply(rows)
         for outside, end in ((features < self._known[0], self.low), (features > self._known[1], self.high)):
@@ -90,24 +90,24 @@ class Preprocessor:
 
     def _features(self, rows: Tensor) -> Tensor:
         """(n, width) -> (n, features), raw."""
-        return self.table.spread(rows) if self.table else rows
+        return self.table.to_features(rows) if self.table else rows
 
     def outside(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
-        """(n, width) raw -> (m, 2): the row and the column of each value outside the range that is known."""
+        """(n, width) raw -> (m, 2): the row and the column of each value outside the known range."""
         low, high = self.limits
         return np.argwhere((rows < low) | (rows > high))
 
     def clipped(self, rows: NDArray[np.float32], ids: Ids) -> Clipped:
-        """The values of (n, width) raw rows outside the range that is known; `ids` names the rows."""
+        """The values of (n, width) raw rows outside the known range; `ids` identifies the rows."""
         names = [column.name for column in self.columns]
         return clipped_at(rows, self.outside(rows), ids, names=names, limits=self.limits, origin=self.origin)
 
     @cached_property
     def limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(width,) each: the least and the greatest value that is known of each raw column.
+        """(width,) each: the least and the greatest known value of each raw column.
 
-        Of a table's categories, and of its numbers that never differed in training, all are known: of these the
-        encoder does not read the value.
+        A table's categories, and its numbers that never varied in training, have no limits: the encoder does not read
+        their values.
         """
         known = [edge.cpu().numpy() for edge in self._known]
         if self.table is None:
@@ -119,22 +119,22 @@ class Preprocessor:
         return low, high
 
     def invert(self, rows: Tensor, *, shares: bool = False) -> Tensor:
-        """(n, features) decoded, or preprocessed as they are -> (n, width) in the raw unit.
+        """(n, features) decoded or preprocessed -> (n, width) in the raw unit.
 
-        Of a category's features the greatest tells the code; a value is NaN where that is the one for missing
-        values, or where its indicator is above 0; above a half, where these are `shares` and not logits.
+        The greatest of a category's features determines its code, or NaN if it is the slot for missing values.
+        A number is NaN if its indicator is above 0, or above a half if the indicators are `shares` and not logits.
         """
         raw = rows / self.factor + self.offset
-        return self.table.gather(raw, shares=shares) if self.table else raw
+        return self.table.to_rows(raw, shares=shares) if self.table else raw
 
     def decode(self, output: Tensor, *, logits: bool) -> Tensor:
-        """(n, features) as a decoder gives it -> (n, width) in the raw unit; of `logits`, see `answered`."""
-        return self.invert(self.answered(output, logits=logits))
+        """(n, features) from a decoder -> (n, width) in the raw unit; for `logits`, see `output_features`."""
+        return self.invert(self.output_features(output, logits=logits))
 
-    def answered(self, output: Tensor, *, logits: bool) -> Tensor:
-        """(n, features) as a decoder gives it -> (n, features), numbers as `apply` gives them.
+    def output_features(self, output: Tensor, *, logits: bool) -> Tensor:
+        """(n, features) from a decoder -> (n, features), numbers in the unit of `apply`.
 
-        With `logits` a number is given as the logit of its share of the range from `low` to `high`.
+        With `logits` a number is the logit of its share of the range from `low` to `high`.
         """
         if not logits:
             return output
@@ -147,23 +147,23 @@ class Preprocessor:
 
     @property
     def noise_unit(self) -> Tensor:
-        """(features,): the range of a column, or where columns were standardised, one standard deviation.
+        """(features,): the range of a column, or if columns are standardized, one standard deviation.
 
-        Categories and indicators have none: 0.
+        It is 0 for categories and indicators, which have no noise.
         """
         unit = torch.ones_like(self.low) if self.kind == "standard" else self.high - self.low
         return unit * self.table.numeric if self.table else unit
 
     @property
-    def hidden(self) -> Tensor:
-        """(features,): what stands for a value that is not to be seen: its column's least, or that it is missing."""
+    def masked(self) -> Tensor:
+        """(features,): the replacement for a masked value: the column's least, or a missing value."""
         if self.table is None:
             return self.low
-        scaled = (self.table.hidden - self.offset) * self.factor
+        scaled = (self.table.masked - self.offset) * self.factor
         return torch.where(scaled.isnan(), self.low, scaled)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The four tensors by name, for writing."""
+        """The four tensors by name."""
         return {name: getattr(self, name) for name in _NAMES}
 
     def to(self, device: torch.device) -> "Preprocessor":
@@ -180,31 +180,31 @@ def _between(low: Tensor, high: Tensor, logits: Tensor) -> Tensor:
 def fit_preprocessor(
     rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Column, ...] = (), origin: Origin = None
 ) -> Preprocessor:
-    """Fit on training rows.
+    """Fit a preprocessor to training rows.
 
     Args:
-        rows: (n, width) float32, finite, n >= 1; of a table, NaN where a value is missing.
-        kind: "center" gives each column mean 0 and all of them together standard deviation 1 (for
-            pixels, whose unit is one); "range" maps all columns together to [0, 1]; "column-range"
-            each by itself; "standard" gives each mean 0 and standard deviation 1; "none" leaves them.
-            Of a table, it is the numbers that are scaled.
-        columns: the table's columns, (width,); none where the rows are of an array.
-        origin: what was subtracted from the rows.
+        rows: (n, width) float32, finite, n >= 1; in a table, NaN if a value is missing.
+        kind: "center" scales each column to mean 0 and all of them together to standard deviation 1 (for pixels, which
+            have one unit); "range" maps all columns together to [0, 1]; "column-range" maps each column to [0, 1];
+            "standard" scales each column to mean 0 and standard deviation 1; "none" does not scale. In a table, only
+            numbers are scaled.
+        columns: the table's columns, (width,); empty if the rows are from an array.
+        origin: the values that were subtracted from the rows.
 
     Raises:
-        DataError: a column of numbers has none; it is named.
+        DataError: a column of numbers has no value; the error names it.
     """
     if columns:
         fitted = _fit_columns(rows, kind, columns)
         if origin is not None:
-            fitted = tuple(replace(one, origin=float(own)) for one, own in zip(fitted, origin, strict=True))
+            fitted = tuple(replace(one, origin=float(value)) for one, value in zip(fitted, origin, strict=True))
         return build_preprocessor(kind, fitted)
     offset, factor, low, high, _ = _fit_numbers(rows, kind)
     return Preprocessor(kind, offset, factor, *_bounds(kind, offset, factor, low, high), origin=origin)
 
 
 def build_preprocessor(kind: ScaleKind, fitted: tuple[FittedColumn, ...]) -> Preprocessor:
-    """Of fitted columns, on the CPU: the features' tensors, with offset 0 and factor 1 for all but numbers."""
+    """Build a preprocessor from fitted columns, on the CPU; all features but numbers have offset 0 and factor 1."""
     table = build_table(fitted)
     numbers = [fitted[number] for number in table.layout.numbers]
     offset, factor = (torch.tensor([getattr(one, name) for one in numbers]) for name in ("offset", "factor"))
@@ -225,8 +225,8 @@ def _fit_columns(rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Colu
         if fitted[number].missing == len(rows):
             raise DataError(
                 f"column {columns[number].name}",
-                expected="a value in one of the training rows at least",
-                found="none",
+                expected="a value in at least one training row",
+                found="only missing values",
                 remedy="Remove the column.",
             )
     for number, one in zip(numeric, _numbers(rows, kind, numeric), strict=True):
@@ -240,14 +240,14 @@ def _fit_columns(rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Colu
 
 
 def _numbers(rows: NDArray[np.float32], kind: ScaleKind, numeric: Sequence[int]) -> list[list[float]]:
-    """Offset, factor, low, high and mean of each of those columns, as float32 holds them."""
+    """Offset, factor, low, high and mean of each column in `numeric`, as float32 holds them."""
     if not numeric:
         return []
     values = rows if len(numeric) == rows.shape[1] else rows[:, numeric]  # (n, m)
     offset, factor, low, high, far = _fit_numbers(values, kind)
     mean = offset.numpy() if kind in _AROUND_MEAN else _mean_and_deviation(values, far)[0].astype(np.float32)
-    told: list[list[float]] = np.stack([offset.numpy(), factor.numpy(), low, high, mean], axis=1).tolist()
-    return told
+    fitted: list[list[float]] = np.stack([offset.numpy(), factor.numpy(), low, high, mean], axis=1).tolist()
+    return fitted
 
 
 def _fit_numbers(
@@ -255,18 +255,18 @@ def _fit_numbers(
 ) -> tuple[Tensor, Tensor, NDArray[np.float64], NDArray[np.float64], Far]:
     """Offset and factor, (width,) float32, each column's least and greatest value, and which values are far.
 
-    NaN is passed over, and so are the few values that are far from all others: one of them would take the whole scale.
+    NaN is ignored, and so are the few values that are far from all others: one of them would determine the scale.
     """
     width = rows.shape[1]
-    own = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
-    gaps = np.flatnonzero(np.isnan(own[0]))
-    for edge, least_or_most in zip(own, (np.fmin, np.fmax), strict=True):
-        edge[gaps] = least_or_most.reduce(rows[:, gaps])
-    far = far_rows(rows, own, together=kind in _TOGETHER)
+    edges = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
+    with_gaps = np.flatnonzero(np.isnan(edges[0]))
+    for edge, least_or_most in zip(edges, (np.fmin, np.fmax), strict=True):
+        edge[with_gaps] = least_or_most.reduce(rows[:, with_gaps])
+    far = far_rows(rows, edges, together=kind in _TOGETHER)
     for column in far:
         values = _near(rows, column, far)
-        own[0][column], own[1][column] = np.nanmin(values), np.nanmax(values)
-    low, high = _together(kind, *own)
+        edges[0][column], edges[1][column] = np.nanmin(values), np.nanmax(values)
+    low, high = _together(kind, *edges)
     offset, spread = np.zeros(width), np.ones(width)
     if kind in {"range", "column-range"}:
         offset, spread = low, high - low
@@ -275,13 +275,13 @@ def _fit_numbers(
     if kind == "center":
         spread = np.full(width, np.sqrt(np.mean(spread**2)))
     constant = (low == high) | (spread < np.finfo(np.float32).tiny)
-    return _tensor(offset), _tensor(1.0 / np.where(constant, 1.0, spread)), *own, far
+    return _tensor(offset), _tensor(1.0 / np.where(constant, 1.0, spread)), *edges, far
 
 
 def _bounds(
     kind: ScaleKind, offset: Tensor, factor: Tensor, low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> tuple[Tensor, Tensor]:
-    """The preprocessed least and greatest values; rounded as the rows are, so that none lies outside."""
+    """The preprocessed least and greatest values; rounded like the rows, so that no training row is outside."""
     least, most = ((_tensor(edge) - offset) * factor for edge in _together(kind, low, high))
     return least, most
 
@@ -289,7 +289,7 @@ def _bounds(
 def _together(
     kind: ScaleKind, low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The bounds of each column, or where all are scaled as one, of all of them."""
+    """The bounds of each column, or if all are scaled as one, of all columns together."""
     if kind not in _TOGETHER or not len(low):
         return low, high
     return np.full_like(low, low.min()), np.full_like(high, high.max())
@@ -303,17 +303,17 @@ def _near(rows: NDArray[np.float32], column: int, far: Far) -> NDArray[np.float6
 
 
 def _mean_and_deviation(rows: NDArray[np.float32], far: Far) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Per column, in float64 and in blocks, so that no second copy of the rows is made; without NaN and `far`."""
+    """The mean and the deviation of each column without NaN and `far`, in float64 and in blocks, to save memory."""
     from sklearn.preprocessing import StandardScaler
 
-    gaps = np.union1d(np.flatnonzero(np.isnan(rows.min(axis=0))), [*far]).astype(np.int64)
+    with_gaps = np.union1d(np.flatnonzero(np.isnan(rows.min(axis=0))), [*far]).astype(np.int64)
     scaler = StandardScaler()
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK].astype(np.float64)
-        block[:, gaps] = 0
+        block[:, with_gaps] = 0
         scaler.partial_fit(block)
     mean, deviation = scaler.mean_, np.sqrt(scaler.var_)
-    for column in gaps:
+    for column in with_gaps:
         values = _near(rows, column, far)
         mean[column], deviation[column] = np.nanmean(values), np.nanstd(values)
     return mean, deviation

@@ -1,8 +1,8 @@
 """The batch-invariant layers of an exported encoder: on a CPU a row has the same result, bit for bit, in every batch.
 
 A library for matrix products sums a row's products in an order that depends on the number of rows and threads. Here
-each product is computed in a way whose order does not, and every layer checks that when it is first used.
-A convolution is the same product: a row for each place in a picture, the values around that place.
+the order of each product depends on neither, and every layer checks that when it is first used. A convolution is the
+same product, with a row for each place in a picture: the values around that place.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,18 @@ MOST = 64
 PANELS = 2
 """Groups of columns for few rows. MKL gives one thread to each of several products, and splits a single one."""
 LEAST = 512
-"""Values in a product of one row, at least: torch has another way for products of very few values."""
+"""Least number of values in a product of one row: torch has a different implementation for very few values."""
 ROUNDED = 8
-"""oneDNN gets a multiple of so many rows: it takes milliseconds to prepare for each number that is new to it."""
+"""oneDNN gets a multiple of this many rows: it takes milliseconds to prepare for each new number of rows."""
 CHECKED = 16
 """Rows that are compared, each in products of several sizes."""
 
 VECTORS = 32
-"""A multiple of the number of values that torch's vectorised functions process at a time."""
+"""A multiple of the number of values that torch's vectorized functions process at a time."""
 SHARE = 32_768
-"""Values from which torch gives another thread a share of them."""
+"""Above this number of values, torch shares them among several threads."""
 
-Way = Callable[[Tensor], Tensor]
+RowFunction = Callable[[Tensor], Tensor]
 """(n, ins) -> (n, outs), n > 1."""
 
 _ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
@@ -48,19 +48,20 @@ class Product:
         self._panels = self._weight.view(ins, PANELS, width).transpose(0, 1).contiguous()  # (panels, ins, width)
         self._panel_bias = self._bias.view(PANELS, 1, width)
         self._ordered: Tensor | None = None
-        self._way: Way = self._in_blocks
+        self._multiply: RowFunction = self._in_blocks
         self._is_plain = self._is_like_panels()
         if not self._is_steady() and _ONEDNN:
-            self._ordered, self._way = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()), self._by_onednn
+            self._ordered = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+            self._multiply = self._by_onednn
         if not self._is_steady():
-            self._ordered, self._way = None, self._in_pairs
+            self._ordered, self._multiply = None, self._in_pairs
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(n, ins) -> (n, outs), contiguous."""
         count = rows.shape[0]
         if count > 1:
-            return self._way(rows)
-        return self._way(torch.cat([rows, rows]))[:1] if count else rows.new_empty(0, self.outs)
+            return self._multiply(rows)
+        return self._multiply(torch.cat([rows, rows]))[:1] if count else rows.new_empty(0, self.outs)
 
     def _in_blocks(self, rows: Tensor) -> Tensor:
         """By MKL, at most MOST rows at a time: the fastest for few rows."""
@@ -73,18 +74,18 @@ class Product:
         return self._in_panels(rows)
 
     def _in_panels(self, rows: Tensor) -> Tensor:
-        """By a thread for each panel."""
-        made = torch.baddbmm(self._panel_bias, rows.expand(PANELS, -1, -1), self._panels)  # (panels, n, width)
-        return self._cut(torch.cat(made.unbind(), 1))
+        """With one thread per panel."""
+        result = torch.baddbmm(self._panel_bias, rows.expand(PANELS, -1, -1), self._panels)  # (panels, n, width)
+        return self._cut(torch.cat(result.unbind(), 1))
 
     def _is_like_panels(self) -> bool:
-        """Has one thread the same results by a plain product, which is faster?"""
+        """Whether a plain product, which is faster, has the same results with one thread."""
         if torch.get_num_threads() > 1:
             return False
         rows = self._examples(MOST)
         plain = (torch.addmm(self._bias, rows[:count], self._weight) for count in (2, 3, 5, 8, CHECKED, MOST))
         panels = self._in_panels(rows)
-        return all(torch.equal(self._cut(made), panels[: len(made)]) for made in plain)
+        return all(torch.equal(self._cut(result), panels[: len(result)]) for result in plain)
 
     def _examples(self, count: int) -> Tensor:
         """(count, ins), always the same."""
@@ -93,43 +94,43 @@ class Product:
     def _split(self, rows: Tensor, blocks: int, size: int) -> Tensor:
         filled = nn.functional.pad(rows, (0, 0, 0, blocks * size - len(rows)))
         weight = self._weight.expand(blocks, *self._weight.shape)
-        made = torch.baddbmm(self._bias, filled.view(blocks, size, -1), weight)  # (blocks, size, outs and more)
-        return self._cut(made.view(blocks * size, -1)[: len(rows)])
+        result = torch.baddbmm(self._bias, filled.view(blocks, size, -1), weight)  # (blocks, size, outs and more)
+        return self._cut(result.view(blocks * size, -1)[: len(rows)])
 
-    def _cut(self, made: Tensor) -> Tensor:
-        """(n, outs) of (n, outs and more), contiguous."""
-        return made if made.shape[1] == self.outs else made[:, : self.outs].contiguous()
+    def _cut(self, result: Tensor) -> Tensor:
+        """(n, outs and padding) -> (n, outs), contiguous."""
+        return result if result.shape[1] == self.outs else result[:, : self.outs].contiguous()
 
     def _by_onednn(self, rows: Tensor) -> Tensor:
-        """By oneDNN: as fast for many rows, and on processors for which MKL has other orders."""
+        """By oneDNN: as fast for many rows, and for processors on which the order of MKL varies."""
         filled = nn.functional.pad(rows, (0, 0, 0, -len(rows) % ROUNDED))
         bias = self._bias[: self.outs]
-        made: Tensor = torch.ops.mkldnn._linear_pointwise.default(filled, self._ordered, bias, "none", [], "")
-        return made[: len(rows)]
+        result: Tensor = torch.ops.mkldnn._linear_pointwise.default(filled, self._ordered, bias, "none", [], "")
+        return result[: len(rows)]
 
     def _in_pairs(self, rows: Tensor) -> Tensor:
-        """Always by products of one shape: slow, but right even if the library changes its order with the shape."""
+        """Always by products of one shape: slow, but correct even if the library's order depends on the shape."""
         return self._split(rows, max(2, -(-len(rows) // 2)), 2)
 
     def _is_steady(self) -> bool:
-        """Do rows have the same results in pairs, in a block of each size, and in several blocks?"""
+        """Whether rows have the same results in pairs, in a block of each size, and in several blocks."""
         few = self._examples(CHECKED)
-        pairs = torch.cat([self._way(few[n : n + 2]) for n in range(0, CHECKED, 2)])
+        pairs = torch.cat([self._multiply(few[n : n + 2]) for n in range(0, CHECKED, 2)])
         many = few.repeat(2 * MOST // CHECKED + 1, 1)
-        starts = all(torch.equal(self._way(few[:count]), pairs[:count]) for count in (3, 5, 8, CHECKED))
-        ends = (self._way(many[:count])[-CHECKED:] for count in (MOST // 2, MOST, len(many)))
+        starts = all(torch.equal(self._multiply(few[:count]), pairs[:count]) for count in (3, 5, 8, CHECKED))
+        ends = (self._multiply(many[:count])[-CHECKED:] for count in (MOST // 2, MOST, len(many)))
         return starts and all(torch.equal(end, pairs) for end in ends)
 
 
-def whole_vectors(step: Way, values: Tensor) -> Tensor:
-    """`step`, a function of single values, of dense values of any shape: (...) -> (...).
+def whole_vectors(step: RowFunction, values: Tensor) -> Tensor:
+    """Apply `step`, a function of single values, to dense values of any shape: (...) -> (...).
 
-    torch has two versions of such a function: one for vectors, and one for what is left at the end of a thread's share,
-    whose last bits differ. So each share is filled up to whole vectors.
+    torch has two versions of such a function, whose last bits differ: one for vectors, and one for the rest at the
+    end of a thread's share. So each share is padded to whole vectors.
     """
     if values.is_cuda:
         return step(values)
-    if values.dim() == 4:  # pictures, whose channels lie together: torch has other ways for those, too
+    if values.dim() == 4:  # pictures, whose channels are adjacent: torch treats those differently, too
         return (
             whole_vectors(step, values.permute(0, 2, 3, 1).flatten(1))
             .view(len(values), *values.shape[2:], values.shape[1])
@@ -144,7 +145,7 @@ def whole_vectors(step: Way, values: Tensor) -> Tensor:
 
 
 def steady_activation(kind: type[nn.Module]) -> nn.Module:
-    """A batch-invariant activation of that kind."""
+    """Return a batch-invariant activation of that kind."""
     return _STEADY.get(kind, kind)()
 
 
@@ -167,57 +168,57 @@ _STEADY: dict[type[nn.Module], type[nn.Module]] = {nn.SiLU: _SiLU, nn.GELU: _GEL
 
 
 class Dense(nn.Linear):
-    """A linear layer that answers and is not trained."""
+    """A linear layer for inference only."""
 
-    _made: tuple[Tensor, Tensor, int, Product] | None = None
-    """To ask the module for its weights takes as long as to multiply a row by a few of them."""
+    _cached: tuple[Tensor, Tensor, int, Product] | None = None
+    """Cached: reading the module's weights takes as long as multiplying a row by a few of them."""
 
     def forward(self, rows: Tensor) -> Tensor:
         if rows.is_cuda:
             return super().forward(rows)
-        made = self._made
-        if made is None or made[0]._version + made[1]._version != made[2]:
+        cached = self._cached
+        if cached is None or cached[0]._version + cached[1]._version != cached[2]:
             weight, bias = self.weight, self.bias
-            made = self._made = weight, bias, weight._version + bias._version, Product(weight, bias)
-        return made[3](rows)  # (batch, ins) -> (batch, outs)
+            cached = self._cached = weight, bias, weight._version + bias._version, Product(weight, bias)
+        return cached[3](rows)  # (batch, ins) -> (batch, outs)
 
 
 class Conv(nn.Conv2d):
-    """A convolution that answers and is not trained, its kernel 3 x 3, in steps of 2, with a padding of 1."""
+    """A convolution for inference only, with a 3 x 3 kernel, a stride of 2 and a padding of 1."""
 
-    _made: tuple[int, Product] | None = None
+    _cached: tuple[int, Product] | None = None
 
     def forward(self, pictures: Tensor) -> Tensor:
         if pictures.is_cuda:
             return super().forward(pictures)
-        self._made = _fresh(self._made, self, self._matrix)
+        self._cached = _fresh(self._cached, self, self._matrix)
         padded = nn.functional.pad(pictures.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (batch, h + 2, w + 2, ins)
         around = padded.unfold(1, 3, 2).unfold(2, 3, 2).permute(0, 1, 2, 4, 5, 3)  # (batch, outh, outw, 3, 3, ins)
-        made = self._made[1](around.reshape(-1, 9 * self.in_channels))  # (batch * outh * outw, outs)
-        return made.reshape(*around.shape[:3], -1).permute(0, 3, 1, 2)  # (batch, outs, outh, outw)
+        result = self._cached[1](around.reshape(-1, 9 * self.in_channels))  # (batch * outh * outw, outs)
+        return result.reshape(*around.shape[:3], -1).permute(0, 3, 1, 2)  # (batch, outs, outh, outw)
 
     def _matrix(self) -> tuple[Tensor, Tensor]:
         return self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1), _bias(self)
 
 
 class Deconv(nn.ConvTranspose2d):
-    """A transposed convolution that answers and is not trained, its kernel and steps as those of `Conv`."""
+    """A transposed convolution for inference only, with the kernel and the stride of `Conv`."""
 
-    _made: tuple[int, Product] | None = None
+    _cached: tuple[int, Product] | None = None
 
     def forward(self, pictures: Tensor, output_size: list[int] | None = None) -> Tensor:
         if pictures.is_cuda:
             return super().forward(pictures, output_size)
-        self._made = _fresh(self._made, self, self._matrix)
+        self._cached = _fresh(self._cached, self, self._matrix)
         places = pictures.permute(0, 2, 3, 1)  # (batch, h, w, ins)
         count, height, width, ins = places.shape
-        made = self._made[1](places.reshape(-1, ins)).view(count, height, width, 3, 3, -1)  # (..., 3, 3, outs)
+        result = self._cached[1](places.reshape(-1, ins)).view(count, height, width, 3, 3, -1)  # (..., 3, 3, outs)
         whole = _bias(self).repeat(count, 2 * height + 1, 2 * width + 1, 1)  # (batch, 2 h + 1, 2 w + 1, outs)
         for down in range(3):
             for right in range(3):
-                whole[:, down : down + 2 * height : 2, right : right + 2 * width : 2] += made[:, :, :, down, right]
-        below, beside = self.output_padding
-        inner = whole[:, 1 : 2 * height + below, 1 : 2 * width + beside]  # (batch, outh, outw, outs)
+                whole[:, down : down + 2 * height : 2, right : right + 2 * width : 2] += result[:, :, :, down, right]
+        extra_height, extra_width = self.output_padding
+        inner = whole[:, 1 : 2 * height + extra_height, 1 : 2 * width + extra_width]  # (batch, outh, outw, outs)
         return inner.contiguous().permute(0, 3, 1, 2)
 
     def _matrix(self) -> tuple[Tensor, Tensor]:
@@ -230,8 +231,8 @@ def _bias(layer: Conv | Deconv) -> Tensor:
 
 
 def _fresh(
-    made: tuple[int, Product] | None, layer: Conv | Deconv, matrix: Callable[[], tuple[Tensor, Tensor]]
+    cached: tuple[int, Product] | None, layer: Conv | Deconv, matrix: Callable[[], tuple[Tensor, Tensor]]
 ) -> tuple[int, Product]:
-    """The product of a layer's weights; made again after they were changed in place."""
+    """The product of a layer's weights; rebuilt after the weights were changed in place."""
     number = layer.weight._version + (0 if layer.bias is None else layer.bias._version)
-    return made if made and made[0] == number else (number, Product(*matrix()))
+    return cached if cached and cached[0] == number else (number, Product(*matrix()))

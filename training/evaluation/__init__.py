@@ -1,4 +1,4 @@
-"""How good an encoder is: reconstruction, label precision, probes, and an untrained encoder beside it.
+"""The quality of an encoder: reconstruction, label precision, probes, and an untrained encoder as a baseline.
 
 Imports every other room of training.
 """

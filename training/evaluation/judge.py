@@ -1,4 +1,4 @@
-"""How good is an embedding? Reconstruction, and with labels, the neighbours' labels."""
+"""Scores of an embedding: the reconstruction error, and with labels, the precision of the neighbors' labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _CPU = torch.device("cpu")
 class NoiseTest:
     """Items to search, and queries that are not among them; all raw, (n, width) float32.
 
-    `noisy` are the queries under noise. Labels may be None, one by one.
+    `noisy` are the queries with noise. Any label may be None.
     """
 
     items: Rows2D
@@ -35,7 +35,7 @@ class NoiseTest:
 
 @dataclass(frozen=True)
 class EncoderScore:
-    """One line of the table; a precision is None where there are no labels."""
+    """One line of the table; a precision is None if there are no labels."""
 
     name: str
     reconstruction: float
@@ -47,23 +47,23 @@ class EncoderScore:
 def label_precision(
     items: Rows2D, item_labels: list[Any], queries: Rows2D, query_labels: list[Any], *, k: int = 10
 ) -> float | None:
-    """Mean share of a query's k nearest items, by cosine, that have its label; None without labels."""
+    """Return the mean share of a query's k nearest items, by cosine, that have its label; None without labels."""
     if None in item_labels or None in query_labels:
         return None
     kinds = {label: number for number, label in enumerate(dict.fromkeys(map(str, [*item_labels, *query_labels])))}
-    have = np.array([kinds[str(label)] for label in item_labels])
-    want = np.array([kinds[str(label)] for label in query_labels])
+    item_kinds = np.array([kinds[str(label)] for label in item_labels])
+    query_kinds = np.array([kinds[str(label)] for label in query_labels])
     items, queries = items.copy(), queries.copy()
     faiss.normalize_L2(items)
     faiss.normalize_L2(queries)
     _, nearest = faiss.knn(queries, items, min(k, len(items)), metric=faiss.METRIC_INNER_PRODUCT)
-    return float((have[nearest] == want[:, None]).mean())
+    return float((item_kinds[nearest] == query_kinds[:, None]).mean())
 
 
 def add_noise(rows: Rows2D, preprocess: Preprocessor, level: float = 0.3, seed: int = 0) -> Rows2D:
-    """Raw rows under Gaussian noise of standard deviation `level` noise units, clipped to the data's range.
+    """Return raw rows with Gaussian noise of standard deviation `level` noise units, clipped to the data's range.
 
-    In a table, categories and missing values stay as they are.
+    In a table, categories and missing values do not change.
     """
     generator = torch.Generator().manual_seed(seed)
     clean = preprocess.apply(torch.from_numpy(rows))
@@ -74,24 +74,24 @@ def add_noise(rows: Rows2D, preprocess: Preprocessor, level: float = 0.3, seed: 
 
 
 def judge_encoder(name: str, encoder: Encoder, noise_test: NoiseTest) -> EncoderScore:
-    """An encoder artifact, its reconstruction error in its own preprocessed unit; rows that it clips have none."""
+    """Score an artifact; the reconstruction error is in its preprocessed unit, over the rows that it does not clip."""
     apply, queries = _scaling(encoder.preprocess), _known(encoder.preprocess, noise_test.queries)
     error = _error(encoder.preprocess, apply(encoder.reconstruct(queries)), apply(queries))
     return _judge(name, encoder.encode, error, 4 * encoder.latent_dim, noise_test)
 
 
 def judge_pca(latent_dim: int, preprocess: Preprocessor, noise_test: NoiseTest, fit_on: Rows2D) -> EncoderScore:
-    """Principal components of the preprocessed rows: the best linear autoencoder there is. No row dominates them."""
+    """Score the principal components of the preprocessed rows, the best linear autoencoder; no row dominates them."""
     from sklearn.decomposition import PCA
 
     apply = _scaling(preprocess)
     fitted = shortened(apply(fit_on)).astype(np.float32)
     pca = PCA(min(latent_dim, *fitted.shape), random_state=0).fit(fitted)
     queries = apply(_known(preprocess, noise_test.queries))
-    back = np.asarray(pca.inverse_transform(pca.transform(queries)), np.float32)
-    if preprocess.mixed:  # a category is one of those that there are, as an encoder's is
-        back = apply(preprocess.to(_CPU).invert(torch.from_numpy(back), shares=True).numpy())
-    error = _error(preprocess, back, queries)
+    reconstructed = np.asarray(pca.inverse_transform(pca.transform(queries)), np.float32)
+    if preprocess.mixed:  # each category becomes a known one, as in an encoder's output
+        reconstructed = apply(preprocess.to(_CPU).invert(torch.from_numpy(reconstructed), shares=True).numpy())
+    error = _error(preprocess, reconstructed, queries)
     return _judge(
         f"PCA-{pca.n_components_}",
         lambda rows: np.ascontiguousarray(pca.transform(apply(rows)), np.float32),
@@ -102,7 +102,7 @@ def judge_pca(latent_dim: int, preprocess: Preprocessor, noise_test: NoiseTest, 
 
 
 def judge_raw(noise_test: NoiseTest, preprocess: Preprocessor | None = None) -> EncoderScore:
-    """The rows themselves; those that have codes or gaps, as `preprocess` makes features of them."""
+    """Score the rows themselves; rows with categories or gaps are scored as the features of `preprocess`."""
     gaps = any(np.isnan(part).any() for part in (noise_test.items, noise_test.queries))
     if preprocess and (preprocess.mixed or gaps):
         return _judge("preprocessed rows", _scaling(preprocess), 0.0, 4 * preprocess.features, noise_test)
@@ -126,13 +126,13 @@ def _scaling(preprocess: Preprocessor) -> Callable[[Rows2D], Rows2D]:
 
 
 def _known(preprocess: Preprocessor, rows: Rows2D) -> Rows2D:
-    """The rows without values outside the range that is known: of the others one alone could make up the error."""
+    """The rows without values outside the known range, of which one alone could dominate the error."""
     outside = np.unique(preprocess.outside(rows)[:, 0])
     return np.delete(rows, outside, axis=0) if len(outside) < len(rows) else rows
 
 
-def _error(preprocess: Preprocessor, back: Rows2D, features: Rows2D) -> float:
-    """The mean square error; where columns are mixed, over that of the best answer that is the same for all rows."""
-    error = float(np.mean(np.square(back - features, dtype=np.float64)))
+def _error(preprocess: Preprocessor, output: Rows2D, features: Rows2D) -> float:
+    """The mean square error; for mixed columns, relative to the error of the best constant output."""
+    error = float(np.mean(np.square(output - features, dtype=np.float64)))
     variance = float(np.var(features, axis=0, dtype=np.float64).mean()) if preprocess.mixed else 1.0
     return error / variance if variance else error

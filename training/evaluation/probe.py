@@ -1,4 +1,4 @@
-"""Judging with labels, where there are any: what frozen embeddings say of them. Never part of training.
+"""Evaluation with labels: how well frozen embeddings predict them. Labels are never part of training.
 
 G. Alain and Y. Bengio, "Understanding intermediate layers using linear classifier probes", 2016.
 """
@@ -25,22 +25,22 @@ from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
 from lookalike.training.robust import shortened
 from lookalike.training.schedules import build_schedule
 
-__all__ = ["ProbeScores", "figures", "probe"]
+__all__ = ["ProbeScores", "label_scores", "probe"]
 
 Rows2D = NDArray[np.float32]
 Marks = NDArray[np.bool_]
 """(n, kinds): which rows have which label."""
 
 HIDDEN = 128
-NEIGHBOURS = 10
+NEIGHBORS = 10
 VALIDATION = 0.1
 OPTIMIZER = OptimizerConfig(kind="adamw", lr=5e-3, weight_decay=0.5)
-"""Decay does for the probes what its penalty does for a logistic regression."""
+"""Decay has the effect on the probes that the penalty has on a logistic regression."""
 
 
 @dataclass(frozen=True)
 class ProbeScores:
-    """How often the labels of rows that were not learned from are told right, by what figure: see `figures`."""
+    """How well the queries' labels are predicted, by name of the figure: see `label_scores`."""
 
     linear: dict[str, float]
     mlp: dict[str, float]
@@ -50,44 +50,46 @@ class ProbeScores:
 def probe(
     items: Rows2D, item_labels: list[Any], queries: Rows2D, query_labels: list[Any], *, seed: int = 0
 ) -> ProbeScores | None:
-    """Learn the items' labels from their embeddings, and tell the queries'.
+    """Learn the items' labels from their embeddings, and predict the queries' labels.
 
-    A linear and a small MLP probe, trained by the autoencoder's own loop, and the vote of the ten nearest by
-    Euclidean distance (for embeddings of unit length, by cosine). A label is one of two or more kinds, or a list of
-    names. Rows whose label is None are left out; a label that no item has is told wrong by all.
+    The predictors are a linear and a small MLP probe, trained by the autoencoder's training loop, and the vote of the
+    ten nearest items by Euclidean distance (for embeddings of unit length, by cosine). A label is one of two or more
+    kinds, or a list of names. Rows whose label is None are left out. A label that no item has is never predicted.
 
     Args:
-        items, queries: (n, d) and (m, d) float32 embeddings; they are standardised by the items.
+        items, queries: (n, d) and (m, d) float32 embeddings; they are standardized by the items.
 
     Returns:
-        None where there are no labels, or all items have the same.
+        None if there are no labels, or all items have the same label.
     """
-    items, item_names, several = _labelled(items, item_labels)
-    queries, query_names, others = _labelled(queries, query_labels)
+    items, item_names, several = _labeled(items, item_labels)
+    queries, query_names, query_several = _labeled(queries, query_labels)
     known = sorted({name for names in item_names for name in names})
-    have = _marks(item_names, known)
-    if not len(queries) or len(np.unique(have, axis=0)) < 2:
+    item_marks = _marks(item_names, known)
+    if not len(queries) or len(np.unique(item_marks, axis=0)) < 2:
         return None
     unknown = sorted({name for names in query_names for name in names} - set(known))
-    want = _marks(query_names, known + unknown)
-    several = several or others
-    told = [_vote(items, have, queries, several)]
+    query_marks = _marks(query_names, known + unknown)
+    several = several or query_several
+    predictions = [_vote(items, item_marks, queries, several)]
     for hidden in ((), (HIDDEN,)):
         with torch.random.fork_rng([]):
-            told.append(_learn(items, have, queries, several=several, hidden=hidden, seed=seed))
-    neighbours, linear, mlp = (figures(np.pad(t, ((0, 0), (0, len(unknown)))), want, several=several) for t in told)
+            predictions.append(_learn(items, item_marks, queries, several=several, hidden=hidden, seed=seed))
+    neighbours, linear, mlp = (
+        label_scores(np.pad(t, ((0, 0), (0, len(unknown)))), query_marks, several=several) for t in predictions
+    )
     return ProbeScores(linear, mlp, neighbours)
 
 
-def figures(told: Marks, want: Marks, *, several: bool) -> dict[str, float]:
-    """The accuracy, or where a row may have several labels, F1 over all labels (micro) and its mean over kinds (macro).
+def label_scores(predicted: Marks, actual: Marks, *, several: bool) -> dict[str, float]:
+    """The accuracy; if a row may have several labels, F1 over all labels (micro) and its mean over kinds (macro).
 
     Args:
-        told, want: (m, kinds); a kind that neither is told nor wanted of any row has no F1.
+        predicted, actual: (m, kinds); a kind that no row has and that is not predicted has no F1.
     """
     if not several:
-        return {"accuracy": float((told == want).all(axis=1).mean())}
-    right, all_ = (told & want).sum(axis=0), told.sum(axis=0) + want.sum(axis=0)  # (kinds,)
+        return {"accuracy": float((predicted == actual).all(axis=1).mean())}
+    right, all_ = (predicted & actual).sum(axis=0), predicted.sum(axis=0) + actual.sum(axis=0)  # (kinds,)
     some = all_ > 0
     return {
         "macro F1": float((2 * right[some] / all_[some]).mean()) if some.any() else 0.0,
@@ -95,25 +97,25 @@ def figures(told: Marks, want: Marks, *, several: bool) -> dict[str, float]:
     }
 
 
-def _labelled(rows: Rows2D, labels: list[Any]) -> tuple[Rows2D, list[list[str]], bool]:
+def _labeled(rows: Rows2D, labels: list[Any]) -> tuple[Rows2D, list[list[str]], bool]:
     """The rows that have a label, the names in each label, and whether a label is a list of names."""
-    given = [i for i, label in enumerate(labels) if label is not None]
-    kept = [labels[i] for i in given]
+    labeled = [i for i, label in enumerate(labels) if label is not None]
+    kept = [labels[i] for i in labeled]
     several = any(isinstance(label, list | tuple) for label in kept)
     names = [list(map(str, label)) if isinstance(label, list | tuple) else [str(label)] for label in kept]
-    return np.ascontiguousarray(rows[given]), names, several
+    return np.ascontiguousarray(rows[labeled]), names, several
 
 
 def _marks(names: list[list[str]], kinds: list[str]) -> Marks:
     places = {kind: place for place, kind in enumerate(kinds)}
     marks = np.zeros((len(names), len(kinds)), np.bool_)
-    for row, own in enumerate(names):
-        marks[row, [places[name] for name in own]] = True
+    for row, row_names in enumerate(names):
+        marks[row, [places[name] for name in row_names]] = True
     return marks
 
 
 def _decide(scores: NDArray[np.float32], limit: float, several: bool) -> Marks:
-    """(m, kinds) scores -> those above `limit`, or where a row has one label, the greatest."""
+    """(m, kinds) scores -> those above `limit`, or if a row has one label, only the greatest."""
     if several:
         above: Marks = scores > limit
         return above
@@ -121,36 +123,42 @@ def _decide(scores: NDArray[np.float32], limit: float, several: bool) -> Marks:
     return greatest
 
 
-def _vote(items: Rows2D, have: Marks, queries: Rows2D, several: bool) -> Marks:
-    _, nearest = faiss.knn(queries, items, min(NEIGHBOURS, len(items)))  # (m, k)
-    return _decide(have[nearest].mean(axis=1, dtype=np.float32), 0.5, several)
+def _vote(items: Rows2D, item_marks: Marks, queries: Rows2D, several: bool) -> Marks:
+    _, nearest = faiss.knn(queries, items, min(NEIGHBORS, len(items)))  # (m, k)
+    return _decide(item_marks[nearest].mean(axis=1, dtype=np.float32), 0.5, several)
 
 
-def _learn(items: Rows2D, have: Marks, queries: Rows2D, *, several: bool, hidden: tuple[int, ...], seed: int) -> Marks:
-    """Train a probe on the items, all but some to stop early by, and ask it for the queries."""
-    binary = not several and have.shape[1] == 2
-    outs = 1 if binary else have.shape[1]
+def _learn(
+    items: Rows2D, item_marks: Marks, queries: Rows2D, *, several: bool, hidden: tuple[int, ...], seed: int
+) -> Marks:
+    """Train a probe on the items, of which some are held out for early stopping, and predict the queries' labels."""
+    binary = not several and item_marks.shape[1] == 2
+    outs = 1 if binary else item_marks.shape[1]
     loss = LOSSES["bce_logits" if several or binary else "cross_entropy"]
-    targets = torch.from_numpy(have[:, -outs:]).float() if several or binary else torch.from_numpy(have.argmax(axis=1))
-    scaled, asked = _standardised(items, queries)
+    targets = (
+        torch.from_numpy(item_marks[:, -outs:]).float()
+        if several or binary
+        else torch.from_numpy(item_marks.argmax(axis=1))
+    )
+    scaled_items, scaled_queries = _standardized(items, queries)
     held = torch.from_numpy(hold_out(items, VALIDATION, seed))
-    data = Data(scaled[~held], scaled[held], targets[~held], targets[held])
+    data = Data(scaled_items[~held], scaled_items[held], targets[~held], targets[held])
     torch.manual_seed(seed)
     model = _stack([items.shape[1], *hidden, outs])
     plan = _plan(len(data.train), seed)
     with few_threads(short=is_short(model, data.train, plan.batch_size)):
         fit(model, loss, build_optimizer(OPTIMIZER, model), data, plan=plan, hooks=Hooks(), state=State())
     with torch.inference_mode():
-        logits = model(asked).numpy()
+        logits = model(scaled_queries).numpy()
     return _decide(np.concatenate([-logits, logits], axis=1) if binary else logits, 0.0, several)
 
 
-def _standardised(items: Rows2D, queries: Rows2D) -> tuple[Tensor, Tensor]:
+def _standardized(items: Rows2D, queries: Rows2D) -> tuple[Tensor, Tensor]:
     near = shortened(items)
     mean, deviation = near.mean(axis=0), near.std(axis=0)
     deviation[deviation == 0] = 1.0
-    scaled, asked = (((rows - mean) / deviation).astype(np.float32) for rows in (items, queries))
-    return torch.from_numpy(scaled), torch.from_numpy(asked)
+    scaled_items, scaled_queries = (((rows - mean) / deviation).astype(np.float32) for rows in (items, queries))
+    return torch.from_numpy(scaled_items), torch.from_numpy(scaled_queries)
 
 
 def _stack(widths: list[int]) -> nn.Sequential:

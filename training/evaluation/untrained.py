@@ -1,4 +1,4 @@
-"""An encoder of the same architecture that learnt nothing: what a trained one must be better than."""
+"""An untrained encoder of the same architecture: the baseline for a trained encoder."""
 
 import dataclasses
 import math
@@ -13,13 +13,13 @@ __all__ = ["untrained"]
 
 
 def untrained(encoder: Encoder, seed: int = 0) -> Encoder:
-    """The same layers with weights drawn as a training run begins with them (He et al. 2015), and the same scaling.
+    """Return the same layers with the initial weights of a training run (He et al. 2015), and the same scaling.
 
-    It is on the CPU, and its digest is empty: no artifact holds it.
+    The encoder is on the CPU, and its digest is empty: no artifact contains it.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
+    def initial(name: str, shape: tuple[int, ...]) -> Tensor:
         if name.endswith("bias"):
             return torch.zeros(shape)
         reach = math.sqrt(6 / math.prod(shape[1:]))
@@ -29,8 +29,8 @@ def untrained(encoder: Encoder, seed: int = 0) -> Encoder:
     cpu = torch.device("cpu")
     return dataclasses.replace(
         encoder,
-        encoder=rebuild("encoder", encoder.header["encoder"], drawn, ends=(features, latent))[0],
-        decoder=rebuild("decoder", encoder.header["decoder"], drawn, ends=(latent, features))[0],
+        encoder=rebuild("encoder", encoder.header["encoder"], initial, ends=(features, latent))[0],
+        decoder=rebuild("decoder", encoder.header["decoder"], initial, ends=(latent, features))[0],
         preprocess=encoder.preprocess.to(cpu),
         device=cpu,
         digest="",

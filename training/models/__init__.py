@@ -1,4 +1,4 @@
-"""What an autoencoder is made of and trained with: layers, the model, the losses, the optimizers.
+"""The layers, the autoencoder, the losses and the optimizers.
 
 Imports training's settings and tables.
 """

@@ -1,4 +1,4 @@
-"""Pillar one: the autoencoder, a stack of layers and its mirror image, or a decoder of its own."""
+"""Pillar one: the autoencoder, a stack of layers and its mirror image, or a configured decoder."""
 
 import math
 from itertools import pairwise
@@ -16,10 +16,10 @@ class Autoencoder(nn.Module):
     """width -> hidden -> latent -> hidden mirrored -> width; for pictures, convolutions instead of `hidden`.
 
     Args:
-        shape: of what lies in a row; its product is the width.
+        shape: the shape of a row; its product is the width.
 
     Raises:
-        ConfigError: convolutions are asked for, and `shape` is no picture's.
+        ConfigError: the configuration wants convolutions, and `shape` is not a picture's.
     """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> None:
@@ -34,7 +34,7 @@ class Autoencoder(nn.Module):
 
 
 def latent_dim_for(width: int, config: ModelConfig) -> int:
-    """The configured dimension, or for "auto" a quarter of the columns within [2, 32]."""
+    """Return the configured dimension, or for "auto" a quarter of the columns within [2, 32]."""
     if config.latent_dim == "auto":
         return min(32, max(2, width // 4))
     return config.latent_dim
@@ -42,12 +42,15 @@ def latent_dim_for(width: int, config: ModelConfig) -> int:
 
 def _mlp_stacks(shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
     width = math.prod(shape)
-    back = config.hidden[::-1] if config.decoder == "mirror" else config.decoder
-    there, last = _dense([width, *config.hidden], config), nn.Linear((width, *config.hidden)[-1], latent_dim)
-    again, end = _dense([latent_dim, *back], config), nn.Linear((latent_dim, *back)[-1], width)
-    return nn.Sequential(*there, *latent(last, config)), nn.Sequential(*again, *outer(end, config.output))
+    encoder_widths = [width, *config.hidden]
+    decoder_widths = [latent_dim, *(config.hidden[::-1] if config.decoder == "mirror" else config.decoder)]
+    encoder, latent_layer = _dense(encoder_widths, config), nn.Linear(encoder_widths[-1], latent_dim)
+    decoder, output_layer = _dense(decoder_widths, config), nn.Linear(decoder_widths[-1], width)
+    encoder += latent(latent_layer, config)
+    decoder += outer(output_layer, config.output)
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 
 def _dense(widths: list[int], config: ModelConfig) -> list[nn.Module]:
-    """Linear layers, each with what is configured to follow it."""
+    """Linear layers, each with the configured norm, activation and dropout."""
     return [part for ins, outs in pairwise(widths) for part in inner(nn.Linear(ins, outs), config)]

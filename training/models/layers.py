@@ -1,4 +1,4 @@
-"""What stacks are made of: layers that start as their activation asks, and rows seen as pictures and back."""
+"""Parts of the stacks: layers initialized for their activation, and the conversion of rows to pictures and back."""
 
 import math
 
@@ -32,13 +32,13 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 _RECTIFIERS = {"relu", "leaky_relu", "gelu", "silu"}
-"""Those that want He's initialisation."""
+"""Activations that need He initialization."""
 
 Weighted = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
 
 class ToPicture(nn.Module):
-    """Rows as pictures. The values stay where they are: a row's channels lie together, which convolutions like."""
+    """Rows as pictures. No value moves: a row's channels are adjacent in memory, which is fastest for convolutions."""
 
     def __init__(self, height: int, width: int, channels: int) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ class ToPicture(nn.Module):
 
 
 class ToRows(nn.Module):
-    """Pictures as rows, the other way."""
+    """Pictures as rows: the inverse of `ToPicture`."""
 
     def forward(self, pictures: Tensor) -> Tensor:
         return pictures.permute(0, 2, 3, 1).flatten(1)  # (batch, c, h, w) -> (batch, h * w * c)
 
 
 class LatentNoise(nn.Module):
-    """Adds normal noise in train mode, from torch's global generator; in eval mode it is not there."""
+    """Adds normal noise in train mode, from torch's global generator; does nothing in eval mode."""
 
     def __init__(self, deviation: float) -> None:
         super().__init__()
@@ -68,17 +68,17 @@ class LatentNoise(nn.Module):
 
 
 def latent(layer: nn.Linear, config: ModelConfig) -> list[nn.Module]:
-    """The encoder's last layer, and what brings its outputs to one scale and blurs them, as configured."""
+    """Return the encoder's last layer, followed by the configured normalization and noise."""
     parts = outer(layer, "linear")
     if config.latent_norm:
         norm = nn.BatchNorm1d(layer.out_features)
-        norm.requires_grad_(False)  # mean 0 and deviation 1 are meant, not where a search for others begins
+        norm.requires_grad_(False)  # mean 0 and deviation 1 are the goal, not initial values to learn from
         parts.insert(1, norm)
     return [*parts, LatentNoise(config.latent_noise)] if config.latent_noise else parts
 
 
 def inner(layer: Weighted, config: ModelConfig) -> list[nn.Module]:
-    """A layer with what stands between it and the next: batch norm, activation, dropout, as configured."""
+    """Return a hidden layer and its configured batch norm, activation and dropout."""
     parts = outer(layer, config.activation)
     if config.batch_norm:
         outs = layer.weight.shape[1] if isinstance(layer, nn.ConvTranspose2d) else layer.weight.shape[0]
@@ -87,9 +87,9 @@ def inner(layer: Weighted, config: ModelConfig) -> list[nn.Module]:
 
 
 def outer(layer: Weighted, activation: str) -> list[nn.Module]:
-    """A stack's last layer, initialised as the activation after it asks, and that activation.
+    """Return a stack's last layer, initialized for its activation, and the activation.
 
-    He et al. 2015 for the rectifiers (GELU and SiLU among them), Glorot and Bengio 2010 for the others.
+    He et al. 2015 for the rectifiers (including GELU and SiLU), Glorot and Bengio 2010 for the others.
     """
     ins, outs = fans(layer)
     variance = 2 / ins if activation in _RECTIFIERS else 2 / (ins + outs)
@@ -100,10 +100,10 @@ def outer(layer: Weighted, activation: str) -> list[nn.Module]:
 
 
 def picture_shape(shape: tuple[int, ...], field: str) -> tuple[int, int, int]:
-    """(height, width, channels) of rows that are pictures; `field` is the setting that wants them so.
+    """Return (height, width, channels) of rows that are pictures; `field` is the setting that needs pictures.
 
     Raises:
-        ConfigError: they have another number of dimensions than two or three.
+        ConfigError: the rows do not have two or three dimensions.
     """
     if len(shape) not in {2, 3}:
         raise ConfigError(
@@ -116,9 +116,9 @@ def picture_shape(shape: tuple[int, ...], field: str) -> tuple[int, int, int]:
 
 
 def fans(layer: Weighted) -> tuple[float, float]:
-    """How many values make one of a layer's outputs, and into how many outputs one value goes, on average.
+    """Return how many inputs one output depends on, and how many outputs one input reaches, on average.
 
-    A stride of 2 in each direction takes the kernel to one place in four: of the input, or, transposed, of the output.
+    With a stride of 2 in each direction the kernel is at one place in four: of the input; transposed, of the output.
     """
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features

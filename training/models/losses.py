@@ -1,6 +1,6 @@
-"""Pillar two: the loss. Each one knows the output and the target it is for.
+"""Pillar two: the loss. Each loss declares the model output and the target that it needs.
 
-To add one: a line here, and, if it can be chosen for an autoencoder, its name in `LossConfig.kind`.
+To add a loss: add a line here, and, if an autoencoder may use it, its name in `LossConfig.kind`.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ Target = Literal["values", "shares", "classes"]
 
 @dataclass(frozen=True)
 class Loss:
-    """A function of (output, target) that returns the mean over all of them, a scalar.
+    """A function of (output, target) that returns the mean over all values, a scalar.
 
     Attributes:
-        output: what the model must give: plain values, logits (no sigmoid or softmax: the loss has its
-            own, in the form that does not overflow), or probabilities.
-        target: what it is compared with: plain values, shares in [0, 1], or int64 classes.
-        constant: the output that says a target, (..., width), or that says all targets' mean best, where that
-            is not the target itself.
+        output: what the model must return: plain values, logits (no sigmoid or softmax: the loss applies it, in a
+            form that does not overflow), or probabilities.
+        target: what the output is compared with: plain values, shares in [0, 1], or int64 classes.
+        constant: maps targets, or their mean, (..., width), to the output that predicts them best; None if that is
+            the same value.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Loss:
 
 
 def _inside(share: Tensor) -> Tensor:
-    """The share, away from 0 and 1, where cross-entropy has no end."""
+    """Keep shares away from 0 and 1, for which cross-entropy is infinite."""
     return share.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
 
 
 def _bce(probability: Tensor, share: Tensor, reduction: str = "mean") -> Tensor:
-    """A share outside [0, 1], as a held-out value beyond the training rows' range is, counts as its end."""
+    """A share outside [0, 1] (of a held-out value beyond the training rows' range) counts as the nearest end."""
     return functional.binary_cross_entropy(probability, share.clamp(0, 1), reduction=reduction)
 
 
@@ -72,16 +72,16 @@ LOSSES = {
 
 
 def bounded(loss: Loss, low: Tensor, high: Tensor) -> Loss:
-    """A loss that takes shares, for targets within [low, high], (width,) each: a value is its share of that range.
+    """Return a loss of shares for targets within [low, high], (width,) each: a value becomes its share of that range.
 
-    What lies outside counts as its end; a column without a range counts as a half.
+    A value outside counts as the nearest end; a column without a range counts as a half.
     """
     span = high - low
-    steady = span <= 0
-    scale = torch.where(steady, 0.0, 1 / span.where(~steady, torch.ones_like(span)))
+    flat = span <= 0
+    scale = torch.where(flat, 0.0, 1 / span.where(~flat, torch.ones_like(span)))
 
     def shares(values: Tensor) -> Tensor:
-        return ((values - low) * scale + 0.5 * steady).clamp_(0, 1)
+        return ((values - low) * scale + 0.5 * flat).clamp_(0, 1)
 
     def constant(mean: Tensor) -> Tensor:
         return loss.constant(shares(mean)) if loss.constant else shares(mean)
@@ -93,21 +93,21 @@ def bounded(loss: Loss, low: Tensor, high: Tensor) -> Loss:
 
 
 def build_loss(config: LossConfig) -> Loss:
-    """The configured loss."""
+    """Return the configured loss."""
     return LOSSES[config.kind]
 
 
 def check_pair(loss: Loss, model: ModelConfig) -> None:
-    """Refuse a second sigmoid before a loss that has its own, and a missing one before a loss that has none.
+    """Refuse a second sigmoid before a loss that applies one, and a missing sigmoid before a loss that does not.
 
     Raises:
-        ConfigError: the loss and `model.output` do not belong together.
+        ConfigError: the loss and `model.output` do not match.
     """
-    wanted = {"values": None, "logits": "linear", "probabilities": "sigmoid"}[loss.output]
-    if wanted and model.output != wanted:
+    required = {"values": None, "logits": "linear", "probabilities": "sigmoid"}[loss.output]
+    if required and model.output != required:
         raise ConfigError(
             "model.output",
-            expected=f"{wanted}, for the loss {loss.name} takes {loss.output}",
+            expected=f"{required}, because the loss {loss.name} needs {loss.output}",
             found=model.output,
-            remedy=f"--set model.output={wanted}",
+            remedy=f"--set model.output={required}",
         )

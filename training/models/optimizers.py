@@ -1,4 +1,4 @@
-"""Pillar three: the optimizer. Its learning rates over time are in `training.schedules`."""
+"""Pillar three: the optimizer. Learning rate schedules are in `training.schedules`."""
 
 from torch import nn, optim
 
@@ -9,10 +9,10 @@ __all__ = ["build_optimizer"]
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> optim.Optimizer:
-    """The configured optimizer; fused, which is one pass over the weights a step.
+    """Return the configured optimizer; fused, which is one pass over the weights per step.
 
-    The decoder (`model.decoder`, where there is one) may have a rate of its own. Weight decay is for matrices and
-    kernels only: pulling biases and norms towards zero regularises nothing.
+    The decoder (`model.decoder`, if there is one) may have a separate learning rate. Weight decay applies to matrices
+    and kernels only: pulling biases and norms towards zero regularizes nothing.
 
     Raises:
         ConfigError: nesterov without momentum.
@@ -32,7 +32,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> optim.Optimize
 
 
 def _groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, object]]:
-    """One group for each rate and decay that differ."""
+    """One parameter group for each combination of rate and decay."""
     decoder_lr = config.lr if config.decoder_lr == "same" else config.decoder_lr
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weights in model.named_parameters():

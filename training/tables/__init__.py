@@ -1,4 +1,4 @@
-"""Columns of a table: what they hold, how they become features, which origin is subtracted.
+"""A table's columns: their values, their features, and the origin that is subtracted from them.
 
 Imports training's errors.
 """

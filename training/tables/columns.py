@@ -1,13 +1,13 @@
-"""A table's columns: what kind of values each holds, which categories it knows, and what was fitted on it.
+"""A table's columns: the kind of values, the known categories, and the statistics of the training rows.
 
     {"name": "cost", "kind": "numeric", "missing": 2, "origin": 0, "offset": 3.5, "factor": 0.5, "low": 1, "high": 9,
      "mean": 3.5}
     {"name": "sold", "kind": "boolean", "missing": 0, "counts": [61, 39]}
-    {"name": "colour", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [12, 87]}
+    {"name": "color", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [12, 87]}
 
-Raw rows hold a number's value less its origin, and a category's code, its place among the column's values; NaN where
-the value is missing or the category unknown. An artifact keeps its columns in this form; writer and reader are both
-here.
+In raw rows a number is its value minus the column's origin, and a category is its code, the position among the column's
+values. NaN is a missing value or an unknown category. An artifact stores its columns in this form; writer and reader
+are both here.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ __all__ = ["BOOLEANS", "CATEGORIES", "Column", "FittedColumn", "describe_columns
 ColumnKind = Literal["numeric", "boolean", "categorical"]
 BOOLEANS = ("false", "true")
 CATEGORIES = 64
-"""Text with at most so many distinct values is part of the input, unless another number is asked for."""
+"""A text column with at most this many distinct values is part of the input, unless the user sets another limit."""
 _NUMBERS = ("origin", "offset", "factor", "low", "high", "mean")
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -34,7 +34,7 @@ class Column:
     """One column that is part of the input.
 
     Attributes:
-        values: the categories in the order of their codes; a boolean's are false and true, a number has none.
+        values: the categories in the order of their codes: false and true for a boolean, none for a number.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Column:
 
 @dataclass(frozen=True)
 class FittedColumn:
-    """A column, and what its training rows said of it.
+    """A column and the statistics of its training rows.
 
     Attributes:
-        missing: how many training rows had no value.
-        counts: how many had each category.
-        origin: of a number, what is subtracted from it in float64 (training.tables.origin).
-        offset, factor: of a number, which is preprocessed as (value - origin - offset) * factor.
-        low, high, mean: of the numbers that were there, raw, less the origin.
+        missing: how many training rows have no value.
+        counts: how many training rows have each category.
+        origin: for a number, subtracted from it in float64 (training.tables.origin).
+        offset, factor: for a number, which is preprocessed as (value - origin - offset) * factor.
+        low, high, mean: of the numbers that are present, raw, minus the origin.
     """
 
     column: Column
@@ -71,39 +71,39 @@ class FittedColumn:
 
 
 def describe_columns(fitted: tuple[FittedColumn, ...]) -> list[dict[str, Any]]:
-    """As plain JSON."""
-    return [_describe(one) for one in fitted]
+    """The columns as plain JSON."""
+    return [_describe(column) for column in fitted]
 
 
-def read_columns(told: list[Any]) -> tuple[FittedColumn, ...]:
-    """What `describe_columns` told.
+def read_columns(described: list[Any]) -> tuple[FittedColumn, ...]:
+    """Read the output of `describe_columns`.
 
     Raises:
-        ValueError: it is nothing that it could have told; it names the column.
+        ValueError: `described` is no such output; the message names the column.
     """
-    if not isinstance(told, list) or not told:
-        raise ValueError(f"columns are {type(told).__name__}, not a list of some")
-    fitted = tuple(_read(number, one) for number, one in enumerate(told))
+    if not isinstance(described, list) or not described:
+        raise ValueError(f"columns are {type(described).__name__}, expected a list that is not empty")
+    fitted = tuple(_read(number, one) for number, one in enumerate(described))
     names = [one.column.name for one in fitted]
     if len(set(names)) != len(names):
-        raise ValueError(f"columns of one name: {names}")
+        raise ValueError(f"columns have the same name: {names}")
     return fitted
 
 
 def spell(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[Any]]:
-    """Raw rows, (n, width) floats, as JSON takes them: words for categories, true and false, None for missing."""
+    """Raw rows, (n, width) floats, as JSON values: strings for categories, true and false, None for missing."""
     if not columns:
         plain: list[list[Any]] = rows.tolist()
         return plain
     words = [_words(column) for column in columns]
-    return [[_spelt(value, known) for value, known in zip(row, words, strict=True)] for row in rows.tolist()]
+    return [[_json_value(value, known) for value, known in zip(row, words, strict=True)] for row in rows.tolist()]
 
 
 def _words(column: Column) -> tuple[Any, ...]:
     return (False, True) if column.kind == "boolean" else column.values
 
 
-def _spelt(value: float, words: tuple[Any, ...]) -> Any:
+def _json_value(value: float, words: tuple[Any, ...]) -> Any:
     if math.isnan(value):
         return None
     return words[int(value)] if words else value
@@ -111,54 +111,54 @@ def _spelt(value: float, words: tuple[Any, ...]) -> Any:
 
 def _describe(fitted: FittedColumn) -> dict[str, Any]:
     column = fitted.column
-    told: dict[str, Any] = {"name": column.name, "kind": column.kind, "missing": fitted.missing}
+    fields: dict[str, Any] = {"name": column.name, "kind": column.kind, "missing": fitted.missing}
     if column.kind == "numeric":
-        return told | {name: getattr(fitted, name) for name in _NUMBERS}
+        return fields | {name: getattr(fitted, name) for name in _NUMBERS}
     values = {"values": list(column.values)} if column.kind == "categorical" else {}
-    return told | values | {"counts": list(fitted.counts)}
+    return fields | values | {"counts": list(fitted.counts)}
 
 
-def _read(number: int, told: Any) -> FittedColumn:
+def _read(number: int, fields: Any) -> FittedColumn:
     place = f"column {number}"
-    if not isinstance(told, dict) or told.get("kind") not in get_args(ColumnKind):
-        raise ValueError(f"{place} is of no known kind")
-    kind, name = told["kind"], told.get("name")
-    own = {"numeric": {*_NUMBERS}, "boolean": {"counts"}, "categorical": {"values", "counts"}}[kind]
-    if told.keys() != {"name", "kind", "missing"} | own:
-        raise ValueError(f"{place} has the keys {', '.join(sorted(map(str, told)))}")
+    if not isinstance(fields, dict) or fields.get("kind") not in get_args(ColumnKind):
+        raise ValueError(f"{place} has an unknown kind")
+    kind, name = fields["kind"], fields.get("name")
+    required = {"numeric": {*_NUMBERS}, "boolean": {"counts"}, "categorical": {"values", "counts"}}[kind]
+    if fields.keys() != {"name", "kind", "missing"} | required:
+        raise ValueError(f"{place} has the keys {', '.join(sorted(map(str, fields)))}")
     if not isinstance(name, str):
         raise ValueError(f"{place} has the name {name!r}")
-    missing = _count(f"{place}, missing", told["missing"])
+    missing = _count(f"{place}, missing", fields["missing"])
     if kind == "numeric":
-        return _read_number(place, Column(name), missing, told)
-    values = BOOLEANS if kind == "boolean" else _texts(f"{place}, values", told["values"])
-    counts = told["counts"]
+        return _read_number(place, Column(name), missing, fields)
+    values = BOOLEANS if kind == "boolean" else _texts(f"{place}, values", fields["values"])
+    counts = fields["counts"]
     if not isinstance(counts, list) or len(counts) != len(values):
-        raise ValueError(f"{place} has not one count for each of its {len(values)} values")
+        raise ValueError(f"{place} needs one count for each of its {len(values)} values")
     return FittedColumn(
         Column(name, kind, values), missing, tuple(_count(f"{place}, counts", count) for count in counts)
     )
 
 
-def _read_number(place: str, column: Column, missing: int, told: dict[str, Any]) -> FittedColumn:
-    numbers = {name: told[name] for name in _NUMBERS}
+def _read_number(place: str, column: Column, missing: int, fields: dict[str, Any]) -> FittedColumn:
+    numbers = {name: fields[name] for name in _NUMBERS}
     for name, value in numbers.items():
-        if type(value) not in {int, float} or not abs(value) <= _LARGEST:  # NaN is not
-            raise ValueError(f"{place} has {name} {value!r}, no finite number that fits float32")
+        if type(value) not in {int, float} or not abs(value) <= _LARGEST:  # false for NaN
+            raise ValueError(f"{place} has {name} {value!r}, not a finite number within float32")
     if numbers["factor"] <= 0 or numbers["low"] > numbers["high"]:
         raise ValueError(f"{place} has factor {numbers['factor']}, low {numbers['low']}, high {numbers['high']}")
     return dataclasses.replace(FittedColumn(column, missing), **numbers)
 
 
-def _texts(place: str, told: Any) -> tuple[str, ...]:
-    if not isinstance(told, list) or not told or not all(isinstance(value, str) for value in told):
-        raise ValueError(f"{place} are not texts")
-    if len(set(told)) != len(told):
-        raise ValueError(f"{place} has one twice")
-    return tuple(told)
+def _texts(place: str, values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{place} are not a list of strings")
+    if len(set(values)) != len(values):
+        raise ValueError(f"{place} has a duplicate")
+    return tuple(values)
 
 
-def _count(place: str, told: Any) -> int:
-    if type(told) is not int or told < 0:
-        raise ValueError(f"{place} is {told!r}, no count")
-    return told
+def _count(place: str, value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{place} is {value!r}, expected a whole number from 0 on")
+    return value

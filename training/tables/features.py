@@ -1,9 +1,9 @@
-"""A table's raw columns as features, and features as raw columns: what is missing is filled, categories are one-hot.
+"""Converts a table's raw rows to features and back: missing values are filled, categories are one-hot.
 
-A missing number is its column's mean, and says so where the column has an indicator. A missing or unknown category
-is the slot for it where the column has one, and else nothing at all: a slot that no training row ever set would
-answer with the weights that it was born with. A number that never differed in training carries no information, so
-it is taken for what it always was.
+A missing number becomes its column's mean, and the column's indicator, if any, becomes 1. A missing or unknown category
+sets the column's slot for missing values. Without such a slot no slot is set: a slot that no training row ever set
+would still have its initial weights. A number that never varied in training carries no information, so the constant
+replaces its value.
 """
 
 import dataclasses
@@ -18,23 +18,23 @@ from lookalike.training.tables.layout import Layout, lay_out
 
 __all__ = ["Table", "build_table"]
 
-_TENSORS = ("numbers", "mean", "constant", "hidden", "owner", "codes", "rest", "members")
+_TENSORS = ("numbers", "mean", "constant", "masked", "owner", "codes", "missing_slots", "members")
 
 
 @dataclass(frozen=True)
 class Table:
-    """From raw rows (n, width) to features (n, features) and back; `training.tables.layout` says which is which.
+    """From raw rows (n, width) to features (n, features) and back; `training.tables.layout` defines their order.
 
     Attributes:
         numbers: the raw columns of numbers, (m,) int64.
-        mean: what stands for a missing number, raw, (m,) float32.
-        constant: which numbers never differed, (m,) bool; None where all did.
-        hidden: what a feature is, raw, where its column is hidden; NaN for a number without an indicator.
+        mean: the replacement for a missing number, raw, (m,) float32.
+        constant: which numbers never varied, (m,) bool; None if all varied.
+        masked: the raw value of each feature if its column is masked; NaN for a number without an indicator.
         owner: the raw column of each feature, (features,) int64.
-        codes: the code that each slot stands for, (slots,) float32; NaN for missing values, and for a category that
-            no training row had.
-        rest: which slots are for missing values, (r,) int64.
-        members: the slots that each of those stands beside, (slots, r) float32 of 0 and 1.
+        codes: the code of each slot, (slots,) float32; NaN for missing values, and for a category that no training
+            row had.
+        missing_slots: the slots for missing values, (r,) int64.
+        members: the slots of the same column as each slot in `missing_slots`, (slots, r) float32 of 0 and 1.
     """
 
     fitted: tuple[FittedColumn, ...]
@@ -42,10 +42,10 @@ class Table:
     numbers: Tensor
     mean: Tensor
     constant: Tensor | None
-    hidden: Tensor
+    masked: Tensor
     owner: Tensor
     codes: Tensor
-    rest: Tensor
+    missing_slots: Tensor
     members: Tensor
 
     @property
@@ -57,37 +57,37 @@ class Table:
         """(features,) bool: which features are numbers."""
         return torch.arange(self.layout.features, device=self.owner.device) < len(self.layout.numbers)
 
-    def spread(self, rows: Tensor) -> Tensor:
-        """(n, width) raw, NaN where missing -> (n, features), finite wherever the rows are not infinite."""
-        values = rows if self.layout.plain else rows.index_select(1, self.numbers)  # (n, m)
+    def to_features(self, rows: Tensor) -> Tensor:
+        """(n, width) raw, NaN for missing -> (n, features), finite unless the rows contain infinity."""
+        values = rows if self.layout.numbers_only else rows.index_select(1, self.numbers)  # (n, m)
         missing = values.isnan()
         filled = torch.where(missing if self.constant is None else missing | self.constant, self.mean, values)
-        if self.layout.plain:
+        if self.layout.numbers_only:
             return filled
-        gone = missing[:, len(self.layout.numbers) - self.layout.sometimes :].to(rows.dtype)
-        return torch.cat([filled, gone, self._one_hot(rows)], dim=1)
+        indicators = missing[:, len(self.layout.numbers) - self.layout.indicators :].to(rows.dtype)
+        return torch.cat([filled, indicators, self._one_hot(rows)], dim=1)
 
-    def gather(self, features: Tensor, *, shares: bool = False) -> Tensor:
-        """(n, features), categories and indicators as logits or as `shares` -> (n, width) raw, NaN where missing."""
-        if self.layout.plain:
+    def to_rows(self, features: Tensor, *, shares: bool = False) -> Tensor:
+        """(n, features), categories and indicators as logits or as `shares` -> (n, width) raw, NaN for missing."""
+        if self.layout.numbers_only:
             return features
-        m, always = len(self.layout.numbers), len(self.layout.numbers) - self.layout.sometimes
+        m, always = len(self.layout.numbers), len(self.layout.numbers) - self.layout.indicators
         rows = features.new_empty(len(features), self.layout.width)
         values = features[:, :m].clone()
-        missing = features[:, m : self.layout.first_slot] > (0.5 if shares else 0.0)  # (n, sometimes)
+        missing = features[:, m : self.layout.first_slot] > (0.5 if shares else 0.0)  # (n, indicators)
         values[:, always:].masked_fill_(missing, torch.nan)
         rows[:, self.numbers] = values
         for slots in self.layout.categories:
             code = features[:, slots.start : slots.stop].argmax(dim=1)  # (n,)
-            unknown = (code == slots.count - 1) & slots.rest
+            unknown = (code == slots.count - 1) & slots.has_missing
             rows[:, slots.column] = code.to(rows.dtype).masked_fill(unknown, torch.nan)
         return rows
 
     def with_categories(self, numbers: Tensor, others: Tensor) -> Tensor:
-        """The numbers of one (n, features), all of them there, with the categories of another."""
+        """(n, features): the numbers of the first argument, none of them missing, with the categories of the second."""
         m = len(self.layout.numbers)
-        there = numbers.new_zeros(len(numbers), self.layout.sometimes)
-        return torch.cat([numbers[:, :m], there, others[:, self.layout.first_slot :]], dim=1)
+        present = numbers.new_zeros(len(numbers), self.layout.indicators)
+        return torch.cat([numbers[:, :m], present, others[:, self.layout.first_slot :]], dim=1)
 
     def to(self, device: torch.device) -> "Table":
         tensors = {name: getattr(self, name) for name in _TENSORS}
@@ -97,18 +97,20 @@ class Table:
     def _one_hot(self, rows: Tensor) -> Tensor:
         """(n, width) -> (n, slots) of 0 and 1."""
         hot = (rows.index_select(1, self.owner[self.layout.first_slot :]) == self.codes).to(rows.dtype)  # (n, slots)
-        if len(self.rest):
-            hot[:, self.rest] = 1 - hot @ self.members.to(rows.dtype)  # (n, slots) -> (n, r)
+        if len(self.missing_slots):
+            hot[:, self.missing_slots] = 1 - hot @ self.members.to(rows.dtype)  # (n, slots) -> (n, r)
         return hot
 
 
 def build_table(fitted: tuple[FittedColumn, ...]) -> Table:
-    """The tensors of fitted columns, on the CPU."""
+    """Build the tensors of fitted columns, on the CPU."""
     layout = lay_out(fitted)
     numbers = [fitted[number] for number in layout.numbers]
     constant = torch.tensor([one.low == one.high for one in numbers], dtype=torch.bool)
     owner = torch.tensor(layout.owners, dtype=torch.int64)
-    rest = torch.tensor([slots.stop - 1 for slots in layout.categories if slots.rest], dtype=torch.int64)
+    missing_slots = torch.tensor(
+        [slots.stop - 1 for slots in layout.categories if slots.has_missing], dtype=torch.int64
+    )
     owner_of_slot = owner[layout.first_slot :]
     return Table(
         fitted,
@@ -116,30 +118,30 @@ def build_table(fitted: tuple[FittedColumn, ...]) -> Table:
         numbers=torch.tensor(layout.numbers, dtype=torch.int64),
         mean=torch.tensor([one.mean for one in numbers], dtype=torch.float32),
         constant=constant if bool(constant.any()) else None,
-        hidden=_hidden(layout, fitted),
+        masked=_masked(layout, fitted),
         owner=owner,
         codes=torch.tensor(_codes(layout, fitted), dtype=torch.float32),
-        rest=rest - layout.first_slot,
-        members=(owner_of_slot[:, None] == owner[rest]).float(),  # (slots, r)
+        missing_slots=missing_slots - layout.first_slot,
+        members=(owner_of_slot[:, None] == owner[missing_slots]).float(),  # (slots, r)
     )
 
 
 def _codes(layout: Layout, fitted: tuple[FittedColumn, ...]) -> list[float]:
-    """Of each slot, in order."""
+    """The code of each slot, in order."""
     codes: list[float] = []
     for slots in layout.categories:
         counts = fitted[slots.column].counts
         codes += [float(code) if count else torch.nan for code, count in enumerate(counts)]
-        codes += [torch.nan] * slots.rest
+        codes += [torch.nan] * slots.has_missing
     return codes
 
 
-def _hidden(layout: Layout, fitted: tuple[FittedColumn, ...]) -> Tensor:
-    """A number is its mean and is missing, or NaN; a category is in the slot for missing ones, or in none."""
-    always = len(layout.numbers) - layout.sometimes
-    hidden = torch.zeros(layout.features)
-    hidden[:always] = torch.nan
-    hidden[always : len(layout.numbers)] = torch.tensor([fitted[number].mean for number in layout.numbers[always:]])
-    hidden[len(layout.numbers) : layout.first_slot] = 1
-    hidden[[slots.stop - 1 for slots in layout.categories if slots.rest]] = 1
-    return hidden
+def _masked(layout: Layout, fitted: tuple[FittedColumn, ...]) -> Tensor:
+    """The features of a masked row: a number is its mean and missing, or NaN; a category is missing, or has no slot."""
+    always = len(layout.numbers) - layout.indicators
+    masked = torch.zeros(layout.features)
+    masked[:always] = torch.nan
+    masked[always : len(layout.numbers)] = torch.tensor([fitted[number].mean for number in layout.numbers[always:]])
+    masked[len(layout.numbers) : layout.first_slot] = 1
+    masked[[slots.stop - 1 for slots in layout.categories if slots.has_missing]] = 1
+    return masked

@@ -1,8 +1,8 @@
 """A column's origin: what is subtracted from its values, in float64, before they become float32.
 
-float32 keeps 24 bits. A time in seconds since 1970 takes 31 bits before the point, so float32 rounds it to 128 seconds,
-and rows a minute apart become equal. Measured from a time near its values, the column keeps its resolution. A column
-that float32 holds well enough has the origin 0. Rows of such columns only have no origin: None.
+float32 keeps 24 bits. A time in seconds since 1970 needs 31 bits before the point, so float32 rounds it to 128 seconds,
+and rows a minute apart become equal. As a difference to a time near its values, the column keeps its resolution. A
+column that float32 holds well enough has the origin 0. Rows with only such columns have no origin: None.
 """
 
 import numpy as np
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 __all__ = ["Origin", "absolute", "find_origin", "is_blurred", "is_coarse", "relative", "subtracted"]
 
 Origin = NDArray[np.float64] | None
-"""(width,) float64, one for each column; None: all are 0."""
+"""(width,) float64, one value per column; None: all are 0."""
 
 FAR = 2.0**8
-"""A column has an origin if its values are farther from 0 than so many times their spread: 16 bits are left for it."""
+"""A column has an origin if its values are farther from 0 than this multiple of their spread: it has 16 bits left."""
 COARSE = 2.0**16
-"""The same limit for values that were float32 before: 8 bits are left for the spread."""
+"""The same limit for values that were float32 before: the spread has 8 bits left."""
 LOST = 0.1
 """A column loses resolution if a larger share of its different values becomes equal."""
 UNEVEN = 0.125
@@ -29,24 +29,24 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def relative(values: NDArray[np.generic], origin: Origin) -> NDArray[np.float32]:
-    """(n, width) numbers of any type -> float32, less the origin; infinite if a value does not fit float32.
+    """(n, width) numbers of any type -> float32, minus the origin; infinite if a value does not fit float32.
 
-    It is the one place where rows become float32. Rows that are float32 already and have no origin are copied only if
-    they cannot be written to, which torch wants.
+    Rows become float32 only here. Rows that are float32 already and have no origin are copied only if they are not
+    writable, because torch needs writable memory.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         return subtracted(values, origin)
 
 
 def subtracted(values: NDArray[np.generic], origin: Origin) -> NDArray[np.float32]:
-    """The same, and NumPy warns if a value does not fit."""
+    """As `relative`, but NumPy warns if a value does not fit."""
     if origin is not None:
         values = np.subtract(values, origin, dtype=np.float64)
     return values.astype(np.float32, order="C", copy=not values.flags.behaved)
 
 
 def absolute(rows: NDArray[np.floating], origin: Origin) -> NDArray[np.floating]:
-    """(n, width) rows less their origin -> as they were: float64, or if there is no origin, the same rows."""
+    """(n, width) rows minus their origin -> the original values: float64, or if there is no origin, the same rows."""
     return rows if origin is None else rows + origin
 
 
@@ -59,15 +59,15 @@ def find_origin(sample: NDArray[np.float64]) -> Origin:
     origin = np.zeros(sample.shape[1])
     for column in np.flatnonzero(~_is_exact(sample)):
         values = _different(sample[:, column])
-        centre, spread = _centre_and_spread(values)
-        if FAR * spread < abs(centre) <= _LARGEST / 2:
-            unit = 10.0 ** np.ceil(np.log10(max(spread, abs(centre) * 2.0**-SURE_BITS)))
-            origin[column] = round(centre / unit) * unit
+        center, spread = _center_and_spread(values)
+        if FAR * spread < abs(center) <= _LARGEST / 2:
+            unit = 10.0 ** np.ceil(np.log10(max(spread, abs(center) * 2.0**-SURE_BITS)))
+            origin[column] = round(center / unit) * unit
     return origin if origin.any() else None
 
 
 def is_blurred(sample: NDArray[np.float64], origin: Origin) -> NDArray[np.bool_]:
-    """(width,): in which columns of (n, width) float64 values that differ become equal, even less the origin."""
+    """(width,): in which columns of (n, width) float64 different values become equal, even minus the origin."""
     found = np.zeros(sample.shape[1], np.bool_)
     for column in np.flatnonzero(~_is_exact(sample)):
         values = _different(sample[:, column])
@@ -85,8 +85,8 @@ def is_coarse(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
     found = np.zeros(rows.shape[1], np.bool_)
     uneven = (np.ascontiguousarray(rows).view(np.uint32) & 1).mean(axis=0) > UNEVEN
     for column in np.flatnonzero(uneven | (np.fmax.reduce(np.abs(rows)) > WHOLE)):
-        centre, spread = _centre_and_spread(_different(rows[:, column].astype(np.float64)))
-        found[column] = abs(centre) > COARSE * spread and (spread > 0 or abs(centre) > WHOLE)
+        center, spread = _center_and_spread(_different(rows[:, column].astype(np.float64)))
+        found[column] = abs(center) > COARSE * spread and (spread > 0 or abs(center) > WHOLE)
     return found
 
 
@@ -106,7 +106,7 @@ def _different(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.unique(values)
 
 
-def _centre_and_spread(values: NDArray[np.float64]) -> tuple[float, float]:
+def _center_and_spread(values: NDArray[np.float64]) -> tuple[float, float]:
     """The median, which is one of the sorted values, and the distance of the quartiles; 0 and 0 without values."""
     if not len(values):
         return 0.0, 0.0

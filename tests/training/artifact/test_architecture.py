@@ -20,13 +20,13 @@ DECONV = {"kind": "deconv", "ins": 2, "outs": 5, "below": 1, "right": 0}
 HUGE = 1 << 62
 
 
-def give(name: str, shape: tuple[int, ...]) -> Tensor:
-    """One number that stands for a weight of any size, and takes no more room than that."""
+def zeros(name: str, shape: tuple[int, ...]) -> Tensor:
+    """One number expanded to a weight of any size, which needs no more memory."""
     return torch.zeros(()).expand(shape)
 
 
 def built(*layers: Any, ends: tuple[int, int]) -> tuple[nn.Sequential, int]:
-    return rebuild("encoder", list(layers), give, ends=ends)
+    return rebuild("encoder", list(layers), zeros, ends=ends)
 
 
 @settings(max_examples=40)
@@ -37,7 +37,7 @@ def built(*layers: Any, ends: tuple[int, int]) -> tuple[nn.Sequential, int]:
     activation=st.sampled_from(sorted(ACTIVATIONS)),
     output=st.sampled_from(["linear", "sigmoid", "tanh"]),
 )
-def test_what_is_told_is_built_again_and_answers_the_same(
+def test_a_rebuilt_stack_has_the_same_results(
     shape: tuple[int, ...], channels: tuple[int, ...], decoder: Any, activation: Any, output: Any
 ) -> None:
     kind: Any = "mlp" if len(shape) == 1 else "conv"
@@ -57,13 +57,13 @@ def test_what_is_told_is_built_again_and_answers_the_same(
             assert tuple(found.shape) == wanted
             return found
 
-        again, _ = rebuild(half, json.loads(json.dumps(describe(stack))), take, ends=ends)
+        rebuilt, _ = rebuild(half, json.loads(json.dumps(describe(stack))), take, ends=ends)
         assert weights == {}
-        torch.testing.assert_close(again(rows), stack(rows))
+        torch.testing.assert_close(rebuilt(rows), stack(rows))
         rows = stack(rows)
 
 
-def test_layers_are_told_as_they_are() -> None:
+def test_describes_each_layer() -> None:
     model = Autoencoder(
         (3, 4, 2),
         7,
@@ -87,48 +87,54 @@ def test_layers_are_told_as_they_are() -> None:
     ]
 
 
-def test_the_widest_place_is_where_a_row_has_the_most_values() -> None:
-    # 4 x 3 x 2 = 24 values become 2 x 2 x 5 = 20, or as they come in; transposed, 8 x 5 x 5 = 200.
+def test_the_widest_size_is_the_most_values_of_a_row() -> None:
+    # 4 x 3 x 2 = 24 values become 2 x 2 x 5 = 20, fewer than the input; transposed, 8 x 5 x 5 = 200.
     assert built(PICTURE, CONV, {"kind": "rows"}, ends=(24, 20))[1] == 24
     assert built(PICTURE, DECONV, {"kind": "rows"}, ends=(24, 200))[1] == 200
     assert built({"kind": "dense", "ins": 3, "outs": 9}, {"kind": "dense", "ins": 9, "outs": 2}, ends=(3, 2))[1] == 9
 
 
-def test_what_was_built_learns_nothing_more() -> None:
+def test_a_rebuilt_stack_cannot_be_trained() -> None:
     stack, _ = built(PICTURE, CONV, {"kind": "rows"}, ends=(24, 20))
     assert not stack.training
     assert not any(weights.requires_grad for weights in stack.parameters())
 
 
 @pytest.mark.parametrize(
-    ("layers", "ends", "told"),
+    ("layers", "ends", "message"),
     [
-        ([{"kind": "dense", "ins": 7, "outs": 2}], (3, 2), "encoder layer 0 takes 7 columns of 3"),
+        ([{"kind": "dense", "ins": 7, "outs": 2}], (3, 2), "encoder layer 0 needs 7 columns, its input has 3"),
         ([{"kind": "dense", "ins": 3, "outs": 4}], (3, 2), "encoder ends with 4, not 2 columns"),
         ([], (3, 2), "encoder ends with 3, not 2 columns"),
-        ([PICTURE], (23, 24), "layer 0 takes 4 x 3 x 2 columns of 23"),
+        ([PICTURE], (23, 24), "layer 0 needs 4 x 3 x 2 columns, its input has 23"),
         ([PICTURE], (24, 24), "encoder ends with 4 x 3 x 2, not 24 columns"),
-        ([PICTURE, PICTURE], (24, 24), "layer 1 takes 4 x 3 x 2 columns of 4 x 3 x 2"),
-        ([CONV], (2, 2), "layer 0 takes 2 channels of 2"),
-        ([PICTURE, {**CONV, "ins": 3}], (24, 20), "layer 1 takes 3 channels of 4 x 3 x 2"),
-        ([PICTURE, {**DECONV, "ins": 5}], (24, 20), "layer 1 takes 5 channels of 4 x 3 x 2"),
+        ([PICTURE, PICTURE], (24, 24), "layer 1 needs 4 x 3 x 2 columns, its input has 4 x 3 x 2"),
+        ([CONV], (2, 2), "layer 0 needs 2 channels, its input has 2"),
+        ([PICTURE, {**CONV, "ins": 3}], (24, 20), "layer 1 needs 3 channels, its input has 4 x 3 x 2"),
+        ([PICTURE, {**DECONV, "ins": 5}], (24, 20), "layer 1 needs 5 channels, its input has 4 x 3 x 2"),
         ([PICTURE, {**DECONV, "below": 2}], (24, 20), "layer 1 adds 2 and 0 to its sides, more than 1"),
-        ([PICTURE, {**DECONV, "right": -1}], (24, 20), "layer 1 has right -1, no whole number from 0 on"),
-        ([PICTURE, {"kind": "dense", "ins": 24, "outs": 2}], (24, 2), "layer 1 takes 24 columns of 4 x 3 x 2"),
-        ([{"kind": "rows"}], (24, 24), "layer 0 takes pictures, not 24 columns"),
-        ([{**PICTURE, "height": -4, "width": -3}], (24, 24), "layer 0 has height -4, no whole number from 1 on"),
-        ([{"kind": "dense", "ins": 3.0, "outs": 2}], (3, 2), r"layer 0 has ins 3\.0, no whole number"),
-        ([{"kind": "dense", "ins": True, "outs": 2}], (1, 2), "layer 0 has ins True, no whole number"),
-        ([{"kind": "dense", "ins": 3, "outs": 0}], (3, 0), "layer 0 has outs 0, no whole number"),
-        ([{"kind": "dense", "ins": 3, "outs": "2"}], (3, 2), "layer 0 has outs '2', no whole number"),
+        ([PICTURE, {**DECONV, "right": -1}], (24, 20), "layer 1 has right -1, expected a whole number from 0 on"),
+        (
+            [PICTURE, {"kind": "dense", "ins": 24, "outs": 2}],
+            (24, 2),
+            "layer 1 needs 24 columns, its input has 4 x 3 x 2",
+        ),
+        ([{"kind": "rows"}], (24, 24), "layer 0 needs pictures, not 24 columns"),
+        (
+            [{**PICTURE, "height": -4, "width": -3}],
+            (24, 24),
+            "layer 0 has height -4, expected a whole number from 1 on",
+        ),
+        ([{"kind": "dense", "ins": 3.0, "outs": 2}], (3, 2), r"layer 0 has ins 3\.0, expected a whole number"),
+        ([{"kind": "dense", "ins": True, "outs": 2}], (1, 2), "layer 0 has ins True, expected a whole number"),
+        ([{"kind": "dense", "ins": 3, "outs": 0}], (3, 0), "layer 0 has outs 0, expected a whole number"),
+        ([{"kind": "dense", "ins": 3, "outs": "2"}], (3, 2), "layer 0 has outs '2', expected a whole number"),
         ([{"kind": "relu", "inplace": 1}], (3, 3), "layer 0 is an activation with inplace"),
         ([{"kind": "leaky_relu", "negative_slope": 5}], (3, 3), "layer 0 is an activation with negative_slope"),
     ],
 )
-def test_layers_that_do_not_follow_on_each_other_are_refused(
-    layers: list[Any], ends: tuple[int, int], told: str
-) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_refuses_layers_that_do_not_fit_each_other(layers: list[Any], ends: tuple[int, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         built(*layers, ends=ends)
 
 
@@ -148,7 +154,7 @@ def test_layers_that_do_not_follow_on_each_other_are_refused(
         3,
     ],
 )
-def test_what_is_no_layer_is_refused(layer: Any) -> None:
+def test_refuses_anything_but_a_layer(layer: Any) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         built(layer, ends=(3, 3))
 
@@ -161,12 +167,12 @@ def test_what_is_no_layer_is_refused(layer: Any) -> None:
         ([{"kind": "dense", "ins": 1, "outs": MAX_VALUES + 1}], (1, MAX_VALUES + 1)),
     ],
 )
-def test_sizes_that_no_memory_holds_are_refused_before_any_is_asked_for(layers: list[Any], ends: Any) -> None:
+def test_refuses_huge_sizes_before_allocating_memory(layers: list[Any], ends: Any) -> None:
     with pytest.raises(ValueError, match="values of a row, more than 268,435,456"):
         built(*layers, ends=ends)
 
 
-def test_small_weights_that_make_a_huge_picture_and_a_small_one_again_are_refused() -> None:
+def test_refuses_small_weights_with_a_huge_picture_between_layers() -> None:
     # Twenty doublings of one pixel with ten weights each: 2^20 x 2^20 values, and twenty halvings back to one.
     pixel = {"kind": "picture", "height": 1, "width": 1, "channels": 1}
     double = {"kind": "deconv", "ins": 1, "outs": 1, "below": 1, "right": 1}
@@ -178,7 +184,7 @@ def test_small_weights_that_make_a_huge_picture_and_a_small_one_again_are_refuse
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, None, "1", [1]])
-def test_only_whole_numbers_from_1_on_are_sizes(value: Any) -> None:
+def test_a_size_must_be_a_whole_number_from_1_on(value: Any) -> None:
     with pytest.raises(ValueError, match="has width"):
         check_size("width", value)
     assert check_size("width", 1) == 1

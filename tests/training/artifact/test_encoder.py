@@ -45,7 +45,7 @@ def by_hand(folder: Path, *more: nn.Module) -> Encoder:
 def rewritten(
     folder: Path, tensors: Callable[[dict[str, Tensor]], Any] = bool, header: Callable[[dict[str, Any]], Any] = bool
 ) -> None:
-    """Change weights or manifest in place, and seal again so that every digest fits."""
+    """Change weights or manifest in place, and seal again so that every digest matches."""
     weights = safetensors.torch.load_file(folder / "weights.safetensors")
     manifest = json.loads((folder / "manifest.json").read_text())
     tensors(weights)
@@ -66,7 +66,7 @@ def test_encoding_and_reconstruction_as_worked_out_by_hand(tmp_path: Path) -> No
 
 
 def test_errors_as_worked_out_by_hand(tmp_path: Path) -> None:
-    # (2, 3) is (2, 4) to the model, and it answers (-1.5, -3): off by 3.5 and 7. (1, 1) is (0, 0), answered (0.5, 1).
+    # (2, 3) is scaled to (2, 4) and decoded to (-1.5, -3): off by 3.5 and 7. (1, 1) is (0, 0), decoded to (0.5, 1).
     encoder = by_hand(tmp_path / "e")
     rows = np.array([[2, 3], [1, 1]], np.float32)
     latent, errors = encoder.encode_with_errors(rows)
@@ -77,19 +77,19 @@ def test_errors_as_worked_out_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["values", "logits"])
-def test_errors_as_numpy_works_them_out(encoder: Encoder, encoder_folder: Path, output: str) -> None:
+def test_errors_match_numpy(encoder: Encoder, encoder_folder: Path, output: str) -> None:
     rewritten(encoder_folder, header=lambda manifest: manifest.update(output=output))
     encoder, rows = load_encoder(encoder_folder), blobs(500)
     weights = safetensors.torch.load_file(encoder_folder / "weights.safetensors")
     parts = {name: weights[f"preprocess.{name}"].numpy().astype(np.float64) for name in ("offset", "factor")}
-    gaps = (encoder.reconstruct(rows) - rows) * parts["factor"]
-    expected = np.sqrt(np.mean(np.square(gaps), axis=1))
+    differences = (encoder.reconstruct(rows) - rows) * parts["factor"]
+    expected = np.sqrt(np.mean(np.square(differences), axis=1))
     latent, errors = encoder.encode_with_errors(rows)
     np.testing.assert_allclose(errors, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(latent, encoder.encode(rows), atol=1e-6)
 
 
-def test_answers_do_not_depend_on_how_many_rows_are_asked_together(encoder: Encoder, pictures_folder: Path) -> None:
+def test_results_do_not_depend_on_the_number_of_rows(encoder: Encoder, pictures_folder: Path) -> None:
     for one, rows in ((encoder, blobs(70)), (load_encoder(pictures_folder), noise(70))):
         latent = np.concatenate([one.encode(row[None]) for row in rows])
         back = np.concatenate([one.decode(row[None]) for row in latent])
@@ -104,10 +104,10 @@ def test_answers_do_not_depend_on_how_many_rows_are_asked_together(encoder: Enco
                 np.testing.assert_allclose(off, errors[part], atol=1e-5)
 
 
-def test_a_row_of_huge_values_is_read_as_the_ends_of_the_known_range_and_its_neighbours_as_they_are(
+def test_a_row_of_huge_values_counts_as_the_ends_of_the_known_range(
     tmp_path: Path,
 ) -> None:
-    """Fitted was 1 to 1.5; known is ten times that width more on either side: -4 to 6.5."""
+    """The fitted range is 1 to 1.5; the known range adds ten times that width on either side: -4 to 6.5."""
     encoder = by_hand(tmp_path / "e")
     rows = np.resize(np.array([[2, 3]], np.float32), (20, 2))
     rows[7], ends = [3e38, -3e38], np.array([[6.5, -4]], np.float32)
@@ -118,7 +118,7 @@ def test_a_row_of_huge_values_is_read_as_the_ends_of_the_known_range_and_its_nei
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
-def test_every_activation_comes_back(tmp_path: Path, name: str) -> None:
+def test_every_activation_is_restored(tmp_path: Path, name: str) -> None:
     encoder = by_hand(tmp_path / "e", ACTIVATIONS[name]())
     expected = ACTIVATIONS[name]()(torch.tensor([[-1.5], [0.5]]))
     np.testing.assert_array_equal(encoder.encode(np.array([[2, 3], [1, 1]], np.float32)), expected)
@@ -147,8 +147,8 @@ def noise(count: int) -> NDArray[np.float32]:
 
 
 def test_convolutions_as_worked_out_by_hand(tmp_path: Path) -> None:
-    # Kernels of ones over 3 x 3 pixels of 1 see four pixels at each corner: 16 in all. Back, they are laid on the
-    # corners: the sides get two of them and the centre four.
+    # Kernels of ones over 3 x 3 pixels of 1 cover four pixels at each corner: 16 in all. The decoder adds them at the
+    # corners: the sides get two of them and the center four.
     config = ModelConfig(
         kind="conv", channels=(1,), activation="linear", batch_norm=False, latent_norm=False, latent_noise=0.0
     )
@@ -162,7 +162,7 @@ def test_convolutions_as_worked_out_by_hand(tmp_path: Path) -> None:
     assert encoder.reconstruct(np.ones((1, 9), np.float32)).tolist() == [[16, 32, 16, 32, 64, 32, 16, 32, 16]]
 
 
-def test_rows_that_grow_on_their_way_are_encoded_few_at_a_time_and_alike(pictures_folder: Path) -> None:
+def test_rows_that_grow_between_layers_are_encoded_in_small_blocks(pictures_folder: Path) -> None:
     encoder = load_encoder(pictures_folder)
     assert encoder.widest == 8 * 8 * 64  # so 2,048 rows fill a block
     rows = noise(5_000)
@@ -181,7 +181,7 @@ def test_rows_that_grow_on_their_way_are_encoded_few_at_a_time_and_alike(picture
         ("decoder.5.bias", lambda tensor: tensor[:0]),
     ],
 )
-def test_a_kernel_of_another_shape_or_type_is_refused(
+def test_refuses_a_kernel_of_the_wrong_shape_or_type(
     pictures_folder: Path, name: str, change: Callable[[Tensor], Tensor]
 ) -> None:
     load_encoder(pictures_folder)
@@ -214,7 +214,7 @@ HUGE = 1 << 62
         lambda header: header["decoder"].pop(),
     ],
 )
-def test_a_manifest_that_describes_other_convolutions_is_refused(
+def test_refuses_a_manifest_that_does_not_match_the_convolutions(
     pictures_folder: Path, change: Callable[[dict[str, Any]], Any]
 ) -> None:
     rewritten(pictures_folder, header=change)
@@ -222,7 +222,7 @@ def test_a_manifest_that_describes_other_convolutions_is_refused(
         load_encoder(pictures_folder)
 
 
-def test_an_encoder_of_the_first_format_is_refused_by_name(encoder_folder: Path) -> None:
+def test_refuses_the_first_format_by_name(encoder_folder: Path) -> None:
     manifest = json.loads((encoder_folder / "manifest.json").read_text())
     for name in ("manifest.json", "manifest.sha256"):
         (encoder_folder / name).unlink()
@@ -237,7 +237,7 @@ def test_rows_beyond_a_block_are_encoded_like_the_first(encoder: Encoder) -> Non
     np.testing.assert_allclose(encoder.encode(rows), both, atol=1e-5)
 
 
-def test_an_artifact_is_weights_and_manifest_and_no_code(encoder_folder: Path) -> None:
+def test_an_artifact_contains_weights_and_manifest_and_no_code(encoder_folder: Path) -> None:
     assert sorted(p.name for p in encoder_folder.iterdir()) == [
         "manifest.json",
         "manifest.sha256",
@@ -245,7 +245,7 @@ def test_an_artifact_is_weights_and_manifest_and_no_code(encoder_folder: Path) -
     ]
 
 
-def test_loading_twice_gives_the_same_encoder_and_its_digest_stands_for_all_of_it(encoder_folder: Path) -> None:
+def test_loading_twice_returns_the_same_encoder_and_the_digest_covers_all_of_it(encoder_folder: Path) -> None:
     one, two = load_encoder(encoder_folder), load_encoder(encoder_folder)
     assert one.digest == two.digest
     np.testing.assert_array_equal(one.encode(blobs()), two.encode(blobs()))
@@ -253,14 +253,14 @@ def test_loading_twice_gives_the_same_encoder_and_its_digest_stands_for_all_of_i
     assert load_encoder(encoder_folder).digest != one.digest
 
 
-def test_a_loaded_encoder_learns_nothing_more(encoder: Encoder) -> None:
+def test_a_loaded_encoder_cannot_be_trained(encoder: Encoder) -> None:
     assert not any(weight.requires_grad for half in (encoder.encoder, encoder.decoder) for weight in half.parameters())
     assert not encoder.encoder.training
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["encoder.0.weight", "decoder.0.bias", "preprocess.factor"])
-def test_weights_that_are_no_numbers_are_refused(encoder_folder: Path, name: str, value: float) -> None:
+def test_refuses_weights_that_are_not_finite(encoder_folder: Path, name: str, value: float) -> None:
     rewritten(encoder_folder, tensors=lambda weights: weights[name].flatten()[0].fill_(value))
     with pytest.raises(ArtifactError, match=rf"{name}: expected finite numbers"):
         load_encoder(encoder_folder)
@@ -277,7 +277,7 @@ def test_weights_that_are_no_numbers_are_refused(encoder_folder: Path, name: str
         ("preprocess.low", lambda tensor: tensor.double()),
     ],
 )
-def test_a_tensor_of_another_shape_or_type_is_refused(
+def test_refuses_a_tensor_of_the_wrong_shape_or_type(
     encoder_folder: Path, name: str, change: Callable[[Tensor], Tensor]
 ) -> None:
     rewritten(encoder_folder, tensors=lambda weights: weights.update({name: change(weights[name]).contiguous()}))
@@ -286,9 +286,9 @@ def test_a_tensor_of_another_shape_or_type_is_refused(
 
 
 @pytest.mark.parametrize("name", ["encoder.0.weight", "decoder.0.bias", "preprocess.high"])
-def test_a_missing_tensor_is_refused(encoder_folder: Path, name: str) -> None:
+def test_refuses_a_missing_tensor(encoder_folder: Path, name: str) -> None:
     rewritten(encoder_folder, tensors=lambda weights: weights.pop(name))
-    with pytest.raises(ArtifactError, match=rf"{name}: expected .*, found none"):
+    with pytest.raises(ArtifactError, match=rf"{name}: expected .*, found no such tensor"):
         load_encoder(encoder_folder)
 
 
@@ -311,7 +311,7 @@ def test_a_missing_tensor_is_refused(encoder_folder: Path, name: str) -> None:
         lambda header: header["encoder"].append(copy.deepcopy(header["encoder"][0])),
     ],
 )
-def test_a_manifest_that_describes_other_weights_is_refused(
+def test_refuses_a_manifest_that_does_not_match_the_weights(
     encoder_folder: Path, change: Callable[[dict[str, Any]], Any]
 ) -> None:
     rewritten(encoder_folder, header=change)
@@ -319,48 +319,48 @@ def test_a_manifest_that_describes_other_weights_is_refused(
         load_encoder(encoder_folder)
 
 
-def test_layers_that_do_not_follow_on_each_other_are_refused_though_each_fits_its_weights(encoder_folder: Path) -> None:
+def test_refuses_layers_that_fit_their_weights_but_not_each_other(encoder_folder: Path) -> None:
     def widen(weights: dict[str, Tensor]) -> None:
         weights["decoder.0.weight"] = torch.zeros(len(weights["decoder.0.weight"]), 7)
 
     rewritten(encoder_folder, tensors=widen, header=lambda header: header["decoder"][0].update(ins=7))
-    with pytest.raises(ArtifactError, match="decoder layer 0 takes 7 columns of 3"):
+    with pytest.raises(ArtifactError, match="decoder layer 0 needs 7 columns, its input has 3"):
         load_encoder(encoder_folder)
 
 
-def test_weights_of_another_format_are_refused_though_their_digest_fits(tmp_path: Path) -> None:
+def test_refuses_weights_of_a_different_format_even_if_the_digest_matches(tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").write_bytes(b"\x80\x04K\x01.")  # a pickle
     seal(tmp_path, FORMAT, HEADER)
     with pytest.raises(ArtifactError, match="expected a safetensors file"):
         load_encoder(tmp_path)
 
 
-def test_an_artifact_without_weights_is_refused(tmp_path: Path) -> None:
+def test_refuses_an_artifact_without_weights(tmp_path: Path) -> None:
     seal(tmp_path, FORMAT, HEADER)
     with pytest.raises(ArtifactError, match=r"weights\.safetensors"):
         load_encoder(tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_is_refused_where_there_is_none_and_auto_takes_the_cpu() -> None:
+def test_without_a_gpu_cuda_is_refused_and_auto_is_the_cpu() -> None:
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="expected a CUDA device, found none"):
+    with pytest.raises(ConfigError, match="expected an available CUDA device, found no device"):
         resolve_device("cuda")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_auto_takes_cuda_where_there_is_one(encoder_folder: Path) -> None:
+def test_auto_is_cuda_if_there_is_a_gpu(encoder_folder: Path) -> None:
     assert load_encoder(encoder_folder, "auto").device.type == "cuda"
 
 
-COLUMNS = (Column("size"), Column("colour", "categorical", ("blue", "red")))
-#                  size, colour
+COLUMNS = (Column("size"), Column("color", "categorical", ("blue", "red")))
+#                  size, color
 TABLE = np.array([[1, 0], [3, 1], [np.nan, 1], [2, np.nan]], np.float32)
 
 
 @pytest.fixture
 def table_folder(tmp_path: Path) -> Path:
-    """An artifact of a table, to damage: size | is it missing? | blue | red | missing, encoded by adding them up."""
+    """An artifact of a table, to damage: size | is it missing? | blue | red | missing; the encoder adds them up."""
     folder = tmp_path / "table"
     folder.mkdir()
     encoder, decoder = nn.Sequential(dense([[1.0] * 5], [0])), nn.Sequential(dense([[1.0]] * 5, [0, -9, 0, 1, -9]))
@@ -374,7 +374,7 @@ def test_a_tables_preprocessing_is_json_in_the_manifest(table_folder: Path) -> N
     assert manifest["columns"] == [
         {"name": "size", "kind": "numeric", "missing": 1, "origin": 0}
         | {"offset": 0, "factor": 1, "low": 1, "high": 3, "mean": 2},
-        {"name": "colour", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [1, 2]},
+        {"name": "color", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [1, 2]},
     ]
     assert not [name for name in safetensors.torch.load_file(table_folder / "weights.safetensors") if "pre" in name]
 
@@ -383,9 +383,9 @@ def test_rows_with_gaps_are_encoded_as_worked_out_by_hand(table_folder: Path) ->
     encoder = load_encoder(table_folder)
     assert encoder.columns == COLUMNS
     assert (encoder.input_shape, encoder.width, encoder.latent_dim) == ((2,), 2, 1)
-    # 1 + blue; 3 + red; the mean 2, missing, and red; 2 and missing.
+    # 1 + blue; 3 + red; the mean 2, missing, and red; 2 and a missing color.
     assert encoder.encode(TABLE).tolist() == [[2], [4], [4], [3]]
-    # Back: the sum for the size, which is there (sum - 9 < 0), and red (sum + 1) wins.
+    # Decoded: the sum is the size, which is present (sum - 9 < 0), and red (sum + 1) has the highest logit.
     assert encoder.reconstruct(TABLE).tolist() == [[2, 1], [4, 1], [4, 1], [3, 1]]
 
 
@@ -410,7 +410,7 @@ def far_folder(tmp_path: Path) -> Path:
     return tmp_path / "far"
 
 
-def test_the_origin_of_arrays_is_float64_beside_the_weights(far_folder: Path, tmp_path: Path) -> None:
+def test_the_origin_of_arrays_is_stored_as_float64_with_the_weights(far_folder: Path, tmp_path: Path) -> None:
     origin = load_encoder(far_folder).origin
     assert origin is not None
     assert origin.tolist() == [1.76e9 + 2**-20, 0]
@@ -428,13 +428,13 @@ def test_the_origin_of_arrays_is_float64_beside_the_weights(far_folder: Path, tm
         torch.tensor([0, torch.inf], dtype=torch.float64),
     ],
 )
-def test_an_origin_of_another_kind_is_refused_by_name(far_folder: Path, origin: Tensor) -> None:
+def test_refuses_an_origin_of_the_wrong_kind_by_name(far_folder: Path, origin: Tensor) -> None:
     rewritten(far_folder, lambda weights: weights.update({"preprocess.origin": origin}))
     with pytest.raises(ArtifactError, match=r"preprocess\.origin: expected (float64|finite)"):
         load_encoder(far_folder)
 
 
-def test_an_encoder_of_arrays_knows_no_columns(tmp_path: Path) -> None:
+def test_an_encoder_of_arrays_has_no_columns(tmp_path: Path) -> None:
     assert by_hand(tmp_path / "e").columns == ()
 
 
@@ -442,7 +442,7 @@ def test_an_encoder_of_arrays_knows_no_columns(tmp_path: Path) -> None:
     "change",
     [
         lambda manifest: manifest.update(columns=[]),
-        lambda manifest: manifest.update(columns="size, colour"),
+        lambda manifest: manifest.update(columns="size, color"),
         lambda manifest: manifest["columns"].pop(),
         lambda manifest: manifest["columns"].append(manifest["columns"][0]),
         lambda manifest: manifest["columns"][0].pop("mean"),
@@ -461,9 +461,7 @@ def test_an_encoder_of_arrays_knows_no_columns(tmp_path: Path) -> None:
         lambda manifest: manifest.pop("scale"),
     ],
 )
-def test_a_damaged_description_of_a_table_is_refused(
-    table_folder: Path, change: Callable[[dict[str, Any]], Any]
-) -> None:
+def test_refuses_a_damaged_description_of_a_table(table_folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     rewritten(table_folder, header=change)
     with pytest.raises(ArtifactError) as refused:
         load_encoder(table_folder)

@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from lookalike.training.artifact.encoder import load_encoder
-from lookalike.training.artifact.export import export, fold, live_embeddings, neighbours_agree
+from lookalike.training.artifact.export import export, fold, live_embeddings, neighbor_agreement
 from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.config import ModelConfig
 from lookalike.training.errors import ExportError
@@ -24,8 +24,8 @@ SCALING = fit_preprocessor(ROWS, "standard")
 HEADER = {"input_shape": [6], "latent_dim": 2, "output": "values"}
 
 
-def lived_in(config: ModelConfig, seed: int = 0, shape: tuple[int, ...] = (6,)) -> Autoencoder:
-    """A model whose batch norms have seen rows and whose scales and shifts are no longer 1 and 0."""
+def used_model(config: ModelConfig, seed: int = 0, shape: tuple[int, ...] = (6,)) -> Autoencoder:
+    """A model whose batch norms have seen rows, and whose scales and shifts are not 1 and 0."""
     torch.manual_seed(seed)
     model = Autoencoder(shape, 2, config).train()
     for layer in model.modules():
@@ -48,10 +48,8 @@ def column(*values: float) -> NDArray[np.float32]:
     dropout=st.sampled_from([0.0, 0.3]),
     seed=st.integers(0, 1_000),
 )
-def test_a_folded_model_answers_as_the_unfolded_one(
-    activation: str, hidden: list[int], dropout: float, seed: int
-) -> None:
-    model = lived_in(ModelConfig(hidden=tuple(hidden), activation=activation, dropout=dropout), seed)  # type: ignore[arg-type]
+def test_a_folded_model_has_the_same_results(activation: str, hidden: list[int], dropout: float, seed: int) -> None:
+    model = used_model(ModelConfig(hidden=tuple(hidden), activation=activation, dropout=dropout), seed)  # type: ignore[arg-type]
     rows = SCALING.apply(torch.from_numpy(ROWS))
     folded = fold(model.encoder)
     assert {type(layer) for layer in folded}.isdisjoint({nn.BatchNorm1d, nn.Dropout})
@@ -67,16 +65,16 @@ def test_a_folded_model_answers_as_the_unfolded_one(
     dropout=st.sampled_from([0.0, 0.3]),
     seed=st.integers(0, 1_000),
 )
-def test_a_folded_convolutional_model_answers_as_the_unfolded_one(
+def test_a_folded_convolutional_model_has_the_same_results(
     shape: tuple[int, int, int], channels: list[int], decoder: Any, dropout: float, seed: int
 ) -> None:
     config = ModelConfig(kind="conv", channels=tuple(channels), decoder=decoder, dropout=dropout)
-    model = lived_in(config, seed, shape)
+    model = used_model(config, seed, shape)
     rows = torch.randn(20, math.prod(shape))
-    for stack, taken in ((model.encoder, rows), (model.decoder, model.encoder(rows))):
+    for stack, inputs in ((model.encoder, rows), (model.decoder, model.encoder(rows))):
         folded = fold(stack)
         assert {type(layer) for layer in folded}.isdisjoint({nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout})
-        torch.testing.assert_close(folded(taken), stack(taken), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(folded(inputs), stack(inputs), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
@@ -104,7 +102,7 @@ def test_folding_into_a_convolution_as_worked_out_by_hand(kind: type[nn.Conv2d])
 
 
 def test_folding_as_worked_out_by_hand() -> None:
-    # 3x + 1, then (v - 4) / 2 * 10 + 5: together 15x - 10. The variance 4 less its epsilon makes the root 2.
+    # 3x + 1, then (v - 4) / 2 * 10 + 5: together 15x - 10. The variance is 4 minus its epsilon, so the root is 2.
     linear, norm = nn.Linear(1, 1), nn.BatchNorm1d(1)
     values = [(linear.weight, 3), (linear.bias, 1), (norm.weight, 10), (norm.bias, 5)]
     for tensor, value in [*values, (norm.running_mean, 4), (norm.running_var, 4 - norm.eps)]:
@@ -115,21 +113,21 @@ def test_folding_as_worked_out_by_hand() -> None:
     assert (folded.weight.item(), folded.bias.item()) == pytest.approx((15, -10))
 
 
-def test_folding_leaves_the_live_model_as_it_is() -> None:
-    model = lived_in(ModelConfig(hidden=(4,)))
+def test_folding_does_not_change_the_live_model() -> None:
+    model = used_model(ModelConfig(hidden=(4,)))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fold(model.train().encoder)
     assert all(layer.training for layer in model.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_batch_norm_with_no_linear_layer_before_it_is_refused() -> None:
+def test_refuses_a_batch_norm_without_a_linear_layer_before_it() -> None:
     with pytest.raises(ExportError, match="a linear layer or a convolution before it, found ReLU"):
         fold(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2)))
 
 
-def test_the_exported_encoder_answers_as_the_live_model_and_is_what_lies_on_disk(tmp_path: Path) -> None:
-    model = lived_in(ModelConfig(hidden=(8,), dropout=0.3))
+def test_the_exported_encoder_equals_the_live_model_and_the_folder(tmp_path: Path) -> None:
+    model = used_model(ModelConfig(hidden=(8,), dropout=0.3))
     encoder = export(tmp_path / "encoder", model, SCALING, probe=ROWS, header=HEADER)
     np.testing.assert_allclose(encoder.encode(ROWS), live_embeddings(model, SCALING, ROWS), atol=1e-5)
     rebuilt = SCALING.invert(model(SCALING.apply(torch.from_numpy(ROWS)))).detach()
@@ -139,8 +137,8 @@ def test_the_exported_encoder_answers_as_the_live_model_and_is_what_lies_on_disk
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (6, 4, 3)])
-def test_an_exported_convolutional_encoder_answers_as_the_live_model(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    model = lived_in(ModelConfig(kind="conv", channels=(4, 5), dropout=0.3), shape=shape)
+def test_an_exported_convolutional_encoder_equals_the_live_model(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    model = used_model(ModelConfig(kind="conv", channels=(4, 5), dropout=0.3), shape=shape)
     rows = np.random.default_rng(0).uniform(0, 255, (300, math.prod(shape))).astype(np.float32)
     scaling = fit_preprocessor(rows, "center")
     header = {"input_shape": list(shape), "latent_dim": 2, "output": "values"}
@@ -151,64 +149,62 @@ def test_an_exported_convolutional_encoder_answers_as_the_live_model(tmp_path: P
     np.testing.assert_allclose(encoder.reconstruct(rows), rebuilt, atol=1e-2)  # of 255
 
 
-def test_an_encoder_that_answers_otherwise_is_never_put_in_place(tmp_path: Path) -> None:
-    model = lived_in(ModelConfig(hidden=(8,), activation="leaky_relu"))
+def test_an_encoder_with_different_results_is_never_published(tmp_path: Path) -> None:
+    model = used_model(ModelConfig(hidden=(8,), activation="leaky_relu"))
     good = export(tmp_path / "encoder", model, SCALING, probe=ROWS, header=HEADER)
-    model.encoder[2] = nn.LeakyReLU(0.5)  # the artifact knows leaky_relu with its usual slope only
-    with pytest.raises(ExportError, match=r"exported embeddings: expected within 0\.0001"):
+    model.encoder[2] = nn.LeakyReLU(0.5)  # the artifact always has leaky_relu's default slope
+    with pytest.raises(ExportError, match=r"exported embeddings: expected at most 0\.0001"):
         export(tmp_path / "encoder", model, SCALING, probe=ROWS, header=HEADER)
     assert load_encoder(tmp_path / "encoder").digest == good.digest
     assert [p.name for p in tmp_path.iterdir()] == ["encoder"]
 
 
-def test_an_encoder_whose_neighbours_differ_is_refused_though_its_numbers_are_near(tmp_path: Path) -> None:
-    # Far from the origin, what the slopes differ by is little beside the numbers, and much beside the distances.
-    model = lived_in(ModelConfig(hidden=(8,), activation="leaky_relu", latent_norm=False, latent_noise=0.0))
+def test_refuses_an_encoder_with_close_numbers_but_different_neighbors(tmp_path: Path) -> None:
+    # Far from the origin, the difference of the slopes is small compared with the numbers but not with the distances.
+    model = used_model(ModelConfig(hidden=(8,), activation="leaky_relu", latent_norm=False, latent_noise=0.0))
     model.encoder[2] = nn.LeakyReLU(0.5)
     nn.init.constant_(model.encoder[-2].bias, 1e6)  # type: ignore[arg-type]
-    with pytest.raises(ExportError, match=r"exported neighbours: expected at least 99\.9%"):
+    with pytest.raises(ExportError, match=r"exported neighbors: expected at least 99\.9%"):
         export(tmp_path / "encoder", model, SCALING, probe=ROWS, header=HEADER)
 
 
-def test_equal_embeddings_agree_wholly() -> None:
-    assert neighbours_agree(ROWS, ROWS) == 1.0
+def test_equal_embeddings_agree_completely() -> None:
+    assert neighbor_agreement(ROWS, ROWS) == 1.0
 
 
 def test_agreement_as_worked_out_by_hand() -> None:
-    # Nearest others: live 0 -> 1, 1 -> 0, 2 -> 1; exported 0 -> 1, 1 -> 2, 2 -> 1.
-    assert neighbours_agree(column(0, 1, 3), column(0, 2.2, 3), k=1) == pytest.approx(2 / 3)
+    # Nearest other rows: live 0 -> 1, 1 -> 0, 2 -> 1; exported 0 -> 1, 1 -> 2, 2 -> 1.
+    assert neighbor_agreement(column(0, 1, 3), column(0, 2.2, 3), k=1) == pytest.approx(2 / 3)
 
 
-def test_agreement_does_not_depend_on_where_the_origin_is() -> None:
-    assert neighbours_agree(column(0, 1, 3) + 500, column(0, 2.2, 3) + 500, k=1) == pytest.approx(2 / 3)
+def test_agreement_does_not_depend_on_the_origin() -> None:
+    assert neighbor_agreement(column(0, 1, 3) + 500, column(0, 2.2, 3) + 500, k=1) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
     ("live", "exported"),
     [
         (column(0, 0, 0, 0), column(0, 0, 0, 0)),
-        (column(0, 1, -1), column(0, -1, 1)),  # mirrored: 1 and 2 are equally far from 0 either way
+        (column(0, 1, -1), column(0, -1, 1)),  # mirrored: 1 and 2 are equally far from 0 in both
         (column(0, 0, 1, 1), column(1, 1, 0, 0)),
     ],
 )
-def test_neighbours_at_the_same_distance_have_no_order(
-    live: NDArray[np.float32], exported: NDArray[np.float32]
-) -> None:
-    assert neighbours_agree(live, exported, k=1) == 1.0
+def test_neighbors_at_the_same_distance_have_no_order(live: NDArray[np.float32], exported: NDArray[np.float32]) -> None:
+    assert neighbor_agreement(live, exported, k=1) == 1.0
 
 
 def test_duplicates_beyond_k_do_not_make_equal_embeddings_disagree() -> None:
     rows = np.repeat(ROWS[:3], 30, axis=0)
-    assert neighbours_agree(rows, rows[:, ::-1].copy()) == 1.0
+    assert neighbor_agreement(rows, rows[:, ::-1].copy()) == 1.0
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_few_rows_are_compared_on_the_neighbours_that_they_have(count: int) -> None:
-    assert neighbours_agree(ROWS[:count], ROWS[:count]) == 1.0
+def test_few_rows_are_compared_on_fewer_neighbors(count: int) -> None:
+    assert neighbor_agreement(ROWS[:count], ROWS[:count]) == 1.0
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.5, 5.0])
-def test_agreement_is_the_share_of_common_neighbours_that_scikit_learn_finds(noise: float) -> None:
+def test_agreement_is_the_share_of_common_neighbors_that_scikit_learn_finds(noise: float) -> None:
     rng = np.random.default_rng(0)
     live = rng.normal(size=(150, 4)).astype(np.float32)
     exported = live + noise * rng.normal(size=live.shape).astype(np.float32)
@@ -216,4 +212,4 @@ def test_agreement_is_the_share_of_common_neighbours_that_scikit_learn_finds(noi
         NearestNeighbors(n_neighbors=10).fit(rows).kneighbors(return_distance=False) for rows in (live, exported)
     )
     common = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near, far, strict=True)])
-    assert neighbours_agree(live, exported) == pytest.approx(float(common), abs=0.005)
+    assert neighbor_agreement(live, exported) == pytest.approx(float(common), abs=0.005)

@@ -21,7 +21,7 @@ def rising(count: int = 100) -> NDArray[np.float32]:
     return np.stack([values, -values], axis=1)
 
 
-def test_known_are_ten_widths_beyond_the_fitted_range_and_of_a_constant_a_thousand_times_its_size() -> None:
+def test_the_known_range_adds_ten_widths_or_a_thousand_times_the_size_of_a_constant() -> None:
     low, high = known_range(
         torch.tensor([1.0, 0.5, -7.0, -3e38]).double(), torch.tensor([3.0, 0.5, -7.0, 3e38]).double()
     )
@@ -40,14 +40,14 @@ def test_known_are_ten_widths_beyond_the_fitted_range_and_of_a_constant_a_thousa
 def test_a_value_of_any_size_beyond_a_hundred_widths_is_far(
     value: float, sign: int, row: int, columns: tuple[int, ...], together: bool
 ) -> None:
-    """The range of nearly all others is 99 wide at most, and of both columns together 198."""
+    """The range of nearly all others is at most 99 wide, and of both columns together 198."""
     rows = rising()
     rows[row, list(columns)] = sign * value
     assert far(rows, together=together) == {column: [row] for column in columns}
 
 
-def test_the_limit_is_a_hundred_widths_of_the_range_without_the_few_that_may_be_far() -> None:
-    """Of 100 values the 5 farthest from the median, 50, do not count: 0 to 2, 98 and 99. What is left is 3 to 97."""
+def test_the_limit_is_a_hundred_widths_of_the_range_of_the_near_values() -> None:
+    """Of 100 values the 5 farthest from the median, 50, are left out: 0 to 2, 98 and 99. The rest is 3 to 97."""
     rows = rising()[:, :1]
     limit = 97 + FAR * 94
     rows[99] = np.nextafter(np.float32(limit), np.float32(0))
@@ -57,7 +57,7 @@ def test_the_limit_is_a_hundred_widths_of_the_range_without_the_few_that_may_be_
 
 
 @pytest.mark.parametrize(("count", "most"), [(9, 0), (10, 1), (39, 1), (40, 2), (1_000, 50)])
-def test_few_may_be_far_and_of_more_none_is(count: int, most: int) -> None:
+def test_a_few_values_may_be_far_but_not_more(count: int, most: int) -> None:
     assert allowed(np.array([count])).tolist() == [most]
     for others in (most, most + 1):
         rows = np.arange(count, dtype=np.float32)[:, None]
@@ -73,14 +73,14 @@ def test_ordinary_columns_have_no_far_values() -> None:
     assert far(np.stack([normal, heavy, rare, flag, flat, year], axis=1).astype(np.float32)) == {}
 
 
-def test_of_a_column_that_nearly_never_differs_the_rare_values_tell_what_is_far() -> None:
-    """99 % are 0; of the others half are 4 or less, so that 100 times that is the limit."""
+def test_in_a_nearly_constant_column_the_rare_values_determine_what_is_far() -> None:
+    """99 % are 0; half of the others are 4 or less, so the limit is 100 times 4."""
     rows = np.zeros((1_000, 1), np.float32)
     rows[::100, 0] = [1, 2, 3, 4, 4, 5, 6, 7, 400, 401]
     assert far(rows) == {0: [900]}
 
 
-def test_missing_values_are_passed_over() -> None:
+def test_missing_values_are_ignored() -> None:
     rows = rising()
     rows[::2] = np.nan
     rows[7, 0] = 3e38
@@ -88,10 +88,10 @@ def test_missing_values_are_passed_over() -> None:
     assert far(np.full((100, 1), np.nan, np.float32)) == {}
 
 
-def test_clipped_values_are_told_by_row_column_value_and_range() -> None:
-    one = ClippedValue("a", "cost", 3e38, -19.0, 23.0)
-    assert str(one) == "row a, column cost: 3e+38 (known: -19 to 23)"
-    both = Clipped(1, (one,)).joined(Clipped(3, (ClippedValue(7, 2, -1e9, 0.0, 1.0),) * 3))
+def test_the_text_of_clipped_values_has_row_column_value_and_range() -> None:
+    first = ClippedValue("a", "cost", 3e38, -19.0, 23.0)
+    assert str(first) == "row a, column cost: 3e+38 (known: -19 to 23)"
+    both = Clipped(1, (first,)).joined(Clipped(3, (ClippedValue(7, 2, -1e9, 0.0, 1.0),) * 3))
     assert both.count == 4
-    assert both.text(2) == f"{one}; row 7, column 2: -1e+09 (known: 0 to 1); and 2 more"
+    assert both.text(2) == f"{first}; row 7, column 2: -1e+09 (known: 0 to 1); and 2 more"
     assert Clipped().joined(Clipped()).text() == ""

@@ -33,7 +33,7 @@ def test_inverting_undoes_applying(rows: NDArray[np.float32], kind: ScaleKind) -
 
 
 @given(rows=tables, kind=kinds)
-def test_the_fitted_rows_lie_within_the_bounds(rows: NDArray[np.float32], kind: ScaleKind) -> None:
+def test_the_fitted_rows_are_within_the_bounds(rows: NDArray[np.float32], kind: ScaleKind) -> None:
     preprocess = fit_preprocessor(rows, kind)
     scaled = preprocess.apply(torch.from_numpy(rows))
     assert bool(torch.isfinite(scaled).all())
@@ -42,36 +42,36 @@ def test_the_fitted_rows_lie_within_the_bounds(rows: NDArray[np.float32], kind: 
 
 
 @pytest.mark.parametrize(("kind", "scaler"), [("standard", StandardScaler()), ("column-range", MinMaxScaler())])
-def test_columns_are_scaled_as_scikit_learn_scales_them(kind: ScaleKind, scaler: StandardScaler) -> None:
+def test_columns_are_scaled_as_by_scikit_learn(kind: ScaleKind, scaler: StandardScaler) -> None:
     rows = np.random.default_rng(0).normal(5, [1, 20, 300], (50, 3)).astype(np.float32)
     rows[:, 1] = 7  # a constant column
     expected = scaler.fit_transform(rows.astype(np.float64))
     np.testing.assert_allclose(applied(fit_preprocessor(rows, kind), rows), expected, atol=1e-5)
 
 
-def test_range_takes_all_columns_together() -> None:
+def test_range_scales_all_columns_together() -> None:
     rows = np.array([[0, 10], [5, 20]], np.float32)
     assert applied(fit_preprocessor(rows, "range"), rows).tolist() == [[0, 0.5], [0.25, 1]]
 
 
-def test_center_gives_each_column_mean_0_and_all_together_deviation_1() -> None:
+def test_center_scales_each_column_to_mean_0_and_all_together_to_deviation_1() -> None:
     # Deviations of 1 and 7 about the means 2 and 13; sqrt((1 + 49) / 2) = 5.
     rows = np.array([[1, 6], [3, 20]], np.float32)
     preprocess = fit_preprocessor(rows, "center")
     np.testing.assert_allclose(applied(preprocess, rows), [[-0.2, -1.4], [0.2, 1.4]], rtol=1e-6)
-    # The bounds are the least (1) and the greatest (20) value of all, seen from each column.
+    # The bounds are the least (1) and the greatest (20) value of all columns, scaled by each column.
     np.testing.assert_allclose(preprocess.low, [-0.2, -2.4], rtol=1e-6)
     np.testing.assert_allclose(preprocess.high, [3.6, 1.4], rtol=1e-6)
 
 
-def test_none_leaves_rows_as_they_are() -> None:
+def test_none_does_not_change_rows() -> None:
     rows = np.array([[1, 6], [3, 20]], np.float32)
     assert applied(fit_preprocessor(rows, "none"), rows).tolist() == rows.tolist()
 
 
 @pytest.mark.parametrize("kind", ["center", "column-range", "standard"])
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e7])
-def test_a_constant_column_maps_to_0_and_comes_back(kind: ScaleKind, value: float) -> None:
+def test_a_constant_column_maps_to_0_and_back(kind: ScaleKind, value: float) -> None:
     rows = np.array([[1, value], [2, value], [4, value]], np.float32)
     preprocess = fit_preprocessor(rows, kind)
     assert applied(preprocess, rows)[:, 1].tolist() == [0, 0, 0]
@@ -79,7 +79,7 @@ def test_a_constant_column_maps_to_0_and_comes_back(kind: ScaleKind, value: floa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_that_are_all_the_same_stay_finite(kind: ScaleKind) -> None:
+def test_equal_rows_stay_finite(kind: ScaleKind) -> None:
     assert np.isfinite(
         applied(fit_preprocessor(np.full((1, 3), 5, np.float32), kind), np.eye(3, dtype=np.float32))
     ).all()
@@ -90,7 +90,7 @@ def test_a_spread_too_small_for_float32_counts_as_constant() -> None:
     assert np.isfinite(applied(fit_preprocessor(rows, "standard"), rows)).all()
 
 
-def test_fitting_in_blocks_is_fitting_at_once() -> None:
+def test_fitting_in_blocks_equals_fitting_at_once() -> None:
     rows = np.random.default_rng(1).normal(1e4, 1, (40_000, 2)).astype(np.float32)
     preprocess = fit_preprocessor(rows, "standard")
     np.testing.assert_allclose(preprocess.offset, rows.mean(axis=0, dtype=np.float64), rtol=1e-6)
@@ -110,11 +110,11 @@ def test_the_unit_of_noise_is_the_range_or_a_standard_deviation(kind: ScaleKind,
 
 @settings(max_examples=10)
 @given(rows=tables, kind=kinds)
-def test_its_tensors_and_kind_are_all_there_is_to_it(rows: NDArray[np.float32], kind: ScaleKind) -> None:
+def test_tensors_and_kind_determine_a_preprocessor(rows: NDArray[np.float32], kind: ScaleKind) -> None:
     preprocess = fit_preprocessor(rows, kind)
     offset, factor, low, high = preprocess.tensors().values()
-    again = Preprocessor(kind, offset, factor, low, high)
-    assert applied(again, rows).tolist() == applied(preprocess, rows).tolist()
+    rebuilt = Preprocessor(kind, offset, factor, low, high)
+    assert applied(rebuilt, rows).tolist() == applied(preprocess, rows).tolist()
 
 
 NAN = float("nan")
@@ -124,7 +124,7 @@ MIXED = np.array([[1, 0, NAN, 0], [3, 1, 4, 1], [5, NAN, 6, 1], [3, 0, 8, NAN]],
 
 
 @given(rows=tables, kind=kinds)
-def test_a_table_of_numbers_is_scaled_as_an_array_is(rows: NDArray[np.float32], kind: ScaleKind) -> None:
+def test_a_table_of_numbers_is_scaled_like_an_array(rows: NDArray[np.float32], kind: ScaleKind) -> None:
     array = fit_preprocessor(rows, kind)
     table = fit_preprocessor(rows, kind, tuple(Column(f"{i}") for i in range(rows.shape[1])))
     differing = rows.min(axis=0) < rows.max(axis=0)
@@ -134,12 +134,12 @@ def test_a_table_of_numbers_is_scaled_as_an_array_is(rows: NDArray[np.float32], 
     assert (table.mixed, table.features, table.width) == (False, array.features, array.width)
 
 
-def test_what_is_missing_is_passed_over_where_columns_are_fitted() -> None:
+def test_fitting_ignores_missing_values() -> None:
     fitted = fit_preprocessor(MIXED, "standard", COLUMNS).table
     assert fitted is not None
     deviations = (np.sqrt(2), np.sqrt(8 / 3))  # of 1, 3, 5, 3 about 3, and of 4, 6, 8 about 6
-    told = [(one.column.name, one.missing, one.counts, one.low, one.high, one.mean) for one in fitted.fitted]
-    assert told == [
+    statistics = [(one.column.name, one.missing, one.counts, one.low, one.high, one.mean) for one in fitted.fitted]
+    assert statistics == [
         ("n", 0, (), 1, 5, 3),
         ("c", 1, (2, 1, 0), 0, 0, 0),
         ("m", 1, (), 4, 8, 6),
@@ -149,7 +149,7 @@ def test_what_is_missing_is_passed_over_where_columns_are_fitted() -> None:
     assert factors == pytest.approx([1 / deviation for deviation in deviations])
 
 
-def test_rows_with_gaps_become_features_and_come_back() -> None:
+def test_rows_with_gaps_survive_a_round_trip() -> None:
     preprocess = fit_preprocessor(MIXED, "standard", COLUMNS)
     n, m = np.array([-2, 0, 2, 0]) / np.sqrt(2), np.array([0, -2, 0, 2]) / np.sqrt(8 / 3)
     missing, x, y = [1, 0, 0, 0], [1, 0, 0, 1], [0, 1, 0, 0]
@@ -161,24 +161,24 @@ def test_rows_with_gaps_become_features_and_come_back() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_missing_number_lies_at_its_columns_mean_whatever_the_scale(kind: ScaleKind) -> None:
+def test_a_missing_number_is_its_columns_mean_at_any_scale(kind: ScaleKind) -> None:
     preprocess = fit_preprocessor(MIXED, kind, COLUMNS)
-    there = MIXED.copy()
-    there[0, 2] = 6
-    filled, given = applied(preprocess, MIXED)[0], applied(preprocess, there)[0]
-    assert filled[1] == pytest.approx(given[1], abs=1e-6)
-    assert (filled[2], given[2]) == (1, 0)
+    complete = MIXED.copy()
+    complete[0, 2] = 6
+    filled, present = applied(preprocess, MIXED)[0], applied(preprocess, complete)[0]
+    assert filled[1] == pytest.approx(present[1], abs=1e-6)
+    assert (filled[2], present[2]) == (1, 0)
 
 
 @pytest.mark.parametrize("kind", ["center", "range"])
-def test_numbers_alone_share_a_unit_not_codes(kind: ScaleKind) -> None:
+def test_only_numbers_share_a_unit_not_codes(kind: ScaleKind) -> None:
     rows = MIXED[1:3]  # n and m: 3, 4 and 5, 6; codes up to 1
     numbers = fit_preprocessor(np.ascontiguousarray(rows[:, [0, 2]]), kind)
     preprocess = fit_preprocessor(rows, kind, COLUMNS)
     assert applied(preprocess, rows)[:, :2].tolist() == applied(numbers, rows[:, [0, 2]]).tolist()
 
 
-def test_what_is_no_number_is_not_scaled_has_no_noise_and_the_bounds_0_and_1() -> None:
+def test_categories_and_indicators_are_not_scaled_and_have_no_noise() -> None:
     preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
     assert preprocess.offset.tolist() == [1, 4] + [0] * 8
     assert preprocess.noise_unit.tolist() == [1, 1] + [0] * 8
@@ -187,29 +187,29 @@ def test_what_is_no_number_is_not_scaled_has_no_noise_and_the_bounds_0_and_1() -
     assert fit_preprocessor(MIXED, "standard", COLUMNS).noise_unit.tolist() == [1, 1] + [0] * 8
 
 
-def test_a_hidden_value_is_the_least_or_where_that_was_seen_missing() -> None:
+def test_a_masked_value_is_the_least_or_missing_if_training_had_gaps() -> None:
     preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
-    # n: its least; m: its mean, and missing; c: only the slot for missing ones; s likewise.
-    assert preprocess.hidden.tolist() == pytest.approx([0, 0.5, 1, 0, 0, 0, 1, 0, 0, 1])
-    assert torch.equal(fit_preprocessor(MIXED[1:2], "none").hidden, fit_preprocessor(MIXED[1:2], "none").low)
+    # n: the least; m: the mean, and missing; c: only the slot for missing values; s likewise.
+    assert preprocess.masked.tolist() == pytest.approx([0, 0.5, 1, 0, 0, 0, 1, 0, 0, 1])
+    assert torch.equal(fit_preprocessor(MIXED[1:2], "none").masked, fit_preprocessor(MIXED[1:2], "none").low)
 
 
-def test_a_constant_column_is_nothing_whatever_is_asked() -> None:
+def test_a_constant_column_is_0_for_any_value() -> None:
     rows = np.array([[5, 1], [5, 2]], np.float32)
     preprocess = fit_preprocessor(rows, "standard", (Column("k"), Column("n")))
     assert applied(preprocess, np.array([[1e30, 1], [NAN, 2]], np.float32))[:, 0].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_categories_alone_need_no_numbers(kind: ScaleKind) -> None:
+def test_a_table_may_have_only_categories(kind: ScaleKind) -> None:
     rows = MIXED[:, [1, 3]]
     preprocess = fit_preprocessor(rows, kind, (COLUMNS[1], COLUMNS[3]))
     np.testing.assert_allclose(preprocess.invert(preprocess.apply(torch.from_numpy(rows))), rows)
 
 
-def test_a_column_of_numbers_without_any_is_named() -> None:
+def test_names_a_column_of_numbers_without_values() -> None:
     rows = np.array([[1, NAN], [2, NAN]], np.float32)
-    with pytest.raises(DataError, match="column empty: expected a value in one of the training rows at least"):
+    with pytest.raises(DataError, match="column empty: expected a value in at least one training row"):
         fit_preprocessor(rows, "standard", (Column("n"), Column("empty")))
 
 
@@ -223,23 +223,23 @@ def test_a_column_may_be_empty_for_longer_than_a_block() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_fitted_columns_are_all_there_is_to_a_table(kind: ScaleKind) -> None:
+def test_the_fitted_columns_determine_a_table(kind: ScaleKind) -> None:
     preprocess = fit_preprocessor(MIXED, kind, COLUMNS)
     assert preprocess.table is not None
-    again = build_preprocessor(kind, preprocess.table.fitted)
-    assert applied(again, MIXED).tolist() == applied(preprocess, MIXED).tolist()
-    assert torch.equal(again.high, preprocess.high)
+    rebuilt = build_preprocessor(kind, preprocess.table.fitted)
+    assert applied(rebuilt, MIXED).tolist() == applied(preprocess, MIXED).tolist()
+    assert torch.equal(rebuilt.high, preprocess.high)
     assert isinstance(preprocess.table.fitted[0], FittedColumn)
 
 
-def test_it_moves_to_a_device_as_a_whole() -> None:
+def test_moves_all_tensors_to_a_device() -> None:
     preprocess = fit_preprocessor(MIXED, "standard", COLUMNS).to(torch.device("meta"))
     assert preprocess.apply(torch.empty(3, 4, device="meta")).shape == (3, 10)
     assert preprocess.table is not None
     assert preprocess.table.members.is_meta
 
 
-def test_decoding_logits_reaches_from_the_least_to_the_greatest_value() -> None:
+def test_decoded_logits_cover_the_range_from_the_least_to_the_greatest_value() -> None:
     rows = np.array([[0, 10], [4, 10], [2, 10]], np.float32)
     preprocess = fit_preprocessor(rows, "standard")
     logits = torch.tensor([[0.0, 0.0], [100.0, -100.0], [math.log(3), 5.0]])
@@ -249,31 +249,31 @@ def test_decoding_logits_reaches_from_the_least_to_the_greatest_value() -> None:
     assert torch.equal(preprocess.decode(logits, logits=False), preprocess.invert(logits))
 
 
-def test_what_a_decoder_answers_is_taken_as_it_is_unless_it_gives_logits() -> None:
+def test_decoder_output_changes_only_if_it_is_logits() -> None:
     preprocess = fit_preprocessor(np.array([[0, 10], [4, 30]], np.float32), "none")
     output = torch.tensor([[0.0, math.log(3)], [-100.0, 100.0]])
-    assert preprocess.answered(output, logits=False).tolist() == output.tolist()
+    assert preprocess.output_features(output, logits=False).tolist() == output.tolist()
     # From 0 to 4, and from 10 to 30: a half and three quarters of the way, then the ends.
-    assert preprocess.answered(output, logits=True).tolist() == [pytest.approx([2, 25]), pytest.approx([0, 30])]
+    assert preprocess.output_features(output, logits=True).tolist() == [pytest.approx([2, 25]), pytest.approx([0, 30])]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_answer_is_in_the_unit_of_what_the_model_is_given(kind: ScaleKind) -> None:
+def test_output_features_have_the_unit_of_the_models_input(kind: ScaleKind) -> None:
     rows = np.array([[0, 10], [4, 30], [1, 12]], np.float32)
     preprocess = fit_preprocessor(rows, kind)
     scaled = preprocess.apply(torch.from_numpy(rows))
     shares = (scaled - preprocess.low) / (preprocess.high - preprocess.low)
-    np.testing.assert_allclose(preprocess.answered(shares.logit(), logits=True), scaled, atol=1e-5)
+    np.testing.assert_allclose(preprocess.output_features(shares.logit(), logits=True), scaled, atol=1e-5)
 
 
-def test_only_a_tables_numbers_are_answered_as_logits() -> None:
+def test_only_a_tables_numbers_are_logits_of_shares() -> None:
     preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
     output = torch.linspace(-3, 3, 20).reshape(2, 10)
-    answered = preprocess.answered(output, logits=True)
-    np.testing.assert_allclose(answered[:, :2], output[:, :2].sigmoid(), atol=1e-6)  # their range is 0 to 1
-    assert answered[:, 2:].tolist() == output[:, 2:].tolist()
-    assert torch.equal(preprocess.answered(output, logits=False), output)
-    assert torch.equal(preprocess.invert(answered).isnan(), preprocess.decode(output, logits=True).isnan())
+    features = preprocess.output_features(output, logits=True)
+    np.testing.assert_allclose(features[:, :2], output[:, :2].sigmoid(), atol=1e-6)  # their range is 0 to 1
+    assert features[:, 2:].tolist() == output[:, 2:].tolist()
+    assert torch.equal(preprocess.output_features(output, logits=False), output)
+    assert torch.equal(preprocess.invert(features).isnan(), preprocess.decode(output, logits=True).isnan())
 
 
 poison = st.floats(1e7, float(np.finfo(np.float32).max), width=32).flatmap(lambda size: st.sampled_from([size, -size]))
@@ -281,19 +281,19 @@ poison = st.floats(1e7, float(np.finfo(np.float32).max), width=32).flatmap(lambd
 
 @settings(max_examples=60)
 @given(value=poison, row=st.integers(0, 99), whole=st.booleans(), kind=kinds, named=st.booleans())
-def test_a_value_far_from_all_others_takes_no_part_in_the_scale(
+def test_a_value_far_from_all_others_does_not_affect_the_scale(
     value: float, row: int, whole: bool, kind: ScaleKind, named: bool
 ) -> None:
     rows = np.random.default_rng(0).uniform(-3, 5, (100, 3)).astype(np.float32)
-    spoilt = rows.copy()
-    spoilt[row, None if whole else 1] = value
+    changed = rows.copy()
+    changed[row, None if whole else 1] = value
     columns = tuple(map(Column, "abc")) if named else ()
     expected = fit_preprocessor(np.delete(rows, row, axis=0), kind, columns)
-    found = fit_preprocessor(spoilt, kind, columns)
+    found = fit_preprocessor(changed, kind, columns)
     for name in ("offset", "factor", "low", "high"):
-        ours, wanted = (getattr(one, name).numpy()[1] for one in (found, expected))
-        np.testing.assert_allclose(ours, wanted, rtol=1e-2 if kind == "center" and not whole else 1e-6)
-    scaled = applied(found, spoilt)
+        actual, reference = (getattr(one, name).numpy()[1] for one in (found, expected))
+        np.testing.assert_allclose(actual, reference, rtol=1e-2 if kind == "center" and not whole else 1e-6)
+    scaled = applied(found, changed)
     assert np.isfinite(scaled).all()
     end = 11 * found.high - 10 * found.low if value > 0 else 11 * found.low - 10 * found.high
     assert scaled[row, 1] == pytest.approx(float(end[1]), rel=1e-4)
@@ -302,25 +302,25 @@ def test_a_value_far_from_all_others_takes_no_part_in_the_scale(
     assert (near <= found.high.numpy()).all()
 
 
-def test_a_value_outside_ten_widths_of_the_fitted_range_counts_as_that_end() -> None:
-    """Fitted was 0 to 4 by column, so known are -40 to 44."""
+def test_a_value_outside_ten_widths_of_the_fitted_range_counts_as_the_nearest_end() -> None:
+    """The fitted range is 0 to 4 in the first column, so the known range is -40 to 44."""
     rows = np.array([[0, 100], [4, 300]], np.float32)
     preprocess = fit_preprocessor(rows, "column-range")
-    asked = np.array([[-40, 2_300], [-41, 2_301], [44, -1_900], [3e38, -3e38]], np.float32)
-    assert applied(preprocess, asked).tolist() == [[-10, 11], [-10, 11], [11, -10], [11, -10]]
-    assert preprocess.outside(asked).tolist() == [[1, 0], [1, 1], [3, 0], [3, 1]]
-    told = preprocess.clipped(asked, ["a", "b", "c", "d"])
-    assert told.count == 4
-    assert str(told.values[3]) == "row d, column 1: -3e+38 (known: -1900 to 2300)"
+    queries = np.array([[-40, 2_300], [-41, 2_301], [44, -1_900], [3e38, -3e38]], np.float32)
+    assert applied(preprocess, queries).tolist() == [[-10, 11], [-10, 11], [11, -10], [11, -10]]
+    assert preprocess.outside(queries).tolist() == [[1, 0], [1, 1], [3, 0], [3, 1]]
+    clipped = preprocess.clipped(queries, ["a", "b", "c", "d"])
+    assert clipped.count == 4
+    assert str(clipped.values[3]) == "row d, column 1: -3e+38 (known: -1900 to 2300)"
 
 
-def test_of_a_table_numbers_that_differed_in_training_are_clipped_and_told_by_name() -> None:
-    """A missing value, a category and a number that never differed have no range."""
-    columns = (Column("size"), Column("colour", "categorical", ("blue", "red")), Column("year"))
+def test_a_tables_numbers_that_varied_in_training_are_clipped_and_named() -> None:
+    """A missing value, a category and a number that never varied have no range."""
+    columns = (Column("size"), Column("color", "categorical", ("blue", "red")), Column("year"))
     rows = np.array([[1, 0, 2_024], [2, 1, 2_024], [np.nan, 1, 2_024]], np.float32)
     preprocess = fit_preprocessor(rows, "none", columns)
-    asked = np.array([[1e9, 1, 3e38], [np.nan, np.nan, np.nan], [-8, 0, 2_024]], np.float32)
-    told = preprocess.clipped(asked, range(3))
-    assert [str(one) for one in told.values] == ["row 0, column size: 1e+09 (known: -9 to 12)"]
-    assert applied(preprocess, asked)[0, :2].tolist() == [2_024, 12]  # the number that was never missing comes first
+    queries = np.array([[1e9, 1, 3e38], [np.nan, np.nan, np.nan], [-8, 0, 2_024]], np.float32)
+    clipped = preprocess.clipped(queries, range(3))
+    assert [str(one) for one in clipped.values] == ["row 0, column size: 1e+09 (known: -9 to 12)"]
+    assert applied(preprocess, queries)[0, :2].tolist() == [2_024, 12]  # the number that was never missing comes first
     assert preprocess.limits[0].tolist() == [-9, -np.inf, -np.inf]

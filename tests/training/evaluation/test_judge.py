@@ -22,37 +22,37 @@ from lookalike.training.tables.columns import Column
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 DIGITS = DIGITS.astype(np.float32)
-WHO = LABELS.tolist()
+DIGIT_LABELS = LABELS.tolist()
 
 
 def array(*rows: list[float]) -> NDArray[np.float32]:
     return np.array(rows, np.float32)
 
 
-def asked(labels: bool = True) -> NoiseTest:
-    split = [WHO, [None] * len(WHO)][not labels]
+def noise_test_of(labels: bool = True) -> NoiseTest:
+    split = [DIGIT_LABELS, [None] * len(DIGIT_LABELS)][not labels]
     return NoiseTest(DIGITS[:300], DIGITS[300:400], DIGITS[300:400] + 1, split[:300], split[300:400])
 
 
 def halving(folder: Path, width: int) -> Encoder:
-    """Halves every value and doubles it again, but loses the last column."""
+    """Halves every value and doubles it again, but drops the last column."""
     folder.mkdir()
     keep = torch.eye(width)[:-1]  # (width - 1, width)
-    there, back = nn.Linear(width, width - 1, bias=False), nn.Linear(width - 1, width, bias=False)
-    there.weight, back.weight = nn.Parameter(keep / 2), nn.Parameter(2 * keep.T.contiguous())
-    for layer in (there, back):
+    encoder, decoder = nn.Linear(width, width - 1, bias=False), nn.Linear(width - 1, width, bias=False)
+    encoder.weight, decoder.weight = nn.Parameter(keep / 2), nn.Parameter(2 * keep.T.contiguous())
+    for layer in (encoder, decoder):
         layer.bias = nn.Parameter(torch.zeros(layer.out_features))
     write_encoder(
         folder,
-        nn.Sequential(there),
-        nn.Sequential(back),
+        nn.Sequential(encoder),
+        nn.Sequential(decoder),
         preprocess=fit_preprocessor(np.zeros((1, width), np.float32), "none"),
         header={"input_shape": [width], "latent_dim": width - 1, "output": "values"},
     )
     return load_encoder(folder)
 
 
-def test_precision_is_the_share_of_the_nearest_with_the_querys_label() -> None:
+def test_precision_is_the_share_of_nearest_items_with_the_querys_label() -> None:
     # By angle, (1, 0) is nearest to the first two items, and (0, 1) to the last two.
     items, labels = array([9, 0], [5, 1], [1, 5], [0, 9]), ["a", "b", "b", "b"]
     assert label_precision(items, labels, array([1, 0], [0, 1]), ["a", "b"], k=2) == (1 / 2 + 2 / 2) / 2
@@ -63,11 +63,11 @@ def test_near_means_a_small_angle_not_a_small_distance() -> None:
     assert label_precision(items, ["far", "near"], array([1, 0.1]), ["far"], k=1) == 1.0
 
 
-def test_precision_over_fewer_items_than_k_counts_those_there_are() -> None:
+def test_precision_with_fewer_items_than_k_counts_all_items() -> None:
     assert label_precision(array([1, 0], [0, 1]), [0, 1], array([1, 1]), [1], k=10) == 0.5
 
 
-def test_judging_leaves_rows_as_they_are() -> None:
+def test_judging_does_not_change_rows() -> None:
     items, queries = array([3, 4]), array([6, 8])
     label_precision(items, [0], queries, [0])
     assert (items.tolist(), queries.tolist()) == ([[3, 4]], [[6, 8]])
@@ -78,36 +78,36 @@ def test_without_labels_there_is_no_precision(items: list[int | None], queries: 
     assert label_precision(array([1, 0], [0, 1]), items, array([1, 0]), queries) is None
 
 
-def test_precision_is_what_scikit_learn_finds() -> None:
-    noise_test = asked()
-    neighbours = KNeighborsClassifier(10, metric="cosine", algorithm="brute").fit(
+def test_precision_matches_scikit_learn() -> None:
+    noise_test = noise_test_of()
+    neighbors = KNeighborsClassifier(10, metric="cosine", algorithm="brute").fit(
         noise_test.items, noise_test.item_labels
     )
-    shares = neighbours.predict_proba(noise_test.queries)[np.arange(100), noise_test.query_labels]
+    shares = neighbors.predict_proba(noise_test.queries)[np.arange(100), noise_test.query_labels]
     found = label_precision(noise_test.items, noise_test.item_labels, noise_test.queries, noise_test.query_labels)
-    assert found == pytest.approx(shares.mean(), abs=0.002)  # equal angles may fall on either side of the tenth
+    assert found == pytest.approx(shares.mean(), abs=0.002)  # equal angles may be ranked tenth or eleventh
 
 
-def test_noise_has_the_given_level_in_units_of_the_range_and_stays_in_it() -> None:
+def test_noise_has_the_configured_level_in_units_of_the_range_and_stays_in_it() -> None:
     rows = np.tile(array([0, 50], [100, 50]), (2_000, 1))
     noisy = add_noise(rows, fit_preprocessor(rows, "column-range"), level=0.3)
     assert noisy[:, 0].min() == 0
     assert noisy[:, 0].max() == 100
-    # Half of the noise about an end is clipped; the rest is half a normal of deviation 30: mean 30 / sqrt(2 pi).
+    # Half of the noise at each end is clipped; the rest is half a normal of deviation 30: mean 30 / sqrt(2 pi).
     assert np.abs(noisy - rows)[:, 0].mean() == pytest.approx(30 / np.sqrt(2 * np.pi), rel=0.03)
-    assert (noisy[:, 1] == 50).all()  # a constant column has no range to be noisy in
+    assert (noisy[:, 1] == 50).all()  # a constant column has no range and no noise
 
 
-def test_noise_follows_its_seed() -> None:
+def test_noise_depends_on_the_seed() -> None:
     scaling = fit_preprocessor(DIGITS, "center")
     one, two, other = (add_noise(DIGITS[:5], scaling, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
 
 
-def test_an_encoder_is_judged_by_what_it_loses(tmp_path: Path) -> None:
-    # The last digit pixel is all that is lost: its square, over 64 columns.
-    noise_test = asked()
+def test_an_encoders_error_is_what_it_loses(tmp_path: Path) -> None:
+    # Only the last pixel is lost: its square, over 64 columns.
+    noise_test = noise_test_of()
     judged = judge_encoder("halving", halving(tmp_path / "e", 64), noise_test)
     assert judged.reconstruction == pytest.approx(float(np.square(noise_test.queries[:, -1]).mean() / 64))
     assert (judged.name, judged.bytes_per_item) == ("halving", 4 * 63)
@@ -116,7 +116,7 @@ def test_an_encoder_is_judged_by_what_it_loses(tmp_path: Path) -> None:
     assert judged.precision == expected
 
 
-def test_pca_loses_what_its_left_out_components_hold() -> None:
+def test_pca_loses_the_components_that_it_leaves_out() -> None:
     # Eckart and Young 1936: the mean square error is the sum of the squared singular values left out.
     rows = DIGITS[:300]
     noise_test = NoiseTest(rows, rows, rows, [None] * 300, [None] * 300)
@@ -126,24 +126,24 @@ def test_pca_loses_what_its_left_out_components_hold() -> None:
     assert (judged.name, judged.bytes_per_item, judged.precision) == ("PCA-5", 20, None)
 
 
-def test_pca_takes_no_more_components_than_there_are() -> None:
-    assert judge_pca(32, fit_preprocessor(DIGITS, "center"), asked(), DIGITS[:7]).name == "PCA-7"
+def test_pca_has_no_more_components_than_rows() -> None:
+    assert judge_pca(32, fit_preprocessor(DIGITS, "center"), noise_test_of(), DIGITS[:7]).name == "PCA-7"
 
 
 def test_raw_rows_lose_nothing_and_are_judged_clean_and_noisy() -> None:
-    noise_test = asked()
+    noise_test = noise_test_of()
     judged = judge_raw(noise_test)
     assert (judged.reconstruction, judged.bytes_per_item) == (0, 256)
     for found, queries in ((judged.precision, noise_test.queries), (judged.noisy_precision, noise_test.noisy)):
         assert found == label_precision(noise_test.items, noise_test.item_labels, queries, noise_test.query_labels)
-    assert judge_raw(asked(labels=False)).precision is None
+    assert judge_raw(noise_test_of(labels=False)).precision is None
 
 
 COLUMNS = (Column("n"), Column("c", "categorical", ("x", "y", "z")), Column("m"))
 TABLE = np.array([[1, 0, np.nan], [3, 1, 4], [5, np.nan, 6], [3, 2, 8]] * 5, np.float32)
 
 
-def test_noise_leaves_categories_and_gaps_of_a_table_as_they_are() -> None:
+def test_noise_does_not_change_a_tables_categories_and_gaps() -> None:
     noisy = add_noise(TABLE, fit_preprocessor(TABLE, "standard", COLUMNS))
     np.testing.assert_array_equal(noisy[:, 1], TABLE[:, 1])
     np.testing.assert_array_equal(np.isnan(noisy), np.isnan(TABLE))
@@ -153,34 +153,34 @@ def test_noise_leaves_categories_and_gaps_of_a_table_as_they_are() -> None:
     assert noisy.dtype == np.float32
 
 
-def table_question() -> NoiseTest:
+def table_noise_test() -> NoiseTest:
     labels = [0, 1, 2, 3] * 5
     return NoiseTest(TABLE, TABLE, TABLE, labels, labels)
 
 
 def test_a_tables_rows_are_judged_as_features() -> None:
     scaling = fit_preprocessor(TABLE, "standard", COLUMNS)
-    judged = judge_raw(table_question(), scaling)
+    judged = judge_raw(table_noise_test(), scaling)
     assert (judged.name, judged.reconstruction, judged.bytes_per_item) == ("preprocessed rows", 0, 4 * scaling.features)
-    assert judged.precision == 0.5  # five of the ten nearest are the row's own kind
+    assert judged.precision == 0.5  # five of the ten nearest have the row's label
 
 
-def test_pca_of_a_table_loses_nothing_with_as_many_components_as_rows_differ_in() -> None:
+def test_pca_of_a_table_loses_nothing_with_enough_components() -> None:
     scaling = fit_preprocessor(TABLE, "standard", COLUMNS)
-    judged = judge_pca(3, scaling, table_question(), TABLE)
+    judged = judge_pca(3, scaling, table_noise_test(), TABLE)
     assert judged.name == "PCA-3"
     assert judged.reconstruction == pytest.approx(0, abs=1e-9)
 
 
-def test_the_error_of_mixed_columns_is_a_share_of_what_a_constant_answer_costs(tmp_path: Path) -> None:
-    # Features n | m | m missing? | x y z missing. A decoder of zeros answers n = 3, m = 6 and there, and x.
+def test_the_error_of_mixed_columns_is_relative_to_a_constant_output(tmp_path: Path) -> None:
+    # Features n | m | m missing? | x y z missing. A decoder of zeros outputs n = 3, m = 6 and not missing, and x.
     scaling = fit_preprocessor(TABLE, "standard", COLUMNS)
     encoder, decoder = nn.Linear(7, 1), nn.Linear(1, 7)
     for part in (*encoder.parameters(), *decoder.parameters()):
         nn.init.zeros_(part)
     header = {"input_shape": [3], "latent_dim": 1, "output": "values"}
     write_encoder(tmp_path, nn.Sequential(encoder), nn.Sequential(decoder), preprocess=scaling, header=header)
-    judged = judge_encoder("constant", load_encoder(tmp_path), table_question())
+    judged = judge_encoder("constant", load_encoder(tmp_path), table_noise_test())
     # Variances: n 1, m 3/4 (a quarter is at the mean), its indicator 3/16, four categories of a quarter 3/16 each.
     # Errors: n and m as the variances, the indicator 1/4; x is wrong in 3/4 of the rows, each other in a quarter.
     variance, error = 1 + 3 / 4 + 5 * 3 / 16, 1 + 3 / 4 + 1 / 4 + 3 / 4 + 3 / 4

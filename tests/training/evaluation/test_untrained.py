@@ -16,26 +16,26 @@ def weights(half: nn.Sequential) -> list[torch.Tensor]:
     return [layer.weight for layer in half if isinstance(layer, nn.Linear)]
 
 
-def test_it_has_the_same_layers_and_scaling_and_other_weights(encoder: Encoder) -> None:
-    one = untrained(encoder)
+def test_has_the_same_layers_and_scaling_but_different_weights(encoder: Encoder) -> None:
+    baseline = untrained(encoder)
     for name in ("encoder", "decoder"):
-        mine, theirs = (getattr(each, name) for each in (one, encoder))
-        assert [type(layer) for layer in mine] == [type(layer) for layer in theirs]
-        for drawn, learnt in zip(weights(mine), weights(theirs), strict=True):
-            assert drawn.shape == learnt.shape
-            assert (drawn != learnt).any()
+        baseline_half, trained_half = (getattr(each, name) for each in (baseline, encoder))
+        assert [type(layer) for layer in baseline_half] == [type(layer) for layer in trained_half]
+        for drawn, trained in zip(weights(baseline_half), weights(trained_half), strict=True):
+            assert drawn.shape == trained.shape
+            assert (drawn != trained).any()
             reach = math.sqrt(6 / drawn.shape[1])
             assert 0.5 * reach < float(drawn.abs().max()) <= reach
             assert float(drawn.std()) == pytest.approx(reach / math.sqrt(3), rel=0.3)
     rows = blobs()
     assert (
-        one.preprocess.apply(torch.from_numpy(rows)).tolist()
+        baseline.preprocess.apply(torch.from_numpy(rows)).tolist()
         == encoder.preprocess.apply(torch.from_numpy(rows)).tolist()
     )
-    assert (one.latent_dim, one.width, one.digest) == (encoder.latent_dim, encoder.width, "")
+    assert (baseline.latent_dim, baseline.width, baseline.digest) == (encoder.latent_dim, encoder.width, "")
 
 
-def test_the_seed_draws_the_weights(encoder: Encoder) -> None:
+def test_the_seed_determines_the_weights(encoder: Encoder) -> None:
     rows = blobs()
     first, same, other = (untrained(encoder, seed).encode(rows) for seed in (0, 0, 1))
     assert (first == same).all()
@@ -43,12 +43,12 @@ def test_the_seed_draws_the_weights(encoder: Encoder) -> None:
     assert (first != encoder.encode(rows)).any()
 
 
-def test_convolutions_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_works_for_convolutions(tmp_path_factory: pytest.TempPathFactory) -> None:
     settings = ("model.kind=conv", "model.channels=[4]", "model.latent_dim=3", "fit.epochs=1", "fit.device=cpu")
     rows = open_rows("digits")
     run = train(rows, load_config(None, list(settings)), tmp_path_factory.mktemp("conv") / "run")
     inputs = next(rows.chunks(16)).inputs
-    made = untrained(run.encoder)
-    assert made.encode(inputs).shape == (16, 3)
-    assert made.reconstruct(inputs).shape == (16, 64)
-    assert (made.encode(inputs) != run.encoder.encode(inputs)).all()
+    baseline = untrained(run.encoder)
+    assert baseline.encode(inputs).shape == (16, 3)
+    assert baseline.reconstruct(inputs).shape == (16, 64)
+    assert (baseline.encode(inputs) != run.encoder.encode(inputs)).all()

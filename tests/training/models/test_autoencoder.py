@@ -26,7 +26,7 @@ def test_the_decoder_mirrors_the_encoder() -> None:
     ("decoder", "widths"),
     [((7, 3, 9), [(7, 2), (3, 7), (9, 3), (6, 9)]), ((4,), [(4, 2), (6, 4)]), ((), [(6, 2)])],
 )
-def test_a_decoder_may_have_widths_of_its_own_from_the_latent_space_to_the_output(
+def test_a_decoder_may_have_separate_widths_from_the_latent_space_to_the_output(
     decoder: tuple[int, ...], widths: list[tuple[int, int]]
 ) -> None:
     model = Autoencoder((6,), 2, ModelConfig(hidden=(5,), decoder=decoder))
@@ -35,12 +35,12 @@ def test_a_decoder_may_have_widths_of_its_own_from_the_latent_space_to_the_outpu
     assert model(torch.randn(3, 6)).shape == (3, 6)
 
 
-def test_an_mlp_takes_rows_of_any_shape_as_values() -> None:
+def test_an_mlp_flattens_rows_of_any_shape() -> None:
     model = Autoencoder((2, 3, 4), 2, ModelConfig(hidden=()))
     assert [tuple(w.shape) for w in weights(model)] == [(2, 24), (24, 2)]
 
 
-def test_a_convolutional_one_is_a_model_like_the_other() -> None:
+def test_a_convolutional_autoencoder_has_the_same_interface() -> None:
     model = Autoencoder((5, 4), 2, ModelConfig(kind="conv", channels=(3,)))
     assert kinds(model.encoder)[:2] == ["ToPicture", "Conv2d"]
     assert model.encoder(torch.randn(3, 20)).shape == (3, 2)
@@ -48,7 +48,7 @@ def test_a_convolutional_one_is_a_model_like_the_other() -> None:
 
 
 @pytest.mark.parametrize(("batch_norm", "count"), [(False, 80), (True, 96)])
-def test_it_has_as_many_parameters_as_counted_by_hand(batch_norm: bool, count: int) -> None:
+def test_the_number_of_parameters_matches_a_count_by_hand(batch_norm: bool, count: int) -> None:
     # 6*4+4 + 4*2+2 + 2*4+4 + 4*6+6 = 80; a batch norm over 4 values has 8, one in each half.
     model = Autoencoder((6,), 2, ModelConfig(hidden=(4,), batch_norm=batch_norm, latent_norm=False, latent_noise=0.0))
     assert sum(p.numel() for p in model.parameters()) == count
@@ -64,15 +64,15 @@ def test_between_linear_layers_come_batch_norm_activation_and_dropout_and_the_la
     assert kinds(model.decoder) == [*inner, "Sigmoid"]
 
 
-def test_without_hidden_layers_it_is_one_matrix_and_back() -> None:
+def test_without_hidden_layers_each_half_is_one_matrix() -> None:
     model = Autoencoder((3,), 2, ModelConfig(hidden=(), latent_norm=False, latent_noise=0.0))
     rows = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    there, back = weights(model)
-    torch.testing.assert_close(model(rows), rows @ there.T @ back.T)
+    encoder, decoder = weights(model)
+    torch.testing.assert_close(model(rows), rows @ encoder.T @ decoder.T)
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu", "silu"])
-def test_rectifiers_start_as_he_et_al_ask(activation: str) -> None:
+def test_rectifiers_have_he_initialization(activation: str) -> None:
     # He et al. 2015, equation 10: variance 2 / fan_in; uniform within sqrt(3 * variance).
     torch.manual_seed(0)
     first = weights(Autoencoder((300,), 2, ModelConfig(hidden=(200,), activation=cast(Any, activation))))[0]
@@ -80,7 +80,7 @@ def test_rectifiers_start_as_he_et_al_ask(activation: str) -> None:
     assert float(first.abs().max()) <= math.sqrt(6 / 300)
 
 
-def test_what_is_no_rectifier_starts_as_glorot_and_bengio_ask() -> None:
+def test_other_activations_have_glorot_initialization() -> None:
     # Glorot and Bengio 2010, equation 16: uniform within sqrt(6 / (fan_in + fan_out)).
     torch.manual_seed(0)
     stacks = weights(Autoencoder((300,), 100, ModelConfig(hidden=(200,), activation="tanh")))
@@ -89,7 +89,7 @@ def test_what_is_no_rectifier_starts_as_glorot_and_bengio_ask() -> None:
         assert float(weight.abs().max()) <= math.sqrt(6 / fans)
 
 
-def test_the_layers_before_latent_and_output_are_no_rectifiers_whatever_the_others_are() -> None:
+def test_the_latent_and_output_layers_always_have_glorot_initialization() -> None:
     torch.manual_seed(0)
     _, latent, _, output = weights(Autoencoder((300,), 100, ModelConfig(hidden=(200,), activation="relu")))
     for weight, fans in ((latent, 300), (output, 500)):
@@ -105,8 +105,8 @@ def test_biases_start_at_0() -> None:
 def test_a_squashing_output_stays_in_its_range(output: str, low: float, high: float) -> None:
     torch.manual_seed(0)
     model = Autoencoder((6,), 2, ModelConfig(output=cast(Any, output))).eval()
-    answer = model(100 * torch.randn(50, 6)).detach()
-    assert low <= float(answer.min()) < float(answer.max()) <= high
+    output_rows = model(100 * torch.randn(50, 6)).detach()
+    assert low <= float(output_rows.min()) < float(output_rows.max()) <= high
 
 
 def test_dropout_and_batch_norm_act_in_training_only() -> None:
@@ -115,13 +115,13 @@ def test_dropout_and_batch_norm_act_in_training_only() -> None:
     rows = torch.randn(8, 6)
     assert not torch.equal(model.train()(rows), model(rows))
     assert torch.equal(model.eval()(rows), model(rows))
-    torch.testing.assert_close(model(rows)[:1], model(rows[:1]))  # a row's answer does not depend on its batch
+    torch.testing.assert_close(model(rows)[:1], model(rows[:1]))  # a row's output does not depend on its batch
 
 
 @pytest.mark.parametrize(("width", "expected"), [(1, 2), (8, 2), (12, 3), (64, 16), (128, 32), (784, 32)])
-def test_auto_takes_a_quarter_of_the_columns_between_2_and_32(width: int, expected: int) -> None:
+def test_auto_is_a_quarter_of_the_columns_between_2_and_32(width: int, expected: int) -> None:
     assert latent_dim_for(width, ModelConfig()) == expected
 
 
-def test_a_configured_latent_dimension_is_taken_as_it_is() -> None:
+def test_a_configured_latent_dimension_is_used_unchanged() -> None:
     assert latent_dim_for(4, ModelConfig(latent_dim=7)) == 7

@@ -24,13 +24,13 @@ def of(layout: Layout, output: list[float], target: list[float]) -> float:
     return float(column_loss(MSE, layout)(torch.tensor([output]), torch.tensor([target])))
 
 
-def test_each_column_has_the_loss_that_is_right_for_it_and_the_same_weight() -> None:
-    # 3² for n; 2² and log 2 for m, which is there; log 2 for c; log 4 for d; over four columns.
+def test_each_column_has_the_loss_of_its_kind_and_the_same_weight() -> None:
+    # 3² for n; 2² and log 2 for m, which is present; log 2 for c; log 4 for d; over four columns.
     expected = (9 + 4 + math.log(2) + math.log(2) + math.log(4)) / 4
     assert of(MIXED, [3.0, 2.0, *[0.0] * 7], TARGET) == pytest.approx(expected)
 
 
-def test_a_column_weighs_as_much_however_many_features_it_has() -> None:
+def test_a_column_has_the_same_weight_for_any_number_of_features() -> None:
     def alone(count: int) -> float:
         return of(Layout(1, (), 0, (Slots(0, 0, count, False),)), [0.0] * count, [1.0] + [0.0] * (count - 1))
 
@@ -39,19 +39,19 @@ def test_a_column_weighs_as_much_however_many_features_it_has() -> None:
     assert alone(8) == pytest.approx(math.log(8))
 
 
-def test_a_missing_number_costs_only_whether_it_is_missing() -> None:
-    # The indicator's logit is log 3: it says missing with the share 3/4.
+def test_a_missing_number_costs_only_its_indicator() -> None:
+    # The indicator's logit is log 3: the value is missing with the share 3/4.
     layout = Layout(1, (0,), 1, ())
     assert of(layout, [99.0, math.log(3)], [0.0, 1.0]) == pytest.approx(math.log(4 / 3))
     assert of(layout, [2.0, math.log(3)], [0.0, 0.0]) == pytest.approx(4 + math.log(4))
 
 
-def test_what_a_row_says_nothing_of_costs_nothing() -> None:
+def test_an_unknown_category_costs_nothing() -> None:
     target = [*TARGET[:3], 0, 0, *TARGET[5:]]
     assert of(MIXED, [0.0, 0.0, 0.0, 5.0, -5.0, *[0.0] * 4], target) == pytest.approx((math.log(2) + math.log(4)) / 4)
 
 
-def test_it_is_a_mean_over_rows() -> None:
+def test_the_loss_is_a_mean_over_rows() -> None:
     torch.manual_seed(0)
     output, target = torch.randn(6, 9), torch.tensor([TARGET]).repeat(6, 1)
     loss = column_loss(MSE, MIXED)
@@ -60,7 +60,7 @@ def test_it_is_a_mean_over_rows() -> None:
 
 
 @given(st.lists(st.floats(-300, 300, width=32), min_size=6, max_size=6), st.integers(0, 1), st.integers(0, 3))
-def test_categories_cost_what_torchs_cross_entropy_says(logits: list[float], first: int, second: int) -> None:
+def test_categories_cost_as_much_as_torchs_cross_entropy(logits: list[float], first: int, second: int) -> None:
     layout = Layout(2, (), 0, (Slots(0, 0, 2, False), Slots(1, 2, 4, False)))
     target = torch.zeros(1, 6)
     target[0, first] = target[0, 2 + second] = 1
@@ -70,8 +70,8 @@ def test_categories_cost_what_torchs_cross_entropy_says(logits: list[float], fir
     assert float(column_loss(MSE, layout)(output, target)) == pytest.approx(float(expected) / 2, rel=1e-4, abs=1e-4)
 
 
-def test_its_slope_is_the_share_less_the_truth() -> None:
-    # Cross-entropy's gradient: softmax less one-hot, here over one column and one row.
+def test_the_gradient_is_the_share_minus_the_truth() -> None:
+    # Cross-entropy's gradient: softmax minus one-hot, here over one column and one row.
     output = torch.tensor([[math.log(3), 0.0]], requires_grad=True)
     loss = column_loss(MSE, Layout(1, (), 0, (Slots(0, 0, 2, False),)))(output, torch.tensor([[0.0, 1.0]]))
     (slope,) = torch.autograd.grad(loss, output)
@@ -79,7 +79,7 @@ def test_its_slope_is_the_share_less_the_truth() -> None:
 
 
 @pytest.mark.parametrize("far", [1e4, -1e4])
-def test_logits_far_apart_do_not_overflow(far: float) -> None:
+def test_extreme_logits_do_not_overflow(far: float) -> None:
     output = torch.tensor([[far, 0.0, -far, 1e4, 0.0, 0.0]], requires_grad=True)
     layout = Layout(2, (), 0, (Slots(0, 0, 3, False), Slots(1, 3, 3, False)))
     loss = column_loss(MSE, layout)(output, torch.tensor([[0.0, 0, 1, 0, 0, 1]]))
@@ -88,7 +88,7 @@ def test_logits_far_apart_do_not_overflow(far: float) -> None:
     assert bool(slope.isfinite().all())
 
 
-def test_numbers_alone_are_left_to_the_configured_loss() -> None:
+def test_a_table_of_numbers_has_the_configured_loss() -> None:
     assert column_loss(MSE, Layout(3, (0, 1, 2), 0, ())) is MSE
 
 
@@ -101,31 +101,31 @@ def test_numbers_have_the_configured_loss(kind: str, error: float) -> None:
     assert float(got) == pytest.approx(error / 4 + rest)
 
 
-def test_the_best_constant_answer_is_the_means_and_the_logs_of_the_shares() -> None:
+def test_the_best_constant_output_is_the_means_and_the_logs_of_the_shares() -> None:
     loss = column_loss(MSE, MIXED)
     targets = torch.tensor([TARGET, [2.0, 0.0, 1.0, 0, 1, 0, 0, 0, 1], TARGET, TARGET])
     assert loss.constant is not None
     best = loss.constant(targets.mean(dim=0)).requires_grad_()
     cost = loss(best.expand_as(targets), targets)
     (slope,) = torch.autograd.grad(cost, best)
-    # n: variance 3/4; m is there and 0; shares of 1/4 cost -(log 1/4)/4 - 3 (log 3/4)/4, for m?, c and d alike.
+    # n: variance 3/4; m is present and 0; shares of 1/4 cost -(log 1/4)/4 - 3 (log 3/4)/4, for m?, c and d alike.
     entropy = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
     assert float(cost.detach()) == pytest.approx((0.75 + 3 * entropy) / 4, abs=1e-3)
     torch.testing.assert_close(slope, torch.zeros(9), atol=1e-3, rtol=0)
 
 
-def test_a_squashed_output_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.output: expected linear, for the loss mse\+cross_entropy"):
+def test_refuses_a_squashed_output() -> None:
+    with pytest.raises(ConfigError, match=r"model\.output: expected linear, because the loss mse\+cross_entropy"):
         check_pair(column_loss(MSE, MIXED), ModelConfig(output="sigmoid"))
 
 
-def test_a_loss_of_probabilities_is_refused_beside_categories() -> None:
+def test_refuses_a_loss_of_probabilities_for_categories() -> None:
     with pytest.raises(ConfigError, match=r"loss\.kind: expected a loss of values or logits, .*, found bce"):
         column_loss(LOSSES["bce"], MIXED)
     assert column_loss(LOSSES["bce"], Layout(1, (0,), 0, ())) is LOSSES["bce"]
 
 
-def test_numbers_may_be_told_as_logits() -> None:
+def test_numbers_may_be_logits() -> None:
     # Within [0, 4], the number 1 is the share 1/4: the logit 0 costs log 2, and the logit of 1/4 is log 1/3.
     edges = torch.zeros(2), torch.full((2,), 4.0)
     loss = column_loss(bounded(LOSSES["bce_logits"], *edges), MIXED)

@@ -22,7 +22,7 @@ def conv(channels: tuple[int, ...] = (4, 6), **changes: object) -> ModelConfig:
 
 
 def sizes(stack: nn.Sequential, rows: Tensor) -> list[tuple[int, ...]]:
-    """What leaves each convolution and each linear layer, without the batch."""
+    """The output shapes of the convolutions and the linear layers, without the batch."""
     seen: list[tuple[int, ...]] = []
     for layer in stack:
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
@@ -48,7 +48,7 @@ def ones(stack: nn.Sequential) -> nn.Sequential:
     decoder=st.one_of(st.just("mirror"), FEW),
     latent=st.integers(1, 4),
 )
-def test_pictures_of_any_size_come_back_in_theirs(
+def test_pictures_of_any_size_keep_their_size(
     shape: tuple[int, ...], channels: tuple[int, ...], decoder: object, latent: int
 ) -> None:
     encoder, decode = conv_stacks(shape, latent, conv(channels, decoder=decoder))
@@ -57,13 +57,13 @@ def test_pictures_of_any_size_come_back_in_theirs(
     assert decode(encoder(rows)).shape == rows.shape
 
 
-def test_each_convolution_halves_the_sides_rounding_up_and_each_transposed_one_brings_them_back() -> None:
+def test_convolutions_halve_the_sides_rounding_up_and_transposed_convolutions_restore_them() -> None:
     encoder, decoder = conv_stacks((28, 9), 3, conv((4, 5, 6)))
     assert sizes(encoder, torch.randn(2, 28 * 9)) == [(4, 14, 5), (5, 7, 3), (6, 4, 2), (3,)]
     assert sizes(decoder, torch.randn(2, 3)) == [(6 * 4 * 2,), (5, 7, 3), (4, 14, 5), (1, 28, 9)]
 
 
-def test_a_decoder_may_have_channels_of_its_own_and_as_many_steps_as_it_likes() -> None:
+def test_a_decoder_may_have_separate_channels_and_any_number_of_steps() -> None:
     encoder, decoder = conv_stacks((28, 9), 3, conv((4,), decoder=(7, 2, 3)))
     assert sizes(encoder, torch.randn(2, 28 * 9)) == [(4, 14, 5), (3,)]
     assert sizes(decoder, torch.randn(2, 3)) == [(7 * 4 * 2,), (2, 7, 3), (3, 14, 5), (1, 28, 9)]
@@ -75,23 +75,23 @@ def test_a_decoder_without_channels_is_one_matrix() -> None:
 
 
 def test_a_convolution_as_worked_out_by_hand() -> None:
-    # On 3 x 3 pixels of 1, a kernel of ones centred on each corner sees the four pixels around it. The latent value
+    # On 3 x 3 pixels of 1, a kernel of ones centered on each corner covers four pixels. The latent value
     # is the sum over the four places: 16.
     encoder, _ = conv_stacks((3, 3), 1, conv((1,), activation="linear", batch_norm=False))
-    made = ones(encoder)(torch.ones(1, 9))
-    assert made.item() == 16
+    result = ones(encoder)(torch.ones(1, 9))
+    assert result.item() == 16
 
 
 def test_a_transposed_convolution_as_worked_out_by_hand() -> None:
-    # Each of 2 x 2 places lays a kernel of ones on the 3 x 3 pixels, centred on its corner: sides are covered twice
-    # and the centre four times.
+    # Each of 2 x 2 places adds a kernel of ones to the 3 x 3 pixels, centered on its corner: the sides are covered
+    # twice and the center four times.
     _, decoder = conv_stacks((3, 3), 1, conv((1,), activation="linear", batch_norm=False))
-    made = ones(decoder)(torch.ones(1, 1))
-    assert made.tolist() == [[1, 2, 1, 2, 4, 2, 1, 2, 1]]
+    result = ones(decoder)(torch.ones(1, 1))
+    assert result.tolist() == [[1, 2, 1, 2, 4, 2, 1, 2, 1]]
 
 
-def test_colours_lie_together_in_a_row() -> None:
-    # An encoder that sees red only answers to the first of each three values.
+def test_the_colors_of_a_pixel_are_adjacent_in_a_row() -> None:
+    # An encoder that sees only red depends on the first of each three values.
     encoder, _ = conv_stacks((2, 2, 3), 1, conv((1,), activation="linear", batch_norm=False))
     first = next(layer for layer in encoder if isinstance(layer, nn.Conv2d))
     with torch.no_grad():
@@ -103,14 +103,14 @@ def test_colours_lie_together_in_a_row() -> None:
 
 
 @pytest.mark.parametrize(("batch_norm", "count"), [(False, 690), (True, 766)])
-def test_it_has_as_many_parameters_as_counted_by_hand(batch_norm: bool, count: int) -> None:
-    # There: 1*4*9+4 = 40, 4*6*9+6 = 222, (2*2*6)*3+3 = 75; back: 3*24+24 = 96, 6*4*9+4 = 220, 4*1*9+1 = 37.
-    # Batch norms have two for each of 4 and 6 channels, 24 values, and 4 channels.
+def test_the_number_of_parameters_matches_a_count_by_hand(batch_norm: bool, count: int) -> None:
+    # Encoder: 1*4*9+4 = 40, 4*6*9+6 = 222, (2*2*6)*3+3 = 75; decoder: 3*24+24 = 96, 6*4*9+4 = 220, 4*1*9+1 = 37.
+    # Batch norms have two parameters for each of 4 and 6 channels, 24 values, and 4 channels.
     model = Autoencoder((8, 8), 3, conv((4, 6), batch_norm=batch_norm))
     assert sum(weights.numel() for weights in model.parameters()) == count
 
 
-def test_the_stacks_are_made_of_what_was_configured() -> None:
+def test_the_stacks_have_the_configured_layers() -> None:
     encoder, decoder = conv_stacks((8, 8), 3, conv((4,), activation="relu", dropout=0.1, output="sigmoid"))
     inner = ["BatchNorm2d", "ReLU", "Dropout"]
     assert [type(layer).__name__ for layer in encoder] == [
@@ -128,12 +128,12 @@ def test_the_stacks_are_made_of_what_was_configured() -> None:
 
 
 @pytest.mark.parametrize("shape", [(64,), (2, 2, 2, 2)])
-def test_rows_that_are_no_picture_are_refused(shape: tuple[int, ...]) -> None:
+def test_refuses_rows_that_are_not_pictures(shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"model\.kind: expected pictures: .*, found rows of shape \("):
         Autoencoder(shape, 2, conv())
 
 
-def test_it_learns_digits_better_than_the_mean_of_each_column() -> None:
+def test_learns_digits_better_than_the_mean_of_each_column() -> None:
     torch.manual_seed(0)
     inputs, _ = read_sample(open_rows("digits"), 400, seed=0)
     rows = torch.from_numpy(inputs) / 16  # (400, 64)
@@ -144,5 +144,5 @@ def test_it_learns_digits_better_than_the_mean_of_each_column() -> None:
             optimizer.zero_grad()
             LOSSES["mse"](model(batch), batch).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    wrong = (model.eval()(rows) - rows).square().mean().item()
-    assert wrong < 0.4 * rows.var(dim=0, correction=0).mean().item()
+    error = (model.eval()(rows) - rows).square().mean().item()
+    assert error < 0.4 * rows.var(dim=0, correction=0).mean().item()

@@ -15,17 +15,17 @@ def kinds(parts: list[nn.Module]) -> list[str]:
 
 
 def spread(layer: nn.Module, pictures: Tensor) -> float:
-    """The mean square of what a layer makes of pictures of mean square 1, away from the edges, without its bias."""
-    made: Tensor = layer(pictures).detach()
-    return float(made[:, :, 4:-4, 4:-4].square().mean())
+    """The mean square of a layer's output for pictures of mean square 1, away from the edges."""
+    output: Tensor = layer(pictures).detach()
+    return float(output[:, :, 4:-4, 4:-4].square().mean())
 
 
-def test_every_configurable_activation_is_there() -> None:
+def test_every_configurable_activation_exists() -> None:
     named = {kind for field in ("activation", "output") for kind in get_args(ModelConfig.__annotations__[field])}
     assert named == set(ACTIVATIONS)
 
 
-def test_a_row_is_a_picture_line_by_line_with_the_channels_of_a_pixel_together() -> None:
+def test_a_row_is_a_picture_line_by_line_with_adjacent_channels() -> None:
     # 2 x 2 pixels of red, green and blue: the red ones are the values 0, 3, 6 and 9.
     picture = ToPicture(2, 2, 3)(torch.arange(12.0)[None])
     assert picture.shape == (1, 3, 2, 2)
@@ -35,7 +35,7 @@ def test_a_row_is_a_picture_line_by_line_with_the_channels_of_a_pixel_together()
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 3, 1), (1, 7, 4), (3, 2, 3)])
 @pytest.mark.parametrize("count", [0, 1, 6])
-def test_a_picture_becomes_the_row_that_it_was(shape: tuple[int, int, int], count: int) -> None:
+def test_a_picture_becomes_the_original_row(shape: tuple[int, int, int], count: int) -> None:
     rows = torch.randn(count, math.prod(shape))
     assert torch.equal(ToRows()(ToPicture(*shape)(rows)), rows)
 
@@ -48,7 +48,7 @@ def test_a_picture_has_height_width_and_channels(shape: tuple[int, ...], expecte
 
 
 @pytest.mark.parametrize("shape", [(), (64,), (2, 3, 4, 5)])
-def test_what_is_no_picture_is_refused_by_name(shape: tuple[int, ...]) -> None:
+def test_refuses_rows_that_are_not_pictures_and_names_the_setting(shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         picture_shape(shape, "corruption.kind")
     assert caught.value.field == "corruption.kind"
@@ -74,18 +74,18 @@ def test_between_layers_come_batch_norm_activation_and_dropout_as_configured(lay
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(16, 32, 3, 2, 1), nn.ConvTranspose2d(32, 16, 3, 2, 1)])
 @pytest.mark.parametrize("activation", ["relu", "silu"])
-def test_before_a_rectifier_a_convolution_doubles_the_power_whichever_way_it_goes(layer: Any, activation: str) -> None:
-    # He et al. 2015, section 2.2: what half of the values lose behind it. Biases start at 0.
+def test_before_a_rectifier_a_convolution_doubles_the_power_in_either_direction(layer: Any, activation: str) -> None:
+    # He et al. 2015, section 2.2: this makes up for the half that the rectifier removes. Biases start at 0.
     torch.manual_seed(0)
     outer(layer, activation)
     assert spread(layer, torch.randn(20, layer.in_channels, 40, 40)) == pytest.approx(2, rel=0.1)
     assert not layer.bias.any()
 
 
-def test_elsewhere_forward_and_backward_power_are_balanced() -> None:
-    # Glorot and Bengio 2010, equation 12. Of a 3 x 3 kernel in steps of 2, 9 places reach an output and 9 / 4 on
-    # average leave an input: 16 * 9 = 144 and 32 * 9 / 4 = 72, so the power is 144 * 2 / 216 of what came in; and
-    # of its transposed, which goes the other way, 72 * 2 / 216.
+def test_before_other_activations_forward_and_backward_power_are_balanced() -> None:
+    # Glorot and Bengio 2010, equation 12. With a 3 x 3 kernel in steps of 2, 9 places reach an output, and an input
+    # reaches 9 / 4 on average: 16 * 9 = 144 and 32 * 9 / 4 = 72, so the output power is 144 * 2 / 216 of the input
+    # power. For the transposed convolution, which goes the other way, it is 72 * 2 / 216.
     torch.manual_seed(0)
     for layer, expected in ((nn.Conv2d(16, 32, 3, 2, 1), 4 / 3), (nn.ConvTranspose2d(32, 16, 3, 2, 1), 2 / 3)):
         outer(layer, "tanh")
@@ -93,12 +93,12 @@ def test_elsewhere_forward_and_backward_power_are_balanced() -> None:
         assert spread(layer, pictures) == pytest.approx(expected, rel=0.1)
 
 
-def test_a_last_layer_has_its_activation_alone() -> None:
+def test_a_last_layer_has_only_its_activation() -> None:
     assert kinds(outer(nn.Linear(2, 2), "sigmoid")) == ["Linear", "Sigmoid"]
 
 
-def test_the_latent_layer_is_brought_to_one_scale_and_blurred_in_training_only() -> None:
-    # Half of the rows give 1 and half 5: mean 3, deviation 2.
+def test_the_latent_layer_is_normalized_and_has_noise_in_training_only() -> None:
+    # Half of the outputs are 1 and half are 5: mean 3, deviation 2.
     linear, norm, _, noise = latent(nn.Linear(1, 1), ModelConfig(latent_noise=0.25))
     assert isinstance(linear, nn.Linear)
     assert isinstance(norm, nn.BatchNorm1d)

@@ -21,9 +21,9 @@ HALF = torch.full((2, 2), 0.5)
     [
         ("mse", OUTPUT, TARGET, (1 + 4 + 0 + 0) / 4),
         ("mae", OUTPUT, TARGET, (1 + 2 + 0 + 0) / 4),
-        ("huber", OUTPUT, TARGET, (0.5 + 1.5 + 0 + 0) / 4),  # half the square up to 1, then the distance less a half
+        ("huber", OUTPUT, TARGET, (0.5 + 1.5 + 0 + 0) / 4),  # half the square up to 1, then the distance minus a half
         ("bce", HALF, HALF, math.log(2)),
-        # -ln(3/4) for what is there, -ln(1 - 3/4) for what is not, and between them the mean of the two.
+        # -ln(3/4) for the target 1, -ln(1 - 3/4) for the target 0, and for 1/2 the mean of the two.
         ("bce", torch.tensor([[0.75, 0.75, 0.75]]), torch.tensor([[1.0, 0.0, 0.5]]), -math.log(3 / 16) / 2),
         ("bce_logits", torch.zeros(2, 2), TARGET / 4, math.log(2)),
         # ln 3 is the logit of 3/4.
@@ -73,8 +73,8 @@ def test_the_cross_entropy_of_logits_is_that_of_their_sigmoid(pairs: list[tuple[
     logits, shares = np.array(pairs).T
     likely = 1 / (1 + np.exp(-logits))
     expected = -np.mean(shares * np.log(likely) + (1 - shares) * np.log1p(-likely))
-    ours = LOSSES["bce_logits"](torch.from_numpy(logits), torch.from_numpy(shares))
-    assert float(ours) == pytest.approx(expected, rel=1e-3, abs=1e-9)
+    actual = LOSSES["bce_logits"](torch.from_numpy(logits), torch.from_numpy(shares))
+    assert float(actual) == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=20))
@@ -90,7 +90,7 @@ def test_distances_are_never_negative_and_huber_is_between_half_the_square_and_t
 @pytest.mark.parametrize(
     ("kind", "output"), [("bce_logits", "sigmoid"), ("bce_logits", "tanh"), ("bce", "linear"), ("bce", "tanh")]
 )
-def test_a_second_sigmoid_and_a_missing_one_are_refused_with_a_remedy(kind: str, output: str) -> None:
+def test_refuses_a_second_or_a_missing_sigmoid_with_a_remedy(kind: str, output: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_pair(LOSSES[kind], ModelConfig(output=cast(Any, output)))
     right = {"bce_logits": "linear", "bce": "sigmoid"}[kind]
@@ -105,15 +105,15 @@ def test_plain_values_may_come_from_any_output(kind: str, output: str) -> None:
     check_pair(LOSSES[kind], ModelConfig(output=cast(Any, output)))
 
 
-def test_every_configurable_loss_is_there_and_classes_are_for_no_autoencoder() -> None:
+def test_every_configurable_loss_exists_and_no_autoencoder_has_classes() -> None:
     configurable = set(get_args(LossConfig.__annotations__["kind"]))
     assert configurable == set(LOSSES) - {"cross_entropy"}
     assert {kind: build_loss(LossConfig(kind=kind)).name for kind in configurable} == {k: k for k in configurable}
     assert {loss.target for loss in LOSSES.values() if loss.name in configurable} == {"values", "shares"}
 
 
-def test_a_bounded_loss_takes_each_value_as_its_share_of_the_range() -> None:
-    # 4 of [2, 6] is a half; 7 lies outside and counts as 6, a whole; the steady column counts as a half.
+def test_a_bounded_loss_converts_each_value_to_its_share_of_the_range() -> None:
+    # 4 of [2, 6] is a half; 7 is outside and counts as 6, a share of 1; the constant column counts as a half.
     loss = bounded(LOSSES["bce_logits"], torch.tensor([2.0, 2.0, 3.0]), torch.tensor([6.0, 6.0, 3.0]))
     logits = torch.tensor([[0.0, 2.0, 0.0]])
     by_hand = (2 * math.log(2) + math.log1p(math.exp(-2))) / 3

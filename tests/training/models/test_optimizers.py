@@ -55,14 +55,14 @@ def test_sgd_decays_weights_through_the_gradient() -> None:
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw"])
-def test_adam_first_steps_by_the_rate_whatever_the_gradient(kind: str) -> None:
+def test_adams_first_step_is_the_rate_for_any_gradient(kind: str) -> None:
     # Kingma and Ba 2015, algorithm 1: at t = 1 the corrected moments are g and g squared.
     config = OptimizerConfig(kind=cast(Any, kind), lr=0.1)
     assert stepped(config, [1e-3]) == pytest.approx(1.9, rel=1e-4)
     assert stepped(config, [-1e3]) == pytest.approx(2.1, rel=1e-4)
 
 
-def test_adam_decays_through_the_gradient_and_adamw_beside_it() -> None:
+def test_adam_decays_through_the_gradient_and_adamw_separately() -> None:
     # Loshchilov and Hutter 2019. Adam: gradient -0.5 + 0.5 * 2 > 0, so a step down. AdamW: 2 * (1 - 0.05), a step up.
     settings = {"lr": 0.1, "weight_decay": 0.5}
     assert stepped(OptimizerConfig(kind="adam", **cast(Any, settings)), [-0.5]) == pytest.approx(1.9, rel=1e-4)
@@ -71,7 +71,7 @@ def test_adam_decays_through_the_gradient_and_adamw_beside_it() -> None:
 
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("model", ["mlp", "conv"])
-def test_decay_is_for_matrices_and_kernels_and_never_for_biases_and_norms(kind: str, model: str) -> None:
+def test_decay_applies_only_to_matrices_and_kernels(kind: str, model: str) -> None:
     network = Autoencoder(
         (4, 4), 2, ModelConfig(kind=cast(Any, model), hidden=(5,), channels=(3,), latent_norm=False, latent_noise=0.0)
     )
@@ -88,7 +88,7 @@ def test_decay_is_for_matrices_and_kernels_and_never_for_biases_and_norms(kind: 
     assert {decay for name, (_, decay) in found.items() if name not in spared} == {0.1}
 
 
-def test_what_is_not_decayed_stays_where_it_is_without_a_gradient() -> None:
+def test_without_a_gradient_only_decayed_weights_change() -> None:
     model = nn.Linear(1, 1)
     nn.init.ones_(model.weight)
     nn.init.ones_(model.bias)
@@ -99,7 +99,7 @@ def test_what_is_not_decayed_stays_where_it_is_without_a_gradient() -> None:
     assert (model.weight.item(), model.bias.item()) == pytest.approx((0.95, 1.0))
 
 
-def test_the_decoder_may_have_a_rate_of_its_own() -> None:
+def test_the_decoder_may_have_a_separate_rate() -> None:
     model = Autoencoder((4,), 2, ModelConfig(hidden=(3,)))
     found = grouped(OptimizerConfig(lr=0.2, decoder_lr=0.01), model)
     assert {rate for name, (rate, _) in found.items() if name.startswith("encoder.")} == {0.2}
@@ -107,7 +107,7 @@ def test_the_decoder_may_have_a_rate_of_its_own() -> None:
     assert {rate for rate, _ in grouped(OptimizerConfig(lr=0.2), model).values()} == {0.2}
 
 
-def test_a_group_holds_all_that_have_the_same_rate_and_decay() -> None:
+def test_parameters_with_the_same_rate_and_decay_share_a_group() -> None:
     model = Autoencoder((4,), 2, ModelConfig(hidden=(3,)))
 
     def count(**settings: float) -> int:
@@ -129,7 +129,7 @@ def test_a_model_without_a_decoder_has_one_rate() -> None:
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("adam", optim.Adam), ("adamw", optim.AdamW), ("sgd", optim.SGD)])
-def test_it_is_the_optimizer_that_was_asked_for_in_one_pass(kind: str, expected: type[optim.Optimizer]) -> None:
+def test_builds_the_configured_optimizer_fused(kind: str, expected: type[optim.Optimizer]) -> None:
     optimizer = build_optimizer(OptimizerConfig(kind=cast(Any, kind)), nn.Linear(1, 1))
     assert type(optimizer) is expected
     assert optimizer.defaults["fused"]

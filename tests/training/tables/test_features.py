@@ -28,81 +28,81 @@ def table() -> Table:
     return build_table(FITTED)
 
 
-def spread(table: Table, row: list[float]) -> list[float]:
-    told: list[float] = table.spread(torch.tensor([row]))[0].tolist()
-    return told
+def features_of(table: Table, row: list[float]) -> list[float]:
+    features: list[float] = table.to_features(torch.tensor([row]))[0].tolist()
+    return features
 
 
-def gathered(table: Table, features: list[float]) -> Tensor:
-    return table.gather(torch.tensor([features]))[0]
+def raw_of(table: Table, features: list[float]) -> Tensor:
+    return table.to_rows(torch.tensor([features]))[0]
 
 
-def same(one: Tensor, other: list[float]) -> bool:
-    return torch.allclose(one, torch.tensor(other, dtype=torch.float32), equal_nan=True)
+def same(actual: Tensor, expected: list[float]) -> bool:
+    return torch.allclose(actual, torch.tensor(expected, dtype=torch.float32), equal_nan=True)
 
 
 def test_a_row_becomes_features_and_comes_back(table: Table) -> None:
-    assert spread(table, ROW) == FEATURES
-    assert same(gathered(table, FEATURES), ROW)
+    assert features_of(table, ROW) == FEATURES
+    assert same(raw_of(table, FEATURES), ROW)
 
 
-def test_a_missing_number_is_the_mean_and_says_so(table: Table) -> None:
-    features = spread(table, [nan, *ROW[1:]])
+def test_a_missing_number_becomes_the_mean_and_sets_its_indicator(table: Table) -> None:
+    features = features_of(table, [nan, *ROW[1:]])
     assert features[:3] == [0.5, 4.0, 1.0]
-    assert same(gathered(table, features), [nan, *ROW[1:]])
+    assert same(raw_of(table, features), [nan, *ROW[1:]])
 
 
-def test_a_missing_number_that_was_always_there_is_the_mean(table: Table) -> None:
-    assert spread(table, [1.0, 1.0, nan, 0.0, 0.0])[:3] == [0.5, 1.0, 0.0]
+def test_a_missing_number_without_an_indicator_becomes_the_mean(table: Table) -> None:
+    assert features_of(table, [1.0, 1.0, nan, 0.0, 0.0])[:3] == [0.5, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("code", [nan, 2.0, 7.0, -1.0, 0.5])
-def test_an_unknown_category_takes_the_slot_for_missing_ones(table: Table, code: float) -> None:
-    features = spread(table, [*ROW[:4], code])
+def test_an_unknown_category_sets_the_slot_for_missing_values(table: Table, code: float) -> None:
+    features = features_of(table, [*ROW[:4], code])
     assert features[8:] == [0, 0, 1]
-    assert same(gathered(table, features), [*ROW[:4], nan])
+    assert same(raw_of(table, features), [*ROW[:4], nan])
 
 
 @pytest.mark.parametrize("code", [nan, 2.0, 3.0])
-def test_where_no_training_row_had_it_and_none_was_missing_it_is_nothing_at_all(table: Table, code: float) -> None:
-    assert spread(table, [1.0, code, *ROW[2:]])[3:6] == [0, 0, 0]
+def test_an_unknown_category_without_such_a_slot_sets_no_slot(table: Table, code: float) -> None:
+    assert features_of(table, [1.0, code, *ROW[2:]])[3:6] == [0, 0, 0]
 
 
-def test_logits_are_read_as_what_is_likeliest(table: Table) -> None:
-    assert same(gathered(table, [0.0, 3.0, -0.1, 9, -9, 0, -5, -4, 1, 2, 1.5]), [3, 0, 0, 1, 1])
-    assert same(gathered(table, [0.0, 3.0, 0.1, -3, -2, -1, 0, -1, -1, -2, 0]), [nan, 2, 0, 0, nan])
+def test_logits_decode_to_the_most_likely_value(table: Table) -> None:
+    assert same(raw_of(table, [0.0, 3.0, -0.1, 9, -9, 0, -5, -4, 1, 2, 1.5]), [3, 0, 0, 1, 1])
+    assert same(raw_of(table, [0.0, 3.0, 0.1, -3, -2, -1, 0, -1, -1, -2, 0]), [nan, 2, 0, 0, nan])
 
 
-def test_shares_are_read_as_what_is_likelier_than_not(table: Table) -> None:
+def test_shares_decode_to_the_most_likely_value(table: Table) -> None:
     features = torch.tensor([[0.0, 3.0, 0.4, 0.2, 0.5, 0.3, 0.4, 0.6, 0.1, 0.2, 0.7]])
-    assert same(table.gather(features, shares=True)[0], [3, 1, 0, 1, nan])
-    assert same(table.gather(features)[0], [nan, 1, 0, 1, nan])
+    assert same(table.to_rows(features, shares=True)[0], [3, 1, 0, 1, nan])
+    assert same(table.to_rows(features)[0], [nan, 1, 0, 1, nan])
 
 
-def test_a_number_that_never_differed_is_what_it_always_was() -> None:
+def test_a_number_that_never_varied_becomes_the_constant() -> None:
     table = build_table((replace(B, low=0.5, high=0.5), A))
-    assert spread(table, [1e9, 2.0]) == [0.5, 2.0, 0.0]
+    assert features_of(table, [1e9, 2.0]) == [0.5, 2.0, 0.0]
 
 
-def test_a_hidden_column_is_missing_where_that_was_seen_in_training(table: Table) -> None:
-    assert same(table.hidden, [nan, 4.0, 1.0, 0, 0, 0, 0, 0, 0, 0, 1])
+def test_a_masked_column_is_missing_if_training_had_gaps(table: Table) -> None:
+    assert same(table.masked, [nan, 4.0, 1.0, 0, 0, 0, 0, 0, 0, 0, 1])
 
 
-def test_the_numbers_of_one_row_go_with_the_categories_of_another(table: Table) -> None:
+def test_combines_the_numbers_of_one_row_with_the_categories_of_another(table: Table) -> None:
     one, other = torch.tensor([[7.0, 8.0, 1.0, *FEATURES[3:]]]), torch.arange(11.0)[None]
     assert table.with_categories(one, other)[0].tolist() == [7, 8, 0, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
-def test_which_features_are_numbers_and_whose_they_are(table: Table) -> None:
+def test_knows_which_features_are_numbers_and_their_columns(table: Table) -> None:
     assert table.numeric.tolist() == [True, True] + [False] * 9
     assert table.owner.tolist() == [2, 0, 0, 1, 1, 1, 3, 3, 4, 4, 4]
     assert [column.name for column in table.columns] == ["a", "c", "b", "s", "d"]
 
 
-def test_plain_numbers_are_left_as_they_are() -> None:
+def test_plain_numbers_do_not_change() -> None:
     table, rows = build_table((B, replace(B, column=Column("e")))), torch.tensor([[1.0, -2.0]])
-    assert torch.equal(table.spread(rows), rows)
-    assert torch.equal(table.gather(rows), rows)
+    assert torch.equal(table.to_features(rows), rows)
+    assert torch.equal(table.to_rows(rows), rows)
 
 
 @given(
@@ -117,15 +117,15 @@ def test_plain_numbers_are_left_as_they_are() -> None:
         min_size=1,
     )
 )
-def test_what_training_rows_may_hold_comes_back(rows: list[tuple[float, ...]]) -> None:
+def test_training_values_survive_a_round_trip(rows: list[tuple[float, ...]]) -> None:
     table, raw = build_table(FITTED), torch.tensor(rows)
-    features = table.spread(raw)
+    features = table.to_features(raw)
     assert bool(features.isfinite().all())
-    assert torch.allclose(table.gather(features), raw, equal_nan=True)
+    assert torch.allclose(table.to_rows(features), raw, equal_nan=True)
 
 
 @given(st.lists(st.floats(width=32, allow_infinity=False), min_size=5, max_size=5))
-def test_no_finite_row_leaves_the_numbers(row: list[float]) -> None:
-    features = build_table(FITTED).spread(torch.tensor([row]))
+def test_a_finite_row_has_finite_features(row: list[float]) -> None:
+    features = build_table(FITTED).to_features(torch.tensor([row]))
     assert bool(features.isfinite().all())
     assert bool(((features[:, 2:] == 0) | (features[:, 2:] == 1)).all())

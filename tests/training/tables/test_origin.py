@@ -27,26 +27,26 @@ def test_the_origin_is_subtracted_in_float64() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["<i8", ">i8", "<u8", "<f8", ">f8", "g"])
-def test_numbers_of_any_type_are_subtracted_from(dtype: str) -> None:
+def test_subtracts_from_numbers_of_any_type(dtype: str) -> None:
     rows = np.array([[1_760_000_000_000_000_256], [1_760_000_000_000_000_000]]).astype(dtype)
-    made = relative(rows, np.array([1.76e18]))
-    assert made.tolist() == [[256], [0]]
-    assert made.dtype == np.float32
-    assert made.flags.c_contiguous
+    result = relative(rows, np.array([1.76e18]))
+    assert result.tolist() == [[256], [0]]
+    assert result.dtype == np.float32
+    assert result.flags.c_contiguous
 
 
 @pytest.mark.parametrize(("dtype", "values"), [("?", [[True], [False]]), ("u1", [[1], [0]]), ("<f2", [[1], [0]])])
-def test_small_numbers_are_what_they_are(dtype: str, values: list[list[float]]) -> None:
+def test_small_numbers_are_exact(dtype: str, values: list[list[float]]) -> None:
     assert relative(np.array(values, dtype), None).tolist() == [[1], [0]]
     assert relative(np.array(values, dtype), np.array([1.0])).tolist() == [[0], [-1]]
 
 
-def test_what_does_not_fit_float32_becomes_infinite() -> None:
+def test_values_beyond_float32_become_infinite() -> None:
     assert relative(column(1e39, -1e39), None).tolist() == [[np.inf], [-np.inf]]
     assert relative(column(1e38 + 1e30), np.array([1e38])).tolist() == [[pytest.approx(1e30, rel=1e-6)]]
 
 
-def test_float32_that_may_be_written_to_is_not_copied_and_read_only_rows_are() -> None:
+def test_copies_float32_rows_only_if_they_are_read_only() -> None:
     rows = np.ones((2, 3), np.float32)
     assert relative(rows, None) is rows
     rows.flags.writeable = False
@@ -54,7 +54,7 @@ def test_float32_that_may_be_written_to_is_not_copied_and_read_only_rows_are() -
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9), st.floats(-1e12, 1e12))
-def test_rows_come_back_to_the_last_bits(values: list[float], origin: float) -> None:
+def test_rows_survive_a_round_trip_to_the_last_bits(values: list[float], origin: float) -> None:
     rows = column(*values) + origin
     back = absolute(relative(rows, np.array([origin])), np.array([origin]))
     np.testing.assert_allclose(back, rows, rtol=1e-15, atol=0.1)  # float32 has steps of 1/16 at 1e6
@@ -70,7 +70,7 @@ def test_rows_come_back_to_the_last_bits(values: list[float], origin: float) -> 
         ((0, 0, *(EPOCH + 4.5 * i for i in range(9))), EPOCH),  # 0 means a missing value
         ((1.76e18 + 1e9, 1.76e18 + 3.1e10, 1.76e18 + 256), 1.76e18),  # the same times in nanoseconds
         ((1000.1, 1000.2, 1000.35), 1000),
-        ((5.1, 5.2, 5.3), 0),  # near 0 for their spread
+        ((5.1, 5.2, 5.3), 0),  # near 0 compared with their spread
         ((EPOCH, EPOCH + 128, EPOCH + 256), 0),  # float32 holds them exactly
         ((16_777_215, 16_777_214, 16_777_210), 0),
         ((16_777_217, 16_777_219, 16_777_221), 16_777_220),
@@ -78,9 +78,7 @@ def test_rows_come_back_to_the_last_bits(values: list[float], origin: float) -> 
         ((np.nan, np.nan), 0),
     ],
 )
-def test_a_column_has_an_origin_if_float32_loses_what_tells_its_values_apart(
-    values: tuple[float, ...], origin: float
-) -> None:
+def test_a_column_has_an_origin_if_float32_makes_its_values_equal(values: tuple[float, ...], origin: float) -> None:
     assert found(*values) == origin
 
 
@@ -97,7 +95,7 @@ def test_each_column_has_its_own_origin_and_ordinary_rows_have_none() -> None:
     assert origin.tolist() == [0, 1e6, -1e9]
 
 
-def test_the_same_rows_elsewhere_are_the_same_less_their_origin() -> None:
+def test_shifted_rows_are_the_same_minus_their_origin() -> None:
     """Property: a time in whole seconds from any start, as far as float64 holds it."""
     rng = np.random.default_rng(1)
     near = rng.integers(0, 1_000, (50, 2)) / 8
@@ -129,7 +127,7 @@ def test_a_column_is_blurred_if_its_values_become_equal(
     ("values", "coarse"),
     [
         (EPOCH + 60.0 * np.arange(300), True),  # a minute apart: 140 values are left of 300
-        (np.full(300, EPOCH + 30), True),  # float32 makes all times of a minute one
+        (np.full(300, EPOCH + 30), True),  # in float32 all times of a minute are equal
         (EPOCH + 86_400.0 * np.arange(300), False),  # days
         (np.full(300, 0.1), False),
         (np.full(300, 255.0), False),
@@ -138,6 +136,6 @@ def test_a_column_is_blurred_if_its_values_become_equal(
         (np.full(300, np.nan), False),
     ],
 )
-def test_float32_values_that_were_rounded_before_are_noticed(values: NDArray[np.float64], coarse: bool) -> None:
+def test_detects_float32_values_that_were_rounded_before(values: NDArray[np.float64], coarse: bool) -> None:
     rows = np.stack([values, np.zeros(300)], axis=1).astype(np.float32)
     assert is_coarse(rows).tolist() == [coarse, False]
