@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lookalike.cli.retraining import BUSY, FAILED, KEPT, MISTAKEN
+from lookalike.cli.retraining import BUSY, FAILED, KEPT, USER_ERROR
 from tests.factories import ROOT
 from tests.lookalike.helpers import run
 
@@ -65,11 +65,11 @@ def test_the_cron_job_runs_retrain_one_at_a_time(tmp_path: Path) -> None:
     (container,) = pod["containers"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     (rule,) = job["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
-    assert rule["onExitCodes"]["values"] == [FAILED, MISTAKEN]
+    assert rule["onExitCodes"]["values"] == [FAILED, USER_ERROR]
     assert rule["onExitCodes"]["containerName"] == container["name"]
     (script,) = container["args"]
     check_command(shlex.split(script.splitlines()[0]))
-    for code, wanted in {0: 0, KEPT: 0, FAILED: FAILED, MISTAKEN: MISTAKEN, BUSY: BUSY}.items():
+    for code, wanted in {0: 0, KEPT: 0, FAILED: FAILED, USER_ERROR: USER_ERROR, BUSY: BUSY}.items():
         stub = tmp_path / "lookalike"
         stub.write_text(f"#!/bin/sh\nexit {code}\n")
         stub.chmod(0o755)
@@ -80,7 +80,7 @@ def test_the_cron_job_runs_retrain_one_at_a_time(tmp_path: Path) -> None:
 def test_the_guide_names_the_exit_codes_and_commands_that_there_are() -> None:
     guide = (DOCS / "retraining.md").read_text(encoding="utf-8")
     codes = [int(code) for code in re.findall(r"^\| (\d+) \|", guide, re.MULTILINE)]
-    assert codes == [0, KEPT, FAILED, MISTAKEN, BUSY, 130]
+    assert codes == [0, KEPT, FAILED, USER_ERROR, BUSY, 130]
     for line in re.findall(r"^lookalike (.*?)(?:#.*)?$", guide, re.MULTILINE):
         words = line.split()
         told = run(words[0], "--help")

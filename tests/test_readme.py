@@ -37,7 +37,7 @@ def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
         short = ["--set", "fit.epochs=5"] if words[1] == "train" else []
         printed[words[1]] = run([sys.executable, "-m", *words, *short], tmp_path)
     assert printed["search"].startswith('{"query": ')
-    assert printed["import"] == "360 rows imported, 0 had been before\n"
+    assert printed["import"] == "360 rows imported, 0 were imported before\n"
     assert printed["export"].startswith("1,797 items")
     assert printed["compact"] == "champion: version 2\n"
     assert "rows: 1,797 of digits and the changes up to 360: 360 new" in printed["retrain"]
