@@ -14,7 +14,7 @@ from lookalike.cli.app import app
 from tests.factories import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FAST = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+FAST = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
 
 
 def blocks(language: str) -> list[str]:

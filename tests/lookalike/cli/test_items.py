@@ -51,7 +51,7 @@ def started(*arguments: object, lines: str = "") -> Iterator[subprocess.Popen[st
     """Run `lookalike ARGUMENTS` in a separate process, after some lines of Python."""
     program = f"{lines}\nfrom lookalike.__main__ import main\nmain()"
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
