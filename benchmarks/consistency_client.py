@@ -1,6 +1,7 @@
-"""One client of `benchmarks.consistency`: a process that changes and reads shared items, and records what it saw.
+"""One client of `benchmarks.consistency`: a process that changes and reads shared items, and records the answers.
 
-It imports nothing heavy: eight clients share the machine with the service. It never repeats a call that got no answer.
+It imports nothing heavy, because eight clients share the machine with the service. It never retries a call that got
+no answer.
 """
 
 import argparse
@@ -20,11 +21,11 @@ __all__ = ["GROUPS", "IDS", "TAGS", "WIDTH", "Call", "Calls", "Client", "Effect"
 IDS, GROUPS, WIDTH = 50, 10, 16
 TAGS = ("red", "green", "blue")
 CONNECTIONS = 3
-"""Of each client, so that it talks to several workers."""
+"""The connections of each client: several, so that a client talks to several workers."""
 PATIENCE = 4.0
-"""Seconds to an answer."""
+"""Seconds to wait for an answer."""
 PAUSE = 0.02
-"""Seconds after a connection is refused."""
+"""Seconds to wait after a connection is refused."""
 MIX = {
     "put": 30, "delete": 10, "delete by filter": 6, "get": 26, "search by id": 6, "search": 12, "search by filter": 6,
     "list": 4,
@@ -32,10 +33,10 @@ MIX = {
 JSON = {"Content-Type": "application/json"}
 
 Effect = tuple[int, str, str]
-"""An item's number, and the kind and text of the operation on it (benchmarks.linearizable)."""
+"""The number of an item, and the kind and text of the operation on it (benchmarks.linearizable)."""
 Answer = dict[str, Any]
 Reader = Callable[[int, Answer], list[Effect]]
-"""Gives the effects that an answer shows, from its status and content."""
+"""A function that returns the effects that an answer shows, from its status and content."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Calls:
         return Call("delete", "DELETE", f"/items/{quote(name_of(place))}", None, [effect], read)
 
     def _delete_by_filter(self) -> Call:
-        """The items of a group that have a tag."""
+        """Delete the items of a group that have a tag."""
         group, tag = self._chance.randrange(GROUPS), self._chance.choice(TAGS)
         effects: list[Effect] = [(place, "delete tagged", tag) for place in range(group, IDS, GROUPS)]
         path = f"/items?filter={quote(json.dumps(_both(group, tag)))}"
@@ -115,7 +116,7 @@ class Calls:
         return Call("get", "GET", f"/items/{quote(name_of(place))}", None, [], read)
 
     def _list(self) -> Call:
-        """A group: it fits one page."""
+        """List a group; the list fits in one page."""
         group = self._chance.randrange(GROUPS)
         path = f"/items?filter={quote(json.dumps({'field': 'group', 'equal': group}))}"
 
@@ -126,7 +127,7 @@ class Calls:
         return Call("list", "GET", path, None, [], read)
 
     def _search(self) -> Call:
-        """By an item's own input: no other item is so near."""
+        """Search with an item's own input: no other item is as near."""
         place = self._place()
 
         def read(status: int, told: Answer) -> list[Effect]:
@@ -146,7 +147,7 @@ class Calls:
         return Call("search by filter", "POST", "/search", body, [], read)
 
     def _search_by_id(self) -> Call:
-        """An item never finds itself. But an answer says that the item is there."""
+        """Search by an item's id. An item never finds itself, but a 200 shows that the item exists."""
         place = self._place()
 
         def read(status: int, told: Answer) -> list[Effect]:
@@ -160,7 +161,7 @@ def _both(group: int, tag: str) -> Answer:
 
 
 def _done(effects: list[Effect]) -> Reader:
-    """For a change that cannot miss."""
+    """The effect of a change that always applies."""
 
     def read(status: int, told: Answer) -> list[Effect]:
         if status != 200:
@@ -175,7 +176,7 @@ def _hits(told: Answer) -> list[str]:
 
 
 def _found(told: Answer) -> list[Effect]:
-    """Each hit that is a shared item."""
+    """The effects of a list of hits: each hit that is a shared item."""
     hits = [hit for hit in told["results"][0]["hits"] if hit["id"].startswith("shared ")]
     return [(int(hit["id"].removeprefix("shared ")), "read", hit["payload"]["value"]) for hit in hits]
 
@@ -191,7 +192,7 @@ class Client:
         self._connections: list[http.client.HTTPConnection | None] = [None] * CONNECTIONS
 
     def run(self, operations: int, until: float) -> None:
-        """Send calls until there were enough, or until that time of the monotonic clock."""
+        """Send calls until the count is reached, or until the given time of the monotonic clock."""
         sent = 0
         while sent < operations and time.monotonic() < until:
             place = self._chance.randrange(CONNECTIONS)
@@ -206,7 +207,7 @@ class Client:
             sent += 1
 
     def _connected(self, connection: http.client.HTTPConnection | None) -> http.client.HTTPConnection:
-        """A connection that the service has not closed, as far as the client knows."""
+        """Return a connection that, as far as the client knows, is open."""
         if connection and connection.sock and not select.select([connection.sock], [], [], 0)[0]:
             return connection
         if connection:

@@ -1,13 +1,13 @@
-"""What does a GPU give: the encoder, bulk embedding, the service, training? And does it find what a CPU finds?
+"""What does a GPU gain: the encoder, bulk embedding, the service, training? And does it find the same as a CPU?
 
 ours    `--device cuda`, one GPU
-peer    the same on the CPU with all its cores; where the claim says so, the same without captured graphs
-floor   for the encoder, its layers on rows that lie on the GPU already; for the service, the encoder called directly
+peer    the same on the CPU with all its cores; if the claim says so, the same without captured graphs
+floor   for the encoder, its layers on rows that are already on the GPU; for the service, the encoder called directly
         on CUDA by one thread, on the same rows in memory
 
-The encoder is the default one of 784-512-256-32, trained here for some epochs, the index is HNSW. FAISS is the one for
-CPUs, so that each search is done there on either device. Server and clients share all cores; `/embed` is 4,096 rows of
-float32 as .npy there and back, `/search` one row of 784 numbers as JSON.
+The encoder is the default one of 784-512-256-32, trained here for some epochs; the index is HNSW. FAISS is the CPU
+build, so with either device a search runs on the CPU. Server and clients share all cores; `/embed` sends 4,096 rows of
+float32 as .npy in both directions, `/search` one row of 784 numbers as JSON.
 """
 
 import argparse
@@ -58,7 +58,7 @@ Rates = dict[str, float]
 
 
 def rate(step: Callable[[], object], count: int, least: float) -> float:
-    """Rows a second of a step over `count` rows, called for that many seconds."""
+    """Rows per second of a step over `count` rows, called repeatedly for `seconds` seconds."""
     step()
     began, calls = time.perf_counter(), 0
     while time.perf_counter() - began < least:
@@ -68,13 +68,13 @@ def rate(step: Callable[[], object], count: int, least: float) -> float:
 
 
 def trained(rows: Rows, folder: Path, device: DeviceName, epochs: int) -> float:
-    """Seconds of the last epoch; the run is in `folder`."""
+    """The seconds of the last epoch; the run is in `folder`."""
     config = load_config(overrides=[f"fit.epochs={epochs}", f"fit.device={device}"])
     return train(rows, config, folder).state.history[-1].seconds
 
 
 def on_device(encoder: Encoder, rows: Rows2D) -> Callable[[], None]:
-    """The layers alone, on rows that are there."""
+    """The layers alone, on rows that are already on the device."""
     there = torch.from_numpy(rows).to(encoder.device)
 
     def step() -> None:
@@ -87,7 +87,7 @@ def on_device(encoder: Encoder, rows: Rows2D) -> Callable[[], None]:
 
 
 def of_encoder(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.Namespace) -> list[Row]:
-    """By the number of rows in a call; and the share of ten neighbours that both devices find."""
+    """Measure by the number of rows in a call; and the share of ten neighbors that both devices find."""
     cpu, plain, warm = (store.open_champion(name) for name in ("cpu", device, device))
     prepare(Collection(warm))
     lines = []
@@ -111,7 +111,7 @@ def of_encoder(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.N
 
 
 def of_bulk(store: Store, device: DeviceName, rows: Rows2D, folder: Path) -> Row:
-    """From a file to a file, which is what `lookalike embed` does."""
+    """Measure from a file to a file, as `lookalike embed` does."""
     source = folder / "bulk.npy"
     np.save(source, np.resize(rows, (25 * len(rows), rows.shape[1])))
     few = open_rows(str(source))
@@ -122,7 +122,7 @@ def of_bulk(store: Store, device: DeviceName, rows: Rows2D, folder: Path) -> Row
 
 
 def one_client(port: int, requests: list[bytes], connections: int, asked_seconds: float) -> float:
-    """Requests a second; every answer must be a 200."""
+    """Requests per second; raises if an answer is not a 200."""
     if not connections:
         return 0.0
     figures = uvloop.run(Traffic(port, [Shot(one) for one in requests], connections).run(seconds=asked_seconds))
@@ -132,14 +132,14 @@ def one_client(port: int, requests: list[bytes], connections: int, asked_seconds
 
 
 def loaded(pool: ProcessPoolExecutor, port: int, requests: list[bytes], each: list[int], least: float) -> float:
-    """Requests a second by clients with so many connections each."""
+    """Requests per second by clients with `connections` connections each."""
     coming = [pool.submit(one_client, port, requests, connections, least) for connections in each]
     return sum(one.result() for one in coming)
 
 
 @contextlib.contextmanager
 def serving(store: Store, device: DeviceName, workers: int) -> Iterator[int]:
-    """The port of a service that is ready: so the device agrees with the CPU."""
+    """The port of a service that is ready, which means that the device agrees with the CPU."""
     port, cores = free_port(), sorted(os.sched_getaffinity(0))
     wanted = {
         "LOOKALIKE_DEVICE": device,
@@ -152,7 +152,7 @@ def serving(store: Store, device: DeviceName, workers: int) -> Iterator[int]:
 
 
 def of_service(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.Namespace) -> list[Row]:
-    """Both calls, on both devices, with one worker and with several."""
+    """Measure both calls, on both devices, with one worker and with several."""
     embed = [posted("/embed", to_npy(rows[:MANY]), NPY, NPY)]
     search = [posted("/search", json.dumps({"inputs": [one], "limit": 10}).encode()) for one in rows[:64].tolist()]
     directly = partial(rate, partial(store.open_champion(device).encoder.encode, rows[:MANY]), MANY, asked.seconds)
@@ -175,7 +175,7 @@ def of_service(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.N
 
 
 def lines_of(ours: Rates, peers: Rates, workers: int) -> list[Row]:
-    """The rows of the report for so many workers."""
+    """The lines of the report for this number of workers."""
     by = f"{workers} worker{'s' * (workers > 1)}"
     lines = []
     for number, name in {"1": "1 client", "2": "2 clients", "all": f"{CLIENTS} clients"}.items():

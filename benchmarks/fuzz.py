@@ -1,9 +1,9 @@
-"""Does any body break the decoders? A million damaged bodies, in a child process with little memory to spare.
+"""Does any body break the decoders? A million damaged bodies, in a child process with little spare memory.
 
 ours    `decode_npy`, `decode_embed` and `decode_search`, of an encoder of pictures, of a table and of plain rows; a
-        valid body has bits flipped, is cut, spliced with another, its header edited, its numbers replaced
+        valid body has bits flipped, is cut, is spliced with another body, its header edited, its numbers replaced
 
-A case passes if it is decoded, to finite float32 rows of the right width and no more than a call may have, or if it is
+A case passes if it is decoded to finite float32 rows of the right width, no more than a call may have, or if it is
 refused by one of the documented errors. Any other exception, and the end of the child, is a crash. The child may map
 512 MB more than it had at the start (RLIMIT_AS), so a header that claims a terabyte does not get it. Each case is
 drawn from its number alone: `--first N --cases 1` is case N again.
@@ -88,7 +88,7 @@ DECODERS: dict[str, Decode] = {
 
 
 def draw(number: int) -> Case:
-    """The case of this number: a decoder's name, a body, and what a call may have."""
+    """Draw the case of this number: a decoder's name, a body, and the limits of a call."""
     random = Random(number)
     name, limits = random.choice(list(DECODERS)), random.choice(BOUNDS)
     body = _valid_npy(name, limits, random) if name.startswith("npy") else _valid_json(name, limits, random)
@@ -98,9 +98,9 @@ def draw(number: int) -> Case:
 
 
 def verdict(case: Case) -> str:
-    """`decoded` or `refused`; what is wrong with rows that should have been refused.
+    """Return `decoded` or `refused`, or what is wrong with rows that should have been refused.
 
-    Raises what the decoder raises and does not document.
+    Raises the decoder's undocumented exceptions.
     """
     name, body, limits = case
     try:
@@ -161,13 +161,13 @@ def _cut(body: bytes, random: Random) -> bytes:
 
 
 def _splice(body: bytes, random: Random) -> bytes:
-    """The beginning of this one, and the end of another."""
+    """The beginning of this body, and the end of another body."""
     other = draw(random.randrange(1 << 62))[1] if random.random() < 0.5 else body
     return body[: random.randint(0, len(body))] + other[random.randint(0, len(other)) :]
 
 
 def _replace(words: tuple[bytes, ...], old: bytes) -> Callable[[bytes, Random], bytes]:
-    """A mutation that puts a word where something like `old` is, or anywhere."""
+    """A mutation that puts a word in place of a match of `old`, or at a random place."""
 
     def mutate(body: bytes, random: Random) -> bytes:
         at = body.find(old, random.randint(0, len(body)))
@@ -178,7 +178,7 @@ def _replace(words: tuple[bytes, ...], old: bytes) -> Callable[[bytes, Random], 
 
 
 def _lengths(body: bytes, random: Random) -> bytes:
-    """Another magic, format version and header length."""
+    """A header with a different magic, format version and header length."""
     if len(body) < 12:
         return body
     return (
@@ -197,7 +197,7 @@ _MUTATIONS: tuple[Callable[[bytes, Random], bytes], ...] = (
 
 
 def run_cases(first: int, cases: int, at: Path, told: "SimpleQueue[dict[str, Any]]") -> None:
-    """What the child does; the number of the case at work stands in the file, whatever becomes of the child."""
+    """The job of the child process; the file contains the number of the current case, even if the child dies."""
     now = own_bytes("VmSize") + SPARE
     resource.setrlimit(resource.RLIMIT_AS, (now, now))
     counts: Counter[str] = Counter()
@@ -218,7 +218,7 @@ def run_cases(first: int, cases: int, at: Path, told: "SimpleQueue[dict[str, Any
 
 
 def fuzz(first: int, cases: int) -> tuple[list[Row], str]:
-    """The rows of the report, and what went wrong."""
+    """The rows of the report, and the failures."""
     context = multiprocessing.get_context("spawn")
     told: SimpleQueue[dict[str, Any]] = context.SimpleQueue()
     with tempfile.NamedTemporaryFile() as file:
