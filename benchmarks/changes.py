@@ -15,7 +15,7 @@ from benchmarks.plain import random_row
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.log import ChangeLog
 
-__all__ = ["FILTERS", "PAYLOADS", "beside", "random_changes"]
+__all__ = ["FILTERS", "PAYLOADS", "random_changes", "start_writer"]
 
 BATCHES = 200
 """The batches that the second process writes."""
@@ -47,15 +47,15 @@ def random_changes(rng: np.random.Generator, names: Sequence[str], count: int, d
     return changes
 
 
-def beside(store: Path, names: list[str], seed: int) -> tuple[BaseProcess, Connection]:
+def start_writer(store: Path, names: list[str], seed: int) -> tuple[BaseProcess, Connection]:
     """A second process that writes changes, and the report of what it wrote."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.changes"])
-    here, there = context.Pipe()
-    process = context.Process(target=_write_beside, args=(store, names, seed, there))
+    local, remote = context.Pipe()
+    process = context.Process(target=_write_beside, args=(store, names, seed, remote))
     process.start()
-    there.close()
-    return process, here
+    remote.close()
+    return process, local
 
 
 def _write_beside(store: Path, names: list[str], seed: int, reports: Connection) -> None:

@@ -155,8 +155,8 @@ def run(workers: int, seed: int, operations: int, minutes: float, clients: int =
 
 
 def _client(port: int, number: int, seed: int, operations: int, until: float, file: Path) -> "subprocess.Popen[bytes]":
-    given = map(str, (port, number, seed, operations, until, file))
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.consistency_client", *given])
+    arguments = map(str, (port, number, seed, operations, until, file))
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.consistency_client", *arguments])
 
 
 def _rows(workers: int, seen: Seen, found: dict[int, list[Violation]]) -> list[Row]:
@@ -204,16 +204,16 @@ def main() -> None:
     parser.add_argument("--operations", type=int, default=OPERATIONS, help="of each run")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--minutes", type=float, default=MINUTES, help="after which a run ends in any case")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     rows, notes, total = list[Row](), list[str](), 0
-    for workers in given.workers:
+    for workers in options.workers:
         with one_thread():
-            seen = run(workers, given.seed, given.operations, given.minutes)
+            seen = run(workers, options.seed, options.operations, options.minutes)
         found = check(seen.by_item)
         total += seen.calls.total()
         rows += _rows(workers, seen, found)
-        notes.append(_note(workers, given.seed, seen, found))
+        notes.append(_note(workers, options.seed, seen, found))
     rows.append(row("operations in all", "operations", ours=total, bar=Bar("ours", ">=", LEAST)))
     report("consistency", rows, "\n".join(notes))
 

@@ -95,7 +95,7 @@ class Calls:
         place = self._place()
         effect = (place, "delete", "")
 
-        def read(status: int, told: Answer) -> list[Effect]:
+        def read(status: int, answer: Answer) -> list[Effect]:
             return [(place, "read", "")] if status == 404 else [effect]
 
         return Call("delete", "DELETE", f"/items/{quote(name_of(place))}", None, [effect], read)
@@ -110,8 +110,8 @@ class Calls:
     def _get(self) -> Call:
         place = self._place()
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            return [(place, "read", "" if status == 404 else told["payload"]["value"])]
+        def read(status: int, answer: Answer) -> list[Effect]:
+            return [(place, "read", "" if status == 404 else answer["payload"]["value"])]
 
         return Call("get", "GET", f"/items/{quote(name_of(place))}", None, [], read)
 
@@ -120,8 +120,8 @@ class Calls:
         group = self._chance.randrange(GROUPS)
         path = f"/items?filter={quote(json.dumps({'field': 'group', 'equal': group}))}"
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            found = {item["id"]: item["payload"]["value"] for item in told["items"]}
+        def read(status: int, answer: Answer) -> list[Effect]:
+            found = {item["id"]: item["payload"]["value"] for item in answer["items"]}
             return [(place, "read", found.get(name_of(place), "")) for place in range(group, IDS, GROUPS)]
 
         return Call("list", "GET", path, None, [], read)
@@ -130,8 +130,8 @@ class Calls:
         """Search with an item's own input: no other item is as near."""
         place = self._place()
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            return _found(told) if _hits(told) == [name_of(place)] else [(place, "read", ""), *_found(told)]
+        def read(status: int, answer: Answer) -> list[Effect]:
+            return _found(answer) if _hits(answer) == [name_of(place)] else [(place, "read", ""), *_found(answer)]
 
         body = {"inputs": [self._inputs[place]], "limit": 1}
         return Call("search", "POST", "/search", body, [], read)
@@ -139,9 +139,9 @@ class Calls:
     def _search_by_filter(self) -> Call:
         place, tag = self._place(), self._chance.choice(TAGS)
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            other: list[Effect] = [] if _hits(told) == [name_of(place)] else [(place, "read other", tag)]
-            return [*other, *_found(told)]
+        def read(status: int, answer: Answer) -> list[Effect]:
+            other: list[Effect] = [] if _hits(answer) == [name_of(place)] else [(place, "read other", tag)]
+            return [*other, *_found(answer)]
 
         body = {"inputs": [self._inputs[place]], "limit": 1, "filter": _both(place % GROUPS, tag)}
         return Call("search by filter", "POST", "/search", body, [], read)
@@ -150,8 +150,8 @@ class Calls:
         """Search by an item's id. An item never finds itself, but a 200 shows that the item exists."""
         place = self._place()
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            return [(place, "read", "")] if status == 404 else [(place, "read any", ""), *_found(told)]
+        def read(status: int, answer: Answer) -> list[Effect]:
+            return [(place, "read", "")] if status == 404 else [(place, "read any", ""), *_found(answer)]
 
         return Call("search by id", "POST", "/search", {"ids": [name_of(place)], "limit": 1}, [], read)
 
@@ -163,7 +163,7 @@ def _both(group: int, tag: str) -> Answer:
 def _done(effects: list[Effect]) -> Reader:
     """The effect of a change that always applies."""
 
-    def read(status: int, told: Answer) -> list[Effect]:
+    def read(status: int, answer: Answer) -> list[Effect]:
         if status != 200:
             raise ValueError(status)
         return effects
@@ -171,13 +171,13 @@ def _done(effects: list[Effect]) -> Reader:
     return read
 
 
-def _hits(told: Answer) -> list[str]:
-    return [hit["id"] for hit in told["results"][0]["hits"]]
+def _hits(answer: Answer) -> list[str]:
+    return [hit["id"] for hit in answer["results"][0]["hits"]]
 
 
-def _found(told: Answer) -> list[Effect]:
+def _found(answer: Answer) -> list[Effect]:
     """The effects of a list of hits: each hit that is a shared item."""
-    hits = [hit for hit in told["results"][0]["hits"] if hit["id"].startswith("shared ")]
+    hits = [hit for hit in answer["results"][0]["hits"] if hit["id"].startswith("shared ")]
     return [(int(hit["id"].removeprefix("shared ")), "read", hit["payload"]["value"]) for hit in hits]
 
 
@@ -192,7 +192,7 @@ class Client:
         self._connections: list[http.client.HTTPConnection | None] = [None] * CONNECTIONS
 
     def run(self, operations: int, until: float) -> None:
-        """Send calls until the count is reached, or until the given time of the monotonic clock."""
+        """Send calls until the count is reached, or until the options time of the monotonic clock."""
         sent = 0
         while sent < operations and time.monotonic() < until:
             place = self._chance.randrange(CONNECTIONS)
@@ -254,9 +254,9 @@ def main() -> None:
     for name, kind in (("port", int), ("number", int), ("seed", int), ("operations", int), ("until", float)):
         parser.add_argument(name, type=kind)
     parser.add_argument("file", type=Path)
-    given = parser.parse_args()
-    with given.file.open("w", encoding="utf-8") as out:
-        Client(given.port, given.number, given.seed, out).run(given.operations, given.until)
+    options = parser.parse_args()
+    with options.file.open("w", encoding="utf-8") as out:
+        Client(options.port, options.number, options.seed, out).run(options.operations, options.until)
 
 
 if __name__ == "__main__":

@@ -52,20 +52,20 @@ def tiny_store(folder: Path) -> Store:
 
 def ask_all(port: int, folder: Path, examples: int, seed: int) -> tuple[dict[str, Any], Counter[str]]:
     """Run schemathesis once; returns its report, and how often each call was answered with each status."""
-    told, events, config = folder / f"told-{seed}", folder / f"events-{seed}", folder / "schemathesis.toml"
+    report_file, events, config = folder / f"report-{seed}", folder / f"events-{seed}", folder / "schemathesis.toml"
     config.write_text(_CONFIG)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config)),
         *("run", f"http://127.0.0.1:{port}/openapi.json", "--checks", "all", "--mode", "all"),
         *("--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure", "--no-shrink"),
         *("--suppress-health-check", "all", "--header", f"X-API-Key: {KEY}", "--output-sanitize", "false"),
-        *("--report", "json,ndjson", "--report-json-path", str(told), "--report-ndjson-path", str(events)),
+        *("--report", "json,ndjson", "--report-json-path", str(report_file), "--report-ndjson-path", str(events)),
     ]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "benchmarks.contract_hooks"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if not told.is_file():
+    if not report_file.is_file():
         raise RuntimeError(done.stdout[-3_000:] + done.stderr[-3_000:])
-    found: dict[str, Any] = json.loads(told.read_bytes())
+    found: dict[str, Any] = json.loads(report_file.read_bytes())
     if found["failures"] or found["errors"]:
         print(done.stdout[-20_000:])
     return found, statuses(events)
@@ -114,14 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", type=Path, help="one with a promoted version of digits with 8 latent dimensions")
     parser.add_argument("--cases", type=int, default=CASES)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
-        store = Store(asked.store) if asked.store else tiny_store(Path(name))
+        store = Store(options.store) if options.store else tiny_store(Path(name))
         cores = sorted(os.sched_getaffinity(0))
         with served(lookalike(store, port), cores, LOOKALIKE_API_KEY=KEY, LOOKALIKE_LOG_LEVEL="error") as process:
             wait_until_ready(port, process)
-            report("contract", *keep_asking(port, Path(name), asked.cases))
+            report("contract", *keep_asking(port, Path(name), options.cases))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def on_device(encoder: Encoder, rows: Rows2D) -> Callable[[], None]:
     return step
 
 
-def of_encoder(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.Namespace) -> list[Row]:
+def of_encoder(store: Store, device: DeviceName, rows: Rows2D, options: argparse.Namespace) -> list[Row]:
     """Measure by the number of rows in a call; and the share of ten neighbors that both devices find."""
     cpu, plain, warm = (store.open_champion(name) for name in ("cpu", device, device))
     prepare(Collection(warm))
@@ -96,8 +96,8 @@ def of_encoder(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.N
         each = {"cpu": cpu, "plain": plain, "graphs": warm}
         steps: dict[str, Callable[[], object]] = {name: partial(one.encoder.encode, part) for name, one in each.items()}
         steps["floor"] = on_device(warm.encoder, part)
-        segments = {name: partial(rate, step, count, asked.seconds / 2) for name, step in steps.items()}
-        found = medians(alternate(segments, asked.rounds))
+        segments = {name: partial(rate, step, count, options.seconds / 2) for name, step in steps.items()}
+        found = medians(alternate(segments, options.rounds))
         claim = f"encode, {count:,} row{'s' * (count > 1)} a call"
         lines.append(row(claim, "rows/s", ours=found["graphs"], peer=found["cpu"], floor=found["floor"]))
         if count in FEW:
@@ -151,11 +151,11 @@ def serving(store: Store, device: DeviceName, workers: int) -> Iterator[int]:
         yield port
 
 
-def of_service(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.Namespace) -> list[Row]:
+def of_service(store: Store, device: DeviceName, rows: Rows2D, options: argparse.Namespace) -> list[Row]:
     """Measure both calls, on both devices, with one worker and with several."""
     embed = [posted("/embed", to_npy(rows[:MANY]), NPY, NPY)]
     search = [posted("/search", json.dumps({"inputs": [one], "limit": 10}).encode()) for one in rows[:64].tolist()]
-    directly = partial(rate, partial(store.open_champion(device).encoder.encode, rows[:MANY]), MANY, asked.seconds)
+    directly = partial(rate, partial(store.open_champion(device).encoder.encode, rows[:MANY]), MANY, options.seconds)
     found: dict[tuple[str, int], Rates] = {}
     with ProcessPoolExecutor(CLIENTS, get_context("spawn")) as pool:
         loaded(pool, 0, [], [0] * CLIENTS, 0.0)
@@ -165,12 +165,12 @@ def of_service(store: Store, device: DeviceName, rows: Rows2D, asked: argparse.N
                 with serving(store, name, workers) as port:
                     clients = {"1": [1], "2": [1] * 2, "all": [1] * CLIENTS}
                     loads: dict[str, Callable[[], float]] = {
-                        number: partial(loaded, pool, port, embed, each, asked.seconds)
+                        number: partial(loaded, pool, port, embed, each, options.seconds)
                         for number, each in clients.items()
                     }
-                    loads["search"] = partial(loaded, pool, port, search, shares, asked.seconds)
+                    loads["search"] = partial(loaded, pool, port, search, shares, options.seconds)
                     loads["floor"] = directly
-                    found[name, workers] = medians(alternate(loads, asked.rounds))
+                    found[name, workers] = medians(alternate(loads, options.rounds))
     return [line for workers in WORKERS for line in lines_of(found[device, workers], found["cpu", workers], workers)]
 
 
@@ -194,20 +194,22 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0, help="each load")
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("benchmarks.cuda: expected a CUDA device, found none")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = open_rows(asked.data)
+        data = open_rows(options.data)
         rows = read_sample(data, MANY, 0)[0].astype(np.float32)
-        times = {one: trained(data, folder / one, one, asked.epochs) for one in dict.fromkeys((asked.device, "cpu"))}
+        times = {
+            one: trained(data, folder / one, one, options.epochs) for one in dict.fromkeys((options.device, "cpu"))
+        }
         store = Store(folder / "store")
-        store.promote(build(data, folder / asked.device, store, target=Target(key="HNSW32"), device=asked.device))
-        lines = of_encoder(store, asked.device, rows, asked)
-        lines.append(of_bulk(store, asked.device, rows, folder))
-        lines.append(row("an epoch of training", "s", ours=times[asked.device], peer=times["cpu"]))
-        lines += of_service(store, asked.device, rows, asked)
+        store.promote(build(data, folder / options.device, store, target=Target(key="HNSW32"), device=options.device))
+        lines = of_encoder(store, options.device, rows, options)
+        lines.append(of_bulk(store, options.device, rows, folder))
+        lines.append(row("an epoch of training", "s", ours=times[options.device], peer=times["cpu"]))
+        lines += of_service(store, options.device, rows, options)
     report("cuda", lines, "Searching is FAISS's for CPUs on either device.")
 
 

@@ -3,8 +3,8 @@
 Each cause of `benchmarks.faults` x data sets x seeds x two sizes of model; the variants of a cause take turns. The
 thresholds in `training/doctor` were set on seeds 0 to 7; the published figures are from seeds 8 to 10, which were not
 used to set anything. Healthy runs draw activation, loss, optimizer, rate, schedule, batch norm, dropout, clipping,
-decay and corruption at random; a run is included if it is within 1.5 times (and 5 points) of the worst run of the shipped
-settings.
+decay and corruption at random; a run is included if it is within 1.5 times (and 5 points) of the worst run of the
+shipped settings.
 
 found       any finding on a faulty run            named      the injected cause is the first finding
 false alarm any finding on a healthy run

@@ -137,14 +137,14 @@ def pools(source: Source, seed: int) -> Pools:
         shares = np.arange(STEPS_OF_NOISE + 1) / STEPS_OF_NOISE
         return Pools(
             len(version.novelty.rows),
-            told(version, source.held),
-            told(version, source.new),
-            {f"{factor:g}": told(version, source.scale(source.held, factor)) for factor in (0.9, 1.1)},
-            [told(version, source.noise(source.held, share, rng)) for share in shares],
+            p_values(version, source.held),
+            p_values(version, source.new),
+            {f"{factor:g}": p_values(version, source.scale(source.held, factor)) for factor in (0.9, 1.1)},
+            [p_values(version, source.noise(source.held, share, rng)) for share in shares],
         )
 
 
-def told(version: Version, rows: Rows2D) -> Reals:
+def p_values(version: Version, rows: Rows2D) -> Reals:
     """Return (n,): each row's p-value."""
     parts = np.array_split(rows, max(1, len(rows) // 1_000))
     return np.concatenate([version.search_rows(part, 10).novelty for part in parts])

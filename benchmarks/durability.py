@@ -24,7 +24,7 @@ from benchmarks.steps import KEPT, STEPS, TOLD, TRACEBACK, Held, attempt, said
 from lookalike.index.ann.vectors import one_thread
 from lookalike.training.progress import progress_bar
 
-__all__ = ["interrupt", "main", "told"]
+__all__ = ["interrupt", "main", "report_results"]
 
 KILLS = 500
 MOST = 40
@@ -41,31 +41,31 @@ def interrupt(name: str, folder: Path, kinds: list[str], most: int = MOST) -> tu
     """
     held = Retrained(folder / "made") if name == "resumed retrain" else Held(name, folder / "made")
     most = min(most, MOST_OF_LONG) if isinstance(held, Retrained) else most
-    told = folder / "told"
+    shared = folder / "outcomes"
     done: Counter[str] = Counter()
     wrong: list[str] = []
     target = held.copy(folder / "store")
-    told.write_bytes(b"\0" * TOLD)
-    counts = traced(attempt, name, target, told).calls
-    held.check(target, said(told), killed=False)
+    shared.write_bytes(b"\0" * TOLD)
+    counts = traced(attempt, name, target, shared).calls
+    held.check(target, said(shared), killed=False)
     faults = list(_faults(counts, kinds, most))
     with progress_bar(name, len(faults), "faults") as advance:
         for fault in faults:
             came = True
             try:
-                came = _one(held, fault, held.copy(folder / "store"), told, name)
+                came = _one(held, fault, held.copy(folder / "store"), shared, name)
             except Exception as error:
-                wrong.append(f"{name}, {fault.kind} at {fault.call} {fault.number}: {error!r}; {said(told)}")
+                wrong.append(f"{name}, {fault.kind} at {fault.call} {fault.number}: {error!r}; {said(shared)}")
                 print(wrong[-1], file=sys.stderr)
             done[f"{fault.kind}, {fault.call}" if came else "did not come"] += 1
             advance(1, f"{fault.kind}, {fault.call} {fault.number}")
     return done, wrong
 
 
-def _one(held: Held | Retrained, fault: Fault, store: Path, told: Path, name: str) -> bool:
+def _one(held: Held | Retrained, fault: Fault, store: Path, shared: Path, name: str) -> bool:
     """Make one attempt; returns whether the fault happened: a step does not always make a call equally often."""
-    told.write_bytes(b"\0" * TOLD)
-    process, outcomes = traced(attempt, name, store, told, fault=fault), said(told)
+    shared.write_bytes(b"\0" * TOLD)
+    process, outcomes = traced(attempt, name, store, shared, fault=fault), said(shared)
     if any(outcome.startswith(TRACEBACK) for outcome in outcomes):
         raise NotHeldError("a traceback")
     done = held.check(store, outcomes, killed=process.killed)
@@ -93,21 +93,21 @@ def main() -> None:
     parser.add_argument("--steps", nargs="*", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--kinds", nargs="*", choices=list(FAULTS), default=list(FAULTS))
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    options = parser.parse_args()
     seen: Counter[str] = Counter()
     faults: dict[str, Counter[str]] = {}
     wrong: list[str] = []
     with one_thread():
-        if given.kills:
-            seen, wrong = killed(given.kills, given.seed)
-        for name in given.steps:
+        if options.kills:
+            seen, wrong = killed(options.kills, options.seed)
+        for name in options.steps:
             with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
-                faults[name], bad = interrupt(name, Path(folder), given.kinds)
+                faults[name], bad = interrupt(name, Path(folder), options.kinds)
             wrong += bad
-    told(seen, faults, wrong)
+    report_results(seen, faults, wrong)
 
 
-def told(seen: Counter[str], faults: dict[str, Counter[str]], wrong: list[str]) -> None:
+def report_results(seen: Counter[str], faults: dict[str, Counter[str]], wrong: list[str]) -> None:
     """Print and write the results of the random kills, and of each step's faults."""
     rows = [row(f"random kills: {name}", "times", ours=times) for name, times in seen.items()]
     for name, done in faults.items():

@@ -92,8 +92,8 @@ def run_job(rows: Path, encoder: Path) -> None:
 def child(rows: Path, encoder: Path) -> dict[str, float]:
     """Run the job in a separate process."""
     command = [sys.executable, "-m", "benchmarks.embedding", "--job", str(rows), str(encoder)]
-    told: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    return told
+    figures: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return figures
 
 
 def compare() -> list[Row]:
@@ -134,9 +134,9 @@ def compare() -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--job", nargs=2, metavar=("ROWS", "ENCODER"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.job:
-        run_job(*map(Path, asked.job))
+    options = parser.parse_args()
+    if options.job:
+        run_job(*map(Path, options.job))
     else:
         report("embedding", compare())
 

@@ -85,10 +85,10 @@ async def stay_silent(port: int) -> None:
 
 async def post_deep(port: int) -> None:
     """Post JSON of nested lists."""
-    asked = posted("/search", b'{"inputs":' + b"[" * DEPTH + b"]" * DEPTH + b"}")
+    request = posted("/search", b'{"inputs":' + b"[" * DEPTH + b"]" * DEPTH + b"}")
     while True:
         reader, writer = await opened(port)
-        writer.write(asked)
+        writer.write(request)
         with contextlib.suppress(ConnectionError):
             await reader.readline()
         writer.close()
@@ -111,21 +111,26 @@ async def disturbed(what: Callable[[int], Coroutine[None, None, None]], count: i
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def measure(port: int, shots: list[Shot], kinds: dict[str, Disturbance], asked: argparse.Namespace) -> list[Row]:
+async def measure(
+    port: int, shots: list[Shot], kinds: dict[str, Disturbance], options: argparse.Namespace
+) -> list[Row]:
     """One row per disturbance: medians over alternating rounds."""
     gc.freeze()
     steady: dict[str, list[Figures]] = {kind: [] for kind in kinds}
-    beside: dict[str, list[Figures]] = {kind: [] for kind in kinds}
+    under_attack: dict[str, list[Figures]] = {kind: [] for kind in kinds}
     await Traffic(port, shots, CONNECTIONS).run(seconds=1)
-    with progress_bar("measuring", asked.rounds * len(kinds), "pairs") as advance:
-        for kind, disturbance in [*kinds.items()] * asked.rounds:
-            steady[kind].append(await Traffic(port, shots, CONNECTIONS).run(seconds=asked.seconds))
+    with progress_bar("measuring", options.rounds * len(kinds), "pairs") as advance:
+        for kind, disturbance in [*kinds.items()] * options.rounds:
+            steady[kind].append(await Traffic(port, shots, CONNECTIONS).run(seconds=options.seconds))
             async with disturbance(port):
-                beside[kind].append(await Traffic(port, shots, CONNECTIONS).run(seconds=asked.seconds))
+                under_attack[kind].append(await Traffic(port, shots, CONNECTIONS).run(seconds=options.seconds))
             advance(1, kind)
     bar = Bar("ours / floor", "<=", 2)
-    rows = [row(f"p99 beside {kind}", "ms", ours=p99(beside[kind]), floor=p99(steady[kind]), bar=bar) for kind in kinds]
-    wrong = sum(figures.wrong.total() for each in (*steady.values(), *beside.values()) for figures in each)
+    rows = [
+        row(f"p99 beside {kind}", "ms", ours=p99(under_attack[kind]), floor=p99(steady[kind]), bar=bar)
+        for kind in kinds
+    ]
+    wrong = sum(figures.wrong.total() for each in (*steady.values(), *under_attack.values()) for figures in each)
     return [*rows, row("answers that were no 200", "", ours=wrong, bar=Bar("ours", "<=", 0))]
 
 
@@ -139,7 +144,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="each load")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     server_core, client_core = two_cores()
     port = free_port()
     images, _ = read_sample(open_rows("fashion-mnist:test"), 4_096, 0)
@@ -152,11 +157,11 @@ def main() -> None:
         f"JSON of {DEPTH:,} levels": partial(disturbed, post_deep, 1),
     }
     with tempfile.TemporaryDirectory() as name:
-        store = store_of(asked.store, Path(name))
+        store = store_of(options.store, Path(name))
         os.sched_setaffinity(0, {client_core})
         with served(lookalike(store, port), [server_core]):
             ask(port, '{"ids": ["0"]}')
-            report("fairness", uvloop.run(measure(port, shots, kinds, asked)))
+            report("fairness", uvloop.run(measure(port, shots, kinds, options)))
 
 
 if __name__ == "__main__":

@@ -104,13 +104,13 @@ def verdict(case: Case) -> str:
     """
     name, body, limits = case
     try:
-        given = DECODERS[name](body, limits)
+        decoded = DECODERS[name](body, limits)
     except LookalikeError as error:
         return "refused" if error.expected and error.field else f"an error that tells nothing: {error!r}"
-    rows: Any = getattr(given, "rows", given)
-    if getattr(given, "kind", "") == "ids":
+    rows: Any = getattr(decoded, "rows", decoded)
+    if getattr(decoded, "kind", "") == "ids":
         return "decoded"
-    width = limits.width("embeddings" if "embeddings" in (name[4:], getattr(given, "kind", "")) else "inputs")
+    width = limits.width("embeddings" if "embeddings" in (name[4:], getattr(decoded, "kind", "")) else "inputs")
     right = rows.dtype == np.float32 and rows.ndim == 2 and rows.shape[1] == width and 0 < len(rows) <= MOST_ROWS
     finite = ~np.isinf(rows) if limits.table else np.isfinite(rows)
     return "decoded" if right and rows.flags.c_contiguous and finite.all() else f"{rows.dtype} {rows.shape} passed"
@@ -196,7 +196,7 @@ _MUTATIONS: tuple[Callable[[bytes, Random], bytes], ...] = (
 )
 
 
-def run_cases(first: int, cases: int, at: Path, told: "SimpleQueue[dict[str, Any]]") -> None:
+def run_cases(first: int, cases: int, at: Path, results: "SimpleQueue[dict[str, Any]]") -> None:
     """The job of the child process; the file contains the number of the current case, even if the child dies."""
     now = own_bytes("VmSize") + SPARE
     resource.setrlimit(resource.RLIMIT_AS, (now, now))
@@ -207,28 +207,28 @@ def run_cases(first: int, cases: int, at: Path, told: "SimpleQueue[dict[str, Any
         for number in range(first, first + cases):
             place[:] = struct.pack("<q", number)
             try:
-                given = verdict(draw(number))
+                result = verdict(draw(number))
             except BaseException as error:
-                given = f"crash: {type(error).__name__}"
+                result = f"crash: {type(error).__name__}"
                 crashes.append(f"case {number}: {traceback.format_exc(limit=-3)}")
-            counts[given] += 1
+            counts[result] += 1
     seconds = time.perf_counter() - began
     grown = (own_bytes("VmHWM") - before) / 1e6
-    told.put({"counts": dict(counts), "crashes": crashes[:SHOWN], "seconds": seconds, "grown": grown})
+    results.put({"counts": dict(counts), "crashes": crashes[:SHOWN], "seconds": seconds, "grown": grown})
 
 
 def fuzz(first: int, cases: int) -> tuple[list[Row], str]:
     """The rows of the report, and the failures."""
     context = multiprocessing.get_context("spawn")
-    told: SimpleQueue[dict[str, Any]] = context.SimpleQueue()
+    results: SimpleQueue[dict[str, Any]] = context.SimpleQueue()
     with tempfile.NamedTemporaryFile() as file:
         file.write(bytes(8))
         file.flush()
-        child = context.Process(target=run_cases, args=(first, cases, Path(file.name), told))
+        child = context.Process(target=run_cases, args=(first, cases, Path(file.name), results))
         child.start()
-        while child.is_alive() and told.empty():
+        while child.is_alive() and results.empty():
             time.sleep(0.1)
-        found = None if told.empty() else told.get()
+        found = None if results.empty() else results.get()
         child.join()
         if found is None:
             number = struct.unpack("<q", Path(file.name).read_bytes())[0]
@@ -253,8 +253,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=CASES)
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
-    asked = parser.parse_args()
-    report("fuzz", *fuzz(asked.first, asked.cases))
+    options = parser.parse_args()
+    report("fuzz", *fuzz(options.first, options.cases))
 
 
 if __name__ == "__main__":

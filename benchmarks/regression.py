@@ -1,9 +1,9 @@
-"""Is /search as fast as in another revision? `python -m benchmarks.regression REVISION`, with `git` and `wrk`.
+"""Is /search as fast as in a given revision? `python -m benchmarks.regression REVISION`, with `git` and `wrk`.
 
 peer    the same benchmark's server in that revision, with a store that its own code trained and built
 
-Both are served on one core, one at a time has work, and one thread of `wrk` has the other core. Each round measures
-both in turn, so that other work of the machine slows both equally.
+Both are served on one core and have work in turns; one thread of `wrk` has the other core. Each round measures
+both in turn, so that other load on the machine slows both equally.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _BUILD += "store_of(None, Path(sys.argv[1]))"
 
 @contextlib.contextmanager
 def checked_out(revision: str, folder: Path) -> Iterator[Path]:
-    """A folder with the repository's files as of a revision."""
+    """A folder with the repository's files at a revision."""
     subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(folder), revision], check=True)
     try:
         yield folder
@@ -43,7 +43,7 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
 
 
 def with_code_of(folder: Path) -> dict[str, str]:
-    """The environment variables with which Python runs the code of a folder instead of this one."""
+    """The environment variables with which Python runs the code of a folder instead of this code."""
     return {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{folder}", "PYTHONSAFEPATH": "1"}
 
 

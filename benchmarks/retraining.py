@@ -1,11 +1,11 @@
-"""Does anyone notice a retraining? A whole one on the same two cores as a service under load, every answer looked at.
+"""Do clients notice a retraining? It shares two cores with a service under load, and every answer is checked.
 
-ours    /search and /embed of one row each, so many a second, from when `lookalike retrain` begins on 60,000 pictures
-        and 2,000 that were put since, until what it promoted serves
-floor   the same load right before
+ours    /search and /embed of one row each, at a fixed rate per second, from when `lookalike retrain` starts on 60,000
+        pictures and 2,000 that were put since, until the promoted version serves
+floor   the same load immediately before
 
-The service, the job and the client share both cores; the job asks for none that another wants. What is put meanwhile,
-one picture a second, must be found by the version that takes over.
+The service, the job and the client share both cores; the job runs at the lowest priority. One picture per second is put
+during the retraining, and the version that takes over must find all of these.
 """
 
 import argparse
@@ -42,7 +42,7 @@ LOOK_SECONDS = 1.0
 
 
 def shots(images: NDArray[np.float32]) -> list[Shot]:
-    """Two kinds of call, a row each."""
+    """Two kinds of call, one row each."""
     bodies = [orjson.dumps({"inputs": [image.astype(int).tolist()]}) for image in images]
     return [Shot(posted(path, body)) for body in bodies for path in ("/search", "/embed")]
 
@@ -54,7 +54,7 @@ async def put(client: httpx.AsyncClient, names: list[str], images: NDArray[np.fl
 
 
 async def drive(port: int, store: Store, asked: argparse.Namespace) -> tuple[Figures, Figures, list[str], int]:
-    """The steady figures, those while it retrains, what was put meanwhile and is missing, and the exit code."""
+    """The steady figures, those during the retraining, the items put and the missing ones, and the exit code."""
     images, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES + PUT, 0)
     queries, new = images[:QUERIES], images[QUERIES:]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
@@ -114,8 +114,8 @@ def main() -> None:
         with served(lookalike(store, port), [*two_cores()]):
             ask(port, '{"ids": ["0"]}')
             steady, moving, missing, code = uvloop.run(drive(port, store, asked))
-        told = json.loads((store.folder / "retraining" / "report.json").read_bytes())
-    report("retraining", rows_of(steady, moving, missing, code), str(told.get("reason", "")))
+        outcome = json.loads((store.folder / "retraining" / "report.json").read_bytes())
+    report("retraining", rows_of(steady, moving, missing, code), str(outcome.get("reason", "")))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What the service is measured against, as the field writes it, each in a process of its own.
+"""The peers of the service, as they are commonly written, each in a separate process.
 
 plain   a `def` endpoint with torch and FAISS: the same encoder, index and answer
-echo    an endpoint that has the same body validated by pydantic, and answers how many numbers it holds
-empty   a handler that reads the same body and answers a constant: what HTTP itself costs
+echo    an endpoint that has the same body validated by pydantic, and returns the number of its values
+empty   a handler that reads the same body and returns a constant: the cost of HTTP itself
 
 Run as `python -m benchmarks.service_apps plain|echo|empty STORE PORT`.
 """
@@ -36,7 +36,7 @@ class Query(BaseModel):
 
 
 def searched(version: Version, rows: NDArray[np.float32], limit: int) -> list[dict[str, Any]]:
-    """(n, width) raw rows -> the hits of each, with torch and FAISS as one would write it."""
+    """The hits of each of (n, width) raw rows, with plain torch and FAISS."""
     items = version.items
     with torch.no_grad():
         latent = version.encoder.encoder(version.encoder.preprocess.apply(torch.from_numpy(rows))).numpy()
@@ -78,7 +78,7 @@ def echo_app(store: Path) -> FastAPI:
 
 
 def empty_app(store: Path) -> Starlette:
-    """Reads the body and answers a constant."""
+    """A handler that reads the body and returns a constant."""
 
     async def search(request: Request) -> JSONResponse:
         await request.body()

@@ -1,11 +1,11 @@
-"""How many rows a second does `POST /embed` answer, 4,096 of 784 numbers in a call, as .npy there and back?
+"""How many rows per second does `POST /embed` answer, 4,096 of 784 numbers in a call, as .npy in both directions?
 
-ours    `lookalike serve`, asked by one client and by two at a time
-floor   the encoder called directly on the same rows in memory, with as many threads, on the same core
+ours    `lookalike serve`, with one client and with two at a time
+floor   the encoder called directly on the same rows in memory, with the same number of threads, on the same core
 
 On the CPU the server, and the encoder called directly, have one thread on one core, and the client has the other core;
-they have work in turns. Where there is a CUDA device, the same follows with the encoder there, and the ratio to the
-CPU. The first answer is compared with what the version says.
+they have work in turns. If there is a CUDA device, the same follows with the encoder there, and the ratio to the
+CPU. The first answer is compared with the version's own embeddings.
 """
 
 import argparse
@@ -39,7 +39,7 @@ ROUNDS = 5
 CLIENTS = (1, 2)
 NPY = "application/x-npy"
 _encoders: list[Encoder] = []
-"""Of the process that calls it directly."""
+"""The encoder of the process that calls it directly."""
 
 
 def pick_rows() -> NDArray[np.float32]:
@@ -48,7 +48,7 @@ def pick_rows() -> NDArray[np.float32]:
 
 
 def prepare(store: Path, device: DeviceName, core: int) -> None:
-    """What the process that calls the encoder directly begins with."""
+    """Start the process that calls the encoder directly."""
     if device == "cpu":
         os.sched_setaffinity(0, {core})
         torch.set_num_threads(1)
@@ -56,7 +56,7 @@ def prepare(store: Path, device: DeviceName, core: int) -> None:
 
 
 def directly(rows: NDArray[np.float32], seconds: float) -> float:
-    """Rows a second, for about so long."""
+    """Rows per second over about `seconds` seconds."""
     encoder = _encoders[0]
     encoder.encode(rows)
     began, count = time.perf_counter(), 0
@@ -66,7 +66,7 @@ def directly(rows: NDArray[np.float32], seconds: float) -> float:
 
 
 def over_http(port: int, shot: Shot, clients: int, seconds: float) -> float:
-    """Rows a second; every answer must be a 200."""
+    """Rows per second; raises if an answer is not a 200."""
     figures = uvloop.run(Traffic(port, [shot], clients).run(seconds=seconds))
     if figures.wrong:
         raise RuntimeError(str(figures.wrong))
@@ -74,11 +74,11 @@ def over_http(port: int, shot: Shot, clients: int, seconds: float) -> float:
 
 
 def compared(reply: Reply, wanted: NDArray[np.float32]) -> str:
-    """Is it what the version says?"""
+    """Check that the answer equals the version's embeddings."""
     if reply.status != 200:
         return f"status {reply.status}"
-    given = np.load(io.BytesIO(reply.body), allow_pickle=False)
-    return "" if np.allclose(given, wanted, atol=1e-3) else "other embeddings"
+    embeddings = np.load(io.BytesIO(reply.body), allow_pickle=False)
+    return "" if np.allclose(embeddings, wanted, atol=1e-3) else "other embeddings"
 
 
 def in_process(pool: Executor, rows: NDArray[np.float32], seconds: float) -> float:
@@ -86,7 +86,7 @@ def in_process(pool: Executor, rows: NDArray[np.float32], seconds: float) -> flo
 
 
 def compare(store: Store, device: DeviceName, asked: argparse.Namespace) -> dict[str, float]:
-    """Rows a second on that device, of ours by the number of clients, and of the encoder alone."""
+    """Rows per second on that device: ours by the number of clients, and the encoder alone."""
     server_core, client_core = two_cores()
     rows, port = pick_rows(), free_port()
     wanted = store.open_champion().embed(rows)

@@ -1,4 +1,4 @@
-"""The peer LitServe, with the same encoder and index, batching as it is told.
+"""The peer LitServe, with the same encoder and index, and with the given batch settings.
 
 Run as `python -m benchmarks.service_litserve STORE PORT MAX_BATCH_SIZE BATCH_TIMEOUT`.
 """
@@ -18,7 +18,7 @@ __all__ = ["SearchAPI"]
 
 
 class SearchAPI(litserve.LitAPI):  # type: ignore[misc]
-    """Rows as JSON in, hits out; requests that wait are answered together."""
+    """Rows as JSON in, hits out; waiting requests are answered together."""
 
     store = Path()
 
@@ -33,7 +33,7 @@ class SearchAPI(litserve.LitAPI):  # type: ignore[misc]
         return inputs
 
     def predict(self, asked: Any) -> Any:
-        """A list of requests where it batches, one otherwise."""
+        """Answer a list of requests if batching is on, else a single request."""
         if not isinstance(asked, list):
             return searched(self.version, np.array(asked[0], np.float32), asked[1])
         rows = np.array([row for inputs, _ in asked for row in inputs], np.float32)

@@ -1,7 +1,7 @@
-"""Does it last? A million requests at 70 % of the peak: no errors, and nothing that grows.
+"""Does the service last? A million requests at 70 % of the peak: no errors, and no growth.
 
-ours    searches by rows and by ids, and embeddings, as JSON and as .npy, from 64 connections, at 70 % of what 64
-        connections that ask without a pause get; memory that no file backs, open files and threads at the end
+ours    searches by rows and by ids, and embeddings, as JSON and as .npy, from 64 connections, at 70 % of the rate of 64
+        connections that send without a pause; anonymous memory, open files and threads at the end
 floor   the same figures after a tenth of the requests
 
 The server has one core, the client the other. A latency counts from when the request was due.
@@ -37,7 +37,7 @@ NPY = "application/x-npy"
 
 @dataclass(frozen=True)
 class Soaked:
-    """What was seen, and what the server held after a tenth and at the end."""
+    """The figures of the client, and the server's footprint after a tenth and at the end."""
 
     figures: Figures
     early: Footprint
@@ -45,7 +45,7 @@ class Soaked:
 
 
 def mixed_shots(store: Store) -> list[Shot]:
-    """Four kinds of call, a row each."""
+    """Four kinds of call, one row each."""
     version = store.open_champion()
     images, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES, 0)
     places = np.random.default_rng(0).integers(0, len(version.items), QUERIES).tolist()
@@ -62,13 +62,13 @@ def mixed_shots(store: Store) -> list[Shot]:
 
 
 async def drive(port: int, pid: int, shots: list[Shot], requests: int, peak_seconds: float) -> tuple[float, Soaked]:
-    """Requests a second at the peak, and what was seen at 70 % of it."""
+    """Requests per second at the peak, and the figures at 70 % of it."""
     gc.freeze()
     peak = (await Traffic(port, shots, CONNECTIONS).run(seconds=peak_seconds)).rate
     traffic = Traffic(port, shots, CONNECTIONS, rate=SHARE * peak)
     running = asyncio.create_task(traffic.run(requests=requests))
     held = []
-    for share in (0.1, 0.99):  # at the very end the connections close
+    for share in (0.1, 0.99):  # before the very end, when the connections close
         while len(traffic.figures.latencies) < share * requests:
             await asyncio.sleep(0.05)
         held.append(footprint(pid))

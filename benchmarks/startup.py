@@ -1,18 +1,18 @@
-"""How long until it serves: from a clean clone to a version of `digits`, and from a start to one of 60,000 items?
+"""How long until it serves: from a clean clone to a version of `digits`, and from a start to a version of 60,000 items?
 
 ours    `git clone` of HEAD, then in it `python -m lookalike demo digits` with an empty store, until /readyz
-        says 200: two trainings, the table, the build, the promotion and the start of the service
-floor   a process that imports the four libraries that the chain stands on, and ends
+        returns 200: two trainings, the table, the build, the promotion and the start of the service
+floor   a process that imports the four libraries that the chain uses, and ends
 
-ours    `python -m lookalike serve` on a version of the 60,000 training images of Fashion-MNIST, until /readyz says 200:
-        with the receipt that `promote` leaves, and without it, when every file is read and hashed again
+ours    `python -m lookalike serve` on a version of the 60,000 training images of Fashion-MNIST, until /readyz returns
+        200: with the receipt that `promote` writes, and without it, when every file is read and hashed again
 floor   a process that imports torch, faiss and fastapi, and ends
 
 ours    `lookalike --help`, and `lookalike versions` on the same store
 floor   a process that imports typer and rich, and ends
 
-Where a start goes is told by a process that does what `serve` does, and looks at the clock between the steps.
-What is not committed is not measured in the clone.
+The steps of a start are measured by a process that does the same as `serve`, and reads the clock between the steps.
+Uncommitted changes are not in the clone.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def imported_after() -> float:
 
 @contextmanager
 def demo(clone: Path, store: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, run on the clone's own source; it must end cleanly when it is told to."""
+    """Run the command on the clone's own source; it must end cleanly on a signal."""
     command = [sys.executable, "-m", "lookalike", "demo", "digits", "--store", str(store), "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(clone / "src")}
     with (clone.parent / "output").open("w+b") as output:
@@ -142,8 +142,8 @@ def compare_clone(rounds: int) -> list[Row]:
 
 
 def compare_start(store: Path, rounds: int) -> list[Row]:
-    """The rows about a start with a version that is there."""
-    ready_after(store, receipt=True)  # writes the receipt, and files come into the page cache
+    """The rows about a start with an existing version."""
+    ready_after(store, receipt=True)  # writes the receipt, and loads files into the page cache
     segments: dict[str, Callable[[], float]] = {
         "ours": partial(ready_after, store, receipt=True),
         "hashed": partial(ready_after, store, receipt=False),
@@ -192,8 +192,8 @@ def main() -> None:
         rows += compare_clone(asked.rounds)
     if asked.only != "clone":
         with tempfile.TemporaryDirectory() as name:
-            given = store_of(asked.store, Path(name)).folder
-            own = Path(shutil.copytree(given, Path(name) / "own"))  # its receipt is thrown away
+            existing = store_of(asked.store, Path(name)).folder
+            own = Path(shutil.copytree(existing, Path(name) / "own"))  # a copy, because its receipt is deleted
             rows += compare_commands(own, asked.rounds)
             if asked.only != "commands":
                 rows += compare_start(own, asked.rounds)

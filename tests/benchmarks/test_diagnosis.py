@@ -34,22 +34,22 @@ SHIPPED = verdict("shipped", left=0.1)
         (verdict("overfitting", "overfitting", left=0.6, after=(), then=0.96), False),
     ],
 )
-def test_healed_is_to_be_rid_of_the_cause_and_about_as_good_as_shipped(judged: Verdict, healed: bool) -> None:
+def test_healed_means_without_the_cause_and_about_as_good_as_shipped(judged: Verdict, healed: bool) -> None:
     assert Study([SHIPPED, judged]).healed(judged) is healed
 
 
-def test_a_bottleneck_counts_where_it_did_harm() -> None:
+def test_a_bottleneck_counts_if_it_did_harm() -> None:
     harmful, harmless = (verdict("bottleneck-too-small", left=left) for left in (0.16, 0.14))
     assert Study([SHIPPED, harmful, harmless]).faulty == [harmful]
 
 
-def test_a_drawn_run_is_healthy_where_it_does_about_as_well_as_the_worst_that_is_shipped() -> None:
+def test_a_drawn_run_is_healthy_if_it_is_about_as_good_as_the_worst_shipped_run() -> None:
     well, badly = (Verdict(Job("", "digits", "", 3), [], left) for left in (0.19, 0.21))
     study = Study([SHIPPED, well, badly])
     assert (study.healthy, study.drawn) == ([SHIPPED, well], 2)
 
 
-def test_the_halves_share_no_run_and_each_cause_is_met_on_every_set_in_both_sizes() -> None:
+def test_the_halves_share_no_run_and_each_cause_covers_every_set_and_size() -> None:
     tuning, reported = jobs_of("tuning"), jobs_of("report")
     assert not {(job.dataset, job.seed, job.cause) for job in tuning} & {(j.dataset, j.seed, j.cause) for j in reported}
     for cause in FAULTS:

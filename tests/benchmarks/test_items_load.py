@@ -44,16 +44,16 @@ def searched(began: float, ended: float, found: list[str]) -> Searched:
         (2.2, 2.3, BOTH, 0.9),
     ],
 )
-def test_recall_is_of_what_was_there_at_that_moment(began: float, ended: float, found: list[str], share: float) -> None:
+def test_recall_is_of_the_items_that_existed_at_that_moment(began: float, ended: float, found: list[str], share: float) -> None:
     arrived = Arrived(sent=[2.0, 3.0], done=[2.5, 3.5], count=[1, 2])
     assert recall(MATERIAL, searched(began, ended, found), arrived) == pytest.approx(share)
 
 
-def test_recall_where_nothing_arrives() -> None:
+def test_recall_if_nothing_arrives() -> None:
     assert recall(MATERIAL, searched(0.0, 1.0, BASE[:9])) == pytest.approx(0.9)
 
 
-def test_the_rate_of_arrivals_is_from_the_first_sent_to_the_last_done() -> None:
+def test_the_rate_of_arrivals_spans_the_first_send_to_the_last_acknowledgement() -> None:
     assert Arrived(sent=[1.0, 2.0], done=[1.5, 3.0], count=[100, 200]).rate == 100.0
 
 
@@ -69,14 +69,14 @@ class Shelf:
     def put(self, made: range) -> None:
         self.put_so_far.append(made)
 
-    def canary(self, number: int) -> int:
+    def query(self, number: int) -> int:
         return number
 
-    def find(self, canary: int) -> list[str]:
-        return [str(canary)]
+    def find(self, query: int) -> list[str]:
+        return [str(query)]
 
 
-def test_writers_and_searchers_send_what_they_shall() -> None:
+def test_writers_and_searchers_send_the_expected_calls() -> None:
     shelf = Shelf()
     seen: Searched
     came: Arrived

@@ -250,8 +250,8 @@ def duplicates(
 
 
 app.command("import")(import_)
-for command in (export, compact, drift, retrain, prune, track):
-    app.command()(command)
+for item_or_version in (export, compact, drift, retrain, prune, track):
+    app.command()(item_or_version)
 
 
 @app.command()
