@@ -187,7 +187,7 @@ def judge_bad(data: Data, seeds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         version = built(data, Path(folder))
         if not check_consistency(version).holds:
-            raise RuntimeError("an index does not belong to its own encoder")
+            raise RuntimeError("an index does not match its own encoder")
         for seed in range(seeds):
             others = [champion]
             for name, encoder in bad(data, champion, seed):

@@ -176,7 +176,7 @@ class History:
         if not plain.found()[plain.places[name]]:
             with contextlib.suppress(UnknownItemError):
                 worker.collection.search_items([name], limit)
-                raise MismatchError(f"{name} is gone, and asked with")
+                raise MismatchError(f"{name} was deleted, but a search by its id succeeded")
             return
         scores = plain.scores(plain.embeddings[plain.places[name]])
         found = worker.collection.search_items([name], limit)
@@ -282,7 +282,7 @@ class History:
         if len(set(names)) != len(names) or not np.allclose(scores_found, right, rtol=1e-6, atol=1e-6):
             raise MismatchError(about)
         if not worker.plain.found()[places].all():
-            raise MismatchError(f"gone, {about}")
+            raise MismatchError(f"found a deleted item, {about}")
         if exact or self._key in EXACT:
             best = scores[[worker.plain.places[name] for name in wanted]]
             near = self._metric == "cosine" and len(names) == len(wanted) and np.allclose(scores_found, best, atol=1e-6)
@@ -307,7 +307,7 @@ class History:
         for sequence in range(plain.applied + 1, upto + 1):
             while sequence not in self._known:
                 if self._reports is None or not self._reports.poll(30):
-                    raise MismatchError(f"a phantom: change {sequence}, which nobody wrote")
+                    raise MismatchError(f"a phantom: change {sequence}, which was never written")
                 for change in self._reports.recv():
                     self._learn(change)
             plain.apply(self._known[sequence])

@@ -2,7 +2,7 @@
 
 ours    `index.ann.tune` over the embeddings of Fashion-MNIST's 60,000 training images without 6,000, of which 1,000
         are its queries; then the 6,000 are added. Searched through `VectorIndex.search`, with its checks
-peer    the fastest of hnswlib, usearch, voyager, ScaNN and scalable-vs (benchmarks.peers), each at the best of its own
+peer    the fastest of hnswlib, usearch, voyager, ScaNN and scalable-vs (benchmarks.peers), each at the best of its
         sweep over the same queries that are used here: the 10,000 test images
 floor   comparison with all items, by FAISS
 

@@ -88,7 +88,7 @@ def traced(target: Target, *arguments: object, fault: Fault | None = None) -> Tr
 
 @contextmanager
 def _traced(target: Target, arguments: tuple[object, ...], options: list[str]) -> Iterator[Any]:
-    """A process that sent its number, and was told to continue after strace had attached to it."""
+    """A process that sent its number, and that continues only after strace has attached to it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.steps"])
     connection, remote = context.Pipe()

@@ -8,8 +8,8 @@ floor   how often per second the disk confirms that 4 KiB are written (fdatasync
 60,000 images of Fashion-MNIST, embedded by an autoencoder; the items that are put are other images, under new ids. Each
 is measured under two loads of 100 searches per second: one without writes, and one while 1,000 items per second arrive
 in batches of 100. The latency counts from when a search was due, and the recall is of the ten nearest of all items that
-existed at that moment. Then items are sent from one connection as fast as they are acknowledged, one by one, in batches
-of 100, and one by one from 16 connections. Server and clients share two cores.
+existed at that moment. Then items are sent from one connection, each call after the acknowledgement of the last: one by
+one, in batches of 100, and one by one from 16 connections. Server and clients share two cores.
 
 The parts can run in separate calls: `--parts FOLDER` keeps the figures of each part, and the report contains all parts
 in the folder.
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)} [default: all]")
     parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; it is copied")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each load of searches")
-    parser.add_argument("--parts", type=Path, help="where the figures of each are kept, from call to call")
+    parser.add_argument("--parts", type=Path, help="a folder that keeps the figures of each part between calls")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         parts = options.parts or Path(name) / "parts"

@@ -53,7 +53,7 @@ class Place:
 
 
 class HttpDoor:
-    """The shared part of ours and Chroma's: one connection that stays open."""
+    """The shared part of both HTTP doors: one connection that stays open."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)

@@ -2,7 +2,7 @@
 
 Ten times, one class of Fashion-MNIST is left out of training; the encoder has the shipped settings except for 10 epochs
 (so that the benchmark takes about 15 minutes on two cores), its validation rows calibrate, its training rows are the
-items. The class's test rows are to be told apart from the 9,000 others; and so are 1,000 of those others under a
+items. Each method must separate the class's test rows from the 9,000 others, and also 1,000 of those others with a
 corruption.
 
 ours    AUROC of the p-value, from reconstruction error and distance to the neighbors
@@ -148,7 +148,9 @@ def areas(detectors: Detectors, normal: Images, novel: Images, rng: np.random.Ge
     for name, rows in strange.items():
         truth = np.repeat([0, 1], [len(normal), len(rows)])
         novel_scores = detectors.scores(rows)
-        found[name] = {m: float(roc_auc_score(truth, np.concatenate([normal_scores[m], novel_scores[m]]))) for m in novel_scores}
+        found[name] = {
+            m: float(roc_auc_score(truth, np.concatenate([normal_scores[m], novel_scores[m]]))) for m in novel_scores
+        }
     drawn = -normal_scores["ours"][rng.permutation(len(normal))[:ALARM_ROWS]]
     return found, [float((drawn <= level).mean()) for level in LEVELS]
 

@@ -57,7 +57,7 @@ def compared(trial: Trial, before: Store, code: dict[str, str]) -> list[Row]:
     ):
         check("ours", ports["ours"], trial)
         if len(ask(ports["before"], trial.lines()[0])["results"][0]["hits"]) != LIMIT:
-            raise RuntimeError("the other revision gives another answer")
+            raise RuntimeError("the other revision returns a different answer")
         for connections in CONNECTIONS:
             loads = {name: partial(trial.load, port, connections, str(client_core)) for name, port in ports.items()}
             found = alternated(loads, trial.rounds)

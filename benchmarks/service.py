@@ -95,7 +95,7 @@ def recall_under_load(trial: Trial, port: int, core: int) -> float:
 
 @contextlib.contextmanager
 def all_served(trial: Trial, core: int) -> Iterator[dict[str, int]]:
-    """The ports of ours, plain, echo and empty, each of which has answered correctly; a failed peer has no port."""
+    """The ports of `ours`, plain, echo and empty, each of which has answered correctly; a failed peer has no port."""
     ports = {name: free_port() for name in ("ours", "plain", "echo", "empty")}
     failed: list[str] = []
     with contextlib.ExitStack() as stack:

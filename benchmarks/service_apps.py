@@ -1,4 +1,4 @@
-"""The peers of the service, as they are commonly written, each in a separate process.
+"""The peers of the service, written in the common way, each in a separate process.
 
 plain   a `def` endpoint with torch and FAISS: the same encoder, index and answer
 echo    an endpoint that has the same body validated by pydantic, and returns the number of its values
@@ -67,7 +67,7 @@ def plain_app(store: Path) -> FastAPI:
 
 
 def echo_app(store: Path) -> FastAPI:
-    """FastAPI and pydantic alone, on the event loop, where they are fastest."""
+    """FastAPI and pydantic alone, on the event loop, because they are fastest there."""
     app = FastAPI()
 
     @app.post("/search")

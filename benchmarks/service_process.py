@@ -93,7 +93,7 @@ def ask(port: int, body: str, path: str = "/search", *, patience: float = GIVE_U
             raise RuntimeError(f"{path}: {error.status} {error.read()[:500]!r}") from error
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.05)
-    raise RuntimeError(f"nobody answers on port {port}")
+    raise RuntimeError(f"no answer on port {port}")
 
 
 def wait_until_ready(

@@ -173,9 +173,9 @@ class Held:
         if new and not there:
             raise NotHeldError(f"{len(new)} changes of {len(self._sent)}")
         if self._sent and after and not there:
-            raise NotHeldError("what was acknowledged is not there")
+            raise NotHeldError("an acknowledged change is missing")
         if new and not after and not killed:
-            raise NotHeldError("what was refused is there")
+            raise NotHeldError("a refused change is present")
         self._answers(store, new)
         return after or bool(new) or changed
 

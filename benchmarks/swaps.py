@@ -144,7 +144,7 @@ def checker(
 
 
 def make_shots(store: Store, seen: Seen) -> list[Shot]:
-    """Every kind of call, with one row or some; raises if the versions' results cannot be told apart."""
+    """Every kind of call, with one row or some; raises if the versions have the same results."""
     versions = [store.open(number) for number in store.numbers()]
     images, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES * MOST_ROWS, 0)
     random = np.random.default_rng(0)

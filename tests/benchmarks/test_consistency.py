@@ -1,4 +1,4 @@
-"""The calls of the clients, answered from a dictionary: rightly, or with a fault that the check must find."""
+"""The clients' calls, answered from a dictionary: correctly, or with a fault that the check must find."""
 
 import json
 from pathlib import Path
@@ -21,14 +21,14 @@ def passes(item: dict[str, Any], test: dict[str, Any]) -> bool:
 
 
 def hit_of(items: Items, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The item whose own input was sent; for an id, any other item."""
+    """The item with the input that was sent; for an id, any other item."""
     given = body.get("inputs", [None])[0]
     wanted = [name for name, item in items.items() if item["input"] == given or name not in body.get("ids", [name])]
     return [items[name] for name in wanted if passes(items[name], body.get("filter", {"and": []}))][:1]
 
 
 def answer(items: Items, call: Call) -> tuple[int, dict[str, Any]]:
-    """What the service does with a call, and answers."""
+    """Apply a call to the items, and return the service's answer."""
     path, query = unquote(urlsplit(call.path).path), parse_qs(urlsplit(call.path).query)
     name = path.removeprefix("/items").removeprefix("/")
     chosen = [one for one, item in items.items() if passes(item, json.loads(query.get("filter", ['{"and": []}'])[0]))]
@@ -51,7 +51,7 @@ def answer(items: Items, call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def history(count: int = 2_000, *, keeps: str = "", misses: str = "") -> ByItem:
-    """One call after the other; the service does nothing on calls of one name, or answers 404 on all of another."""
+    """Call one after the other; calls named `keeps` change nothing, and calls named `misses` return 404."""
     calls, items, by_item = Calls(number=0, seed=0), Items(), ByItem()
     for time in range(count):
         call = calls.next()

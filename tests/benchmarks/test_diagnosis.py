@@ -1,4 +1,4 @@
-"""The judgements of the injection study, on verdicts made by hand."""
+"""The judgments of the injection study, on verdicts made by hand."""
 
 import pytest
 
@@ -11,7 +11,7 @@ CELL = ("digits", SIZES[0], 8)
 def verdict(
     cause: str, *causes: str, left: float = 0.5, after: tuple[str, ...] | None = None, then: float = 0.1
 ) -> Verdict:
-    """A run that left `left` of the variance unexplained, and `then` once the advice was followed."""
+    """A run that left the share `left` of the variance unexplained, and `then` after the advice was followed."""
     job = Job(cause, *CELL)
     if after is None:
         return Verdict(job, list(causes), left)
@@ -29,8 +29,8 @@ SHIPPED = verdict("shipped", left=0.1)
         (verdict("dead-relus", "dead-relus", after=(), then=0.201), False),
         (verdict("dead-relus", "dead-relus", after=("dead-relus",), then=0.1), False),
         (verdict("dead-relus", "dead-relus", after=("overfitting",), then=0.1), True),
-        (verdict("dead-relus"), False),  # nothing was found, so nothing was followed
-        (verdict("overfitting", "overfitting", left=0.6, after=(), then=0.9), True),  # twenty rows get no farther
+        (verdict("dead-relus"), False),  # no finding, so no advice to follow
+        (verdict("overfitting", "overfitting", left=0.6, after=(), then=0.9), True),  # twenty rows do not allow more
         (verdict("overfitting", "overfitting", left=0.6, after=(), then=0.96), False),
     ],
 )

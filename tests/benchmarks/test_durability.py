@@ -1,4 +1,4 @@
-"""A few of the kills and faults that `benchmarks.durability` goes through, and that a loss would be seen."""
+"""A few of the kills and faults of `benchmarks.durability`, and proof that it would detect a loss."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A few of the histories that `benchmarks.histories` runs many of, and that a wrong answer would be seen."""
+"""A few of the histories of `benchmarks.histories`, and proof that it would detect a wrong answer."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lookalike.index.changes.collection import Collection
 
 @pytest.mark.parametrize("seed", range(12))
 def test_every_answer_of_a_history_equals_the_dictionary_s(seed: int) -> None:
-    """All metrics, each with each kind of index; seeds 3, 7 and 11 with another process that writes."""
+    """Covers all metrics with each kind of index; in seeds 3, 7 and 11 a second process writes too."""
     assert run(seed, 300).total() == 300
 
 
@@ -36,7 +36,7 @@ def test_the_dictionary_ranks_as_calculated_by_hand() -> None:
     for name, x in (("a", 3), ("d", 1), ("c", 1), ("b", 2e20)):
         plain.apply(Change(name, np.array([x, 0, 0, 7, 7], np.float32), '{"n": 1}'))
     scores = plain.scores(np.zeros(3, np.float32))
-    assert plain.nearest(scores, 9) == ["c", "d", "a"]  # c before d: equals by id; b cannot be compared
+    assert plain.nearest(scores, 9) == ["c", "d", "a"]  # c before d: ties are ordered by id; b cannot be compared
     assert plain.nearest(scores, 2, own="c") == ["d", "a"]
     assert plain.nearest(scores, 9, {"field": "n", "exists": False}) == []
     plain.apply(Change("d"))

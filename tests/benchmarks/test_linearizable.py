@@ -1,4 +1,4 @@
-"""Histories of one register, by hand, and a search through all orders to compare with."""
+"""Histories of one register, by hand, and a brute-force search to compare with."""
 
 import itertools
 import random
@@ -84,7 +84,7 @@ def test_the_search_continues_after_a_violation() -> None:
 
 
 def fits_some_order(operations: list[Operation]) -> bool:
-    """By trying all subsets of the unanswered operations in all orders: slow, and plainly right."""
+    """Try all subsets of the unanswered operations in all orders: slow, but clearly correct."""
     answered = [one for one in operations if one.answered is not None]
     lost = [one for one in operations if one.answered is None]
     return any(

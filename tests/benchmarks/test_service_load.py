@@ -15,9 +15,7 @@ def failing(after: int) -> "cycle[object]":
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_prints_a_failed_peer_and_keeps_the_other_figures(
-    after: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prints_a_failed_peer_and_keeps_the_other_figures(after: int, capsys: pytest.CaptureFixture[str]) -> None:
     each = failing(after)
 
     def peer() -> Load:
@@ -53,5 +51,5 @@ def test_a_failed_peer_has_an_empty_column_and_no_verdict() -> None:
 
 def test_attempt_returns_the_result_of_the_call() -> None:
     assert attempt("peer", lambda: 3) == 3
-    with pytest.raises(ZeroDivisionError):  # a fault of the benchmark
+    with pytest.raises(ZeroDivisionError):  # an error of the benchmark itself
         attempt("peer", lambda: 1 // 0)

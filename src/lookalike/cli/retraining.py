@@ -31,7 +31,9 @@ def retrain(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="DATA", help="The champion's rows. [default: where they were at its build]"),
+        typer.Option(
+            "--data", metavar="DATA", help="The champion's rows, if they have moved. [default: as in its build]"
+        ),
     ] = None,
     if_drifted: Annotated[bool, typer.Option("--if-drifted", help="Retrain only if the queries have drifted.")] = False,
     dry_run: DryRun = False,
