@@ -201,9 +201,9 @@ def main() -> None:
     """Make one run for each number of workers; `report` prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--operations", type=int, default=OPERATIONS, help="of each run")
+    parser.add_argument("--operations", type=int, default=OPERATIONS, help="operations in each run")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="after which a run ends in any case")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="the longest duration of a run")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows, notes, total = list[Row](), list[str](), 0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Bar, Row, report, row
-from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
+from benchmarks.service_process import free_port, lookalike, running_server, wait_until_ready
 from lookalike.index.ann.target import Target
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
@@ -112,14 +112,16 @@ def keep_asking(port: int, folder: Path, cases: int) -> tuple[list[Row], str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of digits with 8 latent dimensions")
+    parser.add_argument("--store", type=Path, help="a store with a promoted version of digits with 8 latent dimensions")
     parser.add_argument("--cases", type=int, default=CASES)
     options = parser.parse_args()
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
         store = Store(options.store) if options.store else tiny_store(Path(name))
         cores = sorted(os.sched_getaffinity(0))
-        with served(lookalike(store, port), cores, LOOKALIKE_API_KEY=KEY, LOOKALIKE_LOG_LEVEL="error") as process:
+        with running_server(
+            lookalike(store, port), cores, LOOKALIKE_API_KEY=KEY, LOOKALIKE_LOG_LEVEL="error"
+        ) as process:
             wait_until_ready(port, process)
             report("contract", *keep_asking(port, Path(name), options.cases))
 

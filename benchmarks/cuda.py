@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
 from benchmarks.service_client import Shot, Traffic, posted, to_npy
-from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
+from benchmarks.service_process import free_port, lookalike, running_server, wait_until_ready
 from lookalike.index.ann.recall import recalls
 from lookalike.index.ann.target import Target
 from lookalike.index.changes.collection import Collection
@@ -86,7 +86,7 @@ def on_device(encoder: Encoder, rows: Rows2D) -> Callable[[], None]:
     return step
 
 
-def of_encoder(store: Store, device: DeviceName, rows: Rows2D, options: argparse.Namespace) -> list[Row]:
+def measure_encoder(store: Store, device: DeviceName, rows: Rows2D, options: argparse.Namespace) -> list[Row]:
     """Measure by the number of rows in a call; and the share of ten neighbors that both devices find."""
     cpu, plain, warm = (store.open_champion(name) for name in ("cpu", device, device))
     prepare(Collection(warm))
@@ -110,7 +110,7 @@ def of_encoder(store: Store, device: DeviceName, rows: Rows2D, options: argparse
     return [*lines, row("of a CPU's 10 neighbours, found too", "", ours=shared, bar=Bar("ours", ">=", 0.99))]
 
 
-def of_bulk(store: Store, device: DeviceName, rows: Rows2D, folder: Path) -> Row:
+def measure_bulk(store: Store, device: DeviceName, rows: Rows2D, folder: Path) -> Row:
     """Measure from a file to a file, as `lookalike embed` does."""
     source = folder / "bulk.npy"
     np.save(source, np.resize(rows, (25 * len(rows), rows.shape[1])))
@@ -131,7 +131,7 @@ def one_client(port: int, requests: list[bytes], connections: int, asked_seconds
     return figures.rate
 
 
-def loaded(pool: ProcessPoolExecutor, port: int, requests: list[bytes], each: list[int], least: float) -> float:
+def request_rate(pool: ProcessPoolExecutor, port: int, requests: list[bytes], each: list[int], least: float) -> float:
     """Requests per second by clients with `connections` connections each."""
     coming = [pool.submit(one_client, port, requests, connections, least) for connections in each]
     return sum(one.result() for one in coming)
@@ -146,35 +146,35 @@ def serving(store: Store, device: DeviceName, workers: int) -> Iterator[int]:
         "LOOKALIKE_WORKERS": str(workers),
         "LOOKALIKE_MAX_WAITING": str(CLIENTS * MANY),
     }
-    with served(lookalike(store, port), cores, **wanted) as process:
+    with running_server(lookalike(store, port), cores, **wanted) as process:
         wait_until_ready(port, process)
         yield port
 
 
-def of_service(store: Store, device: DeviceName, rows: Rows2D, options: argparse.Namespace) -> list[Row]:
+def measure_service(store: Store, device: DeviceName, rows: Rows2D, options: argparse.Namespace) -> list[Row]:
     """Measure both calls, on both devices, with one worker and with several."""
     embed = [posted("/embed", to_npy(rows[:MANY]), NPY, NPY)]
     search = [posted("/search", json.dumps({"inputs": [one], "limit": 10}).encode()) for one in rows[:64].tolist()]
     directly = partial(rate, partial(store.open_champion(device).encoder.encode, rows[:MANY]), MANY, options.seconds)
     found: dict[tuple[str, int], Rates] = {}
     with ProcessPoolExecutor(CLIENTS, get_context("spawn")) as pool:
-        loaded(pool, 0, [], [0] * CLIENTS, 0.0)
+        request_rate(pool, 0, [], [0] * CLIENTS, 0.0)
         shares = [CONNECTIONS // 4] * 4
         for name in dict.fromkeys((device, "cpu")):
             for workers in WORKERS:
                 with serving(store, name, workers) as port:
                     clients = {"1": [1], "2": [1] * 2, "all": [1] * CLIENTS}
                     loads: dict[str, Callable[[], float]] = {
-                        number: partial(loaded, pool, port, embed, each, options.seconds)
+                        number: partial(request_rate, pool, port, embed, each, options.seconds)
                         for number, each in clients.items()
                     }
-                    loads["search"] = partial(loaded, pool, port, search, shares, options.seconds)
+                    loads["search"] = partial(request_rate, pool, port, search, shares, options.seconds)
                     loads["floor"] = directly
                     found[name, workers] = medians(alternate(loads, options.rounds))
-    return [line for workers in WORKERS for line in lines_of(found[device, workers], found["cpu", workers], workers)]
+    return [line for workers in WORKERS for line in report_rows(found[device, workers], found["cpu", workers], workers)]
 
 
-def lines_of(ours: Rates, peers: Rates, workers: int) -> list[Row]:
+def report_rows(ours: Rates, peers: Rates, workers: int) -> list[Row]:
     """The lines of the report for this number of workers."""
     by = f"{workers} worker{'s' * (workers > 1)}"
     lines = []
@@ -190,9 +190,9 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="fashion-mnist", help="rows of any source, 784 wide for comparable figures")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: to try the script itself")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu tries the script itself")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=1.0, help="each load")
+    parser.add_argument("--seconds", type=float, default=1.0, help="the duration of each load")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -206,10 +206,10 @@ def main() -> None:
         }
         store = Store(folder / "store")
         store.promote(build(data, folder / options.device, store, target=Target(key="HNSW32"), device=options.device))
-        lines = of_encoder(store, options.device, rows, options)
-        lines.append(of_bulk(store, options.device, rows, folder))
+        lines = measure_encoder(store, options.device, rows, options)
+        lines.append(measure_bulk(store, options.device, rows, folder))
         lines.append(row("an epoch of training", "s", ours=times[options.device], peer=times["cpu"]))
-        lines += of_service(store, options.device, rows, options)
+        lines += measure_service(store, options.device, rows, options)
     report("cuda", lines, "Searching is FAISS's for CPUs on either device.")
 
 

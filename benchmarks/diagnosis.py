@@ -149,11 +149,11 @@ class Study:
         self.worst = {
             data: max(u for cell, u in shipped.items() if cell[0] == data) for data in {cell[0] for cell in shipped}
         }
-        self.faulty = [v for v in verdicts if v.job.cause in FAULTS and self._took(v)]
+        self.faulty = [v for v in verdicts if v.job.cause in FAULTS and self._did_harm(v)]
         self.healthy = [v for v in verdicts if v.job.cause == "shipped" or (not v.job.cause and self._does_well(v))]
         self.drawn = sum(not v.job.cause for v in verdicts)
 
-    def _took(self, verdict: Verdict) -> bool:
+    def _did_harm(self, verdict: Verdict) -> bool:
         """Whether the fault did harm: for some rows, a bottleneck of one dimension is enough."""
         harm = verdict.unexplained > WORSE * self.reference[_cell(verdict.job)]
         return verdict.job.cause != "bottleneck-too-small" or harm

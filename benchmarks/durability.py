@@ -20,7 +20,7 @@ from benchmarks.injected import CALLS, FAULTS, Fault, traced
 from benchmarks.killed import killed
 from benchmarks.report import Bar, report, row
 from benchmarks.retrained import Retrained
-from benchmarks.steps import KEPT, STEPS, TOLD, TRACEBACK, Held, attempt, said
+from benchmarks.steps import KEPT, SHARED_BYTES, STEPS, TRACEBACK, Held, attempt, read_outcomes
 from lookalike.index.ann.vectors import one_thread
 from lookalike.training.progress import progress_bar
 
@@ -45,27 +45,27 @@ def interrupt(name: str, folder: Path, kinds: list[str], most: int = MOST) -> tu
     done: Counter[str] = Counter()
     wrong: list[str] = []
     target = held.copy(folder / "store")
-    shared.write_bytes(b"\0" * TOLD)
+    shared.write_bytes(b"\0" * SHARED_BYTES)
     counts = traced(attempt, name, target, shared).calls
-    held.check(target, said(shared), killed=False)
+    held.check(target, read_outcomes(shared), killed=False)
     faults = list(_faults(counts, kinds, most))
     with progress_bar(name, len(faults), "faults") as advance:
         for fault in faults:
             came = True
             try:
-                came = _one(held, fault, held.copy(folder / "store"), shared, name)
+                came = _attempt(held, fault, held.copy(folder / "store"), shared, name)
             except Exception as error:
-                wrong.append(f"{name}, {fault.kind} at {fault.call} {fault.number}: {error!r}; {said(shared)}")
+                wrong.append(f"{name}, {fault.kind} at {fault.call} {fault.number}: {error!r}; {read_outcomes(shared)}")
                 print(wrong[-1], file=sys.stderr)
             done[f"{fault.kind}, {fault.call}" if came else "did not come"] += 1
             advance(1, f"{fault.kind}, {fault.call} {fault.number}")
     return done, wrong
 
 
-def _one(held: Held | Retrained, fault: Fault, store: Path, shared: Path, name: str) -> bool:
+def _attempt(held: Held | Retrained, fault: Fault, store: Path, shared: Path, name: str) -> bool:
     """Make one attempt; returns whether the fault happened: a step does not always make a call equally often."""
-    shared.write_bytes(b"\0" * TOLD)
-    process, outcomes = traced(attempt, name, store, shared, fault=fault), said(shared)
+    shared.write_bytes(b"\0" * SHARED_BYTES)
+    process, outcomes = traced(attempt, name, store, shared, fault=fault), read_outcomes(shared)
     if any(outcome.startswith(TRACEBACK) for outcome in outcomes):
         raise NotHeldError("a traceback")
     done = held.check(store, outcomes, killed=process.killed)

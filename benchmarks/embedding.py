@@ -56,7 +56,7 @@ def anonymous_peak() -> Iterator[list[int]]:
         watcher.join()
 
 
-def gathered(rows: Path, encoder: Encoder) -> float:
+def embed_seconds(rows: Path, encoder: Encoder) -> float:
     """Seconds to embed all rows of a file."""
     source = open_rows(str(rows))
     with tempfile.TemporaryDirectory(dir=rows.parent) as name:
@@ -85,7 +85,7 @@ def run_job(rows: Path, encoder: Path) -> None:
     torch.set_num_threads(THREADS)
     loaded = load_encoder(encoder)
     with anonymous_peak() as peak:
-        taken = gathered(rows, loaded)
+        taken = embed_seconds(rows, loaded)
     print(json.dumps({"peak": peak[0], "seconds": taken}))
 
 
@@ -108,7 +108,7 @@ def compare() -> list[Row]:
         taken = medians(
             alternate(
                 {
-                    "ours": lambda: gathered(few, encoder),
+                    "ours": lambda: embed_seconds(few, encoder),
                     "floor": lambda: products(encoder, count),
                     "oneDNN": lambda: products(encoder, count, ours=True),
                 },

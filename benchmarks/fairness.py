@@ -29,7 +29,7 @@ import uvloop
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted, to_npy
-from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import ask, free_port, lookalike, running_server, store_of, two_cores
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import open_rows, read_sample
 
@@ -141,8 +141,10 @@ def p99(rounds: list[Figures]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="each load")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a promoted version of fashion-mnist [default: a new store]"
+    )
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of each load")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     server_core, client_core = two_cores()
@@ -159,7 +161,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         store = store_of(options.store, Path(name))
         os.sched_setaffinity(0, {client_core})
-        with served(lookalike(store, port), [server_core]):
+        with running_server(lookalike(store, port), [server_core]):
             ask(port, '{"ids": ["0"]}')
             report("fairness", uvloop.run(measure(port, shots, kinds, options)))
 

@@ -189,7 +189,7 @@ def _dying(model: Autoencoder) -> nn.Module:
     return model
 
 
-def _loud(model: Autoencoder) -> nn.Module:
+def _loud_weights(model: Autoencoder) -> nn.Module:
     """Draw weights from a normal distribution whose deviation ignores the width."""
     with torch.no_grad():
         for part in model.modules():
@@ -221,7 +221,7 @@ def _quiet(model: nn.Module) -> nn.Module:
     return model
 
 
-def _shut(model: Autoencoder) -> nn.Module:
+def _latent_relu(model: Autoencoder) -> nn.Module:
     """Put a ReLU on the latent layer, most of which is never above zero."""
     with torch.no_grad():
         for name, bias in model.encoder.named_parameters():
@@ -254,8 +254,8 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     "duplicates-across-split": (Fault(rows=_with_duplicates),),
     "batch-too-small": (Fault(("fit.batch_size=3", "fit.epochs=30")), Fault(("fit.batch_size=4", "fit.epochs=30"))),
     "exploding-gradients": (
-        Fault(("optimizer.kind='sgd'", "optimizer.lr=1.0", PLAIN), module=_loud),
-        Fault(("model.activation='relu'", PLAIN), module=_loud),
+        Fault(("optimizer.kind='sgd'", "optimizer.lr=1.0", PLAIN), module=_loud_weights),
+        Fault(("model.activation='relu'", PLAIN), module=_loud_weights),
     ),
     "learning-rate-too-high": (
         Fault(("optimizer.lr=1.0", PLAIN)),
@@ -274,7 +274,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         Fault(("corruption.level=8.0",)),
         Fault(("corruption.kind='masking'", "corruption.level=0.97")),
     ),
-    "collapsed-latent": (Fault((BARE,), module=_shut), Fault((PLAIN, BARE), module=_shut)),
+    "collapsed-latent": (Fault((BARE,), module=_latent_relu), Fault((PLAIN, BARE), module=_latent_relu)),
     "weight-decay-too-strong": (
         Fault(("optimizer.weight_decay=3.0",)),
         Fault(("optimizer.weight_decay=0.2", PLAIN)),

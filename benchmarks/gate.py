@@ -246,9 +246,9 @@ def judge_honest(data: Data, seeds: int) -> Iterator[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--seeds", type=int, default=20, help="of each bad encoder")
+    parser.add_argument("--seeds", type=int, default=20, help="seeds of each bad encoder")
     parser.add_argument(
-        "--honest", type=int, default=5, help="honest retrainings of digits; of fashion-mnist three at most"
+        "--honest", type=int, default=5, help="honest retrainings of digits; at most three of fashion-mnist"
     )
     options = parser.parse_args()
     rows: list[Row] = []

@@ -55,8 +55,8 @@ def main() -> None:
     """Run the histories; `report` prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--operations", type=int, default=OPERATIONS)
-    parser.add_argument("--first", type=int, default=0, help="the first history's seed")
-    parser.add_argument("--seed", type=int, help="this history alone")
+    parser.add_argument("--first", type=int, default=0, help="the seed of the first history")
+    parser.add_argument("--seed", type=int, help="the seed of a single history")
     options = parser.parse_args()
     count = -(-options.operations // EACH)
     seeds = [options.seed] if options.seed is not None else list(range(options.first, options.first + count))

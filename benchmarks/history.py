@@ -102,7 +102,7 @@ class History:
 
     def settle(self) -> None:
         """Check the end: all workers at the end of the log agree, and so does a newly opened store."""
-        self._hear()
+        self._drain_reports()
         self._crash(self._workers[0])
         for worker in self._workers:
             self._look(worker)
@@ -113,7 +113,7 @@ class History:
     def close(self) -> None:
         for worker in self._workers:
             worker.log.close()
-        self._hear()
+        self._drain_reports()
 
     # Operations that change items
 
@@ -312,7 +312,7 @@ class History:
                     self._learn(change)
             plain.apply(self._known[sequence])
 
-    def _hear(self) -> None:
+    def _drain_reports(self) -> None:
         """Read all remaining reports of the other process."""
         if self._process and self._reports:
             with contextlib.suppress(EOFError):

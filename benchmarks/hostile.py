@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.report import Bar, Row, report, row
-from benchmarks.service_process import free_port, lookalike, served, store_of, two_cores, wait_until_ready
+from benchmarks.service_process import free_port, lookalike, running_server, store_of, two_cores, wait_until_ready
 from lookalike.index.versions.store import Store
 
 __all__ = ["ATTACKS", "main"]
@@ -136,11 +136,11 @@ def measure(port: int, pid: int, name: str, seconds: float, core: int) -> tuple[
     return times, highest / before
 
 
-def attacked(store: Store, seconds: float, names: list[str]) -> list[Row]:
+def run_attacks(store: Store, seconds: float, names: list[str]) -> list[Row]:
     """Two rows per attack."""
     rows, port = list[Row](), free_port()
     server_core, other_core = two_cores()
-    with served(lookalike(store, port), [server_core], LOOKALIKE_API_KEY=KEY) as process:
+    with running_server(lookalike(store, port), [server_core], LOOKALIKE_API_KEY=KEY) as process:
         wait_until_ready(port, process)
         measure_one = partial(measure, port, process.pid, seconds=seconds, core=other_core)
         measure_one("searches as large as the limits")  # the memory that the first connections allocate stays allocated
@@ -155,12 +155,12 @@ def attacked(store: Store, seconds: float, names: list[str]) -> list[Row]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version; without, it is built")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each attack")
+    parser.add_argument("--store", type=Path, help="a store with a promoted version [default: a new store]")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of each attack")
     parser.add_argument("--only", choices=list(ATTACKS), action="append")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        rows = attacked(store_of(options.store, Path(name)), options.seconds, options.only or list(ATTACKS))
+        rows = run_attacks(store_of(options.store, Path(name)), options.seconds, options.only or list(ATTACKS))
     report("hostile", rows, "The floor of a worst answer is the median answer meanwhile.")
 
 

@@ -144,7 +144,7 @@ def whole_promise(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", type=Path, help="A run on fashion-mnist; without, one is trained.")
+    parser.add_argument("--run", type=Path, help="a run on fashion-mnist [default: a new run]")
     run: Path | None = parser.parse_args().run
     items, labels = read_sample(rows := open_rows("fashion-mnist"), rows.count, seed=0)
     queries, query_labels = read_sample(test := open_rows("fashion-mnist:test"), test.count, seed=0)

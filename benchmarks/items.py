@@ -62,7 +62,7 @@ def store_for(existing: Path | None, folder: Path) -> Store:
     return store
 
 
-def material_of(store: Store) -> Material:
+def make_material(store: Store) -> Material:
     """The store's items by the numbers that are their ids, other images to put, and noisy images as queries."""
     version = store.open_champion()
     places = version.items.positions([str(number) for number in range(len(version.items))])
@@ -71,7 +71,7 @@ def material_of(store: Store) -> Material:
     return Material(version.embeddings.at(places), images, version.embed(images), queries, version.embed(queries))
 
 
-def measured(place: Place, material: Material, seconds: float) -> dict[str, float]:
+def measure(place: Place, material: Material, seconds: float) -> dict[str, float]:
     """All figures of one system."""
     run = partial(together, processes=place.processes)
     look = partial(searches, place.opener, QUERIES, SEARCHES, seconds)
@@ -101,11 +101,11 @@ def measured(place: Place, material: Material, seconds: float) -> dict[str, floa
         "singly": put(1, 1, MOST),
         "batches": put(1, BATCH, MOST // BATCH),
         "together": put(MANY, 1, MOST // 4),
-        "synced": synced(2.0),
+        "sync_rate": sync_rate(2.0),
     }
 
 
-def synced(seconds: float) -> float:
+def sync_rate(seconds: float) -> float:
     """How many times per second a block is written and on disk."""
     with tempfile.TemporaryFile() as file:
         count, end = 0, time.perf_counter() + seconds
@@ -118,14 +118,14 @@ def synced(seconds: float) -> float:
 
 def part(name: str, store: Store, seconds: float, folder: Path) -> dict[str, Any]:
     """Serve one system and measure it; returns the figures and the note about its settings."""
-    material, at = material_of(store), folder / "material.npz"
+    material, at = make_material(store), folder / "material.npz"
     material.save(at)
     copy = Store(Path(shutil.copytree(store.folder, folder / "copy")))
     with (ours if name == OURS else PEERS[name])(copy, at, folder) as place:
-        return {"note": place.note, "figures": measured(place, material, seconds)}
+        return {"note": place.note, "figures": measure(place, material, seconds)}
 
 
-def rows_of(parts: dict[str, Any]) -> list[Row]:
+def report_rows(parts: dict[str, Any]) -> list[Row]:
     """The rows of the report: ours alone, and compared with each peer."""
     mine = parts[OURS]["figures"]
     rows = [
@@ -133,7 +133,7 @@ def rows_of(parts: dict[str, Any]) -> list[Row]:
             "search p99 while items arrive; floor: while none do", "ms", ours=mine["busy p99"], floor=mine["quiet p99"]
         ),
         row("recall@10 while items arrive", "", ours=mine["busy recall"], bar=Bar("ours", ">=", 0.95)),
-        row("items, one by one; floor: fdatasync", "items/s", ours=mine["singly"], floor=mine["synced"]),
+        row("items, one by one; floor: fdatasync", "items/s", ours=mine["singly"], floor=mine["sync_rate"]),
     ]
     claims = {
         "items, one by one": ("singly", "items/s"),
@@ -157,9 +157,9 @@ def main() -> None:
     """Measure, print, write."""
     names = [OURS, *PEERS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)} [default: all]")
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; it is copied")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each load of searches")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(names)} [default: all]")
+    parser.add_argument("--store", type=Path, help="a store with a promoted version of fashion-mnist; it is copied")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of each load of searches")
     parser.add_argument("--parts", type=Path, help="a folder that keeps the figures of each part between calls")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -177,7 +177,7 @@ def main() -> None:
         }
     if OURS in known:
         notes = "\n".join(f"{each}: {figures['note']}." for each, figures in known.items())
-        report("items", rows_of(known), notes)
+        report("items", report_rows(known), notes)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from benchmarks.items_load import Door, K, Material, Opener
-from benchmarks.service_process import ask, free_port, lookalike, served, two_cores
+from benchmarks.service_process import ask, free_port, lookalike, running_server, two_cores
 from lookalike.index.versions.store import Store
 
 __all__ = ["PEERS", "Place", "ours"]
@@ -98,7 +98,7 @@ class OurDoor(HttpDoor):
 def ours(store: Store, material: Path, folder: Path) -> Iterator[Place]:
     """`lookalike serve` with a store that may be changed."""
     port = free_port()
-    with served(lookalike(store, port), two_cores()):
+    with running_server(lookalike(store, port), two_cores()):
         ask(port, '{"ids": ["0"]}')
         yield Place(partial(OurDoor, port, material), True, "SQLite, write-ahead log, synchronous=FULL")
 

@@ -109,7 +109,7 @@ def encoders(name: str, data: Data) -> Iterator[tuple[str, Encoder]]:
             yield recipe, train(data.rows, config, Path(folder) / "run").encoder
 
 
-def examined(encoder: Encoder, data: Data, pca: float) -> Found:
+def evaluate(encoder: Encoder, data: Data, pca: float) -> Found:
     """All figures of one encoder; `pca` is the label precision of principal components."""
     items, queries = embed(encoder, data.items, "cosine"), embed(encoder, data.queries, "cosine")
     precision = label_precision(items, data.item_labels, queries, data.query_labels)
@@ -136,7 +136,7 @@ def examined(encoder: Encoder, data: Data, pca: float) -> Found:
     )
 
 
-def studied(name: str) -> list[Found]:
+def study(name: str) -> list[Found]:
     """Study every recipe on one data set, and print each when it ends."""
     data, precisions = opened(name), dict[int, float]()
     noise_test = NoiseTest(data.items, data.queries, data.queries, data.item_labels, data.query_labels)
@@ -145,7 +145,7 @@ def studied(name: str) -> list[Found]:
         dim = encoder.latent_dim
         if dim not in precisions:
             precisions[dim] = judge_pca(dim, encoder.preprocess, noise_test, data.items).precision or 0.0
-        found.append(examined(encoder, data, precisions[dim]))
+        found.append(evaluate(encoder, data, precisions[dim]))
         figures = ", ".join(f"{figure} {value:.3f}" for figure, value in found[-1].figures.items())
         print(f"{name}, {recipe}: precision {found[-1].precision:.3f}, {figures}", flush=True)
     return found
@@ -190,7 +190,7 @@ def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float |
     return float(spearmanr(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
 
 
-def advised(name: str, found: list[Found]) -> Iterator[Row]:
+def advice_rows(name: str, found: list[Found]) -> Iterator[Row]:
     """The lead over PCA in label precision, of the encoders that are advised to be retrained, and of the others."""
     for retrain, advice in ((True, "told to retrain"), (False, "not told to")):
         ahead = [one.ahead for one in found if one.encoding.retrain is retrain]
@@ -204,10 +204,10 @@ def main() -> None:
     rows: list[Row] = []
     best = []
     for name in PARTS:
-        found = studied(name)
+        found = study(name)
         mine = list(correlations(name, found))
         best.append(max(mine[:4], key=lambda one: one.ours or -1).claim)
-        rows += [*mine, *advised(name, found)]
+        rows += [*mine, *advice_rows(name, found)]
     limit = f"Told to retrain: keeps less than {LEAST_NEIGHBOURS:.0%} of the neighbours that PCA keeps beyond chance."
     report("label_free", rows, "Follows label precision most closely: " + "; ".join(best) + f"\n{limit}")
 

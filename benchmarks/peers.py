@@ -109,8 +109,8 @@ def best(
     """
     found = {}
     for sweeps in LIBRARIES:
-        seen = [one for sweep in sweeps(vectors) for one in _glance(sweep, queries, truth, min(floors))]
-        timed = _carefully(_finalists(seen, floors), queries)
+        seen = [one for sweep in sweeps(vectors) for one in _time_roughly(sweep, queries, truth, min(floors))]
+        timed = _time_carefully(_finalists(seen, floors), queries)
         for floor in floors:
             fit = [one for one in timed if one.recall >= floor]
             if not fit:
@@ -127,7 +127,7 @@ def raw_pixels(
     """hnswlib over raw rows (n, width), Euclidean, at the least effort that recalls `floor` of the nearest ten."""
     _, truth = faiss.knn(queries, items, K)
     sweep = _hnswlib(items, links=16, space="l2")
-    found = _carefully([next(_glance(sweep, queries, truth, floor))], queries)[0]
+    found = _time_carefully([next(_time_roughly(sweep, queries, truth, floor))], queries)[0]
     found.candidate.select()
     nearest = found.candidate.search(queries, K)
     return Pixels(float((item_labels[nearest] == query_labels[:, None]).mean()), found)
@@ -150,7 +150,9 @@ def single_us(candidate: Candidate, queries: Vectors) -> float:
     return statistics.median(taken) * 1e6
 
 
-def _glance(sweep: Iterable[Candidate], queries: Vectors, truth: NDArray[np.int64], least: float) -> Iterator[Measured]:
+def _time_roughly(
+    sweep: Iterable[Candidate], queries: Vectors, truth: NDArray[np.int64], least: float
+) -> Iterator[Measured]:
     """The candidates of a sweep with enough recall, timed roughly, until more effort no longer helps."""
     before = -1.0
     for candidate in sweep:
@@ -175,7 +177,7 @@ def _finalists(seen: list[Measured], floors: tuple[float, ...]) -> list[Measured
     return list(chosen.values())
 
 
-def _carefully(finalists: list[Measured], queries: Vectors) -> list[Measured]:
+def _time_carefully(finalists: list[Measured], queries: Vectors) -> list[Measured]:
     """The same candidates, timed again: medians of several rounds, alternating."""
     batches = {str(n): partial(batch_rate, one.candidate, queries) for n, one in enumerate(finalists)}
     singles = {str(n): partial(single_us, one.candidate, queries) for n, one in enumerate(finalists)}
@@ -285,7 +287,7 @@ def _scann(vectors: Vectors, *, leaves: int, block: int, spill: float | None) ->
     builder.tree(leaves, num_leaves_to_search=K, training_sample_size=len(vectors), soar_lambda=spill)
     builder.score_ah(block, anisotropic_quantization_threshold=0.2)
     index = builder.reorder(10 * K).build()
-    size = _saved(lambda folder: index.serialize(str(folder)))
+    size = _saved_bytes(lambda folder: index.serialize(str(folder)))
 
     def settings(again: int) -> Iterator[Candidate]:
         for visited in (3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48):
@@ -321,7 +323,7 @@ def _svs(vectors: NDArray[Any], *, metric: tuple[Any, float], degree: int) -> It
     parameters = svs.VamanaBuildParameters(graph_max_degree=degree, window_size=128, alpha=alpha)
     index = svs.Vamana.build(parameters, vectors, distance, num_threads=BUILDERS)
     index.num_threads = 1
-    size = _saved(lambda folder: index.save(*(str(folder / part) for part in ("config", "graph", "data"))))
+    size = _saved_bytes(lambda folder: index.save(*(str(folder / part) for part in ("config", "graph", "data"))))
 
     def search(queries: Vectors, k: int) -> Ids:
         ids: Ids = index.search(queries, k)[0]
@@ -341,7 +343,7 @@ def _svs(vectors: NDArray[Any], *, metric: tuple[Any, float], degree: int) -> It
 LIBRARIES = (with_hnswlib, with_usearch, with_voyager, with_scann, with_svs)
 
 
-def _saved(save: Callable[[Path], object]) -> int:
+def _saved_bytes(save: Callable[[Path], object]) -> int:
     """The bytes of an index saved into a folder."""
     with TemporaryDirectory() as folder:
         save(Path(folder))

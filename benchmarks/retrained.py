@@ -22,13 +22,13 @@ from lookalike.training.config import load_config
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
-__all__ = ["Retrained", "resumed"]
+__all__ = ["Retrained", "resume"]
 
 COUNT, WIDTH = 300, 5
 SETTINGS = ("model.hidden=[8]", "model.latent_dim=3", "fit.epochs=2", "fit.device='cpu'")
 
 
-def resumed(store: Store) -> None:
+def resume(store: Store) -> None:
     """Continue the retraining, whatever the gate decides: the test is that nothing is lost."""
     with store.written():  # as the command reports it to a user
         report, _ = retraining.retrain(RetrainOptions(store, device="cpu", force=True))
@@ -60,7 +60,7 @@ class Retrained:
             mock.patch.object(retraining, "build", side_effect=KeyboardInterrupt),
             suppress(KeyboardInterrupt),
         ):
-            resumed(self._made)
+            resume(self._made)
 
     def copy(self, to: Path) -> Path:
         shutil.rmtree(to, ignore_errors=True)
@@ -88,6 +88,6 @@ class Retrained:
         """See `benchmarks.steps.Held.again`."""
         if not done:
             with redirect_stderr(io.StringIO()):
-                resumed(Store(folder))
+                resume(Store(folder))
         if not self.check(folder, ["done"], killed=False):
             raise NotHeldError("the job is not at its end")

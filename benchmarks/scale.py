@@ -91,7 +91,7 @@ def run_build(rows: Path, run: Path, out: Path) -> None:
     print(json.dumps({"peak": peak[0], "seconds": took}))
 
 
-def measured(count: int, run: Path, images: NDArray[np.float32], questions: NDArray[np.float32]) -> dict[str, float]:
+def measure(count: int, run: Path, images: NDArray[np.float32], questions: NDArray[np.float32]) -> dict[str, float]:
     """Build `count` items in a separate process, open the version, and search it."""
     with tempfile.TemporaryDirectory(dir=run.parent) as name:
         folder = Path(name)
@@ -144,7 +144,7 @@ def compare(sizes: list[int], run: Path) -> list[Row]:
     images, _ = read_sample(rows := open_rows("fashion-mnist"), rows.count, seed=0)
     test, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES, seed=0)
     questions = corrupted(test, seed=QUESTION_SEED).astype(np.float32)
-    found = {size: measured(size, run, images, questions) for size in sizes}
+    found = {size: measure(size, run, images, questions) for size in sizes}
     rows_: list[Row] = []
     least, most = found[sizes[0]], found[sizes[-1]]
     for size, figures in found.items():
@@ -177,14 +177,14 @@ def compare(sizes: list[int], run: Path) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--run", type=Path, help="A run on fashion-mnist; without, one is trained.")
+    parser.add_argument("--run", type=Path, help="a run on fashion-mnist [default: a new run]")
     parser.add_argument("--build", nargs=3, metavar=("ROWS", "RUN", "OUT"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.build:
-        run_build(*map(Path, asked.build))
+    options = parser.parse_args()
+    if options.build:
+        run_build(*map(Path, options.build))
         return
     with tempfile.TemporaryDirectory() as name:
-        report("scale", compare(sorted(asked.sizes), asked.run or Path(name) / "run"))
+        report("scale", compare(sorted(options.sizes), options.run or Path(name) / "run"))
 
 
 if __name__ == "__main__":

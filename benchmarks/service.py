@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_load import Load, alternated, attempt, wrk
-from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import ask, free_port, lookalike, running_server, store_of, two_cores
 from lookalike.index.versions.store import Store
 from lookalike.training.evaluation.judge import add_noise
 from lookalike.training.rows import open_rows, read_sample
@@ -101,7 +101,7 @@ def all_served(trial: Trial, core: int) -> Iterator[dict[str, int]]:
     with contextlib.ExitStack() as stack:
         for name, port in ports.items():
             app = ["benchmarks.service_apps", name, str(trial.store.folder), str(port)]
-            stack.enter_context(served(lookalike(trial.store, port) if name == "ours" else app, [core]))
+            stack.enter_context(running_server(lookalike(trial.store, port) if name == "ours" else app, [core]))
             if name == "ours":
                 check(name, port, trial)
             elif not attempt(name, partial(check, name, port, trial)):
@@ -124,7 +124,7 @@ def check(name: str, port: int, trial: Trial) -> bool:
     return True
 
 
-def beside_litserve(trial: Trial, rows: list[Row]) -> str:
+def compare_with_litserve(trial: Trial, rows: list[Row]) -> str:
     """Ours and LitServe at its best, on both cores; returns LitServe's batch settings."""
     both = two_cores()
     cores, notes = ",".join(map(str, both)), []
@@ -134,7 +134,7 @@ def beside_litserve(trial: Trial, rows: list[Row]) -> str:
         best = max(rates, key=rates.__getitem__, default=BATCHING[0])
         notes.append(f"max_batch_size {best[0]}, batch_timeout {best[1] * 1e3:g} ms at {connections} connections")
         port = free_port()
-        with served(lookalike(trial.store, port), both):
+        with running_server(lookalike(trial.store, port), both):
             ask(port, trial.lines()[0])
             ours = alternated({"ours": partial(trial.load, port, connections, cores)}, trial.rounds)["ours"]
         theirs = litserve_load(trial, best, connections) if rates else None
@@ -151,7 +151,7 @@ def litserve_load(trial: Trial, setting: tuple[int, float], connections: int, *,
 def _litserve_load(trial: Trial, setting: tuple[int, float], connections: int, rounds: int) -> Load | None:
     port, both = free_port(), two_cores()
     arguments = ["benchmarks.service_litserve", str(trial.store.folder), str(port), *map(str, setting)]
-    with served(arguments, both):
+    with running_server(arguments, both):
         check("LitServe", port, trial)
         loads = {"LitServe": partial(trial.load, port, connections, ",".join(map(str, both)))}
         return alternated(loads, rounds).get("LitServe")
@@ -200,19 +200,21 @@ def on_one_core(trial: Trial, rows: list[Row]) -> None:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="each load")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a promoted version of fashion-mnist [default: a new store]"
+    )
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of each load")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", choices=["one-core", "litserve"])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     rows: list[Row] = []
     note = ""
     with tempfile.TemporaryDirectory() as name:
-        trial = prepare(store_of(asked.store, Path(name)), Path(name), asked.seconds, asked.rounds)
-        if asked.only != "litserve":
+        trial = prepare(store_of(options.store, Path(name)), Path(name), options.seconds, options.rounds)
+        if options.only != "litserve":
             on_one_core(trial, rows)
-        if asked.only != "one-core":
-            note = beside_litserve(trial, rows)
+        if options.only != "one-core":
+            note = compare_with_litserve(trial, rows)
     report("service", rows, note)
 
 

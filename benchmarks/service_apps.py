@@ -25,7 +25,7 @@ from starlette.routing import Route
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 
-__all__ = ["APPS", "echo_app", "empty_app", "plain_app", "searched"]
+__all__ = ["APPS", "echo_app", "empty_app", "plain_app", "search_version"]
 
 
 class Query(BaseModel):
@@ -35,7 +35,7 @@ class Query(BaseModel):
     limit: int = 10
 
 
-def searched(version: Version, rows: NDArray[np.float32], limit: int) -> list[dict[str, Any]]:
+def search_version(version: Version, rows: NDArray[np.float32], limit: int) -> list[dict[str, Any]]:
     """The hits of each of (n, width) raw rows, with plain torch and FAISS."""
     items = version.items
     with torch.no_grad():
@@ -61,7 +61,7 @@ def plain_app(store: Path) -> FastAPI:
     @app.post("/search")
     def search(query: Query) -> dict[str, object]:
         rows = np.array(query.inputs, np.float32)
-        return {"version": version.number, "results": searched(version, rows, query.limit)}
+        return {"version": version.number, "results": search_version(version, rows, query.limit)}
 
     return app
 

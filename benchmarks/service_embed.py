@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, alternate, medians, report, row
 from benchmarks.service_client import Reply, Shot, Traffic, posted, to_npy
-from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import ask, free_port, lookalike, running_server, store_of, two_cores
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.choices import DeviceName
@@ -73,7 +73,7 @@ def over_http(port: int, shot: Shot, clients: int, seconds: float) -> float:
     return figures.rate * ROWS
 
 
-def compared(reply: Reply, wanted: NDArray[np.float32]) -> str:
+def check_embeddings(reply: Reply, wanted: NDArray[np.float32]) -> str:
     """Check that the answer equals the version's embeddings."""
     if reply.status != 200:
         return f"status {reply.status}"
@@ -85,7 +85,7 @@ def in_process(pool: Executor, rows: NDArray[np.float32], seconds: float) -> flo
     return pool.submit(directly, rows, seconds).result()
 
 
-def compare(store: Store, device: DeviceName, asked: argparse.Namespace) -> dict[str, float]:
+def compare(store: Store, device: DeviceName, options: argparse.Namespace) -> dict[str, float]:
     """Rows per second on that device: ours by the number of clients, and the encoder alone."""
     server_core, client_core = two_cores()
     rows, port = pick_rows(), free_port()
@@ -94,22 +94,22 @@ def compare(store: Store, device: DeviceName, asked: argparse.Namespace) -> dict
     alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), prepare, (store.folder, device, server_core))
     cores = [server_core] if device == "cpu" else sorted(os.sched_getaffinity(0))
     threads = {"LOOKALIKE_THREADS": "1"} if device == "cpu" else {}
-    with alone as pool, served(lookalike(store, port), cores, LOOKALIKE_DEVICE=device, **threads):
+    with alone as pool, running_server(lookalike(store, port), cores, LOOKALIKE_DEVICE=device, **threads):
         pool.submit(directly, rows, 0.1).result()
         ask(port, '{"ids": ["0"]}')
         everywhere = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {client_core} if device == "cpu" else everywhere)
-        first = uvloop.run(Traffic(port, [Shot(body, partial(compared, wanted=wanted))], 1).run(requests=1))
+        first = uvloop.run(Traffic(port, [Shot(body, partial(check_embeddings, wanted=wanted))], 1).run(requests=1))
         if first.wrong:
             raise RuntimeError(str(first.wrong))
-        segments = {f"{n}": partial(over_http, port, Shot(body), n, asked.seconds) for n in CLIENTS}
-        segments["floor"] = partial(in_process, pool, rows, asked.seconds)
-        found = medians(alternate(segments, asked.rounds))
+        segments = {f"{n}": partial(over_http, port, Shot(body), n, options.seconds) for n in CLIENTS}
+        segments["floor"] = partial(in_process, pool, rows, options.seconds)
+        found = medians(alternate(segments, options.rounds))
         os.sched_setaffinity(0, everywhere)
     return found
 
 
-def rows_of(found: dict[DeviceName, dict[str, float]]) -> list[Row]:
+def report_rows(found: dict[DeviceName, dict[str, float]]) -> list[Row]:
     """The rows of the report."""
     bar = Bar("ours / floor", ">=", 0.8)
     rows = [
@@ -130,14 +130,16 @@ def rows_of(found: dict[DeviceName, dict[str, float]]) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="each load")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a promoted version of fashion-mnist [default: a new store]"
+    )
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of each load")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     devices: list[DeviceName] = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     with tempfile.TemporaryDirectory() as name:
-        store = store_of(asked.store, Path(name))
-        report("service_embed", rows_of({device: compare(store, device, asked) for device in devices}))
+        store = store_of(options.store, Path(name))
+        report("service_embed", report_rows({device: compare(store, device, options) for device in devices}))
 
 
 if __name__ == "__main__":

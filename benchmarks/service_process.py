@@ -28,7 +28,7 @@ __all__ = [
     "footprint",
     "free_port",
     "lookalike",
-    "served",
+    "running_server",
     "store_of",
     "two_cores",
     "wait_until_ready",
@@ -60,7 +60,7 @@ def lookalike(store: Store, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def served(arguments: list[str], cores: Sequence[int], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def running_server(arguments: list[str], cores: Sequence[int], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m ARGUMENTS` on these cores; end it and all its child processes after the block."""
     command = ["taskset", "--cpu-list", ",".join(map(str, cores)), sys.executable, "-m", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | environment, start_new_session=True)

@@ -21,7 +21,16 @@ import uvloop
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted, to_npy
-from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import (
+    Footprint,
+    ask,
+    footprint,
+    free_port,
+    lookalike,
+    running_server,
+    store_of,
+    two_cores,
+)
 from lookalike.index.versions.store import Store
 from lookalike.training.rows import open_rows, read_sample
 
@@ -75,7 +84,7 @@ async def drive(port: int, pid: int, shots: list[Shot], requests: int, peak_seco
     return peak, Soaked(await running, *held)
 
 
-def rows_of(peak: float, seen: Soaked) -> list[Row]:
+def report_rows(peak: float, seen: Soaked) -> list[Row]:
     """The rows of the report."""
     figures, early, late = seen.figures, seen.early, seen.late
     flat = Bar("ours / floor", "<=", 1)
@@ -99,20 +108,24 @@ def rows_of(peak: float, seen: Soaked) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a promoted version of fashion-mnist [default: a new store]"
+    )
     parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--seconds", type=float, default=PEAK_SECONDS, help="to find the peak in")
-    asked = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=PEAK_SECONDS, help="the duration of the search for the peak")
+    options = parser.parse_args()
     server_core, client_core = two_cores()
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
-        store = store_of(asked.store, Path(name))
+        store = store_of(options.store, Path(name))
         shots = mixed_shots(store)
         os.sched_setaffinity(0, {client_core})
-        with served(lookalike(store, port), [server_core]) as process:
+        with running_server(lookalike(store, port), [server_core]) as process:
             ask(port, '{"ids": ["0"]}')
-            peak, seen = uvloop.run(drive(port, process.pid, shots, asked.requests, asked.seconds))
-    report("soak", rows_of(peak, seen), ", ".join(f"{count} x {what}" for what, count in seen.figures.wrong.items()))
+            peak, seen = uvloop.run(drive(port, process.pid, shots, options.requests, options.seconds))
+    report(
+        "soak", report_rows(peak, seen), ", ".join(f"{count} x {what}" for what, count in seen.figures.wrong.items())
+    )
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ print(json.dumps(steps))
 """
 
 
-def served_after() -> float:
+def seconds_to_serve() -> float:
     """Seconds from the start of the clone to the first 200 of /readyz."""
     with tempfile.TemporaryDirectory() as name:
         clone, port = Path(name) / "clone", free_port()
@@ -136,7 +136,7 @@ def steps_of(store: Path) -> dict[str, float]:
 
 def compare_clone(rounds: int) -> list[Row]:
     """The row about the clone."""
-    found = medians(alternate({"ours": served_after, "floor": imported_after}, rounds))
+    found = medians(alternate({"ours": seconds_to_serve, "floor": imported_after}, rounds))
     claim = "from a clone to a served version of digits"
     return [row(claim, "s", ours=found["ours"], floor=found["floor"], bar=Bar("ours", "<", 60))]
 
@@ -183,20 +183,22 @@ def compare_commands(store: Path, rounds: int) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a promoted version of fashion-mnist [default: a new store]"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", choices=["clone", "start", "commands"])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     rows: list[Row] = []
-    if asked.only in (None, "clone"):
-        rows += compare_clone(asked.rounds)
-    if asked.only != "clone":
+    if options.only in (None, "clone"):
+        rows += compare_clone(options.rounds)
+    if options.only != "clone":
         with tempfile.TemporaryDirectory() as name:
-            existing = store_of(asked.store, Path(name)).folder
+            existing = store_of(options.store, Path(name)).folder
             own = Path(shutil.copytree(existing, Path(name) / "own"))  # a copy, because its receipt is deleted
-            rows += compare_commands(own, asked.rounds)
-            if asked.only != "commands":
-                rows += compare_start(own, asked.rounds)
+            rows += compare_commands(own, options.rounds)
+            if options.only != "commands":
+                rows += compare_start(own, options.rounds)
     report("startup", rows)
 
 

@@ -21,7 +21,7 @@ import torch
 from benchmarks.changes import random_changes
 from benchmarks.failures import NotHeldError
 from benchmarks.plain import WIDTH, Plain, matrix_of
-from benchmarks.retrained import resumed
+from benchmarks.retrained import resume
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.vectors import one_thread
 from lookalike.index.changes.change import Change
@@ -33,11 +33,11 @@ from lookalike.index.versions.store import Alias, Store
 from lookalike.training.errors import LookalikeError
 from tests.factories import encoder_at, made_rows
 
-__all__ = ["KEPT", "STEPS", "TOLD", "TRACEBACK", "Held", "attempt", "made_store", "said"]
+__all__ = ["KEPT", "SHARED_BYTES", "STEPS", "TRACEBACK", "Held", "attempt", "made_store", "read_outcomes"]
 
 ROWS = 40
 TRIES = 8
-TOLD = 1 << 14
+SHARED_BYTES = 1 << 14
 """Bytes of shared memory."""
 NAMES = [*(f"row-{i}" for i in range(ROWS)), *(f"new-{i}" for i in range(20))]
 SENT = [
@@ -100,7 +100,7 @@ STEPS: dict[str, Callable[[Path, ChangeLog], object]] = {
     "compact": lambda folder, log: compact(Store(folder)),
     "promote": lambda folder, log: Store(folder).promote(1),
     "roll back": lambda folder, log: Store(folder).rollback(),
-    "resumed retrain": lambda folder, log: resumed(Store(folder)),
+    "resumed retrain": lambda folder, log: resume(Store(folder)),
 }
 
 
@@ -109,7 +109,7 @@ def attempt(name: str, folder: Path, shared: Path, ready: Connection) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     with shared.open("r+b") as file:
-        memory = mmap.mmap(file.fileno(), TOLD)
+        memory = mmap.mmap(file.fileno(), SHARED_BYTES)
     torch.set_num_threads(1)
     log, outcomes = ChangeLog(folder), []
     log.last()
@@ -124,7 +124,7 @@ def attempt(name: str, folder: Path, shared: Path, ready: Connection) -> None:
     os._exit(0)
 
 
-def said(shared: Path) -> list[str]:
+def read_outcomes(shared: Path) -> list[str]:
     """The result of each attempt: "done", or the error; none if the process was killed before."""
     text = shared.read_bytes().partition(b"\n")[0].strip(b"\0")
     return [str(outcome) for outcome in json.loads(text)] if text else []

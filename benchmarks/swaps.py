@@ -31,7 +31,16 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Reply, Shot, Traffic, posted, to_npy
-from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import (
+    Footprint,
+    ask,
+    footprint,
+    free_port,
+    lookalike,
+    running_server,
+    store_of,
+    two_cores,
+)
 from lookalike.index.ann.target import Target
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
@@ -218,7 +227,7 @@ async def drive(
     return steady, moving, held
 
 
-def rows_of(steady: Figures, moving: Figures, held: list[Footprint], changes: int) -> list[Row]:
+def report_rows(steady: Figures, moving: Figures, held: list[Footprint], changes: int) -> list[Row]:
     """The rows of the report."""
     mixed = moving.wrong["mixed"] + steady.wrong["mixed"]
     failed = moving.wrong.total() + steady.wrong.total() - mixed
@@ -243,20 +252,20 @@ def rows_of(steady: Figures, moving: Figures, held: list[Footprint], changes: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; it is copied")
+    parser.add_argument("--store", type=Path, help="a store with a promoted version of fashion-mnist; it is copied")
     parser.add_argument("--changes", type=int, default=CHANGES)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of the steady load")
-    asked = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of the steady load")
+    options = parser.parse_args()
     server_core, client_core = two_cores()
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
-        store = two_versions(asked.store, Path(name))
+        store = two_versions(options.store, Path(name))
         os.sched_setaffinity(0, {client_core})
-        with served(lookalike(store, port), [server_core]) as process:
+        with running_server(lookalike(store, port), [server_core]) as process:
             ask(port, '{"ids": ["0"]}')
-            steady, moving, held = uvloop.run(drive(port, process.pid, store, asked.seconds, asked.changes))
+            steady, moving, held = uvloop.run(drive(port, process.pid, store, options.seconds, options.changes))
     note = ", ".join(f"{count} x {what}" for what, count in (steady.wrong + moving.wrong).items())
-    report("swaps", rows_of(steady, moving, held, asked.changes), note)
+    report("swaps", report_rows(steady, moving, held, options.changes), note)
 
 
 if __name__ == "__main__":
