@@ -45,7 +45,10 @@ def demo(
     port: Port = None,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the version at the end.")] = True,
 ) -> None:
-    """Run all steps: train a standard and a denoising autoencoder, compare them, build, promote and serve a version."""
+    """Run all steps on one data set, and serve the result.
+
+    Trains a standard and a denoising autoencoder, compares them, and builds, promotes and serves a version.
+    """
     from lookalike.cli.demo import run_demo
     from lookalike.service.server import check_start
 
@@ -126,7 +129,7 @@ def promote(number: Number, store: StoreOption) -> None:
 
 @app.command()
 def rollback(store: StoreOption) -> None:
-    """Make the version that the champion replaced the champion again."""
+    """Promote the version that the champion replaced."""
     from lookalike.index.versions.store import Store
 
     out.print(f"champion: version {Store(store).rollback().version}")
@@ -142,9 +145,10 @@ def evaluate(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a version now: recall and latency; with labels, also precision; with --queries, also label probes.
+    """Measure the quality and the speed of a version.
 
-    Measures the version alone, without the items that were put and deleted since.
+    Prints recall and latency; if there are labels, also precision; with --queries, also label probes. Measures the
+    version alone, without the items that were put and deleted since.
     """
     from lookalike.cli.tables import evaluation_table
     from lookalike.data import open_data
@@ -195,9 +199,10 @@ def search(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Search the current items, as the service does: the champion's items with all later changes.
+    """Search the current items.
 
-    Prints one JSON object for each query: its id, its hits (best first) and its novelty.
+    The current items are the champion's items with all later changes, as in the service. Prints one JSON object for
+    each query: its id, its hits (best first) and its novelty.
     """
     from lookalike.cli.search_output import print_hits, read_filter_text
     from lookalike.data import open_data

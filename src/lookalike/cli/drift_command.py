@@ -19,10 +19,10 @@ DRIFTED = 10
 
 
 def drift(store: StoreOption) -> None:
-    """Report whether the queries to the champion are still like its data.
+    """Report whether the queries have drifted.
 
-    Exit code 0: the queries are like the data; 10: the queries have drifted. The report reads what the serving
-    processes recorded, up to a few seconds ago. No service has to run.
+    Compares the queries to the champion with its data. Exit code 0: the queries are like the data; 10: the queries have
+    drifted. Reads the records of the serving processes, which are a few seconds old. No service has to run.
     """
     from lookalike.index.drift.drift import drift_of
     from lookalike.index.versions.store import Store

@@ -17,10 +17,11 @@ def import_(
     again: Annotated[bool, typer.Option("--again", help="Import all rows, even those imported before.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Write each row of DATA as an item; a running service finds it at once. A row replaces the item with its id.
+    """Write each row of DATA as an item.
 
-    If the command is interrupted, run it again: it continues where it stopped. If DATA has grown since the last import,
-    only the new rows are written; if its earlier rows have changed, all rows are. Items are never deleted.
+    A running service finds the items at once. A row replaces the item with its id. If the command is interrupted, run
+    it again: it continues where it stopped. If DATA has grown since the last import, only the new rows are written; if
+    its earlier rows have changed, all rows are written. Items are never deleted.
     """
     from lookalike.data import open_data
     from lookalike.index.changes.importing import import_rows
@@ -55,10 +56,10 @@ def export(
 
 
 def compact(store: StoreOption) -> None:
-    """Build a new version of the same encoder that contains all changes of the items, and promote it.
+    """Build and promote a version that contains all changes.
 
-    Items can be written meanwhile. Afterwards, delete superseded changes from the change log and free their space. The
-    command runs at low priority.
+    The new version has the same encoder. Items can be written during the compaction. Afterwards, the command deletes
+    superseded changes from the change log and frees their space. It runs at low priority.
     """
     from lookalike.index.changes.compact import compact as compact_store
     from lookalike.index.versions.store import Store

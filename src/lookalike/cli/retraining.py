@@ -44,17 +44,19 @@ def retrain(
     keep: Annotated[
         int | None, typer.Option(metavar="N", help="After a promotion, prune to the N newest versions. [default: all]")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="The maximum number. [default: half of the cores]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="The maximum number of threads. [default: half of the cores]")
+    ] = None,
     polite: Annotated[
         bool, typer.Option("--polite/--no-polite", help="Run at low priority, so that other processes come first.")
     ] = True,
     device: Device = "auto",
 ) -> None:
-    """Train a new encoder on the current items, and promote its version if it is no worse than the champion.
+    """Train a new encoder, and promote it if it is no worse.
 
-    Exit code 0: promoted; 10: the champion was kept; 1: failed; 2: a user error; 75: another job is running on the
-    store. STORE/retraining/report.json contains the reasons. If the command is interrupted, run it again: it continues
-    where it stopped.
+    Trains on the current items, and compares the new version with the champion. STORE/retraining/report.json contains
+    the outcome and its reasons. Exit code 0: promoted; 10: the champion was kept; 1: failed; 2: a user error; 75:
+    another job is running on the store. If the command is interrupted, run it again: it continues where it stopped.
     """
     from lookalike.index.versions.store import Store
     from lookalike.retraining.plan import RetrainOptions
@@ -85,8 +87,9 @@ def prune(
 ) -> None:
     """Remove all but the N newest versions.
 
-    Keeps the champion, the N versions that rollback would reach next, and the ancestors of all of these. Afterwards,
-    delete superseded changes from the change log and free their space. Prints the numbers of the removed versions.
+    Also keeps the champion, its N nearest ancestors, and the N versions that rollback would reach next. Afterwards, the
+    command deletes superseded changes from the change log and frees their space. Prints the numbers of the removed
+    versions.
     """
     from lookalike.index.changes.retention import prune as prune_versions
     from lookalike.index.versions.store import Store
@@ -111,9 +114,10 @@ def track(
         typer.Option(help="The experiment's and registered model's name. [default: the name of the store's folder]"),
     ] = None,
 ) -> None:
-    """Register the versions in MLflow, with their training, and set the aliases champion and challenger.
+    """Register the versions in MLflow.
 
-    Prints the numbers of the versions that were added. Needs the extra lookalike[tracking].
+    Each version is registered with its training; the aliases champion and challenger are set as in the store. Prints
+    the numbers of the versions that were added. Needs the extra lookalike[tracking].
     """
     from lookalike.index.versions.store import Store
     from lookalike.tracking import track as track_versions

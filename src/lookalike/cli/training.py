@@ -22,7 +22,10 @@ def train(
     set_: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN where it stopped.")] = False,
 ) -> None:
-    """Train an autoencoder on DATA and write its encoder to RUN/encoder. Ctrl-C stops after the current epoch."""
+    """Train an autoencoder on DATA.
+
+    Writes its encoder to RUN/encoder. Ctrl-C stops after the current epoch.
+    """
     from lookalike.cli.tables import columns_line, findings_text, history_line
     from lookalike.data import open_data
     from lookalike.training.config import load_config
@@ -40,7 +43,10 @@ def train(
 
 
 def settings() -> None:
-    """Print every setting with its default and its allowed values, as a TOML file for --config."""
+    """Print all settings as a TOML file for --config.
+
+    The file contains each setting with its default and its allowed values.
+    """
     from lookalike.training.config import settings_toml
 
     print(settings_toml())
@@ -54,7 +60,10 @@ def rates(
         "rates.png"
     ),
 ) -> None:
-    """Run a learning-rate range test: try rates from tiny to too large, print the best one, and draw the curve."""
+    """Run a learning-rate range test.
+
+    Tries rates from tiny to too large in one short run, prints the best rate, and draws the curve.
+    """
     from lookalike.cli.explain import show_rates
     from lookalike.training.config import load_config
 
@@ -67,7 +76,10 @@ def doctor(
         bool, typer.Option("--fix", help="Train again with the first advice, in RUN-mended, and compare the two runs.")
     ] = False,
 ) -> None:
-    """Diagnose from a run's history why it does not learn: what was seen, why, what to change, and how sure it is."""
+    """Explain why a run does not learn.
+
+    Reports from the run's history what was seen, why it happens, what to change, and how sure the diagnosis is.
+    """
     from lookalike.cli.tables import auto_fix_table, findings_text
     from lookalike.training.fit.auto_fix import auto_fix, read_run
 
@@ -89,7 +101,10 @@ def explain(
         bool, typer.Option("--experiment/--page", help="Also run the experiment, or only print the page.")
     ] = True,
 ) -> None:
-    """Explain a topic: a page of text, and an experiment on `digits` with its numbers and a picture."""
+    """Explain a topic, with an experiment on `digits`.
+
+    Prints a page of text, runs the experiment, prints its numbers and draws a picture.
+    """
     from lookalike.cli.explain import show_lesson
     from lookalike.lessons.catalogue import open_lesson, topics
 
