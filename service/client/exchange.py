@@ -27,7 +27,7 @@ from lookalike.service.client.retrying import Retries, request
 __all__ = ["ClientOptions", "embed", "live", "manifest", "ready", "reload", "search", "with_row_offset"]
 
 _MAX_ROUNDS = 3
-"""How often parts are sent again because the version changed, before the call fails."""
+"""The most rounds of one call. Each round sends the parts again whose version is not the latest."""
 _MAX_HITS = 100_000
 """The most hits in one response, by the service's default settings."""
 _ROW = re.compile(r"\A(inputs|embeddings|ids|items)\[(\d+)\]")
