@@ -1,4 +1,4 @@
-"""Random changes of items, in this process and in another one."""
+"""Random changes of items, made by this process and by a second one."""
 
 import dataclasses
 import json
@@ -15,10 +15,10 @@ from benchmarks.plain import random_row
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.log import ChangeLog
 
-__all__ = ["FILTERS", "PAYLOADS", "beside", "random_changes"]
+__all__ = ["FILTERS", "PAYLOADS", "random_changes", "start_writer"]
 
 BATCHES = 200
-"""That another process writes."""
+"""The batches that the second process writes."""
 PAYLOADS: tuple[dict[str, Any], ...] = (
     *({"n": n} for n in range(5)),
     *({}, {"n": "2"}, {"n": 2.5}, {"n": [1, 4]}, {"n": 2, "tag": "x"}, {"tag": "y"}, {"n": None}),
@@ -35,7 +35,7 @@ FILTERS: tuple[dict[str, Any], ...] = (
 
 
 def random_changes(rng: np.random.Generator, names: Sequence[str], count: int, deleting: float = 0.3) -> list[Change]:
-    """Makes, replaces and deletes, also of what is not there, and of one id twice."""
+    """Random puts, replacements and deletions, also of missing items and of one id twice in a batch."""
     changes = []
     for _ in range(count):
         name = names[int(rng.integers(len(names)))]
@@ -47,15 +47,15 @@ def random_changes(rng: np.random.Generator, names: Sequence[str], count: int, d
     return changes
 
 
-def beside(store: Path, names: list[str], seed: int) -> tuple[BaseProcess, Connection]:
-    """Another process that writes, and what it says it wrote."""
+def start_writer(store: Path, names: list[str], seed: int) -> tuple[BaseProcess, Connection]:
+    """A second process that writes changes, and the report of what it wrote."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.changes"])
-    here, there = context.Pipe()
-    process = context.Process(target=_write_beside, args=(store, names, seed, there))
+    local, remote = context.Pipe()
+    process = context.Process(target=_write_beside, args=(store, names, seed, remote))
     process.start()
-    there.close()
-    return process, here
+    remote.close()
+    return process, local
 
 
 def _write_beside(store: Path, names: list[str], seed: int, reports: Connection) -> None:

@@ -1,12 +1,12 @@
-"""Do all workers answer as one would, whatever is killed, stopped and changed meanwhile?
+"""Do all workers answer like a single one, while processes are killed and stopped and versions change?
 
 ours    answers that no order of all operations on an item explains (linearizability: benchmarks.linearizable)
 
 Clients put, replace, delete by id and by filter, get, list and search the same 50 ids, over connections to all
-workers. Meanwhile workers and the whole service are killed (SIGKILL) and stopped (SIGSTOP), and versions are compacted,
-promoted and rolled back. Each client records when it sent each call, and when it got which answer. A call without an
-answer (lost connection, time-out, 5xx) may have taken effect at any later time, or never. No call is sent twice. The
-checker is checked too: it must find a stale read that is added to the history of each item.
+workers. At the same time, workers and the whole service are killed (SIGKILL) and stopped (SIGSTOP), and versions are
+compacted, promoted and rolled back. Each client records when it sent each call, and when it received which answer. A
+call without an answer (lost connection, time-out, 5xx) may have taken effect at any later time, or never. No call is
+sent twice. The checker is checked too: it must find a stale read that is added to the history of each item.
 `--seed N` repeats the calls and the faults, but not their timing.
 """
 
@@ -42,11 +42,11 @@ __all__ = ["ByItem", "Seen", "check", "main", "read_history", "with_stale_reads"
 
 CLIENTS, OPERATIONS, MINUTES = 8, 100_000, 30.0
 LEAST = 200_000
-"""Operations of all runs together."""
+"""The least number of operations in all runs together."""
 BASE = 200
-"""Items that nobody changes."""
+"""Items that no client changes."""
 SHOWN = 3
-"""Violations that are printed in full."""
+"""The number of violations that are printed in full."""
 
 ByItem = dict[int, list[Operation]]
 
@@ -56,11 +56,11 @@ class Seen:
     """The record of one run's clients.
 
     Attributes:
-        calls: how many of each kind.
-        lost: how many got no answer, by the reason.
-        unexpected: answers that no client should get.
+        calls: the number of calls of each kind.
+        lost: the number of calls without an answer, by reason.
+        unexpected: answers that no client should receive.
         by_item: the operations on each item.
-        done: how many faults and changes of the version.
+        done: the number of faults and of changes of the version.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -72,7 +72,7 @@ class Seen:
 
 
 def read_history(files: list[Path]) -> Seen:
-    """What clients recorded, one file each."""
+    """Read what the clients recorded, one file per client."""
     seen = Seen()
     for number, file in enumerate(files):
         with file.open(encoding="utf-8") as lines:
@@ -96,7 +96,7 @@ def check(by_item: ByItem) -> dict[int, list[Violation]]:
 
 
 def with_stale_reads(by_item: ByItem) -> ByItem:
-    """The items that were replaced, each with one more read at the end, which finds the first value again."""
+    """Return the replaced items with one more read at the end of each, which finds the first value again."""
     broken: ByItem = {}
     for place, operations in by_item.items():
         writes = [one for one in operations if one.kind == "write" and one.answered is not None]
@@ -108,7 +108,7 @@ def with_stale_reads(by_item: ByItem) -> ByItem:
 
 
 def _made_store(folder: Path) -> Store:
-    """Two versions, of encoders that rotate all rows; no shared item is in them."""
+    """Make a store of two versions whose encoders rotate all rows; no shared item is in them."""
     store, names = Store(folder / "store"), [f"base {number}" for number in range(BASE)]
     rows = np.array([vector_of(name) for name in names], np.float32)
     payloads = [{"value": "", "tag": "base", "group": -1}] * BASE
@@ -121,7 +121,7 @@ def _made_store(folder: Path) -> Store:
 
 
 def run(workers: int, seed: int, operations: int, minutes: float, clients: int = CLIENTS) -> Seen:
-    """Serve, send calls and make faults until all clients end; returns the clients' record."""
+    """Serve, send calls and cause faults until all clients end; returns the clients' record."""
     with tempfile.TemporaryDirectory(prefix="lookalike-", dir=in_memory()) as name:
         folder, ended = Path(name), threading.Event()
         store = _made_store(folder)
@@ -155,8 +155,8 @@ def run(workers: int, seed: int, operations: int, minutes: float, clients: int =
 
 
 def _client(port: int, number: int, seed: int, operations: int, until: float, file: Path) -> "subprocess.Popen[bytes]":
-    given = map(str, (port, number, seed, operations, until, file))
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.consistency_client", *given])
+    arguments = map(str, (port, number, seed, operations, until, file))
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.consistency_client", *arguments])
 
 
 def _rows(workers: int, seen: Seen, found: dict[int, list[Violation]]) -> list[Row]:
@@ -198,22 +198,22 @@ def _spelled(operation: Operation) -> str:
 
 
 def main() -> None:
-    """One run for each number of workers; `report` prints and writes what it found."""
+    """Make one run for each number of workers; `report` prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--operations", type=int, default=OPERATIONS, help="of each run")
+    parser.add_argument("--operations", type=int, default=OPERATIONS, help="operations in each run")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="after which a run ends in any case")
-    given = parser.parse_args()
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="the longest duration of a run")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     rows, notes, total = list[Row](), list[str](), 0
-    for workers in given.workers:
+    for workers in options.workers:
         with one_thread():
-            seen = run(workers, given.seed, given.operations, given.minutes)
+            seen = run(workers, options.seed, options.operations, options.minutes)
         found = check(seen.by_item)
         total += seen.calls.total()
         rows += _rows(workers, seen, found)
-        notes.append(_note(workers, given.seed, seen, found))
+        notes.append(_note(workers, options.seed, seen, found))
     rows.append(row("operations in all", "operations", ours=total, bar=Bar("ours", ">=", LEAST)))
     report("consistency", rows, "\n".join(notes))
 

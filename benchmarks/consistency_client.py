@@ -1,6 +1,7 @@
-"""One client of `benchmarks.consistency`: a process that changes and reads shared items, and records what it saw.
+"""One client of `benchmarks.consistency`: a process that changes and reads shared items, and records the answers.
 
-It imports nothing heavy: eight clients share the machine with the service. It never repeats a call that got no answer.
+It imports nothing heavy, because eight clients share the machine with the service. It never retries a call that got
+no answer.
 """
 
 import argparse
@@ -20,11 +21,11 @@ __all__ = ["GROUPS", "IDS", "TAGS", "WIDTH", "Call", "Calls", "Client", "Effect"
 IDS, GROUPS, WIDTH = 50, 10, 16
 TAGS = ("red", "green", "blue")
 CONNECTIONS = 3
-"""Of each client, so that it talks to several workers."""
+"""The connections of each client: several, so that a client talks to several workers."""
 PATIENCE = 4.0
-"""Seconds to an answer."""
+"""Seconds to wait for an answer."""
 PAUSE = 0.02
-"""Seconds after a connection is refused."""
+"""Seconds to wait after a connection is refused."""
 MIX = {
     "put": 30, "delete": 10, "delete by filter": 6, "get": 26, "search by id": 6, "search": 12, "search by filter": 6,
     "list": 4,
@@ -32,10 +33,10 @@ MIX = {
 JSON = {"Content-Type": "application/json"}
 
 Effect = tuple[int, str, str]
-"""An item's number, and the kind and text of the operation on it (benchmarks.linearizable)."""
+"""The number of an item, and the kind and text of the operation on it (benchmarks.linearizable)."""
 Answer = dict[str, Any]
 Reader = Callable[[int, Answer], list[Effect]]
-"""Gives the effects that an answer shows, from its status and content."""
+"""A function that returns the effects that an answer shows, from its status and content."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,13 @@ class Calls:
         place = self._place()
         effect = (place, "delete", "")
 
-        def read(status: int, told: Answer) -> list[Effect]:
+        def read(status: int, answer: Answer) -> list[Effect]:
             return [(place, "read", "")] if status == 404 else [effect]
 
         return Call("delete", "DELETE", f"/items/{quote(name_of(place))}", None, [effect], read)
 
     def _delete_by_filter(self) -> Call:
-        """The items of a group that have a tag."""
+        """Delete the items of a group that have a tag."""
         group, tag = self._chance.randrange(GROUPS), self._chance.choice(TAGS)
         effects: list[Effect] = [(place, "delete tagged", tag) for place in range(group, IDS, GROUPS)]
         path = f"/items?filter={quote(json.dumps(_both(group, tag)))}"
@@ -109,28 +110,28 @@ class Calls:
     def _get(self) -> Call:
         place = self._place()
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            return [(place, "read", "" if status == 404 else told["payload"]["value"])]
+        def read(status: int, answer: Answer) -> list[Effect]:
+            return [(place, "read", "" if status == 404 else answer["payload"]["value"])]
 
         return Call("get", "GET", f"/items/{quote(name_of(place))}", None, [], read)
 
     def _list(self) -> Call:
-        """A group: it fits one page."""
+        """List a group; the list fits in one page."""
         group = self._chance.randrange(GROUPS)
         path = f"/items?filter={quote(json.dumps({'field': 'group', 'equal': group}))}"
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            found = {item["id"]: item["payload"]["value"] for item in told["items"]}
+        def read(status: int, answer: Answer) -> list[Effect]:
+            found = {item["id"]: item["payload"]["value"] for item in answer["items"]}
             return [(place, "read", found.get(name_of(place), "")) for place in range(group, IDS, GROUPS)]
 
         return Call("list", "GET", path, None, [], read)
 
     def _search(self) -> Call:
-        """By an item's own input: no other item is so near."""
+        """Search with an item's own input: no other item is as near."""
         place = self._place()
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            return _found(told) if _hits(told) == [name_of(place)] else [(place, "read", ""), *_found(told)]
+        def read(status: int, answer: Answer) -> list[Effect]:
+            return _found(answer) if _hits(answer) == [name_of(place)] else [(place, "read", ""), *_found(answer)]
 
         body = {"inputs": [self._inputs[place]], "limit": 1}
         return Call("search", "POST", "/search", body, [], read)
@@ -138,19 +139,19 @@ class Calls:
     def _search_by_filter(self) -> Call:
         place, tag = self._place(), self._chance.choice(TAGS)
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            other: list[Effect] = [] if _hits(told) == [name_of(place)] else [(place, "read other", tag)]
-            return [*other, *_found(told)]
+        def read(status: int, answer: Answer) -> list[Effect]:
+            other: list[Effect] = [] if _hits(answer) == [name_of(place)] else [(place, "read other", tag)]
+            return [*other, *_found(answer)]
 
         body = {"inputs": [self._inputs[place]], "limit": 1, "filter": _both(place % GROUPS, tag)}
         return Call("search by filter", "POST", "/search", body, [], read)
 
     def _search_by_id(self) -> Call:
-        """An item never finds itself. But an answer says that the item is there."""
+        """Search by an item's id. An item never finds itself, but a 200 shows that the item exists."""
         place = self._place()
 
-        def read(status: int, told: Answer) -> list[Effect]:
-            return [(place, "read", "")] if status == 404 else [(place, "read any", ""), *_found(told)]
+        def read(status: int, answer: Answer) -> list[Effect]:
+            return [(place, "read", "")] if status == 404 else [(place, "read any", ""), *_found(answer)]
 
         return Call("search by id", "POST", "/search", {"ids": [name_of(place)], "limit": 1}, [], read)
 
@@ -160,9 +161,9 @@ def _both(group: int, tag: str) -> Answer:
 
 
 def _done(effects: list[Effect]) -> Reader:
-    """For a change that cannot miss."""
+    """The effect of a change that always applies."""
 
-    def read(status: int, told: Answer) -> list[Effect]:
+    def read(status: int, answer: Answer) -> list[Effect]:
         if status != 200:
             raise ValueError(status)
         return effects
@@ -170,13 +171,13 @@ def _done(effects: list[Effect]) -> Reader:
     return read
 
 
-def _hits(told: Answer) -> list[str]:
-    return [hit["id"] for hit in told["results"][0]["hits"]]
+def _hits(answer: Answer) -> list[str]:
+    return [hit["id"] for hit in answer["results"][0]["hits"]]
 
 
-def _found(told: Answer) -> list[Effect]:
-    """Each hit that is a shared item."""
-    hits = [hit for hit in told["results"][0]["hits"] if hit["id"].startswith("shared ")]
+def _found(answer: Answer) -> list[Effect]:
+    """The effects of a list of hits: each hit that is a shared item."""
+    hits = [hit for hit in answer["results"][0]["hits"] if hit["id"].startswith("shared ")]
     return [(int(hit["id"].removeprefix("shared ")), "read", hit["payload"]["value"]) for hit in hits]
 
 
@@ -191,7 +192,7 @@ class Client:
         self._connections: list[http.client.HTTPConnection | None] = [None] * CONNECTIONS
 
     def run(self, operations: int, until: float) -> None:
-        """Send calls until there were enough, or until that time of the monotonic clock."""
+        """Send calls until the count is reached, or until the options time of the monotonic clock."""
         sent = 0
         while sent < operations and time.monotonic() < until:
             place = self._chance.randrange(CONNECTIONS)
@@ -206,7 +207,7 @@ class Client:
             sent += 1
 
     def _connected(self, connection: http.client.HTTPConnection | None) -> http.client.HTTPConnection:
-        """A connection that the service has not closed, as far as the client knows."""
+        """Return a connection that, as far as the client knows, is open."""
         if connection and connection.sock and not select.select([connection.sock], [], [], 0)[0]:
             return connection
         if connection:
@@ -253,9 +254,9 @@ def main() -> None:
     for name, kind in (("port", int), ("number", int), ("seed", int), ("operations", int), ("until", float)):
         parser.add_argument(name, type=kind)
     parser.add_argument("file", type=Path)
-    given = parser.parse_args()
-    with given.file.open("w", encoding="utf-8") as out:
-        Client(given.port, given.number, given.seed, out).run(given.operations, given.until)
+    options = parser.parse_args()
+    with options.file.open("w", encoding="utf-8") as out:
+        Client(options.port, options.number, options.seed, out).run(options.operations, options.until)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The faults of `benchmarks.consistency`: processes are killed and stopped, and versions change."""
+"""The faults of `benchmarks.consistency`: kill and stop processes, and change versions."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ from lookalike.index.versions.store import Store
 __all__ = ["Service", "change_versions", "disturb"]
 
 STARTS = 5
-"""Attempts to start the service: the port of a service that was killed is free some moments later."""
+"""Attempts to start the service: the port of a killed service becomes free after a moment."""
 FAULTS = {
     "kill a worker": 3,
     "stop a worker": 4,
@@ -31,16 +31,16 @@ FAULTS = {
     "stop a worker for long": 0.3,
 }
 STOPS = (0.02, 1.5)
-"""Seconds for which processes are stopped, at least and at most."""
+"""The least and the greatest number of seconds for which processes are stopped."""
 LONG_STOP = 12.0
-"""Seconds: longer than the service lets a worker stand still, so it kills the worker."""
+"""Seconds: longer than the service lets a worker hang, so that it kills the worker."""
 BETWEEN = (0.2, 2.5)
 KEEP = 3
-"""Versions that stay after a compaction."""
+"""The number of versions that are kept after a compaction."""
 
 
 class Service:
-    """`lookalike serve` with some workers, in a process group to kill, stop, and start again."""
+    """`lookalike serve` with some workers, in a process group that can be killed, stopped and restarted."""
 
     def __init__(self, store: Store, port: int, workers: int, log: Path) -> None:
         self.port = port
@@ -49,10 +49,10 @@ class Service:
         self._process = self._start()
 
     def start(self) -> None:
-        """Returns when it is ready.
+        """Start the service; returns when it is ready.
 
         Raises:
-            RuntimeError: it does not get ready.
+            RuntimeError: the service does not become ready.
         """
         for left in reversed(range(STARTS)):
             try:
@@ -65,7 +65,7 @@ class Service:
                 self._process = self._start()
 
     def kill(self) -> None:
-        """All processes at once, by SIGKILL."""
+        """Kill all processes at once with SIGKILL."""
         self.signal(signal.SIGKILL)
         self._process.wait()
 
@@ -90,7 +90,7 @@ class Service:
 
 
 def disturb(service: Service, chance: random.Random, goes_on: Callable[[], bool]) -> Counter[str]:
-    """Kill and stop processes at random moments while `goes_on`; returns how often."""
+    """Kill and stop processes at random moments while `goes_on` is true; returns how often."""
     done: Counter[str] = Counter()
     while goes_on():
         time.sleep(chance.uniform(*BETWEEN))
@@ -135,7 +135,7 @@ def change_versions(store: Store, chance: random.Random, ended: threading.Event)
                 store.promote(chance.choice(store.numbers()))
             else:
                 store.rollback()
-        except (StoreError, JobError):  # no version to go back to, or no item is left
+        except (StoreError, JobError):  # no version to roll back to, or no item left
             name += ", refused"
         done[name] += 1
     return done

@@ -1,11 +1,11 @@
-"""Does the service keep what its OpenAPI says? schemathesis asks it 20,000 questions, with all of its checks.
+"""Does the service keep the contract of its OpenAPI description? schemathesis sends 20,000 cases, with all its checks.
 
-ours    `lookalike serve` with a key, over HTTP, described by the /openapi.json that it serves itself: data that fits
+ours    `lookalike serve` with a key, over HTTP, described by the /openapi.json that it serves itself: data that matches
         the description and data that does not, every method on every path, with the key, without, and with a wrong one
 
 An answer breaks the contract if its status, content type, headers or body are not as described, if it is a 500, if data
-that breaks the description is accepted, or if a call without the key is answered. That a body fits the description does
-not make it right (a row must have as many values as the encoder takes), so 404, 413 and 422 are proper answers to it.
+that breaks the description is accepted, or if a call without the key is answered. A body that matches the description
+may still be wrong (a row must have as many values as the encoder needs), so 404, 413 and 422 are valid answers to it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Bar, Row, report, row
-from benchmarks.service_process import free_port, lookalike, served, wait_until_ready
+from benchmarks.service_process import free_port, lookalike, running_server, wait_until_ready
 from lookalike.index.ann.target import Target
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
@@ -32,7 +32,7 @@ __all__ = ["main"]
 CASES = 20_000
 MOST_EXAMPLES = 1_000
 OPERATIONS = 10
-"""Those of which schemathesis finds ever new cases."""
+"""The operations for which schemathesis can generate new cases without end."""
 ROOT = Path(__file__).parent.parent
 KEY = "a-key-for-this-run-alone"
 _CONFIG = """
@@ -42,7 +42,7 @@ expected-statuses = ["2xx", 404, 413, 415, 422]
 
 
 def tiny_store(folder: Path) -> Store:
-    """A promoted version of `digits`."""
+    """Make a promoted version of `digits`."""
     rows = open_rows("digits")
     train(rows, load_config(overrides=["fit.epochs=3", "model.hidden=[32]", "model.latent_dim=8"]), folder / "run")
     store = Store(folder / "store")
@@ -51,21 +51,21 @@ def tiny_store(folder: Path) -> Store:
 
 
 def ask_all(port: int, folder: Path, examples: int, seed: int) -> tuple[dict[str, Any], Counter[str]]:
-    """Run schemathesis once: its report, and how often each call was answered with each status."""
-    told, events, config = folder / f"told-{seed}", folder / f"events-{seed}", folder / "schemathesis.toml"
+    """Run schemathesis once; returns its report, and how often each call was answered with each status."""
+    report_file, events, config = folder / f"report-{seed}", folder / f"events-{seed}", folder / "schemathesis.toml"
     config.write_text(_CONFIG)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config)),
         *("run", f"http://127.0.0.1:{port}/openapi.json", "--checks", "all", "--mode", "all"),
         *("--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure", "--no-shrink"),
         *("--suppress-health-check", "all", "--header", f"X-API-Key: {KEY}", "--output-sanitize", "false"),
-        *("--report", "json,ndjson", "--report-json-path", str(told), "--report-ndjson-path", str(events)),
+        *("--report", "json,ndjson", "--report-json-path", str(report_file), "--report-ndjson-path", str(events)),
     ]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "benchmarks.contract_hooks"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if not told.is_file():
+    if not report_file.is_file():
         raise RuntimeError(done.stdout[-3_000:] + done.stderr[-3_000:])
-    found: dict[str, Any] = json.loads(told.read_bytes())
+    found: dict[str, Any] = json.loads(report_file.read_bytes())
     if found["failures"] or found["errors"]:
         print(done.stdout[-20_000:])
     return found, statuses(events)
@@ -83,7 +83,7 @@ def statuses(events: Path) -> Counter[str]:
 
 
 def keep_asking(port: int, folder: Path, cases: int) -> tuple[list[Row], str]:
-    """Run schemathesis until there were so many cases: the rows of the report, and what was answered."""
+    """Run schemathesis until there are enough cases; returns the rows of the report, and the statuses."""
     count, broken, errors, seen, seed = 0, 0, 0, Counter[str](), 0
     while count < cases:
         seed += 1
@@ -112,16 +112,18 @@ def keep_asking(port: int, folder: Path, cases: int) -> tuple[list[Row], str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of digits with 8 latent dimensions")
+    parser.add_argument("--store", type=Path, help="a store with a promoted version of digits with 8 latent dimensions")
     parser.add_argument("--cases", type=int, default=CASES)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
-        store = Store(asked.store) if asked.store else tiny_store(Path(name))
+        store = Store(options.store) if options.store else tiny_store(Path(name))
         cores = sorted(os.sched_getaffinity(0))
-        with served(lookalike(store, port), cores, LOOKALIKE_API_KEY=KEY, LOOKALIKE_LOG_LEVEL="error") as process:
+        with running_server(
+            lookalike(store, port), cores, LOOKALIKE_API_KEY=KEY, LOOKALIKE_LOG_LEVEL="error"
+        ) as process:
             wait_until_ready(port, process)
-            report("contract", *keep_asking(port, Path(name), asked.cases))
+            report("contract", *keep_asking(port, Path(name), options.cases))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What schemathesis is told of the data: a body that fits the description is made one that can be answered, mostly.
+"""Hooks for schemathesis that turn most bodies that match the description into bodies that can be answered.
 
-The description cannot say how many values a row has, nor which ids there are; without this nearly all answers would be
-422, and few of 200 would be compared with what is described. Bodies that break the description stay as they are.
+The description contains neither the number of values in a row nor the existing ids. Without these hooks, nearly all
+answers would be 422, and few answers of 200 would be compared with the description. Bodies that break the description
+are not changed.
 """
 
 import json
@@ -16,13 +17,13 @@ __all__ = ["LATENT", "WIDTH", "before_call"]
 WIDTH, LATENT = 64, 8
 LEFT = 0.3
 ITEMS, KINDS = 90, 5
-"""Items that come and go, and what a filter tells them apart by."""
+"""The items that are put and deleted, and the number of values by which a filter selects among them."""
 _random = Random(0)
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Put right rows, ids and filters into a call that fits, save for some."""
+    """Put correct rows, ids and filters into most calls that match the description."""
     body, made = case.body, case.meta
     fits = made is not None and made.generation.mode == schemathesis.GenerationMode.POSITIVE
     if not fits or _random.random() < LEFT:
@@ -53,12 +54,12 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 
 def _item(number: int) -> str:
-    """The id of one of those that are put."""
+    """The id of one of the items that are put."""
     return f"shelf {number % 3}/item {number}"
 
 
 def _item_of(given: Any, number: int) -> dict[str, Any]:
-    """One that can be put; each call puts some that others put, get or delete."""
+    """An item to put; other calls put, get and delete the same items."""
     kept = given if isinstance(given, dict) else {}
     fields = {"id": _item(_random.randrange(ITEMS // 9) * 9 + number % 9), "input": [_random.random()] * WIDTH}
     return kept | fields | {"payload": {"kind": _random.randrange(KINDS)}}

@@ -1,19 +1,20 @@
-"""Is the doctor right? An injection study: runs with a known fault, and healthy ones, judged from their history.
+"""Is the doctor right? An injection study: it diagnoses runs with a known fault, and healthy runs, from their history.
 
-Each cause of `benchmarks.faults` x data sets x seeds x two sizes of model; a cause's variants go round. The thresholds
-in `training/doctor` were set on seeds 0 to 7; the published figures are of seeds 8 to 10, by which nothing was set.
-Healthy runs draw activation, loss, optimizer, rate, schedule, batch norm, dropout, clipping, decay and corruption at
-random; they count where they did within 1.5 times (and 5 points) as well as the worst run of the shipped settings.
+Each cause of `benchmarks.faults` x data sets x seeds x two sizes of model; the variants of a cause take turns. The
+thresholds in `training/doctor` were set on seeds 0 to 7; the published figures are from seeds 8 to 10, which were not
+used to set anything. Healthy runs draw activation, loss, optimizer, rate, schedule, batch norm, dropout, clipping,
+decay and corruption at random; a run is included if it is within 1.5 times (and 5 points) of the worst run of the
+shipped settings.
 
 found       any finding on a faulty run            named      the injected cause is the first finding
 false alarm any finding on a healthy run
-A bottleneck of one dimension counts where it left 1.5 times as much unexplained as the shipped settings do.
+A bottleneck of one dimension is included if it left 1.5 times as much unexplained as the shipped settings do.
 
 healed      the first advice, applied: the cause is gone, and the share of variance left unexplained is within 1.5 times
-            (and 5 points) of the same run with the shipped settings; where the advice is about code, it is followed
+            (and 5 points) of the same run with the shipped settings; advice about code is followed too
 
---part tuning reports on the other half. Results are kept in --cache, by a digest of the code that gave them, so that
-an interrupted study goes on.
+--part tuning reports on the other half. Results are kept in --cache, by a digest of the code that computed them, so
+that an interrupted study can continue.
 """
 
 import argparse
@@ -49,7 +50,7 @@ WORSE, POINTS = 1.5, 0.05
 
 @dataclass(frozen=True)
 class Job:
-    """One run of the study; `cause` is "" for a healthy one and "shipped" for the settings as shipped."""
+    """One run of the study; `cause` is "" for a healthy run and "shipped" for the shipped settings."""
 
     cause: str
     dataset: str
@@ -59,7 +60,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the doctor said, and what came of its first advice."""
+    """The doctor's findings, and the result of its first advice."""
 
     job: Job
     causes: list[str]
@@ -69,7 +70,7 @@ class Verdict:
 
 
 def judge(job: Job) -> Verdict:
-    """Run, diagnose, follow the first advice where there is one, run again."""
+    """Run, diagnose, follow the first advice if there is one, and run again."""
     setting = _setting(job)
     outcome = run_setting(setting)
     findings = diagnose(outcome.state)
@@ -95,15 +96,15 @@ def _setting(job: Job) -> Setting:
 
 
 def _healed_by_settings(settings: tuple[str, ...], fault: Fault) -> bool:
-    """Whether following the advice leaves the user's code as it is: the fault is in settings, or they outweigh it."""
+    """Whether the advice leaves the user's code unchanged: the fault is in settings, or settings outweigh it."""
     return bool(settings) and not (fault.own_output or fault.loop)
 
 
 def run_all(jobs: list[Job], cache: Path) -> list[Verdict]:
-    """In two processes, one thread each; what is in the cache is not run again."""
+    """Run all jobs in two processes with one thread each; skip the jobs that are in the cache."""
     cache.mkdir(parents=True, exist_ok=True)
     missing = [job for job in jobs if not _kept(cache, job).exists()]
-    random.Random(0).shuffle(missing)  # short and long ones mixed, so that the remaining time is told rightly
+    random.Random(0).shuffle(missing)  # mix short and long jobs, so that the estimate of the remaining time is right
     with (
         progress_bar("studying", len(missing), "runs") as advance,
         ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool,
@@ -140,7 +141,7 @@ def jobs_of(part: str) -> list[Job]:
 
 
 class Study:
-    """The verdicts, and what can be said of them."""
+    """The verdicts of all runs, and the figures computed from them."""
 
     def __init__(self, verdicts: list[Verdict]) -> None:
         shipped = {_cell(v.job): v.unexplained for v in verdicts if v.job.cause == "shipped"}
@@ -148,12 +149,12 @@ class Study:
         self.worst = {
             data: max(u for cell, u in shipped.items() if cell[0] == data) for data in {cell[0] for cell in shipped}
         }
-        self.faulty = [v for v in verdicts if v.job.cause in FAULTS and self._took(v)]
+        self.faulty = [v for v in verdicts if v.job.cause in FAULTS and self._did_harm(v)]
         self.healthy = [v for v in verdicts if v.job.cause == "shipped" or (not v.job.cause and self._does_well(v))]
         self.drawn = sum(not v.job.cause for v in verdicts)
 
-    def _took(self, verdict: Verdict) -> bool:
-        """One dimension is enough for some rows: a bottleneck counts where it did harm."""
+    def _did_harm(self, verdict: Verdict) -> bool:
+        """Whether the fault did harm: for some rows, a bottleneck of one dimension is enough."""
         harm = verdict.unexplained > WORSE * self.reference[_cell(verdict.job)]
         return verdict.job.cause != "bottleneck-too-small" or harm
 
@@ -161,11 +162,11 @@ class Study:
         return verdict.unexplained <= WORSE * self.worst[verdict.job.dataset] + POINTS
 
     def healed(self, verdict: Verdict) -> bool:
-        """Is the cause gone, and is the run about as good as with the shipped settings?"""
+        """Whether the cause is gone, and the run is about as good as with the shipped settings."""
         if verdict.after is None or verdict.unexplained_after is None or verdict.job.cause in verdict.after:
             return False
         reference = self.reference[_cell(verdict.job)]
-        if any(fault.keep for fault in FAULTS[verdict.job.cause]):  # so few rows that no settings get there
+        if any(fault.keep for fault in FAULTS[verdict.job.cause]):  # with so few rows, no settings reach that
             reference = max(reference, verdict.unexplained)
         return verdict.unexplained_after <= WORSE * reference + POINTS
 
@@ -183,7 +184,7 @@ def _share(flags: Iterator[bool], of: int) -> float:
 
 
 def confusion_table(study: Study, part: str) -> Table:
-    """One line a cause: how many runs, found, named first, healed, and what was named instead."""
+    """One line per cause: the runs, found, named first, healed, and the causes named instead."""
     table = Table("injected", "runs", "found", "named first", "healed", "named instead", title=f"{part} half")
     for cause, runs in study.lines():
         others = collections.Counter((v.causes or ["nothing"])[0] for v in runs if v.causes[:1] != [cause])

@@ -1,22 +1,23 @@
 """How many queries pass before drift is found, and how many alarms are false?
 
-Versions of three kinds of data, trained and built here on all but one kind of row, and asked with rows that neither the
-training nor the calibration has seen:
+Versions of three kinds of data, trained and built here on all but one kind of row, and queried with rows that neither
+the training nor the calibration has seen:
 
-digits          without the class 9, 130 or so calibration rows, 5 versions of other seeds
-sensors         12 correlated sensors, made here: 3 hidden causes, each sensor with a mean and a noise of its own; the
-                new class has other loads of the causes; 10,000 rows, 1,000 calibration rows, 5 versions of other seeds
-fashion-mnist   without ankle boots, 5,400 calibration rows; where it is installed
+digits          without the class 9, about 130 calibration rows, 5 versions with different seeds
+sensors         12 correlated sensors, made here: 3 hidden causes, each sensor with its own mean and noise; the
+                new class has different loads of the causes; 10,000 rows, 1,000 calibration rows, 5 versions with
+                different seeds
+fashion-mnist   without ankle boots, 5,400 calibration rows; skipped if it is not installed
 
-A run asks 5,000 normal queries, drawn again and again from the held-out rows, and then changed ones: with a new class
+A run sends 5,000 normal queries, drawn repeatedly from the held-out rows, and then changed queries: with a new class
 among them, with a scale (of one sensor; of all pixels) that moved by 10 % up or down, with noise that grows in ten
-steps, one every 2,000 queries, to a tenth of the range (of sensors: to their deviation). Delay: queries from the change
-to the alarm, over 20 seeds, which change versions too; a run is given up 50,000 queries after the change, and left out
-where it alarmed before. False alarms: over 20 runs of 100,000 normal queries.
+steps, one every 2,000 queries, to a tenth of the range (for sensors: to their deviation). Delay: queries from the
+change to the alarm, over 20 seeds, which also vary the versions; a run ends 50,000 queries after the change, and is
+left out if it raised an alarm before the change. False alarms: over 20 runs of 100,000 normal queries.
 
 ours    index.drift.detector, at most one false alarm in 10^6 queries
-peer    the Kolmogorov-Smirnov test of each 1,000 p-values in a row against those of so many calibration rows, one-sided
-        as ours is (N. Smirnov, 1939), at the level that would alarm once in 10^6 queries: 0.001 a window
+peer    the Kolmogorov-Smirnov test of each 1,000 consecutive p-values against those of the calibration rows, one-sided
+        like ours (N. Smirnov, 1939), at the level that would alarm once in 10^6 queries: 0.001 per window
 """
 
 import argparse
@@ -51,7 +52,7 @@ SEEDS = 20
 BEFORE, AFTER = 5_000, 50_000
 NORMAL = 100_000
 STEP = 8
-"""Queries that are judged together, so a delay is exact to that."""
+"""Queries that are tested together; a delay is exact to this number."""
 WINDOW = 1_000
 STEPS_OF_NOISE, NOISE_STAYS = 10, 2_000
 MOST_HELD = 4_000
@@ -65,7 +66,7 @@ Reals = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Source:
-    """Rows to train on, held-out ones, those of a new class, and what a scale and a noise are of them."""
+    """Rows to train on, held-out rows, rows of a new class, and functions that change the scale and add noise."""
 
     train: Rows2D
     held: Rows2D
@@ -77,7 +78,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Pools:
-    """p-values to draw from: what one version says of each kind of query. `noise`: by rising level."""
+    """p-values to draw from: one version's for each kind of query. `noise`: by rising level."""
 
     calibration: int
     normal: Reals
@@ -87,7 +88,7 @@ class Pools:
 
 
 def pictures(name: str, without: int, full: float, settings: tuple[str, ...]) -> Source:
-    """A source with labels, without a class."""
+    """A source with labels, without one class."""
     (rows, labels), (tests, test_labels) = (
         read_sample(part, part.count, seed=0) for part in (open_rows(name), open_rows(f"{name}:test"))
     )
@@ -103,7 +104,7 @@ def pictures(name: str, without: int, full: float, settings: tuple[str, ...]) ->
 
 
 def sensors(seed: int) -> Source:
-    """Readings that a few hidden causes explain, each around a mean of its own."""
+    """Readings that a few hidden causes explain, each around its own mean."""
     rng = np.random.default_rng(seed)
     loads, other = rng.standard_normal((2, CAUSES, SENSORS))
     means, own = rng.uniform(5, 50, SENSORS), rng.uniform(0.2, 0.5, SENSORS)
@@ -125,7 +126,7 @@ def sensors(seed: int) -> Source:
 
 
 def pools(source: Source, seed: int) -> Pools:
-    """Train, build, and ask with every kind of query."""
+    """Train, build, and query with every kind of query."""
     with TemporaryDirectory() as folder:
         rows = array_rows(source.train, "drift")
         run = Path(folder) / "run"
@@ -136,21 +137,21 @@ def pools(source: Source, seed: int) -> Pools:
         shares = np.arange(STEPS_OF_NOISE + 1) / STEPS_OF_NOISE
         return Pools(
             len(version.novelty.rows),
-            told(version, source.held),
-            told(version, source.new),
-            {f"{factor:g}": told(version, source.scale(source.held, factor)) for factor in (0.9, 1.1)},
-            [told(version, source.noise(source.held, share, rng)) for share in shares],
+            p_values(version, source.held),
+            p_values(version, source.new),
+            {f"{factor:g}": p_values(version, source.scale(source.held, factor)) for factor in (0.9, 1.1)},
+            [p_values(version, source.noise(source.held, share, rng)) for share in shares],
         )
 
 
-def told(version: Version, rows: Rows2D) -> Reals:
-    """(n,): each row's p-value."""
+def p_values(version: Version, rows: Rows2D) -> Reals:
+    """Return (n,): each row's p-value."""
     parts = np.array_split(rows, max(1, len(rows) // 1_000))
     return np.concatenate([version.searcher.search_rows(part, 10).novelty for part in parts])
 
 
 def changed(kind: str, of: Pools, rng: np.random.Generator) -> Reals:
-    """(AFTER,) p-values of queries after a change."""
+    """Return (AFTER,) p-values of queries after a change."""
     normal = rng.choice(of.normal, AFTER)
     if kind in of.scaled:
         return rng.choice(of.scaled[kind], AFTER)
@@ -163,7 +164,7 @@ def changed(kind: str, of: Pools, rng: np.random.Generator) -> Reals:
 
 
 def our_alarm(values: Reals, calibration: int) -> int | None:
-    """After how many of the queries it alarms; None if it does not."""
+    """After how many of the queries the alarm is raised; None if it is not."""
     bets = Bets(calibration)
     detector = Detector(bets, Evidence.none(bets, 0.0))
     for start in range(0, len(values), STEP):
@@ -174,10 +175,10 @@ def our_alarm(values: Reals, calibration: int) -> int | None:
 
 
 def peers_alarm(values: Reals, calibration: int) -> int | None:
-    """The same of windows."""
+    """The same for the peer's windows."""
     most = np.sqrt(np.log(ONCE_IN / WINDOW) / 2 * (1 / WINDOW + 1 / calibration))
     windows = np.sort(values[: len(values) // WINDOW * WINDOW].reshape(-1, WINDOW), axis=1)
-    gaps = (np.arange(1, WINDOW + 1) / WINDOW - windows).max(axis=1)  # where too many are small
+    gaps = (np.arange(1, WINDOW + 1) / WINDOW - windows).max(axis=1)  # windows with too many small p-values
     found = np.flatnonzero(gaps > most)
     return (int(found[0]) + 1) * WINDOW if len(found) else None
 
@@ -186,7 +187,7 @@ ALARMS: dict[str, Callable[[Reals, int], int | None]] = {"ours": our_alarm, "pee
 
 
 def delays(kind: str, versions: list[Pools]) -> dict[str, list[float]]:
-    """Each seed's delay by method, infinite where it was not found; runs that alarmed before are left out."""
+    """Each seed's delay by method, infinite if the change was not found; runs with an earlier alarm are left out."""
     found: dict[str, list[float]] = {name: [] for name in ALARMS}
     for seed in range(SEEDS):
         rng, of = np.random.default_rng(seed), versions[seed % len(versions)]
@@ -199,7 +200,7 @@ def delays(kind: str, versions: list[Pools]) -> dict[str, list[float]]:
 
 
 def delay_rows(name: str, versions: list[Pools]) -> Iterator[Row]:
-    """Median and 90 % of the delays, and how often a change was found."""
+    """The median and the 90th percentile of the delays, and how often a change was found."""
     kinds = {f"{share:g}": f"a new class, {share:.0%} of the queries" for share in NEW_SHARES}
     kinds |= {"1.1": "scale up by 10 %", "0.9": "scale down by 10 %", "noise": "noise that grows"}
     for kind, claim in kinds.items():
@@ -214,7 +215,7 @@ def delay_rows(name: str, versions: list[Pools]) -> Iterator[Row]:
 
 
 def false_alarms(name: str, versions: list[Pools]) -> Row:
-    """Of runs of normal queries."""
+    """False alarms in runs of normal queries."""
     counts = dict.fromkeys(ALARMS, 0)
     for seed in range(SEEDS):
         of = versions[seed % len(versions)]

@@ -1,10 +1,10 @@
-"""How long does it take to find all near-duplicates of 60,000 items, and are they all?
+"""How long does it take to find all near-duplicates of 60,000 items, and are all of them found?
 
 Fashion-MNIST through an encoder of the shipped settings, 32 dimensions, unit length, two threads; at the automatic
-threshold, and at one that some ten times as many items pass.
+threshold, and at a threshold that about ten times as many items reach.
 
-peer    `range_search` of FAISS's flat index for the inner product, of all items at once, the pairs taken as they come
-        and joined by SciPy's `connected_components`
+peer    `range_search` of FAISS's flat index for the inner product, of all items at once; SciPy's
+        `connected_components` joins its pairs
 floor   the matrix products of each item with all, and nothing else
 """
 
@@ -34,22 +34,22 @@ __all__ = ["main"]
 
 ROUNDS = 3
 WIDER = 0.03
-"""Of similarity, below the automatic threshold."""
+"""How far the second threshold is below the automatic one, in similarity."""
 
 
 def version_in(folder: Path) -> Version:
-    """Of the 60,000 training images, exact."""
+    """A version of the 60,000 training images, with an exact index."""
     rows, store = open_rows("fashion-mnist"), Store(folder / "store")
     train(rows, load_config(None, ["fit.epochs=10"]), folder / "run")
     return store.open(build(rows, folder / "run", store, target=Target(key="Flat")))
 
 
 def by_range_search(vectors: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
-    """(n,): the group of each item."""
+    """Return (n,): the group of each item."""
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     ends, _, found = index.range_search(vectors, threshold)
-    counts = (ends[1:] - ends[:-1]).astype(np.int64)  # (n,), of each item's pairs
+    counts = (ends[1:] - ends[:-1]).astype(np.int64)  # (n,), the number of each item's pairs
     pairs = np.ones(len(found), bool), (np.repeat(np.arange(len(vectors)), counts), found)
     labels: NDArray[np.int64] = connected_components(coo_array(pairs, shape=(len(vectors),) * 2), directed=False)[1]
     return labels

@@ -2,11 +2,11 @@
 
 ours    `index.versions.embedding_cache.embed_with_cache`, the step of `lookalike build` that embeds: rows are read from
         a float32 .npy, checked, hashed, preprocessed, encoded, and written, with ids and payloads
-floor   the encoder's matrix products alone, as torch's `@` does them, on one block of rows that lie in memory, with as
-        many threads. The encoder itself has them from oneDNN, which may be faster: a second row tells them so
+floor   the encoder's matrix products alone, by torch's `@`, on one block of rows in memory, with the same number of
+        threads. The encoder itself uses oneDNN's products, which may be faster: a second row reports these
 
-The encoder is the shipped one of 784-512-256-32. The peak is the anonymous memory of a process that embeds and does
-nothing else: mapped files can be dropped.
+The encoder is the shipped one of 784-512-256-32. The peak is the anonymous memory of a process that only embeds: mapped
+files do not count, because the system can drop them.
 """
 
 import argparse
@@ -40,7 +40,7 @@ POLL_SECONDS = 0.02
 
 @contextmanager
 def anonymous_peak() -> Iterator[list[int]]:
-    """The first entry becomes the most anonymous memory, in bytes, that this process had in the meantime."""
+    """Measure the peak of this process's anonymous memory, in bytes, into the first entry of the yielded list."""
     peak, done = [0], threading.Event()
 
     def watch() -> None:
@@ -56,7 +56,7 @@ def anonymous_peak() -> Iterator[list[int]]:
         watcher.join()
 
 
-def gathered(rows: Path, encoder: Encoder) -> float:
+def embed_seconds(rows: Path, encoder: Encoder) -> float:
     """Seconds to embed all rows of a file."""
     source = open_rows(str(rows))
     with tempfile.TemporaryDirectory(dir=rows.parent) as name:
@@ -66,7 +66,7 @@ def gathered(rows: Path, encoder: Encoder) -> float:
 
 
 def products(encoder: Encoder, count: int, *, ours: bool = False) -> float:
-    """Seconds of the matrix products for so many rows, by torch's `@` or by the encoder's own layers."""
+    """Seconds of the matrix products for `count` rows, by torch's `@` or by the encoder's own layers."""
     layers = [layer for layer in encoder.encoder if isinstance(layer, nn.Linear)]
     block = torch.randn(BLOCK, encoder.width)
 
@@ -81,19 +81,19 @@ def products(encoder: Encoder, count: int, *, ours: bool = False) -> float:
 
 
 def run_job(rows: Path, encoder: Path) -> None:
-    """What the child does: embed, and print its peak and its time as JSON."""
+    """The job of the child process: embed, and print the peak and the time as JSON."""
     torch.set_num_threads(THREADS)
     loaded = load_encoder(encoder)
     with anonymous_peak() as peak:
-        taken = gathered(rows, loaded)
+        taken = embed_seconds(rows, loaded)
     print(json.dumps({"peak": peak[0], "seconds": taken}))
 
 
 def child(rows: Path, encoder: Path) -> dict[str, float]:
-    """The job in a process of its own."""
+    """Run the job in a separate process."""
     command = [sys.executable, "-m", "benchmarks.embedding", "--job", str(rows), str(encoder)]
-    told: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    return told
+    figures: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return figures
 
 
 def compare() -> list[Row]:
@@ -108,7 +108,7 @@ def compare() -> list[Row]:
         taken = medians(
             alternate(
                 {
-                    "ours": lambda: gathered(few, encoder),
+                    "ours": lambda: embed_seconds(few, encoder),
                     "floor": lambda: products(encoder, count),
                     "oneDNN": lambda: products(encoder, count, ours=True),
                 },
@@ -134,9 +134,9 @@ def compare() -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--job", nargs=2, metavar=("ROWS", "ENCODER"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.job:
-        run_job(*map(Path, asked.job))
+    options = parser.parse_args()
+    if options.job:
+        run_job(*map(Path, options.job))
     else:
         report("embedding", compare())
 

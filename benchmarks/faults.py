@@ -1,6 +1,6 @@
-"""Runs that go wrong in a known way, and runs that do not: what `benchmarks.diagnosis` asks the doctor about.
+"""Runs that fail in a known way, and runs that do not: the cases that `benchmarks.diagnosis` gives to the doctor.
 
-A fault is either settings, as a user would set them, or code: a module, a loop or rows of the user's own. Code faults
+A fault is either settings, as a user would set them, or code: the user's own module, loop or rows. Code faults
 run through a plain loop with `training.doctor.watch`, settings through `training.fit.loop.fit`.
 """
 
@@ -44,11 +44,11 @@ FEW = 20
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to go wrong: `settings` over the healthy ones, and changes to rows, module or loop.
+    """One way to fail: `settings` over the healthy ones, and changes to rows, module or loop.
 
     Attributes:
-        own_output: the module has a last layer of its own, which no setting takes away.
-        keep: the rows are all there are; they stay when the advice is followed.
+        own_output: the module has its own last layer, which no setting removes.
+        keep: these are all the rows that exist; they stay the same when the advice is followed.
     """
 
     settings: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Setting:
-    """One run: data, size, seed, settings and, perhaps, a fault in code."""
+    """One run: data, size, seed, settings and, optionally, a fault in code."""
 
     dataset: str
     size: str
@@ -73,7 +73,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: the state that the doctor judges, and the share of the clean variance left unexplained."""
+    """The result of a run: the state that the doctor judges, and the share of the clean variance left unexplained."""
 
     state: State
     unexplained: float
@@ -81,7 +81,7 @@ class Outcome:
 
 @cache
 def raw_rows(dataset: str) -> Rows:
-    """The rows of a built-in set, a thousand of Fashion-MNIST's, or a table's that ships with scikit-learn."""
+    """The rows of a built-in set, a thousand rows of Fashion-MNIST, or a table that ships with scikit-learn."""
     if dataset in BUILTIN:
         rows = open_rows(dataset)
         inputs, _ = read_sample(rows, FASHION_ROWS, seed=0)
@@ -93,7 +93,7 @@ def raw_rows(dataset: str) -> Rows:
 
 
 def run_setting(setting: Setting) -> Outcome:
-    """Split, scale, fit, all as `training.fit.job` does it but for the fault; one thread."""
+    """Split, scale and fit as `training.fit.job` does, except for the fault; uses one thread."""
     torch.set_num_threads(1)
     fault = setting.fault or Fault()
     shipped = [f"model.hidden={setting.size}", f"fit.seed={setting.seed}", *HERE]
@@ -114,7 +114,7 @@ def run_setting(setting: Setting) -> Outcome:
 
 def _fitted(model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data, plan: FitPlan) -> State:
     state = State()
-    with contextlib.suppress(TrainingError):  # refused before the first step: the facts are there
+    with contextlib.suppress(TrainingError):  # refused before the first step: the facts exist already
         fit(model, loss, optimizer, data, plan=plan, hooks=Hooks(), state=state)
     return state
 
@@ -160,7 +160,7 @@ def _own_loop(
 
 @torch.no_grad()
 def _unexplained(model: nn.Module, held: Tensor, fitting: Fitting) -> float:
-    """The share of the clean rows' variance, in the preprocessed unit, that is not rebuilt."""
+    """The share of the clean rows' variance, in the preprocessed unit, that the reconstruction does not explain."""
     model.eval()
     held = held[torch.isfinite(held).all(dim=1)]
     raw = fitting.preprocess.decode(model(held), logits=fitting.loss.output == "logits")
@@ -169,7 +169,7 @@ def _unexplained(model: nn.Module, held: Tensor, fitting: Fitting) -> float:
 
 
 class _Then(nn.Module):
-    """The model, and what was put after it."""
+    """The model, followed by a further layer."""
 
     def __init__(self, model: Autoencoder, last: nn.Module) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class _Then(nn.Module):
 
 
 def _dying(model: Autoencoder) -> nn.Module:
-    """Biases far below zero in all hidden layers, as after one leap of the optimizer."""
+    """Set biases far below zero in all hidden layers, as after one leap of the optimizer."""
     for stack in (model.encoder, model.decoder):
         linear = [part for part in stack.modules() if isinstance(part, nn.Linear)]
         for part in linear[:-1]:
@@ -189,8 +189,8 @@ def _dying(model: Autoencoder) -> nn.Module:
     return model
 
 
-def _loud(model: Autoencoder) -> nn.Module:
-    """Weights drawn from a normal distribution whose deviation knows nothing of the width."""
+def _loud_weights(model: Autoencoder) -> nn.Module:
+    """Draw weights from a normal distribution whose deviation ignores the width."""
     with torch.no_grad():
         for part in model.modules():
             if isinstance(part, nn.Linear):
@@ -209,7 +209,7 @@ def _with_duplicates(data: Data) -> Data:
 
 
 def _few_rows(data: Data) -> Data:
-    """Twenty, taken evenly: some tables are sorted by their labels."""
+    """Twenty rows, evenly spaced, because some tables are sorted by their labels."""
     return dataclasses.replace(data, train=data.train[:: len(data.train) // FEW][:FEW])
 
 
@@ -221,8 +221,8 @@ def _quiet(model: nn.Module) -> nn.Module:
     return model
 
 
-def _shut(model: Autoencoder) -> nn.Module:
-    """A ReLU on the latent layer, most of which is never above zero."""
+def _latent_relu(model: Autoencoder) -> nn.Module:
+    """Put a ReLU on the latent layer, most of which is never above zero."""
     with torch.no_grad():
         for name, bias in model.encoder.named_parameters():
             last = name, bias
@@ -254,8 +254,8 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     "duplicates-across-split": (Fault(rows=_with_duplicates),),
     "batch-too-small": (Fault(("fit.batch_size=3", "fit.epochs=30")), Fault(("fit.batch_size=4", "fit.epochs=30"))),
     "exploding-gradients": (
-        Fault(("optimizer.kind='sgd'", "optimizer.lr=1.0", PLAIN), module=_loud),
-        Fault(("model.activation='relu'", PLAIN), module=_loud),
+        Fault(("optimizer.kind='sgd'", "optimizer.lr=1.0", PLAIN), module=_loud_weights),
+        Fault(("model.activation='relu'", PLAIN), module=_loud_weights),
     ),
     "learning-rate-too-high": (
         Fault(("optimizer.lr=1.0", PLAIN)),
@@ -274,7 +274,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         Fault(("corruption.level=8.0",)),
         Fault(("corruption.kind='masking'", "corruption.level=0.97")),
     ),
-    "collapsed-latent": (Fault((BARE,), module=_shut), Fault((PLAIN, BARE), module=_shut)),
+    "collapsed-latent": (Fault((BARE,), module=_latent_relu), Fault((PLAIN, BARE), module=_latent_relu)),
     "weight-decay-too-strong": (
         Fault(("optimizer.weight_decay=3.0",)),
         Fault(("optimizer.weight_decay=0.2", PLAIN)),
@@ -295,7 +295,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         ),
     ),
 }
-"""The ways to go wrong with each cause; a study goes round among them."""
+"""The ways to fail with each cause; a study alternates between them."""
 
 
 def healthy_setting(dataset: str, number: int) -> Setting:

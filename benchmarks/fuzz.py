@@ -1,9 +1,9 @@
-"""Does any body break the decoders? A million damaged bodies, in a child process with little memory to spare.
+"""Does any body break the decoders? A million damaged bodies, in a child process with little spare memory.
 
 ours    `decode_npy`, `decode_embed` and `decode_search`, of an encoder of pictures, of a table and of plain rows; a
-        valid body has bits flipped, is cut, spliced with another, its header edited, its numbers replaced
+        valid body has bits flipped, is cut, is spliced with another body, its header edited, its numbers replaced
 
-A case passes if it is decoded, to finite float32 rows of the right width and no more than a call may have, or if it is
+A case passes if it is decoded to finite float32 rows of the right width, no more than a call may have, or if it is
 refused by one of the documented errors. Any other exception, and the end of the child, is a crash. The child may map
 512 MB more than it had at the start (RLIMIT_AS), so a header that claims a terabyte does not get it. Each case is
 drawn from its number alone: `--first N --cases 1` is case N again.
@@ -88,7 +88,7 @@ DECODERS: dict[str, Decode] = {
 
 
 def draw(number: int) -> Case:
-    """The case of this number: a decoder's name, a body, and what a call may have."""
+    """Draw the case of this number: a decoder's name, a body, and the limits of a call."""
     random = Random(number)
     name, limits = random.choice(list(DECODERS)), random.choice(BOUNDS)
     body = _valid_npy(name, limits, random) if name.startswith("npy") else _valid_json(name, limits, random)
@@ -98,19 +98,19 @@ def draw(number: int) -> Case:
 
 
 def verdict(case: Case) -> str:
-    """`decoded` or `refused`; what is wrong with rows that should have been refused.
+    """Return `decoded` or `refused`, or what is wrong with rows that should have been refused.
 
-    Raises what the decoder raises and does not document.
+    Raises the decoder's undocumented exceptions.
     """
     name, body, limits = case
     try:
-        given = DECODERS[name](body, limits)
+        decoded = DECODERS[name](body, limits)
     except LookalikeError as error:
         return "refused" if error.expected and error.field else f"an error that tells nothing: {error!r}"
-    rows: Any = getattr(given, "rows", given)
-    if getattr(given, "kind", "") == "ids":
+    rows: Any = getattr(decoded, "rows", decoded)
+    if getattr(decoded, "kind", "") == "ids":
         return "decoded"
-    width = limits.width("embeddings" if "embeddings" in (name[4:], getattr(given, "kind", "")) else "inputs")
+    width = limits.width("embeddings" if "embeddings" in (name[4:], getattr(decoded, "kind", "")) else "inputs")
     right = rows.dtype == np.float32 and rows.ndim == 2 and rows.shape[1] == width and 0 < len(rows) <= MOST_ROWS
     finite = ~np.isinf(rows) if limits.table else np.isfinite(rows)
     return "decoded" if right and rows.flags.c_contiguous and finite.all() else f"{rows.dtype} {rows.shape} passed"
@@ -161,13 +161,13 @@ def _cut(body: bytes, random: Random) -> bytes:
 
 
 def _splice(body: bytes, random: Random) -> bytes:
-    """The beginning of this one, and the end of another."""
+    """The beginning of this body, and the end of another body."""
     other = draw(random.randrange(1 << 62))[1] if random.random() < 0.5 else body
     return body[: random.randint(0, len(body))] + other[random.randint(0, len(other)) :]
 
 
 def _replace(words: tuple[bytes, ...], old: bytes) -> Callable[[bytes, Random], bytes]:
-    """A mutation that puts a word where something like `old` is, or anywhere."""
+    """A mutation that puts a word in place of a match of `old`, or at a random place."""
 
     def mutate(body: bytes, random: Random) -> bytes:
         at = body.find(old, random.randint(0, len(body)))
@@ -178,7 +178,7 @@ def _replace(words: tuple[bytes, ...], old: bytes) -> Callable[[bytes, Random], 
 
 
 def _lengths(body: bytes, random: Random) -> bytes:
-    """Another magic, format version and header length."""
+    """A header with a different magic, format version and header length."""
     if len(body) < 12:
         return body
     return (
@@ -196,8 +196,8 @@ _MUTATIONS: tuple[Callable[[bytes, Random], bytes], ...] = (
 )
 
 
-def run_cases(first: int, cases: int, at: Path, told: "SimpleQueue[dict[str, Any]]") -> None:
-    """What the child does; the number of the case at work stands in the file, whatever becomes of the child."""
+def run_cases(first: int, cases: int, at: Path, results: "SimpleQueue[dict[str, Any]]") -> None:
+    """The job of the child process; the file contains the number of the current case, even if the child dies."""
     now = own_bytes("VmSize") + SPARE
     resource.setrlimit(resource.RLIMIT_AS, (now, now))
     counts: Counter[str] = Counter()
@@ -207,28 +207,28 @@ def run_cases(first: int, cases: int, at: Path, told: "SimpleQueue[dict[str, Any
         for number in range(first, first + cases):
             place[:] = struct.pack("<q", number)
             try:
-                given = verdict(draw(number))
+                result = verdict(draw(number))
             except BaseException as error:
-                given = f"crash: {type(error).__name__}"
+                result = f"crash: {type(error).__name__}"
                 crashes.append(f"case {number}: {traceback.format_exc(limit=-3)}")
-            counts[given] += 1
+            counts[result] += 1
     seconds = time.perf_counter() - began
     grown = (own_bytes("VmHWM") - before) / 1e6
-    told.put({"counts": dict(counts), "crashes": crashes[:SHOWN], "seconds": seconds, "grown": grown})
+    results.put({"counts": dict(counts), "crashes": crashes[:SHOWN], "seconds": seconds, "grown": grown})
 
 
 def fuzz(first: int, cases: int) -> tuple[list[Row], str]:
-    """The rows of the report, and what went wrong."""
+    """The rows of the report, and the failures."""
     context = multiprocessing.get_context("spawn")
-    told: SimpleQueue[dict[str, Any]] = context.SimpleQueue()
+    results: SimpleQueue[dict[str, Any]] = context.SimpleQueue()
     with tempfile.NamedTemporaryFile() as file:
         file.write(bytes(8))
         file.flush()
-        child = context.Process(target=run_cases, args=(first, cases, Path(file.name), told))
+        child = context.Process(target=run_cases, args=(first, cases, Path(file.name), results))
         child.start()
-        while child.is_alive() and told.empty():
+        while child.is_alive() and results.empty():
             time.sleep(0.1)
-        found = None if told.empty() else told.get()
+        found = None if results.empty() else results.get()
         child.join()
         if found is None:
             number = struct.unpack("<q", Path(file.name).read_bytes())[0]
@@ -253,8 +253,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=CASES)
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
-    asked = parser.parse_args()
-    report("fuzz", *fuzz(asked.first, asked.cases))
+    options = parser.parse_args()
+    report("fuzz", *fuzz(options.first, options.cases))
 
 
 if __name__ == "__main__":

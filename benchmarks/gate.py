@@ -1,18 +1,18 @@
 """Does the gate keep bad encoders out, and let honest retrainings through?
 
-Bad challengers, 20 seeds each, beside a champion that was trained on all rows but the held-out ones:
+Bad challengers, 20 seeds each, compared with a champion that was trained on all rows except the held-out ones:
 
     collapsed         the last layer's weights are 0: all rows have one embedding
     half dead         half of the latent units are 0
-    one epoch         trained for one
-    shuffled          trained on rows whose columns stood in another order (even seeds), or were each shuffled by itself
-    wrong scaler      the champion, with a scaler fitted on another unit, other columns, or of another kind
+    one epoch         trained for one epoch
+    shuffled          trained on rows with the columns in a different order (even seeds), or with each row shuffled
+    wrong scaler      the champion, with a scaler fitted on a different unit, on other columns, or of a different kind
     few rows          trained on 200 rows, without corruption or noise
-    another's index   the champion's index with another encoder beside it; index.versions.consistency_check is asked
+    another's index   the champion's index with a different encoder; index.versions.consistency_check judges this case
 
-Honest ones: the champion is trained on 60 % of the rows and the challenger on all of them, each with a seed of its own.
-What is promoted must not be worse than the champion by more than the gate's margin on a fresh test set that neither
-training nor the gate has seen. Each is also asked for itself, without a champion, as the first version is.
+Honest challengers: the champion is trained on 60 % of the rows and the challenger on all rows, with different seeds.
+A promoted challenger must not be worse than the champion by more than the gate's margin on a fresh test set that
+neither training nor the gate has seen. Each challenger is also judged alone, without a champion, as a first version is.
 """
 
 import argparse
@@ -55,7 +55,7 @@ OVERFIT = ("corruption.kind=none", "model.latent_noise=0.0", "data.validation=0.
 
 @dataclass(frozen=True)
 class Part:
-    """How a data set is parted, and how long what is trained on it."""
+    """The sizes of a data set's parts, and the number of epochs."""
 
     shape: tuple[int, ...]
     pool: int
@@ -101,7 +101,7 @@ def trained(data: Data, rows: Floats, seed: int, *settings: str) -> Encoder:
 
 
 def with_last(encoder: Encoder, change: Callable[[str, Tensor], Tensor]) -> Encoder:
-    """The encoder with its last layer's weight and bias changed."""
+    """The encoder with a changed weight and bias of its last layer."""
     state = {f"encoder.{name}": tensor for name, tensor in encoder.encoder.state_dict().items()}
     last = max(int(name.split(".")[1]) for name in state)
 
@@ -125,7 +125,7 @@ def half_dead(encoder: Encoder, seed: int) -> Encoder:
 
 
 def wrong_scaler(encoder: Encoder, rows: Floats, seed: int) -> Encoder:
-    """Fitted on rows in another unit, on columns in another order, or for another kind of rows."""
+    """A scaler fitted on rows in a different unit, on columns in a different order, or of a different kind."""
     rng = np.random.default_rng(seed)
     other: Preprocessor = [
         lambda: fit_preprocessor(rows / np.float32(rng.uniform(8, 255)), "center"),
@@ -152,7 +152,7 @@ def bad(data: Data, champion: Encoder, seed: int) -> Iterator[tuple[str, Encoder
 
 
 def built(data: Data, folder: Path) -> Version:
-    """A version of an encoder of its own, to set others beside its index."""
+    """A version of a separate encoder, whose index is then combined with other encoders."""
     rows = array_rows(data.pool[:5_000], data.name, shape=data.part.shape)
     store = Store(folder / "store")
     with redirect_stderr(StringIO()):
@@ -162,22 +162,22 @@ def built(data: Data, folder: Path) -> Version:
 
 @dataclass
 class Tally:
-    """Of one kind of bad encoder: how many were asked, and how many passed."""
+    """For one kind of bad encoder: how many were judged, and how many passed."""
 
-    asked: int = 0
+    judged: int = 0
     promoted: int = 0
     without_labels: int = 0
     first: int = 0
 
 
 def without_champion(verdict: Verdict) -> Verdict:
-    """What would have been said had there been none."""
+    """The verdict if there were no champion."""
     measures = [dataclasses.replace(one, compared=one.compared[1:]) for one in verdict.measures]
     return decided(tuple(measures), verdict.rows)
 
 
-def asked_of_bad(data: Data, seeds: int) -> Iterator[Row]:
-    """Every bad encoder, each told as it is judged."""
+def judge_bad(data: Data, seeds: int) -> Iterator[Row]:
+    """Judge every bad encoder, and print each verdict."""
     champion = trained(data, data.pool, 1_000)
     trial = GateEvaluation(data.held, data.held_labels, metric="cosine", fit_on=data.pool, like=champion)
     of_champion = trial.champion(champion)
@@ -187,34 +187,34 @@ def asked_of_bad(data: Data, seeds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         version = built(data, Path(folder))
         if not check_consistency(version).holds:
-            raise RuntimeError("an index does not belong to its own encoder")
+            raise RuntimeError("an index does not match its own encoder")
         for seed in range(seeds):
             others = [champion]
             for name, encoder in bad(data, champion, seed):
                 verdict = trial.judge(encoder, of_champion)
                 tally = tallies[name]
-                tally.asked += 1
+                tally.judged += 1
                 tally.promoted += verdict.passes
                 tally.without_labels += decided(verdict.measures[1:], verdict.rows).passes
                 tally.first += without_champion(verdict).passes
                 others.append(encoder)
                 outcome = "PROMOTED" if verdict.passes else "kept"
                 print(f"{data.name}, {name} {seed}: {outcome}, {verdict.reason}", flush=True)
-            swapped.asked += 1
+            swapped.judged += 1
             beside = dataclasses.replace(version, encoder=others[seed % len(others)])
             swapped.promoted += check_consistency(beside).holds
     none = Bar("ours", "<=", 0)
     for name, tally in tallies.items():
         place = f"{data.name}, {name}"
-        yield row(f"{place}: promoted of {tally.asked}", "encoders", ours=float(tally.promoted), bar=none)
+        yield row(f"{place}: promoted of {tally.judged}", "encoders", ours=float(tally.promoted), bar=none)
         yield row(f"{place}: without labels", "encoders", ours=float(tally.without_labels), bar=none)
         yield row(f"{place}: without a champion", "encoders", ours=float(tally.first))
-    claim = f"{data.name}, another's index: taken for its own, of {swapped.asked}"
+    claim = f"{data.name}, another's index: taken for its own, of {swapped.judged}"
     yield row(claim, "versions", ours=float(swapped.promoted), bar=none)
 
 
-def asked_of_honest(data: Data, seeds: int) -> Iterator[Row]:
-    """Champions of 60 % of the rows, challengers of all."""
+def judge_honest(data: Data, seeds: int) -> Iterator[Row]:
+    """Judge champions trained on 60 % of the rows against challengers trained on all rows."""
     promoted, alone, worse = 0, 0, 0
     for seed in range(seeds):
         some = np.random.default_rng(seed).permutation(len(data.pool))[: len(data.pool) * 6 // 10]
@@ -246,15 +246,15 @@ def asked_of_honest(data: Data, seeds: int) -> Iterator[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--seeds", type=int, default=20, help="of each bad encoder")
+    parser.add_argument("--seeds", type=int, default=20, help="seeds of each bad encoder")
     parser.add_argument(
-        "--honest", type=int, default=5, help="honest retrainings of digits; of fashion-mnist three at most"
+        "--honest", type=int, default=5, help="honest retrainings of digits; at most three of fashion-mnist"
     )
-    asked = parser.parse_args()
+    options = parser.parse_args()
     rows: list[Row] = []
-    for name in asked.datasets:
+    for name in options.datasets:
         data = opened(name)
-        rows += [*asked_of_bad(data, asked.seeds), *asked_of_honest(data, min(asked.honest, data.part.honest))]
+        rows += [*judge_bad(data, options.seeds), *judge_honest(data, min(options.honest, data.part.honest))]
     report("gate", rows)
 
 

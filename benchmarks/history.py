@@ -1,4 +1,4 @@
-"""One random history: a store, workers that follow its log, and what they must answer."""
+"""One random history: a store, workers that follow its log, and the answers that they must return."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.changes import FILTERS, PAYLOADS, beside, random_changes
+from benchmarks.changes import FILTERS, PAYLOADS, random_changes, start_writer
 from benchmarks.plain import Plain, matrix_of, random_row
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
@@ -32,12 +32,12 @@ __all__ = ["History", "MismatchError"]
 METRICS: tuple[Metric, ...] = ("l2", "cosine", "ip")
 KEYS = ("Flat", "IVF6,Flat", "HNSW32", "IVF6,SQfp16")
 EVERYTHING = {"IVF6,Flat": "nprobe=6", "HNSW32": "efSearch=512", "IVF6,SQfp16": "nprobe=6"}
-"""As wide as the index can search: a Flat one by lists is exact then."""
+"""The widest search that the index allows: an IVF index of flat lists is then exact."""
 EXACT = ("Flat", "IVF6,Flat")
 FOUND = 0.95
-"""The share that an approximate index finds at least."""
+"""The least share of the nearest that an approximate index finds."""
 NEW = 60
-"""Ids that the data has not."""
+"""Ids that the data does not contain."""
 WEIGHTS = {
     "upsert": 28, "delete": 14, "batch": 6, "search": 20, "filtered": 9, "by id": 8, "look": 6, "catch up": 6,
     "agree": 1, "crash": 0.7, "adopt": 0.5, "compact": 0.25, "promote": 0.25, "roll back": 0.15, "retrain": 0.12,
@@ -46,12 +46,12 @@ WEIGHTS = {
 
 
 class MismatchError(Exception):
-    """A collection's answer is not the dictionary's."""
+    """A collection's answer differs from the dictionary's."""
 
 
 @dataclasses.dataclass
 class Worker:
-    """A collection that follows the log by its own connection, and what it must answer."""
+    """A collection that follows the log over its own connection, and a dictionary with the expected answers."""
 
     collection: Collection
     log: ChangeLog
@@ -66,7 +66,7 @@ class History:
     """
 
     def __init__(self, folder: Path, seed: int, *, others: bool = False, workers: int = 3) -> None:
-        """`others`: another process writes to the log, too."""
+        """`others`: whether a second process writes to the log too."""
         self._rng = np.random.default_rng(seed)
         self.done: Counter[str] = Counter()
         self._folder = folder
@@ -90,19 +90,19 @@ class History:
         self._process: BaseProcess | None = None
         self._reports: Connection | None = None
         if others:
-            self._process, self._reports = beside(self._store.folder, names, seed)
+            self._process, self._reports = start_writer(self._store.folder, names, seed)
         self._workers = [self._opened(1) for _ in range(workers)]
 
     def step(self) -> None:
-        """One operation, drawn by its weight."""
+        """Run one operation, drawn by its weight."""
         chances = np.array(list(WEIGHTS.values()))
         name = str(self._rng.choice(list(WEIGHTS), p=chances / chances.sum()))
         getattr(self, f"_{name.replace(' ', '_')}")(self._workers[int(self._rng.integers(len(self._workers)))])
         self.done[name] += 1
 
     def settle(self) -> None:
-        """At the end: all workers at the end of the log agree, and so does what is opened anew."""
-        self._hear()
+        """Check the end: all workers at the end of the log agree, and so does a newly opened store."""
+        self._drain_reports()
         self._crash(self._workers[0])
         for worker in self._workers:
             self._look(worker)
@@ -113,9 +113,9 @@ class History:
     def close(self) -> None:
         for worker in self._workers:
             worker.log.close()
-        self._hear()
+        self._drain_reports()
 
-    # What changes items
+    # Operations that change items
 
     def _upsert(self, worker: Worker) -> None:
         self._write(worker, random_changes(self._rng, self._head.names, 1, deleting=0))
@@ -133,7 +133,7 @@ class History:
         last = worker.log.append(changes)
         for place, change in enumerate(changes, start=last - len(changes) + 1):
             self._learn(dataclasses.replace(change, sequence=place))
-        if self._rng.random() < 0.8:  # what a service does; else it hears of it later, as the others do
+        if self._rng.random() < 0.8:  # as a service does; otherwise this worker reads the change later, like the others
             self._catch_up(worker, most=1_000)
 
     def _prune(self, worker: Worker) -> None:
@@ -141,10 +141,10 @@ class History:
         worker.log.prune()
         if worker.log.last() < last:
             raise MismatchError(f"sequence {worker.log.last()} after {last}")
-        for each in self._workers:  # in between, what is behind may not know of what was replaced
+        for each in self._workers:  # until then, a worker that is behind does not know what was replaced
             self._catch_up(each, most=10_000)
 
-    # What asks
+    # Operations that search
 
     def _search(self, worker: Worker) -> None:
         rows = np.stack([np.clip(random_row(self._rng), -3, 3) for _ in range(int(self._rng.integers(1, 4)))])
@@ -153,22 +153,22 @@ class History:
         found = worker.collection.searcher.search(queries, limit)
         for number, query in enumerate(queries):
             scores = worker.plain.scores(query)
-            self._check(worker, _told(worker, found, number), scores, worker.plain.nearest(scores, limit))
+            self._check(worker, _result(worker, found, number), scores, worker.plain.nearest(scores, limit))
         if not ((found.novelty > 0) & (found.novelty <= 1)).all():
             raise MismatchError(f"novelty {found.novelty}")
 
     def _filtered(self, worker: Worker) -> None:
-        given = FILTERS[int(self._rng.integers(len(FILTERS)))]
+        filter_ = FILTERS[int(self._rng.integers(len(FILTERS)))]
         query = worker.plain.embed(np.clip(random_row(self._rng), -3, 3)[None])
         limit, scores = int(self._rng.choice([1, 5, 400])), worker.plain.scores(query[0])
-        wanted = worker.plain.nearest(scores, limit, given)
+        wanted = worker.plain.nearest(scores, limit, filter_)
         try:
-            found = worker.collection.searcher.search(query, limit, read_filter(given))
-        except QueryError as error:  # no item has the field; of those that are gone, some may have had it
-            if "not" in json.dumps(given) or not wanted:
+            found = worker.collection.searcher.search(query, limit, read_filter(filter_))
+        except QueryError as error:  # no present item has the field; a deleted item may have had it
+            if "not" in json.dumps(filter_) or not wanted:
                 return
-            raise MismatchError(f"filter {given}: {error}") from error
-        self._check(worker, _told(worker, found, 0), scores, wanted, exact=True)
+            raise MismatchError(f"filter {filter_}: {error}") from error
+        self._check(worker, _result(worker, found, 0), scores, wanted, exact=True)
 
     def _by_id(self, worker: Worker) -> None:
         name = self._head.names[int(self._rng.integers(len(self._head.names)))]
@@ -176,11 +176,11 @@ class History:
         if not plain.found()[plain.places[name]]:
             with contextlib.suppress(UnknownItemError):
                 worker.collection.searcher.search_items([name], limit)
-                raise MismatchError(f"{name} is gone, and asked with")
+                raise MismatchError(f"{name} was deleted, but a search by its id succeeded")
             return
         scores = plain.scores(plain.embeddings[plain.places[name]])
         found = worker.collection.searcher.search_items([name], limit)
-        self._check(worker, _told(worker, found, 0), scores, plain.nearest(scores, limit, own=name))
+        self._check(worker, _result(worker, found, 0), scores, plain.nearest(scores, limit, own=name))
 
     def _look(self, worker: Worker) -> None:
         items, plain = worker.collection.items, worker.plain
@@ -195,20 +195,20 @@ class History:
                 raise MismatchError(f"payload of {plain.names[place]}: {items.payload_json(at)}")
 
     def _agree(self, worker: Worker) -> None:
-        """All that are on one version say the very same once they know the same."""
+        """Check that all workers on one version return exactly the same once they have applied the same changes."""
         queries = worker.plain.embed(np.clip(random_row(self._rng), -3, 3)[None])
         for each in self._workers:
             self._catch_up(each, most=10_000)
         same = [
-            _told(each, each.collection.searcher.search(queries, 20), 0)
+            _result(each, each.collection.searcher.search(queries, 20), 0)
             for each in self._workers
             if each.collection.number == worker.collection.number
             and each.collection.applied == worker.collection.applied
         ]
-        if any(told != same[0] for told in same):
+        if any(result != same[0] for result in same):
             raise MismatchError(f"workers disagree: {same}")
 
-    # What happens to workers and versions
+    # Operations on workers and versions
 
     def _catch_up(self, worker: Worker, most: int = 0) -> None:
         most = most or int(self._rng.integers(1, 30))
@@ -263,30 +263,30 @@ class History:
                 raise
         self._check_alias()
 
-    # What holds them against one another
+    # Checks
 
     def _check(
         self,
         worker: Worker,
-        told: tuple[list[str], list[float]],
+        result: tuple[list[str], list[float]],
         scores: Any,
         wanted: list[str],
         *,
         exact: bool = False,
     ) -> None:
-        """`scores`: (names,) those that items must have; `exact`: whatever the index is."""
-        names, given = told
+        """`scores`: (names,) the scores that items must have; `exact`: require exact results from any index."""
+        names, scores_found = result
         places = [worker.plain.places[name] for name in names]
         right = scores[places]
-        about = f"version {worker.collection.number}, {self._metric}, {self._key}: {names} {given}, not {wanted}"
-        if len(set(names)) != len(names) or not np.allclose(given, right, rtol=1e-6, atol=1e-6):
+        about = f"version {worker.collection.number}, {self._metric}, {self._key}: {names} {scores_found}, not {wanted}"
+        if len(set(names)) != len(names) or not np.allclose(scores_found, right, rtol=1e-6, atol=1e-6):
             raise MismatchError(about)
         if not worker.plain.found()[places].all():
-            raise MismatchError(f"gone, {about}")
+            raise MismatchError(f"found a deleted item, {about}")
         if exact or self._key in EXACT:
             best = scores[[worker.plain.places[name] for name in wanted]]
-            near = self._metric == "cosine" and len(names) == len(wanted) and np.allclose(given, best, atol=1e-6)
-            if names != wanted and not near:  # of cosines, those that differ by a rounding may change places
+            near = self._metric == "cosine" and len(names) == len(wanted) and np.allclose(scores_found, best, atol=1e-6)
+            if names != wanted and not near:  # with cosine, items that differ only by rounding may swap places
                 raise MismatchError(about)
             return
         self._hits += len(set(names) & set(wanted))
@@ -303,17 +303,17 @@ class History:
         self._known[change.sequence] = change
 
     def _follow(self, plain: Plain, upto: int) -> None:
-        """Apply to a dictionary what was acknowledged, by whomever, up to a sequence number."""
+        """Apply to a dictionary the acknowledged changes of both processes, up to a sequence number."""
         for sequence in range(plain.applied + 1, upto + 1):
             while sequence not in self._known:
                 if self._reports is None or not self._reports.poll(30):
-                    raise MismatchError(f"a phantom: change {sequence}, which nobody wrote")
+                    raise MismatchError(f"a phantom: change {sequence}, which was never written")
                 for change in self._reports.recv():
                     self._learn(change)
             plain.apply(self._known[sequence])
 
-    def _hear(self) -> None:
-        """All that the other process has still to say."""
+    def _drain_reports(self) -> None:
+        """Read all remaining reports of the other process."""
         if self._process and self._reports:
             with contextlib.suppress(EOFError):
                 while True:
@@ -331,7 +331,7 @@ class History:
         return Worker(collection, ChangeLog(self._store.folder), plain)
 
     def _built(self, matrix: NDArray[np.float32]) -> int | None:
-        """A version of all there is now by an encoder; None where that is too little."""
+        """A version of all current items by an encoder; None if there are too few items."""
         plain = self._head.copy(matrix, self._metric)
         names = plain.present()
         if len(names) < 30:
@@ -345,6 +345,6 @@ class History:
         return number
 
 
-def _told(worker: Worker, found: SearchResult, row: int) -> tuple[list[str], list[float]]:
+def _result(worker: Worker, found: SearchResult, row: int) -> tuple[list[str], list[float]]:
     places = [int(place) for place in found.positions[row] if place >= 0]
     return [worker.collection.items.id_at(place) for place in places], found.scores[row][: len(places)].tolist()

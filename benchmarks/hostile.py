@@ -1,12 +1,12 @@
-"""What do 64 connections without a key do to the others? The worst answer of /livez, and the memory, in each attack.
+"""What do 64 connections without a key do to other clients? The worst answer of /livez, and the memory, in each attack.
 
-ours    the worst of the answers to GET /livez, one every 10 ms, while the attack goes on; and the resident memory of
-        the service after it has begun, at its highest, as a multiple of the memory before
+ours    the worst of the answers to GET /livez, one every 10 ms, during the attack; and the service's highest resident
+        memory after the start of the attack, as a multiple of the memory before
 
 The service has a key, and the attackers do not know it. Each attack is a way to send bytes, for `--seconds` on each of
-64 connections at once: heads, chunks and trailers that never end, bodies that are never
-finished, filters and searches as large as the limits, and senders that are slow by time. An attacker whose connection
-is closed opens the next one. The attackers are another process, on the second core.
+64 connections at once: heads, chunks and trailers that never end, bodies that are never finished, filters and searches
+as large as the limits, and senders that are slow. An attacker whose connection is closed opens the next one. The
+attackers are a separate process, on the second core.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.report import Bar, Row, report, row
-from benchmarks.service_process import free_port, lookalike, served, store_of, two_cores, wait_until_ready
+from benchmarks.service_process import free_port, lookalike, running_server, store_of, two_cores, wait_until_ready
 from lookalike.index.versions.store import Store
 
 __all__ = ["ATTACKS", "main"]
@@ -36,7 +36,7 @@ EVERY = 0.01
 KEY = "a key that no attacker knows, of this benchmark"
 PART = 1 << 16
 PAUSE = 0.2
-"""Of senders that are slow, between two bytes."""
+"""The pause of slow senders between two bytes."""
 
 HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /livez" + HOST
@@ -62,7 +62,7 @@ def _whole(body: bytes) -> bytes:
 
 
 Attack = tuple[bytes, bytes, float]
-"""What begins a connection, what is sent again and again after it, and the seconds between."""
+"""The start of a connection, the bytes that are then sent repeatedly, and the seconds between them."""
 ATTACKS: dict[str, Callable[[], Attack]] = {
     "nothing": lambda: (b"", b"", PAUSE),
     "a header without end": lambda: (GET + b"X: ", b"a" * PART, 0.0),
@@ -82,7 +82,7 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
 
 
 def attack(port: int, name: str, until: float, core: int) -> None:
-    """From 64 threads at once; run it in another process, which it binds to a core."""
+    """Attack from 64 threads at once. Run it in a separate process, because it binds the process to a core."""
     os.sched_setaffinity(0, {core})
     begun, part, pause = ATTACKS[name]()
     threads = [threading.Thread(target=send, args=(port, begun, part, pause, until)) for _ in range(CONNECTIONS)]
@@ -117,7 +117,7 @@ def livez(port: int) -> float:
 
 
 def resident(pid: int) -> int:
-    """The bytes that a process holds now."""
+    """The resident memory of a process in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
@@ -136,18 +136,18 @@ def measure(port: int, pid: int, name: str, seconds: float, core: int) -> tuple[
     return times, highest / before
 
 
-def attacked(store: Store, seconds: float, names: list[str]) -> list[Row]:
-    """Two rows an attack."""
+def run_attacks(store: Store, seconds: float, names: list[str]) -> list[Row]:
+    """Two rows per attack."""
     rows, port = list[Row](), free_port()
     server_core, other_core = two_cores()
-    with served(lookalike(store, port), [server_core], LOOKALIKE_API_KEY=KEY) as process:
+    with running_server(lookalike(store, port), [server_core], LOOKALIKE_API_KEY=KEY) as process:
         wait_until_ready(port, process)
         measure_one = partial(measure, port, process.pid, seconds=seconds, core=other_core)
-        measure_one("searches as large as the limits")  # what the first connections take stays
+        measure_one("searches as large as the limits")  # the memory that the first connections allocate stays allocated
         for name in names:
             times, growth = measure_one(name)
-            worst, local_scale = max(times) * 1e3, statistics.median(times) * 1e3
-            rows.append(row(f"worst /livez, {name}", "ms", ours=worst, floor=local_scale, bar=Bar("ours", "<=", 100)))
+            worst, typical = max(times) * 1e3, statistics.median(times) * 1e3
+            rows.append(row(f"worst /livez, {name}", "ms", ours=worst, floor=typical, bar=Bar("ours", "<=", 100)))
             rows.append(row(f"memory, {name}", "times before", ours=growth, bar=Bar("ours", "<=", 1.25)))
     return rows
 
@@ -155,12 +155,12 @@ def attacked(store: Store, seconds: float, names: list[str]) -> list[Row]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version; without, it is built")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each attack")
+    parser.add_argument("--store", type=Path, help="a store with a promoted version [default: a new store]")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of each attack")
     parser.add_argument("--only", choices=list(ATTACKS), action="append")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        rows = attacked(store_of(asked.store, Path(name)), asked.seconds, asked.only or list(ATTACKS))
+        rows = run_attacks(store_of(options.store, Path(name)), options.seconds, options.only or list(ATTACKS))
     report("hostile", rows, "The floor of a worst answer is the median answer meanwhile.")
 
 

@@ -1,13 +1,13 @@
 """Is the tuned index the fastest there is, and what is the whole chain worth against raw pixels?
 
-ours    `index.ann.tune` over the embeddings of Fashion-MNIST's 60,000 training images but 6,000, of which 1,000 ask it;
-        then those are added. Searched through `VectorIndex.search`, with its checks
-peer    the fastest of hnswlib, usearch, voyager, ScaNN and scalable-vs (benchmarks.peers), each at its best of its own
-        sweep over the very queries that all are asked with here: the 10,000 test images
-floor   comparison with all, by FAISS
+ours    `index.ann.tune` over the embeddings of Fashion-MNIST's 60,000 training images without 6,000, of which 1,000
+        are its queries; then the 6,000 are added. Searched through `VectorIndex.search`, with its checks
+peer    the fastest of hnswlib, usearch, voyager, ScaNN and scalable-vs (benchmarks.peers), each at the best of its
+        sweep over the same queries that are used here: the 10,000 test images
+floor   comparison with all items, by FAISS
 
-All with one thread, at recall@10 of at least 0.95 and of at least 0.99. The second half asks for the whole promise:
-the encoder and the tuned index at 0.95 against hnswlib on the raw pixels, by the labels of what is found.
+All with one thread, at recall@10 of at least 0.95 and of at least 0.99. The second half compares the whole chain, the
+encoder and the tuned index at 0.95, with hnswlib on the raw pixels, by the labels of the hits.
 """
 
 import argparse
@@ -39,15 +39,15 @@ __all__ = ["main"]
 K = 10
 ROUNDS = 9
 HELD, TUNED_WITH = 6_000, 1_000
-"""Items that are added last, and of them, those that the index is tuned with."""
+"""Items that are added last, and the number of them that tune the index."""
 ALONE = 1_000
-"""Queries that are asked one at a time."""
+"""Queries that are sent one at a time."""
 
 Vectors = NDArray[np.float32]
 
 
 def tuned(items: Vectors, recall: float) -> VectorIndex:
-    """The index over all items, (n, dim), chosen by the last of them, which are added at the end."""
+    """The index over all items, (n, dim), tuned with the last of them, which are added at the end."""
     kept, out = items[:-HELD], items[-HELD:]
     found = tune(Embeddings(kept, "cosine"), out[evenly(len(out), TUNED_WITH)], Target(recall))
     print(
@@ -58,7 +58,7 @@ def tuned(items: Vectors, recall: float) -> VectorIndex:
 
 
 def as_candidate(index: VectorIndex) -> Candidate:
-    """Ours, to be timed as the peers are."""
+    """Our index as a candidate that is timed like the peers."""
     return Candidate(
         "ours",
         f"{index.spec.key} {index.spec.search}",
@@ -70,7 +70,7 @@ def as_candidate(index: VectorIndex) -> Candidate:
 
 
 def against_peers(items: Vectors, queries: Vectors) -> list[Row]:
-    """Two rows a floor: all at once, and one at a time."""
+    """Two rows per floor: all queries at once, and one query at a time."""
     exact = VectorIndex(IndexSpec("Flat", "cosine"), items.shape[1])
     exact.add(items)
     truth = exact.search(queries, K)[1]
@@ -144,7 +144,7 @@ def whole_promise(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", type=Path, help="A run on fashion-mnist; without, one is trained.")
+    parser.add_argument("--run", type=Path, help="a run on fashion-mnist [default: a new run]")
     run: Path | None = parser.parse_args().run
     items, labels = read_sample(rows := open_rows("fashion-mnist"), rows.count, seed=0)
     queries, query_labels = read_sample(test := open_rows("fashion-mnist:test"), test.count, seed=0)
@@ -153,7 +153,7 @@ def main() -> None:
             train(rows, load_config(), run := Path(name) / "run")
         encoder = load_encoder(run / "encoder")
     last = np.isin(np.arange(len(items)), evenly(len(items), HELD))
-    order = np.argsort(last, kind="stable")  # what is held out is added last
+    order = np.argsort(last, kind="stable")  # held-out items are added last
     items, labels = items[order], [labels[i] for i in order]
     vectors = embed(encoder, items, "cosine")
     compared = against_peers(vectors, embed(encoder, queries, "cosine"))

@@ -1,4 +1,4 @@
-"""A system call of another process that fails, or before which it dies: strace's fault injection."""
+"""Make a system call of a process fail, or kill the process before the call, with strace's fault injection."""
 
 import contextlib
 import multiprocessing
@@ -22,7 +22,7 @@ CALLS = (
     *("write", "pwrite64", "sendfile", "ftruncate", "fsync", "fdatasync", "rename", "renameat", "renameat2"),
     *("unlink", "unlinkat", "mkdir", "mkdirat", "rmdir"),
 )
-"""All by which these steps change what is on disk; strace leaves out those that this kind of processor has not."""
+"""All calls by which these steps change the disk; strace skips those that this kind of processor does not have."""
 FAULTS = {
     "kill": "signal=SIGKILL",
     "ENOSPC once": "error=ENOSPC",
@@ -53,7 +53,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Traced:
-    """What became of a process: was it killed, did the fault come, and how often it made each of CALLS."""
+    """The end of a process: whether it was killed, whether the fault happened, and how often it made each of CALLS."""
 
     killed: bool
     came: bool
@@ -61,7 +61,7 @@ class Traced:
 
 
 def can_trace() -> bool:
-    """Is there strace, and may it hold on to a process that is not its own child?"""
+    """Whether strace is installed and may attach to a process that is not its own child."""
     if shutil.which("strace") is None:
         return False
     with subprocess.Popen(["sleep", "60"]) as sleeper:
@@ -74,7 +74,7 @@ def can_trace() -> bool:
 
 
 def traced(target: Target, *arguments: object, fault: Fault | None = None) -> Traced:
-    """Run it to its end, from when it is ready, under a fault or none."""
+    """Run a process to its end, from when it is ready, under a fault or none."""
     with tempfile.NamedTemporaryFile() as log:
         with _traced(target, arguments, ["-o", log.name, *(["-e", fault.option] if fault else [])]) as process:
             process.join(PATIENCE)
@@ -88,14 +88,14 @@ def traced(target: Target, *arguments: object, fault: Fault | None = None) -> Tr
 
 @contextmanager
 def _traced(target: Target, arguments: tuple[object, ...], options: list[str]) -> Iterator[Any]:
-    """A process that sent its number, and was told to go on once strace held on to it."""
+    """A process that sent its number, and that continues only after strace has attached to it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.steps"])
-    here, there = context.Pipe()
-    process = context.Process(target=target, args=(*arguments, there))
+    connection, remote = context.Pipe()
+    process = context.Process(target=target, args=(*arguments, remote))
     process.start()
-    there.close()
-    pid = here.recv()
+    remote.close()
+    pid = connection.recv()
     trace = ["strace", "-f", "-p", str(pid), "-e", f"trace={','.join(f'?{call}' for call in CALLS)}", *options]
     with subprocess.Popen(trace, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
@@ -104,12 +104,12 @@ def _traced(target: Target, arguments: tuple[object, ...], options: list[str]) -
                 break
         else:
             raise OSError(f"strace did not attach to process {pid}")
-        _go(here)
+        _go(connection)
         yield process
         strace.stderr.read()
 
 
-def _go(here: Connection) -> None:
+def _go(connection: Connection) -> None:
     with contextlib.suppress(BrokenPipeError):
-        here.send("go")
-    here.close()
+        connection.send("go")
+    connection.close()

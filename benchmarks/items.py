@@ -1,17 +1,18 @@
-"""How many items a second can be put, each durable when that is acknowledged, and who notices while they come?
+"""How many items per second can be written durably, and do searches slow down while they are written?
 
 ours    `lookalike serve`: rows of 784 numbers as JSON over HTTP, which it also encodes
 peers   Chroma's server over HTTP, PostgreSQL with pgvector over its socket, and Qdrant's engine in the process of its
-        clients: the same items and queries as embeddings, which somebody else had to make
-floor   how often a second this disk says that 4 KiB are on it (fdatasync), one call at a time
+        clients: the same items and queries as embeddings, which were computed beforehand
+floor   how often per second the disk confirms that 4 KiB are written (fdatasync), one call at a time
 
-60,000 images of Fashion-MNIST, embedded by an autoencoder; what is put are other images, under new ids. Of each, two
-loads of 100 searches a second, one without and one while 1,000 items a second arrive in batches of 100; the latency
-counts from when a search was due, and the recall is of the ten nearest of all that was there at that moment. Then items
-from one connection as fast as they are acknowledged, one by one, in batches of 100, and one by one from 16 connections.
-Server and clients share two cores.
+60,000 images of Fashion-MNIST, embedded by an autoencoder; the items that are put are other images, under new ids. Each
+is measured under two loads of 100 searches per second: one without writes, and one while 1,000 items per second arrive
+in batches of 100. The latency counts from when a search was due, and the recall is of the ten nearest of all items that
+existed at that moment. Then items are sent from one connection, each call after the acknowledgement of the last: one by
+one, in batches of 100, and one by one from 16 connections. Server and clients share two cores.
 
-A part a call, if need be: `--parts FOLDER` keeps the figures of each, and the report is of all that stand there.
+The parts can run in separate calls: `--parts FOLDER` keeps the figures of each part, and the report contains all parts
+in the folder.
 """
 
 import argparse
@@ -41,19 +42,19 @@ __all__ = ["main"]
 OURS = "ours"
 QUERIES = 200
 SEARCHES, ITEMS = 100.0, 1_000.0
-"""A second."""
+"""Per second."""
 BATCH = 100
 MANY = 16
 SECONDS = 10.0
 MOST = 4_000
-"""Single items, at most, that are made before the clock starts."""
+"""The most single items that are prepared before the clock starts."""
 SYNCED = 4_096
 
 
-def store_for(given: Path | None, folder: Path) -> Store:
-    """The store that was given, or in `folder` one of 64 dimensions."""
-    if given:
-        return Store(given)
+def store_for(existing: Path | None, folder: Path) -> Store:
+    """The store that was given, or a new store of 64 dimensions in `folder`."""
+    if existing:
+        return Store(existing)
     rows = open_rows("fashion-mnist")
     train(rows, load_config(overrides=["fit.epochs=5", "model.latent_dim=64"]), folder / "run")
     store = Store(folder / "store")
@@ -61,8 +62,8 @@ def store_for(given: Path | None, folder: Path) -> Store:
     return store
 
 
-def material_of(store: Store) -> Material:
-    """Its items by the numbers that are their ids, other images to put, and noisy ones to ask with."""
+def make_material(store: Store) -> Material:
+    """The store's items by the numbers that are their ids, other images to put, and noisy images as queries."""
     version = store.open_champion()
     places = version.items.positions([str(number) for number in range(len(version.items))])
     images, _ = read_sample(open_rows("fashion-mnist:test"), 10_000, 0)
@@ -70,8 +71,8 @@ def material_of(store: Store) -> Material:
     return Material(version.embeddings.at(places), images, version.embed(images), queries, version.embed(queries))
 
 
-def measured(place: Place, material: Material, seconds: float) -> dict[str, float]:
-    """All figures of one of them."""
+def measure(place: Place, material: Material, seconds: float) -> dict[str, float]:
+    """All figures of one system."""
     run = partial(together, processes=place.processes)
     look = partial(searches, place.opener, QUERIES, SEARCHES, seconds)
     quiet: Searched = run([look])[0]
@@ -100,12 +101,12 @@ def measured(place: Place, material: Material, seconds: float) -> dict[str, floa
         "singly": put(1, 1, MOST),
         "batches": put(1, BATCH, MOST // BATCH),
         "together": put(MANY, 1, MOST // 4),
-        "synced": synced(2.0),
+        "sync_rate": sync_rate(2.0),
     }
 
 
-def synced(seconds: float) -> float:
-    """How many times a second a block is written and on disk."""
+def sync_rate(seconds: float) -> float:
+    """How many times per second a block is written and on disk."""
     with tempfile.TemporaryFile() as file:
         count, end = 0, time.perf_counter() + seconds
         while time.perf_counter() < end:
@@ -116,23 +117,23 @@ def synced(seconds: float) -> float:
 
 
 def part(name: str, store: Store, seconds: float, folder: Path) -> dict[str, Any]:
-    """Serve one, measure it, and say how it was set."""
-    material, at = material_of(store), folder / "material.npz"
+    """Serve one system and measure it; returns the figures and the note about its settings."""
+    material, at = make_material(store), folder / "material.npz"
     material.save(at)
     copy = Store(Path(shutil.copytree(store.folder, folder / "copy")))
     with (ours if name == OURS else PEERS[name])(copy, at, folder) as place:
-        return {"note": place.note, "figures": measured(place, material, seconds)}
+        return {"note": place.note, "figures": measure(place, material, seconds)}
 
 
-def rows_of(parts: dict[str, Any]) -> list[Row]:
-    """The rows of the report: ours by itself, and beside each peer."""
+def report_rows(parts: dict[str, Any]) -> list[Row]:
+    """The rows of the report: ours alone, and compared with each peer."""
     mine = parts[OURS]["figures"]
     rows = [
         row(
             "search p99 while items arrive; floor: while none do", "ms", ours=mine["busy p99"], floor=mine["quiet p99"]
         ),
         row("recall@10 while items arrive", "", ours=mine["busy recall"], bar=Bar("ours", ">=", 0.95)),
-        row("items, one by one; floor: fdatasync", "items/s", ours=mine["singly"], floor=mine["synced"]),
+        row("items, one by one; floor: fdatasync", "items/s", ours=mine["singly"], floor=mine["sync_rate"]),
     ]
     claims = {
         "items, one by one": ("singly", "items/s"),
@@ -156,27 +157,27 @@ def main() -> None:
     """Measure, print, write."""
     names = [OURS, *PEERS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)} [default: all]")
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; it is copied")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each load of searches")
-    parser.add_argument("--parts", type=Path, help="where the figures of each are kept, from call to call")
-    asked = parser.parse_args()
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(names)} [default: all]")
+    parser.add_argument("--store", type=Path, help="a store with a promoted version of fashion-mnist; it is copied")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of each load of searches")
+    parser.add_argument("--parts", type=Path, help="a folder that keeps the figures of each part between calls")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        parts = asked.parts or Path(name) / "parts"
+        parts = options.parts or Path(name) / "parts"
         parts.mkdir(parents=True, exist_ok=True)
-        store = store_for(asked.store, Path(name))
-        for chosen in asked.names or names:
+        store = store_for(options.store, Path(name))
+        for chosen in options.names or names:
             with tempfile.TemporaryDirectory(dir=name) as folder:
-                told = part(chosen, store, asked.seconds, Path(folder))
-            (parts / f"{chosen}.json").write_text(json.dumps(told, indent=1))
+                figures = part(chosen, store, options.seconds, Path(folder))
+            (parts / f"{chosen}.json").write_text(json.dumps(figures, indent=1))
         known = {
             each: json.loads((parts / f"{each}.json").read_text())
             for each in names
             if (parts / f"{each}.json").exists()
         }
     if OURS in known:
-        notes = "\n".join(f"{each}: {told['note']}." for each, told in known.items())
-        report("items", rows_of(known), notes)
+        notes = "\n".join(f"{each}: {figures['note']}." for each, figures in known.items())
+        report("items", report_rows(known), notes)
 
 
 if __name__ == "__main__":

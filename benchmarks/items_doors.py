@@ -1,7 +1,8 @@
-"""The doors of benchmarks.items: ours and Chroma's over HTTP, PostgreSQL's over its socket, Qdrant's in this process.
+"""The systems of benchmarks.items: ours and Chroma's over HTTP, PostgreSQL's over its socket, Qdrant's in this process.
 
-Each holds the items of the material before anything is measured, searches by HNSW with m = 16, ef_construction = 100
-and ef_search = 100 where it has such, and has an item durable when `put` returns; `Place.note` says by which setting.
+Each system contains the items of the material before the measurement, searches by HNSW with m = 16, ef_construction =
+100 and ef_search = 100 if it has these settings, and has an item on disk when `put` returns; `Place.note` names the
+setting.
 """
 
 import contextlib
@@ -19,14 +20,14 @@ from typing import Any
 import orjson
 
 from benchmarks.items_load import Door, K, Material, Opener
-from benchmarks.service_process import ask, free_port, lookalike, served, two_cores
+from benchmarks.service_process import ask, free_port, lookalike, running_server, two_cores
 from lookalike.index.versions.store import Store
 
 __all__ = ["PEERS", "Place", "ours"]
 
 M, CONSTRUCTION, EFFORT = 16, 100, 100
 LOADED = 1_000
-"""Items of the base that are put at a time."""
+"""Items of the base that are put in one call."""
 _CHROMA = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 _TABLE = "CREATE TABLE items (id text PRIMARY KEY, embedding vector({}), payload jsonb NOT NULL)"
 _INDEX = (
@@ -39,12 +40,12 @@ _PUT = (
 )
 _FIND = f"SELECT id FROM items ORDER BY embedding <=> %s::vector LIMIT {K}"
 _FAR = 1 << 32
-"""Qdrant's ids are numbers: a new item's is its own beyond this."""
+"""Qdrant's ids are numbers: the numbers of new items begin here."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where doors open, whether from other processes too, and how durable what is put there is."""
+    """A running system: how to connect, whether other processes can connect too, and how durable its writes are."""
 
     opener: Opener
     processes: bool
@@ -52,7 +53,7 @@ class Place:
 
 
 class HttpDoor:
-    """What ours and Chroma's share: one connection that stays open."""
+    """The shared part of both HTTP doors: one connection that stays open."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
@@ -62,14 +63,14 @@ class HttpDoor:
     def ask(self, method: str, path: str, body: bytes) -> Any:
         self._connection.request(method, path, body, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
-        told = answer.read()
+        content = answer.read()
         if answer.status not in {200, 201}:
-            raise RuntimeError(f"{method} {path}: {answer.status} {told[:300]!r}")
-        return orjson.loads(told)
+            raise RuntimeError(f"{method} {path}: {answer.status} {content[:300]!r}")
+        return orjson.loads(content)
 
 
 class OurDoor(HttpDoor):
-    """Rows go in and are encoded there."""
+    """Our service, which receives rows and encodes them."""
 
     def __init__(self, port: int, material: Path) -> None:
         super().__init__(port)
@@ -86,24 +87,24 @@ class OurDoor(HttpDoor):
     def put(self, made: bytes) -> None:
         self.ask("PUT", "/items", made)
 
-    def canary(self, number: int) -> bytes:
+    def query(self, number: int) -> bytes:
         return orjson.dumps({"inputs": [self._material.queries[number].tolist()], "limit": K})
 
-    def find(self, canary: bytes) -> list[str]:
-        return [hit["id"] for hit in self.ask("POST", "/search", canary)["results"][0]["hits"]]
+    def find(self, query: bytes) -> list[str]:
+        return [hit["id"] for hit in self.ask("POST", "/search", query)["results"][0]["hits"]]
 
 
 @contextlib.contextmanager
 def ours(store: Store, material: Path, folder: Path) -> Iterator[Place]:
-    """`lookalike serve` of a store that may be changed."""
+    """`lookalike serve` with a store that may be changed."""
     port = free_port()
-    with served(lookalike(store, port), two_cores()):
+    with running_server(lookalike(store, port), two_cores()):
         ask(port, '{"ids": ["0"]}')
         yield Place(partial(OurDoor, port, material), True, "SQLite, write-ahead log, synchronous=FULL")
 
 
 class ChromaDoor(HttpDoor):
-    """Its REST interface: its Python client would cost more."""
+    """Chroma's REST interface; its Python client would be slower."""
 
     def __init__(self, port: int, material: Path, collection: str) -> None:
         super().__init__(port)
@@ -122,18 +123,18 @@ class ChromaDoor(HttpDoor):
     def put(self, made: bytes) -> None:
         self.ask("POST", f"{self._path}/upsert", made)
 
-    def canary(self, number: int) -> bytes:
+    def query(self, number: int) -> bytes:
         embedding = self._material.asked[number].tolist()
         return orjson.dumps({"query_embeddings": [embedding], "n_results": K, "include": ["distances", "metadatas"]})
 
-    def find(self, canary: bytes) -> list[str]:
-        found: list[str] = self.ask("POST", f"{self._path}/query", canary)["ids"][0]
+    def find(self, query: bytes) -> list[str]:
+        found: list[str] = self.ask("POST", f"{self._path}/query", query)["ids"][0]
         return found
 
 
 @contextlib.contextmanager
 def chroma(store: Store, material: Path, folder: Path) -> Iterator[Place]:
-    """Its own server."""
+    """Chroma's own server."""
     port = free_port()
     arguments = ["run", "--path", str(folder / "chroma"), "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([Path(sys.executable).with_name("chroma"), *arguments], stdout=subprocess.DEVNULL)
@@ -164,7 +165,7 @@ def _patiently(work: Any) -> Any:
 
 
 class PostgresDoor:
-    """A connection, each statement prepared."""
+    """A connection to PostgreSQL with prepared statements."""
 
     def __init__(self, address: str, material: Path) -> None:
         import psycopg
@@ -181,16 +182,16 @@ class PostgresDoor:
     def put(self, made: list[list[str]]) -> None:
         self._connection.execute(_PUT, made)
 
-    def canary(self, number: int) -> list[str]:
+    def query(self, number: int) -> list[str]:
         return [str(self._material.asked[number].tolist())]
 
-    def find(self, canary: list[str]) -> list[str]:
-        return [name for (name,) in self._connection.execute(_FIND, canary)]
+    def find(self, query: list[str]) -> list[str]:
+        return [name for (name,) in self._connection.execute(_FIND, query)]
 
 
 @contextlib.contextmanager
 def postgres(store: Store, material: Path, folder: Path) -> Iterator[Place]:
-    """The server that pgserver starts."""
+    """The PostgreSQL server that pgserver starts."""
     import pgserver
     import psycopg
 
@@ -206,9 +207,9 @@ def postgres(store: Store, material: Path, folder: Path) -> Iterator[Place]:
             connection.execute("SET maintenance_work_mem = '512MB'")
             connection.execute(_INDEX)
             connection.execute("ANALYZE items")
-            told = {name: connection.execute(f"SHOW {name}").fetchone() for name in ("fsync", "synchronous_commit")}
-        if {value for value in told.values() if value} != {("on",)}:
-            raise RuntimeError(str(told))
+            settings = {name: connection.execute(f"SHOW {name}").fetchone() for name in ("fsync", "synchronous_commit")}
+        if {value for value in settings.values() if value} != {("on",)}:
+            raise RuntimeError(str(settings))
         note = "fsync=on, synchronous_commit=on, wal_sync_method=fdatasync, which are its defaults; a Unix socket"
         yield Place(partial(PostgresDoor, address, material), True, note)
     finally:
@@ -216,7 +217,7 @@ def postgres(store: Store, material: Path, folder: Path) -> Iterator[Place]:
 
 
 class QdrantDoor:
-    """The shard, which all doors of this process share."""
+    """Qdrant's shard, which all connections of this process share."""
 
     def __init__(self, shard: Any, material: Material) -> None:
         self._shard, self._material = shard, material
@@ -229,14 +230,14 @@ class QdrantDoor:
         self._shard.update(made)
         self._shard.flush()
 
-    def canary(self, number: int) -> Any:
+    def query(self, number: int) -> Any:
         import qdrant_edge
 
         nearest = qdrant_edge.Query.Nearest(self._material.asked[number].tolist())
         return qdrant_edge.QueryRequest(limit=K, query=nearest, params=qdrant_edge.SearchParams(hnsw_ef=EFFORT))
 
-    def find(self, canary: Any) -> list[str]:
-        ids = [point.id for point in self._shard.query(canary)]
+    def find(self, query: Any) -> list[str]:
+        ids = [point.id for point in self._shard.query(query)]
         return [str(i) if i < _FAR else f"new-{i - _FAR}" for i in ids]
 
 
@@ -249,7 +250,7 @@ def _points(items: list[tuple[int, list[float]]]) -> Any:
 
 @contextlib.contextmanager
 def qdrant(store: Store, material: Path, folder: Path) -> Iterator[Place]:
-    """Its engine; the base is indexed, and what is new is compared one by one, as no optimizer runs by itself."""
+    """Qdrant's engine. The base is indexed; new items are compared one by one, because no optimizer runs by itself."""
     import qdrant_edge
 
     loaded = Material.load(material)

@@ -1,7 +1,8 @@
-"""Who writes and who searches in benchmarks.items, the same way whatever is measured.
+"""The writers and searchers of benchmarks.items, the same for every measured system.
 
-What is measured is behind a `Door`: a connection, or what stands for one. All that it sends is made before the clock
-starts. The latency of a search counts from when it was due, so that who stalls is charged with all that waited.
+A measured system is behind a `Door`: a connection, or its equivalent. Everything that it sends is prepared before the
+clock starts. The latency of a search counts from when it was due, so that a system that stalls is charged for every
+waiting search.
 """
 
 import gc
@@ -21,14 +22,14 @@ __all__ = ["Arrived", "Door", "K", "Material", "Searched", "arrivals", "recall",
 
 K = 10
 PATIENCE = 120.0
-"""Seconds until all have made what they send."""
+"""Seconds until all processes have prepared what they send."""
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Material:
-    """What all of them hold, get and are asked, kept in a file that any process can map.
+    """The items and queries that all systems get, kept in a file that any process can map.
 
     Attributes:
         base: (60000, dim) of unit length; item i has the id str(i).
@@ -55,15 +56,15 @@ class Door(Protocol):
     """One connection."""
 
     def made(self, first: int, count: int) -> Any:
-        """What `put` takes for so many new items from number `first` on."""
+        """The argument of `put` for `count` new items from number `first` on."""
 
     def put(self, made: Any) -> None:
-        """Make or replace items; they are durable when it returns."""
+        """Create or replace items; they are durable when the call returns."""
 
-    def canary(self, number: int) -> Any:
-        """What `find` takes for a query."""
+    def query(self, number: int) -> Any:
+        """The argument of `find` for a query."""
 
-    def find(self, canary: Any) -> list[str]:
+    def find(self, query: Any) -> list[str]:
         """The ids of the K nearest, best first."""
 
 
@@ -72,7 +73,7 @@ Opener = Callable[[], Door]
 
 @dataclass
 class Arrived:
-    """When each batch was sent and acknowledged, in the clock that all processes share, and how many were by then."""
+    """When each batch was sent and acknowledged, on the clock of all processes, and the number of items by then."""
 
     sent: list[float] = field(default_factory=list)
     done: list[float] = field(default_factory=list)
@@ -80,13 +81,13 @@ class Arrived:
 
     @property
     def rate(self) -> float:
-        """Items a second, from the first on."""
+        """Items per second, from the first one on."""
         return self.count[-1] / (self.done[-1] - self.sent[0])
 
 
 @dataclass
 class Searched:
-    """Of each search its latency in seconds, when it began and ended, which query it was, and what it found."""
+    """For each search: its latency in seconds, its start and end, the number of its query, and the ids found."""
 
     latencies: list[float] = field(default_factory=list)
     began: list[float] = field(default_factory=list)
@@ -99,11 +100,11 @@ class Searched:
 
 
 def searches(opener: Opener, queries: int, rate: float, seconds: float, ready: Barrier) -> Searched:
-    """So many searches a second, one at a time; what is late is asked as soon as it can be."""
+    """Search at a rate per second, one search at a time; a late search is sent as soon as possible."""
     door, seen = opener(), Searched()
-    canaries = [door.canary(number) for number in range(queries)]
-    for canary in canaries:
-        door.find(canary)
+    prepared = [door.query(number) for number in range(queries)]
+    for query in prepared:
+        door.find(query)
     gc.freeze()
     ready.wait(PATIENCE)
     start = time.monotonic()
@@ -111,7 +112,7 @@ def searches(opener: Opener, queries: int, rate: float, seconds: float, ready: B
         due = start + number / rate
         time.sleep(max(0.0, due - time.monotonic()))
         began = time.monotonic()
-        found = door.find(canaries[number % queries])
+        found = door.find(prepared[number % queries])
         ended = time.monotonic()
         seen.latencies.append(ended - due)
         seen.began.append(began)
@@ -122,7 +123,7 @@ def searches(opener: Opener, queries: int, rate: float, seconds: float, ready: B
 
 
 def arrivals(opener: Opener, batch: int, rate: float, seconds: float, ready: Barrier) -> Arrived:
-    """So many new items a second, by batches; what is late is sent as soon as it can be, and nothing after the end."""
+    """Put items at a rate per second, in batches; a late batch is sent as soon as possible, and none after the end."""
     door, seen = opener(), Arrived()
     batches = [door.made(first, batch) for first in range(0, int(rate * seconds), batch)]
     gc.freeze()
@@ -141,7 +142,7 @@ def arrivals(opener: Opener, batch: int, rate: float, seconds: float, ready: Bar
 
 
 def write_all(opener: Opener, first: int, batch: int, most: int, seconds: float, ready: Barrier) -> Arrived:
-    """New items from one connection, by batches, each once the one before is acknowledged."""
+    """Put new items over one connection, in batches, each when the previous batch is acknowledged."""
     door, seen = opener(), Arrived()
     batches = [door.made(first + number * batch, batch) for number in range(most)]
     gc.freeze()
@@ -158,7 +159,7 @@ def write_all(opener: Opener, first: int, batch: int, most: int, seconds: float,
 
 
 def together(works: Sequence[Callable[[Any], Any]], *, processes: bool) -> list[Any]:
-    """Each in a process or in a thread of its own, beginning at the same moment; what they return, in their order."""
+    """Run each in a separate process or thread, starting at the same moment; returns their results in order."""
     if not processes:
         all_ready = Barrier(len(works))
         with ThreadPoolExecutor(len(works)) as threads:
@@ -170,7 +171,7 @@ def together(works: Sequence[Callable[[Any], Any]], *, processes: bool) -> list[
 
 
 def recall(material: Material, searched: Searched, arrived: Arrived | None = None) -> float:
-    """The mean share of the K nearest that were found, of all items that there surely were, or may have been."""
+    """The mean share of the K nearest that were found, of all items that surely existed, or may have existed."""
     nearest = _nearest(material)
     new = material.asked @ material.new.T  # (m, n)
     shares = []
@@ -185,7 +186,7 @@ def recall(material: Material, searched: Searched, arrived: Arrived | None = Non
 
 
 def _nearest(material: Material) -> list[list[tuple[float, str]]]:
-    """Of each query, the scores and ids of the K nearest of the base."""
+    """The scores and ids of each query's K nearest of the base."""
     found = []
     for query in material.asked:
         scores = material.base @ query
@@ -195,7 +196,7 @@ def _nearest(material: Material) -> list[list[tuple[float, str]]]:
 
 
 def _truth(base: list[tuple[float, str]], new: Vectors, count: int) -> set[str]:
-    """The K nearest of the base's and the first `count` new items."""
+    """The K nearest of the base and of the first `count` new items."""
     scores = new[:count]
     best = np.argpartition(-scores, K)[:K] if count > K else np.arange(count)
     every = [*base, *((float(scores[place]), f"new-{place}") for place in best.tolist())]

@@ -1,4 +1,4 @@
-"""A writer under random load that is killed at random moments, again and again."""
+"""A writer under random load that is killed at random moments, repeatedly."""
 
 import contextlib
 import dataclasses
@@ -28,18 +28,18 @@ from lookalike.training.progress import progress_bar
 __all__ = ["killed"]
 
 LONGEST = 0.06
-"""Seconds after which a writer is killed at the latest: some hundreds of changes, or a compaction."""
+"""The longest life of a writer in seconds: some hundreds of changes, or a compaction."""
 A_STORE = 50
-"""Kills that one store sees."""
+"""The kills in each store."""
 JOBS = 0.02
-"""The share of a writer's steps that make, promote or bring back a version."""
+"""The share of a writer's steps that build, promote or roll back a version."""
 
 
 def killed(kills: int, seed: int) -> tuple[Counter[str], list[str]]:
-    """Kill so many writers, and look at what is there after each.
+    """Kill `kills` writers, and check the store after each.
 
     Returns:
-        What was seen how often, and what did not hold.
+        How often each event was seen, and the failed checks.
     """
     rng, seen, wrong = np.random.default_rng(seed), Counter[str](), list[str]()
     with progress_bar("random kills", kills, "kills") as advance:
@@ -57,18 +57,18 @@ def killed(kills: int, seed: int) -> tuple[Counter[str], list[str]]:
 
 
 def _kill(store: Store, plain: Plain, seed: list[int], after: float, seen: Counter[str]) -> None:
-    """One writer, from its start to what is there after its end; `plain` is what is there."""
+    """Run one writer and check the store after its end; `plain` contains the expected items."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.killed"])
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_write, args=(store.folder, seed, there))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_write, args=(store.folder, seed, sender))
     process.start()
-    there.close()
-    here.recv()
+    sender.close()
+    receiver.recv()
     time.sleep(after)
     process.kill()
     process.join()
-    sent, acknowledged = _heard(here)
+    sent, acknowledged = _received(receiver)
     for changes, last in acknowledged:
         for place, change in enumerate(changes, start=last - len(changes) + 1):
             plain.apply(dataclasses.replace(change, sequence=place))
@@ -90,57 +90,57 @@ def _kill(store: Store, plain: Plain, seed: list[int], after: float, seen: Count
     _check(store, plain)
 
 
-def _heard(here: Connection) -> tuple[list[Change] | str | None, list[tuple[list[Change], int]]]:
-    """What was under way at the end, and what was acknowledged with which last sequence number."""
+def _received(receiver: Connection) -> tuple[list[Change] | str | None, list[tuple[list[Change], int]]]:
+    """The operation in progress at the end, and the acknowledged ones with the last sequence number."""
     sent: list[Change] | str | None = None
     acknowledged: list[tuple[list[Change], int]] = []
     while True:
         try:
-            told = here.recv()
-        except (EOFError, OSError):  # also in the middle of a message: what it tells of was not begun
+            message = receiver.recv()
+        except (EOFError, OSError):  # killed while it announced an operation, which had not started
             return sent, acknowledged
-        if isinstance(told, int):
+        if isinstance(message, int):
             if isinstance(sent, list):
-                acknowledged.append((sent, told))
+                acknowledged.append((sent, message))
             sent = None
         else:
-            sent = told
+            sent = message
 
 
 def _check(store: Store, plain: Plain) -> None:
     number = store.champion_number()
     collection = open_collection(store, number)
     if not collection.version.answers_canary():
-        raise NotHeldError(f"version {number} does not answers its canary query")
-    there = plain.found()
-    for name, wanted in zip(plain.names, there, strict=True):
+        raise NotHeldError(f"version {number} does not answer its canary query")
+    present = plain.found()
+    for name, wanted in zip(plain.names, present, strict=True):
         place = collection.items.find(name)
         if (place is not None) != wanted:
             raise NotHeldError(f"{name} at {place}")
         if place is not None and collection.items.payload_json(place) != plain.payloads[plain.places[name]]:
             raise NotHeldError(f"payload of {name}")
-    for query in plain.embeddings[there][::7]:
+    for query in plain.embeddings[present][::7]:
         found = collection.searcher.search(query[None], 10)
         names = [collection.items.id_at(int(place)) for place in found.positions[0] if place >= 0]
         if names != plain.nearest(plain.scores(query), 10):
             raise NotHeldError(f"found {names}")
 
 
-def _write(folder: Path, seed: list[int], told: Connection) -> None:
-    """In the other process, until it is killed: say what comes, do it, say that it is done."""
+def _write(folder: Path, seed: list[int], reports: Connection) -> None:
+    """The writer process, until it is killed: announce each operation, run it, acknowledge it."""
     rng, store, log = np.random.default_rng(seed), Store(folder), ChangeLog(folder)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    told.send(0)
+    reports.send(0)
     while True:
         if rng.random() < JOBS:
             name = str(rng.choice(["compact", "promote", "roll back"]))
-            told.send(name)
+            reports.send(name)
             _job(store, name, rng)
-            told.send(0)
+            reports.send(0)
         else:
             changes = random_changes(rng, NAMES, int(rng.choice([1, 1, 1, 5, 100])))
-            told.send(changes)
-            told.send(log.append(changes))
+            reports.send(changes)
+            reports.send(log.append(changes))
 
 
 def _job(store: Store, name: str, rng: np.random.Generator) -> None:
@@ -149,5 +149,5 @@ def _job(store: Store, name: str, rng: np.random.Generator) -> None:
     elif name == "promote":
         store.promote(int(rng.choice(store.numbers())))
     else:
-        with contextlib.suppress(StoreError):  # none to go back to
+        with contextlib.suppress(StoreError):  # no version to roll back to
             store.rollback()

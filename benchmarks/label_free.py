@@ -1,19 +1,19 @@
-"""Do the figures that need no labels follow the one that does? Over encoders of very different quality, two data sets.
+"""Do the figures without labels agree with label precision? Over encoders of very different quality, on two data sets.
 
 Each of `RECIPES` is trained on digits and on 8,000 pictures of Fashion-MNIST, and judged on held-out rows: label
 precision@10 against the rows that it was trained on, and the label-free figures of `index.evaluation.quality`. Reported
 is Spearman's rank correlation of each with label precision, over all encoders, over the better half by label precision,
-and over those of 32 dimensions, which a longer embedding cannot explain; 95 % intervals are of 2,000 bootstrap samples
-of the encoders.
+and over those of 32 dimensions, among which no embedding is longer than another; 95 % intervals are of 2,000 bootstrap
+samples of the encoders.
 
 ours    the figure's rank correlation
 peer    that of the reconstruction error, the label-free figure that any autoencoder has (its negative)
 floor   that of the number of dimensions
 
-The damage of `recovery`, the swap of values between rows, was chosen on digits among Gaussian noise, masking, salt and
-pepper, blocks, mixing with another row, and swaps, by its rank correlation there. On Fashion-MNIST masking would have
-done better: 0.92 where swaps among themselves had 0.76, in a trial run. The limits of `EncoderQuality.retrain` were set
-with both data sets in view, so what is told of them here is no test of them.
+The corruption of `recovery`, the swap of values between rows, was chosen on digits among Gaussian noise, masking, salt
+and pepper, blocks, mixing with a second row, and swaps, by its rank correlation there. On Fashion-MNIST masking would
+have done better: 0.92, against 0.76 for swaps, in a trial run. The limits of `EncoderQuality.retrain` were set
+with both data sets in view, so these figures do not test them.
 """
 
 import argparse
@@ -50,7 +50,7 @@ from lookalike.training.rows.arrays import array_rows
 __all__ = ["main"]
 
 PARTS = {"digits": (1_437, (8, 8), 30), "fashion-mnist": (8_000, (28, 28), 8)}
-"""Rows to train on, the shape of one, and epochs."""
+"""The number of training rows, the shape of a row, and the epochs."""
 QUERIES = 1_000
 BASE = ("model.latent_dim=32", "model.hidden=[256,128]", "fit.batch_size=128", "fit.device=cpu")
 RECIPES: dict[str, tuple[str, ...]] = {
@@ -86,7 +86,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Found:
-    """Of one encoder: label precision, what it is ahead of PCA's of that dimension, and the label-free figures."""
+    """For one encoder: label precision, its lead over PCA of the same dimension, and the label-free figures."""
 
     precision: float
     ahead: float
@@ -102,14 +102,14 @@ def opened(name: str) -> Data:
 
 
 def encoders(name: str, data: Data) -> Iterator[tuple[str, Encoder]]:
-    """One for each recipe, trained."""
+    """One trained encoder per recipe."""
     for recipe, settings in RECIPES.items():
         config = load_config(None, [*BASE, f"fit.epochs={PARTS[name][2]}", *settings])
         with tempfile.TemporaryDirectory() as folder:
             yield recipe, train(data.rows, config, Path(folder) / "run").encoder
 
 
-def examined(encoder: Encoder, data: Data, pca: float) -> Found:
+def evaluate(encoder: Encoder, data: Data, pca: float) -> Found:
     """All figures of one encoder; `pca` is the label precision of principal components."""
     items, queries = embed(encoder, data.items, "cosine"), embed(encoder, data.queries, "cosine")
     precision = label_precision(items, data.item_labels, queries, data.query_labels)
@@ -136,23 +136,23 @@ def examined(encoder: Encoder, data: Data, pca: float) -> Found:
     )
 
 
-def studied(name: str) -> list[Found]:
-    """Every recipe on one data set; each is told as it ends."""
+def study(name: str) -> list[Found]:
+    """Study every recipe on one data set, and print each when it ends."""
     data, precisions = opened(name), dict[int, float]()
-    canary = NoiseTest(data.items, data.queries, data.queries, data.item_labels, data.query_labels)
+    noise_test = NoiseTest(data.items, data.queries, data.queries, data.item_labels, data.query_labels)
     found = []
     for recipe, encoder in encoders(name, data):
         dim = encoder.latent_dim
         if dim not in precisions:
-            precisions[dim] = judge_pca(dim, encoder.preprocess, canary, data.items).precision or 0.0
-        found.append(examined(encoder, data, precisions[dim]))
-        told = ", ".join(f"{figure} {value:.3f}" for figure, value in found[-1].figures.items())
-        print(f"{name}, {recipe}: precision {found[-1].precision:.3f}, {told}", flush=True)
+            precisions[dim] = judge_pca(dim, encoder.preprocess, noise_test, data.items).precision or 0.0
+        found.append(evaluate(encoder, data, precisions[dim]))
+        figures = ", ".join(f"{figure} {value:.3f}" for figure, value in found[-1].figures.items())
+        print(f"{name}, {recipe}: precision {found[-1].precision:.3f}, {figures}", flush=True)
     return found
 
 
 def interval(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
-    """Of the rank correlation of (n,) with (n,): the middle 95 % over samples drawn with replacement."""
+    """The interval of the rank correlation of (n,) with (n,): the middle 95 % over samples drawn with replacement."""
     drawn = np.random.default_rng(0).integers(len(one), size=(2_000, len(one)))
     left, right = (rankdata(values[drawn], axis=1) for values in (one, other))  # (2000, n)
     left, right = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (left, right))
@@ -186,16 +186,16 @@ def correlations(name: str, found: list[Found]) -> Iterator[Row]:
 
 
 def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
-    """Spearman's; None where one of them is the same for all."""
+    """Spearman's rank correlation; None if all values of one array are equal."""
     return float(spearmanr(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
 
 
-def advised(name: str, found: list[Found]) -> Iterator[Row]:
-    """Label precision less that of PCA, of the encoders that are told to be trained again, and of the others."""
-    for retrain, told in ((True, "told to retrain"), (False, "not told to")):
+def advice_rows(name: str, found: list[Found]) -> Iterator[Row]:
+    """The lead over PCA in label precision, of the encoders that are advised to be retrained, and of the others."""
+    for retrain, advice in ((True, "told to retrain"), (False, "not told to")):
         ahead = [one.ahead for one in found if one.encoding.retrain is retrain]
         if ahead:
-            claim = f"{name}, {told} ({len(ahead)}): precision less PCA's ({min(ahead):+.3f} to {max(ahead):+.3f})"
+            claim = f"{name}, {advice} ({len(ahead)}): precision less PCA's ({min(ahead):+.3f} to {max(ahead):+.3f})"
             yield row(claim, "share", ours=float(np.mean(ahead)))
 
 
@@ -204,10 +204,10 @@ def main() -> None:
     rows: list[Row] = []
     best = []
     for name in PARTS:
-        found = studied(name)
+        found = study(name)
         mine = list(correlations(name, found))
         best.append(max(mine[:4], key=lambda one: one.ours or -1).claim)
-        rows += [*mine, *advised(name, found)]
+        rows += [*mine, *advice_rows(name, found)]
     limit = f"Told to retrain: keeps less than {LEAST_NEIGHBOURS:.0%} of the neighbours that PCA keeps beyond chance."
     report("label_free", rows, "Follows label precision most closely: " + "; ".join(best) + f"\n{limit}")
 

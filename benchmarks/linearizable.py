@@ -1,13 +1,13 @@
 """Does one order of all operations on a register explain every answer?
 
-A register holds a text or nothing. Each operation takes effect at one moment between its call and its answer. An
+A register contains a text or nothing. Each operation takes effect at one moment between its call and its answer. An
 operation without an answer takes effect at any moment after its call, or never.
 
 The search follows the history in time (Lowe, "Testing for linearizability", 2017; Wing and Gong, 1993, is the same
 search by recursion). It keeps every configuration that the answers so far allow: which open operations have taken
-effect, and what the register holds. When an operation is answered, it must have taken effect. If no configuration is
+effect, and what the register contains. When an operation is answered, it must have taken effect. If no configuration is
 left, no order explains this answer. Equal configurations are kept once. A configuration that has used fewer operations
-without an answer can do all that the other can, and replaces it.
+without an answer can do everything that the larger one can, and replaces it.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ State = str
 ABSENT: State = ""
 _READS = ("read", "read any", "read other")
 LEAST = 6
-"""Operations that a window has at least, so that it shows where the state comes from."""
+"""The least number of operations in a window, so that it shows where the state comes from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,7 @@ class Operation:
             value; "delete tagged" deletes a value of the tag, and nothing else. A "read" of ABSENT found no value.
         text: the value of a write or a read, or the tag; a value is "name/tag".
         called: when the client sent it.
-        answered: when the client had the answer; None if no answer came.
+        answered: when the client received the answer; None if no answer came.
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """An answer that no order explains: what the register may have held before, and the operations up to it."""
+    """An answer that no order explains: the possible states before it, and the operations up to it."""
 
     operation: Operation
     states: tuple[State, ...]
@@ -54,7 +54,7 @@ class Violation:
 
 
 def tagged(state: State, tag: str) -> bool:
-    """Does the register hold a value of this tag?"""
+    """Whether the register contains a value of this tag."""
     return state != ABSENT and state.rpartition("/")[2] == tag
 
 
@@ -78,7 +78,7 @@ def after(operation: Operation, state: State) -> State | None:
 def violations(operations: Iterable[Operation], first: State = ABSENT) -> list[Violation]:
     """The answers that no order of the operations explains, in the order of the answers.
 
-    The search ignores such an answer and goes on. So one lost write may give many violations.
+    The search ignores such an answer and continues. So one lost write may cause many violations.
     """
     search, found = _Search(first), list[Violation]()
     writes: dict[str, Operation] = {}
@@ -93,7 +93,7 @@ def violations(operations: Iterable[Operation], first: State = ABSENT) -> list[V
 
 
 def _events(operations: Iterable[Operation]) -> Iterator[tuple[Operation, bool]]:
-    """Calls and answers in time. At the same moment calls come first: the operations may overlap."""
+    """Calls and answers, ordered by time. At the same moment calls come first: the operations may overlap."""
     events = []
     for place, operation in enumerate(operations):
         events.append((operation.called, False, place, operation))
@@ -110,7 +110,7 @@ class _Frontier:
     kept: dict[tuple[int, State], list[int]] = field(default_factory=dict)
 
     def add(self, answered: int, unanswered: int, state: State) -> bool:
-        """Is it new, and does no other replace it?"""
+        """Add a configuration, unless a kept one replaces it; returns whether it was added."""
         others = self.kept.setdefault((answered, state), [])
         if any(other & unanswered == other for other in others):
             return False
@@ -125,7 +125,7 @@ class _Frontier:
 
 
 class _Search:
-    """Configurations hold two sets of open operations as bits: those with an answer to come, and those without."""
+    """A configuration has two sets of open operations, as bits: those with an answer to come, and those without."""
 
     def __init__(self, first: State) -> None:
         self._frontier = _Frontier({(0, first): [0]})
@@ -148,7 +148,7 @@ class _Search:
         self._since_quiet.append(operation)
 
     def answer(self, operation: Operation) -> bool:
-        """Keep the configurations in which the operation has taken effect; if there are none, forget it."""
+        """Keep the configurations in which the operation has taken effect; if there are none, ignore the answer."""
         bit, reached = self._open[operation], _Frontier()
         seen, todo = _Frontier(), deque(self._frontier)
         while todo:
@@ -159,7 +159,7 @@ class _Search:
             result = after(operation, state)
             if result is not None:
                 reached.add(answered, unanswered, result)
-            if result is None or operation.kind not in _READS:  # what comes before a read may as well come after it
+            if result is None or operation.kind not in _READS:  # an operation before a read may as well come after it
                 todo.extend(one for one in self._next(answered, unanswered, state) if seen.add(*one))
         del self._open[operation]
         if reached.kept:
@@ -167,7 +167,7 @@ class _Search:
         return bool(reached.kept)
 
     def violation(self, operation: Operation, origin: Operation | None) -> Violation:
-        """`origin` wrote the value that was found."""
+        """The violation of an answer; `origin` wrote the value that was found."""
         states = {state for _, _, state in self._frontier}
         window = list(dict.fromkeys((*self._recent, *self._since_quiet)))
         if origin and origin not in window:
@@ -186,7 +186,7 @@ class _Search:
             needs_another |= result is None or (operation.kind == "delete tagged" and result == state)
         if not needs_another:  # an operation without an answer may as well take effect later, or never
             return
-        for alike in self._lost.values():  # they have the same effect, so the first that is left is enough
+        for alike in self._lost.values():  # they have the same effect, so the first remaining one is enough
             left = next((one for one in alike if not unanswered & one[1]), None)
             if left and (result := after(left[0], state)) not in (None, state):
                 yield answered, unanswered | left[1], str(result)

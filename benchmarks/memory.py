@@ -1,12 +1,12 @@
-"""Does memory grow with the rows? 4 GB of float32 rows are embedded and built in processes of their own.
+"""Does memory grow with the rows? 4 GB of float32 rows are embedded and built in separate processes.
 
-ours    the most memory that a child was ever resident with: VmHWM, which unlike `ru_maxrss` does not begin
-        with what the process that started it had
+ours    the highest resident memory of a child process: VmHWM, which unlike `ru_maxrss` does not include the memory
+        of the process that started it
 floor   the same command on 40 MB of rows: the libraries, the encoder and one chunk
 
-The rows are drawn from a 16-dimensional plane in 784 dimensions, all distinct: rows that are all alike are a pathology
-for any index. The encoder has its initial weights, since no figure here depends on what they are. `--gigabytes`
-makes it shorter; the bars are about 4.
+The rows are drawn from a 16-dimensional plane in 784 dimensions, and all differ, because equal rows are a pathological
+case for any index. The encoder has its initial weights, since no figure here depends on them. `--gigabytes`
+makes the run shorter; the bars apply to 4.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SMALL_GB = 0.04
 
 
 def write_rows(path: Path, gigabytes: float) -> int:
-    """An .npy of about that size, written block by block; returns its number of rows."""
+    """Write an .npy of about that size, block by block; returns its number of rows."""
     count = int(gigabytes * 1e9) // ROW_BYTES
     random = np.random.default_rng(0)
     plane = random.standard_normal((PLANE, WIDTH), np.float32)
@@ -54,7 +54,7 @@ def write_rows(path: Path, gigabytes: float) -> int:
 
 
 def write_encoder(folder: Path) -> None:
-    """An encoder artifact of the usual shape."""
+    """Write an encoder artifact of the usual shape."""
     probe = np.random.default_rng(1).standard_normal((2_000, WIDTH), np.float32)
     torch.manual_seed(0)
     model = Autoencoder((WIDTH,), LATENT, ModelConfig(batch_norm=False)).eval()
@@ -63,7 +63,7 @@ def write_encoder(folder: Path) -> None:
 
 
 def peak_gb(job: str, rows: Path, encoder: Path) -> float:
-    """Run `job` in a process of its own; the most memory it was resident with, in GB."""
+    """Run `job` in a separate process; returns its highest resident memory in GB."""
     with tempfile.TemporaryDirectory(dir=rows.parent) as out:
         command = [sys.executable, "-m", "benchmarks.memory", "--job", job, str(rows), str(encoder), out]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
@@ -71,7 +71,7 @@ def peak_gb(job: str, rows: Path, encoder: Path) -> float:
 
 
 def run_job(job: str, rows: Path, encoder: Path, out: Path) -> None:
-    """What the child does; it prints its peak."""
+    """The job of the child process; it prints its peak."""
     if job == "embed":
         embed_to_npy(open_rows(str(rows)), load_encoder(encoder), "cosine", out / "embeddings.npy")
     else:
@@ -80,13 +80,13 @@ def run_job(job: str, rows: Path, encoder: Path, out: Path) -> None:
 
 
 def own_bytes(what: str) -> int:
-    """What /proc says of this process: VmHWM, its largest resident set so far, or RssAnon, what no file backs now."""
+    """A value of /proc for this process: VmHWM, its peak resident memory, or RssAnon, its anonymous memory now."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024
 
 
 def compare(gigabytes: float) -> list[Row]:
-    """The rows of the report; all files are gone afterwards."""
+    """The rows of the report; all files are deleted afterwards."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small, large, encoder = folder / "small.npy", folder / "large.npy", folder / "encoder"
@@ -108,11 +108,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=4.0)
     parser.add_argument("--job", nargs=4, metavar=("JOB", "ROWS", "ENCODER", "OUT"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.job:
-        run_job(asked.job[0], *map(Path, asked.job[1:]))
+    options = parser.parse_args()
+    if options.job:
+        run_job(options.job[0], *map(Path, options.job[1:]))
     else:
-        report("memory", compare(asked.gigabytes))
+        report("memory", compare(options.gigabytes))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
-"""Does the p-value find what is new, and is its false alarm rate what it says?
+"""Does the p-value find new kinds of rows, and is its false alarm rate what it claims?
 
-Ten times one class of Fashion-MNIST is left out of training; the encoder is of the shipped settings but for 10 epochs
-(so that all is done in some 15 minutes on two cores), its validation rows calibrate, its training rows are the items.
-The class's test rows are to be told from the 9,000 others; and so are 1,000 of those others under a corruption.
+Ten times, one class of Fashion-MNIST is left out of training; the encoder has the shipped settings except for 10 epochs
+(so that the benchmark takes about 15 minutes on two cores), its validation rows calibrate, its training rows are the
+items. Each method must separate the class's test rows from the 9,000 others, and also 1,000 of those others with a
+corruption.
 
-ours    AUROC of the p-value, from reconstruction error and neighbours' distance
-peer    the mean distance to the 10 nearest embeddings alone; the same as ours weighs it, by what is usual there; the
+ours    AUROC of the p-value, from reconstruction error and distance to the neighbors
+peer    the mean distance to the 10 nearest embeddings alone; the same divided by the local scale as ours does; the
         reconstruction error alone; scikit-learn's Isolation Forest, with its defaults, on all raw training rows; its
-        Local Outlier Factor, 20 neighbours, on 20,000 raw training rows
+        Local Outlier Factor, 20 neighbors, on 20,000 raw training rows
 
 How error and distance are measured and joined was chosen on all ten classes under seed 0, the same for all of them;
-what is reported is of seed 1, other weights and other calibration rows, and the same test rows.
+the report is of seed 1, with other weights and other calibration rows, and the same test rows.
 
-False alarms: of 1,000 held-out normal test rows in each of the ten runs, drawn anew, the share with a p-value of at
-most 1, 5 and 10 %, against the 95 % binomial interval of 10,000. A run's calibration rows are 5,400, no infinity: they
-add some 9 % to the rate's deviation, which the interval leaves out.
+False alarms: of 1,000 held-out normal test rows in each of the ten runs, drawn separately, the share with a p-value of
+at most 1, 5 and 10 %, against the 95 % binomial interval of 10,000. A run has 5,400 calibration rows, a finite number:
+they add about 9 % to the rate's deviation, which the interval leaves out.
 """
 
 import argparse
@@ -68,9 +69,9 @@ FULL_RANGE = 255.0
 Images = NDArray[np.float32]
 Reals = NDArray[np.float64]
 Scores = dict[str, Reals]
-"""By method, one of each row; the greater the stranger."""
+"""By method, one score per row; a greater score is stranger."""
 Areas = dict[str, dict[str, float]]
-"""AUROC by what is to be told from normal rows, then by method."""
+"""AUROC by the kind of strange rows, then by method."""
 
 
 class Detectors:
@@ -89,12 +90,12 @@ class Detectors:
         self.factor = LocalOutlierFactor(n_neighbors=20, novelty=True).fit(split.train[some])
 
     def distances(self, rows: Images) -> tuple[Reals, Reals]:
-        """(n, width) -> (n,), the mean, and (n,), beside what is usual."""
+        """Map (n, width) to the mean distances (n,), and to the distances over the local scale (n,)."""
         scores, positions = self.index.search(embed(self.encoder, rows, "cosine"), NEIGHBOURS)
         return mean_distances(scores, "cosine"), local_distances(scores, self.own[positions], "cosine")
 
     def scores(self, rows: Images) -> Scores:
-        """Of (n, width), each (n,)."""
+        """The scores of (n, width), each (n,)."""
         errors, (distances, local) = reconstruction_errors(self.encoder, rows), self.distances(rows)
         return {
             "ours": -self.novelty.p_values(errors, local),
@@ -107,12 +108,12 @@ class Detectors:
 
 
 def noise(rows: Images, rng: np.random.Generator) -> Images:
-    """Gaussian, of sigma 0.3 of the range, clipped to it."""
+    """Add Gaussian noise of sigma 0.3 of the range, clipped to the range."""
     return np.clip(rows + 0.3 * FULL_RANGE * rng.standard_normal(rows.shape), 0, FULL_RANGE).astype(np.float32)
 
 
 def patch(rows: Images, rng: np.random.Generator) -> Images:
-    """A black square that covers a quarter of the picture."""
+    """Cover a quarter of the picture with a black square."""
     pictures = rows.reshape(-1, SIDE, SIDE).copy()
     for picture, (top, left) in zip(pictures, rng.integers(0, SIDE // 2 + 1, (len(rows), 2)), strict=True):
         picture[top : top + SIDE // 2, left : left + SIDE // 2] = 0
@@ -120,12 +121,12 @@ def patch(rows: Images, rng: np.random.Generator) -> Images:
 
 
 def masking(rows: Images, rng: np.random.Generator) -> Images:
-    """Three in ten pixels black."""
+    """Set three in ten pixels to black."""
     return np.where(rng.random(rows.shape) < 0.3, np.float32(0), rows)
 
 
 def blur(rows: Images, rng: np.random.Generator) -> Images:
-    """Gaussian, of sigma 2 pixels."""
+    """Blur with a Gaussian of sigma 2 pixels."""
     pictures: Images = gaussian_filter(rows.reshape(-1, SIDE, SIDE), (0, 2, 2))
     return pictures.reshape(rows.shape)
 
@@ -139,16 +140,18 @@ CORRUPTIONS: dict[str, Callable[[Images, np.random.Generator], Images]] = {
 
 
 def areas(detectors: Detectors, normal: Images, novel: Images, rng: np.random.Generator) -> tuple[Areas, list[float]]:
-    """And the false alarm rate at each level, of ALARM_ROWS of the normal rows."""
-    local_scale = detectors.scores(normal)
+    """The areas, and the false alarm rate at each level, of ALARM_ROWS of the normal rows."""
+    normal_scores = detectors.scores(normal)
     some = normal[rng.permutation(len(normal))[:CORRUPTED]]
     strange = {"class": novel, **{name: corrupt(some, rng) for name, corrupt in CORRUPTIONS.items()}}
     found: Areas = {}
     for name, rows in strange.items():
         truth = np.repeat([0, 1], [len(normal), len(rows)])
-        given = detectors.scores(rows)
-        found[name] = {m: float(roc_auc_score(truth, np.concatenate([local_scale[m], given[m]]))) for m in given}
-    drawn = -local_scale["ours"][rng.permutation(len(normal))[:ALARM_ROWS]]
+        novel_scores = detectors.scores(rows)
+        found[name] = {
+            m: float(roc_auc_score(truth, np.concatenate([normal_scores[m], novel_scores[m]]))) for m in novel_scores
+        }
+    drawn = -normal_scores["ours"][rng.permutation(len(normal))[:ALARM_ROWS]]
     return found, [float((drawn <= level).mean()) for level in LEVELS]
 
 
@@ -167,7 +170,7 @@ def without(left_out: int, folder: Path) -> tuple[Areas, list[float]]:
 
 
 def lines(runs: list[Areas], which: str, claim: str, *, bars: bool) -> list[Row]:
-    """Our mean area beside each other method's."""
+    """Our mean area compared with each other method's."""
     means = {method: statistics.fmean(run[which][method] for run in runs) for method in runs[0][which]}
     ours = means.pop("ours")
     bar = Bar("ours / peer", ">=", 1) if bars else None
@@ -199,8 +202,8 @@ def main() -> None:
             found, rate = without(left_out, Path(folder) / "run")
         runs.append(found)
         rates.append(rate)
-        told = ", ".join(f"{method} {area:.3f}" for method, area in found["class"].items())
-        print(f"without class {left_out}: {told}; false alarms {rate}", file=sys.stderr, flush=True)
+        means = ", ".join(f"{method} {area:.3f}" for method, area in found["class"].items())
+        print(f"without class {left_out}: {means}; false alarms {rate}", file=sys.stderr, flush=True)
     rows = lines(runs, "class", "a class left out, mean of ten", bars=True)
     for left_out, run in enumerate(runs):
         rows += lines([run], "class", f"class {left_out} left out", bars=False)

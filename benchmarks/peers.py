@@ -1,13 +1,13 @@
 """How fast are the other libraries' approximate searches, each with the settings that suit it best?
 
 hnswlib, usearch, voyager, ScaNN and scalable-vs over the same unit-length vectors, built with two threads, searched
-with one. Of each, several indexes are swept from little effort to much, at a glance; those that come first at a floor
-of recall are then timed with care, alternating. `raw_pixels` is hnswlib on the images themselves.
+with one. Several indexes of each library are swept from little effort to much, with rough timings; the fastest at a
+floor of recall are then timed carefully, in alternation. `raw_pixels` is hnswlib on the images themselves.
 
     found = best(vectors, queries, truth)
     found["ScaNN", 0.95].batch.per_second
 
-scalable-vs offers its compression, LVQ, on Intel's processors only: elsewhere it ends the process, so it is left out.
+scalable-vs offers its compression, LVQ, on Intel's processors only: on others it ends the process, so it is left out.
 """
 
 import statistics
@@ -41,23 +41,23 @@ Search = Callable[[Vectors, int], Ids]
 K = 10
 FLOORS = (0.95, 0.99)
 BEYOND = 0.999
-"""No floor is so high: a sweep ends there."""
+"""No floor is this high: a sweep ends here."""
 LEAST_GAIN = 0.0002
-"""Of recall; less, and more effort no longer helps."""
+"""If recall grows by less than this, more effort does not help."""
 ROUNDS = 7
 FINALISTS = 3
 GLANCE = 300
-"""Queries one at a time, for a first look."""
+"""Queries sent one at a time for a rough timing."""
 BUILDERS = 2
 EFFORTS = (10, 11, 12, 13, 14, 16, 18, 20, 22, 24, 28, 32, 40, 48, 64, 96, 128)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One setting of one index: `select` it, then search; what is selected belongs to the whole index.
+    """One setting of one index: call `select`, then search; the selection applies to the whole index.
 
-    `search` takes (m, dim) and gives (m, k); `search_one`, the leanest call there is, takes (dim,) and gives (k,) or
-    (1, k). `bytes` is the size of the index as saved, vectors and all.
+    `search` maps (m, dim) to (m, k); `search_one`, the leanest call of the library, maps (dim,) to (k,) or (1, k).
+    `bytes` is the size of the index as saved, including the vectors.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measured:
-    """What it finds of the nearest ten, and how fast: all queries in one call, and one query at a time."""
+    """The recall of the nearest ten, and the speed: all queries in one call, and one query at a time."""
 
     candidate: Candidate
     recall: float
@@ -95,7 +95,7 @@ class Pixels:
 
 
 def candidates(vectors: Vectors) -> Iterator[Candidate]:
-    """Every setting of every library over `vectors`, (n, dim) float32 of unit length; indexes are built on the way."""
+    """Every setting of every library over `vectors`, (n, dim) float32 of unit length; builds each index on the way."""
     return chain.from_iterable(chain.from_iterable(sweeps(vectors) for sweeps in LIBRARIES))
 
 
@@ -105,12 +105,12 @@ def best(
     """By library and floor, the fastest that recall at least that share of `truth`, (m, 10), the positions.
 
     Raises:
-        ValueError: a library reaches a floor at no setting.
+        ValueError: a library does not reach a floor at any setting.
     """
     found = {}
     for sweeps in LIBRARIES:
-        seen = [one for sweep in sweeps(vectors) for one in _glance(sweep, queries, truth, min(floors))]
-        timed = _carefully(_finalists(seen, floors), queries)
+        seen = [one for sweep in sweeps(vectors) for one in _time_roughly(sweep, queries, truth, min(floors))]
+        timed = _time_carefully(_finalists(seen, floors), queries)
         for floor in floors:
             fit = [one for one in timed if one.recall >= floor]
             if not fit:
@@ -127,20 +127,20 @@ def raw_pixels(
     """hnswlib over raw rows (n, width), Euclidean, at the least effort that recalls `floor` of the nearest ten."""
     _, truth = faiss.knn(queries, items, K)
     sweep = _hnswlib(items, links=16, space="l2")
-    found = _carefully([next(_glance(sweep, queries, truth, floor))], queries)[0]
+    found = _time_carefully([next(_time_roughly(sweep, queries, truth, floor))], queries)[0]
     found.candidate.select()
     nearest = found.candidate.search(queries, K)
     return Pixels(float((item_labels[nearest] == query_labels[:, None]).mean()), found)
 
 
 def batch_rate(candidate: Candidate, queries: Vectors) -> float:
-    """Queries a second, all in one call."""
+    """Queries per second, all in one call."""
     candidate.select()
     return len(queries) / seconds(lambda: candidate.search(queries, K))
 
 
 def single_us(candidate: Candidate, queries: Vectors) -> float:
-    """The median microseconds of one query, each in a call of its own."""
+    """The median microseconds of one query, each in a separate call."""
     candidate.select()
     search, taken = candidate.search_one, []
     for query in list(queries):
@@ -150,8 +150,10 @@ def single_us(candidate: Candidate, queries: Vectors) -> float:
     return statistics.median(taken) * 1e6
 
 
-def _glance(sweep: Iterable[Candidate], queries: Vectors, truth: NDArray[np.int64], least: float) -> Iterator[Measured]:
-    """Those of a sweep that recall enough, timed roughly, until more effort no longer helps."""
+def _time_roughly(
+    sweep: Iterable[Candidate], queries: Vectors, truth: NDArray[np.int64], least: float
+) -> Iterator[Measured]:
+    """The candidates of a sweep with enough recall, timed roughly, until more effort no longer helps."""
     before = -1.0
     for candidate in sweep:
         candidate.select()
@@ -165,7 +167,7 @@ def _glance(sweep: Iterable[Candidate], queries: Vectors, truth: NDArray[np.int6
 
 
 def _finalists(seen: list[Measured], floors: tuple[float, ...]) -> list[Measured]:
-    """The first few at each floor, either way of asking."""
+    """The first few at each floor, for batches and for single queries."""
     chosen: dict[int, Measured] = {}
     for floor in floors:
         fit = [one for one in seen if one.recall >= floor]
@@ -175,8 +177,8 @@ def _finalists(seen: list[Measured], floors: tuple[float, ...]) -> list[Measured
     return list(chosen.values())
 
 
-def _carefully(finalists: list[Measured], queries: Vectors) -> list[Measured]:
-    """The same, timed again: medians of several rounds, alternating."""
+def _time_carefully(finalists: list[Measured], queries: Vectors) -> list[Measured]:
+    """The same candidates, timed again: medians of several rounds, alternating."""
     batches = {str(n): partial(batch_rate, one.candidate, queries) for n, one in enumerate(finalists)}
     singles = {str(n): partial(single_us, one.candidate, queries) for n, one in enumerate(finalists)}
     rates, micros = alternate(batches, ROUNDS), alternate(singles, ROUNDS)
@@ -187,7 +189,7 @@ def _carefully(finalists: list[Measured], queries: Vectors) -> list[Measured]:
 
 
 def with_hnswlib(vectors: Vectors) -> Iterator[Iterator[Candidate]]:
-    """Few links are enough in few dimensions; 32 come behind 24, and ef is never below k."""
+    """Few links are enough in few dimensions; 32 are slower than 24, and ef is never below k."""
     for links in (8, 12, 16, 24):
         yield _hnswlib(vectors, links=links, space="ip")
 
@@ -203,8 +205,10 @@ def _hnswlib(vectors: Vectors, *, links: int, space: str) -> Iterator[Candidate]
         return ids
 
     for effort in EFFORTS:
-        told = f"M {links}, ef_construction 200, ef {effort}"
-        yield Candidate("hnswlib", told, index.index_file_size(), partial(index.set_ef, effort), search, search)
+        settings_text = f"M {links}, ef_construction 200, ef {effort}"
+        yield Candidate(
+            "hnswlib", settings_text, index.index_file_size(), partial(index.set_ef, effort), search, search
+        )
 
 
 def with_usearch(vectors: Vectors) -> Iterator[Iterator[Candidate]]:
@@ -214,7 +218,7 @@ def with_usearch(vectors: Vectors) -> Iterator[Iterator[Candidate]]:
 
 
 def _usearch(vectors: Vectors, *, kind: usearch.ScalarKind, links: int) -> Iterator[Candidate]:
-    """The compiled index itself: the class around it takes nine microseconds a call."""
+    """The compiled index itself: the class around it takes nine microseconds per call."""
     index = usearch.Index(
         ndim=vectors.shape[1],
         dtype=kind,
@@ -235,13 +239,13 @@ def _usearch(vectors: Vectors, *, kind: usearch.ScalarKind, links: int) -> Itera
         return found
 
     for effort in EFFORTS:
-        told = f"{kind.name.lower()}, connectivity {links}, expansion_add 200, expansion_search {effort}"
+        settings_text = f"{kind.name.lower()}, connectivity {links}, expansion_add 200, expansion_search {effort}"
         select = partial(setattr, index, "expansion_search", effort)
-        yield Candidate("usearch", told, index.serialized_length, select, search, search_one)
+        yield Candidate("usearch", settings_text, index.serialized_length, select, search, search_one)
 
 
 def with_voyager(vectors: Vectors) -> Iterator[Iterator[Candidate]]:
-    """By Euclidean distance, which orders unit vectors the same and costs it least; its 8 bits do not reach 0.95."""
+    """By Euclidean distance, the fastest metric that orders unit vectors alike; its 8 bits do not reach 0.95."""
     for links in (8, 12, 16):
         yield _voyager(vectors, links=links)
 
@@ -259,12 +263,12 @@ def _voyager(vectors: Vectors, *, links: int) -> Iterator[Candidate]:
         return ids
 
     for effort in EFFORTS:
-        told = f"M {links}, ef_construction 200, ef {effort}"
-        yield Candidate("voyager", told, size, partial(setattr, index, "ef", effort), search, search)
+        settings_text = f"M {links}, ef_construction 200, ef {effort}"
+        yield Candidate("voyager", settings_text, size, partial(setattr, index, "ef", effort), search, search)
 
 
 def with_scann(vectors: Vectors) -> Iterator[Iterator[Candidate]]:
-    """About as many leaves as the root of the number of vectors; at so few dimensions, a code for each pays."""
+    """About as many leaves as the square root of the number of vectors; at so few dimensions, a code for each helps."""
     root = len(vectors) ** 0.5
     for share, block, spill in (
         (0.4, 1, None),
@@ -283,14 +287,16 @@ def _scann(vectors: Vectors, *, leaves: int, block: int, spill: float | None) ->
     builder.tree(leaves, num_leaves_to_search=K, training_sample_size=len(vectors), soar_lambda=spill)
     builder.score_ah(block, anisotropic_quantization_threshold=0.2)
     index = builder.reorder(10 * K).build()
-    size = _saved(lambda folder: index.serialize(str(folder)))
+    size = _saved_bytes(lambda folder: index.serialize(str(folder)))
 
     def settings(again: int) -> Iterator[Candidate]:
         for visited in (3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48):
-            told = f"{leaves} leaves, {block} dimensions a block, SOAR {spill}, {visited} searched, {again} reordered"
+            settings_text = (
+                f"{leaves} leaves, {block} dimensions a block, SOAR {spill}, {visited} searched, {again} reordered"
+            )
             yield Candidate(
                 "ScaNN",
-                told,
+                settings_text,
                 size,
                 lambda: None,
                 lambda queries, k, visited=visited: index.search_batched(queries, k, again, visited)[0],  # type: ignore[misc]
@@ -301,7 +307,7 @@ def _scann(vectors: Vectors, *, leaves: int, block: int, spill: float | None) ->
 
 
 def with_svs(vectors: Vectors) -> Iterator[Iterator[Candidate]]:
-    """Vamana, in single and in half precision; the inner product does better at 0.95, Euclidean distance above."""
+    """Vamana, in single and in half precision; the inner product is better at 0.95, Euclidean distance above."""
     half = vectors.astype(np.float16)
     product, euclidean = (svs.DistanceType.MIP, 0.95), (svs.DistanceType.L2, 1.2)
     for kept, metric, degree in (
@@ -312,29 +318,33 @@ def with_svs(vectors: Vectors) -> Iterator[Iterator[Candidate]]:
 
 
 def _svs(vectors: NDArray[Any], *, metric: tuple[Any, float], degree: int) -> Iterator[Candidate]:
-    """Its window may be smaller than k, if its buffer is not; the set of visited vectors does not pay here."""
+    """Its window may be smaller than k, if its buffer is not; the set of visited vectors does not help here."""
     distance, alpha = metric
     parameters = svs.VamanaBuildParameters(graph_max_degree=degree, window_size=128, alpha=alpha)
     index = svs.Vamana.build(parameters, vectors, distance, num_threads=BUILDERS)
     index.num_threads = 1
-    size = _saved(lambda folder: index.save(*(str(folder / part) for part in ("config", "graph", "data"))))
+    size = _saved_bytes(lambda folder: index.save(*(str(folder / part) for part in ("config", "graph", "data"))))
 
     def search(queries: Vectors, k: int) -> Ids:
         ids: Ids = index.search(queries, k)[0]
         return ids
 
     for window in (5, 6, 7, 8, 9, *EFFORTS):
-        told = f"{vectors.dtype}, {distance.name}, degree {degree}, window 128, alpha {alpha}, search window {window}"
+        settings_text = (
+            f"{vectors.dtype}, {distance.name}, degree {degree}, window 128, alpha {alpha}, search window {window}"
+        )
         buffer = svs.SearchBufferConfig(window, max(window, K))
         chosen = svs.VamanaSearchParameters(buffer, False, 8, 8)
-        yield Candidate("scalable-vs", told, size, partial(setattr, index, "search_parameters", chosen), search, search)
+        yield Candidate(
+            "scalable-vs", settings_text, size, partial(setattr, index, "search_parameters", chosen), search, search
+        )
 
 
 LIBRARIES = (with_hnswlib, with_usearch, with_voyager, with_scann, with_svs)
 
 
-def _saved(save: Callable[[Path], object]) -> int:
-    """The bytes of what is saved into a folder."""
+def _saved_bytes(save: Callable[[Path], object]) -> int:
+    """The bytes of an index saved into a folder."""
     with TemporaryDirectory() as folder:
         save(Path(folder))
         return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())

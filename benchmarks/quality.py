@@ -1,16 +1,16 @@
-"""Does the shipped configuration find the right neighbours? On Fashion-MNIST, on digits, and on tables.
+"""Does the shipped configuration find the right neighbors? On Fashion-MNIST, on digits, and on tables.
 
-ours    `training.fit.job.train` with `TrainConfig()` as it is, the denoising autoencoder; nothing but the seed is set,
+ours    `training.fit.job.train` with an unchanged `TrainConfig()`, the denoising autoencoder; only the seed is set,
         and the dimension follows from the number of columns
 peer    PCA of the same dimension, fitted on the same preprocessed items
 floor   the raw rows
 
 Fashion-MNIST: 10,000 test images against the 60,000 training images; noise is Gaussian of sigma 0.3 on pixels of
 [0, 1], clipped to [0, 1]. digits: its test part against the rest. The tables with labels that ship with scikit-learn:
-30 % of the rows, drawn by the seed with each class in proportion, against the others, on which it is trained. On tables
-each seed is a split of its own, and ours and PCA are compared split by split: no worse within the spread means that
-the mean difference is at least minus one standard deviation of the differences. Seeds 5 to 9 on digits and the tables,
-for 0 to 4 were looked at when the configuration was chosen; 0 to 4 on Fashion-MNIST.
+30 % of the rows, drawn by the seed with each class in proportion, against the others, on which the encoder is trained.
+On tables each seed has its own split, and ours and PCA are compared split by split: no worse within the spread means
+that the mean difference is at least minus one standard deviation of the differences. Seeds 5 to 9 on digits and the
+tables, because 0 to 4 were used to choose the configuration; 0 to 4 on Fashion-MNIST.
 """
 
 import argparse
@@ -47,7 +47,7 @@ Trio = tuple[EncoderScore, EncoderScore, EncoderScore]
 
 
 def trained(rows: Rows, seed: int, corruption: CorruptionConfig | None = None) -> TrainedRun:
-    """One run of the shipped settings; nothing but the seed, and perhaps the corruption, is set."""
+    """One run of the shipped settings; only the seed, and optionally the corruption, is set."""
     shipped = TrainConfig()
     config = dataclasses.replace(
         shipped, corruption=corruption or shipped.corruption, fit=dataclasses.replace(shipped.fit, seed=seed)
@@ -57,7 +57,7 @@ def trained(rows: Rows, seed: int, corruption: CorruptionConfig | None = None) -
 
 
 def built_in(name: str) -> tuple[Rows, NoiseTest]:
-    """The training part, and its test part to ask with; not noisy yet."""
+    """The training part as items, and the test part as queries, still without noise."""
     (items, item_labels), (queries, query_labels) = (
         read_sample(rows := open_rows(part), rows.count, seed=0) for part in (name, f"{name}:test")
     )
@@ -65,7 +65,7 @@ def built_in(name: str) -> tuple[Rows, NoiseTest]:
 
 
 def table(name: str, seed: int) -> tuple[Rows, NoiseTest]:
-    """A table of scikit-learn's, parted by the seed."""
+    """A table of scikit-learn's, split by the seed."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
@@ -76,27 +76,27 @@ def table(name: str, seed: int) -> tuple[Rows, NoiseTest]:
     return array_rows(items, name), NoiseTest(items, queries, queries, item_labels, query_labels)
 
 
-def judged(rows: Rows, canary: NoiseTest, seed: int) -> Trio:
-    """Train, and judge all three on one question, under one noise."""
+def judged(rows: Rows, noise_test: NoiseTest, seed: int) -> Trio:
+    """Train, and judge all three on the same queries, under the same noise."""
     encoder = trained(rows, seed).encoder
-    canary = noisy(canary, encoder.preprocess)
-    pca = judge_pca(encoder.latent_dim, encoder.preprocess, canary, canary.items)
-    return judge_encoder("denoising", encoder, canary), pca, judge_raw(canary)
+    noise_test = noisy(noise_test, encoder.preprocess)
+    pca = judge_pca(encoder.latent_dim, encoder.preprocess, noise_test, noise_test.items)
+    return judge_encoder("denoising", encoder, noise_test), pca, judge_raw(noise_test)
 
 
-def noisy(canary: NoiseTest, scaling: Preprocessor) -> NoiseTest:
-    """The same under noise of 0.3 of a pixel's range, or of a standardised column's deviation."""
-    return dataclasses.replace(canary, noisy=add_noise(canary.queries, scaling, SIGMA))
+def noisy(noise_test: NoiseTest, scaling: Preprocessor) -> NoiseTest:
+    """The same under noise of 0.3 of a pixel's range, or of a standardized column's deviation."""
+    return dataclasses.replace(noise_test, noisy=add_noise(noise_test.queries, scaling, SIGMA))
 
 
 def check_noise(clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> None:
-    """Is it the noise of the claim? Within the range, and where clipping is known, of the moments it must have.
+    """Check the noise of the claim: within the range and, if the clipping is known, with the right moments.
 
-    Half of what is added to a black pixel is clipped: what is left has mean sigma / sqrt(2 pi) and mean square
-    sigma^2 / 2 (the clipping at the other end is past three sigma).
+    Half of the noise on a black pixel is clipped: the rest has mean sigma / sqrt(2 pi) and mean square sigma^2 / 2 (the
+    clipping at the other end is past three sigma).
 
     Raises:
-        RuntimeError: it is not.
+        RuntimeError: the noise is wrong.
     """
     black = noisy[clean == 0] / FULL_RANGE
     found = (float(noisy.min()), float(noisy.max()), float(black.mean()), float(np.mean(np.square(black, dtype="f8"))))
@@ -107,19 +107,19 @@ def check_noise(clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> None:
 
 def fashion() -> Iterator[Row]:
     """Five seeds of the denoising autoencoder, and one of the standard one."""
-    rows, canary = built_in("fashion-mnist")
+    rows, noise_test = built_in("fashion-mnist")
     runs = []
     for seed in SEEDS:
-        runs.append(judged(rows, canary, seed))
+        runs.append(judged(rows, noise_test, seed))
         if runs[-1][0].bytes_per_item != 4 * DIMENSIONS:
             raise RuntimeError(f"expected {DIMENSIONS} dimensions, found {runs[-1][0].bytes_per_item // 4}")
     ours, pca, raw = (mean(list(same)) for same in zip(*runs, strict=True))
     yield from lines("denoising", ours, pca, raw, bars=True)
     print(spread("fashion-mnist, denoising", [run[0] for run in runs]))
     standard = trained(rows, 0, STANDARD).encoder
-    canary = noisy(canary, standard.preprocess)
-    check_noise(canary.queries, canary.noisy)
-    yield from lines("standard", judge_encoder("standard", standard, canary), pca, raw, bars=False)
+    noise_test = noisy(noise_test, standard.preprocess)
+    check_noise(noise_test.queries, noise_test.noisy)
+    yield from lines("standard", judge_encoder("standard", standard, noise_test), pca, raw, bars=False)
 
 
 def lines(name: str, ours: EncoderScore, pca: EncoderScore, raw: EncoderScore, *, bars: bool) -> Iterator[Row]:
@@ -151,7 +151,7 @@ def figures(which: str, ours: EncoderScore, pca: EncoderScore, raw: EncoderScore
 
 
 def against_pca(name: str, runs: list[Trio], *, ahead: bool) -> Iterator[Row]:
-    """The mean difference to PCA, split by split: ahead, or no worse than one standard deviation of it."""
+    """The mean difference to PCA, split by split: better, or no worse than one standard deviation of it."""
     for which, kind in (("precision", "clean"), ("noisy_precision", "noisy")):
         ours, pca, raw = ([getattr(judged, which) for judged in same] for same in zip(*runs, strict=True))
         differences = [mine - other for mine, other in zip(ours, pca, strict=True)]
@@ -168,7 +168,7 @@ def against_pca(name: str, runs: list[Trio], *, ahead: bool) -> Iterator[Row]:
 
 
 def mean(same: list[EncoderScore]) -> EncoderScore:
-    """Of several seeds."""
+    """The mean over several seeds."""
     error, clean, under_noise = (
         statistics.fmean(getattr(one, name) for one in same)
         for name in ("reconstruction", "precision", "noisy_precision")
@@ -178,11 +178,11 @@ def mean(same: list[EncoderScore]) -> EncoderScore:
 
 def spread(name: str, same: list[EncoderScore]) -> str:
     """Least, greatest and standard deviation over the seeds."""
-    told = []
+    parts = []
     for which in ("precision", "noisy_precision", "reconstruction"):
         values = [getattr(one, which) for one in same]
-        told.append(f"{which} {min(values):.4f} to {max(values):.4f} (sd {statistics.stdev(values):.4f})")
-    return f"{name}, {len(same)} seeds: " + ", ".join(told)
+        parts.append(f"{which} {min(values):.4f} to {max(values):.4f} (sd {statistics.stdev(values):.4f})")
+    return f"{name}, {len(same)} seeds: " + ", ".join(parts)
 
 
 def main() -> None:

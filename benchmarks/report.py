@@ -1,9 +1,9 @@
-"""What every benchmark shares: alternating rounds, one table, one JSON file.
+"""The shared parts of every benchmark: alternating rounds, one table, one JSON file.
 
     seconds = alternate({"ours": step, "peer": other, "floor": products}, rounds=5)
     report("training", [row("a step", "ms", ours=..., peer=..., bar=Bar("peer / ours", ">=", 4))])
 
-A bar that does not hold is printed as such and stands in the file; it is no error of the script.
+A bar that does not hold is printed and is marked in the file; the script does not fail.
 """
 
 import json
@@ -33,7 +33,7 @@ Quantity = Literal["ours", "ours / peer", "peer / ours", "ours / floor"]
 
 @dataclass(frozen=True)
 class Bar:
-    """What must hold: a quantity, which way, and how much."""
+    """A requirement: a quantity, a direction, and a value."""
 
     of: Quantity
     sense: Literal["<=", "<", ">="]
@@ -48,7 +48,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a report; None where one does not apply. `ratio` is the one that the bar is about."""
+    """One line of a report; None for a value that does not apply. `ratio` is the quantity of the bar."""
 
     claim: str
     unit: str
@@ -69,7 +69,7 @@ def row(
     floor: float | None = None,
     bar: Bar | None = None,
 ) -> Row:
-    """A line with its ratio worked out, and its bar checked where it has one."""
+    """Make a line: compute its ratio, and check its bar if it has one."""
     known = {"ours": ours, "peer": peer, "floor": floor}
     of = bar.of if bar else "ours / peer" if peer is not None else "ours / floor"
     value = _quantity(of, known)
@@ -78,16 +78,16 @@ def row(
 
 
 def seconds(step: Callable[[], object]) -> float:
-    """How long it takes."""
+    """The seconds that a step takes."""
     began = time.perf_counter()
     step()
     return time.perf_counter() - began
 
 
 def alternate(segments: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Run every segment once a round, each round beginning with the next one; returns each one's figures.
+    """Run every segment once per round, each round beginning with the next segment; returns each segment's figures.
 
-    What else the machine does then meets all of them alike.
+    Other load on the machine then affects all segments equally.
     """
     figures: dict[str, list[float]] = {name: [] for name in segments}
     names = list(segments)
@@ -121,7 +121,7 @@ def report(name: str, rows: list[Row], note: str = "") -> Path:
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures were taken on."""
+    """The machine and the versions that the figures were measured with."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),

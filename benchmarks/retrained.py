@@ -1,4 +1,4 @@
-"""A retraining that was cut off after its training, gone on with: what `benchmarks.durability` interrupts."""
+"""A retraining that was interrupted after its training, and is continued: what `benchmarks.durability` interrupts."""
 
 import io
 import shutil
@@ -22,22 +22,22 @@ from lookalike.training.config import load_config
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
-__all__ = ["Retrained", "resumed"]
+__all__ = ["Retrained", "resume"]
 
 COUNT, WIDTH = 300, 5
 SETTINGS = ("model.hidden=[8]", "model.latent_dim=3", "fit.epochs=2", "fit.device='cpu'")
 
 
-def resumed(store: Store) -> None:
-    """The rest of it, whatever the gate says: what is tried is that nothing is lost."""
-    with store.written():  # as the command tells a user
+def resume(store: Store) -> None:
+    """Continue the retraining, whatever the gate decides: the test is that nothing is lost."""
+    with store.written():  # as the command reports it to a user
         report = retraining.retrain(RetrainOptions(store, device="cpu", force=True))
     if report.outcome != "promoted":
         raise NotHeldError(report.reason)
 
 
 class Retrained:
-    """A store whose retraining was cut off; each attempt gets a copy."""
+    """A store whose retraining was interrupted; each attempt gets a copy."""
 
     def __init__(self, folder: Path) -> None:
         rng, self._made = np.random.default_rng(0), Store(folder / "store")
@@ -60,14 +60,14 @@ class Retrained:
             mock.patch.object(retraining, "build", side_effect=KeyboardInterrupt),
             suppress(KeyboardInterrupt),
         ):
-            resumed(self._made)
+            resume(self._made)
 
     def copy(self, to: Path) -> Path:
         shutil.rmtree(to, ignore_errors=True)
         return Path(shutil.copytree(self._made.folder, to))
 
     def check(self, folder: Path, outcomes: list[str], *, killed: bool) -> bool:
-        """As `benchmarks.steps.Held.check`."""
+        """See `benchmarks.steps.Held.check`."""
         store, log = Store(folder), ChangeLog(folder)
         alias, last = store.champion(), log.last()
         log.close()
@@ -78,16 +78,16 @@ class Retrained:
             raise NotHeldError(f"{last} changes, not {self._last}")
         collection = open_collection(store, store.champion_number())
         if not collection.version.answers_canary():
-            raise NotHeldError("the champion does not answers its canary query")
+            raise NotHeldError("the champion does not answer its canary query")
         found = {collection.items.id_at(int(place)) for place in collection.items.passing()}
         if found != self._ids:
             raise NotHeldError(f"other items: {sorted(found ^ self._ids)[:5]}")
         return done and read_job(store) is None
 
     def again(self, folder: Path, *, done: bool) -> None:
-        """As `benchmarks.steps.Held.again`."""
+        """See `benchmarks.steps.Held.again`."""
         if not done:
             with redirect_stderr(io.StringIO()):
-                resumed(Store(folder))
+                resume(Store(folder))
         if not self.check(folder, ["done"], killed=False):
             raise NotHeldError("the job is not at its end")

@@ -1,11 +1,11 @@
-"""Does anyone notice a retraining? A whole one on the same two cores as a service under load, every answer looked at.
+"""Do clients notice a retraining? It shares two cores with a service under load, and every answer is checked.
 
-ours    /search and /embed of one row each, so many a second, from when `lookalike retrain` begins on 60,000 pictures
-        and 2,000 that were put since, until what it promoted serves
-floor   the same load right before
+ours    /search and /embed of one row each, at a fixed rate per second, from when `lookalike retrain` starts on 60,000
+        pictures and 2,000 that were put since, until the promoted version serves
+floor   the same load immediately before
 
-The service, the job and the client share both cores; the job asks for none that another wants. What is put meanwhile,
-one picture a second, must be found by the version that takes over.
+The service, the job and the client share both cores; the job runs at the lowest priority. One picture per second is put
+during the retraining, and the version that takes over must find all of these.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted
-from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import ask, free_port, lookalike, running_server, store_of, two_cores
 from lookalike.index.versions.store import Store
 from lookalike.training.rows import open_rows, read_sample
 
@@ -42,7 +42,7 @@ LOOK_SECONDS = 1.0
 
 
 def shots(images: NDArray[np.float32]) -> list[Shot]:
-    """Two kinds of call, a row each."""
+    """Two kinds of call, one row each."""
     bodies = [orjson.dumps({"inputs": [image.astype(int).tolist()]}) for image in images]
     return [Shot(posted(path, body)) for body in bodies for path in ("/search", "/embed")]
 
@@ -53,16 +53,16 @@ async def put(client: httpx.AsyncClient, names: list[str], images: NDArray[np.fl
     answer.raise_for_status()
 
 
-async def drive(port: int, store: Store, asked: argparse.Namespace) -> tuple[Figures, Figures, list[str], int]:
-    """The steady figures, those while it retrains, what was put meanwhile and is missing, and the exit code."""
+async def drive(port: int, store: Store, options: argparse.Namespace) -> tuple[Figures, Figures, list[str], int]:
+    """The steady figures, those during the retraining, the items put and the missing ones, and the exit code."""
     images, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES + PUT, 0)
     queries, new = images[:QUERIES], images[QUERIES:]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         for start in range(0, len(new), 500):
             await put(client, [f"new-{i}" for i in range(start, start + 500)], new[start : start + 500])
-        await Traffic(port, shots(queries), CONNECTIONS, rate=asked.rate).run(seconds=2)
-        steady = await Traffic(port, shots(queries), CONNECTIONS, rate=asked.rate).run(seconds=asked.seconds)
-        traffic = Traffic(port, shots(queries), CONNECTIONS, rate=asked.rate)
+        await Traffic(port, shots(queries), CONNECTIONS, rate=options.rate).run(seconds=2)
+        steady = await Traffic(port, shots(queries), CONNECTIONS, rate=options.rate).run(seconds=options.seconds)
+        traffic = Traffic(port, shots(queries), CONNECTIONS, rate=options.rate)
         running = asyncio.create_task(traffic.run())
         job = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "lookalike", "retrain", "--store", str(store.folder)), stdout=subprocess.DEVNULL
@@ -83,7 +83,7 @@ async def drive(port: int, store: Store, asked: argparse.Namespace) -> tuple[Fig
         return steady, moving, missing, code
 
 
-def rows_of(steady: Figures, moving: Figures, missing: list[str], code: int) -> list[Row]:
+def report_rows(steady: Figures, moving: Figures, missing: list[str], code: int) -> list[Row]:
     """The rows of the report."""
     wrong = steady.wrong.total() + moving.wrong.total()
     return [
@@ -102,20 +102,20 @@ def rows_of(steady: Figures, moving: Figures, missing: list[str], code: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; it is copied")
-    parser.add_argument("--rate", type=float, default=RATE, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of the steady load")
-    asked = parser.parse_args()
+    parser.add_argument("--store", type=Path, help="a store with a promoted version of fashion-mnist; it is copied")
+    parser.add_argument("--rate", type=float, default=RATE, help="requests per second")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of the steady load")
+    options = parser.parse_args()
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
-        store = store_of(asked.store, Path(name))
-        if asked.store:
-            store = Store(Path(shutil.copytree(asked.store, Path(name) / "copy")))
-        with served(lookalike(store, port), [*two_cores()]):
+        store = store_of(options.store, Path(name))
+        if options.store:
+            store = Store(Path(shutil.copytree(options.store, Path(name) / "copy")))
+        with running_server(lookalike(store, port), [*two_cores()]):
             ask(port, '{"ids": ["0"]}')
-            steady, moving, missing, code = uvloop.run(drive(port, store, asked))
-        told = json.loads((store.folder / "retraining" / "report.json").read_bytes())
-    report("retraining", rows_of(steady, moving, missing, code), str(told.get("reason", "")))
+            steady, moving, missing, code = uvloop.run(drive(port, store, options))
+        outcome = json.loads((store.folder / "retraining" / "report.json").read_bytes())
+    report("retraining", report_rows(steady, moving, missing, code), str(outcome.get("reason", "")))
 
 
 if __name__ == "__main__":

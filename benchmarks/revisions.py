@@ -18,7 +18,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks.regression import checked_out, with_code_of
+from benchmarks.regression import checkout, environment_for
 from benchmarks.report import Bar, Row, alternate, medians, report, row
 
 __all__ = ["main"]
@@ -131,10 +131,10 @@ class Child:
 def compare(revision: str, rounds: int) -> list[Row]:
     """Rows of the report."""
     rows = []
-    with tempfile.TemporaryDirectory() as name, checked_out(revision, Path(name) / "code") as there:
+    with tempfile.TemporaryDirectory() as name, checkout(revision, Path(name) / "code") as there:
         children = {
-            "ours": Child(Path(name) / "ours", with_code_of(Path.cwd())),
-            "peer": Child(Path(name) / "peer", with_code_of(there)),
+            "ours": Child(Path(name) / "ours", environment_for(Path.cwd())),
+            "peer": Child(Path(name) / "peer", environment_for(there)),
         }
         for segment, claim in SPEEDS.items():
             segments = {name: partial(child.seconds, segment) for name, child in children.items()}

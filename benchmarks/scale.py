@@ -1,16 +1,16 @@
-"""From 10^5 to 10^7 items on one machine: how long, how large, how fast, and how right?
+"""From 10^5 to 10^7 items on one machine: how long, how large, how fast, and how accurate?
 
 The rows are Fashion-MNIST's 60,000 training images, and corrupted copies of them until there are enough: moved by up
 to two pixels, darker or lighter by up to a fifth, and under Gaussian noise of sigma 0.1 of the range. They are written
 once as uint8 .npy and built by `index.versions.build`, as `lookalike build` does, with the shipped encoder of 32
-dimensions. The queries are 1,000 test images, corrupted the same way, and their neighbours are known by exact search.
+dimensions. The queries are 1,000 test images, corrupted the same way, and their neighbors are known by exact search.
 
 bytes an item   the index (vectors, graph and positions), the text of the ids, and their order
-peak memory     anonymous memory of the building process at its most: what is mapped from files can be dropped. Beyond
+peak memory     the highest anonymous memory of the building process: memory mapped from files can be dropped. Beyond
                 the index means without the index itself, which is built in memory
 tuner           its share of the time of the build
-filters         recall@10 of `index.versions.searching.among` against exact search among the allowed: shares of the
-                items drawn by chance, and the tenth at one end of the first dimension, far from most queries
+filters         recall@10 of `index.versions.searching.among` against exact search among the allowed items: shares of
+                the items drawn by chance, and the tenth at one end of the first dimension, far from most queries
 """
 
 import argparse
@@ -48,20 +48,20 @@ LIGHTER = 0.2
 SIGMA = 0.1
 RECALL = 0.95
 ASKED = 0.97
-"""Of held-out rows, which have corrupted copies of the same image among the items; the queries have none."""
+"""The target for held-out rows, which have corrupted copies of the same image among the items; the queries do not."""
 BYTES = 64
 ID_BYTES = 16
-"""An id of eight digits with its offset in the table, and its place in the order."""
+"""An id of eight digits with its offset in the table, and its position in the order."""
 QUERIES = 1_000
 FILTERED = 200
-"""Of them with a filter."""
+"""The number of queries with a filter."""
 SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001)
 EDGE = 0.1
 QUESTION_SEED = 1 << 16
 
 
 def corrupted(images: NDArray[np.float32], seed: int) -> NDArray[np.uint8]:
-    """(n, 784) -> (n, 784): moved, darker or lighter, and noisy."""
+    """Map (n, 784) to (n, 784): moved, darker or lighter, and noisy."""
     random = torch.Generator().manual_seed(seed)
     pictures = torch.from_numpy(images).reshape(-1, SIDE, SIDE)
     moves = torch.randint(-MOVED, MOVED + 1, (len(pictures), 2), generator=random)
@@ -74,7 +74,7 @@ def corrupted(images: NDArray[np.float32], seed: int) -> NDArray[np.uint8]:
 
 
 def write_rows(path: Path, count: int, images: NDArray[np.float32]) -> None:
-    """The images, and corrupted copies of them until there are `count`."""
+    """Write the images, and corrupted copies of them until there are `count`."""
     with path.open("wb") as file:
         npy.write_array_header_1_0(file, {"shape": (count, SIDE * SIDE), "fortran_order": False, "descr": "|u1"})
         for copy, first in enumerate(range(0, count, len(images))):
@@ -83,7 +83,7 @@ def write_rows(path: Path, count: int, images: NDArray[np.float32]) -> None:
 
 
 def run_build(rows: Path, run: Path, out: Path) -> None:
-    """What the child does: build and promote; prints its peak and its times as JSON."""
+    """The job of the child process: build and promote; prints its peak and its times as JSON."""
     source, store = open_rows(str(rows)), Store(out)
     target = Target(ASKED, memory=(BYTES - ID_BYTES) * source.count)
     with anonymous_peak() as peak:
@@ -92,15 +92,15 @@ def run_build(rows: Path, run: Path, out: Path) -> None:
     print(json.dumps({"peak": peak[0], "seconds": took}))
 
 
-def measured(count: int, run: Path, images: NDArray[np.float32], questions: NDArray[np.float32]) -> dict[str, float]:
-    """Build `count` items in a process of its own, open the version, and ask it."""
+def measure(count: int, run: Path, images: NDArray[np.float32], questions: NDArray[np.float32]) -> dict[str, float]:
+    """Build `count` items in a separate process, open the version, and search it."""
     with tempfile.TemporaryDirectory(dir=run.parent) as name:
         folder = Path(name)
         write_rows(folder / "rows.npy", count, images)
         command = [sys.executable, "-m", "benchmarks.scale", "--build", str(folder / "rows.npy"), str(run), name]
-        told: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        child: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
         store = Store(folder)
-        time.sleep(1.1)  # what changed a moment ago is read again
+        time.sleep(1.1)  # files that changed a moment ago are read again
         store.open(1)
         began = time.perf_counter()
         version = store.open(1)
@@ -116,22 +116,22 @@ def measured(count: int, run: Path, images: NDArray[np.float32], questions: NDAr
         edge = version.embeddings.at(np.arange(count))[:, 0]
         filtered["filter at one end"] = recall_among(version, queries, edge < np.quantile(edge, EDGE))
         return (
-            told
+            child
             | filtered
             | {
                 "bytes": index + ids + 4,
-                "beyond": told["peak"] - index * count,
+                "beyond": child["peak"] - index * count,
                 "latency_us": figures.latency_us,
                 "recall": figures.recall,
                 "open": opened,
-                "tuner": header.tuning.seconds / told["seconds"],
+                "tuner": header.tuning.seconds / child["seconds"],
                 "items_bytes": (version.sealed.folder / ITEMS).stat().st_size / count,
             }
         )
 
 
 def recall_among(version: Version, queries: NDArray[np.float32], allowed: NDArray[np.bool_]) -> float:
-    """Of the 10 nearest allowed items, of which there may be fewer."""
+    """The share of the 10 nearest allowed items that were found; there may be fewer than 10."""
     queries = queries[:FILTERED]
     _, truth = version.embeddings.nearest(queries, 10, np.flatnonzero(allowed))
     _, found = rank(version.base, queries, 10, find=among(version.index, version.embeddings, allowed))
@@ -145,7 +145,7 @@ def compare(sizes: list[int], run: Path) -> list[Row]:
     images, _ = read_sample(rows := open_rows("fashion-mnist"), rows.count, seed=0)
     test, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES, seed=0)
     questions = corrupted(test, seed=QUESTION_SEED).astype(np.float32)
-    found = {size: measured(size, run, images, questions) for size in sizes}
+    found = {size: measure(size, run, images, questions) for size in sizes}
     rows_: list[Row] = []
     least, most = found[sizes[0]], found[sizes[-1]]
     for size, figures in found.items():
@@ -178,14 +178,14 @@ def compare(sizes: list[int], run: Path) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--run", type=Path, help="A run on fashion-mnist; without, one is trained.")
+    parser.add_argument("--run", type=Path, help="a run on fashion-mnist [default: a new run]")
     parser.add_argument("--build", nargs=3, metavar=("ROWS", "RUN", "OUT"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.build:
-        run_build(*map(Path, asked.build))
+    options = parser.parse_args()
+    if options.build:
+        run_build(*map(Path, options.build))
         return
     with tempfile.TemporaryDirectory() as name:
-        report("scale", compare(sorted(asked.sizes), asked.run or Path(name) / "run"))
+        report("scale", compare(sorted(options.sizes), options.run or Path(name) / "run"))
 
 
 if __name__ == "__main__":

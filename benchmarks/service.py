@@ -1,17 +1,17 @@
-"""How many searches a second, over HTTP, with one row of 784 numbers as JSON from 1, 16 and 64 connections?
+"""How many searches per second, over HTTP, with one row of 784 numbers as JSON from 1, 16 and 64 connections?
 
 ours    `lookalike serve`
 peers   a plain `def` endpoint with torch and FAISS: the same encoder, index and answer; an endpoint that only has
         pydantic validate the same body, and counts its numbers (both in benchmarks.service_apps); and LitServe with the
         same encoder and index (benchmarks.service_litserve), at the best of some settings of its batching
-floor   an empty Starlette handler that reads the same body: what HTTP itself costs
+floor   an empty Starlette handler that reads the same body: the cost of HTTP itself
 
 A peer that fails is printed as failed, and its column is empty.
 
-The servers have one core, one at a time has work, and one thread of `wrk` has the other core; LitServe, which is
-several processes, and ours beside it share both cores with `wrk`. The rows are noisy test images of Fashion-MNIST as
-they are, with decimals. The recall is of the ids that came over HTTP, while that load is on, against exact search over
-the embeddings: a fast answer must be a right one. Latencies are as wrk sees them.
+The servers share one core and have work in turns, and one thread of `wrk` has the other core; LitServe, which is
+several processes, and ours when compared with it share both cores with `wrk`. The rows are noisy test images of
+Fashion-MNIST with all their decimals. The recall compares the ids that came over HTTP, under that load, with exact
+search over the embeddings: a fast answer must be a right one. wrk measures the latencies.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_load import Load, alternated, attempt, wrk
-from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import ask, free_port, lookalike, running_server, store_of, two_cores
 from lookalike.index.versions.store import Store
 from lookalike.training.evaluation.judge import add_noise
 from lookalike.training.rows import open_rows, read_sample
@@ -48,10 +48,10 @@ LIMIT = 10
 
 @dataclass(frozen=True)
 class Trial:
-    """What is served, what is asked, and for how long.
+    """The server, the requests, and the duration.
 
     Attributes:
-        bodies: a file, a body a line; `nearest` has the exactly nearest ids of each.
+        bodies: a file with one body per line; `nearest` contains the exactly nearest ids of each.
     """
 
     store: Store
@@ -64,13 +64,13 @@ class Trial:
         return self.bodies.read_text().splitlines()
 
     def load(self, port: int, connections: int, cores: str) -> Load:
-        """Of `wrk`, on these cores."""
+        """The load of `wrk`, on these cores."""
         url = f"http://127.0.0.1:{port}/search"
         return wrk(url, self.bodies, connections=connections, seconds=self.seconds, cores=cores)
 
 
 def prepare(store: Store, folder: Path, seconds: float, rounds: int) -> Trial:
-    """Write the bodies, and search for what they must find without the index."""
+    """Write the bodies, and compute their exact results without the index."""
     version = store.open_champion()
     images, _ = read_sample(open_rows("fashion-mnist:test"), ASKED, 0)
     noisy = np.round(add_noise(images, version.encoder.preprocess, level=0.1), 2)
@@ -83,7 +83,7 @@ def prepare(store: Store, folder: Path, seconds: float, rounds: int) -> Trial:
 
 
 def recall_under_load(trial: Trial, port: int, core: int) -> float:
-    """The share of the exactly nearest that is answered over HTTP while `wrk` keeps the server busy."""
+    """The share of the exactly nearest that is returned over HTTP while `wrk` keeps the server busy."""
     loading = threading.Thread(target=trial.load, args=(port, 16, str(core)))
     loading.start()
     with ThreadPoolExecutor(8) as pool:
@@ -95,13 +95,13 @@ def recall_under_load(trial: Trial, port: int, core: int) -> float:
 
 @contextlib.contextmanager
 def all_served(trial: Trial, core: int) -> Iterator[dict[str, int]]:
-    """The ports of ours, plain, echo and empty, each of which has answered once, and rightly; of a peer, else none."""
+    """The ports of `ours`, plain, echo and empty, each of which has answered correctly; a failed peer has no port."""
     ports = {name: free_port() for name in ("ours", "plain", "echo", "empty")}
     failed: list[str] = []
     with contextlib.ExitStack() as stack:
         for name, port in ports.items():
             app = ["benchmarks.service_apps", name, str(trial.store.folder), str(port)]
-            stack.enter_context(served(lookalike(trial.store, port) if name == "ours" else app, [core]))
+            stack.enter_context(running_server(lookalike(trial.store, port) if name == "ours" else app, [core]))
             if name == "ours":
                 check(name, port, trial)
             elif not attempt(name, partial(check, name, port, trial)):
@@ -110,7 +110,7 @@ def all_served(trial: Trial, core: int) -> Iterator[dict[str, int]]:
 
 
 def check(name: str, port: int, trial: Trial) -> bool:
-    """True. Raises RuntimeError if nobody answers, or a server that searches finds others than most of the nearest."""
+    """Return True. Raises RuntimeError if there is no answer, or if a search misses most of the nearest."""
     answer = ask(port, trial.lines()[0])
     if name == "empty":
         return True
@@ -124,8 +124,8 @@ def check(name: str, port: int, trial: Trial) -> bool:
     return True
 
 
-def beside_litserve(trial: Trial, rows: list[Row]) -> str:
-    """Ours and LitServe's best, on both cores; returns how its batching is set then."""
+def compare_with_litserve(trial: Trial, rows: list[Row]) -> str:
+    """Ours and LitServe at its best, on both cores; returns LitServe's batch settings."""
     both = two_cores()
     cores, notes = ",".join(map(str, both)), []
     for connections in CONNECTIONS[1:]:
@@ -134,7 +134,7 @@ def beside_litserve(trial: Trial, rows: list[Row]) -> str:
         best = max(rates, key=rates.__getitem__, default=BATCHING[0])
         notes.append(f"max_batch_size {best[0]}, batch_timeout {best[1] * 1e3:g} ms at {connections} connections")
         port = free_port()
-        with served(lookalike(trial.store, port), both):
+        with running_server(lookalike(trial.store, port), both):
             ask(port, trial.lines()[0])
             ours = alternated({"ours": partial(trial.load, port, connections, cores)}, trial.rounds)["ours"]
         theirs = litserve_load(trial, best, connections) if rates else None
@@ -143,7 +143,7 @@ def beside_litserve(trial: Trial, rows: list[Row]) -> str:
 
 
 def litserve_load(trial: Trial, setting: tuple[int, float], connections: int, *, short: bool = False) -> Load | None:
-    """What LitServe does with this batching; None if it fails."""
+    """LitServe's load with these batch settings; None if it fails."""
     name = f"LitServe, batches of {setting[0]} in {setting[1]:g} s, {connections} connections"
     return attempt(name, lambda: _litserve_load(trial, setting, connections, 1 if short else trial.rounds))
 
@@ -151,14 +151,14 @@ def litserve_load(trial: Trial, setting: tuple[int, float], connections: int, *,
 def _litserve_load(trial: Trial, setting: tuple[int, float], connections: int, rounds: int) -> Load | None:
     port, both = free_port(), two_cores()
     arguments = ["benchmarks.service_litserve", str(trial.store.folder), str(port), *map(str, setting)]
-    with served(arguments, both):
+    with running_server(arguments, both):
         check("LitServe", port, trial)
         loads = {"LitServe": partial(trial.load, port, connections, ",".join(map(str, both)))}
         return alternated(loads, rounds).get("LitServe")
 
 
 def versus(where: str, peer: str, ours: Load, theirs: Load | None, bar: Bar, *, floor: bool = False) -> list[Row]:
-    """Rows of the report: requests a second, and the quantiles in milliseconds; without the peer's if it failed."""
+    """Rows of the report: requests per second, and the quantiles in milliseconds; without the peer's if it failed."""
 
     def line(name: str, unit: str, field: str, bar: Bar | None = None) -> Row:
         mine: float = getattr(ours, field)
@@ -200,19 +200,21 @@ def on_one_core(trial: Trial, rows: list[Row]) -> None:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="each load")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a promoted version of fashion-mnist [default: a new store]"
+    )
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of each load")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", choices=["one-core", "litserve"])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     rows: list[Row] = []
     note = ""
     with tempfile.TemporaryDirectory() as name:
-        trial = prepare(store_of(asked.store, Path(name)), Path(name), asked.seconds, asked.rounds)
-        if asked.only != "litserve":
+        trial = prepare(store_of(options.store, Path(name)), Path(name), options.seconds, options.rounds)
+        if options.only != "litserve":
             on_one_core(trial, rows)
-        if asked.only != "one-core":
-            note = beside_litserve(trial, rows)
+        if options.only != "one-core":
+            note = compare_with_litserve(trial, rows)
     report("service", rows, note)
 
 

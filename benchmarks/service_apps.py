@@ -1,8 +1,8 @@
-"""What the service is measured against, as the field writes it, each in a process of its own.
+"""The peers of the service, written in the common way, each in a separate process.
 
 plain   a `def` endpoint with torch and FAISS: the same encoder, index and answer
-echo    an endpoint that has the same body validated by pydantic, and answers how many numbers it holds
-empty   a handler that reads the same body and answers a constant: what HTTP itself costs
+echo    an endpoint that has the same body validated by pydantic, and returns the number of its values
+empty   a handler that reads the same body and returns a constant: the cost of HTTP itself
 
 Run as `python -m benchmarks.service_apps plain|echo|empty STORE PORT`.
 """
@@ -25,7 +25,7 @@ from starlette.routing import Route
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 
-__all__ = ["APPS", "echo_app", "empty_app", "plain_app", "searched"]
+__all__ = ["APPS", "echo_app", "empty_app", "plain_app", "search_version"]
 
 
 class Query(BaseModel):
@@ -35,8 +35,8 @@ class Query(BaseModel):
     limit: int = 10
 
 
-def searched(version: Version, rows: NDArray[np.float32], limit: int) -> list[dict[str, Any]]:
-    """(n, width) raw rows -> the hits of each, with torch and FAISS as one would write it."""
+def search_version(version: Version, rows: NDArray[np.float32], limit: int) -> list[dict[str, Any]]:
+    """The hits of each of (n, width) raw rows, with plain torch and FAISS."""
     items = version.items
     with torch.no_grad():
         latent = version.encoder.encoder(version.encoder.preprocess.apply(torch.from_numpy(rows))).numpy()
@@ -61,13 +61,13 @@ def plain_app(store: Path) -> FastAPI:
     @app.post("/search")
     def search(query: Query) -> dict[str, object]:
         rows = np.array(query.inputs, np.float32)
-        return {"version": version.number, "results": searched(version, rows, query.limit)}
+        return {"version": version.number, "results": search_version(version, rows, query.limit)}
 
     return app
 
 
 def echo_app(store: Path) -> FastAPI:
-    """FastAPI and pydantic alone, on the event loop, where they are fastest."""
+    """FastAPI and pydantic alone, on the event loop, because they are fastest there."""
     app = FastAPI()
 
     @app.post("/search")
@@ -78,7 +78,7 @@ def echo_app(store: Path) -> FastAPI:
 
 
 def empty_app(store: Path) -> Starlette:
-    """Reads the body and answers a constant."""
+    """A handler that reads the body and returns a constant."""
 
     async def search(request: Request) -> JSONResponse:
         await request.body()

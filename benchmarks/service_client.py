@@ -1,7 +1,7 @@
-"""A client for what wrk cannot do: it checks every answer, mixes calls, and can ask at a rate instead of in a loop.
+"""A client for what wrk cannot do: it checks every answer, mixes calls, and can send at a rate instead of in a loop.
 
-The latency of a request at a rate counts from when it was due, so that a server that stalls is charged with all that
-would have been asked meanwhile.
+The latency of a request at a rate counts from when it was due, so that a server that stalls is charged for every
+request that would have been sent during the stall.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ TICK = 0.001
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: its status, its head as it came, and its body."""
+    """An answer: its status, its raw head, and its body."""
 
     status: int
     head: bytes
@@ -35,13 +35,13 @@ class Reply:
 
 
 def only_ok(reply: Reply) -> str:
-    """Wrong is what is no 200."""
+    """Report any status other than 200 as wrong."""
     return "" if reply.status == 200 else f"status {reply.status}"
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A request as it goes over the wire; `check` says what is wrong with its answer, or nothing."""
+    """The bytes of a request; `check` returns what is wrong with its answer, or nothing."""
 
     request: bytes
     check: Callable[[Reply], str] = only_ok
@@ -54,7 +54,7 @@ def posted(path: str, body: bytes, takes: str = "application/json", gives: str =
 
 
 def to_npy(array: NDArray[Any]) -> bytes:
-    """An .npy file."""
+    """The bytes of an .npy file."""
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
     return stream.getvalue()
@@ -62,7 +62,7 @@ def to_npy(array: NDArray[Any]) -> bytes:
 
 @dataclass
 class Figures:
-    """What was seen: seconds of each answer, how many were wrong in which way, and how long it took."""
+    """The latencies in seconds, the number of wrong answers by kind, and the duration."""
 
     latencies: "array[float]" = field(default_factory=lambda: array("f"))
     wrong: Counter[str] = field(default_factory=Counter)
@@ -73,12 +73,12 @@ class Figures:
         return len(self.latencies) / self.seconds
 
     def milliseconds(self, percent: float) -> float:
-        """A percentile of the latencies."""
+        """A percentile of the latencies in milliseconds."""
         return float(np.percentile(np.frombuffer(self.latencies, np.float32), percent)) * 1e3
 
 
 class Traffic:
-    """Shots in turn from some connections: each asks again once it is answered, or all of them `rate` a second."""
+    """Requests in turn over some connections: each sends after its answer, or all of them send `rate` per second."""
 
     def __init__(self, port: int, shots: Sequence[Shot], connections: int, rate: float | None = None) -> None:
         self.figures = Figures()
@@ -95,7 +95,7 @@ class Traffic:
         self._over: asyncio.Future[None] | None = None
 
     async def run(self, *, requests: int = 1 << 62, seconds: float = 1e9) -> Figures:
-        """Until so many were asked, so long passed, or `stop` is called; all are answered by then."""
+        """Run until the count or the time is reached, or `stop` is called; all requests are answered by then."""
         loop = asyncio.get_running_loop()
         self._left, began = requests, perf_counter()
         self._deadline, self._over = began + seconds, loop.create_future()
@@ -109,11 +109,11 @@ class Traffic:
         return self.figures
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Send no more requests."""
         self._stopped = True
 
     def free(self, connection: "_Connection") -> None:
-        """A connection that may ask."""
+        """Note that a connection can send."""
         if self._is_over():
             connection.close()
         elif self._rate is None:
@@ -130,7 +130,7 @@ class Traffic:
             self.figures.wrong[wrong] += 1
 
     def lost(self, connection: "_Connection", *, asked: bool) -> None:
-        """A connection that is closed; another takes its place while there is more to ask."""
+        """Replace a closed connection while there is more to send."""
         if asked:
             self.figures.wrong["connection closed"] += 1
         if connection in self._idle:
@@ -166,7 +166,7 @@ class Traffic:
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time."""
+    """A connection with one request at a time."""
 
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic

@@ -1,11 +1,11 @@
-"""How many rows a second does `POST /embed` answer, 4,096 of 784 numbers in a call, as .npy there and back?
+"""How many rows per second does `POST /embed` answer, 4,096 of 784 numbers in a call, as .npy in both directions?
 
-ours    `lookalike serve`, asked by one client and by two at a time
-floor   the encoder called directly on the same rows in memory, with as many threads, on the same core
+ours    `lookalike serve`, with one client and with two at a time
+floor   the encoder called directly on the same rows in memory, with the same number of threads, on the same core
 
 On the CPU the server, and the encoder called directly, have one thread on one core, and the client has the other core;
-they have work in turns. Where there is a CUDA device, the same follows with the encoder there, and the ratio to the
-CPU. The first answer is compared with what the version says.
+they have work in turns. If there is a CUDA device, the same follows with the encoder there, and the ratio to the
+CPU. The first answer is compared with the version's own embeddings.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, alternate, medians, report, row
 from benchmarks.service_client import Reply, Shot, Traffic, posted, to_npy
-from benchmarks.service_process import ask, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import ask, free_port, lookalike, running_server, store_of, two_cores
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.choices import DeviceName
@@ -39,7 +39,7 @@ ROUNDS = 5
 CLIENTS = (1, 2)
 NPY = "application/x-npy"
 _encoders: list[Encoder] = []
-"""Of the process that calls it directly."""
+"""The encoder of the process that calls it directly."""
 
 
 def pick_rows() -> NDArray[np.float32]:
@@ -48,7 +48,7 @@ def pick_rows() -> NDArray[np.float32]:
 
 
 def prepare(store: Path, device: DeviceName, core: int) -> None:
-    """What the process that calls the encoder directly begins with."""
+    """Start the process that calls the encoder directly."""
     if device == "cpu":
         os.sched_setaffinity(0, {core})
         torch.set_num_threads(1)
@@ -56,7 +56,7 @@ def prepare(store: Path, device: DeviceName, core: int) -> None:
 
 
 def directly(rows: NDArray[np.float32], seconds: float) -> float:
-    """Rows a second, for about so long."""
+    """Rows per second over about `seconds` seconds."""
     encoder = _encoders[0]
     encoder.encode(rows)
     began, count = time.perf_counter(), 0
@@ -66,27 +66,27 @@ def directly(rows: NDArray[np.float32], seconds: float) -> float:
 
 
 def over_http(port: int, shot: Shot, clients: int, seconds: float) -> float:
-    """Rows a second; every answer must be a 200."""
+    """Rows per second; raises if an answer is not a 200."""
     figures = uvloop.run(Traffic(port, [shot], clients).run(seconds=seconds))
     if figures.wrong:
         raise RuntimeError(str(figures.wrong))
     return figures.rate * ROWS
 
 
-def compared(reply: Reply, wanted: NDArray[np.float32]) -> str:
-    """Is it what the version says?"""
+def check_embeddings(reply: Reply, wanted: NDArray[np.float32]) -> str:
+    """Check that the answer equals the version's embeddings."""
     if reply.status != 200:
         return f"status {reply.status}"
-    given = np.load(io.BytesIO(reply.body), allow_pickle=False)
-    return "" if np.allclose(given, wanted, atol=1e-3) else "other embeddings"
+    embeddings = np.load(io.BytesIO(reply.body), allow_pickle=False)
+    return "" if np.allclose(embeddings, wanted, atol=1e-3) else "other embeddings"
 
 
 def in_process(pool: Executor, rows: NDArray[np.float32], seconds: float) -> float:
     return pool.submit(directly, rows, seconds).result()
 
 
-def compare(store: Store, device: DeviceName, asked: argparse.Namespace) -> dict[str, float]:
-    """Rows a second on that device, of ours by the number of clients, and of the encoder alone."""
+def compare(store: Store, device: DeviceName, options: argparse.Namespace) -> dict[str, float]:
+    """Rows per second on that device: ours by the number of clients, and the encoder alone."""
     server_core, client_core = two_cores()
     rows, port = pick_rows(), free_port()
     wanted = store.open_champion().embed(rows)
@@ -94,22 +94,22 @@ def compare(store: Store, device: DeviceName, asked: argparse.Namespace) -> dict
     alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), prepare, (store.folder, device, server_core))
     cores = [server_core] if device == "cpu" else sorted(os.sched_getaffinity(0))
     threads = {"LOOKALIKE_THREADS": "1"} if device == "cpu" else {}
-    with alone as pool, served(lookalike(store, port), cores, LOOKALIKE_DEVICE=device, **threads):
+    with alone as pool, running_server(lookalike(store, port), cores, LOOKALIKE_DEVICE=device, **threads):
         pool.submit(directly, rows, 0.1).result()
         ask(port, '{"ids": ["0"]}')
         everywhere = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {client_core} if device == "cpu" else everywhere)
-        first = uvloop.run(Traffic(port, [Shot(body, partial(compared, wanted=wanted))], 1).run(requests=1))
+        first = uvloop.run(Traffic(port, [Shot(body, partial(check_embeddings, wanted=wanted))], 1).run(requests=1))
         if first.wrong:
             raise RuntimeError(str(first.wrong))
-        segments = {f"{n}": partial(over_http, port, Shot(body), n, asked.seconds) for n in CLIENTS}
-        segments["floor"] = partial(in_process, pool, rows, asked.seconds)
-        found = medians(alternate(segments, asked.rounds))
+        segments = {f"{n}": partial(over_http, port, Shot(body), n, options.seconds) for n in CLIENTS}
+        segments["floor"] = partial(in_process, pool, rows, options.seconds)
+        found = medians(alternate(segments, options.rounds))
         os.sched_setaffinity(0, everywhere)
     return found
 
 
-def rows_of(found: dict[DeviceName, dict[str, float]]) -> list[Row]:
+def report_rows(found: dict[DeviceName, dict[str, float]]) -> list[Row]:
     """The rows of the report."""
     bar = Bar("ours / floor", ">=", 0.8)
     rows = [
@@ -130,14 +130,16 @@ def rows_of(found: dict[DeviceName, dict[str, float]]) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="each load")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a promoted version of fashion-mnist [default: a new store]"
+    )
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of each load")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     devices: list[DeviceName] = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     with tempfile.TemporaryDirectory() as name:
-        store = store_of(asked.store, Path(name))
-        report("service_embed", rows_of({device: compare(store, device, asked) for device in devices}))
+        store = store_of(options.store, Path(name))
+        report("service_embed", report_rows({device: compare(store, device, options) for device in devices}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The peer LitServe, with the same encoder and index, batching as it is told.
+"""The peer LitServe, with the same encoder and index, and with the given batch settings.
 
 Run as `python -m benchmarks.service_litserve STORE PORT MAX_BATCH_SIZE BATCH_TIMEOUT`.
 """
@@ -11,14 +11,14 @@ import litserve
 import numpy as np
 import torch
 
-from benchmarks.service_apps import searched
+from benchmarks.service_apps import search_version
 from lookalike.index.versions.store import Store
 
 __all__ = ["SearchAPI"]
 
 
 class SearchAPI(litserve.LitAPI):  # type: ignore[misc]
-    """Rows as JSON in, hits out; requests that wait are answered together."""
+    """Rows as JSON in, hits out; waiting requests are answered together."""
 
     store = Path()
 
@@ -32,13 +32,13 @@ class SearchAPI(litserve.LitAPI):  # type: ignore[misc]
     def batch(self, inputs: list[Any]) -> list[Any]:
         return inputs
 
-    def predict(self, asked: Any) -> Any:
-        """A list of requests where it batches, one otherwise."""
-        if not isinstance(asked, list):
-            return searched(self.version, np.array(asked[0], np.float32), asked[1])
-        rows = np.array([row for inputs, _ in asked for row in inputs], np.float32)
-        results = iter(searched(self.version, rows, max(limit for _, limit in asked)))
-        return [[next(results) for _ in inputs] for inputs, _ in asked]
+    def predict(self, requests: Any) -> Any:
+        """Answer a list of requests if batching is on, else a single request."""
+        if not isinstance(requests, list):
+            return search_version(self.version, np.array(requests[0], np.float32), requests[1])
+        rows = np.array([row for inputs, _ in requests for row in inputs], np.float32)
+        results = iter(search_version(self.version, rows, max(limit for _, limit in requests)))
+        return [[next(results) for _ in inputs] for inputs, _ in requests]
 
     def unbatch(self, output: list[Any]) -> list[Any]:
         return output
@@ -53,11 +53,11 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("size", type=int)
     parser.add_argument("timeout", type=float)
-    asked = parser.parse_args()
-    api = SearchAPI(max_batch_size=asked.size, batch_timeout=asked.timeout, api_path="/search")
-    api.store = asked.store
+    options = parser.parse_args()
+    api = SearchAPI(max_batch_size=options.size, batch_timeout=options.timeout, api_path="/search")
+    api.store = options.store
     server = litserve.LitServer(api, accelerator="cpu", fast_queue=False)
-    server.run(host="127.0.0.1", port=asked.port, log_level="warning", generate_client_file=False, num_api_servers=1)
+    server.run(host="127.0.0.1", port=options.port, log_level="warning", generate_client_file=False, num_api_servers=1)
 
 
 if __name__ == "__main__":

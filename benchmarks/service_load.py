@@ -42,7 +42,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """Requests a second, and quantiles of their latency in milliseconds."""
+    """Requests per second, and quantiles of their latency in milliseconds."""
 
     rate: float
     p50: float
@@ -51,10 +51,10 @@ class Load:
 
 
 def wrk(url: str, bodies: Path, *, connections: int, seconds: float, cores: str) -> Load:
-    """One thread of wrk posts the bodies, one a line, from so many connections.
+    """Post the bodies, one per line, from `connections` connections of one thread of wrk.
 
     Raises:
-        RuntimeError: an answer that was no 200, or a connection that broke.
+        RuntimeError: an answer was not a 200, or a connection broke.
     """
     script = bodies.with_suffix(".lua")
     script.write_text(_SCRIPT)
@@ -68,7 +68,7 @@ def wrk(url: str, bodies: Path, *, connections: int, seconds: float, cores: str)
 
 
 def attempt(name: str, call: Callable[[], T]) -> T | None:
-    """What a peer's call gives; None if the peer fails, which is printed."""
+    """The result of a peer's call; None if the peer fails, which is printed."""
     try:
         return call()
     except FAILURES as error:

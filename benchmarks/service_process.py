@@ -1,4 +1,4 @@
-"""Servers as processes of their own: a store to serve, a server on chosen cores, and what /proc says of it."""
+"""Servers in separate processes: a store to serve, a server on chosen cores, and its resources from /proc."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ __all__ = [
     "footprint",
     "free_port",
     "lookalike",
-    "served",
+    "running_server",
     "store_of",
     "two_cores",
     "wait_until_ready",
@@ -38,15 +38,15 @@ GIVE_UP = 60.0
 
 
 def two_cores() -> tuple[int, int]:
-    """The server's and the client's."""
+    """The server's core and the client's core."""
     first, second = sorted(os.sched_getaffinity(0))[:2]
     return first, second
 
 
-def store_of(given: Path | None, folder: Path) -> Store:
-    """The store that was given, or in `folder` one with a promoted version of the 60,000 training images."""
-    if given:
-        return Store(given)
+def store_of(existing: Path | None, folder: Path) -> Store:
+    """The store that was given, or a store in `folder` with a promoted version of the 60,000 training images."""
+    if existing:
+        return Store(existing)
     rows = open_rows("fashion-mnist")
     train(rows, load_config(overrides=["fit.epochs=5"]), folder / "run")
     store = Store(folder / "store")
@@ -60,8 +60,8 @@ def lookalike(store: Store, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def served(arguments: list[str], cores: Sequence[int], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m ARGUMENTS` on these cores; it and all that it started are gone when the block ends."""
+def running_server(arguments: list[str], cores: Sequence[int], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `python -m ARGUMENTS` on these cores; end it and all its child processes after the block."""
     command = ["taskset", "--cpu-list", ",".join(map(str, cores)), sys.executable, "-m", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | environment, start_new_session=True)
     try:
@@ -76,10 +76,10 @@ def served(arguments: list[str], cores: Sequence[int], **environment: str) -> It
 
 
 def ask(port: int, body: str, path: str = "/search", *, patience: float = GIVE_UP) -> dict[str, Any]:
-    """One call with a JSON body, tried until the server is there.
+    """Send one call with a JSON body, and retry until the server answers.
 
     Raises:
-        RuntimeError: nobody answers, or the answer is no 200.
+        RuntimeError: there is no answer, or the answer is not a 200.
     """
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body.encode(), headers)
@@ -87,19 +87,19 @@ def ask(port: int, body: str, path: str = "/search", *, patience: float = GIVE_U
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(request, timeout=patience) as answer:
-                given: dict[str, Any] = json.load(answer)
-                return given
+                content: dict[str, Any] = json.load(answer)
+                return content
         except urllib.error.HTTPError as error:
             raise RuntimeError(f"{path}: {error.status} {error.read()[:500]!r}") from error
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.05)
-    raise RuntimeError(f"nobody answers on port {port}")
+    raise RuntimeError(f"no answer on port {port}")
 
 
 def wait_until_ready(
     port: int, process: subprocess.Popen[bytes], *, patience: float = GIVE_UP, every: float = 0.05
 ) -> None:
-    """Ask /readyz every so many seconds until it says 200.
+    """Request /readyz repeatedly until it returns 200.
 
     Raises:
         RuntimeError: the process ended, or took too long.
@@ -133,7 +133,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process holds: bytes that no file backs, open files, threads."""
+    """The resources of a process: anonymous memory in bytes, open files, threads."""
 
     anonymous: int
     files: int
@@ -141,7 +141,7 @@ class Footprint:
 
 
 def footprint(pid: int) -> Footprint:
-    """As /proc tells it now."""
+    """Read the current footprint from /proc."""
     at = Path(f"/proc/{pid}")
     lines = dict(line.split(":", 1) for line in (at / "status").read_text(encoding="ascii").splitlines())
     files = sum(1 for _ in (at / "fd").iterdir())

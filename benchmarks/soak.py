@@ -1,7 +1,7 @@
-"""Does it last? A million requests at 70 % of the peak: no errors, and nothing that grows.
+"""Does the service last? A million requests at 70 % of the peak: no errors, and no growth.
 
-ours    searches by rows and by ids, and embeddings, as JSON and as .npy, from 64 connections, at 70 % of what 64
-        connections that ask without a pause get; memory that no file backs, open files and threads at the end
+ours    searches by rows and by ids, and embeddings, as JSON and as .npy, from 64 connections, at 70 % of the rate of 64
+        connections that send without a pause; anonymous memory, open files and threads at the end
 floor   the same figures after a tenth of the requests
 
 The server has one core, the client the other. A latency counts from when the request was due.
@@ -21,7 +21,16 @@ import uvloop
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Shot, Traffic, posted, to_npy
-from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import (
+    Footprint,
+    ask,
+    footprint,
+    free_port,
+    lookalike,
+    running_server,
+    store_of,
+    two_cores,
+)
 from lookalike.index.versions.store import Store
 from lookalike.training.rows import open_rows, read_sample
 
@@ -37,7 +46,7 @@ NPY = "application/x-npy"
 
 @dataclass(frozen=True)
 class Soaked:
-    """What was seen, and what the server held after a tenth and at the end."""
+    """The figures of the client, and the server's footprint after a tenth and at the end."""
 
     figures: Figures
     early: Footprint
@@ -45,7 +54,7 @@ class Soaked:
 
 
 def mixed_shots(store: Store) -> list[Shot]:
-    """Four kinds of call, a row each."""
+    """Four kinds of call, one row each."""
     version = store.open_champion()
     images, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES, 0)
     places = np.random.default_rng(0).integers(0, len(version.items), QUERIES).tolist()
@@ -62,20 +71,20 @@ def mixed_shots(store: Store) -> list[Shot]:
 
 
 async def drive(port: int, pid: int, shots: list[Shot], requests: int, peak_seconds: float) -> tuple[float, Soaked]:
-    """Requests a second at the peak, and what was seen at 70 % of it."""
+    """Requests per second at the peak, and the figures at 70 % of it."""
     gc.freeze()
     peak = (await Traffic(port, shots, CONNECTIONS).run(seconds=peak_seconds)).rate
     traffic = Traffic(port, shots, CONNECTIONS, rate=SHARE * peak)
     running = asyncio.create_task(traffic.run(requests=requests))
     held = []
-    for share in (0.1, 0.99):  # at the very end the connections close
+    for share in (0.1, 0.99):  # before the very end, when the connections close
         while len(traffic.figures.latencies) < share * requests:
             await asyncio.sleep(0.05)
         held.append(footprint(pid))
     return peak, Soaked(await running, *held)
 
 
-def rows_of(peak: float, seen: Soaked) -> list[Row]:
+def report_rows(peak: float, seen: Soaked) -> list[Row]:
     """The rows of the report."""
     figures, early, late = seen.figures, seen.early, seen.late
     flat = Bar("ours / floor", "<=", 1)
@@ -99,20 +108,24 @@ def rows_of(peak: float, seen: Soaked) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a promoted version of fashion-mnist [default: a new store]"
+    )
     parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--seconds", type=float, default=PEAK_SECONDS, help="to find the peak in")
-    asked = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=PEAK_SECONDS, help="the duration of the search for the peak")
+    options = parser.parse_args()
     server_core, client_core = two_cores()
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
-        store = store_of(asked.store, Path(name))
+        store = store_of(options.store, Path(name))
         shots = mixed_shots(store)
         os.sched_setaffinity(0, {client_core})
-        with served(lookalike(store, port), [server_core]) as process:
+        with running_server(lookalike(store, port), [server_core]) as process:
             ask(port, '{"ids": ["0"]}')
-            peak, seen = uvloop.run(drive(port, process.pid, shots, asked.requests, asked.seconds))
-    report("soak", rows_of(peak, seen), ", ".join(f"{count} x {what}" for what, count in seen.figures.wrong.items()))
+            peak, seen = uvloop.run(drive(port, process.pid, shots, options.requests, options.seconds))
+    report(
+        "soak", report_rows(peak, seen), ", ".join(f"{count} x {what}" for what, count in seen.figures.wrong.items())
+    )
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""How long until it serves: from a clean clone to a version of `digits`, and from a start to one of 60,000 items?
+"""How long until it serves: from a clean clone to a version of `digits`, and from a start to a version of 60,000 items?
 
 ours    `git clone` of HEAD, then in it `python -m lookalike demo digits` with an empty store, until /readyz
-        says 200: two trainings, the table, the build, the promotion and the start of the service
-floor   a process that imports the four libraries that the chain stands on, and ends
+        returns 200: two trainings, the table, the build, the promotion and the start of the service
+floor   a process that imports the four libraries that the chain uses, and ends
 
-ours    `python -m lookalike serve` on a version of the 60,000 training images of Fashion-MNIST, until /readyz says 200:
-        with the receipt that `promote` leaves, and without it, when every file is read and hashed again
+ours    `python -m lookalike serve` on a version of the 60,000 training images of Fashion-MNIST, until /readyz returns
+        200: with the receipt that `promote` writes, and without it, when every file is read and hashed again
 floor   a process that imports torch, faiss and fastapi, and ends
 
 ours    `lookalike --help`, and `lookalike versions` on the same store
 floor   a process that imports typer and rich, and ends
 
-Where a start goes is told by a process that does what `serve` does, and looks at the clock between the steps.
-What is not committed is not measured in the clone.
+The steps of a start are measured by a process that does the same as `serve`, and reads the clock between the steps.
+Uncommitted changes are not in the clone.
 """
 
 import argparse
@@ -68,7 +68,7 @@ print(json.dumps(steps))
 """
 
 
-def served_after() -> float:
+def seconds_to_serve() -> float:
     """Seconds from the start of the clone to the first 200 of /readyz."""
     with tempfile.TemporaryDirectory() as name:
         clone, port = Path(name) / "clone", free_port()
@@ -88,7 +88,7 @@ def imported_after() -> float:
 
 @contextmanager
 def demo(clone: Path, store: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, run on the clone's own source; it must end cleanly when it is told to."""
+    """Run the command on the clone's own source; it must end cleanly on a signal."""
     command = [sys.executable, "-m", "lookalike", "demo", "digits", "--store", str(store), "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(clone / "src")}
     with (clone.parent / "output").open("w+b") as output:
@@ -136,14 +136,14 @@ def steps_of(store: Path) -> dict[str, float]:
 
 def compare_clone(rounds: int) -> list[Row]:
     """The row about the clone."""
-    found = medians(alternate({"ours": served_after, "floor": imported_after}, rounds))
+    found = medians(alternate({"ours": seconds_to_serve, "floor": imported_after}, rounds))
     claim = "from a clone to a served version of digits"
     return [row(claim, "s", ours=found["ours"], floor=found["floor"], bar=Bar("ours", "<", 60))]
 
 
 def compare_start(store: Path, rounds: int) -> list[Row]:
-    """The rows about a start with a version that is there."""
-    ready_after(store, receipt=True)  # writes the receipt, and files come into the page cache
+    """The rows about a start with an existing version."""
+    ready_after(store, receipt=True)  # writes the receipt, and loads files into the page cache
     segments: dict[str, Callable[[], float]] = {
         "ours": partial(ready_after, store, receipt=True),
         "hashed": partial(ready_after, store, receipt=False),
@@ -183,20 +183,22 @@ def compare_commands(store: Path, rounds: int) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; without, it is built")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a promoted version of fashion-mnist [default: a new store]"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", choices=["clone", "start", "commands"])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     rows: list[Row] = []
-    if asked.only in (None, "clone"):
-        rows += compare_clone(asked.rounds)
-    if asked.only != "clone":
+    if options.only in (None, "clone"):
+        rows += compare_clone(options.rounds)
+    if options.only != "clone":
         with tempfile.TemporaryDirectory() as name:
-            given = store_of(asked.store, Path(name)).folder
-            own = Path(shutil.copytree(given, Path(name) / "own"))  # its receipt is thrown away
-            rows += compare_commands(own, asked.rounds)
-            if asked.only != "commands":
-                rows += compare_start(own, asked.rounds)
+            existing = store_of(options.store, Path(name)).folder
+            own = Path(shutil.copytree(existing, Path(name) / "own"))  # a copy, because its receipt is deleted
+            rows += compare_commands(own, options.rounds)
+            if options.only != "commands":
+                rows += compare_start(own, options.rounds)
     report("startup", rows)
 
 

@@ -1,7 +1,7 @@
-"""What `benchmarks.durability` interrupts: steps of another process over a store, and what must hold afterwards.
+"""The steps that `benchmarks.durability` interrupts: a second process changes a store; and the checks afterwards.
 
-The other process is forked off one that has imported everything and used nothing, so that it begins at once. It says
-what came of a step in memory that both see, for its writes are what is made to fail.
+The second process is forked from a process that has imported everything and used nothing, so that it starts at once. It
+reports the result of a step in shared memory, because its writes are made to fail.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import torch
 from benchmarks.changes import random_changes
 from benchmarks.failures import NotHeldError
 from benchmarks.plain import WIDTH, Plain, matrix_of
-from benchmarks.retrained import resumed
+from benchmarks.retrained import resume
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.vectors import one_thread
 from lookalike.index.changes.change import Change
@@ -33,11 +33,11 @@ from lookalike.index.versions.store import Alias, Store
 from lookalike.training.errors import LookalikeError
 from tests.factories import encoder_at, made_rows
 
-__all__ = ["KEPT", "STEPS", "TOLD", "TRACEBACK", "Held", "attempt", "made_store", "said"]
+__all__ = ["KEPT", "SHARED_BYTES", "STEPS", "TRACEBACK", "Held", "attempt", "made_store", "read_outcomes"]
 
 ROWS = 40
 TRIES = 8
-TOLD = 1 << 14
+SHARED_BYTES = 1 << 14
 """Bytes of shared memory."""
 NAMES = [*(f"row-{i}" for i in range(ROWS)), *(f"new-{i}" for i in range(20))]
 SENT = [
@@ -45,26 +45,26 @@ SENT = [
     Change("row-4"),
     Change("new-19", np.ones(WIDTH, np.float32), '{"n": 2}'),
 ]
-"""What an upsert puts."""
+"""The changes of an upsert."""
 BULK = [Change(f"new-{i % 19}", np.full(WIDTH, i % 7, np.float32), json.dumps({"n": "x" * 20_000})) for i in range(300)]
 """So many bytes that SQLite moves them from its log to its table in the same call."""
 
 BEFORE = Alias(2, (1,))
 AFTER = {"compact": (1,), "promote": (1, 2), "roll back": ()}
-"""What the champion has replaced after a step that changes it."""
+"""The versions that the champion has replaced after a step that changes it."""
 TRACEBACK = "TRACEBACK"
 KEPT = "it is the champion now"
-"""Said where the alias was replaced and the disk did not confirm it."""
+"""Part of the message if the alias was replaced and the disk did not confirm it."""
 
 
 def made_store(folder: Path, *, logged: bool = True) -> tuple[Store, Plain]:
-    """Versions 1 and 2, the second serving, and a log with changes after it; and what must be found in it."""
+    """Make versions 1 and 2, the second serving, and a log with changes after it; returns what must be found in it."""
     rng, store = np.random.default_rng(0), Store(folder / "store")
     matrix = matrix_of(rng)
     plain = Plain(NAMES, matrix, "l2")
     rows = rng.integers(-3, 4, (ROWS, WIDTH)).astype(np.float32)
-    for name, given in zip(NAMES, rows, strict=False):
-        plain.apply(Change(name, given, "{}"))
+    for name, row in zip(NAMES, rows, strict=False):
+        plain.apply(Change(name, row, "{}"))
     source, encoder = made_rows(rows, NAMES[:ROWS], [{}] * ROWS), encoder_at(folder / "encoder", matrix)
     with one_thread(), redirect_stderr(io.StringIO()):
         for number in (1, 2):
@@ -100,16 +100,16 @@ STEPS: dict[str, Callable[[Path, ChangeLog], object]] = {
     "compact": lambda folder, log: compact(Store(folder)),
     "promote": lambda folder, log: Store(folder).promote(1),
     "roll back": lambda folder, log: Store(folder).rollback(),
-    "resumed retrain": lambda folder, log: resumed(Store(folder)),
+    "resumed retrain": lambda folder, log: resume(Store(folder)),
 }
 
 
-def attempt(name: str, folder: Path, told: Path, ready: Connection) -> None:
-    """In the other process: the step once it is told to, and where that fails, the same again."""
+def attempt(name: str, folder: Path, shared: Path, ready: Connection) -> None:
+    """In the second process: run the step when `ready` says so, and if it fails, run it again."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
-    with told.open("r+b") as file:
-        memory = mmap.mmap(file.fileno(), TOLD)
+    with shared.open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), SHARED_BYTES)
     torch.set_num_threads(1)
     log, outcomes = ChangeLog(folder), []
     log.last()
@@ -124,14 +124,14 @@ def attempt(name: str, folder: Path, told: Path, ready: Connection) -> None:
     os._exit(0)
 
 
-def said(told: Path) -> list[str]:
-    """What came of each attempt: "done", or the error; none where it was killed before."""
-    text = told.read_bytes().partition(b"\n")[0].strip(b"\0")
+def read_outcomes(shared: Path) -> list[str]:
+    """The result of each attempt: "done", or the error; none if the process was killed before."""
+    text = shared.read_bytes().partition(b"\n")[0].strip(b"\0")
     return [str(outcome) for outcome in json.loads(text)] if text else []
 
 
 def _outcome(step: Callable[[], object]) -> str:
-    """As a user would be told."""
+    """The message that a user would see."""
     try:
         step()
     except LookalikeError as error:
@@ -142,7 +142,7 @@ def _outcome(step: Callable[[], object]) -> str:
 
 
 class Held:
-    """A store that was there before a step, of which each attempt gets a copy; and what must hold after it."""
+    """A store as it was before a step, of which each attempt gets a copy; and the checks after the step."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._name = name
@@ -154,7 +154,7 @@ class Held:
         return Path(shutil.copytree(self._made.folder, to))
 
     def check(self, folder: Path, outcomes: list[str], *, killed: bool) -> bool:
-        """After the step: nothing acknowledged is lost, nothing is there that nobody sent, a verified version serves.
+        """Check that no acknowledged change is lost, no unsent change appears, and a verified version serves.
 
         Returns:
             Whether the step had been done.
@@ -165,7 +165,7 @@ class Held:
         if not changed and (alias != BEFORE or (after and self._name in AFTER)):
             raise NotHeldError(f"champion {alias}")
         if not store.open_champion().answers_canary():
-            raise NotHeldError("the champion does not answers its canary query")
+            raise NotHeldError("the champion does not answer its canary query")
         log = ChangeLog(folder)
         new = log.read(self._plain.applied, 10_000)
         log.close()
@@ -173,21 +173,21 @@ class Held:
         if new and not there:
             raise NotHeldError(f"{len(new)} changes of {len(self._sent)}")
         if self._sent and after and not there:
-            raise NotHeldError("what was acknowledged is not there")
+            raise NotHeldError("an acknowledged change is missing")
         if new and not after and not killed:
-            raise NotHeldError("what was refused is there")
+            raise NotHeldError("a refused change is present")
         self._answers(store, new)
         return after or bool(new) or changed
 
     def again(self, folder: Path, *, done: bool) -> None:
-        """Without faults the step succeeds, and leaves nothing of the attempts before."""
+        """Check that the step succeeds without faults, and leaves nothing of the attempts before."""
         log = ChangeLog(folder)
         if not done:
             STEPS[self._name](folder, log)
         log.close()
         self.check(folder, ["done"], killed=False)
         with redirect_stderr(io.StringIO()):
-            compact(Store(folder))  # what works on a folder clears away what others left there
+            compact(Store(folder))  # a step that uses a folder deletes what earlier attempts left in it
         left = [path.name for path in (folder / "versions").iterdir() if not path.name.isdigit()]
         if left:
             raise NotHeldError(f"left behind: {left}")

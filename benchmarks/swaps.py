@@ -1,13 +1,13 @@
-"""Does anyone notice that the version changes? 1,000 changes under full load, with every answer checked.
+"""Do clients notice that the version changes? 1,000 changes under full load, with every answer checked.
 
-ours    calls from 16 connections, each asking again once it is answered: /embed and /search, by rows and by ids, as
+ours    calls from 16 connections, each sent after the previous answer: /embed and /search, by rows and by ids, as
         JSON and as .npy, while `promote` and `rollback` change the champion back and forth in the store's folder, each
         as soon as an answer shows the change before
-floor   the same load right before, while nothing changes
+floor   the same load immediately before, without changes
 
-Both versions hold the same 60,000 items, by different encoders. An answer is compared with what the version that it
-names gives for the same query, number by number: one that fits the other version is mixed, one that fits none is wrong.
-The server has one core; the client, and what promotes, have the other. The memory is what no file backs.
+Both versions contain the same 60,000 items, by different encoders. An answer is compared with the result of the version
+that it names for the same query, number by number: an answer that matches the other version is mixed, one that matches
+neither is wrong. The server has one core; the client and the promotions have the other. The memory is anonymous memory.
 """
 
 import argparse
@@ -31,7 +31,16 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Bar, Row, report, row
 from benchmarks.service_client import Figures, Reply, Shot, Traffic, posted, to_npy
-from benchmarks.service_process import Footprint, ask, footprint, free_port, lookalike, served, store_of, two_cores
+from benchmarks.service_process import (
+    Footprint,
+    ask,
+    footprint,
+    free_port,
+    lookalike,
+    running_server,
+    store_of,
+    two_cores,
+)
 from lookalike.index.ann.target import Target
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
@@ -52,11 +61,11 @@ EARLY, LATE = 5, 200
 PATIENCE = 30.0
 JSON, NPY = "application/json", "application/x-npy"
 CLOSE = 5e-5
-"""What the size of a batch may change in a float32 of an answer."""
+"""How much the size of a batch may change a float32 of an answer."""
 REMEMBERED = 1_000
 
 Content = tuple[NDArray[np.float32], list[list[str]]]
-"""The numbers of an answer, (n, latent) or (n, limit), and the ids beside them."""
+"""The numbers of an answer, (n, latent) or (n, limit), and the ids with them."""
 
 
 @dataclass
@@ -67,11 +76,11 @@ class Seen:
     right: dict[tuple[int, bytes, bytes], int] = field(default_factory=dict)
 
 
-def two_versions(given: Path | None, folder: Path) -> Store:
+def two_versions(existing: Path | None, folder: Path) -> Store:
     """A store of two versions of the same rows, by different encoders; the first is the champion."""
-    store = store_of(given, folder)
-    if given:
-        store = Store(Path(shutil.copytree(given, folder / "copy")))
+    store = store_of(existing, folder)
+    if existing:
+        store = Store(Path(shutil.copytree(existing, folder / "copy")))
     rows = open_rows("fashion-mnist")
     train(rows, load_config(overrides=["fit.epochs=1", "fit.seed=1"]), folder / "other")
     key = store.open_champion().index.spec.key
@@ -80,25 +89,25 @@ def two_versions(given: Path | None, folder: Path) -> Store:
 
 
 def found_by(version: Version, rows: NDArray[np.float32] | None, ids: list[str]) -> Content:
-    """What the version itself finds."""
+    """The result of the version itself."""
     found = version.searcher.search_items(ids, LIMIT) if rows is None else version.searcher.search_rows(rows, LIMIT)
     return found.scores, [[version.items.id_at(p) for p in places] for places in found.positions.tolist()]
 
 
 def read_embeddings(reply: Reply) -> tuple[int, Content]:
-    told = orjson.loads(reply.body)
-    return told["version"], (np.array(told["embeddings"], np.float32), [])
+    answer = orjson.loads(reply.body)
+    return answer["version"], (np.array(answer["embeddings"], np.float32), [])
 
 
 def read_hits(reply: Reply) -> tuple[int, Content]:
-    told = orjson.loads(reply.body)
-    hits = [one["hits"] for one in told["results"]]
+    answer = orjson.loads(reply.body)
+    hits = [one["hits"] for one in answer["results"]]
     scores = np.array([[hit["score"] for hit in row] for row in hits], np.float32)
-    return told["version"], (scores, [[hit["id"] for hit in row] for row in hits])
+    return answer["version"], (scores, [[hit["id"] for hit in row] for row in hits])
 
 
 def read_npy(reply: Reply) -> tuple[int, Content]:
-    """Embeddings, or records of ids and scores; the version stands in the head alone."""
+    """Read embeddings, or records of ids and scores; only the head names the version."""
     array = np.load(io.BytesIO(reply.body), allow_pickle=False)
     content = (array["score"], array["id"].tolist()) if array.dtype.names else (array, [])
     return version_of(reply), content
@@ -110,9 +119,9 @@ def version_of(reply: Reply) -> int:
     return int(head[at:].split(b"\r\n", 1)[0])
 
 
-def agrees(given: Content, wanted: Content) -> bool:
-    """The same but for rounding, which may also swap neighbours that score alike."""
-    (numbers, ids), (others, names) = given, wanted
+def agrees(result: Content, wanted: Content) -> bool:
+    """Whether two results are the same except for rounding, which may also swap neighbors of nearly equal score."""
+    (numbers, ids), (others, names) = result, wanted
     if numbers.shape != others.shape or len(ids) != len(names):
         return False
     shared = [len(set(one) & set(other)) for one, other in zip(ids, names, strict=True)]
@@ -122,7 +131,7 @@ def agrees(given: Content, wanted: Content) -> bool:
 def checker(
     number: int, read: Callable[[Reply], tuple[int, Content]], wanted: dict[int, Content], seen: Seen
 ) -> Callable[[Reply], str]:
-    """A check of answers to query `number`: what each version must say is in `wanted`."""
+    """A check of answers to query `number`; `wanted` contains each version's result."""
 
     def check(reply: Reply) -> str:
         if reply.status != 200:
@@ -144,7 +153,7 @@ def checker(
 
 
 def make_shots(store: Store, seen: Seen) -> list[Shot]:
-    """Every kind of call, with one row or some; raises where the versions cannot be told apart."""
+    """Every kind of call, with one row or some; raises if the versions have the same results."""
     versions = [store.open(number) for number in store.numbers()]
     images, _ = read_sample(open_rows("fashion-mnist:test"), QUERIES * MOST_ROWS, 0)
     random = np.random.default_rng(0)
@@ -175,14 +184,14 @@ def make_shots(store: Store, seen: Seen) -> list[Shot]:
 
 
 def change(folder: Path) -> int:
-    """Promote the second version, or go back to the first; the number that is champion now."""
+    """Promote the second version, or roll back to the first; returns the number of the champion."""
     store = Store(folder)
     alias = store.rollback() if store.champion_number() == 2 else store.promote(2)
     return alias.version
 
 
 async def change_often(changes: int, store: Store, seen: Seen, other: Executor, pid: int) -> list[Footprint]:
-    """Change, and wait until an answer shows it; what the server holds after some, after many, and at the end."""
+    """Change, and wait until an answer shows it; returns the footprint after some, after many, and at the end."""
     held = []
     for number in range(1, changes + 1):
         wanted = await asyncio.get_running_loop().run_in_executor(other, change, store.folder)
@@ -199,11 +208,11 @@ async def change_often(changes: int, store: Store, seen: Seen, other: Executor, 
 async def drive(
     port: int, pid: int, store: Store, seconds: float, changes: int
 ) -> tuple[Figures, Figures, list[Footprint]]:
-    """The steady figures, those while it changes, and what the server held."""
+    """The steady figures, those during the changes, and the server's footprint."""
     seen = Seen()
     shots = make_shots(store, seen)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), os.nice, (19,)) as other:
-        await asyncio.get_running_loop().run_in_executor(other, change, store.folder)  # the imports, and there and back
+        await asyncio.get_running_loop().run_in_executor(other, change, store.folder)  # loads modules
         await asyncio.get_running_loop().run_in_executor(other, change, store.folder)
         gc.freeze()
         await Traffic(port, shots, CONNECTIONS).run(seconds=2)
@@ -218,7 +227,7 @@ async def drive(
     return steady, moving, held
 
 
-def rows_of(steady: Figures, moving: Figures, held: list[Footprint], changes: int) -> list[Row]:
+def report_rows(steady: Figures, moving: Figures, held: list[Footprint], changes: int) -> list[Row]:
     """The rows of the report."""
     mixed = moving.wrong["mixed"] + steady.wrong["mixed"]
     failed = moving.wrong.total() + steady.wrong.total() - mixed
@@ -243,20 +252,20 @@ def rows_of(steady: Figures, moving: Figures, held: list[Footprint], changes: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a promoted version of fashion-mnist; it is copied")
+    parser.add_argument("--store", type=Path, help="a store with a promoted version of fashion-mnist; it is copied")
     parser.add_argument("--changes", type=int, default=CHANGES)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of the steady load")
-    asked = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the duration of the steady load")
+    options = parser.parse_args()
     server_core, client_core = two_cores()
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
-        store = two_versions(asked.store, Path(name))
+        store = two_versions(options.store, Path(name))
         os.sched_setaffinity(0, {client_core})
-        with served(lookalike(store, port), [server_core]) as process:
+        with running_server(lookalike(store, port), [server_core]) as process:
             ask(port, '{"ids": ["0"]}')
-            steady, moving, held = uvloop.run(drive(port, process.pid, store, asked.seconds, asked.changes))
+            steady, moving, held = uvloop.run(drive(port, process.pid, store, options.seconds, options.changes))
     note = ", ".join(f"{count} x {what}" for what, count in (steady.wrong + moving.wrong).items())
-    report("swaps", rows_of(steady, moving, held, asked.changes), note)
+    report("swaps", report_rows(steady, moving, held, options.changes), note)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,16 @@ Fashion-MNIST, 784-512-256-32 and back, batches of 256, two threads, on the CPU;
 
 ours    `training.fit.loop.fit`; a hook takes the time of each step; in float32, and with products in bfloat16
 peers   the textbook loop: a Dataset with one row per `__getitem__`, a DataLoader that shuffles it, the same model,
-        `optim.Adam` as it comes, `loss.item()` each step. Once over rows that lie ready as a tensor, which is its best
-        case, and once over pictures, as PyTorch's own quick start does. Then pythae's trainer on the same model, and
+        `optim.Adam` with its defaults, `loss.item()` in each step. Once over rows that are ready as a tensor, its best
+        case, and once over pictures, as in PyTorch's own quick start. Then pythae's trainer on the same model, and
         scikit-learn's MLPRegressor of the same widths, rows as targets
 by hand the same step, written out: rows gathered from one tensor, the model, the loss, fused Adam; no watch and no
-        hooks: what PyTorch itself takes beside the products
-floor   the matrix products of a step, forward and backward, of the same precision, and nothing else: operands hot,
-        results written to memory allocated once, which is the stricter of the two ways
+        hooks: PyTorch's own cost in addition to the products
+floor   the matrix products of a step, forward and backward, of the same precision, and nothing else: operands in the
+        cache, results written to memory allocated once, which is the stricter of the two ways
 
-A segment is one start of a loop and some steps of it; the first steps are not counted, but for pythae and scikit-learn,
-whose loops cannot be looked into: theirs is one call of as many steps, timed whole.
+A segment is one start of a loop and some steps of it; the first steps are not counted, except for pythae and
+scikit-learn, whose loops cannot be observed: theirs is one call of the same number of steps, timed as a whole.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ BATCH = 256
 ACTIVATIONS: tuple[Literal["relu", "silu"], ...] = ("relu", "silu")
 PLAIN = ModelConfig(batch_norm=False, latent_norm=False, latent_noise=0.0)
 PRECISIONS = {"fp32": (1.15, 4.5), "bf16": (1.5, 6.0)}
-"""For each, the bar to the floor and the bar to the textbook."""
+"""For each precision, the bar to the floor and the bar to the textbook."""
 PEERS = {
     "pictures": "the textbook, from pictures",
     "tensor": "the textbook, from a tensor",
@@ -82,7 +82,7 @@ class RowByRow(Dataset[Tensor]):
 
 
 class PictureByPicture(Dataset[Tensor]):
-    """The quick start's: torchvision's FashionMNIST with ToTensor, written out, as its wheel wants another torch."""
+    """The quick start's case: torchvision's FashionMNIST with ToTensor, written out: its wheel needs another torch."""
 
     def __init__(self, pictures: Tensor) -> None:
         self.pictures = pictures  # (n, 28, 28) uint8
@@ -97,11 +97,11 @@ class PictureByPicture(Dataset[Tensor]):
 
 
 class EnoughError(Exception):
-    """Ends a segment of `fit` from inside its hook: an epoch is longer than a segment."""
+    """Ends a segment of `fit` from inside its hook, because an epoch is longer than a segment."""
 
 
 class Stopwatch:
-    """Ticked after each step; the first WARM steps are not counted."""
+    """Called after each step; the first WARM steps are not counted."""
 
     def __init__(self) -> None:
         self.stamps: list[float] = []
@@ -117,7 +117,7 @@ class Stopwatch:
 
 
 def stopped_after_enough(loop: Callable[[Stopwatch], object]) -> Segment:
-    """The loop's steps, until its stopwatch has had enough of them."""
+    """Run the loop's steps until the stopwatch has enough of them."""
 
     def segment() -> float:
         watch = Stopwatch()
@@ -131,7 +131,7 @@ def stopped_after_enough(loop: Callable[[Stopwatch], object]) -> Segment:
 def ours(
     rows: Tensor, model_config: ModelConfig, *, bf16: bool = False, scaling: Preprocessor | None = None
 ) -> Segment:
-    """`fit` itself; with `scaling`, as shipped: under its loss and its corruption."""
+    """`fit` itself; with `scaling`, as shipped: with its loss and its corruption."""
     model = Autoencoder((WIDTHS[0],), WIDTHS[3], model_config)
     optimizer = build_optimizer(OptimizerConfig(), model)
     loss = bounded(build_loss(LossConfig()), scaling.low, scaling.high) if scaling else LOSSES["mse"]
@@ -175,7 +175,7 @@ def textbook(rows: Dataset[Tensor], model_config: ModelConfig) -> Segment:
 
 
 def by_hand(rows: Tensor, model_config: ModelConfig, *, bf16: bool) -> Segment:
-    """What a step takes in PyTorch without any of our loop around it."""
+    """The cost of a step in PyTorch without our loop around it."""
     model = Autoencoder((WIDTHS[0],), WIDTHS[3], model_config)
     optimizer = optim.Adam(model.parameters(), lr=OptimizerConfig().lr, fused=True)
 
@@ -227,7 +227,7 @@ def pythae(rows: Tensor, model_config: ModelConfig) -> Segment:
     shutil.rmtree(folder)
 
     def segment() -> float:
-        with contextlib.redirect_stderr(io.StringIO()):  # it draws a bar of its own
+        with contextlib.redirect_stderr(io.StringIO()):  # it draws its own progress bar
             return _timed(lambda: trainer.train_step(1))
 
     return segment
@@ -249,7 +249,7 @@ def _timed(steps: Callable[[], object]) -> float:
 
 
 def matrix_products(kind: torch.dtype) -> Segment:
-    """The floor: for each layer x @ W.T, the gradients of W, and of x where x is not the input."""
+    """The floor: for each layer x @ W.T, the gradients of W, and those of x except for the input."""
     weights = [(torch.randn(outs, ins) / ins**0.5).to(kind) for ins, outs in pairwise(WIDTHS)]
     rows, grads, forward, backward = ([torch.randn(BATCH, width).to(kind) for width in WIDTHS] for _ in range(4))
     weight_grads = [torch.empty_like(weight) for weight in weights]
@@ -271,7 +271,7 @@ def matrix_products(kind: torch.dtype) -> Segment:
 
 
 def training_rows() -> tuple[Tensor, Tensor, Preprocessor]:
-    """The training images as `training.fit.job` hands them to the loop, (60000, 784) centred float32, and as bytes."""
+    """The training images as `training.fit.job` passes them on, (60000, 784) centered float32, and as bytes."""
     raw, _ = read_sample(open_rows("fashion-mnist"), 60_000, seed=0)
     scaling = fit_preprocessor(raw, "center")
     pictures = torch.from_numpy(raw).to(torch.uint8).view(-1, 28, 28)

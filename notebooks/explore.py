@@ -1,16 +1,16 @@
 # %% [markdown]
-# # Look around in a version
+# # Explore a version
 #
 # A *version* is what Lookalike serves: an encoder, an index of embeddings, the items' ids and payloads, and the
-# evidence that all of it works. This notebook opens one and looks at it from four sides:
+# evidence of its quality. This notebook opens a version and shows four views of it:
 #
-# 1. **What it claims**: the evidence in its manifest, and how its training went.
-# 2. **A map**: where the items lie when their embeddings are pressed flat onto paper.
-# 3. **Neighbours**: what it finds for an item, for a row that it never saw, and for that row under noise.
-# 4. **Reconstructions**: what survives the bottleneck, and which rows it understands least.
+# 1. **Evidence**: the measurements in its manifest, and the history of its training.
+# 2. **A map**: the embeddings of the items, projected onto two dimensions.
+# 3. **Neighbors**: the hits for an item, for a row that is not an item, and for that row with noise.
+# 4. **Reconstructions**: what passes through the bottleneck, and which rows have the largest error.
 #
-# Run it from top to bottom. It opens in VS Code as it is, and in Jupyter with jupytext; to make an ordinary
-# notebook of it, run `jupytext --to ipynb notebooks/explore.py`.
+# Run it from top to bottom. VS Code opens this file directly, and Jupyter opens it with jupytext; to convert it to an
+# ordinary notebook, run `jupytext --to ipynb notebooks/explore.py`.
 
 # %%
 import os
@@ -39,37 +39,37 @@ from lookalike.training.rows.builtin import BUILTIN
 # %% [markdown]
 # ## Which version?
 #
-# Change these three lines, or set the environment variables, to look at your own. The store that `make run` makes is
-# `stores/digits`. `DATA` is what the version was built from; left empty, it is what the manifest says. `QUERIES` are
-# rows that are no items; left empty, they are the test part of a built-in set, and of other data the items themselves.
+# To explore your own data, change these three lines or set the environment variables. `make run` creates the store
+# `stores/digits`. `DATA` is the data that the version was built from; if empty, the manifest names it. `QUERIES` are
+# rows that are not items; if empty, they are the test part of a built-in set, or for other data the items themselves.
 
 # %%
 STORE = os.environ.get("LOOKALIKE_STORE", "stores/digits")
 DATA = os.environ.get("LOOKALIKE_DATA", "")
 QUERIES = os.environ.get("LOOKALIKE_QUERIES", "")
 
-if Path.cwd().name == "notebooks":  # Jupyter starts beside the notebook; the paths above start one folder higher
+if Path.cwd().name == "notebooks":  # Jupyter starts in the notebook's folder; the paths above are relative to the root
     os.chdir("..")
 
 # %% [markdown]
-# Without a store there, the next cell makes a small one in a temporary folder, with the same three calls that
-# `lookalike train`, `lookalike build` and `lookalike promote` make. It trains for 30 epochs only, so that it takes
-# seconds; `make run` trains until it is good.
+# If the store does not exist, the next cell makes a small store in a temporary folder, with the same three calls as
+# `lookalike train`, `lookalike build` and `lookalike promote`. It trains for only 30 epochs, which takes seconds;
+# `make run` trains until the validation loss stops improving.
 
 
 # %%
 def open_or_make(store: Store) -> Version:
-    """The champion of the store, or of a small store made on the spot."""
+    """Open the champion of the store, or of a small store that is made here."""
     try:
         return store.open_champion()
     except StoreError:
-        print(f"No version in {store.folder}: making a small one.")
+        print(f"No version in {store.folder}: making a small store.")
     folder = Path(scratch.name)
     digits = open_rows("digits")
     train(digits, load_config(None, ["fit.epochs=30"]), folder / "run")
-    made = Store(folder / "store")
-    made.promote(build(digits, folder / "run", made))
-    return made.open_champion()
+    small = Store(folder / "store")
+    small.promote(build(digits, folder / "run", small))
+    return small.open_champion()
 
 
 scratch = tempfile.TemporaryDirectory(prefix="lookalike-")
@@ -82,12 +82,13 @@ shape = version.encoder.input_shape
 print(f"version {version.number}: {len(version.items):,} items of {rows.name}, each of shape {shape}")
 
 # %% [markdown]
-# ## 1. What it claims
+# ## 1. Evidence
 #
-# Every version was measured when it was built, and keeps the figures in its manifest. *Recall@10* is the share of the
-# ten true nearest neighbours that the index finds; the truth comes from exact search over the same vectors. *Latency*
-# is the median of one query at a time on one thread. The right column measures again, now, on this machine. Where the
-# rows have labels, *precision@10* is the share of a query's ten hits that have its label. Training never saw a label.
+# Every version was measured when it was built, and its manifest contains the figures. *Recall@10* is the share of the
+# ten true nearest neighbors that the index finds; exact search over the same vectors finds the true neighbors.
+# *Latency* is the median of one query at a time on one thread. The right column is measured now, on this machine. If
+# the rows have labels, *precision@10* is the share of a query's ten hits that have its label. The training does not
+# use labels.
 
 # %%
 then = version.manifest.evidence
@@ -96,17 +97,17 @@ precision = "no labels" if now.precision is None else f"{now.precision:.3f}"
 
 print(f"{'':26}{'at build':>12}{'now':>12}")
 print(f"{'recall@10':26}{then.recall:>12.4f}{now.measured.recall:>12.4f}")
-print(f"{'latency, µs a query':26}{then.latency_us:>12.0f}{now.measured.latency_us:>12.0f}")
-print(f"{'queries asked':26}{then.queries:>12,}{now.measured.queries:>12,}")
+print(f"{'latency, µs per query':26}{then.latency_us:>12.0f}{now.measured.latency_us:>12.0f}")
+print(f"{'queries':26}{then.queries:>12,}{now.measured.queries:>12,}")
 print(f"{'label precision@10':26}{'':>12}{precision:>12}")
 print(f"{'index':26}{version.index.spec.key:>12}\n{'metric':26}{version.metric:>12}")
 print(f"{'values: row → embedding':26}{version.encoder.width:>6} → {version.encoder.latent_dim}")
 
 # %% [markdown]
-# The encoder carries its own history. A good run has two falling curves that stay together. Where the validation curve
-# turns upwards while the training curve falls on, the model learns its training rows by heart; where both are still
-# falling at the end, it wants more epochs. A *denoising* encoder has to guess what the noise has covered, in training
-# and in validation alike, so its curves level off well above zero.
+# The encoder artifact contains the history of its training. In a good run, both curves fall and stay together. If the
+# validation curve rises while the training curve still falls, the model overfits; if both still fall at the end, it
+# needs more epochs. A *denoising* encoder has to guess the values that the noise has hidden, in training and in
+# validation, so its curves level off well above zero.
 
 # %%
 history = version.encoder.header["history"]
@@ -125,12 +126,12 @@ plt.show()
 # %% [markdown]
 # ## 2. A map of the latent space
 #
-# An embedding has too many numbers to draw. Principal component analysis (PCA) picks the two directions in which the
-# embeddings differ most, and drops the rest: like a shadow on a wall, it keeps what it can. The title says how much.
-# Points that lie apart here are apart; points that lie on top of each other may still be far apart in a direction that
-# the shadow does not show.
+# An embedding has too many numbers to draw. Principal component analysis (PCA) keeps the two directions in which the
+# embeddings vary most, and drops the others, like a shadow on a wall. The title shows how much of the variance remains.
+# Points that are apart on the map are apart in the latent space; points that overlap on the map may still be far apart
+# in a direction that the map does not show.
 #
-# The colours are the labels. Training never used them, so any sorting by colour was found by the autoencoder.
+# The colors are the labels. The training did not use them, so the autoencoder found any separation of colors by itself.
 
 # %%
 chosen = np.random.default_rng(0).permutation(len(version.items))[:5_000]
@@ -141,7 +142,7 @@ points = pca.fit_transform(embeddings)  # (points, 2)
 
 
 def draw_map(axis: Axes, points: NDArray[np.float32], labels: list[Any]) -> None:
-    """A scatter plot: one colour a label, its name written where the middle of its points is."""
+    """Draw a scatter plot with one color per label; the label's name is at the median of its points."""
     kinds = sorted({label for label in labels if label is not None}, key=str)
     if not 1 < len(kinds) <= 20:
         axis.scatter(points[:, 0], points[:, 1], s=6, alpha=0.5, color="tab:blue", linewidths=0)
@@ -174,14 +175,14 @@ axis.set(
 plt.show()
 
 # %% [markdown]
-# ## 3. Neighbours
+# ## 3. Neighbors
 #
-# The next cell finds the nearest other items of a few items, one item for each label where there are labels. The query
-# stands in front, in a frame; its hits follow, best first, each with its id and score. With the metric *cosine* a score
-# of 1 is the same direction, and 0 has nothing in common. With *l2* the score is a distance: smaller is nearer.
+# The next cell finds the nearest other items of a few items, one item for each label if there are labels. The query is
+# on the left, in a frame; its hits follow, best first, each with its id and score. With the metric *cosine*, a score of
+# 1 means the same direction, and 0 means nothing in common. With *l2*, the score is a distance: smaller is nearer.
 #
-# A version holds embeddings and payloads, not the rows themselves, so the pictures are read from `DATA`, in one pass
-# and in chunks: only the rows that are drawn are kept.
+# A version contains embeddings and payloads, but not the rows, so the pictures are read from `DATA`, in one pass and in
+# chunks: only the rows to draw are kept in memory.
 
 # %%
 HITS = 8
@@ -190,7 +191,7 @@ low, high = float(pool.min()), float(max(pool.max(), pool.min() + 1e-6))  # one 
 
 
 def read_by_id(rows: Rows, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
-    """The rows with these ids, each (width,)."""
+    """Read the rows with these ids, each (width,)."""
     return {
         name: row
         for chunk in rows.chunks()
@@ -200,7 +201,7 @@ def read_by_id(rows: Rows, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
 
 
 def draw_row(axis: Axes, row: NDArray[np.float32]) -> None:
-    """A picture, where the row has the shape of one; a curve otherwise."""
+    """Draw a picture if the row has the shape of a gray or color picture; else a curve."""
     axis.set(xticks=[], yticks=[])
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3):
         axis.imshow((row.reshape(shape).clip(low, high) - low) / (high - low), cmap="gray_r", vmin=0, vmax=1)
@@ -214,15 +215,15 @@ def caption(axis: Axes, text: str) -> None:
 
 
 def frame(axis: Axes) -> None:
-    """Mark a query."""
+    """Draw a frame around a query."""
     for edge in axis.spines.values():
         edge.set(color="tab:red", linewidth=2.5)
 
 
-def draw_neighbours(
+def draw_neighbors(
     asked: NDArray[np.float32], names: list[str], scores: NDArray[np.float32], positions: NDArray[np.int64]
 ) -> None:
-    """One line for each row of `asked`, (n, width): the row in a frame, then its hits, (n, hits)."""
+    """Draw one line for each row of `asked`, (n, width): the row in a frame, then its hits, (n, hits)."""
     hits = [[version.items.id_at(int(place)) for place in line if place >= 0] for line in positions]
     pictures = read_by_id(rows, {name for line in hits for name in line})
     columns = 1 + positions.shape[1]
@@ -249,21 +250,21 @@ names = [version.items.id_at(position) for position in some]
 found = read_by_id(rows, set(names))
 hits = version.searcher.search_items(names, HITS)
 pictures = np.stack([found[name] for name in names])
-draw_neighbours(pictures, [f"item {name}" for name in names], hits.scores, hits.positions)
+draw_neighbors(pictures, [f"item {name}" for name in names], hits.scores, hits.positions)
 
 # %% [markdown]
-# ### Rows that are no items, and the same rows under noise
+# ### Rows that are not items, and the same rows with noise
 #
-# Items find each other; the real work is a row that the index never saw. Such a row goes through the encoder first,
-# exactly as `POST /search` with `inputs` does it. Each query here stands twice: as it is, and under Gaussian noise. A
-# denoising autoencoder has learnt to see the row behind the noise, so both should find much the same.
+# A real query is usually a row that is not in the index. The encoder first embeds the row, exactly as `POST /search`
+# with `inputs` does. Each query appears twice here: unchanged, and with Gaussian noise. A denoising autoencoder has
+# learned to ignore noise, so both should find nearly the same items.
 
 # %%
 clean = pool[:4]
 noisy = add_noise(clean, version.encoder.preprocess)  # the same shape
 pairs = np.stack([clean, noisy], axis=1).reshape(-1, clean.shape[1])  # (rows, 2, width) -> (2 rows, width)
 scores, positions = version.index.search(version.embed(pairs), HITS)
-draw_neighbours(pairs, ["as it is", "under noise"] * len(clean), scores, positions)
+draw_neighbors(pairs, ["unchanged", "with noise"] * len(clean), scores, positions)
 
 both = [len({*one} & {*other}) for one, other in zip(positions[::2].tolist(), positions[1::2].tolist(), strict=True)]
 print(f"hits in common, of {positions.shape[1]}: {', '.join(map(str, both))}")
@@ -271,12 +272,12 @@ print(f"hits in common, of {positions.shape[1]}: {', '.join(map(str, both))}")
 # %% [markdown]
 # ## 4. Reconstructions
 #
-# The decoder, which serving does not need, turns an embedding back into a row. What comes back is what the embedding
-# knows about the row; what is lost was judged to be noise, or did not fit through the bottleneck. Above stands the row,
-# below its reconstruction, with the root of the mean squared error in the unit of the data.
+# The decoder, which the service does not need, turns an embedding back into a row. The reconstruction shows what the
+# embedding contains about the row; the rest was treated as noise, or did not fit through the bottleneck. The row is
+# above and its reconstruction below, with the root of the mean squared error in the unit of the data.
 #
-# The left half are rows as they come. The right half are those with the largest error of all that were looked at: rows
-# unlike the training data, badly recorded, or rare. That makes the error a first detector of anomalies.
+# The left half shows the first rows. The right half shows the rows with the largest errors: rows that are unlike the
+# training data, badly recorded, or rare. So the error is a simple detector of anomalies.
 
 # %%
 restored = version.encoder.reconstruct(pool)  # (rows, width)
@@ -291,14 +292,14 @@ for column, number in enumerate(shown):
     if column >= 6:
         frame(axes[0, column])
 axes[0, 0].set_ylabel("row")
-axes[1, 0].set_ylabel("rebuilt")
+axes[1, 0].set_ylabel("reconstruction")
 figure.suptitle(f"Row above, reconstruction below; framed: the largest errors among {len(pool)} rows", fontsize=10)
 plt.show()
 
 # %% [markdown]
-# ## Where to go from here
+# ## Next steps
 #
-# - **A poor map or poor neighbours?** Compare a run with more epochs or a wider bottleneck:
+# - **A poor map or poor neighbors?** Compare with a run that has more epochs or a wider bottleneck:
 #   `lookalike train digits --run runs/wide --set model.latent_dim=32`, then `lookalike build`, and set `STORE` above.
-# - **Your own data**: `lookalike train your.npy --run runs/mine`. The [README](../README.md) lists what can be read.
-# - **Ask over HTTP**: `lookalike serve --store stores/digits` gives the same hits as the cells above.
+# - **Your own data**: `lookalike train your.npy --run runs/mine`. The [README](../README.md) lists the supported data.
+# - **Search over HTTP**: `lookalike serve --store stores/digits` returns the same hits as the cells above.

@@ -1,4 +1,4 @@
-"""Small real things that all tests share, made once: read them, and damage only copies."""
+"""Small real objects that all tests share, made once. Only read them; change or damage a copy."""
 
 import shutil
 import signal
@@ -37,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tests share their machine, and so do the processes that they start."""
+    """Use one thread, because tests and the processes that they start share the machine."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -52,7 +52,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on `digits`: RUN/encoder takes 64 values and gives 8. Read only."""
+    """A finished run on `digits`: RUN/encoder maps 64 values to 8. Read only."""
     run = tmp_path_factory.mktemp("tiny-run") / "run"
     train(open_rows("digits"), load_config(None, list(TINY)), run)
     return run
@@ -60,7 +60,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_store(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with one version, of `digits`, that is the champion and answers exactly. Read only."""
+    """A store with one version, of `digits`, which is the champion and has an exact index. Read only."""
     store = Store(tmp_path_factory.mktemp("tiny-store") / "store")
     store.promote(build(open_rows("digits"), tiny_run, store, target=Target(key="Flat"), device="cpu"))
     return store
@@ -68,5 +68,5 @@ def tiny_store(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Stor
 
 @pytest.fixture
 def store_copy(tiny_store: Store, tmp_path: Path) -> Store:
-    """The same, to change or to damage."""
+    """A copy of `tiny_store`, to change or to damage."""
     return Store(Path(shutil.copytree(tiny_store.folder, tmp_path / "store-copy")))

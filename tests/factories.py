@@ -1,4 +1,4 @@
-"""What many tests make: rows, encoders with known weights, settings that train fast, changes, stores."""
+"""Factories that many tests share: rows, encoders with known weights, fast settings, changes, stores."""
 
 import dataclasses
 import resource
@@ -57,7 +57,7 @@ def made_rows(
     *,
     batch: int = 1 << 30,
 ) -> Rows:
-    """A source that gives `inputs` (n, width) in chunks of at most `batch` rows."""
+    """A source that yields `inputs` (n, width) in chunks of at most `batch` rows."""
     names = list(ids) if ids is not None else [f"row-{i}" for i in range(len(inputs))]
     notes = list(payloads) if payloads is not None else [{"number": i} for i in range(len(inputs))]
 
@@ -78,10 +78,10 @@ def encoder_at(
     origin: Sequence[float] | None = None,
     fitted: float = 3e38,
 ) -> Path:
-    """An encoder artifact in the new `folder` that maps a row (width,) to `(row - origin) @ matrix`, (latent,).
+    """Write an encoder artifact to the new `folder` that maps a row (width,) to `(row - origin) @ matrix`, (latent,).
 
-    It says that it was not trained on the rows `held_out`, (n, width), and that each column was from -`fitted` to
-    `fitted`. It clips values beyond 21 times that.
+    Its manifest says that the rows `held_out`, (n, width), were not trained on, and that each column's range was from
+    -`fitted` to `fitted`. It clips values beyond 21 times that.
     """
     width, latent = matrix.shape
     encoder, decoder = nn.Linear(width, latent), nn.Linear(latent, width)
@@ -114,7 +114,7 @@ def flip(path: Path, place: int, bit: int = 0) -> None:
 
 
 def reseal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
-    """Seal `folder` anew as it is now, as one who wants to deceive would."""
+    """Seal the current contents of `folder` again, as an attacker would."""
     for name in ("manifest.json", "manifest.sha256"):
         (folder / name).unlink()
     seal(folder, format_name, {key: value for key, value in header.items() if key != "format"})
@@ -146,7 +146,7 @@ def retrained(
 
 @contextmanager
 def no_room() -> Iterator[None]:
-    """No file of this process may grow."""
+    """Let no file of this process grow, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
@@ -156,12 +156,12 @@ def no_room() -> Iterator[None]:
 
 
 def quick(*overrides: str) -> TrainConfig:
-    """Settings that train in a moment, and `section.key=value` lines over them."""
+    """Settings for a fast training, with `section.key=value` overrides."""
     return load_config(None, [*QUICK, *overrides])
 
 
 def blobs(count: int = 60, width: int = 6, seed: int = 0) -> NDArray[np.float32]:
-    """(count, width) around three centres."""
+    """(count, width) around three centers."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(0, 3, (3, width))
     return (centres[np.arange(count) % 3] + rng.normal(0, 0.5, (count, width))).astype(np.float32)

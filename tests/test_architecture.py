@@ -1,4 +1,4 @@
-"""The house's rules, read off the source: who imports whom, how large things are, what is never loaded."""
+"""The rules of the code, read from its source: the direction of imports, sizes, and modules that must not be loaded."""
 
 import ast
 import graphlib
@@ -27,10 +27,10 @@ ORDER = {
     "lessons": (),
     "": ("data", "label_probe", "tracking", "retraining", "cli", "__main__", "__init__"),
 }
-"""The rooms and single modules of each floor, from the lowest up; each may import what is before it. "" is above."""
+"""The rooms and modules of each floor, from the lowest up; each may import those before it. "" is the command line."""
 FLOORS = ("training", "index", "service", "lessons")
 ABOVE = {floor: {"", *FLOORS[number + 1 :]} for number, floor in enumerate(FLOORS)} | {"": set()}
-"""What each floor must not import; "" is the command line."""
+"""The floors that each floor must not import; "" is the command line."""
 SOURCES = {
     ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path
     for folder, rooms in ((ROOT, FLOORS), (ROOT / "src" / "lookalike", ("cli", "retraining", "")))
@@ -47,7 +47,7 @@ OF_TRAINING = {
     },
     "service": {"artifact", "tables", "errors", "choices", "sealed"},
 }
-"""The rooms and modules that a floor may import of the training floor."""
+"""The rooms and modules of the training floor that a floor may import."""
 FITTING = {
     name
     for name in SOURCES
@@ -57,19 +57,19 @@ MANY_PARAMETERS = {
     *(("training.fit.estimator", "__init__"), ("cli.app", "build"), ("cli.app", "serve")),
     *(("cli.retraining", "retrain"), ("service.client.clients", "search"), ("service.client.requests", "of")),
 }
-"""A scikit-learn estimator names each of its parameters, a command each of its options, a call what it asks for."""
+"""Functions with many parameters: an estimator's parameters, a command's options, a call's arguments."""
 UNSAFE = (
     *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"),
     *("torch.load", "torch.save", "torch.jit", "torch.export", "torch.hub", "torch.package"),
     *("eval", "exec"),
 )
-"""What can run code from a file."""
+"""Names that can run code from a file."""
 
 each_module = pytest.mark.parametrize("name", SOURCES)
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """The modules that a source imports, anywhere in it; `from package import module` is of the module."""
+    """The modules that a source imports, anywhere in it; `from package import module` names the module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -101,7 +101,7 @@ def dotted(node: ast.AST) -> str:
 
 
 def names_used(tree: ast.AST) -> Iterator[str]:
-    """Every name in a source, dotted, and everything that it imports."""
+    """Every dotted name in a source, and everything that it imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute | ast.Name):
             yield dotted(node)
@@ -120,42 +120,42 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of the body, its docstring not counted."""
+    """The lines of the body, without its docstring."""
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    given = function.args
-    every = [*given.posonlyargs, *given.args, *filter(None, [given.vararg]), *given.kwonlyargs]
+    arguments = function.args
+    every = [*arguments.posonlyargs, *arguments.args, *filter(None, [arguments.vararg]), *arguments.kwonlyargs]
     return [argument.arg for argument in every if argument.arg not in {"self", "cls"}]
 
 
 def loaded_by(statement: str) -> set[str]:
-    """The modules that a new process has loaded after `statement`, ours without `lookalike.`"""
+    """The modules that a new process has loaded after `statement`, without the prefix `lookalike.`"""
     script = f"{statement}\nimport sys\nprint(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return {name.removeprefix("lookalike.") for name in done.stdout.split()}
 
 
-def test_all_floors_are_here() -> None:
+def test_finds_the_modules_of_every_floor() -> None:
     assert {floor_of(name) for name in SOURCES} == {*FLOORS, ""}
     assert {"index.versions.build", "training.rows.base", "service.app", "cli.app", "index", "__init__"} <= set(SOURCES)
 
 
 @each_module
-def test_imports_go_down(name: str) -> None:
+def test_no_module_imports_a_higher_floor(name: str) -> None:
     assert not {module for module in ours(name) if floor_of(module) in ABOVE[floor_of(name)]}
 
 
-def test_every_room_has_its_place() -> None:
+def test_every_room_is_in_the_order() -> None:
     for floor, order in ORDER.items():
         rooms = {room_of(name) for name in SOURCES if floor_of(name) == floor} - {""}
         assert rooms == set(order) or floor == "lessons"
 
 
 @each_module
-def test_imports_between_rooms_go_down(name: str) -> None:
+def test_no_module_imports_a_higher_room(name: str) -> None:
     order = ORDER[floor_of(name)]
     if room_of(name) in order:
         higher = order[order.index(room_of(name)) + 1 :]
@@ -163,21 +163,21 @@ def test_imports_between_rooms_go_down(name: str) -> None:
 
 
 @pytest.mark.parametrize("room", [name for name, path in SOURCES.items() if path.name == "__init__.py" and "." in name])
-def test_a_room_says_what_it_holds_and_what_it_may_import(room: str) -> None:
+def test_the_docstring_of_a_room_has_its_contents_and_imports(room: str) -> None:
     text = ast.get_docstring(TREES[room]) or ""
     assert "\nImports " in text
     assert len(text.splitlines()) <= 5
 
 
 @pytest.mark.parametrize("floor", OF_TRAINING)
-def test_a_floor_takes_of_training_only_what_is_for_it(floor: str) -> None:
+def test_a_floor_imports_only_the_allowed_parts_of_training(floor: str) -> None:
     taken = {m for name in SOURCES if floor_of(name) == floor for m in ours(name) if m.startswith("training.")}
     allowed = OF_TRAINING[floor]
     assert [m for m in taken if room_of(m) not in allowed and m.removeprefix("training.") not in allowed] == []
 
 
 @pytest.mark.parametrize("floor", ["index", "service"])
-def test_no_floor_above_reaches_the_training_loop_by_any_path(floor: str) -> None:
+def test_index_and_service_never_import_the_training_loop_indirectly(floor: str) -> None:
     reached, waiting = set[str](), [name for name in SOURCES if floor_of(name) == floor]
     while waiting:
         name = waiting.pop()
@@ -187,26 +187,26 @@ def test_no_floor_above_reaches_the_training_loop_by_any_path(floor: str) -> Non
     assert not reached & FITTING
 
 
-def test_no_modules_import_each_other() -> None:
+def test_there_are_no_import_cycles() -> None:
     list(graphlib.TopologicalSorter({name: ours(name) - {name} for name in SOURCES}).static_order())
 
 
-def test_starting_the_service_loads_no_training_and_no_analysis() -> None:
+def test_the_service_starts_without_training_and_analysis_modules() -> None:
     loaded = loaded_by("import lookalike.service.app, lookalike.service.server")
     assert {"service.app", "training.artifact.encoder", "faiss", "torch"} <= loaded
     assert not loaded & (FITTING | {"sklearn", "pandas", "scipy", "matplotlib", "cli", "typer"})
 
 
 @pytest.mark.parametrize("floor", FLOORS)
-def test_a_floor_itself_loads_nothing(floor: str) -> None:
+def test_importing_a_floor_imports_no_other_module(floor: str) -> None:
     assert loaded_by(f"import lookalike.{floor}") & {*SOURCES, "torch", "numpy", "sklearn"} - {"__main__"} == {floor}
 
 
-def test_no_floor_gives_more_than_its_modules() -> None:
+def test_the_init_of_a_floor_imports_nothing() -> None:
     assert [floor for floor in FLOORS if list(imported(TREES[floor]))] == []
 
 
-def test_the_package_exports_what_users_write() -> None:
+def test_the_package_exports_the_public_names() -> None:
     assert lookalike.__all__ == [
         *("AsyncClient", "AutoencoderEmbedder", "Client", "Store", "Watch", "build", "diagnose", "open_rows", "train")
     ]
@@ -217,12 +217,12 @@ def test_the_package_exports_what_users_write() -> None:
         getattr(lookalike, "nothing")  # noqa: B009
 
 
-def test_importing_the_package_imports_nothing_else() -> None:
+def test_importing_the_package_imports_no_other_module() -> None:
     assert loaded_by("import lookalike") & {*SOURCES, "torch", "numpy", "sklearn"} <= {"__main__"}
 
 
 @pytest.mark.parametrize("command", [["--help"], ["versions", "--help"], ["versions", "--store", "none"]])
-def test_a_command_that_only_lists_loads_no_engine(command: list[str]) -> None:
+def test_a_command_that_only_prints_loads_no_engine(command: list[str]) -> None:
     arguments = f"import contextlib, io, sys\nsys.argv = {['lookalike', *command]!r}"
     quiet = "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n    main()"
     loaded = loaded_by(f"{arguments}\nfrom lookalike.__main__ import main\n{quiet}")
@@ -230,8 +230,8 @@ def test_a_command_that_only_lists_loads_no_engine(command: list[str]) -> None:
     assert not loaded & {"torch", "faiss", "sklearn", "scipy", "pyarrow", "fastapi"}
 
 
-def test_a_second_copy_of_a_module_is_refused(tmp_path: Path) -> None:
-    """From the root, `import index` would find the folder; every module has one name, `lookalike.index`."""
+def test_the_linter_refuses_a_second_name_of_a_module(tmp_path: Path) -> None:
+    """From the root, `import index` would load the folder; every module has one name, `lookalike.index`."""
     file = tmp_path / "module.py"
     program, config = Path(sys.executable).with_name("ruff"), ROOT / "pyproject.toml"
     ruff = [str(program), "check", "--config", str(config), "--select", "TID251"]
@@ -243,12 +243,12 @@ def test_a_second_copy_of_a_module_is_refused(tmp_path: Path) -> None:
             assert subprocess.run([*ruff, file], capture_output=True).returncode == 1
 
 
-def test_no_test_loads_a_module_under_a_second_name() -> None:
+def test_no_test_imports_a_module_under_a_second_name() -> None:
     assert [name for name in sys.modules if name.partition(".")[0] in FLOORS] == []
 
 
 @each_module
-def test_a_module_says_what_it_is_and_what_it_gives(name: str) -> None:
+def test_a_module_has_a_docstring_and_a_valid_all(name: str) -> None:
     module = importlib.import_module(f"lookalike.{name}".removesuffix(".__init__"))
     assert module.__doc__
     assert [public for public in module.__all__ if not hasattr(module, public)] == []
@@ -256,7 +256,7 @@ def test_a_module_says_what_it_is_and_what_it_gives(name: str) -> None:
 
 
 @each_module
-def test_a_module_fits_the_house(name: str) -> None:
+def test_a_module_respects_the_size_limits(name: str) -> None:
     assert len(SOURCES[name].read_text(encoding="utf-8").splitlines()) <= 350
     assert {f.name: body_lines(f) for f in functions(TREES[name]) if body_lines(f) > 60} == {}
     many = {f.name: parameters(f) for f in functions(TREES[name]) if len(parameters(f)) > 7}
@@ -265,19 +265,19 @@ def test_a_module_fits_the_house(name: str) -> None:
 
 
 @each_module
-def test_a_module_runs_no_code_from_files(name: str) -> None:
+def test_a_module_uses_nothing_that_runs_code_from_files(name: str) -> None:
     assert unsafe_in(TREES[name]) == set()
 
 
 @each_module
-def test_arrays_are_loaded_without_pickle(name: str) -> None:
+def test_loads_arrays_without_pickle(name: str) -> None:
     loads = [
         n for n in ast.walk(TREES[name]) if isinstance(n, ast.Call) and dotted(n.func) in {"np.load", "numpy.load"}
     ]
     for call in loads:
-        asked = {keyword.arg: keyword.value for keyword in call.keywords}.get("allow_pickle")
-        assert isinstance(asked, ast.Constant)
-        assert asked.value is False
+        allowed = {keyword.arg: keyword.value for keyword in call.keywords}.get("allow_pickle")
+        assert isinstance(allowed, ast.Constant)
+        assert allowed.value is False
 
 
 @pytest.mark.parametrize(
@@ -293,10 +293,10 @@ def test_arrays_are_loaded_without_pickle(name: str) -> None:
         "eval('1')",
     ],
 )
-def test_these_rules_can_be_broken(source: str) -> None:
+def test_finds_unsafe_names(source: str) -> None:
     assert unsafe_in(ast.parse(source)) != set()
 
 
 @pytest.mark.parametrize("source", ["import torch\nmodel.eval()", "np.load(x)", "safetensors.torch.load_file(p)"])
-def test_these_rules_can_be_kept(source: str) -> None:
+def test_accepts_safe_names(source: str) -> None:
     assert unsafe_in(ast.parse(source)) == set()

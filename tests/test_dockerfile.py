@@ -1,6 +1,6 @@
-"""The Dockerfile without a Docker engine: its steps are carried out in a temporary folder that stands for `/`.
+"""The Dockerfile without a Docker engine: its steps run in a temporary folder instead of `/`.
 
-Only what an image's root alone may do (`useradd`, `chown`) is noted instead of done.
+Steps that only an image's root may run (`useradd`, `chown`) are recorded instead.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ Step = tuple[str, str]
 
 
 def parse(text: str) -> list[Step]:
-    """Instruction and argument of every step, comments dropped and continued lines joined."""
+    """The instruction and argument of every step, without comments, with continued lines joined."""
     lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     steps = re.sub(r"\\\n\s*", "", lines).splitlines()
     return [(word, rest.strip()) for word, _, rest in (step.partition(" ") for step in steps if step.strip())]
@@ -73,7 +73,7 @@ def test_one_port_and_one_volume() -> None:
     assert f"127.0.0.1:{PORT}/readyz" in HEALTH[-1]
 
 
-def test_the_build_is_given_what_it_copies_and_nothing_else() -> None:
+def test_the_build_context_contains_only_what_the_build_copies() -> None:
     ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     copied = [path for word, rest in STEPS if word == "COPY" and "--from" not in rest for path in rest.split()[:-1]]
     assert "*" in ignore
@@ -83,7 +83,7 @@ def test_the_build_is_given_what_it_copies_and_nothing_else() -> None:
 
 @dataclass
 class Image:
-    """The steps' outcome: a folder for `/`, and what a container would start with."""
+    """The result of the steps: a folder for `/`, and the settings with which a container would start."""
 
     root: Path
     folder: Path = Path("/")
@@ -94,7 +94,7 @@ class Image:
         return self.root / path.lstrip("/")
 
     def moved(self, text: str) -> str:
-        """The image's own paths, under `root`."""
+        """A path of the image as a path under `root`."""
         return re.sub(r"(?<![\w./])/(opt/lookalike|home/lookalike|store|src)\b", rf"{self.root}/\1", text)
 
     def build(self) -> None:
@@ -143,7 +143,7 @@ class Image:
 
 
 def find_python() -> tuple[str, dict[str, Any]]:
-    """One that stands for the base image's, with the user to run as: the image's, where we may be it and it may run."""
+    """A Python like the base image's, and the user to run as: the image's user, if permitted and able to run it."""
     as_user: dict[str, Any] = {"user": UID, "group": UID, "extra_groups": ()} if os.geteuid() == 0 else {}
     version = "python{}.{}".format(*sys.version_info)
     for path in filter(None, [sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin")]):
@@ -164,7 +164,7 @@ SHIMS = {
 
 @pytest.fixture(scope="module")
 def image(tiny_store: Store) -> Iterator[Image]:
-    """Built once, with a store in its volume; in a folder that other users may enter, unlike pytest's own."""
+    """The image, built once, with a store in its volume; other users may enter its folder, unlike pytest's own."""
     with tempfile.TemporaryDirectory(prefix="lookalike-image-") as folder:
         Path(folder).chmod(0o755)
         built = Image(Path(folder))
@@ -178,7 +178,7 @@ def image(tiny_store: Store) -> Iterator[Image]:
 
 @dataclass(frozen=True)
 class Container:
-    """Runs the image's commands with a free port in place of its own, and as its user where we may."""
+    """Runs the image's commands with a free port instead of the image's, and as its user if permitted."""
 
     image: Image
     port: str
@@ -231,7 +231,7 @@ def test_refuses_to_start_without_a_key(image: Image, port: str) -> None:
 
 
 @pytest.mark.slow
-def test_serves_healthily_with_a_key_and_stops_at_sigterm(image: Image, port: str) -> None:
+def test_is_healthy_with_a_key_and_stops_at_sigterm(image: Image, port: str) -> None:
     container = Container(image, port, KEY)
     assert not container.is_healthy()
     with container.start(COMMAND) as server:

@@ -1,4 +1,4 @@
-"""The examples in docs/examples are what systemd, sh and Kubernetes read, and call commands that there are."""
+"""The examples in docs/examples are valid for systemd, sh and Kubernetes, and call existing commands."""
 
 import configparser
 import re
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lookalike.cli.retraining import BUSY, FAILED, KEPT, MISTAKEN
+from lookalike.cli.retraining import BUSY, FAILED, KEPT, USER_ERROR
 from tests.factories import ROOT
 from tests.lookalike.helpers import run
 
@@ -31,14 +31,14 @@ def cron_job() -> Any:
 
 
 def check_command(words: list[str]) -> None:
-    """Its options are those of `lookalike retrain`."""
+    """Check that the options are those of `lookalike retrain`."""
     assert words[0].rpartition("/")[2] == "lookalike"
     assert words[1] == "retrain"
-    told = run("retrain", "--help").out
-    assert [word for word in words if word.startswith("--") and word not in told] == []
+    help_text = run("retrain", "--help").out
+    assert [word for word in words if word.startswith("--") and word not in help_text] == []
 
 
-def test_the_service_runs_retrain_and_knows_its_exit_codes() -> None:
+def test_the_systemd_service_runs_retrain_and_accepts_its_exit_codes() -> None:
     service = unit("lookalike-retrain.service")["Service"]
     words = shlex.split(service["ExecStart"])
     check_command(words)
@@ -47,7 +47,7 @@ def test_the_service_runs_retrain_and_knows_its_exit_codes() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_systemd_takes_both_units(tmp_path: Path) -> None:
+def test_systemd_accepts_both_units(tmp_path: Path) -> None:
     for name in ("lookalike-retrain.service", "lookalike-retrain.timer"):
         text = (EXAMPLES / name).read_text(encoding="utf-8")
         text = text.replace("/opt/lookalike/bin/lookalike", "/bin/true").replace("User=lookalike", "User=root")
@@ -65,11 +65,11 @@ def test_the_cron_job_runs_retrain_one_at_a_time(tmp_path: Path) -> None:
     (container,) = pod["containers"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     (rule,) = job["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
-    assert rule["onExitCodes"]["values"] == [FAILED, MISTAKEN]
+    assert rule["onExitCodes"]["values"] == [FAILED, USER_ERROR]
     assert rule["onExitCodes"]["containerName"] == container["name"]
     (script,) = container["args"]
     check_command(shlex.split(script.splitlines()[0]))
-    for code, wanted in {0: 0, KEPT: 0, FAILED: FAILED, MISTAKEN: MISTAKEN, BUSY: BUSY}.items():
+    for code, wanted in {0: 0, KEPT: 0, FAILED: FAILED, USER_ERROR: USER_ERROR, BUSY: BUSY}.items():
         stub = tmp_path / "lookalike"
         stub.write_text(f"#!/bin/sh\nexit {code}\n")
         stub.chmod(0o755)
@@ -77,14 +77,14 @@ def test_the_cron_job_runs_retrain_one_at_a_time(tmp_path: Path) -> None:
         assert done.returncode == wanted
 
 
-def test_the_guide_names_the_exit_codes_and_commands_that_there_are() -> None:
+def test_the_guide_names_the_real_exit_codes_and_commands() -> None:
     guide = (DOCS / "retraining.md").read_text(encoding="utf-8")
     codes = [int(code) for code in re.findall(r"^\| (\d+) \|", guide, re.MULTILINE)]
-    assert codes == [0, KEPT, FAILED, MISTAKEN, BUSY, 130]
+    assert codes == [0, KEPT, FAILED, USER_ERROR, BUSY, 130]
     for line in re.findall(r"^lookalike (.*?)(?:#.*)?$", guide, re.MULTILINE):
         words = line.split()
-        told = run(words[0], "--help")
-        assert told.code == 0
-        assert [word for word in words if word.startswith("--") and word not in told.out] == []
+        help_text = run(words[0], "--help")
+        assert help_text.code == 0
+        assert [word for word in words if word.startswith("--") and word not in help_text.out] == []
     for target in re.findall(r"\]\(([^)#]+)\)", guide):
         assert (DOCS / target).exists()

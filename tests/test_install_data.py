@@ -1,4 +1,4 @@
-"""Fashion-MNIST comes from Debian's package, else from OpenML, else with a message that helps."""
+"""Fashion-MNIST comes from Debian's package, else from OpenML; else a message says what to do."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ SCRIPTS = ROOT / "scripts"
 Fetched = tuple[NDArray[np.float64], NDArray[np.str_]]
 
 
-def test_what_is_written_is_what_open_idx_reads(tmp_path: Path) -> None:
+def test_open_idx_reads_the_written_files(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 2), np.uint8)
     write_idx(tmp_path / "few-images-idx3-ubyte.gz", images)
     write_idx(tmp_path / "few-labels-idx1-ubyte.gz", np.array([3, 1, 4, 1, 5], np.uint8))
@@ -29,7 +29,7 @@ def test_what_is_written_is_what_open_idx_reads(tmp_path: Path) -> None:
     assert [payload["label"] for payload in chunk.payloads] == [3, 1, 4, 1, 5]
 
 
-def test_the_first_60_000_rows_are_the_training_part(tmp_path: Path) -> None:
+def test_writes_the_first_60_000_rows_as_the_training_part(tmp_path: Path) -> None:
     pixels, labels = stand_in()
     install_fashion(tmp_path / "cache" / "fashion-mnist", lambda: (pixels, labels))
     for stem, first, count in [("train", 0, 60_000), ("t10k", 60_000, 10_000)]:
@@ -42,7 +42,7 @@ def test_the_first_60_000_rows_are_the_training_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["cut short", "in another order", "no bytes"])
-def test_refuses_what_is_not_fashion_mnist(tmp_path: Path, wrong: str) -> None:
+def test_refuses_data_other_than_fashion_mnist(tmp_path: Path, wrong: str) -> None:
     pixels, labels = stand_in()
     if wrong == "cut short":
         pixels = pixels[:-1]
@@ -55,7 +55,7 @@ def test_refuses_what_is_not_fashion_mnist(tmp_path: Path, wrong: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_says_what_to_do_where_nothing_works(tmp_path: Path) -> None:
+def test_says_what_to_do_if_nothing_works(tmp_path: Path) -> None:
     done = run_script(tmp_path)
     assert done.returncode == 1
     assert "no apt-get here" in done.stderr
@@ -64,7 +64,7 @@ def test_says_what_to_do_where_nothing_works(tmp_path: Path) -> None:
         assert advice in done.stderr
 
 
-def test_takes_the_package_where_there_is_apt_get(tmp_path: Path) -> None:
+def test_installs_the_package_if_apt_get_exists(tmp_path: Path) -> None:
     tool(tmp_path, "bin/apt-get", 'echo "$@" >> called')
     tool(tmp_path, "bin/id", "echo 0")
     assert run_script(tmp_path).returncode == 0
@@ -74,7 +74,7 @@ def test_takes_the_package_where_there_is_apt_get(tmp_path: Path) -> None:
     ]
 
 
-def test_goes_through_sudo_where_it_is_not_root(tmp_path: Path) -> None:
+def test_uses_sudo_if_not_root(tmp_path: Path) -> None:
     tool(tmp_path, "bin/apt-get", "exit 1")
     tool(tmp_path, "bin/id", "echo 1000")
     tool(tmp_path, "bin/sudo", 'echo "$@" >> called')
@@ -82,7 +82,7 @@ def test_goes_through_sudo_where_it_is_not_root(tmp_path: Path) -> None:
     assert "install --yes --no-install-recommends dataset-fashion-mnist" in (tmp_path / "called").read_text()
 
 
-def test_asks_openml_where_the_package_fails(tmp_path: Path) -> None:
+def test_downloads_from_openml_if_the_package_fails(tmp_path: Path) -> None:
     tool(tmp_path, "bin/apt-get", "exit 100")
     tool(tmp_path, "bin/id", "echo 0")
     tool(tmp_path, ".venv/bin/python", 'echo "$@" >> called')
@@ -90,7 +90,7 @@ def test_asks_openml_where_the_package_fails(tmp_path: Path) -> None:
     assert (tmp_path / "called").read_text() == "-m lookalike.training.rows.openml\n"
 
 
-def test_fails_where_openml_fails_too(tmp_path: Path) -> None:
+def test_fails_if_openml_fails_too(tmp_path: Path) -> None:
     tool(tmp_path, ".venv/bin/python", "exit 1")
     done = run_script(tmp_path)
     assert done.returncode == 1
@@ -98,7 +98,7 @@ def test_fails_where_openml_fails_too(tmp_path: Path) -> None:
 
 
 def run_script(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a copy in `folder`, with nothing to call but what `tool` put there, `env` and `cat`."""
+    """Run a copy in `folder` that can call only the programs that `tool` made, `env` and `cat`."""
     shutil.copytree(SCRIPTS, folder / "scripts")
     (folder / "bin").mkdir(exist_ok=True)
     for name in ["env", "cat"]:
@@ -109,13 +109,13 @@ def run_script(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def tool(folder: Path, path: str, does: str) -> None:
-    """A stand-in for a program."""
+    """Make a stand-in for a program."""
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_text(f"#!/bin/sh\n{does}\n")
     (folder / path).chmod(0o755)
 
 
 def stand_in() -> Fetched:
-    """Of Fashion-MNIST's size, every label as often as it must be; row i is full of i modulo 256."""
+    """Data of Fashion-MNIST's size with the right number of each label; row i is filled with i modulo 256."""
     numbers = np.arange(70_000)
     return np.repeat(numbers[:, None] % 256, 784, axis=1).astype(np.float64), (numbers % 10).astype(np.str_)

@@ -35,12 +35,12 @@ ASKED: dict[str, list[Any]] = {
     "tame": [False, None],
     "weight": [8.1, None],
 }
-"""Two rows in another order, with a column more, and words that no training row had."""
+"""Two rows in a different order of columns, with an extra column, and words that no training row had."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The table as CSV and Parquet, a run over the CSV, and a store with the version that came of it."""
+    """The table as CSV and Parquet, a run over the CSV, and a store with the version built from it."""
     folder = tmp_path_factory.mktemp("mixed")
     table, _ = write_both(folder, mixed(COUNT))
     settings = [word for line in QUICK for word in ("--set", line)]
@@ -61,19 +61,17 @@ def embedded(path: Path, version: Version, to: Path) -> NDArray[np.float32]:
     return embeddings
 
 
-def test_the_encoder_knows_its_columns_and_the_version_tells_them(version: Version) -> None:
+def test_the_encoder_and_the_manifest_contain_the_columns(version: Version) -> None:
     columns = version.encoder.columns
     assert [column.name for column in columns] == INPUTS
     assert columns[2] == Column("colour", "categorical", ("black", "brown", "gold"))
     assert version.encoder.input_shape == (8,)
-    told = {one["name"]: one for one in version.manifest.columns}
-    assert [told[name]["missing"] > 0 for name in INPUTS] == [name in {"colour", "price"} for name in INPUTS]
-    assert (told["tame"]["kind"], told["planet"]["values"]) == ("boolean", ["earth"])
+    described = {one["name"]: one for one in version.manifest.columns}
+    assert [described[name]["missing"] > 0 for name in INPUTS] == [name in {"colour", "price"} for name in INPUTS]
+    assert (described["tame"]["kind"], described["planet"]["values"]) == ("boolean", ["earth"])
 
 
-def test_csv_and_parquet_in_any_order_of_columns_are_embedded_alike(
-    folder: Path, version: Version, tmp_path: Path
-) -> None:
+def test_embeds_csv_and_parquet_alike_in_any_order_of_columns(folder: Path, version: Version, tmp_path: Path) -> None:
     table = mixed(COUNT)
     shuffled = {name: table[name] for name in np.random.default_rng(1).permutation(list(table))}
     expected = embedded(folder / "table.csv", version, tmp_path)
@@ -82,8 +80,8 @@ def test_csv_and_parquet_in_any_order_of_columns_are_embedded_alike(
         assert np.array_equal(embedded(path, version, tmp_path), expected)
 
 
-def test_the_order_of_columns_changes_nothing_but_the_order_of_weights(tmp_path: Path) -> None:
-    """Property: whatever the order, the embeddings of one encoder are the same to the last bit."""
+def test_embeddings_do_not_depend_on_the_order_of_columns(tmp_path: Path) -> None:
+    """Property: in any order of columns, the embeddings of one encoder are the same to the last bit."""
     table = mixed(60)
     run_at = tmp_path / "run"
     path = write_csv(tmp_path / "a.csv", table)
@@ -96,7 +94,7 @@ def test_the_order_of_columns_changes_nothing_but_the_order_of_weights(tmp_path:
         assert np.array_equal(encoder.encode(again), encoder.encode(rows))
 
 
-def test_rows_are_searched_and_embedded_by_the_command_line(folder: Path, tmp_path: Path) -> None:
+def test_the_command_line_searches_and_embeds_table_rows(folder: Path, tmp_path: Path) -> None:
     store = folder / "store"
     for path in write_both(tmp_path, ASKED, "asked"):
         assert run("embed", path, "--store", store, "--out", tmp_path / "e.npy").code == 0
@@ -107,13 +105,13 @@ def test_rows_are_searched_and_embedded_by_the_command_line(folder: Path, tmp_pa
         assert set(first["hits"][0]["payload"]) == {"animal", "colour", "planet", "note", "label"}
 
 
-def test_a_single_row_of_words_is_enough_to_ask(folder: Path, tmp_path: Path) -> None:
+def test_searches_with_a_single_row_of_words(folder: Path, tmp_path: Path) -> None:
     one = {name: values[:1] for name, values in mixed(3).items() if name in INPUTS}
     done = run("search", write_csv(tmp_path / "one.csv", one), "--store", folder / "store", "--limit", 1)
     assert json.loads(done.out)["hits"][0]["payload"]["animal"] == "cat"
 
 
-def test_the_command_line_names_the_column_that_is_wrong(folder: Path, tmp_path: Path) -> None:
+def test_the_command_line_names_the_wrong_column(folder: Path, tmp_path: Path) -> None:
     without = {name: values for name, values in ASKED.items() if name != "legs"}
     done = run("search", write_csv(tmp_path / "a.csv", without), "--store", folder / "store")
     refused(done, "column legs")
@@ -122,7 +120,7 @@ def test_the_command_line_names_the_column_that_is_wrong(folder: Path, tmp_path:
     refused(run("evaluate", 1, "--store", folder / "store", "--queries", tmp_path / "a.csv"), "column legs")
 
 
-def test_the_version_is_evaluated_with_rows_that_have_gaps(folder: Path, tmp_path: Path) -> None:
+def test_evaluates_with_rows_that_have_missing_values(folder: Path, tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "more.parquet", mixed(90, seed=1))
     done = run("evaluate", 1, "--store", folder / "store", "--queries", path)
     assert done.code == 0, done.err
@@ -131,7 +129,7 @@ def test_the_version_is_evaluated_with_rows_that_have_gaps(folder: Path, tmp_pat
 
 
 @pytest.mark.anyio
-async def test_http_answers_as_the_command_line_does(folder: Path, version: Version, tmp_path: Path) -> None:
+async def test_http_returns_the_same_as_the_command_line(folder: Path, version: Version, tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "asked.parquet", ASKED)
     expected = embedded(path, version, tmp_path)
     objects = [{name: ASKED[name][row] for name in INPUTS} for row in range(2)]
@@ -139,8 +137,8 @@ async def test_http_answers_as_the_command_line_does(folder: Path, version: Vers
     codes, _ = read_sample(open_rows(str(path), columns=version.encoder.columns), 2, 0)
     async with serving(settings_for(folder / "store"), version) as client:
         for inputs in (objects, lists, [objects[0], lists[1]], spell(codes, version.encoder.columns)):
-            told = await call(client, "/embed", inputs=inputs)
-            np.testing.assert_allclose(told["embeddings"], expected, atol=1e-6)
+            reply = await call(client, "/embed", inputs=inputs)
+            np.testing.assert_allclose(reply["embeddings"], expected, atol=1e-6)
         answer = await client.post("/embed", content=to_npy(codes), headers={"Content-Type": NPY, "Accept": NPY})
         np.testing.assert_allclose(from_npy(answer.content), expected, atol=1e-6)
         found = await call(client, "/search", inputs=[{"price": None, **objects[0]}], limit=3)
@@ -151,7 +149,7 @@ async def test_http_answers_as_the_command_line_does(folder: Path, version: Vers
 
 
 @pytest.mark.anyio
-async def test_http_names_the_row_and_the_column_that_is_wrong(folder: Path, version: Version) -> None:
+async def test_http_names_the_wrong_row_and_column(folder: Path, version: Version) -> None:
     right = {name: ASKED[name][0] for name in INPUTS}
     without = {name: value for name, value in right.items() if name != "legs"}
     async with serving(settings_for(folder / "store"), version) as client:
@@ -172,29 +170,29 @@ async def test_http_names_the_row_and_the_column_that_is_wrong(folder: Path, ver
 
 
 @pytest.mark.anyio
-async def test_no_row_is_embedded_as_nan(folder: Path, version: Version) -> None:
+async def test_embeds_missing_and_unknown_values_as_finite_numbers(folder: Path, version: Version) -> None:
     async with serving(settings_for(folder / "store"), version) as client:
-        told = await call(client, "/embed", inputs=[[None] * 8, [1e30, "?", "?", 1e30, "?", 0, True, 0]])
-        assert np.isfinite(told["embeddings"]).all()
+        answer = await call(client, "/embed", inputs=[[None] * 8, [1e30, "?", "?", 1e30, "?", 0, True, 0]])
+        assert np.isfinite(answer["embeddings"]).all()
 
 
-def test_categories_come_back_better_than_the_commonest_one(version: Version, tmp_path: Path) -> None:
+def test_reconstructs_categories_better_than_the_most_frequent_one(version: Version, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "more.csv", mixed(300, seed=7))
     rows, _ = read_sample(open_rows(str(path), columns=version.encoder.columns), 300, 0)
     back = version.encoder.reconstruct(rows)
     for place, column in enumerate(version.encoder.columns):
-        there = ~np.isnan(rows[:, place])
+        present = ~np.isnan(rows[:, place])
         if column.kind == "numeric" or len(column.values) == 1:
             continue
-        right = float((back[there, place] == rows[there, place]).mean())
-        commonest = Counter(rows[there, place].tolist()).most_common(1)[0][1] / int(there.sum())
+        right = float((back[present, place] == rows[present, place]).mean())
+        commonest = Counter(rows[present, place].tolist()).most_common(1)[0][1] / int(present.sum())
         assert right > commonest + 0.05, column.name
     numbers = [INPUTS.index(name) for name in ("weight", "legs")]
     error = np.nanmean((back - rows)[:, numbers] ** 2, axis=0) / np.nanvar(rows[:, numbers], axis=0)
     assert (error < 0.5).all()
 
 
-def test_the_judges_take_tables_too(folder: Path, version: Version) -> None:
+def test_the_judges_accept_tables(folder: Path, version: Version) -> None:
     rows, labels = read_sample(open_rows(str(folder / "table.csv")), COUNT, 0)
     scaling = version.encoder.preprocess
     noisy = add_noise(rows[200:], scaling)
@@ -208,7 +206,7 @@ def test_the_judges_take_tables_too(folder: Path, version: Version) -> None:
         assert judged.precision > 0.8
 
 
-def test_no_text_is_input_where_no_categories_are_wanted(folder: Path, tmp_path: Path) -> None:
+def test_text_is_payload_if_categories_are_disabled(folder: Path, tmp_path: Path) -> None:
     config = load_config(None, [*QUICK, "fit.epochs=1", "data.categories=0"])
     encoder = train(open_rows(str(folder / "table.csv")), config, tmp_path / "run").encoder
     assert [column.name for column in encoder.columns] == ["weight", "always", "legs", "tame", "price"]
@@ -216,7 +214,7 @@ def test_no_text_is_input_where_no_categories_are_wanted(folder: Path, tmp_path:
     assert store.open(number).items.payload_at(0)["animal"] in {"cat", "dog", "fish"}
 
 
-def test_a_run_goes_on_only_with_the_same_words(tmp_path: Path) -> None:
+def test_a_run_resumes_only_with_the_same_categories(tmp_path: Path) -> None:
     table = mixed(60)
     path = write_csv(tmp_path / "a.csv", table)
     config = load_config(None, [*QUICK, "fit.epochs=2"])
@@ -224,6 +222,6 @@ def test_a_run_goes_on_only_with_the_same_words(tmp_path: Path) -> None:
     again = train(open_rows(str(path)), config, tmp_path / "run", resume=True).encoder
     assert again.digest == first.digest
     renamed = table | {"animal": [{"cat": "ape"}.get(animal, animal) for animal in table["animal"]]}
-    write_csv(path, renamed)  # the same codes, for other words
+    write_csv(path, renamed)  # the same codes, for different words
     with pytest.raises(ResumeError, match="columns: expected the settings and data it began with"):
         train(open_rows(str(path)), config, tmp_path / "run", resume=True)

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom in a real kernel, and draws what it promises."""
+"""The notebook runs from top to bottom in a real kernel, and draws its figures."""
 
 import base64
 import io
@@ -23,10 +23,10 @@ FIGURES = ["history", "map", "neighbours", "unseen and noisy", "reconstructions"
 
 
 @pytest.mark.slow
-def test_makes_a_small_version_where_there_is_no_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_makes_a_small_version_without_a_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOOKALIKE_STORE", str(tmp_path / "none"))
     text, figures = run_notebook()
-    assert f"No version in {tmp_path / 'none'}: making a small one." in text
+    assert f"No version in {tmp_path / 'none'}: making a small store." in text
     assert "version 1: 1,437 items of digits, each of shape (8, 8)" in text
     assert "64 → 16" in text
     assert_drawn(figures)
@@ -41,7 +41,7 @@ def test_opens_a_store_of_windows_without_labels(monkeypatch: pytest.MonkeyPatch
     assert_drawn(figures)
 
 
-def test_its_text_cells_teach() -> None:
+def test_the_notebook_has_text_cells() -> None:
     cells = jupytext.read(NOTEBOOK).cells
     titles = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
     assert sum(line.startswith("## ") for line in titles) == 6
@@ -49,7 +49,7 @@ def test_its_text_cells_teach() -> None:
 
 
 def run_notebook() -> tuple[str, list[Image.Image]]:
-    """Everything that it printed, and its figures; an error in a cell is raised."""
+    """The printed text and the figures; raises the error of a cell."""
     notebook = jupytext.read(NOTEBOOK)
     where = {"metadata": {"path": str(NOTEBOOK.parent.parent)}}
     nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3", resources=where).execute()
@@ -60,7 +60,7 @@ def run_notebook() -> tuple[str, list[Image.Image]]:
 
 
 def assert_drawn(figures: list[Image.Image]) -> None:
-    """Every figure is there, of a size to be read, and not blank."""
+    """Assert that every figure exists, is large enough to read, and is not blank."""
     assert len(figures) == len(FIGURES)
     for name, figure in zip(FIGURES, figures, strict=True):
         pixels = np.asarray(figure.convert("L"))
@@ -69,7 +69,7 @@ def assert_drawn(figures: list[Image.Image]) -> None:
 
 
 def store_of_windows(folder: Path) -> Path:
-    """A champion made from 120 sine waves of 24 values: no pictures, no labels."""
+    """A champion built from 120 sine waves of 24 values: no pictures, no labels."""
     random = np.random.default_rng(0)
     phase, speed = random.random((120, 1)), random.integers(1, 4, (120, 1))
     windows = np.sin(2 * np.pi * (speed * np.linspace(0, 1, 24) + phase)).astype(np.float32)  # (120, 24)

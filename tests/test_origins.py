@@ -1,4 +1,4 @@
-"""The whole chain over a column far from 0: the same neighbours as over that column near 0, by every way in."""
+"""The whole chain over a column far from 0 finds the same neighbors as over that column near 0, by every interface."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ SETTINGS = ("model.hidden=[16]", "model.latent_dim=2", "fit.epochs=20", "fit.bat
 
 
 def table(start: float, count: int = COUNT, seed: int = 0) -> dict[str, list[Any]]:
-    """Times in two groups, 30 seconds apart and taken in turn, in steps of 1/1024 second; and noise."""
+    """Times in two alternating groups, 30 seconds apart, in steps of 1/1024 second; and noise."""
     rng = np.random.default_rng(seed)
     when = 30 * (np.arange(count) % 2) + np.round(1_024 * rng.normal(0, 1, count)) / 1_024
     return {"when": (start + when).tolist(), "noise": rng.normal(0, 1, count).astype(np.float32).tolist()}
@@ -37,7 +37,7 @@ def rows_of(columns: dict[str, list[Any]]) -> NDArray[np.float64]:
 
 
 def made(folder: Path, data: Path) -> Store:
-    """A store made of a file, by the command line."""
+    """A store built from a file with the command line."""
     at, store = folder / "run", folder / "store"
     settings = [word for line in SETTINGS for word in ("--set", line)]
     assert run("train", data, "--run", at, *settings).code == 0
@@ -59,23 +59,23 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def found(store: Store, *arguments: object) -> list[list[str]]:
-    """The hits of each query, by the command line."""
+    """The hits of each query, from the command line."""
     done = run("search", *arguments, "--store", store.folder, "--limit", LIMIT)
     assert done.code == 0, done.err
     return [[hit["id"] for hit in json.loads(line)["hits"]] for line in done.out.splitlines()]
 
 
 def share_of_own(hits: list[list[str]]) -> float:
-    """The share of hits that are in the query's group, of queries in turn."""
+    """The share of hits that are in the query's group; queries alternate between the groups."""
     return float(np.mean([int(hit) % 2 == query % 2 for query, row in enumerate(hits) for hit in row]))
 
 
 def alike(one: list[list[str]], other: list[list[str]]) -> float:
-    """The share of hits that are the same: not all, for the two encoders differ by rounding."""
+    """The share of hits that are the same: not all, because the two encoders differ by rounding."""
     return float(np.mean([len({*a} & {*b}) / LIMIT for a, b in zip(one, other, strict=True)]))
 
 
-def test_both_files_give_the_same_neighbours(near: Store, far: Store, tmp_path: Path) -> None:
+def test_near_and_far_columns_find_the_same_neighbors(near: Store, far: Store, tmp_path: Path) -> None:
     more = [write_csv(tmp_path / f"{start}.csv", table(start, 40, seed=1)) for start in (0, START)]
     expected, hits = found(near, more[0]), found(far, more[1])
     assert min(share_of_own(expected), share_of_own(hits)) > 0.98
@@ -95,21 +95,21 @@ def test_both_files_give_the_same_neighbours(near: Store, far: Store, tmp_path: 
     ],
     ids=["negative", "nanoseconds", "beside a constant"],
 )
-def test_arrays_far_from_0_find_their_own_group(change: Any, tmp_path: Path) -> None:
+def test_arrays_far_from_0_find_neighbors_of_their_group(change: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", change(rows_of(table(START))))
     store = made(tmp_path, tmp_path / "rows.npy")
     assert share_of_own(found(store, tmp_path / "rows.npy")) > 0.98
 
 
-def test_a_missing_time_is_no_time_in_1970(tmp_path: Path) -> None:
+def test_a_missing_time_is_not_treated_as_1970(tmp_path: Path) -> None:
     columns = table(START)
     columns["when"][::20] = [None] * len(columns["when"][::20])
     store = made(tmp_path, write_csv(tmp_path / "rows.csv", columns))
-    there = [hits for row, hits in enumerate(found(store, tmp_path / "rows.csv")) if row % 20]
-    assert np.mean([(int(hit) - int(hits[0])) % 2 == 0 for hits in there for hit in hits]) > 0.9
+    known = [hits for row, hits in enumerate(found(store, tmp_path / "rows.csv")) if row % 20]
+    assert np.mean([(int(hit) - int(hits[0])) % 2 == 0 for hits in known for hit in hits]) > 0.9
 
 
-def test_float32_times_are_told_by_their_column(tmp_path: Path) -> None:
+def test_the_doctor_names_a_column_of_float32_times(tmp_path: Path) -> None:
     data = tmp_path / "rows.parquet"
     pq.write_table(pa.table({name: np.array(values, np.float32) for name, values in table(START).items()}), data)
     done = run("train", data, "--run", tmp_path / "run", "--set", "fit.epochs=1")
@@ -118,10 +118,10 @@ def test_float32_times_are_told_by_their_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_http_answers_as_the_command_line_does(far: Store, tmp_path: Path) -> None:
-    asked = table(START, 40, seed=1)
-    expected, rows = found(far, write_csv(tmp_path / "a.csv", asked)), rows_of(asked)
-    objects = [dict(zip(asked, values, strict=True)) for values in zip(*asked.values(), strict=True)]
+async def test_http_returns_the_same_as_the_command_line(far: Store, tmp_path: Path) -> None:
+    columns = table(START, 40, seed=1)
+    expected, rows = found(far, write_csv(tmp_path / "a.csv", columns)), rows_of(columns)
+    objects = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     async with serving(settings_for(far.folder), far.open_champion("cpu")) as client:
         for inputs in (rows.tolist(), objects):
             answer = await call(client, "/search", inputs=inputs, limit=LIMIT)
@@ -134,7 +134,7 @@ async def test_http_answers_as_the_command_line_does(far: Store, tmp_path: Path)
 
 @pytest.fixture
 def changed(far: Store, tmp_path: Path) -> Store:
-    """A copy of the store with 40 items more, imported from a file."""
+    """A copy of the store with 40 more items, imported from a file."""
     columns: dict[str, list[Any]] = {"id": [f"new-{i}" for i in range(40)], **table(START, 40, seed=2)}
     store = Store(Path(shutil.copytree(far.folder, tmp_path / "store")))
     assert run("import", write_csv(tmp_path / "new.csv", columns), "--store", store.folder).code == 0
@@ -146,14 +146,14 @@ def first_of_each(store: Store, folder: Path, seed: int = 2) -> list[str]:
     return [hits[0] for hits in found(store, write_csv(folder / "queries.csv", table(START, 40, seed=seed)))]
 
 
-def test_imported_items_are_found_before_and_after_a_compaction(changed: Store, tmp_path: Path) -> None:
+def test_finds_imported_items_before_and_after_a_compaction(changed: Store, tmp_path: Path) -> None:
     assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
     assert compact(changed) == 2
     assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
 
 
 @pytest.mark.anyio
-async def test_items_that_a_client_puts_are_found(changed: Store, tmp_path: Path) -> None:
+async def test_finds_items_that_a_client_puts(changed: Store, tmp_path: Path) -> None:
     body = put_call([f"put-{i}" for i in range(40)], rows_of(table(START, 40, seed=3)), None).body
     async with serving(settings_for(changed.folder), changed.open_champion("cpu")) as client:
         answer = await client.put("/items", content=body, headers={"Content-Type": "application/json"})
@@ -162,7 +162,7 @@ async def test_items_that_a_client_puts_are_found(changed: Store, tmp_path: Path
     assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
 
 
-def test_a_retraining_keeps_the_champions_origin(changed: Store, tmp_path: Path) -> None:
+def test_a_retraining_keeps_the_champion_s_origin(changed: Store, tmp_path: Path) -> None:
     report = retrain(RetrainOptions(changed, force=True, device="cpu"))
     assert report.outcome == "promoted"
     version = changed.open_champion("cpu")

@@ -1,4 +1,4 @@
-"""The README is run: its commands in a shell, its Python as a program, its tables against what they claim."""
+"""The README runs: its commands in a shell, its Python as a program, and its tables equal the measured results."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from lookalike.cli.app import app
 from tests.factories import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FAST = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+FAST = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
 
 
 def blocks(language: str) -> list[str]:
@@ -28,7 +28,7 @@ def run(command: list[str], folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
+def test_the_commands_run_as_written(tmp_path: Path) -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lookalike ")]
     assert len(lines) == 16
     printed: dict[str, str] = {}
@@ -37,7 +37,7 @@ def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
         short = ["--set", "fit.epochs=5"] if words[1] == "train" else []
         printed[words[1]] = run([sys.executable, "-m", *words, *short], tmp_path)
     assert printed["search"].startswith('{"query": ')
-    assert printed["import"] == "360 rows imported, 0 had been before\n"
+    assert printed["import"] == "360 rows imported, 0 were imported before\n"
     assert printed["export"].startswith("1,797 items")
     assert printed["compact"] == "champion: version 2\n"
     assert "rows: 1,797 of digits and the changes up to 360: 360 new" in printed["retrain"]
@@ -47,19 +47,19 @@ def test_the_commands_of_each_floor_run_as_written(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_python_examples_run(tmp_path: Path) -> None:
-    chain, estimator, _ = blocks("python")  # the third asks a service: tests/service/test_client.py runs it
+    chain, estimator, _ = blocks("python")  # tests/service/client/test_clients.py runs the third, which calls a service
     assert len(re.findall(r"'\d+'", run([sys.executable, "-c", chain], tmp_path))) == 3
     assert float(run([sys.executable, "-c", estimator], tmp_path)) > 0.8
 
 
-def test_both_commands_of_the_top_are_targets_of_the_makefile() -> None:
+def test_both_make_commands_are_targets_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in ("run", "test"):
         assert f"make {target}" in README
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
-def test_every_command_is_named() -> None:
+def test_the_readme_names_every_command() -> None:
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     commands |= {group.name or "" for group in app.registered_groups}
     (line,) = re.findall(r"`lookalike demo`.*?`serve`", README, re.DOTALL)
@@ -67,18 +67,18 @@ def test_every_command_is_named() -> None:
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
-def test_every_link_leads_somewhere(target: str) -> None:
+def test_every_link_has_an_existing_target(target: str) -> None:
     assert (ROOT / target).exists()
 
 
-def test_help_says_what_each_command_does() -> None:
+def test_help_describes_each_command() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
     for command in app.registered_commands:
         assert command.callback is not None
         assert (command.callback.__doc__ or "").split(".")[0][:30] in shown
 
 
-def test_the_table_is_the_benchmark_s() -> None:
+def test_the_table_equals_the_benchmark_results() -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / "quality.json").read_text(encoding="utf-8"))
     rows = {row["claim"]: row for row in results["rows"]}
     for name in ("denoising", "standard"):

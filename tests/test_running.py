@@ -1,4 +1,4 @@
-"""How the suite runs: which signals its child processes ignore, and which tests it reports as slow."""
+"""How the suite runs: the signals that its child processes ignore, and the tests that it reports as slow."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def printed(script: str, *arguments: object) -> str:
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def test_processes_of_a_suite_in_the_background_get_ctrl_c() -> None:
+def test_child_processes_of_a_background_suite_get_ctrl_c() -> None:
     assert printed(IN_BACKGROUND) == "True\n"
 
 

@@ -1,4 +1,4 @@
-"""A run is killed, and its disk is full: what it has written is whole, and it goes on as if nothing had been."""
+"""A run that is killed, or whose disk is full, keeps complete files and continues to the same result."""
 
 import random
 import shutil
@@ -29,7 +29,7 @@ SETTINGS = ("model.hidden=[8]", "model.latent_dim=3", "model.dropout=0.2", f"fit
 
 
 def started(run: Path, *more: str, limit: int = 0) -> subprocess.Popen[str]:
-    """`lookalike train digits`, with a checkpoint after each epoch and no file beyond `limit` bytes (0: any)."""
+    """Run `lookalike train digits`, with a checkpoint after each epoch and no file beyond `limit` bytes (0: any)."""
     settings = [word for line in SETTINGS for word in ("--set", line)]
     command = [sys.executable, "-c", TRAIN, str(limit), "train", "digits", "--run", str(run), *settings, *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -44,12 +44,12 @@ def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> No
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, told = process.communicate(timeout=120)
-    return process.returncode, told
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
 
 
 def epochs(run: Path) -> int:
-    """How many the newest checkpoint has."""
+    """The number of epochs in the newest checkpoint."""
     return max((int(folder.name.rpartition("-")[2]) for folder in run.glob("checkpoint-*")), default=0)
 
 
@@ -63,14 +63,14 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing disturbed; read only."""
+    """A run that was not interrupted; read only."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    code, told = ended(started(run))
-    assert code == 0, told
+    code, errors = ended(started(run))
+    assert code == 0, errors
     return run
 
 
-def test_a_run_that_is_killed_again_and_again_ends_as_the_unbroken_one_bit_for_bit(whole: Path, tmp_path: Path) -> None:
+def test_a_run_killed_repeatedly_ends_bit_for_bit_like_an_uninterrupted_run(whole: Path, tmp_path: Path) -> None:
     chance, run = random.Random(0), tmp_path / "run"
     for number in range(4):
         reached = epochs(run)
@@ -78,23 +78,21 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_unbroken_one_bit_for_b
         if number:
             further = reached + chance.randint(1, 6)
             wait_for(lambda further=further: epochs(run) >= further, process)  # type: ignore[misc]
-            time.sleep(chance.uniform(0, 0.05))  # anywhere in an epoch, and in the writing of a checkpoint
+            time.sleep(chance.uniform(0, 0.05))  # anywhere in an epoch, or during the write of a checkpoint
         else:
-            wait_for(run.exists, process)  # before there is any checkpoint
+            wait_for(run.exists, process)  # before the first checkpoint
         process.kill()
         assert ended(process)[0] == -signal.SIGKILL
         assert not (run / "encoder").exists()
     assert latest_checkpoint(run) is not None
-    code, told = ended(started(run, "--resume"))
-    assert code == 0, told
+    code, errors = ended(started(run, "--resume"))
+    assert code == 0, errors
     assert epochs(run) == EPOCHS
     assert weights(run) == weights(whole)
     assert {path.name.partition("-")[0] for path in run.iterdir()} == {".lock", "checkpoint", "encoder"}
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_where_there_is_room(
-    whole: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_resumes(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = started(run)
     wait_for(lambda: epochs(run) >= 3, process)
@@ -103,28 +101,26 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_where_there_
     checkpoint = latest_checkpoint(run)
     assert checkpoint is not None
     before, reached = files(checkpoint.folder), epochs(run)
-    code, told = ended(started(run, "--resume", limit=1_000))
-    last = told.strip().splitlines()[-1]
-    assert code == 2, told
+    code, errors = ended(started(run, "--resume", limit=1_000))
+    last = errors.strip().splitlines()[-1]
+    assert code == 2, errors
     assert last.startswith(f"lookalike: {run}: expected room for the checkpoint of epoch {reached + 1}, found File too")
     assert "--resume" in last
-    assert "Traceback" not in told
+    assert "Traceback" not in errors
     assert files(checkpoint.folder) == before
-    assert all(path.name.startswith((".lock", "checkpoint-")) for path in run.iterdir())  # nothing half-written
+    assert all(path.name.startswith((".lock", "checkpoint-")) for path in run.iterdir())  # no partial files
     assert latest_checkpoint(run) is not None
     assert ended(started(run, "--resume"))[0] == 0
     assert weights(run) == weights(whole)
 
 
-def test_a_disk_that_is_full_at_the_end_keeps_the_run_and_only_the_encoder_is_made_again(
-    whole: Path, tmp_path: Path
-) -> None:
+def test_a_disk_full_at_the_end_keeps_the_run_and_only_the_export_is_repeated(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     shutil.rmtree(run / "encoder")
-    code, told = ended(started(run, "--resume", limit=1_000))
-    assert code == 2, told
-    assert "expected room for the encoder" in told
+    code, errors = ended(started(run, "--resume", limit=1_000))
+    assert code == 2, errors
+    assert "expected room for the encoder" in errors
     assert epochs(run) == EPOCHS
     assert ended(started(run, "--resume"))[0] == 0
     assert weights(run) == weights(whole)

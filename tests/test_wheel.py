@@ -1,4 +1,4 @@
-"""The sdist and the wheel: what they hold, and that the wheel works beside folders named as ours."""
+"""The contents of the sdist and the wheel; the wheel works in a folder that has modules of the same names."""
 
 import json
 import os
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command: object, folder: Path) -> str:
-    """What a command prints; it must end well."""
+    """The output of a command that must succeed."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([*map(str, command)], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2_000:]
@@ -74,7 +74,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     made = Built(sdist, wheel, environment)
     python = made.python
     run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel, folder=folder)
-    # The dependencies are those of this environment; its own `.pth` files, such as the editable install, are not read.
+    # Use this environment's dependencies, but not its `.pth` files, such as the editable install.
     packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", folder=folder).strip())
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return made
@@ -91,7 +91,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def sources() -> set[str]:
-    """Each of our files by its path in the package."""
+    """Each source file of the product by its path in the package."""
     folders = {ROOT / name: f"lookalike/{name}" for name in ("training", "index", "service", "lessons")}
     folders[ROOT / "src" / "lookalike"] = "lookalike"
     return {
@@ -102,14 +102,14 @@ def sources() -> set[str]:
     }
 
 
-def test_the_wheel_holds_the_product_and_nothing_else(built: Built) -> None:
+def test_the_wheel_contains_only_the_product(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         files = archive.infolist()
     assert {file.filename for file in files if ".dist-info/" not in file.filename} == sources()
     assert [file.filename for file in files if file.external_attr >> 28 == 0o12] == []
 
 
-def test_the_sdist_holds_the_product_and_what_builds_it(built: Built) -> None:
+def test_the_sdist_contains_only_the_product_and_its_build_files(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         members = archive.getmembers()
     assert [member.name for member in members if not (member.isfile() or member.isdir())] == []
@@ -120,7 +120,7 @@ def test_the_sdist_holds_the_product_and_what_builds_it(built: Built) -> None:
     assert others == {"MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
 
 
-def test_the_command_works_beside_a_users_folders(built: Built, project: Path) -> None:
+def test_the_command_works_next_to_modules_of_the_same_names(built: Built, project: Path) -> None:
     command = built.python.with_name("lookalike")
     quick = ("--set", "fit.epochs=1", "--set", "fit.device=cpu")
     run(command, "train", "digits", "--run", "run", *quick, folder=project)
@@ -130,17 +130,17 @@ def test_the_command_works_beside_a_users_folders(built: Built, project: Path) -
     run(built.python, "-P", "-m", "lookalike.index.changes.compact", "s", "1", folder=project)
 
 
-def test_python_m_works_beside_a_users_folders(built: Built, project: Path) -> None:
+def test_python_m_works_next_to_modules_of_the_same_names(built: Built, project: Path) -> None:
     assert "Usage" in run(built.python, "-m", "lookalike", "search", "--help", folder=project)
     assert "[model]" in run(built.python, "-m", "lookalike", "settings", folder=project)
 
 
-def test_a_script_works_beside_a_users_folders(built: Built, project: Path) -> None:
+def test_a_script_works_next_to_modules_of_the_same_names(built: Built, project: Path) -> None:
     (project / "script.py").write_text(SCRIPT)
     assert run(built.python, "script.py", folder=project) == f"{built.environment} (64, 2)\n"
 
 
-def test_a_notebook_works_beside_a_users_folders(
+def test_a_notebook_works_next_to_modules_of_the_same_names(
     built: Built, project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernels = tmp_path_factory.mktemp("jupyter")

@@ -29,7 +29,7 @@ class VersionSummary:
     manifest: VersionManifest | None
 
     @property
-    def made_by(self) -> str:
+    def created_by(self) -> str:
         """How the version was made, and from which other version."""
         if self.manifest is None:
             return ""

@@ -1,34 +1,34 @@
 """A typed client of the service: `Client` and `AsyncClient` of `pip install 'lookalike[client]'`.
 
-Imports numpy, httpx and orjson, and no other room: it installs and starts without the service.
+Imports numpy, httpx and orjson, and no other room: the client installs and starts without the service.
 """
 
-from lookalike.service.client.answers import EmbedResponse, Hit, QueryResult, ReadyResponse, SearchResponse
 from lookalike.service.client.clients import AsyncClient, Client
 from lookalike.service.client.errors import (
     BadGateway,
     BadRequest,
     Conflict,
     ConnectionFailed,
+    ContentTooLarge,
     DeadlineExceeded,
     Forbidden,
     LookalikeError,
-    MalformedAnswer,
+    MalformedResponse,
     NotFound,
     NotReady,
     Problem,
     ProblemError,
     RateLimited,
-    ServerFailed,
-    SlowBody,
+    RequestTimeout,
+    ServerError,
     TimedOut,
-    TooLarge,
     Unauthorized,
     Unprocessable,
-    UnsupportedMedia,
+    UnsupportedMediaType,
     VersionChangedError,
 )
-from lookalike.service.client.item_answers import ClippedValue, Item, ItemSummary, WriteResponse
+from lookalike.service.client.item_responses import ClippedValue, Item, ItemSummary, WriteResponse
+from lookalike.service.client.responses import EmbedResponse, Hit, QueryResult, ReadyResponse, SearchResponse
 from lookalike.service.client.retrying import Retries
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "ClippedValue",
     "Conflict",
     "ConnectionFailed",
+    "ContentTooLarge",
     "DeadlineExceeded",
     "EmbedResponse",
     "Forbidden",
@@ -46,7 +47,7 @@ __all__ = [
     "Item",
     "ItemSummary",
     "LookalikeError",
-    "MalformedAnswer",
+    "MalformedResponse",
     "NotFound",
     "NotReady",
     "Problem",
@@ -54,15 +55,14 @@ __all__ = [
     "QueryResult",
     "RateLimited",
     "ReadyResponse",
+    "RequestTimeout",
     "Retries",
     "SearchResponse",
-    "ServerFailed",
-    "SlowBody",
+    "ServerError",
     "TimedOut",
-    "TooLarge",
     "Unauthorized",
     "Unprocessable",
-    "UnsupportedMedia",
+    "UnsupportedMediaType",
     "VersionChangedError",
     "WriteResponse",
 ]

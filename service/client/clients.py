@@ -1,4 +1,4 @@
-"""The two clients: thin drivers of the same conversations, over httpx."""
+"""The two clients. Both run the same exchanges over httpx."""
 
 import asyncio
 import time
@@ -10,12 +10,12 @@ import httpx
 from numpy.typing import NDArray
 
 from lookalike.service.client import exchange, item_exchange
-from lookalike.service.client.answers import EmbedResponse, ReadyResponse, SearchResponse
-from lookalike.service.client.item_answers import Item, ItemSummary, WriteResponse
+from lookalike.service.client.item_responses import Item, ItemSummary, WriteResponse
 from lookalike.service.client.messages import Exchange, Reply, Send
 from lookalike.service.client.requests import Query, Rows
+from lookalike.service.client.responses import EmbedResponse, ReadyResponse, SearchResponse
 from lookalike.service.client.retrying import RETRIES, Retries
-from lookalike.service.client.streaming import Receiving
+from lookalike.service.client.streaming import ResponseStream
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -27,21 +27,22 @@ _PAGE = 1_000
 
 
 class Client:
-    """Asks a service; keeps its connections, and may be used by several threads at once.
+    """A client of one service. It keeps its connections open, and several threads may share it.
 
     Args:
-        url: where the service is, such as http://127.0.0.1:8000.
+        url: the service's address, such as http://127.0.0.1:8000.
         api_key: sent as X-API-Key.
         timeout: seconds for one attempt.
-        retries: how patient it is.
-        max_rows: rows in one call at most; a larger array goes in parts.
-        transport: another way to send, such as httpx.HTTPTransport(verify=...).
-        sleep: how to wait.
+        retries: which calls are retried, and when.
+        max_rows: the most rows in one call; a larger array is sent in parts.
+        transport: a custom httpx transport, such as httpx.HTTPTransport(verify=...).
+        sleep: the function that waits between attempts.
 
     Raises:
-        ValueError: no http or https URL, a key that no header can have, or a bound that lets nothing through.
+        ValueError: the URL is not http or https, the key cannot be sent in a header, or `timeout` or `max_rows` is
+            not positive.
 
-    Every call may raise what service.client.errors draws.
+    Every method may raise the errors of service.client.errors.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class Client:
         self._sleep = sleep
 
     def embed(self, rows: Rows) -> EmbedResponse:
-        """(n, width) or (n, *input shape) of numbers, or rows of a table -> embeddings (n, latent_dim) float32.
+        """Embed numbers (n, width) or (n, *input shape), or rows of a table; returns (n, latent_dim) float32.
 
-        A table's rows are lists or dicts with words for categories and None for what is missing. In an array of them a
-        category is its code, and NaN what is missing.
+        The rows of a table are lists or dicts, with a word for a category and None for a missing value. In an array
+        of numbers, a category is its code and a missing value is NaN.
         """
-        return self._drive(exchange.embed(rows, self._options))
+        return self._run(exchange.embed(rows, self._options))
 
     def search(
         self,
@@ -79,74 +80,79 @@ class Client:
         version: int | None = None,
         min_sequence: int = 0,
     ) -> SearchResponse:
-        """The `limit` nearest items of each of exactly one: inputs as in `embed`, embeddings (n, latent_dim), or ids.
+        """Find the `limit` nearest items of each query. The queries are inputs as in `embed`, embeddings or ids.
 
-        An array's filter goes in the URL, which servers and httpx write to their logs; one over 4 KiB goes with the
-        rows as JSON, where an array may hold no codes of categories. `version`: whose embeddings they are, where they
-        were kept from before a retraining. `min_sequence`: a change of the change log that the answer must include;
-        what this service itself acknowledged is always included.
+        Give exactly one of the three. The filter of an array is sent in the URL, which servers and httpx write to
+        their logs. A filter over 4 KiB is sent as JSON, together with the rows; an array may then contain no codes of
+        categories.
+
+        Args:
+            embeddings: (n, latent_dim).
+            version: the version that computed the embeddings, if they are older than a retraining.
+            min_sequence: the change of the change log that the response must include. Changes that this service
+                acknowledged are always included.
         """
         query = Query.of(
             inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
             version=version, min_sequence=min_sequence,
         )  # fmt: skip
-        return self._drive(exchange.search(query, self._options))
+        return self._run(exchange.search(query, self._options))
 
     def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> WriteResponse:
-        """Make or replace items; when it returns they are on disk, and found.
+        """Create or replace items. When the call returns, the items are on disk and searches find them.
 
-        `inputs` as in `embed`, but that a table with words goes as a list of dicts. Many go in several calls, of which
-        those before one that fails stand; to call again does no harm. `warnings` of the answer names values that are
-        so far outside the range of the training rows that the encoder clips them.
+        `inputs` are as in `embed`, except that a table with words is a list of dicts. Many items are sent in several
+        calls. If a call fails, the calls before it remain in effect; to put the same items again is safe. `warnings`
+        of the response lists values that the encoder clips because they are far outside the training rows' range.
         """
-        return self._drive(item_exchange.put(ids, inputs, payloads, self._options))
+        return self._run(item_exchange.put(ids, inputs, payloads, self._options))
 
     def get(self, id: str, *, min_sequence: int = 0) -> Item:
-        """One item; `min_sequence` as in `search`. Raises NotFound if no item has the id."""
-        return self._drive(item_exchange.get(id, min_sequence, self._options))
+        """Get one item; `min_sequence` is as in `search`. Raises NotFound if no item has the id."""
+        return self._run(item_exchange.get(id, min_sequence, self._options))
 
     def delete(self, id: str) -> WriteResponse:
-        """Delete an item; when it returns that is on disk.
+        """Delete an item. When the call returns, the deletion is on disk.
 
-        Raises NotFound where no item has the id: also where a first attempt deleted it, and its answer was lost.
+        Raises NotFound if no item has the id, or if the response to a successful first attempt was lost.
         """
-        return self._drive(item_exchange.delete(id, self._options))
+        return self._run(item_exchange.delete(id, self._options))
 
     def delete_where(self, filter: dict[str, Any]) -> WriteResponse:
-        """Delete all items whose payload passes a filter; `count` is of the last attempt."""
-        return self._drive(item_exchange.delete_where(filter, self._options))
+        """Delete all items whose payload matches a filter; `count` is that of the last attempt."""
+        return self._run(item_exchange.delete_where(filter, self._options))
 
     def items(
         self, filter: dict[str, Any] | None = None, *, page: int = _PAGE, min_sequence: int = 0
     ) -> Iterator[ItemSummary]:
-        """All items that pass, in the order of their ids, asked for page by page; those that stay come once.
+        """Iterate over all items that match the filter, ordered by id, requesting `page` items at a time.
 
-        `min_sequence` as in `search`.
+        An item that exists during the whole iteration is returned exactly once. `min_sequence` is as in `search`.
         """
         after: str | None = ""
         while after is not None:
-            found = self._drive(item_exchange.page(filter, page, after, min_sequence, self._options))
-            yield from found.items
-            after = found.next
+            response = self._run(item_exchange.page(filter, page, after, min_sequence, self._options))
+            yield from response.items
+            after = response.next
 
     def version(self) -> dict[str, Any]:
-        """The serving version's manifest, with the evidence that it is good."""
-        return self._drive(exchange.manifest(self._options))
+        """Get the manifest of the serving version, with its measured quality."""
+        return self._run(exchange.manifest(self._options))
 
     def ready(self) -> ReadyResponse:
-        """Asked once. Raises NotReady where the version does not answers its canary query."""
-        return self._drive(exchange.ready(self._options))
+        """Check that the service is ready, without retries. Raises NotReady if its canary query fails."""
+        return self._run(exchange.ready(self._options))
 
     def live(self) -> bool:
-        """True; asked once. Raises ConnectionFailed where nobody answers."""
-        return self._drive(exchange.live(self._options))
+        """Return True if the service is alive, without retries. Raises ConnectionFailed if there is no response."""
+        return self._run(exchange.live(self._options))
 
     def reload(self) -> dict[str, Any]:
-        """Have the service take over the store's champion; gives `version`, which serves then. Sent once."""
-        return self._drive(exchange.reload(self._options))
+        """Make the service open the store's champion, without retries; `version` is the one that serves then."""
+        return self._run(exchange.reload(self._options))
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -157,11 +163,11 @@ class Client:
     ) -> None:
         self.close()
 
-    def _drive(self, talk: Exchange[T]) -> T:
+    def _run(self, steps: Exchange[T]) -> T:
         try:
-            send = next(talk)
+            send = next(steps)
             while True:
-                send = talk.send(self._send(send))
+                send = steps.send(self._send(send))
         except StopIteration as done:
             result: T = done.value
             return result
@@ -169,15 +175,15 @@ class Client:
     def _send(self, send: Send) -> Reply:
         if send.wait:
             self._sleep(send.wait)
-        receiving = Receiving(send, self._options.retries.clock)
+        stream = ResponseStream(send, self._options.retries.clock)
         try:
-            with self._http.stream(**receiving.request) as response:
-                receiving.begin()
+            with self._http.stream(**stream.request) as response:
+                stream.start()
                 for part in response.iter_bytes():
-                    receiving.add(part)
-                return receiving.answer(response)
+                    stream.add(part)
+                return stream.response(response)
         except httpx.HTTPError as error:
-            return receiving.failed(error)
+            return stream.failure(error)
 
 
 class AsyncClient:
@@ -200,7 +206,7 @@ class AsyncClient:
 
     async def embed(self, rows: Rows) -> EmbedResponse:
         """See Client.embed."""
-        return await self._drive(exchange.embed(rows, self._options))
+        return await self._run(exchange.embed(rows, self._options))
 
     async def search(
         self,
@@ -219,25 +225,25 @@ class AsyncClient:
             inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
             version=version, min_sequence=min_sequence,
         )  # fmt: skip
-        return await self._drive(exchange.search(query, self._options))
+        return await self._run(exchange.search(query, self._options))
 
     async def put(
         self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None
     ) -> WriteResponse:
         """See Client.put."""
-        return await self._drive(item_exchange.put(ids, inputs, payloads, self._options))
+        return await self._run(item_exchange.put(ids, inputs, payloads, self._options))
 
     async def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """See Client.get."""
-        return await self._drive(item_exchange.get(id, min_sequence, self._options))
+        return await self._run(item_exchange.get(id, min_sequence, self._options))
 
     async def delete(self, id: str) -> WriteResponse:
         """See Client.delete."""
-        return await self._drive(item_exchange.delete(id, self._options))
+        return await self._run(item_exchange.delete(id, self._options))
 
     async def delete_where(self, filter: dict[str, Any]) -> WriteResponse:
         """See Client.delete_where."""
-        return await self._drive(item_exchange.delete_where(filter, self._options))
+        return await self._run(item_exchange.delete_where(filter, self._options))
 
     async def items(
         self, filter: dict[str, Any] | None = None, *, page: int = _PAGE, min_sequence: int = 0
@@ -245,29 +251,29 @@ class AsyncClient:
         """See Client.items."""
         after: str | None = ""
         while after is not None:
-            found = await self._drive(item_exchange.page(filter, page, after, min_sequence, self._options))
-            for item in found.items:
+            response = await self._run(item_exchange.page(filter, page, after, min_sequence, self._options))
+            for item in response.items:
                 yield item
-            after = found.next
+            after = response.next
 
     async def version(self) -> dict[str, Any]:
         """See Client.version."""
-        return await self._drive(exchange.manifest(self._options))
+        return await self._run(exchange.manifest(self._options))
 
     async def ready(self) -> ReadyResponse:
         """See Client.ready."""
-        return await self._drive(exchange.ready(self._options))
+        return await self._run(exchange.ready(self._options))
 
     async def live(self) -> bool:
         """See Client.live."""
-        return await self._drive(exchange.live(self._options))
+        return await self._run(exchange.live(self._options))
 
     async def reload(self) -> dict[str, Any]:
         """See Client.reload."""
-        return await self._drive(exchange.reload(self._options))
+        return await self._run(exchange.reload(self._options))
 
     async def aclose(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -278,11 +284,11 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _drive(self, talk: Exchange[T]) -> T:
+    async def _run(self, steps: Exchange[T]) -> T:
         try:
-            send = next(talk)
+            send = next(steps)
             while True:
-                send = talk.send(await self._send(send))
+                send = steps.send(await self._send(send))
         except StopIteration as done:
             result: T = done.value
             return result
@@ -290,34 +296,33 @@ class AsyncClient:
     async def _send(self, send: Send) -> Reply:
         if send.wait:
             await self._sleep(send.wait)
-        receiving = Receiving(send, self._options.retries.clock)
+        stream = ResponseStream(send, self._options.retries.clock)
         try:
-            async with self._http.stream(**receiving.request) as response:
-                receiving.begin()
+            async with self._http.stream(**stream.request) as response:
+                stream.start()
                 async for part in response.aiter_bytes():
-                    receiving.add(part)
-                return receiving.answer(response)
+                    stream.add(part)
+                return stream.response(response)
         except httpx.HTTPError as error:
-            return receiving.failed(error)
+            return stream.failure(error)
 
 
 def _base(url: str) -> httpx.URL:
     try:
         base = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ValueError(
-            f"url: expected http://HOST:PORT or https://HOST, found one that is broken: {error}"
-        ) from error
+        raise ValueError(f"url: expected http://HOST:PORT or https://HOST, found an invalid URL: {error}") from error
     if base.scheme not in {"http", "https"} or not base.host:
         raise ValueError(f"url: expected http://HOST:PORT or https://HOST, found scheme {base.scheme or 'none'!r}")
     return base
 
 
 def _headers(api_key: str | None) -> dict[bytes, bytes]:
-    """The key in UTF-8, as the service compares it. Answers come as they are: npy does not compress well."""
+    """The headers of every call: the key in UTF-8, and no compression, because .npy does not compress well."""
     headers = {b"Accept-Encoding": b"identity", b"User-Agent": b"lookalike-client"}
     if api_key is None:
         return headers
     if not api_key or not api_key.isprintable() or api_key != api_key.strip():
-        raise ValueError("api_key: expected printable text without spaces around it, found other")  # never the key
+        expected = "printable text without leading or trailing spaces"
+        raise ValueError(f"api_key: expected {expected}, found something else")  # never show the key
     return headers | {b"X-API-Key": api_key.encode("utf-8", "surrogateescape")}

@@ -1,30 +1,30 @@
-"""What a call can end in, as one tree.
+"""The errors that a call can raise, as one tree.
 
 LookalikeError
-├── ConnectionFailed          no answer: nobody listens, or the connection broke
-│   └── TimedOut              no answer in time
-├── MalformedAnswer           an answer that the service would not give; nothing of it is returned
-├── VersionChangedError       the parts of one call were answered by several versions, again and again
-└── ProblemError              the service said no; it says why, as RFC 9457
-    ├── BadRequest        400 the body is not what its content type says
-    ├── Unauthorized      401 no key, or a wrong one
-    ├── Forbidden         403 this key may not
-    ├── NotFound          404 no item has this id, or no route this path
-    ├── SlowBody          408 the body did not come in time
-    ├── Conflict          409 not now, for something else is going on
-    ├── TooLarge          413 more rows, hits or bytes than a call may have
-    ├── UnsupportedMedia  415 a content type that is not understood
-    ├── Unprocessable     422 a field is not what it must be
-    ├── RateLimited       429 too many calls
-    ├── ServerFailed      500 its log says more
-    ├── BadGateway        502 a proxy got no answer from the service
-    ├── NotReady          503 it cannot answer now
-    └── DeadlineExceeded  504 it could not answer in time
+├── ConnectionFailed              no response: nothing listens, or the connection broke
+│   └── TimedOut                  no response in time
+├── MalformedResponse             a response that the service never sends; no part of it is returned
+├── VersionChangedError           different versions answered the parts of one call, in every round
+└── ProblemError                  the service refused the call, and explained why (RFC 9457)
+    ├── BadRequest            400 the body does not match its content type
+    ├── Unauthorized          401 the API key is missing or wrong
+    ├── Forbidden             403 the API key does not permit this call
+    ├── NotFound              404 no item has this id, or no route has this path
+    ├── RequestTimeout        408 the request body did not arrive in time
+    ├── Conflict              409 a conflicting operation is running; retry later
+    ├── ContentTooLarge       413 more rows, hits or bytes than one call may have
+    ├── UnsupportedMediaType  415 the content type is not supported
+    ├── Unprocessable         422 a field has a wrong value
+    ├── RateLimited           429 too many calls
+    ├── ServerError           500 the service failed; its log has the details
+    ├── BadGateway            502 a proxy got no response from the service
+    ├── NotReady              503 the service cannot answer now
+    └── DeadlineExceeded      504 the service could not answer in time
 
-A mistake that shows before anything is sent is a ValueError.
+A mistake that is found before anything is sent is a ValueError.
 """
 
-# ruff: noqa: N818 - named for what happened, as the statuses are
+# ruff: noqa: N818 - named after the HTTP statuses
 
 from dataclasses import dataclass
 
@@ -33,33 +33,33 @@ __all__ = [
     "BadRequest",
     "Conflict",
     "ConnectionFailed",
+    "ContentTooLarge",
     "DeadlineExceeded",
     "Forbidden",
     "LookalikeError",
-    "MalformedAnswer",
+    "MalformedResponse",
     "NotFound",
     "NotReady",
     "Problem",
     "ProblemError",
     "RateLimited",
-    "ServerFailed",
-    "SlowBody",
+    "RequestTimeout",
+    "ServerError",
     "TimedOut",
-    "TooLarge",
     "Unauthorized",
     "Unprocessable",
-    "UnsupportedMedia",
+    "UnsupportedMediaType",
     "VersionChangedError",
     "problem_error",
 ]
 
 
 class LookalikeError(Exception):
-    """A call did not end in an answer."""
+    """The base of all errors that a call can raise."""
 
 
 class ConnectionFailed(LookalikeError):
-    """No answer. `detail` says what happened; the request's id is what to look for in the service's log."""
+    """No response. `detail` describes the failure; look for `request_id` in the service's log."""
 
     def __init__(self, detail: str, request_id: str) -> None:
         self.detail = detail
@@ -71,11 +71,11 @@ class ConnectionFailed(LookalikeError):
 
 
 class TimedOut(ConnectionFailed):
-    """No answer in time."""
+    """No response in time."""
 
 
-class MalformedAnswer(LookalikeError):
-    """An answer that the service would not give: something between damaged it, or is another server."""
+class MalformedResponse(LookalikeError):
+    """A response that the service never sends: it was damaged on the way, or comes from a different server."""
 
     def __init__(self, field: str, expected: str, found: str, request_id: str) -> None:
         self.field = field
@@ -89,7 +89,7 @@ class MalformedAnswer(LookalikeError):
 
 
 class VersionChangedError(LookalikeError):
-    """The parts of one call were answered by these versions, however often they were asked."""
+    """Different versions answered the parts of one call, in every round."""
 
     def __init__(self, versions: tuple[int, ...]) -> None:
         self.versions = versions
@@ -98,8 +98,8 @@ class VersionChangedError(LookalikeError):
     def __str__(self) -> str:
         each = ", ".join(map(str, self.versions))
         return (
-            f"parts of one call were answered by the versions {each}, and again by several when they were asked again. "
-            "Call again once one version serves, or send fewer rows."
+            f"parts of one call were answered by the versions {each}, even after they were sent again. "
+            "Retry when the promotion has finished, or send fewer rows."
         )
 
 
@@ -108,8 +108,8 @@ class Problem:
     """The members of an RFC 9457 document.
 
     Attributes:
-        field: what it is about, with the row where it is one of several; "" where it is none.
-        retry_after: seconds after which the service wants to be asked again, where it says so.
+        field: the wrong field, with its row if there are several; "" if no field is wrong.
+        retry_after: seconds after which the service asks for a retry; None if it does not.
     """
 
     type: str
@@ -123,7 +123,7 @@ class Problem:
 
 
 class ProblemError(LookalikeError):
-    """The service said no, and this is why."""
+    """The service refused the call; `problem` explains why."""
 
     def __init__(self, problem: Problem, request_id: str) -> None:
         self.problem = problem
@@ -143,51 +143,51 @@ class ProblemError(LookalikeError):
 
 
 class BadRequest(ProblemError):
-    """The body is not what its content type says."""
+    """The body does not match its content type."""
 
 
 class Unauthorized(ProblemError):
-    """No key, or a wrong one."""
+    """The API key is missing or wrong."""
 
 
 class Forbidden(ProblemError):
-    """This key may not."""
+    """The API key does not permit this call."""
 
 
 class NotFound(ProblemError):
-    """No item has this id, or no route this path."""
+    """No item has this id, or no route has this path."""
 
 
-class SlowBody(ProblemError):
-    """The body did not come in time."""
+class RequestTimeout(ProblemError):
+    """The request body did not arrive in time."""
 
 
 class Conflict(ProblemError):
-    """Not now, for something else is going on."""
+    """A conflicting operation is running; retry later."""
 
 
-class TooLarge(ProblemError):
-    """More rows, hits or bytes than a call may have: lower the client's `max_rows`, or the limit."""
+class ContentTooLarge(ProblemError):
+    """More rows, hits or bytes than one call may have: lower the client's `max_rows`, or the limit."""
 
 
-class UnsupportedMedia(ProblemError):
-    """A content type that is not understood."""
+class UnsupportedMediaType(ProblemError):
+    """The content type is not supported."""
 
 
 class Unprocessable(ProblemError):
-    """A field is not what it must be."""
+    """A field has a wrong value."""
 
 
 class RateLimited(ProblemError):
     """Too many calls."""
 
 
-class ServerFailed(ProblemError):
-    """The service failed on this request; its log says more."""
+class ServerError(ProblemError):
+    """The service failed on this request; its log has the details."""
 
 
 class BadGateway(ProblemError):
-    """A proxy got no answer from the service."""
+    """A proxy got no response from the service."""
 
 
 class NotReady(ProblemError):
@@ -203,13 +203,13 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
-    408: SlowBody,
+    408: RequestTimeout,
     409: Conflict,
-    413: TooLarge,
-    415: UnsupportedMedia,
+    413: ContentTooLarge,
+    415: UnsupportedMediaType,
     422: Unprocessable,
     429: RateLimited,
-    500: ServerFailed,
+    500: ServerError,
     502: BadGateway,
     503: NotReady,
     504: DeadlineExceeded,
@@ -217,5 +217,5 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
 
 
 def problem_error(problem: Problem, request_id: str) -> ProblemError:
-    """The error of its status; of a status without one, ProblemError itself."""
+    """Return the error class of the status; ProblemError for a status without a class."""
     return _BY_STATUS.get(problem.status, ProblemError)(problem, request_id)

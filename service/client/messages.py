@@ -1,7 +1,7 @@
-"""What passes between a conversation, which does no input or output, and the driver that does it.
+"""The messages between an exchange, which does no input or output, and the client that runs it.
 
-A conversation is a generator: it yields what to send, is given what came of it, and returns its result. The client
-and the asynchronous client drive the same ones.
+An exchange is a generator: it yields a `Send`, receives a `Reply`, and returns its result. `Client` and `AsyncClient`
+run the same exchanges.
 """
 
 import uuid
@@ -11,23 +11,23 @@ from typing import TypeVar
 
 from lookalike.service.client.errors import ConnectionFailed
 
-__all__ = ["Answer", "Call", "Exchange", "Failure", "Reply", "Send"]
+__all__ = ["Call", "Exchange", "Failure", "Reply", "Response", "Send"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request. What it holds of the user's is in no `repr`, so that it comes into no log.
+    """One HTTP request. Its `repr` leaves out the user's data, so that they are never logged.
 
     Attributes:
-        again: whether it may be sent again; the id stays the same then.
-        item: an item's id, which follows the path.
+        retryable: whether the request may be sent again, with the same `id`.
+        item: the id of an item, appended to the path.
     """
 
     method: str
     path: str
-    again: bool = True
+    retryable: bool = True
     item: str | None = field(default=None, repr=False)
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -37,16 +37,16 @@ class Call:
 
 @dataclass(frozen=True)
 class Send:
-    """Wait so many seconds, then send the call, and give its whole answer so many seconds."""
+    """Wait `wait` seconds, then send the call; its whole response must arrive within `timeout` seconds."""
 
     call: Call
     wait: float
-    seconds: float
+    timeout: float
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer of any status; the names of its headers are in lower case."""
+class Response:
+    """A response of any status; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -60,11 +60,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
-    """No answer, and why; `again` where nothing had been answered yet."""
+    """No complete response, and why; `retryable` if no part of a response had arrived."""
 
     error: ConnectionFailed
-    again: bool
+    retryable: bool
 
 
-Reply = Answer | Failure
+Reply = Response | Failure
 Exchange = Generator[Send, Reply, T]

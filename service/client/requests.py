@@ -1,4 +1,4 @@
-"""From rows to requests: arrays as .npy, tables and ids as JSON."""
+"""Build requests from rows: arrays as .npy, tables and ids as JSON."""
 
 import io
 import re
@@ -30,16 +30,16 @@ JSON = "application/json"
 NPY = "application/x-npy"
 
 Rows = NDArray[Any] | Sequence[Any]
-"""(n, width) or (n, *input shape) of numbers, or a sequence of rows: lists, or of a table also dicts."""
+"""An array of numbers (n, width) or (n, *input shape), or a sequence of rows: lists, or for a table also dicts."""
 
-_HALF = re.compile("[\ud800-\udfff]")
-_LONGEST_QUERY = 4_096
-"""Bytes of a filter that may stand in a URL, as servers and proxies take at least 8 KiB of it."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_URL_FILTER = 4_096
+"""The most bytes of a filter in a URL; servers and proxies accept URLs of at least 8 KiB."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A checked search, of any number of rows."""
+    """A checked search for any number of rows."""
 
     kind: Literal["inputs", "embeddings", "ids"]
     rows: Rows
@@ -61,7 +61,7 @@ class Query:
         version: int | None = None,
         min_sequence: int = 0,
     ) -> "Query":
-        """Raises ValueError unless exactly one of inputs, embeddings and ids is given, and is rows."""
+        """Check the arguments of a search. Raises ValueError unless exactly one of the three is given, and is rows."""
         kinds: dict[Literal["inputs", "embeddings", "ids"], Rows | None] = {
             "inputs": inputs,
             "embeddings": embeddings,
@@ -78,30 +78,30 @@ class Query:
 
 
 def check_rows(rows: Rows, field: str) -> Rows:
-    """The rows. Raises ValueError where they are text, one row, or an array of something else than numbers."""
+    """Return the rows. Raises ValueError if they are text, a single row, or an array of anything but numbers."""
     if isinstance(rows, str | bytes | dict):
-        raise ValueError(f"{field}: expected a sequence of several, found one {type(rows).__name__}")
+        raise ValueError(f"{field}: expected a sequence of rows, found a single {type(rows).__name__}")
     if isinstance(rows, np.ndarray) and field != "ids" and (rows.ndim < 2 or rows.dtype.kind not in "biuf"):
         raise ValueError(
             f"{field}: expected an array (n, ...) of numbers, found shape {rows.shape} of {rows.dtype}; "
-            "a table with words goes as a list of dicts"
+            "send a table with words as a list of dicts"
         )
     return rows
 
 
 def check_ids(ids: Iterable[Any]) -> None:
-    """Raises ValueError if an id cannot be sent: UTF-8 has no half of a surrogate pair."""
+    """Raises ValueError if an id cannot be sent: UTF-8 cannot encode a lone surrogate."""
     for number, name in enumerate(ids):
-        if isinstance(name, str) and (half := _HALF.search(name)):
-            found = f"U+{ord(half[0]):04X} at position {half.start()}"
-            raise ValueError(f"ids[{number}]: expected text without halves of surrogate pairs, found {found}")
+        if isinstance(name, str) and (surrogate := _SURROGATE.search(name)):
+            found = f"U+{ord(surrogate[0]):04X} at position {surrogate.start()}"
+            raise ValueError(f"ids[{number}]: expected text without lone surrogates, found {found}")
 
 
 def embed_call(rows: Rows) -> Call:
-    """Rows, of one call -> POST /embed, to be answered as .npy.
+    """Build POST /embed for the rows of one call; the response is .npy.
 
     Raises:
-        TypeError: a row holds what JSON does not.
+        TypeError: a row contains a value that JSON cannot represent.
     """
     if isinstance(rows, np.ndarray):
         return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(_narrow(rows)))
@@ -109,18 +109,18 @@ def embed_call(rows: Rows) -> Call:
 
 
 def search_call(query: Query, rows: Rows) -> Call:
-    """Some rows of a question -> POST /search, to be answered as JSON.
+    """Build POST /search for some rows of a query; the response is JSON.
 
     Raises:
-        TypeError: a row or the filter holds what JSON does not.
+        TypeError: a row or the filter contains a value that JSON cannot represent.
     """
-    passing = b"" if query.filter is None else _json(query.filter)
-    if not isinstance(rows, np.ndarray) or query.kind == "ids" or len(passing) > _LONGEST_QUERY:
+    filter_json = b"" if query.filter is None else _json(query.filter)
+    if not isinstance(rows, np.ndarray) or query.kind == "ids" or len(filter_json) > _MAX_URL_FILTER:
         fields = {query.kind: rows, "limit": query.limit, "with_payload": query.with_payload}
-        beside = {
+        optional = {
             "filter": query.filter, "version": query.version, "min_sequence": query.min_sequence or None
         }  # fmt: skip
-        body = _json(fields | {name: value for name, value in beside.items() if value is not None})
+        body = _json(fields | {name: value for name, value in optional.items() if value is not None})
         return Call("POST", "search", headers={"Content-Type": JSON, "Accept": JSON}, body=body)
     params = {
         "kind": query.kind,
@@ -128,8 +128,8 @@ def search_call(query: Query, rows: Rows) -> Call:
         "with_payload": "true" if query.with_payload else "false",
         **sequence_param(query.min_sequence),
     }
-    if passing:
-        params["filter"] = passing.decode()
+    if filter_json:
+        params["filter"] = filter_json.decode()
     if query.version is not None:
         params["version"] = str(query.version)
     body = _npy(_narrow(rows) if query.kind == "inputs" else _float32(rows))
@@ -137,11 +137,11 @@ def search_call(query: Query, rows: Rows) -> Call:
 
 
 def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None) -> Call:
-    """Items, of one call -> PUT /items. It may be sent again: items that are put twice are the same.
+    """Build PUT /items for the items of one call. The call may be retried: putting an item twice changes nothing.
 
     Raises:
-        TypeError: an input or a payload holds what JSON does not.
-        ValueError: an array with infinity, of which JSON would make a missing value.
+        TypeError: an input or a payload contains a value that JSON cannot represent.
+        ValueError: an array contains infinity, which JSON would turn into a missing value.
     """
     rows = _finite(inputs) if isinstance(inputs, np.ndarray) else inputs
     items: list[dict[str, Any]] = [{"id": name, "input": row} for name, row in zip(ids, rows, strict=True)]
@@ -150,13 +150,13 @@ def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]
     return Call("PUT", "items", headers={"Content-Type": JSON, "Accept": JSON}, body=_json({"items": items}))
 
 
-def filter_param(passing: dict[str, Any] | None) -> dict[str, str]:
-    """A filter as it stands in a URL."""
-    return {} if passing is None else {"filter": _json(passing).decode()}
+def filter_param(filter: dict[str, Any] | None) -> dict[str, str]:
+    """The URL parameter of a filter; empty for None."""
+    return {} if filter is None else {"filter": _json(filter).decode()}
 
 
 def sequence_param(min_sequence: int) -> dict[str, str]:
-    """The parameter of a URL for the change that an answer must include; none for 0."""
+    """The URL parameter for the change that a response must include; empty for 0."""
     return {"min_sequence": str(min_sequence)} if min_sequence else {}
 
 
@@ -175,7 +175,7 @@ def _npy(rows: NDArray[Any]) -> bytes:
 
 
 def _narrow(rows: NDArray[Any]) -> NDArray[Any]:
-    """As float32 if that changes no value, else as float64: the encoder may have an origin to subtract first."""
+    """The rows as float32 if that changes no value, else as float64: the encoder may first subtract an origin."""
     narrow = _float32(rows)
     if np.can_cast(rows.dtype, np.float32) or np.array_equal(narrow, rows, equal_nan=True):
         return narrow
@@ -183,18 +183,18 @@ def _narrow(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def _float32(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """What does not fit becomes infinite, which the service refuses."""
+    """The rows as float32. Values that do not fit become infinite, which the service refuses."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(rows, np.float32)
 
 
 def _json(value: Any) -> bytes:
-    """NaN becomes null: a missing value."""
+    """The value as JSON. NaN becomes null, a missing value."""
     return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _plain(value: Any) -> Any:
-    """Of arrays, what orjson leaves: those of text, and those that are not contiguous."""
+    """Convert the arrays that orjson does not: those of text, and those that are not contiguous."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"JSON has no {type(value).__name__}")

@@ -1,6 +1,6 @@
 """Similarity search over your own data: an autoencoder, a FAISS index and an HTTP service.
 
-Each name is imported when it is first used, so that `import lookalike` takes no time. The rest is in the floors
+Each name is imported when it is first used, so that `import lookalike` is fast. Everything else is in
 `lookalike.training`, `lookalike.index` and `lookalike.service`.
 """
 

@@ -1,4 +1,4 @@
-"""Opens the rows that the user named; notes about how they were read go to standard error."""
+"""Open the rows that the user named; print notes about how they were read to standard error."""
 
 import sys
 
@@ -9,7 +9,7 @@ __all__ = ["open_data"]
 
 
 def open_data(data: str, *, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
-    """`training.rows.open_rows`, with a line on standard error for each of the notes."""
+    """Open rows with `training.rows.open_rows`, and print each of its notes to standard error."""
     rows = open_rows(data, columns=columns, categories=categories)
     for note in rows.notes:
         print(f"{data}: {note}", file=sys.stderr)

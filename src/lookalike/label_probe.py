@@ -1,4 +1,4 @@
-"""Ask a version's embeddings for labels: its own items teach, rows that it does not hold are asked."""
+"""Label probes: classifiers trained on the embeddings of a version's items and tested on rows that are not items."""
 
 import numpy as np
 
@@ -9,20 +9,23 @@ from lookalike.training.rows import Rows, read_sample
 
 __all__ = ["probe_version"]
 
-MOST = 10_000
-"""Items, and rows, beyond so many are sampled."""
+MAX_SAMPLES = 10_000
+"""The most items, and the most rows; if there are more, a sample is used."""
 
 
 def probe_version(version: Version, queries: Rows, seed: int = 0) -> ProbeScores | None:
-    """How well probes of the items' embeddings tell the labels of `queries`; None without labels of two kinds.
+    """Measure how well probes of the items' embeddings predict the labels of `queries`.
+
+    Returns:
+        The scores, or None if there are no labels, or only one label.
 
     Raises:
-        DataError: the rows are not such as the encoder takes.
+        DataError: the encoder does not accept the rows.
     """
     count = len(version.embeddings)
-    chosen = np.sort(np.random.default_rng(seed).choice(count, min(MOST, count), replace=False))
+    chosen = np.sort(np.random.default_rng(seed).choice(count, min(MAX_SAMPLES, count), replace=False))
     labels = [version.items.payload_at(int(i)).get("label") for i in chosen]
     if all(label is None for label in labels):
         return None
-    rows, query_labels = read_sample(suited(queries, version.encoder), MOST, seed)
+    rows, query_labels = read_sample(suited(queries, version.encoder), MAX_SAMPLES, seed)
     return probe(version.embeddings.at(chosen), labels, version.embed(rows), query_labels, seed=seed)

@@ -1,4 +1,4 @@
-"""The calls of the clients, answered from a dictionary: rightly, or with a fault that the check must find."""
+"""The clients' calls, answered from a dictionary: correctly, or with a fault that the check must find."""
 
 import json
 from pathlib import Path
@@ -21,14 +21,14 @@ def passes(item: dict[str, Any], test: dict[str, Any]) -> bool:
 
 
 def hit_of(items: Items, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The item whose own input was sent; for an id, any other item."""
+    """The item with the input that was sent; for an id, any other item."""
     given = body.get("inputs", [None])[0]
     wanted = [name for name, item in items.items() if item["input"] == given or name not in body.get("ids", [name])]
     return [items[name] for name in wanted if passes(items[name], body.get("filter", {"and": []}))][:1]
 
 
 def answer(items: Items, call: Call) -> tuple[int, dict[str, Any]]:
-    """What the service does with a call, and answers."""
+    """Apply a call to the items, and return the service's answer."""
     path, query = unquote(urlsplit(call.path).path), parse_qs(urlsplit(call.path).query)
     name = path.removeprefix("/items").removeprefix("/")
     chosen = [one for one, item in items.items() if passes(item, json.loads(query.get("filter", ['{"and": []}'])[0]))]
@@ -51,7 +51,7 @@ def answer(items: Items, call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def history(count: int = 2_000, *, keeps: str = "", misses: str = "") -> ByItem:
-    """One call after the other; the service does nothing on calls of one name, or answers 404 on all of another."""
+    """Call one after the other; calls named `keeps` change nothing, and calls named `misses` return 404."""
     calls, items, by_item = Calls(number=0, seed=0), Items(), ByItem()
     for time in range(count):
         call = calls.next()
@@ -63,7 +63,7 @@ def history(count: int = 2_000, *, keeps: str = "", misses: str = "") -> ByItem:
     return by_item
 
 
-def test_right_answers_are_explained() -> None:
+def test_finds_no_violation_in_correct_answers() -> None:
     by_item = history()
     assert {one.kind for some in by_item.values() for one in some} == {
         *("write", "read", "read any", "read other", "delete", "delete tagged")
@@ -72,22 +72,22 @@ def test_right_answers_are_explained() -> None:
 
 
 @pytest.mark.parametrize("name", ["put", "delete", "delete by filter"])
-def test_a_change_that_is_acknowledged_and_not_made_is_found(name: str) -> None:
+def test_finds_an_acknowledged_change_that_was_not_made(name: str) -> None:
     assert check(history(keeps=name))
 
 
 @pytest.mark.parametrize("name", ["get", "search by id", "delete"])
-def test_an_item_that_is_not_found_is_found_out(name: str) -> None:
+def test_finds_an_item_that_a_read_misses(name: str) -> None:
     assert check(history(misses=name))
 
 
 @pytest.mark.parametrize("name", ["put", "delete by filter", "list", "search"])
-def test_404_is_no_answer_to_calls_that_name_no_item(name: str) -> None:
+def test_refuses_a_404_for_calls_that_name_no_item(name: str) -> None:
     with pytest.raises((ValueError, KeyError)):
         history(misses=name)
 
 
-def test_a_stale_read_is_found_in_each_item_that_was_replaced() -> None:
+def test_finds_a_stale_read_in_each_replaced_item() -> None:
     by_item = history()
     by_item[7] = [Operation("write", "0.0/red", 0, 1)]
     broken = with_stale_reads(by_item)
@@ -98,7 +98,7 @@ def test_a_stale_read_is_found_in_each_item_that_was_replaced() -> None:
     }
 
 
-def test_what_clients_recorded_is_read_back(tmp_path: Path) -> None:
+def test_reads_the_records_of_clients(tmp_path: Path) -> None:
     lines = [
         ["put", 1, 5, [[3, "write", "0.0/red"], [4, "write", "0.1/blue"]], ""],
         ["delete", 6, None, [[3, "delete", ""]], "delete: TimeoutError"],

@@ -1,4 +1,4 @@
-"""What benchmarks.items counts as found, while items arrive."""
+"""The recall that benchmarks.items computes while items arrive."""
 
 import math
 from typing import Any
@@ -36,24 +36,26 @@ def searched(began: float, ended: float, found: list[str]) -> Searched:
     [
         (0.0, 1.0, BASE, 1.0),
         (0.0, 1.0, [*BASE[:7], "17", "18", "19"], 0.7),
-        (0.0, 1.0, BOTH, 0.8),  # nothing was sent yet: what came later is no hit
-        (4.0, 5.0, BOTH, 1.0),  # all was there
+        (0.0, 1.0, BOTH, 0.8),  # nothing was sent yet: items that came later are not hits
+        (4.0, 5.0, BOTH, 1.0),  # both items existed
         (4.0, 5.0, BASE, 0.8),
-        (2.2, 2.3, BASE, 1.0),  # one is on its way, and may be there or not
+        (2.2, 2.3, BASE, 1.0),  # one item is being written, and may exist or not
         (2.2, 2.3, ONE, 1.0),
         (2.2, 2.3, BOTH, 0.9),
     ],
 )
-def test_recall_is_of_what_was_there_at_that_moment(began: float, ended: float, found: list[str], share: float) -> None:
+def test_recall_is_of_the_items_that_existed_at_that_moment(
+    began: float, ended: float, found: list[str], share: float
+) -> None:
     arrived = Arrived(sent=[2.0, 3.0], done=[2.5, 3.5], count=[1, 2])
     assert recall(MATERIAL, searched(began, ended, found), arrived) == pytest.approx(share)
 
 
-def test_recall_where_nothing_arrives() -> None:
+def test_recall_if_nothing_arrives() -> None:
     assert recall(MATERIAL, searched(0.0, 1.0, BASE[:9])) == pytest.approx(0.9)
 
 
-def test_the_rate_of_arrivals_is_from_the_first_sent_to_the_last_done() -> None:
+def test_the_rate_of_arrivals_spans_the_first_send_to_the_last_acknowledgement() -> None:
     assert Arrived(sent=[1.0, 2.0], done=[1.5, 3.0], count=[100, 200]).rate == 100.0
 
 
@@ -69,14 +71,14 @@ class Shelf:
     def put(self, made: range) -> None:
         self.put_so_far.append(made)
 
-    def canary(self, number: int) -> int:
+    def query(self, number: int) -> int:
         return number
 
-    def find(self, canary: int) -> list[str]:
-        return [str(canary)]
+    def find(self, query: int) -> list[str]:
+        return [str(query)]
 
 
-def test_writers_and_searchers_send_what_they_shall() -> None:
+def test_writers_and_searchers_send_the_expected_calls() -> None:
     shelf = Shelf()
     seen: Searched
     came: Arrived

@@ -1,4 +1,4 @@
-"""Histories of one register, by hand, and a search through all orders to compare with."""
+"""Histories of one register, by hand, and a brute-force search to compare with."""
 
 import itertools
 import random
@@ -60,31 +60,31 @@ DOES_NOT: dict[str, list[Operation]] = {
 
 
 @pytest.mark.parametrize("name", FITS)
-def test_an_order_explains_all_answers(name: str) -> None:
+def test_accepts_histories_that_an_order_explains(name: str) -> None:
     assert violations(FITS[name]) == []
 
 
 @pytest.mark.parametrize("name", DOES_NOT)
-def test_no_order_explains_one_answer(name: str) -> None:
+def test_finds_the_answer_that_no_order_explains(name: str) -> None:
     (found,) = violations(DOES_NOT[name])
     assert found.operation in DOES_NOT[name]
 
 
-def test_a_violation_says_what_could_be_there_and_how_it_came_to_be() -> None:
+def test_a_violation_has_the_possible_states_and_the_operations_before() -> None:
     write, stale = op("write", TWO, 2, 3), op("read", ONE, 4, 5)
     (found,) = violations([WRITTEN, write, stale, op("read", TWO, 6, 7)])
     assert (found.operation, found.states) == (stale, (TWO,))
     assert found.window == (WRITTEN, write, stale)
 
 
-def test_the_search_goes_on_after_a_violation() -> None:
+def test_the_search_continues_after_a_violation() -> None:
     stale = [op("read", ABSENT, time, time + 1) for time in (2, 4)]
     found = violations([WRITTEN, *stale, op("read", ONE, 6, 7), op("delete", "", 8, 9), op("read", ONE, 10, 11)])
     assert [one.operation.called for one in found] == [2, 4, 10]
 
 
 def fits_some_order(operations: list[Operation]) -> bool:
-    """By trying all subsets of the unanswered operations in all orders: slow, and plainly right."""
+    """Try all subsets of the unanswered operations in all orders: slow, but clearly correct."""
     answered = [one for one in operations if one.answered is not None]
     lost = [one for one in operations if one.answered is None]
     return any(
@@ -122,7 +122,7 @@ def random_history(rng: random.Random) -> list[Operation]:
     return operations
 
 
-def test_the_search_agrees_with_a_search_through_all_orders() -> None:
+def test_agrees_with_a_brute_force_search() -> None:
     rng = random.Random(0)
     histories = [random_history(rng) for _ in range(4_000)]
     found = [not violations(history) for history in histories]

@@ -15,9 +15,7 @@ def failing(after: int) -> "cycle[object]":
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_a_peer_that_fails_is_printed_and_the_figures_of_the_others_are_kept(
-    after: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prints_a_failed_peer_and_keeps_the_other_figures(after: int, capsys: pytest.CaptureFixture[str]) -> None:
     each = failing(after)
 
     def peer() -> Load:
@@ -32,7 +30,7 @@ def test_a_peer_that_fails_is_printed_and_the_figures_of_the_others_are_kept(
     assert capsys.readouterr().out.count("FAILED  peer: 17 time-outs") == 1
 
 
-def test_what_is_measured_may_not_fail() -> None:
+def test_raises_if_our_own_load_fails() -> None:
     def ours() -> Load:
         raise RuntimeError("17 time-outs")
 
@@ -51,7 +49,7 @@ def test_a_failed_peer_has_an_empty_column_and_no_verdict() -> None:
     assert beside[0].holds is False
 
 
-def test_an_attempt_gives_what_the_call_gives() -> None:
+def test_attempt_returns_the_result_of_the_call() -> None:
     assert attempt("peer", lambda: 3) == 3
-    with pytest.raises(ZeroDivisionError):  # a fault of the benchmark
+    with pytest.raises(ZeroDivisionError):  # an error of the benchmark itself
         attempt("peer", lambda: 1 // 0)

@@ -1,4 +1,4 @@
-"""The command line in this process, through its real entry."""
+"""Run the command line in this process, through its real entry point."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ __all__ = ["Done", "refused", "run", "save"]
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended and what it printed."""
+    """The exit code of a command and what it printed."""
 
     code: int
     out: str
@@ -38,7 +38,7 @@ def run(*arguments: object) -> Done:
 
 
 def refused(done: Done, about: str) -> None:
-    """A user's mistake: one line that says what it is about, and exit code 2."""
+    """Assert that a command reported a user error: one line that contains `about`, and exit code 2."""
     lines = [line for line in done.err.splitlines() if line.startswith("lookalike: ")]
     assert (done.code, done.out, len(lines)) == (2, "", 1), done.err
     assert about in lines[0]

@@ -15,7 +15,7 @@ from tests.lookalike.helpers import run, save
 COMMAND = [sys.executable, "-m", "lookalike"]
 
 
-def test_the_installed_command_is_the_module() -> None:
+def test_the_installed_command_equals_the_module() -> None:
     script = Path(sys.executable).with_name("lookalike")
     texts = [
         subprocess.run([*command, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
@@ -25,11 +25,11 @@ def test_the_installed_command_is_the_module() -> None:
     assert first == second
 
 
-def test_without_a_command_it_shows_the_help() -> None:
+def test_shows_the_help_without_a_command() -> None:
     assert "Commands:" in run().out + run().err
 
 
-def test_a_file_that_cannot_be_written_is_named_without_a_traceback(tiny_store: Store, tmp_path: Path) -> None:
+def test_names_a_file_that_cannot_be_written_without_a_traceback(tiny_store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for arguments in (["versions", "--store", tmp_path / "file"], ["build", "digits", "--encoder", tmp_path / "file"]):
         done = run(*arguments, *(["--store", tiny_store.folder] if arguments[0] == "build" else []))
@@ -39,7 +39,7 @@ def test_a_file_that_cannot_be_written_is_named_without_a_traceback(tiny_store: 
 
 
 @pytest.mark.parametrize("name", ["folder", "link", "pipe"])
-def test_embeddings_replace_no_more_than_a_file(tiny_store: Store, tmp_path: Path, name: str) -> None:
+def test_embed_replaces_only_a_plain_file(tiny_store: Store, tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(tmp_path / "pipe")
@@ -49,13 +49,13 @@ def test_embeddings_replace_no_more_than_a_file(tiny_store: Store, tmp_path: Pat
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_an_interruption_leaves_nothing_behind(tiny_store: Store, tmp_path: Path) -> None:
-    """Many rows, so that there is time to interrupt."""
+def test_an_interrupted_embed_leaves_no_files(tiny_store: Store, tmp_path: Path) -> None:
+    """Embeds many rows, so that there is time to interrupt the command."""
     rows = save(tmp_path / "rows.npy", blobs(800_000, 64))
     (tmp_path / "out").mkdir()
     embed = ["embed", str(rows), "--store", str(tiny_store.folder), "--out", str(tmp_path / "out" / "E.npy")]
     with subprocess.Popen([*COMMAND, *embed], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as popen:
-        while popen.poll() is None and not _written(tmp_path / "out"):  # by then nothing is imported any more
+        while popen.poll() is None and not _bytes_written(tmp_path / "out"):  # after all imports
             time.sleep(0.001)
         popen.send_signal(signal.SIGINT)
         _, errors = popen.communicate(timeout=60)
@@ -64,6 +64,6 @@ def test_an_interruption_leaves_nothing_behind(tiny_store: Store, tmp_path: Path
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def _written(folder: Path) -> int:
-    """Bytes of embeddings so far."""
+def _bytes_written(folder: Path) -> int:
+    """The bytes of embeddings that were written so far."""
     return sum(path.stat().st_size for path in folder.rglob("*.npy"))

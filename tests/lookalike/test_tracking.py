@@ -19,8 +19,8 @@ GATE = {
 }
 
 
-@pytest.mark.filterwarnings("default")  # not ours
-def test_versions_come_to_mlflow_once_with_their_evidence_and_aliases(store_copy: Store, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default")  # warnings of MLflow
+def test_track_adds_each_version_once_with_evidence_and_aliases(store_copy: Store, tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")
     from mlflow import MlflowClient
@@ -32,7 +32,7 @@ def test_versions_come_to_mlflow_once_with_their_evidence_and_aliases(store_copy
     assert run(*command).out == "[1, 2]\n"
     client = MlflowClient(uri, uri)
     models = {alias: client.get_model_version_by_alias("shop", alias) for alias in ("champion", "challenger")}
-    assert {alias: one.tags["lookalike.version"] for alias, one in models.items()} == {
+    assert {alias: model.tags["lookalike.version"] for alias, model in models.items()} == {
         "champion": "1",
         "challenger": "2",
     }
@@ -53,6 +53,6 @@ def test_versions_come_to_mlflow_once_with_their_evidence_and_aliases(store_copy
     assert len(client.search_model_versions("name = 'shop'")) == 2
 
 
-def test_without_mlflow_it_says_what_to_install(store_copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_says_what_to_install_if_mlflow_is_missing(store_copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     refused(run("track", "--store", store_copy.folder, "--to", "sqlite:///x.db"), "pip install 'lookalike[tracking]'")

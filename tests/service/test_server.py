@@ -42,7 +42,7 @@ def _signals() -> Iterator[None]:
 
 
 def test_it_says_where_it_listens_and_answers_there(server: Process, version: Version) -> None:
-    assert server.lines[-1] == f"version 1 at {server.url}, Ctrl-C stops it\n"
+    assert server.lines[-1] == f"version 1 at {server.url}, Ctrl-C to stop\n"
     answer = httpx.post(f"{server.url}/embed", json={"inputs": pixels_of("5").tolist()})
     np.testing.assert_allclose(answer.json()["embeddings"], version.embed(pixels_of("5")), atol=1e-5)
     assert httpx.get(f"{server.url}/readyz").json() == {"ready": True, "version": 1, "refused": None}

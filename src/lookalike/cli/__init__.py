@@ -1,6 +1,6 @@
-"""The command line: parse, call one function of a floor, print.
+"""The command line. Each command parses its arguments, calls one function of a floor, and prints the result.
 
-Imports every floor, most of it only when a command runs.
+Imports every floor, mostly inside the command that needs it, so that `--help` is fast.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The commands: parse, call one function of a floor, print.
+"""The commands. Each one parses its arguments, calls one function of a floor, and prints the result.
 
 Results go to standard output, progress to standard error.
 """
@@ -15,7 +15,7 @@ from lookalike.cli.items import compact, export, import_
 from lookalike.cli.keys import app as keys_app
 from lookalike.cli.options import Data, Device, Limit, Number, StoreOption, out
 from lookalike.cli.retraining import prune, retrain, track
-from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, announced, settings_for
+from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, serve_and_announce, settings_for
 from lookalike.cli.training import doctor, explain, rates, settings, train
 from lookalike.index.ann.spec import Metric
 from lookalike.index.limits import DEFAULT_LIMIT, MAX_LIMIT, check_limit
@@ -25,15 +25,15 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
-SEARCHED = 4_096
-"""Rows that are asked at a time."""
+SEARCH_CHUNK = 4_096
+"""Rows that one search sends to the index at once."""
 
 
 @app.callback()
 def lookalike() -> None:
-    """Find what is like this, in your own data.
+    """Similarity search over your own data.
 
-    The chain: train an autoencoder on rows, build a version from its encoder, promote it, serve it.
+    The steps: train an autoencoder on rows, build a version from its encoder, promote the version, serve it.
     """
 
 
@@ -45,17 +45,20 @@ def demo(
     port: Port = None,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the version at the end.")] = True,
 ) -> None:
-    """Do the whole chain: train a standard and a denoising autoencoder, compare, build, promote, serve."""
+    """Run all steps on one data set, and serve the result.
+
+    Trains a standard and a denoising autoencoder, compares them, and builds, promotes and serves a version.
+    """
     from lookalike.cli.demo import run_demo
     from lookalike.service.server import check_start
 
     store = store or Path("stores") / Path(data).resolve().name.replace(":", "-")
     settings = settings_for(store, host=host, port=port) if serve else None
-    if settings:  # told before the work, not after
+    if settings:  # refuse wrong settings before the training, not after it
         check_start(settings)
     query = run_demo(data, store, out)
     if settings:
-        announced(settings, out, query)
+        serve_and_announce(settings, out, query)
 
 
 for command in (train, settings, rates, doctor, explain):
@@ -66,20 +69,20 @@ for command in (train, settings, rates, doctor, explain):
 def build(
     data: Data,
     encoder: Annotated[
-        Path, typer.Option("--encoder", metavar="RUN", help="A run's folder, or an encoder artifact's.")
+        Path, typer.Option("--encoder", metavar="RUN", help="The folder of a run, or of an encoder artifact.")
     ],
     store: StoreOption,
     metric: Annotated[
-        Metric, typer.Option(help="How alike: cosine similarity, Euclidean distance or inner product.")
+        Metric, typer.Option(help="The measure of similarity: cosine, Euclidean distance or inner product.")
     ] = "cosine",
     recall: Annotated[
-        float, typer.Option(help="Share of the 10 nearest that a search must find, surely (95 % confidence).")
+        float, typer.Option(help="The least share of the 10 nearest items that a search finds, with 95 % confidence.")
     ] = 0.95,
     memory: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="The most that the index may take, as 64MB. [default: any]")
+        str | None, typer.Option(metavar="BYTES", help="The maximum size of the index, as 64MB. [default: any]")
     ] = None,
     latency_us: Annotated[
-        float | None, typer.Option(help="The most microseconds of a search, one thread. [default: any]")
+        float | None, typer.Option(help="The maximum microseconds of a search with one thread. [default: any]")
     ] = None,
     index: Annotated[
         str | None,
@@ -87,9 +90,10 @@ def build(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Embed DATA, build the fastest index with the recall, the bytes and the time asked for; prints the version.
+    """Embed DATA and build the fastest index that meets the target. Prints the number of the new version.
 
-    What was tried and why one was chosen stands in the version's manifest. Interrupted, the same command goes on.
+    The version's manifest contains the indexes that were tried and the reason for the choice. If the command is
+    interrupted, run it again: it continues where it stopped.
     """
     from lookalike.cli.tables import tuning_line
     from lookalike.data import open_data
@@ -108,7 +112,7 @@ def build(
 
 @app.command()
 def versions(store: StoreOption) -> None:
-    """List the versions of a store with their evidence; the champion serves."""
+    """List the versions of a store with their evidence. The champion is the version that serves."""
     from lookalike.cli.tables import versions_table
     from lookalike.index.versions.store import Store
 
@@ -125,7 +129,7 @@ def promote(number: Number, store: StoreOption) -> None:
 
 @app.command()
 def rollback(store: StoreOption) -> None:
-    """Bring back the version that the champion replaced."""
+    """Promote the version that the champion replaced."""
     from lookalike.index.versions.store import Store
 
     out.print(f"champion: version {Store(store).rollback().version}")
@@ -137,13 +141,14 @@ def evaluate(
     store: StoreOption,
     queries: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="Rows to ask with, for example digits:test; without, items of the version."),
+        typer.Option(metavar="DATA", help="Query rows, for example digits:test. [default: items of the version]"),
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a version now: recall, latency, and with labels, precision and what probes tell of the queries'.
+    """Measure the quality and the speed of a version.
 
-    Of the version alone, without what was put and deleted since.
+    Prints recall and latency; if there are labels, also precision; with --queries, also label probes. Measures the
+    version alone, without the items that were put and deleted since.
     """
     from lookalike.cli.tables import evaluation_table
     from lookalike.data import open_data
@@ -167,7 +172,7 @@ def embed(
     to: Annotated[Path, typer.Option("--out", metavar="E.npy", help="The file to write, float32 (rows, latent_dim).")],
     device: Device = "auto",
 ) -> None:
-    """Embed DATA with the champion's encoder; the same numbers as POST /embed."""
+    """Embed DATA with the champion's encoder. The numbers equal those of POST /embed."""
     from lookalike.data import open_data
     from lookalike.index.versions.embed import embed_to_npy
     from lookalike.index.versions.store import Store
@@ -181,7 +186,7 @@ def search(
     store: StoreOption,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="Rows to search with.")] = None,
     id_: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead; may be repeated.")
+        list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead. May be repeated.")
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     filter_: Annotated[
@@ -189,14 +194,15 @@ def search(
         typer.Option(
             "--filter",
             metavar="JSON",
-            help='Only items that pass, as \'{"field": "label", "equal": 3}\'; see the README.',
+            help='Return only items that match, as \'{"field": "label", "equal": 3}\'; see the README.',
         ),
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Search the items that there are now, as the service does: the champion's, and what was put and deleted since.
+    """Search the current items.
 
-    Prints one JSON object a query: its id, and its hits best first.
+    The current items are the champion's items with all later changes, as in the service. Prints one JSON object for
+    each query: its id, its hits (best first) and its novelty.
     """
     from lookalike.cli.search_output import print_hits, read_filter_text
     from lookalike.data import open_data
@@ -208,14 +214,14 @@ def search(
     if (data is None) == (not id_):
         raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
     check_limit(limit, MAX_LIMIT)
-    given = None if filter_ is None else read_filter_text(filter_)
+    parsed = None if filter_ is None else read_filter_text(filter_)
     collection = open_collection(Store(store), Store(store).champion_number(), device)
     if id_:
-        print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, given))
+        print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed))
     elif data:
         rows = open_data(data, columns=collection.encoder.columns)
-        for chunk in suited(rows, collection.encoder).chunks(SEARCHED):
-            print_hits(collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, given))
+        for chunk in suited(rows, collection.encoder).chunks(SEARCH_CHUNK):
+            print_hits(collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, parsed))
 
 
 @app.command()
@@ -224,13 +230,13 @@ def duplicates(
     threshold: Annotated[
         str,
         typer.Option(
-            help="auto, or the least cosine similarity; under another metric, the greatest Euclidean distance."
+            help="auto, or the least cosine similarity; for the other metrics, the greatest Euclidean distance."
         ),
     ] = "auto",
 ) -> None:
-    """List groups of items that are nearly the same, of all that there are now.
+    """List groups of current items that are nearly the same.
 
-    Prints one JSON object a group, the largest first.
+    Prints one JSON object for each group, the largest group first.
     """
     from lookalike.index.changes.collection import open_collection
     from lookalike.index.changes.duplicates import near_duplicates
@@ -238,10 +244,10 @@ def duplicates(
     from lookalike.index.versions.store import Store
 
     try:
-        asked = None if threshold == "auto" else float(threshold)
+        value = None if threshold == "auto" else float(threshold)
     except ValueError:
         raise QueryError("--threshold", expected="auto or a number", found=repr(threshold)) from None
-    found = near_duplicates(open_collection(Store(store), Store(store).champion_number()), asked)
+    found = near_duplicates(open_collection(Store(store), Store(store).champion_number()), value)
     for group in found.groups:
         print(json.dumps({"ids": group.ids, "scores": group.scores}))
     items = sum(len(group.ids) for group in found.groups)
@@ -249,10 +255,8 @@ def duplicates(
 
 
 app.command("import")(import_)
-for about_items in (export, compact):
-    app.command()(about_items)
-for about_versions in (drift, retrain, prune, track):
-    app.command()(about_versions)
+for item_or_version in (export, compact, drift, retrain, prune, track):
+    app.command()(item_or_version)
 
 
 @app.command()
@@ -264,11 +268,11 @@ def serve(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     workers: Workers = None,
-    device: Annotated[DeviceName | None, typer.Option(help="Where to encode. [default: auto]")] = None,
+    device: Annotated[DeviceName | None, typer.Option(help="The device of the encoder. [default: auto]")] = None,
 ) -> None:
-    """Serve the champion over HTTP until SIGTERM or Ctrl-C. Other settings: LOOKALIKE_... in the environment.
+    """Serve the champion over HTTP until SIGTERM or Ctrl-C.
 
-    What is promoted or rolled back in the store takes its place while it runs.
+    Follows promote and rollback while it runs. Further settings are LOOKALIKE_... variables in the environment.
     """
-    given = {"host": host, "port": port, "keys": keys, "tls_cert": tls_cert, "tls_key": tls_key}
-    announced(settings_for(store, **given, workers=workers, device=device), out)
+    options = {"host": host, "port": port, "keys": keys, "tls_cert": tls_cert, "tls_key": tls_key}
+    serve_and_announce(settings_for(store, **options, workers=workers, device=device), out)

@@ -1,4 +1,4 @@
-"""The demonstration: every step of the chain on one data set, with a table to judge it by."""
+"""The demo: all steps on one data set, with a table that compares the encoders."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ __all__ = ["run_demo"]
 
 
 def run_demo(data: str, store_at: Path, out: Console) -> Path:
-    """Train both autoencoders, print the table, build and promote the denoising one; returns a query's file."""
+    """Train both autoencoders, print the table, build and promote the denoising one; return the file of a query."""
     rows = open_data(data)
     standard = _train(rows, store_at / "runs" / "standard", ["corruption.kind=none"], out).encoder
     run = _train(rows, store_at / "runs" / "denoising", [], out)
@@ -50,7 +50,7 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
 
 
 def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> TrainedRun:
-    """A finished run of an earlier demonstration is not trained again; one that was cut off goes on."""
+    """Train, or resume an interrupted run of an earlier demo. A finished run is not trained again."""
     out.print(f"{run.name} autoencoder on {rows.name}")
     try:
         done = train(rows, load_config(None, overrides), run, resume=True)
@@ -63,7 +63,7 @@ def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> Trained
 
 
 def _noise_test(rows: Rows, split: Split, encoder: Encoder) -> NoiseTest:
-    """A built-in set has a test part to ask with; of other data it is the held-out rows."""
+    """Queries and items for the table: a built-in set's test and training parts, else the held-out and other rows."""
     if rows.name in BUILTIN:
         items, item_labels = read_sample(rows, rows.count, 0)
         queries, query_labels = read_sample(test := open_rows(f"{rows.name}:test"), test.count, 0)

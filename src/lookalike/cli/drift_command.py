@@ -1,4 +1,4 @@
-"""`lookalike drift`: are the queries still like the data?"""
+"""`lookalike drift`: report whether the queries are still like the data."""
 
 import math
 import sys
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["DRIFTED", "drift", "drift_lines"]
 
 DRIFTED = 10
-"""The exit code."""
+"""The exit code if the queries have drifted."""
 
 
 def drift(store: StoreOption) -> None:
-    """Say whether the queries to the champion are still like its data.
+    """Report whether the queries have drifted.
 
-    Exit code 0: they are; 10: they have drifted. It tells what the processes that serve the store saw, to some seconds;
-    none has to run.
+    Compares the queries to the champion with its data. Exit code 0: the queries are like the data; 10: the queries have
+    drifted. Reads the records of the serving processes, which are a few seconds old. No service has to run.
     """
     from lookalike.index.drift.drift import drift_of
     from lookalike.index.versions.store import Store
@@ -36,7 +36,7 @@ def drift(store: StoreOption) -> None:
 
 
 def drift_lines(found: "Drift") -> list[str]:
-    """A fact a line."""
+    """The lines of the report."""
     lines = [
         f"version: {found.version}",
         f"queries: {found.queries:,}",

@@ -1,4 +1,4 @@
-"""What teaches, on the terminal: an experiment's numbers and picture, and where the picture was written."""
+"""Print a lesson's experiment or a learning-rate range test: its numbers, its picture, and the picture's file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ __all__ = ["show_lesson", "show_rates"]
 
 
 def show_lesson(lesson: "Lesson", target: Path, out: Console) -> None:
-    """Run the experiment, print what it shows, and write its picture to `target`."""
+    """Run the experiment of a lesson, print its numbers, and write its picture to `target`."""
     from lookalike.lessons.shown import number_lines
 
     _check_target(target)
@@ -26,7 +26,7 @@ def show_lesson(lesson: "Lesson", target: Path, out: Console) -> None:
 
 
 def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> None:
-    """A learning-rate range test on `data`: the suggested rate as a `--set` line, and the curve."""
+    """Run a learning-rate range test on `data`; print the suggested rate as a `--set` option, and draw the curve."""
     from lookalike.data import open_data
     from lookalike.lessons.picture import Curves
     from lookalike.training.doctor.causes import refuse
@@ -49,10 +49,10 @@ def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> 
 
 
 def _check_target(target: Path) -> None:
-    """Before the work, not after."""
+    """Refuse a picture file that cannot be written, before the work starts."""
     if not target.parent.is_dir() or target.is_dir():
-        found = "a folder" if target.is_dir() else "none there"
-        raise DataError(f"--picture {target}", expected="a file's path in a folder that exists", found=found)
+        found = "a folder" if target.is_dir() else "a missing folder"
+        raise DataError(f"--picture {target}", expected="a file in an existing folder", found=found)
 
 
 def _draw(picture: "Picture", target: Path, out: Console) -> None:

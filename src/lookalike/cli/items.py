@@ -1,4 +1,4 @@
-"""The commands about items: into a store, out of it, and folded into a version."""
+"""The commands about items: import, export, and compact."""
 
 import sys
 from pathlib import Path
@@ -14,13 +14,14 @@ __all__ = ["compact", "export", "import_"]
 def import_(
     data: Data,
     store: StoreOption,
-    again: Annotated[bool, typer.Option("--again", help="All rows, also those that were imported before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Import all rows, even those imported before.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Put each row of DATA as an item, durably; a running service finds it at once. A row replaces the item of its id.
+    """Write each row of DATA as an item.
 
-    Interrupted, the same command goes on where it was. Rows that were imported before are not written again: of DATA
-    that has grown, only what is new is, and of DATA that has changed, all rows are. No item is ever deleted.
+    A running service finds the items at once. A row replaces the item with its id. If the command is interrupted, run
+    it again: it continues where it stopped. If DATA has grown since the last import, only the new rows are written; if
+    its earlier rows have changed, all rows are written. Items are never deleted.
     """
     from lookalike.data import open_data
     from lookalike.index.changes.importing import import_rows
@@ -30,11 +31,11 @@ def import_(
     opened = Store(store)
     encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
     done = import_rows(open_data(data, columns=encoder.columns), opened, again=again, device=device)
-    nothing = "; nothing to do, --again writes them again" if not done.rows else ""
-    print(f"{done.rows:,} rows imported, {done.before:,} had been before{nothing}")
+    nothing = "; nothing to do, --again imports them again" if not done.rows else ""
+    print(f"{done.rows:,} rows imported, {done.before:,} were imported before{nothing}")
     if done.clipped.count:
-        found = f"{done.clipped.count:,} ({done.clipped.text()})"
-        print(f"values outside the range that the encoder knows, which count as its end: {found}", file=sys.stderr)
+        values = f"{done.clipped.count:,} ({done.clipped.text()})"
+        print(f"values that the encoder clips, because they are outside its known range: {values}", file=sys.stderr)
 
 
 def export(
@@ -42,22 +43,23 @@ def export(
     to: Annotated[Path, typer.Option("--out", metavar="F.parquet", help="The file to write: id, payload, embedding.")],
     device: Device = "auto",
 ) -> None:
-    """Write all items that there are now to a file, which appears whole or not at all.
+    """Write all current items to a file. The file appears only when it is complete.
 
-    A payload is JSON text; an embedding is as a search compares it. Interrupted, the same command goes on where it was.
+    A payload is JSON text; an embedding has unit length if the metric is cosine. If the command is interrupted, run it
+    again: it continues where it stopped.
     """
     from lookalike.index.changes.exporting import export as export_items
     from lookalike.index.versions.store import Store
 
     done = export_items(Store(store), to, device=device)
-    print(f"{done.items:,} items: version {done.version}, and what was put and deleted since")
+    print(f"{done.items:,} items: version {done.version} with all later changes")
 
 
 def compact(store: StoreOption) -> None:
-    """Fold what was put and deleted into a new version of the same encoder, and promote it; writing goes on.
+    """Build and promote a version that contains all changes.
 
-    Then drop the superseded changes of the change log and give their space back. It gives way to other
-    processes on the machine.
+    The new version has the same encoder. Items can be written during the compaction. Afterwards, the command deletes
+    superseded changes from the change log and frees their space. It runs at low priority.
     """
     from lookalike.index.changes.compact import compact as compact_store
     from lookalike.index.versions.store import Store
@@ -66,4 +68,4 @@ def compact(store: StoreOption) -> None:
     lower_priority()
     opened = Store(store)
     number = compact_store(opened)
-    print(f"champion: version {number or opened.champion_number()}" + ("" if number else ", nothing has changed"))
+    print(f"champion: version {number or opened.champion_number()}" + ("" if number else ", no item has changed"))

@@ -1,4 +1,4 @@
-"""`lookalike keys`: who may call the service."""
+"""`lookalike keys`: the API keys of a service."""
 
 import sys
 from pathlib import Path
@@ -12,10 +12,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Make, list and remove the keys of a service; one that runs follows within a second or so.",
+    help="Create, list and remove the API keys of a service. A running service follows within about a second.",
 )
-KeyFile = Annotated[Path, typer.Option("--keys", metavar="FILE", help="The file of keys, as `serve --keys` reads it.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose key; logs say it.")]
+KeyFile = Annotated[Path, typer.Option("--keys", metavar="FILE", help="The file of keys that `serve --keys` reads.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name, which logs show.")]
 
 
 @app.command()
@@ -23,19 +23,19 @@ def add(
     name: Name,
     keys: KeyFile,
     scope: Annotated[
-        Literal["read", "write"], typer.Option(help="write may change what is served, and includes read.")
+        Literal["read", "write"], typer.Option(help="write may change items and versions, and includes read.")
     ] = "read",
 ) -> None:
-    """Make a key and print it, this once: the file gets only its hash."""
+    """Create a key and print it. It is not shown again: the file contains only its hash."""
     from lookalike.service.security.keys import add_key
 
     print(add_key(keys, name, scope))
-    print(f"the key of {name}, scope {scope}; it is nowhere else, and not shown again", file=sys.stderr)
+    print(f"the key of {name}, scope {scope}; keep it, it is stored nowhere and not shown again", file=sys.stderr)
 
 
 @app.command("list")
 def list_(keys: KeyFile) -> None:
-    """List the names of the keys, what they may do, and when they were made."""
+    """List the names, scopes and creation dates of the keys."""
     from lookalike.service.security.keys import read_keys
 
     for key in read_keys(keys):
@@ -44,7 +44,7 @@ def list_(keys: KeyFile) -> None:
 
 @app.command()
 def remove(name: Name, keys: KeyFile) -> None:
-    """Remove a key: its holder is refused from then on."""
+    """Remove a key. The service refuses it from then on."""
     from lookalike.service.security.keys import remove_key
 
     remove_key(keys, name)

@@ -1,4 +1,4 @@
-"""What commands share: the options that several of them take, and where they print."""
+"""The options that several commands share, and the console that they print to."""
 
 import sys
 from pathlib import Path
@@ -17,20 +17,23 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="digits or fashion-mnist (or its part, as digits:test), a .npy, .npz, .parquet, .csv or idx .gz file, "
+        help="digits, fashion-mnist, their test parts (digits:test), a .npy, .npz, .parquet, .csv or idx .gz file, "
         "or a folder of images.",
     ),
 ]
-StoreOption = Annotated[Path, typer.Option("--store", metavar="S", help="The folder that holds the versions.")]
+StoreOption = Annotated[Path, typer.Option("--store", metavar="S", help="The folder of the versions.")]
 Number = Annotated[int, typer.Argument(metavar="N", help="The version's number, as `lookalike versions` lists it.")]
-Device = Annotated[DeviceName, typer.Option(help="auto takes CUDA where there is one.")]
+Device = Annotated[DeviceName, typer.Option(help="auto uses CUDA if it is available.")]
 Limit = Annotated[int, typer.Option(help="Hits per query.")]
-Config = Annotated[Path | None, typer.Option("--config", metavar="F.toml", help="Settings, over the defaults.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="F.toml", help="A file of settings; they override the defaults.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="One setting, over both; may be repeated. Example: model.latent_dim=32; `lookalike settings` lists all.",
+        help="One setting; it overrides the file. May be repeated. Example: model.latent_dim=32. "
+        "`lookalike settings` lists all settings.",
     ),
 ]

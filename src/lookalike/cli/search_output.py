@@ -1,4 +1,4 @@
-"""A filter from the command line, and what a search prints."""
+"""Parse a filter from the command line, and print the hits of a search."""
 
 import json
 
@@ -11,20 +11,20 @@ __all__ = ["print_hits", "read_filter_text"]
 
 
 def read_filter_text(text: str) -> Filter:
-    """Raises QueryError unless it is a filter (index.items.filters) as JSON."""
+    """Parse a filter (see index.items.filters) from JSON. Raises QueryError if it is not valid."""
     try:
         return read_filter(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise QueryError("--filter", expected="JSON", found=str(error)[:80]) from error
 
 
-def print_hits(items: Delta, ids: list[str], found: SearchResult) -> None:
-    """One JSON object a query: its id, its hits best first, and how unusual it is."""
-    each = zip(ids, found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
-    for name, row, places, novelty in each:
+def print_hits(items: Delta, ids: list[str], result: SearchResult) -> None:
+    """Print one JSON object for each query: its id, its hits (best first), and its novelty."""
+    queries = zip(ids, result.scores.tolist(), result.positions.tolist(), result.novelty.tolist(), strict=True)
+    for name, scores, positions, novelty in queries:
         hits = [
-            {"id": items.id_at(p), "score": s, "payload": json.loads(items.payload_json(p))}
-            for s, p in zip(row, places, strict=True)
-            if p >= 0
+            {"id": items.id_at(position), "score": score, "payload": json.loads(items.payload_json(position))}
+            for score, position in zip(scores, positions, strict=True)
+            if position >= 0
         ]
         print(json.dumps({"query": name, "hits": hits, "novelty": novelty}))

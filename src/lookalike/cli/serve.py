@@ -1,4 +1,4 @@
-"""From the command line to a running service."""
+"""Start the service from the command line."""
 
 import shlex
 from pathlib import Path
@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-if TYPE_CHECKING:  # a command that does not serve need not load the service
+if TYPE_CHECKING:  # commands that do not serve do not load the service
     from lookalike.service.settings import Settings
 
-__all__ = ["Host", "Keys", "Port", "TlsCert", "TlsKey", "Workers", "announced", "settings_for"]
+__all__ = ["Host", "Keys", "Port", "TlsCert", "TlsKey", "Workers", "serve_and_announce", "settings_for"]
 
 Host = Annotated[
     str | None,
     typer.Option(
-        help="The address to listen on. [default: 127.0.0.1; any but loopback needs LOOKALIKE_API_KEY or --keys]"
+        help="The address to listen on. An address other than loopback needs LOOKALIKE_API_KEY or --keys. "
+        "[default: 127.0.0.1]"
     ),
 ]
-Port = Annotated[int | None, typer.Option(help="0 takes a free one. [default: 8000]")]
+Port = Annotated[int | None, typer.Option(help="The port; 0 means any free port. [default: 8000]")]
 Workers = Annotated[int | None, typer.Option(help="Processes that share the port and the memory. [default: 1]")]
 Keys = Annotated[
-    Path | None, typer.Option("--keys", metavar="FILE", help="Who may call: the file that `lookalike keys` writes.")
+    Path | None, typer.Option("--keys", metavar="FILE", help="The file of API keys that `lookalike keys` writes.")
 ]
 TlsCert = Annotated[
     Path | None, typer.Option("--tls-cert", metavar="PEM", help="Serve HTTPS with this certificate; needs --tls-key.")
@@ -31,19 +32,19 @@ TlsKey = Annotated[
 ]
 
 
-def settings_for(store: Path, **given: object) -> "Settings":
-    """The service's settings: the environment's, and over them those that are given."""
+def settings_for(store: Path, **options: object) -> "Settings":
+    """Load the service's settings from the environment; `options` that are not None override them."""
     from lookalike.service.settings import load_settings
 
-    return load_settings(store=store, **{name: value for name, value in given.items() if value is not None})
+    return load_settings(store=store, **{name: value for name, value in options.items() if value is not None})
 
 
-def announced(settings: "Settings", out: Console, query: Path | None = None) -> None:
-    """Serve, and say where; with `query`, a request body in a file, say how to ask."""
+def serve_and_announce(settings: "Settings", out: Console, query: Path | None = None) -> None:
+    """Serve, and print the URL; with `query`, the file of a request body, also print a `curl` command."""
     from lookalike.service.server import serve as run_server
 
     def announce(url: str, number: int) -> None:
-        out.print(f"version {number} at {url}, Ctrl-C stops it")
+        out.print(f"version {number} at {url}, Ctrl-C to stop")
         if query:
             key = ' -H "X-API-Key: $LOOKALIKE_API_KEY"' if settings.api_key else ""
             body = shlex.quote(f"@{query}")

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""The tables and lines that the commands print."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from rich.table import Table
 from lookalike.index.versions.registry import registry
 from lookalike.index.versions.store import Store
 
-if TYPE_CHECKING:  # so that commands which only list start fast
+if TYPE_CHECKING:  # commands that only list versions start fast
     from lookalike.index.evaluation.evaluate import EvaluationResult
     from lookalike.index.evaluation.quality import EncoderQuality, KeptShare
     from lookalike.index.versions.manifest import VersionManifest
@@ -34,8 +34,8 @@ __all__ = [
 
 
 def scores_table(rows: "list[EncoderScore]") -> Table:
-    """Raw rows, PCA and the autoencoders, side by side."""
-    table = Table("", "reconstruction error", "precision@10", "precision@10, noisy", "bytes an item")
+    """One row each for raw rows, PCA and the autoencoders."""
+    table = Table("", "reconstruction error", "precision@10", "precision@10, noisy", "bytes per item")
     for row in rows:
         precisions = (f"{p:.3f}" if p is not None else "no labels" for p in (row.precision, row.noisy_precision))
         table.add_row(row.name, f"{row.reconstruction:.4f}", *precisions, f"{row.bytes_per_item:,}")
@@ -43,22 +43,22 @@ def scores_table(rows: "list[EncoderScore]") -> Table:
 
 
 def versions_table(store: Store) -> Table:
-    """One line a version. `changes`: up to which one of the change log it has what was put and deleted."""
+    """One row for each version. `changes` is the last change of the change log that the version contains."""
     table = Table()
-    for name in ("version", "", "came by", "replaced", "data", "items", "changes", "index", "metric", "recall@10"):
+    for name in ("version", "", "created by", "replaced", "data", "items", "changes", "index", "metric", "recall@10"):
         table.add_column(name, overflow="fold")
-    table.add_column("µs a query")
-    for one in registry(store):
-        if one.manifest is None:
-            table.add_row(str(one.number), f"{one.role} damaged".strip())
+    table.add_column("µs per query")
+    for version in registry(store):
+        if version.manifest is None:
+            table.add_row(str(version.number), f"{version.role} damaged".strip())
         else:
-            replaced = "" if one.replaced is None else str(one.replaced)
-            table.add_row(str(one.number), one.role, one.made_by, replaced, *_evidence(one.manifest))
+            replaced = "" if version.replaced is None else str(version.replaced)
+            table.add_row(str(version.number), version.role, version.created_by, replaced, *_evidence(version.manifest))
     return table
 
 
 def tuning_line(manifest: "VersionManifest") -> str:
-    """Which index was chosen, and why."""
+    """The index that was chosen, and the reason."""
     return f"{manifest.index.key} {manifest.index.search}".strip() + f": {manifest.tuning.reason}"
 
 
@@ -74,46 +74,46 @@ def _evidence(manifest: "VersionManifest") -> list[str]:
     ]
 
 
-def evaluation_table(version: "Version", evaluated: "EvaluationResult", probed: "ProbeScores | None" = None) -> Table:
-    """The two halves, each by itself: rows into the embedding, and the embedding's neighbours out of the index."""
+def evaluation_table(version: "Version", evaluated: "EvaluationResult", probes: "ProbeScores | None" = None) -> Table:
+    """The index's loss (embedding to hits) and the encoder's loss (rows to embedding), separately and together."""
     then, now = version.manifest.evidence, evaluated.measured
     table = Table(f"version {version.number}", "at build", "now", caption=evaluated.advice, caption_justify="left")
     table.add_row("embedding -> index: recall@10", f"{then.recall:.4f}", f"{now.recall:.4f}")
     table.add_row("  µs a query, one thread", f"{then.latency_us:.1f}", f"{now.latency_us:.1f}")
     table.add_row("  queries", f"{then.queries:,}", f"{now.queries:,}")
     if evaluated.held:
-        table.add_row("  of these, rows that the version holds, which find themselves", "", f"{evaluated.held:,}")
-    for what, kept in _kept(evaluated.encoding).items():
-        table.add_row(f"rows -> embedding: {what} kept", "", f"{kept.encoder:.4f}")
+        table.add_row("  of these, items of the version (an item finds itself)", "", f"{evaluated.held:,}")
+    for name, kept in _kept_neighbors(evaluated.encoding).items():
+        table.add_row(f"rows -> embedding: {name} kept", "", f"{kept.encoder:.4f}")
         table.add_row("  by PCA of the same dimension, and by chance", "", f"{kept.pca:.4f}, {kept.chance:.4f}")
     if evaluated.recovered is not None:
-        table.add_row("  damaged rows that find their original", "", f"{evaluated.recovered:.4f}")
+        table.add_row("  corrupted rows that find their original", "", f"{evaluated.recovered:.4f}")
     precision = "no labels" if evaluated.precision is None else f"{evaluated.precision:.4f}"
     table.add_row("both: label precision@10", "", precision)
-    if probed:
-        told = {"linear probe": probed.linear, "MLP probe": probed.mlp, "k-NN": probed.neighbours}
-        for name, figures in told.items():
-            for figure, value in figures.items():
-                table.add_row(f"{name} {figure}", "", f"{value:.4f}")
+    if probes:
+        scores = {"linear probe": probes.linear, "MLP probe": probes.mlp, "k-NN": probes.neighbours}
+        for name, metrics in scores.items():
+            for metric, value in metrics.items():
+                table.add_row(f"{name} {metric}", "", f"{value:.4f}")
     return table
 
 
-def _kept(encoding: "EncoderQuality | None") -> "dict[str, KeptShare]":
-    """What the embedding keeps of the rows: their neighbours, and of their labels, where there are any."""
+def _kept_neighbors(encoding: "EncoderQuality | None") -> "dict[str, KeptShare]":
+    """The shares of neighbors that the embedding keeps: of the raw rows and, if there are labels, of the same label."""
     if encoding is None:
         return {}
-    labels = {"labels' neighbours": encoding.labels} if encoding.labels else {}
-    return {"raw neighbours": encoding.neighbours, **labels}
+    labels = {"neighbors of the same label": encoding.labels} if encoding.labels else {}
+    return {"neighbors of the raw rows": encoding.neighbours, **labels}
 
 
 def findings_text(state: "State") -> str:
-    """Each finding on a run in five lines, the first cause first."""
+    """Five lines for each finding on a run, the first cause first."""
     from lookalike.training.doctor.case import Case
     from lookalike.training.doctor.causes import diagnose
 
     findings = diagnose(state)
     if not findings:
-        return f"No finding: the best validation loss is {Case.of(state).best:.1%} of a constant answer's."
+        return f"No finding: the best validation loss is {Case.of(state).best:.1%} of a constant output's."
     return "\n\n".join(
         f"{finding.cause} ({finding.sure})\n"
         f"  seen    {finding.seen}\n"
@@ -124,32 +124,31 @@ def findings_text(state: "State") -> str:
     )
 
 
-def auto_fix_table(mended: "AutoFixResult") -> Table:
-    """The run before and after the first advice; a loss is a share of what a constant answer costs."""
+def auto_fix_table(result: "AutoFixResult") -> Table:
+    """The run before and after the first advice; losses are shares of the loss of a constant output."""
     from lookalike.training.doctor.case import Case
     from lookalike.training.doctor.causes import diagnose
 
-    table = Table("", "before", "after", title=f"{mended.advice.cause}: {mended.advice.change}", title_justify="left")
-    states = (mended.before, mended.after)
+    table = Table("", "before", "after", title=f"{result.advice.cause}: {result.advice.change}", title_justify="left")
+    states = (result.before, result.after)
     table.add_row("epochs", *(f"{len(state.history)} ({state.stopped})" for state in states))
     best = [Case.of(state).best for state in states]
-    table.add_row("best validation loss, of a constant's", *(f"{b:.1%}" if math.isfinite(b) else "none" for b in best))
+    shares = (f"{share:.1%}" if math.isfinite(share) else "none" for share in best)
+    table.add_row("best validation loss, share of a constant output's", *shares)
     if best[1] >= best[0]:
-        table.caption, table.caption_justify = "It did not get better: look at the other findings.", "left"
+        table.caption, table.caption_justify = "The advice did not help: look at the other findings.", "left"
     table.add_row("findings", *(", ".join(f.cause for f in diagnose(state)) or "none" for state in states))
     return table
 
 
 def columns_line(columns: "Sequence[Column]") -> str:
-    """The columns that are input, each with what it is."""
+    """The input columns with their types."""
     kinds = {"numeric": "number", "boolean": "true or false"}
     return ", ".join(f"{c.name} ({kinds.get(c.kind) or f'{len(c.values)} words'})" for c in columns)
 
 
 def history_line(state: "State") -> str:
-    """How a run ended."""
+    """The length of a run, why it ended, and its best epoch."""
     best = state.history[state.best_epoch - 1]
-    ended = f"{len(state.history)} epochs ({state.stopped})"
-    return (
-        f"{ended}, best epoch {best.number}: validation loss {best.validation_loss:.5f}, training {best.train_loss:.5f}"
-    )
+    epochs = f"{len(state.history)} epochs ({state.stopped}), best epoch {best.number}"
+    return f"{epochs}: validation loss {best.validation_loss:.5f}, training {best.train_loss:.5f}"

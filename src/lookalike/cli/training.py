@@ -1,4 +1,4 @@
-"""The commands about training: fit an encoder, see why a run does not learn, and have it explained."""
+"""The commands about training: train an encoder, diagnose a run, and explain a topic."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,32 +15,38 @@ def train(
     run: Annotated[
         Path,
         typer.Option(
-            "--run", metavar="RUN", help="The folder for checkpoints and the encoder; a new one, unless --resume."
+            "--run", metavar="RUN", help="The folder for checkpoints and the encoder; a new folder, unless --resume."
         ),
     ],
     config: Config = None,
     set_: Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN where it stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN where it stopped.")] = False,
 ) -> None:
-    """Train an autoencoder on DATA and leave its encoder in RUN/encoder. Ctrl-C ends it after the epoch in hand."""
+    """Train an autoencoder on DATA.
+
+    Writes its encoder to RUN/encoder. Ctrl-C stops after the current epoch.
+    """
     from lookalike.cli.tables import columns_line, findings_text, history_line
     from lookalike.data import open_data
     from lookalike.training.config import load_config
     from lookalike.training.doctor.causes import diagnose
     from lookalike.training.fit.job import train as train_run
 
-    wanted = load_config(config, set_)
-    rows = open_data(data, categories=wanted.data.categories)
+    settings = load_config(config, set_)
+    rows = open_data(data, categories=settings.data.categories)
     if rows.columns:
-        out.print(f"input: {columns_line(rows.columns)}; every other column travels in the payload")
-    done = train_run(rows, wanted, run, resume=resume)
-    out.print(history_line(done.state))
-    if diagnose(done.state):
-        out.print(f"\n{findings_text(done.state)}")
+        out.print(f"input: {columns_line(rows.columns)}; every other column is payload")
+    state = train_run(rows, settings, run, resume=resume).state
+    out.print(history_line(state))
+    if diagnose(state):
+        out.print(f"\n{findings_text(state)}")
 
 
 def settings() -> None:
-    """Print every setting with its default and what it may be, as a TOML file for --config."""
+    """Print all settings as a TOML file for --config.
+
+    The file contains each setting with its default and its allowed values.
+    """
     from lookalike.training.config import settings_toml
 
     print(settings_toml())
@@ -54,7 +60,10 @@ def rates(
         "rates.png"
     ),
 ) -> None:
-    """Try learning rates from tiny to too large in one short run; print the one to train with, and draw the curve."""
+    """Run a learning-rate range test.
+
+    Tries rates from tiny to too large in one short run, prints the best rate, and draws the curve.
+    """
     from lookalike.cli.explain import show_rates
     from lookalike.training.config import load_config
 
@@ -64,28 +73,38 @@ def rates(
 def doctor(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, finished or not.")],
     fix: Annotated[
-        bool, typer.Option("--fix", help="Train again with the first advice, in RUN-mended, and compare.")
+        bool, typer.Option("--fix", help="Train again with the first advice, in RUN-mended, and compare the two runs.")
     ] = False,
 ) -> None:
-    """Say why a run does not learn, from its history alone: what was seen, why, what to change, and how sure it is."""
+    """Explain why a run does not learn.
+
+    Reports from the run's history what was seen, why it happens, what to change, and how sure the diagnosis is.
+    """
     from lookalike.cli.tables import auto_fix_table, findings_text
     from lookalike.training.fit.auto_fix import auto_fix, read_run
 
     out.print(findings_text(read_run(run)[0]))
     if fix:
-        mended = auto_fix(run)
-        out.print(auto_fix_table(mended))
-        out.print(f"the second run is in {mended.folder}")
+        result = auto_fix(run)
+        out.print(auto_fix_table(result))
+        out.print(f"the second run is in {result.folder}")
 
 
 def explain(
-    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="Without one, the topics are listed.")] = None,
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="Without a topic, all topics are listed.")
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="P.png", help="The file for the picture. [default: TOPIC.png]")
     ] = None,
-    experiment: Annotated[bool, typer.Option("--experiment/--page", help="Run the experiment, or only read.")] = True,
+    experiment: Annotated[
+        bool, typer.Option("--experiment/--page", help="Also run the experiment, or only print the page.")
+    ] = True,
 ) -> None:
-    """Answer a "why?": a page of plain words, and an experiment on `digits` with its numbers and a picture."""
+    """Explain a topic, with an experiment on `digits`.
+
+    Prints a page of text, runs the experiment, prints its numbers and draws a picture.
+    """
     from lookalike.cli.explain import show_lesson
     from lookalike.lessons.catalogue import open_lesson, topics
 

@@ -30,7 +30,7 @@ def test_each_says_its_role_how_it_came_and_what_it_replaced(store_copy: Store) 
     for number in (2, 3):
         store_copy.promote(number)
     (store_copy.path(6) / "manifest.json").write_text("{}")
-    told = [(one.number, one.role, one.made_by, one.replaced) for one in registry(store_copy)]
+    told = [(one.number, one.role, one.created_by, one.replaced) for one in registry(store_copy)]
     assert told == [
         (1, "", "build", None),
         (2, "", "retrain 1, forced", 1),

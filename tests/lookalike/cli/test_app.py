@@ -34,10 +34,10 @@ HELP = {
     "embed": ["DATA", "--store", "--out", "--device"],
     "search": ["DATA", "--store", "--id", "--limit", "--filter", "--device"],
     "duplicates": ["--store", "--threshold"],
-    "import": ["DATA", "--store", "--again", "--device", "Interrupted,"],
-    "export": ["--store", "--out", "F.parquet", "--device", "Interrupted,"],
+    "import": ["DATA", "--store", "--again", "--device", "interrupted,"],
+    "export": ["--store", "--out", "F.parquet", "--device", "interrupted,"],
     "compact": ["--store"],
-    "drift": ["--store", "Exit code 0", "10: they have"],
+    "drift": ["--store", "Exit code 0", "10: the queries have"],
     "retrain": ["--store", "--config", "--if-drifted", "--dry-run", "--force"],
     "prune": ["--store"],
     "track": ["--store", "--to", "--name", "MLflow"],
@@ -67,7 +67,7 @@ def test_the_help_of_a_command_names_its_options(command: str) -> None:
         assert word in done.out
 
 
-def test_every_step_of_the_chain_by_itself(tmp_path: Path) -> None:
+def test_train_build_promote_and_rollback(tmp_path: Path) -> None:
     store, runs = tmp_path / "store", tmp_path / "run"
     (tmp_path / "F.toml").write_text('[loss]\nkind = "mae"\n[fit]\nepochs = 9\n')
     trained = run("train", "digits", "--run", runs, "--config", tmp_path / "F.toml", *QUICK)
@@ -103,7 +103,7 @@ def test_every_step_of_the_chain_by_itself(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_build_keeps_to_what_it_is_asked_for_and_says_why(
+def test_build_meets_its_target_and_prints_the_reason(
     tiny_run: Path, tmp_path: Path, options: list[str], target: dict[str, Any]
 ) -> None:
     done = run("build", "digits:test", "--encoder", tiny_run, "--store", tmp_path, *options)
@@ -117,16 +117,16 @@ def test_a_build_keeps_to_what_it_is_asked_for_and_says_why(
     assert any(line.startswith(told) and "trials that meet the target" in line for line in done.err.splitlines())
 
 
-def test_what_cannot_be_had_is_refused_with_what_to_give_up_and_that_can_be_had(tiny_run: Path, tmp_path: Path) -> None:
+def test_refuses_an_unreachable_target_and_suggests_a_reachable_one(tiny_run: Path, tmp_path: Path) -> None:
     build = ("build", "digits:test", "--encoder", tiny_run, "--store", tmp_path)
     done = run(*build, "--memory", "2KB")
     refused(done, "expected recall 0.95 within 2,000 bytes")
-    (enough,) = re.findall(r"--memory \d+", done.err)
+    (reachable,) = re.findall(r"--memory \d+", done.err)
     assert Store(tmp_path).numbers() == []
-    assert run(*build, *enough.split()).out == "1\n"
+    assert run(*build, *reachable.split()).out == "1\n"
 
 
-def test_the_doctor_has_nothing_to_say_of_a_run_that_learns(tmp_path: Path) -> None:
+def test_doctor_has_no_finding_for_a_healthy_run(tmp_path: Path) -> None:
     rows, more = save(tmp_path / "R.npy", blobs(400)), ("--set", "fit.epochs=20")
     trained = run("train", rows, "--run", tmp_path / "run", *QUICK, *more)
     assert trained.code == 0, trained.err
@@ -136,36 +136,38 @@ def test_the_doctor_has_nothing_to_say_of_a_run_that_learns(tmp_path: Path) -> N
     assert (done.code, "found a healthy run" in done.err) == (2, True)
 
 
-def test_the_doctor_names_the_cause_and_a_second_run_follows_the_advice(tmp_path: Path) -> None:
-    rows, there = save(tmp_path / "R.npy", blobs()), tmp_path / "run"
-    trained = run("train", rows, "--run", there, *QUICK, "--set", "model.activation=linear")
-    told = run("doctor", there)
-    assert (trained.code, told.code, told.err) == (0, 0, "")
-    assert told.out.startswith("missing-activations (certain)\n  seen    4 weight matrices in a row act as one")
-    assert trained.out.endswith(f"\n\n{told.out}")
-    fixed = run("doctor", there, "--fix")
+def test_doctor_names_the_cause_and_fix_follows_the_advice(tmp_path: Path) -> None:
+    rows, folder = save(tmp_path / "R.npy", blobs()), tmp_path / "run"
+    trained = run("train", rows, "--run", folder, *QUICK, "--set", "model.activation=linear")
+    findings = run("doctor", folder)
+    assert (trained.code, findings.code, findings.err) == (0, 0, "")
+    assert findings.out.startswith("missing-activations (certain)\n  seen    4 weight matrices in a row act as one")
+    assert trained.out.endswith(f"\n\n{findings.out}")
+    fixed = run("doctor", folder, "--fix")
     assert fixed.code == 0, fixed.err
-    assert fixed.out.startswith(f"{told.out}missing-activations: --set model.activation=silu\n")
+    assert fixed.out.startswith(f"{findings.out}missing-activations: --set model.activation=silu\n")
     assert fixed.out.endswith(f"the second run is in {tmp_path / 'run-mended'}\n")
     assert "missing-activations" not in run("doctor", tmp_path / "run-mended").out
 
 
-def test_the_doctor_tells_what_made_a_run_hopeless_from_what_it_left(tmp_path: Path) -> None:
+def test_doctor_diagnoses_a_run_that_was_stopped_as_hopeless(tmp_path: Path) -> None:
     fast = ("--set", "optimizer.kind=sgd", "--set", "optimizer.lr=1e20")
     trained = run("train", save(tmp_path / "R.npy", blobs()), "--run", tmp_path / "run", *QUICK, *fast)
     refused(trained, "learning-rate-too-high: expected a run that learns")
-    told = run("doctor", tmp_path / "run")
-    assert told.code == 0
-    assert told.out.startswith("learning-rate-too-high (likely)\n  seen    at a learning rate of 1e+20 the loss left")
-    assert "  change  --set optimizer.lr=1\n  more    lookalike explain learning-rate\n" in told.out
+    findings = run("doctor", tmp_path / "run")
+    assert findings.code == 0
+    assert findings.out.startswith(
+        "learning-rate-too-high (likely)\n  seen    at a learning rate of 1e+20 the loss left"
+    )
+    assert "  change  --set optimizer.lr=1\n  more    lookalike explain learning-rate\n" in findings.out
 
 
-def test_the_printed_settings_are_a_file_of_the_defaults(tmp_path: Path) -> None:
+def test_settings_prints_a_config_file_of_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "all.toml").write_text(run("settings").out)
     assert load_config(tmp_path / "all.toml") == TrainConfig()
-    given = tomllib.loads((tmp_path / "all.toml").read_text())
+    printed = tomllib.loads((tmp_path / "all.toml").read_text())
     fields = {part.name: set(part.default_factory.__dataclass_fields__) for part in dataclasses.fields(TrainConfig)}  # type: ignore[union-attr]
-    assert {section: set(keys) for section, keys in given.items()} == fields
+    assert {section: set(keys) for section, keys in printed.items()} == fields
     lines = (tmp_path / "all.toml").read_text().splitlines()
     assert lines[lines.index('kind = "adam"') - 1] == '# "adam" | "adamw" | "sgd"'
     assert lines[lines.index('latent_dim = "auto"') - 1] == '# an integer >= 1 <= 65,536, or "auto"'
@@ -173,21 +175,21 @@ def test_the_printed_settings_are_a_file_of_the_defaults(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("command", [("rates", "digits"), ("explain", "autoencoders")])
-def test_a_picture_with_no_place_to_be_is_refused_before_the_work(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_refuses_a_picture_in_a_missing_folder_before_the_work(command: tuple[str, ...], tmp_path: Path) -> None:
     done = run(*command, "--picture", tmp_path / "absent" / "p.png")
     assert (done.code, "experiment" in done.out) == (2, "experiment" in run("explain", command[1], "--page").out)
     assert "--picture" in done.err
-    assert "expected a file's path in a folder that exists" in done.err
+    assert "expected a file in an existing folder" in done.err
 
 
-def test_a_run_that_is_not_there_is_begun_and_that_is_said(tmp_path: Path) -> None:
-    begun = run("train", save(tmp_path / "R.npy", blobs()), "--run", tmp_path / "run", *QUICK, "--resume")
-    assert "run has no checkpoint: a new run begins" in begun.err
+def test_resume_without_a_checkpoint_starts_a_new_run_and_says_so(tmp_path: Path) -> None:
+    started = run("train", save(tmp_path / "R.npy", blobs()), "--run", tmp_path / "run", *QUICK, "--resume")
+    assert "run has no checkpoint: a new run begins" in started.err
     other = run("train", tmp_path / "R.npy", "--run", tmp_path / "run", *QUICK, "--set", "fit.seed=9", "--resume")
     refused(other, "config.fit.seed, data.sha256: expected the settings and data it began with")
 
 
-def test_evaluate_measures_with_the_items_or_with_other_rows(tiny_store: Store) -> None:
+def test_evaluate_queries_with_items_or_with_other_rows(tiny_store: Store) -> None:
     for more, queries in (([], "143"), (["--queries", "digits:test"], "360")):
         done = run("evaluate", 1, "--store", tiny_store.folder, *more)
         cells = {
@@ -197,7 +199,7 @@ def test_evaluate_measures_with_the_items_or_with_other_rows(tiny_store: Store) 
         assert cells["queries"] == queries
         assert 0 < float(cells["both: label precision@10"]) <= 1
         probes = {f"{name} accuracy" for name in ("linear probe", "MLP probe", "k-NN")} & cells.keys()
-        assert len(probes) == (3 if more else 0)  # what teaches a probe cannot ask it
+        assert len(probes) == (3 if more else 0)  # items train the probes, so they cannot test them
         assert all(0.5 < float(cells[probe]) <= 1 for probe in probes)
 
 
@@ -211,7 +213,7 @@ def test_embed_writes_what_the_version_embeds(tiny_store: Store, version: Versio
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
 
 
-def test_duplicates_prints_one_json_object_a_group(tiny_store: Store, version: Version) -> None:
+def test_duplicates_prints_one_json_object_per_group(tiny_store: Store, version: Version) -> None:
     done = run("duplicates", "--store", tiny_store.folder, "--threshold", "0.99")
     groups = [json.loads(line) for line in done.out.splitlines()]
     assert done.code == 0
@@ -229,7 +231,7 @@ def test_duplicates_prints_one_json_object_a_group(tiny_store: Store, version: V
     )
 
 
-def test_search_with_rows_prints_one_json_object_a_query(tiny_store: Store, version: Version, tmp_path: Path) -> None:
+def test_search_with_rows_prints_one_json_object_per_query(tiny_store: Store, version: Version, tmp_path: Path) -> None:
     rows = blobs(5, 64)
     done = run("search", save(tmp_path / "R.npy", rows), "--store", tiny_store.folder, "--limit", 3)
     queries = [json.loads(line) for line in done.out.splitlines()]
@@ -241,7 +243,7 @@ def test_search_with_rows_prints_one_json_object_a_query(tiny_store: Store, vers
         assert [hit["payload"] for hit in query["hits"]] == [version.items.payload_at(int(p)) for p in places]
 
 
-def test_search_with_ids_leaves_out_the_item_itself(tiny_store: Store, version: Version) -> None:
+def test_search_with_ids_excludes_the_item_itself(tiny_store: Store, version: Version) -> None:
     ids = [version.items.id_at(i) for i in (0, 9)]
     done = run("search", "--store", tiny_store.folder, *(word for name in ids for word in ("--id", name)))
     queries = [json.loads(line) for line in done.out.splitlines()]
@@ -253,7 +255,7 @@ def test_search_with_ids_leaves_out_the_item_itself(tiny_store: Store, version: 
         assert query["query"] not in {hit["id"] for hit in query["hits"]}
 
 
-def test_search_with_a_filter_finds_only_what_passes(tiny_store: Store, version: Version, tmp_path: Path) -> None:
+def test_search_with_a_filter_returns_only_matching_items(tiny_store: Store, version: Version, tmp_path: Path) -> None:
     threes = '{"field": "label", "equal": 3}'
     rows = save(tmp_path / "R.npy", blobs(3, 64))
     labels = np.array([version.items.payload_at(i)["label"] for i in range(len(version.items))])
@@ -261,17 +263,17 @@ def test_search_with_a_filter_finds_only_what_passes(tiny_store: Store, version:
     done = run("search", rows, "--store", tiny_store.folder, "--limit", 4, "--filter", threes)
     found = [[hit["id"] for hit in json.loads(line)["hits"]] for line in done.out.splitlines()]
     assert found == [[version.items.id_at(int(p)) for p in places] for places in wanted]
-    one = version.items.id_at(int(np.flatnonzero(labels == 3)[0]))
-    (line,) = run("search", "--store", tiny_store.folder, "--id", one, "--filter", threes).out.splitlines()
+    item = version.items.id_at(int(np.flatnonzero(labels == 3)[0]))
+    (line,) = run("search", "--store", tiny_store.folder, "--id", item, "--filter", threes).out.splitlines()
     hits = json.loads(line)["hits"]
     assert len(hits) == 10
     assert {hit["payload"]["label"] for hit in hits} == {3}
-    assert one not in {hit["id"] for hit in hits}
+    assert item not in {hit["id"] for hit in hits}
 
 
 def test_serve_serves_the_champion(tiny_store: Store) -> None:
     with running("serve", "--store", str(tiny_store.folder), "--port", "0") as process:
-        assert process.lines == [f"version 1 at {process.url}, Ctrl-C stops it\n"]
+        assert process.lines == [f"version 1 at {process.url}, Ctrl-C to stop\n"]
         assert process.stop()[0] == 0
 
 
@@ -330,7 +332,7 @@ def test_serve_serves_the_champion(tiny_store: Store) -> None:
         (["serve", "--store", "{store}", "--tls-cert", "{text}", "--tls-key", "{text}"], "rows.txt without one"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(
+def test_a_user_error_prints_one_line_and_exits_with_2(
     arguments: list[str], about: str, tiny_store: Store, tiny_run: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "rows.txt").write_text("1 2 3")
@@ -358,7 +360,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         ["versions", "--store", "s", "--none-such"],
     ],
 )
-def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
+def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.code, done.out) == (2, "")
     assert "Usage" in done.err
@@ -368,13 +370,13 @@ def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
     "name", ["index.faiss", "embeddings.npy", "items.arrow", "manifest.json", "encoder/weights.safetensors"]
 )
 @pytest.mark.parametrize("command", [["serve"], ["search", "--id", "0"]])
-def test_a_damaged_champion_is_refused_by_file(store_copy: Store, command: list[str], name: str) -> None:
+def test_refuses_a_damaged_champion_and_names_the_file(store_copy: Store, command: list[str], name: str) -> None:
     path = store_copy.path(1) / name
     path.write_bytes(path.read_bytes()[:-1])
     refused(run(*command, "--store", store_copy.folder), str(path))
 
 
-def test_a_damaged_version_is_not_promoted(store_copy: Store, tiny_run: Path) -> None:
+def test_promote_refuses_a_damaged_version(store_copy: Store, tiny_run: Path) -> None:
     assert run("build", "digits:test", "--encoder", tiny_run, "--store", store_copy.folder).out == "2\n"
     shutil.rmtree(store_copy.path(2) / "encoder")
     refused(run("promote", 2, "--store", store_copy.folder), "encoder")

@@ -15,7 +15,7 @@ from tests.lookalike.helpers import run, save
 from tests.service.process import running
 
 COUNT = 40
-"""So few that both autoencoders are trained in a moment."""
+"""Few rows, so that the training of both autoencoders is fast."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shown(data: Path) -> Path:
-    """A store that a demonstration was run in; its name is one that a shell and rich would both misread."""
+    """The store of a demo. Its name has characters that a shell and rich would misinterpret without quoting."""
     store = data.parent / "a store [of] rows"
     done = run("demo", data, "--store", store, "--no-serve")
     assert done.code == 0, done.err
@@ -33,7 +33,7 @@ def shown(data: Path) -> Path:
     return store
 
 
-def test_it_prints_the_table_and_what_it_made(shown: Path, data: Path) -> None:
+def test_prints_the_table_and_the_version(shown: Path, data: Path) -> None:
     lines = (shown / "printed").read_text().splitlines()
     table = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     assert [row[0] for row in table] == ["raw rows", "PCA-2", "standard", "denoising"]
@@ -43,7 +43,7 @@ def test_it_prints_the_table_and_what_it_made(shown: Path, data: Path) -> None:
     assert lines[-1] == f"version 1 of {data} built, verified and promoted in {shown}"
 
 
-def test_it_leaves_both_runs_a_champion_and_a_question(shown: Path) -> None:
+def test_writes_both_runs_a_champion_and_a_query(shown: Path) -> None:
     version = Store(shown).open_champion()
     assert len(version.items) == COUNT
     kinds = {
@@ -51,12 +51,12 @@ def test_it_leaves_both_runs_a_champion_and_a_question(shown: Path) -> None:
         for run in (shown / "runs").iterdir()
     }
     assert kinds == {"standard": "none", "denoising": "gaussian"}
-    question = json.loads((shown / "query.json").read_text())
-    assert np.shape(question["inputs"]) == (1, 4)
+    query = json.loads((shown / "query.json").read_text())
+    assert np.shape(query["inputs"]) == (1, 4)
 
 
-def test_the_line_that_it_prints_works_when_pasted(shown: Path, data: Path) -> None:
-    """The second demonstration in a store trains nothing again, and adds a version."""
+def test_the_printed_curl_command_works(shown: Path, data: Path) -> None:
+    """A second demo in the same store trains nothing again, and adds a version."""
     before = (shown / "runs" / "denoising" / "encoder" / "manifest.json").read_bytes()
     with running("demo", str(data), "--store", str(shown), "--port", "0") as process:
         assert process.popen.stdout is not None
@@ -69,13 +69,13 @@ def test_the_line_that_it_prints_works_when_pasted(shown: Path, data: Path) -> N
     assert (shown / "runs" / "denoising" / "encoder" / "manifest.json").read_bytes() == before
 
 
-def test_labels_are_used_to_judge(tmp_path: Path) -> None:
-    """Every row points where its label does, so all of its neighbours have that label."""
+def test_uses_labels_to_score_the_encoders(tmp_path: Path) -> None:
+    """Rows of one label point in one direction, so all neighbors of a row have its label."""
     inputs = 9 * np.eye(3)[np.arange(45) % 3] + np.random.default_rng(0).random((45, 3))
     lines = [f"{a},{b},{c},{number % 3}" for number, (a, b, c) in enumerate(inputs)]
     (tmp_path / "rows.csv").write_text("\n".join(["a,b,c,label", *lines]))
     out = io.StringIO()
-    question = run_demo(str(tmp_path / "rows.csv"), tmp_path / "store", Console(file=out, width=200))
+    query = run_demo(str(tmp_path / "rows.csv"), tmp_path / "store", Console(file=out, width=200))
     raw = next(line for line in out.getvalue().splitlines() if "raw rows" in line)
     assert [cell.strip() for cell in raw.split("│")][3] == "1.000"
-    assert question == tmp_path / "store" / "query.json"
+    assert query == tmp_path / "store" / "query.json"

@@ -14,13 +14,13 @@ from tests.lookalike.helpers import refused, run
 
 @pytest.fixture
 def store(store_copy: Store) -> Store:
-    """One that no service has served."""
+    """A store that no service has served."""
     shutil.rmtree(store_copy.folder / FOLDER, ignore_errors=True)
     return store_copy
 
 
-def saw(store: Store, p: float, count: int) -> None:
-    """A process of the champion's saw so many queries, and ended."""
+def record_queries(store: Store, p: float, count: int) -> None:
+    """Record `count` queries with the p-value `p`, as a serving process that has ended."""
     bets = Bets(143)
     detector = Detector(bets, Evidence.none(bets, time.time()))
     detector.add(np.full(count, p), time.time())
@@ -29,7 +29,7 @@ def saw(store: Store, p: float, count: int) -> None:
     file.close()
 
 
-def test_a_store_that_nobody_asked_has_not_drifted(store: Store) -> None:
+def test_a_store_without_queries_has_not_drifted(store: Store) -> None:
     done = run("drift", "--store", store.folder)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
@@ -41,10 +41,10 @@ def test_a_store_that_nobody_asked_has_not_drifted(store: Store) -> None:
     ]
 
 
-def test_the_exit_code_says_that_queries_have_drifted(store: Store) -> None:
-    saw(store, 0.9, 30)
+def test_exits_with_10_if_the_queries_have_drifted(store: Store) -> None:
+    record_queries(store, 0.9, 30)
     assert run("drift", "--store", store.folder).code == 0
-    saw(store, 0.001, 100)
+    record_queries(store, 0.001, 100)
     done = run("drift", "--store", store.folder)
     assert (done.code, done.err) == (10, "")
     lines = done.out.splitlines()
@@ -53,22 +53,22 @@ def test_the_exit_code_says_that_queries_have_drifted(store: Store) -> None:
     assert lines[5].startswith("drifted: yes, alarmed 2")
 
 
-def test_a_damaged_file_is_told(store: Store) -> None:
-    saw(store, 0.001, 100)
+def test_reports_a_damaged_file(store: Store) -> None:
+    record_queries(store, 0.001, 100)
     (store.folder / FOLDER / "0.json").write_text("{")
     done = run("drift", "--store", store.folder)
     assert (done.code, done.out.splitlines()[-1]) == (0, "drifted: no")
     assert done.err.startswith("ignored: ")
 
 
-def test_a_store_without_a_champion_is_a_mistake(tmp_path: Path) -> None:
+def test_a_store_without_a_champion_is_a_user_error(tmp_path: Path) -> None:
     refused(run("drift", "--store", tmp_path), "promoted version")
 
 
 @pytest.mark.parametrize(
     ("found", "last"),
     [
-        (Drift(1, 5, 2, 6.0), "drifted: yes"),  # together, though none alone
+        (Drift(1, 5, 2, 6.0), "drifted: yes"),  # the processes together, though neither alone
         (Drift(1, 5, 1, 0.0, alarm=1e9), "drifted: yes, alarmed 2001-09-09 01:46:40 UTC"),
         (Drift(1, 5, 1, 5.9), "drifted: no"),
     ],

@@ -1,4 +1,4 @@
-"""What `explain` and `rates` print and draw."""
+"""The output and the pictures of `explain` and `rates`."""
 
 import io
 import subprocess
@@ -21,27 +21,27 @@ from tests.lookalike.helpers import save
 
 
 class Parabola(Lesson):
-    """One number and one curve."""
+    """A lesson with one number and one curve."""
 
     def show(self, seed: int = 0) -> Shown:
         curves = Curves("A parabola", "x", "x squared", {"y": ([0.0, 1.0, 2.0], [0.0, 1.0, 4.0])})
         return Shown({"the value at 2": 4.0}, curves)
 
 
-class Unasked(Lesson):
-    """Must not run."""
+class MustNotRun(Lesson):
+    """A lesson that fails if it runs."""
 
     def show(self, seed: int = 0) -> Shown:
         raise AssertionError
 
 
-def printed() -> tuple[Console, io.StringIO]:
+def console() -> tuple[Console, io.StringIO]:
     text = io.StringIO()
     return Console(file=text, width=100, markup=False, highlight=False), text
 
 
-def test_a_lessons_numbers_are_printed_and_its_picture_is_drawn_twice(tmp_path: Path) -> None:
-    out, text = printed()
+def test_prints_a_lesson_s_numbers_and_draws_its_picture_as_text_and_png(tmp_path: Path) -> None:
+    out, text = console()
     show_lesson(Parabola("parabola", "Parabolas", "# Parabolas"), tmp_path / "p.png", out)
     assert "4  the value at 2\n" in text.getvalue()
     assert "A parabola" in text.getvalue()
@@ -50,8 +50,8 @@ def test_a_lessons_numbers_are_printed_and_its_picture_is_drawn_twice(tmp_path: 
         assert min(picture.size) > 100
 
 
-def test_rates_suggests_a_setting_that_can_be_set(tmp_path: Path) -> None:
-    out, text = printed()
+def test_rates_prints_a_valid_set_option(tmp_path: Path) -> None:
+    out, text = console()
     config = load_config(None, ["model.hidden=[8]", "fit.device=cpu"])
     show_rates(str(save(tmp_path / "r.npy", blobs(300))), config, tmp_path / "rates.png", out)
     line = text.getvalue().splitlines()[0].removeprefix("--set ")
@@ -59,14 +59,14 @@ def test_rates_suggests_a_setting_that_can_be_set(tmp_path: Path) -> None:
     assert (tmp_path / "rates.png").stat().st_size > 1_000
 
 
-def test_rows_that_cannot_be_learnt_from_have_no_rate(tmp_path: Path) -> None:
+def test_rates_refuses_rows_without_variation(tmp_path: Path) -> None:
     same = save(tmp_path / "r.npy", np.ones((80, 6), np.float32))
     with pytest.raises(TrainingError, match="rows-alike"):
-        show_rates(str(same), load_config(None), tmp_path / "rates.png", printed()[0])
+        show_rates(str(same), load_config(None), tmp_path / "rates.png", console()[0])
     assert not (tmp_path / "rates.png").exists()
 
 
-def test_a_picture_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_picture_keeps_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_text("old")
     script = (
         "import resource, sys; from pathlib import Path; from lookalike.lessons.picture import Curves; "
@@ -80,6 +80,6 @@ def test_a_picture_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) ->
     assert (tmp_path / "p.png").read_text() == "old"
 
 
-def test_nothing_is_run_for_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected a file's path in a folder that exists"):
-        show_lesson(Unasked("t", "T", ""), tmp_path / "absent" / "p.png", Console(file=io.StringIO()))
+def test_runs_no_experiment_if_the_picture_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a file in an existing folder"):
+        show_lesson(MustNotRun("t", "T", ""), tmp_path / "absent" / "p.png", Console(file=io.StringIO()))

@@ -1,4 +1,4 @@
-"""Items into a store and out of it by command, killed in between."""
+"""The item commands, also killed in the middle of their work."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ from tests.factories import ROOT, cloud
 from tests.lookalike.helpers import refused, run, save
 
 ROWS = 30_000
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 def table(path: Path, rows: NDArray[np.float32], ids: list[str], labels: list[str]) -> Path:
@@ -36,8 +36,8 @@ def table(path: Path, rows: NDArray[np.float32], ids: list[str], labels: list[st
 
 
 def exported(path: Path) -> dict[str, tuple[dict[str, Any], list[float]]]:
-    told = pq.read_table(path)
-    columns = (told[name].to_pylist() for name in ("id", "payload", "embedding"))
+    table = pq.read_table(path)
+    columns = (table[name].to_pylist() for name in ("id", "payload", "embedding"))
     return {name: (json.loads(payload), row) for name, payload, row in zip(*columns, strict=True)}
 
 
@@ -48,10 +48,10 @@ def last(store: Store) -> int:
 
 @contextlib.contextmanager
 def started(*arguments: object, lines: str = "") -> Iterator[subprocess.Popen[str]]:
-    """`lookalike ARGUMENTS` in a process of its own, after some lines of Python."""
+    """Run `lookalike ARGUMENTS` in a separate process, after some lines of Python."""
     program = f"{lines}\nfrom lookalike.__main__ import main\nmain()"
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -60,31 +60,33 @@ def started(*arguments: object, lines: str = "") -> Iterator[subprocess.Popen[st
         process.communicate()
 
 
-def until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not there():
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "it never came to be"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.001)
 
 
-def test_an_import_tells_of_the_values_that_the_encoder_clips(store_copy: Store, tmp_path: Path) -> None:
+def test_import_reports_values_that_the_encoder_clips(store_copy: Store, tmp_path: Path) -> None:
     rows = np.zeros((3, 64), np.float32)
     rows[2, 5] = 3e38
     np.save(tmp_path / "new.npy", rows)
     done = run("import", tmp_path / "new.npy", "--store", store_copy.folder)
     assert done.code == 0, done.err
-    assert "which count as its end: 1 (row 2, column 5: 3e+38 (known: " in done.err
+    assert "outside its known range: 1 (row 2, column 5: 3e+38 (known: " in done.err
 
 
-def test_what_is_imported_is_found_exported_and_folded_in(store_copy: Store, tmp_path: Path) -> None:
+def test_imported_items_are_searched_and_exported(store_copy: Store, tmp_path: Path) -> None:
     store, out = store_copy.folder, tmp_path / "F.parquet"
     done = run("import", "digits:test", "--store", store)
-    assert (done.code, done.out) == (0, "360 rows imported, 0 had been before\n"), done.err
+    assert (done.code, done.out) == (0, "360 rows imported, 0 were imported before\n"), done.err
     assert run("import", "digits:test", "--store", store).out.startswith(
-        "0 rows imported, 360 had been before; nothing"
+        "0 rows imported, 360 were imported before; nothing"
     )
-    assert run("import", "digits:test", "--store", store, "--again").out == "360 rows imported, 0 had been before\n"
+    assert (
+        run("import", "digits:test", "--store", store, "--again").out == "360 rows imported, 0 were imported before\n"
+    )
 
     (chunk,) = open_rows("digits:test").chunks(1_000)
     (line,) = run("search", "--store", store, "--id", chunk.ids[0], "--limit", 1_000).out.splitlines()
@@ -93,7 +95,7 @@ def test_what_is_imported_is_found_exported_and_folded_in(store_copy: Store, tmp
     assert [hit["score"] for hit in hits] == pytest.approx([1.0] * 360, abs=1e-5)
 
     done = run("export", "--store", store, "--out", out)
-    assert (done.code, done.out) == (0, "1,797 items: version 1, and what was put and deleted since\n"), done.err
+    assert (done.code, done.out) == (0, "1,797 items: version 1 with all later changes\n"), done.err
     items = exported(out)
     assert set(items) == {str(i) for i in range(1_797)}
     embeddings = store_copy.open_champion().embed(chunk.inputs)
@@ -102,16 +104,16 @@ def test_what_is_imported_is_found_exported_and_folded_in(store_copy: Store, tmp
         assert items[name][1] == pytest.approx(embedding.tolist(), abs=1e-6)
 
 
-def test_compact_folds_what_has_changed_and_says_so(store_copy: Store) -> None:
+def test_compact_builds_a_version_with_all_changes(store_copy: Store) -> None:
     assert run("import", "digits:test", "--store", store_copy.folder).code == 0
-    for printed in ("champion: version 2\n", "champion: version 2, nothing has changed\n"):
-        with started("compact", "--store", store_copy.folder) as process:  # a process of its own: it stays low in rank
+    for printed in ("champion: version 2\n", "champion: version 2, no item has changed\n"):
+        with started("compact", "--store", store_copy.folder) as process:  # separate, because it lowers its priority
             out, err = process.communicate()
             assert (process.returncode, out) == (0, printed), err
     assert len(store_copy.open(2).items) == 1_797
 
 
-def test_duplicates_are_of_all_that_there_are_now(store_copy: Store, tmp_path: Path) -> None:
+def test_duplicates_include_imported_items(store_copy: Store, tmp_path: Path) -> None:
     (chunk,) = open_rows("digits").chunks(2_000)
     names = [chunk.ids[0], "twin/ of ?it"]
     run("import", table(tmp_path / "R.npz", chunk.inputs[[0, 0]], names, ["a", "b"]), "--store", store_copy.folder)
@@ -120,21 +122,21 @@ def test_duplicates_are_of_all_that_there_are_now(store_copy: Store, tmp_path: P
 
 
 @pytest.mark.slow
-def test_an_import_that_is_killed_goes_on_and_loses_and_doubles_nothing(store_copy: Store, tmp_path: Path) -> None:
+def test_a_killed_import_continues_without_loss_or_duplicates(store_copy: Store, tmp_path: Path) -> None:
     rows = 8 + cloud(ROWS, 64, seed=1)
     data = table(tmp_path / "R.npz", rows, [f"new/{i}" for i in range(ROWS)], [str(i % 7) for i in range(ROWS)])
     seen = 0
-    for end in (signal.SIGKILL, signal.SIGINT):
+    for sent in (signal.SIGKILL, signal.SIGINT):
         with started("import", data, "--store", store_copy.folder) as process:
-            until(lambda: last(store_copy) > seen + 2_000, process)  # noqa: B023
-            process.send_signal(end)
+            wait_until(lambda: last(store_copy) > seen + 2_000, process)  # noqa: B023
+            process.send_signal(sent)
             _, err = process.communicate()
-        assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[end], err
+        assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[sent], err
         seen = last(store_copy)
         assert 0 < seen < ROWS
         assert seen % 1_000 == 0  # whole transactions
     done = run("import", data, "--store", store_copy.folder)
-    assert done.out == f"{ROWS - seen:,} rows imported, {seen:,} had been before\n", done.err
+    assert done.out == f"{ROWS - seen:,} rows imported, {seen:,} were imported before\n", done.err
     assert last(store_copy) == ROWS
     with closing(ChangeLog(store_copy.folder)) as log:
         changes = [change for batch in log.current() for change in batch]
@@ -143,17 +145,17 @@ def test_an_import_that_is_killed_goes_on_and_loses_and_doubles_nothing(store_co
 
 
 @pytest.mark.slow
-def test_an_export_that_is_killed_leaves_what_was_there_and_goes_on(store_copy: Store, tmp_path: Path) -> None:
+def test_a_killed_export_keeps_the_old_file_and_continues(store_copy: Store, tmp_path: Path) -> None:
     out, parts = tmp_path / "F.parquet", tmp_path / "F.parquet.parts"
     run("import", "digits:test", "--store", store_copy.folder)
     out.write_bytes(b"before")
-    small, seen = "import lookalike.index.changes.exporting\nlookalike.index.exporting.ROWS = 8", 0
-    for end in (signal.SIGKILL, signal.SIGINT):
+    small, seen = "import lookalike.index.changes.exporting\nlookalike.index.changes.exporting.ROWS = 8", 0
+    for sent in (signal.SIGKILL, signal.SIGINT):
         with started("export", "--store", store_copy.folder, "--out", out, lines=small) as process:
-            until(lambda: len(list(parts.glob("*/*.parquet"))) > seen + 5, process)  # noqa: B023
-            process.send_signal(end)
+            wait_until(lambda: len(list(parts.glob("*/*.parquet"))) > seen + 5, process)  # noqa: B023
+            process.send_signal(sent)
             process.communicate()
-        assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[end]
+        assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[sent]
         assert out.read_bytes() == b"before"
         seen = len(list(parts.glob("*/*.parquet")))
     with started("export", "--store", store_copy.folder, "--out", out, lines=small) as process:
@@ -165,7 +167,7 @@ def test_an_export_that_is_killed_leaves_what_was_there_and_goes_on(store_copy: 
     assert exported(out) == exported(whole)
 
 
-def test_a_table_s_columns_are_found_by_name_and_its_other_columns_are_payload(tmp_path: Path) -> None:
+def test_import_matches_table_columns_by_name_and_keeps_others_as_payload(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     rng = np.random.default_rng(0)
     columns = {"a": rng.normal(size=300), "b": rng.normal(size=300), "colour": ["red", "blue", "green"] * 100}
@@ -176,16 +178,16 @@ def test_a_table_s_columns_are_found_by_name_and_its_other_columns_are_payload(t
     assert run("promote", 1, "--store", store.folder).code == 0
     (tmp_path / "N.csv").write_text('colour,note,b,a,id\nred,"mild, new",0.5,-1,ö 1\nmauve,,1,,ö 2\n')
     done = run("import", tmp_path / "N.csv", "--store", store.folder)
-    assert done.out == "2 rows imported, 0 had been before\n", done.err
+    assert done.out == "2 rows imported, 0 were imported before\n", done.err
     items = open_collection(store, 1).items
     payloads = [json.loads(items.payload_json(int(p))) for p in items.positions(["ö 1", "ö 2"])]
-    assert [told.get("note") or "" for told in payloads] == ["mild, new", ""]
+    assert [payload.get("note") or "" for payload in payloads] == ["mild, new", ""]
     (tmp_path / "B.csv").write_text("colour,a,id\nred,1,x\n")
     refused(run("import", tmp_path / "B.csv", "--store", store.folder), "B.csv")
     assert last(store) == 2
 
 
-def test_what_is_wrong_is_told_in_a_line(store_copy: Store, tmp_path: Path) -> None:
+def test_item_commands_report_user_errors_in_one_line(store_copy: Store, tmp_path: Path) -> None:
     store = store_copy.folder
     rows = cloud(1_500, 64)
     rows[1_234, 5] = np.nan

@@ -6,7 +6,7 @@ from lookalike.service.security.keys import Caller, KeyRing
 from tests.lookalike.helpers import refused, run
 
 
-def test_a_key_is_printed_once_and_listed_by_name(tmp_path: Path) -> None:
+def test_prints_a_key_once_and_lists_it_by_name(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     added = run("keys", "add", "shop", "--keys", file)
     assert (added.code, added.out.count("\n")) == (0, 1)
@@ -34,6 +34,8 @@ def test_a_key_is_printed_once_and_listed_by_name(tmp_path: Path) -> None:
         (("remove", "shop", "--keys", "{0}/none.json"), "no keys"),
     ],
 )
-def test_a_mistake_is_one_line_and_makes_no_file(arguments: tuple[str, ...], about: str, tmp_path: Path) -> None:
+def test_a_user_error_prints_one_line_and_creates_no_file(
+    arguments: tuple[str, ...], about: str, tmp_path: Path
+) -> None:
     refused(run("keys", *(argument.format(tmp_path) for argument in arguments)), about)
     assert list(tmp_path.iterdir()) == []

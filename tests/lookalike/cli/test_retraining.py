@@ -1,4 +1,4 @@
-"""Retraining by the command line: its exit codes, its priority, and what a killed one leaves."""
+"""The retraining command: its exit codes, its priority, and how it continues after it was killed."""
 
 import fcntl
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.cli.retraining import BUSY, FAILED, KEPT, MISTAKEN
+from lookalike.cli.retraining import BUSY, FAILED, KEPT, USER_ERROR
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.log import ChangeLog
 from lookalike.index.drift.drift import FOLDER as DRIFT
@@ -39,7 +39,7 @@ def settings(folder: Path, text: str) -> Path:
 
 @contextmanager
 def started(store: Store, *more: object) -> Iterator["subprocess.Popen[str]"]:
-    """`lookalike retrain` as a process of its own, killed at the end."""
+    """Run `lookalike retrain` in a separate process, and kill it at the end."""
     command = [sys.executable, "-m", "lookalike", "retrain", "--store", store.folder, *more]
     with subprocess.Popen([str(word) for word in command], stdout=-1, stderr=-1, text=True) as process:
         try:
@@ -48,15 +48,15 @@ def started(store: Store, *more: object) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-def wait_for(there: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 90) -> None:
     end = time.monotonic() + seconds
-    while not there():
+    while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.002)
 
 
-def test_promoted_is_exit_code_0_and_the_lines_say_why(store_copy: Store, tmp_path: Path) -> None:
+def test_exits_with_0_and_prints_the_reasons_if_promoted(store_copy: Store, tmp_path: Path) -> None:
     done = retrain(store_copy, "--config", settings(tmp_path, GOOD))
     assert done.code == 0, done.err
     lines = done.out.splitlines()
@@ -67,7 +67,7 @@ def test_promoted_is_exit_code_0_and_the_lines_say_why(store_copy: Store, tmp_pa
     assert "held out of both trainings: 144" in done.err
 
 
-def test_kept_is_exit_code_10(store_copy: Store, tmp_path: Path) -> None:
+def test_exits_with_10_if_the_champion_is_kept(store_copy: Store, tmp_path: Path) -> None:
     done = retrain(store_copy, "--config", settings(tmp_path, BAD))
     assert done.code == KEPT == 10
     assert done.out.splitlines()[-1].startswith("kept: version 1: by ")
@@ -80,30 +80,30 @@ def test_kept_is_exit_code_10(store_copy: Store, tmp_path: Path) -> None:
     ("more", "text", "code", "about"),
     [
         ([], "[optimizer]\nkind = 'sgd'\nlr = 1e20\n", FAILED, "learning-rate-too-high"),
-        ([], "[model]\nlatent = 3\n", MISTAKEN, "model.latent"),
-        (["--data", "none.npy"], GOOD, MISTAKEN, "none.npy: expected a file"),
-        (["--data", "digits:test"], GOOD, MISTAKEN, "found 360 rows where there were 1,437"),
-        (["--keep", "0"], GOOD, MISTAKEN, "--keep: expected 1 at least"),
-        (["--threads", "0"], GOOD, MISTAKEN, "--threads: expected 1 at least"),
+        ([], "[model]\nlatent = 3\n", USER_ERROR, "model.latent"),
+        (["--data", "none.npy"], GOOD, USER_ERROR, "none.npy: expected a file"),
+        (["--data", "digits:test"], GOOD, USER_ERROR, "found 360 rows where there were 1,437"),
+        (["--keep", "0"], GOOD, USER_ERROR, "--keep: expected at least 1"),
+        (["--threads", "0"], GOOD, USER_ERROR, "--threads: expected at least 1"),
     ],
 )
-def test_a_failure_is_exit_code_1_and_a_mistake_2(
+def test_exits_with_1_for_a_failure_and_2_for_a_user_error(
     store_copy: Store, tmp_path: Path, more: list[str], text: str, code: int, about: str
 ) -> None:
     done = retrain(store_copy, "--config", settings(tmp_path, text), *more)
     assert (done.code, done.out) == (code, "")
     (line,) = (line for line in done.err.splitlines() if line.startswith("lookalike: "))
     assert about in line
-    assert (FAILED, MISTAKEN) == (1, 2)
+    assert (FAILED, USER_ERROR) == (1, 2)
     assert store_copy.numbers() == [1]
 
 
-def test_without_a_store_it_is_a_mistake(tmp_path: Path) -> None:
-    assert retrain(Store(tmp_path / "none")).code == MISTAKEN
+def test_a_missing_store_is_a_user_error(tmp_path: Path) -> None:
+    assert retrain(Store(tmp_path / "none")).code == USER_ERROR
     assert not (tmp_path / "none").exists()
 
 
-def test_a_dry_run_says_what_it_would_do_and_changes_nothing(store_copy: Store) -> None:
+def test_dry_run_prints_the_plan_and_changes_nothing(store_copy: Store) -> None:
     shutil.rmtree(store_copy.folder / DRIFT, ignore_errors=True)  # a service of another test may have served it
     put(store_copy, *new_items(0, 5), Change(store_copy.open(1).items.id_at(0)))
     before = {path: path.stat().st_mtime_ns for path in store_copy.folder.rglob("*") if "items.db" not in path.name}
@@ -122,9 +122,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(store_copy: Store) 
     assert after == before
 
 
-def test_a_second_job_is_exit_code_75_and_the_first_one_has_the_lowest_priority(
-    store_copy: Store, tmp_path: Path
-) -> None:
+def test_a_second_job_exits_with_75_and_a_job_has_the_lowest_priority(store_copy: Store, tmp_path: Path) -> None:
     with started(store_copy, "--config", settings(tmp_path, LONG)) as first:
         wait_for((store_copy.folder / "retraining" / "run").exists, first)
         second = retrain(store_copy)
@@ -135,12 +133,14 @@ def test_a_second_job_is_exit_code_75_and_the_first_one_has_the_lowest_priority(
         assert os.sched_getscheduler(first.pid) == os.SCHED_IDLE
         first.kill()
         first.wait()
-    with store_copy.job("another"):  # a killed job's lock blocks nobody
+    with store_copy.job("prune"):  # the lock of a killed job is released
         pass
 
 
 @pytest.mark.slow
-def test_killed_in_training_it_goes_on_to_the_same_result(store_copy: Store, tiny_store: Store, tmp_path: Path) -> None:
+def test_a_retraining_killed_during_training_continues_to_the_same_result(
+    store_copy: Store, tiny_store: Store, tmp_path: Path
+) -> None:
     config = settings(tmp_path, GOOD.replace("epochs = 25", "epochs = 120\npatience = 120"))
     last = put(store_copy, *new_items(0, 30))
     folder = store_copy.folder / "retraining" / "run"
@@ -169,7 +169,7 @@ def test_killed_in_training_it_goes_on_to_the_same_result(store_copy: Store, tin
 
 
 @pytest.mark.slow
-def test_killed_in_the_build_it_goes_on_and_leaves_nothing_half_done(store_copy: Store, tmp_path: Path) -> None:
+def test_a_retraining_killed_during_the_build_continues_without_leftovers(store_copy: Store, tmp_path: Path) -> None:
     config = settings(tmp_path, GOOD)
     with started(store_copy, "--config", config, *HERE) as process:
         wait_for(lambda: any(store_copy.versions.glob(".lookalike-making-*/embeddings.npy")), process)
@@ -185,7 +185,7 @@ def test_killed_in_the_build_it_goes_on_and_leaves_nothing_half_done(store_copy:
     assert list((store_copy.folder / "building").iterdir()) == []
 
 
-def test_prune_prints_what_goes(store_copy: Store, tmp_path: Path) -> None:
+def test_prune_prints_the_removed_versions(store_copy: Store, tmp_path: Path) -> None:
     for _ in range(3):
         assert retrain(store_copy, "--config", settings(tmp_path, BAD), "--force").code == 0
     put(store_copy, *new_items(0, 2))
@@ -193,11 +193,11 @@ def test_prune_prints_what_goes(store_copy: Store, tmp_path: Path) -> None:
     assert (dry.code, json.loads(dry.out), store_copy.numbers()) == (0, [1, 2], [1, 2, 3, 4])
     done = run("prune", "--store", store_copy.folder, "--keep", 1)
     assert (done.code, done.out, store_copy.numbers()) == (0, dry.out, [3, 4])
-    assert "2 versions and 0 changes of the log removed" in done.err
+    assert "removed 2 versions and 0 changes of the change log" in done.err
     assert ChangeLog(store_copy.folder).last() == 2
     assert run("prune", "--store", store_copy.folder, "--keep", 0).code == 2
 
 
-def test_a_lock_is_the_kernels(store_copy: Store) -> None:
+def test_a_job_holds_a_kernel_lock(store_copy: Store) -> None:
     with store_copy.job("one"), (store_copy.folder / ".job").open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

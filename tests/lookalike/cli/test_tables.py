@@ -33,7 +33,7 @@ from tests.training.doctor.made import run as doctored
 
 
 def cells(table: Table) -> list[list[str]]:
-    """The table as it is printed, the heading first."""
+    """The cells of the printed table, the heading first."""
     file = io.StringIO()
     Console(file=file, width=200).print(table)
     return [
@@ -43,20 +43,20 @@ def cells(table: Table) -> list[list[str]]:
     ]
 
 
-def test_the_judged_stand_side_by_side() -> None:
+def test_scores_table_has_one_row_per_encoder() -> None:
     rows = [EncoderScore("raw rows", 0.0, 0.80449, 0.7, 3136), EncoderScore("PCA-2", 0.12345, None, None, 8)]
     assert cells(scores_table(rows)) == [
-        ["", "reconstruction error", "precision@10", "precision@10, noisy", "bytes an item"],
+        ["", "reconstruction error", "precision@10", "precision@10, noisy", "bytes per item"],
         ["raw rows", "0.0000", "0.804", "0.700", "3,136"],
         ["PCA-2", "0.1235", "no labels", "no labels", "8"],
     ]
 
 
-def test_a_store_lists_its_versions_and_marks_the_champion(tiny_store: Store) -> None:
+def test_versions_table_marks_the_champion(tiny_store: Store) -> None:
     heading, row = cells(versions_table(tiny_store))
     assert heading == [
-        *("version", "", "came by", "replaced", "data", "items", "changes", "index", "metric", "recall@10"),
-        "µs a query",
+        *("version", "", "created by", "replaced", "data", "items", "changes", "index", "metric", "recall@10"),
+        "µs per query",
     ]
     digest = tiny_store.manifest(1).data.sha256[:8]
     latency = tiny_store.open_champion().manifest.evidence.latency_us
@@ -66,7 +66,7 @@ def test_a_store_lists_its_versions_and_marks_the_champion(tiny_store: Store) ->
     ]
 
 
-def test_a_store_without_versions_lists_none(tmp_path: Path) -> None:
+def test_versions_table_of_an_empty_store_has_only_a_heading(tmp_path: Path) -> None:
     assert len(cells(versions_table(Store(tmp_path)))) == 1
 
 
@@ -74,7 +74,7 @@ MEASURED = Measurement(recall=0.875, low=0.8, high=0.95, k=10, queries=1234, lat
 EVALUATED = EvaluationResult(MEASURED, None, None, 0.5, 0, "neither half loses more than it should")
 
 
-def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
+def test_evaluation_table_compares_now_with_the_build(tiny_store: Store) -> None:
     version = tiny_store.open_champion()
     then = version.manifest.evidence
     for precision, shown in ((0.5, "0.5000"), (None, "no labels")):
@@ -87,26 +87,28 @@ def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
             ["both: label precision@10", "", shown],
         ]
         assert table.caption == "neither half loses more than it should"
-    flattered = cells(evaluation_table(version, replace(EVALUATED, held=7)))
-    assert flattered[4] == ["of these, rows that the version holds, which find themselves", "", "7"]
+    with_items = cells(evaluation_table(version, replace(EVALUATED, held=7)))
+    assert with_items[4] == ["of these, items of the version (an item finds itself)", "", "7"]
 
 
-def test_what_the_embedding_keeps_stands_beside_pca_and_chance(tiny_store: Store) -> None:
+def test_evaluation_table_compares_kept_neighbors_with_pca_and_chance(tiny_store: Store) -> None:
     encoding = EncoderQuality(KeptShare(0.75, 0.5, 0.25, 0.01), KeptShare(0.625, 0.5, 0.125, 0.01))
-    told = cells(evaluation_table(tiny_store.open_champion(), replace(EVALUATED, encoding=encoding, recovered=0.375)))
-    assert told[4:] == [
-        ["rows -> embedding: raw neighbours kept", "", "0.7500"],
+    rows = cells(evaluation_table(tiny_store.open_champion(), replace(EVALUATED, encoding=encoding, recovered=0.375)))
+    assert rows[4:] == [
+        ["rows -> embedding: neighbors of the raw rows kept", "", "0.7500"],
         ["by PCA of the same dimension, and by chance", "", "0.5000, 0.2500"],
-        ["rows -> embedding: labels' neighbours kept", "", "0.6250"],
+        ["rows -> embedding: neighbors of the same label kept", "", "0.6250"],
         ["by PCA of the same dimension, and by chance", "", "0.5000, 0.1250"],
-        ["damaged rows that find their original", "", "0.3750"],
+        ["corrupted rows that find their original", "", "0.3750"],
         ["both: label precision@10", "", "0.5000"],
     ]
 
 
-def test_what_probes_tell_stands_below(tiny_store: Store) -> None:
-    version, one = tiny_store.open_champion(), {"accuracy": 0.25}
-    assert cells(evaluation_table(version, EVALUATED, ProbeScores(one, {"accuracy": 0.5}, {"accuracy": 0.75})))[5:] == [
+def test_evaluation_table_appends_the_label_probes(tiny_store: Store) -> None:
+    version, linear = tiny_store.open_champion(), {"accuracy": 0.25}
+    assert cells(evaluation_table(version, EVALUATED, ProbeScores(linear, {"accuracy": 0.5}, {"accuracy": 0.75})))[
+        5:
+    ] == [
         ["linear probe accuracy", "", "0.2500"],
         ["MLP probe accuracy", "", "0.5000"],
         ["k-NN accuracy", "", "0.7500"],
@@ -118,7 +120,7 @@ def test_what_probes_tell_stands_below(tiny_store: Store) -> None:
     ]
 
 
-def test_the_chosen_index_is_one_line(tiny_store: Store) -> None:
+def test_tuning_line_names_the_chosen_index_and_the_reason(tiny_store: Store) -> None:
     manifest = tiny_store.manifest(1)
     tuning = manifest.tuning.model_copy(update={"reason": "the fastest of 3"})
     for search, line in (("nprobe=8", "IVF9,Flat nprobe=8: the fastest of 3"), ("", "IVF9,Flat: the fastest of 3")):
@@ -126,7 +128,7 @@ def test_the_chosen_index_is_one_line(tiny_store: Store) -> None:
         assert tuning_line(manifest.model_copy(update={"index": index, "tuning": tuning})) == line
 
 
-def test_each_finding_is_told_in_five_lines_and_the_first_cause_first() -> None:
+def test_findings_text_has_five_lines_per_finding_first_cause_first() -> None:
     first, second = findings_text(doctored(missing=["decoder.weight"], duplicates=0.5)).split("\n\n")
     assert first.splitlines() == [
         "parameters-missing (certain)",
@@ -138,12 +140,12 @@ def test_each_finding_is_told_in_five_lines_and_the_first_cause_first() -> None:
     assert second.startswith("duplicates-across-split (certain)\n  seen    50% of")
 
 
-def test_no_finding_is_told_with_what_was_reached() -> None:
-    told = findings_text(doctored(epoch(1, 0.3, 0.25)))  # a constant answer costs 2
-    assert told == "No finding: the best validation loss is 12.5% of a constant answer's."
+def test_findings_text_of_a_healthy_run_states_its_loss() -> None:
+    text = findings_text(doctored(epoch(1, 0.3, 0.25)))  # the loss of a constant output is 2
+    assert text == "No finding: the best validation loss is 12.5% of a constant output's."
 
 
-def test_the_input_columns_are_told_with_their_kinds() -> None:
+def test_columns_line_lists_columns_with_types() -> None:
     columns = Column("price"), Column("tame", "boolean", BOOLEANS), Column("colour", "categorical", ("red", "blue"))
     assert columns_line(columns) == "price (number), tame (true or false), colour (2 words)"
 
@@ -151,38 +153,38 @@ def test_the_input_columns_are_told_with_their_kinds() -> None:
 FAST = Finding("too-fast", "it leapt", "Steps are long.", "--set optimizer.lr=0.1", "likely", "learning-rate")
 
 
-def test_a_mended_run_stands_beside_what_it_was() -> None:
-    # What a constant answer costs is 2; the second run's best loss is an eighth of that.
+def test_auto_fix_table_compares_before_and_after() -> None:
+    # The loss of a constant output is 2; the second run's best loss is an eighth of that.
     lost = doctored(epoch(1, 0.5, None), epoch(2, None, None))
     lost.stopped = "hopeless"
     after = doctored(*(epoch(number, 0.25, 0.25) for number in range(1, 31)))
     assert cells(auto_fix_table(AutoFixResult(lost, FAST, after, Path("run-mended")))) == [
         ["", "before", "after"],
         ["epochs", "2 (hopeless)", "30 (finished)"],
-        ["best validation loss, of a constant's", "none", "12.5%"],
+        ["best validation loss, share of a constant output's", "none", "12.5%"],
         ["findings", "learning-rate-too-high", "none"],
     ]
     assert auto_fix_table(AutoFixResult(lost, FAST, after, Path("run-mended"))).caption is None
     assert auto_fix_table(AutoFixResult(after, FAST, after, Path("run-mended"))).caption == (
-        "It did not get better: look at the other findings."
+        "The advice did not help: look at the other findings."
     )
     title = auto_fix_table(AutoFixResult(after, FAST, after, Path("run-mended"))).title
     assert title == "too-fast: --set optimizer.lr=0.1"
 
 
-def test_a_run_is_told_in_one_line() -> None:
+def test_history_line_summarizes_a_run() -> None:
     history = [Epoch(1, 0.5, 0.4, 0.1, 1.0), Epoch(2, 0.25, 0.125, 0.1, 1.0), Epoch(3, 0.125, 0.25, 0.1, 1.0)]
     line = history_line(State(history, best_epoch=2, stopped="patience"))
     assert line == "3 epochs (patience), best epoch 2: validation loss 0.12500, training 0.25000"
 
 
-def test_a_damaged_version_is_marked_and_hides_no_other(store_copy: Store) -> None:
+def test_versions_table_marks_a_damaged_version(store_copy: Store) -> None:
     (store_copy.versions / "000002").mkdir()
     _, first, second = cells(versions_table(store_copy))
     assert first[:3] == ["1", "champion", "build"]
     assert second[:3] == ["2", "damaged", ""]
 
 
-def test_a_store_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+def test_versions_table_refuses_a_missing_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a folder with versions"):
         versions_table(Store(tmp_path / "nowhere"))

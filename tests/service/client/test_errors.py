@@ -8,7 +8,7 @@ from lookalike.service.client import errors
 from lookalike.service.client.errors import (
     ConnectionFailed,
     LookalikeError,
-    MalformedAnswer,
+    MalformedResponse,
     Problem,
     ProblemError,
     RateLimited,
@@ -21,7 +21,7 @@ KINDS = {name: kind for name, kind in vars(errors).items() if inspect.isclass(ki
 PROBLEM = Problem("about:blank", "Too Many Requests", 429, "too many calls.", "key", "10 a second", "11", 2.0)
 
 
-def test_the_tree_is_drawn_as_it_is() -> None:
+def test_the_docstring_draws_the_real_tree() -> None:
     drawn = re.findall(r"^[│ ├└─]*(\w+)  +(?:\d{3} )?\S", errors.__doc__ or "", re.MULTILINE)
     assert {"LookalikeError", *drawn} == set(KINDS)
     assert all(issubclass(kind, LookalikeError) for kind in KINDS.values())
@@ -30,13 +30,13 @@ def test_the_tree_is_drawn_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("name", "status"), re.findall(r"(\w+) +(\d{3}) ", errors.__doc__ or ""), ids=lambda value: str(value)
 )
-def test_each_status_has_the_error_that_is_drawn(name: str, status: str) -> None:
+def test_each_status_has_the_error_class_in_the_docstring(name: str, status: str) -> None:
     error = problem_error(Problem("about:blank", "", int(status), ""), "r")
     assert type(error) is KINDS[name]
     assert isinstance(error, ProblemError)
 
 
-def test_a_status_without_an_error_of_its_own_is_a_problem() -> None:
+def test_a_status_without_a_class_is_a_problem_error() -> None:
     assert type(problem_error(Problem("about:blank", "I'm a Teapot", 418, "no coffee"), "r")) is ProblemError
 
 
@@ -45,18 +45,18 @@ def test_a_status_without_an_error_of_its_own_is_a_problem() -> None:
     [
         (ConnectionFailed("nobody listens", "r1"), "nobody listens (request r1)"),
         (TimedOut("too late", "r1"), "too late (request r1)"),
-        (MalformedAnswer("body", "JSON", "HTML", "r1"), "body: expected JSON, found HTML (request r1)"),
+        (MalformedResponse("body", "JSON", "HTML", "r1"), "body: expected JSON, found HTML (request r1)"),
         (problem_error(PROBLEM, "r1"), "429 Too Many Requests: too many calls. (request r1)"),
-        (VersionChangedError((2, 3)), "parts of one call were answered by the versions 2, 3, and again"),
+        (VersionChangedError((2, 3)), "parts of one call were answered by the versions 2, 3, even after"),
     ],
 )
-def test_an_error_says_what_happened_also_from_another_process(error: LookalikeError, text: str) -> None:
+def test_errors_keep_their_message_when_pickled(error: LookalikeError, text: str) -> None:
     assert str(error).startswith(text)
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
 
-def test_a_problem_has_its_members() -> None:
+def test_a_problem_error_exposes_the_members_of_the_problem() -> None:
     error = problem_error(PROBLEM, "r1")
     assert isinstance(error, RateLimited)
     assert (error.type, error.title, error.status) == ("about:blank", "Too Many Requests", 429)

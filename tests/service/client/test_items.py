@@ -1,4 +1,4 @@
-"""Items by the client: of a real process, of an app, and of a server that answers by a script."""
+"""The client's item calls, against a real process, an app, and a scripted server."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from lookalike.service.client import (
     Client,
     ClippedValue,
     ConnectionFailed,
-    MalformedAnswer,
+    MalformedResponse,
     NotFound,
     Retries,
     Unprocessable,
@@ -37,7 +37,7 @@ ODD = ["a/b", "..", "ü?#%", " "]
 
 @pytest.fixture(scope="module")
 def client(store_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """Parts of 7 items."""
+    """A client that sends parts of 7 items."""
     own = Path(shutil.copytree(store_folder, tmp_path_factory.mktemp("own") / "store"))
     with running("serve", "--store", str(own), "--port", "0") as server, Client(server.url, max_rows=7) as client:
         yield client
@@ -48,7 +48,7 @@ def put(client: Client, ids: list[str], shade: float = 0.0) -> WriteResponse:
     return client.put(ids, rows, [{"kind": "new", "n": n} for n in range(len(ids))])
 
 
-def test_items_are_put_got_listed_and_deleted(client: Client) -> None:
+def test_puts_gets_lists_and_deletes_items(client: Client) -> None:
     ids = [f"new {number:02}" for number in range(20)] + ODD
     done = put(client, ids)
     assert (done.version, done.count) == (1, len(ids))
@@ -60,31 +60,31 @@ def test_items_are_put_got_listed_and_deleted(client: Client) -> None:
         assert (item.version, item.id, item.payload["kind"]) == (1, name, "new")
         np.testing.assert_allclose(item.embedding, embeddings[ids.index(name)], atol=1e-5)
         assert client.delete(name).count == 1
-        for gone in (client.get, client.delete):
+        for call in (client.get, client.delete):
             with pytest.raises(NotFound):
-                gone(name)
+                call(name)
     done = client.delete_where(NEW)
     assert done.count == 20
     assert list(client.items(NEW, min_sequence=done.sequence)) == []
     assert len(list(client.items(page=100))) == 1437
 
 
-def test_answers_say_which_changes_they_include_and_a_read_may_ask_for_one(client: Client) -> None:
+def test_responses_contain_their_sequence_and_accept_min_sequence(client: Client) -> None:
     row = pixels_of("3")
     written = client.put(["one"], row)
-    for asked in ({"inputs": row}, {"inputs": row.tolist()}, {"ids": ["one"]}):
-        assert client.search(**asked, min_sequence=written.sequence).sequence == written.sequence
+    for query in ({"inputs": row}, {"inputs": row.tolist()}, {"ids": ["one"]}):
+        assert client.search(**query, min_sequence=written.sequence).sequence == written.sequence
     assert client.get("one", min_sequence=written.sequence).sequence == written.sequence
     assert client.delete("one").sequence == written.sequence + 1
 
 
-def test_rows_go_as_lists_and_without_payloads(client: Client) -> None:
+def test_puts_rows_as_lists_without_payloads(client: Client) -> None:
     client.put(["listed"], pixels_of("3").tolist())
     assert client.get("listed").payload == {}
     client.delete("listed")
 
 
-def test_a_refused_row_of_a_later_part_has_its_number_and_the_parts_before_stand(client: Client) -> None:
+def test_a_refused_later_part_names_the_row_and_keeps_the_earlier_parts(client: Client) -> None:
     rows = pixels_of(*map(str, range(10))).tolist()
     rows[8] = rows[8][:-1]
     ids = [f"part {number}" for number in range(10)]
@@ -95,12 +95,12 @@ def test_a_refused_row_of_a_later_part_has_its_number_and_the_parts_before_stand
     assert [client.delete(name).count for name in ids[:7]] == [1] * 7
 
 
-def test_a_mistake_that_shows_before_anything_is_sent_is_a_value_error(client: Client) -> None:
+def test_raises_value_error_for_mistakes_found_before_sending(client: Client) -> None:
     rows = pixels_of("1", "2")
     wrong: list[tuple[Any, ...]] = [(["a"], rows), (["a", "a"], rows), ("ab", rows), (["a", "b"], rows, [{}])]
-    for given in wrong:
+    for arguments in wrong:
         with pytest.raises(ValueError, match="expected"):
-            client.put(*given)
+            client.put(*arguments)
     for call in (
         lambda name: client.put(["a", name], rows),
         client.get,
@@ -112,7 +112,7 @@ def test_a_mistake_that_shows_before_anything_is_sent_is_a_value_error(client: C
     assert client.delete_where({"field": "label", "equal": -1}).count == 0
 
 
-def test_an_id_is_any_text_without_control_characters(client: Client) -> None:
+def test_an_id_may_be_any_text_without_control_characters(client: Client) -> None:
     name = "12\u202fh\u3000\u200d/%2F?\u2028\ufeff.png"
     put(client, [name])
     assert client.get(name).id == name
@@ -124,7 +124,7 @@ def test_an_id_is_any_text_without_control_characters(client: Client) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_asynchronous_client_does_the_same_and_asks_with_older_embeddings(tmp_path: Path) -> None:
+async def test_the_async_client_does_the_same_and_searches_with_older_embeddings(tmp_path: Path) -> None:
     store: Store = changing_store(tmp_path)
     swap: NDArray[np.float32] = np.eye(4, dtype=np.float32)[[1, 0, 2, 3]]
     app = create_app(settings_for(store.folder), with_maps(store, {7: swap}))
@@ -151,11 +151,11 @@ PUT = {"version": 1, "sequence": 5, "count": 1, "clipped": 0, "warnings": []}
 WARNED = {"id": "a", "column": 3, "value": 3e38, "low": -21, "high": 21.5}
 
 
-def written(**given: Any) -> Line:
-    return Line(200, {"Content-Type": JSON}, json.dumps(PUT | given).encode())
+def written(**fields: Any) -> Line:
+    return Line(200, {"Content-Type": JSON}, json.dumps(PUT | fields).encode())
 
 
-def test_the_warnings_of_several_calls_are_joined() -> None:
+def test_joins_the_warnings_of_several_calls() -> None:
     first, second = (written(clipped=30, count=2, warnings=[WARNED | {"id": name}] * 15) for name in "ab")
     with scripted(first, second) as server, Client(server.url, max_rows=2) as client:
         done = client.put(["a", "x", "b", "y"], [[1]] * 4)
@@ -168,7 +168,7 @@ BUSY = Line(503, {"Content-Type": "application/problem+json", "Retry-After": "0"
 
 
 @pytest.mark.parametrize("lost", [DROP, BUSY], ids=["no answer", "503"])
-def test_a_change_is_sent_again_as_it_was(lost: Line) -> None:
+def test_retries_a_change_unmodified(lost: Line) -> None:
     with scripted(lost, written(), lost, written(), lost, written()) as server:
         with Client(server.url, sleep=lambda _: None) as client:
             client.put(["a"], [[1, 2]])
@@ -181,8 +181,8 @@ def test_a_change_is_sent_again_as_it_was(lost: Line) -> None:
         assert ids[0] == ids[1] != ids[2] == ids[3]
 
 
-def test_an_id_stands_in_no_error_of_ours() -> None:
-    with scripted(DROP) as server, Client(server.url, retries=Retries(attempts=1)) as client:
+def test_errors_do_not_contain_the_id() -> None:
+    with scripted(DROP) as server, Client(server.url, retries=Retries(max_attempts=1)) as client:
         with pytest.raises(ConnectionFailed) as failed:
             client.get("the secret")
         assert "secret" not in str(failed.value)
@@ -199,7 +199,7 @@ ITEM = {"version": 1, "id": "a", "payload": {}, "embedding": [1, 0.5]}
 
 
 @pytest.mark.parametrize(
-    ("call", "answer", "field"),
+    ("call", "response", "field"),
     [
         *(("delete", {"version": 1, "sequence": value, "count": 1}, "sequence") for value in (None, -1, 1.0, True)),
         ("delete", {"version": 1, "sequence": 1}, "count"),
@@ -220,8 +220,8 @@ ITEM = {"version": 1, "id": "a", "payload": {}, "embedding": [1, 0.5]}
         ("items", PAGE | {"items": [], "next": "a"}, "next"),
     ],
 )
-def test_an_answer_that_the_service_would_not_give_is_none(call: str, answer: dict[str, Any], field: str) -> None:
-    line = Line(200, {"Content-Type": JSON}, json.dumps(answer).encode())
-    with scripted(line) as server, Client(server.url) as client, pytest.raises(MalformedAnswer) as wrong:
+def test_names_the_wrong_field_of_an_item_response(call: str, response: dict[str, Any], field: str) -> None:
+    line = Line(200, {"Content-Type": JSON}, json.dumps(response).encode())
+    with scripted(line) as server, Client(server.url) as client, pytest.raises(MalformedResponse) as wrong:
         CALLS[call](client)
     assert wrong.value.field == field

@@ -15,29 +15,29 @@ SMALL = {"field": "label", "in": [1, 2]}
 LONG = {"field": "label", "in": [f"label {number}" for number in range(1_000)]}
 
 
-def query(**given: Any) -> Query:
-    none = {"inputs": None, "embeddings": None, "ids": None, "limit": 3, "filter": None, "with_payload": True}
-    return Query.of(**none | given)
+def query(**arguments: Any) -> Query:
+    defaults = {"inputs": None, "embeddings": None, "ids": None, "limit": 3, "filter": None, "with_payload": True}
+    return Query.of(**defaults | arguments)
 
 
 @pytest.mark.parametrize("shape", [(5, 64), (5, 8, 8)])
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4", "u1", "?"])
-def test_an_array_goes_as_float32_npy_that_the_service_reads(
+def test_sends_an_array_as_float32_npy(
     rows: NDArray[np.float32], limits: RequestLimits, shape: tuple[int, ...], dtype: str
 ) -> None:
-    given = rows[:5].reshape(shape).astype(dtype)
-    call = embed_call(given)
-    assert (call.method, call.path, call.again) == ("POST", "embed", True)
+    values = rows[:5].reshape(shape).astype(dtype)
+    call = embed_call(values)
+    assert (call.method, call.path, call.retryable) == ("POST", "embed", True)
     assert call.headers == {"Content-Type": NPY, "Accept": NPY}
-    np.testing.assert_array_equal(decode_npy(call.body, "inputs", limits), given.reshape(5, 64).astype(np.float32))
+    np.testing.assert_array_equal(decode_npy(call.body, "inputs", limits), values.reshape(5, 64).astype(np.float32))
 
 
-def test_an_array_that_does_not_lie_in_rows_goes_as_it_reads(rows: NDArray[np.float32]) -> None:
-    for given in (rows[:9:2], rows.T[:3], np.asfortranarray(rows[:4])):
-        np.testing.assert_array_equal(from_npy(embed_call(given).body), given)
+def test_sends_noncontiguous_arrays_correctly(rows: NDArray[np.float32]) -> None:
+    for values in (rows[:9:2], rows.T[:3], np.asfortranarray(rows[:4])):
+        np.testing.assert_array_equal(from_npy(embed_call(values).body), values)
 
 
-def test_a_table_goes_as_json_with_nothing_for_what_is_missing() -> None:
+def test_sends_a_table_as_json_with_null_for_missing_values() -> None:
     table = [{"colour": "red", "size": np.float32(1.5)}, {"colour": None, "size": float("nan")}]
     call = embed_call(table)
     assert call.headers == {"Content-Type": JSON, "Accept": NPY}
@@ -48,9 +48,9 @@ def test_a_table_goes_as_json_with_nothing_for_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("kind", ["inputs", "embeddings"])
-def test_an_array_is_searched_for_by_npy_with_the_rest_in_the_query(rows: NDArray[np.float32], kind: str) -> None:
-    asked = query(**{kind: rows[:2]}, filter=SMALL, with_payload=False)
-    call = search_call(asked, asked.rows)
+def test_searches_with_npy_and_puts_the_options_in_the_url(rows: NDArray[np.float32], kind: str) -> None:
+    searched = query(**{kind: rows[:2]}, filter=SMALL, with_payload=False)
+    call = search_call(searched, searched.rows)
     assert call.headers == {"Content-Type": NPY, "Accept": JSON}
     assert call.params.keys() == {"kind", "limit", "with_payload", "filter"}
     assert (call.params["kind"], call.params["limit"], call.params["with_payload"]) == (kind, "3", "false")
@@ -59,19 +59,19 @@ def test_an_array_is_searched_for_by_npy_with_the_rest_in_the_query(rows: NDArra
 
 
 @pytest.mark.parametrize("ids", [["5", "6"], ("5", "6"), np.array(["5", "6"])])
-def test_ids_go_as_json(limits: RequestLimits, ids: Any) -> None:
-    asked = query(ids=ids, filter={"field": "label", "equal": 1}, with_payload=False)
-    call = search_call(asked, asked.rows)
+def test_sends_ids_as_json(limits: RequestLimits, ids: Any) -> None:
+    searched = query(ids=ids, filter={"field": "label", "equal": 1}, with_payload=False)
+    call = search_call(searched, searched.rows)
     read = decode_search(call.body, limits)
     assert (read.kind, read.ids, read.limit, read.with_payload) == ("ids", ["5", "6"], 3, False)
     assert read.filter is not None
 
 
-def test_a_filter_too_long_for_a_url_goes_with_the_rows_as_json(
+def test_sends_a_filter_too_long_for_a_url_as_json_with_the_rows(
     rows: NDArray[np.float32], limits: RequestLimits
 ) -> None:
-    asked = query(inputs=rows[:2], filter=LONG)
-    call = search_call(asked, asked.rows)
+    searched = query(inputs=rows[:2], filter=LONG)
+    call = search_call(searched, searched.rows)
     assert call.params == {}
     read = decode_search(call.body, limits)
     np.testing.assert_array_equal(read.rows, rows[:2])  # each float32 is the same after JSON
@@ -79,7 +79,7 @@ def test_a_filter_too_long_for_a_url_goes_with_the_rows_as_json(
 
 
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [
         {},
         {"inputs": np.zeros((1, 2)), "ids": ["1"]},
@@ -91,19 +91,19 @@ def test_a_filter_too_long_for_a_url_goes_with_the_rows_as_json(
         {"embeddings": np.array([[None]])},
     ],
 )
-def test_what_is_no_question_is_not_asked(given: dict[str, Any]) -> None:
+def test_refuses_invalid_queries(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        query(**given)
+        query(**arguments)
 
 
-def test_what_json_does_not_hold_is_a_type_error() -> None:
+def test_raises_type_error_for_values_that_json_cannot_represent() -> None:
     with pytest.raises(TypeError):
         embed_call([{"colour": {1, 2}}])
 
 
-def test_a_call_shows_nothing_of_the_user_s() -> None:
-    asked = query(inputs=np.full((1, 2), 31_337), filter={"field": "secret", "equal": "secret"})
-    shown = repr(search_call(asked, asked.rows)) + repr(embed_call([{"secret": "secret"}]))
+def test_the_repr_of_a_call_contains_no_user_data() -> None:
+    searched = query(inputs=np.full((1, 2), 31_337), filter={"field": "secret", "equal": "secret"})
+    shown = repr(search_call(searched, searched.rows)) + repr(embed_call([{"secret": "secret"}]))
     assert "secret" not in shown
     assert "31337" not in shown
     assert "x93NUMPY" not in shown
@@ -111,19 +111,19 @@ def test_a_call_shows_nothing_of_the_user_s() -> None:
 
 @pytest.mark.parametrize("shape", [(5, 64), (5, 8, 8)])
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4", "u1"])
-def test_items_go_as_json_that_the_service_reads(
+def test_sends_items_as_json(
     rows: NDArray[np.float32], limits: RequestLimits, shape: tuple[int, ...], dtype: str
 ) -> None:
-    given, ids, payloads = rows[:5].reshape(shape).astype(dtype), list("abcde"), [{"n": n} for n in range(5)]
-    call = put_call(ids, given, payloads)
-    assert (call.method, call.path, call.again, call.item) == ("PUT", "items", True, None)
-    asked = decode_items(call.body, limits)
-    assert (asked.ids, [orjson.loads(text) for text in asked.payloads]) == (ids, payloads)
-    np.testing.assert_array_equal(asked.rows, given.reshape(5, 64).astype(np.float32))
-    assert decode_items(put_call(ids, given.tolist(), None).body, limits).payloads == ["{}"] * 5
+    values, ids, payloads = rows[:5].reshape(shape).astype(dtype), list("abcde"), [{"n": n} for n in range(5)]
+    call = put_call(ids, values, payloads)
+    assert (call.method, call.path, call.retryable, call.item) == ("PUT", "items", True, None)
+    read = decode_items(call.body, limits)
+    assert (read.ids, [orjson.loads(text) for text in read.payloads]) == (ids, payloads)
+    np.testing.assert_array_equal(read.rows, values.reshape(5, 64).astype(np.float32))
+    assert decode_items(put_call(ids, values.tolist(), None).body, limits).payloads == ["{}"] * 5
 
 
-def test_infinity_is_no_missing_value() -> None:
+def test_refuses_infinity_and_sends_nan_as_null() -> None:
     for value in (np.inf, -np.inf):
         with pytest.raises(ValueError, match="in row 1"):
             put_call(["a", "b"], np.array([[1, 2], [3, value]]), None)
@@ -132,9 +132,9 @@ def test_infinity_is_no_missing_value() -> None:
 
 
 @pytest.mark.parametrize("values", [np.array([[1.76e9 + 0.25, 2]]), np.array([[1_760_000_000_000_000_256, 2]])])
-def test_an_input_goes_as_float64_if_float32_does_not_hold_it(values: NDArray[Any]) -> None:
-    asked = query(inputs=values)
-    for call in (embed_call(values), search_call(asked, asked.rows)):
+def test_sends_an_input_as_float64_if_float32_loses_precision(values: NDArray[Any]) -> None:
+    searched = query(inputs=values)
+    for call in (embed_call(values), search_call(searched, searched.rows)):
         sent = from_npy(call.body)
         assert sent.dtype == np.float64
         assert sent.tolist() == values.astype(np.float64).tolist()
@@ -143,20 +143,22 @@ def test_an_input_goes_as_float64_if_float32_does_not_hold_it(values: NDArray[An
     assert from_npy(embed_call(np.array([[0.5, 2]])).body).dtype == np.float32
 
 
-def test_embeddings_go_as_float32() -> None:
-    asked = query(embeddings=np.array([[0.1, 1e39]]))
-    np.testing.assert_array_equal(from_npy(search_call(asked, asked.rows).body), np.array([[0.1, np.inf]], np.float32))
+def test_sends_embeddings_as_float32() -> None:
+    searched = query(embeddings=np.array([[0.1, 1e39]]))
+    np.testing.assert_array_equal(
+        from_npy(search_call(searched, searched.rows).body), np.array([[0.1, np.inf]], np.float32)
+    )
 
 
-def test_a_version_goes_with_embeddings_in_both_forms(rows: NDArray[np.float32]) -> None:
+def test_sends_the_embeddings_version_as_parameter_or_field(rows: NDArray[np.float32]) -> None:
     for filter in (None, LONG):
-        asked = query(embeddings=rows[:2, :8], filter=filter, version=7)
-        call = search_call(asked, asked.rows)
-        told = call.params.get("version") if filter is None else orjson.loads(call.body)["version"]
-        assert told == ("7" if filter is None else 7)
+        searched = query(embeddings=rows[:2, :8], filter=filter, version=7)
+        call = search_call(searched, searched.rows)
+        response = call.params.get("version") if filter is None else orjson.loads(call.body)["version"]
+        assert response == ("7" if filter is None else 7)
     assert "version" not in search_call(query(embeddings=rows[:2, :8]), rows[:2, :8]).params
 
 
-def test_a_filter_in_a_url_is_json() -> None:
+def test_a_filter_parameter_is_json() -> None:
     assert filter_param(None) == {}
     assert orjson.loads(filter_param(SMALL)["filter"]) == SMALL
