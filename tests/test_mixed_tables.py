@@ -225,5 +225,5 @@ def test_a_run_goes_on_only_with_the_same_words(tmp_path: Path) -> None:
     assert again.digest == first.digest
     renamed = table | {"animal": [{"cat": "ape"}.get(animal, animal) for animal in table["animal"]]}
     write_csv(path, renamed)  # the same codes, for other words
-    with pytest.raises(ResumeError, match="columns: expected the settings and data it began with"):
+    with pytest.raises(ResumeError, match="columns: expected the settings and data that the run began with"):
         train(open_rows(str(path)), config, tmp_path / "run", resume=True)

@@ -184,7 +184,7 @@ def test_a_run_that_is_not_there_is_begun_and_that_is_said(tmp_path: Path) -> No
     begun = run("train", save(tmp_path / "R.npy", blobs()), "--run", tmp_path / "run", *QUICK, "--resume")
     assert "run has no checkpoint: a new run begins" in begun.err
     other = run("train", tmp_path / "R.npy", "--run", tmp_path / "run", *QUICK, "--set", "fit.seed=9", "--resume")
-    refused(other, "config.fit.seed, data.sha256: expected the settings and data it began with")
+    refused(other, "config.fit.seed, data.sha256: expected the settings and data that the run began with")
 
 
 def test_evaluate_measures_with_the_items_or_with_other_rows(tiny_store: Store) -> None:
