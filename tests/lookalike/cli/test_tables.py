@@ -27,8 +27,8 @@ from lookalike.training.evaluation.probe import ProbeScores
 from lookalike.training.fit.auto_fix import AutoFixResult
 from lookalike.training.history import Epoch, State
 from lookalike.training.tables.columns import BOOLEANS, Column
-from tests.training.doctor.made import epoch
-from tests.training.doctor.made import run as doctored
+from tests.training.doctor.factory import epoch
+from tests.training.doctor.factory import run as doctored
 
 
 def cells(table: Table) -> list[list[str]]:

@@ -15,7 +15,7 @@ from lookalike.training.fit.split import split_rows
 from lookalike.training.history import State
 from lookalike.training.rows import open_rows
 from tests.factories import blobs, quick
-from tests.training.doctor.made import run as healthy_run
+from tests.training.doctor.factory import run as healthy_run
 from tests.training.helpers import flip_bit
 
 ROWS: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
