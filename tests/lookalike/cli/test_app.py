@@ -156,7 +156,7 @@ def test_the_doctor_tells_what_made_a_run_hopeless_from_what_it_left(tmp_path: P
     refused(trained, "learning-rate-too-high: expected a run that learns")
     told = run("doctor", tmp_path / "run")
     assert told.code == 0
-    assert told.out.startswith("learning-rate-too-high (likely)\n  seen    at a learning rate of 1e+20 the loss left")
+    assert told.out.startswith("learning-rate-too-high (likely)\n  seen    at a learning rate of 1e+20 the loss became")
     assert "  change  --set optimizer.lr=1\n  more    lookalike explain learning-rate\n" in told.out
 
 

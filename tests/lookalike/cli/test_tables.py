@@ -128,8 +128,9 @@ def test_each_finding_is_told_in_five_lines_and_the_first_cause_first() -> None:
     assert first.splitlines() == [
         "parameters-missing (certain)",
         "  seen    1 trainable parameters are in no group of the optimizer: decoder.weight",
-        "  why     The optimizer moves only what it was given; the rest keeps its random values.",
-        "  change  Give it all: optimizer = Adam(model.parameters()); freeze on purpose with requires_grad_(False)",
+        "  why     The optimizer updates only the parameters in its groups; all others keep their random values.",
+        "  change  Pass all parameters: optimizer = Adam(model.parameters()); freeze some on purpose with "
+        "requires_grad_(False)",
         "  more    lookalike explain three-pillars",
     ]
     assert second.startswith("duplicates-across-split (certain)\n  seen    50% of")
