@@ -13,7 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.index.ann.neighbor_metrics import Right, as_near, each_found_again, each_kept, right_shares, same_name
+from lookalike.index.ann.neighbor_metrics import (
+    Relevance,
+    among_nearest,
+    each_found_again,
+    each_kept,
+    relevant_shares,
+    same_label,
+)
 from lookalike.index.ann.scores import normalize
 from lookalike.index.ann.spec import Metric
 from lookalike.index.versions.embed import embed
@@ -97,8 +104,8 @@ def rows_to_embedding(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_ROWS])
     features, embeddings = features_of(encoder, rows[chosen]), embed(encoder, rows[chosen], metric)
 
-    def near(some: NDArray[np.int64]) -> Right:
-        return as_near(features[some], k)
+    def near(some: NDArray[np.int64]) -> Relevance:
+        return among_nearest(features[some], k)
 
     neighbours = _kept(features, embeddings, near, metric, k=k, seed=seed)
     kinds = [None if labels is None or labels[i] is None else str(labels[i]) for i in chosen]
@@ -107,8 +114,8 @@ def rows_to_embedding(
     if len(names) < FEWEST_LABELS or len(set(names.tolist())) < 2:
         return EncoderQuality(neighbours, None)
 
-    def alike(some: NDArray[np.int64]) -> Right:
-        return same_name(names[some])
+    def alike(some: NDArray[np.int64]) -> Relevance:
+        return same_label(names[some])
 
     return EncoderQuality(neighbours, _kept(features[known], embeddings[known], alike, metric, k=k, seed=seed))
 
@@ -203,7 +210,7 @@ def features_of(encoder: Encoder, rows: Floats) -> Floats:
 def _kept(
     features: Floats,
     embeddings: Floats,
-    right: Callable[[NDArray[np.int64]], Right],
+    right: Callable[[NDArray[np.int64]], Relevance],
     metric: Metric,
     *,
     k: int,
@@ -219,7 +226,7 @@ def _kept(
         flat = normalize(components) if metric == "cosine" else components
         each = embeddings[asked], flat, np.zeros((len(asked), 1), np.float32)
         few = min(k, len(asked) - 1)
-        shares.append([right_shares(points, right(asked), metric, few) for points in each])
+        shares.append([relevant_shares(points, right(asked), metric, few) for points in each])
     ours, pca, chance = (np.concatenate(same) for same in zip(*shares, strict=True))  # (n,) each
     error = float((ours - pca).std(ddof=1) / np.sqrt(len(ours)))
     return KeptShare(float(ours.mean()), float(pca.mean()), float(chance.mean()), error)

@@ -292,11 +292,11 @@ def test_serve_serves_the_champion(tiny_store: Store) -> None:
         (["build", "{narrow}", "--encoder", "{run}", "--store", "{new}"], "rows of shape (8, 8)"),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--recall", "1.2"], "target.recall"),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--recall", "0"], "target.recall"),
-        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "much"], "as 64MB"),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "much"], "such as 64MB"),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "0"], "target.memory"),
         (
             ["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "9"],
-            "Give up one of them: --memory",
+            "Relax one of them: --memory",
         ),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--latency-us", "-1"], "target.latency_us"),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--latency-us", "nan"], "target.latency_us"),
