@@ -70,7 +70,9 @@ def test_a_store_without_versions_lists_none(tmp_path: Path) -> None:
 
 
 MEASURED = Measurement(recall=0.875, low=0.8, high=0.95, k=10, queries=1234, latency_us=56.78, batch_us=9.0)
-EVALUATED = EvaluationResult(MEASURED, None, None, 0.5, 0, "neither half loses more than it should")
+EVALUATED = EvaluationResult(
+    MEASURED, None, None, 0.5, 0, "neither the encoder nor the index loses more than it should"
+)
 
 
 def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
@@ -85,7 +87,7 @@ def test_what_is_measured_now_stands_beside_what_was(tiny_store: Store) -> None:
             ["queries", "143", "1,234"],
             ["both: label precision@10", "", shown],
         ]
-        assert table.caption == "neither half loses more than it should"
+        assert table.caption == EVALUATED.advice
     flattered = cells(evaluation_table(version, replace(EVALUATED, held=7)))
     assert flattered[4] == ["of these, rows that the version holds, which find themselves", "", "7"]
 
