@@ -12,7 +12,7 @@ MAX_KEY = 100
 """The most characters of a key: FAISS's parser crashes the process on some longer keys."""
 MAX_LISTS, MAX_BITS, MAX_OTHER = 1 << 20, 16, 1 << 16
 MAX_TABLE = 1 << 28
-"""The most values of a code table: FAISS allocates it, and the lists, as soon as it has parsed the key."""
+"""The most values of a code table: FAISS allocates it, and the lists, immediately after parsing the key."""
 _KEY = re.compile(r"[A-Za-z0-9_,()+.-]+")
 _NUMBERS = re.compile(r"(IVF|IMI2x|x|)(\d+)")
 _HEAD = struct.Struct("<4siq")

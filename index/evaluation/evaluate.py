@@ -1,4 +1,4 @@
-"""Evaluate a version as it is now, separately for its encoder and its index.
+"""Evaluate the current state of a version, separately for its encoder and its index.
 
 rows -> embedding    does the encoder keep neighbors and, with labels, their classes? (index.evaluation.quality)
 embedding -> index   does the index find the neighbors of the embedding, and how fast? (index.ann.recall)

@@ -224,8 +224,8 @@ def _kept(
     shares = []
     for evaluated, fitted in (halves, halves[::-1]):
         components = _pca(features[fitted], features[evaluated], embeddings.shape[1])
-        components = normalize(components) if metric == "cosine" else components
-        spaces = embeddings[evaluated], components, np.zeros((len(evaluated), 1), np.float32)
+        baseline = normalize(components) if metric == "cosine" else components
+        spaces = embeddings[evaluated], baseline, np.zeros((len(evaluated), 1), np.float32)
         count = min(k, len(evaluated) - 1)
         shares.append([relevant_shares(points, relevance(evaluated), metric, count) for points in spaces])
     encoder, pca, chance = (np.concatenate(parts) for parts in zip(*shares, strict=True))  # (n,) each

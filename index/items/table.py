@@ -75,8 +75,8 @@ class ItemWriter:
             pa.memory_map(str(self._folder / _SEEN)) as source,
             pa.ipc.new_file(str(self._folder / ITEMS), schema) as writer,
         ):
-            seen = pa.ipc.open_file(source)
-            for batch in _reordered(seen, last):
+            reader = pa.ipc.open_file(source)
+            for batch in _reordered(reader, last):
                 writer.write_batch(pa.record_batch([*batch.columns, *self._cells(batch)], schema=schema))
         (self._folder / _SEEN).unlink()
         self._sort()
@@ -285,12 +285,12 @@ def read_items(folder: Path) -> ItemTable:
         raise ArtifactError(str(folder / ITEMS), expected="a table of items", found=str(error)) from error
 
 
-def _reordered(seen: pa.ipc.RecordBatchFileReader, last: NDArray[np.bool_] | None) -> Iterator[pa.RecordBatch]:
+def _reordered(reader: pa.ipc.RecordBatchFileReader, last: NDArray[np.bool_] | None) -> Iterator[pa.RecordBatch]:
     """Yield all batches without the rows of `last`, then the rows of `last`."""
     first = 0
     late: list[pa.RecordBatch] = []
-    for number in range(seen.num_record_batches):
-        batch = seen.get_batch(number)
+    for number in range(reader.num_record_batches):
+        batch = reader.get_batch(number)
         if last is not None:
             is_last = pa.array(last[first : first + len(batch)])
             late.append(batch.filter(is_last))

@@ -109,9 +109,8 @@ def refuse(state: State) -> None:
     case = Case(state.facts)
     for cause in CAUSES:
         if cause.fatal and (finding := cause.look(case)):
-            raise TrainingError(
-                finding.cause, expected="none", found=finding.seen, remedy=f"{finding.why} {finding.change}"
-            )
+            remedy = f"{finding.why} {finding.change}"
+            raise TrainingError(finding.cause, expected="a run that can learn", found=finding.seen, remedy=remedy)
 
 
 def is_hopeless(state: State) -> bool:

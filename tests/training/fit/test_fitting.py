@@ -120,8 +120,8 @@ def test_a_picture_keeps_its_shape() -> None:
 
 def test_a_resumed_run_keeps_its_precision() -> None:
     split = split_rows(ROWS, quick(), shown=False)
-    for asked, began, bf16 in (("bf16", None, True), ("auto", None, False), ("auto", "bf16", True)):
-        config = quick(f"fit.precision={asked}")
+    for requested, began, bf16 in (("bf16", None, True), ("auto", None, False), ("auto", "bf16", True)):
+        config = quick(f"fit.precision={requested}")
         resumed = {"precision": began, "device": "cpu"} if began else None
         fitting = prepare(ROWS, split, config, resumed=resumed)
         assert fitting.plan.bf16 is bf16

@@ -38,8 +38,8 @@ class PrecisionRecorder(nn.Module):
         return copied
 
 
-def chosen(asked: Precision, model: nn.Module) -> bool:
-    return choose_bf16(asked, model, MSE, optim.Adam(model.parameters(), lr=0.1), ROWS)
+def chosen(requested: Precision, model: nn.Module) -> bool:
+    return choose_bf16(requested, model, MSE, optim.Adam(model.parameters(), lr=0.1), ROWS)
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def test_precision_accepts_the_same_values_as_the_settings() -> None:
 
 
 @pytest.mark.usefixtures("no_step_is_short")
-@pytest.mark.parametrize(("asked", "bf16"), [("fp32", False), ("bf16", True)])
-def test_an_explicit_precision_needs_no_measurement(asked: Precision, bf16: bool) -> None:
+@pytest.mark.parametrize(("requested", "bf16"), [("fp32", False), ("bf16", True)])
+def test_an_explicit_precision_needs_no_measurement(requested: Precision, bf16: bool) -> None:
     model = PrecisionRecorder()
-    assert chosen(asked, model) is bf16
+    assert chosen(requested, model) is bf16
     assert model.seen == []
 
 
@@ -106,14 +106,14 @@ def test_bf16_must_be_faster_by_15_percent(fp32: list[float], bf16: list[float],
     assert is_worth_it(fp32, bf16) is worth
 
 
-@pytest.mark.parametrize(("asked", "bf16"), [("auto", False), ("fp32", False)])
+@pytest.mark.parametrize(("requested", "bf16"), [("auto", False), ("fp32", False)])
 @pytest.mark.usefixtures("no_step_is_short")
 def test_never_chooses_bf16_if_the_device_lacks_it(
-    asked: Precision, bf16: bool, monkeypatch: pytest.MonkeyPatch
+    requested: Precision, bf16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unsupported: Callable[[torch.device], bool] = lambda device: False  # noqa: E731
     monkeypatch.setattr(precision, "_supports_bf16", unsupported)
-    assert chosen(asked, PrecisionRecorder()) is bf16
+    assert chosen(requested, PrecisionRecorder()) is bf16
 
 
 def test_refuses_bf16_if_the_device_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
