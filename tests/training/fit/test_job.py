@@ -234,7 +234,7 @@ def test_a_nonfinite_loss_ends_with_a_diagnosis_and_exports_nothing(tmp_path: Pa
 
 
 def test_refuses_rows_that_are_all_equal(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="rows-alike: .*, found all 54 training rows are the same"):
+    with pytest.raises(TrainingError, match=r"rows-alike: .*, found all 54 training rows are the same"):
         train(array_rows(np.ones((60, 3), np.float32)), quick(), tmp_path / "run")
 
 
