@@ -1,3 +1,3 @@
-"""Floor two: embed rows, index them, measure the index, and keep versions of the whole on disk."""
+"""Floor two: embed rows, index and measure the embeddings, and store everything as versions on disk."""
 
 __all__: list[str] = []

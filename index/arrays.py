@@ -1,8 +1,8 @@
-"""Reads .npy files, the head of one at a time.
+"""Read .npy files, one header at a time.
 
-NumPy reads a head by Python's own parser, in which threads disturb each other in some releases of Python 3.11 and 3.12
-(https://github.com/python/cpython/issues/106905, "AST constructor recursion depth mismatch"): a version that is opened,
-say, and a body that comes meanwhile.
+NumPy parses a header with Python's own parser, which is not thread-safe in some releases of Python 3.11 and 3.12
+(https://github.com/python/cpython/issues/106905, "AST constructor recursion depth mismatch"). So opening a version and
+reading a request body at the same time could fail.
 """
 
 import threading
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 __all__ = ["ONE_HEAD", "is_permutation", "load_array"]
 
 ONE_HEAD = threading.Lock()
-"""Held while a head is read: some microseconds."""
+"""The lock for reading a header, held for a few microseconds."""
 
 
 def load_array(file: Path | BinaryIO, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
-    """An array from a file that was verified: mapped, or read whole where it is small.
+    """Load an array from a verified file: mapped with `mmap_mode`, else read into memory.
 
     Raises:
-        OSError, ValueError, EOFError: it is no .npy file, or one that is cut off.
+        OSError, ValueError, EOFError: the file is not an .npy file, or is truncated.
     """
     with ONE_HEAD:
         array: NDArray[Any] = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
@@ -31,11 +31,11 @@ def load_array(file: Path | BinaryIO, mmap_mode: Literal["r"] | None = None) -> 
 
 
 def is_permutation(parts: Iterable[NDArray[np.integer[Any]]], count: int) -> bool:
-    """Do the parts, (m,) integers each, together hold each number from 0 to count - 1 once?"""
-    seen, held = np.zeros(count, np.bool_), 0
+    """Whether the parts, (m,) integers each, together contain each number from 0 to count - 1 once."""
+    seen, total = np.zeros(count, np.bool_), 0
     for part in parts:
         if len(part) and not 0 <= part.min() <= part.max() < count:
             return False
         seen[part] = True
-        held += len(part)
-    return held == count and bool(seen.all())
+        total += len(part)
+    return total == count and bool(seen.all())

@@ -1,10 +1,10 @@
-"""The index floor's branch of the error tree (training.errors draws the trunk).
+"""The error tree of the index floor (training.errors contains the rest).
 
 LookalikeError
-├── StoreError    no such version, no champion, or nothing to roll back to
-│   └── JobError  another job works on the store
-├── QueryError    embeddings or a limit that cannot be searched with
-├── TargetError   no index has the recall within the bytes and the time
+├── StoreError    no such version, no champion, or no version to roll back to
+│   └── JobError  another job is running on the store
+├── QueryError    invalid embeddings, limit or filter of a search
+├── TargetError   no index reaches the target recall within the limits of memory and time
 ├── LogError      the change log cannot be written or read
 └── UnknownItemError   an id that no item has
 """
@@ -15,23 +15,23 @@ __all__ = ["JobError", "LogError", "QueryError", "StoreError", "TargetError", "U
 
 
 class StoreError(LookalikeError):
-    """No such version, no champion, or nothing to roll back to."""
+    """No such version, no champion, or no version to roll back to."""
 
 
 class JobError(StoreError):
-    """Another job works on the store: one at a time may."""
+    """Another job is running on the store; only one job may run at a time."""
 
 
 class QueryError(LookalikeError):
-    """Embeddings or a limit that cannot be searched with."""
+    """Invalid embeddings, limit or filter of a search."""
 
 
 class TargetError(LookalikeError):
-    """No index has the recall that was asked for within the bytes and the time."""
+    """No index reaches the target recall within the limits of memory and time."""
 
 
 class LogError(LookalikeError):
-    """The change log cannot be written or read: a full disk, say."""
+    """The change log cannot be written or read, for example because the disk is full."""
 
 
 class UnknownItemError(LookalikeError):

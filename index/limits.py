@@ -1,4 +1,4 @@
-"""How many hits a query may ask for, and how large a whole filter may be."""
+"""Limits of a query: the number of hits and the size of a filter."""
 
 from typing import Any
 
@@ -17,23 +17,23 @@ __all__ = [
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 1_024
-"""The most neighbors that one search may ask for."""
+"""The most neighbors of one search."""
 MAX_FOUND = 4 * MAX_LIMIT
-"""The most that the index itself is asked for, to see where equal scores end."""
+"""The most neighbors requested from the index itself, which may exceed the limit to include all equal scores."""
 
 MAX_CONDITIONS, MAX_VALUES = 256, 10_000
 MAX_TEXT = 1 << 20
-"""Characters of all texts together, field names included."""
+"""The most characters of all texts in a filter together, including field names."""
 
 
 class FilterBudget:
-    """How much of the limits is left while a filter is read."""
+    """The remaining limits while a filter is parsed."""
 
     def __init__(self) -> None:
         self._conditions, self._values, self._text = MAX_CONDITIONS, MAX_VALUES, MAX_TEXT
 
     def take(self, field: str, values: list[Any]) -> None:
-        """Count one more condition. Raises QueryError if the whole filter is too large."""
+        """Count one more condition. Raise QueryError if the whole filter is too large."""
         self._conditions -= 1
         self._values -= len(values)
         self._text -= len(field) + sum(len(value) for value in values if isinstance(value, str))
@@ -47,6 +47,6 @@ class FilterBudget:
 
 
 def check_limit(limit: int, most: int = MAX_LIMIT) -> None:
-    """Raises QueryError unless 1 <= limit <= most."""
+    """Raise QueryError unless 1 <= limit <= most."""
     if not 1 <= limit <= most:
         raise QueryError("limit", expected=f"from 1 to {most}", found=str(limit))

@@ -1,10 +1,10 @@
-"""What someone gave, as an error says it."""
+"""Short representations of user input for error messages."""
 
 __all__ = ["truncate_repr"]
 
 
 def truncate_repr(value: object) -> str:
-    """What someone gave, in a few characters whatever its size or depth."""
+    """Return a short representation of a value, regardless of its size or depth."""
     if isinstance(value, str):
         return repr(value if len(value) <= 40 else f"{value[:40]}…")
     if isinstance(value, int) and value.bit_length() > 128:

@@ -222,6 +222,6 @@ def test_a_run_resumes_only_with_the_same_categories(tmp_path: Path) -> None:
     again = train(open_rows(str(path)), config, tmp_path / "run", resume=True).encoder
     assert again.digest == first.digest
     renamed = table | {"animal": [{"cat": "ape"}.get(animal, animal) for animal in table["animal"]]}
-    write_csv(path, renamed)  # the same codes, for different words
-    with pytest.raises(ResumeError, match="columns: expected the settings and data it began with"):
+    write_csv(path, renamed)  # the same codes, for other words
+    with pytest.raises(ResumeError, match="columns: expected the settings and data that the run began with"):
         train(open_rows(str(path)), config, tmp_path / "run", resume=True)

@@ -1,4 +1,4 @@
-"""Approximate nearest neighbors: a FAISS index, its candidates, and the search for the fastest with a recall.
+"""Approximate nearest neighbors: FAISS indexes, candidates, and tuning for the fastest one with a target recall.
 
 Imports index's errors and limits.
 """

@@ -1,9 +1,10 @@
-"""Which indexes are worth a try for so many vectors of so many dimensions, the likeliest first.
+"""The kinds of index to try for a number of vectors and dimensions, the most promising first.
 
-To add one: a line in `KINDS`. FAISS's wiki, "Guidelines to choose an index", says what they are. NSG is not among them:
-it takes ten times as long as HNSW to build, for as much speed, cannot be added to, and FAISS 1.15 never ends building
-it where many vectors are the same. Nor are quantised centroids: FAISS compares with those one at a time, and with plain
-ones in a block, twice as fast.
+To add a kind, add a line to `KINDS`. FAISS's wiki explains the kinds under "Guidelines to choose an index".
+
+NSG is left out: building it takes ten times as long as HNSW for the same speed, vectors cannot be added later, and the
+build never ends in FAISS 1.15 if many vectors are equal. Quantized centroids are left out: FAISS compares them one at a
+time, and plain centroids in blocks, twice as fast.
 """
 
 import math
@@ -14,21 +15,22 @@ from lookalike.index.ann.vectors import VectorIndex
 __all__ = ["Candidate", "candidates", "training_rows"]
 
 SPREAD = 39
-"""Vectors a centroid, at least: k-means of FAISS warns below."""
+"""The fewest vectors per centroid for which FAISS's k-means does not warn."""
 ENOUGH = 64
-"""Vectors a centroid to train with; more barely move it."""
+"""Training vectors per centroid; more hardly change the centroids."""
 LEAST_TRAINING = 20_000
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An index by what it is made of, for any number of vectors.
+    """A kind of index, for any number of vectors.
 
     Attributes:
-        lists: how many lists, as a multiple of the square root of the number of vectors; 0 where it has none.
-        key: FAISS's description with "{lists}" and "{half}", the number of dimensions over two, left open.
-        least, most: for how many vectors it is worth a try: below, comparing with all is as fast; above, it
-            takes too long to build, or to search.
+        key: FAISS's description, with the placeholders "{lists}" and "{half}", half of the number of dimensions.
+        lists: the number of lists, as a multiple of the square root of the number of vectors; 0 for no lists.
+        least, most: the numbers of vectors to try this kind for. Below, comparing with all vectors is as fast; above,
+            it takes too long to build or to search.
+        even: whether the kind needs an even number of dimensions.
     """
 
     key: str
@@ -41,9 +43,9 @@ class Candidate:
         return self.least <= count <= self.most and not (self.even and dim % 2)
 
     def key_for(self, count: int, dim: int) -> str:
-        """FAISS's description of it for `count` vectors of `dim` dimensions."""
-        wanted = round(self.lists * math.sqrt(count))
-        return self.key.format(lists=max(1, min(wanted, count // SPREAD)), half=dim // 2)
+        """Return FAISS's description of this kind for `count` vectors of `dim` dimensions."""
+        lists = round(self.lists * math.sqrt(count))
+        return self.key.format(lists=max(1, min(lists, count // SPREAD)), half=dim // 2)
 
 
 KINDS = (
@@ -65,10 +67,10 @@ KINDS = (
 
 
 def candidates(count: int, dim: int) -> list[Candidate]:
-    """Those that are worth a try, the likeliest to win first."""
+    """Return the kinds to try, the most promising first."""
     return [kind for kind in KINDS if kind.suits(count, dim)]
 
 
 def training_rows(index: VectorIndex) -> int:
-    """How many vectors to train an index with."""
+    """Return the number of vectors to train an index with."""
     return max(LEAST_TRAINING, ENOUGH * index.search_params.lists)

@@ -1,9 +1,9 @@
-"""A version's embeddings as they are, in float32, mapped from disk: the truth that an index is measured against.
+"""The exact float32 embeddings of a version, mapped from disk: the ground truth for its index.
 
 embeddings.npy   float32 (n, latent_dim), in the order of the index
 
-A search reads the rows that it found, and under a filter those that it compares with all of; what was read can be
-dropped, so it takes disk, and no memory of its own.
+A search reads only the rows of its hits, and with a filter the rows that it compares exhaustively. The kernel can drop
+mapped pages at any time, so the embeddings need disk space but no memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ __all__ = ["EMBEDDINGS", "Embeddings", "exact_scores", "read_embeddings"]
 
 EMBEDDINGS = "embeddings.npy"
 BLOCK_VALUES = 1 << 24
-"""Values that are read at a time: 64 MiB."""
+"""Values read at a time: 64 MiB."""
 BLOCK_SCORES = 1 << 26
 
 Vectors = NDArray[np.float32]
@@ -33,7 +33,7 @@ Positions = NDArray[np.int64]
 
 
 class Embeddings:
-    """(n, dim) float32, read where it is asked for; of unit length where the metric is cosine."""
+    """Embeddings, (n, dim) float32, read on demand; of unit length if the metric is cosine."""
 
     def __init__(self, vectors: Vectors, metric: Metric) -> None:
         self.metric = metric
@@ -48,18 +48,18 @@ class Embeddings:
 
     @property
     def vectors(self) -> Vectors:
-        """(n, dim): as they are mapped, not copied."""
+        """The mapped embeddings, (n, dim), not copied."""
         return self._vectors
 
     def head(self, count: int) -> "Embeddings":
-        """The first `count` of them, not copied."""
+        """Return the first `count` embeddings, not copied."""
         return Embeddings(self._vectors[:count], self.metric)
 
     def at(self, positions: Positions) -> Vectors:
-        """(m, dim): a copy of those at `positions`, (m,).
+        """Return a copy of the embeddings at `positions`, (m,): (m, dim).
 
         Raises:
-            QueryError: a position that no item has.
+            QueryError: a position is out of range.
         """
         if not ((positions >= 0) & (positions < len(self))).all():
             raise QueryError("positions", expected=f"from 0 to {len(self) - 1}", found=str(positions.tolist())[:80])
@@ -67,33 +67,34 @@ class Embeddings:
         return vectors
 
     def sample(self, count: int, seed: int) -> Positions:
-        """Positions of `count` of them at most, rising: one drawn out of each of so many equal parts."""
+        """Return at most `count` ascending positions: one drawn at random from each of `count` equal parts."""
         if len(self) <= count:
             return np.arange(len(self))
         ends = np.arange(count + 1) * len(self) // count
         return np.random.default_rng(seed).integers(ends[:-1], ends[1:])
 
     def blocks(self, among: Positions | None = None) -> Iterator[tuple[Positions, Vectors]]:
-        """All of them, or those at the positions `among`, (m,): block by block with their positions."""
+        """Yield positions and embeddings block by block: all, or those at the positions `among`, (m,)."""
         size = max(1, BLOCK_VALUES // max(1, self.dim))
         count = len(self) if among is None else len(among)
         for start in range(0, count, size):
             stop = min(count, start + size)
-            places = np.arange(start, stop) if among is None else among[start:stop]
-            yield places, np.ascontiguousarray(self._vectors[start:stop] if among is None else self._vectors[places])
+            positions = np.arange(start, stop) if among is None else among[start:stop]
+            block = self._vectors[start:stop] if among is None else self._vectors[positions]
+            yield positions, np.ascontiguousarray(block)
 
     def scores(self, queries: Vectors, positions: Positions) -> Vectors:
         """As `exact_scores`, with these embeddings."""
         return exact_scores(lambda p: self._vectors.take(p, axis=0, mode="clip"), queries, positions, self.metric)
 
     def nearest(self, queries: Vectors, k: int, among: Positions | None = None) -> tuple[Vectors, Positions]:
-        """The k nearest of each query by comparison with all, or with those at the positions `among`.
+        """Return the k nearest of each query by exhaustive comparison with all items, or with those at `among`.
 
-        In blocks, so that memory does not grow; on a CUDA device where there is one.
+        Works in blocks, so that memory does not grow, and on a CUDA device if there is one.
 
         Args:
             queries: (n, dim) float32.
-            among: (m,) positions; None for all.
+            among: (m,) positions; None means all.
 
         Returns:
             scores and positions, (n, min(k, m)), best first, in the metric's unit.
@@ -134,10 +135,10 @@ def exact_scores(
 
 
 def read_embeddings(folder: Path, metric: Metric, dim: int) -> Embeddings:
-    """Map the embeddings of a folder that was verified.
+    """Map the embeddings of a verified folder.
 
     Raises:
-        ArtifactError: not float32 (n, dim).
+        ArtifactError: the array is not float32 (n, dim).
     """
     vectors = load_array(folder / EMBEDDINGS, mmap_mode="r")
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != dim:
@@ -156,14 +157,14 @@ def _nearest(queries: Vectors, block: Vectors, k: int, metric: Metric) -> tuple[
 def _nearest_on(
     device: torch.device, queries: Vectors, block: Vectors, k: int, metric: Metric
 ) -> tuple[Vectors, Positions]:
-    """The same by matrix products of torch's; float32 throughout, for TF32 is off unless someone turns it on."""
-    items = torch.tensor(block, device=device)  # (m, dim), a copy: what is mapped may not be written
+    """Return the k nearest by torch's matrix products, in float32: TF32 is off by default."""
+    items = torch.tensor(block, device=device)  # (m, dim), a copy: torch cannot wrap a read-only map
     scores: list[Vectors] = []
     positions: list[Positions] = []
     for part in torch.split(torch.from_numpy(queries), max(1, BLOCK_SCORES // len(block))):
-        asked = part.to(device)  # (part, dim)
-        near = torch.cdist(asked, items) if metric == "l2" else asked @ items.T  # (part, m)
-        top = near.topk(k, largest=metric != "l2")
+        moved = part.to(device)  # (part, dim)
+        similarity = torch.cdist(moved, items) if metric == "l2" else moved @ items.T  # (part, m)
+        top = similarity.topk(k, largest=metric != "l2")
         scores.append(bounded(top.values.cpu().numpy(), metric))
         positions.append(top.indices.cpu().numpy())
     return np.concatenate(scores), np.concatenate(positions)

@@ -1,8 +1,7 @@
-"""Row by row: which share of a row's nearest others is right, and does a damaged row find its original?
+"""Metrics per row: the share of relevant rows among a row's nearest neighbors, and the recovery of damaged rows.
 
-Neighbours at one distance have no order: such as compete for the last of k places share them.
-`index.evaluation.quality` takes the means of these, and `index.evaluation.gate` compares two encoders by them, row with
-row.
+Neighbors at equal distances have no order: if several compete for the last of k places, each counts as a fraction.
+`index.evaluation.quality` averages these metrics; `index.evaluation.gate` compares two encoders row by row with them.
 """
 
 from collections.abc import Callable
@@ -13,16 +12,16 @@ from numpy.typing import NDArray
 
 from lookalike.index.ann.spec import Metric
 
-__all__ = ["Right", "as_near", "each_alike", "each_found_again", "each_kept", "right_shares", "same_name"]
+__all__ = ["Relevance", "among_nearest", "each_alike", "each_found_again", "each_kept", "relevant_shares", "same_label"]
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
-"""Distances count as equal within this share of themselves, and of the embeddings' median length: rounding."""
+"""Distances that differ by less than these shares, of the distance and of the median length, count as equal."""
 _BLOCK_PAIRS = 1 << 22
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Right = Callable[[slice], NDArray[np.bool_]]
-"""Some rows' places -> (rows, n): which others are right for each."""
+Relevance = Callable[[slice], NDArray[np.bool_]]
+"""A slice of rows -> (rows, n) bool: which other rows are relevant for each of them."""
 
 
 def each_kept(
@@ -34,40 +33,45 @@ def each_kept(
     by: Metric = "l2",
     asked: NDArray[np.int64] | None = None,
 ) -> Doubles:
-    """The share of each row's k nearest others `after` that were so `before`; 1 where there is no other.
+    """Return, for each row, the share of its k nearest neighbors `after` that were also its neighbors `before`.
 
     Args:
         before: (n, features), compared by the metric `by`.
         after: (n, latent), compared by `metric`.
-        asked: (m,) which rows are asked for, among all; None for all of them.
+        asked: (m,) the rows to evaluate; None means all rows. Their neighbors are always searched among all rows.
 
     Returns:
-        (n,) or (m,) float64; ties as in `neighbours_kept`.
+        (n,) or (m,) float64; 1 if there is no other row; ties as in `neighbours_kept`.
     """
     asked = np.arange(len(after)) if asked is None else asked
     k = min(k, len(after) - 1)
-    return right_shares(after, as_near(before, k, by, asked), metric, k, asked) if k > 0 else np.ones(len(asked))
+    if k <= 0:
+        return np.ones(len(asked))
+    return relevant_shares(after, among_nearest(before, k, by, asked), metric, k, asked)
 
 
 def each_alike(embeddings: NDArray[np.float32], names: NDArray[np.str_], metric: Metric, k: int = 10) -> Doubles:
-    """(n,): of each row's k nearest others by the embedding, (n, latent), n >= 2, the share that has its name, (n,)."""
-    return right_shares(embeddings, same_name(names), metric, min(k, len(names) - 1))
+    """Return, for each of n >= 2 rows, the share of its k nearest neighbors with its label: (n,).
+
+    `embeddings`: (n, latent). `names`: (n,) labels.
+    """
+    return relevant_shares(embeddings, same_label(names), metric, min(k, len(names) - 1))
 
 
 def each_found_again(
     originals: Floats, damaged: Floats, metric: Metric, *, gallery: Floats | None = None, k: int = 10
 ) -> Doubles:
-    """(n,): is each damaged row's original among its k nearest? Ties share the last places.
+    """Return, for each damaged row, whether its original is among its k nearest, (n,); with ties, a probability.
 
     Args:
         originals, damaged: (n, latent) embeddings, row by row.
-        gallery: (m, latent) to search beside all originals.
+        gallery: (m, latent) more embeddings to search, in addition to all originals.
     """
     searched = originals if gallery is None else np.concatenate([originals, gallery])  # (n + m, latent)
     chances = np.empty(len(damaged))
     if not len(damaged):
         return chances
-    items, queries = _centred(searched, metric, damaged)
+    items, queries = _centered(searched, metric, damaged)
     length = _length(items, metric)
     for part in _blocks(len(queries), len(items)):
         gaps = _gaps(queries[part], items, metric)  # (block, n + m)
@@ -77,68 +81,73 @@ def each_found_again(
     return chances
 
 
-def same_name(names: NDArray[np.str_]) -> Right:
-    """Which others have a row's name."""
-    return lambda part: names[part, None] == names[None, :]
+def same_label(labels: NDArray[np.str_]) -> Relevance:
+    """Return the relevance of rows with equal labels."""
+    return lambda part: labels[part, None] == labels[None, :]
 
 
-def as_near(points: NDArray[Any], k: int, metric: Metric = "l2", asked: NDArray[np.int64] | None = None) -> Right:
-    """Which others are as near to a row, of those `asked` or of all, as its k-th nearest is."""
-    points, _ = _centred(points, metric)
-    asked = np.arange(len(points)) if asked is None else asked
+def among_nearest(
+    points: NDArray[Any], k: int, metric: Metric = "l2", rows: NDArray[np.int64] | None = None
+) -> Relevance:
+    """Return the relevance of rows that are as near as the k-th nearest neighbor; for `rows`, or for all rows."""
+    points, _ = _centered(points, metric)
+    rows = np.arange(len(points)) if rows is None else rows
     length, k = _length(points, metric), min(k, len(points) - 1)
 
     def near(part: slice) -> NDArray[np.bool_]:
-        gaps = _to_others(points, asked[part], metric)
+        gaps = _to_others(points, rows[part], metric)
         before, tied = _before_and_tied(gaps, np.partition(gaps, k - 1, axis=1)[:, k - 1 : k], length)
         return before | tied
 
     return near
 
 
-def right_shares(
-    points: NDArray[Any], right: Right, metric: Metric, k: int, asked: NDArray[np.int64] | None = None
+def relevant_shares(
+    points: NDArray[Any], relevance: Relevance, metric: Metric, k: int, rows: NDArray[np.int64] | None = None
 ) -> Doubles:
-    """(m,): of each asked row's k nearest others, 1 <= k < n, the share that is right; ties share the last places."""
-    points, _ = _centred(points, metric)
-    asked = np.arange(len(points)) if asked is None else asked
-    length, shares = _length(points, metric), np.empty(len(asked))
-    for part in _blocks(len(asked), len(points)):
-        gaps, good = _to_others(points, asked[part], metric), right(part)  # (block, n)
+    """Return the share of relevant rows among the k nearest neighbors, 1 <= k < n, of each of m rows: (m,).
+
+    `rows`: (m,) the rows to evaluate; None means all. Ties share the last places.
+    """
+    points, _ = _centered(points, metric)
+    rows = np.arange(len(points)) if rows is None else rows
+    length, shares = _length(points, metric), np.empty(len(rows))
+    for part in _blocks(len(rows), len(points)):
+        gaps, relevant = _to_others(points, rows[part], metric), relevance(part)  # (block, n)
         before, tied = _before_and_tied(gaps, np.partition(gaps, k - 1, axis=1)[:, k - 1 : k], length)
-        room = (k - before.sum(axis=1)) / tied.sum(axis=1)  # for each that ties
-        shares[part] = ((before & good).sum(axis=1) + room * (tied & good).sum(axis=1)) / k
+        weight = (k - before.sum(axis=1)) / tied.sum(axis=1)  # of each tied row
+        shares[part] = ((before & relevant).sum(axis=1) + weight * (tied & relevant).sum(axis=1)) / k
     return shares
 
 
-def _to_others(points: Doubles, asked: NDArray[np.int64], metric: Metric) -> Doubles:
-    """(block, n), of the rows `asked`, (block,); a row is farthest from itself."""
-    gaps = _gaps(points[asked], points, metric)
-    gaps[np.arange(len(gaps)), asked] = np.inf
+def _to_others(points: Doubles, rows: NDArray[np.int64], metric: Metric) -> Doubles:
+    """Return the gaps of the given rows, (block,), to all rows, (block, n); infinite from a row to itself."""
+    gaps = _gaps(points[rows], points, metric)
+    gaps[np.arange(len(gaps)), rows] = np.inf
     return gaps
 
 
-def _gaps(some: Doubles, everyone: Doubles, metric: Metric) -> Doubles:
-    """(m, dim), (n, dim) -> (m, n), less where nearer: distances, or for ip the products' negatives."""
-    products: Doubles = some @ everyone.T
+def _gaps(queries: Doubles, points: Doubles, metric: Metric) -> Doubles:
+    """(m, dim), (n, dim) -> (m, n) gaps, smaller if nearer: distances, or for ip negative products."""
+    products: Doubles = queries @ points.T
     if metric == "ip":
         return -products
-    squares = np.square(some).sum(axis=1)[:, None] + np.square(everyone).sum(axis=1) - 2 * products
+    squares = np.square(queries).sum(axis=1)[:, None] + np.square(points).sum(axis=1) - 2 * products
     gaps: Doubles = np.sqrt(np.maximum(squares, 0))
     return gaps
 
 
 def _before_and_tied(gaps: Doubles, limit: Doubles, length: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of (m, n) are less than `limit` (m, 1), and which are the same up to rounding."""
+    """Return which gaps, (m, n), are less than `limit`, (m, 1), and which are equal up to rounding."""
     slack = RELATIVE * np.abs(limit) + ABSOLUTE * length
     before = gaps < limit - slack
     return before, ~before & (gaps <= limit + slack)
 
 
-def _centred(points: NDArray[Any], metric: Metric, others: NDArray[Any] | None = None) -> tuple[Doubles, Doubles]:
-    """Both as float64, less the medians of the first, which changes no distance; products stay as they were.
+def _centered(points: NDArray[Any], metric: Metric, others: NDArray[Any] | None = None) -> tuple[Doubles, Doubles]:
+    """Return both arrays in float64 minus the medians of `points`, which changes no distance; unchanged for ip.
 
-    The median, because one row far away moves a mean, and the others then lose digits.
+    A mean would not work: one row far away moves it, and all other rows would lose digits.
     """
     middle = 0.0 if metric == "ip" else np.median(points, axis=0).astype(np.float64)
     others = points if others is None else others
@@ -146,7 +155,7 @@ def _centred(points: NDArray[Any], metric: Metric, others: NDArray[Any] | None =
 
 
 def _length(points: Doubles, metric: Metric) -> float:
-    """The median length of (n, dim), n >= 1; squared if gaps are products. One row does not change it much."""
+    """Return the median length of (n, dim) rows, n >= 1; squared for ip. A single row hardly changes it."""
     square = float(np.median(np.square(points).sum(axis=1)))
     return square if metric == "ip" else square**0.5
 

@@ -1,4 +1,4 @@
-"""Is the index right, and how fast? Recall is never reported without latency, nor latency without recall."""
+"""Measure the recall and the latency of an index; the two are always reported together."""
 
 import time
 from dataclasses import dataclass
@@ -16,22 +16,23 @@ Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
 
 K = 10
-"""Nearest that recall is of, unless another number is asked for."""
+"""The default number of nearest neighbors for recall."""
 TOLERANCE = 1e-5
 NORMAL = 1.96
-"""Standard errors on either side: 95 % of a normal distribution."""
+"""Standard errors on each side that cover 95 % of a normal distribution."""
 GLANCE, TIMED = 100, 300
-"""Queries that are asked one at a time, to take the median of: at first, and where it is close."""
+"""Queries sent one at a time for the median latency: in `take`, and in `time`."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the queries found, one thread.
+    """The result of a benchmark on one thread.
 
     Attributes:
-        recall: the mean over the queries, of the k nearest by exact search; `low` and `high`: its 95 % interval.
-        latency_us: the median of one query at a time.
-        batch_us: a query, of all of them at once.
+        recall: the mean recall of the queries, relative to the k nearest by exact search; `low` and `high`: its 95 %
+            confidence interval.
+        latency_us: the median time of a query sent alone.
+        batch_us: the time per query if all are sent at once.
     """
 
     recall: float
@@ -44,65 +45,66 @@ class Measurement:
 
 
 def recalls(found: Positions, truth: Positions, ties: NDArray[np.bool_] | bool = False) -> NDArray[np.float64]:
-    """(n,): the share of each row of `truth`, (n, k), that stands in the same row of `found`, (n, k); -1 is no hit.
+    """Return, for each row, the share of `truth`, (n, k), that is in `found`, (n, k): (n,). -1 means no hit.
 
-    `ties` (n, k) marks what was found and is as near as the farthest of the truth: equal rows have no order.
+    `ties`, (n, k): which found items are as near as the farthest of the truth; they count, because equal rows have no
+    order.
     """
-    wanted = (truth >= 0).sum(axis=1)
-    known = (found[:, :, None] == truth[:, None, :]).any(axis=2)  # (n, found, k) -> (n, found)
-    right = ((known | ties) & (found >= 0)).sum(axis=1)
-    shares: NDArray[np.float64] = np.where(wanted > 0, right / np.maximum(wanted, 1), 1.0)
+    relevant = (truth >= 0).sum(axis=1)
+    in_truth = (found[:, :, None] == truth[:, None, :]).any(axis=2)  # (n, found, k) -> (n, found)
+    correct = ((in_truth | ties) & (found >= 0)).sum(axis=1)
+    shares: NDArray[np.float64] = np.where(relevant > 0, correct / np.maximum(relevant, 1), 1.0)
     return shares
 
 
 class RecallBenchmark:
-    """Queries whose k nearest are known by exact search, to ask any index over the same embeddings."""
+    """Queries with known exact k nearest neighbors, to measure any index over the same embeddings."""
 
     def __init__(self, embeddings: Embeddings, queries: Vectors, own: Positions | None = None, k: int = K) -> None:
         """
         Args:
             queries: (n, dim) float32.
-            own: (n,) the position of a query that is itself an item, which it may not find; None where none is.
+            own: (n,) the positions of the queries if they are items themselves, which do not count as hits; else None.
         """
         self.embeddings = embeddings
         self.queries = queries
         self.k = k
-        self._asked = k if own is None else k + 1
+        self._fetched = k if own is None else k + 1
         self._own = np.full(len(queries), -1) if own is None else own
-        _, exact = embeddings.nearest(queries, self._asked)
+        _, exact = embeddings.nearest(queries, self._fetched)
         scores, self.truth = drop_own(embeddings.scores(queries, exact), exact, self._own, k)
         self._last = scores[:, -1:]  # (n, 1)
 
     def take(self, index: VectorIndex) -> tuple[Measurement, Positions]:
-        """The figures, and the positions found, (n, at most k)."""
-        found, latency, batch = self._ask(index, GLANCE)
+        """Return the measurement of an index, and the positions found, (n, at most k)."""
+        found, latency, batch = self._run(index, GLANCE)
         scores, found = drop_own(self.embeddings.scores(self.queries, found), found, self._own, self.k)
-        shares = recalls(found, self.truth, self._as_near(scores))
+        shares = recalls(found, self.truth, self._ties(scores))
         recall, slack = float(shares.mean()), NORMAL * float(shares.std()) / len(shares) ** 0.5
         low, high = max(0.0, recall - slack), min(1.0, recall + slack)
         return Measurement(recall, low, high, self.k, len(shares), latency, batch), found
 
     def time(self, index: VectorIndex) -> tuple[float, float]:
-        """Microseconds a query, one thread: the median of one at a time, and all of them at once."""
-        return self._ask(index, TIMED)[1:]
+        """Return microseconds per query on one thread: the median of single queries, and of all queries at once."""
+        return self._run(index, TIMED)[1:]
 
-    def _ask(self, index: VectorIndex, alone: int) -> tuple[Positions, float, float]:
-        """All queries at once, and the first `alone` of them one at a time: what was found, and microseconds."""
+    def _run(self, index: VectorIndex, single: int) -> tuple[Positions, float, float]:
+        """Search all queries at once, and the first `single` queries one at a time; return hits and microseconds."""
         micros = []
         with one_thread():
-            began = time.perf_counter()
-            found = index.search(self.queries, self._asked)[1]
-            batch = (time.perf_counter() - began) / len(self.queries)
-            for query in self.queries[:alone]:
+            started = time.perf_counter()
+            found = index.search(self.queries, self._fetched)[1]
+            batch = (time.perf_counter() - started) / len(self.queries)
+            for query in self.queries[:single]:
                 row = query[None, :]
-                began = time.perf_counter()
-                index.search(row, self._asked)
-                micros.append((time.perf_counter() - began) * 1e6)
+                started = time.perf_counter()
+                index.search(row, self._fetched)
+                micros.append((time.perf_counter() - started) * 1e6)
         return found, float(np.median(micros)), batch * 1e6
 
-    def _as_near(self, scores: Vectors) -> NDArray[np.bool_]:
-        """Which scores, (n, k), are as good as the last of the truth, up to float32's rounding."""
+    def _ties(self, scores: Vectors) -> NDArray[np.bool_]:
+        """Return which scores, (n, k), are as good as the last of the truth, up to float32's rounding."""
         slack = TOLERANCE * np.abs(self._last)
-        rising = self.embeddings.metric == "l2"
-        near: NDArray[np.bool_] = scores <= self._last + slack if rising else scores >= self._last - slack
-        return near
+        smaller_is_better = self.embeddings.metric == "l2"
+        ties: NDArray[np.bool_] = scores <= self._last + slack if smaller_is_better else scores >= self._last - slack
+        return ties

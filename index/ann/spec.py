@@ -1,4 +1,4 @@
-"""Which index, over which metric, searched how."""
+"""The specification of an index: its kind, its metric and its search parameters."""
 
 import re
 import struct
@@ -9,27 +9,27 @@ from typing import Literal
 __all__ = ["MAX_KEY", "IndexSpec", "Metric", "read_head", "wrong_key"]
 
 MAX_KEY = 100
-"""Characters of a key: FAISS's parser ends the process on some that are longer."""
+"""The most characters of a key: FAISS's parser crashes the process on some longer keys."""
 MAX_LISTS, MAX_BITS, MAX_OTHER = 1 << 20, 16, 1 << 16
 MAX_TABLE = 1 << 28
-"""Values of a table of codes: FAISS allocates it, and the lists, as soon as it has read the key."""
+"""The most values of a code table: FAISS allocates it, and the lists, immediately after parsing the key."""
 _KEY = re.compile(r"[A-Za-z0-9_,()+.-]+")
 _NUMBERS = re.compile(r"(IVF|IMI2x|x|)(\d+)")
 _HEAD = struct.Struct("<4siq")
-"""How each index file begins: four letters for the kind, the dimensions, the number of vectors."""
+"""The beginning of each index file: four letters for the kind, the dimensions, the number of vectors."""
 
 Metric = Literal["cosine", "l2", "ip"]
 
 
 @dataclass(frozen=True)
 class IndexSpec:
-    """What to build; it stands in the version's manifest.
+    """The specification of an index, stored in the version's manifest.
 
-    Scores, best first: cosine similarity and inner product fall, Euclidean distance (l2) rises.
+    From best to worst, cosine similarity and inner product decrease, Euclidean distance (l2) increases.
 
     Attributes:
-        key: FAISS's own description of an index, as `faiss.index_factory` takes it: "IVF512,SQfp16".
-        search: how it is searched, as "nprobe=8,k_factor=4"; empty leaves what FAISS takes by itself.
+        key: the description for `faiss.index_factory`, such as "IVF512,SQfp16".
+        search: the search parameters, such as "nprobe=8,k_factor=4"; empty means FAISS's defaults.
     """
 
     key: str
@@ -38,14 +38,14 @@ class IndexSpec:
 
     @property
     def faiss_metric(self) -> int:
-        """Of unit vectors, the nearest by cosine are those by Euclidean distance, which FAISS quantises better for."""
-        import faiss  # here, so that commands which only read manifests start fast
+        """FAISS's metric. For cosine it is l2, which orders unit vectors equally and which FAISS quantizes better."""
+        import faiss  # imported here so that commands that only read manifests start fast
 
         return int(faiss.METRIC_INNER_PRODUCT if self.metric == "ip" else faiss.METRIC_L2)
 
 
 def wrong_key(key: str, dim: int) -> str | None:
-    """Why FAISS must not make an index of this key and so many dimensions; None if it may."""
+    """Return why FAISS must not build an index of this key and `dim` dimensions; None if the key is valid."""
     if len(key) > MAX_KEY or not _KEY.fullmatch(key):
         return f"not 1 to {MAX_KEY} letters, digits and _,()+.-"
     width, bits = dim, 8
@@ -59,7 +59,7 @@ def wrong_key(key: str, dim: int) -> str | None:
 
 
 def read_head(path: Path) -> tuple[int, int]:
-    """The numbers of dimensions and of vectors that an index file states; 0 and 0 if it is too short."""
+    """Return the numbers of dimensions and of vectors in the header of an index file; 0 and 0 if it is too short."""
     with path.open("rb") as file:
         head = file.read(_HEAD.size)
     return _HEAD.unpack(head)[1:] if len(head) == _HEAD.size else (0, 0)

@@ -1,4 +1,4 @@
-"""What is asked of an index, what a trial of one gave, and which trial to take."""
+"""The target of an index, the results of tuning trials, and the choice among them."""
 
 import re
 from collections.abc import Callable
@@ -13,18 +13,18 @@ __all__ = ["Target", "TuningTrial", "fastest", "in_speed", "least_effort", "meet
 
 LEAST_RECALL = 0.001
 AS_FAST = 1.1
-"""Up to this many times as slow is as fast: timings are no more certain."""
+"""Latencies within this factor count as equal: timings are not more accurate."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked for.
+    """The requirements of an index.
 
     Attributes:
-        recall: of the 10 nearest; the lower end of the 95 % interval must reach it.
-        memory: bytes of the index, vectors, graph and ids together; None for as many as it takes.
-        latency_us: a single query, one thread, in microseconds; None for as few as there can be.
-        key: FAISS's description of the index to take, where the kind is not to be chosen.
+        recall: the least recall of the 10 nearest; the lower end of the 95 % interval must reach it.
+        memory: the most bytes of the index, with vectors, graph and ids; None means unlimited.
+        latency_us: the most microseconds of a single query on one thread; None means unlimited.
+        key: FAISS's description of the index to use; None chooses the kind.
     """
 
     recall: float = 0.95
@@ -33,9 +33,9 @@ class Target:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ConfigError where a part of it is out of bounds."""
+        """Raises ConfigError if a value is out of range."""
         if self.key == "":
-            raise ConfigError("target.key", expected="FAISS's description of an index", found="nothing")
+            raise ConfigError("target.key", expected="FAISS's description of an index", found="an empty text")
         for name, most in {"recall": 1, "memory": 1 << 62, "latency_us": 1e12}.items():
             value = getattr(self, name)
             if value is not None and not 0 < value <= most:
@@ -44,10 +44,10 @@ class Target:
 
 @dataclass(frozen=True)
 class TuningTrial:
-    """One index, searched one way; times are of one thread.
+    """The measurements of one index with one set of search parameters; times are for one thread.
 
     Attributes:
-        front: no other trial over as many items has as much recall in as little time and as few bytes.
+        front: whether it is on the Pareto front of recall, latency and bytes, among trials over as many items.
     """
 
     key: str
@@ -63,25 +63,25 @@ class TuningTrial:
 
 
 def read_bytes(text: str) -> int:
-    """How many bytes "64MB" is: a number with B, KB, MB or GB (powers of 1,000), or KiB, MiB or GiB (of 1,024).
+    """Parse a number of bytes such as "64MB"; units: B, KB, MB, GB (powers of 1,000), KiB, MiB, GiB (powers of 1,024).
 
     Raises:
-        ConfigError: it is no number of bytes.
+        ConfigError: the text is not a number of bytes.
     """
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([KMG])(I?))?B?", text.strip().upper())
     if not found:
-        raise ConfigError("memory", expected="a number of bytes, as 64MB or 1.5GiB", found=repr(text[:40]))
+        raise ConfigError("memory", expected="a number of bytes, such as 64MB or 1.5GiB", found=repr(text[:40]))
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** (" KMG".index(unit) if unit else 0))
 
 
 def meets(trial: TuningTrial, target: Target) -> bool:
-    """Has it the recall, within the bytes and the time?"""
+    """Whether a trial has the recall within the limits of memory and latency."""
     return all(missed <= 0 for missed in _missed(trial, target).values())
 
 
 def _missed(trial: TuningTrial, target: Target) -> dict[str, float]:
-    """By how much each of the three is missed; not at all where it is 0 or less."""
+    """Return by how much a trial misses each of the three requirements; 0 or less means that it meets it."""
     return {
         "recall": target.recall - trial.low,
         "memory": trial.bytes - target.memory if target.memory is not None else 0,
@@ -90,13 +90,13 @@ def _missed(trial: TuningTrial, target: Target) -> dict[str, float]:
 
 
 def fastest(trials: list[TuningTrial]) -> TuningTrial:
-    """Of those that are as fast as the fastest alone, the fastest in batch."""
+    """Return the trial with the fastest batch, among those with about the lowest latency."""
     limit = AS_FAST * min(trial.latency_us for trial in trials)
     return min((trial for trial in trials if trial.latency_us <= limit), key=lambda trial: trial.batch_us)
 
 
 def least_effort(trials: list[TuningTrial]) -> list[TuningTrial]:
-    """Of each index, for each value of its outer parameters, the first: trials rise in the inner one."""
+    """Return the first trial of each index and value of its outer parameters: the inner parameter ascends."""
     first: dict[tuple[str, int, str], TuningTrial] = {}
     for trial in trials:
         first.setdefault((trial.key, trial.items, trial.search.rpartition(",")[0]), trial)
@@ -104,7 +104,7 @@ def least_effort(trials: list[TuningTrial]) -> list[TuningTrial]:
 
 
 def in_speed(trials: list[TuningTrial]) -> list[TuningTrial]:
-    """The fastest first."""
+    """Return the trials, the fastest first."""
     order, left = [], list(trials)
     while left:
         order.append(fastest(left))
@@ -113,40 +113,40 @@ def in_speed(trials: list[TuningTrial]) -> list[TuningTrial]:
 
 
 def with_front(trials: list[TuningTrial]) -> list[TuningTrial]:
-    """The trials, those of the Pareto front marked."""
+    """Return the trials with `front` set."""
 
-    def better(one: TuningTrial, other: TuningTrial) -> bool:
-        gains = (one.recall - other.recall, other.latency_us - one.latency_us, other.bytes - one.bytes)
-        return one.items == other.items and min(gains) >= 0 and max(gains) > 0
+    def better(left: TuningTrial, right: TuningTrial) -> bool:
+        gains = (left.recall - right.recall, right.latency_us - left.latency_us, right.bytes - left.bytes)
+        return left.items == right.items and min(gains) >= 0 and max(gains) > 0
 
     return [replace(trial, front=not any(better(other, trial) for other in trials)) for trial in trials]
 
 
 def unmet(trials: list[TuningTrial], target: Target) -> TargetError:
-    """What to give up, and by how much: each of the three alone, where that would be enough."""
+    """Return the error of an unreachable target: for each requirement, the value that suffices if only it changes."""
     most = max(trial.items for trial in trials)
     trials = [trial for trial in trials if trial.items == most]
-    asked = {"recall": f"recall {target.recall:g}"}
+    required = {"recall": f"recall {target.recall:g}"}
     if target.memory is not None:
-        asked["memory"] = f"{target.memory:,} bytes"
+        required["memory"] = f"{target.memory:,} bytes"
     if target.latency_us is not None:
-        asked["latency"] = f"{target.latency_us:g} µs"
-    told: dict[str, Callable[[TuningTrial], str]] = {
+        required["latency"] = f"{target.latency_us:g} µs"
+    options: dict[str, Callable[[TuningTrial], str]] = {
         "recall": lambda trial: f"--recall {np.floor(trial.low * 1e3) / 1e3:.3f}",
         "memory": lambda trial: f"--memory {trial.bytes}",
         "latency": lambda trial: f"--latency-us {np.ceil(trial.latency_us):.0f}",
     }
-    ways = []
-    for name in asked:
-        others = [t for t in trials if all(_missed(t, target)[other] <= 0 for other in asked if other != name)]
-        others = [t for t in others if name != "recall" or t.low >= LEAST_RECALL]
-        if others:
-            nearest = min(others, key=lambda trial: _missed(trial, target)[name])
-            ways.append(f"{told[name](nearest)} ({nearest.key} {nearest.search})".replace(" )", ")"))
+    remedies = []
+    for name in required:
+        eligible = [t for t in trials if all(_missed(t, target)[other] <= 0 for other in required if other != name)]
+        eligible = [t for t in eligible if name != "recall" or t.low >= LEAST_RECALL]
+        if eligible:
+            nearest = min(eligible, key=lambda trial: _missed(trial, target)[name])
+            remedies.append(f"{options[name](nearest)} ({nearest.key} {nearest.search})".replace(" )", ")"))
     best = max(trials, key=lambda trial: trial.low)
     return TargetError(
         "target",
-        expected=" within ".join(asked.values()),
-        found=f"no index that has them all; the most recall is {best.low:.4f} ({best.key})",
-        remedy=f"Give up one of them: {', or '.join(ways)}." if ways else "Give up two of them.",
+        expected=" within ".join(required.values()),
+        found=f"no index that meets all requirements; the highest recall is {best.low:.4f} ({best.key})",
+        remedy=f"Relax one of them: {', or '.join(remedies)}." if remedies else "Relax two of them.",
     )

@@ -1,6 +1,6 @@
-"""The one place on this floor that calls FAISS, and so the one place that checks what it is called with.
+"""The index of a version's vectors: the only module on this floor that searches with FAISS, with checked arguments.
 
-FAISS itself stores NaN, allocates what `k` asks for, and answers a wrong dimension with an empty error.
+FAISS itself accepts NaN, allocates memory for any `k`, and raises an empty error for a wrong dimension.
 """
 
 from collections.abc import Iterator
@@ -30,19 +30,19 @@ __all__ = [
 ]
 
 MAX_VALUE = 1e16
-"""Beyond this, squares and their sums leave float32, and FAISS finds nothing without saying so."""
+"""Above this, squares and their sums overflow float32, and FAISS silently finds nothing."""
 
 FARTHER = 4
-"""How many times as far a search among some looks the next time, until it finds nothing more."""
-LEAST_ASKED = 10
-"""Of so many at least, whether they change says something."""
+"""The factor by which a filtered search increases its effort until the result is stable."""
+LEAST_FETCHED = 10
+"""The fewest hits whose stability is meaningful."""
 CHANGED = 0.02
-"""The share of what is found that may be other than the last time: of fewer than 50, none."""
+"""The share of hits that may change in a stable result: none of fewer than 50."""
 
 BLOCK_PAIRS = 1 << 24
-"""Vectors that are compared with all others at a time, times those: at most so many pairs are in memory."""
+"""The most pairs of vectors in memory at a time."""
 ROUNDING = 1e-5
-"""Of the largest squared length: what a squared distance out of a float32 matrix product may be wrong by."""
+"""The error of a squared distance from a float32 matrix product, relative to the largest squared length."""
 _MINUS_HALF, _ONE = np.float32(-0.5), np.float32(1)
 
 Vectors = NDArray[np.float32]
@@ -50,12 +50,12 @@ Positions = NDArray[np.int64]
 
 
 class VectorIndex:
-    """Embeddings in the order they were added, as the index keeps them; a position is an int64 row number."""
+    """An index of embeddings, numbered in the order in which they were added; a position is an int64 row number."""
 
     def __init__(self, spec: IndexSpec, dim: int, loaded: faiss.Index | None = None) -> None:
-        """Raises ConfigError where FAISS makes no such index of so many dimensions, or it has no such parameter."""
+        """Raises ConfigError if FAISS cannot build the index, or if it does not have a search parameter."""
         self.dim = dim
-        self._index = _made(spec, dim) if loaded is None else loaded
+        self._index = _create(spec, dim) if loaded is None else loaded
         self.search_params = SearchParams(self._index)
         self.search_params.set(spec.search)
         self.spec = spec
@@ -65,15 +65,15 @@ class VectorIndex:
         return self._count
 
     def set_search(self, search: str) -> None:
-        """Search by other parameters from now on, such as "nprobe=8". Raises ConfigError as the constructor does."""
+        """Use other search parameters from now on, such as "nprobe=8". Raises ConfigError like the constructor."""
         self.search_params.set(search)
         self.spec = replace(self.spec, search=search)
 
     def train(self, sample: Vectors) -> None:
-        """Fit what the index learns, its centroids and codes, to (n, dim); Flat and HNSW learn nothing.
+        """Fit the centroids and codes of the index to (n, dim) vectors; Flat and HNSW have none.
 
         Raises:
-            ConfigError: too few vectors for an index of this kind.
+            ConfigError: too few vectors for this kind of index.
         """
         try:
             self._index.train(_checked(sample, self.dim))
@@ -82,23 +82,23 @@ class VectorIndex:
                 "index",
                 expected=f"enough vectors to train {self.spec.key} on",
                 found=f"{len(sample)} ({_reason(error)})",
-                remedy="Choose a smaller index, or let --index be chosen.",
+                remedy="Choose a smaller index, or leave --index out.",
             ) from error
 
     def add(self, embeddings: Vectors) -> None:
-        """Append (n, dim) float32, within MAX_VALUE; for cosine, of unit length."""
+        """Append (n, dim) float32 vectors within MAX_VALUE; for cosine, of unit length."""
         embeddings = _checked(embeddings, self.dim)
         try:
             with (
                 one_thread() if self.search_params.is_graph else nullcontext()
-            ):  # two would link in whatever order they come
+            ):  # with several threads, the links of a graph depend on timing
                 self._index.add(embeddings)
         except RuntimeError as error:
             raise _no_index(self.spec, self.dim, _reason(error)) from error
         self._count = int(self._index.ntotal)
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
-        """The k nearest of each query, best first, as near as the index knows them.
+        """Return the approximate k nearest of each query, best first.
 
         Args:
             queries: (n, dim) float32, within MAX_VALUE; for cosine, of unit length.
@@ -106,7 +106,7 @@ class VectorIndex:
 
         Returns:
             scores: (n, min(k, items)) float32 in the metric's unit.
-            positions: the same shape, int64; -1 where an approximate search found fewer.
+            positions: the same shape, int64; -1 if an approximate search found fewer.
 
         Raises:
             QueryError: a wrong shape, a value that is not finite or too large, or k out of bounds.
@@ -114,70 +114,70 @@ class VectorIndex:
         return self._search(queries, k, None)
 
     def select(self, allowed: NDArray[np.bool_]) -> Selection:
-        """Prepare searches among the allowed items, (items,) bool: what is asked of the index once for all of them."""
+        """Prepare filtered searches among the allowed items, (items,) bool."""
         return self.search_params.select(allowed)
 
     def search_among(self, queries: Vectors, k: int, selection: Selection) -> tuple[Positions, NDArray[np.bool_]]:
-        """The k nearest of each query, (n, dim), among the selected, looking farther until nothing more is found.
+        """Return the k nearest selected items of each query, (n, dim), searching with more effort until stable.
 
-        How far it must look depends on the query: where the selected lie far from it, their distances differ little
-        from one another, and the nearest are in many lists.
+        The effort depends on the query: if the selected items are far from it, their distances differ little, and the
+        nearest are spread over many lists.
 
         Returns:
-            positions: (n, min(k, items)) int64, best first; -1 where fewer were found.
-            settled: (n,) bool; where False, it takes no longer to compare the query with all of the selected.
+            positions: (n, min(k, items)) int64, best first; -1 if fewer were found.
+            settled: (n,) bool; False if comparing the query with all selected items takes no longer.
 
         Raises:
-            QueryError: as `search`.
+            QueryError: as in `search`.
         """
         check_limit(k, MAX_FOUND)
-        asked, farther = min(max(k, LEAST_ASKED), self._count), 1
-        positions = np.full((len(queries), asked), -1)
+        fetched, effort = min(max(k, LEAST_FETCHED), self._count), 1
+        positions = np.full((len(queries), fetched), -1)
         settled = np.zeros(len(queries), bool)
         while not settled.all():
-            parameters = self.search_params.selecting(selection, asked, farther)
+            parameters = self.search_params.for_selection(selection, fetched, effort)
             if parameters is None:
                 break
-            left = np.flatnonzero(~settled)
-            _, found = self._search(queries[left], asked, parameters)
-            settled[left] = _as_before(found, positions[left])
-            positions[left] = found
-            farther *= FARTHER
+            unsettled = np.flatnonzero(~settled)
+            _, found = self._search(queries[unsettled], fetched, parameters)
+            settled[unsettled] = _is_stable(found, positions[unsettled])
+            positions[unsettled] = found
+            effort *= FARTHER
         return positions[:, :k], settled
 
     def emptied(self, path: Path) -> "VectorIndex":
-        """The index of a file that was verified, which this one maps: what it has learned, and no vectors."""
+        """Return a trained index without vectors, from the verified file of this index."""
         index = faiss.read_index(str(path))
         index.reset()
         return VectorIndex(self.spec, self.dim, index)
 
     @property
     def bytes(self) -> int:
-        """What it takes: vectors, graph and ids together, as on disk."""
+        """The size of the index on disk: vectors, graph and ids."""
         sizes: list[int] = []
         faiss.write_index(self._index, faiss.PyCallbackIOWriter(lambda part: sizes.append(len(part))))
         return sum(sizes)
 
     def write(self, path: Path) -> None:
-        """In FAISS's own format, through a file of ours: FAISS does not say that the disk is full as it closes its own.
+        """Write the index in FAISS's format, through a Python file: FAISS does not report a full disk on close.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         with path.open("wb") as file:
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))
 
     @classmethod
     def read(cls, path: Path, spec: IndexSpec, dim: int, count: int) -> "VectorIndex":
-        """Map a file that was verified into memory; nothing may be added to it.
+        """Map a verified index file into memory, read-only.
 
         Raises:
-            ArtifactError: not an index, or not the one of `count` vectors that `spec` and `dim` describe.
+            ArtifactError: the file is not an index, or not an index of `count` vectors with this `spec` and `dim`.
         """
         try:
-            wanted = cls(spec, dim)._index
+            template = cls(spec, dim)._index
         except ConfigError as error:
-            raise ArtifactError(str(path), expected="an index that can be made again", found=str(error)) from error
+            raise ArtifactError(str(path), expected="an index that FAISS can build", found=str(error)) from error
         if (head := read_head(path)) != (dim, count):  # before FAISS allocates as much as the file states
             raise ArtifactError(
                 str(path), expected=f"an index of {dim} dimensions and {count} items", found="{} and {}".format(*head)
@@ -186,7 +186,7 @@ class VectorIndex:
             loaded = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except (RuntimeError, MemoryError) as error:
             raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
-        if not isinstance(loaded, type(wanted)) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
+        if not isinstance(loaded, type(template)) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
             raise ArtifactError(
                 str(path),
                 expected=f"{spec.key}, {dim} dimensions, {spec.metric}",
@@ -196,37 +196,37 @@ class VectorIndex:
         return cls(spec, dim, loaded)
 
     def check(self, path: Path) -> None:
-        """Raises ArtifactError unless the lists, if there are any, hold each position once; `path` is the file's."""
+        """Raise ArtifactError, with `path`, unless the lists, if any, contain each position once."""
         if self.search_params.lists and not is_permutation(self.search_params.positions(), self._count):
-            raise ArtifactError(str(path), expected="each position in one list", found="one missing or repeated")
+            raise ArtifactError(str(path), expected="each position in one list", found="a missing or repeated position")
 
     def _search(self, queries: Vectors, k: int, parameters: object) -> tuple[Vectors, Positions]:
         check_limit(k, MAX_FOUND)
         queries, pointer = _checked(queries, self.dim), faiss.swig_ptr
         k = min(k, self._count)
         scores, positions = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        if k and len(queries):  # FAISS's own `search` checks all this once more, which takes as long as the search
+        if k and len(queries):  # FAISS's `search` would check all this again, which takes as long as the search
             try:
                 self._index.search_c(len(queries), pointer(queries), k, pointer(scores), pointer(positions), parameters)
             except RuntimeError as error:
                 raise _no_index(self.spec, self.dim, _reason(error)) from error
-        return _unit(scores, self.spec.metric), positions
+        return _in_metric_unit(scores, self.spec.metric), positions
 
 
 def nearest(queries: Vectors, vectors: Vectors, k: int, metric: Metric) -> tuple[Vectors, Positions]:
-    """The k nearest of `vectors`, (m, dim), to each of `queries`, (n, dim), by comparison with all.
+    """Return the k nearest of `vectors`, (m, dim), to each of `queries`, (n, dim), by exhaustive comparison.
 
     Returns:
-        scores and positions, (n, min(k, m)), best first. Scores are as near as a float32 matrix product is.
+        scores and positions, (n, min(k, m)), best first. Scores have the precision of a float32 matrix product.
     """
     faiss_metric = IndexSpec("Flat", metric).faiss_metric
     scores, positions = faiss.knn(_checked(queries, vectors.shape[1]), vectors, min(k, len(vectors)), faiss_metric)
-    return _unit(scores, metric), positions
+    return _in_metric_unit(scores, metric), positions
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """FAISS with a single thread: what is timed or built then does not depend on how many cores there are."""
+    """Run FAISS with one thread, so that timings and builds do not depend on the number of cores."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -235,39 +235,39 @@ def one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(threads)
 
 
-def _made(spec: IndexSpec, dim: int) -> faiss.Index:
-    """An empty index. Raises ConfigError where FAISS makes none of this description."""
-    if wrong := wrong_key(spec.key, dim):
-        raise _no_index(spec, dim, wrong)
+def _create(spec: IndexSpec, dim: int) -> faiss.Index:
+    """Return an empty index. Raises ConfigError if FAISS cannot build it."""
+    if problem := wrong_key(spec.key, dim):
+        raise _no_index(spec, dim, problem)
     try:
         index = faiss.index_factory(dim, spec.key, spec.faiss_metric)
     except (RuntimeError, TypeError, ValueError, MemoryError) as error:
         raise _no_index(spec, dim, _reason(error)) from error
     if isinstance(index, faiss.IndexIDMap | faiss.IndexIDMap2):
-        raise _no_index(spec, dim, "an IDMap, and a position must be a row number")
-    if isinstance(index, faiss.IndexNSG):  # FAISS 1.15: never ends where items are the same, and cannot be added to
-        raise _no_index(spec, dim, "an NSG, whose links FAISS never ends making where many items are the same")
+        raise _no_index(spec, dim, "an IDMap, but a position must be a row number")
+    if isinstance(index, faiss.IndexNSG):  # FAISS 1.15: the build never ends if items are equal; no items can be added
+        raise _no_index(spec, dim, "an NSG, whose build never ends if many items are equal")
     if index.metric_type != spec.faiss_metric:
-        raise _no_index(spec, dim, f"one that cannot search by {spec.metric}")
+        raise _no_index(spec, dim, f"an index that cannot search by {spec.metric}")
     return index
 
 
 def _no_index(spec: IndexSpec, dim: int, found: str) -> ConfigError:
     return ConfigError(
         f"index {spec.key[:MAX_KEY]}",
-        expected=f"a description that FAISS's index_factory knows, for {dim} dimensions",
+        expected=f"a valid description for FAISS's index_factory, for {dim} dimensions",
         found=found,
         remedy="Examples: Flat, HNSW32, IVF512,SQfp16; or leave --index out.",
     )
 
 
 def _reason(error: Exception) -> str:
-    """FAISS's own words, without the place in its source."""
-    return str(error).splitlines()[-1].rpartition("Error: ")[2][:200] or "another"
+    """Return the message of a FAISS error, without its location in the source."""
+    return str(error).splitlines()[-1].rpartition("Error: ")[2][:200] or "an unknown error"
 
 
 def comparable(vectors: Vectors) -> NDArray[np.bool_]:
-    """(n,): which of (n, dim) can be searched and found: all numbers, within MAX_VALUE."""
+    """Return which of (n, dim) vectors can be searched: those with only finite values within MAX_VALUE, (n,) bool."""
     within: NDArray[np.bool_] = np.logical_and.reduce(np.abs(vectors) <= MAX_VALUE, axis=1)
     return within
 
@@ -278,22 +278,22 @@ def _checked(vectors: Vectors, dim: int) -> Vectors:
     vectors = np.ascontiguousarray(vectors, np.float32)
     flat = vectors.reshape(-1)
     if not np.dot(flat, flat) <= MAX_VALUE**2 and not comparable(vectors).all():
-        raise QueryError("embeddings", expected=f"finite numbers within ±{MAX_VALUE:g}", found="others")
+        raise QueryError("embeddings", expected=f"finite numbers within ±{MAX_VALUE:g}", found="NaN or larger numbers")
     return vectors
 
 
-def _as_before(found: Positions, before: Positions) -> NDArray[np.bool_]:
-    """(n,): are all places of `found`, (n, k), filled, and nearly all with what stands in the same row of `before`?"""
-    both = np.sort(np.concatenate([found, before], axis=1), axis=1)  # (n, 2 k), and no row of one says a thing twice
+def _is_stable(found: Positions, before: Positions) -> NDArray[np.bool_]:
+    """Return which rows of `found`, (n, k), are full and contain nearly the same hits as in `before`: (n,) bool."""
+    both = np.sort(np.concatenate([found, before], axis=1), axis=1)  # (n, 2 k); no row has a duplicate in one array
     shared = ((both[:, 1:] == both[:, :-1]) & (both[:, 1:] >= 0)).sum(axis=1)
-    same: NDArray[np.bool_] = (found >= 0).all(axis=1) & (shared >= (1 - CHANGED) * found.shape[1])
-    return same
+    stable: NDArray[np.bool_] = (found >= 0).all(axis=1) & (shared >= (1 - CHANGED) * found.shape[1])
+    return stable
 
 
-def _unit(scores: Vectors, metric: Metric) -> Vectors:
-    """(n, k) as FAISS gives them, squared distances but for inner products, made the metric's own in place."""
+def _in_metric_unit(scores: Vectors, metric: Metric) -> Vectors:
+    """Convert FAISS's scores, (n, k), in place to the metric's unit; they are squared distances except for ip."""
     if metric == "cosine":
-        scores *= _MINUS_HALF  # in place: for one query, each array that is made takes as long as looking into a list
+        scores *= _MINUS_HALF  # in place: for a single query, a new array costs as much as searching a list
         scores += _ONE
         bounded(scores, metric)
     elif metric == "l2":
@@ -302,11 +302,10 @@ def _unit(scores: Vectors, metric: Metric) -> Vectors:
 
 
 def near_pairs(vectors: Vectors, reach: float) -> Iterator[tuple[int, Positions, Positions]]:
-    """All pairs of (n, dim) vectors within the Euclidean distance `reach`, and some that are a rounding farther.
+    """Yield all pairs of (n, dim) vectors within the Euclidean distance `reach`, up to rounding, block by block.
 
     Yields:
-        Block by block: how many vectors it compared with all; the pairs, (pairs,) and (pairs,), the first of each
-        the lesser.
+        The number of vectors compared with all others, and the pairs as two arrays, (pairs,), the lower position first.
     """
     index = faiss.IndexFlatL2(vectors.shape[1])
     index.add(vectors)
@@ -316,6 +315,6 @@ def near_pairs(vectors: Vectors, reach: float) -> Iterator[tuple[int, Positions,
         block = vectors[start : start + size]
         ends, _, other = index.range_search(block, reach**2 + ROUNDING * largest)
         counts = (ends[1:] - ends[:-1]).astype(np.int64)  # (block,)
-        one = np.repeat(np.arange(start, start + len(block)), counts)
-        after = other > one
-        yield len(block), one[after], other[after]
+        first = np.repeat(np.arange(start, start + len(block)), counts)
+        ascending = other > first
+        yield len(block), first[ascending], other[ascending]

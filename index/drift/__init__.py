@@ -1,4 +1,4 @@
-"""Whether the queries are still like the data of the version.
+"""Detect drift: whether the queries are still like the data of the version.
 
 Imports index's versions.
 """

@@ -1,22 +1,24 @@
-"""Have the queries changed? A sequential test on their p-values, which keeps what it says of false alarms for ever.
+"""Detect a change of the queries with a sequential test on their p-values, whose false alarm rate holds at any time.
 
-An e-detector (J. Shin, A. Ramdas and A. Rinaldo, "E-detectors: A Nonparametric Framework for Sequential Change
-Detection", 2023) of the Shiryaev-Roberts kind. A bet says that a share of the queries is strange, of those with p at
-most a level; each query multiplies its stake by a factor whose mean is at most 1 while the rate of such p-values is at
-most `rate`, and a new stake of 1 is laid at each query, as the change may come at any. Over queries of normal data the
-evidence, the mean over all bets, is then on average at most their number. So it alarms at `once_in`: on average there
-are at least so many normal queries before a false alarm, however long it runs and however often it is looked at.
+The test is an e-detector of the Shiryaev-Roberts kind (J. Shin, A. Ramdas and A. Rinaldo, "E-detectors: A Nonparametric
+Framework for Sequential Change Detection", 2023). A bet claims that a share of the queries is strange, that is, has p
+at most a level. Each query multiplies the stakes of a bet by a factor whose mean is at most 1 as long as the rate of
+such p-values is at most `rate`. As a change may begin at any query, each query also adds a new stake of 1. So over
+normal queries, the evidence (the mean over all bets) is on average at most their number. An alarm at evidence `once_in`
+therefore has on average at least `once_in` normal queries before a false alarm, regardless of how long the test runs
+and how often its evidence is read.
 
-`rate` is not the level itself. The calibration rows are fixed, and so is their luck: the true rate of p at most a level
-is Beta distributed over what calibration rows there might have been (V. Vovk, "Conditional Validity of Inductive
-Conformal Predictors", 2012). Its upper bound of 99 % confidence, for all levels together, is what a bet is against;
-without it a long run would find no drift but that luck.
+`rate` is not the level itself. The calibration rows are fixed, and random: over all possible calibration rows, the true
+rate of p at most a level has a Beta distribution (V. Vovk, "Conditional Validity of Inductive Conformal Predictors",
+2012). A bet uses the upper bound of this rate with 99 % confidence for all levels together. Without the bound, a long
+run would detect the deviation of the calibration rows instead of drift.
 
-Evidence adds up. Each of several processes lays the stakes of its own queries, so the sum of their evidence is on
-average at most the number of all queries, and the same alarm holds for it; a process may also go on from another's.
+Evidence is additive. Each of several processes adds stakes for its queries, so the sum of their evidence is on average
+at most the number of all queries, and the same alarm threshold holds. A process may also continue from the evidence of
+another process.
 
-The queries are taken to come one by one from the same source. One that is asked a thousand times is a thousand strange
-ones, or none.
+The queries are assumed to come independently from one source. A query that is repeated a thousand times counts as a
+thousand strange queries, or as none.
 """
 
 import math
@@ -29,13 +31,13 @@ from numpy.typing import NDArray
 __all__ = ["LEVELS", "ONCE_IN", "SHARES", "Bets", "Detector", "Evidence", "joined", "upper_rate"]
 
 LEVELS = (0.01, 0.05, 0.2, 0.5, 0.8)
-"""Of p-values: a new kind of query is found by the smallest, a small change of all queries by the greatest."""
+"""Levels of p-values: the smallest detects a new kind of query, the largest a small change of all queries."""
 SHARES = (0.02, 0.1, 0.4)
-"""Of queries that are strange, as a bet has it."""
+"""The shares of strange queries that bets claim."""
 ONCE_IN = 1e6
-"""Normal queries to a false alarm, where nothing else is asked for."""
+"""The default mean number of normal queries per false alarm."""
 DOUBT = 0.01
-"""How often a calibration may be so lucky that a rate is above its bound."""
+"""The probability that any rate of a calibration is above its bound."""
 _BLOCK = 1_024
 
 Reals = NDArray[np.float64]
@@ -57,28 +59,28 @@ def upper_rate(level: float, rows: int, doubt: float) -> float | None:
 
 @dataclass(frozen=True)
 class Bets:
-    """All pairs of a level and a share, against one version's calibration rows; too few of them leave a level out."""
+    """All k pairs of a level and a share, for a number of calibration rows; too few rows leave out the low levels."""
 
     rows: int
 
     @cached_property
     def levels(self) -> Reals:
-        """(k,) the level of each bet."""
+        """The level of each bet, (k,)."""
         return np.array([level for level, _, _ in self._all])
 
     @cached_property
     def rates(self) -> Reals:
-        """(k,) the highest rate of p <= level that normal data may have."""
+        """The highest rate of p <= level that normal data may have, (k,)."""
         return np.array([rate for _, rate, _ in self._all])
 
     @cached_property
     def won(self) -> Reals:
-        """(k,) the log of what a p <= level multiplies a stake by."""
-        return np.array([math.log(_alleged(rate, share) / rate) for _, rate, share in self._all])
+        """The log of the factor for a query with p <= level, (k,)."""
+        return np.array([math.log(_claimed_rate(rate, share) / rate) for _, rate, share in self._all])
 
     @cached_property
     def lost(self) -> Reals:
-        """(k,) the log of what another p multiplies it by."""
+        """The log of the factor for any other query, (k,)."""
         return np.array([math.log1p(-share) for _, _, share in self._all])
 
     @cached_property
@@ -90,22 +92,25 @@ class Bets:
         return len(self._all)
 
 
-def _alleged(rate: float, share: float) -> float:
-    """The rate where a share of the queries is strange, each with a p that small, and the others are normal."""
+def _claimed_rate(rate: float, share: float) -> float:
+    """Return the rate of small p-values if a share of the queries is strange and the others are normal."""
     return share + (1 - share) * rate
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What queries have told so far; of each bet, in the order of `Bets`.
+    """The evidence of all queries so far; arrays have one value for each bet, in the order of `Bets`.
+
+    A run of a bet is the time since a stake of 1 was last worth at least as much as all earlier ones: the time since
+    the change that the bet claims, if there is one.
 
     Attributes:
-        queries: seen.
-        logs: (k,) the natural log of its stakes; -inf before the first query.
-        since: (k,) when its present run of luck began, in seconds since 1970.
-        asked: (k,) queries in that run.
-        strange: (k,) of those, with p at most its level.
-        alarm: when the evidence first reached the alarm, in seconds since 1970; None if it never did.
+        queries: the number of queries.
+        logs: (k,) the natural log of the stakes; -inf before the first query.
+        since: (k,) the start of the current run, in seconds since 1970.
+        asked: (k,) the number of queries in the run.
+        strange: (k,) the number of these with p at most the level.
+        alarm: the time when the evidence first reached the alarm, in seconds since 1970; None if it never did.
     """
 
     queries: int
@@ -117,42 +122,42 @@ class Evidence:
 
     @classmethod
     def none(cls, bets: Bets, now: float) -> "Evidence":
-        """Before the first query."""
-        nothing = np.zeros(len(bets), np.int64)
-        return cls(0, np.full(len(bets), -np.inf), np.full(len(bets), now), nothing, nothing)
+        """Return the evidence before the first query."""
+        zeros = np.zeros(len(bets), np.int64)
+        return cls(0, np.full(len(bets), -np.inf), np.full(len(bets), now), zeros, zeros)
 
     @property
     def total(self) -> float:
-        """The natural log of the mean over all bets; -inf where there are none."""
+        """The natural log of the mean over all bets; -inf if there are no bets."""
         return float(np.logaddexp.reduce(self.logs)) - math.log(len(self.logs)) if len(self.logs) else -math.inf
 
-    def luck(self, bets: Bets) -> Reals:
-        """(k,) the log of what a stake laid when the present run began has become: no stake is worth more."""
-        worth: Reals = self.strange * bets.won + (self.asked - self.strange) * bets.lost
-        return worth
+    def run_value(self, bets: Bets) -> Reals:
+        """Return the log of the value of the stake added at the start of the run, the most valuable stake: (k,)."""
+        value: Reals = self.strange * bets.won + (self.asked - self.strange) * bets.lost
+        return value
 
     @property
     def leading(self) -> int | None:
-        """Which bet has won most; None where there are none."""
+        """The index of the bet with the most evidence; None if there are no bets."""
         return int(np.argmax(self.logs)) if len(self.logs) else None
 
 
 def joined(one: Evidence, other: Evidence, bets: Bets) -> Evidence:
-    """What the queries of both told: evidence adds up, and the run of luck is the luckier one's."""
-    luckier = one.luck(bets) >= other.luck(bets)
+    """Return the evidence of both: stakes are added, and each run is the one with the higher value."""
+    first = one.run_value(bets) >= other.run_value(bets)
     alarms = [evidence.alarm for evidence in (one, other) if evidence.alarm is not None]
     return Evidence(
         one.queries + other.queries,
         np.logaddexp(one.logs, other.logs),
-        np.where(luckier, one.since, other.since),
-        np.where(luckier, one.asked, other.asked),
-        np.where(luckier, one.strange, other.strange),
+        np.where(first, one.since, other.since),
+        np.where(first, one.asked, other.asked),
+        np.where(first, one.strange, other.strange),
         min(alarms, default=None),
     )
 
 
 class Detector:
-    """The evidence of one process, query by query."""
+    """Collects the evidence of one process, query by query."""
 
     def __init__(self, bets: Bets, evidence: Evidence, once_in: float = ONCE_IN) -> None:
         self.bets = bets
@@ -160,12 +165,12 @@ class Detector:
         self._alarm = math.log(once_in)
 
     def add(self, values: Reals, now: float) -> None:
-        """(n,) p-values more, in their order, that were known at `now`, in seconds since 1970."""
+        """Add p-values, (n,), in the order of the queries; `now` is in seconds since 1970."""
         for start in range(0, len(values), _BLOCK):
             self._add(values[start : start + _BLOCK], now)
 
     def raise_alarm(self, now: float) -> None:
-        """Others found it. It stays."""
+        """Set the alarm, unless it is already set: for example because of the evidence of all processes together."""
         if self.evidence.alarm is None:
             self.evidence = replace(self.evidence, alarm=now)
 
@@ -174,8 +179,8 @@ class Detector:
         strange = values <= bets.levels[:, None]  # (k, n)
         sums = np.cumsum(np.where(strange, bets.won[:, None], bets.lost[:, None]), axis=1)
         zero = np.zeros((len(bets), 1))
-        laid = np.concatenate([before.logs[:, None], zero, -sums[:, :-1]], axis=1)  # (k, n + 1)
-        logs = sums + np.logaddexp.accumulate(laid, axis=1)[:, 1:]
+        stakes = np.concatenate([before.logs[:, None], zero, -sums[:, :-1]], axis=1)  # (k, n + 1)
+        logs = sums + np.logaddexp.accumulate(stakes, axis=1)[:, 1:]
         since, asked, counted = self._runs(strange, sums, now)
         queries = before.queries + len(values)
         self.evidence = Evidence(queries, logs[:, -1].copy(), since, asked, counted, before.alarm)
@@ -183,13 +188,13 @@ class Detector:
             self.raise_alarm(now)
 
     def _runs(self, strange: NDArray[np.bool_], sums: Reals, now: float) -> tuple[Reals, Counts, Counts]:
-        """A run of luck begins anew where a stake of 1 is worth more than all that it has won."""
+        """Return `since`, `asked` and `strange`; a run restarts once a new stake of 1 is worth at least its value."""
         before, count = self.evidence, strange.shape[1]
         lowest = sums.argmin(axis=1)  # (k,)
-        anew = before.luck(self.bets) + sums.min(axis=1) <= 0
-        within = ~anew[:, None] | (np.arange(count) > lowest[:, None])  # (k, n)
+        restarts = before.run_value(self.bets) + sums.min(axis=1) <= 0
+        within = ~restarts[:, None] | (np.arange(count) > lowest[:, None])  # (k, n)
         return (
-            np.where(anew, now, before.since),
-            np.where(anew, count - 1 - lowest, before.asked + count),
-            np.where(anew, 0, before.strange) + (strange & within).sum(axis=1),
+            np.where(restarts, now, before.since),
+            np.where(restarts, count - 1 - lowest, before.asked + count),
+            np.where(restarts, 0, before.strange) + (strange & within).sum(axis=1),
         )

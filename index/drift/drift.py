@@ -1,15 +1,15 @@
-"""What the processes that serve an encoder have seen of drift, kept in its store and told together.
+"""The drift state of each process that serves a store, stored in files and combined for reports.
 
-STORE/drift/0.json   what one process knows: version, calibration, queries, evidence, since when, the alarm; its bets
-STORE/drift/0.lock   locked by the process whose file that is, for as long as it lives
+STORE/drift/0.json   the state of one process: version, calibration, queries, evidence, start of the change, alarm, bets
+STORE/drift/0.lock   locked by the process that owns the file, as long as it lives
 
-A process takes the first number whose lock is free, so there are as many files as there were processes at a time. What
-dead ones left of the calibration that it serves with it takes over, and goes on from there: a restart forgets nothing,
-and no query counts twice. (Should it die between taking and writing, that is lost.) What they left of others it
-removes. Files are replaced by a rename; nothing here has to outlive a power failure.
+A process takes the first number whose lock is free, so there are as many files as there were processes at the same
+time. It takes over the states of dead processes with the same calibration and continues from them: a restart forgets
+nothing, and no query counts twice. (If it dies between taking over and writing, these states are lost.) It deletes the
+states of dead processes with another calibration. Files are replaced by a rename and need not survive a power failure.
 
-What belongs together is known by the calibration (index.versions.version.calibration_of), not by the version's number:
-a compaction has another number, and judges queries as before.
+States belong together if they have the same calibration (index.versions.version.calibration_of), not the same version
+number: a compaction has a new number, but judges queries as before.
 
 The evidence of several processes is added, which keeps the rate of false alarms: see index.drift.detector.
 """
@@ -35,20 +35,21 @@ from lookalike.training.sealed import read_manifest, replacing
 __all__ = ["FOLDER", "Drift", "DriftFile", "DriftState", "drift_of", "merged", "read_drift", "read_states", "told"]
 
 FOLDER = "drift"
-"""In a store's folder."""
+"""The folder's name in a store."""
 FORMAT = "lookalike-drift-2"
-"""Other levels or shares in index.drift.detector are another format."""
+"""Must change whenever the levels or shares in index.drift.detector change."""
 _MOST_BYTES = 1 << 16
 _LATEST = 95_617_584_000.0
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 class DriftState(NamedTuple):
-    """What queries told, for an alarm once in so many normal ones.
+    """The evidence from the queries of one or several processes.
 
     Attributes:
-        version: that served last; it says nothing of what belongs together.
-        calibration: by which the queries were judged (index.versions.version.calibration_of).
+        version: the version that served last; states with different versions may belong together.
+        calibration: the calibration that judged the queries (index.versions.version.calibration_of).
+        once_in: the mean number of normal queries per false alarm.
     """
 
     version: int
@@ -60,17 +61,19 @@ class DriftState(NamedTuple):
 
 @dataclass(frozen=True)
 class Drift:
-    """What all queries that were judged by a version's calibration say together.
+    """The drift according to all queries that were judged by a version's calibration.
 
     Attributes:
-        version: that serves, or is asked about.
-        queries: seen, by so many `processes` that live or that nobody took over from.
-        evidence: its log10; at that of `once_in`, the normal queries to a false alarm, it alarms. -inf of no query.
-        alarm: when it first did, in seconds since 1970; None if it never did.
-        since: when the change began, if there is one: the run of the bet that won most. Seconds since 1970.
-        level: of that bet; `strange` of the `asked` queries since then had a p-value that is at most that.
-        rate: the highest share of them that normal data may have.
-        damaged: files that were ignored, and why.
+        version: the version that serves, or that the report is for.
+        queries: the number of queries; `processes`: the number of processes that saw them.
+        evidence: log10 of the evidence; the alarm is raised at log10 of `once_in`. -inf before the first query.
+        once_in: the mean number of normal queries per false alarm.
+        alarm: the time of the first alarm, in seconds since 1970; None if there was none.
+        since: the time when a change began, if there is one, in seconds since 1970: the start of the run of the bet
+            with the most evidence.
+        level: the level of that bet: `strange` of the `asked` queries since then have a p-value of at most `level`.
+        rate: the highest share of such p-values that normal data may have.
+        damaged: the files that were ignored, with the reasons.
     """
 
     version: int
@@ -88,15 +91,15 @@ class Drift:
 
     @property
     def drifted(self) -> bool:
-        """Has it alarmed? A process says so until it serves another encoder."""
+        """Whether there was an alarm; it lasts until another encoder is served."""
         return self.alarm is not None or self.evidence >= math.log10(self.once_in)
 
 
 def drift_of(store: Store) -> Drift:
-    """Of the champion's queries, and of those to the versions that it was compacted from.
+    """Return the drift of the queries to the champion and to the versions that it was compacted from.
 
     Raises:
-        StoreError: none was promoted yet, or it is gone.
+        StoreError: there is no champion, or its version was deleted.
         ArtifactError: its manifest is damaged.
     """
     number = store.champion_number()
@@ -104,51 +107,49 @@ def drift_of(store: Store) -> Drift:
 
 
 def read_drift(folder: Path, version: int, calibration: str) -> Drift:
-    """What the files say of a calibration's queries, told as the version's. Others, and damaged ones, do not count."""
+    """Read the drift of a calibration's queries, reported for `version`; ignores other and damaged files."""
     states, damaged = read_states(folder, calibration)
     if not states:
         return Drift(version, damaged=damaged)
-    seen = merged(states)
-    return replace(told(seen), version=version, processes=len(states), damaged=damaged)
+    return replace(told(merged(states)), version=version, processes=len(states), damaged=damaged)
 
 
-def told(seen: DriftState) -> Drift:
-    """What one process saw, or several together, as a person reads it."""
-    evidence, best = seen.evidence, seen.evidence.leading
-    whole = Drift(
-        seen.version, evidence.queries, 1, evidence.total / math.log(10), once_in=seen.once_in, alarm=evidence.alarm
-    )
+def told(state: DriftState) -> Drift:
+    """Return the report of a state."""
+    evidence, best = state.evidence, state.evidence.leading
+    total = evidence.total / math.log(10)
+    drift = Drift(state.version, evidence.queries, 1, total, once_in=state.once_in, alarm=evidence.alarm)
     if best is None:
-        return whole
+        return drift
     return replace(
-        whole,
+        drift,
         since=float(evidence.since[best]),
-        level=float(seen.bets.levels[best]),
-        rate=float(seen.bets.rates[best]),
+        level=float(state.bets.levels[best]),
+        rate=float(state.bets.rates[best]),
         asked=int(evidence.asked[best]),
         strange=int(evidence.strange[best]),
     )
 
 
 def merged(states: list[DriftState]) -> DriftState:
-    """Of one calibration, one at least, told together."""
+    """Combine states of the same calibration; there must be at least one."""
     first = states[0]
-    evidence = reduce(lambda one, other: joined(one, other, first.bets), (state.evidence for state in states))
+    evidence = reduce(lambda left, right: joined(left, right, first.bets), (state.evidence for state in states))
     return first._replace(evidence=evidence, once_in=max(state.once_in for state in states))
 
 
-def read_states(folder: Path, calibration: str, but: str = "") -> tuple[list[DriftState], tuple[str, ...]]:
-    """Each file's but one's, of that calibration; and which files were ignored, and why."""
+def read_states(folder: Path, calibration: str, exclude: str = "") -> tuple[list[DriftState], tuple[str, ...]]:
+    """Read the states of a calibration from all files except `exclude`; also return ignored files with reasons."""
     states: list[DriftState] = []
     damaged: list[str] = []
     for path in sorted(folder.glob("*.json")):
-        if path.name == but:
+        if path.name == exclude:
             continue
         try:
             state = _read(path)
             if state.calibration == calibration and states and state.bets != states[0].bets:
-                raise ValueError(f"{state.bets.rows} calibration rows, where {states[0].bets.rows} are")
-        except FileNotFoundError:  # taken over in the meantime
+                raise ValueError(f"expected {states[0].bets.rows} calibration rows, found {state.bets.rows}")
+        except FileNotFoundError:  # another process took it over
             continue
         except _DAMAGE as error:
             damaged.append(f"{path}: {error!r}")
@@ -159,9 +160,9 @@ def read_states(folder: Path, calibration: str, but: str = "") -> tuple[list[Dri
 
 
 class DriftFile:
-    """A process's own file among those of a store; use it from one thread at a time.
+    """The file of one process among those of a store; not thread-safe.
 
-    Every method raises OSError where the folder cannot be written.
+    Every method raises OSError if the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -170,7 +171,11 @@ class DriftFile:
         self._path = folder
 
     def take_over(self, calibration: str) -> DriftState | None:
-        """What dead processes, and this one, left of a calibration; all their files are removed. None: nothing."""
+        """Combine the states of dead processes and of this one for a calibration, and delete all their files.
+
+        Returns:
+            None if there is no such state.
+        """
         self._claim()
         states: list[DriftState] = []
         for path in sorted(self._folder.glob("*.json")):
@@ -186,18 +191,18 @@ class DriftFile:
                 lock.close()
         return merged(states) if states else None
 
-    def write(self, seen: DriftState) -> None:
-        """Replace what this process knows."""
+    def write(self, state: DriftState) -> None:
+        """Replace the state of this process."""
         self._claim()
         with replacing(self._path, durable=False) as new:
-            new.write_text(json.dumps(_as_json(seen), allow_nan=False) + "\n", encoding="utf-8")
+            new.write_text(json.dumps(_as_json(state), allow_nan=False) + "\n", encoding="utf-8")
 
     def others(self, calibration: str) -> tuple[list[DriftState], tuple[str, ...]]:
-        """What the other files say, as `read_states` does."""
+        """Read the states of all other processes; returns the same as `read_states`."""
         return read_states(self._folder, calibration, self._path.name)
 
     def close(self) -> None:
-        """Leave the file to whoever comes next."""
+        """Release the file, so that another process can take it over."""
         if self._lock:
             self._lock.close()
             self._lock = None
@@ -213,7 +218,7 @@ class DriftFile:
 
 
 def _locked(path: Path) -> IO[bytes] | None:
-    """The file, locked until it is closed or this process ends; None where a live one has it."""
+    """Return the file, locked until it is closed or this process ends; None if a live process holds the lock."""
     file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,17 +231,17 @@ def _locked(path: Path) -> IO[bytes] | None:
     return file
 
 
-def _as_json(seen: DriftState) -> dict[str, Any]:
-    """After one query at least, so that every number is finite."""
-    evidence, drift = seen.evidence, told(seen)
+def _as_json(state: DriftState) -> dict[str, Any]:
+    """Return a state as JSON values. It needs at least one query, so that all numbers are finite."""
+    evidence, drift = state.evidence, told(state)
     return {
         "format": FORMAT,
-        "version": seen.version,
-        "calibration": seen.calibration,
-        "calibration_rows": seen.bets.rows,
+        "version": state.version,
+        "calibration": state.calibration,
+        "calibration_rows": state.bets.rows,
         "queries": evidence.queries,
-        "evidence": drift.evidence if len(seen.bets) else None,
-        "once_in": seen.once_in,
+        "evidence": drift.evidence if len(state.bets) else None,
+        "once_in": state.once_in,
         "alarm_at": evidence.alarm,
         "changed_since": drift.since,
         "bets": {name: getattr(evidence, name).tolist() for name in ("logs", "since", "asked", "strange")},
@@ -244,25 +249,25 @@ def _as_json(seen: DriftState) -> dict[str, Any]:
 
 
 def _read(path: Path) -> DriftState:
-    """Raises one of _DAMAGE where it is not what `write` writes."""
+    """Read a state. Raises one of _DAMAGE for a file that `write` did not write."""
     with path.open("rb") as file:
         text = file.read(_MOST_BYTES + 1)
     if len(text) > _MOST_BYTES:
         raise ValueError(f"expected at most {_MOST_BYTES} bytes")
-    found = json.loads(text)
-    if found["format"] != FORMAT:
-        raise ValueError(f"expected format {FORMAT}, found {found['format']!r}")
-    bets, kept = Bets(_count(found["calibration_rows"])), found["bets"]
-    logs, since, asked, strange = (_numbers(kept[name], len(bets)) for name in ("logs", "since", "asked", "strange"))
-    queries, alarm = _count(found["queries"]), found["alarm_at"]
+    fields = json.loads(text)
+    if fields["format"] != FORMAT:
+        raise ValueError(f"expected format {FORMAT}, found {fields['format']!r}")
+    bets, values = Bets(_count(fields["calibration_rows"])), fields["bets"]
+    logs, since, asked, strange = (_numbers(values[name], len(bets)) for name in ("logs", "since", "asked", "strange"))
+    queries, alarm = _count(fields["queries"]), fields["alarm_at"]
     since, alarm = _times(since), None if alarm is None else float(_times(_numbers([alarm], 1))[0])
     if not np.all((strange >= 0) & (strange <= asked) & (asked <= queries)):
-        raise ValueError(f"expected counts up to {queries}, found others")
+        raise ValueError(f"expected counts up to {queries}, found counts out of range")
     evidence = Evidence(queries, logs, since, asked.astype(np.int64), strange.astype(np.int64), alarm)
-    version, calibration = _count(found["version"]), found["calibration"]
+    version, calibration = _count(fields["version"]), fields["calibration"]
     if not isinstance(calibration, str):
         raise ValueError(f"expected a calibration, found {calibration!r:.80}")
-    return DriftState(version, calibration, bets, evidence, float(_numbers([found["once_in"]], 1)[0]))
+    return DriftState(version, calibration, bets, evidence, float(_numbers([fields["once_in"]], 1)[0]))
 
 
 def _times(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -278,7 +283,7 @@ def _count(found: Any) -> int:
 
 
 def _numbers(found: Any, count: int) -> NDArray[np.float64]:
-    """(count,) finite."""
+    """Return the values as an array of `count` finite numbers."""
     values = np.array(found, np.float64)
     if values.shape != (count,) or not np.isfinite(values).all():
         raise ValueError(f"expected {count} finite numbers, found {found!r:.80}")

@@ -1,4 +1,4 @@
-"""How good a version is, and whether a retrained encoder may replace the champion's.
+"""Evaluate a version, and decide whether a retrained encoder may replace the champion's.
 
 Imports index's versions and ann.
 """

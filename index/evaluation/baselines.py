@@ -1,8 +1,8 @@
-"""Ways to embed rows that a trained encoder is held against, and the one unit in which all are compared.
+"""Baseline embedders to compare a trained encoder with, and a common feature space for the comparison.
 
-The unit is fitted on rows, not taken from an encoder, whose own scaling may be the very thing that is wrong: pixels of
-a picture are centred and share one deviation, columns of numbers have each its own, categories and missing values are
-features of 0 and 1 (training.artifact.preprocess).
+The feature space is fitted on rows and not taken from an encoder, whose scaling may be what is wrong. Pixels of a
+picture are centered and share one deviation, numeric columns have one deviation each, and categories and missing values
+are features of 0 and 1 (training.artifact.preprocess).
 """
 
 from collections.abc import Callable
@@ -30,33 +30,33 @@ __all__ = [
 
 Floats = NDArray[np.float32]
 MOST_FITTED = 10_000
-"""Rows that components are fitted on."""
+"""The most rows that principal components are fitted on."""
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """A way to embed: raw (n, width) -> (n, dim), and back to features of the unit; None where nothing is lost."""
+    """A function that embeds raw rows, (n, width) -> (n, dim), and its reconstruction to features; None if exact."""
 
     name: str
     embed: Callable[[Floats], Floats]
-    back: Callable[[Floats], Floats] | None
+    reconstruct: Callable[[Floats], Floats] | None
 
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """The unit of raw rows as the encoder `like` takes them."""
+    """The feature space of raw rows with the columns of the encoder `like`."""
 
     like: Encoder
     preprocess: Preprocessor
 
     def features(self, rows: Floats) -> Floats:
         """(n, width) raw -> (n, features)."""
-        made: Floats = self.preprocess.apply(torch.from_numpy(rows)).numpy()
-        return made
+        features: Floats = self.preprocess.apply(torch.from_numpy(rows)).numpy()
+        return features
 
 
 def fit_feature_space(rows: Floats, like: Encoder) -> FeatureSpace:
-    """Of raw rows, (n, width), of the shape and the columns that `like` takes; rows that it clips do not count."""
+    """Fit the feature space to raw rows, (n, width), with the columns of `like`, without rows that `like` clips."""
     outside = np.unique(like.preprocess.outside(rows)[:, 0])
     rows = np.delete(rows, outside, axis=0) if len(outside) < len(rows) else rows
     picture = len(like.input_shape) > 1 and not like.columns
@@ -64,7 +64,7 @@ def fit_feature_space(rows: Floats, like: Encoder) -> FeatureSpace:
 
 
 def by_encoder(name: str, encoder: Encoder, unit: FeatureSpace) -> Embedder:
-    """By an encoder, which may know other columns, or categories by other codes, than the unit's rows."""
+    """Return the embedder of an encoder, which may have other columns or category codes than the rows of the unit."""
 
     def embed(rows: Floats) -> Floats:
         return encoder.encode(recoded(rows, unit.like, encoder))
@@ -73,58 +73,59 @@ def by_encoder(name: str, encoder: Encoder, unit: FeatureSpace) -> Embedder:
 
 
 def by_untrained(encoder: Encoder, unit: FeatureSpace, seed: int = 0) -> Embedder:
-    """By an encoder of the same architecture that learnt nothing."""
+    """Return the embedder of an untrained encoder with the same architecture."""
     return by_encoder("untrained", untrained(encoder, seed), unit)
 
 
 def by_raw_rows(unit: FeatureSpace) -> Embedder:
-    """By the rows themselves, standardised."""
+    """Return the embedder whose embeddings are the standardized rows themselves."""
     return Embedder("raw rows", unit.features, None)
 
 
 def by_pca(dim: int, unit: FeatureSpace, rows: Floats) -> Embedder:
-    """By at most `dim` principal components of the raw rows, (n, width); of many, of a sample.
+    """Return the embedder of at most `dim` principal components of raw rows, (n, width), fitted on a sample if many.
 
-    Rows far from the others are moved towards them first (training.robust), so that none dominates the components.
+    Outliers are first moved towards the other rows (training.robust), so that none dominates the components.
     """
-    some = rows[np.random.default_rng(0).permutation(len(rows))[:MOST_FITTED]]
-    features = shortened(unit.features(some))
+    sample = rows[np.random.default_rng(0).permutation(len(rows))[:MOST_FITTED]]
+    features = shortened(unit.features(sample))
     mean = features.mean(axis=0)
-    few = min(dim, *features.shape)
+    count = min(dim, *features.shape)
     if features.shape[0] < features.shape[1]:
-        axes = np.linalg.svd(features - mean, full_matrices=False)[2][:few]  # (dim, features)
+        axes = np.linalg.svd(features - mean, full_matrices=False)[2][:count]  # (count, features)
     else:
-        axes = np.linalg.eigh(np.cov(features, rowvar=False).reshape(features.shape[1], -1))[1].T[::-1][:few]
+        axes = np.linalg.eigh(np.cov(features, rowvar=False).reshape(features.shape[1], -1))[1].T[::-1][:count]
 
-    def embed(asked: Floats) -> Floats:
-        latent: Floats = ((unit.features(asked) - mean) @ axes.T).astype(np.float32)  # (n, dim)
+    def embed(rows: Floats) -> Floats:
+        latent: Floats = ((unit.features(rows) - mean) @ axes.T).astype(np.float32)  # (n, count)
         return latent
 
-    def back(latent: Floats) -> Floats:
-        again: Floats = (latent @ axes + mean).astype(np.float32)  # (n, features)
+    def reconstruct(latent: Floats) -> Floats:
+        restored: Floats = (latent @ axes + mean).astype(np.float32)  # (n, features)
         if not unit.preprocess.mixed:
-            return again
-        return unit.features(unit.preprocess.invert(torch.from_numpy(again), shares=True).numpy())
+            return restored
+        return unit.features(unit.preprocess.invert(torch.from_numpy(restored), shares=True).numpy())
 
-    return Embedder(f"PCA-{few}", embed, back)
+    return Embedder(f"PCA-{count}", embed, reconstruct)
 
 
-def recoded(rows: Floats, given: Encoder, wanted: Encoder) -> Floats:
-    """Raw rows as the encoder `given` takes them -> as `wanted` does: columns by name, categories by value.
+def recoded(rows: Floats, source: Encoder, target: Encoder) -> Floats:
+    """Convert raw rows for the encoder `source` to rows for `target`: columns by name, categories by value.
 
-    NaN, missing, where a row has no such column or `wanted` knows no such category. Rows without columns stay.
+    A value is NaN (missing) if `source` has no such column or `target` no such category. Rows of an encoder without
+    columns stay unchanged.
     """
-    if given.columns == wanted.columns or not (given.columns and wanted.columns):
+    if source.columns == target.columns or not (source.columns and target.columns):
         return rows
-    places = {column.name: place for place, column in enumerate(given.columns)}
-    made = np.full((len(rows), len(wanted.columns)), np.nan, np.float32)
-    for number, column in enumerate(wanted.columns):
-        place = places.get(column.name)
-        if place is None or (column.kind == "numeric") != (given.columns[place].kind == "numeric"):
+    positions = {column.name: position for position, column in enumerate(source.columns)}
+    result = np.full((len(rows), len(target.columns)), np.nan, np.float32)
+    for number, column in enumerate(target.columns):
+        position = positions.get(column.name)
+        if position is None or (column.kind == "numeric") != (source.columns[position].kind == "numeric"):
             continue
-        values = rows[:, place]
+        values = rows[:, position]
         if column.kind != "numeric":
-            codes = [column.codes.get(value, np.nan) for value in given.columns[place].values]
+            codes = [column.codes.get(value, np.nan) for value in source.columns[position].values]
             values = np.array([*codes, np.nan], np.float32)[np.where(np.isnan(values), -1, values).astype(np.int64)]
-        made[:, number] = values
-    return made
+        result[:, number] = values
+    return result

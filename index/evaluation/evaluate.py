@@ -1,8 +1,7 @@
-"""Ask a version how good it is, now, and where it loses: on the way into the embedding, or in the index.
+"""Evaluate the current state of a version, separately for its encoder and its index.
 
-rows -> embedding    does the encoder keep the rows' neighbours and, with labels, their kinds
-(index.evaluation.quality)? embedding -> index   does the index find the embedding's neighbours, and how fast
-(index.ann.recall)?
+rows -> embedding    does the encoder keep neighbors and, with labels, their classes? (index.evaluation.quality)
+embedding -> index   does the index find the neighbors of the embedding, and how fast? (index.ann.recall)
 """
 
 from dataclasses import dataclass
@@ -21,20 +20,20 @@ __all__ = ["EvaluationResult", "evaluate"]
 
 QUERIES = 1_000
 GOOD = 0.95
-"""Recall below which the index loses more than it needs to, whatever was asked for."""
+"""Below this recall, the advice is to raise the target, even if the target is lower."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What was asked and found.
+    """The result of an evaluation.
 
     Attributes:
-        measured: what the index finds of the embedding's neighbours.
-        encoding: what the embedding keeps of the rows; None where the version holds none out, and none were given.
-        recovered: the mean share of damaged rows that find their original, over rising damage; None likewise.
+        measured: the recall and latency of the index.
+        encoding: what the embedding keeps of the rows; None if the version has no held-out rows and none were given.
+        recovered: the mean share of damaged rows that find their original, over several severities; None likewise.
         precision: the mean share of a query's hits that have its label; None without labels.
-        held: how many queries find an item of exactly their embedding: rows that the version holds flatter it.
-        advice: what to do about the half that loses more than it should.
+        held: the number of queries that find an item with the same embedding; such rows make the result too good.
+        advice: what to do if the encoder or the index is worse than it should be.
     """
 
     measured: Measurement
@@ -46,12 +45,12 @@ class EvaluationResult:
 
 
 def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> EvaluationResult:
-    """Measure with `queries`, or without any with rows that were held out, which are items by now: none finds itself.
+    """Evaluate with `queries`, or else with held-out rows; these are items too, and do not count as their own hits.
 
     Raises:
-        DataError: the queries are not such as the encoder takes.
+        DataError: the queries do not fit the encoder.
     """
-    rows, embeddings, labels, own = _asked(version, queries, seed)
+    rows, embeddings, labels, own = _queries(version, queries, seed)
     measured, found = RecallBenchmark(version.embeddings, embeddings, own).take(version.index)
     hits = [[version.items.payload_at(int(p)).get("label") for p in row if p >= 0] for row in found]
     known = [(label, row) for label, row in zip(labels, hits, strict=True) if label is not None and row]
@@ -68,10 +67,10 @@ def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Ev
     )
 
 
-def _asked(
+def _queries(
     version: Version, queries: Rows | None, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Any], NDArray[np.int64] | None]:
-    """Rows (n, width), or none of them, their embeddings and labels, and which items they are."""
+    """Return query rows, (n, width) or empty, with embeddings and labels, and their positions if they are items."""
     if queries is not None:
         rows, labels = read_sample(suited(queries, version.encoder), QUERIES, seed)
         return rows, version.embed(rows), labels, None
@@ -82,18 +81,18 @@ def _asked(
     return np.array(version.held), version.embeddings.at(own), labels, own
 
 
-def _advice(measured: Measurement, encoding: EncoderQuality | None, asked: float) -> str:
-    """About each half by itself."""
-    said = []
+def _advice(measured: Measurement, encoding: EncoderQuality | None, target: float) -> str:
+    """Return the advice for the encoder and for the index."""
+    advice = []
     if encoding and encoding.retrain:
-        said.append("retrain: the embedding keeps less of the rows than principal components would")
-    if measured.high < max(asked, GOOD):
-        said.append(f"raise the target: the index finds {measured.recall:.2f} of the embedding's neighbours")
-    return "; and ".join(said) or "neither half loses more than it should"
+        advice.append("retrain: the embedding keeps less of the rows than principal components would")
+    if measured.high < max(target, GOOD):
+        advice.append(f"raise the target: the index finds {measured.recall:.2f} of the embedding's neighbors")
+    return "; and ".join(advice) or "neither the encoder nor the index loses more than it should"
 
 
 def _held(version: Version, embeddings: NDArray[np.float32], nearest: NDArray[np.int64]) -> int:
-    """Encoded in another block, a row's embedding is the same to float32's rounding."""
-    some = nearest >= 0
-    items = version.embeddings.at(nearest[some])
-    return int(np.isclose(items, embeddings[some], rtol=1e-5, atol=1e-5).all(axis=1).sum())
+    """Count the queries whose nearest item has the same embedding, up to float32's rounding between blocks."""
+    found = nearest >= 0
+    items = version.embeddings.at(nearest[found])
+    return int(np.isclose(items, embeddings[found], rtol=1e-5, atol=1e-5).all(axis=1).sum())

@@ -1,17 +1,17 @@
-"""Filters on payloads: the columns that a filter looks in, what a filter may say, and the items that pass it.
+"""Filters on payloads: the columns that filters use, the syntax of filters, and the items that pass a filter.
 
-Columns are named KIND:FIELD and hold null where an item has no such value. A value stands in the column of its own
-kind, so nothing is rounded, and a field of mixed kinds has several columns:
+Columns are named KIND:FIELD and contain null if an item has no such value. A value is in the column of its kind, so
+that nothing is rounded; a field with values of several kinds has several columns:
 
-integer   int64    an integer, which is within int64 (index.items.integers)
+integer   int64    an integer within int64 (index.items.integers)
 number    float64  any other number
-text      string   text (but not half of a surrogate pair, which UTF-8 cannot hold)
+text      string   text (except half of a surrogate pair, which UTF-8 cannot represent)
 flag      bool     true or false
-other     bool     true for a list, an object, and what no other kind holds: only `exists` looks here
+other     bool     true for a list, an object, and values of no other kind: only `exists` uses this column
 
-A list has its elements by kind in integers, numbers, texts and flags too; a condition holds for a list where it
-holds for one element. An object's fields are named by their path: {"a": {"b": 1}} has the fields a and a.b.
-A JSON null is as good as absent. Of two values of one kind under one name ("a.b" twice) the first counts.
+The elements of a list are also in columns of integers, numbers, texts and flags, by kind; a list passes a condition if
+one element passes it. An object's fields are named by their path: {"a": {"b": 1}} has the fields a and a.b. A JSON null
+means absent. If one name has two values of one kind ("a.b" twice), the first one is used.
 
 A filter is one of
 
@@ -41,37 +41,37 @@ from lookalike.index.shown import truncate_repr
 
 __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
 
-MAX_FIELDS = 256  # that become columns, the first seen first
-MAX_NAME = 256  # characters of a field's path; one with a longer path is no column
-MAX_DEPTH = 16  # of objects in a payload that are looked into, and of and, or, not in a filter
+MAX_FIELDS = 256  # fields that become columns: the first ones
+MAX_NAME = 256  # characters in the path of a field; a field with a longer path has no column
+MAX_DEPTH = 16  # nesting of objects in a payload that become columns, and of and, or, not in a filter
 _SINGLE = {"integer": pa.int64(), "number": pa.float64(), "text": pa.string(), "flag": pa.bool_()}
 _TYPES = _SINGLE | {f"{kind}s": pa.list_(single) for kind, single in _SINGLE.items()} | {"other": pa.bool_()}
 _SHAPES = [{"and"}, {"or"}, {"not"}, *({"field", word} for word in ("equal", "in", "range", "exists"))]
-_Test: TypeAlias = tuple[Callable[..., Any], Any]  # of values, and what they are compared with
+_Test: TypeAlias = tuple[Callable[..., Any], Any]  # a comparison, and the value to compare with
 _COMPARE = {"gt": pc.greater, "gte": pc.greater_equal, "lt": pc.less, "lte": pc.less_equal}
 
 
 class FieldTypes:
-    """Learns in a first pass over the payloads which columns they need, and makes them in a second."""
+    """Collects the columns that payloads need in a first pass over them, and builds the columns in a second."""
 
     def __init__(self, beside: Iterable[str] = ()) -> None:
-        """`beside`: names of columns that other payloads have, whose fields count as the first seen."""
+        """`beside`: column names of other payloads; their fields come first."""
         self._kinds: dict[str, set[str]] = {field: set() for field in _fields(beside)}
 
     def see(self, payloads: list[dict[str, Any]]) -> None:
-        """Take note of a batch's fields and of the kinds of their values."""
+        """Record the fields of a batch and the kinds of their values."""
         for payload in payloads:
             for kind, field, _ in _cells(payload):
                 if field in self._kinds or len(self._kinds) < MAX_FIELDS:
                     self._kinds.setdefault(field, set()).add(kind)
 
     def schema(self) -> pa.Schema:
-        """The columns for what was seen, by field in the order seen."""
+        """Return the columns for all recorded fields, in the order in which the fields were first seen."""
         kinds = ((kind, field) for field, seen in self._kinds.items() for kind in _TYPES if kind in seen)
         return pa.schema([(f"{kind}:{field}", _TYPES[kind]) for kind, field in kinds])
 
     def arrays(self, payloads: list[dict[str, Any]]) -> list[pa.Array]:
-        """One array (n,) a column of the schema; a value that `see` was not shown has no place in them."""
+        """Return one array (n,) for each column of the schema; values that `see` did not record are left out."""
         schema = self.schema()
         columns: dict[str, list[Any]] = {name: [None] * len(payloads) for name in schema.names}
         for row, payload in enumerate(payloads):
@@ -84,7 +84,7 @@ class FieldTypes:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The field holds one of these. Numbers and flags are apart because Python takes 1 and True for equal."""
+    """The field has one of these values. Numbers and flags are separate because 1 == True in Python."""
 
     field: str
     numbers: frozenset[int | float] = frozenset()
@@ -94,7 +94,7 @@ class Matches:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """The field holds a value within all bounds, (gt | gte | lt | lte, value), which are all numbers or all texts."""
+    """The field has a value within all bounds, (gt | gte | lt | lte, value), which are all numbers or all texts."""
 
     field: str
     bounds: tuple[tuple[str, int | float | str], ...]
@@ -102,7 +102,7 @@ class Within:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """The field holds something (or, where not `present`, nothing)."""
+    """The field has a value, or, if `present` is false, has no value."""
 
     field: str
     present: bool
@@ -110,7 +110,7 @@ class Exists:
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """How the word (and | or | not) joins filters; `not` has one."""
+    """Filters combined by a word (and | or | not); `not` has one filter."""
 
     word: str
     of: "tuple[Filter, ...]"
@@ -119,44 +119,45 @@ class Combined:
 Filter: TypeAlias = Matches | Within | Exists | Combined
 
 
-def read_filter(given: object) -> Filter:
-    """The filter that parsed JSON says; equal filters are equal and hash alike.
+def read_filter(source: object) -> Filter:
+    """Parse a filter from JSON values; equivalent filters are equal and have equal hashes.
 
     Raises:
-        QueryError: it is no filter (its `field` is the path, such as filter.and[1].range.gte), or too large a one.
+        QueryError: the source is not a filter, or is too large; its `field` is the path, such as
+            filter.and[1].range.gte.
     """
-    return _read(given, "filter", 0, FilterBudget())
+    return _read(source, "filter", 0, FilterBudget())
 
 
 def allowed(
-    table: pa.Table, given: Filter, *, beside: pa.Schema | None = None, where: str = "filter"
+    table: pa.Table, filter_: Filter, *, beside: pa.Schema | None = None, path: str = "filter"
 ) -> NDArray[np.bool_]:
-    """(n,) bool: which rows of a table with FieldTypes' columns (and any others) pass the filter.
+    """Return which rows of a table pass the filter, (n,) bool. The table has the columns of FieldTypes, and any others.
 
     Args:
-        beside: the columns of other items: a field that only those have may be asked for, and no row here has it.
+        beside: the columns of other items: the filter may use their fields, which no row of `table` has.
 
     Raises:
-        QueryError: it asks for a field that no item has, or for a range over none of the field's kinds.
+        QueryError: the filter uses a field that no item has, or a range of another kind than the field's values.
     """
-    if isinstance(given, Combined):
-        if given.word == "not":
-            return ~allowed(table, given.of[0], beside=beside, where=f"{where}.not")
+    if isinstance(filter_, Combined):
+        if filter_.word == "not":
+            return ~allowed(table, filter_.of[0], beside=beside, path=f"{path}.not")
         masks = (
-            allowed(table, part, beside=beside, where=f"{where}.{given.word}[{i}]") for i, part in enumerate(given.of)
+            allowed(table, part, beside=beside, path=f"{path}.{filter_.word}[{i}]") for i, part in enumerate(filter_.of)
         )
-        return reduce(np.logical_and if given.word == "and" else np.logical_or, masks)
-    here = table.column_names
-    kinds = _kinds([*here, *(beside.names if beside else [])], given.field, where)
-    columns = {kind: table.column(name) for kind, name in kinds.items() if name in here}
+        return reduce(np.logical_and if filter_.word == "and" else np.logical_or, masks)
+    names = table.column_names
+    kinds = _kinds([*names, *(beside.names if beside else [])], filter_.field, path)
+    columns = {kind: table.column(name) for kind, name in kinds.items() if name in names}
     mask = np.zeros(table.num_rows, np.bool_)
-    if isinstance(given, Exists):
-        held: NDArray[np.bool_] = reduce(np.logical_or, (pc.is_valid(c).to_numpy() for c in columns.values()), mask)
-        return held if given.present else ~held
-    tests = _tests(given)
-    if isinstance(given, Within) and not any(kind.removesuffix("s") in tests for kind in kinds):
-        expected = f"a range over what {truncate_repr(given.field)} holds ({', '.join(kinds)})"
-        raise QueryError(f"{where}.range", expected=expected, found="texts" if "text" in tests else "numbers")
+    if isinstance(filter_, Exists):
+        present: NDArray[np.bool_] = reduce(np.logical_or, (pc.is_valid(c).to_numpy() for c in columns.values()), mask)
+        return present if filter_.present else ~present
+    tests = _tests(filter_)
+    if isinstance(filter_, Within) and not any(kind.removesuffix("s") in tests for kind in kinds):
+        expected = f"a range of the kind of the values of {truncate_repr(filter_.field)} ({', '.join(kinds)})"
+        raise QueryError(f"{path}.range", expected=expected, found="texts" if "text" in tests else "numbers")
     for kind, column in columns.items():
         if kind in tests:
             mask |= _hits(column, tests[kind])
@@ -167,7 +168,7 @@ def allowed(
 
 
 def _cells(item: dict[str, Any], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, str, Any]]:
-    """Kind, field and value of all that columns can hold; objects below MAX_DEPTH are not looked into."""
+    """Yield the kind, field and value of each column cell of an item; objects deeper than MAX_DEPTH are skipped."""
     for key, value in item.items():
         field = f"{prefix}{key}"
         if value is None or len(field) > MAX_NAME or not _is_utf8(field):
@@ -180,21 +181,21 @@ def _cells(item: dict[str, Any], prefix: str = "", depth: int = 1) -> Iterator[t
             yield "other", field, True
             typed = [_typed(element) for element in value]
             for kind in _SINGLE:
-                if held := [element for of, element in typed if of == kind]:
-                    yield f"{kind}s", field, held
+                if elements := [element for of, element in typed if of == kind]:
+                    yield f"{kind}s", field, elements
         else:
             kind, value = _typed(value)
             yield kind, field, value
 
 
 def _typed(value: Any) -> tuple[str, Any]:
-    """A value's kind and the value as its column holds it; what JSON has no word for is its text, as in the items."""
+    """Return a value's kind and its column value; a value that JSON cannot represent becomes text, as in the items."""
     if isinstance(value, bool):
         return "flag", value
     if isinstance(value, int):
         return ("integer", int(value)) if INT64_MIN <= value <= INT64_MAX else ("other", True)
     if isinstance(value, float):
-        return "number", value + 0.0  # -0.0 becomes 0.0: is_in tells them apart
+        return "number", value + 0.0  # -0.0 becomes 0.0: is_in distinguishes them
     if value is None or isinstance(value, dict | list | tuple):
         return "other", True
     text = value if isinstance(value, str) else str(value)
@@ -210,74 +211,74 @@ def _is_utf8(text: str) -> bool:
 
 
 def _nearest(value: int | float) -> float:
-    """The float64 nearest to a number; 0.0 for -0.0."""
+    """Return the float64 nearest to a number; 0.0 for -0.0."""
     return float(value) + 0.0
 
 
-def _read(given: Any, where: str, depth: int, budget: FilterBudget) -> Filter:
-    """The filter at a path, within the budget of the whole."""
-    if not isinstance(given, dict) or given.keys() not in _SHAPES:
+def _read(source: Any, path: str, depth: int, budget: FilterBudget) -> Filter:
+    """Parse the filter at a path, within the budget of the whole filter."""
+    if not isinstance(source, dict) or source.keys() not in _SHAPES:
         shape = "field with one of equal, in, range, exists; or one of and, or, not"
-        raise QueryError(where, expected=shape, found=truncate_repr(given))
-    if "field" in given:
-        return _condition(given, where, budget)
+        raise QueryError(path, expected=shape, found=truncate_repr(source))
+    if "field" in source:
+        return _condition(source, path, budget)
     if depth == MAX_DEPTH:
-        raise QueryError(where, expected=f"at most {MAX_DEPTH} of and, or, not in one another", found="more")
-    [(word, inner)] = given.items()
+        raise QueryError(path, expected=f"at most {MAX_DEPTH} nested levels of and, or, not", found="more levels")
+    [(word, inner)] = source.items()
     if word == "not":
-        return Combined(word, (_read(inner, f"{where}.not", depth + 1, budget),))
-    parts = enumerate(_listed(inner, f"{where}.{word}", MAX_CONDITIONS))
-    return Combined(word, tuple(_read(part, f"{where}.{word}[{i}]", depth + 1, budget) for i, part in parts))
+        return Combined(word, (_read(inner, f"{path}.not", depth + 1, budget),))
+    parts = enumerate(_checked_list(inner, f"{path}.{word}", MAX_CONDITIONS))
+    return Combined(word, tuple(_read(part, f"{path}.{word}[{i}]", depth + 1, budget) for i, part in parts))
 
 
-def _condition(given: dict[str, Any], where: str, budget: FilterBudget) -> Filter:
-    field = given["field"]
-    if _sort(field) != "texts":
-        raise QueryError(f"{where}.field", expected="a field's name", found=truncate_repr(field))
-    listed = _listed(given["in"], f"{where}.in", MAX_VALUES) if "in" in given else []
-    bounds = given.get("range")
-    budget.take(field, listed or (list(bounds.values()) if isinstance(bounds, dict) else [given.get("equal")]))
-    if "equal" in given:
-        return _matches(field, [given["equal"]], lambda _: f"{where}.equal")
-    if "in" in given:
-        return _matches(field, listed, lambda i: f"{where}.in[{i}]")
-    if "range" in given:
-        return _within(field, given["range"], f"{where}.range")
-    if not isinstance(given["exists"], bool):
-        raise QueryError(f"{where}.exists", expected="true or false", found=truncate_repr(given["exists"]))
-    return Exists(field, given["exists"])
+def _condition(source: dict[str, Any], path: str, budget: FilterBudget) -> Filter:
+    field = source["field"]
+    if _value_type(field) != "texts":
+        raise QueryError(f"{path}.field", expected="the name of a field", found=truncate_repr(field))
+    values = _checked_list(source["in"], f"{path}.in", MAX_VALUES) if "in" in source else []
+    bounds = source.get("range")
+    budget.take(field, values or (list(bounds.values()) if isinstance(bounds, dict) else [source.get("equal")]))
+    if "equal" in source:
+        return _matches(field, [source["equal"]], lambda _: f"{path}.equal")
+    if "in" in source:
+        return _matches(field, values, lambda i: f"{path}.in[{i}]")
+    if "range" in source:
+        return _within(field, source["range"], f"{path}.range")
+    if not isinstance(source["exists"], bool):
+        raise QueryError(f"{path}.exists", expected="true or false", found=truncate_repr(source["exists"]))
+    return Exists(field, source["exists"])
 
 
-def _matches(field: str, values: list[Any], where: Callable[[int], str]) -> Matches:
-    sorts: dict[str, list[Any]] = {"numbers": [], "texts": [], "flags": []}
-    for place, value in enumerate(values):
-        sort = _sort(value)
-        if sort is None:
+def _matches(field: str, values: list[Any], path_of: Callable[[int], str]) -> Matches:
+    by_type: dict[str, list[Any]] = {"numbers": [], "texts": [], "flags": []}
+    for number, value in enumerate(values):
+        value_type = _value_type(value)
+        if value_type is None:
             expected = f"a finite number ({INTEGERS}), a text, true or false"
-            raise QueryError(where(place), expected=expected, found=truncate_repr(value))
-        sorts[sort].append(value)
-    return Matches(field, **{sort: frozenset(kept) for sort, kept in sorts.items()})
+            raise QueryError(path_of(number), expected=expected, found=truncate_repr(value))
+        by_type[value_type].append(value)
+    return Matches(field, **{value_type: frozenset(members) for value_type, members in by_type.items()})
 
 
-def _within(field: str, given: object, where: str) -> Within:
-    if not (isinstance(given, dict) and given and len(given) <= len(_COMPARE) and given.keys() <= _COMPARE.keys()):
-        raise QueryError(where, expected="an object of one or more of gt, gte, lt, lte", found=truncate_repr(given))
-    bounds = tuple((word, given[word]) for word in _COMPARE if word in given)
+def _within(field: str, source: object, path: str) -> Within:
+    if not (isinstance(source, dict) and source and len(source) <= len(_COMPARE) and source.keys() <= _COMPARE.keys()):
+        raise QueryError(path, expected="an object of one or more of gt, gte, lt, lte", found=truncate_repr(source))
+    bounds = tuple((word, source[word]) for word in _COMPARE if word in source)
     for word, value in bounds:
-        if _sort(value) in (None, "flags") or _sort(value) != _sort(bounds[0][1]):
-            expected = f"finite numbers ({INTEGERS}) or texts, all alike"
-            raise QueryError(f"{where}.{word}", expected=expected, found=truncate_repr(value))
+        if _value_type(value) in (None, "flags") or _value_type(value) != _value_type(bounds[0][1]):
+            expected = f"only finite numbers ({INTEGERS}), or only texts"
+            raise QueryError(f"{path}.{word}", expected=expected, found=truncate_repr(value))
     return Within(field, bounds)
 
 
-def _listed(given: object, where: str, most: int) -> list[Any]:
-    if not (isinstance(given, list) and 0 < len(given) <= most):
-        raise QueryError(where, expected=f"a list of 1 to {most:,}", found=truncate_repr(given))
-    return given
+def _checked_list(source: object, path: str, most: int) -> list[Any]:
+    if not (isinstance(source, list) and 0 < len(source) <= most):
+        raise QueryError(path, expected=f"a list of 1 to {most:,}", found=truncate_repr(source))
+    return source
 
 
-def _sort(value: object) -> str | None:
-    """Which values a filter's value compares with: numbers, texts, flags, or (None) none at all."""
+def _value_type(value: object) -> str | None:
+    """Return which values a filter's value compares with: numbers, texts or flags; None if it compares with none."""
     if isinstance(value, bool):
         return "flags"
     if isinstance(value, int):
@@ -287,16 +288,16 @@ def _sort(value: object) -> str | None:
     return "texts" if isinstance(value, str) and _is_utf8(value) else None
 
 
-def _kinds(names: list[str], field: str, where: str) -> dict[str, str]:
-    """The kinds that a field has among these columns, each with its column's name."""
+def _kinds(names: list[str], field: str, path: str) -> dict[str, str]:
+    """Return the kinds of a field among these columns, each with the name of its column."""
     kinds = {kind: f"{kind}:{field}" for kind in _TYPES if f"{kind}:{field}" in names}
     if kinds:
         return kinds
     known = _fields(names)
-    some = ", ".join(map(truncate_repr, known[:8])) + (", …" if len(known) > 8 else "")
-    full = f"Only the first {MAX_FIELDS} fields can be filtered by." if len(known) >= MAX_FIELDS else ""
-    expected = f"a field of the items ({some})" if known else "no filter, as no item has a field"
-    raise QueryError(f"{where}.field", expected=expected, found=truncate_repr(field), remedy=full)
+    listed = ", ".join(map(truncate_repr, known[:8])) + (", …" if len(known) > 8 else "")
+    remedy = f"Only the first {MAX_FIELDS} fields can be used in filters." if len(known) >= MAX_FIELDS else ""
+    expected = f"a field of the items ({listed})" if known else "no filter, because no item has a field"
+    raise QueryError(f"{path}.field", expected=expected, found=truncate_repr(field), remedy=remedy)
 
 
 def _fields(names: Iterable[str]) -> list[str]:
@@ -310,38 +311,38 @@ def _hits(values: pa.ChunkedArray, tests: list[_Test]) -> NDArray[np.bool_]:
     return hits
 
 
-def _tests(given: Matches | Within) -> dict[str, list[_Test]]:
-    """By kind, the tests that a value of the kind has to pass; a kind that cannot pass has none."""
-    if isinstance(given, Within):
-        if isinstance(given.bounds[0][1], str):
-            return {"text": [(_COMPARE[word], value) for word, value in given.bounds]}
+def _tests(condition: Matches | Within) -> dict[str, list[_Test]]:
+    """Return, by kind, the tests that a value of the kind must pass; a kind that cannot pass is left out."""
+    if isinstance(condition, Within):
+        if isinstance(condition.bounds[0][1], str):
+            return {"text": [(_COMPARE[word], value) for word, value in condition.bounds]}
         return {
-            "integer": [_whole_bound(word, value) for word, value in given.bounds],
-            "number": [_real_bound(word, value) for word, value in given.bounds],
+            "integer": [_integer_bound(word, value) for word, value in condition.bounds],
+            "number": [_float_bound(word, value) for word, value in condition.bounds],
         }
-    wanted: dict[str, list[Any]] = {
-        "integer": [int(n) for n in given.numbers if INT64_MIN <= n <= INT64_MAX and n == math.floor(n)],
-        "number": [_nearest(n) for n in given.numbers if _nearest(n) == n],
-        "text": list(given.texts),
-        "flag": list(given.flags),
+    candidates: dict[str, list[Any]] = {
+        "integer": [int(n) for n in condition.numbers if INT64_MIN <= n <= INT64_MAX and n == math.floor(n)],
+        "number": [_nearest(n) for n in condition.numbers if _nearest(n) == n],
+        "text": list(condition.texts),
+        "flag": list(condition.flags),
     }
     return {
         # equal is several times faster than is_in
         kind: [(pc.equal, values[0]) if len(values) == 1 else (pc.is_in, pa.array(values, _SINGLE[kind]))]
-        for kind, values in wanted.items()
+        for kind, values in candidates.items()
         if values
     }
 
 
-def _whole_bound(word: str, value: Any) -> _Test:
-    """The bound on int64 that the same whole numbers keep to."""
+def _integer_bound(word: str, value: Any) -> _Test:
+    """Return an int64 bound that the same integers satisfy."""
     edge = math.floor(value) + 1 if word in ("gt", "lte") else math.ceil(value)  # x >= edge, or x < edge
     low, high = ("gt", "lte") if edge > INT64_MAX else ("gte", "lt")
     return _COMPARE[low if word in ("gt", "gte") else high], min(max(edge, INT64_MIN), INT64_MAX)
 
 
-def _real_bound(word: str, value: Any) -> _Test:
-    """The bound on float64 that the same float64s keep to."""
+def _float_bound(word: str, value: Any) -> _Test:
+    """Return a float64 bound that the same float64 values satisfy."""
     near = _nearest(value)
     low, high = ("gte", "lt") if near > value else ("gt", "lte")
     return _COMPARE[word if near == value else low if word in ("gt", "gte") else high], near

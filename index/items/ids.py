@@ -1,7 +1,7 @@
-"""What an item's id may be: any text without control characters and halves of surrogate pairs.
+"""Check the ids of items: any text without control characters and halves of surrogate pairs.
 
-The rule is by code point, and so the same under every Python: its tables of what is printable change from one release
-to the next. File names hold narrow spaces, ideographic spaces and zero-width joiners, and an id is often a file name.
+The rule is by code point, so that it is the same in every release of Python; the definition of printable characters
+is not. An id is often a file name, which may contain narrow spaces, ideographic spaces and zero-width joiners.
 """
 
 import re
@@ -12,14 +12,14 @@ from lookalike.training.errors import DataError
 __all__ = ["IDS", "MAX_ID", "check_ids", "wrong_id"]
 
 MAX_ID = 256
-"""Characters of an id."""
+"""The most characters of an id."""
 IDS = f"1 to {MAX_ID} characters, none of them a control character or half of a surrogate pair"
 _LENGTHS = frozenset(range(1, MAX_ID + 1))
 _REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def wrong_id(name: str) -> str | None:
-    """What is wrong with an id, such as "U+0007 at position 3", counted from 0; None if nothing is."""
+    """Return the problem of an id, such as "U+0007 at position 3", counted from 0; None for a valid id."""
     if len(name) not in _LENGTHS:
         return f"{len(name):,} characters"
     refused = _REFUSED.search(name)
@@ -27,8 +27,8 @@ def wrong_id(name: str) -> str | None:
 
 
 def check_ids(ids: Sequence[str], source: str) -> None:
-    """Raises DataError if an id is not what `IDS` says; it names the id and the character."""
-    if _LENGTHS.issuperset(map(len, ids)) and not _REFUSED.search("".join(ids)):  # a look at each costs more
+    """Raise DataError, with the id and the character, if an id breaks the rule `IDS`."""
+    if _LENGTHS.issuperset(map(len, ids)) and not _REFUSED.search("".join(ids)):  # faster than checking one by one
         return
     name, found = next((name, found) for name in ids if (found := wrong_id(name)))
     raise DataError(f"{source}, id {name[:40]!r}", expected=IDS, found=found)

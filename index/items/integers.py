@@ -1,7 +1,7 @@
-"""Integers in payloads and filters: from -2^63 to 2^63 - 1, which every part of the chain holds exactly.
+"""Check integers in payloads and filters: every component represents -2^63 to 2^63 - 1 exactly.
 
-A JSON parser that makes a float64 of a larger integer rounds it silently. So a larger integer is refused, and the error
-names it.
+Some JSON parsers silently round a larger integer to a float64. So a larger integer is refused, with an error that
+contains it.
 """
 
 import re
@@ -20,19 +20,19 @@ _LONG_BYTES = re.compile(_LONG.pattern.encode())
 
 
 def may_hold_large(text: str | bytes) -> bool:
-    """False if JSON has no integer out of bounds; True if it may have one, because digits in a text look the same."""
+    """Whether JSON may contain an integer out of bounds; True may be wrong, because of digits in a text."""
     return bool(_LONG.search(text) if isinstance(text, str) else _LONG_BYTES.search(text))
 
 
-def find_large(value: Any, place: str) -> tuple[str, str] | None:
-    """Where in a JSON value the first integer out of bounds is, such as payload.sizes[2], and what it is."""
-    waiting = [(place, value)]
-    while waiting:
-        place, value = waiting.pop()
+def find_large(value: Any, path: str) -> tuple[str, str] | None:
+    """Return the path, such as payload.sizes[2], and the text of the first integer out of bounds in a JSON value."""
+    pending = [(path, value)]
+    while pending:
+        path, value = pending.pop()
         if isinstance(value, dict):
-            waiting += reversed([(f"{place}.{str(key)[:64]}", inner) for key, inner in value.items()])
+            pending += reversed([(f"{path}.{str(key)[:64]}", inner) for key, inner in value.items()])
         elif isinstance(value, list | tuple):
-            waiting += reversed([(f"{place}[{number}]", inner) for number, inner in enumerate(value)])
+            pending += reversed([(f"{path}[{number}]", inner) for number, inner in enumerate(value)])
         elif isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
-            return place, truncate_repr(value)
+            return path, truncate_repr(value)
     return None

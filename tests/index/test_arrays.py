@@ -7,23 +7,23 @@ import pytest
 from lookalike.index.arrays import is_permutation, load_array
 
 
-def test_an_array_is_mapped_or_read_as_it_was_written(tmp_path: Path) -> None:
-    wanted = np.arange(12, dtype=np.float32).reshape(3, 4)
-    np.save(tmp_path / "a.npy", wanted)
+def test_maps_or_reads_an_array_as_written(tmp_path: Path) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.save(tmp_path / "a.npy", array)
     mapped = load_array(tmp_path / "a.npy", mmap_mode="r")
     assert isinstance(mapped, np.memmap)
-    np.testing.assert_array_equal(mapped, wanted)
-    np.testing.assert_array_equal(load_array(io.BytesIO((tmp_path / "a.npy").read_bytes())), wanted)
+    np.testing.assert_array_equal(mapped, array)
+    np.testing.assert_array_equal(load_array(io.BytesIO((tmp_path / "a.npy").read_bytes())), array)
 
 
-def test_what_holds_objects_is_refused(tmp_path: Path) -> None:
+def test_refuses_an_array_of_objects(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="pickle"):
         load_array(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize(
-    ("parts", "count", "whole"),
+    ("parts", "count", "expected"),
     [
         ([[2, 0, 1]], 3, True),
         ([[2], [], [0, 1]], 3, True),
@@ -36,5 +36,5 @@ def test_what_holds_objects_is_refused(tmp_path: Path) -> None:
         ([[0]], 0, False),
     ],
 )
-def test_parts_are_a_permutation_if_each_number_is_there_once(parts: list[list[int]], count: int, whole: bool) -> None:
-    assert is_permutation([np.array(part, np.int64) for part in parts], count) is whole
+def test_parts_are_a_permutation_if_each_number_occurs_once(parts: list[list[int]], count: int, expected: bool) -> None:
+    assert is_permutation([np.array(part, np.int64) for part in parts], count) is expected

@@ -1,4 +1,4 @@
-"""Why does a run not learn? Checks before the first step, a watch during the run, rules over what was seen.
+"""Diagnose why a run does not learn: checks before the first step, a watch during the run, rules over both.
 
 Imports training's models, its plan and its history.
 """

@@ -1,4 +1,4 @@
-"""The causes that the doctor knows, the surest and the most fundamental first, and the diagnosis."""
+"""All causes that the doctor knows, the most certain and most fundamental first, and the diagnosis."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["CAUSES", "Cause", "diagnose", "is_hopeless", "refuse"]
 
 @dataclass(frozen=True)
 class Cause:
-    """A rule with its name, its explanation and its lesson; `fatal` ones are refused before the first step."""
+    """A rule with its name, explanation and lesson; a `fatal` cause is refused before the first step."""
 
     name: str
     rule: Callable[[Case], Observation | None]
@@ -25,92 +25,94 @@ class Cause:
     fatal: bool = False
 
     def look(self, case: Case) -> Finding | None:
-        """The finding, where the rule sees its cause in this run."""
-        if not (seen := self.rule(case)):
+        """Return a finding if the rule detects its cause in this run, else None."""
+        if not (observed := self.rule(case)):
             return None
-        return Finding(self.name, seen.evidence, self.why, seen.change, self.sure, self.topic, seen.settings)
+        return Finding(
+            self.name, observed.evidence, self.why, observed.change, self.sure, self.topic, observed.settings
+        )
 
 
 CAUSES = (
     Cause("bad-rows", before.bad_rows, "certain", "common-mistakes",
-          "One NaN in a row makes its loss NaN, and from there every weight.", fatal=True),
+          "One NaN in a row makes the loss NaN, and the next step makes every weight NaN.", fatal=True),
     Cause("rows-alike", before.rows_alike, "certain", "autoencoders",
-          "Where nothing differs there is nothing to learn, and every item is every other's neighbour.", fatal=True),
+          "If all rows are equal, there is nothing to learn, and all items are equally similar.", fatal=True),
     Cause("parameters-missing", before.missing_parameters, "certain", "three-pillars",
-          "The optimizer moves only what it was given; the rest keeps its random values.", fatal=True),
+          "The optimizer updates only the parameters in its groups; all others keep their random values.", fatal=True),
     Cause("batch-too-small", before.batch_of_one, "certain", "train-and-eval",
-          "One row has no deviation to divide by.", fatal=True),
+          "Batch norm divides by the deviation of a batch, and one row has none.", fatal=True),
     Cause("gradients-not-zeroed", during.gradients_not_zeroed, "certain", "common-mistakes",
-          "backward() adds to the gradients that are there, so each step follows the sum of all steps before."),
+          "backward() adds to the existing gradients, so each step follows the sum of all gradients so far."),
     Cause("judged-in-train-mode", during.judged_in_train_mode, "certain", "train-and-eval",
-          "In train mode dropout drops, and batch norm takes the batch's own statistics and learns from the rows "
-          "it is judged on."),
+          "In train mode dropout is active, and batch norm uses the statistics of the batch and updates them from "
+          "the validation rows."),
     Cause("double-activation", before.double_activation, "certain", "loss-functions",
-          "The loss has its own sigmoid or softmax; a second one before it flattens the gradient and bounds the "
-          "answer.", fatal=True),
+          "The loss applies a sigmoid or softmax itself; a second one flattens the gradient and limits the "
+          "output.", fatal=True),
     Cause("wrong-output-range", before.wrong_output_range, "certain", "activations",
-          "No weights can make a squashed output reach values outside its range."),
+          "The output activation cannot produce values outside of its range, whatever the weights are."),
     Cause("resolution-lost", before.blurred_columns, "likely", "common-mistakes",
-          "float32 keeps 24 bits of a value: far from 0, small differences are less than its last bit."),
+          "float32 keeps 24 bits of a value: far from 0, small differences are below the last bit."),
     Cause("far-values", before.far_values, "certain", "common-mistakes",
-          "One such value would take its column's whole scale, and leave nothing that tells the others apart. So the "
-          "scale is fitted without it, and it counts as the end of the range."),
+          "One such value would dominate the scale of its column, and make all other values look equal. So the "
+          "scale is fitted without it, and it is clipped to the end of the range."),
     Cause("unscaled-inputs", before.unscaled_inputs, "likely", "three-pillars",
-          "Initialisation and learning rate are made for values near 1; columns of larger scale take all of the loss."),
+          "Initialization and learning rate suit values near 1; columns of larger scale dominate the loss."),
     Cause("missing-activations", before.missing_activations, "certain", "activations",
-          "Without a nonlinearity between them, matrices multiply out to one: it can do no more than PCA."),
+          "Without a nonlinearity between them, the weight matrices act as one: the model can do no more than PCA."),
     Cause("duplicates-across-split", before.duplicates, "certain", "overfitting",
-          "Rows that were trained on cannot show how it does on rows it has never seen."),
+          "Rows that the model was trained on cannot show how well it works on new rows."),
     Cause("batch-too-small", before.batch_too_small, "likely", "train-and-eval",
-          "The statistics of so few rows are noise, and differ from those used in eval mode."),
+          "The statistics of a few rows are noisy, and differ from the statistics used in eval mode."),
     Cause("exploding-gradients", during.exploding_gradients, "likely", "vanishing-gradients",
-          "Weights that are too large multiply up, layer by layer, forward and backward."),
+          "Weights that are too large amplify values and gradients, layer by layer."),
     Cause("vanishing-gradients", during.vanishing_gradients, "likely", "vanishing-gradients",
-          "Each layer multiplies the gradient by its slope and its weights; below one, the first layers get nothing."),
+          "Each layer multiplies the gradient by its slope and its weights; if the product is below 1, the first "
+          "layers get almost no gradient."),
     Cause("weight-decay-too-strong", during.weight_decay_too_strong, "likely", "regularization",
-          "Every step pulls the weights towards zero, harder than the loss pulls them away."),
+          "Every step pulls the weights towards zero more strongly than the loss pulls them away."),
     Cause("learning-rate-too-high", during.learning_rate_too_high, "likely", "learning-rate",
-          "The step is longer than the slope holds, so it lands higher than it began."),
+          "A step leaves the region in which the gradient is valid, so the loss rises."),
     Cause("collapsed-latent", during.collapsed_latent, "likely", "latent-space",
-          "Dimensions that are the same for every row carry nothing, and neighbours are found without them."),
+          "Dimensions that are the same for every row carry no information, and do not help to find neighbors."),
     Cause("dead-relus", during.dead_relus, "likely", "activations",
-          "A ReLU whose input is below zero for every row passes no gradient, so nothing can bring it back."),
+          "A ReLU whose input is below zero for every row passes no gradient, so it cannot recover."),
     Cause("corruption-too-strong", before.corruption_too_strong, "likely", "denoising",
-          "So little of the row is left that its mean is the best guess."),
+          "Too little of a row is left, so the mean is the best guess."),
     Cause("learning-rate-too-low", during.learning_rate_too_low, "likely", "learning-rate",
-          "At this pace the weights stay where they were drawn."),
+          "At this rate the weights hardly move from their initial values."),
     Cause("too-few-epochs", during.too_few_epochs, "likely", "overfitting",
-          "It was stopped before the loss had settled."),
+          "Training stopped before the loss converged."),
     Cause("bottleneck-too-small", before.bottleneck_too_small, "likely", "autoencoders",
-          "What does not fit through the narrowest layer cannot be rebuilt behind it."),
+          "Information that does not fit through the narrowest layer cannot be reconstructed."),
     Cause("overfitting", during.overfitting, "likely", "overfitting",
-          "It has room to learn the training rows by heart, and nothing that hinders it."),
+          "The model is large enough to memorize the training rows, and nothing prevents it."),
     Cause("underfitting", during.underfitting, "possible", "overfitting",
-          "It does no better than the mean of each column."),
+          "The model is no better than predicting the mean of each column."),
 )  # fmt: skip
 
 
 def diagnose(state: State) -> list[Finding]:
-    """All findings on a run, from its facts and its history alone, the first cause first; none where it is healthy."""
+    """Return all findings on a run, in the order of `CAUSES`; empty for a healthy run. Uses only facts and history."""
     case = Case.of(state)
-    found = [finding for cause in CAUSES if (finding := cause.look(case))]
-    return [finding for finding in found if finding.cause != "underfitting" or len(found) == 1]
+    findings = [finding for cause in CAUSES if (finding := cause.look(case))]
+    return [finding for finding in findings if finding.cause != "underfitting" or len(findings) == 1]
 
 
 def refuse(state: State) -> None:
-    """Before the first step: refuse what certainly cannot learn.
+    """Refuse, before the first step, a run that certainly cannot learn.
 
     Raises:
-        TrainingError: it names the cause, the evidence and the change.
+        TrainingError: with the cause, the evidence and the change.
     """
     case = Case(state.facts)
     for cause in CAUSES:
         if cause.fatal and (finding := cause.look(case)):
-            raise TrainingError(
-                finding.cause, expected="none", found=finding.seen, remedy=f"{finding.why} {finding.change}"
-            )
+            remedy = f"{finding.why} {finding.change}"
+            raise TrainingError(finding.cause, expected="a run that can learn", found=finding.seen, remedy=remedy)
 
 
 def is_hopeless(state: State) -> bool:
-    """The loss left the numbers, or was a hundred times a constant's for three epochs and did not halve."""
+    """Whether a loss is not finite, or stayed far above that of a constant answer: see `Case.hopeless`."""
     return Case.of(state).hopeless

@@ -1,4 +1,4 @@
-"""A finding: what was seen, why that happens, what to change, and how sure it is."""
+"""A finding: the evidence, the reason, the change, and how certain the finding is."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ Sure = Literal["certain", "likely", "possible"]
 
 @dataclass(frozen=True)
 class Observation:
-    """What a rule saw, in numbers, and what it would change: in words, and as `section.key=value` lines."""
+    """The evidence that a rule found, in numbers, and the change: in words, and as `section.key=value` lines."""
 
     evidence: str
     change: str
@@ -22,13 +22,13 @@ class Finding:
     """One diagnosis.
 
     Attributes:
-        cause: its name, one of `training.doctor.causes.CAUSES`.
-        seen: the evidence, with its numbers.
-        why: why that happens.
-        change: what to do; where settings do it, as `--set` lines.
-        sure: certain (it follows from what is there), likely (figures past a tested threshold) or possible.
-        topic: the lesson that explains it: `lookalike explain TOPIC`.
-        settings: the `section.key=value` lines of `change`; empty where it is the user's own code.
+        cause: the name of one of `training.doctor.causes.CAUSES`.
+        seen: the evidence, with numbers.
+        why: why this happens.
+        change: what to do; as `--set` lines if settings can do it.
+        sure: certain (follows from the facts), likely (figures past a tested threshold) or possible.
+        topic: the lesson that explains the cause: `lookalike explain TOPIC`.
+        settings: the `section.key=value` lines of `change`; empty if the user's code must change.
     """
 
     cause: str

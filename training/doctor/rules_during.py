@@ -1,4 +1,4 @@
-"""Rules over the history: what only a run can show. They see epochs, never the model."""
+"""Rules over the history: diagnoses that need a run. A rule sees the facts and the epochs, never the model."""
 
 import math
 
@@ -21,12 +21,12 @@ __all__ = [
 ]
 
 GOOD_RATES = {"adam": 2e-3, "adamw": 2e-3, "sgd": 0.05}
-"""Half of the default, for a run that went wrong at another: what is a little too low still learns."""
+"""Half of the default rates, advised to a run that failed at its rate: a rate slightly too low still learns."""
 GOOD_SGD_RATE_FOR_LOGITS = 1.0
-"""Cross-entropy over shares has a gentler slope than a square."""
+"""Cross-entropy over shares has smaller gradients than a squared error."""
 LOUD = 20.0
 LOUD_GAIN = 1.5
-"""A little more than the largest that a standard initialisation draws, sqrt(2)."""
+"""Slightly more than the largest gain of a standard initialization, sqrt(2)."""
 LEAP = 10.0
 WILD_STEP, LONG_STEP, SHORT_STEP = 0.3, 0.1, 1e-4
 FADED, FAINT = 5e-3, 3e-3
@@ -40,47 +40,46 @@ MUCH_TOO_HEAVY = 9.9
 STILL_FALLING = 0.05
 VERY_FEW_STEPS, FEW_STEPS = 100, 300
 WELL_DONE = 0.2
-LITTLE_LEARNT = 0.8
+LITTLE_LEARNED = 0.8
 
 
 def gradients_not_zeroed(case: Case) -> Observation | None:
-    """A gradient of an earlier step that was still there when backward began: once is enough."""
+    """A gradient of an earlier step that was still present when backward began; once is enough."""
     stale, looks = (sum(e.vitals.get(key, 0) for e in case.history) for key in ("stale", "looks"))
     if not stale:
         return None
     return Observation(
-        f"at {stale} of {looks} looks the gradient of an earlier step was still there when backward began",
+        f"in {stale} of {looks} observed steps the gradient of an earlier step was still present when backward began",
         "Call optimizer.zero_grad() before loss.backward()",
     )
 
 
 def judged_in_train_mode(case: Case) -> Observation | None:
-    """Answers without gradients while dropout or batch norm was in train mode: one epoch is enough."""
+    """Calls without gradients while dropout or batch norm was in train mode; one epoch is enough."""
     count = sum(bool(epoch.vitals.get("train_mode")) for epoch in case.history)
     if not count:
         return None
     return Observation(
-        f"in {count} of {len(case.history)} epochs it was judged with dropout or batch norm in train mode",
+        f"in {count} of {len(case.history)} epochs the model was validated with dropout or batch norm in train mode",
         "Call model.eval() before validation and model.train() after it",
     )
 
 
 def exploding_gradients(case: Case) -> Observation | None:
-    """The first loss of all, before any step was taken: no learning rate can have caused it.
+    """A first loss, before any step, above `LOUD` times that of a constant answer, or not finite.
 
-    It is above `LOUD` times what a constant answer costs, or no number. Where weights are larger than `LOUD_GAIN`,
-    they are the reason.
+    The learning rate cannot be the cause. Weights with a gain above `LOUD_GAIN` are the cause if there are any.
     """
     if "first_norm" not in case.first:
         return None
     loss, norm = case.relative(case.first.get("first_loss"), "train_"), case.first["first_norm"]
     if loss <= LOUD:
         return None
-    seen = f"before any step the loss is {loss:.3g} times a constant's, and the gradient's length {_told(norm)}"
+    seen = f"before any step the loss is {loss:.3g} times a constant answer's, and the gradient norm is {_format(norm)}"
     if (gain := case.facts.get("gain", 0.0)) > LOUD_GAIN:
         return Observation(
-            f"{seen}; a layer's weights make values {gain:.3g} times as large",
-            "Draw the weights by a standard initialisation: layer.reset_parameters(), or nn.init.kaiming_normal_",
+            f"{seen}; the weights of a layer make values {gain:.3g} times as large",
+            "Use a standard initialization of the weights: layer.reset_parameters(), or nn.init.kaiming_normal_",
         )
     return Observation(
         seen,
@@ -89,46 +88,46 @@ def exploding_gradients(case: Case) -> Observation | None:
     )
 
 
-def _told(norm: float | None) -> str:
-    return "no number" if norm is None else f"{norm:.3g}"
+def _format(norm: float | None) -> str:
+    return "not finite" if norm is None else f"{norm:.3g}"
 
 
 def learning_rate_too_high(case: Case) -> Observation | None:
-    """The run became hopeless; or its steps were longer than `WILD_STEP` of a layer's length; or its first epoch leapt.
+    """A hopeless run, steps longer than `WILD_STEP` of a layer's norm, or a jump in the first epoch.
 
-    To leap: the loss comes to over `LEAP` times what it began with, or what a constant costs, or the steps are longer
-    than `LONG_STEP`; a run that came below `STILL_GOOD` all the same has mended itself.
+    A jump: the loss exceeds `LEAP` times its first value and `LEAP` times a constant answer's, or the steps are longer
+    than `LONG_STEP`. A run that still reached a loss below `STILL_GOOD` has recovered from its jump.
     """
     facts, update = case.facts, case.largest_update
     first, worst = (case.relative(case.first.get(key), "train_") for key in ("first_loss", "worst_loss"))
-    leapt = bool(case.history) and worst > LEAP * max(1.0, first)
-    leapt = (leapt or update > LONG_STEP) and case.best >= STILL_GOOD
-    if not (case.hopeless or update > WILD_STEP or leapt):
+    jumped = bool(case.history) and worst > LEAP * max(1.0, first)
+    jumped = (jumped or update > LONG_STEP) and case.best >= STILL_GOOD
+    if not (case.hopeless or update > WILD_STEP or jumped):
         return None
     good = _good_rate(case)
     lower = good if facts["lr"] > 3 * good else facts["lr"] / 10
-    moved = f", and a typical step moved a layer by {update:.0%} of its length" if math.isfinite(update) else ""
+    moved = f", and a typical step moved a layer by {update:.0%} of its norm" if math.isfinite(update) else ""
     return Observation(
-        f"at a learning rate of {facts['lr']:g} the loss {_course(case, first, worst)}{moved}",
+        f"at a learning rate of {facts['lr']:g} the loss {_describe_loss(case, first, worst)}{moved}",
         *_lines(*_at_rate(case, lower)),
     )
 
 
 def _at_rate(case: Case, lr: float) -> tuple[str, ...]:
-    """The settings of a rate; a decoder with one of its own gets the same."""
+    """Return the settings of a learning rate; a separate decoder rate is set to the same rate."""
     same = ("optimizer.decoder_lr=same",) if case.facts.get("rates_differ") else ()
     return f"optimizer.lr={lr:.2g}", *same
 
 
 def _lines(*settings: str) -> tuple[str, tuple[str, ...]]:
-    """The change in words, and its settings."""
+    """Return the change as text, and its settings."""
     return " ".join(f"--set {line}" for line in settings), settings
 
 
 def _is_clipped(case: Case) -> bool:
-    """Whether the first gradient was cut to the length that `clip` allows."""
+    """Whether the first gradient was clipped to the norm `clip`."""
     clip, norm = case.facts.get("clip", 0.0), case.first.get("first_norm")
-    return bool(clip) and norm is not None and norm >= 0.5 * clip  # biases and norms have a part of it
+    return bool(clip) and norm is not None and norm >= 0.5 * clip  # `norm` leaves out biases and norm layers
 
 
 def _good_rate(case: Case) -> float:
@@ -138,42 +137,42 @@ def _good_rate(case: Case) -> float:
     return GOOD_RATES.get(kind, 1e-3)
 
 
-def _course(case: Case, first: float, worst: float) -> str:
-    """What the loss did, of a run that went wrong."""
-    if case.left_the_numbers:
-        return "left the numbers"
+def _describe_loss(case: Case, first: float, worst: float) -> str:
+    """Describe the losses of a run whose learning rate was too high."""
+    if case.has_nonfinite_loss:
+        return "became NaN or infinite"
     if case.hopeless:
-        return f"came to {case.train[-1]:.3g} times a constant's"
-    return f"went from {first:.3g} to {worst:.3g} times a constant's"
+        return f"rose to {case.train[-1]:.3g} times a constant answer's"
+    return f"went from {first:.3g} to {worst:.3g} times a constant answer's"
 
 
 def learning_rate_too_low(case: Case) -> Observation | None:
-    """Steps of less than `SHORT_STEP` of each layer's length in the first epoch, and a loss that stayed above half."""
+    """Steps of less than `SHORT_STEP` of each layer's norm in the first epoch, and a loss that stayed above half."""
     update = case.largest_update
     if not case.first.get("update") or update >= SHORT_STEP or case.best < 0.5:
         return None
     if _is_clipped(case) and case.facts["clip"] < 1 and case.facts.get("optimizer") == "sgd":
         return Observation(
-            f"gradients are cut to a length of {case.facts['clip']:g}, and a typical step moved no layer by more than "
-            f"{update:.1e} of its length",
+            f"gradients are clipped to a norm of {case.facts['clip']:g}, and a typical step moved no layer by more "
+            f"than {update:.1e} of its norm",
             "--set optimizer.clip=1",
             ("optimizer.clip=1.0",),
         )
     good = _good_rate(case)
     higher = good if case.facts["lr"] < good else 10 * case.facts["lr"]
     return Observation(
-        f"a typical step moved no layer by more than {update:.1e} of its length; "
-        f"the loss is still {case.best:.0%} of a constant's",
+        f"a typical step moved no layer by more than {update:.1e} of its norm; "
+        f"the loss is still {case.best:.0%} of a constant answer's",
         *_lines(*_at_rate(case, higher)),
     )
 
 
 def vanishing_gradients(case: Case) -> Observation | None:
-    """In at least `DEEP` layers, the first one's first gradient is below `FADED` of the largest, or all are `FAINT`.
+    """Over at least `DEEP` layers, the gradient of the first is below `FADED` of the largest, or all are `FAINT`.
 
-    Before the first step, for what has learnt for long may have small gradients by right. Units without any, over
-    `DEAD_UNITS` of a layer, are another matter, and so are a length that was clipped, and layers of which every other
-    one is normalised.
+    Only the gradient of the first step counts: later, small gradients can be a sign of success. No finding if more
+    than `DEAD_UNITS` of a layer's units have no gradient, if a small norm is due to clipping, or if at least every
+    second layer is normalized.
     """
     gradient = case.first.get("first_gradient", [])
     if len(gradient) < DEEP or None in gradient or not max(gradient) or case.dead_at_first > DEAD_UNITS:
@@ -183,50 +182,51 @@ def vanishing_gradients(case: Case) -> Observation | None:
     first, greatest, norm = gradient[0], max(gradient), case.first["first_norm"] or math.inf
     if first / greatest >= FADED and (norm >= FAINT or _is_clipped(case)):
         return None
-    names = ", ".join(case.facts.get("activations", [])) or "its activations"
-    fell = f"falls from {greatest:.1e} to {first:.1e} at the first" if first < greatest else f"is down to {first:.1e}"
+    names = f" with {', '.join(activations)}" if (activations := case.facts.get("activations")) else ""
+    fell = f"falls from {greatest:.1e} to {first:.1e} in the first" if first < greatest else f"is only {first:.1e}"
     return Observation(
-        f"through {len(gradient)} layers of {names} the gradient {fell}; in all it has length {norm:.1e}",
+        f"through {len(gradient)} layers{names} the gradient {fell}; its total norm is {norm:.1e}",
         "--set model.activation=silu --set model.batch_norm=true",
         ("model.activation=silu", "model.batch_norm=true"),
     )
 
 
 def dead_relus(case: Case) -> Observation | None:
-    """More than `DEAD_UNITS` of a layer's units without a gradient; the narrowest layer has a rule of its own."""
+    """More than `DEAD_UNITS` of a layer's units have no gradient; for the narrowest layer see `collapsed_latent`."""
     worst = case.dead_hidden
     if worst <= DEAD_UNITS:
         return None
     return Observation(
-        f"{worst:.0%} of a layer's units got no gradient at any look in an epoch",
+        f"{worst:.0%} of a layer's units had no gradient in any observed step of an epoch",
         "--set model.activation=silu --set model.batch_norm=true",
         ("model.activation=silu", "model.batch_norm=true"),
     )
 
 
 def collapsed_latent(case: Case) -> Observation | None:
-    """More than `DEAD_DIMENSIONS` of the latent dimensions do not vary, and no dead layer before them is to blame."""
+    """More than `DEAD_DIMENSIONS` of the latent dimensions do not vary, and no dead layer before them is the cause."""
     latent, after = case.last.get("latent"), case.facts.get("latent_activation", "")
     if not latent or latent["dead"] <= DEAD_DIMENSIONS or (case.dead_hidden > DEAD_UNITS and not after):
         return None
-    change = f"Take the {after} off the latent layer" if after else "--set model.batch_norm=true"
+    change = f"Remove the {after} from the latent layer" if after else "--set model.batch_norm=true"
     return Observation(
-        f"{latent['dead']:.0%} of the latent dimensions give the same for every row; "
-        f"in effect there are {latent['rank']:.1f}",
+        f"{latent['dead']:.0%} of the latent dimensions are the same for every row; "
+        f"the effective number of dimensions is {latent['rank']:.1f}",
         change,
         () if after else ("model.batch_norm=true",),
     )
 
 
 def weight_decay_too_strong(case: Case) -> Observation | None:
-    """A decay from the optimizer's `HEAVY` on, and no loss below `STILL_GOOD`; or one of ten times as much."""
+    """A decay of the optimizer's `HEAVY` or more, and no loss below `STILL_GOOD`; or a decay ten times as large."""
     decay, kind = case.facts.get("decay", 0.0), case.facts.get("optimizer", "")
     heavy = decay / HEAVY.get(kind, 1.0)
     if not case.history or heavy < 1 or (case.best < STILL_GOOD and heavy < MUCH_TOO_HEAVY):
         return None
-    reached = f"a best loss of {case.best:.0%} of a constant's" if math.isfinite(case.best) else "no loss but NaN"
+    finite = math.isfinite(case.best)
+    reached = f"a best loss of {case.best:.0%} of a constant answer's" if finite else "no finite loss"
     return Observation(
-        f"a decay of {decay:g} under {kind}, and {reached}",
+        f"a decay of {decay:g} with {kind}, and {reached}",
         "--set optimizer.weight_decay=0",
         ("optimizer.weight_decay=0.0",),
     )
@@ -237,41 +237,41 @@ def overfitting(case: Case) -> Observation | None:
     if not case.train or case.validation[-1] <= max(GAP * case.train[-1], case.train[-1] + WIDE_GAP):
         return None
     return Observation(
-        f"the loss is {case.train[-1]:.2f} of a constant's on training rows "
-        f"and {case.validation[-1]:.2f} on held-out ones",
-        "--set model.dropout=0.5 (more rows would do more)",
+        f"the loss is {case.train[-1]:.2f} of a constant answer's on training rows "
+        f"and {case.validation[-1]:.2f} on held-out rows",
+        "--set model.dropout=0.5 (more rows would help more)",
         ("model.dropout=0.5",),
     )
 
 
 def too_few_epochs(case: Case) -> Observation | None:
-    """Fewer than `FEW_STEPS`, a loss above `WELL_DONE`, and half-way it was by `STILL_FALLING` above that of the end.
+    """Fewer than `FEW_STEPS` steps, a loss above `WELL_DONE`, and one that fell by `STILL_FALLING` in the second half.
 
-    Of fewer than `VERY_FEW_STEPS` no slope can be told, and the loss decides. A run that ran out of
-    patience, or was interrupted, or has epochs before it, is another matter.
+    With fewer than `VERY_FEW_STEPS` no slope can be measured, and the loss alone decides. No finding for a run that
+    ran out of patience, was interrupted, or is still running.
     """
     unfinished = not case.stopped and len(case.history) < case.facts.get("epochs", 0)
     if unfinished or case.stopped in {"patience", "interrupted"}:
         return None
-    end, middle = case.pace_at(0.9), case.pace_at(0.5)
-    if not case.steps or case.steps >= FEW_STEPS or case.best < WELL_DONE or case.left_the_numbers:
+    end, middle = case.curve_at(0.9), case.curve_at(0.5)
+    if not case.steps or case.steps >= FEW_STEPS or case.best < WELL_DONE or case.has_nonfinite_loss:
         return None
     if case.steps >= VERY_FEW_STEPS and middle < (1 + STILL_FALLING) * end:
         return None
-    slope = f", and half-way it was {middle:.2f}" if case.steps >= VERY_FEW_STEPS else ""
+    slope = f", and halfway it was {middle:.2f}" if case.steps >= VERY_FEW_STEPS else ""
     return Observation(
-        f"after {case.steps} steps the loss is {end:.2f} of a constant's{slope}",
+        f"after {case.steps} steps the loss is {end:.2f} of a constant answer's{slope}",
         "--set fit.epochs=auto",
         ("fit.epochs=auto",),
     )
 
 
 def underfitting(case: Case) -> Observation | None:
-    """Next to nothing was learnt: a best loss from `LITTLE_LEARNT` on. Told only where no other rule knows why."""
-    if not LITTLE_LEARNT <= case.best < math.inf:
+    """A best loss of at least `LITTLE_LEARNED`: almost nothing was learned. Reported only without any other finding."""
+    if not LITTLE_LEARNED <= case.best < math.inf:
         return None
     return Observation(
-        f"the best validation loss is {case.best:.0%} of a constant's",
+        f"the best validation loss is {case.best:.0%} of a constant answer's",
         *_lines(
             *_at_rate(case, _good_rate(case)),
             "model.dropout=0.0",

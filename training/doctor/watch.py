@@ -1,4 +1,4 @@
-"""What a loop does to a model, seen through PyTorch's own hooks: any loop's, ours or yours.
+"""Observe a training loop through PyTorch's hooks. Works with any loop, also with a user's.
 
     with Watch(model, optimizer) as watch:
         for epoch in range(10):
@@ -7,7 +7,7 @@
                 watch.step(loss)
             vitals = watch.epoch()
 
-It looks closely at the steps 0, 1, 2, 4, 8, 16, ... of an epoch, so that it costs little; the rest it lets pass.
+To cost little, it observes only the steps 0, 1, 2, 4, 8, 16, ... of an epoch closely.
 """
 
 import math
@@ -29,15 +29,15 @@ _BatchNorm, _Dropout = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._Drop
 
 
 class Watch:
-    """Collects the vital signs of an epoch: see `epoch` for what they are."""
+    """Collects the vital signs of an epoch: see `epoch` for the list."""
 
     def __init__(self, model: nn.Module, optimizer: optim.Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
         self.layers: list[Tensor] = [w for w in model.parameters() if w.ndim > 1 and w.requires_grad]
-        self.two_faced = [part for part in model.modules() if _is_two_faced(part)]
+        self.mode_dependent = [part for part in model.modules() if _depends_on_mode(part)]
         self.handles: list[RemovableHandle] = []
         self.stepped = False
-        self._begin()
+        self._reset()
 
     def __enter__(self) -> "Watch":
         self.handles = [
@@ -54,21 +54,22 @@ class Watch:
             handle.remove()
 
     def step(self, loss: Tensor) -> None:
-        """To be called after each step with its loss; it stays on its device."""
+        """Record the loss of a step; call this after each step. The loss stays on its device."""
         self.losses.append(loss.detach())
 
     def epoch(self) -> dict[str, Any]:
-        """The vital signs since the last call, as plain JSON; what could not be seen is left out.
+        """Return the vital signs since the last call, as plain JSON; signs that could not be observed are left out.
 
         losses: ten means over consecutive steps; first_loss, worst_loss: of a single step.
-        gradient, update: per trainable weight matrix, the root mean square of its gradient, and the length of a
-            step over its own length; medians over the steps that were looked at. first_gradient: before the first.
-        first_norm, worst_norm: the length of all matrices' gradients together, as the optimizer gets them.
-        dead: per matrix, the share of its outputs (a transposed kernel's inputs) that got no gradient at any look.
-        latent: the share of dead dimensions, the effective rank and the median deviation, of what was encoded
+        gradient, update: per trainable weight matrix, the root mean square of its gradient, and the norm of a step
+            relative to the norm of the matrix; medians over the observed steps. first_gradient: of the first step.
+        first_norm, worst_norm: the norm of all matrices' gradients together, as the optimizer receives them.
+        dead: per matrix, the share of its outputs (of a transposed kernel: inputs) without a gradient in all observed
+            steps.
+        latent: the share of dead dimensions, the effective rank and the median deviation, of the rows encoded
             without gradients.
-        stale: looks at which a gradient of an earlier step was still there; looks: how many there were.
-        train_mode: whether it was judged without gradients but with dropout or batch norm in train mode.
+        stale: observed steps at which a gradient of an earlier step was still present; looks: observed steps.
+        train_mode: whether the model was called without gradients but with dropout or batch norm in train mode.
         """
         losses = torch.stack(self.losses).float().cpu() if self.losses else torch.zeros(0)
         vitals = {
@@ -79,13 +80,13 @@ class Watch:
             "stale": self.stale,
             "looks": len(self.norms),
             "train_mode": self.train_mode,
-            **self._of_gradients(),
+            **self._gradient_signs(),
             "latent": _latent_signs(torch.cat(self.latent)) if self.latent else None,
         }
-        self._begin()
+        self._reset()
         return vitals
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.gradients: list[Tensor] = []
@@ -94,7 +95,7 @@ class Watch:
         self.latent: list[Tensor] = []
         self.stale, self.train_mode = 0, False
 
-    def _of_gradients(self) -> dict[str, Any]:
+    def _gradient_signs(self) -> dict[str, Any]:
         if not self.norms:
             return {}
         norms = torch.stack(self.norms)
@@ -108,7 +109,7 @@ class Watch:
         }
 
     @property
-    def _looking(self) -> bool:
+    def _observing(self) -> bool:
         return len(self.losses).bit_count() < 2
 
     def _on_forward(self, module: nn.Module, inputs: object, output: Any) -> None:
@@ -118,14 +119,14 @@ class Watch:
             if output.requires_grad:
                 output.register_hook(lambda gradient: self._on_backward())  # type: ignore[no-untyped-call]
             return
-        self.train_mode |= any(part.training for part in self.two_faced)
+        self.train_mode |= any(part.training for part in self.mode_dependent)
 
     def _on_backward(self) -> None:
-        """Backward begins: the first one after a step may find no gradient. Those before the next step add up."""
+        """Check for stale gradients at the first backward pass after a step; later passes may accumulate."""
         first, self.stepped = self.stepped, False
-        if first and self._looking:
-            moved = (w for group in self.optimizer.param_groups for w in group["params"])
-            self.stale += any(w.grad is not None and bool(w.grad.any()) for w in moved)
+        if first and self._observing:
+            optimized = (w for group in self.optimizer.param_groups for w in group["params"])
+            self.stale += any(w.grad is not None and bool(w.grad.any()) for w in optimized)
 
     def _on_latent(self, module: nn.Module, inputs: object, output: Any) -> None:
         if torch.is_grad_enabled() or not isinstance(output, Tensor):
@@ -135,35 +136,35 @@ class Watch:
 
     @torch.no_grad()
     def _before_step(self) -> None:
-        if not (self._looking and self.layers):
+        if not (self._observing and self.layers):
             return
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.layers]
         for alive, gradient in zip(self.alive, gradients, strict=True):
             alive |= gradient.flatten(1).any(dim=1)
-        lengths = torch.stack(torch._foreach_norm(gradients))  # (layers,)
-        self.norms.append(torch.linalg.vector_norm(lengths))
-        self.gradients.append(lengths / _roots(self.layers, lengths))
+        norms = torch.stack(torch._foreach_norm(gradients))  # (layers,)
+        self.norms.append(torch.linalg.vector_norm(norms))
+        self.gradients.append(norms / _square_roots_of_size(self.layers, norms))
         self.before = [w.detach().clone() for w in self.layers]
 
     @torch.no_grad()
     def _after_step(self) -> None:
         self.stepped = True
-        if not (self._looking and self.layers):
+        if not (self._observing and self.layers):
             return
-        lengths = torch.stack(torch._foreach_norm(self.before))  # (layers,)
+        norms = torch.stack(torch._foreach_norm(self.before))  # (layers,)
         torch._foreach_sub_(self.before, self.layers)
-        self.updates.append(torch.stack(torch._foreach_norm(self.before)) / lengths.clamp_min(1e-12))
+        self.updates.append(torch.stack(torch._foreach_norm(self.before)) / norms.clamp_min(1e-12))
 
 
-def _is_two_faced(part: nn.Module) -> bool:
-    """Whether it does in train mode what it does not in eval mode."""
+def _depends_on_mode(part: nn.Module) -> bool:
+    """Whether a module behaves differently in train mode and in eval mode."""
     if isinstance(part, _BatchNorm):
         return part.track_running_stats
     return isinstance(part, LatentNoise) or (isinstance(part, _Dropout) and part.p > 0)
 
 
 def _latent_layer(model: nn.Module) -> nn.Module | None:
-    """`model.encoder`, or else the narrowest linear layer."""
+    """Return `model.encoder`, or else the narrowest linear layer."""
     if isinstance(encoder := getattr(model, "encoder", None), nn.Module):
         return encoder
     linear = [part for part in model.modules() if isinstance(part, nn.Linear)]
@@ -171,15 +172,15 @@ def _latent_layer(model: nn.Module) -> nn.Module | None:
 
 
 def _latent_signs(latent: Tensor) -> dict[str, Any] | None:
-    """Of (n, latent): which share of the dimensions is dead, and how many there are in effect.
+    """(n, latent) -> the share of dead dimensions, the effective rank, and the median deviation.
 
     The effective rank is the participation ratio of the covariance's eigenvalues, (sum l)^2 / sum l^2.
     """
     if len(latent) < 2 or not bool(torch.isfinite(latent).all()):
         return None
-    centred = (latent - latent.mean(dim=0)).cpu().double()
-    deviation = centred.square().mean(dim=0).sqrt()
-    power = torch.linalg.svdvals(centred).square()
+    centered = (latent - latent.mean(dim=0)).cpu().double()
+    deviation = centered.square().mean(dim=0).sqrt()
+    power = torch.linalg.svdvals(centered).square()
     rank = power.sum().square() / power.square().sum().clamp_min(1e-300)
     dead = (deviation <= DEAD_DIMENSION * deviation.max()) | (deviation < 1e-6)
     return {
@@ -189,7 +190,7 @@ def _latent_signs(latent: Tensor) -> dict[str, Any] | None:
     }
 
 
-def _roots(layers: Iterable[Tensor], like: Tensor) -> Tensor:
+def _square_roots_of_size(layers: Iterable[Tensor], like: Tensor) -> Tensor:
     return torch.tensor([math.sqrt(w.numel()) for w in layers], dtype=like.dtype, device=like.device)
 
 
@@ -198,6 +199,6 @@ def _numbers(values: Tensor) -> list[float | None]:
 
 
 def _number(value: Any) -> float | None:
-    """Four digits are enough for a sign; NaN and infinity are no JSON."""
+    """Return a value rounded to four significant digits; None for NaN and infinity, which JSON cannot represent."""
     plain = float(value)
     return float(f"{plain:.4g}") if math.isfinite(plain) else None

@@ -1,4 +1,4 @@
-"""From rows to a trained encoder: split, fit, checkpoint, resume, repeat with the first advice.
+"""From rows to a trained encoder: split, fit, checkpoint, resume, and retrain with the doctor's first remedy.
 
 Imports every other room of training except evaluation.
 """

@@ -1,4 +1,4 @@
-"""Follow the doctor's first advice: the same rows and settings but for what it changes, in a run of its own."""
+"""Apply the doctor's first remedy: train again in a new folder, with the same rows and only those settings changed."""
 
 import itertools
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ __all__ = ["AutoFixResult", "auto_fix", "read_run"]
 
 @dataclass(frozen=True)
 class AutoFixResult:
-    """A run, the advice that was followed, and the run that came of it."""
+    """A run, the advice that was applied, and the new run with its folder."""
 
     before: State
     advice: Finding
@@ -29,11 +29,11 @@ class AutoFixResult:
 
 
 def read_run(run: Path) -> tuple[State, dict[str, Any]]:
-    """The history of a run and the settings that it began with, from its newest whole checkpoint.
+    """Return the history of a run and its settings, from its newest intact checkpoint.
 
     Raises:
         TrainingError: there is no run.
-        ArtifactError: no checkpoint is whole.
+        ArtifactError: all checkpoints are damaged.
     """
     if not (checkpoint := latest_checkpoint(run)):
         raise TrainingError(
@@ -46,31 +46,31 @@ def auto_fix(run: Path) -> AutoFixResult:
     """Train again with the first advice that changes a setting, in RUN-mended (or -mended-2, ...).
 
     Raises:
-        TrainingError: there is nothing to auto_fix, or no remedy changes a setting; or the second run fails too.
-        DataError: the rows are not there any more, or have changed.
+        TrainingError: the run is healthy, no remedy changes a setting, or the new run fails too.
+        DataError: the rows cannot be read any more, or have changed.
     """
     before, settings = read_run(run)
-    began = build_config(settings["config"], [])
+    original = build_config(settings["config"], [])
     findings = diagnose(before)
     advised = ((finding, build_config(settings["config"], list(finding.settings))) for finding in findings)
-    advice, config = next(((finding, config) for finding, config in advised if config != began), (None, began))
+    advice, config = next(((finding, config) for finding, config in advised if config != original), (None, original))
     if not advice:
-        found = f"{findings[0].cause}, mended by: {findings[0].change}" if findings else "a healthy run"
-        raise TrainingError(str(run), expected="a finding that a change of settings can auto_fix", found=found)
-    folder = _free(run)
+        found = f"{findings[0].cause}, with the remedy: {findings[0].change}" if findings else "a healthy run"
+        raise TrainingError(str(run), expected="a finding that a change of settings can fix", found=found)
+    folder = _new_folder(run)
     rows = open_rows(settings["data"]["name"], categories=config.data.categories)
-    _check_same(rows, began, settings)
+    _check_rows_unchanged(rows, original, settings)
     return AutoFixResult(before, advice, train(rows, config, folder).state, folder)
 
 
-def _check_same(rows: Rows, config: TrainConfig, settings: dict[str, Any]) -> None:
-    """Other rows would be another run, whatever came of the advice."""
+def _check_rows_unchanged(rows: Rows, config: TrainConfig, settings: dict[str, Any]) -> None:
+    """Refuse changed rows: with them, a better result would not be due to the advice."""
     if split_rows(rows.with_categories(config.data.categories), config).digest() != settings["data"]["sha256"]:
-        raise DataError(rows.name, expected="the rows that the run was trained on", found="others")
+        raise DataError(rows.name, expected="the rows that the run was trained on", found="different rows")
 
 
-def _free(run: Path) -> Path:
+def _new_folder(run: Path) -> Path:
     run = run.resolve()  # `.` and `..` have no name
     first = run.with_name(f"{run.name}-mended")
-    others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
-    return next(folder for folder in itertools.chain([first], others) if not folder.exists())
+    numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([first], numbered) if not folder.exists())

@@ -1,8 +1,8 @@
-"""Checkpoints: a run's state at the end of an epoch, as a sealed folder of its own.
+"""Checkpoints: a run's state at the end of an epoch, each in a separate sealed folder.
 
     RUN/checkpoint-000007/   weights.safetensors, manifest.json (history and settings), manifest.sha256
 
-The newest one that verifies is the one that counts; older ones are removed after it is in place.
+The newest intact checkpoint is used. Older checkpoints are deleted after a new one is in place.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _WEIGHTS = "weights.safetensors"
 def save_checkpoint(
     run: Path, state: State, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]
 ) -> None:
-    """Write the state durably, then remove older checkpoints."""
+    """Write the state durably, then delete older checkpoints."""
     target = run / f"checkpoint-{len(state.history):06d}"
     older = [folder for number, folder in _checkpoints(run) if number < len(state.history)]
     tensors = _named("model", model.state_dict()) | _named("best", state.best_weights)
@@ -47,16 +47,16 @@ def save_checkpoint(
     with staging(run) as folder:
         (folder / _WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         seal(folder, FORMAT, header)
-        replace_folder(folder, target)  # one of that number is there only where it is damaged
+        replace_folder(folder, target)  # an existing checkpoint of this epoch is a damaged one
     for folder in older:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def latest_checkpoint(run: Path) -> Sealed | None:
-    """The newest whole checkpoint of a run, or None where there is none yet.
+    """Return the newest intact checkpoint of a run, or None if there is no checkpoint yet.
 
     Raises:
-        ArtifactError: there are checkpoints, and none is whole.
+        ArtifactError: all checkpoints are damaged.
     """
     damage: ArtifactError | None = None
     for number, folder in sorted(_checkpoints(run), reverse=True):
@@ -64,7 +64,9 @@ def latest_checkpoint(run: Path) -> Sealed | None:
             checkpoint = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
             if len(read_state(checkpoint).history) == number:
                 return checkpoint
-            damage = damage or ArtifactError(str(folder), expected=f"the checkpoint of epoch {number}", found="another")
+            damage = damage or ArtifactError(
+                str(folder), expected=f"the checkpoint of epoch {number}", found="the checkpoint of another epoch"
+            )
         except ArtifactError as error:
             damage = damage or error
     if damage:
@@ -73,26 +75,26 @@ def latest_checkpoint(run: Path) -> Sealed | None:
 
 
 def _checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """What bears a checkpoint's name, with its number; whatever else lies there is not ours."""
+    """Return the number and path of each folder with a checkpoint's name; other files are left alone."""
     named = ((re.fullmatch(r"checkpoint-(\d{6,})", path.name), path) for path in run.glob("checkpoint-*"))
     return [(int(match[1]), path) for match, path in named if match]
 
 
 def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]) -> State:
-    """Put a checkpoint's weights into `model` and `optimizer`, and return where the run stood.
+    """Load a checkpoint's weights into `model` and `optimizer`, and return the run's state.
 
     Raises:
         ResumeError: the checkpoint was made with other settings or other data.
-        ArtifactError: its weights are not such a model's.
+        ArtifactError: the weights do not fit the model.
     """
     saved = checkpoint.header["settings"]
     if saved != settings:
         differing = ", ".join(sorted(_differing(saved, settings)))
         raise ResumeError(
             f"{checkpoint.folder}, {differing}",
-            expected="the settings and data it began with",
-            found="others",
-            remedy="Resume with the same, or begin another run.",
+            expected="the settings and data that the run began with",
+            found="different ones",
+            remedy="Resume with the same settings and data, or begin a new run.",
         )
     state = read_state(checkpoint)
     try:
@@ -100,30 +102,31 @@ def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, se
         model.load_state_dict(_under("model", tensors))
         _restore_optimizer(optimizer, _under("optimizer", tensors))
     except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        place = str(checkpoint.folder / _WEIGHTS)
-        raise ArtifactError(place, expected="the weights of this run", found=str(error).splitlines()[0]) from error
+        path = str(checkpoint.folder / _WEIGHTS)
+        raise ArtifactError(path, expected="the weights of this run", found=str(error).splitlines()[0]) from error
     state.best_weights = _under("best", tensors)
     return state
 
 
-def _differing(one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
-    """The dotted names of what stands in one of two trees and not so in the other."""
-    for key in one.keys() | other.keys():
-        mine, its = one.get(key), other.get(key)
-        if isinstance(mine, dict) and isinstance(its, dict):
-            yield from (f"{key}.{name}" for name in _differing(mine, its))
-        elif mine != its:
+def _differing(left: dict[str, Any], right: dict[str, Any]) -> Iterator[str]:
+    """Yield the dotted names of the entries that differ between two nested dicts."""
+    for key in left.keys() | right.keys():
+        a, b = left.get(key), right.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from (f"{key}.{name}" for name in _differing(a, b))
+        elif a != b:
             yield key
 
 
 def read_state(checkpoint: Sealed) -> State:
-    """Where the run stood, without its weights.
+    """Return the run's state without its weights.
 
     Raises:
-        ArtifactError: the manifest does not describe a run; it names the field.
+        ArtifactError: the manifest does not describe a run; the error names the field.
     """
-    kept = check_fields(checkpoint, CheckpointManifest)
-    return State(kept.history, min(kept.best_epoch, len(kept.history)), {}, kept.stopped, kept.facts)
+    manifest = check_fields(checkpoint, CheckpointManifest)
+    best_epoch = min(manifest.best_epoch, len(manifest.history))
+    return State(manifest.history, best_epoch, {}, manifest.stopped, manifest.facts)
 
 
 def _restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -135,7 +138,7 @@ def _restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -
 
 
 def _named(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
-    """Own, contiguous copies: safetensors refuses tensors that share memory."""
+    """Return contiguous copies under prefixed names: safetensors refuses tensors that share memory."""
     return {
         f"{prefix}.{name}": t.detach().cpu().clone().contiguous()
         for name, t in tensors.items()

@@ -1,4 +1,4 @@
-"""Where the rows lie while a model is trained: on its device where they fit, in memory where not."""
+"""Place the training rows: on the model's device if they fit, else in main memory."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,9 @@ __all__ = ["fits", "place_on_device"]
 
 
 def place_on_device(parts: list[Tensor], device: torch.device) -> list[Tensor]:
-    """All parts on `device`, or where they would take more than half of what is free there, in pinned memory.
+    """Return all parts on `device`, or in pinned memory if they need more than half of the device's free memory.
 
-    The loop moves batches of what is not on the device; pinned memory is what a GPU copies from fastest.
+    The loop moves rows that are not on the device batch by batch; a GPU copies fastest from pinned memory.
     """
     if device.type == "cpu":
         return parts
@@ -20,5 +20,5 @@ def place_on_device(parts: list[Tensor], device: torch.device) -> list[Tensor]:
 
 
 def fits(needed: int, free: int) -> bool:
-    """Whether half of the `free` bytes are left for weights, gradients and batches."""
+    """Whether at least half of the `free` bytes remain for weights, gradients and batches."""
     return 2 * needed <= free

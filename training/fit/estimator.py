@@ -40,7 +40,7 @@ Floats = NDArray[np.float32] | NDArray[np.float64]
 _DEFAULT = TrainConfig()
 _FLOATS = (np.float64, np.float32)
 _BLOCK = 1_024
-_PLACES = {
+_SETTING_OF = {
     "latent_dim": "model.latent_dim",
     "hidden": "model.hidden",
     "activation": "model.activation",
@@ -57,38 +57,40 @@ _PLACES = {
     "patience": "fit.patience",
     "device": "fit.device",
 }
-"""Which setting a parameter is."""
+"""The setting that each parameter sets."""
 _ONE_AT_A_TIME = threading.Lock()
-"""Torch's random numbers are the process's: fits in several threads would draw from each other's."""
+"""Torch's random generator is global to the process: parallel fits would draw from the same sequence."""
 
 
 class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """A denoising autoencoder whose `transform` embeds rows; its `export` is what `lookalike build` takes.
+    """A denoising autoencoder whose `transform` embeds rows; `lookalike build` accepts the result of `export`.
 
-    Its parameters are the settings of a run, `training.config.TrainConfig`, under short names, and their defaults
-    are the settings' own. `fit` holds rows out, scales, trains and stops early exactly as `lookalike train` does:
-    the same rows and the same seed give the same weights, bit for bit.
+    The parameters are the settings of a run, `training.config.TrainConfig`, under short names, with the same
+    defaults. `fit` holds rows out, scales, trains and stops early exactly as `lookalike train` does: the same rows
+    and the same seed give the same weights, bit for bit.
 
-    There is no `partial_fit`: the columns' scale is fitted on the training rows, and early stopping asks rows that
-    no step has seen. Neither can be kept for rows that come in parts, as later parts would change the scale under
-    weights that were trained with another.
+    There is no `partial_fit`: the columns' scale is fitted on the training rows, and early stopping needs rows that
+    no step has seen. Neither works for rows that arrive in parts: later parts would change the scale after the
+    weights were trained with the earlier scale.
 
     Args:
-        latent_dim: values of an embedding; "auto" is a quarter of the columns, within [2, 32].
-        hidden: the encoder's widths; the decoder's are their mirror image.
-        corruption: what is done to a row before it is seen; "none" makes a standard autoencoder.
-        scale: how columns are scaled; "auto" is "center" where `input_shape` is a picture's, else "standard".
+        latent_dim: values in an embedding; "auto" is a quarter of the columns, within [2, 32].
+        hidden: the layer widths of the encoder; the decoder has the same widths in reverse order.
+        corruption: how a row is corrupted before the model sees it; "none" trains a standard autoencoder.
+        scale: how columns are scaled; "auto" is "center" if `input_shape` has several dimensions, else "standard".
         validation: the share of the rows held out for early stopping.
-        device: where it is trained; transforming is done on the CPU.
-        input_shape: the shape of what lies in a row, where it is a picture: (height, width) or with channels.
-        settings: all others, as `("optimizer.schedule=constant", "model.kind=conv")`; they win.
-        random_state: the seed; None or a generator draws one.
+        device: the device to train on; `transform` runs on the CPU.
+        input_shape: the shape of one row if rows are pictures: (height, width), or with channels.
+        settings: any other settings, such as `("optimizer.schedule=constant", "model.kind=conv")`; they override
+            the parameters.
+        random_state: the seed; None or a generator draws a seed.
         verbose: show a progress bar on standard error.
 
     Attributes:
         n_iter_: epochs trained. history_: one `training.history.Epoch` for each.
-        findings_: what the doctor says of the run, the first cause first; a ConvergenceWarning tells that one.
-        n_features_in_, feature_names_in_: what `fit` saw.
+        findings_: the doctor's findings about the run, the first cause first; `fit` also emits the first finding as
+            a ConvergenceWarning.
+        n_features_in_, feature_names_in_: the columns that `fit` saw.
     """
 
     def __init__(
@@ -135,13 +137,13 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: object = None) -> "AutoencoderEmbedder":  # noqa: N803
-        """Train on X, (n, columns) numbers, n >= 2; `y` is not looked at.
+        """Train on X, (n, columns) numbers, n >= 2; `y` is ignored.
 
         Raises:
-            ValueError: X has NaN, infinite or too few values, or a parameter cannot be.
-            TrainingError: the loss left the numbers; it says what to change.
+            ValueError: X has NaN, infinite or too few values, or a parameter is invalid.
+            TrainingError: the loss became NaN or infinite; the error says what to change.
         """
-        self.__dict__.pop("_fitted", None)  # what fails to fit is not fitted
+        self.__dict__.pop("_fitted", None)  # an estimator whose fit fails is not fitted
         inputs = validate_data(self, X, dtype=_FLOATS, order="C", ensure_min_samples=2)
         columns = tuple(map(Column, map(str, getattr(self, "feature_names_in_", ()))))
         try:
@@ -153,10 +155,10 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self
 
     def transform(self, X: ArrayLike) -> Floats:  # noqa: N803
-        """(n, columns) -> (n, latent_dim) embeddings, not normalised; float64 where X is, else float32.
+        """(n, columns) -> (n, latent_dim) embeddings, not normalized; float64 if X is, else float32.
 
-        The same numbers as the exported encoder's, to float32's rounding. They are computed in float64, so that a
-        row's embedding does not depend on the rows beside it.
+        The embeddings equal those of the exported encoder, to float32's rounding. They are computed in float64, so
+        that a row's embedding does not depend on the other rows of the batch.
         """
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=_FLOATS, reset=False)
@@ -165,7 +167,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return _blockwise(inputs, checked.dtype, lambda rows: encoder(preprocess.apply(rows)))
 
     def inverse_transform(self, X: ArrayLike) -> Floats:  # noqa: N803
-        """(n, latent_dim) embeddings -> (n, columns) in the unit of the rows; float64 where X is, else float32."""
+        """(n, latent_dim) embeddings -> (n, columns) in the unit of the rows; float64 if X is, else float32."""
         check_is_fitted(self)
         checked = check_array(X, dtype=_FLOATS, input_name="X")
         if checked.shape[1] != self._n_features_out:
@@ -177,23 +179,23 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return restored
 
     def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: N803
-        """The share of X's variance that survives the bottleneck, at most 1; `y` is not looked at.
+        """Return the share of X's variance that survives the bottleneck, at most 1; `y` is ignored.
 
-        R2 between X and its reconstruction, in the rows' own unit, all columns together: what for PCA is the sum of
-        `explained_variance_ratio_`, so that the two may be compared. Columns of large variance count most, whatever
-        `scale` is, so that scores of different parameters may be compared; where columns have different units, put
-        a StandardScaler before this in a pipeline.
+        This is R2 between X and its reconstruction, in the unit of the rows, over all columns together. It is
+        comparable with PCA's sum of `explained_variance_ratio_`. Columns of large variance weigh most, regardless of
+        `scale`, so scores of different parameters are comparable. If columns have different units, put a
+        StandardScaler before this estimator in a pipeline.
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=_FLOATS, reset=False)
         return float(r2_score(rows, self.inverse_transform(self.transform(X)), multioutput="variance_weighted"))
 
     def export(self, folder: str | Path) -> Encoder:
-        """Write the encoder artifact, as `lookalike train` leaves it in RUN/encoder; one that is there is replaced.
+        """Write the encoder artifact, as `lookalike train` writes RUN/encoder; replaces an existing artifact.
 
         Raises:
-            TrainingError: `folder` holds something else.
-            ExportError: the exported encoder does not answer as the fitted model does.
+            TrainingError: `folder` exists and is not an encoder artifact.
+            ExportError: the exported encoder's output differs from the fitted model's.
         """
         check_is_fitted(self)
         target = Path(folder)
@@ -202,14 +204,14 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self._fitted.export(target)
 
     def _config(self) -> TrainConfig:
-        given = {place: getattr(self, name) for name, place in _PLACES.items()} | {"fit.seed": self._seed()}
-        lines = [f"{place}={json.dumps(value, default=_plainly)}" for place, value in given.items()]
+        values = {key: getattr(self, name) for name, key in _SETTING_OF.items()} | {"fit.seed": self._seed()}
+        lines = [f"{key}={json.dumps(value, default=_to_json)}" for key, value in values.items()]
         if self.input_shape is not None:
             sides = np.asarray(self.input_shape)
             if sides.ndim != 1 or sides.dtype.kind not in "iu" or not sides.size or (sides < 1).any():
                 raise ConfigError("input_shape", expected="None, or whole numbers from 1", found=repr(self.input_shape))
-        lines_given = isinstance(self.settings, Sequence) and not isinstance(self.settings, str)
-        if not (lines_given and all(isinstance(line, str) for line in self.settings)):
+        is_list = isinstance(self.settings, Sequence) and not isinstance(self.settings, str)
+        if not (is_list and all(isinstance(line, str) for line in self.settings)):
             raise ConfigError(
                 "settings", expected='a list of lines such as "model.dropout=0.1"', found=repr(self.settings)
             )
@@ -225,7 +227,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         with (
             _ONE_AT_A_TIME,
             torch.random.fork_rng(range(torch.cuda.device_count())),
-        ):  # the caller's random numbers are the caller's
+        ):  # the caller's random state stays unchanged
             split = split_rows(rows, config, shown=self.verbose)
             fitting = prepare(rows, split, config)
             with epoch_bar(fitting.plan.epochs, state, shown=self.verbose) as show:
@@ -251,7 +253,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
 
 def _blockwise(rows: NDArray[Any], dtype: np.dtype[Any], step: Callable[[Tensor], Tensor]) -> NDArray[Any]:
-    """(n, ...) -> (n, ...) of `dtype`, computed in float64, some thousand rows at a time."""
+    """(n, ...) -> (n, ...) of `dtype`, computed in float64 in blocks of `_BLOCK` rows."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(rows), _BLOCK):
@@ -260,7 +262,7 @@ def _blockwise(rows: NDArray[Any], dtype: np.dtype[Any], step: Callable[[Tensor]
     return np.concatenate(parts)
 
 
-def _plainly(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
@@ -269,5 +271,5 @@ def _require_artifact(folder: Path) -> None:
         read_manifest(folder, FORMAT)
     except ArtifactError as error:
         raise TrainingError(
-            str(folder), expected="a new folder, or an encoder artifact to replace", found="something else"
+            str(folder), expected="a new folder, or an encoder artifact to replace", found="other contents"
         ) from error

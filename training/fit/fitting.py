@@ -1,6 +1,6 @@
-"""From settings and rows in memory to an encoder artifact: what a run (`job`) and an estimator have in common.
+"""From settings and rows in memory to an encoder artifact: the code that a run (`job`) and an estimator share.
 
-It knows no run folder, no checkpoint and no signal.
+This module knows no run folders, checkpoints or signals.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ from lookalike.training.tables.columns import describe_columns
 __all__ = ["Fitted", "Fitting", "epoch_bar", "prepare"]
 
 MOST_HELD = 8_192
-"""Held-out rows that an artifact knows again."""
+"""Held-out rows whose sketches an artifact stores, so that later steps can recognize them."""
 PROBE_ROWS = 2_000
 ROUNDING = 1e-5
 MAX_WEIGHTS = 1 << 28
@@ -53,11 +53,11 @@ MAX_WEIGHTS = 1 << 28
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model, and all that its artifact needs beside it.
+    """A trained model with everything else that its artifact contains.
 
     Attributes:
-        probe: (n, width) raw held-out rows to compare the export on.
-        header: what the artifact's manifest says beside the layers.
+        probe: (n, width) raw rows, held-out rows first, on which the export is compared with the live model.
+        header: the fields of the artifact's manifest other than the layers.
     """
 
     model: Autoencoder
@@ -66,17 +66,17 @@ class Fitted:
     header: dict[str, Any]
 
     def export(self, target: Path) -> Encoder:
-        """Write the artifact, replacing an older one there.
+        """Write the artifact; replaces an existing artifact.
 
         Raises:
-            ExportError: the exported encoder does not answer as the live model does.
+            ExportError: the exported encoder's output differs from the live model's.
         """
         return export(target, self.model, self.preprocess, probe=self.probe, header=self.header)
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """All that the loop is given, and the preprocessing that its rows went through."""
+    """The inputs of the training loop, and the preprocessing that was applied to the rows."""
 
     preprocess: Preprocessor
     model: Autoencoder
@@ -86,7 +86,7 @@ class Fitting:
     plan: FitPlan
 
     def settings(self, rows: Rows, split: Split, config: TrainConfig) -> dict[str, Any]:
-        """How the model is made, as plain JSON: the settings, what `auto` came to on this machine, and the rows."""
+        """Return how the model is made, as plain JSON: the settings, the resolved `auto` values, and the rows."""
         table = self.preprocess.table
         return {
             "config": json.loads(json.dumps(dataclasses.asdict(config))),  # tuples are lists
@@ -97,10 +97,10 @@ class Fitting:
         }
 
     def run(self, state: State, hooks: Hooks) -> None:
-        """Go on from `state` to the end of the run; the model ends with its best weights.
+        """Continue from `state` to the end of the run; the model ends with its best weights.
 
         Raises:
-            TrainingError: the loss left the numbers, or the doctor is certain that it cannot work.
+            TrainingError: the loss became NaN or infinite, or the doctor is certain that training cannot work.
         """
         if state.stopped not in {"finished", "patience", "hopeless"}:
             with few_threads(short=is_short(self.model, self.data.train, self.plan.batch_size)):
@@ -111,34 +111,34 @@ class Fitting:
         self.model.eval()
 
     def fitted(self, rows: Rows, split: Split, settings: dict[str, Any], state: State) -> Fitted:
-        """What came of it. `settings`: what the manifest shall say of how it was made."""
-        held = split.validation[:PROBE_ROWS]
+        """Return the trained model for export. `settings`: the manifest's fields about how the model was made."""
+        held_out = split.validation[:PROBE_ROWS]
         linear = [layer for layer in self.model.encoder if isinstance(layer, nn.Linear)]
         header = {
             "input_shape": list(rows.shape),
             "latent_dim": linear[-1].out_features,
             "output": "logits" if self.loss.name.startswith("bce_logits") else "values",
             **settings,
-            "held_out": _known_again(split.validation),
+            "held_out": _held_out_sketches(split.validation),
             "best_epoch": state.best_epoch,
             "history": [dataclasses.asdict(epoch) for epoch in state.history],
         }
-        probe = np.concatenate([held, split.train[: PROBE_ROWS - len(held)]])
+        probe = np.concatenate([held_out, split.train[: PROBE_ROWS - len(held_out)]])
         return Fitted(self.model, self.preprocess, probe, header)
 
 
-def prepare(rows: Rows, split: Split, config: TrainConfig, *, begun: dict[str, Any] | None = None) -> Fitting:
+def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str, Any] | None = None) -> Fitting:
     """Fit the preprocessing on the training rows, and build the model, the loss, the optimizer and the plan.
 
-    The seed is given to torch's global generator. `begun`: the `settings` that a run which goes on
-    began with; it stays with their device and their precision.
+    Seeds torch's global generator. `resumed`: the `settings` of the run that is resumed; it keeps its device and
+    its precision.
 
     Raises:
-        ConfigError: settings that do not go together, or not with these rows.
+        ConfigError: settings that conflict with each other or with these rows.
     """
     preprocess = fit_preprocessor(split.train, _scale_kind(config, rows), rows.columns, split.origin)
     loss = build_loss(config.loss)
-    device = resolve_device((begun or {}).get("device", config.fit.device))
+    device = resolve_device((resumed or {}).get("device", config.fit.device))
     numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
     if loss.name == "bce_logits":
         loss = bounded(loss, *(edge[:numbers].to(device) for edge in (preprocess.low, preprocess.high)))
@@ -154,14 +154,14 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, begun: dict[str, A
     data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
     model = _build(rows.shape, data.train.shape[1], config).to(device)
     optimizer = build_optimizer(config.optimizer, model)
-    asked: Precision = (begun or {}).get("precision", config.fit.precision)
-    bf16 = choose_bf16(asked, model, loss, optimizer, data.train[: plan.batch_size])
+    precision: Precision = (resumed or {}).get("precision", config.fit.precision)
+    bf16 = choose_bf16(precision, model, loss, optimizer, data.train[: plan.batch_size])
     return Fitting(preprocess, model, loss, optimizer, data, dataclasses.replace(plan, bf16=bf16))
 
 
 @contextmanager
 def epoch_bar(epochs: int, state: State, *, shown: bool = True) -> Iterator[Callable[[State], None]]:
-    """A progress bar on standard error; yields what is to be told of each epoch."""
+    """Show a progress bar on standard error; yields a callback to call after each epoch."""
     with progress_bar("training", epochs, "epochs", shown=shown) as advance:
         advance(len(state.history))
 
@@ -174,7 +174,7 @@ def epoch_bar(epochs: int, state: State, *, shown: bool = True) -> Iterator[Call
 
 
 def _build(shape: tuple[int, ...], width: int, config: TrainConfig) -> Autoencoder:
-    """For preprocessed rows of `width` values; where these are as many as the raw ones, they keep their shape."""
+    """Build a model for preprocessed rows of `width` values; they keep `shape` if it has as many values."""
     shape = shape if math.prod(shape) == width else (width,)
     latent_dim = latent_dim_for(width, config.model)
     with torch.device("meta"):
@@ -184,12 +184,13 @@ def _build(shape: tuple[int, ...], width: int, config: TrainConfig) -> Autoencod
 
 
 def _check_weights(sketch: Autoencoder, config: TrainConfig) -> None:
-    """Refuse what would take more memory than a mistake should."""
+    """Refuse a model so large that its settings are likely a mistake. `sketch` has no storage (meta device)."""
     field = {"mlp": "model.hidden", "conv": "model.channels"}[config.model.kind]
     halves: list[nn.Sequential] = [sketch.encoder, sketch.decoder]
     weights = max(sum(part.numel() for part in half.parameters()) for half in halves)
     if weights > MAX_WEIGHTS:
-        raise ConfigError(field, expected=f"at most {MAX_WEIGHTS:,} weights a half", found=f"{weights:,}")
+        expected = f"at most {MAX_WEIGHTS:,} weights in the encoder and in the decoder"
+        raise ConfigError(field, expected=expected, found=f"{weights:,}")
 
 
 def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:
@@ -221,7 +222,7 @@ def _scale_kind(config: TrainConfig, rows: Rows) -> ScaleKind:
 
 
 def _check_output(config: TrainConfig, loss: Loss, preprocess: Preprocessor) -> None:
-    """A squashing output can only reach rows that lie in its range."""
+    """Refuse rows outside of the range that the output activation can produce."""
     low, high = float(preprocess.low.min()), float(preprocess.high.max())
     reach = {"linear": -math.inf, "sigmoid": 0.0, "tanh": -1.0}[config.model.output]
     field, needs = "model.output", str(config.model.output)
@@ -243,6 +244,6 @@ def _hopeless(state: State) -> TrainingError:
     )
 
 
-def _known_again(held: NDArray[np.float32]) -> list[int]:
-    """Sketches of the held-out rows, (n, width); of many, some that lie evenly over all."""
-    return [int(sketch) for sketch in sketches(held[evenly(len(held), MOST_HELD)])]
+def _held_out_sketches(rows: NDArray[np.float32]) -> list[int]:
+    """Return sketches of the held-out rows, (n, width); of more than `MOST_HELD` rows, an evenly spaced sample."""
+    return [int(sketch) for sketch in sketches(rows[evenly(len(rows), MOST_HELD)])]

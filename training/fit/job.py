@@ -1,7 +1,7 @@
 """One training run from rows to encoder artifact: read, split, scale, fit, export.
 
-RUN/checkpoint-NNNNNN/   where the run stands (training.fit.checkpoint)
-RUN/encoder/             what it made (training.artifact.encoder)
+RUN/checkpoint-NNNNNN/   the state of the run (training.fit.checkpoint)
+RUN/encoder/             the trained encoder (training.artifact.encoder)
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a run left: its encoder, its history, and the rows as it parted them."""
+    """The result of a run: its folder, its encoder, its history, and how it split the rows."""
 
     folder: Path
     encoder: Encoder
@@ -53,40 +53,40 @@ def train(
     held: NDArray[np.int64] | None = None,
     without: NDArray[np.int64] | None = None,
 ) -> TrainedRun:
-    """Train on `rows` and leave checkpoints and the encoder in the folder `run`.
+    """Train on `rows` and write checkpoints and the encoder to the folder `run`.
 
-    Ctrl-C ends the run after the epoch in hand, with a checkpoint and a usable encoder.
+    Ctrl-C ends the run after the current epoch, with a checkpoint and a usable encoder.
 
     Args:
         held, without: as for `split_rows`.
 
     Raises:
         DataError, ConfigError: before anything is trained.
-        TrainingError: `run` holds a run and `resume` is not asked for, or holds something else, or another process
-            trains there; the loss left the numbers.
-        ArtifactError: `run` holds checkpoints, and none is whole.
-        ResumeError: it was begun with other settings or other rows.
-        ExportError: the exported encoder does not answer as the live model does.
+        TrainingError: `run` contains a run and `resume` is false, or contains other files, or another process
+            trains in it; or the loss became NaN or infinite.
+        ArtifactError: `run` contains checkpoints, and all are damaged.
+        ResumeError: the run began with other settings or other rows.
+        ExportError: the exported encoder's output differs from the live model's.
     """
     checkpoint = _checkpoint(run, resume=resume)
     if resume and not checkpoint:
         print(f"{run} has no checkpoint: a new run begins", file=sys.stderr)
     rows = rows.with_categories(config.data.categories)
     split = split_rows(rows, config, held=held, without=without)
-    fitting = prepare(rows, split, config, begun=checkpoint.header["settings"] if checkpoint else None)
+    fitting = prepare(rows, split, config, resumed=checkpoint.header["settings"] if checkpoint else None)
     settings = fitting.settings(rows, split, config)
     state = restore(checkpoint, fitting.model, fitting.optimizer, settings) if checkpoint else State()
     run.mkdir(parents=True, exist_ok=True)
-    with _alone(run, checkpoint):
+    with _exclusive(run, checkpoint):
         with _fit_hooks(fitting, state, lambda: _save(run, fitting, state, settings)) as hooks:
             fitting.run(state, hooks)
-        with _told_of_a_full_disk(run, "the encoder"):
+        with _explain_full_disk(run, "the encoder"):
             encoder = fitting.fitted(rows, split, settings, state).export(run / "encoder")
     return TrainedRun(run, encoder, state, split)
 
 
 def _checkpoint(run: Path, *, resume: bool) -> Sealed | None:
-    """Where to go on from; None in a new folder. What is in another one is not ours to replace."""
+    """Return the checkpoint to resume from, or None for a new folder; refuse a folder with other contents."""
     checkpoint = latest_checkpoint(run)
     if checkpoint and resume:
         return checkpoint
@@ -95,15 +95,15 @@ def _checkpoint(run: Path, *, resume: bool) -> Sealed | None:
         raise TrainingError(
             str(run),
             expected="a new folder",
-            found="an earlier run" if checkpoint or "encoder" in others else f"one that holds {others[0]}",
-            remedy="Choose another --run" + (", or go on with --resume." if checkpoint else "."),
+            found="an earlier run" if checkpoint or "encoder" in others else f"a folder that contains {others[0]}",
+            remedy="Choose another --run" + (", or continue with --resume." if checkpoint else "."),
         )
     return None
 
 
 @contextlib.contextmanager
-def _alone(run: Path, checkpoint: Sealed | None) -> Iterator[None]:
-    """One process at a time trains in a folder."""
+def _exclusive(run: Path, checkpoint: Sealed | None) -> Iterator[None]:
+    """Lock the folder: one process at a time trains in it."""
     lock = run / ".lock"
     lock.touch()
     with contextlib.ExitStack() as held:
@@ -119,17 +119,21 @@ def _alone(run: Path, checkpoint: Sealed | None) -> Iterator[None]:
 
 def _shared(run: Path) -> TrainingError:
     return TrainingError(
-        str(run), expected="a folder of its own", found="another process that trains there", remedy="Choose another."
+        str(run),
+        expected="a folder that no other process uses",
+        found="another process that trains in it",
+        remedy="Choose another --run.",
     )
 
 
 def _save(run: Path, fitting: Fitting, state: State, settings: dict[str, Any]) -> None:
-    with _told_of_a_full_disk(run, f"the checkpoint of epoch {len(state.history)}"):
+    with _explain_full_disk(run, f"the checkpoint of epoch {len(state.history)}"):
         save_checkpoint(run, state, fitting.model, fitting.optimizer, settings)
 
 
 @contextlib.contextmanager
-def _told_of_a_full_disk(run: Path, what: str) -> Iterator[None]:
+def _explain_full_disk(run: Path, what: str) -> Iterator[None]:
+    """Turn the OSError of a full disk into a TrainingError with a remedy."""
     try:
         yield
     except OSError as error:
@@ -139,13 +143,13 @@ def _told_of_a_full_disk(run: Path, what: str) -> Iterator[None]:
             str(run),
             expected=f"room for {what}",
             found=error.strerror or str(error),
-            remedy="Make room, then go on from the last checkpoint with --resume.",
+            remedy="Free some space, then continue from the last checkpoint with --resume.",
         ) from error
 
 
 @contextlib.contextmanager
 def _fit_hooks(fitting: Fitting, state: State, save: Callable[[], None]) -> Iterator[Hooks]:
-    """A progress bar, a checkpoint every few seconds and at the end, and Ctrl-C as a polite stop."""
+    """Show progress, save a checkpoint every `CHECKPOINT_SECONDS` and at the end, and stop after an epoch on Ctrl-C."""
     interrupted: list[int] = []
     saved = time.monotonic()
 
@@ -156,14 +160,14 @@ def _fit_hooks(fitting: Fitting, state: State, save: Callable[[], None]) -> Iter
 
     def on_epoch(state: State) -> None:
         nonlocal saved
-        show(state)
+        show_progress(state)
         if state.stopped or time.monotonic() - saved > CHECKPOINT_SECONDS:
             save()
             saved = time.monotonic()
 
     before = signal.getsignal(signal.SIGINT)
-    with epoch_bar(fitting.plan.epochs, state) as show:
-        with contextlib.suppress(ValueError):  # only the main thread may listen for signals
+    with epoch_bar(fitting.plan.epochs, state) as show_progress:
+        with contextlib.suppress(ValueError):  # only the main thread can handle signals
             signal.signal(signal.SIGINT, on_signal)
         try:
             yield Hooks(on_epoch=on_epoch, should_stop=lambda: bool(interrupted))

@@ -1,7 +1,7 @@
-"""The loop: three pillars (model, loss, optimizer), five steps, and three hooks. It knows no file.
+"""The training loop: three pillars (model, loss, optimizer), five steps, and three hooks. It touches no files.
 
-Everything random in an epoch (the order of the rows, corruption, dropout) is drawn from the seed and
-the epoch's number alone, so a run that is resumed at an epoch goes on as if it had not been stopped.
+Everything random in an epoch (the order of the rows, corruption, dropout) depends only on the seed and the
+epoch's number, so a run that is resumed at an epoch continues as if it had not been stopped.
 """
 
 import copy
@@ -26,13 +26,13 @@ __all__ = ["fit", "train_epoch"]
 def fit(
     model: nn.Module, loss: Loss, optimizer: optim.Optimizer, data: Data, *, plan: FitPlan, hooks: Hooks, state: State
 ) -> State:
-    """Train until the plan, the patience, the doctor or the outside says stop; `model` ends with its best weights.
+    """Train until the plan, the patience, the doctor or a hook ends the run; `model` ends with its best weights.
 
-    `state.stopped` says why: "finished", "patience", "interrupted", or "hopeless", for which
-    `training.doctor.causes.diagnose(state)` gives the reasons.
+    `state.stopped` is the reason: "finished", "patience", "interrupted" or "hopeless". For "hopeless",
+    `training.doctor.causes.diagnose(state)` returns the causes.
 
     Raises:
-        TrainingError: it cannot work, and the doctor is certain of it before the first step.
+        TrainingError: before the first step, the doctor is certain that training cannot work.
     """
     state.facts = state.facts or collect_facts(model, loss, optimizer, data, plan)
     refuse(state)
@@ -70,7 +70,7 @@ def train_epoch(
     state: State,
     on_step: Callable[[Tensor], None],
 ) -> float:
-    """One pass over the shuffled rows; `on_step` hears the loss of each step. Returns their mean."""
+    """Train for one pass over the shuffled rows and return the mean loss; `on_step` receives each step's loss."""
     device = next(model.parameters()).device
     number, count = len(state.history), len(data.train)
     losses = [math.inf if epoch.validation_loss is None else epoch.validation_loss for epoch in state.history]
@@ -81,7 +81,7 @@ def train_epoch(
     model.train()
     for step, batch in enumerate(batches):
         _set_rate(optimizer, plan.schedule((number + step / len(batches)) / plan.epochs, losses))
-        clean, target = _take(data.train, data.train_targets, batch, device)
+        clean, target = _batch(data.train, data.train_targets, batch, device)
         seen = plan.corrupt(clean, generator) if plan.corrupt else clean
         optimizer.zero_grad()
         with _precision(device, plan.bf16):
@@ -98,13 +98,13 @@ def train_epoch(
 
 @torch.no_grad()
 def _validate(model: nn.Module, loss: Loss, data: Data, plan: FitPlan) -> float:
-    """The same question as in training, with the same noise each time."""
+    """Return the validation loss on rows that are corrupted as in training, with the same noise in every epoch."""
     model.eval()
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(plan.seed)
     total = torch.zeros((), device=device)
     for batch in torch.split(torch.arange(len(data.validation), device=data.validation.device), plan.batch_size):
-        clean, target = _take(data.validation, data.validation_targets, batch, device)
+        clean, target = _batch(data.validation, data.validation_targets, batch, device)
         seen = plan.corrupt(clean, generator) if plan.corrupt else clean
         with _precision(device, plan.bf16):
             output = model(seen)
@@ -112,13 +112,13 @@ def _validate(model: nn.Module, loss: Loss, data: Data, plan: FitPlan) -> float:
     return float(total) / len(data.validation)
 
 
-def _take(rows: Tensor, targets: Tensor | None, batch: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+def _batch(rows: Tensor, targets: Tensor | None, batch: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     clean = rows[batch].to(device, non_blocking=True)  # (batch, width)
     return clean, clean if targets is None else targets[batch].to(device, non_blocking=True)
 
 
 def _precision(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
-    """Under bf16 the matrix products run in bfloat16; weights, loss and steps stay in float32."""
+    """With `bf16`, compute matrix products in bfloat16; weights, loss and optimizer steps stay in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 

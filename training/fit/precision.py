@@ -1,4 +1,4 @@
-"""bfloat16 or float32 for the matrix products: as asked for, or as it measures here.
+"""Choose bfloat16 or float32 for the matrix products: as configured, or the faster of the two on this machine.
 
 P. Micikevicius et al., "Mixed Precision Training", ICLR 2018; D. Kalamkar et al., "A Study of BFLOAT16", 2019.
 """
@@ -22,46 +22,46 @@ ROUNDS = 5
 FASTER = 1.15
 
 
-def choose_bf16(asked: Precision, model: nn.Module, loss: Loss, optimizer: optim.Optimizer, rows: Tensor) -> bool:
+def choose_bf16(precision: Precision, model: nn.Module, loss: Loss, optimizer: optim.Optimizer, rows: Tensor) -> bool:
     """Whether to train in bf16.
 
-    "auto" stays with fp32 where a step is short, without a measurement, so that small runs can be repeated bit for
-    bit; otherwise a few steps of each kind are measured, on copies, and bf16 must be faster by 15 %.
+    "auto" keeps fp32 without a measurement if a step is short, so that small runs can be repeated bit for bit.
+    Otherwise it measures a few steps in each precision, on copies, and bf16 must be faster by 15 %.
 
     Args:
         rows: (batch, width) float32, one batch for an autoencoder.
 
     Raises:
-        ConfigError: bf16 is asked for, and the device has none.
+        ConfigError: `precision` is "bf16", and the device does not support it.
     """
     device = next(model.parameters()).device
-    able = _is_able(device)
-    if asked == "bf16" and not able:
+    supported = _supports_bf16(device)
+    if precision == "bf16" and not supported:
         raise ConfigError(
             "fit.precision", expected="fp32 or auto on this device", found="bf16", remedy="--set fit.precision=fp32"
         )
-    if asked != "auto" or not able or is_short(model, rows, len(rows)):
-        return asked == "bf16"
+    if precision != "auto" or not supported or is_short(model, rows, len(rows)):
+        return precision == "bf16"
     seconds: dict[bool, list[float]] = {False: [], True: []}
     rows = rows.to(device)
     with torch.random.fork_rng(range(torch.cuda.device_count())):  # dropout draws from the global generator
-        copies = copy.deepcopy((model, optimizer))  # together, so that the one moves the other's weights
+        copies = copy.deepcopy((model, optimizer))  # together: the copied optimizer must update the copied model
         for bf16 in (False, True) * (1 + ROUNDS):
             seconds[bf16].append(_seconds(copies, loss, rows, bf16=bf16))
-    return is_worth_it(seconds[False][1:], seconds[True][1:])  # the first of each warms up
+    return is_worth_it(seconds[False][1:], seconds[True][1:])  # the first step of each is a warm-up
 
 
 def is_worth_it(fp32: list[float], bf16: list[float]) -> bool:
-    """Whether the best of bf16's seconds beats the best of fp32's by 15 %: what disturbs only ever takes longer."""
+    """Whether bf16's shortest time is 15 % faster than fp32's shortest: disturbances only make a step slower."""
     return FASTER * min(bf16) <= min(fp32)
 
 
-def _is_able(device: torch.device) -> bool:
+def _supports_bf16(device: torch.device) -> bool:
     return device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _seconds(copies: tuple[nn.Module, optim.Optimizer], loss: Loss, rows: Tensor, *, bf16: bool) -> float:
-    """One training step."""
+    """Return the seconds that one training step takes."""
     model, optimizer = copies
     model.train()
     _finish(rows.device)
@@ -76,6 +76,6 @@ def _seconds(copies: tuple[nn.Module, optim.Optimizer], loss: Loss, rows: Tensor
 
 
 def _finish(device: torch.device) -> None:
-    """A GPU works on while Python goes ahead."""
+    """Wait for the GPU: its kernels run asynchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

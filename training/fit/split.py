@@ -1,4 +1,4 @@
-"""Part the rows for good: most to train on, some held out. Equal rows stay together, on one side."""
+"""Split the rows into a training and a held-out part. Equal rows stay in the same part."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ from lookalike.training.tables.origin import Origin, find_origin, is_blurred, is
 __all__ = ["Split", "hold_out", "split_rows"]
 
 SAMPLE_VALUES = 1 << 20
-"""Values in the sample that a column's origin and resolution are found by: 8 MiB as float64."""
+"""Values in the sample from which a column's origin and resolution are estimated: 8 MiB as float64."""
 COMPARED = 1_000
-"""Rows of the sample that are compared with their float32: of more rows, some become equal by chance."""
+"""Sample rows that are compared with their float32 values: among more rows, some become equal by chance."""
 
 Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Raw rows, (n, width) float32 less the origin, and labels (None if a row has none), parted for good.
+    """Raw rows, (n, width) float32 minus the origin, and labels (None for an unlabeled row), split in two parts.
 
     Attributes:
-        places: the numbers, from 0, of the training rows and of the validation rows in the source.
-        origin: what was subtracted from each row (training.tables.origin).
-        blurred: the columns in which float32 does not hold what tells values apart.
+        places: the positions in the source, from 0, of the training rows and of the validation rows.
+        origin: the values subtracted from each row (training.tables.origin).
+        blurred: the columns whose distinct values become equal in float32.
     """
 
     train: NDArray[np.float32]
@@ -42,7 +42,7 @@ class Split:
     blurred: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """The SHA-256 of all rows, as they were parted, and of the origin."""
+        """Return the SHA-256 of the origin, the training rows and the validation rows, in this order."""
         digest = hashlib.sha256(b"" if self.origin is None else self.origin.tobytes())
         for part in (self.train, self.validation):
             digest.update(part.data)
@@ -52,18 +52,19 @@ class Split:
 def split_rows(
     rows: Rows, config: TrainConfig, *, shown: bool = True, held: Places | None = None, without: Places | None = None
 ) -> Split:
-    """Read the rows (a sample where they exceed `data.max_bytes`) and hold some out, by the seed.
+    """Read the rows (a sample if they exceed `data.max_bytes`) and hold some out, chosen by the seed.
 
-    No held-out row stands among the training rows, unless all rows are equal. If the source holds finer values than
-    float32, it is read once more, before, to find the origin, unless the rows have one, or with `data.scale=none`.
+    No held-out row also occurs among the training rows, unless all rows are equal. If the source holds finer values
+    than float32, a sample is read first to find the origin, unless the rows have an origin or `data.scale` is "none".
 
     Args:
-        shown: a progress bar on standard error.
-        held: (m,) rising, the rows to hold out, all of which are read; None for `data.validation` of them, by chance.
-        without: which rows to leave out.
+        shown: show a progress bar on standard error.
+        held: (m,) ascending positions of the rows to hold out, all of which are read; None holds out a random share
+            of `data.validation`.
+        without: positions of rows to leave out.
 
     Raises:
-        DataError: a bad row, fewer than two rows, or none or all of them held out.
+        DataError: a bad row, fewer than two rows, or no rows or all rows held out.
     """
     if rows.count < 2:
         raise DataError(
@@ -71,25 +72,25 @@ def split_rows(
         )
     rows, blurred = _measured(rows, config)
     with progress_bar("reading", rows.count, "rows", shown=shown) as advance:
-        features = sum(max(1, len(column.values)) for column in rows.columns) or rows.width  # a category is many
+        features = sum(max(1, len(column.values)) for column in rows.columns) or rows.width  # a category has many
         most = max(2, config.data.max_bytes // (4 * max(1, features)))
         places = sampled(rows.count, most, config.fit.seed)
         places = places if held is None else np.union1d(places, held)
         places = places if without is None else np.setdiff1d(places, without)
         inputs, labels = read_at(rows, places, advance)
     blurred = blurred | is_coarse(inputs[evenly(len(inputs), _sample_rows(rows))])
-    out = hold_out(inputs, config.data.validation, config.fit.seed) if held is None else np.isin(places, held)
-    if out.all() or not out.any():
-        found = "all of them" if out.all() else "none"
+    is_held = hold_out(inputs, config.data.validation, config.fit.seed) if held is None else np.isin(places, held)
+    if is_held.all() or not is_held.any():
+        found = "all rows" if is_held.all() else "no rows"
         raise DataError(rows.name, expected="some rows held out, and others to train on", found=f"{found} held out")
-    kept, held = np.flatnonzero(~out), np.flatnonzero(out)
+    kept, held = np.flatnonzero(~is_held), np.flatnonzero(is_held)
     parts = inputs[kept], inputs[held], [labels[i] for i in kept], [labels[i] for i in held]
     names = tuple(rows.columns[place].name if rows.columns else str(place) for place in np.flatnonzero(blurred))
     return Split(*parts, (places[kept], places[held]), rows.origin, names)
 
 
 def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, NDArray[np.bool_]]:
-    """The rows less their origin, and in which columns float32 still makes values equal, (width,)."""
+    """Return the rows minus their origin, and in which columns float32 still merges distinct values, (width,) bool."""
     if rows.origin is not None or not rows.needs_float64:
         return rows, np.zeros(rows.width, np.bool_)
     sample, _ = read_at(rows, sampled(rows.count, _sample_rows(rows), config.fit.seed), dtype=np.float64)
@@ -98,15 +99,15 @@ def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, NDArray[np.bool_]]
 
 
 def _sample_rows(rows: Rows) -> int:
-    """How many rows a sample of `SAMPLE_VALUES` has."""
+    """Return the number of rows in a sample of `SAMPLE_VALUES`."""
     return max(2, SAMPLE_VALUES // max(1, rows.width))
 
 
 def hold_out(rows: NDArray[np.float32], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which rows of (n, width), n >= 2, to hold out: (n,) bool, at least one and not all.
+    """Return which rows of (n, width), n >= 2, to hold out: (n,) bool, at least one and not all.
 
-    Where all rows differ, `share` of them, to the nearest; which ones follows from n and the seed alone. Equal
-    rows are taken together, and what is too many for the share is passed over.
+    If all rows differ, this is `share` of them, rounded; the choice depends only on n and the seed. Equal rows stay
+    together, and a group of equal rows that is larger than the remaining share is skipped.
     """
     order = np.random.default_rng(seed).permutation(len(rows))
     cut = min(len(rows) - 1, max(1, round(len(rows) * share)))
@@ -115,18 +116,18 @@ def hold_out(rows: NDArray[np.float32], share: float, seed: int) -> NDArray[np.b
     if len(first) == 1:
         held[order[:cut]] = True
         return held
-    by_chance = np.argsort(first)  # kinds of rows, in the order in which chance first met them
-    sizes = np.bincount(kinds)[by_chance]
+    shuffled = np.argsort(first)  # groups of equal rows, in the order of their first row in the permutation
+    sizes = np.bincount(kinds)[shuffled]
     chosen = np.zeros(len(first), np.bool_)
-    chosen[by_chance] = _fill(sizes, cut)
+    chosen[shuffled] = _fill(sizes, cut)
     held[order] = chosen[kinds]
     return held
 
 
 def _fill(sizes: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
-    """Which groups to take, in their order and passing over what no longer fits, to come near `target` rows.
+    """Return which groups to take to come near `target` rows: in order, skipping groups that no longer fit.
 
-    At least one and not all; there must be two.
+    Takes at least one group and not all; there must be at least two.
     """
     taken, room = np.zeros(len(sizes), np.bool_), target
     while len(fitting := np.flatnonzero(~taken & (sizes <= room))):
@@ -135,6 +136,8 @@ def _fill(sizes: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
         room -= int(sizes[fitting].sum())
     left = np.flatnonzero(~taken)
     least = left[np.argmin(sizes[left])]
-    if len(left) > 1 and (room == target or sizes[least] - room < room):  # a little too many is nearer
+    if len(left) > 1 and (
+        room == target or sizes[least] - room < room
+    ):  # slightly too many rows is closer to the target
         taken[least] = True
     return taken

@@ -1,4 +1,4 @@
-"""How heavy a step of the loop is, and how many threads it is worth."""
+"""Estimate the cost of a training step, and choose its number of threads."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 __all__ = ["few_threads", "is_short", "work_of"]
 
 SHORT_STEP = 1 << 26
-"""Multiplications forward; a step of this takes some milliseconds on one core."""
+"""Multiplications in the forward pass; a step of this size takes a few milliseconds on one core."""
 
 
 def work_of(model: nn.Module, rows: Tensor) -> int:
-    """How many multiplications `model` does on its way from one row to an answer; `rows`: (n, width), n >= 1."""
+    """Return the number of multiplications in `model`'s forward pass for one row; `rows`: (n, width), n >= 1."""
     was_training = model.training
     model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -24,13 +24,13 @@ def work_of(model: nn.Module, rows: Tensor) -> int:
 
 
 def is_short(model: nn.Module, rows: Tensor, batch_size: int) -> bool:
-    """Whether a step takes no more than a few milliseconds on one core; `rows` as in `work_of`."""
+    """Whether a step takes at most a few milliseconds on one core; `rows` as in `work_of`."""
     return batch_size * work_of(model, rows) < SHORT_STEP
 
 
 @contextlib.contextmanager
 def few_threads(*, short: bool) -> Iterator[None]:
-    """One thread where a step is short: more would gain nothing, and wait for each other where cores are busy."""
+    """Use one thread if a step is short: more threads gain nothing, and wait for each other when cores are busy."""
     before = torch.get_num_threads()
     if short:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Rows that are in memory already."""
+"""Rows that are already in memory."""
 
 import math
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ __all__ = ["array_rows"]
 def array_rows(
     inputs: NDArray[Any], name: str, *, shape: tuple[int, ...] | None = None, columns: tuple[Column, ...] = ()
 ) -> Rows:
-    """The rows of (n, width) numbers, without labels; ids are their positions.
+    """Return the rows of (n, width) numbers, without labels; ids are their positions.
 
     Args:
-        shape: of what lies in a row; of two or three dimensions it is a picture's, whose columns share one unit.
-        columns: of a table; a picture's pixels, or columns of one name, go by their places.
+        shape: the shape of one row; two or three dimensions mean a picture, whose columns share one unit.
+        columns: the columns of a table; ignored for pictures and for column names that are not unique.
 
     Raises:
-        DataError: `shape` does not hold `width` values.
+        DataError: `shape` does not have `width` values.
     """
     shape = shape or inputs.shape[1:]
     if math.prod(shape) != inputs.shape[1]:

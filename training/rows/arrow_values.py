@@ -1,13 +1,13 @@
-"""Values of a table as JSON holds them: the same text for a time at the top level, in a list and in a struct.
+"""Convert the values of a table to JSON values: the same at the top level, in a list and in a struct.
 
 date       2024-03-31                                timestamp  2024-03-31 01:30:00.123456789, with a Z if it has a zone
 time       01:30:00.123456                           duration   PT5400.5S, which is ISO 8601 in seconds
 binary     its text, if it is UTF-8                  uuid       00010203-0405-0607-0809-0a0b0c0d0e0f
-decimal    an integer without a scale; with one, a float if it has at most 15 digits, else text
+decimal    an integer if its scale is 0, else a float if it has at most 15 digits, else text
 map        a list of [key, value]                    NaN        null
 
-Fractions have the digits of the unit. Years may have more than four digits. An instant with a zone is in UTC, so that
-texts have the order of the times.
+Fractions have as many digits as the unit. Years may have more than four digits. A timestamp with a zone is in UTC, so
+that the order of the texts is the order of the times.
 """
 
 import uuid
@@ -28,36 +28,36 @@ __all__ = ["duplicate_field", "is_nested", "plain", "plain_column", "text_of"]
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY = 86_400
 _EXACT_DIGITS = 15
-"""A float64 holds every decimal of so many digits."""
+"""A float64 represents every decimal with up to this many digits."""
 
 
 def plain_column(values: pa.Array, path: str, name: str, first: int) -> list[Any]:
-    """`plain` of a column, (n,), whose first row has the number `first`.
+    """Apply `plain` to a column, (n,), whose first row has the number `first`.
 
     Raises:
-        DataError: a value cannot be kept as JSON; it names the row.
+        DataError: a value cannot be represented in JSON; the error names the row.
     """
     try:
         return plain(values)
     except ValueError:
-        for place in range(len(values)):
+        for position in range(len(values)):
             try:
-                plain(values.slice(place, 1))
+                plain(values.slice(position, 1))
             except ValueError as error:
                 raise DataError(
-                    f"{path}, row {first + place}, column {name}",
+                    f"{path}, row {first + position}, column {name}",
                     expected="text, finite numbers, times, or lists and structs of these",
                     found=str(error),
-                    remedy="Mend the row, write bytes as text (for example base64), or leave the column out.",
+                    remedy="Correct the row, write bytes as text (for example base64), or leave the column out.",
                 ) from error
         raise
 
 
 def plain(values: pa.Array) -> list[Any]:
-    """(n,) values of any type as JSON's; None for null.
+    """(n,) values of any type -> JSON values; None for null.
 
     Raises:
-        ValueError: bytes that are no text, an infinite number, or a time of day outside a day; the error has the value.
+        ValueError: bytes that are not text, an infinite number, or a time of day outside a day; with the value.
     """
     kind = values.type
     if pa.types.is_dictionary(kind):
@@ -86,15 +86,15 @@ def plain(values: pa.Array) -> list[Any]:
         if pc.any(pc.is_inf(values)).as_py():
             raise ValueError("an infinite number")
         values = pc.if_else(pc.is_nan(values), None, values)
-    told: list[Any] = values.to_pylist()
-    return told
+    result: list[Any] = values.to_pylist()
+    return result
 
 
 def text_of(values: pa.Array) -> pa.Array:
-    """(n,) bytes decoded to text; other values unchanged.
+    """(n,) bytes -> text; other values stay unchanged.
 
     Raises:
-        ArrowInvalid: some are not UTF-8.
+        ArrowInvalid: some bytes are not UTF-8.
     """
     if pa.types.is_dictionary(values.type) and _is_bytes(values.type.value_type):
         values = values.dictionary_decode()
@@ -106,20 +106,20 @@ def text_of(values: pa.Array) -> pa.Array:
 
 
 def is_nested(kind: pa.DataType) -> bool:
-    """Lists, maps and structs, also as the storage of an extension."""
+    """Whether a type is a list, map or struct, also as the storage of an extension."""
     kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     return bool(pa.types.is_nested(kind)) and not pa.types.is_dictionary(kind)
 
 
 def duplicate_field(kind: pa.DataType) -> str | None:
-    """The first name that two fields of one struct share, at any depth."""
+    """Return the first name that two fields of one struct share, at any depth; None if there is none."""
     kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     inner = [kind.field(number) for number in range(kind.num_fields)] if is_nested(kind) else []
     if pa.types.is_struct(kind):
         for name, times in Counter(field.name for field in inner).items():
             if times > 1:
                 return str(name)
-    return next((twice for field in inner if (twice := duplicate_field(field.type)) is not None), None)
+    return next((name for field in inner if (name := duplicate_field(field.type)) is not None), None)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -131,12 +131,12 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _each(values: list[Any], tell: Callable[[Any], Any]) -> list[Any]:
-    return [None if value is None else tell(value) for value in values]
+def _each(values: list[Any], convert: Callable[[Any], Any]) -> list[Any]:
+    return [None if value is None else convert(value) for value in values]
 
 
 def _lists(values: pa.Array) -> list[Any]:
-    """Lists of any kind: all their parts at once, then split by their lengths."""
+    """Convert lists of any kind: all elements at once, then split by the lengths of the lists."""
     parts = iter(plain(values.flatten()))
     return _each(pc.list_value_length(values).to_pylist(), lambda length: list(islice(parts, length)))
 
@@ -144,16 +144,16 @@ def _lists(values: pa.Array) -> list[Any]:
 def _structs(values: pa.Array) -> list[Any]:
     names = [field.name for field in values.type]
     rows = zip(*map(plain, values.flatten()), strict=True) if names else repeat((), len(values))
-    there = values.is_valid().to_pylist()
-    return [dict(zip(names, row, strict=True)) if valid else None for row, valid in zip(rows, there, strict=True)]
+    is_valid = values.is_valid().to_pylist()
+    return [dict(zip(names, row, strict=True)) if valid else None for row, valid in zip(rows, is_valid, strict=True)]
 
 
 def _text(content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        shown = content[:16].hex()
-        raise ValueError(f"{len(content):,} bytes that are no UTF-8, 0x{shown}{'…' * (len(content) > 16)}") from None
+        digits = content[:16].hex()
+        raise ValueError(f"{len(content):,} bytes that are not UTF-8, 0x{digits}{'…' * (len(content) > 16)}") from None
 
 
 def _decimals(values: pa.Array) -> list[Any]:
@@ -164,10 +164,10 @@ def _decimals(values: pa.Array) -> list[Any]:
 
 
 def _times(values: pa.Array) -> list[Any]:
-    """Dates, times of day and timestamps, by whole days and the rest, so that no time is out of range."""
+    """Convert dates, times of day and timestamps, split into whole days and the rest so that none is out of range."""
     kind = values.type
     unit = "ms" if pa.types.is_date64(kind) else getattr(kind, "unit", "D")
-    wide = values.cast(pa.int32()) if kind.bit_width == 32 else values  # which alone casts to int64
+    wide = values.cast(pa.int32()) if kind.bit_width == 32 else values  # 32-bit types cast to int32 only
     ticks: NDArray[np.int64] = pc.fill_null(wide.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
     days, rest = (ticks, ticks * 0) if unit == "D" else np.divmod(ticks, _DAY * _UNITS[unit])
     dates: list[str] = days.astype("M8[D]").astype(str).tolist()

@@ -1,4 +1,4 @@
-"""The two data sets that come by name: `digits` and `fashion-mnist`, each with a `:test` part."""
+"""The two built-in data sets: `digits` and `fashion-mnist`, each with a `:test` part."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ __all__ = ["BUILTIN", "fashion_folders", "open_digits", "open_fashion"]
 
 
 def open_digits(part: str) -> Rows:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels of 0 to 16: 1,437 to train and 360 to test.
+    """Open scikit-learn's 1,797 handwritten digits, 8 x 8 pixels of 0 to 16: 1,437 to train and 360 to test.
 
     The split is fixed and stratified. An item's id is its number in `sklearn.datasets.load_digits`.
     """
@@ -28,14 +28,14 @@ def open_digits(part: str) -> Rows:
 
     def read(size: int) -> Iterator[Chunk]:
         for first in range(0, len(numbers), size):
-            some = numbers[first : first + size]
-            yield Chunk([str(i) for i in some], inputs[first : first + size], [{"label": int(labels[i])} for i in some])
+            part = numbers[first : first + size]
+            yield Chunk([str(i) for i in part], inputs[first : first + size], [{"label": int(labels[i])} for i in part])
 
     return Rows("digits" if part == "train" else "digits:test", (8, 8), len(numbers), True, read)
 
 
 def open_fashion(part: str) -> Rows:
-    """Zalando's 28 x 28 pictures of clothes, bytes of 0 to 255: 60,000 to train and 10,000 to test."""
+    """Open Zalando's 28 x 28 pictures of clothes, bytes of 0 to 255: 60,000 to train and 10,000 to test."""
     stem = "train" if part == "train" else "t10k"
     for folder in fashion_folders():
         images = folder / f"{stem}-images-idx3-ubyte.gz"
@@ -45,13 +45,13 @@ def open_fashion(part: str) -> Rows:
     raise DataError(
         "fashion-mnist",
         expected="its files in " + " or ".join(map(str, fashion_folders())),
-        found="none",
+        found="no such files",
         remedy="Run `make data`, or install Debian's package dataset-fashion-mnist.",
     )
 
 
 def fashion_folders() -> list[Path]:
-    """Where Debian's package puts Fashion-MNIST, and where `make data` puts it without that package."""
+    """Return the folders of Fashion-MNIST: that of Debian's package, and that of `make data`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return [Path("/usr/share/datasets/fashion-mnist"), cache / "lookalike" / "fashion-mnist"]
 

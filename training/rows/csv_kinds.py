@@ -1,7 +1,7 @@
-"""What kind of values each column of a .csv file holds, judged by all its cells, and the cells as such values.
+"""Infer the kind of values in each column of a .csv file from all its cells, and convert the cells.
 
-A column is of numbers if more than half of its values are; what is neither a number nor a word for a missing value is
-then a mistake, and named. Whole numbers with leading zeros are codes, and stay text, as everything else does.
+A column is numeric if more than half of its values are numbers. In such a column, a cell that is neither a number nor a
+word for a missing value is an error. Whole numbers with leading zeros are codes and stay text, as all other cells do.
 """
 
 import re
@@ -17,7 +17,7 @@ from lookalike.training.errors import DataError
 __all__ = ["WORDS", "Tally", "convert", "is_time"]
 
 WORDS = ("NA", "N/A", "#N/A", "NaN", "-NaN", "null", "None", "-")
-"""In a column of numbers, or of true and false, these words are missing values, in upper or lower case."""
+"""In a numeric or boolean column, these words mean a missing value, in upper or lower case."""
 _LOWER_WORDS = pa.array([word.lower() for word in WORDS])
 _FLAGS = pa.array(["true", "false"])
 _BITS = pa.array(["0", "1"])
@@ -29,35 +29,35 @@ _TIME = re.compile(rf"{_DATE}|{_CLOCK}|{_DATE}[T ]{_CLOCK} ?(Z|[+-]\d\d(:?\d\d)?
 
 
 class Tally:
-    """Counts the cells of a column by what they hold.
+    """Counts the cells of a column by their contents.
 
     Attributes:
         words: cells that are a word for a missing value.
-        values: all others that are not empty; `numbers` and `flags` (true or false) of these.
-        whole: whether all numbers are integers of 64 bits.
-        padded: whether some number has leading zeros.
-        signed: whether some number is negative.
-        nearly: values that would be numbers without a sign such as `$`, `%` or a thousands separator; they are counted
-            while there is nothing else.
+        values: all other cells that are not empty; `numbers` and `flags` (true or false) are counts among these.
+        whole: whether all numbers are 64-bit integers.
+        padded: whether a number has leading zeros.
+        signed: whether a number is negative.
+        nearly: values that are numbers except for a symbol such as `$`, `%` or a thousands separator; counted as
+            long as all other values are numbers.
     """
 
     def __init__(self) -> None:
         self.words = self.values = self.numbers = self.flags = self.nearly = 0
         self.whole, self.padded, self.signed = True, False, False
 
-    def see(self, cells: pa.Array) -> None:
-        """Count some more cells of the column, (n,) text."""
+    def add(self, cells: pa.Array) -> None:
+        """Count more cells of the column, (n,) text."""
         if (numbers := _numbers(cells)) is None:
-            cells = self._see_others(_trimmed(cells).drop_null())
+            cells = self._add_mixed(_trimmed(cells).drop_null())
             numbers = cells.cast(pa.float64())
         else:
             self.values += len(cells) - cells.null_count
         self.numbers += len(cells) - cells.null_count
         if self.whole:
-            self._see_whole(cells, numbers)
+            self._check_whole(cells, numbers)
 
     def kind(self) -> pa.DataType:
-        """The type of the column's values."""
+        """Return the type of the column's values."""
         if self.values and self.flags == self.values:
             return pa.bool_()
         if 2 * self.numbers <= self.values or (self.whole and self.padded and not self.signed):
@@ -65,20 +65,20 @@ class Tally:
         return pa.int64() if self.whole and self.numbers == self.values else pa.float64()
 
     def note(self, name: str) -> str:
-        """A note for the user if the column looks like numbers and is text; else empty."""
+        """Return a note for the user if the column looks like numbers but is text; else an empty string."""
         if self.kind() != pa.string() or not self.values or self.numbers + self.nearly < self.values:
             return ""
         if self.nearly:
-            return f"column {name} is text: a number has no other signs than digits, a point, a minus and an exponent"
+            return f"column {name} is text: a number may only have digits, a point, a minus and an exponent"
         return f"column {name} is text: its whole numbers have leading zeros, as codes do"
 
     def fits(self, kind: pa.DataType) -> bool:
-        """Whether every cell is surely a value of the kind, or missing."""
+        """Whether every cell is certainly a value of the kind, or missing."""
         known = {pa.string(): self.values, pa.bool_(): self.flags}.get(kind, self.numbers)
         return known == self.values
 
-    def _see_others(self, cells: pa.Array) -> pa.Array:
-        """Count cells that are not all numbers; returns those that are."""
+    def _add_mixed(self, cells: pa.Array) -> pa.Array:
+        """Count cells that are not all numbers, and return the numbers among them."""
         lower = pc.utf8_lower(cells)
         self.flags += _count(pc.is_in(lower, _FLAGS))
         values = cells.filter(pc.invert(pc.is_in(lower, _LOWER_WORDS)))
@@ -90,7 +90,7 @@ class Tally:
         self.values += len(values)
         return numbers
 
-    def _see_whole(self, cells: pa.Array, numbers: pa.Array) -> None:
+    def _check_whole(self, cells: pa.Array, numbers: pa.Array) -> None:
         values = _values(numbers)
         if (values != np.floor(values)).any():
             self.whole = False
@@ -104,15 +104,15 @@ class Tally:
         self.padded = self.padded or bool(_count(pc.match_substring_regex(cells, _PADDED)))
 
 
-def convert(cells: pa.Array, kind: pa.DataType, place: tuple[Path, str], first: int) -> pa.Array:
-    """(n,) text as (n,) values of a kind that `Tally.kind` answers; empty cells and `WORDS` are null in a number.
+def convert(cells: pa.Array, kind: pa.DataType, source: tuple[Path, str], first: int) -> pa.Array:
+    """(n,) text -> (n,) values of a kind that `Tally.kind` returns; in numbers, empty cells and `WORDS` become null.
 
     Args:
-        place: the file and the column.
+        source: the file and the column.
         first: the number of the first row.
 
     Raises:
-        DataError: a cell is no value of the kind; the error names its row.
+        DataError: a cell is not a value of the kind; the error names its row.
     """
     if kind == pa.string():
         return cells
@@ -122,34 +122,35 @@ def convert(cells: pa.Array, kind: pa.DataType, place: tuple[Path, str], first: 
         cells = pc.if_else(pc.is_in(lower, _LOWER_WORDS), None, cells)
         if kind == pa.bool_():
             cells = pc.if_else(pc.is_in(lower, _FLAGS), pc.if_else(pc.equal(lower, "true"), "1", "0"), cells)
-            right = pc.is_in(cells, _BITS)
+            valid = pc.is_in(cells, _BITS)
         else:
-            right = pc.match_substring_regex(cells, _NUMBER)
-        _refuse_first(cells, pc.or_(pc.is_null(cells), right), kind, place, first)
+            valid = pc.match_substring_regex(cells, _NUMBER)
+        _refuse_first(cells, pc.or_(pc.is_null(cells), valid), kind, source, first)
         numbers = cells.cast(pa.float64())
     return cells.cast(kind) if kind == pa.int64() else numbers.cast(kind)
 
 
 def is_time(text: str) -> bool:
-    """Whether a text is a date, a time of day, or both, in the form of ISO 8601."""
+    """Whether a text is a date, a time of day, or both, in ISO 8601 format."""
     return _TIME.fullmatch(text) is not None
 
 
-def _refuse_first(cells: pa.Array, right: pa.Array, kind: pa.DataType, place: tuple[Path, str], first: int) -> None:
-    wrong = pc.index(right, False).as_py()
-    if wrong >= 0:
-        path, column = place
-        wanted = "true, false, 1 or 0" if kind == pa.bool_() else "a number"
+def _refuse_first(cells: pa.Array, valid: pa.Array, kind: pa.DataType, source: tuple[Path, str], first: int) -> None:
+    """Raise for the first cell that is not valid."""
+    invalid = pc.index(valid, False).as_py()
+    if invalid >= 0:
+        path, column = source
+        expected = "true, false, 1 or 0" if kind == pa.bool_() else "a number"
         raise DataError(
-            f"{path}, row {first + wrong}, column {column}",
-            expected=f"{wanted}; or for a missing value, an empty cell or one of {', '.join(WORDS)}",
-            found=repr(cells[wrong].as_py()[:40]),
-            remedy="Mend or remove the row.",
+            f"{path}, row {first + invalid}, column {column}",
+            expected=f"{expected}; or for a missing value, an empty cell or one of {', '.join(WORDS)}",
+            found=repr(cells[invalid].as_py()[:40]),
+            remedy="Correct or remove the row.",
         )
 
 
 def _numbers(cells: pa.Array) -> pa.Array | None:
-    """The cells as float64; None if one of them is no number."""
+    """Return the cells as float64; None if a cell is not a number."""
     try:
         numbers = cells.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -158,7 +159,7 @@ def _numbers(cells: pa.Array) -> pa.Array | None:
 
 
 def _values(numbers: pa.Array) -> NDArray[np.float64]:
-    """(m,) float64: the numbers that are not null."""
+    """Return the numbers that are not null, (m,) float64."""
     values: NDArray[np.float64] = (numbers.drop_null() if numbers.null_count else numbers).to_numpy()
     return values
 

@@ -1,4 +1,4 @@
-"""A .csv file as a table: it is read once to count its rows and to judge its columns, and then in chunks."""
+"""Read a .csv file as a table: once to count its rows and infer its columns, then in chunks."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
-from lookalike.training.rows.categories import APART, census
+from lookalike.training.rows.categories import RESERVED, scan_categories
 from lookalike.training.rows.csv_kinds import WORDS, Tally, convert, is_time
 from lookalike.training.rows.csv_text import Header, read_cells, read_header
-from lookalike.training.rows.tables import Opened, check_names, table_rows
+from lookalike.training.rows.tables import OpenTable, check_names, table_rows
 from lookalike.training.tables.columns import CATEGORIES, Column
 
 __all__ = ["open_csv"]
@@ -20,21 +20,22 @@ _KINDS = {"numeric": pa.float64(), "boolean": pa.bool_(), "categorical": pa.stri
 
 
 def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
-    """A comma-separated file with a header line, in UTF-8.
+    """Open a comma-separated file with a header line, in UTF-8.
 
     Args:
-        columns: an encoder's, to be found by name, or none, for an encoder that knows no names; None finds them.
-        categories: text with at most so many distinct values is part of the input.
+        columns: the columns of an encoder, matched by name; empty for an encoder without column names; None detects
+            the columns.
+        categories: text with at most this many distinct values is part of the input.
 
     Raises:
-        DataError: the file is no such table, or a cell is not of its column's kind; the error names the place.
+        DataError: the file is not such a table, or a cell is not of its column's kind; the error names the cell.
     """
     header = read_header(path)
     check_names(path, header.names)
     _check_header(path, header.names)
-    tallies = {name: Tally() for name in header.names if name not in APART}
+    tallies = {name: Tally() for name in header.names if name not in RESERVED}
     texts = list(tallies) if columns is None else []
-    count, values = census(_counted(path, header, tallies), texts, categories)
+    count, values = scan_categories(_counted(path, header, tallies), texts, categories)
     known = {column.name: _KINDS[column.kind] for column in columns or () if column.name in tallies}
     kinds = {name: known.get(name) or _kind(tally, payload=bool(columns)) for name, tally in tallies.items()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in header.names])
@@ -47,19 +48,19 @@ def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: 
             first += len(cells)
 
     if not all(tally.fits(kinds[name]) for name, tally in tallies.items()):
-        for _ in batches(count):  # the first mistake is named before anything is made of the rows before it
+        for _ in batches(count):  # raise for the first bad cell now, before earlier rows are used
             pass
-    given = {name: some for name, some in values.items() if _is_category(kinds[name], some)}
+    found = {name: distinct for name, distinct in values.items() if _is_category(kinds[name], distinct)}
     words = {name: tally.words for name, tally in tallies.items() if tally.words and kinds[name] != pa.string()}
     notes = [note for name, tally in tallies.items() if name not in known and (note := tally.note(name))]
-    opened = Opened(path, schema, count, batches, (*notes[:20], *([_words_line(words)] if words else [])))
-    return table_rows(opened, columns, given, partial(open_csv, path), categories)
+    opened = OpenTable(path, schema, count, batches, (*notes[:20], *([_words_line(words)] if words else [])))
+    return table_rows(opened, columns, found, partial(open_csv, path), categories)
 
 
 def _counted(path: Path, header: Header, tallies: dict[str, Tally]) -> Iterator[pa.RecordBatch]:
     for cells in read_cells(path, header):
         for name, tally in tallies.items():
-            tally.see(cells.column(name))
+            tally.add(cells.column(name))
         yield cells
 
 
@@ -69,7 +70,7 @@ def _converted(path: Path, cells: pa.RecordBatch, schema: pa.Schema, first: int)
 
 
 def _kind(tally: Tally, *, payload: bool) -> pa.DataType:
-    """In a column that is only payload, a mistake among numbers makes them text."""
+    """Return the kind of a column; a payload column with a bad cell among numbers is text."""
     return tally.kind() if tally.fits(tally.kind()) or not payload else pa.string()
 
 
@@ -79,18 +80,18 @@ def _is_category(kind: pa.DataType, values: tuple[str, ...]) -> bool:
 
 def _words_line(words: dict[str, int]) -> str:
     counts = ", ".join(f"{count:,} of column {name}" for name, count in list(words.items())[:20])
-    more = f", and more of {len(words) - 20:,} other columns" if len(words) > 20 else ""
+    more = f", and more in {len(words) - 20:,} other columns" if len(words) > 20 else ""
     return f"cells that were read as missing values: {counts}{more} (the words {', '.join(WORDS)})"
 
 
 def _check_header(path: Path, names: list[str]) -> None:
-    """Does the first line look like a line of names?"""
+    """Refuse a first line that does not look like column names."""
     if "" in names:
         raise DataError(
             str(path),
             expected="a name for each column",
-            found=f"none for column {names.index('')}",
-            remedy="Name it, or leave it out: pandas writes its index so, except with index=False.",
+            found=f"no name for column {names.index('')}",
+            remedy="Name the column, or leave it out: pandas writes its index like this, except with index=False.",
         )
     if len(names) == 1 and (others := {";", "\t", "|"} & set(names[0])):
         raise DataError(str(path), expected="columns separated by commas", found=repr(others.pop()))
@@ -103,4 +104,4 @@ def _reads_as_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return "_" not in text  # which Python allows, and no file means
+    return "_" not in text  # Python allows underscores in numbers, files do not

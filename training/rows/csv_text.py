@@ -1,8 +1,8 @@
-"""The cells of a .csv file as text: whole records at a time, so that no cell is cut.
+"""Read the cells of a .csv file as text, in pieces of whole records, so that no cell is split.
 
 A record ends at LF, CRLF or CR outside quotes. A quote opens a quoted cell only at the start of the cell, as in
-RFC 4180 and Python's `csv` module. Arrow gets each piece of whole records at once and never cuts one itself, because at
-the edge of its blocks it takes line breaks inside quotes for ends of records.
+RFC 4180 and Python's `csv` module. Arrow receives each piece of whole records as one block: at the edge of a block,
+Arrow would treat a line break inside quotes as the end of a record.
 """
 
 import csv
@@ -20,9 +20,9 @@ from lookalike.training.errors import DataError
 __all__ = ["LONGEST", "Header", "read_cells", "read_header"]
 
 PIECE = 1 << 24
-"""Bytes that are read at a time."""
+"""Bytes per read."""
 LONGEST = 1 << 26
-"""Bytes of the longest record."""
+"""The greatest length of a record, in bytes."""
 _BOM = b"\xef\xbb\xbf"
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CELL = rb'(?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^,\r\n]*+'
@@ -35,14 +35,14 @@ _RAGGED = re.compile(r"Expected (\d+) columns, got (\d+): (.*)")
 
 @dataclass(frozen=True)
 class Header:
-    """The first record of a file: the names of its columns, and at which byte the rows begin."""
+    """The first record of a file: the column names, and the byte offset at which the rows begin."""
 
     names: list[str]
     end: int
 
 
 def read_header(path: Path) -> Header:
-    """The names in the first line; nothing else of the file is parsed.
+    """Read the column names from the first line; the rest of the file is not parsed.
 
     Raises:
         DataError: the file is empty, its text is not UTF-8, or it has no first line of at most 16 MiB.
@@ -61,7 +61,7 @@ def read_header(path: Path) -> Header:
             str(path),
             expected=f"a first line of column names, of at most {PIECE:,} bytes",
             found="a quoted name without a closing quote" if record is None else "a longer line",
-            remedy="Is it a .csv file?",
+            remedy="Check that this is a .csv file.",
         )
     try:
         names = next(csv.reader([record.group().decode()]))
@@ -73,14 +73,14 @@ def read_header(path: Path) -> Header:
 
 
 def read_cells(path: Path, header: Header, size: int = PIECE) -> Iterator[pa.RecordBatch]:
-    """All rows in order; every column is text, and null only if the cell is empty and has no quotes.
+    """Yield all rows in order. Every column is text; a cell is null only if it is empty and has no quotes.
 
     Args:
-        size: bytes that are read at a time.
+        size: bytes per read.
 
     Raises:
-        DataError: a row has not as many cells as the header has names, is not UTF-8, is too long, or its last quoted
-            cell never ends; the error names the row, counted from 0.
+        DataError: a row has another number of cells than the header has names, is not UTF-8, is too long, or its last
+            quoted cell never ends; the error names the row, counted from 0.
     """
     first = 0
     try:
@@ -96,7 +96,7 @@ def read_cells(path: Path, header: Header, size: int = PIECE) -> Iterator[pa.Rec
             f"{path}, row {first}",
             expected=f"a closing quote for each quoted cell, and at most {LONGEST:,} bytes in a row",
             found="neither a closing quote nor the end of the row",
-            remedy="Mend or remove the row.",
+            remedy="Correct or remove the row.",
         ) from error
 
 
@@ -105,14 +105,14 @@ class _EndlessRecordError(Exception):
 
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The rest of a file in pieces of whole records."""
-    rest, data, asked = b"", b"", 0
-    while len(data) == asked:  # fewer bytes than asked for are the last ones
-        asked = max(size, len(rest))
-        data = file.read(asked)
+    """Yield the rest of a file in pieces of whole records."""
+    rest, data, requested = b"", b"", 0
+    while len(data) == requested:  # a shorter read is the last one
+        requested = max(size, len(rest))
+        data = file.read(requested)
         rest += data
         stop = _end_of_records(rest)
-        if len(data) == asked and stop:
+        if len(data) == requested and stop:
             yield rest[:stop]
             rest = rest[stop:]
         elif len(rest) - stop > LONGEST:
@@ -125,7 +125,7 @@ def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def _end_of_records(data: bytes) -> int:
-    """Where the last whole record ends in bytes that begin with a record; 0 if there is none."""
+    """Return the offset after the last whole record in bytes that begin with a record; 0 if there is none."""
     quote = data.find(b'"')
     plain = len(data) if quote < 0 else quote
     start = 1 + max(data.rfind(b"\n", 0, plain), data.rfind(b"\r", 0, min(plain, len(data) - 1)))
@@ -154,21 +154,21 @@ def _parse(path: Path, names: list[str], piece: bytes, first: int) -> pa.RecordB
 
 
 def _broken_row(path: Path, error: Exception, names: list[str], piece: bytes, first: int) -> DataError:
-    """Arrow counts the rows of a piece from 1."""
-    if not (told := _PLACE.match(str(error))):
+    """Translate Arrow's error; Arrow counts the rows of a piece from 1."""
+    if not (match := _PLACE.match(str(error))):
         return DataError(str(path), expected="a readable csv file", found=str(error).splitlines()[0])
-    column, row, found = told.groups()
-    place = f"{path}, row {first + int(row) - 1}"
+    column, row, found = match.groups()
+    field = f"{path}, row {first + int(row) - 1}"
     if column:
-        wrong = next(byte for byte in piece.decode(errors="surrogateescape") if "\udc80" <= byte <= "\udcff")
-        return _not_utf8(f"{place}, column {names[int(column)]}", f"the byte 0x{ord(wrong) - 0xDC00:02x}")
+        bad = next(byte for byte in piece.decode(errors="surrogateescape") if "\udc80" <= byte <= "\udcff")
+        return _not_utf8(f"{field}, column {names[int(column)]}", f"the byte 0x{ord(bad) - 0xDC00:02x}")
     if ragged := _RAGGED.match(found):
         found = f"{ragged[2]} in {ragged[3][:80]!r}"
     return DataError(
-        place,
-        expected=f"{len(names)} cells, as many as the header has names",
+        field,
+        expected=f"{len(names)} cells, one for each name in the header",
         found=found,
-        remedy="Mend or remove the row. A comma inside a cell needs quotes around the cell.",
+        remedy="Correct or remove the row. A cell with a comma needs quotes around it.",
     )
 
 

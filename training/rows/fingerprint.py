@@ -1,4 +1,4 @@
-"""Rows told from each other by 64 bits."""
+"""Fingerprints of rows: 64-bit hashes of their values."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,10 @@ _SKETCHED = 64
 
 
 def fingerprints(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """(n, width) float32 -> (n,) uint64, the same for rows of equal values (0 is -0, and NaN is NaN).
+    """(n, width) float32 -> (n,) uint64, the same for rows of equal values (0 equals -0, and NaN equals NaN).
 
-    Two rows that differ share one with a chance of about 2^-32 at most: a sum of the values' bits times random
-    weights, modulo 2^64 (Dietzfelbinger 1996). Where that happens, they are taken for equal, which harms nothing.
+    Each is the sum of the values' bits times random weights, modulo 2^64 (Dietzfelbinger 1996). Two different rows
+    have the same fingerprint with a probability of at most about 2^-32; treating them as equal is harmless.
     """
     weights = np.random.default_rng(_KEY).integers(1 << 64, size=rows.shape[1], dtype=np.uint64)
     prints = np.empty(len(rows), np.uint64)
@@ -27,6 +27,6 @@ def fingerprints(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
 
 
 def sketches(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """The same of 64 columns drawn once for all, (n, width) -> (n,): enough to know a row again, and cheap for many."""
+    """(n, width) -> (n,) fingerprints of 64 fixed, random columns: enough to recognize a row, and fast."""
     chosen = np.random.default_rng(_KEY).permutation(rows.shape[1])[:_SKETCHED]
     return fingerprints(np.ascontiguousarray(rows[:, np.sort(chosen)]))

@@ -1,4 +1,4 @@
-"""A folder of images of one size; a folder between it and the image is the image's label."""
+"""Read a folder of images of one size; an image's subfolder is its label."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +18,17 @@ _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".
 
 
 def open_images(folder: Path) -> Rows:
-    """All images under `folder`, in the order of their paths, as grey (h, w) or colour (h, w, 3) bytes.
+    """Open all images under `folder`, ordered by path, as gray (h, w) or color (h, w, 3) bytes.
 
-    An item's id is the image's path inside the folder. Grey or colour, and the size, are the first image's.
+    An item's id is the image's path inside the folder. The first image sets the size, and gray or color.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     if not paths:
         raise DataError(
             str(folder),
             expected="a folder with images",
-            found="none",
-            remedy=f"Known endings: {' '.join(sorted(_SUFFIXES))}",
+            found="no images",
+            remedy=f"Accepted file name extensions: {' '.join(sorted(_SUFFIXES))}",
         )
     mode = "L" if _load(paths[0], None).ndim == 2 else "RGB"
     shape = _load(paths[0], mode).shape
@@ -53,9 +53,9 @@ def _load_checked(path: Path, mode: str, shape: tuple[int, ...]) -> NDArray[np.u
     if pixels.shape != shape:
         raise DataError(
             str(path),
-            expected=f"an image of {_size(shape)}, as the first one",
+            expected=f"an image of {_size(shape)}, like the first image",
             found=_size(pixels.shape),
-            remedy="Bring all images to one size first.",
+            remedy="Resize all images to one size first.",
         )
     return pixels
 
@@ -66,13 +66,13 @@ def _load(path: Path, mode: str | None) -> NDArray[np.uint8]:
             if image.mode == "F" or image.mode.startswith("I"):
                 raise DataError(
                     str(path),
-                    expected="8 bits a channel",
+                    expected="8 bits per channel",
                     found=f"mode {image.mode}",
                     remedy="Scale the images to 8 bits first, or keep them in an .npy file.",
                 )
             return np.asarray(image.convert(mode or ("L" if image.mode in {"1", "L", "LA"} else "RGB")))
     except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
-        raise DataError(str(path), expected="a whole image", found=str(error)) from error
+        raise DataError(str(path), expected="a readable image", found=str(error)) from error
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,6 +1,6 @@
-"""Fashion-MNIST from OpenML, for machines without Debian's package: `python -m training.rows.openml`.
+"""Fetch Fashion-MNIST from OpenML, for machines without Debian's package: `python -m lookalike.training.rows.openml`.
 
-It leaves the four idx files that the package has, in the user's cache, all of them or none.
+It writes the same four idx files as the package to the user's cache, all of them or none.
 """
 
 import gzip
@@ -19,13 +19,13 @@ from lookalike.training.sealed import replace_folder, staging
 __all__ = ["Fetch", "install_fashion", "write_idx"]
 
 Fetch = Callable[[], tuple[NDArray[np.float64], NDArray[np.str_]]]
-"""Gives pixels, (70000, 784) of 0 to 255, and labels, (70000,) of "0" to "9"; the training part first."""
+"""Returns pixels, (70000, 784) of 0 to 255, and labels, (70000,) of "0" to "9"; the training part first."""
 
 _PARTS = {"train": slice(0, 60_000), "t10k": slice(60_000, 70_000)}
 
 
 def main() -> int:
-    """Install it into the user's cache, and say where."""
+    """Install Fashion-MNIST into the user's cache, and print the folder."""
     folder = fashion_folders()[1]
     try:
         install_fashion(folder, _fetch)
@@ -37,19 +37,19 @@ def main() -> int:
 
 
 def install_fashion(folder: Path, fetch: Fetch) -> None:
-    """Write what `fetch` gives as the four idx files in `folder`, which appears whole or not at all.
+    """Write the result of `fetch` as four idx files to `folder`, which appears complete or not at all.
 
     Raises:
-        DataError: it is not Fashion-MNIST.
+        DataError: the data is not Fashion-MNIST.
     """
     pixels, labels = fetch()
     _check(pixels, labels)
-    with staging(folder.parent) as made:
+    with staging(folder.parent) as staged:
         for part, numbers in _PARTS.items():
             images = pixels[numbers].reshape(-1, 28, 28)  # (n, 784) -> (n, 28, 28)
-            write_idx(made / f"{part}-images-idx3-ubyte.gz", images.astype(np.uint8))
-            write_idx(made / f"{part}-labels-idx1-ubyte.gz", labels[numbers].astype(np.uint8))
-        replace_folder(made, folder)
+            write_idx(staged / f"{part}-images-idx3-ubyte.gz", images.astype(np.uint8))
+            write_idx(staged / f"{part}-labels-idx1-ubyte.gz", labels[numbers].astype(np.uint8))
+        replace_folder(staged, folder)
 
 
 def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
@@ -61,7 +61,7 @@ def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
 
 
 def _check(pixels: NDArray[np.float64], labels: NDArray[np.str_]) -> None:
-    """The right size, bytes, and every label as often as it must be in each part."""
+    """Check the shapes, that pixels are bytes, and that all labels are equally frequent in each part."""
     found = f"{pixels.shape} and {labels.shape}"
     if pixels.shape == (70_000, 784) and labels.shape == (70_000,):
         counts = {part: np.unique(labels[numbers], return_counts=True)[1] for part, numbers in _PARTS.items()}
@@ -73,17 +73,17 @@ def _check(pixels: NDArray[np.float64], labels: NDArray[np.str_]) -> None:
         "Fashion-MNIST",
         expected="70,000 rows of 784 bytes, every label equally often among the first 60,000 and the last 10,000",
         found=found,
-        remedy="Fetch it again.",
+        remedy="Fetch the data again.",
     )
 
 
 def _fetch() -> tuple[NDArray[np.float64], NDArray[np.str_]]:
-    """liac-arff, because the faster parser wants pandas, which nothing else here needs."""
+    """Download with the liac-arff parser: the faster one needs pandas, which is not a dependency."""
     from sklearn.datasets import fetch_openml
 
-    found = fetch_openml(data_id=40996, as_frame=False, parser="liac-arff", return_X_y=True, cache=False)
-    pixels: NDArray[np.float64] = found[0]
-    labels: NDArray[np.str_] = found[1].astype(np.str_)
+    fetched = fetch_openml(data_id=40996, as_frame=False, parser="liac-arff", return_X_y=True, cache=False)
+    pixels: NDArray[np.float64] = fetched[0]
+    labels: NDArray[np.str_] = fetched[1].astype(np.str_)
     return pixels, labels
 
 

@@ -1,4 +1,4 @@
-"""The index of a DataFrame in a Parquet file: pandas names its columns in the metadata of the schema."""
+"""Find the index of a DataFrame in a Parquet file: pandas lists the index columns in the schema's metadata."""
 
 import json
 import re
@@ -11,10 +11,10 @@ _UNNAMED = re.compile(r"__index_level_\d+__")
 
 
 def index_columns(schema: pa.Schema) -> set[str]:
-    """The columns that were a DataFrame's index; one without a name is known by the name that pandas gives it."""
+    """Return the columns that were a DataFrame's index; an unnamed index has the name that pandas generates."""
     try:
-        told = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
-        named = {name for name in told if isinstance(name, str)}  # a range is an object, and has no column
+        listed = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+        named = {name for name in listed if isinstance(name, str)}  # a range index is an object without a column
     except (ValueError, TypeError, LookupError):
         named = set()
     return {name for name in schema.names if name in named or _UNNAMED.fullmatch(name)}

@@ -1,4 +1,4 @@
-"""From what the user typed to rows."""
+"""Open the rows that a user names: a built-in set, a file or a folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +19,14 @@ _TABLES: dict[str, Callable[..., Rows]] = {".parquet": open_parquet, ".csv": ope
 
 
 def open_rows(name: str, *, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
-    """Open `digits`, `fashion-mnist`, either with `:test`, a file by its ending, or a folder of images.
+    """Open `digits` or `fashion-mnist` (optionally with `:test`), a file by its extension, or a folder of images.
 
     Args:
-        columns: of a table, those of the encoder that it is for, found by name; None finds out what there is.
-        categories: where it finds out, text with at most so many distinct values is part of the input.
+        columns: for a table, the columns of the encoder, matched by name; None detects the columns.
+        categories: when columns are detected, text with at most this many distinct values is part of the input.
 
     Raises:
-        DataError: there is no such thing, it cannot be read, or it is not what the encoder was trained on.
+        DataError: there are no such rows, they cannot be read, or they do not have the encoder's columns.
     """
     base, _, part = name.partition(":")
     if base in BUILTIN and part in {"", "train", "test"}:
@@ -40,14 +40,17 @@ def open_rows(name: str, *, columns: tuple[Column, ...] | None = None, categorie
         raise DataError(
             name,
             expected=known,
-            found=f"the ending {suffix}" if suffix else "something else",
-            remedy="`:test` names the test part of a built-in set.",
+            found=f"the file name extension {suffix}" if suffix else "an unknown name",
+            remedy="Append `:test` for the test part of a built-in set.",
         )
     if not path.is_file():
-        raise DataError(name, expected="a file", found="none at that path")
+        raise DataError(name, expected="a file", found="no file at that path")
     if suffix == ".gz" and (inner := Path(path.stem).suffix.lower()) in _TABLES:
         raise DataError(
-            name, expected=f"a {inner} file that is not compressed", found="the ending .gz", remedy="Run gunzip on it."
+            name,
+            expected=f"a {inner} file that is not compressed",
+            found="the file name extension .gz",
+            remedy="Run gunzip on it.",
         )
     if suffix in _ARRAYS:
         return _ARRAYS[suffix](path)

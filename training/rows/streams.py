@@ -1,4 +1,4 @@
-"""Rows that lie one after another in a byte stream behind a header: .npy, .npz and idx (.gz)."""
+"""Read rows stored one after another in a byte stream after a header: .npy, .npz and idx (.gz)."""
 
 import gzip
 import math
@@ -24,13 +24,13 @@ __all__ = ["open_idx", "open_npy", "open_npz"]
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _BROKEN = (
     *(EOFError, OSError, zipfile.BadZipFile, zlib.error),
-    # numpy evaluates an .npy's header as a Python literal, and zipfile follows what a damaged directory says
+    # numpy evaluates the header of an .npy as a Python literal, and zipfile trusts the directory of a damaged archive
     *(ValueError, SyntaxError, TypeError, LookupError, RuntimeError, OverflowError, tokenize.TokenError),
 )
 
 
 def open_npy(path: Path) -> Rows:
-    """An .npy array of shape (n, ...) of numbers, in C or Fortran order."""
+    """Open an .npy array of numbers of shape (n, ...), in C or Fortran order."""
     with path.open("rb") as stream:
         shape, fortran, dtype = _npy_header(stream, str(path))
         start = stream.tell()
@@ -43,7 +43,7 @@ def open_npy(path: Path) -> Rows:
 
 
 def open_npz(path: Path) -> Rows:
-    """An .npz with one array, or with `inputs` and optionally `ids` and `labels`."""
+    """Open an .npz with one array, or with `inputs` and optionally `ids` and `labels`."""
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
@@ -51,7 +51,9 @@ def open_npz(path: Path) -> Rows:
         raise _broken(str(path), error) from error
     name = "inputs" if "inputs" in sizes else next(iter(sizes), "")
     if not name or (name != "inputs" and len(sizes) > 1):
-        raise DataError(str(path), expected="one array, or one named 'inputs'", found=f"arrays {sorted(sizes)}")
+        raise DataError(
+            str(path), expected="a single array, or an array named 'inputs'", found=f"arrays {sorted(sizes)}"
+        )
     field = f"{path}, array {name!r}"
     with _member(path, name) as stream:
         shape, fortran, dtype = _npy_header(stream, field)
@@ -67,13 +69,14 @@ def open_npz(path: Path) -> Rows:
 
 
 def open_idx(path: Path, labels: Path | None = None, name: str = "") -> Rows:
-    """A gzipped idx file, as MNIST's and its like are kept in; `labels` is a second one of one number a row.
+    """Open a gzipped idx file, the format of MNIST; `labels` is a second idx file with one number per row.
 
     The format: http://yann.lecun.com/exdb/mnist (a header of big-endian sizes, then the values).
     """
     shape, dtype, start = _idx_header(path)
-    if labels is None and (beside := Path(str(path).replace("images-idx3", "labels-idx1"))) != path and beside.exists():
-        labels = beside
+    sibling = Path(str(path).replace("images-idx3", "labels-idx1"))
+    if labels is None and sibling != path and sibling.exists():
+        labels = sibling
     extras = {"labels": _idx_labels(labels, shape[0])} if labels else {}
     read = _reader(str(path), lambda: _gunzip(path), start, shape, dtype, **extras)
     return Rows(name or str(path), shape[1:], shape[0], dtype == np.uint8, read)
@@ -89,7 +92,7 @@ def _reader(
     ids: list[str] | None = None,
     labels: list[Any] | None = None,
 ) -> Callable[[int], Iterator[Chunk]]:
-    """Read `shape` values of `dtype` from byte `start` on; every call opens the stream anew."""
+    """Return a reader of `shape` values of `dtype` from byte `start` on; every call opens a new stream."""
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
 
     def read(size: int) -> Iterator[Chunk]:
@@ -108,7 +111,7 @@ def _reader(
 def _fortran_reader(
     path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], start: int
 ) -> Callable[[int], Iterator[Chunk]]:
-    """Columns lie together, so rows are gathered through a memory map."""
+    """Return a reader through a memory map: in Fortran order the values of a row are not adjacent."""
 
     def read(size: int) -> Iterator[Chunk]:
         values = np.memmap(path, dtype, mode="r", offset=start, shape=shape, order="F")
@@ -146,12 +149,12 @@ def _read_header(stream: IO[bytes], field: str) -> tuple[tuple[int, ...], bool, 
 
 
 def _check_size(field: str, shape: tuple[int, ...], dtype: np.dtype[Any], found: int) -> None:
-    """The header may claim anything: believe the size of the file."""
+    """Refuse a header whose size is not the actual size, before memory is allocated for it."""
     claimed = math.prod(shape) * dtype.itemsize
     if claimed != found:
         raise DataError(
             field,
-            expected=f"{claimed} bytes of values, as its header says",
+            expected=f"{claimed} bytes of values, according to the header",
             found=f"{found} bytes",
             remedy="The file is damaged.",
         )
@@ -197,7 +200,10 @@ def _idx_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     claimed = start + math.prod(shape) * dtype.itemsize
     if claimed % (1 << 32) != length:
         raise DataError(
-            str(path), expected=f"{claimed} bytes, as its header says", found=f"{length}", remedy="The file is damaged."
+            str(path),
+            expected=f"{claimed} bytes, according to the header",
+            found=f"{length}",
+            remedy="The file is damaged.",
         )
     return shape if dims > 1 else (*shape, 1), dtype, start
 
@@ -220,12 +226,12 @@ def _read_exactly(stream: IO[bytes], count: int, field: str) -> bytes:
     except _BROKEN as error:
         raise _broken(field, error) from error
     if len(raw) != count:
-        raise DataError(field, expected=f"{count} more bytes", found=f"{len(raw)}", remedy="The file is cut short.")
+        raise DataError(field, expected=f"{count} more bytes", found=f"{len(raw)}", remedy="The file is truncated.")
     return raw
 
 
 def _require_end(stream: IO[bytes], field: str) -> None:
-    """gzip compares its checksum only when it comes to the end."""
+    """Refuse more bytes; reading to the end also makes gzip verify its checksum."""
     try:
         rest = stream.read(1)
     except _BROKEN as error:
@@ -237,7 +243,7 @@ def _require_end(stream: IO[bytes], field: str) -> None:
 def _broken(field: str, error: BaseException) -> DataError:
     return DataError(
         field,
-        expected="a whole file of its format",
+        expected="an intact file of its format",
         found=str(error) or type(error).__name__,
         remedy="The file is damaged.",
     )

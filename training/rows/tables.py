@@ -1,7 +1,7 @@
-"""Tables: .parquet here and .csv in `training.rows.csv_table`, read in record batches.
+"""Read tables in record batches: .parquet here, .csv in `training.rows.csv_table`.
 
-The columns `id` and `label` are what they say. Every column of numbers or booleans, and of text with few distinct
-values, is part of the input (`training.rows.categories`); text travels in the payload, and so does all the rest.
+The columns `id` and `label` are the ids and labels of the rows. Every column of numbers or booleans, and of text with
+few distinct values, is part of the input (`training.rows.categories`). Text and all other columns are in the payload.
 """
 
 from collections import Counter
@@ -18,24 +18,32 @@ import pyarrow.parquet as pa_parquet
 from lookalike.training.errors import DataError
 from lookalike.training.rows.arrow_values import duplicate_field, is_nested, plain_column, text_of
 from lookalike.training.rows.base import Chunk, Rows
-from lookalike.training.rows.categories import APART, census, code, find_columns, is_text, match_columns, needs_float64
+from lookalike.training.rows.categories import (
+    RESERVED,
+    encode_column,
+    find_columns,
+    is_text,
+    match_columns,
+    needs_float64,
+    scan_categories,
+)
 from lookalike.training.rows.pandas_index import index_columns
 from lookalike.training.tables.columns import CATEGORIES, Column
 
-__all__ = ["MAX_COLUMNS", "Opened", "check_names", "open_parquet", "table_rows"]
+__all__ = ["MAX_COLUMNS", "OpenTable", "check_names", "open_parquet", "table_rows"]
 
 Columns = tuple[Column, ...]
 Batches = Callable[[int], Iterator[pa.RecordBatch]]
 
 MAX_COLUMNS = 65_536
-"""As wide as a layer of a model may be."""
+"""The greatest width of a layer of a model."""
 _BATCH = 1 << 16
 _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A table whose columns are known; `notes` as in `Rows`."""
+class OpenTable:
+    """A table with a known schema; `notes` as in `Rows`."""
 
     path: Path
     schema: pa.Schema
@@ -45,11 +53,12 @@ class Opened:
 
 
 def open_parquet(path: Path, columns: Columns | None = None, categories: int = CATEGORIES) -> Rows:
-    """A Parquet file, read by row groups.
+    """Open a Parquet file, which is read by row groups.
 
     Args:
-        columns: an encoder's, to be found by name, or none, for an encoder that knows no names; None finds them.
-        categories: text with at most so many distinct values is part of the input.
+        columns: the columns of an encoder, matched by name; empty for an encoder without column names; None detects
+            the columns.
+        categories: text with at most this many distinct values is part of the input.
     """
 
     def batches(size: int, names: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -64,30 +73,30 @@ def open_parquet(path: Path, columns: Columns | None = None, categories: int = C
             schema, count = _text_schema(file.schema_arrow), file.metadata.num_rows
         check_names(path, schema.names)
         _check_types(path, schema)
-        index = index_columns(schema) - APART
+        index = index_columns(schema) - RESERVED
         texts = [field.name for field in schema if is_text(field.type) and field.name not in index]
         texts = texts if columns is None else []
-        values = census(batches(_BATCH, texts), texts, categories, count=False)[1] if texts else {}
+        values = scan_categories(batches(_BATCH, texts), texts, categories, count=False)[1] if texts else {}
     except _BROKEN as error:
         raise _broken(path, error) from error
-    notes = [f"column {name} is the index of pandas: payload, and no input" for name in sorted(index)]
-    opened = Opened(path, schema, count, batches, tuple(notes) if columns is None else ())
+    notes = [f"column {name} is the index of pandas: payload, not input" for name in sorted(index)]
+    opened = OpenTable(path, schema, count, batches, tuple(notes) if columns is None else ())
     return table_rows(opened, columns, values, partial(open_parquet, path), categories)
 
 
 def _parquet(path: Path) -> pa_parquet.ParquetFile:
-    """In nanoseconds, the old kind of timestamp, INT96, would wrap beyond the year 2262."""
+    """Open the file; in nanoseconds, the old timestamp type INT96 would wrap after the year 2262."""
     return pa_parquet.ParquetFile(path, coerce_int96_timestamp_unit="us")
 
 
 def _text_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema of `_with_texts`."""
+    """Return the schema of the batches of `_with_texts`."""
     kinds = [text_of(pa.nulls(0, field.type)).type for field in schema]
     return pa.schema([*zip(schema.names, kinds, strict=True)], metadata=schema.metadata)
 
 
 def _with_texts(path: Path, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
-    """A batch whose bytes are text: older writers of Parquet mark no text as such."""
+    """Return a batch with its bytes decoded to text: older Parquet writers do not mark text as text."""
     columns = list(batch.columns)
     for number, name in enumerate(batch.schema.names):
         try:
@@ -100,21 +109,21 @@ def _with_texts(path: Path, batch: pa.RecordBatch, first: int) -> pa.RecordBatch
 
 def _check_types(path: Path, schema: pa.Schema) -> None:
     for field in schema:
-        if field.name in APART and is_nested(field.type):
-            raise DataError(f"{path}, column {field.name}", expected="one value a row", found=str(field.type)[:200])
-        if (twice := duplicate_field(field.type)) is not None:
+        if field.name in RESERVED and is_nested(field.type):
+            raise DataError(f"{path}, column {field.name}", expected="one value per row", found=str(field.type)[:200])
+        if (duplicate := duplicate_field(field.type)) is not None:
             raise DataError(
                 f"{path}, column {field.name}",
-                expected="fields of a struct whose names differ",
-                found=f"{twice!r} at least twice",
+                expected="a struct with unique field names",
+                found=f"{duplicate!r} at least twice",
             )
 
 
 def check_names(path: Path, names: list[str]) -> None:
-    """Refuse too many columns, two of one name, and names that are nearly `id` or `label`.
+    """Refuse too many columns, duplicate names, and names that are almost `id` or `label`.
 
     Raises:
-        DataError: it names the first such column.
+        DataError: with the first such column.
     """
     if len(names) > MAX_COLUMNS:
         raise DataError(
@@ -124,45 +133,45 @@ def check_names(path: Path, names: list[str]) -> None:
             remedy="Leave columns out, or save the numbers as an .npy array.",
         )
     if len(set(names)) != len(names):
-        twice = next(name for name, times in Counter(names).items() if times > 1)
-        raise DataError(str(path), expected="column names that differ", found=f"{twice!r} at least twice")
+        duplicate = next(name for name, times in Counter(names).items() if times > 1)
+        raise DataError(str(path), expected="unique column names", found=f"{duplicate!r} at least twice")
     for name in names:
-        if name not in APART and name.strip().lower() in APART:
+        if name not in RESERVED and name.strip().lower() in RESERVED:
             raise DataError(
                 str(path),
-                expected=f"the column {name.strip().lower()}, which is no input, under that name",
+                expected=f"the exact column name {name.strip().lower()!r}",
                 found=repr(name),
-                remedy="Rename it; or call it otherwise where it is meant to be learnt from.",
+                remedy="Rename the column. `id` and `label` are never part of the input; input needs another name.",
             )
 
 
 def table_rows(
-    opened: Opened,
-    given: Columns | None,
+    opened: OpenTable,
+    requested: Columns | None,
     values: dict[str, tuple[str, ...]],
     reopen: Callable[..., Rows],
     categories: int,
 ) -> Rows:
-    """The rows of an open table.
+    """Return the rows of an open table.
 
     Args:
-        given, categories: `columns` and `categories` as in `open_parquet`.
+        requested, categories: `columns` and `categories` as in `open_parquet`.
         values: the distinct values of each column of categories.
         reopen: opens the same file again with other columns or categories.
 
     Raises:
-        DataError: no row, no column of numbers or categories, or not the given columns.
+        DataError: the table has no row, no column of numbers or categories, or not the requested columns.
     """
     path = opened.path
-    columns = _inputs(opened, given, values)
-    apart = {column.name for column in columns if column.kind != "categorical"} | {"id"}
-    others = [name for name in opened.schema.names if name not in apart]
+    columns = _inputs(opened, requested, values)
+    not_payload = {column.name for column in columns if column.kind != "categorical"} | {"id"}
+    payload = [name for name in opened.schema.names if name not in not_payload]
 
     def read(size: int) -> Iterator[Chunk]:
         first = 0
         try:
             for batch in opened.batches(size):
-                yield _chunk(path, batch, columns, others, first)
+                yield _chunk(path, batch, columns, payload, first)
                 first += len(batch)
         except _BROKEN as error:
             raise _broken(path, error) from error
@@ -174,19 +183,19 @@ def table_rows(
         False,
         read,
         columns=columns,
-        gaps=given != (),
-        categories=categories if given is None else None,
+        gaps=requested != (),
+        categories=categories if requested is None else None,
         reopen=reopen,
         notes=opened.notes,
     )
 
 
-def _inputs(opened: Opened, given: Columns | None, values: dict[str, tuple[str, ...]]) -> Columns:
-    if given:
-        match_columns(opened.path, opened.schema, given)
-        return given
+def _inputs(opened: OpenTable, requested: Columns | None, values: dict[str, tuple[str, ...]]) -> Columns:
+    if requested:
+        match_columns(opened.path, opened.schema, requested)
+        return requested
     if not opened.count:
-        raise DataError(str(opened.path), expected="at least one row", found="none below the header")
+        raise DataError(str(opened.path), expected="at least one row", found="no row below the header")
     if not (columns := find_columns(opened.schema, values)):
         raise DataError(
             str(opened.path),
@@ -196,25 +205,25 @@ def _inputs(opened: Opened, given: Columns | None, values: dict[str, tuple[str, 
     return columns
 
 
-def _chunk(path: Path, batch: pa.RecordBatch, columns: Columns, others: list[str], first: int) -> Chunk:
+def _chunk(path: Path, batch: pa.RecordBatch, columns: Columns, payload: list[str], first: int) -> Chunk:
     kinds = [batch.schema.field(column.name).type for column in columns if column.kind == "numeric"]
     dtype = np.float64 if any(map(needs_float64, kinds)) else np.float32
     inputs = np.empty((len(batch), len(columns)), dtype)  # (rows, columns)
     for number, column in enumerate(columns):
         with np.errstate(over="ignore"):
-            inputs[:, number] = code(batch.column(column.name), column, str(path), first)
-    return Chunk(_ids(path, batch, first), inputs, _payloads(path, batch, others, first))
+            inputs[:, number] = encode_column(batch.column(column.name), column, str(path), first)
+    return Chunk(_ids(path, batch, first), inputs, _payloads(path, batch, payload, first))
 
 
 def _ids(path: Path, batch: pa.RecordBatch, first: int) -> list[str]:
-    """The column `id`, or the numbers of the rows."""
+    """Return the values of the column `id`, or the row numbers if there is no such column."""
     if "id" not in batch.schema.names:
         return [str(i) for i in range(first, first + len(batch))]
     ids = plain_column(batch.column("id"), str(path), "id", first)
-    for place, name in enumerate(ids):
+    for position, name in enumerate(ids):
         if name is None or name == "":
             found = "a missing value" if name is None else "an empty text"
-            raise DataError(f"{path}, row {first + place}, column id", expected="an id", found=found)
+            raise DataError(f"{path}, row {first + position}, column id", expected="an id", found=found)
     return [str(name) for name in ids]
 
 

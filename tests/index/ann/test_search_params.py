@@ -11,7 +11,7 @@ from tests.factories import cloud
 DIM = 8
 
 
-def knobs_of(key: str) -> SearchParams:
+def params_of(key: str) -> SearchParams:
     return SearchParams(faiss.index_factory(DIM, key))
 
 
@@ -31,10 +31,8 @@ def knobs_of(key: str) -> SearchParams:
         ("HNSW8_SQ8,RFlat", ["k_factor", "efSearch"], 0, True),
     ],
 )
-def test_an_index_has_the_parameters_of_what_it_is_made_of(
-    key: str, names: list[str], lists: int, is_graph: bool
-) -> None:
-    search_params = knobs_of(key)
+def test_parameters_by_kind_of_index(key: str, names: list[str], lists: int, is_graph: bool) -> None:
+    search_params = params_of(key)
     assert (list(search_params.grids()), search_params.lists, search_params.is_graph) == (names, lists, is_graph)
 
 
@@ -42,20 +40,20 @@ def test_an_index_has_the_parameters_of_what_it_is_made_of(
     ("lists", "last"),
     [(1, (1,)), (2, (1, 2)), (9, (6, 7, 8, 9)), (10, (8, 9, 10)), (1024, (768, 1024)), (2048, (768, 1024))],
 )
-def test_no_more_lists_are_looked_through_than_there_are(lists: int, last: tuple[int, ...]) -> None:
-    grid = knobs_of(f"IVF{lists},Flat").grids()["nprobe"]
+def test_nprobe_is_at_most_the_number_of_lists(lists: int, last: tuple[int, ...]) -> None:
+    grid = params_of(f"IVF{lists},Flat").grids()["nprobe"]
     assert grid[-len(last) :] == last
     assert grid[0] == 1
 
 
-def test_values_worth_a_try_rise() -> None:
+def test_values_to_try_ascend() -> None:
     for key in ("IVF100,PQ4x4fs,RFlat", "HNSW8"):
-        for values in knobs_of(key).grids().values():
+        for values in params_of(key).grids().values():
             assert list(values) == sorted(set(values))
-    assert set(knobs_of("HNSW8").grids()["efSearch"]) <= set(GRID)
+    assert set(params_of("HNSW8").grids()["efSearch"]) <= set(GRID)
 
 
-def test_what_is_set_reaches_faiss() -> None:
+def test_set_changes_the_faiss_index() -> None:
     index = faiss.index_factory(DIM, "OPQ4,IVF12,PQ4x4fs,RFlat")
     SearchParams(index).set("nprobe=7,k_factor=3")
     assert (index.k_factor, faiss.extract_index_ivf(index.base_index).nprobe) == (3, 7)
@@ -64,7 +62,7 @@ def test_what_is_set_reaches_faiss() -> None:
     assert graph.hnsw.efSearch == 77
 
 
-def test_nothing_to_set_leaves_what_faiss_takes() -> None:
+def test_an_empty_text_keeps_faiss_defaults() -> None:
     graph = faiss.index_factory(DIM, "HNSW8")
     before = graph.hnsw.efSearch
     SearchParams(graph).set("")
@@ -78,20 +76,20 @@ def test_nothing_to_set_leaves_what_faiss_takes() -> None:
         *(f"nprobe={2**31}", "nprobe=\N{SUPERSCRIPT TWO}", "efSearch=16", "Nprobe=4", "quantizer=1", "__class__=1"),
     ],
 )
-def test_what_cannot_be_set_is_refused_with_what_can(part: str) -> None:
+def test_refuses_an_invalid_parameter_and_lists_the_valid_ones(part: str) -> None:
     known = r"k_factor=N, N from 1 to [\d,]+, nprobe=N, N from 1 to [\d,]+"
     with pytest.raises(ConfigError, match=f"search parameters: expected {known}, found ") as caught:
-        knobs_of("IVF12,SQ8,RFlat").set(f"k_factor=2,{part}")
+        params_of("IVF12,SQ8,RFlat").set(f"k_factor=2,{part}")
     assert part in str(caught.value)
 
 
-def test_an_index_without_parameters_says_so() -> None:
-    with pytest.raises(ConfigError, match="expected nothing, found nprobe=1"):
-        knobs_of("Flat").set("nprobe=1")
+def test_refuses_any_parameter_of_an_index_without_parameters() -> None:
+    with pytest.raises(ConfigError, match="expected no parameter, found nprobe=1"):
+        params_of("Flat").set("nprobe=1")
 
 
 @given(st.text("nprobe=,0123456789k_factor", max_size=24))
-def test_any_text_is_set_or_refused(text: str) -> None:
+def test_sets_or_refuses_any_text(text: str) -> None:
     index = faiss.index_factory(DIM, "IVF12,SQ8,RFlat")
     try:
         SearchParams(index).set(text)
@@ -102,7 +100,7 @@ def test_any_text_is_set_or_refused(text: str) -> None:
 
 
 def indexed(key: str, search: str = "") -> tuple[faiss.Index, SearchParams]:
-    """Of 8,000 normally distributed items."""
+    """An index of 8,000 normally distributed items."""
     items = cloud(8_000, DIM)
     index = faiss.index_factory(DIM, key)
     index.train(items)
@@ -113,7 +111,7 @@ def indexed(key: str, search: str = "") -> tuple[faiss.Index, SearchParams]:
 
 
 @pytest.mark.parametrize(
-    ("key", "search", "every", "farther", "told"),
+    ("key", "search", "every", "effort", "expected"),
     [
         ("IVF80,Flat", "nprobe=2", 1, 1, ("nprobe", 2)),
         ("IVF80,Flat", "nprobe=2", 2, 1, ("nprobe", 4)),
@@ -123,55 +121,55 @@ def indexed(key: str, search: str = "") -> tuple[faiss.Index, SearchParams]:
         ("HNSW8", "efSearch=5", 2, 4, ("efSearch", 80)),
     ],
 )
-def test_a_search_among_some_looks_as_many_times_as_far(
-    key: str, search: str, every: int, farther: int, told: tuple[str, int]
+def test_a_filtered_search_scales_its_effort(
+    key: str, search: str, every: int, effort: int, expected: tuple[str, int]
 ) -> None:
-    """Of every second item, in twice as many lists; a graph keeps at least as many as are asked for, here ten."""
+    """If every second item is allowed, the search visits twice as many lists; a graph keeps at least k = 10 items."""
     _, search_params = indexed(key, search)
-    parameters = search_params.selecting(search_params.select(np.arange(8_000) % every == 0), 10, farther)
-    assert getattr(parameters, told[0]) == told[1]
+    parameters = search_params.for_selection(search_params.select(np.arange(8_000) % every == 0), 10, effort)
+    assert getattr(parameters, expected[0]) == expected[1]
 
 
-def test_only_lists_that_hold_some_are_looked_into() -> None:
-    """All items of lists 3, 30, 31 and 60 are allowed: from anywhere, the one list looked into is one of these."""
+def test_a_filtered_search_visits_only_lists_with_allowed_items() -> None:
+    """All items of lists 3, 30, 31 and 60 are allowed: the only visited list of any query is one of these."""
     index, search_params = indexed("IVF80,Flat", "nprobe=1")
     allowed = np.zeros(8_000, bool)
     for number in (3, 30, 31, 60):
         allowed[faiss.rev_swig_ptr(index.invlists.get_ids(number), index.invlists.list_size(number))] = True
     selection = search_params.select(allowed)
     assert (selection.count, selection.held) == (allowed.sum(), 4)
-    _, found = index.search(cloud(50, DIM, seed=1), 1, params=search_params.selecting(selection, 1, 1))
+    _, found = index.search(cloud(50, DIM, seed=1), 1, params=search_params.for_selection(selection, 1, 1))
     assert allowed[found].all()
 
 
 @pytest.mark.parametrize(
-    ("key", "every", "farther"),
+    ("key", "every", "effort"),
     [("IVF80,Flat", 1, 100), ("IVF80,Flat", 100, 1), ("HNSW8", 1, 100), ("HNSW8", 100, 1)],
 )
-def test_no_farther_than_comparing_all_would_take(key: str, every: int, farther: int) -> None:
+def test_no_filtered_search_if_exhaustive_comparison_is_as_fast(key: str, every: int, effort: int) -> None:
     _, search_params = indexed(key)
-    assert search_params.selecting(search_params.select(np.arange(8_000) % every == 0), 10, farther) is None
+    assert search_params.for_selection(search_params.select(np.arange(8_000) % every == 0), 10, effort) is None
 
 
 @pytest.mark.parametrize("key", ["Flat", "SQ8", "PQ4x4", "PQ4x4fs,RFlat", "PCA4,PQ4x4"])
-def test_an_index_without_lists_or_links_has_no_such_search(key: str) -> None:
+def test_no_filtered_search_in_an_index_without_lists_or_links(key: str) -> None:
     _, search_params = indexed(key)
-    assert search_params.selecting(search_params.select(np.ones(8_000, bool)), 10, 1) is None
+    assert search_params.for_selection(search_params.select(np.ones(8_000, bool)), 10, 1) is None
 
 
-def test_of_none_there_is_no_search() -> None:
+def test_no_filtered_search_without_allowed_items() -> None:
     _, search_params = indexed("IVF80,Flat")
-    assert search_params.selecting(search_params.select(np.zeros(8_000, bool)), 10, 1) is None
+    assert search_params.for_selection(search_params.select(np.zeros(8_000, bool)), 10, 1) is None
 
 
-def test_lists_found_by_a_graph_cannot_be_left_out() -> None:
+def test_cannot_skip_lists_that_are_found_by_a_graph() -> None:
     _, search_params = indexed("IVF80_HNSW8,Flat", "nprobe=2")
     selection = search_params.select(np.arange(8_000) % 2 == 0)
     assert (selection.lists, selection.held) == (None, 80)
-    assert search_params.selecting(selection, 10, 1).nprobe == 4
+    assert search_params.for_selection(selection, 10, 1).nprobe == 4
 
 
-def test_training_prints_no_warning_of_few_points(capfd: pytest.CaptureFixture[str]) -> None:
+def test_training_prints_no_warning_about_few_points(capfd: pytest.CaptureFixture[str]) -> None:
     index = faiss.index_factory(DIM, "IVF12,Flat")
     SearchParams(index)
     index.train(cloud(30, DIM))

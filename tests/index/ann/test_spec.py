@@ -11,18 +11,18 @@ from lookalike.index.ann.spec import MAX_KEY, IndexSpec, Metric, wrong_key
 from tests.factories import cloud
 
 
-def test_a_spec_survives_the_manifest() -> None:
+def test_a_spec_round_trips_through_json() -> None:
     spec = IndexSpec("IVF512,SQfp16", "ip", "nprobe=8")
     assert IndexSpec(**json.loads(json.dumps(dataclasses.asdict(spec)))) == spec
 
 
-def test_what_faiss_takes_by_itself_is_searched_with_unless_more_is_said() -> None:
+def test_search_parameters_default_to_those_of_faiss() -> None:
     assert IndexSpec("Flat", "l2").search == ""
 
 
 @pytest.mark.parametrize("metric", get_args(Metric))
-def test_the_metric_of_faiss_puts_unit_vectors_in_the_metrics_order(metric: Metric) -> None:
-    """And for all but cosine, vectors of any length."""
+def test_the_faiss_metric_orders_unit_vectors_like_the_metric(metric: Metric) -> None:
+    """For l2 and ip, it orders vectors of any length."""
     items, queries = cloud(50, 6), cloud(5, 6, seed=1)
     if metric == "cosine":
         items, queries = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (items, queries))
@@ -31,7 +31,7 @@ def test_the_metric_of_faiss_puts_unit_vectors_in_the_metrics_order(metric: Metr
     assert np.array_equal(found, np.argsort(gaps if metric == "l2" else -products, axis=1))
 
 
-LOCAL_SCALE = (
+COMMON_KEYS = (
     "Flat",
     "HNSW64",
     "IVF65536_HNSW32,SQfp16",
@@ -41,8 +41,8 @@ LOCAL_SCALE = (
 )
 
 
-@pytest.mark.parametrize("key", [*LOCAL_SCALE, *(kind.key_for(1_000_000, 64) for kind in KINDS)])
-def test_faiss_is_asked_for_what_is_usual(key: str) -> None:
+@pytest.mark.parametrize("key", [*COMMON_KEYS, *(kind.key_for(1_000_000, 64) for kind in KINDS)])
+def test_accepts_common_keys(key: str) -> None:
     assert wrong_key(key, 64) is None
 
 
@@ -60,5 +60,5 @@ def test_faiss_is_asked_for_what_is_usual(key: str) -> None:
         ("", "not 1 to 100 letters, digits and _,()+.-"),
     ],
 )
-def test_faiss_is_not_asked_for_what_would_take_all_memory_or_end_the_process(key: str, found: str) -> None:
+def test_refuses_keys_that_exhaust_memory_or_crash_faiss(key: str, found: str) -> None:
     assert wrong_key(key, 64) == found

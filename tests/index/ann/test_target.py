@@ -27,7 +27,7 @@ def trial(recall: float, latency: float, size: int = 1_000, **changes: Any) -> T
 
 
 def dominated(one: TuningTrial, others: list[TuningTrial]) -> bool:
-    """Is another over as many items no worse in any of the three, and better in one?"""
+    """Whether another trial over as many items is at least as good in all three measures and better in one."""
     for other in others:
         mine = (one.recall, -one.latency_us, -one.bytes)
         theirs = (other.recall, -other.latency_us, -other.bytes)
@@ -36,28 +36,28 @@ def dominated(one: TuningTrial, others: list[TuningTrial]) -> bool:
     return False
 
 
-def test_the_front_by_hand() -> None:
+def test_the_pareto_front() -> None:
     trials = [
         trial(1.00, 90, 900),  # the most recall
         trial(0.95, 20, 900),  # the fastest
-        trial(0.95, 20, 901),  # as it, in a byte more
-        trial(0.94, 30, 900),  # worse in two
+        trial(0.95, 20, 901),  # like the previous one, with one byte more
+        trial(0.94, 30, 900),  # worse in two measures
         trial(0.50, 99, 100),  # the smallest
-        trial(0.10, 99, 100),  # found less in it
-        trial(0.95, 20, 900),  # a twin
-        trial(0.20, 500, 5_000, items=9),  # over others, so that it compares with none
+        trial(0.10, 99, 100),  # like the previous one, with less recall
+        trial(0.95, 20, 900),  # equal to the fastest
+        trial(0.20, 500, 5_000, items=9),  # over other items, so not comparable
     ]
-    wanted = [True, True, False, False, True, False, True, True]
-    assert [told.front for told in with_front(trials)] == wanted
+    expected = [True, True, False, False, True, False, True, True]
+    assert [marked.front for marked in with_front(trials)] == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 2)), max_size=12))
-def test_the_front_is_what_nothing_beats(drawn: list[tuple[int, int, int, int]]) -> None:
+def test_the_pareto_front_contains_exactly_the_undominated_trials(drawn: list[tuple[int, int, int, int]]) -> None:
     trials = [trial(recall / 3, latency, size, items=items) for recall, latency, size, items in drawn]
-    assert [told.front for told in with_front(trials)] == [not dominated(one, trials) for one in trials]
+    assert [marked.front for marked in with_front(trials)] == [not dominated(one, trials) for one in trials]
 
 
-def test_of_those_that_are_about_as_fast_alone_the_fastest_in_batch_is_taken() -> None:
+def test_fastest_prefers_the_fastest_batch_among_similar_latencies() -> None:
     trials = [trial(1, 100, batch_us=9.0), trial(1, 109, batch_us=3.0), trial(1, 111, batch_us=1.0)]
     assert fastest(trials) is trials[1]
     assert in_speed(trials) == [trials[1], trials[0], trials[2]]
@@ -67,20 +67,20 @@ SMALL, QUICK, RIGHT = trial(0.90, 80, 500), trial(0.97, 30, 4_000), trial(1.00, 
 
 
 @pytest.mark.parametrize(
-    ("target", "ways"),
+    ("target", "expected"),
     [
         (Target(0.99, latency_us=50), ["--recall 0.970", "--latency-us 99"]),
         (Target(0.95, memory=1_000), ["--recall 0.900", "--memory 2000"]),
         (Target(0.95, memory=1_000, latency_us=50), ["--memory 4000"]),
-        (Target(0.98, memory=600, latency_us=50), ["Give up two of them"]),
+        (Target(0.98, memory=600, latency_us=50), ["Relax two of them"]),
         (Target(0.95, memory=1_000, latency_us=85), ["--recall 0.900", "--memory 4000"]),
         (Target(0.95, memory=2_500, latency_us=90), ["--recall 0.900", "--memory 4000", "--latency-us 99"]),
     ],
 )
-def test_what_to_give_up_and_by_how_much_by_hand(target: Target, ways: list[str]) -> None:
+def test_an_unreachable_target_lists_the_sufficient_changes(target: Target, expected: list[str]) -> None:
     error = unmet([SMALL, QUICK, RIGHT], target)
-    assert re.findall(r"--\S+ [\d.]+|Give up two of them", error.remedy) == ways
-    assert "the most recall is 1.0000" in error.found
+    assert re.findall(r"--\S+ [\d.]+|Relax two of them", error.remedy) == expected
+    assert "the highest recall is 1.0000" in error.found
 
 
 @given(
@@ -89,7 +89,7 @@ def test_what_to_give_up_and_by_how_much_by_hand(target: Target, ways: list[str]
     st.none() | st.integers(1, 10**9),
     st.none() | st.floats(0.1, 1e4),
 )
-def test_whoever_gives_up_what_is_named_is_served(
+def test_each_listed_change_makes_the_target_reachable(
     drawn: list[tuple[float, float, int]], recall: float, memory: int | None, latency: float | None
 ) -> None:
     trials = [trial(*each) for each in drawn]
@@ -119,7 +119,7 @@ def test_whoever_gives_up_what_is_named_is_served(
     ],
     ids=str,
 )
-def test_a_target_out_of_bounds_is_refused(target: dict[str, Any], field: str) -> None:
+def test_refuses_a_target_out_of_range(target: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Target(**target)
     assert caught.value.field == field
@@ -144,7 +144,7 @@ def test_a_target_out_of_bounds_is_refused(target: dict[str, Any], field: str) -
         ("999999999999999", 999_999_999_999_999),
     ],
 )
-def test_bytes_by_hand(text: str, number: int) -> None:
+def test_read_bytes(text: str, number: int) -> None:
     assert read_bytes(text) == number
 
 
@@ -155,19 +155,19 @@ def test_bytes_by_hand(text: str, number: int) -> None:
         *("inf", "1" * 16, "6\n4", "64MB!"),
     ],
 )
-def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="memory: expected a number of bytes, as 64MB"):
+def test_refuses_a_text_that_is_not_a_number_of_bytes(text: str) -> None:
+    with pytest.raises(ConfigError, match="memory: expected a number of bytes, such as 64MB"):
         read_bytes(text)
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["", "B", "KB", "MiB", "GB", "kib"]))
-def test_bytes_are_read_in_any_case_and_with_a_space(number: int, unit: str) -> None:
+def test_read_bytes_ignores_case_and_a_space(number: int, unit: str) -> None:
     assert (
         read_bytes(f"{number}{unit}") == read_bytes(f"{number} {unit.upper()}") == read_bytes(f"{number}{unit.lower()}")
     )
 
 
-def test_of_one_index_the_least_effort_is_taken_for_each_outer_parameter() -> None:
+def test_least_effort_returns_the_first_trial_per_outer_parameter() -> None:
     rising = [MEASURED, *(replace(MEASURED, key="IVF8", search=f"nprobe={n}") for n in (2, 3))]
     refined = [replace(MEASURED, key="R", search=f"k_factor={k},nprobe={n}") for k in (2, 4) for n in (1, 8)]
     assert least_effort([*rising, *refined]) == [*rising[:2], refined[0], refined[2]]

@@ -1,4 +1,4 @@
-"""Every index that the tuner can choose, and some that a user may write, do what the floor relies on."""
+"""Tests of every index that the tuner can choose, and of some that a user may specify."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,30 +24,30 @@ from lookalike.training.errors import ArtifactError, ConfigError
 from tests.factories import cloud
 
 COUNT, DIM = 300, 16
-WRITTEN = ("IVF4,Flat", "HNSW8", "RR16,Flat", "PQ4x4fs,RFlat", "SQ8")
-"""As a user may write them."""
-CODES = ("SQ8", "HNSW32_SQ8")
-"""These keep but 8 bits a value, and nothing to tell near ones apart by."""
+USER_KEYS = ("IVF4,Flat", "HNSW8", "RR16,Flat", "PQ4x4fs,RFlat", "SQ8")
+"""Keys that a user may specify."""
+COARSE_CODES = ("SQ8", "HNSW32_SQ8")
+"""Keys with only 8 bits per value, which cannot distinguish near items."""
 CENTROIDS = 16
-"""Of 4 bits: fewer vectors train no product quantizer."""
+"""The centroids of a 4-bit code: a product quantizer needs at least this many training vectors."""
 
 
 def kinds_for(count: int, dim: int) -> list[str]:
-    """The keys that the tuner may choose for so many vectors, and may not yet as they are too few to be worth it."""
+    """The keys of all kinds of the tuner for `count` vectors, also of kinds that need more vectors to be useful."""
     keys = dict.fromkeys(kind.key_for(count, dim) for kind in KINDS if not (kind.even and dim % 2))
     return [key for key in keys if count >= CENTROIDS or "PQ" not in key]
 
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
-CHOSEN = kinds_for(COUNT, DIM)
-each_key = pytest.mark.parametrize("key", [*CHOSEN, *WRITTEN])
+TUNER_KEYS = kinds_for(COUNT, DIM)
+each_key = pytest.mark.parametrize("key", [*TUNER_KEYS, *USER_KEYS])
 each_metric = pytest.mark.parametrize("metric", METRICS)
 
 Vectors = NDArray[np.float32]
 
 
 def filled(key: str, metric: Metric, vectors: Vectors) -> VectorIndex:
-    """An index of the vectors that looks everywhere."""
+    """An index of the vectors whose search is exhaustive."""
     index = VectorIndex(IndexSpec(key, metric), vectors.shape[1])
     index.train(vectors)
     index.add(vectors)
@@ -60,12 +60,12 @@ def everywhere(index: VectorIndex) -> VectorIndex:
     return index
 
 
-def as_asked(metric: Metric, vectors: Vectors) -> Vectors:
+def for_metric(metric: Metric, vectors: Vectors) -> Vectors:
     return normalize(vectors) if metric == "cosine" else vectors
 
 
 def brute_force(metric: Metric, queries: Vectors, items: Vectors) -> NDArray[np.float64]:
-    """(queries, items): every score, in float64 and in the metric's own unit."""
+    """All scores, (queries, items), in float64 and in the metric's unit."""
     q, x = queries.astype(np.float64), items.astype(np.float64)
     if metric == "l2":
         distances: NDArray[np.float64] = np.sqrt(((q[:, None, :] - x[None, :, :]) ** 2).sum(axis=2))
@@ -81,25 +81,25 @@ def best_of(metric: Metric, truth: NDArray[np.float64], k: int) -> NDArray[np.fl
 
 
 def assert_nearest(key: str, metric: Metric, truth: NDArray[np.float64], positions: NDArray[np.int64], k: int) -> None:
-    """Different items, and as near as the nearest are, or all but a few of them where codes are coarse."""
+    """Assert that all hits differ and are as near as the true nearest; with coarse codes, nearly all of them."""
     assert all(len(set(row)) == len(row) for row in positions.tolist())
     assert ((positions >= 0) & (positions < truth.shape[1])).all()
     found, best = np.take_along_axis(truth, positions, axis=1), best_of(metric, truth, k)
-    if key.endswith(CODES):
+    if key.endswith(COARSE_CODES):
         last = best[:, -1:]
         assert ((found <= last + 1e-5) if metric == "l2" else (found >= last - 1e-5)).mean() >= 0.85
     else:
         np.testing.assert_allclose(best_of(metric, found, k), best, rtol=1e-3, atol=1e-3)
 
 
-def test_the_set_holds_all_kinds_that_the_tuner_knows() -> None:
-    assert len(CHOSEN) == len({kind.key for kind in KINDS})
+def test_covers_all_kinds_of_the_tuner() -> None:
+    assert len(TUNER_KEYS) == len({kind.key for kind in KINDS})
 
 
 @each_key
 @each_metric
 def test_an_index_finds_the_nearest(key: str, metric: Metric) -> None:
-    items, queries = as_asked(metric, cloud(COUNT, DIM)), as_asked(metric, cloud(8, DIM, seed=1))
+    items, queries = for_metric(metric, cloud(COUNT, DIM)), for_metric(metric, cloud(8, DIM, seed=1))
     scores, positions = filled(key, metric, items).search(queries, 10)
     assert scores.shape == positions.shape == (8, 10)
     assert (scores.dtype.str, positions.dtype.str) == ("<f4", "<i8")
@@ -107,13 +107,13 @@ def test_an_index_finds_the_nearest(key: str, metric: Metric) -> None:
 
 
 @each_key
-def test_neighbours_by_hand(key: str) -> None:
-    """Items at the whole numbers of the first axis, and the nearest of 41.2 and of 120.9."""
+def test_neighbors_on_a_line(key: str) -> None:
+    """Items at the whole numbers of the first axis; the queries are 41.2 and 120.9."""
     items, queries = np.zeros((COUNT, DIM), np.float32), np.zeros((2, DIM), np.float32)
     items[:, 0], queries[:, 0] = np.arange(COUNT), [41.2, 120.9]
     scores, positions = filled(key, "l2", items).search(queries, 3)
     near = items[positions, 0]
-    far = 2.5 if key.endswith(CODES) else 1e-3 + np.array([[0.2, 0.8, 1.2], [0.1, 0.9, 1.1]])
+    far = 2.5 if key.endswith(COARSE_CODES) else 1e-3 + np.array([[0.2, 0.8, 1.2], [0.1, 0.9, 1.1]])
     assert (np.abs(near - queries[:, :1]) <= far).all()
     np.testing.assert_allclose(scores, np.abs(near - queries[:, :1]), atol=1.2)
 
@@ -123,8 +123,8 @@ def test_neighbours_by_hand(key: str) -> None:
     [(key, count, dim) for count, dim in [(300, 1), (120, 2_048), (17, 4), (1, 4)] for key in kinds_for(count, dim)],
 )
 @each_metric
-def test_one_dimension_or_very_many_and_few_items_or_one(key: str, metric: Metric, count: int, dim: int) -> None:
-    items, queries = as_asked(metric, cloud(count, dim)), as_asked(metric, cloud(8, dim, seed=1))
+def test_extreme_numbers_of_dimensions_and_items(key: str, metric: Metric, count: int, dim: int) -> None:
+    items, queries = for_metric(metric, cloud(count, dim)), for_metric(metric, cloud(8, dim, seed=1))
     scores, positions = filled(key, metric, items).search(queries, 10)
     assert scores.shape == positions.shape == (8, min(10, count))
     assert_nearest(key, metric, brute_force(metric, queries, items), positions, min(10, count))
@@ -132,18 +132,18 @@ def test_one_dimension_or_very_many_and_few_items_or_one(key: str, metric: Metri
 
 @each_key
 @pytest.mark.parametrize("k", [COUNT, COUNT + 1, MAX_FOUND])
-def test_more_than_all_are_all(key: str, k: int) -> None:
+def test_returns_all_items_if_k_is_larger(key: str, k: int) -> None:
     index = filled(key, "l2", cloud(COUNT, DIM))
     scores, positions = index.search(cloud(2, DIM, seed=1), k)
     assert positions.shape == scores.shape == (2, COUNT)
     for row in positions:
         hits = row[row >= 0]
-        assert len(set(hits)) == len(hits) >= 0.95 * COUNT  # a graph may not lead to an item
+        assert len(set(hits)) == len(hits) >= 0.95 * COUNT  # a graph may not reach every item
 
 
 @each_key
 @each_metric
-def test_equal_rows_are_items_of_their_own(key: str, metric: Metric) -> None:
+def test_equal_rows_are_separate_items(key: str, metric: Metric) -> None:
     items = np.concatenate([normalize(cloud(COUNT - 4, DIM)), np.tile(normalize(cloud(1, DIM, seed=1)), (4, 1))])
     scores, positions = filled(key, metric, items).search(items[-1:], 4)
     assert sorted(positions[0]) == [COUNT - 4, COUNT - 3, COUNT - 2, COUNT - 1]
@@ -151,7 +151,7 @@ def test_equal_rows_are_items_of_their_own(key: str, metric: Metric) -> None:
 
 
 @each_key
-def test_an_index_of_one_row_only_finds_as_many_copies_as_are_asked_for(key: str) -> None:
+def test_finds_k_copies_of_the_only_row(key: str) -> None:
     index = filled(key, "l2", np.ones((COUNT, DIM), np.float32))
     _, positions = index.search(np.ones((1, DIM), np.float32), 10)
     hits = positions[positions >= 0]
@@ -159,8 +159,8 @@ def test_an_index_of_one_row_only_finds_as_many_copies_as_are_asked_for(key: str
     assert len(hits) == 10
 
 
-def lying_in_lists(count: int) -> Vectors:
-    """(count, DIM) of unit length around 50 points."""
+def clustered(count: int) -> Vectors:
+    """(count, DIM) unit vectors around 50 centers."""
     random = np.random.default_rng(3)
     around = random.standard_normal((50, DIM))[random.integers(0, 50, count)]
     return normalize((around + 0.4 * random.standard_normal((count, DIM))).astype(np.float32))
@@ -178,9 +178,9 @@ SELECTIVE = (
 
 @pytest.mark.parametrize("metric", ["cosine", "ip"])
 @pytest.mark.parametrize("key", SELECTIVE)
-def test_what_is_settled_among_some_is_right_wherever_they_lie(key: str, metric: Metric, tmp_path: Path) -> None:
-    """As it was built and as it comes back, mapped from a file."""
-    items, queries = lying_in_lists(20_000), lying_in_lists(20_100)[20_000:]
+def test_settled_filtered_searches_are_correct(key: str, metric: Metric, tmp_path: Path) -> None:
+    """In the index as built, and as mapped from its file."""
+    items, queries = clustered(20_000), clustered(20_100)[20_000:]
     built = VectorIndex(IndexSpec(key, metric), DIM)
     built.train(items)
     built.add(items)
@@ -202,16 +202,16 @@ def test_what_is_settled_among_some_is_right_wherever_they_lie(key: str, metric:
 
 @each_key
 @pytest.mark.parametrize("some", [0, 1, COUNT])
-def test_what_takes_no_longer_to_compare_is_left_to_that(key: str, some: int) -> None:
-    """Of 300 items there is no search among some that is worth it, least of all in an index that looks everywhere."""
+def test_settles_nothing_if_exhaustive_comparison_is_as_fast(key: str, some: int) -> None:
+    """For 300 items, a filtered search is never worthwhile, least of all in an index with an exhaustive search."""
     index = filled(key, "l2", cloud(COUNT, DIM))
     positions, settled = index.search_among(cloud(2, DIM, seed=1), 3, index.select(np.arange(COUNT) < some))
     assert positions.shape == (2, 3)
     assert not settled.any()
 
 
-def test_a_first_look_settles_nothing_however_many_are_asked_for() -> None:
-    """Two looks have to agree, of which the second would be at more than a half of the lists."""
+def test_one_search_alone_settles_nothing() -> None:
+    """Two searches must agree, and the second would visit more than half of the lists."""
     items = cloud(4_000, DIM)
     index = VectorIndex(IndexSpec("IVF40,Flat", "l2", "nprobe=12"), DIM)
     index.train(items)
@@ -223,18 +223,18 @@ def test_a_first_look_settles_nothing_however_many_are_asked_for() -> None:
 
 @each_key
 @each_metric
-def test_an_index_comes_back_from_its_file(key: str, metric: Metric, tmp_path: Path) -> None:
-    index = filled(key, metric, as_asked(metric, cloud(COUNT, DIM)))
+def test_an_index_round_trips_through_its_file(key: str, metric: Metric, tmp_path: Path) -> None:
+    index = filled(key, metric, for_metric(metric, cloud(COUNT, DIM)))
     index.write(tmp_path / "index")
     assert index.bytes == (tmp_path / "index").stat().st_size
     again = VectorIndex.read(tmp_path / "index", index.spec, DIM, len(index))
-    queries = as_asked(metric, cloud(8, DIM, seed=1))
-    for (scores, positions), (wanted_scores, wanted) in [
+    queries = for_metric(metric, cloud(8, DIM, seed=1))
+    for (scores, positions), (expected_scores, expected) in [
         (again.search(queries, 7), index.search(queries, 7)),
         (again.search(queries[:1], COUNT), index.search(queries[:1], COUNT)),
     ]:
-        np.testing.assert_array_equal(positions, wanted)
-        np.testing.assert_array_equal(scores, wanted_scores)
+        np.testing.assert_array_equal(positions, expected)
+        np.testing.assert_array_equal(scores, expected_scores)
     assert (len(again), again.spec, again.dim) == (COUNT, index.spec, DIM)
 
 
@@ -245,9 +245,9 @@ def test_the_same_vectors_make_the_same_file(key: str, tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
-@pytest.mark.parametrize("key", CHOSEN)
-def test_what_is_added_later_is_found_too(key: str) -> None:
-    """The held-out rows are added to an index that was measured without them."""
+@pytest.mark.parametrize("key", TUNER_KEYS)
+def test_finds_items_added_later(key: str) -> None:
+    """Held-out rows are added to an index after it was measured without them."""
     items = cloud(COUNT, DIM)
     index = VectorIndex(IndexSpec(key, "l2"), DIM)
     index.train(items[:270])
@@ -256,7 +256,7 @@ def test_what_is_added_later_is_found_too(key: str) -> None:
     everywhere(index)
     assert len(index) == COUNT
     _, positions = index.search(items[270:], 1)
-    assert (positions[:, 0] == np.arange(270, COUNT)).mean() >= (0.9 if key.endswith(CODES) else 1.0)
+    assert (positions[:, 0] == np.arange(270, COUNT)).mean() >= (0.9 if key.endswith(COARSE_CODES) else 1.0)
 
 
 @each_key
@@ -282,7 +282,7 @@ def test_an_empty_index_finds_nothing(key: str) -> None:
     ],
     ids=["narrow", "wide", "flat", "deep", "NaN", "infinite", "one infinite", "large", "as large below"],
 )
-def test_vectors_that_faiss_would_take_wrongly_are_refused(key: str, act: str, bad: NDArray[np.float64]) -> None:
+def test_refuses_vectors_that_faiss_would_mishandle(key: str, act: str, bad: NDArray[np.float64]) -> None:
     index = VectorIndex(IndexSpec(key, "l2"), DIM)
     with pytest.raises(QueryError) as caught:
         getattr(index, act)(bad.astype(np.float32), *([1] if act == "search" else []))
@@ -292,54 +292,56 @@ def test_vectors_that_faiss_would_take_wrongly_are_refused(key: str, act: str, b
 
 @pytest.mark.parametrize("key", ["Flat", "HNSW32", "IVF1,Flat"])
 @each_metric
-def test_the_largest_values_allowed_are_still_found(key: str, metric: Metric) -> None:
+def test_finds_the_largest_allowed_values(key: str, metric: Metric) -> None:
     index = filled(key, metric, np.full((1, 2_048), -MAX_VALUE, np.float32))
     scores, positions = index.search(np.full((1, 2_048), MAX_VALUE, np.float32), 1)
     assert positions.tolist() == [[0]]
     assert np.isfinite(scores).all()
 
 
-def test_the_euclidean_score_is_the_distance_and_not_its_square() -> None:
+def test_the_l2_score_is_the_distance_not_its_square() -> None:
     scores, positions = filled("Flat", "l2", np.array([[3, 4], [0, 1]], np.float32)).search(
         np.zeros((1, 2), np.float32), 2
     )
     assert (scores.tolist(), positions.tolist()) == ([[1.0, 5.0]], [[1, 0]])
 
 
-@pytest.mark.parametrize(("metric", "theirs"), [("cosine", "cosine"), ("l2", "euclidean")])
-def test_search_and_comparison_with_all_agree_with_scikit_learn(metric: Metric, theirs: str) -> None:
+@pytest.mark.parametrize(("metric", "sklearn_metric"), [("cosine", "cosine"), ("l2", "euclidean")])
+def test_search_and_exhaustive_comparison_agree_with_scikit_learn(metric: Metric, sklearn_metric: str) -> None:
     items, queries = normalize(cloud(200, 12)), normalize(cloud(30, 12, seed=1))
-    wanted = NearestNeighbors(n_neighbors=10, metric=theirs).fit(items).kneighbors(queries, return_distance=False)
-    assert np.array_equal(filled("Flat", metric, items).search(queries, 10)[1], wanted)
-    assert np.array_equal(nearest(queries, items, 10, metric)[1], wanted)
+    expected = (
+        NearestNeighbors(n_neighbors=10, metric=sklearn_metric).fit(items).kneighbors(queries, return_distance=False)
+    )
+    assert np.array_equal(filled("Flat", metric, items).search(queries, 10)[1], expected)
+    assert np.array_equal(nearest(queries, items, 10, metric)[1], expected)
 
 
 @each_metric
 @pytest.mark.parametrize("k", [1, 9, 60, 99])
-def test_comparison_with_all_is_brute_force_in_the_metrics_unit(metric: Metric, k: int) -> None:
-    items, queries = as_asked(metric, cloud(60, 7)), as_asked(metric, cloud(8, 7, seed=1))
+def test_exhaustive_comparison_agrees_with_brute_force(metric: Metric, k: int) -> None:
+    items, queries = for_metric(metric, cloud(60, 7)), for_metric(metric, cloud(8, 7, seed=1))
     scores, positions = nearest(queries, items, k, metric)
     truth = brute_force(metric, queries, items)
     np.testing.assert_allclose(scores, best_of(metric, truth, k), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(np.take_along_axis(truth, positions, axis=1), scores, rtol=1e-4, atol=1e-4)
 
 
-def test_no_query_gets_no_answer() -> None:
+def test_no_queries_return_no_hits() -> None:
     scores, positions = filled("Flat", "l2", cloud(5, 3)).search(np.empty((0, 3), np.float32), 2)
     assert scores.shape == positions.shape == (0, 2)
 
 
 @pytest.mark.parametrize("same", [np.asfortranarray, np.float64, lambda q: np.repeat(q, 2, axis=1)[:, ::2]])
-def test_queries_laid_out_otherwise_find_the_same(same: Callable[[Vectors], Vectors]) -> None:
+def test_memory_layout_of_queries_does_not_matter(same: Callable[[Vectors], Vectors]) -> None:
     index, queries = filled("Flat", "ip", cloud(50, 6)), cloud(4, 6, seed=1)
-    wanted_scores, wanted = index.search(queries, 3)
+    expected_scores, expected = index.search(queries, 3)
     scores, positions = index.search(same(queries), 3)
-    assert np.array_equal(positions, wanted)
-    assert np.array_equal(scores, wanted_scores)
+    assert np.array_equal(positions, expected)
+    assert np.array_equal(scores, expected_scores)
 
 
 @pytest.mark.parametrize("k", [0, -1, MAX_FOUND + 1, 10**9])
-def test_a_limit_out_of_bounds_is_refused(k: int) -> None:
+def test_refuses_a_limit_out_of_range(k: int) -> None:
     index = filled("Flat", "l2", cloud(5, 3))
     with pytest.raises(QueryError, match=f"from 1 to {MAX_FOUND}, found {k}"):
         index.search(cloud(1, 3), k)
@@ -348,7 +350,7 @@ def test_a_limit_out_of_bounds_is_refused(k: int) -> None:
 
 
 @given(st.integers(-5, 25), st.integers(1, 20))
-def test_a_limit_is_right_between_1_and_the_most(limit: int, most: int) -> None:
+def test_check_limit_accepts_1_to_the_maximum(limit: int, most: int) -> None:
     if 1 <= limit <= most:
         check_limit(limit, most)
     else:
@@ -356,7 +358,7 @@ def test_a_limit_is_right_between_1_and_the_most(limit: int, most: int) -> None:
             check_limit(limit, most)
 
 
-def test_a_user_may_ask_for_1024() -> None:
+def test_the_largest_limit_is_1024() -> None:
     check_limit(MAX_LIMIT)
     assert MAX_LIMIT == 1_024
     with pytest.raises(QueryError, match="from 1 to 1024, found 1025"):
@@ -381,7 +383,7 @@ def test_a_user_may_ask_for_1024() -> None:
         "A" * 10_000,
     ],
 )
-def test_what_is_no_index_is_refused_by_name(key: str) -> None:
+def test_names_an_invalid_key(key: str) -> None:
     with pytest.raises(ConfigError, match="index_factory") as caught:
         VectorIndex(IndexSpec(key, "l2"), DIM)
     assert caught.value.field.startswith("index")
@@ -390,14 +392,14 @@ def test_what_is_no_index_is_refused_by_name(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "count"), [("IVF64,Flat", 20), ("PQ4x4fs", 10), ("IVF4,PQ4x8", 100), ("PCA4,IVF9,SQ8", 3)]
 )
-def test_too_few_vectors_to_train_on_are_refused(key: str, count: int) -> None:
+def test_refuses_too_few_training_vectors(key: str, count: int) -> None:
     index = VectorIndex(IndexSpec(key, "l2"), DIM)
     with pytest.raises(ConfigError, match=f"index: expected enough vectors to train {key} on, found {count}"):
         index.train(cloud(count, DIM))
 
 
 @pytest.mark.parametrize("search", ["nprobe", "nprobe=0", "nprobe=-1", "efSearch=16", "nprobe=8;quit", "nprobe=1e3"])
-def test_search_parameters_that_are_none_are_refused_at_the_start_and_later(search: str) -> None:
+def test_refuses_invalid_search_parameters(search: str) -> None:
     with pytest.raises(ConfigError, match="search parameters: expected nprobe=N, N from 1 to 1,048,576, found"):
         VectorIndex(IndexSpec("IVF4,Flat", "l2", search), DIM)
     index = VectorIndex(IndexSpec("IVF4,Flat", "l2", "nprobe=3"), DIM)
@@ -406,8 +408,8 @@ def test_search_parameters_that_are_none_are_refused_at_the_start_and_later(sear
     assert index.spec.search == "nprobe=3"
 
 
-def test_an_index_is_searched_as_its_spec_says(tmp_path: Path) -> None:
-    """The more lists are looked through, the more items there are to find."""
+def test_searches_with_the_parameters_of_the_spec(tmp_path: Path) -> None:
+    """The more lists a search visits, the more items it finds."""
     items = cloud(COUNT, DIM)
     index, counts = filled("IVF4,Flat", "l2", items), []
     for lists in (1, 2, 4):
@@ -426,36 +428,36 @@ def test_an_index_is_searched_as_its_spec_says(tmp_path: Path) -> None:
     [(IndexSpec("HNSW32", "l2"), 3), (IndexSpec("Flat", "ip"), 3)],
     ids=["another kind", "another metric"],
 )
-def test_an_index_that_is_not_the_one_described_is_refused(spec: IndexSpec, dim: int, tmp_path: Path) -> None:
+def test_refuses_an_index_that_does_not_match_its_spec(spec: IndexSpec, dim: int, tmp_path: Path) -> None:
     filled("Flat", "l2", cloud(5, 3)).write(tmp_path / "index")
     with pytest.raises(ArtifactError, match=r"index: expected .*found IndexFlatL2, 3 dimensions"):
         VectorIndex.read(tmp_path / "index", spec, dim, 5)
 
 
 @pytest.mark.parametrize("key", ["Flat", "HNSW8", "IVF2,SQ8", "PCA2,Flat", "SQ8,RFlat", "PQ3x2"])
-def test_dimensions_and_size_are_compared_before_faiss_reads_the_file(key: str, tmp_path: Path) -> None:
+def test_checks_dimensions_and_size_before_faiss_reads_the_file(key: str, tmp_path: Path) -> None:
     built = filled(key, "l2", cloud(40, 3))
     built.write(tmp_path / "index")
     assert len(VectorIndex.read(tmp_path / "index", built.spec, 3, 40)) == 40
     content = (tmp_path / "index").read_bytes()
-    (tmp_path / "index").write_bytes(content[:16])  # of which FAISS makes nothing
+    (tmp_path / "index").write_bytes(content[:16])  # FAISS could not read this
     for dim, count in ((4, 40), (3, 39)):
         with pytest.raises(ArtifactError, match=f"{dim} dimensions and {count} items, found 3 and 40"):
             VectorIndex.read(tmp_path / "index", IndexSpec("Flat", "l2"), dim, count)
 
 
-@pytest.mark.parametrize("wrong", [40, -1, None], ids=["beyond the last", "before the first", "twice"])
-def test_lists_that_hold_a_position_twice_or_one_that_is_none_are_refused(wrong: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("position", [40, -1, None], ids=["beyond the last", "before the first", "twice"])
+def test_refuses_lists_with_duplicate_or_invalid_positions(position: int | None, tmp_path: Path) -> None:
     built = filled("IVF2,Flat", "l2", cloud(40, 3))
     built.check(tmp_path)
     ids = faiss.rev_swig_ptr(built._index.invlists.get_ids(0), 2)
-    ids[0] = ids[1] if wrong is None else wrong
+    ids[0] = ids[1] if position is None else position
     with pytest.raises(ArtifactError, match="expected each position in one list"):
         built.check(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 12, -1], ids=["empty", "a part", "all but one byte"])
-def test_a_file_that_is_no_index_is_refused(keep: int, tmp_path: Path) -> None:
+def test_refuses_a_file_that_is_not_an_index(keep: int, tmp_path: Path) -> None:
     path = tmp_path / "index"
     filled("Flat", "l2", cloud(5, 3)).write(path)
     path.write_bytes(path.read_bytes()[:keep])
@@ -463,7 +465,7 @@ def test_a_file_that_is_no_index_is_refused(keep: int, tmp_path: Path) -> None:
         VectorIndex.read(path, IndexSpec("Flat", "l2"), 3, 5)
 
 
-def test_a_thread_alone_is_given_back_its_others() -> None:
+def test_one_thread_restores_the_thread_count() -> None:
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(2)
     try:
@@ -477,16 +479,16 @@ def test_a_thread_alone_is_given_back_its_others() -> None:
 
 @pytest.mark.parametrize("block", [1, 1_000, 1 << 24])
 @pytest.mark.parametrize("reach", [0.0, 0.5, 1.5])
-def test_near_pairs_are_all_that_are_near(monkeypatch: pytest.MonkeyPatch, block: int, reach: float) -> None:
+def test_near_pairs_agrees_with_brute_force(monkeypatch: pytest.MonkeyPatch, block: int, reach: float) -> None:
     monkeypatch.setattr("lookalike.index.ann.vectors.BLOCK_PAIRS", block)
     vectors = cloud(100, 3)
     vectors[50:60] = vectors[:10]
     gaps = brute_force("l2", vectors, vectors)
-    wanted = {(int(i), int(j)) for i, j in np.argwhere(gaps <= reach) if i < j}
+    expected = {(int(i), int(j)) for i, j in np.argwhere(gaps <= reach) if i < j}
     parts = list(near_pairs(vectors, reach))
     found = {(int(i), int(j)) for _, one, other in parts for i, j in zip(one, other, strict=True)}
     assert sum(count for count, _, _ in parts) == 100
-    assert wanted <= found
+    assert expected <= found
     assert all(i < j and gaps[i, j] <= reach + 0.01 for i, j in found)
 
 
@@ -505,7 +507,7 @@ def test_near_pairs_are_all_that_are_near(monkeypatch: pytest.MonkeyPatch, block
     ],
     ids=["first", "middle", "last", "missed", "none", "few items", "only itself", "few hits", "few hits, none own"],
 )
-def test_drop_own_takes_a_query_out_of_its_own_hits(found: list[int], own: int, k: int, kept: list[int]) -> None:
+def test_drop_own_removes_a_query_from_its_hits(found: list[int], own: int, k: int, kept: list[int]) -> None:
     scores = {position: 1.0 / (1 + place) for place, position in enumerate(found)}
     given_scores = np.array([[scores[p] for p in found]])
     left, positions = drop_own(given_scores.astype(np.float32), np.array([found]), np.array([own]), k)
@@ -514,7 +516,7 @@ def test_drop_own_takes_a_query_out_of_its_own_hits(found: list[int], own: int, 
     assert left[0, : len(hits)].tolist() == [np.float32(scores[p]) for p in hits]
 
 
-def test_drop_own_treats_each_query_by_itself() -> None:
+def test_drop_own_handles_each_query_separately() -> None:
     scores = np.array([[3, 2, 1], [6, 5, 4]], np.float32)
     left, positions = drop_own(scores, np.array([[0, 1, 2], [0, 1, 2]]), np.array([0, 2]), 2)
     assert positions.tolist() == [[1, 2], [0, 1]]
@@ -522,7 +524,7 @@ def test_drop_own_treats_each_query_by_itself() -> None:
 
 
 @given(arrays(np.float32, (3, 4), elements=st.floats(-(2.0**127), 2.0**127, width=32)))
-def test_a_normalised_row_has_unit_length_and_its_direction_whatever_its_size(rows: NDArray[np.float32]) -> None:
+def test_a_normalized_row_has_unit_length_and_keeps_its_direction(rows: NDArray[np.float32]) -> None:
     unit = normalize(rows)
     exact = rows.astype(np.float64)
     lengths = np.sqrt((exact**2).sum(axis=1, keepdims=True))
@@ -535,21 +537,21 @@ def test_a_zero_row_stays_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "metric", "why"),
+    ("key", "metric", "reason"),
     [
-        ("NSG16", "l2", "an NSG, whose links FAISS never ends making"),
-        ("HNSW8_PQ2x4", "ip", "one that cannot search by ip"),
+        ("NSG16", "l2", "an NSG, whose build never ends"),
+        ("HNSW8_PQ2x4", "ip", "an index that cannot search by ip"),
         ("IDMap,Flat", "l2", "a position must be a row number"),
     ],
 )
-def test_what_faiss_makes_but_cannot_keep_to_is_refused(key: str, metric: Metric, why: str) -> None:
-    with pytest.raises(ConfigError, match=f"index {key}: .*{why}"):
+def test_refuses_indexes_that_faiss_builds_but_cannot_use(key: str, metric: Metric, reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"index {key}: .*{reason}"):
         VectorIndex(IndexSpec(key, metric), 4)
 
 
 @pytest.mark.parametrize("count", [3, 100_000])
-def test_a_full_disk_is_told_however_little_is_written(count: int) -> None:
-    """What is little is written as the file is closed."""
+def test_reports_a_full_disk_for_any_size(count: int) -> None:
+    """A small index is written only when the file is closed."""
     index = VectorIndex(IndexSpec("Flat", "l2"), 4)
     index.add(np.zeros((count, 4), np.float32))
     with pytest.raises(OSError, match="No space left"):

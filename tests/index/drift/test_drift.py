@@ -26,7 +26,7 @@ from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
 
 Files = Callable[[Path], DriftFile]
-Wrote = Callable[[Path, DriftState], DriftFile]
+Write = Callable[[Path, DriftState], DriftFile]
 
 BETS = Bets(143)
 HOLDER = """
@@ -45,7 +45,7 @@ sys.stdin.read()
 """
 
 
-def seen(
+def state_of(
     p: float = 0.5, count: int = 10, calibration: str = "three", once_in: float = 1e6, rows: int = 143
 ) -> DriftState:
     bets = Bets(rows)
@@ -56,7 +56,7 @@ def seen(
 
 @pytest.fixture
 def files() -> Iterator[Files]:
-    """Makes files, and closes them as the end of their processes would."""
+    """Creates files and closes them, as the end of their processes would."""
     with contextlib.ExitStack() as stack:
 
         def make(folder: Path) -> DriftFile:
@@ -68,7 +68,7 @@ def files() -> Iterator[Files]:
 
 
 @pytest.fixture
-def wrote(files: Files) -> Wrote:
+def written(files: Files) -> Write:
     def write(folder: Path, what: DriftState) -> DriftFile:
         file = files(folder)
         file.write(what)
@@ -77,22 +77,22 @@ def wrote(files: Files) -> Wrote:
     return write
 
 
-def test_without_files_nothing_is_known(tmp_path: Path) -> None:
+def test_no_files_mean_no_drift(tmp_path: Path) -> None:
     assert read_drift(tmp_path / "none", 3, "three") == Drift(3)
     assert not Drift(3).drifted
 
 
-def test_what_one_process_knows_is_read_back(tmp_path: Path, wrote: Wrote) -> None:
-    wrote(tmp_path, seen(0.001, 5))
+def test_reads_back_the_state_of_a_process(tmp_path: Path, written: Write) -> None:
+    written(tmp_path, state_of(0.001, 5))
     drift = read_drift(tmp_path, 3, "three")
     won = np.exp(BETS.won)
-    stakes = [sum(w**n for n in range(1, 6)) for w in won]  # a stake of 1 came with each query, and all won since
+    stakes = [sum(w**n for n in range(1, 6)) for w in won]  # each query adds a stake of 1
     assert 10**drift.evidence == pytest.approx(np.mean(stakes))
     best = int(np.argmax(stakes))
     assert drift == Drift(
         *(3, 5, 1, drift.evidence, 1e6),
         alarm=None,
-        since=0.0,  # all luck, since the start
+        since=0.0,  # the run began at the start
         level=BETS.levels[best],
         rate=BETS.rates[best],
         asked=5,
@@ -100,20 +100,20 @@ def test_what_one_process_knows_is_read_back(tmp_path: Path, wrote: Wrote) -> No
     )
 
 
-def test_a_file_can_be_read_by_a_person(tmp_path: Path, wrote: Wrote) -> None:
-    wrote(tmp_path, seen(0.001, 50))
+def test_a_file_has_readable_fields(tmp_path: Path, written: Write) -> None:
+    written(tmp_path, state_of(0.001, 50))
     found = json.loads((tmp_path / "0.json").read_text())
-    told = {name: found[name] for name in ("version", "calibration", "calibration_rows", "queries", "alarm_at")}
-    assert told == {"version": 3, "calibration": "three", "calibration_rows": 143, "queries": 50, "alarm_at": 100.0}
+    fields = {name: found[name] for name in ("version", "calibration", "calibration_rows", "queries", "alarm_at")}
+    assert fields == {"version": 3, "calibration": "three", "calibration_rows": 143, "queries": 50, "alarm_at": 100.0}
     assert found["once_in"] == 1e6
     assert found["evidence"] > 6
     assert found["changed_since"] == 0.0
 
 
-def test_processes_are_told_together(tmp_path: Path, wrote: Wrote) -> None:
-    parts = [seen(0.001, 8), seen(0.5, 30), seen(0.001, 8)]
+def test_combines_the_states_of_processes(tmp_path: Path, written: Write) -> None:
+    parts = [state_of(0.001, 8), state_of(0.5, 30), state_of(0.001, 8)]
     for part in parts:
-        wrote(tmp_path, part)
+        written(tmp_path, part)
     drift = read_drift(tmp_path, 3, "three")
     assert (drift.queries, drift.processes, drift.asked, drift.strange) == (46, 3, 8, 8)
     assert drift.evidence == pytest.approx(math.log10(sum(math.exp(part.evidence.total) for part in parts)))
@@ -122,70 +122,70 @@ def test_processes_are_told_together(tmp_path: Path, wrote: Wrote) -> None:
     )
 
 
-def test_it_is_drift_once_all_together_reach_what_an_alarm_asks_for(tmp_path: Path, wrote: Wrote) -> None:
-    once_in = 1.5 * math.exp(seen(0.001, 8).evidence.total)
-    wrote(tmp_path, seen(0.001, 8, once_in=once_in))
+def test_drifted_once_the_combined_evidence_reaches_the_threshold(tmp_path: Path, written: Write) -> None:
+    once_in = 1.5 * math.exp(state_of(0.001, 8).evidence.total)
+    written(tmp_path, state_of(0.001, 8, once_in=once_in))
     assert not read_drift(tmp_path, 3, "three").drifted
-    wrote(tmp_path, seen(0.001, 8, once_in=once_in))
+    written(tmp_path, state_of(0.001, 8, once_in=once_in))
     both = read_drift(tmp_path, 3, "three")
     assert (both.alarm, both.drifted) == (None, True)
 
 
-def test_an_alarm_of_one_process_is_all_processes(tmp_path: Path, wrote: Wrote) -> None:
-    alarmed = seen(0.001, 100)._replace(once_in=1e300)
-    wrote(tmp_path, alarmed)
-    wrote(tmp_path, seen())
+def test_an_alarm_of_one_process_counts_for_all(tmp_path: Path, written: Write) -> None:
+    alarmed = state_of(0.001, 100)._replace(once_in=1e300)
+    written(tmp_path, alarmed)
+    written(tmp_path, state_of())
     assert (read_drift(tmp_path, 3, "three").alarm, read_drift(tmp_path, 3, "three").drifted) == (100.0, True)
 
 
-def test_other_calibrations_do_not_count(tmp_path: Path, wrote: Wrote) -> None:
-    wrote(tmp_path, seen(0.001, 100, "two"))
-    wrote(tmp_path, seen(count=4))
+def test_ignores_other_calibrations(tmp_path: Path, written: Write) -> None:
+    written(tmp_path, state_of(0.001, 100, "two"))
+    written(tmp_path, state_of(count=4))
     drift = read_drift(tmp_path, 3, "three")
     assert (drift.queries, drift.processes, drift.drifted, drift.damaged) == (4, 1, False, ())
 
 
-def test_a_process_goes_on_from_what_dead_ones_left(tmp_path: Path, wrote: Wrote, files: Files) -> None:
-    parts = [seen(0.001, 8), seen(0.5, 30), seen(0.001, 8, "two")]
-    for file in [wrote(tmp_path, part) for part in parts]:
+def test_a_process_continues_from_the_states_of_dead_processes(tmp_path: Path, written: Write, files: Files) -> None:
+    parts = [state_of(0.001, 8), state_of(0.5, 30), state_of(0.001, 8, "two")]
+    for file in [written(tmp_path, part) for part in parts]:
         file.close()
-    late = files(tmp_path)
-    taken = late.take_over("three")
-    assert taken is not None
-    assert taken.evidence.queries == 38
-    assert math.exp(taken.evidence.total) == pytest.approx(sum(math.exp(part.evidence.total) for part in parts[:2]))
+    successor = files(tmp_path)
+    state = successor.take_over("three")
+    assert state is not None
+    assert state.evidence.queries == 38
+    assert math.exp(state.evidence.total) == pytest.approx(sum(math.exp(part.evidence.total) for part in parts[:2]))
     assert list(tmp_path.glob("*.json")) == []
-    assert late.take_over("three") is None
-    late.write(taken)
+    assert successor.take_over("three") is None
+    successor.write(state)
     assert read_drift(tmp_path, 3, "three").queries == 38
 
 
-def test_what_a_living_process_has_is_left_to_it_and_what_a_killed_one_had_is_not(tmp_path: Path, files: Files) -> None:
+def test_takes_over_from_a_killed_but_not_from_a_living_process(tmp_path: Path, files: Files) -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], text=True, **pipes) as popen:  # type: ignore[call-overload]
         try:
             assert popen.stdout.readline() == "done\n"
-            mine = files(tmp_path)
-            assert mine.take_over("three") is None
-            mine.write(seen(count=4))
-            assert [state.evidence.queries for state in mine.others("three")[0]] == [7]
+            own = files(tmp_path)
+            assert own.take_over("three") is None
+            own.write(state_of(count=4))
+            assert [state.evidence.queries for state in own.others("three")[0]] == [7]
             assert read_drift(tmp_path, 3, "three").queries == 11
         finally:
             popen.kill()
     assert read_drift(tmp_path, 3, "three").queries == 11
-    taken = mine.take_over("three")
-    assert taken is not None
-    assert taken.evidence.queries == 11
-    assert mine.others("three") == ([], ())
+    state = own.take_over("three")
+    assert state is not None
+    assert state.evidence.queries == 11
+    assert own.others("three") == ([], ())
 
 
-def test_a_file_cut_short_anywhere_is_ignored_and_told(tmp_path: Path, wrote: Wrote) -> None:
-    wrote(tmp_path, seen(0.001, 100))
-    wrote(tmp_path, seen(count=4))
+def test_ignores_and_reports_a_truncated_file(tmp_path: Path, written: Write) -> None:
+    written(tmp_path, state_of(0.001, 100))
+    written(tmp_path, state_of(count=4))
     path = tmp_path / "0.json"
-    whole = path.read_bytes()
-    for length in range(0, len(whole) - 2, 7):
-        path.write_bytes(whole[:length])
+    content = path.read_bytes()
+    for length in range(0, len(content) - 2, 7):
+        path.write_bytes(content[:length])
         drift = read_drift(tmp_path, 3, "three")
         assert (drift.queries, drift.drifted, len(drift.damaged)) == (4, False, 1), length
         assert str(path) in drift.damaged[0]
@@ -213,10 +213,10 @@ def test_a_file_cut_short_anywhere_is_ignored_and_told(tmp_path: Path, wrote: Wr
         {"bets": 7},
     ],
 )
-def test_a_file_of_another_making_is_ignored_and_told(
-    tmp_path: Path, damage: dict[str, object], wrote: Wrote, files: Files
+def test_ignores_and_reports_a_file_with_invalid_fields(
+    tmp_path: Path, damage: dict[str, object], written: Write, files: Files
 ) -> None:
-    wrote(tmp_path, seen(0.001, 100)).close()
+    written(tmp_path, state_of(0.001, 100)).close()
     path = tmp_path / "0.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     drift = read_drift(tmp_path, 3, "three")
@@ -235,8 +235,8 @@ def test_a_file_of_another_making_is_ignored_and_told(
         ("since", [1e12] * 15),
     ],
 )
-def test_bets_of_another_making_are_ignored_and_told(tmp_path: Path, name: str, value: object, wrote: Wrote) -> None:
-    wrote(tmp_path, seen(0.001, 100)).close()
+def test_ignores_and_reports_invalid_bets(tmp_path: Path, name: str, value: object, written: Write) -> None:
+    written(tmp_path, state_of(0.001, 100)).close()
     path = tmp_path / "0.json"
     found = json.loads(path.read_text())
     found["bets"][name] = value
@@ -245,57 +245,57 @@ def test_bets_of_another_making_are_ignored_and_told(tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize("text", [b"", b"null", b"[]", b"[" * 60_000, b"\xff\xfe", b" " * 70_000, b'{"format": 3}'])
-def test_what_is_no_state_is_ignored_and_told(tmp_path: Path, text: bytes, files: Files) -> None:
+def test_ignores_and_reports_a_file_that_is_not_a_state(tmp_path: Path, text: bytes, files: Files) -> None:
     (tmp_path / "0.json").write_bytes(text)
     assert len(read_drift(tmp_path, 3, "three").damaged) == 1
     assert files(tmp_path).take_over("three") is None
 
 
-def test_states_of_other_calibration_rows_do_not_mix(tmp_path: Path, wrote: Wrote) -> None:
-    wrote(tmp_path, seen())
-    wrote(tmp_path, seen(rows=1_000))
+def test_does_not_mix_states_with_other_calibration_rows(tmp_path: Path, written: Write) -> None:
+    written(tmp_path, state_of())
+    written(tmp_path, state_of(rows=1_000))
     drift = read_drift(tmp_path, 3, "three")
     assert (drift.queries, len(drift.damaged)) == (10, 1)
 
 
-def test_a_half_written_file_does_not_count(tmp_path: Path, wrote: Wrote) -> None:
-    file = wrote(tmp_path, seen(count=4))
+def test_ignores_a_half_written_file(tmp_path: Path, written: Write) -> None:
+    file = written(tmp_path, state_of(count=4))
     left = tmp_path / ".lookalike-making-killed"
     left.mkdir()
     (left / "0.json").write_text("{")
     assert read_drift(tmp_path, 3, "three") == read_drift(tmp_path, 3, "three")
     assert read_drift(tmp_path, 3, "three").damaged == ()
-    file.write(seen(count=5))
+    file.write(state_of(count=5))
     assert read_drift(tmp_path, 3, "three").queries == 5
     assert not left.exists()
 
 
-def test_without_calibration_rows_queries_are_counted(tmp_path: Path, wrote: Wrote) -> None:
-    wrote(tmp_path, seen(1.0, rows=0))
+def test_counts_queries_without_calibration_rows(tmp_path: Path, written: Write) -> None:
+    written(tmp_path, state_of(1.0, rows=0))
     drift = read_drift(tmp_path, 3, "three")
     assert (drift.queries, drift.evidence, drift.since, drift.drifted) == (10, -math.inf, None, False)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, files: Files) -> None:
+def test_reports_a_folder_that_cannot_be_written(tmp_path: Path, files: Files) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file"):
-        files(tmp_path / "file" / "drift").write(seen())
+        files(tmp_path / "file" / "drift").write(state_of())
     assert read_drift(tmp_path / "file" / "drift", 3, "three") == Drift(3)
 
 
-def test_a_stores_drift_is_its_champions(store_copy: Store, wrote: Wrote) -> None:
-    shutil.rmtree(store_copy.folder / FOLDER, ignore_errors=True)  # a service of another test may have served it
-    wrote(store_copy.folder / FOLDER, seen(count=4, calibration=store_copy.open_champion().calibration))
-    wrote(store_copy.folder / FOLDER, seen(0.001, 100))
+def test_the_drift_of_a_store_is_that_of_its_champion(store_copy: Store, written: Write) -> None:
+    shutil.rmtree(store_copy.folder / FOLDER, ignore_errors=True)  # another test may have served this store
+    written(store_copy.folder / FOLDER, state_of(count=4, calibration=store_copy.open_champion().calibration))
+    written(store_copy.folder / FOLDER, state_of(0.001, 100))
     drift = drift_of(store_copy)
     assert (drift.version, drift.queries, drift.drifted) == (1, 4, False)
 
 
-def test_an_alarm_outlives_a_compaction_and_not_another_encoder(
-    store_copy: Store, tmp_path: Path, wrote: Wrote
+def test_an_alarm_survives_a_compaction_but_not_a_new_encoder(
+    store_copy: Store, tmp_path: Path, written: Write
 ) -> None:
     shutil.rmtree(store_copy.folder / FOLDER, ignore_errors=True)
-    wrote(store_copy.folder / FOLDER, seen(0.001, 100, store_copy.open_champion().calibration))
+    written(store_copy.folder / FOLDER, state_of(0.001, 100, store_copy.open_champion().calibration))
     log = ChangeLog(store_copy.folder)
     log.append([Change(store_copy.open_champion().items.id_at(0))])
     log.close()
@@ -308,12 +308,12 @@ def test_an_alarm_outlives_a_compaction_and_not_another_encoder(
     assert drift_of(store_copy) == Drift(3)
 
 
-def test_a_champion_whose_manifest_is_damaged_has_no_drift_to_tell(store_copy: Store) -> None:
+def test_refuses_a_champion_with_a_damaged_manifest(store_copy: Store) -> None:
     (store_copy.path(1) / "manifest.json").write_text("{}")
     with pytest.raises(ArtifactError, match="manifest"):
         drift_of(store_copy)
 
 
-def test_a_store_without_a_champion_has_no_drift(tmp_path: Path) -> None:
+def test_refuses_a_store_without_a_champion(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="promote"):
         drift_of(Store(tmp_path))

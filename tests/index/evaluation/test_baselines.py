@@ -31,25 +31,25 @@ def table(encoder: Encoder, *columns: Column) -> Encoder:
 
 
 @pytest.mark.parametrize("count", [500, 5])
-def test_components_are_scikit_learn_s(encoder: Encoder, count: int) -> None:
-    """Also of fewer rows than columns; a component's sign is nobody's."""
-    rows, asked = cloud(count, 6) * np.array([9, 5, 3, 2, 1, 0.5], np.float32), cloud(7, 6, seed=1)
+def test_pca_agrees_with_scikit_learn(encoder: Encoder, count: int) -> None:
+    """Also for fewer rows than columns; the sign of a component is arbitrary."""
+    rows, queries = cloud(count, 6) * np.array([9, 5, 3, 2, 1, 0.5], np.float32), cloud(7, 6, seed=1)
     unit = fit_feature_space(rows, encoder)
-    way = by_pca(3, unit, rows)
-    theirs = PCA(3, svd_solver="full").fit(unit.features(rows).astype(np.float64))
-    found, wanted = way.embed(asked), theirs.transform(unit.features(asked))
-    assert way.name == "PCA-3"
-    assert np.abs(found) == pytest.approx(np.abs(wanted), abs=1e-3)
-    assert way.back is not None
-    assert way.back(found) == pytest.approx(theirs.inverse_transform(wanted), abs=1e-3)
+    embedder = by_pca(3, unit, rows)
+    exact = PCA(3, svd_solver="full").fit(unit.features(rows).astype(np.float64))
+    found, expected = embedder.embed(queries), exact.transform(unit.features(queries))
+    assert embedder.name == "PCA-3"
+    assert np.abs(found) == pytest.approx(np.abs(expected), abs=1e-3)
+    assert embedder.reconstruct is not None
+    assert embedder.reconstruct(found) == pytest.approx(exact.inverse_transform(expected), abs=1e-3)
 
 
-def test_there_are_no_more_components_than_columns(encoder: Encoder) -> None:
+def test_pca_has_at_most_as_many_components_as_columns(encoder: Encoder) -> None:
     rows = cloud(50, 6)
     assert by_pca(32, fit_feature_space(rows, encoder), rows).name == "PCA-6"
 
 
-def test_the_unit_is_the_rows_own(encoder: Encoder) -> None:
+def test_the_feature_space_is_fitted_on_the_rows(encoder: Encoder) -> None:
     rows = cloud(400, 6) * 7 + 3
     unit = fit_feature_space(rows, encoder)
     features = by_raw_rows(unit).embed(rows)
@@ -62,28 +62,28 @@ def test_the_unit_is_the_rows_own(encoder: Encoder) -> None:
     assert together[:, 5].std() == pytest.approx(6 * together[:, 0].std(), rel=0.2)
 
 
-def test_ways_by_encoders_are_the_encoders(encoder: Encoder) -> None:
+def test_embedders_of_encoders_equal_the_encoders(encoder: Encoder) -> None:
     rows = cloud(30, 6)
     unit = fit_feature_space(rows, encoder)
-    way = by_encoder("it", encoder, unit)
-    assert (way.name, way.embed(rows).tolist()) == ("it", encoder.encode(rows).tolist())
-    assert way.back is not None
-    assert way.back(encoder.encode(rows)).tolist() == unit.features(encoder.reconstruct(rows)).tolist()
+    embedder = by_encoder("a name", encoder, unit)
+    assert (embedder.name, embedder.embed(rows).tolist()) == ("a name", encoder.encode(rows).tolist())
+    assert embedder.reconstruct is not None
+    assert embedder.reconstruct(encoder.encode(rows)).tolist() == unit.features(encoder.reconstruct(rows)).tolist()
     assert (by_untrained(encoder, unit).embed(rows) == untrained(encoder).encode(rows)).all()
 
 
-def test_rows_are_recoded_column_by_column(encoder: Encoder) -> None:
-    given = table(encoder, Column("weight"), Column("colour", "categorical", ("blue", "red")), Column("gone"))
-    wanted = table(
+def test_recodes_rows_column_by_column(encoder: Encoder) -> None:
+    source = table(encoder, Column("weight"), Column("color", "categorical", ("blue", "red")), Column("retyped"))
+    target = table(
         encoder,
-        Column("colour", "categorical", ("amber", "red", "teal")),
+        Column("color", "categorical", ("amber", "red", "teal")),
         Column("weight"),
         Column("new"),
-        Column("gone", "boolean", ("false", "true")),
+        Column("retyped", "boolean", ("false", "true")),
     )
     rows = np.array([[1.5, 0, 7], [2.5, 1, 8], [np.nan, np.nan, 9]], np.float32)
     nan = np.nan
     expected = np.array([[nan, 1.5, nan, nan], [1, 2.5, nan, nan], [nan, nan, nan, nan]], np.float32)
-    np.testing.assert_array_equal(recoded(rows, given, wanted), expected)
-    assert recoded(rows, given, given) is rows
-    assert recoded(rows, encoder, given) is rows
+    np.testing.assert_array_equal(recoded(rows, source, target), expected)
+    assert recoded(rows, source, source) is rows
+    assert recoded(rows, encoder, source) is rows

@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """Two honest encoders of digits, one trained for a single epoch, and rows that none has seen."""
+    """Two equivalent encoders of digits, a third trained for one epoch only, and rows that none has seen."""
 
     one: Encoder
     other: Encoder
@@ -66,7 +66,7 @@ def compared(verdict: Verdict, measure: str, against: str) -> Comparison:
     return next(each for each in one.compared if each.against.startswith(against))
 
 
-def test_an_encoder_is_no_worse_than_itself(digits: Digits) -> None:
+def test_an_encoder_passes_against_itself(digits: Digits) -> None:
     verdict = digits.judge(digits.one, digits.one)
     assert verdict.passes
     assert verdict.decided_by == "labels, against the champion"
@@ -78,7 +78,7 @@ def test_an_encoder_is_no_worse_than_itself(digits: Digits) -> None:
         assert champion.value == measure.challenger
 
 
-def test_honest_encoders_may_replace_each_other_and_come_first(digits: Digits) -> None:
+def test_equivalent_encoders_may_replace_each_other(digits: Digits) -> None:
     for challenger, champion in ((digits.one, digits.other), (digits.other, digits.one)):
         verdict = digits.judge(challenger, champion)
         assert verdict.passes, verdict.lines()
@@ -89,7 +89,7 @@ def test_honest_encoders_may_replace_each_other_and_come_first(digits: Digits) -
 
 
 @pytest.mark.parametrize("labels", [True, False])
-def test_bad_encoders_are_kept_out(digits: Digits, labels: bool) -> None:
+def test_refuses_bad_encoders(digits: Digits, labels: bool) -> None:
     verdict = digits.judge(digits.raw, digits.one, labels=labels)
     assert not verdict.passes
     assert not digits.judge(digits.raw, None, labels=labels).passes
@@ -99,18 +99,18 @@ def test_bad_encoders_are_kept_out(digits: Digits, labels: bool) -> None:
     assert not digits.judge(dataclasses.replace(digits.one, preprocess=scaled), digits.one, labels=labels).passes
 
 
-def test_a_collapsed_encoder_finds_what_chance_does(tmp_path: Path) -> None:
-    point, whole = (
+def test_refuses_a_collapsed_encoder(tmp_path: Path) -> None:
+    point, entire_row = (
         linear(tmp_path / "a", np.zeros((6, 3), np.float32)),
         linear(tmp_path / "b", np.eye(6, 3, dtype="f4")),
     )
-    verdict = judge(point, whole, held=cloud(200, 6), labels=None, metric="l2", fit_on=cloud(50, 6, seed=1))
+    verdict = judge(point, entire_row, held=cloud(200, 6), labels=None, metric="l2", fit_on=cloud(50, 6, seed=1))
     assert not verdict.passes
     assert verdict.decided_by == "neighbours, against the champion"
     assert [one.challenger for one in verdict.measures[:2]] == pytest.approx([10 / 199, 10 / 200])
 
 
-def test_what_leaves_the_numbers_is_kept_out(digits: Digits) -> None:
+def test_refuses_an_encoder_with_nonfinite_embeddings(digits: Digits) -> None:
     factor = digits.one.preprocess.factor.clone()
     factor[:] = 1e38
     broken = dataclasses.replace(digits.one, preprocess=dataclasses.replace(digits.one.preprocess, factor=factor))
@@ -119,13 +119,13 @@ def test_what_leaves_the_numbers_is_kept_out(digits: Digits) -> None:
     assert all(np.isfinite(one.low) for measure in verdict.measures for one in measure.compared)
 
 
-def test_values_by_other_means(tmp_path: Path) -> None:
-    """Of a projection to three axes, against scikit-learn and by hand; rows have deviation 1, so the unit is theirs."""
+def test_values_agree_with_independent_computations(tmp_path: Path) -> None:
+    """Values of a projection to three axes; rows have deviation 1, so the feature space does not rescale them."""
     held, fit_on = cloud(150, 6), cloud(5_000, 6, seed=1)
     names = np.array(["a", "b", "c"])[np.digitize(held[:, 0], [-0.4, 0.4])]
     encoder = linear(tmp_path, np.eye(6, 3, dtype=np.float32))
-    trial = GateEvaluation(held, names.tolist(), metric="l2", fit_on=fit_on, like=encoder)
-    values = trial.champion(encoder)
+    evaluation = GateEvaluation(held, names.tolist(), metric="l2", fit_on=fit_on, like=encoder)
+    values = evaluation.champion(encoder)
     standard = (held - fit_on.mean(axis=0)) / fit_on.std(axis=0)
     near, kept = (
         NearestNeighbors(n_neighbors=10).fit(rows).kneighbors(return_distance=False) for rows in (held[:, :3], standard)
@@ -139,37 +139,37 @@ def test_values_by_other_means(tmp_path: Path) -> None:
     assert 0.5 < values["recovery"].mean() < 1
 
 
-def test_the_interval_is_the_paired_bootstrap_s(digits: Digits) -> None:
+def test_the_interval_agrees_with_the_paired_bootstrap(digits: Digits) -> None:
     verdict = digits.judge(digits.one, digits.other)
-    trial = GateEvaluation(digits.held, digits.labels, metric="cosine", fit_on=digits.fit_on, like=digits.one)
-    mine, theirs = trial.champion(digits.one), trial.champion(digits.other)
+    evaluation = GateEvaluation(digits.held, digits.labels, metric="cosine", fit_on=digits.fit_on, like=digits.one)
+    mine, theirs = evaluation.champion(digits.one), evaluation.champion(digits.other)
     for name, sign in (("labels", 1), ("reconstruction", -1)):
-        cut = 0.05 if name == "reconstruction" else 0  # an error has no end: its mean is trimmed
+        cut = 0.05 if name == "reconstruction" else 0  # errors are unbounded, so their mean is trimmed
         found, differences = compared(verdict, name, "champion"), sign * (mine[name] - theirs[name])
         assert found.difference == pytest.approx(trim_mean(differences, cut))
-        wanted = bootstrap(
+        expected = bootstrap(
             (mine[name], theirs[name]),
             lambda a, b, axis, cut=cut: trim_mean(a - b, cut, axis=axis),
             paired=True,
             n_resamples=2_000,
         )
-        ends = sorted(sign * end for end in wanted.confidence_interval)
+        ends = sorted(sign * end for end in expected.confidence_interval)
         assert [found.low, found.high] == pytest.approx(ends, abs=2e-3)
         normal = 1.96 * differences.std() / len(differences) ** 0.5
         assert found.high - found.low == pytest.approx(2 * normal, rel=0.1)
 
 
-def test_the_order_of_the_rows_changes_nothing_but_the_draws(digits: Digits) -> None:
+def test_the_order_of_the_rows_changes_only_the_random_damage(digits: Digits) -> None:
     order = np.random.default_rng(0).permutation(len(digits.held))
     other = dataclasses.replace(digits, held=digits.held[order], labels=[digits.labels[i] for i in order])
     one, again = digits.judge(digits.one, digits.other), other.judge(digits.one, digits.other)
     for measure, same in zip(one.measures, again.measures, strict=True):
-        if measure.name != "recovery":  # what is damaged is drawn by the place
+        if measure.name != "recovery":  # the random damage depends on the position of a row
             assert same.challenger == pytest.approx(measure.challenger)
     assert one == digits.judge(digits.one, digits.other)
 
 
-def test_rows_too_few_to_tell_keep_the_champion(digits: Digits) -> None:
+def test_too_few_rows_keep_the_champion(digits: Digits) -> None:
     few = dataclasses.replace(digits, held=digits.held[: FEWEST_ROWS - 1], labels=digits.labels[: FEWEST_ROWS - 1])
     verdict = few.judge(digits.one, None)
     assert (verdict.passes, verdict.decided_by, verdict.measures, verdict.rows) == (False, "", (), FEWEST_ROWS - 1)
@@ -178,22 +178,22 @@ def test_rows_too_few_to_tell_keep_the_champion(digits: Digits) -> None:
     assert same.judge(digits.one, digits.one).reason.startswith("50 different")
 
 
-def test_few_labels_or_one_kind_do_not_count(digits: Digits) -> None:
+def test_ignores_few_labels_and_a_single_class(digits: Digits) -> None:
     some: list[Any] = [*digits.labels[:29], *[None] * (len(digits.labels) - 29)]
     for labels in (some, ["a"] * len(digits.labels)):
         verdict = dataclasses.replace(digits, labels=labels).judge(digits.one, digits.one)
         assert [one.name for one in verdict.measures] == ["neighbours", "recovery", "reconstruction"]
 
 
-def test_rows_of_another_width_are_told(digits: Digits, tmp_path: Path) -> None:
+def test_refuses_rows_of_another_width(digits: Digits, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="held"):
         judge(digits.one, None, held=cloud(200, 6), labels=None, metric="cosine", fit_on=digits.fit_on)
     with pytest.raises(DataError, match="champion"):
         digits.judge(digits.one, linear(tmp_path, cloud(6, 2)))
 
 
-def test_a_table_s_champion_may_know_other_categories(tmp_path: Path) -> None:
-    """The challenger knows one colour more, so that the codes of the others move; each is asked in its own."""
+def test_the_champion_of_a_table_may_know_other_categories(tmp_path: Path) -> None:
+    """The challenger knows one more color, so the codes of the others differ; each encoder gets its own codes."""
     old, new = mixed(240), mixed(240, seed=2)
     new["colour"] = ["amber" if i % 7 == 0 else colour for i, colour in enumerate(new["colour"])]
     encoders = []
@@ -208,9 +208,9 @@ def test_a_table_s_champion_may_know_other_categories(tmp_path: Path) -> None:
         for rows in (open_rows(path).suited(encoder.columns) for encoder in (challenger, champion))
     )
     fit_on = read_sample(open_rows(str(tmp_path / "new.csv")).suited(challenger.columns), 240, seed=0)[0]
-    trial = GateEvaluation(mine, None, metric="cosine", fit_on=fit_on, like=challenger)
+    evaluation = GateEvaluation(mine, None, metric="cosine", fit_on=fit_on, like=challenger)
     own = GateEvaluation(theirs, None, metric="cosine", fit_on=theirs, like=champion)
-    assert trial.champion(champion)["recovery"] == pytest.approx(own.champion(champion)["recovery"])
+    assert evaluation.champion(champion)["recovery"] == pytest.approx(own.champion(champion)["recovery"])
     verdict = judge(challenger, champion, held=mine, labels=None, metric="cosine", fit_on=fit_on)
     assert verdict.rows == 200
     assert 0 < compared(verdict, "reconstruction", "champion").value < 2
@@ -222,45 +222,46 @@ def one(against: str, low: float, *, margin: float | None = None) -> Comparison:
     return Comparison(against, 0.5, low + 0.01, low, low + 0.02, asked, margin or 0.0, holds)  # type: ignore[arg-type]
 
 
-def test_what_decides_by_hand() -> None:
+def test_decided() -> None:
     good = MeasureComparison("neighbours", 0.6, (one("champion", -0.01, margin=0.02), one("PCA-4", -0.1, margin=0.2)))
     better = MeasureComparison("reconstruction", 0.3, (one("champion", 0.01, margin=0.02), one("PCA-4", 0.1)))
     worse = MeasureComparison("reconstruction", 0.3, (one("champion", -0.03, margin=0.02), one("PCA-4", 0.1)))
     linear_too = MeasureComparison("reconstruction", 0.3, (one("champion", 0.01, margin=0.02), one("PCA-4", 0.0)))
-    told = decided((good, better), 200)
-    assert (told.passes, told.decided_by) == (True, "neighbours, against the champion")
-    told = decided((good, worse), 200)
-    assert (told.passes, told.decided_by) == (False, "reconstruction, against the champion")
-    assert "-0.0300" in told.reason
-    assert "-0.0200 is allowed" in told.reason
-    told = decided((good, linear_too), 200)
-    assert (told.passes, told.decided_by) == (False, "every measure, against PCA-4")
+    verdict = decided((good, better), 200)
+    assert (verdict.passes, verdict.decided_by) == (True, "neighbours, against the champion")
+    verdict = decided((good, worse), 200)
+    assert (verdict.passes, verdict.decided_by) == (False, "reconstruction, against the champion")
+    assert "-0.0300" in verdict.reason
+    assert "-0.0200 is allowed" in verdict.reason
+    verdict = decided((good, linear_too), 200)
+    assert (verdict.passes, verdict.decided_by) == (False, "every measure, against PCA-4")
 
 
 @pytest.mark.parametrize(
-    ("value", "whole", "clips"), [(3e38, False, False), (-3e38, True, False), (500.0, False, True), (1e9, True, True)]
+    ("value", "entire_row", "clips"),
+    [(3e38, False, False), (-3e38, True, False), (500.0, False, True), (1e9, True, True)],
 )
-def test_no_row_decides_alone_whatever_its_values(digits: Digits, value: float, whole: bool, clips: bool) -> None:
-    """Of 360 rows one moves a mean of shares by 1/360, and what others take of it as a neighbour by less.
+def test_no_single_row_decides(digits: Digits, value: float, entire_row: bool, clips: bool) -> None:
+    """One of 360 rows changes a mean of shares by at most 1/360, and as a neighbor of other rows by less.
 
-    If the encoders clip nothing, errors are as large as they can be.
+    If the encoders clip nothing, its errors are as large as possible.
     """
-    change = (lambda encoder: encoder) if clips else limitless
+    change = (lambda encoder: encoder) if clips else without_limits
     boundless = dataclasses.replace(digits, one=change(digits.one), raw=change(digits.raw))
-    spoilt = dataclasses.replace(boundless, held=digits.held.copy(), fit_on=digits.fit_on.copy())
-    for rows in (spoilt.held, spoilt.fit_on):
-        rows[11, None if whole else 20] = value
-    clean, found = (each.judge(each.one, digits.other) for each in (boundless, spoilt))
+    spoiled = dataclasses.replace(boundless, held=digits.held.copy(), fit_on=digits.fit_on.copy())
+    for rows in (spoiled.held, spoiled.fit_on):
+        rows[11, None if entire_row else 20] = value
+    clean, found = (each.judge(each.one, digits.other) for each in (boundless, spoiled))
     assert found.passes, found.lines()
-    assert not spoilt.judge(spoilt.raw, digits.one).passes
+    assert not spoiled.judge(spoiled.raw, digits.one).passes
     for one, other in zip(clean.measures, found.measures, strict=True):
         assert other.challenger == pytest.approx(one.challenger, abs=0.02)
         for before, after in zip(one.compared, other.compared, strict=True):
             assert after.difference == pytest.approx(before.difference, abs=0.02)
 
 
-def limitless(encoder: Encoder) -> Encoder:
-    """The encoder, without a range beyond which it clips."""
+def without_limits(encoder: Encoder) -> Encoder:
+    """The encoder without a range to which it clips values."""
     least, preprocess = torch.full_like(encoder.preprocess.low, -torch.inf), dataclasses.replace(encoder.preprocess)
     object.__setattr__(preprocess, "_known", (least, -least))
     return dataclasses.replace(encoder, preprocess=preprocess)

@@ -7,8 +7,8 @@ from lookalike.index.items.ids import check_ids, wrong_id
 from lookalike.training.errors import DataError
 
 
-def test_control_characters_and_halves_of_surrogate_pairs_are_refused_and_nothing_else() -> None:
-    """Their categories never change: https://www.unicode.org/policies/stability_policy.html."""
+def test_refuses_exactly_control_characters_and_halves_of_surrogate_pairs() -> None:
+    """These categories never change: https://www.unicode.org/policies/stability_policy.html."""
     refused = {code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in {"Cc", "Cs"}}
     assert {code for code in range(sys.maxunicode + 1) if wrong_id(chr(code))} == refused
     assert len(refused) == 32 + 33 + 2048
@@ -21,12 +21,12 @@ def test_control_characters_and_halves_of_surrogate_pairs_are_refused_and_nothin
         "\N{IDEOGRAPHIC SPACE}",
         "\U0001f468\N{ZERO WIDTH JOINER}\U0001f469",
         "\N{ZERO WIDTH NO-BREAK SPACE}\N{LINE SEPARATOR}\N{RIGHT-TO-LEFT OVERRIDE}",
-        "\U0001fae8\U00011f00",  # newer than some tables
-        "\ue000\ufffe\U0010ffff",  # private use, and no characters
+        "\U0001fae8\U00011f00",  # newer than the Unicode tables of some Python releases
+        "\ue000\ufffe\U0010ffff",  # private use, and noncharacters
         "x" * 256,
     ],
 )
-def test_any_other_text_is_an_id(name: str) -> None:
+def test_accepts_any_other_text(name: str) -> None:
     assert wrong_id(name) is None
     check_ids([name, "a"], "made")
 
@@ -42,13 +42,13 @@ def test_any_other_text_is_an_id(name: str) -> None:
         ("\U0001f600\udc00", "U+DC00 at position 1"),
     ],
 )
-def test_what_is_wrong_is_named(name: str, found: str) -> None:
+def test_names_the_problem_of_an_id(name: str, found: str) -> None:
     assert wrong_id(name) == found
     with pytest.raises(DataError) as caught:
         check_ids(["a", name], "made")
     assert (caught.value.field, caught.value.found) == (f"made, id {name[:40]!r}", found)
 
 
-def test_two_halves_in_two_ids_make_no_pair() -> None:
+def test_halves_of_a_pair_in_two_ids_are_refused() -> None:
     with pytest.raises(DataError, match=r"U\+D83D at position 1"):
         check_ids(["a\ud83d", "\ude00"], "made")

@@ -18,11 +18,11 @@ from lookalike.index.items.integers import find_large, may_hold_large
         ([0] * 3, None),
     ],
 )
-def test_the_first_integer_out_of_bounds_is_found(value: object, found: tuple[str, str] | None) -> None:
+def test_finds_the_first_integer_out_of_bounds(value: object, found: tuple[str, str] | None) -> None:
     assert find_large(value, "payload") == found
 
 
-def test_values_of_any_depth_are_looked_into() -> None:
+def test_searches_values_of_any_depth() -> None:
     deep: object = 2**63
     for _ in range(5_000):
         deep = [deep]
@@ -40,6 +40,6 @@ def test_values_of_any_depth_are_looked_into() -> None:
         ('{"12345678901234567890": "12345678901234567890"}', False),
     ],
 )
-def test_a_look_at_the_text_rules_most_of_it_out(text: str, may: bool) -> None:
+def test_may_hold_large_excludes_most_texts(text: str, may: bool) -> None:
     assert may_hold_large(text) is may
     assert may_hold_large(text.encode()) is may

@@ -29,7 +29,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def written(folder: Path, *batches: list[str], payloads: list[dict[str, Any]] | None = None) -> ItemTable:
+def write_table(folder: Path, *batches: list[str], payloads: list[dict[str, Any]] | None = None) -> ItemTable:
     writer = ItemWriter(folder, "made")
     for ids in batches:
         writer.write(ids, payloads if payloads is not None else [{"id": name} for name in ids])
@@ -38,12 +38,12 @@ def written(folder: Path, *batches: list[str], payloads: list[dict[str, Any]] | 
 
 
 @given(st.lists(st.lists(IDS, max_size=6), min_size=1, max_size=4), st.lists(IDS, max_size=5))
-def test_an_id_finds_its_position_and_another_finds_none(batches: list[list[str]], others: list[str]) -> None:
+def test_finds_the_position_of_an_id_and_refuses_unknown_ids(batches: list[list[str]], others: list[str]) -> None:
     seen: set[str] = set()
     unique = [[i for i in ids if not (i in seen or seen.add(i))] for ids in batches]  # type: ignore[func-returns-value]
     order = [name for ids in unique for name in ids]
     with TemporaryDirectory() as folder:
-        items = written(Path(folder), *unique)
+        items = write_table(Path(folder), *unique)
     assert len(items) == len(order)
     assert [items.position(name) for name in order] == list(range(len(order)))
     assert [items.id_at(i) for i in range(len(order))] == order
@@ -56,29 +56,29 @@ def test_an_id_finds_its_position_and_another_finds_none(batches: list[list[str]
 @pytest.mark.parametrize(
     "name", ["é", "e\N{COMBINING ACUTE ACCENT}", "項目", "\N{GRINNING FACE}", "a b", "../x", "0", "00", "A" * MAX_ID]
 )
-def test_ids_are_the_users_own_strings(tmp_path: Path, name: str) -> None:
-    items = written(tmp_path, ["z", name, "a"])
+def test_keeps_ids_unchanged(tmp_path: Path, name: str) -> None:
+    items = write_table(tmp_path, ["z", name, "a"])
     assert (items.position(name), items.id_at(1)) == (1, name)
 
 
-def test_an_id_that_no_item_can_have_is_refused(tmp_path: Path) -> None:
+def test_refuses_an_invalid_id(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found U\+000A at position 1") as caught:
-        written(tmp_path, ["good", "a\nb", "", "good too"])
+        write_table(tmp_path, ["good", "a\nb", "", "good too"])
     assert caught.value.field == "made, id 'a\\nb'"  # the first
 
 
 @pytest.mark.parametrize("batches", [[["a", "b", "a"]], [["a", "b"], ["c"], ["b"]], [["項", "a"], ["項"]]])
-def test_an_id_given_twice_is_refused_by_name(tmp_path: Path, batches: list[list[str]]) -> None:
+def test_names_a_duplicate_id(tmp_path: Path, batches: list[list[str]]) -> None:
     names = [name for ids in batches for name in ids]
-    twice = next(name for name in names if names.count(name) > 1)
-    with pytest.raises(DataError, match=f"made, id '{twice}': expected ids that differ"):
-        written(tmp_path, *batches)
+    duplicate = next(name for name in names if names.count(name) > 1)
+    with pytest.raises(DataError, match=f"made, id '{duplicate}': expected unique ids"):
+        write_table(tmp_path, *batches)
 
 
 @given(st.lists(st.dictionaries(st.text(), JSON, max_size=4), min_size=1, max_size=4))
-def test_payloads_come_back_as_they_were(payloads: list[dict[str, Any]]) -> None:
+def test_returns_payloads_unchanged(payloads: list[dict[str, Any]]) -> None:
     with TemporaryDirectory() as folder:
-        items = written(Path(folder), [str(i) for i in range(len(payloads))], payloads=payloads)
+        items = write_table(Path(folder), [str(i) for i in range(len(payloads))], payloads=payloads)
     assert [items.payload_at(i) for i in range(len(payloads))] == payloads
     assert [json.loads(items.payload_json(i)) for i in range(len(payloads))] == payloads
     texts = items.payloads_json(range(len(payloads)))
@@ -87,7 +87,7 @@ def test_payloads_come_back_as_they_were(payloads: list[dict[str, Any]]) -> None
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, max_size=3))
-def test_items_with_and_without_a_payload_stand_side_by_side(batches: list[list[bool]]) -> None:
+def test_mixes_items_with_and_without_a_payload(batches: list[list[bool]]) -> None:
     with TemporaryDirectory() as folder:
         writer, names = ItemWriter(Path(folder), "made"), iter(map(str, range(100)))
         for batch in batches:
@@ -100,33 +100,33 @@ def test_items_with_and_without_a_payload_stand_side_by_side(batches: list[list[
             assert items.allowed(read_filter({"field": "x", "equal": 1})).tolist() == full
 
 
-def test_a_payload_value_that_json_has_no_word_for_becomes_its_text(tmp_path: Path) -> None:
-    items = written(tmp_path, ["a"], payloads=[{"day": date(2026, 1, 2), "size": np.float32(0.5)}])
+def test_converts_a_value_that_json_cannot_represent_to_text(tmp_path: Path) -> None:
+    items = write_table(tmp_path, ["a"], payloads=[{"day": date(2026, 1, 2), "size": np.float32(0.5)}])
     assert items.payload_at(0) == {"day": "2026-01-02", "size": "0.5"}
 
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**64 - 1, 2**64, 10**300])
-def test_an_integer_out_of_bounds_is_refused_by_its_place(tmp_path: Path, value: int) -> None:
+def test_names_the_path_of_an_integer_out_of_bounds(tmp_path: Path, value: int) -> None:
     with pytest.raises(DataError, match=r"integers from -2\^63 to 2\^63 - 1") as caught:
-        written(tmp_path, ["a", "b"], payloads=[{"n": 2**63 - 1, "text": str(value)}, {"n": {"deep": [0, value]}}])
+        write_table(tmp_path, ["a", "b"], payloads=[{"n": 2**63 - 1, "text": str(value)}, {"n": {"deep": [0, value]}}])
     assert caught.value.field == "made, payload of 'b'.n.deep[1]"
 
 
 @pytest.mark.parametrize("payload", [{"x": float("nan")}, {"x": [float("inf")]}, {(1, 2): 3}])
-def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: dict[Any, Any]) -> None:
+def test_refuses_a_payload_that_is_not_json(tmp_path: Path, payload: dict[Any, Any]) -> None:
     with pytest.raises(DataError, match="made, payload of 'a': expected JSON values"):
-        written(tmp_path, ["a"], payloads=[payload])
+        write_table(tmp_path, ["a"], payloads=[payload])
 
 
-def test_many_batches_are_one_table(tmp_path: Path) -> None:
+def test_many_batches_make_one_table(tmp_path: Path) -> None:
     names = [f"{i * 7919 % 5_000}" for i in range(5_000)]
-    items = written(tmp_path, *(names[i : i + 64] for i in range(0, 5_000, 64)))
+    items = write_table(tmp_path, *(names[i : i + 64] for i in range(0, 5_000, 64)))
     assert [items.position(name) for name in names[::97]] == list(range(0, 5_000, 97))
     assert items.payload_at(4_321) == {"id": names[4_321]}
 
 
 @given(st.lists(st.integers(0, 5), max_size=6), st.data())
-def test_those_that_come_last_keep_their_order_and_so_do_the_others(sizes: list[int], data: st.DataObject) -> None:
+def test_moving_items_to_the_end_keeps_the_order_of_both_groups(sizes: list[int], data: st.DataObject) -> None:
     count = sum(sizes)
     last = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)), bool)
     names = [f"{i * 7 % 101}" for i in range(count)]
@@ -138,43 +138,43 @@ def test_those_that_come_last_keep_their_order_and_so_do_the_others(sizes: list[
             start += size
         writer.close(last=last)
         items = read_items(Path(folder))
-        wanted = [names[i] for i in [*np.flatnonzero(~last), *np.flatnonzero(last)]]
-        assert [items.id_at(i) for i in range(len(items))] == wanted
-        assert [items.payload_at(i)["of"] for i in range(len(items))] == wanted
-        assert [items.position(name) for name in wanted] == list(range(count))
-        for name in wanted[:2]:
-            passing = items.allowed(read_filter({"field": "of", "equal": name}))
-            assert np.flatnonzero(passing).tolist() == [wanted.index(name)]
+        expected = [names[i] for i in [*np.flatnonzero(~last), *np.flatnonzero(last)]]
+        assert [items.id_at(i) for i in range(len(items))] == expected
+        assert [items.payload_at(i)["of"] for i in range(len(items))] == expected
+        assert [items.position(name) for name in expected] == list(range(count))
+        for name in expected[:2]:
+            mask = items.allowed(read_filter({"field": "of", "equal": name}))
+            assert np.flatnonzero(mask).tolist() == [expected.index(name)]
 
 
-def test_a_filter_looks_in_columns_and_not_in_payloads(tmp_path: Path) -> None:
-    """Batches whose payloads have other fields than those before."""
+def test_filters_use_columns_of_fields_from_all_batches(tmp_path: Path) -> None:
+    """Each batch has other fields than the batches before it."""
     writer = ItemWriter(tmp_path, "made")
     writer.write(["a", "b"], [{"x": 1}, {"x": "1"}])
     writer.write(["c"], [{"y": [2, 3]}])
     writer.write(["d", "e"], [{"x": 1.0, "y": 3}, {}])
     writer.close()
     items = read_items(tmp_path)
-    asked = [
+    cases = [
         ({"field": "x", "equal": 1}, [True, False, False, True, False]),
         ({"field": "x", "equal": "1"}, [False, True, False, False, False]),
         ({"field": "y", "equal": 3}, [False, False, True, True, False]),
         ({"field": "y", "exists": False}, [True, True, False, False, True]),
     ]
-    assert [items.allowed(read_filter(given)).tolist() for given, _ in asked] == [wanted for _, wanted in asked]
+    assert [items.allowed(read_filter(source)).tolist() for source, _ in cases] == [expected for _, expected in cases]
     names = pa.ipc.open_file(pa.memory_map(str(tmp_path / ITEMS))).schema.names
     assert names[:2] == ["id", "payload"]
     assert {"integer:x", "number:x", "text:x", "integers:y", "integer:y"} <= set(names)
     assert sorted(path.name for path in tmp_path.iterdir()) == [ITEMS, ORDER]
 
 
-def test_payloads_without_a_field_cannot_be_filtered(tmp_path: Path) -> None:
-    with pytest.raises(QueryError, match=r"filter\.field: expected no filter, as no item has a field"):
-        written(tmp_path, ["a", "b"], payloads=[{}, {}]).allowed(read_filter({"field": "label", "exists": True}))
+def test_refuses_a_filter_if_no_item_has_a_field(tmp_path: Path) -> None:
+    with pytest.raises(QueryError, match=r"filter\.field: expected no filter, because no item has a field"):
+        write_table(tmp_path, ["a", "b"], payloads=[{}, {}]).allowed(read_filter({"field": "label", "exists": True}))
 
 
-def test_a_table_that_is_cut_out_of_another_has_its_own_texts() -> None:
-    """Arrow's slices share their buffers, and begin somewhere in them."""
+def test_reads_the_texts_of_a_sliced_table() -> None:
+    """Slices of an Arrow array share its buffers and have an offset."""
     whole = pa.table({"id": ["a", "é", "項目", "d", "e"], "payload": ["{}", '{"x":1}', "{}", '{"é":2}', "{}"]})
     both = pa.concat_tables([whole.slice(1, 2), whole.slice(3, 0), whole.slice(3, 1)])
     items = ItemTable(both, np.array([2, 0, 1], np.uint32))
@@ -185,7 +185,7 @@ def test_a_table_that_is_cut_out_of_another_has_its_own_texts() -> None:
 
 
 @pytest.mark.parametrize("ids", [pa.array([1, 2]), pa.array(["a", None]), pa.array([b"a", b"b"])])
-def test_a_table_whose_ids_are_no_texts_is_refused(tmp_path: Path, ids: pa.Array) -> None:
+def test_refuses_a_table_whose_ids_are_not_texts(tmp_path: Path, ids: pa.Array) -> None:
     table = pa.table({"id": ids, "payload": ["{}", "{}"]})
     with pa.ipc.new_file(str(tmp_path / ITEMS), table.schema) as writer:
         writer.write_table(table)
@@ -194,14 +194,14 @@ def test_a_table_whose_ids_are_no_texts_is_refused(tmp_path: Path, ids: pa.Array
         read_items(tmp_path)
 
 
-def test_the_order_takes_four_bytes_an_item(tmp_path: Path) -> None:
-    written(tmp_path, ["b", "c", "a"])
+def test_the_order_has_four_bytes_per_item(tmp_path: Path) -> None:
+    write_table(tmp_path, ["b", "c", "a"])
     order = np.load(tmp_path / ORDER, allow_pickle=False)
     assert (order.dtype, order.tolist()) == (np.uint32, [2, 0, 1])
 
 
-def test_positions_are_in_the_order_of_the_names(tmp_path: Path) -> None:
-    items = written(tmp_path, ["b", "c", "a"])
+def test_positions_follow_the_order_of_the_names(tmp_path: Path) -> None:
+    items = write_table(tmp_path, ["b", "c", "a"])
     assert items.positions(["a", "b", "a"]).tolist() == [2, 0, 2]
     assert items.positions([]).dtype == np.int64
     with pytest.raises(UnknownItemError, match="'d'"):
@@ -210,29 +210,25 @@ def test_positions_are_in_the_order_of_the_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no table"])
 @pytest.mark.parametrize("name", [ITEMS, ORDER])
-def test_files_that_are_no_items_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
-    written(tmp_path, ["a", "b"])
+def test_refuses_files_that_are_not_items(tmp_path: Path, name: str, content: bytes) -> None:
+    write_table(tmp_path, ["a", "b"])
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ArtifactError, match=ITEMS):
         read_items(tmp_path)
 
 
 @pytest.mark.parametrize("share", [1, 2, 7, 5_000])
-def test_ids_sorted_share_by_share_are_in_one_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int
-) -> None:
+def test_sorts_ids_part_by_part_into_one_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
     monkeypatch.setattr(module, "SORTED", share)
     names = [f"{'é項a'[i % 3]}{i * 7919 % 997}" for i in range(300)]
-    written(tmp_path, *(names[i : i + 64] for i in range(0, 300, 64)))
+    write_table(tmp_path, *(names[i : i + 64] for i in range(0, 300, 64)))
     order = np.load(tmp_path / ORDER, allow_pickle=False)
     assert [names[place] for place in order] == sorted(names)
 
 
-@pytest.mark.parametrize("twice", range(0, 60, 7))
-def test_an_id_given_twice_is_found_in_whichever_share(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twice: int
-) -> None:
+@pytest.mark.parametrize("duplicate", range(0, 60, 7))
+def test_finds_a_duplicate_id_in_any_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duplicate: int) -> None:
     monkeypatch.setattr(module, "SORTED", 8)
     names = [f"{i:02}" for i in range(60)]
-    with pytest.raises(DataError, match=f"made, id '{twice:02}': expected ids that differ"):
-        written(tmp_path, names[::-1], [names[twice]])
+    with pytest.raises(DataError, match=f"made, id '{duplicate:02}': expected unique ids"):
+        write_table(tmp_path, names[::-1], [names[duplicate]])

@@ -157,7 +157,7 @@ def test_doctor_diagnoses_a_run_that_was_stopped_as_hopeless(tmp_path: Path) -> 
     findings = run("doctor", tmp_path / "run")
     assert findings.code == 0
     assert findings.out.startswith(
-        "learning-rate-too-high (likely)\n  seen    at a learning rate of 1e+20 the loss left"
+        "learning-rate-too-high (likely)\n  seen    at a learning rate of 1e+20 the loss became"
     )
     assert "  change  --set optimizer.lr=1\n  more    lookalike explain learning-rate\n" in findings.out
 
@@ -186,7 +186,7 @@ def test_resume_without_a_checkpoint_starts_a_new_run_and_says_so(tmp_path: Path
     started = run("train", save(tmp_path / "R.npy", blobs()), "--run", tmp_path / "run", *QUICK, "--resume")
     assert "run has no checkpoint: a new run begins" in started.err
     other = run("train", tmp_path / "R.npy", "--run", tmp_path / "run", *QUICK, "--set", "fit.seed=9", "--resume")
-    refused(other, "config.fit.seed, data.sha256: expected the settings and data it began with")
+    refused(other, "config.fit.seed, data.sha256: expected the settings and data that the run began with")
 
 
 def test_evaluate_queries_with_items_or_with_other_rows(tiny_store: Store) -> None:
@@ -294,11 +294,11 @@ def test_serve_serves_the_champion(tiny_store: Store) -> None:
         (["build", "{narrow}", "--encoder", "{run}", "--store", "{new}"], "rows of shape (8, 8)"),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--recall", "1.2"], "target.recall"),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--recall", "0"], "target.recall"),
-        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "much"], "as 64MB"),
+        (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "much"], "such as 64MB"),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "0"], "target.memory"),
         (
             ["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--memory", "9"],
-            "Give up one of them: --memory",
+            "Relax one of them: --memory",
         ),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--latency-us", "-1"], "target.latency_us"),
         (["build", "{wide}", "--encoder", "{run}", "--store", "{new}", "--latency-us", "nan"], "target.latency_us"),

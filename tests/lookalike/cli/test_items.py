@@ -194,7 +194,7 @@ def test_item_commands_report_user_errors_in_one_line(store_copy: Store, tmp_pat
     refused(run("import", save(tmp_path / "B.npy", rows), "--store", store), "row 1234, column 5")
     assert last(store_copy) == 1_000
     refused(run("import", save(tmp_path / "W.npy", cloud(3, 65)), "--store", store), "(65 values)")
-    refused(run("import", tmp_path / "none.npy", "--store", store), "expected a file, found none")
+    refused(run("import", tmp_path / "none.npy", "--store", store), "expected a file, found no file")
     refused(run("import", "digits", "--store", tmp_path / "none"), "expected a promoted version")
     refused(run("export", "--store", store, "--out", tmp_path / "F.csv"), "F.csv: expected a .parquet file")
     refused(run("export", "--store", tmp_path / "none", "--out", tmp_path / "F.parquet"), "expected a promoted version")

@@ -28,8 +28,8 @@ from lookalike.training.evaluation.probe import ProbeScores
 from lookalike.training.fit.auto_fix import AutoFixResult
 from lookalike.training.history import Epoch, State
 from lookalike.training.tables.columns import BOOLEANS, Column
-from tests.training.doctor.made import epoch
-from tests.training.doctor.made import run as doctored
+from tests.training.doctor.factory import epoch
+from tests.training.doctor.factory import run as doctored
 
 
 def cells(table: Table) -> list[list[str]]:
@@ -71,7 +71,9 @@ def test_versions_table_of_an_empty_store_has_only_a_heading(tmp_path: Path) -> 
 
 
 MEASURED = Measurement(recall=0.875, low=0.8, high=0.95, k=10, queries=1234, latency_us=56.78, batch_us=9.0)
-EVALUATED = EvaluationResult(MEASURED, None, None, 0.5, 0, "neither half loses more than it should")
+EVALUATED = EvaluationResult(
+    MEASURED, None, None, 0.5, 0, "neither the encoder nor the index loses more than it should"
+)
 
 
 def test_evaluation_table_compares_now_with_the_build(tiny_store: Store) -> None:
@@ -86,7 +88,7 @@ def test_evaluation_table_compares_now_with_the_build(tiny_store: Store) -> None
             ["queries", "143", "1,234"],
             ["both: label precision@10", "", shown],
         ]
-        assert table.caption == "neither half loses more than it should"
+        assert table.caption == EVALUATED.advice
     with_items = cells(evaluation_table(version, replace(EVALUATED, held=7)))
     assert with_items[4] == ["of these, items of the version (an item finds itself)", "", "7"]
 
@@ -133,8 +135,9 @@ def test_findings_text_has_five_lines_per_finding_first_cause_first() -> None:
     assert first.splitlines() == [
         "parameters-missing (certain)",
         "  seen    1 trainable parameters are in no group of the optimizer: decoder.weight",
-        "  why     The optimizer moves only what it was given; the rest keeps its random values.",
-        "  change  Give it all: optimizer = Adam(model.parameters()); freeze on purpose with requires_grad_(False)",
+        "  why     The optimizer updates only the parameters in its groups; all others keep their random values.",
+        "  change  Pass all parameters: optimizer = Adam(model.parameters()); freeze some on purpose with "
+        "requires_grad_(False)",
         "  more    lookalike explain three-pillars",
     ]
     assert second.startswith("duplicates-across-split (certain)\n  seen    50% of")

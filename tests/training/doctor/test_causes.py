@@ -22,13 +22,13 @@ from lookalike.training.models.losses import LOSSES
 from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks
 from lookalike.training.schedules import build_schedule
-from tests.training.doctor.made import case, epoch, run
+from tests.training.doctor.factory import case, epoch, run
 
 DIGITS = load_digits().data.astype("float32") / 16
 RAW = torch.from_numpy(DIGITS[:600])
-"""Of 64 columns; the last 100 rows are held out."""
+"""(600, 64); the last 100 rows are held out."""
 
-NAMED = {
+REQUIRED = {
     "bad-rows",
     "batch-too-small",
     "bottleneck-too-small",
@@ -52,26 +52,26 @@ NAMED = {
     "vanishing-gradients",
     "wrong-output-range",
 }
-"""What the doctor must know at least."""
+"""Causes that the doctor must know."""
 
 
 def causes(state: State) -> list[str]:
     return [finding.cause for finding in diagnose(state)]
 
 
-def test_every_cause_that_must_be_known_has_a_rule() -> None:
-    assert {cause.name for cause in CAUSES} >= NAMED
+def test_every_required_cause_has_a_rule() -> None:
+    assert {cause.name for cause in CAUSES} >= REQUIRED
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.rule.__name__)
-def test_a_cause_is_explained_by_a_lesson_and_in_a_sentence(cause: Any) -> None:
+def test_a_cause_has_a_lesson_and_an_explanation(cause: Any) -> None:
     assert cause.topic in topics()
     assert cause.sure in {"certain", "likely", "possible"}
     assert cause.why.endswith(".")
     assert cause.sure == "certain" or not cause.fatal
 
 
-def test_a_finding_says_all_that_its_cause_and_its_rule_say() -> None:
+def test_a_finding_combines_its_cause_and_the_observation() -> None:
     [finding] = diagnose(run(lost=0.99, trivial_loss=0.2))
     cause = next(cause for cause in CAUSES if cause.name == "corruption-too-strong")
     seen = cause.rule(case(lost=0.99, trivial_loss=0.2))
@@ -80,7 +80,7 @@ def test_a_finding_says_all_that_its_cause_and_its_rule_say() -> None:
     assert (finding.seen, finding.change, finding.settings) == (seen.evidence, seen.change, seen.settings)
 
 
-def test_a_healthy_run_and_one_that_has_not_begun_have_no_finding() -> None:
+def test_no_finding_for_a_healthy_run_or_a_run_without_epochs() -> None:
     assert causes(run()) == []
     assert causes(State()) == []
 
@@ -98,11 +98,11 @@ def test_a_healthy_run_and_one_that_has_not_begun_have_no_finding() -> None:
             ["judged-in-train-mode", "double-activation"],
         ),
         ({"decay": 9.0, "trivial_loss": 0.2}, {"update": [9.0]}, ["weight-decay-too-strong", "learning-rate-too-high"]),
-        ({"trivial_loss": 0.1}, {"update": [9.0]}, ["learning-rate-too-high"]),  # and not underfitting, which it is
+        ({"trivial_loss": 0.1}, {"update": [9.0]}, ["learning-rate-too-high"]),  # hides underfitting
         ({"trivial_loss": 0.1}, {}, ["underfitting"]),
     ],
 )
-def test_the_more_fundamental_of_two_causes_comes_first(
+def test_findings_are_ordered_from_the_most_fundamental_cause(
     facts: dict[str, Any], signs: dict[str, Any], expected: list[str]
 ) -> None:
     history = [epoch(number, **signs) for number in range(1, 31)]
@@ -112,7 +112,7 @@ def test_the_more_fundamental_of_two_causes_comes_first(
 @pytest.mark.parametrize(
     ("losses", "hopeless"), [([0.2, 0.1], False), ([0.2, None], True), ([900.0, 800.0, 700.0], True)]
 )
-def test_a_hopeless_run_has_a_finding_however_it_began(losses: list[float | None], hopeless: bool) -> None:
+def test_a_hopeless_run_always_has_a_finding(losses: list[float | None], hopeless: bool) -> None:
     state = run(*(epoch(number, loss, loss) for number, loss in enumerate(losses, start=1)), trivial_loss=1.0)
     assert is_hopeless(state) is hopeless
     assert causes(state)[:1] == (["learning-rate-too-high"] if hopeless else [])
@@ -127,9 +127,7 @@ def test_a_hopeless_run_has_a_finding_however_it_began(losses: list[float | None
         ({"wants": "logits", "last": "Softmax"}, "double-activation"),
     ],
 )
-def test_what_certainly_cannot_learn_is_refused_with_its_cause_evidence_and_change(
-    facts: dict[str, Any], cause: str
-) -> None:
+def test_refuses_a_fatal_cause_with_evidence_and_change(facts: dict[str, Any], cause: str) -> None:
     state = State(facts=run(**facts).facts)
     with pytest.raises(TrainingError) as caught:
         refuse(state)
@@ -139,11 +137,11 @@ def test_what_certainly_cannot_learn_is_refused_with_its_cause_evidence_and_chan
 
 
 @pytest.mark.parametrize("facts", [{}, {"affine": True}, {"scale": 90.0}, {"lost": 0.99}, {"duplicates": 1.0}])
-def test_what_may_learn_is_not_refused(facts: dict[str, Any]) -> None:
+def test_does_not_refuse_a_run_that_may_learn(facts: dict[str, Any]) -> None:
     refuse(State(facts=run(**facts).facts))
 
 
-def planned(**changes: Any) -> FitPlan:
+def plan_for(**changes: Any) -> FitPlan:
     return dataclasses.replace(FitPlan(1, 8, patience=99, seed=0, schedule=lambda done, losses: 1.0), **changes)
 
 
@@ -167,13 +165,11 @@ def bad_rows() -> Data:
         ("batch-too-small", nn.BatchNorm1d(3), Data(ROWS, ROWS[:5]), "mse", 1),
     ],
 )
-def test_no_step_is_made_towards_what_cannot_be_learnt(
-    cause: str, last: nn.Module, data: Data, loss: str, batch_size: int
-) -> None:
+def test_takes_no_step_if_a_cause_is_fatal(cause: str, last: nn.Module, data: Data, loss: str, batch_size: int) -> None:
     first = nn.Linear(3, 3)
     model, weights = nn.Sequential(first, last), list(first.parameters())
     weights += [] if isinstance(last, nn.Linear) else list(last.parameters())
-    before, state, plan = copy.deepcopy(model.state_dict()), State(), planned(batch_size=batch_size)
+    before, state, plan = copy.deepcopy(model.state_dict()), State(), plan_for(batch_size=batch_size)
     with pytest.raises(TrainingError) as caught:
         fit(model, LOSSES[loss], optim.SGD(weights, lr=0.1), data, plan=plan, hooks=Hooks(), state=state)
     assert caught.value.field == cause
@@ -187,13 +183,13 @@ SMALL = (
 )
 
 
-def made(*lines: str) -> tuple[Autoencoder, optim.Optimizer, Preprocessor, FitPlan, str]:
-    """A small autoencoder of digits as `lines` would have it."""
+def build_run(*lines: str) -> tuple[Autoencoder, optim.Optimizer, Preprocessor, FitPlan, str]:
+    """A small autoencoder of digits with the settings `lines`."""
     config = load_config(None, [*SMALL, *lines])
     torch.manual_seed(0)
     model = Autoencoder((64,), latent_dim_for(64, config.model), config.model)
     scaling = fit_preprocessor(DIGITS[:500], "center")
-    plan = planned(
+    plan = plan_for(
         epochs=config.fit.epochs,
         batch_size=config.fit.batch_size,
         schedule=build_schedule(config.optimizer),
@@ -203,14 +199,14 @@ def made(*lines: str) -> tuple[Autoencoder, optim.Optimizer, Preprocessor, FitPl
 
 
 def fitted(*lines: str, times: float = 1.0) -> State:
-    """A run on rows as large as `times` says."""
-    model, optimizer, scaling, plan, loss = made(*lines)
+    """Train on rows scaled by `times`."""
+    model, optimizer, scaling, plan, loss = build_run(*lines)
     rows = times * scaling.apply(RAW)
     data, state = Data(rows[:500], rows[500:]), State()
     return fit(model, LOSSES[loss], optimizer, data, plan=plan, hooks=Hooks(), state=state)
 
 
-def test_a_real_run_that_learns_has_no_finding() -> None:
+def test_no_finding_for_a_real_run_that_learns() -> None:
     assert diagnose(fitted()) == []
 
 
@@ -229,17 +225,17 @@ PLAIN = "model.batch_norm=false"
         ("too-few-epochs", ["fit.epochs=2"]),
     ],
 )
-def test_a_real_run_with_a_fault_is_found_out(cause: str, lines: list[str]) -> None:
+def test_finds_the_fault_of_a_real_run(cause: str, lines: list[str]) -> None:
     assert causes(fitted(*lines))[0] == cause
 
 
-def test_a_real_run_on_unscaled_rows_is_found_out() -> None:
+def test_finds_unscaled_rows_in_a_real_run() -> None:
     assert causes(fitted("fit.epochs=1", times=300.0))[0] == "unscaled-inputs"
 
 
-def own_loop(*, zeroed: bool = True, judged: bool = True) -> State:
-    """A loop of the user's own, under the watch."""
-    model, optimizer, scaling, plan, kind = made()
+def custom_loop(*, zeroed: bool = True, eval_mode: bool = True) -> State:
+    """A user's training loop, observed by a Watch."""
+    model, optimizer, scaling, plan, kind = build_run()
     rows = scaling.apply(RAW)
     data = Data(rows[:500], rows[500:])
     loss = LOSSES[kind]
@@ -254,7 +250,7 @@ def own_loop(*, zeroed: bool = True, judged: bool = True) -> State:
                 value.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 watch.step(value)
-            model.train(not judged)
+            model.train(not eval_mode)
             with torch.no_grad():
                 held = float(loss(model(data.validation), data.validation))
             state.history.append(Epoch(number, value.item(), held, 2e-3, 0.0, watch.epoch()))
@@ -262,7 +258,7 @@ def own_loop(*, zeroed: bool = True, judged: bool = True) -> State:
     return state
 
 
-def test_a_loop_of_ones_own_is_found_out() -> None:
-    assert causes(own_loop(zeroed=False))[0] == "gradients-not-zeroed"
-    assert causes(own_loop(judged=False))[0] == "judged-in-train-mode"
-    assert causes(own_loop()) == ["too-few-epochs"]
+def test_finds_the_faults_of_a_custom_loop() -> None:
+    assert causes(custom_loop(zeroed=False))[0] == "gradients-not-zeroed"
+    assert causes(custom_loop(eval_mode=False))[0] == "judged-in-train-mode"
+    assert causes(custom_loop()) == ["too-few-epochs"]

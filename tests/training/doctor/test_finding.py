@@ -5,7 +5,7 @@ import pytest
 from lookalike.training.doctor.finding import Finding, Observation
 
 
-def test_what_was_found_does_not_change_and_needs_no_settings() -> None:
+def test_a_finding_is_immutable_and_needs_no_settings() -> None:
     finding = Finding("a cause", "seen", "why", "change", "likely", "activations")
     assert (finding.settings, Observation("seen", "change").settings) == ((), ())
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -7,7 +7,7 @@ from lookalike.training.config import load_config
 from lookalike.training.doctor import rules_before as rules
 from lookalike.training.doctor.case import Case
 from lookalike.training.doctor.finding import Observation
-from tests.training.doctor.made import case, epoch
+from tests.training.doctor.factory import case, epoch
 
 Rule = Callable[[Case], Observation | None]
 EVERY: list[Rule] = [getattr(rules, name) for name in rules.__all__]
@@ -16,24 +16,24 @@ LINEAR = {"last": "Linear", "answers": [-0.01, 1.01]}
 UNIT = {"target_low": 0.0, "target_high": 1.0}
 UP, DOWN = 1 + 1e-6, 1 - 1e-6
 STEEP = [0.9, 0.6, rules.NOTICEABLE * UP, rules.NOTICEABLE / 3 * DOWN, 0.02, 0.01]
-"""Four dimensions explain by far more than three."""
+"""A spectrum in which four dimensions explain far more than three."""
 
 
-def judged(rule: Rule, **facts: Any) -> Observation | None:
-    """Before the first step."""
+def evaluate(rule: Rule, **facts: Any) -> Observation | None:
+    """Evaluate a rule before the first step."""
     return rule(Case(case(**facts).facts))
 
 
 @pytest.mark.parametrize("rule", EVERY)
-def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> None:
-    assert judged(rule) is None
+def test_no_observation_on_healthy_or_missing_facts(rule: Rule) -> None:
+    assert evaluate(rule) is None
     assert rule(case()) is None
     assert rule(Case({})) is None
     assert rule(Case({"rows": 3, "validation_rows": 1, "bad_rows": 0})) is None
 
 
 @pytest.mark.parametrize(
-    ("rule", "quiet", "loud", "told"),
+    ("rule", "quiet", "loud", "expected"),
     [
         (rules.bad_rows, {"bad_rows": 0}, {"bad_rows": 1}, "1 of 1000 rows"),
         (rules.far_values, {"clipped": [0, ""]}, {"clipped": [2, "row 4"]}, "2 values are far outside the range"),
@@ -89,15 +89,15 @@ def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> Non
             rules.double_activation,
             LOGITS | {"answers": [-1e-6, 1.0]},
             LOGITS | {"answers": [0.0, 1.0]},
-            "answers like a sigmoid",
+            "behaves like a sigmoid",
         ),
         (
             rules.double_activation,
             LOGITS | {"answers": [0.1, 1.0]},
             LOGITS | {"answers": [0.1, 1.0], "sums_to_one": True},
-            "answers like a softmax",
+            "behaves like a softmax",
         ),
-        (  # all answers alike say nothing, unless it is known what gave them
+        (  # a narrow range of outputs is no evidence unless the last module is known
             rules.double_activation,
             LOGITS | {"answers": [0.2, 0.69]},
             LOGITS | {"answers": [0.2, 0.69], "last": "Softmax", "sums_to_one": True},
@@ -107,7 +107,7 @@ def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> Non
             rules.wrong_output_range,
             UNIT | {"last": "Sigmoid", "answers": [0.3, 0.6]},
             {"last": "Sigmoid", "answers": [0.3, 0.6]},
-            "the model can give [0, 1], its targets lie in [-3, 3]",
+            "the model's output is within [0, 1], its targets are within [-3, 3]",
         ),
         (
             rules.wrong_output_range,
@@ -128,20 +128,20 @@ def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> Non
             rules.bottleneck_too_small,
             {"widths": [9, 1, 9], "spectrum": [rules.UNEXPLAINED * DOWN, rules.UNEXPLAINED * 0.9, 0.4]},
             {"widths": [9, 1, 9], "spectrum": [rules.UNEXPLAINED * UP, rules.UNEXPLAINED * 0.9, 0.4]},
-            f"a layer of 1 the best linear map leaves {rules.UNEXPLAINED:.0%} of the variance",
+            f"a layer of width 1 the best linear map leaves {rules.UNEXPLAINED:.0%} of the variance unexplained",
         ),
         (rules.bottleneck_too_small, {"widths": [9, 4], "spectrum": STEEP}, {"widths": [9, 3], "spectrum": STEEP}, "3"),
         (
             rules.bottleneck_too_small,
             {"widths": [9, 3], "spectrum": [*STEEP[:2], rules.NOTICEABLE * DOWN, *STEEP[3:]]},
             {"widths": [9, 3], "spectrum": STEEP},
-            "one of 4 it would leave",
+            "a layer of width 4 only",
         ),
         (
             rules.bottleneck_too_small,
             {"widths": [9, 3], "spectrum": [*STEEP[:3], STEEP[2] / 3 * UP, 0.01]},
             {"widths": [9, 3], "spectrum": STEEP},
-            "one of 4",
+            "of width 4",
         ),
         (
             rules.bottleneck_too_small,
@@ -157,13 +157,13 @@ def test_of_what_should_learn_or_is_not_known_nothing_is_said(rule: Rule) -> Non
         ),
     ],
 )
-def test_a_rule_is_silent_below_its_threshold_and_speaks_above_it(
-    rule: Rule, quiet: dict[str, Any], loud: dict[str, Any], told: str
+def test_a_rule_fires_only_above_its_threshold(
+    rule: Rule, quiet: dict[str, Any], loud: dict[str, Any], expected: str
 ) -> None:
-    assert judged(rule, **quiet) is None
-    seen = judged(rule, **loud)
+    assert evaluate(rule, **quiet) is None
+    seen = evaluate(rule, **loud)
     assert seen is not None
-    assert told in seen.evidence
+    assert expected in seen.evidence
     assert seen.change
     load_config(None, list(seen.settings))
 
@@ -175,23 +175,23 @@ def test_a_rule_is_silent_below_its_threshold_and_speaks_above_it(
         (rules.bottleneck_too_small, {"widths": [3], "spectrum": STEEP}, rules.WELL_DONE),
     ],
 )
-def test_a_run_that_did_well_all_the_same_proves_a_rule_wrong(rule: Rule, facts: dict[str, Any], enough: float) -> None:
+def test_no_observation_if_the_run_still_learned_well(rule: Rule, facts: dict[str, Any], enough: float) -> None:
     assert rule(case(epoch(1, 0.0, enough * UP), trivial_loss=1.0, **facts)) is not None
     assert rule(case(epoch(1, 9.0, enough * DOWN), trivial_loss=1.0, **facts)) is None
 
 
-def test_the_advice_for_a_bottleneck_is_the_width_that_lets_enough_through() -> None:
+def test_advises_the_smallest_sufficient_width_for_a_bottleneck() -> None:
     spectrum = [0.8, 0.6, 0.4, rules.ENOUGH * UP, rules.ENOUGH * DOWN, 0.01]
-    seen = judged(rules.bottleneck_too_small, widths=[1], spectrum=spectrum)
+    seen = evaluate(rules.bottleneck_too_small, widths=[1], spectrum=spectrum)
     assert seen is not None
     assert seen.settings == ("model.latent_dim=5",)
-    never = judged(rules.bottleneck_too_small, widths=[1], spectrum=[0.8, 0.7, 0.6])
+    never = evaluate(rules.bottleneck_too_small, widths=[1], spectrum=[0.8, 0.7, 0.6])
     assert never is not None
     assert never.settings == ("model.latent_dim=3",)
 
 
-def test_a_few_of_many_missing_parameters_are_named() -> None:
-    seen = judged(rules.missing_parameters, missing=[f"layers.{number}" for number in range(9)])
+def test_names_the_first_of_many_missing_parameters() -> None:
+    seen = evaluate(rules.missing_parameters, missing=[f"layers.{number}" for number in range(9)])
     assert seen is not None
     assert seen.evidence.startswith("9 trainable parameters")
     assert "layers.3" in seen.evidence

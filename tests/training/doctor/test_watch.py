@@ -10,7 +10,7 @@ from torch import Tensor, nn, optim
 from lookalike.training.doctor.watch import Watch
 
 ONE_TWO = torch.tensor([[1.0], [2.0]])
-LOOKED_AT = {0, 1, 2, 4, 8}
+OBSERVED = {0, 1, 2, 4, 8}
 
 
 def line(weight: float = 0.0) -> nn.Linear:
@@ -24,8 +24,8 @@ def backward(loss: Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def stepped(watch: Watch, model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, steps: int = 1) -> None:
-    """A plain loop: the rows shall become themselves."""
+def train_steps(watch: Watch, model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, steps: int = 1) -> None:
+    """Train a model to reproduce its rows, in a plain loop."""
     for _ in range(steps):
         optimizer.zero_grad()
         loss = (model(rows) - rows).square().mean()
@@ -38,21 +38,21 @@ def descent(model: nn.Module, lr: float = 0.1) -> optim.SGD:
     return optim.SGD(model.parameters(), lr=lr)
 
 
-def asked(model: nn.Module, rows: Tensor) -> dict[str, object]:
-    """The vital signs of an epoch in which the model was judged, and not taught."""
+def vitals_of_validation(model: nn.Module, rows: Tensor) -> dict[str, object]:
+    """The vital signs of an epoch in which the model was validated but not trained."""
     with Watch(model, descent(model)) as watch:
         with torch.no_grad():
             model(rows)
         return watch.epoch()
 
 
-def test_gradients_and_steps_of_a_linear_regression() -> None:
-    # Weight 2 on the rows 1 and 2: the gradient is 2 * (2 - 1) * (1 + 4) / 2 = 5, a step 0.1 of that, and from 1.5 on
-    # half as much, and so on: 5, 2.5, 1.25, and 0.5 / 2, 0.25 / 1.5, 0.125 / 1.25 of the weight.
+def test_gradients_and_updates_of_a_linear_regression() -> None:
+    # Weight 2 on the rows 1 and 2: the gradient is 2 * (2 - 1) * (1 + 4) / 2 = 5, and a step is 0.1 times the gradient.
+    # Both halve at every step: gradients of 5, 2.5, 1.25, and updates of 0.5 / 2, 0.25 / 1.5, 0.125 / 1.25.
     model = line(2.0)
     optimizer = descent(model)
     with Watch(model, optimizer) as watch:
-        stepped(watch, model, optimizer, ONE_TWO, 3)
+        train_steps(watch, model, optimizer, ONE_TWO, 3)
         vitals = watch.epoch()
     assert (vitals["first_norm"], vitals["worst_norm"]) == (5.0, 5.0)
     assert (vitals["first_gradient"], vitals["gradient"]) == ([5.0], [2.5])
@@ -61,8 +61,8 @@ def test_gradients_and_steps_of_a_linear_regression() -> None:
     assert (vitals["first_loss"], vitals["worst_loss"], vitals["steps"], vitals["looks"]) == (2.5, 2.5, 3, 3)
 
 
-def test_a_matrix_counts_by_its_root_mean_square_and_all_of_them_by_their_length() -> None:
-    # Gradients of (3, 4) and of 12: root mean squares of 5 / sqrt(2) and 12, and a length of 13. Biases do not count.
+def test_gradients_per_matrix_and_in_total() -> None:
+    # Gradients of (3, 4) and of 12: root mean squares of 5 / sqrt(2) and 12, and a norm of 13. Biases are ignored.
     first, second = nn.Linear(2, 1), nn.Linear(1, 1)
     model = nn.ModuleList([first, second])
     optimizer = descent(model)
@@ -77,7 +77,7 @@ def test_a_matrix_counts_by_its_root_mean_square_and_all_of_them_by_their_length
 
 
 @pytest.mark.parametrize("large", range(10))
-def test_it_looks_at_the_steps_0_1_2_4_and_8_of_an_epoch(large: int) -> None:
+def test_observes_the_steps_0_1_2_4_and_8_of_an_epoch(large: int) -> None:
     model = line()
     optimizer = descent(model, lr=0.0)
     with Watch(model, optimizer) as watch:
@@ -90,13 +90,13 @@ def test_it_looks_at_the_steps_0_1_2_4_and_8_of_an_epoch(large: int) -> None:
                 watch.step(loss)
             vitals = watch.epoch()
             assert (vitals["looks"], vitals["steps"]) == (5, 10)
-            assert vitals["worst_norm"] == (100.0 if large in LOOKED_AT else 1.0)
+            assert vitals["worst_norm"] == (100.0 if large in OBSERVED else 1.0)
 
 
 @pytest.mark.parametrize(
     ("steps", "means"), [(20, [0.5 + 2 * part for part in range(10)]), (3, [0.0, 1.0, 2.0]), (0, [None])]
 )
-def test_the_losses_of_an_epoch_are_ten_means_in_order(steps: int, means: list[float | None]) -> None:
+def test_losses_are_ten_means_in_order(steps: int, means: list[float | None]) -> None:
     with Watch(line(), descent(line())) as watch:
         for number in range(steps):
             watch.step(torch.tensor(float(number)))
@@ -106,7 +106,7 @@ def test_the_losses_of_an_epoch_are_ten_means_in_order(steps: int, means: list[f
 
 
 class Loop:
-    """One way to order zero_grad, forward, backward and step."""
+    """Several orders of zero_grad, forward, backward and step."""
 
     def __init__(self) -> None:
         self.model = line()
@@ -145,7 +145,7 @@ class Loop:
         self.optimizer.step()
         return loss
 
-    def asked_twice(self) -> Tensor:
+    def forward_twice(self) -> Tensor:
         self.optimizer.zero_grad()
         loss = self.forward() + self.forward()
         backward(loss)
@@ -166,13 +166,11 @@ class Loop:
         (Loop.zeroed_before_backward, 0),
         (Loop.zeroed_after_the_step, 0),
         (Loop.accumulated, 0),
-        (Loop.asked_twice, 0),
-        (Loop.never_zeroed, 4),  # of the looks at steps 0, 1, 2, 4 and 8, the first can find nothing
+        (Loop.forward_twice, 0),
+        (Loop.never_zeroed, 4),  # at steps 1, 2, 4 and 8 of the observed steps 0, 1, 2, 4 and 8
     ],
 )
-def test_a_gradient_of_an_earlier_step_is_seen_and_one_of_this_step_is_not(
-    step: Callable[[Loop], Tensor], stale: int
-) -> None:
+def test_detects_stale_gradients_of_earlier_steps_only(step: Callable[[Loop], Tensor], stale: int) -> None:
     loop = Loop()
     with Watch(loop.model, loop.optimizer) as watch:
         for _ in range(10):
@@ -180,17 +178,17 @@ def test_a_gradient_of_an_earlier_step_is_seen_and_one_of_this_step_is_not(
         vitals = watch.epoch()
         assert (vitals["stale"], vitals["looks"]) == (stale, 5)
         watch.step(step(loop))
-        assert watch.epoch()["stale"] == min(stale, 1)  # the step before it was in another epoch
+        assert watch.epoch()["stale"] == min(stale, 1)  # the previous step belongs to another epoch
 
 
 @pytest.mark.parametrize("every", [2, 3, 4])
-def test_gradients_may_add_up_from_batch_to_batch_as_long_as_no_step_is_taken(every: int) -> None:
+def test_gradient_accumulation_is_not_stale(every: int) -> None:
     loop = Loop()
     with Watch(loop.model, loop.optimizer) as watch:
         for batch in range(12):
             loss = loop.forward()
             backward(loss)
-            watch.step(loss)  # told of each batch, though a step is rarer
+            watch.step(loss)  # called for each batch, although the optimizer steps less often
             if batch % every == every - 1:
                 loop.optimizer.step()
                 loop.optimizer.zero_grad()
@@ -198,14 +196,14 @@ def test_gradients_may_add_up_from_batch_to_batch_as_long_as_no_step_is_taken(ev
 
 
 def frozen_norm() -> nn.Module:
-    """In train mode itself, but its batch norm keeps its statistics, as one does to fine-tune."""
+    """A model in train mode whose batch norm is in eval mode, as in fine-tuning."""
     model = nn.Sequential(nn.BatchNorm1d(1), line())
     model[0].eval()
     return model
 
 
 @pytest.mark.parametrize(
-    ("model", "two_faced"),
+    ("model", "depends_on_mode"),
     [
         (nn.Sequential(nn.Dropout(0.1), line()), True),
         (nn.Sequential(nn.Sequential(nn.BatchNorm1d(1)), line()), True),
@@ -216,16 +214,16 @@ def frozen_norm() -> nn.Module:
         (frozen_norm(), False),
     ],
 )
-def test_judging_in_train_mode_is_seen_where_it_makes_a_difference(model: nn.Module, two_faced: bool) -> None:
-    assert asked(model, ONE_TWO)["train_mode"] is two_faced
-    assert asked(model.eval(), ONE_TWO)["train_mode"] is False
+def test_detects_validation_in_train_mode_if_it_matters(model: nn.Module, depends_on_mode: bool) -> None:
+    assert vitals_of_validation(model, ONE_TWO)["train_mode"] is depends_on_mode
+    assert vitals_of_validation(model.eval(), ONE_TWO)["train_mode"] is False
 
 
-def test_training_in_train_mode_is_as_it_should_be() -> None:
+def test_accepts_training_in_train_mode() -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(1), line())
     optimizer = descent(model)
     with Watch(model, optimizer) as watch:
-        stepped(watch, model, optimizer, ONE_TWO, 3)
+        train_steps(watch, model, optimizer, ONE_TWO, 3)
         assert watch.epoch()["train_mode"] is False
         with torch.inference_mode():
             model(ONE_TWO)
@@ -233,7 +231,7 @@ def test_training_in_train_mode_is_as_it_should_be() -> None:
 
 
 def half_dead() -> nn.Sequential:
-    """Four units of which three are below zero for the rows 1 and 2, and one answer."""
+    """Four ReLU units, three of which are zero for the rows 1 and 2, and one output."""
     model = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1))
     model.load_state_dict(
         {
@@ -246,29 +244,29 @@ def half_dead() -> nn.Sequential:
     return model
 
 
-def test_units_without_a_gradient_are_counted_by_layer() -> None:
+def test_counts_dead_units_per_layer() -> None:
     model = half_dead()
     optimizer = descent(model, 0.01)
     with Watch(model, optimizer) as watch:
-        stepped(watch, model, optimizer, ONE_TWO, 3)
+        train_steps(watch, model, optimizer, ONE_TWO, 3)
         assert watch.epoch()["dead"] == [0.75, 0.0]
-        stepped(watch, model, optimizer, torch.tensor([[1.0]]))
-        stepped(watch, model, optimizer, torch.tensor([[20.0]]))  # once is enough to be alive
+        train_steps(watch, model, optimizer, torch.tensor([[1.0]]))
+        train_steps(watch, model, optimizer, torch.tensor([[20.0]]))  # once is enough to be alive
         assert watch.epoch()["dead"] == [0.0, 0.0]
 
 
-def test_what_is_frozen_on_purpose_is_not_dead() -> None:
+def test_frozen_layers_are_not_dead() -> None:
     model = nn.Sequential(line(1.0), line(0.5))
     model[0].requires_grad_(False)
     optimizer = optim.SGD(model[1].parameters(), lr=0.01)
     with Watch(model, optimizer) as watch:
-        stepped(watch, model, optimizer, ONE_TWO)
+        train_steps(watch, model, optimizer, ONE_TWO)
         vitals = watch.epoch()
     assert (vitals["dead"], len(vitals["first_gradient"])) == ([0.0], 1)
 
 
-class Encoding(nn.Module):
-    """Three columns as they are, seen through `encoder`."""
+class WithEncoder(nn.Module):
+    """A model whose `encoder` returns three columns unchanged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -282,35 +280,35 @@ class Encoding(nn.Module):
 
 
 CROSS = torch.tensor([[2.0, 0.0, 7.0], [-2.0, 0.0, 7.0], [0.0, 1.0, 7.0], [0.0, -1.0, 7.0]])
-"""Variances of 2, 1/2 and 0: (2 + 1/2)^2 / (4 + 1/4) = 25 / 17 dimensions in effect, one of three dead."""
+"""Variances of 2, 1/2 and 0: an effective rank of (2 + 1/2)^2 / (4 + 1/4) = 25 / 17, and one of three dead."""
 
 
-def test_the_latent_layer_is_told_by_its_covariance() -> None:
-    latent = asked(Encoding(), CROSS)["latent"]
+def test_latent_signs_follow_from_the_covariance() -> None:
+    latent = vitals_of_validation(WithEncoder(), CROSS)["latent"]
     expected = {"dead": 1 / 3, "rank": 25 / 17, "deviation": math.sqrt(0.5)}
     assert latent == pytest.approx(expected, rel=1e-3)
 
 
-def test_without_an_encoder_the_narrowest_linear_layer_is_the_latent_one() -> None:
+def test_the_narrowest_linear_layer_is_the_latent_layer_without_an_encoder() -> None:
     wide, narrow, back = nn.Linear(3, 4), nn.Linear(4, 2, bias=False), nn.Linear(2, 3)
     for part in (wide, narrow, back):
         nn.init.eye_(part.weight)
     nn.init.zeros_(wide.bias)
-    latent = asked(nn.Sequential(wide, narrow, back), CROSS)["latent"]
+    latent = vitals_of_validation(nn.Sequential(wide, narrow, back), CROSS)["latent"]
     assert latent == pytest.approx({"dead": 0.0, "rank": 25 / 17, "deviation": math.sqrt(0.5)}, rel=1e-3)
 
 
 @pytest.mark.parametrize("rows", [CROSS[:1], torch.full((4, 3), math.nan)])
-def test_of_one_row_or_of_what_is_no_number_nothing_is_said(rows: Tensor) -> None:
-    assert asked(Encoding(), rows)["latent"] is None
+def test_no_latent_signs_for_one_row_or_nonfinite_values(rows: Tensor) -> None:
+    assert vitals_of_validation(WithEncoder(), rows)["latent"] is None
 
 
-def test_enough_rows_tell_of_the_latent_layer() -> None:
-    model = Encoding()
+def test_latent_signs_use_a_limited_number_of_rows() -> None:
+    model = WithEncoder()
     with Watch(model, descent(model)) as watch:
         with torch.no_grad():
             model(torch.cat([CROSS] * 200))  # 800 rows
-            model(100 * torch.randn(50, 3))  # not looked at any more
+            model(100 * torch.randn(50, 3))  # beyond the limit
         latent = watch.epoch()["latent"]
     assert latent["rank"] == pytest.approx(25 / 17, rel=1e-3)
 
@@ -321,51 +319,51 @@ def hooks_of(model: nn.Module, optimizer: optim.Optimizer) -> int:
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_its_hooks_are_gone_when_it_ends(broken: bool) -> None:
+def test_removes_its_hooks_at_the_end(broken: bool) -> None:
     model = nn.Sequential(nn.Dropout(), line(), nn.Tanh())
     optimizer = descent(model)
     with contextlib.suppress(KeyboardInterrupt), Watch(model, optimizer) as watch:
-        assert hooks_of(model, optimizer) == 4  # two at the optimizer; the model and its latent layer
-        stepped(watch, model, optimizer, ONE_TWO)
+        assert hooks_of(model, optimizer) == 4  # two on the optimizer, one on the model and one on its latent layer
+        train_steps(watch, model, optimizer, ONE_TWO)
         if broken:
             raise KeyboardInterrupt
     assert hooks_of(model, optimizer) == 0
 
 
-def test_it_changes_nothing() -> None:
-    def taught(watched: bool) -> tuple[dict[str, Tensor], Tensor]:
+def test_does_not_influence_training() -> None:
+    def trained(watched: bool) -> tuple[dict[str, Tensor], Tensor]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 1))
         optimizer = optim.Adam(model.parameters(), 0.01)
         watch = Watch(model, optimizer)
         if watched:
             watch.__enter__()
-        stepped(watch, model, optimizer, ONE_TWO, 9)
+        train_steps(watch, model, optimizer, ONE_TWO, 9)
         watch.epoch()
         return model.state_dict(), torch.random.get_rng_state()
 
-    (plain, drawn), (seen, also_drawn) = taught(watched=False), taught(watched=True)
+    (plain, drawn), (seen, also_drawn) = trained(watched=False), trained(watched=True)
     assert all(torch.equal(plain[name], seen[name]) for name in plain)
     assert torch.equal(drawn, also_drawn)
 
 
 @pytest.mark.parametrize("rows", [ONE_TWO * math.nan, ONE_TWO * math.inf, ONE_TWO])
-def test_the_vital_signs_are_plain_json_whatever_happens(rows: Tensor) -> None:
+def test_vital_signs_are_plain_json_even_if_training_fails(rows: Tensor) -> None:
     model = nn.Sequential(line(1.0), nn.Tanh(), line(1.0))
     optimizer = descent(model)
     with Watch(model, optimizer) as watch:
-        stepped(watch, model, optimizer, rows, 3)
+        train_steps(watch, model, optimizer, rows, 3)
         with torch.no_grad():
             model(rows)
         vitals = watch.epoch()
         assert json.loads(json.dumps(vitals, allow_nan=False)) == vitals
-        assert json.dumps(watch.epoch(), allow_nan=False)  # of an epoch without a step
+        assert json.dumps(watch.epoch(), allow_nan=False)  # an epoch without a step
     if not torch.isfinite(rows).all():
         assert (vitals["first_loss"], vitals["losses"], vitals["first_norm"]) == (None, [None] * 3, None)
 
 
-class OfTheirOwn(nn.Module):
-    """What else a module may be: it answers with two things, its encoder too, and one of its weights is no matrix."""
+class UnusualModule(nn.Module):
+    """A module that returns a pair, as does its encoder, and whose only weight is not a matrix."""
 
     class Pair(nn.Module):
         def __init__(self) -> None:
@@ -384,8 +382,8 @@ class OfTheirOwn(nn.Module):
         return pair
 
 
-def test_a_module_and_a_loop_of_ones_own() -> None:
-    model = OfTheirOwn()
+def test_observes_an_unusual_module_in_a_custom_loop() -> None:
+    model = UnusualModule()
     optimizer = optim.Adam(model.parameters())
     with Watch(model, optimizer) as watch:
         for _ in range(3):

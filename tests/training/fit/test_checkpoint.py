@@ -23,15 +23,15 @@ from lookalike.training.sealed import Sealed
 from tests.factories import blobs
 from tests.training.helpers import flip_bit
 
-THESE: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
-SETTINGS: dict[str, Any] = {"config": {"fit": {"seed": 1}}, "data": THESE}
+DATA_ENTRY: dict[str, Any] = {"name": "these", "rows": 3, "sha256": "0" * 64}
+SETTINGS: dict[str, Any] = {"config": {"fit": {"seed": 1}}, "data": DATA_ENTRY}
 ROWS = blobs()
 SCALING = fit_preprocessor(ROWS, "standard")
 SHAPE = (2, 3)
 
 
 class Bench:
-    """A small denoising autoencoder with everything random in it: dropout, batch norm, corruption, shuffling."""
+    """A small denoising autoencoder that uses all sources of randomness: dropout, corruption, shuffling."""
 
     def __init__(self, *lines: str) -> None:
         torch.manual_seed(0)
@@ -53,13 +53,13 @@ class Bench:
         return fit(self.model, LOSSES["mse"], self.optimizer, data, plan=self.plan, hooks=hooks, state=state)
 
 
-def reopened(run: Path) -> Sealed:
+def open_latest(run: Path) -> Sealed:
     checkpoint = latest_checkpoint(run)
     assert checkpoint is not None
     return checkpoint
 
 
-def numbered(run: Path, number: int, value: float = 0.0) -> Path:
+def save_numbered(run: Path, number: int, value: float = 0.0) -> Path:
     """Save a checkpoint of a one-weight model after `number` epochs."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, value)
@@ -68,9 +68,9 @@ def numbered(run: Path, number: int, value: float = 0.0) -> Path:
     return run / f"checkpoint-{number:06d}"
 
 
-def weight_in(run: Path) -> float:
+def restored_weight(run: Path) -> float:
     model = nn.Linear(1, 1, bias=False)
-    restore(reopened(run), model, optim.SGD(model.parameters()), SETTINGS)
+    restore(open_latest(run), model, optim.SGD(model.parameters()), SETTINGS)
     return model.weight.item()
 
 
@@ -93,14 +93,12 @@ def losses(state: State) -> list[Epoch]:
     ],
 )
 @pytest.mark.parametrize("until", [1, 4])
-def test_a_run_that_is_broken_off_and_resumed_is_the_unbroken_run_bit_for_bit(
-    tmp_path: Path, lines: list[str], until: int
-) -> None:
+def test_a_resumed_run_equals_the_uninterrupted_run_bit_for_bit(tmp_path: Path, lines: list[str], until: int) -> None:
     whole, first, second = (Bench(*lines) for _ in range(3))
     expected = whole.fit(State())
     first.fit(State(), tmp_path, until)
     torch.manual_seed(12_345)  # a new process begins with other random numbers
-    state = restore(reopened(tmp_path), second.model, second.optimizer, SETTINGS)
+    state = restore(open_latest(tmp_path), second.model, second.optimizer, SETTINGS)
     assert (len(state.history), state.stopped) == (until, "interrupted")
     second.fit(state)
     assert losses(state) == losses(expected)
@@ -109,107 +107,105 @@ def test_a_run_that_is_broken_off_and_resumed_is_the_unbroken_run_bit_for_bit(
     assert equal(second.model.state_dict(), whole.model.state_dict())
 
 
-def test_a_checkpoint_keeps_the_best_weights_beside_the_latest(tmp_path: Path) -> None:
+def test_a_checkpoint_keeps_the_best_and_the_latest_weights(tmp_path: Path) -> None:
     best, latest = nn.Linear(1, 1), nn.Linear(1, 1)
     optimizer = optim.SGD(latest.parameters())
     history = [Epoch(1, 1.0, 1.0, 0.1, 0.5), Epoch(2, 1.0, 2.0, 0.1, 0.5)]
     save_checkpoint(tmp_path, State(history, 1, best.state_dict()), latest, optimizer, SETTINGS)
     model = nn.Linear(1, 1)
-    state = restore(reopened(tmp_path), model, optim.SGD(model.parameters()), SETTINGS)
+    state = restore(open_latest(tmp_path), model, optim.SGD(model.parameters()), SETTINGS)
     assert equal(state.best_weights, best.state_dict())
     assert equal(model.state_dict(), latest.state_dict())
     assert (state.history, state.best_epoch) == (history, 1)
 
 
-def test_a_loss_that_left_the_numbers_and_the_facts_come_back_as_they_were(tmp_path: Path) -> None:
+def test_restores_nonfinite_losses_and_facts_unchanged(tmp_path: Path) -> None:
     model = nn.Linear(1, 1)
     optimizer = optim.SGD(model.parameters())
     history = [Epoch(1, 0.5, 0.25, 0.1, 0.5, {"losses": [0.5, None]}), Epoch(2, None, None, 0.1, 0.5)]
     state = State(history, 1, model.state_dict(), "hopeless", {"rows": 60, "spectrum": [0.5, 0.25]})
     save_checkpoint(tmp_path, state, model, optimizer, SETTINGS)
-    again = restore(reopened(tmp_path), model, optimizer, SETTINGS)
+    again = restore(open_latest(tmp_path), model, optimizer, SETTINGS)
     assert (again.history, again.stopped, again.facts) == (history, "hopeless", state.facts)
 
 
-def test_a_new_checkpoint_replaces_the_old_one_and_what_a_killed_run_left(tmp_path: Path) -> None:
-    numbered(tmp_path, 1)
+def test_a_new_checkpoint_removes_the_old_one_and_leftovers_of_a_killed_run(tmp_path: Path) -> None:
+    save_numbered(tmp_path, 1)
     (tmp_path / ".lookalike-making-abc").mkdir()
-    newest = numbered(tmp_path, 2)
+    newest = save_numbered(tmp_path, 2)
     assert list(tmp_path.iterdir()) == [newest]
 
 
-def test_a_run_without_a_checkpoint_has_none(tmp_path: Path) -> None:
+def test_latest_checkpoint_of_an_absent_run_is_none(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path / "absent") is None
 
 
-def test_the_newest_whole_checkpoint_counts(tmp_path: Path) -> None:
+def test_uses_the_newest_intact_checkpoint(tmp_path: Path) -> None:
     aside = tmp_path / "aside"
-    older = numbered(tmp_path / "run", 1, value=0.25)
+    older = save_numbered(tmp_path / "run", 1, value=0.25)
     older.rename(aside)
-    newer = numbered(tmp_path / "run", 2, value=0.5)
+    newer = save_numbered(tmp_path / "run", 2, value=0.5)
     aside.rename(older)
-    assert weight_in(tmp_path / "run") == 0.5
+    assert restored_weight(tmp_path / "run") == 0.5
     flip_bit(newer / "weights.safetensors", 999)
-    assert weight_in(tmp_path / "run") == 0.25
+    assert restored_weight(tmp_path / "run") == 0.25
 
 
-def test_what_only_looks_like_a_checkpoint_neither_counts_nor_goes(tmp_path: Path) -> None:
-    numbered(tmp_path, 1, value=0.25)
+def test_ignores_and_keeps_folders_that_only_look_like_checkpoints(tmp_path: Path) -> None:
+    save_numbered(tmp_path, 1, value=0.25)
     shutil.copytree(tmp_path / "checkpoint-000001", tmp_path / "checkpoint-old")
     shutil.copytree(tmp_path / "checkpoint-000001", tmp_path / "checkpoint-000009")  # of another epoch than its name
-    assert weight_in(tmp_path) == 0.25
-    numbered(tmp_path, 2, value=0.5)
-    assert weight_in(tmp_path) == 0.5
+    assert restored_weight(tmp_path) == 0.25
+    save_numbered(tmp_path, 2, value=0.5)
+    assert restored_weight(tmp_path) == 0.5
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"checkpoint-000002", "checkpoint-old", "checkpoint-000009"}
 
 
-def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
-    numbered(tmp_path, 1)
+def test_refuses_the_weights_of_another_model(tmp_path: Path) -> None:
+    save_numbered(tmp_path, 1)
     model = nn.Linear(2, 3)
     with pytest.raises(ArtifactError, match=r"weights\.safetensors: expected the weights of this run"):
-        restore(reopened(tmp_path), model, optim.SGD(model.parameters()), SETTINGS)
+        restore(open_latest(tmp_path), model, optim.SGD(model.parameters()), SETTINGS)
 
 
-def test_where_none_is_whole_the_damaged_file_is_named(tmp_path: Path) -> None:
-    flip_bit(numbered(tmp_path, 1) / "weights.safetensors", 999)
+def test_names_the_damaged_file_if_no_checkpoint_is_intact(tmp_path: Path) -> None:
+    flip_bit(save_numbered(tmp_path, 1) / "weights.safetensors", 999)
     with pytest.raises(ArtifactError, match=r"checkpoint-000001/weights\.safetensors"):
         latest_checkpoint(tmp_path)
 
 
-def test_a_damaged_checkpoint_is_replaced_when_its_epoch_comes_again(tmp_path: Path) -> None:
-    flip_bit(numbered(tmp_path, 1, value=0.25) / "weights.safetensors", 999)
-    numbered(tmp_path, 1, value=0.5)
-    assert weight_in(tmp_path) == 0.5
+def test_replaces_a_damaged_checkpoint_of_the_same_epoch(tmp_path: Path) -> None:
+    flip_bit(save_numbered(tmp_path, 1, value=0.25) / "weights.safetensors", 999)
+    save_numbered(tmp_path, 1, value=0.5)
+    assert restored_weight(tmp_path) == 0.5
 
 
 @pytest.mark.parametrize(
     ("changed", "named"),
     [({"data": "others"}, "data"), ({"config": {"fit": {"seed": 2}}}, "config.fit.seed"), ({"more": 1}, "more")],
 )
-def test_a_run_goes_on_only_with_the_settings_and_data_it_began_with(
-    tmp_path: Path, changed: dict[str, Any], named: str
-) -> None:
-    numbered(tmp_path, 1)
+def test_refuses_to_resume_with_changed_settings_or_data(tmp_path: Path, changed: dict[str, Any], named: str) -> None:
+    save_numbered(tmp_path, 1)
     model = nn.Linear(1, 1, bias=False)
     with pytest.raises(TrainingError) as caught:
-        restore(reopened(tmp_path), model, optim.SGD(model.parameters()), SETTINGS | changed)
+        restore(open_latest(tmp_path), model, optim.SGD(model.parameters()), SETTINGS | changed)
     assert caught.value.field.endswith(f", {named}")
 
 
-def test_where_a_run_stood_is_read_without_its_weights(tmp_path: Path) -> None:
+def test_reads_the_state_of_a_run_without_its_weights(tmp_path: Path) -> None:
     model = nn.Linear(1, 1)
     history = [Epoch(1, 0.5, None, 0.1, 0.5, {"losses": [0.5, None], "latent": None})]
     written = State(history, 1, model.state_dict(), "hopeless", {"rows": 60, "trivial_loss": None})
     save_checkpoint(tmp_path, written, model, optim.SGD(model.parameters()), SETTINGS)
-    read = read_state(reopened(tmp_path))
+    read = read_state(open_latest(tmp_path))
     assert read == dataclasses.replace(written, best_weights={})
 
 
-def told_otherwise(tmp_path: Path, **changes: Any) -> Sealed:
-    """A checkpoint whose manifest says something else; None takes the entry out."""
-    numbered(tmp_path, 1)
-    checkpoint = reopened(tmp_path)
+def with_manifest(tmp_path: Path, **changes: Any) -> Sealed:
+    """A checkpoint with a changed manifest; a value of None removes the field."""
+    save_numbered(tmp_path, 1)
+    checkpoint = open_latest(tmp_path)
     checkpoint.header = {name: entry for name, entry in (checkpoint.header | changes).items() if entry is not None}
     return checkpoint
 
@@ -223,7 +219,7 @@ def told_otherwise(tmp_path: Path, **changes: Any) -> Sealed:
         {"stopped": "tired"},
         {"settings": []},
         {"settings": {"config": {}}},
-        {"settings": {"config": {}, "data": {**THESE, "rows": -1}}},
+        {"settings": {"config": {}, "data": {**DATA_ENTRY, "rows": -1}}},
         {"facts": []},
         {"history": [{"number": 1}]},
         {"facts": None},
@@ -234,6 +230,6 @@ def told_otherwise(tmp_path: Path, **changes: Any) -> Sealed:
         {"history": [{"number": 1, "loss": 0.5}]},
     ],
 )
-def test_a_manifest_that_tells_of_no_run_is_refused_by_name(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_names_the_invalid_field_of_a_manifest(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ArtifactError, match=rf"checkpoint-000001/manifest\.json, {next(iter(changes))}"):
-        read_state(told_otherwise(tmp_path, **changes))
+        read_state(with_manifest(tmp_path, **changes))

@@ -37,7 +37,7 @@ QUICK: dict[str, Any] = {"hidden": (8,), "latent_dim": 3, "epochs": 3, "batch_si
 ROWS = blobs()
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-"""Most fits here are of a few epochs."""
+"""Most fits here train for a few epochs only."""
 
 
 def embedder(**more: Any) -> AutoencoderEmbedder:
@@ -58,8 +58,8 @@ def one() -> AutoencoderEmbedder:
 
 
 @parametrize_with_checks([AutoencoderEmbedder()])
-@pytest.mark.filterwarnings("default")  # scikit-learn's checks warn of their own doings
-def test_scikit_learns_own_checks(estimator: AutoencoderEmbedder, check: Any) -> None:
+@pytest.mark.filterwarnings("default")  # scikit-learn's checks emit warnings themselves
+def test_passes_scikit_learns_estimator_checks(estimator: AutoencoderEmbedder, check: Any) -> None:
     check(estimator)
 
 
@@ -72,17 +72,17 @@ print(len(done), {check["status"] for check in done}, {check["expected_to_fail"]
 
 
 @pytest.mark.slow
-def test_none_of_scikit_learns_checks_is_skipped_or_excused() -> None:
+def test_skips_and_excuses_none_of_scikit_learns_checks() -> None:
     environment = {
         **os.environ,
         "SCIPY_ARRAY_API": "1",
         "OMP_NUM_THREADS": "1",
-    }  # it must be set before SciPy is loaded
+    }  # SCIPY_ARRAY_API must be set before SciPy is loaded
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", EVERY_CHECK], cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    count, _, told = done.stdout.strip().partition(" ")
-    assert told == "{'passed'} {False}", done.stderr
+    count, _, message = done.stdout.strip().partition(" ")
+    assert message == "{'passed'} {False}", done.stderr
     assert int(count) >= 47
 
 
@@ -90,12 +90,12 @@ def test_the_package_exports_the_estimator() -> None:
     assert lookalike.AutoencoderEmbedder is AutoencoderEmbedder
 
 
-def test_its_defaults_are_the_settings_own() -> None:
+def test_defaults_equal_the_defaults_of_the_settings() -> None:
     assert AutoencoderEmbedder()._config() == TrainConfig()
     assert AutoencoderEmbedder().get_params().keys() == set(inspect.signature(AutoencoderEmbedder).parameters)
 
 
-def test_its_parameters_are_settings() -> None:
+def test_parameters_map_to_settings() -> None:
     config = AutoencoderEmbedder(
         latent_dim=5,
         hidden=np.array([7, 6]),  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ def test_its_parameters_are_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "told"),
+    ("parameters", "message"),
     [
         ({"latent_dim": 0}, "model.latent_dim: expected .*greater than or equal to 1"),
         ({"activation": "step"}, "model.activation: expected .*'relu'"),
@@ -138,14 +138,14 @@ def test_its_parameters_are_settings() -> None:
         ({"batch_size": 1}, "at least 2 rows in a batch"),
     ],
 )
-def test_a_parameter_that_cannot_be_is_a_value_error_that_names_it(parameters: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_an_invalid_parameter_raises_a_value_error_with_its_name(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         fitted(**parameters)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_it_exports_the_artifact_of_a_run_bit_for_bit(tmp_path: Path, dtype: Any, seed: int) -> None:
+def test_exports_the_same_artifact_as_a_run_bit_for_bit(tmp_path: Path, dtype: Any, seed: int) -> None:
     lines = ["model.dropout=0.2", "corruption.kind=salt_and_pepper", "corruption.level=0.1", f"fit.seed={seed}"]
     run = train(array_rows(ROWS), quick(*lines), tmp_path / "run").encoder
     estimator = embedder(dropout=0.2, corruption="salt_and_pepper", corruption_level=0.1, random_state=seed)
@@ -156,7 +156,7 @@ def test_it_exports_the_artifact_of_a_run_bit_for_bit(tmp_path: Path, dtype: Any
     assert run.header["data"]["sha256"] == exported.header["data"]["sha256"]
 
 
-def test_a_picture_is_fitted_as_a_run_fits_it(tmp_path: Path) -> None:
+def test_fits_pictures_as_a_run_does(tmp_path: Path) -> None:
     pictures = blobs(60, 64)
     run = train(
         array_rows(pictures.reshape(60, 8, 8), pixels=True),
@@ -169,7 +169,7 @@ def test_a_picture_is_fitted_as_a_run_fits_it(tmp_path: Path) -> None:
     assert weights(tmp_path / "encoder") == weights(tmp_path / "run" / "encoder")
 
 
-def test_transform_is_what_the_exported_encoder_gives(one: AutoencoderEmbedder, tmp_path: Path) -> None:
+def test_transform_equals_the_exported_encoder(one: AutoencoderEmbedder, tmp_path: Path) -> None:
     encoder = one.export(str(tmp_path / "encoder"))
     embeddings = one.transform(ROWS)
     assert embeddings.shape == (60, 3)
@@ -178,33 +178,33 @@ def test_transform_is_what_the_exported_encoder_gives(one: AutoencoderEmbedder, 
     np.testing.assert_allclose(one.inverse_transform(embeddings), encoder.reconstruct(ROWS), atol=1e-5)
 
 
-def test_more_rows_than_a_block_are_transformed_alike(one: AutoencoderEmbedder) -> None:
+def test_transforms_more_rows_than_one_block(one: AutoencoderEmbedder) -> None:
     many = np.tile(ROWS, (40, 1))  # 2,400
     assert np.array_equal(one.transform(many), np.tile(one.transform(ROWS), (40, 1)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_floats_stay_what_they_are(one: AutoencoderEmbedder, dtype: Any) -> None:
+def test_preserves_the_float_dtype(one: AutoencoderEmbedder, dtype: Any) -> None:
     embeddings = one.transform(ROWS.astype(dtype))
     assert embeddings.dtype == one.inverse_transform(embeddings).dtype == dtype
     assert one.transform(ROWS.astype(np.int64)).dtype == np.float64
 
 
-def test_inverse_transform_comes_back_in_the_unit_of_the_rows() -> None:
+def test_inverse_transform_returns_the_unit_of_the_rows() -> None:
     far = 1_000 * ROWS + 5_000
     estimator = embedder(latent_dim=6, corruption="none", epochs=300, settings=("model.latent_noise=0",)).fit(far)
     back = estimator.inverse_transform(estimator.transform(far))
     assert r2_score(far, back, multioutput="variance_weighted") > 0.95
 
 
-def test_the_score_is_the_share_of_the_variance_that_is_kept(one: AutoencoderEmbedder) -> None:
+def test_the_score_is_the_share_of_variance_kept(one: AutoencoderEmbedder) -> None:
     back = one.inverse_transform(one.transform(ROWS))
     lost = np.square(ROWS - back, dtype=np.float64).sum() / np.square(ROWS - ROWS.mean(axis=0), dtype=np.float64).sum()
     assert one.score(ROWS) == pytest.approx(1 - lost, abs=1e-6)
     assert one.score(ROWS, y=np.zeros(60)) == one.score(ROWS)
 
 
-def test_the_score_of_a_linear_autoencoder_comes_to_what_pca_explains() -> None:
+def test_the_score_of_a_linear_autoencoder_approaches_that_of_pca() -> None:
     # Baldi and Hornik 1989: the best linear autoencoder spans the principal subspace, and no linear map does better.
     explained = PCA(2).fit(ROWS).explained_variance_ratio_.sum()
     parameters = {"activation": "linear", "hidden": (), "latent_dim": 2, "loss": "mse", "corruption": "none"}
@@ -213,7 +213,7 @@ def test_the_score_of_a_linear_autoencoder_comes_to_what_pca_explains() -> None:
     assert explained - 0.02 < score <= explained + 1e-6
 
 
-def test_the_random_state_decides() -> None:
+def test_the_random_state_determines_the_result() -> None:
     one, same, other = (fitted(random_state=state).transform(ROWS) for state in (3, 3, 4))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -222,7 +222,7 @@ def test_the_random_state_decides() -> None:
     assert not np.array_equal(drawn, one)
 
 
-def test_fitting_leaves_the_callers_random_numbers_and_threads_alone() -> None:
+def test_fit_leaves_the_callers_random_state_and_threads_unchanged() -> None:
     torch.manual_seed(5)
     np.random.seed(5)
     drawn, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -233,15 +233,15 @@ def test_fitting_leaves_the_callers_random_numbers_and_threads_alone() -> None:
 
 
 @pytest.mark.parametrize("verbose", [True, False])
-def test_it_is_silent_unless_asked(verbose: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shows_progress_only_if_verbose(verbose: bool, capsys: pytest.CaptureFixture[str]) -> None:
     fitted(verbose=verbose)
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert ("3/3" in told.err) is verbose
-    assert (told.err == "") is not verbose
+    message = capsys.readouterr()
+    assert message.out == ""
+    assert ("3/3" in message.err) is verbose
+    assert (message.err == "") is not verbose
 
 
-def test_it_works_at_the_head_of_a_pipeline() -> None:
+def test_works_as_a_step_of_a_pipeline() -> None:
     digits, labels = load_digits(return_X_y=True)
     pipeline = make_pipeline(
         StandardScaler(),
@@ -253,7 +253,7 @@ def test_it_works_at_the_head_of_a_pipeline() -> None:
 
 
 def test_a_grid_search_finds_the_wider_bottleneck() -> None:
-    # Of six independent columns, one dimension can keep about a sixth.
+    # One dimension can keep about a sixth of the variance of six independent columns.
     rows = np.random.default_rng(0).normal(size=(150, 6))
     parameters = {"latent_dim": [1, 6], "lr": np.logspace(-2, -1.5, 2)}
     tried = embedder(hidden=(16,), corruption="none", loss="mse", epochs=40, settings=("model.latent_noise=0",))
@@ -262,7 +262,7 @@ def test_a_grid_search_finds_the_wider_bottleneck() -> None:
     assert search.cv_results_["mean_test_score"][:2].max() < 0.4 < 0.8 < search.best_score_
 
 
-def test_names_of_columns_are_kept_and_asked_for_again(tmp_path: Path) -> None:
+def test_remembers_column_names_and_requires_them_in_transform(tmp_path: Path) -> None:
     table = pa.table({name: ROWS[:, i] for i, name in enumerate("abcdef")})
     estimator = embedder().fit(table)
     assert estimator.feature_names_in_.tolist() == list("abcdef")
@@ -272,19 +272,19 @@ def test_names_of_columns_are_kept_and_asked_for_again(tmp_path: Path) -> None:
     assert [column["name"] for column in estimator.export(tmp_path / "encoder").header["columns"]] == list("abcdef")
 
 
-def test_a_data_frame_comes_out_where_one_is_wanted() -> None:
+def test_outputs_a_data_frame_if_configured() -> None:
     pandas = pytest.importorskip("pandas")
     embeddings = fitted().set_output(transform="pandas").transform(ROWS)
     assert isinstance(embeddings, pandas.DataFrame)
     assert list(embeddings.columns) == list(fitted().get_feature_names_out())
 
 
-def test_names_of_embeddings() -> None:
+def test_feature_names_out() -> None:
     names = fitted().get_feature_names_out()
     assert names.tolist() == ["autoencoderembedder0", "autoencoderembedder1", "autoencoderembedder2"]
 
 
-def test_a_copy_is_unfitted_and_a_pickled_one_answers_the_same(one: AutoencoderEmbedder) -> None:
+def test_a_clone_is_unfitted_and_a_pickled_copy_transforms_the_same(one: AutoencoderEmbedder) -> None:
     assert np.array_equal(pickle.loads(pickle.dumps(one)).transform(ROWS), one.transform(ROWS))
     copied = clone(one)
     assert copied.get_params() == one.get_params()
@@ -293,12 +293,12 @@ def test_a_copy_is_unfitted_and_a_pickled_one_answers_the_same(one: AutoencoderE
 
 
 @pytest.mark.parametrize("method", ["transform", "inverse_transform", "score"])
-def test_what_is_not_fitted_cannot_answer(method: str) -> None:
+def test_an_unfitted_estimator_raises(method: str) -> None:
     with pytest.raises(NotFittedError):
         getattr(embedder(), method)(ROWS)
 
 
-def test_what_failed_to_fit_is_not_fitted(tmp_path: Path) -> None:
+def test_an_estimator_whose_fit_failed_is_not_fitted(tmp_path: Path) -> None:
     estimator = embedder(lr=-1.0)
     with pytest.raises(ValueError, match=r"optimizer\.lr"):
         estimator.fit(ROWS)
@@ -306,7 +306,7 @@ def test_what_failed_to_fit_is_not_fitted(tmp_path: Path) -> None:
         estimator.export(tmp_path / "encoder")
 
 
-def test_what_failed_to_fit_again_is_not_fitted_any_more() -> None:
+def test_a_failed_second_fit_discards_the_first() -> None:
     estimator = fitted()
     with pytest.raises(ValueError, match=r"optimizer\.lr"):
         estimator.set_params(lr=-1.0).fit(ROWS[:, :5])
@@ -315,7 +315,7 @@ def test_what_failed_to_fit_again_is_not_fitted_any_more() -> None:
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_run_that_does_not_learn_is_warned_of_and_one_that_does_is_not() -> None:
+def test_warns_only_if_a_run_does_not_learn() -> None:
     slow = embedder(lr=1e-6, settings=("model.latent_noise=0",))
     with pytest.warns(ConvergenceWarning, match=r"learning-rate-too-low \(likely\): .* --set optimizer\.lr=0\.002"):
         slow.fit(ROWS)
@@ -326,12 +326,12 @@ def test_a_run_that_does_not_learn_is_warned_of_and_one_that_does_is_not() -> No
 
 
 @pytest.mark.parametrize("shape", [6, "23", (2.0, 3.0), (-2, -3), (), np.ones((2, 3), int)])
-def test_a_shape_is_made_of_whole_numbers(shape: Any) -> None:
+def test_refuses_an_input_shape_that_is_not_a_tuple_of_positive_integers(shape: Any) -> None:
     with pytest.raises(ValueError, match="input_shape: expected None, or whole numbers from 1"):
         embedder(input_shape=shape).fit(ROWS)
 
 
-def test_fits_in_several_threads_are_those_in_one() -> None:
+def test_parallel_fits_equal_a_single_fit() -> None:
     alone = fitted().transform(ROWS)
     with ThreadPoolExecutor(2) as pool:
         together = list(pool.map(lambda _: fitted().transform(ROWS), range(3)))
@@ -339,13 +339,13 @@ def test_fits_in_several_threads_are_those_in_one() -> None:
 
 
 @pytest.mark.parametrize("settings", ["model.dropout=0.1", {"model": {"dropout": 0.1}}, None, 5, [5]])
-def test_settings_are_a_list_of_lines(settings: Any) -> None:
+def test_refuses_settings_that_are_not_a_list_of_lines(settings: Any) -> None:
     with pytest.raises(ValueError, match="settings: expected a list of lines"):
         embedder(settings=settings).fit(ROWS)
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         (np.full((5, 2), np.nan), "Input X contains NaN"),
         (
@@ -357,24 +357,24 @@ def test_settings_are_a_list_of_lines(settings: Any) -> None:
         (np.zeros(5), "Expected 2D array"),
     ],
 )
-def test_rows_that_cannot_be_are_told_as_scikit_learn_tells_them(rows: NDArray[Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_refuses_invalid_rows_with_scikit_learns_messages(rows: NDArray[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         embedder().fit(rows)
 
 
-def test_rows_of_another_width_are_refused(one: AutoencoderEmbedder) -> None:
+def test_refuses_rows_of_another_width(one: AutoencoderEmbedder) -> None:
     with pytest.raises(ValueError, match="X has 5 features, but AutoencoderEmbedder is expecting 6"):
         one.transform(ROWS[:, :5])
     with pytest.raises(ValueError, match="X has 6 features, but embeddings have 3"):
         one.inverse_transform(ROWS)
 
 
-def test_a_loss_that_leaves_the_numbers_is_told_with_its_remedy() -> None:
+def test_a_nonfinite_loss_raises_an_error_with_a_remedy() -> None:
     with pytest.raises(TrainingError, match="learning-rate-too-high"):
         fitted(lr=1e20, batch_norm=False, settings=("optimizer.kind=sgd",))
 
 
-def test_an_export_replaces_an_artifact_and_nothing_else(one: AutoencoderEmbedder, tmp_path: Path) -> None:
+def test_export_replaces_only_an_encoder_artifact(one: AutoencoderEmbedder, tmp_path: Path) -> None:
     precious = tmp_path / "folder" / "precious"
     precious.parent.mkdir()
     precious.write_text("mine")
@@ -386,18 +386,18 @@ def test_an_export_replaces_an_artifact_and_nothing_else(one: AutoencoderEmbedde
     assert one.export(tmp_path / "encoder").digest == load_encoder(tmp_path / "encoder").digest
 
 
-def test_it_tells_of_its_epochs(one: AutoencoderEmbedder) -> None:
+def test_reports_its_epochs(one: AutoencoderEmbedder) -> None:
     assert [epoch.number for epoch in one.history_] == [1, 2, 3]
     assert one.n_iter_ == 3
 
 
-def test_there_is_no_partial_fit_and_it_is_said_why() -> None:
+def test_has_no_partial_fit_and_documents_why() -> None:
     assert not hasattr(AutoencoderEmbedder(), "partial_fit")
     assert "no `partial_fit`" in (AutoencoderEmbedder.__doc__ or "")
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
-def test_a_time_since_1970_is_fitted_as_one_from_nearby(dtype: Any, tmp_path: Path) -> None:
+def test_a_column_far_from_zero_is_fitted_like_the_same_column_near_zero(dtype: Any, tmp_path: Path) -> None:
     near = (8 * ROWS.astype(np.float64)).round()
     far = (near + 1.76e9 * np.eye(6)[0]).astype(dtype)
     one, other = embedder().fit(near), embedder().fit(far)

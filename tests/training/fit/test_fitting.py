@@ -31,7 +31,7 @@ def run(fitting: Fitting) -> State:
     return state
 
 
-def test_the_preprocessing_is_fitted_on_the_training_rows_and_given_to_both_parts() -> None:
+def test_fits_the_preprocessing_on_training_rows_and_applies_it_to_both_parts() -> None:
     split = split_rows(ROWS, quick(), shown=False)
     fitting = prepare(ROWS, split, quick())
     mean, deviation = split.train.mean(axis=0), split.train.std(axis=0)
@@ -39,14 +39,14 @@ def test_the_preprocessing_is_fitted_on_the_training_rows_and_given_to_both_part
         np.testing.assert_allclose(part.numpy(), (rows - mean) / deviation, atol=1e-5)
 
 
-def test_the_same_seed_makes_the_same_model_and_another_seed_another() -> None:
+def test_the_seed_determines_the_initial_model() -> None:
     one, same, other = (prepared(quick(f"fit.seed={seed}")).model.state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
     assert not torch.equal(one["encoder.0.weight"], other["encoder.0.weight"])
 
 
 @pytest.mark.parametrize(("pixels", "kind"), [(True, "center"), (False, "standard")])
-def test_auto_centers_pictures_and_standardises_the_rest(pixels: bool, kind: str) -> None:
+def test_auto_centers_pictures_and_standardizes_other_rows(pixels: bool, kind: str) -> None:
     assert prepared(quick(), array_rows(blobs(), pixels=pixels)).preprocess.kind == kind
 
 
@@ -60,13 +60,13 @@ def test_auto_centers_pictures_and_standardises_the_rest(pixels: bool, kind: str
         (400, "1", 1, 30),  # 360 steps, at least 30 epochs
     ],
 )
-def test_auto_takes_about_3000_steps_and_at_most_300_epochs(count: int, batch: str, size: int, epochs: int) -> None:
+def test_auto_plans_about_3000_steps_and_at_most_300_epochs(count: int, batch: str, size: int, epochs: int) -> None:
     lines = ["fit.epochs='auto'", f"fit.batch_size={batch}", "model.batch_norm=false", "model.latent_norm=false"]
     plan = prepared(quick(*lines), array_rows(blobs(count))).plan
     assert (plan.batch_size, plan.epochs) == (size, epochs)
 
 
-def test_the_plan_is_what_is_set() -> None:
+def test_the_plan_follows_the_settings() -> None:
     plan = prepared(quick("optimizer.clip=2.5", "fit.patience=7", "fit.seed=3", "corruption.kind=none")).plan
     assert (plan.epochs, plan.batch_size, plan.patience, plan.seed, plan.clip) == (3, 16, 7, 3, 2.5)
     assert plan.corrupt is None
@@ -86,7 +86,7 @@ def test_the_plan_is_what_is_set() -> None:
         (["model.kind=conv"], "model.kind"),
     ],
 )
-def test_settings_that_cannot_go_together_are_refused(lines: list[str], field: str) -> None:
+def test_refuses_conflicting_settings(lines: list[str], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         prepared(quick(*lines))
     assert caught.value.field == field
@@ -99,14 +99,14 @@ def test_settings_that_cannot_go_together_are_refused(lines: list[str], field: s
         (["model.hidden=[]", "model.decoder=[65536, 65536]"], "model.hidden: .* found 4,295,"),
     ],
 )
-def test_a_model_that_no_machine_here_could_hold_is_refused(lines: list[str], weights: str) -> None:
+def test_refuses_a_model_with_too_many_weights(lines: list[str], weights: str) -> None:
     with pytest.raises(ConfigError, match=weights):
         prepared(quick(*lines))
 
 
 @pytest.mark.parametrize("scale", ["range", "column-range"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_squashing_output_goes_with_rows_scaled_to_a_range(scale: str, seed: int) -> None:
+def test_accepts_a_squashing_output_for_rows_scaled_to_a_range(scale: str, seed: int) -> None:
     config = quick("model.output=sigmoid", "loss.kind=mse", f"data.scale={scale}", "fit.epochs=1")
     assert run(prepared(config, array_rows(blobs(seed=seed)))).stopped == "finished"
 
@@ -118,18 +118,18 @@ def test_a_picture_keeps_its_shape() -> None:
     assert fitting.model(fitting.data.train).shape == fitting.data.train.shape
 
 
-def test_precision_is_what_is_asked_for_or_what_the_run_began_with() -> None:
+def test_a_resumed_run_keeps_its_precision() -> None:
     split = split_rows(ROWS, quick(), shown=False)
-    for asked, began, bf16 in (("bf16", None, True), ("auto", None, False), ("auto", "bf16", True)):
-        config = quick(f"fit.precision={asked}")
-        begun = {"precision": began, "device": "cpu"} if began else None
-        fitting = prepare(ROWS, split, config, begun=begun)
+    for requested, began, bf16 in (("bf16", None, True), ("auto", None, False), ("auto", "bf16", True)):
+        config = quick(f"fit.precision={requested}")
+        resumed = {"precision": began, "device": "cpu"} if began else None
+        fitting = prepare(ROWS, split, config, resumed=resumed)
         assert fitting.plan.bf16 is bf16
         settings = fitting.settings(ROWS, split, config)
         assert (settings["precision"], settings["device"]) == ("bf16" if bf16 else "fp32", "cpu")
 
 
-def test_cross_entropy_of_probabilities_bears_held_out_values_outside_the_training_range() -> None:
+def test_binary_cross_entropy_accepts_held_out_values_outside_the_training_range() -> None:
     rows = blobs(60, 3)
     config = quick("loss.kind=bce", "model.output=sigmoid", "data.scale=column-range")
     split = split_rows(array_rows(rows), config, shown=False)
@@ -140,7 +140,7 @@ def test_cross_entropy_of_probabilities_bears_held_out_values_outside_the_traini
     assert (state.stopped, state.history[-1].validation_loss is None) == ("finished", False)
 
 
-def test_its_settings_are_plain_json_and_name_the_rows() -> None:
+def test_settings_are_plain_json_and_describe_the_rows() -> None:
     split = split_rows(ROWS, quick(), shown=False)
     settings = prepare(ROWS, split, quick()).settings(ROWS, split, quick())
     assert json.loads(json.dumps(settings)) == settings
@@ -157,7 +157,7 @@ def test_a_run_ends_with_its_best_weights_in_eval_mode() -> None:
 
 
 @pytest.mark.parametrize("stopped", ["finished", "patience"])
-def test_a_run_that_has_ended_is_not_gone_on_with(stopped: str) -> None:
+def test_does_not_continue_a_finished_run(stopped: str) -> None:
     fitting = prepared(quick())
     before = State(history=[Epoch(1, 1.0, 1.0, 0.1, 0.0)], best_epoch=1, stopped=stopped)
     before.best_weights = {name: torch.zeros_like(tensor) for name, tensor in fitting.model.state_dict().items()}
@@ -166,7 +166,7 @@ def test_a_run_that_has_ended_is_not_gone_on_with(stopped: str) -> None:
     assert not fitting.model.state_dict()["encoder.0.weight"].any()
 
 
-def test_a_run_without_hope_ends_with_its_diagnosis_however_often_it_is_asked() -> None:
+def test_a_hopeless_run_ends_with_its_diagnosis_on_every_call() -> None:
     fitting = prepared(quick("optimizer.kind=sgd", "optimizer.lr=1e20", "model.batch_norm=false"))
     state = State()
     for _ in range(2):
@@ -175,7 +175,7 @@ def test_a_run_without_hope_ends_with_its_diagnosis_however_often_it_is_asked() 
     assert len(state.history) == 1
 
 
-def test_what_was_fitted_is_exported_and_compared_on_held_out_rows(
+def test_exports_the_fitted_model_and_compares_it_on_held_out_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = split_rows(ROWS, quick(), shown=False)
@@ -191,15 +191,15 @@ def test_what_was_fitted_is_exported_and_compared_on_held_out_rows(
     assert np.array_equal(fitting.fitted(ROWS, split, {}, state).probe, split.validation[:4])
 
 
-def test_the_bar_tells_the_losses_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_shows_the_losses_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     state = State()
-    for shown, told in ((True, "loss 0.50000, validation nan"), (False, "")):
+    for shown, message in ((True, "loss 0.50000, validation nan"), (False, "")):
         with epoch_bar(1, state, shown=shown) as on_epoch:
             on_epoch(State(history=[Epoch(1, 0.5, None, 0.1, 0.0)]))
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
-def test_a_value_far_from_all_others_is_told_and_counts_as_the_end_of_the_range_in_both_parts() -> None:
+def test_clips_and_reports_outliers_in_both_parts() -> None:
     rows = blobs(100, 3)
     rows[[4, 5], [0, 2]] = [3e38, -3e38]
     split = split_rows(array_rows(rows), quick(), shown=False, held=np.array([5, *range(10, 20)]))

@@ -47,14 +47,14 @@ def stopped(run: Path) -> str:
 
 @contextmanager
 def ctrl_c_at(*steps: int) -> Iterator[None]:
-    """Press Ctrl-C as the model is trained for the n-th time."""
-    asked = 0
+    """Press Ctrl-C at each of the given training steps, counted from 1."""
+    step = 0
 
     def press(module: torch.nn.Module, inputs: Any) -> None:
-        nonlocal asked
+        nonlocal step
         trained = isinstance(module, Autoencoder) and module.training
-        asked += trained
-        if trained and asked in steps:
+        step += trained
+        if trained and step in steps:
             signal.raise_signal(signal.SIGINT)
 
     handle = register_module_forward_pre_hook(press)
@@ -64,7 +64,7 @@ def ctrl_c_at(*steps: int) -> Iterator[None]:
         handle.remove()
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others(tmp_path: Path) -> None:
+def test_the_seed_determines_the_weights_bit_for_bit(tmp_path: Path) -> None:
     config = quick("model.dropout=0.2", "corruption.kind=salt_and_pepper", "corruption.level=0.1")
     for name, run in (("one", config), ("two", config), ("other", quick("fit.seed=1"))):
         train(ROWS, run, tmp_path / name)
@@ -72,16 +72,16 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_other
     assert weights(tmp_path / "one") != weights(tmp_path / "other")
 
 
-def test_labels_never_change_what_is_learned(tmp_path: Path) -> None:
-    labelled = array_rows(blobs(), [f"kind {i % 3}" for i in range(60)])
+def test_labels_do_not_change_the_weights(tmp_path: Path) -> None:
+    labeled = array_rows(blobs(), [f"kind {i % 3}" for i in range(60)])
     train(ROWS, quick(), tmp_path / "without")
-    train(labelled, quick(), tmp_path / "with")
+    train(labeled, quick(), tmp_path / "with")
     assert weights(tmp_path / "without") == weights(tmp_path / "with")
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("step", [1, 2 * STEPS_AN_EPOCH + 2])
-def test_ctrl_c_ends_the_epoch_and_a_resumed_run_is_the_unbroken_one_bit_for_bit(
+def test_ctrl_c_stops_after_the_epoch_and_a_resumed_run_equals_the_uninterrupted_run(
     tmp_path: Path, optimizer: str, step: int
 ) -> None:
     config = quick("fit.epochs=5", "model.dropout=0.2", f"optimizer.kind={optimizer}")
@@ -97,7 +97,7 @@ def test_ctrl_c_ends_the_epoch_and_a_resumed_run_is_the_unbroken_one_bit_for_bit
     assert [e.train_loss for e in resumed.state.history] == [e.train_loss for e in whole.state.history]
 
 
-def test_a_second_ctrl_c_ends_at_once_and_gives_the_signal_back(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_stops_at_once_and_restores_the_signal_handler(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), ctrl_c_at(1, 2):
         train(ROWS, quick(), tmp_path / "run")
@@ -107,14 +107,14 @@ def test_a_second_ctrl_c_ends_at_once_and_gives_the_signal_back(tmp_path: Path) 
 CHILD = """
 import sys
 from pathlib import Path
-from tests.training.helpers import array_rows, blobs, quick
+from tests.factories import array_rows, blobs, quick
 from lookalike.training.fit import job
 job.CHECKPOINT_SECONDS = 0.0
 job.train(array_rows(blobs()), quick("fit.epochs=1000000", "fit.patience=1000000"), Path(sys.argv[1]))
 """
 
 
-def test_ctrl_c_to_a_process_leaves_a_checkpoint_and_a_usable_encoder(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_checkpoint_and_a_usable_encoder(tmp_path: Path) -> None:
     run = tmp_path / "run"
     child = subprocess.Popen([sys.executable, "-c", CHILD, run], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     for _ in range(6_000):
@@ -122,8 +122,8 @@ def test_ctrl_c_to_a_process_leaves_a_checkpoint_and_a_usable_encoder(tmp_path: 
             break
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=60)
-    assert child.returncode == 0, told
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 0, errors
     assert stopped(run) == "interrupted"
     encoder = load_encoder(run / "encoder")
     assert encoder.encode(blobs()).shape == (60, 3)
@@ -139,27 +139,27 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("name", ["encoder", "thesis.txt"])
-def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, name: str, resume: bool) -> None:
+def test_refuses_a_folder_with_other_contents_and_leaves_it_unchanged(tmp_path: Path, name: str, resume: bool) -> None:
     (tmp_path / "run" / name).mkdir(parents=True)
     with pytest.raises(TrainingError, match="expected a new folder"):
         train(ROWS, quick(), tmp_path / "run", resume=resume)
     assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
 
 
-def test_a_folder_in_which_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
+def test_refuses_a_folder_in_which_another_process_trains(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with (tmp_path / "run" / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(TrainingError, match="expected a folder of its own, found another process"):
+        with pytest.raises(TrainingError, match="expected a folder that no other process uses, found another process"):
             train(ROWS, quick(), tmp_path / "run")
     assert train(ROWS, quick(), tmp_path / "run").state.stopped == "finished"
 
 
-def test_resuming_where_nothing_was_begun_begins(tmp_path: Path) -> None:
+def test_resuming_without_a_checkpoint_starts_a_new_run(tmp_path: Path) -> None:
     assert train(ROWS, quick(), tmp_path / "run", resume=True).state.stopped == "finished"
 
 
-def test_a_run_is_not_overwritten_unless_it_is_resumed(trained: TrainedRun) -> None:
+def test_refuses_to_overwrite_a_run(trained: TrainedRun) -> None:
     with pytest.raises(TrainingError, match=r"found an earlier run\. .*--resume"):
         train(ROWS, quick(), trained.folder)
 
@@ -168,7 +168,7 @@ def test_a_run_is_not_overwritten_unless_it_is_resumed(trained: TrainedRun) -> N
     ("rows", "config", "named"),
     [(array_rows(blobs(seed=1)), quick(), "data"), (ROWS, quick("fit.seed=1"), "config")],
 )
-def test_a_run_is_not_resumed_with_other_data_or_settings(
+def test_refuses_to_resume_with_other_data_or_settings(
     trained: TrainedRun, rows: Any, config: TrainConfig, named: str
 ) -> None:
     before = weights(trained.folder)
@@ -177,8 +177,8 @@ def test_a_run_is_not_resumed_with_other_data_or_settings(
     assert weights(trained.folder) == before
 
 
-def test_the_best_epoch_is_exported_not_the_last(tmp_path: Path) -> None:
-    # QueueLimits of 1 at a rate that shakes: the run ends with the first epoch that is worse.
+def test_exports_the_best_epoch_not_the_last(tmp_path: Path) -> None:
+    # With a patience of 1 and a rate at which the loss fluctuates, the run ends after the first worse epoch.
     lines = ["fit.epochs=1000", "fit.patience=1", "optimizer.lr=0.5", "corruption.kind=none", "loss.kind=mse"]
     run = train(ROWS, quick(*lines), tmp_path / "run")
     assert run.state.stopped == "patience"
@@ -192,20 +192,20 @@ def test_the_best_epoch_is_exported_not_the_last(tmp_path: Path) -> None:
     assert float(loss) == pytest.approx(best, rel=1e-4)
 
 
-def test_what_was_held_out_never_reaches_the_preprocessing(tmp_path: Path) -> None:
+def test_held_out_rows_do_not_influence_the_preprocessing(tmp_path: Path) -> None:
     config = quick("data.scale=column-range")
     inputs = np.random.default_rng(0).uniform(size=(50, 2)).astype(np.float32)
     inputs[:, 0] = np.arange(50)
     split = split_rows(array_rows(inputs), config)
     held, kept = (part[:, 0].astype(int) for part in (split.validation, split.train))
-    inputs[held, 1] = 1e6  # which rows are held out follows from their number and the seed alone
+    inputs[held, 1] = 1e6  # the choice of held-out rows depends only on the row count and the seed
     scaling = train(array_rows(inputs), config, tmp_path / "run").encoder.preprocess
     expected = fit_preprocessor(inputs[kept], "column-range")
     assert all(torch.equal(tensor, expected.tensors()[name]) for name, tensor in scaling.tensors().items())
 
 
 @pytest.mark.parametrize("inputs", [blobs(1), np.zeros((10, 0), np.float32)])
-def test_too_little_data_is_refused_before_anything_is_written(tmp_path: Path, inputs: Any) -> None:
+def test_refuses_too_little_data_before_writing_anything(tmp_path: Path, inputs: Any) -> None:
     with pytest.raises(DataError, match="memory: expected at least"):
         train(array_rows(inputs), quick(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -219,35 +219,33 @@ def test_too_little_data_is_refused_before_anything_is_written(tmp_path: Path, i
         (["fit.batch_size=1"], "fit.batch_size"),
     ],
 )
-def test_settings_that_cannot_go_together_are_refused_before_training(
-    tmp_path: Path, lines: list[str], field: str
-) -> None:
+def test_refuses_conflicting_settings_before_training(tmp_path: Path, lines: list[str], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         train(ROWS, quick(*lines), tmp_path / "run")
     assert caught.value.field == field
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_leaves_the_numbers_ends_with_a_diagnosis_and_a_remedy_and_exports_nothing(tmp_path: Path) -> None:
+def test_a_nonfinite_loss_ends_with_a_diagnosis_and_exports_nothing(tmp_path: Path) -> None:
     config = quick("optimizer.kind=sgd", "optimizer.lr=1e20", "model.batch_norm=false")
     with pytest.raises(TrainingError, match=r"learning-rate-too-high: .*1e\+20 .*--set optimizer\.lr=1$"):
         train(ROWS, config, tmp_path / "run")
     assert not (tmp_path / "run" / "encoder").exists()
 
 
-def test_rows_that_are_all_alike_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="rows-alike: expected none, found all 54 training rows are the same"):
+def test_refuses_rows_that_are_all_equal(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"rows-alike: .*, found all 54 training rows are the same"):
         train(array_rows(np.ones((60, 3), np.float32)), quick(), tmp_path / "run")
 
 
-def test_constant_columns_are_learned_like_any_other(tmp_path: Path) -> None:
+def test_reconstructs_constant_columns(tmp_path: Path) -> None:
     inputs = blobs()
     inputs[:, 2] = 7.0
     run = train(array_rows(inputs), quick("fit.epochs=200"), tmp_path / "run")
     np.testing.assert_allclose(run.encoder.reconstruct(inputs)[:, 2], 7.0, atol=0.5)
 
 
-def test_the_manifest_says_how_the_encoder_was_made(trained: TrainedRun) -> None:
+def test_the_manifest_describes_how_the_encoder_was_made(trained: TrainedRun) -> None:
     header = trained.encoder.header
     assert (header["input_shape"], header["latent_dim"]) == ([6], 3)
     assert (header["data"]["name"], header["data"]["rows"]) == ("memory", 60)
@@ -256,14 +254,14 @@ def test_the_manifest_says_how_the_encoder_was_made(trained: TrainedRun) -> None
     assert header["best_epoch"] == trained.state.best_epoch
 
 
-def test_a_run_needs_no_main_thread(tmp_path: Path) -> None:
+def test_trains_outside_of_the_main_thread(tmp_path: Path) -> None:
     thread = Thread(target=train, args=(ROWS, quick(), tmp_path / "run"))
     thread.start()
     thread.join()
     assert load_encoder(tmp_path / "run" / "encoder").latent_dim == 3
 
 
-def test_a_denoising_run_on_digits_takes_noise_away(tmp_path: Path) -> None:
+def test_a_denoising_run_on_digits_removes_noise(tmp_path: Path) -> None:
     config = quick("model.hidden=[64]", "model.latent_dim=16", "fit.epochs=20", "optimizer.lr=0.01")
     encoder = train(open_rows("digits"), config, tmp_path / "run").encoder
     clean = np.concatenate([chunk.inputs for chunk in open_rows("digits:test").chunks()])
@@ -273,7 +271,7 @@ def test_a_denoising_run_on_digits_takes_noise_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_a_run_on_cuda_can_be_broken_off_and_resumed(tmp_path: Path) -> None:
+def test_a_run_on_cuda_can_be_interrupted_and_resumed(tmp_path: Path) -> None:
     config = quick("fit.device=cuda")
     with ctrl_c_at(1):
         train(ROWS, config, tmp_path / "run")
@@ -281,7 +279,7 @@ def test_a_run_on_cuda_can_be_broken_off_and_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_precision_is_told_by_checkpoint_and_artifact(tmp_path: Path, precision: str) -> None:
+def test_checkpoint_and_artifact_contain_the_precision(tmp_path: Path, precision: str) -> None:
     encoder = train(ROWS, quick(f"fit.precision={precision}"), tmp_path / "run").encoder
     checkpoint = latest_checkpoint(tmp_path / "run")
     assert checkpoint is not None
@@ -289,7 +287,7 @@ def test_the_precision_is_told_by_checkpoint_and_artifact(tmp_path: Path, precis
 
 
 @pytest.mark.parametrize("wins", [False, True])
-def test_auto_that_comes_to_one_precision_is_a_run_of_that_precision_bit_for_bit(
+def test_auto_equals_an_explicit_run_of_the_chosen_precision_bit_for_bit(
     tmp_path: Path, wins: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, chosen = ("model.dropout=0.2",), "bf16" if wins else "fp32"
@@ -300,27 +298,27 @@ def test_auto_that_comes_to_one_precision_is_a_run_of_that_precision_bit_for_bit
     assert weights(tmp_path / "auto") == weights(tmp_path / "asked")
 
 
-def test_a_resumed_run_keeps_the_precision_it_began_with_and_measures_no_more(
+def test_a_resumed_run_keeps_its_precision_without_a_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.training.fit.step_cost.SHORT_STEP", 0)
     monkeypatch.setattr("lookalike.training.fit.precision.is_worth_it", lambda fp32, bf16: True)
     whole = train(ROWS, quick(), tmp_path / "whole")
-    with ctrl_c_at(13):  # twelve steps are measured
+    with ctrl_c_at(13):  # after the twelve measured steps
         train(ROWS, quick(), tmp_path / "broken")
-    monkeypatch.setattr("lookalike.training.fit.precision.is_worth_it", None)  # a measurement would end here
+    monkeypatch.setattr("lookalike.training.fit.precision.is_worth_it", None)  # a measurement would fail
     resumed = train(ROWS, quick(), tmp_path / "broken", resume=True)
     assert resumed.encoder.header["precision"] == whole.encoder.header["precision"] == "bf16"
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
 
 
-def test_fewer_rows_than_a_batch_make_one_batch(tmp_path: Path) -> None:
+def test_trains_on_fewer_rows_than_a_batch(tmp_path: Path) -> None:
     run = train(array_rows(blobs(7)), quick("fit.batch_size=256"), tmp_path / "run")
     assert run.state.facts["smallest_batch"] == 6
     assert run.encoder.encode(blobs(7)).shape == (7, 3)
 
 
-def test_two_rows_are_trained_on_where_there_is_no_batch_norm(tmp_path: Path) -> None:
+def test_trains_on_two_rows_without_batch_norm(tmp_path: Path) -> None:
     run = train(array_rows(blobs(2)), quick("model.batch_norm=false", "model.latent_norm=false"), tmp_path / "run")
     assert (len(run.split.train), len(run.split.validation)) == (1, 1)
     with pytest.raises(ConfigError, match=r"fit.batch_size: expected at least 2 rows in a batch"):
@@ -328,17 +326,17 @@ def test_two_rows_are_trained_on_where_there_is_no_batch_norm(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_columns(tmp_path: Path) -> None:
+def test_trains_on_a_hundred_thousand_columns(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(24, 100_000)).astype(np.float32)
     run = train(array_rows(rows), quick("model.hidden=[4]", "fit.epochs=2"), tmp_path / "run")
     assert run.encoder.encode(rows).shape == (24, 3)
     assert run.encoder.reconstruct(rows[:2]).shape == (2, 100_000)
-    with pytest.raises(ConfigError, match=r"model.hidden: expected at most 268,435,456 weights a half"):
+    with pytest.raises(ConfigError, match=r"model.hidden: expected at most 268,435,456 weights in the encoder"):
         train(array_rows(rows), quick("model.hidden=[4096]"), tmp_path / "wide")
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_a_tables_labels_are_for_judging_alone(tmp_path: Path, suffix: str) -> None:
+def test_labels_of_a_table_do_not_change_the_weights(tmp_path: Path, suffix: str) -> None:
     columns = {f"c{i}": blobs()[:, i] for i in range(6)}
     labels = {"label": pa.array([f"kind {i % 3}" for i in range(60)])}
     for name, table in (("without", pa.table(columns)), ("with", pa.table(columns | labels))):
@@ -347,7 +345,7 @@ def test_a_tables_labels_are_for_judging_alone(tmp_path: Path, suffix: str) -> N
     assert weights(tmp_path / "without") == weights(tmp_path / "with")
 
 
-def test_no_held_out_row_stands_among_the_training_rows(tmp_path: Path) -> None:
+def test_held_out_rows_do_not_occur_among_the_training_rows(tmp_path: Path) -> None:
     run = train(array_rows(np.repeat(blobs(), 2, axis=0)), quick(), tmp_path / "run")
     assert run.state.facts["duplicates"] == 0
     assert (len(run.split.train), len(run.split.validation)) == (108, 12)

@@ -21,11 +21,11 @@ def kinds(rows: NDArray[np.float32]) -> set[bytes]:
 
 
 def repeated(*counts: int) -> NDArray[np.float32]:
-    """So many rows of the value 0, so many of 1, ..."""
+    """`counts[0]` rows of the value 0, `counts[1]` rows of the value 1, ..."""
     return np.repeat(np.arange(len(counts), dtype=np.float32), counts)[:, None]
 
 
-def test_a_split_parts_the_rows_and_their_labels_for_good() -> None:
+def test_splits_rows_and_labels_together() -> None:
     inputs = np.repeat(np.arange(40, dtype=np.float32)[:, None], 2, axis=1)
     rows = array_rows(inputs, [f"label {i}" for i in range(40)])
     split = split_rows(rows, quick("data.validation=0.25"))
@@ -38,47 +38,47 @@ def test_a_split_parts_the_rows_and_their_labels_for_good() -> None:
 
 
 @pytest.mark.parametrize(("count", "share", "held"), [(2, 0.01, 1), (2, 0.99, 1), (10, 0.01, 1), (10, 0.99, 9)])
-def test_either_side_of_a_split_has_a_row(count: int, share: float, held: int) -> None:
+def test_each_part_has_at_least_one_row(count: int, share: float, held: int) -> None:
     split = split_rows(array_rows(blobs(count)), quick(f"data.validation={share}"))
     assert (len(split.train), len(split.validation)) == (count - held, held)
 
 
-def test_rows_beyond_the_memory_allowed_are_sampled() -> None:
+def test_samples_rows_beyond_the_memory_limit() -> None:
     split = split_rows(ROWS, quick("data.max_bytes=480"))  # 20 rows of 6 values of 4 bytes
     assert len(split.train) + len(split.validation) == 20
 
 
-def test_a_category_takes_the_memory_of_all_its_words() -> None:
-    words = Column("colour", "categorical", tuple(map(str, range(15))))
+def test_counts_the_memory_of_all_values_of_a_category() -> None:
+    words = Column("color", "categorical", tuple(map(str, range(15))))
     rows = dataclasses.replace(array_rows(np.zeros((60, 6), np.float32)), columns=(words, *map(Column, "abcde")))
     split = split_rows(rows, quick("data.max_bytes=480"))  # 6 rows of 15 + 5 features of 4 bytes
     assert len(split.train) + len(split.validation) == 6
 
 
-def test_one_row_is_too_few() -> None:
+def test_refuses_a_single_row() -> None:
     with pytest.raises(DataError, match="memory: expected at least 2 rows"):
         split_rows(array_rows(blobs(1)), quick())
 
 
-def test_a_split_is_known_by_its_digest() -> None:
+def test_the_digest_identifies_a_split() -> None:
     one, same, other = (split_rows(ROWS, quick(f"fit.seed={seed}")).digest() for seed in (0, 0, 1))
     assert one == same != other
 
 
-def test_nothing_is_shown_where_nothing_shall_be(capsys: pytest.CaptureFixture[str]) -> None:
+def test_shows_no_progress_if_not_asked_to(capsys: pytest.CaptureFixture[str]) -> None:
     split_rows(ROWS, quick(), shown=False)
     assert capsys.readouterr().err == ""
 
 
-def test_of_rows_that_differ_chance_alone_takes_the_share() -> None:
-    # The first five of numpy's permutation of twenty: any rows of that number are parted alike.
+def test_the_choice_among_distinct_rows_depends_only_on_count_and_seed() -> None:
+    # The first five positions of numpy's permutation of twenty: the same for any twenty distinct rows.
     first = np.random.default_rng(7).permutation(20)[:5]
     for rows in (blobs(20), blobs(20, seed=1)):
         assert np.flatnonzero(hold_out(rows, 0.25, 7)).tolist() == sorted(first)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_equal_rows_stand_on_one_side(seed: int) -> None:
+def test_equal_rows_stay_in_one_part(seed: int) -> None:
     rows = repeated(*[1] * 50, *[2] * 20, *[5] * 2)  # 100 rows
     held = hold_out(rows, 0.1, seed)
     assert held.sum() == 10
@@ -86,7 +86,7 @@ def test_equal_rows_stand_on_one_side(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_kind_that_is_too_many_for_the_share_is_trained_on(seed: int) -> None:
+def test_trains_on_a_group_of_equal_rows_larger_than_the_share(seed: int) -> None:
     rows = repeated(60, *[1] * 40)
     held = hold_out(rows, 0.1, seed)
     assert held.sum() == 10
@@ -96,20 +96,22 @@ def test_a_kind_that_is_too_many_for_the_share_is_trained_on(seed: int) -> None:
 @pytest.mark.parametrize(
     ("counts", "share", "count"),
     [
-        ((10, 10), 0.05, 10),  # one kind must go, though the share is one row
-        ((30, 10), 0.5, 10),  # the smaller one, for the larger is too many
+        ((10, 10), 0.05, 10),  # one group must be held out, although the share is one row
+        ((30, 10), 0.5, 10),  # the smaller group, because the larger is too large
         ((10, 10, 10, 10), 0.49, 20),  # the target is 20
         ((10, 10, 10, 10), 0.45, 20),  # the target is 18: 20 is nearer than 10
         ((10, 10, 10, 10), 0.35, 10),  # the target is 14: 10 is nearer than 20
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_what_is_nearest_to_the_share_is_taken(counts: tuple[int, ...], share: float, count: int, seed: int) -> None:
+def test_takes_the_number_of_rows_nearest_to_the_share(
+    counts: tuple[int, ...], share: float, count: int, seed: int
+) -> None:
     held = hold_out(repeated(*counts), share, seed)
     assert held.sum() == count
 
 
-def test_where_all_rows_are_equal_they_are_parted_all_the_same() -> None:
+def test_splits_rows_that_are_all_equal() -> None:
     assert hold_out(repeated(20), 0.25, 0).sum() == 5
 
 
@@ -118,7 +120,7 @@ def test_where_all_rows_are_equal_they_are_parted_all_the_same() -> None:
     share=st.floats(0.01, 0.99),
     seed=st.integers(0, 1 << 31),
 )
-def test_no_held_out_row_stands_among_the_training_rows(values: Any, share: float, seed: int) -> None:
+def test_held_out_rows_do_not_occur_among_the_training_rows(values: Any, share: float, seed: int) -> None:
     rows = np.array(values, np.float32)
     held = hold_out(rows, share, seed)
     assert np.array_equal(held, hold_out(rows, share, seed))
@@ -131,7 +133,7 @@ def test_no_held_out_row_stands_among_the_training_rows(values: Any, share: floa
         assert abs(int(held.sum()) - cut) < max(sizes)
 
 
-def test_rows_that_are_named_are_held_out_and_no_others() -> None:
+def test_holds_out_exactly_the_given_rows() -> None:
     inputs = np.repeat(np.arange(40, dtype=np.float32)[:, None], 2, axis=1)
     rows = array_rows(inputs, [f"label {i}" for i in range(40)])
     split = split_rows(rows, quick(), held=np.array([3, 17, 39]))
@@ -140,7 +142,7 @@ def test_rows_that_are_named_are_held_out_and_no_others() -> None:
     assert split.train[:, 0].tolist() == [i for i in range(40) if i not in (3, 17, 39)]
 
 
-def test_rows_that_are_named_are_read_where_the_others_are_sampled() -> None:
+def test_reads_all_given_rows_if_the_others_are_sampled() -> None:
     inputs = np.arange(1_000, dtype=np.float32)[:, None]
     split = split_rows(array_rows(inputs), quick("data.max_bytes=400"), held=np.array([0, 500, 999]))
     assert split.validation.ravel().tolist() == [0, 500, 999]
@@ -148,8 +150,8 @@ def test_rows_that_are_named_are_read_where_the_others_are_sampled() -> None:
     assert not {0, 500, 999} & set(split.train.ravel().tolist())
 
 
-@pytest.mark.parametrize(("held", "about"), [(range(0), "found none held out"), (range(60), "found all of them")])
-def test_none_or_all_held_out_is_no_split(held: range, about: str) -> None:
+@pytest.mark.parametrize(("held", "about"), [(range(0), "found no rows held out"), (range(60), "found all rows")])
+def test_refuses_to_hold_out_no_rows_or_all_rows(held: range, about: str) -> None:
     with pytest.raises(DataError, match=about):
         split_rows(array_rows(blobs(60)), quick(), held=np.array(held, np.int64))
 
@@ -158,14 +160,14 @@ EPOCH = 1_760_000_000.0
 
 
 def times(step: float = 0.25) -> NDArray[np.float64]:
-    """(60, 2): a time, `step` seconds apart, and a small number."""
+    """(60, 2): times, `step` seconds apart, and a small number."""
     return np.stack([EPOCH + step * np.arange(60), np.arange(60) / 8], axis=1)
 
 
-def test_rows_are_parted_less_the_origin_of_their_columns() -> None:
+def test_subtracts_the_origin_of_each_column() -> None:
     split = split_rows(array_rows(times()), quick())
     assert split.origin is not None
-    assert split.origin.tolist() == [EPOCH + 10, 0]  # of times from 0 to 14.75 after it
+    assert split.origin.tolist() == [EPOCH + 10, 0]  # the times are EPOCH + 0 to EPOCH + 14.75
     assert sorted([*split.train[:, 0], *split.validation[:, 0]]) == [0.25 * i - 10 for i in range(60)]
     assert split.blurred == ()
     near = split_rows(array_rows(times() - split.origin), quick())
@@ -174,7 +176,7 @@ def test_rows_are_parted_less_the_origin_of_their_columns() -> None:
     assert near.digest() != split.digest()
 
 
-def test_rows_that_have_an_origin_keep_it() -> None:
+def test_keeps_the_origin_of_rows_that_have_one() -> None:
     rows = array_rows(times()).measured_from(np.array([EPOCH - 5, 0]))
     split = split_rows(rows, quick())
     assert split.origin is not None
@@ -182,13 +184,13 @@ def test_rows_that_have_an_origin_keep_it() -> None:
     assert min(split.train[:, 0].min(), split.validation[:, 0].min()) == 5
 
 
-def test_rows_that_shall_not_be_scaled_stay_and_what_they_lose_is_named() -> None:
+def test_unscaled_rows_have_no_origin_and_report_lost_resolution() -> None:
     split = split_rows(array_rows(times()), quick("data.scale=none"))
     assert (split.origin, split.blurred) == (None, ("0",))
     assert set(split.train[:, 0].tolist()) == {EPOCH}
 
 
-def test_columns_that_lost_resolution_before_are_named() -> None:
+def test_reports_columns_that_lost_resolution_in_the_source() -> None:
     rows = array_rows(times(100).astype(np.float32))
     assert split_rows(rows, quick()).blurred == ("0",)
     table = dataclasses.replace(rows, columns=(Column("when"), Column("b")))
@@ -196,14 +198,14 @@ def test_columns_that_lost_resolution_before_are_named() -> None:
     assert split_rows(ROWS, quick()).blurred == ()
 
 
-def test_many_values_are_not_blurred_because_some_are_near_each_other() -> None:
+def test_does_not_report_lost_resolution_if_only_some_values_are_close() -> None:
     kelvin = np.random.default_rng(0).normal(293, 2, (200_000, 1))
     assert len(np.unique(kelvin.astype(np.float32))) < 0.9 * len(kelvin)
     split = split_rows(array_rows(kelvin), quick())
     assert (split.origin, split.blurred) == (None, ())
 
 
-def test_a_split_says_where_its_rows_are_and_has_none_of_those_that_are_to_be_left_out() -> None:
+def test_reports_positions_and_leaves_out_the_given_rows() -> None:
     inputs = np.arange(40, dtype=np.float32)[:, None]
     for held in (None, np.array([3, 30])):
         split = split_rows(array_rows(inputs), quick(), held=held, without=np.array([0, 7, 39]))

@@ -9,7 +9,7 @@ COLUMNS = tuple(map(Column, "abcd"))
 INPUTS = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
-def test_an_array_is_read_in_chunks_with_positions_as_ids() -> None:
+def test_reads_an_array_in_chunks_with_positions_as_ids() -> None:
     rows = array_rows(INPUTS, "X", columns=COLUMNS)
     assert (rows.name, rows.shape, rows.count, rows.pixels, rows.columns) == ("X", (4,), 3, False, COLUMNS)
     first, second = rows.chunks(2)
@@ -18,22 +18,22 @@ def test_an_array_is_read_in_chunks_with_positions_as_ids() -> None:
     assert first.payloads == [{}, {}]
 
 
-def test_a_shape_of_two_dimensions_is_a_pictures() -> None:
+def test_a_shape_of_two_dimensions_is_a_picture() -> None:
     rows = array_rows(INPUTS, "X", shape=(2, 2))
     assert (rows.shape, rows.width, rows.pixels) == ((2, 2), 4, True)
 
 
-def test_only_a_tables_columns_that_differ_have_names() -> None:
+def test_keeps_only_unique_column_names_of_a_table() -> None:
     assert array_rows(INPUTS, "X", shape=(2, 2), columns=COLUMNS).columns == ()
     assert array_rows(INPUTS, "X", columns=COLUMNS[:3] + COLUMNS[:1]).columns == ()
 
 
-def test_a_shape_must_hold_the_columns() -> None:
+def test_refuses_a_shape_of_another_width() -> None:
     with pytest.raises(DataError, match=r"X: expected rows of shape \(2, 3\), found rows of 4 columns"):
         array_rows(INPUTS, "X", shape=(2, 3))
 
 
-def test_what_is_not_finite_is_refused_by_row_and_column() -> None:
+def test_names_row_and_column_of_a_nonfinite_value() -> None:
     bad = INPUTS.copy()
     bad[2, 1] = np.nan
     with pytest.raises(DataError, match="X, row 2, column b"):

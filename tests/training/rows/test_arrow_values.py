@@ -55,7 +55,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("values", "expected"), TIMES + OTHERS, ids=lambda value: str(getattr(value, "type", "")))
-def test_a_value_is_told_alike_at_the_top_level_and_nested(values: pa.Array, expected: list[Any]) -> None:
+def test_converts_values_equally_at_the_top_level_and_nested(values: pa.Array, expected: list[Any]) -> None:
     assert plain(values) == expected
     assert json.loads(json.dumps(plain(values))) == expected
     count = len(values)
@@ -69,20 +69,20 @@ def test_a_value_is_told_alike_at_the_top_level_and_nested(values: pa.Array, exp
 
 
 @pytest.mark.parametrize(("values", "expected"), TIMES + OTHERS, ids=lambda value: str(getattr(value, "type", "")))
-def test_a_slice_is_told_as_its_part(values: pa.Array, expected: list[Any]) -> None:
+def test_converts_a_slice(values: pa.Array, expected: list[Any]) -> None:
     assert plain(values.slice(1)) == expected[1:]
     structs = pa.StructArray.from_arrays([values], ["x"]).slice(1)
     assert plain(structs) == [{"x": value} for value in expected[1:]]
 
 
 @pytest.mark.parametrize("make", [pa.list_, pa.large_list, pa.list_view, pa.large_list_view])
-def test_lists_may_be_missing_empty_and_sliced(make: Any) -> None:
+def test_converts_missing_empty_and_sliced_lists(make: Any) -> None:
     values = pa.array([[9], [1, None], None, [], [2]], make(pa.date32()))
     expected = [["1970-01-02", None], None, [], ["1970-01-03"]]
     assert plain(values.slice(1)) == expected
 
 
-def test_structs_and_maps_may_be_missing_empty_and_sliced() -> None:
+def test_converts_missing_empty_and_sliced_structs_and_maps() -> None:
     structs = pa.array([{"a": 9}, None, {"a": None}, {"a": 1}], pa.struct([("a", pa.duration("ms"))]))
     assert plain(structs.slice(1)) == [None, {"a": None}, {"a": "PT0.001S"}]
     maps = pa.array([[("x", 9)], None, [("a", 1), ("b", None)], []], pa.map_(pa.string(), pa.date32()))
@@ -90,7 +90,7 @@ def test_structs_and_maps_may_be_missing_empty_and_sliced() -> None:
     assert plain(pa.array([{}, None], pa.struct([]))) == [{}, None]
 
 
-def test_dates_are_what_python_says() -> None:
+def test_dates_agree_with_python() -> None:
     days = np.arange(-719_162, 2_932_897, 997)  # the years 1 to 9999
     expected = [datetime.date.fromordinal(int(day) + 719_163).isoformat() for day in days]
     assert plain(ticks(pa.date32(), *days.tolist())) == expected
@@ -99,15 +99,15 @@ def test_dates_are_what_python_says() -> None:
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        (pa.array([b"a", b"\x00\xff"]), "2 bytes that are no UTF-8, 0x00ff"),
-        (pa.array([[b"a"], [b"\xff" * 40]]), "40 bytes that are no UTF-8, 0xffffffffffffffffffffffffffffffff…"),
+        (pa.array([b"a", b"\x00\xff"]), "2 bytes that are not UTF-8, 0x00ff"),
+        (pa.array([[b"a"], [b"\xff" * 40]]), "40 bytes that are not UTF-8, 0xffffffffffffffffffffffffffffffff…"),
         (pa.array([1.5, float("-inf")]), "an infinite number"),
         (pa.array([[1.5], [float("inf")]], pa.list_(pa.float32())), "an infinite number"),
         (ticks(pa.time32("s"), 1, 90_000), "90000 s as a time of day"),
         (ticks(pa.time64("us"), 1, -1), "-1 us as a time of day"),
     ],
 )
-def test_what_json_cannot_hold_is_named_by_its_row(values: pa.Array, found: str) -> None:
+def test_names_the_row_of_a_value_that_json_cannot_represent(values: pa.Array, found: str) -> None:
     with pytest.raises(DataError, match=r"t, row 11, column x: expected text, finite numbers") as caught:
         plain_column(values, "t", "x", 10)
     assert found in str(caught.value)
@@ -116,17 +116,17 @@ def test_what_json_cannot_hold_is_named_by_its_row(values: pa.Array, found: str)
 @pytest.mark.parametrize(
     "kind", [pa.binary(), pa.large_binary(), pa.binary(1), pa.binary_view(), pa.dictionary(pa.int8(), pa.binary())]
 )
-def test_bytes_become_text(kind: pa.DataType) -> None:
+def test_decodes_bytes_to_text(kind: pa.DataType) -> None:
     values = pa.array([b"a", None, b"b"], kind)
     assert (text_of(values).type, text_of(values).to_pylist()) == (pa.large_string(), ["a", None, "b"])
 
 
-def test_other_values_than_bytes_stay() -> None:
+def test_leaves_other_values_than_bytes_unchanged() -> None:
     for values in (pa.array([1]), pa.array(["a"]), pa.array(["a"]).dictionary_encode()):
         assert text_of(values) is values
 
 
-def test_a_name_that_two_fields_of_a_struct_share_is_found_at_any_depth() -> None:
+def test_finds_duplicate_struct_fields_at_any_depth() -> None:
     pair = pa.struct([pa.field("a", pa.int8()), pa.field("a", pa.int8())])
     assert duplicate_field(pa.list_(pa.struct([pa.field("b", pair)]))) == "a"
     assert duplicate_field(pa.map_(pa.string(), pair)) == "a"

@@ -10,7 +10,7 @@ from lookalike.training.rows.builtin import fashion_folders
 from tests.factories import read_all
 
 
-def test_digits_are_scikit_learns_and_an_id_is_a_number_there() -> None:
+def test_digits_equal_scikit_learns_and_ids_are_positions_there() -> None:
     pixels, labels = load_digits(return_X_y=True)
     for name in ("digits", "digits:test"):
         chunk = read_all(name, 100)
@@ -19,7 +19,7 @@ def test_digits_are_scikit_learns_and_an_id_is_a_number_there() -> None:
         assert [payload["label"] for payload in chunk.payloads] == labels[numbers].tolist()
 
 
-def test_the_parts_of_digits_are_all_of_it_and_share_nothing() -> None:
+def test_the_parts_of_digits_are_complete_and_disjoint() -> None:
     train, test = (set(read_all(name).ids) for name in ("digits", "digits:test"))
     assert (len(train), len(test)) == (1_437, 360)
     assert train | test == {str(i) for i in range(1_797)}
@@ -33,7 +33,7 @@ def test_the_split_of_digits_is_stratified() -> None:
 
 
 def test_the_split_of_digits_never_changes() -> None:
-    # The first of what was drawn when the split was fixed.
+    # The first ids of the split when it was fixed.
     assert read_all("digits:test").ids[:10] == ["21", "24", "28", "34", "35", "37", "39", "42", "45", "51"]
 
 
@@ -57,6 +57,6 @@ def test_fashion_mnist_has_its_known_counts_labels_and_pixels(
         np.testing.assert_array_equal(chunk.inputs, np.frombuffer(stream.read(7_840), np.uint8).reshape(10, 784))
 
 
-def test_fashion_mnist_is_looked_for_in_the_users_cache_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_also_searches_the_users_cache_for_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert fashion_folders()[1] == tmp_path / "lookalike" / "fashion-mnist"

@@ -14,10 +14,10 @@ def texts(*values: str | None) -> pa.Array:
     return pa.array(values, pa.string())
 
 
-def tallied(*parts: list[str | None]) -> Tally:
+def tally_of(*parts: list[str | None]) -> Tally:
     tally = Tally()
     for part in parts:
-        tally.see(texts(*part))
+        tally.add(texts(*part))
     return tally
 
 
@@ -52,19 +52,19 @@ def tallied(*parts: list[str | None]) -> Tally:
         (["٣", "٤"], TEXT),
     ],
 )
-def test_the_kind_of_a_column_is_that_of_all_its_cells(values: list[str | None], kind: pa.DataType) -> None:
-    assert tallied(values).kind() == kind
-    assert tallied(*([value] for value in values)).kind() == kind
+def test_infers_the_kind_of_a_column_from_all_cells(values: list[str | None], kind: pa.DataType) -> None:
+    assert tally_of(values).kind() == kind
+    assert tally_of(*([value] for value in values)).kind() == kind
 
 
-def test_text_may_begin_after_any_number_of_numbers() -> None:
-    assert tallied(["1"] * 10, ["x"] * 10).kind() == TEXT
-    assert tallied(["1"] * 10, ["x"] * 9).kind() == REAL
-    assert tallied(["true"] * 10, ["maybe"]).kind() == TEXT
+def test_text_may_follow_any_number_of_numbers() -> None:
+    assert tally_of(["1"] * 10, ["x"] * 10).kind() == TEXT
+    assert tally_of(["1"] * 10, ["x"] * 9).kind() == REAL
+    assert tally_of(["true"] * 10, ["maybe"]).kind() == TEXT
 
 
-def test_words_for_a_missing_value_are_counted_apart_from_empty_cells() -> None:
-    tally = tallied(["1", *WORDS, None, " ", ""], ["2", " na ", "NONE"])
+def test_counts_words_for_a_missing_value_separately_from_empty_cells() -> None:
+    tally = tally_of(["1", *WORDS, None, " ", ""], ["2", " na ", "NONE"])
     assert (tally.words, tally.values, tally.numbers) == (len(WORDS) + 2, 2, 2)
 
 
@@ -79,15 +79,15 @@ def test_words_for_a_missing_value_are_counted_apart_from_empty_cells() -> None:
         (["1", "x"], TEXT, True),
     ],
 )
-def test_what_surely_fits_a_kind(values: list[str | None], kind: pa.DataType, fits: bool) -> None:
-    assert tallied(values).fits(kind) is fits
+def test_fits(values: list[str | None], kind: pa.DataType, fits: bool) -> None:
+    assert tally_of(values).fits(kind) is fits
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
-        (["$1.50", "2"], "no other signs than digits"),
-        (["1,000", "12 %", "€3", "1'000"], "no other signs than digits"),
+        (["$1.50", "2"], "a number may only have digits"),
+        (["1,000", "12 %", "€3", "1'000"], "a number may only have digits"),
         (["00501", "10001"], "leading zeros"),
         (["1,000", "x"], ""),
         (["x", "1,000"], ""),
@@ -95,11 +95,11 @@ def test_what_surely_fits_a_kind(values: list[str | None], kind: pa.DataType, fi
         ([None], ""),
     ],
 )
-def test_text_that_looks_like_numbers_is_told(values: list[str | None], told: str) -> None:
-    if told:
-        assert told in tallied(values).note("price")
+def test_notes_text_that_looks_like_numbers(values: list[str | None], expected: str) -> None:
+    if expected:
+        assert expected in tally_of(values).note("price")
     else:
-        assert tallied(values).note("price") == ""
+        assert tally_of(values).note("price") == ""
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_text_that_looks_like_numbers_is_told(values: list[str | None], told: st
         (["true", "FALSE", "n/a", "1", "0", ""], FLAG, [True, False, None, True, False, None]),
     ],
 )
-def test_cells_become_values_of_their_kind(values: list[str | None], kind: pa.DataType, expected: list[object]) -> None:
+def test_converts_cells_to_their_kind(values: list[str | None], kind: pa.DataType, expected: list[object]) -> None:
     converted = convert(texts(*values), kind, (Path("t"), "x"), 0)
     assert (converted.type, converted.to_pylist()) == (kind, expected)
 
@@ -127,14 +127,14 @@ def test_cells_become_values_of_their_kind(values: list[str | None], kind: pa.Da
         ("maybe", FLAG, "true, false, 1 or 0"),
     ],
 )
-def test_a_cell_of_another_kind_is_named(cell: str, kind: pa.DataType, expected: str) -> None:
+def test_names_a_cell_of_another_kind(cell: str, kind: pa.DataType, expected: str) -> None:
     with pytest.raises(DataError, match=rf"t, row 12, column x: expected {expected}; or .* found '") as caught:
         convert(texts("1", None, cell, "other"), kind, (Path("t"), "x"), 10)
     assert repr(cell) in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "is_one"),
+    ("text", "expected"),
     [
         ("2020-01-02", True),
         ("12:30", True),
@@ -148,5 +148,5 @@ def test_a_cell_of_another_kind_is_named(cell: str, kind: pa.DataType, expected:
         ("", False),
     ],
 )
-def test_dates_and_times_of_day_are_told_from_other_text(text: str, is_one: bool) -> None:
-    assert is_time(text) is is_one
+def test_distinguishes_dates_and_times_from_other_text(text: str, expected: bool) -> None:
+    assert is_time(text) is expected

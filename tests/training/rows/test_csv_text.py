@@ -17,26 +17,26 @@ def written(path: Path, content: str | bytes) -> Path:
 
 
 def cells(path: Path, size: int = PIECE) -> list[list[str | None]]:
-    """All rows, read so many bytes at a time."""
+    """All rows, read `size` bytes at a time."""
     batches = read_cells(path, read_header(path), size)
     return [list(row) for batch in batches for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)]
 
 
 def python_cells(text: str) -> list[list[str]]:
-    """The same by Python's own reader, without blank lines."""
+    """The rows according to Python's reader, without blank lines."""
     return [row for row in csv.reader(io.StringIO(text, newline="")) if row][1:]
 
 
 def is_endless(text: str) -> bool:
-    """Whether a line that is added to the text ends up in a quoted cell."""
+    """Whether the text ends inside a quoted cell."""
     return python_cells(f"x\n{text}\nlast")[-1] != ["last"]
 
 
-def some_table(draw: random.Random) -> str:
-    """A header and rows as Python writes them, of cells that are as awkward as can be."""
+def random_table(draw: random.Random) -> str:
+    """A header and rows of awkward cells, as Python's writer formats them."""
     width, out = draw.randint(1, 3), io.StringIO()
     line = draw.choice(["\n", "\r\n", "\r", ""])
-    minimal = csv.writer(out)  # it ends lines with CRLF; with another end, it would leave a bare CR without quotes
+    minimal = csv.writer(out)  # only with CRLF as its line end does it quote a bare CR
     writer = csv.writer(out, lineterminator=line, quoting=csv.QUOTE_ALL) if line else minimal
     writer.writerow(f"c{i}" for i in range(width))
     for _ in range(draw.randint(0, 6)):
@@ -45,15 +45,15 @@ def some_table(draw: random.Random) -> str:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_every_cut_of_a_written_table_gives_what_python_reads(tmp_path: Path, seed: int) -> None:
-    text = some_table(random.Random(seed))
+def test_reads_a_written_table_like_python_for_every_piece_size(tmp_path: Path, seed: int) -> None:
+    text = random_table(random.Random(seed))
     path, expected = written(tmp_path / "a.csv", text), python_cells(text)
     for size in range(1, len(text.encode()) + 2):
         assert [[cell or "" for cell in row] for row in cells(path, size)] == expected
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_every_cut_of_any_text_gives_what_python_reads_or_is_refused(tmp_path: Path, seed: int) -> None:
+def test_reads_any_text_like_python_or_refuses_it_for_every_piece_size(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     text = "a,b\n" + "".join(draw.choices(PIECES, k=draw.randint(0, 20)))
     path, expected = written(tmp_path / "a.csv", text), python_cells(text)
@@ -67,7 +67,7 @@ def test_every_cut_of_any_text_gives_what_python_reads_or_is_refused(tmp_path: P
 
 
 @pytest.mark.parametrize("before", [-3, -2, -1, 0, 1])
-def test_line_breaks_in_quotes_at_the_edge_of_a_piece_are_kept(tmp_path: Path, before: int) -> None:
+def test_keeps_quoted_line_breaks_at_the_edge_of_a_piece(tmp_path: Path, before: int) -> None:
     start = b'x,note\r\n1,"'
     long = b"y" * (PIECE - len(start) - before)
     path = written(tmp_path / "a.csv", start + long + b'A\r\nB"\r\n2,"C\nD"\r\n')
@@ -76,13 +76,13 @@ def test_line_breaks_in_quotes_at_the_edge_of_a_piece_are_kept(tmp_path: Path, b
     assert (first[-4:], last) == ("A\r\nB", "C\nD")
 
 
-def test_rows_that_look_like_rows_inside_quotes_are_one_cell(tmp_path: Path) -> None:
+def test_quoted_text_that_looks_like_rows_is_one_cell(tmp_path: Path) -> None:
     note = "\n".join(f"fake{i},1" for i in range(100))
     path = written(tmp_path / "a.csv", "note,x\n" + f'"{note}",7\n' * 50)
     assert cells(path, size=100) == [[note, "7"]] * 50
 
 
-def test_only_an_empty_cell_without_quotes_is_null(tmp_path: Path) -> None:
+def test_only_an_unquoted_empty_cell_is_null(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", 'a,b\n,""\nNA,"null"\nnan,-\n')
     assert cells(path) == [[None, ""], ["NA", "null"], ["nan", "-"]]
 
@@ -107,7 +107,7 @@ def test_the_header_is_the_first_line_that_is_not_blank(tmp_path: Path, start: b
         (b"a" * 200_000 + b"\n1\n", "field larger than field limit"),
     ],
 )
-def test_a_first_line_that_is_no_header_is_refused(tmp_path: Path, content: bytes, found: str) -> None:
+def test_refuses_a_first_line_that_is_not_a_header(tmp_path: Path, content: bytes, found: str) -> None:
     with pytest.raises(DataError, match=r"a\.csv: expected") as caught:
         read_header(written(tmp_path / "a.csv", content))
     assert found in str(caught.value)
@@ -117,24 +117,24 @@ def test_a_first_line_that_is_no_header_is_refused(tmp_path: Path, content: byte
 @pytest.mark.parametrize(
     ("rows", "found"),
     [
-        ("1,2\n\n3\n", "row 1: expected 2 cells, as many as the header has names, found 1 in '3'"),
-        ('1,2\n"x\ny",3\n4,5,6\n', "row 2: expected 2 cells, as many as the header has names, found 3 in '4,5,6'"),
+        ("1,2\n\n3\n", "row 1: expected 2 cells, one for each name in the header, found 1 in '3'"),
+        ('1,2\n"x\ny",3\n4,5,6\n', "row 2: expected 2 cells, one for each name in the header, found 3 in '4,5,6'"),
         ('1,2\n3,"4\n5,6\n', "row 1: expected a closing quote for each quoted cell"),
         ('1,2\n3,"4"" \r', "row 1: expected a closing quote for each quoted cell"),
     ],
 )
-def test_a_row_that_does_not_fit_is_named(tmp_path: Path, rows: str, found: str, size: int) -> None:
+def test_names_a_row_that_does_not_fit(tmp_path: Path, rows: str, found: str, size: int) -> None:
     with pytest.raises(DataError) as caught:
         cells(written(tmp_path / "a.csv", f"a,b\n{rows}"), size)
     assert found in str(caught.value)
 
 
-def test_bytes_that_are_not_utf_8_are_named(tmp_path: Path) -> None:
+def test_names_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 1, column b: expected text in UTF-8, found the byte 0xe9"):
         cells(written(tmp_path / "a.csv", b"a,b\n1,\xc3\xa9\n2,\xe9\n"), size=4)
 
 
-def test_a_quote_that_never_closes_does_not_read_the_whole_file(tmp_path: Path) -> None:
+def test_an_unclosed_quote_does_not_read_the_whole_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", 'a,b\n1,2\n3,"' + "y" * (LONGEST + 2 * PIECE))
     rows = read_cells(path, read_header(path))
     assert len(next(rows)) == 1

@@ -13,7 +13,7 @@ from lookalike.training.rows import open_rows
 from lookalike.training.rows.openml import install_fashion, write_idx
 from tests.factories import read_all
 
-# The right shape, but one value a row: row i is full of i modulo 251, and its label is i modulo 10.
+# All pixels of row i are i modulo 251, and its label is i modulo 10.
 PIXELS = np.broadcast_to((np.arange(70_000) % 251).astype(np.uint8)[:, None], (70_000, 784))
 LABELS = (np.arange(70_000) % 10).astype(str)
 
@@ -23,7 +23,7 @@ def installed(folder: Path, pixels: Any = PIXELS, labels: Any = LABELS) -> Path:
     return folder
 
 
-def test_what_is_fetched_is_kept_as_the_package_keeps_it(tmp_path: Path) -> None:
+def test_installs_the_same_files_as_the_package(tmp_path: Path) -> None:
     folder = installed(tmp_path / "fashion-mnist")
     for stem, first, count in (("train", 0, 60_000), ("t10k", 60_000, 10_000)):
         rows = open_rows(str(folder / f"{stem}-images-idx3-ubyte.gz"))
@@ -45,14 +45,14 @@ def test_what_is_fetched_is_kept_as_the_package_keeps_it(tmp_path: Path) -> None
         (PIXELS.astype(np.int16) - 1, LABELS),
     ],
 )
-def test_what_is_not_fashion_mnist_is_refused_and_nothing_is_left(tmp_path: Path, pixels: Any, labels: Any) -> None:
+def test_refuses_other_data_and_leaves_no_files(tmp_path: Path, pixels: Any, labels: Any) -> None:
     with pytest.raises(DataError, match="Fashion-MNIST: expected 70,000 rows of 784 bytes"):
         installed(tmp_path / "fashion-mnist", pixels, labels)
     assert not list(tmp_path.iterdir())
 
 
 @given(values=arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=4, max_side=4)))
-def test_an_idx_that_was_written_reads_back(values: NDArray[np.uint8]) -> None:
+def test_reads_back_a_written_idx(values: NDArray[np.uint8]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "a.gz"
         write_idx(path, values)

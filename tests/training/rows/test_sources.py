@@ -16,7 +16,7 @@ ONE = np.array([[3]], np.uint8)
 
 
 def written(path: Path) -> Path:
-    """One row of one column, the number 3, as the ending asks."""
+    """Write one row of one column, the number 3, in the format of the extension."""
     if path.suffix == "":
         path.mkdir()
         Image.fromarray(ONE).save(path / "a.png")
@@ -34,7 +34,7 @@ def written(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.gz", "a.parquet", "a.csv", "A.CSV", "a.Parquet", "folder"])
-def test_a_path_is_opened_by_its_ending_or_as_a_folder_of_images(tmp_path: Path, name: str) -> None:
+def test_opens_a_path_by_its_extension_or_as_a_folder_of_images(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name)
     rows = open_rows(str(path))
     assert (rows.name, rows.count, rows.width) == (str(path), 1, 1)
@@ -42,24 +42,24 @@ def test_a_path_is_opened_by_its_ending_or_as_a_folder_of_images(tmp_path: Path,
 
 
 @pytest.mark.parametrize(("name", "opened"), [("digits", "digits"), ("digits:train", "digits")])
-def test_a_built_in_set_is_its_training_part(name: str, opened: str) -> None:
+def test_a_built_in_set_defaults_to_its_training_part(name: str, opened: str) -> None:
     assert open_rows(name).name == opened
 
 
 @pytest.mark.parametrize("name", ["digits:validation", "digit", "rows.txt", "rows", "", "a.npy:test"])
-def test_what_is_unknown_is_answered_with_what_is_known(name: str) -> None:
+def test_refuses_an_unknown_name_and_lists_the_known_names(name: str) -> None:
     with pytest.raises(DataError, match=r"digits, fashion-mnist, \*\.npy, .*a folder of images"):
         open_rows(name)
 
 
 @pytest.mark.parametrize("suffix", ["npy", "npz", "gz", "parquet", "csv"])
-def test_a_file_that_is_not_there_is_named(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(DataError, match=rf"absent\.{suffix}: expected a file, found none"):
+def test_names_a_missing_file(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(DataError, match=rf"absent\.{suffix}: expected a file, found no file"):
         open_rows(str(tmp_path / f"absent.{suffix}"))
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
-def test_a_table_is_opened_for_an_encoders_columns(tmp_path: Path, name: str) -> None:
+def test_opens_a_table_for_an_encoders_columns(tmp_path: Path, name: str) -> None:
     path = str(written(tmp_path / name))
     assert open_rows(path, columns=(Column("x"),)).columns == (Column("x"),)
     with pytest.raises(DataError, match="column y"):
@@ -71,12 +71,12 @@ def test_a_table_is_opened_for_an_encoders_columns(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.gz", "folder"])
-def test_other_rows_have_no_columns_to_look_for(tmp_path: Path, name: str) -> None:
+def test_ignores_columns_for_rows_that_are_not_a_table(tmp_path: Path, name: str) -> None:
     rows = open_rows(str(written(tmp_path / name)), columns=(Column("x"),))
     assert (rows.columns, rows.gaps) == ((), False)
 
 
-def test_the_number_of_categories_can_be_asked_for(tmp_path: Path) -> None:
+def test_limits_the_number_of_categories(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("x,kind\n" + "1,a\n2,b\n" * 3)
     rows = open_rows(str(path), categories=1)
@@ -85,13 +85,13 @@ def test_the_number_of_categories_can_be_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "A.CSV.GZ", "a.parquet.gz"])
-def test_a_compressed_table_is_refused_as_such(tmp_path: Path, name: str) -> None:
+def test_refuses_a_compressed_table(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(gzip.compress(b"x\n3\n"))
     with pytest.raises(DataError, match=r"expected a \.(csv|parquet) file that is not compressed, .* Run gunzip on it"):
         open_rows(str(tmp_path / name))
 
 
-def test_an_unknown_ending_is_named(tmp_path: Path) -> None:
+def test_names_an_unknown_extension(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("x\n3\n")
-    with pytest.raises(DataError, match=r"a\.tsv: expected .*\*\.csv.*, found the ending \.tsv"):
+    with pytest.raises(DataError, match=r"a\.tsv: expected .*\*\.csv.*, found the file name extension \.tsv"):
         open_rows(str(tmp_path / "a.tsv"))

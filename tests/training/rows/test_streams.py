@@ -67,9 +67,7 @@ def refused(path: Path) -> str:
     fortran=st.booleans(),
     size=st.integers(1, 6),
 )
-def test_an_npy_of_any_numbers_shape_and_order_reads_as_numpy_reads_it(
-    array: NDArray[Any], fortran: bool, size: int
-) -> None:
+def test_reads_any_npy_of_numbers_like_numpy(array: NDArray[Any], fortran: bool, size: int) -> None:
     with TemporaryDirectory() as folder:
         path = saved(Path(folder) / "a.npy", np.asfortranarray(array) if fortran else array)
         rows, chunk = open_rows(str(path)), read_all(path, size)
@@ -80,20 +78,20 @@ def test_an_npy_of_any_numbers_shape_and_order_reads_as_numpy_reads_it(
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_a_nan_deep_in_an_npy_is_named_by_row_and_column(tmp_path: Path, order: Any) -> None:
+def test_names_row_and_column_of_a_nan_deep_in_an_npy(tmp_path: Path, order: Any) -> None:
     array = np.zeros((40_000, 3), np.float32, order=order)
     array[31_337, 2] = np.nan
     assert "a.npy, row 31337, column 2: " in refused(saved(tmp_path / "a.npy", array))
 
 
-def test_a_number_that_does_not_fit_float32_is_named(tmp_path: Path) -> None:
+def test_names_a_number_that_does_not_fit_float32(tmp_path: Path) -> None:
     array = np.zeros((4, 2))
     array[1, 0] = 1e39
     assert "row 1, column 0" in refused(saved(tmp_path / "a.npy", array))
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-def test_a_header_that_claims_32_gib_in_80_bytes_is_refused_without_allocating_them(tmp_path: Path, name: str) -> None:
+def test_refuses_a_header_that_claims_32_gib_without_allocating_them(tmp_path: Path, name: str) -> None:
     path, content = tmp_path / name, claiming("(2147483648,4)")
     assert len(content) == 80
     if name == "a.npz":
@@ -103,26 +101,26 @@ def test_a_header_that_claims_32_gib_in_80_bytes_is_refused_without_allocating_t
         path.write_bytes(content)
     tracemalloc.start()
     try:
-        told = refused(path)
+        message = refused(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
-    assert "expected 34359738368 bytes of values" in told
+    assert "expected 34359738368 bytes of values" in message
 
 
 @pytest.mark.parametrize("shape", ["(-1,-4)", "(1,-1,-4)", "(4.0,1)", "'44'", "(4,)", "()", "(4,1"])
-def test_a_header_with_no_sensible_shape_is_refused(tmp_path: Path, shape: str) -> None:
+def test_refuses_a_header_with_an_invalid_shape(tmp_path: Path, shape: str) -> None:
     path = tmp_path / "a.npy"
     path.write_bytes(claiming(shape) + bytes(16))
     refused(path)
 
 
-def test_reading_takes_no_more_memory_for_more_rows(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npy", np.zeros((1, 1 << 10), np.uint8))
     content = path.read_bytes().replace(b"(1, 1024), }", b"(65536, 1024), }").replace(b"    \n", b"\n", 1)
     assert len(content) == 128 + 1024
     path.write_bytes(content)
-    os.truncate(path, 128 + (1 << 26))  # 64 MiB of zeros, which are 256 MiB as float32
+    os.truncate(path, 128 + (1 << 26))  # 64 MiB of zeros, or 256 MiB as float32
     tracemalloc.start()
     try:
         assert sum(len(chunk.inputs) for chunk in open_rows(str(path)).chunks()) == 1 << 16
@@ -132,7 +130,7 @@ def test_reading_takes_no_more_memory_for_more_rows(tmp_path: Path) -> None:
 
 
 class Trap:
-    """Unpickling it raises."""
+    """An object that raises when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (exec, ("raise SystemExit('unpickled')",))
@@ -151,14 +149,14 @@ class Trap:
     ],
 )
 @pytest.mark.parametrize("wrap", [saved, lambda path, array: zipped(path.with_suffix(".npz"), inputs=array)])
-def test_what_is_no_table_of_numbers_is_refused_and_nothing_is_unpickled(
+def test_refuses_arrays_that_are_not_numeric_and_unpickles_nothing(
     tmp_path: Path, array: Any, found: str, wrap: Any
 ) -> None:
     assert found in refused(wrap(tmp_path / "a.npy", array))
 
 
 @pytest.mark.parametrize("change", [-1, -60, 1])
-def test_an_npy_that_is_shorter_or_longer_than_its_header_says_is_refused(tmp_path: Path, change: int) -> None:
+def test_refuses_an_npy_whose_size_differs_from_its_header(tmp_path: Path, change: int) -> None:
     path = saved(tmp_path / "a.npy", NUMBERS)
     os.truncate(path, path.stat().st_size + change)
     assert "expected 96 bytes of values" in refused(path)
@@ -173,9 +171,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 
 @pytest.mark.parametrize("name", WRITERS)
 @given(bit=st.integers(0, 1 << 20), keep=st.none() | st.floats(0, 1, exclude_max=True))
-def test_damage_anywhere_gives_the_right_rows_or_an_error_and_never_another_exception(
-    name: str, bit: int, keep: float | None
-) -> None:
+def test_damage_never_yields_wrong_rows_or_an_unexpected_exception(name: str, bit: int, keep: float | None) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / name
         WRITERS[name](path)
@@ -187,12 +183,12 @@ def test_damage_anywhere_gives_the_right_rows_or_an_error_and_never_another_exce
             found = read_all(path).inputs
         except DataError:
             return
-    # An .npy has no checksum of its own: a flipped value is another value.
+    # An .npy has no checksum: a flipped bit changes a value unnoticed.
     assert name == "a.npy" or np.array_equal(found, NUMBERS)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_an_npz_gives_inputs_ids_and_labels(tmp_path: Path, compressed: bool) -> None:
+def test_reads_inputs_ids_and_labels_of_an_npz(tmp_path: Path, compressed: bool) -> None:
     columns = {"inputs": NUMBERS, "ids": [f"item {i}" for i in range(6)], "labels": [i % 2 for i in range(6)]}
     path = zipped(tmp_path / "a.npz", compressed=compressed, **columns)
     chunk = read_all(path, size=4)
@@ -201,13 +197,13 @@ def test_an_npz_gives_inputs_ids_and_labels(tmp_path: Path, compressed: bool) ->
     assert [payload["label"] for payload in chunk.payloads] == columns["labels"]
 
 
-def test_an_npz_of_one_array_needs_no_name(tmp_path: Path) -> None:
+def test_reads_the_single_array_of_an_npz(tmp_path: Path) -> None:
     chunk = read_all(zipped(tmp_path / "a.npz", whatever=NUMBERS))
     np.testing.assert_array_equal(chunk.inputs, NUMBERS)
     assert (chunk.ids[5], chunk.payloads[5]) == ("5", {})
 
 
-def test_ids_that_are_numbers_become_strings(tmp_path: Path) -> None:
+def test_converts_numeric_ids_to_strings(tmp_path: Path) -> None:
     assert read_all(zipped(tmp_path / "a.npz", inputs=NUMBERS, ids=range(10, 16))).ids[0] == "10"
 
 
@@ -221,11 +217,11 @@ def test_ids_that_are_numbers_become_strings(tmp_path: Path) -> None:
         ({"inputs": np.asfortranarray(NUMBERS)}, "found Fortran order"),
     ],
 )
-def test_an_npz_with_other_arrays_is_refused(tmp_path: Path, columns: dict[str, Any], found: str) -> None:
+def test_refuses_an_npz_with_other_arrays(tmp_path: Path, columns: dict[str, Any], found: str) -> None:
     assert found in refused(zipped(tmp_path / "a.npz", **columns))
 
 
-def test_a_zip_without_arrays_and_a_file_that_is_no_zip_are_refused(tmp_path: Path) -> None:
+def test_refuses_a_zip_without_arrays_and_a_file_that_is_not_a_zip(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     for content in (b"", b"no zip", archived(), archived("readme.txt"), archived("inputs")):
         path.write_bytes(content)
@@ -249,20 +245,20 @@ def test_a_flipped_value_in_an_npz_fails_its_checksum(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "dtype"), [(8, ">u1"), (9, ">i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")]
 )
-def test_an_idx_of_any_type_reads_as_it_was_written(tmp_path: Path, kind: int, dtype: str) -> None:
+def test_reads_an_idx_of_any_type(tmp_path: Path, kind: int, dtype: str) -> None:
     values = np.arange(-12 if "u" not in dtype else 0, 12).astype(dtype)[-12:].reshape(3, 2, 2)
     path = idx(tmp_path / "a.gz", values, kind)
     np.testing.assert_array_equal(read_all(path, 2).inputs, values.reshape(3, 4))
     assert (open_rows(str(path)).shape, open_rows(str(path)).pixels) == ((2, 2), dtype == ">u1")
 
 
-def test_labels_lie_beside_images_under_the_usual_names(tmp_path: Path) -> None:
+def test_finds_labels_next_to_images_under_the_usual_names(tmp_path: Path) -> None:
     images = idx(tmp_path / "some-images-idx3-ubyte.gz", np.zeros((3, 2, 2), np.uint8))
     idx(tmp_path / "some-labels-idx1-ubyte.gz", np.array([7, 8, 9], np.uint8))
     assert read_all(images).payloads == [{"label": 7}, {"label": 8}, {"label": 9}]
 
 
-def test_other_than_one_label_a_row_is_refused(tmp_path: Path) -> None:
+def test_refuses_a_label_count_that_differs_from_the_row_count(tmp_path: Path) -> None:
     images = idx(tmp_path / "some-images-idx3-ubyte.gz", np.zeros((3, 2, 2), np.uint8))
     idx(tmp_path / "some-labels-idx1-ubyte.gz", np.array([7, 8], np.uint8))
     with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz: expected 3 labels"):
@@ -270,16 +266,16 @@ def test_other_than_one_label_a_row_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 3, 11, 40, 0.5, 0.99])
-def test_an_idx_that_is_cut_short_is_refused(tmp_path: Path, keep: float) -> None:
+def test_refuses_a_truncated_idx(tmp_path: Path, keep: float) -> None:
     path = idx(tmp_path / "a.gz", np.random.default_rng(0).integers(0, 256, (50, 4), np.uint8))
     os.truncate(path, int(keep if keep >= 1 or not keep else keep * path.stat().st_size))
     refused(path)
 
 
-def test_an_idx_header_that_claims_more_than_there_is_is_refused_at_opening(tmp_path: Path) -> None:
+def test_refuses_an_idx_header_that_claims_too_much_when_opening(tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(struct.pack(">HBBII", 0, 8, 2, 1 << 31, 3) + bytes(12)))
-    with pytest.raises(DataError, match="expected 6442450956 bytes, as its header says, found 24"):
+    with pytest.raises(DataError, match="expected 6442450956 bytes, according to the header, found 24"):
         open_rows(str(path))
 
 
@@ -293,14 +289,14 @@ def test_a_flipped_value_in_an_idx_fails_its_checksum(tmp_path: Path) -> None:
     "content",
     [b"\0\0\x08\x01\0\0\0\x01x", *(gzip.compress(c, mtime=0) for c in (b"", b"col,umn\n1,2\n", b"\0\0\x08\0"))],
 )
-def test_a_gz_that_is_no_idx_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_refuses_a_gz_that_is_not_an_idx(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(content)
     refused(path)
 
 
-def test_half_a_dtype_is_no_npy(tmp_path: Path) -> None:
+def test_refuses_an_npy_with_an_incomplete_dtype(tmp_path: Path) -> None:
     header = b"{'descr': ('<f4',), 'fortran_order': False, 'shape': (2, 2), }\n"
     path = tmp_path / "rows.npy"
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(16))
-    assert "expected a whole file of its format" in refused(path)
+    assert "expected an intact file of its format" in refused(path)

@@ -1,4 +1,4 @@
-"""Runs made by hand, so that what the doctor must say of them is known."""
+"""Factories of handmade runs with a known diagnosis."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ FACTS: dict[str, Any] = {
     "sums_to_one": False,
     "affine": False,
 }
-"""Of an autoencoder that should learn; what a constant answer costs is 2."""
+"""Facts of an autoencoder that should learn; the loss of a constant answer is 2."""
 
 VITALS: dict[str, Any] = {
     "steps": 15,
@@ -66,20 +66,20 @@ VITALS: dict[str, Any] = {
     "dead": [0.0, 0.0, 0.0, 0.0],
     "latent": {"dead": 0.0, "rank": 3.2, "deviation": 0.8},
 }
-"""Of one of its epochs."""
+"""Vital signs of a healthy epoch."""
 
 
 def epoch(number: int = 1, train: float | None = 0.2, validation: float | None = 0.2, **vitals: Any) -> Epoch:
-    """A healthy epoch but for what is given."""
+    """A healthy epoch, changed by the arguments."""
     return Epoch(number, train, validation, 2e-3, 0.1, VITALS | vitals)
 
 
 def run(*epochs: Epoch, **facts: Any) -> State:
-    """A healthy run but for what is given; without epochs, 30 alike."""
+    """A healthy run, changed by the arguments; without `epochs`, it has 30 equal epochs."""
     history = list(epochs) or [epoch(number) for number in range(1, 31)]
     return State(history, 1, {}, "finished", FACTS | facts)
 
 
 def case(*epochs: Epoch, **facts: Any) -> Case:
-    """The same, as the rules see it."""
+    """The case of such a run, as the rules see it."""
     return Case.of(run(*epochs, **facts))
