@@ -45,7 +45,7 @@ def test_embeddings_replace_no_more_than_a_file(tiny_store: Store, tmp_path: Pat
     os.mkfifo(tmp_path / "pipe")
     done = run("embed", "digits:test", "--store", tiny_store.folder, "--out", tmp_path / name)
     assert done.code == 2
-    assert "a plain one to replace" in done.err
+    assert "a regular file to replace" in done.err
     assert not (tmp_path / "elsewhere").exists()
 
 

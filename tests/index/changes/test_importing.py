@@ -151,7 +151,7 @@ def test_of_two_rows_with_one_id_the_later_counts(store: Store) -> None:
     [
         (np.nan, f"made, row {MOST + 5}, column 2: expected a finite number"),
         (np.inf, f"made, row {MOST + 5}, column 2: expected a finite number"),
-        (3e38, f"made, row {MOST + 5}, id 'row-{MOST + 5}': expected a row that the champion's encoder can read"),
+        (3e38, f"made, row {MOST + 5}, id 'row-{MOST + 5}': expected a row that the champion's encoder can embed"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_and_nothing_of_its_transaction_written(

@@ -204,7 +204,7 @@ def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path:
         assert (log.size().changes, log.size().superseded) == (1, 0)
     collection = open_collection(store, 2)
     assert (collection.applied, collection.items.count) == (3, COUNT + 1)
-    with pytest.raises(StoreError, match="version 1: expected one that holds the changes up to one from 2 to 3"):
+    with pytest.raises(StoreError, match="version 1: expected a version whose last change is from 2 to 3"):
         open_collection(store, 1)
 
 
@@ -217,7 +217,7 @@ def test_an_older_copy_of_the_log_is_told_from_the_one_that_a_version_was_made_o
     as_logged(store, [put("b", row, {}), Change("a")])
     assert compact(store) == 2
     shutil.copy(tmp_path / "older", store.folder / LOG)
-    with pytest.raises(StoreError, match="found up to 3: a change log was lost, or an older copy"):
+    with pytest.raises(StoreError, match="found 3: a change log was lost, or replaced by an older copy"):
         open_collection(store, 2)
 
 

@@ -52,7 +52,7 @@ def test_the_newest_stay_and_the_champion_with_what_rollback_reaches(store_copy:
     assert prune(store_copy, 2) == done
     assert store_copy.numbers() == [2, 3, 5, 8, 9]
     assert [store_copy.rollback().version, store_copy.rollback().version] == [2, 3]
-    with pytest.raises(StoreError, match="none to go back to"):
+    with pytest.raises(StoreError, match="no version to go back to"):
         store_copy.rollback()
     assert not (store_copy.folder / "verified" / "000001").exists()
     assert (store_copy.folder / "verified" / "000003").exists()

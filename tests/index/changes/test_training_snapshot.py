@@ -109,9 +109,9 @@ def test_without_a_log_the_rows_are_the_sources(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "about"),
     [
-        (np.concatenate([BASE, BASE]), "found 20 rows where there were 10"),
-        (np.where(np.arange(10)[:, None] == 9, BASE * 2, BASE), "found others of the same number"),
-        (BASE[::-1].copy(), "found others of the same number"),
+        (np.concatenate([BASE, BASE]), "found 20 rows instead of 10"),
+        (np.where(np.arange(10)[:, None] == 9, BASE * 2, BASE), "found other rows of the same number"),
+        (BASE[::-1].copy(), "found other rows of the same number"),
     ],
 )
 def test_a_source_that_changed_is_refused(tmp_path: Path, rows: NDArray[np.float32], about: str) -> None:
@@ -123,7 +123,7 @@ def test_a_source_that_changes_afterwards_is_refused_by_whoever_reads_it(store: 
     content = BASE.copy()
     found = take_snapshot(source(made_rows(content)), store, 7, every, KNOWN)
     content[0, 0] += 1
-    with pytest.raises(DataError, match="others of the same number"):
+    with pytest.raises(DataError, match="other rows of the same number"):
         read(found)
 
 
@@ -132,17 +132,17 @@ def test_a_log_that_lacks_what_a_version_folded_in_is_refused(
 ) -> None:
     check_whole(store, 7)
     check_whole(store, 0)
-    with pytest.raises(StoreError, match="from change 1 to 8, which a version has folded in, found one from 1 to 7"):
+    with pytest.raises(StoreError, match="from change 1 to 8, which a version includes, found changes 1 to 7"):
         check_whole(store, 8)
     empty = tmp_path_factory.mktemp("empty")
     check_whole(empty, 0)
-    with pytest.raises(StoreError, match=r"found none of its changes.*Restore items\.db"):
+    with pytest.raises(StoreError, match=r"found none of these changes.*Restore items\.db"):
         check_whole(empty, 1)
 
 
 def test_items_of_another_width_are_refused(store: Path) -> None:
     wide = cloud(10, 5)
-    with pytest.raises(DataError, match="expected rows of 4 values, as the items that were put have, found 5"):
+    with pytest.raises(DataError, match="expected rows of 4 values, like the items in the change log, found 5"):
         take_snapshot(ChampionRows(made_rows(wide), "wide", 10, ""), store, 7, every, KNOWN)
 
 

@@ -69,7 +69,7 @@ def test_promote_and_rollback_by_hand(store: Store) -> None:
     assert store.rollback() == Alias(3, (1,))
     assert store.rollback() == Alias(1)
     assert store.open_champion().number == 1
-    with pytest.raises(StoreError, match="none to go back to"):
+    with pytest.raises(StoreError, match="no version to go back to"):
         store.rollback()
     assert store.champion() == Alias(1)
 
