@@ -3,7 +3,6 @@
 import gc
 import json
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.build import build
 from lookalike.index.versions.searching import SearchResult
 from lookalike.index.versions.store import Store
-from tests.factories import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, log_changes, made_rows, put
 
 WIDTH, DIM, COUNT = 6, 3, 120
 ENCODER = cloud(WIDTH, DIM, seed=1)
@@ -50,10 +49,6 @@ def contents(collection: Collection) -> Contents:
     items = collection.version.items
     rows = {f"row-{i}": row for i, row in enumerate(cloud(COUNT, WIDTH))}
     return {items.id_at(p): (rows[items.id_at(p)], json.loads(items.payload_json(p))) for p in range(len(items))}
-
-
-def put(name: str, row: Rows, payload: dict[str, Any]) -> Change:
-    return Change(name, row, json.dumps(payload))
 
 
 def random_changes(rng: np.random.Generator, known: Contents, count: int) -> list[Change]:
@@ -93,12 +88,6 @@ def told(collection: Collection, found: SearchResult, row: int = 0) -> tuple[lis
     return [collection.items.id_at(p) for p in places], found.scores[row][: len(places)].tolist()
 
 
-def as_logged(store: Store, changes: Sequence[Change]) -> None:
-    log = ChangeLog(store.folder)
-    log.append(changes)
-    log.close()
-
-
 @pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Path, metric: Metric, seed: int) -> None:
@@ -107,7 +96,7 @@ def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Pa
     known = contents(collection)
     for _ in range(6):
         changes = random_changes(rng, known, int(rng.integers(1, 60)))
-        as_logged(store, changes)
+        log_changes(store.folder, *changes)
         collection.apply(changes, embedded(collection.version, changes))
         queries = collection.version.embed(cloud(3, WIDTH, seed=int(rng.integers(1 << 30))))
         for limit in (1, 10, COUNT * 2):
@@ -130,7 +119,7 @@ def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Pa
 def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> None:
     store, rng = made(tmp_path, key=key), np.random.default_rng(7)
     known = contents(open_collection(store, 1))
-    as_logged(store, random_changes(rng, known, 150))
+    log_changes(store.folder, *random_changes(rng, known, 150))
     collection = open_collection(store, 1)
     number = compact(store)
     assert number == 2 == store.champion_number()
@@ -158,9 +147,9 @@ def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> 
 def test_what_was_put_counts_for_every_version_and_none_is_found_twice(tmp_path: Path) -> None:
     store = made(tmp_path)
     row = cloud(1, WIDTH, seed=5)[0]
-    as_logged(store, [put("row-0", row, {"n": 9}), Change("row-1"), put("late", row, {})])
+    log_changes(store.folder, put("row-0", row, {"n": 9}), Change("row-1"), put("late", row, {}))
     assert compact(store) == 2
-    as_logged(store, [Change("late"), put("row-1", row, {"n": 1})])
+    log_changes(store.folder, Change("late"), put("row-1", row, {"n": 1}))
     for number in (1, 2):  # as after a rollback
         collection = open_collection(store, number)
         assert collection.items.count == COUNT
@@ -172,7 +161,7 @@ def test_what_was_put_counts_for_every_version_and_none_is_found_twice(tmp_path:
 
 def test_an_item_does_not_find_itself_and_one_that_is_gone_is_unknown(tmp_path: Path) -> None:
     store = made(tmp_path)
-    as_logged(store, [put("row-0", cloud(1, WIDTH, seed=5)[0], {}), Change("row-3")])
+    log_changes(store.folder, put("row-0", cloud(1, WIDTH, seed=5)[0], {}), Change("row-3"))
     collection = open_collection(store, 1)
     assert "row-0" not in told(collection, collection.searcher.search_items(["row-0"], 200))[0]
     assert "row-3" not in told(collection, collection.searcher.search_items(["row-0"], 200))[0]
@@ -182,7 +171,7 @@ def test_an_item_does_not_find_itself_and_one_that_is_gone_is_unknown(tmp_path: 
 
 def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) -> None:
     store = made(tmp_path)
-    as_logged(store, [put("a", cloud(1, WIDTH, seed=5)[0], {"colour": "red"})])
+    log_changes(store.folder, put("a", cloud(1, WIDTH, seed=5)[0], {"colour": "red"}))
     collection = open_collection(store, 1)
     query = collection.version.embed(cloud(1, WIDTH, seed=6))
     only = read_filter({"field": "colour", "equal": "red"})
@@ -201,7 +190,7 @@ def test_as_many_fields_as_in_a_version_can_be_filtered_by_however_they_came(tmp
     for batch in range(3):
         fields = {f"f{number}": number for number in range(100 * batch, 100 * batch + 100)}
         changes = [put(f"new{batch}", row, fields)]
-        as_logged(store, changes)
+        log_changes(store.folder, *changes)
         collection.apply(changes, embedded(collection.version, changes))
         collection.searcher.search(query, 1, read_filter({"field": f"f{100 * batch}", "exists": True}))
     assert compact(store) == 2
@@ -215,7 +204,7 @@ def test_as_many_fields_as_in_a_version_can_be_filtered_by_however_they_came(tmp
 def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced(tmp_path: Path, value: float) -> None:
     """Beyond float32, and beyond what FAISS can tell the distances of."""
     store = made(tmp_path)
-    as_logged(store, [put("row-0", np.full(WIDTH, value, np.float32), {})])
+    log_changes(store.folder, put("row-0", np.full(WIDTH, value, np.float32), {}))
     collection = open_collection(store, 1)
     names, _ = told(collection, collection.searcher.search(collection.version.embed(cloud(1, WIDTH)), COUNT))
     assert len(names) == COUNT - 1
@@ -224,7 +213,7 @@ def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced
 
 def test_where_everything_is_deleted_nothing_is_found_and_nothing_is_compacted(tmp_path: Path) -> None:
     store = made(tmp_path)
-    as_logged(store, [Change(f"row-{i}") for i in range(COUNT)])
+    log_changes(store.folder, *(Change(f"row-{i}") for i in range(COUNT)))
     collection = open_collection(store, 1)
     found = collection.searcher.search(collection.version.embed(cloud(2, WIDTH)), 4)
     assert told(collection, found) == ([], [])
@@ -237,7 +226,7 @@ def test_where_everything_is_deleted_nothing_is_found_and_nothing_is_compacted(t
 def test_compacting_waits_for_no_other_job_and_leaves_what_has_not_changed(tmp_path: Path) -> None:
     store = made(tmp_path)
     assert compact(store) is None
-    as_logged(store, [Change("row-3")])
+    log_changes(store.folder, Change("row-3"))
     with store.job("retrain"), pytest.raises(JobError, match="retrain"):
         compact(store)
     assert compact(store) == 2
@@ -246,7 +235,7 @@ def test_compacting_waits_for_no_other_job_and_leaves_what_has_not_changed(tmp_p
 
 def test_what_was_put_and_deleted_again_is_folded_in_so_that_the_log_lets_go_of_it(tmp_path: Path) -> None:
     store, row = made(tmp_path), cloud(1, WIDTH, seed=5)[0]
-    as_logged(store, [put("a", row, {}), Change("a")])
+    log_changes(store.folder, put("a", row, {}), Change("a"))
     assert not open_collection(store, 1).is_changed
     assert compact(store) == 2
     assert (store.manifest(2).sequence, store.manifest(2).items) == (2, COUNT)
@@ -257,7 +246,7 @@ def test_what_was_put_and_deleted_again_is_folded_in_so_that_the_log_lets_go_of_
 
 def test_items_of_another_width_are_refused(tmp_path: Path) -> None:
     store = made(tmp_path)
-    as_logged(store, [put("x", np.zeros(WIDTH + 1, np.float32), {})])
+    log_changes(store.folder, put("x", np.zeros(WIDTH + 1, np.float32), {}))
     with pytest.raises(StoreError, match=f"{WIDTH + 1} values"):
         open_collection(store, 1)
 
@@ -265,7 +254,7 @@ def test_items_of_another_width_are_refused(tmp_path: Path) -> None:
 def test_nothing_of_a_collection_is_kept_once_nobody_has_it(tmp_path: Path) -> None:
     """Without the collector of garbage, which comes late in a service that changes its version."""
     store = made(tmp_path)
-    as_logged(store, [put("a", cloud(1, WIDTH, seed=5)[0], {"n": 1})])
+    log_changes(store.folder, put("a", cloud(1, WIDTH, seed=5)[0], {"n": 1}))
     collection = open_collection(store, 1)
     query = collection.version.embed(cloud(1, WIDTH))
     collection.searcher.search(query, 3, read_filter({"field": "n", "equal": 1}))

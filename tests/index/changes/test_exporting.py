@@ -16,13 +16,12 @@ from lookalike.index.changes import exporting
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.exporting import export
-from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import JobError, StoreError
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
 from lookalike.training.errors import DataError
 from lookalike.training.sealed import locked
-from tests.factories import cloud, encoder_at, flip, made_rows
+from tests.factories import cloud, encoder_at, flip, log_changes, made_rows
 
 COUNT, WIDTH = 50, 4
 ROW = np.array([4, 3, 2, 1], np.float32)
@@ -60,26 +59,20 @@ def assert_exported(path: Path, items: dict[str, tuple[NDArray[np.float32], dict
     np.testing.assert_allclose(embeddings, expected, rtol=1e-6)
 
 
-def change(store: Store, *changes: Change) -> None:
-    log = ChangeLog(store.folder)
-    log.append(changes)
-    log.close()
-
-
 def test_all_items_there_are_now_and_no_others(store: Store, tmp_path: Path) -> None:
     items, out = wanted(), tmp_path / "F.parquet"
     done = export(store, out)
     assert (done.items, done.version, done.sequence) == (COUNT, 1, 0)
     assert_exported(out, items)
 
-    change(
-        store,
+    log_changes(
+        store.folder,
         Change("row-3", ROW, '{"a": "ü\\n"}'),
         Change("row-9"),
         Change("new", ROW, "{}"),
         Change("gone", ROW, "{}"),
     )
-    change(store, Change("gone"), Change("row-9", 2 * ROW, "{}"), Change("row-9"), Change("none such"))
+    log_changes(store.folder, Change("gone"), Change("row-9", 2 * ROW, "{}"), Change("row-9"), Change("none such"))
     items |= {"row-3": (ROW, {"a": "ü\n"}), "new": (ROW, {})}
     del items["row-9"]
     done = export(store, out)
@@ -102,7 +95,7 @@ def test_it_is_what_a_search_compares_with(store: Store, tmp_path: Path) -> None
 
 
 def test_nothing_left_of_all_items(store: Store, tmp_path: Path) -> None:
-    change(store, *(Change(name) for name in wanted()))
+    log_changes(store.folder, *(Change(name) for name in wanted()))
     assert export(store, tmp_path / "F.parquet").items == 0
     assert_exported(tmp_path / "F.parquet", {})
 
@@ -142,7 +135,8 @@ def test_interrupted_it_goes_on_and_tells_what_is_there_now(
     out.write_bytes(b"before")
     interrupted(store, out, monkeypatch, after=5)
     assert out.read_bytes() == b"before"
-    change(store, Change("row-3"), Change("row-40", ROW, "{}"))  # one of a part that is there, and one that is not
+    # an item of a part that is written, and an item of a part that is not
+    log_changes(store.folder, Change("row-3"), Change("row-40", ROW, "{}"))
     del items["row-3"]
     items["row-40"] = ROW, {}
     counts = written(monkeypatch)
@@ -200,7 +194,7 @@ def test_without_a_champion_there_is_nothing_to_export(tmp_path: Path) -> None:
 def test_a_compacted_version_is_exported_as_what_it_was_made_of(store: Store, tmp_path: Path) -> None:
     from lookalike.index.changes.compact import compact
 
-    change(store, Change("row-3"), Change("new", ROW, '{"n":1}'))
+    log_changes(store.folder, Change("row-3"), Change("new", ROW, '{"n":1}'))
     export(store, tmp_path / "before.parquet")
     assert compact(store) == 2
     export(store, tmp_path / "after.parquet")

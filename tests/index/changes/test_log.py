@@ -1,6 +1,5 @@
 """What is in the log after it was closed, damaged, lost, or written by several."""
 
-import json
 import os
 import shutil
 import sqlite3
@@ -15,14 +14,14 @@ from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.log import BATCH, LOG, ChangeLog, Note
 from lookalike.index.errors import JobError, LogError, StoreError
 from lookalike.training.errors import ArtifactError, DataError
-from tests.factories import flip
-from tests.index.changes.test_collection import COUNT, WIDTH, as_logged, made, put
+from tests.factories import flip, log_changes, put
+from tests.index.changes.test_collection import COUNT, WIDTH, made
 
 ONES = np.ones(3, np.float32)
 
 
 def made_of(name: str, value: float = 1.0) -> Change:
-    return Change(name, ONES * np.float32(value), json.dumps({"v": value}))
+    return put(name, ONES * np.float32(value), {"v": value})
 
 
 def told(changes: list[Change]) -> list[tuple[int, str, float | None]]:
@@ -195,11 +194,11 @@ def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path:
     from lookalike.index.changes.compact import compact
 
     store, row = made(tmp_path), np.ones(WIDTH, np.float32)
-    as_logged(store, [put("a", row, {}), Change("row-0")])
+    log_changes(store.folder, put("a", row, {}), Change("row-0"))
     assert compact(store) == 2
     (store.folder / LOG).unlink()
     assert open_collection(store, 2).items.count == COUNT
-    as_logged(store, [put("b", row, {})])
+    log_changes(store.folder, put("b", row, {}))
     with closing(ChangeLog(store.folder)) as log:
         assert (log.size().changes, log.size().superseded) == (1, 0)
     collection = open_collection(store, 2)
@@ -212,9 +211,9 @@ def test_an_older_copy_of_the_log_is_told_from_the_one_that_a_version_was_made_o
     from lookalike.index.changes.compact import compact
 
     store, row = made(tmp_path), np.ones(WIDTH, np.float32)
-    as_logged(store, [put("a", row, {})])
+    log_changes(store.folder, put("a", row, {}))
     shutil.copy(store.folder / LOG, tmp_path / "older")
-    as_logged(store, [put("b", row, {}), Change("a")])
+    log_changes(store.folder, put("b", row, {}), Change("a"))
     assert compact(store) == 2
     shutil.copy(tmp_path / "older", store.folder / LOG)
     with pytest.raises(StoreError, match="found 3: a change log was lost, or replaced by an older copy"):

@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from lookalike.cli.app import app
-from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.compact import compact
 from lookalike.index.changes.log import ChangeLog
@@ -20,15 +19,13 @@ from lookalike.index.versions.store import Alias, Store
 from lookalike.retraining.job import Job, begin, end
 from lookalike.training.errors import ConfigError
 from lookalike.training.sealed import seal
-from tests.factories import cloud, retrained
+from tests.factories import cloud, log_changes, put, retrained
 
 ROWS = cloud(20, 64)
 
 
-def put(store: Store, *names: str, row: int = 0) -> None:
-    log = ChangeLog(store.folder)
-    log.append([Change(name, ROWS[row], json.dumps({})) for name in names])
-    log.close()
+def put_all(store: Store, *names: str, row: int = 0) -> None:
+    log_changes(store.folder, *(put(name, ROWS[row]) for name in names))
 
 
 def copies(store: Store, count: int) -> None:
@@ -61,7 +58,7 @@ def test_the_newest_stay_and_the_champion_with_what_rollback_reaches(store_copy:
 
 def test_the_ancestors_of_the_champion_stay(store_copy: Store) -> None:
     for round_ in range(3):
-        put(store_copy, f"n{round_}", row=round_)
+        put_all(store_copy, f"n{round_}", row=round_)
         assert compact(store_copy) == round_ + 2
     (store_copy.folder / "champion").write_text('{"version": 4, "replaced": []}')
     assert prune(store_copy, 1).kept == (3, 4)
@@ -72,7 +69,7 @@ def test_however_often_a_version_is_compacted_the_encoders_before_it_stay(store_
     copies(store_copy, 2)
     store_copy.promote(2)  # 3 is a challenger, say
     for round_ in range(4):
-        put(store_copy, f"n{round_}", row=round_)
+        put_all(store_copy, f"n{round_}", row=round_)
         assert compact(store_copy, keep=2) == round_ + 4
     assert store_copy.champion() == Alias(7, (1,))
     assert store_copy.numbers() == [1, 3, 5, 6, 7]
@@ -87,11 +84,11 @@ def sequences(store: Store) -> list[int]:
 
 
 def test_of_the_log_goes_what_was_superseded_and_every_version_finds_the_same(store_copy: Store) -> None:
-    put(store_copy, "a", "b", "a", row=1)
+    put_all(store_copy, "a", "b", "a", row=1)
     assert compact(store_copy) == 2
     assert sequences(store_copy) == [2, 3]
-    put(store_copy, "a", "b", row=2)
-    put(store_copy, "a", row=3)
+    put_all(store_copy, "a", "b", row=2)
+    put_all(store_copy, "a", row=3)
     before = [open_collection(store_copy, number) for number in (1, 2)]
     assert prune(store_copy, 2).changes == 3
     assert sequences(store_copy) == [5, 6]
@@ -105,7 +102,7 @@ def test_of_the_log_goes_what_was_superseded_and_every_version_finds_the_same(st
 def test_what_an_encoder_was_trained_on_stays_in_the_log(store_copy: Store) -> None:
     copies(store_copy, 1)
     header = {**store_copy.manifest(2).to_json(), **retrained(1, sequence=3)}
-    put(store_copy, "a", "b", "a", "b", "a")
+    put_all(store_copy, "a", "b", "a", "b", "a")
     for name in ("manifest.json", "manifest.sha256"):
         (store_copy.path(2) / name).unlink()
     seal(store_copy.path(2), header.pop("format"), header)
@@ -117,7 +114,7 @@ def test_what_an_encoder_was_trained_on_stays_in_the_log(store_copy: Store) -> N
 
 
 def test_what_a_retraining_reads_that_was_cut_off_stays_in_the_log(store_copy: Store) -> None:
-    put(store_copy, "a", "a", "a")
+    put_all(store_copy, "a", "a", "a")
     begin(store_copy, Job(encoder="", data="", config={}, sequence=2))
     assert compact(store_copy) == 2
     assert sequences(store_copy) == [2, 3]
@@ -130,7 +127,7 @@ def test_what_a_retraining_reads_that_was_cut_off_stays_in_the_log(store_copy: S
     "told", ["{", "[]", '{"sequence": "two"}', f'{{"sequence": {2**70}}}', f'{{"sequence": -{2**70}}}']
 )
 def test_a_job_that_cannot_be_read_keeps_nothing(store_copy: Store, told: str) -> None:
-    put(store_copy, "a", "a", "b")
+    put_all(store_copy, "a", "a", "b")
     (store_copy.folder / JOB).parent.mkdir(exist_ok=True)
     (store_copy.folder / JOB).write_text(told)
     assert reclaim(store_copy) == 1
@@ -163,7 +160,7 @@ def test_a_full_disk_has_room_again_once_it_is_pruned(store_copy: Store, small_d
     copies(store, 4)
     for number in range(2, 6):
         store.promote(number)
-        put(store, "a", "b", "a")
+        put_all(store, "a", "b", "a")
     fill(small_disk)
     assert shutil.disk_usage(small_disk).free == 0
     done = CliRunner().invoke(app, ["prune", "--store", str(store.folder), "--keep", "1"])

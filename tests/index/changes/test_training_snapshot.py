@@ -1,5 +1,4 @@
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from lookalike.index.errors import StoreError
 from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Chunk, Rows, sketches
-from tests.factories import cloud, made_rows
+from tests.factories import cloud, log_changes, made_rows, put
 
 WIDTH = 4
 BASE = cloud(10, WIDTH)
@@ -30,17 +29,11 @@ def source(rows: Rows | None = None, name: str = "the rows") -> ChampionRows:
     return ChampionRows(rows or made_rows(BASE, batch=3), name, 10, hashlib.sha256(BASE.tobytes()).hexdigest())
 
 
-def put(name: str, row: NDArray[np.float32], **payload: object) -> Change:
-    return Change(name, row, json.dumps(payload))
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """Seven changes: two of the ten rows replaced, one deleted, one item put twice, one put and deleted again."""
-    log = ChangeLog(tmp_path)
-    log.append([put("row-2", NEW[0], label=7), Change("row-5"), put("a", NEW[1])])
-    log.append([put("a", NEW[2], label="x"), put("b", NEW[3]), Change("b"), put("row-9", NEW[4])])
-    log.close()
+    log_changes(tmp_path, put("row-2", NEW[0], {"label": 7}), Change("row-5"), put("a", NEW[1]))
+    log_changes(tmp_path, put("a", NEW[2], {"label": "x"}), put("b", NEW[3]), Change("b"), put("row-9", NEW[4]))
     return tmp_path
 
 

@@ -82,7 +82,7 @@ def test_kept_is_exit_code_10(store_copy: Store, tmp_path: Path) -> None:
         ([], "[optimizer]\nkind = 'sgd'\nlr = 1e20\n", FAILED, "learning-rate-too-high"),
         ([], "[model]\nlatent = 3\n", MISTAKEN, "model.latent"),
         (["--data", "none.npy"], GOOD, MISTAKEN, "none.npy: expected a file"),
-        (["--data", "digits:test"], GOOD, MISTAKEN, "found 360 rows where there were 1,437"),
+        (["--data", "digits:test"], GOOD, MISTAKEN, "found 360 rows instead of 1,437"),
         (["--keep", "0"], GOOD, MISTAKEN, "--keep: expected 1 at least"),
         (["--threads", "0"], GOOD, MISTAKEN, "--threads: expected 1 at least"),
     ],

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from lookalike.index.changes.change import Change
-from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.store import Store
 from lookalike.retraining.plan import RetrainOptions, make_plan
 from lookalike.training.rows import open_rows, read_sample
+from tests.factories import log_changes, put
 
 TEST = read_sample(open_rows("digits:test"), 360, seed=0)[0]
 
@@ -14,9 +13,7 @@ TEST = read_sample(open_rows("digits:test"), 360, seed=0)[0]
 def test_rows_far_outside_what_the_champion_knows_are_left_out_and_named(store_copy: Store) -> None:
     rows = TEST[:200].copy()
     rows[[7, 9], [0, 63]] = [3e38, -1e9]
-    log = ChangeLog(store_copy.folder)
-    last = log.append([Change(f"new-{i}", row, "{}") for i, row in enumerate(rows)])
-    log.close()
+    last = log_changes(store_copy.folder, *(put(f"new-{i}", row) for i, row in enumerate(rows)))
     champion = store_copy.open_champion()
     plan = make_plan(RetrainOptions(store_copy, device="cpu"), champion, last)
     ids = [name for chunk in plan.collection.rows.chunks() for name in chunk.ids]

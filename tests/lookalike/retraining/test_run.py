@@ -12,7 +12,6 @@ from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import JobError, StoreError
 from lookalike.index.evaluation.gate import judge
 from lookalike.index.versions.alignment import mapped
@@ -29,6 +28,7 @@ from lookalike.training.config import load_config
 from lookalike.training.errors import ConfigError, DataError, TrainingError
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample, sketches
+from tests.factories import log_changes
 from tests.mixed import mixed, write_csv
 
 GOOD = """
@@ -59,13 +59,6 @@ def as_json(section: object) -> bytes:
     return TypeAdapter(type(section)).dump_json(section)
 
 
-def put(store: Store, *changes: Change) -> int:
-    log = ChangeLog(store.folder)
-    last = log.append(changes)
-    log.close()
-    return last
-
-
 def new_items(first: int, last: int) -> list[Change]:
     """Rows of the test part, as items of their own."""
     return [Change(f"new-{i}", TEST[i], json.dumps({"label": LABELS[i]})) for i in range(first, last)]
@@ -88,7 +81,9 @@ def cut(*arguments: Any, **more: Any) -> Any:
 def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store, good: Path) -> None:
     first = store_copy.open(1)
     ids = [first.items.id_at(i) for i in range(3)]
-    last = put(store_copy, *new_items(0, 200), Change(ids[0]), Change(ids[1], TEST[300], '{"label": 3, "new": true}'))
+    last = log_changes(
+        store_copy.folder, *new_items(0, 200), Change(ids[0]), Change(ids[1], TEST[300], '{"label": 3, "new": true}')
+    )
     said: list[str] = []
     report = retrain(asked(store_copy, good), said.append)
     verdict = report.gate
@@ -126,7 +121,7 @@ def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store
 def test_neither_encoder_was_trained_on_what_they_are_compared_on(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(store_copy, *new_items(0, 300))
+    log_changes(store_copy.folder, *new_items(0, 300))
     judged: dict[str, Any] = {}
 
     def seen(challenger: Any, champion: Any, **rows: Any) -> Any:
@@ -152,7 +147,12 @@ def test_one_item_of_a_huge_value_blocks_no_retraining_and_lets_no_worse_encoder
 ) -> None:
     evil = TEST[300].copy()
     evil[0] = value
-    put(store_copy, *new_items(0, 200), Change("evil", evil, "{}"), Change("evil too", np.full_like(evil, value), "{}"))
+    log_changes(
+        store_copy.folder,
+        *new_items(0, 200),
+        Change("evil", evil, "{}"),
+        Change("evil too", np.full_like(evil, value), "{}"),
+    )
     report = retrain(asked(store_copy, bad))
     verdict = report.gate
     assert (report.outcome, verdict is not None and verdict.passes) == ("kept", False)
@@ -211,9 +211,9 @@ def test_embeddings_of_the_older_version_find_their_rows_in_the_newer(store_copy
 def test_the_champions_own_settings_are_the_default_and_the_next_goes_on_from_its_log(
     store_copy: Store, good: Path
 ) -> None:
-    put(store_copy, *new_items(0, 100))
+    log_changes(store_copy.folder, *new_items(0, 100))
     retrain(asked(store_copy, good))
-    last = put(store_copy, *new_items(100, 200), Change("new-0"))
+    last = log_changes(store_copy.folder, *new_items(100, 200), Change("new-0"))
     report = retrain(asked(store_copy, force=True))
     verdict = report.gate
     assert report.data is not None
@@ -233,11 +233,13 @@ def test_the_champions_own_settings_are_the_default_and_the_next_goes_on_from_it
 def test_what_is_put_while_it_trains_is_there_afterwards(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = put(store_copy, *new_items(0, 50))
+    before = log_changes(store_copy.folder, *new_items(0, 50))
     gone = store_copy.open(1).items.id_at(9)
 
     def meanwhile(*arguments: Any, **more: Any) -> Any:
-        put(store_copy, *new_items(50, 60), Change("new-3"), Change(gone), Change("new-4", TEST[340], "{}"))
+        log_changes(
+            store_copy.folder, *new_items(50, 60), Change("new-3"), Change(gone), Change("new-4", TEST[340], "{}")
+        )
         return train(*arguments, **more)
 
     monkeypatch.setattr(retraining, "train", meanwhile)
@@ -299,7 +301,7 @@ def test_the_rows_may_have_moved_and_must_be_the_same(tmp_path: Path, good: Path
     changed = inputs.copy()
     changed[77, 3] += 1
     np.save(tmp_path / "rows.npy", changed)
-    with pytest.raises(DataError, match=r"expected the rows that the version was built of.* others of the same number"):
+    with pytest.raises(DataError, match=r"expected the rows that the version was built from.* found other rows"):
         retrain(asked(store))
     assert store.numbers() == [1]
     report = retrain(asked(store, data=str(tmp_path / "moved.npy")))
@@ -315,7 +317,7 @@ def test_of_a_table_the_columns_stay_the_champions(tmp_path: Path) -> None:
     store.promote(build(open_rows(str(table)), run.folder, store, device="cpu"))
     row = read_sample(open_rows(str(table)), 5, seed=0)[0][0].copy()
     row[0] = np.nan
-    put(store, Change("gappy", row, '{"label": 1}'))
+    log_changes(store.folder, Change("gappy", row, '{"label": 1}'))
     report = retrain(asked(store, force=True))
     assert report.outcome == "promoted"
     first, second = store.open(1), store.open(2)
@@ -332,7 +334,7 @@ def test_too_few_rows_that_neither_knows_are_told_before_the_training(store_copy
         inputs.append(chunk.inputs)
         ids += chunk.ids
     known = [i for i, one in enumerate(sketches(np.concatenate(inputs)).tolist()) if one in listed]
-    put(store_copy, *(Change(ids[i]) for i in known[50:]))
+    log_changes(store_copy.folder, *(Change(ids[i]) for i in known[50:]))
     report = retrain(asked(store_copy, good))
     verdict = report.gate
     assert (report.outcome, verdict) == ("kept", None)
@@ -368,7 +370,7 @@ def test_what_a_full_disk_ended_is_gone_on_with(store_copy: Store, good: Path, m
     assert "No space" in report_of(store_copy)["reason"]
     monkeypatch.undo()
     said: list[str] = []
-    put(store_copy, *new_items(0, 3))
+    log_changes(store_copy.folder, *new_items(0, 3))
     report = retrain(asked(store_copy, good), said.append)
     assert said[0] == "continuing the interrupted retraining of the changes up to 0"
     assert (report.outcome, job_of(store_copy, 2)) == ("promoted", job.token)
@@ -377,13 +379,13 @@ def test_what_a_full_disk_ended_is_gone_on_with(store_copy: Store, good: Path, m
 def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(store_copy, *new_items(0, 30))
+    log_changes(store_copy.folder, *new_items(0, 30))
     monkeypatch.setattr(retraining, "build", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, good))
     job = read_job(store_copy)
     monkeypatch.undo()
-    put(store_copy, *new_items(30, 40))
+    log_changes(store_copy.folder, *new_items(30, 40))
     assert compact(store_copy) == 2
     report = retrain(asked(store_copy, good))
     assert job is not None
@@ -402,7 +404,7 @@ def test_what_was_promoted_before_it_could_be_said_is_said(
         retrain(asked(store_copy, good))
     assert store_copy.champion_number() == 2
     monkeypatch.undo()
-    put(store_copy, *new_items(0, 3))
+    log_changes(store_copy.folder, *new_items(0, 3))
     assert compact(store_copy) == 3
     report = retrain(asked(store_copy, good))
     assert (report.outcome, report.version, report.champion) == ("promoted", 2, 1)
@@ -441,7 +443,7 @@ def test_other_settings_begin_anew(store_copy: Store, good: Path, bad: Path, mon
         retrain(asked(store_copy, bad))
     first = read_job(store_copy)
     monkeypatch.undo()
-    last = put(store_copy, *new_items(0, 3))
+    last = log_changes(store_copy.folder, *new_items(0, 3))
     report = retrain(asked(store_copy, good))
     assert (report.outcome, store_copy.manifest(2).sequence) == ("promoted", last)
     assert first is not None
@@ -479,7 +481,7 @@ def test_older_versions_go_once_a_new_one_serves(store_copy: Store, bad: Path) -
 def test_pruning_that_fails_leaves_the_promotion_and_its_report(store_copy: Store, bad: Path) -> None:
     retrain(asked(store_copy, bad, force=True))
     (store_copy.path(1) / "manifest.json").write_text("{}")
-    put(store_copy, *new_items(0, 2))
+    log_changes(store_copy.folder, *new_items(0, 2))
     said: list[str] = []
     report = retrain(asked(store_copy, bad, force=True, keep=2), said.append)
     assert (report.outcome, report.version, report.removed, store_copy.champion_number()) == ("promoted", 3, (), 3)
@@ -492,12 +494,12 @@ def test_pruning_that_fails_leaves_the_promotion_and_its_report(store_copy: Stor
 @pytest.mark.parametrize("anew", [False, True])
 def test_a_lost_log_is_told_before_anything_is_trained(store_copy: Store, good: Path, anew: bool) -> None:
     gone = store_copy.open(1).items.id_at(3)
-    put(store_copy, Change("mine", TEST[0], "{}"), Change(gone))
+    log_changes(store_copy.folder, Change("mine", TEST[0], "{}"), Change(gone))
     assert compact(store_copy) == 2
     for path in store_copy.folder.glob("items.db*"):
         path.unlink()
     if anew:
-        assert put(store_copy, *new_items(0, 3)) == 5
+        assert log_changes(store_copy.folder, *new_items(0, 3)) == 5
     with pytest.raises(StoreError, match=r"from change 1 to 2,.* found .*Restore items"):
         retrain(asked(store_copy, good, force=True))
     assert (store_copy.numbers(), read_job(store_copy)) == ([1, 2], None)
