@@ -90,7 +90,7 @@ def told(collection: Collection, found: SearchResult, row: int = 0) -> tuple[lis
 
 @pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Path, metric: Metric, seed: int) -> None:
+def test_finds_the_same_as_exact_search_over_a_dictionary(tmp_path: Path, metric: Metric, seed: int) -> None:
     store, rng = made(tmp_path, metric), np.random.default_rng(seed)
     collection = open_collection(store, 1)
     known = contents(collection)
@@ -116,7 +116,7 @@ def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Pa
 
 
 @pytest.mark.parametrize("key", ["Flat", "IVF4,Flat", "HNSW8"])
-def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> None:
+def test_answers_like_its_compaction(tmp_path: Path, key: str) -> None:
     store, rng = made(tmp_path, key=key), np.random.default_rng(7)
     known = contents(open_collection(store, 1))
     log_changes(store.folder, *random_changes(rng, known, 150))
@@ -144,7 +144,7 @@ def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> 
     assert after.version.answers_canary()
 
 
-def test_what_was_put_counts_for_every_version_and_none_is_found_twice(tmp_path: Path) -> None:
+def test_changes_apply_to_every_version(tmp_path: Path) -> None:
     store = made(tmp_path)
     row = cloud(1, WIDTH, seed=5)[0]
     log_changes(store.folder, put("row-0", row, {"n": 9}), Change("row-1"), put("late", row, {}))
@@ -159,7 +159,7 @@ def test_what_was_put_counts_for_every_version_and_none_is_found_twice(tmp_path:
             collection.items.positions(["late"])
 
 
-def test_an_item_does_not_find_itself_and_one_that_is_gone_is_unknown(tmp_path: Path) -> None:
+def test_an_item_does_not_find_itself_and_a_deleted_item_is_unknown(tmp_path: Path) -> None:
     store = made(tmp_path)
     log_changes(store.folder, put("row-0", cloud(1, WIDTH, seed=5)[0], {}), Change("row-3"))
     collection = open_collection(store, 1)
@@ -182,7 +182,7 @@ def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) 
         collection.searcher.search(query, 5, read_filter({"field": "shape", "equal": "round"}))
 
 
-def test_as_many_fields_as_in_a_version_can_be_filtered_by_however_they_came(tmp_path: Path) -> None:
+def test_the_number_of_filter_fields_is_limited_as_in_a_version(tmp_path: Path) -> None:
     """256: the version's own, "number", and the first 255 that were put, over three batches."""
     store = made(tmp_path)
     collection, row = open_collection(store, 1), cloud(1, WIDTH, seed=5)[0]
@@ -211,7 +211,7 @@ def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced
     assert "row-0" not in names
 
 
-def test_where_everything_is_deleted_nothing_is_found_and_nothing_is_compacted(tmp_path: Path) -> None:
+def test_if_everything_is_deleted_nothing_is_found_or_compacted(tmp_path: Path) -> None:
     store = made(tmp_path)
     log_changes(store.folder, *(Change(f"row-{i}") for i in range(COUNT)))
     collection = open_collection(store, 1)
@@ -223,7 +223,7 @@ def test_where_everything_is_deleted_nothing_is_found_and_nothing_is_compacted(t
     assert store.numbers() == [1]
 
 
-def test_compacting_waits_for_no_other_job_and_leaves_what_has_not_changed(tmp_path: Path) -> None:
+def test_compaction_fails_during_another_job_and_needs_changes(tmp_path: Path) -> None:
     store = made(tmp_path)
     assert compact(store) is None
     log_changes(store.folder, Change("row-3"))
@@ -233,7 +233,7 @@ def test_compacting_waits_for_no_other_job_and_leaves_what_has_not_changed(tmp_p
     assert compact(store) is None
 
 
-def test_what_was_put_and_deleted_again_is_folded_in_so_that_the_log_lets_go_of_it(tmp_path: Path) -> None:
+def test_compaction_includes_items_that_were_put_and_deleted_again(tmp_path: Path) -> None:
     store, row = made(tmp_path), cloud(1, WIDTH, seed=5)[0]
     log_changes(store.folder, put("a", row, {}), Change("a"))
     assert not open_collection(store, 1).is_changed
@@ -251,7 +251,7 @@ def test_items_of_another_width_are_refused(tmp_path: Path) -> None:
         open_collection(store, 1)
 
 
-def test_nothing_of_a_collection_is_kept_once_nobody_has_it(tmp_path: Path) -> None:
+def test_an_unused_collection_is_freed_at_once(tmp_path: Path) -> None:
     """Without the collector of garbage, which comes late in a service that changes its version."""
     store = made(tmp_path)
     log_changes(store.folder, put("a", cloud(1, WIDTH, seed=5)[0], {"n": 1}))

@@ -59,7 +59,7 @@ def assert_exported(path: Path, items: dict[str, tuple[NDArray[np.float32], dict
     np.testing.assert_allclose(embeddings, expected, rtol=1e-6)
 
 
-def test_all_items_there_are_now_and_no_others(store: Store, tmp_path: Path) -> None:
+def test_exports_all_current_items(store: Store, tmp_path: Path) -> None:
     items, out = wanted(), tmp_path / "F.parquet"
     done = export(store, out)
     assert (done.items, done.version, done.sequence) == (COUNT, 1, 0)
@@ -83,7 +83,7 @@ def test_all_items_there_are_now_and_no_others(store: Store, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["F.parquet", "encoder", "store"]
 
 
-def test_it_is_what_a_search_compares_with(store: Store, tmp_path: Path) -> None:
+def test_exports_the_embeddings_of_a_search(store: Store, tmp_path: Path) -> None:
     """Of the metric cosine, directions."""
     encoder = encoder_at(tmp_path / "other", 3 * np.eye(WIDTH, dtype=np.float32))
     build(made_rows(cloud(COUNT, WIDTH)), encoder, store, target=Target(key="Flat"), device="cpu")
@@ -94,7 +94,7 @@ def test_it_is_what_a_search_compares_with(store: Store, tmp_path: Path) -> None
     )
 
 
-def test_nothing_left_of_all_items(store: Store, tmp_path: Path) -> None:
+def test_exports_no_items_if_all_are_deleted(store: Store, tmp_path: Path) -> None:
     log_changes(store.folder, *(Change(name) for name in wanted()))
     assert export(store, tmp_path / "F.parquet").items == 0
     assert_exported(tmp_path / "F.parquet", {})
@@ -128,7 +128,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_interrupted_it_goes_on_and_tells_what_is_there_now(
+def test_an_interrupted_export_continues_with_the_current_items(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items, out = wanted(), tmp_path / "F.parquet"
@@ -146,9 +146,7 @@ def test_interrupted_it_goes_on_and_tells_what_is_there_now(
     assert not (tmp_path / "F.parquet.parts").exists()
 
 
-def test_parts_of_another_store_s_version_are_not_taken(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_another_store_are_not_used(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, other = tmp_path / "F.parquet", Store(tmp_path / "other")
     encoder = tmp_path / "encoder"
     build(made_rows(1 + cloud(COUNT, WIDTH)), encoder, other, metric="l2", target=Target(key="Flat"), device="cpu")
@@ -170,7 +168,7 @@ def test_a_damaged_part_is_made_again(store: Store, tmp_path: Path, monkeypatch:
     assert_exported(out, wanted())
 
 
-def test_two_at_once_the_second_says_so(store: Store, tmp_path: Path) -> None:
+def test_a_second_export_at_the_same_time_is_refused(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "F.parquet.parts"
     folder.mkdir()
     with locked(folder), pytest.raises(JobError, match="no other export to it"):
@@ -191,7 +189,7 @@ def test_without_a_champion_there_is_nothing_to_export(tmp_path: Path) -> None:
         export(Store(tmp_path), tmp_path / "F.parquet")
 
 
-def test_a_compacted_version_is_exported_as_what_it_was_made_of(store: Store, tmp_path: Path) -> None:
+def test_a_compaction_exports_the_same_items(store: Store, tmp_path: Path) -> None:
     from lookalike.index.changes.compact import compact
 
     log_changes(store.folder, Change("row-3"), Change("new", ROW, '{"n":1}'))

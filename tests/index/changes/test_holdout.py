@@ -32,13 +32,13 @@ def held_rows(found: TrainingSnapshot, held: NDArray[np.int64]) -> NDArray[np.fl
     return np.concatenate([chunk.inputs for chunk in found.rows.chunks()])[held]
 
 
-def test_of_the_same_rows_those_that_the_encoder_held_out(tmp_path: Path) -> None:
+def test_unchanged_rows_hold_out_those_that_the_encoder_held_out(tmp_path: Path) -> None:
     found = snapshot(tmp_path, 0)
     held = choose_holdout(found, encoder(tmp_path, BASE[HELD]), tmp_path, trained_to=0, share=0.5, seed=0)
     assert held.tolist() == HELD
 
 
-def test_of_what_is_new_a_share_and_of_the_old_those_still_there(tmp_path: Path) -> None:
+def test_holds_out_a_share_of_new_rows_and_the_old_held_out_rows(tmp_path: Path) -> None:
     log_changes(
         tmp_path, Change("row-5"), put("row-50", BASE[50] + 1), *(put(f"n{i}", row) for i, row in enumerate(NEW))
     )
@@ -51,7 +51,7 @@ def test_of_what_is_new_a_share_and_of_the_old_those_still_there(tmp_path: Path)
     assert held[2:].tolist() != other[2:].tolist()
 
 
-def test_a_row_that_was_met_before_is_not_new_under_another_id_or_payload(tmp_path: Path) -> None:
+def test_a_known_row_is_not_new_under_another_id_or_payload(tmp_path: Path) -> None:
     again = [put("row-0", BASE[0]), put("copy", BASE[1]), Change("row-2"), put("moved", BASE[2])]
     log_changes(tmp_path, *again, put("held", BASE[5]))
     found = snapshot(tmp_path, 5)
@@ -60,7 +60,7 @@ def test_a_row_that_was_met_before_is_not_new_under_another_id_or_payload(tmp_pa
     np.testing.assert_array_equal(rows, BASE[[*HELD, 5]])  # both rows that are equal to a held-out one
 
 
-def test_what_the_log_had_when_the_encoder_was_trained_is_not_new(tmp_path: Path) -> None:
+def test_rows_of_the_log_at_training_time_are_not_new(tmp_path: Path) -> None:
     log_changes(tmp_path, *(put(f"n{i}", row) for i, row in enumerate(NEW[:20])))
     log_changes(tmp_path, put("n3", NEW[30]), Change("n4"), put("n5", NEW[5]), put("late", NEW[4]), put("new", NEW[31]))
     found = snapshot(tmp_path, 25)
@@ -84,7 +84,7 @@ def test_equal_rows_are_held_out_together(tmp_path: Path) -> None:
     assert drawn[1] == 20 * len(drawn[0])  # type: ignore[arg-type]
 
 
-def test_of_many_rows_the_new_are_held_out_as_thinly_as_the_old(tmp_path: Path) -> None:
+def test_new_and_old_rows_are_held_out_in_equal_shares(tmp_path: Path) -> None:
     many = cloud(20_000, WIDTH, seed=3)
     log_changes(tmp_path, *(put(f"n{i}", row) for i, row in enumerate(cloud(2_000, WIDTH, seed=4))))
     found = snapshot(tmp_path, 2_000, many)

@@ -48,7 +48,7 @@ def test_changes_come_back_in_their_order_as_they_were_written(tmp_path: Path) -
         each.close()
 
 
-def test_the_latest_change_of_each_item_is_all_that_counts(tmp_path: Path) -> None:
+def test_current_yields_the_latest_change_of_each_item(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
     log.append([made_of("a", 1), made_of("b", 2), made_of("a", 3), Change("b"), made_of("c", 5)])
     assert [told(batch) for batch in log.current()] == [[(3, "a", 3.0), (4, "b", None), (5, "c", 5.0)]]
@@ -58,7 +58,7 @@ def test_the_latest_change_of_each_item_is_all_that_counts(tmp_path: Path) -> No
     assert sum(map(len, log.current())) == 2 * BATCH + 3
 
 
-def test_what_was_replaced_is_dropped_and_no_sequence_number_is_given_twice(tmp_path: Path) -> None:
+def test_prune_drops_superseded_changes_and_no_number_is_used_twice(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
     log.append([made_of("a", 1), made_of("a", 2), Change("b"), made_of("a", 4)])
     assert log.prune([3]) == 1
@@ -142,7 +142,7 @@ def unclosed(folder: Path, to: Path, changes: int) -> Path:
     return to
 
 
-def test_where_the_end_of_sqlites_log_is_damaged_what_is_before_it_is_there(tmp_path: Path) -> None:
+def test_changes_before_a_damaged_end_of_the_wal_are_kept(tmp_path: Path) -> None:
     folder = unclosed(tmp_path / "whole", tmp_path / "killed", 20)
     flip(folder / f"{LOG}-wal", -100)
     log = ChangeLog(folder)
@@ -158,7 +158,7 @@ def test_sqlites_log_cut_anywhere_in_its_last_change_is_the_log_without_it(tmp_p
     assert len(ChangeLog(folder).read(0)) == 4
 
 
-def test_one_flipped_bit_anywhere_is_told_or_changes_nothing_that_is_read(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_reported_or_harmless(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path / "whole")
     log.append([made_of(f"item-{i}", i) for i in range(300)])
     log.close()
@@ -177,7 +177,7 @@ def test_one_flipped_bit_anywhere_is_told_or_changes_nothing_that_is_read(tmp_pa
     assert told_of > 10
 
 
-def test_what_is_no_log_is_refused_each_time(tmp_path: Path) -> None:
+def test_refuses_a_file_that_is_no_log_each_time(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / LOG)
     other.execute("CREATE TABLE changes (sequence INTEGER PRIMARY KEY)")
     other.close()
@@ -190,7 +190,7 @@ def test_what_is_no_log_is_refused_each_time(tmp_path: Path) -> None:
         ChangeLog(tmp_path).last()
 
 
-def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path: Path) -> None:
+def test_after_a_lost_log_numbers_begin_after_those_in_versions(tmp_path: Path) -> None:
     from lookalike.index.changes.compact import compact
 
     store, row = made(tmp_path), np.ones(WIDTH, np.float32)
@@ -207,7 +207,7 @@ def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path:
         open_collection(store, 1)
 
 
-def test_an_older_copy_of_the_log_is_told_from_the_one_that_a_version_was_made_of(tmp_path: Path) -> None:
+def test_refuses_an_older_copy_of_the_log(tmp_path: Path) -> None:
     from lookalike.index.changes.compact import compact
 
     store, row = made(tmp_path), np.ones(WIDTH, np.float32)
@@ -220,9 +220,7 @@ def test_an_older_copy_of_the_log_is_told_from_the_one_that_a_version_was_made_o
         open_collection(store, 2)
 
 
-def test_a_log_in_a_store_that_may_only_be_read_is_read_and_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reads_and_follows_a_log_in_a_read_only_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the system tells one who may not write; whoever runs the tests may."""
     writer = ChangeLog(tmp_path)
     writer.append([made_of("a", 1)])

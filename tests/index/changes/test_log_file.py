@@ -43,7 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("left", [(WAL,), (SHM,), (WAL, SHM), (f"{LOG}-journal",)])
-def test_what_a_lost_log_left_is_never_written_to(tmp_path: Path, left: tuple[str, ...]) -> None:
+def test_does_not_write_to_the_rest_of_a_lost_log(tmp_path: Path, left: tuple[str, ...]) -> None:
     store = killed(tmp_path / "whole", tmp_path / "store")
     (store / f"{LOG}-journal").write_bytes(b"of a rollback")
     for name in {path.name for path in store.iterdir()} - set(left):
@@ -58,7 +58,7 @@ def test_what_a_lost_log_left_is_never_written_to(tmp_path: Path, left: tuple[st
     assert contents(store) == before
 
 
-def test_a_lost_log_that_is_put_back_has_all_that_was_acknowledged(tmp_path: Path) -> None:
+def test_a_restored_log_has_all_acknowledged_changes(tmp_path: Path) -> None:
     store = killed(tmp_path / "whole", tmp_path / "store")
     (store / LOG).rename(tmp_path / LOG)
     with pytest.raises(LogError):
@@ -67,7 +67,7 @@ def test_a_lost_log_that_is_put_back_has_all_that_was_acknowledged(tmp_path: Pat
     assert ids(store) == ["a", "b", "c", "d"]
 
 
-def test_a_new_log_begins_once_the_rest_of_the_lost_one_is_gone(tmp_path: Path) -> None:
+def test_a_new_log_begins_when_the_rest_of_the_lost_log_is_removed(tmp_path: Path) -> None:
     store = killed(tmp_path / "whole", tmp_path / "store")
     for name in FILES:
         (store / name).unlink()
@@ -104,9 +104,7 @@ def test_an_empty_log_is_refused_before_its_wal_is_deleted(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_is_acknowledged_while_a_file_is_away_and_writing_goes_on_once_it_is_back(
-    tmp_path: Path, name: str
-) -> None:
+def test_does_not_acknowledge_while_a_file_is_missing(tmp_path: Path, name: str) -> None:
     log, store = ChangeLog(tmp_path / "store"), tmp_path / "store"
     assert log.append([put("a", ROW)]) == 1
     (store / name).rename(tmp_path / "aside")
@@ -131,7 +129,7 @@ def test_nothing_is_acknowledged_into_a_deleted_file(tmp_path: Path, names: tupl
     log.close()
 
 
-def test_a_file_that_goes_while_a_change_is_written_is_noticed_before_the_acknowledgement(tmp_path: Path) -> None:
+def test_a_file_removed_during_a_write_is_noticed_before_the_acknowledgement(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
     log.append([put("a", ROW)])
 
@@ -149,7 +147,7 @@ def test_a_file_that_goes_while_a_change_is_written_is_noticed_before_the_acknow
         log.append([Removing()])  # type: ignore[list-item]
 
 
-def test_another_log_in_place_of_the_open_one_gets_nothing_of_it(tmp_path: Path) -> None:
+def test_a_log_that_replaces_the_open_log_is_not_written(tmp_path: Path) -> None:
     log, store = ChangeLog(tmp_path / "store"), tmp_path / "store"
     log.append([put("a", ROW)])
     backing_up = apsw.Connection(str(store / LOG))

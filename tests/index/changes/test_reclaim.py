@@ -75,7 +75,7 @@ def test_a_log_that_lost_its_counts_is_damaged(tmp_path: Path) -> None:
         log.size()
 
 
-def test_the_space_of_superseded_changes_goes_back_and_what_is_left_is_whole(tmp_path: Path) -> None:
+def test_prune_frees_the_space_of_superseded_changes(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
     for round_ in range(25):
         log.append([put(f"i{i}", round_) for i in range(40)])
@@ -93,9 +93,7 @@ def test_the_space_of_superseded_changes_goes_back_and_what_is_left_is_whole(tmp
     assert log.append([put("i0")]) == 1_002
 
 
-def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prune_works_in_steps_and_keeps_the_wal_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reclaim, "STEP", 16)
     log, other = ChangeLog(tmp_path), ChangeLog(tmp_path)
     for round_ in range(25):
@@ -119,7 +117,7 @@ def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
     assert recounted(tmp_path) == (41, 0)
 
 
-def test_it_goes_on_while_another_process_moves_the_wal_into_the_log(tmp_path: Path) -> None:
+def test_prune_continues_during_a_checkpoint_of_another_process(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
     for _ in range(3):
         log.append([put("a"), put("b")])
@@ -142,7 +140,7 @@ def test_it_goes_on_while_another_process_moves_the_wal_into_the_log(tmp_path: P
         connection.close()
 
 
-def test_what_fails_in_between_leaves_a_log_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_step_leaves_an_undamaged_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = ChangeLog(tmp_path)
     for round_ in range(30):
         log.append([put(f"i{i}", round_) for i in range(40)])

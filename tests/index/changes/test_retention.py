@@ -39,7 +39,7 @@ def copies(store: Store, count: int) -> None:
         seal(at, header.pop("format"), header)
 
 
-def test_the_newest_stay_and_the_champion_with_what_rollback_reaches(store_copy: Store) -> None:
+def test_keeps_the_newest_the_champion_and_the_targets_of_rollback(store_copy: Store) -> None:
     copies(store_copy, 8)
     for number in (3, 2, 5):
         store_copy.promote(number)
@@ -56,7 +56,7 @@ def test_the_newest_stay_and_the_champion_with_what_rollback_reaches(store_copy:
     assert prune(store_copy, 2).kept == (3, 8, 9)  # 3 serves now
 
 
-def test_the_ancestors_of_the_champion_stay(store_copy: Store) -> None:
+def test_keeps_the_ancestors_of_the_champion(store_copy: Store) -> None:
     for round_ in range(3):
         put_all(store_copy, f"n{round_}", row=round_)
         assert compact(store_copy) == round_ + 2
@@ -65,7 +65,7 @@ def test_the_ancestors_of_the_champion_stay(store_copy: Store) -> None:
     assert store_copy.open_champion().answers_canary()
 
 
-def test_however_often_a_version_is_compacted_the_encoders_before_it_stay(store_copy: Store) -> None:
+def test_keeps_earlier_encoders_however_often_a_version_is_compacted(store_copy: Store) -> None:
     copies(store_copy, 2)
     store_copy.promote(2)  # 3 is a challenger, say
     for round_ in range(4):
@@ -83,7 +83,7 @@ def sequences(store: Store) -> list[int]:
     return found
 
 
-def test_of_the_log_goes_what_was_superseded_and_every_version_finds_the_same(store_copy: Store) -> None:
+def test_drops_superseded_changes_and_every_version_finds_the_same(store_copy: Store) -> None:
     put_all(store_copy, "a", "b", "a", row=1)
     assert compact(store_copy) == 2
     assert sequences(store_copy) == [2, 3]
@@ -99,7 +99,7 @@ def test_of_the_log_goes_what_was_superseded_and_every_version_finds_the_same(st
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_an_encoder_was_trained_on_stays_in_the_log(store_copy: Store) -> None:
+def test_keeps_changes_that_an_encoder_was_trained_on(store_copy: Store) -> None:
     copies(store_copy, 1)
     header = {**store_copy.manifest(2).to_json(), **retrained(1, sequence=3)}
     put_all(store_copy, "a", "b", "a", "b", "a")
@@ -113,7 +113,7 @@ def test_what_an_encoder_was_trained_on_stays_in_the_log(store_copy: Store) -> N
     assert sequences(store_copy) == [4, 5]
 
 
-def test_what_a_retraining_reads_that_was_cut_off_stays_in_the_log(store_copy: Store) -> None:
+def test_keeps_changes_that_an_interrupted_retraining_reads(store_copy: Store) -> None:
     put_all(store_copy, "a", "a", "a")
     begin(store_copy, Job(encoder="", data="", config={}, sequence=2))
     assert compact(store_copy) == 2
@@ -126,7 +126,7 @@ def test_what_a_retraining_reads_that_was_cut_off_stays_in_the_log(store_copy: S
 @pytest.mark.parametrize(
     "told", ["{", "[]", '{"sequence": "two"}', f'{{"sequence": {2**70}}}', f'{{"sequence": -{2**70}}}']
 )
-def test_a_job_that_cannot_be_read_keeps_nothing(store_copy: Store, told: str) -> None:
+def test_an_unreadable_job_keeps_no_changes(store_copy: Store, told: str) -> None:
     put_all(store_copy, "a", "a", "b")
     (store_copy.folder / JOB).parent.mkdir(exist_ok=True)
     (store_copy.folder / JOB).write_text(told)
@@ -171,7 +171,7 @@ def test_a_full_disk_has_room_again_once_it_is_pruned(store_copy: Store, small_d
     assert open_collection(store, 5).items.find("a") is not None
 
 
-def test_what_is_open_goes_on(store_copy: Store) -> None:
+def test_a_removed_version_that_is_open_still_answers(store_copy: Store) -> None:
     copies(store_copy, 3)
     store_copy.promote(2)
     store_copy.promote(3)
@@ -182,7 +182,7 @@ def test_what_is_open_goes_on(store_copy: Store) -> None:
     assert version.searcher.search(row, 1).positions.tolist() == [[0]]
 
 
-def test_a_removal_that_was_cut_off_is_finished_by_the_next(store_copy: Store) -> None:
+def test_the_next_removal_finishes_an_interrupted_one(store_copy: Store) -> None:
     copies(store_copy, 3)
     store_copy.promote(4)
     left = store_copy.versions / ".lookalike-making-left"
@@ -192,12 +192,12 @@ def test_a_removal_that_was_cut_off_is_finished_by_the_next(store_copy: Store) -
     assert sorted(path.name for path in store_copy.versions.iterdir()) == ["000001", "000004"]
 
 
-def test_the_champion_is_never_removed_nor_one_that_is_not_there(store_copy: Store) -> None:
+def test_never_removes_the_champion_and_ignores_unknown_numbers(store_copy: Store) -> None:
     store_copy.remove([1, 7])
     assert store_copy.numbers() == [1]
 
 
-def test_one_version_at_least_stays(store_copy: Store) -> None:
+def test_refuses_to_keep_no_version(store_copy: Store) -> None:
     with pytest.raises(ConfigError, match="--keep: expected 1 at least, found 0"):
         prune(store_copy, 0)
 

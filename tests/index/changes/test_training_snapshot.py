@@ -48,7 +48,7 @@ def read(found: TrainingSnapshot, size: int | None = None) -> Chunk:
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
-def test_the_log_wins_over_the_source_and_comes_after_it(store: Path, size: int) -> None:
+def test_the_log_replaces_rows_of_the_source_and_comes_after_it(store: Path, size: int) -> None:
     found = take_snapshot(source(), store, 7, every, KNOWN)
     assert (found.new, found.replaced, found.deleted, found.unreadable) == (1, 2, 1, 0)
     told = read(found, size)
@@ -70,11 +70,11 @@ def test_the_log_wins_over_the_source_and_comes_after_it(store: Path, size: int)
         (5, [f"row-{i}" for i in (0, 1, 3, 4, 6, 7, 8, 9)] + ["row-2", "a", "b"]),
     ],
 )
-def test_the_log_counts_up_to_the_change_that_is_named(store: Path, upto: int, ids: list[str]) -> None:
+def test_reads_the_log_up_to_a_change(store: Path, upto: int, ids: list[str]) -> None:
     assert read(take_snapshot(source(), store, upto, every, KNOWN)).ids == ids
 
 
-def test_what_is_put_later_is_not_among_the_rows(store: Path) -> None:
+def test_later_puts_are_not_included(store: Path) -> None:
     found = take_snapshot(source(), store, 7, every, KNOWN)
     log = ChangeLog(store)
     log.append([put("late", NEW[5]), Change("row-0"), put("a", NEW[5])])
@@ -84,7 +84,7 @@ def test_what_is_put_later_is_not_among_the_rows(store: Path) -> None:
     np.testing.assert_array_equal(told.inputs[-2], NEW[2])
 
 
-def test_what_cannot_be_embedded_is_left_out_with_what_it_replaced(store: Path) -> None:
+def test_leaves_out_unreadable_items_and_the_rows_that_they_replaced(store: Path) -> None:
     def readable(puts: list[Change]) -> NDArray[np.bool_]:
         return np.array([change.id not in ("a", "row-2") for change in puts], np.bool_)
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_embedded_is_left_out_with_what_it_replaced(store: Path) 
     assert read(found).ids == [f"row-{i}" for i in (0, 1, 3, 4, 6, 7, 8, 9)]
 
 
-def test_without_a_log_the_rows_are_the_sources(tmp_path: Path) -> None:
+def test_without_a_log_the_rows_equal_the_source(tmp_path: Path) -> None:
     found = take_snapshot(source(), tmp_path, 0, every, KNOWN)
     np.testing.assert_array_equal(read(found).inputs, BASE)
     assert not list(tmp_path.iterdir())
@@ -112,7 +112,7 @@ def test_a_source_that_changed_is_refused(tmp_path: Path, rows: NDArray[np.float
         take_snapshot(source(made_rows(rows)), tmp_path, 0, every, KNOWN)
 
 
-def test_a_source_that_changes_afterwards_is_refused_by_whoever_reads_it(store: Path) -> None:
+def test_refuses_a_source_that_changes_between_two_reads(store: Path) -> None:
     content = BASE.copy()
     found = take_snapshot(source(made_rows(content)), store, 7, every, KNOWN)
     content[0, 0] += 1
@@ -120,9 +120,7 @@ def test_a_source_that_changes_afterwards_is_refused_by_whoever_reads_it(store: 
         read(found)
 
 
-def test_a_log_that_lacks_what_a_version_folded_in_is_refused(
-    store: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_refuses_a_log_that_lacks_changes_of_a_version(store: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     check_whole(store, 7)
     check_whole(store, 0)
     with pytest.raises(StoreError, match="from change 1 to 8, which a version includes, found changes 1 to 7"):
@@ -139,7 +137,7 @@ def test_items_of_another_width_are_refused(store: Path) -> None:
         take_snapshot(ChampionRows(made_rows(wide), "wide", 10, ""), store, 7, every, KNOWN)
 
 
-def test_source_and_log_are_less_the_same_origin(tmp_path: Path) -> None:
+def test_the_same_origin_is_subtracted_from_source_and_log(tmp_path: Path) -> None:
     origin = np.array([1.76e9, 0, 0, 0])
     rows = made_rows(BASE + origin, batch=3).measured_from(origin)
     near = np.concatenate([chunk.inputs for chunk in rows.chunks()])
@@ -151,7 +149,7 @@ def test_source_and_log_are_less_the_same_origin(tmp_path: Path) -> None:
     assert sorted(found.sketches) == sorted(sketches(read(found).inputs))
 
 
-def test_rows_outside_what_the_encoder_knows_are_named_with_their_places_among_all(tmp_path: Path) -> None:
+def test_rows_outside_the_known_range_are_listed(tmp_path: Path) -> None:
     base, far = BASE.copy(), NEW.copy()
     base[[3, 5, 6], [0, 1, 2]] = [3e38, 22, -22]
     far[1, :2], far[2, 3] = -3e38, 21

@@ -53,7 +53,7 @@ def test_dimensions_may_differ(before: int, after: int) -> None:
     assert mapped(old, found.matrix, "l2") == pytest.approx(new, abs=1e-4)
 
 
-def test_a_stretch_wants_the_linear_map() -> None:
+def test_a_stretch_selects_the_linear_map() -> None:
     old, stretch = cloud(500, 6), np.zeros((6, 6), np.float32)
     np.fill_diagonal(stretch, [8, 4, 2, 1, 0.5, 0.25])
     found = fit_map(old, old @ (stretch @ rotation(6)), "l2")
@@ -63,7 +63,7 @@ def test_a_stretch_wants_the_linear_map() -> None:
 
 
 @each_metric
-def test_recall_is_what_scikit_learn_finds(metric: Metric) -> None:
+def test_recall_equals_the_recall_of_scikit_learn(metric: Metric) -> None:
     old, noise = normalize(cloud(400, 5)), 0.2 * cloud(400, 5, seed=1)
     new = normalize(old @ rotation(5) + noise)
     found = fit_map(old, new, metric)
@@ -83,12 +83,12 @@ def test_recall_is_what_scikit_learn_finds(metric: Metric) -> None:
     assert 0.2 < common < 0.95
 
 
-def test_spaces_that_have_nothing_in_common_find_what_chance_does() -> None:
+def test_unrelated_spaces_have_the_recall_of_chance() -> None:
     found = fit_map(cloud(1_000, 6), cloud(1_000, 6, seed=1), "l2")
     assert max(found.recall.values()) == pytest.approx(10 / 800, abs=0.02)
 
 
-def test_a_direction_that_the_old_space_has_not_breaks_nothing() -> None:
+def test_an_old_space_without_some_direction_is_mapped() -> None:
     old = cloud(100, 4)
     old[:, 3] = 0
     for rows in (old, np.zeros_like(old)):
@@ -96,7 +96,7 @@ def test_a_direction_that_the_old_space_has_not_breaks_nothing() -> None:
 
 
 @each_metric
-def test_churn_is_what_scikit_learn_finds(metric: Metric) -> None:
+def test_churn_equals_the_churn_of_scikit_learn(metric: Metric) -> None:
     old = normalize(cloud(300, 6))
     new = normalize(old + 0.2 * cloud(300, 6, seed=1))
     near, far = (NearestNeighbors(n_neighbors=10).fit(x).kneighbors(return_distance=False) for x in (old, new))
@@ -106,7 +106,7 @@ def test_churn_is_what_scikit_learn_finds(metric: Metric) -> None:
 
 
 @each_metric
-def test_what_only_turned_has_no_churn(metric: Metric) -> None:
+def test_a_rotated_space_has_no_churn(metric: Metric) -> None:
     old = normalize(cloud(500, 6))
     assert churn(old, old, metric) == 0
     assert churn(old, old @ rotation(6), metric) == pytest.approx(0, abs=1e-3)
@@ -130,7 +130,7 @@ def test_the_order_of_the_items_changes_nothing(seed: int, count: int) -> None:
     assert churn(old[order], new[order], "l2") == pytest.approx(churn(old, new, "l2"))
 
 
-def test_maps_follow_on_each_other() -> None:
+def test_maps_are_composed() -> None:
     first, second = rotation(5), cloud(5, 3)
     maps = compose({1: cloud(4, 5)}, 2, second)
     assert list(maps) == [2, 1]
@@ -210,7 +210,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: Callable[[Path], obje
         load_maps(path, 3)
 
 
-def test_what_cannot_be_mapped_is_told() -> None:
+def test_refuses_embeddings_that_cannot_be_mapped() -> None:
     with pytest.raises(QueryError, match="n >= 20"):
         fit_map(cloud(19, 3), cloud(19, 3), "l2")
     with pytest.raises(QueryError, match="same items"):
@@ -223,7 +223,7 @@ def test_what_cannot_be_mapped_is_told() -> None:
 
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 @pytest.mark.parametrize("value", [100.0, 1e6, -1e12])
-def test_one_pair_of_any_size_that_fits_no_other_turns_the_map_hardly(metric: Metric, value: float) -> None:
+def test_one_outlier_of_any_size_hardly_changes_the_map(metric: Metric, value: float) -> None:
     """Of the 160 pairs that are fitted none counts more than a pair three times as long as most."""
     turn, old = rotation(4), cloud(200, 4)
     new = old @ turn

@@ -118,7 +118,7 @@ def test_all_rows_are_embedded_in_order(encoder: Encoder, tmp_path: Path, batch:
 
 @pytest.mark.parametrize("chunk", range(7))
 @pytest.mark.parametrize("place", ["reading", "embedding"])
-def test_an_interrupted_build_goes_on_where_it_was(
+def test_an_interrupted_build_continues(
     encoder: Encoder, tmp_path: Path, embedder: Callable[..., Embedder], place: str, chunk: int
 ) -> None:
     rows = made_rows(INPUTS, batch=BATCH)
@@ -165,7 +165,7 @@ def interrupted(encoder: Encoder, tmp_path: Path, embedder: Callable[..., Embedd
 
 
 @pytest.mark.parametrize("row", [0, 19, 20, 69])
-def test_rows_that_changed_meanwhile_are_embedded_anew_from_there(
+def test_embeds_again_from_the_first_row_that_changed(
     encoder: Encoder, interrupted: Path, embedder: Callable[..., Embedder], row: int
 ) -> None:
     known, changed = known_rows(interrupted), INPUTS.copy()
@@ -196,7 +196,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_what_was_damaged_meanwhile_is_embedded_anew(
+def test_embeds_again_from_the_first_damaged_chunk(
     encoder: Encoder, interrupted: Path, embedder: Callable[..., Embedder], damage: Callable[[Path], None]
 ) -> None:
     damage(leavings(interrupted)[0])
@@ -207,14 +207,14 @@ def test_what_was_damaged_meanwhile_is_embedded_anew(
 
 
 @pytest.mark.parametrize("line", [b"\0\0\0\n", b"[]\n", b"{}\n", b'{"rows": "x"}\n', b'{"rows": 1e9}\n'])
-def test_a_journal_that_cannot_be_read_is_begun_anew(encoder: Encoder, interrupted: Path, line: bytes) -> None:
+def test_replaces_an_unreadable_cache(encoder: Encoder, interrupted: Path, line: bytes) -> None:
     journal = leavings(interrupted)[0] / "chunks.jsonl"
     journal.write_bytes(line + journal.read_bytes())
     done = gathered(made_rows(INPUTS, batch=BATCH), encoder, interrupted)
     np.testing.assert_allclose(done.embeddings, embed(encoder, INPUTS, "l2"), atol=1e-6)
 
 
-def test_rows_in_other_chunks_are_embedded_anew(
+def test_embeds_again_if_the_chunk_size_changed(
     encoder: Encoder, interrupted: Path, embedder: Callable[..., Embedder]
 ) -> None:
     again = embedder()
@@ -223,7 +223,7 @@ def test_rows_in_other_chunks_are_embedded_anew(
     np.testing.assert_allclose(done.embeddings, embed(encoder, INPUTS, "l2"), atol=1e-6)
 
 
-def test_another_metric_encoder_or_name_has_a_folder_of_its_own(
+def test_each_metric_encoder_and_name_has_its_own_folder(
     encoder: Encoder, interrupted: Path, tmp_path_factory: pytest.TempPathFactory, embedder: Callable[..., Embedder]
 ) -> None:
     rows = made_rows(INPUTS, batch=BATCH)
@@ -241,7 +241,7 @@ def test_another_metric_encoder_or_name_has_a_folder_of_its_own(
     assert known_rows(interrupted) == 5 * BATCH  # the interrupted one is still there, alone
 
 
-def test_a_bad_row_removes_what_was_embedded_of_its_source(encoder: Encoder, interrupted: Path) -> None:
+def test_a_bad_row_removes_the_cache(encoder: Encoder, interrupted: Path) -> None:
     bad = INPUTS.copy()
     bad[63, 1] = np.nan
     with pytest.raises(DataError, match="row 63, column 1"):
@@ -249,7 +249,7 @@ def test_a_bad_row_removes_what_was_embedded_of_its_source(encoder: Encoder, int
     assert leavings(interrupted) == []
 
 
-def test_a_build_that_went_on_publishes_the_very_files(
+def test_a_continued_build_publishes_the_same_files(
     encoder_folder: Path, tmp_path: Path, embedder: Callable[..., Embedder]
 ) -> None:
     rows = made_rows(INPUTS, batch=BATCH)
@@ -312,7 +312,7 @@ def test_of_equal_rows_one_is_held_out(tmp_path: Path, batch: int) -> None:
 
 
 @pytest.mark.parametrize(("there", "by_chance"), [(4, True), (5, False), (10, False)])
-def test_where_less_than_half_are_among_the_rows_these_are_other_rows(
+def test_rows_are_unknown_if_less_than_half_of_the_held_out_rows_are_found(
     tmp_path: Path, there: int, by_chance: bool
 ) -> None:
     inputs = cloud(200, WIDTH)
@@ -325,7 +325,7 @@ def test_where_less_than_half_are_among_the_rows_these_are_other_rows(
 @pytest.mark.parametrize(
     ("untrained", "by_chance"), [(range(10), True), (range(190, 200), True), (range(7, 200, 20), False)]
 )
-def test_where_many_lie_in_one_part_of_the_rows_these_are_other_rows(
+def test_rows_are_unknown_if_the_held_out_rows_are_in_one_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: range, by_chance: bool
 ) -> None:
     """The rows that an encoder was trained on may be a part of these, and ask for that part alone."""
@@ -360,7 +360,7 @@ def test_no_more_are_held_out_than_memory_has_room_for(
         assert len(done.held) == 3
 
 
-def test_of_the_digits_those_ask_that_the_encoder_was_not_trained_on(tiny_store: Store) -> None:
+def test_the_digits_that_the_encoder_held_out_are_held_out(tiny_store: Store) -> None:
     version = tiny_store.open_champion()
     rows, _ = read_sample(open_rows("digits"), 2_000, seed=0)
     named = dict(zip((n for chunk in open_rows("digits").chunks() for n in chunk.ids), sketches(rows), strict=True))

@@ -106,12 +106,12 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
         ("index", {"key": "HNSW32", "metric": "cosine", "search": "efSearch=2147483647"}),
     ],
 )
-def test_a_manifest_that_says_what_no_version_is_is_refused_by_the_field(store: Store, field: str, value: Any) -> None:
+def test_refuses_contradictory_fields_and_names_them(store: Store, field: str, value: Any) -> None:
     changed(store, **{field: value})
     refused(store, field)
 
 
-def test_a_version_whose_question_finds_nothing_must_go_on_finding_nothing(store: Store) -> None:
+def test_an_empty_canary_answer_must_stay_empty(store: Store) -> None:
     """A compaction may make one; this one finds something."""
     changed(store, canary={"ids": [], "scores": []})
     with pytest.raises(StoreError, match="expected the known answer to its canary query, found another"):
@@ -128,7 +128,7 @@ def test_refuses_an_incomplete_lineage(store: Store, lineage: dict[str, Any]) ->
     refused(store, "lineage")
 
 
-def test_a_sequence_that_no_version_can_have_stops_no_write(store: Store) -> None:
+def test_an_impossible_sequence_does_not_block_writes(store: Store) -> None:
     changed(store, sequence=2**70)
     log = ChangeLog(store.folder)
     assert log.append([Change("a", np.ones(6, np.float32), "{}")]) == 1
@@ -137,7 +137,7 @@ def test_a_sequence_that_no_version_can_have_stops_no_write(store: Store) -> Non
     log.close()
 
 
-def test_a_sequence_at_the_bound_is_gone_on_from(store: Store) -> None:
+def test_writes_continue_after_the_largest_sequence(store: Store) -> None:
     changed(store, sequence=MAX_SAFE_INTEGER)
     store.promote(1)
     log = ChangeLog(store.folder)
@@ -189,7 +189,7 @@ def written_badly(path: Path, name: str, content: bytes, ends: list[int]) -> Non
     ],
     ids=["falling", "beyond the end", "before the start", "no text"],
 )
-def test_offsets_and_text_that_are_none_are_refused(store: Store, name: str, content: bytes, ends: list[int]) -> None:
+def test_refuses_invalid_offsets_and_text(store: Store, name: str, content: bytes, ends: list[int]) -> None:
     written_badly(store.path(1) / ITEMS, name, content, ends)
     changed(store)
     refused(store, ITEMS)
@@ -213,7 +213,7 @@ def test_an_array_of_another_shape_type_or_of_no_numbers_is_refused(store: Store
     refused(store, name)
 
 
-def test_an_array_takes_no_more_memory_than_its_file(store: Store) -> None:
+def test_an_array_needs_no_more_memory_than_its_file(store: Store) -> None:
     header = {"shape": (1, 1 << 40), "fortran_order": False, "descr": "<f4"}
     with (store.path(1) / CANARY).open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -222,14 +222,14 @@ def test_an_array_takes_no_more_memory_than_its_file(store: Store) -> None:
 
 
 @pytest.mark.parametrize("content", [b"NaN", b"-Infinity", b"1e400", b"9" * 5_000])
-def test_what_is_no_number_of_json_is_refused(store: Store, content: bytes) -> None:
+def test_refuses_numbers_that_json_does_not_have(store: Store, content: bytes) -> None:
     changed(store, sequence=123456789)
     text = (store.path(1) / "manifest.json").read_bytes()
     written(store.path(1), text.replace(b"123456789", content))
     refused(store, "manifest.json")
 
 
-def test_what_was_refused_is_looked_at_again(store: Store) -> None:
+def test_a_refused_version_is_verified_again(store: Store) -> None:
     """A receipt says that files are whole, and is written only for a version that can be opened."""
     np.save(store.path(1) / ORDER, np.full(40, 7, np.uint32))
     changed(store)
@@ -238,6 +238,6 @@ def test_what_was_refused_is_looked_at_again(store: Store) -> None:
             store.open(1)
 
 
-def test_the_schema_in_the_documents_is_the_models() -> None:
+def test_the_documented_schema_equals_the_schema_of_the_model() -> None:
     committed = json.loads((ROOT / "docs" / "version-manifest.schema.json").read_text(encoding="utf-8"))
     assert committed == VersionManifest.model_json_schema()

@@ -64,11 +64,11 @@ def test_p_values_worked_out_by_hand(error: float, distance: float, p: float) ->
     assert FOUR.p_values(reals(error), reals(distance)) == pytest.approx([p])
 
 
-def test_without_errors_the_distance_alone_tells() -> None:
+def test_without_errors_only_the_distance_counts() -> None:
     assert FOUR.p_values(None, reals(0, 1, 2.5, 4, 5)) == pytest.approx([1, 1, 3 / 5, 2 / 5, 1 / 5])
 
 
-def test_rows_that_are_all_the_same_are_as_usual_as_can_be() -> None:
+def test_equal_rows_have_the_largest_p_value() -> None:
     same = Novelty.calibrate(np.ones(9), np.ones(9))
     assert same.p_values(reals(1, 2, 1), reals(1, 1, 2)) == pytest.approx([1, 0.1, 0.1])
 
@@ -87,7 +87,7 @@ def test_without_calibration_rows_nothing_is_unusual() -> None:
 
 @pytest.mark.parametrize("count", [3, 19, 300])
 @pytest.mark.parametrize("rounded", [False, True])
-def test_false_alarms_are_at_most_what_they_may_be(count: int, rounded: bool) -> None:
+def test_the_rate_of_false_alarms_is_bounded(count: int, rounded: bool) -> None:
     """Of calibration rows and one query drawn alike, 4,000 times; rounded, most values are ties."""
     rng, times = np.random.default_rng(count), 4_000
     p, alone = np.empty(times), np.empty(times)
@@ -106,7 +106,7 @@ def test_false_alarms_are_at_most_what_they_may_be(count: int, rounded: bool) ->
             assert (alone <= level).sum() >= least
 
 
-def test_of_many_rows_p_is_uniform() -> None:
+def test_p_is_uniform_for_many_rows() -> None:
     rng = np.random.default_rng(0)
     p = np.concatenate([Novelty.calibrate(*drawn(2_000, rng)).p_values(*drawn(100, rng)) for _ in range(100)])
     for level in (0.01, 0.05, 0.10, 0.5):
@@ -138,7 +138,7 @@ def test_p_falls_as_either_rises() -> None:
     assert (novelty.p_values(None, distances + 0.4) <= novelty.p_values(None, distances)).all()
 
 
-def test_what_either_alone_gives_away_is_found() -> None:
+def test_an_outlier_in_one_quantity_is_found() -> None:
     rng = np.random.default_rng(3)
     novelty = Novelty.calibrate(*drawn(2_000, rng))
     middle = np.median(novelty.rows, axis=0)
@@ -155,7 +155,7 @@ def test_what_either_alone_gives_away_is_found() -> None:
         (reals(1), np.ones((1, 1)), r"distances: expected shape \(n,\)"),
     ],
 )
-def test_what_is_no_measurement_is_refused(errors: Reals, distances: Reals, message: str) -> None:
+def test_refuses_invalid_measurements(errors: Reals, distances: Reals, message: str) -> None:
     with pytest.raises(QueryError, match=message):
         FOUR.p_values(errors, distances)
     with pytest.raises(QueryError, match=message):
@@ -168,7 +168,7 @@ def test_an_infinite_calibration_row_is_refused() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 50])
-def test_what_was_saved_answers_the_same(tmp_path: Path, count: int) -> None:
+def test_a_saved_novelty_returns_the_same_p_values(tmp_path: Path, count: int) -> None:
     rng = np.random.default_rng(4)
     novelty = Novelty.calibrate(*drawn(count, rng))
     novelty.save(tmp_path / "novelty.npy")
@@ -223,11 +223,11 @@ def test_distances_to_neighbours(metric: Metric, scores: list[float], mean: floa
     assert local_distances(given, near, metric) == pytest.approx([local])
 
 
-def test_rounding_beyond_the_same_is_no_distance() -> None:
+def test_a_cosine_above_one_has_the_distance_zero() -> None:
     assert mean_distances(np.array([[1.0000001]], np.float32), "cosine").tolist() == [0]
 
 
-def test_among_copies_what_is_not_one_is_far() -> None:
+def test_a_query_near_copies_is_far_from_them() -> None:
     scores, near = np.array([[0, 0], [1, 1]], np.float32), np.zeros((2, 2), np.float32)
     copy, other = local_distances(scores, near, "l2")
     assert copy == 0
@@ -235,7 +235,7 @@ def test_among_copies_what_is_not_one_is_far() -> None:
     assert np.isfinite(other)
 
 
-def test_where_there_is_no_item_everything_is_far() -> None:
+def test_without_items_the_distance_is_infinite() -> None:
     none = np.empty((2, 0), np.float32)
     assert local_distances(none, none, "l2").tolist() == [math.inf, math.inf]
 
@@ -264,7 +264,7 @@ def test_items_in_blocks_are_as_by_brute_force(metric: Metric, monkeypatch: pyte
     assert local_scale(vectors, metric) == pytest.approx(wanted, rel=0.05, abs=0.05)
 
 
-def test_of_many_items_a_sample_of_the_kept_tells_what_is_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_item_distances_use_a_sample_of_many_items(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lookalike.index.versions.novelty._SAMPLE", 100)
     vectors = cloud(300, 3)
     sample = Embeddings(vectors[:250], "l2").sample(100, seed=0)
@@ -297,7 +297,7 @@ def test_the_error_is_the_root_of_the_mean_square(tmp_path: Path) -> None:
     assert errors == pytest.approx([5, 0, math.sqrt(2)])
 
 
-def test_what_is_missing_cannot_be_wrong(tmp_path: Path) -> None:
+def test_a_missing_value_adds_no_error(tmp_path: Path) -> None:
     columns = Column("number"), Column("other"), Column("word", "categorical", ("one", "two"))
     plain = answering(tmp_path / "plain", [5.0, 3.0], columns[:2])
     assert reconstruction_errors(plain, np.array([[math.nan, 17], [math.nan, 3]], np.float32)) == pytest.approx(
@@ -318,7 +318,7 @@ def mixed_encoder(folder: Path, columns: tuple[Column, ...], rows: NDArray[np.fl
     return load_encoder(folder)
 
 
-def test_an_answer_beyond_all_numbers_is_infinitely_wrong(tmp_path: Path) -> None:
+def test_an_overflowing_reconstruction_has_an_infinite_error(tmp_path: Path) -> None:
     encoder = answering(tmp_path / "encoder", [0.0, 0.0], factor=1e30)
     errors = reconstruction_errors(encoder, np.array([[1e30, 0], [0, 0]], np.float32))
     assert errors.tolist() == [math.inf, 0]

@@ -78,7 +78,7 @@ def cut(*arguments: Any, **more: Any) -> Any:
     raise KeyboardInterrupt
 
 
-def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store, good: Path) -> None:
+def test_a_better_encoder_is_promoted(store_copy: Store, good: Path) -> None:
     first = store_copy.open(1)
     ids = [first.items.id_at(i) for i in range(3)]
     last = log_changes(
@@ -118,7 +118,7 @@ def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store
     assert report.lines()[-1].startswith("promoted: version 2 replaces version 1: no worse by any measure; by ")
 
 
-def test_neither_encoder_was_trained_on_what_they_are_compared_on(
+def test_both_encoders_are_compared_on_rows_that_neither_was_trained_on(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_changes(store_copy.folder, *new_items(0, 300))
@@ -142,7 +142,7 @@ def test_neither_encoder_was_trained_on_what_they_are_compared_on(
 
 
 @pytest.mark.parametrize("value", [3e38, -3e38, 1e9])
-def test_one_item_of_a_huge_value_blocks_no_retraining_and_lets_no_worse_encoder_pass(
+def test_one_huge_value_neither_blocks_retraining_nor_lets_a_worse_encoder_pass(
     store_copy: Store, good: Path, bad: Path, value: float
 ) -> None:
     evil = TEST[300].copy()
@@ -170,7 +170,7 @@ def test_one_item_of_a_huge_value_blocks_no_retraining_and_lets_no_worse_encoder
     assert np.isin(sketches(TEST[:200]), version.encoder.held_out).any()
 
 
-def test_a_worse_encoder_is_kept_out_and_nothing_is_built(store_copy: Store, bad: Path) -> None:
+def test_a_worse_encoder_is_not_built(store_copy: Store, bad: Path) -> None:
     report = retrain(asked(store_copy, bad))
     verdict = report.gate
     assert verdict is not None
@@ -182,7 +182,7 @@ def test_a_worse_encoder_is_kept_out_and_nothing_is_built(store_copy: Store, bad
     assert not (store_copy.folder / "retraining" / "job.json").exists()
 
 
-def test_force_promotes_what_the_gate_refuses_and_the_version_says_so(store_copy: Store, bad: Path) -> None:
+def test_force_promotes_a_refused_version_and_its_manifest_says_so(store_copy: Store, bad: Path) -> None:
     report = retrain(asked(store_copy, bad, force=True))
     verdict = report.gate
     assert verdict is not None
@@ -194,7 +194,7 @@ def test_force_promotes_what_the_gate_refuses_and_the_version_says_so(store_copy
     assert store_copy.rollback().version == 1
 
 
-def test_embeddings_of_the_older_version_find_their_rows_in_the_newer(store_copy: Store, good: Path) -> None:
+def test_mapped_embeddings_find_their_rows_in_the_new_version(store_copy: Store, good: Path) -> None:
     report = retrain(asked(store_copy, good))
     assert report.alignment is not None
     old, new = store_copy.open(1), store_copy.open(2)
@@ -208,9 +208,7 @@ def test_embeddings_of_the_older_version_find_their_rows_in_the_newer(store_copy
     assert (report.alignment.older, report.alignment.queries) == (1, 144)
 
 
-def test_the_champions_own_settings_are_the_default_and_the_next_goes_on_from_its_log(
-    store_copy: Store, good: Path
-) -> None:
+def test_the_champions_settings_are_the_default(store_copy: Store, good: Path) -> None:
     log_changes(store_copy.folder, *new_items(0, 100))
     retrain(asked(store_copy, good))
     last = log_changes(store_copy.folder, *new_items(100, 200), Change("new-0"))
@@ -230,7 +228,7 @@ def test_the_champions_own_settings_are_the_default_and_the_next_goes_on_from_it
     assert held & seen <= set(second.encoder.held_out.tolist())
 
 
-def test_what_is_put_while_it_trains_is_there_afterwards(
+def test_items_that_are_put_during_the_training_are_kept(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = log_changes(store_copy.folder, *new_items(0, 50))
@@ -252,7 +250,7 @@ def test_what_is_put_while_it_trains_is_there_afterwards(
     np.testing.assert_allclose(now.vectors_at(place), now.version.embed(TEST[340:341]), atol=1e-5)
 
 
-def test_where_another_was_promoted_meanwhile_it_stays_beside(
+def test_another_promotion_during_the_training_stays(
     store_copy: Store, tiny_run: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def meanwhile(*arguments: Any, **more: Any) -> Any:
@@ -267,9 +265,7 @@ def test_where_another_was_promoted_meanwhile_it_stays_beside(
     assert store_copy.champion_number() == 2
 
 
-def test_an_index_that_is_not_its_encoders_is_not_promoted(
-    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_inconsistent_index_is_not_promoted(store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = check_consistency(store_copy.open(1))
     monkeypatch.setattr(retraining, "check_consistency", lambda version: type(wrong)(9, 0.0, 0.1))
     report = retrain(asked(store_copy, good, force=True))
@@ -277,7 +273,7 @@ def test_an_index_that_is_not_its_encoders_is_not_promoted(
     assert store_copy.champion_number() == 1
 
 
-def test_it_retrains_only_where_the_queries_have_drifted(store_copy: Store) -> None:
+def test_if_drifted_retrains_only_after_drift(store_copy: Store) -> None:
     report = retrain(asked(store_copy, if_drifted=True))
     verdict = report.gate
     assert (report.outcome, report.reason, verdict) == ("kept", "the queries have not drifted", None)
@@ -308,7 +304,7 @@ def test_the_rows_may_have_moved_and_must_be_the_same(tmp_path: Path, good: Path
     assert (report.outcome, store.manifest(2).data) == ("promoted", store.manifest(1).data)
 
 
-def test_of_a_table_the_columns_stay_the_champions(tmp_path: Path) -> None:
+def test_a_table_keeps_the_columns_of_the_champion(tmp_path: Path) -> None:
     config = '[model]\nhidden = [16]\nlatent_dim = 3\n[fit]\nepochs = 4\ndevice = "cpu"\n'
     (tmp_path / "table.toml").write_text(config)
     table = write_csv(tmp_path / "table.csv", mixed(1_500))
@@ -327,7 +323,7 @@ def test_of_a_table_the_columns_stay_the_champions(tmp_path: Path) -> None:
     np.testing.assert_allclose(second.embeddings.at(place), second.embed(row[None]), atol=1e-5)
 
 
-def test_too_few_rows_that_neither_knows_are_told_before_the_training(store_copy: Store, good: Path) -> None:
+def test_too_few_held_out_rows_are_reported_before_the_training(store_copy: Store, good: Path) -> None:
     listed = set(store_copy.open(1).encoder.held_out.tolist())
     inputs, ids = [], []
     for chunk in open_rows("digits").chunks():
@@ -343,13 +339,13 @@ def test_too_few_rows_that_neither_knows_are_told_before_the_training(store_copy
     assert report_of(store_copy)["reason"] == report.reason
 
 
-def test_a_second_job_says_so_and_leaves_the_report(store_copy: Store) -> None:
+def test_a_second_job_is_refused_and_keeps_the_report(store_copy: Store) -> None:
     with store_copy.job("compact"), pytest.raises(JobError, match=r"found compact, process \d+"):
         retrain(asked(store_copy))
     assert not (store_copy.folder / "retraining").exists()
 
 
-def test_what_would_fail_again_is_not_gone_on_with(store_copy: Store, tmp_path: Path) -> None:
+def test_a_job_that_would_fail_again_is_not_continued(store_copy: Store, tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_text(GOOD + '[optimizer]\nkind = "sgd"\nlr = 1e20\n')
     with pytest.raises(TrainingError, match="learning-rate-too-high"):
         retrain(asked(store_copy, tmp_path / "f.toml"))
@@ -358,7 +354,9 @@ def test_what_would_fail_again_is_not_gone_on_with(store_copy: Store, tmp_path: 
     assert (told["outcome"], told["champion"], "learning-rate-too-high" in told["reason"]) == ("failed", 1, True)
 
 
-def test_what_a_full_disk_ended_is_gone_on_with(store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_a_full_disk_ended_is_continued(
+    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: Any, **more: Any) -> Any:
         raise OSError(28, "No space left on device")
 
@@ -376,7 +374,7 @@ def test_what_a_full_disk_ended_is_gone_on_with(store_copy: Store, good: Path, m
     assert (report.outcome, job_of(store_copy, 2)) == ("promoted", job.token)
 
 
-def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
+def test_continues_after_a_compaction_of_the_champion(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_changes(store_copy.folder, *new_items(0, 30))
@@ -396,9 +394,7 @@ def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
     assert open_collection(store_copy, 3).items.find("new-35") is not None
 
 
-def test_what_was_promoted_before_it_could_be_said_is_said(
-    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_promotion_before_a_crash_is_reported(store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retraining, "write_report", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, good))
@@ -437,7 +433,9 @@ def test_a_forced_version_that_was_built_is_not_promoted_without_force(
     assert (report.outcome, report.version, store_copy.champion_number()) == ("kept", 2, 1)
 
 
-def test_other_settings_begin_anew(store_copy: Store, good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_settings_begin_a_new_job(
+    store_copy: Store, good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retraining, "judge", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, bad))
@@ -452,14 +450,14 @@ def test_other_settings_begin_anew(store_copy: Store, good: Path, bad: Path, mon
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"encoder": "1"}', '{"token": 3}', "[" * 100_000])
-def test_a_job_that_cannot_be_read_is_none(store_copy: Store, content: str) -> None:
+def test_ignores_an_unreadable_job(store_copy: Store, content: str) -> None:
     begin(store_copy, Job("digest", "digest", {}, 0))
     assert read_job(store_copy) is not None
     (store_copy.folder / "retraining" / "job.json").write_text(content)
     assert read_job(store_copy) is None
 
 
-def test_without_a_champion_or_with_wrong_settings_nothing_is_begun(store_copy: Store, tmp_path: Path) -> None:
+def test_begins_no_job_without_a_champion_or_with_wrong_settings(store_copy: Store, tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_text("[model]\nlatent = 3\n")
     with pytest.raises(ConfigError, match=r"model\.latent"):
         retrain(asked(store_copy, tmp_path / "f.toml"))
@@ -469,7 +467,7 @@ def test_without_a_champion_or_with_wrong_settings_nothing_is_begun(store_copy: 
     assert report_of(store_copy)["champion"] is None
 
 
-def test_older_versions_go_once_a_new_one_serves(store_copy: Store, bad: Path) -> None:
+def test_removes_older_versions_after_a_promotion(store_copy: Store, bad: Path) -> None:
     for _ in range(2):
         assert retrain(asked(store_copy, bad, force=True, keep=3)).removed == ()
     report = retrain(asked(store_copy, bad, force=True, keep=1))
@@ -478,7 +476,7 @@ def test_older_versions_go_once_a_new_one_serves(store_copy: Store, bad: Path) -
     assert "removed: versions 1, 2" in report.lines()
 
 
-def test_pruning_that_fails_leaves_the_promotion_and_its_report(store_copy: Store, bad: Path) -> None:
+def test_a_failed_prune_keeps_the_promotion_and_its_report(store_copy: Store, bad: Path) -> None:
     retrain(asked(store_copy, bad, force=True))
     (store_copy.path(1) / "manifest.json").write_text("{}")
     log_changes(store_copy.folder, *new_items(0, 2))
@@ -492,7 +490,7 @@ def test_pruning_that_fails_leaves_the_promotion_and_its_report(store_copy: Stor
 
 
 @pytest.mark.parametrize("anew", [False, True])
-def test_a_lost_log_is_told_before_anything_is_trained(store_copy: Store, good: Path, anew: bool) -> None:
+def test_a_lost_log_is_reported_before_the_training(store_copy: Store, good: Path, anew: bool) -> None:
     gone = store_copy.open(1).items.id_at(3)
     log_changes(store_copy.folder, Change("mine", TEST[0], "{}"), Change(gone))
     assert compact(store_copy) == 2
@@ -506,7 +504,7 @@ def test_a_lost_log_is_told_before_anything_is_trained(store_copy: Store, good: 
     assert report_of(store_copy)["outcome"] == "failed"
 
 
-def test_what_was_promoted_and_rolled_back_before_it_could_be_said_is_not_promoted_again(
+def test_a_rolled_back_promotion_is_not_repeated(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retraining, "write_report", cut)
@@ -521,7 +519,7 @@ def test_what_was_promoted_and_rolled_back_before_it_could_be_said_is_not_promot
     assert read_job(store_copy) is None
 
 
-def test_what_was_cut_off_just_before_its_promotion_is_promoted(
+def test_a_job_interrupted_just_before_its_promotion_is_promoted(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "promote", cut)
@@ -535,5 +533,5 @@ def test_what_was_cut_off_just_before_its_promotion_is_promoted(
     assert store_copy.champion_number() == 2
 
 
-def test_a_failure_has_a_line_too() -> None:
+def test_a_failed_report_has_a_line() -> None:
     assert Report("failed", "why").lines() == ["failed: why"]
