@@ -130,7 +130,7 @@ def flip(path: Path, place: int, bit: int = 0) -> None:
 
 
 def reseal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
-    """Seal `folder` again as it is now, like an attacker would."""
+    """Seal the changed `folder` again, like an attacker."""
     for name in ("manifest.json", "manifest.sha256"):
         (folder / name).unlink()
     seal(folder, format_name, {key: value for key, value in header.items() if key != "format"})

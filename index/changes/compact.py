@@ -1,4 +1,4 @@
-"""Compaction: make a new version of the same encoder from the champion and the change log, while clients write.
+"""Compaction: the champion and the change log become a new version of the same encoder, while clients write.
 
 Nothing is embedded again. The index stays trained as it is, unless it misses its target.
 """

@@ -260,7 +260,7 @@ class Store:
             raise StoreError(
                 f"store {self.folder}",
                 expected="a promoted version",
-                found="none",
+                found="no champion",
                 remedy="Build one with `lookalike build`, then `lookalike promote N`.",
             )
         return alias

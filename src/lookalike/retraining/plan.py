@@ -32,7 +32,7 @@ class RetrainOptions:
 
     Attributes:
         config: a TOML file; None means the champion's settings.
-        data: where the champion's rows are now; None if they did not move.
+        data: the new name of the champion's rows; None if they did not move.
         force: promote the new version even if the gate refuses it.
         keep: how many versions to keep afterwards; None means all.
     """

@@ -1,4 +1,4 @@
-"""A collection against a dictionary with exact search, and against the version that it becomes."""
+"""A collection compared with exact search over a dictionary, and with its compaction."""
 
 import gc
 import json
@@ -45,14 +45,14 @@ def made(folder: Path, metric: Metric = "l2", key: str = "Flat") -> Store:
 
 
 def contents(collection: Collection) -> Contents:
-    """The version's own items, as a client sees them, by id; inputs are those of `made`."""
+    """The items of the version as a client sees them, by id; the inputs are those of `made`."""
     items = collection.version.items
     rows = {f"row-{i}": row for i, row in enumerate(cloud(COUNT, WIDTH))}
     return {items.id_at(p): (rows[items.id_at(p)], json.loads(items.payload_json(p))) for p in range(len(items))}
 
 
 def random_changes(rng: np.random.Generator, known: Contents, count: int) -> list[Change]:
-    """Makes, replaces and deletes, one after the other, in `known` too."""
+    """Add, replace and delete items in sequence, and in `known` too."""
     changes = []
     for _ in range(count):
         name = str(rng.choice(sorted(known))) if known and rng.random() < 0.5 else f"new{rng.integers(40)}"
@@ -69,7 +69,7 @@ def random_changes(rng: np.random.Generator, known: Contents, count: int) -> lis
 def expected(
     collection: Collection, known: Contents, query: Rows, limit: int, only: int | None = None
 ) -> tuple[list[str], list[float]]:
-    """By comparison with all, in float64, equals by id; `only`: those with this n."""
+    """Exact search in float64, ties ordered by id; `only`: the items with this n."""
     names = sorted(name for name, (_, payload) in known.items() if only is None or payload.get("n") == only)
     if not names:
         return [], []
@@ -183,7 +183,7 @@ def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) 
 
 
 def test_the_number_of_filter_fields_is_limited_as_in_a_version(tmp_path: Path) -> None:
-    """256: the version's own, "number", and the first 255 that were put, over three batches."""
+    """256 fields: "number", of the version, and the first 255 fields that were put, over three batches."""
     store = made(tmp_path)
     collection, row = open_collection(store, 1), cloud(1, WIDTH, seed=5)[0]
     query = collection.version.embed(row[None])
@@ -202,7 +202,7 @@ def test_the_number_of_filter_fields_is_limited_as_in_a_version(tmp_path: Path) 
 
 @pytest.mark.parametrize("value", [3e38, 1e20])
 def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced(tmp_path: Path, value: float) -> None:
-    """Beyond float32, and beyond what FAISS can tell the distances of."""
+    """Values that overflow float32, or the distances of FAISS."""
     store = made(tmp_path)
     log_changes(store.folder, put("row-0", np.full(WIDTH, value, np.float32), {}))
     collection = open_collection(store, 1)
@@ -252,7 +252,7 @@ def test_items_of_another_width_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unused_collection_is_freed_at_once(tmp_path: Path) -> None:
-    """Without the collector of garbage, which comes late in a service that changes its version."""
+    """Without garbage collection, which may run late in a service that changes its version."""
     store = made(tmp_path)
     log_changes(store.folder, put("a", cloud(1, WIDTH, seed=5)[0], {"n": 1}))
     collection = open_collection(store, 1)

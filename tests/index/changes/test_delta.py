@@ -1,4 +1,4 @@
-"""Pages of a collection against a sorted dictionary, over random histories."""
+"""Pages of a collection compared with a sorted dictionary, after random changes."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def changed(store: Store, seed: int) -> tuple[Collection, dict[str, dict[str, Any]]]:
-    """A collection after random changes, and what it holds."""
+    """A collection after random changes, and its expected payloads by id."""
     collection, random = Collection(store.open_champion()), np.random.default_rng(seed)
     holds: dict[str, dict[str, Any]] = {f"n{i}": {"even": i % 2 == 0} for i in range(COUNT)}
     for sequence in range(1, 120):

@@ -1,4 +1,4 @@
-"""Against SciPy's single linkage, and on pairs made by hand."""
+"""Near-duplicates compared with SciPy's single linkage, and hand-made pairs."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.factories import cloud, encoder_at, made_rows
 
 
 def version_of(rows: NDArray[np.float32], folder: Path, metric: Metric = "l2") -> Collection:
-    """Of items whose embeddings are the rows themselves."""
+    """A collection of items whose embeddings are the rows themselves."""
     store = Store(folder / "store")
     number = build(made_rows(rows), encoder_at(folder / "encoder", np.eye(rows.shape[1], dtype=np.float32)), store,
                    metric=metric, target=Target(key="Flat"), device="cpu")  # fmt: skip

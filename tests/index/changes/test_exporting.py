@@ -1,4 +1,4 @@
-"""What is exported is what a search can find; it is there whole, or as it was."""
+"""An export contains the items that a search can find; its file is replaced only when it is whole."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ ROW = np.array([4, 3, 2, 1], np.float32)
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """Its champion embeds a row as it is; a part holds seven items."""
+    """The champion does not change a row; a part holds seven items."""
     monkeypatch.setattr(exporting, "ROWS", 7)
     made = Store(tmp_path / "store")
     encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32))
@@ -40,7 +40,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def wanted() -> dict[str, tuple[NDArray[np.float32], dict[str, Any]]]:
-    """By id: the row, which is its embedding, and the payload."""
+    """The row, which is its embedding, and the payload of each item by id."""
     return {f"row-{i}": (row, {"number": i}) for i, row in enumerate(cloud(COUNT, WIDTH))}
 
 
@@ -84,7 +84,7 @@ def test_exports_all_current_items(store: Store, tmp_path: Path) -> None:
 
 
 def test_exports_the_embeddings_of_a_search(store: Store, tmp_path: Path) -> None:
-    """Of the metric cosine, directions."""
+    """For the metric cosine, unit vectors."""
     encoder = encoder_at(tmp_path / "other", 3 * np.eye(WIDTH, dtype=np.float32))
     build(made_rows(cloud(COUNT, WIDTH)), encoder, store, target=Target(key="Flat"), device="cpu")
     store.promote(2)
@@ -101,7 +101,7 @@ def test_exports_no_items_if_all_are_deleted(store: Store, tmp_path: Path) -> No
 
 
 def interrupted(store: Store, out: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """An export that is stopped as by Ctrl-C when so many parts are written."""
+    """Interrupt an export after a number of parts."""
     table = exporting._table
     with monkeypatch.context() as patched:
         left = iter(range(after))
@@ -117,7 +117,7 @@ def interrupted(store: Store, out: Path, monkeypatch: pytest.MonkeyPatch, after:
 
 
 def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows each table has that is made from now on."""
+    """Count the rows of each table that is made from now on."""
     counts, table = [], exporting._table
 
     def counted(collection: Any, places: NDArray[np.int64]) -> Any:
@@ -141,7 +141,7 @@ def test_an_interrupted_export_continues_with_the_current_items(
     items["row-40"] = ROW, {}
     counts = written(monkeypatch)
     export(store, out)
-    assert counts == [7, 7, 1, 1]  # of the version's 50 items, 35 were there; and the new one
+    assert counts == [7, 7, 1, 1]  # 35 of the version's 50 items were written before; the last one is the new item
     assert_exported(out, items)
     assert not (tmp_path / "F.parquet.parts").exists()
 
@@ -173,7 +173,7 @@ def test_a_second_export_at_the_same_time_is_refused(store: Store, tmp_path: Pat
     folder.mkdir()
     with locked(folder), pytest.raises(JobError, match="no other export to it"):
         export(store, tmp_path / "F.parquet")
-    export(store, tmp_path / "F.parquet")  # a killed one's lock is gone, and its folder blocks nobody
+    export(store, tmp_path / "F.parquet")  # the lock of a killed process is released
 
 
 @pytest.mark.parametrize("name", ["F.csv", "none/F.parquet", "folder.parquet", "link.parquet"])

@@ -46,7 +46,7 @@ def test_holds_out_a_share_of_new_rows_and_the_old_held_out_rows(tmp_path: Path)
     held = choose_holdout(found, encoder(tmp_path, BASE[HELD]), tmp_path, trained_to=0, share=0.3, seed=0)
     assert held[:2].tolist() == [150 - 2, 199 - 2]
     assert (held[2:] >= 198).all()
-    assert 250 < len(held) - 2 < 350  # 0.3 of 1,001, give or take three deviations
+    assert 250 < len(held) - 2 < 350  # 0.3 of 1,001, within three standard deviations
     other = choose_holdout(found, encoder(tmp_path / "2", BASE[HELD]), tmp_path, trained_to=0, share=0.3, seed=1)
     assert held[2:].tolist() != other[2:].tolist()
 
@@ -57,7 +57,7 @@ def test_a_known_row_is_not_new_under_another_id_or_payload(tmp_path: Path) -> N
     found = snapshot(tmp_path, 5)
     held = choose_holdout(found, encoder(tmp_path, BASE[HELD]), tmp_path, trained_to=0, share=0.999999, seed=0)
     rows = held_rows(found, held)
-    np.testing.assert_array_equal(rows, BASE[[*HELD, 5]])  # both rows that are equal to a held-out one
+    np.testing.assert_array_equal(rows, BASE[[*HELD, 5]])  # both rows that equal a held-out row
 
 
 def test_rows_of_the_log_at_training_time_are_not_new(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_new_and_old_rows_are_held_out_in_equal_shares(tmp_path: Path) -> None:
     many = cloud(20_000, WIDTH, seed=3)
     log_changes(tmp_path, *(put(f"n{i}", row) for i, row in enumerate(cloud(2_000, WIDTH, seed=4))))
     found = snapshot(tmp_path, 2_000, many)
-    its = encoder(tmp_path, many[np.linspace(0, 19_999, 8_192).astype(np.int64)])  # all that an artifact lists
+    its = encoder(tmp_path, many[np.linspace(0, 19_999, 8_192).astype(np.int64)])  # as many as an artifact can list
     held = choose_holdout(found, its, tmp_path, trained_to=0, share=0.9, seed=0)
     assert 8_192 + 700 < len(held) < 8_192 + 940  # 0.41 of 2,000
 

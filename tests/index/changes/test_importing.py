@@ -1,4 +1,4 @@
-"""Rows into the change log: whole transactions, each with its place, and nothing twice."""
+"""Imports into the change log: whole transactions, each with its place, and no row twice."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ WIDTH = 4
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Its champion embeds a row as it is."""
+    """The champion does not change a row."""
     made = Store(tmp_path / "store")
     encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32))
     build(made_rows(cloud(20, WIDTH)), encoder, made, metric="l2", target=Target(key="Flat"), device="cpu")
@@ -41,7 +41,7 @@ def logged(store: Store) -> list[Change]:
 
 
 def stopping(rows: Rows, after: int) -> Rows:
-    """The same, but it stops as Ctrl-C does once so many rows were read."""
+    """The same rows, but reading is interrupted after a number of rows."""
 
     def read(size: int) -> Iterator[Chunk]:
         seen = 0
@@ -126,7 +126,7 @@ def test_the_second_of_two_imports_at_once_is_refused(store: Store) -> None:
     rows = made_rows(cloud(2 * MOST, WIDTH))
 
     def read(size: int) -> Iterator[Chunk]:
-        """Another process imports the same rows, all of them, before this one reads the second part."""
+        """Another process imports all the rows before this process reads the second part."""
         first, *others = rows.read(size)
         yield first
         assert import_rows(rows, store, again=True).rows == 2 * MOST
@@ -164,7 +164,7 @@ def test_a_row_that_cannot_be_read_is_named_and_nothing_of_its_transaction_writt
     assert str(told.value).startswith(about)
     assert len(logged(store)) == MOST
     inputs[MOST + 5, 2] = 0.5
-    done = import_rows(made_rows(inputs), store)  # mended, it goes on
+    done = import_rows(made_rows(inputs), store)  # with a corrected row, the import continues
     assert (done.rows, done.before) == (50, MOST)
 
 
@@ -198,7 +198,7 @@ def test_rows_for_an_encoder_with_an_origin_are_logged_as_the_source_holds_them(
     inputs = cloud(3, WIDTH, seed=1) + np.array([1.76e9, 0, 0, 0])
     assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).sequence == 3
     np.testing.assert_array_equal([change.input for change in logged(made)], inputs)
-    assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).before == 3  # it is known again
+    assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).before == 3  # the source is recognized
     collection = open_collection(made, 1)
     found = collection.searcher.search_rows((inputs - [1.76e9, 0, 0, 0]).astype(np.float32), 1)
     assert [collection.items.id_at(int(p)) for p in found.positions[:, 0]] == ["a", "b", "c"]
@@ -206,7 +206,7 @@ def test_rows_for_an_encoder_with_an_origin_are_logged_as_the_source_holds_them(
 
 
 def test_clipped_values_are_reported_and_imported(tmp_path: Path) -> None:
-    """It was fitted on -1 to 1, and knows -21 to 21."""
+    """An encoder that was fitted on -1 to 1 knows -21 to 21."""
     store = Store(tmp_path / "store")
     encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32), fitted=1)
     build(made_rows(cloud(20, WIDTH)), encoder, store, metric="l2", target=Target(key="Flat"), device="cpu")

@@ -1,4 +1,4 @@
-"""What is in the log after it was closed, damaged, lost, or written by several."""
+"""The log after it was closed, damaged, lost, or written by several processes."""
 
 import os
 import shutil
@@ -126,12 +126,12 @@ def test_a_change_is_skipped_if_its_item_has_changed_since_it_was_decided(tmp_pa
     decided = [Change("a", seen=seen), Change("b", seen=seen), Change("c", seen=seen), Change("new", seen=0)]
     assert log.append_each(decided) == [6, 0, 0, 7]
     assert [(change.id, change.sequence) for change in log.read(seen)] == [("b", 4), ("c", 5), ("a", 6), ("new", 7)]
-    assert log.append_each([Change("b", seen=5), Change("b", seen=5)]) == [8, 0]  # the first of them counts, too
+    assert log.append_each([Change("b", seen=5), Change("b", seen=5)]) == [8, 0]  # the first change counts
     assert log.append_each([]) == []
 
 
 def unclosed(folder: Path, to: Path, changes: int) -> Path:
-    """A copy of a log as a killed process leaves it: what was written stands in SQLite's log."""
+    """A copy of a log like a killed process leaves it: the changes are in SQLite's -wal."""
     log = ChangeLog(folder)
     for i in range(changes):
         log.append([made_of(f"item-{i}", i)])
@@ -221,7 +221,7 @@ def test_refuses_an_older_copy_of_the_log(tmp_path: Path) -> None:
 
 
 def test_reads_and_follows_a_log_in_a_read_only_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the system tells one who may not write; whoever runs the tests may."""
+    """Make os.access deny writing, because the user of the tests can write."""
     writer = ChangeLog(tmp_path)
     writer.append([made_of("a", 1)])
     writer.close()

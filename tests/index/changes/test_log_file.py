@@ -27,7 +27,7 @@ def ids(folder: Path) -> list[str]:
 
 
 def killed(folder: Path, to: Path) -> Path:
-    """A store as a killed process leaves it: "a" to "d" are in items.db-wal alone."""
+    """A store like a killed process leaves it: "a" to "d" are only in items.db-wal."""
     log = ChangeLog(folder)
     for name in "abcd":
         log.append([put(name, ROW)])

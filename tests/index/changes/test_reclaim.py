@@ -25,8 +25,8 @@ def put(name: str, value: float = 1.0) -> Change:
 
 
 def recounted(store: Path) -> tuple[int, int]:
-    """How many changes there are, and how many of them are not the last of their id, by SQL."""
-    database = apsw.Connection(str(store / LOG))  # Python's own SQLite would drop the locks of this one
+    """The number of changes, and of superseded changes, by SQL."""
+    database = apsw.Connection(str(store / LOG))  # Python's SQLite would drop the locks of apsw's
     changes, superseded = next(database.execute("SELECT count(*), count(*) - count(DISTINCT id) FROM changes"))
     database.close()
     return changes, superseded
@@ -46,7 +46,7 @@ def test_the_counts_are_those_of_the_rows_after_each_change(tmp_path: Path) -> N
         ([put("a")], (3, 1)),
         ([Change("a"), Change("never")], (5, 2)),
         ([put("c"), put("c"), put("c")], (8, 4)),
-        ([Change("b", seen=0), Change("c", seen=8)], (9, 5)),  # the first one is skipped
+        ([Change("b", seen=0), Change("c", seen=8)], (9, 5)),  # the first change is skipped
     ]
     for changes, wanted in steps:
         log.append_each(changes)
@@ -110,7 +110,7 @@ def test_prune_works_in_steps_and_keeps_the_wal_small(tmp_path: Path, monkeypatc
     log.append([])
     assert log.prune() == 24 * 40
     assert len(sizes) > 24 * 40 / 16
-    assert max(sizes) < 1 << 20  # of 3 MiB that are dropped
+    assert max(sizes) < 1 << 20  # 3 MiB are dropped
     assert recounted(tmp_path)[0] == 40 + len(sizes)
     monkeypatch.undo()
     log.prune()

@@ -29,7 +29,7 @@ def put_all(store: Store, *names: str, row: int = 0) -> None:
 
 
 def copies(store: Store, count: int) -> None:
-    """Versions 2, 3, ... that are as version 1."""
+    """Add the versions 2, 3, ... as copies of version 1."""
     for number in range(2, count + 2):
         at = store.versions / f"{number:06d}"
         shutil.copytree(store.path(1), at)
@@ -67,7 +67,7 @@ def test_keeps_the_ancestors_of_the_champion(store_copy: Store) -> None:
 
 def test_keeps_earlier_encoders_however_often_a_version_is_compacted(store_copy: Store) -> None:
     copies(store_copy, 2)
-    store_copy.promote(2)  # 3 is a challenger, say
+    store_copy.promote(2)  # 3 is a challenger
     for round_ in range(4):
         put_all(store_copy, f"n{round_}", row=round_)
         assert compact(store_copy, keep=2) == round_ + 4
@@ -136,7 +136,7 @@ def test_an_unreadable_job_keeps_no_changes(store_copy: Store, told: str) -> Non
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MiB; the test is skipped if this user may not mount one."""
+    """A file system of 16 MiB; the test is skipped if this user cannot mount it."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], capture_output=True)

@@ -1,4 +1,4 @@
-"""Whole transactions, and databases that nobody changes."""
+"""Transactions, and databases that cannot be written."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_a_writable_database_is_not_frozen_and_its_stamp_changes(tmp_path: Path)
 
 
 def test_does_not_create_a_missing_database(tmp_path: Path) -> None:
-    """SQLite would delete or replay what is beside it."""
+    """SQLite would delete or replay files beside it."""
     with pytest.raises(apsw.CantOpenError):
         connected(tmp_path / "a.db")
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ WIDTH = 4
 BASE = cloud(10, WIDTH)
 NEW = cloud(6, WIDTH, seed=1)
 KNOWN = fit_preprocessor(np.array([[-1], [1]], np.float32).repeat(WIDTH, axis=1), "none")
-"""Of an encoder that knows -21 to 21."""
+"""The preprocessing of an encoder that knows -21 to 21."""
 
 
 def every(puts: list[Change]) -> NDArray[np.bool_]:

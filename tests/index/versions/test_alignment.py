@@ -42,7 +42,7 @@ def test_a_rotation_is_recovered_exactly(dim: int, count: int, seed: int, metric
 
 @pytest.mark.parametrize(("before", "after"), [(4, 7), (7, 4)])
 def test_dimensions_may_differ(before: int, after: int) -> None:
-    """Into more dimensions a rotation loses nothing; into fewer, where the rest was empty."""
+    """A rotation is exact into more dimensions, and into fewer if the other dimensions are 0."""
     low = cloud(300, 4)
     old = low @ rotation(before)[:4] if before > 4 else low
     new = low @ rotation(after, 1)[:4] if after > 4 else low
@@ -115,9 +115,9 @@ def test_a_rotated_space_has_no_churn(metric: Metric) -> None:
 
 def test_churn_by_hand() -> None:
     old, new = (np.array(x, np.float32)[:, None] for x in ([0, 1, 3], [0, 2.2, 3]))
-    # nearest others: 0 -> 1, 1 -> 0, 2 -> 1, and now 0 -> 1, 1 -> 2, 2 -> 1
+    # nearest neighbors before: 0 -> 1, 1 -> 0, 2 -> 1; after: 0 -> 1, 1 -> 2, 2 -> 1
     assert churn(old, new, "l2", k=1) == pytest.approx(1 / 3)
-    assert churn(old, new, "l2", k=2) == 0  # three items are all each other's
+    assert churn(old, new, "l2", k=2) == 0  # with three items, all are neighbors of each other
     assert churn(old[:1], new[:1], "l2") == 0
     assert churn(old[:0], new[:0], "l2") == 0
 
@@ -174,7 +174,7 @@ def zipped(path: Path, name: str, content: bytes, how: int) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("1.npy", entry(cloud(4, 3), claimed=(1 << 40, 3))),  # 80 bytes that ask for 12 TiB
+        ("1.npy", entry(cloud(4, 3), claimed=(1 << 40, 3))),  # 80 bytes, but the header needs 12 TiB
         ("1.npy", entry(cloud(4, 3), claimed=(3, 3))),
         ("1.npy", entry(cloud(4, 3).astype(np.float64))),
         ("1.npy", entry(cloud(4, 2))),
@@ -224,10 +224,10 @@ def test_refuses_embeddings_that_cannot_be_mapped() -> None:
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 @pytest.mark.parametrize("value", [100.0, 1e6, -1e12])
 def test_one_outlier_of_any_size_hardly_changes_the_map(metric: Metric, value: float) -> None:
-    """Of the 160 pairs that are fitted none counts more than a pair three times as long as most."""
+    """None of the 160 fitted pairs has more weight than a pair of three times the usual length."""
     turn, old = rotation(4), cloud(200, 4)
     new = old @ turn
-    for row in (3, 77):  # at least one of the two is among the pairs that are fitted
+    for row in (3, 77):  # at least one of the two pairs is fitted
         old[row], new[row] = value, [-value, value, 0, value]
     found = fit_map(old, new, metric)
     np.testing.assert_allclose(found.matrix, turn, atol=0.15)

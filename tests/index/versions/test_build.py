@@ -78,7 +78,7 @@ def test_the_evidence_is_from_a_tenth_of_the_rows_or_from_all_of_a_few(
 
 
 def independent_recall(base: NDArray[np.float32], queries: NDArray[np.float32], lists: int) -> float:
-    """Of the 10 nearest among those that one of the lists holds."""
+    """The recall of the 10 nearest items if one list is searched."""
     centres = faiss.IndexFlatL2(base.shape[1])
     index = faiss.IndexIVFFlat(centres, base.shape[1], lists, faiss.METRIC_L2)
     index.cp.min_points_per_centroid, index.cp.niter = 1, ROUNDS
@@ -93,7 +93,7 @@ def independent_recall(base: NDArray[np.float32], queries: NDArray[np.float32], 
 def test_recall_is_measured_with_rows_that_the_index_does_not_hold_yet(encoder: Path, tmp_path: Path) -> None:
     target = Target(0.01, key="IVF9,Flat")
     version = built(made_rows(cloud(1_500, 6)), encoder, tmp_path, metric="l2", target=target)
-    vectors = version.embeddings.at(np.arange(1_500))  # what was held out stands last
+    vectors = version.embeddings.at(np.arange(1_500))  # the held-out rows come last
     header = version.manifest
     tried = {trial.search: trial.recall for trial in header.tuning.trials}
     recall = independent_recall(vectors[:-150], vectors[-150:], 9)
@@ -103,7 +103,7 @@ def test_recall_is_measured_with_rows_that_the_index_does_not_hold_yet(encoder: 
 
 
 def test_a_thousand_queries_are_drawn_evenly_from_many_held_out_rows(encoder: Path, tmp_path: Path) -> None:
-    """10,010 rows of which 1,001 are held out; the index is flat, so that these stand last in it."""
+    """10,010 rows, of which 1,001 are held out; in the flat index these rows come last."""
     version = built(made_rows(cloud(10_010, 6)), encoder, tmp_path, target=FLAT)
     assert version.manifest.evidence.queries == 1_000
     assert version.manifest.tuning.chosen.items == 9_009
@@ -163,7 +163,7 @@ def test_a_target_that_cannot_be_met_adds_no_version(
 
 
 def test_the_memory_limit_applies_to_the_whole_index(encoder: Path, tmp_path: Path) -> None:
-    """Of 500 rows flat 24 bytes each: 450 fit 11,000 bytes, and all do not."""
+    """In a flat index of 500 rows of 24 bytes, 450 rows fit into 11,000 bytes, and 500 do not."""
     with pytest.raises(TargetError, match="--memory"):
         built(made_rows(cloud(500, 6)), encoder, tmp_path, target=Target(memory=11_000, key="Flat"))
 
@@ -187,7 +187,7 @@ def test_rows_that_are_all_the_same_make_a_version_that_can_be_promoted(
 
 @pytest.mark.parametrize("key", ["Flat", "SQ8"])
 def test_the_same_build_twice_gives_the_same_files(encoder: Path, tmp_path: Path, key: str) -> None:
-    """An index that has search parameters keeps those that were fastest, and no run is timed like another."""
+    """The index is flat, because the fastest search parameters differ between runs."""
     rows = made_rows(cloud(200, 6), batch=64)
     first, second = (built(rows, encoder, tmp_path, target=Target(0.5, key=key)) for _ in range(2))
     assert (first.number, second.number) == (1, 2)

@@ -84,7 +84,7 @@ def test_a_folder_with_another_encoder_is_refused_when_it_is_opened(store_copy: 
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 def test_rows_of_huge_values_let_no_other_encoder_pass(tmp_path: Path, metric: Metric) -> None:
     store, rows = Store(tmp_path / "store"), cloud(800, 12)
-    rows[::25] = 1e12  # so that some are held out, of which a tenth is
+    rows[::25] = 1e12  # a tenth of the rows is held out, among them some of these
     own = encoder_at(tmp_path / "own", cloud(12, 4))
     version = store.open(build(made_rows(rows), own, store, metric=metric, target=Target(key="Flat"), device="cpu"))
     assert 0 < (np.array(version.held)[:, 0] == np.float32(1e12)).sum() < 10

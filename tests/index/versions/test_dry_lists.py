@@ -1,4 +1,4 @@
-"""Where all that lay near a query is deleted, and the lists of the index that it looks into are empty."""
+"""All items near a query are deleted, so the lists that the index visits are empty."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ EVEN = read_filter({"field": "even", "equal": True})
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Searched by one list of forty."""
+    """A search visits one list of forty."""
     store = Store(tmp_path / "store")
     rows = made_rows(ROWS, payloads=[{"even": i % 2 == 0} for i in range(len(ROWS))])
     encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32))
@@ -57,7 +57,7 @@ def named(rows: NDArray[np.int64]) -> list[str]:
 
 
 def looked_into(store: Store) -> NDArray[np.int64]:
-    """The rows of the one list that the query is answered from, the nearest first."""
+    """The rows of the list that the query visits, the nearest first."""
     version = store.open_champion()
     places = version.index.search(QUERY, MAX_FOUND)[1][0]
     return np.array([int(version.items.id_at(int(p)).removeprefix("row-")) for p in places if p >= 0], np.int64)

@@ -89,7 +89,7 @@ COLUMNS = (Column("x"), Column("kind", "categorical", ("a", "b")))
 
 @pytest.fixture
 def of_table(tmp_path: Path) -> Encoder:
-    """x, and half of it more for b: (n, 2) -> (n, 1)."""
+    """x, plus half of x if the category is b: (n, 2) -> (n, 1)."""
     encoder = nn.Linear(3, 1)
     encoder.weight, encoder.bias = nn.Parameter(torch.tensor([[1.0, 0.0, 0.5]])), nn.Parameter(torch.zeros(1))
     scaling = fit_preprocessor(np.array([[0, 0], [8, 1]], np.float32), "none", COLUMNS)
@@ -106,7 +106,7 @@ def test_a_table_is_embedded_by_the_encoders_columns_however_it_was_opened(of_ta
     path.write_text("kind,more,x\nb,9,1\nc,9,2\na,9,\n")
     for rows in (open_rows(str(path)), open_rows(str(path), columns=of_table.columns)):
         ((chunk, embeddings),) = embed_chunks(rows, of_table, "l2")
-        assert embeddings.tolist() == [[1.5], [2], [4]]  # c is unknown; where x is missing it is the mean, 4
+        assert embeddings.tolist() == [[1.5], [2], [4]]  # an unknown category; a missing x becomes the mean, 4
         assert chunk.payloads[0] == {"kind": "b", "more": 9}
     assert suited(rows, of_table) is rows
 

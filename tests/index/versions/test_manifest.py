@@ -30,7 +30,7 @@ from tests.training.helpers import changed_fields, error_of
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Version 1, which a build made. Read only."""
+    """Version 1 of a build. Read only."""
     folder = tmp_path_factory.mktemp("made")
     store = Store(folder / "store")
     build(made_rows(cloud(40, 6)), encoder_at(folder / "encoder", cloud(6, 3)), store, device="cpu")
@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(made: Store, tmp_path: Path) -> Store:
-    """The same, to change."""
+    """A copy to change."""
     return Store(Path(shutil.copytree(made.folder, tmp_path / "store")))
 
 
@@ -48,7 +48,7 @@ def changed(store: Store, **fields: Any) -> None:
 
 
 def written(folder: Path, text: bytes) -> None:
-    """A manifest of the same files, with the digest that fits it."""
+    """Replace fields of the manifest, with a matching digest."""
     (folder / "manifest.json").write_bytes(text)
     (folder / "manifest.sha256").write_text(f"{hashlib.sha256(text).hexdigest()}  manifest.json\n")
 
@@ -72,12 +72,12 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
             continue
         others += 1
         if others % 6 and name in {"data", "evidence", "tuning", "lineage"}:
-            continue  # they are shown, and decide nothing: some are enough
+            continue  # these fields are only shown: a few are enough
         written(store.path(1), text)
         error = error_of(lambda: store.promote(1))
         if isinstance(error, ArtifactError):
             assert name in str(error)
-        elif error:  # another answer, or another version
+        elif error:  # the canary answer or the version differs
             assert isinstance(error, StoreError)
             assert "known" in str(error) or name == "version"
     assert refused == VersionManifest.model_fields.keys() - {"format"}
@@ -112,7 +112,7 @@ def test_refuses_contradictory_fields_and_names_them(store: Store, field: str, v
 
 
 def test_an_empty_canary_answer_must_stay_empty(store: Store) -> None:
-    """A compaction may make one; this one finds something."""
+    """A compaction may publish an empty answer; this version finds something."""
     changed(store, canary={"ids": [], "scores": []})
     with pytest.raises(StoreError, match="expected the known answer to its canary query, found another"):
         store.promote(1)
@@ -164,7 +164,7 @@ def test_an_order_that_is_no_permutation_is_refused(store: Store, order: np.ndar
 
 
 def written_badly(path: Path, name: str, content: bytes, ends: list[int]) -> None:
-    """The same items, of which a column has other offsets, or bytes that are no text."""
+    """The same items, but a column has invalid offsets, or bytes that are no text."""
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all().combine_chunks()
     right = np.arange(41, dtype=np.int32).tobytes()
@@ -230,7 +230,7 @@ def test_refuses_numbers_that_json_does_not_have(store: Store, content: bytes) -
 
 
 def test_a_refused_version_is_verified_again(store: Store) -> None:
-    """A receipt says that files are whole, and is written only for a version that can be opened."""
+    """A receipt is written only for a version that can be opened."""
     np.save(store.path(1) / ORDER, np.full(40, 7, np.uint32))
     changed(store)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Values worked out by hand, and validity by drawing anew many times."""
+"""Hand-worked values, and validity in repeated random draws."""
 
 import io
 import math
@@ -38,13 +38,13 @@ def reals(*values: float) -> Reals:
 
 
 def drawn(count: int, rng: np.random.Generator) -> tuple[Reals, Reals]:
-    """Errors and distances that go together, in units that have nothing in common."""
+    """Correlated errors and distances, in different units."""
     shared = rng.standard_normal(count)
     return np.exp(shared + rng.standard_normal(count)), 100 + shared + 0.5 * rng.standard_normal(count)
 
 
 FOUR = Novelty.calibrate(reals(1, 2, 3, 4), reals(1, 3, 2, 4))
-"""As great an error have 4 3 2 1 of them, as great a distance 4 2 3 1: e * d^2 is 64 12 18 1."""
+"""At least as great an error have 4 3 2 1 rows, at least as great a distance 4 2 3 1: e * d^2 is 64 12 18 1."""
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_without_calibration_rows_nothing_is_unusual() -> None:
 @pytest.mark.parametrize("count", [3, 19, 300])
 @pytest.mark.parametrize("rounded", [False, True])
 def test_the_rate_of_false_alarms_is_bounded(count: int, rounded: bool) -> None:
-    """Of calibration rows and one query drawn alike, 4,000 times; rounded, most values are ties."""
+    """Calibration rows and a query come from one distribution, 4,000 times; if rounded, most values are ties."""
     rng, times = np.random.default_rng(count), 4_000
     p, alone = np.empty(times), np.empty(times)
     for time in range(times):
@@ -116,7 +116,7 @@ def test_p_is_uniform_for_many_rows() -> None:
 
 @pytest.mark.parametrize(("count", "slack"), [(12, 0.3), (300, 0.03)])
 def test_leaving_the_query_out_never_makes_p_smaller(count: int, slack: float) -> None:
-    """Than the one that is valid because it treats all alike: the query is counted whichever row is judged."""
+    """Compare with the valid p-value, for which the query is counted for every row."""
     rng = np.random.default_rng(1)
     for _ in range(100):
         values: Reals = np.stack(drawn(count + 1, rng)).round(1)  # (2, rows), the first is the query
@@ -211,13 +211,13 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metric", "scores", "mean", "local"),
     [
-        ("cosine", [1.0, 0.5, -1.0], 1.0, 0.5),  # of unit length, they are 0, 1 and 2 apart
+        ("cosine", [1.0, 0.5, -1.0], 1.0, 0.5),  # at unit length, the distances are 0, 1 and 2
         ("l2", [1.0, 2.0, 6.0], 3.0, 1.5),
         ("ip", [5.0, 3.0, 1.0], -3.0, -3.0),
     ],
 )
 def test_distances_to_neighbours(metric: Metric, scores: list[float], mean: float, local: float) -> None:
-    """Those neighbours have their own at a mean of 3, 4 and 5: 4, of which the root is 2."""
+    """The neighbors' own distances are 3, 4 and 5: their mean is 4, its root is 2."""
     given, near = np.array([scores], np.float32), np.array([[3, 4, 5]], np.float32)
     assert mean_distances(given, metric) == pytest.approx([mean])
     assert local_distances(given, near, metric) == pytest.approx([local])
@@ -245,7 +245,7 @@ def local_scale(vectors: NDArray[np.float32], metric: Metric = "l2") -> NDArray[
 
 
 def test_an_items_distance_is_to_the_others() -> None:
-    """At 0, 3 and 7: the others are 3 and 7, 3 and 4, 4 and 7 away."""
+    """Items at 0, 3 and 7: their distances are 3 and 7, 3 and 4, 4 and 7."""
     assert local_scale(np.array([[0], [3], [7]], np.float32)) == pytest.approx([5, 3.5, 5.5])
     assert local_scale(np.array([[9]], np.float32)).tolist() == [1]
     assert local_scale(np.empty((0, 1), np.float32)).shape == (0,)
@@ -292,7 +292,7 @@ def answering(folder: Path, answer: list[float], columns: tuple[Column, ...] = (
 
 
 def test_the_error_is_the_root_of_the_mean_square(tmp_path: Path) -> None:
-    rows = np.array([[2, 10], [1, 3], [3, 3]], np.float32)  # wrong by 1 and 7, by nothing, by 2 and 0
+    rows = np.array([[2, 10], [1, 3], [3, 3]], np.float32)  # the errors are (1, 7), (0, 0) and (2, 0)
     errors = reconstruction_errors(answering(tmp_path / "encoder", [1.0, 3.0]), rows)
     assert errors == pytest.approx([5, 0, math.sqrt(2)])
 
@@ -308,7 +308,7 @@ def test_a_missing_value_adds_no_error(tmp_path: Path) -> None:
 
 
 def mixed_encoder(folder: Path, columns: tuple[Column, ...], rows: NDArray[np.float32]) -> Encoder:
-    """Of a table with gaps, untrained."""
+    """An untrained encoder of a table with gaps."""
     preprocess = fit_preprocessor(rows, "standard", columns)
     torch.manual_seed(0)
     halves = nn.Linear(preprocess.features, 2), nn.Linear(2, preprocess.features)
@@ -335,7 +335,7 @@ def test_rows_in_blocks_are_as_one_by_one(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("value", [10.0, 1e30, float(np.finfo(np.float32).max)])
 def test_one_calibration_row_of_any_size_changes_p_values_as_any_other_row_does(value: float) -> None:
-    """A p-value counts rows, whatever their size: by the distance alone one row is a thousandth.
+    """A p-value counts rows, whatever their values: by the distance alone, one row adds a thousandth.
 
     By both it is a few thousandths for most, and more where a count goes from one to two and the product doubles.
     """

@@ -25,7 +25,7 @@ def test_a_result_waits_for_the_one_before_it() -> None:
             second.set()
         return value
 
-    assert list(map_in_order(step, iter(range(2)), 2)) == [0, 1]  # with one thread the first would wait in vain
+    assert list(map_in_order(step, iter(range(2)), 2)) == [0, 1]  # with one thread the first value would wait forever
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -12,7 +12,7 @@ from tests.factories import retrained
 
 
 def copy(store: Store, number: int, **told: Any) -> None:
-    """A version as version 1 is, whose manifest says something else."""
+    """Add a copy of version 1 with other fields in its manifest."""
     at = store.versions / f"{number:06d}"
     shutil.copytree(store.path(1), at)
     header = {**store.manifest(1).to_json(), "version": number, **told}

@@ -1,4 +1,4 @@
-"""Against brute force over the embeddings, with ties in the order of the ids."""
+"""Searches against brute force over the embeddings, with ties ordered by id."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ Vectors = NDArray[np.float32]
 
 
 def names_for(count: int) -> list[str]:
-    """Ids whose order is not that of the positions, nor that of numbers."""
+    """Ids that are sorted neither by position nor as numbers."""
     return [str(i * 7919 % 10_007) for i in range(count)]
 
 
@@ -44,7 +44,7 @@ def base(
     search: str = "",
     names: list[str] | None = None,
 ) -> Base:
-    """Item i has the payload {"i": i}; without other parameters, the index looks everywhere."""
+    """Item i has the payload {"i": i}; without other parameters, the index visits all lists."""
     index = VectorIndex(IndexSpec(key, metric), vectors.shape[1])
     index.train(vectors)
     index.add(vectors)
@@ -59,7 +59,7 @@ def base(
 def brute_force(
     metric: Metric, query: Vectors, vectors: Vectors, names: list[str], limit: int, among: NDArray[np.int64]
 ) -> tuple[list[np.float32], list[int]]:
-    """Scores in float64, rounded to float32; equal ones by id."""
+    """Scores in float64, rounded to float32; ties are ordered by id."""
     q, x = query.astype(np.float64), vectors.astype(np.float64)
     if metric == "l2":
         scores = np.sqrt(((x - q) ** 2).sum(axis=1)).astype(np.float32)
@@ -70,7 +70,7 @@ def brute_force(
 
 
 def grid(count: int, metric: Metric) -> Vectors:
-    """Few different points, so that scores tie, and of exact values, so that they tie for sure."""
+    """Few different points with exact values, so that scores tie."""
     points = np.random.default_rng(0).integers(-2, 3, (count, 2)).astype(np.float32)
     if metric == "cosine":
         points = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)[points[:, 0].astype(int) % 4]
@@ -90,7 +90,7 @@ def test_scores_are_those_of_the_embeddings_whatever_the_index_rounds(tmp_path: 
 @each_metric
 @pytest.mark.parametrize("limit", [1, 2, 10, 60, 299, 300, 301, MAX_FOUND - 1])
 def test_ties_are_ordered_by_id(tmp_path: Path, metric: Metric, limit: int) -> None:
-    """300 items at 25 points: the last hit nearly always ties with some that are left out."""
+    """300 items at 25 points: the last hit nearly always ties with items that are no hits."""
     vectors, names, everyone = grid(300, metric), names_for(300), np.arange(300)
     queries = np.array([[1, 0], [0, -1], [0, 1]], np.float32)
     scores, positions = rank(base(tmp_path, vectors, metric), queries, limit)
@@ -158,7 +158,7 @@ def test_a_filter_that_no_item_passes_has_no_hits(tmp_path: Path) -> None:
 
 
 def clusters(count: int, seed: int) -> Vectors:
-    """(count, 12) of unit length, around the same 60 points for any seed."""
+    """(count, 12) of unit length, around 60 points that do not depend on the seed."""
     random = np.random.default_rng(seed)
     around = np.random.default_rng(0).standard_normal((60, 12))[random.integers(0, 60, count)]
     return normalize((around + 0.3 * random.standard_normal((count, 12))).astype(np.float32))
@@ -179,7 +179,7 @@ FILTERS: dict[str, Callable[[Vectors], NDArray[np.bool_]]] = {
 def test_filters_that_allow_very_many_items_are_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: Metric, name: str, search: str
 ) -> None:
-    """The index itself finds most answers; compared with all are the queries that it is not sure of."""
+    """The index answers most queries itself; the other queries are compared with all items."""
     monkeypatch.setattr(searching, "EXACT", 0)
     items, queries = clusters(20_000, 0), clusters(100, 1)
     allowed = FILTERS[name](items)
@@ -253,7 +253,7 @@ def test_filters_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("key", ["Flat", "IVF2,Flat"])
 def test_embeddings_of_zeros_do_not_hide_more_similar_items(tmp_path: Path, key: str) -> None:
-    """Their cosine is 0, and their distance, 1, less than that of the three others, whose cosines are 0.4, 0.3, 0.2."""
+    """Zeros have the cosine 0, but a smaller distance, 1, than the items with the cosines 0.4, 0.3 and 0.2."""
     cosines = np.array([0.4, 0.3, 0.2], np.float32)
     others = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
     found = base(tmp_path, np.concatenate([np.zeros((30, 2), np.float32), others]), "cosine", key=key)

@@ -31,7 +31,7 @@ def three_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(three_versions: Store, tmp_path: Path) -> Store:
-    """The same, to change."""
+    """A copy to change."""
     return Store(Path(shutil.copytree(three_versions.folder, tmp_path / "store")))
 
 
@@ -120,7 +120,7 @@ def test_the_aliass_stamp_changes_whenever_it_is_written_and_only_then(store: St
 @settings(max_examples=25)
 @given(st.lists(st.sampled_from([0, 1, 2, 3]), max_size=8))
 def test_the_champion_is_the_top_of_a_stack(three_versions: Store, acts: list[int]) -> None:
-    """A number promotes that version, 0 rolls back."""
+    """Each step promotes the version of that number; 0 rolls back."""
     three_versions.folder.joinpath("champion").unlink(missing_ok=True)
     stack: list[int] = []
     for act in acts:
@@ -191,7 +191,7 @@ def test_the_alias_is_one_line_that_all_who_may_read_the_store_can_read(store: S
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files of versions that are read to be verified, and not those of their encoders."""
+    """The names of the version files that are read to verify them, without the files of encoders."""
     names: list[str] = []
     check = sealed._check
 
@@ -206,7 +206,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def settled(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store that nobody wrote to for a while."""
+    """A store that was not written for a while."""
     monkeypatch.setattr(sealed, "TICK_NS", 0)
     return store
 
@@ -219,11 +219,11 @@ def test_a_version_that_was_verified_once_is_not_read_again(settled: Store, read
     settled.open(2)
     assert read == []
     settled.open(1)
-    assert "index.faiss" in read  # each version by itself
+    assert "index.faiss" in read  # each version is verified separately
 
 
 def test_a_version_just_written_is_read_again(store: Store, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two changes in one tick of the clock the file system tells one."""
+    """The file system shows only one of two changes in one clock tick."""
     monkeypatch.setattr(sealed, "TICK_NS", 10**18)
     for _ in range(2):
         read.clear()

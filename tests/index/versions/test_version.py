@@ -42,7 +42,7 @@ FILES = (
     "local_scale.npy",
 )
 PARSERS = {"encoder.py", "table.py", "vectors.py", "torch.py", "_npyio_impl.py", "embeddings.py"}
-"""Where encoder, items, index, safetensors and npy files are parsed."""
+"""The functions that parse encoder, items, index, safetensors and npy files."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(two_versions: Store, tmp_path: Path) -> Store:
-    """The same, to damage."""
+    """A copy to damage."""
     return Store(Path(shutil.copytree(two_versions.folder, tmp_path / "store")))
 
 
@@ -92,7 +92,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 @contextmanager
 def modules_at_work() -> Iterator[set[str]]:
-    """The names of the source files whose functions are called."""
+    """Collect the names of the source files whose functions are called."""
     seen: set[str] = set()
 
     def look(frame: FrameType, event: str, argument: Any) -> None:

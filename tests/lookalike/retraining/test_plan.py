@@ -1,4 +1,4 @@
-"""What a retraining would do, of a tiny store of digits."""
+"""Plans of retrainings of a tiny store of digits."""
 
 import numpy as np
 

@@ -60,7 +60,7 @@ def as_json(section: object) -> bytes:
 
 
 def new_items(first: int, last: int) -> list[Change]:
-    """Rows of the test part, as items of their own."""
+    """New items, from rows of the test part."""
     return [Change(f"new-{i}", TEST[i], json.dumps({"label": LABELS[i]})) for i in range(first, last)]
 
 
@@ -74,7 +74,7 @@ def asked(store: Store, config: Path | None = None, **more: Any) -> RetrainOptio
 
 
 def cut(*arguments: Any, **more: Any) -> Any:
-    """In place of a step: here the process was cut off."""
+    """Replaces a step: the process is interrupted here."""
     raise KeyboardInterrupt
 
 
@@ -134,7 +134,7 @@ def test_both_encoders_are_compared_on_rows_that_neither_was_trained_on(
     trained = set(sketches(read_sample(open_rows("digits"), 2_000, 0)[0]).tolist()) - champion
     held = set(sketches(judged["held"]).tolist())
     assert not held & trained
-    assert champion <= held  # all that the champion held out is still there
+    assert champion <= held  # all rows that the champion held out still exist
     new = set(sketches(TEST[:300]).tolist())
     assert 10 < len(held & new) < 60  # a tenth of them
     assert held == set(judged["challenger"].held_out.tolist())
@@ -165,7 +165,7 @@ def test_one_huge_value_neither_blocks_retraining_nor_lets_a_worse_encoder_pass(
     told = report_of(store_copy)["data"]
     assert (told["outside"], told["outside_first"]) == (2, ["evil", "evil too"])
     version = store_copy.open_champion()
-    assert version.items.find("evil") is not None  # it is an item all the same
+    assert version.items.find("evil") is not None  # it is an item nevertheless
     assert not np.isin(sketches(evil[None]), version.encoder.held_out).any()
     assert np.isin(sketches(TEST[:200]), version.encoder.held_out).any()
 
