@@ -116,6 +116,8 @@ class BaseAndDelta:
     def __init__(self, version: Version, delta: Delta) -> None:
         self._version = version
         self._delta = delta
+        self.vectors_at, self.local_scale_at = delta.vectors_at, delta.local_scale_at
+        self.id_at, self.positions = delta.id_at, delta.positions
         # The cached function does not refer to `self`: a cycle would keep the arrays until the next garbage collection.
         self._filtered = lru_cache(CACHED_FILTERS)(partial(_filtered, version, delta))
 
@@ -130,18 +132,6 @@ class BaseAndDelta:
 
     def scores(self, queries: Vectors, positions: Positions) -> Vectors:
         return exact_scores(self._delta.vectors_at, queries, positions, self.metric)
-
-    def vectors_at(self, positions: Positions) -> Vectors:
-        return self._delta.vectors_at(positions)
-
-    def local_scale_at(self, positions: Positions) -> Vectors:
-        return self._delta.local_scale_at(positions)
-
-    def id_at(self, position: int) -> str:
-        return self._delta.id_at(position)
-
-    def positions(self, ids: Sequence[str]) -> Positions:
-        return self._delta.positions(ids)
 
     def _in_base(self, filter_: Filter | None) -> Find:
         version = self._version
@@ -226,12 +216,9 @@ def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto:
 def _check_fit(version: Version, log: ChangeLog) -> None:
     about, width, last = f"version {version.number}", log.width(), log.last()
     if width not in (None, version.encoder.width):
-        raise StoreError(
-            about,
-            expected=f"a version for inputs of {width} values, like the items in the change log",
-            found=f"{version.encoder.width}",
-            remedy="Use another store for other data.",
-        )
+        expected = f"a version for inputs of {width} values, like the items in the change log"
+        remedy = "Use another store for other data."
+        raise StoreError(about, expected=expected, found=f"{version.encoder.width}", remedy=remedy)
     if last and not log.begins() <= version.sequence <= last:
         raise StoreError(
             about,

@@ -122,15 +122,15 @@ class Delta:
         place = self._base.find(name)
         return None if place is None or self._gone[place] else place
 
-    def positions(self, names: Sequence[str]) -> Positions:
+    def positions(self, ids: Sequence[str]) -> Positions:
         """(n,): the positions of ids, in their order.
 
         Raises:
             UnknownItemError: an id that no item has.
         """
-        places = [self.find(name) for name in names]
+        places = [self.find(name) for name in ids]
         if None in places:
-            name = names[places.index(None)]
+            name = ids[places.index(None)]
             raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
         return np.array(places, np.int64)
 

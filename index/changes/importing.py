@@ -175,12 +175,10 @@ class _Check:
         bad = np.flatnonzero(~comparable(embeddings))
         if len(bad):
             place = int(bad[0])
-            raise DataError(
-                f"{name}, row {part.first + place}, id {part.ids[place][:40]!r}",
-                expected="a row that the champion's encoder can embed",
-                found="values so far from the encoder's data that the embedding is not finite",
-                remedy="Correct or remove the row.",
-            )
+            row = f"{name}, row {part.first + place}, id {part.ids[place][:40]!r}"
+            found = "values so far from the encoder's data that the embedding is not finite"
+            expected, remedy = "a row that the champion's encoder can embed", "Correct or remove the row."
+            raise DataError(row, expected=expected, found=found, remedy=remedy)
         self.clipped = self.clipped.joined(self.encoder.preprocess.clipped(near, part.ids))
 
 

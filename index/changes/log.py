@@ -225,14 +225,12 @@ class ChangeLog:
     def _check_width(self, changes: Sequence[Change]) -> None:
         wanted = self.width()
         for change in changes:
-            if change.input is None:
-                continue
-            wanted = len(change.input) if wanted is None else wanted
-            if len(change.input) != wanted:
-                raise DataError(
-                    f"id {change.id!r}", expected=f"{wanted} values, as the items of {self._path.name} have",
-                    found=str(len(change.input)),
-                )  # fmt: skip
+            if change.input is not None:
+                found = len(change.input)
+                wanted = found if wanted is None else wanted
+                if found != wanted:
+                    expected = f"{wanted} values, like the items in {self._path.name}"
+                    raise DataError(f"id {change.id!r}", expected=expected, found=str(found))
 
     def _store(self, connection: apsw.Connection, note: Note) -> None:
         if one(connection, _NOTE, note.key) != note.before:

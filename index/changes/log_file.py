@@ -59,18 +59,11 @@ class LogFiles:
 
     def check(self) -> None:
         """Raises LogError if a path no longer names the file that was opened; it takes some µs."""
-        found = self._look()
-        if found == self._opened:
-            return
-        path, now = next(
-            (path, now) for path, now, opened in zip(self._paths, found, self._opened, strict=True) if now != opened
-        )
-        raise LogError(
-            str(path),
-            expected="the file that this process opened",
-            found="another file" if now else "no file: it was moved or deleted",
-            remedy="Move it back (a copy is another file): then writing continues. If it is lost, restart the service.",
-        )
+        remedy = "Move it back (a copy is another file): then writing continues. If it is lost, restart the service."
+        for path, now, opened in zip(self._paths, self._look(), self._opened, strict=True):
+            if now != opened:
+                found = "another file" if now else "no file: it was moved or deleted"
+                raise LogError(str(path), expected="the file that this process opened", found=found, remedy=remedy)
 
     @property
     def is_replaced(self) -> bool:

@@ -63,12 +63,9 @@ class ChampionRows:
             raise self._changed("other rows of the same number")
 
     def _changed(self, found: str) -> DataError:
-        return DataError(
-            self.rows.name,
-            expected=f"the rows that the version was built from, as {self.name}",
-            found=found,
-            remedy="Restore them, name their new place with --data, or build a version from the new rows.",
-        )
+        expected = f"the rows that the version was built from, as {self.name}"
+        remedy = "Restore them, name their new place with --data, or build a version from the new rows."
+        return DataError(self.rows.name, expected=expected, found=found, remedy=remedy)
 
 
 @dataclass(frozen=True)

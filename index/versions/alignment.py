@@ -77,10 +77,8 @@ def fit_map(old: Vectors, new: Vectors, metric: Metric, seed: int = 0) -> Map:
     order = np.random.default_rng(seed).permutation(len(old))
     asked, fitted = np.split(order, [min(MOST_ASKED, len(old) // 5)])
     gallery = new[fitted]
-    kinds: dict[Kind, Vectors] = {
-        "orthogonal": _orthogonal(old[fitted], gallery),
-        "linear": _linear(old[fitted], gallery),
-    }
+    kinds: dict[Kind, Vectors] = {}
+    kinds["orthogonal"], kinds["linear"] = _orthogonal(old[fitted], gallery), _linear(old[fitted], gallery)
     recall: dict[Kind, float] = {
         kind: _recall(mapped(old[asked], matrix, metric), new[asked], gallery, metric) for kind, matrix in kinds.items()
     }
@@ -141,12 +139,11 @@ def load_maps(path: Path, dim: int) -> dict[int, Vectors]:
                 int(entry.filename.removesuffix(".npy")): _read(archive, entry, dim) for entry in archive.infolist()
             }
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise ArtifactError(
-            str(path),
-            expected=f"float32 maps (d, {dim}) by an older version's number",
-            found=str(error),
-            remedy="Restore it from a copy, or retrain.",
-        ) from error
+        expected, remedy = (
+            f"float32 maps (d, {dim}) by an older version's number",
+            "Restore it from a copy, or retrain.",
+        )
+        raise ArtifactError(str(path), expected=expected, found=str(error), remedy=remedy) from error
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Vectors:

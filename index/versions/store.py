@@ -59,9 +59,8 @@ class Store:
             StoreError: there is no such version.
         """
         if number not in self.numbers():
-            raise StoreError(
-                "version", expected=f"one that {self.folder} holds: {self.numbers() or 'none yet'}", found=str(number)
-            )
+            expected = f"a version in {self.folder}: {self.numbers() or 'none yet'}"
+            raise StoreError("version", expected=expected, found=str(number))
         return self.versions / f"{number:06d}"
 
     def manifest(self, number: int) -> VersionManifest:
@@ -104,12 +103,8 @@ class Store:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise ArtifactError(
-                str(path),
-                expected='{"version": N, "replaced": [...]}',
-                found="a damaged file",
-                remedy="Remove it, then promote a version again.",
-            ) from error
+            expected, remedy = '{"version": N, "replaced": [...]}', "Remove it, then promote a version again."
+            raise ArtifactError(str(path), expected=expected, found="a damaged file", remedy=remedy) from error
 
     def champion_number(self) -> int:
         """Return the number of the serving version.
@@ -173,12 +168,9 @@ class Store:
                 return before
             self.path(number)  # the version may have been removed in the meantime
             if before and instead_of not in (None, before.version):
-                raise StoreError(
-                    f"version {number}",
-                    expected=f"version {instead_of}, from which it was made, as the champion",
-                    found=f"version {before.version}",
-                    remedy="Promote it yourself if it is to serve.",
-                )
+                found, remedy = f"version {before.version}", "Promote it yourself if it is to serve."
+                expected = f"version {instead_of}, from which it was made, as the champion"
+                raise StoreError(f"version {number}", expected=expected, found=found, remedy=remedy)
             return self._write(Alias(number, self.served()[:-1] if renews else self.served()))
 
     @contextlib.contextmanager
@@ -187,12 +179,9 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise StoreError(
-                str(error.filename or self.folder),
-                expected="a store that can be written",
-                found=error.strerror or str(error)[:200],
-                remedy="Free disk space, and check that the store can be written.",
-            ) from error
+            place, found = str(error.filename or self.folder), error.strerror or str(error)[:200]
+            remedy = "Free disk space, and check that the store can be written."
+            raise StoreError(place, expected="a store that can be written", found=found, remedy=remedy) from error
 
     @contextlib.contextmanager
     def job(self, name: str) -> Iterator[None]:
@@ -257,23 +246,15 @@ class Store:
     def _require_champion(self) -> Alias:
         alias = self.champion()
         if alias is None:
-            raise StoreError(
-                f"store {self.folder}",
-                expected="a promoted version",
-                found="no champion",
-                remedy="Build one with `lookalike build`, then `lookalike promote N`.",
-            )
+            remedy = "Build one with `lookalike build`, then `lookalike promote N`."
+            raise StoreError(f"store {self.folder}", expected="a promoted version", found="no champion", remedy=remedy)
         return alias
 
     def _verify(self, number: int) -> None:
         self._receipt(number).unlink(missing_ok=True)
         if not self.open(number).answers_canary():
-            raise StoreError(
-                f"version {number}",
-                expected="the known answer to its canary query",
-                found="another answer",
-                remedy="Build it again.",
-            )
+            expected, remedy = "the known answer to its canary query", "Build it again."
+            raise StoreError(f"version {number}", expected=expected, found="another answer", remedy=remedy)
 
     def _receipt(self, number: int) -> Path:
         return self.folder / "verified" / f"{number:06d}"

@@ -166,17 +166,12 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
 
 def _assemble(folder: Path, sealed: Sealed, manifest: VersionManifest, device: DeviceName) -> Version:
     if folder.name != f"{manifest.version:06d}":
-        raise ArtifactError(
-            str(folder), expected=f"the folder of version {manifest.version}", found=f"the name {folder.name}"
-        )
+        expected = f"the folder of version {manifest.version}"
+        raise ArtifactError(str(folder), expected=expected, found=f"the name {folder.name}")
     encoder = load_encoder(folder / "encoder", device)
     if encoder.digest != manifest.encoder:
-        raise ArtifactError(
-            str(folder / "encoder"),
-            expected=f"the encoder of the index, {manifest.encoder[:16]}…",
-            found=f"{encoder.digest[:16]}…",
-            remedy="Build the version again.",
-        )
+        expected, found = f"the encoder of the index, {manifest.encoder[:16]}…", f"{encoder.digest[:16]}…"
+        raise ArtifactError(str(folder / "encoder"), expected, found, "Build the version again.")
     if manifest.columns != encoder.header.get("columns", []):
         raise ArtifactError(f"{folder}, columns", expected="those of the encoder", found="other columns")
     spec = IndexSpec(**manifest.index.model_dump())
@@ -220,11 +215,8 @@ def _check_content(version: Version) -> None:
             raise ArtifactError(str(folder / name), expected="finite numbers", found="NaN or infinity")
     for places, block in version.embeddings.blocks():
         if not comparable(block).all():
-            raise ArtifactError(
-                str(folder / EMBEDDINGS),
-                expected="numbers that can be compared",
-                found=f"numbers that cannot, among rows {places[0]} to {places[-1]}",
-            )
+            found = f"numbers that cannot, among rows {places[0]} to {places[-1]}"
+            raise ArtifactError(str(folder / EMBEDDINGS), expected="numbers that can be compared", found=found)
 
 
 def calibration_of(sealed: Sealed) -> str:

@@ -171,14 +171,14 @@ def test_an_item_does_not_find_itself_and_a_deleted_item_is_unknown(tmp_path: Pa
 
 def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) -> None:
     store = made(tmp_path)
-    log_changes(store.folder, put("a", cloud(1, WIDTH, seed=5)[0], {"colour": "red"}))
+    log_changes(store.folder, put("a", cloud(1, WIDTH, seed=5)[0], {"color": "red"}))
     collection = open_collection(store, 1)
     query = collection.version.embed(cloud(1, WIDTH, seed=6))
-    only = read_filter({"field": "colour", "equal": "red"})
+    only = read_filter({"field": "color", "equal": "red"})
     assert told(collection, collection.searcher.search(query, 5, only))[0] == ["a"]
-    others = read_filter({"not": {"field": "colour", "exists": True}})
+    others = read_filter({"not": {"field": "color", "exists": True}})
     assert len(told(collection, collection.searcher.search(query, 1_000, others))[0]) == COUNT
-    with pytest.raises(QueryError, match="colour"):
+    with pytest.raises(QueryError, match="color"):
         collection.searcher.search(query, 5, read_filter({"field": "shape", "equal": "round"}))
 
 

@@ -79,8 +79,8 @@ def test_the_evidence_is_from_a_tenth_of_the_rows_or_from_all_of_a_few(
 
 def independent_recall(base: NDArray[np.float32], queries: NDArray[np.float32], lists: int) -> float:
     """The recall of the 10 nearest items if one list is searched."""
-    centres = faiss.IndexFlatL2(base.shape[1])
-    index = faiss.IndexIVFFlat(centres, base.shape[1], lists, faiss.METRIC_L2)
+    centers = faiss.IndexFlatL2(base.shape[1])
+    index = faiss.IndexIVFFlat(centers, base.shape[1], lists, faiss.METRIC_L2)
     index.cp.min_points_per_centroid, index.cp.niter = 1, ROUNDS
     index.train(base)
     index.add(base)

@@ -216,7 +216,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ("ip", [5.0, 3.0, 1.0], -3.0, -3.0),
     ],
 )
-def test_distances_to_neighbours(metric: Metric, scores: list[float], mean: float, local: float) -> None:
+def test_distances_to_neighbors(metric: Metric, scores: list[float], mean: float, local: float) -> None:
     """The neighbors' own distances are 3, 4 and 5: their mean is 4, its root is 2."""
     given, near = np.array([scores], np.float32), np.array([[3, 4, 5]], np.float32)
     assert mean_distances(given, metric) == pytest.approx([mean])

@@ -220,7 +220,7 @@ def test_an_index_without_filters_is_not_used_for_them(tmp_path: Path, monkeypat
         ({"limit": MAX_FOUND}, "limit"),
         ({"queries": np.zeros((1, 4), np.float32)}, "embeddings"),
         ({"queries": np.full((1, 3), np.nan, np.float32)}, "embeddings"),
-        ({"filter_": read_filter({"field": "colour", "equal": 1})}, "filter.field"),
+        ({"filter_": read_filter({"field": "color", "equal": 1})}, "filter.field"),
         ({"filter_": read_filter({"field": "i", "range": {"lt": "x"}})}, "filter.range"),
     ],
 )

@@ -262,12 +262,12 @@ def test_an_item_finds_only_others_that_pass_a_filter(version: Version, most: in
 
 
 def test_a_filter_of_no_field_is_refused_by_its_path(version: Version) -> None:
-    with pytest.raises(QueryError, match=r"filter\.field: expected a field of the items \('number'\), found 'colour'"):
-        version.searcher.search_items(["row-3"], 10, read_filter({"field": "colour", "equal": 1}))
+    with pytest.raises(QueryError, match=r"filter\.field: expected a field of the items \('number'\), found 'color'"):
+        version.searcher.search_items(["row-3"], 10, read_filter({"field": "color", "equal": 1}))
 
 
 @pytest.mark.parametrize("limit", [39, 40, MAX_LIMIT])
-def test_an_item_has_no_more_neighbours_than_there_are_others(version: Version, limit: int) -> None:
+def test_an_item_has_no_more_neighbors_than_other_items(version: Version, limit: int) -> None:
     positions = version.searcher.search_items(["row-7"], limit).positions
     others = set(range(40)) - {version.items.position("row-7")}
     assert sorted(p for p in positions[0] if p >= 0) == sorted(others)
