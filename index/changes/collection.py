@@ -220,12 +220,9 @@ def _check_fit(version: Version, log: ChangeLog) -> None:
         remedy = "Use another store for other data."
         raise StoreError(about, expected=expected, found=f"{version.encoder.width}", remedy=remedy)
     if last and not log.begins() <= version.sequence <= last:
-        raise StoreError(
-            about,
-            expected=f"a version whose last change is from {log.begins()} to {last}, like the change log",
-            found=f"{version.sequence}: a change log was lost, or replaced by an older copy",
-            remedy="Restore the change log, or promote another version.",
-        )
+        expected = f"a version whose last change is from {log.begins()} to {last}, like the change log"
+        found = f"{version.sequence}: a change log was lost, or replaced by an older copy"
+        raise StoreError(about, expected, found, remedy="Restore the change log, or promote another version.")
 
 
 def embedded(version: Version, changes: Sequence[Change]) -> Vectors:

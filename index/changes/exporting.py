@@ -68,7 +68,11 @@ def export(store: Store, out: Path, *, device: DeviceName = "cpu") -> ExportResu
         base = len(collection.version.items)
         with progress_bar("exporting, the version's items", base, "items") as advance:
             for places in _spans(0, base, collection.encoder.latent_dim):
-                is_cached = _write_part(parts, collection, places)
+                part = _part_at(parts, places)
+                is_cached = part.exists()
+                if not is_cached:
+                    with replacing(part) as new:
+                        pq.write_table(_table(collection, places), new, write_page_checksum=True)
                 advance(len(places), "cached" if is_cached else "")
         _join(parts, collection, out)
     return ExportResult(collection.items.count, collection.number, collection.applied)
@@ -101,16 +105,6 @@ def _spans(first: int, stop: int, dim: int) -> Iterator[Positions]:
 
 def _part_at(parts: Path, places: Positions) -> Path:
     return parts / f"{places[0]}-{places[-1]}.parquet"
-
-
-def _write_part(parts: Path, collection: Collection, places: Positions) -> bool:
-    """Write a part unless it exists; return whether it existed."""
-    path = _part_at(parts, places)
-    if path.exists():
-        return True
-    with replacing(path) as new:
-        pq.write_table(_table(collection, places), new, write_page_checksum=True)
-    return False
 
 
 def _read_part(parts: Path, collection: Collection, places: Positions) -> pa.Table:

@@ -160,12 +160,9 @@ class _Check:
         number = store.champion_number()
         self._metric: Metric = store.manifest(number).index.metric
         self.encoder = load_encoder(store.path(number) / "encoder", device)
-        self.clipped = Clipped()
-
-    @property
-    def dtype(self) -> type[np.float32 | np.float64]:
+        self.dtype: type[np.float32 | np.float64] = np.float32 if self.encoder.origin is None else np.float64
         """The type of stored inputs: float64 if the encoder has an origin to subtract first."""
-        return np.float32 if self.encoder.origin is None else np.float64
+        self.clipped = Clipped()
 
     def embeddings(self, part: _Part, name: str) -> None:
         """Raises DataError if a row's embedding is not comparable, because no search would find it."""

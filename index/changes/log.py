@@ -284,12 +284,8 @@ class ChangeLog:
         try:
             yield
         except (apsw.CorruptError, apsw.NotADBError, ValueError, DamagedError) as error:
-            raise ArtifactError(
-                str(self._path),
-                expected="an undamaged change log",
-                found=str(error),
-                remedy=f"Restore it from a copy; first move {LOG}-wal and {LOG}-shm out of the store.",
-            ) from error
+            remedy = f"Restore it from a copy; first move {LOG}-wal and {LOG}-shm out of the store."
+            raise ArtifactError(str(self._path), "an undamaged change log", str(error), remedy) from error
         except (apsw.Error, OSError) as error:
             expected, remedy = f"a log that can be {how}", "Free disk space, and check that the store can be written."
             raise LogError(str(self._path), expected=expected, found=str(error), remedy=remedy) from error

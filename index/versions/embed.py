@@ -80,9 +80,6 @@ def suited(rows: Rows, encoder: Encoder) -> Rows:
     """
     rows = rows.suited(encoder.columns)
     if rows.width != encoder.width:
-        raise DataError(
-            rows.name,
-            expected=f"rows of shape {encoder.input_shape} ({encoder.width} values), as the encoder was trained on",
-            found=f"{rows.shape} ({rows.width} values)",
-        )
+        expected = f"rows of shape {encoder.input_shape} ({encoder.width} values), as the encoder was trained on"
+        raise DataError(rows.name, expected=expected, found=f"{rows.shape} ({rows.width} values)")
     return rows.measured_from(encoder.origin)

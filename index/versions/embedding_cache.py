@@ -116,7 +116,7 @@ def embed_with_cache(rows: Rows, encoder: Encoder, metric: Metric, folder: Path,
 
     with (
         progress_bar("embedding", rows.count, "rows") as advance,
-        _EmbeddingCache(folder, encoder.latent_dim) as cache,
+        closing(_EmbeddingCache(folder, encoder.latent_dim)) as cache,
         one_thread_each(encoder.device) as threads,
         closing(map_in_order(embedded, _digested(rows.chunks(), cache), threads)) as embedded_parts,
         closing(map_in_order(written, embedded_parts)) as written_parts,
@@ -157,10 +157,7 @@ class _EmbeddingCache:
         self._cached = list(takewhile(_is_line, self._chunks))
         self._chunks.seek(0)
 
-    def __enter__(self) -> "_EmbeddingCache":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._embeddings.close()
         self._chunks.close()
 

@@ -267,12 +267,10 @@ class Store:
         except OSError as error:
             if self.champion() != alias:
                 raise
-            raise StoreError(
-                f"store {self.folder}",
-                expected=f"a disk that keeps version {alias.version} as the champion",
-                found=f"{error.strerror}; it is the champion now, and may not be after a power cut",
-                remedy=f"Check that the store can be written, then promote version {alias.version} again.",
-            ) from error
+            expected = f"a disk that keeps version {alias.version} as the champion"
+            found = f"{error.strerror}; it is the champion now, and may not be after a power cut"
+            remedy = f"Check that the store can be written, then promote version {alias.version} again."
+            raise StoreError(f"store {self.folder}", expected, found, remedy) from error
         return alias
 
     def _locked(self) -> AbstractContextManager[None]:

@@ -87,14 +87,13 @@ class Plan:
         unreadable = f", {rows.unreadable:,} left out that its encoder cannot embed" if rows.unreadable else ""
         outside = f"left out because of values outside the range that the champion knows: {rows.outside:,} "
         outside += f"({self.collection.clipped.text()}); if they are right, train on them with `lookalike train`"
-        table = ["columns: the champion's, by name"] if self.champion.encoder.columns else []
         return [
             f"champion: version {self.champion.number}",
             f"rows: {rows.rows:,} of {rows.name} and the changes up to {rows.sequence:,}: {rows.new:,} new, "
             f"{rows.replaced:,} replaced, {rows.deleted:,} deleted{unreadable}",
             f"held out of both trainings: {rows.held:,}",
             *([outside] if rows.outside else []),
-            *table,
+            *(["columns: the champion's, by name"] if self.champion.encoder.columns else []),
             f"settings: {rows.settings}",
         ]
 

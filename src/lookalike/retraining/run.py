@@ -96,7 +96,8 @@ def _retrain(options: RetrainOptions, progress: Progress) -> Report:
         return Report("kept", "the queries have not drifted", drift.version, drift=drift_fields)
     champion = store.open_champion(options.device)
     config = plain(config_of(options.config, champion)[0])
-    job = Job(champion.encoder.digest, champion.manifest.data.sha256, config, _last_change(store))
+    with contextlib.closing(ChangeLog(store.folder)) as log:
+        job = Job(champion.encoder.digest, champion.manifest.data.sha256, config, log.last())
     if interrupted and job.is_like(interrupted):
         job = interrupted
         progress(f"continuing the interrupted retraining of the changes up to {job.sequence:,}")
@@ -189,11 +190,6 @@ def _was_promoted(store: Store, number: int) -> bool:
 def _has_settings(options: RetrainOptions, job: Job) -> bool:
     """Whether these options name the settings of an interrupted job, or none."""
     return options.config is None or plain(load_config(options.config)) == job.config
-
-
-def _last_change(store: Store) -> int:
-    with contextlib.closing(ChangeLog(store.folder)) as log:
-        return log.last()
 
 
 def _champion(store: Store) -> int | None:
