@@ -1,6 +1,6 @@
 """Compaction: the champion and the change log become a new version of the same encoder, while clients write.
 
-Nothing is embedded again. The index stays trained as it is, unless it misses its target.
+Nothing is embedded again. The index keeps its training, unless it misses its target.
 """
 
 import dataclasses
