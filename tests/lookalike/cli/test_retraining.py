@@ -154,7 +154,7 @@ def test_killed_in_training_it_goes_on_to_the_same_result(store_copy: Store, tin
     with started(store_copy, "--config", config, *HERE) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, (out, err)
-    assert f"going on with the retraining that was cut off, of the changes up to {last}" in err
+    assert f"continuing the interrupted retraining of the changes up to {last}" in err
     assert "has no checkpoint" not in err
     assert store_copy.manifest(2).sequence == last
 
