@@ -1,9 +1,10 @@
-"""Factories that many tests share: rows, encoders with known weights, fast settings, changes, stores."""
+"""Small test objects: rows, encoders with known weights, fast settings, changes, manifests."""
 
 import dataclasses
+import json
 import resource
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lookalike.index.changes.change import Change
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.verdict import Verdict
 from lookalike.training.artifact.encoder import write_encoder
 from lookalike.training.artifact.preprocess import fit_preprocessor
@@ -26,8 +29,10 @@ __all__ = [
     "cloud",
     "encoder_at",
     "flip",
+    "log_changes",
     "made_rows",
     "no_room",
+    "put",
     "quick",
     "read_all",
     "reseal",
@@ -57,7 +62,7 @@ def made_rows(
     *,
     batch: int = 1 << 30,
 ) -> Rows:
-    """A source that yields `inputs` (n, width) in chunks of at most `batch` rows."""
+    """A source of `inputs` (n, width) in chunks of at most `batch` rows."""
     names = list(ids) if ids is not None else [f"row-{i}" for i in range(len(inputs))]
     notes = list(payloads) if payloads is not None else [{"number": i} for i in range(len(inputs))]
 
@@ -80,8 +85,8 @@ def encoder_at(
 ) -> Path:
     """Write an encoder artifact to the new `folder` that maps a row (width,) to `(row - origin) @ matrix`, (latent,).
 
-    Its manifest says that the rows `held_out`, (n, width), were not trained on, and that each column's range was from
-    -`fitted` to `fitted`. It clips values beyond 21 times that.
+    Its manifest lists the held-out rows `held_out`, (n, width), and a range from -`fitted` to `fitted` for each column.
+    It clips values beyond 21 times that range.
     """
     width, latent = matrix.shape
     encoder, decoder = nn.Linear(width, latent), nn.Linear(latent, width)
@@ -106,6 +111,17 @@ def encoder_at(
     return folder
 
 
+def put(name: str, row: NDArray[Any], payload: dict[str, Any] | None = None) -> Change:
+    """The change that puts an item; a deletion is `Change(name)`."""
+    return Change(name, row, json.dumps(payload or {}))
+
+
+def log_changes(store: Path, *changes: Change) -> int:
+    """Append changes to the log of a store, and return the last sequence number."""
+    with closing(ChangeLog(store)) as log:
+        return log.append(changes)
+
+
 def flip(path: Path, place: int, bit: int = 0) -> None:
     """Flip one bit of the byte at `place`; negative places count from the end."""
     content = bytearray(path.read_bytes())
@@ -114,7 +130,7 @@ def flip(path: Path, place: int, bit: int = 0) -> None:
 
 
 def reseal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
-    """Seal the current contents of `folder` again, as an attacker would."""
+    """Seal the changed `folder` again, like an attacker."""
     for name in ("manifest.json", "manifest.sha256"):
         (folder / name).unlink()
     seal(folder, format_name, {key: value for key, value in header.items() if key != "format"})
@@ -123,7 +139,7 @@ def reseal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
 def retrained(
     parent: int, *, forced: bool = False, sequence: int = 0, compacted: bool = False, **more: Any
 ) -> dict[str, Any]:
-    """The fields of a manifest that differ after a retraining of version `parent`, up to that change.
+    """The manifest fields that change in a retraining of version `parent` up to the change `sequence`.
 
     Args:
         compacted: whether the version is a compaction of the retrained one.
@@ -146,7 +162,7 @@ def retrained(
 
 @contextmanager
 def no_room() -> Iterator[None]:
-    """Let no file of this process grow, as on a full disk."""
+    """Let no file of this process grow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
@@ -156,15 +172,15 @@ def no_room() -> Iterator[None]:
 
 
 def quick(*overrides: str) -> TrainConfig:
-    """Settings for a fast training, with `section.key=value` overrides."""
+    """Settings that train in a moment, with `section.key=value` overrides."""
     return load_config(None, [*QUICK, *overrides])
 
 
 def blobs(count: int = 60, width: int = 6, seed: int = 0) -> NDArray[np.float32]:
     """(count, width) around three centers."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(0, 3, (3, width))
-    return (centres[np.arange(count) % 3] + rng.normal(0, 0.5, (count, width))).astype(np.float32)
+    centers = rng.normal(0, 3, (3, width))
+    return (centers[np.arange(count) % 3] + rng.normal(0, 0.5, (count, width))).astype(np.float32)
 
 
 def array_rows(inputs: NDArray[Any], labels: list[Any] | None = None, *, pixels: bool = False) -> Rows:

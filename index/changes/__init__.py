@@ -1,4 +1,4 @@
-"""What was put and deleted since a version: the change log, the delta, and how both become a new version.
+"""The changes since a version: the change log, the delta in memory, and the compaction into a new version.
 
 Imports index's versions, ann and items.
 """

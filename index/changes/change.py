@@ -11,16 +11,16 @@ __all__ = ["Change", "DamagedError", "change_of", "rising", "row_of"]
 
 @dataclass(frozen=True)
 class Change:
-    """An item made, replaced or deleted.
+    """An item that was added, replaced or deleted.
 
     Attributes:
-        id: the item's.
-        input: (width,) as the client sent it, NaN where a table's value is missing; None: it is deleted. float32, or
-            float64 if the encoder that took it has an origin (training.tables.origin).
-        payload: its JSON text; None: it is deleted.
-        sequence: its place among all changes, from 1; 0 if it is not in the log yet.
-        seen: write it only if the item has not changed after this sequence number, up to which the caller has read
-            the log; None: write it whatever happened.
+        id: the id of the item.
+        input: (width,) as the client sent it, NaN for a missing value of a table; None for a deletion. float32, or
+            float64 if the encoder has an origin (training.tables.origin).
+        payload: the payload as JSON text; None for a deletion.
+        sequence: the position among all changes, from 1; 0 if the change is not in the log yet.
+        seen: write the change only if the item did not change after this sequence number, up to which the caller has
+            read the log; None means write always.
     """
 
     id: str
@@ -35,20 +35,20 @@ class Change:
 
 
 class DamagedError(Exception):
-    """A row is not what was written."""
+    """A row of the log is damaged."""
 
 
 def row_of(sequence: int, change: Change) -> tuple[Any, ...]:
-    """The row of a change: sequence, id, input, payload, digest."""
+    """Return the row of a change: sequence, id, input, payload, digest."""
     blob = None if change.input is None else pack(change.input)
     return sequence, change.id, blob, change.payload, _digest(sequence, change.id, blob, change.payload)
 
 
 def change_of(row: tuple[Any, ...]) -> Change:
-    """The change of a row.
+    """Return the change of a row.
 
     Raises:
-        DamagedError: it is not what was written.
+        DamagedError: the row is damaged.
     """
     sequence, name, blob, payload, digest = row
     kinds = isinstance(name, str), isinstance(blob, bytes | None), isinstance(payload, str | None)
@@ -58,10 +58,10 @@ def change_of(row: tuple[Any, ...]) -> Change:
 
 
 def rising(changes: list[Change], after: int) -> list[Change]:
-    """Changes whose sequence numbers rise from `after` on: if one comes twice, another is missing.
+    """Return the changes if their sequence numbers rise from `after` on.
 
     Raises:
-        DamagedError: they do not.
+        DamagedError: they do not; if a change occurs twice, another change is missing.
     """
     for change in changes:
         if change.sequence <= after:
@@ -71,7 +71,7 @@ def rising(changes: list[Change], after: int) -> list[Change]:
 
 
 def _digest(sequence: int, name: str, blob: bytes | None, payload: str | None) -> bytes:
-    """Of the content of a row: SQLite itself does not notice a byte that the disk has changed."""
+    """Return the digest of a row's content: SQLite itself does not notice a byte that the disk has changed."""
     digest = hashlib.blake2b(b"%d" % sequence, digest_size=16)
     for part in (name.encode(), blob, None if payload is None else payload.encode()):
         digest.update(b"-" if part is None else b"%d:" % len(part))

@@ -1,4 +1,4 @@
-"""A version and what has changed since, searched as one: as if it had been built from what there is now."""
+"""A version and the changes since, searched as one: as if a version had been built from the current items."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -28,10 +28,7 @@ from lookalike.training.choices import DeviceName
 __all__ = ["BaseAndDelta", "Collection", "embedded", "open_collection"]
 
 SAMPLED = 1 << 16
-"""Of so many items `index.versions.novelty.item_distances` knows the distances to the nearest."""
-FEW = 8
-"""More than twice as many are asked for, where some may be gone."""
-
+"""The size of the sample of `index.versions.novelty.item_distances`."""
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
 
@@ -39,7 +36,7 @@ Positions = NDArray[np.int64]
 class Collection:
     """An open version and the changes since, applied in the order of the log; for one thread at a time.
 
-    A position never changes its item, so `items` can be read at any time, also for the hits of an earlier search.
+    The item at a position never changes, so `items` can be read at any time, also for the hits of an earlier search.
     """
 
     def __init__(self, version: Version) -> None:
@@ -82,15 +79,13 @@ class Collection:
             embeddings: (n, latent_dim), of the input of each put; the rows of deletions are ignored. An item whose
                 embedding is not finite and within MAX_VALUE stays in the log, and no search finds it.
         """
-        puts = np.array([not change.is_delete for change in changes], np.bool_)
-        puts &= comparable(embeddings)
+        puts = np.array([not change.is_delete for change in changes], np.bool_) & comparable(embeddings)
+        ids = [change.id for change, put in zip(changes, puts, strict=True) if put]
         local_scale = np.ones(len(changes), np.float32)
-        local_scale[puts] = self._local_scale(
-            [change.id for change, put in zip(changes, puts, strict=True) if put], embeddings[puts]
-        )
-        for change, put, embedding, distance in zip(changes, puts, embeddings, local_scale, strict=True):
+        local_scale[puts] = self._local_scale(ids, embeddings[puts])
+        for change, put, embedding, scale in zip(changes, puts, embeddings, local_scale, strict=True):
             if put:
-                self.items.put(change.id, embedding, float(distance), change.payload or "{}")
+                self.items.put(change.id, embedding, float(scale), change.payload or "{}")
             else:
                 self.items.drop(change.id)
             self.applied = max(self.applied, change.sequence)
@@ -98,16 +93,16 @@ class Collection:
     def _local_scale(self, ids: list[str], embeddings: Vectors) -> Vectors:
         """(n,): the mean distance of each embedding to its NEIGHBOURS nearest items of the version.
 
-        The item that the new one replaces is left out. `index.versions.novelty.item_distances` uses a sample of SAMPLED
+        The item that a change replaces is left out. `index.versions.novelty.item_distances` uses a sample of SAMPLED
         items. The k-th nearest item of a sample that holds 1/step of all items is, on average, the (step k)-th nearest
         of all, so that rank is used here.
         """
         index = self.version.index
+        if len(index) < 2 or not ids:
+            return np.ones(len(ids), np.float32)
         step = max(1.0, len(index) / SAMPLED)
         ranks = np.ceil(step * np.arange(1, NEIGHBOURS + 1)).astype(np.int64)
         own = np.array([-1 if place is None else place for place in map(self.version.items.find, ids)], np.int64)
-        if len(index) < 2 or not ids:
-            return np.ones(len(ids), np.float32)
         most = min(int(ranks[-1]), MAX_FOUND - 1)
         _, found = drop_own(*index.search(embeddings, most + 1), own, most)
         scores = best_first(self.version.embeddings.scores(embeddings, found), self.metric)
@@ -116,11 +111,13 @@ class Collection:
 
 
 class BaseAndDelta:
-    """The items of a version that were not deleted or replaced, and the new items beside them: a `SearchSpace`."""
+    """The items of a version that were not deleted or replaced, and the new items: a `SearchSpace`."""
 
     def __init__(self, version: Version, delta: Delta) -> None:
         self._version = version
         self._delta = delta
+        self.vectors_at, self.local_scale_at = delta.vectors_at, delta.local_scale_at
+        self.id_at, self.positions = delta.id_at, delta.positions
         # The cached function does not refer to `self`: a cycle would keep the arrays until the next garbage collection.
         self._filtered = lru_cache(CACHED_FILTERS)(partial(_filtered, version, delta))
 
@@ -136,18 +133,6 @@ class BaseAndDelta:
     def scores(self, queries: Vectors, positions: Positions) -> Vectors:
         return exact_scores(self._delta.vectors_at, queries, positions, self.metric)
 
-    def vectors_at(self, positions: Positions) -> Vectors:
-        return self._delta.vectors_at(positions)
-
-    def local_scale_at(self, positions: Positions) -> Vectors:
-        return self._delta.local_scale_at(positions)
-
-    def id_at(self, position: int) -> str:
-        return self._delta.id_at(position)
-
-    def positions(self, ids: Sequence[str]) -> Positions:
-        return self._delta.positions(ids)
-
     def _in_base(self, filter_: Filter | None) -> Find:
         version = self._version
         gone = self._delta.gone[: len(version.index)]
@@ -159,10 +144,10 @@ class BaseAndDelta:
             present = ~gone if allowed is None else allowed & ~gone
             return version.embeddings.nearest(queries, k, np.flatnonzero(present))[1]
 
-        return lambda queries, k: _without(gone, find, compared, queries, k, 2 * k + FEW)
+        return lambda queries, k: _present(gone, find, compared, queries, k, 2 * k + 8)  # some may be deleted
 
     def _in_delta(self, filter_: Filter | None) -> Find:
-        places, vectors, first = *self._delta.there(), len(self._version.index)
+        places, vectors, first = *self._delta.present(), len(self._version.index)
         if filter_ is not None:
             some = self._delta.allowed(filter_)[1][places]
             places, vectors = places[some], vectors[some]
@@ -181,41 +166,41 @@ def _filtered(version: Version, delta: Delta, filter_: Filter) -> tuple[NDArray[
     return allowed, among(version.index, version.embeddings, allowed)
 
 
-def _without(gone: NDArray[np.bool_], find: Find, compared: Find, queries: Vectors, k: int, asked: int) -> Positions:
-    """(n, at most k): the nearest that are not gone.
+def _present(gone: NDArray[np.bool_], find: Find, compared: Find, queries: Vectors, k: int, wanted: int) -> Positions:
+    """(n, at most k): the nearest items that are not deleted.
 
-    Where too many are gone `find` is asked for more, and where it has no more, though there may be some (the lists
-    that it looks into have run dry), all are compared.
+    If too many of the `wanted` candidates are deleted, more candidates are searched. If `find` has no more (the lists
+    that it visits may be exhausted before all items are), all items are compared.
     """
-    asked = min(asked, MAX_FOUND)
-    found = find(queries, asked)
-    there = np.where((found >= 0) & ~gone.take(found, mode="clip"), found, -1)
-    there = np.take_along_axis(there, np.argsort(there < 0, axis=1, kind="stable"), axis=1)[:, :k]
-    if there.shape[1] == k and (there[:, -1] >= 0).all():  # as nearly always
-        return there
-    short, dry = (there >= 0).sum(axis=1) < k, (found[:, -1:] < 0).any(axis=1)
-    full = short & ~dry & (found.shape[1] == asked)  # of fewer, a row that is not dry has all there are
+    wanted = min(wanted, MAX_FOUND)
+    found = find(queries, wanted)
+    present = np.where((found >= 0) & ~gone.take(found, mode="clip"), found, -1)
+    present = np.take_along_axis(present, np.argsort(present < 0, axis=1, kind="stable"), axis=1)[:, :k]
+    if present.shape[1] == k and (present[:, -1] >= 0).all():  # the usual case
+        return present
+    short, exhausted = (present >= 0).sum(axis=1) < k, (found[:, -1:] < 0).any(axis=1)
+    full = short & ~exhausted & (found.shape[1] == wanted)  # if fewer were found, they are all items
 
     def farther(queries: Vectors, k: int) -> Positions:
-        return _without(gone, find, compared, queries, k, 4 * asked)
+        return _present(gone, find, compared, queries, k, 4 * wanted)
 
-    for rows, look in ((short & dry, compared), (full, compared if asked == MAX_FOUND else farther)):
+    for rows, search in ((short & exhausted, compared), (full, compared if wanted == MAX_FOUND else farther)):
         if rows.any():
-            more = look(queries[rows], k)
-            there[rows] = -1
-            there[rows, : more.shape[1]] = more
-    return there
+            more = search(queries[rows], k)
+            present[rows] = -1
+            present[rows, : more.shape[1]] = more
+    return present
 
 
 def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto: int | None = None) -> Collection:
     """Verify and open a version, and apply the log to it.
 
     Args:
-        upto: the sequence number up to which; None for all that is there.
+        upto: the last change to apply; None means all.
 
     Raises:
-        StoreError: there is no such version, or the log's items are others than it takes, or do not go on where
-            it ends.
+        StoreError: there is no such version, or the log's inputs do not fit its encoder, or the log lacks changes after
+            the version's last.
         ArtifactError: the version or the log is damaged.
     """
     collection = Collection(store.open(number, device))
@@ -231,23 +216,17 @@ def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto:
 def _check_fit(version: Version, log: ChangeLog) -> None:
     about, width, last = f"version {version.number}", log.width(), log.last()
     if width not in (None, version.encoder.width):
-        raise StoreError(
-            about,
-            expected=f"one that takes inputs of {width} values, as the items that were put have",
-            found=f"{version.encoder.width}",
-            remedy="Use another store for other data.",
-        )
+        expected = f"a version for inputs of {width} values, like the items in the change log"
+        remedy = "Use another store for other data."
+        raise StoreError(about, expected=expected, found=f"{version.encoder.width}", remedy=remedy)
     if last and not log.begins() <= version.sequence <= last:
-        raise StoreError(
-            about,
-            expected=f"one that holds the changes up to one from {log.begins()} to {last}, as the change log has them",
-            found=f"up to {version.sequence}: a change log was lost, or an older copy stands in its place",
-            remedy="Restore the change log, or promote another version.",
-        )
+        expected = f"a version whose last change is from {log.begins()} to {last}, like the change log"
+        found = f"{version.sequence}: a change log was lost, or replaced by an older copy"
+        raise StoreError(about, expected, found, remedy="Restore the change log, or promote another version.")
 
 
 def embedded(version: Version, changes: Sequence[Change]) -> Vectors:
-    """(n, latent_dim): the embedding of what each change puts; NaN where it deletes, or where it cannot be embedded."""
+    """(n, latent_dim): the embedding of each change's input; NaN for a deletion or an input that cannot be embedded."""
     embeddings = np.full((len(changes), version.encoder.latent_dim), np.nan, np.float32)
     puts = [number for number, change in enumerate(changes) if change.input is not None]
     if puts:

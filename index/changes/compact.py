@@ -1,6 +1,6 @@
-"""Fold what has changed into a new version of the same encoder, while writing goes on.
+"""Compaction: the champion and the change log become a new version of the same encoder, while clients write.
 
-Nothing is embedded again. The index keeps what it had learned, unless it no longer finds what is asked of it.
+Nothing is embedded again. The index keeps its training, unless it misses its target.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.index.ann.embeddings import Embeddings, read_embeddings
+from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from lookalike.index.ann.recall import K, RecallBenchmark
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import EVIDENCE, tune
@@ -22,11 +22,12 @@ from lookalike.index.changes.retention import prune, reclaim
 from lookalike.index.errors import JobError, StoreError, TargetError
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions.alignment import ALIGNMENT, compose, save_maps
+from lookalike.index.versions.embed import embeddings_file
 from lookalike.index.versions.manifest import Evidence, Lineage, Tuning
 from lookalike.index.versions.searching import Base
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import INDEX
-from lookalike.index.versions.writer import EmbeddingsWriter, VersionParts, write_version
+from lookalike.index.versions.writer import VersionParts, write_version
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ConfigError, LookalikeError
 from lookalike.training.progress import progress_bar
@@ -37,11 +38,11 @@ from lookalike.training.sealed import staging
 __all__ = ["BUSY", "REFUSED", "compact"]
 
 REFUSED = 2
-"""The exit code where a LookalikeError, on standard error, says why."""
+"""The exit code after a LookalikeError, which is printed to standard error."""
 BUSY = 75
-"""The exit code where another job works on the store: sysexits.h calls it a temporary failure."""
+"""The exit code if another job works on the store: a temporary failure in sysexits.h."""
 ASKED = 1_000
-"""Items that the index is asked with."""
+"""Items that the index is measured with."""
 BLOCK = 1 << 14
 """Items that are copied at a time."""
 
@@ -49,20 +50,20 @@ Positions = NDArray[np.int64]
 
 
 def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None) -> int | None:
-    """Make a version of the champion and the log as it is now, promote it, and give space of the log back.
+    """Make a version from the champion and the log, promote it, and shrink the log.
 
     Args:
-        keep: how many versions stay then (index.changes.retention); None for all.
+        keep: the number of versions to keep (index.changes.retention); None means all.
 
     Returns:
-        Its number; None where the log has not moved since the champion was made. What was put and deleted again is
-        folded in, too: processes let go of it, and the log may.
+        The number of the new version; None if the log has no changes after the champion's. Items that were put and
+        deleted again are a reason too: afterwards services and the log can drop them.
 
     Raises:
-        StoreError: there is no champion, or every item is deleted, of which no version can be made; or another was
-            promoted meanwhile: the new version is there, and does not serve; or the store cannot be written.
+        StoreError: there is no champion, or every item is deleted, or the store cannot be written; or another version
+            was promoted in the meantime: then the new version exists and does not serve.
         JobError: another job works on the store.
-        TargetError, ConfigError: the index misses the target, and no other over what there is now meets it.
+        TargetError, ConfigError: the index misses the target, and so does every other index over the current items.
     """
     with store.written(), store.job("compact"):
         number = _renew(store, device)
@@ -79,7 +80,7 @@ def _renew(store: Store, device: DeviceName) -> int | None:
     if collection.applied == collection.version.sequence:
         return None
     if not collection.items.count:
-        raise StoreError(f"store {store.folder}", expected="items to make a version of", found="all deleted")
+        raise StoreError(f"store {store.folder}", expected="items for a new version", found="all deleted")
     with staging(store.versions) as folder:
         number = write_version(store, folder, _parts(folder, collection))
     store.promote(number, instead_of=collection.number, renews=True)
@@ -114,33 +115,32 @@ def _parts(folder: Path, collection: Collection) -> VersionParts:
 
 
 def _order(collection: Collection) -> tuple[Positions, Positions]:
-    """The positions of all items, those last that the index is asked with, as a build has them; and which those are."""
-    there = ~collection.items.gone
-    wanted = np.array(collection.version.manifest.held, np.int64)
-    held = np.flatnonzero(there[wanted])
-    there[wanted] = False
-    return np.concatenate([np.flatnonzero(there), wanted[held]]), held
+    """Return the positions of all items, the held-out rows last as in a build, and which held-out rows still exist."""
+    present = ~collection.items.gone
+    held_out = np.array(collection.version.manifest.held, np.int64)
+    held = np.flatnonzero(present[held_out])
+    present[held_out] = False
+    return np.concatenate([np.flatnonzero(present), held_out[held]]), held
 
 
 def _copy(folder: Path, collection: Collection, order: Positions) -> None:
     """Copy embeddings, ids and payloads in a new order."""
     items, writer = collection.items, ItemWriter(folder, f"version {collection.number}")
     with (
-        EmbeddingsWriter(folder, len(order), collection.encoder.latent_dim) as embeddings,
+        embeddings_file(folder / EMBEDDINGS, len(order), collection.encoder.latent_dim) as append,
         progress_bar("compacting", len(order), "items") as advance,
     ):
         for start in range(0, len(order), BLOCK):
             some = order[start : start + BLOCK]
-            embeddings.write(collection.vectors_at(some))
+            append(collection.vectors_at(some))
             places = some.tolist()
-            payloads = [json.loads(items.payload_json(place)) for place in places]
-            writer.write([items.id_at(place) for place in places], payloads)
+            writer.write(items.ids_at(places), [json.loads(text) for text in items.payloads_json(places)])
             advance(len(some))
     writer.close()
 
 
 def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> tuple[VectorIndex, Evidence, Tuning]:
-    """Return the index over all items: as it was tuned before, if it still meets the target, else a new one.
+    """Return the index over all items: tuned as before, if it still meets the target, else a new one.
 
     Raises:
         TargetError, ConfigError: the old index misses the target, and no other index meets it.
@@ -165,18 +165,18 @@ def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> t
 
 
 def _finds_fewer(index: VectorIndex, collection: Collection) -> bool:
-    """Does it find fewer than K, and than the version's own does, of what is gone?
+    """Whether a search near some deleted item finds fewer than K items, and fewer than the version's index finds.
 
-    Where most of what lay near one another is gone, the lists there are nearly empty.
+    If most items of a region are deleted, the lists of that region are nearly empty.
     """
-    gone = np.flatnonzero(collection.items.gone)
-    asked = collection.vectors_at(gone[evenly(len(gone), ASKED)])
-    now, then = ((each.search(asked, K)[1] >= 0).sum(axis=1) for each in (index, collection.version.index))
-    return bool((now < np.minimum(then, len(index))).any())
+    deleted = np.flatnonzero(collection.items.gone)
+    queries = collection.vectors_at(deleted[evenly(len(deleted), ASKED)])
+    new, old = ((each.search(queries, K)[1] >= 0).sum(axis=1) for each in (index, collection.version.index))
+    return bool((new < np.minimum(old, len(index))).any())
 
 
 def _tuned(target: Target, embeddings: Embeddings, apart: int) -> tuple[VectorIndex, Evidence, Tuning]:
-    """Build another index over all items, tuned with the last `apart` items before they are added."""
+    """Build a new index over all items, tuned with the last `apart` items before they are added."""
     kept = len(embeddings) - apart
     last = embeddings.at(np.arange(kept, len(embeddings)))
     tuned = tune(embeddings.head(kept), last, target, total=len(embeddings))

@@ -1,7 +1,7 @@
-"""What has changed since a version was built: new items beside it, in memory, and which of its own are gone.
+"""The changes since a version was built: new items in memory, and which items of the version are deleted.
 
-Positions go on where those of the version end, and none is ever given twice: so what a
-search found can be looked up after the next change, too. An item that is replaced stands at a new position.
+The positions of new items follow those of the version. A position is never used twice, so the hits of a search can be
+looked up after the next change. A replaced item gets a new position.
 """
 
 import heapq
@@ -20,8 +20,8 @@ from lookalike.index.items.table import ItemTable
 
 __all__ = ["Delta"]
 
-FEWEST_TABLES = 64
-"""Tables of few rows each, as changes come, are joined once there are so many."""
+MOST_TABLES = 64
+"""More than this many small tables of filter columns are joined."""
 LOOKED_AT = 1 << 12
 """Items of a version that are looked at together for a page."""
 
@@ -30,10 +30,13 @@ Positions = NDArray[np.int64]
 
 
 class Delta:
-    """New items, in the order in which they came, and the places of all items by their ids; not safe to share."""
+    """The new items in the order of their changes, and the positions of all items by id; not thread-safe.
+
+    Where an item is deleted or replaced, its position stays, and `gone` marks it.
+    """
 
     def __init__(self, base: ItemTable, base_vectors: Vectors, base_local_scale: Vectors) -> None:
-        """Beside (n,) items, their embeddings (n, dim), and their distances (n,) to others (index.versions.novelty)."""
+        """Start without changes to (n,) items, their embeddings, (n, dim), and their `item_distances`, (n,)."""
         self._base = base
         self._base_vectors = base_vectors
         self._base_local_scale = base_local_scale
@@ -44,47 +47,47 @@ class Delta:
         self._local_scale = np.empty(16, np.float32)
         self._gone = np.zeros(len(base) + 16, np.bool_)
         self._columns = _Columns(base.schema)
-        self._there: tuple[Positions, Vectors] | None = None
+        self._present: tuple[Positions, Vectors] | None = None
         self.gone_of_base = 0
 
     def __len__(self) -> int:
-        """The number of positions, of deleted items too."""
+        """The number of positions, including those of deleted items."""
         return len(self._base) + len(self._ids)
 
     def vectors_at(self, positions: Positions) -> Vectors:
         """(..., dim) float32: the embeddings at (...) positions; any embedding at -1."""
-        return _either(self._base_vectors, self._vectors, np.clip(positions, 0, len(self) - 1), len(self._base))
+        return _joined_at(self._base_vectors, self._vectors, np.clip(positions, 0, len(self) - 1), len(self._base))
 
     @property
     def new(self) -> int:
-        """How many new items there are."""
+        """The number of new items."""
         return len(self._places)
 
     @property
     def count(self) -> int:
-        """How many items there are in all."""
+        """The number of all items."""
         return len(self._base) - self.gone_of_base + len(self._places)
 
     @property
     def changed(self) -> int:
-        """How many rows a search looks at, or over, that it would not in a version of what there is now."""
+        """The number of rows that make a search slower than in a version of the current items."""
         return len(self._ids) + self.gone_of_base
 
     @property
     def gone(self) -> NDArray[np.bool_]:
-        """(positions,): which items were replaced or deleted; a view, which is not to be kept."""
+        """(positions,): which items were replaced or deleted; a view, valid until the next change."""
         return self._gone[: len(self)]
 
-    def there(self) -> tuple[Positions, Vectors]:
-        """Which of the new items are there, (m,), counted from the first of them; and their embeddings, (m, dim)."""
-        if self._there is None:
+    def present(self) -> tuple[Positions, Vectors]:
+        """Return the present new items, (m,), counted from the first new item, and their embeddings, (m, dim)."""
+        if self._present is None:
             places = np.flatnonzero(~self._gone[len(self._base) : len(self)])
-            self._there = places, self._vectors[places]
-        return self._there
+            self._present = places, self._vectors[places]
+        return self._present
 
     def local_scale_at(self, positions: Positions) -> Vectors:
         """(...): the `item_distances` at (...) positions; any value at -1."""
-        return _either(self._base_local_scale, self._local_scale, positions, len(self._base))
+        return _joined_at(self._base_local_scale, self._local_scale, positions, len(self._base))
 
     def id_at(self, position: int) -> str:
         new = position - len(self._base)
@@ -96,55 +99,61 @@ class Delta:
         return [self.id_at(position) for position in positions]
 
     def payload_json(self, position: int) -> str:
-        """The payload as the JSON text it is kept as."""
+        """Return the payload as JSON text."""
         new = position - len(self._base)
         return self._base.payload_json(position) if new < 0 else self._payloads[new]
 
     def payload_bytes(self, position: int) -> int:
-        """How long that text is, about."""
+        """Return about how many bytes the JSON text has."""
         new = position - len(self._base)
         return self._base.payload_bytes(position) if new < 0 else len(self._payloads[new])
 
     def payloads_json(self, positions: Sequence[int]) -> list[str]:
-        """The payloads as the JSON texts they are kept as."""
+        """Return the payloads as JSON texts."""
         if max(positions, default=0) < len(self._base):
             return self._base.payloads_json(positions)
         return [self.payload_json(position) for position in positions]
 
     def find(self, name: str) -> int | None:
-        """Where an item stands now; None where there is none of that id."""
+        """Return the current position of an item; None if there is no item of that id."""
         place = self._places.get(name)
         if place is not None:
             return place
         place = self._base.find(name)
         return None if place is None or self._gone[place] else place
 
-    def positions(self, names: Sequence[str]) -> Positions:
+    def positions(self, ids: Sequence[str]) -> Positions:
         """(n,): the positions of ids, in their order.
 
         Raises:
-            UnknownItemError: no item has one of them.
+            UnknownItemError: an id that no item has.
         """
-        places = [self.find(name) for name in names]
+        places = [self.find(name) for name in ids]
         if None in places:
-            name = names[places.index(None)]
+            name = ids[places.index(None)]
             raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
         return np.array(places, np.int64)
 
-    def passing(self, given: Filter | None = None) -> Positions:
-        """(n,) rising: where the items stand that are there now, and pass a filter.
+    def passing(self, filter_: Filter | None = None) -> Positions:
+        """(n,) rising: the positions of the present items that pass a filter.
 
         Raises:
             QueryError: as `allowed`.
         """
-        return np.flatnonzero(self._passes(given))
+        return np.flatnonzero(self._passes(filter_))
 
-    def page(self, after: str, most: int, given: Filter | None = None) -> list[int]:
-        """Where the next items stand in the order of their ids, by code point: those after one, "" for the first.
+    def page(self, after: str, most: int, filter_: Filter | None = None) -> list[int]:
+        """Return the positions of the next items that pass a filter, ordered by id, by code point.
 
-        Of items that come and go meanwhile, pages show each that stays exactly once. Raises as `passing`.
+        Items change between pages, but each item that stays is on exactly one page.
+
+        Args:
+            after: the last id of the page before; "" for the first page.
+
+        Raises:
+            QueryError: as `allowed`.
         """
-        passes, found, order = self._passes(given), list[int](), self._base.order_after(after)
+        passes, found, order = self._passes(filter_), list[int](), self._base.order_after(after)
         for start in range(0, len(order), LOOKED_AT):
             some = order[start : start + LOOKED_AT]
             found += some[passes[some]][: most - len(found)].tolist()
@@ -155,45 +164,45 @@ class Delta:
         return [place for _, place in itertools.islice(both, most)]
 
     def put(self, name: str, vector: Vectors, local_scale: float, payload: str) -> None:
-        """Make or replace an item: its embedding (dim,), its `item_distances`, its payload as JSON text."""
+        """Add or replace an item: its embedding, (dim,), its `item_distances`, its payload as JSON text."""
         self.drop(name)
         new = len(self._ids)
         if new == len(self._vectors):
             self._vectors, self._local_scale = _doubled(self._vectors), _doubled(self._local_scale)
         if len(self) == len(self._gone):
             self._gone = np.concatenate([self._gone, np.zeros(len(self._vectors), np.bool_)])
-        self._vectors[new], self._local_scale[new], self._there = vector, local_scale, None
+        self._vectors[new], self._local_scale[new], self._present = vector, local_scale, None
         self._places[name] = len(self)
         self._ids.append(name)
         self._payloads.append(payload)
 
     def drop(self, name: str) -> None:
-        """Delete an item; it is no error that there is none."""
+        """Delete an item, if there is one."""
         place = self.find(name)
         if place is None:
             return
-        self._gone[place], self._there = True, None
+        self._gone[place], self._present = True, None
         if self._places.pop(name, None) is None:
             self.gone_of_base += 1
 
-    def allowed(self, given: Filter) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """(n,) and (m,): which items of the version and which new ones pass a filter, gone or not.
+    def allowed(self, filter_: Filter) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(n,) and (m,): which items of the version and which new items pass a filter, deleted or not.
 
         Raises:
-            QueryError: no item has a field that it asks for, or not of a kind that has a range.
+            QueryError: no item has a field that the filter names, or the field's kind has no range.
         """
         table = self._columns.upto(self._payloads)
-        return self._base.allowed(given, beside=table.schema), allowed(table, given, beside=self._base.schema)
+        return self._base.allowed(filter_, beside=table.schema), allowed(table, filter_, beside=self._base.schema)
 
-    def _passes(self, given: Filter | None) -> NDArray[np.bool_]:
-        """(positions,): which of them hold an item that is there now, and passes a filter."""
-        return ~self.gone if given is None else ~self.gone & np.concatenate(self.allowed(given))
+    def _passes(self, filter_: Filter | None) -> NDArray[np.bool_]:
+        """(positions,): which positions have a present item that passes a filter."""
+        return ~self.gone if filter_ is None else ~self.gone & np.concatenate(self.allowed(filter_))
 
 
 class _Columns:
-    """The payloads as columns for filters, made when they are first asked for, and only of what is new since.
+    """The payloads of new items as columns for filters; each payload is converted once, when a filter first needs it.
 
-    How many fields become columns is limited over all, the version's own first, as in a version of both.
+    The number of columns is limited, counting the version's columns first, as in a version of all items.
     """
 
     def __init__(self, base: pa.Schema) -> None:
@@ -202,7 +211,7 @@ class _Columns:
         self._rows = 0
 
     def upto(self, payloads: list[str]) -> pa.Table:
-        """Of all of them, of which those that were there before have not changed."""
+        """Return the columns of all payloads, to which new payloads were only appended since the last call."""
         if self._rows < len(payloads) or not self._tables:
             types = FieldTypes(self._names)
             cells = [json.loads(text) for text in payloads[self._rows :]]
@@ -212,7 +221,7 @@ class _Columns:
             self._tables.append(pa.Table.from_arrays([place, *types.arrays(cells)], schema=schema))
             self._names |= dict.fromkeys(schema.names)
             self._rows = len(payloads)
-        if len(self._tables) > FEWEST_TABLES:
+        if len(self._tables) > MOST_TABLES:
             self._tables = [self._joined().combine_chunks()]
         return self._joined()
 
@@ -220,8 +229,8 @@ class _Columns:
         return pa.concat_tables(self._tables, promote_options="default")
 
 
-def _either(base: Vectors, new: Vectors, positions: Positions, count: int) -> Vectors:
-    """What stands at positions of two arrays, one after the other."""
+def _joined_at(base: Vectors, new: Vectors, positions: Positions, count: int) -> Vectors:
+    """Return the values at positions of two arrays, of which the first `count` positions are those of `base`."""
     if count == 0:
         return new[positions]
     values: Vectors = np.asarray(base[np.minimum(positions, count - 1)])

@@ -1,11 +1,11 @@
-"""All items that there are now into a Parquet file, for other tools.
+"""Export all current items into a Parquet file, for other tools.
 
-F.parquet                 id, payload (JSON text), embedding (float32, a list of fixed size); in its metadata under
-                          "lookalike": the version, the sequence number of the last change, the metric
-F.parquet.parts/          while it is made: the items of the version as they lie, gone or not, in parts
+F.parquet                 id, payload (JSON text), embedding (float32, a list of fixed size); its metadata contain under
+                          "lookalike" the version, the sequence number of the last change, and the metric
+F.parquet.parts/          during the export: all items of the version, deleted or not, in parts
 
-A version never changes, so parts that an interrupted export left are used by the next one, whatever was put or
-deleted in between. What is new since the version is in memory anyway, and comes last.
+A version never changes, so an export uses the parts that an interrupted one left, even if items were put or deleted in
+between. The new items since the version are in memory, and are written last.
 """
 
 import json
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lookalike.index.changes.collection import Collection, open_collection
 from lookalike.index.errors import JobError
+from lookalike.index.versions.embed import check_output
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.choices import DeviceName
@@ -34,14 +35,14 @@ __all__ = ["ExportResult", "export"]
 ROWS = 1 << 15
 """Items of a part."""
 BYTES = 1 << 25
-"""Of a part's embeddings, at most."""
+"""At most this many bytes of embeddings in a part."""
 
 Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """How many items, of which version, and up to which change of the change log."""
+    """The number of items, their version, and the last change that is included."""
 
     items: int
     version: int
@@ -49,38 +50,37 @@ class ExportResult:
 
 
 def export(store: Store, out: Path, *, device: DeviceName = "cpu") -> ExportResult:
-    """Write all items to `out`, which appears whole or not at all, and replaces what is there only when it is whole.
+    """Write all items to `out`, which appears, or is replaced, only when it is whole.
 
-    Interrupted, it goes on where it was when it is called again.
+    After an interruption, the next call continues.
 
     Raises:
         StoreError: there is no champion.
-        DataError: `out` is no path of a .parquet file to write.
+        DataError: `out` is no .parquet file that can be written.
         JobError: another export writes to it.
         ArtifactError: the version or the log is damaged.
     """
-    _check_path(out)
+    if out.suffix != ".parquet":
+        raise DataError(str(out), expected="a .parquet file in a folder that exists", found="another path")
+    check_output(out)
     collection = open_collection(store, store.champion_number(), device)
-    with _workplace(out, collection.version) as parts:
+    with _parts_folder(out, collection.version) as parts:
         base = len(collection.version.items)
         with progress_bar("exporting, the version's items", base, "items") as advance:
             for places in _spans(0, base, collection.encoder.latent_dim):
-                known = _write_part(parts, collection, places)
-                advance(len(places), "had before" if known else "")
+                part = _part_at(parts, places)
+                is_cached = part.exists()
+                if not is_cached:
+                    with replacing(part) as new:
+                        pq.write_table(_table(collection, places), new, write_page_checksum=True)
+                advance(len(places), "cached" if is_cached else "")
         _join(parts, collection, out)
     return ExportResult(collection.items.count, collection.number, collection.applied)
 
 
-def _check_path(out: Path) -> None:
-    if out.suffix != ".parquet" or not out.parent.is_dir():
-        raise DataError(str(out), expected="a .parquet file in a folder that exists", found="another path")
-    if out.is_symlink() or (out.exists() and not out.is_file()):
-        raise DataError(str(out), expected="a new file, or a plain one to replace", found="something else")
-
-
 @contextmanager
-def _workplace(out: Path, version: Version) -> Iterator[Path]:
-    """The folder for parts of a version, for one export at a time; removed unless it is interrupted."""
+def _parts_folder(out: Path, version: Version) -> Iterator[Path]:
+    """Yield the folder for parts of a version, for one export at a time; it is removed unless it is interrupted."""
     folder = out.with_name(f"{out.name}.parts")
     folder.mkdir(exist_ok=True)
     try:
@@ -107,18 +107,8 @@ def _part_at(parts: Path, places: Positions) -> Path:
     return parts / f"{places[0]}-{places[-1]}.parquet"
 
 
-def _write_part(parts: Path, collection: Collection, places: Positions) -> bool:
-    """Unless it is there already; returns whether it was."""
-    path = _part_at(parts, places)
-    if path.exists():
-        return True
-    with replacing(path) as new:
-        pq.write_table(_table(collection, places), new, write_page_checksum=True)
-    return False
-
-
 def _read_part(parts: Path, collection: Collection, places: Positions) -> pa.Table:
-    """What stands in it, or where that is damaged, should."""
+    """Read a part; if the file is damaged, make its table again."""
     try:
         return pq.read_table(_part_at(parts, places), page_checksum_verification=True)
     except (pa.ArrowException, OSError):
@@ -126,11 +116,11 @@ def _read_part(parts: Path, collection: Collection, places: Positions) -> pa.Tab
 
 
 def _join(parts: Path, collection: Collection, out: Path) -> None:
-    """What is there of the parts, and what is new, in one file."""
+    """Write the present items of all parts, and the new items, to one file."""
     items, dim = collection.items, collection.encoder.latent_dim
     base = len(collection.version.items)
-    told = {"version": collection.number, "sequence": collection.applied, "metric": collection.metric}
-    schema = _schema(dim).with_metadata({"lookalike": json.dumps(told)})
+    metadata = {"version": collection.number, "sequence": collection.applied, "metric": collection.metric}
+    schema = _schema(dim).with_metadata({"lookalike": json.dumps(metadata)})
     with (
         replacing(out) as new,
         progress_bar("exporting, all", items.count, "items") as advance,
@@ -151,11 +141,11 @@ def _schema(dim: int) -> pa.Schema:
 
 
 def _table(collection: Collection, places: Positions) -> pa.Table:
-    items, schema = collection.items, _schema(collection.encoder.latent_dim)
+    items, schema, positions = collection.items, _schema(collection.encoder.latent_dim), places.tolist()
     values = pa.array(collection.vectors_at(places).reshape(-1))
     columns = [
-        pa.array([items.id_at(place) for place in places.tolist()], pa.string()),
-        pa.array([items.payload_json(place) for place in places.tolist()], pa.string()),
+        pa.array(items.ids_at(positions), pa.string()),
+        pa.array(items.payloads_json(positions), pa.string()),
         pa.FixedSizeListArray.from_arrays(values, type=schema.field("embedding").type),
     ]
     return pa.Table.from_arrays(columns, schema=schema)

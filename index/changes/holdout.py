@@ -1,8 +1,8 @@
-"""Held-out rows to compare two encoders on: rows that the older was not trained on, and the newer shall not be.
+"""Choose held-out rows to compare two encoders on: neither the older nor the newer encoder is trained on them.
 
-They are known by their sketches (training.rows): those that the older encoder held out, as far as they are still there,
-and of the rows that it never met a share, drawn by the sketch itself, so that equal rows stay together. A row whose
-input stood anywhere in what the older was trained on, under whatever id, is not new.
+Rows are compared by their sketches (training.rows). Held out are the rows that the older encoder held out, as far as
+they still exist, and a share of the rows that it never saw. The share is drawn by the sketch itself, so equal rows stay
+together. A row is not new if its input was anywhere in the older training data, under any id.
 """
 
 from pathlib import Path
@@ -18,45 +18,45 @@ from lookalike.training.rows import sketches
 __all__ = ["choose_holdout"]
 
 KNOWN = 0.5
-"""An encoder of whose held-out rows fewer are there was trained on other data: then all rows are new to it."""
+"""If less than this share of the encoder's held-out rows exists, it was trained on other data: all rows are new."""
 LISTED = 8_192
-"""So many held-out rows an encoder lists at most (training.fit.fitting); of more data, that is a smaller share."""
+"""An encoder lists at most this many held-out rows (training.fit.fitting): a smaller share of more data."""
 
 Sketches = NDArray[np.uint64]
 
 
 def choose_holdout(
-    overlaid: TrainingSnapshot, encoder: Encoder, store: Path, *, trained_to: int, share: float, seed: int
+    snapshot: TrainingSnapshot, encoder: Encoder, store: Path, *, trained_to: int, share: float, seed: int
 ) -> NDArray[np.int64]:
-    """(m,) rising: where the rows to hold out stand among all.
+    """(m,) rising: the positions of the rows to hold out.
 
     Args:
-        encoder: the older one.
-        trained_to: up to which change of the store's log its data went.
-        share: of the rows that are new to it.
+        encoder: the older encoder.
+        trained_to: the last change of the store's log that it was trained on.
+        share: the share of the new rows to hold out.
     """
-    found = overlaid.sketches
-    met = np.unique(np.concatenate([overlaid.before, *_of_log(overlaid, store, trained_to)]))
+    found = snapshot.sketches
+    seen = np.unique(np.concatenate([snapshot.before, *_of_log(snapshot, store, trained_to)]))
     listed = np.unique(encoder.held_out)
-    known = listed[np.isin(listed, met)]
+    known = listed[np.isin(listed, seen)]
     if not len(listed) or len(known) < KNOWN * len(listed):
-        met, known = met[:0], known[:0]
-    if len(encoder.held_out) >= LISTED and len(met):
-        share = min(share, len(known) / len(met))  # the held-out rows shall lie evenly over all
-    new = ~np.isin(found, met) & _drawn(found, share, seed)
+        seen, known = seen[:0], known[:0]
+    if len(encoder.held_out) >= LISTED and len(seen):
+        share = min(share, len(known) / len(seen))  # so that old and new rows are held out in equal shares
+    new = ~np.isin(found, seen) & _drawn(found, share, seed)
     return np.flatnonzero(np.isin(found, known) | new)
 
 
-def _of_log(overlaid: TrainingSnapshot, store: Path, upto: int) -> list[Sketches]:
+def _of_log(snapshot: TrainingSnapshot, store: Path, upto: int) -> list[Sketches]:
     return [
-        sketches(stacked((change.input for change in batch), overlaid.rows.origin))
-        for batch in (changes(store, upto, overlaid.rows) if upto else ())
+        sketches(stacked((change.input for change in batch), snapshot.rows.origin))
+        for batch in (changes(store, upto, snapshot.rows) if upto else ())
         if not all(change.is_delete for change in batch)
     ]
 
 
 def _drawn(prints: Sketches, share: float, seed: int) -> NDArray[np.bool_]:
-    """(n,): about that share of them, and always the same ones (the mixer of S. Vigna's SplitMix64)."""
+    """(n,): about `share` of the rows, and always the same ones (the mixer of S. Vigna's SplitMix64)."""
     mixed = prints + np.uint64((0x9E3779B97F4A7C15 * (seed + 1)) % (1 << 64))
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,8 +1,7 @@
-"""Rows of a source into the change log, each transaction with the place up to which the source was read.
+"""Import the rows of a source into the change log; each transaction includes the place up to which the source was read.
 
-A note of the log under "import NAME": {"rows": 3000, "sha256": ...} of the first 3,000 rows, which are in the log.
-So an interrupted import goes on behind them, and a finished one has nothing to do, where the source still begins with
-the same rows; where not, it begins again.
+The place is a note of the log, "import NAME": {"rows": 3000, "sha256": ...} of the first 3,000 rows, which are in the
+log. If the source still begins with the same rows, the next import continues after them; if not, it begins again.
 """
 
 import hashlib
@@ -32,21 +31,19 @@ from lookalike.training.tables.origin import relative
 
 __all__ = ["ImportResult", "import_rows"]
 
-MOST = 1_000
-"""Rows of a transaction: beyond that, the disk's share of the time is small."""
-BYTES = 1 << 23
-"""Of its inputs, at most."""
+MOST, BYTES = 1_000, 1 << 23
+"""At most this many rows, and bytes of inputs, in a transaction: then the disk's share of the time is small."""
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import did.
+    """The result of an import.
 
     Attributes:
-        rows: how many it wrote.
+        rows: the number of rows that were written.
         before: how many of the source's first rows were in the log already.
-        sequence: of the last change in the log.
-        clipped: values of the rows that it wrote that the champion's encoder clips.
+        sequence: the last change in the log.
+        clipped: values of the written rows that the champion's encoder clips.
     """
 
     rows: int
@@ -56,36 +53,35 @@ class ImportResult:
 
 
 def import_rows(rows: Rows, store: Store, *, again: bool = False, device: DeviceName = "cpu") -> ImportResult:
-    """Put each row as an item, the later of two with one id in place of the earlier; a running service finds them.
+    """Put each row as an item; a later row replaces an earlier row of the same id. A running service finds the items.
 
-    Interrupted, it goes on where it was when it is called again: what is in the log is not written twice.
+    After an interruption, the next call continues: no row is written twice.
 
     Args:
-        again: all rows, also those that were written before.
+        again: write all rows, also those that were written before.
 
     Raises:
-        StoreError: there is no champion, whose encoder must be able to read the rows.
-        DataError: they are others than it takes, or one cannot be read: it is named, and nothing of its transaction
-            is written.
+        StoreError: there is no champion.
+        DataError: the rows do not fit the champion's encoder, or a row is invalid: the error names it, and nothing of
+            its transaction is written.
         LogError, ArtifactError: the log cannot be written, or is damaged.
         JobError: another import of the same source wrote at the same time.
     """
     check, key = _Check(store, device), f"import {rows.name}"
     rows = rows.suited(check.encoder.columns)
-    suited(rows, check.encoder)  # it refuses rows of another width
-    dtype = check.dtype
+    suited(rows, check.encoder)  # raises an error for rows of another width
     with closing(ChangeLog(store.folder)) as log:
         noted = log.note(key)
         before = _NOTHING if again or noted is None else _Place(**json.loads(noted))
-        source = _Source(rows, before.rows, dtype)
+        source = _Source(rows, before.rows, check.dtype)
         if not source.begins_with(before):
-            before, source = _NOTHING, _Source(rows, 0, dtype)
+            before, source = _NOTHING, _Source(rows, 0, check.dtype)
         left = rows.count - before.rows
         with progress_bar("importing", left, "rows", shown=left > 0) as advance:
             for part in source.parts():
                 check.embeddings(part, rows.name)
                 reached = json.dumps(asdict(source.place))
-                log.append(part.changes(), Note(key, reached, before=noted))
+                log.append(list(map(Change, part.ids, part.inputs, part.payloads)), Note(key, reached, before=noted))
                 noted = reached
                 advance(len(part.ids))
         return ImportResult(left, before.rows, log.last(), check.clipped)
@@ -93,7 +89,7 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
 
 @dataclass(frozen=True)
 class _Place:
-    """So many rows of a source, and their digest: of ids, inputs and payloads."""
+    """The first rows of a source: their number, and the digest of their ids, inputs and payloads."""
 
     rows: int
     sha256: str
@@ -104,22 +100,19 @@ _NOTHING = _Place(0, "")
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of one transaction, as the source has them, of which the first is its row number `first`."""
+    """The rows of one transaction; `first` is the row number of the first in the source."""
 
     ids: list[str]
     inputs: Input
     payloads: list[str]
     first: int
 
-    def changes(self) -> list[Change]:
-        return list(map(Change, self.ids, self.inputs, self.payloads))
-
 
 class _Source:
-    """The rows in order, in parts that make a transaction each, with the digest of all up to the last."""
+    """The rows in order, in a part for each transaction, with the digest of all rows so far."""
 
     def __init__(self, rows: Rows, edge: int, dtype: type[np.float32 | np.float64]) -> None:
-        """One part ends where `edge` rows are read; `dtype` is that of the inputs."""
+        """A part ends after `edge` rows; `dtype` is the type of the inputs."""
         size = max(1, min(MOST, BYTES // (4 * max(1, rows.width))))
         self._name, self._count = rows.name, rows.count
         self._chunks = _cut(rows.chunks(size, dtype), edge)
@@ -128,12 +121,12 @@ class _Source:
 
     @property
     def place(self) -> _Place:
-        """Up to where it was read; the digest is the same however the rows were parted."""
-        told = "".join(digest.hexdigest() for digest in self._digests)
-        return _Place(self._read, hashlib.sha256(told.encode()).hexdigest())
+        """The rows that were read so far; the digest does not depend on the sizes of the parts."""
+        digests = "".join(digest.hexdigest() for digest in self._digests)
+        return _Place(self._read, hashlib.sha256(digests.encode()).hexdigest())
 
     def begins_with(self, before: _Place) -> bool:
-        """Read as many rows as were read then: are they the same ones?"""
+        """Read as many rows as `before` has, and return whether they are the same."""
         if before.rows > self._count:
             return False
         parts = self.parts()
@@ -143,10 +136,10 @@ class _Source:
         return before in (_NOTHING, self.place)
 
     def parts(self) -> Iterator[_Part]:
-        """Those that were not read yet.
+        """Yield the parts that were not read yet.
 
         Raises:
-            DataError: an id or a payload that no item can have.
+            DataError: an id or a payload is invalid.
         """
         ids, inputs, payloads = self._digests
         for chunk in self._chunks:
@@ -161,43 +154,38 @@ class _Source:
 
 
 class _Check:
-    """Whether the champion's encoder can read rows, and which of their values it clips."""
+    """Checks that the champion's encoder can embed rows, and collects the values that it clips."""
 
     def __init__(self, store: Store, device: DeviceName) -> None:
         number = store.champion_number()
         self._metric: Metric = store.manifest(number).index.metric
         self.encoder = load_encoder(store.path(number) / "encoder", device)
+        self.dtype: type[np.float32 | np.float64] = np.float32 if self.encoder.origin is None else np.float64
+        """The type of stored inputs: float64 if the encoder has an origin to subtract first."""
         self.clipped = Clipped()
 
-    @property
-    def dtype(self) -> type[np.float32 | np.float64]:
-        """In which an input is kept: float64 if the encoder has an origin to subtract first."""
-        return np.float32 if self.encoder.origin is None else np.float64
-
     def embeddings(self, part: _Part, name: str) -> None:
-        """Raises DataError where a row's embedding is not comparable: no search would find it."""
+        """Raises DataError if a row's embedding is not comparable, because no search would find it."""
         with np.errstate(invalid="ignore", over="ignore"):
             near = relative(part.inputs, self.encoder.origin)
             embeddings = embed(self.encoder, near, self._metric)
         bad = np.flatnonzero(~comparable(embeddings))
         if len(bad):
             place = int(bad[0])
-            raise DataError(
-                f"{name}, row {part.first + place}, id {part.ids[place][:40]!r}",
-                expected="a row that the champion's encoder can read",
-                found="values so far from its data that its embedding is no number",
-                remedy="Mend or remove the row.",
-            )
+            row = f"{name}, row {part.first + place}, id {part.ids[place][:40]!r}"
+            found = "values so far from the encoder's data that the embedding is not finite"
+            expected, remedy = "a row that the champion's encoder can embed", "Correct or remove the row."
+            raise DataError(row, expected=expected, found=found, remedy=remedy)
         self.clipped = self.clipped.joined(self.encoder.preprocess.clipped(near, part.ids))
 
 
 def _lines(texts: list[str]) -> bytes:
-    """Of texts without a line's end."""
+    """Join texts that contain no line break."""
     return "".join(f"{text}\n" for text in texts).encode()
 
 
 def _cut(chunks: Iterator[Chunk], edge: int) -> Iterator[Chunk]:
-    """The same rows, of which one chunk ends where `edge` rows are read."""
+    """Yield the same rows, in chunks of which one ends after `edge` rows."""
     seen = 0
     for chunk in chunks:
         inside = edge - seen

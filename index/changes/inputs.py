@@ -1,7 +1,7 @@
-"""Inputs of items as the change log keeps them: as the client sent them, before an encoder subtracts its origin.
+"""Inputs of items in the change log: as the client sent them, before an encoder subtracts its origin.
 
-For an encoder with an origin (training.tables.origin) they are float64, since another encoder may subtract another
-origin. For all others float32 is enough.
+If the encoder has an origin (training.tables.origin), they are float64, because a later encoder may subtract another
+origin. Otherwise they are float32.
 """
 
 from collections.abc import Iterable
@@ -18,19 +18,19 @@ _KINDS = {"<f4": b"f", "<f8": b"d"}
 
 
 def pack(values: Input) -> bytes:
-    """(width,) -> its numbers, little-endian, and a byte for their type: f of float32, d of float64.
+    """(width,) -> the numbers, little-endian, and a byte for their type: f for float32, d for float64.
 
-    That byte comes last, so that the numbers are aligned in memory.
+    The byte comes last, so that the numbers are aligned in memory.
     """
     kind = "<f8" if values.dtype.itemsize == 8 else "<f4"
     return np.ascontiguousarray(values, kind).tobytes() + _KINDS[kind]
 
 
 def unpack(blob: bytes) -> Input:
-    """(width,): the values that `pack` took.
+    """Return the values that were packed, (width,).
 
     Raises:
-        ValueError: `pack` does not make such bytes.
+        ValueError: the bytes are no packed values.
     """
     for kind, byte in _KINDS.items():
         size = np.dtype(kind).itemsize
@@ -40,5 +40,5 @@ def unpack(blob: bytes) -> Input:
 
 
 def stacked(inputs: Iterable[Input | None], origin: Origin) -> NDArray[np.float32]:
-    """(n, width) float32, less an encoder's origin: the n >= 1 inputs that are not None."""
-    return relative(np.stack([one for one in inputs if one is not None]), origin)
+    """Stack the inputs that are not None, at least one, and subtract the origin: (n, width) float32."""
+    return relative(np.stack([values for values in inputs if values is not None]), origin)

@@ -1,10 +1,10 @@
 """The change log: every accepted change of an item, durable before it is acknowledged.
 
-STORE/items.db   SQLite: a row a change, in the order of their sequence numbers, which are never given twice
+STORE/items.db   SQLite: a row for each change, ordered by sequence numbers, which are never used twice
 
-The write-ahead log with synchronous=FULL (https://sqlite.org/wal.html): a transaction is on disk when `append` returns,
-and readers and the writer, also of other processes, do not wait for one another. SQLite is apsw's own, not Python's:
-several versions of it before 3.51.3 can damage such a log.
+It uses the write-ahead log with synchronous=FULL (https://sqlite.org/wal.html): a transaction is on disk when `append`
+returns, and readers and the writer, also of other processes, do not wait for each other. The SQLite is apsw's, not
+Python's, because several versions before 3.51.3 can damage such a log.
 """
 
 import contextlib
@@ -18,16 +18,7 @@ import apsw
 
 from lookalike.index.changes.change import Change, DamagedError, change_of, rising, row_of
 from lookalike.index.changes.inputs import unpack
-from lookalike.index.changes.log_file import (
-    BEGINS,
-    CHANGES,
-    IDS,
-    LOG,
-    LogFiles,
-    check_format,
-    log_exists,
-    make_log,
-)
+from lookalike.index.changes.log_file import BEGINS, CHANGES, IDS, LOG, LogFiles, check_format, log_exists, make_log
 from lookalike.index.changes.reclaim import add_to_note, drop_superseded, free_pages
 from lookalike.index.changes.sqlite import connected, is_frozen, one, stamp_of, transaction
 from lookalike.index.errors import JobError, LogError
@@ -44,21 +35,20 @@ _NOTE = "SELECT text FROM notes WHERE key = ?"
 _COUNTS = "SELECT sum(text) FILTER (WHERE key = ?1), sum(text) FILTER (WHERE key = ?2) FROM notes"
 _CHANGED = "SELECT 1 FROM changes WHERE id = ? AND sequence > ? LIMIT 1"
 _KNOWN = "SELECT 1 FROM changes WHERE id = ? LIMIT 1"
-_COLUMNS = "SELECT sequence, id, input, payload, digest FROM changes"
-_LATEST = (  # by the table itself: where its index is damaged, SQLite does not see that it says something else
-    f"{_COLUMNS} WHERE sequence IN (SELECT max(sequence) FROM changes NOT INDEXED "
+_LATEST = (  # NOT INDEXED, because SQLite does not notice if the index is damaged and differs from the table
+    "WHERE sequence IN (SELECT max(sequence) FROM changes NOT INDEXED "
     "WHERE sequence > ?1 AND sequence <= ?2 GROUP BY id) ORDER BY sequence"
 )
 
 
 @dataclass(frozen=True)
 class LogSize:
-    """How large a log is.
+    """The size of a log.
 
     Attributes:
-        bytes: of its files.
-        changes: how many there are.
-        superseded: of those, how many a later one of the same item superseded.
+        bytes: the size of its files.
+        changes: the number of changes.
+        superseded: how many of them a later change of the same item superseded.
     """
 
     bytes: int
@@ -68,10 +58,10 @@ class LogSize:
 
 @dataclass(frozen=True)
 class Note:
-    """A text that the log keeps under a key.
+    """A text that the log stores under a key.
 
     Attributes:
-        before: what the key had when the caller decided what to write; None: nothing.
+        before: the text of the key when the caller read it; None if it had none.
     """
 
     key: str
@@ -80,11 +70,11 @@ class Note:
 
 
 class ChangeLog:
-    """The log of one store; call it from one thread at a time. It is made with the first change.
+    """The log of one store; call it from one thread at a time. The first change creates the file.
 
     Each call raises:
-        LogError: the log cannot be written or read: a full disk, say. Nothing of the call is in it.
-        ArtifactError: it is damaged, or no log.
+        LogError: the log cannot be written or read, for example on a full disk. Nothing of the call was written.
+        ArtifactError: the log is damaged, or the file is no log.
     """
 
     def __init__(self, store: Path) -> None:
@@ -102,32 +92,32 @@ class ChangeLog:
         """Add changes, all or none; they are on disk when this returns.
 
         Args:
-            note: to keep with them, in place of what its key had.
+            note: a note to store in the same transaction; it replaces the text of its key.
 
         Returns:
-            The last sequence number that was given.
+            The last sequence number.
 
         Raises:
-            DataError: inputs of another length than the log's, or an id that no item can have.
-            JobError: the note is not what it was when the caller read it. Nothing is written.
+            DataError: inputs of another length than the log's, or an invalid id.
+            JobError: the note was changed after the caller read it. Nothing is written.
         """
         written = self.append_each(changes, note)
         return written[-1] if written else self.last()
 
     def append_each(self, changes: Sequence[Change], note: Note | None = None) -> list[int]:
-        """As `append`, but each change that has `seen` is skipped if its item has changed since.
+        """Add changes as `append` does, but skip each change whose item has changed after `seen`.
 
-        The comparison and the writing are one transaction, so no other process can write in between.
+        The comparison and the write are one transaction, so no other process can write in between.
 
         Returns:
             Each change's sequence number; 0 if it was skipped.
         """
         check_ids([change.id for change in changes if not change.is_delete], self._path.name)
-        with self._told("written"):
+        with self._translating_errors("written"):
             if not self._opened and not log_exists(self._path):
                 make_log(self._folder)
             connection = self._open()
-            if not self._is_named:  # whoever made it may have died, or failed, before its name was on disk
+            if not self._is_named:  # the process that made the file may have failed before its name was on disk
                 sync_folder(self._folder)
                 self._is_named = True
             with transaction(connection):
@@ -144,72 +134,57 @@ class ChangeLog:
                 add_to_note(connection, CHANGES, sum(map(bool, written)))
                 add_to_note(connection, IDS, new)
                 if note:
-                    self._keep(connection, note)
-            self._check_places()  # or this would acknowledge a change in a file that no process finds again
+                    self._store(connection, note)
+            self._check_places()  # else this could acknowledge a change in a file that no process finds again
         return written
 
     def last(self) -> int:
-        """The last sequence number that was given; 0 before the first."""
+        """Return the last sequence number; 0 before the first change."""
         return int(self._value(_LAST) or 0)
 
     def width(self) -> int | None:
-        """How many values an input has; None where there is none."""
-        if self._width is None:  # then it stays what it is
+        """Return the number of values of an input; None if there is no input."""
+        if self._width is None:  # it never changes
             blob = self._value("SELECT input FROM changes WHERE input IS NOT NULL ORDER BY sequence LIMIT 1")
             self._width = None if blob is None else len(unpack(blob))
         return self._width
 
     def begins(self) -> int:
-        """After which change it begins: 0, or where an older log was lost, the last that a version had folded in."""
+        """Return the number before the first change: 0, or the last change of a lost log that a version includes."""
         return int(self.note(BEGINS) or 0)
 
     def note(self, key: str) -> str | None:
-        """What was kept under a key."""
+        """Return the text that is stored under a key."""
         text = self._value(_NOTE, key)
         return None if text is None else str(text)
 
     def read(self, after: int, most: int = BATCH) -> list[Change]:
-        """The next changes after a sequence number, in their order."""
-        with self._told("read"):
-            connection = self._connection()
-            if connection is None:
-                return []
-            query = f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence LIMIT ?"
-            return rising([change_of(row) for row in connection.execute(query, (after, most))], after)
+        """Return the next changes after a sequence number, in order."""
+        with self._translating_errors("read"):
+            return rising(list(self._changes("WHERE sequence > ? ORDER BY sequence LIMIT ?", after, most)), after)
 
     def current(self, after: int = 0, upto: int | None = None) -> Iterator[list[Change]]:
-        """What counts of the changes after a sequence number and up to another: the last of each id, in their order.
-
-        Yields:
-            Batches, all as they stand when the first is asked for.
-        """
-        with self._told("read"):
-            connection = self._connection()
-            if connection is None:
-                return
-            cursor = connection.execute(_LATEST, (after, self.last() if upto is None else upto))
-            while changes := rising([change_of(row) for row in islice(cursor, BATCH)], after):
+        """Yield the latest change of each id in (after, upto], in order, in batches of one snapshot of the log."""
+        with self._translating_errors("read"):
+            found = self._changes(_LATEST, after, self.last() if upto is None else upto)
+            while changes := rising(list(islice(found, BATCH)), after):
                 yield changes
                 after = changes[-1].sequence
 
     def find(self, name: str) -> Change | None:
-        """The last change of an id."""
-        with self._told("read"):
-            connection = self._connection()
-            if connection is None:
-                return None
-            query = f"{_COLUMNS} WHERE id = ? ORDER BY sequence DESC LIMIT 1"
-            return next((change_of(row) for row in connection.execute(query, (name,))), None)
+        """Return the last change of an id."""
+        with self._translating_errors("read"):
+            return next(self._changes("WHERE id = ? ORDER BY sequence DESC LIMIT 1", name), None)
 
     def moved(self) -> bool:
-        """Did another process, or another ChangeLog, write since this was asked last? It costs some microseconds."""
+        """Whether another process or another ChangeLog wrote since the last call; takes some microseconds."""
         seen = self._value("PRAGMA data_version")
         before, self._seen = self._seen, None if seen is None else int(seen)
         return self._seen != before
 
     def size(self) -> LogSize:
-        """How large the log is; this reads no changes."""
-        with self._told("read"):
+        """Return the size of the log; this reads no changes."""
+        with self._translating_errors("read"):
             connection = self._connection()
             if connection is None or self._files is None:
                 return LogSize(0, 0, 0)
@@ -219,18 +194,18 @@ class ChangeLog:
             return LogSize(self._files.bytes, int(changes), int(changes - ids))
 
     def prune(self, states: Iterable[int] = ()) -> int:
-        """Drop the changes that were superseded, and give their space back to the file system.
+        """Drop the superseded changes, and give their space back to the file system.
 
-        Other processes read and write meanwhile. If it fails, what it had dropped by then is gone.
+        Other processes can read and write in the meantime. After an error, what was dropped before stays dropped.
 
         Args:
-            states: sequence numbers that `current` must still be able to read up to; so the last change of each id up
-                to one of them stays.
+            states: sequence numbers up to which `current` must still be able to read: the last change of each id up to
+                one of them is kept.
 
         Returns:
             How many changes were dropped.
         """
-        with self._told("written"):
+        with self._translating_errors("written"):
             connection = self._connection()
             if connection is None:
                 return 0
@@ -244,40 +219,39 @@ class ChangeLog:
     def close(self) -> None:
         opened, self._opened, self._frozen, self._seen = self._opened, None, None, None
         if opened:
-            with self._told("closed"):
+            with self._translating_errors("closed"):
                 opened.close()
 
     def _check_width(self, changes: Sequence[Change]) -> None:
         wanted = self.width()
         for change in changes:
-            if change.input is None:
-                continue
-            wanted = len(change.input) if wanted is None else wanted
-            if len(change.input) != wanted:
-                raise DataError(
-                    f"id {change.id!r}", expected=f"{wanted} values, as the items of {self._path.name} have",
-                    found=str(len(change.input)),
-                )  # fmt: skip
+            if change.input is not None:
+                found = len(change.input)
+                wanted = found if wanted is None else wanted
+                if found != wanted:
+                    expected = f"{wanted} values, like the items in {self._path.name}"
+                    raise DataError(f"id {change.id!r}", expected=expected, found=str(found))
 
-    def _keep(self, connection: apsw.Connection, note: Note) -> None:
+    def _store(self, connection: apsw.Connection, note: Note) -> None:
         if one(connection, _NOTE, note.key) != note.before:
-            raise JobError(
-                note.key,
-                expected="one job at a time",
-                found="another that wrote at the same time",
-                remedy="Wait until the other one has ended, and start this one again.",
-            )
+            remedy = "Wait until the other job has ended, then start this job again."
+            raise JobError(note.key, expected="one job at a time", found="another job that wrote", remedy=remedy)
         connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (note.key, note.text))
 
     def _value(self, query: str, *values: Any) -> Any:
-        with self._told("read"):
+        with self._translating_errors("read"):
             connection = self._connection()
             return None if connection is None else one(connection, query, *values)
 
+    def _changes(self, where: str, *values: Any) -> Iterator[Change]:
+        connection = self._connection()
+        query = f"SELECT sequence, id, input, payload, digest FROM changes {where}"
+        return map(change_of, () if connection is None else connection.execute(query, values))
+
     def _connection(self) -> apsw.Connection | None:
-        """None where there is no log."""
+        """Return the open log; None if there is no log."""
         if self._frozen and not (is_frozen(self._path) and stamp_of(self._path) == self._frozen):
-            self.close()  # someone who may write does
+            self.close()  # another user writes
         return self._open() if self._opened or log_exists(self._path) else None
 
     def _open(self) -> apsw.Connection:
@@ -296,26 +270,22 @@ class ChangeLog:
         try:
             self._files.check()
         except LogError:
-            if not self._is_displaced and self._files.is_replaced:  # the next process would replay our -wal into it
+            # If only items.db was replaced, empty the -wal: the next process would replay it into the new file. Only
+            # once, because another process may write its own changes to that -wal later.
+            if not self._is_displaced and self._files.is_replaced:
                 with contextlib.suppress(apsw.Error):
                     self._opened.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._is_displaced = True  # later, another process may have written changes to that -wal
+            self._is_displaced = True
             raise
         self._is_displaced = False
 
     @contextlib.contextmanager
-    def _told(self, how: str) -> Iterator[None]:
+    def _translating_errors(self, how: str) -> Iterator[None]:
         try:
             yield
         except (apsw.CorruptError, apsw.NotADBError, ValueError, DamagedError) as error:
-            raise ArtifactError(
-                str(self._path),
-                expected="a change log that is whole",
-                found=str(error),
-                remedy=f"Restore it from a copy; first move {LOG}-wal and {LOG}-shm out of the store.",
-            ) from error
+            remedy = f"Restore it from a copy; first move {LOG}-wal and {LOG}-shm out of the store."
+            raise ArtifactError(str(self._path), "an undamaged change log", str(error), remedy) from error
         except (apsw.Error, OSError) as error:
-            remedy = "Make room, and see that the store can be written."
-            raise LogError(
-                str(self._path), expected=f"a log that can be {how}", found=str(error), remedy=remedy
-            ) from error
+            expected, remedy = f"a log that can be {how}", "Free disk space, and check that the store can be written."
+            raise LogError(str(self._path), expected=expected, found=str(error), remedy=remedy) from error

@@ -1,7 +1,7 @@
-"""Drops superseded changes of the change log and gives their space back, in steps: a writer waits some milliseconds.
+"""Drop superseded changes of the change log and shrink its file, in small steps: a writer waits some milliseconds.
 
-Each step is a transaction, and then SQLite moves its pages from the -wal into items.db. So the -wal stays small on a
-disk that is nearly full, and the next step can use what this one freed.
+After each transaction SQLite moves its pages from the -wal into items.db. So the -wal stays small on a disk that is
+nearly full, and the next step can use the space.
 """
 
 import contextlib
@@ -31,13 +31,15 @@ def drop_superseded(connection: apsw.Connection, after: int, upto: int) -> int:
         How many changes were dropped.
     """
     dropped = 0
-    for sequences in _superseded(connection, after, upto):
+    # The query needs no transaction: a superseded change stays superseded.
+    while sequences := [row[0] for row in connection.execute(_SUPERSEDED, (after, upto, STEP))]:
         with _step(connection):
             before = connection.total_changes()
             connection.executemany("DELETE FROM changes WHERE sequence = ?", [(sequence,) for sequence in sequences])
-            gone = connection.total_changes() - before  # another process may have dropped some
-            add_to_note(connection, CHANGES, -gone)
-        dropped += gone
+            deleted = connection.total_changes() - before  # another process may have deleted some
+            add_to_note(connection, CHANGES, -deleted)
+        dropped += deleted
+        after = sequences[-1]
     return dropped
 
 
@@ -56,19 +58,12 @@ def add_to_note(connection: apsw.Connection, note: str, more: int) -> None:
         connection.execute("UPDATE notes SET text = CAST(text AS INTEGER) + ?2 WHERE key = ?1", (note, more))
 
 
-def _superseded(connection: apsw.Connection, after: int, upto: int) -> Iterator[list[int]]:
-    """Found outside the transactions that drop them: a superseded change stays superseded."""
-    while found := [row[0] for row in connection.execute(_SUPERSEDED, (after, upto, STEP))]:
-        yield found
-        after = found[-1]
-
-
 @contextlib.contextmanager
 def _step(connection: apsw.Connection) -> Iterator[None]:
-    """A transaction, then a pause as long as it took, in which other processes write."""
+    """Run a transaction, then pause as long as it took, so that other processes can write."""
     started = time.monotonic()
     with transaction(connection):
         yield
-    with contextlib.suppress(apsw.BusyError):  # another process does the same
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # waits for no reader
+    with contextlib.suppress(apsw.BusyError):  # another process makes a checkpoint
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # does not wait for readers
     time.sleep(time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""SQLite as the change log uses it: connections that keep what they were told they kept, and whole transactions."""
+"""SQLite as the change log uses it: durable connections and transactions that are written whole or not at all."""
 
 import contextlib
 import os
@@ -11,16 +11,16 @@ import apsw
 __all__ = ["connected", "is_frozen", "one", "stamp_of", "transaction"]
 
 WAIT_MS = 30_000
-"""How long one writer waits for another, which takes some milliseconds at a time."""
+"""How long a writer waits for another writer, which holds the lock for some milliseconds at a time."""
 WAL_BYTES = 1 << 24
 """SQLite truncates its write-ahead log to this size after a checkpoint."""
 
 
 def connected(path: Path) -> apsw.Connection:
-    """Open a database that is there.
+    """Open an existing database.
 
     Raises:
-        apsw.Error: it cannot be opened, or is none.
+        apsw.Error: it cannot be opened, or is no database.
     """
     if is_frozen(path):
         address = f"{path.resolve().as_uri()}?immutable=1"
@@ -33,22 +33,22 @@ def connected(path: Path) -> apsw.Connection:
 
 
 def is_frozen(path: Path) -> bool:
-    """Can it be read only as a file that nobody changes? SQLite's log needs files beside it, even to be read.
+    """Whether this process cannot write the database and no other process has it open.
 
-    So it is where this process may not write, and no other one has it open.
+    Such a database is opened as immutable, because SQLite needs files beside it even to read it.
     """
     return path.exists() and not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:
-    """What changes with the file itself."""
-    told = path.stat()
-    return told.st_ino, told.st_size, told.st_mtime_ns
+    """Return a value that changes with the file."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 @contextlib.contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """Ours from the beginning: one that first reads and then writes may be refused in between."""
+    """Write in a transaction that locks at its start: if it read first, SQLite could refuse to write later."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -60,5 +60,5 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
 
 
 def one(connection: apsw.Connection, query: str, *values: Any) -> Any:
-    """The first value of the first row; None where there is none."""
+    """Return the first value of the first row; None if there is no row."""
     return next((row[0] for row in connection.execute(query, values)), None)

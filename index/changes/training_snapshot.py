@@ -1,8 +1,8 @@
-"""The collection as rows to train on: a version's source, overlaid by the change log up to some change.
+"""The current items as rows to train on: the source of a version, combined with the change log up to some change.
 
-What the log replaced or deleted is left out of the source, and what counts of the log comes after it, in the order of
-its changes. The source is known again by the digest of its inputs, each time that it is read. In memory are the changed
-ids and 16 bytes a row.
+Rows that the log replaced or deleted are left out of the source. After the source come the puts of the log: the latest
+change of each id, in order. Whenever the source is read, the digest of its inputs is compared with the version's. In
+memory are the changed ids and 16 bytes for each row.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,10 @@ Readable = Callable[[list[Change]], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class ChampionRows:
-    """A version's rows, wherever they are now, and what its manifest says of them.
+    """The rows of a version, which may have moved, and their description in its manifest.
 
     Attributes:
-        name: what they were called when the version was built.
+        name: the name of the rows when the version was built.
         digest: the SHA-256 of all inputs.
     """
 
@@ -48,40 +48,37 @@ class ChampionRows:
     digest: str
 
     def chunks(self, size: int | None = None) -> Iterator[Chunk]:
-        """As `Rows.chunks`.
+        """Yield the chunks of `Rows.chunks`.
 
         Raises:
-            DataError: these are other rows than the version's.
+            DataError: the rows are not those of the version.
         """
         if self.rows.count != self.count:
-            raise self._changed(f"{self.rows.count:,} rows where there were {self.count:,}")
+            raise self._changed(f"{self.rows.count:,} rows instead of {self.count:,}")
         digest = hashlib.sha256()
         for chunk in self.rows.chunks(size):
             digest.update(chunk.inputs.data)
             yield chunk
         if digest.hexdigest() != self.digest:
-            raise self._changed("others of the same number")
+            raise self._changed("other rows of the same number")
 
     def _changed(self, found: str) -> DataError:
-        return DataError(
-            self.rows.name,
-            expected=f"the rows that the version was built of, as {self.name}",
-            found=found,
-            remedy="Bring them back, name where they are with --data, or build a version of the new ones.",
-        )
+        expected = f"the rows that the version was built from, as {self.name}"
+        remedy = "Restore them, name their new place with --data, or build a version from the new rows."
+        return DataError(self.rows.name, expected=expected, found=found, remedy=remedy)
 
 
 @dataclass(frozen=True)
 class TrainingSnapshot:
-    """The collection at one change of the log.
+    """The items at one change of the log.
 
     Attributes:
-        rows: all of it.
-        sketches: (rows,) what each is known again by.
-        before: (source rows,) the same of the source as it is, also of what was replaced or deleted.
-        sequence: up to which change of the log.
-        new, replaced, deleted: items that the log added to the source, put in the place of one of it, and took away.
-        unreadable: items that the version's encoder cannot embed; they are left out, and stay in the log.
+        rows: all rows to train on.
+        sketches: (rows,) the sketch of each row.
+        before: (source rows,) the sketches of all rows of the source, including replaced and deleted rows.
+        sequence: the last change of the log that is included.
+        new, replaced, deleted: the numbers of rows that the log added to the source, replaced and deleted.
+        unreadable: the number of items that the version's encoder cannot embed; they are left out, and stay in the log.
         outside: (m,) rising, which rows have values outside the range that the version's encoder knows.
         clipped: these values.
     """
@@ -101,64 +98,66 @@ class TrainingSnapshot:
 def take_snapshot(
     source: ChampionRows, store: Path, upto: int, readable: Readable, known: Preprocessor
 ) -> TrainingSnapshot:
-    """The source overlaid by the store's log up to the change `upto`.
+    """Return the source combined with the store's log up to the change `upto`.
 
     Args:
-        readable: which of some puts, (n,), can be embedded.
+        readable: returns which puts, (n,), can be embedded.
         known: the preprocessing of the version's encoder.
 
     Raises:
-        DataError: the source is another one, or cannot be read, or takes other inputs than the log has.
+        DataError: the source changed, or cannot be read, or has another width than the log's inputs.
         ArtifactError, LogError: the log.
     """
-    put, deleted, unreadable, prints = set[str](), set[str](), set[str](), [np.empty(0, np.uint64)]
-    far_puts, far_rows = _Outside(known), _Outside(known)
+    put, deleted, unreadable = set[str](), set[str](), set[str]()
+    log_outside, source_outside = _Outside(known), _Outside(known)
+    log_sketches = [np.empty(0, np.uint64)]
     for batch in changes(store, upto, source.rows):
         puts = [change for change in batch if not change.is_delete]
-        good = readable(puts)
-        put.update(change.id for change, one in zip(puts, good, strict=True) if one)
-        unreadable.update(change.id for change, one in zip(puts, good, strict=True) if not one)
+        usable = readable(puts)
+        ids = [change.id for change in compress(puts, usable)]
+        put.update(ids)
+        unreadable.update(change.id for change in compress(puts, ~usable))
         deleted.update(change.id for change in batch if change.is_delete)
-        inputs = _inputs(puts, source.rows)[good]
-        prints.append(sketches(inputs))
-        far_puts.add(inputs, [change.id for change, one in zip(puts, good, strict=True) if one])
-    before, there, replaced, gone = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)], 0, 0
-    out = put | deleted | unreadable
+        inputs = _inputs(puts, source.rows)[usable]
+        log_sketches.append(sketches(inputs))
+        log_outside.add(inputs, ids)
+    changed, replaced, removed = put | deleted | unreadable, 0, 0
+    source_sketches, unchanged = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)]
     with progress_bar("reading", source.rows.count, "rows") as advance:
         for chunk in source.chunks():
-            before.append(sketches(chunk.inputs))
-            kept = np.array([name not in out for name in chunk.ids], np.bool_)
-            there.append(kept)
-            far_rows.add(chunk.inputs[kept], [name for name in chunk.ids if name not in out])
+            source_sketches.append(sketches(chunk.inputs))
+            unchanged.append(np.array([name not in changed for name in chunk.ids], np.bool_))
+            source_outside.add(chunk.inputs[unchanged[-1]], list(compress(chunk.ids, unchanged[-1])))
             replaced += sum(name in put for name in chunk.ids)
-            gone += sum(name in deleted for name in chunk.ids)
+            removed += sum(name in deleted for name in chunk.ids)
             advance(len(chunk.ids))
-    all_before, all_kept = np.concatenate(before), np.concatenate(there)
+    before, kept = np.concatenate(source_sketches), np.concatenate(unchanged)
     rows = Rows(
         source.name,
         source.rows.shape,
-        int(all_kept.sum()) + len(put),
+        source_outside.count + len(put),
         source.rows.pixels,
-        lambda size: _read(source, store, upto, (out, unreadable), size),
+        lambda size: _read(source, store, upto, (changed, unreadable), size),
         source.rows.columns,
         source.rows.gaps,
         origin=source.rows.origin,
     )
-    counts = len(put) - replaced, replaced, gone, len(unreadable)
-    outside = np.concatenate([far_rows.places, far_rows.count + far_puts.places])
     return TrainingSnapshot(
         rows,
-        np.concatenate([all_before[all_kept], *prints]),
-        all_before,
-        upto,
-        *counts,
-        outside,
-        far_puts.clipped.joined(far_rows.clipped),
+        np.concatenate([before[kept], *log_sketches]),
+        before,
+        sequence=upto,
+        new=len(put) - replaced,
+        replaced=replaced,
+        deleted=removed,
+        unreadable=len(unreadable),
+        outside=np.concatenate([source_outside.places, source_outside.count + log_outside.places]),
+        clipped=log_outside.clipped.joined(source_outside.clipped),
     )
 
 
 class _Outside:
-    """Which of some rows have values outside the range that an encoder knows."""
+    """Collects which rows have values outside the range that an encoder knows."""
 
     def __init__(self, known: Preprocessor) -> None:
         self._known = known
@@ -171,19 +170,19 @@ class _Outside:
         return np.concatenate(self._places)
 
     def add(self, inputs: Floats, ids: list[str]) -> None:
-        """The next rows, (n, width), and their ids."""
+        """Look at the next rows, (n, width), and their ids."""
         self._places.append(self.count + np.unique(self._known.outside(inputs)[:, 0]))
         self.clipped = self.clipped.joined(self._known.clipped(inputs, ids))
         self.count += len(inputs)
 
 
 def check_whole(store: Path, folded: int) -> None:
-    """Is the log there from its first change to the last that a version has folded in?
+    """Check that the log has all changes from the first to `folded`, the last that the version includes.
 
-    Without those the rows would lack items that were acknowledged, and have such again that were deleted.
+    Without these changes the rows would lack acknowledged items, and contain deleted ones.
 
     Raises:
-        StoreError: it was lost, or an older copy stands in its place.
+        StoreError: the log was lost, or replaced by an older copy.
         ArtifactError, LogError: the log.
     """
     with closing(ChangeLog(store)) as log:
@@ -191,34 +190,33 @@ def check_whole(store: Path, folded: int) -> None:
     if begins > 0 or last < folded:
         raise StoreError(
             f"store {store}",
-            expected=f"a change log from change 1 to {max(folded, begins):,}, which a version has folded in",
-            found=f"one from {begins + 1:,} to {last:,}" if last > begins else "none of its changes",
+            expected=f"a change log from change 1 to {max(folded, begins):,}, which a version includes",
+            found=f"changes {begins + 1:,} to {last:,}" if last > begins else "none of these changes",
             remedy="Restore items.db from a backup, or build a new store from the current rows.",
         )
 
 
 def changes(store: Path, upto: int, rows: Rows) -> Iterator[list[Change]]:
-    """What counts of the log up to a change.
+    """Yield the latest change of each id up to a change of the log.
 
     Raises:
-        DataError: its inputs are of another length than the rows.
+        DataError: its inputs have another length than the rows.
     """
     with closing(ChangeLog(store)) as log:
         width = log.width()
         if width not in (None, rows.width):
-            raise DataError(
-                rows.name, expected=f"rows of {width} values, as the items that were put have", found=f"{rows.width}"
-            )
+            expected = f"rows of {width} values, like the items in the change log"
+            raise DataError(rows.name, expected=expected, found=f"{rows.width}")
         yield from log.current(0, upto)
 
 
 def _read(
     source: ChampionRows, store: Path, upto: int, without: tuple[set[str], set[str]], size: int
 ) -> Iterator[Chunk]:
-    """The chunks of the collection; `without`: what is not taken of the source, and what is not of the log."""
-    out, unreadable = without
+    """Yield all rows in chunks; `without`: the ids to skip in the source, and in the log."""
+    changed, unreadable = without
     for chunk in source.chunks(size):
-        kept = [place for place, name in enumerate(chunk.ids) if name not in out]
+        kept = [place for place, name in enumerate(chunk.ids) if name not in changed]
         if len(kept) == len(chunk.ids):
             yield chunk
         elif kept:
@@ -227,14 +225,10 @@ def _read(
         puts = [change for change in batch if not change.is_delete and change.id not in unreadable]
         for start in range(0, len(puts), size):
             some = puts[start : start + size]
-            yield Chunk([change.id for change in some], _inputs(some, source.rows), list(map(_payload, some)))
+            payloads = [json.loads(change.payload or "{}") for change in some]
+            yield Chunk([change.id for change in some], _inputs(some, source.rows), payloads)
 
 
 def _inputs(puts: list[Change], rows: Rows) -> Floats:
-    """(n, width), less the origin of the rows beside which they are."""
+    """(n, width): the inputs of puts, less the origin of the rows."""
     return stacked((change.input for change in puts), rows.origin) if puts else np.empty((0, rows.width), np.float32)
-
-
-def _payload(change: Change) -> dict[str, Any]:
-    payload: dict[str, Any] = json.loads(change.payload or "{}")
-    return payload

@@ -1,12 +1,12 @@
-"""Embeddings from an older version, in a newer one's space; and how much the neighbours changed between the two.
+"""Map embeddings of an older version into the space of a newer version, and measure how much the neighbors changed.
 
-Two encoders of the same data differ by a rotation at least, for nothing in training names an axis. So a rotation is
-fitted first (P. Schönemann, "A Generalized Solution of the Orthogonal Procrustes Problem", Psychometrika 31, 1966), of
-embeddings that are padded with zeros where the dimensions differ, and then any linear map, by ridge regression. The
-one that finds more, asked with rows that neither was fitted on, is kept; of equals the rotation, which cannot overfit.
+Two encoders of the same data differ at least by a rotation, because training does not fix the axes. So two maps are
+fitted: a rotation (P. Schönemann, "A Generalized Solution of the Orthogonal Procrustes Problem", Psychometrika 31,
+1966), of embeddings padded with zeros if the dimensions differ, and a linear map, by ridge regression. The map with the
+better recall for held-out rows is kept; if both are equal, the rotation, which cannot overfit.
 
-alignment.npz in a version holds a map, float32 (d_old, d_new), for each older version, named by its number. Maps
-follow on each other: an embedding of a grandparent goes by the parent's map of it, and then by the parent's own.
+alignment.npz in a version holds a map, float32 (d_old, d_new), for each older version, named by its number. Maps are
+composed: from a grandparent's space to the parent's, and from the parent's to the new one.
 """
 
 import io
@@ -35,12 +35,12 @@ __all__ = ["ALIGNMENT", "FEWEST", "Map", "churn", "compose", "fit_map", "load_ma
 
 ALIGNMENT = "alignment.npz"
 FEWEST = 20
-"""Items from which a map is fitted, and asked with a fifth of them."""
+"""The fewest items to fit a map with; a fifth of the items is held out to measure its recall."""
 MOST_ASKED = 1_000
 MOST_ITEMS = 50_000
-"""Among which the neighbours are, of more a sample."""
+"""Neighbors are searched among at most this many items: a sample, if there are more."""
 RIDGE = 1e-4
-"""Of the mean square of an old dimension: it decides only where the old embeddings leave a direction open."""
+"""Relative to the mean square of an old dimension: it matters only for directions in which the old ones do not vary."""
 TOLERANCE = 1e-5
 
 Vectors = NDArray[np.float32]
@@ -49,13 +49,13 @@ Kind = Literal["orthogonal", "linear"]
 
 @dataclass(frozen=True)
 class Map:
-    """From an old latent space to a new one.
+    """A map from an old latent space to a new one.
 
     Attributes:
-        matrix: (d_old, d_new) float32; an old embedding times it, and to unit length where the metric is cosine.
-        recall: of each kind, the share of the 10 nearest new embeddings to a row's new embedding that its mapped old
-            one finds, by exact search.
-        asked: of how many rows, on which neither kind was fitted.
+        matrix: (d_old, d_new) float32; an old embedding is multiplied by it, and normalized if the metric is cosine.
+        recall: for each kind, the share of the 10 nearest new embeddings of a row's new embedding that its mapped old
+            embedding finds, by exact search.
+        asked: the number of held-out rows that the recall was measured with.
     """
 
     matrix: Vectors
@@ -65,23 +65,20 @@ class Map:
 
 
 def fit_map(old: Vectors, new: Vectors, metric: Metric, seed: int = 0) -> Map:
-    """Fit both kinds on most of the items, ask both with the others, and return the better.
+    """Fit both kinds of map, measure their recall with held-out items, and return the better map.
 
     Args:
-        old, new: (n, d_old) and (n, d_new), the embeddings of the same items, as `index.versions.embed.embed` gives
-        them.
+        old, new: (n, d_old) and (n, d_new), the embeddings of the same items, from `index.versions.embed.embed`.
 
     Raises:
-        QueryError: fewer than twenty items, not as many of one as of the other, or numbers that are not finite.
+        QueryError: fewer than 20 items, different lengths, or numbers that are not finite.
     """
     _check_pairs(old, new, FEWEST)
     order = np.random.default_rng(seed).permutation(len(old))
     asked, fitted = np.split(order, [min(MOST_ASKED, len(old) // 5)])
     gallery = new[fitted]
-    kinds: dict[Kind, Vectors] = {
-        "orthogonal": _orthogonal(old[fitted], gallery),
-        "linear": _linear(old[fitted], gallery),
-    }
+    kinds: dict[Kind, Vectors] = {}
+    kinds["orthogonal"], kinds["linear"] = _orthogonal(old[fitted], gallery), _linear(old[fitted], gallery)
     recall: dict[Kind, float] = {
         kind: _recall(mapped(old[asked], matrix, metric), new[asked], gallery, metric) for kind, matrix in kinds.items()
     }
@@ -90,10 +87,10 @@ def fit_map(old: Vectors, new: Vectors, metric: Metric, seed: int = 0) -> Map:
 
 
 def mapped(embeddings: Vectors, matrix: Vectors, metric: Metric) -> Vectors:
-    """(n, d_old) in the old space -> (n, d_new) in the new one, of unit length where the metric is cosine.
+    """(n, d_old) in the old space -> (n, d_new) in the new space, of unit length if the metric is cosine.
 
     Raises:
-        QueryError: embeddings of another dimension than the old space has.
+        QueryError: the embeddings have another dimension than the old space.
     """
     if embeddings.ndim != 2 or embeddings.shape[1] != len(matrix):
         raise QueryError("embeddings", expected=f"shape (n, {len(matrix)})", found=str(embeddings.shape))
@@ -101,21 +98,21 @@ def mapped(embeddings: Vectors, matrix: Vectors, metric: Metric) -> Vectors:
 
 
 def compose(parent_maps: Mapping[int, Vectors], parent: int, matrix: Vectors) -> dict[int, Vectors]:
-    """The maps of a new version: its parent's, (d_parent, d_new), and through it those that the parent has."""
+    """Return the maps of a new version: `matrix`, (d_parent, d_new), and the maps of its parent times that matrix."""
     return {parent: matrix, **{number: older @ matrix for number, older in parent_maps.items()}}
 
 
 def churn(old: Vectors, new: Vectors, metric: Metric, k: int = K, *, seed: int = 0) -> float:
-    """The share of an item's k nearest others that are others now: 0 where all stayed.
+    """Return the share of an item's k nearest neighbors that changed: 0 if all are the same, or if there is one item.
 
-    Of 1,000 items, drawn by the seed, among all; of more than 50,000, among a sample. Exact; neighbours at one
-    distance count as `index.evaluation.quality.neighbours_kept` has them. 0 where there is one item or none.
+    It is the mean over 1,000 items, drawn by the seed. Neighbors are searched exactly, among all items or a sample of
+    50,000. Neighbors with equal distances are treated as in `index.ann.neighbor_metrics.each_kept`.
 
     Args:
         old, new: (n, d_old) and (n, d_new), the embeddings of the same items.
 
     Raises:
-        QueryError: not as many of one as of the other, or numbers that are not finite.
+        QueryError: different lengths, or numbers that are not finite.
     """
     _check_pairs(old, new, 0)
     some = np.sort(np.random.default_rng(seed).permutation(len(old))[:MOST_ITEMS])
@@ -126,15 +123,15 @@ def churn(old: Vectors, new: Vectors, metric: Metric, k: int = K, *, seed: int =
 
 
 def save_maps(path: Path, maps: Mapping[int, Vectors]) -> None:
-    """As a file that `load_maps` reads."""
+    """Write the maps by the number of their older version, for `load_maps`."""
     np.savez(path, allow_pickle=False, **{str(number): matrix.astype(np.float32) for number, matrix in maps.items()})
 
 
 def load_maps(path: Path, dim: int) -> dict[int, Vectors]:
-    """Read what `save_maps` wrote, from a file that was verified: the maps to a space of `dim` dimensions.
+    """Read the file of `save_maps`: maps to a space of `dim` dimensions.
 
     Raises:
-        ArtifactError: not such a file; nothing is allocated that the file has not the bytes for.
+        ArtifactError: the file is damaged. No more memory is allocated than the file has bytes.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
@@ -142,12 +139,11 @@ def load_maps(path: Path, dim: int) -> dict[int, Vectors]:
                 int(entry.filename.removesuffix(".npy")): _read(archive, entry, dim) for entry in archive.infolist()
             }
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise ArtifactError(
-            str(path),
-            expected=f"float32 maps (d, {dim}) by an older version's number",
-            found=str(error),
-            remedy="Restore it from a copy, or retrain.",
-        ) from error
+        expected, remedy = (
+            f"float32 maps (d, {dim}) by an older version's number",
+            "Restore it from a copy, or retrain.",
+        )
+        raise ArtifactError(str(path), expected=expected, found=str(error), remedy=remedy) from error
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Vectors:
@@ -156,7 +152,7 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Vectors
     content = archive.read(entry)
     file = io.BytesIO(content)
     if npy.read_magic(file) != (1, 0):
-        raise ValueError(f"{entry.filename} is of another format")
+        raise ValueError(f"{entry.filename} has an unknown .npy format")
     with ONE_HEAD:
         shape, _, dtype = npy.read_array_header_1_0(file)
     if dtype != np.float32 or len(shape) != 2 or shape[1] != dim:
@@ -169,14 +165,13 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Vectors
     return matrix
 
 
-def _orthogonal(given: Vectors, wanted: Vectors) -> Vectors:
-    """(d_old, d_new), of orthonormal rows or columns, whichever are fewer or as many."""
+def _orthogonal(old: Vectors, new: Vectors) -> Vectors:
+    """(d_old, d_new), with orthonormal rows or columns, whichever are fewer."""
     from scipy.linalg import orthogonal_procrustes
 
-    old, new = _weighted(given, wanted)
     dim = max(old.shape[1], new.shape[1])
-    wide = [np.pad(one, ((0, 0), (0, dim - one.shape[1]))) for one in (old, new)]
-    rotation: NDArray[np.float64] = orthogonal_procrustes(*wide)[0]  # (dim, dim)
+    padded = [np.pad(each, ((0, 0), (0, dim - each.shape[1]))) for each in _weighted(old, new)]
+    rotation: NDArray[np.float64] = orthogonal_procrustes(*padded)[0]  # (dim, dim)
     return rotation[: old.shape[1], : new.shape[1]].astype(np.float32)
 
 
@@ -190,30 +185,28 @@ def _linear(old: Vectors, new: Vectors) -> Vectors:
 
 
 def _weighted(old: Vectors, new: Vectors) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both in float64; a pair with a long vector weighs less (training.robust), so that no pair dominates."""
+    """Return both in float64; a pair with a long vector has less weight (training.robust), so no pair dominates."""
     least = np.minimum(weights(old), weights(new))
     return old.astype(np.float64) * least, new.astype(np.float64) * least
 
 
-def _recall(moved: Vectors, wanted: Vectors, gallery: Vectors, metric: Metric) -> float:
-    """The share of the nearest of `gallery` to each wanted embedding that the moved one beside it finds.
+def _recall(moved: Vectors, new: Vectors, gallery: Vectors, metric: Metric) -> float:
+    """Return the share of the K nearest gallery embeddings of each new embedding that its mapped embedding finds.
 
-    What is found counts where it is as near to the wanted one as the last of its nearest: equals have no order.
+    A hit counts if it is as near to the new embedding as the K-th nearest, because ties have no order.
     """
     found = nearest(moved, gallery, K, metric)[1]
-    last = nearest(wanted, gallery, K, metric)[1][:, -1:]  # (n, 1)
-    gaps = _gaps(wanted, gallery[found], metric)  # (n, K)
-    limit = _gaps(wanted, gallery[last], metric)  # (n, 1)
+    last = nearest(new, gallery, K, metric)[1][:, -1:]  # (n, 1)
+    gaps = _gaps(new, gallery[found], metric)  # (n, K)
+    limit = _gaps(new, gallery[last], metric)  # (n, 1)
     return float((gaps <= limit + TOLERANCE * np.abs(limit) + 1e-12).mean())
 
 
 def _gaps(some: Vectors, others: Vectors, metric: Metric) -> NDArray[np.float64]:
-    """(n, d), (n, k, d) -> (n, k), less where nearer."""
+    """(n, d), (n, k, d) -> (n, k), smaller for nearer pairs."""
     exact = some.astype(np.float64)[:, None, :]
-    if metric == "ip":
-        products: NDArray[np.float64] = (exact * others).sum(axis=2)
-        return -products
-    gaps: NDArray[np.float64] = np.sqrt(np.square(exact - others).sum(axis=2))
+    gaps: NDArray[np.float64]
+    gaps = -(exact * others).sum(axis=2) if metric == "ip" else np.linalg.norm(exact - others, axis=2)
     return gaps
 
 

@@ -1,7 +1,7 @@
-"""What a version says of the one that it was made from: the map from its embeddings, and how much changed between both.
+"""The alignment of a retrained version with its parent: the map from the parent's embeddings, its recall, the churn.
 
-The map is fitted on rows that were trained on. How much it finds is asked with rows that were not, among all items of
-the new version: mapped, an old embedding must find what the row embedded anew finds.
+The map is fitted on training rows. Its recall is measured with held-out rows among all items of the new version: the
+mapped old embedding of a row must find the items that its new embedding finds.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 def write_alignment(
     folder: Path, embeddings: Embeddings, encoder: Encoder, parent: Version, *, rows: Floats, held: Floats
 ) -> Alignment | None:
-    """Write the maps of a new version into its folder; return what the manifest says of the map from its parent.
+    """Write the maps of a new version into its folder, and measure the map from its parent.
 
     Args:
         embeddings: of all items, by `encoder`.
@@ -43,15 +43,15 @@ def write_alignment(
     rows, held = rows[evenly(len(rows), MOST_ROWS)], held[evenly(len(held), MOST_ASKED)]
     if len(rows) < FEWEST or not len(held):
         return None
-    old, new = (embed(one, rows, metric) for one in (parent.encoder, encoder))
-    found = fit_map(old, new, metric)
-    save_maps(folder / ALIGNMENT, compose(parent.maps, parent.number, found.matrix))
+    old, new = embed(parent.encoder, rows, metric), embed(encoder, rows, metric)
+    fitted = fit_map(old, new, metric)
+    save_maps(folder / ALIGNMENT, compose(parent.maps, parent.number, fitted.matrix))
     wanted = embeddings.nearest(embed(encoder, held, metric), K)[1]  # (m, K)
-    got = embeddings.nearest(mapped(embed(parent.encoder, held, metric), found.matrix, metric), K)[1]
-    same = [len(np.intersect1d(one, other)) / len(one) for one, other in zip(wanted, got, strict=True)]
+    found = embeddings.nearest(mapped(embed(parent.encoder, held, metric), fitted.matrix, metric), K)[1]
+    same = [len(np.intersect1d(one, other)) / len(one) for one, other in zip(wanted, found, strict=True)]
     return Alignment(
         older=parent.number,
-        kind=found.kind,
+        kind=fitted.kind,
         fitted=len(rows),
         recall=float(np.mean(same)),
         queries=len(held),

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.index.ann.embeddings import Embeddings, read_embeddings
+from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import SECONDS, tune
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions.alignment_report import write_alignment
-from lookalike.index.versions.embed import suited
+from lookalike.index.versions.embed import embeddings_file, suited
 from lookalike.index.versions.embedding_cache import CachedEmbeddings, embed_with_cache, open_cache
 from lookalike.index.versions.manifest import DataSource, Evidence, Lineage, RetrainedRows, Retraining, Tuning
 from lookalike.index.versions.novelty import NEIGHBOURS, Novelty, item_distances, local_distances, reconstruction_errors
@@ -21,7 +21,7 @@ from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.verdict import Verdict
 from lookalike.index.versions.version import Version
-from lookalike.index.versions.writer import EmbeddingsWriter, VersionParts, write_version
+from lookalike.index.versions.writer import VersionParts, write_version
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
@@ -33,10 +33,8 @@ __all__ = ["RetrainingParts", "build", "encoder_folder"]
 QUERIES = 1_000
 """Held-out rows that the index is tuned with."""
 FEW = 200_000
-"""Up to this many items, all kinds of index are tried, if they can be within this many seconds an item."""
-SECONDS_A_ROW, LEAST_SECONDS = 1e-3, 2.0
-SECONDS_A_ROW_OF_MANY, LEAST_SECONDS_OF_MANY = 2e-6, 2.0
-"""A share of the time of the build."""
+"""Up to this many items, the tuner has time for all kinds of index."""
+SECONDS_A_ROW, SECONDS_A_ROW_OF_MANY, LEAST_SECONDS = 1e-3, 2e-6, 2.0
 COPIED = 1 << 16
 HELD_BYTES = 1 << 25
 """At most 32 MiB of held-out rows are stored with the version, to measure it later."""
@@ -46,7 +44,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class RetrainingParts:
-    """What a retraining adds to the version that is built from its encoder.
+    """The parts that a retraining adds to the version that is built from its encoder.
 
     Attributes:
         parent: the champion.
@@ -89,7 +87,7 @@ def build(
         DataError, ArtifactError, ConfigError, QueryError, TargetError: no version was added.
     """
     target, source = target or Target(), encoder_folder(encoder_at)
-    rows = suited(rows, load_encoder(source, device))  # before anything is written
+    rows = suited(rows, load_encoder(source, device))  # an error is raised before anything is written
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         encoder = load_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original
@@ -111,7 +109,7 @@ def _measured_parts(
     target: Target,
     retraining: RetrainingParts | None,
 ) -> VersionParts:
-    """Tune the index over all items but the held-out rows, calibrate novelty with these, and add them."""
+    """Tune the index without the held-out rows, calibrate novelty with these rows, and add them."""
     indexed = embeddings.head(rows.count - len(cached.held))
     late = np.arange(len(indexed), rows.count)
     held = embeddings.at(late)
@@ -138,42 +136,37 @@ def _measured_parts(
 
 
 def _lineage(folder: Path, embeddings: Embeddings, encoder: Encoder, retraining: RetrainingParts) -> Lineage:
-    """Write the maps from older versions' embeddings; return what the manifest says of the retraining."""
+    """Write the maps from older versions' embeddings; return the manifest's section about the retraining."""
     parent = retraining.parent
-    alignment = write_alignment(folder, embeddings, encoder, parent, rows=retraining.fit_on, held=retraining.held)
-    how = Retraining(
+    section = Retraining(
         job=retraining.job,
         trained_to=retraining.sequence,
         gate=retraining.verdict,
         forced=not retraining.verdict.passes,
-        alignment=alignment,
+        alignment=write_alignment(folder, embeddings, encoder, parent, rows=retraining.fit_on, held=retraining.held),
         rows=retraining.rows,
     )
-    return Lineage(parent=parent.number, compacted=False, retraining=how)
+    return Lineage(parent=parent.number, compacted=False, retraining=section)
 
 
 def encoder_folder(at: Path) -> Path:
-    """The encoder artifact in a run's folder, or the folder itself."""
-    inner = at / "encoder"
-    if not (inner if inner.is_dir() else at).is_dir():
-        raise ArtifactError(
-            str(at),
-            expected="a run's folder or an encoder's",
-            found="none at that path",
-            remedy="Train one with `lookalike train`.",
-        )
-    return inner if inner.is_dir() else at
+    """Return the encoder artifact in a run's folder, or the folder itself."""
+    folder = at / "encoder" if (at / "encoder").is_dir() else at
+    if not folder.is_dir():
+        remedy = "Train an encoder with `lookalike train`."
+        raise ArtifactError(str(at), expected="the folder of a run or of an encoder", found="no folder", remedy=remedy)
+    return folder
 
 
 def _write_embeddings(folder: Path, cached: CachedEmbeddings, metric: Metric) -> Embeddings:
     """Write the embeddings in the order of the index, the held-out rows last, and map the file."""
     vectors, held = cached.embeddings, cached.is_held
     count, dim = vectors.shape
-    with EmbeddingsWriter(folder, count, dim) as writer:
+    with embeddings_file(folder / EMBEDDINGS, count, dim) as append:
         for start in range(0, count, COPIED):
             part = slice(start, start + COPIED)
-            writer.write(vectors[part][~held[part]])
-        writer.write(vectors[cached.held])
+            append(vectors[part][~held[part]])
+        append(vectors[cached.held])
     return read_embeddings(folder, metric, dim)
 
 
@@ -185,7 +178,7 @@ def _calibrate(base: Base, cached: CachedEmbeddings, encoder: Encoder, held: Vec
 
 
 def _seconds(count: int) -> float:
-    """How long the tuner may choose."""
+    """Return the seconds that the tuner may use: of many rows, a small share of the time of the build."""
     if count > FEW:
-        return max(LEAST_SECONDS_OF_MANY, SECONDS_A_ROW_OF_MANY * count)
+        return max(LEAST_SECONDS, SECONDS_A_ROW_OF_MANY * count)
     return min(SECONDS, max(LEAST_SECONDS, SECONDS_A_ROW * count))

@@ -1,8 +1,8 @@
-"""Does an index belong to the encoder beside it? The manifest says so; here it is asked of the rows themselves.
+"""Check with stored rows that the index of a version belongs to its encoder.
 
-A version keeps some held-out rows and where they stand among its items. Embedded by its encoder they must be what
-stands there, and searched for they must be found there. Another encoder, be it of the same architecture and the same
-data, has another latent space, in which neither holds.
+A version keeps some held-out rows and their positions among its items. The encoder must map them to the embeddings at
+these positions, and a search for them must find these positions. With another encoder, even of the same architecture
+and data, both fail, because its latent space is another.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ MOST_ASKED = 256
 TOLERANCE = 1e-3
 """Relative to the largest value of an embedding, or of the median embedding: rounding differs by device and batch."""
 LEAST_FOUND = 0.5
-"""An index that gives up recall misses some; that of another encoder misses nearly all."""
+"""An approximate index misses some rows; the index of another encoder misses nearly all."""
 
 
 @dataclass(frozen=True)
 class Consistency:
-    """Shares of the rows asked: whose embedding is the stored one, and which are among the 10 nearest to it."""
+    """The number of rows, and the shares that have the stored embedding and that a search for 10 items finds."""
 
     rows: int
     embedded: float
@@ -32,14 +32,14 @@ class Consistency:
 
     @property
     def holds(self) -> bool:
-        """Is every row what is stored of it, and are most found?"""
+        """Whether every row has its stored embedding, and most are found."""
         return self.embedded == 1.0 and self.found >= LEAST_FOUND
 
 
 def check_consistency(version: Version) -> Consistency:
-    """Ask a version of the held-out rows that it keeps; of one that keeps none, its canary query.
+    """Check a version with its held-out rows, or with its canary query if it keeps no rows.
 
-    A hit as near as the row itself counts as the row: equal rows have no order.
+    A hit that is as near as the row itself counts as the row, because ties have no order.
     """
     positions = np.array(version.manifest.held, np.int64)[:MOST_ASKED]
     if not len(positions):
@@ -53,7 +53,7 @@ def check_consistency(version: Version) -> Consistency:
     slack = TOLERANCE * np.maximum(largest, max(float(np.median(largest)), 1e-30))
     same = (np.abs(embeddings - stored) <= slack).all(axis=1) & usable.ravel()  # (n,)
     hits = version.searcher.search(embeddings, K).positions  # (n, K)
-    own = version.embeddings.scores(stored, hits)  # how near the hits are to what is stored
+    own = version.embeddings.scores(stored, hits)
     best = version.embeddings.scores(stored, positions[:, None])
     as_near = own <= best + slack if version.metric == "l2" else own >= best - slack
     found = ((hits == positions[:, None]) | as_near).any(axis=1) & usable.ravel()

@@ -1,7 +1,9 @@
 """Embed rows in bulk: in chunks, with progress, in constant memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -16,24 +18,24 @@ from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows
 from lookalike.training.sealed import replacing
 
-__all__ = ["embed", "embed_chunks", "embed_to_npy", "in_metric", "suited"]
+__all__ = ["check_output", "embed", "embed_chunks", "embed_to_npy", "embeddings_file", "in_metric", "suited"]
 
 
 def embed(encoder: Encoder, rows: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
-    """(n, width) raw float32 -> (n, latent_dim) float32, of unit length where the metric is cosine."""
+    """(n, width) raw float32 -> (n, latent_dim) float32, of unit length if the metric is cosine."""
     return in_metric(encoder.encode(rows), metric)
 
 
 def in_metric(latent: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
-    """(n, latent_dim) as the metric compares them: of unit length for cosine."""
+    """(n, latent_dim) -> the same, normalized if the metric is cosine."""
     return normalize(latent) if metric == "cosine" else latent
 
 
 def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple[Chunk, NDArray[np.float32]]]:
-    """Each chunk of rows with its embeddings, in order, under a progress bar.
+    """Yield each chunk of rows with its embeddings, in order, with a progress bar.
 
     Raises:
-        DataError: the rows are not what the encoder was trained on.
+        DataError: the rows do not fit the encoder.
     """
     rows = suited(rows, encoder)
 
@@ -48,28 +50,36 @@ def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple
 
 def embed_to_npy(rows: Rows, encoder: Encoder, metric: Metric, out: Path) -> None:
     """Write embeddings (rows, latent_dim) float32 to `out`, which appears whole or not at all."""
-    header = {"shape": (rows.count, encoder.latent_dim), "fortran_order": False, "descr": "<f4"}
-    if not out.parent.is_dir():
-        raise DataError(str(out), expected="a path in a folder that exists", found="none there")
-    if out.is_symlink() or (out.exists() and not out.is_file()):
-        raise DataError(str(out), expected="a new file, or a plain one to replace", found="something else")
-    with replacing(out) as new, new.open("wb") as file:
-        npy.write_array_header_1_0(file, header)
+    check_output(out)
+    with replacing(out) as new, embeddings_file(new, rows.count, encoder.latent_dim) as append:
         for _, embeddings in embed_chunks(rows, encoder, metric):
-            file.write(embeddings.tobytes())
+            append(embeddings)
+
+
+@contextmanager
+def embeddings_file(path: Path, count: int, dim: int) -> Iterator[Callable[[NDArray[np.float32]], Any]]:
+    """Open a .npy file for (count, dim) float32, and yield the function that appends a block, (n, dim)."""
+    with path.open("wb") as file:
+        npy.write_array_header_1_0(file, {"shape": (count, dim), "fortran_order": False, "descr": "<f4"})
+        yield lambda block: file.write(np.ascontiguousarray(block).data)
+
+
+def check_output(out: Path) -> None:
+    """Raises DataError unless `out` is a new file, or a file to replace, in a folder that exists."""
+    if not out.parent.is_dir():
+        raise DataError(str(out), expected="a path in a folder that exists", found="no such folder")
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        raise DataError(str(out), expected="a new file, or a regular file to replace", found="no regular file")
 
 
 def suited(rows: Rows, encoder: Encoder) -> Rows:
-    """The rows as the encoder takes them: of a table, its columns by name and its codes of categories; less its origin.
+    """Return the rows as the encoder needs them: columns matched by name, its category codes, its origin subtracted.
 
     Raises:
-        DataError: a column is not there or of another kind, or the rows are of another width.
+        DataError: a column is missing or of another kind, or the rows have another width.
     """
     rows = rows.suited(encoder.columns)
     if rows.width != encoder.width:
-        raise DataError(
-            rows.name,
-            expected=f"rows of shape {encoder.input_shape} ({encoder.width} values), as the encoder was trained on",
-            found=f"{rows.shape} ({rows.width} values)",
-        )
+        expected = f"rows of shape {encoder.input_shape} ({encoder.width} values), as the encoder was trained on"
+        raise DataError(rows.name, expected=expected, found=f"{rows.shape} ({rows.width} values)")
     return rows.measured_from(encoder.origin)

@@ -209,14 +209,14 @@ class VersionManifest(Fields):
         return self.retraining.trained_to if self.retraining else 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest as JSON has it."""
-        return self.model_dump(mode="json", exclude_none=False, exclude_unset=True)
+        """Return the manifest as plain JSON, without the fields that were not set."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 def read_version(folder: Path) -> VersionManifest:
     """Read the manifest of a version, checked field by field; the files that it lists are not read.
 
     Raises:
-        ArtifactError: it is missing or damaged, or a field is wrong, which is named.
+        ArtifactError: it is missing or damaged, or a field is wrong; the error names the field.
     """
     return check_fields(read_manifest(folder, FORMAT), VersionManifest)

@@ -1,19 +1,18 @@
-"""How unusual is a query? A p-value against held-out rows, from its reconstruction error and its neighbours' distance.
+"""Novelty: a p-value of a query against held-out rows, from its reconstruction error and its neighbors' distance.
 
-The conformal p-value (V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World", 2005; R. Laxhammar
-and G. Falkman, "Conformal Prediction for Distribution-Independent Anomaly Detection in Streaming Vessel Data", 2010;
-S. Bates et al., "Testing for Outliers with Conformal p-values", 2023): the share of rows that are at least as strange,
-the query among them. Whatever the measure of strangeness, it is at most alpha for a share alpha, or less, of queries
-that come from where the calibration rows came from.
+It is a conformal p-value (V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World", 2005; S. Bates
+et al., "Testing for Outliers with Conformal p-values", 2023): the share of rows that are at least as strange, counting
+the query itself. For any measure of strangeness, at most a share alpha of the queries has a p-value of alpha or less,
+if the queries come from the distribution of the calibration rows.
 
-Strangeness is after R. A. Fisher ("Statistical Methods for Research Workers", 1932): of each quantity, how many rows
-have as much or more, and the product of the counts, the less the stranger; there is no scale to share and no weight to
-fit. The count by distance is a factor twice, for the distance says two things: how far the neighbours are, and how far
-beside what is usual among them (as in M. Breunig et al., "LOF: Identifying Density-Based Local Outliers", 2000).
+Strangeness follows R. A. Fisher ("Statistical Methods for Research Workers", 1932): for each quantity, the number of
+rows that have as much or more, and the product of these numbers; a small product is strange. No common scale and no
+weights are needed. The number by distance is used twice, because the distance contains two facts: how far the neighbors
+are, and how far relative to the usual distance among them (M. Breunig et al., "LOF: Identifying Density-Based Local
+Outliers", 2000).
 
-Were the query counted whichever row is judged, all would be treated alike, and the p-value valid. Calibration rows
-are judged by themselves, once and for all; a row that was no less strange than the query then has a smaller product
-than the query's. So p is never smaller than the valid one; of 1,000 rows or more it is hardly greater.
+For an exactly valid p-value, each calibration row would be compared with the query too. Here the calibration rows are
+compared among themselves, once. That can only make p greater than the valid one; with 1,000 rows or more, hardly.
 """
 
 import io
@@ -47,13 +46,13 @@ __all__ = [
 ]
 
 NEIGHBOURS = 10
-"""So many nearest items tell a query's distance."""
+"""The number of nearest items whose distance is measured."""
 _TINY = 1e-30
 _BLOCK_VALUES = 1 << 22
 _BLOCK_ITEMS = 1 << 14
 _SAMPLE = 1 << 16
 _FEW = 4_096
-_SHOWN = 100_000
+
 
 Reals = NDArray[np.float64]
 
@@ -66,10 +65,12 @@ class Novelty:
 
     @classmethod
     def calibrate(cls, errors: Reals, distances: Reals) -> "Novelty":
-        """Of held-out rows, (n,) and (n,), that neither the encoder nor the index has seen; n may be 0.
+        """Return the novelty for the values, (n,) and (n,), of held-out rows; n may be 0.
+
+        Neither the encoder nor the index may have seen these rows.
 
         Raises:
-            QueryError: not as many of one as of the other, or a number that is not finite.
+            QueryError: the lengths differ, or a number is not finite.
         """
         distances = _measured("distances", distances)
         rows = np.stack([_measured("errors", errors, len(distances)), distances], axis=1)  # (n, 2)
@@ -78,13 +79,13 @@ class Novelty:
         return cls(rows)
 
     def p_values(self, errors: Reals | None, distances: Reals) -> Reals:
-        """(n,) and (n,) -> (n,) float64 in (0, 1]: falls as either rises, and the smallest is 1 / (rows + 1).
+        """(n,) and (n,) -> (n,) float64 from 1 / (rows + 1) to 1; it falls as an error or a distance rises.
 
-        Without errors (of a query that is an embedding, and no row) the distance alone tells, against the
-        distances of the calibration rows. Without calibration rows all are 1.
+        Without errors (a query that is an embedding has none), only the distances are compared. Without calibration
+        rows every p-value is 1.
 
         Raises:
-            QueryError: not as many of one as of the other, or NaN among them.
+            QueryError: the lengths differ, or a number is NaN.
         """
         by_distance = 1 + _at_least(self._distances, _measured("distances", distances))
         if errors is None:
@@ -94,7 +95,7 @@ class Novelty:
         return (1 + as_strange) / (len(self.rows) + 1)
 
     def save(self, path: Path) -> None:
-        """As one array that `load_novelty` reads."""
+        """Write the rows as one array, for `load_novelty`."""
         np.save(path, self.rows, allow_pickle=False)
 
     @cached_property
@@ -114,34 +115,31 @@ def load_novelty(path: Path) -> Novelty:
     """Read what `Novelty.save` wrote, from a file that was verified.
 
     Raises:
-        ArtifactError: not an array, or not the one that it must be.
+        ArtifactError: it is no such file.
     """
+    remedy = "Build the version again."
     try:
         rows = load_array(io.BytesIO(path.read_bytes()))
     except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(str(path), expected="a NumPy array", found=str(error)) from error
     found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
     if not isinstance(rows, np.ndarray) or rows.dtype != np.float64 or rows.ndim != 2 or rows.shape[1] != 2:
-        raise ArtifactError(
-            str(path), expected="float64 of shape (n, 2)", found=found, remedy="Build the version again."
-        )
+        raise ArtifactError(str(path), expected="float64 of shape (n, 2)", found=found, remedy=remedy)
     if not np.isfinite(rows).all():
-        raise ArtifactError(
-            str(path), expected="finite numbers", found="NaN or infinity", remedy="Build the version again."
-        )
+        raise ArtifactError(str(path), expected="finite numbers", found="NaN or infinity", remedy=remedy)
     return Novelty(rows)
 
 
 def reconstruction_errors(encoder: Encoder, rows: NDArray[np.float32]) -> Reals:
-    """(n, width) raw float32, of a table NaN where missing -> (n,) float64, in the unit of the preprocessed rows.
+    """(n, width) raw float32, NaN for a missing value of a table -> (n,) float64, in the unit of the preprocessed rows.
 
-    The root of the mean square over a row's features; infinite where the decoder's answer leaves the numbers.
+    The root of the mean square over a row's features; infinite if the reconstruction overflows.
     """
     return encode_with_errors(encoder, rows)[1]
 
 
 def encode_with_errors(encoder: Encoder, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], Reals]:
-    """(n, width) raw float32 -> (n, latent_dim) float32 as `encode` gives it, and the `reconstruction_errors`, (n,)."""
+    """(n, width) raw float32 -> (n, latent_dim) float32 as `encode` returns, and the `reconstruction_errors`, (n,)."""
     errors: NDArray[np.float32] | Reals
     if encoder.preprocess.table is None:
         latent, errors = encoder.encode_with_errors(rows)
@@ -151,23 +149,23 @@ def encode_with_errors(encoder: Encoder, rows: NDArray[np.float32]) -> tuple[NDA
     return latent, np.where(np.isnan(errors), np.inf, errors)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a row may be so odd that its reconstruction is no number
+@np.errstate(over="ignore", invalid="ignore")  # the reconstruction of an extreme row may overflow
 def _of_table(encoder: Encoder, rows: NDArray[np.float32], latent: NDArray[np.float32]) -> Reals:
     errors = np.empty(len(rows))
     size = max(1, _BLOCK_VALUES // max(1, encoder.preprocess.features))
     for start in range(0, len(rows), size):
         block = rows[start : start + size]
-        back = np.where(np.isnan(block), block, encoder.decode(latent[start : start + size]))  # missing is not wrong
+        back = np.where(np.isnan(block), block, encoder.decode(latent[start : start + size]))  # missing: no error
         gaps = _features(encoder, back).astype(np.float64) - _features(encoder, block)  # (block, features)
         errors[start : start + size] = np.sqrt(np.mean(np.square(gaps), axis=1))
     return errors
 
 
 def mean_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
-    """(n, k), a query's best scores in the metric's unit -> (n,) float64: their mean as distances.
+    """(n, k), a query's best scores in the metric's unit -> (n,) float64: the mean distance.
 
-    Euclidean distances, under cosine between vectors of unit length; of the inner product, which tells none, it is
-    minus the product. NaN, no hit, does not count; infinite where there is none.
+    Euclidean distances; for cosine, between vectors of unit length; for the inner product, minus the product. NaN means
+    no hit and is skipped; a row without hits has an infinite distance.
     """
     exact = scores.astype(np.float64)
     if metric == "cosine":
@@ -176,22 +174,23 @@ def mean_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
 
 
 def item_distances(embeddings: Embeddings, kept: int) -> NDArray[np.float32]:
-    """(n,) float32: of each item the mean distance to its NEIGHBOURS nearest others; 1 where there is no other.
+    """(n,) float32: the mean distance of each item to its NEIGHBOURS nearest other items; 1 if there are none.
 
-    Others of a sample of 65,536 at most, which is as good to compare by: many items lie nearer everywhere alike.
+    The other items are a sample of 65,536 at most. With more items, all distances shrink alike, so the sample is as
+    good for comparisons.
 
     Args:
-        kept: how many of the items, the first, may be in the sample.
+        kept: the sample is drawn from this many first items.
     """
     known = embeddings.head(kept).sample(_SAMPLE, seed=0)
     index = _reference(embeddings.at(known), embeddings.metric)
     k = min(NEIGHBOURS, len(known) - 1)
     distances = np.ones(len(embeddings), np.float32)
-    with progress_bar("learning what is usual", len(embeddings), "items", shown=len(embeddings) > _SHOWN) as advance:
+    with progress_bar("measuring distances", len(embeddings), "items", shown=len(embeddings) > 100_000) as advance:
         for start in range(0, len(embeddings) if k > 0 else 0, _BLOCK_ITEMS):
             items = np.arange(start, min(start + _BLOCK_ITEMS, len(embeddings)))
             place = np.minimum(np.searchsorted(known, items), len(known) - 1)
-            own = np.where(known[place] == items, place, -1)  # where an item stands in the sample, if it does
+            own = np.where(known[place] == items, place, -1)  # the item's position in the sample, or -1
             scores, found = drop_own(*index.search(embeddings.at(items), k + 1), own, k)
             distances[items] = mean_distances(np.where(found >= 0, scores, np.float32(np.nan)), embeddings.metric)
             advance(len(items))
@@ -199,9 +198,8 @@ def item_distances(embeddings: Embeddings, kept: int) -> NDArray[np.float32]:
 
 
 def _reference(vectors: NDArray[np.float32], metric: Metric) -> VectorIndex:
-    """Of (n, dim): exact of few, and of many nearly so."""
-    exact = len(vectors) <= _FEW
-    key, search = ("Flat", "") if exact else (f"IVF{len(vectors) // 256},Flat", "nprobe=4")
+    """Return an index over (n, dim), exact for few vectors and nearly exact for many."""
+    key, search = ("Flat", "") if len(vectors) <= _FEW else (f"IVF{len(vectors) // 256},Flat", "nprobe=4")
     index = VectorIndex(IndexSpec(key, metric, search), vectors.shape[1])
     index.train(vectors)
     index.add(vectors)
@@ -209,14 +207,14 @@ def _reference(vectors: NDArray[np.float32], metric: Metric) -> VectorIndex:
 
 
 def local_distances(scores: NDArray[np.float32], near: NDArray[np.float32], metric: Metric) -> Reals:
-    """The mean distance to a query's nearest items, over the root of what is usual among them.
+    """(n,): the mean distance to a query's nearest items, divided by the root of these items' mean `item_distances`.
 
-    That is the geometric mean of the distance and of its ratio to theirs, but for the scale. Inner products tell no
-    distance, and theirs is not asked.
+    Up to a factor, this is the geometric mean of the distance and of the ratio between both. Inner products are no
+    distances, so for them nothing is divided.
 
     Args:
         scores: (n, k) float32, of the query's NEIGHBOURS nearest items, in the metric's unit.
-        near: (n, k) float32, those items' own `item_distances`.
+        near: (n, k) float32, the `item_distances` of these items.
     """
     distances = mean_distances(scores, metric)
     if metric == "ip":
@@ -226,27 +224,25 @@ def local_distances(scores: NDArray[np.float32], near: NDArray[np.float32], metr
 
 
 def _means(values: Reals, missing: NDArray[np.bool_], none: float) -> Reals:
-    """(n,): of each row's values, (n, k), those that are not missing; `none` where there is none."""
+    """(n,): the mean of each row of (n, k) values without the missing ones; `none` if all are missing."""
     means: Reals
-    if values.shape[1] and not missing.any():  # as nearly always; what follows takes as long as a search
+    if values.shape[1] and not missing.any():  # the usual case; the code below takes as long as a search
         means = np.add.reduce(values, axis=1) / values.shape[1]
-        return means
-    there = ~missing
-    totals = np.where(there, values, 0).sum(axis=1)
-    means = np.where(there.any(axis=1), totals / np.maximum(1, there.sum(axis=1)), none)
+    else:
+        counts = (~missing).sum(axis=1)
+        means = np.where(counts > 0, np.where(missing, 0, values).sum(axis=1) / np.maximum(1, counts), none)
     return means
 
 
 def _features(encoder: Encoder, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     with torch.inference_mode():
-        features: NDArray[np.float32] = (
-            encoder.preprocess.apply(torch.from_numpy(rows).to(encoder.device)).cpu().numpy()
-        )
-    return features
+        features = encoder.preprocess.apply(torch.from_numpy(rows).to(encoder.device))
+    array: NDArray[np.float32] = features.cpu().numpy()
+    return array
 
 
 def _measured(name: str, values: Reals, count: int | None = None) -> Reals:
-    """(n,) as float64, or a QueryError: another shape, or NaN."""
+    """Return (n,) values as float64. Raises QueryError if the shape is wrong or a value is NaN."""
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or len(values) != (len(values) if count is None else count):
         wanted = "(n,)" if count is None else f"({count},)"
@@ -257,5 +253,5 @@ def _measured(name: str, values: Reals, count: int | None = None) -> Reals:
 
 
 def _at_least(kept: Reals, values: Reals) -> NDArray[np.int64]:
-    """(n,): how many of `kept`, sorted, are as great as each value or greater."""
+    """(n,): how many of the sorted `kept` are at least as great as each value."""
     return len(kept) - kept.searchsorted(values)

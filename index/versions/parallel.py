@@ -1,4 +1,4 @@
-"""Work on several parts of the rows at a time, each on a thread of its own, and hand the results on in order."""
+"""Work on several chunks of rows at a time, each in its own thread, with the results in order."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -16,29 +16,29 @@ Result = TypeVar("Result")
 
 @contextmanager
 def one_thread_each(device: torch.device) -> Iterator[int]:
-    """How many encoders can work side by side; meanwhile torch gives each of them one thread.
+    """Yield how many encoders can work at the same time, and limit torch to one thread each until the end.
 
-    Two threads that share one product wait for each other at its end, a whole time slice where another thread has one
-    of their cores. Two products beside each other never wait.
+    Two threads that share one matrix product wait for each other at its end, for a whole time slice if another thread
+    uses one of their cores. Two products in parallel never wait.
     """
     cores = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield cores if device.type == "cpu" else 1  # another device has one queue, and its settings are for all
+        yield cores if device.type == "cpu" else 1  # a GPU has one queue, and its settings are global
     finally:
         torch.set_num_threads(cores)
 
 
 def map_in_order(step: Callable[[Value], Result], values: Iterator[Value], threads: int = 1) -> Generator[Result]:
-    """`step` of each value, in the order of the values; so many threads work on them, and one result more is kept.
+    """Yield `step(value)` in the order of the values; uses `threads` workers and buffers one extra result.
 
-    The values are fetched by the thread that asks for the results. The one more lets no thread idle meanwhile.
+    The caller's thread fetches the values. With the extra result, no worker is idle in the meantime.
     """
     with ThreadPoolExecutor(threads) as pool:
-        coming: deque[Future[Result]] = deque()
+        pending: deque[Future[Result]] = deque()
         for value in values:
-            coming.append(pool.submit(step, value))
-            if len(coming) > threads + 1:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            pending.append(pool.submit(step, value))
+            if len(pending) > threads + 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,11 +1,10 @@
-"""The versions of a store, each with its role, where it came from, and what it replaced."""
+"""The versions of a store, each with its role, its origin, and the version that it replaced."""
 
 from dataclasses import dataclass
 
 from lookalike.index.errors import StoreError
 from lookalike.index.versions.manifest import VersionManifest
 from lookalike.index.versions.store import Store
-from lookalike.training.errors import ArtifactError
 
 __all__ = ["CHALLENGER", "CHAMPION", "VersionSummary", "registry"]
 
@@ -49,25 +48,17 @@ def registry(store: Store) -> list[VersionSummary]:
     """
     if not store.folder.is_dir():
         raise StoreError("store", expected="a folder with versions", found=f"none at {store.folder}")
-    alias = store.champion()
-    chain = [*alias.replaced, alias.version] if alias else []
+    chain = store.served()
     replaced = dict(zip(chain[1:], chain, strict=False))
-    manifests = {number: _manifest(store, number) for number in store.numbers()}
+    manifests = {number: store.readable_manifest(number) for number in store.numbers()}
     served = {*chain, *(manifest.parent for manifest in manifests.values() if manifest and manifest.compacted)}
     retrained = [
         number
         for number, manifest in manifests.items()
         if manifest and manifest.retraining and not manifest.compacted and number not in served
     ]
-    roles = dict.fromkeys(retrained[-1:], CHALLENGER) | ({alias.version: CHAMPION} if alias else {})
+    roles = dict.fromkeys(retrained[-1:], CHALLENGER) | dict.fromkeys(chain[-1:], CHAMPION)
     return [
         VersionSummary(number, roles.get(number, ""), replaced.get(number), manifest)
         for number, manifest in manifests.items()
     ]
-
-
-def _manifest(store: Store, number: int) -> VersionManifest | None:
-    try:
-        return store.manifest(number)
-    except ArtifactError:
-        return None

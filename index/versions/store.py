@@ -1,10 +1,10 @@
 """The store: versions by number, and the alias `champion` that names the serving one.
 
 STORE/versions/000001/   a version (index.versions.version), immutable
-STORE/champion           {"version": 1, "replaced": []}, replaced atomically; a compaction takes its parent's place
-STORE/verified/000001    which files of it were verified, and have not changed since (training.sealed)
-STORE/building/          what an interrupted build had embedded (index.versions.embedding_cache)
-STORE/items.db           what was put and deleted since (index.changes.log)
+STORE/champion           {"version": 1, "replaced": []}, replaced atomically
+STORE/verified/000001    which of its files were verified and have not changed since (training.sealed)
+STORE/building/          the embeddings of an interrupted build (index.versions.embedding_cache)
+STORE/items.db           the change log (index.changes.log)
 STORE/.lock              held while a version is numbered or the alias is changed
 STORE/.job               held while a job makes a version of the champion: compacting, retraining
 """
@@ -33,7 +33,7 @@ __all__ = ["Alias", "Store"]
 
 @dataclass(frozen=True)
 class Alias:
-    """The serving version, and those it replaced, oldest first; a compaction stands in its parent's place."""
+    """The serving version, and the versions that it replaced, oldest first. A compaction takes its parent's place."""
 
     version: int
     replaced: tuple[int, ...] = ()
@@ -47,21 +47,20 @@ class Store:
         self.versions = folder / "versions"
 
     def numbers(self) -> list[int]:
-        """The versions there are, rising."""
+        """Return the numbers of all versions, rising."""
         if not self.versions.is_dir():
             return []
         return sorted(int(p.name) for p in self.versions.iterdir() if re.fullmatch(r"\d{6,}", p.name))
 
     def path(self, number: int) -> Path:
-        """The folder of a version.
+        """Return the folder of a version.
 
         Raises:
             StoreError: there is no such version.
         """
         if number not in self.numbers():
-            raise StoreError(
-                "version", expected=f"one that {self.folder} holds: {self.numbers() or 'none yet'}", found=str(number)
-            )
+            expected = f"a version in {self.folder}: {self.numbers() or 'none yet'}"
+            raise StoreError("version", expected=expected, found=str(number))
         return self.versions / f"{number:06d}"
 
     def manifest(self, number: int) -> VersionManifest:
@@ -73,11 +72,17 @@ class Store:
         """
         return read_version(self.path(number))
 
+    def readable_manifest(self, number: int) -> VersionManifest | None:
+        """Return the manifest of a version; None if the version was removed or its manifest is damaged."""
+        try:
+            return self.manifest(number)
+        except (ArtifactError, StoreError):
+            return None
+
     def open(self, number: int, device: DeviceName = "cpu") -> "Version":
         """Verify and open a version; files that were verified before and have not changed since are not read again."""
-        from lookalike.index.versions.version import (
-            open_version,  # loads torch and FAISS, which `lookalike versions` does not need
-        )
+        # Loads torch and FAISS, which `lookalike versions` does not need.
+        from lookalike.index.versions.version import open_version
 
         return open_version(self.path(number), device, self._receipt(number))
 
@@ -90,7 +95,7 @@ class Store:
         return self.open(self.champion_number(), device)
 
     def champion(self) -> Alias | None:
-        """The alias, or None where nothing was promoted yet."""
+        """Return the alias; None if nothing was promoted yet."""
         path = self.folder / "champion"
         try:
             text = json.loads(path.read_bytes())
@@ -98,26 +103,27 @@ class Store:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise ArtifactError(
-                str(path),
-                expected='{"version": N, "replaced": [...]}',
-                found="something else",
-                remedy="Promote a version again after removing it.",
-            ) from error
+            expected, remedy = '{"version": N, "replaced": [...]}', "Remove it, then promote a version again."
+            raise ArtifactError(str(path), expected=expected, found="a damaged file", remedy=remedy) from error
 
     def champion_number(self) -> int:
-        """The serving version's number.
+        """Return the number of the serving version.
 
         Raises:
             StoreError: none was promoted yet.
         """
         return self._require_champion().version
 
+    def served(self) -> tuple[int, ...]:
+        """Return the versions that the champion replaced, oldest first, and the champion; also removed versions."""
+        alias = self.champion()
+        return (*alias.replaced, alias.version) if alias else ()
+
     def alias_stamp(self) -> tuple[int, ...]:
-        """Changes whenever the alias is written: it costs a look at the folder, not at the file."""
+        """Return a value that changes whenever the alias is written; the file is not read. Empty if there is none."""
         try:
             state = (self.folder / "champion").stat()
-        except OSError:  # whoever reads it then says what is wrong
+        except OSError:  # `champion` reports what is wrong
             return ()
         return (state.st_ino, state.st_mtime_ns, state.st_size)
 
@@ -125,30 +131,30 @@ class Store:
         """Number a staged version, seal it with its manifest, and put it in place; return its number.
 
         Args:
-            fields: those of VersionManifest but for format and version.
+            fields: the fields of VersionManifest except format and version.
 
         Raises:
             StoreError: the store cannot be written.
         """
         with self.written(), self._locked():
-            number = max([0, *self.numbers(), *self._named()]) + 1
+            number = max([0, *self.numbers(), *self.served()]) + 1  # no number of a removed version is used twice
             manifest = VersionManifest(format=FORMAT, version=number, **fields)
             seal(staged, FORMAT, {name: value for name, value in manifest.to_json().items() if name != "format"})
             publish(staged, self.versions / f"{number:06d}")
             return number
 
     def promote(self, number: int, *, instead_of: int | None = None, renews: bool = False) -> Alias:
-        """Make a version the champion, after reading all of it and asking it its canary query.
+        """Make a version the champion, after verifying all its files and its canary query.
 
         Args:
-            instead_of: the champion that it may replace; None for any.
-            renews: it is that champion with what has changed folded in, to which nobody goes back: `rollback` goes to
-                what that one had replaced.
+            instead_of: the champion that it may replace; None means any.
+            renews: the version is a compaction of that champion: `rollback` skips the champion, to the version that the
+                champion replaced.
 
         Raises:
-            StoreError: no such version, or it does not answers its canary query, or another one is the champion, or the
-                store cannot be written.
-            ArtifactError: it is damaged. The champion stays what it was.
+            StoreError: no such version, or it does not answer its canary query, or another version is the champion, or
+                the store cannot be written.
+            ArtifactError: the version is damaged. The champion does not change.
         """
         with self.written():
             self._verify(number)
@@ -158,42 +164,31 @@ class Store:
         with self._locked():
             before = self.champion()
             if before and before.version == number:
-                sync_folder(self.folder)  # whoever made it so may have failed at this
+                sync_folder(self.folder)  # the process that promoted it may have failed here
                 return before
-            self.path(number)  # it may have been removed meanwhile
+            self.path(number)  # the version may have been removed in the meantime
             if before and instead_of not in (None, before.version):
-                raise StoreError(
-                    f"version {number}",
-                    expected=f"version {instead_of} for a champion, of which it was made",
-                    found=f"version {before.version}",
-                    remedy="Promote it yourself, if it shall serve.",
-                )
-            chain = (*before.replaced, before.version) if before else ()
-            return self._write(Alias(number, chain[:-1] if renews else chain))
+                found, remedy = f"version {before.version}", "Promote it yourself if it is to serve."
+                expected = f"version {instead_of}, from which it was made, as the champion"
+                raise StoreError(f"version {number}", expected=expected, found=found, remedy=remedy)
+            return self._write(Alias(number, self.served()[:-1] if renews else self.served()))
 
     @contextlib.contextmanager
     def written(self) -> Iterator[None]:
-        """Around what writes to the store.
-
-        Raises:
-            StoreError: the system refuses: a full disk, say.
-        """
+        """Raise a StoreError if the system refuses a write to the store, for example on a full disk."""
         try:
             yield
         except OSError as error:
-            raise StoreError(
-                str(error.filename or self.folder),
-                expected="a store that can be written",
-                found=error.strerror or str(error)[:200],
-                remedy="Make room, and see that the store can be written.",
-            ) from error
+            place, found = str(error.filename or self.folder), error.strerror or str(error)[:200]
+            remedy = "Free disk space, and check that the store can be written."
+            raise StoreError(place, expected="a store that can be written", found=found, remedy=remedy) from error
 
     @contextlib.contextmanager
     def job(self, name: str) -> Iterator[None]:
-        """Work on the store alone; where the process dies, the kernel lets go.
+        """Hold the job lock of the store; the kernel releases it if the process dies.
 
         Raises:
-            JobError: another job does.
+            JobError: another job holds it.
         """
         lock = self.folder / ".job"
         if not self.folder.is_dir():
@@ -203,46 +198,45 @@ class Store:
             try:
                 held.enter_context(locked(lock, wait=False))
             except BlockingIOError:
-                told = lock.read_text()[:80] or "another"
+                holder = lock.read_text()[:80] or "another job"
                 remedy = "Wait until it is done."
-                raise JobError(f"store {self.folder}", expected="no job at work", found=told, remedy=remedy) from None
-            with contextlib.suppress(OSError):  # on a full disk, where prune must still run
+                raise JobError(f"store {self.folder}", expected="no job at work", found=holder, remedy=remedy) from None
+            with contextlib.suppress(OSError):  # prune must run on a full disk too
                 lock.write_text(f"{name}, process {os.getpid()}")
             yield
 
     def rollback(self) -> Alias:
-        """Bring back the version that the champion, or what it was compacted from, replaced; verified as for `promote`.
+        """Promote the version again that the champion replaced; it is verified as in `promote`.
 
         Raises:
-            StoreError: the champion replaced none, or that one does not answers its canary query.
-            ArtifactError: that one is damaged. The champion stays what it was.
+            StoreError: the champion replaced no version, or that version does not answer its canary query.
+            ArtifactError: that version is damaged. The champion does not change.
         """
-        self._require_champion()  # before the lock, which would need a store to lie in
+        self._require_champion()  # before the lock, which needs the folder of the store
         with self.written(), self._locked():
             alias = self._require_champion()
             replaced = self.reached(alias)
             if not replaced:
-                raise StoreError(
-                    f"store {self.folder}", expected="a champion that replaced another", found="none to go back to"
-                )
+                found = "no version to go back to"
+                raise StoreError(f"store {self.folder}", expected="a champion that replaced a version", found=found)
             self._verify(replaced[-1])
             return self._write(Alias(replaced[-1], replaced[:-1]))
 
     def reached(self, alias: Alias) -> tuple[int, ...]:
-        """The replaced versions that are still there, which `rollback` can reach."""
-        there = self.numbers()
-        return tuple(number for number in alias.replaced if number in there)
+        """Return the replaced versions that still exist, to which `rollback` can go."""
+        present = self.numbers()
+        return tuple(number for number in alias.replaced if number in present)
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """Remove versions, but not the champion; it cannot be rolled back to them. A crash leaves each whole or gone.
+        """Remove versions, but never the champion. A crash leaves each version whole or removed.
 
-        Processes that have one of them open go on with it: its files are there until they let go. The alias is written
-        last, because a full disk may have no room for it before.
+        A process that has a removed version open can still use it: the system deletes its files when they are closed.
+        The alias is written last, because a full disk may have no room for it before.
         """
         with self._locked():
             alias = self.champion()
-            there = set(self.numbers()) - ({alias.version} if alias else set())
-            for number in there.intersection(numbers):
+            removable = set(self.numbers()) - ({alias.version} if alias else set())
+            for number in removable.intersection(numbers):
                 discard(self.path(number))
                 self._receipt(number).unlink(missing_ok=True)
             left = self.reached(alias) if alias else ()
@@ -252,31 +246,18 @@ class Store:
     def _require_champion(self) -> Alias:
         alias = self.champion()
         if alias is None:
-            raise StoreError(
-                f"store {self.folder}",
-                expected="a promoted version",
-                found="none",
-                remedy="Build one with `lookalike build`, then `lookalike promote N`.",
-            )
+            remedy = "Build one with `lookalike build`, then `lookalike promote N`."
+            raise StoreError(f"store {self.folder}", expected="a promoted version", found="no champion", remedy=remedy)
         return alias
 
     def _verify(self, number: int) -> None:
         self._receipt(number).unlink(missing_ok=True)
         if not self.open(number).answers_canary():
-            raise StoreError(
-                f"version {number}",
-                expected="the known answer to its canary query",
-                found="another",
-                remedy="Build it again.",
-            )
+            expected, remedy = "the known answer to its canary query", "Build it again."
+            raise StoreError(f"version {number}", expected=expected, found="another answer", remedy=remedy)
 
     def _receipt(self, number: int) -> Path:
         return self.folder / "verified" / f"{number:06d}"
-
-    def _named(self) -> list[int]:
-        """The numbers that the alias knows, also of versions that were removed since: none is given twice."""
-        alias = self.champion()
-        return [alias.version, *alias.replaced] if alias else []
 
     def _write(self, alias: Alias) -> Alias:
         text = json.dumps({"version": alias.version, "replaced": list(alias.replaced)})
@@ -286,16 +267,13 @@ class Store:
         except OSError as error:
             if self.champion() != alias:
                 raise
-            raise StoreError(
-                f"store {self.folder}",
-                expected=f"a disk that keeps version {alias.version} as the champion",
-                found=f"{error.strerror}; it is the champion now, and may not be after a power cut",
-                remedy=f"See that the store can be written, then promote version {alias.version} again.",
-            ) from error
+            expected = f"a disk that keeps version {alias.version} as the champion"
+            found = f"{error.strerror}; it is the champion now, and may not be after a power cut"
+            remedy = f"Check that the store can be written, then promote version {alias.version} again."
+            raise StoreError(f"store {self.folder}", expected, found, remedy) from error
         return alias
 
     def _locked(self) -> AbstractContextManager[None]:
-        """One writer at a time."""
         lock = self.folder / ".lock"
         lock.touch()
         return locked(lock)

@@ -1,30 +1,27 @@
-"""What the gate says: each measure of the challenger beside the champion's and the baselines', and what decided.
+"""The verdict of the gate: each measure of the challenger beside the champion's and the baselines', and the decision.
 
-It stands in a version's manifest and in a report as plain JSON; writer and reader stand here together.
+A version's manifest and a report contain it as plain JSON.
 """
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from lookalike.training.errors import ArtifactError
-
-__all__ = ["Comparison", "MeasureComparison", "Requirement", "Verdict", "read_verdict"]
+__all__ = ["Comparison", "MeasureComparison", "Requirement", "Verdict"]
 
 Requirement = Literal["no worse", "better", "nothing"]
-"""Of the challenger, beside another: the interval's low end is at least minus the margin, or above 0."""
+"""The low end of the interval must be at least minus the margin ("no worse"), or above 0 ("better")."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The challenger beside one other, row by row.
+    """The challenger compared with the champion or a baseline, row by row.
 
     Attributes:
         against: "champion", "raw rows", "PCA-16" or "untrained".
-        value: the other's mean.
-        difference: the mean difference, positive where the challenger is better; `low` and `high`: its 95 % interval.
+        value: the mean of the champion or the baseline.
+        difference: the mean difference, positive if the challenger is better; `low` and `high`: its 95 % interval.
         margin: how much worse the challenger may be.
-        passes: whether what is asked holds; True where nothing is asked.
+        passes: whether the requirement `asked` holds; True if nothing is required.
     """
 
     against: str
@@ -39,7 +36,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class MeasureComparison:
-    """One measure: the challenger's mean, and it beside each other."""
+    """One measure: the challenger's mean, and its comparisons."""
 
     name: str
     challenger: float
@@ -48,12 +45,12 @@ class MeasureComparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the challenger may take the champion's place.
+    """Whether the challenger may replace the champion.
 
     Attributes:
-        decided_by: the measure that decided, and against whom; empty where nothing could be measured.
+        decided_by: the measure that decided, and against whom; empty if nothing could be measured.
         reason: the same as a sentence.
-        rows: how many held-out rows were asked.
+        rows: the number of held-out rows.
     """
 
     passes: bool
@@ -62,47 +59,18 @@ class Verdict:
     rows: int
     measures: tuple[MeasureComparison, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON, which `read_verdict` reads."""
-        told = dataclasses.asdict(self)
-        told["measures"] = [{**one, "compared": list(one["compared"])} for one in told["measures"]]
-        return told
-
     def lines(self) -> list[str]:
-        """For people: the outcome, and a line for each comparison."""
-        said = [f"{'promoted' if self.passes else 'kept'}: {self.reason}"]
+        """Return the verdict as text: the outcome, and a line for each comparison."""
+        lines = [f"{'promoted' if self.passes else 'kept'}: {self.reason}"]
         for measure in self.measures:
-            said.append(f"{measure.name}: {measure.challenger:.4f}")
-            said += [f"  {_line(one)}" for one in measure.compared]
-        return said
-
-
-def read_verdict(told: Any) -> Verdict:
-    """What `Verdict.to_json` told.
-
-    Raises:
-        ArtifactError: it is nothing that it could have told.
-    """
-    try:
-        measures = tuple(
-            MeasureComparison(
-                one["name"], float(one["challenger"]), tuple(Comparison(**each) for each in one["compared"])
-            )
-            for one in told["measures"]
-        )
-        return Verdict(**{**told, "measures": measures})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError("gate", expected="a verdict of the gate", found=repr(error)) from error
+            lines.append(f"{measure.name}: {measure.challenger:.4f}")
+            lines += [f"  {_line(comparison)}" for comparison in measure.compared]
+        return lines
 
 
 def _line(one: Comparison) -> str:
-    asked = {
-        "nothing": "",
-        "better": ", must be above 0",
-        "no worse": f", must be at least {-one.margin:.4f}",
-    }[one.asked]
-    verdict = "" if one.asked == "nothing" else ": holds" if one.passes else ": DOES NOT HOLD"
-    return (
-        f"{one.against} {one.value:.4f}, difference {one.difference:+.4f} "
-        f"(95 %: {one.low:+.4f} to {one.high:+.4f}){asked}{verdict}"
-    )
+    line = f"{one.against} {one.value:.4f}, difference {one.difference:+.4f} (95 %: {one.low:+.4f} to {one.high:+.4f})"
+    if one.asked == "nothing":
+        return line
+    required = "above 0" if one.asked == "better" else f"at least {-one.margin:.4f}"
+    return f"{line}, must be {required}: {'holds' if one.passes else 'DOES NOT HOLD'}"

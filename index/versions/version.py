@@ -1,6 +1,6 @@
-"""A version: an encoder and the index it made, opened together or not at all.
+"""A version: an encoder and the index over its embeddings, opened together or not at all.
 
-encoder/         the encoder artifact, sealed by itself
+encoder/         the encoder artifact, itself a sealed folder
 index.faiss      the FAISS index
 embeddings.npy   the embeddings, float32 (items, latent_dim)
 items.arrow      ids and payloads, and order.npy beside it
@@ -53,10 +53,7 @@ __all__ = [
 ]
 
 INDEX = "index.faiss"
-CANARY = "canary.npy"
-HELD = "held.npy"
-NOVELTY = "novelty.npy"
-LOCAL_SCALE = "local_scale.npy"
+CANARY, HELD, NOVELTY, LOCAL_SCALE = "canary.npy", "held.npy", "novelty.npy", "local_scale.npy"
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
         receipt: the file that remembers which files were verified and have not changed since (training.sealed).
 
     Raises:
-        ArtifactError: it names the file that is damaged or does not belong.
+        ArtifactError: a file is damaged or does not belong; the error names it.
     """
     sealed = open_sealed(
         folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, CANARY, HELD, NOVELTY, LOCAL_SCALE), receipt=receipt
@@ -169,17 +166,12 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
 
 def _assemble(folder: Path, sealed: Sealed, manifest: VersionManifest, device: DeviceName) -> Version:
     if folder.name != f"{manifest.version:06d}":
-        raise ArtifactError(
-            str(folder), expected=f"the folder of version {manifest.version}", found=f"the name {folder.name}"
-        )
+        expected = f"the folder of version {manifest.version}"
+        raise ArtifactError(str(folder), expected=expected, found=f"the name {folder.name}")
     encoder = load_encoder(folder / "encoder", device)
     if encoder.digest != manifest.encoder:
-        raise ArtifactError(
-            str(folder / "encoder"),
-            expected=f"the encoder that made the index, {manifest.encoder[:16]}…",
-            found=f"{encoder.digest[:16]}…",
-            remedy="Build the version again.",
-        )
+        expected, found = f"the encoder of the index, {manifest.encoder[:16]}…", f"{encoder.digest[:16]}…"
+        raise ArtifactError(str(folder / "encoder"), expected, found, "Build the version again.")
     if manifest.columns != encoder.header.get("columns", []):
         raise ArtifactError(f"{folder}, columns", expected="those of the encoder", found="other columns")
     spec = IndexSpec(**manifest.index.model_dump())
@@ -200,7 +192,7 @@ def _assemble(folder: Path, sealed: Sealed, manifest: VersionManifest, device: D
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Map an array, so that it takes no more memory than the file has. Raises ArtifactError if its shape is another."""
+    """Map an array, which needs no more memory than the file has bytes. Raises ArtifactError if its shape is wrong."""
     array = load_array(path, mmap_mode="r")
     if array.dtype != np.float32 or array.shape != shape:
         raise ArtifactError(str(path), expected=f"float32 {shape}", found=f"{array.dtype} {array.shape}")
@@ -211,7 +203,7 @@ def _check_content(version: Version) -> None:
     """Check the content of every file; a version whose files a receipt knows has passed this before.
 
     Raises:
-        ArtifactError: it names the file.
+        ArtifactError: a file is damaged; the error names it.
     """
     folder, local_scale = version.sealed.folder, version.base.local_scale
     version.items.check(folder)
@@ -223,11 +215,8 @@ def _check_content(version: Version) -> None:
             raise ArtifactError(str(folder / name), expected="finite numbers", found="NaN or infinity")
     for places, block in version.embeddings.blocks():
         if not comparable(block).all():
-            raise ArtifactError(
-                str(folder / EMBEDDINGS),
-                expected="numbers that can be compared",
-                found=f"others among rows {places[0]} to {places[-1]}",
-            )
+            found = f"numbers that cannot, among rows {places[0]} to {places[-1]}"
+            raise ArtifactError(str(folder / EMBEDDINGS), expected="numbers that can be compared", found=found)
 
 
 def calibration_of(sealed: Sealed) -> str:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from lookalike.index.ann.embeddings import EMBEDDINGS
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.manifest import CANARY_LIMIT, DataSource, Evidence, Lineage, Tuning
 from lookalike.index.versions.novelty import NEIGHBOURS, Novelty
@@ -17,7 +15,7 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import CANARY, HELD, INDEX, LOCAL_SCALE, NOVELTY, canary_answer
 from lookalike.training.artifact.encoder import Encoder
 
-__all__ = ["EmbeddingsWriter", "VersionParts", "write_version"]
+__all__ = ["VersionParts", "write_version"]
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -25,7 +23,7 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class VersionParts:
-    """What a version consists of besides the files that are in its folder already: encoder, embeddings, items, maps.
+    """The parts of a version besides the files that are in its folder already: encoder, embeddings, items, maps.
 
     Attributes:
         base: the index over all items, with the embeddings and the items of the folder.
@@ -46,25 +44,6 @@ class VersionParts:
     tuning: Tuning
     sequence: int = 0
     lineage: Lineage | None = None
-
-
-class EmbeddingsWriter:
-    """Writes embeddings (count, dim) float32 block by block; a context manager."""
-
-    def __init__(self, folder: Path, count: int, dim: int) -> None:
-        self._file = (folder / EMBEDDINGS).open("wb")
-        header = {"shape": (count, dim), "fortran_order": False, "descr": "<f4"}
-        npy.write_array_header_1_0(self._file, header)
-
-    def __enter__(self) -> "EmbeddingsWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, block: Vectors) -> None:
-        """Append (n, dim)."""
-        self._file.write(np.ascontiguousarray(block).data)
 
 
 def write_version(store: Store, folder: Path, parts: VersionParts) -> int:
@@ -92,5 +71,5 @@ def write_version(store: Store, folder: Path, parts: VersionParts) -> int:
         evidence=parts.evidence,
         tuning=parts.tuning,
         canary=canary_answer(base.items, scores[0, :CANARY_LIMIT], positions[0, :CANARY_LIMIT]),
-        **({"lineage": parts.lineage} if parts.lineage else {}),
+        **({"lineage": parts.lineage} if parts.lineage else {}),  # the manifest omits what is not set
     )

@@ -45,7 +45,7 @@ def test_embed_replaces_only_a_plain_file(tiny_store: Store, tmp_path: Path, nam
     os.mkfifo(tmp_path / "pipe")
     done = run("embed", "digits:test", "--store", tiny_store.folder, "--out", tmp_path / name)
     assert done.code == 2
-    assert "a plain one to replace" in done.err
+    assert "a regular file to replace" in done.err
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -1,4 +1,4 @@
-"""What a retraining leaves on disk to continue after a crash.
+"""The state of a retraining on disk, with which it continues after a crash.
 
 STORE/retraining/job.json      the job: exists from the first step until the outcome is known
 STORE/retraining/run/          the training run (training.fit.job); it stays until the next job starts
@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.index.changes.retention import JOB
-from lookalike.index.errors import StoreError
-from lookalike.index.versions.manifest import VersionManifest
 from lookalike.index.versions.store import Store
 from lookalike.retraining.report import folder_of
-from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import replacing, sync_folder
 
 __all__ = ["Job", "begin", "end", "job_of", "promoting", "read_job", "run_of"]
@@ -26,15 +23,15 @@ __all__ = ["Job", "begin", "end", "job_of", "promoting", "read_job", "run_of"]
 
 @dataclass(frozen=True)
 class Job:
-    """What a retraining was begun with; one that is cut off goes on only with the same.
+    """The inputs of a retraining; an interrupted retraining continues only with the same inputs.
 
     Attributes:
-        encoder: the champion's, by its digest: the champion may be compacted meanwhile.
+        encoder: the digest of the champion's encoder; a compaction of the champion keeps it.
         data: the digest of the champion's source.
         config: the settings of the training, as plain JSON.
-        sequence: up to which change of the change log its data goes.
-        token: its name, by which the version that it made is known.
-        alias: the stamp of the store's alias just before that version was to be promoted; None until then.
+        sequence: the last change of the change log that is included.
+        token: the name of the job, which the manifest of its version contains.
+        alias: the stamp of the store's alias just before the promotion of that version; None until then.
     """
 
     encoder: str
@@ -45,14 +42,13 @@ class Job:
     alias: list[int] | None = None
 
     def is_like(self, other: "Job") -> bool:
-        """Does it want the same, but for the change up to which it goes?"""
-        mine, its = ({**asdict(job), "token": "", "sequence": 0, "alias": None} for job in (self, other))
-        return mine == its
+        """Whether encoder, data and config are equal."""
+        return (self.encoder, self.data, self.config) == (other.encoder, other.data, other.config)
 
     def built_version(self, store: Store) -> int | None:
         """Return the version that the job built; None if it did not get that far."""
         for number in reversed(store.numbers()):
-            manifest = _manifest(store, number)
+            manifest = store.readable_manifest(number)
             if manifest and not manifest.compacted and job_of(store, number) == self.token:
                 return number
         return None
@@ -60,17 +56,17 @@ class Job:
 
 def job_of(store: Store, number: int) -> str | None:
     """Return the name of the job that retrained the encoder of a version; None if there is none, or no such version."""
-    manifest = _manifest(store, number)
+    manifest = store.readable_manifest(number)
     return manifest.retraining.job if manifest and manifest.retraining else None
 
 
 def run_of(store: Store) -> Path:
-    """Where the encoder is trained."""
+    """Return the folder of the training run."""
     return folder_of(store) / "run"
 
 
 def read_job(store: Store) -> Job | None:
-    """The job that was cut off; None where there is none, or nothing that can be read as one."""
+    """Return the interrupted job; None if there is no job, or its file is damaged."""
     try:
         job = Job(**json.loads((store.folder / JOB).read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -79,7 +75,7 @@ def read_job(store: Store) -> Job | None:
 
 
 def begin(store: Store, job: Job) -> None:
-    """A new job, in an empty folder."""
+    """Write a new job, and remove the run of the last job."""
     folder = folder_of(store)
     folder.mkdir(exist_ok=True)
     (store.folder / JOB).unlink(missing_ok=True)
@@ -88,12 +84,12 @@ def begin(store: Store, job: Job) -> None:
 
 
 def promoting(store: Store, job: Job) -> None:
-    """The version that the job made is promoted next: whether the alias was written since, its stamp tells."""
+    """Note that the job's version is promoted next. The alias's stamp shows later whether the alias was written."""
     _write(store, replace(job, alias=list(store.alias_stamp())))
 
 
 def end(store: Store) -> None:
-    """Nothing is left to go on with."""
+    """Remove the job: nothing is left to continue."""
     if folder_of(store).is_dir():
         (store.folder / JOB).unlink(missing_ok=True)
         sync_folder(folder_of(store))
@@ -102,11 +98,3 @@ def end(store: Store) -> None:
 def _write(store: Store, job: Job) -> None:
     with replacing(store.folder / JOB) as new:
         new.write_text(json.dumps(asdict(job), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _manifest(store: Store, number: int) -> VersionManifest | None:
-    """Return None if the version was removed or its manifest is damaged."""
-    try:
-        return store.manifest(number)
-    except (ArtifactError, StoreError):
-        return None

@@ -1,8 +1,7 @@
-"""What a retraining would do: with which rows, settings and held-out rows, before anything is trained."""
+"""The plan of a retraining: its rows, settings and held-out rows, before anything is trained."""
 
 import json
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from lookalike.data import open_data
 from lookalike.index.ann.vectors import comparable
-from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import embedded
 from lookalike.index.changes.holdout import choose_holdout
 from lookalike.index.changes.training_snapshot import ChampionRows, TrainingSnapshot, check_whole, take_snapshot
@@ -25,18 +23,18 @@ from lookalike.training.config import TrainConfig, build_config, load_config
 __all__ = ["Plan", "RetrainOptions", "config_of", "make_plan", "plain"]
 
 NAMED = 10
-"""Of the rows that are left out, the first so many are named."""
+"""At most this many rows that are left out are named."""
 
 
 @dataclass(frozen=True)
 class RetrainOptions:
-    """What the user wants.
+    """The options of the user.
 
     Attributes:
-        config: a TOML file; None for the champion's own settings.
-        data: where the champion's rows are now; None for where they were.
-        force: promote what the gate refuses.
-        keep: how many versions to keep afterwards; None for all.
+        config: a TOML file; None means the champion's settings.
+        data: the new name of the champion's rows; None if they did not move.
+        force: promote the new version even if the gate refuses it.
+        keep: how many versions to keep afterwards; None means all.
     """
 
     store: Store
@@ -50,12 +48,12 @@ class RetrainOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a retraining would do.
+    """The plan of a retraining.
 
     Attributes:
-        settings: whose they are: "given", "the champion's" or "the defaults".
+        settings: the origin of the settings: "those of FILE", "the champion's" or "the defaults".
         held: (m,) rising, which rows neither the champion nor the challenger is trained on. Rows outside the range that
-            the champion knows are not among them: these are neither trained on nor compared on.
+            the champion knows are not among them: they are used neither to train nor to compare.
     """
 
     champion: Version
@@ -89,57 +87,48 @@ class Plan:
         unreadable = f", {rows.unreadable:,} left out that its encoder cannot embed" if rows.unreadable else ""
         outside = f"left out because of values outside the range that the champion knows: {rows.outside:,} "
         outside += f"({self.collection.clipped.text()}); if they are right, train on them with `lookalike train`"
-        table = ["columns: the champion's, by name"] if self.champion.encoder.columns else []
         return [
             f"champion: version {self.champion.number}",
             f"rows: {rows.rows:,} of {rows.name} and the changes up to {rows.sequence:,}: {rows.new:,} new, "
             f"{rows.replaced:,} replaced, {rows.deleted:,} deleted{unreadable}",
             f"held out of both trainings: {rows.held:,}",
             *([outside] if rows.outside else []),
-            *table,
+            *(["columns: the champion's, by name"] if self.champion.encoder.columns else []),
             f"settings: {rows.settings}",
         ]
 
 
-def make_plan(asked: RetrainOptions, champion: Version, upto: int) -> Plan:
-    """Read the rows once, and choose what to hold out.
+def make_plan(options: RetrainOptions, champion: Version, upto: int) -> Plan:
+    """Read the rows once, and choose which rows to hold out.
 
     Raises:
         DataError: the rows are not the champion's, or cannot be read.
-        ConfigError: settings that there are not.
-        StoreError: the change log lacks what the champion has of it.
+        ConfigError: unknown or invalid settings.
+        StoreError: the change log lacks changes that the champion includes.
     """
-    encoder, manifest, folder = champion.encoder, champion.manifest, asked.store.folder
+    encoder, manifest, folder = champion.encoder, champion.manifest, options.store.folder
     check_whole(folder, champion.sequence)
-    config, settings = config_of(asked.config, champion)
-    rows = suited(open_data(asked.data or manifest.data.name, columns=encoder.columns), encoder)
+    config, settings = config_of(options.config, champion)
+    rows = suited(open_data(options.data or manifest.data.name, columns=encoder.columns), encoder)
     source = ChampionRows(rows, manifest.data.name, manifest.data.rows, manifest.data.sha256)
-    collection = take_snapshot(source, folder, upto, partial(_readable, champion), encoder.preprocess)
+    collection = take_snapshot(
+        source, folder, upto, lambda puts: comparable(embedded(champion, puts)), encoder.preprocess
+    )
     held = choose_holdout(
-        collection,
-        encoder,
-        folder,
-        trained_to=manifest.trained_to,
-        share=config.data.validation,
-        seed=config.fit.seed,
+        collection, encoder, folder, trained_to=manifest.trained_to, share=config.data.validation, seed=config.fit.seed
     )
     return Plan(champion, config, settings, collection, np.setdiff1d(held, collection.outside))
 
 
-def config_of(given: Path | None, champion: Version) -> tuple[TrainConfig, str]:
-    """The settings to train with, and whose they are."""
-    if given:
-        return load_config(given), f"those of {given.name}"
+def config_of(file: Path | None, champion: Version) -> tuple[TrainConfig, str]:
+    """Return the settings to train with, and their origin."""
+    if file:
+        return load_config(file), f"those of {file.name}"
     own = champion.encoder.header.get("config")
     return (build_config(own), "the champion's") if isinstance(own, dict) else (TrainConfig(), "the defaults")
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
-    """The settings as plain JSON."""
-    told: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return told
-
-
-def _readable(champion: Version, puts: list[Change]) -> NDArray[np.bool_]:
-    """(n,): as index.changes.collection has it."""
-    return comparable(embedded(champion, puts))
+    """Return the settings as plain JSON."""
+    fields: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return fields

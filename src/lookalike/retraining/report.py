@@ -60,7 +60,7 @@ class Report:
 
 
 def folder_of(store: Store) -> Path:
-    """The folder of the retraining's files."""
+    """Return the folder of the retraining's files."""
     return (store.folder / JOB).parent
 
 

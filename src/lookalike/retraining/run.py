@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.index.ann.target import Target
 from lookalike.index.changes.log import ChangeLog
 from lookalike.index.changes.retention import prune
@@ -49,8 +52,8 @@ def retrain(options: RetrainOptions, progress: Progress = lambda line: None) -> 
 
     Raises:
         JobError: another job works on the store; the report stays that of the last retraining.
-        LookalikeError, OSError: it failed, and the report says so. After a full disk or a missing file the next call
-            continues; after an error that would occur again it starts anew.
+        LookalikeError, OSError: the retraining failed, as the report says. After a full disk or a missing file the next
+            call continues; after an error that would occur again it begins a new job.
         KeyboardInterrupt: Ctrl-C; the next call continues.
     """
     store = options.store
@@ -93,7 +96,8 @@ def _retrain(options: RetrainOptions, progress: Progress) -> Report:
         return Report("kept", "the queries have not drifted", drift.version, drift=drift_fields)
     champion = store.open_champion(options.device)
     config = plain(config_of(options.config, champion)[0])
-    job = Job(champion.encoder.digest, champion.manifest.data.sha256, config, _last_change(store))
+    with contextlib.closing(ChangeLog(store.folder)) as log:
+        job = Job(champion.encoder.digest, champion.manifest.data.sha256, config, log.last())
     if interrupted and job.is_like(interrupted):
         job = interrupted
         progress(f"continuing the interrupted retraining of the changes up to {job.sequence:,}")
@@ -106,10 +110,13 @@ def _retrain(options: RetrainOptions, progress: Progress) -> Report:
         return replace(report, reason=f"{found}: {FEWEST_ROWS} are needed")
     if job is not interrupted:
         begin(store, job)
-    run = _trained(plan, run_of(store))
-    verdict = _judged(plan, run)
+    run = _train(plan, run_of(store))
+    split, fit_on = run.split, run.split.train[evenly(len(run.split.train), FITTED)]
+    verdict = _judge(plan, run, fit_on)
     if not verdict.passes and not options.force:
         return replace(report, gate=verdict, reason=verdict.reason)
+    sequence = plan.collection.sequence
+    parts = RetrainingParts(champion, job.token, verdict, plan.summary, sequence, fit_on, held=split.validation)
     number = build(
         plan.collection.rows,
         run.folder,
@@ -117,44 +124,28 @@ def _retrain(options: RetrainOptions, progress: Progress) -> Report:
         metric=champion.metric,
         target=Target(**champion.manifest.tuning.target.model_dump()),
         device=options.device,
-        retraining=_parts(plan, run, verdict, job),
+        retraining=parts,
     )
     return _promoted(options, number, replace(job, alias=None), drift_fields)
 
 
-def _trained(plan: Plan, run: Path) -> TrainedRun:
-    held = plan.held if len(plan.held) else None
-    done = train(
-        plan.collection.rows, plan.config, run, resume=run.exists(), held=held, without=plan.collection.outside
-    )
-    if done.state.stopped == "interrupted":
+def _train(plan: Plan, folder: Path) -> TrainedRun:
+    rows, held = plan.collection, plan.held if len(plan.held) else None
+    run = train(rows.rows, plan.config, folder, resume=folder.exists(), held=held, without=rows.outside)
+    if run.state.stopped == "interrupted":
         raise KeyboardInterrupt
-    return done
+    return run
 
 
-def _judged(plan: Plan, run: TrainedRun) -> Verdict:
-    split, some = run.split, evenly(len(run.split.train), FITTED)
+def _judge(plan: Plan, run: TrainedRun, fit_on: NDArray[np.float32]) -> Verdict:
     none = 0 if not len(plan.held) else None  # the champion may know rows that are held out by chance
     return judge(
         run.encoder,
         plan.champion.encoder,
-        held=split.validation[:none],
-        labels=split.validation_labels[:none],
+        held=run.split.validation[:none],
+        labels=run.split.validation_labels[:none],
         metric=plan.champion.metric,
-        fit_on=split.train[some],
-    )
-
-
-def _parts(plan: Plan, run: TrainedRun, verdict: Verdict, job: Job) -> RetrainingParts:
-    split = run.split
-    return RetrainingParts(
-        plan.champion,
-        job.token,
-        verdict,
-        plan.summary,
-        sequence=plan.collection.sequence,
-        fit_on=split.train[evenly(len(split.train), FITTED)],
-        held=split.validation,
+        fit_on=fit_on,
     )
 
 
@@ -193,13 +184,7 @@ def _promoted(options: RetrainOptions, number: int, job: Job, drift: dict[str, A
 def _was_promoted(store: Store, number: int) -> bool:
     """Whether the version, or a compaction of it, is the champion or was replaced by it."""
     job = job_of(store, number)
-    return any(job_of(store, one) == job for one in _chain(store))
-
-
-def _chain(store: Store) -> tuple[int, ...]:
-    """Return the champion and the versions that it replaced."""
-    alias = store.champion()
-    return (*alias.replaced, alias.version) if alias else ()
+    return any(job_of(store, served) == job for served in store.served())
 
 
 def _has_settings(options: RetrainOptions, job: Job) -> bool:
@@ -207,14 +192,9 @@ def _has_settings(options: RetrainOptions, job: Job) -> bool:
     return options.config is None or plain(load_config(options.config)) == job.config
 
 
-def _last_change(store: Store) -> int:
-    with contextlib.closing(ChangeLog(store.folder)) as log:
-        return log.last()
-
-
 def _champion(store: Store) -> int | None:
     try:
-        return next(reversed(_chain(store)), None)
+        return next(reversed(store.served()), None)
     except LookalikeError:
         return None
 

@@ -1,9 +1,8 @@
-"""A collection against a dictionary with exact search, and against the version that it becomes."""
+"""A collection compared with exact search over a dictionary, and with its compaction."""
 
 import gc
 import json
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.build import build
 from lookalike.index.versions.searching import SearchResult
 from lookalike.index.versions.store import Store
-from tests.factories import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, log_changes, made_rows, put
 
 WIDTH, DIM, COUNT = 6, 3, 120
 ENCODER = cloud(WIDTH, DIM, seed=1)
@@ -46,18 +45,14 @@ def made(folder: Path, metric: Metric = "l2", key: str = "Flat") -> Store:
 
 
 def contents(collection: Collection) -> Contents:
-    """The version's own items, as a client sees them, by id; inputs are those of `made`."""
+    """The items of the version as a client sees them, by id; the inputs are those of `made`."""
     items = collection.version.items
     rows = {f"row-{i}": row for i, row in enumerate(cloud(COUNT, WIDTH))}
     return {items.id_at(p): (rows[items.id_at(p)], json.loads(items.payload_json(p))) for p in range(len(items))}
 
 
-def put(name: str, row: Rows, payload: dict[str, Any]) -> Change:
-    return Change(name, row, json.dumps(payload))
-
-
 def random_changes(rng: np.random.Generator, known: Contents, count: int) -> list[Change]:
-    """Makes, replaces and deletes, one after the other, in `known` too."""
+    """Add, replace and delete items in sequence, and in `known` too."""
     changes = []
     for _ in range(count):
         name = str(rng.choice(sorted(known))) if known and rng.random() < 0.5 else f"new{rng.integers(40)}"
@@ -74,7 +69,7 @@ def random_changes(rng: np.random.Generator, known: Contents, count: int) -> lis
 def expected(
     collection: Collection, known: Contents, query: Rows, limit: int, only: int | None = None
 ) -> tuple[list[str], list[float]]:
-    """By comparison with all, in float64, equals by id; `only`: those with this n."""
+    """Exact search in float64, ties ordered by id; `only`: the items with this n."""
     names = sorted(name for name, (_, payload) in known.items() if only is None or payload.get("n") == only)
     if not names:
         return [], []
@@ -93,21 +88,15 @@ def told(collection: Collection, found: SearchResult, row: int = 0) -> tuple[lis
     return [collection.items.id_at(p) for p in places], found.scores[row][: len(places)].tolist()
 
 
-def as_logged(store: Store, changes: Sequence[Change]) -> None:
-    log = ChangeLog(store.folder)
-    log.append(changes)
-    log.close()
-
-
 @pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Path, metric: Metric, seed: int) -> None:
+def test_finds_the_same_as_exact_search_over_a_dictionary(tmp_path: Path, metric: Metric, seed: int) -> None:
     store, rng = made(tmp_path, metric), np.random.default_rng(seed)
     collection = open_collection(store, 1)
     known = contents(collection)
     for _ in range(6):
         changes = random_changes(rng, known, int(rng.integers(1, 60)))
-        as_logged(store, changes)
+        log_changes(store.folder, *changes)
         collection.apply(changes, embedded(collection.version, changes))
         queries = collection.version.embed(cloud(3, WIDTH, seed=int(rng.integers(1 << 30))))
         for limit in (1, 10, COUNT * 2):
@@ -127,10 +116,10 @@ def test_what_is_found_is_what_a_dictionary_with_exact_search_finds(tmp_path: Pa
 
 
 @pytest.mark.parametrize("key", ["Flat", "IVF4,Flat", "HNSW8"])
-def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> None:
+def test_answers_like_its_compaction(tmp_path: Path, key: str) -> None:
     store, rng = made(tmp_path, key=key), np.random.default_rng(7)
     known = contents(open_collection(store, 1))
-    as_logged(store, random_changes(rng, known, 150))
+    log_changes(store.folder, *random_changes(rng, known, 150))
     collection = open_collection(store, 1)
     number = compact(store)
     assert number == 2 == store.champion_number()
@@ -155,12 +144,12 @@ def test_it_answers_as_the_version_that_it_becomes(tmp_path: Path, key: str) -> 
     assert after.version.answers_canary()
 
 
-def test_what_was_put_counts_for_every_version_and_none_is_found_twice(tmp_path: Path) -> None:
+def test_changes_apply_to_every_version(tmp_path: Path) -> None:
     store = made(tmp_path)
     row = cloud(1, WIDTH, seed=5)[0]
-    as_logged(store, [put("row-0", row, {"n": 9}), Change("row-1"), put("late", row, {})])
+    log_changes(store.folder, put("row-0", row, {"n": 9}), Change("row-1"), put("late", row, {}))
     assert compact(store) == 2
-    as_logged(store, [Change("late"), put("row-1", row, {"n": 1})])
+    log_changes(store.folder, Change("late"), put("row-1", row, {"n": 1}))
     for number in (1, 2):  # as after a rollback
         collection = open_collection(store, number)
         assert collection.items.count == COUNT
@@ -170,9 +159,9 @@ def test_what_was_put_counts_for_every_version_and_none_is_found_twice(tmp_path:
             collection.items.positions(["late"])
 
 
-def test_an_item_does_not_find_itself_and_one_that_is_gone_is_unknown(tmp_path: Path) -> None:
+def test_an_item_does_not_find_itself_and_a_deleted_item_is_unknown(tmp_path: Path) -> None:
     store = made(tmp_path)
-    as_logged(store, [put("row-0", cloud(1, WIDTH, seed=5)[0], {}), Change("row-3")])
+    log_changes(store.folder, put("row-0", cloud(1, WIDTH, seed=5)[0], {}), Change("row-3"))
     collection = open_collection(store, 1)
     assert "row-0" not in told(collection, collection.searcher.search_items(["row-0"], 200))[0]
     assert "row-3" not in told(collection, collection.searcher.search_items(["row-0"], 200))[0]
@@ -182,26 +171,26 @@ def test_an_item_does_not_find_itself_and_one_that_is_gone_is_unknown(tmp_path: 
 
 def test_a_filter_knows_the_fields_of_new_items_and_of_old_ones(tmp_path: Path) -> None:
     store = made(tmp_path)
-    as_logged(store, [put("a", cloud(1, WIDTH, seed=5)[0], {"colour": "red"})])
+    log_changes(store.folder, put("a", cloud(1, WIDTH, seed=5)[0], {"color": "red"}))
     collection = open_collection(store, 1)
     query = collection.version.embed(cloud(1, WIDTH, seed=6))
-    only = read_filter({"field": "colour", "equal": "red"})
+    only = read_filter({"field": "color", "equal": "red"})
     assert told(collection, collection.searcher.search(query, 5, only))[0] == ["a"]
-    others = read_filter({"not": {"field": "colour", "exists": True}})
+    others = read_filter({"not": {"field": "color", "exists": True}})
     assert len(told(collection, collection.searcher.search(query, 1_000, others))[0]) == COUNT
-    with pytest.raises(QueryError, match="colour"):
+    with pytest.raises(QueryError, match="color"):
         collection.searcher.search(query, 5, read_filter({"field": "shape", "equal": "round"}))
 
 
-def test_as_many_fields_as_in_a_version_can_be_filtered_by_however_they_came(tmp_path: Path) -> None:
-    """256: the version's own, "number", and the first 255 that were put, over three batches."""
+def test_the_number_of_filter_fields_is_limited_as_in_a_version(tmp_path: Path) -> None:
+    """256 fields: "number", of the version, and the first 255 fields that were put, over three batches."""
     store = made(tmp_path)
     collection, row = open_collection(store, 1), cloud(1, WIDTH, seed=5)[0]
     query = collection.version.embed(row[None])
     for batch in range(3):
         fields = {f"f{number}": number for number in range(100 * batch, 100 * batch + 100)}
         changes = [put(f"new{batch}", row, fields)]
-        as_logged(store, changes)
+        log_changes(store.folder, *changes)
         collection.apply(changes, embedded(collection.version, changes))
         collection.searcher.search(query, 1, read_filter({"field": f"f{100 * batch}", "exists": True}))
     assert compact(store) == 2
@@ -213,18 +202,18 @@ def test_as_many_fields_as_in_a_version_can_be_filtered_by_however_they_came(tmp
 
 @pytest.mark.parametrize("value", [3e38, 1e20])
 def test_an_item_that_cannot_be_embedded_is_not_found_and_hides_what_it_replaced(tmp_path: Path, value: float) -> None:
-    """Beyond float32, and beyond what FAISS can tell the distances of."""
+    """Values that overflow float32, or the distances of FAISS."""
     store = made(tmp_path)
-    as_logged(store, [put("row-0", np.full(WIDTH, value, np.float32), {})])
+    log_changes(store.folder, put("row-0", np.full(WIDTH, value, np.float32), {}))
     collection = open_collection(store, 1)
     names, _ = told(collection, collection.searcher.search(collection.version.embed(cloud(1, WIDTH)), COUNT))
     assert len(names) == COUNT - 1
     assert "row-0" not in names
 
 
-def test_where_everything_is_deleted_nothing_is_found_and_nothing_is_compacted(tmp_path: Path) -> None:
+def test_if_everything_is_deleted_nothing_is_found_or_compacted(tmp_path: Path) -> None:
     store = made(tmp_path)
-    as_logged(store, [Change(f"row-{i}") for i in range(COUNT)])
+    log_changes(store.folder, *(Change(f"row-{i}") for i in range(COUNT)))
     collection = open_collection(store, 1)
     found = collection.searcher.search(collection.version.embed(cloud(2, WIDTH)), 4)
     assert told(collection, found) == ([], [])
@@ -234,19 +223,19 @@ def test_where_everything_is_deleted_nothing_is_found_and_nothing_is_compacted(t
     assert store.numbers() == [1]
 
 
-def test_compacting_waits_for_no_other_job_and_leaves_what_has_not_changed(tmp_path: Path) -> None:
+def test_compaction_fails_during_another_job_and_needs_changes(tmp_path: Path) -> None:
     store = made(tmp_path)
     assert compact(store) is None
-    as_logged(store, [Change("row-3")])
+    log_changes(store.folder, Change("row-3"))
     with store.job("retrain"), pytest.raises(JobError, match="retrain"):
         compact(store)
     assert compact(store) == 2
     assert compact(store) is None
 
 
-def test_what_was_put_and_deleted_again_is_folded_in_so_that_the_log_lets_go_of_it(tmp_path: Path) -> None:
+def test_compaction_includes_items_that_were_put_and_deleted_again(tmp_path: Path) -> None:
     store, row = made(tmp_path), cloud(1, WIDTH, seed=5)[0]
-    as_logged(store, [put("a", row, {}), Change("a")])
+    log_changes(store.folder, put("a", row, {}), Change("a"))
     assert not open_collection(store, 1).is_changed
     assert compact(store) == 2
     assert (store.manifest(2).sequence, store.manifest(2).items) == (2, COUNT)
@@ -257,15 +246,15 @@ def test_what_was_put_and_deleted_again_is_folded_in_so_that_the_log_lets_go_of_
 
 def test_items_of_another_width_are_refused(tmp_path: Path) -> None:
     store = made(tmp_path)
-    as_logged(store, [put("x", np.zeros(WIDTH + 1, np.float32), {})])
+    log_changes(store.folder, put("x", np.zeros(WIDTH + 1, np.float32), {}))
     with pytest.raises(StoreError, match=f"{WIDTH + 1} values"):
         open_collection(store, 1)
 
 
-def test_nothing_of_a_collection_is_kept_once_nobody_has_it(tmp_path: Path) -> None:
-    """Without the collector of garbage, which comes late in a service that changes its version."""
+def test_an_unused_collection_is_freed_at_once(tmp_path: Path) -> None:
+    """Without garbage collection, which may run late in a service that changes its version."""
     store = made(tmp_path)
-    as_logged(store, [put("a", cloud(1, WIDTH, seed=5)[0], {"n": 1})])
+    log_changes(store.folder, put("a", cloud(1, WIDTH, seed=5)[0], {"n": 1}))
     collection = open_collection(store, 1)
     query = collection.version.embed(cloud(1, WIDTH))
     collection.searcher.search(query, 3, read_filter({"field": "n", "equal": 1}))

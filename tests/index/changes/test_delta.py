@@ -1,4 +1,4 @@
-"""Pages of a collection against a sorted dictionary, over random histories."""
+"""Pages of a collection compared with a sorted dictionary, after random changes."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def changed(store: Store, seed: int) -> tuple[Collection, dict[str, dict[str, Any]]]:
-    """A collection after random changes, and what it holds."""
+    """A collection after random changes, and its expected payloads by id."""
     collection, random = Collection(store.open_champion()), np.random.default_rng(seed)
     holds: dict[str, dict[str, Any]] = {f"n{i}": {"even": i % 2 == 0} for i in range(COUNT)}
     for sequence in range(1, 120):
@@ -47,7 +47,7 @@ def changed(store: Store, seed: int) -> tuple[Collection, dict[str, dict[str, An
     return collection, holds
 
 
-def test_several_texts_are_those_of_each_item_whether_new_or_of_the_version(store: Store) -> None:
+def test_batch_accessors_equal_single_accessors(store: Store) -> None:
     items = changed(store, 0)[0].items
     for places in (range(0), range(COUNT), range(len(items)), [len(items) - 1, 0]):
         assert items.ids_at(places) == [items.id_at(place) for place in places]
@@ -74,7 +74,7 @@ def test_pages_have_each_item_once_in_the_order_of_ids(
     assert sorted(map(collection.items.id_at, collection.items.passing(passing).tolist())) == expected
 
 
-def test_a_page_begins_after_an_id_that_no_item_has_and_refuses_what_is_no_field(store: Store) -> None:
+def test_a_page_starts_after_an_unknown_id_and_refuses_unknown_fields(store: Store) -> None:
     items = Collection(store.open_champion()).items
     assert [items.id_at(place) for place in items.page("n88x", 5)] == ["n89", "n9"]
     assert items.page("x", 5) == []

@@ -1,4 +1,4 @@
-"""Against SciPy's single linkage, and on pairs made by hand."""
+"""Near-duplicates compared with SciPy's single linkage, and hand-made pairs."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.factories import cloud, encoder_at, made_rows
 
 
 def version_of(rows: NDArray[np.float32], folder: Path, metric: Metric = "l2") -> Collection:
-    """Of items whose embeddings are the rows themselves."""
+    """A collection of items whose embeddings are the rows themselves."""
     store = Store(folder / "store")
     number = build(made_rows(rows), encoder_at(folder / "encoder", np.eye(rows.shape[1], dtype=np.float32)), store,
                    metric=metric, target=Target(key="Flat"), device="cpu")  # fmt: skip
@@ -71,7 +71,7 @@ def test_copies_are_found_at_every_threshold(tmp_path: Path, metric: Metric) -> 
     assert parts(near_duplicates(version)) == copies
 
 
-def test_auto_finds_what_is_nearer_than_chance_brings_it(tmp_path: Path) -> None:
+def test_the_automatic_threshold_finds_pairs_that_are_not_due_to_chance(tmp_path: Path) -> None:
     rows = cloud(2_000, 16)
     rows[1_000:1_020] = rows[:20] + 0.01 * cloud(20, 16, seed=1)
     found = near_duplicates(version_of(rows, tmp_path))

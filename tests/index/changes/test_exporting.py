@@ -1,4 +1,4 @@
-"""What is exported is what a search can find; it is there whole, or as it was."""
+"""An export contains the items that a search can find; its file is replaced only when it is whole."""
 
 import json
 import shutil
@@ -16,13 +16,12 @@ from lookalike.index.changes import exporting
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.exporting import export
-from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import JobError, StoreError
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
 from lookalike.training.errors import DataError
 from lookalike.training.sealed import locked
-from tests.factories import cloud, encoder_at, flip, made_rows
+from tests.factories import cloud, encoder_at, flip, log_changes, made_rows
 
 COUNT, WIDTH = 50, 4
 ROW = np.array([4, 3, 2, 1], np.float32)
@@ -30,7 +29,7 @@ ROW = np.array([4, 3, 2, 1], np.float32)
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """Its champion embeds a row as it is; a part holds seven items."""
+    """The champion does not change a row; a part holds seven items."""
     monkeypatch.setattr(exporting, "ROWS", 7)
     made = Store(tmp_path / "store")
     encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32))
@@ -41,7 +40,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def wanted() -> dict[str, tuple[NDArray[np.float32], dict[str, Any]]]:
-    """By id: the row, which is its embedding, and the payload."""
+    """The row, which is its embedding, and the payload of each item by id."""
     return {f"row-{i}": (row, {"number": i}) for i, row in enumerate(cloud(COUNT, WIDTH))}
 
 
@@ -60,26 +59,20 @@ def assert_exported(path: Path, items: dict[str, tuple[NDArray[np.float32], dict
     np.testing.assert_allclose(embeddings, expected, rtol=1e-6)
 
 
-def change(store: Store, *changes: Change) -> None:
-    log = ChangeLog(store.folder)
-    log.append(changes)
-    log.close()
-
-
-def test_all_items_there_are_now_and_no_others(store: Store, tmp_path: Path) -> None:
+def test_exports_all_current_items(store: Store, tmp_path: Path) -> None:
     items, out = wanted(), tmp_path / "F.parquet"
     done = export(store, out)
     assert (done.items, done.version, done.sequence) == (COUNT, 1, 0)
     assert_exported(out, items)
 
-    change(
-        store,
+    log_changes(
+        store.folder,
         Change("row-3", ROW, '{"a": "ü\\n"}'),
         Change("row-9"),
         Change("new", ROW, "{}"),
         Change("gone", ROW, "{}"),
     )
-    change(store, Change("gone"), Change("row-9", 2 * ROW, "{}"), Change("row-9"), Change("none such"))
+    log_changes(store.folder, Change("gone"), Change("row-9", 2 * ROW, "{}"), Change("row-9"), Change("none such"))
     items |= {"row-3": (ROW, {"a": "ü\n"}), "new": (ROW, {})}
     del items["row-9"]
     done = export(store, out)
@@ -90,8 +83,8 @@ def test_all_items_there_are_now_and_no_others(store: Store, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["F.parquet", "encoder", "store"]
 
 
-def test_it_is_what_a_search_compares_with(store: Store, tmp_path: Path) -> None:
-    """Of the metric cosine, directions."""
+def test_exports_the_embeddings_of_a_search(store: Store, tmp_path: Path) -> None:
+    """For the metric cosine, unit vectors."""
     encoder = encoder_at(tmp_path / "other", 3 * np.eye(WIDTH, dtype=np.float32))
     build(made_rows(cloud(COUNT, WIDTH)), encoder, store, target=Target(key="Flat"), device="cpu")
     store.promote(2)
@@ -101,14 +94,14 @@ def test_it_is_what_a_search_compares_with(store: Store, tmp_path: Path) -> None
     )
 
 
-def test_nothing_left_of_all_items(store: Store, tmp_path: Path) -> None:
-    change(store, *(Change(name) for name in wanted()))
+def test_exports_no_items_if_all_are_deleted(store: Store, tmp_path: Path) -> None:
+    log_changes(store.folder, *(Change(name) for name in wanted()))
     assert export(store, tmp_path / "F.parquet").items == 0
     assert_exported(tmp_path / "F.parquet", {})
 
 
 def interrupted(store: Store, out: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """An export that is stopped as by Ctrl-C when so many parts are written."""
+    """Interrupt an export after a number of parts."""
     table = exporting._table
     with monkeypatch.context() as patched:
         left = iter(range(after))
@@ -124,7 +117,7 @@ def interrupted(store: Store, out: Path, monkeypatch: pytest.MonkeyPatch, after:
 
 
 def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows each table has that is made from now on."""
+    """Count the rows of each table that is made from now on."""
     counts, table = [], exporting._table
 
     def counted(collection: Any, places: NDArray[np.int64]) -> Any:
@@ -135,26 +128,25 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_interrupted_it_goes_on_and_tells_what_is_there_now(
+def test_an_interrupted_export_continues_with_the_current_items(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items, out = wanted(), tmp_path / "F.parquet"
     out.write_bytes(b"before")
     interrupted(store, out, monkeypatch, after=5)
     assert out.read_bytes() == b"before"
-    change(store, Change("row-3"), Change("row-40", ROW, "{}"))  # one of a part that is there, and one that is not
+    # an item of a part that is written, and an item of a part that is not
+    log_changes(store.folder, Change("row-3"), Change("row-40", ROW, "{}"))
     del items["row-3"]
     items["row-40"] = ROW, {}
     counts = written(monkeypatch)
     export(store, out)
-    assert counts == [7, 7, 1, 1]  # of the version's 50 items, 35 were there; and the new one
+    assert counts == [7, 7, 1, 1]  # 35 of the version's 50 items were written before; the last one is the new item
     assert_exported(out, items)
     assert not (tmp_path / "F.parquet.parts").exists()
 
 
-def test_parts_of_another_store_s_version_are_not_taken(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_another_store_are_not_used(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, other = tmp_path / "F.parquet", Store(tmp_path / "other")
     encoder = tmp_path / "encoder"
     build(made_rows(1 + cloud(COUNT, WIDTH)), encoder, other, metric="l2", target=Target(key="Flat"), device="cpu")
@@ -176,12 +168,12 @@ def test_a_damaged_part_is_made_again(store: Store, tmp_path: Path, monkeypatch:
     assert_exported(out, wanted())
 
 
-def test_two_at_once_the_second_says_so(store: Store, tmp_path: Path) -> None:
+def test_a_second_export_at_the_same_time_is_refused(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "F.parquet.parts"
     folder.mkdir()
     with locked(folder), pytest.raises(JobError, match="no other export to it"):
         export(store, tmp_path / "F.parquet")
-    export(store, tmp_path / "F.parquet")  # a killed one's lock is gone, and its folder blocks nobody
+    export(store, tmp_path / "F.parquet")  # the lock of a killed process is released
 
 
 @pytest.mark.parametrize("name", ["F.csv", "none/F.parquet", "folder.parquet", "link.parquet"])
@@ -197,10 +189,10 @@ def test_without_a_champion_there_is_nothing_to_export(tmp_path: Path) -> None:
         export(Store(tmp_path), tmp_path / "F.parquet")
 
 
-def test_a_compacted_version_is_exported_as_what_it_was_made_of(store: Store, tmp_path: Path) -> None:
+def test_a_compaction_exports_the_same_items(store: Store, tmp_path: Path) -> None:
     from lookalike.index.changes.compact import compact
 
-    change(store, Change("row-3"), Change("new", ROW, '{"n":1}'))
+    log_changes(store.folder, Change("row-3"), Change("new", ROW, '{"n":1}'))
     export(store, tmp_path / "before.parquet")
     assert compact(store) == 2
     export(store, tmp_path / "after.parquet")

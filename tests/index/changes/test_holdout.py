@@ -1,5 +1,4 @@
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,10 @@ from numpy.typing import NDArray
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.holdout import choose_holdout
-from lookalike.index.changes.log import ChangeLog
 from lookalike.index.changes.training_snapshot import ChampionRows, TrainingSnapshot, take_snapshot
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.artifact.preprocess import fit_preprocessor
-from tests.factories import cloud, encoder_at, made_rows
+from tests.factories import cloud, encoder_at, log_changes, made_rows, put
 
 WIDTH = 4
 BASE = cloud(200, WIDTH)
@@ -24,17 +22,7 @@ def encoder(folder: Path, held: NDArray[np.float32]) -> Encoder:
     return load_encoder(encoder_at(folder / "encoder", np.eye(WIDTH, dtype=np.float32), held_out=held))
 
 
-def log(store: Path, *changes: Change) -> None:
-    kept = ChangeLog(store)
-    kept.append(changes)
-    kept.close()
-
-
-def put(name: str, row: NDArray[np.float32]) -> Change:
-    return Change(name, row, json.dumps({}))
-
-
-def overlaid(store: Path, upto: int, base: NDArray[np.float32] = BASE) -> TrainingSnapshot:
+def snapshot(store: Path, upto: int, base: NDArray[np.float32] = BASE) -> TrainingSnapshot:
     rows = ChampionRows(made_rows(base), "base", len(base), hashlib.sha256(base.tobytes()).hexdigest())
     return take_snapshot(rows, store, upto, lambda puts: np.ones(len(puts), np.bool_), fit_preprocessor(base, "none"))
 
@@ -44,68 +32,70 @@ def held_rows(found: TrainingSnapshot, held: NDArray[np.int64]) -> NDArray[np.fl
     return np.concatenate([chunk.inputs for chunk in found.rows.chunks()])[held]
 
 
-def test_of_the_same_rows_those_that_the_encoder_held_out(tmp_path: Path) -> None:
-    found = overlaid(tmp_path, 0)
+def test_unchanged_rows_hold_out_those_that_the_encoder_held_out(tmp_path: Path) -> None:
+    found = snapshot(tmp_path, 0)
     held = choose_holdout(found, encoder(tmp_path, BASE[HELD]), tmp_path, trained_to=0, share=0.5, seed=0)
     assert held.tolist() == HELD
 
 
-def test_of_what_is_new_a_share_and_of_the_old_those_still_there(tmp_path: Path) -> None:
-    log(tmp_path, Change("row-5"), put("row-50", BASE[50] + 1), *(put(f"n{i}", row) for i, row in enumerate(NEW)))
-    found = overlaid(tmp_path, 1_002)
+def test_holds_out_a_share_of_new_rows_and_the_old_held_out_rows(tmp_path: Path) -> None:
+    log_changes(
+        tmp_path, Change("row-5"), put("row-50", BASE[50] + 1), *(put(f"n{i}", row) for i, row in enumerate(NEW))
+    )
+    found = snapshot(tmp_path, 1_002)
     held = choose_holdout(found, encoder(tmp_path, BASE[HELD]), tmp_path, trained_to=0, share=0.3, seed=0)
     assert held[:2].tolist() == [150 - 2, 199 - 2]
     assert (held[2:] >= 198).all()
-    assert 250 < len(held) - 2 < 350  # 0.3 of 1,001, give or take three deviations
+    assert 250 < len(held) - 2 < 350  # 0.3 of 1,001, within three standard deviations
     other = choose_holdout(found, encoder(tmp_path / "2", BASE[HELD]), tmp_path, trained_to=0, share=0.3, seed=1)
     assert held[2:].tolist() != other[2:].tolist()
 
 
-def test_a_row_that_was_met_before_is_not_new_under_another_id_or_payload(tmp_path: Path) -> None:
+def test_a_known_row_is_not_new_under_another_id_or_payload(tmp_path: Path) -> None:
     again = [put("row-0", BASE[0]), put("copy", BASE[1]), Change("row-2"), put("moved", BASE[2])]
-    log(tmp_path, *again, put("held", BASE[5]))
-    found = overlaid(tmp_path, 5)
+    log_changes(tmp_path, *again, put("held", BASE[5]))
+    found = snapshot(tmp_path, 5)
     held = choose_holdout(found, encoder(tmp_path, BASE[HELD]), tmp_path, trained_to=0, share=0.999999, seed=0)
     rows = held_rows(found, held)
-    np.testing.assert_array_equal(rows, BASE[[*HELD, 5]])  # both rows that are equal to a held-out one
+    np.testing.assert_array_equal(rows, BASE[[*HELD, 5]])  # both rows that equal a held-out row
 
 
-def test_what_the_log_had_when_the_encoder_was_trained_is_not_new(tmp_path: Path) -> None:
-    log(tmp_path, *(put(f"n{i}", row) for i, row in enumerate(NEW[:20])))
-    log(tmp_path, put("n3", NEW[30]), Change("n4"), put("n5", NEW[5]), put("late", NEW[4]), put("new", NEW[31]))
-    found = overlaid(tmp_path, 25)
+def test_rows_of_the_log_at_training_time_are_not_new(tmp_path: Path) -> None:
+    log_changes(tmp_path, *(put(f"n{i}", row) for i, row in enumerate(NEW[:20])))
+    log_changes(tmp_path, put("n3", NEW[30]), Change("n4"), put("n5", NEW[5]), put("late", NEW[4]), put("new", NEW[31]))
+    found = snapshot(tmp_path, 25)
     its = encoder(tmp_path, np.concatenate([BASE[HELD], NEW[7:8]]))
     rows = held_rows(found, choose_holdout(found, its, tmp_path, trained_to=20, share=0.999999, seed=0))
     np.testing.assert_array_equal(rows, np.concatenate([BASE[HELD], NEW[[7, 30, 31]]]))
 
 
 def test_to_an_encoder_of_other_data_every_row_is_new(tmp_path: Path) -> None:
-    found = overlaid(tmp_path, 0)
+    found = snapshot(tmp_path, 0)
     its = encoder(tmp_path, cloud(50, WIDTH, seed=9))
     held = choose_holdout(found, its, tmp_path, trained_to=0, share=0.25, seed=0)
     assert 30 < len(held) < 70
 
 
 def test_equal_rows_are_held_out_together(tmp_path: Path) -> None:
-    log(tmp_path, *(put(f"n{i}", NEW[i % 10]) for i in range(200)))
-    found = overlaid(tmp_path, 200)
+    log_changes(tmp_path, *(put(f"n{i}", NEW[i % 10]) for i in range(200)))
+    found = snapshot(tmp_path, 200)
     held = choose_holdout(found, encoder(tmp_path, BASE[HELD]), tmp_path, trained_to=0, share=0.5, seed=0)
     drawn = [{tuple(row) for row in held_rows(found, held)[4:]}, len(held) - 4]
     assert drawn[1] == 20 * len(drawn[0])  # type: ignore[arg-type]
 
 
-def test_of_many_rows_the_new_are_held_out_as_thinly_as_the_old(tmp_path: Path) -> None:
+def test_new_and_old_rows_are_held_out_in_equal_shares(tmp_path: Path) -> None:
     many = cloud(20_000, WIDTH, seed=3)
-    log(tmp_path, *(put(f"n{i}", row) for i, row in enumerate(cloud(2_000, WIDTH, seed=4))))
-    found = overlaid(tmp_path, 2_000, many)
-    its = encoder(tmp_path, many[np.linspace(0, 19_999, 8_192).astype(np.int64)])  # all that an artifact lists
+    log_changes(tmp_path, *(put(f"n{i}", row) for i, row in enumerate(cloud(2_000, WIDTH, seed=4))))
+    found = snapshot(tmp_path, 2_000, many)
+    its = encoder(tmp_path, many[np.linspace(0, 19_999, 8_192).astype(np.int64)])  # as many as an artifact can list
     held = choose_holdout(found, its, tmp_path, trained_to=0, share=0.9, seed=0)
     assert 8_192 + 700 < len(held) < 8_192 + 940  # 0.41 of 2,000
 
 
 @pytest.mark.parametrize("listed", [0, 1])
 def test_an_encoder_that_lists_none_or_whose_rows_are_gone_knows_none(tmp_path: Path, listed: int) -> None:
-    log(tmp_path, Change("row-5"))
-    found = overlaid(tmp_path, 1)
+    log_changes(tmp_path, Change("row-5"))
+    found = snapshot(tmp_path, 1)
     held = choose_holdout(found, encoder(tmp_path, BASE[5 : 5 + listed]), tmp_path, trained_to=0, share=0.5, seed=0)
     assert (len(held) > 50) == (listed == 0)

@@ -1,4 +1,4 @@
-"""Rows into the change log: whole transactions, each with its place, and nothing twice."""
+"""Imports into the change log: whole transactions, each with its place, and no row twice."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ WIDTH = 4
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Its champion embeds a row as it is."""
+    """The champion does not change a row."""
     made = Store(tmp_path / "store")
     encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32))
     build(made_rows(cloud(20, WIDTH)), encoder, made, metric="l2", target=Target(key="Flat"), device="cpu")
@@ -41,7 +41,7 @@ def logged(store: Store) -> list[Change]:
 
 
 def stopping(rows: Rows, after: int) -> Rows:
-    """The same, but it stops as Ctrl-C does once so many rows were read."""
+    """The same rows, but reading is interrupted after a number of rows."""
 
     def read(size: int) -> Iterator[Chunk]:
         seen = 0
@@ -69,7 +69,7 @@ def test_each_row_becomes_an_item_with_its_id_input_and_payload(store: Store) ->
     assert [collection.items.id_at(int(p)) for p in found.positions[:, 0]] == ["row-1", "new/ ?#%", "ключ 鍵 🔑"]
 
 
-def test_it_goes_on_where_it_was_interrupted_and_writes_no_row_twice(store: Store) -> None:
+def test_an_interrupted_import_continues_and_writes_no_row_twice(store: Store) -> None:
     rows = made_rows(cloud(3 * MOST + 7, WIDTH, seed=1))
     with pytest.raises(KeyboardInterrupt):
         import_rows(stopping(rows, 2 * MOST), store)
@@ -89,7 +89,7 @@ def test_a_finished_import_has_nothing_to_do_until_it_is_asked_for_again(store: 
     assert (done.rows, done.before, done.sequence) == (30, 0, 60)
 
 
-def test_of_a_source_that_grew_only_what_is_new_is_written_however_its_rows_come(store: Store) -> None:
+def test_imports_only_the_new_rows_of_a_longer_source(store: Store) -> None:
     inputs = cloud(50, WIDTH, seed=1)
     for count, batch, before in ((20, 7, 0), (35, 50, 20), (50, 3, 35)):
         done = import_rows(made_rows(inputs[:count], batch=batch), store)
@@ -98,7 +98,7 @@ def test_of_a_source_that_grew_only_what_is_new_is_written_however_its_rows_come
 
 
 @pytest.mark.parametrize("what", ["an input", "an id", "a payload", "fewer rows"])
-def test_of_a_source_that_changed_all_rows_are_written(store: Store, what: str) -> None:
+def test_imports_all_rows_of_a_changed_source(store: Store, what: str) -> None:
     inputs, ids = cloud(30, WIDTH, seed=1), [f"new-{i}" for i in range(30)]
     payloads = [{"n": str(i)} for i in range(30)]
     import_rows(made_rows(inputs, ids, payloads), store)
@@ -114,7 +114,7 @@ def test_of_a_source_that_changed_all_rows_are_written(store: Store, what: str) 
     assert (done.rows, done.before, done.sequence) == (len(ids), 0, 30 + len(ids))
 
 
-def test_the_place_is_that_of_the_source_of_this_name(store: Store) -> None:
+def test_each_source_name_has_its_own_place(store: Store) -> None:
     inputs = cloud(10, WIDTH, seed=1)
     import_rows(made_rows(inputs), store)
     other = replace(made_rows(inputs), name="other")
@@ -122,11 +122,11 @@ def test_the_place_is_that_of_the_source_of_this_name(store: Store) -> None:
     assert import_rows(made_rows(inputs), store).rows == 0
 
 
-def test_of_two_imports_at_once_the_second_to_write_is_refused(store: Store) -> None:
+def test_the_second_of_two_imports_at_once_is_refused(store: Store) -> None:
     rows = made_rows(cloud(2 * MOST, WIDTH))
 
     def read(size: int) -> Iterator[Chunk]:
-        """Another process imports the same rows, all of them, before this one reads the second part."""
+        """Another process imports all the rows before this process reads the second part."""
         first, *others = rows.read(size)
         yield first
         assert import_rows(rows, store, again=True).rows == 2 * MOST
@@ -138,7 +138,7 @@ def test_of_two_imports_at_once_the_second_to_write_is_refused(store: Store) -> 
     assert import_rows(rows, store).rows == 0
 
 
-def test_of_two_rows_with_one_id_the_later_counts(store: Store) -> None:
+def test_a_later_row_replaces_a_row_of_the_same_id(store: Store) -> None:
     import_rows(made_rows(cloud(2, WIDTH), ["one", "one"], [{"n": 1}, {"n": 2}]), store)
     items = open_collection(store, 1).items
     place = items.find("one")
@@ -151,7 +151,7 @@ def test_of_two_rows_with_one_id_the_later_counts(store: Store) -> None:
     [
         (np.nan, f"made, row {MOST + 5}, column 2: expected a finite number"),
         (np.inf, f"made, row {MOST + 5}, column 2: expected a finite number"),
-        (3e38, f"made, row {MOST + 5}, id 'row-{MOST + 5}': expected a row that the champion's encoder can read"),
+        (3e38, f"made, row {MOST + 5}, id 'row-{MOST + 5}': expected a row that the champion's encoder can embed"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_and_nothing_of_its_transaction_written(
@@ -164,7 +164,7 @@ def test_a_row_that_cannot_be_read_is_named_and_nothing_of_its_transaction_writt
     assert str(told.value).startswith(about)
     assert len(logged(store)) == MOST
     inputs[MOST + 5, 2] = 0.5
-    done = import_rows(made_rows(inputs), store)  # mended, it goes on
+    done = import_rows(made_rows(inputs), store)  # with a corrected row, the import continues
     assert (done.rows, done.before) == (50, MOST)
 
 
@@ -185,7 +185,7 @@ def test_rows_of_another_width_are_refused(store: Store) -> None:
         import_rows(made_rows(cloud(3, WIDTH + 1)), store)
 
 
-def test_without_a_champion_there_is_nobody_to_read_them(tmp_path: Path) -> None:
+def test_needs_a_champion(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a promoted version"):
         import_rows(made_rows(cloud(3, WIDTH)), Store(tmp_path / "none"))
 
@@ -198,15 +198,15 @@ def test_rows_for_an_encoder_with_an_origin_are_logged_as_the_source_holds_them(
     inputs = cloud(3, WIDTH, seed=1) + np.array([1.76e9, 0, 0, 0])
     assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).sequence == 3
     np.testing.assert_array_equal([change.input for change in logged(made)], inputs)
-    assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).before == 3  # it is known again
+    assert import_rows(made_rows(inputs, ["a", "b", "c"]), made).before == 3  # the source is recognized
     collection = open_collection(made, 1)
     found = collection.searcher.search_rows((inputs - [1.76e9, 0, 0, 0]).astype(np.float32), 1)
     assert [collection.items.id_at(int(p)) for p in found.positions[:, 0]] == ["a", "b", "c"]
     np.testing.assert_allclose(found.scores[:, 0], 0, atol=1e-6)
 
 
-def test_values_that_the_encoder_clips_are_told_and_imported_all_the_same(tmp_path: Path) -> None:
-    """It was fitted on -1 to 1, and knows -21 to 21."""
+def test_clipped_values_are_reported_and_imported(tmp_path: Path) -> None:
+    """An encoder that was fitted on -1 to 1 knows -21 to 21."""
     store = Store(tmp_path / "store")
     encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32), fitted=1)
     build(made_rows(cloud(20, WIDTH)), encoder, store, metric="l2", target=Target(key="Flat"), device="cpu")

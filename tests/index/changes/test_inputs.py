@@ -25,7 +25,7 @@ def test_other_bytes_are_no_input(blob: bytes) -> None:
         unpack(blob)
 
 
-def test_inputs_of_both_types_are_stacked_less_the_origin_without_those_that_are_not_there() -> None:
+def test_stacks_inputs_of_both_types_and_subtracts_the_origin() -> None:
     one, other = np.array([3.0, 1e9 + 0.5]), np.array([4.0, 1e9], np.float32)
     rows = stacked([one, None, other], np.array([0.0, 1e9]))
     assert rows.tolist() == [[3, 0.5], [4, 0]]

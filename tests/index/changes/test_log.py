@@ -1,6 +1,5 @@
-"""What is in the log after it was closed, damaged, lost, or written by several."""
+"""The log after it was closed, damaged, lost, or written by several processes."""
 
-import json
 import os
 import shutil
 import sqlite3
@@ -15,14 +14,14 @@ from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.log import BATCH, LOG, ChangeLog, Note
 from lookalike.index.errors import JobError, LogError, StoreError
 from lookalike.training.errors import ArtifactError, DataError
-from tests.factories import flip
-from tests.index.changes.test_collection import COUNT, WIDTH, as_logged, made, put
+from tests.factories import flip, log_changes, put
+from tests.index.changes.test_collection import COUNT, WIDTH, made
 
 ONES = np.ones(3, np.float32)
 
 
 def made_of(name: str, value: float = 1.0) -> Change:
-    return Change(name, ONES * np.float32(value), json.dumps({"v": value}))
+    return put(name, ONES * np.float32(value), {"v": value})
 
 
 def told(changes: list[Change]) -> list[tuple[int, str, float | None]]:
@@ -49,7 +48,7 @@ def test_changes_come_back_in_their_order_as_they_were_written(tmp_path: Path) -
         each.close()
 
 
-def test_the_latest_change_of_each_item_is_all_that_counts(tmp_path: Path) -> None:
+def test_current_yields_the_latest_change_of_each_item(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
     log.append([made_of("a", 1), made_of("b", 2), made_of("a", 3), Change("b"), made_of("c", 5)])
     assert [told(batch) for batch in log.current()] == [[(3, "a", 3.0), (4, "b", None), (5, "c", 5.0)]]
@@ -59,7 +58,7 @@ def test_the_latest_change_of_each_item_is_all_that_counts(tmp_path: Path) -> No
     assert sum(map(len, log.current())) == 2 * BATCH + 3
 
 
-def test_what_was_replaced_is_dropped_and_no_sequence_number_is_given_twice(tmp_path: Path) -> None:
+def test_prune_drops_superseded_changes_and_no_number_is_used_twice(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
     log.append([made_of("a", 1), made_of("a", 2), Change("b"), made_of("a", 4)])
     assert log.prune([3]) == 1
@@ -127,12 +126,12 @@ def test_a_change_is_skipped_if_its_item_has_changed_since_it_was_decided(tmp_pa
     decided = [Change("a", seen=seen), Change("b", seen=seen), Change("c", seen=seen), Change("new", seen=0)]
     assert log.append_each(decided) == [6, 0, 0, 7]
     assert [(change.id, change.sequence) for change in log.read(seen)] == [("b", 4), ("c", 5), ("a", 6), ("new", 7)]
-    assert log.append_each([Change("b", seen=5), Change("b", seen=5)]) == [8, 0]  # the first of them counts, too
+    assert log.append_each([Change("b", seen=5), Change("b", seen=5)]) == [8, 0]  # the first change counts
     assert log.append_each([]) == []
 
 
 def unclosed(folder: Path, to: Path, changes: int) -> Path:
-    """A copy of a log as a killed process leaves it: what was written stands in SQLite's log."""
+    """A copy of a log like a killed process leaves it: the changes are in SQLite's -wal."""
     log = ChangeLog(folder)
     for i in range(changes):
         log.append([made_of(f"item-{i}", i)])
@@ -143,7 +142,7 @@ def unclosed(folder: Path, to: Path, changes: int) -> Path:
     return to
 
 
-def test_where_the_end_of_sqlites_log_is_damaged_what_is_before_it_is_there(tmp_path: Path) -> None:
+def test_changes_before_a_damaged_end_of_the_wal_are_kept(tmp_path: Path) -> None:
     folder = unclosed(tmp_path / "whole", tmp_path / "killed", 20)
     flip(folder / f"{LOG}-wal", -100)
     log = ChangeLog(folder)
@@ -159,7 +158,7 @@ def test_sqlites_log_cut_anywhere_in_its_last_change_is_the_log_without_it(tmp_p
     assert len(ChangeLog(folder).read(0)) == 4
 
 
-def test_one_flipped_bit_anywhere_is_told_or_changes_nothing_that_is_read(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_reported_or_harmless(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path / "whole")
     log.append([made_of(f"item-{i}", i) for i in range(300)])
     log.close()
@@ -178,7 +177,7 @@ def test_one_flipped_bit_anywhere_is_told_or_changes_nothing_that_is_read(tmp_pa
     assert told_of > 10
 
 
-def test_what_is_no_log_is_refused_each_time(tmp_path: Path) -> None:
+def test_refuses_a_file_that_is_no_log_each_time(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / LOG)
     other.execute("CREATE TABLE changes (sequence INTEGER PRIMARY KEY)")
     other.close()
@@ -191,40 +190,38 @@ def test_what_is_no_log_is_refused_each_time(tmp_path: Path) -> None:
         ChangeLog(tmp_path).last()
 
 
-def test_a_log_that_was_lost_begins_after_what_versions_have_folded_in(tmp_path: Path) -> None:
+def test_after_a_lost_log_numbers_begin_after_those_in_versions(tmp_path: Path) -> None:
     from lookalike.index.changes.compact import compact
 
     store, row = made(tmp_path), np.ones(WIDTH, np.float32)
-    as_logged(store, [put("a", row, {}), Change("row-0")])
+    log_changes(store.folder, put("a", row, {}), Change("row-0"))
     assert compact(store) == 2
     (store.folder / LOG).unlink()
     assert open_collection(store, 2).items.count == COUNT
-    as_logged(store, [put("b", row, {})])
+    log_changes(store.folder, put("b", row, {}))
     with closing(ChangeLog(store.folder)) as log:
         assert (log.size().changes, log.size().superseded) == (1, 0)
     collection = open_collection(store, 2)
     assert (collection.applied, collection.items.count) == (3, COUNT + 1)
-    with pytest.raises(StoreError, match="version 1: expected one that holds the changes up to one from 2 to 3"):
+    with pytest.raises(StoreError, match="version 1: expected a version whose last change is from 2 to 3"):
         open_collection(store, 1)
 
 
-def test_an_older_copy_of_the_log_is_told_from_the_one_that_a_version_was_made_of(tmp_path: Path) -> None:
+def test_refuses_an_older_copy_of_the_log(tmp_path: Path) -> None:
     from lookalike.index.changes.compact import compact
 
     store, row = made(tmp_path), np.ones(WIDTH, np.float32)
-    as_logged(store, [put("a", row, {})])
+    log_changes(store.folder, put("a", row, {}))
     shutil.copy(store.folder / LOG, tmp_path / "older")
-    as_logged(store, [put("b", row, {}), Change("a")])
+    log_changes(store.folder, put("b", row, {}), Change("a"))
     assert compact(store) == 2
     shutil.copy(tmp_path / "older", store.folder / LOG)
-    with pytest.raises(StoreError, match="found up to 3: a change log was lost, or an older copy"):
+    with pytest.raises(StoreError, match="found 3: a change log was lost, or replaced by an older copy"):
         open_collection(store, 2)
 
 
-def test_a_log_in_a_store_that_may_only_be_read_is_read_and_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the system tells one who may not write; whoever runs the tests may."""
+def test_reads_and_follows_a_log_in_a_read_only_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make os.access deny writing, because the user of the tests can write."""
     writer = ChangeLog(tmp_path)
     writer.append([made_of("a", 1)])
     writer.close()

@@ -8,18 +8,15 @@ import apsw
 import numpy as np
 import pytest
 
-from lookalike.index.changes.change import Change
 from lookalike.index.changes.inputs import Input
 from lookalike.index.changes.log import LOG, ChangeLog
 from lookalike.index.errors import LogError
 from lookalike.training.errors import ArtifactError
+from tests.factories import put
 
 WAL, SHM = f"{LOG}-wal", f"{LOG}-shm"
 FILES = (LOG, WAL, SHM)
-
-
-def put(name: str) -> Change:
-    return Change(name, np.ones(3, np.float32), "{}")
+ROW = np.ones(3, np.float32)
 
 
 def ids(folder: Path) -> list[str]:
@@ -30,10 +27,10 @@ def ids(folder: Path) -> list[str]:
 
 
 def killed(folder: Path, to: Path) -> Path:
-    """A store as a killed process leaves it: "a" to "d" are in items.db-wal alone."""
+    """A store like a killed process leaves it: "a" to "d" are only in items.db-wal."""
     log = ChangeLog(folder)
     for name in "abcd":
-        log.append([put(name)])
+        log.append([put(name, ROW)])
     to.mkdir()
     for name in FILES:
         shutil.copy(folder / name, to / name)
@@ -46,13 +43,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("left", [(WAL,), (SHM,), (WAL, SHM), (f"{LOG}-journal",)])
-def test_what_a_lost_log_left_is_never_written_to(tmp_path: Path, left: tuple[str, ...]) -> None:
+def test_does_not_write_to_the_rest_of_a_lost_log(tmp_path: Path, left: tuple[str, ...]) -> None:
     store = killed(tmp_path / "whole", tmp_path / "store")
     (store / f"{LOG}-journal").write_bytes(b"of a rollback")
     for name in {path.name for path in store.iterdir()} - set(left):
         (store / name).rename(tmp_path / name)
     before = contents(store)
-    asked: list[Callable[[], int]] = [ChangeLog(store).last, lambda: ChangeLog(store).append([put("new")])]
+    asked: list[Callable[[], int]] = [ChangeLog(store).last, lambda: ChangeLog(store).append([put("new", ROW)])]
     for ask in asked:
         with pytest.raises(
             LogError, match=f"{LOG}: expected {LOG} beside .*{left[-1]}, found no {LOG}. Put {LOG} back"
@@ -61,21 +58,21 @@ def test_what_a_lost_log_left_is_never_written_to(tmp_path: Path, left: tuple[st
     assert contents(store) == before
 
 
-def test_a_lost_log_that_is_put_back_has_all_that_was_acknowledged(tmp_path: Path) -> None:
+def test_a_restored_log_has_all_acknowledged_changes(tmp_path: Path) -> None:
     store = killed(tmp_path / "whole", tmp_path / "store")
     (store / LOG).rename(tmp_path / LOG)
     with pytest.raises(LogError):
-        ChangeLog(store).append([put("new")])
+        ChangeLog(store).append([put("new", ROW)])
     (tmp_path / LOG).rename(store / LOG)
     assert ids(store) == ["a", "b", "c", "d"]
 
 
-def test_a_new_log_begins_once_the_rest_of_the_lost_one_is_gone(tmp_path: Path) -> None:
+def test_a_new_log_begins_when_the_rest_of_the_lost_log_is_removed(tmp_path: Path) -> None:
     store = killed(tmp_path / "whole", tmp_path / "store")
     for name in FILES:
         (store / name).unlink()
     log = ChangeLog(store)
-    assert log.append([put("new")]) == 1
+    assert log.append([put("new", ROW)]) == 1
     log.close()
     assert ids(store) == ["new"]
 
@@ -85,7 +82,7 @@ def test_a_log_whose_wal_alone_was_lost_is_refused(tmp_path: Path) -> None:
     (store / WAL).rename(tmp_path / WAL)
     before = contents(store)
     with pytest.raises(LogError, match=f"expected {WAL} beside {SHM}, found no {WAL}"):
-        ChangeLog(store).append([put("new")])
+        ChangeLog(store).append([put("new", ROW)])
     assert contents(store) == before
     (tmp_path / WAL).rename(store / WAL)
     assert ids(store) == ["a", "b", "c", "d"]
@@ -102,22 +99,20 @@ def test_an_empty_log_is_refused_before_its_wal_is_deleted(tmp_path: Path) -> No
     (store / LOG).write_bytes(b"")
     before = contents(store)
     with pytest.raises(ArtifactError, match="an empty file"):
-        ChangeLog(store).append([put("new")])
+        ChangeLog(store).append([put("new", ROW)])
     assert contents(store) == before
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_is_acknowledged_while_a_file_is_away_and_writing_goes_on_once_it_is_back(
-    tmp_path: Path, name: str
-) -> None:
+def test_does_not_acknowledge_while_a_file_is_missing(tmp_path: Path, name: str) -> None:
     log, store = ChangeLog(tmp_path / "store"), tmp_path / "store"
-    assert log.append([put("a")]) == 1
+    assert log.append([put("a", ROW)]) == 1
     (store / name).rename(tmp_path / "aside")
-    for ask in (lambda: log.append([put("b")]), log.moved, lambda: log.find("a"), log.last, log.prune):
+    for ask in (lambda: log.append([put("b", ROW)]), log.moved, lambda: log.find("a"), log.last, log.prune):
         with pytest.raises(LogError, match=rf"{name}: expected the file .* opened, found no file.* Move it back"):
             ask()
     (tmp_path / "aside").rename(store / name)
-    assert log.append([put("c")]) == 2
+    assert log.append([put("c", ROW)]) == 2
     log.close()
     assert ids(store) == ["a", "c"]
 
@@ -125,18 +120,18 @@ def test_nothing_is_acknowledged_while_a_file_is_away_and_writing_goes_on_once_i
 @pytest.mark.parametrize("names", [(LOG,), (WAL,), (SHM,), (WAL, SHM), FILES])
 def test_nothing_is_acknowledged_into_a_deleted_file(tmp_path: Path, names: tuple[str, ...]) -> None:
     log = ChangeLog(tmp_path)
-    log.append([put("a")])
+    log.append([put("a", ROW)])
     for name in names:
         (tmp_path / name).unlink()
     for _ in range(2):
         with pytest.raises(LogError, match="found no file: it was moved or deleted"):
-            log.append([put("b")])
+            log.append([put("b", ROW)])
     log.close()
 
 
-def test_a_file_that_goes_while_a_change_is_written_is_noticed_before_the_acknowledgement(tmp_path: Path) -> None:
+def test_a_file_removed_during_a_write_is_noticed_before_the_acknowledgement(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
-    log.append([put("a")])
+    log.append([put("a", ROW)])
 
     class Removing:
         """A change whose input, which is read inside the transaction, removes the log."""
@@ -152,18 +147,18 @@ def test_a_file_that_goes_while_a_change_is_written_is_noticed_before_the_acknow
         log.append([Removing()])  # type: ignore[list-item]
 
 
-def test_another_log_in_place_of_the_open_one_gets_nothing_of_it(tmp_path: Path) -> None:
+def test_a_log_that_replaces_the_open_log_is_not_written(tmp_path: Path) -> None:
     log, store = ChangeLog(tmp_path / "store"), tmp_path / "store"
-    log.append([put("a")])
+    log.append([put("a", ROW)])
     backing_up = apsw.Connection(str(store / LOG))
     backing_up.execute("VACUUM INTO ?", (str(tmp_path / "copy"),))
     backing_up.close()
-    log.append([put("b")])
+    log.append([put("b", ROW)])
     (store / LOG).rename(tmp_path / "old")
     (tmp_path / "copy").rename(store / LOG)
     for _ in range(2):
         with pytest.raises(LogError, match=f"{LOG}: expected the file .* opened, found another file"):
-            log.append([put("c")])
+            log.append([put("c", ROW)])
     log.close()
     assert ids(store) == ["a"]
     for name in (WAL, SHM):
@@ -186,16 +181,16 @@ def remove_wal(link: Path, real: Path) -> None:
 def test_a_log_behind_a_link_is_watched_at_both_ends(tmp_path: Path, change: Callable[[Path, Path], object]) -> None:
     store, real = tmp_path / "store", tmp_path / "disk" / "of.db"
     log = ChangeLog(store)
-    log.append([put("a")])
+    log.append([put("a", ROW)])
     log.close()
     real.parent.mkdir()
     (store / LOG).rename(real)
     (store / LOG).symlink_to(real)
     log = ChangeLog(store)
-    assert log.append([put("b")]) == 2
+    assert log.append([put("b", ROW)]) == 2
     change(store / LOG, real)
     with pytest.raises(LogError, match="expected the file that this process opened"):
-        log.append([put("c")])
+        log.append([put("c", ROW)])
     log.close()
 
 
@@ -205,4 +200,4 @@ def test_a_link_whose_log_is_lost_is_refused_if_a_wal_is_left(tmp_path: Path) ->
     (tmp_path / "store" / LOG).symlink_to(store / LOG)
     (store / LOG).unlink()
     with pytest.raises(LogError, match=f"found no {LOG}"):
-        ChangeLog(tmp_path / "store").append([put("new")])
+        ChangeLog(tmp_path / "store").append([put("new", ROW)])

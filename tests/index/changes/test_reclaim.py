@@ -25,8 +25,8 @@ def put(name: str, value: float = 1.0) -> Change:
 
 
 def recounted(store: Path) -> tuple[int, int]:
-    """How many changes there are, and how many of them are not the last of their id, by SQL."""
-    database = apsw.Connection(str(store / LOG))  # Python's own SQLite would drop the locks of this one
+    """The number of changes, and of superseded changes, by SQL."""
+    database = apsw.Connection(str(store / LOG))  # Python's SQLite would drop the locks of apsw's
     changes, superseded = next(database.execute("SELECT count(*), count(*) - count(DISTINCT id) FROM changes"))
     database.close()
     return changes, superseded
@@ -46,7 +46,7 @@ def test_the_counts_are_those_of_the_rows_after_each_change(tmp_path: Path) -> N
         ([put("a")], (3, 1)),
         ([Change("a"), Change("never")], (5, 2)),
         ([put("c"), put("c"), put("c")], (8, 4)),
-        ([Change("b", seen=0), Change("c", seen=8)], (9, 5)),  # the first one is skipped
+        ([Change("b", seen=0), Change("c", seen=8)], (9, 5)),  # the first change is skipped
     ]
     for changes, wanted in steps:
         log.append_each(changes)
@@ -75,7 +75,7 @@ def test_a_log_that_lost_its_counts_is_damaged(tmp_path: Path) -> None:
         log.size()
 
 
-def test_the_space_of_superseded_changes_goes_back_and_what_is_left_is_whole(tmp_path: Path) -> None:
+def test_prune_frees_the_space_of_superseded_changes(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
     for round_ in range(25):
         log.append([put(f"i{i}", round_) for i in range(40)])
@@ -93,9 +93,7 @@ def test_the_space_of_superseded_changes_goes_back_and_what_is_left_is_whole(tmp
     assert log.append([put("i0")]) == 1_002
 
 
-def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prune_works_in_steps_and_keeps_the_wal_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reclaim, "STEP", 16)
     log, other = ChangeLog(tmp_path), ChangeLog(tmp_path)
     for round_ in range(25):
@@ -112,14 +110,14 @@ def test_it_is_done_in_steps_between_which_others_write_and_the_wal_stays_small(
     log.append([])
     assert log.prune() == 24 * 40
     assert len(sizes) > 24 * 40 / 16
-    assert max(sizes) < 1 << 20  # of 3 MiB that are dropped
+    assert max(sizes) < 1 << 20  # 3 MiB are dropped
     assert recounted(tmp_path)[0] == 40 + len(sizes)
     monkeypatch.undo()
     log.prune()
     assert recounted(tmp_path) == (41, 0)
 
 
-def test_it_goes_on_while_another_process_moves_the_wal_into_the_log(tmp_path: Path) -> None:
+def test_prune_continues_during_a_checkpoint_of_another_process(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path)
     for _ in range(3):
         log.append([put("a"), put("b")])
@@ -142,7 +140,7 @@ def test_it_goes_on_while_another_process_moves_the_wal_into_the_log(tmp_path: P
         connection.close()
 
 
-def test_what_fails_in_between_leaves_a_log_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_step_leaves_an_undamaged_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = ChangeLog(tmp_path)
     for round_ in range(30):
         log.append([put(f"i{i}", round_) for i in range(40)])

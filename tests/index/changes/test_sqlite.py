@@ -1,4 +1,4 @@
-"""Whole transactions, and databases that nobody changes."""
+"""Transactions, and databases that cannot be written."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path) -> None:
     assert one(database, "SELECT x FROM t WHERE x > 2") is None
 
 
-def test_what_may_be_written_is_not_frozen_and_a_stamp_tells_of_a_change(tmp_path: Path) -> None:
+def test_a_writable_database_is_not_frozen_and_its_stamp_changes(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     path.write_bytes(b"")
     before = stamp_of(path)
@@ -31,8 +31,8 @@ def test_what_may_be_written_is_not_frozen_and_a_stamp_tells_of_a_change(tmp_pat
     assert stamp_of(path) != before
 
 
-def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    """SQLite would delete or replay what is beside it."""
+def test_does_not_create_a_missing_database(tmp_path: Path) -> None:
+    """SQLite would delete or replay files beside it."""
     with pytest.raises(apsw.CantOpenError):
         connected(tmp_path / "a.db")
     assert list(tmp_path.iterdir()) == []

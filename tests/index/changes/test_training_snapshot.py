@@ -1,5 +1,4 @@
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,13 @@ from lookalike.index.errors import StoreError
 from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Chunk, Rows, sketches
-from tests.factories import cloud, made_rows
+from tests.factories import cloud, log_changes, made_rows, put
 
 WIDTH = 4
 BASE = cloud(10, WIDTH)
 NEW = cloud(6, WIDTH, seed=1)
 KNOWN = fit_preprocessor(np.array([[-1], [1]], np.float32).repeat(WIDTH, axis=1), "none")
-"""Of an encoder that knows -21 to 21."""
+"""The preprocessing of an encoder that knows -21 to 21."""
 
 
 def every(puts: list[Change]) -> NDArray[np.bool_]:
@@ -30,17 +29,11 @@ def source(rows: Rows | None = None, name: str = "the rows") -> ChampionRows:
     return ChampionRows(rows or made_rows(BASE, batch=3), name, 10, hashlib.sha256(BASE.tobytes()).hexdigest())
 
 
-def put(name: str, row: NDArray[np.float32], **payload: object) -> Change:
-    return Change(name, row, json.dumps(payload))
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """Seven changes: two of the ten rows replaced, one deleted, one item put twice, one put and deleted again."""
-    log = ChangeLog(tmp_path)
-    log.append([put("row-2", NEW[0], label=7), Change("row-5"), put("a", NEW[1])])
-    log.append([put("a", NEW[2], label="x"), put("b", NEW[3]), Change("b"), put("row-9", NEW[4])])
-    log.close()
+    log_changes(tmp_path, put("row-2", NEW[0], {"label": 7}), Change("row-5"), put("a", NEW[1]))
+    log_changes(tmp_path, put("a", NEW[2], {"label": "x"}), put("b", NEW[3]), Change("b"), put("row-9", NEW[4]))
     return tmp_path
 
 
@@ -55,7 +48,7 @@ def read(found: TrainingSnapshot, size: int | None = None) -> Chunk:
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
-def test_the_log_wins_over_the_source_and_comes_after_it(store: Path, size: int) -> None:
+def test_the_log_replaces_rows_of_the_source_and_comes_after_it(store: Path, size: int) -> None:
     found = take_snapshot(source(), store, 7, every, KNOWN)
     assert (found.new, found.replaced, found.deleted, found.unreadable) == (1, 2, 1, 0)
     told = read(found, size)
@@ -77,11 +70,11 @@ def test_the_log_wins_over_the_source_and_comes_after_it(store: Path, size: int)
         (5, [f"row-{i}" for i in (0, 1, 3, 4, 6, 7, 8, 9)] + ["row-2", "a", "b"]),
     ],
 )
-def test_the_log_counts_up_to_the_change_that_is_named(store: Path, upto: int, ids: list[str]) -> None:
+def test_reads_the_log_up_to_a_change(store: Path, upto: int, ids: list[str]) -> None:
     assert read(take_snapshot(source(), store, upto, every, KNOWN)).ids == ids
 
 
-def test_what_is_put_later_is_not_among_the_rows(store: Path) -> None:
+def test_later_puts_are_not_included(store: Path) -> None:
     found = take_snapshot(source(), store, 7, every, KNOWN)
     log = ChangeLog(store)
     log.append([put("late", NEW[5]), Change("row-0"), put("a", NEW[5])])
@@ -91,7 +84,7 @@ def test_what_is_put_later_is_not_among_the_rows(store: Path) -> None:
     np.testing.assert_array_equal(told.inputs[-2], NEW[2])
 
 
-def test_what_cannot_be_embedded_is_left_out_with_what_it_replaced(store: Path) -> None:
+def test_leaves_out_unreadable_items_and_the_rows_that_they_replaced(store: Path) -> None:
     def readable(puts: list[Change]) -> NDArray[np.bool_]:
         return np.array([change.id not in ("a", "row-2") for change in puts], np.bool_)
 
@@ -100,7 +93,7 @@ def test_what_cannot_be_embedded_is_left_out_with_what_it_replaced(store: Path) 
     assert read(found).ids == [f"row-{i}" for i in (0, 1, 3, 4, 6, 7, 8, 9)]
 
 
-def test_without_a_log_the_rows_are_the_sources(tmp_path: Path) -> None:
+def test_without_a_log_the_rows_equal_the_source(tmp_path: Path) -> None:
     found = take_snapshot(source(), tmp_path, 0, every, KNOWN)
     np.testing.assert_array_equal(read(found).inputs, BASE)
     assert not list(tmp_path.iterdir())
@@ -109,9 +102,9 @@ def test_without_a_log_the_rows_are_the_sources(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "about"),
     [
-        (np.concatenate([BASE, BASE]), "found 20 rows where there were 10"),
-        (np.where(np.arange(10)[:, None] == 9, BASE * 2, BASE), "found others of the same number"),
-        (BASE[::-1].copy(), "found others of the same number"),
+        (np.concatenate([BASE, BASE]), "found 20 rows instead of 10"),
+        (np.where(np.arange(10)[:, None] == 9, BASE * 2, BASE), "found other rows of the same number"),
+        (BASE[::-1].copy(), "found other rows of the same number"),
     ],
 )
 def test_a_source_that_changed_is_refused(tmp_path: Path, rows: NDArray[np.float32], about: str) -> None:
@@ -119,34 +112,32 @@ def test_a_source_that_changed_is_refused(tmp_path: Path, rows: NDArray[np.float
         take_snapshot(source(made_rows(rows)), tmp_path, 0, every, KNOWN)
 
 
-def test_a_source_that_changes_afterwards_is_refused_by_whoever_reads_it(store: Path) -> None:
+def test_refuses_a_source_that_changes_between_two_reads(store: Path) -> None:
     content = BASE.copy()
     found = take_snapshot(source(made_rows(content)), store, 7, every, KNOWN)
     content[0, 0] += 1
-    with pytest.raises(DataError, match="others of the same number"):
+    with pytest.raises(DataError, match="other rows of the same number"):
         read(found)
 
 
-def test_a_log_that_lacks_what_a_version_folded_in_is_refused(
-    store: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_refuses_a_log_that_lacks_changes_of_a_version(store: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     check_whole(store, 7)
     check_whole(store, 0)
-    with pytest.raises(StoreError, match="from change 1 to 8, which a version has folded in, found one from 1 to 7"):
+    with pytest.raises(StoreError, match="from change 1 to 8, which a version includes, found changes 1 to 7"):
         check_whole(store, 8)
     empty = tmp_path_factory.mktemp("empty")
     check_whole(empty, 0)
-    with pytest.raises(StoreError, match=r"found none of its changes.*Restore items\.db"):
+    with pytest.raises(StoreError, match=r"found none of these changes.*Restore items\.db"):
         check_whole(empty, 1)
 
 
 def test_items_of_another_width_are_refused(store: Path) -> None:
     wide = cloud(10, 5)
-    with pytest.raises(DataError, match="expected rows of 4 values, as the items that were put have, found 5"):
+    with pytest.raises(DataError, match="expected rows of 4 values, like the items in the change log, found 5"):
         take_snapshot(ChampionRows(made_rows(wide), "wide", 10, ""), store, 7, every, KNOWN)
 
 
-def test_source_and_log_are_less_the_same_origin(tmp_path: Path) -> None:
+def test_the_same_origin_is_subtracted_from_source_and_log(tmp_path: Path) -> None:
     origin = np.array([1.76e9, 0, 0, 0])
     rows = made_rows(BASE + origin, batch=3).measured_from(origin)
     near = np.concatenate([chunk.inputs for chunk in rows.chunks()])
@@ -158,7 +149,7 @@ def test_source_and_log_are_less_the_same_origin(tmp_path: Path) -> None:
     assert sorted(found.sketches) == sorted(sketches(read(found).inputs))
 
 
-def test_rows_outside_what_the_encoder_knows_are_named_with_their_places_among_all(tmp_path: Path) -> None:
+def test_rows_outside_the_known_range_are_listed(tmp_path: Path) -> None:
     base, far = BASE.copy(), NEW.copy()
     base[[3, 5, 6], [0, 1, 2]] = [3e38, 22, -22]
     far[1, :2], far[2, 3] = -3e38, 21

@@ -42,7 +42,7 @@ def test_a_rotation_is_recovered_exactly(dim: int, count: int, seed: int, metric
 
 @pytest.mark.parametrize(("before", "after"), [(4, 7), (7, 4)])
 def test_dimensions_may_differ(before: int, after: int) -> None:
-    """Into more dimensions a rotation loses nothing; into fewer, where the rest was empty."""
+    """A rotation is exact into more dimensions, and into fewer if the other dimensions are 0."""
     low = cloud(300, 4)
     old = low @ rotation(before)[:4] if before > 4 else low
     new = low @ rotation(after, 1)[:4] if after > 4 else low
@@ -53,7 +53,7 @@ def test_dimensions_may_differ(before: int, after: int) -> None:
     assert mapped(old, found.matrix, "l2") == pytest.approx(new, abs=1e-4)
 
 
-def test_a_stretch_wants_the_linear_map() -> None:
+def test_a_stretch_selects_the_linear_map() -> None:
     old, stretch = cloud(500, 6), np.zeros((6, 6), np.float32)
     np.fill_diagonal(stretch, [8, 4, 2, 1, 0.5, 0.25])
     found = fit_map(old, old @ (stretch @ rotation(6)), "l2")
@@ -63,7 +63,7 @@ def test_a_stretch_wants_the_linear_map() -> None:
 
 
 @each_metric
-def test_recall_is_what_scikit_learn_finds(metric: Metric) -> None:
+def test_recall_equals_the_recall_of_scikit_learn(metric: Metric) -> None:
     old, noise = normalize(cloud(400, 5)), 0.2 * cloud(400, 5, seed=1)
     new = normalize(old @ rotation(5) + noise)
     found = fit_map(old, new, metric)
@@ -83,12 +83,12 @@ def test_recall_is_what_scikit_learn_finds(metric: Metric) -> None:
     assert 0.2 < common < 0.95
 
 
-def test_spaces_that_have_nothing_in_common_find_what_chance_does() -> None:
+def test_unrelated_spaces_have_the_recall_of_chance() -> None:
     found = fit_map(cloud(1_000, 6), cloud(1_000, 6, seed=1), "l2")
     assert max(found.recall.values()) == pytest.approx(10 / 800, abs=0.02)
 
 
-def test_a_direction_that_the_old_space_has_not_breaks_nothing() -> None:
+def test_an_old_space_without_some_direction_is_mapped() -> None:
     old = cloud(100, 4)
     old[:, 3] = 0
     for rows in (old, np.zeros_like(old)):
@@ -96,7 +96,7 @@ def test_a_direction_that_the_old_space_has_not_breaks_nothing() -> None:
 
 
 @each_metric
-def test_churn_is_what_scikit_learn_finds(metric: Metric) -> None:
+def test_churn_equals_the_churn_of_scikit_learn(metric: Metric) -> None:
     old = normalize(cloud(300, 6))
     new = normalize(old + 0.2 * cloud(300, 6, seed=1))
     near, far = (NearestNeighbors(n_neighbors=10).fit(x).kneighbors(return_distance=False) for x in (old, new))
@@ -106,7 +106,7 @@ def test_churn_is_what_scikit_learn_finds(metric: Metric) -> None:
 
 
 @each_metric
-def test_what_only_turned_has_no_churn(metric: Metric) -> None:
+def test_a_rotated_space_has_no_churn(metric: Metric) -> None:
     old = normalize(cloud(500, 6))
     assert churn(old, old, metric) == 0
     assert churn(old, old @ rotation(6), metric) == pytest.approx(0, abs=1e-3)
@@ -115,9 +115,9 @@ def test_what_only_turned_has_no_churn(metric: Metric) -> None:
 
 def test_churn_by_hand() -> None:
     old, new = (np.array(x, np.float32)[:, None] for x in ([0, 1, 3], [0, 2.2, 3]))
-    # nearest others: 0 -> 1, 1 -> 0, 2 -> 1, and now 0 -> 1, 1 -> 2, 2 -> 1
+    # nearest neighbors before: 0 -> 1, 1 -> 0, 2 -> 1; after: 0 -> 1, 1 -> 2, 2 -> 1
     assert churn(old, new, "l2", k=1) == pytest.approx(1 / 3)
-    assert churn(old, new, "l2", k=2) == 0  # three items are all each other's
+    assert churn(old, new, "l2", k=2) == 0  # with three items, all are neighbors of each other
     assert churn(old[:1], new[:1], "l2") == 0
     assert churn(old[:0], new[:0], "l2") == 0
 
@@ -130,7 +130,7 @@ def test_the_order_of_the_items_changes_nothing(seed: int, count: int) -> None:
     assert churn(old[order], new[order], "l2") == pytest.approx(churn(old, new, "l2"))
 
 
-def test_maps_follow_on_each_other() -> None:
+def test_maps_are_composed() -> None:
     first, second = rotation(5), cloud(5, 3)
     maps = compose({1: cloud(4, 5)}, 2, second)
     assert list(maps) == [2, 1]
@@ -174,7 +174,7 @@ def zipped(path: Path, name: str, content: bytes, how: int) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("1.npy", entry(cloud(4, 3), claimed=(1 << 40, 3))),  # 80 bytes that ask for 12 TiB
+        ("1.npy", entry(cloud(4, 3), claimed=(1 << 40, 3))),  # 80 bytes, but the header needs 12 TiB
         ("1.npy", entry(cloud(4, 3), claimed=(3, 3))),
         ("1.npy", entry(cloud(4, 3).astype(np.float64))),
         ("1.npy", entry(cloud(4, 2))),
@@ -210,7 +210,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: Callable[[Path], obje
         load_maps(path, 3)
 
 
-def test_what_cannot_be_mapped_is_told() -> None:
+def test_refuses_embeddings_that_cannot_be_mapped() -> None:
     with pytest.raises(QueryError, match="n >= 20"):
         fit_map(cloud(19, 3), cloud(19, 3), "l2")
     with pytest.raises(QueryError, match="same items"):
@@ -223,11 +223,11 @@ def test_what_cannot_be_mapped_is_told() -> None:
 
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 @pytest.mark.parametrize("value", [100.0, 1e6, -1e12])
-def test_one_pair_of_any_size_that_fits_no_other_turns_the_map_hardly(metric: Metric, value: float) -> None:
-    """Of the 160 pairs that are fitted none counts more than a pair three times as long as most."""
+def test_one_outlier_of_any_size_hardly_changes_the_map(metric: Metric, value: float) -> None:
+    """None of the 160 fitted pairs has more weight than a pair of three times the usual length."""
     turn, old = rotation(4), cloud(200, 4)
     new = old @ turn
-    for row in (3, 77):  # at least one of the two is among the pairs that are fitted
+    for row in (3, 77):  # at least one of the two pairs is fitted
         old[row], new[row] = value, [-value, value, 0, value]
     found = fit_map(old, new, metric)
     np.testing.assert_allclose(found.matrix, turn, atol=0.15)

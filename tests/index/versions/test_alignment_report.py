@@ -31,7 +31,7 @@ def other(folder: Path, matrix: NDArray[np.float32]) -> tuple[Encoder, Embedding
     return encoder, Embeddings(encoder.encode(ROWS), "l2")
 
 
-def test_a_space_that_was_turned_is_found_again(tmp_path: Path) -> None:
+def test_a_rotated_space_is_mapped_with_full_recall(tmp_path: Path) -> None:
     turn = np.linalg.qr(cloud(DIM, DIM, seed=3))[0].astype(np.float32)
     encoder, embeddings = other(tmp_path, OLD @ turn)
     found = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)
@@ -47,7 +47,7 @@ def test_a_space_that_was_turned_is_found_again(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_maps(tmp_path / ALIGNMENT, DIM)[1], turn, atol=1e-4)
 
 
-def test_of_another_space_it_says_how_much_is_lost(tmp_path: Path) -> None:
+def test_an_unrelated_space_is_mapped_with_low_recall(tmp_path: Path) -> None:
     matrix = cloud(WIDTH, DIM, seed=4)
     encoder, embeddings = other(tmp_path, matrix)
     found = write_alignment(tmp_path, embeddings, encoder, parent(tmp_path), rows=ROWS, held=HELD)

@@ -78,9 +78,9 @@ def test_the_evidence_is_from_a_tenth_of_the_rows_or_from_all_of_a_few(
 
 
 def independent_recall(base: NDArray[np.float32], queries: NDArray[np.float32], lists: int) -> float:
-    """Of the 10 nearest among those that one of the lists holds."""
-    centres = faiss.IndexFlatL2(base.shape[1])
-    index = faiss.IndexIVFFlat(centres, base.shape[1], lists, faiss.METRIC_L2)
+    """The recall of the 10 nearest items if one list is searched."""
+    centers = faiss.IndexFlatL2(base.shape[1])
+    index = faiss.IndexIVFFlat(centers, base.shape[1], lists, faiss.METRIC_L2)
     index.cp.min_points_per_centroid, index.cp.niter = 1, ROUNDS
     index.train(base)
     index.add(base)
@@ -93,7 +93,7 @@ def independent_recall(base: NDArray[np.float32], queries: NDArray[np.float32], 
 def test_recall_is_measured_with_rows_that_the_index_does_not_hold_yet(encoder: Path, tmp_path: Path) -> None:
     target = Target(0.01, key="IVF9,Flat")
     version = built(made_rows(cloud(1_500, 6)), encoder, tmp_path, metric="l2", target=target)
-    vectors = version.embeddings.at(np.arange(1_500))  # what was held out stands last
+    vectors = version.embeddings.at(np.arange(1_500))  # the held-out rows come last
     header = version.manifest
     tried = {trial.search: trial.recall for trial in header.tuning.trials}
     recall = independent_recall(vectors[:-150], vectors[-150:], 9)
@@ -102,8 +102,8 @@ def test_recall_is_measured_with_rows_that_the_index_does_not_hold_yet(encoder: 
     assert header.evidence.queries == 150
 
 
-def test_of_very_many_held_out_rows_a_thousand_ask_from_all_of_them(encoder: Path, tmp_path: Path) -> None:
-    """10,010 rows of which 1,001 are held out; the index is flat, so that these stand last in it."""
+def test_a_thousand_queries_are_drawn_evenly_from_many_held_out_rows(encoder: Path, tmp_path: Path) -> None:
+    """10,010 rows, of which 1,001 are held out; in the flat index these rows come last."""
     version = built(made_rows(cloud(10_010, 6)), encoder, tmp_path, target=FLAT)
     assert version.manifest.evidence.queries == 1_000
     assert version.manifest.tuning.chosen.items == 9_009
@@ -117,7 +117,7 @@ def test_rows_of_every_part_are_held_out(encoder: Path, tmp_path: Path) -> None:
     assert np.histogram(held, bins=5, range=(0, 1_000))[0].min() > 0
 
 
-def test_the_manifest_says_what_the_version_is_of(encoder: Path, tmp_path: Path) -> None:
+def test_the_manifest_describes_the_rows_of_the_version(encoder: Path, tmp_path: Path) -> None:
     inputs = cloud(40, 6)
     target = Target(0.5, memory=100_000, key="HNSW8")
     header = built(made_rows(inputs, batch=7), encoder, tmp_path, metric="ip", target=target).manifest
@@ -129,7 +129,7 @@ def test_the_manifest_says_what_the_version_is_of(encoder: Path, tmp_path: Path)
     assert header.encoder == hashlib.sha256((encoder / "manifest.json").read_bytes()).hexdigest()
 
 
-def test_the_manifest_says_what_was_asked_for_and_what_was_tried(encoder: Path, tmp_path: Path) -> None:
+def test_the_manifest_contains_the_target_and_the_trials(encoder: Path, tmp_path: Path) -> None:
     version = built(made_rows(cloud(1_200, 6)), encoder, tmp_path, target=Target(0.9, memory=60_000))
     tuning, index = version.manifest.tuning, version.manifest.index
     assert tuning.target.model_dump() == {"recall": 0.9, "memory": 60_000, "latency_us": None, "key": None}
@@ -162,13 +162,13 @@ def test_a_target_that_cannot_be_met_adds_no_version(
     assert build(made_rows(cloud(300, 6)), encoder, store, target=FLAT, device="cpu") == 1
 
 
-def test_the_bytes_asked_for_hold_for_the_whole_index(encoder: Path, tmp_path: Path) -> None:
-    """Of 500 rows flat 24 bytes each: 450 fit 11,000 bytes, and all do not."""
+def test_the_memory_limit_applies_to_the_whole_index(encoder: Path, tmp_path: Path) -> None:
+    """In a flat index of 500 rows of 24 bytes, 450 rows fit into 11,000 bytes, and 500 do not."""
     with pytest.raises(TargetError, match="--memory"):
         built(made_rows(cloud(500, 6)), encoder, tmp_path, target=Target(memory=11_000, key="Flat"))
 
 
-def test_the_known_question_is_the_first_row(encoder: Path, tmp_path: Path) -> None:
+def test_the_canary_query_is_the_first_row(encoder: Path, tmp_path: Path) -> None:
     inputs = np.diag(np.arange(1, 7)).astype(np.float32)
     version = built(made_rows(inputs, batch=2), encoder, tmp_path, metric="l2")
     assert np.array_equal(version.canary, inputs[:1])
@@ -187,7 +187,7 @@ def test_rows_that_are_all_the_same_make_a_version_that_can_be_promoted(
 
 @pytest.mark.parametrize("key", ["Flat", "SQ8"])
 def test_the_same_build_twice_gives_the_same_files(encoder: Path, tmp_path: Path, key: str) -> None:
-    """An index that has search parameters keeps those that were fastest, and no run is timed like another."""
+    """The index is flat, because the fastest search parameters differ between runs."""
     rows = made_rows(cloud(200, 6), batch=64)
     first, second = (built(rows, encoder, tmp_path, target=Target(0.5, key=key)) for _ in range(2))
     assert (first.number, second.number) == (1, 2)
@@ -249,7 +249,7 @@ def test_a_damaged_encoder_builds_nothing(encoder: Path, tmp_path: Path) -> None
     assert not (tmp_path / "store").exists()
 
 
-def test_an_encoder_is_named_by_its_run_or_by_itself(tiny_run: Path, tmp_path: Path) -> None:
+def test_accepts_the_folder_of_a_run_or_of_an_encoder(tiny_run: Path, tmp_path: Path) -> None:
     assert encoder_folder(tiny_run) == encoder_folder(tiny_run / "encoder") == tiny_run / "encoder"
     with pytest.raises(ArtifactError, match="lookalike train"):
         encoder_folder(tmp_path / "none")

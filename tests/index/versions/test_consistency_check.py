@@ -17,7 +17,7 @@ from tests.factories import cloud, encoder_at, made_rows
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
-def test_an_index_is_its_encoder_s_and_no_other_s(tmp_path: Path, metric: Metric) -> None:
+def test_an_index_is_consistent_only_with_its_encoder(tmp_path: Path, metric: Metric) -> None:
     store, rows = Store(tmp_path / "store"), cloud(800, 12)
     number = build(made_rows(rows), encoder_at(tmp_path / "own", cloud(12, 4)), store, metric=metric, device="cpu")
     version = store.open(number)
@@ -43,28 +43,28 @@ def test_an_index_of_other_embeddings_does_not_find_the_rows(tmp_path: Path) -> 
     assert not found.holds
 
 
-def test_what_is_not_a_number_is_not_what_is_stored(tmp_path: Path) -> None:
+def test_a_nan_embedding_is_inconsistent(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     version = store.open(build(made_rows(cloud(300, 12)), encoder_at(tmp_path / "own", cloud(12, 4)), store))
     broken = load_encoder(encoder_at(tmp_path / "other", cloud(12, 4) * np.float32(1e38)))
     assert not check_consistency(dataclasses.replace(version, encoder=broken)).holds
 
 
-def test_equal_rows_stand_for_each_other(tmp_path: Path) -> None:
+def test_equal_rows_count_as_found(tmp_path: Path) -> None:
     rows = np.repeat(cloud(20, 12), 40, axis=0)
     store = Store(tmp_path / "store")
     version = store.open(build(made_rows(rows), encoder_at(tmp_path / "own", cloud(12, 4)), store))
     assert check_consistency(version).holds
 
 
-def test_all_must_be_stored_and_half_be_found(tiny_store: Store) -> None:
+def test_requires_all_rows_stored_and_half_of_them_found(tiny_store: Store) -> None:
     assert check_consistency(tiny_store.open(1)).rows > 100
     assert Consistency(3, 1.0, 0.5).holds
     assert not Consistency(3, 0.99, 1.0).holds
     assert not Consistency(3, 1.0, 0.49).holds
 
 
-def test_a_version_that_holds_no_rows_is_asked_its_question(tmp_path: Path) -> None:
+def test_checks_the_canary_query_of_a_version_without_held_out_rows(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     version = store.open(build(made_rows(cloud(1, 12)), encoder_at(tmp_path / "own", cloud(12, 4)), store))
     assert not len(version.held)
@@ -84,7 +84,7 @@ def test_a_folder_with_another_encoder_is_refused_when_it_is_opened(store_copy: 
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 def test_rows_of_huge_values_let_no_other_encoder_pass(tmp_path: Path, metric: Metric) -> None:
     store, rows = Store(tmp_path / "store"), cloud(800, 12)
-    rows[::25] = 1e12  # so that some are held out, of which a tenth is
+    rows[::25] = 1e12  # a tenth of the rows is held out, among them some of these
     own = encoder_at(tmp_path / "own", cloud(12, 4))
     version = store.open(build(made_rows(rows), own, store, metric=metric, target=Target(key="Flat"), device="cpu"))
     assert 0 < (np.array(version.held)[:, 0] == np.float32(1e12)).sum() < 10

@@ -1,4 +1,4 @@
-"""Where all that lay near a query is deleted, and the lists of the index that it looks into are empty."""
+"""All items near a query are deleted, so the lists that the index visits are empty."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ EVEN = read_filter({"field": "even", "equal": True})
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Searched by one list of forty."""
+    """A search visits one list of forty."""
     store = Store(tmp_path / "store")
     rows = made_rows(ROWS, payloads=[{"even": i % 2 == 0} for i in range(len(ROWS))])
     encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32))
@@ -57,14 +57,14 @@ def named(rows: NDArray[np.int64]) -> list[str]:
 
 
 def looked_into(store: Store) -> NDArray[np.int64]:
-    """The rows of the one list that the query is answered from, the nearest first."""
+    """The rows of the list that the query visits, the nearest first."""
     version = store.open_champion()
     places = version.index.search(QUERY, MAX_FOUND)[1][0]
     return np.array([int(version.items.id_at(int(p)).removeprefix("row-")) for p in places if p >= 0], np.int64)
 
 
 @pytest.mark.parametrize("spared", [0, 5, 9])
-def test_what_is_left_is_found_where_the_list_has_too_few(store: Store, spared: int) -> None:
+def test_finds_present_items_if_a_list_has_too_few(store: Store, spared: int) -> None:
     rows = looked_into(store)
     assert 50 < len(rows) < 400
     gone = rows[: len(rows) - spared]
@@ -72,11 +72,11 @@ def test_what_is_left_is_found_where_the_list_has_too_few(store: Store, spared: 
 
 
 @pytest.mark.parametrize("count", [100, 250, 400])
-def test_as_many_as_are_asked_for_are_found_however_many_are_deleted_near_them(store: Store, count: int) -> None:
+def test_finds_limit_items_although_many_near_items_are_deleted(store: Store, count: int) -> None:
     assert len(ids(delete(store, BY_DISTANCE[:count]))) == 10
 
 
-def test_all_that_is_left_is_found_where_fewer_are_left_than_are_asked_for(store: Store) -> None:
+def test_finds_all_items_if_fewer_than_the_limit_are_left(store: Store) -> None:
     collection = delete(store, BY_DISTANCE[:-6])
     assert ids(collection) == named(BY_DISTANCE[-6:])
 
@@ -100,7 +100,7 @@ def test_only_queries_that_are_short_are_compared_with_all(store: Store, monkeyp
 
 
 @pytest.mark.parametrize("exact", [0, 100_000])
-def test_a_filter_finds_what_it_allows_of_what_is_left(
+def test_a_filter_finds_the_present_items_that_it_allows(
     store: Store, monkeypatch: pytest.MonkeyPatch, exact: int
 ) -> None:
     monkeypatch.setattr("lookalike.index.versions.searching.EXACT", exact)
@@ -111,20 +111,20 @@ def test_a_filter_finds_what_it_allows_of_what_is_left(
 
 
 @pytest.mark.parametrize("count", [100, 250, 400])
-def test_a_version_that_is_compacted_finds_as_many_as_one_that_is_built(store: Store, count: int) -> None:
+def test_a_compaction_finds_as_many_items_as_a_build(store: Store, count: int) -> None:
     delete(store, BY_DISTANCE[:count])
     assert compact(store) == 2
     assert len(ids(open_collection(store, 2))) == 10
 
 
-def test_an_index_that_finds_all_that_it_did_is_kept(store: Store) -> None:
+def test_compaction_keeps_an_index_that_finds_as_many_items_as_before(store: Store) -> None:
     delete(store, np.arange(0, len(ROWS), 400))
     assert compact(store) == 2
     one, two = (store.open(number).manifest for number in (1, 2))
     assert two.tuning == one.tuning
 
 
-def test_the_index_is_kept_where_no_other_can_be_made_of_so_few(store: Store) -> None:
+def test_compaction_keeps_the_index_if_too_few_items_are_left_for_a_new_one(store: Store) -> None:
     delete(store, BY_DISTANCE[:-20])
     assert compact(store) == 2
     after = open_collection(store, 2)

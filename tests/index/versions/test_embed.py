@@ -24,7 +24,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 
 @each_metric
-def test_embeddings_are_the_encoders_of_unit_length_for_cosine(tiny_run: Path, metric: Metric) -> None:
+def test_embeddings_have_unit_length_for_cosine(tiny_run: Path, metric: Metric) -> None:
     trained = load_encoder(tiny_run / "encoder")
     rows, _ = read_sample(open_rows("digits"), 100, seed=0)
     latent = trained.encode(rows)
@@ -50,14 +50,14 @@ def test_the_file_holds_the_same_embeddings(encoder: Encoder, tmp_path: Path, me
     assert [p.name for p in tmp_path.iterdir()] == ["e.npy"]
 
 
-def test_the_file_can_be_read_by_whom_the_folder_lets(encoder: Encoder, tmp_path: Path) -> None:
+def test_the_file_has_the_default_permissions(encoder: Encoder, tmp_path: Path) -> None:
     embed_to_npy(made_rows(cloud(3, 5)), encoder, "l2", tmp_path / "e.npy")
     (tmp_path / "usual").touch()
     assert (tmp_path / "e.npy").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 @pytest.mark.parametrize("before", [None, b"earlier"])
-def test_a_bad_row_leaves_what_was_there(encoder: Encoder, tmp_path: Path, before: bytes | None) -> None:
+def test_a_bad_row_leaves_the_old_file(encoder: Encoder, tmp_path: Path, before: bytes | None) -> None:
     inputs, out = cloud(30, 5), tmp_path / "e.npy"
     inputs[20, 3] = np.nan
     if before is not None:
@@ -89,7 +89,7 @@ COLUMNS = (Column("x"), Column("kind", "categorical", ("a", "b")))
 
 @pytest.fixture
 def of_table(tmp_path: Path) -> Encoder:
-    """x, and half of it more for b: (n, 2) -> (n, 1)."""
+    """x, plus half of x if the category is b: (n, 2) -> (n, 1)."""
     encoder = nn.Linear(3, 1)
     encoder.weight, encoder.bias = nn.Parameter(torch.tensor([[1.0, 0.0, 0.5]])), nn.Parameter(torch.zeros(1))
     scaling = fit_preprocessor(np.array([[0, 0], [8, 1]], np.float32), "none", COLUMNS)
@@ -106,7 +106,7 @@ def test_a_table_is_embedded_by_the_encoders_columns_however_it_was_opened(of_ta
     path.write_text("kind,more,x\nb,9,1\nc,9,2\na,9,\n")
     for rows in (open_rows(str(path)), open_rows(str(path), columns=of_table.columns)):
         ((chunk, embeddings),) = embed_chunks(rows, of_table, "l2")
-        assert embeddings.tolist() == [[1.5], [2], [4]]  # c is unknown; where x is missing it is the mean, 4
+        assert embeddings.tolist() == [[1.5], [2], [4]]  # an unknown category; a missing x becomes the mean, 4
         assert chunk.payloads[0] == {"kind": "b", "more": 9}
     assert suited(rows, of_table) is rows
 
@@ -127,7 +127,7 @@ def test_a_table_for_an_encoder_of_arrays_is_its_numbers_without_a_gap(encoder: 
         list(embed_chunks(open_rows(str(tmp_path / "a.csv")), encoder, "l2"))
 
 
-def test_rows_are_embedded_less_the_encoders_origin(tmp_path: Path) -> None:
+def test_the_encoders_origin_is_subtracted(tmp_path: Path) -> None:
     encoder = load_encoder(encoder_at(tmp_path / "e", np.eye(2, dtype=np.float32), origin=[1.76e9, 0]))
     rows = made_rows(np.array([[1.76e9 + 0.25, 3], [1.76e9 + 31, 4]]))
     ((_, embeddings),) = embed_chunks(rows, encoder, "l2")

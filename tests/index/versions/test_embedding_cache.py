@@ -1,4 +1,4 @@
-"""What an interrupted build had embedded is not embedded again, and is the same to the byte."""
+"""A continued build does not embed cached rows again, and publishes the same bytes."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def encoder(encoder_folder: Path) -> Encoder:
 
 
 class Embedder:
-    """Counts the rows that are embedded, and is interrupted instead of embedding one of the chunks of BATCH rows."""
+    """Counts the embedded rows, and interrupts the build before it embeds some chunk of BATCH rows."""
 
     def __init__(self, stop: int | None = None) -> None:
         self.parts: list[int] = []
@@ -53,7 +53,7 @@ class Embedder:
     def __call__(self, encoder: Encoder, rows: Vectors, metric: Metric) -> Vectors:
         if self.stop is not None and np.array_equal(rows[0], self.stop):
             raise KeyboardInterrupt
-        self.parts.append(len(rows))  # which no other thread can come between
+        self.parts.append(len(rows))  # list.append is atomic
         return embed(encoder, rows, metric)
 
     @property
@@ -63,7 +63,7 @@ class Embedder:
 
 @pytest.fixture
 def embedder(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Embedder]:
-    """A new one in place of the last."""
+    """A new counter that replaces the last one."""
 
     def new(stop: int | None = None) -> Embedder:
         made = Embedder(stop)
@@ -74,7 +74,7 @@ def embedder(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Embedder]:
 
 
 def broken_off(rows: Rows, before: int) -> Rows:
-    """The same, but reading is interrupted before a chunk."""
+    """The same rows, but reading is interrupted before a chunk."""
 
     def read(size: int) -> Iterator[Chunk]:
         for number, chunk in enumerate(rows.read(size)):
@@ -86,7 +86,7 @@ def broken_off(rows: Rows, before: int) -> Rows:
 
 
 def gathered(rows: Rows, encoder: Encoder, store: Path, metric: Metric = "l2") -> CachedEmbeddings:
-    """With its embeddings in memory, for the folder is gone."""
+    """The result with its embeddings in memory, because the folder is removed."""
     out = store / "staged"
     out.mkdir(parents=True, exist_ok=True)
     with open_cache(store, rows, encoder, metric) as folder:
@@ -101,7 +101,7 @@ def leavings(store: Path) -> list[Path]:
 
 
 def known_rows(store: Path) -> int:
-    """How many rows the one interrupted build wrote down."""
+    """The number of rows in the cache of the interrupted build."""
     (folder,) = leavings(store)
     return sum(json.loads(line)["rows"] for line in (folder / "chunks.jsonl").read_text().splitlines())
 
@@ -118,7 +118,7 @@ def test_all_rows_are_embedded_in_order(encoder: Encoder, tmp_path: Path, batch:
 
 @pytest.mark.parametrize("chunk", range(7))
 @pytest.mark.parametrize("place", ["reading", "embedding"])
-def test_an_interrupted_build_goes_on_where_it_was(
+def test_an_interrupted_build_continues(
     encoder: Encoder, tmp_path: Path, embedder: Callable[..., Embedder], place: str, chunk: int
 ) -> None:
     rows = made_rows(INPUTS, batch=BATCH)
@@ -129,7 +129,7 @@ def test_an_interrupted_build_goes_on_where_it_was(
     known = known_rows(tmp_path)
     if place == "embedding":
         assert known == chunk * BATCH
-    assert known >= first.rows - (torch.get_num_threads() + 2) * BATCH  # only what is in hand may be lost
+    assert known >= first.rows - (torch.get_num_threads() + 2) * BATCH  # only chunks in progress may be lost
     second = embedder()
     done = gathered(rows, encoder, tmp_path)
     assert second.rows == COUNT - known
@@ -165,7 +165,7 @@ def interrupted(encoder: Encoder, tmp_path: Path, embedder: Callable[..., Embedd
 
 
 @pytest.mark.parametrize("row", [0, 19, 20, 69])
-def test_rows_that_changed_meanwhile_are_embedded_anew_from_there(
+def test_embeds_again_from_the_first_row_that_changed(
     encoder: Encoder, interrupted: Path, embedder: Callable[..., Embedder], row: int
 ) -> None:
     known, changed = known_rows(interrupted), INPUTS.copy()
@@ -196,7 +196,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_what_was_damaged_meanwhile_is_embedded_anew(
+def test_embeds_again_from_the_first_damaged_chunk(
     encoder: Encoder, interrupted: Path, embedder: Callable[..., Embedder], damage: Callable[[Path], None]
 ) -> None:
     damage(leavings(interrupted)[0])
@@ -207,14 +207,14 @@ def test_what_was_damaged_meanwhile_is_embedded_anew(
 
 
 @pytest.mark.parametrize("line", [b"\0\0\0\n", b"[]\n", b"{}\n", b'{"rows": "x"}\n', b'{"rows": 1e9}\n'])
-def test_a_journal_that_cannot_be_read_is_begun_anew(encoder: Encoder, interrupted: Path, line: bytes) -> None:
+def test_replaces_an_unreadable_cache(encoder: Encoder, interrupted: Path, line: bytes) -> None:
     journal = leavings(interrupted)[0] / "chunks.jsonl"
     journal.write_bytes(line + journal.read_bytes())
     done = gathered(made_rows(INPUTS, batch=BATCH), encoder, interrupted)
     np.testing.assert_allclose(done.embeddings, embed(encoder, INPUTS, "l2"), atol=1e-6)
 
 
-def test_rows_in_other_chunks_are_embedded_anew(
+def test_embeds_again_if_the_chunk_size_changed(
     encoder: Encoder, interrupted: Path, embedder: Callable[..., Embedder]
 ) -> None:
     again = embedder()
@@ -223,7 +223,7 @@ def test_rows_in_other_chunks_are_embedded_anew(
     np.testing.assert_allclose(done.embeddings, embed(encoder, INPUTS, "l2"), atol=1e-6)
 
 
-def test_another_metric_encoder_or_name_has_a_folder_of_its_own(
+def test_each_metric_encoder_and_name_has_its_own_folder(
     encoder: Encoder, interrupted: Path, tmp_path_factory: pytest.TempPathFactory, embedder: Callable[..., Embedder]
 ) -> None:
     rows = made_rows(INPUTS, batch=BATCH)
@@ -238,10 +238,10 @@ def test_another_metric_encoder_or_name_has_a_folder_of_its_own(
         done = gathered(each[0], each[1], interrupted, each[2])
         assert again.rows == COUNT
         np.testing.assert_allclose(done.embeddings, embed(each[1], INPUTS, each[2]), atol=1e-6)
-    assert known_rows(interrupted) == 5 * BATCH  # the interrupted one is still there, alone
+    assert known_rows(interrupted) == 5 * BATCH  # only the cache of the interrupted build is left
 
 
-def test_a_bad_row_removes_what_was_embedded_of_its_source(encoder: Encoder, interrupted: Path) -> None:
+def test_a_bad_row_removes_the_cache(encoder: Encoder, interrupted: Path) -> None:
     bad = INPUTS.copy()
     bad[63, 1] = np.nan
     with pytest.raises(DataError, match="row 63, column 1"):
@@ -249,7 +249,7 @@ def test_a_bad_row_removes_what_was_embedded_of_its_source(encoder: Encoder, int
     assert leavings(interrupted) == []
 
 
-def test_a_build_that_went_on_publishes_the_very_files(
+def test_a_continued_build_publishes_the_same_files(
     encoder_folder: Path, tmp_path: Path, embedder: Callable[..., Embedder]
 ) -> None:
     rows = made_rows(INPUTS, batch=BATCH)
@@ -283,7 +283,7 @@ def test_a_target_that_was_not_met_costs_no_second_embedding(
 
 
 def knowing(tmp_path: Path, held_out: Vectors) -> Encoder:
-    """It was not trained on these rows."""
+    """An encoder that was not trained on these rows."""
     return load_encoder(encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32), held_out=held_out))
 
 
@@ -304,7 +304,7 @@ def test_of_more_than_a_tenth_some_are_held_out_evenly(tmp_path: Path, batch: in
 
 @pytest.mark.parametrize("batch", [1, 9, 1_000])
 def test_of_equal_rows_one_is_held_out(tmp_path: Path, batch: int) -> None:
-    """Else a question would find its copy in the index, and ask nothing."""
+    """Otherwise a query would find its copy in the index."""
     copies = INPUTS.copy()
     copies[[13, 14, 60]] = copies[12]
     done = gathered(made_rows(copies, batch=batch), knowing(tmp_path, copies[[12, 30]]), tmp_path)
@@ -312,7 +312,7 @@ def test_of_equal_rows_one_is_held_out(tmp_path: Path, batch: int) -> None:
 
 
 @pytest.mark.parametrize(("there", "by_chance"), [(4, True), (5, False), (10, False)])
-def test_where_less_than_half_are_among_the_rows_these_are_other_rows(
+def test_rows_are_unknown_if_less_than_half_of_the_held_out_rows_are_found(
     tmp_path: Path, there: int, by_chance: bool
 ) -> None:
     inputs = cloud(200, WIDTH)
@@ -325,10 +325,10 @@ def test_where_less_than_half_are_among_the_rows_these_are_other_rows(
 @pytest.mark.parametrize(
     ("untrained", "by_chance"), [(range(10), True), (range(190, 200), True), (range(7, 200, 20), False)]
 )
-def test_where_many_lie_in_one_part_of_the_rows_these_are_other_rows(
+def test_rows_are_unknown_if_the_held_out_rows_are_in_one_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: range, by_chance: bool
 ) -> None:
-    """The rows that an encoder was trained on may be a part of these, and ask for that part alone."""
+    """The encoder's training rows may be a part of these rows; then its held-out rows represent only that part."""
     monkeypatch.setattr(module, "TELLING", 5)
     inputs = cloud(200, WIDTH)
     done = gathered(made_rows(inputs, batch=30), knowing(tmp_path, inputs[list(untrained)]), tmp_path)
@@ -360,7 +360,7 @@ def test_no_more_are_held_out_than_memory_has_room_for(
         assert len(done.held) == 3
 
 
-def test_of_the_digits_those_ask_that_the_encoder_was_not_trained_on(tiny_store: Store) -> None:
+def test_the_digits_that_the_encoder_held_out_are_held_out(tiny_store: Store) -> None:
     version = tiny_store.open_champion()
     rows, _ = read_sample(open_rows("digits"), 2_000, seed=0)
     named = dict(zip((n for chunk in open_rows("digits").chunks() for n in chunk.ids), sketches(rows), strict=True))

@@ -30,7 +30,7 @@ from tests.training.helpers import changed_fields, error_of
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Version 1, which a build made. Read only."""
+    """Version 1 of a build. Read only."""
     folder = tmp_path_factory.mktemp("made")
     store = Store(folder / "store")
     build(made_rows(cloud(40, 6)), encoder_at(folder / "encoder", cloud(6, 3)), store, device="cpu")
@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(made: Store, tmp_path: Path) -> Store:
-    """The same, to change."""
+    """A copy to change."""
     return Store(Path(shutil.copytree(made.folder, tmp_path / "store")))
 
 
@@ -48,7 +48,7 @@ def changed(store: Store, **fields: Any) -> None:
 
 
 def written(folder: Path, text: bytes) -> None:
-    """A manifest of the same files, with the digest that fits it."""
+    """Replace fields of the manifest, with a matching digest."""
     (folder / "manifest.json").write_bytes(text)
     (folder / "manifest.sha256").write_text(f"{hashlib.sha256(text).hexdigest()}  manifest.json\n")
 
@@ -72,12 +72,12 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
             continue
         others += 1
         if others % 6 and name in {"data", "evidence", "tuning", "lineage"}:
-            continue  # they are shown, and decide nothing: some are enough
+            continue  # these fields are only shown: a few are enough
         written(store.path(1), text)
         error = error_of(lambda: store.promote(1))
         if isinstance(error, ArtifactError):
             assert name in str(error)
-        elif error:  # another answer, or another version
+        elif error:  # the canary answer or the version differs
             assert isinstance(error, StoreError)
             assert "known" in str(error) or name == "version"
     assert refused == VersionManifest.model_fields.keys() - {"format"}
@@ -106,13 +106,13 @@ def test_any_field_of_any_other_type_or_size_is_refused_by_its_name_or_does_no_h
         ("index", {"key": "HNSW32", "metric": "cosine", "search": "efSearch=2147483647"}),
     ],
 )
-def test_a_manifest_that_says_what_no_version_is_is_refused_by_the_field(store: Store, field: str, value: Any) -> None:
+def test_refuses_contradictory_fields_and_names_them(store: Store, field: str, value: Any) -> None:
     changed(store, **{field: value})
     refused(store, field)
 
 
-def test_a_version_whose_question_finds_nothing_must_go_on_finding_nothing(store: Store) -> None:
-    """A compaction may make one; this one finds something."""
+def test_an_empty_canary_answer_must_stay_empty(store: Store) -> None:
+    """A compaction may publish an empty answer; this version finds something."""
     changed(store, canary={"ids": [], "scores": []})
     with pytest.raises(StoreError, match="expected the known answer to its canary query, found another"):
         store.promote(1)
@@ -128,7 +128,7 @@ def test_refuses_an_incomplete_lineage(store: Store, lineage: dict[str, Any]) ->
     refused(store, "lineage")
 
 
-def test_a_sequence_that_no_version_can_have_stops_no_write(store: Store) -> None:
+def test_an_impossible_sequence_does_not_block_writes(store: Store) -> None:
     changed(store, sequence=2**70)
     log = ChangeLog(store.folder)
     assert log.append([Change("a", np.ones(6, np.float32), "{}")]) == 1
@@ -137,7 +137,7 @@ def test_a_sequence_that_no_version_can_have_stops_no_write(store: Store) -> Non
     log.close()
 
 
-def test_a_sequence_at_the_bound_is_gone_on_from(store: Store) -> None:
+def test_writes_continue_after_the_largest_sequence(store: Store) -> None:
     changed(store, sequence=MAX_SAFE_INTEGER)
     store.promote(1)
     log = ChangeLog(store.folder)
@@ -164,7 +164,7 @@ def test_an_order_that_is_no_permutation_is_refused(store: Store, order: np.ndar
 
 
 def written_badly(path: Path, name: str, content: bytes, ends: list[int]) -> None:
-    """The same items, of which a column has other offsets, or bytes that are no text."""
+    """The same items, but a column has invalid offsets, or bytes that are no text."""
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all().combine_chunks()
     right = np.arange(41, dtype=np.int32).tobytes()
@@ -189,7 +189,7 @@ def written_badly(path: Path, name: str, content: bytes, ends: list[int]) -> Non
     ],
     ids=["falling", "beyond the end", "before the start", "no text"],
 )
-def test_offsets_and_text_that_are_none_are_refused(store: Store, name: str, content: bytes, ends: list[int]) -> None:
+def test_refuses_invalid_offsets_and_text(store: Store, name: str, content: bytes, ends: list[int]) -> None:
     written_badly(store.path(1) / ITEMS, name, content, ends)
     changed(store)
     refused(store, ITEMS)
@@ -213,7 +213,7 @@ def test_an_array_of_another_shape_type_or_of_no_numbers_is_refused(store: Store
     refused(store, name)
 
 
-def test_an_array_takes_no_more_memory_than_its_file(store: Store) -> None:
+def test_an_array_needs_no_more_memory_than_its_file(store: Store) -> None:
     header = {"shape": (1, 1 << 40), "fortran_order": False, "descr": "<f4"}
     with (store.path(1) / CANARY).open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -222,15 +222,15 @@ def test_an_array_takes_no_more_memory_than_its_file(store: Store) -> None:
 
 
 @pytest.mark.parametrize("content", [b"NaN", b"-Infinity", b"1e400", b"9" * 5_000])
-def test_what_is_no_number_of_json_is_refused(store: Store, content: bytes) -> None:
+def test_refuses_numbers_that_json_does_not_have(store: Store, content: bytes) -> None:
     changed(store, sequence=123456789)
     text = (store.path(1) / "manifest.json").read_bytes()
     written(store.path(1), text.replace(b"123456789", content))
     refused(store, "manifest.json")
 
 
-def test_what_was_refused_is_looked_at_again(store: Store) -> None:
-    """A receipt says that files are whole, and is written only for a version that can be opened."""
+def test_a_refused_version_is_verified_again(store: Store) -> None:
+    """A receipt is written only for a version that can be opened."""
     np.save(store.path(1) / ORDER, np.full(40, 7, np.uint32))
     changed(store)
     for _ in range(2):
@@ -238,6 +238,6 @@ def test_what_was_refused_is_looked_at_again(store: Store) -> None:
             store.open(1)
 
 
-def test_the_schema_in_the_documents_is_the_models() -> None:
+def test_the_documented_schema_equals_the_schema_of_the_model() -> None:
     committed = json.loads((ROOT / "docs" / "version-manifest.schema.json").read_text(encoding="utf-8"))
     assert committed == VersionManifest.model_json_schema()

@@ -1,4 +1,4 @@
-"""Values worked out by hand, and validity by drawing anew many times."""
+"""Hand-worked values, and validity in repeated random draws."""
 
 import io
 import math
@@ -38,13 +38,13 @@ def reals(*values: float) -> Reals:
 
 
 def drawn(count: int, rng: np.random.Generator) -> tuple[Reals, Reals]:
-    """Errors and distances that go together, in units that have nothing in common."""
+    """Correlated errors and distances, in different units."""
     shared = rng.standard_normal(count)
     return np.exp(shared + rng.standard_normal(count)), 100 + shared + 0.5 * rng.standard_normal(count)
 
 
 FOUR = Novelty.calibrate(reals(1, 2, 3, 4), reals(1, 3, 2, 4))
-"""As great an error have 4 3 2 1 of them, as great a distance 4 2 3 1: e * d^2 is 64 12 18 1."""
+"""At least as great an error have 4 3 2 1 rows, at least as great a distance 4 2 3 1: e * d^2 is 64 12 18 1."""
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_p_values_worked_out_by_hand(error: float, distance: float, p: float) ->
     assert FOUR.p_values(reals(error), reals(distance)) == pytest.approx([p])
 
 
-def test_without_errors_the_distance_alone_tells() -> None:
+def test_without_errors_only_the_distance_counts() -> None:
     assert FOUR.p_values(None, reals(0, 1, 2.5, 4, 5)) == pytest.approx([1, 1, 3 / 5, 2 / 5, 1 / 5])
 
 
-def test_rows_that_are_all_the_same_are_as_usual_as_can_be() -> None:
+def test_equal_rows_have_the_largest_p_value() -> None:
     same = Novelty.calibrate(np.ones(9), np.ones(9))
     assert same.p_values(reals(1, 2, 1), reals(1, 1, 2)) == pytest.approx([1, 0.1, 0.1])
 
@@ -87,8 +87,8 @@ def test_without_calibration_rows_nothing_is_unusual() -> None:
 
 @pytest.mark.parametrize("count", [3, 19, 300])
 @pytest.mark.parametrize("rounded", [False, True])
-def test_false_alarms_are_at_most_what_they_may_be(count: int, rounded: bool) -> None:
-    """Of calibration rows and one query drawn alike, 4,000 times; rounded, most values are ties."""
+def test_the_rate_of_false_alarms_is_bounded(count: int, rounded: bool) -> None:
+    """Calibration rows and a query come from one distribution, 4,000 times; if rounded, most values are ties."""
     rng, times = np.random.default_rng(count), 4_000
     p, alone = np.empty(times), np.empty(times)
     for time in range(times):
@@ -106,7 +106,7 @@ def test_false_alarms_are_at_most_what_they_may_be(count: int, rounded: bool) ->
             assert (alone <= level).sum() >= least
 
 
-def test_of_many_rows_p_is_uniform() -> None:
+def test_p_is_uniform_for_many_rows() -> None:
     rng = np.random.default_rng(0)
     p = np.concatenate([Novelty.calibrate(*drawn(2_000, rng)).p_values(*drawn(100, rng)) for _ in range(100)])
     for level in (0.01, 0.05, 0.10, 0.5):
@@ -116,7 +116,7 @@ def test_of_many_rows_p_is_uniform() -> None:
 
 @pytest.mark.parametrize(("count", "slack"), [(12, 0.3), (300, 0.03)])
 def test_leaving_the_query_out_never_makes_p_smaller(count: int, slack: float) -> None:
-    """Than the one that is valid because it treats all alike: the query is counted whichever row is judged."""
+    """Compare with the valid p-value, for which the query is counted for every row."""
     rng = np.random.default_rng(1)
     for _ in range(100):
         values: Reals = np.stack(drawn(count + 1, rng)).round(1)  # (2, rows), the first is the query
@@ -138,7 +138,7 @@ def test_p_falls_as_either_rises() -> None:
     assert (novelty.p_values(None, distances + 0.4) <= novelty.p_values(None, distances)).all()
 
 
-def test_what_either_alone_gives_away_is_found() -> None:
+def test_an_outlier_in_one_quantity_is_found() -> None:
     rng = np.random.default_rng(3)
     novelty = Novelty.calibrate(*drawn(2_000, rng))
     middle = np.median(novelty.rows, axis=0)
@@ -155,7 +155,7 @@ def test_what_either_alone_gives_away_is_found() -> None:
         (reals(1), np.ones((1, 1)), r"distances: expected shape \(n,\)"),
     ],
 )
-def test_what_is_no_measurement_is_refused(errors: Reals, distances: Reals, message: str) -> None:
+def test_refuses_invalid_measurements(errors: Reals, distances: Reals, message: str) -> None:
     with pytest.raises(QueryError, match=message):
         FOUR.p_values(errors, distances)
     with pytest.raises(QueryError, match=message):
@@ -168,7 +168,7 @@ def test_an_infinite_calibration_row_is_refused() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 50])
-def test_what_was_saved_answers_the_same(tmp_path: Path, count: int) -> None:
+def test_a_saved_novelty_returns_the_same_p_values(tmp_path: Path, count: int) -> None:
     rng = np.random.default_rng(4)
     novelty = Novelty.calibrate(*drawn(count, rng))
     novelty.save(tmp_path / "novelty.npy")
@@ -211,23 +211,23 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metric", "scores", "mean", "local"),
     [
-        ("cosine", [1.0, 0.5, -1.0], 1.0, 0.5),  # of unit length, they are 0, 1 and 2 apart
+        ("cosine", [1.0, 0.5, -1.0], 1.0, 0.5),  # at unit length, the distances are 0, 1 and 2
         ("l2", [1.0, 2.0, 6.0], 3.0, 1.5),
         ("ip", [5.0, 3.0, 1.0], -3.0, -3.0),
     ],
 )
-def test_distances_to_neighbours(metric: Metric, scores: list[float], mean: float, local: float) -> None:
-    """Those neighbours have their own at a mean of 3, 4 and 5: 4, of which the root is 2."""
+def test_distances_to_neighbors(metric: Metric, scores: list[float], mean: float, local: float) -> None:
+    """The neighbors' own distances are 3, 4 and 5: their mean is 4, its root is 2."""
     given, near = np.array([scores], np.float32), np.array([[3, 4, 5]], np.float32)
     assert mean_distances(given, metric) == pytest.approx([mean])
     assert local_distances(given, near, metric) == pytest.approx([local])
 
 
-def test_rounding_beyond_the_same_is_no_distance() -> None:
+def test_a_cosine_above_one_has_the_distance_zero() -> None:
     assert mean_distances(np.array([[1.0000001]], np.float32), "cosine").tolist() == [0]
 
 
-def test_among_copies_what_is_not_one_is_far() -> None:
+def test_a_query_near_copies_is_far_from_them() -> None:
     scores, near = np.array([[0, 0], [1, 1]], np.float32), np.zeros((2, 2), np.float32)
     copy, other = local_distances(scores, near, "l2")
     assert copy == 0
@@ -235,7 +235,7 @@ def test_among_copies_what_is_not_one_is_far() -> None:
     assert np.isfinite(other)
 
 
-def test_where_there_is_no_item_everything_is_far() -> None:
+def test_without_items_the_distance_is_infinite() -> None:
     none = np.empty((2, 0), np.float32)
     assert local_distances(none, none, "l2").tolist() == [math.inf, math.inf]
 
@@ -245,7 +245,7 @@ def local_scale(vectors: NDArray[np.float32], metric: Metric = "l2") -> NDArray[
 
 
 def test_an_items_distance_is_to_the_others() -> None:
-    """At 0, 3 and 7: the others are 3 and 7, 3 and 4, 4 and 7 away."""
+    """Items at 0, 3 and 7: their distances are 3 and 7, 3 and 4, 4 and 7."""
     assert local_scale(np.array([[0], [3], [7]], np.float32)) == pytest.approx([5, 3.5, 5.5])
     assert local_scale(np.array([[9]], np.float32)).tolist() == [1]
     assert local_scale(np.empty((0, 1), np.float32)).shape == (0,)
@@ -264,7 +264,7 @@ def test_items_in_blocks_are_as_by_brute_force(metric: Metric, monkeypatch: pyte
     assert local_scale(vectors, metric) == pytest.approx(wanted, rel=0.05, abs=0.05)
 
 
-def test_of_many_items_a_sample_of_the_kept_tells_what_is_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_item_distances_use_a_sample_of_many_items(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lookalike.index.versions.novelty._SAMPLE", 100)
     vectors = cloud(300, 3)
     sample = Embeddings(vectors[:250], "l2").sample(100, seed=0)
@@ -292,12 +292,12 @@ def answering(folder: Path, answer: list[float], columns: tuple[Column, ...] = (
 
 
 def test_the_error_is_the_root_of_the_mean_square(tmp_path: Path) -> None:
-    rows = np.array([[2, 10], [1, 3], [3, 3]], np.float32)  # wrong by 1 and 7, by nothing, by 2 and 0
+    rows = np.array([[2, 10], [1, 3], [3, 3]], np.float32)  # the errors are (1, 7), (0, 0) and (2, 0)
     errors = reconstruction_errors(answering(tmp_path / "encoder", [1.0, 3.0]), rows)
     assert errors == pytest.approx([5, 0, math.sqrt(2)])
 
 
-def test_what_is_missing_cannot_be_wrong(tmp_path: Path) -> None:
+def test_a_missing_value_adds_no_error(tmp_path: Path) -> None:
     columns = Column("number"), Column("other"), Column("word", "categorical", ("one", "two"))
     plain = answering(tmp_path / "plain", [5.0, 3.0], columns[:2])
     assert reconstruction_errors(plain, np.array([[math.nan, 17], [math.nan, 3]], np.float32)) == pytest.approx(
@@ -308,7 +308,7 @@ def test_what_is_missing_cannot_be_wrong(tmp_path: Path) -> None:
 
 
 def mixed_encoder(folder: Path, columns: tuple[Column, ...], rows: NDArray[np.float32]) -> Encoder:
-    """Of a table with gaps, untrained."""
+    """An untrained encoder of a table with gaps."""
     preprocess = fit_preprocessor(rows, "standard", columns)
     torch.manual_seed(0)
     halves = nn.Linear(preprocess.features, 2), nn.Linear(2, preprocess.features)
@@ -318,7 +318,7 @@ def mixed_encoder(folder: Path, columns: tuple[Column, ...], rows: NDArray[np.fl
     return load_encoder(folder)
 
 
-def test_an_answer_beyond_all_numbers_is_infinitely_wrong(tmp_path: Path) -> None:
+def test_an_overflowing_reconstruction_has_an_infinite_error(tmp_path: Path) -> None:
     encoder = answering(tmp_path / "encoder", [0.0, 0.0], factor=1e30)
     errors = reconstruction_errors(encoder, np.array([[1e30, 0], [0, 0]], np.float32))
     assert errors.tolist() == [math.inf, 0]
@@ -335,7 +335,7 @@ def test_rows_in_blocks_are_as_one_by_one(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("value", [10.0, 1e30, float(np.finfo(np.float32).max)])
 def test_one_calibration_row_of_any_size_changes_p_values_as_any_other_row_does(value: float) -> None:
-    """A p-value counts rows, whatever their size: by the distance alone one row is a thousandth.
+    """A p-value counts rows, whatever their values: by the distance alone, one row adds a thousandth.
 
     By both it is a few thousandths for most, and more where a count goes from one to two and the product doubles.
     """

@@ -25,11 +25,11 @@ def test_a_result_waits_for_the_one_before_it() -> None:
             second.set()
         return value
 
-    assert list(map_in_order(step, iter(range(2)), 2)) == [0, 1]  # with one thread the first would wait in vain
+    assert list(map_in_order(step, iter(range(2)), 2)) == [0, 1]  # with one thread the first value would wait forever
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_no_more_values_are_fetched_than_threads_work_on_and_two(threads: int) -> None:
+def test_fetches_at_most_two_values_more_than_threads(threads: int) -> None:
     fetched: list[int] = []
 
     def values() -> Iterator[int]:
@@ -42,7 +42,7 @@ def test_no_more_values_are_fetched_than_threads_work_on_and_two(threads: int) -
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_what_came_before_an_error_is_handed_on(threads: int) -> None:
+def test_yields_the_results_before_an_error(threads: int) -> None:
     def step(value: int) -> int:
         if value == 4:
             raise KeyboardInterrupt
@@ -54,7 +54,7 @@ def test_what_came_before_an_error_is_handed_on(threads: int) -> None:
         next(results)
 
 
-def test_whoever_stops_asking_waits_for_what_is_in_hand() -> None:
+def test_closing_waits_for_running_steps() -> None:
     done: list[int] = []
     with closing(map_in_order(done.append, iter(range(9)), 2)) as results:
         next(results)
@@ -63,7 +63,7 @@ def test_whoever_stops_asking_waits_for_what_is_in_hand() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_meanwhile_torch_gives_a_thread_to_each(fails: bool) -> None:
+def test_torch_uses_one_thread_each_until_the_end(fails: bool) -> None:
     before = torch.get_num_threads()
     try:
         with one_thread_each(torch.device("cpu")) as cores, ThreadPoolExecutor(1) as pool:
@@ -76,6 +76,6 @@ def test_meanwhile_torch_gives_a_thread_to_each(fails: bool) -> None:
     assert torch.get_num_threads() == before
 
 
-def test_another_device_is_asked_by_one_thread() -> None:
+def test_a_gpu_is_used_by_one_thread() -> None:
     with one_thread_each(torch.device("cuda")) as cores:
         assert cores == 1

@@ -12,7 +12,7 @@ from tests.factories import retrained
 
 
 def copy(store: Store, number: int, **told: Any) -> None:
-    """A version as version 1 is, whose manifest says something else."""
+    """Add a copy of version 1 with other fields in its manifest."""
     at = store.versions / f"{number:06d}"
     shutil.copytree(store.path(1), at)
     header = {**store.manifest(1).to_json(), "version": number, **told}
@@ -21,7 +21,7 @@ def copy(store: Store, number: int, **told: Any) -> None:
     seal(at, header.pop("format"), header)
 
 
-def test_each_says_its_role_how_it_came_and_what_it_replaced(store_copy: Store) -> None:
+def test_lists_role_origin_and_replaced_version(store_copy: Store) -> None:
     copy(store_copy, 2, **retrained(1, forced=True))
     copy(store_copy, 3, **retrained(2, forced=True, compacted=True))
     copy(store_copy, 4, **retrained(3))
@@ -45,7 +45,7 @@ def test_each_says_its_role_how_it_came_and_what_it_replaced(store_copy: Store) 
     assert {one.number: one.role for one in registry(store_copy) if one.role} == {5: "challenger", 3: "champion"}
 
 
-def test_what_was_compacted_is_no_challenger(store_copy: Store) -> None:
+def test_a_compacted_version_is_no_challenger(store_copy: Store) -> None:
     copy(store_copy, 2, **retrained(1))
     store_copy.promote(2)
     copy(store_copy, 3, **retrained(2, compacted=True))

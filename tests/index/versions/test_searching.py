@@ -1,4 +1,4 @@
-"""Against brute force over the embeddings, with ties in the order of the ids."""
+"""Searches against brute force over the embeddings, with ties ordered by id."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ Vectors = NDArray[np.float32]
 
 
 def names_for(count: int) -> list[str]:
-    """Ids whose order is not that of the positions, nor that of numbers."""
+    """Ids that are sorted neither by position nor as numbers."""
     return [str(i * 7919 % 10_007) for i in range(count)]
 
 
@@ -44,7 +44,7 @@ def base(
     search: str = "",
     names: list[str] | None = None,
 ) -> Base:
-    """Item i has the payload {"i": i}; without other parameters, the index looks everywhere."""
+    """Item i has the payload {"i": i}; without other parameters, the index visits all lists."""
     index = VectorIndex(IndexSpec(key, metric), vectors.shape[1])
     index.train(vectors)
     index.add(vectors)
@@ -59,7 +59,7 @@ def base(
 def brute_force(
     metric: Metric, query: Vectors, vectors: Vectors, names: list[str], limit: int, among: NDArray[np.int64]
 ) -> tuple[list[np.float32], list[int]]:
-    """Scores in float64, rounded to float32; equal ones by id."""
+    """Scores in float64, rounded to float32; ties are ordered by id."""
     q, x = query.astype(np.float64), vectors.astype(np.float64)
     if metric == "l2":
         scores = np.sqrt(((x - q) ** 2).sum(axis=1)).astype(np.float32)
@@ -70,7 +70,7 @@ def brute_force(
 
 
 def grid(count: int, metric: Metric) -> Vectors:
-    """Few different points, so that scores tie, and of exact values, so that they tie for sure."""
+    """Few different points with exact values, so that scores tie."""
     points = np.random.default_rng(0).integers(-2, 3, (count, 2)).astype(np.float32)
     if metric == "cosine":
         points = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)[points[:, 0].astype(int) % 4]
@@ -89,10 +89,8 @@ def test_scores_are_those_of_the_embeddings_whatever_the_index_rounds(tmp_path: 
 
 @each_metric
 @pytest.mark.parametrize("limit", [1, 2, 10, 60, 299, 300, 301, MAX_FOUND - 1])
-def test_ties_stand_in_the_order_of_the_ids_and_the_first_of_them_are_taken(
-    tmp_path: Path, metric: Metric, limit: int
-) -> None:
-    """300 items at 25 points: the last hit nearly always ties with some that are left out."""
+def test_ties_are_ordered_by_id(tmp_path: Path, metric: Metric, limit: int) -> None:
+    """300 items at 25 points: the last hit nearly always ties with items that are no hits."""
     vectors, names, everyone = grid(300, metric), names_for(300), np.arange(300)
     queries = np.array([[1, 0], [0, -1], [0, 1]], np.float32)
     scores, positions = rank(base(tmp_path, vectors, metric), queries, limit)
@@ -102,14 +100,14 @@ def test_ties_stand_in_the_order_of_the_ids_and_the_first_of_them_are_taken(
         assert row.tolist() == wanted_scores
 
 
-def test_a_thousand_copies_are_looked_through_for_the_least_ids(tmp_path: Path) -> None:
+def test_finds_the_least_ids_of_a_thousand_copies(tmp_path: Path) -> None:
     vectors = np.concatenate([np.ones((1_500, 3)), cloud(500, 3) + 9]).astype(np.float32)
     names = names_for(2_000)
     _, positions = rank(base(tmp_path, vectors), np.ones((1, 3), np.float32), 5)
     assert [names[i] for i in positions[0]] == sorted(names[:1_500])[:5]
 
 
-def test_more_copies_than_can_be_looked_through_are_still_answered(tmp_path: Path) -> None:
+def test_more_copies_than_the_maximum_are_answered(tmp_path: Path) -> None:
     vectors = np.ones((MAX_FOUND + 500, 2), np.float32)
     scores, positions = rank(base(tmp_path, vectors), vectors[:1], 5)
     assert scores.tolist() == [[0.0] * 5]
@@ -140,9 +138,7 @@ def test_any_search_is_brute_force(points: list[tuple[int, int]], limit: int, mo
 
 @each_metric
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.01, 1 / 1_000])
-def test_with_a_filter_the_nearest_that_pass_are_found_whatever_share_does(
-    tmp_path: Path, metric: Metric, share: float
-) -> None:
+def test_finds_the_nearest_items_that_pass_a_filter(tmp_path: Path, metric: Metric, share: float) -> None:
     vectors, queries = normalize(cloud(1_000, 12)), normalize(cloud(10, 12, seed=1))
     passing = np.sort(np.random.default_rng(2).permutation(1_000)[: round(share * 1_000)])
     given_filter = read_filter({"field": "i", "in": passing.tolist()})
@@ -152,7 +148,7 @@ def test_with_a_filter_the_nearest_that_pass_are_found_whatever_share_does(
         assert places.tolist() == brute_force(metric, query, vectors, names_for(1_000), 10, passing)[1]
 
 
-def test_where_nothing_passes_there_is_no_hit(tmp_path: Path) -> None:
+def test_a_filter_that_no_item_passes_has_no_hits(tmp_path: Path) -> None:
     vectors = cloud(20, 3)
     none = read_filter({"field": "i", "equal": -1})
     scores, positions = rank(base(tmp_path, vectors), vectors[:2], 5, none)
@@ -162,7 +158,7 @@ def test_where_nothing_passes_there_is_no_hit(tmp_path: Path) -> None:
 
 
 def clusters(count: int, seed: int) -> Vectors:
-    """(count, 12) of unit length, around the same 60 points for any seed."""
+    """(count, 12) of unit length, around 60 points that do not depend on the seed."""
     random = np.random.default_rng(seed)
     around = np.random.default_rng(0).standard_normal((60, 12))[random.integers(0, 60, count)]
     return normalize((around + 0.3 * random.standard_normal((count, 12))).astype(np.float32))
@@ -180,10 +176,10 @@ FILTERS: dict[str, Callable[[Vectors], NDArray[np.bool_]]] = {
 @each_metric
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("search", ["IVF256,SQfp16:nprobe=3", "IVF256,PQ6x4fs,RFlat:nprobe=3,k_factor=8"])
-def test_among_very_many_it_is_right_wherever_they_lie(
+def test_filters_that_allow_very_many_items_are_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: Metric, name: str, search: str
 ) -> None:
-    """The index itself finds most answers; compared with all are the queries that it is not sure of."""
+    """The index answers most queries itself; the other queries are compared with all items."""
     monkeypatch.setattr(searching, "EXACT", 0)
     items, queries = clusters(20_000, 0), clusters(100, 1)
     allowed = FILTERS[name](items)
@@ -206,7 +202,7 @@ def test_among_very_many_it_is_right_wherever_they_lie(
     assert sum(compared) < len(queries)
 
 
-def test_an_index_that_can_leave_nothing_out_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_without_filters_is_not_used_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searching, "EXACT", 0)
     vectors = cloud(200, 8)
     some = np.arange(0, 200, 3)
@@ -224,11 +220,11 @@ def test_an_index_that_can_leave_nothing_out_is_not_asked(tmp_path: Path, monkey
         ({"limit": MAX_FOUND}, "limit"),
         ({"queries": np.zeros((1, 4), np.float32)}, "embeddings"),
         ({"queries": np.full((1, 3), np.nan, np.float32)}, "embeddings"),
-        ({"filter_": read_filter({"field": "colour", "equal": 1})}, "filter.field"),
+        ({"filter_": read_filter({"field": "color", "equal": 1})}, "filter.field"),
         ({"filter_": read_filter({"field": "i", "range": {"lt": "x"}})}, "filter.range"),
     ],
 )
-def test_what_cannot_be_searched_with_is_refused(tmp_path: Path, change: dict[str, Any], field: str) -> None:
+def test_refuses_invalid_queries(tmp_path: Path, change: dict[str, Any], field: str) -> None:
     asked: dict[str, Any] = {"queries": np.zeros((1, 3), np.float32), "limit": 3, "filter_": None}
     with pytest.raises(QueryError) as caught:
         rank(base(tmp_path, cloud(20, 3)), **asked | change)
@@ -236,12 +232,12 @@ def test_what_cannot_be_searched_with_is_refused(tmp_path: Path, change: dict[st
 
 
 @pytest.mark.parametrize("bad", [np.zeros((1, 4), np.float32), np.full((1, 3), np.nan, np.float32)])
-def test_with_a_filter_such_queries_are_refused_too(tmp_path: Path, bad: Vectors) -> None:
+def test_refuses_invalid_queries_with_a_filter(tmp_path: Path, bad: Vectors) -> None:
     with pytest.raises(QueryError, match="embeddings"):
         rank(base(tmp_path, cloud(20, 3)), bad, 3, read_filter({"field": "i", "range": {"lt": 5}}))
 
 
-def test_a_filter_is_answered_again_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filters_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = base(tmp_path, cloud(20, 3))
     asked: list[object] = []
 
@@ -256,8 +252,8 @@ def test_a_filter_is_answered_again_from_memory(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("key", ["Flat", "IVF2,Flat"])
-def test_embeddings_of_zeros_hide_none_that_is_more_alike(tmp_path: Path, key: str) -> None:
-    """Their cosine is 0, and their distance, 1, less than that of the three others, whose cosines are 0.4, 0.3, 0.2."""
+def test_embeddings_of_zeros_do_not_hide_more_similar_items(tmp_path: Path, key: str) -> None:
+    """Zeros have the cosine 0, but a smaller distance, 1, than the items with the cosines 0.4, 0.3 and 0.2."""
     cosines = np.array([0.4, 0.3, 0.2], np.float32)
     others = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
     found = base(tmp_path, np.concatenate([np.zeros((30, 2), np.float32), others]), "cosine", key=key)

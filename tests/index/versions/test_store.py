@@ -31,7 +31,7 @@ def three_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(three_versions: Store, tmp_path: Path) -> Store:
-    """The same, to change."""
+    """A copy to change."""
     return Store(Path(shutil.copytree(three_versions.folder, tmp_path / "store")))
 
 
@@ -44,14 +44,14 @@ def test_versions_are_listed_by_number_and_nothing_else_is_one(store: Store) -> 
 
 
 @pytest.mark.parametrize("number", [0, 4, -1, 10**12])
-def test_a_version_that_is_not_there_is_refused_with_those_that_are(store: Store, number: int) -> None:
+def test_an_unknown_version_is_refused_with_a_list_of_versions(store: Store, number: int) -> None:
     for act in (store.path, store.open, store.promote):
-        with pytest.raises(StoreError, match=rf"holds: \[1, 2, 3\], found {number}\."):
+        with pytest.raises(StoreError, match=rf": \[1, 2, 3\], found {number}\."):
             act(number)
     assert store.champion() is None
 
 
-def test_a_store_with_nothing_promoted_says_how_to(store: Store, tmp_path: Path) -> None:
+def test_without_a_champion_the_error_says_how_to_promote(store: Store, tmp_path: Path) -> None:
     for empty in (store, Store(tmp_path / "nowhere")):
         assert empty.champion() is None
         for ask in (empty.open_champion, empty.rollback):
@@ -69,12 +69,12 @@ def test_promote_and_rollback_by_hand(store: Store) -> None:
     assert store.rollback() == Alias(3, (1,))
     assert store.rollback() == Alias(1)
     assert store.open_champion().number == 1
-    with pytest.raises(StoreError, match="none to go back to"):
+    with pytest.raises(StoreError, match="no version to go back to"):
         store.rollback()
     assert store.champion() == Alias(1)
 
 
-def test_a_compaction_takes_its_parents_place_and_nobody_goes_back_to_that(store: Store) -> None:
+def test_rollback_skips_the_parent_of_a_compaction(store: Store) -> None:
     assert store.promote(1, renews=True) == Alias(1)
     store.promote(2)
     assert store.promote(3, instead_of=2, renews=True) == Alias(3, (1,))
@@ -120,7 +120,7 @@ def test_the_aliass_stamp_changes_whenever_it_is_written_and_only_then(store: St
 @settings(max_examples=25)
 @given(st.lists(st.sampled_from([0, 1, 2, 3]), max_size=8))
 def test_the_champion_is_the_top_of_a_stack(three_versions: Store, acts: list[int]) -> None:
-    """A number promotes that version, 0 rolls back."""
+    """Each step promotes the version of that number; 0 rolls back."""
     three_versions.folder.joinpath("champion").unlink(missing_ok=True)
     stack: list[int] = []
     for act in acts:
@@ -173,7 +173,7 @@ def test_an_alias_that_cannot_be_read_is_refused_by_name(store: Store, content: 
     assert (store.folder / "champion").read_bytes() == content
 
 
-def test_an_alias_of_a_version_that_is_gone_is_refused(store: Store) -> None:
+def test_refuses_an_alias_of_a_removed_version(store: Store) -> None:
     (store.folder / "champion").write_text('{"version": 9, "replaced": []}')
     with pytest.raises(StoreError, match="found 9"):
         store.open_champion()
@@ -191,7 +191,7 @@ def test_the_alias_is_one_line_that_all_who_may_read_the_store_can_read(store: S
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files of versions that are read to be verified, and not those of their encoders."""
+    """The names of the version files that are read to verify them, without the files of encoders."""
     names: list[str] = []
     check = sealed._check
 
@@ -206,7 +206,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def settled(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store that nobody wrote to for a while."""
+    """A store that was not written for a while."""
     monkeypatch.setattr(sealed, "TICK_NS", 0)
     return store
 
@@ -219,11 +219,11 @@ def test_a_version_that_was_verified_once_is_not_read_again(settled: Store, read
     settled.open(2)
     assert read == []
     settled.open(1)
-    assert "index.faiss" in read  # each version by itself
+    assert "index.faiss" in read  # each version is verified separately
 
 
 def test_a_version_just_written_is_read_again(store: Store, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two changes in one tick of the clock the file system tells one."""
+    """The file system shows only one of two changes in one clock tick."""
     monkeypatch.setattr(sealed, "TICK_NS", 10**18)
     for _ in range(2):
         read.clear()
@@ -248,7 +248,7 @@ def test_only_what_changed_is_read_again_and_a_changed_byte_is_seen_whatever_the
     assert settled.open(2).answers_canary()
 
 
-def test_a_file_in_the_place_of_another_is_read_again(settled: Store, read: list[str]) -> None:
+def test_a_replaced_file_is_read_again(settled: Store, read: list[str]) -> None:
     settled.open(2)
     path = settled.path(2) / "items.arrow"
     shutil.copy2(path, path.with_suffix(".new"))
@@ -258,7 +258,7 @@ def test_a_file_in_the_place_of_another_is_read_again(settled: Store, read: list
     assert read == ["items.arrow"]
 
 
-def test_promoting_and_going_back_read_all_whatever_was_verified(settled: Store, read: list[str]) -> None:
+def test_promotion_and_rollback_read_all_files_again(settled: Store, read: list[str]) -> None:
     acts: list[Callable[[], Alias]] = [lambda: settled.promote(1), lambda: settled.promote(2), settled.rollback]
     for act in acts:
         for number in settled.numbers():
@@ -269,7 +269,7 @@ def test_promoting_and_going_back_read_all_whatever_was_verified(settled: Store,
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"manifest": 1, "stamps": []}', b"\xff"])
-def test_a_receipt_that_cannot_be_read_is_none(settled: Store, read: list[str], content: bytes) -> None:
+def test_ignores_an_unreadable_receipt(settled: Store, read: list[str], content: bytes) -> None:
     settled.open(2)
     (settled.folder / "verified" / "000002").write_bytes(content)
     read.clear()
@@ -277,7 +277,7 @@ def test_a_receipt_that_cannot_be_read_is_none(settled: Store, read: list[str], 
     assert "index.faiss" in read
 
 
-def test_a_receipt_of_a_version_that_was_replaced_is_none(settled: Store, read: list[str]) -> None:
+def test_ignores_the_receipt_of_a_replaced_version(settled: Store, read: list[str]) -> None:
     settled.open(1)
     settled.open(2)
     receipts = settled.folder / "verified"

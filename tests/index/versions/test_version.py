@@ -42,7 +42,7 @@ FILES = (
     "local_scale.npy",
 )
 PARSERS = {"encoder.py", "table.py", "vectors.py", "torch.py", "_npyio_impl.py", "embeddings.py"}
-"""Where encoder, items, index, safetensors and npy files are parsed."""
+"""The functions that parse encoder, items, index, safetensors and npy files."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(two_versions: Store, tmp_path: Path) -> Store:
-    """The same, to damage."""
+    """A copy to damage."""
     return Store(Path(shutil.copytree(two_versions.folder, tmp_path / "store")))
 
 
@@ -92,7 +92,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 @contextmanager
 def modules_at_work() -> Iterator[set[str]]:
-    """The names of the source files whose functions are called."""
+    """Collect the names of the source files whose functions are called."""
     seen: set[str] = set()
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
@@ -133,7 +133,7 @@ def test_damage_is_refused_by_name_before_parsing_and_the_champion_stays(
 
 
 @given(st.data())
-def test_no_flipped_bit_goes_unseen(two_versions: Store, data: st.DataObject) -> None:
+def test_every_flipped_bit_is_noticed(two_versions: Store, data: st.DataObject) -> None:
     folder = two_versions.path(2)
     name = data.draw(st.sampled_from(FILES))
     whole = (folder / name).read_bytes()
@@ -204,7 +204,7 @@ def test_an_index_that_this_release_cannot_make_is_refused_too(store: Store, ind
 
 @pytest.mark.parametrize("content", [b"", b"no array"])
 @pytest.mark.parametrize("name", ["index.faiss", "items.arrow", "order.npy", EMBEDDINGS, CANARY])
-def test_a_sealed_file_that_makes_no_sense_is_refused(store: Store, name: str, content: bytes) -> None:
+def test_refuses_a_sealed_file_with_invalid_content(store: Store, name: str, content: bytes) -> None:
     (store.path(2) / name).write_bytes(content)
     resealed(store.path(2))
     with pytest.raises(ArtifactError, match="000002"):
@@ -224,7 +224,7 @@ def test_a_version_under_another_number_is_refused(store: Store, name: str) -> N
         store.open(int(name))
 
 
-def test_a_version_says_what_it_is(version: Version) -> None:
+def test_a_version_has_the_fields_of_its_manifest(version: Version) -> None:
     assert (version.number, version.metric, version.manifest.items, len(version.items)) == (1, "cosine", 40, 40)
     assert version.manifest.encoder == version.encoder.digest
 
@@ -262,19 +262,19 @@ def test_an_item_finds_only_others_that_pass_a_filter(version: Version, most: in
 
 
 def test_a_filter_of_no_field_is_refused_by_its_path(version: Version) -> None:
-    with pytest.raises(QueryError, match=r"filter\.field: expected a field of the items \('number'\), found 'colour'"):
-        version.searcher.search_items(["row-3"], 10, read_filter({"field": "colour", "equal": 1}))
+    with pytest.raises(QueryError, match=r"filter\.field: expected a field of the items \('number'\), found 'color'"):
+        version.searcher.search_items(["row-3"], 10, read_filter({"field": "color", "equal": 1}))
 
 
 @pytest.mark.parametrize("limit", [39, 40, MAX_LIMIT])
-def test_an_item_has_no_more_neighbours_than_there_are_others(version: Version, limit: int) -> None:
+def test_an_item_has_no_more_neighbors_than_other_items(version: Version, limit: int) -> None:
     positions = version.searcher.search_items(["row-7"], limit).positions
     others = set(range(40)) - {version.items.position("row-7")}
     assert sorted(p for p in positions[0] if p >= 0) == sorted(others)
 
 
 @pytest.mark.parametrize("limit", [0, -1, MAX_LIMIT + 1, 10**9])
-def test_a_limit_out_of_bounds_is_refused_as_it_was_given(version: Version, limit: int) -> None:
+def test_refuses_a_limit_out_of_bounds(version: Version, limit: int) -> None:
     told = f"limit: expected from 1 to {MAX_LIMIT}, found {limit}"
     with pytest.raises(QueryError, match=told):
         version.searcher.search_items(["row-7"], limit)
@@ -287,7 +287,7 @@ def test_an_unknown_id_is_refused_by_name(version: Version) -> None:
         version.searcher.search_items(["row-7", "row-40"], 3)
 
 
-def test_another_answer_to_the_question_is_noticed(version: Version) -> None:
+def test_a_wrong_canary_answer_is_noticed(version: Version) -> None:
     found = version.searcher.search(version.embed(version.canary), CANARY_LIMIT)
     scores, positions = found.scores, found.positions
     assert version.is_canary_answer(scores[0], positions[0])
@@ -315,7 +315,7 @@ def test_an_index_of_any_kind_is_published_opened_and_refused_when_damaged(tmp_p
                 store.open(1)
 
 
-def test_a_version_answers_its_question_however_coarse_its_index_is(tmp_path: Path) -> None:
+def test_a_version_with_a_coarse_index_answers_its_canary_query(tmp_path: Path) -> None:
     store, encoder = Store(tmp_path / "store"), encoder_at(tmp_path / "encoder", cloud(6, 4))
     for seed in range(5):
         target = Target(0.01, key="PQ1x4fs,RFlat")
@@ -323,7 +323,7 @@ def test_a_version_answers_its_question_however_coarse_its_index_is(tmp_path: Pa
         assert store.promote(number).version == number
 
 
-def test_an_encoder_that_drifted_does_not_answer_the_question(version: Version) -> None:
+def test_a_changed_encoder_does_not_answer_the_canary_query(version: Version) -> None:
     drifted = dataclasses.replace(version, canary=version.canary[:, ::-1].copy())
     assert not drifted.answers_canary()
 
@@ -333,7 +333,7 @@ def test_a_known_answer_is_ids_and_scores_without_the_missing(version: Version) 
     assert answer == CanaryAnswer(ids=[version.items.id_at(3), version.items.id_at(1)], scores=[0.5, 0.25])
 
 
-def test_a_version_that_answers_otherwise_is_not_promoted(store: Store) -> None:
+def test_a_version_with_a_wrong_canary_answer_is_not_promoted(store: Store) -> None:
     header = read_manifest(store.path(2), FORMAT).header
     resealed(store.path(2), canary={**header["canary"], "scores": [1.0, 0.5, 0.25]})
     with pytest.raises(StoreError, match="version 2: expected the known answer"):

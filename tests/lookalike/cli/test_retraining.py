@@ -21,8 +21,9 @@ from lookalike.index.changes.log import ChangeLog
 from lookalike.index.drift.drift import FOLDER as DRIFT
 from lookalike.index.versions.store import Store
 from lookalike.retraining.job import job_of, read_job
+from tests.factories import log_changes
 from tests.lookalike.helpers import Done, run
-from tests.lookalike.retraining.test_run import BAD, GOOD, new_items, put
+from tests.lookalike.retraining.test_run import BAD, GOOD, new_items
 
 LONG = GOOD.replace("epochs = 25", "epochs = 4_000\npatience = 4_000")
 HERE = ("--no-polite", "--threads", "1", "--device", "cpu")
@@ -82,7 +83,7 @@ def test_exits_with_10_if_the_champion_is_kept(store_copy: Store, tmp_path: Path
         ([], "[optimizer]\nkind = 'sgd'\nlr = 1e20\n", FAILED, "learning-rate-too-high"),
         ([], "[model]\nlatent = 3\n", USER_ERROR, "model.latent"),
         (["--data", "none.npy"], GOOD, USER_ERROR, "none.npy: expected a file"),
-        (["--data", "digits:test"], GOOD, USER_ERROR, "found 360 rows where there were 1,437"),
+        (["--data", "digits:test"], GOOD, USER_ERROR, "found 360 rows instead of 1,437"),
         (["--keep", "0"], GOOD, USER_ERROR, "--keep: expected at least 1"),
         (["--threads", "0"], GOOD, USER_ERROR, "--threads: expected at least 1"),
     ],
@@ -105,7 +106,7 @@ def test_a_missing_store_is_a_user_error(tmp_path: Path) -> None:
 
 def test_dry_run_prints_the_plan_and_changes_nothing(store_copy: Store) -> None:
     shutil.rmtree(store_copy.folder / DRIFT, ignore_errors=True)  # a service of another test may have served it
-    put(store_copy, *new_items(0, 5), Change(store_copy.open(1).items.id_at(0)))
+    log_changes(store_copy.folder, *new_items(0, 5), Change(store_copy.open(1).items.id_at(0)))
     before = {path: path.stat().st_mtime_ns for path in store_copy.folder.rglob("*") if "items.db" not in path.name}
     done = retrain(store_copy, "--dry-run")
     assert done.code == 0
@@ -142,24 +143,24 @@ def test_a_retraining_killed_during_training_continues_to_the_same_result(
     store_copy: Store, tiny_store: Store, tmp_path: Path
 ) -> None:
     config = settings(tmp_path, GOOD.replace("epochs = 25", "epochs = 120\npatience = 120"))
-    last = put(store_copy, *new_items(0, 30))
+    last = log_changes(store_copy.folder, *new_items(0, 30))
     folder = store_copy.folder / "retraining" / "run"
     with started(store_copy, "--config", config, *HERE) as process:
         wait_for(lambda: any(folder.glob("checkpoint-*")), process)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    put(store_copy, *new_items(30, 40))
+    log_changes(store_copy.folder, *new_items(30, 40))
     assert store_copy.numbers() == [1]
     with started(store_copy, "--config", config, *HERE) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, (out, err)
-    assert f"going on with the retraining that was cut off, of the changes up to {last}" in err
+    assert f"continuing the interrupted retraining of the changes up to {last}" in err
     assert "has no checkpoint" not in err
     assert store_copy.manifest(2).sequence == last
 
     whole = Store(tmp_path / "whole")
     subprocess.run(["cp", "-r", tiny_store.folder, whole.folder], check=True)
-    put(whole, *new_items(0, 30))
+    log_changes(whole.folder, *new_items(0, 30))
     with started(whole, "--config", config, *HERE) as process:
         assert process.wait(120) == 0
     weights = [store.path(2) / "encoder" / "weights.safetensors" for store in (store_copy, whole)]
@@ -188,7 +189,7 @@ def test_a_retraining_killed_during_the_build_continues_without_leftovers(store_
 def test_prune_prints_the_removed_versions(store_copy: Store, tmp_path: Path) -> None:
     for _ in range(3):
         assert retrain(store_copy, "--config", settings(tmp_path, BAD), "--force").code == 0
-    put(store_copy, *new_items(0, 2))
+    log_changes(store_copy.folder, *new_items(0, 2))
     dry = run("prune", "--store", store_copy.folder, "--keep", 1, "--dry-run")
     assert (dry.code, json.loads(dry.out), store_copy.numbers()) == (0, [1, 2], [1, 2, 3, 4])
     done = run("prune", "--store", store_copy.folder, "--keep", 1)

@@ -1,22 +1,19 @@
-"""What a retraining would do, of a tiny store of digits."""
+"""Plans of retrainings of a tiny store of digits."""
 
 import numpy as np
 
-from lookalike.index.changes.change import Change
-from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.store import Store
 from lookalike.retraining.plan import RetrainOptions, make_plan
 from lookalike.training.rows import open_rows, read_sample
+from tests.factories import log_changes, put
 
 TEST = read_sample(open_rows("digits:test"), 360, seed=0)[0]
 
 
-def test_rows_far_outside_what_the_champion_knows_are_left_out_and_named(store_copy: Store) -> None:
+def test_leaves_out_and_names_rows_far_outside_the_known_range(store_copy: Store) -> None:
     rows = TEST[:200].copy()
     rows[[7, 9], [0, 63]] = [3e38, -1e9]
-    log = ChangeLog(store_copy.folder)
-    last = log.append([Change(f"new-{i}", row, "{}") for i, row in enumerate(rows)])
-    log.close()
+    last = log_changes(store_copy.folder, *(put(f"new-{i}", row) for i, row in enumerate(rows)))
     champion = store_copy.open_champion()
     plan = make_plan(RetrainOptions(store_copy, device="cpu"), champion, last)
     ids = [name for chunk in plan.collection.rows.chunks() for name in chunk.ids]
@@ -29,7 +26,7 @@ def test_rows_far_outside_what_the_champion_knows_are_left_out_and_named(store_c
     assert "row new-9, column 63: -1e+09 (known: " in line
 
 
-def test_without_such_rows_none_is_told(store_copy: Store) -> None:
+def test_a_plan_without_outside_rows_does_not_mention_them(store_copy: Store) -> None:
     plan = make_plan(RetrainOptions(store_copy, device="cpu"), store_copy.open_champion(), 0)
     assert (plan.summary.outside, plan.summary.outside_first) == (0, [])
     assert not any(line.startswith("left out") for line in plan.lines())

@@ -12,7 +12,6 @@ from lookalike.index.ann.target import Target
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import open_collection
 from lookalike.index.changes.compact import compact
-from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import JobError, StoreError
 from lookalike.index.evaluation.gate import judge
 from lookalike.index.versions.alignment import mapped
@@ -29,6 +28,7 @@ from lookalike.training.config import load_config
 from lookalike.training.errors import ConfigError, DataError, TrainingError
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample, sketches
+from tests.factories import log_changes
 from tests.mixed import mixed, write_csv
 
 GOOD = """
@@ -59,15 +59,8 @@ def as_json(section: object) -> bytes:
     return TypeAdapter(type(section)).dump_json(section)
 
 
-def put(store: Store, *changes: Change) -> int:
-    log = ChangeLog(store.folder)
-    last = log.append(changes)
-    log.close()
-    return last
-
-
 def new_items(first: int, last: int) -> list[Change]:
-    """Rows of the test part, as items of their own."""
+    """New items, from rows of the test part."""
     return [Change(f"new-{i}", TEST[i], json.dumps({"label": LABELS[i]})) for i in range(first, last)]
 
 
@@ -81,14 +74,16 @@ def asked(store: Store, config: Path | None = None, **more: Any) -> RetrainOptio
 
 
 def cut(*arguments: Any, **more: Any) -> Any:
-    """In place of a step: here the process was cut off."""
+    """Replaces a step: the process is interrupted here."""
     raise KeyboardInterrupt
 
 
-def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store, good: Path) -> None:
+def test_a_better_encoder_is_promoted(store_copy: Store, good: Path) -> None:
     first = store_copy.open(1)
     ids = [first.items.id_at(i) for i in range(3)]
-    last = put(store_copy, *new_items(0, 200), Change(ids[0]), Change(ids[1], TEST[300], '{"label": 3, "new": true}'))
+    last = log_changes(
+        store_copy.folder, *new_items(0, 200), Change(ids[0]), Change(ids[1], TEST[300], '{"label": 3, "new": true}')
+    )
     said: list[str] = []
     report = retrain(asked(store_copy, good), said.append)
     verdict = report.gate
@@ -123,10 +118,10 @@ def test_a_better_encoder_of_what_there_is_now_takes_the_place(store_copy: Store
     assert report.lines()[-1].startswith("promoted: version 2 replaces version 1: no worse by any measure; by ")
 
 
-def test_neither_encoder_was_trained_on_what_they_are_compared_on(
+def test_both_encoders_are_compared_on_rows_that_neither_was_trained_on(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(store_copy, *new_items(0, 300))
+    log_changes(store_copy.folder, *new_items(0, 300))
     judged: dict[str, Any] = {}
 
     def seen(challenger: Any, champion: Any, **rows: Any) -> Any:
@@ -139,7 +134,7 @@ def test_neither_encoder_was_trained_on_what_they_are_compared_on(
     trained = set(sketches(read_sample(open_rows("digits"), 2_000, 0)[0]).tolist()) - champion
     held = set(sketches(judged["held"]).tolist())
     assert not held & trained
-    assert champion <= held  # all that the champion held out is still there
+    assert champion <= held  # all rows that the champion held out still exist
     new = set(sketches(TEST[:300]).tolist())
     assert 10 < len(held & new) < 60  # a tenth of them
     assert held == set(judged["challenger"].held_out.tolist())
@@ -147,12 +142,17 @@ def test_neither_encoder_was_trained_on_what_they_are_compared_on(
 
 
 @pytest.mark.parametrize("value", [3e38, -3e38, 1e9])
-def test_one_item_of_a_huge_value_blocks_no_retraining_and_lets_no_worse_encoder_pass(
+def test_one_huge_value_neither_blocks_retraining_nor_lets_a_worse_encoder_pass(
     store_copy: Store, good: Path, bad: Path, value: float
 ) -> None:
     evil = TEST[300].copy()
     evil[0] = value
-    put(store_copy, *new_items(0, 200), Change("evil", evil, "{}"), Change("evil too", np.full_like(evil, value), "{}"))
+    log_changes(
+        store_copy.folder,
+        *new_items(0, 200),
+        Change("evil", evil, "{}"),
+        Change("evil too", np.full_like(evil, value), "{}"),
+    )
     report = retrain(asked(store_copy, bad))
     verdict = report.gate
     assert (report.outcome, verdict is not None and verdict.passes) == ("kept", False)
@@ -165,12 +165,12 @@ def test_one_item_of_a_huge_value_blocks_no_retraining_and_lets_no_worse_encoder
     told = report_of(store_copy)["data"]
     assert (told["outside"], told["outside_first"]) == (2, ["evil", "evil too"])
     version = store_copy.open_champion()
-    assert version.items.find("evil") is not None  # it is an item all the same
+    assert version.items.find("evil") is not None  # it is an item nevertheless
     assert not np.isin(sketches(evil[None]), version.encoder.held_out).any()
     assert np.isin(sketches(TEST[:200]), version.encoder.held_out).any()
 
 
-def test_a_worse_encoder_is_kept_out_and_nothing_is_built(store_copy: Store, bad: Path) -> None:
+def test_a_worse_encoder_is_not_built(store_copy: Store, bad: Path) -> None:
     report = retrain(asked(store_copy, bad))
     verdict = report.gate
     assert verdict is not None
@@ -182,7 +182,7 @@ def test_a_worse_encoder_is_kept_out_and_nothing_is_built(store_copy: Store, bad
     assert not (store_copy.folder / "retraining" / "job.json").exists()
 
 
-def test_force_promotes_what_the_gate_refuses_and_the_version_says_so(store_copy: Store, bad: Path) -> None:
+def test_force_promotes_a_refused_version_and_its_manifest_says_so(store_copy: Store, bad: Path) -> None:
     report = retrain(asked(store_copy, bad, force=True))
     verdict = report.gate
     assert verdict is not None
@@ -194,7 +194,7 @@ def test_force_promotes_what_the_gate_refuses_and_the_version_says_so(store_copy
     assert store_copy.rollback().version == 1
 
 
-def test_embeddings_of_the_older_version_find_their_rows_in_the_newer(store_copy: Store, good: Path) -> None:
+def test_mapped_embeddings_find_their_rows_in_the_new_version(store_copy: Store, good: Path) -> None:
     report = retrain(asked(store_copy, good))
     assert report.alignment is not None
     old, new = store_copy.open(1), store_copy.open(2)
@@ -208,12 +208,10 @@ def test_embeddings_of_the_older_version_find_their_rows_in_the_newer(store_copy
     assert (report.alignment.older, report.alignment.queries) == (1, 144)
 
 
-def test_the_champions_own_settings_are_the_default_and_the_next_goes_on_from_its_log(
-    store_copy: Store, good: Path
-) -> None:
-    put(store_copy, *new_items(0, 100))
+def test_the_champions_settings_are_the_default(store_copy: Store, good: Path) -> None:
+    log_changes(store_copy.folder, *new_items(0, 100))
     retrain(asked(store_copy, good))
-    last = put(store_copy, *new_items(100, 200), Change("new-0"))
+    last = log_changes(store_copy.folder, *new_items(100, 200), Change("new-0"))
     report = retrain(asked(store_copy, force=True))
     verdict = report.gate
     assert report.data is not None
@@ -230,14 +228,16 @@ def test_the_champions_own_settings_are_the_default_and_the_next_goes_on_from_it
     assert held & seen <= set(second.encoder.held_out.tolist())
 
 
-def test_what_is_put_while_it_trains_is_there_afterwards(
+def test_items_that_are_put_during_the_training_are_kept(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = put(store_copy, *new_items(0, 50))
+    before = log_changes(store_copy.folder, *new_items(0, 50))
     gone = store_copy.open(1).items.id_at(9)
 
     def meanwhile(*arguments: Any, **more: Any) -> Any:
-        put(store_copy, *new_items(50, 60), Change("new-3"), Change(gone), Change("new-4", TEST[340], "{}"))
+        log_changes(
+            store_copy.folder, *new_items(50, 60), Change("new-3"), Change(gone), Change("new-4", TEST[340], "{}")
+        )
         return train(*arguments, **more)
 
     monkeypatch.setattr(retraining, "train", meanwhile)
@@ -250,7 +250,7 @@ def test_what_is_put_while_it_trains_is_there_afterwards(
     np.testing.assert_allclose(now.vectors_at(place), now.version.embed(TEST[340:341]), atol=1e-5)
 
 
-def test_where_another_was_promoted_meanwhile_it_stays_beside(
+def test_another_promotion_during_the_training_stays(
     store_copy: Store, tiny_run: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def meanwhile(*arguments: Any, **more: Any) -> Any:
@@ -265,9 +265,7 @@ def test_where_another_was_promoted_meanwhile_it_stays_beside(
     assert store_copy.champion_number() == 2
 
 
-def test_an_index_that_is_not_its_encoders_is_not_promoted(
-    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_inconsistent_index_is_not_promoted(store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = check_consistency(store_copy.open(1))
     monkeypatch.setattr(retraining, "check_consistency", lambda version: type(wrong)(9, 0.0, 0.1))
     report = retrain(asked(store_copy, good, force=True))
@@ -275,7 +273,7 @@ def test_an_index_that_is_not_its_encoders_is_not_promoted(
     assert store_copy.champion_number() == 1
 
 
-def test_it_retrains_only_where_the_queries_have_drifted(store_copy: Store) -> None:
+def test_if_drifted_retrains_only_after_drift(store_copy: Store) -> None:
     report = retrain(asked(store_copy, if_drifted=True))
     verdict = report.gate
     assert (report.outcome, report.reason, verdict) == ("kept", "the queries have not drifted", None)
@@ -299,14 +297,14 @@ def test_the_rows_may_have_moved_and_must_be_the_same(tmp_path: Path, good: Path
     changed = inputs.copy()
     changed[77, 3] += 1
     np.save(tmp_path / "rows.npy", changed)
-    with pytest.raises(DataError, match=r"expected the rows that the version was built of.* others of the same number"):
+    with pytest.raises(DataError, match=r"expected the rows that the version was built from.* found other rows"):
         retrain(asked(store))
     assert store.numbers() == [1]
     report = retrain(asked(store, data=str(tmp_path / "moved.npy")))
     assert (report.outcome, store.manifest(2).data) == ("promoted", store.manifest(1).data)
 
 
-def test_of_a_table_the_columns_stay_the_champions(tmp_path: Path) -> None:
+def test_a_table_keeps_the_columns_of_the_champion(tmp_path: Path) -> None:
     config = '[model]\nhidden = [16]\nlatent_dim = 3\n[fit]\nepochs = 4\ndevice = "cpu"\n'
     (tmp_path / "table.toml").write_text(config)
     table = write_csv(tmp_path / "table.csv", mixed(1_500))
@@ -315,7 +313,7 @@ def test_of_a_table_the_columns_stay_the_champions(tmp_path: Path) -> None:
     store.promote(build(open_rows(str(table)), run.folder, store, device="cpu"))
     row = read_sample(open_rows(str(table)), 5, seed=0)[0][0].copy()
     row[0] = np.nan
-    put(store, Change("gappy", row, '{"label": 1}'))
+    log_changes(store.folder, Change("gappy", row, '{"label": 1}'))
     report = retrain(asked(store, force=True))
     assert report.outcome == "promoted"
     first, second = store.open(1), store.open(2)
@@ -325,14 +323,14 @@ def test_of_a_table_the_columns_stay_the_champions(tmp_path: Path) -> None:
     np.testing.assert_allclose(second.embeddings.at(place), second.embed(row[None]), atol=1e-5)
 
 
-def test_too_few_rows_that_neither_knows_are_told_before_the_training(store_copy: Store, good: Path) -> None:
+def test_too_few_held_out_rows_are_reported_before_the_training(store_copy: Store, good: Path) -> None:
     listed = set(store_copy.open(1).encoder.held_out.tolist())
     inputs, ids = [], []
     for chunk in open_rows("digits").chunks():
         inputs.append(chunk.inputs)
         ids += chunk.ids
     known = [i for i, one in enumerate(sketches(np.concatenate(inputs)).tolist()) if one in listed]
-    put(store_copy, *(Change(ids[i]) for i in known[50:]))
+    log_changes(store_copy.folder, *(Change(ids[i]) for i in known[50:]))
     report = retrain(asked(store_copy, good))
     verdict = report.gate
     assert (report.outcome, verdict) == ("kept", None)
@@ -341,13 +339,13 @@ def test_too_few_rows_that_neither_knows_are_told_before_the_training(store_copy
     assert report_of(store_copy)["reason"] == report.reason
 
 
-def test_a_second_job_says_so_and_leaves_the_report(store_copy: Store) -> None:
+def test_a_second_job_is_refused_and_keeps_the_report(store_copy: Store) -> None:
     with store_copy.job("compact"), pytest.raises(JobError, match=r"found compact, process \d+"):
         retrain(asked(store_copy))
     assert not (store_copy.folder / "retraining").exists()
 
 
-def test_what_would_fail_again_is_not_gone_on_with(store_copy: Store, tmp_path: Path) -> None:
+def test_a_job_that_would_fail_again_is_not_continued(store_copy: Store, tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_text(GOOD + '[optimizer]\nkind = "sgd"\nlr = 1e20\n')
     with pytest.raises(TrainingError, match="learning-rate-too-high"):
         retrain(asked(store_copy, tmp_path / "f.toml"))
@@ -356,7 +354,9 @@ def test_what_would_fail_again_is_not_gone_on_with(store_copy: Store, tmp_path: 
     assert (told["outcome"], told["champion"], "learning-rate-too-high" in told["reason"]) == ("failed", 1, True)
 
 
-def test_what_a_full_disk_ended_is_gone_on_with(store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_a_full_disk_ended_is_continued(
+    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: Any, **more: Any) -> Any:
         raise OSError(28, "No space left on device")
 
@@ -368,22 +368,22 @@ def test_what_a_full_disk_ended_is_gone_on_with(store_copy: Store, good: Path, m
     assert "No space" in report_of(store_copy)["reason"]
     monkeypatch.undo()
     said: list[str] = []
-    put(store_copy, *new_items(0, 3))
+    log_changes(store_copy.folder, *new_items(0, 3))
     report = retrain(asked(store_copy, good), said.append)
     assert said[0] == "continuing the interrupted retraining of the changes up to 0"
     assert (report.outcome, job_of(store_copy, 2)) == ("promoted", job.token)
 
 
-def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
+def test_continues_after_a_compaction_of_the_champion(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(store_copy, *new_items(0, 30))
+    log_changes(store_copy.folder, *new_items(0, 30))
     monkeypatch.setattr(retraining, "build", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, good))
     job = read_job(store_copy)
     monkeypatch.undo()
-    put(store_copy, *new_items(30, 40))
+    log_changes(store_copy.folder, *new_items(30, 40))
     assert compact(store_copy) == 2
     report = retrain(asked(store_copy, good))
     assert job is not None
@@ -394,15 +394,13 @@ def test_it_goes_on_where_the_champion_was_compacted_meanwhile(
     assert open_collection(store_copy, 3).items.find("new-35") is not None
 
 
-def test_what_was_promoted_before_it_could_be_said_is_said(
-    store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_promotion_before_a_crash_is_reported(store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retraining, "write_report", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, good))
     assert store_copy.champion_number() == 2
     monkeypatch.undo()
-    put(store_copy, *new_items(0, 3))
+    log_changes(store_copy.folder, *new_items(0, 3))
     assert compact(store_copy) == 3
     report = retrain(asked(store_copy, good))
     assert (report.outcome, report.version, report.champion) == ("promoted", 2, 1)
@@ -435,13 +433,15 @@ def test_a_forced_version_that_was_built_is_not_promoted_without_force(
     assert (report.outcome, report.version, store_copy.champion_number()) == ("kept", 2, 1)
 
 
-def test_other_settings_begin_anew(store_copy: Store, good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_settings_begin_a_new_job(
+    store_copy: Store, good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retraining, "judge", cut)
     with pytest.raises(KeyboardInterrupt):
         retrain(asked(store_copy, bad))
     first = read_job(store_copy)
     monkeypatch.undo()
-    last = put(store_copy, *new_items(0, 3))
+    last = log_changes(store_copy.folder, *new_items(0, 3))
     report = retrain(asked(store_copy, good))
     assert (report.outcome, store_copy.manifest(2).sequence) == ("promoted", last)
     assert first is not None
@@ -450,14 +450,14 @@ def test_other_settings_begin_anew(store_copy: Store, good: Path, bad: Path, mon
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"encoder": "1"}', '{"token": 3}', "[" * 100_000])
-def test_a_job_that_cannot_be_read_is_none(store_copy: Store, content: str) -> None:
+def test_ignores_an_unreadable_job(store_copy: Store, content: str) -> None:
     begin(store_copy, Job("digest", "digest", {}, 0))
     assert read_job(store_copy) is not None
     (store_copy.folder / "retraining" / "job.json").write_text(content)
     assert read_job(store_copy) is None
 
 
-def test_without_a_champion_or_with_wrong_settings_nothing_is_begun(store_copy: Store, tmp_path: Path) -> None:
+def test_begins_no_job_without_a_champion_or_with_wrong_settings(store_copy: Store, tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_text("[model]\nlatent = 3\n")
     with pytest.raises(ConfigError, match=r"model\.latent"):
         retrain(asked(store_copy, tmp_path / "f.toml"))
@@ -467,7 +467,7 @@ def test_without_a_champion_or_with_wrong_settings_nothing_is_begun(store_copy: 
     assert report_of(store_copy)["champion"] is None
 
 
-def test_older_versions_go_once_a_new_one_serves(store_copy: Store, bad: Path) -> None:
+def test_removes_older_versions_after_a_promotion(store_copy: Store, bad: Path) -> None:
     for _ in range(2):
         assert retrain(asked(store_copy, bad, force=True, keep=3)).removed == ()
     report = retrain(asked(store_copy, bad, force=True, keep=1))
@@ -476,10 +476,10 @@ def test_older_versions_go_once_a_new_one_serves(store_copy: Store, bad: Path) -
     assert "removed: versions 1, 2" in report.lines()
 
 
-def test_pruning_that_fails_leaves_the_promotion_and_its_report(store_copy: Store, bad: Path) -> None:
+def test_a_failed_prune_keeps_the_promotion_and_its_report(store_copy: Store, bad: Path) -> None:
     retrain(asked(store_copy, bad, force=True))
     (store_copy.path(1) / "manifest.json").write_text("{}")
-    put(store_copy, *new_items(0, 2))
+    log_changes(store_copy.folder, *new_items(0, 2))
     said: list[str] = []
     report = retrain(asked(store_copy, bad, force=True, keep=2), said.append)
     assert (report.outcome, report.version, report.removed, store_copy.champion_number()) == ("promoted", 3, (), 3)
@@ -490,21 +490,21 @@ def test_pruning_that_fails_leaves_the_promotion_and_its_report(store_copy: Stor
 
 
 @pytest.mark.parametrize("anew", [False, True])
-def test_a_lost_log_is_told_before_anything_is_trained(store_copy: Store, good: Path, anew: bool) -> None:
+def test_a_lost_log_is_reported_before_the_training(store_copy: Store, good: Path, anew: bool) -> None:
     gone = store_copy.open(1).items.id_at(3)
-    put(store_copy, Change("mine", TEST[0], "{}"), Change(gone))
+    log_changes(store_copy.folder, Change("mine", TEST[0], "{}"), Change(gone))
     assert compact(store_copy) == 2
     for path in store_copy.folder.glob("items.db*"):
         path.unlink()
     if anew:
-        assert put(store_copy, *new_items(0, 3)) == 5
+        assert log_changes(store_copy.folder, *new_items(0, 3)) == 5
     with pytest.raises(StoreError, match=r"from change 1 to 2,.* found .*Restore items"):
         retrain(asked(store_copy, good, force=True))
     assert (store_copy.numbers(), read_job(store_copy)) == ([1, 2], None)
     assert report_of(store_copy)["outcome"] == "failed"
 
 
-def test_what_was_promoted_and_rolled_back_before_it_could_be_said_is_not_promoted_again(
+def test_a_rolled_back_promotion_is_not_repeated(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retraining, "write_report", cut)
@@ -519,7 +519,7 @@ def test_what_was_promoted_and_rolled_back_before_it_could_be_said_is_not_promot
     assert read_job(store_copy) is None
 
 
-def test_what_was_cut_off_just_before_its_promotion_is_promoted(
+def test_a_job_interrupted_just_before_its_promotion_is_promoted(
     store_copy: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "promote", cut)
@@ -533,5 +533,5 @@ def test_what_was_cut_off_just_before_its_promotion_is_promoted(
     assert store_copy.champion_number() == 2
 
 
-def test_a_failure_has_a_line_too() -> None:
+def test_a_failed_report_has_a_line() -> None:
     assert Report("failed", "why").lines() == ["failed: why"]

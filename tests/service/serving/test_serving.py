@@ -298,7 +298,7 @@ async def test_without_what_it_would_start_from_a_service_accepts_no_change(
         await until_ready(client)
         said = reasons(caplog, "store incomplete")
         assert len(said) == 1
-        assert name in said[0] or "expected a promoted version, found none" in said[0]
+        assert name in said[0] or "expected a promoted version, found no champion" in said[0]
     assert (await put(client, "c")).json()["sequence"] == 2
 
 
