@@ -10,8 +10,7 @@ from starlette.types import ASGIApp
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.drift.drift import FOLDER
-from lookalike.service.api.auth import let_in
-from lookalike.service.api.fast_path import GZIP_BYTES, GZIP_LEVEL, FastPath
+from lookalike.service.api.guard import GZIP_BYTES, GZIP_LEVEL, FastPath, allow_origins
 from lookalike.service.api.item_routes import items, items_written
 from lookalike.service.api.routes import admin, guarded, health
 from lookalike.service.errors import install_handlers
@@ -76,4 +75,4 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
     layers: ASGIApp = app.build_middleware_stack()
     if not settings.tracing:  # FastAPI makes its spans where it finds the route
         layers = FastPath(layers, guarded, ("/embed", "/search"))
-    app.middleware_stack = MetricsMiddleware(let_in(layers, settings), app.state.metrics)
+    app.middleware_stack = MetricsMiddleware(allow_origins(layers, settings), app.state.metrics)

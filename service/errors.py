@@ -160,9 +160,11 @@ def problem(status: int, detail: str, *, field: str = "", expected: str = "", fo
 
 
 def truncate_repr(value: Any) -> str:
-    """What a client sent, short whatever it is: it may be large and deep."""
+    """A value that a client sent, as a short text; the value may be large and deep."""
     if isinstance(value, list | dict):
         return f"a list of {len(value)}" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length():,} bits"
     text = orjson.dumps(value[:41] if isinstance(value, str) else value).decode()
     return text if len(text) <= 40 else f"{text[:40]}…"
 

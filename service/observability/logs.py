@@ -27,6 +27,7 @@ __all__ = [
     "log_failure",
     "log_request",
     "noted",
+    "record_answer",
     "request_id",
 ]
 
@@ -56,6 +57,12 @@ def noted(scope: Scope) -> Note:
     """The note of a request, to read or to fill in."""
     note: Note = scope.get(NOTE) or scope.setdefault(NOTE, Note(request_id(scope["headers"])))
     return note
+
+
+def record_answer(scope: Scope, rows: int, version: int) -> None:
+    """Note how many rows or queries were answered, and by which version, for metrics and logs."""
+    note = noted(scope)
+    note.rows, note.version = rows, version
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -102,7 +102,7 @@ class KeyRing:
         return cls(settings.api_key.get_secret_value() if settings.api_key else None, settings.keys)
 
     @property
-    def asks(self) -> bool:
+    def is_required(self) -> bool:
         """Whether a key is asked for at all; a file without keys lets nobody in."""
         return bool(self._own or self._file)
 

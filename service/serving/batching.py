@@ -16,11 +16,11 @@ from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import encode_with_errors
 from lookalike.index.versions.version import SearchResult
 
-__all__ = ["Answer", "BatchResult", "Call", "Left", "answer_all", "novelty_of", "stays"]
+__all__ = ["Answer", "BatchResult", "Call", "IsDisconnected", "answer_all", "never", "novelty_of"]
 
 Rows2D = NDArray[np.float32]
 Reals = NDArray[np.float64]
-Left = Callable[[], bool]
+IsDisconnected = Callable[[], bool]
 
 _NOTHING = SearchResult(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64), np.empty(0))
 
@@ -33,8 +33,8 @@ class Answer:
     found: SearchResult = _NOTHING
 
 
-def stays() -> bool:
-    """A client that never leaves."""
+def never() -> bool:
+    """A client that never disconnects."""
     return False
 
 
@@ -52,18 +52,18 @@ class Call:
         ids: n of items to ask with; `rows` says only how many until they are looked up, with the batch.
         own: (n,) where those items stand, once they are.
         until: the event loop's time at which the call is given up.
-        left: is the client gone?
+        is_disconnected: whether the client has disconnected.
         known: is it the version's own question?
     """
 
     rows: Rows2D
     encoded: bool
     limit: int = 0
-    given: Filter | None = None
+    filter_: Filter | None = None
     ids: list[str] | None = None
     own: NDArray[np.int64] | None = None
     until: float = 0.0
-    left: Left = stays
+    is_disconnected: IsDisconnected = never
     known: bool = False
     future: "asyncio.Future[Answer]" = field(default_factory=_future, repr=False)
 
@@ -101,7 +101,7 @@ def _answer(collection: Collection, batch: list[Call]) -> BatchResult:
     batch = [_looked_up(collection, call) for call in batch]
     alike: dict[Hashable, list[Call]] = {}
     for call in batch:
-        alike.setdefault((call.limit, call.given, call.encoded, call.ids is None, call.known), []).append(call)
+        alike.setdefault((call.limit, call.filter_, call.encoded, call.ids is None, call.known), []).append(call)
     groups = list(alike.values())
     read = _encode(collection, groups)
     encoded = perf_counter()
@@ -128,7 +128,7 @@ def _answer_alike(collection: Collection, calls: list[Call], latent: Rows2D, err
         return [Answer(embeddings[part]) for part in places]
     own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
     asked = collection.version if first.known else collection  # what it must find stands in the version
-    found = asked.search(embeddings, first.limit, first.given, errors=errors, own=own)
+    found = asked.search(embeddings, first.limit, first.filter_, errors=errors, own=own)
     return [
         Answer(
             embeddings[part],

@@ -106,7 +106,7 @@ class ChangeWriter:
         change = await self._in_thread(lambda: self._log.find(name))
         return change is not None and not change.is_delete
 
-    async def bring(self, engine: Engine) -> int:
+    async def catch_up(self, engine: Engine) -> int:
         """Have an engine's collection take up all that stands in the log; returns how many changes that was.
 
         One engine at a time, and one call.

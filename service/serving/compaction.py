@@ -43,7 +43,7 @@ class Compactor:
         self._next = -float("inf")
         self._closing = False
 
-    def look(self, collection: Collection) -> bool:
+    def poll(self, collection: Collection) -> bool:
         """Begin, where there is enough to do, and it is not being done; says whether it began."""
         items = collection.items
         enough = max(LEAST_CHANGES, self._share * len(collection.version.items))

@@ -15,12 +15,12 @@ from lookalike.index.changes.change import Change
 from lookalike.index.changes.inputs import Input
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import Filter
-from lookalike.service.serving.batching import Left, stays
+from lookalike.service.serving.batching import IsDisconnected, never
 from lookalike.service.serving.serving import Current, Serving
 from lookalike.training.artifact.known_range import Clipped
 from lookalike.training.tables.origin import relative
 
-__all__ = ["WriteResult", "delete", "delete_passing", "put"]
+__all__ = ["WriteResult", "delete", "delete_matching", "put"]
 
 DELETED_TOGETHER = 512
 """Items of a filter that are deleted in one step: of many, others are answered in between."""
@@ -43,7 +43,9 @@ class WriteResult:
     clipped: Clipped = field(default_factory=Clipped)
 
 
-async def put(serving: Serving, ids: list[str], rows: Input, payloads: list[str], left: Left = stays) -> WriteResult:
+async def put(
+    serving: Serving, ids: list[str], rows: Input, payloads: list[str], is_disconnected: IsDisconnected = never
+) -> WriteResult:
     """Make or replace items.
 
     Args:
@@ -57,7 +59,7 @@ async def put(serving: Serving, ids: list[str], rows: Input, payloads: list[str]
     """
     engine = serving.current.engine
     near = relative(rows, engine.version.encoder.origin)
-    embeddings = await engine.embed(near, left)
+    embeddings = await engine.embed(near, is_disconnected)
     unusable = np.flatnonzero(~comparable(embeddings))
     if len(unusable):  # the log would keep it, and no search find it
         place = f"items[{unusable[0]}].input"
@@ -76,7 +78,7 @@ async def delete(serving: Serving, name: str) -> WriteResult:
     """
     while True:
         current = serving.current
-        await serving.include(current)
+        await serving.wait_for_sequence(current)
         seen = current.collection.applied
         if not await serving.holds(name):
             return WriteResult(0, seen, current.version.number)
@@ -85,7 +87,7 @@ async def delete(serving: Serving, name: str) -> WriteResult:
             return done  # else the item has changed since: look again
 
 
-async def delete_passing(serving: Serving, given: Filter) -> WriteResult:
+async def delete_matching(serving: Serving, filter_: Filter) -> WriteResult:
     """Delete each item that passes a filter at the moment of its deletion.
 
     Many are deleted in several steps, each with all its items or none.
@@ -97,8 +99,8 @@ async def delete_passing(serving: Serving, given: Filter) -> WriteResult:
     count, only = 0, set[str]()
     while True:
         current = serving.current
-        await serving.include(current)
-        seen, names = await _passing(current, given)
+        await serving.wait_for_sequence(current)
+        seen, names = await _matching(current, filter_)
         done, late = WriteResult(0, seen, current.version.number), set[str]()
         asked = (Change(name, seen=seen) for name in names if not only or name in only)
         while some := list(islice(asked, DELETED_TOGETHER)):
@@ -111,13 +113,13 @@ async def delete_passing(serving: Serving, given: Filter) -> WriteResult:
         only = late  # these have changed since the filter saw them: ask the filter again
 
 
-async def _passing(current: Current, given: Filter) -> tuple[int, Iterator[str]]:
+async def _matching(current: Current, filter_: Filter) -> tuple[int, Iterator[str]]:
     """The ids of the items that pass a filter, and the last change that the filter saw."""
     collection, places, seen = current.collection, list[int](), 0
 
     def look() -> None:
         nonlocal seen
-        places.extend(collection.items.passing(given).tolist())
+        places.extend(collection.items.passing(filter_).tolist())
         seen = collection.applied
 
     await current.engine.change(look)

@@ -25,7 +25,7 @@ from lookalike.index.items.filters import Filter
 from lookalike.index.versions.version import CANARY_LIMIT, SearchResult, Version
 from lookalike.service.errors import BusyError, DeadlineError, DisconnectedError
 from lookalike.service.observability.metrics import Metrics
-from lookalike.service.serving.batching import Answer, BatchResult, Call, Left, answer_all, novelty_of, stays
+from lookalike.service.serving.batching import Answer, BatchResult, Call, IsDisconnected, answer_all, never, novelty_of
 
 __all__ = ["Engine", "QueueLimits", "engine_thread", "use_threads"]
 
@@ -102,18 +102,26 @@ class Engine:
     def version(self) -> Version:
         return self.collection.version
 
-    async def embed(self, rows: Rows2D, left: Left = stays) -> Rows2D:
+    async def embed(self, rows: Rows2D, is_disconnected: IsDisconnected = never) -> Rows2D:
         """(n, width) raw float32 -> embeddings."""
-        return (await self._submit(Call(rows, encoded=False, left=left, until=self._until()))).embeddings
+        call = Call(rows, encoded=False, until=self._until(), is_disconnected=is_disconnected)
+        return (await self._submit(call)).embeddings
 
     async def search(
-        self, rows: Rows2D, limit: int, *, encoded: bool, given: Filter | None = None, left: Left = stays
+        self,
+        rows: Rows2D,
+        limit: int,
+        *,
+        encoded: bool,
+        filter_: Filter | None = None,
+        is_disconnected: IsDisconnected = never,
     ) -> SearchResult:
         """(n, width) raw rows, or (n, latent) embeddings -> the `limit` nearest of each that pass the filter."""
-        return (await self._submit(Call(rows, encoded, limit, given, until=self._until(), left=left))).found
+        call = Call(rows, encoded, limit, filter_, until=self._until(), is_disconnected=is_disconnected)
+        return (await self._submit(call)).found
 
     async def search_ids(
-        self, ids: list[str], limit: int, given: Filter | None = None, left: Left = stays
+        self, ids: list[str], limit: int, filter_: Filter | None = None, is_disconnected: IsDisconnected = never
     ) -> SearchResult:
         """The `limit` nearest other items of each item.
 
@@ -121,7 +129,8 @@ class Engine:
             UnknownItemError: no item has one of the ids.
         """
         rows = np.empty((len(ids), 0), np.float32)  # looked up with the batch, when nothing changes
-        return (await self._submit(Call(rows, True, limit, given, ids, until=self._until(), left=left))).found
+        call = Call(rows, True, limit, filter_, ids, until=self._until(), is_disconnected=is_disconnected)
+        return (await self._submit(call)).found
 
     async def change(self, apply: Callable[[], None]) -> None:
         """Change the collection between two batches; calls to come see it, and none sees half of it."""
@@ -215,7 +224,7 @@ class Engine:
         self._metrics.queued(len(calls))
 
     def _is_there(self, call: Call) -> bool:
-        if not call.future.done() and call.left():
+        if not call.future.done() and call.is_disconnected():
             self._metrics.rejected("client_gone")
             call.future.set_exception(
                 DisconnectedError("request", expected="a client that waits", found="one that left")
@@ -277,7 +286,7 @@ class Engine:
 def _is_small(batch: list[Call]) -> bool:
     """A filter may look at every item."""
     hits = sum(len(call.rows) * max(ROW_WORK, call.limit) for call in batch)
-    return hits <= INLINE_WORK and not any(call.given for call in batch)
+    return hits <= INLINE_WORK and not any(call.filter_ for call in batch)
 
 
 def use_threads(count: int) -> None:

@@ -23,7 +23,7 @@ from lookalike.index.versions.version import Version
 from lookalike.service.errors import NotReadyError, RefusedError
 from lookalike.service.observability.logs import lifecycle
 from lookalike.service.observability.metrics import Metrics
-from lookalike.service.parsing.decoding import RequestLimits
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.service.serving.change_writer import ChangeWriter
 from lookalike.service.serving.compaction import Compactor
 from lookalike.service.serving.engine import Engine, QueueLimits, engine_thread
@@ -158,7 +158,7 @@ class Serving:
         """
         return self.current.collection.items.find(name) is not None or await self._change_writer.holds(name)
 
-    async def include(self, current: Current, min_sequence: int = 0) -> None:
+    async def wait_for_sequence(self, current: Current, min_sequence: int = 0) -> None:
         """Wait until `current` includes every acknowledged change, and the change `min_sequence` of the log.
 
         Raises:
@@ -227,14 +227,14 @@ class Serving:
         """It serves with all that is acknowledged by then: in between, nothing is."""
         fresh = self._engine(collection)
         async with self._taking:
-            await self._change_writer.bring(fresh)
+            await self._change_writer.catch_up(fresh)
             self.current = self._serve(fresh)
 
     async def _catch_up(self, engine: Engine | None = None) -> None:
         """Have an engine apply what it lacks of the log; by default the one that serves."""
         async with self._taking:
             current = self.current
-            if await self._change_writer.bring(engine or current.engine):
+            if await self._change_writer.catch_up(engine or current.engine):
                 self._advanced(current.collection)
 
     def _advanced(self, collection: Collection) -> None:
@@ -306,7 +306,7 @@ class Serving:
                 self._lag = error
                 continue
             self._lag = None
-            self._compactor.look(self.current.collection)
+            self._compactor.poll(self.current.collection)
 
     async def _measure_log(self) -> None:
         while True:

@@ -40,7 +40,7 @@ STUCK_SECONDS = 10.0
 START_SECONDS = 600.0
 """To open a version that was never verified means to read all of it."""
 LONGEST_WAIT_SECONDS = 60.0
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 MOST_DEATHS = 3
 """Of one place, in a row, before they serve: then, where no other serves either, there is no use in more."""
 
@@ -104,8 +104,8 @@ def supervise(settings: Settings, listener: socket.socket, work: Work, announce:
         workers = _Workers(settings, listener, work)
         try:
             while not stopping:
-                time.sleep(LOOK_SECONDS)
-                workers.look()
+                time.sleep(POLL_SECONDS)
+                workers.poll()
         finally:
             workers.end(settings.stop_seconds + 5)
 
@@ -126,13 +126,13 @@ class _Workers:
         self._arguments = (settings, listener, self._board)
         self._work = work
         self._slots = [_Slot() for _ in range(settings.workers)]
-        self.look()
+        self.poll()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Bury who died, start who is missing, and kill who stands still, to be replaced the next time."""
         for number, slot in enumerate(self._slots):
             if slot.process and not slot.process.is_alive():
-                self._bury(number, slot, slot.process)
+                self._reap(number, slot, slot.process)
             if slot.process is None and time.monotonic() >= slot.since:
                 slot.process, slot.since = self._start(number), time.monotonic()
             elif slot.process and self._is_stuck(number, slot):
@@ -151,7 +151,7 @@ class _Workers:
                 process.kill()
                 process.join()
 
-    def _bury(self, number: int, slot: _Slot, process: SpawnProcess) -> None:
+    def _reap(self, number: int, slot: _Slot, process: SpawnProcess) -> None:
         """The next one has to wait the longer the more of them died before they served, while others serve."""
         lifecycle("worker died", pid=process.pid, code=process.exitcode)
         forget(process.pid or 0)

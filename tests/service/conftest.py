@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
-from lookalike.service.parsing.decoding import RequestLimits
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.service.settings import Settings
 from tests.service.helpers import pixels_of, serving, settings_for, truth_of
 

@@ -14,10 +14,10 @@ from fastapi import FastAPI
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.versions.version import Version
-from lookalike.service.api.fast_path import FastPath
+from lookalike.service.api.guard import FastPath
 from lookalike.service.app import create_app
 from lookalike.service.settings import Settings
-from tests.service.api.test_auth import write_keys
+from tests.service.api.test_guard import write_keys
 from tests.service.changing import listening
 from tests.service.helpers import JSON, NPY, answered, pixels_of, problem, serving, settings_for, to_npy
 

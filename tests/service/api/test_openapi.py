@@ -48,5 +48,5 @@ def test_a_path_with_an_id_says_so_and_changes_say_which_key(app: FastAPI) -> No
 def test_what_goes_beside_an_npy_body_is_described() -> None:
     assert {status: p["description"] for status, p in problems(503, 401).items()} == {
         401: "No key",
-        503: "Not ready, or too many bytes of bodies at once",
+        503: "Not ready, or the request bodies in memory are too large",
     }

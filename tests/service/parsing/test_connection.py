@@ -16,8 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lookalike.service.errors import RequestError, answer_error
-from lookalike.service.parsing.bodies import Budget, Share, read_body
-from lookalike.service.parsing.connection import has_arrived, is_disconnected
+from lookalike.service.parsing.bodies import Budget, Share, has_arrived, is_disconnected, read_body
 from tests.service.changing import holds, listening, until
 from tests.service.helpers import connected, read_answer
 

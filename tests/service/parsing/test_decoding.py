@@ -9,17 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import read_filter
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import (
-    RequestLimits,
-    check_hits,
-    decode_embed,
-    decode_search,
-    pick_limit,
-)
+from lookalike.service.parsing.decoding import MAX_ERRORS, decode_embed, decode_search
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.training.errors import LookalikeError
 from lookalike.training.tables.columns import Column
 
@@ -95,16 +89,16 @@ def test_rows_of_anything_else_are_refused_by_field(bad: str, decode: Any) -> No
 @pytest.mark.parametrize(
     ("bad", "found"),
     [
-        ('[[1, 2, 3, 4], [1, "a", 3, 4]]', '"a" at [1][1]'),
-        ("[[[1, 2], [3, null]]]", "null at [0][1][1]"),
-        ("[[1, 2, 3, 4], [1]]", "rows of 1 to 4 values, or nested unevenly"),
-        ("[[1, 2, 3]]", "shape (1, 3)"),
+        ('[[1, 2, 3, 4], [1, "a", 3, 4]]', ("inputs[1]", '"a" at value 1')),
+        ("[[[1, 2], [3, null]]]", ("inputs[0]", "null at value 3")),
+        ("[[1, 2, 3, 4], [1]]", ("inputs[1]", "a list of 1")),
+        ("[[1, 2, 3]]", ("inputs", "shape (1, 3)")),
     ],
 )
-def test_an_error_says_what_is_wrong_and_where(bad: str, found: str) -> None:
+def test_an_error_says_what_is_wrong_and_where(bad: str, found: tuple[str, str]) -> None:
     with pytest.raises(RequestError) as refused:
         rows_in(f'{{"inputs": {bad}}}')
-    assert refused.value.found == found
+    assert (refused.value.field, refused.value.found) == found
 
 
 @pytest.mark.parametrize(
@@ -157,7 +151,7 @@ def test_more_rows_than_the_bound_are_too_large(field: str) -> None:
 
 @pytest.mark.parametrize("limit", [1, 50])
 def test_a_limit_within_the_bounds_is_taken(limit: int) -> None:
-    assert pick_limit(limit, BOUNDS) == limit
+    assert decode_search(json.dumps({"ids": ["a"], "limit": limit}).encode(), BOUNDS).limit == limit
 
 
 @pytest.mark.parametrize("limit", [0, -1, 51, 10**9, 10**30, 1.5, 3.0, "3", True, None, [], {}, [[[3]]]])
@@ -165,7 +159,7 @@ def test_any_other_limit_is_refused(limit: Any) -> None:
     with pytest.raises(LookalikeError) as refused:
         decode_search(json.dumps({"ids": ["a"], "limit": limit}).encode(), BOUNDS)
     assert refused.value.field == "limit"
-    assert "1 to 50" in refused.value.expected
+    assert refused.value.expected in {"from 1 to 50", "an integer"}
 
 
 @pytest.mark.parametrize(
@@ -175,8 +169,8 @@ def test_any_other_limit_is_refused(limit: Any) -> None:
         ({"limit": 3}, "inputs, embeddings, ids", "none"),
         ({"ids": None}, "inputs, embeddings, ids", "none"),
         ({"ids": []}, "ids", "a list of 0"),
-        ({"ids": [1]}, "ids", "a list of 1"),
-        ({"ids": ["a", None]}, "ids", "a list of 2"),
+        ({"ids": [1]}, "ids[0]", "1"),
+        ({"ids": ["a", None]}, "ids[1]", "null"),
         ({"ids": "a"}, "ids", '"a"'),
         ({"ids": ["a"], "with_payload": 1}, "with_payload", "1"),
         ({"ids": ["a"], "with_payload": "true"}, "with_payload", '"true"'),
@@ -226,7 +220,7 @@ def test_a_filter_hides_no_text_and_no_flag_among_the_rows(bad: str) -> None:
 
 @pytest.mark.parametrize("given", [{}, [], 3, "red", True, {"field": "x"}, {"and": []}, {"not": RED | {"in": [1]}}])
 def test_what_is_no_filter_is_refused(given: Any) -> None:
-    with pytest.raises(QueryError, match=r"^filter"):
+    with pytest.raises(LookalikeError, match=r"^filter"):
         decode_search(json.dumps({"ids": ["a"], "filter": given}).encode(), BOUNDS)
 
 
@@ -237,7 +231,7 @@ OLDER = replace(BOUNDS, spaces={1: 2, 2: 3})
 def test_an_integer_out_of_bounds_in_a_filter_is_refused_by_its_path(rows: str) -> None:
     given = '{%s, "filter": {"field": "n", "equal": %s}}'
     for value in ("9223372036854775808", "18446744073709551617", "-9223372036854775809"):
-        with pytest.raises(QueryError, match=f"found {value}") as caught:
+        with pytest.raises(LookalikeError, match=f"found {value}") as caught:
             decode_search((given % (rows, value)).encode(), BOUNDS)
         assert caught.value.field == "filter.equal"
     for held in (-(2**63), 2.0**64):
@@ -253,27 +247,35 @@ def test_embeddings_may_be_of_an_older_version_and_are_of_its_dimension(more: di
         assert (asked.version, asked.rows.tolist()) == (number, [row])
         with pytest.raises(RequestError) as refused:
             decode_search(json.dumps({"embeddings": [[*row, 7]], "version": number} | more).encode(), OLDER)
-        assert (refused.value.field, refused.value.expected) == ("embeddings", f"shape (n, {len(row)})")
+        assert refused.value.field.startswith("embeddings")
+        assert str(len(row)) in refused.value.expected
 
 
 @pytest.mark.parametrize("number", [0, 3, -1, 10**30, 1.0, True, "1", [1], {}])
 def test_of_any_other_version_no_embeddings_are_taken(number: Any) -> None:
     with pytest.raises(RequestError) as refused:
         decode_search(json.dumps({"embeddings": [[4, 5]], "version": number}).encode(), OLDER)
-    assert (refused.value.field, refused.value.expected) == ("version", "a version whose embeddings are known: 1, 2")
+    assert refused.value.field == "version"
+    assert refused.value.expected in {"a version whose embeddings are known: 1, 2", "an integer"}
 
 
 @pytest.mark.parametrize("rows", [{"inputs": [[1, 2, 3, 4]]}, {"ids": ["a"]}])
 def test_inputs_and_ids_are_of_no_version(rows: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match="version: expected embeddings beside it"):
+    with pytest.raises(RequestError, match="version: expected a search by embeddings"):
         decode_search(json.dumps(rows | {"version": 1}).encode(), OLDER)
 
 
 def test_one_answer_holds_a_bounded_number_of_hits() -> None:
-    asked = decode_search(b'{"ids": ["a", "b", "c"], "limit": 33}', BOUNDS)
-    assert check_hits(asked, BOUNDS) is asked
+    assert decode_search(b'{"ids": ["a", "b", "c"], "limit": 33}', BOUNDS).limit == 33
     with pytest.raises(TooLargeError, match="at most 100 hits in one answer, found 102"):
-        check_hits(decode_search(b'{"ids": ["a", "b", "c"], "limit": 34}', BOUNDS), BOUNDS)
+        decode_search(b'{"ids": ["a", "b", "c"], "limit": 34}', BOUNDS)
+
+
+@pytest.mark.parametrize("count", [MAX_ERRORS // 2, 2 * MAX_ERRORS])
+def test_a_body_of_many_unknown_fields_is_refused(count: int) -> None:
+    with pytest.raises(RequestError) as refused:
+        decode_search(json.dumps({f"x{number}": 1 for number in range(count)}).encode(), BOUNDS)
+    assert refused.value.field == ("x0" if count < MAX_ERRORS else "body")
 
 
 NAN = float("nan")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import RequestLimits
 from lookalike.service.parsing.item_bodies import MAX_PAYLOAD, decode_items
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.training.errors import LookalikeError
 from lookalike.training.tables.columns import Column
 
@@ -72,7 +72,7 @@ WRONG_INPUTS: dict[str, tuple[Any, str]] = {
     "null": ([1, 2, None, 4], "null at value 2"),
     "true": ([1, True, 3, 4], "true at value 1"),
     "a number as text": ([[1, 2], [3, "NaN"]], '"NaN" at value 3'),
-    "too large a number": ([1, 2, 3, -1e39], "too large a one at value 3"),
+    "too large a number": ([1, 2, 3, -1e39], "NaN, infinity or too large a number at value 3"),
 }
 
 
@@ -90,7 +90,7 @@ def test_what_is_no_number_of_json_is_no_json(value: str) -> None:
 
 
 WRONG_FIELDS: dict[str, tuple[bytes, str, str]] = {
-    "no items": (b"{}", "items", "null"),
+    "no items": (b"{}", "items", "nothing"),
     "items of null": (b'{"items": null}', "items", "null"),
     "an object of items": (b'{"items": {}}', "items", "an object"),
     "no item": (b'{"items": []}', "items", "a list of 0"),
@@ -105,7 +105,7 @@ WRONG_FIELDS: dict[str, tuple[bytes, str, str]] = {
     "an empty id": (body(item(id="")), "items[0].id", "0 characters"),
     "a line break in an id": (body(item(id="a\nb")), "items[0].id", "U+000A at position 1"),
     "an id of 257": (body(item(id="x" * 257)), "items[0].id", "257 characters"),
-    "an id twice": (body(item(), item(id="b"), item()), "items[2].id", "that of items[0]"),
+    "an id twice": (body(item(), item(id="b"), item()), "items[2].id", "the id of items[0]"),
     "a payload of null": (body(item(payload=None)), "items[0].payload", "null"),
     "a payload that is a list": (body(item(payload=[1])), "items[0].payload", "a list of 1"),
 }

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lookalike.service.errors import RequestError
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import RequestLimits
 from lookalike.service.parsing.npy_bodies import decode_npy
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.training.tables.columns import Column
 from tests.service.helpers import to_npy
 

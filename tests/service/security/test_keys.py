@@ -50,9 +50,9 @@ def test_a_key_is_found_by_its_hash(file: Path) -> None:
 
 @pytest.mark.parametrize(("environment", "asks"), [(None, False), ("", False), ("e", True)])
 def test_a_key_is_asked_for_where_there_is_one_or_a_file(environment: str | None, asks: bool, tmp_path: Path) -> None:
-    assert KeyRing(environment, None).asks is asks
+    assert KeyRing(environment, None).is_required is asks
     empty = KeyRing(environment, write(tmp_path / "empty.json"))
-    assert empty.asks
+    assert empty.is_required
     assert empty.find(b"") is None
 
 

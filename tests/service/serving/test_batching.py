@@ -11,7 +11,7 @@ from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.version import SearchResult, Version
-from lookalike.service.serving.batching import Answer, Call, answer_all, novelty_of, stays
+from lookalike.service.serving.batching import Answer, Call, answer_all, never, novelty_of
 
 pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]
@@ -49,7 +49,7 @@ async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, 
         (of_items("9", limit=4), version.search_items(["9"], 4)),
         (Call(rows[7:8], False, 4), version.search_rows(rows[7:8], 4)),
         (Call(encoded[:1], True, 100), version.search(encoded[:1], 100)),
-        (of_items("9", "2", limit=4, given=SMALL), version.search_items(["9", "2"], 4, SMALL)),
+        (of_items("9", "2", limit=4, filter_=SMALL), version.search_items(["9", "2"], 4, SMALL)),
         (Call(rows[3:5], False, 4, SMALL), version.search_rows(rows[3:5], 4, SMALL)),
         (Call(rows[3:5], False, 4, NONE), version.search_rows(rows[3:5], 4, NONE)),
         (Call(version.canary, False, 4, known=True), version.search_rows(version.canary, 4)),
@@ -139,5 +139,5 @@ async def test_drift_is_told_by_what_came_from_outside_and_was_answered() -> Non
 async def test_a_call_waits_in_the_loop_that_it_was_made_in_with_a_client_that_stays() -> None:
     call = Call(np.zeros((1, 1), np.float32), False)
     assert call.future.get_loop() is asyncio.get_running_loop()
-    assert not call.left()
-    assert call.left is stays
+    assert not call.is_disconnected()
+    assert call.is_disconnected is never

@@ -19,7 +19,7 @@ from lookalike.index.versions.store import Store
 from lookalike.service.errors import NotReadyError
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.serving.batching import Answer, Call, answer_all
-from lookalike.service.serving.edits import delete, delete_passing, put
+from lookalike.service.serving.edits import delete, delete_matching, put
 from lookalike.service.serving.serving import Health, Serving
 from lookalike.service.serving.workers import WorkerBoard
 from tests.factories import cloud, no_room
@@ -77,7 +77,7 @@ async def one(store: Store) -> AsyncIterator[Serving]:
 
 async def nearest(serving: Serving, row: NDArray[np.float32]) -> str:
     """The id of what lies nearest to a raw row, (4,)."""
-    await serving.include(serving.current)
+    await serving.wait_for_sequence(serving.current)
     found = await serving.current.engine.search(row[None], 1, encoded=False)
     return serving.current.collection.items.id_at(int(found.positions[0, 0]))
 
@@ -147,11 +147,11 @@ async def test_a_filter_deletes_what_another_worker_put_and_not_what_it_replaced
             return await write(changes)
 
         other.write = interrupt  # type: ignore[method-assign,assignment]
-        done = await delete_passing(other, passing)
+        done = await delete_matching(other, passing)
         assert interrupted
         assert done.count == 2  # a, and c as it was put at last
         for serving in (one, other):
-            await serving.include(serving.current)
+            await serving.wait_for_sequence(serving.current)
             there = serving.current.collection.items
             assert [there.find(name) is not None for name in "abcd"] == [False, True, False, False]
 
@@ -164,7 +164,7 @@ async def test_a_deletion_that_another_worker_was_first_with_counts_once(store: 
 
 
 async def test_a_read_waits_for_the_change_that_it_asks_for(one: Serving, store: Store) -> None:
-    reading = asyncio.create_task(one.include(one.current, 2))
+    reading = asyncio.create_task(one.wait_for_sequence(one.current, 2))
     log = ChangeLog(store.folder)
     log.append([Change("a", NEW[0], "{}")])
     await has_taken_up(one, 1)
@@ -180,7 +180,7 @@ async def test_a_change_that_does_not_come_is_not_waited_for_longer_than_a_call_
         with pytest.raises(
             NotReadyError, match=r"expected change 7 of the change log, found a log whose last change is 0"
         ):
-            await serving.include(serving.current, 7)
+            await serving.wait_for_sequence(serving.current, 7)
 
 
 async def test_no_answer_is_given_from_a_log_that_has_lost_acknowledged_changes(store: Store) -> None:

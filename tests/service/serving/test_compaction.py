@@ -96,17 +96,17 @@ async def test_a_version_is_not_folded_again_before_it_is_opened_nor_soon_after_
     compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]]
 ) -> None:
     before = opened(store)
-    assert compactor.look(before)
-    assert not compactor.look(before)
+    assert compactor.poll(before)
+    assert not compactor.poll(before)
     clock[0] = 1_000.0  # so long it took
     assert await ended(told, 1) == {"code": 0, "reason": None}
     assert store.numbers() == [1, 2, 3]
     clock[0] += AGAIN_SECONDS - 1
     put(store, "b")
-    assert not compactor.look(opened(store))
+    assert not compactor.poll(opened(store))
     clock[0] += 1
-    assert not compactor.look(before)
-    assert compactor.look(opened(store))
+    assert not compactor.poll(before)
+    assert compactor.poll(opened(store))
 
 
 async def test_each_failure_doubles_the_time_to_the_next_attempt_up_to_an_hour(
@@ -115,10 +115,10 @@ async def test_each_failure_doubles_the_time_to_the_next_attempt_up_to_an_hour(
     monkeypatch.setattr(sys, "executable", str(store.folder / "nothing"))
     collection = opened(store)
     for count, wait in enumerate((120, 240, 480, 960, 1_920, 3_600, 3_600), start=1):
-        assert compactor.look(collection)
+        assert compactor.poll(collection)
         assert await ended(told, count) == {"code": None, "reason": "FileNotFoundError: No such file or directory"}
         clock[0] += wait - 1
-        assert not compactor.look(collection)
+        assert not compactor.poll(collection)
         clock[0] += 1
 
 
@@ -128,16 +128,16 @@ async def test_a_store_that_is_busy_is_asked_again_soon_and_a_failure_says_why(
 ) -> None:
     collection = opened(store)
     with store.job("retrain"):
-        assert compactor.look(collection)
+        assert compactor.poll(collection)
         assert (await ended(told, 1))["code"] == 75
     clock[0] += AGAIN_SECONDS
     flip(store.path(1) / "index.faiss", 40)
-    assert compactor.look(collection)
+    assert compactor.poll(collection)
     last = await ended(told, 2)
     assert last["code"] == 2
     assert "index.faiss: expected" in last["reason"]
     clock[0] += AGAIN_SECONDS
-    assert not compactor.look(collection)
+    assert not compactor.poll(collection)
 
 
 def test_of_an_exception_only_the_type_is_told() -> None:
@@ -152,7 +152,7 @@ def test_of_an_exception_only_the_type_is_told() -> None:
 async def test_a_process_that_is_about_to_begin_is_ended(
     compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]], turns: int
 ) -> None:
-    assert compactor.look(opened(store))
+    assert compactor.poll(opened(store))
     for _ in range(turns):
         await asyncio.sleep(0)
     await compactor.close()

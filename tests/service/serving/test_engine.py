@@ -98,9 +98,9 @@ async def test_calls_that_wait_together_are_answered_as_alone(engine: Engine, ve
         lambda engine: engine.search_ids(["0", "2"], 3),
         lambda engine: engine.search_ids(["2"], 1),
         lambda engine: engine.search_ids(["2", "3"], 3, THREES),
-        lambda engine: engine.search(rows[3:6], 3, encoded=False, given=THREES),
-        lambda engine: engine.search(rows[5:6], 3, encoded=False, given=SMALL),
-        lambda engine: engine.search(encoded, 3, encoded=True, given=SMALL),
+        lambda engine: engine.search(rows[3:6], 3, encoded=False, filter_=THREES),
+        lambda engine: engine.search(rows[5:6], 3, encoded=False, filter_=SMALL),
+        lambda engine: engine.search(encoded, 3, encoded=True, filter_=SMALL),
         lambda engine: engine.search(rows[:INLINE_ROWS], 7, encoded=False),
     ]
     for batch in (calls[:-1], calls):
@@ -120,7 +120,7 @@ async def test_a_filter_takes_a_thread_and_only_what_passes_is_found(
     engine: Engine, version: Version, rows: Rows2D
 ) -> None:
     before = threads()
-    found = await engine.search(rows[:2], 5, encoded=False, given=THREES)
+    found = await engine.search(rows[:2], 5, encoded=False, filter_=THREES)
     assert threads() - before == 1
     assert {version.items.payload_at(int(p))["label"] for p in found.positions.ravel()} == {3}
 
@@ -276,8 +276,8 @@ async def test_for_a_client_that_left_nothing_is_done(version: Version, rows: Ro
         with held(engine._pool):
             working = await started(engine.embed(rows[:70], lambda: gone[0]))
             embedding = await started(engine.embed(rows[:90], lambda: gone[0]))
-            searching = await started(engine.search(rows[:90], 3, encoded=False, left=lambda: gone[0]))
-            by_id = await started(engine.search_ids(["0"], 3, left=lambda: gone[0]))
+            searching = await started(engine.search(rows[:90], 3, encoded=False, is_disconnected=lambda: gone[0]))
+            by_id = await started(engine.search_ids(["0"], 3, is_disconnected=lambda: gone[0]))
             staying = await started(engine.embed(rows[:1]))
             gone[0] = True
         left = await asyncio.gather(embedding, searching, by_id, return_exceptions=True)
@@ -367,7 +367,7 @@ async def test_for_a_client_that_left_before_its_turn_nothing_is_done(
             await until(holds(lambda: len(engine._waiting) == 4))
             for writer in writers:
                 writer.close()
-            await until(holds(lambda: sum(waits.left() for waits in engine._waiting) == 3))
+            await until(holds(lambda: sum(waits.is_disconnected() for waits in engine._waiting) == 3))
         assert_of_one_version(await working, MANY)
         assert_of_one_version(await staying, ROWS[:1])
         text = (await client.get("/metrics")).text

@@ -369,7 +369,7 @@ async def test_ready_means_that_the_champion_is_watched(client: httpx.AsyncClien
 async def test_ready_means_that_batches_are_formed(client: httpx.AsyncClient, at_work: Serving) -> None:
     at_work.current.engine._busy = True  # as though a batch were at work, and nothing is
     members = problem(await client.get("/readyz"), 503)
-    assert (members["field"], members["found"]) == ("version", "none")
+    assert (members["field"], members["found"]) == ("version", "no answer")
     assert (await client.get("/livez")).status_code == 200
 
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.versions.version import Version
-from lookalike.service.api.auth import WriteRoute
+from lookalike.service.api.guard import WriteRoute
 from lookalike.service.app import create_app
 from lookalike.service.security.keys import KeyRing
 from lookalike.service.settings import Settings

@@ -1,4 +1,4 @@
-"""`service.parsing` reads the JSON that service.api.schemas describes: the two must agree."""
+"""A body is decoded exactly if its model accepts it and its rows, filter and ids are right."""
 
 import json
 from typing import Any
@@ -10,9 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from lookalike.index.items.filters import read_filter
 from lookalike.index.items.ids import wrong_id
-from lookalike.service.api.schemas import EmbedRequest, PutRequest, SearchRequest
-from lookalike.service.parsing.decoding import RequestLimits, decode_embed, decode_search
+from lookalike.service.parsing.decoding import decode_embed, decode_search
 from lookalike.service.parsing.item_bodies import decode_items
+from lookalike.service.parsing.request_models import EmbedRequest, PutRequest, SearchRequest
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.training.errors import LookalikeError
 
 BOUNDS = RequestLimits((2, 2), 3, max_rows=5, max_limit=50, max_hits=100, spaces={1: 4, 2: 3})
@@ -58,8 +59,12 @@ def fits(schema: type[BaseModel], body: bytes) -> bool:
 
 
 def only_numbers(rows: Any, width: int) -> bool:
-    """What the schema cannot say: the rows are of numbers, and of the encoder's width."""
-    return all(len(row) == width and all(type(v) in {int, float} for v in row) for row in rows)
+    """What the model does not check: the rows are numbers, of the encoder's width."""
+    if not isinstance(rows, list) or not rows:
+        return False
+    return all(
+        isinstance(row, list) and len(row) == width and all(type(v) in {int, float} for v in row) for row in rows
+    )
 
 
 def is_filter(given: Any) -> bool:
@@ -100,7 +105,7 @@ ITEMS = st.lists(ITEM, min_size=1, max_size=3)
 
 def flat(row: Any) -> Any:
     """What the schema cannot say: a row is flat, or nested in the input shape."""
-    nested = [type(part) is list and len(part) == 2 for part in row] == [True, True]
+    nested = type(row) is list and [type(part) is list and len(part) == 2 for part in row] == [True, True]
     return [*row[0], *row[1]] if nested else row
 
 
