@@ -19,9 +19,6 @@ from lookalike.service.observability.logs import lifecycle
 
 __all__ = ["DriftWatch"]
 
-GATHERED = 256
-"""Queries that are judged together."""
-
 
 class DriftWatch:
     """Call it from one thread."""
@@ -51,15 +48,12 @@ class DriftWatch:
 
     def add(self, values: NDArray[np.float64], version: int) -> None:
         """(n,) p-values of queries to a version; those to one that serves no more do not count."""
-        if version == self._version:
-            self._gathered.append(values)
-            self._count += len(values)
-            if self._count >= GATHERED:
-                self._judge()
+        if version == self._version and len(values):
+            self._detector.add(values, time.time())
 
     def told(self) -> Drift:
         """What all processes saw; the others some seconds ago."""
-        self._judge()
+        self._add_left()
         drift = told(merged([self._seen, *(state for state in self._others if state.calibration == self._calibration)]))
         if drift.drifted and not self._heard:
             self._heard = True
@@ -70,14 +64,14 @@ class DriftWatch:
     async def exchange(self) -> None:
         """Tell the others, and hear them, in a thread of its own."""
         if self._file and self._version:
-            self._judge()
+            self._add_left()
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._thread, self._exchange, self._file, self._seen)
 
     def close(self) -> None:
         """Leave what was seen to who comes next."""
         self._thread.shutdown(cancel_futures=True)
-        self._judge()
+        self._add_left()
         if self._file and self._version:
             self._exchange(self._file, self._seen)
             self._file.close()
@@ -85,25 +79,20 @@ class DriftWatch:
     def _begin(self, version: int, rows: int, calibration: str) -> None:
         self._version, self._calibration, self._heard, bets = version, calibration, False, Bets(rows)
         self._detector = Detector(bets, Evidence.none(bets, time.time()), self._once_in)
-        self._gathered: list[NDArray[np.float64]] = []
-        self._count = 0
 
     @property
     def _seen(self) -> DriftState:
         return DriftState(self._version, self._calibration, self._detector.bets, self._detector.evidence, self._once_in)
 
-    def _judge(self) -> None:
-        """What was gathered, and what others left to this process."""
-        if self._count:
-            self._detector.add(np.concatenate(self._gathered), time.time())
-            self._gathered, self._count = [], 0
+    def _add_left(self) -> None:
+        """Add the evidence that dead processes left to this process."""
         while self._left:
             left = self._left.pop()
             if _fits(left, self._seen):
                 self._detector.evidence = joined(self._detector.evidence, left.evidence, left.bets)
 
     def _exchange(self, file: DriftFile, seen: DriftState) -> None:
-        """In the thread; what dead processes left is put where `_judge` finds it."""
+        """In the thread; what dead processes left is put where `_add_left` finds it."""
         try:
             if self._taken_for != seen.calibration:
                 left = file.take_over(seen.calibration)

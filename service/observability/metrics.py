@@ -28,6 +28,8 @@ Outcome = Literal["served", "refused"]
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 UNMATCHED = "none"
 """The route of what no route matched, so that no client can make up names."""
+JUDGED_TOGETHER = 256
+"""p-values of queries that the drift test judges together."""
 SHARE_SECONDS = 5.0
 """So old may be what processes know of each other's drift."""
 
@@ -45,6 +47,8 @@ class Metrics:
         """`drift`: the watch that shares what it sees; without, one that keeps to itself."""
         self._registry = CollectorRegistry()
         self._drift = drift or DriftWatch()
+        self._p_values: list[NDArray[np.float64]] = []  # of queries to the serving version, not yet judged
+        self._waiting = self._serving = 0
         self._count_requests()
         self._measure_work()
         self._show_version()
@@ -127,25 +131,37 @@ class Metrics:
         self._search.observe(seconds)
 
     def novelty(self, values: NDArray[np.float64], version: int) -> None:
-        """(n,) p-values of queries to a version, from outside: items, and the canary query, tell nothing of drift."""
+        """Count (n,) p-values of a version's queries from outside; items and the canary query say nothing about drift.
+
+        The drift test judges some hundreds at a time, because one by one takes ten times as long. It leaves out the
+        queries to a version that no longer serves.
+        """
         if len(values) == 0:
             return
         self._novelty.observe_all(values)
-        self._drift.add(values, version)
+        if version == self._serving:
+            self._p_values.append(values)
+            self._waiting += len(values)
+            if self._waiting >= JUDGED_TOGETHER:
+                self._judge()
 
     async def share_drift(self) -> None:
         """Tell other processes of the drift that is seen here, and hear of theirs, until it is cancelled."""
         while True:
+            self._judge()
             await self._drift.exchange()
             self._publish_drift()
             await asyncio.sleep(SHARE_SECONDS)
 
     def close(self) -> None:
         """Leave what is known of the drift to whoever serves next."""
+        self._judge()
         self._drift.close()
 
     def serving(self, version: int, rows: int, calibration: str) -> None:
         """This version serves now, and none is refused; rows and calibration as `DriftWatch.serve` has them."""
+        self._judge()
+        self._serving = version
         self._drift.serve(version, rows, calibration)
         self._publish_drift()
         self._version.set(version)
@@ -179,7 +195,14 @@ class Metrics:
         MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
         return generate_latest(merged)
 
+    def _judge(self) -> None:
+        """Give the collected p-values to the drift test."""
+        if self._p_values:
+            self._drift.add(np.concatenate(self._p_values), self._serving)
+            self._p_values, self._waiting = [], 0
+
     def _publish_drift(self) -> None:
+        self._judge()
         drift = self._drift.told()
         self._evidence.set(max(0.0, drift.evidence))
         self._alarm.set(drift.drifted)

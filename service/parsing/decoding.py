@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from lookalike.index.items.filters import Filter, read_filter
 from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
-from lookalike.service.parsing.json_bodies import check_commas, check_lists, parse_exactly, parse_json
+from lookalike.service.parsing.json_bodies import check_lists, parse_exactly, parse_json
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.request_models import EmbedRequest, Item, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import (
@@ -158,9 +158,7 @@ def validate(model: type[Model], fields: object) -> Model:
 
 def _read_fields(body: bytes, limits: RequestLimits) -> Any:
     """The JSON of the body; plain rows are one array, and all others are lists."""
-    check_commas(body, limits)
-    plain = read_plain(body, limits)
-    if plain is not None:
+    if (plain := read_plain(body, limits)) is not None:
         return plain
     check_lists(body, limits)
     fields = parse_json(body)

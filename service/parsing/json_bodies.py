@@ -1,7 +1,7 @@
 """JSON bodies that the fast readers leave: bounded before Python objects are made of them, parsed, validated.
 
 A Python object takes many times the memory of its JSON text, and while a large body is parsed the process answers no
-other call. So the checks count commas and brackets first.
+other call. So the checks count brackets first.
 """
 
 import json
@@ -16,10 +16,8 @@ from lookalike.index.items.integers import may_hold_large
 from lookalike.service.errors import MalformedError, TooLargeError
 from lookalike.service.parsing.rows import FIELD_BYTES, JSON_ERRORS, RequestLimits, check_field_bytes
 
-__all__ = ["SPARE_COMMAS", "check_commas", "check_items", "check_lists", "check_sizes", "parse_exactly", "parse_json"]
+__all__ = ["check_items", "check_lists", "check_sizes", "parse_exactly", "parse_json"]
 
-SPARE_COMMAS = 1 << 20
-"""Commas of ids and of a filter."""
 SPARE_LISTS = 1_000
 """Lists of a filter."""
 BRACKET_BYTES = 16
@@ -56,14 +54,6 @@ def parse_exactly(text: str | bytes, name: str = "body") -> Any:
         raise MalformedError(name, expected="JSON", found="an integer with too many digits") from error
     except RecursionError as error:
         raise MalformedError(name, expected="at most 254 levels of nesting", found="more") from error
-
-
-def check_commas(body: bytes, limits: RequestLimits) -> None:
-    """Raises TooLargeError if a large body has many more commas than all its rows of numbers may have values."""
-    if len(body) > FIELD_BYTES and (limits.table is None or limits.table.numeric):
-        values = limits.max_rows * max(limits.width("inputs"), limits.latent_dim, *limits.spaces.values())
-        if body.count(b",") > values + SPARE_COMMAS:
-            raise TooLargeError("body", expected=f"at most {values} values in all its rows", found="many more")
 
 
 def check_lists(body: bytes, limits: RequestLimits) -> None:

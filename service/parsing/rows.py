@@ -8,7 +8,7 @@ reads the body value by value (service.parsing.json_rows), and that reader names
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import orjson
@@ -24,7 +24,7 @@ from lookalike.training.tables.origin import Origin, subtracted
 __all__ = [
     "FIELD_BYTES",
     "JSON_ERRORS",
-    "Kind",
+    "SPARE_COMMAS",
     "RequestLimits",
     "check_count",
     "check_field_bytes",
@@ -35,10 +35,10 @@ __all__ = [
     "to_float32",
 ]
 
-Kind = Literal["inputs", "embeddings"]
-
 FIELD_BYTES = 1 << 21
 """Limit of a filter, and of every other field that has neither rows nor ids, as JSON without white space."""
+SPARE_COMMAS = 1 << 20
+"""Commas that a body may have in ids and in a filter."""
 SHARED_BYTES = 1 << 20
 """A parser keeps buffers as large as the largest body that it has read; larger bodies get their own parser."""
 JSON_ERRORS = (ValueError, TypeError, RuntimeError, KeyError, IndexError, OverflowError)
@@ -122,10 +122,11 @@ def read_plain(body: bytes, limits: RequestLimits) -> dict[str, Any] | None:
     None if the body has anything else, or more than `limits.max_rows` rows. Not for two threads at once.
 
     Raises:
-        TooLargeError: the filter has more than FIELD_BYTES.
+        TooLargeError: the filter has more than FIELD_BYTES, or the body has many more values than its rows may have.
     """
     if limits.table and not limits.table.numeric:
         return None
+    _check_commas(body, limits)
     try:
         return _read(parser_for(body), body, limits.max_rows)
     except JSON_ERRORS:
@@ -191,6 +192,15 @@ def check_field_bytes(name: str, size: int) -> None:
 
 def parser_for(body: bytes) -> simdjson.Parser:
     return _parser if len(body) <= SHARED_BYTES else simdjson.Parser()
+
+
+def _check_commas(body: bytes, limits: RequestLimits) -> None:
+    """Check a large body before it is parsed, which takes many times its memory; the process answers no other call."""
+    if len(body) <= FIELD_BYTES:
+        return
+    values = limits.max_rows * max(limits.width("inputs"), limits.latent_dim, *limits.spaces.values())
+    if body.count(b",") > values + SPARE_COMMAS:
+        raise TooLargeError("body", expected=f"at most {values} values in all its rows", found="many more")
 
 
 def _read(parser: simdjson.Parser, body: bytes, most: int) -> dict[str, Any] | None:

@@ -97,14 +97,15 @@ class KeyRing:
             self._take(file)
 
     @classmethod
-    def of(cls, settings: Settings) -> "KeyRing":
-        """Raises ConfigError where the key file cannot be used."""
-        return cls(settings.api_key.get_secret_value() if settings.api_key else None, settings.keys)
+    def of(cls, settings: Settings) -> "KeyRing | None":
+        """The keys of a service with these settings; None if it requires no key. A file without keys admits nobody.
 
-    @property
-    def is_required(self) -> bool:
-        """Whether a key is asked for at all; a file without keys lets nobody in."""
-        return bool(self._own or self._file)
+        Raises:
+            ConfigError: the key file cannot be used.
+        """
+        if not (settings.api_key or settings.keys):
+            return None
+        return cls(settings.api_key.get_secret_value() if settings.api_key else None, settings.keys)
 
     def find(self, given: bytes) -> Caller | None:
         """Whose key this is. Every key is compared, so that the time taken tells nothing of which."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lookalike.index.drift.drift import read_drift
-from lookalike.service.observability.drift import GATHERED, DriftWatch
+from lookalike.service.observability.drift import DriftWatch
 from lookalike.service.observability.logs import JsonFormatter
 
 Watches = Callable[[Path | None], DriftWatch]
@@ -48,7 +48,7 @@ def events() -> Iterator[Events]:
 @pytest.mark.parametrize("size", [1, 7, 300])
 def test_gathered_queries_are_judged_as_one_by_one(watches: Watches, size: int) -> None:
     gathered, singly = watches(None), watches(None)
-    history = np.random.default_rng(0).random(3 * GATHERED + 5) ** 1.2
+    history = np.random.default_rng(0).random(773) ** 1.2
     for start in range(0, len(history), size):
         gathered.add(history[start : start + size], 3)
     for p in history:

@@ -1,6 +1,7 @@
 """What uvicorn tells of a real connection; where another server asks, nothing is known."""
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -9,11 +10,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lookalike.service.errors import RequestError, answer_error
 from lookalike.service.parsing.bodies import Budget, Share, has_arrived, is_disconnected, read_body
@@ -56,6 +60,18 @@ async def seen(route: Heard, count: int) -> None:
         return len(route.arrived) >= count
 
     await until(enough)
+
+
+def test_the_private_parts_of_uvicorn_are_those_of_the_version_that_was_read() -> None:
+    """If this fails, compare uvicorn's httptools_impl and flow_control with service.parsing, then name the version."""
+    assert uvicorn.__version__ == "0.54.0"
+    cycle = set(inspect.signature(RequestResponseCycle).parameters) | set(
+        RequestResponseCycle.__init__.__code__.co_names
+    )
+    assert {"transport", "flow", "scope", "body", "more_body", "disconnected"} <= cycle
+    protocol = set(HttpToolsProtocol.__init__.__code__.co_names) | set(dir(HttpToolsProtocol))
+    assert {"parser", "cycle", "pipeline", "url", "headers", "on_message_complete", "data_received"} <= protocol
+    assert {"pause_reading", "resume_reading"} <= set(dir(FlowControl))
 
 
 async def test_a_body_that_came_with_its_head_has_arrived() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lookalike.service.errors import TooLargeError
 from lookalike.service.parsing.decoding import decode_search
-from lookalike.service.parsing.rows import FIELD_BYTES, RequestLimits, read_plain
+from lookalike.service.parsing.rows import FIELD_BYTES, SPARE_COMMAS, RequestLimits, read_plain
 from lookalike.training.errors import LookalikeError
 
 LIMITS = RequestLimits((3,), 3, max_rows=9, max_limit=10, max_hits=100)
@@ -89,7 +89,7 @@ def test_an_array_does_not_change_when_the_next_body_is_read() -> None:
     assert first["inputs"].tolist() == [[1, 2]]
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(BODY, st.sampled_from([None, 1]))
 def test_reads_the_same_as_json_or_nothing(body: dict[str, Any], indent: int | None) -> None:
     fields = read_plain(json.dumps(body, indent=indent).encode(), LIMITS)
@@ -101,7 +101,7 @@ def test_reads_the_same_as_json_or_nothing(body: dict[str, Any], indent: int | N
         np.testing.assert_array_equal(rows, expected)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(ROWS | VALUE, st.integers(1, 4), st.sampled_from(["inputs", "embeddings"]), st.integers(-1, 3) | VALUE)
 def test_both_readers_give_the_same_query_or_the_same_status(rows: Any, width: int, kind: str, limit: Any) -> None:
     """A name that occurs twice makes a body go to the reader of values."""
@@ -138,3 +138,10 @@ def test_refuses_a_filter_that_is_too_large() -> None:
     wide = {"field": "x", "in": ["t" * 1_000] * (FIELD_BYTES // 1_000)}
     with pytest.raises(TooLargeError, match=f"filter: expected at most {FIELD_BYTES} bytes"):
         read_plain(json.dumps({"inputs": [[1, 2]], "filter": wide}).encode(), LIMITS)
+
+
+def test_refuses_many_more_values_than_the_rows_may_have_without_parsing() -> None:
+    """Not even the end of the body is needed."""
+    assert read_plain(b"[" + b"1," * (SPARE_COMMAS + 27), LIMITS) is None
+    with pytest.raises(TooLargeError, match="at most 27 values"):
+        read_plain(b"[" + b"1," * (SPARE_COMMAS + 28), LIMITS)

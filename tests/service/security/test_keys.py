@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from lookalike.service.security.keys import Caller, KeyRing, add_key, read_keys, remove_key
+from lookalike.service.settings import Settings
 from lookalike.training.errors import ConfigError
 
 SHOP = {"name": "shop", "scope": "read", "sha256": hashlib.sha256(b"s").hexdigest(), "added": "2026-01-31T12:00:00Z"}
@@ -48,12 +50,13 @@ def test_a_key_is_found_by_its_hash(file: Path) -> None:
         assert ring.find(wrong) is None
 
 
-@pytest.mark.parametrize(("environment", "asks"), [(None, False), ("", False), ("e", True)])
-def test_a_key_is_asked_for_where_there_is_one_or_a_file(environment: str | None, asks: bool, tmp_path: Path) -> None:
-    assert KeyRing(environment, None).is_required is asks
-    empty = KeyRing(environment, write(tmp_path / "empty.json"))
-    assert empty.is_required
-    assert empty.find(b"") is None
+@pytest.mark.parametrize(("environment", "required"), [(None, False), ("", False), ("e", True)])
+def test_a_key_is_required_if_there_is_one_or_a_file(environment: str | None, required: bool, tmp_path: Path) -> None:
+    key = None if environment is None else SecretStr(environment)
+    assert (KeyRing.of(Settings(store=tmp_path, api_key=key)) is not None) is required
+    ring = KeyRing.of(Settings(store=tmp_path, api_key=key, keys=write(tmp_path / "empty.json")))
+    assert ring is not None
+    assert ring.find(b"") is None
 
 
 def test_write_includes_read_and_read_does_not_include_write() -> None:
