@@ -7,13 +7,10 @@ service.api.schemas, its errors in service.errors.
 import asyncio
 from functools import partial
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lookalike.index.versions.alignment import mapped
-from lookalike.index.versions.version import SearchResult
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, describe_call, problems
 from lookalike.service.api.responses import FEW_HITS, embeddings_response, hits_response
@@ -26,8 +23,6 @@ from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_e
 from lookalike.service.parsing.npy_bodies import decode_npy, decode_npy_search
 from lookalike.service.parsing.request_models import EmbedRequest, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import RequestLimits
-from lookalike.service.serving.batching import IsDisconnected
-from lookalike.service.serving.engine import Engine
 from lookalike.service.serving.serving import Serving
 
 __all__ = ["admin", "guarded", "health"]
@@ -62,7 +57,7 @@ async def search(request: Request) -> Response:
     current = serving.current
     query = _search_query(request, body, current.limits)
     await serving.wait_for_sequence(current, query.min_sequence)
-    result = await _search(current.engine, query, is_disconnected(request))
+    result = await current.engine.search(query, is_disconnected(request))
     record_answer(request.scope, len(result.positions), current.version.number)
     write = partial(
         hits_response,
@@ -139,16 +134,3 @@ def _search_query(request: Request, body: Body, limits: RequestLimits) -> Search
     if misplaced := sorted(set(request.query_params) & NpyParams.model_fields.keys()):
         raise RequestError(misplaced[0], expected="the field in the JSON body", found="it in the query string")
     return decode_search(bytes(body), limits)
-
-
-async def _search(engine: Engine, query: SearchQuery, is_disconnected: IsDisconnected) -> SearchResult:
-    if query.kind == "ids":
-        return await engine.search_ids(query.ids, query.limit, query.filter, is_disconnected)
-    rows, version = query.rows, engine.version
-    if query.version not in (None, version.number):
-        with np.errstate(over="ignore", invalid="ignore"):  # the search reports values that are too large
-            rows = mapped(rows, version.maps[query.version], version.metric)
-    encoded = query.kind == "embeddings"
-    return await engine.search(
-        rows, query.limit, encoded=encoded, filter_=query.filter, is_disconnected=is_disconnected
-    )

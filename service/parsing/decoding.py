@@ -27,7 +27,6 @@ __all__ = ["EmbedQuery", "SearchQuery", "decode_embed", "decode_search", "search
 
 MAX_ERRORS = 1_000
 """Of a request with more wrong fields, the error names none: to describe each takes longer than to read them."""
-_NO_ROWS = np.empty((0, 0), np.float32)
 _EXPECTED = {
     "missing": "a value",
     "int_type": "an integer",
@@ -44,26 +43,29 @@ _EXPECTED = {
 """By the type of pydantic's error; its context fills the braces."""
 
 Model = TypeVar("Model", bound=BaseModel)
+Kind = Literal["inputs", "embeddings", "ids"]
 Rows2D = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class SearchQuery:
-    """A validated search: rows (n, width) float32 of inputs or embeddings, or n ids.
+    """A validated search.
 
     Attributes:
+        rows: (n, width) float32 inputs or embeddings; (n, 0) for n ids.
+        limit: hits for each row.
         version: the version whose embeddings the rows are; None: the serving version.
         min_sequence: the change of the change log that the answer must include; 0 for none.
     """
 
-    kind: Literal["inputs", "embeddings", "ids"]
+    kind: Kind
     rows: Rows2D
-    ids: list[str]
     limit: int
-    with_payload: bool
-    filter: Filter | None
-    version: int | None
-    min_sequence: int
+    ids: list[str] | None = None
+    filter: Filter | None = None
+    with_payload: bool = True
+    version: int | None = None
+    min_sequence: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
     limits = limits.for_version(request.version, kinds[0])
     if request.ids is not None:
         check_count(len(request.ids), "ids", limits)
-        return search_query("ids", _NO_ROWS, request, limits)
-    kind: Literal["inputs", "embeddings"] = "embeddings" if request.inputs is None else "inputs"
+        return search_query("ids", np.empty((len(request.ids), 0), np.float32), request, limits)
+    kind: Kind = "embeddings" if request.inputs is None else "inputs"
     return search_query(kind, _rows(values[kind], kind, limits), request, limits)
 
 
@@ -116,17 +118,16 @@ def search_query(
         RequestError, TooLargeError: the limit, or queries times limit, is more than one answer may have.
     """
     limits.check_limit(request.limit)
-    ids = request.ids or [] if isinstance(request, SearchRequest) else []
-    hits = max(len(rows), len(ids)) * request.limit
+    hits = len(rows) * request.limit
     if hits > limits.max_hits:
         raise TooLargeError("limit", expected=f"at most {limits.max_hits} hits in one answer", found=str(hits))
     return SearchQuery(
         kind,
         rows,
-        ids,
         request.limit,
-        request.with_payload,
+        request.ids if isinstance(request, SearchRequest) else None,
         None if request.filter is None else read_filter(request.filter),
+        request.with_payload,
         request.version,
         request.min_sequence,
     )

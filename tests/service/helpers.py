@@ -6,7 +6,7 @@ import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from lookalike.index.changes.collection import Collection
-from lookalike.index.versions.version import Version
+from lookalike.index.items.filters import Filter
+from lookalike.index.versions.version import SearchResult, Version
 from lookalike.service.app import create_app
+from lookalike.service.parsing.decoding import SearchQuery
+from lookalike.service.serving.batching import IsDisconnected, never
+from lookalike.service.serving.engine import Engine
 from lookalike.service.settings import Settings
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -33,6 +37,8 @@ __all__ = [
     "from_npy",
     "pixels_of",
     "problem",
+    "search",
+    "search_ids",
     "serving",
     "settings_for",
     "to_npy",
@@ -113,6 +119,33 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """The status and the body of the next answer."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     return int(head[9:12]), await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+
+
+async def search(
+    engine: Engine,
+    rows: NDArray[np.float32],
+    limit: int,
+    *,
+    encoded: bool,
+    filter_: Filter | None = None,
+    is_disconnected: IsDisconnected = never,
+) -> SearchResult:
+    """The nearest items of (n, width) raw rows, or of (n, latent) embeddings."""
+    kind: Literal["inputs", "embeddings"] = "embeddings" if encoded else "inputs"
+    return await engine.search(SearchQuery(kind, rows, limit, filter=filter_), is_disconnected)
+
+
+async def search_ids(
+    engine: Engine,
+    ids: list[str],
+    limit: int,
+    filter_: Filter | None = None,
+    is_disconnected: IsDisconnected = never,
+) -> SearchResult:
+    """The nearest other items of each item."""
+    return await engine.search(
+        SearchQuery("ids", np.empty((len(ids), 0), np.float32), limit, ids, filter_), is_disconnected
+    )
 
 
 def to_npy(array: NDArray[Any]) -> bytes:

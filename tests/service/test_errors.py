@@ -60,7 +60,7 @@ async def test_every_error_has_its_status_and_names_field_expected_and_found(kin
 @pytest.mark.parametrize("kind", [StoreError, ArtifactError])
 async def test_what_is_wrong_with_our_files_is_told_to_the_log_alone(kind: type[LookalikeError]) -> None:
     answer = await answer_to(kind("/srv/store/index.faiss", expected="one", found="two"))
-    assert problem(answer, 500)["detail"] == "The service failed on this request; its log says more."
+    assert problem(answer, 500)["detail"] == "The service failed on this request; see its log."
     assert "index.faiss" not in answer.text
 
 

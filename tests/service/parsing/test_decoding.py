@@ -208,7 +208,9 @@ def test_a_filter_goes_with_rows_of_any_kind(rows: dict[str, Any], given: dict[s
     for fields in (rows | {"filter": given}, {"filter": given, "with_payload": False, "limit": 3} | rows):
         asked = decode_search(json.dumps(fields).encode(), BOUNDS)
         assert asked.filter == read_filter(given)
-        assert asked.rows.tolist() == [list(map(float, row)) for row in rows.get("inputs", rows.get("embeddings", []))]
+        assert asked.rows.tolist() == [
+            list(map(float, row)) for row in rows.get("inputs", rows.get("embeddings", [[]]))
+        ]
 
 
 @pytest.mark.parametrize("bad", ['[["1", 2, 3, 4]]', "[[true, 2, 3, 4]]", "[[null, 2, 3, 4]]"])

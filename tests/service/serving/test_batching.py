@@ -52,16 +52,16 @@ async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, 
         (of_items("9", "2", limit=4, filter_=SMALL), version.search_items(["9", "2"], 4, SMALL)),
         (Call(rows[3:5], False, 4, SMALL), version.search_rows(rows[3:5], 4, SMALL)),
         (Call(rows[3:5], False, 4, NONE), version.search_rows(rows[3:5], 4, NONE)),
-        (Call(version.canary, False, 4, known=True), version.search_rows(version.canary, 4)),
+        (Call(version.canary, False, 4, canary=True), version.search_rows(version.canary, 4)),
     ]
     for some in (batch, batch[::-1], batch[:1], batch[1:2]):
         outcome = answer_all(Collection(version), [call for call, _ in some])
         for answer, (call, expected) in zip(outcome.answers, some, strict=True):
             if isinstance(expected, SearchResult):
-                same(answer_of(answer).found, expected)
+                same(answer_of(answer).result, expected)
             else:
                 np.testing.assert_allclose(answer_of(answer).embeddings, expected, atol=1e-5)
-                assert answer_of(answer).found.positions.size == 0
+                assert answer_of(answer).result.positions.size == 0
             assert not call.future.done()  # that is for who called
 
 
@@ -69,7 +69,7 @@ async def test_a_call_of_many_rows_and_one_of_few_share_a_batch(version: Version
     counts = [1, 2, 16, 17, 64, 65, 1]
     calls = [Call(rows[count : 2 * count], False, 3) for count in counts]
     for answer, count in zip(answer_all(Collection(version), calls).answers, counts, strict=True):
-        same(answer_of(answer).found, version.search_rows(rows[count : 2 * count], 3))
+        same(answer_of(answer).result, version.search_rows(rows[count : 2 * count], 3))
 
 
 @pytest.mark.parametrize("limit", [0, 3])
@@ -83,8 +83,8 @@ async def test_the_one_that_fails_fails_alone(limitless: Version, rows: Rows2D, 
     assert failed.field == "inputs"
     assert isinstance(filtered, QueryError)
     assert filtered.field == "filter.field"
-    same(answer_of(one).found, limitless.search_rows(rows[:2], 3))
-    same(answer_of(other).found, limitless.search(limitless.embed(rows[:1]), 3))
+    same(answer_of(one).result, limitless.search_rows(rows[:2], 3))
+    same(answer_of(other).result, limitless.search(limitless.embed(rows[:1]), 3))
     np.testing.assert_allclose(answer_of(embedded).embeddings, limitless.embed(rows[:1]), atol=1e-5)
 
 
@@ -109,7 +109,7 @@ async def test_the_length_of_an_embedding_does_not_matter_to_cosine(
 ) -> None:
     encoded = version.embed(rows[:2])
     (answer,) = answer_all(Collection(version), [Call(encoded * np.float32(factor), True, 5)]).answers
-    np.testing.assert_allclose(answer_of(answer).found.scores, version.search(encoded, 5).scores, atol=1e-5)
+    np.testing.assert_allclose(answer_of(answer).result.scores, version.search(encoded, 5).scores, atol=1e-5)
 
 
 async def test_drift_is_told_by_what_came_from_outside_and_was_answered() -> None:
@@ -124,7 +124,7 @@ async def test_drift_is_told_by_what_came_from_outside_and_was_answered() -> Non
     batch = [
         Call(row, False, 1),
         Call(row, True, 1, ids=["3"]),
-        Call(row, False, 1, known=True),
+        Call(row, False, 1, canary=True),
         Call(row, False, 1),
         Call(row, True, 1),
         Call(row, False),

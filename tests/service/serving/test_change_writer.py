@@ -24,7 +24,7 @@ from lookalike.service.serving.serving import Health, Serving
 from lookalike.service.serving.workers import WorkerBoard
 from tests.factories import cloud, no_room
 from tests.service.changing import ROWS, changing_store, until
-from tests.service.helpers import settings_for
+from tests.service.helpers import search, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +78,7 @@ async def one(store: Store) -> AsyncIterator[Serving]:
 async def nearest(serving: Serving, row: NDArray[np.float32]) -> str:
     """The id of what lies nearest to a raw row, (4,)."""
     await serving.wait_for_sequence(serving.current)
-    found = await serving.current.engine.search(row[None], 1, encoded=False)
+    found = await search(serving.current.engine, row[None], 1, encoded=False)
     return serving.current.collection.items.id_at(int(found.positions[0, 0]))
 
 
@@ -127,7 +127,7 @@ async def test_an_answer_says_which_changes_it_includes(one: Serving) -> None:
     await put(one, ["a", "b"], NEW[:2], ["{}", "{}"])
     for count in (1, 100):  # answered on the event loop, and in a thread
         rows = np.tile(NEW[:1], (count, 1))
-        assert (await one.current.engine.search(rows, 3, encoded=False)).sequence == 2
+        assert (await search(one.current.engine, rows, 3, encoded=False)).sequence == 2
 
 
 async def test_a_filter_deletes_what_another_worker_put_and_not_what_it_replaced_meanwhile(store: Store) -> None:
@@ -279,7 +279,7 @@ async def test_what_this_encoder_cannot_read_is_deleted_too(one: Serving, store:
 
 async def test_who_waits_for_a_change_may_leave_and_the_batch_is_answered(one: Serving) -> None:
     engine = one.current.engine
-    many = asyncio.create_task(engine.search(np.tile(ROWS, (100, 1)), 10, encoded=False))
+    many = asyncio.create_task(search(engine, np.tile(ROWS, (100, 1)), 10, encoded=False))
     await asyncio.sleep(0)
     while not engine._is_threaded and not many.done():
         await asyncio.sleep(0)
@@ -296,7 +296,7 @@ async def test_an_item_that_was_replaced_since_it_was_asked_with_does_not_find_i
     await put(one, ["1-5"], NEW[:1], ["{}"])
     (answer,) = answer_all(one.current.collection, [call]).answers
     assert isinstance(answer, Answer)
-    assert "1-5" not in {one.current.collection.items.id_at(int(p)) for p in answer.found.positions[0]}
+    assert "1-5" not in {one.current.collection.items.id_at(int(p)) for p in answer.result.positions[0]}
 
 
 async def test_many_changes_are_folded_into_a_version_that_takes_over(store: Store) -> None:

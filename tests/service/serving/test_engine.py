@@ -26,7 +26,7 @@ from lookalike.service.serving.engine import (
     use_threads,
 )
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, held, holds, listening_to, metric, until
-from tests.service.helpers import answered, call, pixels_of
+from tests.service.helpers import answered, call, pixels_of, search, search_ids
 
 pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]
@@ -92,16 +92,16 @@ async def test_calls_that_wait_together_are_answered_as_alone(engine: Engine, ve
     calls: list[Call] = [
         lambda engine: engine.embed(rows[:1]),
         lambda engine: engine.embed(rows[1:4]),
-        lambda engine: engine.search(rows[3:6], 3, encoded=False),
-        lambda engine: engine.search(encoded, 3, encoded=True),
-        lambda engine: engine.search(encoded[:1], 100, encoded=True),
-        lambda engine: engine.search_ids(["0", "2"], 3),
-        lambda engine: engine.search_ids(["2"], 1),
-        lambda engine: engine.search_ids(["2", "3"], 3, THREES),
-        lambda engine: engine.search(rows[3:6], 3, encoded=False, filter_=THREES),
-        lambda engine: engine.search(rows[5:6], 3, encoded=False, filter_=SMALL),
-        lambda engine: engine.search(encoded, 3, encoded=True, filter_=SMALL),
-        lambda engine: engine.search(rows[:INLINE_ROWS], 7, encoded=False),
+        lambda engine: search(engine, rows[3:6], 3, encoded=False),
+        lambda engine: search(engine, encoded, 3, encoded=True),
+        lambda engine: search(engine, encoded[:1], 100, encoded=True),
+        lambda engine: search_ids(engine, ["0", "2"], 3),
+        lambda engine: search_ids(engine, ["2"], 1),
+        lambda engine: search_ids(engine, ["2", "3"], 3, THREES),
+        lambda engine: search(engine, rows[3:6], 3, encoded=False, filter_=THREES),
+        lambda engine: search(engine, rows[5:6], 3, encoded=False, filter_=SMALL),
+        lambda engine: search(engine, encoded, 3, encoded=True, filter_=SMALL),
+        lambda engine: search(engine, rows[:INLINE_ROWS], 7, encoded=False),
     ]
     for batch in (calls[:-1], calls):
         together = await asyncio.gather(*(asked(engine) for asked in batch))
@@ -120,16 +120,16 @@ async def test_a_filter_takes_a_thread_and_only_what_passes_is_found(
     engine: Engine, version: Version, rows: Rows2D
 ) -> None:
     before = threads()
-    found = await engine.search(rows[:2], 5, encoded=False, filter_=THREES)
+    found = await search(engine, rows[:2], 5, encoded=False, filter_=THREES)
     assert threads() - before == 1
     assert {version.items.payload_at(int(p))["label"] for p in found.positions.ravel()} == {3}
 
 
 async def test_many_hits_are_much_work(engine: Engine, rows: Rows2D) -> None:
     before = threads()
-    await engine.search(rows[:1], INLINE_WORK, encoded=False)
+    await search(engine, rows[:1], INLINE_WORK, encoded=False)
     assert threads() == before
-    await engine.search(rows[:2], INLINE_WORK // 2 + 1, encoded=False)
+    await search(engine, rows[:2], INLINE_WORK // 2 + 1, encoded=False)
     assert threads() - before == 1
 
 
@@ -175,11 +175,11 @@ async def test_a_call_that_fails_does_not_disturb_its_neighbours(
 
 
 async def fails_alone(engine: Engine, version: Version, rows: Rows2D, too_large: Rows2D, limit: int) -> None:
-    bad = engine.search(too_large, limit, encoded=False) if limit else engine.embed(too_large)
+    bad = search(engine, too_large, limit, encoded=False) if limit else engine.embed(too_large)
     failed, *found, embedded = await asyncio.gather(
         bad,
-        engine.search(rows, 3, encoded=False),
-        engine.search(version.embed(rows[:1]), 3, encoded=True),
+        search(engine, rows, 3, encoded=False),
+        search(engine, version.embed(rows[:1]), 3, encoded=True),
         engine.embed(rows[:1]),
         return_exceptions=True,
     )
@@ -194,21 +194,21 @@ async def fails_alone(engine: Engine, version: Version, rows: Rows2D, too_large:
 
 async def test_an_item_never_finds_itself(engine: Engine, version: Version) -> None:
     ids = [version.items.id_at(i) for i in range(len(version.items))][:60]
-    answer = await engine.search_ids(ids, 1)
+    answer = await search_ids(engine, ids, 1)
     assert (answer.positions >= 0).sum() == 60
     assert all(version.items.id_at(int(p)) != name for name, p in zip(ids, answer.positions[:, 0], strict=True))
 
 
 async def test_an_item_asks_with_its_own_embedding(engine: Engine, version: Version) -> None:
-    answer = await engine.search_ids(["7"], 3)
-    itself, *others = (await engine.search(pixels_of("7"), 4, encoded=False)).positions[0]
+    answer = await search_ids(engine, ["7"], 3)
+    itself, *others = (await search(engine, pixels_of("7"), 4, encoded=False)).positions[0]
     assert itself == version.items.position("7")
     assert answer.positions[0].tolist() == others
 
 
 async def test_an_unknown_id_is_named(engine: Engine) -> None:
     with pytest.raises(UnknownItemError, match="'none such'"):
-        await engine.search_ids(["0", "none such"], 3)
+        await search_ids(engine, ["0", "none such"], 3)
 
 
 async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answered(
@@ -221,7 +221,7 @@ async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answe
             working = await started(engine.embed(rows[:70]))
             waiting = [await started(engine.embed(rows[:count])) for count in (60, 40)]
             for count in (1, 100, 200):
-                with pytest.raises(BusyError, match="at most 100 rows to wait"):
+                with pytest.raises(BusyError, match="at most 100 waiting rows"):
                     await engine.embed(rows[:count])
             known = await started(engine.answers_canary())  # which is asked however much waits
         for answer, count in zip((working, *waiting), (70, 60, 40), strict=True):
@@ -246,7 +246,7 @@ async def test_what_takes_too_long_is_given_up_at_work_or_waiting_again_and_agai
         for turn in range(1, 4):
             with held(engine._pool):
                 working = await started(engine.embed(rows))
-                waiting = await started(engine.search(rows, 3, encoded=False))
+                waiting = await started(search(engine, rows, 3, encoded=False))
                 for error in await asyncio.gather(working, waiting, return_exceptions=True):
                     assert isinstance(error, DeadlineError)
                     assert error.expected == "an answer in 0.1 s"
@@ -276,8 +276,8 @@ async def test_for_a_client_that_left_nothing_is_done(version: Version, rows: Ro
         with held(engine._pool):
             working = await started(engine.embed(rows[:70], lambda: gone[0]))
             embedding = await started(engine.embed(rows[:90], lambda: gone[0]))
-            searching = await started(engine.search(rows[:90], 3, encoded=False, is_disconnected=lambda: gone[0]))
-            by_id = await started(engine.search_ids(["0"], 3, is_disconnected=lambda: gone[0]))
+            searching = await started(search(engine, rows[:90], 3, encoded=False, is_disconnected=lambda: gone[0]))
+            by_id = await started(search_ids(engine, ["0"], 3, is_disconnected=lambda: gone[0]))
             staying = await started(engine.embed(rows[:1]))
             gone[0] = True
         left = await asyncio.gather(embedding, searching, by_id, return_exceptions=True)
