@@ -26,7 +26,7 @@ LONGEST = 300
 
 
 class Compactor:
-    """Starts compactions; call it from one event loop. The new version becomes the champion, so all processes serve it."""
+    """Starts compactions; call it from one event loop. All processes serve the new version, as it becomes champion."""
 
     def __init__(self, store: Path, share: float, keep: int) -> None:
         """

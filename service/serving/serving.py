@@ -308,7 +308,7 @@ class Serving:
                     await self._catch_up()
             except (LookalikeError, RuntimeError) as error:  # the next attempt may succeed
                 if self._lag is None:
-                    lifecycle("changes not applied", reason=str(error))
+                    lifecycle("items not taken up", reason=str(error))
                 self._lag = error
                 continue
             self._lag = None

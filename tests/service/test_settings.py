@@ -117,7 +117,7 @@ def test_any_other_address_needs_a_key(host: str, key: str | None) -> None:
 
 @pytest.mark.parametrize(("given", "missing"), [("tls_cert", "tls_key"), ("tls_key", "tls_cert")])
 def test_a_certificate_and_its_key_go_together(given: str, missing: str) -> None:
-    with pytest.raises(ConfigError, match=f"as {given} is set") as refused:
+    with pytest.raises(ConfigError, match=f"because {given} is set") as refused:
         load_settings(store=Path("s"), **{given: "file.pem"})
     assert refused.value.field == missing
 

@@ -56,7 +56,7 @@ def test_an_encoder_that_finds_others_is_refused(
     version: Version, reference: Encoder, store_copy: Store, share: float
 ) -> None:
     other = perturbed(version, store_copy.path(1) / "encoder", share)
-    with pytest.raises(ArtifactError, match="version 1 on cpu: expected 99% of the neighbours") as refused:
+    with pytest.raises(ArtifactError, match="version 1 on cpu: expected 99% of the neighbors") as refused:
         check_agreement(other, reference)
     assert float(refused.value.found.removesuffix("%")) < 99
 
@@ -67,7 +67,7 @@ def test_what_fits_has_room_and_where_nothing_is_known_everything_has(needed: in
 
 
 def test_what_does_not_fit_is_told_with_both_numbers() -> None:
-    with pytest.raises(StoreError, match=r"memory: expected 1,234,567 bytes .*, found 1,234,566 to be had"):
+    with pytest.raises(StoreError, match=r"memory: expected 1,234,567 bytes .*, found 1,234,566 bytes available"):
         check_room(1_234_567, 1_234_566)
 
 
@@ -121,5 +121,5 @@ def test_a_version_on_cuda_agrees_with_the_cpu_or_is_refused(tiny_store: Store) 
         next(version.encoder.encoder.parameters()).normal_()
     torch.cuda.synchronize()
     assert not version.answers_canary()
-    with pytest.raises(ArtifactError, match="version 1 on cuda: expected 99% of the neighbours that a CPU finds"):
+    with pytest.raises(ArtifactError, match="version 1 on cuda: expected 99% of the neighbors that a CPU finds"):
         prepare(Collection(version))

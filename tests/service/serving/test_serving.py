@@ -383,7 +383,7 @@ async def test_ready_means_that_a_large_batch_is_answered(client: httpx.AsyncCli
 
 
 def not_well() -> None:
-    raise NotReadyError("workers", expected="2 that are well", found="1")
+    raise NotReadyError("workers", expected="2 healthy workers", found="1")
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ async def test_a_version_that_takes_long_to_open_is_no_illness(store: Store) -> 
         at_work: Serving = apps[0].state.serving
         with held(at_work._loader):
             store.promote(2)
-            await until(holds(lambda: at_work._turn.locked()))  # it is being opened
+            await until(holds(lambda: at_work._following.locked()))  # it is being opened
             seen = len(beats)
             await until(holds(lambda: len(beats) >= seen + 3))
             assert (await ready(client))["version"] == 1

@@ -85,10 +85,10 @@ def is_running(pid: int) -> bool:
 def test_a_board_by_hand() -> None:
     board = WorkerBoard(2)
     assert board.version is None
-    with pytest.raises(NotReadyError, match="expected 2 that are well, found 0"):
+    with pytest.raises(NotReadyError, match="expected 2 healthy workers, found 0"):
         board.check()
     board.beat(1, 7)
-    with pytest.raises(NotReadyError, match="expected 2 that are well, found 1"):
+    with pytest.raises(NotReadyError, match="expected 2 healthy workers, found 1"):
         board.check()
     board.beat(0, 8)
     board.check()
