@@ -73,7 +73,7 @@ def test_an_expression_uses_what_is_exported(expression: str) -> None:
         assert expression.count(opening) == expression.count(closing)
 
 
-def test_the_values_of_labels_are_those_that_there_are() -> None:
+def test_documented_label_values_exist() -> None:
     given = " ".join(condition for expression in expressions() for _, condition in selected(expression))
     reasons = {one for text in re.findall(r'reason=~"([^"]*)"', given) for one in text.split("|")}
     assert reasons <= set(get_args(Reason))
@@ -100,7 +100,7 @@ def test_the_dashboard_can_be_imported() -> None:
         assert len(set(references)) == len(references) > 0
 
 
-def test_no_panel_lies_on_another() -> None:
+def test_no_panels_overlap() -> None:
     places = [panel["gridPos"] for panel in dashboard()["panels"]]
     assert all(place["x"] + place["w"] <= 24 for place in places)
     for one, other in itertools.combinations(places, 2):
@@ -110,7 +110,7 @@ def test_no_panel_lies_on_another() -> None:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_bad_it_is_and_where_it_stands_what_to_do(rule: dict[str, Any]) -> None:
+def test_each_alert_has_a_severity_and_a_runbook(rule: dict[str, Any]) -> None:
     assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
     assert re.fullmatch(r"\d+m", rule["for"])
     assert rule["labels"]["severity"] in {"page", "warn"}

@@ -112,7 +112,7 @@ async def test_every_route_but_the_open_ones_asks_for_a_key(
 
 
 @pytest.mark.parametrize("headers", RIGHT.values(), ids=RIGHT.keys())
-async def test_a_key_that_may_read_opens_what_changes_nothing_and_only_that(
+async def test_a_read_key_allows_only_calls_that_change_nothing(
     locked: httpx.AsyncClient, locked_settings: Settings, version: Version, headers: dict[bytes, bytes]
 ) -> None:
     changing = 0
@@ -126,7 +126,7 @@ async def test_a_key_that_may_read_opens_what_changes_nothing_and_only_that(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-async def test_what_changes_something_needs_a_key_that_may_write(locked: httpx.AsyncClient, method: str) -> None:
+async def test_changes_need_a_write_key(locked: httpx.AsyncClient, method: str) -> None:
     refused = await locked.request(method, "/changing/x", headers=READ)
     answered(refused, 403, "X-API-Key")
     assert (refused.json()["expected"], refused.json()["found"]) == ("a key of scope write", "reader, of scope read")

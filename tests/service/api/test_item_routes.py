@@ -207,7 +207,7 @@ async def test_without_a_filter_that_is_understood_nothing_is_deleted(
         ({"offset": "3"}, 422, "offset"),
     ],
 )
-async def test_a_bad_page_is_told_by_field(
+async def test_names_the_field_of_a_bad_page_request(
     client: httpx.AsyncClient, query: dict[str, Any], status: int, field: str
 ) -> None:
     answered(await client.get("/items", params=query), status, field)
@@ -271,7 +271,7 @@ async def test_where_the_log_cannot_be_written_nothing_is_acknowledged(client: h
     assert (await client.get("/items/a")).status_code == 200
 
 
-async def test_a_write_that_takes_too_long_is_given_up_and_not_lost_sight_of(store: Store) -> None:
+async def test_a_slow_write_gets_504_and_is_finished_later(store: Store) -> None:
     """Another process writes: ours waits for its turn."""
     log = ChangeLog(store.folder)
     async with listening_to(store, deadline_seconds=0.2) as (client, serving):
@@ -302,7 +302,7 @@ async def test_writers_at_once_each_have_what_they_wrote(client: httpx.AsyncClie
     assert len((await listed(client))["items"]) == len(ROWS) + 40
 
 
-async def test_another_process_finds_what_was_put_in_a_moment(store: Store) -> None:
+async def test_another_process_finds_a_put_item_within_a_moment(store: Store) -> None:
     async with listening_to(store) as (one, _), listening_to(store) as (other, _):
         await put(one, {"id": "a", "input": NEW})
         for _ in range(100):

@@ -113,7 +113,7 @@ def test_no_embedding_is_an_empty_list(version: Version) -> None:
     assert orjson.loads(answer.body) == {"version": 1, "embeddings": []}
 
 
-def test_hits_as_json_leave_out_where_there_is_none(version: Version, ids: list[str]) -> None:
+def test_json_leaves_out_missing_hits(version: Version, ids: list[str]) -> None:
     answer = hits_response(Collection(version), FOUND, with_payload=False, as_npy=False)
     assert orjson.loads(answer.body) == {
         "version": 1,
@@ -133,7 +133,7 @@ def test_hits_with_their_items_payloads(version: Version) -> None:
     assert set(payloads[0][0]) == {"label"}
 
 
-def test_hits_as_npy_are_records_with_an_empty_id_where_there_is_none(version: Version, ids: list[str]) -> None:
+def test_npy_hits_have_an_empty_id_for_a_missing_hit(version: Version, ids: list[str]) -> None:
     array = from_npy(bytes(hits_response(Collection(version), FOUND, with_payload=True, as_npy=True).body))
     assert array.dtype.names == ("id", "score")
     assert array["id"].tolist() == [[ids[2], ids[0]], [ids[1], ""]]
@@ -200,7 +200,7 @@ def test_an_answer_of_too_many_bytes_is_refused(large: Collection, queries: int)
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("is_last", [True, False])
-async def test_a_page_of_many_bytes_ends_early_and_says_where_the_next_begins(large: Collection, is_last: bool) -> None:
+async def test_a_page_of_many_bytes_ends_early_and_names_the_next(large: Collection, is_last: bool) -> None:
     positions, seen = list(range(LARGE, LARGE + 300)), list[str]()
     for _ in range(3):
         answer = items_response(large, positions, 7, is_last=is_last)

@@ -46,7 +46,7 @@ def events() -> Iterator[Events]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 300])
-def test_gathered_queries_are_judged_as_one_by_one(watches: Watches, size: int) -> None:
+def test_judges_many_queries_like_single_ones(watches: Watches, size: int) -> None:
     gathered, singly = watches(None), watches(None)
     history = np.random.default_rng(0).random(773) ** 1.2
     for start in range(0, len(history), size):
@@ -59,7 +59,7 @@ def test_gathered_queries_are_judged_as_one_by_one(watches: Watches, size: int) 
     assert one.evidence == pytest.approx(other.evidence)
 
 
-def test_queries_to_a_version_that_serves_no_more_do_not_count(watches: Watches) -> None:
+def test_leaves_out_queries_to_a_version_that_no_longer_serves(watches: Watches) -> None:
     watch = watches(None)
     watch.add(np.full(100, 0.001), 2)
     assert watch.current().queries == 0
@@ -71,7 +71,7 @@ def test_queries_to_a_version_that_serves_no_more_do_not_count(watches: Watches)
 
 
 @pytest.mark.anyio
-async def test_a_compaction_goes_on_with_what_was_seen(watches: Watches, tmp_path: Path) -> None:
+async def test_a_compaction_keeps_the_drift_evidence(watches: Watches, tmp_path: Path) -> None:
     one, other = watches(tmp_path), watches(tmp_path)
     one.add(np.full(100, 0.001), 3)
     assert one.current().drifted
@@ -100,7 +100,7 @@ def test_an_alarm_is_logged_once(watches: Watches, events: Events) -> None:
 
 
 @pytest.mark.anyio
-async def test_processes_hear_of_each_other(watches: Watches, tmp_path: Path) -> None:
+async def test_processes_share_their_evidence(watches: Watches, tmp_path: Path) -> None:
     one, other = watches(tmp_path), watches(tmp_path)
     one.add(np.full(12, 0.001), 3)
     other.add(np.full(12, 0.001), 3)
@@ -112,7 +112,7 @@ async def test_processes_hear_of_each_other(watches: Watches, tmp_path: Path) ->
 
 
 @pytest.mark.anyio
-async def test_what_all_find_together_stays_found(watches: Watches, tmp_path: Path) -> None:
+async def test_an_alarm_of_all_processes_stays(watches: Watches, tmp_path: Path) -> None:
     one, other = watches(tmp_path), watches(tmp_path)
     other.add(np.full(200, 0.001), 3)
     await other.exchange()
@@ -128,7 +128,7 @@ async def test_what_all_find_together_stays_found(watches: Watches, tmp_path: Pa
 
 
 @pytest.mark.anyio
-async def test_a_restart_goes_on(tmp_path: Path) -> None:
+async def test_a_restart_keeps_the_drift_evidence(tmp_path: Path) -> None:
     first = DriftWatch(tmp_path)
     first.serve(3, 143, "three")
     first.add(np.full(12, 0.001), 3)
@@ -148,7 +148,7 @@ async def test_a_restart_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_store_that_cannot_be_written_is_told_once_and_harms_nothing(
+async def test_logs_once_that_the_store_cannot_be_written_and_continues(
     watches: Watches, tmp_path: Path, events: Events
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
@@ -162,7 +162,7 @@ async def test_a_store_that_cannot_be_written_is_told_once_and_harms_nothing(
 
 
 @pytest.mark.anyio
-async def test_a_damaged_file_of_another_process_is_told_once(watches: Watches, tmp_path: Path, events: Events) -> None:
+async def test_logs_a_damaged_file_of_another_process_once(watches: Watches, tmp_path: Path, events: Events) -> None:
     other, watch = watches(tmp_path), watches(tmp_path)
     other.add(np.full(1, 0.5), 3)
     await other.exchange()

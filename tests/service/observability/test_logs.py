@@ -111,7 +111,7 @@ def test_an_event_is_one_short_line(message: str, event: str) -> None:
     assert formatted(record(message))["event"] == event
 
 
-def test_an_exception_is_told_by_its_type_and_place_and_by_what_led_to_it() -> None:
+def test_logs_the_type_place_and_causes_of_an_exception() -> None:
     def inner() -> None:
         raise KeyError(SECRET)
 
@@ -136,7 +136,7 @@ def test_a_plain_id_is_kept(given: bytes) -> None:
 
 
 @pytest.mark.parametrize("given", [b"", b"x" * 129, b"a b", b"a\n", b"\xe9", b"a/b", b'"'])
-def test_any_other_is_replaced(given: bytes) -> None:
+def test_replaces_any_other_request_id(given: bytes) -> None:
     assert re.fullmatch("[0-9a-f]{32}", request_id([(b"x-request-id", given)]))
 
 
@@ -206,7 +206,7 @@ def test_the_lifecycle_has_its_fields(told: io.StringIO) -> None:
         ("error", ["unhandled error", "another", "stopped"]),
     ],
 )
-def test_everyones_logs_are_of_one_form_and_a_failure_is_told_once(level: str, events: list[str]) -> None:
+def test_all_logs_have_one_format_and_a_failure_is_logged_once(level: str, events: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", TWICE, level], capture_output=True, text=True, check=True)
     assert [line["event"] for line in lines(done.stderr)] == events
     assert SECRET not in done.stderr

@@ -63,7 +63,7 @@ async def test_probes_are_no_spans(traced: httpx.AsyncClient, spans: InMemorySpa
     assert spans.get_finished_spans() == ()
 
 
-async def test_it_is_off_unless_asked_for(
+async def test_tracing_is_off_by_default(
     settings: Settings, version: Version, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")

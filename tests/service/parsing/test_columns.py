@@ -33,7 +33,7 @@ def test_a_row_is_a_list_in_order_or_an_object_by_names(row: Any, expected: list
     np.testing.assert_array_equal(TABLE.decode([row], "inputs[{}]"), [expected])
 
 
-def test_lists_and_objects_may_stand_beside_each_other() -> None:
+def test_reads_lists_and_objects_in_one_call() -> None:
     decoded = TABLE.decode([[1, "red", True], {"sold": False}, [None, "blue", None]], "inputs[{}]")
     np.testing.assert_array_equal(decoded, [[1, 1, 1], [NAN, NAN, 0], [NAN, 0, NAN]])
     assert decoded.dtype == np.float64
@@ -62,7 +62,7 @@ def test_lists_and_objects_may_stand_beside_each_other() -> None:
         ({"sold": "x" * 100}, ".sold", "true or false", '"' + "x" * 39 + "…"),
     ],
 )
-def test_what_is_wrong_is_named_by_row_and_column(row: Any, field: str, expected: str, found: str) -> None:
+def test_names_row_and_column_of_a_wrong_value(row: Any, field: str, expected: str, found: str) -> None:
     right = [1, "red", True]
     with pytest.raises(RequestError) as refused:
         TABLE.decode([right, right, row], "inputs[{}]")
@@ -72,7 +72,7 @@ def test_what_is_wrong_is_named_by_row_and_column(row: Any, field: str, expected
 
 
 @pytest.mark.parametrize("codes", [[5, 0, 1], [NAN, NAN, NAN], [-1e9, 1, 0]])
-def test_codes_are_places_among_the_values(codes: list[float]) -> None:
+def test_accepts_codes_of_the_values(codes: list[float]) -> None:
     TABLE.check_codes(np.array([codes], np.float32), "inputs[{}]")
 
 
@@ -86,12 +86,12 @@ def test_codes_are_places_among_the_values(codes: list[float]) -> None:
         ([0, 0, 0.1], "sold"),
     ],
 )
-def test_other_codes_are_refused(codes: list[float], field: str) -> None:
+def test_refuses_other_codes(codes: list[float], field: str) -> None:
     with pytest.raises(RequestError, match=rf"inputs\[1\]\.{field}: expected a code from 0 to 1, or NaN"):
         TABLE.check_codes(np.array([[0, 0, 0], codes], np.float32), "inputs[{}]")
 
 
-def test_long_names_are_not_told_in_full() -> None:
+def test_truncates_long_names() -> None:
     long = TableInputs(tuple(Column(f"{i:03}" + "x" * 500) for i in range(500)), frozenset())
     for row in ({}, {"y": 1}, ["a"] * 500):
         with pytest.raises(RequestError) as refused:
@@ -99,7 +99,7 @@ def test_long_names_are_not_told_in_full() -> None:
         assert len(str(refused.value)) < 500
 
 
-def test_only_numbers_are_plain() -> None:
+def test_only_numeric_tables_are_plain() -> None:
     assert not TABLE.numeric
     assert TableInputs((Column("a"), Column("b")), frozenset({"a"})).numeric
 

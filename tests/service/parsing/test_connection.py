@@ -62,7 +62,7 @@ async def seen(route: Heard, count: int) -> None:
     await until(enough)
 
 
-def test_the_private_parts_of_uvicorn_are_those_of_the_version_that_was_read() -> None:
+def test_uses_private_parts_of_this_uvicorn_version() -> None:
     """If this fails, compare uvicorn's httptools_impl and flow_control with service.parsing, then name the version."""
     assert uvicorn.__version__ == "0.54.0"
     names = set(re.findall(r"self\.(\w+)", inspect.getsource(httptools_impl) + inspect.getsource(flow_control)))
@@ -79,7 +79,7 @@ async def test_a_body_that_came_with_its_head_has_arrived() -> None:
         assert route.arrived == [True] * 4
 
 
-async def test_a_body_that_is_on_its_way_has_not_arrived() -> None:
+async def test_a_partly_received_body_has_not_arrived() -> None:
     async with heard() as (route, client):
         route.go.set()
 
@@ -91,7 +91,7 @@ async def test_a_body_that_is_on_its_way_has_not_arrived() -> None:
         assert route.arrived == [False, True]
 
 
-async def test_a_client_that_closes_has_left_and_one_that_waits_has_not() -> None:
+async def test_knows_which_client_has_disconnected() -> None:
     async with heard() as (route, client):
         port = client.base_url.port
         _, leaving = await asyncio.open_connection("127.0.0.1", port)
@@ -112,7 +112,7 @@ async def test_a_client_that_closes_has_left_and_one_that_waits_has_not() -> Non
         assert (await staying).status_code == 200
 
 
-async def test_of_another_server_nothing_is_known() -> None:
+async def test_returns_false_with_another_server() -> None:
     route = Heard()
     route.go.set()
 
@@ -164,7 +164,7 @@ in_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["
 
 
 @in_both_loops
-def test_a_large_body_comes_whole_and_so_do_those_that_follow_it_at_once(run: Any) -> None:
+def test_reads_a_large_body_and_the_requests_that_follow_it(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             for sent in (LARGE, LARGE[::-1]):
@@ -183,7 +183,7 @@ def test_a_large_body_comes_whole_and_so_do_those_that_follow_it_at_once(run: An
 
 
 @in_both_loops
-def test_a_large_body_in_small_parts_comes_whole(run: Any) -> None:
+def test_reads_a_large_body_in_small_parts(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             request = posted(LARGE)
@@ -199,7 +199,7 @@ def test_a_large_body_in_small_parts_comes_whole(run: Any) -> None:
 
 
 @in_both_loops
-def test_a_client_that_asks_whether_to_send_a_large_body_is_told(run: Any) -> None:
+def test_answers_expect_100_continue(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             request = posted(LARGE, "Expect: 100-continue")
@@ -212,7 +212,7 @@ def test_a_client_that_asks_whether_to_send_a_large_body_is_told(run: Any) -> No
 
 
 @in_both_loops
-def test_a_large_body_without_a_length_comes_whole(run: Any) -> None:
+def test_reads_a_large_body_without_a_length(run: Any) -> None:
     async def scenario(port: int) -> None:
         async def parts() -> AsyncIterator[bytes]:
             for start in range(0, len(LARGE), 700_001):
@@ -225,7 +225,7 @@ def test_a_large_body_without_a_length_comes_whole(run: Any) -> None:
 
 
 @in_both_loops
-def test_a_large_body_that_stops_is_given_up_and_its_connection_closed(run: Any) -> None:
+def test_closes_the_connection_of_a_large_body_that_stops(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             writer.write(posted(LARGE)[: len(LARGE) // 2])
@@ -261,7 +261,7 @@ def test_large_bodies_beyond_the_budget_are_refused_while_they_arrive(run: Any) 
 
 
 @in_both_loops
-def test_a_large_body_that_meets_the_budget_on_its_way_is_refused(run: Any) -> None:
+def test_refuses_a_large_body_that_reaches_the_budget(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer), connected(port) as (other, writes):
             for each in (writer, writes):
@@ -280,7 +280,7 @@ def test_a_large_body_that_meets_the_budget_on_its_way_is_refused(run: Any) -> N
 
 
 @in_both_loops
-def test_a_client_that_leaves_amid_a_large_body_leaves_nothing_behind(run: Any) -> None:
+def test_cleans_up_after_a_client_that_disconnects_in_a_large_body(run: Any) -> None:
     async def scenario(port: int) -> None:
         before = asyncio.all_tasks()
         for ending in ("close", "abort", "write_eof"):
@@ -296,7 +296,7 @@ def test_a_client_that_leaves_amid_a_large_body_leaves_nothing_behind(run: Any) 
     play(run, scenario)
 
 
-def test_a_large_body_is_memory_of_its_own_that_may_be_written_to() -> None:
+def test_a_large_body_is_writable_memory() -> None:
     kinds = []
 
     async def endpoint(request: Request) -> Response:

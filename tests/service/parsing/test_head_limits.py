@@ -153,7 +153,7 @@ def test_requests_that_come_together_are_answered_in_their_order(run: Any) -> No
 
 
 @in_both_loops
-def test_a_body_in_chunks_of_one_byte_comes_whole(run: Any) -> None:
+def test_reads_a_body_in_chunks_of_one_byte(run: Any) -> None:
     body = bytes(range(256)) * 200
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
 
@@ -209,7 +209,7 @@ def test_a_client_that_goes_on_after_its_answer_is_sent_away(run: Any, monkeypat
 
 
 @in_both_loops
-def test_an_answer_that_is_under_way_comes_before_the_refusal(run: Any) -> None:
+def test_sends_a_running_answer_before_the_refusal(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             writer.write(b"GET /abc HTTP/1.1\r\n" + HOST + b"\r\n" + b"GET / HTTP/1.1\r\nX: " + FLOOD + FLOOD)

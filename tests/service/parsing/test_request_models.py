@@ -76,7 +76,7 @@ def is_filter(given: Any) -> bool:
 
 
 @given(BODIES)
-def test_search_is_decoded_exactly_where_its_schema_and_the_widths_allow(fields: dict[str, Any]) -> None:
+def test_decodes_a_search_exactly_if_model_and_widths_allow(fields: dict[str, Any]) -> None:
     body = json.dumps(fields).encode()
     kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
     right = fits(SearchRequest, body) and len(kinds) == 1 and is_filter(fields.get("filter"))
@@ -88,7 +88,7 @@ def test_search_is_decoded_exactly_where_its_schema_and_the_widths_allow(fields:
 
 
 @given(st.fixed_dictionaries({}, optional={"inputs": matrix(4) | WRONG, "limit": st.just(1)}))
-def test_embed_is_decoded_exactly_where_its_schema_and_the_width_allow(fields: dict[str, Any]) -> None:
+def test_decodes_an_embed_request_exactly_if_model_and_width_allow(fields: dict[str, Any]) -> None:
     body = json.dumps(fields).encode()
     assert decodes(decode_embed, body) == (fits(EmbedRequest, body) and only_numbers(fields["inputs"], 4))
 
@@ -110,7 +110,7 @@ def flat(row: Any) -> Any:
 
 
 @given(st.fixed_dictionaries({}, optional={"items": ITEMS | ITEMS | WRONG, "limit": st.just(1)}) | BODIES)
-def test_items_are_decoded_exactly_where_their_schema_the_ids_and_the_shape_allow(fields: dict[str, Any]) -> None:
+def test_decodes_items_exactly_if_model_ids_and_shape_allow(fields: dict[str, Any]) -> None:
     body = json.dumps(fields).encode()
     right = fits(PutRequest, body)
     if right:
@@ -121,7 +121,7 @@ def test_items_are_decoded_exactly_where_their_schema_the_ids_and_the_shape_allo
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"null", b'{"ids": ["a"]', b'{"ids": ["\xff"]}', b"{}"])
-def test_what_is_no_object_is_refused_by_both(body: bytes) -> None:
+def test_refuses_json_that_is_not_an_object(body: bytes) -> None:
     assert not decodes(decode_search, body)
     assert not (fits(SearchRequest, body) and json.loads(body))
 

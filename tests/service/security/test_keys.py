@@ -118,7 +118,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_file_changes_nothing_and_is_told_once(
+def test_keeps_the_keys_and_logs_once_if_the_file_is_damaged(
     damage: Callable[[Path], object], file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
@@ -151,7 +151,7 @@ def test_no_service_starts_with_a_broken_file(damage: Callable[[Path], object], 
     assert refused.value.found
 
 
-def test_what_is_no_file_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
+def test_refuses_a_pipe_or_folder_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
         with pytest.raises(ConfigError, match=r"expected a (key )?file"):
@@ -182,7 +182,7 @@ def test_a_removed_key_is_refused_and_the_others_stay(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\n", "../x", "é", "a" * 129, "environment", "shop"])
-def test_a_name_is_one_of_its_own_that_a_log_can_hold(name: str, file: Path) -> None:
+def test_refuses_a_duplicate_name_or_one_that_a_log_cannot_hold(name: str, file: Path) -> None:
     before = file.read_bytes()
     with pytest.raises(ConfigError) as refused:
         add_key(file, name, "read")
@@ -207,7 +207,7 @@ def test_a_change_keeps_the_mode_and_the_link(file: Path, tmp_path: Path) -> Non
     assert [key.name for key in read_keys(file)] == ["shop", "door", "new"]
 
 
-def test_what_a_killed_command_left_is_in_nobodys_way(file: Path) -> None:
+def test_a_killed_commands_leftovers_do_not_matter(file: Path) -> None:
     left = file.with_name(f".{file.name}.making")
     left.write_text("half")
     add_key(file, "new", "read")
@@ -215,7 +215,7 @@ def test_what_a_killed_command_left_is_in_nobodys_way(file: Path) -> None:
     assert not left.exists()
 
 
-def test_of_those_who_add_at_once_nobody_loses(file: Path) -> None:
+def test_concurrent_additions_all_succeed(file: Path) -> None:
     threads = [threading.Thread(target=add_key, args=(file, f"n{number}", "read")) for number in range(8)]
     for thread in threads:
         thread.start()

@@ -63,7 +63,7 @@ def test_nothing_older_than_1_2(pems: Path) -> None:
         ("cut.pem", "one.key", "tls_cert and tls_key", "cut.pem"),
     ],
 )
-def test_a_file_that_will_not_do_is_named(pems: Path, cert: str, key: str, field: str, found: str) -> None:
+def test_names_an_unusable_file(pems: Path, cert: str, key: str, field: str, found: str) -> None:
     with pytest.raises(ConfigError) as refused:
         tls_context(given(pems, cert, key))
     assert refused.value.field == field

@@ -36,7 +36,7 @@ def of_items(*ids: str, limit: int, **more: Any) -> Call:
     return Call(np.empty((len(ids), 0), np.float32), True, limit, ids=list(ids), **more)
 
 
-async def test_each_call_gets_what_the_version_gives_it_alone(version: Version, rows: Rows2D) -> None:
+async def test_each_call_of_a_batch_gets_its_own_answer(version: Version, rows: Rows2D) -> None:
     """Raw rows and embeddings and items, several limits and filters, those that ask alike not beside each other."""
     encoded = version.embed(rows[5:9])
     batch: list[tuple[Call, Rows2D | SearchResult]] = [
@@ -73,7 +73,7 @@ async def test_a_call_of_many_rows_and_one_of_few_share_a_batch(version: Version
 
 
 @pytest.mark.parametrize("limit", [0, 3])
-async def test_the_one_that_fails_fails_alone(limitless: Version, rows: Rows2D, too_large: Rows2D, limit: int) -> None:
+async def test_a_failed_call_fails_no_other(limitless: Version, rows: Rows2D, too_large: Rows2D, limit: int) -> None:
     bad = [Call(too_large, False, limit), Call(rows[:1], False, 3, COLOUR)]
     good = [Call(rows[:2], False, 3), Call(limitless.embed(rows[:1]), True, 3), Call(rows[:1], False)]
     failed, one, other, filtered, embedded = answer_all(
@@ -88,13 +88,13 @@ async def test_the_one_that_fails_fails_alone(limitless: Version, rows: Rows2D, 
     np.testing.assert_allclose(answer_of(embedded).embeddings, limitless.embed(rows[:1]), atol=1e-5)
 
 
-async def test_one_that_fails_and_is_alone_is_not_tried_twice(limitless: Version, too_large: Rows2D) -> None:
+async def test_does_not_retry_a_single_failed_call(limitless: Version, too_large: Rows2D) -> None:
     outcome = answer_all(Collection(limitless), [Call(too_large, False)])
     assert [type(answer) for answer in outcome.answers] == [QueryError]
     assert (outcome.encoding, outcome.searching) == (0, 0)
 
 
-async def test_seconds_are_told_of_what_was_done(version: Version, rows: Rows2D) -> None:
+async def test_reports_the_seconds_of_encoding_and_searching(version: Version, rows: Rows2D) -> None:
     embedded = answer_all(Collection(version), [Call(rows, False)])
     assert embedded.encoding > 0
     assert embedded.searching == 0

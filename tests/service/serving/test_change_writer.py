@@ -89,7 +89,7 @@ async def has_taken_up(serving: Serving, sequence: int) -> None:
     await until(is_it)
 
 
-async def test_what_is_acknowledged_is_on_disk_and_found_and_what_is_deleted_is_not(one: Serving, store: Store) -> None:
+async def test_acknowledged_items_are_durable_and_found_and_deleted_ones_are_not(one: Serving, store: Store) -> None:
     written = await put(one, ["a", "b"], NEW[:2], ["{}", '{"n":1}'])
     assert (written.count, written.sequence, written.version) == (2, 2, 1)
     assert [change.id for change in ChangeLog(store.folder).read(0)] == ["a", "b"]
@@ -103,7 +103,7 @@ async def test_what_is_acknowledged_is_on_disk_and_found_and_what_is_deleted_is_
     assert (await delete(one, "a")).count == 0
 
 
-async def test_each_worker_answers_from_what_another_one_acknowledged(store: Store) -> None:
+async def test_each_worker_includes_changes_that_another_acknowledged(store: Store) -> None:
     async with workers(store) as (one, other):
         for place in range(20):
             name = f"n{place}"
@@ -114,7 +114,7 @@ async def test_each_worker_answers_from_what_another_one_acknowledged(store: Sto
             assert await nearest(one, NEW[place]) != name
 
 
-async def test_what_a_worker_has_found_every_other_worker_finds_too(store: Store) -> None:
+async def test_every_worker_finds_an_item_that_one_has_found(store: Store) -> None:
     async with workers(store) as (one, other):
         log = ChangeLog(store.folder)
         log.append([Change("n", NEW[0], "{}")])  # by a process that ended before it could say so
@@ -130,7 +130,7 @@ async def test_an_answer_says_which_changes_it_includes(one: Serving) -> None:
         assert (await search(one.current.engine, rows, 3, encoded=False)).sequence == 2
 
 
-async def test_a_filter_deletes_what_another_worker_put_and_not_what_it_replaced_meanwhile(store: Store) -> None:
+async def test_a_deletion_by_filter_sees_other_workers_changes(store: Store) -> None:
     new, kept = '{"kind":"new"}', '{"kind":"kept"}'
     passing = read_filter({"field": "kind", "equal": "new"})
     async with workers(store) as (one, other):
@@ -156,7 +156,7 @@ async def test_a_filter_deletes_what_another_worker_put_and_not_what_it_replaced
             assert [there.find(name) is not None for name in "abcd"] == [False, True, False, False]
 
 
-async def test_a_deletion_that_another_worker_was_first_with_counts_once(store: Store) -> None:
+async def test_counts_a_deletion_once_if_two_workers_delete(store: Store) -> None:
     async with workers(store) as (one, other):
         await put(one, ["a"], NEW[:1], ["{}"])
         done = await asyncio.gather(*(delete(serving, "a") for serving in (one, other, one, other)))
@@ -191,7 +191,7 @@ async def test_no_answer_is_given_from_a_log_that_has_lost_acknowledged_changes(
             await nearest(serving, NEW[0])
 
 
-async def test_every_process_finds_what_one_acknowledged(one: Serving, store: Store) -> None:
+async def test_every_process_finds_an_acknowledged_item(one: Serving, store: Store) -> None:
     async with process(store) as other:
         written = await put(one, [f"n{i}" for i in range(len(NEW))], NEW, ["{}"] * len(NEW))
         await has_taken_up(other, written.sequence)
@@ -211,7 +211,7 @@ async def test_many_at_once_are_all_there_each_with_its_own_number(one: Serving,
     assert [items.id_at(len(ROWS) + place) for place in range(50)] == [log[number] for number in range(1, 51)]
 
 
-async def test_what_was_put_stays_whatever_version_serves(one: Serving, store: Store) -> None:
+async def test_put_items_stay_after_a_change_of_version(one: Serving, store: Store) -> None:
     await put(one, ["late"], NEW[:1], ["{}"])
     for number in (2, 1):
         store.promote(number)
@@ -249,7 +249,7 @@ async def test_where_the_disk_is_full_nothing_is_acknowledged_and_afterwards_all
     assert await nearest(one, NEW[3]) == "b"
 
 
-async def test_a_service_whose_item_log_cannot_be_read_is_not_ready(one: Serving, store: Store) -> None:
+async def test_is_not_ready_if_the_change_log_cannot_be_read(one: Serving, store: Store) -> None:
     one.check_alive()
     await put(one, ["a"], NEW[:1], ["{}"])
     log = ChangeLog(store.folder)
@@ -291,7 +291,7 @@ async def test_who_waits_for_a_change_may_leave_and_the_batch_is_answered(one: S
     assert applied == [1]
 
 
-async def test_an_item_that_was_replaced_since_it_was_asked_with_does_not_find_itself(one: Serving) -> None:
+async def test_an_item_that_was_replaced_during_a_search_does_not_find_itself(one: Serving) -> None:
     call = Call(np.empty((1, 0), np.float32), True, 3, ids=["1-5"])
     await put(one, ["1-5"], NEW[:1], ["{}"])
     (answer,) = answer_all(one.current.collection, [call]).answers
@@ -299,7 +299,7 @@ async def test_an_item_that_was_replaced_since_it_was_asked_with_does_not_find_i
     assert "1-5" not in {one.current.collection.items.id_at(int(p)) for p in answer.result.positions[0]}
 
 
-async def test_many_changes_are_folded_into_a_version_that_takes_over(store: Store) -> None:
+async def test_compacts_many_changes_into_a_version_that_serves_then(store: Store) -> None:
     async with process(store, share=0.5) as serving:
         names = [f"n{i}" for i in range(len(NEW))]
         for payload in ('{"n":1}', '{"n":2}'):

@@ -140,7 +140,7 @@ async def test_a_store_that_is_busy_is_asked_again_soon_and_a_failure_says_why(
     assert not compactor.poll(collection)
 
 
-def test_of_an_exception_only_the_type_is_told() -> None:
+def test_logs_only_the_type_of_an_exception() -> None:
     assert compacting._last_line(OF_AN_ITEM, whole=False) == "KeyError"
     assert compacting._last_line(b"", whole=True) is None
     assert compacting._last_line(b"compacting\nstore S: expected a, found b.\n\n", whole=True) == (

@@ -86,7 +86,7 @@ async def test_embeddings_are_the_versions(engine: Engine, version: Version, row
     np.testing.assert_allclose(await engine.embed(rows), version.embed(rows), atol=1e-6)
 
 
-async def test_calls_that_wait_together_are_answered_as_alone(engine: Engine, version: Version, rows: Rows2D) -> None:
+async def test_answers_a_batch_like_single_calls(engine: Engine, version: Version, rows: Rows2D) -> None:
     """All kinds, several limits and filters in one batch; the last makes it too large for the event loop."""
     encoded = version.embed(rows[5:9])
     calls: list[Call] = [
@@ -110,13 +110,13 @@ async def test_calls_that_wait_together_are_answered_as_alone(engine: Engine, ve
 
 
 @pytest.mark.parametrize(("count", "expected"), [(INLINE_ROWS, 0), (INLINE_ROWS + 1, 1)])
-async def test_only_a_large_batch_takes_a_thread(engine: Engine, rows: Rows2D, count: int, expected: int) -> None:
+async def test_only_a_large_batch_uses_a_thread(engine: Engine, rows: Rows2D, count: int, expected: int) -> None:
     before = threads()
     await engine.embed(rows[:count])
     assert threads() - before == expected
 
 
-async def test_a_filter_takes_a_thread_and_only_what_passes_is_found(
+async def test_a_filtered_search_uses_a_thread_and_finds_only_passing_items(
     engine: Engine, version: Version, rows: Rows2D
 ) -> None:
     before = threads()
@@ -142,7 +142,7 @@ async def test_a_batch_has_a_bound_that_one_call_may_pass(engine: Engine, versio
 
 
 @pytest.mark.parametrize("count", [1, 150], ids=["on the loop", "in the thread"])
-async def test_a_client_that_leaves_does_not_disturb_its_neighbours(
+async def test_a_client_that_disconnects_does_not_disturb_others(
     engine: Engine, version: Version, rows: Rows2D, count: int
 ) -> None:
     stays = [asyncio.ensure_future(engine.embed(rows[i : i + count])) for i in range(3)]
@@ -156,7 +156,7 @@ async def test_a_client_that_leaves_does_not_disturb_its_neighbours(
     assert threads() - before == (count > INLINE_ROWS)  # the one that left is no work
 
 
-async def test_a_client_may_leave_while_the_thread_works(engine: Engine, version: Version, rows: Rows2D) -> None:
+async def test_a_client_may_disconnect_while_the_thread_works(engine: Engine, version: Version, rows: Rows2D) -> None:
     leaves = asyncio.ensure_future(engine.embed(rows))
     for _ in range(3):
         await asyncio.sleep(0)
@@ -167,7 +167,7 @@ async def test_a_client_may_leave_while_the_thread_works(engine: Engine, version
 
 @pytest.mark.parametrize("count", [1, 150], ids=["on the loop", "in the thread"])
 @pytest.mark.parametrize("limit", [0, 3])
-async def test_a_call_that_fails_does_not_disturb_its_neighbours(
+async def test_a_call_that_fails_does_not_disturb_others(
     limitless: Version, rows: Rows2D, too_large: Rows2D, count: int, limit: int
 ) -> None:
     with engine_thread() as pool:
@@ -211,9 +211,7 @@ async def test_an_unknown_id_is_named(engine: Engine) -> None:
         await search_ids(engine, ["0", "none such"], 3)
 
 
-async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answered(
-    version: Version, rows: Rows2D
-) -> None:
+async def test_refuses_calls_beyond_the_waiting_rows(version: Version, rows: Rows2D) -> None:
     metrics = Metrics()
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool, queue_limits=QueueLimits(rows=100), metrics=metrics)
@@ -231,15 +229,13 @@ async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answe
         np.testing.assert_allclose(await engine.embed(rows[:1]), version.embed(rows[:1]), atol=1e-5)
 
 
-async def test_a_call_of_more_rows_than_may_wait_is_answered_where_none_waits(version: Version, rows: Rows2D) -> None:
+async def test_answers_a_call_with_more_rows_than_may_wait_if_none_waits(version: Version, rows: Rows2D) -> None:
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool, queue_limits=QueueLimits(rows=10))
         np.testing.assert_allclose(await engine.embed(rows), version.embed(rows), atol=1e-5)
 
 
-async def test_what_takes_too_long_is_given_up_at_work_or_waiting_again_and_again(
-    version: Version, rows: Rows2D
-) -> None:
+async def test_fails_calls_after_their_deadline_working_or_waiting(version: Version, rows: Rows2D) -> None:
     metrics = Metrics()
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool, queue_limits=QueueLimits(seconds=0.1), metrics=metrics)
@@ -257,7 +253,7 @@ async def test_what_takes_too_long_is_given_up_at_work_or_waiting_again_and_agai
         assert engine._waiting == []
 
 
-async def test_whoever_may_wait_longer_does_so_while_others_are_given_up(engine: Engine, rows: Rows2D) -> None:
+async def test_a_call_with_a_later_deadline_is_answered(engine: Engine, rows: Rows2D) -> None:
     """The canary query has less time than calls have, though it came later; and each has its own turn."""
     with held(engine._pool):
         patient = await started(engine.embed(rows))
@@ -269,7 +265,7 @@ async def test_whoever_may_wait_longer_does_so_while_others_are_given_up(engine:
     assert await engine.answers_canary()
 
 
-async def test_for_a_client_that_left_nothing_is_done(version: Version, rows: Rows2D) -> None:
+async def test_does_no_work_for_a_disconnected_client(version: Version, rows: Rows2D) -> None:
     metrics, gone = Metrics(), [False]
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool, metrics=metrics)
@@ -343,7 +339,7 @@ async def test_what_takes_longer_than_a_call_may_is_told_so_each_time(store: Sto
         assert await metric(client, 'rejected_total{reason="deadline"}') == 4
 
 
-async def test_for_a_client_that_left_before_its_turn_nothing_is_done(
+async def test_does_no_work_for_a_client_that_disconnects_before_its_turn(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = json.dumps({"inputs": MANY.tolist()}).encode()

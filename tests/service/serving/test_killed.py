@@ -41,7 +41,7 @@ def put_until_killed(process: Process, first: int, after: float) -> tuple[list[s
 
 
 @pytest.mark.slow
-def test_what_a_killed_service_acknowledged_is_there_when_it_starts_again(store_copy: Store) -> None:
+def test_acknowledged_changes_survive_a_killed_service(store_copy: Store) -> None:
     serve = ("serve", "--store", str(store_copy.folder), "--port")
     chance, known, under_way = random.Random(0), set[str](), list[set[str]]()
     for _ in range(3):

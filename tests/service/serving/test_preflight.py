@@ -62,11 +62,11 @@ def test_an_encoder_that_finds_others_is_refused(
 
 
 @pytest.mark.parametrize(("needed", "available"), [(5, 5), (0, 0), (4, 5), (10**15, None)])
-def test_what_fits_has_room_and_where_nothing_is_known_everything_has(needed: int, available: int | None) -> None:
+def test_accepts_a_version_that_fits_or_if_memory_is_unknown(needed: int, available: int | None) -> None:
     check_room(needed, available)
 
 
-def test_what_does_not_fit_is_told_with_both_numbers() -> None:
+def test_names_needed_and_available_memory() -> None:
     with pytest.raises(StoreError, match=r"memory: expected 1,234,567 bytes .*, found 1,234,566 bytes available"):
         check_room(1_234_567, 1_234_566)
 

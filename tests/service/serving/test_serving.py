@@ -301,7 +301,7 @@ async def test_without_what_it_would_start_from_a_service_accepts_no_change(
     assert (await put(client, "c")).json()["sequence"] == 2
 
 
-async def test_an_alias_that_is_removed_leaves_the_version_and_another_one_can_be_promoted(
+async def test_serves_on_without_the_alias_until_another_version_is_promoted(
     client: httpx.AsyncClient, store: Store
 ) -> None:
     (store.folder / "champion").unlink()
@@ -389,7 +389,7 @@ def not_well() -> None:
 @pytest.mark.parametrize(
     ("health", "field"), [(Health(stopping=lambda: True), "service"), (Health(check=not_well), "workers")]
 )
-async def test_ready_means_that_the_process_goes_on_and_those_beside_it_are_well(
+async def test_is_ready_only_if_all_workers_are_healthy_and_none_stops(
     store: Store, health: Health, field: str
 ) -> None:
     def change(app: FastAPI) -> None:
@@ -400,7 +400,7 @@ async def test_ready_means_that_the_process_goes_on_and_those_beside_it_are_well
         assert (await client.get("/livez")).status_code == 200
 
 
-async def test_the_pulse_beats_and_says_what_serves_while_the_event_loop_goes_on(store: Store) -> None:
+async def test_reports_the_serving_version_while_the_event_loop_runs(store: Store) -> None:
     beats: list[int] = []
 
     def change(app: FastAPI) -> None:
@@ -413,7 +413,7 @@ async def test_the_pulse_beats_and_says_what_serves_while_the_event_loop_goes_on
     assert beats == sorted(beats)
 
 
-async def test_a_version_that_takes_long_to_open_is_no_illness(store: Store) -> None:
+async def test_is_healthy_while_a_version_takes_long_to_open(store: Store) -> None:
     beats: list[int] = []
     apps: list[FastAPI] = []
 
@@ -440,7 +440,7 @@ async def test_whoever_asks_while_the_question_is_asked_has_the_same_answer(at_w
     assert await asyncio.gather(*asked) == [True] * 50
 
 
-async def test_no_version_is_kept_once_another_one_serves(store: Store) -> None:
+async def test_frees_a_version_once_another_serves(store: Store) -> None:
     app = create_app(settings_for(store.folder), Collection(store.open_champion()))
     transport = httpx.ASGITransport(app)
     async with (

@@ -126,7 +126,7 @@ def test_one_promote_reaches_all_workers(server: Process, store: Store) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_worker_that_dies_or_stands_still_is_told_at_once_and_replaced(server: Process, number: int) -> None:
+def test_replaces_a_worker_that_dies_or_hangs(server: Process, number: int) -> None:
     wait_until_ready(server)
     before = pids(server)
     (victim, other) = sorted(before)
