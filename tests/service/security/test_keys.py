@@ -131,7 +131,7 @@ def test_keeps_the_keys_and_logs_once_if_the_file_is_damaged(
     (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert told.startswith(f"keys {file}: expected ")
     assert told.startswith(ring.trouble)
-    assert "stay in force" in told
+    assert "still accepted" in told
     assert "secret" not in told
 
     write(file, DOOR)
