@@ -22,7 +22,7 @@ class DriftWatch:
     """Collects the drift evidence of one process; call it from one thread."""
 
     def __init__(self, folder: Path | None = None, once_in: float = ONCE_IN) -> None:
-        """`folder`: where the processes of one store share their evidence; None: this process alone."""
+        """`folder`: the folder in which the processes of one store share their evidence; None: this process alone."""
         self._file = DriftFile(folder) if folder else None
         self._once_in = once_in
         self._thread = ThreadPoolExecutor(1, "drift")  # a store may be slow

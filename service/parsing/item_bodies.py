@@ -118,7 +118,7 @@ def _payload(payload: dict[str, Any], place: str) -> str:
         text = orjson.dumps(payload)
     except orjson.JSONEncodeError as error:  # it was JSON, but it is deep or has an integer beyond 64 bits
         _check_integers(payload, place)
-        raise RequestError(place, expected="at most 254 levels of nesting", found="more") from error
+        raise RequestError(place, expected="at most 254 levels of nesting", found="more levels") from error
     if may_hold_large(text):
         _check_integers(payload, place)
     if len(text) > MAX_PAYLOAD:

@@ -53,7 +53,7 @@ def parse_exactly(text: str | bytes, name: str = "body") -> Any:
     except ValueError as error:
         raise MalformedError(name, expected="JSON", found="an integer with too many digits") from error
     except RecursionError as error:
-        raise MalformedError(name, expected="at most 254 levels of nesting", found="more") from error
+        raise MalformedError(name, expected="at most 254 levels of nesting", found="more levels") from error
 
 
 def check_lists(body: bytes, limits: RequestLimits) -> None:

@@ -12,7 +12,7 @@ from lookalike.service.parsing.json_bodies import parse_exactly
 __all__ = ["read_params"]
 
 _TEXTS = {"after", "kind"}
-"""Parameters that are text as they are; every other is JSON: a number, true, false or an object."""
+"""Parameters whose value is text; every other value is JSON: a number, true, false or an object."""
 Model = TypeVar("Model", bound=BaseModel)
 
 

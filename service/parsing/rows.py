@@ -117,7 +117,7 @@ class RequestLimits:
 
 
 def read_plain(body: bytes, limits: RequestLimits) -> dict[str, Any] | None:
-    """The fields of a search or embed request with plain rows: the rows as (n, width) float64, the rest as they are.
+    """The fields of a search or embed request with plain rows, which become one (n, width) float64 array.
 
     None if the body has anything else, or more than `limits.max_rows` rows. Not for two threads at once.
 

@@ -216,7 +216,7 @@ def _read(path: Path) -> tuple[_Stamp, list[StoredKey]]:
         remedy = "`lookalike keys add NAME --keys FILE` creates a key file."
         raise ConfigError(f"keys {path}", expected="a key file that can be read", found=found, remedy=remedy) from error
     if len(text) > MAX_BYTES:
-        raise ConfigError(f"keys {path}", expected=f"at most {MAX_BYTES:,} bytes", found="more")
+        raise ConfigError(f"keys {path}", expected=f"at most {MAX_BYTES:,} bytes", found="a larger file")
     return _stamp(status), _parse(path, text)
 
 

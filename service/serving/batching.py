@@ -141,7 +141,7 @@ def _answer_group(collection: Collection, calls: list[Call], latent: Rows2D, err
 def _encode(collection: Collection, groups: list[list[Call]]) -> list[tuple[Rows2D, Reals | None]]:
     """Each group's rows, encoded; with reconstruction errors if raw rows are searched with.
 
-    Rows that are encoded already stay as they are. Raises QueryError if finite inputs overflow float32 in the encoder.
+    Rows that are encoded already stay unchanged. Raises QueryError if finite inputs overflow float32 in the encoder.
     """
     rows = [_join([call.rows for call in calls]) for calls in groups]
     latents: list[tuple[Rows2D, Reals | None]] = [(group, None) for group in rows]

@@ -1,4 +1,4 @@
-"""A real app on a real version, and what every answer of it is held against."""
+"""A real app on a real version, and checks of its answers."""
 
 import asyncio
 import http
@@ -50,7 +50,7 @@ MEMBERS = {"type", "title", "status", "detail", "field", "expected", "found"}
 
 
 def settings_for(folder: Path, **given: Any) -> Settings:
-    """Small bounds, so that a test can pass them."""
+    """Settings with small limits, so that a test can exceed them."""
     small: dict[str, Any] = {"store": folder, "device": "cpu", "threads": 1, "max_rows": 300, "max_limit": 100}
     return Settings(**small | given)
 
@@ -59,12 +59,12 @@ def settings_for(folder: Path, **given: Any) -> Settings:
 async def serving(
     settings: Settings, version: Version, change: Callable[[FastAPI], None] = lambda app: None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the app, between its start and its end."""
+    """A client of the running app."""
     app = create_app(settings, Collection(version))
     change(app)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        kind = {"Content-Type": JSON}  # unless a test says another
+        kind = {"Content-Type": JSON}  # unless a test sets another
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=kind) as client:
             yield client
 
@@ -76,26 +76,28 @@ def all_routes(app: FastAPI) -> list[tuple[str, str]]:
 
 
 async def call(client: httpx.AsyncClient, path: str, **body: Any) -> Any:
-    """POST JSON and give back the JSON of a 200."""
+    """POST JSON and return the JSON of a 200."""
     answer = await client.post(path, json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The members of an RFC 9457 answer, of the one shape."""
+    """The members of an RFC 9457 answer."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     members: dict[str, Any] = answer.json()
     assert set(members) == MEMBERS
-    title = http.HTTPStatus(status).phrase if status != 499 else "Client Closed Request"  # nginx's, not HTTP's own
+    title = (
+        http.HTTPStatus(status).phrase if status != 499 else "Client Closed Request"
+    )  # defined by nginx, not by HTTP
     assert (members["status"], members["title"]) == (status, title)
     assert "Traceback" not in answer.text
     return members
 
 
 def answered(answer: httpx.Response, status: int, field: str) -> None:
-    """A problem that names the field, what was expected and what was found."""
+    """Check that the problem names the field, the expected and the found value."""
     members = problem(answer, status)
     assert members["field"].startswith(field)
     assert members["expected"]
@@ -105,7 +107,7 @@ def answered(answer: httpx.Response, status: int, field: str) -> None:
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Connection]:
-    """A connection over which a test writes what no client of a library would."""
+    """A raw connection, for requests that no client library sends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 23)
     try:
         yield reader, writer
@@ -165,7 +167,7 @@ def pixels_of(*ids: str) -> NDArray[np.float32]:
 
 
 def truth_of(version: Version) -> dict[str, NDArray[np.float32]]:
-    """Each item's embedding, from its pixels and not from the index."""
+    """Each item's embedding, computed from its pixels."""
     ids = [version.items.id_at(i) for i in range(len(version.items))]
     return dict(zip(ids, version.embed(pixels_of(*ids)), strict=True))
 
@@ -173,7 +175,7 @@ def truth_of(version: Version) -> dict[str, NDArray[np.float32]]:
 def assert_nearest(
     hits: list[dict[str, Any]], query: NDArray[np.float32], truth: dict[str, NDArray[np.float32]], own: str = ""
 ) -> None:
-    """The hits are the items of the highest cosine, by brute force, best first, and say that cosine."""
+    """Check the hits by brute force: the items of the highest cosine, best first, with that cosine."""
     cosines = {name: float(query @ embedding) for name, embedding in truth.items() if name != own}
     best = sorted(cosines.values(), reverse=True)[: len(hits)]
     assert len({hit["id"] for hit in hits}) == len(hits)

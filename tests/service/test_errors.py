@@ -32,7 +32,7 @@ STATUSES: dict[type[LookalikeError], int] = {
 
 
 async def answer_to(error: Exception) -> httpx.Response:
-    """What an app answers when a route of it raises `error`."""
+    """The answer of an app whose route raises `error`."""
     app = FastAPI()
     install_handlers(app)
 

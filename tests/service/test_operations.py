@@ -1,4 +1,4 @@
-"""The dashboard, the alerts and the page about them name only what the service exports."""
+"""The dashboard, the alerts and their page name only metrics that the service exports."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ OF_PROMETHEUS = {"instance", "job", "pid"}
 
 
 def exported() -> dict[str, set[str]]:
-    """Every sample's name and its labels, after everything has happened once."""
+    """The names and labels of all samples, after each event has happened once."""
     metrics = Metrics()
     metrics.request("/search", 200, 0.001, rows=1)
     metrics.novelty(np.array([0.5]), 1)
@@ -31,7 +31,7 @@ def exported() -> dict[str, set[str]]:
 
 
 def families() -> set[str]:
-    """The names as Prometheus lists them: of a histogram without its samples' endings."""
+    """The names of the metrics, without the endings of a histogram's samples."""
     return {re.sub("_(bucket|count|sum)$", "", name) for name in exported()}
 
 
@@ -55,7 +55,7 @@ def page() -> str:
 
 
 def selected(expression: str) -> list[tuple[str, str]]:
-    """Each metric of a PromQL expression with what stands in its braces."""
+    """Each metric of a PromQL expression, with the text in its braces."""
     return re.findall(r"\b(lookalike_\w+)(?:\{([^}]*)\})?", expression)
 
 

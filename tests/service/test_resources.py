@@ -1,4 +1,4 @@
-"""What the system says, in files made by hand."""
+"""Cores and memory, read from files that are made by hand."""
 
 import os
 import subprocess
@@ -75,7 +75,7 @@ STAT = "anon 1000\nfile 5000000\ninactive_file 3000000\nactive_file 2000000\n"
 def test_memory_is_the_machines_or_the_groups_limit(
     proc: Path, cgroup: Path, group: dict[str, str], expected: int
 ) -> None:
-    """A cache of files that were read once can be dropped, and so is there to be had."""
+    """The page cache can be dropped, so it counts as available."""
     (proc / "meminfo").write_text(MEMINFO)
     for name, text in group.items():
         (cgroup / name).write_text(text)

@@ -106,7 +106,7 @@ def test_a_client_that_stalls_does_not_hold_up_the_end(own_server: Process) -> N
 
 
 def test_a_service_that_stops_is_not_ready_from_then_on(own_server: Process) -> None:
-    """A stalled client keeps it from its end; the open connection hears 503, or is closed."""
+    """A stalled client delays the end; the open connection gets 503, or is closed."""
     stalled = f"{SEARCH}Content-Length: 9\n\n{{"
     with connect(own_server.address, stalled), httpx.Client(base_url=own_server.url) as client:
         assert client.get("/readyz").status_code == 200
@@ -117,7 +117,7 @@ def test_a_service_that_stops_is_not_ready_from_then_on(own_server: Process) -> 
 
 
 def ready_or_closed(client: httpx.Client) -> int:
-    """The status of /readyz; 0 where the connection was closed."""
+    """The status of /readyz; 0 if the connection was closed."""
     try:
         return client.get("/readyz").status_code
     except httpx.TransportError:

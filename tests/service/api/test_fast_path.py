@@ -1,4 +1,4 @@
-"""The two hot calls answer as the framework would: one app with the layer and one without, asked good and bad."""
+"""The fast path answers the hot calls exactly like the framework: the same good and bad requests to both."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ VARYING = {"x-request-id", "date"}
 
 
 def remove_hot_routes(app: FastAPI) -> None:
-    """What lies inside of the layer takes its place."""
+    """Replace the fast path by the app inside it."""
     outer = app.middleware_stack
     while outer is not None:
         name = "app" if hasattr(outer, "app") else "_app"
@@ -42,7 +42,7 @@ def remove_hot_routes(app: FastAPI) -> None:
 
 @pytest.fixture(scope="module")
 def settings(store_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """With keys, and one origin of web pages."""
+    """Settings with keys and one allowed origin."""
     keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.json", "read", "write")
     return settings_for(store_folder, keys=keys, cors_origins=("https://example.org",), max_body_bytes=100_000)
 
@@ -128,7 +128,7 @@ REQUESTS = {
 
 
 def told(answer: httpx.Response) -> dict[str, str]:
-    """The headers, each once. An answer that was not compressed does not depend on what compression was asked for."""
+    """The headers, each once. Vary is left out of an uncompressed answer, because the fast path adds it less often."""
     names = [name for name, _ in answer.headers.multi_items()]
     assert len(set(names)) == len(names)
     left_out = VARYING if "content-encoding" in answer.headers else VARYING | {"vary"}
@@ -239,7 +239,7 @@ async def test_refuses_a_deep_body_and_continues(store_folder: Path, version: Ve
 
 
 async def test_a_slow_reader_and_an_idle_socket_block_no_call(store_folder: Path, version: Version) -> None:
-    """An answer of several megabytes is asked for and not read, and connections are opened and left alone."""
+    """Clients request several megabytes without reading them, and others open a connection and send nothing."""
     rows = np.resize(ROWS, (300, 64)).tolist()
     body = json.dumps({"inputs": rows, "limit": 100}).encode()
     lines = ("POST /search HTTP/1.1", "Host: localhost", f"Content-Type: {JSON}", f"Content-Length: {len(body)}")

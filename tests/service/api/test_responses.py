@@ -1,4 +1,4 @@
-"""Answers made by hand, so that what becomes of them is known."""
+"""Responses of results that are made by hand."""
 
 import asyncio
 import base64
@@ -69,7 +69,7 @@ def test_base64_of_what_does_not_lie_together_or_is_of_another_order(version: Ve
 
 
 async def parts_of(answer: Response) -> list[bytes]:
-    """The parts of a body as a server takes them."""
+    """The parts of a body, as a server reads them."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -173,7 +173,7 @@ LARGE = 1_437
 @pytest.mark.anyio
 @pytest.mark.parametrize(("queries", "limit"), [(1, 300), (3, 100), (300, 1), (2, 60)])
 async def test_many_bytes_of_hits_are_written_in_parts(large: Collection, queries: int, limit: int) -> None:
-    """However they are shared among the queries; the last of each has no hit."""
+    """The same hits, divided among the queries in several ways; the last of each query is missing."""
     positions = LARGE + np.arange(queries * limit).reshape(queries, limit) % 300
     positions[:, -1] = -1 if limit > 1 else positions[:, -1]
     found = SearchResult(np.full(positions.shape, 0.5, np.float32), positions, np.linspace(0.1, 1, queries), 7)
@@ -189,7 +189,7 @@ async def test_many_bytes_of_hits_are_written_in_parts(large: Collection, querie
 
 @pytest.mark.parametrize("queries", [1, 300])
 def test_an_answer_of_too_many_bytes_is_refused(large: Collection, queries: int) -> None:
-    """Each hit has 40,018 bytes of payload or a little more, and some of its own."""
+    """Each hit has at least 40,018 bytes of payload, and its own id and score."""
     positions = np.repeat(LARGE + np.arange(30)[None, :], queries, axis=0)
     found = SearchResult(np.zeros(positions.shape, np.float32), positions, np.ones(queries), 7)
     with pytest.raises(TooLargeError, match="limit: expected an answer of at most 1200000 bytes"):

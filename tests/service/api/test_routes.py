@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]
 Truth = dict[str, Rows2D]
 OTHERS = ["3", "7", "11"]
-"""Digits, by their number."""
+"""Ids of digits."""
 
 
 def same_hits(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
@@ -107,7 +107,7 @@ async def test_payloads_may_be_left_out(client: httpx.AsyncClient) -> None:
 
 
 def labelled(version: Version, truth: Truth, passes: Callable[[int], bool]) -> Truth:
-    """Of all items, those whose label passes."""
+    """The items whose label passes."""
     items = version.items
     return {name: row for name, row in truth.items() if passes(items.payload_at(items.position(name))["label"])}
 

@@ -19,7 +19,7 @@ Events = Callable[[], list[dict[str, object]]]
 
 @pytest.fixture
 def watches() -> Iterator[Watches]:
-    """Makes watches of version 3, with 143 calibration rows, and closes them."""
+    """Creates watches of version 3, with 143 calibration rows, and closes them."""
     with ExitStack() as stack:
 
         def make(folder: Path | None) -> DriftWatch:
@@ -33,7 +33,7 @@ def watches() -> Iterator[Watches]:
 
 @pytest.fixture
 def events() -> Iterator[Events]:
-    """What the service logs of itself."""
+    """The lifecycle events that were logged."""
     stream, log = io.StringIO(), logging.getLogger("lookalike")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
@@ -78,7 +78,7 @@ async def test_a_compaction_keeps_the_drift_evidence(watches: Watches, tmp_path:
     one.add(np.full(7, 0.5), 3)
     one.serve(4, 143, "three")
     one.add(np.full(10, 0.5), 4)
-    one.add(np.full(10, 0.5), 3)  # of a call that the version before still answers
+    one.add(np.full(10, 0.5), 3)  # of a call that the previous version still answers
     assert (one.current().version, one.current().queries, one.current().drifted) == (4, 117, True)
     await one.exchange()
     await other.exchange()
@@ -143,7 +143,7 @@ async def test_a_restart_keeps_the_drift_evidence(tmp_path: Path) -> None:
     second.close()
     third = DriftWatch(tmp_path)
     third.serve(3, 143, "three")
-    third.close()  # before it told anyone
+    third.close()  # before any exchange
     assert read_drift(tmp_path, 3, "three").queries == 17
 
 

@@ -40,7 +40,7 @@ lifecycle("stopped", version=3)
 
 
 def fail(app: FastAPI) -> None:
-    """A route that fails, and one whose caller gave a key."""
+    """A route that fails, and a route whose caller sent a key."""
 
     @app.get("/fail/{name}")
     async def failing(name: str) -> None:
@@ -53,7 +53,7 @@ def fail(app: FastAPI) -> None:
 
 @pytest.fixture
 def told() -> Iterator[io.StringIO]:
-    """What the service logs from level info on."""
+    """The log lines from level info on."""
     stream, log = io.StringIO(), logging.getLogger("lookalike")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())

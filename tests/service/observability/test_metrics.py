@@ -43,7 +43,7 @@ sys.stdin.read()
 
 
 def fail(app: FastAPI) -> None:
-    """A route with a parameter, which fails."""
+    """A failing route with a parameter."""
 
     @app.get("/fail/{name}")
     async def failing(name: str) -> None:
@@ -293,7 +293,7 @@ def test_workers_numbers_are_merged_and_the_gauges_of_dead_ones_end(
     (tmp_path / "counter_1.db").write_bytes(b"of an earlier run")
     share(tmp_path)
     assert os.environ[FOLDER] == str(tmp_path)
-    watching = Metrics()  # it counts nothing: this process was there before
+    watching = Metrics()  # it counts nothing, because this process started before `share`
     with worker(1):
         with worker(2) as two:
             both = watching.render().decode()

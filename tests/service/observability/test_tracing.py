@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="session")
 def exporter() -> InMemorySpanExporter:
-    """Where this process's spans go; OpenTelemetry takes one provider and keeps it."""
+    """The exporter of this process's spans; OpenTelemetry accepts only one provider."""
     kept, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))
     trace.set_tracer_provider(provider)

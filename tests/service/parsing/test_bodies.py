@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 def request(parts: list[bytes | None], length: str | None = None) -> Request:
-    """A request that sends `parts`, then says that they are all; None leaves, and no parts wait for ever."""
+    """A request that sends `parts` and then ends; None disconnects, and without parts it waits for ever."""
 
     async def messages() -> AsyncIterator[Message]:
         for number, part in enumerate(parts, 1):
@@ -72,7 +72,7 @@ async def test_a_client_that_disconnects_is_a_malformed_request() -> None:
 
 
 async def test_all_bodies_share_one_budget() -> None:
-    """Of 10 bytes: 6 are held, 5 more do not fit, 4 do; and once the 6 are given back, 6 do again."""
+    """Of 10 bytes, 6 are held: 5 more do not fit, 4 do; after the 6 are freed, 6 fit again."""
     budget = Budget(10)
     first, second, third = Share(budget), Share(budget), Share(budget)
     assert await read_body(request([b"abc", b"def"]), 9, 1.0, first) == b"abcdef"

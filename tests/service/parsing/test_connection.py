@@ -1,4 +1,4 @@
-"""What uvicorn tells of a real connection; where another server asks, nothing is known."""
+"""Bodies and disconnects on real connections of uvicorn, and with another server."""
 
 import asyncio
 import inspect
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 @dataclass
 class Heard:
-    """What the route saw; it answers once `go` is set."""
+    """A route that records the state of its requests, and answers once `go` is set."""
 
     arrived: list[bool] = field(default_factory=list)
     left: list[Callable[[], bool]] = field(default_factory=list)
@@ -132,9 +132,9 @@ Scenario = Callable[[int], Awaitable[None]]
 
 
 def play(run: Callable[..., None], scenario: Scenario, seconds: float = 30.0, most: int = 1 << 30) -> None:
-    """The scenario at the port of a service that answers a body with itself, in another event loop.
+    """Run the scenario with the port of a server that returns each body, in another event loop.
 
-    At the end nothing is held of the budget of `most` bytes.
+    At the end, no bytes of the budget of `most` are held.
     """
     budget = Budget(most)
 
@@ -241,7 +241,7 @@ def test_closes_the_connection_of_a_large_body_that_stops(run: Any) -> None:
 
 @in_both_loops
 def test_large_bodies_beyond_the_budget_are_refused_while_they_arrive(run: Any) -> None:
-    """Half of one is there, of 6 MiB that all may hold; so the other, also of 4 MiB, stops at 4 of its own."""
+    """The budget is 6 MiB. Half of each of two 4 MiB bodies has arrived, so a third is refused."""
 
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer), connected(port) as (other, writes):

@@ -126,7 +126,7 @@ def test_refuses_invalid_json_as_malformed(body: bytes) -> None:
 
 
 def test_a_long_string_between_numbers_takes_no_memory() -> None:
-    """NumPy would give every number of the array the string's length: 4 GB here."""
+    """NumPy would give every number the string's length, 4 GB in all."""
     body = json.dumps({"inputs": [["x" * 1_000_000, *range(1_000)]]}).encode()
     tracemalloc.start()
     try:
@@ -204,7 +204,7 @@ def test_any_bytes_are_decoded_or_refused(body: bytes) -> None:
 @pytest.mark.parametrize("rows", [{"inputs": [[1, 2, 3, 4]]}, {"embeddings": [[1, 2, 3]]}, {"ids": ["true"]}])
 @pytest.mark.parametrize("given", [RED, {"field": "sold", "equal": True}, {"and": [RED, {"not": RED}]}], ids=str)
 def test_a_filter_goes_with_rows_of_any_kind(rows: dict[str, Any], given: dict[str, Any]) -> None:
-    """Its texts and flags are none of the rows'."""
+    """The texts and flags of the filter are not counted as parts of the rows."""
     for fields in (rows | {"filter": given}, {"filter": given, "with_payload": False, "limit": 3} | rows):
         asked = decode_search(json.dumps(fields).encode(), BOUNDS)
         assert asked.filter == read_filter(given)
@@ -243,7 +243,7 @@ def test_an_integer_out_of_bounds_in_a_filter_is_refused_by_its_path(rows: str) 
 
 @pytest.mark.parametrize("more", [{}, {"filter": RED}], ids=["plain", "with a filter"])
 def test_embeddings_may_be_of_an_older_version_and_are_of_its_dimension(more: dict[str, Any]) -> None:
-    """The serving version has three dimensions, and so has 2, which is it."""
+    """Version 2 serves and has three dimensions; version 1 has two."""
     for number, row in ((1, [4, 5]), (2, [4, 5, 6]), (None, [4, 5, 6])):
         asked = decode_search(json.dumps({"embeddings": [row], "version": number} | more).encode(), OLDER)
         assert (asked.version, asked.rows.tolist()) == (number, [row])

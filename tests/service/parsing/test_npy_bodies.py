@@ -136,7 +136,7 @@ def test_an_npy_in_memory_that_may_be_written_to_is_not_copied() -> None:
 
 @pytest.mark.parametrize("shift", [1, 4])
 def test_copies_an_npy_with_unaligned_numbers(shift: int) -> None:
-    """A header may be of any length; and bytes are nobody's to write to."""
+    """A header may have any length, and bytes are not writable."""
     rows = np.arange(8, dtype="<f4").reshape(2, 4)
     text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4), }" + " " * (58 + shift - 1) + "\n"
     for body in (memoryview(bytearray(npy(text, rows.tobytes()))), npy(text, rows.tobytes())):

@@ -59,7 +59,7 @@ def fits(schema: type[BaseModel], body: bytes) -> bool:
 
 
 def only_numbers(rows: Any, width: int) -> bool:
-    """What the model does not check: the rows are numbers, of the encoder's width."""
+    """Whether the rows are numbers of the encoder's width, which the model does not check."""
     if not isinstance(rows, list) or not rows:
         return False
     return all(
@@ -68,7 +68,7 @@ def only_numbers(rows: Any, width: int) -> bool:
 
 
 def is_filter(given: Any) -> bool:
-    """What the schema does not say: index.items.filters has the grammar."""
+    """Whether it is a filter; index.items.filters has the grammar."""
     try:
         return given is None or bool(read_filter(given))
     except LookalikeError:
@@ -104,7 +104,7 @@ ITEMS = st.lists(ITEM, min_size=1, max_size=3)
 
 
 def flat(row: Any) -> Any:
-    """What the schema cannot say: a row is flat, or nested in the input shape."""
+    """The row, flat if it is nested in the input shape."""
     nested = type(row) is list and [type(part) is list and len(part) == 2 for part in row] == [True, True]
     return [*row[0], *row[1]] if nested else row
 

@@ -19,7 +19,7 @@ DOOR = {"name": "door", "scope": "write", "sha256": hashlib.sha256(b"d").hexdige
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -29,7 +29,7 @@ class Clock:
 
 
 def write(path: Path, *keys: dict[str, Any], mode: int = 0o600) -> Path:
-    """Put a file there by a rename, as an editor or the command does."""
+    """Write the file by a rename, like an editor or the command."""
     made = path.with_name("made")
     made.write_text(json.dumps({"format": "lookalike-keys-1", "keys": keys}))
     made.chmod(mode)

@@ -23,7 +23,7 @@ def openssl(*words: object) -> None:
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two self-signed certificates for 127.0.0.1 with their keys, and one of the keys under a passphrase."""
+    """Two self-signed certificates for 127.0.0.1 with their keys, and a key with a passphrase."""
     folder = tmp_path_factory.mktemp("pems")
     for name in ("one", "two"):
         openssl(

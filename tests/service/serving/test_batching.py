@@ -1,4 +1,4 @@
-"""A batch of calls: each gets what it would get alone, by the version itself."""
+"""Each call of a batch gets the same answer as alone from the version."""
 
 import asyncio
 from typing import Any
@@ -37,7 +37,7 @@ def of_items(*ids: str, limit: int, **more: Any) -> Call:
 
 
 async def test_each_call_of_a_batch_gets_its_own_answer(version: Version, rows: Rows2D) -> None:
-    """Raw rows and embeddings and items, several limits and filters, those that ask alike not beside each other."""
+    """Raw rows, embeddings and items, with several limits and filters; calls with the same options are not adjacent."""
     encoded = version.embed(rows[5:9])
     batch: list[tuple[Call, Rows2D | SearchResult]] = [
         (Call(rows[:3], False, 4), version.search_rows(rows[:3], 4)),
@@ -62,7 +62,7 @@ async def test_each_call_of_a_batch_gets_its_own_answer(version: Version, rows: 
             else:
                 np.testing.assert_allclose(answer_of(answer).embeddings, expected, atol=1e-5)
                 assert answer_of(answer).result.positions.size == 0
-            assert not call.future.done()  # that is for who called
+            assert not call.future.done()  # the engine sets it
 
 
 async def test_a_call_of_many_rows_and_one_of_few_share_a_batch(version: Version, rows: Rows2D) -> None:

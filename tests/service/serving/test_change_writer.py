@@ -1,4 +1,4 @@
-"""Items in a service that runs: durable, found by every process, and by whichever version serves."""
+"""Items of a running service: durable, and found by every process and every version."""
 
 import asyncio
 import shutil
@@ -29,7 +29,7 @@ from tests.service.helpers import search, settings_for
 pytestmark = pytest.mark.anyio
 
 NEW = cloud(600, 4, seed=8)
-"""More than is taken up at a time."""
+"""More changes than are applied together."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(two_versions: Store, tmp_path: Path) -> Store:
-    """The same, to change."""
+    """A copy, to change."""
     return Store(Path(shutil.copytree(two_versions.folder, tmp_path / "store")))
 
 
@@ -48,7 +48,7 @@ def store(two_versions: Store, tmp_path: Path) -> Store:
 async def process(
     store: Store, share: float = 0.0, *, board: WorkerBoard | None = None, slot: int = 0, seconds: float = 30.0
 ) -> AsyncIterator[Serving]:
-    """What one process of a service has at work; those with one board are workers of one service."""
+    """The serving part of one process; processes with the same board are workers of one service."""
     shared = board or WorkerBoard(1)
     health = Health(sequence=lambda: shared.sequence, publish=lambda sequence: shared.publish(slot, sequence))
     settings = settings_for(store.folder, compact_share=share, deadline_seconds=seconds)
@@ -61,7 +61,7 @@ async def process(
 
 @asynccontextmanager
 async def workers(store: Store) -> AsyncIterator[tuple[Serving, Serving]]:
-    """Two workers, of which neither finds a change by looking at the log from time to time."""
+    """Two workers that do not check the log from time to time."""
     board = WorkerBoard(2)
     async with process(store, board=board) as one, process(store, board=board, slot=1) as other:
         for serving in (one, other):
@@ -76,7 +76,7 @@ async def one(store: Store) -> AsyncIterator[Serving]:
 
 
 async def nearest(serving: Serving, row: NDArray[np.float32]) -> str:
-    """The id of what lies nearest to a raw row, (4,)."""
+    """The id of the item nearest to a raw row, (4,)."""
     await serving.wait_for_sequence(serving.current)
     found = await search(serving.current.engine, row[None], 1, encoded=False)
     return serving.current.collection.items.id_at(int(found.positions[0, 0]))
@@ -117,7 +117,7 @@ async def test_each_worker_includes_changes_that_another_acknowledged(store: Sto
 async def test_every_worker_finds_an_item_that_one_has_found(store: Store) -> None:
     async with workers(store) as (one, other):
         log = ChangeLog(store.folder)
-        log.append([Change("n", NEW[0], "{}")])  # by a process that ended before it could say so
+        log.append([Change("n", NEW[0], "{}")])  # by a process that ended before it could publish the change
         log.close()
         await one._catch_up()
         assert await nearest(other, NEW[0]) == "n"
@@ -125,7 +125,7 @@ async def test_every_worker_finds_an_item_that_one_has_found(store: Store) -> No
 
 async def test_an_answer_says_which_changes_it_includes(one: Serving) -> None:
     await put(one, ["a", "b"], NEW[:2], ["{}", "{}"])
-    for count in (1, 100):  # answered on the event loop, and in a thread
+    for count in (1, 100):  # on the event loop, and in a thread
         rows = np.tile(NEW[:1], (count, 1))
         assert (await search(one.current.engine, rows, 3, encoded=False)).sequence == 2
 

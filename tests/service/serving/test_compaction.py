@@ -1,4 +1,4 @@
-"""When a process folds what has changed into a version, when it tries again, and what it says of it."""
+"""When a process starts a compaction, when it retries, and what it logs."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(two_versions: Store, tmp_path: Path) -> Store:
-    """The same, to change, with as many changes as make it worth while."""
+    """A copy with enough changes for a compaction."""
     own = Store(Path(shutil.copytree(two_versions.folder, tmp_path / "store")))
     put(own, "a")
     return own
@@ -41,7 +41,7 @@ def store(two_versions: Store, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What time it is, to be set; and few changes are many."""
+    """A clock that a test sets; and few changes are enough."""
     monkeypatch.setattr(compacting, "LEAST_CHANGES", len(NEW))
     now = [0.0]
     monkeypatch.setattr(compacting, "monotonic", lambda: now[0])
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The fields of what is logged of compactions, as it comes."""
+    """The fields of the compaction log lines."""
     caplog.set_level(logging.INFO, "lookalike.events")
     fields: list[dict[str, Any]] = []
 
@@ -65,7 +65,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def compactor(store: Store) -> AsyncIterator[Compactor]:
-    """Closed in any case: a process that is left at work keeps the event loop from its end."""
+    """A compactor that is always closed: a running process would keep the event loop alive."""
     made = Compactor(store.folder, 0.5, 10)
     yield made
     await made.close()
@@ -82,7 +82,7 @@ def opened(store: Store) -> Collection:
 
 
 async def ended(told: list[dict[str, Any]], count: int) -> dict[str, Any]:
-    """The last of so many attempts."""
+    """The last of `count` attempts."""
 
     async def are_they() -> bool:
         return len(told) == count
@@ -98,7 +98,7 @@ async def test_a_version_is_not_folded_again_before_it_is_opened_nor_soon_after_
     before = opened(store)
     assert compactor.poll(before)
     assert not compactor.poll(before)
-    clock[0] = 1_000.0  # so long it took
+    clock[0] = 1_000.0  # the time that it took
     assert await ended(told, 1) == {"code": 0, "reason": None}
     assert store.numbers() == [1, 2, 3]
     clock[0] += AGAIN_SECONDS - 1

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]
 T = TypeVar("T")
 MANY = ROWS.repeat(5, axis=0)
-"""More rows than are answered on the event loop."""
+"""More rows than the event loop answers."""
 INLINE_ROWS = INLINE_WORK // ROW_WORK
 Answer = Rows2D | SearchResult
 Call = Callable[[Engine], Awaitable[Answer]]
@@ -57,7 +57,7 @@ def same(one: Answer, other: Answer) -> None:
 
 
 async def started(call: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
-    """A call that waits, or is at work."""
+    """Start a call and let it wait or work."""
     future = asyncio.ensure_future(call)
     for _ in range(3):
         await asyncio.sleep(0)
@@ -148,12 +148,12 @@ async def test_a_client_that_disconnects_does_not_disturb_others(
     stays = [asyncio.ensure_future(engine.embed(rows[i : i + count])) for i in range(3)]
     before = threads()
     leaves = asyncio.ensure_future(engine.embed(rows[:150]))
-    await asyncio.sleep(0)  # all are waiting now
+    await asyncio.sleep(0)  # all wait now
     leaves.cancel()
     for i, answer in enumerate(await asyncio.gather(*stays)):
         np.testing.assert_allclose(answer, version.embed(rows[i : i + count]), atol=1e-5)
     assert leaves.cancelled()
-    assert threads() - before == (count > INLINE_ROWS)  # the one that left is no work
+    assert threads() - before == (count > INLINE_ROWS)  # the disconnected client causes no work
 
 
 async def test_a_client_may_disconnect_while_the_thread_works(engine: Engine, version: Version, rows: Rows2D) -> None:
@@ -221,7 +221,7 @@ async def test_refuses_calls_beyond_the_waiting_rows(version: Version, rows: Row
             for count in (1, 100, 200):
                 with pytest.raises(BusyError, match="at most 100 waiting rows"):
                     await engine.embed(rows[:count])
-            known = await started(engine.answers_canary())  # which is asked however much waits
+            known = await started(engine.answers_canary())  # the canary query is never refused
         for answer, count in zip((working, *waiting), (70, 60, 40), strict=True):
             np.testing.assert_allclose(await answer, version.embed(rows[:count]), atol=1e-5)
         assert await known
@@ -254,7 +254,7 @@ async def test_fails_calls_after_their_deadline_working_or_waiting(version: Vers
 
 
 async def test_a_call_with_a_later_deadline_is_answered(engine: Engine, rows: Rows2D) -> None:
-    """The canary query has less time than calls have, though it came later; and each has its own turn."""
+    """The canary query has an earlier deadline than the calls before it."""
     with held(engine._pool):
         patient = await started(engine.embed(rows))
         for _ in range(2):
@@ -279,7 +279,7 @@ async def test_does_no_work_for_a_disconnected_client(version: Version, rows: Ro
         left = await asyncio.gather(embedding, searching, by_id, return_exceptions=True)
         assert [type(error) for error in left] == [DisconnectedError] * 3
         assert np.asarray(await staying).shape == (1, 8)
-        assert np.asarray(await working).shape == (70, 8)  # it was at work already
+        assert np.asarray(await working).shape == (70, 8)  # it was already at work
         assert rejected(metrics, "client_gone") == 3
         assert (counted(metrics, "batch_rows_sum"), counted(metrics, "batch_rows_count")) == (71, 2)
 

@@ -1,4 +1,4 @@
-"""A service that is killed while items are put: what it acknowledged is there when it starts again."""
+"""A service that is killed while items are put has all acknowledged items after a restart."""
 
 import random
 import signal
@@ -18,7 +18,7 @@ TOGETHER = 3
 
 
 def put_until_killed(process: Process, first: int, after: float) -> tuple[list[str], list[str]]:
-    """Items put by threes, and the process killed some seconds `after` the first.
+    """Put items in groups of three, and kill the process some seconds `after` the first.
 
     Returns:
         The ids that were acknowledged, and those that were under way at the end.

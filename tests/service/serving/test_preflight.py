@@ -1,4 +1,4 @@
-"""What a version is asked before it serves."""
+"""The checks of a version before it serves."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ def reference(version: Version, store_folder: Path) -> Encoder:
 
 
 def perturbed(version: Version, folder: Path, share: float) -> Version:
-    """Each weight of its encoder, which is in `folder`, is off by a normal share of itself."""
+    """Change each weight of the encoder in `folder` by a normally distributed share."""
     chance = torch.Generator().manual_seed(0)
     weights = safetensors.torch.load_file(folder / "weights.safetensors")
     for name, tensor in weights.items():
@@ -38,7 +38,7 @@ def perturbed(version: Version, folder: Path, share: float) -> Version:
 
 
 def resealed(folder: Path, name: str, **changed: Any) -> None:
-    """Whole again, though it is not what it was."""
+    """Seal the changed files again."""
     header = json.loads((folder / "manifest.json").read_text()) | changed
     reseal(folder, name, {key: value for key, value in header.items() if key != "files"})
 
@@ -92,13 +92,13 @@ def test_a_version_that_answers_otherwise_than_it_was_built_to_is_refused(store_
     folder = store_copy.path(1)
     answer = store_copy.manifest(1)["answer"]
     resealed(folder, FORMAT, answer=answer | {"scores": [score - 0.1 for score in answer["scores"]]})
-    assert store_copy.open(1).number == 1  # it is whole
+    assert store_copy.open(1).number == 1  # it is undamaged
     with pytest.raises(StoreError, match="version 1: expected the known answer to its canary query, found another"):
         checked_collection(store_copy, 1, "cpu")
 
 
 def test_a_version_without_room_is_refused_before_it_is_read(store_copy: Store) -> None:
-    """It would be found damaged, were it read; a hole in a file takes no room on the disk."""
+    """The version would be damaged if it were read; a hole in a file takes no room on the disk."""
     with (store_copy.path(1) / "encoder" / "weights.safetensors").open("r+b") as file:
         file.truncate(1 << 43)
     with pytest.raises(StoreError, match="memory: expected 8,796,"):

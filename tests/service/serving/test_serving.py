@@ -1,4 +1,4 @@
-"""A version changes while requests run, and what cannot serve is refused."""
+"""Versions are replaced while requests run, and a version that cannot serve is refused."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ from tests.service.helpers import call, problem, serving, settings_for
 
 pytestmark = pytest.mark.anyio
 MANY = ROWS.repeat(5, axis=0)
-"""More rows than are answered on the event loop."""
+"""More rows than the event loop answers."""
 BAD = '{"version": 2, "replaced": [1]}'
 
 
@@ -41,7 +41,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(two_versions: Store, tmp_path: Path) -> Store:
-    """The same, to change and to damage."""
+    """A copy, to change and to damage."""
     return Store(Path(shutil.copytree(two_versions.folder, tmp_path / "store")))
 
 
@@ -198,7 +198,7 @@ def without_an_answer(folder: Path) -> None:
 
 
 def huge(folder: Path) -> None:
-    """A hole takes no room on the disk."""
+    """A hole in a file takes no room on the disk."""
     with (folder / "items.arrow").open("r+b") as file:
         file.truncate(1 << 43)
 
@@ -239,7 +239,7 @@ async def test_what_was_refused_serves_once_it_is_mended_and_asked_for(client: h
     flipped(store.path(2))
     point_at(store, BAD)
     await until_refused(client)
-    flipped(store.path(2))  # the bit is as it was
+    flipped(store.path(2))  # the bit is restored
     assert (await client.post("/admin/reload")).json() == {"version": 2}
     assert await ready(client) == {"ready": True, "version": 2, "refused": None}
 
@@ -257,7 +257,7 @@ async def test_an_alias_that_cannot_be_read_changes_nothing(client: httpx.AsyncC
 
 
 async def until_ready(client: httpx.AsyncClient, field: str | None = None) -> None:
-    """Until /readyz says that it is, or that this is not well."""
+    """Wait until /readyz is 200, or names this field."""
 
     async def is_it() -> bool:
         answer = await client.get("/readyz")
@@ -367,7 +367,7 @@ async def test_ready_means_that_the_champion_is_watched(client: httpx.AsyncClien
 
 
 async def test_ready_means_that_batches_are_formed(client: httpx.AsyncClient, at_work: Serving) -> None:
-    at_work.current.engine._busy = True  # as though a batch were at work, and nothing is
+    at_work.current.engine._busy = True  # as if a batch were at work, but none is
     members = problem(await client.get("/readyz"), 503)
     assert (members["field"], members["found"]) == ("version", "no answer")
     assert (await client.get("/livez")).status_code == 200
@@ -425,7 +425,7 @@ async def test_is_healthy_while_a_version_takes_long_to_open(store: Store) -> No
         at_work: Serving = apps[0].state.serving
         with held(at_work._loader):
             store.promote(2)
-            await until(holds(lambda: at_work._following.locked()))  # it is being opened
+            await until(holds(lambda: at_work._following.locked()))  # the version is being opened
             seen = len(beats)
             await until(holds(lambda: len(beats) >= seen + 3))
             assert (await ready(client))["version"] == 1
