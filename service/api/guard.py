@@ -1,6 +1,6 @@
 """The entry of every guarded call: check the key, then call the endpoint; the two hot calls skip the framework.
 
-The matched route itself asks for the key, so no spelling of a path avoids the check.
+The matched route itself checks the key, so no spelling of a path avoids the check.
 """
 
 import re

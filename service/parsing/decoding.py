@@ -26,7 +26,7 @@ from lookalike.service.parsing.rows import (
 __all__ = ["EmbedQuery", "SearchQuery", "decode_embed", "decode_search", "search_query", "validate"]
 
 MAX_ERRORS = 1_000
-"""Of a request with more wrong fields, the error names none: to describe each takes longer than to read them."""
+"""If a request has more wrong fields, the error names none, because pydantic describes all of them to name one."""
 _EXPECTED = {
     "missing": "a value",
     "int_type": "an integer",
