@@ -139,6 +139,8 @@ def validate(model: type[Model], fields: object) -> Model:
     Raises:
         RequestError: a field is missing, unknown or wrong; the error names the first, with its path.
     """
+    if isinstance(fields, dict) and len(fields) > MAX_ERRORS:
+        raise RequestError("body", expected="the fields of this call", found=f"{len(fields)} fields")
     try:
         return model.model_validate(fields)
     except ValidationError as error:

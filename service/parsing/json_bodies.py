@@ -13,11 +13,13 @@ import orjson
 import simdjson
 
 from lookalike.index.items.integers import may_hold_large
-from lookalike.service.errors import MalformedError, TooLargeError
+from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.rows import FIELD_BYTES, JSON_ERRORS, RequestLimits, check_field_bytes
 
 __all__ = ["check_items", "check_lists", "check_sizes", "parse_exactly", "parse_json"]
 
+MAX_FIELDS = 1_000
+"""Fields of a large body; no call has as many as ten."""
 SPARE_LISTS = 1_000
 """Lists of a filter."""
 BRACKET_BYTES = 16
@@ -73,7 +75,8 @@ def check_items(body: bytes, limits: RequestLimits) -> None:
 
 
 def check_sizes(body: bytes, most: int) -> None:
-    """Raises TooLargeError if a large body has a list of more than `most` rows, ids or items, or a large other field.
+    """Raises TooLargeError if a large body has a list of more than `most` rows, ids or items, or a large other field;
+    RequestError if it has too many fields.
 
     A body that simdjson cannot parse passes: the next parser names the error.
     """
@@ -85,7 +88,10 @@ def check_sizes(body: bytes, most: int) -> None:
         return
     if not isinstance(document, simdjson.Object):
         return
-    for name in document:
+    names = list(document)
+    if len(names) > MAX_FIELDS:  # each lookup by name scans the fields
+        raise RequestError("body", expected=f"at most {MAX_FIELDS} fields", found=str(len(names)))
+    for name in names:
         value = document[name]
         if name in _LISTS and isinstance(value, simdjson.Array):
             if len(value) > most:

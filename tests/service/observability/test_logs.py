@@ -124,7 +124,13 @@ def test_logs_the_type_place_and_causes_of_an_exception() -> None:
         told = formatted(record("failed", error=error))
     assert told["error"] == "ValueError"
     place = re.escape(__file__) + r":\d+"
-    expected = ["KeyError", f"{place} test_an_.*", f"{place} inner", "ValueError", f"{place} test_an_.*"]
+    expected = [
+        "KeyError",
+        f"{place} test_logs_the_type_.*",
+        f"{place} inner",
+        "ValueError",
+        f"{place} test_logs_the_type_.*",
+    ]
     assert len(told["trace"]) == len(expected)
     assert all(re.fullmatch(one, line) for one, line in zip(expected, told["trace"], strict=True))
     assert SECRET not in json.dumps(told)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.service.errors import MalformedError, TooLargeError
+from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.json_bodies import check_sizes, parse_exactly
 from lookalike.service.parsing.rows import FIELD_BYTES
 
@@ -36,6 +36,11 @@ def test_refuses_a_long_list_of_a_large_body_before_it_is_read(name: str) -> Non
     check_sizes(json.dumps({name: [text] * 11}).encode(), 11)
     with pytest.raises(TooLargeError, match=f"{name}: expected at most 10 in a call, found 11"):
         check_sizes(json.dumps({name: [text] * 11}).encode(), 10)
+
+
+def test_refuses_a_large_body_of_many_fields() -> None:
+    with pytest.raises(RequestError, match="body: expected at most 1000 fields"):
+        check_sizes(json.dumps({f"field {number}": 1 for number in range(FIELD_BYTES // 10)}).encode(), 10)
 
 
 @pytest.mark.parametrize("name", ["limit", "with_payload", "nothing known"])
