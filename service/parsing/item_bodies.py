@@ -17,7 +17,7 @@ from lookalike.index.items.ids import IDS, wrong_id
 from lookalike.index.items.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from lookalike.service.errors import RequestError, TooLargeError
 from lookalike.service.parsing.decoding import validate
-from lookalike.service.parsing.json_bodies import check_items, parse_exactly
+from lookalike.service.parsing.json_bodies import MAX_FIELDS, check_items, parse_exactly
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.request_models import PutRequest
 from lookalike.service.parsing.rows import JSON_ERRORS, RequestLimits, check_count, parser_for, to_float32
@@ -59,10 +59,20 @@ def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
 
 def _read(body: bytes, limits: RequestLimits) -> _Parts:
     check_items(body, limits)
-    items = validate(PutRequest, parse_exactly(body)).items
+    fields = parse_exactly(body)
+    for number, item in enumerate(_listed(fields)):
+        if isinstance(item, dict) and len(item) > MAX_FIELDS:  # the model keeps an error for each unknown field
+            raise RequestError(f"items[{number}]", expected="id, input and payload", found=f"{len(item)} fields")
+    items = validate(PutRequest, fields).items
     check_count(len(items), "items", limits)
     rows = rows_from_json([item.input for item in items], "inputs", limits, _INPUT)
     return [item.id for item in items], [item.payload for item in items], rows
+
+
+def _listed(fields: Any) -> list[Any]:
+    """The items of a body that is not validated yet."""
+    items = fields.get("items") if isinstance(fields, dict) else None
+    return items if isinstance(items, list) else []
 
 
 def _read_plain(body: bytes, limits: RequestLimits) -> _Parts | None:

@@ -16,7 +16,7 @@ from lookalike.index.items.integers import may_hold_large
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.rows import FIELD_BYTES, JSON_ERRORS, RequestLimits, check_field_bytes
 
-__all__ = ["check_items", "check_lists", "check_sizes", "parse_exactly", "parse_json"]
+__all__ = ["MAX_FIELDS", "check_items", "check_lists", "check_sizes", "parse_exactly", "parse_json"]
 
 MAX_FIELDS = 1_000
 """Fields of a large body; no call has as many as ten."""
