@@ -31,8 +31,9 @@ import orjson
 from benchmarks.memory import own_bytes
 from benchmarks.report import Bar, Row, report, row
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import RequestLimits, check_hits, decode_embed, decode_search
+from lookalike.service.parsing.decoding import decode_embed, decode_search
 from lookalike.service.parsing.npy_bodies import decode_npy
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.training.errors import LookalikeError
 from lookalike.training.tables.columns import Column
 
@@ -76,7 +77,7 @@ def read_embeddings(body: bytes, limits: RequestLimits) -> object:
 
 
 def read_search(body: bytes, limits: RequestLimits) -> object:
-    return check_hits(decode_search(body, limits), limits)
+    return decode_search(body, limits)
 
 
 DECODERS: dict[str, Decode] = {

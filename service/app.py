@@ -1,4 +1,4 @@
-"""The application: one version, its engine, the routes, and one path for errors."""
+"""The application: routes, middleware, errors, and the state that the requests share."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,8 +10,7 @@ from starlette.types import ASGIApp
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.drift.drift import FOLDER
-from lookalike.service.api.auth import let_in
-from lookalike.service.api.fast_path import GZIP_BYTES, GZIP_LEVEL, FastPath
+from lookalike.service.api.guard import GZIP_BYTES, GZIP_LEVEL, FastPath, allow_origins
 from lookalike.service.api.item_routes import items, items_written
 from lookalike.service.api.routes import admin, guarded, health
 from lookalike.service.errors import install_handlers
@@ -28,14 +27,14 @@ __all__ = ["create_app"]
 
 
 def create_app(settings: Settings, collection: Collection) -> FastAPI:
-    """An app that begins with `collection`, whose version is verified, and follows the store's champion.
+    """An app that first serves `collection`, whose version is verified, and follows the store's champion.
 
     Raises:
         ConfigError: the key file cannot be used.
     """
 
     first = [collection]
-    del collection  # once another one serves, nothing may keep it
+    del collection  # nothing may keep it alive once another version serves
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +53,7 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,  # service.api.routes gives it, to whom it gives the rest
+        openapi_url=None,  # a guarded route of service.api.routes
     )
     app.state.settings = settings
     app.state.budget = Budget(settings.bytes_in_flight)
@@ -69,11 +68,11 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
 
 
 def _add_layers(app: FastAPI, settings: Settings) -> None:
-    """Ours lie around the framework's, so that what never reaches it is counted, and costs no more than it must."""
+    """Put the service's middleware around the framework's, so that requests on the fast path are counted too."""
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=GZIP_LEVEL)
     if settings.tracing:
         app.add_middleware(PrivateSpans)
     layers: ASGIApp = app.build_middleware_stack()
-    if not settings.tracing:  # FastAPI makes its spans where it finds the route
+    if not settings.tracing:  # FastAPI creates its spans in its router
         layers = FastPath(layers, guarded, ("/embed", "/search"))
-    app.middleware_stack = MetricsMiddleware(let_in(layers, settings), app.state.metrics)
+    app.middleware_stack = MetricsMiddleware(allow_origins(layers, settings), app.state.metrics)

@@ -1,22 +1,22 @@
 """The service's branch of the error tree, and the one path from an exception to an HTTP answer.
 
 LookalikeError
-└── RequestError          422  a field of the request is not what it must be
-    ├── MalformedError    400  the body is not what its content type says
-    ├── UnauthorizedError 401  no key, or a wrong one
-    ├── ForbiddenError    403  a key whose scope does not reach
-    ├── SlowBodyError     408  the body did not come in time
+└── RequestError          422  a field of the request is wrong
+    ├── MalformedError    400  the body does not match its content type
+    ├── UnauthorizedError 401  no key, or a wrong key
+    ├── ForbiddenError    403  the key's scope does not allow the call
+    ├── SlowBodyError     408  the body did not arrive in time
+    ├── RefusedError      409  the champion cannot replace the serving version
     ├── TooLargeError     413  more bytes or rows than a call may have
-    ├── MediaError        415  a content type that is not understood
-    ├── RefusedError      409  the champion cannot take the place of the version that serves
-    ├── BusyError         429  as many rows wait as may; come again
-    ├── DisconnectedError         499  the client left before the work was begun
-    ├── NotReadyError     503  the version does not answers its canary query
-    ├── FullError         503  the request bodies in memory have as many bytes as they may; retry later
-    └── DeadlineError     504  it took longer than a call may
+    ├── MediaError        415  an unsupported content type
+    ├── BusyError         429  too many rows wait; retry later
+    ├── DisconnectedError 499  the client disconnected before the work began
+    ├── NotReadyError     503  the service is not ready
+    ├── FullError         503  the request bodies in memory have too many bytes; retry later
+    └── DeadlineError     504  the call took too long
 
-Of the index floor's, QueryError is 422, UnknownItemError 404 and LogError 503. Every error leaves as
-application/problem+json (RFC 9457), of one shape.
+The index floor's QueryError is 422, UnknownItemError 404 and LogError 503. Every error leaves as
+application/problem+json (RFC 9457), with the same members.
 """
 
 import http
@@ -57,31 +57,31 @@ PROBLEM = "application/problem+json"
 
 
 class RequestError(LookalikeError):
-    """A field of the request is not what it must be."""
+    """A field of the request is wrong."""
 
     status = 422
 
 
 class MalformedError(RequestError):
-    """The body is not what its content type says."""
+    """The body does not match its content type."""
 
     status = 400
 
 
 class UnauthorizedError(RequestError):
-    """No key, or a wrong one."""
+    """No key, or a wrong key."""
 
     status = 401
 
 
 class ForbiddenError(RequestError):
-    """A key whose scope does not reach."""
+    """The key's scope does not allow the call."""
 
     status = 403
 
 
 class SlowBodyError(RequestError):
-    """The body did not come in time."""
+    """The body did not arrive in time."""
 
     status = 408
 
@@ -93,49 +93,49 @@ class TooLargeError(RequestError):
 
 
 class MediaError(RequestError):
-    """A content type that is not understood."""
+    """An unsupported content type."""
 
     status = 415
 
 
 class NotReadyError(RequestError):
-    """The version does not answers its canary query."""
+    """The service is not ready."""
 
     status = 503
 
 
 class FullError(RequestError):
-    """The request bodies in memory have as many bytes as they may."""
+    """The request bodies in memory have too many bytes."""
 
     status = 503
 
 
 class BusyError(RequestError):
-    """As many rows wait as may."""
+    """Too many rows wait."""
 
     status = 429
 
 
 class DisconnectedError(RequestError):
-    """The client left before the work was begun: the answer is for the log alone."""
+    """The client disconnected before the work began; only the log shows this answer."""
 
     status = 499
 
 
 class RefusedError(RequestError):
-    """The champion cannot take the place of the version that serves."""
+    """The champion cannot replace the serving version."""
 
     status = 409
 
 
 class DeadlineError(RequestError):
-    """It took longer than a call may."""
+    """The call took too long."""
 
     status = 504
 
 
 _TITLES = {499: "Client Closed Request"}
-"""No status of HTTP's own; nginx's word."""
+"""HTTP does not define this status; nginx does."""
 _HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
@@ -146,7 +146,7 @@ _HEADERS = {
 
 
 def problem(status: int, detail: str, *, field: str = "", expected: str = "", found: str = "") -> JSONResponse:
-    """An RFC 9457 document; all members are always there."""
+    """An RFC 9457 document; it always has all members."""
     body = {
         "type": "about:blank",
         "title": _TITLES.get(status) or http.HTTPStatus(status).phrase,
@@ -160,37 +160,36 @@ def problem(status: int, detail: str, *, field: str = "", expected: str = "", fo
 
 
 def truncate_repr(value: Any) -> str:
-    """What a client sent, short whatever it is: it may be large and deep."""
+    """A value that a client sent, as a short text; the value may be large and deep."""
     if isinstance(value, list | dict):
         return f"a list of {len(value)}" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length():,} bits"
     text = orjson.dumps(value[:41] if isinstance(value, str) else value).decode()
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Send every exception down the one path."""
+    """Answer every exception by `answer_error`."""
     app.add_exception_handler(LookalikeError, answer_error)
     app.add_exception_handler(HTTPException, answer_error)
     app.add_exception_handler(Exception, answer_error)
 
 
 async def answer_error(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a request that ended with `error`; one that nobody foresaw is logged."""
-    if isinstance(error, LogError):  # its words name a file of ours
+    """The answer to a request that ended with `error`; an unexpected error is logged."""
+    if isinstance(error, LogError):  # its text names a file of the service
         log_failure(request.scope, error)
-        said = {
-            "field": "items",
-            "expected": "a change log that can be written and read",
-            "found": "one that cannot be",
-        }
-        return problem(503, "The change log cannot be written or read now; the service's log says more.", **said)
+        detail = "The change log cannot be written or read now; see the service's log."
+        expected, found = "a change log that can be written and read", "an error of the file system or of SQLite"
+        return problem(503, detail, field="items", expected=expected, found=found)
     if isinstance(error, LookalikeError):
         kinds = {QueryError: 422, UnknownItemError: 404}
         status = error.status if isinstance(error, RequestError) else kinds.get(type(error), 500)
-        if status == 500:  # of files that are ours
+        if status == 500:  # its text names a file of the service
             return _failed(request, error)
         answer = problem(status, str(error), field=error.field, expected=error.expected, found=error.found)
-        if isinstance(error, FullError):  # the rest of its body is not read
+        if isinstance(error, FullError):  # the rest of the body is not read
             answer.headers["Connection"] = "close"
         return answer
     if isinstance(error, HTTPException):
@@ -205,13 +204,14 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods(request: Request) -> str:
-    """Those that a path has; the framework names only those of the first route that it has."""
-    each = iter_route_contexts(request.app.routes)
-    here = [one for one in each if one.path and compile_path(one.path)[0].match(request.scope["path"])]
-    methods = {method for one in here for method in one.methods or ()}
+    """The methods of a path; the framework names only the methods of the path's first route."""
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.path and compile_path(route.path)[0].match(request.scope["path"]):
+            methods |= set(route.methods or ())
     return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:
     log_failure(request.scope, error)
-    return problem(500, "The service failed on this request; its log says more.")
+    return problem(500, "The service failed on this request; see its log.")

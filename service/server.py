@@ -1,4 +1,4 @@
-"""Run the service: open the champion, bind, say so, serve until SIGTERM or Ctrl-C."""
+"""Run the service: open the champion, bind the address, announce it, serve until SIGTERM or Ctrl-C."""
 
 import gc
 import resource
@@ -25,16 +25,16 @@ from lookalike.training.errors import ConfigError
 __all__ = ["check_start", "serve", "serve_worker"]
 
 COLLECTED_AFTER = 10_000
-"""New objects after which the collector looks for unused ones: by Python's own 700, 64 calls at once have it look at
-each call's objects again and again."""
+"""New objects after which the garbage collector runs. With Python's default of 700 and 64 calls at once, it scans each
+call's objects many times."""
 
 
 def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
-    """Serve the store's champion; `announce(url, version)` is called once the address is bound.
+    """Serve the store's champion; call `announce(url, version)` once the address is bound.
 
     Raises:
-        ConfigError: the address is taken, or the keys or the certificate are not what they must be.
-        StoreError, ArtifactError: there is no champion, or it is damaged.
+        ConfigError: the address is in use, or the keys or the certificate are wrong.
+        StoreError, ArtifactError: the champion is missing or damaged.
     """
     scheme = "https" if tls_context(settings) else "http"
     KeyRing.of(settings)
@@ -44,19 +44,19 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
     configure(settings.log_level)
     with _bind(settings) as listener:
         if settings.workers > 1:
-            del collection  # each worker opens it by itself
+            del collection  # each worker opens the version by itself
             supervise(settings, listener, serve_worker, lambda: announce(_url(listener, scheme), number))
             return
         server = _server(settings, collection, WorkerBoard(1), 0)
-        del collection  # once another one serves, nothing may keep it
-        for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them over, stops cleanly, and raises them again
+        del collection  # nothing may keep it alive once another version serves
+        for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn handles them, stops cleanly, and raises them again
             signal.signal(signum, lambda *_: setattr(server, "should_exit", True))
         announce(_url(listener, scheme), number)
         server.run(sockets=[listener])
 
 
 def serve_worker(settings: Settings, listener: socket.socket, board: WorkerBoard, slot: int) -> None:
-    """One of several processes that serve."""
+    """Serve as one of several processes."""
     configure(settings.log_level)
     store = Store(settings.store)
     number = board.version or store.champion_number()
@@ -64,7 +64,7 @@ def serve_worker(settings: Settings, listener: socket.socket, board: WorkerBoard
 
 
 def _server(settings: Settings, collection: Collection, board: WorkerBoard, slot: int) -> uvicorn.Server:
-    """Warm, and not running yet."""
+    """A server whose collection is warm; it does not run yet."""
     _allow_files(2 * settings.max_connections)
     context = tls_context(settings)
     app = create_app(settings, collection)
@@ -91,13 +91,13 @@ def _server(settings: Settings, collection: Collection, board: WorkerBoard, slot
     )
     use_threads(settings.torch_threads)
     prepare(collection)
-    gc.freeze()  # what is loaded stays: the collector need not walk it again under load
+    gc.freeze()  # the loaded objects stay, so the collector need not scan them under load
     gc.set_threshold(COLLECTED_AFTER, 10, 10)
     return server
 
 
 def _allow_files(count: int) -> None:
-    """A connection is an open file, and the limit that a shell sets is often 1,024."""
+    """Raise the limit of open files: each connection is one, and a shell's limit is often 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = count if hard == resource.RLIM_INFINITY else min(count, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -105,7 +105,7 @@ def _allow_files(count: int) -> None:
 
 
 def check_start(settings: Settings) -> None:
-    """Raises ConfigError where `serve` would: told before long work, not after."""
+    """Raises ConfigError if `serve` would, so that a command can check before long work."""
     tls_context(settings)
     KeyRing.of(settings)
     _bind(settings).close()

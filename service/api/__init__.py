@@ -1,4 +1,4 @@
-"""The HTTP API: routes, authorization, the shapes of requests and responses, OpenAPI.
+"""The HTTP API: routes, authorization, responses, OpenAPI.
 
 Imports every other room of the service except client.
 """

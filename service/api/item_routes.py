@@ -1,33 +1,23 @@
 """The routes of items: put, get, list and delete."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 
 from fastapi import APIRouter, Request, Response
 
 from lookalike.index.errors import QueryError, UnknownItemError
+from lookalike.index.items.filters import Filter, read_filter
 from lookalike.index.items.ids import MAX_ID
-from lookalike.service.api.auth import GuardedRoute, WriteRoute
-from lookalike.service.api.openapi import KEY, PATH_ID, item_calls
-from lookalike.service.api.request_context import read_body_of, record_answer, serving_of
+from lookalike.service.api.guard import GuardedRoute, WriteRoute
+from lookalike.service.api.openapi import KEY, PATH_ID, describe_item_call
 from lookalike.service.api.responses import item_response, items_response, put_response, written_response
-from lookalike.service.api.schemas import (
-    DELETE_QUERY,
-    LIST_QUERY,
-    MIN_SEQUENCE,
-    PAGE,
-    ItemPage,
-    ItemResponse,
-    PutRequest,
-    PutResponse,
-    WriteResponse,
-)
+from lookalike.service.api.schemas import ItemPage, ItemResponse, PutResponse, WriteResponse
 from lookalike.service.errors import DeadlineError, RequestError
-from lookalike.service.parsing.bodies import JSON
-from lookalike.service.parsing.connection import is_disconnected
-from lookalike.service.parsing.decoding import pick_limit
+from lookalike.service.observability.logs import record_answer
+from lookalike.service.parsing.bodies import JSON, is_disconnected, receive_body
 from lookalike.service.parsing.item_bodies import decode_items
-from lookalike.service.parsing.query_strings import check_known, pick_filter, pick_sequence, pick_whole
+from lookalike.service.parsing.query_strings import read_params
+from lookalike.service.parsing.request_models import DeleteParams, ItemParams, ListParams, PutRequest
 from lookalike.service.serving import edits
 from lookalike.service.serving.serving import Current, Serving
 
@@ -37,93 +27,94 @@ items = APIRouter(route_class=GuardedRoute, dependencies=KEY)
 items_written = APIRouter(route_class=WriteRoute, dependencies=KEY)
 
 
-@items_written.put("/items", **item_calls(PutResponse, 400, 408, 413, 415, 422, 429, 503, 504, takes=PutRequest))
+@items_written.put(
+    "/items", **describe_item_call(PutResponse, 400, 408, 413, 415, 422, 429, 503, 504, request=PutRequest)
+)
 async def put_items(request: Request) -> Response:
-    """Make or replace items, all or none.
+    """Create or replace items, all or none.
 
-    The answer comes once they are on disk; the next search finds them. A call that is sent twice does no harm. The
-    answer names values that are far outside the range that the encoder was trained on, which it clips.
+    The answer comes once they are on disk; the next search finds them. To send a call twice does no harm. The answer
+    names values that are far outside the range that the encoder was trained on, which the encoder clips.
     """
-    body = await read_body_of(request, (JSON,))
-    serving = serving_of(request)
-    asked = decode_items(bytes(body), serving.current.limits)
+    serving: Serving = request.app.state.serving
+    body = await receive_body(request, (JSON,))
+    batch = decode_items(bytes(body), serving.current.limits)
     try:
-        work = edits.put(serving, asked.ids, asked.rows, asked.payloads, is_disconnected(request))
+        work = edits.put(serving, batch.ids, batch.rows, batch.payloads, is_disconnected(request))
         done = await _in_time(request, work)
-        record_answer(request, serving.current, done.count)
+        record_answer(request.scope, done.count, serving.current.version.number)
         return put_response(done.version, done.sequence, done.count, done.clipped)
-    except QueryError as error:  # the encoder knows rows, and not where they stood
-        place = error.field if error.field.startswith("items") else "items"
-        raise RequestError(place, expected=error.expected, found=error.found) from error
+    except QueryError as error:  # the encoder names rows, not items
+        field = error.field if error.field.startswith("items") else "items"
+        raise RequestError(field, expected=error.expected, found=error.found) from error
 
 
-@items.get("/items", **item_calls(ItemPage, 400, 422, 503, parameters=LIST_QUERY))
+@items.get("/items", **describe_item_call(ItemPage, 400, 422, 503, params=ListParams))
 async def list_items(request: Request) -> Response:
-    """Items in the order of their ids, page by page; of those that pass a filter, where there is one."""
-    query = check_known(request.query_params, ("filter", "limit", "after", "min_sequence"))
-    current = await _including(request, query)
-    most = min(PAGE, current.limits.max_limit)
-    if "limit" in query:
-        expected = f"an integer from 1 to {current.limits.max_limit}"
-        most = pick_limit(pick_whole(query["limit"], "limit", expected), current.limits)
-    passing, found, sequence = pick_filter(query.get("filter")), list[int](), 0
+    """Items in the order of their ids, page by page; with a filter, only those that pass it."""
+    params = read_params(ListParams, request.query_params)
+    current = await _wait_for_sequence(request, params.min_sequence)
+    count = params.limit
+    if "limit" in params.model_fields_set:
+        current.limits.check_limit(count)
+    count = min(count, current.limits.max_limit)
+    filter_, positions, sequence = _filter(params.filter), list[int](), 0
 
-    def look() -> None:
+    def read() -> None:
         nonlocal sequence
-        found[:] = current.collection.items.page(query.get("after", ""), most + 1, passing)
+        positions[:] = current.collection.items.page(params.after, count + 1, filter_)
         sequence = current.collection.applied
 
-    await current.engine.change(look)
-    record_answer(request, current, min(most, len(found)))
-    return items_response(current.collection, found[:most], sequence, is_last=len(found) <= most)
+    await current.engine.change(read)
+    record_answer(request.scope, min(count, len(positions)), current.version.number)
+    return items_response(current.collection, positions[:count], sequence, is_last=len(positions) <= count)
 
 
-@items.get("/items/{id:path}", **item_calls(ItemResponse, 400, 404, 422, 503, parameters=(PATH_ID, MIN_SEQUENCE)))
+@items.get("/items/{id:path}", **describe_item_call(ItemResponse, 400, 404, 422, 503, params=ItemParams, path=PATH_ID))
 async def get_item(request: Request) -> Response:
     """One item, with its embedding."""
-    name, query = request.path_params["id"], check_known(request.query_params, ("min_sequence",))
-    current = await _including(request, query)
-    place = current.collection.items.find(name)
-    if place is None:
+    params = read_params(ItemParams, request.query_params)
+    current = await _wait_for_sequence(request, params.min_sequence)
+    name = request.path_params["id"]
+    position = current.collection.items.find(name)
+    if position is None:
         raise _unknown(name)
-    record_answer(request, current, 1)
-    return item_response(current.collection, place)
+    record_answer(request.scope, 1, current.version.number)
+    return item_response(current.collection, position)
 
 
-@items_written.delete("/items", **item_calls(WriteResponse, 400, 415, 422, 503, 504, parameters=DELETE_QUERY))
+@items_written.delete("/items", **describe_item_call(WriteResponse, 400, 415, 422, 503, 504, params=DeleteParams))
 async def delete_items(request: Request) -> Response:
-    """Delete all items that pass a filter, without which nothing is deleted.
+    """Delete all items that pass a filter; without a filter nothing is deleted.
 
-    Each is deleted if it passes at that moment. Many are deleted in several steps: a call that fails may have deleted
-    some of them.
+    Each item is deleted if it passes at that moment. Many are deleted in several steps: a call that fails may have
+    deleted some of them.
     """
-    serving = serving_of(request)
-    passing = pick_filter(check_known(request.query_params, ("filter",)).get("filter"))
-    if passing is None:
-        raise RequestError("filter", expected="a filter that says which items to delete", found="nothing")
-    return _written(request, serving, await _in_time(request, edits.delete_passing(serving, passing)))
+    serving: Serving = request.app.state.serving
+    filter_ = read_filter(read_params(DeleteParams, request.query_params).filter)
+    return _written(request, await _in_time(request, edits.delete_matching(serving, filter_)))
 
 
-@items_written.delete("/items/{id:path}", **item_calls(WriteResponse, 400, 404, 415, 503, 504, parameters=(PATH_ID,)))
+@items_written.delete("/items/{id:path}", **describe_item_call(WriteResponse, 400, 404, 415, 503, 504, path=PATH_ID))
 async def delete_item(request: Request) -> Response:
-    """Delete one item. The answer comes once that is on disk; no search finds it any more."""
-    name, serving = request.path_params["id"], serving_of(request)
+    """Delete one item. The answer comes once the deletion is on disk; no search finds the item after that."""
+    name, serving = request.path_params["id"], request.app.state.serving
     done = await _in_time(request, edits.delete(serving, name))
     if not done.count:
         raise _unknown(name)
-    return _written(request, serving, done)
+    return _written(request, done)
 
 
-async def _including(request: Request, query: Mapping[str, str]) -> Current:
-    """What serves, with all changes that are acknowledged, and up to `min_sequence` if the query names one."""
-    serving = serving_of(request)
+async def _wait_for_sequence(request: Request, min_sequence: int) -> Current:
+    """The serving version with all acknowledged changes, and all changes up to `min_sequence`."""
+    serving: Serving = request.app.state.serving
     current = serving.current
-    await serving.include(current, pick_sequence(query.get("min_sequence")))
+    await serving.wait_for_sequence(current, min_sequence)
     return current
 
 
 async def _in_time(request: Request, work: Coroutine[None, None, edits.WriteResult]) -> edits.WriteResult:
-    """What is begun goes on to its end; only the client waits no longer than a call may take."""
+    """Wait for the work no longer than a call may take; the work itself continues to its end."""
     seconds: float = request.app.state.settings.deadline_seconds
     task = asyncio.ensure_future(work)
     try:
@@ -131,11 +122,15 @@ async def _in_time(request: Request, work: Coroutine[None, None, edits.WriteResu
             return await asyncio.shield(task)
     except TimeoutError as error:
         task.add_done_callback(lambda ended: ended.exception())
-        raise DeadlineError("request", expected=f"an answer in {seconds:g} s", found="none") from error
+        raise DeadlineError("request", expected=f"an answer in {seconds:g} s", found="no answer") from error
 
 
-def _written(request: Request, serving: Serving, done: edits.WriteResult) -> Response:
-    record_answer(request, serving.current, done.count)
+def _filter(fields: dict[str, object] | None) -> Filter | None:
+    return None if fields is None else read_filter(fields)
+
+
+def _written(request: Request, done: edits.WriteResult) -> Response:
+    record_answer(request.scope, done.count, request.app.state.serving.current.version.number)
     return written_response(done.version, done.sequence, done.count)
 
 

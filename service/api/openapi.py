@@ -1,6 +1,6 @@
-"""What OpenAPI says of the guarded calls, whose endpoints read the request and write the response themselves."""
+"""The OpenAPI description of the guarded calls, whose endpoints read the request and write the response themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import Security
@@ -12,7 +12,7 @@ from lookalike.service.api.schemas import Problem
 from lookalike.service.errors import PROBLEM
 from lookalike.service.parsing.bodies import JSON, NPY
 
-__all__ = ["KEY", "PATH_ID", "calls", "item_calls", "problems"]
+__all__ = ["KEY", "PATH_ID", "describe_call", "describe_item_call", "problems"]
 
 _KEY = "A key that `lookalike keys add` made, of scope read; of scope write for calls that change something."
 
@@ -20,82 +20,108 @@ KEY = [
     Security(APIKeyHeader(name="X-API-Key", auto_error=False, description=_KEY)),
     Security(HTTPBearer(auto_error=False, description=f"{_KEY} The same key, as a bearer token.")),
 ]
-"""Either header; service.api.auth is what checks it."""
+"""Either header; service.api.guard checks it."""
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _STATUSES = {
     400: "Malformed",
     401: "No key",
-    403: "A key whose scope does not reach",
+    403: "The key's scope does not allow the call",
     404: "Unknown id",
-    408: "Slow",
-    409: "Refused",
+    408: "The body was too slow",
+    409: "The champion was refused",
     413: "Too large",
-    415: "Media type",
+    415: "Unsupported media type",
     422: "Wrong content",
-    429: "Too much waits",
-    503: "Not ready, or too many bytes of bodies at once",
-    504: "Too late",
+    429: "Too many rows wait",
+    503: "Not ready, or the request bodies in memory are too large",
+    504: "The deadline has passed",
 }
 
 
-PATH_ID = {
+PATH_ID: dict[str, Any] = {
     "name": "id",
     "in": "path",
     "required": True,
-    "description": "An item's id, percent-encoded: it may hold any but control characters.",
+    "description": "An item's id, percent-encoded; control characters are not allowed.",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
 }
 
 
-def calls(takes: type[BaseModel], gives: type[BaseModel], *statuses: int, query: dict[str, Any] | None = None) -> Any:
-    """The arguments of a route that takes and gives JSON or .npy; `query` goes with an .npy body."""
-    parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in (query or {}).items()]
-    content = {JSON: {"schema": takes.model_json_schema()}, NPY: _BINARY}
+def describe_call(
+    request: type[BaseModel], response: type[BaseModel], *statuses: int, params: type[BaseModel] | None = None
+) -> Any:
+    """The arguments of a route that accepts and returns JSON or .npy; `params` go with an .npy body."""
+    content = {JSON: {"schema": _inlined(request)}, NPY: _BINARY}
     return {
-        "response_model": gives,
+        "response_model": response,
         "responses": {
             200: {"content": {NPY: _BINARY}},
             **problems(400, 401, 403, 408, 413, 415, 422, 429, 503, 504, *statuses),
         },
-        "openapi_extra": {"requestBody": {"required": True, "content": content}, "parameters": parameters},
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": content},
+            "parameters": list(_parameters(params)) if params else [],
+        },
     }
 
 
-def item_calls(
-    gives: type[BaseModel], *statuses: int, takes: type[BaseModel] | None = None, parameters: Sequence[Any] = ()
+def describe_item_call(
+    response: type[BaseModel],
+    *statuses: int,
+    request: type[BaseModel] | None = None,
+    params: type[BaseModel] | None = None,
+    path: dict[str, Any] | None = None,
 ) -> Any:
-    """The arguments of a route of items: JSON alone; `parameters` as OpenAPI has them."""
-    told: dict[str, Any] = {"parameters": list(parameters)}
-    if takes:
-        told["requestBody"] = {"required": True, "content": {JSON: {"schema": _whole(takes)}}}
+    """The arguments of a route of items, which accepts only JSON; `path` describes a parameter of its path."""
+    extra: dict[str, Any] = {"parameters": [*([path] if path else []), *(_parameters(params) if params else [])]}
+    if request:
+        extra["requestBody"] = {"required": True, "content": {JSON: {"schema": _inlined(request)}}}
     return {
-        "response_model": gives,
+        "response_model": response,
         "responses": problems(401, 403, *statuses),
-        "openapi_extra": told,
+        "openapi_extra": extra,
         "tags": ["items"],
     }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documented ways to fail."""
+    """The documented errors."""
     content = {PROBLEM: {"schema": Problem.model_json_schema()}}
     return {status: {"description": _STATUSES[status], "content": content} for status in sorted(statuses)}
 
 
-def _whole(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's schema with those of the models in it in their places: OpenAPI keeps them elsewhere than pydantic."""
+def _parameters(model: type[BaseModel]) -> Iterator[dict[str, Any]]:
+    """The fields of a model as parameters of a query string; an object is JSON text."""
+    schema = model.model_json_schema()
+    for name, field in schema["properties"].items():
+        value = {**field, **next((each for each in field.get("anyOf", ()) if each["type"] != "null"), {})}
+        description = value.pop("description", None)
+        value = {key: part for key, part in value.items() if key not in {"anyOf", "title"} and part is not None}
+        parameter: dict[str, Any] = {"name": name, "in": "query"}
+        if name in schema.get("required", ()):
+            parameter["required"] = True
+        if description:
+            parameter["description"] = description
+        if value["type"] == "object":
+            yield parameter | {"content": {JSON: {"schema": {"type": "object"}}}}
+        else:
+            yield parameter | {"schema": value}
+
+
+def _inlined(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's schema with the schemas of its inner models in place: OpenAPI keeps them elsewhere than pydantic."""
     schema = model.model_json_schema()
     inner = schema.pop("$defs", {})
 
-    def put_in(value: Any) -> Any:
+    def inline(value: Any) -> Any:
         if isinstance(value, list):
-            return [put_in(each) for each in value]
+            return [inline(each) for each in value]
         if not isinstance(value, dict):
             return value
         if "$ref" in value:
-            return put_in(inner[value["$ref"].removeprefix("#/$defs/")])
-        return {name: put_in(each) for name, each in value.items()}
+            return inline(inner[value["$ref"].removeprefix("#/$defs/")])
+        return {name: inline(each) for name, each in value.items()}
 
-    whole: dict[str, Any] = put_in(schema)
-    return whole
+    inlined: dict[str, Any] = inline(schema)
+    return inlined

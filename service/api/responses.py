@@ -1,4 +1,4 @@
-"""From answers to bytes, written once: JSON by orjson, or .npy."""
+"""From results to responses: JSON by orjson, or .npy; large responses are written part by part."""
 
 import io
 import itertools
@@ -33,27 +33,24 @@ __all__ = [
 VERSION_HEADER = "X-Lookalike-Version"
 SEQUENCE_HEADER = "X-Lookalike-Sequence"
 PART_VALUES = 1 << 16
-"""Numbers that are written at a time: about 700 kB of JSON."""
+"""Numbers of one part: about 700 kB of JSON."""
 PART_BYTES = 1 << 18
-"""About so many bytes of hits, items or .npy are written at a time; less is an answer in one part."""
+"""Approximate bytes of one part of hits, items or .npy; a smaller response has one part."""
 FEW_HITS = 1_000
 HITS_READ = 16
-"""Hits whose texts are read at a time: a payload may have 64 KiB."""
+"""Hits whose texts are read together; a payload may have 64 KiB."""
 HIT_BYTES = 48
-"""Of a hit's JSON beside its id and its payload."""
+"""Approximate bytes of a hit's JSON without its id and payload."""
 PAGE_BYTES = 8 << 20
-"""A page of items ends when it has so many."""
+"""A page of items ends when it has this many bytes."""
 Form = Literal["float", "base64", "npy"]
 _Sized = tuple[int, dict[str, Any]]
-"""A hit or an item, and about how many bytes of JSON it has."""
+"""A hit or an item, after its approximate bytes of JSON."""
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
 def embeddings_response(collection: Collection, embeddings: NDArray[np.float32], form: Form) -> Response:
-    """{"version", "embeddings"}, each a list of numbers or base64 of little-endian float32; or (n, latent_dim) as .npy.
-
-    A large answer is written part by part, as the client takes it.
-    """
+    """{"version", "embeddings"}, each a list of numbers or base64 of little-endian float32; or (n, latent_dim) .npy."""
     if form == "npy":
         return _npy(collection, embeddings)
     parts = _json_parts(collection.number, np.ascontiguousarray(embeddings, "<f4"), form)
@@ -67,96 +64,94 @@ def _json_parts(number: int, embeddings: NDArray[np.float32], form: Form) -> Ite
     yield b'{"version":%d,"embeddings":[' % number
     for start in range(0, len(embeddings), size):
         block = embeddings[start : start + size]
-        told = block if form == "float" else [b64encode(row.tobytes()).decode("ascii") for row in block]
-        yield (b"," if start else b"") + orjson.dumps(told, option=_NUMPY)[1:-1]
+        values = block if form == "float" else [b64encode(row.tobytes()).decode("ascii") for row in block]
+        yield (b"," if start else b"") + orjson.dumps(values, option=_NUMPY)[1:-1]
     yield b"]}"
 
 
 def hits_response(
-    collection: Collection, found: SearchResult, *, with_payload: bool, as_npy: bool, most: int = 1 << 62
+    collection: Collection, result: SearchResult, *, with_payload: bool, as_npy: bool, most: int = 1 << 62
 ) -> Response:
-    """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); no hit is "" and NaN.
-
-    A large answer is written part by part, as the client takes it.
+    """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); a missing hit is "" and NaN.
 
     Raises:
         TooLargeError: the answer would have more than about `most` bytes.
     """
     if as_npy:
-        return _npy(collection, _records(collection, found), found.sequence)
-    size = HIT_BYTES * found.positions.size
+        return _npy(collection, _records(collection, result), result.sequence)
+    size = HIT_BYTES * result.positions.size
     if size <= PART_BYTES:
         size, results = 0, []
-        for hits, novelty in _results(collection, found, with_payload):
+        for hits, novelty in _results(collection, result, with_payload):
             kept = []
             for length, hit in hits:
                 size += length
                 kept.append(hit)
             results.append({"hits": kept, "novelty": novelty})
         if size <= PART_BYTES:
-            answer = {"version": collection.number, "sequence": found.sequence, "results": results}
-            return _respond(collection, orjson.dumps(answer), JSON, found.sequence)
+            answer = {"version": collection.number, "sequence": result.sequence, "results": results}
+            return _respond(collection, orjson.dumps(answer), JSON, result.sequence)
     if with_payload:
-        size = _size(collection.items, found)
+        size = _size(collection.items, result)
     if size > most:
-        raise TooLargeError("limit", expected=f"an answer of at most {most} bytes", found=f"one of about {size}")
-    return _in_parts(collection, _hits_parts(collection, found, with_payload), JSON, found.sequence)
+        raise TooLargeError("limit", expected=f"an answer of at most {most} bytes", found=f"about {size} bytes")
+    return _in_parts(collection, _hits_parts(collection, result, with_payload), JSON, result.sequence)
 
 
 def _results(
-    collection: Collection, found: SearchResult, with_payload: bool
+    collection: Collection, result: SearchResult, with_payload: bool
 ) -> Iterator[tuple[Iterator[_Sized], float]]:
     """The hits and the novelty of each query."""
-    each = zip(found.scores.tolist(), found.positions.tolist(), found.novelty.tolist(), strict=True)
-    for scores, positions, novelty in each:
+    queries = zip(result.scores.tolist(), result.positions.tolist(), result.novelty.tolist(), strict=True)
+    for scores, positions, novelty in queries:
         yield _hits(collection.items, scores, positions, with_payload), novelty
 
 
-def _size(items: Delta, found: SearchResult) -> int:
-    """About how many bytes of JSON the hits have, with their payloads."""
-    each, counts = np.unique(found.positions[found.positions >= 0], return_counts=True)
-    lengths = (HIT_BYTES + items.payload_bytes(place) for place in each.tolist())
+def _size(items: Delta, result: SearchResult) -> int:
+    """The approximate bytes of the hits' JSON, with their payloads."""
+    positions, counts = np.unique(result.positions[result.positions >= 0], return_counts=True)
+    lengths = (HIT_BYTES + items.payload_bytes(position) for position in positions.tolist())
     return sum(length * count for length, count in zip(lengths, counts.tolist(), strict=True))
 
 
-def _hits_parts(collection: Collection, found: SearchResult, with_payload: bool) -> Iterator[bytes]:
-    yield b'{"version":%d,"sequence":%d,"results":[' % (collection.number, found.sequence)
-    for number, (hits, novelty) in enumerate(_results(collection, found, with_payload)):
+def _hits_parts(collection: Collection, result: SearchResult, with_payload: bool) -> Iterator[bytes]:
+    yield b'{"version":%d,"sequence":%d,"results":[' % (collection.number, result.sequence)
+    for number, (hits, novelty) in enumerate(_results(collection, result, with_payload)):
         yield b',{"hits":[' if number else b'{"hits":['
         yield from _listed(hits)
         yield b'],"novelty":' + orjson.dumps(novelty) + b"}"
     yield b"]}"
 
 
-def _listed(each: Iterable[_Sized]) -> Iterator[bytes]:
-    """Hits or items as JSON with commas between them, some at a time."""
+def _listed(entries: Iterable[_Sized]) -> Iterator[bytes]:
+    """Hits or items as JSON with commas between them, in parts."""
     block: list[dict[str, Any]] = []
-    size, begun = 0, b""
-    for length, one in each:
-        block.append(one)
+    size, comma = 0, b""
+    for length, entry in entries:
+        block.append(entry)
         size += length
         if size >= PART_BYTES:
-            yield begun + orjson.dumps(block)[1:-1]
-            block, size, begun = [], 0, b","
+            yield comma + orjson.dumps(block)[1:-1]
+            block, size, comma = [], 0, b","
     if block:
-        yield begun + orjson.dumps(block)[1:-1]
+        yield comma + orjson.dumps(block)[1:-1]
 
 
 def _in_parts(collection: Collection, parts: Iterator[bytes], media_type: str, sequence: int | None) -> Response:
-    """Parts of about PART_BYTES that are written as the client takes them."""
-    return StreamingResponse(_joined(parts), media_type=media_type, headers=_headers(collection, sequence))
+    """A response that is written part by part, as fast as the client reads."""
+    return StreamingResponse(_join(parts), media_type=media_type, headers=_headers(collection, sequence))
 
 
-def _joined(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in parts of at least PART_BYTES, but for the last."""
-    kept, size = [], 0
+def _join(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in parts of at least PART_BYTES, except the last."""
+    joined, size = [], 0
     for part in parts:
-        kept.append(part)
+        joined.append(part)
         size += len(part)
         if size >= PART_BYTES:
-            yield b"".join(kept)
-            kept, size = [], 0
-    yield b"".join(kept)
+            yield b"".join(joined)
+            joined, size = [], 0
+    yield b"".join(joined)
 
 
 def written_response(number: int, sequence: int, count: int) -> Response:
@@ -166,25 +161,29 @@ def written_response(number: int, sequence: int, count: int) -> Response:
 
 def put_response(number: int, sequence: int, count: int, clipped: Clipped) -> Response:
     """{"version", "sequence", "count", "clipped", "warnings": [{"id", "column", "value", "low", "high"}, ...]}."""
-    told = {"version": number, "sequence": sequence, "count": count}
-    return _written(told | {"clipped": clipped.count, "warnings": clipped.values})
+    fields = {"version": number, "sequence": sequence, "count": count}
+    return _written(fields | {"clipped": clipped.count, "warnings": clipped.values})
 
 
-def _written(told: dict[str, Any]) -> Response:
-    headers = {VERSION_HEADER: str(told["version"]), SEQUENCE_HEADER: str(told["sequence"])}
-    return Response(orjson.dumps(told), media_type=JSON, headers=headers)
+def _written(fields: dict[str, Any]) -> Response:
+    headers = {VERSION_HEADER: str(fields["version"]), SEQUENCE_HEADER: str(fields["sequence"])}
+    return Response(orjson.dumps(fields), media_type=JSON, headers=headers)
 
 
 def item_response(collection: Collection, position: int) -> Response:
-    """{"version", "sequence", "id", "payload", "embedding"}, of what the collection holds now."""
+    """{"version", "sequence", "id", "payload", "embedding"} of the collection's current item."""
     embedding = collection.vectors_at(np.array([position]))[0]
-    told = {"version": collection.number, "sequence": collection.applied}
-    item = {**told, **_item(collection.items, position), "embedding": embedding}
+    item = {
+        "version": collection.number,
+        "sequence": collection.applied,
+        **_item(collection.items, position),
+        "embedding": embedding,
+    }
     return _respond(collection, orjson.dumps(item, option=_NUMPY), JSON, collection.applied)
 
 
 def items_response(collection: Collection, positions: list[int], sequence: int, *, is_last: bool) -> Response:
-    """{"version", "sequence", "items": [{"id", "payload"}, ...], "next"}: what was found up to that change.
+    """{"version", "sequence", "items": [{"id", "payload"}, ...], "next"}, as of that change.
 
     The page ends early when it has PAGE_BYTES.
     """
@@ -196,7 +195,7 @@ def items_response(collection: Collection, positions: list[int], sequence: int, 
     after = None if is_last else items.id_at(positions[len(sizes) - 1])
     parts = itertools.chain(
         [b'{"version":%d,"sequence":%d,"items":[' % (collection.number, sequence)],
-        _listed((length, _item(items, place)) for length, place in zip(sizes, positions, strict=False)),
+        _listed((length, _item(items, position)) for length, position in zip(sizes, positions, strict=False)),
         [b'],"next":', orjson.dumps(after), b"}"],
     )
     if size <= PART_BYTES:
@@ -211,24 +210,25 @@ def _item(items: Delta, position: int) -> dict[str, Any]:
 def _hits(items: Delta, scores: list[float], positions: list[int], with_payload: bool) -> Iterator[_Sized]:
     for start in range(0, len(positions), HITS_READ):
         part = positions[start : start + HITS_READ]
-        there = part if min(part) >= 0 else [position for position in part if position >= 0]
-        their = scores[start : start + HITS_READ]
-        if there is not part:
-            their = [score for score, position in zip(their, part, strict=True) if position >= 0]
-        names = items.ids_at(there)
+        part_scores = scores[start : start + HITS_READ]
+        if min(part) < 0:  # fewer hits than the limit
+            part_scores = [score for score, position in zip(part_scores, part, strict=True) if position >= 0]
+            part = [position for position in part if position >= 0]
+        names = items.ids_at(part)
         if not with_payload:
-            yield from ((HIT_BYTES, {"id": name, "score": score}) for name, score in zip(names, their, strict=True))
+            for name, score in zip(names, part_scores, strict=True):
+                yield HIT_BYTES, {"id": name, "score": score}
             continue
-        for name, score, text in zip(names, their, items.payloads_json(there), strict=True):
+        for name, score, text in zip(names, part_scores, items.payloads_json(part), strict=True):
             yield HIT_BYTES + len(text), {"id": name, "score": score, "payload": orjson.Fragment(text)}
 
 
-def _records(collection: Collection, found: SearchResult) -> NDArray[Any]:
-    ids = [[collection.items.id_at(p) if p >= 0 else "" for p in row] for row in found.positions.tolist()]
+def _records(collection: Collection, result: SearchResult) -> NDArray[Any]:
+    ids = [[collection.items.id_at(p) if p >= 0 else "" for p in row] for row in result.positions.tolist()]
     width = max((len(name) for row in ids for name in row), default=1) or 1
-    records = np.empty(found.positions.shape, [("id", f"<U{width}"), ("score", "<f4")])
+    records = np.empty(result.positions.shape, [("id", f"<U{width}"), ("score", "<f4")])
     records["id"] = ids
-    records["score"] = np.where(found.positions >= 0, found.scores, np.nan)
+    records["score"] = np.where(result.positions >= 0, result.scores, np.nan)
     return records
 
 
@@ -249,6 +249,6 @@ def _respond(collection: Collection, body: bytes, media_type: str, sequence: int
 
 
 def _headers(collection: Collection, sequence: int | None = None) -> dict[str, str]:
-    """An answer about items has the sequence number up to which it includes changes; an embedding needs none."""
+    """The version, and for answers about items the last change that the answer includes."""
     version = {VERSION_HEADER: str(collection.number)}
     return version if sequence is None else version | {SEQUENCE_HEADER: str(sequence)}

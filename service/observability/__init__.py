@@ -1,4 +1,4 @@
-"""Logs, metrics, traces, and this process's part in the drift test.
+"""Logs, metrics, traces, and this process's part of the drift test.
 
 Imports index.
 """

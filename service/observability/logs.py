@@ -1,6 +1,6 @@
-"""What happened, one JSON object a line on standard error: never a row, an id, a filter, a payload or a key.
+"""Logs: one JSON object per line on standard error, without rows, ids, filters, payloads and keys.
 
-Of an exception that is its type and where it was raised; its message may quote what a client sent.
+An exception is logged by its type and the lines of its traceback; its message may quote a client's values.
 """
 
 import itertools
@@ -27,16 +27,17 @@ __all__ = [
     "log_failure",
     "log_request",
     "noted",
+    "record_answer",
     "request_id",
 ]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 NOTE = "lookalike.note"
-"""Where a request's scope has its note."""
+"""The key of a request's scope that holds its note."""
 _PROCESS, _numbers = secrets.token_hex(8), itertools.count()
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_TOLD = "logged"
+_LOGGED = "logged"
 _LONGEST = 300
 _requests = logging.getLogger("lookalike.requests")
 _failures = logging.getLogger("lookalike.service")
@@ -45,7 +46,7 @@ _events = logging.getLogger("lookalike.events")
 
 @dataclass(slots=True)
 class Note:
-    """What is told of one request; who answers it fills in how many rows or queries, and of which version."""
+    """The log fields of one request; its route sets how many rows or queries were answered, and by which version."""
 
     request_id: str
     rows: int = 0
@@ -53,13 +54,19 @@ class Note:
 
 
 def noted(scope: Scope) -> Note:
-    """The note of a request, to read or to fill in."""
+    """The note of a request, created if missing."""
     note: Note = scope.get(NOTE) or scope.setdefault(NOTE, Note(request_id(scope["headers"])))
     return note
 
 
+def record_answer(scope: Scope, rows: int, version: int) -> None:
+    """Note how many rows or queries were answered, and by which version, for metrics and logs."""
+    note = noted(scope)
+    note.rows, note.version = rows, version
+
+
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """X-Request-Id where it is 1 to 128 of A-Z a-z 0-9 . _ -, else 32 hexadecimal digits that no other request has."""
+    """X-Request-Id if it is 1 to 128 of A-Z a-z 0-9 . _ -, else 32 unique hexadecimal digits."""
     for name, value in headers:
         if name == b"x-request-id" and _ID.fullmatch(value):
             return value.decode("ascii")
@@ -67,7 +74,7 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def log_request(scope: Scope, note: Note, *, route: str, status: int, seconds: float) -> None:
-    """One line of an answered request: at level info, or warning where the service failed on it."""
+    """Log an answered request, at level info; at level warning if the service failed on it."""
     level = logging.WARNING if status >= 500 else logging.INFO
     if not _requests.isEnabledFor(level):
         return
@@ -86,20 +93,20 @@ def log_request(scope: Scope, note: Note, *, route: str, status: int, seconds: f
 
 
 def log_failure(scope: Scope, error: Exception) -> None:
-    """One line of an exception that nobody foresaw; uvicorn's own of the same exception is left out."""
+    """Log an unexpected exception; uvicorn's own line for the same exception is dropped."""
     route = getattr(scope.get("route"), "path", None)
     fields = {"request_id": noted(scope).request_id, "method": scope["method"], "route": route}
     _failures.error("unhandled error", exc_info=error, extra={"fields": fields})
-    error.add_note(_TOLD)
+    error.add_note(_LOGGED)
 
 
 def lifecycle(event: str, **fields: str | int | float | None) -> None:
-    """One line of what happens to the service itself, whatever the level is: it starts, changes its version, stops."""
+    """Log an event of the service itself at every level: start, change of version, stop."""
     _events.info(event, extra={"fields": fields})
 
 
 class JsonFormatter(logging.Formatter):
-    """Ours and everyone else's records, of one form."""
+    """Formats the records of the service and of all libraries."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -116,13 +123,13 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: LogLevel) -> None:
-    """Send what this process logs, uvicorn's and asyncio's included, to standard error; from `level` on.
+    """Write all logs of this process from `level` on, also uvicorn's and asyncio's, to standard error.
 
-    Libraries tell warnings and worse; the service's lifecycle is always told.
+    Libraries log from level warning on; lifecycle events are always logged.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    handler.addFilter(_is_news)
+    handler.addFilter(_is_not_logged)
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
     for name in ("lookalike", "uvicorn"):
@@ -130,19 +137,19 @@ def configure(level: LogLevel) -> None:
     _events.setLevel(logging.INFO)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_not_logged(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return _TOLD not in getattr(error, "__notes__", ())
+    return _LOGGED not in getattr(error, "__notes__", ())
 
 
 def _event(message: str) -> str:
-    """A line: of several the first, for asyncio quotes arguments in the others; of a traceback the last."""
+    """The first line of a message, because asyncio quotes arguments in the others; of a traceback the last line."""
     lines = message.strip().splitlines() or [""]
     return lines[-1 if lines[0].startswith("Traceback") else 0][:_LONGEST]
 
 
 def _trace(error: BaseException) -> list[str]:
-    """The exceptions that led here, the first one first, each with the lines that it came through."""
+    """The chain of exceptions, the first cause first, each with the lines of its traceback."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     lines = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     return [*(_trace(cause) if cause else []), type(error).__name__, *lines]

@@ -1,6 +1,6 @@
-"""What a person on call wants to see, in Prometheus's format, from one process or merged from several.
+"""Metrics in Prometheus's format, of one process or merged from several.
 
-Workers share their numbers through files: `share` says where, before they are spawned.
+Workers share their numbers through files in a folder, which `share` sets before they are spawned.
 """
 
 import asyncio
@@ -27,9 +27,11 @@ Outcome = Literal["served", "refused"]
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 UNMATCHED = "none"
-"""The route of what no route matched, so that no client can make up names."""
+"""The route of a request that matches no route, so that clients cannot create label values."""
+JUDGED_TOGETHER = 256
+"""p-values of queries that the drift test judges together."""
 SHARE_SECONDS = 5.0
-"""So old may be what processes know of each other's drift."""
+"""Seconds between two exchanges of drift evidence with the other processes."""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WORK = (0.00005, 0.0001, 0.00025, *_SECONDS)
@@ -39,12 +41,14 @@ _CALLS = tuple(2.0**power for power in range(9))
 
 
 class Metrics:
-    """The numbers of one app. Each method takes a microsecond or a few; call them from one thread."""
+    """The metrics of one app. Each method takes some microseconds; call them from one thread."""
 
     def __init__(self, drift: DriftWatch | None = None) -> None:
-        """`drift`: the watch that shares what it sees; without, one that keeps to itself."""
+        """`drift`: a watch that shares its evidence; by default a watch of this process alone."""
         self._registry = CollectorRegistry()
         self._drift = drift or DriftWatch()
+        self._p_values: list[NDArray[np.float64]] = []  # of queries to the serving version, not yet judged
+        self._waiting = self._serving = 0
         self._count_requests()
         self._measure_work()
         self._show_version()
@@ -60,24 +64,26 @@ class Metrics:
             registry=self._registry,
         )
         rows = self._counter("rows", "Queries and rows answered.", "route")
-        rejected = self._counter("rejected", "Calls that were given up before they were answered.", "reason")
+        rejected = self._counter("rejected", "Calls that failed before they were answered.", "reason")
         self._requests, self._seconds, self._rows = cache(requests.labels), cache(seconds.labels), cache(rows.labels)
         self._rejected = {reason: rejected.labels(reason) for reason in get_args(Reason)}
 
     def _measure_work(self) -> None:
         self._queue = self._gauge("queue_calls", "Calls that wait for a batch.", "livesum")
-        self._batch_rows = self._histogram("batch_rows", "Rows that were answered together.", _ROWS)
-        self._batch_calls = self._histogram("batch_calls", "Calls that were answered together.", _CALLS)
-        self._encode = self._histogram("encode_seconds", "To encode a batch.", _WORK)
-        self._search = self._histogram("search_seconds", "To search for a batch.", _WORK)
+        self._batch_rows = self._histogram("batch_rows", "Rows of a batch.", _ROWS)
+        self._batch_calls = self._histogram("batch_calls", "Calls of a batch.", _CALLS)
+        self._encode = self._histogram("encode_seconds", "Time to encode a batch.", _WORK)
+        self._search = self._histogram("search_seconds", "Time to search for a batch.", _WORK)
 
     def _show_version(self) -> None:
         self._version = self._gauge("version", "The version that serves.", "livemostrecent")
-        self._items = self._gauge("items", "Items that are found.", "livemostrecent")
-        self._sequence = self._gauge("item_sequence", "The last change of the change log that is found.", "livemin")
-        self._log_bytes = self._gauge("item_log_bytes", "The change log's files together.", "livemostrecent")
+        self._items = self._gauge("items", "Items that a search can find.", "livemostrecent")
+        self._sequence = self._gauge(
+            "item_sequence", "The last change of the change log that answers include.", "livemin"
+        )
+        self._log_bytes = self._gauge("item_log_bytes", "Size of the change log's files.", "livemostrecent")
         self._superseded = self._gauge(
-            "item_log_superseded_ratio", "The share of its changes that a later one superseded.", "livemostrecent"
+            "item_log_superseded_ratio", "The share of its changes that a later change superseded.", "livemostrecent"
         )
         self._refused = self._gauge("refused", "1 while a version is refused, else 0.", "livemax")
         self._refused_version = self._gauge("refused_version", "The version that is refused, or 0.", "livemax")
@@ -92,86 +98,96 @@ class Metrics:
             registry=self._registry,
         )
         self._evidence = self._gauge(
-            "drift_evidence", "That the queries are no longer like the data, log10.", "livemax"
+            "drift_evidence", "Evidence that the queries are no longer like the data, log10.", "livemax"
         )
-        self._alarm = self._gauge(
-            "drift_alarm", "1 once the evidence was enough, until another encoder serves.", "livemax"
-        )
+        self._alarm = self._gauge("drift_alarm", "1 after a drift alarm, until another encoder serves.", "livemax")
 
     def request(self, route: str, status: int, seconds: float, rows: int = 0) -> None:
-        """A request was answered, with so many rows or queries."""
+        """Count an answered request and its rows or queries."""
         self._requests(route, status).inc()
         self._seconds(route).observe(seconds)
         if rows:
             self._rows(route).inc(rows)
 
     def queued(self, depth: int) -> None:
-        """So many calls wait now."""
+        """Set the number of waiting calls."""
         self._queue.set(depth)
 
     def rejected(self, reason: Reason) -> None:
-        """A call was given up before it was answered."""
+        """Count a call that failed before it was answered."""
         self._rejected[reason].inc()
 
     def batched(self, rows: int, calls: int) -> None:
-        """A batch was taken."""
+        """Count a batch."""
         self._batch_rows.observe(rows)
         self._batch_calls.observe(calls)
 
     def encoded(self, seconds: float) -> None:
-        """A batch was encoded."""
+        """Count the time to encode a batch."""
         self._encode.observe(seconds)
 
     def searched(self, seconds: float) -> None:
-        """A batch was searched for."""
+        """Count the time to search for a batch."""
         self._search.observe(seconds)
 
     def novelty(self, values: NDArray[np.float64], version: int) -> None:
-        """(n,) p-values of queries to a version, from outside: items, and the canary query, tell nothing of drift."""
+        """Count (n,) p-values of a version's queries from outside; items and the canary query say nothing about drift.
+
+        The drift test judges some hundreds at a time, because one by one takes ten times as long. It leaves out the
+        queries to a version that no longer serves.
+        """
         if len(values) == 0:
             return
         self._novelty.observe_all(values)
-        self._drift.add(values, version)
+        if version == self._serving:
+            self._p_values.append(values)
+            self._waiting += len(values)
+            if self._waiting >= JUDGED_TOGETHER:
+                self._judge()
 
     async def share_drift(self) -> None:
-        """Tell other processes of the drift that is seen here, and hear of theirs, until it is cancelled."""
+        """Exchange drift evidence with the other processes, until cancelled."""
         while True:
+            self._judge()
             await self._drift.exchange()
             self._publish_drift()
             await asyncio.sleep(SHARE_SECONDS)
 
     def close(self) -> None:
-        """Leave what is known of the drift to whoever serves next."""
+        """Save the drift evidence for the next process."""
+        self._judge()
         self._drift.close()
 
     def serving(self, version: int, rows: int, calibration: str) -> None:
-        """This version serves now, and none is refused; rows and calibration as `DriftWatch.serve` has them."""
+        """Set the serving version; none is refused now. For rows and calibration see `DriftWatch.serve`."""
+        self._judge()
+        self._serving = version
         self._drift.serve(version, rows, calibration)
         self._publish_drift()
         self._version.set(version)
         self.refused(0)
 
     def items(self, count: int, sequence: int) -> None:
-        """So many items are found now, up to this change of the change log."""
+        """Set the number of items, and the last change of the change log that answers include."""
         self._items.set(count)
         self._sequence.set(sequence)
 
     def log(self, size: LogSize) -> None:
-        """The change log has this size now."""
+        """Set the size of the change log."""
         self._log_bytes.set(size.bytes)
         self._superseded.set(size.superseded / max(1, size.changes))
 
     def refused(self, number: int) -> None:
-        """The store's champion is this version, which cannot serve; 0: none is refused any more."""
+        """Set the version that is the champion but cannot serve; 0 for none."""
         self._refused.set(min(number, 1))
         self._refused_version.set(number)
 
     def changed(self, outcome: Outcome) -> None:
-        """A change to another version ended."""
+        """Count a change to another version, which was served or refused."""
         self._changes[outcome].inc()
 
     def render(self) -> bytes:
-        """All of it as text, of all workers where there are several."""
+        """All metrics as text, merged from all workers."""
         self._publish_drift()
         if FOLDER not in os.environ:
             return generate_latest(self._registry)
@@ -179,8 +195,15 @@ class Metrics:
         MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
         return generate_latest(merged)
 
+    def _judge(self) -> None:
+        """Give the collected p-values to the drift test."""
+        if self._p_values:
+            self._drift.add(np.concatenate(self._p_values), self._serving)
+            self._p_values, self._waiting = [], 0
+
     def _publish_drift(self) -> None:
-        drift = self._drift.told()
+        self._judge()
+        drift = self._drift.current()
         self._evidence.set(max(0.0, drift.evidence))
         self._alarm.set(drift.drifted)
 
@@ -195,7 +218,7 @@ class Metrics:
 
 
 class _Bulk(Histogram):
-    """A histogram that takes many values at once."""
+    """A histogram that counts many values at once."""
 
     def observe_all(self, values: NDArray[np.float64]) -> None:
         """(n,) finite values, n > 0."""
@@ -204,12 +227,12 @@ class _Bulk(Histogram):
             return
         self._sum.inc(float(values.sum()))
         counts = np.bincount(np.searchsorted(self._upper_bounds, values))
-        for place in np.flatnonzero(counts).tolist():
-            self._buckets[place].inc(int(counts[place]))
+        for bucket in np.flatnonzero(counts).tolist():
+            self._buckets[bucket].inc(int(counts[bucket]))
 
 
 def share(folder: Path) -> None:
-    """From now on, workers that are spawned share their numbers through `folder`; those of earlier ones are removed."""
+    """Let workers that are spawned later share their numbers through `folder`; remove those of earlier workers."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.db"):
         file.unlink()
@@ -217,7 +240,7 @@ def share(folder: Path) -> None:
 
 
 def forget(pid: int) -> None:
-    """A worker died: its gauges no longer count; its counters do."""
+    """Remove the gauges of a dead worker; its counters stay."""
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
@@ -235,21 +258,21 @@ class MetricsMiddleware:
         started = time.perf_counter()
         note = scope[NOTE] = Note(request_id(scope["headers"]))
         status = 500
-        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server leaves the body out
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server removes the body
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                named = (b"x-request-id", note.request_id.encode("ascii"))
-                message = {**message, "headers": [*message["headers"], named]}
+                header = (b"x-request-id", note.request_id.encode("ascii"))
+                message = {**message, "headers": [*message["headers"], header]}
             await send(message)
 
         try:
-            await self.app(asked, receive, watch)
+            await self.app(inner, receive, watch)
         finally:
             seconds = time.perf_counter() - started
-            asked["method"] = scope["method"]
-            route = getattr(asked.get("route"), "path", UNMATCHED)
+            inner["method"] = scope["method"]
+            route = getattr(inner.get("route"), "path", UNMATCHED)
             self.metrics.request(route, status, seconds, note.rows)
-            log_request(asked, note, route=route, status=status, seconds=seconds)
+            log_request(inner, note, route=route, status=status, seconds=seconds)

@@ -1,4 +1,4 @@
-"""OpenTelemetry by FastAPI's own support: a span a request, exported as the OTEL_* environment says."""
+"""OpenTelemetry by FastAPI's own support: one span for each request, exported by the OTEL_* variables."""
 
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
@@ -12,7 +12,7 @@ _PROBES = {"/livez", "/readyz", "/metrics"}
 
 
 def telemetry(tracing: bool) -> TelemetryConfig:
-    """What FastAPI records: spans where they are asked for, and never its own metrics and logs, which ours replace."""
+    """What FastAPI records: spans if tracing is on, but no metrics and logs, which the service writes itself."""
     return {
         "tracing": tracing,
         "auto_configure": tracing,
@@ -23,7 +23,7 @@ def telemetry(tracing: bool) -> TelemetryConfig:
 
 
 class PrivateSpans:
-    """Takes out of each span what FastAPI puts there of a path and a query, which may hold ids and filters."""
+    """Removes the path and the query from each span, because they may have ids and filters."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

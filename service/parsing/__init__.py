@@ -1,4 +1,4 @@
-"""From bytes to checked values: limits of HTTP heads, bodies, JSON, .npy, query strings.
+"""From bytes to validated requests: HTTP heads, bodies, JSON, .npy, query strings, and their limits.
 
 Imports the service's errors and settings, and index.
 """

@@ -1,21 +1,41 @@
-"""Read a request's body within its bounds: media type, bytes, seconds, and the bytes that all requests hold."""
+"""Read a request's headers and body within its limits: media type, bytes, seconds, and the bytes of all requests.
+
+ASGI reports that a body is complete, or that a client has disconnected, only to a task that waits for the report. Such
+a task, or a timer, costs as much as a search. uvicorn knows both at once, in attributes of its request cycle, and no
+public function reads them: `has_arrived` and `is_disconnected` do. With another server both return False.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.requests import ClientDisconnect, Request
 
 from lookalike.service.errors import FullError, MalformedError, MediaError, SlowBodyError, TooLargeError
-from lookalike.service.parsing.connection import has_arrived, receive_rest
+from lookalike.service.parsing.connection import receive_rest
 
-__all__ = ["BODY_SHARE", "JSON", "NPY", "Body", "Budget", "Share", "check_media", "header", "media_type", "read_body"]
+__all__ = [
+    "BODY_SHARE",
+    "JSON",
+    "NPY",
+    "Body",
+    "Budget",
+    "Share",
+    "check_media",
+    "has_arrived",
+    "header",
+    "is_disconnected",
+    "is_npy",
+    "read_body",
+    "receive_body",
+    "wants_npy",
+]
 
 JSON, NPY = "application/json", "application/x-npy"
 
 Body = bytes | memoryview
-"""A large one is where it arrived, and may be written to."""
+"""A large body is one writable piece of memory, into which the socket was read."""
 BODY_SHARE = "lookalike.body"
-"""The key of a request's scope under which its share of the budget is."""
+"""The key of a request's scope that holds its share of the budget."""
 LARGE_BYTES = 1 << 18
 """A smaller body comes in a few parts."""
 
@@ -35,11 +55,11 @@ class Share:
         self._budget = budget
         self._held = 0
 
-    def check(self, more: int) -> None:
-        """Raises FullError if the budget has no room for so many bytes more."""
-        if self._budget.held + more > self._budget.most:
+    def check(self, count: int) -> None:
+        """Raises FullError if the budget has no room for `count` more bytes."""
+        if self._budget.held + count > self._budget.most:
             expected = f"at most {self._budget.most} bytes of all requests together"
-            raise FullError("body", expected=expected, found=f"{self._budget.held} and {more} more")
+            raise FullError("body", expected=expected, found=f"{self._budget.held} and {count} more")
 
     def take(self, count: int) -> None:
         """Count bytes that arrived. Raises FullError."""
@@ -48,33 +68,38 @@ class Share:
         self._held += count
 
     def give_back(self) -> None:
-        """The request is answered."""
+        """Return all bytes to the budget, when the request is answered."""
         self._budget.held -= self._held
         self._held = 0
 
 
 def header(request: Request, name: bytes) -> str | None:
-    """The first header of that lower-case name, if any. Starlette's own way takes several times as long."""
+    """The first header with this lower-case name, or None. Starlette's own lookup takes several times as long."""
     for known, value in request.scope["headers"]:
         if known == name:
             return str(value, "latin-1")
     return None
 
 
-def media_type(request: Request) -> str:
-    """The Content-Type without parameters, in lower case; "" if there is none."""
-    return (header(request, b"content-type") or "").partition(";")[0].strip().lower()
+def is_npy(request: Request) -> bool:
+    """Whether the body is an .npy file, by its Content-Type."""
+    return _media_type(request) == NPY
+
+
+def wants_npy(request: Request) -> bool:
+    """Whether the client accepts an .npy file."""
+    return NPY in (header(request, b"accept") or "")
 
 
 def check_media(request: Request, kinds: Sequence[str] = (JSON, NPY), *, empty: bool = True) -> None:
-    """Raises MediaError unless the body is of one of these kinds and not compressed.
+    """Raises MediaError unless the body has one of these media types and is not compressed.
 
-    A browser sends any other kind to another origin without asking first.
+    A browser sends every other media type to another origin without asking first.
 
     Args:
-        empty: a request without a body needs no Content-Type.
+        empty: whether a request without a body needs no Content-Type.
     """
-    kind = media_type(request)
+    kind = _media_type(request)
     if kind not in kinds:
         is_chunked = header(request, b"transfer-encoding") is not None
         has_body = is_chunked or header(request, b"content-length") not in (None, "0")
@@ -85,14 +110,27 @@ def check_media(request: Request, kinds: Sequence[str] = (JSON, NPY), *, empty: 
         raise MediaError("Content-Encoding", expected="a body that is not compressed", found=coding[:60] or "nothing")
 
 
-async def read_body(request: Request, max_bytes: int, seconds: float, share: Share) -> Body:
-    """The whole body, whose bytes `share` counts as they arrive.
+async def receive_body(request: Request, kinds: Sequence[str] = (JSON, NPY)) -> Body:
+    """Return the body of a guarded call, within the app's limits.
 
     Raises:
-        FullError: the requests of this process hold too many bytes already; retry later.
-        TooLargeError: it is larger than `max_bytes`, by its own word or by what came.
-        SlowBodyError: it did not come in time.
-        MalformedError: a Content-Length that is no number, or a client that left before the end.
+        MediaError: it does not have one of these media types.
+        RequestError: as `read_body`.
+    """
+    check_media(request, kinds, empty=False)
+    state = request.app.state
+    share = request.scope[BODY_SHARE] = Share(state.budget)
+    return await read_body(request, state.settings.max_body_bytes, state.settings.body_seconds, share)
+
+
+async def read_body(request: Request, max_bytes: int, seconds: float, share: Share) -> Body:
+    """Return the whole body; `share` counts its bytes as they arrive.
+
+    Raises:
+        FullError: the requests of this process already hold too many bytes; retry later.
+        TooLargeError: the body is larger than `max_bytes`, by its Content-Length or by the bytes that arrived.
+        SlowBodyError: the body did not arrive in time.
+        MalformedError: Content-Length is not a number, or the client disconnected before the end.
     """
     claimed = header(request, b"content-length")
     claimed = "0" if claimed is None else claimed
@@ -104,16 +142,27 @@ async def read_body(request: Request, max_bytes: int, seconds: float, share: Sha
     share.check(size)
     try:
         if has_arrived(request):
-            return await _gather(request, size, max_bytes, share)
+            return await _join_parts(request, size, max_bytes, share)
         async with asyncio.timeout(seconds):
-            return await _gather(request, size, max_bytes, share)
+            return await _join_parts(request, size, max_bytes, share)
     except TimeoutError as error:
         raise SlowBodyError("body", expected=f"all of it within {seconds:g} s", found="a part") from error
     except ClientDisconnect as error:
         raise MalformedError("body", expected="all of it", found="a part, then the client left") from error
 
 
-async def _gather(request: Request, claimed: int, max_bytes: int, share: Share) -> Body:
+def has_arrived(request: Request) -> bool:
+    """Whether the whole body has arrived, so that reading it does not wait."""
+    return getattr(_cycle(request), "more_body", True) is False
+
+
+def is_disconnected(request: Request) -> Callable[[], bool]:
+    """A function that returns whether the client has closed its connection."""
+    cycle = _cycle(request)
+    return lambda: getattr(cycle, "disconnected", False) is True
+
+
+async def _join_parts(request: Request, claimed: int, max_bytes: int, share: Share) -> Body:
     parts: list[Body] = []
     size = 0
     async for part in request.stream():
@@ -130,3 +179,13 @@ async def _gather(request: Request, claimed: int, max_bytes: int, share: Share) 
 
 def _too_large(max_bytes: int, found: str) -> TooLargeError:
     return TooLargeError("body", expected=f"at most {max_bytes} bytes", found=found)
+
+
+def _media_type(request: Request) -> str:
+    """The Content-Type without parameters, in lower case; "" if there is none."""
+    return (header(request, b"content-type") or "").partition(";")[0].strip().lower()
+
+
+def _cycle(request: Request) -> object:
+    """uvicorn's state of this request; None with another server."""
+    return getattr(request.receive, "__self__", None)

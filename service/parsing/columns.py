@@ -1,4 +1,4 @@
-"""Rows of a table in a request: JSON with words, nulls and names, or codes in an .npy, to raw rows."""
+"""Rows of a table in a request: JSON with texts, nulls and names, or codes in an .npy, to raw rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,9 @@ from lookalike.training.tables.columns import Column
 __all__ = ["TableInputs"]
 
 _TYPES: dict[str, tuple[set[type], str]] = {
-    "numeric": ({int, float, type(None)}, "a number, or null for a missing one"),
-    "boolean": ({bool, int, float, type(None)}, "true or false, or null for a missing one"),
-    "categorical": ({str, type(None)}, "text, or null for a missing one"),
+    "numeric": ({int, float, type(None)}, "a number, or null for a missing value"),
+    "boolean": ({bool, int, float, type(None)}, "true or false, or null for a missing value"),
+    "categorical": ({str, type(None)}, "text, or null for a missing value"),
 }
 
 
@@ -24,7 +24,7 @@ class TableInputs:
     """The columns that an encoder was trained on.
 
     Attributes:
-        optional: those that were sometimes missing in training; an object may leave them out.
+        optional: the columns that had missing values in training; an object may leave them out.
     """
 
     columns: tuple[Column, ...]
@@ -32,48 +32,48 @@ class TableInputs:
 
     @staticmethod
     def of(encoder: Encoder) -> "TableInputs | None":
-        """None where the encoder knows no columns."""
+        """The columns of an encoder of tables; None for any other encoder."""
         if not (table := encoder.preprocess.table):
             return None
-        return TableInputs(table.columns, frozenset(one.column.name for one in table.fitted if one.missing))
+        return TableInputs(table.columns, frozenset(fitted.column.name for fitted in table.fitted if fitted.missing))
 
     @property
     def numeric(self) -> bool:
-        """Are they all of numbers, so that a row may be plain numbers?"""
+        """Whether all columns are numeric, so that a row may be plain numbers."""
         return all(column.kind == "numeric" for column in self.columns)
 
-    def decode(self, rows: list[Any], field: str, inner: str = "") -> NDArray[np.float64]:
-        """Lists in the columns' order, or objects by their names -> (n, width), NaN where missing or unknown.
+    def decode(self, rows: list[Any], at: str) -> NDArray[np.float64]:
+        """Lists in the columns' order, or objects by the columns' names -> (n, width), NaN if missing or unknown.
 
         Args:
-            field: where the rows stand: row 3 in field[3], or field[3] with `inner` after it.
+            at: the field of row {}, for errors.
 
         Raises:
             RequestError: it names the row and the column.
         """
-        lists = [self._values(row, f"{field}[{number}]{inner}") for number, row in enumerate(rows)]
+        lists = [self._values(row, at.format(number)) for number, row in enumerate(rows)]
         decoded = np.empty((len(rows), len(self.columns)))  # (n, width)
-        for place, (column, values) in enumerate(zip(self.columns, zip(*lists, strict=True), strict=True)):
-            decoded[:, place] = _column(column, values, (field, inner))
+        for index, (column, values) in enumerate(zip(self.columns, zip(*lists, strict=True), strict=True)):
+            decoded[:, index] = _decode_column(column, values, at)
         return decoded
 
-    def check_codes(self, rows: NDArray[np.float32], field: str) -> None:
-        """Raises RequestError where a category or a boolean of (n, width) is neither one of its codes nor NaN."""
-        for place, column in enumerate(self.columns):
+    def check_codes(self, rows: NDArray[np.float32], at: str) -> None:
+        """Raises RequestError if a category or a boolean of (n, width) is neither one of its codes nor NaN."""
+        for index, column in enumerate(self.columns):
             if column.kind == "numeric":
                 continue
-            codes = rows[:, place]
+            codes = rows[:, index]
             wrong = np.flatnonzero(~(np.isnan(codes) | np.isin(codes, np.arange(len(column.values)))))
             if len(wrong):
                 raise RequestError(
-                    _place((field, ""), int(wrong[0]), column),
+                    _cell(at, int(wrong[0]), column),
                     expected=f"a code from 0 to {len(column.values) - 1}, or NaN",
                     found=f"{codes[wrong[0]]:g}",
                 )
 
     def _values(self, row: Any, place: str) -> list[Any]:
         if isinstance(row, dict):
-            return self._of_object(row, place)
+            return self._values_of_object(row, place)
         if not isinstance(row, list) or len(row) != len(self.columns):
             raise RequestError(
                 place,
@@ -82,7 +82,7 @@ class TableInputs:
             )
         return row
 
-    def _of_object(self, row: dict[str, Any], place: str) -> list[Any]:
+    def _values_of_object(self, row: dict[str, Any], place: str) -> list[Any]:
         names = [column.name for column in self.columns]
         if unknown := sorted(row.keys() - names):
             raise RequestError(
@@ -91,25 +91,25 @@ class TableInputs:
         for name in names:
             if name not in row and name not in self.optional:
                 raise RequestError(
-                    f"{place}.{name[:64]}", expected="a value, for none was missing in training", found="nothing"
+                    f"{place}.{name[:64]}", expected="a value, as no training row lacked one", found="nothing"
                 )
         return [row.get(name) for name in names]
 
 
-def _column(column: Column, values: tuple[Any, ...], field: tuple[str, str]) -> NDArray[np.float64]:
+def _decode_column(column: Column, values: tuple[Any, ...], at: str) -> NDArray[np.float64]:
     """(n,) numbers or codes of one column's values."""
     types, expected = _TYPES[column.kind]
     if not set(map(type, values)) <= types:
         wrong = next(number for number, value in enumerate(values) if type(value) not in types)
-        raise RequestError(_place(field, wrong, column), expected=expected, found=truncate_repr(values[wrong]))
+        raise RequestError(_cell(at, wrong, column), expected=expected, found=truncate_repr(values[wrong]))
     if column.kind == "categorical":
         return np.array([column.codes.get(value, np.nan) for value in values])
     numbers = np.array(values, np.float64)  # None becomes NaN
     if column.kind == "boolean" and not np.isin(numbers[~np.isnan(numbers)], (0, 1)).all():
         wrong = next(number for number, value in enumerate(values) if value not in {0, 1, None})
-        raise RequestError(_place(field, wrong, column), expected=expected, found=truncate_repr(values[wrong]))
+        raise RequestError(_cell(at, wrong, column), expected=expected, found=truncate_repr(values[wrong]))
     return numbers
 
 
-def _place(field: tuple[str, str], row: int, column: Column) -> str:
-    return f"{field[0]}[{row}]{field[1]}.{column.name[:64]}"
+def _cell(at: str, row: int, column: Column) -> str:
+    return f"{at.format(row)}.{column.name[:64]}"

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with bounds on everything that is not a body: bytes, lines and seconds.
+"""uvicorn's HTTP protocol with limits on everything except bodies: bytes, lines and seconds.
 
-The parser keeps a request's URL, headers and trailers however long they are, and parses all that a client sends at
-once. Here a request has at most 64 KiB besides its body, and a head must be complete in time. Data of an unusual shape
-is parsed in small steps, for a few milliseconds in each turn of the event loop, so that no client delays the others.
+The parser keeps a URL, headers and trailers of any length, and parses all data of a client at once. Here a request has
+at most 64 KiB besides its body, and its head must be complete in time. Data of an unusual shape is parsed in small
+steps, for a few milliseconds in each turn of the event loop, so that no client delays the others.
 """
 
 import asyncio
@@ -21,47 +21,51 @@ from lookalike.service.errors import problem
 __all__ = ["HEADERS", "HEAD_BYTES", "PARAMETERS", "PATH_BYTES", "BoundedProtocol"]
 
 HEAD_BYTES = 1 << 16
-"""Of the request line, headers, trailers and chunk sizes together."""
+"""Limit of the request line, headers, trailers and chunk sizes together."""
 PATH_BYTES = 1 << 13
-"""Of the path alone: an id of 256 characters takes up to 3 KiB."""
+"""Limit of the path alone; an id of 256 characters takes up to 3 KiB."""
 PARAMETERS = 64
 HEADERS = 256
 LINES = 64
-"""Data with more lines may hold many requests, headers or chunks."""
+"""Data with more lines is parsed in steps, because it may have many requests, headers or chunks."""
 STEP_BYTES = 1 << 10
 TURN_SECONDS = 0.001
-"""In each turn of the event loop, all connections of a process together are parsed in steps for so long."""
+"""Time for parsing in steps in one turn of the event loop, of all connections together."""
 CHUNK_SHARE = 8
 """Bytes of chunk sizes and extensions that may come with one byte of the body."""
 LINGER_SECONDS = 1.0
-"""If a connection is closed with unread bytes, the client loses the answer."""
+"""A refused connection stays open this long: if it closes with unread bytes, the client loses the answer."""
 DRAIN_SECONDS = 0.03
-"""Between two reads of what is dropped."""
+"""Seconds between two reads of dropped bytes."""
 _CHUNKED = -1
 
 Refusal = Literal[400, 408, 414, 431]
-_WORDS: dict[Refusal, tuple[str, str, str]] = {
-    400: ("request", "HTTP/1.1", "something else"),
-    408: ("request", "the whole head in time", "a part"),
-    414: ("URL", f"at most {PATH_BYTES} bytes of path, {PARAMETERS} parameters, {HEAD_BYTES} bytes in all", "more"),
-    431: ("headers", f"at most {HEADERS} headers, and {HEAD_BYTES} bytes besides the body", "more"),
+_ERRORS: dict[Refusal, tuple[str, str, str]] = {
+    400: ("request", "HTTP/1.1", "bytes that are not HTTP/1.1"),
+    408: ("request", "the whole head in time", "a part of the head"),
+    414: (
+        "URL",
+        f"at most {PATH_BYTES} bytes of path, {PARAMETERS} parameters, {HEAD_BYTES} bytes in all",
+        "a longer URL",
+    ),
+    431: ("headers", f"at most {HEADERS} headers, and {HEAD_BYTES} bytes besides the body", "more headers or bytes"),
 }
-"""Field, expected, found."""
+"""Field, expected and found of each refusal."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """Limits one connection."""
 
     head_seconds = 10.0
-    """For a head, from the connection or its first byte on; and for the rest of a body whose request is answered."""
+    """Limit for a head, from the connection or its first byte on; and for the rest of an answered request's body."""
 
     flow: "_Flow"
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._room = HEAD_BYTES
         self._body = 0  # bytes of the body that are still to come; 0 outside of a body
-        self._rest = memoryview(b"")  # received, and not parsed yet
+        self._rest = memoryview(b"")  # received, but not parsed yet
         self._refusal: Refusal | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._turns = _turns.setdefault(self.server_state, _Turns(self.loop))
@@ -79,7 +83,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal:
             self.flow.pause_reading()
-            self.loop.call_later(DRAIN_SECONDS, self._read_on)
+            self.loop.call_later(DRAIN_SECONDS, self._resume_reading)
             return
         if self._rest or self.pipeline:
             self._hold(data)
@@ -119,18 +123,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._refusal and not self.pipeline:
-            self._say()
+            self._send_refusal()
         if self._body and self.cycle.response_complete:
             self._start_timer()
         if self._rest:
             self._turns.add(self)
 
     def send_400_response(self, msg: str) -> None:
-        """Called when the parser fails."""
+        """Refuse the request; uvicorn calls this if the parser fails."""
         self._refuse(self._refusal or 400)
 
     def take_step(self) -> bool:
-        """Parse a little of what is held back; is there more that can be parsed now?"""
+        """Parse a part of the held data; return whether more can be parsed now."""
         if not self._rest or self.pipeline or self._refusal:
             return False
         size = self._body if self._body > 0 else STEP_BYTES
@@ -145,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return False
 
     def _hold(self, data: bytes) -> None:
-        """Read nothing more until this is parsed."""
+        """Hold the data for parsing in steps, and read no more until it is parsed."""
         self.flow.pause_reading()
         self.flow.held = True
         self._rest = memoryview(bytes(self._rest) + data if self._rest else data)
@@ -154,7 +158,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._turns.add(self)
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
@@ -171,11 +175,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._room = min(HEAD_BYTES, self._room - len(data))
         elif self.cycle is not before:
             if self.cycle.more_body:
-                self._body = _announced(self.cycle.scope["headers"], len(self.cycle.body))
+                self._body = _rest_of_body(self.cycle.scope["headers"], len(self.cycle.body))
         elif not chunked:  # a part of a head
             self._room -= len(data)
             self._start_timer()
-            if len(self.headers) > HEADERS:  # not later: the collector walks all of them
+            if len(self.headers) > HEADERS:  # now, because the garbage collector scans all headers
                 self._room = -1
         if self._room < 0:
             self._refuse(414 if len(self.url) > HEAD_BYTES // 2 else 431)
@@ -196,28 +200,28 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(408)
 
     def _refuse(self, status: Refusal) -> None:
-        """Say why, after the answers to earlier requests, and close."""
+        """Send the refusal after the answers to earlier requests, and close the connection."""
         self._refusal = status
         self._rest = memoryview(b"")
         cycle = self.cycle
         if self._body and cycle.response_complete:
-            self.transport.close()  # the request has its answer
+            self.transport.close()  # the request is already answered
         elif cycle is None or cycle.response_complete:
-            self._say()
-        elif cycle.more_body:  # the fault is in its body
+            self._send_refusal()
+        elif cycle.more_body:  # the error is in its body
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started or self.pipeline:
                 self.transport.close()
             else:
-                self._say()
+                self._send_refusal()
 
-    def _say(self) -> None:
+    def _send_refusal(self) -> None:
         if self.transport.is_closing() or self._refusal is None:
             return
         self._stop_timer()
         self._unset_keepalive_if_required()
-        field, expected, found = _WORDS[self._refusal]
+        field, expected, found = _ERRORS[self._refusal]
         detail = f"{field}: expected {expected}, found {found}"
         answer = problem(self._refusal, detail, field=field, expected=expected, found=found)
         answer.headers["connection"] = "close"
@@ -233,7 +237,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """Does not resume reading, whoever asks for it, while data is held back."""
+    """Never resumes reading while data is held."""
 
     held = False
 
@@ -243,7 +247,7 @@ class _Flow(FlowControl):
 
 
 class _Turns:
-    """Lets connections parse what they hold back, one after the other."""
+    """Lets the connections parse their held data in turn."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -276,7 +280,7 @@ def _is_short(url: bytes) -> bool:
     return len(path) <= PATH_BYTES and query.count(b"&") < PARAMETERS
 
 
-def _announced(headers: Iterable[tuple[bytes, bytes]], came: int) -> int:
-    """How much of a body is still to come, by its head."""
+def _rest_of_body(headers: Iterable[tuple[bytes, bytes]], received: int) -> int:
+    """The bytes of a body that are still to come, by its Content-Length; `_CHUNKED` without one."""
     length = next((value for name, value in headers if name == b"content-length"), None)
-    return _CHUNKED if length is None else int(length) - came
+    return _CHUNKED if length is None else int(length) - received

@@ -1,39 +1,40 @@
-"""From the bytes of a body with items to checked ids, rows and payloads.
+"""From the JSON of items to one validated batch.
 
-What is plain is read by service.parsing.numbers; all else, and what is wrong, value by value.
+simdjson reads plain items, each of which has one flat row and no other list; all other items, and all wrong items, are
+read value by value.
 """
 
-import itertools
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
+import simdjson
 from numpy.typing import NDArray
 
 from lookalike.index.changes.inputs import Input
 from lookalike.index.items.ids import IDS, wrong_id
 from lookalike.index.items.integers import INTEGERS, REMEDY, find_large, may_hold_large
-from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
-from lookalike.service.parsing.decoding import RequestLimits, check_count, read_object
-from lookalike.service.parsing.numbers import check_sizes, read_items
-from lookalike.service.parsing.query_strings import exact
-from lookalike.training.tables.origin import relative
+from lookalike.service.errors import RequestError, TooLargeError
+from lookalike.service.parsing.decoding import validate
+from lookalike.service.parsing.json_bodies import MAX_FIELDS, check_items, parse_exactly
+from lookalike.service.parsing.json_rows import rows_from_json
+from lookalike.service.parsing.request_models import PutRequest
+from lookalike.service.parsing.rows import JSON_ERRORS, RequestLimits, check_count, parser_for, to_float32
 
-__all__ = ["MAX_PAYLOAD", "ItemsAsked", "decode_items"]
+__all__ = ["MAX_PAYLOAD", "ItemBatch", "decode_items"]
 
 MAX_PAYLOAD = 1 << 16
 """Bytes of one payload, as JSON."""
-BRACKETS = 16
-"""Bytes of a body, of which one may be a bracket, beyond those of the rows."""
-_FIELDS = {"id", "input", "payload"}
-_NUMBERS = {int, float}
+_INPUT = "items[{}].input"
+_NAMES = (["id", "input"], ["id", "input", "payload"])
+_Parts = tuple[list[str], list[Any], NDArray[np.float64]]
+"""Ids, payloads and rows (n, width)."""
 
 
 @dataclass(frozen=True)
-class ItemsAsked:
-    """Checked items: n ids that differ, rows (n, width), and n payloads as JSON texts.
+class ItemBatch:
+    """Validated items: n different ids, rows (n, width), and n payloads as JSON texts.
 
     The rows are as the client sent them: float32, or float64 if the encoder has an origin, which is not subtracted yet.
     """
@@ -43,78 +44,91 @@ class ItemsAsked:
     payloads: list[str]
 
 
-def decode_items(body: bytes, limits: RequestLimits) -> ItemsAsked:
-    """JSON {"items": [{"id", "input", "payload"}, ...]} -> checked items.
+def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
+    """JSON {"items": [{"id", "input", "payload"}, ...]} -> a batch.
 
     Raises:
         MalformedError, RequestError, TooLargeError: it names the item's number and the field.
     """
-    plain = None
-    if limits.table is None or limits.table.numeric:
-        plain = read_items(body, limits.max_rows, limits.width("inputs"))
-    if plain:
-        ids, payloads, values = plain.ids, [orjson.loads(text) for text in plain.payloads], plain.rows
-        _check_ids(ids)
-    else:
-        ids, payloads, values = _read(body, limits)
-    texts = [_payload(payload, f"items[{number}].payload") for number, payload in enumerate(payloads)]
-    return ItemsAsked(ids, _fitting(values, limits), texts)
-
-
-def _read(body: bytes, limits: RequestLimits) -> tuple[list[str], list[Any], NDArray[np.float64]]:
-    """Ids, payloads and rows (n, width), value by value."""
-    _check_objects(body, limits)
-    check_sizes(body, limits.max_rows)
-    fields = read_object(body, {"items"})
-    items = fields.get("items")
-    if not isinstance(items, list) or not items:
-        raise RequestError("items", expected="a list of items, not empty", found=truncate_repr(items))
-    check_count(len(items), "items", limits)
-    for number, item in enumerate(items):
-        _check_fields(item, f"items[{number}]")
-    ids = [item["id"] for item in items]
+    ids, payloads, values = _read_plain(body, limits) or _read(body, limits)
     _check_ids(ids)
-    payloads = [item.get("payload", {}) for item in exact(body, fields)["items"]]
-    return ids, payloads, _rows([item["input"] for item in items], limits)
+    texts = [_payload(payload, f"items[{number}].payload") for number, payload in enumerate(payloads)]
+    rows = to_float32(values, "inputs", limits, _INPUT)
+    return ItemBatch(ids, rows if limits.origin is None else values, texts)
 
 
-def _check_objects(body: bytes, limits: RequestLimits) -> None:
-    """Before one is made of each bracket: an empty list takes two bytes of a body, and some sixty of memory."""
-    inner = sum(math.prod(limits.input_shape[:level]) for level in range(len(limits.input_shape)))  # of one row
-    most = 1_000 + limits.max_rows * max(inner, 2) + len(body) // BRACKETS
-    if body.count(b"[") > most or body.count(b"{") > most:
-        raise TooLargeError("body", expected=f"at most {limits.max_rows} items in a call", found="more brackets")
+def _read(body: bytes, limits: RequestLimits) -> _Parts:
+    check_items(body, limits)
+    fields = parse_exactly(body)
+    for number, item in enumerate(_listed(fields)):
+        if isinstance(item, dict) and len(item) > MAX_FIELDS:  # the model keeps an error for each unknown field
+            raise RequestError(f"items[{number}]", expected="id, input and payload", found=f"{len(item)} fields")
+    items = validate(PutRequest, fields).items
+    check_count(len(items), "items", limits)
+    rows = rows_from_json([item.input for item in items], "inputs", limits, _INPUT)
+    return [item.id for item in items], [item.payload for item in items], rows
 
 
-def _check_fields(item: Any, place: str) -> None:
-    if not isinstance(item, dict):
-        raise RequestError(place, expected="an object with id and input", found=truncate_repr(item))
-    if unknown := sorted(item.keys() - _FIELDS):
-        field = f"{place}.{unknown[0][:64]}"
-        raise RequestError(field, expected=f"one of {', '.join(sorted(_FIELDS))}", found="an unknown field")
-    if missing := sorted({"id", "input"} - item.keys()):
-        raise RequestError(f"{place}.{missing[0]}", expected="a value", found="nothing")
+def _listed(fields: Any) -> list[Any]:
+    """The items of a body that is not validated yet."""
+    items = fields.get("items") if isinstance(fields, dict) else None
+    return items if isinstance(items, list) else []
 
 
-def _check_ids(ids: list[Any]) -> None:
+def _read_plain(body: bytes, limits: RequestLimits) -> _Parts | None:
+    """Plain items; None for every other body. Not for two threads at once."""
+    if limits.table and not limits.table.numeric:
+        return None
+    try:
+        return _read_flat(parser_for(body), body, limits)
+    except JSON_ERRORS:
+        return None
+
+
+def _read_flat(parser: simdjson.Parser, body: bytes, limits: RequestLimits) -> _Parts | None:
+    document = parser.parse(body)
+    if not isinstance(document, simdjson.Object) or list(document) != ["items"]:
+        return None
+    items = document["items"]
+    if not isinstance(items, simdjson.Array) or not 0 < len(items) <= limits.max_rows:
+        return None
+    if body.count(b"[") != 1 + len(items):
+        return None
+    ids, payloads, rows = [], [], np.empty((len(items), limits.width("inputs")))
+    for number, item in enumerate(items):
+        if not isinstance(item, simdjson.Object):
+            return None
+        names = list(item)
+        if sorted(names) not in _NAMES:  # also if a name occurs twice
+            return None
+        name, row, payload = item["id"], item["input"], item["payload"] if len(names) > 2 else None
+        if not isinstance(name, str) or not isinstance(row, simdjson.Array) or len(row) != rows.shape[1]:
+            return None
+        if len(names) > 2 and not isinstance(payload, simdjson.Object):
+            return None
+        rows[number] = np.frombuffer(row.as_buffer(of_type="d"))
+        ids.append(name)
+        payloads.append(orjson.loads(payload.mini) if isinstance(payload, simdjson.Object) else {})
+    return ids, payloads, rows
+
+
+def _check_ids(ids: list[str]) -> None:
     first: dict[str, int] = {}
     for number, name in enumerate(ids):
         place = f"items[{number}].id"
-        if found := wrong_id(name) if isinstance(name, str) else truncate_repr(name):
+        if found := wrong_id(name):
             raise RequestError(place, expected=IDS, found=found)
         if first.setdefault(name, number) != number:
-            raise RequestError(place, expected="ids that differ", found=f"that of items[{first[name]}]")
+            raise RequestError(place, expected="each id once", found=f"the id of items[{first[name]}]")
 
 
-def _payload(payload: Any, place: str) -> str:
+def _payload(payload: dict[str, Any], place: str) -> str:
     """Its JSON text."""
-    if not isinstance(payload, dict):
-        raise RequestError(place, expected="a JSON object", found=truncate_repr(payload))
     try:
         text = orjson.dumps(payload)
-    except orjson.JSONEncodeError as error:  # it was JSON before, but deep, or with an integer beyond 64 bits
+    except orjson.JSONEncodeError as error:  # it was JSON, but it is deep or has an integer beyond 64 bits
         _check_integers(payload, place)
-        raise RequestError(place, expected="at most 254 values within each other", found="more") from error
+        raise RequestError(place, expected="at most 254 levels of nesting", found="more levels") from error
     if may_hold_large(text):
         _check_integers(payload, place)
     if len(text) > MAX_PAYLOAD:
@@ -125,66 +139,3 @@ def _payload(payload: Any, place: str) -> str:
 def _check_integers(payload: dict[str, Any], place: str) -> None:
     if large := find_large(payload, place):
         raise RequestError(large[0], expected=INTEGERS, found=large[1], remedy=REMEDY)
-
-
-def _rows(inputs: list[Any], limits: RequestLimits) -> NDArray[np.float64]:
-    """(n, width)."""
-    if limits.table and not (limits.table.numeric and all(map(_is_plain, inputs))):
-        return limits.table.decode(inputs, "items", ".input")
-    values = np.empty((len(inputs), limits.width("inputs")))
-    for number, given in enumerate(inputs):
-        values[number] = _numbers(given, f"items[{number}].input", limits)
-    return values
-
-
-def _fitting(values: NDArray[np.float64], limits: RequestLimits) -> Input:
-    """The same, as the log keeps them; less the origin they fit float32. In a table, NaN is a missing value."""
-    rows = relative(values, limits.origin)
-    right = ~np.isinf(rows) if limits.table else np.isfinite(rows)
-    if not right.all():
-        row, column = (int(place) for place in np.argwhere(~right)[0])
-        raise RequestError(
-            f"items[{row}].input", expected="numbers that fit float32", found=f"too large a one at value {column}"
-        )
-    return rows if limits.origin is None else values
-
-
-def _is_plain(given: Any) -> bool:
-    return isinstance(given, list) and set(map(type, given)) <= _NUMBERS
-
-
-def _numbers(given: Any, place: str, limits: RequestLimits) -> list[Any]:
-    """The values of one row, flat."""
-    flat = _flat(given, limits.input_shape)
-    if flat is None:
-        raise RequestError(place, expected=_shapes(limits.input_shape), found=_found(given))
-    if not set(map(type, flat)) <= _NUMBERS:
-        number, value = next((number, value) for number, value in enumerate(flat) if type(value) not in _NUMBERS)
-        raise RequestError(place, expected="numbers", found=f"{truncate_repr(value)} at value {number}")
-    return flat
-
-
-def _flat(given: Any, shape: tuple[int, ...]) -> list[Any] | None:
-    """The values of a row that is flat, or nested in the shape; None where it is neither."""
-    if not isinstance(given, list):
-        return None
-    if not (given and isinstance(given[0], list)):
-        return given if len(given) == math.prod(shape) else None
-    lists = [given]
-    for size in shape[:-1]:
-        if not all(isinstance(inner, list) and len(inner) == size for inner in lists):
-            return None
-        lists = list(itertools.chain.from_iterable(lists))
-    if not all(isinstance(inner, list) and len(inner) == shape[-1] for inner in lists):
-        return None
-    return list(itertools.chain.from_iterable(lists))
-
-
-def _shapes(shape: tuple[int, ...]) -> str:
-    flat = f"a list of {math.prod(shape)} numbers"
-    return flat if len(shape) == 1 else f"{flat}, or lists of shape ({', '.join(map(str, shape))})"
-
-
-def _found(given: Any) -> str:
-    nested = isinstance(given, list) and any(isinstance(inner, list) for inner in given)
-    return "lists of another shape" if nested else truncate_repr(given)

@@ -1,4 +1,4 @@
-"""Who may call: API keys and TLS.
+"""API keys and TLS.
 
 Imports the service's settings.
 """

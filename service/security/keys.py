@@ -1,11 +1,11 @@
-"""API keys: several, named, each of a scope; a file holds their hashes, and is read again when it changes.
+"""API keys with names and scopes; a file has their hashes, and is read again when it changes.
 
     {"format": "lookalike-keys-1",
      "keys": [{"name": "shop", "scope": "read", "sha256": "...", "added": "2026-01-31T12:00:00Z"}]}
 
-A key is 256 bits from the system's generator. A slow hash (scrypt, Argon2) makes it dear to try the few passwords
-that people choose; of 2^256 keys none is ever tried twice, whatever a try costs. So a plain SHA-256 keeps them, and
-no stranger can make the service work hard by sending wrong ones.
+A key is 256 random bits from the system. A slow hash (scrypt, Argon2) protects passwords, because people choose from
+few; nobody can try a useful share of 2^256 keys at any speed. So a plain SHA-256 is safe, and a stranger cannot make
+the service work hard by sending wrong keys.
 """
 
 import hashlib
@@ -33,19 +33,19 @@ from lookalike.training.sealed import locked, replacing
 __all__ = ["ENVIRONMENT", "Caller", "KeyRing", "Scope", "StoredKey", "add_key", "read_keys", "remove_key"]
 
 Scope = Literal["read", "write"]
-"""What a key may do; write includes read."""
+"""The calls that a key allows; write includes read."""
 ENVIRONMENT = "environment"
-"""The name of the key that stands in LOOKALIKE_API_KEY; it may write."""
+"""The name of the key in LOOKALIKE_API_KEY; it may write."""
 MAX_BYTES = 1 << 20
 PAUSE_S = 1.0
-"""How often a service looks whether the file has changed."""
+"""Seconds between two checks whether the file has changed."""
 _NAME = r"^[A-Za-z0-9._-]{1,128}$"
 _Stamp = tuple[int, ...]
 log = logging.getLogger("lookalike.service")
 
 
 class StoredKey(BaseModel):
-    """What a file knows of a key."""
+    """One key in a key file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -64,97 +64,98 @@ class _KeyFile(BaseModel):
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose key it is, and what it may do."""
+    """The name and the scope of a request's key."""
 
     name: str
     scope: Scope
 
     def may(self, needs: Scope) -> bool:
-        """Write includes read."""
+        """Whether the scope includes `needs`; write includes read."""
         return needs in {"read", self.scope}
 
 
 class KeyRing:
-    """The keys in force: the environment's, and those of the file as it was last found right.
+    """The accepted keys: the environment's key, and the keys of the last valid state of the file.
 
-    A file that is broken or gone changes nothing: `refused` counts such files, `trouble` says what is wrong now.
+    A damaged or missing file changes nothing: `refused` counts such files, `trouble` describes the current error.
     """
 
     def __init__(
         self, environment: str | None, file: Path | None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Raises ConfigError where the file cannot be used."""
-        mine = Caller(ENVIRONMENT, "write")
-        self._own = [(_digest(environment.encode("utf-8", "surrogateescape")), mine)] if environment else []
+        """Raises ConfigError if the file cannot be used."""
+        caller = Caller(ENVIRONMENT, "write")
+        self._own = [(_digest(environment.encode("utf-8", "surrogateescape")), caller)] if environment else []
         self._file = file
         self._clock = clock
-        self._looked = clock()
+        self._checked = clock()
         self._known = self._own
         self._stamp: _Stamp | None = None
         self.refused = 0
         self.trouble = ""
         if file:
-            self._take(file)
+            self._load(file)
 
     @classmethod
-    def of(cls, settings: Settings) -> "KeyRing":
-        """Raises ConfigError where the key file cannot be used."""
+    def of(cls, settings: Settings) -> "KeyRing | None":
+        """The keys of a service with these settings; None if it requires no key. A file without keys admits nobody.
+
+        Raises:
+            ConfigError: the key file cannot be used.
+        """
+        if not (settings.api_key or settings.keys):
+            return None
         return cls(settings.api_key.get_secret_value() if settings.api_key else None, settings.keys)
 
-    @property
-    def asks(self) -> bool:
-        """Whether a key is asked for at all; a file without keys lets nobody in."""
-        return bool(self._own or self._file)
-
-    def find(self, given: bytes) -> Caller | None:
-        """Whose key this is. Every key is compared, so that the time taken tells nothing of which."""
-        self._look()
-        digest, found = _digest(given), None
+    def find(self, key: bytes) -> Caller | None:
+        """The caller with this key, or None. Every key is compared, so that the time reveals nothing about the keys."""
+        self._check_file()
+        digest, found = _digest(key), None
         for known, caller in self._known:
             if hmac.compare_digest(known, digest):
                 found = caller
         return found
 
-    def _look(self) -> None:
-        if self._file is None or self._clock() - self._looked < PAUSE_S:
+    def _check_file(self) -> None:
+        if self._file is None or self._clock() - self._checked < PAUSE_S:
             return
-        self._looked = self._clock()
+        self._checked = self._clock()
         if not self.trouble and _stamp_at(self._file) == self._stamp:
             return
         try:
-            self._take(self._file)
+            self._load(self._file)
         except ConfigError as error:
             self._refuse(str(error))
         else:
             self.trouble = ""
-            log.info("%s: read again, %d keys are in force", self._file, len(self._known))
+            log.info("%s: read again, %d keys are accepted", self._file, len(self._known))
 
-    def _take(self, file: Path) -> None:
-        self._stamp, keys = _load(file)
+    def _load(self, file: Path) -> None:
+        self._stamp, keys = _read(file)
         self._known = self._own + [(bytes.fromhex(key.sha256), Caller(key.name, key.scope)) for key in keys]
 
     def _refuse(self, trouble: str) -> None:
-        """Told once, however often the file is looked at."""
+        """Log the trouble once, not at each check of the file."""
         if trouble != self.trouble:
             self.trouble = trouble
             self.refused += 1
-            log.error("%s The keys that were read before stay in force.", trouble)
+            log.error("%s The keys that were read before are still accepted.", trouble)
 
 
 def read_keys(path: Path) -> list[StoredKey]:
     """The keys of a file.
 
     Raises:
-        ConfigError: it cannot be read, is not of the format, or others than its owner may write it.
+        ConfigError: the file cannot be read, has another format, or users other than its owner may write it.
     """
-    return _load(path)[1]
+    return _read(path)[1]
 
 
 def add_key(path: Path, name: str, scope: Scope) -> str:
-    """Make a key and store its hash; the key itself is returned and nowhere else. A missing file is made.
+    """Create a key, store its hash, and return the key, which is stored nowhere. A missing file is created.
 
     Raises:
-        ConfigError: the name is taken or no name, or the file is not what it must be.
+        ConfigError: the name is used or not allowed, or the file is wrong.
     """
     if name == ENVIRONMENT or not re.fullmatch(_NAME, name):
         expected = f"1 to 128 of A-Z a-z 0-9 . _ -, and not {ENVIRONMENT}"
@@ -162,7 +163,7 @@ def add_key(path: Path, name: str, scope: Scope) -> str:
     key = f"lookalike_{secrets.token_urlsafe(32)}"
     with _edited(path) as keys:
         if name in {known.name for known in keys}:
-            remedy = "Add another, let its users change over, then remove this one."
+            remedy = "Add a key with a new name, let its users change to it, then remove this key."
             raise ConfigError("NAME", expected=f"a name that is not in {path}", found=repr(name), remedy=remedy)
         added = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         keys.append(StoredKey(name=name, scope=scope, sha256=_digest(key.encode()).hex(), added=added))
@@ -170,7 +171,7 @@ def add_key(path: Path, name: str, scope: Scope) -> str:
 
 
 def remove_key(path: Path, name: str) -> None:
-    """Raises ConfigError where there is no key of that name, or the file is not what it must be."""
+    """Raises ConfigError if no key has that name, or the file is wrong."""
     if not path.exists():  # a mistake leaves no lock file
         raise ConfigError("NAME", expected=f"one of no keys in {path}", found=repr(name))
     with _edited(path) as keys:
@@ -181,7 +182,7 @@ def remove_key(path: Path, name: str) -> None:
 
 @contextmanager
 def _edited(path: Path) -> Iterator[list[StoredKey]]:
-    """The keys to change; written at the end, while nobody else writes."""
+    """The keys, to be changed in the context and then written; a lock keeps other writers out."""
     path = path.resolve()
     lock = path.with_name(f".{path.name}.lock")
     lock.touch(0o600)
@@ -204,32 +205,32 @@ def _write(path: Path, keys: list[StoredKey]) -> None:
         )
 
 
-def _load(path: Path) -> tuple[_Stamp, list[StoredKey]]:
-    """The keys, and the stamp of the very file that they were read from."""
+def _read(path: Path) -> tuple[_Stamp, list[StoredKey]]:
+    """The stamp of the file, and the keys that were read from it."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            told = os.fstat(file.fileno())
-            _check_mode(path, told.st_mode)
+        with open(path, "rb", opener=_open_nonblocking) as file:
+            status = os.fstat(file.fileno())
+            _check_mode(path, status.st_mode)
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
         found = error.strerror or str(error)
-        remedy = "`lookalike keys add NAME --keys FILE` makes one."
+        remedy = "`lookalike keys add NAME --keys FILE` creates a key file."
         raise ConfigError(f"keys {path}", expected="a key file that can be read", found=found, remedy=remedy) from error
     if len(text) > MAX_BYTES:
-        raise ConfigError(f"keys {path}", expected=f"at most {MAX_BYTES:,} bytes", found="more")
-    return _stamp(told), _parse(path, text)
+        raise ConfigError(f"keys {path}", expected=f"at most {MAX_BYTES:,} bytes", found="a larger file")
+    return _stamp(status), _parse(path, text)
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """A pipe must not hold the service up."""
+def _open_nonblocking(path: str, flags: int) -> int:
+    """Open without blocking: a pipe must not stop the service."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_mode(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise ConfigError(f"keys {path}", expected="a file", found="something else")
+        raise ConfigError(f"keys {path}", expected="a file", found="a folder, a pipe or a device")
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        expected, found = "a file that its owner alone may write", f"mode {stat.S_IMODE(mode):04o}"
+        expected, found = "a file that only its owner may write", f"mode {stat.S_IMODE(mode):04o}"
         raise ConfigError(f"keys {path}", expected=expected, found=found, remedy=f"chmod go-w {path}")
 
 
@@ -238,8 +239,8 @@ def _parse(path: Path, text: bytes) -> list[StoredKey]:
         keys = _KeyFile.model_validate(json.loads(text)).keys
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        found = f"{type(first['input']).__name__} at {where}"  # its value may be a key, put there by mistake
+        where = ".".join(map(str, first["loc"])) or "the top level"
+        found = f"{type(first['input']).__name__} at {where}"  # not its value, which may be a key by mistake
         raise ConfigError(f"keys {path}", expected=_wanted(first["msg"]), found=found) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"keys {path}", expected="JSON", found=str(error)[:80]) from error
@@ -263,11 +264,11 @@ def _stamp_at(path: Path) -> _Stamp | None:
         return None
 
 
-def _stamp(told: os.stat_result) -> _Stamp:
-    """What changes with a file, with its mode and with what is put in its place."""
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+def _stamp(status: os.stat_result) -> _Stamp:
+    """Values that change if the file, or its mode, is changed or replaced."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _digest(key: bytes) -> bytes:
-    """Of one length, as compare_digest wants it."""
+    """SHA-256, so that compare_digest compares equal lengths."""
     return hashlib.sha256(key).digest()

@@ -1,4 +1,4 @@
-"""HTTPS: the certificate and its private key, checked before anything is served."""
+"""HTTPS: load and check the certificate and its private key."""
 
 import ssl
 from pathlib import Path
@@ -10,10 +10,10 @@ __all__ = ["tls_context"]
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer with `tls_cert` and `tls_key`; None where they are not set.
+    """TLS 1.2 or newer with `tls_cert` and `tls_key`; None if they are not set.
 
     Raises:
-        ConfigError: a file cannot be read or holds something else, the key has a passphrase or is another's.
+        ConfigError: a file cannot be read or is not PEM, or the key has a passphrase or does not fit the certificate.
     """
     if not (settings.tls_cert and settings.tls_key):
         return None
@@ -25,7 +25,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_refuse_passphrase)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            expected, found = f"the private key of {settings.tls_cert}", f"another's in {settings.tls_key}"
+            expected, found = f"the private key of {settings.tls_cert}", f"another private key in {settings.tls_key}"
             raise ConfigError("tls_key", expected=expected, found=found) from error
         found = f"{settings.tls_cert} and {settings.tls_key}, {error.reason or 'which are damaged'}"
         raise ConfigError("tls_cert and tls_key", expected="a certificate and its key", found=found) from error
@@ -39,10 +39,12 @@ def _check_holds(field: str, path: Path, what: str) -> None:
     except OSError as error:
         raise ConfigError(field, expected=expected, found=f"{path}, {error.strerror or error}") from error
     if f"{what}-----".encode() not in text:
-        raise ConfigError(field, expected=expected, found=f"{path} without one")
+        raise ConfigError(field, expected=expected, found=f"{path} without a {what.lower()}")
 
 
 def _refuse_passphrase() -> str:
-    """OpenSSL asks for one only where the key has one; nobody is there to type it."""
-    remedy = "openssl pkey -in KEY -out PLAIN takes it off; keep that file to the service's user."
-    raise ConfigError("tls_key", expected="a private key without a passphrase", found="one with", remedy=remedy)
+    """OpenSSL calls this if the key has a passphrase, which nobody can type here."""
+    remedy = "Remove it with `openssl pkey -in KEY -out PLAIN`, and let only the service's user read that file."
+    raise ConfigError(
+        "tls_key", expected="a private key without a passphrase", found="a key with a passphrase", remedy=remedy
+    )

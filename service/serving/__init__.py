@@ -1,4 +1,4 @@
-"""What answers: the engine, batches, the change writer, versions that replace each other, workers.
+"""Answers to requests: engine, batches, change writer, replacement of versions, workers.
 
 Imports the service's parsing, observability, security and settings, and index.
 """

@@ -1,11 +1,11 @@
-"""The change log from inside the service: an accepted change is in it before it is acknowledged, and found at once.
+"""Write changes to the change log, and apply the log's changes to the serving collection.
 
-One thread writes and reads it. Changes that wait together are written in one transaction, because most of the time goes
-into waiting for the disk. A collection applies the log's changes in their order, those of its own process and those of
-others alike, so all workers have the same items.
+A change is in the log before it is acknowledged, and the next search finds it. One thread writes and reads the log.
+Changes that wait together are written in one transaction, because most of the time is spent waiting for the disk. A
+collection applies the changes of all processes in the log's order, so all workers have the same items.
 
 Before a change is acknowledged, and before a search can find it, its sequence number is published to the other workers
-(service.serving.workers.WorkerBoard). So no worker answers from fewer changes than a client has seen already.
+(service.serving.workers.WorkerBoard). So no worker answers from fewer changes than a client has already seen.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from lookalike.service.serving.engine import Engine
 
 __all__ = ["ChangeWriter"]
 
-TAKEN = 512
-"""Changes that are taken up at a time: some milliseconds in which no call is answered."""
+BATCH = 512
+"""Changes that are applied together, which takes some milliseconds in which no call is answered."""
 INLINE = 32
-"""Rows that are encoded on the event loop; of more, in a thread."""
-REMEMBERED = 8_192
-"""Embeddings that are kept from when a change was checked until it is taken up."""
+"""The event loop encodes up to this many rows; a thread encodes more."""
+CACHED = 8_192
+"""Embeddings that are kept from the check of a change until it is applied."""
 
 T = TypeVar("T")
 Vectors = NDArray[np.float32]
@@ -45,29 +45,29 @@ class _Waiting:
 
 
 class ChangeWriter:
-    """Make it inside the event loop that calls it."""
+    """Writes and applies changes; create it inside the event loop that calls it."""
 
     def __init__(self, store: Path, publish: Callable[[int], None]) -> None:
-        """`publish` tells the other workers a sequence number that answers include from now on."""
+        """`publish` reports to the other workers a sequence number that all answers must include from now on."""
         self._log = ChangeLog(store)
         self._publish = publish
         self._thread = ThreadPoolExecutor(1, "item-log")
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Waiting] = []
         self._writing = False
-        self._known: OrderedDict[tuple[int, int], Vectors] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], Vectors] = OrderedDict()
 
     async def append(self, changes: Sequence[Change], embeddings: Vectors | None = None, version: int = 0) -> list[int]:
-        """Write changes, all or none, as `ChangeLog.append_each`; they are on disk and published when this returns.
+        """Write changes, all or none, by `ChangeLog.append_each`; return when they are on disk and published.
 
         Args:
-            embeddings: (n, latent_dim) of each, as that version has them; None if they delete.
+            embeddings: (n, latent_dim) of the changes, by that version; None for deletions.
 
         Returns:
             Each change's sequence number; 0 if it was skipped.
 
         Raises:
-            LogError: they cannot be written, and are not.
+            LogError: the log cannot be written; nothing is written.
         """
         waiting = _Waiting(changes, self._loop.create_future())
         self._waiting.append(waiting)
@@ -76,13 +76,13 @@ class ChangeWriter:
             self._loop.create_task(self._write()).add_done_callback(lambda task: task.exception())
         written = await asyncio.shield(waiting.written)
         if embeddings is not None:
-            self._known.update({(version, sequence): row for sequence, row in zip(written, embeddings, strict=True)})
-            while len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
+            self._cache.update({(version, sequence): row for sequence, row in zip(written, embeddings, strict=True)})
+            while len(self._cache) > CACHED:
+                self._cache.popitem(last=False)
         return written
 
-    async def moved(self) -> bool:
-        """Did another process write since this was asked last?
+    async def has_news(self) -> bool:
+        """Whether another process has written since the last call.
 
         Raises:
             LogError, ArtifactError: the log cannot be read.
@@ -90,15 +90,15 @@ class ChangeWriter:
         return await self._in_thread(self._log.moved)
 
     async def size(self) -> LogSize:
-        """How large the log is.
+        """The size of the log.
 
         Raises:
             LogError, ArtifactError: the log cannot be read.
         """
         return await self._in_thread(self._log.size)
 
-    async def holds(self, name: str) -> bool:
-        """Is an item of this id the last that the log knows of it?
+    async def has_item(self, name: str) -> bool:
+        """Whether the log's last change of this id is not a deletion.
 
         Raises:
             LogError, ArtifactError: the log cannot be read.
@@ -106,55 +106,55 @@ class ChangeWriter:
         change = await self._in_thread(lambda: self._log.find(name))
         return change is not None and not change.is_delete
 
-    async def bring(self, engine: Engine) -> int:
-        """Have an engine's collection take up all that stands in the log; returns how many changes that was.
+    async def catch_up(self, engine: Engine) -> int:
+        """Apply all new changes of the log to an engine's collection; return their number.
 
-        One engine at a time, and one call.
+        Only one call at a time.
 
         Raises:
             LogError, ArtifactError: the log cannot be read.
         """
         collection, count = engine.collection, 0
-        while changes := await self._in_thread(lambda: self._log.read(collection.applied, TAKEN)):
+        while changes := await self._in_thread(lambda: self._log.read(collection.applied, BATCH)):
             embeddings = await self._embedded(collection, changes)
             await engine.change(lambda: self._apply(collection, changes, embeddings))  # noqa: B023
             count += len(changes)
-            if len(changes) < TAKEN:
+            if len(changes) < BATCH:
                 break
         return count
 
     def _apply(self, collection: Collection, changes: list[Change], embeddings: Vectors) -> None:
         collection.apply(changes, embeddings)
-        self._publish(collection.applied)  # the worker that wrote them may not have done so yet
+        self._publish(collection.applied)  # the worker that wrote the changes may not have published them yet
 
     async def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait until the waiting changes are written."""
         await self._in_thread(self._log.close)
         self._thread.shutdown()
 
     async def _embedded(self, collection: Collection, changes: list[Change]) -> Vectors:
-        known = [self._known.pop((collection.number, change.sequence), None) for change in changes]
+        cached = [self._cache.pop((collection.number, change.sequence), None) for change in changes]
         embeddings = np.full((len(changes), collection.encoder.latent_dim), np.nan, np.float32)
-        new = [place for place, row in enumerate(known) if row is None and not changes[place].is_delete]
-        for place, row in enumerate(known):
+        new = [index for index, row in enumerate(cached) if row is None and not changes[index].is_delete]
+        for index, row in enumerate(cached):
             if row is not None:
-                embeddings[place] = row
+                embeddings[index] = row
         if new:
-            some = [changes[place] for place in new]
-            work: Callable[[], Vectors] = lambda: embedded(collection.version, some)  # noqa: E731
+            puts = [changes[index] for index in new]
+            work: Callable[[], Vectors] = lambda: embedded(collection.version, puts)  # noqa: E731
             embeddings[new] = work() if len(new) <= INLINE else await asyncio.to_thread(work)
         return embeddings
 
     async def _write(self) -> None:
-        """Until nothing waits."""
+        """Write the waiting changes until none waits."""
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
                 try:
                     written = await self._in_thread(
-                        lambda: self._log.append_each([change for one in group for change in one.changes])  # noqa: B023
+                        lambda: self._log.append_each([change for waiting in group for change in waiting.changes])  # noqa: B023
                     )
-                except LogError:  # a full disk may have room for one
+                except LogError:  # a full disk may have room for a part of them
                     await self._write_each(group)
                 except Exception as error:
                     _fail(group, error)
@@ -164,22 +164,22 @@ class ChangeWriter:
             self._writing = False
 
     async def _write_each(self, group: list[_Waiting]) -> None:
-        for one in group:
+        for waiting in group:
             try:
-                written = await self._in_thread(lambda: self._log.append_each(one.changes))  # noqa: B023
+                written = await self._in_thread(lambda: self._log.append_each(waiting.changes))  # noqa: B023
             except Exception as error:
-                _fail([one], error)
+                _fail([waiting], error)
             else:
-                self._acknowledge([one], written)
+                self._acknowledge([waiting], written)
 
     def _acknowledge(self, group: list[_Waiting], written: list[int]) -> None:
         """Give each call the sequence numbers of its changes."""
         self._publish(max(written, default=0))
         start = 0
-        for one in group:
-            stop = start + len(one.changes)
-            if not one.written.done():
-                one.written.set_result(written[start:stop])
+        for waiting in group:
+            stop = start + len(waiting.changes)
+            if not waiting.written.done():
+                waiting.written.set_result(written[start:stop])
             start = stop
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -187,6 +187,6 @@ class ChangeWriter:
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:
-    for one in group:
-        if not one.written.done():
-            one.written.set_exception(error)
+    for waiting in group:
+        if not waiting.written.done():
+            waiting.written.set_exception(error)

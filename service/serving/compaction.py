@@ -1,4 +1,4 @@
-"""Folds what has changed into a new version, in a process of its own, once it is a share of the items."""
+"""Start a compaction, in another process, once the changed items are a large enough share."""
 
 import asyncio
 import os
@@ -16,23 +16,23 @@ from lookalike.training.errors import ArtifactError
 __all__ = ["Compactor"]
 
 LEAST_CHANGES = 1_000
-"""However few items there are: fewer are searched as fast as none."""
+"""No compaction starts below this many changes, which do not slow a search down."""
 AGAIN_SECONDS = 60.0
-"""From the end of one attempt to the next of this process; of several, the first has the store's lock."""
+"""From the end of one attempt to the next in this process; of several processes, the first has the store's lock."""
 LONGEST_SECONDS = 3_600.0
-"""Each attempt that fails doubles the time to the next, up to this."""
+"""Each failed attempt doubles the time to the next attempt, up to this."""
 LONGEST = 300
-"""Characters of what a process said at last, as the log has them."""
+"""Characters of a process's last line that are logged."""
 
 
 class Compactor:
-    """Call it from one event loop. The new version becomes the champion, and so reaches all processes."""
+    """Starts compactions; call it from one event loop. All processes serve the new version, as it becomes champion."""
 
     def __init__(self, store: Path, share: float, keep: int) -> None:
         """
         Args:
-            share: of the version's items, how many may be new, replaced or deleted; 0 for never.
-            keep: how many versions stay (index.changes.retention).
+            share: of the version's items, the share that may be new, replaced or deleted; 0 means no compaction.
+            keep: how many versions to keep (index.changes.retention).
         """
         self._store = store
         self._share = share
@@ -43,8 +43,8 @@ class Compactor:
         self._next = -float("inf")
         self._closing = False
 
-    def look(self, collection: Collection) -> bool:
-        """Begin, where there is enough to do, and it is not being done; says whether it began."""
+    def poll(self, collection: Collection) -> bool:
+        """Start a compaction if there are enough changes and none runs; return whether it started."""
         items = collection.items
         enough = max(LEAST_CHANGES, self._share * len(collection.version.items))
         if not self._share or items.changed < enough or not items.count:
@@ -55,7 +55,7 @@ class Compactor:
         return True
 
     async def close(self) -> None:
-        """End a process that is at work, or about to be; it leaves nothing behind."""
+        """Terminate a running or starting process; it leaves no files."""
         self._closing = True
         if self._process and self._process.returncode is None:
             self._process.terminate()
@@ -63,27 +63,27 @@ class Compactor:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _serves(self, number: int) -> bool:
-        """Else a compaction, of this process or another, is the champion, and not opened here yet."""
+        """Whether this version is the champion; if not, a newer version is, which is not opened here yet."""
         try:
             alias = Store(self._store).champion()
-        except (ArtifactError, OSError):  # whoever follows the alias tells of it
+        except (ArtifactError, OSError):  # service.serving.serving, which watches the alias, logs the error
             return False
         return alias is not None and alias.version == number
 
     async def _compact(self) -> None:
-        code, said = await self._run()
-        lifecycle("compaction", code=code, reason=said)
+        code, reason = await self._run()
+        lifecycle("compaction", code=code, reason=reason)
         if code != BUSY:
             self._wait = AGAIN_SECONDS if code == 0 else min(2 * self._wait, LONGEST_SECONDS)
         self._next = monotonic() + self._wait
 
     async def _run(self) -> tuple[int | None, str | None]:
-        """The exit code, and what was said at last; None where no process could be started."""
+        """The exit code (None if no process could be started), and the last line of a process that failed."""
         command = (sys.executable, "-P", "-m", "lookalike.index.changes.compact", str(self._store), str(self._keep))
-        hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=hidden
+                *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=environment
             )
         except OSError as error:
             return None, f"{type(error).__name__}: {error.strerror}"
@@ -95,7 +95,7 @@ class Compactor:
 
 
 def _last_line(errors: bytes, *, whole: bool) -> str | None:
-    """What a process said at last; of an exception that nobody foresaw only its type: the rest may quote an item."""
+    """The last line of standard error; unless `whole`, only an exception's type, because its text may quote an item."""
     lines = errors.decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return (last if whole else last.partition(":")[0])[:LONGEST] or None

@@ -1,10 +1,10 @@
-"""One collection at work: calls that wait together are encoded together and searched together.
+"""Answer calls from one collection in batches: calls that wait together are encoded and searched together.
 
-Nothing is delayed: a call schedules the next batch for as soon as the event loop is free, and what has
-arrived by then is in it. A small batch is answered on the loop itself, where a thread's hand-over would
-cost more than the work; a large one in a thread, so that the loop stays free.
+No call is delayed for a batch: a call schedules the next batch for the event loop's next free turn, and the batch has
+all calls that have arrived by then. The event loop itself answers a small batch, because to hand it to a thread takes
+longer than the work. A thread answers a large batch, so that the loop stays free.
 
-What waits is bounded in rows, and each call in seconds: beyond, it is refused, or given up.
+The rows that wait and the seconds of a call are limited; beyond, a call fails with BusyError or DeadlineError.
 """
 
 import asyncio
@@ -21,44 +21,44 @@ from numpy.typing import NDArray
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
-from lookalike.index.items.filters import Filter
+from lookalike.index.versions.alignment import mapped
 from lookalike.index.versions.manifest import CANARY_LIMIT
 from lookalike.index.versions.searching import SearchResult
 from lookalike.index.versions.version import Version
 from lookalike.service.errors import BusyError, DeadlineError, DisconnectedError
 from lookalike.service.observability.metrics import Metrics
-from lookalike.service.serving.batching import Answer, BatchResult, Call, Left, answer_all, novelty_of, stays
+from lookalike.service.parsing.decoding import SearchQuery
+from lookalike.service.serving.batching import Answer, BatchResult, Call, IsDisconnected, answer_all, never, novelty_of
 
 __all__ = ["Engine", "QueueLimits", "engine_thread", "use_threads"]
 
 MAX_BATCH = 4_096
-"""Rows in one batch; a call with more is a batch of its own."""
+"""Rows in one batch; a call with more rows is one batch."""
 INLINE_WORK = 1_024
-"""Up to this many hits a batch is answered on the event loop, which takes some milliseconds."""
+"""The event loop answers batches of up to this many hits, which takes some milliseconds."""
 ROW_WORK = 16
-"""A row costs as much as this many hits, however few it asks for."""
+"""A row counts as at least this many hits."""
 QUIET_TURNS = 2
-"""A connection that becomes readable is a call two turns of the loop later."""
-KNOWN_SECONDS = 1.5
-"""Whoever asks whether it is ready has an answer within two seconds."""
-
-KNOWN_BATCH = 16
+"""Turns of the event loop between a readable connection and its call."""
+CANARY_SECONDS = 1.5
+"""Deadline of the canary query, so that readiness has an answer within two seconds."""
+CANARY_ROWS = 16
 Rows2D = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """How many rows may wait, and how many seconds a call may take."""
+    """The rows that may wait, and the seconds that a call may take."""
 
     rows: int = 1 << 14
     seconds: float = 30.0
 
 
 def engine_thread(name: str = "engine", *, niceness: int = 0) -> ThreadPoolExecutor:
-    """A thread beside the event loop, for large batches or to open versions; FAISS has one core in it, too.
+    """A thread for large batches, or for opening versions; FAISS uses one core in it.
 
     Args:
-        niceness: by how much it gives way to the event loop; on Linux each thread has its own.
+        niceness: of this thread, below the event loop's; only Linux has it by thread.
     """
 
     def begin() -> None:
@@ -70,12 +70,12 @@ def engine_thread(name: str = "engine", *, niceness: int = 0) -> ThreadPoolExecu
 
 
 class Engine:
-    """Answers calls from a collection; make it inside the event loop that calls it.
+    """Answers calls from a collection; create it inside the event loop that calls it.
 
     Each call raises:
-        BusyError: as much waits as may.
-        DeadlineError: it took too long.
-        DisconnectedError: the client was gone before the work was begun.
+        BusyError: too many rows wait.
+        DeadlineError: the call took too long.
+        DisconnectedError: the client disconnected before the work began.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Engine:
         queue_limits: QueueLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """`pool`: an `engine_thread`, one for all engines of an event loop."""
+        """`pool`: an `engine_thread`; all engines of an event loop share it."""
         self.collection = collection
         self._pool = pool
         self._queue_limits = queue_limits or QueueLimits()
@@ -96,7 +96,7 @@ class Engine:
         self._busy = self._is_threaded = False
         self._changes: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
         self._rows = self._gathered = self._quiet = 0
-        self._asking: asyncio.Future[bool] | None = None
+        self._canary: asyncio.Future[bool] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -104,29 +104,34 @@ class Engine:
     def version(self) -> Version:
         return self.collection.version
 
-    async def embed(self, rows: Rows2D, left: Left = stays) -> Rows2D:
+    async def embed(self, rows: Rows2D, is_disconnected: IsDisconnected = never) -> Rows2D:
         """(n, width) raw float32 -> embeddings."""
-        return (await self._submit(Call(rows, encoded=False, left=left, until=self._until()))).embeddings
+        call = Call(rows, encoded=False, until=self._until(), is_disconnected=is_disconnected)
+        return (await self._submit(call)).embeddings
 
-    async def search(
-        self, rows: Rows2D, limit: int, *, encoded: bool, given: Filter | None = None, left: Left = stays
-    ) -> SearchResult:
-        """(n, width) raw rows, or (n, latent) embeddings -> the `limit` nearest of each that pass the filter."""
-        return (await self._submit(Call(rows, encoded, limit, given, until=self._until(), left=left))).found
-
-    async def search_ids(
-        self, ids: list[str], limit: int, given: Filter | None = None, left: Left = stays
-    ) -> SearchResult:
-        """The `limit` nearest other items of each item.
+    async def search(self, query: SearchQuery, is_disconnected: IsDisconnected = never) -> SearchResult:
+        """The `query.limit` nearest items of each row that pass the filter; of ids, the nearest other items.
 
         Raises:
             UnknownItemError: no item has one of the ids.
         """
-        rows = np.empty((len(ids), 0), np.float32)  # looked up with the batch, when nothing changes
-        return (await self._submit(Call(rows, True, limit, given, ids, until=self._until(), left=left))).found
+        rows, version = query.rows, self.version
+        if query.version not in (None, version.number):
+            with np.errstate(over="ignore", invalid="ignore"):  # the search reports values that are too large
+                rows = mapped(rows, version.maps[query.version], version.metric)
+        call = Call(
+            rows,
+            query.kind != "inputs",
+            query.limit,
+            query.filter,
+            query.ids,
+            until=self._until(),
+            is_disconnected=is_disconnected,
+        )
+        return (await self._submit(call)).result
 
     async def change(self, apply: Callable[[], None]) -> None:
-        """Change the collection between two batches; calls to come see it, and none sees half of it."""
+        """Change the collection between two batches: later calls see the whole change, and no call sees half of it."""
         if not self._is_threaded:
             apply()
             return
@@ -135,24 +140,24 @@ class Engine:
         await done
 
     async def answers_canary(self) -> bool:
-        """Does the version's canary query still get its stored answer, on the way that all calls take?
+        """Whether the version's canary query still gets its stored answer, the same way as every call.
 
-        Whoever asks while it is asked has the same answer.
+        Concurrent calls share one canary query.
         """
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.ensure_future(self._ask())
-        return await asyncio.shield(self._asking)
+        if self._canary is None or self._canary.done():
+            self._canary = asyncio.ensure_future(self._check_canary())
+        return await asyncio.shield(self._canary)
 
-    async def _ask(self) -> bool:
-        """Once, and several times in one batch, which the encoder may answer by another copy of its weights."""
-        until = self._until(KNOWN_SECONDS)
-        for count in (1, KNOWN_BATCH):
+    async def _check_canary(self) -> bool:
+        """Search with one row, then with several in one batch, for which the encoder may use other kernels."""
+        until = self._until(CANARY_SECONDS)
+        for count in (1, CANARY_ROWS):
             rows = np.repeat(self.version.canary, count, axis=0)
             try:
-                found = (await self._submit(Call(rows, False, CANARY_LIMIT, until=until, known=True))).found
-            except QueryError:  # the embedding is no longer a number
+                result = (await self._submit(Call(rows, False, CANARY_LIMIT, until=until, canary=True))).result
+            except QueryError:  # the embedding is not finite
                 return False
-            if not self.version.is_canary_answer(found.scores[-1], found.positions[-1]):
+            if not self.version.is_canary_answer(result.scores[-1], result.positions[-1]):
                 return False
         return True
 
@@ -160,11 +165,11 @@ class Engine:
         return self._loop.time() + min(most, self._queue_limits.seconds)
 
     async def _submit(self, call: Call) -> Answer:
-        """The canary query goes first, and is always taken: being asked much is not being ill."""
-        if self._waiting and not call.known and self._rows + len(call.rows) > self._queue_limits.rows:
+        """Wait for a batch. The canary query goes first and is never refused: a busy service is still healthy."""
+        if self._waiting and not call.canary and self._rows + len(call.rows) > self._queue_limits.rows:
             self._metrics.rejected("queue_full")
-            raise BusyError("request", expected=f"at most {self._queue_limits.rows} rows to wait", found="more")
-        self._waiting.insert(0 if call.known else len(self._waiting), call)
+            raise BusyError("request", expected=f"at most {self._queue_limits.rows} waiting rows", found="too many")
+        self._waiting.insert(0 if call.canary else len(self._waiting), call)
         self._rows += len(call.rows)
         if not self._busy:
             self._busy = True
@@ -180,20 +185,19 @@ class Engine:
         batch = self._working = self._take()
         if not batch:
             self._busy = False
-            self._set_alarm(None)  # it would keep the version
+            self._set_alarm(None)  # its timer would keep the version alive
         elif _is_small(batch):
             self._after(batch, answer_all(self.collection, batch))
         else:
             self._is_threaded = True
             done = self._loop.run_in_executor(self._pool, answer_all, self.collection, batch)
-            done.add_done_callback(lambda outcome: self._after(batch, outcome.result()))
+            done.add_done_callback(lambda done: self._after(batch, done.result()))
 
     def _grows(self) -> bool:
-        """Did calls arrive in one of the last turns of the loop, and is there room for more?
+        """Whether calls arrived in one of the last turns of the loop, and the batch has room for more.
 
-        Where many clients wait for each other's answers, the next calls of those that were answered together come in
-        the turns that follow. A turn waits for nothing: where nobody else calls it takes some microseconds, and whoever
-        was alone before is not kept.
+        If many clients were answered together, their next calls arrive in the turns that follow. A turn does not block:
+        without other calls it takes some microseconds, and a call that was alone before does not wait.
         """
         if len(self._working) + len(self._waiting) <= 2:
             return False
@@ -203,8 +207,8 @@ class Engine:
         return grows
 
     def _take(self) -> list[Call]:
-        """The longest run of waiting calls whose clients are still there and whose rows fit one batch."""
-        waiting = [call for call in self._waiting if self._is_there(call)]
+        """The longest run of waiting calls whose clients are still connected and whose rows fit one batch."""
+        waiting = [call for call in self._waiting if self._is_wanted(call)]
         rows, count = 0, 0
         while count < len(waiting) and (count == 0 or rows + len(waiting[count].rows) <= MAX_BATCH):
             rows += len(waiting[count].rows)
@@ -216,73 +220,75 @@ class Engine:
         self._waiting, self._rows = calls, sum(len(call.rows) for call in calls)
         self._metrics.queued(len(calls))
 
-    def _is_there(self, call: Call) -> bool:
-        if not call.future.done() and call.left():
+    def _is_wanted(self, call: Call) -> bool:
+        if not call.future.done() and call.is_disconnected():
             self._metrics.rejected("client_gone")
             call.future.set_exception(
-                DisconnectedError("request", expected="a client that waits", found="one that left")
+                DisconnectedError("request", expected="a client that waits", found="a client that disconnected")
             )
         return not call.future.done()
 
-    def _after(self, batch: list[Call], outcome: BatchResult) -> None:
-        """Hand each call its answer, change what is to be changed, and go on."""
+    def _after(self, batch: list[Call], result: BatchResult) -> None:
+        """Apply the waiting changes, give each call its answer, and schedule the next batch."""
         self._loop.call_soon(self._next_batch)
         self._is_threaded = False
         self._apply()
-        for call, answer in zip(batch, outcome.answers, strict=True):
+        for call, answer in zip(batch, result.answers, strict=True):
             if call.future.done():
                 continue
             if isinstance(answer, Exception):
                 call.future.set_exception(answer)
             else:
                 call.future.set_result(answer)
-        self._count(batch, outcome)
+        self._count(batch, result)
 
     def _apply(self) -> None:
         while self._changes:
             apply, done = self._changes.pop(0)
             try:
                 apply()
-            except Exception as error:  # it is for whoever waits for it, if anyone still does
+            except Exception as error:  # only the caller of `change` handles it, if the caller still waits
                 if not done.done():
                     done.set_exception(error)
             else:
                 if not done.done():
                     done.set_result(None)
 
-    def _count(self, batch: list[Call], outcome: BatchResult) -> None:
-        """On the event loop, where there is one thread."""
+    def _count(self, batch: list[Call], result: BatchResult) -> None:
+        """Update the metrics, on the event loop's thread."""
         self._metrics.batched(sum(len(call.rows) for call in batch), len(batch))
-        self._metrics.encoded(outcome.encoding)
-        if outcome.searching:
-            self._metrics.searched(outcome.searching)
-            self._metrics.novelty(novelty_of(batch, outcome.answers), self.version.number)
+        self._metrics.encoded(result.encoding)
+        if result.searching:
+            self._metrics.searched(result.searching)
+            self._metrics.novelty(novelty_of(batch, result.answers), self.version.number)
 
     def _give_up(self) -> None:
-        """Answer all that took too long, at work or waiting, and be back when the next one has."""
+        """Fail all calls whose deadline has passed, at work or waiting, and set the alarm for the next deadline."""
         now, unanswered = self._loop.time(), [c for c in (*self._working, *self._waiting) if not c.future.done()]
         for call in unanswered:
             if call.until <= now:
                 self._metrics.rejected("deadline")
                 seconds = f"{self._queue_limits.seconds:g} s"
-                call.future.set_exception(DeadlineError("request", expected=f"an answer in {seconds}", found="none"))
+                call.future.set_exception(
+                    DeadlineError("request", expected=f"an answer in {seconds}", found="no answer")
+                )
         self._wait_for([call for call in self._waiting if not call.future.done()])
         self._set_alarm(min((call.until for call in unanswered if not call.future.done()), default=None))
 
     def _set_alarm(self, at: float | None) -> None:
-        """One for all calls: a timer for each costs more than forming a batch."""
+        """One timer for all calls: a timer for each call costs more than forming a batch."""
         if self._alarm:
             self._alarm.cancel()
         self._alarm = None if at is None else self._loop.call_at(at, self._give_up)
 
 
 def _is_small(batch: list[Call]) -> bool:
-    """A filter may look at every item."""
+    """Whether the event loop answers the batch; not if it has a filter, which may read every item."""
     hits = sum(len(call.rows) * max(ROW_WORK, call.limit) for call in batch)
-    return hits <= INLINE_WORK and not any(call.given for call in batch)
+    return hits <= INLINE_WORK and not any(call.filter_ for call in batch)
 
 
 def use_threads(count: int) -> None:
-    """Torch has so many for a batch, and FAISS one, so that the two never fight for the same cores."""
+    """Let torch use `count` threads and FAISS one, so that they do not compete for cores."""
     torch.set_num_threads(count)
     faiss.omp_set_num_threads(1)

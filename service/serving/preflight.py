@@ -1,4 +1,4 @@
-"""May a version serve? It is whole, fits into memory, knows its answer, and a GPU finds what a CPU finds."""
+"""Check that a version can serve: undamaged, fits into memory, right canary answer, the same hits on GPU and CPU."""
 
 import numpy as np
 
@@ -16,19 +16,19 @@ from lookalike.training.errors import ArtifactError
 __all__ = ["check_agreement", "check_room", "checked_collection", "prepare"]
 
 AGREEMENT = 0.99
-"""Of the ten nearest that a CPU finds, the share that another device must find too."""
-ASKED = 256
+"""Share of the ten nearest on the CPU that another device must find too."""
+QUERIES = 256
 PARTS = (1, 8, 16, 32, 64, 128)
 WARM = (1, *range(8, 129, 8))
-"""Rows in the usual batches, in steps of `training.artifact.steady.ROUNDED`: each prepares the others."""
+"""Rows of the batches to warm up, in steps of `training.artifact.steady.ROUNDED`; other sizes share their kernels."""
 
 
 def checked_collection(store: Store, number: int, device: DeviceName) -> Collection:
-    """Open a version with what has changed since, and prepare it.
+    """Open a version with its later changes, check it and warm it up.
 
     Raises:
-        StoreError: there is no such version, no room for it, or it does not answers its canary query.
-        ArtifactError: it is damaged, or another device finds others than a CPU does.
+        StoreError: the version does not exist, does not fit into memory, or gives a wrong canary answer.
+        ArtifactError: it is damaged, or another device finds other items than the CPU.
     """
     folder = store.path(number)
     check_room(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()), available_bytes())
@@ -38,7 +38,7 @@ def checked_collection(store: Store, number: int, device: DeviceName) -> Collect
         raise StoreError(
             f"version {number}",
             expected="the known answer to its canary query",
-            found="another",
+            found="another answer",
             remedy="Build it again.",
         )
     prepare(collection)
@@ -46,10 +46,10 @@ def checked_collection(store: Store, number: int, device: DeviceName) -> Collect
 
 
 def prepare(collection: Collection) -> None:
-    """Answer batches of the usual sizes once; then on another device than a CPU, see that it finds the same.
+    """Answer batches of the usual sizes once; then, if the device is not the CPU, compare its hits with the CPU's.
 
     Raises:
-        ArtifactError: it finds others.
+        ArtifactError: the device finds other items than the CPU.
     """
     version = collection.version
     with version.encoder.warming():
@@ -60,22 +60,22 @@ def prepare(collection: Collection) -> None:
 
 
 def check_room(needed: int, available: int | None) -> None:
-    """Raises StoreError where a version of so many bytes does not fit beside the one that serves."""
+    """Raises StoreError if a version of `needed` bytes does not fit into memory next to the serving version."""
     if available is not None and needed > available:
         raise StoreError(
             "memory",
-            expected=f"{needed:,} bytes for the version beside the one that serves",
-            found=f"{available:,} to be had",
-            remedy="Give the service more memory, or start it again with the version promoted.",
+            expected=f"{needed:,} bytes for the version, next to the serving version",
+            found=f"{available:,} bytes available",
+            remedy="Give the service more memory, or promote the version and restart the service.",
         )
 
 
 def check_agreement(version: Version, reference: Encoder) -> None:
-    """Raises ArtifactError where the version's encoder finds others than the reference does on the CPU.
+    """Raises ArtifactError if the version's encoder finds other items than the reference encoder on the CPU.
 
-    It is asked in one batch, and in parts of several sizes, which a GPU may answer in another way.
+    The rows are encoded in one batch and in parts of several sizes, for which a GPU may use other kernels.
     """
-    rows = np.concatenate([version.canary, version.held[:ASKED]])
+    rows = np.concatenate([version.canary, version.held[:QUERIES]])
     parts = [part for part in np.split(rows, np.cumsum(PARTS)) if len(part)]
     wanted, *others = (
         version.index.search(in_metric(latent, version.metric), min(10, len(version.index)))[1]
@@ -89,7 +89,7 @@ def check_agreement(version: Version, reference: Encoder) -> None:
     if shared < AGREEMENT:
         raise ArtifactError(
             f"version {version.number} on {version.encoder.device}",
-            expected=f"{AGREEMENT:.0%} of the neighbours that a CPU finds",
+            expected=f"{AGREEMENT:.0%} of the neighbors that a CPU finds",
             found=f"{shared:.1%}",
-            remedy="Serve it with --device cpu, and look at the device's driver.",
+            remedy="Serve it with --device cpu, and check the device's driver.",
         )

@@ -1,10 +1,10 @@
-"""Which version serves, and how another takes its place while requests run.
+"""The version that serves, and its replacement by another version while requests run.
 
-A request takes `current` once and keeps it to its last byte, so no answer is made by two versions. The alias is looked
-at ten times a second. What it names is opened, checked and warmed in a thread while the old version serves. Where that
-fails the old one goes on, and what is wrong with the other one is told.
+A request reads `current` once and uses it to its last byte, so no answer mixes two versions. Ten times a second the
+store's alias is checked. If it names another version, a thread opens, checks and warms that version while the old one
+serves. If that fails, the old version continues to serve, and the reason is logged.
 
-The files of the version that serves are checked as often. Without the alias or one of these files the service could not
+The files of the serving version are checked as often. Without the alias or one of these files the service could not
 start again, so it accepts no change and is not ready until the file is back.
 """
 
@@ -23,7 +23,7 @@ from lookalike.index.versions.version import Version
 from lookalike.service.errors import NotReadyError, RefusedError
 from lookalike.service.observability.logs import lifecycle
 from lookalike.service.observability.metrics import Metrics
-from lookalike.service.parsing.decoding import RequestLimits
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.service.serving.change_writer import ChangeWriter
 from lookalike.service.serving.compaction import Compactor
 from lookalike.service.serving.engine import Engine, QueueLimits, engine_thread
@@ -37,14 +37,14 @@ __all__ = ["Current", "Health", "Refusal", "Serving"]
 WATCH_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
 WATCH_ITEMS_SECONDS = 0.02
-"""How often the log is checked for changes by processes that share no board with this one, such as an import."""
+"""Seconds between two checks of the log for changes by processes outside of this service, such as an import."""
 NICENESS = 8
-"""Of the thread that opens versions: it has a seventh of a core that the event loop wants as well."""
+"""Of the thread that opens versions; it gets a seventh of a core that the event loop needs as well."""
 
 
 @dataclass(frozen=True)
 class Current:
-    """The version that serves: its engine, and what a call to it may have."""
+    """The version that serves: its engine, and the limits of its calls."""
 
     engine: Engine
     limits: RequestLimits
@@ -55,7 +55,7 @@ class Current:
 
     @property
     def collection(self) -> Collection:
-        """The version with what has changed since."""
+        """The version with its later changes."""
         return self.engine.collection
 
 
@@ -65,14 +65,14 @@ def _nothing(number: int = 0) -> None:
 
 @dataclass(frozen=True)
 class Health:
-    """How this process and those beside it are.
+    """The state that the worker processes of one service share.
 
     Attributes:
-        beat: say that the event loop goes on, and the number of the version that serves.
-        check: raises NotReadyError where a process beside this one is not well.
-        stopping: is this process about to end?
-        sequence: the last change that one of these processes has acknowledged, or used in an answer.
-        publish: tell the processes such a change.
+        beat: reports that the event loop runs, and the number of the serving version.
+        check: raises NotReadyError if another worker is not healthy.
+        stopping: whether this process is about to end.
+        sequence: the last change that a worker has acknowledged, or used in an answer.
+        publish: reports such a change to the other workers.
     """
 
     beat: Callable[[int], None] = _nothing
@@ -91,7 +91,7 @@ class Refusal:
 
 
 class Serving:
-    """Answers from one version at a time; make it inside the event loop that it serves on."""
+    """Serves one version at a time; create it inside the event loop that serves."""
 
     def __init__(self, settings: Settings, collection: Collection, metrics: Metrics, health: Health) -> None:
         self._health = health
@@ -100,10 +100,10 @@ class Serving:
         self._store = Store(settings.store)
         self._engines = engine_thread("engine")
         self._loader = engine_thread("loader", niceness=NICENESS)
-        self._turn = asyncio.Lock()
+        self._following = asyncio.Lock()
         self.refused: Refusal | None = None
         self._change_writer = ChangeWriter(settings.store, health.publish)
-        self._taking = asyncio.Lock()
+        self._catching_up = asyncio.Lock()
         self._progress = asyncio.Event()
         self._lag: Exception | None = None
         self._lost: Exception | None = None
@@ -118,14 +118,16 @@ class Serving:
         }
 
     def check_alive(self) -> None:
-        """Raises NotReadyError once the service stops, or where something that it needs has died."""
+        """Raises NotReadyError if the service is shutting down, or a part of it has failed."""
         if self._health.stopping():
-            raise NotReadyError("service", expected="one that goes on", found="one that stops")
+            raise NotReadyError("service", expected="a running service", found="a service that is shutting down")
         for name, task in self._tasks.items():
             if task.done():
-                raise NotReadyError(name, expected="a task that goes on", found="one that died")
+                raise NotReadyError(name, expected="a running task", found="a task that has ended")
         if self._lag:
-            raise NotReadyError("items", expected="all that the change log has", found="some that cannot be taken up")
+            raise NotReadyError(
+                "items", expected="all changes of the change log", found="changes that cannot be applied"
+            )
         self._check_store()
         self._health.check()
 
@@ -135,34 +137,34 @@ class Serving:
         """Write changes, all or none, and apply them; the other processes do so before their next answer.
 
         Args:
-            embeddings: (n, latent_dim) float32 of each, by that version; None if they delete.
+            embeddings: (n, latent_dim) float32 of the changes, by that version; None for deletions.
 
         Returns:
-            Each change's sequence number; 0 if it was skipped, as by `ChangeLog.append_each`.
+            Each change's sequence number; 0 if `ChangeLog.append_each` skipped it.
 
         Raises:
-            NotReadyError: a file of the store was removed; nothing is written.
-            LogError: the log cannot be written; nothing is.
-            ArtifactError: they are written, and the log cannot be read; this process is not ready then.
+            NotReadyError: a file of the store is missing; nothing is written.
+            LogError: the log cannot be written; nothing is written.
+            ArtifactError: the changes are written, but the log cannot be read; this process is then not ready.
         """
         self._check_store()
         written = await self._change_writer.append(changes, embeddings, version)
         await self._catch_up()
         return written
 
-    async def holds(self, name: str) -> bool:
-        """Is there an item of this id, also one that this version's encoder cannot read?
+    async def has_item(self, name: str) -> bool:
+        """Whether an item has this id, also if this version's encoder cannot read it.
 
         Raises:
             LogError, ArtifactError: the log cannot be read.
         """
-        return self.current.collection.items.find(name) is not None or await self._change_writer.holds(name)
+        return self.current.collection.items.find(name) is not None or await self._change_writer.has_item(name)
 
-    async def include(self, current: Current, min_sequence: int = 0) -> None:
+    async def wait_for_sequence(self, current: Current, min_sequence: int = 0) -> None:
         """Wait until `current` includes every acknowledged change, and the change `min_sequence` of the log.
 
         Raises:
-            NotReadyError: the log does not have them before a call's deadline.
+            NotReadyError: the log does not have them before the call's deadline.
             LogError, ArtifactError: the log cannot be read.
         """
         acknowledged = self._health.sequence()
@@ -173,7 +175,9 @@ class Serving:
             raise _behind(acknowledged, current)
         try:
             async with asyncio.timeout(self._settings.deadline_seconds):
-                while self.current.collection.applied < min_sequence:  # a process without our board may still write it
+                while (
+                    self.current.collection.applied < min_sequence
+                ):  # a process outside of this service may still write it
                     await self._progress.wait()
                 if current.collection.applied < min_sequence:
                     await self._catch_up(current.engine)
@@ -181,21 +185,21 @@ class Serving:
             raise _behind(min_sequence, current) from error
 
     async def follow(self) -> Current:
-        """Serve the champion now, if another version does.
+        """Serve the champion now, if another version serves.
 
         Raises:
-            RefusedError: it cannot serve; what served before goes on.
+            RefusedError: it cannot serve; the version that served before continues.
         """
-        async with self._turn:
+        async with self._following:
             number = self.current.version.number
             try:
                 number = self._store.champion_number()
                 if number != self.current.version.number:
                     loop = asyncio.get_running_loop()
                     collection = await loop.run_in_executor(self._loader, self._open, number)
-                    await self._change_to(collection)
+                    await self._replace(collection)
                     self._metrics.changed("served")
-            except Exception as error:  # whatever is wrong with the other version, this one serves
+            except Exception as error:  # for every error of the other version, this version continues
                 reason = str(error) if isinstance(error, LookalikeError) else repr(error)
                 self._refuse(number, reason)
                 raise RefusedError("version", expected="a champion that can serve", found=reason) from error
@@ -204,7 +208,7 @@ class Serving:
             return self.current
 
     async def close(self) -> None:
-        """Stop watching, and end the threads."""
+        """Stop the background tasks and the threads."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -215,26 +219,26 @@ class Serving:
         self._engines.shutdown()
 
     def _check_store(self) -> None:
-        """Raises NotReadyError while the store lacks the alias, or a file of the version that serves."""
+        """Raises NotReadyError while the store lacks the alias, or a file of the serving version."""
         if self._lost:
-            wanted = "the alias and every file of the version that serves"
-            raise NotReadyError("store", expected=wanted, found="one was removed; the service's log says which")
+            expected = "the alias and every file of the serving version"
+            raise NotReadyError("store", expected=expected, found="a missing file; the service's log names it")
 
     def _open(self, number: int) -> Collection:
         return checked_collection(self._store, number, self._settings.device)
 
-    async def _change_to(self, collection: Collection) -> None:
-        """It serves with all that is acknowledged by then: in between, nothing is."""
-        fresh = self._engine(collection)
-        async with self._taking:
-            await self._change_writer.bring(fresh)
-            self.current = self._serve(fresh)
+    async def _replace(self, collection: Collection) -> None:
+        """Serve the collection, with all changes acknowledged so far; none is acknowledged in between."""
+        engine = self._engine(collection)
+        async with self._catching_up:
+            await self._change_writer.catch_up(engine)
+            self.current = self._serve(engine)
 
     async def _catch_up(self, engine: Engine | None = None) -> None:
-        """Have an engine apply what it lacks of the log; by default the one that serves."""
-        async with self._taking:
+        """Apply the log's new changes to an engine, by default to the serving engine."""
+        async with self._catching_up:
             current = self.current
-            if await self._change_writer.bring(engine or current.engine):
+            if await self._change_writer.catch_up(engine or current.engine):
                 self._advanced(current.collection)
 
     def _advanced(self, collection: Collection) -> None:
@@ -262,17 +266,19 @@ class Serving:
         lifecycle("refused", version=number, reason=reason)
 
     async def _beat(self) -> None:
-        """By itself: to open a version may take long, and meanwhile this process is well."""
+        """Report that this process is healthy; a separate task, because to open a version may take long."""
         while True:
             self._health.beat(self.current.version.number)
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _watch(self) -> None:
-        """What was refused is tried again only when the alias is written again, or someone asks for it."""
-        seen: tuple[int, ...] | None = None  # it may have been written since the version that serves was opened
+        """Follow the alias, and check the store. A refused version is tried again when the alias is written again."""
+        seen: tuple[int, ...] | None = None  # the alias may have been written since the serving version was opened
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            lost = self._find_lost()  # before the alias: a version that is no champion any more may be removed
+            lost = (
+                self._find_lost()
+            )  # before the alias, because a version that is no longer the champion may be removed
             stamp = self._store.alias_stamp()
             if stamp and stamp != seen:
                 lost = None
@@ -284,7 +290,7 @@ class Serving:
             self._lost = lost
 
     def _find_lost(self) -> Exception | None:
-        """The file without which the store cannot start again with the version that serves; None if all are there."""
+        """The error of a missing file, without which the service could not start again; None if all files exist."""
         try:
             if not self._store.alias_stamp():
                 self._store.champion_number()
@@ -294,19 +300,19 @@ class Serving:
         return None
 
     async def _watch_items(self) -> None:
-        """Take up what other processes write, and have it folded into a version once it is much."""
+        """Apply the changes that other processes write, and start a compaction once there are many."""
         while True:
             await asyncio.sleep(WATCH_ITEMS_SECONDS)
             try:
-                if await self._change_writer.moved() or self._lag:
+                if await self._change_writer.has_news() or self._lag:
                     await self._catch_up()
-            except (LookalikeError, RuntimeError) as error:  # whatever it is, the next try may do
+            except (LookalikeError, RuntimeError) as error:  # the next attempt may succeed
                 if self._lag is None:
                     lifecycle("items not taken up", reason=str(error))
                 self._lag = error
                 continue
             self._lag = None
-            self._compactor.look(self.current.collection)
+            self._compactor.poll(self.current.collection)
 
     async def _measure_log(self) -> None:
         while True:
@@ -315,6 +321,6 @@ class Serving:
             await asyncio.sleep(MEASURE_SECONDS)
 
 
-def _behind(wanted: int, current: Current) -> NotReadyError:
+def _behind(sequence: int, current: Current) -> NotReadyError:
     found = f"a log whose last change is {current.collection.applied}"
-    return NotReadyError("items", expected=f"change {wanted} of the change log", found=found)
+    return NotReadyError("items", expected=f"change {sequence} of the change log", found=found)

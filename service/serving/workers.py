@@ -1,10 +1,10 @@
-"""Several processes that serve one version over one port: started, watched, and ended together.
+"""Start, watch and stop several worker processes that serve one version on one port.
 
-Each worker's event loop sets the time in its slot of a board in shared memory, ten times a second. A worker that died
-is replaced, and so is one whose loop stands still; in the meantime no worker says that it is ready. Who takes its place
-begins with the version that the others serve, whatever the champion is worth by then.
+Ten times a second, each worker's event loop writes the time into its slot of a board in shared memory. A dead worker is
+replaced, and so is a worker whose loop hangs; until then no worker is ready. A new worker starts with the version that
+the others serve, even if the champion has changed.
 
-Where there are several GPUs each worker has one of them, in turn, and so each GPU its own queue of batches.
+With several GPUs, the workers use them in turn, so each GPU has its own queue of batches.
 """
 
 import multiprocessing
@@ -34,66 +34,66 @@ from lookalike.training.errors import LookalikeError
 __all__ = ["Work", "WorkerBoard", "supervise"]
 
 FRESH_SECONDS = 1.5
-"""A worker that was not seen for so long makes the service unready."""
+"""A worker without a heartbeat for this long makes the service unready."""
 STUCK_SECONDS = 10.0
-"""A worker that was not seen for so long is killed."""
+"""A worker without a heartbeat for this long is killed."""
 START_SECONDS = 600.0
-"""To open a version that was never verified means to read all of it."""
+"""A worker may need this long to start: a version that was never verified is read in full."""
 LONGEST_WAIT_SECONDS = 60.0
-LOOK_SECONDS = 0.2
-MOST_DEATHS = 3
-"""Of one place, in a row, before they serve: then, where no other serves either, there is no use in more."""
+POLL_SECONDS = 0.2
+MAX_FAILURES = 3
+"""If this many workers of a slot die in a row before they serve, and no other worker serves, the service gives up."""
 
 
 class WorkerBoard:
     """The memory that the workers of one service share.
 
-    It holds the version that serves, when each worker was last seen, and the last change that their answers include.
+    It has the serving version, the time of each worker's last heartbeat, and the last change that answers include.
 
     Attributes:
-        seen: by the system's monotonic clock; 0 before the worker serves.
+        seen: each worker's last heartbeat, by the system's monotonic clock; 0 before the worker serves.
     """
 
     def __init__(self, workers: int) -> None:
         self.seen = RawArray("d", workers)
         self._version = RawValue("q", 0)
-        self._sequences = RawArray("q", workers)  # each worker writes its own, so no lock is needed
+        self._sequences = RawArray("q", workers)  # each worker writes only its own number, so no lock is needed
 
     @property
     def version(self) -> int | None:
-        """What the worker serves that was seen last; None before one does."""
+        """The version of the last heartbeat; None before the first."""
         return self._version.value or None
 
     def beat(self, slot: int, version: int) -> None:
-        """The worker of this slot is well, and serves this version."""
+        """Report that the worker of this slot is healthy and serves this version."""
         self._version.value = version
         self.seen[slot] = time.monotonic()
 
     @property
     def sequence(self) -> int:
-        """The last change that a worker has acknowledged, or has used in an answer; every answer must include it."""
+        """The last change that a worker has acknowledged or used in an answer; every answer must include it."""
         return int(max(self._sequences))
 
     def publish(self, slot: int, sequence: int) -> None:
-        """The worker of this slot is about to acknowledge this change, or to answer from it."""
+        """Report that the worker of this slot is about to acknowledge this change, or to answer from it."""
         self._sequences[slot] = max(self._sequences[slot], sequence)
 
     def check(self) -> None:
-        """Raises NotReadyError where a worker is not well."""
-        well = sum(time.monotonic() - seen < FRESH_SECONDS for seen in self.seen)
-        if well < len(self.seen):
-            raise NotReadyError("workers", expected=f"{len(self.seen)} that are well", found=str(well))
+        """Raises NotReadyError if a worker is not healthy."""
+        healthy = sum(time.monotonic() - seen < FRESH_SECONDS for seen in self.seen)
+        if healthy < len(self.seen):
+            raise NotReadyError("workers", expected=f"{len(self.seen)} healthy workers", found=str(healthy))
 
 
 Work = Callable[[Settings, socket.socket, WorkerBoard, int], None]
-"""What a worker does, given its slot: it serves until SIGTERM."""
+"""The function of a worker process, called with its slot: serves until SIGTERM."""
 
 
 def supervise(settings: Settings, listener: socket.socket, work: Work, announce: Callable[[], None]) -> None:
-    """Run `settings.workers` processes until SIGTERM or SIGINT; `announce` is called once those end it cleanly.
+    """Run `settings.workers` processes until SIGTERM or SIGINT; call `announce` once both signals stop them cleanly.
 
     Raises:
-        LookalikeError: workers die before they serve.
+        LookalikeError: the workers die before they serve.
     """
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,20 +104,24 @@ def supervise(settings: Settings, listener: socket.socket, work: Work, announce:
         workers = _Workers(settings, listener, work)
         try:
             while not stopping:
-                time.sleep(LOOK_SECONDS)
-                workers.look()
+                time.sleep(POLL_SECONDS)
+                workers.poll()
         finally:
             workers.end(settings.stop_seconds + 5)
 
 
 @dataclass
 class _Slot:
-    """A worker's place. `deaths` counts those that died in a row before they served."""
+    """The place of one worker.
+
+    Attributes:
+        failures: workers in a row that died before they served.
+        since: when the worker was started, or may be started again, on the monotonic clock.
+    """
 
     process: SpawnProcess | None = None
-    deaths: int = 0
+    failures: int = 0
     since: float = 0.0
-    """When it was started, or may be started again, on the monotonic clock."""
 
 
 class _Workers:
@@ -126,13 +130,13 @@ class _Workers:
         self._arguments = (settings, listener, self._board)
         self._work = work
         self._slots = [_Slot() for _ in range(settings.workers)]
-        self.look()
+        self.poll()
 
-    def look(self) -> None:
-        """Bury who died, start who is missing, and kill who stands still, to be replaced the next time."""
+    def poll(self) -> None:
+        """Reap dead workers, start missing ones, and kill hung ones, which the next poll replaces."""
         for number, slot in enumerate(self._slots):
             if slot.process and not slot.process.is_alive():
-                self._bury(number, slot, slot.process)
+                self._reap(number, slot, slot.process)
             if slot.process is None and time.monotonic() >= slot.since:
                 slot.process, slot.since = self._start(number), time.monotonic()
             elif slot.process and self._is_stuck(number, slot):
@@ -140,7 +144,7 @@ class _Workers:
                 slot.process.kill()
 
     def end(self, seconds: float) -> None:
-        """Let all finish what they accepted; who has not after so many seconds is killed."""
+        """Let all workers finish the accepted calls; kill a worker that has not ended after `seconds`."""
         processes = [slot.process for slot in self._slots if slot.process]
         for process in processes:
             process.terminate()
@@ -151,29 +155,29 @@ class _Workers:
                 process.kill()
                 process.join()
 
-    def _bury(self, number: int, slot: _Slot, process: SpawnProcess) -> None:
-        """The next one has to wait the longer the more of them died before they served, while others serve."""
+    def _reap(self, number: int, slot: _Slot, process: SpawnProcess) -> None:
+        """Free the slot of a dead worker; the next worker waits longer, the more have died before they served."""
         lifecycle("worker died", pid=process.pid, code=process.exitcode)
         forget(process.pid or 0)
-        slot.deaths = 0 if self._board.seen[number] else slot.deaths + 1
+        slot.failures = 0 if self._board.seen[number] else slot.failures + 1
         self._board.seen[number] = 0.0
-        if slot.deaths >= MOST_DEATHS and not any(self._board.seen):
+        if slot.failures >= MAX_FAILURES and not any(self._board.seen):
             raise LookalikeError(
                 "workers",
                 expected="processes that serve",
-                found=f"the last one ended with {process.exitcode} before it did",
-                remedy="Its log says why.",
+                found=f"a process that ended with {process.exitcode} before it served",
+                remedy="See its log.",
             )
-        wait_seconds = min(LONGEST_WAIT_SECONDS, 2.0**slot.deaths) if slot.deaths else 0.0
+        wait_seconds = min(LONGEST_WAIT_SECONDS, 2.0**slot.failures) if slot.failures else 0.0
         slot.process, slot.since = None, time.monotonic() + wait_seconds
 
     def _start(self, number: int) -> SpawnProcess:
         arguments = (self._work, *self._arguments, number)
         process = multiprocessing.get_context("spawn").Process(target=_run, args=arguments)
-        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers too, who leave it to us
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers ignore Ctrl-C; this process stops them
         with one_gpu(number, torch.cuda.device_count()):
             process.start()
-        signal.signal(signal.SIGINT, ours)
+        signal.signal(signal.SIGINT, handler)
         return process
 
     def _is_stuck(self, number: int, slot: _Slot) -> bool:
@@ -183,7 +187,7 @@ class _Workers:
 
 
 def _run(work: Work, *arguments: Any) -> None:
-    """In the worker: work, and end when the process that watches it is no more."""
+    """The worker process: do the work, and end if the supervising process ends."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         work(*arguments)

@@ -1,4 +1,4 @@
-"""A store whose versions cannot be taken for each other, and a real server in a test's own event loop."""
+"""A store whose versions give different answers, and a real server in a test's event loop."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 ROWS: NDArray[np.float32] = cloud(20, 4)
-"""(20, 4): what each version holds."""
+"""(20, 4): the rows of each version."""
 PATIENCE = 60.0
 
 
@@ -60,7 +60,7 @@ def changing_store(folder: Path) -> Store:
 
 
 def with_maps(store: Store, maps: dict[int, NDArray[np.float32]]) -> Collection:
-    """The champion, as if it had been made from versions with these maps, (their dim, its dim)."""
+    """The champion with maps from older versions, each (older dim, dim)."""
     version = store.open_champion()
     save_maps(version.sealed.folder / ALIGNMENT, maps)
     version.sealed.files[ALIGNMENT] = next(iter(version.sealed.files.values()))
@@ -68,7 +68,7 @@ def with_maps(store: Store, maps: dict[int, NDArray[np.float32]]) -> Collection:
 
 
 def assert_of_one_version(answer: dict[str, Any], rows: NDArray[np.float32]) -> None:
-    """What /embed or /search answered for these rows is of the version that it names, all of it."""
+    """Check that the whole answer of /embed or /search is of the version that it names."""
     number = answer["version"]
     if "embeddings" in answer:
         directions = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -80,14 +80,14 @@ def assert_of_one_version(answer: dict[str, Any], rows: NDArray[np.float32]) -> 
 
 
 def point_at(store: Store, text: str) -> None:
-    """Write the alias as nobody should: unchecked."""
+    """Write the alias without any check."""
     made = store.folder / ".written-by-hand"
     made.write_text(text)
     os.replace(made, store.folder / "champion")
 
 
 async def until(ask: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it is so."""
+    """Wait until the condition is true."""
     end = time.monotonic() + PATIENCE
     while not await ask():
         assert time.monotonic() < end, "it never came to be"
@@ -95,7 +95,7 @@ async def until(ask: Callable[[], Awaitable[bool]]) -> None:
 
 
 def wait_until(ask: Callable[[], bool]) -> None:
-    """The same where there is no event loop."""
+    """The same without an event loop."""
     end = time.monotonic() + PATIENCE
     while not ask():
         assert time.monotonic() < end, "it never came to be"
@@ -104,14 +104,14 @@ def wait_until(ask: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def listening(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client of the app behind uvicorn, over a socket, as it is in service.server."""
+    """An HTTP client of the app behind uvicorn, over a socket, with the protocol of service.server."""
     config = uvicorn.Config(app, port=0, http=BoundedProtocol, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     await until(lambda: _is_started(server))
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        kind = {"Content-Type": "application/json"}  # unless a test says another
+        kind = {"Content-Type": "application/json"}  # unless a test sets another
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=kind, timeout=PATIENCE) as client:
             yield client
     finally:
@@ -133,7 +133,7 @@ async def listening_to(store: Store, **given: Any) -> AsyncIterator[tuple[httpx.
 
 @contextmanager
 def held(pool: Executor) -> Iterator[None]:
-    """The engine's thread has other work until the end."""
+    """Keep the engine's thread busy in this context."""
     released = threading.Event()
     pool.submit(released.wait)
     try:
@@ -152,6 +152,6 @@ def holds(asked: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
 
 
 async def metric(client: httpx.AsyncClient, name: str) -> float:
-    """One number of /metrics, by its name and its labels."""
+    """One value of /metrics, by its name and labels."""
     lines = (await client.get("/metrics")).text.splitlines()
     return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"lookalike_{name} "))

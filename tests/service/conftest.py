@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
-from lookalike.service.parsing.decoding import RequestLimits
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.service.settings import Settings
 from tests.service.helpers import pixels_of, serving, settings_for, truth_of
 
@@ -47,7 +47,7 @@ def limits(settings: Settings) -> RequestLimits:
 
 @pytest.fixture(scope="session")
 def rows() -> NDArray[np.float32]:
-    """Pixels of items and of others."""
+    """Pixels of items and of other digits."""
     return pixels_of(*map(str, range(200)))
 
 
@@ -61,7 +61,7 @@ def limitless(version: Version) -> Version:
 
 @pytest.fixture(scope="session")
 def too_large(limitless: Version, store_folder: Path) -> NDArray[np.float32]:
-    """One row of float32 that is finite, but not once that encoder has summed it up."""
+    """One finite float32 row whose sum in that encoder overflows."""
     folder = store_folder / "versions" / "000001" / "encoder"
     weights = safetensors.numpy.load_file(folder / "weights.safetensors")["encoder.0.weight"]
     row: NDArray[np.float32] = np.float32(3e38) * np.sign(weights[np.abs(weights).sum(axis=1).argmax()])[None, :]

@@ -1,4 +1,4 @@
-"""The command line as a real process, for what only a process can show: signals, sockets, exit codes."""
+"""The command line as a real process, to test signals, sockets and exit codes."""
 
 import os
 import re
@@ -17,12 +17,12 @@ SEARCH = "POST /search HTTP/1.1\nHost: localhost\nContent-Type: application/json
 """How a head begins."""
 
 START_SECONDS = 90.0
-"""After which a process that has not said where it listens is killed."""
+"""A process that has not announced its address by then is killed."""
 
 
 @dataclass
 class Process:
-    """A process of `lookalike` that has said where it listens."""
+    """A process of `lookalike` that has announced its address."""
 
     popen: "subprocess.Popen[str]"
     lines: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Process:
         return host.strip("[]"), int(port)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Send a signal and wait: the exit code, and standard error."""
+        """Send a signal and wait; return the exit code and standard error."""
         self.popen.send_signal(number)
         _, errors = self.popen.communicate(timeout=60)
         return self.popen.returncode, errors
@@ -90,6 +90,6 @@ def read_status(connection: socket.socket) -> int:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A real server on loopback that answers by a script, for what the service itself does only on a bad day."""
+"""A real server on loopback that answers by a script, for answers that the service rarely gives."""
 
 import threading
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ DROP = Line(0)
 
 @dataclass
 class Scripted:
-    """Where it listens, what it will answer, and the methods, paths, headers and bodies of what came."""
+    """The server's URL, its next answers, and the methods, paths, headers and bodies of the requests."""
 
     url: str
     lines: list[Line]
@@ -38,7 +38,7 @@ class Scripted:
 
 @contextmanager
 def scripted(*lines: Line) -> Iterator[Scripted]:
-    """A server that answers these, in order, and then no more."""
+    """A server that gives these answers, in order."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         script = Scripted(f"http://127.0.0.1:{server.server_port}", list(lines))
         server.script = script  # type: ignore[attr-defined]
@@ -52,7 +52,7 @@ def scripted(*lines: Line) -> Iterator[Scripted]:
 
 
 def nobody() -> str:
-    """A URL where nobody listens."""
+    """A URL without a server."""
     return f"http://127.0.0.1:{free_port()}"
 
 
@@ -77,4 +77,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_DELETE = do_POST  # noqa: N815 - http.server's own names
 
     def log_message(self, format: str, *given: object) -> None:
-        """Not on the tests' standard error."""
+        """Log nothing."""

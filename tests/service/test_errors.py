@@ -32,7 +32,7 @@ STATUSES: dict[type[LookalikeError], int] = {
 
 
 async def answer_to(error: Exception) -> httpx.Response:
-    """What an app answers when a route of it raises `error`."""
+    """The answer of an app whose route raises `error`."""
     app = FastAPI()
     install_handlers(app)
 
@@ -58,13 +58,13 @@ async def test_every_error_has_its_status_and_names_field_expected_and_found(kin
 
 
 @pytest.mark.parametrize("kind", [StoreError, ArtifactError])
-async def test_what_is_wrong_with_our_files_is_told_to_the_log_alone(kind: type[LookalikeError]) -> None:
+async def test_logs_errors_of_the_services_files_without_telling_the_client(kind: type[LookalikeError]) -> None:
     answer = await answer_to(kind("/srv/store/index.faiss", expected="one", found="two"))
-    assert problem(answer, 500)["detail"] == "The service failed on this request; its log says more."
+    assert problem(answer, 500)["detail"] == "The service failed on this request; see its log."
     assert "index.faiss" not in answer.text
 
 
-async def test_a_log_that_cannot_be_written_is_told_to_the_client_without_its_file(
+async def test_answers_503_without_the_path_if_the_change_log_fails(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.ERROR, "lookalike.service"):
@@ -79,7 +79,7 @@ def test_the_table_has_every_request_error() -> None:
     assert {RequestError, *RequestError.__subclasses__()} <= set(STATUSES)
 
 
-async def test_an_unhandled_error_is_told_to_the_log_and_not_to_the_client(caplog: pytest.LogCaptureFixture) -> None:
+async def test_logs_an_unhandled_error_without_telling_the_client(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "lookalike.service"):
         answer = await answer_to(RuntimeError("the secret"))
     problem(answer, 500)
@@ -107,5 +107,5 @@ def test_statuses_carry_their_headers(status: int, header: str | None) -> None:
         ({"a": 1}, "an object"),
     ],
 )
-def test_what_a_client_sent_is_told_shortly(value: object, told: str) -> None:
+def test_truncates_a_clients_value(value: object, told: str) -> None:
     assert errors.truncate_repr(value) == told

@@ -1,4 +1,4 @@
-"""The dashboard, the alerts and the page about them name only what the service exports."""
+"""The dashboard, the alerts and their page name only metrics that the service exports."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ OF_PROMETHEUS = {"instance", "job", "pid"}
 
 
 def exported() -> dict[str, set[str]]:
-    """Every sample's name and its labels, after everything has happened once."""
+    """The names and labels of all samples, after each event has happened once."""
     metrics = Metrics()
     metrics.request("/search", 200, 0.001, rows=1)
     metrics.novelty(np.array([0.5]), 1)
@@ -31,7 +31,7 @@ def exported() -> dict[str, set[str]]:
 
 
 def families() -> set[str]:
-    """The names as Prometheus lists them: of a histogram without its samples' endings."""
+    """The names of the metrics, without the endings of a histogram's samples."""
     return {re.sub("_(bucket|count|sum)$", "", name) for name in exported()}
 
 
@@ -55,7 +55,7 @@ def page() -> str:
 
 
 def selected(expression: str) -> list[tuple[str, str]]:
-    """Each metric of a PromQL expression with what stands in its braces."""
+    """Each metric of a PromQL expression, with the text in its braces."""
     return re.findall(r"\b(lookalike_\w+)(?:\{([^}]*)\})?", expression)
 
 
@@ -73,7 +73,7 @@ def test_an_expression_uses_what_is_exported(expression: str) -> None:
         assert expression.count(opening) == expression.count(closing)
 
 
-def test_the_values_of_labels_are_those_that_there_are() -> None:
+def test_documented_label_values_exist() -> None:
     given = " ".join(condition for expression in expressions() for _, condition in selected(expression))
     reasons = {one for text in re.findall(r'reason=~"([^"]*)"', given) for one in text.split("|")}
     assert reasons <= set(get_args(Reason))
@@ -100,7 +100,7 @@ def test_the_dashboard_can_be_imported() -> None:
         assert len(set(references)) == len(references) > 0
 
 
-def test_no_panel_lies_on_another() -> None:
+def test_no_panels_overlap() -> None:
     places = [panel["gridPos"] for panel in dashboard()["panels"]]
     assert all(place["x"] + place["w"] <= 24 for place in places)
     for one, other in itertools.combinations(places, 2):
@@ -110,7 +110,7 @@ def test_no_panel_lies_on_another() -> None:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_bad_it_is_and_where_it_stands_what_to_do(rule: dict[str, Any]) -> None:
+def test_each_alert_has_a_severity_and_a_runbook(rule: dict[str, Any]) -> None:
     assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
     assert re.fullmatch(r"\d+m", rule["for"])
     assert rule["labels"]["severity"] in {"page", "warn"}

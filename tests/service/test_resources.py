@@ -1,4 +1,4 @@
-"""What the system says, in files made by hand."""
+"""Cores and memory, read from files that are made by hand."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ BOUND = len(os.sched_getaffinity(0))
         ("none of these", BOUND),
     ],
 )
-def test_cores_are_those_it_is_bound_to_and_no_more_than_the_quota(cgroup: Path, quota: str, expected: int) -> None:
+def test_cores_are_the_bound_cores_up_to_the_quota(cgroup: Path, quota: str, expected: int) -> None:
     (cgroup / "cpu.max").write_text(quota)
     assert cores(cgroup) == expected
 
@@ -72,17 +72,17 @@ STAT = "anon 1000\nfile 5000000\ninactive_file 3000000\nactive_file 2000000\n"
         ({"memory.max": "10000000\n"}, 8_192_000_000),
     ],
 )
-def test_memory_is_the_machines_or_what_is_left_of_the_groups(
+def test_memory_is_the_machines_or_the_groups_limit(
     proc: Path, cgroup: Path, group: dict[str, str], expected: int
 ) -> None:
-    """A cache of files that were read once can be dropped, and so is there to be had."""
+    """The page cache can be dropped, so it counts as available."""
     (proc / "meminfo").write_text(MEMINFO)
     for name, text in group.items():
         (cgroup / name).write_text(text)
     assert available_bytes(proc, cgroup) == expected
 
 
-def test_the_group_alone_tells_where_the_machine_does_not(proc: Path, cgroup: Path) -> None:
+def test_uses_the_groups_limit_if_the_machine_reports_none(proc: Path, cgroup: Path) -> None:
     (proc / "meminfo").write_text("MemTotal: 16000000 kB\n")
     assert available_bytes(proc, cgroup) is None
     (cgroup / "memory.max").write_text("5000")
@@ -121,7 +121,7 @@ SHOW = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEV
         ("3", 1, ["3", "3", "3"]),
     ],
 )
-def test_processes_get_a_gpu_each_and_share_them_where_there_are_fewer(
+def test_processes_use_the_gpus_in_turn(
     monkeypatch: pytest.MonkeyPatch, before: str | None, count: int, expected: list[str]
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

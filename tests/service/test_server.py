@@ -41,7 +41,7 @@ def _signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_it_says_where_it_listens_and_answers_there(server: Process, version: Version) -> None:
+def test_announces_its_address_and_answers_there(server: Process, version: Version) -> None:
     assert server.lines[-1] == f"version 1 at {server.url}, Ctrl-C to stop\n"
     answer = httpx.post(f"{server.url}/embed", json={"inputs": pixels_of("5").tolist()})
     np.testing.assert_allclose(answer.json()["embeddings"], version.embed(pixels_of("5")), atol=1e-5)
@@ -57,7 +57,7 @@ def test_a_stalled_body_is_given_up_and_the_connection_closed(server: Process) -
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 100001", "Content-Length: 99999999999999999999999"])
-def test_a_body_too_large_by_its_own_word_is_refused_unread(server: Process, length: str) -> None:
+def test_refuses_a_large_content_length_without_reading(server: Process, length: str) -> None:
     with connect(server.address, f"{SEARCH}{length}\n\n") as connection:
         assert read_status(connection) in {413, 400}
 
@@ -106,7 +106,7 @@ def test_a_client_that_stalls_does_not_hold_up_the_end(own_server: Process) -> N
 
 
 def test_a_service_that_stops_is_not_ready_from_then_on(own_server: Process) -> None:
-    """A stalled client keeps it from its end; the open connection hears 503, or is closed."""
+    """A stalled client delays the end; the open connection gets 503, or is closed."""
     stalled = f"{SEARCH}Content-Length: 9\n\n{{"
     with connect(own_server.address, stalled), httpx.Client(base_url=own_server.url) as client:
         assert client.get("/readyz").status_code == 200
@@ -117,14 +117,14 @@ def test_a_service_that_stops_is_not_ready_from_then_on(own_server: Process) -> 
 
 
 def ready_or_closed(client: httpx.Client) -> int:
-    """The status of /readyz; 0 where the connection was closed."""
+    """The status of /readyz; 0 if the connection was closed."""
     try:
         return client.get("/readyz").status_code
     except httpx.TransportError:
         return 0
 
 
-def test_what_is_promoted_is_served_by_a_process_that_runs(tmp_path: Path) -> None:
+def test_a_running_process_serves_a_promoted_version(tmp_path: Path) -> None:
     store = changing_store(tmp_path)
     with running("serve", "--store", str(store.folder), "--port", "0", LOOKALIKE_DEVICE="cpu") as process:
         for number in (2, 1):
@@ -143,7 +143,7 @@ def serves(process: Process, number: int) -> bool:
     return bool(httpx.get(f"{process.url}/version").json()["version"] == number)
 
 
-def test_a_slow_reader_an_idle_socket_and_a_deep_body_do_no_harm(server: Process) -> None:
+def test_a_slow_reader_and_an_idle_socket_block_no_call(server: Process) -> None:
     body = json.dumps({"ids": ["0"] * 300, "limit": 300}).encode()
     head = f"{SEARCH}Content-Length: {len(body)}\n\n"
     with connect(server.address, head) as slow, connect(server.address), connect(server.address, "POST /em"):
@@ -181,7 +181,7 @@ class Announced(Exception):  # noqa: N818
 
 @pytest.mark.usefixtures("_signals")
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("::1", "[::1]")])
-def test_the_url_is_one_that_can_be_opened(store_folder: Path, host: str, shown: str) -> None:
+def test_announces_a_url_that_can_be_opened(store_folder: Path, host: str, shown: str) -> None:
     port = free_port()
 
     def announce(url: str, number: int) -> None:

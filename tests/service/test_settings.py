@@ -48,7 +48,7 @@ def test_the_environment_sets_every_setting(monkeypatch: pytest.MonkeyPatch) -> 
     }
 
 
-def test_what_is_given_goes_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOKALIKE_PORT", "1")
     assert load_settings(store=Path("s"), port=2).port == 2
 
@@ -108,7 +108,7 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "example.org", "localhost.example.org", ""])
 @pytest.mark.parametrize("key", [None, ""])
-def test_any_other_address_needs_a_key(host: str, key: str | None) -> None:
+def test_other_addresses_need_a_key(host: str, key: str | None) -> None:
     with pytest.raises(ConfigError, match="LOOKALIKE_API_KEY"):
         load_settings(store=Path("s"), host=host, api_key=key)
     assert load_settings(store=Path("s"), host=host, api_key="k").host == host
@@ -117,7 +117,7 @@ def test_any_other_address_needs_a_key(host: str, key: str | None) -> None:
 
 @pytest.mark.parametrize(("given", "missing"), [("tls_cert", "tls_key"), ("tls_key", "tls_cert")])
 def test_a_certificate_and_its_key_go_together(given: str, missing: str) -> None:
-    with pytest.raises(ConfigError, match=f"as {given} is set") as refused:
+    with pytest.raises(ConfigError, match=f"because {given} is set") as refused:
         load_settings(store=Path("s"), **{given: "file.pem"})
     assert refused.value.field == missing
 

@@ -1,4 +1,4 @@
-"""The two hot calls answer as the framework would: one app with the layer and one without, asked good and bad."""
+"""The fast path answers the hot calls exactly like the framework: the same good and bad requests to both."""
 
 import asyncio
 import json
@@ -14,10 +14,10 @@ from fastapi import FastAPI
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.versions.version import Version
-from lookalike.service.api.fast_path import FastPath
+from lookalike.service.api.guard import FastPath
 from lookalike.service.app import create_app
 from lookalike.service.settings import Settings
-from tests.service.api.test_auth import write_keys
+from tests.service.api.test_guard import write_keys
 from tests.service.changing import listening
 from tests.service.helpers import JSON, NPY, answered, pixels_of, problem, serving, settings_for, to_npy
 
@@ -28,7 +28,7 @@ VARYING = {"x-request-id", "date"}
 
 
 def remove_hot_routes(app: FastAPI) -> None:
-    """What lies inside of the layer takes its place."""
+    """Replace the fast path by the app inside it."""
     outer = app.middleware_stack
     while outer is not None:
         name = "app" if hasattr(outer, "app") else "_app"
@@ -42,7 +42,7 @@ def remove_hot_routes(app: FastAPI) -> None:
 
 @pytest.fixture(scope="module")
 def settings(store_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """With keys, and one origin of web pages."""
+    """Settings with keys and one allowed origin."""
     keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.json", "read", "write")
     return settings_for(store_folder, keys=keys, cors_origins=("https://example.org",), max_body_bytes=100_000)
 
@@ -128,7 +128,7 @@ REQUESTS = {
 
 
 def told(answer: httpx.Response) -> dict[str, str]:
-    """The headers, each once. An answer that was not compressed does not depend on what compression was asked for."""
+    """The headers, each once. Vary is left out of an uncompressed answer, because the fast path adds it less often."""
     names = [name for name, _ in answer.headers.multi_items()]
     assert len(set(names)) == len(names)
     left_out = VARYING if "content-encoding" in answer.headers else VARYING | {"vary"}
@@ -136,7 +136,7 @@ def told(answer: httpx.Response) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("asked", REQUESTS.values(), ids=REQUESTS)
-async def test_an_answer_is_the_frameworks(
+async def test_both_paths_give_the_same_answer(
     hot: httpx.AsyncClient, local_scale: httpx.AsyncClient, asked: Asked
 ) -> None:
     one, other = await asked.by(hot), await asked.by(local_scale)
@@ -145,13 +145,13 @@ async def test_an_answer_is_the_frameworks(
     assert one.headers.get_list("x-request-id") == other.headers.get_list("x-request-id") == ["told"]
 
 
-async def test_the_table_has_what_is_answered_and_what_is_not(hot: httpx.AsyncClient) -> None:
+async def test_the_requests_cover_success_and_errors(hot: httpx.AsyncClient) -> None:
     found = {(await asked.by(hot)).status_code for asked in REQUESTS.values()}
     assert found >= {200, 400, 401, 404, 405, 413, 415, 422}
 
 
 @pytest.mark.parametrize("path", ["/embed", "/search"])
-async def test_what_was_zipped_is_the_same_once_it_is_unzipped(hot: httpx.AsyncClient, path: str) -> None:
+async def test_a_compressed_answer_is_the_same(hot: httpx.AsyncClient, path: str) -> None:
     plain = await Asked(path, SEARCH if path == "/search" else EMBED).by(hot)
     zipped = await Asked(path, SEARCH if path == "/search" else EMBED, headers=ZIPPED).by(hot)
     assert "content-encoding" not in plain.headers
@@ -162,7 +162,7 @@ async def test_what_was_zipped_is_the_same_once_it_is_unzipped(hot: httpx.AsyncC
 
 
 @pytest.mark.parametrize("name", ["embed", "no key", "no JSON", "an unknown path"])
-async def test_a_request_without_a_name_is_given_one_and_each_another(hot: httpx.AsyncClient, name: str) -> None:
+async def test_each_request_without_an_id_gets_a_new_id(hot: httpx.AsyncClient, name: str) -> None:
     asked = REQUESTS[name]
     content = json.dumps(asked.content).encode() if isinstance(asked.content, dict) else asked.content
     answers = [await hot.post(asked.path, content=content, headers=KEY if asked.key else {}) for _ in range(2)]
@@ -176,7 +176,7 @@ def routes_counted(text: str) -> dict[str, float]:
     return {line.partition("{")[2].partition("}")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
-async def test_both_ways_are_counted_alike(settings: Settings, version: Version) -> None:
+async def test_both_paths_are_counted_in_the_same_way(settings: Settings, version: Version) -> None:
     counts = []
     for change in (lambda app: None, remove_hot_routes):
         async with serving(settings, version, change) as client:
@@ -188,7 +188,7 @@ async def test_both_ways_are_counted_alike(settings: Settings, version: Version)
 
 
 @pytest.mark.parametrize("change", [lambda app: None, remove_hot_routes], ids=["hot", "usual"])
-async def test_what_nobody_foresaw_is_a_500_of_the_one_shape_and_the_next_is_answered(
+async def test_answers_500_for_an_unexpected_error_and_continues(
     settings: Settings, version: Version, change: Any
 ) -> None:
     apps: list[FastAPI] = []
@@ -207,7 +207,7 @@ async def test_what_nobody_foresaw_is_a_500_of_the_one_shape_and_the_next_is_ans
         assert (await REQUESTS["embed"].by(client)).status_code == 200
 
 
-async def test_over_a_socket_a_hot_call_is_as_good(
+async def test_answers_hot_calls_the_same_over_a_socket(
     settings: Settings, version: Version, hot: httpx.AsyncClient
 ) -> None:
     async with listening(create_app(settings, Collection(version))) as client:
@@ -228,7 +228,7 @@ async def test_over_a_socket_a_hot_call_is_as_good(
 
 @pytest.mark.parametrize("depth", [50, 100_000])
 @pytest.mark.parametrize("path", ["/embed", "/search"])
-async def test_a_deep_body_does_no_harm(store_folder: Path, version: Version, path: str, depth: int) -> None:
+async def test_refuses_a_deep_body_and_continues(store_folder: Path, version: Version, path: str, depth: int) -> None:
     bodies = [b"[" * depth + b"]" * depth, b'{"inputs": ' + b"[" * depth + b"]" * depth + b"}", b'{"a":' * depth]
     async with listening(create_app(settings_for(store_folder), Collection(version))) as client:
         for body in bodies:
@@ -238,8 +238,8 @@ async def test_a_deep_body_does_no_harm(store_folder: Path, version: Version, pa
             assert (await client.post("/embed", json=EMBED)).status_code == 200
 
 
-async def test_a_slow_reader_and_an_idle_socket_hold_nobody_up(store_folder: Path, version: Version) -> None:
-    """An answer of several megabytes is asked for and not read, and connections are opened and left alone."""
+async def test_a_slow_reader_and_an_idle_socket_block_no_call(store_folder: Path, version: Version) -> None:
+    """Clients request several megabytes without reading them, and others open a connection and send nothing."""
     rows = np.resize(ROWS, (300, 64)).tolist()
     body = json.dumps({"inputs": rows, "limit": 100}).encode()
     lines = ("POST /search HTTP/1.1", "Host: localhost", f"Content-Type: {JSON}", f"Content-Length: {len(body)}")

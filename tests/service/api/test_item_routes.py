@@ -1,4 +1,4 @@
-"""Items over a real socket, where a path is decoded as it will be."""
+"""Items over a real socket, because the server decodes the path."""
 
 import asyncio
 import json
@@ -207,7 +207,7 @@ async def test_without_a_filter_that_is_understood_nothing_is_deleted(
         ({"offset": "3"}, 422, "offset"),
     ],
 )
-async def test_a_bad_page_is_told_by_field(
+async def test_names_the_field_of_a_bad_page_request(
     client: httpx.AsyncClient, query: dict[str, Any], status: int, field: str
 ) -> None:
     answered(await client.get("/items", params=query), status, field)
@@ -271,8 +271,8 @@ async def test_where_the_log_cannot_be_written_nothing_is_acknowledged(client: h
     assert (await client.get("/items/a")).status_code == 200
 
 
-async def test_a_write_that_takes_too_long_is_given_up_and_not_lost_sight_of(store: Store) -> None:
-    """Another process writes: ours waits for its turn."""
+async def test_a_slow_write_gets_504_and_is_finished_later(store: Store) -> None:
+    """Another process writes, so the service waits."""
     log = ChangeLog(store.folder)
     async with listening_to(store, deadline_seconds=0.2) as (client, serving):
         await put(client, {"id": "a", "input": NEW})
@@ -302,7 +302,7 @@ async def test_writers_at_once_each_have_what_they_wrote(client: httpx.AsyncClie
     assert len((await listed(client))["items"]) == len(ROWS) + 40
 
 
-async def test_another_process_finds_what_was_put_in_a_moment(store: Store) -> None:
+async def test_another_process_finds_a_put_item_within_a_moment(store: Store) -> None:
     async with listening_to(store) as (one, _), listening_to(store) as (other, _):
         await put(one, {"id": "a", "input": NEW})
         for _ in range(100):
@@ -311,7 +311,7 @@ async def test_another_process_finds_what_was_put_in_a_moment(store: Store) -> N
             await asyncio.sleep(0.02)
         assert (await nearest(other, NEW))["id"] == "a"
         assert (await other.delete("/items/a")).json()["sequence"] == 2
-        for number in range(9):  # what is deleted is looked for in the log
+        for number in range(9):  # a deletion reads the log
             await put(one, {"id": "b", "input": NEW})
             assert (await other.delete("/items/b")).json()["sequence"] == 4 + 2 * number
 
@@ -355,7 +355,7 @@ async def test_a_sequence_number_that_can_be_none_is_refused(client: httpx.Async
 
 @pytest.fixture
 async def mapped_client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
-    """Version 7 had two dimensions, of which the first is the third now; version 1 serves."""
+    """Version 7 had two dimensions; its first is the third of version 1, which serves."""
     matrix = np.zeros((2, 4), np.float32)
     matrix[0, 2] = matrix[1, 0] = 1
     app = create_app(settings_for(store.folder), with_maps(store, {7: matrix}))
@@ -411,7 +411,7 @@ async def test_embeddings_of_another_version_are_of_its_dimension(mapped_client:
 
 @pytest.mark.parametrize("name", ["a%ff", "a%FE", "%e9", "%ed%a0%80", "%c3"])
 async def test_a_path_that_is_no_utf8_names_no_item(client: httpx.AsyncClient, name: str) -> None:
-    """The server puts U+FFFD there, and an item may be called that."""
+    """The server replaces the bytes by U+FFFD, and an item may have that id."""
     await put(client, {"id": "a\ufffd", "input": ROWS[0].tolist()}, {"id": "\ufffd", "input": ROWS[0].tolist()})
     answered(await client.get(f"/items/{name}"), 400, "path")
     answered(await client.delete(f"/items/{name}"), 400, "path")
@@ -425,7 +425,7 @@ async def test_a_path_that_is_no_utf8_names_no_item(client: httpx.AsyncClient, n
 async def test_a_put_warns_of_the_values_that_the_encoder_clips_and_they_do_no_more_than_the_end_of_its_range(
     tmp_path: Path,
 ) -> None:
-    """It was fitted on -1 to 1, and knows ten widths more: -21 to 21."""
+    """The encoder was fitted on -1 to 1, and accepts ten widths more: -21 to 21."""
     store = Store(tmp_path / "store")
     encoder = encoder_at(tmp_path / "encoder", np.eye(4, dtype=np.float32), fitted=1)
     build(made_rows(ROWS), encoder, store, target=Target(key="Flat"), device="cpu")

@@ -20,7 +20,7 @@ def described(app: FastAPI, path: str, method: str = "post") -> dict[str, Any]:
     return call
 
 
-def test_both_hot_calls_take_and_give_json_and_npy(app: FastAPI) -> None:
+def test_both_hot_calls_accept_and_return_json_and_npy(app: FastAPI) -> None:
     for path in ("/embed", "/search"):
         call = described(app, path)
         assert set(call["requestBody"]["content"]) == {"application/json", "application/x-npy"}
@@ -45,8 +45,8 @@ def test_a_path_with_an_id_says_so_and_changes_say_which_key(app: FastAPI) -> No
     assert (given["name"], given["required"], set(given["content"])) == ("filter", True, {"application/json"})
 
 
-def test_what_goes_beside_an_npy_body_is_described() -> None:
+def test_describes_the_error_statuses() -> None:
     assert {status: p["description"] for status, p in problems(503, 401).items()} == {
         401: "No key",
-        503: "Not ready, or too many bytes of bodies at once",
+        503: "Not ready, or the request bodies in memory are too large",
     }

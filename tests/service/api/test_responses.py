@@ -1,4 +1,4 @@
-"""Answers made by hand, so that what becomes of them is known."""
+"""Responses of results that are made by hand."""
 
 import asyncio
 import base64
@@ -70,7 +70,7 @@ def test_base64_of_what_does_not_lie_together_or_is_of_another_order(version: Ve
 
 
 async def parts_of(answer: Response) -> list[bytes]:
-    """The parts of a body as a server takes them."""
+    """The parts of a body, as a server reads them."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -114,7 +114,7 @@ def test_no_embedding_is_an_empty_list(version: Version) -> None:
     assert orjson.loads(answer.body) == {"version": 1, "embeddings": []}
 
 
-def test_hits_as_json_leave_out_where_there_is_none(version: Version, ids: list[str]) -> None:
+def test_json_leaves_out_missing_hits(version: Version, ids: list[str]) -> None:
     answer = hits_response(Collection(version), FOUND, with_payload=False, as_npy=False)
     assert orjson.loads(answer.body) == {
         "version": 1,
@@ -134,7 +134,7 @@ def test_hits_with_their_items_payloads(version: Version) -> None:
     assert set(payloads[0][0]) == {"label"}
 
 
-def test_hits_as_npy_are_records_with_an_empty_id_where_there_is_none(version: Version, ids: list[str]) -> None:
+def test_npy_hits_have_an_empty_id_for_a_missing_hit(version: Version, ids: list[str]) -> None:
     array = from_npy(bytes(hits_response(Collection(version), FOUND, with_payload=True, as_npy=True).body))
     assert array.dtype.names == ("id", "score")
     assert array["id"].tolist() == [[ids[2], ids[0]], [ids[1], ""]]
@@ -174,7 +174,7 @@ LARGE = 1_437
 @pytest.mark.anyio
 @pytest.mark.parametrize(("queries", "limit"), [(1, 300), (3, 100), (300, 1), (2, 60)])
 async def test_many_bytes_of_hits_are_written_in_parts(large: Collection, queries: int, limit: int) -> None:
-    """However they are shared among the queries; the last of each has no hit."""
+    """The same hits, divided among the queries in several ways; the last of each query is missing."""
     positions = LARGE + np.arange(queries * limit).reshape(queries, limit) % 300
     positions[:, -1] = -1 if limit > 1 else positions[:, -1]
     found = SearchResult(np.full(positions.shape, 0.5, np.float32), positions, np.linspace(0.1, 1, queries), 7)
@@ -190,7 +190,7 @@ async def test_many_bytes_of_hits_are_written_in_parts(large: Collection, querie
 
 @pytest.mark.parametrize("queries", [1, 300])
 def test_an_answer_of_too_many_bytes_is_refused(large: Collection, queries: int) -> None:
-    """Each hit has 40,018 bytes of payload or a little more, and some of its own."""
+    """Each hit has at least 40,018 bytes of payload, and its own id and score."""
     positions = np.repeat(LARGE + np.arange(30)[None, :], queries, axis=0)
     found = SearchResult(np.zeros(positions.shape, np.float32), positions, np.ones(queries), 7)
     with pytest.raises(TooLargeError, match="limit: expected an answer of at most 1200000 bytes"):
@@ -201,7 +201,7 @@ def test_an_answer_of_too_many_bytes_is_refused(large: Collection, queries: int)
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("is_last", [True, False])
-async def test_a_page_of_many_bytes_ends_early_and_says_where_the_next_begins(large: Collection, is_last: bool) -> None:
+async def test_a_page_of_many_bytes_ends_early_and_names_the_next(large: Collection, is_last: bool) -> None:
     positions, seen = list(range(LARGE, LARGE + 300)), list[str]()
     for _ in range(3):
         answer = items_response(large, positions, 7, is_last=is_last)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]
 Truth = dict[str, Rows2D]
 OTHERS = ["3", "7", "11"]
-"""Digits, by their number."""
+"""Ids of digits."""
 
 
 def same_hits(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
@@ -56,7 +56,7 @@ async def test_embeddings_are_those_of_the_command_line(
 @pytest.mark.parametrize("content_type", [JSON, NPY])
 @pytest.mark.parametrize("accept", [JSON, NPY, "*/*"])
 @pytest.mark.parametrize("shape", [(3, 64), (3, 8, 8)])
-async def test_embed_takes_and_gives_json_and_npy(
+async def test_embed_accepts_and_returns_json_and_npy(
     client: httpx.AsyncClient, version: Version, content_type: str, accept: str, shape: tuple[int, ...]
 ) -> None:
     rows = pixels_of(*OTHERS).reshape(shape)
@@ -107,7 +107,7 @@ async def test_payloads_may_be_left_out(client: httpx.AsyncClient) -> None:
 
 
 def labelled(version: Version, truth: Truth, passes: Callable[[int], bool]) -> Truth:
-    """Of all items, those whose label passes."""
+    """The items whose label passes."""
     items = version.items
     return {name: row for name, row in truth.items() if passes(items.payload_at(items.position(name))["label"])}
 
@@ -124,7 +124,7 @@ FILTERS: dict[str, tuple[dict[str, Any], Callable[[int], bool]]] = {
 
 
 @pytest.mark.parametrize(("given", "passes"), FILTERS.values(), ids=FILTERS)
-async def test_with_a_filter_the_nearest_that_pass_are_found(
+async def test_finds_the_nearest_passing_items(
     client: httpx.AsyncClient, version: Version, truth: Truth, given: dict[str, Any], passes: Callable[[int], bool]
 ) -> None:
     some, rows = labelled(version, truth, passes), pixels_of(*OTHERS)
@@ -141,7 +141,7 @@ async def test_with_a_filter_the_nearest_that_pass_are_found(
 
 
 @pytest.mark.parametrize("given", [given for given, _ in FILTERS.values()], ids=list(FILTERS))
-async def test_with_an_npy_body_the_filter_stands_in_the_query_string(
+async def test_with_an_npy_body_the_filter_is_in_the_query_string(
     client: httpx.AsyncClient, given: dict[str, Any]
 ) -> None:
     rows = pixels_of(*OTHERS)
@@ -153,13 +153,13 @@ async def test_with_an_npy_body_the_filter_stands_in_the_query_string(
         same_hits(one["hits"], other["hits"])
 
 
-async def test_where_nothing_passes_nothing_is_found(client: httpx.AsyncClient) -> None:
+async def test_finds_nothing_if_no_item_passes(client: httpx.AsyncClient) -> None:
     for asked in ({"ids": ["0", "1"]}, {"inputs": pixels_of("0", "1").tolist()}):
         answer = await call(client, "/search", **asked, filter={"field": "label", "equal": 10})
         assert [found["hits"] for found in answer["results"]] == [[], []]
 
 
-async def test_no_filter_is_null(client: httpx.AsyncClient) -> None:
+async def test_a_null_filter_is_no_filter(client: httpx.AsyncClient) -> None:
     one, other = [await call(client, "/search", ids=["0"], **more) for more in ({}, {"filter": None})]
     same_hits(one["results"][0]["hits"], other["results"][0]["hits"])
 
@@ -185,9 +185,7 @@ WRONG_FILTERS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("wrong", "path"), WRONG_FILTERS, ids=lambda value: str(value)[:50])
 @pytest.mark.parametrize("npy", [False, True], ids=["JSON", "query string"])
-async def test_what_is_no_filter_is_told_by_its_path(
-    client: httpx.AsyncClient, wrong: Any, path: str, npy: bool
-) -> None:
+async def test_names_the_path_of_an_invalid_filter(client: httpx.AsyncClient, wrong: Any, path: str, npy: bool) -> None:
     if npy:
         answer = await client.post(
             "/search",
@@ -215,7 +213,9 @@ async def test_a_filter_in_the_query_string_that_is_no_json_is_malformed(client:
 
 @pytest.mark.parametrize("kind", ["inputs", "embeddings"])
 @pytest.mark.parametrize("accept", [JSON, NPY])
-async def test_search_takes_and_gives_npy(client: httpx.AsyncClient, version: Version, kind: str, accept: str) -> None:
+async def test_search_accepts_and_returns_npy(
+    client: httpx.AsyncClient, version: Version, kind: str, accept: str
+) -> None:
     rows = pixels_of(*OTHERS) if kind == "inputs" else version.embed(pixels_of(*OTHERS))
     expected = (await call(client, "/search", **{kind: rows.tolist()}, limit=4))["results"]
     answer = await client.post(
@@ -269,7 +269,7 @@ async def test_concurrent_requests_are_answered_as_alone(client: httpx.AsyncClie
             same_hits(found["hits"], expected["hits"])
 
 
-async def test_a_client_that_leaves_does_not_disturb_its_neighbours(client: httpx.AsyncClient, rows: Rows2D) -> None:
+async def test_a_client_that_disconnects_does_not_disturb_others(client: httpx.AsyncClient, rows: Rows2D) -> None:
     leaving = [asyncio.ensure_future(call(client, "/embed", inputs=rows.tolist())) for _ in range(3)]
     staying = [asyncio.ensure_future(call(client, "/search", ids=[name])) for name in OTHERS]
     await asyncio.sleep(0)
@@ -306,7 +306,7 @@ JUNK: dict[str, tuple[str, int, str]] = {
 
 @pytest.mark.parametrize(("body", "status", "field"), JUNK.values(), ids=JUNK.keys())
 @pytest.mark.parametrize("path", ["/embed", "/search"])
-async def test_a_bad_body_is_told_by_field(
+async def test_names_the_field_of_a_bad_body(
     client: httpx.AsyncClient, path: str, body: str, status: int, field: str
 ) -> None:
     answered(await client.post(path, content=body.encode("utf-8", "surrogateescape")), status, field)
@@ -327,7 +327,7 @@ async def test_a_bad_body_is_told_by_field(
         ({"ids": ["0"], "with_payload": "yes"}, 422, "with_payload"),
     ],
 )
-async def test_a_bad_search_is_told_by_field(
+async def test_names_the_field_of_a_bad_search(
     client: httpx.AsyncClient, fields: dict[str, Any], status: int, field: str
 ) -> None:
     answered(await client.post("/search", json=fields), status, field)
@@ -342,7 +342,7 @@ async def test_a_bad_search_is_told_by_field(
         ("with_payload=maybe", "with_payload"),
     ],
 )
-async def test_a_bad_query_string_is_told_by_field(client: httpx.AsyncClient, query: str, field: str) -> None:
+async def test_names_the_field_of_a_bad_query_string(client: httpx.AsyncClient, query: str, field: str) -> None:
     answer = await client.post(f"/search?{query}", content=to_npy(np.ones((1, 64))), headers={"Content-Type": NPY})
     answered(answer, 422, field)
 
@@ -358,7 +358,7 @@ async def test_a_bad_query_string_is_told_by_field(client: httpx.AsyncClient, qu
         (to_npy(np.ones((301, 64))), 413, "inputs"),
     ],
 )
-async def test_a_bad_npy_is_told_by_field(
+async def test_names_the_field_of_a_bad_npy(
     client: httpx.AsyncClient, path: str, content: bytes, status: int, field: str
 ) -> None:
     answered(await client.post(path, content=content, headers={"Content-Type": NPY}), status, field)
@@ -371,7 +371,7 @@ async def test_another_content_type_is_refused(client: httpx.AsyncClient, conten
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["by its own word", "by what came"])
-async def test_a_body_over_the_bound_is_refused(store_folder: Path, version: Version, chunked: bool) -> None:
+async def test_refuses_a_body_over_the_limit(store_folder: Path, version: Version, chunked: bool) -> None:
     async def parts() -> AsyncIterator[bytes]:
         for _ in range(3):
             yield b" " * 400
@@ -381,7 +381,7 @@ async def test_a_body_over_the_bound_is_refused(store_folder: Path, version: Ver
         answered(await client.post("/embed", content=content), 413, "body")
 
 
-async def test_a_slow_body_is_given_up(store_folder: Path, version: Version) -> None:
+async def test_gives_up_a_slow_body(store_folder: Path, version: Version) -> None:
     async def stalled() -> AsyncIterator[bytes]:
         yield b'{"ids":'
         await asyncio.Event().wait()
@@ -390,7 +390,7 @@ async def test_a_slow_body_is_given_up(store_folder: Path, version: Version) -> 
         answered(await client.post("/search", content=stalled()), 408, "body")
 
 
-async def test_an_unknown_route_and_a_wrong_method_have_the_same_shape(client: httpx.AsyncClient) -> None:
+async def test_unknown_routes_and_wrong_methods_are_problem_documents(client: httpx.AsyncClient) -> None:
     assert problem(await client.get("/none"), 404)["found"] == "GET /none"
     wrong = await client.get("/search")
     assert problem(wrong, 405)["field"] == "path"
@@ -408,7 +408,7 @@ FIELD = st.sampled_from(["inputs", "embeddings", "ids", "limit", "with_payload",
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(VALUES | st.dictionaries(FIELD, VALUES) | st.fixed_dictionaries({"embeddings": ROWS | VALUES}))
-async def test_no_json_is_a_failure_of_ours(client: httpx.AsyncClient, value: Any) -> None:
+async def test_answers_any_json_without_a_500(client: httpx.AsyncClient, value: Any) -> None:
     for path in ("/embed", "/search"):
         answer = await client.post(path, content=json.dumps(value).encode())
         assert answer.status_code < 500
@@ -430,7 +430,7 @@ async def test_ready_means_the_known_question_gets_its_known_answer(store_folder
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/version", "/metrics", "/openapi.json", "/items", "/items/0"])
-async def test_head_is_answered_as_get_is_but_for_the_body(client: httpx.AsyncClient, path: str) -> None:
+async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str) -> None:
     got, asked = await client.get(path), await client.head(path)
     assert (asked.status_code, asked.content) == (got.status_code, b"")
     same = ("content-type", "x-lookalike-version", "x-lookalike-sequence")
@@ -438,13 +438,13 @@ async def test_head_is_answered_as_get_is_but_for_the_body(client: httpx.AsyncCl
 
 
 @pytest.mark.parametrize(("path", "status"), [("/search", 405), ("/none", 404), ("/items/none", 404)])
-async def test_head_of_what_get_does_not_find_fails_alike(client: httpx.AsyncClient, path: str, status: int) -> None:
+async def test_head_fails_like_get(client: httpx.AsyncClient, path: str, status: int) -> None:
     assert (await client.head(path)).status_code == (await client.get(path)).status_code == status
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, identity", ""])
 @pytest.mark.parametrize("path", ["/search", "/embed"])
-async def test_a_compressed_body_is_refused_by_name(client: httpx.AsyncClient, path: str, coding: str) -> None:
+async def test_refuses_a_compressed_body_by_name(client: httpx.AsyncClient, path: str, coding: str) -> None:
     answer = await client.post(path, content=gzip.compress(b'{"ids": ["0"]}'), headers={"Content-Encoding": coding})
     answered(answer, 415, "Content-Encoding")
 
@@ -454,9 +454,7 @@ async def test_a_body_may_say_that_it_is_not_compressed(client: httpx.AsyncClien
     assert (await client.post("/search", content=b'{"ids": ["0"]}', headers=headers)).status_code == 200
 
 
-async def test_bodies_beyond_the_budget_are_refused_and_what_is_answered_is_given_back(
-    version: Version, store_folder: Path
-) -> None:
+async def test_refuses_bodies_beyond_the_budget_and_frees_answered_ones(version: Version, store_folder: Path) -> None:
     asked = b'{"ids": ["0"]}'
     async with serving(settings_for(store_folder, max_bytes_in_flight=100), version) as client:
         for content, status in ((asked, 200), (b"{", 400), (asked.ljust(100), 200), (asked.ljust(101), 503)) * 3:

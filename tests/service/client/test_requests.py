@@ -6,9 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.service.client.requests import JSON, NPY, Query, embed_call, filter_param, put_call, search_call
-from lookalike.service.parsing.decoding import RequestLimits, decode_search
+from lookalike.service.parsing.decoding import decode_search
 from lookalike.service.parsing.item_bodies import decode_items
 from lookalike.service.parsing.npy_bodies import decode_npy
+from lookalike.service.parsing.rows import RequestLimits
 from tests.service.helpers import from_npy
 
 SMALL = {"field": "label", "in": [1, 2]}

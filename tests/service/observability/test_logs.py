@@ -40,7 +40,7 @@ lifecycle("stopped", version=3)
 
 
 def fail(app: FastAPI) -> None:
-    """A route that fails, and one whose caller gave a key."""
+    """A route that fails, and a route whose caller sent a key."""
 
     @app.get("/fail/{name}")
     async def failing(name: str) -> None:
@@ -53,7 +53,7 @@ def fail(app: FastAPI) -> None:
 
 @pytest.fixture
 def told() -> Iterator[io.StringIO]:
-    """What the service logs from level info on."""
+    """The log lines from level info on."""
     stream, log = io.StringIO(), logging.getLogger("lookalike")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
@@ -111,7 +111,7 @@ def test_an_event_is_one_short_line(message: str, event: str) -> None:
     assert formatted(record(message))["event"] == event
 
 
-def test_an_exception_is_told_by_its_type_and_place_and_by_what_led_to_it() -> None:
+def test_logs_the_type_place_and_causes_of_an_exception() -> None:
     def inner() -> None:
         raise KeyError(SECRET)
 
@@ -124,7 +124,13 @@ def test_an_exception_is_told_by_its_type_and_place_and_by_what_led_to_it() -> N
         told = formatted(record("failed", error=error))
     assert told["error"] == "ValueError"
     place = re.escape(__file__) + r":\d+"
-    expected = ["KeyError", f"{place} test_an_.*", f"{place} inner", "ValueError", f"{place} test_an_.*"]
+    expected = [
+        "KeyError",
+        f"{place} test_logs_the_type_.*",
+        f"{place} inner",
+        "ValueError",
+        f"{place} test_logs_the_type_.*",
+    ]
     assert len(told["trace"]) == len(expected)
     assert all(re.fullmatch(one, line) for one, line in zip(expected, told["trace"], strict=True))
     assert SECRET not in json.dumps(told)
@@ -136,7 +142,7 @@ def test_a_plain_id_is_kept(given: bytes) -> None:
 
 
 @pytest.mark.parametrize("given", [b"", b"x" * 129, b"a b", b"a\n", b"\xe9", b"a/b", b'"'])
-def test_any_other_is_replaced(given: bytes) -> None:
+def test_replaces_any_other_request_id(given: bytes) -> None:
     assert re.fullmatch("[0-9a-f]{32}", request_id([(b"x-request-id", given)]))
 
 
@@ -206,7 +212,7 @@ def test_the_lifecycle_has_its_fields(told: io.StringIO) -> None:
         ("error", ["unhandled error", "another", "stopped"]),
     ],
 )
-def test_everyones_logs_are_of_one_form_and_a_failure_is_told_once(level: str, events: list[str]) -> None:
+def test_all_logs_have_one_format_and_a_failure_is_logged_once(level: str, events: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", TWICE, level], capture_output=True, text=True, check=True)
     assert [line["event"] for line in lines(done.stderr)] == events
     assert SECRET not in done.stderr

@@ -43,7 +43,7 @@ sys.stdin.read()
 
 
 def fail(app: FastAPI) -> None:
-    """A route with a parameter, which fails."""
+    """A failing route with a parameter."""
 
     @app.get("/fail/{name}")
     async def failing(name: str) -> None:
@@ -111,7 +111,7 @@ async def test_requests_are_counted_by_the_routes_template_and_status(counted: h
 
 
 @pytest.mark.anyio
-async def test_rows_are_counted_where_they_were_answered(counted: httpx.AsyncClient) -> None:
+async def test_counts_rows_by_route(counted: httpx.AsyncClient) -> None:
     await counted.post("/embed", json={"inputs": [[0.5] * 64] * 3})
     await counted.post("/embed", json={"inputs": [[0.5] * 63] * 5})
     await counted.post("/search", json={"ids": ["0", "1"]})
@@ -138,7 +138,7 @@ async def test_the_novelty_is_that_of_queries_from_outside(counted: httpx.AsyncC
 
 
 @pytest.mark.anyio
-async def test_the_drift_goes_on_where_a_compaction_takes_the_place(store_copy: Store) -> None:
+async def test_the_drift_test_continues_after_a_compaction(store_copy: Store) -> None:
     shutil.rmtree(store_copy.folder / DRIFT, ignore_errors=True)  # a service of another test may have served it
     noise = {"inputs": np.random.default_rng(0).uniform(0, 16, (40, 64)).tolist()}
     apps: list[FastAPI] = []
@@ -174,7 +174,7 @@ async def test_a_request_keeps_its_id(counted: httpx.AsyncClient, path: str, giv
 @pytest.mark.anyio
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", 'a"b', "é"])
 @pytest.mark.parametrize("path", ["/livez", "/fail/now"])
-async def test_a_request_with_an_id_that_is_none_gets_one(counted: httpx.AsyncClient, path: str, given: str) -> None:
+async def test_a_request_with_an_invalid_id_gets_a_new_id(counted: httpx.AsyncClient, path: str, given: str) -> None:
     headers = {b"X-Request-Id": given.encode("latin-1")}
     made = [(await counted.get(path, headers=headers)).headers["x-request-id"] for _ in range(2)]
     assert len(set(made)) == 2
@@ -293,7 +293,7 @@ def test_workers_numbers_are_merged_and_the_gauges_of_dead_ones_end(
     (tmp_path / "counter_1.db").write_bytes(b"of an earlier run")
     share(tmp_path)
     assert os.environ[FOLDER] == str(tmp_path)
-    watching = Metrics()  # it counts nothing: this process was there before
+    watching = Metrics()  # it counts nothing, because this process started before `share`
     with worker(1):
         with worker(2) as two:
             both = watching.render().decode()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="session")
 def exporter() -> InMemorySpanExporter:
-    """Where this process's spans go; OpenTelemetry takes one provider and keeps it."""
+    """The exporter of this process's spans; OpenTelemetry accepts only one provider."""
     kept, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))
     trace.set_tracer_provider(provider)
@@ -63,7 +63,7 @@ async def test_probes_are_no_spans(traced: httpx.AsyncClient, spans: InMemorySpa
     assert spans.get_finished_spans() == ()
 
 
-async def test_it_is_off_unless_asked_for(
+async def test_tracing_is_off_by_default(
     settings: Settings, version: Version, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")

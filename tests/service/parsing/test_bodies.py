@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 def request(parts: list[bytes | None], length: str | None = None) -> Request:
-    """A request that sends `parts`, then says that they are all; None leaves, and no parts wait for ever."""
+    """A request that sends `parts` and then ends; None disconnects, and without parts it waits for ever."""
 
     async def messages() -> AsyncIterator[Message]:
         for number, part in enumerate(parts, 1):
@@ -34,7 +34,7 @@ def room(most: int = 1_000) -> Share:
 @pytest.mark.parametrize(
     ("parts", "expected"), [([b""], b""), ([b"abc"], b"abc"), ([b"ab", b"", b"cde"], b"abcde"), ([b"a"] * 5, b"aaaaa")]
 )
-async def test_a_body_within_its_bounds_is_read_whole(parts: list[bytes | None], expected: bytes) -> None:
+async def test_reads_a_body_within_its_limits(parts: list[bytes | None], expected: bytes) -> None:
     assert await read_body(request(parts), 5, 1.0, room()) == expected
     assert await read_body(request(parts, str(len(expected))), 5, 1.0, room()) == expected
 
@@ -50,29 +50,29 @@ async def test_a_body_within_its_bounds_is_read_whole(parts: list[bytes | None],
     ],
     ids=["at once", "in parts", "by its own word", "against its own word", "huge"],
 )
-async def test_a_larger_body_is_refused(parts: list[bytes | None], length: str | None) -> None:
+async def test_refuses_a_larger_body(parts: list[bytes | None], length: str | None) -> None:
     with pytest.raises(TooLargeError, match="at most 5 bytes"):
         await read_body(request(parts, length), 5, 1.0, room())
 
 
 @pytest.mark.parametrize("length", ["", "-1", "1.5", "x", "1 2", "²", "9" * 5_000])
-async def test_a_length_that_is_no_number_is_refused(length: str) -> None:
+async def test_refuses_a_content_length_that_is_not_a_number(length: str) -> None:
     with pytest.raises(MalformedError, match="Content-Length"):
         await read_body(request([b"a"], length), 5, 1.0, room())
 
 
-async def test_a_body_that_does_not_come_is_given_up() -> None:
+async def test_gives_up_a_body_that_does_not_arrive() -> None:
     with pytest.raises(SlowBodyError, match=r"within 0\.01 s"):
         await read_body(request([], "3"), 5, 0.01, room())
 
 
-async def test_a_client_that_leaves_is_no_failure_of_ours() -> None:
+async def test_a_client_that_disconnects_is_a_malformed_request() -> None:
     with pytest.raises(MalformedError, match="left"):
         await read_body(request([None], "3"), 5, 1.0, room())
 
 
-async def test_all_bodies_together_have_one_budget() -> None:
-    """Of 10 bytes: 6 are held, 5 more do not fit, 4 do; and once the 6 are given back, 6 do again."""
+async def test_all_bodies_share_one_budget() -> None:
+    """Of 10 bytes, 6 are held: 5 more do not fit, 4 do; after the 6 are freed, 6 fit again."""
     budget = Budget(10)
     first, second, third = Share(budget), Share(budget), Share(budget)
     assert await read_body(request([b"abc", b"def"]), 9, 1.0, first) == b"abcdef"
@@ -89,7 +89,7 @@ async def test_all_bodies_together_have_one_budget() -> None:
     assert budget.held == 10
 
 
-async def test_what_a_client_only_announces_takes_nothing_of_the_budget() -> None:
+async def test_announced_bytes_take_no_budget() -> None:
     budget = Budget(10)
     slow = asyncio.create_task(read_body(request([], "9"), 9, 30.0, Share(budget)))
     await asyncio.sleep(0)

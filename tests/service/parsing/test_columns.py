@@ -30,11 +30,11 @@ TABLE = TableInputs(
     ],
 )
 def test_a_row_is_a_list_in_order_or_an_object_by_names(row: Any, expected: list[float]) -> None:
-    np.testing.assert_array_equal(TABLE.decode([row], "inputs"), [expected])
+    np.testing.assert_array_equal(TABLE.decode([row], "inputs[{}]"), [expected])
 
 
-def test_lists_and_objects_may_stand_beside_each_other() -> None:
-    decoded = TABLE.decode([[1, "red", True], {"sold": False}, [None, "blue", None]], "inputs")
+def test_reads_lists_and_objects_in_one_call() -> None:
+    decoded = TABLE.decode([[1, "red", True], {"sold": False}, [None, "blue", None]], "inputs[{}]")
     np.testing.assert_array_equal(decoded, [[1, 1, 1], [NAN, NAN, 0], [NAN, 0, NAN]])
     assert decoded.dtype == np.float64
 
@@ -57,23 +57,23 @@ def test_lists_and_objects_may_stand_beside_each_other() -> None:
         ([1, "red", 2], ".sold", "true or false, or null", "2"),
         ([1, "red", 0.5], ".sold", "true or false, or null", "0.5"),
         ({"size": 1, "color": "red", "sold": True}, "", "names of columns: size, colour, sold", '"color"'),
-        ({"size": 1, "colour": "red"}, ".sold", "a value, for none was missing in training", "nothing"),
-        ({}, ".sold", "a value, for none was missing in training", "nothing"),
+        ({"size": 1, "colour": "red"}, ".sold", "a value, as no training row lacked one", "nothing"),
+        ({}, ".sold", "a value, as no training row lacked one", "nothing"),
         ({"sold": "x" * 100}, ".sold", "true or false", '"' + "x" * 39 + "…"),
     ],
 )
-def test_what_is_wrong_is_named_by_row_and_column(row: Any, field: str, expected: str, found: str) -> None:
+def test_names_row_and_column_of_a_wrong_value(row: Any, field: str, expected: str, found: str) -> None:
     right = [1, "red", True]
     with pytest.raises(RequestError) as refused:
-        TABLE.decode([right, right, row], "inputs")
+        TABLE.decode([right, right, row], "inputs[{}]")
     assert refused.value.field == f"inputs[2]{field}"
     assert refused.value.expected.startswith(expected)
     assert (refused.value.found, refused.value.status) == (found, 422)
 
 
 @pytest.mark.parametrize("codes", [[5, 0, 1], [NAN, NAN, NAN], [-1e9, 1, 0]])
-def test_codes_are_places_among_the_values(codes: list[float]) -> None:
-    TABLE.check_codes(np.array([codes], np.float32), "inputs")
+def test_accepts_codes_of_the_values(codes: list[float]) -> None:
+    TABLE.check_codes(np.array([codes], np.float32), "inputs[{}]")
 
 
 @pytest.mark.parametrize(
@@ -86,20 +86,20 @@ def test_codes_are_places_among_the_values(codes: list[float]) -> None:
         ([0, 0, 0.1], "sold"),
     ],
 )
-def test_other_codes_are_refused(codes: list[float], field: str) -> None:
+def test_refuses_other_codes(codes: list[float], field: str) -> None:
     with pytest.raises(RequestError, match=rf"inputs\[1\]\.{field}: expected a code from 0 to 1, or NaN"):
-        TABLE.check_codes(np.array([[0, 0, 0], codes], np.float32), "inputs")
+        TABLE.check_codes(np.array([[0, 0, 0], codes], np.float32), "inputs[{}]")
 
 
-def test_long_names_are_not_told_in_full() -> None:
+def test_truncates_long_names() -> None:
     long = TableInputs(tuple(Column(f"{i:03}" + "x" * 500) for i in range(500)), frozenset())
     for row in ({}, {"y": 1}, ["a"] * 500):
         with pytest.raises(RequestError) as refused:
-            long.decode([row], "inputs")
+            long.decode([row], "inputs[{}]")
         assert len(str(refused.value)) < 500
 
 
-def test_only_numbers_are_plain() -> None:
+def test_only_numeric_tables_are_plain() -> None:
     assert not TABLE.numeric
     assert TableInputs((Column("a"), Column("b")), frozenset({"a"})).numeric
 

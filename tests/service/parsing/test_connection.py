@@ -1,6 +1,8 @@
-"""What uvicorn tells of a real connection; where another server asks, nothing is known."""
+"""Bodies and disconnects on real connections of uvicorn, and with another server."""
 
 import asyncio
+import inspect
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -9,15 +11,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http import flow_control, httptools_impl
 
 from lookalike.service.errors import RequestError, answer_error
-from lookalike.service.parsing.bodies import Budget, Share, read_body
-from lookalike.service.parsing.connection import has_arrived, is_disconnected
+from lookalike.service.parsing.bodies import Budget, Share, has_arrived, is_disconnected, read_body
 from tests.service.changing import holds, listening, until
 from tests.service.helpers import connected, read_answer
 
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 @dataclass
 class Heard:
-    """What the route saw; it answers once `go` is set."""
+    """A route that records the state of its requests, and answers once `go` is set."""
 
     arrived: list[bool] = field(default_factory=list)
     left: list[Callable[[], bool]] = field(default_factory=list)
@@ -59,6 +62,15 @@ async def seen(route: Heard, count: int) -> None:
     await until(enough)
 
 
+def test_uses_private_parts_of_this_uvicorn_version() -> None:
+    """If this fails, compare uvicorn's httptools_impl and flow_control with service.parsing, then name the version."""
+    assert uvicorn.__version__ == "0.54.0"
+    names = set(re.findall(r"self\.(\w+)", inspect.getsource(httptools_impl) + inspect.getsource(flow_control)))
+    of_the_request = {"transport", "flow", "scope", "body", "more_body", "disconnected", "message_event"}
+    of_the_connection = {"parser", "cycle", "pipeline", "url", "headers", "read_paused", "server_state"}
+    assert names >= of_the_request | of_the_connection
+
+
 async def test_a_body_that_came_with_its_head_has_arrived() -> None:
     async with heard() as (route, client):
         route.go.set()
@@ -67,7 +79,7 @@ async def test_a_body_that_came_with_its_head_has_arrived() -> None:
         assert route.arrived == [True] * 4
 
 
-async def test_a_body_that_is_on_its_way_has_not_arrived() -> None:
+async def test_a_partly_received_body_has_not_arrived() -> None:
     async with heard() as (route, client):
         route.go.set()
 
@@ -79,7 +91,7 @@ async def test_a_body_that_is_on_its_way_has_not_arrived() -> None:
         assert route.arrived == [False, True]
 
 
-async def test_a_client_that_closes_has_left_and_one_that_waits_has_not() -> None:
+async def test_knows_which_client_has_disconnected() -> None:
     async with heard() as (route, client):
         port = client.base_url.port
         _, leaving = await asyncio.open_connection("127.0.0.1", port)
@@ -100,7 +112,7 @@ async def test_a_client_that_closes_has_left_and_one_that_waits_has_not() -> Non
         assert (await staying).status_code == 200
 
 
-async def test_of_another_server_nothing_is_known() -> None:
+async def test_returns_false_with_another_server() -> None:
     route = Heard()
     route.go.set()
 
@@ -120,9 +132,9 @@ Scenario = Callable[[int], Awaitable[None]]
 
 
 def play(run: Callable[..., None], scenario: Scenario, seconds: float = 30.0, most: int = 1 << 30) -> None:
-    """The scenario at the port of a service that answers a body with itself, in another event loop.
+    """Run the scenario with the port of a server that returns each body, in another event loop.
 
-    At the end nothing is held of the budget of `most` bytes.
+    At the end, no bytes of the budget of `most` are held.
     """
     budget = Budget(most)
 
@@ -152,7 +164,7 @@ in_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["
 
 
 @in_both_loops
-def test_a_large_body_comes_whole_and_so_do_those_that_follow_it_at_once(run: Any) -> None:
+def test_reads_a_large_body_and_the_requests_that_follow_it(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             for sent in (LARGE, LARGE[::-1]):
@@ -171,7 +183,7 @@ def test_a_large_body_comes_whole_and_so_do_those_that_follow_it_at_once(run: An
 
 
 @in_both_loops
-def test_a_large_body_in_small_parts_comes_whole(run: Any) -> None:
+def test_reads_a_large_body_in_small_parts(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             request = posted(LARGE)
@@ -187,7 +199,7 @@ def test_a_large_body_in_small_parts_comes_whole(run: Any) -> None:
 
 
 @in_both_loops
-def test_a_client_that_asks_whether_to_send_a_large_body_is_told(run: Any) -> None:
+def test_answers_expect_100_continue(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             request = posted(LARGE, "Expect: 100-continue")
@@ -200,7 +212,7 @@ def test_a_client_that_asks_whether_to_send_a_large_body_is_told(run: Any) -> No
 
 
 @in_both_loops
-def test_a_large_body_without_a_length_comes_whole(run: Any) -> None:
+def test_reads_a_large_body_without_a_length(run: Any) -> None:
     async def scenario(port: int) -> None:
         async def parts() -> AsyncIterator[bytes]:
             for start in range(0, len(LARGE), 700_001):
@@ -213,7 +225,7 @@ def test_a_large_body_without_a_length_comes_whole(run: Any) -> None:
 
 
 @in_both_loops
-def test_a_large_body_that_stops_is_given_up_and_its_connection_closed(run: Any) -> None:
+def test_closes_the_connection_of_a_large_body_that_stops(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             writer.write(posted(LARGE)[: len(LARGE) // 2])
@@ -229,7 +241,7 @@ def test_a_large_body_that_stops_is_given_up_and_its_connection_closed(run: Any)
 
 @in_both_loops
 def test_large_bodies_beyond_the_budget_are_refused_while_they_arrive(run: Any) -> None:
-    """Half of one is there, of 6 MiB that all may hold; so the other, also of 4 MiB, stops at 4 of its own."""
+    """The budget is 6 MiB. Half of each of two 4 MiB bodies has arrived, so a third is refused."""
 
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer), connected(port) as (other, writes):
@@ -249,7 +261,7 @@ def test_large_bodies_beyond_the_budget_are_refused_while_they_arrive(run: Any) 
 
 
 @in_both_loops
-def test_a_large_body_that_meets_the_budget_on_its_way_is_refused(run: Any) -> None:
+def test_refuses_a_large_body_that_reaches_the_budget(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer), connected(port) as (other, writes):
             for each in (writer, writes):
@@ -268,7 +280,7 @@ def test_a_large_body_that_meets_the_budget_on_its_way_is_refused(run: Any) -> N
 
 
 @in_both_loops
-def test_a_client_that_leaves_amid_a_large_body_leaves_nothing_behind(run: Any) -> None:
+def test_cleans_up_after_a_client_that_disconnects_in_a_large_body(run: Any) -> None:
     async def scenario(port: int) -> None:
         before = asyncio.all_tasks()
         for ending in ("close", "abort", "write_eof"):
@@ -284,7 +296,7 @@ def test_a_client_that_leaves_amid_a_large_body_leaves_nothing_behind(run: Any) 
     play(run, scenario)
 
 
-def test_a_large_body_is_memory_of_its_own_that_may_be_written_to() -> None:
+def test_a_large_body_is_writable_memory() -> None:
     kinds = []
 
     async def endpoint(request: Request) -> Response:

@@ -9,17 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import read_filter
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import (
-    RequestLimits,
-    check_hits,
-    decode_embed,
-    decode_search,
-    pick_limit,
-)
+from lookalike.service.parsing.decoding import MAX_ERRORS, decode_embed, decode_search
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.training.errors import LookalikeError
 from lookalike.training.tables.columns import Column
 
@@ -95,16 +89,16 @@ def test_rows_of_anything_else_are_refused_by_field(bad: str, decode: Any) -> No
 @pytest.mark.parametrize(
     ("bad", "found"),
     [
-        ('[[1, 2, 3, 4], [1, "a", 3, 4]]', '"a" at [1][1]'),
-        ("[[[1, 2], [3, null]]]", "null at [0][1][1]"),
-        ("[[1, 2, 3, 4], [1]]", "rows of 1 to 4 values, or nested unevenly"),
-        ("[[1, 2, 3]]", "shape (1, 3)"),
+        ('[[1, 2, 3, 4], [1, "a", 3, 4]]', ("inputs[1]", '"a" at value 1')),
+        ("[[[1, 2], [3, null]]]", ("inputs[0]", "null at value 3")),
+        ("[[1, 2, 3, 4], [1]]", ("inputs[1]", "a list of 1")),
+        ("[[1, 2, 3]]", ("inputs", "shape (1, 3)")),
     ],
 )
-def test_an_error_says_what_is_wrong_and_where(bad: str, found: str) -> None:
+def test_an_error_names_the_value_and_its_place(bad: str, found: tuple[str, str]) -> None:
     with pytest.raises(RequestError) as refused:
         rows_in(f'{{"inputs": {bad}}}')
-    assert refused.value.found == found
+    assert (refused.value.field, refused.value.found) == found
 
 
 @pytest.mark.parametrize(
@@ -124,15 +118,15 @@ def test_an_error_says_what_is_wrong_and_where(bad: str, found: str) -> None:
     ],
     ids=lambda body: str(body[:30]),
 )
-def test_what_is_no_json_in_utf8_is_malformed(body: bytes) -> None:
+def test_refuses_invalid_json_as_malformed(body: bytes) -> None:
     for decode in (decode_embed, decode_search):
         with pytest.raises(MalformedError) as refused:
             decode(body, BOUNDS)
         assert (refused.value.status, refused.value.field) == (400, "body")
 
 
-def test_a_long_string_beside_numbers_costs_no_memory() -> None:
-    """NumPy would give every number of the array the string's length: 4 GB here."""
+def test_a_long_string_between_numbers_takes_no_memory() -> None:
+    """NumPy would give every number the string's length, 4 GB in all."""
     body = json.dumps({"inputs": [["x" * 1_000_000, *range(1_000)]]}).encode()
     tracemalloc.start()
     try:
@@ -144,7 +138,7 @@ def test_a_long_string_beside_numbers_costs_no_memory() -> None:
 
 
 @pytest.mark.parametrize("field", ["inputs", "embeddings", "ids"])
-def test_more_rows_than_the_bound_are_too_large(field: str) -> None:
+def test_refuses_more_rows_than_the_limit(field: str) -> None:
     for count, right in ((5, True), (6, False)):
         row: Any = "a" if field == "ids" else [0.5] * BOUNDS.width(field)
         body = json.dumps({field: [row] * count}).encode()
@@ -156,16 +150,16 @@ def test_more_rows_than_the_bound_are_too_large(field: str) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 50])
-def test_a_limit_within_the_bounds_is_taken(limit: int) -> None:
-    assert pick_limit(limit, BOUNDS) == limit
+def test_accepts_a_limit_within_the_bounds(limit: int) -> None:
+    assert decode_search(json.dumps({"ids": ["a"], "limit": limit}).encode(), BOUNDS).limit == limit
 
 
 @pytest.mark.parametrize("limit", [0, -1, 51, 10**9, 10**30, 1.5, 3.0, "3", True, None, [], {}, [[[3]]]])
-def test_any_other_limit_is_refused(limit: Any) -> None:
+def test_refuses_any_other_limit(limit: Any) -> None:
     with pytest.raises(LookalikeError) as refused:
         decode_search(json.dumps({"ids": ["a"], "limit": limit}).encode(), BOUNDS)
     assert refused.value.field == "limit"
-    assert "1 to 50" in refused.value.expected
+    assert refused.value.expected in {"from 1 to 50", "an integer"}
 
 
 @pytest.mark.parametrize(
@@ -175,8 +169,8 @@ def test_any_other_limit_is_refused(limit: Any) -> None:
         ({"limit": 3}, "inputs, embeddings, ids", "none"),
         ({"ids": None}, "inputs, embeddings, ids", "none"),
         ({"ids": []}, "ids", "a list of 0"),
-        ({"ids": [1]}, "ids", "a list of 1"),
-        ({"ids": ["a", None]}, "ids", "a list of 2"),
+        ({"ids": [1]}, "ids[0]", "1"),
+        ({"ids": ["a", None]}, "ids[1]", "null"),
         ({"ids": "a"}, "ids", '"a"'),
         ({"ids": ["a"], "with_payload": 1}, "with_payload", "1"),
         ({"ids": ["a"], "with_payload": "true"}, "with_payload", '"true"'),
@@ -185,7 +179,7 @@ def test_any_other_limit_is_refused(limit: Any) -> None:
         ({"ids": "x" * 100}, "ids", '"' + "x" * 39 + "…"),
     ],
 )
-def test_a_wrong_field_is_named(fields: dict[str, Any], field: str, found: str) -> None:
+def test_names_a_wrong_field(fields: dict[str, Any], field: str, found: str) -> None:
     with pytest.raises(RequestError) as refused:
         decode_search(json.dumps(fields).encode(), BOUNDS)
     assert (refused.value.field, refused.value.found) == (field, found)
@@ -210,23 +204,25 @@ def test_any_bytes_are_decoded_or_refused(body: bytes) -> None:
 @pytest.mark.parametrize("rows", [{"inputs": [[1, 2, 3, 4]]}, {"embeddings": [[1, 2, 3]]}, {"ids": ["true"]}])
 @pytest.mark.parametrize("given", [RED, {"field": "sold", "equal": True}, {"and": [RED, {"not": RED}]}], ids=str)
 def test_a_filter_goes_with_rows_of_any_kind(rows: dict[str, Any], given: dict[str, Any]) -> None:
-    """Its texts and flags are none of the rows'."""
+    """The texts and flags of the filter are not counted as parts of the rows."""
     for fields in (rows | {"filter": given}, {"filter": given, "with_payload": False, "limit": 3} | rows):
         asked = decode_search(json.dumps(fields).encode(), BOUNDS)
         assert asked.filter == read_filter(given)
-        assert asked.rows.tolist() == [list(map(float, row)) for row in rows.get("inputs", rows.get("embeddings", []))]
+        assert asked.rows.tolist() == [
+            list(map(float, row)) for row in rows.get("inputs", rows.get("embeddings", [[]]))
+        ]
 
 
 @pytest.mark.parametrize("bad", ['[["1", 2, 3, 4]]', "[[true, 2, 3, 4]]", "[[null, 2, 3, 4]]"])
-def test_a_filter_hides_no_text_and_no_flag_among_the_rows(bad: str) -> None:
+def test_refuses_texts_and_flags_in_rows_next_to_a_filter(bad: str) -> None:
     with pytest.raises(RequestError) as refused:
         decode_search(f'{{"inputs": {bad}, "filter": {json.dumps(RED)}}}'.encode(), BOUNDS)
     assert refused.value.field.startswith("inputs")
 
 
 @pytest.mark.parametrize("given", [{}, [], 3, "red", True, {"field": "x"}, {"and": []}, {"not": RED | {"in": [1]}}])
-def test_what_is_no_filter_is_refused(given: Any) -> None:
-    with pytest.raises(QueryError, match=r"^filter"):
+def test_refuses_an_invalid_filter(given: Any) -> None:
+    with pytest.raises(LookalikeError, match=r"^filter"):
         decode_search(json.dumps({"ids": ["a"], "filter": given}).encode(), BOUNDS)
 
 
@@ -237,7 +233,7 @@ OLDER = replace(BOUNDS, spaces={1: 2, 2: 3})
 def test_an_integer_out_of_bounds_in_a_filter_is_refused_by_its_path(rows: str) -> None:
     given = '{%s, "filter": {"field": "n", "equal": %s}}'
     for value in ("9223372036854775808", "18446744073709551617", "-9223372036854775809"):
-        with pytest.raises(QueryError, match=f"found {value}") as caught:
+        with pytest.raises(LookalikeError, match=f"found {value}") as caught:
             decode_search((given % (rows, value)).encode(), BOUNDS)
         assert caught.value.field == "filter.equal"
     for held in (-(2**63), 2.0**64):
@@ -247,33 +243,41 @@ def test_an_integer_out_of_bounds_in_a_filter_is_refused_by_its_path(rows: str) 
 
 @pytest.mark.parametrize("more", [{}, {"filter": RED}], ids=["plain", "with a filter"])
 def test_embeddings_may_be_of_an_older_version_and_are_of_its_dimension(more: dict[str, Any]) -> None:
-    """The serving version has three dimensions, and so has 2, which is it."""
+    """Version 2 serves and has three dimensions; version 1 has two."""
     for number, row in ((1, [4, 5]), (2, [4, 5, 6]), (None, [4, 5, 6])):
         asked = decode_search(json.dumps({"embeddings": [row], "version": number} | more).encode(), OLDER)
         assert (asked.version, asked.rows.tolist()) == (number, [row])
         with pytest.raises(RequestError) as refused:
             decode_search(json.dumps({"embeddings": [[*row, 7]], "version": number} | more).encode(), OLDER)
-        assert (refused.value.field, refused.value.expected) == ("embeddings", f"shape (n, {len(row)})")
+        assert refused.value.field.startswith("embeddings")
+        assert str(len(row)) in refused.value.expected
 
 
 @pytest.mark.parametrize("number", [0, 3, -1, 10**30, 1.0, True, "1", [1], {}])
-def test_of_any_other_version_no_embeddings_are_taken(number: Any) -> None:
+def test_refuses_embeddings_of_any_other_version(number: Any) -> None:
     with pytest.raises(RequestError) as refused:
         decode_search(json.dumps({"embeddings": [[4, 5]], "version": number}).encode(), OLDER)
-    assert (refused.value.field, refused.value.expected) == ("version", "a version whose embeddings are known: 1, 2")
+    assert refused.value.field == "version"
+    assert refused.value.expected in {"a version whose embeddings are known: 1, 2", "an integer"}
 
 
 @pytest.mark.parametrize("rows", [{"inputs": [[1, 2, 3, 4]]}, {"ids": ["a"]}])
-def test_inputs_and_ids_are_of_no_version(rows: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match="version: expected embeddings beside it"):
+def test_refuses_a_version_with_inputs_or_ids(rows: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="version: expected a search by embeddings"):
         decode_search(json.dumps(rows | {"version": 1}).encode(), OLDER)
 
 
-def test_one_answer_holds_a_bounded_number_of_hits() -> None:
-    asked = decode_search(b'{"ids": ["a", "b", "c"], "limit": 33}', BOUNDS)
-    assert check_hits(asked, BOUNDS) is asked
+def test_refuses_too_many_hits_in_one_answer() -> None:
+    assert decode_search(b'{"ids": ["a", "b", "c"], "limit": 33}', BOUNDS).limit == 33
     with pytest.raises(TooLargeError, match="at most 100 hits in one answer, found 102"):
-        check_hits(decode_search(b'{"ids": ["a", "b", "c"], "limit": 34}', BOUNDS), BOUNDS)
+        decode_search(b'{"ids": ["a", "b", "c"], "limit": 34}', BOUNDS)
+
+
+@pytest.mark.parametrize("count", [MAX_ERRORS // 2, 2 * MAX_ERRORS])
+def test_a_body_of_many_unknown_fields_is_refused(count: int) -> None:
+    with pytest.raises(RequestError) as refused:
+        decode_search(json.dumps({f"x{number}": 1 for number in range(count)}).encode(), BOUNDS)
+    assert refused.value.field == ("x0" if count < MAX_ERRORS else "body")
 
 
 NAN = float("nan")
@@ -322,14 +326,14 @@ def test_rows_of_a_table_are_read_by_its_columns(limits: RequestLimits, rows: st
             assert (decoded.dtype.str, decoded.flags.c_contiguous) == ("<f4", True)
 
 
-def test_embeddings_have_no_columns_nor_gaps() -> None:
+def test_embeddings_have_no_columns_and_no_nulls() -> None:
     assert decode_search(b'{"embeddings": [[1, 2, 3]]}', MIXED).rows.tolist() == [[1, 2, 3]]
     for bad in (b"[[1, 2, null]]", b'[{"size": 1}]'):
         with pytest.raises(RequestError):
             decode_search(b'{"embeddings": ' + bad + b"}", MIXED)
 
 
-def test_more_rows_of_a_table_than_the_bound_are_too_large() -> None:
+def test_refuses_more_table_rows_than_the_limit() -> None:
     with pytest.raises(TooLargeError):
         decode_embed(json.dumps({"inputs": [{"colour": "red"}] * 6}).encode(), MIXED)
 
@@ -355,18 +359,18 @@ FAR = replace(BOUNDS, input_shape=(2,), latent_dim=2, origin=np.array([1.76e9, 0
         ('{"embeddings": [[1760000000.25, 1.5]]}', [[1.76e9, 1.5]]),
     ],
 )
-def test_inputs_are_less_the_origin_and_embeddings_are_not(text: str, expected: Any) -> None:
+def test_subtracts_the_origin_from_inputs_only(text: str, expected: Any) -> None:
     rows = decode_search(text.encode(), FAR).rows
     assert rows.tolist() == expected
     assert rows.dtype == np.float32
 
 
-def test_rows_of_a_table_are_less_the_origin_with_their_gaps() -> None:
+def test_subtracts_the_origin_from_table_rows_with_nulls() -> None:
     table = TableInputs((Column("when"), Column("kind", "categorical", ("a", "b"))), frozenset({"when"}))
     rows = '{"inputs": [{"when": 1760000000.25, "kind": "b"}, [null, "a"]]}'
     np.testing.assert_array_equal(decode_embed(rows.encode(), replace(FAR, table=table)).rows, [[0.25, 1], [np.nan, 0]])
 
 
-def test_what_does_not_fit_float32_less_the_origin_is_refused() -> None:
+def test_refuses_values_that_do_not_fit_float32_after_the_origin() -> None:
     with pytest.raises(RequestError, match="finite numbers that fit float32"):
         decode_embed(b'{"inputs": [[1e39, 0]]}', FAR)

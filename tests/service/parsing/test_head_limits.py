@@ -1,4 +1,4 @@
-"""The bounds of what is not a body, over real sockets, in both event loops."""
+"""The limits of heads, trailers and chunks, over real sockets, in both event loops."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ async def refuse(request: Request) -> Response:
 
 
 def play(run: Any, scenario: Scenario) -> None:
-    """Run the scenario against a server; it gets the server's port."""
+    """Run the scenario with the port of a server."""
     methods = ["GET", "POST"]
     routes = [Route("/refuse", refuse, methods=methods), Route("/{path:path}", echo, methods=methods)]
 
@@ -47,7 +47,7 @@ def play(run: Any, scenario: Scenario) -> None:
 
 
 async def flood(connection: Connection, begun: bytes, part: bytes, most: int) -> tuple[int, bytes]:
-    """Send `begun`, then `part` again and again, up to `most` bytes or until the server closes; its answer."""
+    """Send `begun`, then `part` repeatedly, up to `most` bytes or until the server closes; return its answer."""
     reader, writer = connection
     writer.write(begun)
     with suppress(ConnectionError):
@@ -104,7 +104,7 @@ def test_what_never_ends_is_refused_and_the_next_is_answered(run: Any, status: i
     ids=["a path", "too long", "parameters", "too many", "a long query", "headers", "too many headers"],
 )
 def test_a_head_within_its_bounds_is_answered(run: Any, path: int, query: str, more: int, status: int) -> None:
-    """However it is cut: at once, or byte by byte at its end."""
+    """In one piece, or byte by byte at its end."""
     headers = b"".join(b"X-%d: y\r\n" % i for i in range(more))
     head = f"GET /{'p' * (path - 1)}?{query} HTTP/1.1\r\n".encode() + HOST + headers + b"\r\n"
 
@@ -153,7 +153,7 @@ def test_requests_that_come_together_are_answered_in_their_order(run: Any) -> No
 
 
 @in_both_loops
-def test_a_body_in_chunks_of_one_byte_comes_whole(run: Any) -> None:
+def test_reads_a_body_in_chunks_of_one_byte(run: Any) -> None:
     body = bytes(range(256)) * 200
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
 
@@ -209,7 +209,7 @@ def test_a_client_that_goes_on_after_its_answer_is_sent_away(run: Any, monkeypat
 
 
 @in_both_loops
-def test_an_answer_that_is_under_way_comes_before_the_refusal(run: Any) -> None:
+def test_sends_a_running_answer_before_the_refusal(run: Any) -> None:
     async def scenario(port: int) -> None:
         async with connected(port) as (reader, writer):
             writer.write(b"GET /abc HTTP/1.1\r\n" + HOST + b"\r\n" + b"GET / HTTP/1.1\r\nX: " + FLOOD + FLOOD)

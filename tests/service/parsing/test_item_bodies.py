@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import RequestLimits
 from lookalike.service.parsing.item_bodies import MAX_PAYLOAD, decode_items
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.training.errors import LookalikeError
 from lookalike.training.tables.columns import Column
 
@@ -72,25 +72,25 @@ WRONG_INPUTS: dict[str, tuple[Any, str]] = {
     "null": ([1, 2, None, 4], "null at value 2"),
     "true": ([1, True, 3, 4], "true at value 1"),
     "a number as text": ([[1, 2], [3, "NaN"]], '"NaN" at value 3'),
-    "too large a number": ([1, 2, 3, -1e39], "too large a one at value 3"),
+    "too large a number": ([1, 2, 3, -1e39], "NaN, infinity or too large a number at value 3"),
 }
 
 
 @pytest.mark.parametrize(("row", "found"), WRONG_INPUTS.values(), ids=WRONG_INPUTS.keys())
 @pytest.mark.parametrize("payload", [{}, {"tags": [1]}], ids=["plain", "with lists"])
-def test_a_wrong_row_is_told_by_its_number(row: Any, found: str, payload: dict[str, Any]) -> None:
+def test_names_the_number_of_a_wrong_row(row: Any, found: str, payload: dict[str, Any]) -> None:
     error = refused(body(item(id="first", payload=payload), item(input=row, payload=payload)))
     assert (error.field, error.found, error.status) == ("items[1].input", found, 422)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
-def test_what_is_no_number_of_json_is_no_json(value: str) -> None:
+def test_refuses_nan_and_infinity_as_malformed(value: str) -> None:
     with pytest.raises(MalformedError):
         decode_items(b'{"items": [{"id": "a", "input": [1, 2, 3, %s]}]}' % value.encode(), BOUNDS)
 
 
 WRONG_FIELDS: dict[str, tuple[bytes, str, str]] = {
-    "no items": (b"{}", "items", "null"),
+    "no items": (b"{}", "items", "nothing"),
     "items of null": (b'{"items": null}', "items", "null"),
     "an object of items": (b'{"items": {}}', "items", "an object"),
     "no item": (b'{"items": []}', "items", "a list of 0"),
@@ -105,14 +105,14 @@ WRONG_FIELDS: dict[str, tuple[bytes, str, str]] = {
     "an empty id": (body(item(id="")), "items[0].id", "0 characters"),
     "a line break in an id": (body(item(id="a\nb")), "items[0].id", "U+000A at position 1"),
     "an id of 257": (body(item(id="x" * 257)), "items[0].id", "257 characters"),
-    "an id twice": (body(item(), item(id="b"), item()), "items[2].id", "that of items[0]"),
+    "an id twice": (body(item(), item(id="b"), item()), "items[2].id", "the id of items[0]"),
     "a payload of null": (body(item(payload=None)), "items[0].payload", "null"),
     "a payload that is a list": (body(item(payload=[1])), "items[0].payload", "a list of 1"),
 }
 
 
 @pytest.mark.parametrize(("given", "field", "found"), WRONG_FIELDS.values(), ids=WRONG_FIELDS.keys())
-def test_a_wrong_field_is_told_by_its_place(given: bytes, field: str, found: str) -> None:
+def test_names_the_place_of_a_wrong_field(given: bytes, field: str, found: str) -> None:
     error = refused(given)
     assert (error.field, error.found, error.status) == (field, found, 422)
 
@@ -147,7 +147,7 @@ def test_an_integer_out_of_bounds_is_refused_by_its_place(value: str, beside: st
     assert error.found in (value, f"a number of {int(value).bit_length()} bits")
 
 
-def test_what_fits_int64_or_is_no_integer_is_kept_as_it_is() -> None:
+def test_keeps_int64_integers_and_other_values_exact() -> None:
     values = '"a":9223372036854775807,"b":-9223372036854775808,"c":18446744073709551616.0,"d":1e300'
     texts = '"18446744073709551616":"-18446744073709551616"'
     for beside in ("", ',"tags":[1e20]'):
@@ -161,7 +161,7 @@ def test_what_fits_int64_or_is_no_integer_is_kept_as_it_is() -> None:
         assert asked.rows.tolist() == [[1, 2, 3, np.float32(1e19)]]
 
 
-def test_more_items_than_the_bound_are_too_large() -> None:
+def test_refuses_more_items_than_the_limit() -> None:
     for payload in ({}, {"tags": [1]}):
         items = [item(id=str(number), payload=payload) for number in range(6)]
         assert len(decode_items(body(*items[:5]), BOUNDS).ids) == 5
@@ -169,12 +169,12 @@ def test_more_items_than_the_bound_are_too_large() -> None:
 
 
 @pytest.mark.parametrize("part", [b"[],", b"{},", b"[[]],"])
-def test_of_a_body_of_brackets_no_objects_are_made(part: bytes) -> None:
+def test_refuses_a_body_of_brackets_before_parsing(part: bytes) -> None:
     with pytest.raises(TooLargeError):
         decode_items(b'{"items": [' + part * 100_000 + b"1]}", BOUNDS)
 
 
-def test_of_a_name_that_is_there_twice_the_last_counts() -> None:
+def test_the_last_of_two_equal_names_counts() -> None:
     twice = b'{"items": [{"id": "a", "id": "b", "input": [9], "input": [1, 2, 3, 4]}]}'
     asked = decode_items(twice, BOUNDS)
     assert (asked.ids, asked.rows.tolist()) == (["b"], [[1, 2, 3, 4]])
@@ -209,7 +209,7 @@ def test_rows_of_a_table_are_read_by_its_columns(limits: RequestLimits, row: Any
         (NUMBERS, [1, -1e39], "items[1].input"),
     ],
 )
-def test_a_wrong_row_of_a_table_is_told_by_row_and_column(limits: RequestLimits, row: Any, field: str) -> None:
+def test_names_row_and_column_of_a_wrong_table_row(limits: RequestLimits, row: Any, field: str) -> None:
     right = [1, "red"] if limits is MIXED else [1, 2]
     error = refused(body(item(id="b", input=right), item(input=row)), limits)
     assert (error.field, error.status) == (field, 422)

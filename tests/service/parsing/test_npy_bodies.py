@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lookalike.service.errors import RequestError
 from lookalike.service.parsing.columns import TableInputs
-from lookalike.service.parsing.decoding import RequestLimits
 from lookalike.service.parsing.npy_bodies import decode_npy
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.training.tables.columns import Column
 from tests.service.helpers import to_npy
 
@@ -90,7 +90,7 @@ def test_a_damaged_npy_is_refused(body: bytes, status: int) -> None:
 
 
 @given(st.integers(0, len(GOOD) * 8 - 1), st.binary(max_size=3))
-def test_a_flipped_bit_gives_rows_or_a_refusal(bit: int, tail: bytes) -> None:
+def test_reads_or_refuses_a_body_with_a_flipped_bit(bit: int, tail: bytes) -> None:
     body = bytearray(GOOD)
     body[bit // 8] ^= 1 << bit % 8
     with contextlib.suppress(RequestError):
@@ -135,8 +135,8 @@ def test_an_npy_in_memory_that_may_be_written_to_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("shift", [1, 4])
-def test_an_npy_whose_numbers_stand_aslant_is_copied(shift: int) -> None:
-    """A header may be of any length; and bytes are nobody's to write to."""
+def test_copies_an_npy_with_unaligned_numbers(shift: int) -> None:
+    """A header may have any length, and bytes are not writable."""
     rows = np.arange(8, dtype="<f4").reshape(2, 4)
     text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4), }" + " " * (58 + shift - 1) + "\n"
     for body in (memoryview(bytearray(npy(text, rows.tobytes()))), npy(text, rows.tobytes())):
@@ -147,7 +147,7 @@ def test_an_npy_whose_numbers_stand_aslant_is_copied(shift: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<i8"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_inputs_are_less_the_origin_before_they_are_float32(dtype: str, order: Any) -> None:
+def test_subtracts_the_origin_before_float32(dtype: str, order: Any) -> None:
     limits = replace(BOUNDS, input_shape=(2,), latent_dim=2, origin=np.array([1.76e18, 0]))
     body = to_npy(np.array([[1_760_000_000_000_000_256, 3], [1_760_000_000_000_001_024, 4]]).astype(dtype, order=order))
     assert decode_npy(body, "inputs", limits).tolist() == [[256, 3], [1024, 4]]

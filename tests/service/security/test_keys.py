@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from lookalike.service.security.keys import Caller, KeyRing, add_key, read_keys, remove_key
+from lookalike.service.settings import Settings
 from lookalike.training.errors import ConfigError
 
 SHOP = {"name": "shop", "scope": "read", "sha256": hashlib.sha256(b"s").hexdigest(), "added": "2026-01-31T12:00:00Z"}
@@ -17,7 +19,7 @@ DOOR = {"name": "door", "scope": "write", "sha256": hashlib.sha256(b"d").hexdige
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -27,7 +29,7 @@ class Clock:
 
 
 def write(path: Path, *keys: dict[str, Any], mode: int = 0o600) -> Path:
-    """Put a file there by a rename, as an editor or the command does."""
+    """Write the file by a rename, like an editor or the command."""
     made = path.with_name("made")
     made.write_text(json.dumps({"format": "lookalike-keys-1", "keys": keys}))
     made.chmod(mode)
@@ -48,12 +50,13 @@ def test_a_key_is_found_by_its_hash(file: Path) -> None:
         assert ring.find(wrong) is None
 
 
-@pytest.mark.parametrize(("environment", "asks"), [(None, False), ("", False), ("e", True)])
-def test_a_key_is_asked_for_where_there_is_one_or_a_file(environment: str | None, asks: bool, tmp_path: Path) -> None:
-    assert KeyRing(environment, None).asks is asks
-    empty = KeyRing(environment, write(tmp_path / "empty.json"))
-    assert empty.asks
-    assert empty.find(b"") is None
+@pytest.mark.parametrize(("environment", "required"), [(None, False), ("", False), ("e", True)])
+def test_a_key_is_required_if_there_is_one_or_a_file(environment: str | None, required: bool, tmp_path: Path) -> None:
+    key = None if environment is None else SecretStr(environment)
+    assert (KeyRing.of(Settings(store=tmp_path, api_key=key)) is not None) is required
+    ring = KeyRing.of(Settings(store=tmp_path, api_key=key, keys=write(tmp_path / "empty.json")))
+    assert ring is not None
+    assert ring.find(b"") is None
 
 
 def test_write_includes_read_and_read_does_not_include_write() -> None:
@@ -115,7 +118,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_file_changes_nothing_and_is_told_once(
+def test_keeps_the_keys_and_logs_once_if_the_file_is_damaged(
     damage: Callable[[Path], object], file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
@@ -128,7 +131,7 @@ def test_a_broken_file_changes_nothing_and_is_told_once(
     (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert told.startswith(f"keys {file}: expected ")
     assert told.startswith(ring.trouble)
-    assert "stay in force" in told
+    assert "still accepted" in told
     assert "secret" not in told
 
     write(file, DOOR)
@@ -148,7 +151,7 @@ def test_no_service_starts_with_a_broken_file(damage: Callable[[Path], object], 
     assert refused.value.found
 
 
-def test_what_is_no_file_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
+def test_refuses_a_pipe_or_folder_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
         with pytest.raises(ConfigError, match=r"expected a (key )?file"):
@@ -179,7 +182,7 @@ def test_a_removed_key_is_refused_and_the_others_stay(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\n", "../x", "é", "a" * 129, "environment", "shop"])
-def test_a_name_is_one_of_its_own_that_a_log_can_hold(name: str, file: Path) -> None:
+def test_refuses_a_duplicate_name_or_one_that_a_log_cannot_hold(name: str, file: Path) -> None:
     before = file.read_bytes()
     with pytest.raises(ConfigError) as refused:
         add_key(file, name, "read")
@@ -204,7 +207,7 @@ def test_a_change_keeps_the_mode_and_the_link(file: Path, tmp_path: Path) -> Non
     assert [key.name for key in read_keys(file)] == ["shop", "door", "new"]
 
 
-def test_what_a_killed_command_left_is_in_nobodys_way(file: Path) -> None:
+def test_a_killed_commands_leftovers_do_not_matter(file: Path) -> None:
     left = file.with_name(".lookalike-making-killed")
     left.mkdir()
     (left / file.name).write_text("half")
@@ -213,7 +216,7 @@ def test_what_a_killed_command_left_is_in_nobodys_way(file: Path) -> None:
     assert not left.exists()
 
 
-def test_of_those_who_add_at_once_nobody_loses(file: Path) -> None:
+def test_concurrent_additions_all_succeed(file: Path) -> None:
     threads = [threading.Thread(target=add_key, args=(file, f"n{number}", "read")) for number in range(8)]
     for thread in threads:
         thread.start()

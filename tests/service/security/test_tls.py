@@ -23,7 +23,7 @@ def openssl(*words: object) -> None:
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two self-signed certificates for 127.0.0.1 with their keys, and one of the keys under a passphrase."""
+    """Two self-signed certificates for 127.0.0.1 with their keys, and a key with a passphrase."""
     folder = tmp_path_factory.mktemp("pems")
     for name in ("one", "two"):
         openssl(
@@ -56,14 +56,14 @@ def test_nothing_older_than_1_2(pems: Path) -> None:
         ("none.pem", "one.key", "tls_cert", "No such file"),
         ("one.pem", "none.key", "tls_key", "No such file"),
         ("", "one.key", "tls_cert", "Is a directory"),
-        ("one.key", "one.key", "tls_cert", "without one"),
-        ("one.pem", "one.pem", "tls_key", "without one"),
-        ("one.pem", "two.key", "tls_key", "another's"),
-        ("one.pem", "locked.key", "tls_key", "one with"),
+        ("one.key", "one.key", "tls_cert", "without a certificate"),
+        ("one.pem", "one.pem", "tls_key", "without a private key"),
+        ("one.pem", "two.key", "tls_key", "another private key"),
+        ("one.pem", "locked.key", "tls_key", "with a passphrase"),
         ("cut.pem", "one.key", "tls_cert and tls_key", "cut.pem"),
     ],
 )
-def test_a_file_that_will_not_do_is_named(pems: Path, cert: str, key: str, field: str, found: str) -> None:
+def test_names_an_unusable_file(pems: Path, cert: str, key: str, field: str, found: str) -> None:
     with pytest.raises(ConfigError) as refused:
         tls_context(given(pems, cert, key))
     assert refused.value.field == field

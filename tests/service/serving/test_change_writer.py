@@ -1,4 +1,4 @@
-"""Items in a service that runs: durable, found by every process, and by whichever version serves."""
+"""Items of a running service: durable, and found by every process and every version."""
 
 import asyncio
 import shutil
@@ -19,17 +19,17 @@ from lookalike.index.versions.store import Store
 from lookalike.service.errors import NotReadyError
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.serving.batching import Answer, Call, answer_all
-from lookalike.service.serving.edits import delete, delete_passing, put
+from lookalike.service.serving.edits import delete, delete_matching, put
 from lookalike.service.serving.serving import Health, Serving
 from lookalike.service.serving.workers import WorkerBoard
 from tests.factories import cloud, no_room
 from tests.service.changing import ROWS, changing_store, until
-from tests.service.helpers import settings_for
+from tests.service.helpers import search, settings_for
 
 pytestmark = pytest.mark.anyio
 
 NEW = cloud(600, 4, seed=8)
-"""More than is taken up at a time."""
+"""More changes than are applied together."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(two_versions: Store, tmp_path: Path) -> Store:
-    """The same, to change."""
+    """A copy, to change."""
     return Store(Path(shutil.copytree(two_versions.folder, tmp_path / "store")))
 
 
@@ -48,7 +48,7 @@ def store(two_versions: Store, tmp_path: Path) -> Store:
 async def process(
     store: Store, share: float = 0.0, *, board: WorkerBoard | None = None, slot: int = 0, seconds: float = 30.0
 ) -> AsyncIterator[Serving]:
-    """What one process of a service has at work; those with one board are workers of one service."""
+    """The serving part of one process; processes with the same board are workers of one service."""
     shared = board or WorkerBoard(1)
     health = Health(sequence=lambda: shared.sequence, publish=lambda sequence: shared.publish(slot, sequence))
     settings = settings_for(store.folder, compact_share=share, deadline_seconds=seconds)
@@ -61,7 +61,7 @@ async def process(
 
 @asynccontextmanager
 async def workers(store: Store) -> AsyncIterator[tuple[Serving, Serving]]:
-    """Two workers, of which neither finds a change by looking at the log from time to time."""
+    """Two workers that do not check the log from time to time."""
     board = WorkerBoard(2)
     async with process(store, board=board) as one, process(store, board=board, slot=1) as other:
         for serving in (one, other):
@@ -76,9 +76,9 @@ async def one(store: Store) -> AsyncIterator[Serving]:
 
 
 async def nearest(serving: Serving, row: NDArray[np.float32]) -> str:
-    """The id of what lies nearest to a raw row, (4,)."""
-    await serving.include(serving.current)
-    found = await serving.current.engine.search(row[None], 1, encoded=False)
+    """The id of the item nearest to a raw row, (4,)."""
+    await serving.wait_for_sequence(serving.current)
+    found = await search(serving.current.engine, row[None], 1, encoded=False)
     return serving.current.collection.items.id_at(int(found.positions[0, 0]))
 
 
@@ -89,7 +89,7 @@ async def has_taken_up(serving: Serving, sequence: int) -> None:
     await until(is_it)
 
 
-async def test_what_is_acknowledged_is_on_disk_and_found_and_what_is_deleted_is_not(one: Serving, store: Store) -> None:
+async def test_acknowledged_items_are_durable_and_found_and_deleted_ones_are_not(one: Serving, store: Store) -> None:
     written = await put(one, ["a", "b"], NEW[:2], ["{}", '{"n":1}'])
     assert (written.count, written.sequence, written.version) == (2, 2, 1)
     assert [change.id for change in ChangeLog(store.folder).read(0)] == ["a", "b"]
@@ -103,7 +103,7 @@ async def test_what_is_acknowledged_is_on_disk_and_found_and_what_is_deleted_is_
     assert (await delete(one, "a")).count == 0
 
 
-async def test_each_worker_answers_from_what_another_one_acknowledged(store: Store) -> None:
+async def test_each_worker_includes_changes_that_another_acknowledged(store: Store) -> None:
     async with workers(store) as (one, other):
         for place in range(20):
             name = f"n{place}"
@@ -114,10 +114,10 @@ async def test_each_worker_answers_from_what_another_one_acknowledged(store: Sto
             assert await nearest(one, NEW[place]) != name
 
 
-async def test_what_a_worker_has_found_every_other_worker_finds_too(store: Store) -> None:
+async def test_every_worker_finds_an_item_that_one_has_found(store: Store) -> None:
     async with workers(store) as (one, other):
         log = ChangeLog(store.folder)
-        log.append([Change("n", NEW[0], "{}")])  # by a process that ended before it could say so
+        log.append([Change("n", NEW[0], "{}")])  # by a process that ended before it could publish the change
         log.close()
         await one._catch_up()
         assert await nearest(other, NEW[0]) == "n"
@@ -125,12 +125,12 @@ async def test_what_a_worker_has_found_every_other_worker_finds_too(store: Store
 
 async def test_an_answer_says_which_changes_it_includes(one: Serving) -> None:
     await put(one, ["a", "b"], NEW[:2], ["{}", "{}"])
-    for count in (1, 100):  # answered on the event loop, and in a thread
+    for count in (1, 100):  # on the event loop, and in a thread
         rows = np.tile(NEW[:1], (count, 1))
-        assert (await one.current.engine.search(rows, 3, encoded=False)).sequence == 2
+        assert (await search(one.current.engine, rows, 3, encoded=False)).sequence == 2
 
 
-async def test_a_filter_deletes_what_another_worker_put_and_not_what_it_replaced_meanwhile(store: Store) -> None:
+async def test_a_deletion_by_filter_sees_other_workers_changes(store: Store) -> None:
     new, kept = '{"kind":"new"}', '{"kind":"kept"}'
     passing = read_filter({"field": "kind", "equal": "new"})
     async with workers(store) as (one, other):
@@ -147,16 +147,16 @@ async def test_a_filter_deletes_what_another_worker_put_and_not_what_it_replaced
             return await write(changes)
 
         other.write = interrupt  # type: ignore[method-assign,assignment]
-        done = await delete_passing(other, passing)
+        done = await delete_matching(other, passing)
         assert interrupted
         assert done.count == 2  # a, and c as it was put at last
         for serving in (one, other):
-            await serving.include(serving.current)
+            await serving.wait_for_sequence(serving.current)
             there = serving.current.collection.items
             assert [there.find(name) is not None for name in "abcd"] == [False, True, False, False]
 
 
-async def test_a_deletion_that_another_worker_was_first_with_counts_once(store: Store) -> None:
+async def test_counts_a_deletion_once_if_two_workers_delete(store: Store) -> None:
     async with workers(store) as (one, other):
         await put(one, ["a"], NEW[:1], ["{}"])
         done = await asyncio.gather(*(delete(serving, "a") for serving in (one, other, one, other)))
@@ -164,7 +164,7 @@ async def test_a_deletion_that_another_worker_was_first_with_counts_once(store: 
 
 
 async def test_a_read_waits_for_the_change_that_it_asks_for(one: Serving, store: Store) -> None:
-    reading = asyncio.create_task(one.include(one.current, 2))
+    reading = asyncio.create_task(one.wait_for_sequence(one.current, 2))
     log = ChangeLog(store.folder)
     log.append([Change("a", NEW[0], "{}")])
     await has_taken_up(one, 1)
@@ -180,7 +180,7 @@ async def test_a_change_that_does_not_come_is_not_waited_for_longer_than_a_call_
         with pytest.raises(
             NotReadyError, match=r"expected change 7 of the change log, found a log whose last change is 0"
         ):
-            await serving.include(serving.current, 7)
+            await serving.wait_for_sequence(serving.current, 7)
 
 
 async def test_no_answer_is_given_from_a_log_that_has_lost_acknowledged_changes(store: Store) -> None:
@@ -191,7 +191,7 @@ async def test_no_answer_is_given_from_a_log_that_has_lost_acknowledged_changes(
             await nearest(serving, NEW[0])
 
 
-async def test_every_process_finds_what_one_acknowledged(one: Serving, store: Store) -> None:
+async def test_every_process_finds_an_acknowledged_item(one: Serving, store: Store) -> None:
     async with process(store) as other:
         written = await put(one, [f"n{i}" for i in range(len(NEW))], NEW, ["{}"] * len(NEW))
         await has_taken_up(other, written.sequence)
@@ -211,7 +211,7 @@ async def test_many_at_once_are_all_there_each_with_its_own_number(one: Serving,
     assert [items.id_at(len(ROWS) + place) for place in range(50)] == [log[number] for number in range(1, 51)]
 
 
-async def test_what_was_put_stays_whatever_version_serves(one: Serving, store: Store) -> None:
+async def test_put_items_stay_after_a_change_of_version(one: Serving, store: Store) -> None:
     await put(one, ["late"], NEW[:1], ["{}"])
     for number in (2, 1):
         store.promote(number)
@@ -249,7 +249,7 @@ async def test_where_the_disk_is_full_nothing_is_acknowledged_and_afterwards_all
     assert await nearest(one, NEW[3]) == "b"
 
 
-async def test_a_service_whose_item_log_cannot_be_read_is_not_ready(one: Serving, store: Store) -> None:
+async def test_is_not_ready_if_the_change_log_cannot_be_read(one: Serving, store: Store) -> None:
     one.check_alive()
     await put(one, ["a"], NEW[:1], ["{}"])
     log = ChangeLog(store.folder)
@@ -279,7 +279,7 @@ async def test_what_this_encoder_cannot_read_is_deleted_too(one: Serving, store:
 
 async def test_who_waits_for_a_change_may_leave_and_the_batch_is_answered(one: Serving) -> None:
     engine = one.current.engine
-    many = asyncio.create_task(engine.search(np.tile(ROWS, (100, 1)), 10, encoded=False))
+    many = asyncio.create_task(search(engine, np.tile(ROWS, (100, 1)), 10, encoded=False))
     await asyncio.sleep(0)
     while not engine._is_threaded and not many.done():
         await asyncio.sleep(0)
@@ -291,15 +291,15 @@ async def test_who_waits_for_a_change_may_leave_and_the_batch_is_answered(one: S
     assert applied == [1]
 
 
-async def test_an_item_that_was_replaced_since_it_was_asked_with_does_not_find_itself(one: Serving) -> None:
+async def test_an_item_that_was_replaced_during_a_search_does_not_find_itself(one: Serving) -> None:
     call = Call(np.empty((1, 0), np.float32), True, 3, ids=["1-5"])
     await put(one, ["1-5"], NEW[:1], ["{}"])
     (answer,) = answer_all(one.current.collection, [call]).answers
     assert isinstance(answer, Answer)
-    assert "1-5" not in {one.current.collection.items.id_at(int(p)) for p in answer.found.positions[0]}
+    assert "1-5" not in {one.current.collection.items.id_at(int(p)) for p in answer.result.positions[0]}
 
 
-async def test_many_changes_are_folded_into_a_version_that_takes_over(store: Store) -> None:
+async def test_compacts_many_changes_into_a_version_that_serves_then(store: Store) -> None:
     async with process(store, share=0.5) as serving:
         names = [f"n{i}" for i in range(len(NEW))]
         for payload in ('{"n":1}', '{"n":2}'):

@@ -1,4 +1,4 @@
-"""When a process folds what has changed into a version, when it tries again, and what it says of it."""
+"""When a process starts a compaction, when it retries, and what it logs."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(two_versions: Store, tmp_path: Path) -> Store:
-    """The same, to change, with as many changes as make it worth while."""
+    """A copy with enough changes for a compaction."""
     own = Store(Path(shutil.copytree(two_versions.folder, tmp_path / "store")))
     put(own, "a")
     return own
@@ -41,7 +41,7 @@ def store(two_versions: Store, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What time it is, to be set; and few changes are many."""
+    """A clock that a test sets; and few changes are enough."""
     monkeypatch.setattr(compacting, "LEAST_CHANGES", len(NEW))
     now = [0.0]
     monkeypatch.setattr(compacting, "monotonic", lambda: now[0])
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The fields of what is logged of compactions, as it comes."""
+    """The fields of the compaction log lines."""
     caplog.set_level(logging.INFO, "lookalike.events")
     fields: list[dict[str, Any]] = []
 
@@ -65,7 +65,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def compactor(store: Store) -> AsyncIterator[Compactor]:
-    """Closed in any case: a process that is left at work keeps the event loop from its end."""
+    """A compactor that is always closed: a running process would keep the event loop alive."""
     made = Compactor(store.folder, 0.5, 10)
     yield made
     await made.close()
@@ -82,7 +82,7 @@ def opened(store: Store) -> Collection:
 
 
 async def ended(told: list[dict[str, Any]], count: int) -> dict[str, Any]:
-    """The last of so many attempts."""
+    """The last of `count` attempts."""
 
     async def are_they() -> bool:
         return len(told) == count
@@ -96,17 +96,17 @@ async def test_a_version_is_not_folded_again_before_it_is_opened_nor_soon_after_
     compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]]
 ) -> None:
     before = opened(store)
-    assert compactor.look(before)
-    assert not compactor.look(before)
-    clock[0] = 1_000.0  # so long it took
+    assert compactor.poll(before)
+    assert not compactor.poll(before)
+    clock[0] = 1_000.0  # the time that it took
     assert await ended(told, 1) == {"code": 0, "reason": None}
     assert store.numbers() == [1, 2, 3]
     clock[0] += AGAIN_SECONDS - 1
     put(store, "b")
-    assert not compactor.look(opened(store))
+    assert not compactor.poll(opened(store))
     clock[0] += 1
-    assert not compactor.look(before)
-    assert compactor.look(opened(store))
+    assert not compactor.poll(before)
+    assert compactor.poll(opened(store))
 
 
 async def test_each_failure_doubles_the_time_to_the_next_attempt_up_to_an_hour(
@@ -115,10 +115,10 @@ async def test_each_failure_doubles_the_time_to_the_next_attempt_up_to_an_hour(
     monkeypatch.setattr(sys, "executable", str(store.folder / "nothing"))
     collection = opened(store)
     for count, wait in enumerate((120, 240, 480, 960, 1_920, 3_600, 3_600), start=1):
-        assert compactor.look(collection)
+        assert compactor.poll(collection)
         assert await ended(told, count) == {"code": None, "reason": "FileNotFoundError: No such file or directory"}
         clock[0] += wait - 1
-        assert not compactor.look(collection)
+        assert not compactor.poll(collection)
         clock[0] += 1
 
 
@@ -128,19 +128,19 @@ async def test_a_store_that_is_busy_is_asked_again_soon_and_a_failure_says_why(
 ) -> None:
     collection = opened(store)
     with store.job("retrain"):
-        assert compactor.look(collection)
+        assert compactor.poll(collection)
         assert (await ended(told, 1))["code"] == 75
     clock[0] += AGAIN_SECONDS
     flip(store.path(1) / "index.faiss", 40)
-    assert compactor.look(collection)
+    assert compactor.poll(collection)
     last = await ended(told, 2)
     assert last["code"] == 2
     assert "index.faiss: expected" in last["reason"]
     clock[0] += AGAIN_SECONDS
-    assert not compactor.look(collection)
+    assert not compactor.poll(collection)
 
 
-def test_of_an_exception_only_the_type_is_told() -> None:
+def test_logs_only_the_type_of_an_exception() -> None:
     assert compacting._last_line(OF_AN_ITEM, whole=False) == "KeyError"
     assert compacting._last_line(b"", whole=True) is None
     assert compacting._last_line(b"compacting\nstore S: expected a, found b.\n\n", whole=True) == (
@@ -152,7 +152,7 @@ def test_of_an_exception_only_the_type_is_told() -> None:
 async def test_a_process_that_is_about_to_begin_is_ended(
     compactor: Compactor, store: Store, clock: list[float], told: list[dict[str, Any]], turns: int
 ) -> None:
-    assert compactor.look(opened(store))
+    assert compactor.poll(opened(store))
     for _ in range(turns):
         await asyncio.sleep(0)
     await compactor.close()

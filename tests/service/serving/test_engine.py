@@ -28,13 +28,13 @@ from lookalike.service.serving.engine import (
     use_threads,
 )
 from tests.service.changing import ROWS, assert_of_one_version, changing_store, held, holds, listening_to, metric, until
-from tests.service.helpers import answered, call, pixels_of
+from tests.service.helpers import answered, call, pixels_of, search, search_ids
 
 pytestmark = pytest.mark.anyio
 Rows2D = NDArray[np.float32]
 T = TypeVar("T")
 MANY = ROWS.repeat(5, axis=0)
-"""More rows than are answered on the event loop."""
+"""More rows than the event loop answers."""
 INLINE_ROWS = INLINE_WORK // ROW_WORK
 Answer = Rows2D | SearchResult
 Call = Callable[[Engine], Awaitable[Answer]]
@@ -59,7 +59,7 @@ def same(one: Answer, other: Answer) -> None:
 
 
 async def started(call: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
-    """A call that waits, or is at work."""
+    """Start a call and let it wait or work."""
     future = asyncio.ensure_future(call)
     for _ in range(3):
         await asyncio.sleep(0)
@@ -88,22 +88,22 @@ async def test_embeddings_are_the_versions(engine: Engine, version: Version, row
     np.testing.assert_allclose(await engine.embed(rows), version.embed(rows), atol=1e-6)
 
 
-async def test_calls_that_wait_together_are_answered_as_alone(engine: Engine, version: Version, rows: Rows2D) -> None:
+async def test_answers_a_batch_like_single_calls(engine: Engine, version: Version, rows: Rows2D) -> None:
     """All kinds, several limits and filters in one batch; the last makes it too large for the event loop."""
     encoded = version.embed(rows[5:9])
     calls: list[Call] = [
         lambda engine: engine.embed(rows[:1]),
         lambda engine: engine.embed(rows[1:4]),
-        lambda engine: engine.search(rows[3:6], 3, encoded=False),
-        lambda engine: engine.search(encoded, 3, encoded=True),
-        lambda engine: engine.search(encoded[:1], 100, encoded=True),
-        lambda engine: engine.search_ids(["0", "2"], 3),
-        lambda engine: engine.search_ids(["2"], 1),
-        lambda engine: engine.search_ids(["2", "3"], 3, THREES),
-        lambda engine: engine.search(rows[3:6], 3, encoded=False, given=THREES),
-        lambda engine: engine.search(rows[5:6], 3, encoded=False, given=SMALL),
-        lambda engine: engine.search(encoded, 3, encoded=True, given=SMALL),
-        lambda engine: engine.search(rows[:INLINE_ROWS], 7, encoded=False),
+        lambda engine: search(engine, rows[3:6], 3, encoded=False),
+        lambda engine: search(engine, encoded, 3, encoded=True),
+        lambda engine: search(engine, encoded[:1], 100, encoded=True),
+        lambda engine: search_ids(engine, ["0", "2"], 3),
+        lambda engine: search_ids(engine, ["2"], 1),
+        lambda engine: search_ids(engine, ["2", "3"], 3, THREES),
+        lambda engine: search(engine, rows[3:6], 3, encoded=False, filter_=THREES),
+        lambda engine: search(engine, rows[5:6], 3, encoded=False, filter_=SMALL),
+        lambda engine: search(engine, encoded, 3, encoded=True, filter_=SMALL),
+        lambda engine: search(engine, rows[:INLINE_ROWS], 7, encoded=False),
     ]
     for batch in (calls[:-1], calls):
         together = await asyncio.gather(*(asked(engine) for asked in batch))
@@ -112,26 +112,26 @@ async def test_calls_that_wait_together_are_answered_as_alone(engine: Engine, ve
 
 
 @pytest.mark.parametrize(("count", "expected"), [(INLINE_ROWS, 0), (INLINE_ROWS + 1, 1)])
-async def test_only_a_large_batch_takes_a_thread(engine: Engine, rows: Rows2D, count: int, expected: int) -> None:
+async def test_only_a_large_batch_uses_a_thread(engine: Engine, rows: Rows2D, count: int, expected: int) -> None:
     before = threads()
     await engine.embed(rows[:count])
     assert threads() - before == expected
 
 
-async def test_a_filter_takes_a_thread_and_only_what_passes_is_found(
+async def test_a_filtered_search_uses_a_thread_and_finds_only_passing_items(
     engine: Engine, version: Version, rows: Rows2D
 ) -> None:
     before = threads()
-    found = await engine.search(rows[:2], 5, encoded=False, given=THREES)
+    found = await search(engine, rows[:2], 5, encoded=False, filter_=THREES)
     assert threads() - before == 1
     assert {version.items.payload_at(int(p))["label"] for p in found.positions.ravel()} == {3}
 
 
 async def test_many_hits_are_much_work(engine: Engine, rows: Rows2D) -> None:
     before = threads()
-    await engine.search(rows[:1], INLINE_WORK, encoded=False)
+    await search(engine, rows[:1], INLINE_WORK, encoded=False)
     assert threads() == before
-    await engine.search(rows[:2], INLINE_WORK // 2 + 1, encoded=False)
+    await search(engine, rows[:2], INLINE_WORK // 2 + 1, encoded=False)
     assert threads() - before == 1
 
 
@@ -144,21 +144,21 @@ async def test_a_batch_has_a_bound_that_one_call_may_pass(engine: Engine, versio
 
 
 @pytest.mark.parametrize("count", [1, 150], ids=["on the loop", "in the thread"])
-async def test_a_client_that_leaves_does_not_disturb_its_neighbours(
+async def test_a_client_that_disconnects_does_not_disturb_others(
     engine: Engine, version: Version, rows: Rows2D, count: int
 ) -> None:
     stays = [asyncio.ensure_future(engine.embed(rows[i : i + count])) for i in range(3)]
     before = threads()
     leaves = asyncio.ensure_future(engine.embed(rows[:150]))
-    await asyncio.sleep(0)  # all are waiting now
+    await asyncio.sleep(0)  # all wait now
     leaves.cancel()
     for i, answer in enumerate(await asyncio.gather(*stays)):
         np.testing.assert_allclose(answer, version.embed(rows[i : i + count]), atol=1e-5)
     assert leaves.cancelled()
-    assert threads() - before == (count > INLINE_ROWS)  # the one that left is no work
+    assert threads() - before == (count > INLINE_ROWS)  # the disconnected client causes no work
 
 
-async def test_a_client_may_leave_while_the_thread_works(engine: Engine, version: Version, rows: Rows2D) -> None:
+async def test_a_client_may_disconnect_while_the_thread_works(engine: Engine, version: Version, rows: Rows2D) -> None:
     leaves = asyncio.ensure_future(engine.embed(rows))
     for _ in range(3):
         await asyncio.sleep(0)
@@ -169,7 +169,7 @@ async def test_a_client_may_leave_while_the_thread_works(engine: Engine, version
 
 @pytest.mark.parametrize("count", [1, 150], ids=["on the loop", "in the thread"])
 @pytest.mark.parametrize("limit", [0, 3])
-async def test_a_call_that_fails_does_not_disturb_its_neighbours(
+async def test_a_call_that_fails_does_not_disturb_others(
     limitless: Version, rows: Rows2D, too_large: Rows2D, count: int, limit: int
 ) -> None:
     with engine_thread() as pool:
@@ -177,11 +177,11 @@ async def test_a_call_that_fails_does_not_disturb_its_neighbours(
 
 
 async def fails_alone(engine: Engine, version: Version, rows: Rows2D, too_large: Rows2D, limit: int) -> None:
-    bad = engine.search(too_large, limit, encoded=False) if limit else engine.embed(too_large)
+    bad = search(engine, too_large, limit, encoded=False) if limit else engine.embed(too_large)
     failed, *found, embedded = await asyncio.gather(
         bad,
-        engine.search(rows, 3, encoded=False),
-        engine.search(version.embed(rows[:1]), 3, encoded=True),
+        search(engine, rows, 3, encoded=False),
+        search(engine, version.embed(rows[:1]), 3, encoded=True),
         engine.embed(rows[:1]),
         return_exceptions=True,
     )
@@ -196,26 +196,24 @@ async def fails_alone(engine: Engine, version: Version, rows: Rows2D, too_large:
 
 async def test_an_item_never_finds_itself(engine: Engine, version: Version) -> None:
     ids = [version.items.id_at(i) for i in range(len(version.items))][:60]
-    answer = await engine.search_ids(ids, 1)
+    answer = await search_ids(engine, ids, 1)
     assert (answer.positions >= 0).sum() == 60
     assert all(version.items.id_at(int(p)) != name for name, p in zip(ids, answer.positions[:, 0], strict=True))
 
 
 async def test_an_item_asks_with_its_own_embedding(engine: Engine, version: Version) -> None:
-    answer = await engine.search_ids(["7"], 3)
-    itself, *others = (await engine.search(pixels_of("7"), 4, encoded=False)).positions[0]
+    answer = await search_ids(engine, ["7"], 3)
+    itself, *others = (await search(engine, pixels_of("7"), 4, encoded=False)).positions[0]
     assert itself == version.items.position("7")
     assert answer.positions[0].tolist() == others
 
 
 async def test_an_unknown_id_is_named(engine: Engine) -> None:
     with pytest.raises(UnknownItemError, match="'none such'"):
-        await engine.search_ids(["0", "none such"], 3)
+        await search_ids(engine, ["0", "none such"], 3)
 
 
-async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answered(
-    version: Version, rows: Rows2D
-) -> None:
+async def test_refuses_calls_beyond_the_waiting_rows(version: Version, rows: Rows2D) -> None:
     metrics = Metrics()
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool, queue_limits=QueueLimits(rows=100), metrics=metrics)
@@ -223,9 +221,9 @@ async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answe
             working = await started(engine.embed(rows[:70]))
             waiting = [await started(engine.embed(rows[:count])) for count in (60, 40)]
             for count in (1, 100, 200):
-                with pytest.raises(BusyError, match="at most 100 rows to wait"):
+                with pytest.raises(BusyError, match="at most 100 waiting rows"):
                     await engine.embed(rows[:count])
-            known = await started(engine.answers_canary())  # which is asked however much waits
+            known = await started(engine.answers_canary())  # the canary query is never refused
         for answer, count in zip((working, *waiting), (70, 60, 40), strict=True):
             np.testing.assert_allclose(await answer, version.embed(rows[:count]), atol=1e-5)
         assert await known
@@ -233,22 +231,20 @@ async def test_of_more_rows_than_may_wait_calls_are_refused_and_the_others_answe
         np.testing.assert_allclose(await engine.embed(rows[:1]), version.embed(rows[:1]), atol=1e-5)
 
 
-async def test_a_call_of_more_rows_than_may_wait_is_answered_where_none_waits(version: Version, rows: Rows2D) -> None:
+async def test_answers_a_call_with_more_rows_than_may_wait_if_none_waits(version: Version, rows: Rows2D) -> None:
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool, queue_limits=QueueLimits(rows=10))
         np.testing.assert_allclose(await engine.embed(rows), version.embed(rows), atol=1e-5)
 
 
-async def test_what_takes_too_long_is_given_up_at_work_or_waiting_again_and_again(
-    version: Version, rows: Rows2D
-) -> None:
+async def test_fails_calls_after_their_deadline_working_or_waiting(version: Version, rows: Rows2D) -> None:
     metrics = Metrics()
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool, queue_limits=QueueLimits(seconds=0.1), metrics=metrics)
         for turn in range(1, 4):
             with held(engine._pool):
                 working = await started(engine.embed(rows))
-                waiting = await started(engine.search(rows, 3, encoded=False))
+                waiting = await started(search(engine, rows, 3, encoded=False))
                 for error in await asyncio.gather(working, waiting, return_exceptions=True):
                     assert isinstance(error, DeadlineError)
                     assert error.expected == "an answer in 0.1 s"
@@ -259,8 +255,8 @@ async def test_what_takes_too_long_is_given_up_at_work_or_waiting_again_and_agai
         assert engine._waiting == []
 
 
-async def test_whoever_may_wait_longer_does_so_while_others_are_given_up(engine: Engine, rows: Rows2D) -> None:
-    """The canary query has less time than calls have, though it came later; and each has its own turn."""
+async def test_a_call_with_a_later_deadline_is_answered(engine: Engine, rows: Rows2D) -> None:
+    """The canary query has an earlier deadline than the calls before it."""
     with held(engine._pool):
         patient = await started(engine.embed(rows))
         for _ in range(2):
@@ -271,21 +267,21 @@ async def test_whoever_may_wait_longer_does_so_while_others_are_given_up(engine:
     assert await engine.answers_canary()
 
 
-async def test_for_a_client_that_left_nothing_is_done(version: Version, rows: Rows2D) -> None:
+async def test_does_no_work_for_a_disconnected_client(version: Version, rows: Rows2D) -> None:
     metrics, gone = Metrics(), [False]
     with engine_thread() as pool:
         engine = Engine(Collection(version), pool, metrics=metrics)
         with held(engine._pool):
             working = await started(engine.embed(rows[:70], lambda: gone[0]))
             embedding = await started(engine.embed(rows[:90], lambda: gone[0]))
-            searching = await started(engine.search(rows[:90], 3, encoded=False, left=lambda: gone[0]))
-            by_id = await started(engine.search_ids(["0"], 3, left=lambda: gone[0]))
+            searching = await started(search(engine, rows[:90], 3, encoded=False, is_disconnected=lambda: gone[0]))
+            by_id = await started(search_ids(engine, ["0"], 3, is_disconnected=lambda: gone[0]))
             staying = await started(engine.embed(rows[:1]))
             gone[0] = True
         left = await asyncio.gather(embedding, searching, by_id, return_exceptions=True)
         assert [type(error) for error in left] == [DisconnectedError] * 3
         assert np.asarray(await staying).shape == (1, 8)
-        assert np.asarray(await working).shape == (70, 8)  # it was at work already
+        assert np.asarray(await working).shape == (70, 8)  # it was already at work
         assert rejected(metrics, "client_gone") == 3
         assert (counted(metrics, "batch_rows_sum"), counted(metrics, "batch_rows_count")) == (71, 2)
 
@@ -345,7 +341,7 @@ async def test_what_takes_longer_than_a_call_may_is_told_so_each_time(store: Sto
         assert await metric(client, 'rejected_total{reason="deadline"}') == 4
 
 
-async def test_for_a_client_that_left_before_its_turn_nothing_is_done(
+async def test_does_no_work_for_a_client_that_disconnects_before_its_turn(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = json.dumps({"inputs": MANY.tolist()}).encode()
@@ -369,7 +365,7 @@ async def test_for_a_client_that_left_before_its_turn_nothing_is_done(
             await until(holds(lambda: len(engine._waiting) == 4))
             for writer in writers:
                 writer.close()
-            await until(holds(lambda: sum(waits.left() for waits in engine._waiting) == 3))
+            await until(holds(lambda: sum(waits.is_disconnected() for waits in engine._waiting) == 3))
         assert_of_one_version(await working, MANY)
         assert_of_one_version(await staying, ROWS[:1])
         text = (await client.get("/metrics")).text

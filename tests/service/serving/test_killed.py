@@ -1,4 +1,4 @@
-"""A service that is killed while items are put: what it acknowledged is there when it starts again."""
+"""A service that is killed while items are put has all acknowledged items after a restart."""
 
 import random
 import signal
@@ -18,7 +18,7 @@ TOGETHER = 3
 
 
 def put_until_killed(process: Process, first: int, after: float) -> tuple[list[str], list[str]]:
-    """Items put by threes, and the process killed some seconds `after` the first.
+    """Put items in groups of three, and kill the process some seconds `after` the first.
 
     Returns:
         The ids that were acknowledged, and those that were under way at the end.
@@ -41,7 +41,7 @@ def put_until_killed(process: Process, first: int, after: float) -> tuple[list[s
 
 
 @pytest.mark.slow
-def test_what_a_killed_service_acknowledged_is_there_when_it_starts_again(store_copy: Store) -> None:
+def test_acknowledged_changes_survive_a_killed_service(store_copy: Store) -> None:
     serve = ("serve", "--store", str(store_copy.folder), "--port")
     chance, known, under_way = random.Random(0), set[str](), list[set[str]]()
     for _ in range(3):

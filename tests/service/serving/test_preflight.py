@@ -1,4 +1,4 @@
-"""What a version is asked before it serves."""
+"""The checks of a version before it serves."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ def reference(version: Version, store_folder: Path) -> Encoder:
 
 
 def perturbed(version: Version, folder: Path, share: float) -> Version:
-    """Each weight of its encoder, which is in `folder`, is off by a normal share of itself."""
+    """Change each weight of the encoder in `folder` by a normally distributed share."""
     chance = torch.Generator().manual_seed(0)
     weights = safetensors.torch.load_file(folder / "weights.safetensors")
     for name, tensor in weights.items():
@@ -39,7 +39,7 @@ def perturbed(version: Version, folder: Path, share: float) -> Version:
 
 
 def resealed(folder: Path, name: str, **changed: Any) -> None:
-    """Whole again, though it is not what it was."""
+    """Seal the changed files again."""
     header = json.loads((folder / "manifest.json").read_text()) | changed
     reseal(folder, name, {key: value for key, value in header.items() if key != "files"})
 
@@ -57,18 +57,18 @@ def test_an_encoder_that_finds_others_is_refused(
     version: Version, reference: Encoder, store_copy: Store, share: float
 ) -> None:
     other = perturbed(version, store_copy.path(1) / "encoder", share)
-    with pytest.raises(ArtifactError, match="version 1 on cpu: expected 99% of the neighbours") as refused:
+    with pytest.raises(ArtifactError, match="version 1 on cpu: expected 99% of the neighbors") as refused:
         check_agreement(other, reference)
     assert float(refused.value.found.removesuffix("%")) < 99
 
 
 @pytest.mark.parametrize(("needed", "available"), [(5, 5), (0, 0), (4, 5), (10**15, None)])
-def test_what_fits_has_room_and_where_nothing_is_known_everything_has(needed: int, available: int | None) -> None:
+def test_accepts_a_version_that_fits_or_if_memory_is_unknown(needed: int, available: int | None) -> None:
     check_room(needed, available)
 
 
-def test_what_does_not_fit_is_told_with_both_numbers() -> None:
-    with pytest.raises(StoreError, match=r"memory: expected 1,234,567 bytes .*, found 1,234,566 to be had"):
+def test_names_needed_and_available_memory() -> None:
+    with pytest.raises(StoreError, match=r"memory: expected 1,234,567 bytes .*, found 1,234,566 bytes available"):
         check_room(1_234_567, 1_234_566)
 
 
@@ -99,7 +99,7 @@ def test_a_version_that_answers_otherwise_than_it_was_built_to_is_refused(store_
 
 
 def test_a_version_without_room_is_refused_before_it_is_read(store_copy: Store) -> None:
-    """It would be found damaged, were it read; a hole in a file takes no room on the disk."""
+    """The version would be damaged if it were read; a hole in a file takes no room on the disk."""
     with (store_copy.path(1) / "encoder" / "weights.safetensors").open("r+b") as file:
         file.truncate(1 << 43)
     with pytest.raises(StoreError, match="memory: expected 8,796,"):
@@ -122,5 +122,5 @@ def test_a_version_on_cuda_agrees_with_the_cpu_or_is_refused(tiny_store: Store) 
         next(version.encoder.encoder.parameters()).normal_()
     torch.cuda.synchronize()
     assert not version.answers_canary()
-    with pytest.raises(ArtifactError, match="version 1 on cuda: expected 99% of the neighbours that a CPU finds"):
+    with pytest.raises(ArtifactError, match="version 1 on cuda: expected 99% of the neighbors that a CPU finds"):
         prepare(Collection(version))

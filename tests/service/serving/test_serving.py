@@ -1,4 +1,4 @@
-"""A version changes while requests run, and what cannot serve is refused."""
+"""Versions are replaced while requests run, and a version that cannot serve is refused."""
 
 import asyncio
 import gc
@@ -30,7 +30,7 @@ from tests.service.helpers import call, problem, serving, settings_for
 
 pytestmark = pytest.mark.anyio
 MANY = ROWS.repeat(5, axis=0)
-"""More rows than are answered on the event loop."""
+"""More rows than the event loop answers."""
 BAD = '{"version": 2, "replaced": [1]}'
 
 
@@ -42,7 +42,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(two_versions: Store, tmp_path: Path) -> Store:
-    """The same, to change and to damage."""
+    """A copy, to change and to damage."""
     return Store(Path(shutil.copytree(two_versions.folder, tmp_path / "store")))
 
 
@@ -199,7 +199,7 @@ def without_an_answer(folder: Path) -> None:
 
 
 def huge(folder: Path) -> None:
-    """A hole takes no room on the disk."""
+    """A hole in a file takes no room on the disk."""
     with (folder / "items.arrow").open("r+b") as file:
         file.truncate(1 << 43)
 
@@ -240,7 +240,7 @@ async def test_what_was_refused_serves_once_it_is_mended_and_asked_for(client: h
     flipped(store.path(2))
     point_at(store, BAD)
     await until_refused(client)
-    flipped(store.path(2))  # the bit is as it was
+    flipped(store.path(2))  # the bit is restored
     assert (await client.post("/admin/reload")).json() == {"version": 2}
     assert await ready(client) == {"ready": True, "version": 2, "refused": None}
 
@@ -258,7 +258,7 @@ async def test_an_alias_that_cannot_be_read_changes_nothing(client: httpx.AsyncC
 
 
 async def until_ready(client: httpx.AsyncClient, field: str | None = None) -> None:
-    """Until /readyz says that it is, or that this is not well."""
+    """Wait until /readyz is 200, or names this field."""
 
     async def is_it() -> bool:
         answer = await client.get("/readyz")
@@ -302,7 +302,7 @@ async def test_without_what_it_would_start_from_a_service_accepts_no_change(
     assert (await put(client, "c")).json()["sequence"] == 2
 
 
-async def test_an_alias_that_is_removed_leaves_the_version_and_another_one_can_be_promoted(
+async def test_serves_on_without_the_alias_until_another_version_is_promoted(
     client: httpx.AsyncClient, store: Store
 ) -> None:
     (store.folder / "champion").unlink()
@@ -368,9 +368,9 @@ async def test_ready_means_that_the_champion_is_watched(client: httpx.AsyncClien
 
 
 async def test_ready_means_that_batches_are_formed(client: httpx.AsyncClient, at_work: Serving) -> None:
-    at_work.current.engine._busy = True  # as though a batch were at work, and nothing is
+    at_work.current.engine._busy = True  # as if a batch were at work, but none is
     members = problem(await client.get("/readyz"), 503)
-    assert (members["field"], members["found"]) == ("version", "none")
+    assert (members["field"], members["found"]) == ("version", "no answer")
     assert (await client.get("/livez")).status_code == 200
 
 
@@ -384,13 +384,13 @@ async def test_ready_means_that_a_large_batch_is_answered(client: httpx.AsyncCli
 
 
 def not_well() -> None:
-    raise NotReadyError("workers", expected="2 that are well", found="1")
+    raise NotReadyError("workers", expected="2 healthy workers", found="1")
 
 
 @pytest.mark.parametrize(
     ("health", "field"), [(Health(stopping=lambda: True), "service"), (Health(check=not_well), "workers")]
 )
-async def test_ready_means_that_the_process_goes_on_and_those_beside_it_are_well(
+async def test_is_ready_only_if_all_workers_are_healthy_and_none_stops(
     store: Store, health: Health, field: str
 ) -> None:
     def change(app: FastAPI) -> None:
@@ -401,7 +401,7 @@ async def test_ready_means_that_the_process_goes_on_and_those_beside_it_are_well
         assert (await client.get("/livez")).status_code == 200
 
 
-async def test_the_pulse_beats_and_says_what_serves_while_the_event_loop_goes_on(store: Store) -> None:
+async def test_reports_the_serving_version_while_the_event_loop_runs(store: Store) -> None:
     beats: list[int] = []
 
     def change(app: FastAPI) -> None:
@@ -414,7 +414,7 @@ async def test_the_pulse_beats_and_says_what_serves_while_the_event_loop_goes_on
     assert beats == sorted(beats)
 
 
-async def test_a_version_that_takes_long_to_open_is_no_illness(store: Store) -> None:
+async def test_is_healthy_while_a_version_takes_long_to_open(store: Store) -> None:
     beats: list[int] = []
     apps: list[FastAPI] = []
 
@@ -426,7 +426,7 @@ async def test_a_version_that_takes_long_to_open_is_no_illness(store: Store) -> 
         at_work: Serving = apps[0].state.serving
         with held(at_work._loader):
             store.promote(2)
-            await until(holds(lambda: at_work._turn.locked()))  # it is being opened
+            await until(holds(lambda: at_work._following.locked()))  # the version is being opened
             seen = len(beats)
             await until(holds(lambda: len(beats) >= seen + 3))
             assert (await ready(client))["version"] == 1
@@ -441,7 +441,7 @@ async def test_whoever_asks_while_the_question_is_asked_has_the_same_answer(at_w
     assert await asyncio.gather(*asked) == [True] * 50
 
 
-async def test_no_version_is_kept_once_another_one_serves(store: Store) -> None:
+async def test_frees_a_version_once_another_serves(store: Store) -> None:
     app = create_app(settings_for(store.folder), Collection(store.open_champion()))
     transport = httpx.ASGITransport(app)
     async with (

@@ -30,7 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def server(store: Store) -> Iterator[Process]:
-    """Two workers, that each test leaves well."""
+    """Two workers; each test must leave them healthy."""
     with served(store) as process:
         yield process
 
@@ -42,7 +42,7 @@ def served(store: Store, **environment: str) -> AbstractContextManager[Process]:
 
 
 def status_of(server: Process, path: str = "/readyz") -> int:
-    """Over a connection of its own, which any worker may take; 0 where none answers."""
+    """The status of a GET on a new connection, which any worker may accept; 0 without an answer."""
     try:
         return httpx.get(server.url + path, timeout=5).status_code
     except httpx.TransportError:
@@ -58,7 +58,7 @@ def metrics(server: Process) -> str:
 
 
 def pids(server: Process) -> set[int]:
-    """The workers that run."""
+    """The running workers."""
     return {pid for pid in children(server.popen.pid) if is_running(pid) and "spawn_main" in command(pid)}
 
 
@@ -66,16 +66,16 @@ def command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
-def versions(server: Process, asked: int = 20) -> set[int]:
-    """What is answered to so many, each over a connection of its own."""
-    answers = [httpx.post(f"{server.url}/embed", json={"inputs": ROWS.tolist()}).json() for _ in range(asked)]
+def versions(server: Process, count: int = 20) -> set[int]:
+    """The versions in `count` answers, each on a new connection."""
+    answers = [httpx.post(f"{server.url}/embed", json={"inputs": ROWS.tolist()}).json() for _ in range(count)]
     for answer in answers:
         assert_of_one_version(answer, ROWS)
     return {answer["version"] for answer in answers}
 
 
 def is_running(pid: int) -> bool:
-    """A process that ended and was not asked for its exit code is none."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -85,10 +85,10 @@ def is_running(pid: int) -> bool:
 def test_a_board_by_hand() -> None:
     board = WorkerBoard(2)
     assert board.version is None
-    with pytest.raises(NotReadyError, match="expected 2 that are well, found 0"):
+    with pytest.raises(NotReadyError, match="expected 2 healthy workers, found 0"):
         board.check()
     board.beat(1, 7)
-    with pytest.raises(NotReadyError, match="expected 2 that are well, found 1"):
+    with pytest.raises(NotReadyError, match="expected 2 healthy workers, found 1"):
         board.check()
     board.beat(0, 8)
     board.check()
@@ -106,7 +106,7 @@ def test_workers_share_one_port_and_their_numbers_are_one(server: Process) -> No
     before = metrics(server)
     for _ in range(30):
         assert httpx.post(f"{server.url}/embed", json={"inputs": ROWS[:2].tolist()}).status_code == 200
-    assert all(rows_told(metrics(server)) == rows_told(before) + 60 for _ in range(10))  # whichever worker is asked
+    assert all(rows_told(metrics(server)) == rows_told(before) + 60 for _ in range(10))  # any worker may answer
     assert re.search(r"^lookalike_version 1\.0$", metrics(server), re.M)
 
 
@@ -126,13 +126,13 @@ def test_one_promote_reaches_all_workers(server: Process, store: Store) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_worker_that_dies_or_stands_still_is_told_at_once_and_replaced(server: Process, number: int) -> None:
+def test_replaces_a_worker_that_dies_or_hangs(server: Process, number: int) -> None:
     wait_until_ready(server)
     before = pids(server)
     (victim, other) = sorted(before)
     os.kill(victim, number)
     wait_until(lambda: status_of(server) == 503)
-    assert versions(server, 3) == {1}  # who is left answers
+    assert versions(server, 3) == {1}  # the other worker answers
     wait_until_ready(server)
     assert not is_running(victim)
     now = pids(server)
@@ -141,7 +141,7 @@ def test_a_worker_that_dies_or_stands_still_is_told_at_once_and_replaced(server:
 
 @pytest.mark.slow
 def test_who_takes_anothers_place_serves_what_the_others_do(server: Process, store: Store) -> None:
-    """The champion was damaged since: it is refused, by the new worker too."""
+    """The champion was damaged later, and the new worker refuses it too."""
     wait_until_ready(server)
     flip(store.path(2) / "index.faiss", 60)
     point_at(store, '{"version": 2, "replaced": [1]}')
@@ -169,7 +169,7 @@ def test_a_client_that_stalls_does_not_hold_up_the_end_and_an_idle_one_is_told_a
             server.popen.send_signal(signal.SIGTERM)
             wait_until(lambda: not_ready(idle, server))
             _, errors = server.popen.communicate(timeout=60)
-            assert time.monotonic() - began < 1 + 5 + 10  # what it may take, and ten seconds for a slow machine
+            assert time.monotonic() - began < 1 + 5 + 10  # the limit, and ten seconds for a slow machine
         assert server.popen.returncode == 0
         assert "Traceback" not in errors
         assert not any(is_running(pid) for pid in workers)
@@ -178,7 +178,7 @@ def test_a_client_that_stalls_does_not_hold_up_the_end_and_an_idle_one_is_told_a
 def not_ready(client: httpx.Client, server: Process) -> bool:
     try:
         return client.get(f"{server.url}/readyz").status_code == 503
-    except httpx.TransportError:  # closed, which says the same
+    except httpx.TransportError:  # a closed connection means the same
         return True
 
 
@@ -213,14 +213,14 @@ def test_workers_end_with_the_process_that_watches_them(store: Store) -> None:
 
 @pytest.mark.slow
 def test_workers_that_cannot_start_end_the_service_with_one_clear_line(store: Store, tmp_path: Path) -> None:
-    """The champion is damaged once the service has looked at it, and before its workers do."""
+    """The champion is damaged after the supervisor has checked it, and before its workers do."""
     own = Store(Path(shutil.copytree(store.folder, tmp_path / "store")))
     with served(own) as server:
         flip(own.path(1) / "index.faiss", 60)
         _, errors = server.popen.communicate(timeout=80)
     assert server.popen.returncode == 2
     *log, line = errors.splitlines()
-    assert line.startswith("lookalike: workers: expected processes that serve, found the last one ended with 2 ")
+    assert line.startswith("lookalike: workers: expected processes that serve, found a process that ended with 2 ")
     reasons = [json.loads(one).get("reason", "") for one in log]
     assert any("index.faiss" in reason for reason in reasons)
     assert status_of(server, "/livez") == 0

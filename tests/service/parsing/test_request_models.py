@@ -1,4 +1,4 @@
-"""`service.parsing` reads the JSON that service.api.schemas describes: the two must agree."""
+"""A body is decoded exactly if its model accepts it and its rows, filter and ids are right."""
 
 import json
 from typing import Any
@@ -10,9 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from lookalike.index.items.filters import read_filter
 from lookalike.index.items.ids import wrong_id
-from lookalike.service.api.schemas import EmbedRequest, PutRequest, SearchRequest
-from lookalike.service.parsing.decoding import RequestLimits, decode_embed, decode_search
+from lookalike.service.parsing.decoding import decode_embed, decode_search
 from lookalike.service.parsing.item_bodies import decode_items
+from lookalike.service.parsing.request_models import EmbedRequest, PutRequest, SearchRequest
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.training.errors import LookalikeError
 
 BOUNDS = RequestLimits((2, 2), 3, max_rows=5, max_limit=50, max_hits=100, spaces={1: 4, 2: 3})
@@ -58,12 +59,16 @@ def fits(schema: type[BaseModel], body: bytes) -> bool:
 
 
 def only_numbers(rows: Any, width: int) -> bool:
-    """What the schema cannot say: the rows are of numbers, and of the encoder's width."""
-    return all(len(row) == width and all(type(v) in {int, float} for v in row) for row in rows)
+    """Whether the rows are numbers of the encoder's width, which the model does not check."""
+    if not isinstance(rows, list) or not rows:
+        return False
+    return all(
+        isinstance(row, list) and len(row) == width and all(type(v) in {int, float} for v in row) for row in rows
+    )
 
 
 def is_filter(given: Any) -> bool:
-    """What the schema does not say: index.items.filters has the grammar."""
+    """Whether it is a filter; index.items.filters has the grammar."""
     try:
         return given is None or bool(read_filter(given))
     except LookalikeError:
@@ -71,7 +76,7 @@ def is_filter(given: Any) -> bool:
 
 
 @given(BODIES)
-def test_search_is_decoded_exactly_where_its_schema_and_the_widths_allow(fields: dict[str, Any]) -> None:
+def test_decodes_a_search_exactly_if_model_and_widths_allow(fields: dict[str, Any]) -> None:
     body = json.dumps(fields).encode()
     kinds = [name for name in ("inputs", "embeddings", "ids") if fields.get(name) is not None]
     right = fits(SearchRequest, body) and len(kinds) == 1 and is_filter(fields.get("filter"))
@@ -83,7 +88,7 @@ def test_search_is_decoded_exactly_where_its_schema_and_the_widths_allow(fields:
 
 
 @given(st.fixed_dictionaries({}, optional={"inputs": matrix(4) | WRONG, "limit": st.just(1)}))
-def test_embed_is_decoded_exactly_where_its_schema_and_the_width_allow(fields: dict[str, Any]) -> None:
+def test_decodes_an_embed_request_exactly_if_model_and_width_allow(fields: dict[str, Any]) -> None:
     body = json.dumps(fields).encode()
     assert decodes(decode_embed, body) == (fits(EmbedRequest, body) and only_numbers(fields["inputs"], 4))
 
@@ -99,13 +104,13 @@ ITEMS = st.lists(ITEM, min_size=1, max_size=3)
 
 
 def flat(row: Any) -> Any:
-    """What the schema cannot say: a row is flat, or nested in the input shape."""
-    nested = [type(part) is list and len(part) == 2 for part in row] == [True, True]
+    """The row, flat if it is nested in the input shape."""
+    nested = type(row) is list and [type(part) is list and len(part) == 2 for part in row] == [True, True]
     return [*row[0], *row[1]] if nested else row
 
 
 @given(st.fixed_dictionaries({}, optional={"items": ITEMS | ITEMS | WRONG, "limit": st.just(1)}) | BODIES)
-def test_items_are_decoded_exactly_where_their_schema_the_ids_and_the_shape_allow(fields: dict[str, Any]) -> None:
+def test_decodes_items_exactly_if_model_ids_and_shape_allow(fields: dict[str, Any]) -> None:
     body = json.dumps(fields).encode()
     right = fits(PutRequest, body)
     if right:
@@ -116,7 +121,7 @@ def test_items_are_decoded_exactly_where_their_schema_the_ids_and_the_shape_allo
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"null", b'{"ids": ["a"]', b'{"ids": ["\xff"]}', b"{}"])
-def test_what_is_no_object_is_refused_by_both(body: bytes) -> None:
+def test_refuses_json_that_is_not_an_object(body: bytes) -> None:
     assert not decodes(decode_search, body)
     assert not (fits(SearchRequest, body) and json.loads(body))
 

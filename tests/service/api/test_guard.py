@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.versions.version import Version
-from lookalike.service.api.auth import WriteRoute
+from lookalike.service.api.guard import WriteRoute
 from lookalike.service.app import create_app
 from lookalike.service.security.keys import KeyRing
 from lookalike.service.settings import Settings
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.anyio
 KEY = "a key, schlüssel"
 READ, WRITE = {"X-API-Key": "may read"}, {"X-API-Key": "may write"}
 OPEN = {"/livez", "/readyz"}
-"""What anyone may ask: is it up? A new route is not one of these."""
+"""The calls that need no key; a new route must not be among them."""
 ONLY_READ = {("POST", "/embed"), ("POST", "/search")}
-"""Calls that change nothing, though their method could. Any other but GET and HEAD needs a key that may write."""
+"""POST calls that change nothing. Every other call except GET and HEAD needs a key that may write."""
 
 RIGHT: dict[str, dict[bytes, bytes]] = {
     "header": {b"X-API-Key": KEY.encode()},
@@ -50,7 +50,7 @@ WRONG: dict[str, dict[bytes, bytes]] = {
 
 
 def write_keys(path: Path, *scopes: str) -> Path:
-    """A file of a key "may read" named "reader", and so on, for each scope."""
+    """A key file with a key "may read" named "reader", and so on for each scope."""
     each = [
         {
             "name": {"read": "reader", "write": "writer"}[scope],
@@ -78,7 +78,7 @@ async def locked(locked_settings: Settings, version: Version) -> AsyncIterator[h
 
 
 def add_changing_routes(app: FastAPI) -> None:
-    """Routes that change something, beside those that there are."""
+    """More routes that change something."""
     router = APIRouter(route_class=WriteRoute)
 
     @router.api_route("/changing/{name}", methods=["POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
@@ -112,7 +112,7 @@ async def test_every_route_but_the_open_ones_asks_for_a_key(
 
 
 @pytest.mark.parametrize("headers", RIGHT.values(), ids=RIGHT.keys())
-async def test_a_key_that_may_read_opens_what_changes_nothing_and_only_that(
+async def test_a_read_key_allows_only_calls_that_change_nothing(
     locked: httpx.AsyncClient, locked_settings: Settings, version: Version, headers: dict[bytes, bytes]
 ) -> None:
     changing = 0
@@ -122,11 +122,11 @@ async def test_a_key_that_may_read_opens_what_changes_nothing_and_only_that(
         if reads or KEY.encode() not in b"".join(headers.values()):
             answer = await locked.request(method, path, headers=headers, content=body_for(path))
             assert answer.status_code == (200 if reads else 403), (method, path)
-    assert changing >= 4 + 3  # those of this test, and of items
+    assert changing >= 4 + 3  # the routes of this test, and of items
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-async def test_what_changes_something_needs_a_key_that_may_write(locked: httpx.AsyncClient, method: str) -> None:
+async def test_changes_need_a_write_key(locked: httpx.AsyncClient, method: str) -> None:
     refused = await locked.request(method, "/changing/x", headers=READ)
     answered(refused, 403, "X-API-Key")
     assert (refused.json()["expected"], refused.json()["found"]) == ("a key of scope write", "reader, of scope read")
@@ -176,7 +176,7 @@ async def test_keys_change_while_it_serves(version: Version, store_folder: Path,
 
 
 class Names:
-    """Middleware that notes, as a log does, whose key each request had."""
+    """Middleware that records the name of each request's key, like the log."""
 
     def __init__(self, app: ASGIApp, seen: list[str | None]) -> None:
         self.app = app
@@ -224,7 +224,7 @@ ALLOWED = "access-control-allow-origin"
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "https://localhost", "http://localhost:81", "null"])
 async def test_without_a_key_the_page_of_another_origin_changes_nothing(client: httpx.AsyncClient, origin: str) -> None:
-    """A browser sends such a request for any page, and only keeps the answer from it."""
+    """A browser sends such a request for any page, and only hides the answer from the page."""
     answered(await client.post("/admin/reload", headers={"Origin": origin}), 403, "Origin")
     assert (await client.post("/admin/reload", headers={"Origin": "http://localhost"})).status_code == 200
     assert (await client.post("/admin/reload")).status_code == 200
@@ -236,7 +236,7 @@ async def test_without_a_key_the_page_of_another_origin_changes_nothing(client: 
 async def test_without_a_key_the_service_has_no_other_name_than_this_machines(
     client: httpx.AsyncClient, host: str
 ) -> None:
-    """A page may give its own name this machine's address, and then it is the page's own origin."""
+    """A page's name may resolve to this machine, so that the service has the page's own origin."""
     for method, path in (("POST", "/search"), ("GET", "/version"), ("POST", "/admin/reload")):
         answered(await client.request(method, path, json={"ids": ["0"]}, headers={"Host": host}), 403, "Host")
     for own in ("LOCALHOST:8000", "127.0.0.1", "127.1.2.3:80", "[::1]:8000"):
@@ -259,7 +259,7 @@ async def test_the_pages_of_an_origin_that_is_set_are_let_in_with_a_key(
         assert "access-control-allow-credentials" not in asked.headers
         refused = await client.get("/version", headers={"Origin": "https://a.example"})
         answered(refused, 401, "X-API-Key")
-        assert refused.headers[ALLOWED] == allowed  # so that the page may read why
+        assert refused.headers[ALLOWED] == allowed  # so that the page may read the error
 
 
 async def test_the_pages_of_others_are_not(version: Version, store_folder: Path) -> None:
@@ -283,7 +283,7 @@ PAGE = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fe
 async def test_without_a_key_a_foreign_page_calls_nothing_that_a_browser_sends_unasked(
     client: httpx.AsyncClient, method: str, path: str
 ) -> None:
-    """Searches change nothing but the evidence of drift, which is enough to have a retraining begun."""
+    """Searches change only the evidence of drift, but that can start a retraining."""
     answered(await client.request(method, path, content=b"{}", headers=PAGE), 403, "Origin")
     plain = await client.request(method, path, content=b"{}", headers={"Content-Type": "text/plain"})
     answered(plain, 415, "Content-Type")

@@ -1,0 +1,105 @@
+"""JSON bodies that the fast readers leave: bounded before Python objects are made of them, parsed, validated.
+
+A Python object takes many times the memory of its JSON text, and while a large body is parsed the process answers no
+other call. So the checks count brackets first.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+import orjson
+import simdjson
+
+from lookalike.index.items.integers import may_hold_large
+from lookalike.service.errors import MalformedError, RequestError, TooLargeError
+from lookalike.service.parsing.rows import FIELD_BYTES, JSON_ERRORS, RequestLimits, check_field_bytes
+
+__all__ = ["MAX_FIELDS", "check_items", "check_lists", "check_sizes", "parse_exactly", "parse_json"]
+
+MAX_FIELDS = 1_000
+"""Fields of a large body; no call has as many as ten."""
+SPARE_LISTS = 1_000
+"""Lists of a filter."""
+BRACKET_BYTES = 16
+"""Besides the brackets of its rows, a body with items may have one bracket in so many bytes."""
+_LISTS = ("inputs", "embeddings", "ids", "items")
+_NEXT_LIST = re.compile(rb"\]\s*,")
+"""The end of a list that another list follows; the parser itself limits lists inside lists."""
+
+
+def parse_json(text: str | bytes, name: str = "body") -> Any:
+    """JSON (RFC 8259, without NaN and Infinity); integers beyond 64 bits are rounded to float64.
+
+    Raises:
+        MalformedError: it is not JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise MalformedError(name, expected="JSON in UTF-8", found=str(error)) from error
+
+
+def parse_exactly(text: str | bytes, name: str = "body") -> Any:
+    """JSON with exact integers, for filters and payloads; the search for long integers takes as long as to parse.
+
+    Raises:
+        MalformedError: it is not JSON, or it is nested too deeply for the exact parser.
+    """
+    parsed = parse_json(text, name)
+    if not may_hold_large(text):
+        return parsed
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise MalformedError(name, expected="JSON", found="an integer with too many digits") from error
+    except RecursionError as error:
+        raise MalformedError(name, expected="at most 254 levels of nesting", found="more levels") from error
+
+
+def check_lists(body: bytes, limits: RequestLimits) -> None:
+    """Raises TooLargeError if the rows of a search or embed request have too many lists; ids may have any bracket."""
+    check_sizes(body, limits.max_rows)
+    most = SPARE_LISTS + limits.max_rows * _inner_lists(limits)
+    if body.count(b"[") > most and b'"ids"' not in body and len(_NEXT_LIST.findall(body)) > most:
+        raise TooLargeError("body", expected=f"at most {limits.max_rows} rows in a call", found="more lists")
+
+
+def check_items(body: bytes, limits: RequestLimits) -> None:
+    """Raises TooLargeError if items have too many lists or objects."""
+    most = SPARE_LISTS + limits.max_rows * max(_inner_lists(limits), 2) + len(body) // BRACKET_BYTES
+    if body.count(b"[") > most or body.count(b"{") > most:
+        raise TooLargeError("body", expected=f"at most {limits.max_rows} items in a call", found="more brackets")
+    check_sizes(body, limits.max_rows)
+
+
+def check_sizes(body: bytes, most: int) -> None:
+    """Raises TooLargeError if a large body has a list of more than `most` rows, ids or items, or a large other field;
+    RequestError if it has too many fields.
+
+    A body that simdjson cannot parse passes: the next parser names the error.
+    """
+    if len(body) <= FIELD_BYTES:
+        return
+    try:
+        document = simdjson.Parser().parse(body)
+    except JSON_ERRORS:
+        return
+    if not isinstance(document, simdjson.Object):
+        return
+    names = list(document)
+    if len(names) > MAX_FIELDS:  # each lookup by name scans the fields
+        raise RequestError("body", expected=f"at most {MAX_FIELDS} fields", found=str(len(names)))
+    for name in names:
+        value = document[name]
+        if name in _LISTS and isinstance(value, simdjson.Array):
+            if len(value) > most:
+                raise TooLargeError(name, expected=f"at most {most} in a call", found=str(len(value)))
+        elif isinstance(value, simdjson.Object | simdjson.Array):
+            check_field_bytes(name[:64], len(value.mini))
+
+
+def _inner_lists(limits: RequestLimits) -> int:
+    """The lists of one row that is nested in the input shape."""
+    return sum(math.prod(limits.input_shape[:level]) for level in range(len(limits.input_shape)))

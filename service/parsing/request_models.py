@@ -1,0 +1,170 @@
+"""The requests as pydantic models: they validate each call's fields, and OpenAPI describes the calls by them.
+
+The rows of a request are typed Any here, because their shape depends on the encoder: service.parsing.rows and
+service.parsing.json_rows check them.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from lookalike.index.items.ids import MAX_ID
+from lookalike.index.items.integers import INT64_MAX
+from lookalike.index.limits import DEFAULT_LIMIT
+
+__all__ = [
+    "PAGE",
+    "DeleteParams",
+    "EmbedRequest",
+    "Item",
+    "ItemParams",
+    "ListParams",
+    "NpyParams",
+    "PutRequest",
+    "SearchRequest",
+]
+
+PAGE = 100
+"""Items on a page, unless the call asks for more."""
+
+_ROW = {
+    "anyOf": [{"type": "array", "items": {}}, {"type": "object", "additionalProperties": True}],
+    "description": "One input: its values flat, or nested in the encoder's input shape. A row of a table: its values "
+    "in the columns' order or by their names, text for a category, null for a missing value; GET /version lists the "
+    "columns.",
+}
+_EMBEDDING = {"type": "array", "items": {"type": "number"}, "description": "latent_dim numbers."}
+_DIGIT = (
+    *(0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0, 0, 3, 15, 2, 0, 11, 8, 0, 0, 4, 12, 0, 0, 8, 8, 0),
+    *(0, 5, 8, 0, 0, 9, 8, 0, 0, 4, 11, 0, 1, 12, 7, 0, 0, 2, 14, 5, 10, 12, 0, 0, 0, 0, 6, 13, 10, 0, 0, 0),
+)
+"""A row of `digits`, for the examples."""
+
+Row = Annotated[Any, WithJsonSchema(_ROW)]
+Rows = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _ROW})]
+Embeddings = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _EMBEDDING})]
+Id = Annotated[
+    str,
+    WithJsonSchema(
+        {"type": "string", "minLength": 1, "maxLength": MAX_ID, "description": "No control characters are allowed."}
+    ),
+]
+FilterField = Annotated[
+    dict[str, Any],
+    Field(
+        description="Only items whose payload passes: {field, equal}, {field, in: [...]}, {field, range: {gt, gte, lt, "
+        "lte}}, {field, exists}, or {and: [...]}, {or: [...]}, {not: ...} of these. A number never equals a text. A "
+        "field inside an object is named by its path, such as a.b. A condition holds for a list if it holds for one "
+        "element. Integers are from -2^63 to 2^63 - 1."
+    ),
+]
+Limit = Annotated[int, Field(description="Hits per query.", json_schema_extra={"minimum": 1})]
+VersionField = Annotated[
+    int,
+    Field(
+        json_schema_extra={"minimum": 1},
+        description="The older version that made the embeddings; they are mapped to the serving version. Without "
+        "it, they are the serving version's.",
+    ),
+]
+MinSequence = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=INT64_MAX,
+        description="A change of the change log that the answer must include, such as the `sequence` of an earlier "
+        "answer. If the log does not have it within the deadline, the answer is 503. Changes that this service "
+        "acknowledged are always included.",
+    ),
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _examples(*bodies: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": list(bodies)})
+
+
+class EmbedRequest(_Strict):
+    """Rows to embed."""
+
+    model_config = _examples({"inputs": [_DIGIT]}, {"inputs": [_DIGIT], "encoding_format": "base64"})
+
+    inputs: Rows
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+class SearchRequest(_Strict):
+    """Exactly one of inputs, embeddings and ids."""
+
+    model_config = _examples(
+        {"inputs": [_DIGIT], "limit": 3},
+        {"ids": ["0", "1"], "limit": 3, "with_payload": False},
+        {"ids": ["0"], "limit": 3, "filter": {"and": [{"field": "label", "in": [0, 6]}]}},
+    )
+
+    inputs: Rows | None = None
+    embeddings: Embeddings | None = None
+    ids: list[str] | None = Field(
+        None, min_length=1, fail_fast=True, description="Items of the version; an item never finds itself."
+    )
+    version: VersionField | None = None
+    limit: Limit = DEFAULT_LIMIT
+    filter: FilterField | None = None
+    with_payload: bool = True
+    min_sequence: MinSequence = 0
+
+
+class NpyParams(_Strict):
+    """The query string of a search whose body is an .npy array."""
+
+    kind: Literal["inputs", "embeddings"] = "inputs"
+    limit: Limit = DEFAULT_LIMIT
+    with_payload: bool = True
+    filter: FilterField | None = None
+    version: VersionField | None = None
+    min_sequence: MinSequence = 0
+
+
+class Item(_Strict):
+    """An item to put."""
+
+    id: Id
+    input: Row
+    payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON; integers from -2^63 to 2^63 - 1.")
+
+
+class PutRequest(_Strict):
+    """Items to create or to replace by id; each id once."""
+
+    model_config = _examples(
+        {"items": [{"id": "new", "input": _DIGIT, "payload": {"label": 0}}]},
+        {"items": [{"id": "shelf 3/new", "input": _DIGIT}, {"id": "new", "input": _DIGIT}]},
+    )
+
+    items: list[Item] = Field(min_length=1, fail_fast=True)
+
+
+class ListParams(_Strict):
+    """The query string of a list of items."""
+
+    min_sequence: MinSequence = 0
+    filter: FilterField | None = None
+    limit: int = Field(PAGE, description="Items on a page.", json_schema_extra={"minimum": 1})
+    after: str = Field(
+        "", description="An id: the page begins after it, in the order of code points; no item needs to have this id."
+    )
+
+
+class ItemParams(_Strict):
+    """The query string of one item."""
+
+    min_sequence: MinSequence = 0
+
+
+class DeleteParams(_Strict):
+    """The query string of a deletion by filter."""
+
+    filter: FilterField
