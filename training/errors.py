@@ -12,15 +12,7 @@ LookalikeError
 Every error says what it is about, what is expected, what was found, and what to do.
 """
 
-__all__ = [
-    "ArtifactError",
-    "ConfigError",
-    "DataError",
-    "ExportError",
-    "LookalikeError",
-    "ResumeError",
-    "TrainingError",
-]
+__all__ = ["ArtifactError", "ConfigError", "DataError", "ExportError", "LookalikeError", "ResumeError", "TrainingError"]
 
 
 class LookalikeError(Exception):

@@ -35,13 +35,7 @@ from lookalike.training.sealed import Sealed, open_sealed, seal
 from lookalike.training.tables.columns import Column, describe_columns, read_columns
 from lookalike.training.tables.origin import Origin
 
-__all__ = [
-    "FORMAT",
-    "Encoder",
-    "load_encoder",
-    "resolve_device",
-    "write_encoder",
-]
+__all__ = ["FORMAT", "Encoder", "load_encoder", "resolve_device", "write_encoder"]
 
 FORMAT = "lookalike-encoder/4"
 _WEIGHTS = "weights.safetensors"

@@ -82,9 +82,7 @@ def exploding_gradients(case: Case) -> Observation | None:
             "Use a standard initialization of the weights: layer.reset_parameters(), or nn.init.kaiming_normal_",
         )
     return Observation(
-        seen,
-        "--set model.batch_norm=true --set optimizer.clip=1",
-        ("model.batch_norm=true", "optimizer.clip=1.0"),
+        seen, "--set model.batch_norm=true --set optimizer.clip=1", ("model.batch_norm=true", "optimizer.clip=1.0")
     )
 
 
@@ -273,9 +271,6 @@ def underfitting(case: Case) -> Observation | None:
     return Observation(
         f"the best validation loss is {case.best:.0%} of a constant answer's",
         *_lines(
-            *_at_rate(case, _good_rate(case)),
-            "model.dropout=0.0",
-            "model.latent_noise=0.1",
-            "model.hidden=[512,256]",
+            *_at_rate(case, _good_rate(case)), "model.dropout=0.0", "model.latent_noise=0.1", "model.hidden=[512,256]"
         ),
     )

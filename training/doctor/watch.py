@@ -183,11 +183,7 @@ def _latent_signs(latent: Tensor) -> dict[str, Any] | None:
     power = torch.linalg.svdvals(centered).square()
     rank = power.sum().square() / power.square().sum().clamp_min(1e-300)
     dead = (deviation <= DEAD_DIMENSION * deviation.max()) | (deviation < 1e-6)
-    return {
-        "dead": _number(dead.double().mean()),
-        "rank": _number(rank),
-        "deviation": _number(deviation.median()),
-    }
+    return {"dead": _number(dead.double().mean()), "rank": _number(rank), "deviation": _number(deviation.median())}
 
 
 def _square_roots_of_size(layers: Iterable[Tensor], like: Tensor) -> Tensor:
