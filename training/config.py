@@ -147,19 +147,14 @@ class TrainConfig:
 
 
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> TrainConfig:
-    """Return the defaults, overridden by `path` (TOML), overridden by `section.key=value` lines.
-
-    Raises:
-        ConfigError: the file cannot be read, or a key is unknown, mistyped or out of range.
-    """
+    """Return the settings of a TOML file, as `build_config` does. Raises ConfigError if it cannot be read."""
     return build_config(_read_toml(path) if path else {}, overrides)
 
 
 def build_config(settings: dict[str, Any], overrides: list[str] | None = None) -> TrainConfig:
-    """Return the settings by section, such as a run saves, over the defaults, and `section.key=value` lines over both.
+    """Return the defaults, overridden by `settings` (by section), overridden by `section.key=value` lines.
 
-    Raises:
-        ConfigError: a key is unknown, mistyped or out of range.
+    Raises ConfigError if a key is unknown, mistyped or out of range.
     """
     settings = copy.deepcopy(settings)
     for line in overrides or []:

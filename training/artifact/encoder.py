@@ -186,11 +186,7 @@ def write_encoder(
 
 
 def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
-    """Verify `folder`, then build the encoder and the decoder that its manifest describes.
-
-    Raises:
-        ArtifactError: a file is damaged, or the weights do not match the manifest.
-    """
+    """Verify `folder` and build its encoder. Raises ArtifactError if a file is damaged or contradicts another."""
     sealed = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
     target = resolve_device(device)
     place = str(folder / _WEIGHTS)
@@ -239,11 +235,7 @@ def _preprocessor(
 
 
 def resolve_device(name: DeviceName) -> torch.device:
-    """Return the device; `auto` is CUDA if it is available.
-
-    Raises:
-        ConfigError: `cuda` is requested but not available.
-    """
+    """Return the device; `auto` is CUDA if it is available. Raises ConfigError if `cuda` is not available."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device", expected="an available CUDA device", found="no device", remedy="Use auto or cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -101,11 +101,7 @@ def diagnose(state: State) -> list[Finding]:
 
 
 def refuse(state: State) -> None:
-    """Refuse, before the first step, a run that certainly cannot learn.
-
-    Raises:
-        TrainingError: with the cause, the evidence and the change.
-    """
+    """Raise TrainingError, with the evidence and the change, if it is certain that the run cannot learn."""
     case = Case(state.facts)
     for cause in CAUSES:
         if cause.fatal and (finding := cause.look(case)):

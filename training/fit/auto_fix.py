@@ -31,9 +31,7 @@ class AutoFixResult:
 def read_run(run: Path) -> tuple[State, dict[str, Any]]:
     """Return the history of a run and its settings, from its newest intact checkpoint.
 
-    Raises:
-        TrainingError: there is no run.
-        ArtifactError: all checkpoints are damaged.
+    Raises TrainingError if there is no run, and ArtifactError if all its checkpoints are damaged.
     """
     if not (checkpoint := latest_checkpoint(run)):
         raise TrainingError(

@@ -53,11 +53,7 @@ def save_checkpoint(
 
 
 def latest_checkpoint(run: Path) -> Sealed | None:
-    """Return the newest intact checkpoint of a run, or None if there is no checkpoint yet.
-
-    Raises:
-        ArtifactError: all checkpoints are damaged.
-    """
+    """Return the newest intact checkpoint of a run, or None without any. Raises ArtifactError if all are damaged."""
     damage: ArtifactError | None = None
     for number, folder in sorted(_checkpoints(run), reverse=True):
         try:
@@ -75,7 +71,7 @@ def latest_checkpoint(run: Path) -> Sealed | None:
 
 
 def _checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """Return the number and path of each folder with a checkpoint's name; other files are left alone."""
+    """Return the number and path of each folder with a checkpoint's name."""
     named = ((re.fullmatch(r"checkpoint-(\d{6,})", path.name), path) for path in run.glob("checkpoint-*"))
     return [(int(match[1]), path) for match, path in named if match]
 
@@ -83,9 +79,7 @@ def _checkpoints(run: Path) -> list[tuple[int, Path]]:
 def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]) -> State:
     """Load a checkpoint's weights into `model` and `optimizer`, and return the run's state.
 
-    Raises:
-        ResumeError: the checkpoint was made with other settings or other data.
-        ArtifactError: the weights do not fit the model.
+    Raises ResumeError if the settings or the data are not those of the run, ArtifactError if the weights do not fit.
     """
     saved = checkpoint.header["settings"]
     if saved != settings:
@@ -119,11 +113,7 @@ def _differing(left: dict[str, Any], right: dict[str, Any]) -> Iterator[str]:
 
 
 def read_state(checkpoint: Sealed) -> State:
-    """Return the run's state without its weights.
-
-    Raises:
-        ArtifactError: the manifest does not describe a run; the error names the field.
-    """
+    """Return the run's state without its weights. Raises ArtifactError if a field of the manifest is wrong."""
     manifest = check_fields(checkpoint, CheckpointManifest)
     best_epoch = min(manifest.best_epoch, len(manifest.history))
     return State(manifest.history, best_epoch, {}, manifest.stopped, manifest.facts)

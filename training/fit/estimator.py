@@ -193,9 +193,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def export(self, folder: str | Path) -> Encoder:
         """Write the encoder artifact, as `lookalike train` writes RUN/encoder; replaces an existing artifact.
 
-        Raises:
-            TrainingError: `folder` exists and is not an encoder artifact.
-            ExportError: the exported encoder's output differs from the fitted model's.
+        Raises TrainingError if `folder` is no artifact, and ExportError if the artifact's output differs.
         """
         check_is_fitted(self)
         target = Path(folder)

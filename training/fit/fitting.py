@@ -66,11 +66,7 @@ class Fitted:
     header: dict[str, Any]
 
     def export(self, target: Path) -> Encoder:
-        """Write the artifact; replaces an existing artifact.
-
-        Raises:
-            ExportError: the exported encoder's output differs from the live model's.
-        """
+        """Write the artifact, or replace it. Raises ExportError if its output differs from the live model's."""
         return export(target, self.model, self.preprocess, probe=self.probe, header=self.header)
 
 
@@ -99,8 +95,7 @@ class Fitting:
     def run(self, state: State, hooks: Hooks) -> None:
         """Continue from `state` to the end of the run; the model ends with its best weights.
 
-        Raises:
-            TrainingError: the loss became NaN or infinite, or the doctor is certain that training cannot work.
+        Raises TrainingError if the loss became NaN or infinite, or if training certainly cannot work.
         """
         if state.stopped not in {"finished", "patience", "hopeless"}:
             with few_threads(short=is_short(self.model, self.data.train, self.plan.batch_size)):
@@ -131,10 +126,7 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     """Fit the preprocessing on the training rows, and build the model, the loss, the optimizer and the plan.
 
     Seeds torch's global generator. `resumed`: the `settings` of the run that is resumed; it keeps its device and
-    its precision.
-
-    Raises:
-        ConfigError: settings that conflict with each other or with these rows.
+    its precision. Raises ConfigError for settings that conflict with each other or with these rows.
     """
     preprocess = fit_preprocessor(split.train, _scale_kind(config, rows), rows.columns, split.origin)
     loss = build_loss(config.loss)

@@ -29,10 +29,8 @@ def fit(
     """Train until the plan, the patience, the doctor or a hook ends the run; `model` ends with its best weights.
 
     `state.stopped` is the reason: "finished", "patience", "interrupted" or "hopeless". For "hopeless",
-    `training.doctor.causes.diagnose(state)` returns the causes.
-
-    Raises:
-        TrainingError: before the first step, the doctor is certain that training cannot work.
+    `training.doctor.causes.diagnose(state)` returns the causes. Raises TrainingError, before the first step, if the
+    doctor is certain that training cannot work.
     """
     state.facts = state.facts or collect_facts(model, loss, optimizer, data, plan)
     refuse(state)

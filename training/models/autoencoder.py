@@ -15,11 +15,7 @@ __all__ = ["Autoencoder", "latent_dim_for"]
 class Autoencoder(nn.Module):
     """width -> hidden -> latent -> hidden mirrored -> width; for pictures, convolutions instead of `hidden`.
 
-    Args:
-        shape: the shape of a row; its product is the width.
-
-    Raises:
-        ConfigError: the configuration wants convolutions, and `shape` is not a picture's.
+    The width is the product of `shape`. Raises ConfigError for convolutions of rows that are not pictures.
     """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> None:

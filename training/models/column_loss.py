@@ -28,10 +28,7 @@ def column_loss(base: Loss, layout: Layout) -> Loss:
     """Return `base` for the numbers and cross-entropy for all else; if there are only numbers, `base` itself.
 
     Output and target are (n, features): the target is preprocessed, the output has logits for categories and
-    indicators.
-
-    Raises:
-        ConfigError: `base` needs probabilities, which cannot be combined with logits.
+    indicators. Raises ConfigError if `base` needs probabilities, which cannot be combined with logits.
     """
     if layout.numbers_only:
         return base

@@ -98,11 +98,7 @@ def build_loss(config: LossConfig) -> Loss:
 
 
 def check_pair(loss: Loss, model: ModelConfig) -> None:
-    """Refuse a second sigmoid before a loss that applies one, and a missing sigmoid before a loss that does not.
-
-    Raises:
-        ConfigError: the loss and `model.output` do not match.
-    """
+    """Raise ConfigError for a sigmoid before a loss that applies one, and without one before a loss that does not."""
     required = {"values": None, "logits": "linear", "probabilities": "sigmoid"}[loss.output]
     if required and model.output != required:
         raise ConfigError(

@@ -12,10 +12,8 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> optim.Optimize
     """Return the configured optimizer; fused, which is one pass over the weights per step.
 
     The decoder (`model.decoder`, if there is one) may have a separate learning rate. Weight decay applies to matrices
-    and kernels only: pulling biases and norms towards zero regularizes nothing.
-
-    Raises:
-        ConfigError: nesterov without momentum.
+    and kernels only: pulling biases and norms towards zero regularizes nothing. Raises ConfigError for nesterov without
+    momentum.
     """
     if config.nesterov and not (config.kind == "sgd" and config.momentum):
         raise ConfigError(

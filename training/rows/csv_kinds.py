@@ -140,13 +140,10 @@ def _refuse_first(cells: pa.Array, valid: pa.Array, kind: pa.DataType, source: t
     invalid = pc.index(valid, False).as_py()
     if invalid >= 0:
         path, column = source
+        place, found = f"{path}, row {first + invalid}, column {column}", repr(cells[invalid].as_py()[:40])
         expected = "true, false, 1 or 0" if kind == pa.bool_() else "a number"
-        raise DataError(
-            f"{path}, row {first + invalid}, column {column}",
-            expected=f"{expected}; or for a missing value, an empty cell or one of {', '.join(WORDS)}",
-            found=repr(cells[invalid].as_py()[:40]),
-            remedy="Correct or remove the row.",
-        )
+        expected += f"; or for a missing value, an empty cell or one of {', '.join(WORDS)}"
+        raise DataError(place, expected=expected, found=found, remedy="Correct or remove the row.")
 
 
 def _numbers(cells: pa.Array) -> pa.Array | None:

@@ -50,7 +50,9 @@ def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: 
     if not all(tally.fits(kinds[name]) for name, tally in tallies.items()):
         for _ in batches(count):  # raise for the first bad cell now, before earlier rows are used
             pass
-    found = {name: distinct for name, distinct in values.items() if _is_category(kinds[name], distinct)}
+    found = {
+        name: d for name, d in values.items() if kinds[name] == pa.string() and any(d) and not all(map(is_time, d))
+    }
     words = {name: tally.words for name, tally in tallies.items() if tally.words and kinds[name] != pa.string()}
     notes = [note for name, tally in tallies.items() if name not in known and (note := tally.note(name))]
     opened = OpenTable(path, schema, count, batches, (*notes[:20], *([_words_line(words)] if words else [])))
@@ -74,10 +76,6 @@ def _kind(tally: Tally, *, payload: bool) -> pa.DataType:
     return tally.kind() if tally.fits(tally.kind()) or not payload else pa.string()
 
 
-def _is_category(kind: pa.DataType, values: tuple[str, ...]) -> bool:
-    return kind == pa.string() and any(values) and not all(map(is_time, values))
-
-
 def _words_line(words: dict[str, int]) -> str:
     counts = ", ".join(f"{count:,} of column {name}" for name, count in list(words.items())[:20])
     more = f", and more in {len(words) - 20:,} other columns" if len(words) > 20 else ""
@@ -87,12 +85,9 @@ def _words_line(words: dict[str, int]) -> str:
 def _check_header(path: Path, names: list[str]) -> None:
     """Refuse a first line that does not look like column names."""
     if "" in names:
-        raise DataError(
-            str(path),
-            expected="a name for each column",
-            found=f"no name for column {names.index('')}",
-            remedy="Name the column, or leave it out: pandas writes its index like this, except with index=False.",
-        )
+        found = f"no name for column {names.index('')}"
+        remedy = "Name the column, or leave it out: pandas writes its index like this, except with index=False."
+        raise DataError(str(path), expected="a name for each column", found=found, remedy=remedy)
     if len(names) == 1 and (others := {";", "\t", "|"} & set(names[0])):
         raise DataError(str(path), expected="columns separated by commas", found=repr(others.pop()))
     if 2 * sum(map(_reads_as_number, names)) > len(names):

@@ -76,11 +76,7 @@ def describe_columns(fitted: tuple[FittedColumn, ...]) -> list[dict[str, Any]]:
 
 
 def read_columns(described: list[Any]) -> tuple[FittedColumn, ...]:
-    """Read the output of `describe_columns`.
-
-    Raises:
-        ValueError: `described` is no such output; the message names the column.
-    """
+    """Read the output of `describe_columns`. Raises ValueError, with the name of the column, for anything else."""
     if not isinstance(described, list) or not described:
         raise ValueError(f"columns are {type(described).__name__}, expected a list that is not empty")
     fitted = tuple(_read(number, one) for number, one in enumerate(described))
