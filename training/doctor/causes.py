@@ -7,7 +7,6 @@ from lookalike.training.doctor import rules_before as before
 from lookalike.training.doctor import rules_during as during
 from lookalike.training.doctor.case import Case
 from lookalike.training.doctor.finding import Finding, Observation, Sure
-from lookalike.training.errors import TrainingError
 from lookalike.training.history import State
 
 __all__ = ["CAUSES", "Cause", "diagnose", "is_hopeless", "refuse"]
@@ -26,11 +25,9 @@ class Cause:
 
     def look(self, case: Case) -> Finding | None:
         """Return a finding if the rule detects its cause in this run, else None."""
-        if not (observed := self.rule(case)):
+        if not (seen := self.rule(case)):
             return None
-        return Finding(
-            self.name, observed.evidence, self.why, observed.change, self.sure, self.topic, observed.settings
-        )
+        return Finding(self.name, seen.evidence, self.why, seen.change, self.sure, self.topic, seen.settings)
 
 
 CAUSES = (
@@ -105,8 +102,7 @@ def refuse(state: State) -> None:
     case = Case(state.facts)
     for cause in CAUSES:
         if cause.fatal and (finding := cause.look(case)):
-            remedy = f"{finding.why} {finding.change}"
-            raise TrainingError(finding.cause, expected="a run that can learn", found=finding.seen, remedy=remedy)
+            raise finding.error("a run that can learn")
 
 
 def is_hopeless(state: State) -> bool:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn, optim
 
@@ -60,9 +59,8 @@ def latest_checkpoint(run: Path) -> Sealed | None:
             checkpoint = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
             if len(read_state(checkpoint).history) == number:
                 return checkpoint
-            damage = damage or ArtifactError(
-                str(folder), expected=f"the checkpoint of epoch {number}", found="the checkpoint of another epoch"
-            )
+            expected, found = f"the checkpoint of epoch {number}", "the checkpoint of another epoch"
+            damage = damage or ArtifactError(str(folder), expected=expected, found=found)
         except ArtifactError as error:
             damage = damage or error
     if damage:
@@ -84,12 +82,9 @@ def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, se
     saved = checkpoint.header["settings"]
     if saved != settings:
         differing = ", ".join(sorted(_differing(saved, settings)))
-        raise ResumeError(
-            f"{checkpoint.folder}, {differing}",
-            expected="the settings and data that the run began with",
-            found="different ones",
-            remedy="Resume with the same settings and data, or begin a new run.",
-        )
+        place, expected = f"{checkpoint.folder}, {differing}", "the settings and data that the run began with"
+        remedy = "Resume with the same settings and data, or begin a new run."
+        raise ResumeError(place, expected=expected, found="different ones", remedy=remedy)
     state = read_state(checkpoint)
     try:
         tensors = safetensors.torch.load_file(checkpoint.folder / _WEIGHTS)
@@ -129,11 +124,8 @@ def _restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -
 
 def _named(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
     """Return contiguous copies under prefixed names: safetensors refuses tensors that share memory."""
-    return {
-        f"{prefix}.{name}": t.detach().cpu().clone().contiguous()
-        for name, t in tensors.items()
-        if isinstance(t, torch.Tensor)
-    }
+    found = {f"{prefix}.{name}": t for name, t in tensors.items() if isinstance(t, Tensor)}
+    return {name: t.detach().cpu().clone().contiguous() for name, t in found.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn, optim
@@ -78,11 +77,13 @@ def train_epoch(
     total = torch.zeros((), device=device)
     model.train()
     for step, batch in enumerate(batches):
-        _set_rate(optimizer, plan.schedule((number + step / len(batches)) / plan.epochs, losses))
+        factor = plan.schedule((number + step / len(batches)) / plan.epochs, losses)
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         clean, target = _batch(data.train, data.train_targets, batch, device)
         seen = plan.corrupt(clean, generator) if plan.corrupt else clean
         optimizer.zero_grad()
-        with _precision(device, plan.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16):
             output = model(seen)
         value = loss(output.float(), target)
         value.backward()  # type: ignore[no-untyped-call]
@@ -104,7 +105,7 @@ def _validate(model: nn.Module, loss: Loss, data: Data, plan: FitPlan) -> float:
     for batch in torch.split(torch.arange(len(data.validation), device=data.validation.device), plan.batch_size):
         clean, target = _batch(data.validation, data.validation_targets, batch, device)
         seen = plan.corrupt(clean, generator) if plan.corrupt else clean
-        with _precision(device, plan.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16):
             output = model(seen)
         total += loss(output.float(), target) * len(clean)
     return float(total) / len(data.validation)
@@ -113,16 +114,6 @@ def _validate(model: nn.Module, loss: Loss, data: Data, plan: FitPlan) -> float:
 def _batch(rows: Tensor, targets: Tensor | None, batch: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     clean = rows[batch].to(device, non_blocking=True)  # (batch, width)
     return clean, clean if targets is None else targets[batch].to(device, non_blocking=True)
-
-
-def _precision(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
-    """With `bf16`, compute matrix products in bfloat16; weights, loss and optimizer steps stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-
-
-def _set_rate(optimizer: optim.Optimizer, factor: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
 def _seeded(seed: int, number: int, device: torch.device) -> torch.Generator:

@@ -37,9 +37,8 @@ def choose_bf16(precision: Precision, model: nn.Module, loss: Loss, optimizer: o
     device = next(model.parameters()).device
     supported = _supports_bf16(device)
     if precision == "bf16" and not supported:
-        raise ConfigError(
-            "fit.precision", expected="fp32 or auto on this device", found="bf16", remedy="--set fit.precision=fp32"
-        )
+        expected, remedy = "fp32 or auto on this device", "--set fit.precision=fp32"
+        raise ConfigError("fit.precision", expected=expected, found="bf16", remedy=remedy)
     if precision != "auto" or not supported or is_short(model, rows, len(rows)):
         return precision == "bf16"
     seconds: dict[bool, list[float]] = {False: [], True: []}

@@ -102,11 +102,8 @@ def outer(layer: Weighted, activation: str) -> list[nn.Module]:
 def picture_shape(shape: tuple[int, ...], field: str) -> tuple[int, int, int]:
     """Return (height, width, channels). Raises ConfigError about the setting `field` for rows of another shape."""
     if len(shape) not in {2, 3}:
-        raise ConfigError(
-            field,
-            expected="pictures: rows of shape (height, width) or (height, width, channels)",
-            found=f"rows of shape ({', '.join(map(str, shape))})",
-        )
+        expected = "pictures: rows of shape (height, width) or (height, width, channels)"
+        raise ConfigError(field, expected=expected, found=f"rows of shape ({', '.join(map(str, shape))})")
     height, width, channels = (*shape, 1)[:3]
     return height, width, channels
 

@@ -16,12 +16,9 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> optim.Optimize
     momentum.
     """
     if config.nesterov and not (config.kind == "sgd" and config.momentum):
-        raise ConfigError(
-            "optimizer.nesterov",
-            expected="sgd with momentum",
-            found=f"{config.kind} with momentum {config.momentum:g}",
-            remedy="--set optimizer.nesterov=false, or --set optimizer.kind=sgd and optimizer.momentum=0.9",
-        )
+        found = f"{config.kind} with momentum {config.momentum:g}"
+        remedy = "--set optimizer.nesterov=false, or --set optimizer.kind=sgd and optimizer.momentum=0.9"
+        raise ConfigError("optimizer.nesterov", expected="sgd with momentum", found=found, remedy=remedy)
     groups = _groups(config, model)
     if config.kind == "sgd":
         return optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)

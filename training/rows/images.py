@@ -47,8 +47,8 @@ def _payload(name: str) -> dict[str, Any]:
 def _load_checked(path: Path, mode: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     pixels = _load(path, mode)
     if pixels.shape != shape:
-        expected = f"an image of {_size(shape)}, like the first image; resize all to one size"
-        raise DataError(str(path), expected=expected, found=_size(pixels.shape))
+        expected, remedy = f"an image of {_size(shape)}, like the first image", "Resize all images to one size first."
+        raise DataError(str(path), expected=expected, found=_size(pixels.shape), remedy=remedy)
     return pixels
 
 
