@@ -171,9 +171,7 @@ def write_encoder(
 ) -> None:
     """Write and seal an artifact in the empty `folder`. The stacks must be folded (`training.artifact.export`)."""
     halves = {"encoder": encoder, "decoder": decoder}
-    tensors = {
-        f"{half}.{name}": tensor for half, stack in halves.items() for name, tensor in stack.state_dict().items()
-    }
+    tensors = {f"{half}.{name}": t for half, stack in halves.items() for name, t in stack.state_dict().items()}
     columns = {"columns": describe_columns(preprocess.table.fitted)} if preprocess.table else {}
     if not columns:
         tensors |= {f"preprocess.{name}": tensor for name, tensor in preprocess.tensors().items()}
@@ -197,14 +195,13 @@ def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ArtifactError(
-                f"{place}, {name}", expected="finite numbers", found="NaN or infinity", remedy="Train and export again."
+                f"{place}, {name}", "finite numbers", "NaN or infinity", remedy="Train and export again."
             )
     try:
         return _assemble(sealed, tensors, place, target)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(
-            str(folder / "manifest.json"), expected="a description of an encoder", found=str(error)
-        ) from error
+        manifest = str(folder / "manifest.json")
+        raise ArtifactError(manifest, expected="a description of an encoder", found=str(error)) from error
 
 
 def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: torch.device) -> Encoder:

@@ -40,12 +40,10 @@ def plain_column(values: pa.Array, path: str, name: str, first: int) -> list[Any
             try:
                 plain(values.slice(position, 1))
             except ValueError as error:
-                raise DataError(
-                    f"{path}, row {first + position}, column {name}",
-                    expected="text, finite numbers, times, or lists and structs of these",
-                    found=str(error),
-                    remedy="Correct the row, write bytes as text (for example base64), or leave the column out.",
-                ) from error
+                place = f"{path}, row {first + position}, column {name}"
+                expected = "text, finite numbers, times, or lists and structs of these"
+                remedy = "Correct the row, write bytes as text (for example base64), or leave the column out."
+                raise DataError(place, expected=expected, found=str(error), remedy=remedy) from error
         raise
 
 

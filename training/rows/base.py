@@ -109,9 +109,8 @@ class Rows:
         names the row (counted from 0) and the column.
         """
         if self.count < 1 or self.width < 1:
-            raise DataError(
-                self.name, expected="at least one row and one column", found=f"{self.count} rows of shape {self.shape}"
-            )
+            found = f"{self.count} rows of shape {self.shape}"
+            raise DataError(self.name, expected="at least one row and one column", found=found)
         size = size or max(1, CHUNK_BYTES // (4 * self.width))
         count = 0
         for chunk in self.read(size):
@@ -121,20 +120,16 @@ class Rows:
             count += len(inputs)
             yield replace(chunk, inputs=inputs)
         if count != self.count:
-            raise DataError(
-                self.name, expected=f"{self.count} rows", found=f"{count}", remedy="The file is damaged or has changed."
-            )
+            remedy = "The file is damaged or changed while it was read."
+            raise DataError(self.name, expected=f"{self.count} rows", found=f"{count}", remedy=remedy)
 
     def _check_finite(self, inputs: NDArray[Any], first: int) -> None:
         bad = np.isinf(inputs) if self.gaps else ~np.isfinite(inputs)
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
-            raise DataError(
-                f"{self.name}, row {first + row}, column {self.columns[column].name if self.columns else column}",
-                expected="a finite number that fits float32",
-                found="a missing value or NaN" if np.isnan(inputs[row, column]) else "infinity or too large a number",
-                remedy="Correct or remove the row.",
-            )
+            place = f"{self.name}, row {first + row}, column {self.columns[column].name if self.columns else column}"
+            found = "a missing value or NaN" if np.isnan(inputs[row, column]) else "infinity or too large a number"
+            raise DataError(place, "a finite number that fits float32", found, remedy="Correct or remove the row.")
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:

@@ -16,15 +16,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows.pandas_index import index_columns
 from lookalike.training.tables.columns import BOOLEANS, Column
 
-__all__ = [
-    "RESERVED",
-    "encode_column",
-    "find_columns",
-    "is_text",
-    "match_columns",
-    "needs_float64",
-    "scan_categories",
-]
+__all__ = ["RESERVED", "encode_column", "find_columns", "is_text", "match_columns", "needs_float64", "scan_categories"]
 
 LONGEST = 256
 """Characters; a longer text is not a category."""

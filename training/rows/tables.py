@@ -120,22 +120,18 @@ def _check_types(path: Path, schema: pa.Schema) -> None:
 def check_names(path: Path, names: list[str]) -> None:
     """Raise DataError for too many columns, a duplicate name, or a name that is almost `id` or `label`."""
     if len(names) > MAX_COLUMNS:
-        raise DataError(
-            str(path),
-            expected=f"at most {MAX_COLUMNS:,} columns",
-            found=f"{len(names):,}",
-            remedy="Leave columns out, or save the numbers as an .npy array.",
+        expected, remedy = (
+            f"at most {MAX_COLUMNS:,} columns",
+            "Leave columns out, or save the numbers as an .npy array.",
         )
-    if duplicate := next((name for name, times in Counter(names).items() if times > 1), None):
+        raise DataError(str(path), expected=expected, found=f"{len(names):,}", remedy=remedy)
+    if (duplicate := next((name for name, times in Counter(names).items() if times > 1), None)) is not None:
         raise DataError(str(path), expected="unique column names", found=f"{duplicate!r} at least twice")
     for name in names:
         if name not in RESERVED and name.strip().lower() in RESERVED:
-            raise DataError(
-                str(path),
-                expected=f"the exact column name {name.strip().lower()!r}",
-                found=repr(name),
-                remedy="Rename the column. `id` and `label` are never part of the input; input needs another name.",
-            )
+            expected = f"the exact column name {name.strip().lower()!r}"
+            remedy = "Rename the column. `id` and `label` are never part of the input; input needs another name."
+            raise DataError(str(path), expected=expected, found=repr(name), remedy=remedy)
 
 
 def table_rows(

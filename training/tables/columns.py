@@ -91,12 +91,8 @@ def spell(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[
     if not columns:
         plain: list[list[Any]] = rows.tolist()
         return plain
-    words = [_words(column) for column in columns]
+    words: list[tuple[Any, ...]] = [(False, True) if one.kind == "boolean" else one.values for one in columns]
     return [[_json_value(value, known) for value, known in zip(row, words, strict=True)] for row in rows.tolist()]
-
-
-def _words(column: Column) -> tuple[Any, ...]:
-    return (False, True) if column.kind == "boolean" else column.values
 
 
 def _json_value(value: float, words: tuple[Any, ...]) -> Any:
