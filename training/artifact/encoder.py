@@ -110,12 +110,8 @@ class Encoder:
     def encode_with_errors(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the output of `encode`, and the root mean square of the reconstruction error over a row's features.
 
-        Args:
-            rows: (n, width) raw float32, without missing values.
-
-        Returns:
-            (n, latent_dim) and (n,) float32, the errors in the unit of the preprocessed rows; NaN or infinite if the
-            decoder's output is.
+        (n, width) raw float32, without missing values -> (n, latent_dim) and (n,) float32, the errors in the unit of
+        the preprocessed rows; NaN or infinite if the decoder's output is.
         """
         logits, root = self.header["output"] == "logits", math.sqrt(self.preprocess.features)
 

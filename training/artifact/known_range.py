@@ -77,11 +77,7 @@ class Clipped:
 
 
 def known_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and the greatest value that an encoder knows, raw, (features,) float32.
-
-    Args:
-        low, high: (features,) float64, the fitted range, raw.
-    """
+    """The fitted range, (features,) float64 each, raw -> the least and the greatest known value, raw, float32."""
     width = high - low
     slack = torch.where(width > 0, WIDTHS * width, FLAT * low.abs().clamp_min(1))
     return (low - slack).clamp(-_LARGEST, _LARGEST).float(), (high + slack).clamp(-_LARGEST, _LARGEST).float()

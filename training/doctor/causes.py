@@ -9,7 +9,7 @@ from lookalike.training.doctor.case import Case
 from lookalike.training.doctor.finding import Finding, Observation, Sure
 from lookalike.training.history import State
 
-__all__ = ["CAUSES", "Cause", "diagnose", "is_hopeless", "refuse"]
+__all__ = ["CAUSES", "Cause", "diagnose", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,3 @@ def refuse(state: State) -> None:
     for cause in CAUSES:
         if cause.fatal and (finding := cause.look(case)):
             raise finding.error("a run that can learn")
-
-
-def is_hopeless(state: State) -> bool:
-    """Whether a loss is not finite, or stayed far above that of a constant answer: see `Case.hopeless`."""
-    return Case.of(state).hopeless

@@ -53,12 +53,9 @@ def train(
     held: NDArray[np.int64] | None = None,
     without: NDArray[np.int64] | None = None,
 ) -> TrainedRun:
-    """Train on `rows` and write checkpoints and the encoder to the folder `run`.
+    """Train on `rows` and write checkpoints and the encoder to the folder `run`; `held`, `without`: see `split_rows`.
 
     Ctrl-C ends the run after the current epoch, with a checkpoint and a usable encoder.
-
-    Args:
-        held, without: as for `split_rows`.
 
     Raises:
         DataError, ConfigError: before anything is trained.

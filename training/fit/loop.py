@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn, optim
 
-from lookalike.training.doctor.causes import is_hopeless, refuse
+from lookalike.training.doctor.case import Case
+from lookalike.training.doctor.causes import refuse
 from lookalike.training.doctor.facts import collect_facts
 from lookalike.training.doctor.watch import Watch
 from lookalike.training.history import Epoch, State, finite
@@ -132,7 +133,7 @@ def _keep_best(model: nn.Module, state: State) -> None:
 
 def _reason_to_stop(state: State, plan: FitPlan, hooks: Hooks) -> str:
     number = len(state.history)
-    if is_hopeless(state):
+    if Case.of(state).hopeless:
         return "hopeless"
     if number == plan.epochs:
         return "finished"

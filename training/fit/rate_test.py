@@ -72,11 +72,8 @@ def rate_test(
     The model, the optimizer and torch's random state stay unchanged. The rate is that of the optimizer's first group;
     the other groups keep their ratio to it. Uses the plan's batches, corruption, clipping, precision and seed.
 
-    Args:
-        between: the lowest and the highest rate.
-
     Raises:
-        ConfigError: the rates do not rise from above 0, or there are fewer than 40 steps.
+        ConfigError: the rates (`between`) do not rise from above 0, or there are fewer than 40 steps.
         TrainingError: there are no rows, the loss diverges within the first few steps, or it falls at no rate.
     """
     _check(between, steps, len(data.train))
@@ -115,12 +112,11 @@ def suggest(rates: Sequence[float], losses: Floats) -> float:
     fall, two standard deviations of a smoothed loss replace the 5 %, as in the one-standard-error rule of
     L. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
 
+    Raises TrainingError if the loss falls by no more than noise explains.
+
     Args:
         rates: n >= 2, each greater than the previous rate by the same factor.
         losses: (n,) the loss of the step at each rate, until it diverged.
-
-    Raises:
-        TrainingError: the loss falls by no more than noise explains.
     """
     smoothed, bell = np.array(smooth(rates, losses)), _bell(rates)
     noise = np.median(np.abs(losses - smoothed)) / 0.6745 * np.linalg.norm(bell) / bell.sum()  # of a smoothed loss

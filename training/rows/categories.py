@@ -29,10 +29,8 @@ def scan_categories(
     """Count the rows, and find the text columns that contain categories.
 
     A column of categories has at most `categories` distinct values, each at least twice on average. Without `count`,
-    reading ends as soon as no column can be a column of categories.
-
-    Returns:
-        The number of rows that were read, and the sorted values of each column of categories.
+    reading ends as soon as no column can be a column of categories. Returns the number of rows that were read, and the
+    sorted values of each column of categories.
     """
     values: dict[str, set[str]] = {name: set() for name in texts if name not in RESERVED and categories}
     present: Counter[str] = Counter()

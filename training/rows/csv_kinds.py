@@ -107,12 +107,8 @@ class Tally:
 def convert(cells: pa.Array, kind: pa.DataType, source: tuple[Path, str], first: int) -> pa.Array:
     """(n,) text -> (n,) values of a kind that `Tally.kind` returns; in numbers, empty cells and `WORDS` become null.
 
-    Args:
-        source: the file and the column.
-        first: the number of the first row.
-
-    Raises:
-        DataError: a cell is not a value of the kind; the error names its row.
+    `source`: the file and the column. `first`: the number of the first row. Raises DataError, with the row, for a cell
+    that is not a value of the kind.
     """
     if kind == pa.string():
         return cells

@@ -20,15 +20,9 @@ _KINDS = {"numeric": pa.float64(), "boolean": pa.bool_(), "categorical": pa.stri
 
 
 def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
-    """Open a comma-separated file with a header line, in UTF-8.
+    """Open a comma-separated file with a header line, in UTF-8; `columns` and `categories` as in `open_parquet`.
 
-    Args:
-        columns: the columns of an encoder, matched by name; empty for an encoder without column names; None detects
-            the columns.
-        categories: text with at most this many distinct values is part of the input.
-
-    Raises:
-        DataError: the file is not such a table, or a cell is not of its column's kind; the error names the cell.
+    Raises DataError if the file is not such a table, or if a cell is not of its column's kind; the error names it.
     """
     header = read_header(path)
     check_names(path, header.names)
