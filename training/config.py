@@ -147,7 +147,7 @@ class TrainConfig:
 
 
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> TrainConfig:
-    """Return the settings of a TOML file, as `build_config` does. Raises ConfigError if it cannot be read."""
+    """Return `build_config` of the TOML file `path`, if any. Raises ConfigError also if the file cannot be read."""
     return build_config(_read_toml(path) if path else {}, overrides)
 
 

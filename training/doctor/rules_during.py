@@ -187,11 +187,9 @@ def collapsed_latent(case: Case) -> Observation | None:
         f"{latent['dead']:.0%} of the latent dimensions are the same for every row; "
         f"the effective number of dimensions is {latent['rank']:.1f}"
     )
-    return (
-        Observation(seen, f"Remove the {after} from the latent layer")
-        if after
-        else advise(seen, "model.batch_norm=true")
-    )
+    if after:
+        return Observation(seen, f"Remove the {after} from the latent layer")
+    return advise(seen, "model.batch_norm=true")
 
 
 def weight_decay_too_strong(case: Case) -> Observation | None:

@@ -200,7 +200,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 read_manifest(target, FORMAT)
         except ArtifactError as error:
             expected = "a new folder, or an encoder artifact to replace"
-            raise TrainingError(str(folder), expected=expected, found="other contents") from error
+            raise TrainingError(str(target), expected=expected, found="other contents") from error
         return self._fitted.export(target)
 
     def _config(self) -> TrainConfig:

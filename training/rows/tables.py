@@ -120,11 +120,8 @@ def _check_types(path: Path, schema: pa.Schema) -> None:
 def check_names(path: Path, names: list[str]) -> None:
     """Raise DataError for too many columns, a duplicate name, or a name that is almost `id` or `label`."""
     if len(names) > MAX_COLUMNS:
-        expected, remedy = (
-            f"at most {MAX_COLUMNS:,} columns",
-            "Leave columns out, or save the numbers as an .npy array.",
-        )
-        raise DataError(str(path), expected=expected, found=f"{len(names):,}", remedy=remedy)
+        remedy = "Leave columns out, or save the numbers as an .npy array."
+        raise DataError(str(path), f"at most {MAX_COLUMNS:,} columns", found=f"{len(names):,}", remedy=remedy)
     if (duplicate := next((name for name, times in Counter(names).items() if times > 1), None)) is not None:
         raise DataError(str(path), expected="unique column names", found=f"{duplicate!r} at least twice")
     for name in names:
@@ -171,7 +168,7 @@ def table_rows(
 
 
 def _inputs(opened: OpenTable, requested: Columns | None, values: Categories) -> Columns:
-    path, names = str(opened.path), opened.schema.names
+    path = str(opened.path)
     if requested:
         match_columns(opened.path, opened.schema, requested)
         return requested
@@ -179,7 +176,7 @@ def _inputs(opened: OpenTable, requested: Columns | None, values: Categories) ->
         raise DataError(path, expected="at least one row", found="no row below the header")
     if not (columns := find_columns(opened.schema, values)):
         expected = "at least one column of numbers or of categories, separated by commas"
-        raise DataError(path, expected=expected, found=f"columns {names}")
+        raise DataError(path, expected=expected, found=f"columns {opened.schema.names}")
     return columns
 
 
