@@ -147,19 +147,14 @@ class TrainConfig:
 
 
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> TrainConfig:
-    """Return the defaults, overridden by `path` (TOML), overridden by `section.key=value` lines.
-
-    Raises:
-        ConfigError: the file cannot be read, or a key is unknown, mistyped or out of range.
-    """
+    """Return `build_config` of the TOML file `path`, if any. Raises ConfigError also if the file cannot be read."""
     return build_config(_read_toml(path) if path else {}, overrides)
 
 
 def build_config(settings: dict[str, Any], overrides: list[str] | None = None) -> TrainConfig:
-    """Return the settings by section, such as a run saves, over the defaults, and `section.key=value` lines over both.
+    """Return the defaults, overridden by `settings` (by section), overridden by `section.key=value` lines.
 
-    Raises:
-        ConfigError: a key is unknown, mistyped or out of range.
+    Raises ConfigError if a key is unknown, mistyped or out of range.
     """
     settings = copy.deepcopy(settings)
     for line in overrides or []:
@@ -228,15 +223,10 @@ def _explain(error: ValidationError) -> ConfigError:
     place = [str(part) for part in first["loc"]]
     field = ".".join(place[:2]) or "configuration"
     if first["type"] == "unexpected_keyword_argument":
-        return ConfigError(field, expected=f"one of: {_known(place)}", found=repr(place[-1]))
+        owner = type(getattr(TrainConfig(), place[0])) if len(place) > 1 else TrainConfig
+        known = ", ".join(field.name for field in dataclasses.fields(owner))
+        return ConfigError(field, expected=f"one of: {known}", found=repr(place[-1]))
     expected = "; or ".join(
         str(e["msg"]).removeprefix("Input should be ") for e in error.errors() if e["loc"][:2] == first["loc"][:2]
     )
     return ConfigError(field, expected=expected, found=repr(first["input"]))
-
-
-def _known(place: list[str]) -> str:
-    owner: Any = TrainConfig
-    if len(place) > 1:
-        owner = {f.name: f.type for f in dataclasses.fields(TrainConfig)}[place[0]]
-    return ", ".join(field.name for field in dataclasses.fields(owner))

@@ -18,16 +18,13 @@ from lookalike.training.models.layers import picture_shape
 
 __all__ = ["CORRUPTIONS", "Corruption", "build_corruption"]
 
-LEVELS, SHARE = {"gaussian": 1.2}, 0.3
-"""The levels that `auto` means."""
-
 Corruption = Callable[[Tensor, Generator], Tensor]
 """(n, features) clean, preprocessed -> (n, features) corrupted; the input is not changed."""
 
 
 def gaussian(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
     """Add normal noise to numbers, not to categories; each row draws its standard deviation from [0, level)."""
-    noise = _normal_like(clean, generator)
+    noise = torch.randn(clean.shape, generator=generator, device=clean.device)
     if scaling.table:
         noise *= scaling.table.numeric
     noise *= torch.rand(len(clean), 1, generator=generator, device=clean.device) * level  # (n, 1)
@@ -69,8 +66,7 @@ def blocks(
 
 def swap(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
     """Replace a share `level` of the values by the same columns' values in other rows, each drawn independently."""
-    count = len(clean)
-    if count < 2:
+    if (count := len(clean)) < 2:
         return clean
     hit = _uniform(clean, generator, scaling) < level
     shape = (count, scaling.width)
@@ -80,33 +76,24 @@ def swap(clean: Tensor, generator: Generator, level: float, scaling: Preprocesso
 
 
 CORRUPTIONS: dict[str, Callable[..., Tensor]] = {
-    "gaussian": gaussian,
-    "masking": masking,
-    "salt_and_pepper": salt_and_pepper,
-    "blocks": blocks,
-    "swap": swap,
+    function.__name__: function for function in (gaussian, masking, salt_and_pepper, blocks, swap)
 }
 
 
 def build_corruption(config: CorruptionConfig, scaling: Preprocessor, shape: tuple[int, ...]) -> Corruption | None:
     """Return the configured corruption of rows of shape `shape`, or None for a standard autoencoder.
 
-    Raises:
-        ConfigError: a share above 1, or blocks for rows that are not pictures.
+    Raises ConfigError for a share above 1, and for blocks if the rows are not pictures.
     """
     if config.kind == "none":
         return None
-    level = config.level if config.level != "auto" else LEVELS.get(config.kind, SHARE)
+    level = config.level if config.level != "auto" else 1.2 if config.kind == "gaussian" else 0.3
     if config.kind != "gaussian" and level > 1:
         raise ConfigError("corruption.level", expected="a share of values, at most 1", found=str(level))
     corrupt = CORRUPTIONS[config.kind]
     if config.kind == "blocks":
         corrupt = partial(corrupt, picture=picture_shape(shape, "corruption.kind"))
     return lambda clean, generator: corrupt(clean, generator, level, scaling)
-
-
-def _normal_like(rows: Tensor, generator: Generator) -> Tensor:
-    return torch.randn(rows.shape, generator=generator, device=rows.device)
 
 
 def _uniform(rows: Tensor, generator: Generator, scaling: Preprocessor) -> Tensor:

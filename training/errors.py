@@ -1,26 +1,6 @@
-"""All errors, as one tree.
+"""All errors of training, as one tree under LookalikeError; `index.errors` and `service.errors` add branches."""
 
-LookalikeError
-├── ConfigError      a setting is unknown, mistyped or out of range
-├── DataError        rows cannot be read, or contain invalid values
-├── TrainingError    the loss is NaN or infinite, or a run cannot start
-│   └── ResumeError  a run cannot be resumed: it started with other settings or other data
-├── ExportError      the exported encoder's results differ from the live model's
-├── ArtifactError    a file on disk is damaged, incomplete or of another format
-└── (index.errors and service.errors add their own branches)
-
-Every error says what it is about, what is expected, what was found, and what to do.
-"""
-
-__all__ = [
-    "ArtifactError",
-    "ConfigError",
-    "DataError",
-    "ExportError",
-    "LookalikeError",
-    "ResumeError",
-    "TrainingError",
-]
+__all__ = ["ArtifactError", "ConfigError", "DataError", "ExportError", "LookalikeError", "ResumeError", "TrainingError"]
 
 
 class LookalikeError(Exception):

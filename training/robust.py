@@ -29,11 +29,7 @@ Doubles = NDArray[np.float64]
 def trimmed_mean(values: NDArray[Any], axis: int = -1) -> Any:
     """The mean along `axis` without the TRIMMED least and the TRIMMED greatest values; of fewer than three, of all.
 
-    Args:
-        values: (..., n, ...) numbers, n along the axis, not NaN; infinity counts as the greatest or the least value.
-
-    Returns:
-        float64, of the shape of `values` without the axis.
+    (..., n, ...) numbers, not NaN -> (..., ...) float64; infinity counts as the greatest or the least value.
     """
     count = values.shape[axis]
     cut = max(1, int(TRIMMED * count)) if count > 2 else 0

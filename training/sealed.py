@@ -87,13 +87,11 @@ def seal(folder: Path, format_name: str, header: dict[str, Any]) -> None:
 def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...], receipt: Path | None = None) -> Sealed:
     """Check every file of `folder`, and that the manifest lists the files in `needs`; return the sealed folder.
 
+    Raises ArtifactError if a file is missing or has another size or digest, or if the folder has another format.
+
     Args:
         receipt: a file outside the folder that records which files were checked (`remember`). A file that has not
             changed since, according to the file system, is not read again. None: every file is read.
-
-    Raises:
-        ArtifactError: a file is missing, has another size or another digest (the error names the file), or the
-            folder has another format.
     """
     sealed = read_manifest(folder, format_name)
     for name in needs:
@@ -119,11 +117,7 @@ def remember(sealed: Sealed, receipt: Path) -> None:
 
 
 def read_manifest(folder: Path, format_name: str) -> Sealed:
-    """Check and read only the manifest, not the files that it lists.
-
-    Raises:
-        ArtifactError: the manifest is missing or damaged, or the folder has another format.
-    """
+    """Read only the manifest. Raises ArtifactError if it is missing or damaged, or if the folder has another format."""
     text = _read(folder / MANIFEST)
     if _read(folder / DIGEST) != _digest_line(text):
         raise _damaged(folder / MANIFEST, f"the digest in {DIGEST}", "a different digest")
@@ -219,14 +213,8 @@ def staging(parent: Path) -> Iterator[Path]:
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield the path of a new file; at the end it replaces the file at `path`, or is removed if an error was raised.
 
-    Readers see the old content or the new content, never a part. Other writers of `path` do not disturb this one; the
-    last one wins.
-
-    Args:
-        durable: whether the new content must survive a power failure.
-
-    Raises:
-        OSError: the file or its folder cannot be written.
+    Readers see the old content or the new content, never a part. Of several writers of `path` the last one wins.
+    `durable`: whether the new content must survive a power failure. Raises OSError if it cannot be written.
     """
     with staging(path.parent) as folder:
         new = folder / path.name
@@ -259,11 +247,7 @@ def _clear(parent: Path) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file or folder that exists; the kernel releases the locks of a dead process.
-
-    Raises:
-        BlockingIOError: the lock is held already, and `wait` is False.
-    """
+    """Hold the lock of an existing file or folder. Without `wait`, raises BlockingIOError if the lock is held."""
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -21,7 +21,7 @@ from lookalike.training.artifact.steady import Conv, Deconv, Dense, steady_activ
 from lookalike.training.models.conv import KERNEL, PADDING, STRIDE
 from lookalike.training.models.layers import ACTIVATIONS, ToPicture, ToRows
 
-__all__ = ["MAX_VALUES", "check_size", "describe", "rebuild"]
+__all__ = ["MAX_VALUES", "describe", "rebuild"]
 
 MAX_VALUES = 1 << 28
 """The most values of a row between two layers. A manifest with more could exhaust the memory."""
@@ -31,6 +31,8 @@ Take = Callable[[str, tuple[int, ...]], Tensor]
 
 Size = tuple[int, ...]
 """The size of a row between two layers: (values,), or (height, width, channels) of a picture."""
+
+Reader = Callable[..., tuple[nn.Module, Size]]
 
 
 def describe(stack: nn.Sequential) -> list[dict[str, Any]]:
@@ -65,17 +67,6 @@ def rebuild(half: str, layers: list[Any], take: Take, *, ends: tuple[int, int]) 
     return stack.eval().requires_grad_(False), widest
 
 
-def check_size(name: str, value: Any, least: int = 1) -> int:
-    """Return `value` if it is a whole number of at least `least`.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if type(value) is not int or value < least:
-        raise ValueError(f"has {name} {value!r}, expected a whole number from {least} on")
-    return value
-
-
 def _describe(layer: nn.Module) -> dict[str, Any]:
     if isinstance(layer, nn.Linear):
         return {"kind": "dense", "ins": layer.in_features, "outs": layer.out_features}
@@ -95,7 +86,9 @@ def _describe(layer: nn.Module) -> dict[str, Any]:
 def _read(size: Size, take: Take, *, kind: str, **sizes: Any) -> tuple[nn.Module, Size]:
     """Return the layer, and the size of its output."""
     for name, value in sizes.items():
-        check_size(name, value, least=0 if name in {"below", "right"} else 1)
+        least = 0 if name in {"below", "right"} else 1
+        if type(value) is not int or value < least:
+            raise ValueError(f"has {name} {value!r}, expected a whole number from {least} on")
     if kind in _READERS:
         return _READERS[kind](size, take, **sizes)
     if kind not in ACTIVATIONS:
@@ -139,13 +132,7 @@ def _rows(size: Size, take: Take) -> tuple[nn.Module, Size]:
     return ToRows(), (math.prod(size),)
 
 
-_READERS: dict[str, Callable[..., tuple[nn.Module, Size]]] = {
-    "dense": _dense,
-    "picture": _picture,
-    "conv": _conv,
-    "deconv": _deconv,
-    "rows": _rows,
-}
+_READERS: dict[str, Reader] = {"dense": _dense, "picture": _picture, "conv": _conv, "deconv": _deconv, "rows": _rows}
 
 
 def _check_follows(needs: str, size: Size, required: Size) -> None:

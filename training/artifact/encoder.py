@@ -35,13 +35,7 @@ from lookalike.training.sealed import Sealed, open_sealed, seal
 from lookalike.training.tables.columns import Column, describe_columns, read_columns
 from lookalike.training.tables.origin import Origin
 
-__all__ = [
-    "FORMAT",
-    "Encoder",
-    "load_encoder",
-    "resolve_device",
-    "write_encoder",
-]
+__all__ = ["FORMAT", "Encoder", "load_encoder", "resolve_device", "write_encoder"]
 
 FORMAT = "lookalike-encoder/4"
 _WEIGHTS = "weights.safetensors"
@@ -116,12 +110,8 @@ class Encoder:
     def encode_with_errors(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the output of `encode`, and the root mean square of the reconstruction error over a row's features.
 
-        Args:
-            rows: (n, width) raw float32, without missing values.
-
-        Returns:
-            (n, latent_dim) and (n,) float32, the errors in the unit of the preprocessed rows; NaN or infinite if the
-            decoder's output is.
+        (n, width) raw float32, without missing values -> (n, latent_dim) and (n,) float32, the errors in the unit of
+        the preprocessed rows; NaN or infinite if the decoder's output is.
         """
         logits, root = self.header["output"] == "logits", math.sqrt(self.preprocess.features)
 
@@ -177,9 +167,7 @@ def write_encoder(
 ) -> None:
     """Write and seal an artifact in the empty `folder`. The stacks must be folded (`training.artifact.export`)."""
     halves = {"encoder": encoder, "decoder": decoder}
-    tensors = {
-        f"{half}.{name}": tensor for half, stack in halves.items() for name, tensor in stack.state_dict().items()
-    }
+    tensors = {f"{half}.{name}": t for half, stack in halves.items() for name, t in stack.state_dict().items()}
     columns = {"columns": describe_columns(preprocess.table.fitted)} if preprocess.table else {}
     if not columns:
         tensors |= {f"preprocess.{name}": tensor for name, tensor in preprocess.tensors().items()}
@@ -192,11 +180,7 @@ def write_encoder(
 
 
 def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
-    """Verify `folder`, then build the encoder and the decoder that its manifest describes.
-
-    Raises:
-        ArtifactError: a file is damaged, or the weights do not match the manifest.
-    """
+    """Verify `folder` and build its encoder. Raises ArtifactError if a file is damaged or contradicts another."""
     sealed = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
     target = resolve_device(device)
     place = str(folder / _WEIGHTS)
@@ -207,14 +191,13 @@ def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ArtifactError(
-                f"{place}, {name}", expected="finite numbers", found="NaN or infinity", remedy="Train and export again."
+                f"{place}, {name}", "finite numbers", "NaN or infinity", remedy="Train and export again."
             )
     try:
         return _assemble(sealed, tensors, place, target)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(
-            str(folder / "manifest.json"), expected="a description of an encoder", found=str(error)
-        ) from error
+        manifest = str(folder / "manifest.json")
+        raise ArtifactError(manifest, expected="a description of an encoder", found=str(error)) from error
 
 
 def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: torch.device) -> Encoder:
@@ -245,11 +228,7 @@ def _preprocessor(
 
 
 def resolve_device(name: DeviceName) -> torch.device:
-    """Return the device; `auto` is CUDA if it is available.
-
-    Raises:
-        ConfigError: `cuda` is requested but not available.
-    """
+    """Return the device; `auto` is CUDA if it is available. Raises ConfigError if `cuda` is not available."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device", expected="an available CUDA device", found="no device", remedy="Use auto or cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -104,17 +104,9 @@ def _compare(live: NDArray[np.float32], exported: NDArray[np.float32]) -> None:
     scale = np.maximum(largest, max(1.0, float(np.median(largest))))
     difference = float((np.abs(live - exported) / scale).max())
     if difference > TOLERANCE:
-        raise ExportError(
-            "exported embeddings",
-            expected=f"at most {TOLERANCE:g} times the live model's largest value away from its embeddings",
-            found=f"{difference:.2g}",
-            remedy=REMEDY,
-        )
+        expected = f"at most {TOLERANCE:g} times the live model's largest value away from its embeddings"
+        raise ExportError("exported embeddings", expected=expected, found=f"{difference:.2g}", remedy=REMEDY)
     agreement = neighbor_agreement(live, exported)
     if agreement < MIN_AGREEMENT:
-        raise ExportError(
-            "exported neighbors",
-            expected=f"at least {MIN_AGREEMENT:.1%} the same as the live model's",
-            found=f"{agreement:.2%}",
-            remedy=REMEDY,
-        )
+        expected = f"at least {MIN_AGREEMENT:.1%} the same as the live model's"
+        raise ExportError("exported neighbors", expected=expected, found=f"{agreement:.2%}", remedy=REMEDY)

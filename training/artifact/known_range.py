@@ -36,7 +36,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
-Ids = Sequence[str] | Sequence[int] | NDArray[np.int64]
+Integers = NDArray[np.int64]
+Ids = Sequence[str] | Sequence[int] | Integers
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,7 @@ class Clipped:
 
 
 def known_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and the greatest value that an encoder knows, raw, (features,) float32.
-
-    Args:
-        low, high: (features,) float64, the fitted range, raw.
-    """
+    """The fitted range, (features,) float64 each, raw -> the least and the greatest known value, raw, float32."""
     width = high - low
     slack = torch.where(width > 0, WIDTHS * width, FLAT * low.abs().clamp_min(1))
     return (low - slack).clamp(-_LARGEST, _LARGEST).float(), (high + slack).clamp(-_LARGEST, _LARGEST).float()
@@ -88,7 +85,7 @@ def known_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 def clipped_at(
     rows: Floats,
-    places: NDArray[np.int64],
+    places: Integers,
     ids: Ids,
     *,
     names: Sequence[str],
@@ -122,13 +119,13 @@ def _shortest(value: np.float32) -> float:
     return float(str(value))
 
 
-def allowed(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def allowed(counts: Integers) -> Integers:
     """(k,) numbers of values -> how many of them may be far outside; if more are, the range has moved."""
-    most: NDArray[np.int64] = np.maximum((FEW * counts).astype(np.int64), counts >= FEWEST)
+    most: Integers = np.maximum((FEW * counts).astype(np.int64), counts >= FEWEST)
     return most
 
 
-def far_rows(rows: Floats, edges: tuple[Doubles, Doubles], *, together: bool) -> dict[int, NDArray[np.int64]]:
+def far_rows(rows: Floats, edges: tuple[Doubles, Doubles], *, together: bool) -> dict[int, Integers]:
     """Find the rows whose value in a column is so far from nearly all others that one scale cannot hold both.
 
     Args:

@@ -53,11 +53,7 @@ T = TypeVar("T", bound=Fields)
 
 
 def check_fields(sealed: Sealed, model: type[T]) -> T:
-    """Return the header of a sealed folder as a model.
-
-    Raises:
-        ArtifactError: a field is wrong; the error names the first one.
-    """
+    """Return the header of a sealed folder as a model. Raises ArtifactError with the name of the first wrong field."""
     try:
         return model.model_validate_json(json.dumps(sealed.header), strict=True)
     except ValidationError as error:

@@ -139,8 +139,7 @@ class Preprocessor:
         if not logits:
             return output
         if self.table is None:
-            low, high = self.low.to(output.dtype), self.high.to(output.dtype)
-            return _between(low, high, output)
+            return _between(self.low.to(output.dtype), self.high.to(output.dtype), output)
         count = len(self.table.layout.numbers)
         numbers = _between(self.low[:count], self.high[:count], output[:, :count])  # (n, numbers)
         return torch.cat([numbers, output[:, count:]], dim=1)
@@ -188,11 +187,9 @@ def fit_preprocessor(
             have one unit); "range" maps all columns together to [0, 1]; "column-range" maps each column to [0, 1];
             "standard" scales each column to mean 0 and standard deviation 1; "none" does not scale. In a table, only
             numbers are scaled.
-        columns: the table's columns, (width,); empty if the rows are from an array.
+        columns: the table's columns, (width,); empty if the rows are from an array. Raises DataError for a column of
+            numbers without any value.
         origin: the values that were subtracted from the rows.
-
-    Raises:
-        DataError: a column of numbers has no value; the error names it.
     """
     if columns:
         fitted = _fit_columns(rows, kind, columns)
@@ -223,12 +220,8 @@ def _fit_columns(rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Colu
     numeric = [number for number, column in enumerate(columns) if column.kind == "numeric"]
     for number in numeric:
         if fitted[number].missing == len(rows):
-            raise DataError(
-                f"column {columns[number].name}",
-                expected="a value in at least one training row",
-                found="only missing values",
-                remedy="Remove the column.",
-            )
+            place, expected = f"column {columns[number].name}", "a value in at least one training row"
+            raise DataError(place, expected=expected, found="only missing values", remedy="Remove the column.")
     for number, one in zip(numeric, _numbers(rows, kind, numeric), strict=True):
         fitted[number] = FittedColumn(columns[number], fitted[number].missing, (), *one)
     for number, column in enumerate(columns):

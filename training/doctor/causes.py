@@ -7,10 +7,9 @@ from lookalike.training.doctor import rules_before as before
 from lookalike.training.doctor import rules_during as during
 from lookalike.training.doctor.case import Case
 from lookalike.training.doctor.finding import Finding, Observation, Sure
-from lookalike.training.errors import TrainingError
 from lookalike.training.history import State
 
-__all__ = ["CAUSES", "Cause", "diagnose", "is_hopeless", "refuse"]
+__all__ = ["CAUSES", "Cause", "diagnose", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,9 @@ class Cause:
 
     def look(self, case: Case) -> Finding | None:
         """Return a finding if the rule detects its cause in this run, else None."""
-        if not (observed := self.rule(case)):
+        if not (seen := self.rule(case)):
             return None
-        return Finding(
-            self.name, observed.evidence, self.why, observed.change, self.sure, self.topic, observed.settings
-        )
+        return Finding(self.name, seen.evidence, self.why, seen.change, self.sure, self.topic, seen.settings)
 
 
 CAUSES = (
@@ -101,18 +98,8 @@ def diagnose(state: State) -> list[Finding]:
 
 
 def refuse(state: State) -> None:
-    """Refuse, before the first step, a run that certainly cannot learn.
-
-    Raises:
-        TrainingError: with the cause, the evidence and the change.
-    """
+    """Raise TrainingError, with the evidence and the change, if it is certain that the run cannot learn."""
     case = Case(state.facts)
     for cause in CAUSES:
         if cause.fatal and (finding := cause.look(case)):
-            remedy = f"{finding.why} {finding.change}"
-            raise TrainingError(finding.cause, expected="a run that can learn", found=finding.seen, remedy=remedy)
-
-
-def is_hopeless(state: State) -> bool:
-    """Whether a loss is not finite, or stayed far above that of a constant answer: see `Case.hopeless`."""
-    return Case.of(state).hopeless
+            raise finding.error("a run that can learn")

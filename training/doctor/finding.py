@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding", "Observation", "Sure"]
+from lookalike.training.errors import TrainingError
+
+__all__ = ["Finding", "Observation", "Sure", "advise"]
 
 Sure = Literal["certain", "likely", "possible"]
 
@@ -15,6 +17,11 @@ class Observation:
     evidence: str
     change: str
     settings: tuple[str, ...] = ()
+
+
+def advise(evidence: str, *settings: str) -> Observation:
+    """Return an observation whose change is to set these `section.key=value` lines."""
+    return Observation(evidence, " ".join(f"--set {line}" for line in settings), settings)
 
 
 @dataclass(frozen=True)
@@ -38,3 +45,7 @@ class Finding:
     sure: Sure
     topic: str
     settings: tuple[str, ...] = ()
+
+    def error(self, expected: str) -> TrainingError:
+        """Return the error of a run that this cause ends."""
+        return TrainingError(self.cause, expected=expected, found=self.seen, remedy=f"{self.why} {self.change}")

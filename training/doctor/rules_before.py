@@ -5,7 +5,7 @@ A rule takes a case and returns the evidence and the change, or None. The thresh
 """
 
 from lookalike.training.doctor.case import Case
-from lookalike.training.doctor.finding import Observation
+from lookalike.training.doctor.finding import Observation, advise
 
 __all__ = [
     "bad_rows",
@@ -39,8 +39,7 @@ SLACK, NEAR_END = 1e-3, 5e-3
 
 def bad_rows(case: Case) -> Observation | None:
     """Training or validation rows that contain NaN or infinity; a single one is enough."""
-    count = case.facts.get("bad_rows", 0)
-    if not count:
+    if not (count := case.facts.get("bad_rows", 0)):
         return None
     return Observation(
         f"{count} of {case.facts['rows'] + case.facts['validation_rows']} rows contain NaN or infinity",
@@ -60,8 +59,7 @@ def rows_alike(case: Case) -> Observation | None:
 
 def missing_parameters(case: Case) -> Observation | None:
     """Trainable parameters that are in no group of the optimizer; a single one is enough."""
-    missing = case.facts.get("missing", [])
-    if not missing:
+    if not (missing := case.facts.get("missing", [])):
         return None
     return Observation(
         f"{len(missing)} trainable parameters are in no group of the optimizer: {', '.join(missing[:4])}",
@@ -139,18 +137,15 @@ def unscaled_inputs(case: Case) -> Observation | None:
     if columns > 3 and widest > WIDEST_COLUMN:
         seen = f"one of {columns} columns has {widest:.0%} of all variance; the other columns hardly influence the loss"
     elif scale > LARGEST_SCALE or 0 < scale < SMALLEST_SCALE:
-        seen = (
-            f"the values' root mean square is {scale:.3g} (from {facts['low']:.3g} to {facts['high']:.3g}), not near 1"
-        )
+        seen = f"the root mean square is {scale:.3g} (from {facts['low']:.3g} to {facts['high']:.3g}), not near 1"
     else:
         return None
-    return Observation(seen, "--set data.scale=auto", ("data.scale=auto",))
+    return advise(seen, "data.scale=auto")
 
 
 def blurred_columns(case: Case) -> Observation | None:
     """Columns whose distinct values become equal in float32, even after subtracting an origin; one is enough."""
-    names = case.facts.get("blurred", [])
-    if not names:
+    if not (names := case.facts.get("blurred", [])):
         return None
     listed = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     return Observation(
@@ -175,11 +170,8 @@ def missing_activations(case: Case) -> Observation | None:
     """More than two weight matrices that act as one, tested on extreme rows."""
     if not case.facts.get("affine") or case.facts["depth"] <= 2:
         return None
-    return Observation(
-        f"{case.facts['depth']} weight matrices in a row act as one: f(a) + f(b) = f(a + b) + f(0)",
-        "--set model.activation=silu",
-        ("model.activation=silu",),
-    )
+    seen = f"{case.facts['depth']} weight matrices in a row act as one: f(a) + f(b) = f(a + b) + f(0)"
+    return advise(seen, "model.activation=silu")
 
 
 def batch_too_small(case: Case) -> Observation | None:
@@ -199,11 +191,8 @@ def corruption_too_strong(case: Case) -> Observation | None:
     lost = case.facts.get("lost", 0.0)
     if lost <= LOST or (case.history and case.best < LOST_LOSS):
         return None
-    return Observation(
-        f"the corruption removes {lost:.0%} of the rows' variance",
-        "--set corruption.kind=gaussian --set corruption.level=auto",
-        ("corruption.kind=gaussian", "corruption.level=auto"),
-    )
+    seen = f"the corruption removes {lost:.0%} of the rows' variance"
+    return advise(seen, "corruption.kind=gaussian", "corruption.level=auto")
 
 
 def bottleneck_too_small(case: Case) -> Observation | None:
@@ -218,11 +207,10 @@ def bottleneck_too_small(case: Case) -> Observation | None:
     unexplained, with_one_more = left[narrowest - 1], left[narrowest]
     if unexplained <= UNEXPLAINED and (unexplained <= NOTICEABLE or with_one_more > unexplained / 3):
         return None
-    width = next((number for number, share in enumerate(left, start=1) if share <= ENOUGH), len(left))
-    width = max(width, narrowest + 1)
-    return Observation(
+    enough = next((number for number, share in enumerate(left, start=1) if share <= ENOUGH), len(left))
+    width = max(enough, narrowest + 1)
+    return advise(
         f"through a layer of width {narrowest} the best linear map leaves {unexplained:.0%} of the variance "
         f"unexplained, through a layer of width {width} only {left[width - 1]:.0%}",
-        f"--set model.latent_dim={width}",
-        (f"model.latent_dim={width}",),
+        f"model.latent_dim={width}",
     )

@@ -3,7 +3,7 @@
 import math
 
 from lookalike.training.doctor.case import Case
-from lookalike.training.doctor.finding import Observation
+from lookalike.training.doctor.finding import Observation, advise
 
 __all__ = [
     "collapsed_latent",
@@ -75,21 +75,14 @@ def exploding_gradients(case: Case) -> Observation | None:
     loss, norm = case.relative(case.first.get("first_loss"), "train_"), case.first["first_norm"]
     if loss <= LOUD:
         return None
-    seen = f"before any step the loss is {loss:.3g} times a constant answer's, and the gradient norm is {_format(norm)}"
+    size = "not finite" if norm is None else f"{norm:.3g}"
+    seen = f"before any step the loss is {loss:.3g} times a constant answer's, and the gradient norm is {size}"
     if (gain := case.facts.get("gain", 0.0)) > LOUD_GAIN:
         return Observation(
             f"{seen}; the weights of a layer make values {gain:.3g} times as large",
             "Use a standard initialization of the weights: layer.reset_parameters(), or nn.init.kaiming_normal_",
         )
-    return Observation(
-        seen,
-        "--set model.batch_norm=true --set optimizer.clip=1",
-        ("model.batch_norm=true", "optimizer.clip=1.0"),
-    )
-
-
-def _format(norm: float | None) -> str:
-    return "not finite" if norm is None else f"{norm:.3g}"
+    return advise(seen, "model.batch_norm=true", "optimizer.clip=1.0")
 
 
 def learning_rate_too_high(case: Case) -> Observation | None:
@@ -107,21 +100,14 @@ def learning_rate_too_high(case: Case) -> Observation | None:
     good = _good_rate(case)
     lower = good if facts["lr"] > 3 * good else facts["lr"] / 10
     moved = f", and a typical step moved a layer by {update:.0%} of its norm" if math.isfinite(update) else ""
-    return Observation(
-        f"at a learning rate of {facts['lr']:g} the loss {_describe_loss(case, first, worst)}{moved}",
-        *_lines(*_at_rate(case, lower)),
-    )
+    seen = f"at a learning rate of {facts['lr']:g} the loss {_describe_loss(case, first, worst)}{moved}"
+    return advise(seen, *_at_rate(case, lower))
 
 
 def _at_rate(case: Case, lr: float) -> tuple[str, ...]:
     """Return the settings of a learning rate; a separate decoder rate is set to the same rate."""
     same = ("optimizer.decoder_lr=same",) if case.facts.get("rates_differ") else ()
     return f"optimizer.lr={lr:.2g}", *same
-
-
-def _lines(*settings: str) -> tuple[str, tuple[str, ...]]:
-    """Return the change as text, and its settings."""
-    return " ".join(f"--set {line}" for line in settings), settings
 
 
 def _is_clipped(case: Case) -> bool:
@@ -152,18 +138,14 @@ def learning_rate_too_low(case: Case) -> Observation | None:
     if not case.first.get("update") or update >= SHORT_STEP or case.best < 0.5:
         return None
     if _is_clipped(case) and case.facts["clip"] < 1 and case.facts.get("optimizer") == "sgd":
-        return Observation(
-            f"gradients are clipped to a norm of {case.facts['clip']:g}, and a typical step moved no layer by more "
-            f"than {update:.1e} of its norm",
-            "--set optimizer.clip=1",
-            ("optimizer.clip=1.0",),
-        )
+        moved = f"a typical step moved no layer by more than {update:.1e} of its norm"
+        return advise(f"gradients are clipped to a norm of {case.facts['clip']:g}, and {moved}", "optimizer.clip=1.0")
     good = _good_rate(case)
     higher = good if case.facts["lr"] < good else 10 * case.facts["lr"]
-    return Observation(
+    return advise(
         f"a typical step moved no layer by more than {update:.1e} of its norm; "
         f"the loss is still {case.best:.0%} of a constant answer's",
-        *_lines(*_at_rate(case, higher)),
+        *_at_rate(case, higher),
     )
 
 
@@ -184,23 +166,16 @@ def vanishing_gradients(case: Case) -> Observation | None:
         return None
     names = f" with {', '.join(activations)}" if (activations := case.facts.get("activations")) else ""
     fell = f"falls from {greatest:.1e} to {first:.1e} in the first" if first < greatest else f"is only {first:.1e}"
-    return Observation(
-        f"through {len(gradient)} layers{names} the gradient {fell}; its total norm is {norm:.1e}",
-        "--set model.activation=silu --set model.batch_norm=true",
-        ("model.activation=silu", "model.batch_norm=true"),
-    )
+    seen = f"through {len(gradient)} layers{names} the gradient {fell}; its total norm is {norm:.1e}"
+    return advise(seen, "model.activation=silu", "model.batch_norm=true")
 
 
 def dead_relus(case: Case) -> Observation | None:
     """More than `DEAD_UNITS` of a layer's units have no gradient; for the narrowest layer see `collapsed_latent`."""
-    worst = case.dead_hidden
-    if worst <= DEAD_UNITS:
+    if case.dead_hidden <= DEAD_UNITS:
         return None
-    return Observation(
-        f"{worst:.0%} of a layer's units had no gradient in any observed step of an epoch",
-        "--set model.activation=silu --set model.batch_norm=true",
-        ("model.activation=silu", "model.batch_norm=true"),
-    )
+    seen = f"{case.dead_hidden:.0%} of a layer's units had no gradient in any observed step of an epoch"
+    return advise(seen, "model.activation=silu", "model.batch_norm=true")
 
 
 def collapsed_latent(case: Case) -> Observation | None:
@@ -208,13 +183,13 @@ def collapsed_latent(case: Case) -> Observation | None:
     latent, after = case.last.get("latent"), case.facts.get("latent_activation", "")
     if not latent or latent["dead"] <= DEAD_DIMENSIONS or (case.dead_hidden > DEAD_UNITS and not after):
         return None
-    change = f"Remove the {after} from the latent layer" if after else "--set model.batch_norm=true"
-    return Observation(
+    seen = (
         f"{latent['dead']:.0%} of the latent dimensions are the same for every row; "
-        f"the effective number of dimensions is {latent['rank']:.1f}",
-        change,
-        () if after else ("model.batch_norm=true",),
+        f"the effective number of dimensions is {latent['rank']:.1f}"
     )
+    if after:
+        return Observation(seen, f"Remove the {after} from the latent layer")
+    return advise(seen, "model.batch_norm=true")
 
 
 def weight_decay_too_strong(case: Case) -> Observation | None:
@@ -225,11 +200,7 @@ def weight_decay_too_strong(case: Case) -> Observation | None:
         return None
     finite = math.isfinite(case.best)
     reached = f"a best loss of {case.best:.0%} of a constant answer's" if finite else "no finite loss"
-    return Observation(
-        f"a decay of {decay:g} with {kind}, and {reached}",
-        "--set optimizer.weight_decay=0",
-        ("optimizer.weight_decay=0.0",),
-    )
+    return advise(f"a decay of {decay:g} with {kind}, and {reached}", "optimizer.weight_decay=0.0")
 
 
 def overfitting(case: Case) -> Observation | None:
@@ -259,23 +230,13 @@ def too_few_epochs(case: Case) -> Observation | None:
     if case.steps >= VERY_FEW_STEPS and middle < (1 + STILL_FALLING) * end:
         return None
     slope = f", and halfway it was {middle:.2f}" if case.steps >= VERY_FEW_STEPS else ""
-    return Observation(
-        f"after {case.steps} steps the loss is {end:.2f} of a constant answer's{slope}",
-        "--set fit.epochs=auto",
-        ("fit.epochs=auto",),
-    )
+    return advise(f"after {case.steps} steps the loss is {end:.2f} of a constant answer's{slope}", "fit.epochs=auto")
 
 
 def underfitting(case: Case) -> Observation | None:
     """A best loss of at least `LITTLE_LEARNED`: almost nothing was learned. Reported only without any other finding."""
     if not LITTLE_LEARNED <= case.best < math.inf:
         return None
-    return Observation(
-        f"the best validation loss is {case.best:.0%} of a constant answer's",
-        *_lines(
-            *_at_rate(case, _good_rate(case)),
-            "model.dropout=0.0",
-            "model.latent_noise=0.1",
-            "model.hidden=[512,256]",
-        ),
-    )
+    seen = f"the best validation loss is {case.best:.0%} of a constant answer's"
+    lines = ("model.dropout=0.0", "model.latent_noise=0.1", "model.hidden=[512,256]")
+    return advise(seen, *_at_rate(case, _good_rate(case)), *lines)

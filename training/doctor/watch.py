@@ -11,7 +11,6 @@ To cost little, it observes only the steps 0, 1, 2, 4, 8, 16, ... of an epoch cl
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -115,11 +114,10 @@ class Watch:
     def _on_forward(self, module: nn.Module, inputs: object, output: Any) -> None:
         if not isinstance(output, Tensor):
             return
-        if torch.is_grad_enabled():
-            if output.requires_grad:
-                output.register_hook(lambda gradient: self._on_backward())  # type: ignore[no-untyped-call]
-            return
-        self.train_mode |= any(part.training for part in self.mode_dependent)
+        if not torch.is_grad_enabled():
+            self.train_mode |= any(part.training for part in self.mode_dependent)
+        elif output.requires_grad:
+            output.register_hook(lambda gradient: self._on_backward())  # type: ignore[no-untyped-call]
 
     def _on_backward(self) -> None:
         """Check for stale gradients at the first backward pass after a step; later passes may accumulate."""
@@ -143,7 +141,7 @@ class Watch:
             alive |= gradient.flatten(1).any(dim=1)
         norms = torch.stack(torch._foreach_norm(gradients))  # (layers,)
         self.norms.append(torch.linalg.vector_norm(norms))
-        self.gradients.append(norms / _square_roots_of_size(self.layers, norms))
+        self.gradients.append(norms / norms.new_tensor([math.sqrt(w.numel()) for w in self.layers]))
         self.before = [w.detach().clone() for w in self.layers]
 
     @torch.no_grad()
@@ -183,15 +181,7 @@ def _latent_signs(latent: Tensor) -> dict[str, Any] | None:
     power = torch.linalg.svdvals(centered).square()
     rank = power.sum().square() / power.square().sum().clamp_min(1e-300)
     dead = (deviation <= DEAD_DIMENSION * deviation.max()) | (deviation < 1e-6)
-    return {
-        "dead": _number(dead.double().mean()),
-        "rank": _number(rank),
-        "deviation": _number(deviation.median()),
-    }
-
-
-def _square_roots_of_size(layers: Iterable[Tensor], like: Tensor) -> Tensor:
-    return torch.tensor([math.sqrt(w.numel()) for w in layers], dtype=like.dtype, device=like.device)
+    return {"dead": _number(dead.double().mean()), "rank": _number(rank), "deviation": _number(deviation.median())}
 
 
 def _numbers(values: Tensor) -> list[float | None]:

@@ -92,13 +92,11 @@ def judge_pca(latent_dim: int, preprocess: Preprocessor, noise_test: NoiseTest, 
     if preprocess.mixed:  # each category becomes a known one, as in an encoder's output
         reconstructed = apply(preprocess.to(_CPU).invert(torch.from_numpy(reconstructed), shares=True).numpy())
     error = _error(preprocess, reconstructed, queries)
-    return _judge(
-        f"PCA-{pca.n_components_}",
-        lambda rows: np.ascontiguousarray(pca.transform(apply(rows)), np.float32),
-        error,
-        4 * int(pca.n_components_),
-        noise_test,
-    )
+
+    def embed(rows: Rows2D) -> Rows2D:
+        return np.ascontiguousarray(pca.transform(apply(rows)), np.float32)
+
+    return _judge(f"PCA-{pca.n_components_}", embed, error, 4 * int(pca.n_components_), noise_test)
 
 
 def judge_raw(noise_test: NoiseTest, preprocess: Preprocessor | None = None) -> EncoderScore:

@@ -55,12 +55,10 @@ def probe(
     The predictors are a linear and a small MLP probe, trained by the autoencoder's training loop, and the vote of the
     ten nearest items by Euclidean distance (for embeddings of unit length, by cosine). A label is one of two or more
     kinds, or a list of names. Rows whose label is None are left out. A label that no item has is never predicted.
+    Returns None if there are no labels, or all items have the same label.
 
     Args:
         items, queries: (n, d) and (m, d) float32 embeddings; they are standardized by the items.
-
-    Returns:
-        None if there are no labels, or all items have the same label.
     """
     items, item_names, several = _labeled(items, item_labels)
     queries, query_names, query_several = _labeled(queries, query_labels)
@@ -82,10 +80,9 @@ def probe(
 
 
 def label_scores(predicted: Marks, actual: Marks, *, several: bool) -> dict[str, float]:
-    """The accuracy; if a row may have several labels, F1 over all labels (micro) and its mean over kinds (macro).
+    """(m, kinds) each -> the accuracy; or with `several` labels, F1 over all (micro) and its mean over kinds (macro).
 
-    Args:
-        predicted, actual: (m, kinds); a kind that no row has and that is not predicted has no F1.
+    A kind that no row has and that is not predicted has no F1.
     """
     if not several:
         return {"accuracy": float((predicted == actual).all(axis=1).mean())}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookalike.training.config import TrainConfig, build_config
+from lookalike.training.config import build_config
 from lookalike.training.doctor.causes import diagnose
 from lookalike.training.doctor.finding import Finding
 from lookalike.training.errors import DataError, TrainingError
@@ -13,7 +13,7 @@ from lookalike.training.fit.checkpoint import latest_checkpoint, read_state
 from lookalike.training.fit.job import train
 from lookalike.training.fit.split import split_rows
 from lookalike.training.history import State
-from lookalike.training.rows import Rows, open_rows
+from lookalike.training.rows import open_rows
 
 __all__ = ["AutoFixResult", "auto_fix", "read_run"]
 
@@ -31,14 +31,11 @@ class AutoFixResult:
 def read_run(run: Path) -> tuple[State, dict[str, Any]]:
     """Return the history of a run and its settings, from its newest intact checkpoint.
 
-    Raises:
-        TrainingError: there is no run.
-        ArtifactError: all checkpoints are damaged.
+    Raises TrainingError if there is no run, and ArtifactError if all its checkpoints are damaged.
     """
     if not (checkpoint := latest_checkpoint(run)):
-        raise TrainingError(
-            str(run), expected="the folder of a run", found="no checkpoint", remedy="Train with --run first."
-        )
+        expected, remedy = "the folder of a run", "Train with --run first."
+        raise TrainingError(str(run), expected=expected, found="no checkpoint", remedy=remedy)
     return read_state(checkpoint), checkpoint.header["settings"]
 
 
@@ -59,14 +56,10 @@ def auto_fix(run: Path) -> AutoFixResult:
         raise TrainingError(str(run), expected="a finding that a change of settings can fix", found=found)
     folder = _new_folder(run)
     rows = open_rows(settings["data"]["name"], categories=config.data.categories)
-    _check_rows_unchanged(rows, original, settings)
-    return AutoFixResult(before, advice, train(rows, config, folder).state, folder)
-
-
-def _check_rows_unchanged(rows: Rows, config: TrainConfig, settings: dict[str, Any]) -> None:
-    """Refuse changed rows: with them, a better result would not be due to the advice."""
-    if split_rows(rows.with_categories(config.data.categories), config).digest() != settings["data"]["sha256"]:
+    same = split_rows(rows.with_categories(original.data.categories), original).digest() == settings["data"]["sha256"]
+    if not same:  # a better result would not be due to the advice
         raise DataError(rows.name, expected="the rows that the run was trained on", found="different rows")
+    return AutoFixResult(before, advice, train(rows, config, folder).state, folder)
 
 
 def _new_folder(run: Path) -> Path:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn, optim
 
@@ -53,20 +52,15 @@ def save_checkpoint(
 
 
 def latest_checkpoint(run: Path) -> Sealed | None:
-    """Return the newest intact checkpoint of a run, or None if there is no checkpoint yet.
-
-    Raises:
-        ArtifactError: all checkpoints are damaged.
-    """
+    """Return the newest intact checkpoint of a run, or None without any. Raises ArtifactError if all are damaged."""
     damage: ArtifactError | None = None
     for number, folder in sorted(_checkpoints(run), reverse=True):
         try:
             checkpoint = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
             if len(read_state(checkpoint).history) == number:
                 return checkpoint
-            damage = damage or ArtifactError(
-                str(folder), expected=f"the checkpoint of epoch {number}", found="the checkpoint of another epoch"
-            )
+            expected, found = f"the checkpoint of epoch {number}", "the checkpoint of another epoch"
+            damage = damage or ArtifactError(str(folder), expected=expected, found=found)
         except ArtifactError as error:
             damage = damage or error
     if damage:
@@ -75,7 +69,7 @@ def latest_checkpoint(run: Path) -> Sealed | None:
 
 
 def _checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """Return the number and path of each folder with a checkpoint's name; other files are left alone."""
+    """Return the number and path of each folder with a checkpoint's name."""
     named = ((re.fullmatch(r"checkpoint-(\d{6,})", path.name), path) for path in run.glob("checkpoint-*"))
     return [(int(match[1]), path) for match, path in named if match]
 
@@ -83,19 +77,14 @@ def _checkpoints(run: Path) -> list[tuple[int, Path]]:
 def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]) -> State:
     """Load a checkpoint's weights into `model` and `optimizer`, and return the run's state.
 
-    Raises:
-        ResumeError: the checkpoint was made with other settings or other data.
-        ArtifactError: the weights do not fit the model.
+    Raises ResumeError if the settings or the data are not those of the run, ArtifactError if the weights do not fit.
     """
     saved = checkpoint.header["settings"]
     if saved != settings:
         differing = ", ".join(sorted(_differing(saved, settings)))
-        raise ResumeError(
-            f"{checkpoint.folder}, {differing}",
-            expected="the settings and data that the run began with",
-            found="different ones",
-            remedy="Resume with the same settings and data, or begin a new run.",
-        )
+        place, expected = f"{checkpoint.folder}, {differing}", "the settings and data that the run began with"
+        remedy = "Resume with the same settings and data, or begin a new run."
+        raise ResumeError(place, expected=expected, found="different ones", remedy=remedy)
     state = read_state(checkpoint)
     try:
         tensors = safetensors.torch.load_file(checkpoint.folder / _WEIGHTS)
@@ -119,11 +108,7 @@ def _differing(left: dict[str, Any], right: dict[str, Any]) -> Iterator[str]:
 
 
 def read_state(checkpoint: Sealed) -> State:
-    """Return the run's state without its weights.
-
-    Raises:
-        ArtifactError: the manifest does not describe a run; the error names the field.
-    """
+    """Return the run's state without its weights. Raises ArtifactError if a field of the manifest is wrong."""
     manifest = check_fields(checkpoint, CheckpointManifest)
     best_epoch = min(manifest.best_epoch, len(manifest.history))
     return State(manifest.history, best_epoch, {}, manifest.stopped, manifest.facts)
@@ -139,11 +124,8 @@ def _restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -
 
 def _named(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
     """Return contiguous copies under prefixed names: safetensors refuses tensors that share memory."""
-    return {
-        f"{prefix}.{name}": t.detach().cpu().clone().contiguous()
-        for name, t in tensors.items()
-        if isinstance(t, torch.Tensor)
-    }
+    found = {f"{prefix}.{name}": t for name, t in tensors.items() if isinstance(t, Tensor)}
+    return {name: t.detach().cpu().clone().contiguous() for name, t in found.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -69,9 +69,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     defaults. `fit` holds rows out, scales, trains and stops early exactly as `lookalike train` does: the same rows
     and the same seed give the same weights, bit for bit.
 
-    There is no `partial_fit`: the columns' scale is fitted on the training rows, and early stopping needs rows that
-    no step has seen. Neither works for rows that arrive in parts: later parts would change the scale after the
-    weights were trained with the earlier scale.
+    There is no `partial_fit`: later rows would change the columns' scale after the weights were trained with the
+    earlier scale, and early stopping needs rows that no step has seen.
 
     Args:
         latent_dim: values in an embedding; "auto" is a quarter of the columns, within [2, 32].
@@ -157,8 +156,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def transform(self, X: ArrayLike) -> Floats:  # noqa: N803
         """(n, columns) -> (n, latent_dim) embeddings, not normalized; float64 if X is, else float32.
 
-        The embeddings equal those of the exported encoder, to float32's rounding. They are computed in float64, so
-        that a row's embedding does not depend on the other rows of the batch.
+        They equal those of the exported encoder, to float32's rounding. They are computed in float64, so that a row's
+        embedding does not depend on the other rows of the batch.
         """
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=_FLOATS, reset=False)
@@ -181,10 +180,9 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: N803
         """Return the share of X's variance that survives the bottleneck, at most 1; `y` is ignored.
 
-        This is R2 between X and its reconstruction, in the unit of the rows, over all columns together. It is
-        comparable with PCA's sum of `explained_variance_ratio_`. Columns of large variance weigh most, regardless of
-        `scale`, so scores of different parameters are comparable. If columns have different units, put a
-        StandardScaler before this estimator in a pipeline.
+        This is R2 between X and its reconstruction, in the unit of the rows, over all columns together, comparable
+        with PCA's sum of `explained_variance_ratio_`. Columns of large variance weigh most, regardless of `scale`; if
+        columns have different units, put a StandardScaler before this estimator in a pipeline.
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=_FLOATS, reset=False)
@@ -193,18 +191,22 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def export(self, folder: str | Path) -> Encoder:
         """Write the encoder artifact, as `lookalike train` writes RUN/encoder; replaces an existing artifact.
 
-        Raises:
-            TrainingError: `folder` exists and is not an encoder artifact.
-            ExportError: the exported encoder's output differs from the fitted model's.
+        Raises TrainingError if `folder` is no artifact, and ExportError if the artifact's output differs.
         """
         check_is_fitted(self)
         target = Path(folder)
-        if target.exists():
-            _require_artifact(target)
+        try:
+            if target.exists():
+                read_manifest(target, FORMAT)
+        except ArtifactError as error:
+            expected = "a new folder, or an encoder artifact to replace"
+            raise TrainingError(str(target), expected=expected, found="other contents") from error
         return self._fitted.export(target)
 
     def _config(self) -> TrainConfig:
-        values = {key: getattr(self, name) for name, key in _SETTING_OF.items()} | {"fit.seed": self._seed()}
+        state = self.random_state
+        seed = int(state if isinstance(state, int | np.integer) else check_random_state(state).randint(1 << 31))
+        values = {key: getattr(self, name) for name, key in _SETTING_OF.items()} | {"fit.seed": seed}
         lines = [f"{key}={json.dumps(value, default=_to_json)}" for key, value in values.items()]
         if self.input_shape is not None:
             sides = np.asarray(self.input_shape)
@@ -212,22 +214,14 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 raise ConfigError("input_shape", expected="None, or whole numbers from 1", found=repr(self.input_shape))
         is_list = isinstance(self.settings, Sequence) and not isinstance(self.settings, str)
         if not (is_list and all(isinstance(line, str) for line in self.settings)):
-            raise ConfigError(
-                "settings", expected='a list of lines such as "model.dropout=0.1"', found=repr(self.settings)
-            )
+            expected = 'a list of lines such as "model.dropout=0.1"'
+            raise ConfigError("settings", expected=expected, found=repr(self.settings))
         return load_config(None, [*lines, *self.settings])
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, int | np.integer):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(1 << 31))
 
     def _fit(self, rows: Rows, config: TrainConfig) -> None:
         state = State()
-        with (
-            _ONE_AT_A_TIME,
-            torch.random.fork_rng(range(torch.cuda.device_count())),
-        ):  # the caller's random state stays unchanged
+        # the caller's random state stays unchanged
+        with _ONE_AT_A_TIME, torch.random.fork_rng(range(torch.cuda.device_count())):
             split = split_rows(rows, config, shown=self.verbose)
             fitting = prepare(rows, split, config)
             with epoch_bar(fitting.plan.epochs, state, shown=self.verbose) as show:
@@ -264,12 +258,3 @@ def _blockwise(rows: NDArray[Any], dtype: np.dtype[Any], step: Callable[[Tensor]
 
 def _to_json(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
-
-
-def _require_artifact(folder: Path) -> None:
-    try:
-        read_manifest(folder, FORMAT)
-    except ArtifactError as error:
-        raise TrainingError(
-            str(folder), expected="a new folder, or an encoder artifact to replace", found="other contents"
-        ) from error

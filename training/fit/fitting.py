@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from torch import nn, optim
 from lookalike.training.artifact.encoder import Encoder, resolve_device
 from lookalike.training.artifact.export import export
 from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
-from lookalike.training.choices import ScaleKind
 from lookalike.training.config import TrainConfig
 from lookalike.training.corruption import Corruption, build_corruption
 from lookalike.training.doctor.causes import diagnose
-from lookalike.training.errors import ConfigError, TrainingError
+from lookalike.training.errors import ConfigError
 from lookalike.training.fit.device_placement import place_on_device
 from lookalike.training.fit.loop import fit
 from lookalike.training.fit.precision import Precision, choose_bf16
@@ -45,7 +43,7 @@ from lookalike.training.tables.columns import describe_columns
 __all__ = ["Fitted", "Fitting", "epoch_bar", "prepare"]
 
 MOST_HELD = 8_192
-"""Held-out rows whose sketches an artifact stores, so that later steps can recognize them."""
+"""Held-out rows, evenly spaced, whose sketches an artifact stores, so that later steps can recognize them."""
 PROBE_ROWS = 2_000
 ROUNDING = 1e-5
 MAX_WEIGHTS = 1 << 28
@@ -66,11 +64,7 @@ class Fitted:
     header: dict[str, Any]
 
     def export(self, target: Path) -> Encoder:
-        """Write the artifact; replaces an existing artifact.
-
-        Raises:
-            ExportError: the exported encoder's output differs from the live model's.
-        """
+        """Write the artifact, or replace it. Raises ExportError if its output differs from the live model's."""
         return export(target, self.model, self.preprocess, probe=self.probe, header=self.header)
 
 
@@ -99,14 +93,13 @@ class Fitting:
     def run(self, state: State, hooks: Hooks) -> None:
         """Continue from `state` to the end of the run; the model ends with its best weights.
 
-        Raises:
-            TrainingError: the loss became NaN or infinite, or the doctor is certain that training cannot work.
+        Raises TrainingError if the loss became NaN or infinite, or if training certainly cannot work.
         """
         if state.stopped not in {"finished", "patience", "hopeless"}:
             with few_threads(short=is_short(self.model, self.data.train, self.plan.batch_size)):
                 fit(self.model, self.loss, self.optimizer, self.data, plan=self.plan, hooks=hooks, state=state)
         if state.stopped == "hopeless":
-            raise _hopeless(state)
+            raise diagnose(state)[0].error("a run that learns")
         self.model.load_state_dict(state.best_weights)
         self.model.eval()
 
@@ -119,7 +112,7 @@ class Fitting:
             "latent_dim": linear[-1].out_features,
             "output": "logits" if self.loss.name.startswith("bce_logits") else "values",
             **settings,
-            "held_out": _held_out_sketches(split.validation),
+            "held_out": sketches(split.validation[evenly(len(split.validation), MOST_HELD)]).tolist(),
             "best_epoch": state.best_epoch,
             "history": [dataclasses.asdict(epoch) for epoch in state.history],
         }
@@ -131,12 +124,10 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     """Fit the preprocessing on the training rows, and build the model, the loss, the optimizer and the plan.
 
     Seeds torch's global generator. `resumed`: the `settings` of the run that is resumed; it keeps its device and
-    its precision.
-
-    Raises:
-        ConfigError: settings that conflict with each other or with these rows.
+    its precision. Raises ConfigError for settings that conflict with each other or with these rows.
     """
-    preprocess = fit_preprocessor(split.train, _scale_kind(config, rows), rows.columns, split.origin)
+    scale = config.data.scale if config.data.scale != "auto" else "center" if rows.pixels else "standard"
+    preprocess = fit_preprocessor(split.train, scale, rows.columns, split.origin)
     loss = build_loss(config.loss)
     device = resolve_device((resumed or {}).get("device", config.fit.device))
     numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
@@ -161,13 +152,13 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
 
 @contextmanager
 def epoch_bar(epochs: int, state: State, *, shown: bool = True) -> Iterator[Callable[[State], None]]:
-    """Show a progress bar on standard error; yields a callback to call after each epoch."""
+    """Show a progress bar on standard error; yield the function to call after each epoch."""
     with progress_bar("training", epochs, "epochs", shown=shown) as advance:
         advance(len(state.history))
 
         def on_epoch(state: State) -> None:
             last = state.history[-1]
-            losses = [nan if loss is None else loss for loss in (last.train_loss, last.validation_loss)]
+            losses = [math.nan if loss is None else loss for loss in (last.train_loss, last.validation_loss)]
             advance(1, "loss {:.5f}, validation {:.5f}".format(*losses))
 
         yield on_epoch
@@ -177,20 +168,15 @@ def _build(shape: tuple[int, ...], width: int, config: TrainConfig) -> Autoencod
     """Build a model for preprocessed rows of `width` values; they keep `shape` if it has as many values."""
     shape = shape if math.prod(shape) == width else (width,)
     latent_dim = latent_dim_for(width, config.model)
-    with torch.device("meta"):
-        _check_weights(Autoencoder(shape, latent_dim, config.model), config)
-    torch.manual_seed(config.fit.seed)
-    return Autoencoder(shape, latent_dim, config.model)
-
-
-def _check_weights(sketch: Autoencoder, config: TrainConfig) -> None:
-    """Refuse a model so large that its settings are likely a mistake. `sketch` has no storage (meta device)."""
-    field = {"mlp": "model.hidden", "conv": "model.channels"}[config.model.kind]
-    halves: list[nn.Sequential] = [sketch.encoder, sketch.decoder]
-    weights = max(sum(part.numel() for part in half.parameters()) for half in halves)
-    if weights > MAX_WEIGHTS:
+    with torch.device("meta"):  # without storage
+        sketch = Autoencoder(shape, latent_dim, config.model)
+    weights = max(sum(part.numel() for part in half.parameters()) for half in (sketch.encoder, sketch.decoder))
+    if weights > MAX_WEIGHTS:  # the settings are likely a mistake
+        field = {"mlp": "model.hidden", "conv": "model.channels"}[config.model.kind]
         expected = f"at most {MAX_WEIGHTS:,} weights in the encoder and in the decoder"
         raise ConfigError(field, expected=expected, found=f"{weights:,}")
+    torch.manual_seed(config.fit.seed)
+    return Autoencoder(shape, latent_dim, config.model)
 
 
 def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:
@@ -198,12 +184,9 @@ def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPla
     size = fit.batch_size if fit.batch_size != "auto" else automatic_batch(count)
     steps = math.ceil(count / size)
     if (config.model.batch_norm or config.model.latent_norm) and count < 2 * steps:
-        raise ConfigError(
-            "fit.batch_size",
-            expected="at least 2 rows in a batch",
-            found=f"{count} rows in batches of {size}",
-            remedy="--set model.batch_norm=false --set model.latent_norm=false",
-        )
+        expected, found = "at least 2 rows in a batch", f"{count} rows in batches of {size}"
+        remedy = "--set model.batch_norm=false --set model.latent_norm=false"
+        raise ConfigError("fit.batch_size", expected=expected, found=found, remedy=remedy)
     return FitPlan(
         epochs=fit.epochs if fit.epochs != "auto" else min(300, max(30, math.ceil(3_000 / steps))),
         batch_size=size,
@@ -215,12 +198,6 @@ def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPla
     )
 
 
-def _scale_kind(config: TrainConfig, rows: Rows) -> ScaleKind:
-    if config.data.scale == "auto":
-        return "center" if rows.pixels else "standard"
-    return config.data.scale
-
-
 def _check_output(config: TrainConfig, loss: Loss, preprocess: Preprocessor) -> None:
     """Refuse rows outside of the range that the output activation can produce."""
     low, high = float(preprocess.low.min()), float(preprocess.high.max())
@@ -229,21 +206,6 @@ def _check_output(config: TrainConfig, loss: Loss, preprocess: Preprocessor) -> 
     if loss.target == "shares":
         field, needs, reach = "loss.kind", config.loss.kind, 0.0
     if low < reach - ROUNDING or (math.isfinite(reach) and high > 1.0 + ROUNDING):
-        raise ConfigError(
-            field,
-            expected=f"rows within [{reach:g}, 1] for {needs}",
-            found=f"[{low:.3g}, {high:.3g}]",
-            remedy="--set data.scale=range, or --set model.output=linear and loss.kind=mse",
-        )
-
-
-def _hopeless(state: State) -> TrainingError:
-    first = diagnose(state)[0]
-    return TrainingError(
-        first.cause, expected="a run that learns", found=first.seen, remedy=f"{first.why} {first.change}"
-    )
-
-
-def _held_out_sketches(rows: NDArray[np.float32]) -> list[int]:
-    """Return sketches of the held-out rows, (n, width); of more than `MOST_HELD` rows, an evenly spaced sample."""
-    return [int(sketch) for sketch in sketches(rows[evenly(len(rows), MOST_HELD)])]
+        expected, found = f"rows within [{reach:g}, 1] for {needs}", f"[{low:.3g}, {high:.3g}]"
+        remedy = "--set data.scale=range, or --set model.output=linear and loss.kind=mse"
+        raise ConfigError(field, expected=expected, found=found, remedy=remedy)

@@ -53,12 +53,9 @@ def train(
     held: NDArray[np.int64] | None = None,
     without: NDArray[np.int64] | None = None,
 ) -> TrainedRun:
-    """Train on `rows` and write checkpoints and the encoder to the folder `run`.
+    """Train on `rows` and write checkpoints and the encoder to the folder `run`; `held`, `without`: see `split_rows`.
 
     Ctrl-C ends the run after the current epoch, with a checkpoint and a usable encoder.
-
-    Args:
-        held, without: as for `split_rows`.
 
     Raises:
         DataError, ConfigError: before anything is trained.
@@ -92,12 +89,9 @@ def _checkpoint(run: Path, *, resume: bool) -> Sealed | None:
         return checkpoint
     others = [path.name for path in run.iterdir() if not path.name.startswith(".")] if run.is_dir() else []
     if checkpoint or others:
-        raise TrainingError(
-            str(run),
-            expected="a new folder",
-            found="an earlier run" if checkpoint or "encoder" in others else f"a folder that contains {others[0]}",
-            remedy="Choose another --run" + (", or continue with --resume." if checkpoint else "."),
-        )
+        found = "an earlier run" if checkpoint or "encoder" in others else f"a folder that contains {others[0]}"
+        remedy = "Choose another --run" + (", or continue with --resume." if checkpoint else ".")
+        raise TrainingError(str(run), expected="a new folder", found=found, remedy=remedy)
     return None
 
 
@@ -106,24 +100,17 @@ def _exclusive(run: Path, checkpoint: Sealed | None) -> Iterator[None]:
     """Lock the folder: one process at a time trains in it."""
     lock = run / ".lock"
     lock.touch()
+    found, remedy = "another process that trains in it", "Choose another --run."
+    shared = TrainingError(str(run), expected="a folder that no other process uses", found=found, remedy=remedy)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locked(lock, wait=False))
         except BlockingIOError:
-            raise _shared(run) from None
+            raise shared from None
         now = latest_checkpoint(run)
         if (now and now.digest) != (checkpoint and checkpoint.digest):
-            raise _shared(run)
+            raise shared
         yield
-
-
-def _shared(run: Path) -> TrainingError:
-    return TrainingError(
-        str(run),
-        expected="a folder that no other process uses",
-        found="another process that trains in it",
-        remedy="Choose another --run.",
-    )
 
 
 def _save(run: Path, fitting: Fitting, state: State, settings: dict[str, Any]) -> None:
@@ -139,12 +126,9 @@ def _explain_full_disk(run: Path, what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise TrainingError(
-            str(run),
-            expected=f"room for {what}",
-            found=error.strerror or str(error),
-            remedy="Free some space, then continue from the last checkpoint with --resume.",
-        ) from error
+        found = error.strerror or str(error)
+        remedy = "Free some space, then continue from the last checkpoint with --resume."
+        raise TrainingError(str(run), expected=f"room for {what}", found=found, remedy=remedy) from error
 
 
 @contextlib.contextmanager

@@ -8,12 +8,12 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn, optim
 
-from lookalike.training.doctor.causes import is_hopeless, refuse
+from lookalike.training.doctor.case import Case
+from lookalike.training.doctor.causes import refuse
 from lookalike.training.doctor.facts import collect_facts
 from lookalike.training.doctor.watch import Watch
 from lookalike.training.history import Epoch, State, finite
@@ -29,10 +29,8 @@ def fit(
     """Train until the plan, the patience, the doctor or a hook ends the run; `model` ends with its best weights.
 
     `state.stopped` is the reason: "finished", "patience", "interrupted" or "hopeless". For "hopeless",
-    `training.doctor.causes.diagnose(state)` returns the causes.
-
-    Raises:
-        TrainingError: before the first step, the doctor is certain that training cannot work.
+    `training.doctor.causes.diagnose(state)` returns the causes. Raises TrainingError, before the first step, if the
+    doctor is certain that training cannot work.
     """
     state.facts = state.facts or collect_facts(model, loss, optimizer, data, plan)
     refuse(state)
@@ -80,11 +78,13 @@ def train_epoch(
     total = torch.zeros((), device=device)
     model.train()
     for step, batch in enumerate(batches):
-        _set_rate(optimizer, plan.schedule((number + step / len(batches)) / plan.epochs, losses))
+        factor = plan.schedule((number + step / len(batches)) / plan.epochs, losses)
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         clean, target = _batch(data.train, data.train_targets, batch, device)
         seen = plan.corrupt(clean, generator) if plan.corrupt else clean
         optimizer.zero_grad()
-        with _precision(device, plan.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16):
             output = model(seen)
         value = loss(output.float(), target)
         value.backward()  # type: ignore[no-untyped-call]
@@ -106,7 +106,7 @@ def _validate(model: nn.Module, loss: Loss, data: Data, plan: FitPlan) -> float:
     for batch in torch.split(torch.arange(len(data.validation), device=data.validation.device), plan.batch_size):
         clean, target = _batch(data.validation, data.validation_targets, batch, device)
         seen = plan.corrupt(clean, generator) if plan.corrupt else clean
-        with _precision(device, plan.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16):
             output = model(seen)
         total += loss(output.float(), target) * len(clean)
     return float(total) / len(data.validation)
@@ -115,16 +115,6 @@ def _validate(model: nn.Module, loss: Loss, data: Data, plan: FitPlan) -> float:
 def _batch(rows: Tensor, targets: Tensor | None, batch: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     clean = rows[batch].to(device, non_blocking=True)  # (batch, width)
     return clean, clean if targets is None else targets[batch].to(device, non_blocking=True)
-
-
-def _precision(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
-    """With `bf16`, compute matrix products in bfloat16; weights, loss and optimizer steps stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-
-
-def _set_rate(optimizer: optim.Optimizer, factor: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
 def _seeded(seed: int, number: int, device: torch.device) -> torch.Generator:
@@ -143,7 +133,7 @@ def _keep_best(model: nn.Module, state: State) -> None:
 
 def _reason_to_stop(state: State, plan: FitPlan, hooks: Hooks) -> str:
     number = len(state.history)
-    if is_hopeless(state):
+    if Case.of(state).hopeless:
         return "hopeless"
     if number == plan.epochs:
         return "finished"

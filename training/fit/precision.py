@@ -28,18 +28,13 @@ def choose_bf16(precision: Precision, model: nn.Module, loss: Loss, optimizer: o
     "auto" keeps fp32 without a measurement if a step is short, so that small runs can be repeated bit for bit.
     Otherwise it measures a few steps in each precision, on copies, and bf16 must be faster by 15 %.
 
-    Args:
-        rows: (batch, width) float32, one batch for an autoencoder.
-
-    Raises:
-        ConfigError: `precision` is "bf16", and the device does not support it.
+    `rows`: (batch, width) float32. Raises ConfigError for "bf16" on a device that does not support it.
     """
     device = next(model.parameters()).device
     supported = _supports_bf16(device)
     if precision == "bf16" and not supported:
-        raise ConfigError(
-            "fit.precision", expected="fp32 or auto on this device", found="bf16", remedy="--set fit.precision=fp32"
-        )
+        expected, remedy = "fp32 or auto on this device", "--set fit.precision=fp32"
+        raise ConfigError("fit.precision", expected=expected, found="bf16", remedy=remedy)
     if precision != "auto" or not supported or is_short(model, rows, len(rows)):
         return precision == "bf16"
     seconds: dict[bool, list[float]] = {False: [], True: []}

@@ -72,11 +72,8 @@ def rate_test(
     The model, the optimizer and torch's random state stay unchanged. The rate is that of the optimizer's first group;
     the other groups keep their ratio to it. Uses the plan's batches, corruption, clipping, precision and seed.
 
-    Args:
-        between: the lowest and the highest rate.
-
     Raises:
-        ConfigError: the rates do not rise from above 0, or there are fewer than 40 steps.
+        ConfigError: the rates (`between`) do not rise from above 0, or there are fewer than 40 steps.
         TrainingError: there are no rows, the loss diverges within the first few steps, or it falls at no rate.
     """
     _check(between, steps, len(data.train))
@@ -91,12 +88,10 @@ def rate_test(
             train_epoch(model, loss, optimizer, data, plan=plan, state=state, on_step=record)
             state.history.append(Epoch(number, None, None, group["lr"], 0.0))
     if len(record.losses) < FEWEST:
-        raise TrainingError(
-            "loss",
-            expected=f"finite values at the lowest rates, from {between[0]:g} on",
-            found=f"NaN, infinity or a jump after {len(record.losses)} steps",
-            remedy="Begin at a lower rate; if that does not help, scale the rows.",
-        )
+        expected = f"finite values at the lowest rates, from {between[0]:g} on"
+        found = f"NaN, infinity or a jump after {len(record.losses)} steps"
+        remedy = "Begin at a lower rate; if that does not help, scale the rows."
+        raise TrainingError("loss", expected=expected, found=found, remedy=remedy)
     losses = np.array(record.losses)
     return RateTest(tuple(record.rates), tuple(smooth(record.rates, losses)), suggest(record.rates, losses))
 
@@ -117,12 +112,11 @@ def suggest(rates: Sequence[float], losses: Floats) -> float:
     fall, two standard deviations of a smoothed loss replace the 5 %, as in the one-standard-error rule of
     L. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
 
+    Raises TrainingError if the loss falls by no more than noise explains.
+
     Args:
         rates: n >= 2, each greater than the previous rate by the same factor.
         losses: (n,) the loss of the step at each rate, until it diverged.
-
-    Raises:
-        TrainingError: the loss falls by no more than noise explains.
     """
     smoothed, bell = np.array(smooth(rates, losses)), _bell(rates)
     noise = np.median(np.abs(losses - smoothed)) / 0.6745 * np.linalg.norm(bell) / bell.sum()  # of a smoothed loss
@@ -130,12 +124,9 @@ def suggest(rates: Sequence[float], losses: Floats) -> float:
     whole = smoothed[:count]
     first, least, best = whole[0], whole.min(), int(whole.argmin())
     if first - least <= CLEAR * noise:
-        raise TrainingError(
-            "loss",
-            expected="a rate at which the loss falls",
-            found=f"{first:.3g} at {rates[0]:g}, and at best {least:.3g} at {rates[best]:.2g}",
-            remedy="Try more steps, or look for the cause with `lookalike doctor`.",
-        )
+        found = f"{first:.3g} at {rates[0]:g}, and at best {least:.3g} at {rates[best]:.2g}"
+        remedy = "Try more steps, or look for the cause with `lookalike doctor`."
+        raise TrainingError("loss", expected="a rate at which the loss falls", found=found, remedy=remedy)
     enough = least + max((1 - FALLEN) * (first - least), CHANCE * noise)
     return float(rates[int(np.argmax(whole <= enough))])
 
@@ -182,9 +173,8 @@ def _rising(between: tuple[float, float], base: float, share: float) -> Schedule
 def _check(between: tuple[float, float], steps: int, rows: int) -> None:
     lowest, highest = between
     if not 0 < lowest < highest < math.inf:
-        raise ConfigError(
-            "rates", expected="a lowest rate above 0 and a greater, finite highest", found=f"{lowest:g}, {highest:g}"
-        )
+        expected = "a lowest rate above 0 and a greater, finite highest"
+        raise ConfigError("rates", expected=expected, found=f"{lowest:g}, {highest:g}")
     if steps < MIN_STEPS:
         raise ConfigError("steps", expected=f"at least {MIN_STEPS}", found=str(steps))
     if not rows:

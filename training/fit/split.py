@@ -57,19 +57,16 @@ def split_rows(
     No held-out row also occurs among the training rows, unless all rows are equal. If the source holds finer values
     than float32, a sample is read first to find the origin, unless the rows have an origin or `data.scale` is "none".
 
+    Raises DataError for a bad row, for fewer than two rows, and if no rows or all rows are held out.
+
     Args:
         shown: show a progress bar on standard error.
-        held: (m,) ascending positions of the rows to hold out, all of which are read; None holds out a random share
-            of `data.validation`.
+        held: (m,) ascending positions of the rows to hold out; None holds out a random share of `data.validation`.
         without: positions of rows to leave out.
-
-    Raises:
-        DataError: a bad row, fewer than two rows, or no rows or all rows held out.
     """
     if rows.count < 2:
-        raise DataError(
-            rows.name, expected="at least 2 rows, one to train on and one to validate on", found=str(rows.count)
-        )
+        expected = "at least 2 rows, one to train on and one to validate on"
+        raise DataError(rows.name, expected=expected, found=str(rows.count))
     rows, blurred = _measured(rows, config)
     with progress_bar("reading", rows.count, "rows", shown=shown) as advance:
         features = sum(max(1, len(column.values)) for column in rows.columns) or rows.width  # a category has many
@@ -99,7 +96,6 @@ def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, NDArray[np.bool_]]
 
 
 def _sample_rows(rows: Rows) -> int:
-    """Return the number of rows in a sample of `SAMPLE_VALUES`."""
     return max(2, SAMPLE_VALUES // max(1, rows.width))
 
 
@@ -136,8 +132,6 @@ def _fill(sizes: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
         room -= int(sizes[fitting].sum())
     left = np.flatnonzero(~taken)
     least = left[np.argmin(sizes[left])]
-    if len(left) > 1 and (
-        room == target or sizes[least] - room < room
-    ):  # slightly too many rows is closer to the target
+    if len(left) > 1 and (room == target or sizes[least] < 2 * room):  # slightly too many rows is closer to the target
         taken[least] = True
     return taken

@@ -15,11 +15,7 @@ __all__ = ["Autoencoder", "latent_dim_for"]
 class Autoencoder(nn.Module):
     """width -> hidden -> latent -> hidden mirrored -> width; for pictures, convolutions instead of `hidden`.
 
-    Args:
-        shape: the shape of a row; its product is the width.
-
-    Raises:
-        ConfigError: the configuration wants convolutions, and `shape` is not a picture's.
+    The width is the product of `shape`. Raises ConfigError for convolutions of rows that are not pictures.
     """
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> None:
@@ -35,9 +31,7 @@ class Autoencoder(nn.Module):
 
 def latent_dim_for(width: int, config: ModelConfig) -> int:
     """Return the configured dimension, or for "auto" a quarter of the columns within [2, 32]."""
-    if config.latent_dim == "auto":
-        return min(32, max(2, width // 4))
-    return config.latent_dim
+    return min(32, max(2, width // 4)) if config.latent_dim == "auto" else config.latent_dim
 
 
 def _mlp_stacks(shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:

@@ -28,20 +28,14 @@ def column_loss(base: Loss, layout: Layout) -> Loss:
     """Return `base` for the numbers and cross-entropy for all else; if there are only numbers, `base` itself.
 
     Output and target are (n, features): the target is preprocessed, the output has logits for categories and
-    indicators.
-
-    Raises:
-        ConfigError: `base` needs probabilities, which cannot be combined with logits.
+    indicators. Raises ConfigError if `base` needs probabilities, which cannot be combined with logits.
     """
     if layout.numbers_only:
         return base
     if base.output == "probabilities":
-        raise ConfigError(
-            "loss.kind",
-            expected="a loss of values or logits, for columns of several kinds",
-            found=base.name,
-            remedy=f"--set loss.kind={base.name}_logits and model.output=linear",
-        )
+        expected = "a loss of values or logits, for columns of several kinds"
+        remedy = f"--set loss.kind={base.name}_logits and model.output=linear"
+        raise ConfigError("loss.kind", expected=expected, found=base.name, remedy=remedy)
     name = f"{base.name}+cross_entropy" if layout.numbers else "cross_entropy"
     return Loss(name, partial(_loss, base.function, layout), "logits", base.target, partial(_constant, base, layout))
 

@@ -17,11 +17,7 @@ KERNEL, STRIDE, PADDING = 3, 2, 1
 def conv_stacks(shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
     """Return the encoder, (n, width) -> (n, latent_dim), and the decoder, (n, latent_dim) -> (n, width).
 
-    Args:
-        shape: (height, width) or (height, width, channels) of a row, channels last.
-
-    Raises:
-        ConfigError: `shape` is not a picture's.
+    `shape`: (height, width) or (height, width, channels) of a row, channels last; else raises ConfigError.
     """
     picture = picture_shape(shape, "model.kind")
     decoder_channels = config.channels[::-1] if config.decoder == "mirror" else config.decoder

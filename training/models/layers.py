@@ -100,17 +100,10 @@ def outer(layer: Weighted, activation: str) -> list[nn.Module]:
 
 
 def picture_shape(shape: tuple[int, ...], field: str) -> tuple[int, int, int]:
-    """Return (height, width, channels) of rows that are pictures; `field` is the setting that needs pictures.
-
-    Raises:
-        ConfigError: the rows do not have two or three dimensions.
-    """
+    """Return (height, width, channels). Raises ConfigError about the setting `field` for rows of another shape."""
     if len(shape) not in {2, 3}:
-        raise ConfigError(
-            field,
-            expected="pictures: rows of shape (height, width) or (height, width, channels)",
-            found=f"rows of shape ({', '.join(map(str, shape))})",
-        )
+        expected = "pictures: rows of shape (height, width) or (height, width, channels)"
+        raise ConfigError(field, expected=expected, found=f"rows of shape ({', '.join(map(str, shape))})")
     height, width, channels = (*shape, 1)[:3]
     return height, width, channels
 

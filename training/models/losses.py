@@ -93,21 +93,13 @@ def bounded(loss: Loss, low: Tensor, high: Tensor) -> Loss:
 
 
 def build_loss(config: LossConfig) -> Loss:
-    """Return the configured loss."""
     return LOSSES[config.kind]
 
 
 def check_pair(loss: Loss, model: ModelConfig) -> None:
-    """Refuse a second sigmoid before a loss that applies one, and a missing sigmoid before a loss that does not.
-
-    Raises:
-        ConfigError: the loss and `model.output` do not match.
-    """
+    """Raise ConfigError for a sigmoid before a loss that applies one, and without one before a loss that does not."""
     required = {"values": None, "logits": "linear", "probabilities": "sigmoid"}[loss.output]
     if required and model.output != required:
-        raise ConfigError(
-            "model.output",
-            expected=f"{required}, because the loss {loss.name} needs {loss.output}",
-            found=model.output,
-            remedy=f"--set model.output={required}",
-        )
+        expected = f"{required}, because the loss {loss.name} needs {loss.output}"
+        remedy = f"--set model.output={required}"
+        raise ConfigError("model.output", expected=expected, found=model.output, remedy=remedy)

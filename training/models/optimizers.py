@@ -12,18 +12,13 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> optim.Optimize
     """Return the configured optimizer; fused, which is one pass over the weights per step.
 
     The decoder (`model.decoder`, if there is one) may have a separate learning rate. Weight decay applies to matrices
-    and kernels only: pulling biases and norms towards zero regularizes nothing.
-
-    Raises:
-        ConfigError: nesterov without momentum.
+    and kernels only: pulling biases and norms towards zero regularizes nothing. Raises ConfigError for nesterov without
+    momentum.
     """
     if config.nesterov and not (config.kind == "sgd" and config.momentum):
-        raise ConfigError(
-            "optimizer.nesterov",
-            expected="sgd with momentum",
-            found=f"{config.kind} with momentum {config.momentum:g}",
-            remedy="--set optimizer.nesterov=false, or --set optimizer.kind=sgd and optimizer.momentum=0.9",
-        )
+        found = f"{config.kind} with momentum {config.momentum:g}"
+        remedy = "--set optimizer.nesterov=false, or --set optimizer.kind=sgd and optimizer.momentum=0.9"
+        raise ConfigError("optimizer.nesterov", expected="sgd with momentum", found=found, remedy=remedy)
     groups = _groups(config, model)
     if config.kind == "sgd":
         return optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)

@@ -32,11 +32,7 @@ _EXACT_DIGITS = 15
 
 
 def plain_column(values: pa.Array, path: str, name: str, first: int) -> list[Any]:
-    """Apply `plain` to a column, (n,), whose first row has the number `first`.
-
-    Raises:
-        DataError: a value cannot be represented in JSON; the error names the row.
-    """
+    """Apply `plain` to a column, (n,), whose first row has the number `first`; raises DataError that names the row."""
     try:
         return plain(values)
     except ValueError:
@@ -44,20 +40,17 @@ def plain_column(values: pa.Array, path: str, name: str, first: int) -> list[Any
             try:
                 plain(values.slice(position, 1))
             except ValueError as error:
-                raise DataError(
-                    f"{path}, row {first + position}, column {name}",
-                    expected="text, finite numbers, times, or lists and structs of these",
-                    found=str(error),
-                    remedy="Correct the row, write bytes as text (for example base64), or leave the column out.",
-                ) from error
+                place = f"{path}, row {first + position}, column {name}"
+                expected = "text, finite numbers, times, or lists and structs of these"
+                remedy = "Correct the row, write bytes as text (for example base64), or leave the column out."
+                raise DataError(place, expected=expected, found=str(error), remedy=remedy) from error
         raise
 
 
 def plain(values: pa.Array) -> list[Any]:
     """(n,) values of any type -> JSON values; None for null.
 
-    Raises:
-        ValueError: bytes that are not text, an infinite number, or a time of day outside a day; with the value.
+    Raises ValueError for bytes that are not text, an infinite number, or a time of day outside a day.
     """
     kind = values.type
     if pa.types.is_dictionary(kind):
@@ -91,11 +84,7 @@ def plain(values: pa.Array) -> list[Any]:
 
 
 def text_of(values: pa.Array) -> pa.Array:
-    """(n,) bytes -> text; other values stay unchanged.
-
-    Raises:
-        ArrowInvalid: some bytes are not UTF-8.
-    """
+    """(n,) bytes -> text; other values stay unchanged. Raises ArrowInvalid if some bytes are not UTF-8."""
     if pa.types.is_dictionary(values.type) and _is_bytes(values.type.value_type):
         values = values.dictionary_decode()
     if not _is_bytes(values.type):
@@ -123,12 +112,8 @@ def duplicate_field(kind: pa.DataType) -> str | None:
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-        or pa.types.is_fixed_size_binary(kind)
-    )
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    return any(test(kind) for test in tests)
 
 
 def _each(values: list[Any], convert: Callable[[Any], Any]) -> list[Any]:

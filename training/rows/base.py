@@ -77,8 +77,7 @@ class Rows:
     def suited(self, columns: tuple[Column, ...]) -> "Rows":
         """Return the same table, opened for an encoder's columns; rows that are not a table stay unchanged.
 
-        Raises:
-            DataError: the table lacks a column of this name, or the column has another kind of values.
+        Raises DataError if the table lacks a column, or if a column has another kind of values.
         """
         if self.reopen is None or self.columns == columns:
             return self
@@ -104,19 +103,14 @@ class Rows:
         return first is not None and not np.can_cast(first.inputs.dtype, np.float32)
 
     def chunks(self, size: int | None = None, dtype: type[np.float32 | np.float64] = np.float32) -> Iterator[Chunk]:
-        """Yield every row once, in order, at most `size` rows at a time.
+        """Yield every row once, in order, at most `size` rows at a time; float64 keeps the source's precision.
 
-        Args:
-            dtype: the type of the inputs; float64 keeps the source's precision.
-
-        Raises:
-            DataError: the source is empty or damaged, a value is infinite, or a value is NaN although `gaps` is
-                false; the error names the row (counted from 0) and the column.
+        Raises DataError if the source is empty or damaged, or if a value is infinite, or NaN without `gaps`; the error
+        names the row (counted from 0) and the column.
         """
         if self.count < 1 or self.width < 1:
-            raise DataError(
-                self.name, expected="at least one row and one column", found=f"{self.count} rows of shape {self.shape}"
-            )
+            found = f"{self.count} rows of shape {self.shape}"
+            raise DataError(self.name, expected="at least one row and one column", found=found)
         size = size or max(1, CHUNK_BYTES // (4 * self.width))
         count = 0
         for chunk in self.read(size):
@@ -126,23 +120,16 @@ class Rows:
             count += len(inputs)
             yield replace(chunk, inputs=inputs)
         if count != self.count:
-            raise DataError(
-                self.name,
-                expected=f"{self.count} rows",
-                found=f"{count}",
-                remedy="The file is damaged or changed while it was read.",
-            )
+            remedy = "The file is damaged or changed while it was read."
+            raise DataError(self.name, expected=f"{self.count} rows", found=f"{count}", remedy=remedy)
 
     def _check_finite(self, inputs: NDArray[Any], first: int) -> None:
         bad = np.isinf(inputs) if self.gaps else ~np.isfinite(inputs)
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
-            raise DataError(
-                f"{self.name}, row {first + row}, column {self.columns[column].name if self.columns else column}",
-                expected="a finite number that fits float32",
-                found="a missing value or NaN" if np.isnan(inputs[row, column]) else "infinity or too large a number",
-                remedy="Correct or remove the row.",
-            )
+            place = f"{self.name}, row {first + row}, column {self.columns[column].name if self.columns else column}"
+            found = "a missing value or NaN" if np.isnan(inputs[row, column]) else "infinity or too large a number"
+            raise DataError(place, "a finite number that fits float32", found, remedy="Correct or remove the row.")
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:
@@ -160,12 +147,7 @@ def sampled(count: int, most: int, seed: int) -> NDArray[np.int64]:
 def read_sample(
     rows: Rows, max_rows: int, seed: int, advance: Callable[[int], None] = lambda n: None
 ) -> tuple[NDArray[np.float32], list[Any]]:
-    """Read all rows, or a uniform random sample if there are more than `max_rows`.
-
-    Returns:
-        inputs: (n, width) float32, in the source's order.
-        labels: n entries, None for a row without a label.
-    """
+    """Read all rows, or a uniform random sample if there are more than `max_rows`; returns the same as `read_at`."""
     return read_at(rows, sampled(rows.count, max_rows, seed), advance)
 
 
@@ -175,7 +157,7 @@ def read_at(
     advance: Callable[[int], None] = lambda n: None,
     dtype: type[np.float32 | np.float64] = np.float32,
 ) -> tuple[NDArray[Any], list[Any]]:
-    """Read the rows at the ascending positions `keep`, (n,), as `dtype`; returns the same as `read_sample`."""
+    """Return the rows at the ascending positions `keep`, (n, width), and their n labels, None for unlabeled rows."""
     inputs = np.empty((len(keep), rows.width), dtype)
     labels: list[Any] = []
     first = 0

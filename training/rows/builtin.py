@@ -42,12 +42,9 @@ def open_fashion(part: str) -> Rows:
         if images.exists():
             name = "fashion-mnist" if part == "train" else "fashion-mnist:test"
             return open_idx(images, folder / f"{stem}-labels-idx1-ubyte.gz", name)
-    raise DataError(
-        "fashion-mnist",
-        expected="its files in " + " or ".join(map(str, fashion_folders())),
-        found="no such files",
-        remedy="Run `make data`, or install Debian's package dataset-fashion-mnist.",
-    )
+    expected = "its files in " + " or ".join(map(str, fashion_folders()))
+    remedy = "Run `make data`, or install Debian's package dataset-fashion-mnist."
+    raise DataError("fashion-mnist", expected=expected, found="no such files", remedy=remedy)
 
 
 def fashion_folders() -> list[Path]:

@@ -16,16 +16,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows.pandas_index import index_columns
 from lookalike.training.tables.columns import BOOLEANS, Column
 
-__all__ = [
-    "RESERVED",
-    "encode_column",
-    "find_columns",
-    "is_number",
-    "is_text",
-    "match_columns",
-    "needs_float64",
-    "scan_categories",
-]
+__all__ = ["RESERVED", "encode_column", "find_columns", "is_text", "match_columns", "needs_float64", "scan_categories"]
 
 LONGEST = 256
 """Characters; a longer text is not a category."""
@@ -38,10 +29,8 @@ def scan_categories(
     """Count the rows, and find the text columns that contain categories.
 
     A column of categories has at most `categories` distinct values, each at least twice on average. Without `count`,
-    reading ends as soon as no column can be a column of categories.
-
-    Returns:
-        The number of rows that were read, and the sorted values of each column of categories.
+    reading ends as soon as no column can be a column of categories. Returns the number of rows that were read, and the
+    sorted values of each column of categories.
     """
     values: dict[str, set[str]] = {name: set() for name in texts if name not in RESERVED and categories}
     present: Counter[str] = Counter()
@@ -67,40 +56,29 @@ def find_columns(schema: pa.Schema, categories: dict[str, tuple[str, ...]]) -> t
     for field in schema:
         if field.name in categories:
             found.append(Column(field.name, "categorical", categories[field.name]))
-        elif is_number(field.type) and field.name not in excluded:
+        elif _is_number(field.type) and field.name not in excluded:
             boolean = pa.types.is_boolean(field.type)
             found.append(Column(field.name, "boolean", BOOLEANS) if boolean else Column(field.name))
     return tuple(found)
 
 
 def match_columns(path: Path, schema: pa.Schema, columns: tuple[Column, ...]) -> None:
-    """Refuse a table that lacks one of the columns, or in which a column has another kind of values.
-
-    Raises:
-        DataError: with the name of the column.
-    """
+    """Raise DataError if the table lacks one of the columns, or if a column has another kind of values."""
     for column in columns:
-        position = schema.get_field_index(column.name)
+        place, position = f"{path}, column {column.name}", schema.get_field_index(column.name)
         if position < 0:
-            raise DataError(
-                f"{path}, column {column.name}",
-                expected="the column, because the encoder was trained on it",
-                found=f"columns {', '.join(schema.names)[:200]}",
-            )
+            found = f"columns {', '.join(schema.names)[:200]}"
+            raise DataError(place, expected="the column, because the encoder was trained on it", found=found)
         kind = schema.field(position).type
-        expected, matches = ("text", is_text) if column.kind == "categorical" else ("numbers or booleans", is_number)
+        expected, matches = ("text", is_text) if column.kind == "categorical" else ("numbers or booleans", _is_number)
         if not matches(kind) and not pa.types.is_null(kind):
-            raise DataError(
-                f"{path}, column {column.name}", expected=f"{expected}, as in the encoder's training", found=str(kind)
-            )
+            raise DataError(place, expected=f"{expected}, as in the encoder's training", found=str(kind))
 
 
 def encode_column(values: pa.Array, column: Column, path: str, first: int) -> NDArray[np.float64]:
     """(n,) values -> (n,) numbers, or codes of categories; NaN for missing and unknown values.
 
-    Raises:
-        DataError: a boolean column contains another number than 0 and 1; the error names the row, counted from
-            `first`.
+    Raises DataError if a boolean column contains another number than 0 and 1; rows are counted from `first`.
     """
     if column.kind == "categorical":
         values = pc.index_in(_text(values), value_set=pa.array(column.values, pa.large_string()))
@@ -108,21 +86,14 @@ def encode_column(values: pa.Array, column: Column, path: str, first: int) -> ND
     if column.kind == "boolean":
         bad = np.flatnonzero(~np.isin(numbers, (0, 1)) & ~np.isnan(numbers))
         if len(bad):
-            raise DataError(
-                f"{path}, row {first + bad[0]}, column {column.name}",
-                expected="true or false, or 1 or 0",
-                found=f"{numbers[bad[0]]:g}",
-            )
+            place, found = f"{path}, row {first + bad[0]}, column {column.name}", f"{numbers[bad[0]]:g}"
+            raise DataError(place, expected="true or false, or 1 or 0", found=found)
     return numbers
 
 
-def is_number(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind)
-    )
+def _is_number(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    return any(test(kind) for test in tests)
 
 
 def needs_float64(kind: pa.DataType) -> bool:

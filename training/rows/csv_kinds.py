@@ -107,12 +107,8 @@ class Tally:
 def convert(cells: pa.Array, kind: pa.DataType, source: tuple[Path, str], first: int) -> pa.Array:
     """(n,) text -> (n,) values of a kind that `Tally.kind` returns; in numbers, empty cells and `WORDS` become null.
 
-    Args:
-        source: the file and the column.
-        first: the number of the first row.
-
-    Raises:
-        DataError: a cell is not a value of the kind; the error names its row.
+    `source`: the file and the column. `first`: the number of the first row. Raises DataError, with the row, for a cell
+    that is not a value of the kind.
     """
     if kind == pa.string():
         return cells
@@ -140,13 +136,10 @@ def _refuse_first(cells: pa.Array, valid: pa.Array, kind: pa.DataType, source: t
     invalid = pc.index(valid, False).as_py()
     if invalid >= 0:
         path, column = source
+        place, found = f"{path}, row {first + invalid}, column {column}", repr(cells[invalid].as_py()[:40])
         expected = "true, false, 1 or 0" if kind == pa.bool_() else "a number"
-        raise DataError(
-            f"{path}, row {first + invalid}, column {column}",
-            expected=f"{expected}; or for a missing value, an empty cell or one of {', '.join(WORDS)}",
-            found=repr(cells[invalid].as_py()[:40]),
-            remedy="Correct or remove the row.",
-        )
+        expected += f"; or for a missing value, an empty cell or one of {', '.join(WORDS)}"
+        raise DataError(place, expected=expected, found=found, remedy="Correct or remove the row.")
 
 
 def _numbers(cells: pa.Array) -> pa.Array | None:

@@ -20,15 +20,9 @@ _KINDS = {"numeric": pa.float64(), "boolean": pa.bool_(), "categorical": pa.stri
 
 
 def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
-    """Open a comma-separated file with a header line, in UTF-8.
+    """Open a comma-separated file with a header line, in UTF-8; `columns` and `categories` as in `open_parquet`.
 
-    Args:
-        columns: the columns of an encoder, matched by name; empty for an encoder without column names; None detects
-            the columns.
-        categories: text with at most this many distinct values is part of the input.
-
-    Raises:
-        DataError: the file is not such a table, or a cell is not of its column's kind; the error names the cell.
+    Raises DataError if the file is not such a table, or if a cell is not of its column's kind; the error names it.
     """
     header = read_header(path)
     check_names(path, header.names)
@@ -50,7 +44,9 @@ def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: 
     if not all(tally.fits(kinds[name]) for name, tally in tallies.items()):
         for _ in batches(count):  # raise for the first bad cell now, before earlier rows are used
             pass
-    found = {name: distinct for name, distinct in values.items() if _is_category(kinds[name], distinct)}
+    found = {
+        name: d for name, d in values.items() if kinds[name] == pa.string() and any(d) and not all(map(is_time, d))
+    }
     words = {name: tally.words for name, tally in tallies.items() if tally.words and kinds[name] != pa.string()}
     notes = [note for name, tally in tallies.items() if name not in known and (note := tally.note(name))]
     opened = OpenTable(path, schema, count, batches, (*notes[:20], *([_words_line(words)] if words else [])))
@@ -74,10 +70,6 @@ def _kind(tally: Tally, *, payload: bool) -> pa.DataType:
     return tally.kind() if tally.fits(tally.kind()) or not payload else pa.string()
 
 
-def _is_category(kind: pa.DataType, values: tuple[str, ...]) -> bool:
-    return kind == pa.string() and any(values) and not all(map(is_time, values))
-
-
 def _words_line(words: dict[str, int]) -> str:
     counts = ", ".join(f"{count:,} of column {name}" for name, count in list(words.items())[:20])
     more = f", and more in {len(words) - 20:,} other columns" if len(words) > 20 else ""
@@ -87,12 +79,9 @@ def _words_line(words: dict[str, int]) -> str:
 def _check_header(path: Path, names: list[str]) -> None:
     """Refuse a first line that does not look like column names."""
     if "" in names:
-        raise DataError(
-            str(path),
-            expected="a name for each column",
-            found=f"no name for column {names.index('')}",
-            remedy="Name the column, or leave it out: pandas writes its index like this, except with index=False.",
-        )
+        found = f"no name for column {names.index('')}"
+        remedy = "Name the column, or leave it out: pandas writes its index like this, except with index=False."
+        raise DataError(str(path), expected="a name for each column", found=found, remedy=remedy)
     if len(names) == 1 and (others := {";", "\t", "|"} & set(names[0])):
         raise DataError(str(path), expected="columns separated by commas", found=repr(others.pop()))
     if 2 * sum(map(_reads_as_number, names)) > len(names):

@@ -23,6 +23,7 @@ PIECE = 1 << 24
 """Bytes per read."""
 LONGEST = 1 << 26
 """The greatest length of a record, in bytes."""
+_NULLS = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
 _BOM = b"\xef\xbb\xbf"
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CELL = rb'(?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^,\r\n]*+'
@@ -42,11 +43,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the column names from the first line; the rest of the file is not parsed.
-
-    Raises:
-        DataError: the file is empty, its text is not UTF-8, or it has no first line of at most 16 MiB.
-    """
+    """Read the column names. Raises DataError unless the file has a first line, in UTF-8 and of at most 16 MiB."""
     with path.open("rb") as file:
         head = file.read(PIECE)
     if encoding := _OTHER_ENCODINGS.get(head[:2]) or ("UTF-16" if b"\0" in head[:4] else None):
@@ -57,12 +54,9 @@ def read_header(path: Path) -> Header:
         raise DataError(str(path), expected="a line of column names", found="an empty file")
     record = _RECORD.match(head, start)
     if record is None or (record.end() == len(head) == PIECE):
-        raise DataError(
-            str(path),
-            expected=f"a first line of column names, of at most {PIECE:,} bytes",
-            found="a quoted name without a closing quote" if record is None else "a longer line",
-            remedy="Check that this is a .csv file.",
-        )
+        expected = f"a first line of column names, of at most {PIECE:,} bytes"
+        found = "a quoted name without a closing quote" if record is None else "a longer line"
+        raise DataError(str(path), expected=expected, found=found, remedy="Check that this is a .csv file.")
     try:
         names = next(csv.reader([record.group().decode()]))
     except UnicodeDecodeError as error:
@@ -75,12 +69,8 @@ def read_header(path: Path) -> Header:
 def read_cells(path: Path, header: Header, size: int = PIECE) -> Iterator[pa.RecordBatch]:
     """Yield all rows in order. Every column is text; a cell is null only if it is empty and has no quotes.
 
-    Args:
-        size: bytes per read.
-
-    Raises:
-        DataError: a row has another number of cells than the header has names, is not UTF-8, is too long, or its last
-            quoted cell never ends; the error names the row, counted from 0.
+    Raises DataError if a row has another number of cells than the header has names, is not UTF-8, is too long, or its
+    last quoted cell never ends; the error names the row, counted from 0. `size`: bytes per read.
     """
     first = 0
     try:
@@ -92,12 +82,9 @@ def read_cells(path: Path, header: Header, size: int = PIECE) -> Iterator[pa.Rec
                     first += len(batch)
                     yield batch
     except _EndlessRecordError as error:
-        raise DataError(
-            f"{path}, row {first}",
-            expected=f"a closing quote for each quoted cell, and at most {LONGEST:,} bytes in a row",
-            found="neither a closing quote nor the end of the row",
-            remedy="Correct or remove the row.",
-        ) from error
+        expected = f"a closing quote for each quoted cell, and at most {LONGEST:,} bytes in a row"
+        found = "neither a closing quote nor the end of the row"
+        raise DataError(f"{path}, row {first}", expected, found, remedy="Correct or remove the row.") from error
 
 
 class _EndlessRecordError(Exception):
@@ -141,12 +128,7 @@ def _parse(path: Path, names: list[str], piece: bytes, first: int) -> pa.RecordB
             pa.BufferReader(piece),
             read_options=pa_csv.ReadOptions(column_names=names, block_size=len(piece) + 1, use_threads=False),
             parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
+            convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), **_NULLS),
         )
     except pa.ArrowInvalid as error:
         raise _broken_row(path, error, names, piece, first) from error
@@ -164,18 +146,11 @@ def _broken_row(path: Path, error: Exception, names: list[str], piece: bytes, fi
         return _not_utf8(f"{field}, column {names[int(column)]}", f"the byte 0x{ord(bad) - 0xDC00:02x}")
     if ragged := _RAGGED.match(found):
         found = f"{ragged[2]} in {ragged[3][:80]!r}"
-    return DataError(
-        field,
-        expected=f"{len(names)} cells, one for each name in the header",
-        found=found,
-        remedy="Correct or remove the row. A cell with a comma needs quotes around it.",
-    )
+    expected = f"{len(names)} cells, one for each name in the header"
+    remedy = "Correct or remove the row. A cell with a comma needs quotes around it."
+    return DataError(field, expected=expected, found=found, remedy=remedy)
 
 
 def _not_utf8(field: str, found: str) -> DataError:
-    return DataError(
-        field,
-        expected="text in UTF-8",
-        found=found,
-        remedy="Save the file as UTF-8, for example with `iconv -f LATIN1 -t UTF-8` or `iconv -f UTF-16 -t UTF-8`.",
-    )
+    remedy = "Save the file as UTF-8, for example with `iconv -f LATIN1 -t UTF-8` or `iconv -f UTF-16 -t UTF-8`."
+    return DataError(field, expected="text in UTF-8", found=found, remedy=remedy)

@@ -24,12 +24,8 @@ def open_images(folder: Path) -> Rows:
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     if not paths:
-        raise DataError(
-            str(folder),
-            expected="a folder with images",
-            found="no images",
-            remedy=f"Accepted file name extensions: {' '.join(sorted(_SUFFIXES))}",
-        )
+        expected = f"a folder with images: {' '.join(sorted(_SUFFIXES))}"
+        raise DataError(str(folder), expected=expected, found="no images")
     mode = "L" if _load(paths[0], None).ndim == 2 else "RGB"
     shape = _load(paths[0], mode).shape
 
@@ -51,12 +47,8 @@ def _payload(name: str) -> dict[str, Any]:
 def _load_checked(path: Path, mode: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     pixels = _load(path, mode)
     if pixels.shape != shape:
-        raise DataError(
-            str(path),
-            expected=f"an image of {_size(shape)}, like the first image",
-            found=_size(pixels.shape),
-            remedy="Resize all images to one size first.",
-        )
+        expected, remedy = f"an image of {_size(shape)}, like the first image", "Resize all images to one size first."
+        raise DataError(str(path), expected=expected, found=_size(pixels.shape), remedy=remedy)
     return pixels
 
 
@@ -64,12 +56,8 @@ def _load(path: Path, mode: str | None) -> NDArray[np.uint8]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.mode == "F" or image.mode.startswith("I"):
-                raise DataError(
-                    str(path),
-                    expected="8 bits per channel",
-                    found=f"mode {image.mode}",
-                    remedy="Scale the images to 8 bits first, or keep them in an .npy file.",
-                )
+                remedy = "Scale the images to 8 bits first, or keep them in an .npy file."
+                raise DataError(str(path), expected="8 bits per channel", found=f"mode {image.mode}", remedy=remedy)
             return np.asarray(image.convert(mode or ("L" if image.mode in {"1", "L", "LA"} else "RGB")))
     except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
         raise DataError(str(path), expected="a readable image", found=str(error)) from error

@@ -37,11 +37,7 @@ def main() -> int:
 
 
 def install_fashion(folder: Path, fetch: Fetch) -> None:
-    """Write the result of `fetch` as four idx files to `folder`, which appears complete or not at all.
-
-    Raises:
-        DataError: the data is not Fashion-MNIST.
-    """
+    """Write the result of `fetch` as four idx files to `folder`, all or none. Raises DataError for other data."""
     pixels, labels = fetch()
     _check(pixels, labels)
     with staging(folder.parent) as staged:
@@ -69,12 +65,8 @@ def _check(pixels: NDArray[np.float64], labels: NDArray[np.str_]) -> None:
         if even and pixels.min() >= 0 and pixels.max() <= 255:
             return
         found += f", labels { ({part: c.tolist() for part, c in counts.items()}) }"
-    raise DataError(
-        "Fashion-MNIST",
-        expected="70,000 rows of 784 bytes, every label equally often among the first 60,000 and the last 10,000",
-        found=found,
-        remedy="Fetch the data again.",
-    )
+    expected = "70,000 rows of 784 bytes, every label equally often among the first 60,000 and the last 10,000"
+    raise DataError("Fashion-MNIST", expected=expected, found=found, remedy="Fetch the data again.")
 
 
 def _fetch() -> tuple[NDArray[np.float64], NDArray[np.str_]]:

@@ -37,21 +37,14 @@ def open_rows(name: str, *, columns: tuple[Column, ...] | None = None, categorie
     suffix = path.suffix.lower()
     if suffix not in _ARRAYS | _TABLES:
         known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
-        raise DataError(
-            name,
-            expected=known,
-            found=f"the file name extension {suffix}" if suffix else "an unknown name",
-            remedy="Append `:test` for the test part of a built-in set.",
-        )
+        found = f"the file name extension {suffix}" if suffix else "an unknown name"
+        remedy = "Append `:test` for the test part of a built-in set."
+        raise DataError(name, expected=known, found=found, remedy=remedy)
     if not path.is_file():
         raise DataError(name, expected="a file", found="no file at that path")
     if suffix == ".gz" and (inner := Path(path.stem).suffix.lower()) in _TABLES:
-        raise DataError(
-            name,
-            expected=f"a {inner} file that is not compressed",
-            found="the file name extension .gz",
-            remedy="Run gunzip on it.",
-        )
+        expected = f"a {inner} file that is not compressed"
+        raise DataError(name, expected=expected, found="the file name extension .gz", remedy="Run gunzip on it.")
     if suffix in _ARRAYS:
         return _ARRAYS[suffix](path)
     return _TABLES[suffix](path, columns, categories)

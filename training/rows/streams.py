@@ -152,12 +152,7 @@ def _check_size(field: str, shape: tuple[int, ...], dtype: np.dtype[Any], found:
     """Refuse a header whose size is not the actual size, before memory is allocated for it."""
     claimed = math.prod(shape) * dtype.itemsize
     if claimed != found:
-        raise DataError(
-            field,
-            expected=f"{claimed} bytes of values, according to the header",
-            found=f"{found} bytes",
-            remedy="The file is damaged.",
-        )
+        raise _damaged(field, f"{claimed} bytes of values, according to the header", f"{found} bytes")
 
 
 def _gunzip(path: Path) -> IO[bytes]:
@@ -199,12 +194,7 @@ def _idx_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     dtype, start = np.dtype(_IDX_TYPES[kind]), 4 + 4 * dims
     claimed = start + math.prod(shape) * dtype.itemsize
     if claimed % (1 << 32) != length:
-        raise DataError(
-            str(path),
-            expected=f"{claimed} bytes, according to the header",
-            found=f"{length}",
-            remedy="The file is damaged.",
-        )
+        raise _damaged(str(path), f"{claimed} bytes, according to the header", f"{length}")
     return shape if dims > 1 else (*shape, 1), dtype, start
 
 
@@ -237,13 +227,12 @@ def _require_end(stream: IO[bytes], field: str) -> None:
     except _BROKEN as error:
         raise _broken(field, error) from error
     if rest:
-        raise DataError(field, expected="the end of the file", found="more bytes", remedy="The file is damaged.")
+        raise _damaged(field, "the end of the file", "more bytes")
 
 
 def _broken(field: str, error: BaseException) -> DataError:
-    return DataError(
-        field,
-        expected="an intact file of its format",
-        found=str(error) or type(error).__name__,
-        remedy="The file is damaged.",
-    )
+    return _damaged(field, "an intact file of its format", str(error) or type(error).__name__)
+
+
+def _damaged(field: str, expected: str, found: str) -> DataError:
+    return DataError(field, expected=expected, found=found, remedy="The file is damaged.")

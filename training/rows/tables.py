@@ -33,6 +33,7 @@ from lookalike.training.tables.columns import CATEGORIES, Column
 __all__ = ["MAX_COLUMNS", "OpenTable", "check_names", "open_parquet", "table_rows"]
 
 Columns = tuple[Column, ...]
+Categories = dict[str, tuple[str, ...]]
 Batches = Callable[[int], Iterator[pa.RecordBatch]]
 
 MAX_COLUMNS = 65_536
@@ -109,58 +110,34 @@ def _with_texts(path: Path, batch: pa.RecordBatch, first: int) -> pa.RecordBatch
 
 def _check_types(path: Path, schema: pa.Schema) -> None:
     for field in schema:
+        place = f"{path}, column {field.name}"
         if field.name in RESERVED and is_nested(field.type):
-            raise DataError(f"{path}, column {field.name}", expected="one value per row", found=str(field.type)[:200])
+            raise DataError(place, expected="one value per row", found=str(field.type)[:200])
         if (duplicate := duplicate_field(field.type)) is not None:
-            raise DataError(
-                f"{path}, column {field.name}",
-                expected="a struct with unique field names",
-                found=f"{duplicate!r} at least twice",
-            )
+            raise DataError(place, expected="a struct with unique field names", found=f"{duplicate!r} at least twice")
 
 
 def check_names(path: Path, names: list[str]) -> None:
-    """Refuse too many columns, duplicate names, and names that are almost `id` or `label`.
-
-    Raises:
-        DataError: with the first such column.
-    """
+    """Raise DataError for too many columns, a duplicate name, or a name that is almost `id` or `label`."""
     if len(names) > MAX_COLUMNS:
-        raise DataError(
-            str(path),
-            expected=f"at most {MAX_COLUMNS:,} columns",
-            found=f"{len(names):,}",
-            remedy="Leave columns out, or save the numbers as an .npy array.",
-        )
-    if len(set(names)) != len(names):
-        duplicate = next(name for name, times in Counter(names).items() if times > 1)
+        remedy = "Leave columns out, or save the numbers as an .npy array."
+        raise DataError(str(path), f"at most {MAX_COLUMNS:,} columns", found=f"{len(names):,}", remedy=remedy)
+    if (duplicate := next((name for name, times in Counter(names).items() if times > 1), None)) is not None:
         raise DataError(str(path), expected="unique column names", found=f"{duplicate!r} at least twice")
     for name in names:
         if name not in RESERVED and name.strip().lower() in RESERVED:
-            raise DataError(
-                str(path),
-                expected=f"the exact column name {name.strip().lower()!r}",
-                found=repr(name),
-                remedy="Rename the column. `id` and `label` are never part of the input; input needs another name.",
-            )
+            expected = f"the exact column name {name.strip().lower()!r}"
+            remedy = "Rename the column. `id` and `label` are never part of the input; input needs another name."
+            raise DataError(str(path), expected=expected, found=repr(name), remedy=remedy)
 
 
 def table_rows(
-    opened: OpenTable,
-    requested: Columns | None,
-    values: dict[str, tuple[str, ...]],
-    reopen: Callable[..., Rows],
-    categories: int,
+    opened: OpenTable, requested: Columns | None, values: Categories, reopen: Callable[..., Rows], categories: int
 ) -> Rows:
-    """Return the rows of an open table.
+    """Return the rows of an open table; `requested` and `categories` as `columns` and `categories` of `open_parquet`.
 
-    Args:
-        requested, categories: `columns` and `categories` as in `open_parquet`.
-        values: the distinct values of each column of categories.
-        reopen: opens the same file again with other columns or categories.
-
-    Raises:
-        DataError: the table has no row, no column of numbers or categories, or not the requested columns.
+    `values`: the distinct values of each column of categories. `reopen`: opens the file with other arguments.
+    Raises DataError if the table has no row, no column of numbers or categories, or not the requested columns.
     """
     path = opened.path
     columns = _inputs(opened, requested, values)
@@ -190,18 +167,16 @@ def table_rows(
     )
 
 
-def _inputs(opened: OpenTable, requested: Columns | None, values: dict[str, tuple[str, ...]]) -> Columns:
+def _inputs(opened: OpenTable, requested: Columns | None, values: Categories) -> Columns:
+    path = str(opened.path)
     if requested:
         match_columns(opened.path, opened.schema, requested)
         return requested
     if not opened.count:
-        raise DataError(str(opened.path), expected="at least one row", found="no row below the header")
+        raise DataError(path, expected="at least one row", found="no row below the header")
     if not (columns := find_columns(opened.schema, values)):
-        raise DataError(
-            str(opened.path),
-            expected="at least one column of numbers or of categories, separated by commas",
-            found=f"columns {opened.schema.names}",
-        )
+        expected = "at least one column of numbers or of categories, separated by commas"
+        raise DataError(path, expected=expected, found=f"columns {opened.schema.names}")
     return columns
 
 
@@ -228,16 +203,12 @@ def _ids(path: Path, batch: pa.RecordBatch, first: int) -> list[str]:
 
 
 def _payloads(path: Path, batch: pa.RecordBatch, names: list[str], first: int) -> list[dict[str, Any]]:
-    columns = [plain_column(batch.column(name), str(path), name, first) for name in names]
     if not names:
         return [{} for _ in range(len(batch))]
+    columns = [plain_column(batch.column(name), str(path), name, first) for name in names]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _broken(path: Path, error: Exception) -> DataError:
-    kind = path.suffix.lstrip(".")
-    return DataError(
-        str(path),
-        expected=f"a readable {kind} file",
-        found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-    )
+    found = next(iter(str(error).splitlines()), type(error).__name__)
+    return DataError(str(path), expected=f"a readable {path.suffix.lstrip('.')} file", found=found)

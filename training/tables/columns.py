@@ -76,11 +76,7 @@ def describe_columns(fitted: tuple[FittedColumn, ...]) -> list[dict[str, Any]]:
 
 
 def read_columns(described: list[Any]) -> tuple[FittedColumn, ...]:
-    """Read the output of `describe_columns`.
-
-    Raises:
-        ValueError: `described` is no such output; the message names the column.
-    """
+    """Read the output of `describe_columns`. Raises ValueError, with the name of the column, for anything else."""
     if not isinstance(described, list) or not described:
         raise ValueError(f"columns are {type(described).__name__}, expected a list that is not empty")
     fitted = tuple(_read(number, one) for number, one in enumerate(described))
@@ -95,12 +91,8 @@ def spell(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[
     if not columns:
         plain: list[list[Any]] = rows.tolist()
         return plain
-    words = [_words(column) for column in columns]
+    words: list[tuple[Any, ...]] = [(False, True) if one.kind == "boolean" else one.values for one in columns]
     return [[_json_value(value, known) for value, known in zip(row, words, strict=True)] for row in rows.tolist()]
-
-
-def _words(column: Column) -> tuple[Any, ...]:
-    return (False, True) if column.kind == "boolean" else column.values
 
 
 def _json_value(value: float, words: tuple[Any, ...]) -> Any:

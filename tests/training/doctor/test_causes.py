@@ -11,7 +11,8 @@ from lookalike.lessons.catalogue import topics
 from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
 from lookalike.training.config import load_config
 from lookalike.training.corruption import build_corruption
-from lookalike.training.doctor.causes import CAUSES, diagnose, is_hopeless, refuse
+from lookalike.training.doctor.case import Case
+from lookalike.training.doctor.causes import CAUSES, diagnose, refuse
 from lookalike.training.doctor.facts import collect_facts
 from lookalike.training.doctor.watch import Watch
 from lookalike.training.errors import TrainingError
@@ -114,7 +115,7 @@ def test_findings_are_ordered_from_the_most_fundamental_cause(
 )
 def test_a_hopeless_run_always_has_a_finding(losses: list[float | None], hopeless: bool) -> None:
     state = run(*(epoch(number, loss, loss) for number, loss in enumerate(losses, start=1)), trivial_loss=1.0)
-    assert is_hopeless(state) is hopeless
+    assert Case.of(state).hopeless is hopeless
     assert causes(state)[:1] == (["learning-rate-too-high"] if hopeless else [])
 
 

@@ -111,7 +111,7 @@ def test_skips_advice_that_is_already_applied(tmp_path: Path) -> None:
     [
         (healthy_run(), "a healthy run"),
         (healthy_run(scale=9.0), "unscaled-inputs, with the remedy: --set data.scale=auto"),  # already set
-        (healthy_run(missing=["decoder.weight"]), "parameters-missing, with the remedy: Give it all:"),
+        (healthy_run(missing=["decoder.weight"]), "parameters-missing, with the remedy: Pass all parameters:"),
     ],
 )
 def test_trains_nothing_if_no_setting_fixes_the_run(tmp_path: Path, state: State, found: str) -> None:
