@@ -1,4 +1,14 @@
-"""All errors of training, as one tree under LookalikeError; `index.errors` and `service.errors` add branches."""
+"""All errors of training, as one tree.
+
+LookalikeError
+├── ConfigError      a setting is unknown, mistyped or out of range
+├── DataError        rows cannot be read, or contain a value that is not accepted
+├── TrainingError    the loss is NaN or infinite, or a run cannot start
+│   └── ResumeError  a run cannot be resumed: it started with other settings or other data
+├── ExportError      the exported encoder does not agree with the live model
+├── ArtifactError    a file on disk is damaged, incomplete or of another format
+└── (index.errors and service.errors add branches)
+"""
 
 __all__ = ["ArtifactError", "ConfigError", "DataError", "ExportError", "LookalikeError", "ResumeError", "TrainingError"]
 
