@@ -114,7 +114,7 @@ def test_returns_no_payloads_unless_requested(client: Client, rows: NDArray[np.f
 
 
 def test_version_ready_and_live(client: Client, version: Version) -> None:
-    assert client.version() == orjson.loads(orjson.dumps(version.manifest))
+    assert client.version() == orjson.loads(orjson.dumps(version.sealed.header))
     assert client.ready() == ReadyResponse(True, 1)
     assert client.live()
 
@@ -184,7 +184,7 @@ async def test_the_async_client_returns_the_same_results(
         assert_found(
             await client.search(ids=["5", "6"], limit=3), version.searcher.search_items(["5", "6"], 3), version
         )
-        assert await client.version() == orjson.loads(orjson.dumps(version.manifest))
+        assert await client.version() == orjson.loads(orjson.dumps(version.sealed.header))
         assert await client.ready() == ReadyResponse(True, 1)
         assert await client.live()
         with pytest.raises(Unprocessable):
