@@ -4,6 +4,7 @@ import json
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +63,7 @@ _ONE_AT_A_TIME = threading.Lock()
 """Torch's random generator is global to the process: parallel fits would draw from the same sequence."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)  # writes __init__
 class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """A denoising autoencoder whose `transform` embeds rows; `lookalike build` accepts the result of `export`.
 
@@ -92,48 +94,25 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         n_features_in_, feature_names_in_: the columns that `fit` saw.
     """
 
-    def __init__(
-        self,
-        *,
-        latent_dim: int | Literal["auto"] = _DEFAULT.model.latent_dim,
-        hidden: Sequence[int] = _DEFAULT.model.hidden,
-        activation: str = _DEFAULT.model.activation,
-        batch_norm: bool = _DEFAULT.model.batch_norm,
-        dropout: float = _DEFAULT.model.dropout,
-        loss: str = _DEFAULT.loss.kind,
-        lr: float = _DEFAULT.optimizer.lr,
-        corruption: str = _DEFAULT.corruption.kind,
-        corruption_level: float | Literal["auto"] = _DEFAULT.corruption.level,
-        scale: str = _DEFAULT.data.scale,
-        validation: float = _DEFAULT.data.validation,
-        epochs: int | Literal["auto"] = _DEFAULT.fit.epochs,
-        batch_size: int | Literal["auto"] = _DEFAULT.fit.batch_size,
-        patience: int = _DEFAULT.fit.patience,
-        device: DeviceName = _DEFAULT.fit.device,
-        input_shape: tuple[int, ...] | None = None,
-        settings: Sequence[str] = (),
-        random_state: int | np.random.RandomState | None = _DEFAULT.fit.seed,
-        verbose: bool = False,
-    ) -> None:
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.activation = activation
-        self.batch_norm = batch_norm
-        self.dropout = dropout
-        self.loss = loss
-        self.lr = lr
-        self.corruption = corruption
-        self.corruption_level = corruption_level
-        self.scale = scale
-        self.validation = validation
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.patience = patience
-        self.device = device
-        self.input_shape = input_shape
-        self.settings = settings
-        self.random_state = random_state
-        self.verbose = verbose
+    latent_dim: int | Literal["auto"] = _DEFAULT.model.latent_dim
+    hidden: Sequence[int] = _DEFAULT.model.hidden
+    activation: str = _DEFAULT.model.activation
+    batch_norm: bool = _DEFAULT.model.batch_norm
+    dropout: float = _DEFAULT.model.dropout
+    loss: str = _DEFAULT.loss.kind
+    lr: float = _DEFAULT.optimizer.lr
+    corruption: str = _DEFAULT.corruption.kind
+    corruption_level: float | Literal["auto"] = _DEFAULT.corruption.level
+    scale: str = _DEFAULT.data.scale
+    validation: float = _DEFAULT.data.validation
+    epochs: int | Literal["auto"] = _DEFAULT.fit.epochs
+    batch_size: int | Literal["auto"] = _DEFAULT.fit.batch_size
+    patience: int = _DEFAULT.fit.patience
+    device: DeviceName = _DEFAULT.fit.device
+    input_shape: tuple[int, ...] | None = None
+    settings: Sequence[str] = ()
+    random_state: int | np.random.RandomState | None = _DEFAULT.fit.seed
+    verbose: bool = False
 
     def fit(self, X: ArrayLike, y: object = None) -> "AutoencoderEmbedder":  # noqa: N803
         """Train on X, (n, columns) numbers, n >= 2; `y` is ignored.
