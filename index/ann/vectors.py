@@ -20,14 +20,7 @@ from lookalike.index.errors import QueryError
 from lookalike.index.limits import MAX_FOUND, check_limit
 from lookalike.training.errors import ArtifactError, ConfigError
 
-__all__ = [
-    "MAX_VALUE",
-    "VectorIndex",
-    "comparable",
-    "near_pairs",
-    "nearest",
-    "one_thread",
-]
+__all__ = ["MAX_VALUE", "VectorIndex", "comparable", "near_pairs", "nearest", "one_thread"]
 
 MAX_VALUE = 1e16
 """Above this, squares and their sums overflow float32, and FAISS silently finds nothing."""

@@ -64,10 +64,7 @@ LABELS, NEIGHBOURS, RECOVERY, RECONSTRUCTION = "labels", "neighbours", "recovery
 CHAMPION, PCA, RAW, UNTRAINED = "champion", "PCA", "raw rows", "untrained"
 
 FIXED, SHARE = 0.02, 0.05
-ALLOWED = {
-    PCA: {LABELS: 0.10, NEIGHBOURS: 0.25, RECOVERY: 0.10},
-    RAW: {LABELS: 0.10, RECOVERY: 0.10},
-}
+ALLOWED = {PCA: {LABELS: 0.10, NEIGHBOURS: 0.25, RECOVERY: 0.10}, RAW: {LABELS: 0.10, RECOVERY: 0.10}}
 """How much worse than a baseline the challenger may be, as a share of the baseline's value; else no requirement."""
 
 Floats = NDArray[np.float32]

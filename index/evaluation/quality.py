@@ -84,13 +84,7 @@ class EncoderQuality:
 
 
 def rows_to_embedding(
-    encoder: Encoder,
-    rows: Floats,
-    metric: Metric,
-    labels: Sequence[Any] | None = None,
-    *,
-    k: int = 10,
-    seed: int = 0,
+    encoder: Encoder, rows: Floats, metric: Metric, labels: Sequence[Any] | None = None, *, k: int = 10, seed: int = 0
 ) -> EncoderQuality:
     """Measure what the encoder keeps of rows that it was not trained on, compared with PCA of the same dimension.
 
