@@ -29,7 +29,7 @@ An acceptance is decided by labels against the champion, or without labels by ne
 (benchmarks.label_free).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,8 +93,8 @@ def judge(
     Raises:
         DataError: the rows have another width than the encoders need.
     """
-    for name, encoder, rows in (("held", challenger, held), ("fit_on", challenger, fit_on)):
-        _check_width(name, rows.shape[1], encoder.width)
+    for name, rows in (("held", held), ("fit_on", fit_on)):
+        _check_width(name, rows.shape[1], challenger.width)
     if champion is not None and not (challenger.columns and champion.columns):
         _check_width("champion", champion.width, challenger.width)
     if len(held) < FEWEST_ROWS or len(fit_on) < 2:
@@ -119,7 +119,7 @@ class GateEvaluation:
         self._features = self.unit.features(self.rows)
         self._damaged = [swapped(self.rows, severity, limits=self.unit.preprocess.limits) for severity in SEVERITIES]
         classes = [None if labels is None or labels[i] is None else str(labels[i]) for i in chosen]
-        labeled = np.array([i for i, name in enumerate(classes) if name is not None], np.int64)
+        labeled = np.flatnonzero([name is not None for name in classes])
         self._names = np.array([str(classes[i]) for i in labeled])
         enough = len(labeled) >= FEWEST_LABELS and len(set(self._names.tolist())) > 1
         self._labeled = labeled if enough else labeled[:0]
@@ -138,19 +138,11 @@ class GateEvaluation:
         pca, components = self._components(challenger.latent_dim)
         opponents = {CHAMPION: champion} if champion is not None else {}
         opponents |= {pca: components, RAW: self._raw, UNTRAINED: self.values(by_untrained(challenger, self.unit))}
-        measures = tuple(
-            MeasureComparison(
-                name,
-                float(_mean(name)(values, axis=-1)),
-                tuple(
-                    _compared(name, against, values, other[name])
-                    for against, other in opponents.items()
-                    if name in other
-                ),
-            )
-            for name, values in values_of.items()
-        )
-        return decided(measures, len(self.rows))
+        measures = []
+        for name, values in values_of.items():
+            compared = (_compared(name, by, values, other[name]) for by, other in opponents.items() if name in other)
+            measures.append(MeasureComparison(name, float(_mean(name)(values, axis=-1)), tuple(compared)))
+        return decided(tuple(measures), len(self.rows))
 
     def values(self, embedder: Embedder) -> Values:
         """Return the value of each row by measure; for labels, of each row with a label."""
@@ -211,14 +203,15 @@ def _interval(differences: Doubles, mean: Callable[..., Any]) -> tuple[float, fl
 
 def decided(measures: tuple[MeasureComparison, ...], rows: int) -> Verdict:
     """Return the verdict that follows from the comparisons; each measure needs a comparison with PCA."""
-    for measure, comparison in _comparisons(measures):
+    comparisons = [(measure, comparison) for measure in measures for comparison in measure.compared]
+    for measure, comparison in comparisons:
         if not comparison.passes:
             by = f"{measure.name}, against {_the(comparison.against)}"
             found = f"the difference may be as low as {comparison.low:+.4f}"
             better = comparison.asked == "better"
             required = "it must be above 0" if better else f"{-comparison.margin:+.4f} is allowed"
             return Verdict(False, by, f"by {by}, {found}, but {required}", rows, measures)
-    linear = [comparison for _, comparison in _comparisons(measures) if comparison.against.startswith(PCA)]
+    linear = [comparison for _, comparison in comparisons if comparison.against.startswith(PCA)]
     if not any(comparison.low > 0 for comparison in linear):
         by = f"every measure, against {linear[0].against}"
         return Verdict(False, by, f"not better than {linear[0].against} by any measure", rows, measures)
@@ -226,10 +219,6 @@ def decided(measures: tuple[MeasureComparison, ...], rows: int) -> Verdict:
     by = f"{measures[0].name}, against {_the(first.against)}"
     reason = f"no worse by any measure; by {by}, the difference is {first.difference:+.4f}"
     return Verdict(True, by, f"{reason} ({first.low:+.4f} to {first.high:+.4f})", rows, measures)
-
-
-def _comparisons(measures: tuple[MeasureComparison, ...]) -> Iterator[tuple[MeasureComparison, Comparison]]:
-    return ((measure, comparison) for measure in measures for comparison in measure.compared)
 
 
 def _the(against: str) -> str:
