@@ -36,7 +36,7 @@ LEAST_GAIN = 0.0005
 ATTEMPTS = 3
 """The most kinds that are timed again and, if there are many vectors, built over all until one meets the target."""
 ROUNDS = 5
-FIGURES = ("recall", "low", "high", "latency_us", "batch_us")
+EVIDENCE = ("recall", "low", "high", "latency_us", "batch_us", "bytes")
 GLIMPSE = 2_000
 """Vectors to build a graph over to estimate the build time for all vectors."""
 
@@ -55,7 +55,7 @@ class TuningResult:
     @property
     def evidence(self) -> dict[str, Any]:
         """The measurements of the chosen index, for the manifest."""
-        figures = {name: getattr(self.chosen, name) for name in (*FIGURES, "bytes")}
+        figures = {name: getattr(self.chosen, name) for name in EVIDENCE}
         return {"k": K, "queries": self.queries, **figures}
 
     def told(self, target: Target) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def _sweep(index: VectorIndex, benchmark: RecallBenchmark, recall: float) -> Ite
                 continue
             index.set_search(",".join(filter(None, (*chosen, f"{inner[0]}={value}" if value else ""))))
             measured, _ = benchmark.take(index)
-            figures = {name: getattr(measured, name) for name in FIGURES}
+            figures = {name: getattr(measured, name) for name in EVIDENCE[:-1]}
             yield TuningTrial(index.spec.key, index.spec.search, **figures, bytes=size, items=len(index))
             sure = measured.recall >= SURE and measured.low >= recall
             idle = idle + 1 if last and measured.recall - last < LEAST_GAIN else 0
