@@ -38,19 +38,13 @@ from numpy.typing import NDArray
 from lookalike.index.ann.neighbor_metrics import each_alike, each_found_again, each_kept
 from lookalike.index.ann.recall import K
 from lookalike.index.ann.spec import Metric
-from lookalike.index.evaluation.baselines import (
-    Embedder,
-    by_encoder,
-    by_pca,
-    by_raw_rows,
-    by_untrained,
-    fit_feature_space,
-)
+from lookalike.index.evaluation.baselines import Embedder, by_encoder, by_pca, fit_feature_space
 from lookalike.index.evaluation.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, swapped
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.verdict import Comparison, MeasureComparison, Requirement, Verdict
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
+from lookalike.training.evaluation.untrained import untrained
 from lookalike.training.robust import trimmed_mean
 
 __all__ = ["FEWEST_ROWS", "GateEvaluation", "decided", "judge"]
@@ -124,7 +118,7 @@ class GateEvaluation:
         enough = len(labeled) >= FEWEST_LABELS and len(set(self._names.tolist())) > 1
         self._labeled = labeled if enough else labeled[:0]
         self._pca: dict[int, tuple[str, Values]] = {}
-        self._raw = self.values(by_raw_rows(self.unit))
+        self._raw = self.values(Embedder(RAW, self.unit.features, None))
 
     def champion(self, champion: Encoder) -> Values:
         """Return the champion's values, for `judge`."""
@@ -137,7 +131,8 @@ class GateEvaluation:
         values_of = self.values(by_encoder("challenger", challenger, self.unit))
         pca, components = self._components(challenger.latent_dim)
         opponents = {CHAMPION: champion} if champion is not None else {}
-        opponents |= {pca: components, RAW: self._raw, UNTRAINED: self.values(by_untrained(challenger, self.unit))}
+        random_encoder = by_encoder(UNTRAINED, untrained(challenger), self.unit)
+        opponents |= {pca: components, RAW: self._raw, UNTRAINED: self.values(random_encoder)}
         measures = []
         for name, values in values_of.items():
             compared = (_compared(name, by, values, other[name]) for by, other in opponents.items() if name in other)
