@@ -8,29 +8,11 @@ A mistake that is found before anything is sent is a ValueError.
 from dataclasses import dataclass
 
 __all__ = [
-    "BadGateway",
-    "BadRequest",
-    "Conflict",
-    "ConnectionFailed",
-    "ContentTooLarge",
-    "DeadlineExceeded",
-    "Forbidden",
-    "LookalikeError",
-    "MalformedResponse",
-    "NotFound",
-    "NotReady",
-    "Problem",
-    "ProblemError",
-    "RateLimited",
-    "RequestTimeout",
-    "ServerError",
-    "TimedOut",
-    "Unauthorized",
-    "Unprocessable",
-    "UnsupportedMediaType",
-    "VersionChangedError",
-    "problem_error",
-]
+    "BadGateway", "BadRequest", "Conflict", "ConnectionFailed", "ContentTooLarge", "DeadlineExceeded", "Forbidden",
+    "LookalikeError", "MalformedResponse", "NotFound", "NotReady", "Problem", "ProblemError", "RateLimited",
+    "RequestTimeout", "ServerError", "TimedOut", "Unauthorized", "Unprocessable", "UnsupportedMediaType",
+    "VersionChangedError", "problem_error",
+]  # fmt: skip
 
 
 class LookalikeError(Exception):
