@@ -20,11 +20,7 @@ ONE_HEAD = threading.Lock()
 
 
 def load_array(file: Path | BinaryIO, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
-    """Load an array from a verified file: mapped with `mmap_mode`, else read into memory.
-
-    Raises:
-        OSError, ValueError, EOFError: the file is not an .npy file, or is truncated.
-    """
+    """Load an array: mapped with `mmap_mode`, else read. Raises OSError, ValueError or EOFError for a damaged file."""
     with ONE_HEAD:
         array: NDArray[Any] = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
     return array

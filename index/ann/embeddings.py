@@ -36,34 +36,21 @@ class Embeddings:
     """Embeddings, (n, dim) float32, read on demand; of unit length if the metric is cosine."""
 
     def __init__(self, vectors: Vectors, metric: Metric) -> None:
-        self.metric = metric
-        self._vectors = vectors
+        self.vectors, self.metric = vectors, metric
+        self.dim = int(vectors.shape[1])
 
     def __len__(self) -> int:
-        return len(self._vectors)
-
-    @property
-    def dim(self) -> int:
-        return int(self._vectors.shape[1])
-
-    @property
-    def vectors(self) -> Vectors:
-        """The mapped embeddings, (n, dim), not copied."""
-        return self._vectors
+        return len(self.vectors)
 
     def head(self, count: int) -> "Embeddings":
         """Return the first `count` embeddings, not copied."""
-        return Embeddings(self._vectors[:count], self.metric)
+        return Embeddings(self.vectors[:count], self.metric)
 
     def at(self, positions: Positions) -> Vectors:
-        """Return a copy of the embeddings at `positions`, (m,): (m, dim).
-
-        Raises:
-            QueryError: a position is out of range.
-        """
+        """Return a copy of the embeddings at `positions`, (m,): (m, dim). Raises QueryError if one is out of range."""
         if not ((positions >= 0) & (positions < len(self))).all():
             raise QueryError("positions", expected=f"from 0 to {len(self) - 1}", found=str(positions.tolist())[:80])
-        vectors: Vectors = self._vectors[positions]
+        vectors: Vectors = self.vectors[positions]
         return vectors
 
     def sample(self, count: int, seed: int) -> Positions:
@@ -80,12 +67,12 @@ class Embeddings:
         for start in range(0, count, size):
             stop = min(count, start + size)
             positions = np.arange(start, stop) if among is None else among[start:stop]
-            block = self._vectors[start:stop] if among is None else self._vectors[positions]
+            block = self.vectors[start:stop] if among is None else self.vectors[positions]
             yield positions, np.ascontiguousarray(block)
 
     def scores(self, queries: Vectors, positions: Positions) -> Vectors:
         """As `exact_scores`, with these embeddings."""
-        return exact_scores(lambda p: self._vectors.take(p, axis=0, mode="clip"), queries, positions, self.metric)
+        return exact_scores(lambda p: self.vectors.take(p, axis=0, mode="clip"), queries, positions, self.metric)
 
     def nearest(self, queries: Vectors, k: int, among: Positions | None = None) -> tuple[Vectors, Positions]:
         """Return the k nearest of each query by exhaustive comparison with all items, or with those at `among`.
@@ -94,7 +81,7 @@ class Embeddings:
 
         Args:
             queries: (n, dim) float32.
-            among: (m,) positions; None means all.
+            among: (m,) positions.
 
         Returns:
             scores and positions, (n, min(k, m)), best first, in the metric's unit.
@@ -104,7 +91,10 @@ class Embeddings:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         best = faiss.ResultHeap(len(queries), k, keep_max=self.metric != "l2")
         for places, block in self.blocks(among):
-            scores, found = _nearest(queries, block, k, self.metric)
+            if torch.cuda.is_available():
+                scores, found = _nearest_on(torch.device("cuda"), queries, block, min(k, len(block)), self.metric)
+            else:
+                scores, found = nearest(queries, block, k, self.metric)
             best.add_result(scores, places[found])
         best.finalize()
         return best.D, best.I
@@ -135,23 +125,12 @@ def exact_scores(
 
 
 def read_embeddings(folder: Path, metric: Metric, dim: int) -> Embeddings:
-    """Map the embeddings of a verified folder.
-
-    Raises:
-        ArtifactError: the array is not float32 (n, dim).
-    """
-    vectors = load_array(folder / EMBEDDINGS, mmap_mode="r")
+    """Map the embeddings of a verified folder. Raises ArtifactError if the array is not float32 (n, dim)."""
+    path = folder / EMBEDDINGS
+    vectors = load_array(path, mmap_mode="r")
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise ArtifactError(
-            str(folder / EMBEDDINGS), expected=f"float32 (n, {dim})", found=f"{vectors.dtype} {vectors.shape}"
-        )
+        raise ArtifactError(str(path), expected=f"float32 (n, {dim})", found=f"{vectors.dtype} {vectors.shape}")
     return Embeddings(vectors, metric)
-
-
-def _nearest(queries: Vectors, block: Vectors, k: int, metric: Metric) -> tuple[Vectors, Positions]:
-    if not torch.cuda.is_available():
-        return nearest(queries, block, k, metric)
-    return _nearest_on(torch.device("cuda"), queries, block, min(k, len(block)), metric)
 
 
 def _nearest_on(

@@ -25,8 +25,8 @@ Relevance = Callable[[slice], NDArray[np.bool_]]
 
 
 def each_kept(
-    before: NDArray[np.float32],
-    after: NDArray[np.float32],
+    before: Floats,
+    after: Floats,
     metric: Metric,
     k: int = 10,
     *,
@@ -50,11 +50,8 @@ def each_kept(
     return relevant_shares(after, among_nearest(before, k, by, asked), metric, k, asked)
 
 
-def each_alike(embeddings: NDArray[np.float32], names: NDArray[np.str_], metric: Metric, k: int = 10) -> Doubles:
-    """Return, for each of n >= 2 rows, the share of its k nearest neighbors with its label: (n,).
-
-    `embeddings`: (n, latent). `names`: (n,) labels.
-    """
+def each_alike(embeddings: Floats, names: NDArray[np.str_], metric: Metric, k: int = 10) -> Doubles:
+    """Return, for each of n >= 2 rows, (n, latent), the share of its k nearest neighbors with its label: (n,)."""
     return relevant_shares(embeddings, same_label(names), metric, min(k, len(names) - 1))
 
 
@@ -105,10 +102,7 @@ def among_nearest(
 def relevant_shares(
     points: NDArray[Any], relevance: Relevance, metric: Metric, k: int, rows: NDArray[np.int64] | None = None
 ) -> Doubles:
-    """Return the share of relevant rows among the k nearest neighbors, 1 <= k < n, of each of m rows: (m,).
-
-    `rows`: (m,) the rows to evaluate; None means all. Ties share the last places.
-    """
+    """Return the share of relevant rows among the k nearest neighbors, 1 <= k < n, of `rows`, (m,), or of all: (m,)."""
     points, _ = _centered(points, metric)
     rows = np.arange(len(points)) if rows is None else rows
     length, shares = _length(points, metric), np.empty(len(rows))

@@ -66,9 +66,7 @@ class RecallBenchmark:
             queries: (n, dim) float32.
             own: (n,) the positions of the queries if they are items themselves, which do not count as hits; else None.
         """
-        self.embeddings = embeddings
-        self.queries = queries
-        self.k = k
+        self.embeddings, self.queries, self.k = embeddings, queries, k
         self._fetched = k if own is None else k + 1
         self._own = np.full(len(queries), -1) if own is None else own
         _, exact = embeddings.nearest(queries, self._fetched)

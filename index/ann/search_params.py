@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ PASSED_OVER = 4
 """FAISS skips at least this many items of a list in the time of one comparison with the query."""
 LINKS = 32
 """About how many items a graph search compares with the query at each step."""
+_SELECTIVE = (faiss.IndexFlat, faiss.IndexScalarQuantizer)
+"""Quantizers that find the nearest lists and can skip lists."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,9 @@ class _SearchParam:
 
 @dataclass(frozen=True)
 class Selection:
-    """The items that a filter allows, in the form that FAISS needs.
+    """The items that a filter allows: `count` of `total`, in the form that FAISS needs.
 
     Attributes:
-        count, total: the number of allowed items, and of all items.
-        items: the allowed items.
         lists: the lists that contain allowed items; None if the index has no lists or cannot skip lists.
         held: the number of lists that contain allowed items; all lists if unknown.
     """
@@ -74,11 +74,7 @@ class SearchParams:
         return {name: param.values for name, param in self._search_params.items()}
 
     def set(self, text: str) -> None:
-        """Set parameters from a text such as "nprobe=8,k_factor=4".
-
-        Raises:
-            ConfigError: an unknown parameter, or a value out of range.
-        """
+        """Set parameters from a text such as "nprobe=8,k_factor=4". Raises ConfigError if a part is invalid."""
         for part in filter(None, text.split(",")):
             name, _, value = part.partition("=")
             if name not in self._search_params or not _WHOLE.fullmatch(value) or not 1 <= int(value) <= MOST[name]:
@@ -91,18 +87,15 @@ class SearchParams:
         """Prepare searches among the allowed items, (items,) bool, with one pass over the lists."""
         lists, held = None, self.lists
         if self.lists and isinstance(faiss.downcast_index(self._search_params["nprobe"].holder.quantizer), _SELECTIVE):
-            has_allowed = _lists_with(self._search_params["nprobe"].holder, allowed)
+            has_allowed = np.array([allowed[positions].any() for positions in self.positions()])  # (lists,)
             lists, held = _bitmap(has_allowed), int(has_allowed.sum())
         return Selection(int(allowed.sum()), len(allowed), _bitmap(allowed), lists, held)
 
     def for_selection(self, selection: Selection, k: int, effort: int) -> Any:
-        """Return FAISS's parameters for a search for k of the selected items.
+        """Return FAISS's parameters for a search for k of the selected items, or None.
 
-        The search visits `effort` times as many selected items as an unfiltered search visits items.
-
-        Returns:
-            None if comparing the query with all selected items takes no longer, or if this kind of index cannot skip
-            items.
+        The search visits `effort` times as many selected items as an unfiltered search visits items. None: comparing
+        the query with all selected items takes no longer, or this kind of index cannot skip items.
         """
         return _parameters(self._index, selection, k, effort) if selection.count else None
 
@@ -110,8 +103,8 @@ class SearchParams:
         """Yield the positions in each list, (m,), not copied."""
         for number in range(self.lists):
             lists = self._search_params["nprobe"].holder.invlists
-            if size := int(lists.list_size(number)):
-                yield faiss.rev_swig_ptr(lists.get_ids(number), size)
+            size = int(lists.list_size(number))
+            yield faiss.rev_swig_ptr(lists.get_ids(number), size) if size else np.empty(0, np.int64)
 
     def _walk(self, index: faiss.Index) -> None:
         index = faiss.downcast_index(index)
@@ -125,13 +118,11 @@ class SearchParams:
             index.cp.niter = ROUNDS
             self.lists = int(index.nlist)
             grid = tuple(value for value in GRID if value < index.nlist)
-            self._search_params["nprobe"] = _SearchParam(
-                index, "nprobe", (*grid, index.nlist) if index.nlist <= GRID[-1] else grid
-            )
+            grid += (index.nlist,) if index.nlist <= GRID[-1] else ()
+            self._search_params["nprobe"] = _SearchParam(index, "nprobe", grid)
         elif isinstance(index, faiss.IndexHNSW):
-            self._search_params["efSearch"] = _SearchParam(
-                index.hnsw, "efSearch", tuple(value for value in GRID if value >= 10)
-            )
+            grid = tuple(value for value in GRID if value >= 10)
+            self._search_params["efSearch"] = _SearchParam(index.hnsw, "efSearch", grid)
 
 
 def _bitmap(mask: NDArray[np.bool_]) -> faiss.IDSelector:
@@ -141,61 +132,25 @@ def _bitmap(mask: NDArray[np.bool_]) -> faiss.IDSelector:
     return selector
 
 
-def _lists_with(index: faiss.IndexIVF, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which lists contain an allowed item, (lists,) bool."""
-    lists = index.invlists
-    has_allowed = np.zeros(index.nlist, bool)
-    for number in range(index.nlist):
-        if size := int(lists.list_size(number)):
-            has_allowed[number] = allowed[faiss.rev_swig_ptr(lists.get_ids(number), size)].any()
-    return has_allowed
-
-
 def _parameters(index: faiss.Index, selection: Selection, k: int, effort: int) -> Any:
     index = faiss.downcast_index(index)
-    for kind, make in _MAKERS.items():
-        if isinstance(index, kind):
-            return make(index, selection, k, effort)
+    if isinstance(index, faiss.IndexPreTransform):
+        inner = _parameters(index.index, selection, k, effort)
+        return None if inner is None else faiss.SearchParametersPreTransform(index_params=inner)
+    if isinstance(index, faiss.IndexRefine):
+        inner = _parameters(index.base_index, selection, k, effort)
+        # far from the query, distances differ less, so codes distinguish the items less well and more must be refined
+        factor = max(index.k_factor, min(index.k_factor * effort, MAX_REFINED // k))
+        return None if inner is None else faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=inner)
+    if isinstance(index, faiss.IndexIVF):
+        size = selection.total / index.nlist
+        probes = math.ceil(index.nprobe * effort * size * selection.held / selection.count)
+        if probes >= selection.held or probes * size > PASSED_OVER * selection.count:
+            return None
+        only_lists = {"quantizer_params": faiss.SearchParameters(sel=selection.lists)} if selection.lists else {}
+        return faiss.SearchParametersIVF(sel=selection.items, nprobe=probes, **only_lists)
+    if isinstance(index, faiss.IndexHNSW):
+        width = math.ceil(max(index.hnsw.efSearch, k) * effort * selection.total / selection.count)
+        if width * LINKS <= selection.count:
+            return faiss.SearchParametersHNSW(sel=selection.items, efSearch=width)
     return None
-
-
-def _for_transformed(index: Any, selection: Selection, k: int, effort: int) -> Any:
-    inner = _parameters(index.index, selection, k, effort)
-    return None if inner is None else faiss.SearchParametersPreTransform(index_params=inner)
-
-
-def _for_refined(index: Any, selection: Selection, k: int, effort: int) -> Any:
-    inner = _parameters(index.base_index, selection, k, effort)
-    if inner is None:
-        return None
-    # far from the query, distances differ less, so codes distinguish the items less well and more must be refined
-    factor = max(index.k_factor, min(index.k_factor * effort, MAX_REFINED // k))
-    return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=inner)
-
-
-def _for_lists(index: Any, selection: Selection, k: int, effort: int) -> Any:
-    size = selection.total / index.nlist
-    probes = math.ceil(index.nprobe * effort * size * selection.held / selection.count)
-    if probes >= selection.held or probes * size > PASSED_OVER * selection.count:
-        return None
-    if selection.lists is None:
-        return faiss.SearchParametersIVF(sel=selection.items, nprobe=probes)
-    only_lists = faiss.SearchParameters(sel=selection.lists)
-    return faiss.SearchParametersIVF(sel=selection.items, nprobe=probes, quantizer_params=only_lists)
-
-
-def _for_graph(index: Any, selection: Selection, k: int, effort: int) -> Any:
-    width = math.ceil(max(index.hnsw.efSearch, k) * effort * selection.total / selection.count)
-    if width * LINKS > selection.count:
-        return None
-    return faiss.SearchParametersHNSW(sel=selection.items, efSearch=width)
-
-
-_SELECTIVE = (faiss.IndexFlat, faiss.IndexScalarQuantizer)
-"""Quantizers that find the nearest lists and can skip lists."""
-_MAKERS: dict[Any, Callable[[Any, Selection, int, int], Any]] = {
-    faiss.IndexPreTransform: _for_transformed,
-    faiss.IndexRefine: _for_refined,
-    faiss.IndexIVF: _for_lists,
-    faiss.IndexHNSW: _for_graph,
-}

@@ -1,7 +1,6 @@
 """The target of an index, the results of tuning trials, and the choice among them."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,7 +32,7 @@ class Target:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ConfigError if a value is out of range."""
+        """Raise ConfigError if a value is out of range."""
         if self.key == "":
             raise ConfigError("target.key", expected="FAISS's description of an index", found="an empty text")
         for name, most in {"recall": 1, "memory": 1 << 62, "latency_us": 1e12}.items():
@@ -65,8 +64,7 @@ class TuningTrial:
 def read_bytes(text: str) -> int:
     """Parse a number of bytes such as "64MB"; units: B, KB, MB, GB (powers of 1,000), KiB, MiB, GiB (powers of 1,024).
 
-    Raises:
-        ConfigError: the text is not a number of bytes.
+    Raises ConfigError if the text is not a number of bytes.
     """
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([KMG])(I?))?B?", text.strip().upper())
     if not found:
@@ -131,18 +129,18 @@ def unmet(trials: list[TuningTrial], target: Target) -> TargetError:
         required["memory"] = f"{target.memory:,} bytes"
     if target.latency_us is not None:
         required["latency"] = f"{target.latency_us:g} µs"
-    options: dict[str, Callable[[TuningTrial], str]] = {
-        "recall": lambda trial: f"--recall {np.floor(trial.low * 1e3) / 1e3:.3f}",
-        "memory": lambda trial: f"--memory {trial.bytes}",
-        "latency": lambda trial: f"--latency-us {np.ceil(trial.latency_us):.0f}",
-    }
     remedies = []
     for name in required:
         eligible = [t for t in trials if all(_missed(t, target)[other] <= 0 for other in required if other != name)]
         eligible = [t for t in eligible if name != "recall" or t.low >= LEAST_RECALL]
         if eligible:
             nearest = min(eligible, key=lambda trial: _missed(trial, target)[name])
-            remedies.append(f"{options[name](nearest)} ({nearest.key} {nearest.search})".replace(" )", ")"))
+            options = {
+                "recall": f"--recall {np.floor(nearest.low * 1e3) / 1e3:.3f}",
+                "memory": f"--memory {nearest.bytes}",
+                "latency": f"--latency-us {np.ceil(nearest.latency_us):.0f}",
+            }
+            remedies.append(f"{options[name]} ({nearest.key} {nearest.search})".replace(" )", ")"))
     best = max(trials, key=lambda trial: trial.low)
     return TargetError(
         "target",

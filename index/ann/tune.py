@@ -51,13 +51,12 @@ class TuningResult:
     skipped: dict[str, str]
     seconds: float
     queries: int
-    k: int = K
 
     @property
     def evidence(self) -> dict[str, Any]:
         """The measurements of the chosen index, for the manifest."""
-        fields = asdict(self.chosen)
-        return {"k": self.k, "queries": self.queries, **{name: fields[name] for name in EVIDENCE}}
+        figures = {name: getattr(self.chosen, name) for name in EVIDENCE}
+        return {"k": K, "queries": self.queries, **figures}
 
     def told(self, target: Target) -> dict[str, Any]:
         """Return the trials, the choice and its reason, for the manifest."""
@@ -82,7 +81,7 @@ def tune(
 
     Args:
         queries: (m, dim) held-out queries that are not among the embeddings; if empty, the embeddings are the queries.
-        total: the final number of items, if more are added later; the memory limit applies to this number.
+        total: the final number of items, if more are added later, for the memory limit.
         seconds: the time for choosing the kind; no more kinds are tried after it.
 
     Raises:
@@ -95,11 +94,15 @@ def tune(
     if not target.key:
         finalists, trials = _rehearse(embeddings, queries, target, total, clock)
         kinds = [finalist.kind for finalist in finalists]
-    query_count, benchmark = len(queries) or len(embeddings), None
+
+    def result(index: VectorIndex, chosen: TuningTrial) -> TuningResult:
+        index.set_search(chosen.search)
+        count = len(queries) or len(embeddings)
+        return TuningResult(index, chosen, with_front(trials), clock.skipped, clock.tuning(), count)
+
     if finalists and len(finalists[0].index) == len(embeddings):  # the rehearsal used all embeddings
-        first = finalists[0]
-        first.index.set_search(first.trial.search)
-        return TuningResult(first.index, first.trial, with_front(trials), clock.skipped, clock.tuning(), query_count)
+        return result(finalists[0].index, finalists[0].trial)
+    benchmark = None
     for kind in kinds:
         benchmark = benchmark or _benchmark(embeddings, queries)
         spec = IndexSpec(kind.key_for(len(embeddings), embeddings.dim), embeddings.metric)
@@ -107,9 +110,7 @@ def tune(
         sweep = list(_sweep(index, benchmark, target.recall))
         trials += sweep
         if met := [trial for trial in sweep if meets(_scaled(trial, total), target)]:
-            chosen = fastest(least_effort(met))
-            index.set_search(chosen.search)
-            return TuningResult(index, chosen, with_front(trials), clock.skipped, clock.tuning(), query_count)
+            return result(index, fastest(least_effort(met)))
     raise unmet([_scaled(trial, total) for trial in trials], target)
 
 
@@ -162,16 +163,11 @@ def _rehearse(
             index = _build(spec, embeddings)
             sweep = list(_sweep(index, benchmark, target.recall))
             trials += sweep
-            if met := [trial for trial in sweep if meets(_scaled(trial, total), target)]:
-                finalists = _with_finalist(finalists, _Finalist(kind, fastest(least_effort(met)), index))
+            met = [trial for trial in sweep if meets(_scaled(trial, total), target)]
+            if met and spec.key not in {finalist.trial.key for finalist in finalists}:
+                finalists.append(_Finalist(kind, fastest(least_effort(met)), index))
+                finalists = sorted(finalists, key=lambda finalist: finalist.trial.latency_us)[:ATTEMPTS]
     return _time_again(finalists, benchmark, trials), trials
-
-
-def _with_finalist(finalists: list[_Finalist], new: _Finalist) -> list[_Finalist]:
-    """Return the fastest `ATTEMPTS` finalists including a new one; each description occurs once."""
-    if any(finalist.trial.key == new.trial.key for finalist in finalists):
-        return finalists
-    return sorted([*finalists, new], key=lambda finalist: finalist.trial.latency_us)[:ATTEMPTS]
 
 
 def _time_again(finalists: list[_Finalist], benchmark: RecallBenchmark, trials: list[TuningTrial]) -> list[_Finalist]:
@@ -239,7 +235,7 @@ def _sweep(index: VectorIndex, benchmark: RecallBenchmark, recall: float) -> Ite
                 continue
             index.set_search(",".join(filter(None, (*chosen, f"{inner[0]}={value}" if value else ""))))
             measured, _ = benchmark.take(index)
-            figures = {name: getattr(measured, name) for name in ("recall", "low", "high", "latency_us", "batch_us")}
+            figures = {name: getattr(measured, name) for name in EVIDENCE[:-1]}
             yield TuningTrial(index.spec.key, index.spec.search, **figures, bytes=size, items=len(index))
             sure = measured.recall >= SURE and measured.low >= recall
             idle = idle + 1 if last and measured.recall - last < LEAST_GAIN else 0

@@ -20,14 +20,7 @@ from lookalike.index.errors import QueryError
 from lookalike.index.limits import MAX_FOUND, check_limit
 from lookalike.training.errors import ArtifactError, ConfigError
 
-__all__ = [
-    "MAX_VALUE",
-    "VectorIndex",
-    "comparable",
-    "near_pairs",
-    "nearest",
-    "one_thread",
-]
+__all__ = ["MAX_VALUE", "VectorIndex", "comparable", "near_pairs", "nearest", "one_thread"]
 
 MAX_VALUE = 1e16
 """Above this, squares and their sums overflow float32, and FAISS silently finds nothing."""
@@ -70,11 +63,7 @@ class VectorIndex:
         self.spec = replace(self.spec, search=search)
 
     def train(self, sample: Vectors) -> None:
-        """Fit the centroids and codes of the index to (n, dim) vectors; Flat and HNSW have none.
-
-        Raises:
-            ConfigError: too few vectors for this kind of index.
-        """
+        """Fit the centroids and codes, if any, to (n, dim) vectors. Raises ConfigError if there are too few vectors."""
         try:
             self._index.train(_checked(sample, self.dim))
         except RuntimeError as error:
@@ -88,21 +77,21 @@ class VectorIndex:
     def add(self, embeddings: Vectors) -> None:
         """Append (n, dim) float32 vectors within MAX_VALUE; for cosine, of unit length."""
         embeddings = _checked(embeddings, self.dim)
+        # with several threads, the links of a graph depend on timing
         try:
-            with (
-                one_thread() if self.search_params.is_graph else nullcontext()
-            ):  # with several threads, the links of a graph depend on timing
+            with one_thread() if self.search_params.is_graph else nullcontext():
                 self._index.add(embeddings)
         except RuntimeError as error:
             raise _no_index(self.spec, self.dim, _reason(error)) from error
         self._count = int(self._index.ntotal)
 
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Positions]:
+    def search(self, queries: Vectors, k: int, parameters: object = None) -> tuple[Vectors, Positions]:
         """Return the approximate k nearest of each query, best first.
 
         Args:
             queries: (n, dim) float32, within MAX_VALUE; for cosine, of unit length.
             k: from 1 to MAX_FOUND.
+            parameters: FAISS's parameters of this search; None means those of the index.
 
         Returns:
             scores: (n, min(k, items)) float32 in the metric's unit.
@@ -111,7 +100,16 @@ class VectorIndex:
         Raises:
             QueryError: a wrong shape, a value that is not finite or too large, or k out of bounds.
         """
-        return self._search(queries, k, None)
+        check_limit(k, MAX_FOUND)
+        queries, pointer = _checked(queries, self.dim), faiss.swig_ptr
+        k = min(k, self._count)
+        scores, positions = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        if k and len(queries):  # FAISS's `search` would check all this again, which takes as long as the search
+            try:
+                self._index.search_c(len(queries), pointer(queries), k, pointer(scores), pointer(positions), parameters)
+            except RuntimeError as error:
+                raise _no_index(self.spec, self.dim, _reason(error)) from error
+        return _in_metric_unit(scores, self.spec.metric), positions
 
     def select(self, allowed: NDArray[np.bool_]) -> Selection:
         """Prepare filtered searches among the allowed items, (items,) bool."""
@@ -139,7 +137,7 @@ class VectorIndex:
             if parameters is None:
                 break
             unsettled = np.flatnonzero(~settled)
-            _, found = self._search(queries[unsettled], fetched, parameters)
+            _, found = self.search(queries[unsettled], fetched, parameters)
             settled[unsettled] = _is_stable(found, positions[unsettled])
             positions[unsettled] = found
             effort *= FARTHER
@@ -159,58 +157,36 @@ class VectorIndex:
         return sum(sizes)
 
     def write(self, path: Path) -> None:
-        """Write the index in FAISS's format, through a Python file: FAISS does not report a full disk on close.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write the index. A Python file raises OSError if the disk is full; FAISS reports nothing on close."""
         with path.open("wb") as file:
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))
 
     @classmethod
     def read(cls, path: Path, spec: IndexSpec, dim: int, count: int) -> "VectorIndex":
-        """Map a verified index file into memory, read-only.
-
-        Raises:
-            ArtifactError: the file is not an index, or not an index of `count` vectors with this `spec` and `dim`.
-        """
+        """Map a verified index file of `count` vectors into memory, read-only. Raises ArtifactError if it differs."""
         try:
             template = cls(spec, dim)._index
         except ConfigError as error:
             raise ArtifactError(str(path), expected="an index that FAISS can build", found=str(error)) from error
         if (head := read_head(path)) != (dim, count):  # before FAISS allocates as much as the file states
-            raise ArtifactError(
-                str(path), expected=f"an index of {dim} dimensions and {count} items", found="{} and {}".format(*head)
-            )
+            expected = f"an index of {dim} dimensions and {count} items"
+            raise ArtifactError(str(path), expected=expected, found="{} and {}".format(*head))
         try:
             loaded = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except (RuntimeError, MemoryError) as error:
             raise ArtifactError(str(path), expected="a FAISS index", found=_reason(error)) from error
         if not isinstance(loaded, type(template)) or loaded.d != dim or loaded.metric_type != spec.faiss_metric:
-            raise ArtifactError(
-                str(path),
-                expected=f"{spec.key}, {dim} dimensions, {spec.metric}",
-                found=f"{type(loaded).__name__}, {loaded.d} dimensions",
-                remedy="Build the version again.",
+            expected, found = (
+                f"{spec.key}, {dim} dimensions, {spec.metric}",
+                f"{type(loaded).__name__}, {loaded.d} dimensions",
             )
+            raise ArtifactError(str(path), expected=expected, found=found, remedy="Build the version again.")
         return cls(spec, dim, loaded)
 
     def check(self, path: Path) -> None:
         """Raise ArtifactError, with `path`, unless the lists, if any, contain each position once."""
         if self.search_params.lists and not is_permutation(self.search_params.positions(), self._count):
             raise ArtifactError(str(path), expected="each position in one list", found="a missing or repeated position")
-
-    def _search(self, queries: Vectors, k: int, parameters: object) -> tuple[Vectors, Positions]:
-        check_limit(k, MAX_FOUND)
-        queries, pointer = _checked(queries, self.dim), faiss.swig_ptr
-        k = min(k, self._count)
-        scores, positions = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        if k and len(queries):  # FAISS's `search` would check all this again, which takes as long as the search
-            try:
-                self._index.search_c(len(queries), pointer(queries), k, pointer(scores), pointer(positions), parameters)
-            except RuntimeError as error:
-                raise _no_index(self.spec, self.dim, _reason(error)) from error
-        return _in_metric_unit(scores, self.spec.metric), positions
 
 
 def nearest(queries: Vectors, vectors: Vectors, k: int, metric: Metric) -> tuple[Vectors, Positions]:

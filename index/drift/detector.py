@@ -75,8 +75,8 @@ class Bets:
 
     @cached_property
     def won(self) -> Reals:
-        """The log of the factor for a query with p <= level, (k,)."""
-        return np.array([math.log(_claimed_rate(rate, share) / rate) for _, rate, share in self._all])
+        """The log of the factor for a query with p <= level: the claimed rate of such p-values by `rates`, (k,)."""
+        return np.array([math.log((share + (1 - share) * rate) / rate) for _, rate, share in self._all])
 
     @cached_property
     def lost(self) -> Reals:
@@ -90,11 +90,6 @@ class Bets:
 
     def __len__(self) -> int:
         return len(self._all)
-
-
-def _claimed_rate(rate: float, share: float) -> float:
-    """Return the rate of small p-values if a share of the queries is strange and the others are normal."""
-    return share + (1 - share) * rate
 
 
 @dataclass(frozen=True)
@@ -160,8 +155,7 @@ class Detector:
     """Collects the evidence of one process, query by query."""
 
     def __init__(self, bets: Bets, evidence: Evidence, once_in: float = ONCE_IN) -> None:
-        self.bets = bets
-        self.evidence = evidence
+        self.bets, self.evidence = bets, evidence
         self._alarm = math.log(once_in)
 
     def add(self, values: Reals, now: float) -> None:

@@ -44,13 +44,7 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionErr
 
 
 class DriftState(NamedTuple):
-    """The evidence from the queries of one or several processes.
-
-    Attributes:
-        version: the version that served last; states with different versions may belong together.
-        calibration: the calibration that judged the queries (index.versions.version.calibration_of).
-        once_in: the mean number of normal queries per false alarm.
-    """
+    """The evidence from the queries of one or several processes; `version` is the version that served last."""
 
     version: int
     calibration: str
@@ -98,9 +92,7 @@ class Drift:
 def drift_of(store: Store) -> Drift:
     """Return the drift of the queries to the champion and to the versions that it was compacted from.
 
-    Raises:
-        StoreError: there is no champion, or its version was deleted.
-        ArtifactError: its manifest is damaged.
+    Raises StoreError if there is no champion, ArtifactError if its manifest is damaged.
     """
     number = store.champion_number()
     return read_drift(store.folder / FOLDER, number, calibration_of(read_manifest(store.path(number), VERSION_FORMAT)))
@@ -171,11 +163,7 @@ class DriftFile:
         self._path = folder
 
     def take_over(self, calibration: str) -> DriftState | None:
-        """Combine the states of dead processes and of this one for a calibration, and delete all their files.
-
-        Returns:
-            None if there is no such state.
-        """
+        """Combine the states of dead processes and of this one for a calibration, if any; delete all their files."""
         self._claim()
         states: list[DriftState] = []
         for path in sorted(self._folder.glob("*.json")):
@@ -222,12 +210,11 @@ def _locked(path: Path) -> IO[bytes] | None:
     file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         file.close()
+        if not isinstance(error, BlockingIOError):
+            raise
         return None
-    except OSError:
-        file.close()
-        raise
     return file
 
 

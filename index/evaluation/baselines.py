@@ -14,19 +14,9 @@ from numpy.typing import NDArray
 
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
-from lookalike.training.evaluation.untrained import untrained
 from lookalike.training.robust import shortened
 
-__all__ = [
-    "Embedder",
-    "FeatureSpace",
-    "by_encoder",
-    "by_pca",
-    "by_raw_rows",
-    "by_untrained",
-    "fit_feature_space",
-    "recoded",
-]
+__all__ = ["Embedder", "FeatureSpace", "by_encoder", "by_pca", "fit_feature_space", "recoded"]
 
 Floats = NDArray[np.float32]
 MOST_FITTED = 10_000
@@ -70,16 +60,6 @@ def by_encoder(name: str, encoder: Encoder, unit: FeatureSpace) -> Embedder:
         return encoder.encode(recoded(rows, unit.like, encoder))
 
     return Embedder(name, embed, lambda latent: unit.features(recoded(encoder.decode(latent), encoder, unit.like)))
-
-
-def by_untrained(encoder: Encoder, unit: FeatureSpace, seed: int = 0) -> Embedder:
-    """Return the embedder of an untrained encoder with the same architecture."""
-    return by_encoder("untrained", untrained(encoder, seed), unit)
-
-
-def by_raw_rows(unit: FeatureSpace) -> Embedder:
-    """Return the embedder whose embeddings are the standardized rows themselves."""
-    return Embedder("raw rows", unit.features, None)
 
 
 def by_pca(dim: int, unit: FeatureSpace, rows: Floats) -> Embedder:

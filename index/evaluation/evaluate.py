@@ -82,7 +82,6 @@ def _queries(
 
 
 def _advice(measured: Measurement, encoding: EncoderQuality | None, target: float) -> str:
-    """Return the advice for the encoder and for the index."""
     advice = []
     if encoding and encoding.retrain:
         advice.append("retrain: the embedding keeps less of the rows than principal components would")

@@ -29,7 +29,7 @@ An acceptance is decided by labels against the champion, or without labels by ne
 (benchmarks.label_free).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,19 +38,13 @@ from numpy.typing import NDArray
 from lookalike.index.ann.neighbor_metrics import each_alike, each_found_again, each_kept
 from lookalike.index.ann.recall import K
 from lookalike.index.ann.spec import Metric
-from lookalike.index.evaluation.baselines import (
-    Embedder,
-    by_encoder,
-    by_pca,
-    by_raw_rows,
-    by_untrained,
-    fit_feature_space,
-)
+from lookalike.index.evaluation.baselines import Embedder, by_encoder, by_pca, fit_feature_space
 from lookalike.index.evaluation.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, swapped
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.verdict import Comparison, MeasureComparison, Requirement, Verdict
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
+from lookalike.training.evaluation.untrained import untrained
 from lookalike.training.robust import trimmed_mean
 
 __all__ = ["FEWEST_ROWS", "GateEvaluation", "decided", "judge"]
@@ -64,10 +58,7 @@ LABELS, NEIGHBOURS, RECOVERY, RECONSTRUCTION = "labels", "neighbours", "recovery
 CHAMPION, PCA, RAW, UNTRAINED = "champion", "PCA", "raw rows", "untrained"
 
 FIXED, SHARE = 0.02, 0.05
-ALLOWED = {
-    PCA: {LABELS: 0.10, NEIGHBOURS: 0.25, RECOVERY: 0.10},
-    RAW: {LABELS: 0.10, RECOVERY: 0.10},
-}
+ALLOWED = {PCA: {LABELS: 0.10, NEIGHBOURS: 0.25, RECOVERY: 0.10}, RAW: {LABELS: 0.10, RECOVERY: 0.10}}
 """How much worse than a baseline the challenger may be, as a share of the baseline's value; else no requirement."""
 
 Floats = NDArray[np.float32]
@@ -96,8 +87,8 @@ def judge(
     Raises:
         DataError: the rows have another width than the encoders need.
     """
-    for name, encoder, rows in (("held", challenger, held), ("fit_on", challenger, fit_on)):
-        _check_width(name, rows.shape[1], encoder.width)
+    for name, rows in (("held", held), ("fit_on", fit_on)):
+        _check_width(name, rows.shape[1], challenger.width)
     if champion is not None and not (challenger.columns and champion.columns):
         _check_width("champion", champion.width, challenger.width)
     if len(held) < FEWEST_ROWS or len(fit_on) < 2:
@@ -122,12 +113,12 @@ class GateEvaluation:
         self._features = self.unit.features(self.rows)
         self._damaged = [swapped(self.rows, severity, limits=self.unit.preprocess.limits) for severity in SEVERITIES]
         classes = [None if labels is None or labels[i] is None else str(labels[i]) for i in chosen]
-        labeled = np.array([i for i, name in enumerate(classes) if name is not None], np.int64)
+        labeled = np.flatnonzero([name is not None for name in classes])
         self._names = np.array([str(classes[i]) for i in labeled])
         enough = len(labeled) >= FEWEST_LABELS and len(set(self._names.tolist())) > 1
         self._labeled = labeled if enough else labeled[:0]
         self._pca: dict[int, tuple[str, Values]] = {}
-        self._raw = self.values(by_raw_rows(self.unit))
+        self._raw = self.values(Embedder(RAW, self.unit.features, None))
 
     def champion(self, champion: Encoder) -> Values:
         """Return the champion's values, for `judge`."""
@@ -140,20 +131,13 @@ class GateEvaluation:
         values_of = self.values(by_encoder("challenger", challenger, self.unit))
         pca, components = self._components(challenger.latent_dim)
         opponents = {CHAMPION: champion} if champion is not None else {}
-        opponents |= {pca: components, RAW: self._raw, UNTRAINED: self.values(by_untrained(challenger, self.unit))}
-        measures = tuple(
-            MeasureComparison(
-                name,
-                float(_mean(name)(values, axis=-1)),
-                tuple(
-                    _compared(name, against, values, other[name])
-                    for against, other in opponents.items()
-                    if name in other
-                ),
-            )
-            for name, values in values_of.items()
-        )
-        return decided(measures, len(self.rows))
+        random_encoder = by_encoder(UNTRAINED, untrained(challenger), self.unit)
+        opponents |= {pca: components, RAW: self._raw, UNTRAINED: self.values(random_encoder)}
+        measures = []
+        for name, values in values_of.items():
+            compared = (_compared(name, by, values, other[name]) for by, other in opponents.items() if name in other)
+            measures.append(MeasureComparison(name, float(_mean(name)(values, axis=-1)), tuple(compared)))
+        return decided(tuple(measures), len(self.rows))
 
     def values(self, embedder: Embedder) -> Values:
         """Return the value of each row by measure; for labels, of each row with a label."""
@@ -214,14 +198,15 @@ def _interval(differences: Doubles, mean: Callable[..., Any]) -> tuple[float, fl
 
 def decided(measures: tuple[MeasureComparison, ...], rows: int) -> Verdict:
     """Return the verdict that follows from the comparisons; each measure needs a comparison with PCA."""
-    for measure, comparison in _comparisons(measures):
+    comparisons = [(measure, comparison) for measure in measures for comparison in measure.compared]
+    for measure, comparison in comparisons:
         if not comparison.passes:
             by = f"{measure.name}, against {_the(comparison.against)}"
             found = f"the difference may be as low as {comparison.low:+.4f}"
             better = comparison.asked == "better"
             required = "it must be above 0" if better else f"{-comparison.margin:+.4f} is allowed"
             return Verdict(False, by, f"by {by}, {found}, but {required}", rows, measures)
-    linear = [comparison for _, comparison in _comparisons(measures) if comparison.against.startswith(PCA)]
+    linear = [comparison for _, comparison in comparisons if comparison.against.startswith(PCA)]
     if not any(comparison.low > 0 for comparison in linear):
         by = f"every measure, against {linear[0].against}"
         return Verdict(False, by, f"not better than {linear[0].against} by any measure", rows, measures)
@@ -229,10 +214,6 @@ def decided(measures: tuple[MeasureComparison, ...], rows: int) -> Verdict:
     by = f"{measures[0].name}, against {_the(first.against)}"
     reason = f"no worse by any measure; by {by}, the difference is {first.difference:+.4f}"
     return Verdict(True, by, f"{reason} ({first.low:+.4f} to {first.high:+.4f})", rows, measures)
-
-
-def _comparisons(measures: tuple[MeasureComparison, ...]) -> Iterator[tuple[MeasureComparison, Comparison]]:
-    return ((measure, comparison) for measure in measures for comparison in measure.compared)
 
 
 def _the(against: str) -> str:

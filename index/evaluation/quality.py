@@ -47,6 +47,7 @@ LEAST_NEIGHBOURS, LEAST_LABELS = 0.85, 0.9
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,7 @@ class EncoderQuality:
 
 
 def rows_to_embedding(
-    encoder: Encoder,
-    rows: Floats,
-    metric: Metric,
-    labels: Sequence[Any] | None = None,
-    *,
-    k: int = 10,
-    seed: int = 0,
+    encoder: Encoder, rows: Floats, metric: Metric, labels: Sequence[Any] | None = None, *, k: int = 10, seed: int = 0
 ) -> EncoderQuality:
     """Measure what the encoder keeps of rows that it was not trained on, compared with PCA of the same dimension.
 
@@ -104,20 +99,14 @@ def rows_to_embedding(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_ROWS])
     features, embeddings = features_of(encoder, rows[chosen]), embed(encoder, rows[chosen], metric)
 
-    def near(rows: NDArray[np.int64]) -> Relevance:
-        return among_nearest(features[rows], k)
-
-    neighbors = _kept(features, embeddings, near, metric, k=k, seed=seed)
+    neighbors = _kept(features, embeddings, lambda rows: among_nearest(features[rows], k), metric, k, seed)
     classes = [None if labels is None or labels[i] is None else str(labels[i]) for i in chosen]
-    labeled = np.array([i for i, name in enumerate(classes) if name is not None], np.int64)
+    labeled = np.flatnonzero([name is not None for name in classes])
     names = np.array([str(classes[i]) for i in labeled])
     if len(names) < FEWEST_LABELS or len(set(names.tolist())) < 2:
         return EncoderQuality(neighbors, None)
-
-    def equal(rows: NDArray[np.int64]) -> Relevance:
-        return same_label(names[rows])
-
-    return EncoderQuality(neighbors, _kept(features[labeled], embeddings[labeled], equal, metric, k=k, seed=seed))
+    kept = _kept(features[labeled], embeddings[labeled], lambda rows: same_label(names[rows]), metric, k, seed)
+    return EncoderQuality(neighbors, kept)
 
 
 def neighbours_kept(features: NDArray[Any], embeddings: NDArray[Any], metric: Metric = "cosine", k: int = 10) -> float:
@@ -156,12 +145,11 @@ def recovery(
     sample = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_ROWS])]
     _, first = np.unique(features_of(encoder, sample), axis=0, return_index=True)
     distinct = sample[np.sort(first)]
-    limits = encoder.preprocess.limits
-    damaged = [swapped(distinct, severity, seed, limits=limits) for severity in severities]
-    return [
-        (severity, found_again(encoder, distinct, each, metric, gallery=gallery, k=k))
-        for severity, each in zip(severities, damaged, strict=True)
-    ]
+    curve = []
+    for severity in severities:
+        damaged = swapped(distinct, severity, seed, limits=encoder.preprocess.limits)
+        curve.append((severity, found_again(encoder, distinct, damaged, metric, gallery=gallery, k=k)))
+    return curve
 
 
 def mean_share(curve: Sequence[tuple[float, float]]) -> float:
@@ -194,8 +182,7 @@ def found_again(
 ) -> float:
     """Return the share of `damaged` rows, (n, width) raw, that find their `clean` row among their k nearest.
 
-    Args:
-        gallery: (m, latent) more embeddings to search, in addition to those of all clean rows.
+    `gallery`: (m, latent) more embeddings to search, in addition to those of all clean rows.
     """
     originals = embed(encoder, clean, metric)
     chances = each_found_again(originals, embed(encoder, damaged, metric), metric, gallery=gallery, k=k)
@@ -209,13 +196,7 @@ def features_of(encoder: Encoder, rows: Floats) -> Floats:
 
 
 def _kept(
-    features: Floats,
-    embeddings: Floats,
-    relevance: Callable[[NDArray[np.int64]], Relevance],
-    metric: Metric,
-    *,
-    k: int,
-    seed: int,
+    features: Floats, embeddings: Floats, relevance: Callable[[Rows], Relevance], metric: Metric, k: int, seed: int
 ) -> KeptShare:
     """Measure the kept share in both halves of the rows; fewer than four rows keep everything."""
     if len(features) < 4:

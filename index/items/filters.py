@@ -122,9 +122,7 @@ Filter: TypeAlias = Matches | Within | Exists | Combined
 def read_filter(source: object) -> Filter:
     """Parse a filter from JSON values; equivalent filters are equal and have equal hashes.
 
-    Raises:
-        QueryError: the source is not a filter, or is too large; its `field` is the path, such as
-            filter.and[1].range.gte.
+    Raises QueryError, with a path such as filter.and[1].range.gte as `field`, if it is not a filter, or is too large.
     """
     return _read(source, "filter", 0, FilterBudget())
 
@@ -143,9 +141,8 @@ def allowed(
     if isinstance(filter_, Combined):
         if filter_.word == "not":
             return ~allowed(table, filter_.of[0], beside=beside, path=f"{path}.not")
-        masks = (
-            allowed(table, part, beside=beside, path=f"{path}.{filter_.word}[{i}]") for i, part in enumerate(filter_.of)
-        )
+        parts = enumerate(filter_.of)
+        masks = (allowed(table, part, beside=beside, path=f"{path}.{filter_.word}[{i}]") for i, part in parts)
         return reduce(np.logical_and if filter_.word == "and" else np.logical_or, masks)
     names = table.column_names
     kinds = _kinds([*names, *(beside.names if beside else [])], filter_.field, path)
@@ -210,13 +207,7 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _nearest(value: int | float) -> float:
-    """Return the float64 nearest to a number; 0.0 for -0.0."""
-    return float(value) + 0.0
-
-
 def _read(source: Any, path: str, depth: int, budget: FilterBudget) -> Filter:
-    """Parse the filter at a path, within the budget of the whole filter."""
     if not isinstance(source, dict) or source.keys() not in _SHAPES:
         shape = "field with one of equal, in, range, exists; or one of and, or, not"
         raise QueryError(path, expected=shape, found=truncate_repr(source))
@@ -322,7 +313,7 @@ def _tests(condition: Matches | Within) -> dict[str, list[_Test]]:
         }
     candidates: dict[str, list[Any]] = {
         "integer": [int(n) for n in condition.numbers if INT64_MIN <= n <= INT64_MAX and n == math.floor(n)],
-        "number": [_nearest(n) for n in condition.numbers if _nearest(n) == n],
+        "number": [float(n) + 0.0 for n in condition.numbers if float(n) == n],  # 0.0 for -0.0
         "text": list(condition.texts),
         "flag": list(condition.flags),
     }
@@ -343,6 +334,6 @@ def _integer_bound(word: str, value: Any) -> _Test:
 
 def _float_bound(word: str, value: Any) -> _Test:
     """Return a float64 bound that the same float64 values satisfy."""
-    near = _nearest(value)
+    near = float(value) + 0.0  # 0.0 for -0.0
     low, high = ("gte", "lt") if near > value else ("gt", "lte")
     return _COMPARE[word if near == value else low if word in ("gt", "gte") else high], near

@@ -50,11 +50,7 @@ class ItemWriter:
         self._writer = pa.ipc.new_file(str(folder / _SEEN), _SCHEMA)
 
     def write(self, ids: list[str], payloads: list[dict[str, Any]]) -> None:
-        """Append one batch.
-
-        Raises:
-            DataError: an invalid id or payload (`check_ids`, `payload_texts`).
-        """
+        """Append one batch. Raises DataError for an invalid id or payload (`check_ids`, `payload_texts`)."""
         check_ids(ids, self._source)
         texts = payload_texts(ids, payloads, self._source)
         self._types.see([payload for payload in payloads if payload])
@@ -66,8 +62,7 @@ class ItemWriter:
     def close(self, last: NDArray[np.bool_] | None = None) -> None:
         """Write the table, sort the ids, and refuse duplicate ids.
 
-        Args:
-            last: (n,) which items to move after all others, keeping their order; None means no items.
+        `last`: (n,) which items to move after all others, keeping their order; None means no items.
         """
         self._writer.close()
         schema = pa.schema([*_SCHEMA, *self._types.schema()])
@@ -100,10 +95,8 @@ class ItemWriter:
                 names = names.take(order)
                 same = pc.equal(names.slice(1), names.slice(0, max(0, len(names) - 1)))
                 if pc.any(same).as_py():
-                    duplicate = names[pc.index(same, True).as_py()].as_py()
-                    raise DataError(
-                        f"{self._source}, id {duplicate!r}", expected="unique ids", found="the id at least twice"
-                    )
+                    field = f"{self._source}, id {names[pc.index(same, True).as_py()].as_py()!r}"
+                    raise DataError(field, expected="unique ids", found="the id at least twice")
                 file.write(positions[order.to_numpy()].astype(dtype).tobytes())
 
 
@@ -137,18 +130,15 @@ class _Texts:
         self._starts = [0, *accumulate(len(part) for part in column.chunks)]
         self._parts = [_ends_and_bytes(part) for part in column.chunks]
 
-    def at(self, position: int) -> str:
+    def bytes_at(self, position: int) -> memoryview:
+        """Return a text as UTF-8, not decoded."""
         number = bisect.bisect_right(self._starts, position) - 1
         ends, content = self._parts[number]
         offset = position - self._starts[number]
-        return str(content[ends[offset] : ends[offset + 1]], "utf-8")
+        return content[ends[offset] : ends[offset + 1]]
 
-    def bytes_at(self, position: int) -> int:
-        """Return the length of a text as UTF-8, without decoding it."""
-        number = bisect.bisect_right(self._starts, position) - 1
-        ends, _ = self._parts[number]
-        offset = position - self._starts[number]
-        return ends[offset + 1] - ends[offset]
+    def at(self, position: int) -> str:
+        return str(self.bytes_at(position), "utf-8")
 
     def several(self, positions: Sequence[int]) -> list[str]:
         """Return several texts, faster than one by one."""
@@ -191,12 +181,11 @@ class ItemTable:
         return self._payloads.at(position)
 
     def payloads_json(self, positions: Sequence[int]) -> list[str]:
-        """Return the payloads as stored: JSON texts."""
         return self._payloads.several(positions)
 
     def payload_bytes(self, position: int) -> int:
         """Return the length of the payload's JSON text in bytes."""
-        return self._payloads.bytes_at(position)
+        return len(self._payloads.bytes_at(position))
 
     def payload_at(self, position: int) -> dict[str, Any]:
         payload: dict[str, Any] = json.loads(self.payload_json(position))
@@ -205,9 +194,8 @@ class ItemTable:
     def find(self, name: str) -> int | None:
         """Return the position of an id; None if no item has it."""
         rank = bisect.bisect_left(range(len(self)), name, key=lambda i: self.id_at(int(self._order[i])))
-        if rank < len(self) and self.id_at(int(self._order[rank])) == name:
-            return int(self._order[rank])
-        return None
+        found = rank < len(self) and self.id_at(int(self._order[rank])) == name
+        return int(self._order[rank]) if found else None
 
     def order_after(self, name: str) -> NDArray[np.uint32 | np.int64]:
         """Return the positions, (m,), of the items with ids greater than `name`, ordered by id; not a copy."""
@@ -215,11 +203,7 @@ class ItemTable:
         return self._order[first:]
 
     def position(self, name: str) -> int:
-        """Return the position of an id.
-
-        Raises:
-            UnknownItemError: no item has it.
-        """
+        """Return the position of an id. Raises UnknownItemError if no item has it."""
         position = self.find(name)
         if position is None:
             raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
@@ -235,51 +219,33 @@ class ItemTable:
         return self._table.schema
 
     def check(self, folder: Path) -> None:
-        """Check every value, which `read_items` does not do.
-
-        Raises:
-            ArtifactError: invalid text or offsets, or an order that does not contain each position once.
-        """
+        """Check every value, which `read_items` does not do. Raises ArtifactError for invalid text or positions."""
         try:
             self._table.validate(full=True)
         except pa.ArrowException as error:
             raise ArtifactError(str(folder / ITEMS), expected="intact columns", found=str(error)[:200]) from error
         if not is_permutation([self._order], len(self)):
-            raise ArtifactError(
-                str(folder / ORDER), expected="each position once", found="a missing or repeated position"
-            )
+            found = "a missing or repeated position"
+            raise ArtifactError(str(folder / ORDER), expected="each position once", found=found)
 
     def allowed(self, filter_: Filter, beside: pa.Schema | None = None) -> NDArray[np.bool_]:
-        """Return which items pass a filter, (items,) bool; `beside`: the columns of other items, as in `allowed`.
-
-        Raises:
-            QueryError: as in `index.items.filters.allowed`.
-        """
+        """Return which items pass a filter, (items,) bool; `beside` and errors as in `index.items.filters.allowed`."""
         return allowed(self._table, filter_, beside=beside)
 
 
 def payload_texts(ids: list[str], payloads: list[dict[str, Any]], source: str) -> list[str]:
-    """Return payloads as JSON texts.
-
-    Raises:
-        DataError: a payload is not JSON, or contains an integer out of bounds (index.items.integers).
-    """
+    """Return payloads as JSON texts. Raises DataError if one is not JSON, or contains an integer out of bounds."""
     return [_dump(payload, source, name) if payload else "{}" for name, payload in zip(ids, payloads, strict=True)]
 
 
 def read_items(folder: Path) -> ItemTable:
-    """Map the items of a verified folder.
-
-    Raises:
-        ArtifactError: the files were not written by an ItemWriter.
-    """
+    """Map the items of a verified folder. Raises ArtifactError if the files were not written by an ItemWriter."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
         order = load_array(folder / ORDER, mmap_mode="r")
         if order.dtype not in (np.uint32, np.int64) or order.shape != (len(table),):
-            raise ArtifactError(
-                str(folder / ORDER), expected=f"({len(table)},) positions", found=f"{order.dtype} {order.shape}"
-            )
+            expected, found = f"({len(table)},) positions", f"{order.dtype} {order.shape}"
+            raise ArtifactError(str(folder / ORDER), expected=expected, found=found)
         return ItemTable(table, order)
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, EOFError) as error:
         raise ArtifactError(str(folder / ITEMS), expected="a table of items", found=str(error)) from error
@@ -287,8 +253,7 @@ def read_items(folder: Path) -> ItemTable:
 
 def _reordered(reader: pa.ipc.RecordBatchFileReader, last: NDArray[np.bool_] | None) -> Iterator[pa.RecordBatch]:
     """Yield all batches without the rows of `last`, then the rows of `last`."""
-    first = 0
-    late: list[pa.RecordBatch] = []
+    first, late = 0, list[pa.RecordBatch]()
     for number in range(reader.num_record_batches):
         batch = reader.get_batch(number)
         if last is not None:

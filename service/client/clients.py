@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -92,10 +91,8 @@ class Client:
             min_sequence: the change of the change log that the response must include. Changes that this service
                 acknowledged are always included.
         """
-        query = Query.of(
-            inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
-            version=version, min_sequence=min_sequence,
-        )  # fmt: skip
+        options = {"limit": limit, "filter": filter, "with_payload": with_payload}
+        query = Query.of(inputs, embeddings, ids, **options, version=version, min_sequence=min_sequence)
         return self._run(exchange.search(query, self._options))
 
     def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> WriteResponse:
@@ -158,9 +155,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _run(self, steps: Exchange[T]) -> T:
@@ -221,10 +216,8 @@ class AsyncClient:
         min_sequence: int = 0,
     ) -> SearchResponse:
         """See Client.search."""
-        query = Query.of(
-            inputs=inputs, embeddings=embeddings, ids=ids, limit=limit, filter=filter, with_payload=with_payload,
-            version=version, min_sequence=min_sequence,
-        )  # fmt: skip
+        options = {"limit": limit, "filter": filter, "with_payload": with_payload}
+        query = Query.of(inputs, embeddings, ids, **options, version=version, min_sequence=min_sequence)
         return await self._run(exchange.search(query, self._options))
 
     async def put(
@@ -279,9 +272,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     async def _run(self, steps: Exchange[T]) -> T:

@@ -1,25 +1,4 @@
-"""The errors that a call can raise, as one tree.
-
-LookalikeError
-├── ConnectionFailed              no response: nothing listens, or the connection broke
-│   └── TimedOut                  no response in time
-├── MalformedResponse             a response that the service never sends; no part of it is returned
-├── VersionChangedError           different versions answered the parts of one call, in every round
-└── ProblemError                  the service refused the call, and explained why (RFC 9457)
-    ├── BadRequest            400 the body does not match its content type
-    ├── Unauthorized          401 the API key is missing or wrong
-    ├── Forbidden             403 the API key does not permit this call
-    ├── NotFound              404 no item has this id, or no route has this path
-    ├── RequestTimeout        408 the request body did not arrive in time
-    ├── Conflict              409 a conflicting operation is running; retry later
-    ├── ContentTooLarge       413 more rows, hits or bytes than one call may have
-    ├── UnsupportedMediaType  415 the content type is not supported
-    ├── Unprocessable         422 a field has a wrong value
-    ├── RateLimited           429 too many calls
-    ├── ServerError           500 the service failed; its log has the details
-    ├── BadGateway            502 a proxy got no response from the service
-    ├── NotReady              503 the service cannot answer now
-    └── DeadlineExceeded      504 the service could not answer in time
+"""The errors that a call can raise, as one tree, with the status of each `ProblemError`.
 
 A mistake that is found before anything is sent is a ValueError.
 """
@@ -29,29 +8,11 @@ A mistake that is found before anything is sent is a ValueError.
 from dataclasses import dataclass
 
 __all__ = [
-    "BadGateway",
-    "BadRequest",
-    "Conflict",
-    "ConnectionFailed",
-    "ContentTooLarge",
-    "DeadlineExceeded",
-    "Forbidden",
-    "LookalikeError",
-    "MalformedResponse",
-    "NotFound",
-    "NotReady",
-    "Problem",
-    "ProblemError",
-    "RateLimited",
-    "RequestTimeout",
-    "ServerError",
-    "TimedOut",
-    "Unauthorized",
-    "Unprocessable",
-    "UnsupportedMediaType",
-    "VersionChangedError",
-    "problem_error",
-]
+    "BadGateway", "BadRequest", "Conflict", "ConnectionFailed", "ContentTooLarge", "DeadlineExceeded", "Forbidden",
+    "LookalikeError", "MalformedResponse", "NotFound", "NotReady", "Problem", "ProblemError", "RateLimited",
+    "RequestTimeout", "ServerError", "TimedOut", "Unauthorized", "Unprocessable", "UnsupportedMediaType",
+    "VersionChangedError", "problem_error",
+]  # fmt: skip
 
 
 class LookalikeError(Exception):
@@ -59,11 +20,10 @@ class LookalikeError(Exception):
 
 
 class ConnectionFailed(LookalikeError):
-    """No response. `detail` describes the failure; look for `request_id` in the service's log."""
+    """No response: nothing listens, or the connection broke. Look for `request_id` in the service's log."""
 
     def __init__(self, detail: str, request_id: str) -> None:
-        self.detail = detail
-        self.request_id = request_id
+        self.detail, self.request_id = detail, request_id
         super().__init__(detail, request_id)
 
     def __str__(self) -> str:
@@ -78,10 +38,7 @@ class MalformedResponse(LookalikeError):
     """A response that the service never sends: it was damaged on the way, or comes from a different server."""
 
     def __init__(self, field: str, expected: str, found: str, request_id: str) -> None:
-        self.field = field
-        self.expected = expected
-        self.found = found
-        self.request_id = request_id
+        self.field, self.expected, self.found, self.request_id = field, expected, found, request_id
         super().__init__(field, expected, found, request_id)
 
     def __str__(self) -> str:
@@ -96,10 +53,9 @@ class VersionChangedError(LookalikeError):
         super().__init__(versions)
 
     def __str__(self) -> str:
-        each = ", ".join(map(str, self.versions))
         return (
-            f"parts of one call were answered by the versions {each}, even after they were sent again. "
-            "Retry when the promotion has finished, or send fewer rows."
+            f"parts of one call were answered by the versions {', '.join(map(str, self.versions))}, even after they "
+            "were sent again. Retry when the promotion has finished, or send fewer rows."
         )
 
 
@@ -123,19 +79,12 @@ class Problem:
 
 
 class ProblemError(LookalikeError):
-    """The service refused the call; `problem` explains why."""
+    """The service refused the call, and explained why (RFC 9457)."""
 
     def __init__(self, problem: Problem, request_id: str) -> None:
-        self.problem = problem
-        self.request_id = request_id
-        self.type = problem.type
-        self.title = problem.title
-        self.status = problem.status
-        self.detail = problem.detail
-        self.field = problem.field
-        self.expected = problem.expected
-        self.found = problem.found
-        self.retry_after = problem.retry_after
+        self.problem, self.request_id, self.retry_after = problem, request_id, problem.retry_after
+        self.type, self.title, self.status, self.detail = problem.type, problem.title, problem.status, problem.detail
+        self.field, self.expected, self.found = problem.field, problem.expected, problem.found
         super().__init__(problem, request_id)
 
     def __str__(self) -> str:
@@ -143,59 +92,59 @@ class ProblemError(LookalikeError):
 
 
 class BadRequest(ProblemError):
-    """The body does not match its content type."""
+    """400: the body does not match its content type."""
 
 
 class Unauthorized(ProblemError):
-    """The API key is missing or wrong."""
+    """401: the API key is missing or wrong."""
 
 
 class Forbidden(ProblemError):
-    """The API key does not permit this call."""
+    """403: the API key does not permit this call."""
 
 
 class NotFound(ProblemError):
-    """No item has this id, or no route has this path."""
+    """404: no item has this id, or no route has this path."""
 
 
 class RequestTimeout(ProblemError):
-    """The request body did not arrive in time."""
+    """408: the request body did not arrive in time."""
 
 
 class Conflict(ProblemError):
-    """A conflicting operation is running; retry later."""
+    """409: a conflicting operation is running; retry later."""
 
 
 class ContentTooLarge(ProblemError):
-    """More rows, hits or bytes than one call may have: lower the client's `max_rows`, or the limit."""
+    """413: more rows, hits or bytes than one call may have: lower the client's `max_rows`, or the limit."""
 
 
 class UnsupportedMediaType(ProblemError):
-    """The content type is not supported."""
+    """415: the content type is not supported."""
 
 
 class Unprocessable(ProblemError):
-    """A field has a wrong value."""
+    """422: a field has a wrong value."""
 
 
 class RateLimited(ProblemError):
-    """Too many calls."""
+    """429: too many calls."""
 
 
 class ServerError(ProblemError):
-    """The service failed on this request; its log has the details."""
+    """500: the service failed on this request; its log has the details."""
 
 
 class BadGateway(ProblemError):
-    """A proxy got no response from the service."""
+    """502: a proxy got no response from the service."""
 
 
 class NotReady(ProblemError):
-    """The service cannot answer now."""
+    """503: the service cannot answer now."""
 
 
 class DeadlineExceeded(ProblemError):
-    """The service could not answer in time."""
+    """504: the service could not answer in time."""
 
 
 _BY_STATUS: dict[int, type[ProblemError]] = {

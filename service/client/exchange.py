@@ -1,9 +1,8 @@
 """The exchanges. Large arrays are sent in parts, and the results are joined only if one version answered all parts."""
 
-import dataclasses
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -65,33 +64,23 @@ Part = TypeVar("Part", bound=_Versioned)
 
 
 def embed(rows: Rows, options: ClientOptions) -> Exchange[EmbedResponse]:
-    """Embed rows.
-
-    Raises:
-        ValueError, LookalikeError: see service.client.errors.
-    """
+    """Embed rows. Raises ValueError if they cannot be sent."""
     check_rows(rows, "inputs")
-    starts = _starts(rows, options.max_rows)
 
     def embed_part(start: int) -> Exchange[EmbedResponse]:
         part = rows[start : start + options.max_rows]
         return read_embeddings((yield from options.request(embed_call(part))), len(part))
 
-    parts = yield from _from_one_version(starts, embed_part)
+    parts = yield from _from_one_version(_starts(rows, options.max_rows), embed_part)
     if len({part.embeddings.shape[1] for part in parts}) > 1:
         expected, found = "embeddings of one width from one version", "several widths"
         raise MalformedResponse("body", expected, found, "of several parts")
-    return (
-        parts[0] if len(parts) == 1 else EmbedResponse(np.concatenate([p.embeddings for p in parts]), parts[0].version)
-    )
+    joined = parts[0].embeddings if len(parts) == 1 else np.concatenate([part.embeddings for part in parts])
+    return EmbedResponse(joined, parts[0].version)
 
 
 def search(query: Query, options: ClientOptions) -> Exchange[SearchResponse]:
-    """Search with any number of query rows.
-
-    Raises:
-        LookalikeError: see service.client.errors.
-    """
+    """Search with any number of query rows."""
     step = max(1, min(options.max_rows, _MAX_HITS // max(1, query.limit)))
 
     def search_part(start: int) -> Exchange[SearchResponse]:
@@ -155,8 +144,7 @@ def with_row_offset(start: int, send_part: Callable[[int], Exchange[Part]]) -> E
     except ProblemError as error:
         if not start or not _ROW.match(error.field):
             raise
-        field, detail = (
-            _ROW.sub(lambda row: f"{row[1]}[{int(row[2]) + start}]", t) for t in (error.field, error.detail)
-        )
-        problem = dataclasses.replace(error.problem, field=field, detail=detail)
+        texts = (error.field, error.detail)
+        field, detail = (_ROW.sub(lambda row: f"{row[1]}[{int(row[2]) + start}]", text) for text in texts)
+        problem = replace(error.problem, field=field, detail=detail)
         raise problem_error(problem, error.request_id) from error

@@ -30,17 +30,13 @@ _MAX_WARNINGS = 20
 def put(
     ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None, options: ClientOptions
 ) -> Exchange[WriteResponse]:
-    """Put items. Many items are sent in several calls, one after the other.
+    """Put items. Many items are sent in several calls, one after the other; those before a failed one remain in effect.
 
-    Raises:
-        ValueError: the numbers of ids, inputs and payloads differ, an id cannot be sent or occurs twice, or `inputs`
-            is not rows.
-        LookalikeError: see service.client.errors; the calls before the failed one remain in effect.
+    Raises ValueError if ids, inputs and payloads do not fit together, or cannot be sent.
     """
     check_rows(inputs, "inputs")
-    columns = {"inputs": inputs, **({} if payloads is None else {"payloads": payloads})}
-    for name, values in columns.items():
-        if isinstance(ids, str) or len(values) != len(ids):
+    for name, values in (("inputs", inputs), ("payloads", payloads)):
+        if values is not None and (isinstance(ids, str) or len(values) != len(ids)):
             raise ValueError(f"{name}: expected one for each of {len(ids)} ids, found {len(values)}")
     check_ids(ids)
     if len(set(ids)) < len(ids):

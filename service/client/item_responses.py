@@ -27,7 +27,6 @@ class ClippedValue:
     """A value of a written item that the encoder clips: the value is far outside the range of the training rows.
 
     Attributes:
-        id: the item's id.
         column: the column's name if the rows are a table, else its number from 0.
         low, high: the known range of the column; the encoder clips values to it.
     """
@@ -60,11 +59,7 @@ class WriteResponse:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One item, with its embedding (latent_dim,) float32 from the serving version.
-
-    Attributes:
-        sequence: the last change of the change log that the response includes.
-    """
+    """One item, with its embedding (latent_dim,) float32; `sequence` is the last change that the response includes."""
 
     version: int
     sequence: int

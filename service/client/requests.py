@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import orjson
@@ -41,7 +41,7 @@ _MAX_URL_FILTER = 4_096
 class Query:
     """A checked search for any number of rows."""
 
-    kind: Literal["inputs", "embeddings", "ids"]
+    kind: str
     rows: Rows
     limit: int
     filter: dict[str, Any] | None
@@ -50,31 +50,17 @@ class Query:
     min_sequence: int = 0
 
     @staticmethod
-    def of(
-        *,
-        inputs: Rows | None,
-        embeddings: NDArray[Any] | None,
-        ids: Sequence[str] | None,
-        limit: int,
-        filter: dict[str, Any] | None,
-        with_payload: bool,
-        version: int | None = None,
-        min_sequence: int = 0,
-    ) -> "Query":
+    def of(inputs: Rows | None, embeddings: Rows | None, ids: Sequence[str] | None, **options: Any) -> "Query":
         """Check the arguments of a search. Raises ValueError unless exactly one of the three is given, and is rows."""
-        kinds: dict[Literal["inputs", "embeddings", "ids"], Rows | None] = {
-            "inputs": inputs,
-            "embeddings": embeddings,
-            "ids": ids,
-        }
-        given = [(kind, rows) for kind, rows in kinds.items() if rows is not None]
+        kinds = {"inputs": inputs, "embeddings": embeddings, "ids": ids}
+        given = {kind: rows for kind, rows in kinds.items() if rows is not None}
         if len(given) != 1:
             raise ValueError("expected exactly one of inputs, embeddings and ids")
-        ((kind, rows),) = given
+        [(kind, rows)] = given.items()
         check_rows(rows, kind)
         if kind == "ids":
             check_ids(rows)
-        return Query(kind, rows, limit, filter, with_payload, version, min_sequence)
+        return Query(kind, rows, **options)
 
 
 def check_rows(rows: Rows, field: str) -> Rows:
@@ -82,10 +68,8 @@ def check_rows(rows: Rows, field: str) -> Rows:
     if isinstance(rows, str | bytes | dict):
         raise ValueError(f"{field}: expected a sequence of rows, found a single {type(rows).__name__}")
     if isinstance(rows, np.ndarray) and field != "ids" and (rows.ndim < 2 or rows.dtype.kind not in "biuf"):
-        raise ValueError(
-            f"{field}: expected an array (n, ...) of numbers, found shape {rows.shape} of {rows.dtype}; "
-            "send a table with words as a list of dicts"
-        )
+        found = f"found shape {rows.shape} of {rows.dtype}; send a table with words as a list of dicts"
+        raise ValueError(f"{field}: expected an array (n, ...) of numbers, {found}")
     return rows
 
 
@@ -98,28 +82,18 @@ def check_ids(ids: Iterable[Any]) -> None:
 
 
 def embed_call(rows: Rows) -> Call:
-    """Build POST /embed for the rows of one call; the response is .npy.
-
-    Raises:
-        TypeError: a row contains a value that JSON cannot represent.
-    """
+    """Build POST /embed for the rows of one call; the response is .npy. Raises TypeError if a value is not JSON."""
     if isinstance(rows, np.ndarray):
         return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(_narrow(rows)))
     return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": NPY}, body=_json({"inputs": rows}))
 
 
 def search_call(query: Query, rows: Rows) -> Call:
-    """Build POST /search for some rows of a query; the response is JSON.
-
-    Raises:
-        TypeError: a row or the filter contains a value that JSON cannot represent.
-    """
+    """Build POST /search for some rows of a query; the response is JSON. Raises TypeError if a value is not JSON."""
     filter_json = b"" if query.filter is None else _json(query.filter)
     if not isinstance(rows, np.ndarray) or query.kind == "ids" or len(filter_json) > _MAX_URL_FILTER:
         fields = {query.kind: rows, "limit": query.limit, "with_payload": query.with_payload}
-        optional = {
-            "filter": query.filter, "version": query.version, "min_sequence": query.min_sequence or None
-        }  # fmt: skip
+        optional = {"filter": query.filter, "version": query.version, "min_sequence": query.min_sequence or None}
         body = _json(fields | {name: value for name, value in optional.items() if value is not None})
         return Call("POST", "search", headers={"Content-Type": JSON, "Accept": JSON}, body=body)
     params = {

@@ -19,22 +19,10 @@ from lookalike.service.client.messages import Response
 from lookalike.service.client.requests import JSON, NPY
 
 __all__ = [
-    "EmbedResponse",
-    "Hit",
-    "QueryResult",
-    "ReadyResponse",
-    "SearchResponse",
-    "malformed",
-    "read_embeddings",
-    "read_live",
-    "read_object",
-    "read_problem",
-    "read_ready",
-    "read_search",
-    "read_version",
-    "sequence_of",
+    "EmbedResponse", "Hit", "QueryResult", "ReadyResponse", "SearchResponse", "malformed", "read_embeddings",
+    "read_live", "read_object", "read_problem", "read_ready", "read_search", "read_version", "sequence_of",
     "truncate_repr",
-]
+]  # fmt: skip
 
 _PROBLEM = "application/problem+json"
 _VERSION_HEADER = "x-lookalike-version"
@@ -52,10 +40,9 @@ class EmbedResponse:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One item that a search found. The score is the cosine similarity, the inner product or the Euclidean distance.
+    """One item that a search found, with its payload if the search asked for payloads.
 
-    Attributes:
-        payload: None if the search asked for no payloads.
+    The score is the cosine similarity, the inner product or the Euclidean distance.
     """
 
     id: str
@@ -77,11 +64,7 @@ class QueryResult:
 
 @dataclass(frozen=True)
 class SearchResponse:
-    """One result for each query, in the order of the queries, all from one version.
-
-    Attributes:
-        sequence: the last change of the change log that every result includes.
-    """
+    """One result per query, in order, all from one version; `sequence` is the last change that each result includes."""
 
     version: int
     sequence: int
@@ -128,11 +111,7 @@ def read_embeddings(response: Response, count: int) -> EmbedResponse:
 
 
 def read_search(response: Response, *, count: int, limit: int, with_payload: bool) -> SearchResponse:
-    """Read the JSON response to `count` queries.
-
-    Raises:
-        MalformedResponse: `field` names the wrong part.
-    """
+    """Read the JSON response to `count` queries. Raises MalformedResponse, whose `field` names the wrong part."""
     fields = read_version(response)
     results = fields.get("results")
     if not isinstance(results, list) or len(results) != count:

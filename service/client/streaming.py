@@ -17,24 +17,21 @@ _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
 
 
 class ResponseStream:
-    """A response that arrives in parts, within its timeout.
-
-    Attributes:
-        request: the arguments of httpx's `stream`.
-    """
+    """A response that arrives in parts, within its timeout; `request`: the arguments of httpx's `stream`."""
 
     def __init__(self, send: Send, clock: Callable[[], float]) -> None:
         call = send.call
+        # dots are quoted too, because ".." would mean the parent path
+        segment = "" if call.item is None else "/" + quote(call.item, safe="").replace(".", "%2E")
         self.request: dict[str, Any] = {
             "method": call.method,
-            "url": call.path if call.item is None else f"{call.path}/{_quote_id(call.item)}",
+            "url": call.path + segment,
             "params": call.params or None,
             "headers": {**call.headers, "X-Request-ID": call.id},
             "content": call.body,
             "timeout": send.timeout,
         }
-        self._send = send
-        self._clock = clock
+        self._send, self._clock = send, clock
         self._end = clock() + send.timeout
         self._started = False
         self._parts: list[bytes] = []
@@ -65,8 +62,3 @@ class ResponseStream:
             failed = ConnectionFailed(detail, call.id)
         failed.__cause__ = error
         return Failure(failed, retryable=not self._started and isinstance(error, (*_UNSENT, *_BROKEN)))
-
-
-def _quote_id(name: str) -> str:
-    """An id as the last segment of a path. Dots are quoted too, because ".." would mean the parent path."""
-    return quote(name, safe="").replace(".", "%2E")

@@ -17,17 +17,7 @@ if TYPE_CHECKING:
     from lookalike.training.fit.job import train
     from lookalike.training.rows import open_rows
 
-__all__ = [
-    "AsyncClient",
-    "AutoencoderEmbedder",
-    "Client",
-    "Store",
-    "Watch",
-    "build",
-    "diagnose",
-    "open_rows",
-    "train",
-]
+__all__ = ["AsyncClient", "AutoencoderEmbedder", "Client", "Store", "Watch", "build", "diagnose", "open_rows", "train"]
 
 _MODULES = {
     "AsyncClient": "service.client",

@@ -14,13 +14,9 @@ MAX_SAMPLES = 10_000
 
 
 def probe_version(version: Version, queries: Rows, seed: int = 0) -> ProbeScores | None:
-    """Measure how well probes of the items' embeddings predict the labels of `queries`.
+    """Measure how well probes of the items' embeddings predict the labels of `queries`; None if fewer than two labels.
 
-    Returns:
-        The scores, or None if there are no labels, or only one label.
-
-    Raises:
-        DataError: the encoder does not accept the rows.
+    Raises DataError if the encoder does not accept the rows.
     """
     count = len(version.embeddings)
     chosen = np.sort(np.random.default_rng(seed).choice(count, min(MAX_SAMPLES, count), replace=False))

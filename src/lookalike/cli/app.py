@@ -13,7 +13,7 @@ import typer
 from lookalike.cli.drift_command import drift
 from lookalike.cli.items import compact, export, import_
 from lookalike.cli.keys import app as keys_app
-from lookalike.cli.options import Data, Device, Limit, Number, StoreOption, out
+from lookalike.cli.options import Data, Device, Limit, Number, StoreOption, open_store, out
 from lookalike.cli.retraining import prune, retrain, track
 from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, serve_and_announce, settings_for
 from lookalike.cli.training import doctor, explain, rates, settings, train
@@ -100,13 +100,12 @@ def build(
     from lookalike.index.ann.target import Target, read_bytes
     from lookalike.index.versions.build import build as build_version
     from lookalike.index.versions.build import encoder_folder
-    from lookalike.index.versions.store import Store
     from lookalike.training.artifact.encoder import load_encoder
 
     target = Target(recall, None if memory is None else read_bytes(memory), latency_us, index)
     rows = open_data(data, columns=load_encoder(encoder_folder(encoder)).columns)
-    number = build_version(rows, encoder, Store(store), metric=metric, target=target, device=device)
-    print(f"{tuning_line(Store(store).manifest(number))}", file=sys.stderr)
+    number = build_version(rows, encoder, open_store(store), metric=metric, target=target, device=device)
+    print(tuning_line(open_store(store).manifest(number)), file=sys.stderr)
     print(number)
 
 
@@ -114,25 +113,20 @@ def build(
 def versions(store: StoreOption) -> None:
     """List the versions of a store with their evidence. The champion is the version that serves."""
     from lookalike.cli.tables import versions_table
-    from lookalike.index.versions.store import Store
 
-    out.print(versions_table(Store(store)))
+    out.print(versions_table(open_store(store)))
 
 
 @app.command()
 def promote(number: Number, store: StoreOption) -> None:
     """Verify a version and make it the champion."""
-    from lookalike.index.versions.store import Store
-
-    out.print(f"champion: version {Store(store).promote(number).version}")
+    out.print(f"champion: version {open_store(store).promote(number).version}")
 
 
 @app.command()
 def rollback(store: StoreOption) -> None:
     """Promote the version that the champion replaced."""
-    from lookalike.index.versions.store import Store
-
-    out.print(f"champion: version {Store(store).rollback().version}")
+    out.print(f"champion: version {open_store(store).rollback().version}")
 
 
 @app.command()
@@ -153,9 +147,8 @@ def evaluate(
     from lookalike.cli.tables import evaluation_table
     from lookalike.data import open_data
     from lookalike.index.evaluation.evaluate import evaluate as evaluate_version
-    from lookalike.index.versions.store import Store
 
-    version = Store(store).open(number, device)
+    version = open_store(store).open(number, device)
     if queries is None:
         out.print(evaluation_table(version, evaluate_version(version)))
         return
@@ -175,9 +168,8 @@ def embed(
     """Embed DATA with the champion's encoder. The numbers equal those of POST /embed."""
     from lookalike.data import open_data
     from lookalike.index.versions.embed import embed_to_npy
-    from lookalike.index.versions.store import Store
 
-    version = Store(store).open_champion(device)
+    version = open_store(store).open_champion(device)
     embed_to_npy(open_data(data, columns=version.encoder.columns), version.encoder, version.metric, to)
 
 
@@ -209,13 +201,12 @@ def search(
     from lookalike.index.changes.collection import open_collection
     from lookalike.index.errors import QueryError
     from lookalike.index.versions.embed import suited
-    from lookalike.index.versions.store import Store
 
     if (data is None) == (not id_):
         raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
     check_limit(limit, MAX_LIMIT)
     parsed = None if filter_ is None else read_filter_text(filter_)
-    collection = open_collection(Store(store), Store(store).champion_number(), device)
+    collection = open_collection(open_store(store), open_store(store).champion_number(), device)
     if id_:
         print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed))
     elif data:
@@ -241,13 +232,12 @@ def duplicates(
     from lookalike.index.changes.collection import open_collection
     from lookalike.index.changes.duplicates import near_duplicates
     from lookalike.index.errors import QueryError
-    from lookalike.index.versions.store import Store
 
     try:
         value = None if threshold == "auto" else float(threshold)
     except ValueError:
         raise QueryError("--threshold", expected="auto or a number", found=repr(threshold)) from None
-    found = near_duplicates(open_collection(Store(store), Store(store).champion_number()), value)
+    found = near_duplicates(open_collection(open_store(store), open_store(store).champion_number()), value)
     for group in found.groups:
         print(json.dumps({"ids": group.ids, "scores": group.scores}))
     items = sum(len(group.ids) for group in found.groups)

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -31,22 +30,21 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
     run = _train(rows, store_at / "runs" / "denoising", [], out)
     denoising, split = run.encoder, run.split
     noise_test = _noise_test(rows, split, denoising)
-    out.print(
-        scores_table(
-            [
-                judge_raw(noise_test, denoising.preprocess),
-                judge_pca(denoising.latent_dim, denoising.preprocess, noise_test, split.train),
-                judge_encoder("standard", standard, noise_test),
-                judge_encoder("denoising", denoising, noise_test),
-            ]
-        )
-    )
+    scores = [
+        judge_raw(noise_test, denoising.preprocess),
+        judge_pca(denoising.latent_dim, denoising.preprocess, noise_test, split.train),
+        judge_encoder("standard", standard, noise_test),
+        judge_encoder("denoising", denoising, noise_test),
+    ]
+    out.print(scores_table(scores))
     store = Store(store_at)
     number = build(rows, run.folder, store)
     store.promote(number)
     out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
     query = absolute(noise_test.queries[:1], denoising.origin)
-    return _write_query(spell(query, denoising.columns), store_at)
+    path = store_at / "query.json"
+    path.write_text(json.dumps({"inputs": spell(query, denoising.columns), "limit": 3}) + "\n", encoding="utf-8")
+    return path.resolve()
 
 
 def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> TrainedRun:
@@ -71,9 +69,3 @@ def _noise_test(rows: Rows, split: Split, encoder: Encoder) -> NoiseTest:
         items, item_labels = split.train, split.train_labels
         queries, query_labels = split.validation, split.validation_labels
     return NoiseTest(items, queries, add_noise(queries, encoder.preprocess), item_labels, query_labels)
-
-
-def _write_query(inputs: list[list[Any]], store_at: Path) -> Path:
-    path = store_at / "query.json"
-    path.write_text(json.dumps({"inputs": inputs, "limit": 3}) + "\n", encoding="utf-8")
-    return path.resolve()

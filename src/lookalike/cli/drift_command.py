@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lookalike.cli.options import StoreOption
+from lookalike.cli.options import StoreOption, open_store
 
 if TYPE_CHECKING:
     from lookalike.index.drift.drift import Drift
@@ -25,9 +25,8 @@ def drift(store: StoreOption) -> None:
     drifted. Reads the records of the serving processes, which are a few seconds old. No service has to run.
     """
     from lookalike.index.drift.drift import drift_of
-    from lookalike.index.versions.store import Store
 
-    found = drift_of(Store(store))
+    found = drift_of(open_store(store))
     print("\n".join(drift_lines(found)))
     for reason in found.damaged:
         print(f"ignored: {reason}", file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lookalike.cli.options import Data, Device, StoreOption
+from lookalike.cli.options import Data, Device, StoreOption, open_store
 
 __all__ = ["compact", "export", "import_"]
 
@@ -25,10 +25,9 @@ def import_(
     """
     from lookalike.data import open_data
     from lookalike.index.changes.importing import import_rows
-    from lookalike.index.versions.store import Store
     from lookalike.training.artifact.encoder import load_encoder
 
-    opened = Store(store)
+    opened = open_store(store)
     encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
     done = import_rows(open_data(data, columns=encoder.columns), opened, again=again, device=device)
     nothing = "; nothing to do, --again imports them again" if not done.rows else ""
@@ -49,9 +48,8 @@ def export(
     again: it continues where it stopped.
     """
     from lookalike.index.changes.exporting import export as export_items
-    from lookalike.index.versions.store import Store
 
-    done = export_items(Store(store), to, device=device)
+    done = export_items(open_store(store), to, device=device)
     print(f"{done.items:,} items: version {done.version} with all later changes")
 
 
@@ -62,10 +60,9 @@ def compact(store: StoreOption) -> None:
     superseded changes from the change log and frees their space. It runs at low priority.
     """
     from lookalike.index.changes.compact import compact as compact_store
-    from lookalike.index.versions.store import Store
     from lookalike.training.scheduling import lower_priority
 
     lower_priority()
-    opened = Store(store)
+    opened = open_store(store)
     number = compact_store(opened)
     print(f"champion: version {number or opened.champion_number()}" + ("" if number else ", no item has changed"))

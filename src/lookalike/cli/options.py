@@ -2,14 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from lookalike.training.choices import DeviceName
 
-__all__ = ["Config", "Data", "Device", "Limit", "Number", "Set", "StoreOption", "out"]
+if TYPE_CHECKING:
+    from lookalike.index.versions.store import Store
+
+__all__ = ["Config", "Data", "Device", "Limit", "Number", "Set", "StoreOption", "open_store", "out"]
 
 out = Console(soft_wrap=True, markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 
@@ -37,3 +40,10 @@ Set = Annotated[
         "`lookalike settings` lists all settings.",
     ),
 ]
+
+
+def open_store(folder: Path) -> "Store":
+    """Return the store in a folder; imports it only now, so that `--help` is fast."""
+    from lookalike.index.versions.store import Store
+
+    return Store(folder)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lookalike.cli.options import Device, StoreOption, out
+from lookalike.cli.options import Device, StoreOption, open_store, out
 from lookalike.index.errors import JobError
 from lookalike.training.errors import ConfigError, LookalikeError
 
@@ -58,13 +58,15 @@ def retrain(
     the outcome and its reasons. Exit code 0: promoted; 10: the champion was kept; 1: failed; 2: a user error; 75:
     another job is running on the store. If the command is interrupted, run it again: it continues where it stopped.
     """
-    from lookalike.index.versions.store import Store
+    import faiss
+    import torch
+
     from lookalike.retraining.plan import RetrainOptions
     from lookalike.retraining.run import is_mistake
     from lookalike.service.resources import cores
     from lookalike.training.scheduling import lower_priority
 
-    options = RetrainOptions(Store(store), config, data, if_drifted, force, keep, device)
+    options = RetrainOptions(open_store(store), config, data, if_drifted, force, keep, device)
     try:
         for name, number in (("--threads", threads), ("--keep", keep)):
             if number is not None and number < 1:
@@ -72,7 +74,8 @@ def retrain(
         if polite:
             with contextlib.suppress(OSError):  # not permitted: keep the normal priority
                 lower_priority()
-        _set_threads(threads or max(1, cores() // 2))
+        torch.set_num_threads(threads or max(1, cores() // 2))
+        faiss.omp_set_num_threads(torch.get_num_threads())
         code = _print_plan(options) if dry_run else _retrain(options)
     except LookalikeError as error:
         print(f"lookalike: {error}", file=sys.stderr)
@@ -92,9 +95,8 @@ def prune(
     versions.
     """
     from lookalike.index.changes.retention import prune as prune_versions
-    from lookalike.index.versions.store import Store
 
-    opened = Store(store)
+    opened = open_store(store)
     if dry_run:
         print(json.dumps(list(prune_versions(opened, keep, dry_run=True).removed)))
         return
@@ -119,19 +121,9 @@ def track(
     Each version is registered with its training; the aliases champion and challenger are set as in the store. Prints
     the numbers of the versions that were added. Needs the extra lookalike[tracking].
     """
-    from lookalike.index.versions.store import Store
     from lookalike.tracking import track as track_versions
 
-    print(json.dumps(track_versions(Store(store), to, name or store.resolve().name)))
-
-
-def _set_threads(count: int) -> None:
-    """Set the number of threads of torch and of FAISS."""
-    import faiss
-    import torch
-
-    torch.set_num_threads(count)
-    faiss.omp_set_num_threads(count)
+    print(json.dumps(track_versions(open_store(store), to, name or store.resolve().name)))
 
 
 def _retrain(options: "RetrainOptions") -> int:
@@ -154,6 +146,5 @@ def _print_plan(options: "RetrainOptions") -> int:
         out.print("nothing to do")
         return KEPT
     champion = options.store.open_champion(options.device)
-    plan = make_plan(options, champion, ChangeLog(options.store.folder).last())
-    out.print("\n".join(plan.lines()))
+    out.print("\n".join(make_plan(options, champion, ChangeLog(options.store.folder).last()).lines()))
     return 0

@@ -12,7 +12,6 @@ from lookalike.index.versions.store import Store
 
 if TYPE_CHECKING:  # commands that only list versions start fast
     from lookalike.index.evaluation.evaluate import EvaluationResult
-    from lookalike.index.evaluation.quality import EncoderQuality, KeptShare
     from lookalike.index.versions.manifest import VersionManifest
     from lookalike.index.versions.version import Version
     from lookalike.training.evaluation.judge import EncoderScore
@@ -83,9 +82,12 @@ def evaluation_table(version: "Version", evaluated: "EvaluationResult", probes: 
     table.add_row("  queries", f"{then.queries:,}", f"{now.queries:,}")
     if evaluated.held:
         table.add_row("  of these, items of the version (an item finds itself)", "", f"{evaluated.held:,}")
-    for name, kept in _kept_neighbors(evaluated.encoding).items():
-        table.add_row(f"rows -> embedding: {name} kept", "", f"{kept.encoder:.4f}")
-        table.add_row("  by PCA of the same dimension, and by chance", "", f"{kept.pca:.4f}, {kept.chance:.4f}")
+    encoding = evaluated.encoding
+    shares = {"raw rows": encoding.neighbours, "same label": encoding.labels} if encoding else {}
+    for name, kept in shares.items():
+        if kept:
+            table.add_row(f"rows -> embedding: neighbors of the {name} kept", "", f"{kept.encoder:.4f}")
+            table.add_row("  by PCA of the same dimension, and by chance", "", f"{kept.pca:.4f}, {kept.chance:.4f}")
     if evaluated.recovered is not None:
         table.add_row("  corrupted rows that find their original", "", f"{evaluated.recovered:.4f}")
     precision = "no labels" if evaluated.precision is None else f"{evaluated.precision:.4f}"
@@ -96,14 +98,6 @@ def evaluation_table(version: "Version", evaluated: "EvaluationResult", probes: 
             for metric, value in metrics.items():
                 table.add_row(f"{name} {metric}", "", f"{value:.4f}")
     return table
-
-
-def _kept_neighbors(encoding: "EncoderQuality | None") -> "dict[str, KeptShare]":
-    """The shares of neighbors that the embedding keeps: of the raw rows and, if there are labels, of the same label."""
-    if encoding is None:
-        return {}
-    labels = {"neighbors of the same label": encoding.labels} if encoding.labels else {}
-    return {"neighbors of the raw rows": encoding.neighbours, **labels}
 
 
 def findings_text(state: "State") -> str:

@@ -185,7 +185,7 @@ def test_maps_embeddings_from_their_file(tmp_path: Path) -> None:
     embeddings = read_embeddings(tmp_path, "l2", 3)
     assert (len(embeddings), embeddings.dim, embeddings.metric) == (20, 3, "l2")
     assert np.array_equal(embeddings.at(np.arange(20)), cloud(20, 3))
-    assert isinstance(embeddings._vectors, np.memmap)
+    assert isinstance(embeddings.vectors, np.memmap)
     _, positions = embeddings.nearest(cloud(20, 3), 1)
     assert positions[:, 0].tolist() == list(range(20))
 

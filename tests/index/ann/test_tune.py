@@ -33,7 +33,7 @@ def test_the_chosen_index_meets_the_target_with_the_measured_parameters(tuned: T
     assert (len(tuned.index), chosen.items, tuned.index.bytes) == (COUNT, COUNT, chosen.bytes)
     again = RecallBenchmark(EMBEDDINGS, QUERIES).take(tuned.index)[0]
     assert (again.recall, again.low, again.high) == (chosen.recall, chosen.low, chosen.high)
-    assert (tuned.k, tuned.queries) == (10, 100)
+    assert (tuned.evidence["k"], tuned.queries) == (10, 100)
 
 
 def test_tries_every_suitable_kind_and_marks_the_pareto_front(tuned: TuningResult) -> None:

@@ -5,17 +5,9 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from lookalike.index.evaluation.baselines import (
-    by_encoder,
-    by_pca,
-    by_raw_rows,
-    by_untrained,
-    fit_feature_space,
-    recoded,
-)
+from lookalike.index.evaluation.baselines import by_encoder, by_pca, fit_feature_space, recoded
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.artifact.preprocess import build_preprocessor
-from lookalike.training.evaluation.untrained import untrained
 from lookalike.training.tables.columns import Column, FittedColumn
 from tests.factories import cloud, encoder_at
 
@@ -52,7 +44,7 @@ def test_pca_has_at_most_as_many_components_as_columns(encoder: Encoder) -> None
 def test_the_feature_space_is_fitted_on_the_rows(encoder: Encoder) -> None:
     rows = cloud(400, 6) * 7 + 3
     unit = fit_feature_space(rows, encoder)
-    features = by_raw_rows(unit).embed(rows)
+    features = unit.features(rows)
     assert features.mean(axis=0) == pytest.approx(np.zeros(6), abs=1e-5)
     assert features.std(axis=0) == pytest.approx(np.ones(6), abs=1e-5)
     picture = dataclasses.replace(encoder, header={**encoder.header, "input_shape": [2, 3]})
@@ -69,7 +61,6 @@ def test_embedders_of_encoders_equal_the_encoders(encoder: Encoder) -> None:
     assert (embedder.name, embedder.embed(rows).tolist()) == ("a name", encoder.encode(rows).tolist())
     assert embedder.reconstruct is not None
     assert embedder.reconstruct(encoder.encode(rows)).tolist() == unit.features(encoder.reconstruct(rows)).tolist()
-    assert (by_untrained(encoder, unit).embed(rows) == untrained(encoder).encode(rows)).all()
 
 
 def test_recodes_rows_column_by_column(encoder: Encoder) -> None:

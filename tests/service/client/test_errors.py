@@ -1,6 +1,5 @@
 import inspect
 import pickle
-import re
 
 import pytest
 
@@ -21,19 +20,14 @@ KINDS = {name: kind for name, kind in vars(errors).items() if inspect.isclass(ki
 PROBLEM = Problem("about:blank", "Too Many Requests", 429, "too many calls.", "key", "10 a second", "11", 2.0)
 
 
-def test_the_docstring_draws_the_real_tree() -> None:
-    drawn = re.findall(r"^[│ ├└─]*(\w+)  +(?:\d{3} )?\S", errors.__doc__ or "", re.MULTILINE)
-    assert {"LookalikeError", *drawn} == set(KINDS)
+def test_every_error_is_a_lookalike_error() -> None:
     assert all(issubclass(kind, LookalikeError) for kind in KINDS.values())
 
 
-@pytest.mark.parametrize(
-    ("name", "status"), re.findall(r"(\w+) +(\d{3}) ", errors.__doc__ or ""), ids=lambda value: str(value)
-)
-def test_each_status_has_the_error_class_in_the_docstring(name: str, status: str) -> None:
-    error = problem_error(Problem("about:blank", "", int(status), ""), "r")
-    assert type(error) is KINDS[name]
-    assert isinstance(error, ProblemError)
+@pytest.mark.parametrize("kind", ProblemError.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_each_problem_error_has_the_status_in_its_docstring(kind: type[ProblemError]) -> None:
+    status = (kind.__doc__ or "")[:3]
+    assert type(problem_error(Problem("about:blank", "", int(status), ""), "r")) is kind
 
 
 def test_a_status_without_a_class_is_a_problem_error() -> None:
