@@ -1,4 +1,13 @@
-"""The errors of the index floor (training.errors contains the rest)."""
+"""The error tree of the index floor (training.errors contains the rest).
+
+LookalikeError
+├── StoreError    no such version, no champion, or no version to roll back to
+│   └── JobError  another job is running on the store
+├── QueryError    invalid embeddings, limit or filter of a search
+├── TargetError   no index reaches the target recall within the limits of memory and time
+├── LogError      the change log cannot be written or read
+└── UnknownItemError   an id that no item has
+"""
 
 from lookalike.training.errors import LookalikeError
 

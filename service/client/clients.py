@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lookalike.service.client import exchange, item_exchange
 from lookalike.service.client.item_responses import Item, ItemSummary, WriteResponse
 from lookalike.service.client.messages import Exchange, Reply, Send
-from lookalike.service.client.requests import Query, Rows
+from lookalike.service.client.requests import Query, Rows, SearchOptions
 from lookalike.service.client.responses import EmbedResponse, ReadyResponse, SearchResponse
 from lookalike.service.client.retrying import RETRIES, Retries
 from lookalike.service.client.streaming import ResponseStream
@@ -73,11 +73,7 @@ class Client:
         inputs: Rows | None = None,
         embeddings: NDArray[Any] | None = None,
         ids: Sequence[str] | None = None,
-        limit: int = 10,
-        filter: dict[str, Any] | None = None,
-        with_payload: bool = True,
-        version: int | None = None,
-        min_sequence: int = 0,
+        **options: Unpack[SearchOptions],
     ) -> SearchResponse:
         """Find the `limit` nearest items of each query. The queries are inputs as in `embed`, embeddings or ids.
 
@@ -87,13 +83,12 @@ class Client:
 
         Args:
             embeddings: (n, latent_dim).
+            limit: 10 by default. filter: a filter as in POST /search. with_payload: True by default.
             version: the version that computed the embeddings, if they are older than a retraining.
             min_sequence: the change of the change log that the response must include. Changes that this service
                 acknowledged are always included.
         """
-        options = {"limit": limit, "filter": filter, "with_payload": with_payload}
-        query = Query.of(inputs, embeddings, ids, **options, version=version, min_sequence=min_sequence)
-        return self._run(exchange.search(query, self._options))
+        return self._run(exchange.search(Query.of(inputs, embeddings, ids, **options), self._options))
 
     def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> WriteResponse:
         """Create or replace items. When the call returns, the items are on disk and searches find them.
@@ -209,16 +204,10 @@ class AsyncClient:
         inputs: Rows | None = None,
         embeddings: NDArray[Any] | None = None,
         ids: Sequence[str] | None = None,
-        limit: int = 10,
-        filter: dict[str, Any] | None = None,
-        with_payload: bool = True,
-        version: int | None = None,
-        min_sequence: int = 0,
+        **options: Unpack[SearchOptions],
     ) -> SearchResponse:
         """See Client.search."""
-        options = {"limit": limit, "filter": filter, "with_payload": with_payload}
-        query = Query.of(inputs, embeddings, ids, **options, version=version, min_sequence=min_sequence)
-        return await self._run(exchange.search(query, self._options))
+        return await self._run(exchange.search(Query.of(inputs, embeddings, ids, **options), self._options))
 
     async def put(
         self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None

@@ -1,4 +1,25 @@
-"""The errors that a call can raise, as one tree, with the status of each `ProblemError`.
+"""The errors that a call can raise, as one tree.
+
+LookalikeError
+├── ConnectionFailed              no response: nothing listens, or the connection broke
+│   └── TimedOut                  no response in time
+├── MalformedResponse             a response that the service never sends; no part of it is returned
+├── VersionChangedError           different versions answered the parts of one call, in every round
+└── ProblemError                  the service refused the call, and explained why (RFC 9457)
+    ├── BadRequest            400 the body does not match its content type
+    ├── Unauthorized          401 the API key is missing or wrong
+    ├── Forbidden             403 the API key does not permit this call
+    ├── NotFound              404 no item has this id, or no route has this path
+    ├── RequestTimeout        408 the request body did not arrive in time
+    ├── Conflict              409 a conflicting operation is running; retry later
+    ├── ContentTooLarge       413 more rows, hits or bytes than one call may have
+    ├── UnsupportedMediaType  415 the content type is not supported
+    ├── Unprocessable         422 a field has a wrong value
+    ├── RateLimited           429 too many calls
+    ├── ServerError           500 the service failed; its log has the details
+    ├── BadGateway            502 a proxy got no response from the service
+    ├── NotReady              503 the service cannot answer now
+    └── DeadlineExceeded      504 the service could not answer in time
 
 A mistake that is found before anything is sent is a ValueError.
 """

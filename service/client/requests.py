@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import orjson
@@ -17,6 +17,7 @@ __all__ = [
     "NPY",
     "Query",
     "Rows",
+    "SearchOptions",
     "check_ids",
     "check_rows",
     "embed_call",
@@ -37,20 +38,32 @@ _MAX_URL_FILTER = 4_096
 """The most bytes of a filter in a URL; servers and proxies accept URLs of at least 8 KiB."""
 
 
+class SearchOptions(TypedDict, total=False):
+    """What a search may set besides its rows; see Client.search."""
+
+    limit: int
+    filter: dict[str, Any] | None
+    with_payload: bool
+    version: int | None
+    min_sequence: int
+
+
 @dataclass(frozen=True)
 class Query:
     """A checked search for any number of rows."""
 
     kind: str
     rows: Rows
-    limit: int
-    filter: dict[str, Any] | None
-    with_payload: bool
+    limit: int = 10
+    filter: dict[str, Any] | None = None
+    with_payload: bool = True
     version: int | None = None
     min_sequence: int = 0
 
     @staticmethod
-    def of(inputs: Rows | None, embeddings: Rows | None, ids: Sequence[str] | None, **options: Any) -> "Query":
+    def of(
+        inputs: Rows | None, embeddings: Rows | None, ids: Sequence[str] | None, **options: Unpack[SearchOptions]
+    ) -> "Query":
         """Check the arguments of a search. Raises ValueError unless exactly one of the three is given, and is rows."""
         kinds = {"inputs": inputs, "embeddings": embeddings, "ids": ids}
         given = {kind: rows for kind, rows in kinds.items() if rows is not None}

@@ -5,6 +5,7 @@ Results go to standard output, progress to standard error.
 
 import json
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 from lookalike.cli.drift_command import drift
 from lookalike.cli.items import compact, export, import_
 from lookalike.cli.keys import app as keys_app
-from lookalike.cli.options import Data, Device, Limit, Number, StoreOption, open_store, out
+from lookalike.cli.options import Data, Device, Limit, Number, StoreOption, open_store, out, with_options
 from lookalike.cli.retraining import prune, retrain, track
 from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, serve_and_announce, settings_for
 from lookalike.cli.training import doctor, explain, rates, settings, train
@@ -65,30 +66,38 @@ for command in (train, settings, rates, doctor, explain):
     app.command()(command)
 
 
+@dataclass(frozen=True)
+class BuildOptions:
+    """The options of `lookalike build`."""
+
+    metric: Annotated[
+        Metric, typer.Option(help="The measure of similarity: cosine, Euclidean distance or inner product.")
+    ] = "cosine"
+    recall: Annotated[
+        float, typer.Option(help="The least share of the 10 nearest items that a search finds, with 95 % confidence.")
+    ] = 0.95
+    memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="The maximum size of the index, as 64MB. [default: any]")
+    ] = None
+    latency_us: Annotated[
+        float | None, typer.Option(help="The maximum microseconds of a search with one thread. [default: any]")
+    ] = None
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="A FAISS index_factory key, as HNSW32. [default: the fastest of several]"),
+    ] = None
+    device: Device = "auto"
+
+
 @app.command()
+@with_options(BuildOptions)
 def build(
     data: Data,
     encoder: Annotated[
         Path, typer.Option("--encoder", metavar="RUN", help="The folder of a run, or of an encoder artifact.")
     ],
     store: StoreOption,
-    metric: Annotated[
-        Metric, typer.Option(help="The measure of similarity: cosine, Euclidean distance or inner product.")
-    ] = "cosine",
-    recall: Annotated[
-        float, typer.Option(help="The least share of the 10 nearest items that a search finds, with 95 % confidence.")
-    ] = 0.95,
-    memory: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="The maximum size of the index, as 64MB. [default: any]")
-    ] = None,
-    latency_us: Annotated[
-        float | None, typer.Option(help="The maximum microseconds of a search with one thread. [default: any]")
-    ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option(metavar="KEY", help="A FAISS index_factory key, as HNSW32. [default: the fastest of several]"),
-    ] = None,
-    device: Device = "auto",
+    options: BuildOptions,
 ) -> None:
     """Embed DATA and build the fastest index that meets the target. Prints the number of the new version.
 
@@ -102,9 +111,12 @@ def build(
     from lookalike.index.versions.build import encoder_folder
     from lookalike.training.artifact.encoder import load_encoder
 
-    target = Target(recall, None if memory is None else read_bytes(memory), latency_us, index)
+    memory = None if options.memory is None else read_bytes(options.memory)
+    target = Target(options.recall, memory, options.latency_us, options.index)
     rows = open_data(data, columns=load_encoder(encoder_folder(encoder)).columns)
-    number = build_version(rows, encoder, open_store(store), metric=metric, target=target, device=device)
+    number = build_version(
+        rows, encoder, open_store(store), metric=options.metric, target=target, device=options.device
+    )
     print(tuning_line(open_store(store).manifest(number)), file=sys.stderr)
     print(number)
 
@@ -249,20 +261,24 @@ for item_or_version in (export, compact, drift, retrain, prune, track):
     app.command()(item_or_version)
 
 
+@dataclass(frozen=True)
+class ServeOptions:
+    """The options of `lookalike serve`."""
+
+    host: Host = None
+    port: Port = None
+    keys: Keys = None
+    tls_cert: TlsCert = None
+    tls_key: TlsKey = None
+    workers: Workers = None
+    device: Annotated[DeviceName | None, typer.Option(help="The device of the encoder. [default: auto]")] = None
+
+
 @app.command()
-def serve(
-    store: StoreOption,
-    host: Host = None,
-    port: Port = None,
-    keys: Keys = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    workers: Workers = None,
-    device: Annotated[DeviceName | None, typer.Option(help="The device of the encoder. [default: auto]")] = None,
-) -> None:
+@with_options(ServeOptions)
+def serve(store: StoreOption, options: ServeOptions) -> None:
     """Serve the champion over HTTP until SIGTERM or Ctrl-C.
 
     Follows promote and rollback while it runs. Further settings are LOOKALIKE_... variables in the environment.
     """
-    options = {"host": host, "port": port, "keys": keys, "tls_cert": tls_cert, "tls_key": tls_key}
-    serve_and_announce(settings_for(store, **options, workers=workers, device=device), out)
+    serve_and_announce(settings_for(store, **asdict(options)), out)

@@ -1,8 +1,12 @@
 """The options that several commands share, and the console that they print to."""
 
+import dataclasses
+import functools
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -12,7 +16,7 @@ from lookalike.training.choices import DeviceName
 if TYPE_CHECKING:
     from lookalike.index.versions.store import Store
 
-__all__ = ["Config", "Data", "Device", "Limit", "Number", "Set", "StoreOption", "open_store", "out"]
+__all__ = ["Config", "Data", "Device", "Limit", "Number", "Set", "StoreOption", "open_store", "out", "with_options"]
 
 out = Console(soft_wrap=True, markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 
@@ -47,3 +51,25 @@ def open_store(folder: Path) -> "Store":
     from lookalike.index.versions.store import Store
 
     return Store(folder)
+
+
+def with_options(kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command take its options as one dataclass, `options`; typer sees one option for each field."""
+    hints, fields = get_type_hints(kind, include_extras=True), dataclasses.fields(kind)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        arguments = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        options = [inspect.Parameter(f.name, keyword, default=f.default, annotation=hints[f.name]) for f in fields]
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            given = {field.name: values.pop(field.name) for field in fields}
+            command(**values, options=kind(**given))
+
+        parameters = [*arguments, *options]
+        vars(run)["__signature__"] = inspect.Signature(parameters)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate

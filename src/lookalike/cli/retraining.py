@@ -3,12 +3,13 @@
 import contextlib
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lookalike.cli.options import Device, StoreOption, open_store, out
+from lookalike.cli.options import Device, StoreOption, open_store, out, with_options
 from lookalike.index.errors import JobError
 from lookalike.training.errors import ConfigError, LookalikeError
 
@@ -23,35 +24,40 @@ FAILED, USER_ERROR, KEPT, BUSY = 1, 2, 10, 75
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")]
 
 
-def retrain(
-    store: StoreOption,
+@dataclass(frozen=True)
+class RetrainFlags:
+    """The options of `lookalike retrain`."""
+
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="F.toml", help="The settings of the training. [default: the champion's]"),
-    ] = None,
+    ] = None
     data: Annotated[
         str | None,
         typer.Option(
             "--data", metavar="DATA", help="The champion's rows, if they have moved. [default: as in its build]"
         ),
-    ] = None,
-    if_drifted: Annotated[bool, typer.Option("--if-drifted", help="Retrain only if the queries have drifted.")] = False,
-    dry_run: DryRun = False,
+    ] = None
+    if_drifted: Annotated[bool, typer.Option("--if-drifted", help="Retrain only if the queries have drifted.")] = False
+    dry_run: DryRun = False
     force: Annotated[
         bool,
         typer.Option("--force", help="Promote the new version even if the gate refuses it; the version records it."),
-    ] = False,
+    ] = False
     keep: Annotated[
         int | None, typer.Option(metavar="N", help="After a promotion, prune to the N newest versions. [default: all]")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="The maximum number of threads. [default: half of the cores]")
-    ] = None,
+    ] = None
+    threads: Annotated[int | None, typer.Option(help="The maximum number of threads. [default: half of the cores]")] = (
+        None
+    )
     polite: Annotated[
         bool, typer.Option("--polite/--no-polite", help="Run at low priority, so that other processes come first.")
-    ] = True,
-    device: Device = "auto",
-) -> None:
+    ] = True
+    device: Device = "auto"
+
+
+@with_options(RetrainFlags)
+def retrain(store: StoreOption, options: RetrainFlags) -> None:
     """Train a new encoder, and promote it if it is no worse.
 
     Trains on the current items, and compares the new version with the champion. STORE/retraining/report.json contains
@@ -66,17 +72,20 @@ def retrain(
     from lookalike.service.resources import cores
     from lookalike.training.scheduling import lower_priority
 
-    options = RetrainOptions(open_store(store), config, data, if_drifted, force, keep, device)
+    wanted = RetrainOptions(
+        *(open_store(store), options.config, options.data, options.if_drifted, options.force),
+        *(options.keep, options.device),
+    )
     try:
-        for name, number in (("--threads", threads), ("--keep", keep)):
+        for name, number in (("--threads", options.threads), ("--keep", options.keep)):
             if number is not None and number < 1:
                 raise ConfigError(name, expected="at least 1", found=str(number))
-        if polite:
+        if options.polite:
             with contextlib.suppress(OSError):  # not permitted: keep the normal priority
                 lower_priority()
-        torch.set_num_threads(threads or max(1, cores() // 2))
+        torch.set_num_threads(options.threads or max(1, cores() // 2))
         faiss.omp_set_num_threads(torch.get_num_threads())
-        code = _print_plan(options) if dry_run else _retrain(options)
+        code = _print_plan(wanted) if options.dry_run else _retrain(wanted)
     except LookalikeError as error:
         print(f"lookalike: {error}", file=sys.stderr)
         code = BUSY if isinstance(error, JobError) else USER_ERROR if is_mistake(error) else FAILED
