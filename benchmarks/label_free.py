@@ -33,16 +33,16 @@ from lookalike.index.evaluation.quality import (
     SEVERITIES,
     EncoderQuality,
     features_of,
-    found_again,
     mean_share,
-    neighbours_kept,
+    neighbors_kept,
     recovery,
+    recovery_share,
     rows_to_embedding,
 )
 from lookalike.index.versions.embed import embed
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.config import load_config
-from lookalike.training.evaluation.judge import NoiseTest, add_noise, judge_pca, label_precision
+from lookalike.training.evaluation.judge import NoiseTest, add_noise, label_precision, score_pca
 from lookalike.training.fit.job import train
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
@@ -118,7 +118,7 @@ def evaluate(encoder: Encoder, data: Data, pca: float) -> Found:
     features = features_of(encoder, data.queries)
     back = features_of(encoder, encoder.reconstruct(data.queries))
     noise = [
-        found_again(encoder, data.queries, add_noise(data.queries, encoder.preprocess, level), "cosine")
+        recovery_share(encoder, data.queries, add_noise(data.queries, encoder.preprocess, level), "cosine")
         for level in SEVERITIES
     ]
     return Found(
@@ -126,7 +126,7 @@ def evaluate(encoder: Encoder, data: Data, pca: float) -> Found:
         precision - pca,
         rows_to_embedding(encoder, data.queries, "cosine"),
         {
-            "neighbours kept": neighbours_kept(features, queries),
+            "neighbours kept": neighbors_kept(features, queries),
             "recovery among the items": mean_share(recovery(encoder, data.queries, "cosine", gallery=items)),
             "recovery among themselves": mean_share(recovery(encoder, data.queries, "cosine")),
             "recovery from Gaussian noise instead": float(np.mean(noise)),
@@ -144,7 +144,7 @@ def study(name: str) -> list[Found]:
     for recipe, encoder in encoders(name, data):
         dim = encoder.latent_dim
         if dim not in precisions:
-            precisions[dim] = judge_pca(dim, encoder.preprocess, noise_test, data.items).precision or 0.0
+            precisions[dim] = score_pca(dim, encoder.preprocess, noise_test, data.items).precision or 0.0
         found.append(evaluate(encoder, data, precisions[dim]))
         figures = ", ".join(f"{figure} {value:.3f}" for figure, value in found[-1].figures.items())
         print(f"{name}, {recipe}: precision {found[-1].precision:.3f}, {figures}", flush=True)

@@ -41,7 +41,7 @@ from lookalike.index.ann.spec import IndexSpec
 from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.novelty import (
-    NEIGHBOURS,
+    NEIGHBORS,
     Novelty,
     item_distances,
     local_distances,
@@ -91,7 +91,7 @@ class Detectors:
 
     def distances(self, rows: Images) -> tuple[Reals, Reals]:
         """Map (n, width) to the mean distances (n,), and to the distances over the local scale (n,)."""
-        scores, positions = self.index.search(embed(self.encoder, rows, "cosine"), NEIGHBOURS)
+        scores, positions = self.index.search(embed(self.encoder, rows, "cosine"), NEIGHBORS)
         return mean_distances(scores, "cosine"), local_distances(scores, self.own[positions], "cosine")
 
     def scores(self, rows: Images) -> Scores:

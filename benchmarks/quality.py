@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.report import Bar, Row, report, row
 from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.config import CorruptionConfig, TrainConfig
-from lookalike.training.evaluation.judge import EncoderScore, NoiseTest, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.evaluation.judge import EncoderScore, NoiseTest, add_noise, score_encoder, score_pca, score_raw
 from lookalike.training.fit.job import TrainedRun, train
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.arrays import array_rows
@@ -80,8 +80,8 @@ def judged(rows: Rows, noise_test: NoiseTest, seed: int) -> Trio:
     """Train, and judge all three on the same queries, under the same noise."""
     encoder = trained(rows, seed).encoder
     noise_test = noisy(noise_test, encoder.preprocess)
-    pca = judge_pca(encoder.latent_dim, encoder.preprocess, noise_test, noise_test.items)
-    return judge_encoder("denoising", encoder, noise_test), pca, judge_raw(noise_test)
+    pca = score_pca(encoder.latent_dim, encoder.preprocess, noise_test, noise_test.items)
+    return score_encoder("denoising", encoder, noise_test), pca, score_raw(noise_test)
 
 
 def noisy(noise_test: NoiseTest, scaling: Preprocessor) -> NoiseTest:
@@ -119,7 +119,7 @@ def fashion() -> Iterator[Row]:
     standard = trained(rows, 0, STANDARD).encoder
     noise_test = noisy(noise_test, standard.preprocess)
     check_noise(noise_test.queries, noise_test.noisy)
-    yield from lines("standard", judge_encoder("standard", standard, noise_test), pca, raw, bars=False)
+    yield from lines("standard", score_encoder("standard", standard, noise_test), pca, raw, bars=False)
 
 
 def lines(name: str, ours: EncoderScore, pca: EncoderScore, raw: EncoderScore, *, bars: bool) -> Iterator[Row]:

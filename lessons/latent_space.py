@@ -1,14 +1,13 @@
 """Latent space: digits as points in a plane, their neighbors, and the points between two of them."""
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lookalike.lessons.autoencoders import principal_axes
 from lookalike.lessons.picture import Panels, Scatter, Tiles
 from lookalike.lessons.shown import Shown
 from lookalike.lessons.workbench import Digits, agreement, as_images, autoencoder, digits, isolated, trained
+from lookalike.training.array_types import Floats
 
 __all__ = ["experiment", "off_the_data"]
 
@@ -71,7 +70,7 @@ def off_the_data(rows: Tensor, real: Tensor) -> float:
     return float(torch.cdist(rows, real).amin(1).mean())
 
 
-def _steps_between(model: nn.Sequential, a: Tensor, b: Tensor) -> dict[str, NDArray[np.float32]]:
+def _steps_between(model: nn.Sequential, a: Tensor, b: Tensor) -> dict[str, Floats]:
     """From row a to row b, each (64,), in equal steps: (steps, 8, 8) in pixels and in the latent space."""
     encode, decode = model
     share = torch.linspace(0.0, 1.0, STEPS)[:, None]  # (steps, 1)

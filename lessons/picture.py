@@ -6,8 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
+from lookalike.training.array_types import Floats, Integers
 
 __all__ = ["Curves", "Panels", "Part", "Picture", "Scatter", "Series", "Tiles", "by_epoch"]
 
@@ -38,8 +37,8 @@ class Scatter:
     title: str
     x_label: str
     y_label: str
-    points: NDArray[np.float32]
-    classes: NDArray[np.int64]
+    points: Floats
+    classes: Integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,7 @@ class Tiles:
     """Rows of small gray images; each row is (n, height, width) with 0 for empty and 1 for full ink."""
 
     title: str
-    rows: Mapping[str, NDArray[np.float32]]
+    rows: Mapping[str, Floats]
     columns: Sequence[str] = ()
     """A caption for each image of a row; may be empty."""
 

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 
 from lookalike.lessons.picture import Curves, Panels, Part, Picture, Scatter, Series, Tiles
+from lookalike.training.array_types import Floats
 from lookalike.training.sealed import replacing
 
 __all__ = ["save_png"]
@@ -130,7 +130,7 @@ def _tiles(axes: Axes, part: Tiles) -> None:
     axes.set_frame_on(False)
 
 
-def _strip(row: NDArray[np.float32]) -> NDArray[np.float32]:
+def _strip(row: Floats) -> Floats:
     """(n, height, width) -> (height + gap, n * (width + gap)), clipped to [0, 1]."""
     padded = np.pad(np.clip(row, 0.0, 1.0), ((0, 0), (0, GAP), (0, GAP)))
     return np.hstack(list(padded))

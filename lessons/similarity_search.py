@@ -5,21 +5,19 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lookalike.index.ann.vectors import one_thread
 from lookalike.lessons.denoising import train
 from lookalike.lessons.picture import Curves, Series
 from lookalike.lessons.shown import Shown
 from lookalike.lessons.workbench import agreement, digits, isolated
+from lookalike.training.array_types import Floats, Positions
 
 __all__ = ["exact", "experiment", "graph", "lists", "recall"]
 
 K = 10
 LISTS, PROBES = 32, (1, 2, 4, 8, 16, 32)
 LINKS, BUILD_EFFORT, EFFORTS = 8, 40, (10, 16, 32, 64)
-Rows = NDArray[np.float32]
-Positions = NDArray[np.int64]
 ByEffort = dict[int, tuple[Positions, float]]
 """For each effort: the result, (queries, k), and the mean share of the items that a query was compared with."""
 
@@ -50,11 +48,11 @@ def experiment(seed: int = 0) -> Shown:
     return Shown(numbers, Curves("More comparisons, more recall", label, "recall@10", series, log_x=True))
 
 
-def _approximate(items: Rows, queries: Rows) -> dict[str, ByEffort]:
+def _approximate(items: Floats, queries: Floats) -> dict[str, ByEffort]:
     return {"inverted file, nprobe": lists(items, queries), "graph, ef_search": graph(items, queries)}
 
 
-def exact(items: Rows, queries: Rows, k: int = K) -> Positions:
+def exact(items: Floats, queries: Floats, k: int = K) -> Positions:
     """The positions of the k items with the greatest inner product with each query, best first: (queries, k)."""
     scores = queries @ items.T  # (queries, items)
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -65,14 +63,14 @@ def recall(found: Positions, truth: Positions) -> float:
     return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, truth, strict=True)]))
 
 
-def _flat(items: Rows, queries: Rows) -> Positions:
+def _flat(items: Floats, queries: Floats) -> Positions:
     index = faiss.IndexFlatIP(items.shape[1])
     index.add(items)
     nearest: Positions = index.search(queries, K)[1]
     return nearest
 
 
-def lists(items: Rows, queries: Rows) -> ByEffort:
+def lists(items: Floats, queries: Floats) -> ByEffort:
     """An inverted file: k-means divides the items into lists, and a query searches the lists nearest to it."""
     quantizer = faiss.IndexFlatIP(items.shape[1])
     index = faiss.IndexIVFFlat(quantizer, items.shape[1], LISTS, faiss.METRIC_INNER_PRODUCT)
@@ -87,7 +85,7 @@ def lists(items: Rows, queries: Rows) -> ByEffort:
     return found
 
 
-def graph(items: Rows, queries: Rows) -> ByEffort:
+def graph(items: Floats, queries: Floats) -> ByEffort:
     """HNSW: each item is linked to near items; a query follows links and keeps a list of the `ef_search` best."""
     index = faiss.IndexHNSWFlat(items.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = BUILD_EFFORT

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from plotille import Canvas
 
 from lookalike.lessons.picture import Curves, Panels, Part, Picture, Scatter, Series, Tiles
+from lookalike.training.array_types import Doubles
 
 __all__ = ["as_text"]
 
@@ -56,31 +56,31 @@ def _curves(part: Curves, width: int, height: int) -> str:
     return "\n".join([*_framed(part, canvas), *(f"{'':{MARGIN}}  {line}" for line in legend)])
 
 
-def _drawable(line: Series, part: Curves) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _drawable(line: Series, part: Curves) -> tuple[Doubles, Doubles]:
     """The points of a line that can be drawn, on the scales of the axes."""
     x, y = _scaled(line[0], part.log_x), _scaled(line[1], part.log_y)
     keep = np.isfinite(x) & np.isfinite(y)
     return x[keep], y[keep]
 
 
-def _scaled(values: Sequence[float], log: bool) -> NDArray[np.float64]:
+def _scaled(values: Sequence[float], log: bool) -> Doubles:
     plain = np.asarray(values, float)
     return np.log10(np.where(plain > 0, plain, np.nan)) if log else plain
 
 
-def _canvas(xs: NDArray[np.float64], ys: NDArray[np.float64], width: int, height: int) -> Canvas:
+def _canvas(xs: Doubles, ys: Doubles, width: int, height: int) -> Canvas:
     (left, right), (low, high) = _range(xs, 2 * width), _range(ys, 4 * height)  # Braille: 2 by 4 dots a character
     return Canvas(width, height, left, low, right, high)
 
 
-def _range(values: NDArray[np.float64], dots: int) -> tuple[float, float]:
+def _range(values: Doubles, dots: int) -> tuple[float, float]:
     """The range from the least to slightly above the greatest value, which gets the last of the dots; never empty."""
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     low, high = (low, high) if low < high else (low - 0.5, high + 0.5)
     return low, low + (high - low) * dots / (dots - 1)
 
 
-def _letters(canvas: Canvas, x: NDArray[np.float64], y: NDArray[np.float64], number: int, of: int) -> None:
+def _letters(canvas: Canvas, x: Doubles, y: Doubles, number: int, of: int) -> None:
     """Write the letter of a line at some of its points, at other places than the neighboring lines."""
     if of == 1 or not len(x):
         return

@@ -8,11 +8,10 @@ from functools import cache
 from itertools import pairwise
 from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 
+from lookalike.training.array_types import Floats
 from lookalike.training.models.layers import ACTIVATIONS
 
 __all__ = [
@@ -166,6 +165,6 @@ def agreement(items: Tensor, item_labels: Tensor, queries: Tensor, labels: Tenso
     return float((item_labels[nearest] == labels[:, None]).float().mean())
 
 
-def as_images(rows: Tensor) -> NDArray[np.float32]:
+def as_images(rows: Tensor) -> Floats:
     """(n, 64) -> (n, 8, 8), for drawing."""
     return rows.reshape(-1, 8, 8).numpy()

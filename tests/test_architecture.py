@@ -15,7 +15,7 @@ from tests.factories import ROOT
 
 ORDER = {
     "training": (
-        *("errors", "choices", "progress", "robust", "scheduling", "sealed", "history"),
+        *("errors", "choices", "array_types", "progress", "robust", "scheduling", "sealed", "history"),
         *("tables", "config", "schedules", "rows", "models", "artifact", "corruption", "plan", "doctor", "fit"),
         "evaluation",
     ),
@@ -42,10 +42,21 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOU
 
 OF_TRAINING = {
     "index": {
-        *("rows", "artifact", "tables", "errors", "choices", "progress", "robust", "scheduling", "sealed"),
+        *(
+            "rows",
+            "artifact",
+            "tables",
+            "errors",
+            "choices",
+            "array_types",
+            "progress",
+            "robust",
+            "scheduling",
+            "sealed",
+        ),
         "evaluation.untrained",
     },
-    "service": {"artifact", "tables", "errors", "choices", "sealed"},
+    "service": {"artifact", "tables", "errors", "choices", "array_types", "sealed"},
 }
 """The rooms and modules of the training floor that a floor may import."""
 FITTING = {

@@ -15,10 +15,10 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.config import load_config
 from lookalike.training.errors import ResumeError
-from lookalike.training.evaluation.judge import NoiseTest, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.evaluation.judge import NoiseTest, add_noise, score_encoder, score_pca, score_raw
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows, read_sample
-from lookalike.training.tables.columns import Column, spell
+from lookalike.training.tables.columns import Column, to_json_rows
 from tests.lookalike.helpers import refused, run
 from tests.mixed import INPUTS, QUICK, mixed, write_both, write_csv, write_parquet
 from tests.service.helpers import NPY, answered, call, from_npy, serving, settings_for, to_npy
@@ -136,7 +136,7 @@ async def test_http_returns_the_same_as_the_command_line(folder: Path, version: 
     lists = [[row[name] for name in INPUTS] for row in objects]
     codes, _ = read_sample(open_rows(str(path), columns=version.encoder.columns), 2, 0)
     async with serving(settings_for(folder / "store"), version) as client:
-        for inputs in (objects, lists, [objects[0], lists[1]], spell(codes, version.encoder.columns)):
+        for inputs in (objects, lists, [objects[0], lists[1]], to_json_rows(codes, version.encoder.columns)):
             reply = await call(client, "/embed", inputs=inputs)
             np.testing.assert_allclose(reply["embeddings"], expected, atol=1e-6)
         answer = await client.post("/embed", content=to_npy(codes), headers={"Content-Type": NPY, "Accept": NPY})
@@ -197,8 +197,8 @@ def test_the_judges_accept_tables(folder: Path, version: Version) -> None:
     scaling = version.encoder.preprocess
     noisy = add_noise(rows[200:], scaling)
     noise_test = NoiseTest(rows[:200], rows[200:], noisy, labels[:200], labels[200:])
-    raw, pca = judge_raw(noise_test, scaling), judge_pca(4, scaling, noise_test, rows[:200])
-    ours = judge_encoder("ours", version.encoder, noise_test)
+    raw, pca = score_raw(noise_test, scaling), score_pca(4, scaling, noise_test, rows[:200])
+    ours = score_encoder("ours", version.encoder, noise_test)
     assert (raw.reconstruction, raw.name) == (0, "preprocessed rows")
     for judged in (raw, pca, ours):
         assert 0 <= judged.reconstruction < 1

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TRIMMED", "shortened", "trimmed_mean", "weights"]
+from lookalike.training.array_types import Doubles
+
+__all__ = ["TRIMMED", "trimmed_mean", "weights", "winsorized"]
 
 TRIMMED = 0.05
 """The share of the values that is left out at each end; at least one value."""
 LONGEST = 3.0
 """A row has full weight up to this multiple of the median length."""
 _TINY = 1e-300
-
-Doubles = NDArray[np.float64]
 
 
 def trimmed_mean(values: NDArray[Any], axis: int = -1) -> Any:
@@ -46,7 +46,7 @@ def weights(rows: NDArray[Any]) -> Doubles:
     return part
 
 
-def shortened(rows: NDArray[Any]) -> Doubles:
+def winsorized(rows: NDArray[Any]) -> Doubles:
     """(n, dim) float64: the rows, with outlying rows moved towards the columns' medians by `weights`."""
     middle = np.median(rows.astype(np.float64), axis=0) if len(rows) else np.zeros(rows.shape[1])
     moved = rows - middle

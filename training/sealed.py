@@ -30,18 +30,18 @@ __all__ = [
     "MANIFEST",
     "REMEDY",
     "Sealed",
-    "check_there",
+    "check_exists",
     "discard",
     "locked",
     "open_sealed",
     "publish",
     "read_manifest",
-    "remember",
     "replace_folder",
     "replacing",
     "seal",
     "staging",
     "sync_folder",
+    "write_receipt",
 ]
 
 MANIFEST = "manifest.json"
@@ -58,7 +58,7 @@ class Sealed:
 
     Attributes:
         fresh: whether a file was read to verify it; False if a receipt covered all files.
-        stamps: for each file, the values of `stat` that change with the file (`remember`).
+        stamps: for each file, the values of `stat` that change with the file (`write_receipt`).
     """
 
     def __init__(self, folder: Path, text: bytes) -> None:
@@ -90,7 +90,7 @@ def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...], receipt:
     Raises ArtifactError if a file is missing or has another size or digest, or if the folder has another format.
 
     Args:
-        receipt: a file outside the folder that records which files were checked (`remember`). A file that has not
+        receipt: a file outside the folder that records which files were checked (`write_receipt`). A file that has not
             changed since, according to the file system, is not read again. None: every file is read.
     """
     sealed = read_manifest(folder, format_name)
@@ -106,7 +106,7 @@ def open_sealed(folder: Path, format_name: str, needs: tuple[str, ...], receipt:
     return sealed
 
 
-def remember(sealed: Sealed, receipt: Path) -> None:
+def write_receipt(sealed: Sealed, receipt: Path) -> None:
     """Record in a receipt that all files were checked. A read-only store has no receipt: all files are read again."""
     if _read_receipt(receipt, sealed) == sealed.stamps:
         return
@@ -131,7 +131,7 @@ def read_manifest(folder: Path, format_name: str) -> Sealed:
     return sealed
 
 
-def check_there(sealed: Sealed) -> None:
+def check_exists(sealed: Sealed) -> None:
     """Raise ArtifactError if a file of the folder is missing; no file is read."""
     for name in (MANIFEST, DIGEST, *sealed.files):
         try:

@@ -12,13 +12,13 @@ from pathlib import Path
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lookalike.index.ann.scores import bounded
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import nearest
 from lookalike.index.arrays import load_array
 from lookalike.index.errors import QueryError
+from lookalike.training.array_types import Floats, Positions
 from lookalike.training.errors import ArtifactError
 
 __all__ = ["EMBEDDINGS", "Embeddings", "exact_scores", "read_embeddings"]
@@ -28,14 +28,11 @@ BLOCK_VALUES = 1 << 24
 """Values read at a time: 64 MiB."""
 BLOCK_SCORES = 1 << 26
 
-Vectors = NDArray[np.float32]
-Positions = NDArray[np.int64]
-
 
 class Embeddings:
     """Embeddings, (n, dim) float32, read on demand; of unit length if the metric is cosine."""
 
-    def __init__(self, vectors: Vectors, metric: Metric) -> None:
+    def __init__(self, vectors: Floats, metric: Metric) -> None:
         self.vectors, self.metric = vectors, metric
         self.dim = int(vectors.shape[1])
 
@@ -46,11 +43,11 @@ class Embeddings:
         """Return the first `count` embeddings, not copied."""
         return Embeddings(self.vectors[:count], self.metric)
 
-    def at(self, positions: Positions) -> Vectors:
+    def at(self, positions: Positions) -> Floats:
         """Return a copy of the embeddings at `positions`, (m,): (m, dim). Raises QueryError if one is out of range."""
         if not ((positions >= 0) & (positions < len(self))).all():
             raise QueryError("positions", expected=f"from 0 to {len(self) - 1}", found=str(positions.tolist())[:80])
-        vectors: Vectors = self.vectors[positions]
+        vectors: Floats = self.vectors[positions]
         return vectors
 
     def sample(self, count: int, seed: int) -> Positions:
@@ -60,7 +57,7 @@ class Embeddings:
         ends = np.arange(count + 1) * len(self) // count
         return np.random.default_rng(seed).integers(ends[:-1], ends[1:])
 
-    def blocks(self, among: Positions | None = None) -> Iterator[tuple[Positions, Vectors]]:
+    def blocks(self, among: Positions | None = None) -> Iterator[tuple[Positions, Floats]]:
         """Yield positions and embeddings block by block: all, or those at the positions `among`, (m,)."""
         size = max(1, BLOCK_VALUES // max(1, self.dim))
         count = len(self) if among is None else len(among)
@@ -70,11 +67,11 @@ class Embeddings:
             block = self.vectors[start:stop] if among is None else self.vectors[positions]
             yield positions, np.ascontiguousarray(block)
 
-    def scores(self, queries: Vectors, positions: Positions) -> Vectors:
+    def scores(self, queries: Floats, positions: Positions) -> Floats:
         """As `exact_scores`, with these embeddings."""
         return exact_scores(lambda p: self.vectors.take(p, axis=0, mode="clip"), queries, positions, self.metric)
 
-    def nearest(self, queries: Vectors, k: int, among: Positions | None = None) -> tuple[Vectors, Positions]:
+    def nearest(self, queries: Floats, k: int, among: Positions | None = None) -> tuple[Floats, Positions]:
         """Return the k nearest of each query by exhaustive comparison with all items, or with those at `among`.
 
         Works in blocks, so that memory does not grow, and on a CUDA device if there is one.
@@ -101,8 +98,8 @@ class Embeddings:
 
 
 def exact_scores(
-    vectors_at: Callable[[Positions], Vectors], queries: Vectors, positions: Positions, metric: Metric
-) -> Vectors:
+    vectors_at: Callable[[Positions], Floats], queries: Floats, positions: Positions, metric: Metric
+) -> Floats:
     """(n, k): the score of each query, (n, dim), with the items at its positions, (n, k); NaN at -1.
 
     In the metric's unit, computed in float64 from the float32 embeddings, so that neither the other queries nor the
@@ -134,11 +131,11 @@ def read_embeddings(folder: Path, metric: Metric, dim: int) -> Embeddings:
 
 
 def _nearest_on(
-    device: torch.device, queries: Vectors, block: Vectors, k: int, metric: Metric
-) -> tuple[Vectors, Positions]:
+    device: torch.device, queries: Floats, block: Floats, k: int, metric: Metric
+) -> tuple[Floats, Positions]:
     """Return the k nearest by torch's matrix products, in float32: TF32 is off by default."""
     items = torch.tensor(block, device=device)  # (m, dim), a copy: torch cannot wrap a read-only map
-    scores: list[Vectors] = []
+    scores: list[Floats] = []
     positions: list[Positions] = []
     for part in torch.split(torch.from_numpy(queries), max(1, BLOCK_SCORES // len(block))):
         moved = part.to(device)  # (part, dim)

@@ -11,27 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.index.ann.spec import Metric
+from lookalike.training.array_types import Booleans, Doubles, Floats, Integers
 
-__all__ = ["Relevance", "among_nearest", "each_alike", "each_found_again", "each_kept", "relevant_shares", "same_label"]
+__all__ = [
+    "Relevance",
+    "among_nearest",
+    "label_agreement_per_row",
+    "neighbors_kept_per_row",
+    "recovery_per_row",
+    "relevant_shares",
+    "same_label",
+]
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 """Distances that differ by less than these shares, of the distance and of the median length, count as equal."""
 _BLOCK_PAIRS = 1 << 22
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Relevance = Callable[[slice], NDArray[np.bool_]]
+Relevance = Callable[[slice], Booleans]
 """A slice of rows -> (rows, n) bool: which other rows are relevant for each of them."""
 
 
-def each_kept(
+def neighbors_kept_per_row(
     before: Floats,
     after: Floats,
     metric: Metric,
     k: int = 10,
     *,
     by: Metric = "l2",
-    asked: NDArray[np.int64] | None = None,
+    asked: Integers | None = None,
 ) -> Doubles:
     """Return, for each row, the share of its k nearest neighbors `after` that were also its neighbors `before`.
 
@@ -50,12 +57,12 @@ def each_kept(
     return relevant_shares(after, among_nearest(before, k, by, asked), metric, k, asked)
 
 
-def each_alike(embeddings: Floats, names: NDArray[np.str_], metric: Metric, k: int = 10) -> Doubles:
+def label_agreement_per_row(embeddings: Floats, names: NDArray[np.str_], metric: Metric, k: int = 10) -> Doubles:
     """Return, for each of n >= 2 rows, (n, latent), the share of its k nearest neighbors with its label: (n,)."""
     return relevant_shares(embeddings, same_label(names), metric, min(k, len(names) - 1))
 
 
-def each_found_again(
+def recovery_per_row(
     originals: Floats, damaged: Floats, metric: Metric, *, gallery: Floats | None = None, k: int = 10
 ) -> Doubles:
     """Return, for each damaged row, whether its original is among its k nearest, (n,); with ties, a probability.
@@ -83,15 +90,13 @@ def same_label(labels: NDArray[np.str_]) -> Relevance:
     return lambda part: labels[part, None] == labels[None, :]
 
 
-def among_nearest(
-    points: NDArray[Any], k: int, metric: Metric = "l2", rows: NDArray[np.int64] | None = None
-) -> Relevance:
+def among_nearest(points: NDArray[Any], k: int, metric: Metric = "l2", rows: Integers | None = None) -> Relevance:
     """Return the relevance of rows that are as near as the k-th nearest neighbor; for `rows`, or for all rows."""
     points, _ = _centered(points, metric)
     rows = np.arange(len(points)) if rows is None else rows
     length, k = _length(points, metric), min(k, len(points) - 1)
 
-    def near(part: slice) -> NDArray[np.bool_]:
+    def near(part: slice) -> Booleans:
         gaps = _to_others(points, rows[part], metric)
         before, tied = _before_and_tied(gaps, np.partition(gaps, k - 1, axis=1)[:, k - 1 : k], length)
         return before | tied
@@ -100,7 +105,7 @@ def among_nearest(
 
 
 def relevant_shares(
-    points: NDArray[Any], relevance: Relevance, metric: Metric, k: int, rows: NDArray[np.int64] | None = None
+    points: NDArray[Any], relevance: Relevance, metric: Metric, k: int, rows: Integers | None = None
 ) -> Doubles:
     """Return the share of relevant rows among the k nearest neighbors, 1 <= k < n, of `rows`, (m,), or of all: (m,)."""
     points, _ = _centered(points, metric)
@@ -114,7 +119,7 @@ def relevant_shares(
     return shares
 
 
-def _to_others(points: Doubles, rows: NDArray[np.int64], metric: Metric) -> Doubles:
+def _to_others(points: Doubles, rows: Integers, metric: Metric) -> Doubles:
     """Return the gaps of the given rows, (block,), to all rows, (block, n); infinite from a row to itself."""
     gaps = _gaps(points[rows], points, metric)
     gaps[np.arange(len(gaps)), rows] = np.inf
@@ -131,7 +136,7 @@ def _gaps(queries: Doubles, points: Doubles, metric: Metric) -> Doubles:
     return gaps
 
 
-def _before_and_tied(gaps: Doubles, limit: Doubles, length: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _before_and_tied(gaps: Doubles, limit: Doubles, length: float) -> tuple[Booleans, Booleans]:
     """Return which gaps, (m, n), are less than `limit`, (m, 1), and which are equal up to rounding."""
     slack = RELATIVE * np.abs(limit) + ABSOLUTE * length
     before = gaps < limit - slack

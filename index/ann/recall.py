@@ -4,16 +4,14 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import Embeddings
-from lookalike.index.ann.scores import drop_own
+from lookalike.index.ann.scores import drop_self
 from lookalike.index.ann.vectors import VectorIndex, one_thread
+from lookalike.training.array_types import Booleans, Doubles, Floats, Positions
 
 __all__ = ["K", "Measurement", "RecallBenchmark", "recalls"]
 
-Vectors = NDArray[np.float32]
-Positions = NDArray[np.int64]
 
 K = 10
 """The default number of nearest neighbors for recall."""
@@ -44,7 +42,7 @@ class Measurement:
     batch_us: float
 
 
-def recalls(found: Positions, truth: Positions, ties: NDArray[np.bool_] | bool = False) -> NDArray[np.float64]:
+def recalls(found: Positions, truth: Positions, ties: Booleans | bool = False) -> Doubles:
     """Return, for each row, the share of `truth`, (n, k), that is in `found`, (n, k): (n,). -1 means no hit.
 
     `ties`, (n, k): which found items are as near as the farthest of the truth; they count, because equal rows have no
@@ -53,14 +51,14 @@ def recalls(found: Positions, truth: Positions, ties: NDArray[np.bool_] | bool =
     relevant = (truth >= 0).sum(axis=1)
     in_truth = (found[:, :, None] == truth[:, None, :]).any(axis=2)  # (n, found, k) -> (n, found)
     correct = ((in_truth | ties) & (found >= 0)).sum(axis=1)
-    shares: NDArray[np.float64] = np.where(relevant > 0, correct / np.maximum(relevant, 1), 1.0)
+    shares: Doubles = np.where(relevant > 0, correct / np.maximum(relevant, 1), 1.0)
     return shares
 
 
 class RecallBenchmark:
     """Queries with known exact k nearest neighbors, to measure any index over the same embeddings."""
 
-    def __init__(self, embeddings: Embeddings, queries: Vectors, own: Positions | None = None, k: int = K) -> None:
+    def __init__(self, embeddings: Embeddings, queries: Floats, own: Positions | None = None, k: int = K) -> None:
         """
         Args:
             queries: (n, dim) float32.
@@ -70,13 +68,13 @@ class RecallBenchmark:
         self._fetched = k if own is None else k + 1
         self._own = np.full(len(queries), -1) if own is None else own
         _, exact = embeddings.nearest(queries, self._fetched)
-        scores, self.truth = drop_own(embeddings.scores(queries, exact), exact, self._own, k)
+        scores, self.truth = drop_self(embeddings.scores(queries, exact), exact, self._own, k)
         self._last = scores[:, -1:]  # (n, 1)
 
     def take(self, index: VectorIndex) -> tuple[Measurement, Positions]:
         """Return the measurement of an index, and the positions found, (n, at most k)."""
         found, latency, batch = self._run(index, GLANCE)
-        scores, found = drop_own(self.embeddings.scores(self.queries, found), found, self._own, self.k)
+        scores, found = drop_self(self.embeddings.scores(self.queries, found), found, self._own, self.k)
         shares = recalls(found, self.truth, self._ties(scores))
         recall, slack = float(shares.mean()), NORMAL * float(shares.std()) / len(shares) ** 0.5
         low, high = max(0.0, recall - slack), min(1.0, recall + slack)
@@ -100,9 +98,9 @@ class RecallBenchmark:
                 micros.append((time.perf_counter() - started) * 1e6)
         return found, float(np.median(micros)), batch * 1e6
 
-    def _ties(self, scores: Vectors) -> NDArray[np.bool_]:
+    def _ties(self, scores: Floats) -> Booleans:
         """Return which scores, (n, k), are as good as the last of the truth, up to float32's rounding."""
         slack = TOLERANCE * np.abs(self._last)
         smaller_is_better = self.embeddings.metric == "l2"
-        ties: NDArray[np.bool_] = scores <= self._last + slack if smaller_is_better else scores >= self._last - slack
+        ties: Booleans = scores <= self._last + slack if smaller_is_better else scores >= self._last - slack
         return ties

@@ -8,8 +8,8 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
+from lookalike.training.array_types import Booleans, Integers
 from lookalike.training.errors import ConfigError
 
 __all__ = ["ROUNDS", "SearchParams", "Selection"]
@@ -83,7 +83,7 @@ class SearchParams:
             param = self._search_params[name]
             setattr(param.holder, param.attribute, int(value))
 
-    def select(self, allowed: NDArray[np.bool_]) -> Selection:
+    def select(self, allowed: Booleans) -> Selection:
         """Prepare searches among the allowed items, (items,) bool, with one pass over the lists."""
         lists, held = None, self.lists
         if self.lists and isinstance(faiss.downcast_index(self._search_params["nprobe"].holder.quantizer), _SELECTIVE):
@@ -99,7 +99,7 @@ class SearchParams:
         """
         return _parameters(self._index, selection, k, effort) if selection.count else None
 
-    def positions(self) -> Iterator[NDArray[np.int64]]:
+    def positions(self) -> Iterator[Integers]:
         """Yield the positions in each list, (m,), not copied."""
         for number in range(self.lists):
             lists = self._search_params["nprobe"].holder.invlists
@@ -125,7 +125,7 @@ class SearchParams:
             self._search_params["efSearch"] = _SearchParam(index.hnsw, "efSearch", grid)
 
 
-def _bitmap(mask: NDArray[np.bool_]) -> faiss.IDSelector:
+def _bitmap(mask: Booleans) -> faiss.IDSelector:
     bits = np.packbits(mask, bitorder="little")
     selector = faiss.IDSelectorBitmap(bits)
     selector.kept = bits  # FAISS keeps a pointer into this array

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["MAX_KEY", "IndexSpec", "Metric", "read_head", "wrong_key"]
+__all__ = ["MAX_KEY", "IndexSpec", "Metric", "key_problem", "read_header"]
 
 MAX_KEY = 100
 """The most characters of a key: FAISS's parser crashes the process on some longer keys."""
@@ -44,7 +44,7 @@ class IndexSpec:
         return int(faiss.METRIC_INNER_PRODUCT if self.metric == "ip" else faiss.METRIC_L2)
 
 
-def wrong_key(key: str, dim: int) -> str | None:
+def key_problem(key: str, dim: int) -> str | None:
     """Return why FAISS must not build an index of this key and `dim` dimensions; None if the key is valid."""
     if len(key) > MAX_KEY or not _KEY.fullmatch(key):
         return f"not 1 to {MAX_KEY} letters, digits and _,()+.-"
@@ -58,7 +58,7 @@ def wrong_key(key: str, dim: int) -> str | None:
     return None if width << bits <= MAX_TABLE else f"codes of {bits} bits for {width:,} values"
 
 
-def read_head(path: Path) -> tuple[int, int]:
+def read_header(path: Path) -> tuple[int, int]:
     """Return the numbers of dimensions and of vectors in the header of an index file; 0 and 0 if it is too short."""
     with path.open("rb") as file:
         head = file.read(_HEAD.size)

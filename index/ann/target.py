@@ -8,7 +8,17 @@ import numpy as np
 from lookalike.index.errors import TargetError
 from lookalike.training.errors import ConfigError
 
-__all__ = ["Target", "TuningTrial", "fastest", "in_speed", "least_effort", "meets", "read_bytes", "unmet", "with_front"]
+__all__ = [
+    "Target",
+    "TuningTrial",
+    "fastest",
+    "in_speed",
+    "least_effort",
+    "meets",
+    "read_bytes",
+    "unreachable_target",
+    "with_front",
+]
 
 LEAST_RECALL = 0.001
 AS_FAST = 1.1
@@ -120,7 +130,7 @@ def with_front(trials: list[TuningTrial]) -> list[TuningTrial]:
     return [replace(trial, front=not any(better(other, trial) for other in trials)) for trial in trials]
 
 
-def unmet(trials: list[TuningTrial], target: Target) -> TargetError:
+def unreachable_target(trials: list[TuningTrial], target: Target) -> TargetError:
     """Return the error of an unreachable target: for each requirement, the value that suffices if only it changes."""
     most = max(trial.items for trial in trials)
     trials = [trial for trial in trials if trial.items == most]

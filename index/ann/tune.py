@@ -12,14 +12,23 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.candidates import Candidate, candidates, training_rows
 from lookalike.index.ann.embeddings import Embeddings
 from lookalike.index.ann.recall import K, RecallBenchmark
 from lookalike.index.ann.spec import IndexSpec
-from lookalike.index.ann.target import Target, TuningTrial, fastest, in_speed, least_effort, meets, unmet, with_front
+from lookalike.index.ann.target import (
+    Target,
+    TuningTrial,
+    fastest,
+    in_speed,
+    least_effort,
+    meets,
+    unreachable_target,
+    with_front,
+)
 from lookalike.index.ann.vectors import VectorIndex
+from lookalike.training.array_types import Floats
 from lookalike.training.progress import progress_bar
 
 __all__ = ["TuningResult", "tune"]
@@ -75,7 +84,7 @@ class TuningResult:
 
 
 def tune(
-    embeddings: Embeddings, queries: NDArray[np.float32], target: Target, *, total: int = 0, seconds: float = SECONDS
+    embeddings: Embeddings, queries: Floats, target: Target, *, total: int = 0, seconds: float = SECONDS
 ) -> TuningResult:
     """Return the fastest index over `embeddings` that meets the target.
 
@@ -111,7 +120,7 @@ def tune(
         trials += sweep
         if met := [trial for trial in sweep if meets(_scaled(trial, total), target)]:
             return result(index, fastest(least_effort(met)))
-    raise unmet([_scaled(trial, total) for trial in trials], target)
+    raise unreachable_target([_scaled(trial, total) for trial in trials], target)
 
 
 def _scaled(trial: TuningTrial, total: int) -> TuningTrial:
@@ -142,7 +151,7 @@ class _Finalist:
 
 
 def _rehearse(
-    everything: Embeddings, queries: NDArray[np.float32], target: Target, total: int, clock: _Clock
+    everything: Embeddings, queries: Floats, target: Target, total: int, clock: _Clock
 ) -> tuple[list[_Finalist], list[TuningTrial]]:
     """Try all kinds, over a sample if embeddings are many; return the finalists, fastest first, and all trials."""
     count, dim, embeddings = len(everything), everything.dim, everything
@@ -187,7 +196,7 @@ def _time_again(finalists: list[_Finalist], benchmark: RecallBenchmark, trials: 
     return sorted(finalists, key=lambda finalist: order.index(finalist.trial))
 
 
-def _benchmark(embeddings: Embeddings, queries: NDArray[np.float32]) -> RecallBenchmark:
+def _benchmark(embeddings: Embeddings, queries: Floats) -> RecallBenchmark:
     if len(queries):
         return RecallBenchmark(embeddings, queries)
     positions = np.arange(len(embeddings))

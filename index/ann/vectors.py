@@ -10,14 +10,14 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.scores import bounded
 from lookalike.index.ann.search_params import SearchParams, Selection
-from lookalike.index.ann.spec import MAX_KEY, IndexSpec, Metric, read_head, wrong_key
+from lookalike.index.ann.spec import MAX_KEY, IndexSpec, Metric, key_problem, read_header
 from lookalike.index.arrays import is_permutation
 from lookalike.index.errors import QueryError
 from lookalike.index.limits import MAX_FOUND, check_limit
+from lookalike.training.array_types import Booleans, Floats, Positions
 from lookalike.training.errors import ArtifactError, ConfigError
 
 __all__ = ["MAX_VALUE", "VectorIndex", "comparable", "near_pairs", "nearest", "one_thread"]
@@ -37,9 +37,6 @@ BLOCK_PAIRS = 1 << 24
 ROUNDING = 1e-5
 """The error of a squared distance from a float32 matrix product, relative to the largest squared length."""
 _MINUS_HALF, _ONE = np.float32(-0.5), np.float32(1)
-
-Vectors = NDArray[np.float32]
-Positions = NDArray[np.int64]
 
 
 class VectorIndex:
@@ -62,7 +59,7 @@ class VectorIndex:
         self.search_params.set(search)
         self.spec = replace(self.spec, search=search)
 
-    def train(self, sample: Vectors) -> None:
+    def train(self, sample: Floats) -> None:
         """Fit the centroids and codes, if any, to (n, dim) vectors. Raises ConfigError if there are too few vectors."""
         try:
             self._index.train(_checked(sample, self.dim))
@@ -74,7 +71,7 @@ class VectorIndex:
                 remedy="Choose a smaller index, or leave --index out.",
             ) from error
 
-    def add(self, embeddings: Vectors) -> None:
+    def add(self, embeddings: Floats) -> None:
         """Append (n, dim) float32 vectors within MAX_VALUE; for cosine, of unit length."""
         embeddings = _checked(embeddings, self.dim)
         # with several threads, the links of a graph depend on timing
@@ -85,7 +82,7 @@ class VectorIndex:
             raise _no_index(self.spec, self.dim, _reason(error)) from error
         self._count = int(self._index.ntotal)
 
-    def search(self, queries: Vectors, k: int, parameters: object = None) -> tuple[Vectors, Positions]:
+    def search(self, queries: Floats, k: int, parameters: object = None) -> tuple[Floats, Positions]:
         """Return the approximate k nearest of each query, best first.
 
         Args:
@@ -111,11 +108,11 @@ class VectorIndex:
                 raise _no_index(self.spec, self.dim, _reason(error)) from error
         return _in_metric_unit(scores, self.spec.metric), positions
 
-    def select(self, allowed: NDArray[np.bool_]) -> Selection:
+    def select(self, allowed: Booleans) -> Selection:
         """Prepare filtered searches among the allowed items, (items,) bool."""
         return self.search_params.select(allowed)
 
-    def search_among(self, queries: Vectors, k: int, selection: Selection) -> tuple[Positions, NDArray[np.bool_]]:
+    def search_among(self, queries: Floats, k: int, selection: Selection) -> tuple[Positions, Booleans]:
         """Return the k nearest selected items of each query, (n, dim), searching with more effort until stable.
 
         The effort depends on the query: if the selected items are far from it, their distances differ little, and the
@@ -168,7 +165,7 @@ class VectorIndex:
             template = cls(spec, dim)._index
         except ConfigError as error:
             raise ArtifactError(str(path), expected="an index that FAISS can build", found=str(error)) from error
-        if (head := read_head(path)) != (dim, count):  # before FAISS allocates as much as the file states
+        if (head := read_header(path)) != (dim, count):  # before FAISS allocates as much as the file states
             expected = f"an index of {dim} dimensions and {count} items"
             raise ArtifactError(str(path), expected=expected, found="{} and {}".format(*head))
         try:
@@ -189,7 +186,7 @@ class VectorIndex:
             raise ArtifactError(str(path), expected="each position in one list", found="a missing or repeated position")
 
 
-def nearest(queries: Vectors, vectors: Vectors, k: int, metric: Metric) -> tuple[Vectors, Positions]:
+def nearest(queries: Floats, vectors: Floats, k: int, metric: Metric) -> tuple[Floats, Positions]:
     """Return the k nearest of `vectors`, (m, dim), to each of `queries`, (n, dim), by exhaustive comparison.
 
     Returns:
@@ -213,7 +210,7 @@ def one_thread() -> Iterator[None]:
 
 def _create(spec: IndexSpec, dim: int) -> faiss.Index:
     """Return an empty index. Raises ConfigError if FAISS cannot build it."""
-    if problem := wrong_key(spec.key, dim):
+    if problem := key_problem(spec.key, dim):
         raise _no_index(spec, dim, problem)
     try:
         index = faiss.index_factory(dim, spec.key, spec.faiss_metric)
@@ -242,13 +239,13 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[-1].rpartition("Error: ")[2][:200] or "an unknown error"
 
 
-def comparable(vectors: Vectors) -> NDArray[np.bool_]:
+def comparable(vectors: Floats) -> Booleans:
     """Return which of (n, dim) vectors can be searched: those with only finite values within MAX_VALUE, (n,) bool."""
-    within: NDArray[np.bool_] = np.logical_and.reduce(np.abs(vectors) <= MAX_VALUE, axis=1)
+    within: Booleans = np.logical_and.reduce(np.abs(vectors) <= MAX_VALUE, axis=1)
     return within
 
 
-def _checked(vectors: Vectors, dim: int) -> Vectors:
+def _checked(vectors: Floats, dim: int) -> Floats:
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise QueryError("embeddings", expected=f"shape (n, {dim})", found=f"{vectors.shape}")
     vectors = np.ascontiguousarray(vectors, np.float32)
@@ -258,15 +255,15 @@ def _checked(vectors: Vectors, dim: int) -> Vectors:
     return vectors
 
 
-def _is_stable(found: Positions, before: Positions) -> NDArray[np.bool_]:
+def _is_stable(found: Positions, before: Positions) -> Booleans:
     """Return which rows of `found`, (n, k), are full and contain nearly the same hits as in `before`: (n,) bool."""
     both = np.sort(np.concatenate([found, before], axis=1), axis=1)  # (n, 2 k); no row has a duplicate in one array
     shared = ((both[:, 1:] == both[:, :-1]) & (both[:, 1:] >= 0)).sum(axis=1)
-    stable: NDArray[np.bool_] = (found >= 0).all(axis=1) & (shared >= (1 - CHANGED) * found.shape[1])
+    stable: Booleans = (found >= 0).all(axis=1) & (shared >= (1 - CHANGED) * found.shape[1])
     return stable
 
 
-def _in_metric_unit(scores: Vectors, metric: Metric) -> Vectors:
+def _in_metric_unit(scores: Floats, metric: Metric) -> Floats:
     """Convert FAISS's scores, (n, k), in place to the metric's unit; they are squared distances except for ip."""
     if metric == "cosine":
         scores *= _MINUS_HALF  # in place: for a single query, a new array costs as much as searching a list
@@ -277,7 +274,7 @@ def _in_metric_unit(scores: Vectors, metric: Metric) -> Vectors:
     return scores
 
 
-def near_pairs(vectors: Vectors, reach: float) -> Iterator[tuple[int, Positions, Positions]]:
+def near_pairs(vectors: Floats, reach: float) -> Iterator[tuple[int, Positions, Positions]]:
     """Yield all pairs of (n, dim) vectors within the Euclidean distance `reach`, up to rounding, block by block.
 
     Yields:

@@ -5,10 +5,9 @@ from contextlib import closing
 from functools import lru_cache, partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import exact_scores
-from lookalike.index.ann.scores import best_first, drop_own
+from lookalike.index.ann.scores import best_first, drop_self
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import comparable, nearest
 from lookalike.index.changes.change import Change
@@ -18,10 +17,11 @@ from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import StoreError
 from lookalike.index.items.filters import Filter
 from lookalike.index.limits import MAX_FOUND
-from lookalike.index.versions.novelty import NEIGHBOURS, mean_distances
+from lookalike.index.versions.novelty import NEIGHBORS, mean_distances
 from lookalike.index.versions.searching import CACHED_FILTERS, Find, Searcher, among
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
+from lookalike.training.array_types import Booleans, Floats, Positions
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.choices import DeviceName
 
@@ -29,8 +29,6 @@ __all__ = ["BaseAndDelta", "Collection", "embedded", "open_collection"]
 
 SAMPLED = 1 << 16
 """The size of the sample of `index.versions.novelty.item_distances`."""
-Vectors = NDArray[np.float32]
-Positions = NDArray[np.int64]
 
 
 class Collection:
@@ -68,11 +66,11 @@ class Collection:
         """Whether the items differ from those of the version."""
         return self.items.new > 0 or self.items.gone_of_base > 0
 
-    def vectors_at(self, positions: Positions) -> Vectors:
+    def vectors_at(self, positions: Positions) -> Floats:
         """(n, dim): a copy of the embeddings at positions, (n,), also of deleted items."""
         return self.items.vectors_at(positions)
 
-    def apply(self, changes: Sequence[Change], embeddings: Vectors) -> None:
+    def apply(self, changes: Sequence[Change], embeddings: Floats) -> None:
         """Apply changes in the order of the log.
 
         Args:
@@ -90,8 +88,8 @@ class Collection:
                 self.items.drop(change.id)
             self.applied = max(self.applied, change.sequence)
 
-    def _local_scale(self, ids: list[str], embeddings: Vectors) -> Vectors:
-        """(n,): the mean distance of each embedding to its NEIGHBOURS nearest items of the version.
+    def _local_scale(self, ids: list[str], embeddings: Floats) -> Floats:
+        """(n,): the mean distance of each embedding to its NEIGHBORS nearest items of the version.
 
         The item that a change replaces is left out. `index.versions.novelty.item_distances` uses a sample of SAMPLED
         items. The k-th nearest item of a sample that holds 1/step of all items is, on average, the (step k)-th nearest
@@ -101,10 +99,10 @@ class Collection:
         if len(index) < 2 or not ids:
             return np.ones(len(ids), np.float32)
         step = max(1.0, len(index) / SAMPLED)
-        ranks = np.ceil(step * np.arange(1, NEIGHBOURS + 1)).astype(np.int64)
+        ranks = np.ceil(step * np.arange(1, NEIGHBORS + 1)).astype(np.int64)
         own = np.array([-1 if place is None else place for place in map(self.version.items.find, ids)], np.int64)
         most = min(int(ranks[-1]), MAX_FOUND - 1)
-        _, found = drop_own(*index.search(embeddings, most + 1), own, most)
+        _, found = drop_self(*index.search(embeddings, most + 1), own, most)
         scores = best_first(self.version.embeddings.scores(embeddings, found), self.metric)
         scores = scores[:, ranks[ranks <= found.shape[1]] - 1]
         return mean_distances(scores, self.metric).astype(np.float32)
@@ -130,7 +128,7 @@ class BaseAndDelta:
         base, new = self._in_base(filter_), self._in_delta(filter_)
         return lambda queries, k: np.concatenate([base(queries, k), new(queries, k)], axis=1)
 
-    def scores(self, queries: Vectors, positions: Positions) -> Vectors:
+    def scores(self, queries: Floats, positions: Positions) -> Floats:
         return exact_scores(self._delta.vectors_at, queries, positions, self.metric)
 
     def _in_base(self, filter_: Filter | None) -> Find:
@@ -140,7 +138,7 @@ class BaseAndDelta:
         if not self._delta.gone_of_base:
             return find
 
-        def compared(queries: Vectors, k: int) -> Positions:
+        def compared(queries: Floats, k: int) -> Positions:
             present = ~gone if allowed is None else allowed & ~gone
             return version.embeddings.nearest(queries, k, np.flatnonzero(present))[1]
 
@@ -152,7 +150,7 @@ class BaseAndDelta:
             some = self._delta.allowed(filter_)[1][places]
             places, vectors = places[some], vectors[some]
 
-        def find(queries: Vectors, k: int) -> Positions:
+        def find(queries: Floats, k: int) -> Positions:
             if not len(places):
                 return np.empty((len(queries), 0), np.int64)
             return first + places[nearest(queries, vectors, k, self.metric)[1]]
@@ -160,13 +158,13 @@ class BaseAndDelta:
         return find
 
 
-def _filtered(version: Version, delta: Delta, filter_: Filter) -> tuple[NDArray[np.bool_], Find]:
+def _filtered(version: Version, delta: Delta, filter_: Filter) -> tuple[Booleans, Find]:
     """Return which of the version's items pass a filter, (n,), and the function that finds the nearest of them."""
     allowed = delta.allowed(filter_)[0]
     return allowed, among(version.index, version.embeddings, allowed)
 
 
-def _present(gone: NDArray[np.bool_], find: Find, compared: Find, queries: Vectors, k: int, wanted: int) -> Positions:
+def _present(gone: Booleans, find: Find, compared: Find, queries: Floats, k: int, wanted: int) -> Positions:
     """(n, at most k): the nearest items that are not deleted.
 
     If too many of the `wanted` candidates are deleted, more candidates are searched. If `find` has no more (the lists
@@ -181,7 +179,7 @@ def _present(gone: NDArray[np.bool_], find: Find, compared: Find, queries: Vecto
     short, exhausted = (present >= 0).sum(axis=1) < k, (found[:, -1:] < 0).any(axis=1)
     full = short & ~exhausted & (found.shape[1] == wanted)  # if fewer were found, they are all items
 
-    def farther(queries: Vectors, k: int) -> Positions:
+    def farther(queries: Floats, k: int) -> Positions:
         return _present(gone, find, compared, queries, k, 4 * wanted)
 
     for rows, search in ((short & exhausted, compared), (full, compared if wanted == MAX_FOUND else farther)):
@@ -225,7 +223,7 @@ def _check_fit(version: Version, log: ChangeLog) -> None:
         raise StoreError(about, expected, found, remedy="Restore the change log, or promote another version.")
 
 
-def embedded(version: Version, changes: Sequence[Change]) -> Vectors:
+def embedded(version: Version, changes: Sequence[Change]) -> Floats:
     """(n, latent_dim): the embedding of each change's input; NaN for a deletion or an input that cannot be embedded."""
     embeddings = np.full((len(changes), version.encoder.latent_dim), np.nan, np.float32)
     puts = [number for number, change in enumerate(changes) if change.input is not None]

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from lookalike.index.ann.recall import K, RecallBenchmark
@@ -28,6 +27,7 @@ from lookalike.index.versions.searching import Base
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import INDEX
 from lookalike.index.versions.writer import VersionParts, write_version
+from lookalike.training.array_types import Positions
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ConfigError, LookalikeError
 from lookalike.training.progress import progress_bar
@@ -45,8 +45,6 @@ ASKED = 1_000
 """Items that the index is measured with."""
 BLOCK = 1 << 14
 """Items that are copied at a time."""
-
-Positions = NDArray[np.int64]
 
 
 def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None) -> int | None:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from lookalike.index.errors import UnknownItemError
 from lookalike.index.items.filters import FieldTypes, Filter, allowed
 from lookalike.index.items.ids import MAX_ID
 from lookalike.index.items.table import ItemTable
+from lookalike.training.array_types import Booleans, Floats, Positions
 
 __all__ = ["Delta"]
 
@@ -25,9 +25,6 @@ MOST_TABLES = 64
 LOOKED_AT = 1 << 12
 """Items of a version that are looked at together for a page."""
 
-Vectors = NDArray[np.float32]
-Positions = NDArray[np.int64]
-
 
 class Delta:
     """The new items in the order of their changes, and the positions of all items by id; not thread-safe.
@@ -35,7 +32,7 @@ class Delta:
     Where an item is deleted or replaced, its position stays, and `gone` marks it.
     """
 
-    def __init__(self, base: ItemTable, base_vectors: Vectors, base_local_scale: Vectors) -> None:
+    def __init__(self, base: ItemTable, base_vectors: Floats, base_local_scale: Floats) -> None:
         """Start without changes to (n,) items, their embeddings, (n, dim), and their `item_distances`, (n,)."""
         self._base = base
         self._base_vectors = base_vectors
@@ -47,14 +44,14 @@ class Delta:
         self._local_scale = np.empty(16, np.float32)
         self._gone = np.zeros(len(base) + 16, np.bool_)
         self._columns = _Columns(base.schema)
-        self._present: tuple[Positions, Vectors] | None = None
+        self._present: tuple[Positions, Floats] | None = None
         self.gone_of_base = 0
 
     def __len__(self) -> int:
         """The number of positions, including those of deleted items."""
         return len(self._base) + len(self._ids)
 
-    def vectors_at(self, positions: Positions) -> Vectors:
+    def vectors_at(self, positions: Positions) -> Floats:
         """(..., dim) float32: the embeddings at (...) positions; any embedding at -1."""
         return _joined_at(self._base_vectors, self._vectors, np.clip(positions, 0, len(self) - 1), len(self._base))
 
@@ -74,18 +71,18 @@ class Delta:
         return len(self._ids) + self.gone_of_base
 
     @property
-    def gone(self) -> NDArray[np.bool_]:
+    def gone(self) -> Booleans:
         """(positions,): which items were replaced or deleted; a view, valid until the next change."""
         return self._gone[: len(self)]
 
-    def present(self) -> tuple[Positions, Vectors]:
+    def present(self) -> tuple[Positions, Floats]:
         """Return the present new items, (m,), counted from the first new item, and their embeddings, (m, dim)."""
         if self._present is None:
             places = np.flatnonzero(~self._gone[len(self._base) : len(self)])
             self._present = places, self._vectors[places]
         return self._present
 
-    def local_scale_at(self, positions: Positions) -> Vectors:
+    def local_scale_at(self, positions: Positions) -> Floats:
         """(...): the `item_distances` at (...) positions; any value at -1."""
         return _joined_at(self._base_local_scale, self._local_scale, positions, len(self._base))
 
@@ -163,7 +160,7 @@ class Delta:
         both = heapq.merge(((self._base.id_at(place), place) for place in found), heapq.nsmallest(most, new))
         return [place for _, place in itertools.islice(both, most)]
 
-    def put(self, name: str, vector: Vectors, local_scale: float, payload: str) -> None:
+    def put(self, name: str, vector: Floats, local_scale: float, payload: str) -> None:
         """Add or replace an item: its embedding, (dim,), its `item_distances`, its payload as JSON text."""
         self.drop(name)
         new = len(self._ids)
@@ -185,7 +182,7 @@ class Delta:
         if self._places.pop(name, None) is None:
             self.gone_of_base += 1
 
-    def allowed(self, filter_: Filter) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def allowed(self, filter_: Filter) -> tuple[Booleans, Booleans]:
         """(n,) and (m,): which items of the version and which new items pass a filter, deleted or not.
 
         Raises:
@@ -194,7 +191,7 @@ class Delta:
         table = self._columns.upto(self._payloads)
         return self._base.allowed(filter_, beside=table.schema), allowed(table, filter_, beside=self._base.schema)
 
-    def _passes(self, filter_: Filter | None) -> NDArray[np.bool_]:
+    def _passes(self, filter_: Filter | None) -> Booleans:
         """(positions,): which positions have a present item that passes a filter."""
         return ~self.gone if filter_ is None else ~self.gone & np.concatenate(self.allowed(filter_))
 
@@ -229,16 +226,16 @@ class _Columns:
         return pa.concat_tables(self._tables, promote_options="default")
 
 
-def _joined_at(base: Vectors, new: Vectors, positions: Positions, count: int) -> Vectors:
+def _joined_at(base: Floats, new: Floats, positions: Positions, count: int) -> Floats:
     """Return the values at positions of two arrays, of which the first `count` positions are those of `base`."""
     if count == 0:
         return new[positions]
-    values: Vectors = np.asarray(base[np.minimum(positions, count - 1)])
+    values: Floats = np.asarray(base[np.minimum(positions, count - 1)])
     late = positions >= count
     if late.any():
         values[late] = new[positions[late] - count]
     return values
 
 
-def _doubled(values: Vectors) -> Vectors:
+def _doubled(values: Floats) -> Floats:
     return np.concatenate([values, np.empty_like(values)])

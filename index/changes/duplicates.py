@@ -7,7 +7,6 @@ chain of such pairs connects them (single linkage).
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
@@ -16,13 +15,12 @@ from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import near_pairs
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
+from lookalike.training.array_types import Doubles, Floats, Positions
 from lookalike.training.progress import progress_bar
 
 __all__ = ["DuplicateGroup", "Duplicates", "near_duplicates"]
 
 SAMPLE = 2_000
-Vectors = NDArray[np.float32]
-Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def _group(collection: Collection, members: Positions) -> DuplicateGroup:
     return DuplicateGroup(collection.items.ids_at(members.tolist()), scores.tolist())
 
 
-def _score(distance: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
+def _score(distance: Doubles, metric: Metric) -> Doubles:
     """Return the score at a Euclidean distance, between vectors of unit length if the metric is cosine."""
     return 1 - distance**2 / 2 if metric == "cosine" else distance
 
@@ -86,7 +84,7 @@ def _reach(threshold: float, metric: Metric) -> float:
     return float(np.sqrt(2 - 2 * threshold)) if metric == "cosine" else threshold
 
 
-def _auto_reach(vectors: Vectors) -> float:
+def _auto_reach(vectors: Floats) -> float:
     """Return the lower fence for unequal vectors, (n, dim), estimated from a sample; 0 if there is one vector."""
     if len(vectors) < 2:
         return 0.0
@@ -98,12 +96,12 @@ def _auto_reach(vectors: Vectors) -> float:
     return float(np.exp(low - 3 * (high - low)))
 
 
-def _distances(vectors: Vectors, one: Positions, other: Positions) -> NDArray[np.float64]:
-    gaps: NDArray[np.float64] = np.linalg.norm(vectors[one].astype(np.float64) - vectors[other], axis=-1)
+def _distances(vectors: Floats, one: Positions, other: Positions) -> Doubles:
+    gaps: Doubles = np.linalg.norm(vectors[one].astype(np.float64) - vectors[other], axis=-1)
     return gaps
 
 
-def _chained(vectors: Vectors, reach: float) -> Positions:
+def _chained(vectors: Floats, reach: float) -> Positions:
     """(n,): the number of each vector's group; `vectors`: (n, dim)."""
     labels = np.arange(len(vectors))
     with progress_bar("comparing", len(vectors), "items") as advance:

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from lookalike.index.changes.collection import Collection, open_collection
 from lookalike.index.errors import JobError
 from lookalike.index.versions.embed import check_output
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
+from lookalike.training.array_types import Positions
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
@@ -36,8 +36,6 @@ ROWS = 1 << 15
 """Items of a part."""
 BYTES = 1 << 25
 """At most this many bytes of embeddings in a part."""
-
-Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

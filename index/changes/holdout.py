@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.index.changes.inputs import stacked
 from lookalike.index.changes.training_snapshot import TrainingSnapshot, changes
+from lookalike.training.array_types import Booleans, Integers
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.rows import sketches
 
@@ -27,7 +28,7 @@ Sketches = NDArray[np.uint64]
 
 def choose_holdout(
     snapshot: TrainingSnapshot, encoder: Encoder, store: Path, *, trained_to: int, share: float, seed: int
-) -> NDArray[np.int64]:
+) -> Integers:
     """(m,) rising: the positions of the rows to hold out.
 
     Args:
@@ -55,11 +56,11 @@ def _of_log(snapshot: TrainingSnapshot, store: Path, upto: int) -> list[Sketches
     ]
 
 
-def _drawn(prints: Sketches, share: float, seed: int) -> NDArray[np.bool_]:
+def _drawn(prints: Sketches, share: float, seed: int) -> Booleans:
     """(n,): about `share` of the rows, and always the same ones (the mixer of S. Vigna's SplitMix64)."""
     mixed = prints + np.uint64((0x9E3779B97F4A7C15 * (seed + 1)) % (1 << 64))
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
-    drawn: NDArray[np.bool_] = mixed < np.uint64(min(int(share * 2.0**64), (1 << 64) - 1))
+    drawn: Booleans = mixed < np.uint64(min(int(share * 2.0**64), (1 << 64) - 1))
     return drawn

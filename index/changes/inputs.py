@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.training.array_types import Floats
 from lookalike.training.tables.origin import Origin, relative
 
 __all__ = ["Input", "pack", "stacked", "unpack"]
@@ -39,6 +40,6 @@ def unpack(blob: bytes) -> Input:
     raise ValueError(f"an input of {len(blob)} bytes, the last {blob[-1:]!r}")
 
 
-def stacked(inputs: Iterable[Input | None], origin: Origin) -> NDArray[np.float32]:
+def stacked(inputs: Iterable[Input | None], origin: Origin) -> Floats:
     """Stack the inputs that are not None, at least one, and subtract the origin: (n, width) float32."""
     return relative(np.stack([values for values in inputs if values is not None]), origin)

@@ -20,7 +20,7 @@ from lookalike.index.changes.change import Change, DamagedError, change_of, risi
 from lookalike.index.changes.inputs import unpack
 from lookalike.index.changes.log_file import BEGINS, CHANGES, IDS, LOG, LogFiles, check_format, log_exists, make_log
 from lookalike.index.changes.reclaim import add_to_note, drop_superseded, free_pages
-from lookalike.index.changes.sqlite import connected, is_frozen, one, stamp_of, transaction
+from lookalike.index.changes.sqlite import connected, first_value, is_frozen, stamp_of, transaction
 from lookalike.index.errors import JobError, LogError
 from lookalike.index.items.ids import check_ids
 from lookalike.training.errors import ArtifactError, DataError
@@ -122,13 +122,13 @@ class ChangeLog:
                 self._is_named = True
             with transaction(connection):
                 self._check_width(changes)
-                last, written, new = int(one(connection, _LAST) or 0), list[int](), 0
+                last, written, new = int(first_value(connection, _LAST) or 0), list[int](), 0
                 for change in changes:
-                    if change.seen is not None and one(connection, _CHANGED, change.id, change.seen):
+                    if change.seen is not None and first_value(connection, _CHANGED, change.id, change.seen):
                         written.append(0)
                         continue
                     last += 1
-                    new += one(connection, _KNOWN, change.id) is None
+                    new += first_value(connection, _KNOWN, change.id) is None
                     connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", row_of(last, change))
                     written.append(last)
                 add_to_note(connection, CHANGES, sum(map(bool, written)))
@@ -209,7 +209,7 @@ class ChangeLog:
             connection = self._connection()
             if connection is None:
                 return 0
-            after, dropped, last = 0, 0, int(one(connection, _LAST) or 0)
+            after, dropped, last = 0, 0, int(first_value(connection, _LAST) or 0)
             for upto in sorted({last, *(min(state, last) for state in states if state > 0)}):
                 dropped += drop_superseded(connection, after, upto)
                 after = upto
@@ -233,7 +233,7 @@ class ChangeLog:
                     raise DataError(f"id {change.id!r}", expected=expected, found=str(found))
 
     def _store(self, connection: apsw.Connection, note: Note) -> None:
-        if one(connection, _NOTE, note.key) != note.before:
+        if first_value(connection, _NOTE, note.key) != note.before:
             remedy = "Wait until the other job has ended, then start this job again."
             raise JobError(note.key, expected="one job at a time", found="another job that wrote", remedy=remedy)
         connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (note.key, note.text))
@@ -241,7 +241,7 @@ class ChangeLog:
     def _value(self, query: str, *values: Any) -> Any:
         with self._translating_errors("read"):
             connection = self._connection()
-            return None if connection is None else one(connection, query, *values)
+            return None if connection is None else first_value(connection, query, *values)
 
     def _changes(self, where: str, *values: Any) -> Iterator[Change]:
         connection = self._connection()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from lookalike.index.changes.sqlite import one, transaction
+from lookalike.index.changes.sqlite import first_value, transaction
 from lookalike.index.errors import LogError
 from lookalike.index.versions.store import Store
 from lookalike.training.errors import ArtifactError
@@ -127,7 +127,10 @@ def make_log(store: Path) -> None:
 
 def check_format(connection: apsw.Connection, path: Path) -> None:
     """Raises ArtifactError if the database is no change log, or has another format."""
-    application, format_ = one(connection, "PRAGMA application_id"), one(connection, "PRAGMA user_version")
+    application, format_ = (
+        first_value(connection, "PRAGMA application_id"),
+        first_value(connection, "PRAGMA user_version"),
+    )
     if (application, format_) != (_APPLICATION, _FORMAT):
         found = f"format {format_}" if application == _APPLICATION else "another database"
         remedy = "Use the version of Lookalike that made it, or build a new store."

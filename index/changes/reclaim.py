@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import apsw
 
 from lookalike.index.changes.log_file import CHANGES
-from lookalike.index.changes.sqlite import one, transaction
+from lookalike.index.changes.sqlite import first_value, transaction
 
 __all__ = ["add_to_note", "drop_superseded", "free_pages"]
 
@@ -45,10 +45,10 @@ def drop_superseded(connection: apsw.Connection, after: int, upto: int) -> int:
 
 def free_pages(connection: apsw.Connection) -> None:
     """Give free pages back to the file system."""
-    while free := int(one(connection, "PRAGMA freelist_count")):
+    while free := int(first_value(connection, "PRAGMA freelist_count")):
         with _step(connection):
             list(connection.execute(f"PRAGMA incremental_vacuum({STEP})"))
-        if int(one(connection, "PRAGMA freelist_count")) >= free:  # another process frees as many
+        if int(first_value(connection, "PRAGMA freelist_count")) >= free:  # another process frees as many
             break
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-__all__ = ["connected", "is_frozen", "one", "stamp_of", "transaction"]
+__all__ = ["connected", "first_value", "is_frozen", "stamp_of", "transaction"]
 
 WAIT_MS = 30_000
 """How long a writer waits for another writer, which holds the lock for some milliseconds at a time."""
@@ -59,6 +59,6 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
         raise
 
 
-def one(connection: apsw.Connection, query: str, *values: Any) -> Any:
+def first_value(connection: apsw.Connection, query: str, *values: Any) -> Any:
     """Return the first value of the first row; None if there is no row."""
     return next((row[0] for row in connection.execute(query, values)), None)

@@ -20,6 +20,7 @@ from lookalike.index.changes.change import Change
 from lookalike.index.changes.inputs import stacked
 from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import StoreError
+from lookalike.training.array_types import Booleans, Floats, Integers
 from lookalike.training.artifact.known_range import Clipped
 from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.errors import DataError
@@ -28,9 +29,8 @@ from lookalike.training.rows import Chunk, Rows, sketches
 
 __all__ = ["ChampionRows", "TrainingSnapshot", "changes", "check_whole", "take_snapshot"]
 
-Floats = NDArray[np.float32]
 Sketches = NDArray[np.uint64]
-Readable = Callable[[list[Change]], NDArray[np.bool_]]
+Readable = Callable[[list[Change]], Booleans]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class TrainingSnapshot:
     replaced: int
     deleted: int
     unreadable: int
-    outside: NDArray[np.int64]
+    outside: Integers
     clipped: Clipped
 
 
@@ -161,11 +161,11 @@ class _Outside:
 
     def __init__(self, known: Preprocessor) -> None:
         self._known = known
-        self._places: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        self._places: list[Integers] = [np.empty(0, np.int64)]
         self.count, self.clipped = 0, Clipped()
 
     @property
-    def places(self) -> NDArray[np.int64]:
+    def places(self) -> Integers:
         """(m,) rising."""
         return np.concatenate(self._places)
 

@@ -26,9 +26,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["LEVELS", "ONCE_IN", "SHARES", "Bets", "Detector", "Evidence", "joined", "upper_rate"]
+from lookalike.training.array_types import Booleans, Doubles, Integers
+
+__all__ = ["LEVELS", "ONCE_IN", "SHARES", "Bets", "Detector", "Evidence", "combine", "upper_rate"]
 
 LEVELS = (0.01, 0.05, 0.2, 0.5, 0.8)
 """Levels of p-values: the smallest detects a new kind of query, the largest a small change of all queries."""
@@ -39,9 +40,6 @@ ONCE_IN = 1e6
 DOUBT = 0.01
 """The probability that any rate of a calibration is above its bound."""
 _BLOCK = 1_024
-
-Reals = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 
 @lru_cache(64)
@@ -64,22 +62,22 @@ class Bets:
     rows: int
 
     @cached_property
-    def levels(self) -> Reals:
+    def levels(self) -> Doubles:
         """The level of each bet, (k,)."""
         return np.array([level for level, _, _ in self._all])
 
     @cached_property
-    def rates(self) -> Reals:
+    def rates(self) -> Doubles:
         """The highest rate of p <= level that normal data may have, (k,)."""
         return np.array([rate for _, rate, _ in self._all])
 
     @cached_property
-    def won(self) -> Reals:
+    def won(self) -> Doubles:
         """The log of the factor for a query with p <= level: the claimed rate of such p-values by `rates`, (k,)."""
         return np.array([math.log((share + (1 - share) * rate) / rate) for _, rate, share in self._all])
 
     @cached_property
-    def lost(self) -> Reals:
+    def lost(self) -> Doubles:
         """The log of the factor for any other query, (k,)."""
         return np.array([math.log1p(-share) for _, _, share in self._all])
 
@@ -109,10 +107,10 @@ class Evidence:
     """
 
     queries: int
-    logs: Reals
-    since: Reals
-    asked: Counts
-    strange: Counts
+    logs: Doubles
+    since: Doubles
+    asked: Integers
+    strange: Integers
     alarm: float | None = None
 
     @classmethod
@@ -126,9 +124,9 @@ class Evidence:
         """The natural log of the mean over all bets; -inf if there are no bets."""
         return float(np.logaddexp.reduce(self.logs)) - math.log(len(self.logs)) if len(self.logs) else -math.inf
 
-    def run_value(self, bets: Bets) -> Reals:
+    def run_value(self, bets: Bets) -> Doubles:
         """Return the log of the value of the stake added at the start of the run, the most valuable stake: (k,)."""
-        value: Reals = self.strange * bets.won + (self.asked - self.strange) * bets.lost
+        value: Doubles = self.strange * bets.won + (self.asked - self.strange) * bets.lost
         return value
 
     @property
@@ -137,7 +135,7 @@ class Evidence:
         return int(np.argmax(self.logs)) if len(self.logs) else None
 
 
-def joined(one: Evidence, other: Evidence, bets: Bets) -> Evidence:
+def combine(one: Evidence, other: Evidence, bets: Bets) -> Evidence:
     """Return the evidence of both: stakes are added, and each run is the one with the higher value."""
     first = one.run_value(bets) >= other.run_value(bets)
     alarms = [evidence.alarm for evidence in (one, other) if evidence.alarm is not None]
@@ -158,7 +156,7 @@ class Detector:
         self.bets, self.evidence = bets, evidence
         self._alarm = math.log(once_in)
 
-    def add(self, values: Reals, now: float) -> None:
+    def add(self, values: Doubles, now: float) -> None:
         """Add p-values, (n,), in the order of the queries; `now` is in seconds since 1970."""
         for start in range(0, len(values), _BLOCK):
             self._add(values[start : start + _BLOCK], now)
@@ -168,7 +166,7 @@ class Detector:
         if self.evidence.alarm is None:
             self.evidence = replace(self.evidence, alarm=now)
 
-    def _add(self, values: Reals, now: float) -> None:
+    def _add(self, values: Doubles, now: float) -> None:
         bets, before = self.bets, self.evidence
         strange = values <= bets.levels[:, None]  # (k, n)
         sums = np.cumsum(np.where(strange, bets.won[:, None], bets.lost[:, None]), axis=1)
@@ -181,7 +179,7 @@ class Detector:
         if len(bets) and np.logaddexp.reduce(logs).max() - math.log(len(bets)) >= self._alarm:
             self.raise_alarm(now)
 
-    def _runs(self, strange: NDArray[np.bool_], sums: Reals, now: float) -> tuple[Reals, Counts, Counts]:
+    def _runs(self, strange: Booleans, sums: Doubles, now: float) -> tuple[Doubles, Integers, Integers]:
         """Return `since`, `asked` and `strange`; a run restarts once a new stake of 1 is worth at least its value."""
         before, count = self.evidence, strange.shape[1]
         lowest = sums.argmin(axis=1)  # (k,)

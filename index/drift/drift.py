@@ -24,15 +24,25 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lookalike.index.drift.detector import ONCE_IN, Bets, Evidence, joined
+from lookalike.index.drift.detector import ONCE_IN, Bets, Evidence, combine
 from lookalike.index.versions.manifest import FORMAT as VERSION_FORMAT
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import calibration_of
+from lookalike.training.array_types import Doubles
 from lookalike.training.sealed import read_manifest, replacing
 
-__all__ = ["FOLDER", "Drift", "DriftFile", "DriftState", "drift_of", "merged", "read_drift", "read_states", "told"]
+__all__ = [
+    "FOLDER",
+    "Drift",
+    "DriftFile",
+    "DriftState",
+    "combine_states",
+    "drift_of",
+    "read_drift",
+    "read_states",
+    "summarize",
+]
 
 FOLDER = "drift"
 """The folder's name in a store."""
@@ -103,10 +113,10 @@ def read_drift(folder: Path, version: int, calibration: str) -> Drift:
     states, damaged = read_states(folder, calibration)
     if not states:
         return Drift(version, damaged=damaged)
-    return replace(told(merged(states)), version=version, processes=len(states), damaged=damaged)
+    return replace(summarize(combine_states(states)), version=version, processes=len(states), damaged=damaged)
 
 
-def told(state: DriftState) -> Drift:
+def summarize(state: DriftState) -> Drift:
     """Return the report of a state."""
     evidence, best = state.evidence, state.evidence.leading
     total = evidence.total / math.log(10)
@@ -123,10 +133,10 @@ def told(state: DriftState) -> Drift:
     )
 
 
-def merged(states: list[DriftState]) -> DriftState:
+def combine_states(states: list[DriftState]) -> DriftState:
     """Combine states of the same calibration; there must be at least one."""
     first = states[0]
-    evidence = reduce(lambda left, right: joined(left, right, first.bets), (state.evidence for state in states))
+    evidence = reduce(lambda left, right: combine(left, right, first.bets), (state.evidence for state in states))
     return first._replace(evidence=evidence, once_in=max(state.once_in for state in states))
 
 
@@ -177,7 +187,7 @@ class DriftFile:
             path.unlink(missing_ok=True)
             if lock:
                 lock.close()
-        return merged(states) if states else None
+        return combine_states(states) if states else None
 
     def write(self, state: DriftState) -> None:
         """Replace the state of this process."""
@@ -220,7 +230,7 @@ def _locked(path: Path) -> IO[bytes] | None:
 
 def _as_json(state: DriftState) -> dict[str, Any]:
     """Return a state as JSON values. It needs at least one query, so that all numbers are finite."""
-    evidence, drift = state.evidence, told(state)
+    evidence, drift = state.evidence, summarize(state)
     return {
         "format": FORMAT,
         "version": state.version,
@@ -257,7 +267,7 @@ def _read(path: Path) -> DriftState:
     return DriftState(version, calibration, bets, evidence, float(_numbers([fields["once_in"]], 1)[0]))
 
 
-def _times(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+def _times(seconds: Doubles) -> Doubles:
     if ((seconds < 0) | (seconds > _LATEST)).any():
         raise ValueError("expected times before the year 5000")
     return seconds
@@ -269,7 +279,7 @@ def _count(found: Any) -> int:
     return found
 
 
-def _numbers(found: Any, count: int) -> NDArray[np.float64]:
+def _numbers(found: Any, count: int) -> Doubles:
     """Return the values as an array of `count` finite numbers."""
     values = np.array(found, np.float64)
     if values.shape != (count,) or not np.isfinite(values).all():

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
-from lookalike.training.robust import shortened
+from lookalike.training.robust import winsorized
 
 __all__ = ["Embedder", "FeatureSpace", "by_encoder", "by_pca", "fit_feature_space", "recoded"]
 
-Floats = NDArray[np.float32]
 MOST_FITTED = 10_000
 """The most rows that principal components are fitted on."""
 
@@ -68,7 +67,7 @@ def by_pca(dim: int, unit: FeatureSpace, rows: Floats) -> Embedder:
     Outliers are first moved towards the other rows (training.robust), so that none dominates the components.
     """
     sample = rows[np.random.default_rng(0).permutation(len(rows))[:MOST_FITTED]]
-    features = shortened(unit.features(sample))
+    features = winsorized(unit.features(sample))
     mean = features.mean(axis=0)
     count = min(dim, *features.shape)
     if features.shape[0] < features.shape[1]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.recall import Measurement, RecallBenchmark
 from lookalike.index.evaluation.quality import EncoderQuality, mean_share, recovery, rows_to_embedding
 from lookalike.index.versions.embed import suited
 from lookalike.index.versions.version import Version
+from lookalike.training.array_types import Floats, Integers
 from lookalike.training.rows import Rows, read_sample
 
 __all__ = ["EvaluationResult", "evaluate"]
@@ -67,9 +67,7 @@ def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Ev
     )
 
 
-def _queries(
-    version: Version, queries: Rows | None, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Any], NDArray[np.int64] | None]:
+def _queries(version: Version, queries: Rows | None, seed: int) -> tuple[Floats, Floats, list[Any], Integers | None]:
     """Return query rows, (n, width) or empty, with embeddings and labels, and their positions if they are items."""
     if queries is not None:
         rows, labels = read_sample(suited(queries, version.encoder), QUERIES, seed)
@@ -90,7 +88,7 @@ def _advice(measured: Measurement, encoding: EncoderQuality | None, target: floa
     return "; and ".join(advice) or "neither the encoder nor the index loses more than it should"
 
 
-def _held(version: Version, embeddings: NDArray[np.float32], nearest: NDArray[np.int64]) -> int:
+def _held(version: Version, embeddings: Floats, nearest: Integers) -> int:
     """Count the queries whose nearest item has the same embedding, up to float32's rounding between blocks."""
     found = nearest >= 0
     items = version.embeddings.at(nearest[found])

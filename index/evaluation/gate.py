@@ -33,15 +33,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lookalike.index.ann.neighbor_metrics import each_alike, each_found_again, each_kept
+from lookalike.index.ann.neighbor_metrics import label_agreement_per_row, neighbors_kept_per_row, recovery_per_row
 from lookalike.index.ann.recall import K
 from lookalike.index.ann.spec import Metric
 from lookalike.index.evaluation.baselines import Embedder, by_encoder, by_pca, fit_feature_space
 from lookalike.index.evaluation.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, swapped
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.verdict import Comparison, MeasureComparison, Requirement, Verdict
+from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
 from lookalike.training.evaluation.untrained import untrained
@@ -61,8 +61,6 @@ FIXED, SHARE = 0.02, 0.05
 ALLOWED = {PCA: {LABELS: 0.10, NEIGHBOURS: 0.25, RECOVERY: 0.10}, RAW: {LABELS: 0.10, RECOVERY: 0.10}}
 """How much worse than a baseline the challenger may be, as a share of the baseline's value; else no requirement."""
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 Values = dict[str, Doubles]
 """The value of each row, by measure."""
 
@@ -145,10 +143,10 @@ class GateEvaluation:
         embeddings = in_metric(latent, self.metric)
         values: Values = {}
         if len(self._labeled):
-            values[LABELS] = each_alike(embeddings[self._labeled], self._names, self.metric, K)
-        values[NEIGHBOURS] = each_kept(self._features, embeddings, self.metric, K)
+            values[LABELS] = label_agreement_per_row(embeddings[self._labeled], self._names, self.metric, K)
+        values[NEIGHBOURS] = neighbors_kept_per_row(self._features, embeddings, self.metric, K)
         damaged = [in_metric(_finite_rows(embedder.embed(rows)), self.metric) for rows in self._damaged]
-        values[RECOVERY] = np.mean([each_found_again(embeddings, each, self.metric, k=K) for each in damaged], axis=0)
+        values[RECOVERY] = np.mean([recovery_per_row(embeddings, each, self.metric, k=K) for each in damaged], axis=0)
         if embedder.reconstruct:
             with np.errstate(over="ignore", invalid="ignore"):
                 gaps = embedder.reconstruct(latent).astype(np.float64) - self._features  # (n, features)

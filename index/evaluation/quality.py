@@ -16,26 +16,27 @@ from numpy.typing import NDArray
 from lookalike.index.ann.neighbor_metrics import (
     Relevance,
     among_nearest,
-    each_found_again,
-    each_kept,
+    neighbors_kept_per_row,
+    recovery_per_row,
     relevant_shares,
     same_label,
 )
 from lookalike.index.ann.scores import normalize
 from lookalike.index.ann.spec import Metric
 from lookalike.index.versions.embed import embed
+from lookalike.training.array_types import Doubles, Floats, Integers
 from lookalike.training.artifact.encoder import Encoder
-from lookalike.training.robust import shortened
+from lookalike.training.robust import winsorized
 
 __all__ = [
     "SEVERITIES",
     "EncoderQuality",
     "KeptShare",
     "features_of",
-    "found_again",
     "mean_share",
-    "neighbours_kept",
+    "neighbors_kept",
     "recovery",
+    "recovery_share",
     "rows_to_embedding",
     "swapped",
 ]
@@ -44,10 +45,6 @@ SEVERITIES = (0.1, 0.2, 0.3, 0.4, 0.5)
 MOST_ROWS, FEWEST_LABELS = 2_000, 30
 LEAST_NEIGHBOURS, LEAST_LABELS = 0.85, 0.9
 """An encoder that keeps a smaller share of what PCA keeps beyond chance is worse than PCA."""
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def rows_to_embedding(
     return EncoderQuality(neighbors, kept)
 
 
-def neighbours_kept(features: NDArray[Any], embeddings: NDArray[Any], metric: Metric = "cosine", k: int = 10) -> float:
+def neighbors_kept(features: NDArray[Any], embeddings: NDArray[Any], metric: Metric = "cosine", k: int = 10) -> float:
     """Return the mean share of a row's k nearest neighbors by embedding that are also nearest by preprocessed row.
 
     Neighbors at equal distances have no order. By row, all that are as near as the k-th count; by embedding, those that
@@ -120,7 +117,7 @@ def neighbours_kept(features: NDArray[Any], embeddings: NDArray[Any], metric: Me
         embeddings: (n, latent), as returned by `index.versions.embed.embed`: of unit length for cosine.
         k: limited to all other rows. The result is 1.0 if there are none.
     """
-    return float(each_kept(features, embeddings, metric, k).mean()) if len(features) > 1 else 1.0
+    return float(neighbors_kept_per_row(features, embeddings, metric, k).mean()) if len(features) > 1 else 1.0
 
 
 def recovery(
@@ -148,7 +145,7 @@ def recovery(
     curve = []
     for severity in severities:
         damaged = swapped(distinct, severity, seed, limits=encoder.preprocess.limits)
-        curve.append((severity, found_again(encoder, distinct, damaged, metric, gallery=gallery, k=k)))
+        curve.append((severity, recovery_share(encoder, distinct, damaged, metric, gallery=gallery, k=k)))
     return curve
 
 
@@ -177,7 +174,7 @@ def swapped(rows: Floats, severity: float, seed: int = 0, *, limits: tuple[Float
     return np.where(replaced, others, rows)
 
 
-def found_again(
+def recovery_share(
     encoder: Encoder, clean: Floats, damaged: Floats, metric: Metric, *, gallery: Floats | None = None, k: int = 10
 ) -> float:
     """Return the share of `damaged` rows, (n, width) raw, that find their `clean` row among their k nearest.
@@ -185,7 +182,7 @@ def found_again(
     `gallery`: (m, latent) more embeddings to search, in addition to those of all clean rows.
     """
     originals = embed(encoder, clean, metric)
-    chances = each_found_again(originals, embed(encoder, damaged, metric), metric, gallery=gallery, k=k)
+    chances = recovery_per_row(originals, embed(encoder, damaged, metric), metric, gallery=gallery, k=k)
     return float(chances.mean()) if len(clean) else 1.0
 
 
@@ -196,7 +193,7 @@ def features_of(encoder: Encoder, rows: Floats) -> Floats:
 
 
 def _kept(
-    features: Floats, embeddings: Floats, relevance: Callable[[Rows], Relevance], metric: Metric, k: int, seed: int
+    features: Floats, embeddings: Floats, relevance: Callable[[Integers], Relevance], metric: Metric, k: int, seed: int
 ) -> KeptShare:
     """Measure the kept share in both halves of the rows; fewer than four rows keep everything."""
     if len(features) < 4:
@@ -216,7 +213,7 @@ def _kept(
 
 def _pca(fitted: Floats, rows: Floats, dim: int) -> Doubles:
     """Project `rows` to the first principal components of `fitted`, without influence of outliers: (m, <= dim)."""
-    limited = shortened(fitted)
+    limited = winsorized(fitted)
     mean = limited.mean(axis=0)
     directions = np.linalg.svd(limited - mean, full_matrices=False)[2][:dim]
     components: Doubles = (rows - mean) @ directions.T

@@ -32,12 +32,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from lookalike.index.errors import QueryError
 from lookalike.index.items.integers import INT64_MAX, INT64_MIN, INTEGERS
 from lookalike.index.limits import MAX_CONDITIONS, MAX_VALUES, FilterBudget
 from lookalike.index.shown import truncate_repr
+from lookalike.training.array_types import Booleans
 
 __all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
 
@@ -127,9 +127,7 @@ def read_filter(source: object) -> Filter:
     return _read(source, "filter", 0, FilterBudget())
 
 
-def allowed(
-    table: pa.Table, filter_: Filter, *, beside: pa.Schema | None = None, path: str = "filter"
-) -> NDArray[np.bool_]:
+def allowed(table: pa.Table, filter_: Filter, *, beside: pa.Schema | None = None, path: str = "filter") -> Booleans:
     """Return which rows of a table pass the filter, (n,) bool. The table has the columns of FieldTypes, and any others.
 
     Args:
@@ -149,7 +147,7 @@ def allowed(
     columns = {kind: table.column(name) for kind, name in kinds.items() if name in names}
     mask = np.zeros(table.num_rows, np.bool_)
     if isinstance(filter_, Exists):
-        present: NDArray[np.bool_] = reduce(np.logical_or, (pc.is_valid(c).to_numpy() for c in columns.values()), mask)
+        present: Booleans = reduce(np.logical_or, (pc.is_valid(c).to_numpy() for c in columns.values()), mask)
         return present if filter_.present else ~present
     tests = _tests(filter_)
     if isinstance(filter_, Within) and not any(kind.removesuffix("s") in tests for kind in kinds):
@@ -296,9 +294,9 @@ def _fields(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(field for kind, colon, field in parts if colon and kind in _TYPES))
 
 
-def _hits(values: pa.ChunkedArray, tests: list[_Test]) -> NDArray[np.bool_]:
+def _hits(values: pa.ChunkedArray, tests: list[_Test]) -> Booleans:
     passed = reduce(pc.and_, (test(values, value) for test, value in tests))
-    hits: NDArray[np.bool_] = pc.fill_null(passed, False).to_numpy()
+    hits: Booleans = pc.fill_null(passed, False).to_numpy()
     return hits
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from lookalike.training.errors import DataError
 
-__all__ = ["IDS", "MAX_ID", "check_ids", "wrong_id"]
+__all__ = ["IDS", "MAX_ID", "check_ids", "id_problem"]
 
 MAX_ID = 256
 """The most characters of an id."""
@@ -18,7 +18,7 @@ _LENGTHS = frozenset(range(1, MAX_ID + 1))
 _REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def wrong_id(name: str) -> str | None:
+def id_problem(name: str) -> str | None:
     """Return the problem of an id, such as "U+0007 at position 3", counted from 0; None for a valid id."""
     if len(name) not in _LENGTHS:
         return f"{len(name):,} characters"
@@ -30,5 +30,5 @@ def check_ids(ids: Sequence[str], source: str) -> None:
     """Raise DataError, with the id and the character, if an id breaks the rule `IDS`."""
     if _LENGTHS.issuperset(map(len, ids)) and not _REFUSED.search("".join(ids)):  # faster than checking one by one
         return
-    name, found = next((name, found) for name in ids if (found := wrong_id(name)))
+    name, found = next((name, found) for name in ids if (found := id_problem(name)))
     raise DataError(f"{source}, id {name[:40]!r}", expected=IDS, found=found)

@@ -22,6 +22,7 @@ from lookalike.index.errors import UnknownItemError
 from lookalike.index.items.filters import FieldTypes, Filter, allowed
 from lookalike.index.items.ids import MAX_ID, check_ids
 from lookalike.index.items.integers import INTEGERS, REMEDY, find_large, may_hold_large
+from lookalike.training.array_types import Booleans, Integers
 from lookalike.training.errors import ArtifactError, DataError
 from lookalike.training.rows import evenly
 
@@ -59,7 +60,7 @@ class ItemWriter:
             columns = [pa.array(ids[part], pa.string()), pa.array(texts[part], pa.string())]
             self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
 
-    def close(self, last: NDArray[np.bool_] | None = None) -> None:
+    def close(self, last: Booleans | None = None) -> None:
         """Write the table, sort the ids, and refuse duplicate ids.
 
         `last`: (n,) which items to move after all others, keeping their order; None means no items.
@@ -107,7 +108,7 @@ def _edges(ids: pa.ChunkedArray) -> list[str]:
     return [sample[number * len(sample) // parts] for number in range(1, parts)]
 
 
-def _between(ids: pa.ChunkedArray, low: str | None, high: str | None) -> tuple[NDArray[np.int64], pa.Array]:
+def _between(ids: pa.ChunkedArray, low: str | None, high: str | None) -> tuple[Integers, pa.Array]:
     """Return the positions, (m,), and the ids, (m,), with low <= id < high; None means no bound."""
     first, positions, names = 0, [np.empty(0, np.int64)], [pa.array([], pa.string())]
     for part in ids.chunks:
@@ -209,7 +210,7 @@ class ItemTable:
             raise UnknownItemError("ids", expected="an item's id", found=repr(name[:MAX_ID]))
         return position
 
-    def positions(self, names: Sequence[str]) -> NDArray[np.int64]:
+    def positions(self, names: Sequence[str]) -> Integers:
         """Return the positions, (n,), of n ids, in their order. Raises as `position` does."""
         return np.array([self.position(name) for name in names], np.int64)
 
@@ -228,7 +229,7 @@ class ItemTable:
             found = "a missing or repeated position"
             raise ArtifactError(str(folder / ORDER), expected="each position once", found=found)
 
-    def allowed(self, filter_: Filter, beside: pa.Schema | None = None) -> NDArray[np.bool_]:
+    def allowed(self, filter_: Filter, beside: pa.Schema | None = None) -> Booleans:
         """Return which items pass a filter, (items,) bool; `beside` and errors as in `index.items.filters.allowed`."""
         return allowed(self._table, filter_, beside=beside)
 
@@ -251,7 +252,7 @@ def read_items(folder: Path) -> ItemTable:
         raise ArtifactError(str(folder / ITEMS), expected="a table of items", found=str(error)) from error
 
 
-def _reordered(reader: pa.ipc.RecordBatchFileReader, last: NDArray[np.bool_] | None) -> Iterator[pa.RecordBatch]:
+def _reordered(reader: pa.ipc.RecordBatchFileReader, last: Booleans | None) -> Iterator[pa.RecordBatch]:
     """Yield all batches without the rows of `last`, then the rows of `last`."""
     first, late = 0, list[pa.RecordBatch]()
     for number in range(reader.num_record_batches):

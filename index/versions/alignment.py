@@ -19,15 +19,15 @@ from typing import Literal
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
-from lookalike.index.ann.neighbor_metrics import each_kept
+from lookalike.index.ann.neighbor_metrics import neighbors_kept_per_row
 from lookalike.index.ann.recall import K
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import nearest
 from lookalike.index.arrays import ONE_HEAD, load_array
 from lookalike.index.errors import QueryError
 from lookalike.index.versions.embed import in_metric
+from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.errors import ArtifactError
 from lookalike.training.robust import weights
 
@@ -43,7 +43,6 @@ RIDGE = 1e-4
 """Relative to the mean square of an old dimension: it matters only for directions in which the old ones do not vary."""
 TOLERANCE = 1e-5
 
-Vectors = NDArray[np.float32]
 Kind = Literal["orthogonal", "linear"]
 
 
@@ -58,13 +57,13 @@ class Map:
         asked: the number of held-out rows that the recall was measured with.
     """
 
-    matrix: Vectors
+    matrix: Floats
     kind: Kind
     recall: dict[Kind, float]
     asked: int
 
 
-def fit_map(old: Vectors, new: Vectors, metric: Metric, seed: int = 0) -> Map:
+def fit_map(old: Floats, new: Floats, metric: Metric, seed: int = 0) -> Map:
     """Fit both kinds of map, measure their recall with held-out items, and return the better map.
 
     Args:
@@ -77,7 +76,7 @@ def fit_map(old: Vectors, new: Vectors, metric: Metric, seed: int = 0) -> Map:
     order = np.random.default_rng(seed).permutation(len(old))
     asked, fitted = np.split(order, [min(MOST_ASKED, len(old) // 5)])
     gallery = new[fitted]
-    kinds: dict[Kind, Vectors] = {}
+    kinds: dict[Kind, Floats] = {}
     kinds["orthogonal"], kinds["linear"] = _orthogonal(old[fitted], gallery), _linear(old[fitted], gallery)
     recall: dict[Kind, float] = {
         kind: _recall(mapped(old[asked], matrix, metric), new[asked], gallery, metric) for kind, matrix in kinds.items()
@@ -86,7 +85,7 @@ def fit_map(old: Vectors, new: Vectors, metric: Metric, seed: int = 0) -> Map:
     return Map(kinds[best], best, recall, len(asked))
 
 
-def mapped(embeddings: Vectors, matrix: Vectors, metric: Metric) -> Vectors:
+def mapped(embeddings: Floats, matrix: Floats, metric: Metric) -> Floats:
     """(n, d_old) in the old space -> (n, d_new) in the new space, of unit length if the metric is cosine.
 
     Raises:
@@ -97,16 +96,16 @@ def mapped(embeddings: Vectors, matrix: Vectors, metric: Metric) -> Vectors:
     return in_metric(embeddings @ matrix, metric)
 
 
-def compose(parent_maps: Mapping[int, Vectors], parent: int, matrix: Vectors) -> dict[int, Vectors]:
+def compose(parent_maps: Mapping[int, Floats], parent: int, matrix: Floats) -> dict[int, Floats]:
     """Return the maps of a new version: `matrix`, (d_parent, d_new), and the maps of its parent times that matrix."""
     return {parent: matrix, **{number: older @ matrix for number, older in parent_maps.items()}}
 
 
-def churn(old: Vectors, new: Vectors, metric: Metric, k: int = K, *, seed: int = 0) -> float:
+def churn(old: Floats, new: Floats, metric: Metric, k: int = K, *, seed: int = 0) -> float:
     """Return the share of an item's k nearest neighbors that changed: 0 if all are the same, or if there is one item.
 
     It is the mean over 1,000 items, drawn by the seed. Neighbors are searched exactly, among all items or a sample of
-    50,000. Neighbors with equal distances are treated as in `index.ann.neighbor_metrics.each_kept`.
+    50,000. Neighbors with equal distances are treated as in `index.ann.neighbor_metrics.neighbors_kept_per_row`.
 
     Args:
         old, new: (n, d_old) and (n, d_new), the embeddings of the same items.
@@ -119,15 +118,15 @@ def churn(old: Vectors, new: Vectors, metric: Metric, k: int = K, *, seed: int =
     if len(some) < 2:
         return 0.0
     asked = np.sort(np.random.default_rng(seed).permutation(len(some))[:MOST_ASKED])
-    return 1 - float(each_kept(old[some], new[some], metric, k, by=metric, asked=asked).mean())
+    return 1 - float(neighbors_kept_per_row(old[some], new[some], metric, k, by=metric, asked=asked).mean())
 
 
-def save_maps(path: Path, maps: Mapping[int, Vectors]) -> None:
+def save_maps(path: Path, maps: Mapping[int, Floats]) -> None:
     """Write the maps by the number of their older version, for `load_maps`."""
     np.savez(path, allow_pickle=False, **{str(number): matrix.astype(np.float32) for number, matrix in maps.items()})
 
 
-def load_maps(path: Path, dim: int) -> dict[int, Vectors]:
+def load_maps(path: Path, dim: int) -> dict[int, Floats]:
     """Read the file of `save_maps`: maps to a space of `dim` dimensions.
 
     Raises:
@@ -146,7 +145,7 @@ def load_maps(path: Path, dim: int) -> dict[int, Vectors]:
         raise ArtifactError(str(path), expected=expected, found=str(error), remedy=remedy) from error
 
 
-def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Vectors:
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Floats:
     if entry.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{entry.filename} is compressed")
     content = archive.read(entry)
@@ -159,38 +158,38 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Vectors
         raise ValueError(f"{entry.filename} is {dtype} {shape}")
     if 4 * math.prod(shape) != len(content) - file.tell():
         raise ValueError(f"{entry.filename} has {len(content) - file.tell()} bytes for {shape}")
-    matrix: Vectors = load_array(io.BytesIO(content))
+    matrix: Floats = load_array(io.BytesIO(content))
     if not np.isfinite(matrix).all():
         raise ValueError(f"{entry.filename} has NaN or infinity")
     return matrix
 
 
-def _orthogonal(old: Vectors, new: Vectors) -> Vectors:
+def _orthogonal(old: Floats, new: Floats) -> Floats:
     """(d_old, d_new), with orthonormal rows or columns, whichever are fewer."""
     from scipy.linalg import orthogonal_procrustes
 
     dim = max(old.shape[1], new.shape[1])
     padded = [np.pad(each, ((0, 0), (0, dim - each.shape[1]))) for each in _weighted(old, new)]
-    rotation: NDArray[np.float64] = orthogonal_procrustes(*padded)[0]  # (dim, dim)
+    rotation: Doubles = orthogonal_procrustes(*padded)[0]  # (dim, dim)
     return rotation[: old.shape[1], : new.shape[1]].astype(np.float32)
 
 
-def _linear(old: Vectors, new: Vectors) -> Vectors:
+def _linear(old: Floats, new: Floats) -> Floats:
     """(d_old, d_new) by ridge regression."""
     a, b = _weighted(old, new)
     products = a.T @ a  # (d_old, d_old)
     ridge = max(RIDGE * float(np.trace(products)) / len(products), 1e-30)
-    matrix: Vectors = np.linalg.solve(products + ridge * np.eye(len(products)), a.T @ b).astype(np.float32)
+    matrix: Floats = np.linalg.solve(products + ridge * np.eye(len(products)), a.T @ b).astype(np.float32)
     return matrix
 
 
-def _weighted(old: Vectors, new: Vectors) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _weighted(old: Floats, new: Floats) -> tuple[Doubles, Doubles]:
     """Return both in float64; a pair with a long vector has less weight (training.robust), so no pair dominates."""
     least = np.minimum(weights(old), weights(new))
     return old.astype(np.float64) * least, new.astype(np.float64) * least
 
 
-def _recall(moved: Vectors, new: Vectors, gallery: Vectors, metric: Metric) -> float:
+def _recall(moved: Floats, new: Floats, gallery: Floats, metric: Metric) -> float:
     """Return the share of the K nearest gallery embeddings of each new embedding that its mapped embedding finds.
 
     A hit counts if it is as near to the new embedding as the K-th nearest, because ties have no order.
@@ -202,15 +201,15 @@ def _recall(moved: Vectors, new: Vectors, gallery: Vectors, metric: Metric) -> f
     return float((gaps <= limit + TOLERANCE * np.abs(limit) + 1e-12).mean())
 
 
-def _gaps(some: Vectors, others: Vectors, metric: Metric) -> NDArray[np.float64]:
+def _gaps(some: Floats, others: Floats, metric: Metric) -> Doubles:
     """(n, d), (n, k, d) -> (n, k), smaller for nearer pairs."""
     exact = some.astype(np.float64)[:, None, :]
-    gaps: NDArray[np.float64]
+    gaps: Doubles
     gaps = -(exact * others).sum(axis=2) if metric == "ip" else np.linalg.norm(exact - others, axis=2)
     return gaps
 
 
-def _check_pairs(old: Vectors, new: Vectors, fewest: int) -> None:
+def _check_pairs(old: Floats, new: Floats, fewest: int) -> None:
     if old.ndim != 2 or new.ndim != 2 or len(old) != len(new) or len(old) < fewest:
         expected = f"(n, d) of the same items, n >= {fewest}"
         raise QueryError("embeddings", expected=expected, found=f"{old.shape} and {new.shape}")

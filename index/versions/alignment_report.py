@@ -7,7 +7,6 @@ mapped old embedding of a row must find the items that its new embedding finds.
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import Embeddings
 from lookalike.index.ann.recall import K
@@ -15,14 +14,13 @@ from lookalike.index.versions.alignment import ALIGNMENT, FEWEST, churn, compose
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.manifest import Alignment
 from lookalike.index.versions.version import Version
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.rows import evenly
 
 __all__ = ["write_alignment"]
 
 MOST_ROWS, MOST_ASKED = 20_000, 1_000
-
-Floats = NDArray[np.float32]
 
 
 def write_alignment(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from lookalike.index.ann.spec import Metric
@@ -16,12 +15,13 @@ from lookalike.index.versions.alignment_report import write_alignment
 from lookalike.index.versions.embed import embeddings_file, suited
 from lookalike.index.versions.embedding_cache import CachedEmbeddings, embed_with_cache, open_cache
 from lookalike.index.versions.manifest import DataSource, Evidence, Lineage, RetrainedRows, Retraining, Tuning
-from lookalike.index.versions.novelty import NEIGHBOURS, Novelty, item_distances, local_distances, reconstruction_errors
+from lookalike.index.versions.novelty import NEIGHBORS, Novelty, item_distances, local_distances, reconstruction_errors
 from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.verdict import Verdict
 from lookalike.index.versions.version import Version
 from lookalike.index.versions.writer import VersionParts, write_version
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
@@ -39,8 +39,6 @@ COPIED = 1 << 16
 HELD_BYTES = 1 << 25
 """At most 32 MiB of held-out rows are stored with the version, to measure it later."""
 
-Vectors = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class RetrainingParts:
@@ -57,8 +55,8 @@ class RetrainingParts:
     verdict: Verdict
     rows: RetrainedRows
     sequence: int
-    fit_on: Vectors
-    held: Vectors
+    fit_on: Floats
+    held: Floats
 
 
 def build(
@@ -170,9 +168,9 @@ def _write_embeddings(folder: Path, cached: CachedEmbeddings, metric: Metric) ->
     return read_embeddings(folder, metric, dim)
 
 
-def _calibrate(base: Base, cached: CachedEmbeddings, encoder: Encoder, held: Vectors) -> Novelty:
+def _calibrate(base: Base, cached: CachedEmbeddings, encoder: Encoder, held: Floats) -> Novelty:
     """Measure errors and distances of the held-out rows; their embeddings, (m, dim), are not in the index yet."""
-    scores, positions = rank(base, held, NEIGHBOURS)
+    scores, positions = rank(base, held, NEIGHBORS)
     distances = local_distances(scores, base.local_scale_at(positions), base.metric)
     return Novelty.calibrate(reconstruction_errors(encoder, cached.held_rows), distances)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from lookalike.index.ann.scores import normalize
 from lookalike.index.ann.spec import Metric
 from lookalike.index.versions.parallel import map_in_order, one_thread_each
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
@@ -21,17 +21,17 @@ from lookalike.training.sealed import replacing
 __all__ = ["check_output", "embed", "embed_chunks", "embed_to_npy", "embeddings_file", "in_metric", "suited"]
 
 
-def embed(encoder: Encoder, rows: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+def embed(encoder: Encoder, rows: Floats, metric: Metric) -> Floats:
     """(n, width) raw float32 -> (n, latent_dim) float32, of unit length if the metric is cosine."""
     return in_metric(encoder.encode(rows), metric)
 
 
-def in_metric(latent: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+def in_metric(latent: Floats, metric: Metric) -> Floats:
     """(n, latent_dim) -> the same, normalized if the metric is cosine."""
     return normalize(latent) if metric == "cosine" else latent
 
 
-def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple[Chunk, NDArray[np.float32]]]:
+def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple[Chunk, Floats]]:
     """Yield each chunk of rows with its embeddings, in order, with a progress bar.
 
     Raises:
@@ -39,7 +39,7 @@ def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple
     """
     rows = suited(rows, encoder)
 
-    def embedded(chunk: Chunk) -> tuple[Chunk, NDArray[np.float32]]:
+    def embedded(chunk: Chunk) -> tuple[Chunk, Floats]:
         return chunk, embed(encoder, chunk.inputs, metric)
 
     with progress_bar("embedding", rows.count, "rows") as advance, one_thread_each(encoder.device) as threads:
@@ -57,7 +57,7 @@ def embed_to_npy(rows: Rows, encoder: Encoder, metric: Metric, out: Path) -> Non
 
 
 @contextmanager
-def embeddings_file(path: Path, count: int, dim: int) -> Iterator[Callable[[NDArray[np.float32]], Any]]:
+def embeddings_file(path: Path, count: int, dim: int) -> Iterator[Callable[[Floats], Any]]:
     """Open a .npy file for (count, dim) float32, and yield the function that appends a block, (n, dim)."""
     with path.open("wb") as file:
         npy.write_array_header_1_0(file, {"shape": (count, dim), "fortran_order": False, "descr": "<f4"})

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.spec import Metric
 from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.parallel import map_in_order, one_thread_each
+from lookalike.training.array_types import Booleans, Floats, Integers
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
@@ -42,8 +42,6 @@ TELLING, UNEVEN = 1_000, 0.2
 _EMBEDDINGS = "embeddings.f4"
 _CHUNKS = "chunks.jsonl"
 
-Vectors = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class CachedEmbeddings:
@@ -57,14 +55,14 @@ class CachedEmbeddings:
         digest: the SHA-256 of all inputs.
     """
 
-    embeddings: Vectors
-    first: Vectors
-    held: NDArray[np.int64]
-    held_rows: Vectors
+    embeddings: Floats
+    first: Floats
+    held: Integers
+    held_rows: Floats
     digest: str
 
     @property
-    def is_held(self) -> NDArray[np.bool_]:
+    def is_held(self) -> Booleans:
         """(rows,)"""
         held = np.zeros(len(self.embeddings), np.bool_)
         held[self.held] = True
@@ -103,10 +101,10 @@ def embed_with_cache(rows: Rows, encoder: Encoder, metric: Metric, folder: Path,
     """
     held, first, digest = _HeldOut(rows, encoder), np.empty((0, rows.width), np.float32), ""
 
-    def embedded(part: _Part) -> tuple[_Part, Vectors | None]:
+    def embedded(part: _Part) -> tuple[_Part, Floats | None]:
         return part, None if part.is_cached else embed(encoder, part.chunk.inputs, metric)
 
-    def written(done: tuple[_Part, Vectors | None]) -> _Part:
+    def written(done: tuple[_Part, Floats | None]) -> _Part:
         part, embeddings = done
         items.write(part.chunk.ids, part.chunk.payloads)
         held.see(part.chunk)
@@ -175,7 +173,7 @@ class _EmbeddingCache:
         self._cached = []
         return False
 
-    def add(self, embeddings: Vectors, digest: str) -> None:
+    def add(self, embeddings: Floats, digest: str) -> None:
         """Append a chunk's embeddings, (n, dim), and then its line; both replace dropped chunks."""
         line = json.dumps(_fields(len(embeddings), digest, embeddings.data)).encode() + b"\n"
         for file, content in ((self._embeddings, embeddings.tobytes()), (self._chunks, line)):
@@ -209,8 +207,8 @@ class _HeldOut:
         self._missing = np.unique(encoder.held_out)
         self._enough = max(1, len(encoder.held_out) // 2)
         self._seen = 0
-        self._known: list[tuple[NDArray[np.int64], Vectors]] = []
-        self._random: list[tuple[NDArray[np.int64], Vectors]] = []
+        self._known: list[tuple[Integers, Floats]] = []
+        self._random: list[tuple[Integers, Floats]] = []
 
     def see(self, chunk: Chunk) -> None:
         """Look at the next chunk."""
@@ -235,7 +233,7 @@ class _HeldOut:
         even = np.linspace(0, self._seen, len(found))
         return bool(np.abs(found - even).max() < UNEVEN * self._seen)
 
-    def chosen(self) -> tuple[NDArray[np.int64], Vectors]:
+    def chosen(self) -> tuple[Integers, Floats]:
         """Return the positions, (m,), rising, and the rows, (m, width)."""
         parts = self._known if self._are_known() else self._random
         places, rows = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -22,20 +22,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import Embeddings
-from lookalike.index.ann.scores import drop_own
+from lookalike.index.ann.scores import drop_self
 from lookalike.index.ann.spec import IndexSpec, Metric
 from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.arrays import load_array
 from lookalike.index.errors import QueryError
+from lookalike.training.array_types import Booleans, Doubles, Floats, Integers
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import ArtifactError
 from lookalike.training.progress import progress_bar
 
 __all__ = [
-    "NEIGHBOURS",
+    "NEIGHBORS",
     "Novelty",
     "encode_with_errors",
     "item_distances",
@@ -45,7 +45,7 @@ __all__ = [
     "reconstruction_errors",
 ]
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 """The number of nearest items whose distance is measured."""
 _TINY = 1e-30
 _BLOCK_VALUES = 1 << 22
@@ -54,17 +54,14 @@ _SAMPLE = 1 << 16
 _FEW = 4_096
 
 
-Reals = NDArray[np.float64]
-
-
 @dataclass(frozen=True)
 class Novelty:
     """Calibration rows, (n, 2) float64: the `reconstruction_errors` and the `local_distances` of each."""
 
-    rows: Reals
+    rows: Doubles
 
     @classmethod
-    def calibrate(cls, errors: Reals, distances: Reals) -> "Novelty":
+    def calibrate(cls, errors: Doubles, distances: Doubles) -> "Novelty":
         """Return the novelty for the values, (n,) and (n,), of held-out rows; n may be 0.
 
         Neither the encoder nor the index may have seen these rows.
@@ -78,7 +75,7 @@ class Novelty:
             raise QueryError("calibration rows", expected="finite errors and distances", found="infinity")
         return cls(rows)
 
-    def p_values(self, errors: Reals | None, distances: Reals) -> Reals:
+    def p_values(self, errors: Doubles | None, distances: Doubles) -> Doubles:
         """(n,) and (n,) -> (n,) float64 from 1 / (rows + 1) to 1; it falls as an error or a distance rises.
 
         Without errors (a query that is an embedding has none), only the distances are compared. Without calibration
@@ -99,15 +96,15 @@ class Novelty:
         np.save(path, self.rows, allow_pickle=False)
 
     @cached_property
-    def _errors(self) -> Reals:
+    def _errors(self) -> Doubles:
         return np.sort(self.rows[:, 0])
 
     @cached_property
-    def _distances(self) -> Reals:
+    def _distances(self) -> Doubles:
         return np.sort(self.rows[:, 1])
 
     @cached_property
-    def _products(self) -> NDArray[np.int64]:
+    def _products(self) -> Integers:
         return np.sort(_at_least(self._errors, self.rows[:, 0]) * _at_least(self._distances, self.rows[:, 1]) ** 2)
 
 
@@ -130,7 +127,7 @@ def load_novelty(path: Path) -> Novelty:
     return Novelty(rows)
 
 
-def reconstruction_errors(encoder: Encoder, rows: NDArray[np.float32]) -> Reals:
+def reconstruction_errors(encoder: Encoder, rows: Floats) -> Doubles:
     """(n, width) raw float32, NaN for a missing value of a table -> (n,) float64, in the unit of the preprocessed rows.
 
     The root of the mean square over a row's features; infinite if the reconstruction overflows.
@@ -138,9 +135,9 @@ def reconstruction_errors(encoder: Encoder, rows: NDArray[np.float32]) -> Reals:
     return encode_with_errors(encoder, rows)[1]
 
 
-def encode_with_errors(encoder: Encoder, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], Reals]:
+def encode_with_errors(encoder: Encoder, rows: Floats) -> tuple[Floats, Doubles]:
     """(n, width) raw float32 -> (n, latent_dim) float32 as `encode` returns, and the `reconstruction_errors`, (n,)."""
-    errors: NDArray[np.float32] | Reals
+    errors: Floats | Doubles
     if encoder.preprocess.table is None:
         latent, errors = encoder.encode_with_errors(rows)
     else:
@@ -150,7 +147,7 @@ def encode_with_errors(encoder: Encoder, rows: NDArray[np.float32]) -> tuple[NDA
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the reconstruction of an extreme row may overflow
-def _of_table(encoder: Encoder, rows: NDArray[np.float32], latent: NDArray[np.float32]) -> Reals:
+def _of_table(encoder: Encoder, rows: Floats, latent: Floats) -> Doubles:
     errors = np.empty(len(rows))
     size = max(1, _BLOCK_VALUES // max(1, encoder.preprocess.features))
     for start in range(0, len(rows), size):
@@ -161,7 +158,7 @@ def _of_table(encoder: Encoder, rows: NDArray[np.float32], latent: NDArray[np.fl
     return errors
 
 
-def mean_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
+def mean_distances(scores: Floats, metric: Metric) -> Doubles:
     """(n, k), a query's best scores in the metric's unit -> (n,) float64: the mean distance.
 
     Euclidean distances; for cosine, between vectors of unit length; for the inner product, minus the product. NaN means
@@ -173,8 +170,8 @@ def mean_distances(scores: NDArray[np.float32], metric: Metric) -> Reals:
     return _means(-exact if metric == "ip" else exact, np.isnan(scores), none=np.inf)
 
 
-def item_distances(embeddings: Embeddings, kept: int) -> NDArray[np.float32]:
-    """(n,) float32: the mean distance of each item to its NEIGHBOURS nearest other items; 1 if there are none.
+def item_distances(embeddings: Embeddings, kept: int) -> Floats:
+    """(n,) float32: the mean distance of each item to its NEIGHBORS nearest other items; 1 if there are none.
 
     The other items are a sample of 65,536 at most. With more items, all distances shrink alike, so the sample is as
     good for comparisons.
@@ -184,20 +181,20 @@ def item_distances(embeddings: Embeddings, kept: int) -> NDArray[np.float32]:
     """
     known = embeddings.head(kept).sample(_SAMPLE, seed=0)
     index = _reference(embeddings.at(known), embeddings.metric)
-    k = min(NEIGHBOURS, len(known) - 1)
+    k = min(NEIGHBORS, len(known) - 1)
     distances = np.ones(len(embeddings), np.float32)
     with progress_bar("measuring distances", len(embeddings), "items", shown=len(embeddings) > 100_000) as advance:
         for start in range(0, len(embeddings) if k > 0 else 0, _BLOCK_ITEMS):
             items = np.arange(start, min(start + _BLOCK_ITEMS, len(embeddings)))
             place = np.minimum(np.searchsorted(known, items), len(known) - 1)
             own = np.where(known[place] == items, place, -1)  # the item's position in the sample, or -1
-            scores, found = drop_own(*index.search(embeddings.at(items), k + 1), own, k)
+            scores, found = drop_self(*index.search(embeddings.at(items), k + 1), own, k)
             distances[items] = mean_distances(np.where(found >= 0, scores, np.float32(np.nan)), embeddings.metric)
             advance(len(items))
     return distances
 
 
-def _reference(vectors: NDArray[np.float32], metric: Metric) -> VectorIndex:
+def _reference(vectors: Floats, metric: Metric) -> VectorIndex:
     """Return an index over (n, dim), exact for few vectors and nearly exact for many."""
     key, search = ("Flat", "") if len(vectors) <= _FEW else (f"IVF{len(vectors) // 256},Flat", "nprobe=4")
     index = VectorIndex(IndexSpec(key, metric, search), vectors.shape[1])
@@ -206,14 +203,14 @@ def _reference(vectors: NDArray[np.float32], metric: Metric) -> VectorIndex:
     return index
 
 
-def local_distances(scores: NDArray[np.float32], near: NDArray[np.float32], metric: Metric) -> Reals:
+def local_distances(scores: Floats, near: Floats, metric: Metric) -> Doubles:
     """(n,): the mean distance to a query's nearest items, divided by the root of these items' mean `item_distances`.
 
     Up to a factor, this is the geometric mean of the distance and of the ratio between both. Inner products are no
     distances, so for them nothing is divided.
 
     Args:
-        scores: (n, k) float32, of the query's NEIGHBOURS nearest items, in the metric's unit.
+        scores: (n, k) float32, of the query's NEIGHBORS nearest items, in the metric's unit.
         near: (n, k) float32, the `item_distances` of these items.
     """
     distances = mean_distances(scores, metric)
@@ -223,9 +220,9 @@ def local_distances(scores: NDArray[np.float32], near: NDArray[np.float32], metr
     return distances / np.sqrt(np.maximum(local_scale, _TINY))
 
 
-def _means(values: Reals, missing: NDArray[np.bool_], none: float) -> Reals:
+def _means(values: Doubles, missing: Booleans, none: float) -> Doubles:
     """(n,): the mean of each row of (n, k) values without the missing ones; `none` if all are missing."""
-    means: Reals
+    means: Doubles
     if values.shape[1] and not missing.any():  # the usual case; the code below takes as long as a search
         means = np.add.reduce(values, axis=1) / values.shape[1]
     else:
@@ -234,14 +231,14 @@ def _means(values: Reals, missing: NDArray[np.bool_], none: float) -> Reals:
     return means
 
 
-def _features(encoder: Encoder, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _features(encoder: Encoder, rows: Floats) -> Floats:
     with torch.inference_mode():
         features = encoder.preprocess.apply(torch.from_numpy(rows).to(encoder.device))
-    array: NDArray[np.float32] = features.cpu().numpy()
+    array: Floats = features.cpu().numpy()
     return array
 
 
-def _measured(name: str, values: Reals, count: int | None = None) -> Reals:
+def _measured(name: str, values: Doubles, count: int | None = None) -> Doubles:
     """Return (n,) values as float64. Raises QueryError if the shape is wrong or a value is NaN."""
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or len(values) != (len(values) if count is None else count):
@@ -252,6 +249,6 @@ def _measured(name: str, values: Reals, count: int | None = None) -> Reals:
     return values
 
 
-def _at_least(kept: Reals, values: Reals) -> NDArray[np.int64]:
+def _at_least(kept: Doubles, values: Doubles) -> Integers:
     """(n,): how many of the sorted `kept` are at least as great as each value."""
     return len(kept) - kept.searchsorted(values)

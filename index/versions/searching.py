@@ -12,17 +12,17 @@ from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import Embeddings
-from lookalike.index.ann.scores import drop_own
+from lookalike.index.ann.scores import drop_self
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.items.filters import Filter
 from lookalike.index.items.table import ItemTable
 from lookalike.index.limits import MAX_FOUND, MAX_LIMIT, check_limit
 from lookalike.index.versions.embed import in_metric
-from lookalike.index.versions.novelty import NEIGHBOURS, Novelty, encode_with_errors, local_distances
+from lookalike.index.versions.novelty import NEIGHBORS, Novelty, encode_with_errors, local_distances
+from lookalike.training.array_types import Booleans, Doubles, Floats, Positions
 from lookalike.training.artifact.encoder import Encoder
 
 __all__ = ["CACHED_FILTERS", "Base", "Find", "SearchResult", "SearchSpace", "Searcher", "among", "rank"]
@@ -34,9 +34,7 @@ EDGE = 2e-6
 CACHED_FILTERS = 4
 """The number of filters whose allowed items are cached."""
 
-Vectors = NDArray[np.float32]
-Positions = NDArray[np.int64]
-Find = Callable[[Vectors, int], Positions]
+Find = Callable[[Floats, int], Positions]
 """(n, dim) queries and k -> the positions of k nearest items or more, (n, >= k); -1 for no item."""
 
 
@@ -51,9 +49,9 @@ class SearchResult:
         sequence: the last change of the change log that the search included; 0 if there are no changes.
     """
 
-    scores: Vectors
+    scores: Floats
     positions: Positions
-    novelty: NDArray[np.float64]
+    novelty: Doubles
     sequence: int = 0
 
 
@@ -70,13 +68,13 @@ class SearchSpace(Protocol):
             QueryError: the filter does not fit the items.
         """
 
-    def scores(self, queries: Vectors, positions: Positions) -> Vectors:
+    def scores(self, queries: Floats, positions: Positions) -> Floats:
         """(n, k): the exact score of each query, (n, dim), with the items at its positions, (n, k); NaN at -1."""
 
-    def vectors_at(self, positions: Positions) -> Vectors:
+    def vectors_at(self, positions: Positions) -> Floats:
         """(m, dim): a copy of the embeddings at positions, (m,)."""
 
-    def local_scale_at(self, positions: Positions) -> Vectors:
+    def local_scale_at(self, positions: Positions) -> Floats:
         """(...): the distance of each item to its neighbors (index.versions.novelty); any value at -1."""
 
     def id_at(self, position: int) -> str: ...
@@ -92,7 +90,7 @@ class SearchSpace(Protocol):
 class Base:
     """The items of a version, which never change: its index finds, or a comparison with the few allowed items."""
 
-    def __init__(self, index: VectorIndex, embeddings: Embeddings, items: ItemTable, local_scale: Vectors) -> None:
+    def __init__(self, index: VectorIndex, embeddings: Embeddings, items: ItemTable, local_scale: Floats) -> None:
         self.index = index
         self.embeddings = embeddings
         self.items = items
@@ -108,13 +106,13 @@ class Base:
             return self._filtered(filter_)
         return lambda queries, k: self.index.search(queries, k)[1]
 
-    def scores(self, queries: Vectors, positions: Positions) -> Vectors:
+    def scores(self, queries: Floats, positions: Positions) -> Floats:
         return self.embeddings.scores(queries, positions)
 
-    def vectors_at(self, positions: Positions) -> Vectors:
+    def vectors_at(self, positions: Positions) -> Floats:
         return self.embeddings.at(positions)
 
-    def local_scale_at(self, positions: Positions) -> Vectors:
+    def local_scale_at(self, positions: Positions) -> Floats:
         return np.take(self.local_scale, positions, mode="clip")
 
     def id_at(self, position: int) -> str:
@@ -134,11 +132,11 @@ class Searcher:
 
     def search(
         self,
-        embeddings: Vectors,
+        embeddings: Floats,
         limit: int,
         filter_: Filter | None = None,
         *,
-        errors: NDArray[np.float64] | None = None,
+        errors: Doubles | None = None,
         own: Positions | None = None,
     ) -> SearchResult:
         """Find the `limit` nearest items of each embedding, (n, latent_dim), among those that pass a filter.
@@ -151,14 +149,14 @@ class Searcher:
             QueryError: embeddings, limit or filter are invalid.
         """
         check_limit(limit, MAX_LIMIT)
-        scores, positions = self._others(embeddings, max(limit, NEIGHBOURS), None, own)
-        scale = self.space.local_scale_at(positions[:, :NEIGHBOURS])
-        distances = local_distances(scores[:, :NEIGHBOURS], scale, self.space.metric)
+        scores, positions = self._others(embeddings, max(limit, NEIGHBORS), None, own)
+        scale = self.space.local_scale_at(positions[:, :NEIGHBORS])
+        distances = local_distances(scores[:, :NEIGHBORS], scale, self.space.metric)
         if filter_ is not None:
             scores, positions = self._others(embeddings, limit, filter_, own)
         return SearchResult(scores[:, :limit], positions[:, :limit], self._novelty.p_values(errors, distances))
 
-    def search_rows(self, rows: Vectors, limit: int, filter_: Filter | None = None) -> SearchResult:
+    def search_rows(self, rows: Floats, limit: int, filter_: Filter | None = None) -> SearchResult:
         """Search with raw rows, (n, width); their novelty includes the reconstruction error."""
         latent, errors = encode_with_errors(self._encoder, rows)
         return self.search(in_metric(latent, self.space.metric), limit, filter_, errors=errors)
@@ -174,16 +172,16 @@ class Searcher:
         return self.search(self.space.vectors_at(own), limit, filter_, own=own)
 
     def _others(
-        self, embeddings: Vectors, limit: int, filter_: Filter | None, own: Positions | None
-    ) -> tuple[Vectors, Positions]:
+        self, embeddings: Floats, limit: int, filter_: Filter | None, own: Positions | None
+    ) -> tuple[Floats, Positions]:
         if own is None:
             return rank(self.space, embeddings, limit, filter_)
-        return drop_own(*rank(self.space, embeddings, limit + 1, filter_), own, limit)
+        return drop_self(*rank(self.space, embeddings, limit + 1, filter_), own, limit)
 
 
 def rank(
-    space: SearchSpace, queries: Vectors, limit: int, filter_: Filter | None = None, *, find: Find | None = None
-) -> tuple[Vectors, Positions]:
+    space: SearchSpace, queries: Floats, limit: int, filter_: Filter | None = None, *, find: Find | None = None
+) -> tuple[Floats, Positions]:
     """Find the `limit` nearest items of each query by exact scores, best first; ties are ordered by id.
 
     Args:
@@ -202,7 +200,7 @@ def rank(
     return _rank(space, queries, limit, find or space.finder(filter_), limit + 1)
 
 
-def _rank(space: SearchSpace, queries: Vectors, limit: int, find: Find, wanted: int) -> tuple[Vectors, Positions]:
+def _rank(space: SearchSpace, queries: Floats, limit: int, find: Find, wanted: int) -> tuple[Floats, Positions]:
     """Find `wanted` candidates, one more than the limit at first.
 
     If the score of the last candidate equals the score at the limit within the index's rounding, other items may be as
@@ -226,7 +224,7 @@ def _rank(space: SearchSpace, queries: Vectors, limit: int, find: Find, wanted: 
     return scores[:, :limit], positions[:, :limit]
 
 
-def _is_clear(metric: Metric, scores: Vectors, limit: int) -> bool:
+def _is_clear(metric: Metric, scores: Floats, limit: int) -> bool:
     """Whether all (n, k) scores exist, each row is in order without ties, and no row is `_at_edge`."""
     if scores.shape[1] <= limit:
         return False
@@ -241,14 +239,14 @@ def _is_clear(metric: Metric, scores: Vectors, limit: int) -> bool:
     return bool(abs(last - worst) > EDGE * max(abs(last), abs(worst)))
 
 
-def _at_edge(scores: Vectors, limit: int) -> NDArray[np.bool_]:
+def _at_edge(scores: Floats, limit: int) -> Booleans:
     """(n,): whether the last of (n, k) scores, k > limit, best first, equals the one at the limit but for rounding."""
     last, worst = scores[:, limit - 1].astype(np.float64), scores[:, -1].astype(np.float64)
-    edge: NDArray[np.bool_] = np.abs(last - worst) <= EDGE * np.maximum(np.abs(last), np.abs(worst))
+    edge: Booleans = np.abs(last - worst) <= EDGE * np.maximum(np.abs(last), np.abs(worst))
     return edge
 
 
-def _in_order(space: SearchSpace, scores: Vectors, positions: Positions) -> tuple[Vectors, Positions]:
+def _in_order(space: SearchSpace, scores: Floats, positions: Positions) -> tuple[Floats, Positions]:
     """Sort best first, ties by id."""
     keys, rows = (scores if space.metric == "l2" else -scores), np.arange(len(scores))[:, None]
     keys = np.where(np.isnan(keys), np.float32(np.inf), keys)  # no hit is last
@@ -265,7 +263,7 @@ def _filtered(index: VectorIndex, embeddings: Embeddings, items: ItemTable, filt
     return among(index, embeddings, items.allowed(filter_))
 
 
-def among(index: VectorIndex, embeddings: Embeddings, allowed: NDArray[np.bool_]) -> Find:
+def among(index: VectorIndex, embeddings: Embeddings, allowed: Booleans) -> Find:
     """Return the function that finds the nearest of the allowed items, (items,) bool.
 
     Every allowed item is compared with the query, unless there are many and the index is certain earlier.
@@ -276,7 +274,7 @@ def among(index: VectorIndex, embeddings: Embeddings, allowed: NDArray[np.bool_]
         return lambda queries, k: embeddings.nearest(queries, k, places)[1]
     selection = index.select(allowed)
 
-    def find(queries: Vectors, k: int) -> Positions:
+    def find(queries: Floats, k: int) -> Positions:
         k = min(k, count)
         positions, settled = index.search_among(queries, k, selection)
         if not settled.all():

@@ -22,7 +22,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from lookalike.index.ann.spec import IndexSpec, Metric
@@ -34,11 +33,12 @@ from lookalike.index.versions.embed import embed
 from lookalike.index.versions.manifest import CANARY_LIMIT, FORMAT, CanaryAnswer, VersionManifest
 from lookalike.index.versions.novelty import Novelty, load_novelty
 from lookalike.index.versions.searching import Base, Searcher
+from lookalike.training.array_types import Floats, Integers
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.artifact.manifest import check_fields
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
-from lookalike.training.sealed import Sealed, open_sealed, remember
+from lookalike.training.sealed import Sealed, open_sealed, write_receipt
 
 __all__ = [
     "CANARY",
@@ -71,8 +71,8 @@ class Version:
     encoder: Encoder
     base: Base
     novelty: Novelty
-    canary: NDArray[np.float32]
-    held: NDArray[np.float32]
+    canary: Floats
+    held: Floats
 
     @property
     def number(self) -> int:
@@ -110,7 +110,7 @@ class Version:
         return Searcher(self.base, self.encoder, self.novelty)
 
     @cached_property
-    def maps(self) -> dict[int, NDArray[np.float32]]:
+    def maps(self) -> dict[int, Floats]:
         """By the number of an older version: the matrix from its embeddings to this version's, (its dim, latent_dim).
 
         Raises:
@@ -119,7 +119,7 @@ class Version:
         known = ALIGNMENT in self.sealed.files
         return load_maps(self.sealed.folder / ALIGNMENT, self.encoder.latent_dim) if known else {}
 
-    def embed(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def embed(self, rows: Floats) -> Floats:
         """(n, width) raw float32 -> (n, latent_dim) float32, as the index holds embeddings."""
         return embed(self.encoder, rows, self.metric)
 
@@ -128,7 +128,7 @@ class Version:
         found = self.searcher.search(self.embed(self.canary), CANARY_LIMIT)
         return self.is_canary_answer(found.scores[0], found.positions[0])
 
-    def is_canary_answer(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> bool:
+    def is_canary_answer(self, scores: Floats, positions: Integers) -> bool:
         """Whether these hits are the canary query's stored answer. Items with equal scores may replace each other."""
         wanted, found = self.manifest.canary, canary_answer(self.items, scores, positions)
         expected = dict(zip(wanted.ids, wanted.scores, strict=True))
@@ -160,7 +160,7 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
     except (KeyError, TypeError, ValueError, EOFError, OSError) as error:
         raise ArtifactError(str(folder), expected="a manifest that describes its files", found=repr(error)) from error
     if receipt:
-        remember(sealed, receipt)
+        write_receipt(sealed, receipt)
     return version
 
 
@@ -191,7 +191,7 @@ def _assemble(folder: Path, sealed: Sealed, manifest: VersionManifest, device: D
     )
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _mapped(path: Path, shape: tuple[int, ...]) -> Floats:
     """Map an array, which needs no more memory than the file has bytes. Raises ArtifactError if its shape is wrong."""
     array = load_array(path, mmap_mode="r")
     if array.dtype != np.float32 or array.shape != shape:
@@ -227,7 +227,7 @@ def calibration_of(sealed: Sealed) -> str:
     return f"{sealed.header['encoder']}:{sealed.files[NOVELTY]['sha256']}"
 
 
-def canary_answer(items: ItemTable, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> CanaryAnswer:
+def canary_answer(items: ItemTable, scores: Floats, positions: Integers) -> CanaryAnswer:
     """Return ids and scores of one query's hits."""
     found = [int(p) for p in positions if p >= 0]
     return CanaryAnswer(ids=[items.id_at(p) for p in found], scores=[float(s) for s in scores[: len(found)]])

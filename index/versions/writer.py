@@ -5,20 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.manifest import CANARY_LIMIT, DataSource, Evidence, Lineage, Tuning
-from lookalike.index.versions.novelty import NEIGHBOURS, Novelty
+from lookalike.index.versions.novelty import NEIGHBORS, Novelty
 from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import CANARY, HELD, INDEX, LOCAL_SCALE, NOVELTY, canary_answer
+from lookalike.training.array_types import Floats, Positions
 from lookalike.training.artifact.encoder import Encoder
 
 __all__ = ["VersionParts", "write_version"]
-
-Vectors = NDArray[np.float32]
-Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -36,9 +33,9 @@ class VersionParts:
     encoder: Encoder
     base: Base
     novelty: Novelty
-    canary: Vectors
+    canary: Floats
     held: Positions
-    held_rows: Vectors
+    held_rows: Floats
     data: DataSource
     evidence: Evidence
     tuning: Tuning
@@ -58,7 +55,7 @@ def write_version(store: Store, folder: Path, parts: VersionParts) -> int:
     np.save(folder / LOCAL_SCALE, base.local_scale)
     np.save(folder / CANARY, parts.canary)
     np.save(folder / HELD, parts.held_rows)
-    scores, positions = rank(base, embed(encoder, parts.canary, base.metric), NEIGHBOURS)  # as Searcher.search does
+    scores, positions = rank(base, embed(encoder, parts.canary, base.metric), NEIGHBORS)  # as Searcher.search does
     return store.publish(
         folder,
         encoder=encoder.digest,

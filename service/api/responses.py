@@ -16,6 +16,7 @@ from lookalike.index.changes.delta import Delta
 from lookalike.index.versions.searching import SearchResult
 from lookalike.service.errors import TooLargeError
 from lookalike.service.parsing.bodies import JSON, NPY
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.known_range import Clipped
 
 __all__ = [
@@ -49,7 +50,7 @@ _Sized = tuple[int, dict[str, Any]]
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def embeddings_response(collection: Collection, embeddings: NDArray[np.float32], form: Form) -> Response:
+def embeddings_response(collection: Collection, embeddings: Floats, form: Form) -> Response:
     """{"version", "embeddings"}, each a list of numbers or base64 of little-endian float32; or (n, latent_dim) .npy."""
     if form == "npy":
         return _npy(collection, embeddings)
@@ -59,7 +60,7 @@ def embeddings_response(collection: Collection, embeddings: NDArray[np.float32],
     return StreamingResponse(parts, media_type=JSON, headers=_headers(collection))
 
 
-def _json_parts(number: int, embeddings: NDArray[np.float32], form: Form) -> Iterator[bytes]:
+def _json_parts(number: int, embeddings: Floats, form: Form) -> Iterator[bytes]:
     size = max(1, PART_VALUES // max(1, embeddings.shape[1]))
     yield b'{"version":%d,"embeddings":[' % number
     for start in range(0, len(embeddings), size):

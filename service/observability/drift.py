@@ -8,12 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lookalike.index.drift.detector import ONCE_IN, Bets, Detector, Evidence, joined
-from lookalike.index.drift.drift import Drift, DriftFile, DriftState, merged, told
+from lookalike.index.drift.detector import ONCE_IN, Bets, Detector, Evidence, combine
+from lookalike.index.drift.drift import Drift, DriftFile, DriftState, combine_states, summarize
 from lookalike.service.observability.logs import lifecycle
+from lookalike.training.array_types import Doubles
 
 __all__ = ["DriftWatch"]
 
@@ -44,7 +42,7 @@ class DriftWatch:
             self._begin(version, rows, calibration)
         self._version = version
 
-    def add(self, values: NDArray[np.float64], version: int) -> None:
+    def add(self, values: Doubles, version: int) -> None:
         """Judge (n,) p-values of queries to a version; a version that no longer serves is left out."""
         if version == self._version and len(values):
             self._detector.add(values, time.time())
@@ -52,7 +50,9 @@ class DriftWatch:
     def current(self) -> Drift:
         """The evidence of all processes; that of the others is some seconds old."""
         self._add_left()
-        drift = told(merged([self._seen, *(state for state in self._others if state.calibration == self._calibration)]))
+        drift = summarize(
+            combine_states([self._seen, *(state for state in self._others if state.calibration == self._calibration)])
+        )
         if drift.drifted and not self._alarmed:
             self._alarmed = True
             self._detector.raise_alarm(time.time())
@@ -87,7 +87,7 @@ class DriftWatch:
         while self._left:
             left = self._left.pop()
             if _fits(left, self._seen):
-                self._detector.evidence = joined(self._detector.evidence, left.evidence, left.bets)
+                self._detector.evidence = combine(self._detector.evidence, left.evidence, left.bets)
 
     def _exchange(self, file: DriftFile, seen: DriftState) -> None:
         """In the thread: exchange evidence; `_add_left` adds that of dead processes."""
@@ -97,7 +97,7 @@ class DriftWatch:
                 self._inherited_for = seen.calibration
                 if left and _fits(left, seen):
                     self._left.append(left)
-                    seen = merged([seen, left])
+                    seen = combine_states([seen, left])
             if seen.evidence.queries:
                 file.write(seen)
             self._others, damaged = file.others(seen.calibration)

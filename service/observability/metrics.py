@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lookalike.index.changes.log import LogSize
 from lookalike.service.observability.drift import DriftWatch
 from lookalike.service.observability.logs import NOTE, Note, log_request, request_id
+from lookalike.training.array_types import Doubles
 
 __all__ = ["Metrics", "MetricsMiddleware", "Outcome", "Reason", "forget", "share"]
 
@@ -47,7 +47,7 @@ class Metrics:
         """`drift`: a watch that shares its evidence; by default a watch of this process alone."""
         self._registry = CollectorRegistry()
         self._drift = drift or DriftWatch()
-        self._p_values: list[NDArray[np.float64]] = []  # of queries to the serving version, not yet judged
+        self._p_values: list[Doubles] = []  # of queries to the serving version, not yet judged
         self._waiting = self._serving = 0
         self._count_requests()
         self._measure_work()
@@ -130,7 +130,7 @@ class Metrics:
         """Count the time to search for a batch."""
         self._search.observe(seconds)
 
-    def novelty(self, values: NDArray[np.float64], version: int) -> None:
+    def novelty(self, values: Doubles, version: int) -> None:
         """Count (n,) p-values of a version's queries from outside; items and the canary query say nothing about drift.
 
         The drift test judges some hundreds at a time, because one by one takes ten times as long. It leaves out the
@@ -220,7 +220,7 @@ class Metrics:
 class _Bulk(Histogram):
     """A histogram that counts many values at once."""
 
-    def observe_all(self, values: NDArray[np.float64]) -> None:
+    def observe_all(self, values: Doubles) -> None:
         """(n,) finite values, n > 0."""
         if len(values) == 1:
             self.observe(float(values[0]))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.service.errors import RequestError, truncate_repr
+from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.tables.columns import Column
 
@@ -42,7 +42,7 @@ class TableInputs:
         """Whether all columns are numeric, so that a row may be plain numbers."""
         return all(column.kind == "numeric" for column in self.columns)
 
-    def decode(self, rows: list[Any], at: str) -> NDArray[np.float64]:
+    def decode(self, rows: list[Any], at: str) -> Doubles:
         """Lists in the columns' order, or objects by the columns' names -> (n, width), NaN if missing or unknown.
 
         Args:
@@ -57,7 +57,7 @@ class TableInputs:
             decoded[:, index] = _decode_column(column, values, at)
         return decoded
 
-    def check_codes(self, rows: NDArray[np.float32], at: str) -> None:
+    def check_codes(self, rows: Floats, at: str) -> None:
         """Raises RequestError if a category or a boolean of (n, width) is neither one of its codes nor NaN."""
         for index, column in enumerate(self.columns):
             if column.kind == "numeric":
@@ -96,7 +96,7 @@ class TableInputs:
         return [row.get(name) for name in names]
 
 
-def _decode_column(column: Column, values: tuple[Any, ...], at: str) -> NDArray[np.float64]:
+def _decode_column(column: Column, values: tuple[Any, ...], at: str) -> Doubles:
     """(n,) numbers or codes of one column's values."""
     types, expected = _TYPES[column.kind]
     if not set(map(type, values)) <= types:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from lookalike.index.items.filters import Filter, read_filter
@@ -22,6 +21,7 @@ from lookalike.service.parsing.rows import (
     rows_from_array,
     to_float32,
 )
+from lookalike.training.array_types import Floats
 
 __all__ = ["EmbedQuery", "SearchQuery", "decode_embed", "decode_search", "search_query", "validate"]
 
@@ -44,7 +44,6 @@ _EXPECTED = {
 
 Model = TypeVar("Model", bound=BaseModel)
 Kind = Literal["inputs", "embeddings", "ids"]
-Rows2D = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class SearchQuery:
     """
 
     kind: Kind
-    rows: Rows2D
+    rows: Floats
     limit: int
     ids: list[str] | None = None
     filter: Filter | None = None
@@ -72,7 +71,7 @@ class SearchQuery:
 class EmbedQuery:
     """A validated embed request: rows (n, width) float32, and the form of each embedding."""
 
-    rows: Rows2D
+    rows: Floats
     form: Literal["float", "base64"] = "float"
 
 
@@ -107,7 +106,7 @@ def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
 
 def search_query(
     kind: Literal["inputs", "embeddings", "ids"],
-    rows: Rows2D,
+    rows: Floats,
     request: SearchRequest | NpyParams,
     limits: RequestLimits,
 ) -> SearchQuery:
@@ -168,7 +167,7 @@ def _read_fields(body: bytes, limits: RequestLimits) -> Any:
     return parse_exactly(body) if isinstance(fields, dict) and "filter" in fields else fields
 
 
-def _rows(values: Any, kind: str, limits: RequestLimits) -> Rows2D:
+def _rows(values: Any, kind: str, limits: RequestLimits) -> Floats:
     if isinstance(values, np.ndarray):
         return rows_from_array(values, kind, limits)
     if not isinstance(values, list) or not values:

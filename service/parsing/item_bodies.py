@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import orjson
 import simdjson
-from numpy.typing import NDArray
 
 from lookalike.index.changes.inputs import Input
-from lookalike.index.items.ids import IDS, wrong_id
+from lookalike.index.items.ids import IDS, id_problem
 from lookalike.index.items.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from lookalike.service.errors import RequestError, TooLargeError
 from lookalike.service.parsing.decoding import validate
@@ -21,6 +20,7 @@ from lookalike.service.parsing.json_bodies import MAX_FIELDS, check_items, parse
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.request_models import PutRequest
 from lookalike.service.parsing.rows import JSON_ERRORS, RequestLimits, check_count, parser_for, to_float32
+from lookalike.training.array_types import Doubles
 
 __all__ = ["MAX_PAYLOAD", "ItemBatch", "decode_items"]
 
@@ -28,7 +28,7 @@ MAX_PAYLOAD = 1 << 16
 """Bytes of one payload, as JSON."""
 _INPUT = "items[{}].input"
 _NAMES = (["id", "input"], ["id", "input", "payload"])
-_Parts = tuple[list[str], list[Any], NDArray[np.float64]]
+_Parts = tuple[list[str], list[Any], Doubles]
 """Ids, payloads and rows (n, width)."""
 
 
@@ -116,7 +116,7 @@ def _check_ids(ids: list[str]) -> None:
     first: dict[str, int] = {}
     for number, name in enumerate(ids):
         place = f"items[{number}].id"
-        if found := wrong_id(name):
+        if found := id_problem(name):
             raise RequestError(place, expected=IDS, found=found)
         if first.setdefault(name, number) != number:
             raise RequestError(place, expected="each id once", found=f"the id of items[{first[name]}]")

@@ -5,17 +5,17 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.service.errors import RequestError, truncate_repr
 from lookalike.service.parsing.rows import RequestLimits
+from lookalike.training.array_types import Doubles
 
 __all__ = ["rows_from_json"]
 
 _NUMBERS = {int, float}
 
 
-def rows_from_json(rows: list[Any], kind: str, limits: RequestLimits, at: str) -> NDArray[np.float64]:
+def rows_from_json(rows: list[Any], kind: str, limits: RequestLimits, at: str) -> Doubles:
     """Rows that are flat, nested in the encoder's input shape, or of a table -> (n, width).
 
     Args:

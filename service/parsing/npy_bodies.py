@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 from starlette.datastructures import QueryParams
 
 from lookalike.index.arrays import ONE_HEAD
@@ -18,6 +17,7 @@ from lookalike.service.parsing.decoding import SearchQuery, search_query
 from lookalike.service.parsing.query_strings import read_params
 from lookalike.service.parsing.request_models import NpyParams
 from lookalike.service.parsing.rows import RequestLimits, check_shape, rows_from_array
+from lookalike.training.array_types import Floats
 
 __all__ = ["decode_npy", "decode_npy_search"]
 
@@ -39,7 +39,7 @@ def decode_npy_search(body: Body, params: QueryParams, limits: RequestLimits) ->
     return search_query(request.kind, decode_npy(body, request.kind, limits), request, limits)
 
 
-def decode_npy(body: Body, kind: str, limits: RequestLimits) -> NDArray[np.float32]:
+def decode_npy(body: Body, kind: str, limits: RequestLimits) -> Floats:
     """An .npy file of shape (n, width) or (n, *input shape) -> (n, width) float32.
 
     In a table, a category is its code, and a missing value is NaN.

@@ -19,6 +19,7 @@ from lookalike.index.versions.version import Version
 from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.service.parsing.columns import TableInputs
 from lookalike.service.settings import Settings
+from lookalike.training.array_types import Floats
 from lookalike.training.tables.origin import Origin, subtracted
 
 __all__ = [
@@ -133,7 +134,7 @@ def read_plain(body: bytes, limits: RequestLimits) -> dict[str, Any] | None:
         return None
 
 
-def rows_from_array(array: NDArray[Any], kind: str, limits: RequestLimits) -> NDArray[np.float32]:
+def rows_from_array(array: NDArray[Any], kind: str, limits: RequestLimits) -> Floats:
     """(n, width) or (n, *input_shape) numbers -> (n, width) float32, in C order; inputs less the encoder's origin.
 
     Raises:
@@ -143,7 +144,7 @@ def rows_from_array(array: NDArray[Any], kind: str, limits: RequestLimits) -> ND
     return to_float32(array.reshape(len(array), -1), kind, limits, kind + "[{}]")
 
 
-def to_float32(values: NDArray[Any], kind: str, limits: RequestLimits, at: str) -> NDArray[np.float32]:
+def to_float32(values: NDArray[Any], kind: str, limits: RequestLimits, at: str) -> Floats:
     """(n, width) numbers -> float32, in C order; inputs less the origin. In inputs of a table, NaN is a missing value.
 
     Args:

@@ -7,7 +7,6 @@ from itertools import accumulate, pairwise
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
@@ -15,11 +14,10 @@ from lookalike.index.items.filters import Filter
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import encode_with_errors
 from lookalike.index.versions.searching import SearchResult
+from lookalike.training.array_types import Doubles, Floats, Integers
 
 __all__ = ["Answer", "BatchResult", "Call", "IsDisconnected", "answer_all", "never", "novelty_of"]
 
-Rows2D = NDArray[np.float32]
-Reals = NDArray[np.float64]
 IsDisconnected = Callable[[], bool]
 
 _NO_RESULT = SearchResult(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64), np.empty(0))
@@ -29,7 +27,7 @@ _NO_RESULT = SearchResult(np.empty((0, 0), np.float32), np.empty((0, 0), np.int6
 class Answer:
     """Embeddings (n, latent) and their search result, which is empty without a search."""
 
-    embeddings: Rows2D
+    embeddings: Floats
     result: SearchResult = _NO_RESULT
 
 
@@ -56,12 +54,12 @@ class Call:
         canary: whether it is the canary query of the version.
     """
 
-    rows: Rows2D
+    rows: Floats
     encoded: bool
     limit: int = 0
     filter_: Filter | None = None
     ids: list[str] | None = None
-    own: NDArray[np.int64] | None = None
+    own: Integers | None = None
     until: float = 0.0
     is_disconnected: IsDisconnected = never
     canary: bool = False
@@ -89,7 +87,7 @@ def answer_all(collection: Collection, batch: list[Call]) -> BatchResult:
         return BatchResult([answer for single in singles for answer in single.answers], *seconds)
 
 
-def novelty_of(batch: list[Call], answers: list[Answer | Exception]) -> NDArray[np.float64]:
+def novelty_of(batch: list[Call], answers: list[Answer | Exception]) -> Doubles:
     """(n,) p-values of the queries from outside; items and the canary query say nothing about drift."""
     pairs = zip(batch, answers, strict=True)
     parts = [a.result.novelty for call, a in pairs if isinstance(a, Answer) and call.ids is None and not call.canary]
@@ -120,7 +118,7 @@ def _look_up_ids(collection: Collection, call: Call) -> Call:
     return replace(call, rows=collection.vectors_at(own), own=own)
 
 
-def _answer_group(collection: Collection, calls: list[Call], latent: Rows2D, errors: Reals | None) -> list[Answer]:
+def _answer_group(collection: Collection, calls: list[Call], latent: Floats, errors: Doubles | None) -> list[Answer]:
     """Answer calls with the same options; `latent` has their rows one after the other, encoded."""
     first, parts = calls[0], _slices([call.rows for call in calls])
     embeddings = in_metric(latent, collection.metric)
@@ -138,13 +136,13 @@ def _answer_group(collection: Collection, calls: list[Call], latent: Rows2D, err
     ]
 
 
-def _encode(collection: Collection, groups: list[list[Call]]) -> list[tuple[Rows2D, Reals | None]]:
+def _encode(collection: Collection, groups: list[list[Call]]) -> list[tuple[Floats, Doubles | None]]:
     """Each group's rows, encoded; with reconstruction errors if raw rows are searched with.
 
     Rows that are encoded already stay unchanged. Raises QueryError if finite inputs overflow float32 in the encoder.
     """
     rows = [_join([call.rows for call in calls]) for calls in groups]
-    latents: list[tuple[Rows2D, Reals | None]] = [(group, None) for group in rows]
+    latents: list[tuple[Floats, Doubles | None]] = [(group, None) for group in rows]
     for searched in (True, False):
         raw = [n for n, (first, *_) in enumerate(groups) if not first.encoded and bool(first.limit) == searched]
         if not raw:
@@ -161,10 +159,10 @@ def _encode(collection: Collection, groups: list[list[Call]]) -> list[tuple[Rows
     return latents
 
 
-def _slices(parts: Sequence[Rows2D]) -> list[slice]:
+def _slices(parts: Sequence[Floats]) -> list[slice]:
     """The rows of each part among all rows, one part after the other."""
     return [slice(*pair) for pair in pairwise(accumulate(map(len, parts), initial=0))]
 
 
-def _join(parts: Sequence[Rows2D]) -> Rows2D:
+def _join(parts: Sequence[Floats]) -> Floats:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection, embedded
 from lookalike.index.changes.log import ChangeLog, LogSize
 from lookalike.index.errors import LogError
 from lookalike.service.serving.engine import Engine
+from lookalike.training.array_types import Floats
 
 __all__ = ["ChangeWriter"]
 
@@ -35,7 +35,6 @@ CACHED = 8_192
 """Embeddings that are kept from the check of a change until it is applied."""
 
 T = TypeVar("T")
-Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,9 @@ class ChangeWriter:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Waiting] = []
         self._writing = False
-        self._cache: OrderedDict[tuple[int, int], Vectors] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], Floats] = OrderedDict()
 
-    async def append(self, changes: Sequence[Change], embeddings: Vectors | None = None, version: int = 0) -> list[int]:
+    async def append(self, changes: Sequence[Change], embeddings: Floats | None = None, version: int = 0) -> list[int]:
         """Write changes, all or none, by `ChangeLog.append_each`; return when they are on disk and published.
 
         Args:
@@ -123,7 +122,7 @@ class ChangeWriter:
                 break
         return count
 
-    def _apply(self, collection: Collection, changes: list[Change], embeddings: Vectors) -> None:
+    def _apply(self, collection: Collection, changes: list[Change], embeddings: Floats) -> None:
         collection.apply(changes, embeddings)
         self._publish(collection.applied)  # the worker that wrote the changes may not have published them yet
 
@@ -132,7 +131,7 @@ class ChangeWriter:
         await self._in_thread(self._log.close)
         self._thread.shutdown()
 
-    async def _embedded(self, collection: Collection, changes: list[Change]) -> Vectors:
+    async def _embedded(self, collection: Collection, changes: list[Change]) -> Floats:
         cached = [self._cache.pop((collection.number, change.sequence), None) for change in changes]
         embeddings = np.full((len(changes), collection.encoder.latent_dim), np.nan, np.float32)
         new = [index for index, row in enumerate(cached) if row is None and not changes[index].is_delete]
@@ -141,7 +140,7 @@ class ChangeWriter:
                 embeddings[index] = row
         if new:
             puts = [changes[index] for index in new]
-            work: Callable[[], Vectors] = lambda: embedded(collection.version, puts)  # noqa: E731
+            work: Callable[[], Floats] = lambda: embedded(collection.version, puts)  # noqa: E731
             embeddings[new] = work() if len(new) <= INLINE else await asyncio.to_thread(work)
         return embeddings
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
@@ -29,6 +28,7 @@ from lookalike.service.errors import BusyError, DeadlineError, DisconnectedError
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.parsing.decoding import SearchQuery
 from lookalike.service.serving.batching import Answer, BatchResult, Call, IsDisconnected, answer_all, never, novelty_of
+from lookalike.training.array_types import Floats
 
 __all__ = ["Engine", "QueueLimits", "engine_thread", "use_threads"]
 
@@ -43,7 +43,6 @@ QUIET_TURNS = 2
 CANARY_SECONDS = 1.5
 """Deadline of the canary query, so that readiness has an answer within two seconds."""
 CANARY_ROWS = 16
-Rows2D = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Engine:
     def version(self) -> Version:
         return self.collection.version
 
-    async def embed(self, rows: Rows2D, is_disconnected: IsDisconnected = never) -> Rows2D:
+    async def embed(self, rows: Floats, is_disconnected: IsDisconnected = never) -> Floats:
         """(n, width) raw float32 -> embeddings."""
         call = Call(rows, encoded=False, until=self._until(), is_disconnected=is_disconnected)
         return (await self._submit(call)).embeddings

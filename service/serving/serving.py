@@ -13,9 +13,6 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection
 from lookalike.index.versions.store import Store
@@ -29,8 +26,9 @@ from lookalike.service.serving.compaction import Compactor
 from lookalike.service.serving.engine import Engine, QueueLimits, engine_thread
 from lookalike.service.serving.preflight import checked_collection
 from lookalike.service.settings import Settings
+from lookalike.training.array_types import Floats
 from lookalike.training.errors import LookalikeError
-from lookalike.training.sealed import check_there
+from lookalike.training.sealed import check_exists
 
 __all__ = ["Current", "Health", "Refusal", "Serving"]
 
@@ -131,9 +129,7 @@ class Serving:
         self._check_store()
         self._health.check()
 
-    async def write(
-        self, changes: Sequence[Change], embeddings: NDArray[np.float32] | None = None, version: int = 0
-    ) -> list[int]:
+    async def write(self, changes: Sequence[Change], embeddings: Floats | None = None, version: int = 0) -> list[int]:
         """Write changes, all or none, and apply them; the other processes do so before their next answer.
 
         Args:
@@ -294,7 +290,7 @@ class Serving:
         try:
             if not self._store.alias_stamp():
                 self._store.champion_number()
-            check_there(self.current.version.sealed)
+            check_exists(self.current.version.sealed)
         except (LookalikeError, OSError) as error:
             return error
         return None
@@ -308,7 +304,7 @@ class Serving:
                     await self._catch_up()
             except (LookalikeError, RuntimeError) as error:  # the next attempt may succeed
                 if self._lag is None:
-                    lifecycle("items not taken up", reason=str(error))
+                    lifecycle("changes not applied", reason=str(error))
                 self._lag = error
                 continue
             self._lag = None

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from lookalike.training.robust import LONGEST, shortened, trimmed_mean, weights
+from lookalike.training.robust import LONGEST, trimmed_mean, weights, winsorized
 
 LARGEST = float(np.finfo(np.float32).max)
 any_size = st.floats(1, LARGEST, width=32).flatmap(lambda size: st.sampled_from([size, -size]))
@@ -37,7 +37,7 @@ def test_ordinary_rows_have_full_weight_and_a_long_row_that_of_the_limit() -> No
     assert weights(np.zeros((3, 2), np.float32)).tolist() == [[1]] * 3
     assert weights(np.empty((0, 2), np.float32)).shape == (0, 1)
     near = np.random.default_rng(0).normal(5, 1, (500, 8)).astype(np.float32)
-    np.testing.assert_allclose(shortened(near), near, rtol=1e-12)
+    np.testing.assert_allclose(winsorized(near), near, rtol=1e-12)
 
 
 @settings(max_examples=50)
@@ -48,9 +48,9 @@ def test_a_row_of_any_size_moves_shortened_rows_by_a_bounded_amount(value: float
     So one of a hundred rows moves the mean by a hundredth of that, twice at most.
     """
     rows = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
-    clean = shortened(rows)
+    clean = winsorized(rows)
     rows[row, None if whole else 2] = value
-    changed = shortened(rows)
+    changed = winsorized(rows)
     assert np.isfinite(changed).all()
     middle = np.median(rows, axis=0).astype(np.float64)
     reach = 1.0001 * LONGEST * float(np.median(np.linalg.norm(rows - middle, axis=1)))

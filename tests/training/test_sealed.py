@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from lookalike.training import sealed as sealed_module
 from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import (
-    check_there,
+    check_exists,
     open_sealed,
     publish,
     read_manifest,
-    remember,
     replace_folder,
     replacing,
     seal,
     staging,
+    write_receipt,
 )
 from tests.training.helpers import flip_bit
 
@@ -98,10 +98,10 @@ def test_check_there_names_a_removed_file_and_reads_no_file(tmp_path: Path, name
     seal(tmp_path, "test-1", {})
     opened = open_sealed(tmp_path, "test-1", needs=())
     (tmp_path / name).write_bytes(b"other")
-    check_there(opened)
+    check_exists(opened)
     (tmp_path / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name}: expected a file, found No such file"):
-        check_there(opened)
+        check_exists(opened)
 
 
 def test_refuses_two_swapped_files(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def folder(tmp_path: Path) -> Path:
 def open_again(folder: Path) -> None:
     """Open a folder with its receipt."""
     receipt = folder.parent / "receipts" / "it"
-    remember(open_sealed(folder, FORMAT, needs=tuple(CONTENT), receipt=receipt), receipt)
+    write_receipt(open_sealed(folder, FORMAT, needs=tuple(CONTENT), receipt=receipt), receipt)
 
 
 def test_with_a_receipt_a_file_is_read_once(folder: Path, checked: list[str]) -> None:

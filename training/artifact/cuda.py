@@ -14,8 +14,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from lookalike.training.array_types import Floats
 
 __all__ = ["BLOCK_ROWS", "SIZES", "CudaSteps", "Step", "block_rows", "full_precision", "size_for"]
 
@@ -53,7 +54,7 @@ class CudaSteps:
         finally:
             self._capturing = False
 
-    def run(self, name: str, rows: NDArray[np.float32], width: int, step: Step) -> NDArray[np.float32]:
+    def run(self, name: str, rows: Floats, width: int, step: Step) -> Floats:
         """(n, ins) float32 -> (n, width) float32; `name` identifies the step among the encoder's steps."""
         output = np.empty((len(rows), width), np.float32)
         size = size_for(len(rows))
@@ -66,7 +67,7 @@ class CudaSteps:
                 self._in_blocks(rows, output, step)
         return output
 
-    def _in_blocks(self, rows: NDArray[np.float32], output: NDArray[np.float32], step: Step) -> None:
+    def _in_blocks(self, rows: Floats, output: Floats, step: Step) -> None:
         for number, start in enumerate(range(0, len(rows), self._block)):
             part = slice(start, start + self._block)
             self._lanes[number % 2].begin(rows[part], output[part], step)
@@ -80,9 +81,9 @@ class _Lane:
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._rows_buffer = self._output_buffer = torch.empty(0)
-        self._pending: tuple[Tensor, NDArray[np.float32]] | None = None
+        self._pending: tuple[Tensor, Floats] | None = None
 
-    def begin(self, rows: NDArray[np.float32], output: NDArray[np.float32], step: Step) -> None:
+    def begin(self, rows: Floats, output: Floats, step: Step) -> None:
         """Finish the block in progress, then start on (n, ins) rows; `finish` writes the result to `output`."""
         self.finish()
         self._rows_buffer = _grown(self._rows_buffer, rows.size)
@@ -122,7 +123,7 @@ class _Graph:
         self._pinned_output = torch.zeros(self._result.shape, pin_memory=True)
         self._input, self._output = self._pinned_rows.numpy(), self._pinned_output.numpy()
 
-    def run(self, rows: NDArray[np.float32], output: NDArray[np.float32]) -> None:
+    def run(self, rows: Floats, output: Floats) -> None:
         """(n, ins), n at most the captured number -> `output`, (n, outs)."""
         self._input[: len(rows)] = rows
         with torch.cuda.stream(self._stream):

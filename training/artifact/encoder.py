@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.architecture import describe, rebuild
 from lookalike.training.artifact.cuda import CudaSteps
 from lookalike.training.artifact.manifest import EncoderManifest, check_fields
@@ -88,17 +89,17 @@ class Encoder:
     def latent_dim(self) -> int:
         return int(self.header["latent_dim"])
 
-    def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, rows: Floats) -> Floats:
         """(n, width) raw float32 -> (n, latent_dim) float32, not normalized; in a table, NaN is a missing value."""
         return self._blockwise(
             "encode", rows, self.latent_dim, lambda x: _through(self.encoder, self.preprocess.apply(x))
         )
 
-    def reconstruct(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def reconstruct(self, rows: Floats) -> Floats:
         """(n, width) raw float32 -> (n, width) through the bottleneck and back, in the raw unit."""
         return self.decode(self.encode(rows))
 
-    def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+    def decode(self, latent: Floats) -> Floats:
         """(n, latent_dim), the output of `encode` -> (n, width) float32 in the raw unit."""
         logits = self.header["output"] == "logits"
 
@@ -107,7 +108,7 @@ class Encoder:
 
         return self._blockwise("decode", latent, self.width, step)
 
-    def encode_with_errors(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def encode_with_errors(self, rows: Floats) -> tuple[Floats, Floats]:
         """Return the output of `encode`, and the root mean square of the reconstruction error over a row's features.
 
         (n, width) raw float32, without missing values -> (n, latent_dim) and (n,) float32, the errors in the unit of
@@ -137,9 +138,7 @@ class Encoder:
     def _on_cuda(self) -> CudaSteps:
         return CudaSteps(self.device, self.widest)
 
-    def _blockwise(
-        self, name: str, rows: NDArray[np.float32], width: int, step: Callable[[Tensor], Tensor]
-    ) -> NDArray[np.float32]:
+    def _blockwise(self, name: str, rows: Floats, width: int, step: Callable[[Tensor], Tensor]) -> Floats:
         if self.device.type == "cuda":
             return self._on_cuda.run(name, rows, width, step)
         output = np.empty((len(rows), width), np.float32)

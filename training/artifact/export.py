@@ -7,10 +7,10 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.cuda import full_precision
 from lookalike.training.artifact.encoder import Encoder, load_encoder, write_encoder
 from lookalike.training.artifact.preprocess import Preprocessor
@@ -28,7 +28,7 @@ REMEDY = "The embeddings of an encoder that learned nothing are rounding errors:
 
 
 def export(
-    target: Path, model: Autoencoder, preprocess: Preprocessor, *, probe: NDArray[np.float32], header: dict[str, Any]
+    target: Path, model: Autoencoder, preprocess: Preprocessor, *, probe: Floats, header: dict[str, Any]
 ) -> Encoder:
     """Write the artifact, read it back, compare it with the live model, and only then move it to `target`.
 
@@ -70,7 +70,7 @@ def _fused(layer: nn.Module, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module
 
 
 @torch.inference_mode()
-def live_embeddings(model: Autoencoder, preprocess: Preprocessor, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def live_embeddings(model: Autoencoder, preprocess: Preprocessor, rows: Floats) -> Floats:
     """(n, width) raw -> (n, latent) by the live model."""
     device = next(model.parameters()).device
     preprocess = preprocess.to(device)
@@ -80,7 +80,7 @@ def live_embeddings(model: Autoencoder, preprocess: Preprocessor, rows: NDArray[
     return torch.cat(embeddings).cpu().numpy()  # (n, latent)
 
 
-def neighbor_agreement(live: NDArray[np.float32], exported: NDArray[np.float32], k: int = 10) -> float:
+def neighbor_agreement(live: Floats, exported: Floats, k: int = 10) -> float:
     """Return the share of each row's k nearest other rows under `live` that are among its k nearest under `exported`.
 
     A neighbor counts if its distance under `exported` equals that of the k-th: equal rows have no order.
@@ -99,7 +99,7 @@ def neighbor_agreement(live: NDArray[np.float32], exported: NDArray[np.float32],
     return float((gaps <= limit).mean())
 
 
-def _compare(live: NDArray[np.float32], exported: NDArray[np.float32]) -> None:
+def _compare(live: Floats, exported: Floats) -> None:
     largest = np.abs(live).max(axis=1, keepdims=True)  # (n, 1): the scale of each row, at least the median row's
     scale = np.maximum(largest, max(1.0, float(np.median(largest))))
     difference = float((np.abs(live - exported) / scale).max())

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from lookalike.training.array_types import Doubles, Floats, Integers
 from lookalike.training.tables.origin import Origin
 
 __all__ = ["MAX_NAMED", "Clipped", "ClippedValue", "Ids", "allowed", "clipped_at", "far_rows", "known_range"]
@@ -34,9 +34,6 @@ MAX_NAMED = 20
 """At most this many clipped values are named."""
 _LARGEST = float(np.finfo(np.float32).max)
 
-Doubles = NDArray[np.float64]
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
 Ids = Sequence[str] | Sequence[int] | Integers
 
 

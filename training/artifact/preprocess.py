@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from lookalike.training.array_types import Doubles, Floats, Integers
 from lookalike.training.artifact.known_range import Clipped, Ids, clipped_at, far_rows, known_range
 from lookalike.training.artifact.steady import whole_vectors
 from lookalike.training.choices import ScaleKind
@@ -23,7 +23,7 @@ _BLOCK = 16_384
 _TOGETHER = {"center", "range"}
 _AROUND_MEAN = {"center", "standard"}
 _NAMES = ("offset", "factor", "low", "high")
-Far = dict[int, NDArray[np.int64]]
+Far = dict[int, Integers]
 """For each column with values far from all others, the rows of these values."""
 
 
@@ -92,18 +92,18 @@ class Preprocessor:
         """(n, width) -> (n, features), raw."""
         return self.table.to_features(rows) if self.table else rows
 
-    def outside(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
+    def outside(self, rows: Floats) -> Integers:
         """(n, width) raw -> (m, 2): the row and the column of each value outside the known range."""
         low, high = self.limits
         return np.argwhere((rows < low) | (rows > high))
 
-    def clipped(self, rows: NDArray[np.float32], ids: Ids) -> Clipped:
+    def clipped(self, rows: Floats, ids: Ids) -> Clipped:
         """The values of (n, width) raw rows outside the known range; `ids` identifies the rows."""
         names = [column.name for column in self.columns]
         return clipped_at(rows, self.outside(rows), ids, names=names, limits=self.limits, origin=self.origin)
 
     @cached_property
-    def limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def limits(self) -> tuple[Floats, Floats]:
         """(width,) each: the least and the greatest known value of each raw column.
 
         A table's categories, and its numbers that never varied in training, have no limits: the encoder does not read
@@ -177,7 +177,7 @@ def _between(low: Tensor, high: Tensor, logits: Tensor) -> Tensor:
 
 
 def fit_preprocessor(
-    rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Column, ...] = (), origin: Origin = None
+    rows: Floats, kind: ScaleKind, columns: tuple[Column, ...] = (), origin: Origin = None
 ) -> Preprocessor:
     """Fit a preprocessor to training rows.
 
@@ -214,7 +214,7 @@ def build_preprocessor(kind: ScaleKind, fitted: tuple[FittedColumn, ...]) -> Pre
     return Preprocessor(kind, **tensors, table=table, origin=origin if origin.any() else None)
 
 
-def _fit_columns(rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Column, ...]) -> tuple[FittedColumn, ...]:
+def _fit_columns(rows: Floats, kind: ScaleKind, columns: tuple[Column, ...]) -> tuple[FittedColumn, ...]:
     missing = sum(np.isnan(rows[start : start + _BLOCK]).sum(axis=0) for start in range(0, len(rows), _BLOCK))
     fitted = [FittedColumn(column, int(count)) for column, count in zip(columns, missing, strict=True)]
     numeric = [number for number, column in enumerate(columns) if column.kind == "numeric"]
@@ -232,7 +232,7 @@ def _fit_columns(rows: NDArray[np.float32], kind: ScaleKind, columns: tuple[Colu
     return tuple(fitted)
 
 
-def _numbers(rows: NDArray[np.float32], kind: ScaleKind, numeric: Sequence[int]) -> list[list[float]]:
+def _numbers(rows: Floats, kind: ScaleKind, numeric: Sequence[int]) -> list[list[float]]:
     """Offset, factor, low, high and mean of each column in `numeric`, as float32 holds them."""
     if not numeric:
         return []
@@ -243,9 +243,7 @@ def _numbers(rows: NDArray[np.float32], kind: ScaleKind, numeric: Sequence[int])
     return fitted
 
 
-def _fit_numbers(
-    rows: NDArray[np.float32], kind: ScaleKind
-) -> tuple[Tensor, Tensor, NDArray[np.float64], NDArray[np.float64], Far]:
+def _fit_numbers(rows: Floats, kind: ScaleKind) -> tuple[Tensor, Tensor, Doubles, Doubles, Far]:
     """Offset and factor, (width,) float32, each column's least and greatest value, and which values are far.
 
     NaN is ignored, and so are the few values that are far from all others: one of them would determine the scale.
@@ -271,31 +269,27 @@ def _fit_numbers(
     return _tensor(offset), _tensor(1.0 / np.where(constant, 1.0, spread)), *edges, far
 
 
-def _bounds(
-    kind: ScaleKind, offset: Tensor, factor: Tensor, low: NDArray[np.float64], high: NDArray[np.float64]
-) -> tuple[Tensor, Tensor]:
+def _bounds(kind: ScaleKind, offset: Tensor, factor: Tensor, low: Doubles, high: Doubles) -> tuple[Tensor, Tensor]:
     """The preprocessed least and greatest values; rounded like the rows, so that no training row is outside."""
     least, most = ((_tensor(edge) - offset) * factor for edge in _together(kind, low, high))
     return least, most
 
 
-def _together(
-    kind: ScaleKind, low: NDArray[np.float64], high: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _together(kind: ScaleKind, low: Doubles, high: Doubles) -> tuple[Doubles, Doubles]:
     """The bounds of each column, or if all are scaled as one, of all columns together."""
     if kind not in _TOGETHER or not len(low):
         return low, high
     return np.full_like(low, low.min()), np.full_like(high, high.max())
 
 
-def _near(rows: NDArray[np.float32], column: int, far: Far) -> NDArray[np.float64]:
+def _near(rows: Floats, column: int, far: Far) -> Doubles:
     """(n,) the values of a column in float64, NaN if they are missing or far."""
     values = rows[:, column].astype(np.float64)
     values[far.get(column, [])] = np.nan
     return values
 
 
-def _mean_and_deviation(rows: NDArray[np.float32], far: Far) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _mean_and_deviation(rows: Floats, far: Far) -> tuple[Doubles, Doubles]:
     """The mean and the deviation of each column without NaN and `far`, in float64 and in blocks, to save memory."""
     from sklearn.preprocessing import StandardScaler
 
@@ -312,5 +306,5 @@ def _mean_and_deviation(rows: NDArray[np.float32], far: Far) -> tuple[NDArray[np
     return mean, deviation
 
 
-def _tensor(values: NDArray[np.float64]) -> Tensor:
+def _tensor(values: Doubles) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))

@@ -7,15 +7,14 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.artifact.preprocess import Preprocessor
-from lookalike.training.robust import shortened
+from lookalike.training.robust import winsorized
 
-__all__ = ["EncoderScore", "NoiseTest", "add_noise", "judge_encoder", "judge_pca", "judge_raw", "label_precision"]
+__all__ = ["EncoderScore", "NoiseTest", "add_noise", "label_precision", "score_encoder", "score_pca", "score_raw"]
 
-Rows2D = NDArray[np.float32]
 _CPU = torch.device("cpu")
 
 
@@ -26,9 +25,9 @@ class NoiseTest:
     `noisy` are the queries with noise. Any label may be None.
     """
 
-    items: Rows2D
-    queries: Rows2D
-    noisy: Rows2D
+    items: Floats
+    queries: Floats
+    noisy: Floats
     item_labels: list[Any]
     query_labels: list[Any]
 
@@ -45,7 +44,7 @@ class EncoderScore:
 
 
 def label_precision(
-    items: Rows2D, item_labels: list[Any], queries: Rows2D, query_labels: list[Any], *, k: int = 10
+    items: Floats, item_labels: list[Any], queries: Floats, query_labels: list[Any], *, k: int = 10
 ) -> float | None:
     """Return the mean share of a query's k nearest items, by cosine, that have its label; None without labels."""
     if None in item_labels or None in query_labels:
@@ -60,7 +59,7 @@ def label_precision(
     return float((item_kinds[nearest] == query_kinds[:, None]).mean())
 
 
-def add_noise(rows: Rows2D, preprocess: Preprocessor, level: float = 0.3, seed: int = 0) -> Rows2D:
+def add_noise(rows: Floats, preprocess: Preprocessor, level: float = 0.3, seed: int = 0) -> Floats:
     """Return raw rows with Gaussian noise of standard deviation `level` noise units, clipped to the data's range.
 
     In a table, categories and missing values do not change.
@@ -73,19 +72,19 @@ def add_noise(rows: Rows2D, preprocess: Preprocessor, level: float = 0.3, seed: 
     return np.where(np.isnan(rows) | ~np.array(numbers), rows, noisy) if numbers else noisy
 
 
-def judge_encoder(name: str, encoder: Encoder, noise_test: NoiseTest) -> EncoderScore:
+def score_encoder(name: str, encoder: Encoder, noise_test: NoiseTest) -> EncoderScore:
     """Score an artifact; the reconstruction error is in its preprocessed unit, over the rows that it does not clip."""
     apply, queries = _scaling(encoder.preprocess), _known(encoder.preprocess, noise_test.queries)
     error = _error(encoder.preprocess, apply(encoder.reconstruct(queries)), apply(queries))
     return _judge(name, encoder.encode, error, 4 * encoder.latent_dim, noise_test)
 
 
-def judge_pca(latent_dim: int, preprocess: Preprocessor, noise_test: NoiseTest, fit_on: Rows2D) -> EncoderScore:
+def score_pca(latent_dim: int, preprocess: Preprocessor, noise_test: NoiseTest, fit_on: Floats) -> EncoderScore:
     """Score the principal components of the preprocessed rows, the best linear autoencoder; no row dominates them."""
     from sklearn.decomposition import PCA
 
     apply = _scaling(preprocess)
-    fitted = shortened(apply(fit_on)).astype(np.float32)
+    fitted = winsorized(apply(fit_on)).astype(np.float32)
     pca = PCA(min(latent_dim, *fitted.shape), random_state=0).fit(fitted)
     queries = apply(_known(preprocess, noise_test.queries))
     reconstructed = np.asarray(pca.inverse_transform(pca.transform(queries)), np.float32)
@@ -93,13 +92,13 @@ def judge_pca(latent_dim: int, preprocess: Preprocessor, noise_test: NoiseTest, 
         reconstructed = apply(preprocess.to(_CPU).invert(torch.from_numpy(reconstructed), shares=True).numpy())
     error = _error(preprocess, reconstructed, queries)
 
-    def embed(rows: Rows2D) -> Rows2D:
+    def embed(rows: Floats) -> Floats:
         return np.ascontiguousarray(pca.transform(apply(rows)), np.float32)
 
     return _judge(f"PCA-{pca.n_components_}", embed, error, 4 * int(pca.n_components_), noise_test)
 
 
-def judge_raw(noise_test: NoiseTest, preprocess: Preprocessor | None = None) -> EncoderScore:
+def score_raw(noise_test: NoiseTest, preprocess: Preprocessor | None = None) -> EncoderScore:
     """Score the rows themselves; rows with categories or gaps are scored as the features of `preprocess`."""
     gaps = any(np.isnan(part).any() for part in (noise_test.items, noise_test.queries))
     if preprocess and (preprocess.mixed or gaps):
@@ -108,7 +107,7 @@ def judge_raw(noise_test: NoiseTest, preprocess: Preprocessor | None = None) -> 
 
 
 def _judge(
-    name: str, embed: Callable[[Rows2D], Rows2D], error: float, size: int, noise_test: NoiseTest
+    name: str, embed: Callable[[Floats], Floats], error: float, size: int, noise_test: NoiseTest
 ) -> EncoderScore:
     items = embed(noise_test.items)
     clean, noisy = (
@@ -118,18 +117,18 @@ def _judge(
     return EncoderScore(name, error, clean, noisy, size)
 
 
-def _scaling(preprocess: Preprocessor) -> Callable[[Rows2D], Rows2D]:
+def _scaling(preprocess: Preprocessor) -> Callable[[Floats], Floats]:
     on_cpu = preprocess.to(_CPU)
     return lambda rows: on_cpu.apply(torch.from_numpy(rows)).numpy()
 
 
-def _known(preprocess: Preprocessor, rows: Rows2D) -> Rows2D:
+def _known(preprocess: Preprocessor, rows: Floats) -> Floats:
     """The rows without values outside the known range, of which one alone could dominate the error."""
     outside = np.unique(preprocess.outside(rows)[:, 0])
     return np.delete(rows, outside, axis=0) if len(outside) < len(rows) else rows
 
 
-def _error(preprocess: Preprocessor, output: Rows2D, features: Rows2D) -> float:
+def _error(preprocess: Preprocessor, output: Floats, features: Floats) -> float:
     """The mean square error; for mixed columns, relative to the error of the best constant output."""
     error = float(np.mean(np.square(output - features, dtype=np.float64)))
     variance = float(np.var(features, axis=0, dtype=np.float64).mean()) if preprocess.mixed else 1.0

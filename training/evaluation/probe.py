@@ -11,9 +11,9 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lookalike.training.array_types import Booleans, Floats
 from lookalike.training.config import OptimizerConfig
 from lookalike.training.fit.loop import fit
 from lookalike.training.fit.split import hold_out
@@ -22,14 +22,11 @@ from lookalike.training.history import State
 from lookalike.training.models.losses import LOSSES
 from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
-from lookalike.training.robust import shortened
+from lookalike.training.robust import winsorized
 from lookalike.training.schedules import build_schedule
 
 __all__ = ["ProbeScores", "label_scores", "probe"]
 
-Rows2D = NDArray[np.float32]
-Marks = NDArray[np.bool_]
-"""(n, kinds): which rows have which label."""
 
 HIDDEN = 128
 NEIGHBORS = 10
@@ -48,7 +45,7 @@ class ProbeScores:
 
 
 def probe(
-    items: Rows2D, item_labels: list[Any], queries: Rows2D, query_labels: list[Any], *, seed: int = 0
+    items: Floats, item_labels: list[Any], queries: Floats, query_labels: list[Any], *, seed: int = 0
 ) -> ProbeScores | None:
     """Learn the items' labels from their embeddings, and predict the queries' labels.
 
@@ -79,7 +76,7 @@ def probe(
     return ProbeScores(linear, mlp, neighbours)
 
 
-def label_scores(predicted: Marks, actual: Marks, *, several: bool) -> dict[str, float]:
+def label_scores(predicted: Booleans, actual: Booleans, *, several: bool) -> dict[str, float]:
     """(m, kinds) each -> the accuracy; or with `several` labels, F1 over all (micro) and its mean over kinds (macro).
 
     A kind that no row has and that is not predicted has no F1.
@@ -94,7 +91,7 @@ def label_scores(predicted: Marks, actual: Marks, *, several: bool) -> dict[str,
     }
 
 
-def _labeled(rows: Rows2D, labels: list[Any]) -> tuple[Rows2D, list[list[str]], bool]:
+def _labeled(rows: Floats, labels: list[Any]) -> tuple[Floats, list[list[str]], bool]:
     """The rows that have a label, the names in each label, and whether a label is a list of names."""
     labeled = [i for i, label in enumerate(labels) if label is not None]
     kept = [labels[i] for i in labeled]
@@ -103,7 +100,7 @@ def _labeled(rows: Rows2D, labels: list[Any]) -> tuple[Rows2D, list[list[str]], 
     return np.ascontiguousarray(rows[labeled]), names, several
 
 
-def _marks(names: list[list[str]], kinds: list[str]) -> Marks:
+def _marks(names: list[list[str]], kinds: list[str]) -> Booleans:
     places = {kind: place for place, kind in enumerate(kinds)}
     marks = np.zeros((len(names), len(kinds)), np.bool_)
     for row, row_names in enumerate(names):
@@ -111,23 +108,23 @@ def _marks(names: list[list[str]], kinds: list[str]) -> Marks:
     return marks
 
 
-def _decide(scores: NDArray[np.float32], limit: float, several: bool) -> Marks:
+def _decide(scores: Floats, limit: float, several: bool) -> Booleans:
     """(m, kinds) scores -> those above `limit`, or if a row has one label, only the greatest."""
     if several:
-        above: Marks = scores > limit
+        above: Booleans = scores > limit
         return above
-    greatest: Marks = np.eye(scores.shape[1], dtype=np.bool_)[scores.argmax(axis=1)]
+    greatest: Booleans = np.eye(scores.shape[1], dtype=np.bool_)[scores.argmax(axis=1)]
     return greatest
 
 
-def _vote(items: Rows2D, item_marks: Marks, queries: Rows2D, several: bool) -> Marks:
+def _vote(items: Floats, item_marks: Booleans, queries: Floats, several: bool) -> Booleans:
     _, nearest = faiss.knn(queries, items, min(NEIGHBORS, len(items)))  # (m, k)
     return _decide(item_marks[nearest].mean(axis=1, dtype=np.float32), 0.5, several)
 
 
 def _learn(
-    items: Rows2D, item_marks: Marks, queries: Rows2D, *, several: bool, hidden: tuple[int, ...], seed: int
-) -> Marks:
+    items: Floats, item_marks: Booleans, queries: Floats, *, several: bool, hidden: tuple[int, ...], seed: int
+) -> Booleans:
     """Train a probe on the items, of which some are held out for early stopping, and predict the queries' labels."""
     binary = not several and item_marks.shape[1] == 2
     outs = 1 if binary else item_marks.shape[1]
@@ -150,8 +147,8 @@ def _learn(
     return _decide(np.concatenate([-logits, logits], axis=1) if binary else logits, 0.0, several)
 
 
-def _standardized(items: Rows2D, queries: Rows2D) -> tuple[Tensor, Tensor]:
-    near = shortened(items)
+def _standardized(items: Floats, queries: Floats) -> tuple[Tensor, Tensor]:
+    near = winsorized(items)
     mean, deviation = near.mean(axis=0), near.std(axis=0)
     deviation[deviation == 0] = 1.0
     scaled_items, scaled_queries = (((rows - mean) / deviation).astype(np.float32) for rows in (items, queries))

@@ -40,7 +40,7 @@ def read_run(run: Path) -> tuple[State, dict[str, Any]]:
 
 
 def auto_fix(run: Path) -> AutoFixResult:
-    """Train again with the first advice that changes a setting, in RUN-mended (or -mended-2, ...).
+    """Train again with the first advice that changes a setting, in RUN-fixed (or -fixed-2, ...).
 
     Raises:
         TrainingError: the run is healthy, no remedy changes a setting, or the new run fails too.
@@ -64,6 +64,6 @@ def auto_fix(run: Path) -> AutoFixResult:
 
 def _new_folder(run: Path) -> Path:
     run = run.resolve()  # `.` and `..` have no name
-    first = run.with_name(f"{run.name}-mended")
+    first = run.with_name(f"{run.name}-fixed")
     numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     return next(folder for folder in itertools.chain([first], numbered) if not folder.exists())

@@ -18,6 +18,7 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.encoder import FORMAT, Encoder
 from lookalike.training.artifact.export import fold
 from lookalike.training.choices import DeviceName
@@ -36,7 +37,7 @@ from lookalike.training.tables.origin import absolute, relative
 
 __all__ = ["AutoencoderEmbedder"]
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
+FloatsOrDoubles = Floats | Doubles
 
 _DEFAULT = TrainConfig()
 _FLOATS = (np.float64, np.float32)
@@ -132,7 +133,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             raise ValueError(str(error)) from error
         return self
 
-    def transform(self, X: ArrayLike) -> Floats:  # noqa: N803
+    def transform(self, X: ArrayLike) -> FloatsOrDoubles:  # noqa: N803
         """(n, columns) -> (n, latent_dim) embeddings, not normalized; float64 if X is, else float32.
 
         They equal those of the exported encoder, to float32's rounding. They are computed in float64, so that a row's
@@ -144,7 +145,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         inputs = check_array(relative(checked, preprocess.origin), input_name="X")
         return _blockwise(inputs, checked.dtype, lambda rows: encoder(preprocess.apply(rows)))
 
-    def inverse_transform(self, X: ArrayLike) -> Floats:  # noqa: N803
+    def inverse_transform(self, X: ArrayLike) -> FloatsOrDoubles:  # noqa: N803
         """(n, latent_dim) embeddings -> (n, columns) in the unit of the rows; float64 if X is, else float32."""
         check_is_fitted(self)
         checked = check_array(X, dtype=_FLOATS, input_name="X")
@@ -153,7 +154,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         preprocess, decoder = self._fitted.preprocess, fold(self._fitted.model.decoder).double()
         logits = self._fitted.header["output"] == "logits"
         rows = _blockwise(checked, np.dtype(np.float64), lambda rows: preprocess.decode(decoder(rows), logits=logits))
-        restored: Floats = absolute(rows, preprocess.origin).astype(checked.dtype)
+        restored: FloatsOrDoubles = absolute(rows, preprocess.origin).astype(checked.dtype)
         return restored
 
     def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: N803

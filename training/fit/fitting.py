@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn, optim
 
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import Encoder, resolve_device
 from lookalike.training.artifact.export import export
 from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
@@ -60,7 +60,7 @@ class Fitted:
 
     model: Autoencoder
     preprocess: Preprocessor
-    probe: NDArray[np.float32]
+    probe: Floats
     header: dict[str, Any]
 
     def export(self, target: Path) -> Encoder:

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from lookalike.training.array_types import Integers
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.config import TrainConfig
 from lookalike.training.errors import TrainingError
@@ -50,8 +48,8 @@ def train(
     run: Path,
     *,
     resume: bool = False,
-    held: NDArray[np.int64] | None = None,
-    without: NDArray[np.int64] | None = None,
+    held: Integers | None = None,
+    without: Integers | None = None,
 ) -> TrainedRun:
     """Train on `rows` and write checkpoints and the encoder to the folder `run`; `held`, `without`: see `split_rows`.
 

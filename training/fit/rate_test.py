@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 
+from lookalike.training.array_types import Doubles
 from lookalike.training.errors import ConfigError, TrainingError
 from lookalike.training.fit.loop import train_epoch
 from lookalike.training.history import Epoch, State
@@ -38,8 +38,6 @@ CHANCE = 2.0
 MIN_STEPS = 40
 FEWEST = 8
 """The fewest losses that make a curve."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def rate_test(
     return RateTest(tuple(record.rates), tuple(smooth(record.rates, losses)), suggest(record.rates, losses))
 
 
-def smooth(rates: Sequence[float], losses: Floats) -> list[float]:
+def smooth(rates: Sequence[float], losses: Doubles) -> list[float]:
     """(n,) losses at n >= 2 rates that grow by a constant factor -> n means, weighted by a Gaussian of 0.2 decades."""
     bell = _bell(rates)
     middle = slice(len(bell) // 2, len(bell) // 2 + len(losses))
@@ -105,7 +103,7 @@ def smooth(rates: Sequence[float], losses: Floats) -> list[float]:
     return means
 
 
-def suggest(rates: Sequence[float], losses: Floats) -> float:
+def suggest(rates: Sequence[float], losses: Doubles) -> float:
     """Return the rate to train with: the lowest at which the smoothed loss has done 95 % of its fall.
 
     A higher rate gains almost nothing and is closer to divergence. If the noise is larger than the last 5 % of the
@@ -131,10 +129,10 @@ def suggest(rates: Sequence[float], losses: Floats) -> float:
     return float(rates[int(np.argmax(whole <= enough))])
 
 
-def _bell(rates: Sequence[float]) -> Floats:
+def _bell(rates: Sequence[float]) -> Doubles:
     reach = WIDTH / math.log10(rates[1] / rates[0])  # in steps
     places = np.arange(-math.ceil(3 * reach), math.ceil(3 * reach) + 1)
-    bell: Floats = np.exp(-0.5 * (places / reach) ** 2)
+    bell: Doubles = np.exp(-0.5 * (places / reach) ** 2)
     return bell
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lookalike.training.array_types import Booleans, Floats, Integers
 from lookalike.training.config import TrainConfig
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
@@ -20,8 +20,6 @@ SAMPLE_VALUES = 1 << 20
 COMPARED = 1_000
 """Sample rows that are compared with their float32 values: among more rows, some become equal by chance."""
 
-Places = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Split:
@@ -33,11 +31,11 @@ class Split:
         blurred: the columns whose distinct values become equal in float32.
     """
 
-    train: NDArray[np.float32]
-    validation: NDArray[np.float32]
+    train: Floats
+    validation: Floats
     train_labels: list[Any]
     validation_labels: list[Any]
-    places: tuple[Places, Places]
+    places: tuple[Integers, Integers]
     origin: Origin = None
     blurred: tuple[str, ...] = ()
 
@@ -50,7 +48,12 @@ class Split:
 
 
 def split_rows(
-    rows: Rows, config: TrainConfig, *, shown: bool = True, held: Places | None = None, without: Places | None = None
+    rows: Rows,
+    config: TrainConfig,
+    *,
+    shown: bool = True,
+    held: Integers | None = None,
+    without: Integers | None = None,
 ) -> Split:
     """Read the rows (a sample if they exceed `data.max_bytes`) and hold some out, chosen by the seed.
 
@@ -86,7 +89,7 @@ def split_rows(
     return Split(*parts, (places[kept], places[held]), rows.origin, names)
 
 
-def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, NDArray[np.bool_]]:
+def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, Booleans]:
     """Return the rows minus their origin, and in which columns float32 still merges distinct values, (width,) bool."""
     if rows.origin is not None or not rows.needs_float64:
         return rows, np.zeros(rows.width, np.bool_)
@@ -99,7 +102,7 @@ def _sample_rows(rows: Rows) -> int:
     return max(2, SAMPLE_VALUES // max(1, rows.width))
 
 
-def hold_out(rows: NDArray[np.float32], share: float, seed: int) -> NDArray[np.bool_]:
+def hold_out(rows: Floats, share: float, seed: int) -> Booleans:
     """Return which rows of (n, width), n >= 2, to hold out: (n,) bool, at least one and not all.
 
     If all rows differ, this is `share` of them, rounded; the choice depends only on n and the seed. Equal rows stay
@@ -120,7 +123,7 @@ def hold_out(rows: NDArray[np.float32], share: float, seed: int) -> NDArray[np.b
     return held
 
 
-def _fill(sizes: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
+def _fill(sizes: Integers, target: int) -> Booleans:
     """Return which groups to take to come near `target` rows: in order, skipping groups that no longer fit.
 
     Takes at least one group and not all; there must be at least two.

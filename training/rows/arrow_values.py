@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from lookalike.training.array_types import Integers
 from lookalike.training.errors import DataError
 
 __all__ = ["duplicate_field", "is_nested", "plain", "plain_column", "text_of"]
@@ -153,7 +153,7 @@ def _times(values: pa.Array) -> list[Any]:
     kind = values.type
     unit = "ms" if pa.types.is_date64(kind) else getattr(kind, "unit", "D")
     wide = values.cast(pa.int32()) if kind.bit_width == 32 else values  # 32-bit types cast to int32 only
-    ticks: NDArray[np.int64] = pc.fill_null(wide.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    ticks: Integers = pc.fill_null(wide.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
     days, rest = (ticks, ticks * 0) if unit == "D" else np.divmod(ticks, _DAY * _UNITS[unit])
     dates: list[str] = days.astype("M8[D]").astype(str).tolist()
     if pa.types.is_date(kind):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.training.array_types import Floats, Integers
 from lookalike.training.errors import DataError
 from lookalike.training.tables.columns import Column
 from lookalike.training.tables.origin import Origin, relative
@@ -132,12 +133,12 @@ class Rows:
             raise DataError(place, "a finite number that fits float32", found, remedy="Correct or remove the row.")
 
 
-def evenly(count: int, most: int) -> NDArray[np.int64]:
+def evenly(count: int, most: int) -> Integers:
     """Return at most `most` of the numbers 0 to count - 1, ascending and evenly spaced."""
     return np.linspace(0, max(0, count - 1), min(count, most)).astype(np.int64)
 
 
-def sampled(count: int, most: int, seed: int) -> NDArray[np.int64]:
+def sampled(count: int, most: int, seed: int) -> Integers:
     """Return at most `most` of the numbers 0 to count - 1, ascending, drawn uniformly at random."""
     if count <= most:
         return np.arange(count)
@@ -146,14 +147,14 @@ def sampled(count: int, most: int, seed: int) -> NDArray[np.int64]:
 
 def read_sample(
     rows: Rows, max_rows: int, seed: int, advance: Callable[[int], None] = lambda n: None
-) -> tuple[NDArray[np.float32], list[Any]]:
+) -> tuple[Floats, list[Any]]:
     """Read all rows, or a uniform random sample if there are more than `max_rows`; returns the same as `read_at`."""
     return read_at(rows, sampled(rows.count, max_rows, seed), advance)
 
 
 def read_at(
     rows: Rows,
-    keep: NDArray[np.int64],
+    keep: Integers,
     advance: Callable[[int], None] = lambda n: None,
     dtype: type[np.float32 | np.float64] = np.float32,
 ) -> tuple[NDArray[Any], list[Any]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from lookalike.training.array_types import Doubles
 from lookalike.training.errors import DataError
 from lookalike.training.rows.pandas_index import index_columns
 from lookalike.training.tables.columns import BOOLEANS, Column
@@ -75,14 +75,14 @@ def match_columns(path: Path, schema: pa.Schema, columns: tuple[Column, ...]) ->
             raise DataError(place, expected=f"{expected}, as in the encoder's training", found=str(kind))
 
 
-def encode_column(values: pa.Array, column: Column, path: str, first: int) -> NDArray[np.float64]:
+def encode_column(values: pa.Array, column: Column, path: str, first: int) -> Doubles:
     """(n,) values -> (n,) numbers, or codes of categories; NaN for missing and unknown values.
 
     Raises DataError if a boolean column contains another number than 0 and 1; rows are counted from `first`.
     """
     if column.kind == "categorical":
         values = pc.index_in(_text(values), value_set=pa.array(column.values, pa.large_string()))
-    numbers: NDArray[np.float64] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    numbers: Doubles = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     if column.kind == "boolean":
         bad = np.flatnonzero(~np.isin(numbers, (0, 1)) & ~np.isnan(numbers))
         if len(bad):

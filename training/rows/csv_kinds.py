@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from lookalike.training.array_types import Doubles
 from lookalike.training.errors import DataError
 
 __all__ = ["WORDS", "Tally", "convert", "is_time"]
@@ -151,9 +151,9 @@ def _numbers(cells: pa.Array) -> pa.Array | None:
     return None if np.isnan(_values(numbers)).any() else numbers
 
 
-def _values(numbers: pa.Array) -> NDArray[np.float64]:
+def _values(numbers: pa.Array) -> Doubles:
     """Return the numbers that are not null, (m,) float64."""
-    values: NDArray[np.float64] = (numbers.drop_null() if numbers.null_count else numbers).to_numpy()
+    values: Doubles = (numbers.drop_null() if numbers.null_count else numbers).to_numpy()
     return values
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.training.array_types import Floats
+
 __all__ = ["fingerprints", "sketches"]
 
 _BLOCK_VALUES = 1 << 22
@@ -10,7 +12,7 @@ _KEY = 0x5EED
 _SKETCHED = 64
 
 
-def fingerprints(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
+def fingerprints(rows: Floats) -> NDArray[np.uint64]:
     """(n, width) float32 -> (n,) uint64, the same for rows of equal values (0 equals -0, and NaN equals NaN).
 
     Each is the sum of the values' bits times random weights, modulo 2^64 (Dietzfelbinger 1996). Two different rows
@@ -26,7 +28,7 @@ def fingerprints(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
     return prints
 
 
-def sketches(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
+def sketches(rows: Floats) -> NDArray[np.uint64]:
     """(n, width) -> (n,) fingerprints of 64 fixed, random columns: enough to recognize a row, and fast."""
     chosen = np.random.default_rng(_KEY).permutation(rows.shape[1])[:_SKETCHED]
     return fingerprints(np.ascontiguousarray(rows[:, np.sort(chosen)]))

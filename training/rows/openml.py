@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.training.array_types import Doubles
 from lookalike.training.errors import DataError
 from lookalike.training.rows.builtin import fashion_folders
 from lookalike.training.sealed import replace_folder, staging
 
 __all__ = ["Fetch", "install_fashion", "write_idx"]
 
-Fetch = Callable[[], tuple[NDArray[np.float64], NDArray[np.str_]]]
+Fetch = Callable[[], tuple[Doubles, NDArray[np.str_]]]
 """Returns pixels, (70000, 784) of 0 to 255, and labels, (70000,) of "0" to "9"; the training part first."""
 
 _PARTS = {"train": slice(0, 60_000), "t10k": slice(60_000, 70_000)}
@@ -56,7 +57,7 @@ def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
         file.write(values.tobytes())
 
 
-def _check(pixels: NDArray[np.float64], labels: NDArray[np.str_]) -> None:
+def _check(pixels: Doubles, labels: NDArray[np.str_]) -> None:
     """Check the shapes, that pixels are bytes, and that all labels are equally frequent in each part."""
     found = f"{pixels.shape} and {labels.shape}"
     if pixels.shape == (70_000, 784) and labels.shape == (70_000,):
@@ -69,12 +70,12 @@ def _check(pixels: NDArray[np.float64], labels: NDArray[np.str_]) -> None:
     raise DataError("Fashion-MNIST", expected=expected, found=found, remedy="Fetch the data again.")
 
 
-def _fetch() -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+def _fetch() -> tuple[Doubles, NDArray[np.str_]]:
     """Download with the liac-arff parser: the faster one needs pandas, which is not a dependency."""
     from sklearn.datasets import fetch_openml
 
     fetched = fetch_openml(data_id=40996, as_frame=False, parser="liac-arff", return_X_y=True, cache=False)
-    pixels: NDArray[np.float64] = fetched[0]
+    pixels: Doubles = fetched[0]
     labels: NDArray[np.str_] = fetched[1].astype(np.str_)
     return pixels, labels
 

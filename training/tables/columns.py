@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BOOLEANS", "CATEGORIES", "Column", "FittedColumn", "describe_columns", "read_columns", "spell"]
+__all__ = ["BOOLEANS", "CATEGORIES", "Column", "FittedColumn", "describe_columns", "read_columns", "to_json_rows"]
 
 ColumnKind = Literal["numeric", "boolean", "categorical"]
 BOOLEANS = ("false", "true")
@@ -86,7 +86,7 @@ def read_columns(described: list[Any]) -> tuple[FittedColumn, ...]:
     return fitted
 
 
-def spell(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[Any]]:
+def to_json_rows(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[Any]]:
     """Raw rows, (n, width) floats, as JSON values: strings for categories, true and false, None for missing."""
     if not columns:
         plain: list[list[Any]] = rows.tolist()

@@ -8,9 +8,11 @@ column that float32 holds well enough has the origin 0. Rows with only such colu
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.training.array_types import Booleans, Doubles, Floats
+
 __all__ = ["Origin", "absolute", "find_origin", "is_blurred", "is_coarse", "relative", "subtracted"]
 
-Origin = NDArray[np.float64] | None
+Origin = Doubles | None
 """(width,) float64, one value per column; None: all are 0."""
 
 FAR = 2.0**8
@@ -28,7 +30,7 @@ SURE_BITS = 44
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def relative(values: NDArray[np.generic], origin: Origin) -> NDArray[np.float32]:
+def relative(values: NDArray[np.generic], origin: Origin) -> Floats:
     """(n, width) numbers of any type -> float32, minus the origin; infinite if a value does not fit float32.
 
     Rows become float32 only here. Rows that are float32 already and have no origin are copied only if they are not
@@ -38,7 +40,7 @@ def relative(values: NDArray[np.generic], origin: Origin) -> NDArray[np.float32]
         return subtracted(values, origin)
 
 
-def subtracted(values: NDArray[np.generic], origin: Origin) -> NDArray[np.float32]:
+def subtracted(values: NDArray[np.generic], origin: Origin) -> Floats:
     """As `relative`, but NumPy warns if a value does not fit."""
     if origin is not None:
         values = np.subtract(values, origin, dtype=np.float64)
@@ -50,7 +52,7 @@ def absolute(rows: NDArray[np.floating], origin: Origin) -> NDArray[np.floating]
     return rows if origin is None else rows + origin
 
 
-def find_origin(sample: NDArray[np.float64]) -> Origin:
+def find_origin(sample: Doubles) -> Origin:
     """Each column's origin, from some rows, (n, width) float64, NaN if a value is missing.
 
     The origin is near the median of the column's distinct values, so that a value that means "missing", such as 0, does
@@ -66,7 +68,7 @@ def find_origin(sample: NDArray[np.float64]) -> Origin:
     return origin if origin.any() else None
 
 
-def is_blurred(sample: NDArray[np.float64], origin: Origin) -> NDArray[np.bool_]:
+def is_blurred(sample: Doubles, origin: Origin) -> Booleans:
     """(width,): in which columns of (n, width) float64 different values become equal, even minus the origin."""
     found = np.zeros(sample.shape[1], np.bool_)
     for column in np.flatnonzero(~_is_exact(sample)):
@@ -76,7 +78,7 @@ def is_blurred(sample: NDArray[np.float64], origin: Origin) -> NDArray[np.bool_]
     return found
 
 
-def is_coarse(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+def is_coarse(rows: Floats) -> Booleans:
     """(width,): which columns of (n, width) float32 look as if float32 had cost them resolution before.
 
     Their values are far from 0 for their spread, and use float32's last bit or are beyond its whole numbers. Beyond
@@ -90,14 +92,14 @@ def is_coarse(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
     return found
 
 
-def _is_exact(sample: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _is_exact(sample: Doubles) -> Booleans:
     """(width,): for which columns float32 holds every value exactly."""
     held = relative(sample, None)
-    exact: NDArray[np.bool_] = ((held == sample) | np.isnan(sample)).all(axis=0)
+    exact: Booleans = ((held == sample) | np.isnan(sample)).all(axis=0)
     return exact
 
 
-def _different(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _different(values: Doubles) -> Doubles:
     """Sorted and unique, without NaN and infinity; rounded to `SURE_BITS` unless all are whole numbers."""
     values = values[np.isfinite(values)]
     if (values != np.rint(values)).any():
@@ -106,7 +108,7 @@ def _different(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.unique(values)
 
 
-def _center_and_spread(values: NDArray[np.float64]) -> tuple[float, float]:
+def _center_and_spread(values: Doubles) -> tuple[float, float]:
     """The median, which is one of the sorted values, and the distance of the quartiles; 0 and 0 without values."""
     if not len(values):
         return 0.0, 0.0

@@ -12,12 +12,12 @@ from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.config import load_config
 from lookalike.training.errors import ResumeError
-from lookalike.training.evaluation.judge import NoiseTest, add_noise, judge_encoder, judge_pca, judge_raw
+from lookalike.training.evaluation.judge import NoiseTest, add_noise, score_encoder, score_pca, score_raw
 from lookalike.training.fit.job import TrainedRun, train
 from lookalike.training.fit.split import Split
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.builtin import BUILTIN
-from lookalike.training.tables.columns import spell
+from lookalike.training.tables.columns import to_json_rows
 from lookalike.training.tables.origin import absolute
 
 __all__ = ["run_demo"]
@@ -31,10 +31,10 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
     denoising, split = run.encoder, run.split
     noise_test = _noise_test(rows, split, denoising)
     scores = [
-        judge_raw(noise_test, denoising.preprocess),
-        judge_pca(denoising.latent_dim, denoising.preprocess, noise_test, split.train),
-        judge_encoder("standard", standard, noise_test),
-        judge_encoder("denoising", denoising, noise_test),
+        score_raw(noise_test, denoising.preprocess),
+        score_pca(denoising.latent_dim, denoising.preprocess, noise_test, split.train),
+        score_encoder("standard", standard, noise_test),
+        score_encoder("denoising", denoising, noise_test),
     ]
     out.print(scores_table(scores))
     store = Store(store_at)
@@ -43,7 +43,7 @@ def run_demo(data: str, store_at: Path, out: Console) -> Path:
     out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
     query = absolute(noise_test.queries[:1], denoising.origin)
     path = store_at / "query.json"
-    path.write_text(json.dumps({"inputs": spell(query, denoising.columns), "limit": 3}) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({"inputs": to_json_rows(query, denoising.columns), "limit": 3}) + "\n", encoding="utf-8")
     return path.resolve()
 
 

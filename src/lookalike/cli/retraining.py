@@ -68,7 +68,7 @@ def retrain(store: StoreOption, options: RetrainFlags) -> None:
     import torch
 
     from lookalike.retraining.plan import RetrainOptions
-    from lookalike.retraining.run import is_mistake
+    from lookalike.retraining.run import is_user_error
     from lookalike.service.resources import cores
     from lookalike.training.scheduling import lower_priority
 
@@ -88,7 +88,7 @@ def retrain(store: StoreOption, options: RetrainFlags) -> None:
         code = _print_plan(wanted) if options.dry_run else _retrain(wanted)
     except LookalikeError as error:
         print(f"lookalike: {error}", file=sys.stderr)
-        code = BUSY if isinstance(error, JobError) else USER_ERROR if is_mistake(error) else FAILED
+        code = BUSY if isinstance(error, JobError) else USER_ERROR if is_user_error(error) else FAILED
     raise typer.Exit(code)
 
 

@@ -73,7 +73,7 @@ def rates(
 def doctor(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, finished or not.")],
     fix: Annotated[
-        bool, typer.Option("--fix", help="Train again with the first advice, in RUN-mended, and compare the two runs.")
+        bool, typer.Option("--fix", help="Train again with the first advice, in RUN-fixed, and compare the two runs.")
     ] = False,
 ) -> None:
     """Explain why a run does not learn.

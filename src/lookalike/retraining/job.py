@@ -15,10 +15,10 @@ from typing import Any
 
 from lookalike.index.changes.retention import JOB
 from lookalike.index.versions.store import Store
-from lookalike.retraining.report import folder_of
+from lookalike.retraining.report import retraining_folder
 from lookalike.training.sealed import replacing, sync_folder
 
-__all__ = ["Job", "begin", "end", "job_of", "promoting", "read_job", "run_of"]
+__all__ = ["Job", "begin", "end", "job_of", "note_promotion", "read_job", "run_of"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def job_of(store: Store, number: int) -> str | None:
 
 def run_of(store: Store) -> Path:
     """Return the folder of the training run."""
-    return folder_of(store) / "run"
+    return retraining_folder(store) / "run"
 
 
 def read_job(store: Store) -> Job | None:
@@ -76,23 +76,23 @@ def read_job(store: Store) -> Job | None:
 
 def begin(store: Store, job: Job) -> None:
     """Write a new job, and remove the run of the last job."""
-    folder = folder_of(store)
+    folder = retraining_folder(store)
     folder.mkdir(exist_ok=True)
     (store.folder / JOB).unlink(missing_ok=True)
     shutil.rmtree(run_of(store), ignore_errors=True)
     _write(store, job)
 
 
-def promoting(store: Store, job: Job) -> None:
+def note_promotion(store: Store, job: Job) -> None:
     """Note that the job's version is promoted next. The alias's stamp shows later whether the alias was written."""
     _write(store, replace(job, alias=list(store.alias_stamp())))
 
 
 def end(store: Store) -> None:
     """Remove the job: nothing is left to continue."""
-    if folder_of(store).is_dir():
+    if retraining_folder(store).is_dir():
         (store.folder / JOB).unlink(missing_ok=True)
-        sync_folder(folder_of(store))
+        sync_folder(retraining_folder(store))
 
 
 def _write(store: Store, job: Job) -> None:

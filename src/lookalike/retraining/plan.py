@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.data import open_data
 from lookalike.index.ann.vectors import comparable
@@ -17,6 +16,7 @@ from lookalike.index.versions.embed import suited
 from lookalike.index.versions.manifest import RetrainedRows
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
+from lookalike.training.array_types import Integers
 from lookalike.training.choices import DeviceName
 from lookalike.training.config import TrainConfig, build_config, load_config
 
@@ -60,7 +60,7 @@ class Plan:
     config: TrainConfig
     settings: str
     collection: TrainingSnapshot
-    held: NDArray[np.int64]
+    held: Integers
 
     @property
     def summary(self) -> RetrainedRows:

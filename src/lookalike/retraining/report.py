@@ -12,7 +12,7 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.verdict import Verdict
 from lookalike.training.sealed import replacing
 
-__all__ = ["Report", "RetrainOutcome", "folder_of", "write_report"]
+__all__ = ["Report", "RetrainOutcome", "retraining_folder", "write_report"]
 
 RetrainOutcome = Literal["promoted", "kept", "failed"]
 
@@ -59,13 +59,13 @@ class Report:
         return [*lines, f"{outcome}{', forced' if self.forced else ''}: {self.reason}"]
 
 
-def folder_of(store: Store) -> Path:
+def retraining_folder(store: Store) -> Path:
     """Return the folder of the retraining's files."""
     return (store.folder / JOB).parent
 
 
 def write_report(store: Store, report: Report) -> None:
     """Replace the report of the store."""
-    folder_of(store).mkdir(exist_ok=True)
-    with replacing(folder_of(store) / "report.json") as new:
+    retraining_folder(store).mkdir(exist_ok=True)
+    with replacing(retraining_folder(store) / "report.json") as new:
         new.write_bytes(TypeAdapter(Report).dump_json(report, indent=1) + b"\n")

@@ -15,9 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lookalike.index.ann.target import Target
 from lookalike.index.changes.log import ChangeLog
 from lookalike.index.changes.retention import prune
@@ -28,15 +25,16 @@ from lookalike.index.versions.build import RetrainingParts, build
 from lookalike.index.versions.consistency_check import check_consistency
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.verdict import Verdict
-from lookalike.retraining.job import Job, begin, end, job_of, promoting, read_job, run_of
+from lookalike.retraining.job import Job, begin, end, job_of, note_promotion, read_job, run_of
 from lookalike.retraining.plan import Plan, RetrainOptions, config_of, make_plan, plain
 from lookalike.retraining.report import Report, write_report
+from lookalike.training.array_types import Floats
 from lookalike.training.config import load_config
 from lookalike.training.errors import ConfigError, DataError, LookalikeError
 from lookalike.training.fit.job import TrainedRun, train
 from lookalike.training.rows import evenly
 
-__all__ = ["is_mistake", "retrain"]
+__all__ = ["is_user_error", "retrain"]
 
 FITTED = 20_000
 """Training rows that the gate's baselines and the map between the versions are fitted on."""
@@ -137,7 +135,7 @@ def _train(plan: Plan, folder: Path) -> TrainedRun:
     return run
 
 
-def _judge(plan: Plan, run: TrainedRun, fit_on: NDArray[np.float32]) -> Verdict:
+def _judge(plan: Plan, run: TrainedRun, fit_on: Floats) -> Verdict:
     none = 0 if not len(plan.held) else None  # the champion may know rows that are held out by chance
     return judge(
         run.encoder,
@@ -169,7 +167,7 @@ def _promoted(options: RetrainOptions, number: int, job: Job, drift: dict[str, A
         return replace(report, forced=False)
     if not check_consistency(store.open(number, options.device)).holds:
         return replace(report, reason=f"the index of version {number} is not consistent with its encoder")
-    promoting(store, job)
+    note_promotion(store, job)
     try:
         store.promote(number, instead_of=parent)
     except StoreError:
@@ -199,7 +197,7 @@ def _champion(store: Store) -> int | None:
         return None
 
 
-def is_mistake(error: Exception) -> bool:
+def is_user_error(error: Exception) -> bool:
     """Whether the user can correct it. A store that the system refuses to write is no mistake."""
     refused = isinstance(error, StoreError) and isinstance(error.__cause__, OSError)
     return isinstance(error, ConfigError | DataError | StoreError) and not refused
@@ -207,5 +205,5 @@ def is_mistake(error: Exception) -> bool:
 
 def _fails_again(error: Exception) -> bool:
     """Whether the job would fail again if it were continued. Mistakes can be corrected, and a disk can get space."""
-    correctable = is_mistake(error) or isinstance(error, LogError) or isinstance(error.__cause__, OSError)
+    correctable = is_user_error(error) or isinstance(error, LogError) or isinstance(error.__cause__, OSError)
     return isinstance(error, LookalikeError) and not correctable

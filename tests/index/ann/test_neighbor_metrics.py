@@ -5,9 +5,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from lookalike.index.ann.neighbor_metrics import among_nearest, each_alike, each_found_again, each_kept, relevant_shares
+from lookalike.index.ann.neighbor_metrics import (
+    among_nearest,
+    label_agreement_per_row,
+    neighbors_kept_per_row,
+    recovery_per_row,
+    relevant_shares,
+)
 from lookalike.index.ann.spec import Metric
-from lookalike.index.evaluation.quality import neighbours_kept
+from lookalike.index.evaluation.quality import neighbors_kept
 from tests.factories import cloud
 
 
@@ -25,18 +31,18 @@ def nearest_others(rows: NDArray[np.float32], metric: str, k: int = 10) -> NDArr
 def test_kept_neighbors_and_labels_per_row() -> None:
     # Nearest neighbors before: 0 -> 1, 1 -> 0, 2 -> 1; after: 0 -> 1, 1 -> 2, 2 -> 1.
     before, after = column(0, 1, 3), column(0, 2.2, 3)
-    assert each_kept(before, after, "l2", k=1).tolist() == [1, 0, 1]
-    assert each_kept(before, after, "l2", k=1, asked=np.array([2, 1])).tolist() == [1, 0]
-    assert each_kept(column(1), column(1), "l2").tolist() == [1]
-    assert each_alike(after, np.array(["a", "b", "b"]), "l2", k=1).tolist() == [0, 1, 1]
-    assert each_alike(column(0, 1, -1), np.array(["a", "a", "b"]), "l2", k=1).tolist() == [0.5, 1, 0]
+    assert neighbors_kept_per_row(before, after, "l2", k=1).tolist() == [1, 0, 1]
+    assert neighbors_kept_per_row(before, after, "l2", k=1, asked=np.array([2, 1])).tolist() == [1, 0]
+    assert neighbors_kept_per_row(column(1), column(1), "l2").tolist() == [1]
+    assert label_agreement_per_row(after, np.array(["a", "b", "b"]), "l2", k=1).tolist() == [0, 1, 1]
+    assert label_agreement_per_row(column(0, 1, -1), np.array(["a", "a", "b"]), "l2", k=1).tolist() == [0.5, 1, 0]
 
 
 def test_recovery_per_row() -> None:
     clean, damaged = column(0, 10, 20), column(1, 16, 15)
-    assert each_found_again(clean, damaged, "l2", k=1).tolist() == [1, 0, 0.5]
-    assert each_found_again(clean, damaged, "l2", gallery=column(1, 99), k=1).tolist() == [0, 0, 0.5]
-    assert each_found_again(clean[:0], damaged[:0], "l2").tolist() == []
+    assert recovery_per_row(clean, damaged, "l2", k=1).tolist() == [1, 0, 0.5]
+    assert recovery_per_row(clean, damaged, "l2", gallery=column(1, 99), k=1).tolist() == [0, 0, 0.5]
+    assert recovery_per_row(clean[:0], damaged[:0], "l2").tolist() == []
 
 
 @pytest.mark.parametrize(("metric", "sklearn_metric"), [("l2", "euclidean"), ("cosine", "cosine")])
@@ -47,14 +53,16 @@ def test_kept_neighbors_agree_with_scikit_learn(metric: Metric, sklearn_metric: 
     asked = np.array([7, 3, 250])
     near, far = nearest_others(rows, sklearn_metric), nearest_others(moved, sklearn_metric)
     common = [len(set(near[i]) & set(far[i])) / 10 for i in asked]
-    assert each_kept(rows, moved, metric, by=metric, asked=asked) == pytest.approx(common)
-    assert each_kept(rows, moved, metric, by=metric).mean() == pytest.approx(neighbours_kept(rows, moved, metric))
+    assert neighbors_kept_per_row(rows, moved, metric, by=metric, asked=asked) == pytest.approx(common)
+    assert neighbors_kept_per_row(rows, moved, metric, by=metric).mean() == pytest.approx(
+        neighbors_kept(rows, moved, metric)
+    )
 
 
 def test_labels_of_neighbors_agree_with_scikit_learn() -> None:
     rows, names = cloud(200, 3), np.array(["a", "b", "c", "d"] * 50)
     expected = (names[nearest_others(rows, "euclidean")] == names[:, None]).mean(axis=1)
-    assert each_alike(rows, names, "l2") == pytest.approx(expected)
+    assert label_agreement_per_row(rows, names, "l2") == pytest.approx(expected)
 
 
 def test_nearest_by_inner_product() -> None:
@@ -79,8 +87,8 @@ def test_an_outlier_does_not_change_the_metrics_of_other_rows(value: float, row:
     for rows in (before, after):
         rows[row, None if entire_row else 1] = value
     for found, expected in (
-        (each_kept(before, after, "l2"), each_kept(*without, "l2")),
-        (each_alike(after, names, "l2"), each_alike(without[1], np.delete(names, row), "l2")),
-        (each_found_again(before, after, "l2", k=5), each_found_again(*without, "l2", k=5)),
+        (neighbors_kept_per_row(before, after, "l2"), neighbors_kept_per_row(*without, "l2")),
+        (label_agreement_per_row(after, names, "l2"), label_agreement_per_row(without[1], np.delete(names, row), "l2")),
+        (recovery_per_row(before, after, "l2", k=5), recovery_per_row(*without, "l2", k=5)),
     ):
         np.testing.assert_array_equal(np.delete(found, row), expected)

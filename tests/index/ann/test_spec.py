@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lookalike.index.ann.candidates import KINDS
-from lookalike.index.ann.spec import MAX_KEY, IndexSpec, Metric, wrong_key
+from lookalike.index.ann.spec import MAX_KEY, IndexSpec, Metric, key_problem
 from tests.factories import cloud
 
 
@@ -43,7 +43,7 @@ COMMON_KEYS = (
 
 @pytest.mark.parametrize("key", [*COMMON_KEYS, *(kind.key_for(1_000_000, 64) for kind in KINDS)])
 def test_accepts_common_keys(key: str) -> None:
-    assert wrong_key(key, 64) is None
+    assert key_problem(key, 64) is None
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_accepts_common_keys(key: str) -> None:
     ],
 )
 def test_refuses_keys_that_exhaust_memory_or_crash_faiss(key: str, found: str) -> None:
-    assert wrong_key(key, 64) == found
+    assert key_problem(key, 64) == found

@@ -14,7 +14,7 @@ from lookalike.index.ann.target import (
     least_effort,
     meets,
     read_bytes,
-    unmet,
+    unreachable_target,
     with_front,
 )
 from lookalike.training.errors import ConfigError
@@ -78,7 +78,7 @@ SMALL, QUICK, RIGHT = trial(0.90, 80, 500), trial(0.97, 30, 4_000), trial(1.00, 
     ],
 )
 def test_an_unreachable_target_lists_the_sufficient_changes(target: Target, expected: list[str]) -> None:
-    error = unmet([SMALL, QUICK, RIGHT], target)
+    error = unreachable_target([SMALL, QUICK, RIGHT], target)
     assert re.findall(r"--\S+ [\d.]+|Relax two of them", error.remedy) == expected
     assert "the highest recall is 1.0000" in error.found
 
@@ -95,7 +95,7 @@ def test_each_listed_change_makes_the_target_reachable(
     trials = [trial(*each) for each in drawn]
     target = Target(recall, memory, latency)
     assume(not any(meets(one, target) for one in trials))
-    named = re.findall(r"--(recall|memory|latency-us) ([\d.]+)", unmet(trials, target).remedy)
+    named = re.findall(r"--(recall|memory|latency-us) ([\d.]+)", unreachable_target(trials, target).remedy)
     for name, value in named:
         field = name.replace("-", "_")
         changes: dict[str, Any] = {field: int(value) if field == "memory" else float(value)}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from lookalike.index.ann.candidates import KINDS
-from lookalike.index.ann.scores import drop_own, normalize
+from lookalike.index.ann.scores import drop_self, normalize
 from lookalike.index.ann.spec import IndexSpec, Metric
 from lookalike.index.ann.vectors import MAX_VALUE, VectorIndex, near_pairs, nearest, one_thread
 from lookalike.index.errors import QueryError
@@ -510,7 +510,7 @@ def test_near_pairs_agrees_with_brute_force(monkeypatch: pytest.MonkeyPatch, blo
 def test_drop_own_removes_a_query_from_its_hits(found: list[int], own: int, k: int, kept: list[int]) -> None:
     scores = {position: 1.0 / (1 + place) for place, position in enumerate(found)}
     given_scores = np.array([[scores[p] for p in found]])
-    left, positions = drop_own(given_scores.astype(np.float32), np.array([found]), np.array([own]), k)
+    left, positions = drop_self(given_scores.astype(np.float32), np.array([found]), np.array([own]), k)
     assert positions.tolist() == [kept]
     hits = [p for p in kept if p >= 0]
     assert left[0, : len(hits)].tolist() == [np.float32(scores[p]) for p in hits]
@@ -518,7 +518,7 @@ def test_drop_own_removes_a_query_from_its_hits(found: list[int], own: int, k: i
 
 def test_drop_own_handles_each_query_separately() -> None:
     scores = np.array([[3, 2, 1], [6, 5, 4]], np.float32)
-    left, positions = drop_own(scores, np.array([[0, 1, 2], [0, 1, 2]]), np.array([0, 2]), 2)
+    left, positions = drop_self(scores, np.array([[0, 1, 2], [0, 1, 2]]), np.array([0, 2]), 2)
     assert positions.tolist() == [[1, 2], [0, 1]]
     assert left.tolist() == [[2, 1], [6, 5]]
 

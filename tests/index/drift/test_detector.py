@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from lookalike.index.drift.detector import LEVELS, SHARES, Bets, Detector, Evidence, joined, upper_rate
+from lookalike.index.drift.detector import LEVELS, SHARES, Bets, Detector, Evidence, combine, upper_rate
 from lookalike.index.versions.novelty import Novelty
 
 BETS = Bets(143)
@@ -141,12 +141,12 @@ def test_large_batches_equal_single_queries() -> None:
 @given(values, values, values)
 def test_evidence_is_additive(one: list[float], two: list[float], three: list[float]) -> None:
     a, b, c = evidence_of(one), evidence_of(two), evidence_of(three)
-    both = joined(a, b, BETS)
+    both = combine(a, b, BETS)
     assert both.queries == len(one) + len(two)
     assert math.exp(both.total) == pytest.approx(math.exp(a.total) + math.exp(b.total))
-    np.testing.assert_allclose(joined(b, a, BETS).logs, both.logs)
-    np.testing.assert_allclose(joined(a, joined(b, c, BETS), BETS).logs, joined(both, c, BETS).logs)
-    assert_equal_evidence(joined(a, Evidence.none(BETS, 0.0), BETS), a)
+    np.testing.assert_allclose(combine(b, a, BETS).logs, both.logs)
+    np.testing.assert_allclose(combine(a, combine(b, c, BETS), BETS).logs, combine(both, c, BETS).logs)
+    assert_equal_evidence(combine(a, Evidence.none(BETS, 0.0), BETS), a)
 
 
 def test_the_first_alarm_stays() -> None:
@@ -161,7 +161,7 @@ def test_the_first_alarm_stays() -> None:
     assert one.evidence.alarm == 7.0
     later = detector(once_in=100)
     later.raise_alarm(3.0)
-    assert joined(one.evidence, later.evidence, BETS).alarm == 3.0
+    assert combine(one.evidence, later.evidence, BETS).alarm == 3.0
 
 
 def test_detects_an_alarm_within_a_batch() -> None:

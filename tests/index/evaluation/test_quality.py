@@ -11,10 +11,10 @@ from lookalike.index.evaluation.quality import (
     MOST_ROWS,
     KeptShare,
     features_of,
-    found_again,
     mean_share,
-    neighbours_kept,
+    neighbors_kept,
     recovery,
+    recovery_share,
     rows_to_embedding,
     swapped,
 )
@@ -69,13 +69,13 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoder, NDArray[np
     ],
 )
 def test_neighbours_kept(features: NDArray[np.float32], embeddings: NDArray[np.float32], kept: float) -> None:
-    assert neighbours_kept(features, embeddings, "l2", k=1) == pytest.approx(kept)
+    assert neighbors_kept(features, embeddings, "l2", k=1) == pytest.approx(kept)
 
 
 def test_the_longest_row_is_nearest_by_inner_product() -> None:
     # By the product, all rows find row 3, and row 3 finds row 2; by row: 0 -> 1, 1 -> 0, 2 -> 1, 3 -> 2.
     line = column(1, 2, 3.5, 9)
-    assert neighbours_kept(line, line, "ip", k=1) == pytest.approx(1 / 4)
+    assert neighbors_kept(line, line, "ip", k=1) == pytest.approx(1 / 4)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5, 5.0])
@@ -85,23 +85,23 @@ def test_neighbours_kept_agrees_with_scikit_learn(noise: float) -> None:
         NearestNeighbors(n_neighbors=10).fit(rows).kneighbors(return_distance=False) for rows in (WIDE, embeddings)
     )
     common = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near, far, strict=True)])
-    assert neighbours_kept(WIDE, embeddings, "l2") == pytest.approx(float(common), abs=1e-3)
+    assert neighbors_kept(WIDE, embeddings, "l2") == pytest.approx(float(common), abs=1e-3)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
 def test_a_constant_embedding_has_the_result_of_chance(metric: Metric) -> None:
-    assert neighbours_kept(WIDE, np.ones((200, 4), np.float32), metric) == pytest.approx(10 / 199)
+    assert neighbors_kept(WIDE, np.ones((200, 4), np.float32), metric) == pytest.approx(10 / 199)
 
 
 def test_any_of_several_equal_rows_is_correct() -> None:
     rows = np.repeat(cloud(3, 4), 30, axis=0)
-    assert neighbours_kept(rows, rows[:, ::-1].copy(), "l2") == 1.0
+    assert neighbors_kept(rows, rows[:, ::-1].copy(), "l2") == 1.0
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_rows_are_all_neighbors_of_each_other(count: int, tmp_path: Path) -> None:
     encoder = linear(tmp_path, axes(4, 0))
-    assert neighbours_kept(cloud(count, 4), cloud(count, 2, seed=1)) == 1.0
+    assert neighbors_kept(cloud(count, 4), cloud(count, 2, seed=1)) == 1.0
     assert not rows_to_embedding(encoder, cloud(count, 4), "l2", ["a", "b", "a", "b", "a"][:count]).retrain
     assert mean_share(recovery(encoder, cloud(count, 4), "l2")) == 1.0
 
@@ -185,10 +185,12 @@ def test_recovery_falls_with_severity_and_with_worse_encoders(tmp_path: Path) ->
 def test_found_again(tmp_path: Path) -> None:
     encoder = linear(tmp_path, np.eye(1, dtype=np.float32))
     clean, damaged = column(0, 10, 20), column(1, 16, 15)  # 16 is nearer to 20; 15 is as near to 10 as to 20
-    assert found_again(encoder, clean, damaged, "l2", k=1) == pytest.approx((1 + 0 + 1 / 2) / 3)
-    assert found_again(encoder, clean, damaged, "l2", k=2) == 1.0
-    assert found_again(encoder, clean, damaged, "l2", gallery=column(1, 99), k=1) == pytest.approx((0 + 0 + 1 / 2) / 3)
-    assert found_again(encoder, clean[:0], damaged[:0], "l2") == 1.0
+    assert recovery_share(encoder, clean, damaged, "l2", k=1) == pytest.approx((1 + 0 + 1 / 2) / 3)
+    assert recovery_share(encoder, clean, damaged, "l2", k=2) == 1.0
+    assert recovery_share(encoder, clean, damaged, "l2", gallery=column(1, 99), k=1) == pytest.approx(
+        (0 + 0 + 1 / 2) / 3
+    )
+    assert recovery_share(encoder, clean[:0], damaged[:0], "l2") == 1.0
 
 
 def test_a_gallery_lowers_recovery(tmp_path: Path) -> None:

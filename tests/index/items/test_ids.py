@@ -3,14 +3,14 @@ import unicodedata
 
 import pytest
 
-from lookalike.index.items.ids import check_ids, wrong_id
+from lookalike.index.items.ids import check_ids, id_problem
 from lookalike.training.errors import DataError
 
 
 def test_refuses_exactly_control_characters_and_halves_of_surrogate_pairs() -> None:
     """These categories never change: https://www.unicode.org/policies/stability_policy.html."""
     refused = {code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in {"Cc", "Cs"}}
-    assert {code for code in range(sys.maxunicode + 1) if wrong_id(chr(code))} == refused
+    assert {code for code in range(sys.maxunicode + 1) if id_problem(chr(code))} == refused
     assert len(refused) == 32 + 33 + 2048
 
 
@@ -27,7 +27,7 @@ def test_refuses_exactly_control_characters_and_halves_of_surrogate_pairs() -> N
     ],
 )
 def test_accepts_any_other_text(name: str) -> None:
-    assert wrong_id(name) is None
+    assert id_problem(name) is None
     check_ids([name, "a"], "made")
 
 
@@ -43,7 +43,7 @@ def test_accepts_any_other_text(name: str) -> None:
     ],
 )
 def test_names_the_problem_of_an_id(name: str, found: str) -> None:
-    assert wrong_id(name) == found
+    assert id_problem(name) == found
     with pytest.raises(DataError) as caught:
         check_ids(["a", name], "made")
     assert (caught.value.field, caught.value.found) == (f"made, id {name[:40]!r}", found)

@@ -16,7 +16,7 @@ from lookalike.index.ann.scores import normalize
 from lookalike.index.ann.spec import Metric
 from lookalike.index.errors import QueryError
 from lookalike.index.versions.novelty import (
-    NEIGHBOURS,
+    NEIGHBORS,
     Novelty,
     item_distances,
     load_novelty,
@@ -258,7 +258,7 @@ def test_items_in_blocks_are_as_by_brute_force(metric: Metric, monkeypatch: pyte
     vectors = normalize(vectors) if metric == "cosine" else vectors
     gaps = np.linalg.norm(vectors[:, None] - vectors, axis=2) if metric != "ip" else -vectors @ vectors.T
     np.fill_diagonal(gaps, np.inf)
-    wanted = np.sort(gaps, axis=1)[:, :NEIGHBOURS].mean(axis=1)
+    wanted = np.sort(gaps, axis=1)[:, :NEIGHBORS].mean(axis=1)
     assert local_scale(vectors, metric=metric) == pytest.approx(wanted, abs=1e-4)
     monkeypatch.setattr("lookalike.index.versions.novelty._FEW", 299)
     assert local_scale(vectors, metric) == pytest.approx(wanted, rel=0.05, abs=0.05)
@@ -270,7 +270,7 @@ def test_item_distances_use_a_sample_of_many_items(monkeypatch: pytest.MonkeyPat
     sample = Embeddings(vectors[:250], "l2").sample(100, seed=0)
     gaps = np.linalg.norm(vectors[:, None] - vectors[sample], axis=2)
     gaps[sample, np.arange(100)] = np.inf
-    wanted = np.sort(gaps, axis=1)[:, :NEIGHBOURS].mean(axis=1)
+    wanted = np.sort(gaps, axis=1)[:, :NEIGHBORS].mean(axis=1)
     assert item_distances(Embeddings(vectors, "l2"), 250) == pytest.approx(wanted, rel=1e-3)
 
 

@@ -146,8 +146,8 @@ def test_doctor_names_the_cause_and_fix_follows_the_advice(tmp_path: Path) -> No
     fixed = run("doctor", folder, "--fix")
     assert fixed.code == 0, fixed.err
     assert fixed.out.startswith(f"{findings.out}missing-activations: --set model.activation=silu\n")
-    assert fixed.out.endswith(f"the second run is in {tmp_path / 'run-mended'}\n")
-    assert "missing-activations" not in run("doctor", tmp_path / "run-mended").out
+    assert fixed.out.endswith(f"the second run is in {tmp_path / 'run-fixed'}\n")
+    assert "missing-activations" not in run("doctor", tmp_path / "run-fixed").out
 
 
 def test_doctor_diagnoses_a_run_that_was_stopped_as_hopeless(tmp_path: Path) -> None:
@@ -327,9 +327,12 @@ def test_serve_serves_the_champion(tiny_store: Store) -> None:
         (["serve", "--store", "{store}", "--host", "0.0.0.0"], "LOOKALIKE_API_KEY"),
         (["serve", "--store", "{store}", "--port", "65536"], "port"),
         (["serve", "--store", "{store}", "--keys", "{new}"], "lookalike keys add"),
-        (["serve", "--store", "{store}", "--tls-cert", "{text}"], "tls_key: expected a file, as tls_cert is set"),
-        (["serve", "--store", "{store}", "--tls-key", "{text}"], "tls_cert: expected a file, as tls_key is set"),
-        (["serve", "--store", "{store}", "--tls-cert", "{text}", "--tls-key", "{text}"], "rows.txt without one"),
+        (["serve", "--store", "{store}", "--tls-cert", "{text}"], "tls_key: expected a file, because tls_cert is set"),
+        (["serve", "--store", "{store}", "--tls-key", "{text}"], "tls_cert: expected a file, because tls_key is set"),
+        (
+            ["serve", "--store", "{store}", "--tls-cert", "{text}", "--tls-key", "{text}"],
+            "rows.txt without a certificate",
+        ),
     ],
 )
 def test_a_user_error_prints_one_line_and_exits_with_2(

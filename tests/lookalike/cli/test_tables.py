@@ -161,17 +161,17 @@ def test_auto_fix_table_compares_before_and_after() -> None:
     lost = doctored(epoch(1, 0.5, None), epoch(2, None, None))
     lost.stopped = "hopeless"
     after = doctored(*(epoch(number, 0.25, 0.25) for number in range(1, 31)))
-    assert cells(auto_fix_table(AutoFixResult(lost, FAST, after, Path("run-mended")))) == [
+    assert cells(auto_fix_table(AutoFixResult(lost, FAST, after, Path("run-fixed")))) == [
         ["", "before", "after"],
         ["epochs", "2 (hopeless)", "30 (finished)"],
         ["best validation loss, share of a constant output's", "none", "12.5%"],
         ["findings", "learning-rate-too-high", "none"],
     ]
-    assert auto_fix_table(AutoFixResult(lost, FAST, after, Path("run-mended"))).caption is None
-    assert auto_fix_table(AutoFixResult(after, FAST, after, Path("run-mended"))).caption == (
+    assert auto_fix_table(AutoFixResult(lost, FAST, after, Path("run-fixed"))).caption is None
+    assert auto_fix_table(AutoFixResult(after, FAST, after, Path("run-fixed"))).caption == (
         "The advice did not help: look at the other findings."
     )
-    title = auto_fix_table(AutoFixResult(after, FAST, after, Path("run-mended"))).title
+    title = auto_fix_table(AutoFixResult(after, FAST, after, Path("run-fixed"))).title
     assert title == "too-fast: --set optimizer.lr=0.1"
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from lookalike.index.items.filters import read_filter
-from lookalike.index.items.ids import wrong_id
+from lookalike.index.items.ids import id_problem
 from lookalike.service.parsing.decoding import decode_embed, decode_search
 from lookalike.service.parsing.item_bodies import decode_items
 from lookalike.service.parsing.request_models import EmbedRequest, PutRequest, SearchRequest
@@ -115,7 +115,7 @@ def test_decodes_items_exactly_if_model_ids_and_shape_allow(fields: dict[str, An
     right = fits(PutRequest, body)
     if right:
         ids = [item["id"] for item in fields["items"]]
-        right = len(set(ids)) == len(ids) and not any(map(wrong_id, ids))
+        right = len(set(ids)) == len(ids) and not any(map(id_problem, ids))
         right = right and only_numbers([flat(item["input"]) for item in fields["items"]], 4)
     assert decodes(decode_items, body) == right
 

@@ -341,7 +341,7 @@ async def test_while_a_file_of_the_item_log_is_away_no_change_is_acknowledged(
     await until_ready(client)
     assert (await put(client, "c")).json()["sequence"] == 2
     assert await number_of(client) == 1
-    said = reasons(caplog, "items not taken up")
+    said = reasons(caplog, "changes not applied")
     assert len(said) == 1
     assert f"{name}: expected the file that this process opened, found no file" in said[0]
 

@@ -13,10 +13,10 @@ from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.evaluation.judge import (
     NoiseTest,
     add_noise,
-    judge_encoder,
-    judge_pca,
-    judge_raw,
     label_precision,
+    score_encoder,
+    score_pca,
+    score_raw,
 )
 from lookalike.training.tables.columns import Column
 
@@ -108,7 +108,7 @@ def test_noise_depends_on_the_seed() -> None:
 def test_an_encoders_error_is_what_it_loses(tmp_path: Path) -> None:
     # Only the last pixel is lost: its square, over 64 columns.
     noise_test = noise_test_of()
-    judged = judge_encoder("halving", halving(tmp_path / "e", 64), noise_test)
+    judged = score_encoder("halving", halving(tmp_path / "e", 64), noise_test)
     assert judged.reconstruction == pytest.approx(float(np.square(noise_test.queries[:, -1]).mean() / 64))
     assert (judged.name, judged.bytes_per_item) == ("halving", 4 * 63)
     without_last = [DIGITS[:300, :-1].copy(), DIGITS[300:400, :-1].copy()]
@@ -121,22 +121,22 @@ def test_pca_loses_the_components_that_it_leaves_out() -> None:
     rows = DIGITS[:300]
     noise_test = NoiseTest(rows, rows, rows, [None] * 300, [None] * 300)
     singular = np.linalg.svd(rows - rows.mean(axis=0, dtype=np.float64), compute_uv=False)
-    judged = judge_pca(5, fit_preprocessor(rows, "none"), noise_test, rows)
+    judged = score_pca(5, fit_preprocessor(rows, "none"), noise_test, rows)
     assert judged.reconstruction == pytest.approx(float((singular[5:] ** 2).sum() / rows.size), rel=1e-4)
     assert (judged.name, judged.bytes_per_item, judged.precision) == ("PCA-5", 20, None)
 
 
 def test_pca_has_no_more_components_than_rows() -> None:
-    assert judge_pca(32, fit_preprocessor(DIGITS, "center"), noise_test_of(), DIGITS[:7]).name == "PCA-7"
+    assert score_pca(32, fit_preprocessor(DIGITS, "center"), noise_test_of(), DIGITS[:7]).name == "PCA-7"
 
 
 def test_raw_rows_lose_nothing_and_are_judged_clean_and_noisy() -> None:
     noise_test = noise_test_of()
-    judged = judge_raw(noise_test)
+    judged = score_raw(noise_test)
     assert (judged.reconstruction, judged.bytes_per_item) == (0, 256)
     for found, queries in ((judged.precision, noise_test.queries), (judged.noisy_precision, noise_test.noisy)):
         assert found == label_precision(noise_test.items, noise_test.item_labels, queries, noise_test.query_labels)
-    assert judge_raw(noise_test_of(labels=False)).precision is None
+    assert score_raw(noise_test_of(labels=False)).precision is None
 
 
 COLUMNS = (Column("n"), Column("c", "categorical", ("x", "y", "z")), Column("m"))
@@ -160,14 +160,14 @@ def table_noise_test() -> NoiseTest:
 
 def test_a_tables_rows_are_judged_as_features() -> None:
     scaling = fit_preprocessor(TABLE, "standard", COLUMNS)
-    judged = judge_raw(table_noise_test(), scaling)
+    judged = score_raw(table_noise_test(), scaling)
     assert (judged.name, judged.reconstruction, judged.bytes_per_item) == ("preprocessed rows", 0, 4 * scaling.features)
     assert judged.precision == 0.5  # five of the ten nearest have the row's label
 
 
 def test_pca_of_a_table_loses_nothing_with_enough_components() -> None:
     scaling = fit_preprocessor(TABLE, "standard", COLUMNS)
-    judged = judge_pca(3, scaling, table_noise_test(), TABLE)
+    judged = score_pca(3, scaling, table_noise_test(), TABLE)
     assert judged.name == "PCA-3"
     assert judged.reconstruction == pytest.approx(0, abs=1e-9)
 
@@ -180,7 +180,7 @@ def test_the_error_of_mixed_columns_is_relative_to_a_constant_output(tmp_path: P
         nn.init.zeros_(part)
     header = {"input_shape": [3], "latent_dim": 1, "output": "values"}
     write_encoder(tmp_path, nn.Sequential(encoder), nn.Sequential(decoder), preprocess=scaling, header=header)
-    judged = judge_encoder("constant", load_encoder(tmp_path), table_noise_test())
+    judged = score_encoder("constant", load_encoder(tmp_path), table_noise_test())
     # Variances: n 1, m 3/4 (a quarter is at the mean), its indicator 3/16, four categories of a quarter 3/16 each.
     # Errors: n and m as the variances, the indicator 1/4; x is wrong in 3/4 of the rows, each other in a quarter.
     variance, error = 1 + 3 / 4 + 5 * 3 / 16, 1 + 3 / 4 + 1 / 4 + 3 / 4 + 3 / 4

@@ -68,7 +68,7 @@ def test_names_the_damaged_file_of_a_run(tmp_path: Path) -> None:
 
 def test_applies_the_first_advice_in_a_new_run(linear_run: Path) -> None:
     fixed, again = auto_fix(linear_run), auto_fix(linear_run)
-    assert [done.folder for done in (fixed, again)] == [linear_run.with_name(f"run-mended{n}") for n in ("", "-2")]
+    assert [done.folder for done in (fixed, again)] == [linear_run.with_name(f"run-fixed{n}") for n in ("", "-2")]
     assert (fixed.advice.cause, fixed.advice.settings) == ("missing-activations", ("model.activation=silu",))
     assert (fixed.before.facts["affine"], fixed.after.facts["affine"]) == (True, False)
     assert (fixed.folder / "encoder").is_dir()
@@ -93,7 +93,7 @@ def test_refuses_rows_that_changed_since_the_run(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", blobs(seed=1))
     with pytest.raises(DataError, match="expected the rows that the run was trained on, found different rows"):
         auto_fix(tmp_path / "run")
-    assert not (tmp_path / "run-mended").exists()
+    assert not (tmp_path / "run-fixed").exists()
 
 
 def test_skips_advice_that_is_already_applied(tmp_path: Path) -> None:

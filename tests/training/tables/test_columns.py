@@ -4,7 +4,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.training.tables.columns import BOOLEANS, Column, FittedColumn, describe_columns, read_columns, spell
+from lookalike.training.tables.columns import (
+    BOOLEANS,
+    Column,
+    FittedColumn,
+    describe_columns,
+    read_columns,
+    to_json_rows,
+)
 
 COLOR = Column("color", "categorical", ("blue", "red"))
 SOLD = Column("sold", "boolean", BOOLEANS)
@@ -94,8 +101,8 @@ def test_codes_are_the_positions_of_the_values() -> None:
 def test_spell_converts_rows_to_json_values() -> None:
     rows = np.array([[2.5, 1, 0], [np.nan, 0, np.nan]], np.float32)
     columns = tuple(one.column for one in FITTED)
-    assert spell(rows, columns) == [[2.5, True, "blue"], [None, False, None]]
+    assert to_json_rows(rows, columns) == [[2.5, True, "blue"], [None, False, None]]
 
 
 def test_spell_without_columns_returns_numbers() -> None:
-    assert spell(np.array([[1, 2]], np.float32), ()) == [[1.0, 2.0]]
+    assert to_json_rows(np.array([[1, 2]], np.float32), ()) == [[1.0, 2.0]]
