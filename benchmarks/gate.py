@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.report import Bar, Row, report, row
-from lookalike.index.evaluation.gate import GateEvaluation, decided
+from lookalike.index.evaluation.gate import GateEvaluation, decide
 from lookalike.index.versions.build import build
 from lookalike.index.versions.consistency_check import check_consistency
 from lookalike.index.versions.store import Store
@@ -173,7 +173,7 @@ class Tally:
 def without_champion(verdict: Verdict) -> Verdict:
     """The verdict if there were no champion."""
     measures = [dataclasses.replace(one, compared=one.compared[1:]) for one in verdict.measures]
-    return decided(tuple(measures), verdict.rows)
+    return decide(tuple(measures), verdict.rows)
 
 
 def judge_bad(data: Data, seeds: int) -> Iterator[Row]:
@@ -195,7 +195,7 @@ def judge_bad(data: Data, seeds: int) -> Iterator[Row]:
                 tally = tallies[name]
                 tally.judged += 1
                 tally.promoted += verdict.passes
-                tally.without_labels += decided(verdict.measures[1:], verdict.rows).passes
+                tally.without_labels += decide(verdict.measures[1:], verdict.rows).passes
                 tally.first += without_champion(verdict).passes
                 others.append(encoder)
                 outcome = "PROMOTED" if verdict.passes else "kept"

@@ -24,9 +24,9 @@ single measure can refuse a challenger, and no correction for multiple tests is 
     raw rows    not much worse by labels and recovery, although the rows are many times as large. Their neighbors and
                 their reconstruction are perfect by definition.
 
-A refusal is decided by the first requirement that is not met, in the order of the measures and of the opponents above.
-An acceptance is decided by labels against the champion, or without labels by neighbors, which agree best with labels
-(benchmarks.label_free).
+A refusal names the first requirement that is not met: measure by measure in the order above, and for each measure the
+champion, PCA, raw rows and untrained in turn. An acceptance names labels against the champion, or without labels
+neighbors, which agree best with labels (benchmarks.label_free).
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.evaluation.untrained import untrained
 from lookalike.training.robust import trimmed_mean
 
-__all__ = ["FEWEST_ROWS", "GateEvaluation", "decided", "judge"]
+__all__ = ["FEWEST_ROWS", "GateEvaluation", "decide", "judge"]
 
 FEWEST_ROWS = 100
 """With fewer rows, intervals are too wide, and ten neighbors are more than a tenth of all rows."""
@@ -135,7 +135,7 @@ class GateEvaluation:
         for name, values in values_of.items():
             compared = (_compared(name, by, values, other[name]) for by, other in opponents.items() if name in other)
             measures.append(MeasureComparison(name, float(_mean(name)(values, axis=-1)), tuple(compared)))
-        return decided(tuple(measures), len(self.rows))
+        return decide(tuple(measures), len(self.rows))
 
     def values(self, embedder: Embedder) -> Values:
         """Return the value of each row by measure; for labels, of each row with a label."""
@@ -194,7 +194,7 @@ def _interval(differences: Doubles, mean: Callable[..., Any]) -> tuple[float, fl
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def decided(measures: tuple[MeasureComparison, ...], rows: int) -> Verdict:
+def decide(measures: tuple[MeasureComparison, ...], rows: int) -> Verdict:
     """Return the verdict that follows from the comparisons; each measure needs a comparison with PCA."""
     comparisons = [(measure, comparison) for measure in measures for comparison in measure.compared]
     for measure, comparison in comparisons:

@@ -110,7 +110,7 @@ class Fitting:
         header = {
             "input_shape": list(rows.shape),
             "latent_dim": linear[-1].out_features,
-            "output": "logits" if self.loss.name.startswith("bce_logits") else "values",
+            "output": "logits" if self.loss.range_logits else "values",
             **settings,
             "held_out": sketches(split.validation[evenly(len(split.validation), MOST_HELD)]).tolist(),
             "best_epoch": state.best_epoch,
@@ -131,7 +131,7 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     loss = build_loss(config.loss)
     device = resolve_device((resumed or {}).get("device", config.fit.device))
     numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
-    if loss.name == "bce_logits":
+    if loss.range_logits:
         loss = bounded(loss, *(edge[:numbers].to(device) for edge in (preprocess.low, preprocess.high)))
     if preprocess.table:
         loss = column_loss(loss, preprocess.table.layout)

@@ -37,7 +37,8 @@ def column_loss(base: Loss, layout: Layout) -> Loss:
         remedy = f"--set loss.kind={base.name}_logits and model.output=linear"
         raise ConfigError("loss.kind", expected=expected, found=base.name, remedy=remedy)
     name = f"{base.name}+cross_entropy" if layout.numbers else "cross_entropy"
-    return Loss(name, partial(_loss, base.function, layout), "logits", base.target, partial(_constant, base, layout))
+    function, constant = partial(_loss, base.function, layout), partial(_constant, base, layout)
+    return Loss(name, function, "logits", base.target, constant, base.range_logits)
 
 
 def _loss(base: Callable[..., Tensor], layout: Layout, output: Tensor, target: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """Pillar two: the loss. Each loss declares the model output and the target that it needs.
 
-To add a loss: add a line here, and, if an autoencoder may use it, its name in `LossConfig.kind`.
+To add a loss: add a line to `LOSSES`, and its name to `LossConfig.kind` if `--set loss.kind` may name it.
+`cross_entropy` is for the categories of tables and for the probe only.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -24,14 +25,16 @@ Target = Literal["values", "shares", "classes"]
 
 @dataclass(frozen=True)
 class Loss:
-    """A function of (output, target) that returns the mean over all values, a scalar.
+    """A loss.
 
     Attributes:
+        function: takes (output, target, reduction="mean") and returns a scalar, or one loss for each value if the
+            reduction is "none", which the losses of tables use.
         output: what the model must return: plain values, logits (no sigmoid or softmax: the loss applies it, in a
             form that does not overflow), or probabilities.
         target: what the output is compared with: plain values, shares in [0, 1], or int64 classes.
-        constant: maps targets, or their mean, (..., width), to the output that predicts them best; None if that is
-            the same value.
+        constant: maps a constant target, (..., width), to the model output for it; None if they are equal.
+        range_logits: whether the output is the logit of a value's share of its column's range.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Loss:
     output: Output = "values"
     target: Target = "values"
     constant: Callable[[Tensor], Tensor] | None = None
+    range_logits: bool = False
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         return self.function(output, target)
@@ -64,7 +68,7 @@ LOSSES = {
         Loss("mse", functional.mse_loss),
         Loss("mae", functional.l1_loss),
         Loss("huber", functional.huber_loss),
-        Loss("bce_logits", functional.binary_cross_entropy_with_logits, "logits", "shares", _logit),
+        Loss("bce_logits", functional.binary_cross_entropy_with_logits, "logits", "shares", _logit, range_logits=True),
         Loss("bce", _bce, "probabilities", "shares", _inside),
         Loss("cross_entropy", functional.cross_entropy, "logits", "classes"),
     )
@@ -89,7 +93,7 @@ def bounded(loss: Loss, low: Tensor, high: Tensor) -> Loss:
     def function(output: Tensor, target: Tensor, **options: str) -> Tensor:
         return loss.function(output, shares(target), **options)
 
-    return Loss(loss.name, function, loss.output, "values", constant)
+    return replace(loss, function=function, target="values", constant=constant)
 
 
 def build_loss(config: LossConfig) -> Loss:

@@ -26,6 +26,7 @@ kernel each time, which costs more than reading the rows.
 class Chunk:
     """Consecutive rows: their ids, their inputs (n, width), and their payloads.
 
+    A source without ids uses the number of the row as text. Ids need not be unique in training, but in a version.
     A source may read inputs of any numeric type; `Rows.chunks` yields float32 or float64.
     If the source has labels, the label of a row is `payload["label"]`. It is for evaluation, never for training.
     """
@@ -44,7 +45,8 @@ class Rows:
         shape: the shape of one row; `width` is its product.
         count: the number of rows.
         pixels: whether all columns share one unit, as the pixels of a picture do.
-        read: rows per chunk -> unchecked chunks in order, with the source's values minus the origin.
+        read: rows per chunk -> unchecked chunks in order. A new source yields its values unchanged: `measured_from`
+            subtracts the origin.
         columns: the columns of a table, one for each value of a row; empty if they are unknown.
         gaps: whether values may be missing; a missing value is NaN.
         categories: the greatest number of distinct values with which text is part of the input; None if not used.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap, trim_mean
 from sklearn.neighbors import NearestNeighbors
 
-from lookalike.index.evaluation.gate import FEWEST_ROWS, GateEvaluation, decided, judge
+from lookalike.index.evaluation.gate import FEWEST_ROWS, GateEvaluation, decide, judge
 from lookalike.index.versions.verdict import Comparison, MeasureComparison, Verdict
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.config import load_config
@@ -222,18 +222,18 @@ def one(against: str, low: float, *, margin: float | None = None) -> Comparison:
     return Comparison(against, 0.5, low + 0.01, low, low + 0.02, asked, margin or 0.0, holds)  # type: ignore[arg-type]
 
 
-def test_decided() -> None:
+def test_decide() -> None:
     good = MeasureComparison("neighbours", 0.6, (one("champion", -0.01, margin=0.02), one("PCA-4", -0.1, margin=0.2)))
     better = MeasureComparison("reconstruction", 0.3, (one("champion", 0.01, margin=0.02), one("PCA-4", 0.1)))
     worse = MeasureComparison("reconstruction", 0.3, (one("champion", -0.03, margin=0.02), one("PCA-4", 0.1)))
     linear_too = MeasureComparison("reconstruction", 0.3, (one("champion", 0.01, margin=0.02), one("PCA-4", 0.0)))
-    verdict = decided((good, better), 200)
+    verdict = decide((good, better), 200)
     assert (verdict.passes, verdict.decided_by) == (True, "neighbours, against the champion")
-    verdict = decided((good, worse), 200)
+    verdict = decide((good, worse), 200)
     assert (verdict.passes, verdict.decided_by) == (False, "reconstruction, against the champion")
     assert "-0.0300" in verdict.reason
     assert "-0.0200 is allowed" in verdict.reason
-    verdict = decided((good, linear_too), 200)
+    verdict = decide((good, linear_too), 200)
     assert (verdict.passes, verdict.decided_by) == (False, "every measure, against PCA-4")
 
 
