@@ -39,7 +39,7 @@ _MAX_URL_FILTER = 4_096
 
 
 class SearchOptions(TypedDict, total=False):
-    """What a search may set besides its rows; see Client.search."""
+    """The options of a search; see Client.search."""
 
     limit: int
     filter: dict[str, Any] | None
