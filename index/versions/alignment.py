@@ -73,10 +73,8 @@ def fit_map(old: Floats, new: Floats, metric: Metric, seed: int = 0) -> Map:
     order = np.random.default_rng(seed).permutation(len(old))
     asked, fitted = np.split(order, [min(MOST_ASKED, len(old) // 5)])
     gallery = new[fitted]
-    kinds: dict[Kind, Floats] = {
-        "orthogonal": _orthogonal(old[fitted], gallery),
-        "linear": _linear(old[fitted], gallery),
-    }
+    kinds: dict[Kind, Floats] = {}
+    kinds["orthogonal"], kinds["linear"] = _orthogonal(old[fitted], gallery), _linear(old[fitted], gallery)
     recall: dict[Kind, float] = {
         kind: _recall(mapped(old[asked], matrix, metric), new[asked], gallery, metric) for kind, matrix in kinds.items()
     }

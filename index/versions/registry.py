@@ -48,11 +48,8 @@ def registry(store: Store) -> list[VersionSummary]:
     replaced = dict(zip(chain[1:], chain, strict=False))
     manifests = {number: store.readable_manifest(number) for number in store.numbers()}
     served = {*chain, *(manifest.parent for manifest in manifests.values() if manifest and manifest.compacted)}
-    own = {
-        number for number, manifest in manifests.items() if manifest and manifest.retraining and not manifest.compacted
-    }
-    retrained = sorted(own - served)
-    roles = dict.fromkeys(retrained[-1:], CHALLENGER) | dict.fromkeys(chain[-1:], CHAMPION)
+    retrained = {number for number, known in manifests.items() if known and known.retraining and not known.compacted}
+    roles = dict.fromkeys(sorted(retrained - served)[-1:], CHALLENGER) | dict.fromkeys(chain[-1:], CHAMPION)
     return [
         VersionSummary(number, roles.get(number, ""), replaced.get(number), manifest)
         for number, manifest in manifests.items()

@@ -88,6 +88,8 @@ class Base:
         self.embeddings = embeddings
         self.items = items
         self.local_scale = local_scale
+        self.scores, self.vectors_at = embeddings.scores, embeddings.at
+        self.id_at, self.positions = items.id_at, items.positions
         self._filtered = lru_cache(CACHED_FILTERS)(lambda filter_: among(index, embeddings, items.allowed(filter_)))
 
     @property
@@ -99,20 +101,8 @@ class Base:
             return self._filtered(filter_)
         return lambda queries, k: self.index.search(queries, k)[1]
 
-    def scores(self, queries: Floats, positions: Positions) -> Floats:
-        return self.embeddings.scores(queries, positions)
-
-    def vectors_at(self, positions: Positions) -> Floats:
-        return self.embeddings.at(positions)
-
     def local_scale_at(self, positions: Positions) -> Floats:
         return np.take(self.local_scale, positions, mode="clip")
-
-    def id_at(self, position: int) -> str:
-        return self.items.id_at(position)
-
-    def positions(self, ids: Sequence[str]) -> Positions:
-        return self.items.positions(ids)
 
 
 class Searcher:

@@ -116,8 +116,7 @@ class Store:
     def publish(self, staged: Path, **fields: Any) -> int:
         """Number a staged version, seal it with its manifest, and put it in place; return its number.
 
-        `fields` are those of VersionManifest except format and version. Raises StoreError if the store cannot be
-        written.
+        `fields` are those of VersionManifest except format and version. Raises StoreError if the disk refuses a write.
         """
         with self.written(), self._locked():
             number = max([0, *self.numbers(), *self.served()]) + 1  # no number of a removed version is used twice
@@ -130,9 +129,12 @@ class Store:
         """Make a version the champion, after verifying all its files and its canary query.
 
         It may replace only the champion `instead_of`; None means any. `renews`: the version is a compaction of that
-        champion, and `rollback` skips the champion, to the version that the champion replaced. After an error the
-        champion does not change. Raises StoreError if there is no such version, it does not answer its canary query,
-        another version is the champion, or the store cannot be written. Raises ArtifactError if the version is damaged.
+        champion, and `rollback` skips the champion, to the version that the champion replaced.
+
+        Raises:
+            StoreError: no such version, or it does not answer its canary query, or another version is the champion, or
+                the store cannot be written.
+            ArtifactError: the version is damaged. The champion does not change.
         """
         with self.written():
             self._verify(number)
@@ -193,9 +195,8 @@ class Store:
             alias = self._require_champion()
             replaced = self.reached(alias)
             if not replaced:
-                raise StoreError(
-                    f"store {self.folder}", "a champion that replaced a version", "no version to go back to"
-                )
+                found = "no version to go back to"
+                raise StoreError(f"store {self.folder}", expected="a champion that replaced a version", found=found)
             self._verify(replaced[-1])
             return self._write(Alias(replaced[-1], replaced[:-1]))
 

@@ -101,7 +101,6 @@ class Version:
 
     @property
     def calibration(self) -> str:
-        """As `calibration_of`."""
         return calibration_of(self.sealed)
 
     @cached_property
@@ -131,9 +130,7 @@ class Version:
         """Whether these hits are the canary query's stored answer. Items with equal scores may replace each other."""
         wanted, found = self.manifest.canary, canary_answer(self.items, scores, positions)
         expected = dict(zip(wanted.ids, wanted.scores, strict=True))
-        if len(found.ids) != len(expected):
-            return False
-        return all(
+        return len(found.ids) == len(expected) and all(
             np.isclose(score, expected.get(name, wanted.scores[-1]), rtol=1e-4, atol=1e-4)
             for name, score in zip(found.ids, found.scores, strict=True)
         )
