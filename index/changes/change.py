@@ -45,11 +45,7 @@ def row_of(sequence: int, change: Change) -> tuple[Any, ...]:
 
 
 def change_of(row: tuple[Any, ...]) -> Change:
-    """Return the change of a row.
-
-    Raises:
-        DamagedError: the row is damaged.
-    """
+    """Return the change of a row. Raises DamagedError if the row is damaged."""
     sequence, name, blob, payload, digest = row
     kinds = isinstance(name, str), isinstance(blob, bytes | None), isinstance(payload, str | None)
     if not all(kinds) or digest != _digest(sequence, name, blob, payload):
@@ -60,8 +56,7 @@ def change_of(row: tuple[Any, ...]) -> Change:
 def rising(changes: list[Change], after: int) -> list[Change]:
     """Return the changes if their sequence numbers rise from `after` on.
 
-    Raises:
-        DamagedError: they do not; if a change occurs twice, another change is missing.
+    Raises DamagedError if they do not: if a change occurs twice, another change is missing.
     """
     for change in changes:
         if change.sequence <= after:

@@ -27,8 +27,7 @@ from lookalike.training.choices import DeviceName
 
 __all__ = ["BaseAndDelta", "Collection", "embedded", "open_collection"]
 
-SAMPLED = 1 << 16
-"""The size of the sample of `index.versions.novelty.item_distances`."""
+SAMPLED = 1 << 16  # The size of the sample of `index.versions.novelty.item_distances`
 
 
 class Collection:
@@ -73,9 +72,8 @@ class Collection:
     def apply(self, changes: Sequence[Change], embeddings: Floats) -> None:
         """Apply changes in the order of the log.
 
-        Args:
-            embeddings: (n, latent_dim), of the input of each put; the rows of deletions are ignored. An item whose
-                embedding is not finite and within MAX_VALUE stays in the log, and no search finds it.
+        `embeddings`, (n, latent_dim), are those of the input of each put; the rows of deletions are ignored. An item
+        whose embedding is not finite and within MAX_VALUE stays in the log, and no search finds it.
         """
         puts = np.array([not change.is_delete for change in changes], np.bool_) & comparable(embeddings)
         ids = [change.id for change, put in zip(changes, puts, strict=True) if put]
@@ -191,15 +189,10 @@ def _present(gone: Booleans, find: Find, compared: Find, queries: Floats, k: int
 
 
 def open_collection(store: Store, number: int, device: DeviceName = "cpu", upto: int | None = None) -> Collection:
-    """Verify and open a version, and apply the log to it.
+    """Verify and open a version, and apply the log to it, up to the change `upto`; None means all changes.
 
-    Args:
-        upto: the last change to apply; None means all.
-
-    Raises:
-        StoreError: there is no such version, or the log's inputs do not fit its encoder, or the log lacks changes after
-            the version's last.
-        ArtifactError: the version or the log is damaged.
+    Raises StoreError if there is no such version, or the log's inputs do not fit its encoder, or the log lacks changes
+    after the version's last. Raises ArtifactError if the version or the log is damaged.
     """
     collection = Collection(store.open(number, device))
     with closing(ChangeLog(store.folder)) as log:
@@ -215,8 +208,7 @@ def _check_fit(version: Version, log: ChangeLog) -> None:
     about, width, last = f"version {version.number}", log.width(), log.last()
     if width not in (None, version.encoder.width):
         expected = f"a version for inputs of {width} values, like the items in the change log"
-        remedy = "Use another store for other data."
-        raise StoreError(about, expected=expected, found=f"{version.encoder.width}", remedy=remedy)
+        raise StoreError(about, expected, f"{version.encoder.width}", remedy="Use another store for other data.")
     if last and not log.begins() <= version.sequence <= last:
         expected = f"a version whose last change is from {log.begins()} to {last}, like the change log"
         found = f"{version.sequence}: a change log was lost, or replaced by an older copy"

@@ -37,25 +37,18 @@ from lookalike.training.sealed import staging
 
 __all__ = ["BUSY", "REFUSED", "compact"]
 
-REFUSED = 2
-"""The exit code after a LookalikeError, which is printed to standard error."""
-BUSY = 75
-"""The exit code if another job works on the store: a temporary failure in sysexits.h."""
-ASKED = 1_000
-"""Items that the index is measured with."""
-BLOCK = 1 << 14
-"""Items that are copied at a time."""
+REFUSED = 2  # The exit code after a LookalikeError, which is printed to standard error
+BUSY = 75  # The exit code if another job works on the store: a temporary failure in sysexits.h
+ASKED = 1_000  # Items that the index is measured with
+BLOCK = 1 << 14  # Items that are copied at a time
 
 
 def compact(store: Store, *, device: DeviceName = "cpu", keep: int | None = None) -> int | None:
-    """Make a version from the champion and the log, promote it, and shrink the log.
+    """Make a version from the champion and the log, promote it, and shrink the log; return the number of the version.
 
-    Args:
-        keep: the number of versions to keep (index.changes.retention); None means all.
-
-    Returns:
-        The number of the new version; None if the log has no changes after the champion's. Items that were put and
-        deleted again are a reason too: afterwards services and the log can drop them.
+    Returns None if the log has no changes after the champion's. Items that were put and deleted again are a reason too:
+    afterwards services and the log can drop them. `keep` is the number of versions to keep (index.changes.retention);
+    None means all.
 
     Raises:
         StoreError: there is no champion, or every item is deleted, or the store cannot be written; or another version
@@ -140,8 +133,7 @@ def _copy(folder: Path, collection: Collection, order: Positions) -> None:
 def _index(collection: Collection, embeddings: Embeddings, late: Positions) -> tuple[VectorIndex, Evidence, Tuning]:
     """Return the index over all items: tuned as before, if it still meets the target, else a new one.
 
-    Raises:
-        TargetError, ConfigError: the old index misses the target, and no other index meets it.
+    Raises TargetError or ConfigError if the old index misses the target, and no other index meets it.
     """
     before = collection.version.manifest
     target = Target(**before.tuning.target.model_dump())

@@ -20,10 +20,8 @@ from lookalike.training.array_types import Booleans, Floats, Positions
 
 __all__ = ["Delta"]
 
-MOST_TABLES = 64
-"""More than this many small tables of filter columns are joined."""
-LOOKED_AT = 1 << 12
-"""Items of a version that are looked at together for a page."""
+MOST_TABLES = 64  # More than this many small tables of filter columns are joined
+LOOKED_AT = 1 << 12  # Items of a version that are looked at together for a page
 
 
 class Delta:
@@ -96,7 +94,6 @@ class Delta:
         return [self.id_at(position) for position in positions]
 
     def payload_json(self, position: int) -> str:
-        """Return the payload as JSON text."""
         new = position - len(self._base)
         return self._base.payload_json(position) if new < 0 else self._payloads[new]
 
@@ -106,25 +103,19 @@ class Delta:
         return self._base.payload_bytes(position) if new < 0 else len(self._payloads[new])
 
     def payloads_json(self, positions: Sequence[int]) -> list[str]:
-        """Return the payloads as JSON texts."""
         if max(positions, default=0) < len(self._base):
             return self._base.payloads_json(positions)
         return [self.payload_json(position) for position in positions]
 
     def find(self, name: str) -> int | None:
         """Return the current position of an item; None if there is no item of that id."""
-        place = self._places.get(name)
-        if place is not None:
+        if (place := self._places.get(name)) is not None:
             return place
         place = self._base.find(name)
         return None if place is None or self._gone[place] else place
 
     def positions(self, ids: Sequence[str]) -> Positions:
-        """(n,): the positions of ids, in their order.
-
-        Raises:
-            UnknownItemError: an id that no item has.
-        """
+        """(n,): the positions of ids, in their order. Raises UnknownItemError for an id that no item has."""
         places = [self.find(name) for name in ids]
         if None in places:
             name = ids[places.index(None)]
@@ -132,23 +123,14 @@ class Delta:
         return np.array(places, np.int64)
 
     def passing(self, filter_: Filter | None = None) -> Positions:
-        """(n,) rising: the positions of the present items that pass a filter.
-
-        Raises:
-            QueryError: as `allowed`.
-        """
+        """(n,) rising: the positions of the present items that pass a filter. Raises QueryError as `allowed`."""
         return np.flatnonzero(self._passes(filter_))
 
     def page(self, after: str, most: int, filter_: Filter | None = None) -> list[int]:
-        """Return the positions of the next items that pass a filter, ordered by id, by code point.
+        """Return the positions of the next `most` items that pass a filter, ordered by id, by code point.
 
-        Items change between pages, but each item that stays is on exactly one page.
-
-        Args:
-            after: the last id of the page before; "" for the first page.
-
-        Raises:
-            QueryError: as `allowed`.
+        Items change between pages, but each item that stays is on exactly one page. `after` is the last id of the page
+        before, "" for the first page. Raises QueryError as `allowed`.
         """
         passes, found, order = self._passes(filter_), list[int](), self._base.order_after(after)
         for start in range(0, len(order), LOOKED_AT):
@@ -165,7 +147,8 @@ class Delta:
         self.drop(name)
         new = len(self._ids)
         if new == len(self._vectors):
-            self._vectors, self._local_scale = _doubled(self._vectors), _doubled(self._local_scale)
+            self._vectors = np.concatenate([self._vectors, np.empty_like(self._vectors)])
+            self._local_scale = np.concatenate([self._local_scale, np.empty_like(self._local_scale)])
         if len(self) == len(self._gone):
             self._gone = np.concatenate([self._gone, np.zeros(len(self._vectors), np.bool_)])
         self._vectors[new], self._local_scale[new], self._present = vector, local_scale, None
@@ -185,8 +168,7 @@ class Delta:
     def allowed(self, filter_: Filter) -> tuple[Booleans, Booleans]:
         """(n,) and (m,): which items of the version and which new items pass a filter, deleted or not.
 
-        Raises:
-            QueryError: no item has a field that the filter names, or the field's kind has no range.
+        Raises QueryError if no item has a field that the filter names, or the field's kind has no range.
         """
         table = self._columns.upto(self._payloads)
         return self._base.allowed(filter_, beside=table.schema), allowed(table, filter_, beside=self._base.schema)
@@ -235,7 +217,3 @@ def _joined_at(base: Floats, new: Floats, positions: Positions, count: int) -> F
     if late.any():
         values[late] = new[positions[late] - count]
     return values
-
-
-def _doubled(values: Floats) -> Floats:
-    return np.concatenate([values, np.empty_like(values)])

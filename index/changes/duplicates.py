@@ -45,14 +45,10 @@ class Duplicates:
 def near_duplicates(collection: Collection, threshold: float | None = None) -> Duplicates:
     """Return all groups of items that chains of pairs within the threshold connect.
 
-    Args:
-        threshold: the least cosine similarity, within [-1, 1], or, if the metric is not cosine, the greatest Euclidean
-            distance. None means the lower fence of J. Tukey ("Exploratory Data Analysis", 1977) of the logarithms of
-            the distances to the nearest neighbors: 3 interquartile ranges below the lower quartile. Nearer pairs are
-            not due to chance.
-
-    Raises:
-        QueryError: no score can have the threshold.
+    The threshold is the least cosine similarity, within [-1, 1], or, if the metric is not cosine, the greatest
+    Euclidean distance. None means the lower fence of J. Tukey ("Exploratory Data Analysis", 1977) of the logarithms of
+    the distances to the nearest neighbors: 3 interquartile ranges below the lower quartile. Nearer pairs are not due to
+    chance. Raises QueryError if no score can have the threshold.
     """
     metric, positions = collection.metric, collection.items.passing()
     vectors, inverse = np.unique(collection.vectors_at(positions), axis=0, return_inverse=True)

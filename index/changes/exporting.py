@@ -32,10 +32,8 @@ from lookalike.training.sealed import locked, replacing
 
 __all__ = ["ExportResult", "export"]
 
-ROWS = 1 << 15
-"""Items of a part."""
-BYTES = 1 << 25
-"""At most this many bytes of embeddings in a part."""
+ROWS = 1 << 15  # Items of a part
+BYTES = 1 << 25  # At most this many bytes of embeddings in a part
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,9 @@ class ExportResult:
 def export(store: Store, out: Path, *, device: DeviceName = "cpu") -> ExportResult:
     """Write all items to `out`, which appears, or is replaced, only when it is whole.
 
-    After an interruption, the next call continues.
-
-    Raises:
-        StoreError: there is no champion.
-        DataError: `out` is no .parquet file that can be written.
-        JobError: another export writes to it.
-        ArtifactError: the version or the log is damaged.
+    After an interruption, the next call continues. Raises StoreError if there is no champion, DataError if `out` is no
+    .parquet file that can be written, JobError if another export writes to it, and ArtifactError if the version or the
+    log is damaged.
     """
     if out.suffix != ".parquet":
         raise DataError(str(out), expected="a .parquet file in a folder that exists", found="another path")
@@ -67,8 +61,7 @@ def export(store: Store, out: Path, *, device: DeviceName = "cpu") -> ExportResu
         with progress_bar("exporting, the version's items", base, "items") as advance:
             for places in _spans(0, base, collection.encoder.latent_dim):
                 part = _part_at(parts, places)
-                is_cached = part.exists()
-                if not is_cached:
+                if not (is_cached := part.exists()):
                     with replacing(part) as new:
                         pq.write_table(_table(collection, places), new, write_page_checksum=True)
                 advance(len(places), "cached" if is_cached else "")
@@ -91,8 +84,7 @@ def _parts_folder(out: Path, version: Version) -> Iterator[Path]:
             yield parts
             shutil.rmtree(folder)
     except BlockingIOError:
-        remedy = "Wait until it is done."
-        raise JobError(str(out), expected="no other export to it", found="one at work", remedy=remedy) from None
+        raise JobError(str(out), "no other export to it", "one at work", remedy="Wait until it is done.") from None
 
 
 def _spans(first: int, stop: int, dim: int) -> Iterator[Positions]:

@@ -8,10 +8,9 @@ together. A row is not new if its input was anywhere in the older training data,
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.changes.inputs import stacked
-from lookalike.index.changes.training_snapshot import TrainingSnapshot, changes
+from lookalike.index.changes.training_snapshot import Sketches, TrainingSnapshot, changes
 from lookalike.training.array_types import Booleans, Integers
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.rows import sketches
@@ -23,18 +22,14 @@ KNOWN = 0.5
 LISTED = 8_192
 """An encoder lists at most this many held-out rows (training.fit.fitting): a smaller share of more data."""
 
-Sketches = NDArray[np.uint64]
-
 
 def choose_holdout(
     snapshot: TrainingSnapshot, encoder: Encoder, store: Path, *, trained_to: int, share: float, seed: int
 ) -> Integers:
     """(m,) rising: the positions of the rows to hold out.
 
-    Args:
-        encoder: the older encoder.
-        trained_to: the last change of the store's log that it was trained on.
-        share: the share of the new rows to hold out.
+    `encoder` is the older encoder, `trained_to` the last change of the store's log that it was trained on, and `share`
+    the share of the new rows to hold out.
     """
     found = snapshot.sketches
     seen = np.unique(np.concatenate([snapshot.before, *_of_log(snapshot, store, trained_to)]))

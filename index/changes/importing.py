@@ -55,10 +55,8 @@ class ImportResult:
 def import_rows(rows: Rows, store: Store, *, again: bool = False, device: DeviceName = "cpu") -> ImportResult:
     """Put each row as an item; a later row replaces an earlier row of the same id. A running service finds the items.
 
-    After an interruption, the next call continues: no row is written twice.
-
-    Args:
-        again: write all rows, also those that were written before.
+    After an interruption, the next call continues: no row is written twice. `again` writes all rows, also those that
+    were written before.
 
     Raises:
         StoreError: there is no champion.
@@ -136,11 +134,7 @@ class _Source:
         return before in (_NOTHING, self.place)
 
     def parts(self) -> Iterator[_Part]:
-        """Yield the parts that were not read yet.
-
-        Raises:
-            DataError: an id or a payload is invalid.
-        """
+        """Yield the parts that were not read yet. Raises DataError if an id or a payload is invalid."""
         ids, inputs, payloads = self._digests
         for chunk in self._chunks:
             check_ids(chunk.ids, self._name)
@@ -168,8 +162,7 @@ class _Check:
         """Raises DataError if a row's embedding is not comparable, because no search would find it."""
         with np.errstate(invalid="ignore", over="ignore"):
             near = relative(part.inputs, self.encoder.origin)
-            embeddings = embed(self.encoder, near, self._metric)
-        bad = np.flatnonzero(~comparable(embeddings))
+            bad = np.flatnonzero(~comparable(embed(self.encoder, near, self._metric)))
         if len(bad):
             place = int(bad[0])
             row = f"{name}, row {part.first + place}, id {part.ids[place][:40]!r}"

@@ -28,11 +28,7 @@ def pack(values: Input) -> bytes:
 
 
 def unpack(blob: bytes) -> Input:
-    """Return the values that were packed, (width,).
-
-    Raises:
-        ValueError: the bytes are no packed values.
-    """
+    """Return the values that were packed, (width,). Raises ValueError if the bytes are no packed values."""
     for kind, byte in _KINDS.items():
         size = np.dtype(kind).itemsize
         if blob[-1:] == byte and len(blob) % size == 1:

@@ -28,8 +28,7 @@ from lookalike.training.sealed import sync_folder
 
 __all__ = ["LOG", "ChangeLog", "LogSize", "Note"]
 
-BATCH = 1_024
-"""Changes that are read at a time."""
+BATCH = 1_024  # Changes that are read at a time
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'changes'"
 _NOTE = "SELECT text FROM notes WHERE key = ?"
 _COUNTS = "SELECT sum(text) FILTER (WHERE key = ?1), sum(text) FILTER (WHERE key = ?2) FROM notes"
@@ -43,13 +42,7 @@ _LATEST = (  # NOT INDEXED, because SQLite does not notice if the index is damag
 
 @dataclass(frozen=True)
 class LogSize:
-    """The size of a log.
-
-    Attributes:
-        bytes: the size of its files.
-        changes: the number of changes.
-        superseded: how many of them a later change of the same item superseded.
-    """
+    """The bytes of a log's files, the number of changes, and how many of them a later change of the item superseded."""
 
     bytes: int
     changes: int
@@ -58,11 +51,7 @@ class LogSize:
 
 @dataclass(frozen=True)
 class Note:
-    """A text that the log stores under a key.
-
-    Attributes:
-        before: the text of the key when the caller read it; None if it had none.
-    """
+    """A text that the log stores under a key; `before` is the key's text when the caller read it, or None."""
 
     key: str
     text: str
@@ -72,9 +61,8 @@ class Note:
 class ChangeLog:
     """The log of one store; call it from one thread at a time. The first change creates the file.
 
-    Each call raises:
-        LogError: the log cannot be written or read, for example on a full disk. Nothing of the call was written.
-        ArtifactError: the log is damaged, or the file is no log.
+    Each call raises LogError if the log cannot be written or read, for example on a full disk: then nothing of the call
+    was written. Each call raises ArtifactError if the log is damaged, or the file is no log.
     """
 
     def __init__(self, store: Path) -> None:
@@ -89,17 +77,11 @@ class ChangeLog:
         self._is_displaced = False
 
     def append(self, changes: Sequence[Change], note: Note | None = None) -> int:
-        """Add changes, all or none; they are on disk when this returns.
+        """Add changes, all or none; they are on disk when this returns. Return the last sequence number.
 
-        Args:
-            note: a note to store in the same transaction; it replaces the text of its key.
-
-        Returns:
-            The last sequence number.
-
-        Raises:
-            DataError: inputs of another length than the log's, or an invalid id.
-            JobError: the note was changed after the caller read it. Nothing is written.
+        The note is stored in the same transaction, and replaces the text of its key. Raises DataError for inputs of
+        another length than the log's, or an invalid id, and JobError if the note was changed after the caller read it.
+        Then nothing is written.
         """
         written = self.append_each(changes, note)
         return written[-1] if written else self.last()
@@ -107,10 +89,8 @@ class ChangeLog:
     def append_each(self, changes: Sequence[Change], note: Note | None = None) -> list[int]:
         """Add changes as `append` does, but skip each change whose item has changed after `seen`.
 
-        The comparison and the write are one transaction, so no other process can write in between.
-
-        Returns:
-            Each change's sequence number; 0 if it was skipped.
+        Returns each change's sequence number; 0 if it was skipped. The comparison and the write are one transaction, so
+        no other process can write in between.
         """
         check_ids([change.id for change in changes if not change.is_delete], self._path.name)
         with self._translating_errors("written"):
@@ -155,8 +135,7 @@ class ChangeLog:
 
     def note(self, key: str) -> str | None:
         """Return the text that is stored under a key."""
-        text = self._value(_NOTE, key)
-        return None if text is None else str(text)
+        return None if (text := self._value(_NOTE, key)) is None else str(text)
 
     def read(self, after: int, most: int = BATCH) -> list[Change]:
         """Return the next changes after a sequence number, in order."""
@@ -178,8 +157,7 @@ class ChangeLog:
 
     def moved(self) -> bool:
         """Whether another process or another ChangeLog wrote since the last call; takes some microseconds."""
-        seen = self._value("PRAGMA data_version")
-        before, self._seen = self._seen, None if seen is None else int(seen)
+        before, self._seen = self._seen, self._value("PRAGMA data_version")
         return self._seen != before
 
     def size(self) -> LogSize:
@@ -194,16 +172,11 @@ class ChangeLog:
             return LogSize(self._files.bytes, int(changes), int(changes - ids))
 
     def prune(self, states: Iterable[int] = ()) -> int:
-        """Drop the superseded changes, and give their space back to the file system.
+        """Drop the superseded changes, and give their space back to the file system; return how many were dropped.
 
-        Other processes can read and write in the meantime. After an error, what was dropped before stays dropped.
-
-        Args:
-            states: sequence numbers up to which `current` must still be able to read: the last change of each id up to
-                one of them is kept.
-
-        Returns:
-            How many changes were dropped.
+        `states` are sequence numbers up to which `current` must still be able to read: the last change of each id up to
+        one of them is kept. Other processes can read and write in the meantime. After an error, what was dropped before
+        stays dropped.
         """
         with self._translating_errors("written"):
             connection = self._connection()
@@ -226,11 +199,10 @@ class ChangeLog:
         wanted = self.width()
         for change in changes:
             if change.input is not None:
-                found = len(change.input)
-                wanted = found if wanted is None else wanted
-                if found != wanted:
+                wanted = len(change.input) if wanted is None else wanted
+                if len(change.input) != wanted:
                     expected = f"{wanted} values, like the items in {self._path.name}"
-                    raise DataError(f"id {change.id!r}", expected=expected, found=str(found))
+                    raise DataError(f"id {change.id!r}", expected, found=str(len(change.input)))
 
     def _store(self, connection: apsw.Connection, note: Note) -> None:
         if first_value(connection, _NOTE, note.key) != note.before:

@@ -21,12 +21,9 @@ from lookalike.training.sealed import locked, staging, sync_folder
 __all__ = ["BEGINS", "CHANGES", "IDS", "LOG", "LogFiles", "check_format", "log_exists", "make_log"]
 
 LOG = "items.db"
-BEGINS = "lost"
-"""The note with the last change of an older, lost log that a version includes."""
-CHANGES = "changes"
-"""The note with the number of changes that the log holds."""
-IDS = "ids"
-"""The note with the number of ids that have a change; the last change of each is never dropped."""
+BEGINS = "lost"  # The note with the last change of an older, lost log that a version includes
+CHANGES = "changes"  # The note with the number of changes that the log holds
+IDS = "ids"  # The note with the number of ids that have a change; the last change of each is never dropped
 _WAL, _SHM, _JOURNAL = "-wal", "-shm", "-journal"
 _APPLICATION = 0x4C4F4F4B  # "LOOK"
 _FORMAT = 3
@@ -47,7 +44,7 @@ class LogFiles:
     """The files of a log that a process has opened, to compare them with the files at their paths later."""
 
     def __init__(self, path: Path) -> None:
-        """`path` is the path of items.db; SQLite has opened all three files."""
+        """`path` is that of items.db; SQLite has opened all three files."""
         beside = _beside(path)
         self._paths = path, beside[_WAL], beside[_SHM]
         self._opened = self._look()
@@ -79,41 +76,31 @@ class LogFiles:
 def log_exists(path: Path) -> bool:
     """Whether there is a log. An items.db without other files is a log that its last process closed.
 
-    Raises:
-        LogError: files of the log are missing.
-        ArtifactError: items.db is empty, and SQLite would delete its -wal.
+    Raises LogError if files are missing, and ArtifactError if items.db is empty (SQLite would drop its -wal).
     """
     beside, found = _beside(path), _stamp(path)
     if found is None:
         left = [name for name in (_WAL, _SHM, _JOURNAL) if beside[name].exists()]
         if not left or path.exists():  # another process made it in between
             return bool(left)
-        raise LogError(
-            str(path),
-            expected=f"{LOG} beside {' and '.join(LOG + name for name in left)}",
-            found=f"no {LOG}",
-            remedy=f"Put {LOG} back. If it is lost, move the other files out of the store before you restore a backup "
-            "or begin a new log: SQLite would replay them into it.",
-        )
+        expected = f"{LOG} beside {' and '.join(LOG + name for name in left)}"
+        remedy = f"Put {LOG} back. If it is lost, move the other files out of the store before you restore a backup "
+        remedy += "or begin a new log: SQLite would replay them into it."
+        raise LogError(str(path), expected, found=f"no {LOG}", remedy=remedy)
     if found[2] == 0:
         raise ArtifactError(str(path), "a change log", "an empty file", "Restore it from a copy.")
     index = _stamp(beside[_SHM])
     if index and not beside[_WAL].exists() and _stamp(beside[_SHM]) == index:  # SQLite removes the index first
-        raise LogError(
-            str(path),
-            expected=f"{LOG}{_WAL} beside {LOG}{_SHM}",
-            found=f"no {LOG}{_WAL}",
-            remedy=f"Put {LOG}{_WAL} back: it may hold acknowledged changes. If it is lost, stop every process that "
-            f"has the log open, then remove {LOG}{_SHM} to continue with the changes in {LOG}.",
-        )
+        remedy = f"Put {LOG}{_WAL} back: it may hold acknowledged changes. If it is lost, stop every process that "
+        remedy += f"has the log open, then remove {LOG}{_SHM} to continue with the changes in {LOG}."
+        raise LogError(str(path), f"{LOG}{_WAL} beside {LOG}{_SHM}", found=f"no {LOG}{_WAL}", remedy=remedy)
     return True
 
 
 def make_log(store: Path) -> None:
     """Make a log if there is none: in a temporary folder, from which it is renamed when it is whole.
 
-    Raises:
-        LogError: files of an older log exist.
+    Raises LogError if files of an older log exist.
     """
     path = store / LOG
     store.mkdir(parents=True, exist_ok=True)
@@ -127,10 +114,7 @@ def make_log(store: Path) -> None:
 
 def check_format(connection: apsw.Connection, path: Path) -> None:
     """Raises ArtifactError if the database is no change log, or has another format."""
-    application, format_ = (
-        first_value(connection, "PRAGMA application_id"),
-        first_value(connection, "PRAGMA user_version"),
-    )
+    application, format_ = (first_value(connection, f"PRAGMA {name}") for name in ("application_id", "user_version"))
     if (application, format_) != (_APPLICATION, _FORMAT):
         found = f"format {format_}" if application == _APPLICATION else "another database"
         remedy = "Use the version of Lookalike that made it, or build a new store."

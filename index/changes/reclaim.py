@@ -15,8 +15,7 @@ from lookalike.index.changes.sqlite import first_value, transaction
 
 __all__ = ["add_to_note", "drop_superseded", "free_pages"]
 
-STEP = 64
-"""Changes that are dropped, and pages of 4 KiB that are freed, in one step."""
+STEP = 64  # Changes that are dropped, and pages of 4 KiB that are freed, in one step
 _SUPERSEDED = (
     "SELECT sequence FROM changes WHERE sequence > ?1 AND sequence < ?2 AND EXISTS (SELECT 1 FROM changes AS later "
     "WHERE later.id = changes.id AND later.sequence > changes.sequence AND later.sequence <= ?2) "
@@ -25,11 +24,7 @@ _SUPERSEDED = (
 
 
 def drop_superseded(connection: apsw.Connection, after: int, upto: int) -> int:
-    """Drop each change after `after` that a later change of the same id, up to `upto`, superseded.
-
-    Returns:
-        How many changes were dropped.
-    """
+    """Drop each change after `after` that a later change of its id, up to `upto`, superseded; return their number."""
     dropped = 0
     # The query needs no transaction: a superseded change stays superseded.
     while sequences := [row[0] for row in connection.execute(_SUPERSEDED, (after, upto, STEP))]:

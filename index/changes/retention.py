@@ -36,12 +36,9 @@ class PruneResult:
 def prune(store: Store, keep: int, *, dry_run: bool = False) -> PruneResult:
     """Remove older versions, durably, then `reclaim`; a dry run only returns which versions.
 
-    The versions are removed first, because on a full disk their space lets the log be changed.
-
-    Raises:
-        ConfigError: `keep` is less than 1.
-        StoreError, LogError: the alias or the log cannot be written; what was removed before stays removed.
-        ArtifactError: the manifest of a kept version is damaged; the log does not change.
+    The versions are removed first, because on a full disk their space lets the log be changed. Raises ConfigError if
+    `keep` is less than 1, and StoreError or LogError if the alias or the log cannot be written; what was removed before
+    stays removed. Raises ArtifactError if the manifest of a kept version is damaged; then the log does not change.
     """
     if keep < 1:
         raise ConfigError("--keep", expected="1 at least", found=str(keep))
@@ -57,9 +54,8 @@ def prune(store: Store, keep: int, *, dry_run: bool = False) -> PruneResult:
 def reclaim(store: Store) -> int:
     """Drop the superseded changes of the log, and shrink its file; return how many changes were dropped.
 
-    Raises:
-        LogError: the log cannot be written; what was dropped before stays dropped.
-        ArtifactError: a manifest is damaged; nothing was dropped.
+    Raises LogError if the log cannot be written; what was dropped before stays dropped. Raises ArtifactError if a
+    manifest is damaged; then nothing was dropped.
     """
     trained = {store.manifest(number).trained_to for number in store.numbers()}
     with closing(ChangeLog(store.folder)) as log:

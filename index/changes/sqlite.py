@@ -12,16 +12,11 @@ __all__ = ["connected", "first_value", "is_frozen", "stamp_of", "transaction"]
 
 WAIT_MS = 30_000
 """How long a writer waits for another writer, which holds the lock for some milliseconds at a time."""
-WAL_BYTES = 1 << 24
-"""SQLite truncates its write-ahead log to this size after a checkpoint."""
+WAL_BYTES = 1 << 24  # SQLite truncates its write-ahead log to this size after a checkpoint
 
 
 def connected(path: Path) -> apsw.Connection:
-    """Open an existing database.
-
-    Raises:
-        apsw.Error: it cannot be opened, or is no database.
-    """
+    """Open an existing database. Raises apsw.Error if it cannot be opened, or is no database."""
     if is_frozen(path):
         address = f"{path.resolve().as_uri()}?immutable=1"
         return apsw.Connection(address, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)

@@ -27,7 +27,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, sketches
 
-__all__ = ["ChampionRows", "TrainingSnapshot", "changes", "check_whole", "take_snapshot"]
+__all__ = ["ChampionRows", "Sketches", "TrainingSnapshot", "changes", "check_whole", "take_snapshot"]
 
 Sketches = NDArray[np.uint64]
 Readable = Callable[[list[Change]], Booleans]
@@ -35,12 +35,7 @@ Readable = Callable[[list[Change]], Booleans]
 
 @dataclass(frozen=True)
 class ChampionRows:
-    """The rows of a version, which may have moved, and their description in its manifest.
-
-    Attributes:
-        name: the name of the rows when the version was built.
-        digest: the SHA-256 of all inputs.
-    """
+    """The rows of a version, which may have moved; their name and count at its build, and the SHA-256 of all inputs."""
 
     rows: Rows
     name: str
@@ -48,11 +43,7 @@ class ChampionRows:
     digest: str
 
     def chunks(self, size: int | None = None) -> Iterator[Chunk]:
-        """Yield the chunks of `Rows.chunks`.
-
-        Raises:
-            DataError: the rows are not those of the version.
-        """
+        """Yield the chunks of `Rows.chunks`. Raises DataError if the rows are not those of the version."""
         if self.rows.count != self.count:
             raise self._changed(f"{self.rows.count:,} rows instead of {self.count:,}")
         digest = hashlib.sha256()
@@ -100,13 +91,9 @@ def take_snapshot(
 ) -> TrainingSnapshot:
     """Return the source combined with the store's log up to the change `upto`.
 
-    Args:
-        readable: returns which puts, (n,), can be embedded.
-        known: the preprocessing of the version's encoder.
-
-    Raises:
-        DataError: the source changed, or cannot be read, or has another width than the log's inputs.
-        ArtifactError, LogError: the log.
+    `readable` returns which puts, (n,), can be embedded; `known` is the preprocessing of the version's encoder. Raises
+    DataError if the source changed, or cannot be read, or has another width than the log's inputs, and ArtifactError or
+    LogError as the log does.
     """
     put, deleted, unreadable = set[str](), set[str](), set[str]()
     log_outside, source_outside = _Outside(known), _Outside(known)
@@ -179,28 +166,22 @@ class _Outside:
 def check_whole(store: Path, folded: int) -> None:
     """Check that the log has all changes from the first to `folded`, the last that the version includes.
 
-    Without these changes the rows would lack acknowledged items, and contain deleted ones.
-
-    Raises:
-        StoreError: the log was lost, or replaced by an older copy.
-        ArtifactError, LogError: the log.
+    Without these changes the rows would lack acknowledged items, and contain deleted ones. Raises StoreError if the log
+    was lost, or replaced by an older copy, and ArtifactError or LogError as the log does.
     """
     with closing(ChangeLog(store)) as log:
         begins, last = log.begins(), log.last()
     if begins > 0 or last < folded:
-        raise StoreError(
-            f"store {store}",
-            expected=f"a change log from change 1 to {max(folded, begins):,}, which a version includes",
-            found=f"changes {begins + 1:,} to {last:,}" if last > begins else "none of these changes",
-            remedy="Restore items.db from a backup, or build a new store from the current rows.",
-        )
+        expected = f"a change log from change 1 to {max(folded, begins):,}, which a version includes"
+        found = f"changes {begins + 1:,} to {last:,}" if last > begins else "none of these changes"
+        remedy = "Restore items.db from a backup, or build a new store from the current rows."
+        raise StoreError(f"store {store}", expected, found, remedy)
 
 
 def changes(store: Path, upto: int, rows: Rows) -> Iterator[list[Change]]:
     """Yield the latest change of each id up to a change of the log.
 
-    Raises:
-        DataError: its inputs have another length than the rows.
+    Raises DataError if its inputs have another length than the rows.
     """
     with closing(ChangeLog(store)) as log:
         width = log.width()

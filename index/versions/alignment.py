@@ -66,11 +66,8 @@ class Map:
 def fit_map(old: Floats, new: Floats, metric: Metric, seed: int = 0) -> Map:
     """Fit both kinds of map, measure their recall with held-out items, and return the better map.
 
-    Args:
-        old, new: (n, d_old) and (n, d_new), the embeddings of the same items, from `index.versions.embed.embed`.
-
-    Raises:
-        QueryError: fewer than 20 items, different lengths, or numbers that are not finite.
+    `old`, (n, d_old), and `new`, (n, d_new), are the embeddings of the same items, from `index.versions.embed.embed`.
+    Raises QueryError for fewer than 20 items, different lengths, or numbers that are not finite.
     """
     _check_pairs(old, new, FEWEST)
     order = np.random.default_rng(seed).permutation(len(old))
@@ -86,11 +83,7 @@ def fit_map(old: Floats, new: Floats, metric: Metric, seed: int = 0) -> Map:
 
 
 def mapped(embeddings: Floats, matrix: Floats, metric: Metric) -> Floats:
-    """(n, d_old) in the old space -> (n, d_new) in the new space, of unit length if the metric is cosine.
-
-    Raises:
-        QueryError: the embeddings have another dimension than the old space.
-    """
+    """(n, d_old) -> (n, d_new), of unit length if the metric is cosine. Raises QueryError for another dimension."""
     if embeddings.ndim != 2 or embeddings.shape[1] != len(matrix):
         raise QueryError("embeddings", expected=f"shape (n, {len(matrix)})", found=str(embeddings.shape))
     return in_metric(embeddings @ matrix, metric)
@@ -105,13 +98,9 @@ def churn(old: Floats, new: Floats, metric: Metric, k: int = K, *, seed: int = 0
     """Return the share of an item's k nearest neighbors that changed: 0 if all are the same, or if there is one item.
 
     It is the mean over 1,000 items, drawn by the seed. Neighbors are searched exactly, among all items or a sample of
-    50,000. Neighbors with equal distances are treated as in `index.ann.neighbor_metrics.neighbors_kept_per_row`.
-
-    Args:
-        old, new: (n, d_old) and (n, d_new), the embeddings of the same items.
-
-    Raises:
-        QueryError: different lengths, or numbers that are not finite.
+    50,000. Neighbors with equal distances are treated as in `index.ann.neighbor_metrics.neighbors_kept_per_row`. `old`,
+    (n, d_old), and `new`, (n, d_new), are the embeddings of the same items. Raises QueryError for different lengths, or
+    numbers that are not finite.
     """
     _check_pairs(old, new, 0)
     some = np.sort(np.random.default_rng(seed).permutation(len(old))[:MOST_ITEMS])
@@ -129,8 +118,7 @@ def save_maps(path: Path, maps: Mapping[int, Floats]) -> None:
 def load_maps(path: Path, dim: int) -> dict[int, Floats]:
     """Read the file of `save_maps`: maps to a space of `dim` dimensions.
 
-    Raises:
-        ArtifactError: the file is damaged. No more memory is allocated than the file has bytes.
+    Raises ArtifactError if it is damaged. No more memory is allocated than the file has bytes.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
@@ -138,11 +126,8 @@ def load_maps(path: Path, dim: int) -> dict[int, Floats]:
                 int(entry.filename.removesuffix(".npy")): _read(archive, entry, dim) for entry in archive.infolist()
             }
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        expected, remedy = (
-            f"float32 maps (d, {dim}) by an older version's number",
-            "Restore it from a copy, or retrain.",
-        )
-        raise ArtifactError(str(path), expected=expected, found=str(error), remedy=remedy) from error
+        expected = f"float32 maps (d, {dim}) by an older version's number"
+        raise ArtifactError(str(path), expected, str(error), "Restore it from a copy, or retrain.") from error
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, dim: int) -> Floats:

@@ -28,14 +28,10 @@ def write_alignment(
 ) -> Alignment | None:
     """Write the maps of a new version into its folder, and measure the map from its parent.
 
-    Args:
-        embeddings: of all items, by `encoder`.
-        rows: (n, width) rows to fit on; a sample is used if there are many.
-        held: (m, width) rows to measure with: the recall is the share of the 10 nearest items of a row that its mapped
-            old embedding finds, the churn is the share of a row's 10 nearest items that changed.
-
-    Returns:
-        None if there are too few rows to fit a map; nothing is written.
+    `embeddings` are those of all items, by `encoder`. The map is fitted on `rows`, (n, width), or on a sample of many.
+    It is measured with `held`, (m, width): the recall is the share of the 10 nearest items of a row that its mapped old
+    embedding finds, the churn is the share of a row's 10 nearest items that changed. If there are too few rows to fit a
+    map, nothing is written and None is returned.
     """
     metric = parent.metric
     rows, held = rows[evenly(len(rows), MOST_ROWS)], held[evenly(len(held), MOST_ASKED)]
@@ -47,11 +43,7 @@ def write_alignment(
     wanted = embeddings.nearest(embed(encoder, held, metric), K)[1]  # (m, K)
     found = embeddings.nearest(mapped(embed(parent.encoder, held, metric), fitted.matrix, metric), K)[1]
     same = [len(np.intersect1d(one, other)) / len(one) for one, other in zip(wanted, found, strict=True)]
+    recall, changed = float(np.mean(same)), churn(old, new, metric)
     return Alignment(
-        older=parent.number,
-        kind=fitted.kind,
-        fitted=len(rows),
-        recall=float(np.mean(same)),
-        queries=len(held),
-        churn=churn(old, new, metric),
+        older=parent.number, kind=fitted.kind, fitted=len(rows), recall=recall, queries=len(held), churn=changed
     )

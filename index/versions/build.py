@@ -30,10 +30,8 @@ from lookalike.training.sealed import staging
 
 __all__ = ["RetrainingParts", "build", "encoder_folder"]
 
-QUERIES = 1_000
-"""Held-out rows that the index is tuned with."""
-FEW = 200_000
-"""Up to this many items, the tuner has time for all kinds of index."""
+QUERIES = 1_000  # Held-out rows that the index is tuned with
+FEW = 200_000  # Up to this many items, the tuner has time for all kinds of index
 SECONDS_A_ROW, SECONDS_A_ROW_OF_MANY, LEAST_SECONDS = 1e-3, 2e-6, 2.0
 COPIED = 1 << 16
 HELD_BYTES = 1 << 25
@@ -72,17 +70,10 @@ def build(
     """Embed `rows`, build the index that meets the target, measure it with held-out rows, add these, and publish.
 
     If the build is interrupted, the same call continues: embeddings that are on disk are not computed again.
-
-    Args:
-        encoder_at: the folder of a run or of an encoder artifact.
-        target: a recall of at least 0.95 by default.
-        retraining: set if the encoder is a retrained one.
-
-    Returns:
-        The number of the new version. It serves only after it is promoted.
-
-    Raises:
-        DataError, ArtifactError, ConfigError, QueryError, TargetError: no version was added.
+    `encoder_at` is the folder of a run or of an encoder artifact. The target is a recall of at least 0.95 by default.
+    `retraining` is set if the encoder is a retrained one. Returns the number of the new version, which serves only
+    after it is promoted. Raises DataError, ArtifactError, ConfigError, QueryError or TargetError: then no version was
+    added.
     """
     target, source = target or Target(), encoder_folder(encoder_at)
     rows = suited(rows, load_encoder(source, device))  # an error is raised before anything is written
@@ -177,6 +168,5 @@ def _calibrate(base: Base, cached: CachedEmbeddings, encoder: Encoder, held: Flo
 
 def _seconds(count: int) -> float:
     """Return the seconds that the tuner may use: of many rows, a small share of the time of the build."""
-    if count > FEW:
-        return max(LEAST_SECONDS, SECONDS_A_ROW_OF_MANY * count)
-    return min(SECONDS, max(LEAST_SECONDS, SECONDS_A_ROW * count))
+    seconds = SECONDS_A_ROW_OF_MANY * count if count > FEW else min(SECONDS, SECONDS_A_ROW * count)
+    return max(LEAST_SECONDS, seconds)

@@ -32,20 +32,13 @@ def in_metric(latent: Floats, metric: Metric) -> Floats:
 
 
 def embed_chunks(rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[tuple[Chunk, Floats]]:
-    """Yield each chunk of rows with its embeddings, in order, with a progress bar.
-
-    Raises:
-        DataError: the rows do not fit the encoder.
-    """
+    """Yield each chunk of rows with its embeddings, in order. Raises DataError if the rows do not fit the encoder."""
     rows = suited(rows, encoder)
 
-    def embedded(chunk: Chunk) -> tuple[Chunk, Floats]:
-        return chunk, embed(encoder, chunk.inputs, metric)
-
     with progress_bar("embedding", rows.count, "rows") as advance, one_thread_each(encoder.device) as threads:
-        for chunk, embeddings in map_in_order(embedded, rows.chunks(), threads):
-            yield chunk, embeddings
-            advance(len(chunk.ids))
+        for pair in map_in_order(lambda chunk: (chunk, embed(encoder, chunk.inputs, metric)), rows.chunks(), threads):
+            yield pair
+            advance(len(pair[0].ids))
 
 
 def embed_to_npy(rows: Rows, encoder: Encoder, metric: Metric, out: Path) -> None:
@@ -75,8 +68,7 @@ def check_output(out: Path) -> None:
 def suited(rows: Rows, encoder: Encoder) -> Rows:
     """Return the rows as the encoder needs them: columns matched by name, its category codes, its origin subtracted.
 
-    Raises:
-        DataError: a column is missing or of another kind, or the rows have another width.
+    Raises DataError if a column is missing or of another kind, or the rows have another width.
     """
     rows = rows.suited(encoder.columns)
     if rows.width != encoder.width:

@@ -34,8 +34,7 @@ from lookalike.training.sealed import locked
 
 __all__ = ["CachedEmbeddings", "embed_with_cache", "open_cache"]
 
-MOST_HELD = 8_192
-"""At most this many rows are held out of the index, to query it with."""
+MOST_HELD = 8_192  # At most this many rows are held out of the index, to query it with
 HELD_BYTES = 1 << 28
 TELLING, UNEVEN = 1_000, 0.2
 """With this many known held-out rows, none is farther from its place in an even distribution than this share."""
@@ -92,12 +91,7 @@ def open_cache(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Ite
 def embed_with_cache(rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: ItemWriter) -> CachedEmbeddings:
     """Embed `rows` into `folder`, continuing after the cached chunks, and write their ids and payloads to `items`.
 
-    Args:
-        rows: as `suited` to the encoder.
-        folder: the folder of `open_cache`.
-
-    Raises:
-        DataError: a row is invalid.
+    `rows` are as `suited` to the encoder, `folder` is that of `open_cache`. Raises DataError if a row is invalid.
     """
     held, first, digest = _HeldOut(rows, encoder), np.empty((0, rows.width), np.float32), ""
 
@@ -211,7 +205,6 @@ class _HeldOut:
         self._random: list[tuple[Integers, Floats]] = []
 
     def see(self, chunk: Chunk) -> None:
-        """Look at the next chunk."""
         prints = sketches(chunk.inputs)
         at = np.searchsorted(self._missing, prints)  # (n,)
         places = np.flatnonzero(at < len(self._missing))

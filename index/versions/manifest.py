@@ -9,15 +9,7 @@ from lookalike.index.ann.spec import MAX_KEY, Metric
 from lookalike.index.ann.target import TuningTrial
 from lookalike.index.items.ids import MAX_ID
 from lookalike.index.versions.verdict import Verdict
-from lookalike.training.artifact.manifest import (
-    MAX_SAFE_INTEGER,
-    Count,
-    Digest,
-    Fields,
-    NotNegative,
-    Share,
-    check_fields,
-)
+from lookalike.training.artifact.manifest import Count, Digest, Fields, NotNegative, Share, check_fields
 from lookalike.training.sealed import read_manifest
 
 __all__ = [
@@ -38,8 +30,7 @@ __all__ = [
 ]
 
 FORMAT = "lookalike-version/4"
-CANARY_LIMIT = 3
-"""Hits of the canary query's answer."""
+CANARY_LIMIT = 3  # Hits of the canary query's answer
 _Duration = Annotated[float, Field(ge=0)]
 
 
@@ -176,7 +167,7 @@ class VersionManifest(Fields):
     index: IndexSection
     items: Count
     sequence: NotNegative
-    held: list[Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]]
+    held: list[NotNegative]
     data: DataSource
     columns: list[dict[str, Any]]
     evidence: Evidence
@@ -214,9 +205,8 @@ class VersionManifest(Fields):
 
 
 def read_version(folder: Path) -> VersionManifest:
-    """Read the manifest of a version, checked field by field; the files that it lists are not read.
+    """Read the manifest of a version; the files that it lists are not read.
 
-    Raises:
-        ArtifactError: it is missing or damaged, or a field is wrong; the error names the field.
+    Raises ArtifactError if it is missing or damaged, or if a field is wrong; then the error names the field.
     """
     return check_fields(read_manifest(folder, FORMAT), VersionManifest)

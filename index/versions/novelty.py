@@ -45,8 +45,7 @@ __all__ = [
     "reconstruction_errors",
 ]
 
-NEIGHBORS = 10
-"""The number of nearest items whose distance is measured."""
+NEIGHBORS = 10  # The number of nearest items whose distance is measured
 _TINY = 1e-30
 _BLOCK_VALUES = 1 << 22
 _BLOCK_ITEMS = 1 << 14
@@ -64,10 +63,8 @@ class Novelty:
     def calibrate(cls, errors: Doubles, distances: Doubles) -> "Novelty":
         """Return the novelty for the values, (n,) and (n,), of held-out rows; n may be 0.
 
-        Neither the encoder nor the index may have seen these rows.
-
-        Raises:
-            QueryError: the lengths differ, or a number is not finite.
+        Neither the encoder nor the index may have seen these rows. Raises QueryError if the lengths differ, or a number
+        is not finite.
         """
         distances = _measured("distances", distances)
         rows = np.stack([_measured("errors", errors, len(distances)), distances], axis=1)  # (n, 2)
@@ -79,10 +76,7 @@ class Novelty:
         """(n,) and (n,) -> (n,) float64 from 1 / (rows + 1) to 1; it falls as an error or a distance rises.
 
         Without errors (a query that is an embedding has none), only the distances are compared. Without calibration
-        rows every p-value is 1.
-
-        Raises:
-            QueryError: the lengths differ, or a number is NaN.
+        rows every p-value is 1. Raises QueryError if the lengths differ, or a number is NaN.
         """
         by_distance = 1 + _at_least(self._distances, _measured("distances", distances))
         if errors is None:
@@ -109,11 +103,7 @@ class Novelty:
 
 
 def load_novelty(path: Path) -> Novelty:
-    """Read what `Novelty.save` wrote, from a file that was verified.
-
-    Raises:
-        ArtifactError: it is no such file.
-    """
+    """Read what `Novelty.save` wrote, from a file that was verified. Raises ArtifactError if it is no such file."""
     remedy = "Build the version again."
     try:
         rows = load_array(io.BytesIO(path.read_bytes()))
@@ -173,11 +163,8 @@ def mean_distances(scores: Floats, metric: Metric) -> Doubles:
 def item_distances(embeddings: Embeddings, kept: int) -> Floats:
     """(n,) float32: the mean distance of each item to its NEIGHBORS nearest other items; 1 if there are none.
 
-    The other items are a sample of 65,536 at most. With more items, all distances shrink alike, so the sample is as
-    good for comparisons.
-
-    Args:
-        kept: the sample is drawn from this many first items.
+    The other items are a sample of 65,536 at most, of the `kept` first items. With more items, all distances shrink
+    alike, so the sample is as good for comparisons.
     """
     known = embeddings.head(kept).sample(_SAMPLE, seed=0)
     index = _reference(embeddings.at(known), embeddings.metric)
@@ -206,12 +193,9 @@ def _reference(vectors: Floats, metric: Metric) -> VectorIndex:
 def local_distances(scores: Floats, near: Floats, metric: Metric) -> Doubles:
     """(n,): the mean distance to a query's nearest items, divided by the root of these items' mean `item_distances`.
 
-    Up to a factor, this is the geometric mean of the distance and of the ratio between both. Inner products are no
-    distances, so for them nothing is divided.
-
-    Args:
-        scores: (n, k) float32, of the query's NEIGHBORS nearest items, in the metric's unit.
-        near: (n, k) float32, the `item_distances` of these items.
+    `scores`, (n, k) float32 in the metric's unit, and `near`, (n, k) float32, their `item_distances`, are those of the
+    query's NEIGHBORS nearest items. Up to a factor, this is the geometric mean of the distance and of the ratio between
+    both. Inner products are no distances, so for them nothing is divided.
     """
     distances = mean_distances(scores, metric)
     if metric == "ip":
@@ -241,9 +225,8 @@ def _features(encoder: Encoder, rows: Floats) -> Floats:
 def _measured(name: str, values: Doubles, count: int | None = None) -> Doubles:
     """Return (n,) values as float64. Raises QueryError if the shape is wrong or a value is NaN."""
     values = np.asarray(values, np.float64)
-    if values.ndim != 1 or len(values) != (len(values) if count is None else count):
-        wanted = "(n,)" if count is None else f"({count},)"
-        raise QueryError(name, expected=f"shape {wanted}", found=f"{values.shape}")
+    if values.ndim != 1 or count not in (None, len(values)):
+        raise QueryError(name, f"shape ({'n' if count is None else count},)", found=f"{values.shape}")
     if np.isnan(values).any():
         raise QueryError(name, expected="numbers", found="NaN")
     return values

@@ -41,23 +41,15 @@ class VersionSummary:
 
 
 def registry(store: Store) -> list[VersionSummary]:
-    """Return all versions, ordered by number.
-
-    Raises:
-        StoreError: there is no store.
-    """
+    """Return all versions, ordered by number. Raises StoreError if there is no store."""
     if not store.folder.is_dir():
         raise StoreError("store", expected="a folder with versions", found=f"none at {store.folder}")
     chain = store.served()
     replaced = dict(zip(chain[1:], chain, strict=False))
     manifests = {number: store.readable_manifest(number) for number in store.numbers()}
     served = {*chain, *(manifest.parent for manifest in manifests.values() if manifest and manifest.compacted)}
-    retrained = [
-        number
-        for number, manifest in manifests.items()
-        if manifest and manifest.retraining and not manifest.compacted and number not in served
-    ]
-    roles = dict.fromkeys(retrained[-1:], CHALLENGER) | dict.fromkeys(chain[-1:], CHAMPION)
+    retrained = {number for number, known in manifests.items() if known and known.retraining and not known.compacted}
+    roles = dict.fromkeys(sorted(retrained - served)[-1:], CHALLENGER) | dict.fromkeys(chain[-1:], CHAMPION)
     return [
         VersionSummary(number, roles.get(number, ""), replaced.get(number), manifest)
         for number, manifest in manifests.items()

@@ -8,7 +8,7 @@ Searcher       embeddings, rows or ids -> SearchResult
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -29,10 +29,8 @@ __all__ = ["CACHED_FILTERS", "Base", "Find", "SearchResult", "SearchSpace", "Sea
 
 EXACT = 100_000
 """At most this many allowed items are compared with the query one by one, which takes some milliseconds."""
-EDGE = 2e-6
-"""The relative error of a score that an index computes in float32."""
-CACHED_FILTERS = 4
-"""The number of filters whose allowed items are cached."""
+EDGE = 2e-6  # The relative error of a score that an index computes in float32
+CACHED_FILTERS = 4  # The number of filters whose allowed items are cached
 
 Find = Callable[[Floats, int], Positions]
 """(n, dim) queries and k -> the positions of k nearest items or more, (n, >= k); -1 for no item."""
@@ -64,8 +62,7 @@ class SearchSpace(Protocol):
     def finder(self, filter_: Filter | None) -> Find:
         """Return the function that finds the nearest items which pass a filter.
 
-        Raises:
-            QueryError: the filter does not fit the items.
+        Raises QueryError if the filter does not fit the items.
         """
 
     def scores(self, queries: Floats, positions: Positions) -> Floats:
@@ -80,11 +77,7 @@ class SearchSpace(Protocol):
     def id_at(self, position: int) -> str: ...
 
     def positions(self, ids: Sequence[str]) -> Positions:
-        """(n,): the positions of ids, in their order.
-
-        Raises:
-            UnknownItemError: an id that no item has.
-        """
+        """(n,): the positions of ids, in their order. Raises UnknownItemError for an id that no item has."""
 
 
 class Base:
@@ -95,7 +88,9 @@ class Base:
         self.embeddings = embeddings
         self.items = items
         self.local_scale = local_scale
-        self._filtered = lru_cache(CACHED_FILTERS)(partial(_filtered, index, embeddings, items))
+        self.scores, self.vectors_at = embeddings.scores, embeddings.at
+        self.id_at, self.positions = items.id_at, items.positions
+        self._filtered = lru_cache(CACHED_FILTERS)(lambda filter_: among(index, embeddings, items.allowed(filter_)))
 
     @property
     def metric(self) -> Metric:
@@ -106,20 +101,8 @@ class Base:
             return self._filtered(filter_)
         return lambda queries, k: self.index.search(queries, k)[1]
 
-    def scores(self, queries: Floats, positions: Positions) -> Floats:
-        return self.embeddings.scores(queries, positions)
-
-    def vectors_at(self, positions: Positions) -> Floats:
-        return self.embeddings.at(positions)
-
     def local_scale_at(self, positions: Positions) -> Floats:
         return np.take(self.local_scale, positions, mode="clip")
-
-    def id_at(self, position: int) -> str:
-        return self.items.id_at(position)
-
-    def positions(self, ids: Sequence[str]) -> Positions:
-        return self.items.positions(ids)
 
 
 class Searcher:
@@ -141,12 +124,9 @@ class Searcher:
     ) -> SearchResult:
         """Find the `limit` nearest items of each embedding, (n, latent_dim), among those that pass a filter.
 
-        Args:
-            errors: (n,) the reconstruction errors of the embedded rows; None if the queries are no rows.
-            own: (n,) the position of each query that is an item, which is not among its own hits.
-
-        Raises:
-            QueryError: embeddings, limit or filter are invalid.
+        `errors`, (n,), are the reconstruction errors of the embedded rows; None if the queries are no rows. `own`,
+        (n,), is the position of each query that is an item, which is not among its own hits. Raises QueryError if
+        embeddings, limit or filter are invalid.
         """
         check_limit(limit, MAX_LIMIT)
         scores, positions = self._others(embeddings, max(limit, NEIGHBORS), None, own)
@@ -164,9 +144,7 @@ class Searcher:
     def search_items(self, ids: Sequence[str], limit: int, filter_: Filter | None = None) -> SearchResult:
         """Search with items; no item is among its own hits.
 
-        Raises:
-            UnknownItemError: an id that no item has.
-            QueryError: limit or filter are invalid.
+        Raises UnknownItemError for an id that no item has, and QueryError if limit or filter are invalid.
         """
         own = self.space.positions(ids)
         return self.search(self.space.vectors_at(own), limit, filter_, own=own)
@@ -184,17 +162,10 @@ def rank(
 ) -> tuple[Floats, Positions]:
     """Find the `limit` nearest items of each query by exact scores, best first; ties are ordered by id.
 
-    Args:
-        queries: (n, dim) float32; of unit length if the metric is cosine.
-        limit: from 1 to MAX_FOUND - 1.
-        find: finds the candidates instead of the space's own finder.
-
-    Returns:
-        scores: (n, at most limit) float32 in the metric's unit; NaN for no hit.
-        positions: the same shape, int64; -1 for no hit.
-
-    Raises:
-        QueryError: queries, limit or filter are invalid.
+    The queries are (n, dim) float32, of unit length if the metric is cosine. The limit is from 1 to MAX_FOUND - 1.
+    `find` finds the candidates instead of the space's own finder. Returns scores, (n, at most limit) float32 in the
+    metric's unit, NaN for no hit, and positions of the same shape, int64, -1 for no hit. Raises QueryError if queries,
+    limit or filter are invalid.
     """
     check_limit(limit, MAX_FOUND - 1)
     return _rank(space, queries, limit, find or space.finder(filter_), limit + 1)
@@ -257,10 +228,6 @@ def _in_order(space: SearchSpace, scores: Floats, positions: Positions) -> tuple
         ids = [space.id_at(int(position)) for position in np.maximum(positions[row], 0)]
         order[row] = sorted(order[row], key=lambda i: (float(keys[row, i]), ids[i]))
     return scores[rows, order], positions[rows, order]
-
-
-def _filtered(index: VectorIndex, embeddings: Embeddings, items: ItemTable, filter_: Filter) -> Find:
-    return among(index, embeddings, items.allowed(filter_))
 
 
 def among(index: VectorIndex, embeddings: Embeddings, allowed: Booleans) -> Find:

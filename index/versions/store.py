@@ -53,11 +53,7 @@ class Store:
         return sorted(int(p.name) for p in self.versions.iterdir() if re.fullmatch(r"\d{6,}", p.name))
 
     def path(self, number: int) -> Path:
-        """Return the folder of a version.
-
-        Raises:
-            StoreError: there is no such version.
-        """
+        """Return the folder of a version. Raises StoreError if there is no such version."""
         if number not in self.numbers():
             expected = f"a version in {self.folder}: {self.numbers() or 'none yet'}"
             raise StoreError("version", expected=expected, found=str(number))
@@ -66,9 +62,7 @@ class Store:
     def manifest(self, number: int) -> VersionManifest:
         """Return the manifest of a version; its files are not read.
 
-        Raises:
-            StoreError: there is no such version.
-            ArtifactError: the manifest is damaged.
+        Raises StoreError if there is no such version, and ArtifactError if the manifest is damaged.
         """
         return read_version(self.path(number))
 
@@ -87,11 +81,7 @@ class Store:
         return open_version(self.path(number), device, self._receipt(number))
 
     def open_champion(self, device: DeviceName = "cpu") -> "Version":
-        """Verify and open the serving version.
-
-        Raises:
-            StoreError: none was promoted yet.
-        """
+        """Verify and open the serving version. Raises StoreError if none was promoted yet."""
         return self.open(self.champion_number(), device)
 
     def champion(self) -> Alias | None:
@@ -107,11 +97,7 @@ class Store:
             raise ArtifactError(str(path), expected=expected, found="a damaged file", remedy=remedy) from error
 
     def champion_number(self) -> int:
-        """Return the number of the serving version.
-
-        Raises:
-            StoreError: none was promoted yet.
-        """
+        """Return the number of the serving version. Raises StoreError if none was promoted yet."""
         return self._require_champion().version
 
     def served(self) -> tuple[int, ...]:
@@ -130,11 +116,7 @@ class Store:
     def publish(self, staged: Path, **fields: Any) -> int:
         """Number a staged version, seal it with its manifest, and put it in place; return its number.
 
-        Args:
-            fields: the fields of VersionManifest except format and version.
-
-        Raises:
-            StoreError: the store cannot be written.
+        `fields` are those of VersionManifest except format and version. Raises StoreError if the disk refuses a write.
         """
         with self.written(), self._locked():
             number = max([0, *self.numbers(), *self.served()]) + 1  # no number of a removed version is used twice
@@ -146,10 +128,8 @@ class Store:
     def promote(self, number: int, *, instead_of: int | None = None, renews: bool = False) -> Alias:
         """Make a version the champion, after verifying all its files and its canary query.
 
-        Args:
-            instead_of: the champion that it may replace; None means any.
-            renews: the version is a compaction of that champion: `rollback` skips the champion, to the version that the
-                champion replaced.
+        It may replace only the champion `instead_of`; None means any. `renews`: the version is a compaction of that
+        champion, and `rollback` skips the champion, to the version that the champion replaced.
 
         Raises:
             StoreError: no such version, or it does not answer its canary query, or another version is the champion, or
@@ -187,8 +167,7 @@ class Store:
     def job(self, name: str) -> Iterator[None]:
         """Hold the job lock of the store; the kernel releases it if the process dies.
 
-        Raises:
-            JobError: another job holds it.
+        Raises JobError if another job holds it.
         """
         lock = self.folder / ".job"
         if not self.folder.is_dir():
@@ -208,9 +187,8 @@ class Store:
     def rollback(self) -> Alias:
         """Promote the version again that the champion replaced; it is verified as in `promote`.
 
-        Raises:
-            StoreError: the champion replaced no version, or that version does not answer its canary query.
-            ArtifactError: that version is damaged. The champion does not change.
+        Raises StoreError if the champion replaced no version, or that version does not answer its canary query, and
+        ArtifactError if it is damaged. Then the champion does not change.
         """
         self._require_champion()  # before the lock, which needs the folder of the store
         with self.written(), self._locked():
@@ -260,10 +238,9 @@ class Store:
         return self.folder / "verified" / f"{number:06d}"
 
     def _write(self, alias: Alias) -> Alias:
-        text = json.dumps({"version": alias.version, "replaced": list(alias.replaced)})
         try:
             with replacing(self.folder / "champion") as new:
-                new.write_text(text)
+                new.write_text(json.dumps({"version": alias.version, "replaced": list(alias.replaced)}))
         except OSError as error:
             if self.champion() != alias:
                 raise

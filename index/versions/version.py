@@ -101,7 +101,6 @@ class Version:
 
     @property
     def calibration(self) -> str:
-        """As `calibration_of`."""
         return calibration_of(self.sealed)
 
     @cached_property
@@ -113,8 +112,7 @@ class Version:
     def maps(self) -> dict[int, Floats]:
         """By the number of an older version: the matrix from its embeddings to this version's, (its dim, latent_dim).
 
-        Raises:
-            ArtifactError: the file of the maps is damaged.
+        Raises ArtifactError if the file of the maps is damaged.
         """
         known = ALIGNMENT in self.sealed.files
         return load_maps(self.sealed.folder / ALIGNMENT, self.encoder.latent_dim) if known else {}
@@ -132,9 +130,7 @@ class Version:
         """Whether these hits are the canary query's stored answer. Items with equal scores may replace each other."""
         wanted, found = self.manifest.canary, canary_answer(self.items, scores, positions)
         expected = dict(zip(wanted.ids, wanted.scores, strict=True))
-        if len(found.ids) != len(expected):
-            return False
-        return all(
+        return len(found.ids) == len(expected) and all(
             np.isclose(score, expected.get(name, wanted.scores[-1]), rtol=1e-4, atol=1e-4)
             for name, score in zip(found.ids, found.scores, strict=True)
         )
@@ -143,15 +139,11 @@ class Version:
 def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None = None) -> Version:
     """Verify every file of `folder`, load encoder, index and items, and check that they belong together.
 
-    Args:
-        receipt: the file that remembers which files were verified and have not changed since (training.sealed).
-
-    Raises:
-        ArtifactError: a file is damaged or does not belong; the error names it.
+    `receipt` is the file that remembers which files were verified and have not changed since (training.sealed). Raises
+    ArtifactError, naming the file, if a file is damaged or does not belong.
     """
-    sealed = open_sealed(
-        folder, FORMAT, needs=(INDEX, EMBEDDINGS, ITEMS, ORDER, CANARY, HELD, NOVELTY, LOCAL_SCALE), receipt=receipt
-    )
+    needs = INDEX, EMBEDDINGS, ITEMS, ORDER, CANARY, HELD, NOVELTY, LOCAL_SCALE
+    sealed = open_sealed(folder, FORMAT, needs=needs, receipt=receipt)
     manifest = check_fields(sealed, VersionManifest)
     try:
         version = _assemble(folder, sealed, manifest, device)
@@ -166,8 +158,7 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
 
 def _assemble(folder: Path, sealed: Sealed, manifest: VersionManifest, device: DeviceName) -> Version:
     if folder.name != f"{manifest.version:06d}":
-        expected = f"the folder of version {manifest.version}"
-        raise ArtifactError(str(folder), expected=expected, found=f"the name {folder.name}")
+        raise ArtifactError(str(folder), f"the folder of version {manifest.version}", f"the name {folder.name}")
     encoder = load_encoder(folder / "encoder", device)
     if encoder.digest != manifest.encoder:
         expected, found = f"the encoder of the index, {manifest.encoder[:16]}…", f"{encoder.digest[:16]}…"
@@ -200,11 +191,7 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Floats:
 
 
 def _check_content(version: Version) -> None:
-    """Check the content of every file; a version whose files a receipt knows has passed this before.
-
-    Raises:
-        ArtifactError: a file is damaged; the error names it.
-    """
+    """Raises ArtifactError if a file's content is damaged; versions that a receipt knows have passed this before."""
     folder, local_scale = version.sealed.folder, version.base.local_scale
     version.items.check(folder)
     version.index.check(folder / INDEX)

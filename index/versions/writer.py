@@ -46,8 +46,7 @@ class VersionParts:
 def write_version(store: Store, folder: Path, parts: VersionParts) -> int:
     """Write the parts into a staged folder, seal it with its manifest and publish it; return the version's number.
 
-    Raises:
-        StoreError: the store cannot be written.
+    Raises StoreError if the store cannot be written.
     """
     base, encoder = parts.base, parts.encoder
     base.index.write(folder / INDEX)

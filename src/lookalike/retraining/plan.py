@@ -22,8 +22,7 @@ from lookalike.training.config import TrainConfig, build_config, load_config
 
 __all__ = ["Plan", "RetrainOptions", "config_of", "make_plan", "plain"]
 
-NAMED = 10
-"""At most this many rows that are left out are named."""
+NAMED = 10  # At most this many rows that are left out are named
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,8 @@ class Plan:
 def make_plan(options: RetrainOptions, champion: Version, upto: int) -> Plan:
     """Read the rows once, and choose which rows to hold out.
 
-    Raises:
-        DataError: the rows are not the champion's, or cannot be read.
-        ConfigError: unknown or invalid settings.
-        StoreError: the change log lacks changes that the champion includes.
+    Raises DataError if the rows are not the champion's, or cannot be read, ConfigError for unknown or invalid settings,
+    and StoreError if the change log lacks changes that the champion includes.
     """
     encoder, manifest, folder = champion.encoder, champion.manifest, options.store.folder
     check_whole(folder, champion.sequence)

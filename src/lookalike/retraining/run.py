@@ -45,8 +45,7 @@ Progress = Callable[[str], None]
 def retrain(options: RetrainOptions, progress: Progress = lambda line: None) -> Report:
     """Retrain while no other job works on the store, and write the report.
 
-    Args:
-        progress: called with a line of text for each step.
+    `progress` is called with a line of text for each step.
 
     Raises:
         JobError: another job works on the store; the report stays that of the last retraining.
