@@ -53,7 +53,8 @@ class Report:
             lines.append(f"removed: versions {', '.join(map(str, self.removed))}")
         outcome = {
             "promoted": f"promoted: version {self.version} replaces version {self.champion}",
-            "kept": f"kept: version {self.champion}",
+            "kept": f"kept: version {self.champion}"
+            + (f"; version {self.version} was not promoted" if self.version else ""),
             "failed": "failed",
         }[self.outcome]
         return [*lines, f"{outcome}{', forced' if self.forced else ''}: {self.reason}"]

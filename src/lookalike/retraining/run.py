@@ -135,7 +135,7 @@ def _train(plan: Plan, folder: Path) -> TrainedRun:
 
 
 def _judge(plan: Plan, run: TrainedRun, fit_on: Floats) -> Verdict:
-    none = 0 if not len(plan.held) else None  # the champion may know rows that are held out by chance
+    none = 0 if not len(plan.held) else None  # without rows unknown to the champion the gate judges none, and refuses
     return judge(
         run.encoder,
         plan.champion.encoder,
