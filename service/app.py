@@ -32,7 +32,6 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
     Raises:
         ConfigError: the key file cannot be used.
     """
-
     first = [collection]
     del collection  # nothing may keep it alive once another version serves
 

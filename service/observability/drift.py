@@ -50,9 +50,8 @@ class DriftWatch:
     def current(self) -> Drift:
         """The evidence of all processes; that of the others is some seconds old."""
         self._add_left()
-        drift = summarize(
-            combine_states([self._seen, *(state for state in self._others if state.calibration == self._calibration)])
-        )
+        others = (state for state in self._others if state.calibration == self._calibration)
+        drift = summarize(combine_states([self._seen, *others]))
         if drift.drifted and not self._alarmed:
             self._alarmed = True
             self._detector.raise_alarm(time.time())

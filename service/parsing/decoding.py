@@ -14,13 +14,7 @@ from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.service.parsing.json_bodies import check_lists, parse_exactly, parse_json
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.request_models import EmbedRequest, Item, NpyParams, SearchRequest
-from lookalike.service.parsing.rows import (
-    RequestLimits,
-    check_count,
-    read_plain,
-    rows_from_array,
-    to_float32,
-)
+from lookalike.service.parsing.rows import RequestLimits, check_count, read_plain, rows_from_array, to_float32
 from lookalike.training.array_types import Floats
 
 __all__ = ["EmbedQuery", "SearchQuery", "decode_embed", "decode_search", "search_query", "validate"]
