@@ -107,8 +107,7 @@ class Settings(BaseSettings):
 def load_settings(**options: object) -> Settings:
     """The settings: the options override the environment, and the environment overrides the defaults.
 
-    Raises:
-        ConfigError: a value is mistyped, out of range, or not allowed together with another value.
+    Raises ConfigError if a value is mistyped, out of range, or not allowed together with another value.
     """
     try:
         settings = Settings(**options)  # type: ignore[arg-type]

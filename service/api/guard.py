@@ -107,9 +107,8 @@ def check_key(request: Request, needs: Scope) -> None:
         raise UnauthorizedError("X-API-Key", expected="an API key of this service", found=found)
     request.state.key_name = caller.name
     if not caller.may(needs):
-        raise ForbiddenError(
-            "X-API-Key", expected=f"a key of scope {needs}", found=f"{caller.name}, of scope {caller.scope}"
-        )
+        found = f"{caller.name}, of scope {caller.scope}"
+        raise ForbiddenError("X-API-Key", expected=f"a key of scope {needs}", found=found)
 
 
 def _guarded(endpoint: Callable[[Request], Awaitable[Response]], needs: Scope) -> Handler:
@@ -151,9 +150,8 @@ def _check_local(request: Request) -> None:
     """
     host = header(request, b"host") or ""
     if not _LOCAL.fullmatch(host):
-        raise ForbiddenError(
-            "Host", expected="localhost or a loopback address, or a service with keys", found=host[:80] or "none"
-        )
+        expected = "localhost or a loopback address, or a service with keys"
+        raise ForbiddenError("Host", expected=expected, found=host[:80] or "none")
     origin = header(request, b"origin")
     if origin is None or request.method == "GET":
         return

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection
@@ -123,9 +124,8 @@ class Serving:
             if task.done():
                 raise NotReadyError(name, expected="a running task", found="a task that has ended")
         if self._lag:
-            raise NotReadyError(
-                "items", expected="all changes of the change log", found="changes that cannot be applied"
-            )
+            expected, found = "all changes of the change log", "changes that cannot be applied"
+            raise NotReadyError("items", expected=expected, found=found)
         self._check_store()
         self._health.check()
 
@@ -151,8 +151,7 @@ class Serving:
     async def has_item(self, name: str) -> bool:
         """Whether an item has this id, also if this version's encoder cannot read it.
 
-        Raises:
-            LogError, ArtifactError: the log cannot be read.
+        Raises LogError or ArtifactError if the log cannot be read.
         """
         return self.current.collection.items.find(name) is not None or await self._change_writer.has_item(name)
 
@@ -171,9 +170,7 @@ class Serving:
             raise _behind(acknowledged, current)
         try:
             async with asyncio.timeout(self._settings.deadline_seconds):
-                while (
-                    self.current.collection.applied < min_sequence
-                ):  # a process outside of this service may still write it
+                while self.current.collection.applied < min_sequence:  # another process may still write it
                     await self._progress.wait()
                 if current.collection.applied < min_sequence:
                     await self._catch_up(current.engine)
@@ -183,17 +180,15 @@ class Serving:
     async def follow(self) -> Current:
         """Serve the champion now, if another version serves.
 
-        Raises:
-            RefusedError: it cannot serve; the version that served before continues.
+        Raises RefusedError if it cannot serve; the version that served before continues.
         """
         async with self._following:
             number = self.current.version.number
             try:
                 number = self._store.champion_number()
                 if number != self.current.version.number:
-                    loop = asyncio.get_running_loop()
-                    collection = await loop.run_in_executor(self._loader, self._open, number)
-                    await self._replace(collection)
+                    work = partial(checked_collection, self._store, number, self._settings.device)
+                    await self._replace(await asyncio.get_running_loop().run_in_executor(self._loader, work))
                     self._metrics.changed("served")
             except Exception as error:  # for every error of the other version, this version continues
                 reason = str(error) if isinstance(error, LookalikeError) else repr(error)
@@ -219,9 +214,6 @@ class Serving:
         if self._lost:
             expected = "the alias and every file of the serving version"
             raise NotReadyError("store", expected=expected, found="a missing file; the service's log names it")
-
-    def _open(self, number: int) -> Collection:
-        return checked_collection(self._store, number, self._settings.device)
 
     async def _replace(self, collection: Collection) -> None:
         """Serve the collection, with all changes acknowledged so far; none is acknowledged in between."""
@@ -272,9 +264,7 @@ class Serving:
         seen: tuple[int, ...] | None = None  # the alias may have been written since the serving version was opened
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            lost = (
-                self._find_lost()
-            )  # before the alias, because a version that is no longer the champion may be removed
+            lost = self._find_lost()  # before the alias: a version that is no longer the champion may be removed
             stamp = self._store.alias_stamp()
             if stamp and stamp != seen:
                 lost = None
