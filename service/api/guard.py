@@ -100,7 +100,9 @@ def check_key(request: Request, needs: Scope) -> None:
     if keys is None:
         _check_local(request)
         return
-    key = _sent_key(request)
+    scheme, _, token = (header(request, b"authorization") or "").partition(" ")
+    bearer = token if scheme.lower() == "bearer" else ""
+    key = (header(request, b"x-api-key") or bearer).encode("latin-1")  # as sent: Starlette decodes it as Latin-1
     caller = keys.find(key)
     if caller is None:
         found = "another key" if key else "no key"
@@ -158,10 +160,3 @@ def _check_local(request: Request) -> None:
     own, allowed = f"{request.url.scheme}://{host}", request.app.state.settings.cors_origins
     if origin not in {own, *allowed} and "*" not in allowed:
         raise ForbiddenError("Origin", expected=own, found=origin[:80] or "nothing")
-
-
-def _sent_key(request: Request) -> bytes:
-    """The key as the bytes that the client sent; Starlette decodes every header as Latin-1."""
-    scheme, _, token = (header(request, b"authorization") or "").partition(" ")
-    bearer = token if scheme.lower() == "bearer" else ""
-    return (header(request, b"x-api-key") or bearer).encode("latin-1")

@@ -99,8 +99,8 @@ async def delete_items(request: Request) -> Response:
 @items_written.delete("/items/{id:path}", **describe_item_call(WriteResponse, 400, 404, 415, 503, 504, path=PATH_ID))
 async def delete_item(request: Request) -> Response:
     """Delete one item. The answer comes once the deletion is on disk; no search finds the item after that."""
-    name, serving = request.path_params["id"], request.app.state.serving
-    done = await _in_time(request, edits.delete(serving, name))
+    name = request.path_params["id"]
+    done = await _in_time(request, edits.delete(request.app.state.serving, name))
     if not done.count:
         raise _unknown(name)
     return _written(request, done)

@@ -105,7 +105,7 @@ async def readyz(request: Request) -> ReadyResponse:
         raise NotReadyError("version", expected="the known answer to its canary query", found="no answer") from error
     if not right:
         raise NotReadyError("version", expected="the known answer to its canary query", found="another answer")
-    return ReadyResponse(ready=True, version=current.version.number, refused=refused.version if refused else None)
+    return ReadyResponse(ready=True, version=current.version.number, refused=refused)
 
 
 @admin.post("/admin/reload", response_model=ReloadResponse, responses=problems(409))

@@ -35,8 +35,7 @@ class DriftWatch:
     def serve(self, version: int, rows: int, calibration: str) -> None:
         """Set the serving version and the number of its calibration rows; another calibration starts a new test.
 
-        Args:
-            calibration: index.versions.version.calibration_of; a compaction keeps the calibration.
+        `calibration`: index.versions.version.calibration_of; a compaction keeps the calibration.
         """
         if calibration != self._calibration:
             self._begin(version, rows, calibration)

@@ -99,18 +99,13 @@ class Metrics:
         """Count a call that failed before it was answered."""
         self._rejected[reason].inc()
 
-    def batched(self, rows: int, calls: int) -> None:
-        """Count a batch."""
+    def batched(self, rows: int, calls: int, encoding: float, searching: float) -> None:
+        """Count a batch, with the seconds to encode and to search; 0 without a search."""
         self._batch_rows.observe(rows)
         self._batch_calls.observe(calls)
-
-    def encoded(self, seconds: float) -> None:
-        """Count the time to encode a batch."""
-        self._encode.observe(seconds)
-
-    def searched(self, seconds: float) -> None:
-        """Count the time to search for a batch."""
-        self._search.observe(seconds)
+        self._encode.observe(encoding)
+        if searching:
+            self._search.observe(searching)
 
     def novelty(self, values: Doubles, version: int) -> None:
         """Count (n,) p-values of a version's queries from outside; items and the canary query say nothing about drift.

@@ -45,9 +45,7 @@ class TableInputs:
     def decode(self, rows: list[Any], at: str) -> Doubles:
         """Lists in the columns' order, or objects by the columns' names -> (n, width), NaN if missing or unknown.
 
-        Args:
-            at: the field of row {}, for errors.
-
+        `at`: the field of row {}, for errors.
         Raises RequestError, which names the row and the column.
         """
         lists = [self._values(row, at.format(number)) for number, row in enumerate(rows)]

@@ -18,9 +18,7 @@ _NUMBERS = {int, float}
 def rows_from_json(rows: list[Any], kind: str, limits: RequestLimits, at: str) -> Doubles:
     """Rows that are flat, nested in the encoder's input shape, or of a table -> (n, width).
 
-    Args:
-        at: the field of row {}, for errors.
-
+    `at`: the field of row {}, for errors.
     Raises RequestError, which names the row, and the value or the column.
     """
     table = limits.table if kind == "inputs" else None

@@ -175,26 +175,24 @@ def remove_key(path: Path, name: str) -> None:
 
 @contextmanager
 def _edited(path: Path) -> Iterator[list[StoredKey]]:
-    """The keys, to be changed in the context and then written; a lock keeps other writers out."""
+    """The keys, to be changed in the context and then written; a lock keeps other writers out.
+
+    The owner and the mode of the file stay, because the service may run as another user.
+    """
     path = path.resolve()
     lock = path.with_name(f".{path.name}.lock")
     lock.touch(0o600)
     with locked(lock):
         keys = read_keys(path) if path.exists() else []
         yield keys
-        _write(path, keys)
-
-
-def _write(path: Path, keys: list[StoredKey]) -> None:
-    """Replace the file. Its owner and mode stay, because the service may run as another user."""
-    with replacing(path) as new:
-        new.touch(0o600)
-        if path.exists():
-            old = path.stat()
-            os.chown(new, old.st_uid, old.st_gid)
-            new.chmod(stat.S_IMODE(old.st_mode))
-        text = _KeyFile(format="lookalike-keys-1", keys=keys).model_dump_json(indent=1)
-        new.write_text(f"{text}\n", encoding="utf-8")
+        with replacing(path) as new:
+            new.touch(0o600)
+            if path.exists():
+                old = path.stat()
+                os.chown(new, old.st_uid, old.st_gid)
+                new.chmod(stat.S_IMODE(old.st_mode))
+            text = _KeyFile(format="lookalike-keys-1", keys=keys).model_dump_json(indent=1)
+            new.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _read(path: Path) -> tuple[_Stamp, list[StoredKey]]:

@@ -60,8 +60,7 @@ class ChangeWriter:
     async def append(self, changes: Sequence[Change], embeddings: Floats | None = None, version: int = 0) -> list[int]:
         """Write changes, all or none, by `ChangeLog.append_each`; return when they are on disk and published.
 
-        Args:
-            embeddings: (n, latent_dim) of the changes, by that version; None for deletions.
+        `embeddings`: (n, latent_dim) of the changes, by that version; None for deletions.
 
         Returns:
             Each change's sequence number; 0 if it was skipped.

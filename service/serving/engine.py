@@ -56,8 +56,7 @@ class QueueLimits:
 def engine_thread(name: str = "engine", *, niceness: int = 0) -> ThreadPoolExecutor:
     """A thread for large batches, or for opening versions; FAISS uses one core in it.
 
-    Args:
-        niceness: of this thread, below the event loop's; only Linux has it by thread.
+    `niceness`: of this thread, below the event loop's; only Linux has it by thread.
     """
 
     def begin() -> None:
@@ -246,10 +245,9 @@ class Engine:
 
     def _count(self, batch: list[Call], result: BatchResult) -> None:
         """Update the metrics, on the event loop's thread."""
-        self._metrics.batched(sum(len(call.rows) for call in batch), len(batch))
-        self._metrics.encoded(result.encoding)
+        rows = sum(len(call.rows) for call in batch)
+        self._metrics.batched(rows, len(batch), result.encoding, result.searching)
         if result.searching:
-            self._metrics.searched(result.searching)
             self._metrics.novelty(novelty_of(batch, result.answers), self.version.number)
 
     def _give_up(self) -> None:

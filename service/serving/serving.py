@@ -31,7 +31,7 @@ from lookalike.training.array_types import Floats
 from lookalike.training.errors import LookalikeError
 from lookalike.training.sealed import check_exists
 
-__all__ = ["Current", "Health", "Refusal", "Serving"]
+__all__ = ["Current", "Health", "Serving"]
 
 WATCH_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
@@ -81,14 +81,6 @@ class Health:
     publish: Callable[[int], None] = _nothing
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """The champion that cannot serve, and why."""
-
-    version: int
-    reason: str
-
-
 class Serving:
     """Serves one version at a time; create it inside the event loop that serves."""
 
@@ -100,7 +92,7 @@ class Serving:
         self._engines = engine_thread("engine")
         self._loader = engine_thread("loader", niceness=NICENESS)
         self._following = asyncio.Lock()
-        self.refused: Refusal | None = None
+        self.refused: int | None = None  # the champion, if it cannot serve
         self._change_writer = ChangeWriter(settings.store, health.publish)
         self._catching_up = asyncio.Lock()
         self._progress = asyncio.Event()
@@ -108,13 +100,9 @@ class Serving:
         self._lost: Exception | None = None
         self._compactor = Compactor(settings.store, settings.compact_share, settings.keep_versions)
         self.current = self._serve(self._engine(collection))
-        self._tasks = {
-            "beat": asyncio.create_task(self._beat()),
-            "watcher": asyncio.create_task(self._watch()),
-            "items": asyncio.create_task(self._watch_items()),
-            "change log": asyncio.create_task(self._measure_log()),
-            "drift": asyncio.create_task(metrics.share_drift()),
-        }
+        tasks = {"beat": self._beat(), "watcher": self._watch(), "items": self._watch_items()}
+        tasks |= {"change log": self._measure_log(), "drift": metrics.share_drift()}
+        self._tasks = {name: asyncio.create_task(task) for name, task in tasks.items()}
 
     def check_alive(self) -> None:
         """Raises NotReadyError if the service is shutting down, or a part of it has failed."""
@@ -132,8 +120,7 @@ class Serving:
     async def write(self, changes: Sequence[Change], embeddings: Floats | None = None, version: int = 0) -> list[int]:
         """Write changes, all or none, and apply them; the other processes do so before their next answer.
 
-        Args:
-            embeddings: (n, latent_dim) float32 of the changes, by that version; None for deletions.
+        `embeddings`: (n, latent_dim) float32 of the changes, by that version; None for deletions.
 
         Returns:
             Each change's sequence number; 0 if `ChangeLog.append_each` skipped it.
@@ -248,7 +235,7 @@ class Serving:
         return Current(engine, RequestLimits.of(version, self._settings))
 
     def _refuse(self, number: int, reason: str) -> None:
-        self.refused = Refusal(number, reason)
+        self.refused = number
         self._metrics.refused(number)
         self._metrics.changed("refused")
         lifecycle("refused", version=number, reason=reason)
