@@ -29,10 +29,8 @@ __all__ = ["create_app"]
 def create_app(settings: Settings, collection: Collection) -> FastAPI:
     """An app that first serves `collection`, whose version is verified, and follows the store's champion.
 
-    Raises:
-        ConfigError: the key file cannot be used.
+    Raises ConfigError if the key file cannot be used.
     """
-
     first = [collection]
     del collection  # nothing may keep it alive once another version serves
 

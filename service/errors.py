@@ -15,7 +15,7 @@ LookalikeError
     ├── FullError         503  the request bodies in memory have too many bytes; retry later
     └── DeadlineError     504  the call took too long
 
-The index floor's QueryError is 422, UnknownItemError 404 and LogError 503. Every error leaves as
+The index's QueryError is 422, UnknownItemError 404 and LogError 503. Every error leaves as
 application/problem+json (RFC 9457), with the same members.
 """
 
@@ -57,80 +57,54 @@ PROBLEM = "application/problem+json"
 
 
 class RequestError(LookalikeError):
-    """A field of the request is wrong."""
-
     status = 422
 
 
 class MalformedError(RequestError):
-    """The body does not match its content type."""
-
     status = 400
 
 
 class UnauthorizedError(RequestError):
-    """No key, or a wrong key."""
-
     status = 401
 
 
 class ForbiddenError(RequestError):
-    """The key's scope does not allow the call."""
-
     status = 403
 
 
 class SlowBodyError(RequestError):
-    """The body did not arrive in time."""
-
     status = 408
 
 
 class TooLargeError(RequestError):
-    """More bytes or rows than a call may have."""
-
     status = 413
 
 
 class MediaError(RequestError):
-    """An unsupported content type."""
-
     status = 415
 
 
 class NotReadyError(RequestError):
-    """The service is not ready."""
-
     status = 503
 
 
 class FullError(RequestError):
-    """The request bodies in memory have too many bytes."""
-
     status = 503
 
 
 class BusyError(RequestError):
-    """Too many rows wait."""
-
     status = 429
 
 
 class DisconnectedError(RequestError):
-    """The client disconnected before the work began; only the log shows this answer."""
-
-    status = 499
+    status = 499  # only the log shows this answer
 
 
 class RefusedError(RequestError):
-    """The champion cannot replace the serving version."""
-
     status = 409
 
 
 class DeadlineError(RequestError):
-    """The call took too long."""
-
     status = 504
 
 
@@ -147,15 +121,9 @@ _HEADERS = {
 
 def problem(status: int, detail: str, *, field: str = "", expected: str = "", found: str = "") -> JSONResponse:
     """An RFC 9457 document; it always has all members."""
-    body = {
-        "type": "about:blank",
-        "title": _TITLES.get(status) or http.HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "field": field,
-        "expected": expected,
-        "found": found,
-    }
+    title = _TITLES.get(status) or http.HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body |= {"field": field, "expected": expected, "found": found}
     return JSONResponse(body, status, _HEADERS.get(status), PROBLEM)
 
 
@@ -171,9 +139,8 @@ def truncate_repr(value: Any) -> str:
 
 def install_handlers(app: FastAPI) -> None:
     """Answer every exception by `answer_error`."""
-    app.add_exception_handler(LookalikeError, answer_error)
-    app.add_exception_handler(HTTPException, answer_error)
-    app.add_exception_handler(Exception, answer_error)
+    for kind in (LookalikeError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer_error)
 
 
 async def answer_error(request: Request, error: Exception) -> JSONResponse:
@@ -193,8 +160,7 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
             answer.headers["Connection"] = "close"
         return answer
     if isinstance(error, HTTPException):
-        found = f"{request.method} {request.url.path[:200]}"
-        expected = "a path and a method of this service"
+        expected, found = "a path and a method of this service", f"{request.method} {request.url.path[:200]}"
         answer = problem(error.status_code, str(error.detail), field="path", expected=expected, found=found)
         answer.headers.update(error.headers or {})
         if error.status_code == 405:

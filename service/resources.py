@@ -15,9 +15,8 @@ def cores(cgroup: Path = _CGROUP) -> int:
     """How many cores this process may use: those that it is bound to, or its control group's quota if that is less."""
     bound = len(os.sched_getaffinity(0))
     quota, _, period = _read(cgroup / "cpu.max").partition(" ")
-    if not (quota.isdigit() and period.strip().isdigit()):
-        return bound
-    return max(1, min(bound, int(quota) // int(period)))
+    is_limited = quota.isdigit() and period.strip().isdigit()
+    return max(1, min(bound, int(quota) // int(period))) if is_limited else bound
 
 
 def memory_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:

@@ -112,21 +112,14 @@ def check_start(settings: Settings) -> None:
 
 
 def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=_family(settings.host), backlog=2048)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except (OSError, TypeError, UnicodeError) as error:
-        raise ConfigError(
-            "host and port",
-            expected="an address to listen on",
-            found=f"{settings.host}:{settings.port}, {error}",
-            remedy="Choose another --host or --port.",
-        ) from error
+        found, remedy = f"{settings.host}:{settings.port}, {error}", "Choose another --host or --port."
+        raise ConfigError("host and port", expected="an address to listen on", found=found, remedy=remedy) from error
 
 
 def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -95,7 +95,6 @@ class Settings(BaseSettings):
 
     @property
     def bytes_in_flight(self) -> int:
-        """Bytes of request bodies that one worker may hold."""
         share = BODIES_SHARE * memory_bytes() / self.workers
         return self.max_bytes_in_flight or max(self.max_body_bytes, int(share))
 
@@ -108,29 +107,23 @@ class Settings(BaseSettings):
 def load_settings(**options: object) -> Settings:
     """The settings: the options override the environment, and the environment overrides the defaults.
 
-    Raises:
-        ConfigError: a value is mistyped, out of range, or not allowed together with another value.
+    Raises ConfigError if a value is mistyped, out of range, or not allowed together with another value.
     """
     try:
         settings = Settings(**options)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0])
-        raise ConfigError(
-            field, expected=first["msg"].removeprefix("Input should be "), found=repr(first["input"])
-        ) from error
+        expected = first["msg"].removeprefix("Input should be ")
+        raise ConfigError(str(first["loc"][0]), expected=expected, found=repr(first["input"])) from error
     _check_together(settings)
     return settings
 
 
 def _check_together(settings: Settings) -> None:
     if not (_is_loopback(settings.host) or settings.api_key or settings.keys):
-        raise ConfigError(
-            "host",
-            expected="a loopback address, or an API key for any other address",
-            found=f"{settings.host} and no key",
-            remedy="Set LOOKALIKE_API_KEY, or LOOKALIKE_KEYS.",
-        )
+        expected = "a loopback address, or an API key for any other address"
+        found, remedy = f"{settings.host} and no key", "Set LOOKALIKE_API_KEY, or LOOKALIKE_KEYS."
+        raise ConfigError("host", expected=expected, found=found, remedy=remedy)
     if bool(settings.tls_cert) != bool(settings.tls_key):
         present, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")
         raise ConfigError(missing, expected=f"a file, because {present} is set", found="no file")

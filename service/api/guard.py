@@ -100,16 +100,17 @@ def check_key(request: Request, needs: Scope) -> None:
     if keys is None:
         _check_local(request)
         return
-    key = _sent_key(request)
+    scheme, _, token = (header(request, b"authorization") or "").partition(" ")
+    bearer = token if scheme.lower() == "bearer" else ""
+    key = (header(request, b"x-api-key") or bearer).encode("latin-1")  # as sent: Starlette decodes it as Latin-1
     caller = keys.find(key)
     if caller is None:
         found = "another key" if key else "no key"
         raise UnauthorizedError("X-API-Key", expected="an API key of this service", found=found)
     request.state.key_name = caller.name
     if not caller.may(needs):
-        raise ForbiddenError(
-            "X-API-Key", expected=f"a key of scope {needs}", found=f"{caller.name}, of scope {caller.scope}"
-        )
+        found = f"{caller.name}, of scope {caller.scope}"
+        raise ForbiddenError("X-API-Key", expected=f"a key of scope {needs}", found=found)
 
 
 def _guarded(endpoint: Callable[[Request], Awaitable[Response]], needs: Scope) -> Handler:
@@ -151,19 +152,11 @@ def _check_local(request: Request) -> None:
     """
     host = header(request, b"host") or ""
     if not _LOCAL.fullmatch(host):
-        raise ForbiddenError(
-            "Host", expected="localhost or a loopback address, or a service with keys", found=host[:80] or "none"
-        )
+        expected = "localhost or a loopback address, or a service with keys"
+        raise ForbiddenError("Host", expected=expected, found=host[:80] or "none")
     origin = header(request, b"origin")
     if origin is None or request.method == "GET":
         return
     own, allowed = f"{request.url.scheme}://{host}", request.app.state.settings.cors_origins
     if origin not in {own, *allowed} and "*" not in allowed:
         raise ForbiddenError("Origin", expected=own, found=origin[:80] or "nothing")
-
-
-def _sent_key(request: Request) -> bytes:
-    """The key as the bytes that the client sent; Starlette decodes every header as Latin-1."""
-    scheme, _, token = (header(request, b"authorization") or "").partition(" ")
-    bearer = token if scheme.lower() == "bearer" else ""
-    return (header(request, b"x-api-key") or bearer).encode("latin-1")

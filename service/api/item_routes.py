@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from fastapi import APIRouter, Request, Response
 
 from lookalike.index.errors import QueryError, UnknownItemError
-from lookalike.index.items.filters import Filter, read_filter
+from lookalike.index.items.filters import read_filter
 from lookalike.index.items.ids import MAX_ID
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, PATH_ID, describe_item_call
@@ -58,7 +58,8 @@ async def list_items(request: Request) -> Response:
     if "limit" in params.model_fields_set:
         current.limits.check_limit(count)
     count = min(count, current.limits.max_limit)
-    filter_, positions, sequence = _filter(params.filter), list[int](), 0
+    filter_ = None if params.filter is None else read_filter(params.filter)
+    positions, sequence = list[int](), 0
 
     def read() -> None:
         nonlocal sequence
@@ -98,8 +99,8 @@ async def delete_items(request: Request) -> Response:
 @items_written.delete("/items/{id:path}", **describe_item_call(WriteResponse, 400, 404, 415, 503, 504, path=PATH_ID))
 async def delete_item(request: Request) -> Response:
     """Delete one item. The answer comes once the deletion is on disk; no search finds the item after that."""
-    name, serving = request.path_params["id"], request.app.state.serving
-    done = await _in_time(request, edits.delete(serving, name))
+    name = request.path_params["id"]
+    done = await _in_time(request, edits.delete(request.app.state.serving, name))
     if not done.count:
         raise _unknown(name)
     return _written(request, done)
@@ -123,10 +124,6 @@ async def _in_time(request: Request, work: Coroutine[None, None, edits.WriteResu
     except TimeoutError as error:
         task.add_done_callback(lambda ended: ended.exception())
         raise DeadlineError("request", expected=f"an answer in {seconds:g} s", found="no answer") from error
-
-
-def _filter(fields: dict[str, object] | None) -> Filter | None:
-    return None if fields is None else read_filter(fields)
 
 
 def _written(request: Request, done: edits.WriteResult) -> Response:

@@ -38,7 +38,6 @@ _STATUSES = {
     504: "The deadline has passed",
 }
 
-
 PATH_ID: dict[str, Any] = {
     "name": "id",
     "in": "path",
@@ -52,17 +51,12 @@ def describe_call(
     request: type[BaseModel], response: type[BaseModel], *statuses: int, params: type[BaseModel] | None = None
 ) -> Any:
     """The arguments of a route that accepts and returns JSON or .npy; `params` go with an .npy body."""
-    content = {JSON: {"schema": _inlined(request)}, NPY: _BINARY}
+    body = {"required": True, "content": {JSON: {"schema": _inlined(request)}, NPY: _BINARY}}
+    errors = problems(400, 401, 403, 408, 413, 415, 422, 429, 503, 504, *statuses)
     return {
         "response_model": response,
-        "responses": {
-            200: {"content": {NPY: _BINARY}},
-            **problems(400, 401, 403, 408, 413, 415, 422, 429, 503, 504, *statuses),
-        },
-        "openapi_extra": {
-            "requestBody": {"required": True, "content": content},
-            "parameters": list(_parameters(params)) if params else [],
-        },
+        "responses": {200: {"content": {NPY: _BINARY}}, **errors},
+        "openapi_extra": {"requestBody": body, "parameters": list(_parameters(params)) if params else []},
     }
 
 
@@ -77,12 +71,8 @@ def describe_item_call(
     extra: dict[str, Any] = {"parameters": [*([path] if path else []), *(_parameters(params) if params else [])]}
     if request:
         extra["requestBody"] = {"required": True, "content": {JSON: {"schema": _inlined(request)}}}
-    return {
-        "response_model": response,
-        "responses": problems(401, 403, *statuses),
-        "openapi_extra": extra,
-        "tags": ["items"],
-    }
+    responses = problems(401, 403, *statuses)
+    return {"response_model": response, "responses": responses, "openapi_extra": extra, "tags": ["items"]}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -96,17 +86,14 @@ def _parameters(model: type[BaseModel]) -> Iterator[dict[str, Any]]:
     schema = model.model_json_schema()
     for name, field in schema["properties"].items():
         value = {**field, **next((each for each in field.get("anyOf", ()) if each["type"] != "null"), {})}
-        description = value.pop("description", None)
-        value = {key: part for key, part in value.items() if key not in {"anyOf", "title"} and part is not None}
         parameter: dict[str, Any] = {"name": name, "in": "query"}
         if name in schema.get("required", ()):
             parameter["required"] = True
-        if description:
+        if description := value.pop("description", None):
             parameter["description"] = description
-        if value["type"] == "object":
-            yield parameter | {"content": {JSON: {"schema": {"type": "object"}}}}
-        else:
-            yield parameter | {"schema": value}
+        value = {key: part for key, part in value.items() if key not in {"anyOf", "title"} and part is not None}
+        is_object = value["type"] == "object"
+        yield parameter | ({"content": {JSON: {"schema": {"type": "object"}}}} if is_object else {"schema": value})
 
 
 def _inlined(model: type[BaseModel]) -> dict[str, Any]:

@@ -75,8 +75,7 @@ def hits_response(
 ) -> Response:
     """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); a missing hit is "" and NaN.
 
-    Raises:
-        TooLargeError: the answer would have more than about `most` bytes.
+    Raises TooLargeError if the answer would have more than about `most` bytes.
     """
     if as_npy:
         return _npy(collection, _records(collection, result), result.sequence)
@@ -99,13 +98,11 @@ def hits_response(
     return _in_parts(collection, _hits_parts(collection, result, with_payload), JSON, result.sequence)
 
 
-def _results(
-    collection: Collection, result: SearchResult, with_payload: bool
-) -> Iterator[tuple[Iterator[_Sized], float]]:
+def _results(collection: Collection, result: SearchResult, payload: bool) -> Iterator[tuple[Iterator[_Sized], float]]:
     """The hits and the novelty of each query."""
     queries = zip(result.scores.tolist(), result.positions.tolist(), result.novelty.tolist(), strict=True)
     for scores, positions, novelty in queries:
-        yield _hits(collection.items, scores, positions, with_payload), novelty
+        yield _hits(collection.items, scores, positions, payload), novelty
 
 
 def _size(items: Delta, result: SearchResult) -> int:
@@ -173,13 +170,8 @@ def _written(fields: dict[str, Any]) -> Response:
 
 def item_response(collection: Collection, position: int) -> Response:
     """{"version", "sequence", "id", "payload", "embedding"} of the collection's current item."""
-    embedding = collection.vectors_at(np.array([position]))[0]
-    item = {
-        "version": collection.number,
-        "sequence": collection.applied,
-        **_item(collection.items, position),
-        "embedding": embedding,
-    }
+    item = {"version": collection.number, "sequence": collection.applied, **_item(collection.items, position)}
+    item["embedding"] = collection.vectors_at(np.array([position]))[0]
     return _respond(collection, orjson.dumps(item, option=_NUMPY), JSON, collection.applied)
 
 

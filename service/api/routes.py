@@ -38,7 +38,8 @@ async def embed(request: Request) -> Response:
     serving: Serving = request.app.state.serving
     body = await receive_body(request)
     current = serving.current
-    query = _embed_query(request, body, current.limits)
+    limits = current.limits
+    query = EmbedQuery(decode_npy(body, "inputs", limits)) if is_npy(request) else decode_embed(bytes(body), limits)
     embeddings = await current.engine.embed(query.rows, is_disconnected(request))
     record_answer(request.scope, len(query.rows), current.version.number)
     form = "npy" if wants_npy(request) else query.form
@@ -59,14 +60,8 @@ async def search(request: Request) -> Response:
     await serving.wait_for_sequence(current, query.min_sequence)
     result = await current.engine.search(query, is_disconnected(request))
     record_answer(request.scope, len(result.positions), current.version.number)
-    write = partial(
-        hits_response,
-        current.collection,
-        result,
-        with_payload=query.with_payload,
-        as_npy=wants_npy(request),
-        most=request.app.state.settings.max_answer_bytes,
-    )
+    collection, as_npy, most = current.collection, wants_npy(request), request.app.state.settings.max_answer_bytes
+    write = partial(hits_response, collection, result, with_payload=query.with_payload, as_npy=as_npy, most=most)
     return write() if result.positions.size <= FEW_HITS else await asyncio.to_thread(write)
 
 
@@ -110,7 +105,7 @@ async def readyz(request: Request) -> ReadyResponse:
         raise NotReadyError("version", expected="the known answer to its canary query", found="no answer") from error
     if not right:
         raise NotReadyError("version", expected="the known answer to its canary query", found="another answer")
-    return ReadyResponse(ready=True, version=current.version.number, refused=refused.version if refused else None)
+    return ReadyResponse(ready=True, version=current.version.number, refused=refused)
 
 
 @admin.post("/admin/reload", response_model=ReloadResponse, responses=problems(409))
@@ -119,13 +114,8 @@ async def reload(request: Request) -> Response:
 
     The service also watches the store by itself. A champion that was refused is tried again.
     """
-    serving: Serving = request.app.state.serving
-    current = await serving.follow()
+    current = await request.app.state.serving.follow()
     return JSONResponse({"version": current.version.number})
-
-
-def _embed_query(request: Request, body: Body, limits: RequestLimits) -> EmbedQuery:
-    return EmbedQuery(decode_npy(body, "inputs", limits)) if is_npy(request) else decode_embed(bytes(body), limits)
 
 
 def _search_query(request: Request, body: Body, limits: RequestLimits) -> SearchQuery:

@@ -35,8 +35,7 @@ class DriftWatch:
     def serve(self, version: int, rows: int, calibration: str) -> None:
         """Set the serving version and the number of its calibration rows; another calibration starts a new test.
 
-        Args:
-            calibration: index.versions.version.calibration_of; a compaction keeps the calibration.
+        `calibration`: index.versions.version.calibration_of; a compaction keeps the calibration.
         """
         if calibration != self._calibration:
             self._begin(version, rows, calibration)
@@ -50,9 +49,8 @@ class DriftWatch:
     def current(self) -> Drift:
         """The evidence of all processes; that of the others is some seconds old."""
         self._add_left()
-        drift = summarize(
-            combine_states([self._seen, *(state for state in self._others if state.calibration == self._calibration)])
-        )
+        others = (state for state in self._others if state.calibration == self._calibration)
+        drift = summarize(combine_states([self._seen, *others]))
         if drift.drifted and not self._alarmed:
             self._alarmed = True
             self._detector.raise_alarm(time.time())

@@ -78,17 +78,9 @@ def log_request(scope: Scope, note: Note, *, route: str, status: int, seconds: f
     level = logging.WARNING if status >= 500 else logging.INFO
     if not _requests.isEnabledFor(level):
         return
-    fields = {
-        "request_id": note.request_id,
-        "method": scope["method"],
-        "route": route,
-        "status": status,
-        "ms": round(1_000 * seconds, 3),
-        "rows": note.rows,
-        "version": note.version,
-        "key": scope.get("state", {}).get("key_name"),
-        "client": (scope.get("client") or [None])[0],
-    }
+    fields = {"request_id": note.request_id, "method": scope["method"], "route": route, "status": status}
+    fields |= {"ms": round(1_000 * seconds, 3), "rows": note.rows, "version": note.version}
+    fields |= {"key": scope.get("state", {}).get("key_name"), "client": (scope.get("client") or [None])[0]}
     _requests.log(level, "request", extra={"fields": fields})
 
 

@@ -50,25 +50,16 @@ class Metrics:
         self._p_values: list[Doubles] = []  # of queries to the serving version, not yet judged
         self._waiting = self._serving = 0
         self._count_requests()
-        self._measure_work()
         self._show_version()
-        self._show_novelty()
 
     def _count_requests(self) -> None:
         requests = self._counter("requests", "Requests answered.", "route", "status")
-        seconds = Histogram(
-            "lookalike_request_seconds",
-            "From the request's head to the answer's last byte.",
-            ["route"],
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
+        text = "From the request's head to the answer's last byte."
+        seconds = self._histogram("request_seconds", text, _SECONDS, "route")
         rows = self._counter("rows", "Queries and rows answered.", "route")
         rejected = self._counter("rejected", "Calls that failed before they were answered.", "reason")
         self._requests, self._seconds, self._rows = cache(requests.labels), cache(seconds.labels), cache(rows.labels)
         self._rejected = {reason: rejected.labels(reason) for reason in get_args(Reason)}
-
-    def _measure_work(self) -> None:
         self._queue = self._gauge("queue_calls", "Calls that wait for a batch.", "livesum")
         self._batch_rows = self._histogram("batch_rows", "Rows of a batch.", _ROWS)
         self._batch_calls = self._histogram("batch_calls", "Calls of a batch.", _CALLS)
@@ -78,28 +69,19 @@ class Metrics:
     def _show_version(self) -> None:
         self._version = self._gauge("version", "The version that serves.", "livemostrecent")
         self._items = self._gauge("items", "Items that a search can find.", "livemostrecent")
-        self._sequence = self._gauge(
-            "item_sequence", "The last change of the change log that answers include.", "livemin"
-        )
+        text = "The last change of the change log that answers include."
+        self._sequence = self._gauge("item_sequence", text, "livemin")
         self._log_bytes = self._gauge("item_log_bytes", "Size of the change log's files.", "livemostrecent")
-        self._superseded = self._gauge(
-            "item_log_superseded_ratio", "The share of its changes that a later change superseded.", "livemostrecent"
-        )
+        text = "The share of its changes that a later change superseded."
+        self._superseded = self._gauge("item_log_superseded_ratio", text, "livemostrecent")
         self._refused = self._gauge("refused", "1 while a version is refused, else 0.", "livemax")
         self._refused_version = self._gauge("refused_version", "The version that is refused, or 0.", "livemax")
         changes = self._counter("version_changes", "Changes to another version.", "outcome")
         self._changes = {outcome: changes.labels(outcome) for outcome in get_args(Outcome)}
-
-    def _show_novelty(self) -> None:
-        self._novelty = _Bulk(
-            "lookalike_novelty",
-            "p-values of the queries: how often a normal row is as unusual.",
-            buckets=_P_VALUES,
-            registry=self._registry,
-        )
-        self._evidence = self._gauge(
-            "drift_evidence", "Evidence that the queries are no longer like the data, log10.", "livemax"
-        )
+        text = "p-values of the queries: how often a normal row is as unusual."
+        self._novelty = _Bulk("lookalike_novelty", text, buckets=_P_VALUES, registry=self._registry)
+        text = "Evidence that the queries are no longer like the data, log10."
+        self._evidence = self._gauge("drift_evidence", text, "livemax")
         self._alarm = self._gauge("drift_alarm", "1 after a drift alarm, until another encoder serves.", "livemax")
 
     def request(self, route: str, status: int, seconds: float, rows: int = 0) -> None:
@@ -117,18 +99,13 @@ class Metrics:
         """Count a call that failed before it was answered."""
         self._rejected[reason].inc()
 
-    def batched(self, rows: int, calls: int) -> None:
-        """Count a batch."""
+    def batched(self, rows: int, calls: int, encoding: float, searching: float) -> None:
+        """Count a batch, with the seconds to encode and to search; 0 without a search."""
         self._batch_rows.observe(rows)
         self._batch_calls.observe(calls)
-
-    def encoded(self, seconds: float) -> None:
-        """Count the time to encode a batch."""
-        self._encode.observe(seconds)
-
-    def searched(self, seconds: float) -> None:
-        """Count the time to search for a batch."""
-        self._search.observe(seconds)
+        self._encode.observe(encoding)
+        if searching:
+            self._search.observe(searching)
 
     def novelty(self, values: Doubles, version: int) -> None:
         """Count (n,) p-values of a version's queries from outside; items and the canary query say nothing about drift.
@@ -210,8 +187,8 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"lookalike_{name}", text, labels, registry=self._registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"lookalike_{name}", text, buckets=buckets, registry=self._registry)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"lookalike_{name}", text, labels, buckets=buckets, registry=self._registry)
 
     def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemin", "livemax", "livemostrecent"]) -> Gauge:
         return Gauge(f"lookalike_{name}", text, registry=self._registry, multiprocess_mode=mode)

@@ -8,18 +8,11 @@ from lookalike.service.observability.logs import noted
 
 __all__ = ["PrivateSpans", "telemetry"]
 
-_PROBES = {"/livez", "/readyz", "/metrics"}
-
 
 def telemetry(tracing: bool) -> TelemetryConfig:
     """What FastAPI records: spans if tracing is on, but no metrics and logs, which the service writes itself."""
-    return {
-        "tracing": tracing,
-        "auto_configure": tracing,
-        "metrics": False,
-        "logs": False,
-        "exclude": lambda scope: scope["path"] in _PROBES,
-    }
+    spans: TelemetryConfig = {"tracing": tracing, "auto_configure": tracing, "metrics": False, "logs": False}
+    return {**spans, "exclude": lambda scope: scope["path"] in {"/livez", "/readyz", "/metrics"}}
 
 
 class PrivateSpans:

@@ -94,10 +94,8 @@ def wants_npy(request: Request) -> bool:
 def check_media(request: Request, kinds: Sequence[str] = (JSON, NPY), *, empty: bool = True) -> None:
     """Raises MediaError unless the body has one of these media types and is not compressed.
 
-    A browser sends every other media type to another origin without asking first.
-
-    Args:
-        empty: whether a request without a body needs no Content-Type.
+    A browser sends every other media type to another origin without asking first. If `empty`, a request without a body
+    needs no Content-Type.
     """
     kind = _media_type(request)
     if kind not in kinds:
@@ -111,12 +109,7 @@ def check_media(request: Request, kinds: Sequence[str] = (JSON, NPY), *, empty: 
 
 
 async def receive_body(request: Request, kinds: Sequence[str] = (JSON, NPY)) -> Body:
-    """Return the body of a guarded call, within the app's limits.
-
-    Raises:
-        MediaError: it does not have one of these media types.
-        RequestError: as `read_body`.
-    """
+    """Return the body of a guarded call, within the app's limits. Raises as `check_media` and `read_body` do."""
     check_media(request, kinds, empty=False)
     state = request.app.state
     share = request.scope[BODY_SHARE] = Share(state.budget)
@@ -132,8 +125,8 @@ async def read_body(request: Request, max_bytes: int, seconds: float, share: Sha
         SlowBodyError: the body did not arrive in time.
         MalformedError: Content-Length is not a number, or the client disconnected before the end.
     """
-    claimed = header(request, b"content-length")
-    claimed = "0" if claimed is None else claimed
+    if (claimed := header(request, b"content-length")) is None:
+        claimed = "0"
     if not (claimed.isascii() and claimed.isdigit() and len(claimed) < 20):
         raise MalformedError("Content-Length", expected="a number", found=claimed[:40])
     size = int(claimed)

@@ -45,11 +45,8 @@ class TableInputs:
     def decode(self, rows: list[Any], at: str) -> Doubles:
         """Lists in the columns' order, or objects by the columns' names -> (n, width), NaN if missing or unknown.
 
-        Args:
-            at: the field of row {}, for errors.
-
-        Raises:
-            RequestError: it names the row and the column.
+        `at`: the field of row {}, for errors.
+        Raises RequestError, which names the row and the column.
         """
         lists = [self._values(row, at.format(number)) for number, row in enumerate(rows)]
         decoded = np.empty((len(rows), len(self.columns)))  # (n, width)
@@ -65,34 +62,26 @@ class TableInputs:
             codes = rows[:, index]
             wrong = np.flatnonzero(~(np.isnan(codes) | np.isin(codes, np.arange(len(column.values)))))
             if len(wrong):
-                raise RequestError(
-                    _cell(at, int(wrong[0]), column),
-                    expected=f"a code from 0 to {len(column.values) - 1}, or NaN",
-                    found=f"{codes[wrong[0]]:g}",
-                )
+                expected, found = f"a code from 0 to {len(column.values) - 1}, or NaN", f"{codes[wrong[0]]:g}"
+                raise RequestError(_cell(at, int(wrong[0]), column), expected=expected, found=found)
 
     def _values(self, row: Any, place: str) -> list[Any]:
         if isinstance(row, dict):
             return self._values_of_object(row, place)
         if not isinstance(row, list) or len(row) != len(self.columns):
-            raise RequestError(
-                place,
-                expected=f"a list of {len(self.columns)} values, or an object with the columns' names",
-                found=truncate_repr(row),
-            )
+            expected = f"a list of {len(self.columns)} values, or an object with the columns' names"
+            raise RequestError(place, expected=expected, found=truncate_repr(row))
         return row
 
     def _values_of_object(self, row: dict[str, Any], place: str) -> list[Any]:
         names = [column.name for column in self.columns]
         if unknown := sorted(row.keys() - names):
-            raise RequestError(
-                place, expected=f"names of columns: {', '.join(names)[:200]}", found=truncate_repr(unknown[0])
-            )
+            expected = f"names of columns: {', '.join(names)[:200]}"
+            raise RequestError(place, expected=expected, found=truncate_repr(unknown[0]))
         for name in names:
             if name not in row and name not in self.optional:
-                raise RequestError(
-                    f"{place}.{name[:64]}", expected="a value, as no training row lacked one", found="nothing"
-                )
+                expected = "a value, as no training row lacked one"
+                raise RequestError(f"{place}.{name[:64]}", expected=expected, found="nothing")
         return [row.get(name) for name in names]
 
 

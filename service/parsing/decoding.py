@@ -14,13 +14,7 @@ from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.service.parsing.json_bodies import check_lists, parse_exactly, parse_json
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.request_models import EmbedRequest, Item, NpyParams, SearchRequest
-from lookalike.service.parsing.rows import (
-    RequestLimits,
-    check_count,
-    read_plain,
-    rows_from_array,
-    to_float32,
-)
+from lookalike.service.parsing.rows import RequestLimits, check_count, read_plain, rows_from_array, to_float32
 from lookalike.training.array_types import Floats
 
 __all__ = ["EmbedQuery", "SearchQuery", "decode_embed", "decode_search", "search_query", "validate"]
@@ -76,11 +70,7 @@ class EmbedQuery:
 
 
 def decode_embed(body: bytes, limits: RequestLimits) -> EmbedQuery:
-    """JSON {"inputs": rows, "encoding_format": "float" or "base64"} -> a query.
-
-    Raises:
-        MalformedError, RequestError, TooLargeError: it names the field.
-    """
+    """JSON {"inputs": rows, "encoding_format": "float" or "base64"} -> a query. Raises as `decode_search` does."""
     request = validate(EmbedRequest, _read_fields(body, limits))
     return EmbedQuery(_rows(request.inputs, "inputs", limits), request.encoding_format)
 
@@ -88,8 +78,7 @@ def decode_embed(body: bytes, limits: RequestLimits) -> EmbedQuery:
 def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
     """JSON with one of inputs, embeddings and ids -> a query.
 
-    Raises:
-        MalformedError, RequestError, TooLargeError: it names the field.
+    Raises MalformedError, RequestError or TooLargeError, which names the field.
     """
     request = validate(SearchRequest, _read_fields(body, limits))
     values = {"inputs": request.inputs, "embeddings": request.embeddings, "ids": request.ids}
@@ -104,12 +93,7 @@ def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
     return search_query(kind, _rows(values[kind], kind, limits), request, limits)
 
 
-def search_query(
-    kind: Literal["inputs", "embeddings", "ids"],
-    rows: Floats,
-    request: SearchRequest | NpyParams,
-    limits: RequestLimits,
-) -> SearchQuery:
+def search_query(kind: Kind, rows: Floats, request: SearchRequest | NpyParams, limits: RequestLimits) -> SearchQuery:
     """Checked rows with the other fields of their request.
 
     Raises:
@@ -120,23 +104,16 @@ def search_query(
     hits = len(rows) * request.limit
     if hits > limits.max_hits:
         raise TooLargeError("limit", expected=f"at most {limits.max_hits} hits in one answer", found=str(hits))
-    return SearchQuery(
-        kind,
-        rows,
-        request.limit,
-        request.ids if isinstance(request, SearchRequest) else None,
-        None if request.filter is None else read_filter(request.filter),
-        request.with_payload,
-        request.version,
-        request.min_sequence,
-    )
+    ids = request.ids if isinstance(request, SearchRequest) else None
+    filter_ = None if request.filter is None else read_filter(request.filter)
+    options = (request.with_payload, request.version, request.min_sequence)
+    return SearchQuery(kind, rows, request.limit, ids, filter_, *options)
 
 
 def validate(model: type[Model], fields: object) -> Model:
     """The fields of a request as their model.
 
-    Raises:
-        RequestError: a field is missing, unknown or wrong; the error names the first, with its path.
+    Raises RequestError if a field is missing, unknown or wrong; the error names the first, with its path.
     """
     if isinstance(fields, dict) and len(fields) > MAX_ERRORS:
         raise RequestError("body", expected="the fields of this call", found=f"{len(fields)} fields")

@@ -43,11 +43,7 @@ Refusal = Literal[400, 408, 414, 431]
 _ERRORS: dict[Refusal, tuple[str, str, str]] = {
     400: ("request", "HTTP/1.1", "bytes that are not HTTP/1.1"),
     408: ("request", "the whole head in time", "a part of the head"),
-    414: (
-        "URL",
-        f"at most {PATH_BYTES} bytes of path, {PARAMETERS} parameters, {HEAD_BYTES} bytes in all",
-        "a longer URL",
-    ),
+    414: ("URL", f"at most {PATH_BYTES} bytes of path, {PARAMETERS} parameters, {HEAD_BYTES} in all", "a longer URL"),
     431: ("headers", f"at most {HEADERS} headers, and {HEAD_BYTES} bytes besides the body", "more headers or bytes"),
 }
 """Field, expected and found of each refusal."""
@@ -254,11 +250,10 @@ class _Turns:
         self._waiting: deque[BoundedProtocol] = deque()
 
     def add(self, protocol: BoundedProtocol) -> None:
-        if protocol in self._waiting:
-            return
         if not self._waiting:
             self._loop.call_soon(self._run)
-        self._waiting.append(protocol)
+        if protocol not in self._waiting:
+            self._waiting.append(protocol)
 
     def _run(self) -> None:
         until = time.perf_counter() + TURN_SECONDS

@@ -47,8 +47,7 @@ class ItemBatch:
 def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
     """JSON {"items": [{"id", "input", "payload"}, ...]} -> a batch.
 
-    Raises:
-        MalformedError, RequestError, TooLargeError: it names the item's number and the field.
+    Raises MalformedError, RequestError or TooLargeError, which names the item's number and the field.
     """
     ids, payloads, values = _read_plain(body, limits) or _read(body, limits)
     _check_ids(ids)
@@ -60,19 +59,14 @@ def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
 def _read(body: bytes, limits: RequestLimits) -> _Parts:
     check_items(body, limits)
     fields = parse_exactly(body)
-    for number, item in enumerate(_listed(fields)):
+    listed = fields.get("items") if isinstance(fields, dict) else None
+    for number, item in enumerate(listed if isinstance(listed, list) else []):
         if isinstance(item, dict) and len(item) > MAX_FIELDS:  # the model keeps an error for each unknown field
             raise RequestError(f"items[{number}]", expected="id, input and payload", found=f"{len(item)} fields")
     items = validate(PutRequest, fields).items
     check_count(len(items), "items", limits)
     rows = rows_from_json([item.input for item in items], "inputs", limits, _INPUT)
     return [item.id for item in items], [item.payload for item in items], rows
-
-
-def _listed(fields: Any) -> list[Any]:
-    """The items of a body that is not validated yet."""
-    items = fields.get("items") if isinstance(fields, dict) else None
-    return items if isinstance(items, list) else []
 
 
 def _read_plain(body: bytes, limits: RequestLimits) -> _Parts | None:
@@ -123,7 +117,6 @@ def _check_ids(ids: list[str]) -> None:
 
 
 def _payload(payload: dict[str, Any], place: str) -> str:
-    """Its JSON text."""
     try:
         text = orjson.dumps(payload)
     except orjson.JSONEncodeError as error:  # it was JSON, but it is deep or has an integer beyond 64 bits

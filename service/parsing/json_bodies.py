@@ -32,8 +32,7 @@ _NEXT_LIST = re.compile(rb"\]\s*,")
 def parse_json(text: str | bytes, name: str = "body") -> Any:
     """JSON (RFC 8259, without NaN and Infinity); integers beyond 64 bits are rounded to float64.
 
-    Raises:
-        MalformedError: it is not JSON.
+    Raises MalformedError if it is not JSON.
     """
     try:
         return orjson.loads(text)
@@ -44,8 +43,7 @@ def parse_json(text: str | bytes, name: str = "body") -> Any:
 def parse_exactly(text: str | bytes, name: str = "body") -> Any:
     """JSON with exact integers, for filters and payloads; the search for long integers takes as long as to parse.
 
-    Raises:
-        MalformedError: it is not JSON, or it is nested too deeply for the exact parser.
+    Raises MalformedError if it is not JSON, or it is nested too deeply for the exact parser.
     """
     parsed = parse_json(text, name)
     if not may_hold_large(text):

@@ -31,8 +31,7 @@ _BROKEN = (
 def decode_npy_search(body: Body, params: QueryParams, limits: RequestLimits) -> SearchQuery:
     """An .npy file of rows, and a query string with the other fields -> a search.
 
-    Raises:
-        MalformedError, RequestError, TooLargeError: it names the field.
+    Raises MalformedError, RequestError or TooLargeError, which names the field.
     """
     request = read_params(NpyParams, params)
     limits = limits.for_version(request.version, request.kind)

@@ -27,14 +27,11 @@ def read_params(model: type[Model], query: QueryParams) -> Model:
     for name, text in query.multi_items():
         if name in fields:
             raise RequestError(name[:64], expected="the parameter once", found="it several times")
-        fields[name] = text if name in _TEXTS else _parse(name, text)
+        fields[name] = text
+        if name not in _TEXTS:
+            try:
+                fields[name] = parse_exactly(text, name)
+            except MalformedError:  # the model refuses text in place of a number, and its error names what it accepts
+                if name == "filter":
+                    raise
     return validate(model, fields)
-
-
-def _parse(name: str, text: str) -> object:
-    try:
-        return parse_exactly(text, name)
-    except MalformedError:
-        if name == "filter":
-            raise
-        return text  # the model refuses text in place of a number, and its error names what it accepts

@@ -43,12 +43,8 @@ _DIGIT = (
 Row = Annotated[Any, WithJsonSchema(_ROW)]
 Rows = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _ROW})]
 Embeddings = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _EMBEDDING})]
-Id = Annotated[
-    str,
-    WithJsonSchema(
-        {"type": "string", "minLength": 1, "maxLength": MAX_ID, "description": "No control characters are allowed."}
-    ),
-]
+_ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "description": "No control characters are allowed."}
+Id = Annotated[str, WithJsonSchema(_ID)]
 FilterField = Annotated[
     dict[str, Any],
     Field(

@@ -72,35 +72,24 @@ class RequestLimits:
     def of(version: Version, settings: Settings) -> "RequestLimits":
         """The limits of a service with these settings that answers from this version.
 
-        Raises:
-            ArtifactError: its maps of older versions' embeddings are damaged.
+        Raises ArtifactError if its maps of older versions' embeddings are damaged.
         """
-        encoder = version.encoder
-        return RequestLimits(
-            encoder.input_shape,
-            encoder.latent_dim,
-            max_rows=settings.max_rows,
-            max_limit=settings.max_limit,
-            max_hits=settings.max_hits,
-            table=TableInputs.of(encoder),
-            origin=encoder.origin,
-            spaces={older: len(matrix) for older, matrix in version.maps.items()}
-            | {version.number: encoder.latent_dim},
-        )
+        encoder, limits = version.encoder, (settings.max_rows, settings.max_limit, settings.max_hits)
+        spaces = {older: len(matrix) for older, matrix in version.maps.items()} | {version.number: encoder.latent_dim}
+        shapes = (encoder.input_shape, encoder.latent_dim)
+        return RequestLimits(*shapes, *limits, TableInputs.of(encoder), encoder.origin, spaces)
 
     def for_version(self, number: int | None, kind: str) -> "RequestLimits":
         """The same limits for embeddings of a version; None: of the serving version.
 
-        Raises:
-            RequestError: the query has no embeddings, or no embeddings of this version are accepted.
+        Raises RequestError if the query has no embeddings, or no embeddings of this version are accepted.
         """
         if number is None:
             return self
         if kind != "embeddings":
             raise RequestError("version", expected="a search by embeddings", found=f"a search by {kind}")
         if number not in self.spaces:
-            known = ", ".join(map(str, sorted(self.spaces)))
-            expected = f"a version whose embeddings are known: {known}"
+            expected = f"a version whose embeddings are known: {', '.join(map(str, sorted(self.spaces)))}"
             raise RequestError("version", expected=expected, found=truncate_repr(number))
         return replace(self, latent_dim=self.spaces[number])
 
@@ -137,8 +126,7 @@ def read_plain(body: bytes, limits: RequestLimits) -> dict[str, Any] | None:
 def rows_from_array(array: NDArray[Any], kind: str, limits: RequestLimits) -> Floats:
     """(n, width) or (n, *input_shape) numbers -> (n, width) float32, in C order; inputs less the encoder's origin.
 
-    Raises:
-        RequestError, TooLargeError: a wrong shape, too many rows, values that are not finite.
+    Raises RequestError or TooLargeError if the shape is wrong, there are too many rows, or a value is not finite.
     """
     check_shape(array.shape, kind, limits)
     return to_float32(array.reshape(len(array), -1), kind, limits, kind + "[{}]")
@@ -147,11 +135,7 @@ def rows_from_array(array: NDArray[Any], kind: str, limits: RequestLimits) -> Fl
 def to_float32(values: NDArray[Any], kind: str, limits: RequestLimits, at: str) -> Floats:
     """(n, width) numbers -> float32, in C order; inputs less the origin. In inputs of a table, NaN is a missing value.
 
-    Args:
-        at: the field of row {}, for errors.
-
-    Raises:
-        RequestError: a value is not finite as float32.
+    `at` is the field of row {}, for errors. Raises RequestError if a value is not finite as float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         rows = subtracted(values, limits.origin if kind == "inputs" else None)
@@ -161,11 +145,8 @@ def to_float32(values: NDArray[Any], kind: str, limits: RequestLimits, at: str) 
     wrong = np.isinf(rows) if limits.table and kind == "inputs" else ~np.isfinite(rows)
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
-        raise RequestError(
-            at.format(row),
-            expected="finite numbers that fit float32",
-            found=f"NaN, infinity or too large a number at value {column}",
-        )
+        expected, found = "finite numbers that fit float32", f"NaN, infinity or too large a number at value {column}"
+        raise RequestError(at.format(row), expected=expected, found=found)
     return rows
 
 

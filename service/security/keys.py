@@ -100,8 +100,7 @@ class KeyRing:
     def of(cls, settings: Settings) -> "KeyRing | None":
         """The keys of a service with these settings; None if it requires no key. A file without keys admits nobody.
 
-        Raises:
-            ConfigError: the key file cannot be used.
+        Raises ConfigError if the key file cannot be used.
         """
         if not (settings.api_key or settings.keys):
             return None
@@ -125,7 +124,10 @@ class KeyRing:
         try:
             self._load(self._file)
         except ConfigError as error:
-            self._refuse(str(error))
+            if (trouble := str(error)) != self.trouble:  # log it once, not at each check of the file
+                self.trouble = trouble
+                self.refused += 1
+                log.error("%s The keys that were read before are still accepted.", trouble)
         else:
             self.trouble = ""
             log.info("%s: read again, %d keys are accepted", self._file, len(self._known))
@@ -134,19 +136,11 @@ class KeyRing:
         self._stamp, keys = _read(file)
         self._known = self._own + [(bytes.fromhex(key.sha256), Caller(key.name, key.scope)) for key in keys]
 
-    def _refuse(self, trouble: str) -> None:
-        """Log the trouble once, not at each check of the file."""
-        if trouble != self.trouble:
-            self.trouble = trouble
-            self.refused += 1
-            log.error("%s The keys that were read before are still accepted.", trouble)
-
 
 def read_keys(path: Path) -> list[StoredKey]:
     """The keys of a file.
 
-    Raises:
-        ConfigError: the file cannot be read, has another format, or users other than its owner may write it.
+    Raises ConfigError if the file cannot be read, has another format, or users other than its owner may write it.
     """
     return _read(path)[1]
 
@@ -154,8 +148,7 @@ def read_keys(path: Path) -> list[StoredKey]:
 def add_key(path: Path, name: str, scope: Scope) -> str:
     """Create a key, store its hash, and return the key, which is stored nowhere. A missing file is created.
 
-    Raises:
-        ConfigError: the name is used or not allowed, or the file is wrong.
+    Raises ConfigError if the name is used or not allowed, or the file is wrong.
     """
     if name == ENVIRONMENT or not re.fullmatch(_NAME, name):
         expected = f"1 to 128 of A-Z a-z 0-9 . _ -, and not {ENVIRONMENT}"
@@ -182,33 +175,30 @@ def remove_key(path: Path, name: str) -> None:
 
 @contextmanager
 def _edited(path: Path) -> Iterator[list[StoredKey]]:
-    """The keys, to be changed in the context and then written; a lock keeps other writers out."""
+    """The keys, to be changed in the context and then written; a lock keeps other writers out.
+
+    The owner and the mode of the file stay, because the service may run as another user.
+    """
     path = path.resolve()
     lock = path.with_name(f".{path.name}.lock")
     lock.touch(0o600)
     with locked(lock):
         keys = read_keys(path) if path.exists() else []
         yield keys
-        _write(path, keys)
-
-
-def _write(path: Path, keys: list[StoredKey]) -> None:
-    """Replace the file. Its owner and mode stay, because the service may run as another user."""
-    with replacing(path) as new:
-        new.touch(0o600)
-        if path.exists():
-            old = path.stat()
-            os.chown(new, old.st_uid, old.st_gid)
-            new.chmod(stat.S_IMODE(old.st_mode))
-        new.write_text(
-            _KeyFile(format="lookalike-keys-1", keys=keys).model_dump_json(indent=1) + "\n", encoding="utf-8"
-        )
+        with replacing(path) as new:
+            new.touch(0o600)
+            if path.exists():
+                old = path.stat()
+                os.chown(new, old.st_uid, old.st_gid)
+                new.chmod(stat.S_IMODE(old.st_mode))
+            text = _KeyFile(format="lookalike-keys-1", keys=keys).model_dump_json(indent=1)
+            new.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _read(path: Path) -> tuple[_Stamp, list[StoredKey]]:
     """The stamp of the file, and the keys that were read from it."""
-    try:
-        with open(path, "rb", opener=_open_nonblocking) as file:
+    try:  # open without blocking: a pipe must not stop the service
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             _check_mode(path, status.st_mode)
             text = file.read(MAX_BYTES + 1)
@@ -219,11 +209,6 @@ def _read(path: Path) -> tuple[_Stamp, list[StoredKey]]:
     if len(text) > MAX_BYTES:
         raise ConfigError(f"keys {path}", expected=f"at most {MAX_BYTES:,} bytes", found="a larger file")
     return _stamp(status), _parse(path, text)
-
-
-def _open_nonblocking(path: str, flags: int) -> int:
-    """Open without blocking: a pipe must not stop the service."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_mode(path: Path, mode: int) -> None:
@@ -241,7 +226,8 @@ def _parse(path: Path, text: bytes) -> list[StoredKey]:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the top level"
         found = f"{type(first['input']).__name__} at {where}"  # not its value, which may be a key by mistake
-        raise ConfigError(f"keys {path}", expected=_wanted(first["msg"]), found=found) from error
+        expected = first["msg"].removeprefix("Input should be ")
+        raise ConfigError(f"keys {path}", expected=expected, found=found) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"keys {path}", expected="JSON", found=str(error)[:80]) from error
     for field in ("name", "sha256"):
@@ -251,10 +237,6 @@ def _parse(path: Path, text: bytes) -> list[StoredKey]:
     if any(key.name == ENVIRONMENT for key in keys):
         raise ConfigError(f"keys {path}", expected=f"names other than {ENVIRONMENT}", found=ENVIRONMENT)
     return keys
-
-
-def _wanted(message: str) -> str:
-    return message.removeprefix("Input should be ")
 
 
 def _stamp_at(path: Path) -> _Stamp | None:

@@ -45,6 +45,5 @@ def _check_holds(field: str, path: Path, what: str) -> None:
 def _refuse_passphrase() -> str:
     """OpenSSL calls this if the key has a passphrase, which nobody can type here."""
     remedy = "Remove it with `openssl pkey -in KEY -out PLAIN`, and let only the service's user read that file."
-    raise ConfigError(
-        "tls_key", expected="a private key without a passphrase", found="a key with a passphrase", remedy=remedy
-    )
+    expected, found = "a private key without a passphrase", "a key with a passphrase"
+    raise ConfigError("tls_key", expected=expected, found=found, remedy=remedy)

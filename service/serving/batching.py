@@ -127,13 +127,8 @@ def _answer_group(collection: Collection, calls: list[Call], latent: Floats, err
     own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
     searched = collection.version if first.canary else collection  # the canary query's known answer is the version's
     result = searched.searcher.search(embeddings, first.limit, first.filter_, errors=errors, own=own)
-    return [
-        Answer(
-            embeddings[part],
-            SearchResult(result.scores[part], result.positions[part], result.novelty[part], collection.applied),
-        )
-        for part in parts
-    ]
+    scores, positions, novelty, sequence = result.scores, result.positions, result.novelty, collection.applied
+    return [Answer(embeddings[p], SearchResult(scores[p], positions[p], novelty[p], sequence)) for p in parts]
 
 
 def _encode(collection: Collection, groups: list[list[Call]]) -> list[tuple[Floats, Doubles | None]]:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,14 +60,12 @@ class ChangeWriter:
     async def append(self, changes: Sequence[Change], embeddings: Floats | None = None, version: int = 0) -> list[int]:
         """Write changes, all or none, by `ChangeLog.append_each`; return when they are on disk and published.
 
-        Args:
-            embeddings: (n, latent_dim) of the changes, by that version; None for deletions.
+        `embeddings`: (n, latent_dim) of the changes, by that version; None for deletions.
 
         Returns:
             Each change's sequence number; 0 if it was skipped.
 
-        Raises:
-            LogError: the log cannot be written; nothing is written.
+        Raises LogError if the log cannot be written; nothing is written.
         """
         waiting = _Waiting(changes, self._loop.create_future())
         self._waiting.append(waiting)
@@ -83,26 +82,20 @@ class ChangeWriter:
     async def has_news(self) -> bool:
         """Whether another process has written since the last call.
 
-        Raises:
-            LogError, ArtifactError: the log cannot be read.
+        Raises LogError or ArtifactError if the log cannot be read.
         """
         return await self._in_thread(self._log.moved)
 
     async def size(self) -> LogSize:
-        """The size of the log.
-
-        Raises:
-            LogError, ArtifactError: the log cannot be read.
-        """
+        """The size of the log. Raises LogError or ArtifactError if the log cannot be read."""
         return await self._in_thread(self._log.size)
 
     async def has_item(self, name: str) -> bool:
         """Whether the log's last change of this id is not a deletion.
 
-        Raises:
-            LogError, ArtifactError: the log cannot be read.
+        Raises LogError or ArtifactError if the log cannot be read.
         """
-        change = await self._in_thread(lambda: self._log.find(name))
+        change = await self._in_thread(partial(self._log.find, name))
         return change is not None and not change.is_delete
 
     async def catch_up(self, engine: Engine) -> int:
@@ -110,8 +103,7 @@ class ChangeWriter:
 
         Only one call at a time.
 
-        Raises:
-            LogError, ArtifactError: the log cannot be read.
+        Raises LogError or ArtifactError if the log cannot be read.
         """
         collection, count = engine.collection, 0
         while changes := await self._in_thread(lambda: self._log.read(collection.applied, BATCH)):
@@ -139,8 +131,7 @@ class ChangeWriter:
             if row is not None:
                 embeddings[index] = row
         if new:
-            puts = [changes[index] for index in new]
-            work: Callable[[], Floats] = lambda: embedded(collection.version, puts)  # noqa: E731
+            work = partial(embedded, collection.version, [changes[index] for index in new])
             embeddings[new] = work() if len(new) <= INLINE else await asyncio.to_thread(work)
         return embeddings
 
@@ -150,9 +141,8 @@ class ChangeWriter:
             while self._waiting:
                 group, self._waiting = self._waiting, []
                 try:
-                    written = await self._in_thread(
-                        lambda: self._log.append_each([change for waiting in group for change in waiting.changes])  # noqa: B023
-                    )
+                    changes = [change for waiting in group for change in waiting.changes]
+                    written = await self._in_thread(partial(self._log.append_each, changes))
                 except LogError:  # a full disk may have room for a part of them
                     await self._write_each(group)
                 except Exception as error:
@@ -165,7 +155,7 @@ class ChangeWriter:
     async def _write_each(self, group: list[_Waiting]) -> None:
         for waiting in group:
             try:
-                written = await self._in_thread(lambda: self._log.append_each(waiting.changes))  # noqa: B023
+                written = await self._in_thread(partial(self._log.append_each, waiting.changes))
             except Exception as error:
                 _fail([waiting], error)
             else:

@@ -73,8 +73,7 @@ async def put(
 async def delete(serving: Serving, name: str) -> WriteResult:
     """Delete an item if it exists, also if this version's encoder cannot read it.
 
-    Raises:
-        LogError: the log cannot be written; nothing is written.
+    Raises LogError if the log cannot be written; nothing is written.
     """
     while True:
         current = serving.current

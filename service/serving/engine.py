@@ -56,8 +56,7 @@ class QueueLimits:
 def engine_thread(name: str = "engine", *, niceness: int = 0) -> ThreadPoolExecutor:
     """A thread for large batches, or for opening versions; FAISS uses one core in it.
 
-    Args:
-        niceness: of this thread, below the event loop's; only Linux has it by thread.
+    `niceness`: of this thread, below the event loop's; only Linux has it by thread.
     """
 
     def begin() -> None:
@@ -111,22 +110,14 @@ class Engine:
     async def search(self, query: SearchQuery, is_disconnected: IsDisconnected = never) -> SearchResult:
         """The `query.limit` nearest items of each row that pass the filter; of ids, the nearest other items.
 
-        Raises:
-            UnknownItemError: no item has one of the ids.
+        Raises UnknownItemError if no item has one of the ids.
         """
         rows, version = query.rows, self.version
         if query.version not in (None, version.number):
             with np.errstate(over="ignore", invalid="ignore"):  # the search reports values that are too large
                 rows = mapped(rows, version.maps[query.version], version.metric)
-        call = Call(
-            rows,
-            query.kind != "inputs",
-            query.limit,
-            query.filter,
-            query.ids,
-            until=self._until(),
-            is_disconnected=is_disconnected,
-        )
+        options = (query.kind != "inputs", query.limit, query.filter, query.ids)
+        call = Call(rows, *options, until=self._until(), is_disconnected=is_disconnected)
         return (await self._submit(call)).result
 
     async def change(self, apply: Callable[[], None]) -> None:
@@ -222,9 +213,8 @@ class Engine:
     def _is_wanted(self, call: Call) -> bool:
         if not call.future.done() and call.is_disconnected():
             self._metrics.rejected("client_gone")
-            call.future.set_exception(
-                DisconnectedError("request", expected="a client that waits", found="a client that disconnected")
-            )
+            expected, found = "a client that waits", "a client that disconnected"
+            call.future.set_exception(DisconnectedError("request", expected=expected, found=found))
         return not call.future.done()
 
     def _after(self, batch: list[Call], result: BatchResult) -> None:
@@ -255,10 +245,9 @@ class Engine:
 
     def _count(self, batch: list[Call], result: BatchResult) -> None:
         """Update the metrics, on the event loop's thread."""
-        self._metrics.batched(sum(len(call.rows) for call in batch), len(batch))
-        self._metrics.encoded(result.encoding)
+        rows = sum(len(call.rows) for call in batch)
+        self._metrics.batched(rows, len(batch), result.encoding, result.searching)
         if result.searching:
-            self._metrics.searched(result.searching)
             self._metrics.novelty(novelty_of(batch, result.answers), self.version.number)
 
     def _give_up(self) -> None:
@@ -267,10 +256,8 @@ class Engine:
         for call in unanswered:
             if call.until <= now:
                 self._metrics.rejected("deadline")
-                seconds = f"{self._queue_limits.seconds:g} s"
-                call.future.set_exception(
-                    DeadlineError("request", expected=f"an answer in {seconds}", found="no answer")
-                )
+                expected = f"an answer in {self._queue_limits.seconds:g} s"
+                call.future.set_exception(DeadlineError("request", expected=expected, found="no answer"))
         self._wait_for([call for call in self._waiting if not call.future.done()])
         self._set_alarm(min((call.until for call in unanswered if not call.future.done()), default=None))
 

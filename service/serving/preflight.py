@@ -35,12 +35,8 @@ def checked_collection(store: Store, number: int, device: DeviceName) -> Collect
     collection = open_collection(store, number, device)
     version = collection.version
     if not version.answers_canary():
-        raise StoreError(
-            f"version {number}",
-            expected="the known answer to its canary query",
-            found="another answer",
-            remedy="Build it again.",
-        )
+        expected, found = "the known answer to its canary query", "another answer"
+        raise StoreError(f"version {number}", expected=expected, found=found, remedy="Build it again.")
     prepare(collection)
     return collection
 
@@ -48,8 +44,7 @@ def checked_collection(store: Store, number: int, device: DeviceName) -> Collect
 def prepare(collection: Collection) -> None:
     """Answer batches of the usual sizes once; then, if the device is not the CPU, compare its hits with the CPU's.
 
-    Raises:
-        ArtifactError: the device finds other items than the CPU.
+    Raises ArtifactError if the device finds other items than the CPU.
     """
     version = collection.version
     with version.encoder.warming():
@@ -62,12 +57,9 @@ def prepare(collection: Collection) -> None:
 def check_room(needed: int, available: int | None) -> None:
     """Raises StoreError if a version of `needed` bytes does not fit into memory next to the serving version."""
     if available is not None and needed > available:
-        raise StoreError(
-            "memory",
-            expected=f"{needed:,} bytes for the version, next to the serving version",
-            found=f"{available:,} bytes available",
-            remedy="Give the service more memory, or promote the version and restart the service.",
-        )
+        expected = f"{needed:,} bytes for the version, next to the serving version"
+        remedy = "Give the service more memory, or promote the version and restart the service."
+        raise StoreError("memory", expected=expected, found=f"{available:,} bytes available", remedy=remedy)
 
 
 def check_agreement(version: Version, reference: Encoder) -> None:
@@ -77,19 +69,12 @@ def check_agreement(version: Version, reference: Encoder) -> None:
     """
     rows = np.concatenate([version.canary, version.held[:QUERIES]])
     parts = [part for part in np.split(rows, np.cumsum(PARTS)) if len(part)]
-    wanted, *others = (
-        version.index.search(in_metric(latent, version.metric), min(10, len(version.index)))[1]
-        for latent in (
-            reference.encode(rows),
-            version.encoder.encode(rows),
-            np.concatenate([version.encoder.encode(part) for part in parts]),
-        )
-    )
+    encode, count = version.encoder.encode, min(10, len(version.index))
+    latents = (reference.encode(rows), encode(rows), np.concatenate(list(map(encode, parts))))
+    wanted, *others = (version.index.search(in_metric(latent, version.metric), count)[1] for latent in latents)
     shared = min(float(recalls(found, wanted).mean()) for found in others)
     if shared < AGREEMENT:
-        raise ArtifactError(
-            f"version {version.number} on {version.encoder.device}",
-            expected=f"{AGREEMENT:.0%} of the neighbors that a CPU finds",
-            found=f"{shared:.1%}",
-            remedy="Serve it with --device cpu, and check the device's driver.",
-        )
+        field = f"version {version.number} on {version.encoder.device}"
+        expected = f"{AGREEMENT:.0%} of the neighbors that a CPU finds"
+        remedy = "Serve it with --device cpu, and check the device's driver."
+        raise ArtifactError(field, expected=expected, found=f"{shared:.1%}", remedy=remedy)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection
@@ -30,7 +31,7 @@ from lookalike.training.array_types import Floats
 from lookalike.training.errors import LookalikeError
 from lookalike.training.sealed import check_exists
 
-__all__ = ["Current", "Health", "Refusal", "Serving"]
+__all__ = ["Current", "Health", "Serving"]
 
 WATCH_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
@@ -80,14 +81,6 @@ class Health:
     publish: Callable[[int], None] = _nothing
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """The champion that cannot serve, and why."""
-
-    version: int
-    reason: str
-
-
 class Serving:
     """Serves one version at a time; create it inside the event loop that serves."""
 
@@ -99,7 +92,7 @@ class Serving:
         self._engines = engine_thread("engine")
         self._loader = engine_thread("loader", niceness=NICENESS)
         self._following = asyncio.Lock()
-        self.refused: Refusal | None = None
+        self.refused: int | None = None  # the champion, if it cannot serve
         self._change_writer = ChangeWriter(settings.store, health.publish)
         self._catching_up = asyncio.Lock()
         self._progress = asyncio.Event()
@@ -107,13 +100,9 @@ class Serving:
         self._lost: Exception | None = None
         self._compactor = Compactor(settings.store, settings.compact_share, settings.keep_versions)
         self.current = self._serve(self._engine(collection))
-        self._tasks = {
-            "beat": asyncio.create_task(self._beat()),
-            "watcher": asyncio.create_task(self._watch()),
-            "items": asyncio.create_task(self._watch_items()),
-            "change log": asyncio.create_task(self._measure_log()),
-            "drift": asyncio.create_task(metrics.share_drift()),
-        }
+        tasks = {"beat": self._beat(), "watcher": self._watch(), "items": self._watch_items()}
+        tasks |= {"change log": self._measure_log(), "drift": metrics.share_drift()}
+        self._tasks = {name: asyncio.create_task(task) for name, task in tasks.items()}
 
     def check_alive(self) -> None:
         """Raises NotReadyError if the service is shutting down, or a part of it has failed."""
@@ -123,17 +112,15 @@ class Serving:
             if task.done():
                 raise NotReadyError(name, expected="a running task", found="a task that has ended")
         if self._lag:
-            raise NotReadyError(
-                "items", expected="all changes of the change log", found="changes that cannot be applied"
-            )
+            expected, found = "all changes of the change log", "changes that cannot be applied"
+            raise NotReadyError("items", expected=expected, found=found)
         self._check_store()
         self._health.check()
 
     async def write(self, changes: Sequence[Change], embeddings: Floats | None = None, version: int = 0) -> list[int]:
         """Write changes, all or none, and apply them; the other processes do so before their next answer.
 
-        Args:
-            embeddings: (n, latent_dim) float32 of the changes, by that version; None for deletions.
+        `embeddings`: (n, latent_dim) float32 of the changes, by that version; None for deletions.
 
         Returns:
             Each change's sequence number; 0 if `ChangeLog.append_each` skipped it.
@@ -151,8 +138,7 @@ class Serving:
     async def has_item(self, name: str) -> bool:
         """Whether an item has this id, also if this version's encoder cannot read it.
 
-        Raises:
-            LogError, ArtifactError: the log cannot be read.
+        Raises LogError or ArtifactError if the log cannot be read.
         """
         return self.current.collection.items.find(name) is not None or await self._change_writer.has_item(name)
 
@@ -171,9 +157,7 @@ class Serving:
             raise _behind(acknowledged, current)
         try:
             async with asyncio.timeout(self._settings.deadline_seconds):
-                while (
-                    self.current.collection.applied < min_sequence
-                ):  # a process outside of this service may still write it
+                while self.current.collection.applied < min_sequence:  # another process may still write it
                     await self._progress.wait()
                 if current.collection.applied < min_sequence:
                     await self._catch_up(current.engine)
@@ -183,17 +167,15 @@ class Serving:
     async def follow(self) -> Current:
         """Serve the champion now, if another version serves.
 
-        Raises:
-            RefusedError: it cannot serve; the version that served before continues.
+        Raises RefusedError if it cannot serve; the version that served before continues.
         """
         async with self._following:
             number = self.current.version.number
             try:
                 number = self._store.champion_number()
                 if number != self.current.version.number:
-                    loop = asyncio.get_running_loop()
-                    collection = await loop.run_in_executor(self._loader, self._open, number)
-                    await self._replace(collection)
+                    work = partial(checked_collection, self._store, number, self._settings.device)
+                    await self._replace(await asyncio.get_running_loop().run_in_executor(self._loader, work))
                     self._metrics.changed("served")
             except Exception as error:  # for every error of the other version, this version continues
                 reason = str(error) if isinstance(error, LookalikeError) else repr(error)
@@ -219,9 +201,6 @@ class Serving:
         if self._lost:
             expected = "the alias and every file of the serving version"
             raise NotReadyError("store", expected=expected, found="a missing file; the service's log names it")
-
-    def _open(self, number: int) -> Collection:
-        return checked_collection(self._store, number, self._settings.device)
 
     async def _replace(self, collection: Collection) -> None:
         """Serve the collection, with all changes acknowledged so far; none is acknowledged in between."""
@@ -256,7 +235,7 @@ class Serving:
         return Current(engine, RequestLimits.of(version, self._settings))
 
     def _refuse(self, number: int, reason: str) -> None:
-        self.refused = Refusal(number, reason)
+        self.refused = number
         self._metrics.refused(number)
         self._metrics.changed("refused")
         lifecycle("refused", version=number, reason=reason)
@@ -272,9 +251,7 @@ class Serving:
         seen: tuple[int, ...] | None = None  # the alias may have been written since the serving version was opened
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            lost = (
-                self._find_lost()
-            )  # before the alias, because a version that is no longer the champion may be removed
+            lost = self._find_lost()  # before the alias: a version that is no longer the champion may be removed
             stamp = self._store.alias_stamp()
             if stamp and stamp != seen:
                 lost = None

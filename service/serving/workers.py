@@ -92,8 +92,7 @@ Work = Callable[[Settings, socket.socket, WorkerBoard, int], None]
 def supervise(settings: Settings, listener: socket.socket, work: Work, announce: Callable[[], None]) -> None:
     """Run `settings.workers` processes until SIGTERM or SIGINT; call `announce` once both signals stop them cleanly.
 
-    Raises:
-        LookalikeError: the workers die before they serve.
+    Raises LookalikeError if the workers die before they serve.
     """
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -162,12 +161,8 @@ class _Workers:
         slot.failures = 0 if self._board.seen[number] else slot.failures + 1
         self._board.seen[number] = 0.0
         if slot.failures >= MAX_FAILURES and not any(self._board.seen):
-            raise LookalikeError(
-                "workers",
-                expected="processes that serve",
-                found=f"a process that ended with {process.exitcode} before it served",
-                remedy="See its log.",
-            )
+            found = f"a process that ended with {process.exitcode} before it served"
+            raise LookalikeError("workers", expected="processes that serve", found=found, remedy="See its log.")
         wait_seconds = min(LONGEST_WAIT_SECONDS, 2.0**slot.failures) if slot.failures else 0.0
         slot.process, slot.since = None, time.monotonic() + wait_seconds
 

@@ -193,8 +193,8 @@ def test_seconds_are_counted_from_half_a_millisecond_to_ten_seconds() -> None:
 
 def test_batches_are_counted_by_rows_and_calls() -> None:
     metrics = Metrics()
-    metrics.batched(3, 2)
-    metrics.batched(1, 1)
+    metrics.batched(3, 2, 0.1, 0.0)
+    metrics.batched(1, 1, 0.1, 0.0)
     rows, calls = (shown(metrics, f"lookalike_batch_{of}_bucket") for of in ("rows", "calls"))
     assert [rows[bound,] for bound in ("1.0", "2.0", "4.0", "4096.0")] == [1, 1, 2, 2]
     assert [calls[bound,] for bound in ("1.0", "2.0", "256.0")] == [1, 2, 2]
@@ -203,8 +203,7 @@ def test_batches_are_counted_by_rows_and_calls() -> None:
 
 def test_work_is_timed() -> None:
     metrics = Metrics()
-    metrics.encoded(0.00004)
-    metrics.searched(0.3)
+    metrics.batched(1, 1, 0.00004, 0.3)
     assert shown(metrics, "lookalike_encode_seconds_bucket")["5e-05",] == 1
     assert shown(metrics, "lookalike_search_seconds_bucket")["0.25",] == 0
     assert shown(metrics, "lookalike_search_seconds_bucket")["0.5",] == 1
