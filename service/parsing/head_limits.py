@@ -43,7 +43,11 @@ Refusal = Literal[400, 408, 414, 431]
 _ERRORS: dict[Refusal, tuple[str, str, str]] = {
     400: ("request", "HTTP/1.1", "bytes that are not HTTP/1.1"),
     408: ("request", "the whole head in time", "a part of the head"),
-    414: ("URL", f"at most {PATH_BYTES} bytes of path, {PARAMETERS} parameters, {HEAD_BYTES} in all", "a longer URL"),
+    414: (
+        "URL",
+        f"at most {PATH_BYTES} bytes of path, {PARAMETERS} parameters, {HEAD_BYTES} bytes in all",
+        "a longer URL",
+    ),
     431: ("headers", f"at most {HEADERS} headers, and {HEAD_BYTES} bytes besides the body", "more headers or bytes"),
 }
 """Field, expected and found of each refusal."""
