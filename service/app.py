@@ -31,8 +31,7 @@ def create_app(settings: Settings, collection: Collection) -> FastAPI:
 
     Raises ConfigError if the key file cannot be used.
     """
-    first = [collection]
-    del collection  # nothing may keep it alive once another version serves
+    first = [collection]  # emptied at the start, so that nothing keeps a version alive that another one replaced
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -39,16 +39,14 @@ def serve(settings: Settings, announce: Callable[[str, int], None]) -> None:
     scheme = "https" if tls_context(settings) else "http"
     KeyRing.of(settings)
     store = Store(settings.store)
-    collection = open_collection(store, store.champion_number(), settings.device)
-    number = collection.number
+    number = store.champion_number()
     configure(settings.log_level)
     with _bind(settings) as listener:
         if settings.workers > 1:
-            del collection  # each worker opens the version by itself
+            open_collection(store, number, settings.device)  # refuse a damaged version before a worker starts
             supervise(settings, listener, serve_worker, lambda: announce(_url(listener, scheme), number))
             return
-        server = _server(settings, collection, WorkerBoard(1), 0)
-        del collection  # nothing may keep it alive once another version serves
+        server = _server(settings, open_collection(store, number, settings.device), WorkerBoard(1), 0)
         for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn handles them, stops cleanly, and raises them again
             signal.signal(signum, lambda *_: setattr(server, "should_exit", True))
         announce(_url(listener, scheme), number)

@@ -1,4 +1,6 @@
-"""The entry of every guarded call: check the key, then call the endpoint; the two hot calls skip the framework.
+"""The entry of every guarded call: check the key, then call the endpoint.
+
+`POST /embed` and `POST /search` skip the framework (`FastPath`, which service.app adds).
 
 The matched route itself checks the key, so no spelling of a path avoids the check.
 """

@@ -10,8 +10,8 @@ from lookalike.index.items.filters import read_filter
 from lookalike.index.items.ids import MAX_ID
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, PATH_ID, describe_item_call
+from lookalike.service.api.response_models import ItemPage, ItemResponse, PutResponse, WriteResponse
 from lookalike.service.api.responses import item_response, items_response, put_response, written_response
-from lookalike.service.api.schemas import ItemPage, ItemResponse, PutResponse, WriteResponse
 from lookalike.service.errors import DeadlineError, RequestError
 from lookalike.service.observability.logs import record_answer
 from lookalike.service.parsing.bodies import JSON, is_disconnected, receive_body

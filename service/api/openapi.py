@@ -8,7 +8,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel
 
 from lookalike.index.items.ids import MAX_ID
-from lookalike.service.api.schemas import Problem
+from lookalike.service.api.response_models import Problem
 from lookalike.service.errors import PROBLEM
 from lookalike.service.parsing.bodies import JSON, NPY
 

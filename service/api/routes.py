@@ -1,7 +1,7 @@
 """The routes of embed, search, health and administration; service.api.item_routes has those of items.
 
 To add a route: a function here, its request model in service.parsing.request_models, its response model in
-service.api.schemas, its errors in service.errors.
+service.api.response_models, its errors in service.errors.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, describe_call, problems
+from lookalike.service.api.response_models import EmbedResponse, ReadyResponse, ReloadResponse, SearchResponse
 from lookalike.service.api.responses import FEW_HITS, embeddings_response, hits_response
-from lookalike.service.api.schemas import EmbedResponse, ReadyResponse, ReloadResponse, SearchResponse
 from lookalike.service.errors import DeadlineError, NotReadyError, RequestError
 from lookalike.service.observability.logs import record_answer
 from lookalike.service.observability.metrics import Metrics

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.versions.version import Version
-from lookalike.service.api.schemas import EmbedResponse, PutResponse, SearchResponse
+from lookalike.service.api.response_models import EmbedResponse, PutResponse, SearchResponse
 from lookalike.service.app import create_app
 from lookalike.service.settings import Settings
 from tests.factories import ROOT

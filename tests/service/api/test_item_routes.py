@@ -16,7 +16,7 @@ from lookalike.index.ann.target import Target
 from lookalike.index.changes.log import ChangeLog
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
-from lookalike.service.api.schemas import ItemPage, ItemResponse, PutResponse, WriteResponse
+from lookalike.service.api.response_models import ItemPage, ItemResponse, PutResponse, WriteResponse
 from lookalike.service.app import create_app
 from lookalike.service.parsing.bodies import NPY
 from lookalike.service.serving.edits import DELETED_TOGETHER

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lookalike.index.versions.embed import embed_to_npy
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
-from lookalike.service.api.schemas import EmbedResponse, ReadyResponse, SearchResponse
+from lookalike.service.api.response_models import EmbedResponse, ReadyResponse, SearchResponse
 from lookalike.training.rows import open_rows
 from tests.service.helpers import (
     JSON,
