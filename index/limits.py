@@ -3,6 +3,7 @@
 from typing import Any
 
 from lookalike.index.errors import QueryError
+from lookalike.index.shown import truncate_repr
 
 __all__ = [
     "DEFAULT_LIMIT",
@@ -49,4 +50,4 @@ class FilterBudget:
 def check_limit(limit: int, most: int = MAX_LIMIT) -> None:
     """Raise QueryError unless 1 <= limit <= most."""
     if not 1 <= limit <= most:
-        raise QueryError("limit", expected=f"from 1 to {most}", found=str(limit))
+        raise QueryError("limit", expected=f"from 1 to {most}", found=truncate_repr(limit))

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from lookalike.index.errors import QueryError, UnknownItemError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.items.ids import MAX_ID
+from lookalike.index.limits import check_limit
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, PATH_ID, describe_item_call
 from lookalike.service.api.response_models import ItemPage, ItemResponse, PutResponse, WriteResponse
@@ -56,7 +57,7 @@ async def list_items(request: Request) -> Response:
     current = await _wait_for_sequence(request, params.min_sequence)
     count = params.limit
     if "limit" in params.model_fields_set:
-        current.limits.check_limit(count)
+        check_limit(count, current.limits.max_limit)
     count = min(count, current.limits.max_limit)
     filter_ = None if params.filter is None else read_filter(params.filter)
     positions, sequence = list[int](), 0

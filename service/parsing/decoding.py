@@ -10,8 +10,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from lookalike.index.items.filters import Filter, read_filter
+from lookalike.index.limits import check_limit
 from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
-from lookalike.service.parsing.json_bodies import check_lists, parse_exactly, parse_json
+from lookalike.service.parsing.json_bodies import check_lists, parse_json, restore_integers
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.request_models import EmbedRequest, Item, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import RequestLimits, check_count, read_plain, rows_from_array, to_float32
@@ -97,10 +98,10 @@ def search_query(kind: Kind, rows: Floats, request: SearchRequest | NpyParams, l
     """Checked rows with the other fields of their request.
 
     Raises:
-        QueryError: the filter is wrong.
-        RequestError, TooLargeError: the limit, or queries times limit, is more than one answer may have.
+        QueryError: the filter is wrong, or the limit is more than a query may have.
+        TooLargeError: queries times limit is more than one answer may have.
     """
-    limits.check_limit(request.limit)
+    check_limit(request.limit, limits.max_limit)
     hits = len(rows) * request.limit
     if hits > limits.max_hits:
         raise TooLargeError("limit", expected=f"at most {limits.max_hits} hits in one answer", found=str(hits))
@@ -141,7 +142,7 @@ def _read_fields(body: bytes, limits: RequestLimits) -> Any:
         return plain
     check_lists(body, limits)
     fields = parse_json(body)
-    return parse_exactly(body) if isinstance(fields, dict) and "filter" in fields else fields
+    return restore_integers(body, fields) if isinstance(fields, dict) and "filter" in fields else fields
 
 
 def _rows(values: Any, kind: str, limits: RequestLimits) -> Floats:

@@ -16,7 +16,7 @@ from lookalike.index.items.integers import may_hold_large
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.rows import FIELD_BYTES, JSON_ERRORS, RequestLimits, check_field_bytes
 
-__all__ = ["MAX_FIELDS", "check_items", "check_lists", "check_sizes", "parse_exactly", "parse_json"]
+__all__ = ["MAX_FIELDS", "check_items", "check_lists", "check_sizes", "parse_exactly", "parse_json", "restore_integers"]
 
 MAX_FIELDS = 1_000
 """Fields of a large body; no call has as many as ten."""
@@ -45,7 +45,11 @@ def parse_exactly(text: str | bytes, name: str = "body") -> Any:
 
     Raises MalformedError if it is not JSON, or it is nested too deeply for the exact parser.
     """
-    parsed = parse_json(text, name)
+    return restore_integers(text, parse_json(text, name), name)
+
+
+def restore_integers(text: str | bytes, parsed: Any, name: str = "body") -> Any:
+    """As `parse_exactly`, for a text that `parse_json` has parsed."""
     if not may_hold_large(text):
         return parsed
     try:

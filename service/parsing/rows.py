@@ -93,11 +93,6 @@ class RequestLimits:
             raise RequestError("version", expected=expected, found=truncate_repr(number))
         return replace(self, latent_dim=self.spaces[number])
 
-    def check_limit(self, limit: int) -> None:
-        """Raises RequestError if a query asks for too many hits."""
-        if not 1 <= limit <= self.max_limit:
-            raise RequestError("limit", expected=f"from 1 to {self.max_limit}", found=truncate_repr(limit))
-
     def shape(self, kind: str) -> tuple[int, ...]:
         """The shape of one row."""
         return (self.latent_dim,) if kind == "embeddings" else self.input_shape
