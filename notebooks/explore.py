@@ -75,9 +75,9 @@ def open_or_make(store: Store) -> Version:
 scratch = tempfile.TemporaryDirectory(prefix="lookalike-")
 version = open_or_make(Store(Path(STORE)))
 encoder = version.encoder  # of a table, it finds its columns by name
-rows = suited(open_rows(DATA or version.manifest.data.name, columns=encoder.columns), encoder)
+rows = suited(open_rows(DATA or version.manifest.data.name, spec=encoder.inputs), encoder)
 others = QUERIES or (f"{rows.name}:test" if rows.name in BUILTIN else rows.name)
-queries = suited(open_rows(others, columns=encoder.columns), encoder)
+queries = suited(open_rows(others, spec=encoder.inputs), encoder)
 shape = version.encoder.input_shape
 print(f"version {version.number}: {len(version.items):,} items of {rows.name}, each of shape {shape}")
 

@@ -16,7 +16,19 @@ from tests.factories import ROOT
 ORDER = {
     "training": (
         *("errors", "choices", "array_types", "progress", "robust", "scheduling", "sealed", "history"),
-        *("tables", "config", "schedules", "rows", "models", "artifact", "corruption", "plan", "doctor", "fit"),
+        *(
+            "tables",
+            "config",
+            "transforms",
+            "schedules",
+            "rows",
+            "models",
+            "artifact",
+            "corruption",
+            "plan",
+            "doctor",
+            "fit",
+        ),
         "evaluation",
     ),
     "index": ("errors", "shown", "limits", "arrays", "items", "ann", "versions", "changes", "evaluation", "drift"),
@@ -46,6 +58,7 @@ OF_TRAINING = {
             "rows",
             "artifact",
             "tables",
+            "transforms",
             "errors",
             "choices",
             "array_types",
@@ -56,7 +69,7 @@ OF_TRAINING = {
         ),
         "evaluation.untrained",
     },
-    "service": {"artifact", "tables", "errors", "choices", "array_types", "sealed"},
+    "service": {"artifact", "tables", "transforms", "errors", "choices", "array_types", "sealed"},
 }
 """The rooms and modules of the training floor that a floor may import."""
 FITTING = {

@@ -90,7 +90,7 @@ def test_embeddings_do_not_depend_on_the_order_of_columns(tmp_path: Path) -> Non
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(list(table))
         other = write_parquet(tmp_path / "b.parquet", {name: table[name] for name in order})
-        again, _ = read_sample(open_rows(str(other), columns=encoder.columns), 60, 0)
+        again, _ = read_sample(open_rows(str(other), spec=encoder.inputs), 60, 0)
         assert np.array_equal(encoder.encode(again), encoder.encode(rows))
 
 
@@ -134,7 +134,7 @@ async def test_http_returns_the_same_as_the_command_line(folder: Path, version: 
     expected = embedded(path, version, tmp_path)
     objects = [{name: ASKED[name][row] for name in INPUTS} for row in range(2)]
     lists = [[row[name] for name in INPUTS] for row in objects]
-    codes, _ = read_sample(open_rows(str(path), columns=version.encoder.columns), 2, 0)
+    codes, _ = read_sample(open_rows(str(path), spec=version.encoder.inputs), 2, 0)
     async with serving(settings_for(folder / "store"), version) as client:
         for inputs in (objects, lists, [objects[0], lists[1]], to_json_rows(codes, version.encoder.columns)):
             reply = await call(client, "/embed", inputs=inputs)
@@ -178,7 +178,7 @@ async def test_embeds_missing_and_unknown_values_as_finite_numbers(folder: Path,
 
 def test_reconstructs_categories_better_than_the_most_frequent_one(version: Version, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "more.csv", mixed(300, seed=7))
-    rows, _ = read_sample(open_rows(str(path), columns=version.encoder.columns), 300, 0)
+    rows, _ = read_sample(open_rows(str(path), spec=version.encoder.inputs), 300, 0)
     back = version.encoder.reconstruct(rows)
     for place, column in enumerate(version.encoder.columns):
         present = ~np.isnan(rows[:, place])

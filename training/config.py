@@ -35,6 +35,9 @@ Count = Annotated[int, Field(ge=1, lt=1 << 62)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Noise = Annotated[float, Field(ge=0, le=1_000)]
+Side = Annotated[int, Field(ge=1, le=1_024)]
+Duration = Annotated[str, Field(pattern=r"^(\d+\.?\d*|\.\d+)(ms|s|min|h)$")]
+Names = tuple[str, ...]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -48,8 +51,67 @@ class DataConfig:
     max_bytes: Count = 1 << 30
     """If the rows need more memory than this (as float32), training uses an even sample of them. It needs
     about three times as much memory in total."""
+    id: str = "id"
+    """The column of a table that has the ids of the rows."""
+    label: str = "label"
+    """The column of a table that has the labels of the rows. Labels are for evaluation, never for training."""
+    columns: Names = ()
+    """The columns of a table that are part of the input; none named: the columns are detected."""
+    exclude: Names = ()
+    """Columns of a table that are not part of the input; they stay in the payload."""
+    category: Names = ()
+    """Columns of a table that are categories, although they look like numbers or have many distinct values."""
+    number: Names = ()
+    """Columns of a table that are numbers, although they look like identifiers or like text."""
+    text: Names = ()
+    """Columns of text of a table that become hashed n-grams of characters."""
+    weight: dict[str, Annotated[float, Field(gt=0, le=1_000)]] = dataclasses.field(default_factory=dict)
+    """How much a column of a table counts in the loss; other columns count 1."""
     categories: Annotated[int, Field(ge=0, le=10_000)] = CATEGORIES
     """A table's text column is part of the input if it has at most this many distinct values; 0: no text is."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | Literal["auto"] = "auto"
+    """Between the cells of a text file; auto: comma, semicolon, tab or bar, whichever its first lines have."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """The decimal separator of the numbers of a text file; auto: the comma if the delimiter is a semicolon or a tab
+    and the cells have commas."""
+    encoding: str = "auto"
+    """The encoding of a text file, such as latin-1; auto: UTF-8, or UTF-16 with its byte order mark."""
+    image_size: Side | tuple[Side, Side] | Literal["auto"] = "auto"
+    """The side of the pictures that the encoder reads, in pixels, or [height, width]; auto: from the data, at most
+    64."""
+    image_fit: Literal["crop", "pad", "stretch"] = "crop"
+    """For a photo of another shape: crop cuts its edges, pad adds background, stretch changes its proportions."""
+    image_mode: Literal["auto", "grey", "rgb"] = "auto"
+    """auto: grey if a sample of the photos has no color."""
+    image_background: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")] = "#ffffff"
+    """The color under transparent pixels and around a padded photo, as #rrggbb."""
+    max_unreadable: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The greatest share of a folder's files that may be unreadable; they are skipped and reported."""
+    window: Count | Duration | Literal["none"] = "none"
+    """Cut recordings into windows of this length, in samples, or as a time such as 2s."""
+    hop: Count | Duration | Literal["auto"] = "auto"
+    """From the start of one window to the next; auto: half of the window."""
+    channels: Names = ()
+    """The columns of a recording that are its channels; none named: all columns of numbers except the time."""
+    time: str = ""
+    """The column of a recording with the times of the samples, as a date and time or in seconds."""
+    recording: str = ""
+    """The column of a table that names the recording of a sample; without it, each file is one recording."""
+    rate: Annotated[float, Field(gt=0, le=1e9)] | Literal["auto"] = "auto"
+    """Resample recordings to this many samples per second; auto: the median rate of the recordings."""
+    max_gap: Duration | Literal["auto"] = "auto"
+    """A gap longer than this splits a recording; auto: ten samples."""
+    max_missing: Share = 0.1
+    """A window with a greater share of missing values is skipped and counted."""
+    normalize: Literal["none", "center", "standard"] = "none"
+    """none keeps the values of each window; center subtracts its mean; standard also divides by its deviation."""
+    normalize_over: Literal["channel", "all"] = "channel"
+    """Normalize each channel of a window by itself, or all channels together."""
+
+    def reads_like(self, other: "DataConfig") -> bool:
+        """Whether the same source, read with the other settings, gives the same rows."""
+        same = dataclasses.replace(other, scale=self.scale, validation=self.validation, max_bytes=self.max_bytes)
+        return same == self
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -174,7 +236,7 @@ def settings_toml() -> str:
         lines = [f"# {about['description']}", f"[{section}]"]
         for name, key in about["properties"].items():
             comments = [*key.get("description", "").splitlines(), _accepted(key)]
-            lines += [*(f"# {line}" for line in comments if line), f"{name} = {json.dumps(key['default'])}"]
+            lines += [*(f"# {line}" for line in comments if line), f"{name} = {json.dumps(key.get('default', {}))}"]
         sections.append("\n".join(lines))
     return "\n\n".join(sections)
 
@@ -186,7 +248,12 @@ def _accepted(key: dict[str, Any]) -> str:
     if "enum" in key or "const" in key:
         return " | ".join(json.dumps(value) for value in key.get("enum", [key.get("const")]))
     if key["type"] == "array":
-        return f"a list, each {_accepted(key['items'])}"
+        kinds = key["prefixItems"] if "prefixItems" in key else [key["items"]]
+        return f"a list, each {_accepted(kinds[0])}"
+    if key["type"] == "object":
+        return f"names with {_accepted(key['additionalProperties'])} for each"
+    if key["type"] == "string":
+        return f"text like {key['pattern']}" if "pattern" in key else "text"
     bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     limits = [f"{sign} {key[name]:,}" for name, sign in bounds.items() if name in key and key[name] < 1 << 60]
     return " ".join([{"integer": "an integer", "number": "a number"}.get(key["type"], "true | false"), *limits])

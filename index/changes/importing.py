@@ -66,7 +66,7 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
         JobError: another import of the same source wrote at the same time.
     """
     check, key = _Check(store, device), f"import {rows.name}"
-    rows = rows.suited(check.encoder.columns)
+    rows = rows.suited(check.encoder.inputs)
     suited(rows, check.encoder)  # raises an error for rows of another width
     with closing(ChangeLog(store.folder)) as log:
         noted = log.note(key)

@@ -70,7 +70,7 @@ def suited(rows: Rows, encoder: Encoder) -> Rows:
 
     Raises DataError if a column is missing or of another kind, or the rows have another width.
     """
-    rows = rows.suited(encoder.columns)
+    rows = rows.suited(encoder.inputs)
     if rows.width != encoder.width:
         expected = f"rows of shape {encoder.input_shape} ({encoder.width} values), as the encoder was trained on"
         raise DataError(rows.name, expected=expected, found=f"{rows.shape} ({rows.width} values)")

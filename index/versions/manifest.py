@@ -29,7 +29,7 @@ __all__ = [
     "read_version",
 ]
 
-FORMAT = "lookalike-version/4"
+FORMAT = "lookalike-version/5"
 CANARY_LIMIT = 3  # Hits of the canary query's answer
 _Duration = Annotated[float, Field(ge=0)]
 

@@ -2,15 +2,16 @@
 
 import sys
 
+from lookalike.training.config import DataConfig
 from lookalike.training.rows import Rows, open_rows
-from lookalike.training.tables.columns import CATEGORIES, Column
+from lookalike.training.transforms import InputSpec
 
 __all__ = ["open_data"]
 
 
-def open_data(data: str, *, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
+def open_data(data: str, settings: DataConfig | None = None, spec: InputSpec | None = None) -> Rows:
     """Open rows with `training.rows.open_rows`, and print each of its notes to standard error."""
-    rows = open_rows(data, columns=columns, categories=categories)
+    rows = open_rows(data, settings, spec)
     for note in rows.notes:
         print(f"{data}: {note}", file=sys.stderr)
     return rows

@@ -30,15 +30,17 @@ from lookalike.training.artifact.cuda import CudaSteps
 from lookalike.training.artifact.manifest import EncoderManifest, check_fields
 from lookalike.training.artifact.preprocess import Preprocessor, build_preprocessor
 from lookalike.training.choices import DeviceName, ScaleKind
+from lookalike.training.config import build_config
 from lookalike.training.errors import ArtifactError, ConfigError
 from lookalike.training.models.layers import ToPicture
 from lookalike.training.sealed import Sealed, open_sealed, seal
 from lookalike.training.tables.columns import Column, describe_columns, read_columns
 from lookalike.training.tables.origin import Origin
+from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform, read_transform
 
 __all__ = ["FORMAT", "Encoder", "load_encoder", "resolve_device", "write_encoder"]
 
-FORMAT = "lookalike-encoder/4"
+FORMAT = "lookalike-encoder/5"
 _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
@@ -79,6 +81,18 @@ class Encoder:
     def columns(self) -> tuple[Column, ...]:
         """The columns of a row, if the encoder was trained on a table."""
         return self.preprocess.columns
+
+    @cached_property
+    def inputs(self) -> InputSpec:
+        """How the encoder's inputs are read from a source."""
+        data = self.header.get("config", {}).get("data", {})
+        return InputSpec(self.columns, self.transform, build_config({"data": data}).data)
+
+    @cached_property
+    def transform(self) -> ImageTransform | WindowTransform | None:
+        """The conversion of photos or recordings to rows; None if rows are read as they are."""
+        fields = self.header.get("transform")
+        return None if fields is None else read_transform(fields)
 
     @property
     def origin(self) -> Origin:

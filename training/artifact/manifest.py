@@ -13,6 +13,7 @@ from lookalike.training.choices import ScaleKind
 from lookalike.training.errors import ArtifactError
 from lookalike.training.history import Epoch
 from lookalike.training.sealed import MANIFEST, REMEDY, Sealed
+from lookalike.training.transforms import Transform
 
 __all__ = [
     "MAX_SAFE_INTEGER",
@@ -132,6 +133,7 @@ class EncoderManifest(Fields):
     encoder: Annotated[list[_Layer], Field(min_length=1, max_length=1_000)]
     decoder: Annotated[list[_Layer], Field(min_length=1, max_length=1_000)]
     columns: Annotated[list[dict[str, Any]], Field(min_length=1)] = []
+    transform: Transform | None = None
     held_out: list[_Sketch] = []
     config: dict[str, dict[str, Any]] = {}
     precision: Literal["bf16", "fp32"] = "fp32"

@@ -55,8 +55,8 @@ def auto_fix(run: Path) -> AutoFixResult:
         found = f"{findings[0].cause}, with the remedy: {findings[0].change}" if findings else "a healthy run"
         raise TrainingError(str(run), expected="a finding that a change of settings can fix", found=found)
     folder = _new_folder(run)
-    rows = open_rows(settings["data"]["name"], categories=config.data.categories)
-    same = split_rows(rows.with_categories(original.data.categories), original).digest() == settings["data"]["sha256"]
+    rows = open_rows(settings["data"]["name"], config.data)
+    same = split_rows(rows.with_settings(original.data), original).digest() == settings["data"]["sha256"]
     if not same:  # a better result would not be due to the advice
         raise DataError(rows.name, expected="the rows that the run was trained on", found="different rows")
     return AutoFixResult(before, advice, train(rows, config, folder).state, folder)

@@ -111,6 +111,7 @@ class Fitting:
             "input_shape": list(rows.shape),
             "latent_dim": linear[-1].out_features,
             "output": "logits" if self.loss.range_logits else "values",
+            **({"transform": rows.transform.model_dump(mode="json")} if rows.transform else {}),
             **settings,
             "held_out": sketches(split.validation[evenly(len(split.validation), MOST_HELD)]).tolist(),
             "best_epoch": state.best_epoch,

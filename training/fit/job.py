@@ -66,7 +66,7 @@ def train(
     checkpoint = _checkpoint(run, resume=resume)
     if resume and not checkpoint:
         print(f"{run} has no checkpoint: a new run begins", file=sys.stderr)
-    rows = rows.with_categories(config.data.categories)
+    rows = rows.with_settings(config.data)
     split = split_rows(rows, config, held=held, without=without)
     fitting = prepare(rows, split, config, resumed=checkpoint.header["settings"] if checkpoint else None)
     settings = fitting.settings(rows, split, config)

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.training.array_types import Floats, Integers
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.tables.columns import Column
 from lookalike.training.tables.origin import Origin, relative
+from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform
 
 __all__ = ["CHUNK_BYTES", "Chunk", "Rows", "evenly", "read_at", "read_sample", "sampled"]
 
@@ -29,11 +31,13 @@ class Chunk:
     A source without ids uses the number of the row as text. Ids need not be unique in training, but in a version.
     A source may read inputs of any numeric type; `Rows.chunks` yields float32 or float64.
     If the source has labels, the label of a row is `payload["label"]`. It is for evaluation, never for training.
+    `previews` are small WebP pictures of the rows, if `Rows.with_previews` asked for them.
     """
 
     ids: list[str]
     inputs: NDArray[Any]
     payloads: list[dict[str, Any]]
+    previews: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,12 @@ class Rows:
             subtracts the origin.
         columns: the columns of a table, one for each value of a row; empty if they are unknown.
         gaps: whether values may be missing; a missing value is NaN.
-        categories: the greatest number of distinct values with which text is part of the input; None if not used.
+        transform: the conversion of photos or recordings to these rows; None if the rows were read as they are.
+        group: the field of the payload that names the recording of a row; rows of one recording are held out together.
+        settings: the settings with which the columns or the transform were chosen; None if an encoder gave them.
         origin: the values subtracted from each row (training.tables.origin); None means none.
         notes: lines for the user about how the source was read.
-        reopen: opens the same table for an encoder's columns, or with another number of categories.
+        reopen: opens the same source with other settings, or for an encoder; None if neither changes the rows.
     """
 
     name: str
@@ -62,29 +68,31 @@ class Rows:
     read: Callable[[int], Iterator[Chunk]]
     columns: tuple[Column, ...] = ()
     gaps: bool = False
-    categories: int | None = None
+    transform: ImageTransform | WindowTransform | None = None
+    group: str | None = None
+    settings: DataConfig | None = None
     origin: Origin = None
     notes: tuple[str, ...] = ()
-    reopen: "Callable[..., Rows] | None" = field(default=None, repr=False)
+    reopen: "Callable[[DataConfig, InputSpec | None], Rows] | None" = field(default=None, repr=False)
 
     @property
     def width(self) -> int:
         return int(np.prod(self.shape))
 
-    def with_categories(self, categories: int) -> "Rows":
-        """Return the same table, opened with this limit of categories; rows that are not a table stay unchanged."""
-        if self.reopen is None or self.categories in {None, categories}:
+    def with_settings(self, settings: DataConfig) -> "Rows":
+        """Return the same rows, read with these settings; rows that no setting changes stay unchanged."""
+        if self.reopen is None or self.settings is None or self.settings.reads_like(settings):
             return self
-        return self.reopen(categories=categories)
+        return self.reopen(settings, None)
 
-    def suited(self, columns: tuple[Column, ...]) -> "Rows":
-        """Return the same table, opened for an encoder's columns; rows that are not a table stay unchanged.
+    def suited(self, spec: InputSpec) -> "Rows":
+        """Return the same source, read as an encoder reads its inputs; rows of plain numbers stay unchanged.
 
-        Raises DataError if the table lacks a column, or if a column has another kind of values.
+        Raises DataError if the source lacks a column, or if a column has another kind of values.
         """
-        if self.reopen is None or self.columns == columns:
+        if self.reopen is None or (self.columns, self.transform) == (spec.columns, spec.transform):
             return self
-        return self.reopen(columns=columns)
+        return self.reopen(spec.settings, spec)
 
     def measured_from(self, origin: Origin) -> "Rows":
         """Return the same rows minus `origin`, subtracted in float64; it replaces an earlier origin."""

@@ -6,21 +6,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
 from lookalike.training.rows.categories import RESERVED, scan_categories
 from lookalike.training.rows.csv_kinds import WORDS, Tally, convert, is_time
 from lookalike.training.rows.csv_text import Header, read_cells, read_header
 from lookalike.training.rows.tables import OpenTable, check_names, table_rows
-from lookalike.training.tables.columns import CATEGORIES, Column
+from lookalike.training.transforms import InputSpec
 
 __all__ = ["open_csv"]
 
 _KINDS = {"numeric": pa.float64(), "boolean": pa.bool_(), "categorical": pa.string()}
 
 
-def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
-    """Open a comma-separated file with a header line, in UTF-8; `columns` and `categories` as in `open_parquet`.
+def open_csv(path: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
+    """Open a comma-separated file with a header line, in UTF-8; `settings` and `spec` as in `open_rows`.
 
     Raises DataError if the file is not such a table, or if a cell is not of its column's kind; the error names it.
     """
@@ -28,9 +29,10 @@ def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: 
     check_names(path, header.names)
     _check_header(path, header.names)
     tallies = {name: Tally() for name in header.names if name not in RESERVED}
-    texts = list(tallies) if columns is None else []
-    count, values = scan_categories(_counted(path, header, tallies), texts, categories)
-    known = {column.name: _KINDS[column.kind] for column in columns or () if column.name in tallies}
+    columns = spec.columns if spec else ()
+    texts = list(tallies) if spec is None else []
+    count, values = scan_categories(_counted(path, header, tallies), texts, settings.categories)
+    known = {column.name: _KINDS[column.kind] for column in columns if column.name in tallies}
     kinds = {name: known.get(name) or _kind(tally, payload=bool(columns)) for name, tally in tallies.items()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in header.names])
 
@@ -50,7 +52,7 @@ def open_csv(path: Path, columns: tuple[Column, ...] | None = None, categories: 
     words = {name: tally.words for name, tally in tallies.items() if tally.words and kinds[name] != pa.string()}
     notes = [note for name, tally in tallies.items() if name not in known and (note := tally.note(name))]
     opened = OpenTable(path, schema, count, batches, (*notes[:20], *([_words_line(words)] if words else [])))
-    return table_rows(opened, columns, found, partial(open_csv, path), categories)
+    return table_rows(opened, found, settings, spec, partial(open_csv, path))
 
 
 def _counted(path: Path, header: Header, tallies: dict[str, Tally]) -> Iterator[pa.RecordBatch]:

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Chunk, Rows
+from lookalike.training.transforms import InputSpec
 
 __all__ = ["open_images"]
 
@@ -17,7 +19,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
-def open_images(folder: Path) -> Rows:
+def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
     """Open all images under `folder`, ordered by path, as gray (h, w) or color (h, w, 3) bytes.
 
     An item's id is the image's path inside the folder. The first image sets the size, and gray or color.

@@ -1,39 +1,40 @@
 """Open the rows that a user names: a built-in set, a file or a folder."""
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
-from lookalike.training.rows.builtin import BUILTIN
-from lookalike.training.rows.csv_table import open_csv
-from lookalike.training.rows.images import open_images
-from lookalike.training.rows.streams import open_idx, open_npy, open_npz
-from lookalike.training.rows.tables import open_parquet
-from lookalike.training.tables.columns import CATEGORIES, Column
+from lookalike.training.transforms import InputSpec
 
 __all__ = ["open_rows"]
 
-_ARRAYS: dict[str, Callable[[Path], Rows]] = {".npy": open_npy, ".npz": open_npz, ".gz": open_idx}
-_TABLES: dict[str, Callable[..., Rows]] = {".parquet": open_parquet, ".csv": open_csv}
+_ARRAYS = {".npy": "streams:open_npy", ".npz": "streams:open_npz", ".gz": "streams:open_idx"}
+_TABLES = {".parquet": "parquet_table:open_parquet", ".csv": "csv_table:open_csv"}
+"""By extension: the module of this room and its function; each is imported at its first use."""
 
 
-def open_rows(name: str, *, columns: tuple[Column, ...] | None = None, categories: int = CATEGORIES) -> Rows:
+def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | None = None) -> Rows:
     """Open `digits` or `fashion-mnist` (optionally with `:test`), a file by its extension, or a folder of images.
 
     Args:
-        columns: for a table, the columns of the encoder, matched by name; None detects the columns.
-        categories: when columns are detected, text with at most this many distinct values is part of the input.
+        settings: how to read the source; the defaults if None.
+        spec: how an encoder reads its inputs; None chooses the columns and the transform from the data.
 
     Raises:
         DataError: there are no such rows, they cannot be read, or they do not have the encoder's columns.
     """
+    from lookalike.training.rows.builtin import BUILTIN
+
+    settings = settings or (spec.settings if spec else DataConfig())
     base, _, part = name.partition(":")
     if base in BUILTIN and part in {"", "train", "test"}:
         return BUILTIN[base](part or "train")
     path = Path(name)
     if name and path.is_dir():
-        return open_images(path)
+        return _open("images:open_images", path, settings, spec)
     suffix = path.suffix.lower()
     if suffix not in _ARRAYS | _TABLES:
         known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
@@ -46,5 +47,11 @@ def open_rows(name: str, *, columns: tuple[Column, ...] | None = None, categorie
         expected = f"a {inner} file that is not compressed"
         raise DataError(name, expected=expected, found="the file name extension .gz", remedy="Run gunzip on it.")
     if suffix in _ARRAYS:
-        return _ARRAYS[suffix](path)
-    return _TABLES[suffix](path, columns, categories)
+        return _open(_ARRAYS[suffix], path)
+    return _open(_TABLES[suffix], path, settings, spec)
+
+
+def _open(opener: str, *arguments: Any) -> Rows:
+    module, _, function = opener.partition(":")
+    rows: Rows = getattr(import_module(f"lookalike.training.rows.{module}"), function)(*arguments)
+    return rows

@@ -113,7 +113,7 @@ def build(
 
     memory = None if options.memory is None else read_bytes(options.memory)
     target = Target(options.recall, memory, options.latency_us, options.index)
-    rows = open_data(data, columns=load_encoder(encoder_folder(encoder)).columns)
+    rows = open_data(data, spec=load_encoder(encoder_folder(encoder)).inputs)
     number = build_version(
         rows, encoder, open_store(store), metric=options.metric, target=target, device=options.device
     )
@@ -166,7 +166,7 @@ def evaluate(
         return
     from lookalike.label_probe import probe_version
 
-    rows = open_data(queries, columns=version.encoder.columns)
+    rows = open_data(queries, spec=version.encoder.inputs)
     out.print(evaluation_table(version, evaluate_version(version, rows), probe_version(version, rows)))
 
 
@@ -182,7 +182,7 @@ def embed(
     from lookalike.index.versions.embed import embed_to_npy
 
     version = open_store(store).open_champion(device)
-    embed_to_npy(open_data(data, columns=version.encoder.columns), version.encoder, version.metric, to)
+    embed_to_npy(open_data(data, spec=version.encoder.inputs), version.encoder, version.metric, to)
 
 
 @app.command()
@@ -222,7 +222,7 @@ def search(
     if id_:
         print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed))
     elif data:
-        rows = open_data(data, columns=collection.encoder.columns)
+        rows = open_data(data, spec=collection.encoder.inputs)
         for chunk in suited(rows, collection.encoder).chunks(SEARCH_CHUNK):
             print_hits(collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, parsed))
 

@@ -37,7 +37,7 @@ def show_rates(data: str, config: "TrainConfig", target: Path, out: Console) -> 
     from lookalike.training.history import State
 
     _check_target(target)
-    rows = open_data(data, categories=config.data.categories)
+    rows = open_data(data, config.data)
     fitting = prepare(rows, split_rows(rows, config), config)
     refuse(State(facts=collect_facts(fitting.model, fitting.loss, fitting.optimizer, fitting.data, fitting.plan)))
     tested = rate_test(fitting.model, fitting.loss, fitting.optimizer, fitting.data, plan=fitting.plan)

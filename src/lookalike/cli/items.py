@@ -29,7 +29,7 @@ def import_(
 
     opened = open_store(store)
     encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
-    done = import_rows(open_data(data, columns=encoder.columns), opened, again=again, device=device)
+    done = import_rows(open_data(data, spec=encoder.inputs), opened, again=again, device=device)
     nothing = "; nothing to do, --again imports them again" if not done.rows else ""
     print(f"{done.rows:,} rows imported, {done.before:,} were imported before{nothing}")
     if done.clipped.count:

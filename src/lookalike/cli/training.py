@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from lookalike.cli.options import Config, Data, Set, out
+from lookalike.cli.options import Config, Data, Set, out, with_options
+from lookalike.cli.reading_options import ReadingOptions
 
 __all__ = ["doctor", "explain", "rates", "settings", "train"]
 
 
+@with_options(ReadingOptions)
 def train(
     data: Data,
     run: Annotated[
@@ -21,6 +23,8 @@ def train(
     config: Config = None,
     set_: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN where it stopped.")] = False,
+    *,
+    options: ReadingOptions,
 ) -> None:
     """Train an autoencoder on DATA.
 
@@ -32,8 +36,8 @@ def train(
     from lookalike.training.doctor.causes import diagnose
     from lookalike.training.fit.job import train as train_run
 
-    settings = load_config(config, set_)
-    rows = open_data(data, categories=settings.data.categories)
+    settings = load_config(config, [*options.overrides(), *(set_ or [])])
+    rows = open_data(data, settings.data)
     if rows.columns:
         out.print(f"input: {columns_line(rows.columns)}; every other column is payload")
     state = train_run(rows, settings, run, resume=resume).state

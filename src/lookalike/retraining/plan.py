@@ -106,7 +106,7 @@ def make_plan(options: RetrainOptions, champion: Version, upto: int) -> Plan:
     encoder, manifest, folder = champion.encoder, champion.manifest, options.store.folder
     check_whole(folder, champion.sequence)
     config, settings = config_of(options.config, champion)
-    rows = suited(open_data(options.data or manifest.data.name, columns=encoder.columns), encoder)
+    rows = suited(open_data(options.data or manifest.data.name, spec=encoder.inputs), encoder)
     source = ChampionRows(rows, manifest.data.name, manifest.data.rows, manifest.data.sha256)
     collection = take_snapshot(
         source, folder, upto, lambda puts: comparable(embedded(champion, puts)), encoder.preprocess

@@ -205,9 +205,9 @@ def test_the_champion_of_a_table_may_know_other_categories(tmp_path: Path) -> No
     path = str(write_csv(tmp_path / "held.csv", mixed(200, seed=5)))
     mine, theirs = (
         read_sample(rows, rows.count, seed=0)[0]
-        for rows in (open_rows(path).suited(encoder.columns) for encoder in (challenger, champion))
+        for rows in (open_rows(path).suited(encoder.inputs) for encoder in (challenger, champion))
     )
-    fit_on = read_sample(open_rows(str(tmp_path / "new.csv")).suited(challenger.columns), 240, seed=0)[0]
+    fit_on = read_sample(open_rows(str(tmp_path / "new.csv")).suited(challenger.inputs), 240, seed=0)[0]
     evaluation = GateEvaluation(mine, None, metric="cosine", fit_on=fit_on, like=challenger)
     own = GateEvaluation(theirs, None, metric="cosine", fit_on=theirs, like=champion)
     assert evaluation.champion(champion)["recovery"] == pytest.approx(own.champion(champion)["recovery"])

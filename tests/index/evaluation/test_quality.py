@@ -50,7 +50,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoder, NDArray[np
     folder = tmp_path_factory.mktemp("quality")
     encoder = train(open_rows(str(write_csv(folder / "a.csv", mixed()))), load_config(None, list(QUICK)), folder / "r")
     shutil.rmtree(folder / "r")
-    rows = open_rows(str(write_csv(folder / "b.csv", mixed(90, seed=1)))).suited(encoder.encoder.columns)
+    rows = open_rows(str(write_csv(folder / "b.csv", mixed(90, seed=1)))).suited(encoder.encoder.inputs)
     return encoder.encoder, read_sample(rows, rows.count, seed=0)[0]
 
 

@@ -123,7 +123,7 @@ def test_the_manifest_describes_the_rows_of_the_version(encoder: Path, tmp_path:
     header = built(made_rows(inputs, batch=7), encoder, tmp_path, metric="ip", target=target).manifest
     digest = hashlib.sha256(inputs.tobytes()).hexdigest()
     assert header.data.model_dump() == {"name": "made", "rows": 40, "shape": [6], "sha256": digest}
-    assert (header.format, header.version, header.items) == ("lookalike-version/4", 1, 40)
+    assert (header.format, header.version, header.items) == ("lookalike-version/5", 1, 40)
     assert (header.index.key, header.index.metric) == ("HNSW8", "ip")
     assert header.index.search.startswith("efSearch=")
     assert header.encoder == hashlib.sha256((encoder / "manifest.json").read_bytes()).hexdigest()

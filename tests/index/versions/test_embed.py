@@ -104,7 +104,7 @@ def of_table(tmp_path: Path) -> Encoder:
 def test_a_table_is_embedded_by_the_encoders_columns_however_it_was_opened(of_table: Encoder, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("kind,more,x\nb,9,1\nc,9,2\na,9,\n")
-    for rows in (open_rows(str(path)), open_rows(str(path), columns=of_table.columns)):
+    for rows in (open_rows(str(path)), open_rows(str(path), spec=of_table.inputs)):
         ((chunk, embeddings),) = embed_chunks(rows, of_table, "l2")
         assert embeddings.tolist() == [[1.5], [2], [4]]  # an unknown category; a missing x becomes the mean, 4
         assert chunk.payloads[0] == {"kind": "b", "more": 9}

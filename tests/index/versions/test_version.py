@@ -213,7 +213,7 @@ def test_refuses_a_sealed_file_with_invalid_content(store: Store, name: str, con
 
 def test_a_folder_of_another_format_is_refused(store: Store) -> None:
     reseal(store.path(2), "lookalike-version/1", read_manifest(store.path(2), FORMAT).header)
-    with pytest.raises(ArtifactError, match="lookalike-version/4, found lookalike-version/1"):
+    with pytest.raises(ArtifactError, match="lookalike-version/5, found lookalike-version/1"):
         store.open(2)
 
 

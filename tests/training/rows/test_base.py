@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Chunk, Rows, read_sample
 from lookalike.training.rows.base import CHUNK_BYTES
 from lookalike.training.tables.columns import Column
+from lookalike.training.transforms import InputSpec
 from tests.factories import array_rows
 
 
@@ -138,23 +140,24 @@ def test_refuses_infinity_even_with_gaps(value: float) -> None:
 
 
 def test_reopens_only_a_table_and_only_if_something_changes() -> None:
-    calls: list[dict[str, Any]] = []
+    calls: list[tuple[DataConfig, InputSpec | None]] = []
     plain = counting(2)
 
-    def reopen(**arguments: Any) -> Rows:
+    def reopen(*arguments: Any) -> Rows:
         calls.append(arguments)
         return plain
 
-    table = replace(plain, columns=(Column("x"),), categories=64, reopen=reopen)
-    assert plain.suited((Column("y"),)) is plain
-    assert plain.with_categories(3) is plain
-    assert table.suited((Column("x"),)) is table
-    assert table.with_categories(64) is table
-    assert replace(table, categories=None).with_categories(3).categories is None
+    other, fewer = InputSpec((Column("y"),)), DataConfig(categories=3)
+    table = replace(plain, columns=(Column("x"),), settings=DataConfig(), reopen=reopen)
+    assert plain.suited(other) is plain
+    assert plain.with_settings(fewer) is plain
+    assert table.suited(InputSpec((Column("x"),))) is table
+    assert table.with_settings(DataConfig(validation=0.5)) is table
+    assert replace(table, settings=None).with_settings(fewer).settings is None
     assert calls == []
-    assert table.suited((Column("y"),)) is plain
-    assert table.with_categories(3) is plain
-    assert calls == [{"columns": (Column("y"),)}, {"categories": 3}]
+    assert table.suited(other) is plain
+    assert table.with_settings(fewer) is plain
+    assert calls == [(other.settings, other), (fewer, None)]
 
 
 FAR = np.array([[1.76e9 + 0.25, 1.0], [1.76e9 + 30, 2.0], [1.76e9 + 31, 3.0]])

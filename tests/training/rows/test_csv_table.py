@@ -9,6 +9,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.rows.tables import MAX_COLUMNS
 from lookalike.training.tables.columns import BOOLEANS, Column
+from lookalike.training.transforms import InputSpec
 from tests.factories import read_all
 
 NAN = float("nan")
@@ -38,25 +39,25 @@ def test_counts_the_words_read_as_missing_by_column(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "x,y,sold\n1,NA,true\nNA,NaN,-\n,2,false\n3,4,true\n")
     (note,) = open_rows(str(path)).notes
     assert "cells that were read as missing values: 1 of column x, 2 of column y, 1 of column sold (" in note
-    known = open_rows(str(path), columns=(Column("x"), Column("sold", "boolean", BOOLEANS)))
+    known = open_rows(str(path), spec=InputSpec((Column("x"), Column("sold", "boolean", BOOLEANS))))
     assert known.notes == (note,)
 
 
 def test_words_stay_text_in_an_encoders_text_column(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "country,x\nNA,1\nDE,NA\n,2\n")
     columns = (Column("country", "categorical", ("DE", "NA")), Column("x"))
-    (chunk,) = open_rows(str(path), columns=columns).chunks()
+    (chunk,) = open_rows(str(path), spec=InputSpec(columns)).chunks()
     np.testing.assert_array_equal(chunk.inputs, [[1, 1], [0, NAN], [NAN, 2]])
 
 
 def test_an_encoders_boolean_column_may_contain_ones_and_zeros(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "sold\n1\n0\ntrue\nNA\n\n")
     columns = (Column("sold", "boolean", BOOLEANS),)
-    (chunk,) = open_rows(str(path), columns=columns).chunks()
+    (chunk,) = open_rows(str(path), spec=InputSpec(columns)).chunks()
     np.testing.assert_array_equal(chunk.inputs[:, 0], [1, 0, 1, NAN])
     csv(path, "sold\n1\n2\n")
     with pytest.raises(DataError, match=r"row 1, column sold: expected true, false, 1 or 0; .* found '2'"):
-        open_rows(str(path), columns=columns)
+        open_rows(str(path), spec=InputSpec(columns))
 
 
 def test_codes_with_leading_zeros_stay_text(tmp_path: Path) -> None:
@@ -68,13 +69,13 @@ def test_codes_with_leading_zeros_stay_text(tmp_path: Path) -> None:
 
 def test_whole_numbers_in_the_payload_are_exact(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "x,at\n1,1700000000000000001\n2,\n")
-    (chunk,) = open_rows(str(path), columns=(Column("x"),)).chunks()
+    (chunk,) = open_rows(str(path), spec=InputSpec((Column("x"),))).chunks()
     assert chunk.payloads == [{"at": 1700000000000000001}, {"at": None}]
 
 
 def test_a_payload_column_of_numbers_and_text_is_text(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "x,size\n1,40\n2,41\n3,XL\n")
-    (chunk,) = open_rows(str(path), columns=(Column("x"),)).chunks()
+    (chunk,) = open_rows(str(path), spec=InputSpec((Column("x"),))).chunks()
     assert [payload["size"] for payload in chunk.payloads] == ["40", "41", "XL"]
     with pytest.raises(DataError, match=r"row 2, column size: expected a number; .* found 'XL'"):
         open_rows(str(path))

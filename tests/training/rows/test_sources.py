@@ -8,9 +8,11 @@ import pyarrow.parquet as pa_parquet
 import pytest
 from PIL import Image
 
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.tables.columns import Column
+from lookalike.training.transforms import InputSpec
 
 ONE = np.array([[3]], np.uint8)
 
@@ -61,27 +63,27 @@ def test_names_a_missing_file(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
 def test_opens_a_table_for_an_encoders_columns(tmp_path: Path, name: str) -> None:
     path = str(written(tmp_path / name))
-    assert open_rows(path, columns=(Column("x"),)).columns == (Column("x"),)
+    assert open_rows(path, spec=InputSpec((Column("x"),))).columns == (Column("x"),)
     with pytest.raises(DataError, match="column y"):
-        open_rows(path, columns=(Column("y"),))
+        open_rows(path, spec=InputSpec((Column("y"),)))
     rows = open_rows(path)
-    assert rows.suited((Column("x"),)) is rows
+    assert rows.suited(InputSpec((Column("x"),))) is rows
     with pytest.raises(DataError, match="column y"):
-        rows.suited((Column("y"),))
+        rows.suited(InputSpec((Column("y"),)))
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.gz", "folder"])
 def test_ignores_columns_for_rows_that_are_not_a_table(tmp_path: Path, name: str) -> None:
-    rows = open_rows(str(written(tmp_path / name)), columns=(Column("x"),))
+    rows = open_rows(str(written(tmp_path / name)), spec=InputSpec((Column("x"),)))
     assert (rows.columns, rows.gaps) == ((), False)
 
 
 def test_limits_the_number_of_categories(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("x,kind\n" + "1,a\n2,b\n" * 3)
-    rows = open_rows(str(path), categories=1)
+    rows = open_rows(str(path), DataConfig(categories=1))
     assert len(rows.columns) == 1
-    assert [column.name for column in rows.with_categories(2).columns] == ["x", "kind"]
+    assert [column.name for column in rows.with_settings(DataConfig(categories=2)).columns] == ["x", "kind"]
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "A.CSV.GZ", "a.parquet.gz"])

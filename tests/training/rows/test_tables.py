@@ -11,10 +11,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 import pytest
 
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.rows.tables import MAX_COLUMNS, check_names
 from lookalike.training.tables.columns import BOOLEANS, Column
+from lookalike.training.transforms import InputSpec
 from tests.factories import read_all
 from tests.training.helpers import flip_bit
 
@@ -127,7 +129,7 @@ def test_text_with_few_values_is_input_and_payload(tmp_path: Path) -> None:
 
 def test_text_with_more_values_than_the_limit_is_not_a_category(tmp_path: Path) -> None:
     for path in both(tmp_path, x=[1, 2, 3, 4] * 2, kind=["a", "b", "c", "b"] * 2):
-        assert [len(open_rows(str(path), categories=most).columns) for most in (0, 2, 3, 4)] == [1, 1, 2, 2]
+        assert [len(open_rows(str(path), DataConfig(categories=most)).columns) for most in (0, 2, 3, 4)] == [1, 1, 2, 2]
 
 
 def test_ids_and_labels_are_never_input(tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_matches_an_encoders_columns_by_name_and_uses_its_codes(tmp_path: Path) 
         "label": ["a", "b"],
     }
     for path in both(tmp_path, **given):
-        rows = open_rows(str(path), columns=ENCODER_COLUMNS)
+        rows = open_rows(str(path), spec=InputSpec(ENCODER_COLUMNS))
         (chunk,) = rows.chunks()
         assert (rows.columns, rows.shape) == (ENCODER_COLUMNS, (3,))
         np.testing.assert_array_equal(chunk.inputs, [[1, 1, 1.5], [NAN, NAN, NAN]])
@@ -167,7 +169,8 @@ def test_matches_an_encoders_columns_by_name_and_uses_its_codes(tmp_path: Path) 
 
 def test_an_encoders_text_column_may_look_numeric(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "code,x\n7,1\n007,2\n")
-    (chunk,) = open_rows(str(path), columns=(Column("code", "categorical", ("007", "A1")), Column("x"))).chunks()
+    columns = (Column("code", "categorical", ("007", "A1")), Column("x"))
+    (chunk,) = open_rows(str(path), spec=InputSpec(columns)).chunks()
     np.testing.assert_array_equal(chunk.inputs, [[NAN, 1], [0, 2]])
 
 
@@ -180,33 +183,33 @@ def test_encodes_every_type_of_text(tmp_path: Path, kind: pa.DataType) -> None:
 def test_names_a_missing_column(tmp_path: Path) -> None:
     for path in both(tmp_path, x=[1.0], color=["red"]):
         with pytest.raises(DataError, match=r"column good: expected the column, .* found columns x, color"):
-            open_rows(str(path), columns=ENCODER_COLUMNS)
+            open_rows(str(path), spec=InputSpec(ENCODER_COLUMNS))
 
 
 def test_names_text_in_a_numeric_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("good,color,x\ntrue,red,1\ntrue,red,tall\n")
     with pytest.raises(DataError, match=r"a\.csv, row 1, column x: .* found .*'tall'"):
-        open_rows(str(tmp_path / "a.csv"), columns=ENCODER_COLUMNS)
+        open_rows(str(tmp_path / "a.csv"), spec=InputSpec(ENCODER_COLUMNS))
     path = parquet(tmp_path / "a.parquet", good=[True], color=["red"], x=["1"])
     with pytest.raises(DataError, match=r"column x: expected numbers or booleans, .* found string"):
-        open_rows(str(path), columns=ENCODER_COLUMNS)
+        open_rows(str(path), spec=InputSpec(ENCODER_COLUMNS))
 
 
 def test_names_numbers_in_a_text_column(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", good=[True], color=[3], x=[1.0])
     with pytest.raises(DataError, match=r"column color: expected text, .* found int64"):
-        open_rows(str(path), columns=ENCODER_COLUMNS)
+        open_rows(str(path), spec=InputSpec(ENCODER_COLUMNS))
 
 
 def test_names_other_numbers_in_a_boolean_column(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", good=[1, 0, 3], color=["red"] * 3, x=[1.0] * 3)
     with pytest.raises(DataError, match="row 2, column good: expected true or false, or 1 or 0, found 3"):
-        list(open_rows(str(path), columns=ENCODER_COLUMNS).chunks())
+        list(open_rows(str(path), spec=InputSpec(ENCODER_COLUMNS)).chunks())
 
 
 def test_an_encoder_without_column_names_accepts_only_complete_numbers(tmp_path: Path) -> None:
     for path in both(tmp_path, x=[1.0, None], kind=["a", "a"]):
-        rows = open_rows(str(path), columns=())
+        rows = open_rows(str(path), spec=InputSpec(()))
         assert rows.columns == (Column("x"),)
         with pytest.raises(DataError, match="row 1, column x: expected a finite number"):
             list(rows.chunks())
@@ -404,7 +407,7 @@ def test_decodes_bytes_of_a_parquet_to_text(tmp_path: Path) -> None:
     chunk = read_all(path)
     np.testing.assert_array_equal(chunk.inputs[:, 0], [1, 0, NAN, 1, 0])
     assert chunk.payloads[2] == {"kind": None, "label": "x"}
-    rows = open_rows(str(path), columns=(Column("kind", "categorical", ("b",)),))
+    rows = open_rows(str(path), spec=InputSpec((Column("kind", "categorical", ("b",)),)))
     np.testing.assert_array_equal(next(rows.chunks()).inputs[:, 0], [0, NAN, NAN, 0, NAN])
 
 

@@ -1,0 +1,55 @@
+"""The options of a command that name how DATA is read: each is short for a `data` setting."""
+
+import json
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import typer
+
+__all__ = ["ReadingOptions"]
+
+
+def _short(setting: str, text: str, metavar: str = "NAMES") -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(metavar=metavar, help=f"{text} Short for --set data.{setting}=...")
+    return option
+
+
+Names = str | None
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How DATA is read; names are separated by commas."""
+
+    columns: Annotated[Names, _short("columns", "Only these columns of a table are the input.")] = None
+    exclude: Annotated[Names, _short("exclude", "Columns that are payload, not input.")] = None
+    category: Annotated[Names, _short("category", "Columns that are categories.")] = None
+    number: Annotated[Names, _short("number", "Columns that are numbers.")] = None
+    text: Annotated[Names, _short("text", "Columns of text that become hashed n-grams.")] = None
+    weight: Annotated[Names, _short("weight", "How much columns count, as price=2,color=0.5.", "NAME=W")] = None
+    window: Annotated[Names, _short("window", "The length of a window, in samples or as 2s.", "LENGTH")] = None
+    hop: Annotated[Names, _short("hop", "From one window to the next.", "LENGTH")] = None
+    channels: Annotated[Names, _short("channels", "The columns that are channels.")] = None
+    time: Annotated[Names, _short("time", "The column of the times.", "NAME")] = None
+    max_gap: Annotated[Names, _short("max_gap", "A longer gap splits a recording.", "SECONDS")] = None
+
+    def overrides(self) -> list[str]:
+        """Return the options as `section.key=value` lines, as --set has them."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return [f"data.{name}={_toml(name, value)}" for name, value in given.items() if value is not None]
+
+
+def _toml(name: str, value: str) -> str:
+    if name == "weight":
+        pairs = (pair.rpartition("=") for pair in value.split(","))
+        return "{" + ", ".join(f"{_quoted(column)} = {weight}" for column, _, weight in pairs) + "}"
+    if name in {"window", "hop"}:
+        return value if value.isdigit() else _quoted(value)
+    if name in {"time", "max_gap"}:
+        return _quoted(value)
+    return "[" + ", ".join(map(_quoted, value.split(","))) + "]"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a TOML string."""
+    return json.dumps(text.strip())
