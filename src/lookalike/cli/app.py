@@ -14,7 +14,8 @@ import typer
 from lookalike.cli.drift_command import drift
 from lookalike.cli.items import compact, export, import_
 from lookalike.cli.keys import app as keys_app
-from lookalike.cli.options import Data, Device, Limit, Number, StoreOption, open_store, out, with_options
+from lookalike.cli.options import Data, Device, Limit, Number, Set, StoreOption, open_store, out, with_options
+from lookalike.cli.reading_options import ReadingOptions
 from lookalike.cli.retraining import prune, retrain, track
 from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, serve_and_announce, settings_for
 from lookalike.cli.training import doctor, explain, rates, settings, train
@@ -39,12 +40,16 @@ def lookalike() -> None:
 
 
 @app.command()
+@with_options(ReadingOptions)
 def demo(
     data: Data = "digits",
     store: Annotated[Path | None, typer.Option("--store", metavar="S", help="[default: stores/DATA]")] = None,
     host: Host = None,
     port: Port = None,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the version at the end.")] = True,
+    set_: Set = None,
+    *,
+    options: ReadingOptions,
 ) -> None:
     """Run all steps on one data set, and serve the result.
 
@@ -57,7 +62,7 @@ def demo(
     settings = settings_for(store, host=host, port=port) if serve else None
     if settings:  # refuse wrong settings before the training, not after it
         check_start(settings)
-    query = run_demo(data, store, out)
+    query = run_demo(data, store, [*options.overrides(), *(set_ or [])], out)
     if settings:
         serve_and_announce(settings, out, query)
 

@@ -23,11 +23,14 @@ from lookalike.training.tables.origin import absolute
 __all__ = ["run_demo"]
 
 
-def run_demo(data: str, store_at: Path, out: Console) -> Path:
-    """Train both autoencoders, print the table, build and promote the denoising one; return the file of a query."""
-    rows = open_data(data)
-    standard = _train(rows, store_at / "runs" / "standard", ["corruption.kind=none"], out).encoder
-    run = _train(rows, store_at / "runs" / "denoising", [], out)
+def run_demo(data: str, store_at: Path, overrides: list[str], out: Console) -> Path:
+    """Train both autoencoders, print the table, build and promote the denoising one; return the file of a query.
+
+    `overrides`: settings as `section.key=value`.
+    """
+    rows = open_data(data, load_config(None, overrides).data)
+    standard = _train(rows, store_at / "runs" / "standard", [*overrides, "corruption.kind=none"], out).encoder
+    run = _train(rows, store_at / "runs" / "denoising", overrides, out)
     denoising, split = run.encoder, run.split
     noise_test = _noise_test(rows, split, denoising)
     scores = [

@@ -75,7 +75,7 @@ def test_uses_labels_to_score_the_encoders(tmp_path: Path) -> None:
     lines = [f"{a},{b},{c},{number % 3}" for number, (a, b, c) in enumerate(inputs)]
     (tmp_path / "rows.csv").write_text("\n".join(["a,b,c,label", *lines]))
     out = io.StringIO()
-    query = run_demo(str(tmp_path / "rows.csv"), tmp_path / "store", Console(file=out, width=200))
+    query = run_demo(str(tmp_path / "rows.csv"), tmp_path / "store", [], Console(file=out, width=200))
     raw = next(line for line in out.getvalue().splitlines() if "raw rows" in line)
     assert [cell.strip() for cell in raw.split("│")][3] == "1.000"
     assert query == tmp_path / "store" / "query.json"
