@@ -79,7 +79,7 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
             for part in source.parts():
                 check.embeddings(part, rows.name)
                 reached = json.dumps(asdict(source.place))
-                log.append(list(map(Change, part.ids, part.inputs, part.payloads)), Note(key, reached, before=noted))
+                log.append(part.changes(), Note(key, reached, before=noted))
                 noted = reached
                 advance(len(part.ids))
         return ImportResult(left, before.rows, log.last(), check.clipped)
@@ -103,7 +103,13 @@ class _Part:
     ids: list[str]
     inputs: Input
     payloads: list[str]
+    previews: list[bytes]
     first: int
+
+    def changes(self) -> list[Change]:
+        previews = self.previews or [b""] * len(self.ids)
+        parts = zip(self.ids, self.inputs, self.payloads, previews, strict=True)
+        return [Change(name, row, payload, preview=preview or None) for name, row, payload, preview in parts]
 
 
 class _Source:
@@ -139,7 +145,7 @@ class _Source:
         for chunk in self._chunks:
             check_ids(chunk.ids, self._name)
             texts = payload_texts(chunk.ids, chunk.payloads, self._name)
-            part = _Part(chunk.ids, np.ascontiguousarray(chunk.inputs), texts, self._read)
+            part = _Part(chunk.ids, np.ascontiguousarray(chunk.inputs), texts, chunk.previews, self._read)
             ids.update(_lines(part.ids))
             inputs.update(part.inputs.data)
             payloads.update(_lines(texts))
@@ -185,6 +191,6 @@ def _cut(chunks: Iterator[Chunk], edge: int) -> Iterator[Chunk]:
         seen += len(chunk.ids)
         if 0 < inside < len(chunk.ids):
             for part in (slice(inside), slice(inside, None)):
-                yield Chunk(chunk.ids[part], chunk.inputs[part], chunk.payloads[part])
+                yield Chunk(chunk.ids[part], chunk.inputs[part], chunk.payloads[part], chunk.previews[part])
         else:
             yield chunk

@@ -10,6 +10,7 @@ from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddin
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import SECONDS, tune
+from lookalike.index.items.previews import PreviewWriter
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions.alignment_report import write_alignment
 from lookalike.index.versions.embed import embeddings_file, suited
@@ -81,9 +82,10 @@ def build(
         shutil.copytree(source, folder / "encoder")
         encoder = load_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original
         with open_cache(store.folder, rows, encoder, metric) as cache:
-            items = ItemWriter(folder, rows.name)
-            cached = embed_with_cache(rows, encoder, metric, cache, items)
+            items, previews = ItemWriter(folder, rows.name), PreviewWriter(folder)
+            cached = embed_with_cache(rows, encoder, metric, cache, items, previews)
             items.close(last=cached.is_held)
+            previews.close(last=cached.is_held)
             embeddings = _write_embeddings(folder, cached, metric)
             parts = _measured_parts(folder, rows, cached, embeddings, encoder, target, retraining)
         return write_version(store, folder, parts)
