@@ -57,6 +57,9 @@ def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
         return _row_batch(*plain, limits)
     items = _read(body, limits)
     ids, payloads = [item.id for item in items], [item.payload for item in items]
+    for number, item in enumerate(items):
+        if not {"input", "image"} & item.model_fields_set:
+            raise RequestError(_INPUT.format(number), expected="a value, or an image", found="nothing")
     images = [item.image for item in items if item.image is not None]
     kinds = {(item.input is None, item.image is None) for item in items}
     if kinds == {(True, False)}:
