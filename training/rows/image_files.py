@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,8 +32,19 @@ _SHOWN_FROM = 200
 """A progress bar is shown for this many photos and more."""
 _ESCAPED = re.compile("[%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
-Skipped = tuple[str, DataError]
-"""A file that cannot be read: its id, and the reason."""
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that cannot be read: its id, the reason, and what to do; without the error, which keeps the pixels."""
+
+    name: str
+    expected: str
+    found: str
+    remedy: str = ""
+
+    @property
+    def reason(self) -> str:
+        return f"expected {self.expected}, found {self.found}"
 
 
 @dataclass(frozen=True)
@@ -78,13 +90,16 @@ def check_folder(folder: Path) -> Photos:
     kept: list[str] = []
     sizes: list[tuple[int, int]] = []
     skipped, seen, colored = listing.skipped, set[str](), False
-    with progress_bar("checking", len(names), "photos", shown=len(names) >= _SHOWN_FROM) as advance:
-        for name, found in zip(names, map_in_order(step, iter(names), threads()), strict=True):
+    with (
+        progress_bar("checking", len(names), "photos", shown=len(names) >= _SHOWN_FROM) as advance,
+        closing(map_in_order(step, iter(names), threads())) as checked,
+    ):
+        for name, found in zip(names, checked, strict=True):
             advance(1)
-            if isinstance(found, DataError):
-                skipped.append((photo_id(name), found))
+            if isinstance(found, Skipped):
+                skipped.append(found)
             elif (identifier := photo_id(name)) in seen:
-                skipped.append((identifier, DataError(identifier, "a name of its own", "the id of another photo")))
+                skipped.append(Skipped(identifier, "a name that makes another id", "the id of another photo"))
             else:
                 seen.add(identifier)
                 kept.append(name)
@@ -123,11 +138,12 @@ def _list_files(folder: Path) -> _Listing:
                 continue
             seen.add(real)
             try:
-                found = {path: _mode(path) for path in sorted((folder / inner).iterdir())}
+                entries = {path: _mode(path) for path in sorted((folder / inner).iterdir())}
             except OSError as error:
-                listing.skipped.append(_skipped(inner, "a folder that can be opened", error.strerror or str(error)))
+                found = error.strerror or str(error)
+                listing.skipped.append(Skipped(photo_id(inner), "a folder that can be opened", found))
                 continue
-            for path, mode in found.items():
+            for path, mode in entries.items():
                 name = f"{inner}/{path.name}" if inner else path.name
                 if stat.S_ISDIR(mode):
                     (links if path.is_symlink() else waiting).append(name)
@@ -149,26 +165,20 @@ def _add_file(listing: _Listing, name: str, path: Path, mode: int) -> None:
     if path.name.startswith("._") or path.suffix.lower() not in PHOTO_ENDINGS or (mode and not stat.S_ISREG(mode)):
         listing.others.append(identifier)
     elif not mode:
-        listing.skipped.append(_skipped(name, "a photo", "a link to a file that cannot be reached"))
+        listing.skipped.append(Skipped(identifier, "a photo", "a link to a file that cannot be reached"))
     elif len(identifier) > MAX_NAME:
         found = f"{len(identifier):,} characters"
-        listing.skipped.append(_skipped(name, f"a path of at most {MAX_NAME} characters", found))
+        listing.skipped.append(Skipped(identifier, f"a path of at most {MAX_NAME} characters", found))
     else:
         listing.names.append(name)
 
 
-def _skipped(name: str, expected: str, found: str) -> Skipped:
-    return photo_id(name), DataError(photo_id(name), expected=expected, found=found)
-
-
-def _check(folder: Path, sample: frozenset[str], name: str) -> tuple[tuple[int, int], bool] | DataError:
+def _check(folder: Path, sample: frozenset[str], name: str) -> tuple[tuple[int, int], bool] | Skipped:
     """Return the size of a photo, and whether it has color if it is in the sample; or why it cannot be read."""
     try:
         photo = open_photo(folder / name, photo_id(name), _SMALL)
     except DataError as error:
-        return error
-    except OSError as error:
-        return DataError(photo_id(name), expected="a readable photo", found=error.strerror or str(error))
+        return Skipped(photo_id(name), error.expected, error.found, error.remedy)
     colored = name in sample and photo.mode not in {"L", "F"}
     if colored:
         colored = bool(np.ptp(to_pixels(photo, _SMALL), axis=2).max() > _COLORED)

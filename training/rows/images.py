@@ -79,7 +79,7 @@ def _photo_rows(name: str, photos: Photos, transform: ImageTransform, settings: 
         reopen=reopen,
         notes=tuple(_notes(photos)),
         read_with_previews=partial(_read, photos, transform, previews=True),
-        skipped=tuple((name, _reason(error)) for name, error in photos.skipped),
+        skipped=tuple((file.name, file.reason) for file in photos.skipped),
     )
 
 
@@ -142,16 +142,13 @@ def _check_skipped(photos: Photos, settings: DataConfig) -> None:
         raise DataError(str(photos.folder), f"a folder with photos: {' '.join(sorted(PHOTO_ENDINGS))}", found)
     if not photos.names or len(photos.skipped) > settings.max_unreadable * count:
         expected = f"at most {settings.max_unreadable:.2%} unreadable photos" if photos.names else "a readable photo"
-        named = [f"{name} ({_reason(error)})" for name, error in photos.skipped]
+        named = [f"{file.name} ({file.reason})" for file in photos.skipped]
         found = f"{len(named):,} of {count:,} unreadable: {_first(named)}"
-        install = next((error.remedy for _, error in photos.skipped if error.remedy.startswith("pip")), "")
-        more = f"--set data.max_unreadable={math.ceil(100 * len(named) / count) / 100:g} skips them." if photos.names else ""
+        install = next((file.remedy for file in photos.skipped if file.remedy.startswith("pip")), "")
+        share = math.ceil(100 * len(named) / count) / 100
+        more = f"--set data.max_unreadable={share:g} skips them." if photos.names else ""
         remedy = f"Run {install}. {more}" if install else f"Repair or remove them. {more}"
         raise DataError(str(photos.folder), expected, found, remedy=remedy.strip())
-
-
-def _reason(error: DataError) -> str:
-    return f"expected {error.expected}, found {error.found}"
 
 
 def _first(names: list[str]) -> str:
@@ -163,7 +160,7 @@ def _notes(photos: Photos) -> Iterator[str]:
     if photos.skipped:
         count = len(photos.names) + len(photos.skipped)
         yield f"skipped {len(photos.skipped):,} of {count:,} photos that cannot be read"
-        yield from (f"skipped {name}: {_reason(error)}" for name, error in photos.skipped[:NAMED])
+        yield from (f"skipped {file.name}: {file.reason}" for file in photos.skipped[:NAMED])
     if photos.others:
         yield f"skipped files of other types ({len(photos.others):,}): {_first(photos.others)}"
     if photos.links:
