@@ -25,10 +25,11 @@ from lookalike.index.ann.spec import Metric
 from lookalike.index.items.previews import PreviewWriter
 from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions.embed import embed
-from lookalike.index.versions.parallel import map_in_order, one_thread_each
+from lookalike.index.versions.parallel import one_thread_each
 from lookalike.training.array_types import Booleans, Floats, Integers
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
+from lookalike.training.parallel import map_in_order
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, evenly, sketches
 from lookalike.training.sealed import locked

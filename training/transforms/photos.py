@@ -11,7 +11,7 @@ pixels of more than 8 bits. In all of them 0 is black and 255 is white:
 import io
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,27 +62,15 @@ def open_photo(
         DataError: this is no photo of a known format, it is damaged, it has too many pixels, or it is a HEIC photo
             and the extra `images` is not installed.
     """
-    heif = _heif_is_installed()
-    formats = (*_FORMATS, "HEIF") if heif else _FORMATS
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
-            _check_pixels(image.size, max_pixels, name)
-            size = image.size
-            if transform is not None and image.format in {"JPEG", "MPO"}:
-                kept = 2 * max(transform.height, transform.width, PREVIEW)
-                image.draft(None, (min(size[0], kept), min(size[1], kept)))
-            image.load()
-            turn = _TURNS.get(_orientation(image))
-            photo = _in_srgb(image, name)
-    except UnidentifiedImageError as error:
-        raise _unknown(source, name, heif) from error
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            photo, size = _decoded(stream, name, transform, max_pixels)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # on damaged files, Pillow's readers raise errors of many kinds
-        raise DataError(name, expected="a readable photo", found=str(error) or type(error).__name__) from error
-    if turn is not None:
-        photo = photo.transpose(turn)
-        size = size[::-1] if turn in {_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]} else size
+        known = error.strerror if isinstance(error, OSError) else None
+        found = known or str(error) or type(error).__name__
+        raise DataError(name, expected="a readable photo", found=found) from error
     photo.info = {"size": size}
     return photo
 
@@ -134,10 +122,27 @@ def _fitted(band: Image.Image, transform: ImageTransform, fill: float) -> Image.
     return padded
 
 
-def _check_pixels(size: tuple[int, int], most: int, name: str) -> None:
-    if size[0] * size[1] > most:
+def _decoded(
+    stream: IO[bytes], name: str, transform: ImageTransform | None, max_pixels: int
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Return a photo, and the (width, height) that it has in the file."""
+    heif = _heif_is_installed()
+    try:
+        image = Image.open(stream, formats=(*_FORMATS, "HEIF") if heif else _FORMATS)
+    except UnidentifiedImageError as error:
+        stream.seek(0)
+        raise _unknown(stream.read(12), name, heif=heif) from error
+    size = image.size
+    if size[0] * size[1] > max_pixels:
         found = f"{size[0]:,} x {size[1]:,}"
-        raise DataError(name, f"a photo of at most {most:,} pixels", found, remedy="Reduce the photo first.")
+        raise DataError(name, f"a photo of at most {max_pixels:,} pixels", found, remedy="Reduce the photo first.")
+    if transform is not None and image.format in {"JPEG", "MPO"}:
+        kept = 2 * max(transform.height, transform.width, PREVIEW)
+        image.draft(None, (min(size[0], kept), min(size[1], kept)))
+    image.load()
+    turn = _TURNS.get(orientation := _orientation(image))
+    photo = _in_srgb(image, name)
+    return (photo, size) if turn is None else (photo.transpose(turn), size if orientation < 5 else size[::-1])
 
 
 def _orientation(image: Image.Image) -> int:
@@ -208,16 +213,11 @@ def _heif_is_installed() -> bool:
     return True
 
 
-def _unknown(source: Path | bytes, name: str, heif: bool) -> DataError:
-    if isinstance(source, bytes):
-        head = source[:12]
-    else:
-        with source.open("rb") as stream:
-            head = stream.read(12)
+def _unknown(head: bytes, name: str, *, heif: bool) -> DataError:
     if not head:
         return DataError(name, expected="a photo", found="an empty file")
     if not heif and head[4:8] == b"ftyp":
         remedy = "pip install 'lookalike[images]'"
         return DataError(name, "the extra `images` for a HEIC photo", found="it is not installed", remedy=remedy)
-    expected = f"a photo: {', '.join(_FORMATS)} or HEIC"
-    return DataError(name, expected, found=f"another type of file, which begins with {head[:8]!r}")
+    expected = f"a photo ({', '.join(_FORMATS)} or HEIC)"
+    return DataError(name, expected, found=f"a file of another type, which begins with {head[:8]!r}")
