@@ -18,6 +18,7 @@ from lookalike.index.changes.change import Change
 from lookalike.index.changes.inputs import Input
 from lookalike.index.changes.log import ChangeLog, Note
 from lookalike.index.items.ids import check_ids
+from lookalike.index.items.previews import PLACES
 from lookalike.index.items.table import payload_texts
 from lookalike.index.versions.embed import embed, suited
 from lookalike.index.versions.store import Store
@@ -67,6 +68,8 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
     """
     check, key = _Check(store, device), f"import {rows.name}"
     rows = rows.suited(check.encoder.inputs)
+    if check.has_previews:
+        rows = rows.with_previews()
     suited(rows, check.encoder)  # raises an error for rows of another width
     with closing(ChangeLog(store.folder)) as log:
         noted = log.note(key)
@@ -162,6 +165,7 @@ class _Check:
         self.encoder = load_encoder(store.path(number) / "encoder", device)
         self.dtype: type[np.float32 | np.float64] = np.float32 if self.encoder.origin is None else np.float64
         """The type of stored inputs: float64 if the encoder has an origin to subtract first."""
+        self.has_previews = (store.path(number) / PLACES).exists()
         self.clipped = Clipped()
 
     def embeddings(self, part: _Part, name: str) -> None:

@@ -127,6 +127,8 @@ def take_snapshot(
         read=lambda size: _read(source, store, upto, (changed, unreadable), size),
         notes=(),
         reopen=None,
+        read_with_previews=None,
+        skipped=(),
     )
     return TrainingSnapshot(
         rows,

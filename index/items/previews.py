@@ -17,14 +17,26 @@ from numpy.typing import NDArray
 from lookalike.index.arrays import load_array
 from lookalike.training.array_types import Booleans
 from lookalike.training.errors import ArtifactError
+from lookalike.training.rows import Rows
 
-__all__ = ["CONTENT", "PLACES", "PreviewWriter", "Previews", "read_previews"]
+__all__ = ["CONTENT", "PLACES", "PreviewWriter", "Previews", "expected_bytes", "read_previews"]
 
 CONTENT = "previews.bin"
 PLACES = "previews.npy"
 _SEEN = "previews.seen"
 BLOCK = 1 << 16
 """Previews whose places are written at a time."""
+
+
+_SAMPLE = 64
+"""Rows from which the size of all previews is estimated."""
+
+
+def expected_bytes(rows: Rows) -> int:
+    """Return about how many bytes the previews of all rows have, from those of the first rows; 0 if there are none."""
+    for chunk in rows.with_previews().read(_SAMPLE):
+        return rows.count * sum(map(len, chunk.previews)) // max(1, len(chunk.ids))
+    return 0
 
 
 class PreviewWriter:

@@ -70,6 +70,8 @@ def build(
 ) -> int:
     """Embed `rows`, build the index that meets the target, measure it with held-out rows, add these, and publish.
 
+    The version keeps a preview of each photo; not if `rows.read_with_previews` is None.
+
     If the build is interrupted, the same call continues: embeddings that are on disk are not computed again.
     `encoder_at` is the folder of a run or of an encoder artifact. The target is a recall of at least 0.95 by default.
     `retraining` is set if the encoder is a retrained one. Returns the number of the new version, which serves only
@@ -77,7 +79,7 @@ def build(
     added.
     """
     target, source = target or Target(), encoder_folder(encoder_at)
-    rows = suited(rows, load_encoder(source, device))  # an error is raised before anything is written
+    rows = suited(rows, load_encoder(source, device)).with_previews()  # an error is raised before anything is written
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         encoder = load_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original
