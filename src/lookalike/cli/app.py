@@ -234,8 +234,8 @@ def search(
     if id_:
         print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed))
     elif data == "-":
-        rows = photo_from(sys.stdin.buffer, collection.encoder.transform)
-        print_hits(collection.items, ["-"], collection.searcher.search_rows(rows, limit, parsed))
+        photo = photo_from(sys.stdin.buffer, collection.encoder.transform)
+        print_hits(collection.items, ["-"], collection.searcher.search_rows(photo, limit, parsed))
     elif data:
         rows = open_data(data, spec=collection.encoder.inputs)
         for chunk in suited(rows, collection.encoder).chunks(SEARCH_CHUNK):
