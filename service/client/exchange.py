@@ -1,7 +1,7 @@
 """The exchanges. Large arrays are sent in parts, and the results are joined only if one version answered all parts."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
