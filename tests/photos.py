@@ -1,6 +1,7 @@
 """Small photos of one color each, and a store whose encoder reads them as 2 x 2 pixels."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,10 @@ def photo_rows(folder: Path, encoder: Path) -> Rows:
     return open_rows(str(folder), spec=load_encoder(encoder).inputs)
 
 
-def photo_store(folder: Path) -> Store:
+def photo_store(folder: Path, *, previews: bool = True) -> Store:
     """A store with a version of the photos in `folder`/photos, which is the champion."""
     encoder, store = photo_encoder(folder / "encoder"), Store(folder / "store")
     rows = photo_rows(folder / "photos", encoder)
+    rows = rows if previews else replace(rows, read_with_previews=None)
     store.promote(build(rows, encoder, store, metric="l2", target=Target(key="Flat"), device="cpu"))
     return store
