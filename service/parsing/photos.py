@@ -87,7 +87,7 @@ def check_photos(count: int, name: str, limits: RequestLimits) -> None:
         rows = f"rows of {len(limits.table.columns)} columns" if limits.table else f"rows of shape ({shape})"
         raise RequestError(name, expected=f"{rows}: this version's encoder was not trained on photos", found="a photo")
     if not count:
-        raise RequestError(name, expected="at least one photo", found="none")
+        raise RequestError(name, expected="at least one photo", found="no photo")
     check_count(count, name, limits)
 
 

@@ -24,5 +24,5 @@ def photo_from(stream: BinaryIO, transform: Transform | None) -> Floats:
         raise DataError(NAME, expected=expected, found="-", remedy=remedy)
     content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise DataError(NAME, expected=f"a photo of at most {MOST_BYTES:,} bytes", found="more")
+        raise DataError(NAME, expected=f"a photo of at most {MOST_BYTES:,} bytes", found="more bytes")
     return to_pixels(open_photo(content, NAME, transform), transform).reshape(1, -1)

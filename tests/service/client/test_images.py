@@ -95,7 +95,7 @@ def test_parts_have_at_most_so_many_photos_and_bytes(monkeypatch: pytest.MonkeyP
     path = tmp_path / "f"
     path.write_bytes(b"x" * 6)
     array = np.zeros((2, 2, 3), np.uint8)  # 12 bytes
-    some = [b"x" * 4, path, b"x", array, b"", b"", b"", image(COLOR, (1, 2))]
+    some: list[Any] = [b"x" * 4, path, b"x", array, b"", b"", b"", image(COLOR, (1, 2))]
     assert [(part.start, part.stop) for part in image_parts(some, 3)] == [(0, 2), (2, 3), (3, 4), (4, 7), (7, 8)]
     assert image_parts([], 3) == [slice(0, 0)]
 

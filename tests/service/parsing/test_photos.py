@@ -100,7 +100,7 @@ def test_limits_the_number_of_photos_and_needs_one() -> None:
     check_photos(3, "images", LIMITS)
     with pytest.raises(TooLargeError, match="images: expected at most 3 in a call, found 4"):
         check_photos(4, "images", LIMITS)
-    with pytest.raises(RequestError, match="files: expected at least one photo, found none"):
+    with pytest.raises(RequestError, match="files: expected at least one photo, found no photo"):
         check_photos(0, "files", LIMITS)
 
 
