@@ -24,6 +24,7 @@ from torch import nn
 
 from benchmarks.memory import ROW_BYTES, own_bytes, write_encoder, write_rows
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
+from lookalike.index.items.previews import PreviewWriter
 from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions.embedding_cache import embed_with_cache
 from lookalike.training.artifact.encoder import Encoder, load_encoder
@@ -62,7 +63,8 @@ def embed_seconds(rows: Path, encoder: Encoder) -> float:
     with tempfile.TemporaryDirectory(dir=rows.parent) as name:
         folder = Path(name)
         items = ItemWriter(folder, source.name)
-        return seconds(lambda: embed_with_cache(source, encoder, "cosine", folder, items))
+        previews = PreviewWriter(folder)
+        return seconds(lambda: embed_with_cache(source, encoder, "cosine", folder, items, previews))
 
 
 def products(encoder: Encoder, count: int, *, ours: bool = False) -> float:

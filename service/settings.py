@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     the machine or the control group, shared among the workers, and at least `max_body_bytes`."""
     max_rows: Positive = 4_096
     """Rows, embeddings or ids in one call."""
+    max_pixels: Positive = 50_000_000
+    """Pixels of one photo, by the size in its head, before it is decoded; decoding takes about 12 bytes for each."""
     max_limit: Annotated[int, Field(ge=1, lt=MAX_LIMIT)] = 1_000
     """Hits of one query."""
     max_hits: Positive = 100_000

@@ -15,7 +15,7 @@ from tests.factories import ROOT
 
 ORDER = {
     "training": (
-        *("errors", "choices", "array_types", "progress", "robust", "scheduling", "sealed", "history"),
+        *("errors", "choices", "array_types", "parallel", "progress", "robust", "scheduling", "sealed", "history"),
         *(
             "tables",
             "config",
@@ -62,6 +62,7 @@ OF_TRAINING = {
             "errors",
             "choices",
             "array_types",
+            "parallel",
             "progress",
             "robust",
             "scheduling",

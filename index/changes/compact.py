@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import EVIDENCE, tune
 from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.changes.collection import Collection, open_collection
+from lookalike.index.changes.log import ChangeLog
 from lookalike.index.changes.retention import prune, reclaim
 from lookalike.index.errors import JobError, StoreError, TargetError
+from lookalike.index.items.previews import PreviewWriter
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions.alignment import ALIGNMENT, compose, save_maps
 from lookalike.index.versions.embed import embeddings_file
@@ -73,7 +76,9 @@ def _renew(store: Store, device: DeviceName) -> int | None:
     if not collection.items.count:
         raise StoreError(f"store {store.folder}", expected="items for a new version", found="all deleted")
     with staging(store.versions) as folder:
-        number = write_version(store, folder, _parts(folder, collection))
+        parts = _parts(folder, collection)
+        _copy_previews(store, folder, collection)
+        number = write_version(store, folder, parts)
     store.promote(number, instead_of=collection.number, renews=True)
     return number
 
@@ -127,6 +132,25 @@ def _copy(folder: Path, collection: Collection, order: Positions) -> None:
             places = some.tolist()
             writer.write(items.ids_at(places), [json.loads(text) for text in items.payloads_json(places)])
             advance(len(some))
+    writer.close()
+
+
+def _copy_previews(store: Store, folder: Path, collection: Collection) -> None:
+    """Copy the previews in the new order: of new items from the log. A version without previews stays without."""
+    version, items, writer = collection.version, collection.items, PreviewWriter(folder)
+    if version.previews is None:
+        return
+    order, _ = _order(collection)
+    with closing(ChangeLog(store.folder)) as log:
+        for start in range(0, len(order), BLOCK):
+            some = list[bytes]()
+            for place in order[start : start + BLOCK].tolist():
+                if place < len(version.items):
+                    some.append(version.previews.at(place))
+                else:
+                    change = log.find(items.id_at(place), collection.applied)
+                    some.append((change.preview if change else None) or b"")
+            writer.write(len(some), some)
     writer.close()
 
 

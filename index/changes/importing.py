@@ -18,6 +18,7 @@ from lookalike.index.changes.change import Change
 from lookalike.index.changes.inputs import Input
 from lookalike.index.changes.log import ChangeLog, Note
 from lookalike.index.items.ids import check_ids
+from lookalike.index.items.previews import PLACES
 from lookalike.index.items.table import payload_texts
 from lookalike.index.versions.embed import embed, suited
 from lookalike.index.versions.store import Store
@@ -67,6 +68,8 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
     """
     check, key = _Check(store, device), f"import {rows.name}"
     rows = rows.suited(check.encoder.inputs)
+    if check.has_previews:
+        rows = rows.with_previews()
     suited(rows, check.encoder)  # raises an error for rows of another width
     with closing(ChangeLog(store.folder)) as log:
         noted = log.note(key)
@@ -79,7 +82,7 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
             for part in source.parts():
                 check.embeddings(part, rows.name)
                 reached = json.dumps(asdict(source.place))
-                log.append(list(map(Change, part.ids, part.inputs, part.payloads)), Note(key, reached, before=noted))
+                log.append(part.changes(), Note(key, reached, before=noted))
                 noted = reached
                 advance(len(part.ids))
         return ImportResult(left, before.rows, log.last(), check.clipped)
@@ -103,7 +106,13 @@ class _Part:
     ids: list[str]
     inputs: Input
     payloads: list[str]
+    previews: list[bytes]
     first: int
+
+    def changes(self) -> list[Change]:
+        previews = self.previews or [b""] * len(self.ids)
+        parts = zip(self.ids, self.inputs, self.payloads, previews, strict=True)
+        return [Change(name, row, payload, preview=preview or None) for name, row, payload, preview in parts]
 
 
 class _Source:
@@ -139,7 +148,7 @@ class _Source:
         for chunk in self._chunks:
             check_ids(chunk.ids, self._name)
             texts = payload_texts(chunk.ids, chunk.payloads, self._name)
-            part = _Part(chunk.ids, np.ascontiguousarray(chunk.inputs), texts, self._read)
+            part = _Part(chunk.ids, np.ascontiguousarray(chunk.inputs), texts, chunk.previews, self._read)
             ids.update(_lines(part.ids))
             inputs.update(part.inputs.data)
             payloads.update(_lines(texts))
@@ -156,6 +165,7 @@ class _Check:
         self.encoder = load_encoder(store.path(number) / "encoder", device)
         self.dtype: type[np.float32 | np.float64] = np.float32 if self.encoder.origin is None else np.float64
         """The type of stored inputs: float64 if the encoder has an origin to subtract first."""
+        self.has_previews = (store.path(number) / PLACES).exists()
         self.clipped = Clipped()
 
     def embeddings(self, part: _Part, name: str) -> None:
@@ -185,6 +195,6 @@ def _cut(chunks: Iterator[Chunk], edge: int) -> Iterator[Chunk]:
         seen += len(chunk.ids)
         if 0 < inside < len(chunk.ids):
             for part in (slice(inside), slice(inside, None)):
-                yield Chunk(chunk.ids[part], chunk.inputs[part], chunk.payloads[part])
+                yield Chunk(chunk.ids[part], chunk.inputs[part], chunk.payloads[part], chunk.previews[part])
         else:
             yield chunk

@@ -23,6 +23,7 @@ from lookalike.index.changes.reclaim import add_to_note, drop_superseded, free_p
 from lookalike.index.changes.sqlite import connected, first_value, is_frozen, stamp_of, transaction
 from lookalike.index.errors import JobError, LogError
 from lookalike.index.items.ids import check_ids
+from lookalike.index.items.integers import INT64_MAX
 from lookalike.training.errors import ArtifactError, DataError
 from lookalike.training.sealed import sync_folder
 
@@ -109,7 +110,7 @@ class ChangeLog:
                         continue
                     last += 1
                     new += first_value(connection, _KNOWN, change.id) is None
-                    connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", row_of(last, change))
+                    connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)", row_of(last, change))
                     written.append(last)
                 add_to_note(connection, CHANGES, sum(map(bool, written)))
                 add_to_note(connection, IDS, new)
@@ -150,10 +151,11 @@ class ChangeLog:
                 yield changes
                 after = changes[-1].sequence
 
-    def find(self, name: str) -> Change | None:
-        """Return the last change of an id."""
+    def find(self, name: str, upto: int | None = None) -> Change | None:
+        """Return the last change of an id, up to a sequence number; None if there is none."""
+        where = "WHERE id = ? AND sequence <= ? ORDER BY sequence DESC LIMIT 1"
         with self._translating_errors("read"):
-            return next(self._changes("WHERE id = ? ORDER BY sequence DESC LIMIT 1", name), None)
+            return next(self._changes(where, name, INT64_MAX if upto is None else upto), None)
 
     def moved(self) -> bool:
         """Whether another process or another ChangeLog wrote since the last call; takes some microseconds."""
@@ -217,7 +219,7 @@ class ChangeLog:
 
     def _changes(self, where: str, *values: Any) -> Iterator[Change]:
         connection = self._connection()
-        query = f"SELECT sequence, id, input, payload, digest FROM changes {where}"
+        query = f"SELECT sequence, id, input, payload, preview, digest FROM changes {where}"
         return map(change_of, () if connection is None else connection.execute(query, values))
 
     def _connection(self) -> apsw.Connection | None:

@@ -26,13 +26,14 @@ CHANGES = "changes"  # The note with the number of changes that the log holds
 IDS = "ids"  # The note with the number of ids that have a change; the last change of each is never dropped
 _WAL, _SHM, _JOURNAL = "-wal", "-shm", "-journal"
 _APPLICATION = 0x4C4F4F4B  # "LOOK"
-_FORMAT = 3
+_FORMAT = 4
 _SCHEMA = """
 CREATE TABLE changes (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
     input BLOB,    -- packed by index.changes.inputs; null if the item was deleted
     payload TEXT,  -- JSON; null if the item was deleted
+    preview BLOB,  -- WebP; null if the item was deleted or has no preview
     digest BLOB NOT NULL
 ) STRICT;
 CREATE INDEX changes_by_id ON changes (id, sequence);

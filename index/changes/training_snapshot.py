@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from lookalike.index.changes.change import Change
 from lookalike.index.changes.inputs import stacked
 from lookalike.index.changes.log import ChangeLog
 from lookalike.index.errors import StoreError
+from lookalike.index.versions.version import Version
 from lookalike.training.array_types import Booleans, Floats, Integers
 from lookalike.training.artifact.known_range import Clipped
 from lookalike.training.artifact.preprocess import Preprocessor
@@ -27,7 +28,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, sketches
 
-__all__ = ["ChampionRows", "Sketches", "TrainingSnapshot", "changes", "check_whole", "take_snapshot"]
+__all__ = ["ChampionRows", "Sketches", "TrainingSnapshot", "changes", "check_whole", "take_snapshot", "with_previews"]
 
 Sketches = NDArray[np.uint64]
 Readable = Callable[[list[Change]], Booleans]
@@ -119,15 +120,15 @@ def take_snapshot(
             removed += sum(name in deleted for name in chunk.ids)
             advance(len(chunk.ids))
     before, kept = np.concatenate(source_sketches), np.concatenate(unchanged)
-    rows = Rows(
-        source.name,
-        source.rows.shape,
-        source_outside.count + len(put),
-        source.rows.pixels,
-        lambda size: _read(source, store, upto, (changed, unreadable), size),
-        source.rows.columns,
-        source.rows.gaps,
-        origin=source.rows.origin,
+    rows = replace(
+        source.rows,
+        name=source.name,
+        count=source_outside.count + len(put),
+        read=lambda size: _read(source, store, upto, (changed, unreadable), size),
+        notes=(),
+        reopen=None,
+        read_with_previews=None,
+        skipped=(),
     )
     return TrainingSnapshot(
         rows,
@@ -161,6 +162,24 @@ class _Outside:
         self._places.append(self.count + np.unique(self._known.outside(inputs)[:, 0]))
         self.clipped = self.clipped.joined(self._known.clipped(inputs, ids))
         self.count += len(inputs)
+
+
+def with_previews(rows: Rows, version: Version) -> Rows:
+    """Return the rows of a snapshot with the previews that the version has of them; none if it has no previews.
+
+    The puts of the log have their own.
+    """
+    previews, items = version.previews, version.items
+
+    def found(name: str) -> bytes:
+        position = items.find(name)
+        return b"" if previews is None or position is None else previews.at(position)
+
+    def read(size: int) -> Iterator[Chunk]:
+        for chunk in rows.read(size):
+            yield replace(chunk, previews=(chunk.previews or [*map(found, chunk.ids)]) if previews else [])
+
+    return replace(rows, read=read)
 
 
 def check_whole(store: Path, folded: int) -> None:
@@ -201,13 +220,15 @@ def _read(
         if len(kept) == len(chunk.ids):
             yield chunk
         elif kept:
-            yield Chunk([chunk.ids[i] for i in kept], chunk.inputs[kept], [chunk.payloads[i] for i in kept])
+            ids, payloads = [chunk.ids[i] for i in kept], [chunk.payloads[i] for i in kept]
+            yield Chunk(ids, chunk.inputs[kept], payloads, [chunk.previews[i] for i in kept if chunk.previews])
     for batch in changes(store, upto, source.rows):
         puts = [change for change in batch if not change.is_delete and change.id not in unreadable]
         for start in range(0, len(puts), size):
             some = puts[start : start + size]
             payloads = [json.loads(change.payload or "{}") for change in some]
-            yield Chunk([change.id for change in some], _inputs(some, source.rows), payloads)
+            previews = [change.preview or b"" for change in some]
+            yield Chunk([change.id for change in some], _inputs(some, source.rows), payloads, previews)
 
 
 def _inputs(puts: list[Change], rows: Rows) -> Floats:

@@ -10,6 +10,7 @@ from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddin
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import SECONDS, tune
+from lookalike.index.items.previews import PreviewWriter
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions.alignment_report import write_alignment
 from lookalike.index.versions.embed import embeddings_file, suited
@@ -69,6 +70,8 @@ def build(
 ) -> int:
     """Embed `rows`, build the index that meets the target, measure it with held-out rows, add these, and publish.
 
+    The version keeps a preview of each photo; not if `rows.read_with_previews` is None.
+
     If the build is interrupted, the same call continues: embeddings that are on disk are not computed again.
     `encoder_at` is the folder of a run or of an encoder artifact. The target is a recall of at least 0.95 by default.
     `retraining` is set if the encoder is a retrained one. Returns the number of the new version, which serves only
@@ -76,14 +79,15 @@ def build(
     added.
     """
     target, source = target or Target(), encoder_folder(encoder_at)
-    rows = suited(rows, load_encoder(source, device))  # an error is raised before anything is written
+    rows = suited(rows, load_encoder(source, device)).with_previews()  # an error is raised before anything is written
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         encoder = load_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original
         with open_cache(store.folder, rows, encoder, metric) as cache:
-            items = ItemWriter(folder, rows.name)
-            cached = embed_with_cache(rows, encoder, metric, cache, items)
+            items, previews = ItemWriter(folder, rows.name), PreviewWriter(folder)
+            cached = embed_with_cache(rows, encoder, metric, cache, items, previews)
             items.close(last=cached.is_held)
+            previews.close(last=cached.is_held)
             embeddings = _write_embeddings(folder, cached, metric)
             parts = _measured_parts(folder, rows, cached, embeddings, encoder, target, retraining)
         return write_version(store, folder, parts)

@@ -10,10 +10,11 @@ from numpy.lib import format as npy
 
 from lookalike.index.ann.scores import normalize
 from lookalike.index.ann.spec import Metric
-from lookalike.index.versions.parallel import map_in_order, one_thread_each
+from lookalike.index.versions.parallel import one_thread_each
 from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
+from lookalike.training.parallel import map_in_order
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows
 from lookalike.training.sealed import replacing

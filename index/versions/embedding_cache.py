@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 
 from lookalike.index.ann.spec import Metric
+from lookalike.index.items.previews import PreviewWriter
 from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions.embed import embed
-from lookalike.index.versions.parallel import map_in_order, one_thread_each
+from lookalike.index.versions.parallel import one_thread_each
 from lookalike.training.array_types import Booleans, Floats, Integers
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
+from lookalike.training.parallel import map_in_order
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, evenly, sketches
 from lookalike.training.sealed import locked
@@ -88,8 +90,12 @@ def open_cache(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Ite
         shutil.rmtree(folder)
 
 
-def embed_with_cache(rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: ItemWriter) -> CachedEmbeddings:
-    """Embed `rows` into `folder`, continuing after the cached chunks, and write their ids and payloads to `items`.
+def embed_with_cache(
+    rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: ItemWriter, previews: PreviewWriter
+) -> CachedEmbeddings:
+    """Embed `rows` into `folder`, continuing after the cached chunks.
+
+    Their ids and payloads are written to `items`, and their previews to `previews`.
 
     `rows` are as `suited` to the encoder, `folder` is that of `open_cache`. Raises DataError if a row is invalid.
     """
@@ -101,6 +107,7 @@ def embed_with_cache(rows: Rows, encoder: Encoder, metric: Metric, folder: Path,
     def written(done: tuple[_Part, Floats | None]) -> _Part:
         part, embeddings = done
         items.write(part.chunk.ids, part.chunk.payloads)
+        previews.write(len(part.chunk.ids), part.chunk.previews)
         held.see(part.chunk)
         if embeddings is not None:
             cache.add(embeddings, part.digest)

@@ -1,17 +1,11 @@
-"""Work on several chunks of rows at a time, each in its own thread, with the results in order."""
+"""How many encoders work at the same time, each in its own thread."""
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 
-__all__ = ["map_in_order", "one_thread_each"]
-
-Value = TypeVar("Value")
-Result = TypeVar("Result")
+__all__ = ["one_thread_each"]
 
 
 @contextmanager
@@ -27,18 +21,3 @@ def one_thread_each(device: torch.device) -> Iterator[int]:
         yield cores if device.type == "cpu" else 1  # a GPU has one queue, and its settings are global
     finally:
         torch.set_num_threads(cores)
-
-
-def map_in_order(step: Callable[[Value], Result], values: Iterator[Value], threads: int = 1) -> Generator[Result]:
-    """Yield `step(value)` in the order of the values; uses `threads` workers and buffers one extra result.
-
-    The caller's thread fetches the values. With the extra result, no worker is idle in the meantime.
-    """
-    with ThreadPoolExecutor(threads) as pool:
-        pending: deque[Future[Result]] = deque()
-        for value in values:
-            pending.append(pool.submit(step, value))
-            if len(pending) > threads + 1:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()

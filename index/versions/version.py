@@ -4,6 +4,7 @@ encoder/         the encoder artifact, itself a sealed folder
 index.faiss      the FAISS index
 embeddings.npy   the embeddings, float32 (items, latent_dim)
 items.arrow      ids and payloads, and order.npy beside it
+previews.bin     small pictures of the items, and previews.npy beside it, if the items have any (index.items.previews)
 canary.npy       one row, float32 (1, width); the manifest has its answer
 held.npy         rows, float32 (m, width), with which the index was measured before it held them; the manifest has
                  their positions
@@ -27,6 +28,7 @@ from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddin
 from lookalike.index.ann.spec import IndexSpec, Metric
 from lookalike.index.ann.vectors import VectorIndex, comparable
 from lookalike.index.arrays import load_array
+from lookalike.index.items.previews import CONTENT, PLACES, Previews, read_previews
 from lookalike.index.items.table import ITEMS, ORDER, ItemTable, read_items
 from lookalike.index.versions.alignment import ALIGNMENT, load_maps
 from lookalike.index.versions.embed import embed
@@ -117,6 +119,12 @@ class Version:
         known = ALIGNMENT in self.sealed.files
         return load_maps(self.sealed.folder / ALIGNMENT, self.encoder.latent_dim) if known else {}
 
+    @cached_property
+    def previews(self) -> Previews | None:
+        """The small pictures of the items; None if no item has one. Raises ArtifactError if their files are damaged."""
+        known = {CONTENT, PLACES} & self.sealed.files.keys()
+        return read_previews(self.sealed.folder, len(self.items)) if known else None
+
     def embed(self, rows: Floats) -> Floats:
         """(n, width) raw float32 -> (n, latent_dim) float32, as the index holds embeddings."""
         return embed(self.encoder, rows, self.metric)
@@ -196,6 +204,8 @@ def _check_content(version: Version) -> None:
     version.items.check(folder)
     version.index.check(folder / INDEX)
     _ = version.maps  # reading them checks them
+    if version.previews:
+        version.previews.check(folder)
     canary = np.nan_to_num(version.canary) if version.encoder.columns else version.canary
     for name, array in {LOCAL_SCALE: local_scale, CANARY: canary}.items():
         if not np.isfinite(array).all():

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from lookalike.index.errors import QueryError, UnknownItemError
@@ -10,16 +11,33 @@ from lookalike.index.items.filters import read_filter
 from lookalike.index.items.ids import MAX_ID
 from lookalike.index.limits import check_limit
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
-from lookalike.service.api.openapi import KEY, PATH_ID, describe_item_call
+from lookalike.service.api.openapi import KEY, PATH_ID, describe_item_call, describe_preview
 from lookalike.service.api.response_models import ItemPage, ItemResponse, PutResponse, WriteResponse
-from lookalike.service.api.responses import item_response, items_response, put_response, written_response
+from lookalike.service.api.responses import (
+    item_response,
+    items_response,
+    preview_response,
+    put_response,
+    written_response,
+)
 from lookalike.service.errors import DeadlineError, RequestError
 from lookalike.service.observability.logs import record_answer
-from lookalike.service.parsing.bodies import JSON, is_disconnected, receive_body
-from lookalike.service.parsing.item_bodies import decode_items
+from lookalike.service.parsing.bodies import (
+    JSON,
+    PUT_MEDIA,
+    Body,
+    header,
+    is_disconnected,
+    media_type,
+    receive_body,
+)
+from lookalike.service.parsing.item_bodies import ItemBatch, decode_items
+from lookalike.service.parsing.photo_bodies import decode_photo_items
 from lookalike.service.parsing.query_strings import read_params
-from lookalike.service.parsing.request_models import DeleteParams, ItemParams, ListParams, PutRequest
+from lookalike.service.parsing.request_models import DeleteParams, ItemParams, ListParams, PutParams, PutRequest
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.service.serving import edits
+from lookalike.service.serving.batching import IsDisconnected
 from lookalike.service.serving.serving import Current, Serving
 
 __all__ = ["items", "items_written"]
@@ -29,20 +47,24 @@ items_written = APIRouter(route_class=WriteRoute, dependencies=KEY)
 
 
 @items_written.put(
-    "/items", **describe_item_call(PutResponse, 400, 408, 413, 415, 422, 429, 503, 504, request=PutRequest)
+    "/items",
+    **describe_item_call(PutResponse, 400, 408, 413, 415, 422, 429, 503, 504, request=PutRequest, params=PutParams),
 )
 async def put_items(request: Request) -> Response:
     """Create or replace items, all or none.
+
+    JSON has an input or an image in each item. A photo as the body has its id and its payload in the query string. In a
+    form, each file is an item. Its id is the name of the file, unless the field `ids` is a JSON list with an id for
+    each file; the field `payloads` is a JSON list with a payload for each file.
 
     The answer comes once they are on disk; the next search finds them. To send a call twice does no harm. The answer
     names values that are far outside the range that the encoder was trained on, which the encoder clips.
     """
     serving: Serving = request.app.state.serving
-    body = await receive_body(request, (JSON,))
-    batch = decode_items(bytes(body), serving.current.limits)
+    body = await receive_body(request, PUT_MEDIA)
+    batch = _item_batch(request, body, serving.current.limits)
     try:
-        work = edits.put(serving, batch.ids, batch.rows, batch.payloads, is_disconnected(request))
-        done = await _in_time(request, work)
+        done = await _in_time(request, _put(serving, batch, is_disconnected(request)))
         record_answer(request.scope, done.count, serving.current.version.number)
         return put_response(done.version, done.sequence, done.count, done.clipped)
     except QueryError as error:  # the encoder names rows, not items
@@ -70,6 +92,30 @@ async def list_items(request: Request) -> Response:
     await current.engine.change(read)
     record_answer(request.scope, min(count, len(positions)), current.version.number)
     return items_response(current.collection, positions[:count], sequence, is_last=len(positions) <= count)
+
+
+@items.get(
+    "/items/{id:path}/preview",
+    **describe_preview(400, 404, 422, 503, params=ItemParams, path=PATH_ID),
+)
+async def get_preview(request: Request) -> Response:
+    """A small WebP picture of an item, of at most 96 pixels; 404 if it has none.
+
+    The last slash is written as such. In `/items/a%2Fpreview` it belongs to the id, and the call is for the item
+    `a/preview`.
+    """
+    if not request.scope["raw_path"].endswith(b"/preview"):
+        request.path_params["id"] += "/preview"
+        return await get_item(request)
+    params = read_params(ItemParams, request.query_params)
+    current = await _wait_for_sequence(request, params.min_sequence)
+    name, serving = request.path_params["id"], request.app.state.serving
+    sequence, content = current.collection.applied, await serving.preview(current, name)
+    if content is None:
+        found = f"{name[:MAX_ID]!r}, without one"
+        raise UnknownItemError("id", expected="the id of an item with a preview", found=found)
+    record_answer(request.scope, 1, current.version.number)
+    return preview_response(current.collection, sequence, content, header(request, b"if-none-match"))
 
 
 @items.get("/items/{id:path}", **describe_item_call(ItemResponse, 400, 404, 422, 503, params=ItemParams, path=PATH_ID))
@@ -115,6 +161,15 @@ async def _wait_for_sequence(request: Request, min_sequence: int) -> Current:
     return current
 
 
+async def _put(serving: Serving, batch: ItemBatch, is_disconnected: IsDisconnected) -> edits.WriteResult:
+    """Put items; photos are decoded first, and get previews if the version keeps previews."""
+    rows, previews, limits = batch.rows, list[bytes](), serving.current.limits
+    if batch.photos:
+        decoded = await serving.photos.read(batch.photos, limits, is_disconnected, previews=limits.previews)
+        rows, previews = decoded.rows if limits.origin is None else decoded.rows.astype(np.float64), decoded.previews
+    return await edits.put(serving, batch.ids, rows, batch.payloads, is_disconnected, previews=previews)
+
+
 async def _in_time(request: Request, work: Coroutine[None, None, edits.WriteResult]) -> edits.WriteResult:
     """Wait for the work no longer than a call may take; the work itself continues to its end."""
     seconds: float = request.app.state.settings.deadline_seconds
@@ -130,6 +185,14 @@ async def _in_time(request: Request, work: Coroutine[None, None, edits.WriteResu
 def _written(request: Request, done: edits.WriteResult) -> Response:
     record_answer(request.scope, done.count, request.app.state.serving.current.version.number)
     return written_response(done.version, done.sequence, done.count)
+
+
+def _item_batch(request: Request, body: Body, limits: RequestLimits) -> ItemBatch:
+    media = media_type(request)
+    if media == JSON:
+        return decode_items(bytes(body), limits)
+    content_type = header(request, b"content-type") or ""
+    return decode_photo_items(body, media, content_type, request.query_params, limits)
 
 
 def _unknown(name: str) -> UnknownItemError:

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi import Security
+from fastapi import Response, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel
 
 from lookalike.index.items.ids import MAX_ID
 from lookalike.service.api.response_models import Problem
 from lookalike.service.errors import PROBLEM
-from lookalike.service.parsing.bodies import JSON, NPY
+from lookalike.service.parsing.bodies import JSON, MULTIPART, NPY, PHOTOS, WEBP
 
-__all__ = ["KEY", "PATH_ID", "describe_call", "describe_item_call", "problems"]
+__all__ = ["KEY", "PATH_ID", "describe_call", "describe_item_call", "describe_preview", "problems"]
 
 _KEY = "A key that `lookalike keys add` made, of scope read; of scope write for calls that change something."
 
@@ -38,6 +38,27 @@ _STATUSES = {
     504: "The deadline has passed",
 }
 
+_FILES = {
+    "type": "array",
+    "items": {"type": "string", "format": "binary"},
+    "description": "JPEG, PNG or WebP files; the fields of the form may have any names.",
+}
+_LISTS = {
+    "ids": {"type": "string", "contentMediaType": JSON, "description": "A JSON list with an id for each file."},
+    "payloads": {
+        "type": "string",
+        "contentMediaType": JSON,
+        "description": "A JSON list with an object for each file.",
+    },
+}
+
+
+def _photo_content(**fields: dict[str, Any]) -> dict[str, Any]:
+    """The media types of photos; `fields`: those of a form besides its files."""
+    form = {"type": "object", "properties": {"files": _FILES, **fields}}
+    return {**dict.fromkeys(PHOTOS, _BINARY), MULTIPART: {"schema": form}}
+
+
 PATH_ID: dict[str, Any] = {
     "name": "id",
     "in": "path",
@@ -50,8 +71,12 @@ PATH_ID: dict[str, Any] = {
 def describe_call(
     request: type[BaseModel], response: type[BaseModel], *statuses: int, params: type[BaseModel] | None = None
 ) -> Any:
-    """The arguments of a route that accepts and returns JSON or .npy; `params` go with an .npy body."""
-    body = {"required": True, "content": {JSON: {"schema": _inlined(request)}, NPY: _BINARY}}
+    """The arguments of a route that accepts JSON, .npy or photos, and returns JSON or .npy.
+
+    `params` go with a body that is not JSON.
+    """
+    content = {JSON: {"schema": _inlined(request)}, NPY: _BINARY, **_photo_content()}
+    body = {"required": True, "content": content}
     errors = problems(400, 401, 403, 408, 413, 415, 422, 429, 503, 504, *statuses)
     return {
         "response_model": response,
@@ -67,12 +92,21 @@ def describe_item_call(
     params: type[BaseModel] | None = None,
     path: dict[str, Any] | None = None,
 ) -> Any:
-    """The arguments of a route of items, which accepts only JSON; `path` describes a parameter of its path."""
+    """The arguments of a route of items; a `request` is JSON or photos; `path` describes a parameter of its path."""
     extra: dict[str, Any] = {"parameters": [*([path] if path else []), *(_parameters(params) if params else [])]}
     if request:
-        extra["requestBody"] = {"required": True, "content": {JSON: {"schema": _inlined(request)}}}
+        content = {JSON: {"schema": _inlined(request)}, **_photo_content(**_LISTS)}
+        extra["requestBody"] = {"required": True, "content": content}
     responses = problems(401, 403, *statuses)
     return {"response_model": response, "responses": responses, "openapi_extra": extra, "tags": ["items"]}
+
+
+def describe_preview(*statuses: int, params: type[BaseModel], path: dict[str, Any]) -> Any:
+    """The arguments of a route that returns a picture."""
+    not_changed = {"description": "The client knows the preview, by its If-None-Match"}
+    responses = {200: {"content": {WEBP: _BINARY}}, 304: not_changed, **problems(401, 403, *statuses)}
+    extra = {"parameters": [path, *_parameters(params)]}
+    return {"response_class": Response, "responses": responses, "openapi_extra": extra, "tags": ["items"]}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

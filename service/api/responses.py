@@ -1,5 +1,6 @@
 """From results to responses: JSON by orjson, or .npy; large responses are written part by part."""
 
+import hashlib
 import io
 import itertools
 from base64 import b64encode
@@ -15,7 +16,7 @@ from lookalike.index.changes.collection import Collection
 from lookalike.index.changes.delta import Delta
 from lookalike.index.versions.searching import SearchResult
 from lookalike.service.errors import TooLargeError
-from lookalike.service.parsing.bodies import JSON, NPY
+from lookalike.service.parsing.bodies import JSON, NPY, WEBP
 from lookalike.training.array_types import Floats
 from lookalike.training.artifact.known_range import Clipped
 
@@ -27,6 +28,7 @@ __all__ = [
     "hits_response",
     "item_response",
     "items_response",
+    "preview_response",
     "put_response",
     "written_response",
 ]
@@ -173,6 +175,20 @@ def item_response(collection: Collection, position: int) -> Response:
     item = {"version": collection.number, "sequence": collection.applied, **_item(collection.items, position)}
     item["embedding"] = collection.vectors_at(np.array([position]))[0]
     return _respond(collection, orjson.dumps(item, option=_NUMPY), JSON, collection.applied)
+
+
+def preview_response(collection: Collection, sequence: int, content: bytes, known: str | None) -> Response:
+    """A WebP picture, which a client may keep and ask for again by its ETag; 304 if the client knows it already.
+
+    `known`: the request's If-None-Match.
+    """
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = _headers(collection, sequence) | {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if known is not None and (
+        known.strip() == "*" or tag in {each.strip().removeprefix("W/") for each in known.split(",")}
+    ):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=WEBP, headers=headers)
 
 
 def items_response(collection: Collection, positions: list[int], sequence: int, *, is_last: bool) -> Response:

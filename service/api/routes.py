@@ -5,6 +5,8 @@ service.api.response_models, its errors in service.errors.
 """
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
@@ -18,12 +20,24 @@ from lookalike.service.api.responses import FEW_HITS, embeddings_response, hits_
 from lookalike.service.errors import DeadlineError, NotReadyError, RequestError
 from lookalike.service.observability.logs import record_answer
 from lookalike.service.observability.metrics import Metrics
-from lookalike.service.parsing.bodies import Body, is_disconnected, is_npy, receive_body, wants_npy
-from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_embed, decode_search
+from lookalike.service.parsing.bodies import (
+    JSON,
+    NPY,
+    Body,
+    header,
+    is_disconnected,
+    media_type,
+    receive_body,
+    wants_npy,
+)
+from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_embed, decode_search, undecoded
 from lookalike.service.parsing.npy_bodies import decode_npy, decode_npy_search
+from lookalike.service.parsing.photo_bodies import decode_photo_search
+from lookalike.service.parsing.photos import Photo, photos_of_body
 from lookalike.service.parsing.request_models import EmbedRequest, NpyParams, SearchRequest
-from lookalike.service.parsing.rows import RequestLimits
+from lookalike.service.parsing.rows import RequestLimits, rows_from_array
 from lookalike.service.serving.serving import Serving
+from lookalike.training.array_types import Floats
 
 __all__ = ["admin", "guarded", "health"]
 
@@ -34,29 +48,36 @@ admin = APIRouter(route_class=WriteRoute, dependencies=KEY, responses=problems(4
 
 @guarded.post("/embed", **describe_call(EmbedRequest, EmbedResponse), tags=["embed"])
 async def embed(request: Request) -> Response:
-    """Embed rows. Accepts and returns JSON or application/x-npy (Accept)."""
+    """Embed rows or photos. Accepts JSON, application/x-npy, a photo, or a form with photos as its files.
+
+    Returns JSON or application/x-npy (Accept).
+    """
     serving: Serving = request.app.state.serving
     body = await receive_body(request)
     current = serving.current
     limits = current.limits
-    query = EmbedQuery(decode_npy(body, "inputs", limits)) if is_npy(request) else decode_embed(bytes(body), limits)
-    embeddings = await current.engine.embed(query.rows, is_disconnected(request))
-    record_answer(request.scope, len(query.rows), current.version.number)
+    query = _embed_query(request, body, limits)
+    rows = await _photo_rows(request, query.photos, limits) if query.photos else query.rows
+    embeddings = await current.engine.embed(rows, is_disconnected(request))
+    record_answer(request.scope, len(rows), current.version.number)
     form = "npy" if wants_npy(request) else query.form
     return embeddings_response(current.collection, embeddings, form)
 
 
 @guarded.post("/search", **describe_call(SearchRequest, SearchResponse, 404, 503, params=NpyParams), tags=["search"])
 async def search(request: Request) -> Response:
-    """Find the nearest items of inputs, embeddings or ids, best first.
+    """Find the nearest items of inputs, embeddings, ids or photos, best first.
 
-    An .npy body holds inputs, or embeddings with `?kind=embeddings`; the other fields go into the query string. With
+    An .npy body holds inputs, or embeddings with `?kind=embeddings`. A photo is a JPEG, PNG or WebP file: the whole
+    body, a file of a form, or base64 in JSON. Except with JSON, the other fields go into the query string. With
     `version` the embeddings are of an older version, which was kept from before a retraining; they are mapped first.
     """
     serving: Serving = request.app.state.serving
     body = await receive_body(request)
     current = serving.current
     query = _search_query(request, body, current.limits)
+    if query.photos:
+        query = replace(query, rows=await _photo_rows(request, query.photos, current.limits))
     await serving.wait_for_sequence(current, query.min_sequence)
     result = await current.engine.search(query, is_disconnected(request))
     record_answer(request.scope, len(result.positions), current.version.number)
@@ -118,9 +139,30 @@ async def reload(request: Request) -> Response:
     return JSONResponse({"version": current.version.number})
 
 
+def _embed_query(request: Request, body: Body, limits: RequestLimits) -> EmbedQuery:
+    media = media_type(request)
+    if media == JSON:
+        return decode_embed(bytes(body), limits)
+    if media == NPY:
+        return EmbedQuery(decode_npy(body, "inputs", limits))
+    photos = photos_of_body(body, media, header(request, b"content-type") or "", limits)
+    return EmbedQuery(undecoded(photos), photos=photos)
+
+
 def _search_query(request: Request, body: Body, limits: RequestLimits) -> SearchQuery:
-    if is_npy(request):
-        return decode_npy_search(body, request.query_params, limits)
+    media = media_type(request)
+    if media != JSON:
+        if media == NPY:
+            return decode_npy_search(body, request.query_params, limits)
+        content_type = header(request, b"content-type") or ""
+        return decode_photo_search(body, media, content_type, request.query_params, limits)
     if misplaced := sorted(set(request.query_params) & NpyParams.model_fields.keys()):
         raise RequestError(misplaced[0], expected="the field in the JSON body", found="it in the query string")
     return decode_search(bytes(body), limits)
+
+
+async def _photo_rows(request: Request, photos: Sequence[Photo], limits: RequestLimits) -> Floats:
+    """(n, width): the decoded photos, as the encoder reads them."""
+    serving: Serving = request.app.state.serving
+    decoded = await serving.photos.read(photos, limits, is_disconnected(request))
+    return rows_from_array(decoded.rows, "inputs", limits)

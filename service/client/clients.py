@@ -9,6 +9,7 @@ import httpx
 from numpy.typing import NDArray
 
 from lookalike.service.client import exchange, item_exchange
+from lookalike.service.client.images import Images
 from lookalike.service.client.item_responses import Item, ItemSummary, WriteResponse
 from lookalike.service.client.messages import Exchange, Reply, Send
 from lookalike.service.client.requests import Query, Rows, SearchOptions
@@ -59,13 +60,16 @@ class Client:
         self._http = httpx.Client(base_url=_base(url), headers=_headers(api_key), transport=transport)
         self._sleep = sleep
 
-    def embed(self, rows: Rows) -> EmbedResponse:
+    def embed(self, rows: Rows | None = None, *, images: Images | None = None) -> EmbedResponse:
         """Embed numbers (n, width) or (n, *input shape), or rows of a table; returns (n, latent_dim) float32.
 
         The rows of a table are lists or dicts, with a word for a category and None for a missing value. In an array
         of numbers, a category is its code and a missing value is NaN.
+
+        Instead of rows, `images` are photos, if the encoder was trained on photos: paths, bytes of JPEG, PNG or WebP
+        files, PIL images, or arrays (h, w) or (h, w, 3) of uint8.
         """
-        return self._run(exchange.embed(rows, self._options))
+        return self._run(exchange.embed(rows, self._options, images))
 
     def search(
         self,
@@ -73,11 +77,12 @@ class Client:
         inputs: Rows | None = None,
         embeddings: NDArray[Any] | None = None,
         ids: Sequence[str] | None = None,
+        images: Images | None = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResponse:
-        """Find the `limit` nearest items of each query. The queries are inputs as in `embed`, embeddings or ids.
+        """Find the `limit` nearest items of each query: of inputs or images as in `embed`, of embeddings or ids.
 
-        Give exactly one of the three. The filter of an array is sent in the URL, which servers and httpx write to
+        Give exactly one of the four. The filter of an array is sent in the URL, which servers and httpx write to
         their logs. A filter over 4 KiB is sent as JSON, together with the rows; an array may then contain no codes of
         categories.
 
@@ -88,16 +93,29 @@ class Client:
             min_sequence: the change of the change log that the response must include. Changes that this service
                 acknowledged are always included.
         """
-        return self._run(exchange.search(Query.of(inputs, embeddings, ids, **options), self._options))
+        return self._run(exchange.search(Query.of(inputs, embeddings, ids, images, **options), self._options))
 
-    def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> WriteResponse:
+    def put(
+        self,
+        ids: Sequence[str],
+        inputs: Rows | None = None,
+        payloads: Sequence[dict[str, Any]] | None = None,
+        *,
+        images: Images | None = None,
+    ) -> WriteResponse:
         """Create or replace items. When the call returns, the items are on disk and searches find them.
 
-        `inputs` are as in `embed`, except that a table with words is a list of dicts. Many items are sent in several
-        calls. If a call fails, the calls before it remain in effect; to put the same items again is safe. `warnings`
-        of the response lists values that the encoder clips because they are far outside the training rows' range.
+        Give either inputs or images, as in `embed`, except that a table with words is a list of dicts. Many items are
+        sent in several calls. If a call fails, the calls before it remain in effect; to put the same items again is
+        safe. `warnings` of the response lists values that the encoder clips because they are far outside the training
+        rows' range.
         """
-        return self._run(item_exchange.put(ids, inputs, payloads, self._options))
+        items = item_exchange.Items.of(ids, inputs, images, payloads)
+        return self._run(item_exchange.put(items, self._options))
+
+    def preview(self, id: str) -> bytes:
+        """Get the preview of an item: a WebP file. Raises NotFound if no item has the id, or the item has none."""
+        return self._run(item_exchange.preview(id, self._options))
 
     def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """Get one item; `min_sequence` is as in `search`. Raises NotFound if no item has the id."""
@@ -194,9 +212,9 @@ class AsyncClient:
         self._http = httpx.AsyncClient(base_url=_base(url), headers=_headers(api_key), transport=transport)
         self._sleep = sleep
 
-    async def embed(self, rows: Rows) -> EmbedResponse:
+    async def embed(self, rows: Rows | None = None, *, images: Images | None = None) -> EmbedResponse:
         """See Client.embed."""
-        return await self._run(exchange.embed(rows, self._options))
+        return await self._run(exchange.embed(rows, self._options, images))
 
     async def search(
         self,
@@ -204,16 +222,27 @@ class AsyncClient:
         inputs: Rows | None = None,
         embeddings: NDArray[Any] | None = None,
         ids: Sequence[str] | None = None,
+        images: Images | None = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResponse:
         """See Client.search."""
-        return await self._run(exchange.search(Query.of(inputs, embeddings, ids, **options), self._options))
+        return await self._run(exchange.search(Query.of(inputs, embeddings, ids, images, **options), self._options))
 
     async def put(
-        self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None
+        self,
+        ids: Sequence[str],
+        inputs: Rows | None = None,
+        payloads: Sequence[dict[str, Any]] | None = None,
+        *,
+        images: Images | None = None,
     ) -> WriteResponse:
         """See Client.put."""
-        return await self._run(item_exchange.put(ids, inputs, payloads, self._options))
+        items = item_exchange.Items.of(ids, inputs, images, payloads)
+        return await self._run(item_exchange.put(items, self._options))
+
+    async def preview(self, id: str) -> bytes:
+        """See Client.preview."""
+        return await self._run(item_exchange.preview(id, self._options))
 
     async def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """See Client.get."""

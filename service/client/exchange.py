@@ -1,15 +1,16 @@
 """The exchanges. Large arrays are sent in parts, and the results are joined only if one version answered all parts."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from lookalike.service.client.errors import MalformedResponse, ProblemError, VersionChangedError, problem_error
+from lookalike.service.client.images import Images, base64_images, check_images, image_parts
 from lookalike.service.client.messages import Call, Exchange, Response
-from lookalike.service.client.requests import Query, Rows, check_rows, embed_call, search_call
+from lookalike.service.client.requests import Query, Rows, check_rows, embed_call, embed_images_call, search_call
 from lookalike.service.client.responses import (
     EmbedResponse,
     ReadyResponse,
@@ -29,7 +30,7 @@ _MAX_ROUNDS = 3
 """The most rounds of one call. Each round sends the parts again whose version is not the latest."""
 _MAX_HITS = 100_000
 """The most hits in one response, by the service's default settings."""
-_ROW = re.compile(r"\A(inputs|embeddings|ids|items)\[(\d+)\]")
+_ROW = re.compile(r"\A(inputs|embeddings|ids|items|images)\[(\d+)\]")
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,34 @@ class _Versioned(Protocol):
 Part = TypeVar("Part", bound=_Versioned)
 
 
-def embed(rows: Rows, options: ClientOptions) -> Exchange[EmbedResponse]:
-    """Embed rows. Raises ValueError if they cannot be sent."""
+def embed(rows: Rows | None, options: ClientOptions, images: Images | None = None) -> Exchange[EmbedResponse]:
+    """Embed rows or photos. Raises ValueError unless exactly one of the two is given, or if they cannot be sent."""
+    if images is not None and rows is None:
+        return (yield from _embed_images(images, options))
+    if rows is None or images is not None:
+        raise ValueError("expected exactly one of rows and images")
     check_rows(rows, "inputs")
 
     def embed_part(start: int) -> Exchange[EmbedResponse]:
         part = rows[start : start + options.max_rows]
         return read_embeddings((yield from options.request(embed_call(part))), len(part))
 
-    parts = yield from _from_one_version(_starts(rows, options.max_rows), embed_part)
+    return _joined((yield from _from_one_version(_starts(rows, options.max_rows), embed_part)))
+
+
+def _embed_images(images: Images, options: ClientOptions) -> Exchange[EmbedResponse]:
+    """Embed photos. Raises ValueError if they cannot be sent."""
+    check_images(images)
+    ends = {part.start: part.stop for part in image_parts(images, options.max_rows)}
+
+    def embed_part(start: int) -> Exchange[EmbedResponse]:
+        part = base64_images(images[start : ends[start]], start)
+        return read_embeddings((yield from options.request(embed_images_call(part))), len(part))
+
+    return _joined((yield from _from_one_version(ends, embed_part)))
+
+
+def _joined(parts: list[EmbedResponse]) -> EmbedResponse:
     if len({part.embeddings.shape[1] for part in parts}) > 1:
         expected, found = "embeddings of one width from one version", "several widths"
         raise MalformedResponse("body", expected, found, "of several parts")
@@ -82,13 +102,16 @@ def embed(rows: Rows, options: ClientOptions) -> Exchange[EmbedResponse]:
 def search(query: Query, options: ClientOptions) -> Exchange[SearchResponse]:
     """Search with any number of query rows."""
     step = max(1, min(options.max_rows, _MAX_HITS // max(1, query.limit)))
+    is_images = query.kind == "images"
+    ends = {part.start: part.stop for part in image_parts(query.rows, step)} if is_images else {}
 
     def search_part(start: int) -> Exchange[SearchResponse]:
-        part = query.rows[start : start + step]
+        part = query.rows[start : ends.get(start, start + step)]
+        part = base64_images(part, start) if is_images else part
         response = yield from options.request(search_call(query, part))
         return read_search(response, count=len(part), limit=query.limit, with_payload=query.with_payload)
 
-    parts = yield from _from_one_version(_starts(query.rows, step), search_part)
+    parts = yield from _from_one_version(ends or _starts(query.rows, step), search_part)
     sequence = min(part.sequence for part in parts)
     return SearchResponse(parts[0].version, sequence, tuple(result for part in parts for result in part.results))
 
@@ -118,7 +141,7 @@ def _starts(rows: Rows, step: int) -> range:
     return range(0, max(1, len(rows)), step)
 
 
-def _from_one_version(starts: range, send_part: Callable[[int], Exchange[Part]]) -> Exchange[list[Part]]:
+def _from_one_version(starts: Collection[int], send_part: Callable[[int], Exchange[Part]]) -> Exchange[list[Part]]:
     """Send every part; send parts again until all are from the version that answered last.
 
     Raises:

@@ -1,25 +1,35 @@
 """The exchanges about items. All of them may be retried: putting or deleting an item twice has the effect of once."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lookalike.service.client.exchange import ClientOptions, with_row_offset
+from lookalike.service.client.images import Images, base64_images, check_images, image_parts
 from lookalike.service.client.item_responses import (
     Item,
     Page,
     WriteResponse,
     read_item,
     read_page,
+    read_preview,
     read_put,
     read_write,
 )
 from lookalike.service.client.messages import Call, Exchange
-from lookalike.service.client.requests import Rows, check_ids, check_rows, filter_param, put_call, sequence_param
+from lookalike.service.client.requests import (
+    Rows,
+    check_ids,
+    check_rows,
+    filter_param,
+    put_call,
+    put_images_call,
+    sequence_param,
+)
 
-__all__ = ["delete", "delete_where", "get", "page", "put"]
+__all__ = ["Items", "delete", "delete_where", "get", "page", "preview", "put"]
 
 _MAX_VALUES = 2_000_000
 """The most numbers in one call, about 25 MB of JSON."""
@@ -27,35 +37,76 @@ _MAX_WARNINGS = 20
 """The most warnings that the service returns for one call."""
 
 
-def put(
-    ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None, options: ClientOptions
-) -> Exchange[WriteResponse]:
+@dataclass(frozen=True)
+class Items:
+    """Checked items to put: ids, with either inputs or images, and payloads."""
+
+    ids: Sequence[str]
+    inputs: Rows | None
+    images: Images | None
+    payloads: Sequence[dict[str, Any]] | None
+
+    @staticmethod
+    def of(
+        ids: Sequence[str],
+        inputs: Rows | None,
+        images: Images | None,
+        payloads: Sequence[dict[str, Any]] | None,
+    ) -> "Items":
+        """Check the arguments of a put. Raises ValueError if they do not fit together."""
+        if (inputs is None) == (images is None):
+            raise ValueError("expected exactly one of inputs and images")
+        if inputs is not None:
+            check_rows(inputs, "inputs")
+        if images is not None:
+            check_images(images)
+        for name, values in (("inputs", inputs), ("images", images), ("payloads", payloads)):
+            if values is not None and (isinstance(ids, str) or len(values) != len(ids)):
+                raise ValueError(f"{name}: expected one for each of {len(ids)} ids, found {len(values)}")
+        check_ids(ids)
+        if len(set(ids)) < len(ids):
+            raise ValueError("ids: expected unique ids, found an id twice")
+        return Items(ids, inputs, images, payloads)
+
+    def parts(self, most: int) -> list[slice]:
+        """Split the items into the parts of several calls, at least one."""
+        if self.images is not None:
+            return image_parts(self.images, most)
+        step = most
+        if isinstance(self.inputs, np.ndarray):
+            step = max(1, min(step, _MAX_VALUES // max(1, self.inputs[:1].size)))
+        return [slice(start, start + step) for start in range(0, max(1, len(self.ids)), step)]
+
+    def call(self, part: slice) -> Call:
+        """Build the call for a part. Raises ValueError or TypeError if a value cannot be sent."""
+        payloads = None if self.payloads is None else self.payloads[part]
+        if self.images is not None:
+            return put_images_call(self.ids[part], base64_images(self.images[part], part.start), payloads)
+        return put_call(self.ids[part], [] if self.inputs is None else self.inputs[part], payloads)
+
+
+def put(items: Items, options: ClientOptions) -> Exchange[WriteResponse]:
     """Put items. Many items are sent in several calls, one after the other; those before a failed one remain in effect.
 
-    Raises ValueError if ids, inputs and payloads do not fit together, or cannot be sent.
+    Raises ValueError if the items cannot be sent.
     """
-    check_rows(inputs, "inputs")
-    for name, values in (("inputs", inputs), ("payloads", payloads)):
-        if values is not None and (isinstance(ids, str) or len(values) != len(ids)):
-            raise ValueError(f"{name}: expected one for each of {len(ids)} ids, found {len(values)}")
-    check_ids(ids)
-    if len(set(ids)) < len(ids):
-        raise ValueError("ids: expected unique ids, found an id twice")
-    step = options.max_rows
-    if isinstance(inputs, np.ndarray):
-        step = max(1, min(step, _MAX_VALUES // max(1, inputs[:1].size)))
+    parts = {part.start: part for part in items.parts(options.max_rows)}
 
     def put_part(start: int) -> Exchange[WriteResponse]:
-        part = slice(start, start + step)
-        part_payloads = None if payloads is None else payloads[part]
-        return read_put((yield from options.request(put_call(ids[part], inputs[part], part_payloads))))
+        return read_put((yield from options.request(items.call(parts[start]))))
 
     total = WriteResponse(0, 0, 0)
-    for start in range(0, max(1, len(ids)), step):
+    for start in parts:
         done = yield from with_row_offset(start, put_part)
         count, clipped = total.count + done.count, total.clipped + done.clipped
         total = replace(done, count=count, clipped=clipped, warnings=(total.warnings + done.warnings)[:_MAX_WARNINGS])
     return total
+
+
+def preview(name: str, options: ClientOptions) -> Exchange[bytes]:
+    """Get the preview of one item. Raises ValueError if the id cannot be sent."""
+    check_ids([name])
+    return read_preview((yield from options.request(Call("GET", "items", item=name, suffix="/preview"))))
 
 
 def get(name: str, min_sequence: int, options: ClientOptions) -> Exchange[Item]:

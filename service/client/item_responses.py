@@ -17,6 +17,7 @@ __all__ = [
     "WriteResponse",
     "read_item",
     "read_page",
+    "read_preview",
     "read_put",
     "read_write",
 ]
@@ -116,6 +117,13 @@ def read_item(response: Response, name: str) -> Item:
         raise malformed(response, "embedding", "a list of numbers", truncate_repr(values))
     payload = _payload(response, "payload", fields)
     return Item(fields["version"], sequence_of(response, fields), name, payload, np.array(values, np.float32))
+
+
+def read_preview(response: Response) -> bytes:
+    """Read a preview. Raises MalformedResponse if it is no WebP file."""
+    if response.media_type != "image/webp" or response.body[8:12] != b"WEBP":
+        raise malformed(response, "body", "a WebP file", f"{len(response.body)} bytes of {response.media_type[:40]}")
+    return response.body
 
 
 def read_page(response: Response, limit: int) -> Page:

@@ -22,13 +22,14 @@ class Call:
 
     Attributes:
         retryable: whether the request may be sent again, with the same `id`.
-        item: the id of an item, appended to the path.
+        item: the id of an item, appended to the path; `suffix` follows the id.
     """
 
     method: str
     path: str
     retryable: bool = True
     item: str | None = field(default=None, repr=False)
+    suffix: str = ""
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)

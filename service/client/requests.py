@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from lookalike.service.client.images import Images, check_images
 from lookalike.service.client.messages import Call
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "check_ids",
     "check_rows",
     "embed_call",
+    "embed_images_call",
     "filter_param",
     "put_call",
+    "put_images_call",
     "search_call",
     "sequence_param",
 ]
@@ -62,15 +65,22 @@ class Query:
 
     @staticmethod
     def of(
-        inputs: Rows | None, embeddings: Rows | None, ids: Sequence[str] | None, **options: Unpack[SearchOptions]
+        inputs: Rows | None,
+        embeddings: Rows | None,
+        ids: Sequence[str] | None,
+        images: Images | None = None,
+        **options: Unpack[SearchOptions],
     ) -> "Query":
-        """Check the arguments of a search. Raises ValueError unless exactly one of the three is given, and is rows."""
-        kinds = {"inputs": inputs, "embeddings": embeddings, "ids": ids}
+        """Check the arguments of a search. Raises ValueError unless exactly one of the four is given, and is valid."""
+        kinds = {"inputs": inputs, "embeddings": embeddings, "ids": ids, "images": images}
         given = {kind: rows for kind, rows in kinds.items() if rows is not None}
         if len(given) != 1:
-            raise ValueError("expected exactly one of inputs, embeddings and ids")
+            raise ValueError("expected exactly one of inputs, embeddings, ids and images")
         [(kind, rows)] = given.items()
-        check_rows(rows, kind)
+        if images is not None:
+            check_images(images)
+        else:
+            check_rows(rows, kind)
         if kind == "ids":
             check_ids(rows)
         return Query(kind, rows, **options)
@@ -101,10 +111,15 @@ def embed_call(rows: Rows) -> Call:
     return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": NPY}, body=_json({"inputs": rows}))
 
 
+def embed_images_call(images: Sequence[str]) -> Call:
+    """Build POST /embed for photos in base64; the response is .npy."""
+    return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": NPY}, body=_json({"images": images}))
+
+
 def search_call(query: Query, rows: Rows) -> Call:
     """Build POST /search for some rows of a query; the response is JSON. Raises TypeError if a value is not JSON."""
     filter_json = b"" if query.filter is None else _json(query.filter)
-    if not isinstance(rows, np.ndarray) or query.kind == "ids" or len(filter_json) > _MAX_URL_FILTER:
+    if not isinstance(rows, np.ndarray) or query.kind in {"ids", "images"} or len(filter_json) > _MAX_URL_FILTER:
         fields = {query.kind: rows, "limit": query.limit, "with_payload": query.with_payload}
         optional = {"filter": query.filter, "version": query.version, "min_sequence": query.min_sequence or None}
         body = _json(fields | {name: value for name, value in optional.items() if value is not None})
@@ -131,7 +146,15 @@ def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]
         ValueError: an array contains infinity, which JSON would turn into a missing value.
     """
     rows = _finite(inputs) if isinstance(inputs, np.ndarray) else inputs
-    items: list[dict[str, Any]] = [{"id": name, "input": row} for name, row in zip(ids, rows, strict=True)]
+    return _put_call([{"id": name, "input": row} for name, row in zip(ids, rows, strict=True)], payloads)
+
+
+def put_images_call(ids: Sequence[str], images: Sequence[str], payloads: Sequence[dict[str, Any]] | None) -> Call:
+    """Build PUT /items for photos in base64. Raises TypeError if JSON cannot represent a payload."""
+    return _put_call([{"id": name, "image": image} for name, image in zip(ids, images, strict=True)], payloads)
+
+
+def _put_call(items: list[dict[str, Any]], payloads: Sequence[dict[str, Any]] | None) -> Call:
     for item, payload in zip(items, payloads or (), strict=bool(payloads)):
         item["payload"] = payload
     return Call("PUT", "items", headers={"Content-Type": JSON, "Accept": JSON}, body=_json({"items": items}))

@@ -25,7 +25,7 @@ class ResponseStream:
         segment = "" if call.item is None else "/" + quote(call.item, safe="").replace(".", "%2E")
         self.request: dict[str, Any] = {
             "method": call.method,
-            "url": call.path + segment,
+            "url": call.path + segment + call.suffix,
             "params": call.params or None,
             "headers": {**call.headers, "X-Request-ID": call.id},
             "content": call.body,

@@ -16,7 +16,12 @@ from lookalike.service.parsing.connection import receive_rest
 __all__ = [
     "BODY_SHARE",
     "JSON",
+    "MULTIPART",
     "NPY",
+    "PHOTOS",
+    "PUT_MEDIA",
+    "QUERY_MEDIA",
+    "WEBP",
     "Body",
     "Budget",
     "Share",
@@ -25,12 +30,19 @@ __all__ = [
     "header",
     "is_disconnected",
     "is_npy",
+    "media_type",
     "read_body",
     "receive_body",
     "wants_npy",
 ]
 
-JSON, NPY = "application/json", "application/x-npy"
+JSON, NPY, MULTIPART = "application/json", "application/x-npy", "multipart/form-data"
+WEBP = "image/webp"
+PHOTOS = ("image/jpeg", "image/png", WEBP)
+QUERY_MEDIA = (JSON, NPY, *PHOTOS, MULTIPART)
+"""The media types of search and embed."""
+PUT_MEDIA = (JSON, *PHOTOS, MULTIPART)
+"""The media types of items."""
 
 Body = bytes | memoryview
 """A large body is one writable piece of memory, into which the socket was read."""
@@ -81,9 +93,14 @@ def header(request: Request, name: bytes) -> str | None:
     return None
 
 
+def media_type(request: Request) -> str:
+    """The Content-Type without parameters, in lower case; "" if there is none."""
+    return (header(request, b"content-type") or "").partition(";")[0].strip().lower()
+
+
 def is_npy(request: Request) -> bool:
     """Whether the body is an .npy file, by its Content-Type."""
-    return _media_type(request) == NPY
+    return media_type(request) == NPY
 
 
 def wants_npy(request: Request) -> bool:
@@ -94,10 +111,11 @@ def wants_npy(request: Request) -> bool:
 def check_media(request: Request, kinds: Sequence[str] = (JSON, NPY), *, empty: bool = True) -> None:
     """Raises MediaError unless the body has one of these media types and is not compressed.
 
-    A browser sends every other media type to another origin without asking first. If `empty`, a request without a body
-    needs no Content-Type.
+    A browser sends a POST of some media types, among them forms, to another origin without asking first. So only calls
+    that change nothing accept a form by POST; PUT accepts one too, because a browser always asks before a PUT. If
+    `empty`, a request without a body needs no Content-Type.
     """
-    kind = _media_type(request)
+    kind = media_type(request)
     if kind not in kinds:
         is_chunked = header(request, b"transfer-encoding") is not None
         has_body = is_chunked or header(request, b"content-length") not in (None, "0")
@@ -108,7 +126,7 @@ def check_media(request: Request, kinds: Sequence[str] = (JSON, NPY), *, empty: 
         raise MediaError("Content-Encoding", expected="a body that is not compressed", found=coding[:60] or "nothing")
 
 
-async def receive_body(request: Request, kinds: Sequence[str] = (JSON, NPY)) -> Body:
+async def receive_body(request: Request, kinds: Sequence[str] = QUERY_MEDIA) -> Body:
     """Return the body of a guarded call, within the app's limits. Raises as `check_media` and `read_body` do."""
     check_media(request, kinds, empty=False)
     state = request.app.state
@@ -172,11 +190,6 @@ async def _join_parts(request: Request, claimed: int, max_bytes: int, share: Sha
 
 def _too_large(max_bytes: int, found: str) -> TooLargeError:
     return TooLargeError("body", expected=f"at most {max_bytes} bytes", found=found)
-
-
-def _media_type(request: Request) -> str:
-    """The Content-Type without parameters, in lower case; "" if there is none."""
-    return (header(request, b"content-type") or "").partition(";")[0].strip().lower()
 
 
 def _cycle(request: Request) -> object:

@@ -3,7 +3,8 @@
 The models in service.parsing.request_models check the fields; here the limits of the service and of its version apply.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -14,11 +15,21 @@ from lookalike.index.limits import check_limit
 from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.service.parsing.json_bodies import check_lists, parse_json, restore_integers
 from lookalike.service.parsing.json_rows import rows_from_json
+from lookalike.service.parsing.photos import Photo, photos_of_json
 from lookalike.service.parsing.request_models import EmbedRequest, Item, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import RequestLimits, check_count, read_plain, rows_from_array, to_float32
 from lookalike.training.array_types import Floats
 
-__all__ = ["EmbedQuery", "SearchQuery", "decode_embed", "decode_search", "search_query", "validate"]
+__all__ = [
+    "EmbedQuery",
+    "SearchQuery",
+    "decode_embed",
+    "decode_search",
+    "photo_search",
+    "search_query",
+    "undecoded",
+    "validate",
+]
 
 MAX_ERRORS = 1_000
 """If a request has more wrong fields, the error names none, because pydantic describes all of them to name one."""
@@ -50,6 +61,7 @@ class SearchQuery:
         limit: hits for each row.
         version: the version whose embeddings the rows are; None: the serving version.
         min_sequence: the change of the change log that the answer must include; 0 for none.
+        photos: the inputs that are not decoded yet; then the rows are (n, 0).
     """
 
     kind: Kind
@@ -60,29 +72,38 @@ class SearchQuery:
     with_payload: bool = True
     version: int | None = None
     min_sequence: int = 0
+    photos: Sequence[Photo] = ()
 
 
 @dataclass(frozen=True)
 class EmbedQuery:
-    """A validated embed request: rows (n, width) float32, and the form of each embedding."""
+    """A validated embed request: rows (n, width) float32 or photos, and the form of each embedding."""
 
     rows: Floats
     form: Literal["float", "base64"] = "float"
+    photos: Sequence[Photo] = ()
 
 
 def decode_embed(body: bytes, limits: RequestLimits) -> EmbedQuery:
     """JSON {"inputs": rows, "encoding_format": "float" or "base64"} -> a query. Raises as `decode_search` does."""
     request = validate(EmbedRequest, _read_fields(body, limits))
+    if (request.inputs is None) == (request.images is None):
+        found = "none" if request.inputs is None else "inputs and images"
+        raise RequestError("inputs, images", expected="exactly one of them", found=found)
+    if request.images is not None:
+        photos = photos_of_json(request.images, "images[{}]", limits)
+        return EmbedQuery(undecoded(photos), request.encoding_format, photos)
     return EmbedQuery(_rows(request.inputs, "inputs", limits), request.encoding_format)
 
 
 def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
-    """JSON with one of inputs, embeddings and ids -> a query.
+    """JSON with one of inputs, embeddings, ids and images -> a query.
 
     Raises MalformedError, RequestError or TooLargeError, which names the field.
     """
     request = validate(SearchRequest, _read_fields(body, limits))
     values = {"inputs": request.inputs, "embeddings": request.embeddings, "ids": request.ids}
+    values["images"] = request.images
     kinds = [kind for kind, value in values.items() if value is not None]
     if len(kinds) != 1:
         raise RequestError(", ".join(values), expected="exactly one of them", found=" and ".join(kinds) or "none")
@@ -90,8 +111,15 @@ def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
     if request.ids is not None:
         check_count(len(request.ids), "ids", limits)
         return search_query("ids", np.empty((len(request.ids), 0), np.float32), request, limits)
+    if request.images is not None:
+        return photo_search(photos_of_json(request.images, "images[{}]", limits), request, limits)
     kind: Kind = "embeddings" if request.inputs is None else "inputs"
     return search_query(kind, _rows(values[kind], kind, limits), request, limits)
+
+
+def photo_search(photos: list[Photo], request: SearchRequest | NpyParams, limits: RequestLimits) -> SearchQuery:
+    """A search with photos, which are not decoded yet. Raises as `search_query` does."""
+    return replace(search_query("inputs", undecoded(photos), request, limits), photos=photos)
 
 
 def search_query(kind: Kind, rows: Floats, request: SearchRequest | NpyParams, limits: RequestLimits) -> SearchQuery:
@@ -134,6 +162,11 @@ def validate(model: type[Model], fields: object) -> Model:
         expected = _EXPECTED.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
         found = "nothing" if first["type"] == "missing" else truncate_repr(first["input"])
     raise RequestError(field or ("a field without a name" if path else "body"), expected=expected, found=found)
+
+
+def undecoded(photos: Sequence[Photo]) -> Floats:
+    """(n, 0): the rows of photos until they are decoded."""
+    return np.empty((len(photos), 0), np.float32)
 
 
 def _read_fields(body: bytes, limits: RequestLimits) -> Any:

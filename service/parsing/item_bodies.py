@@ -4,6 +4,7 @@ simdjson reads plain items, each of which has one flat row and no other list; al
 read value by value.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,12 @@ from lookalike.service.errors import RequestError, TooLargeError
 from lookalike.service.parsing.decoding import validate
 from lookalike.service.parsing.json_bodies import MAX_FIELDS, check_items, parse_exactly
 from lookalike.service.parsing.json_rows import rows_from_json
-from lookalike.service.parsing.request_models import PutRequest
+from lookalike.service.parsing.photos import Photo, photos_of_json
+from lookalike.service.parsing.request_models import Item, PutRequest
 from lookalike.service.parsing.rows import JSON_ERRORS, RequestLimits, check_count, parser_for, to_float32
 from lookalike.training.array_types import Doubles
 
-__all__ = ["MAX_PAYLOAD", "ItemBatch", "decode_items"]
+__all__ = ["MAX_PAYLOAD", "ItemBatch", "decode_items", "photo_batch"]
 
 MAX_PAYLOAD = 1 << 16
 """Bytes of one payload, as JSON."""
@@ -34,39 +36,69 @@ _Parts = tuple[list[str], list[Any], Doubles]
 
 @dataclass(frozen=True)
 class ItemBatch:
-    """Validated items: n different ids, rows (n, width), and n payloads as JSON texts.
+    """Validated items: n different ids, rows (n, width) or photos, and n payloads as JSON texts.
 
     The rows are as the client sent them: float32, or float64 if the encoder has an origin, which is not subtracted yet.
+    Photos are not decoded yet; then the rows are (n, 0).
     """
 
     ids: list[str]
     rows: Input
     payloads: list[str]
+    photos: Sequence[Photo] = ()
 
 
 def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
-    """JSON {"items": [{"id", "input", "payload"}, ...]} -> a batch.
+    """JSON {"items": [{"id", "input" or "image", "payload"}, ...]} -> a batch.
 
     Raises MalformedError, RequestError or TooLargeError, which names the item's number and the field.
     """
-    ids, payloads, values = _read_plain(body, limits) or _read(body, limits)
+    if (plain := _read_plain(body, limits)) is not None:
+        return _row_batch(*plain, limits)
+    items = _read(body, limits)
+    ids, payloads = [item.id for item in items], [item.payload for item in items]
+    for number, item in enumerate(items):
+        if not {"input", "image"} & item.model_fields_set:
+            raise RequestError(_INPUT.format(number), expected="a value, or an image", found="nothing")
+    images = [item.image for item in items if item.image is not None]
+    kinds = {(item.input is None, item.image is None) for item in items}
+    if kinds == {(True, False)}:
+        return photo_batch(ids, photos_of_json(images, "items[{}].image", limits), payloads)
+    if images:
+        found = "both in one call" if len(kinds) > 1 else "both in one item"
+        raise RequestError("items", expected="either an input in each item, or an image in each", found=found)
+    return _row_batch(ids, payloads, rows_from_json([item.input for item in items], "inputs", limits, _INPUT), limits)
+
+
+def photo_batch(ids: list[str], photos: Sequence[Photo], payloads: list[dict[str, Any]]) -> ItemBatch:
+    """Return a batch of photos. Raises RequestError or TooLargeError for a wrong id or payload."""
     _check_ids(ids)
-    texts = [_payload(payload, f"items[{number}].payload") for number, payload in enumerate(payloads)]
+    return ItemBatch(ids, np.empty((len(ids), 0), np.float32), _texts(payloads), photos)
+
+
+def _row_batch(ids: list[str], payloads: list[dict[str, Any]], values: Doubles, limits: RequestLimits) -> ItemBatch:
+    _check_ids(ids)
+    texts = _texts(payloads)
     rows = to_float32(values, "inputs", limits, _INPUT)
     return ItemBatch(ids, rows if limits.origin is None else values, texts)
 
 
-def _read(body: bytes, limits: RequestLimits) -> _Parts:
+def _texts(payloads: list[dict[str, Any]]) -> list[str]:
+    return [_payload(payload, f"items[{number}].payload") for number, payload in enumerate(payloads)]
+
+
+def _read(body: bytes, limits: RequestLimits) -> list[Item]:
     check_items(body, limits)
     fields = parse_exactly(body)
     listed = fields.get("items") if isinstance(fields, dict) else None
     for number, item in enumerate(listed if isinstance(listed, list) else []):
         if isinstance(item, dict) and len(item) > MAX_FIELDS:  # the model keeps an error for each unknown field
-            raise RequestError(f"items[{number}]", expected="id, input and payload", found=f"{len(item)} fields")
+            raise RequestError(
+                f"items[{number}]", expected="id, input or image, and payload", found=f"{len(item)} fields"
+            )
     items = validate(PutRequest, fields).items
     check_count(len(items), "items", limits)
-    rows = rows_from_json([item.input for item in items], "inputs", limits, _INPUT)
-    return [item.id for item in items], [item.payload for item in items], rows
+    return items
 
 
 def _read_plain(body: bytes, limits: RequestLimits) -> _Parts | None:

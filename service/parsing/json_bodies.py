@@ -24,7 +24,7 @@ SPARE_LISTS = 1_000
 """Lists of a filter."""
 BRACKET_BYTES = 16
 """Besides the brackets of its rows, a body with items may have one bracket in so many bytes."""
-_LISTS = ("inputs", "embeddings", "ids", "items")
+_LISTS = ("inputs", "embeddings", "ids", "items", "images")
 _NEXT_LIST = re.compile(rb"\]\s*,")
 """The end of a list that another list follows; the parser itself limits lists inside lists."""
 

@@ -20,6 +20,7 @@ __all__ = [
     "ItemParams",
     "ListParams",
     "NpyParams",
+    "PutParams",
     "PutRequest",
     "SearchRequest",
 ]
@@ -45,6 +46,11 @@ Rows = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _
 Embeddings = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _EMBEDDING})]
 _ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "description": "No control characters are allowed."}
 Id = Annotated[str, WithJsonSchema(_ID)]
+Image = Annotated[
+    str,
+    Field(description="A JPEG, PNG or WebP file in base64, if the version's encoder was trained on photos."),
+]
+Images = list[Image]
 FilterField = Annotated[
     dict[str, Any],
     Field(
@@ -84,16 +90,17 @@ def _examples(*bodies: dict[str, Any]) -> ConfigDict:
 
 
 class EmbedRequest(_Strict):
-    """Rows to embed."""
+    """Rows or photos to embed: exactly one of inputs and images."""
 
     model_config = _examples({"inputs": [_DIGIT]}, {"inputs": [_DIGIT], "encoding_format": "base64"})
 
-    inputs: Rows
+    inputs: Rows | None = None
+    images: Images | None = Field(None, min_length=1, fail_fast=True)
     encoding_format: Literal["float", "base64"] = "float"
 
 
 class SearchRequest(_Strict):
-    """Exactly one of inputs, embeddings and ids."""
+    """Exactly one of inputs, embeddings, ids and images."""
 
     model_config = _examples(
         {"inputs": [_DIGIT], "limit": 3},
@@ -106,6 +113,7 @@ class SearchRequest(_Strict):
     ids: list[str] | None = Field(
         None, min_length=1, fail_fast=True, description="Items of the version; an item never finds itself."
     )
+    images: Images | None = Field(None, min_length=1, fail_fast=True)
     version: VersionField | None = None
     limit: Limit = DEFAULT_LIMIT
     filter: FilterField | None = None
@@ -114,7 +122,7 @@ class SearchRequest(_Strict):
 
 
 class NpyParams(_Strict):
-    """The query string of a search whose body is an .npy array."""
+    """The query string of a search whose body is an .npy array, a photo or a form with photos."""
 
     kind: Literal["inputs", "embeddings"] = "inputs"
     limit: Limit = DEFAULT_LIMIT
@@ -125,10 +133,11 @@ class NpyParams(_Strict):
 
 
 class Item(_Strict):
-    """An item to put."""
+    """An item to put, with either an input or an image; all items of a call have the same of the two."""
 
     id: Id
-    input: Row
+    input: Row = None
+    image: Image | None = None
     payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON; integers from -2^63 to 2^63 - 1.")
 
 
@@ -141,6 +150,13 @@ class PutRequest(_Strict):
     )
 
     items: list[Item] = Field(min_length=1, fail_fast=True)
+
+
+class PutParams(_Strict):
+    """The query string of an item whose body is a photo."""
+
+    id: str = Field("", description="The id of the item, if the body is its photo.")
+    payload: dict[str, Any] = Field({}, description="The payload of the item, if the body is its photo.")
 
 
 class ListParams(_Strict):

@@ -21,6 +21,7 @@ from lookalike.service.parsing.columns import TableInputs
 from lookalike.service.settings import Settings
 from lookalike.training.array_types import Floats
 from lookalike.training.tables.origin import Origin, subtracted
+from lookalike.training.transforms import ImageTransform
 
 __all__ = [
     "FIELD_BYTES",
@@ -57,6 +58,9 @@ class RequestLimits:
         table: the columns, if the rows are of a table.
         origin: subtracted from inputs, in float64, before they become float32; None: nothing.
         spaces: the embedding dimension of each version whose embeddings a search accepts.
+        photo: the conversion of a photo to a row; None: the encoder was not trained on photos.
+        previews: whether the version keeps a preview of each item.
+        max_pixels: the pixels of one photo.
     """
 
     input_shape: tuple[int, ...]
@@ -67,6 +71,9 @@ class RequestLimits:
     table: TableInputs | None = None
     origin: Origin = None
     spaces: Mapping[int, int] = field(default_factory=dict)
+    photo: ImageTransform | None = None
+    previews: bool = False
+    max_pixels: int = 1
 
     @staticmethod
     def of(version: Version, settings: Settings) -> "RequestLimits":
@@ -77,7 +84,10 @@ class RequestLimits:
         encoder, limits = version.encoder, (settings.max_rows, settings.max_limit, settings.max_hits)
         spaces = {older: len(matrix) for older, matrix in version.maps.items()} | {version.number: encoder.latent_dim}
         shapes = (encoder.input_shape, encoder.latent_dim)
-        return RequestLimits(*shapes, *limits, TableInputs.of(encoder), encoder.origin, spaces)
+        photo = encoder.transform if isinstance(encoder.transform, ImageTransform) else None
+        has_previews = version.previews is not None
+        inputs = RequestLimits(*shapes, *limits, TableInputs.of(encoder), encoder.origin, spaces)
+        return replace(inputs, photo=photo, previews=has_previews, max_pixels=settings.max_pixels)
 
     def for_version(self, number: int | None, kind: str) -> "RequestLimits":
         """The same limits for embeddings of a version; None: of the serving version.

@@ -98,6 +98,14 @@ class ChangeWriter:
         change = await self._in_thread(partial(self._log.find, name))
         return change is not None and not change.is_delete
 
+    async def preview(self, name: str) -> bytes | None:
+        """The preview of the log's last change of this id.
+
+        Raises LogError or ArtifactError if the log cannot be read.
+        """
+        change = await self._in_thread(partial(self._log.find, name))
+        return change.preview if change else None
+
     async def catch_up(self, engine: Engine) -> int:
         """Apply all new changes of the log to an engine's collection; return their number.
 

@@ -4,7 +4,7 @@ A deletion depends on the changes that this process has read, and is written onl
 (index.changes.change.Change.seen). So a change that another process acknowledges in between is never lost.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -44,7 +44,13 @@ class WriteResult:
 
 
 async def put(
-    serving: Serving, ids: list[str], rows: Input, payloads: list[str], is_disconnected: IsDisconnected = never
+    serving: Serving,
+    ids: list[str],
+    rows: Input,
+    payloads: list[str],
+    is_disconnected: IsDisconnected = never,
+    *,
+    previews: Sequence[bytes | None] = (),
 ) -> WriteResult:
     """Create or replace items.
 
@@ -52,6 +58,7 @@ async def put(
         ids: n different ids.
         rows: (n, width), raw, as the client sent them.
         payloads: n JSON objects as text.
+        previews: n WebP files, or none.
 
     Raises:
         QueryError: the encoder cannot read a row; nothing is written.
@@ -65,7 +72,8 @@ async def put(
         field = f"items[{unusable[0]}].input"
         raise QueryError(field, expected="values that the encoder can compute with", found="too large values")
     clipped = engine.version.encoder.preprocess.clipped(near, ids)
-    changes = [Change(name, row, payload) for name, row, payload in zip(ids, rows, payloads, strict=True)]
+    parts = zip(ids, rows, payloads, previews or [None] * len(rows), strict=True)
+    changes = [Change(name, row, payload, preview=preview) for name, row, payload, preview in parts]
     written = _written(serving, await serving.write(changes, embeddings, engine.version.number))
     return replace(written, clipped=clipped)
 

@@ -25,6 +25,7 @@ from lookalike.service.parsing.rows import RequestLimits
 from lookalike.service.serving.change_writer import ChangeWriter
 from lookalike.service.serving.compaction import Compactor
 from lookalike.service.serving.engine import Engine, QueueLimits, engine_thread
+from lookalike.service.serving.photo_reader import PhotoReader
 from lookalike.service.serving.preflight import checked_collection
 from lookalike.service.settings import Settings
 from lookalike.training.array_types import Floats
@@ -91,6 +92,7 @@ class Serving:
         self._store = Store(settings.store)
         self._engines = engine_thread("engine")
         self._loader = engine_thread("loader", niceness=NICENESS)
+        self.photos = PhotoReader(settings.torch_threads, settings.deadline_seconds)
         self._following = asyncio.Lock()
         self.refused: int | None = None  # the champion, if it cannot serve
         self._change_writer = ChangeWriter(settings.store, health.publish)
@@ -141,6 +143,18 @@ class Serving:
         Raises LogError or ArtifactError if the log cannot be read.
         """
         return self.current.collection.items.find(name) is not None or await self._change_writer.has_item(name)
+
+    async def preview(self, current: Current, name: str) -> bytes | None:
+        """The preview of an item, a WebP file; None if it has none.
+
+        Raises LogError or ArtifactError if the log cannot be read.
+        """
+        version, position = current.version, current.collection.items.find(name)
+        if position is None:
+            return None
+        if position >= len(version.items):  # a new item
+            return await self._change_writer.preview(name)
+        return (version.previews.at(position) or None) if version.previews else None
 
     async def wait_for_sequence(self, current: Current, min_sequence: int = 0) -> None:
         """Wait until `current` includes every acknowledged change, and the change `min_sequence` of the log.
@@ -193,6 +207,7 @@ class Serving:
         self._metrics.close()
         await self._compactor.close()
         await self._change_writer.close()
+        self.photos.close()
         self._loader.shutdown()
         self._engines.shutdown()
 

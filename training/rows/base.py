@@ -59,6 +59,8 @@ class Rows:
         origin: the values subtracted from each row (training.tables.origin); None means none.
         notes: lines for the user about how the source was read.
         reopen: opens the same source with other settings, or for an encoder; None if neither changes the rows.
+        read_with_previews: as `read`, with `Chunk.previews`; None if the rows are no pictures.
+        skipped: the name of each file that could not be read, and the reason.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Rows:
     origin: Origin = None
     notes: tuple[str, ...] = ()
     reopen: "Callable[[DataConfig, InputSpec | None], Rows] | None" = field(default=None, repr=False)
+    read_with_previews: Callable[[int], Iterator[Chunk]] | None = field(default=None, repr=False)
+    skipped: tuple[tuple[str, str], ...] = ()
 
     @property
     def width(self) -> int:
@@ -93,6 +97,12 @@ class Rows:
         if self.reopen is None or (self.columns, self.transform) == (spec.columns, spec.transform):
             return self
         return self.reopen(spec.settings, spec)
+
+    def with_previews(self) -> "Rows":
+        """Return the same rows with a preview of each; rows without pictures stay unchanged."""
+        if self.read_with_previews is None:
+            return self
+        return replace(self, read=self.read_with_previews, origin=None).measured_from(self.origin)
 
     def measured_from(self, origin: Origin) -> "Rows":
         """Return the same rows minus `origin`, subtracted in float64; it replaces an earlier origin."""

@@ -1,69 +1,167 @@
-"""Read a folder of images of one size; an image's subfolder is its label."""
+"""Read a folder of photos of any size, shape and kind; a photo's subfolder is its label.
 
+Each photo is checked once when the folder is opened (`training.rows.image_files`), so that every later pass reads the
+same photos. Threads decode a few photos ahead; memory does not grow with the number of photos.
+"""
+
+import math
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
+from lookalike.training.array_types import Floats
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
+from lookalike.training.parallel import map_in_order
 from lookalike.training.rows.base import Chunk, Rows
-from lookalike.training.transforms import InputSpec
+from lookalike.training.rows.image_files import Photos, check_folder, photo_id, threads
+from lookalike.training.transforms import ImageTransform, InputSpec
+from lookalike.training.transforms.image import PHOTO_ENDINGS
+from lookalike.training.transforms.photos import open_photo, preview, to_pixels
 
-__all__ = ["open_images"]
+__all__ = ["open_images", "open_photo_file"]
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+AUTO_SIDE = 64
+"""The longest side of the pictures if `data.image_size` is auto."""
+NAMED = 20
+"""The most skipped files that a note or an error names."""
 
 
 def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
-    """Open all images under `folder`, ordered by path, as gray (h, w) or color (h, w, 3) bytes.
+    """Open all photos under `folder`, ordered by path, as pixels (h, w) or (h, w, 3) from 0 to 255.
 
-    An item's id is the image's path inside the folder. The first image sets the size, and gray or color.
+    An item's id is the photo's path inside the folder. `settings` and `spec` as in `open_rows`.
+
+    Raises DataError if there are no photos, or if more than `data.max_unreadable` of them cannot be read.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-    if not paths:
-        expected = f"a folder with images: {' '.join(sorted(_SUFFIXES))}"
-        raise DataError(str(folder), expected=expected, found="no images")
-    mode = "L" if _load(paths[0], None).ndim == 2 else "RGB"
-    shape = _load(paths[0], mode).shape
-
-    def read(size: int) -> Iterator[Chunk]:
-        for first in range(0, len(paths), size):
-            part = paths[first : first + size]
-            pixels = np.stack([_load_checked(path, mode, shape) for path in part])  # (n, h, w[, 3])
-            ids = [str(path.relative_to(folder)) for path in part]
-            yield Chunk(ids, pixels.reshape(len(part), -1).astype(np.float32), [_payload(id) for id in ids])
-
-    return Rows(str(folder), shape, len(paths), True, read)
+    return _rows(check_folder(folder), settings, spec)
 
 
-def _payload(name: str) -> dict[str, Any]:
-    parents = Path(name).parent
-    return {"file": name, "label": str(parents)} if parents.parts else {"file": name}
+def open_photo_file(path: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
+    """Open one photo as one row, as an encoder of photos reads it.
+
+    Raises DataError if the photo cannot be read, or without an encoder of photos: nothing can be learned from one row.
+    """
+    if spec is None or not isinstance(spec.transform, ImageTransform):
+        found = "a single photo" if spec is None else "a photo, but the encoder reads other rows"
+        raise DataError(str(path), "a folder of photos", found, remedy="Name the folder that contains the photos.")
+    size = open_photo(path, str(path), spec.transform).info["size"]
+    photos = Photos(path.parent, [path.name], np.array([size]), False, [], [], [])
+    return _photo_rows(str(path), photos, spec.transform, None)
 
 
-def _load_checked(path: Path, mode: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    pixels = _load(path, mode)
-    if pixels.shape != shape:
-        expected, remedy = f"an image of {_size(shape)}, like the first image", "Resize all images to one size first."
-        raise DataError(str(path), expected=expected, found=_size(pixels.shape), remedy=remedy)
-    return pixels
+def _rows(photos: Photos, settings: DataConfig, spec: InputSpec | None) -> Rows:
+    _check_skipped(photos, settings)
+    transform = spec.transform if spec else None
+    if isinstance(transform, ImageTransform):
+        return _photo_rows(str(photos.folder), photos, transform, None)
+    chosen = None if spec else settings
+    return _photo_rows(str(photos.folder), photos, _choose(photos, settings), chosen)
 
 
-def _load(path: Path, mode: str | None) -> NDArray[np.uint8]:
+def _photo_rows(name: str, photos: Photos, transform: ImageTransform, settings: DataConfig | None) -> Rows:
+    def reopen(settings: DataConfig, spec: InputSpec | None) -> Rows:
+        return _rows(photos, settings, spec)
+
+    return Rows(
+        name,
+        transform.shape,
+        len(photos.names),
+        True,
+        partial(_read, photos, transform, previews=False),
+        transform=transform,
+        settings=settings,
+        reopen=reopen,
+        notes=tuple(_notes(photos)),
+        read_with_previews=partial(_read, photos, transform, previews=True),
+        skipped=tuple((file.name, file.reason) for file in photos.skipped),
+    )
+
+
+def _choose(photos: Photos, settings: DataConfig) -> ImageTransform:
+    """Return the transform for the settings; `auto` is resolved from the photos."""
+    mode = settings.image_mode if settings.image_mode != "auto" else "rgb" if photos.colored else "grey"
+    if settings.image_size == "auto":
+        width, height = _auto_size(photos)
+    elif isinstance(settings.image_size, int):
+        width = height = settings.image_size
+    else:
+        height, width = settings.image_size
+    fit, background = settings.image_fit, settings.image_background
+    return ImageTransform(height=height, width=width, mode=mode, fit=fit, background=background)
+
+
+def _auto_size(photos: Photos) -> tuple[int, int]:
+    """Return the common (width, height) of the photos, or a square if they differ or are larger than `AUTO_SIDE`."""
+    width, height = (int(side) for side in photos.sizes[0])
+    if (photos.sizes == photos.sizes[0]).all() and max(width, height) <= AUTO_SIDE:
+        return width, height
+    side = min(AUTO_SIDE, int(np.median(photos.sizes.min(axis=1))))
+    return side, side
+
+
+def _read(photos: Photos, transform: ImageTransform, size: int, *, previews: bool) -> Iterator[Chunk]:
+    step = partial(_load, photos.folder, transform, previews=previews)
+    with closing(map_in_order(step, iter(photos.names), threads())) as loaded:
+        for first in range(0, len(photos.names), size):
+            names = photos.names[first : first + size]
+            inputs = np.empty((len(names), *transform.shape), np.float32)
+            small: list[bytes] = []
+            for place, (pixels, picture) in enumerate(islice(loaded, len(names))):
+                inputs[place] = pixels
+                small += picture
+            ids = [photo_id(name) for name in names]
+            payloads = [_payload(*each) for each in zip(ids, photos.sizes[first : first + size].tolist(), strict=True)]
+            yield Chunk(ids, inputs.reshape(len(names), -1), payloads, small)
+
+
+def _load(folder: Path, transform: ImageTransform, name: str, *, previews: bool) -> tuple[Floats, list[bytes]]:
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.mode == "F" or image.mode.startswith("I"):
-                remedy = "Scale the images to 8 bits first, or keep them in an .npy file."
-                raise DataError(str(path), expected="8 bits per channel", found=f"mode {image.mode}", remedy=remedy)
-            return np.asarray(image.convert(mode or ("L" if image.mode in {"1", "L", "LA"} else "RGB")))
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
-        raise DataError(str(path), expected="a readable image", found=str(error)) from error
+        photo = open_photo(folder / name, str(folder / photo_id(name)), transform)
+    except (DataError, OSError) as error:
+        found = error.found if isinstance(error, DataError) else error.strerror or str(error)
+        remedy = "The file changed while the folder was read; start again."
+        raise DataError(str(folder / photo_id(name)), "the photo that was there before", found, remedy) from error
+    return to_pixels(photo, transform), [preview(photo)] if previews else []
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]} x {shape[0]} pixels"
+def _payload(name: str, size: list[int]) -> dict[str, Any]:
+    label = name.rpartition("/")[0]
+    return {"file": name, **({"label": label} if label else {}), "width": size[0], "height": size[1]}
+
+
+def _check_skipped(photos: Photos, settings: DataConfig) -> None:
+    count = len(photos.names) + len(photos.skipped)
+    if not count:
+        found = f"no photos, only {_first(photos.others)}" if photos.others else "no photos"
+        raise DataError(str(photos.folder), f"a folder with photos: {' '.join(sorted(PHOTO_ENDINGS))}", found)
+    if not photos.names or len(photos.skipped) > settings.max_unreadable * count:
+        expected = f"at most {settings.max_unreadable:.2%} unreadable photos" if photos.names else "a readable photo"
+        named = [f"{file.name} ({file.reason})" for file in photos.skipped]
+        found = f"{len(named):,} of {count:,} unreadable: {_first(named)}"
+        install = next((file.remedy for file in photos.skipped if file.remedy.startswith("pip")), "")
+        share = math.ceil(100 * len(named) / count) / 100
+        more = f"--set data.max_unreadable={share:g} skips them." if photos.names else ""
+        remedy = f"Run {install}. {more}" if install else f"Repair or remove them. {more}"
+        raise DataError(str(photos.folder), expected, found, remedy=remedy.strip())
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _notes(photos: Photos) -> Iterator[str]:
+    if photos.skipped:
+        count = len(photos.names) + len(photos.skipped)
+        yield f"skipped {len(photos.skipped):,} of {count:,} photos that cannot be read"
+        yield from (f"skipped {file.name}: {file.reason}" for file in photos.skipped[:NAMED])
+    if photos.others:
+        yield f"skipped files of other types ({len(photos.others):,}): {_first(photos.others)}"
+    if photos.links:
+        yield f"followed links to folders ({len(photos.links):,}): {_first(photos.links)}"

@@ -8,6 +8,7 @@ from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
 from lookalike.training.transforms import InputSpec
+from lookalike.training.transforms.image import PHOTO_ENDINGS
 
 __all__ = ["open_rows"]
 
@@ -17,7 +18,9 @@ _TABLES = {".parquet": "parquet_table:open_parquet", ".csv": "csv_table:open_csv
 
 
 def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | None = None) -> Rows:
-    """Open `digits` or `fashion-mnist` (optionally with `:test`), a file by its extension, or a folder of images.
+    """Open `digits` or `fashion-mnist` (optionally with `:test`), a file by its extension, or a folder of photos.
+
+    An encoder of photos also reads a single photo.
 
     Args:
         settings: how to read the source; the defaults if None.
@@ -36,6 +39,8 @@ def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | N
     if name and path.is_dir():
         return _open("images:open_images", path, settings, spec)
     suffix = path.suffix.lower()
+    if suffix in PHOTO_ENDINGS and path.is_file():
+        return _open("images:open_photo_file", path, settings, spec)
     if suffix not in _ARRAYS | _TABLES:
         known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
         found = f"the file name extension {suffix}" if suffix else "an unknown name"

@@ -4,7 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["ImageTransform"]
+__all__ = ["PHOTO_ENDINGS", "ImageTransform"]
+
+_ENDINGS = "avif bmp gif heic heif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
+PHOTO_ENDINGS = frozenset(f".{ending}" for ending in _ENDINGS.split())
+"""The endings of the names of photos, in small letters."""
 
 _Side = Annotated[int, Field(ge=1, le=1_024)]
 

@@ -5,7 +5,7 @@ Results go to standard output, progress to standard error.
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -91,6 +91,9 @@ class BuildOptions:
         str | None,
         typer.Option(metavar="KEY", help="A FAISS index_factory key, as HNSW32. [default: the fastest of several]"),
     ] = None
+    previews: Annotated[
+        bool, typer.Option("--previews/--no-previews", help="Keep a small picture of each photo, to show the items.")
+    ] = True
     device: Device = "auto"
 
 
@@ -112,6 +115,7 @@ def build(
     from lookalike.cli.tables import tuning_line
     from lookalike.data import open_data
     from lookalike.index.ann.target import Target, read_bytes
+    from lookalike.index.items.previews import expected_bytes
     from lookalike.index.versions.build import build as build_version
     from lookalike.index.versions.build import encoder_folder
     from lookalike.training.artifact.encoder import load_encoder
@@ -119,6 +123,11 @@ def build(
     memory = None if options.memory is None else read_bytes(options.memory)
     target = Target(options.recall, memory, options.latency_us, options.index)
     rows = open_data(data, spec=load_encoder(encoder_folder(encoder)).inputs)
+    if not options.previews:
+        rows = replace(rows, read_with_previews=None)
+    elif size := expected_bytes(rows):
+        about = f"about {size / 1e6:,.1f} MB for {rows.count:,} items; --no-previews leaves them out"
+        print(f"previews: {about}", file=sys.stderr)
     number = build_version(
         rows, encoder, open_store(store), metric=options.metric, target=target, device=options.device
     )
@@ -193,7 +202,9 @@ def embed(
 @app.command()
 def search(
     store: StoreOption,
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Rows to search with.")] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="Rows to search with; - reads a photo from standard input.")
+    ] = None,
     id_: Annotated[
         list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead. May be repeated.")
     ] = None,
@@ -213,6 +224,7 @@ def search(
     The current items are the champion's items with all later changes, as in the service. Prints one JSON object for
     each query: its id, its hits (best first) and its novelty.
     """
+    from lookalike.cli.search_input import photo_from
     from lookalike.cli.search_output import print_hits, read_filter_text
     from lookalike.data import open_data
     from lookalike.index.changes.collection import open_collection
@@ -226,6 +238,9 @@ def search(
     collection = open_collection(open_store(store), open_store(store).champion_number(), device)
     if id_:
         print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed))
+    elif data == "-":
+        photo = photo_from(sys.stdin.buffer, collection.encoder.transform)
+        print_hits(collection.items, ["-"], collection.searcher.search_rows(photo, limit, parsed))
     elif data:
         rows = open_data(data, spec=collection.encoder.inputs)
         for chunk in suited(rows, collection.encoder).chunks(SEARCH_CHUNK):

@@ -31,7 +31,7 @@ def train(
     Writes its encoder to RUN/encoder. Ctrl-C stops after the current epoch.
     """
     from lookalike.cli.tables import columns_line, findings_text, history_line
-    from lookalike.data import open_data
+    from lookalike.data import open_data, write_skipped
     from lookalike.training.config import load_config
     from lookalike.training.doctor.causes import diagnose
     from lookalike.training.fit.job import train as train_run
@@ -42,6 +42,9 @@ def train(
         out.print(f"input: {columns_line(rows.columns)}; every other column is payload")
     state = train_run(rows, settings, run, resume=resume).state
     out.print(history_line(state))
+    if rows.skipped:
+        write_skipped(rows, run / "skipped.csv")
+        out.print(f"{run / 'skipped.csv'} lists the files that could not be read ({len(rows.skipped):,})")
     if diagnose(state):
         out.print(f"\n{findings_text(state)}")
 

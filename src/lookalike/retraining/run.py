@@ -18,6 +18,7 @@ from typing import Any
 from lookalike.index.ann.target import Target
 from lookalike.index.changes.log import ChangeLog
 from lookalike.index.changes.retention import prune
+from lookalike.index.changes.training_snapshot import with_previews
 from lookalike.index.drift.drift import drift_of
 from lookalike.index.errors import LogError, StoreError
 from lookalike.index.evaluation.gate import FEWEST_ROWS, judge
@@ -115,7 +116,7 @@ def _retrain(options: RetrainOptions, progress: Progress) -> Report:
     sequence = plan.collection.sequence
     parts = RetrainingParts(champion, job.token, verdict, plan.summary, sequence, fit_on, held=split.validation)
     number = build(
-        plan.collection.rows,
+        with_previews(plan.collection.rows, champion),
         run.folder,
         store,
         metric=champion.metric,

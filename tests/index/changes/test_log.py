@@ -183,7 +183,7 @@ def test_refuses_a_file_that_is_no_log_each_time(tmp_path: Path) -> None:
     other.close()
     log = ChangeLog(tmp_path)
     for ask in (log.last, log.last, lambda: log.append([Change("a")])):
-        with pytest.raises(ArtifactError, match="a change log of format 3"):
+        with pytest.raises(ArtifactError, match="a change log of format 4"):
             ask()
     (tmp_path / LOG).write_bytes(b"no database at all" * 300)
     with pytest.raises(ArtifactError, match="Restore it from a copy"):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.target import Target
 from lookalike.index.errors import TargetError
+from lookalike.index.items.previews import PreviewWriter
 from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions import embedding_cache as module
 from lookalike.index.versions.build import build
@@ -91,7 +92,7 @@ def gathered(rows: Rows, encoder: Encoder, store: Path, metric: Metric = "l2") -
     out.mkdir(parents=True, exist_ok=True)
     with open_cache(store, rows, encoder, metric) as folder:
         items = ItemWriter(out, rows.name)
-        done = embed_with_cache(rows, encoder, metric, folder, items)
+        done = embed_with_cache(rows, encoder, metric, folder, items, PreviewWriter(out))
         items.close()
         return replace(done, embeddings=np.array(done.embeddings))
 

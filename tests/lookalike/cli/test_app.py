@@ -25,7 +25,7 @@ HELP = {
     "explain": ["TOPIC", "--picture", "--page"],
     "build": [
         *("DATA", "--encoder", "--store", "--metric", "cosine|l2|ip", "--recall", "--memory", "--latency-us"),
-        *("--index", "--device"),
+        *("--index", "--no-previews", "--device"),
     ],
     "versions": ["--store"],
     "promote": ["N", "--store"],

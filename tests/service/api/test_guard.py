@@ -121,7 +121,8 @@ async def test_a_read_key_allows_only_calls_that_change_nothing(
         changing += not reads
         if reads or KEY.encode() not in b"".join(headers.values()):
             answer = await locked.request(method, path, headers=headers, content=body_for(path))
-            assert answer.status_code == (200 if reads else 403), (method, path)
+            found = 404 if path.endswith("/preview") else 200  # the version has no previews
+            assert answer.status_code == (found if reads else 403), (method, path)
     assert changing >= 4 + 3  # the routes of this test, and of items
 
 

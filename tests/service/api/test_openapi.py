@@ -20,11 +20,28 @@ def described(app: FastAPI, path: str, method: str = "post") -> dict[str, Any]:
     return call
 
 
-def test_both_hot_calls_accept_and_return_json_and_npy(app: FastAPI) -> None:
+PHOTOS = {"image/jpeg", "image/png", "image/webp", "multipart/form-data"}
+
+
+def test_both_hot_calls_accept_json_npy_and_photos_and_return_json_and_npy(app: FastAPI) -> None:
     for path in ("/embed", "/search"):
         call = described(app, path)
-        assert set(call["requestBody"]["content"]) == {"application/json", "application/x-npy"}
+        assert set(call["requestBody"]["content"]) == {"application/json", "application/x-npy", *PHOTOS}
         assert set(call["responses"]["200"]["content"]) == {"application/json", "application/x-npy"}
+
+
+def test_items_accept_json_and_photos_with_their_ids_and_payloads(app: FastAPI) -> None:
+    call = described(app, "/items", "put")
+    assert set(call["requestBody"]["content"]) == {"application/json", *PHOTOS}
+    form = call["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert set(form["properties"]) == {"files", "ids", "payloads"}
+    assert [(given["name"], given.get("required")) for given in call["parameters"]] == [("id", None), ("payload", None)]
+
+
+def test_a_preview_is_a_webp_picture_or_not_changed(app: FastAPI) -> None:
+    call = described(app, "/items/{id}/preview", "get")
+    assert set(call["responses"]["200"]["content"]) == {"image/webp"}
+    assert {"304", "401", "404"} <= set(call["responses"])
 
 
 def test_every_guarded_call_names_both_ways_to_give_the_key(app: FastAPI) -> None:

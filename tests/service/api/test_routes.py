@@ -364,7 +364,7 @@ async def test_names_the_field_of_a_bad_npy(
     answered(await client.post(path, content=content, headers={"Content-Type": NPY}), status, field)
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "x" * 5_000, "multipart/form-data"])
+@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "x" * 5_000, "image/gif"])
 async def test_another_content_type_is_refused(client: httpx.AsyncClient, content_type: str) -> None:
     answer = await client.post("/search", content=b'{"ids": ["0"]}', headers={"Content-Type": content_type})
     answered(answer, 415, "Content-Type")

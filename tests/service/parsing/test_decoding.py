@@ -165,9 +165,9 @@ def test_refuses_any_other_limit(limit: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "field", "found"),
     [
-        ({"inputs": [[1] * 4], "ids": ["a"]}, "inputs, embeddings, ids", "inputs and ids"),
-        ({"limit": 3}, "inputs, embeddings, ids", "none"),
-        ({"ids": None}, "inputs, embeddings, ids", "none"),
+        ({"inputs": [[1] * 4], "ids": ["a"]}, "inputs, embeddings, ids, images", "inputs and ids"),
+        ({"limit": 3}, "inputs, embeddings, ids, images", "none"),
+        ({"ids": None}, "inputs, embeddings, ids, images", "none"),
         ({"ids": []}, "ids", "a list of 0"),
         ({"ids": [1]}, "ids[0]", "1"),
         ({"ids": ["a", None]}, "ids[1]", "null"),

@@ -1,0 +1,146 @@
+"""The photos of a request: a body that is one photo, the files of a form, or base64 in JSON.
+
+A body is checked and split on the event loop, and its photos are decoded in a thread (service.serving.photo_reader),
+because a photo takes milliseconds. A form and JSON name no format, so a photo's first bytes do.
+"""
+
+import binascii
+from base64 import b64decode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lookalike.service.errors import RequestError, TooLargeError
+from lookalike.service.parsing.bodies import MULTIPART, Body
+from lookalike.service.parsing.multipart import Part, read_parts
+from lookalike.service.parsing.rows import RequestLimits, check_count
+from lookalike.training.array_types import Floats
+from lookalike.training.errors import DataError
+from lookalike.training.transforms import ImageTransform
+
+__all__ = ["Photo", "PhotoRows", "check_photos", "decode_photos", "file_photos", "photos_of_body", "photos_of_json"]
+
+_EXPECTED = "a JPEG, PNG or WebP photo"
+_SHOWN = 64
+"""Characters of a file's name in an error."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo that is not decoded yet.
+
+    Attributes:
+        field: its place in the request, for errors.
+        content: the bytes of the file, or the same in base64.
+    """
+
+    field: str
+    content: Body | str
+
+
+@dataclass(frozen=True)
+class PhotoRows:
+    """Decoded photos: raw rows (n, width) float32, and n previews as WebP files if they were wanted."""
+
+    rows: Floats
+    previews: list[bytes]
+
+
+def photos_of_body(body: Body, media: str, content_type: str, limits: RequestLimits) -> list[Photo]:
+    """Return the photo that is the body, or the files of a form; other parts of the form are refused.
+
+    Raises as `check_photos` and `read_parts` do.
+    """
+    check_photos(1, "body", limits)
+    if media != MULTIPART:
+        return [Photo("body", body)]
+    parts = read_parts(body, content_type, limits.max_rows)
+    for part in parts:
+        if part.file is None:
+            expected = "only files; the other fields are in the query string"
+            raise RequestError(part.name[:_SHOWN] or "body", expected=expected, found="a field that is no file")
+    return file_photos(parts, limits)
+
+
+def file_photos(files: Sequence[Part], limits: RequestLimits) -> list[Photo]:
+    """Return the files of a form as photos; an error names the file's number and its name."""
+    check_photos(len(files), "files", limits)
+    return [Photo(f"files[{number}] {_shown(part.file)}", part.content) for number, part in enumerate(files)]
+
+
+def photos_of_json(texts: Sequence[str], at: str, limits: RequestLimits) -> list[Photo]:
+    """Return photos in base64; `at` is the field of photo {}."""
+    check_photos(len(texts), at.partition("[")[0], limits)
+    return [Photo(at.format(number), text) for number, text in enumerate(texts)]
+
+
+def check_photos(count: int, name: str, limits: RequestLimits) -> None:
+    """Check that a call may have so many photos.
+
+    Raises:
+        RequestError: there is no photo, or the version's encoder was not trained on photos.
+        TooLargeError: there are too many.
+    """
+    if limits.photo is None:
+        shape = ", ".join(map(str, limits.input_shape))
+        rows = f"rows of {len(limits.table.columns)} columns" if limits.table else f"rows of shape ({shape})"
+        raise RequestError(name, expected=f"{rows}: this version's encoder was not trained on photos", found="a photo")
+    if not count:
+        raise RequestError(name, expected="at least one photo", found="no photo")
+    check_count(count, name, limits)
+
+
+def decode_photos(
+    photos: Sequence[Photo], limits: RequestLimits, check: Callable[[], None], *, previews: bool = False
+) -> PhotoRows:
+    """Decode photos one after the other.
+
+    `check` is called before each photo, and may raise an error to stop the work. Raises RequestError or TooLargeError,
+    which names the photo.
+    """
+    transform, rows, small = limits.photo, list[Floats](), list[bytes]()
+    if transform is None:
+        raise TypeError("photos for an encoder of other rows: check_photos was not called")
+    for photo in photos:
+        check()
+        row, picture = _decode(photo, transform, limits.max_pixels, preview=previews)
+        rows.append(row)
+        small.append(picture)
+    return PhotoRows(np.stack(rows), small if previews else [])
+
+
+def _decode(photo: Photo, transform: ImageTransform, max_pixels: int, *, preview: bool) -> tuple[Floats, bytes]:
+    """The row of a photo, (width,) float32, and its preview, if it is wanted."""
+    from lookalike.training.transforms import photos  # loads Pillow
+
+    content = _from_base64(photo.content, photo.field) if isinstance(photo.content, str) else bytes(photo.content)
+    if not _is_known(content):
+        found = "an empty file" if not content else f"a file that begins with {content[:8]!r}"
+        raise RequestError(photo.field, expected=_EXPECTED, found=found)
+    try:
+        opened = photos.open_photo(content, photo.field, transform, max_pixels=max_pixels)
+        row = photos.to_pixels(opened, transform).reshape(-1)
+        return row, photos.preview(opened) if preview else b""
+    except DataError as error:
+        raise RequestError(photo.field, error.expected, error.found, error.remedy) from error
+    except MemoryError as error:
+        raise TooLargeError(photo.field, expected="a photo that fits the memory", found="a larger photo") from error
+
+
+def _from_base64(text: str, place: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        expected = f"{_EXPECTED} in base64, without a prefix and without line breaks"
+        raise RequestError(place, expected=expected, found=str(error)[:80]) from error
+
+
+def _is_known(content: bytes) -> bool:
+    """Whether a file begins as a JPEG, PNG or WebP file does: a request may not choose Pillow's other readers."""
+    is_webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    return is_webp or content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+
+
+def _shown(name: str | None) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in (name or "")[:_SHOWN])

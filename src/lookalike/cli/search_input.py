@@ -1,0 +1,28 @@
+"""Read the query of a search from standard input."""
+
+from typing import BinaryIO
+
+from lookalike.training.array_types import Floats
+from lookalike.training.errors import DataError
+from lookalike.training.transforms import ImageTransform, Transform
+
+__all__ = ["photo_from"]
+
+NAME = "standard input"
+MOST_BYTES = 1 << 30
+
+
+def photo_from(stream: BinaryIO, transform: Transform | None) -> Floats:
+    """Read a photo as an encoder reads it: (1, width) float32 from 0 to 255.
+
+    Raises DataError if the photo cannot be read, is too large, or the encoder was not trained on photos.
+    """
+    from lookalike.training.transforms.photos import open_photo, to_pixels
+
+    if not isinstance(transform, ImageTransform):
+        expected, remedy = "the name of DATA: the encoder was not trained on photos", "Put the rows into a file."
+        raise DataError(NAME, expected=expected, found="-", remedy=remedy)
+    content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise DataError(NAME, expected=f"a photo of at most {MOST_BYTES:,} bytes", found="more bytes")
+    return to_pixels(open_photo(content, NAME, transform), transform).reshape(1, -1)

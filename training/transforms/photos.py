@@ -1,0 +1,223 @@
+"""Read a photo, and turn it into the pixels that an encoder reads: the same for a file and for a request.
+
+A photo is upright (its EXIF orientation is applied), in sRGB, and has one of four modes: L, RGB, RGBA, or F for grey
+pixels of more than 8 bits. In all of them 0 is black and 255 is white:
+
+- 16 bits: 65,535 is white; each value is divided by 257, so that an 8-bit photo and its 16-bit copy have the same
+  pixels. Pillow reads only the upper 8 bits of each channel of a color photo with 16 bits.
+- Floating point: 1 is white. A photo with a value outside 0 to 1 is refused, because its white is unknown.
+"""
+
+import io
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from lookalike.training.array_types import Floats
+from lookalike.training.errors import DataError
+from lookalike.training.transforms.image import ImageTransform
+
+__all__ = ["MAX_PIXELS", "PREVIEW", "open_photo", "preview", "to_pixels"]
+
+MAX_PIXELS = 89_478_485
+"""The most pixels of a photo. Pillow warns above this number, which takes 358 MB as RGB."""
+PREVIEW = 96
+"""The longest side of a preview, in pixels."""
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By the value of EXIF's tag Orientation: how to make the photo upright (Exif 2.32, 4.6.4)."""
+_ORIENTATION = 0x0112
+_FILTER = Image.Resampling.BILINEAR
+"""Pillow widens this triangle to the scale of the reduction (antialiasing). Its results stay in the range of the
+pixels."""
+
+
+def open_photo(
+    source: Path | bytes, name: str, transform: ImageTransform | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Return the first frame of a photo: upright, in sRGB, of mode L, RGB, RGBA or F (see the module).
+
+    `photo.info["size"]` is the (width, height) of the upright photo in the file. With `transform`, a JPEG file is
+    decoded at 1/2, 1/4 or 1/8 of its size if its shorter side then still has twice the pixels of the longest side of
+    the transform, and of a preview. This changes the pixels of `to_pixels` only as another resampling filter would.
+
+    Args:
+        source: a file, or the content of a file. Its first bytes decide on the format, not its name.
+        name: of the photo, for errors.
+        max_pixels: a photo with more pixels is refused before it is decoded.
+
+    Raises:
+        DataError: this is no photo of a known format, it is damaged, it has too many pixels, or it is a HEIC photo
+            and the extra `images` is not installed.
+    """
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            photo, size = _decoded(stream, name, transform, max_pixels)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # on damaged files, Pillow's readers raise errors of many kinds
+        known = error.strerror if isinstance(error, OSError) else None
+        found = known or str(error) or type(error).__name__
+        raise DataError(name, expected="a readable photo", found=found) from error
+    photo.info = {"size": size}
+    return photo
+
+
+def to_pixels(photo: Image.Image, transform: ImageTransform) -> Floats:
+    """Return the pixels of a photo, (height, width) or (height, width, 3), float32 from 0 to 255.
+
+    Transparent pixels are put on the background before the photo is resized, so that their hidden colors do not
+    matter. Photos of every mode are resized as float32 and not rounded: the mode of a copy makes no difference.
+
+    Args:
+        photo: as `open_photo` returns it.
+    """
+    mode = "L" if transform.mode == "grey" else "RGB"
+    if photo.mode == "RGBA":
+        opaque = Image.new("RGB", photo.size, transform.background)
+        opaque.paste(photo, mask=photo.getchannel("A"))
+        photo = opaque
+    if photo.mode != "F" and photo.mode != mode:
+        photo = photo.convert(mode)
+    color = np.asarray(Image.new("RGB", (1, 1), transform.background).convert(mode)).ravel()  # (1 or 3,)
+    layers = photo.split() if photo.mode == mode else photo.split() * len(color)
+    pairs = zip(layers, color, strict=True)
+    bands = [np.asarray(_fitted(layer.convert("F"), transform, float(fill))) for layer, fill in pairs]
+    return bands[0] if mode == "L" else np.stack(bands, axis=2)  # (height, width[, 3])
+
+
+def preview(photo: Image.Image) -> bytes:
+    """Return a small WebP picture of a photo; its longest side has at most `PREVIEW` pixels."""
+    small = photo.convert("L") if photo.mode == "F" else photo.copy()
+    small.thumbnail((PREVIEW, PREVIEW), Image.Resampling.BICUBIC)
+    target = io.BytesIO()
+    small.save(target, "WEBP", quality=80)
+    return target.getvalue()
+
+
+def _fitted(band: Image.Image, transform: ImageTransform, fill: float) -> Image.Image:
+    size = (transform.width, transform.height)
+    if band.size == size:
+        return band
+    if transform.fit == "crop":
+        return ImageOps.fit(band, size, method=_FILTER)
+    if transform.fit == "stretch":
+        return band.resize(size, _FILTER)
+    scale = min(size[0] / band.width, size[1] / band.height)
+    inner = (max(1, round(band.width * scale)), max(1, round(band.height * scale)))
+    padded = Image.new("F", size, fill)
+    padded.paste(band.resize(inner, _FILTER), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    return padded
+
+
+def _decoded(
+    stream: IO[bytes], name: str, transform: ImageTransform | None, max_pixels: int
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Return a photo, and the (width, height) that it has in the file."""
+    heif = _heif_is_installed()
+    try:
+        image = Image.open(stream, formats=(*_FORMATS, "HEIF") if heif else _FORMATS)
+    except UnidentifiedImageError as error:
+        stream.seek(0)
+        raise _unknown(stream.read(12), name, heif=heif) from error
+    size = image.size
+    if size[0] * size[1] > max_pixels:
+        found = f"{size[0]:,} x {size[1]:,}"
+        raise DataError(name, f"a photo of at most {max_pixels:,} pixels", found, remedy="Reduce the photo first.")
+    if transform is not None and image.format in {"JPEG", "MPO"}:
+        kept = 2 * max(transform.height, transform.width, PREVIEW)
+        image.draft(None, (min(size[0], kept), min(size[1], kept)))
+    image.load()
+    turn = _TURNS.get(orientation := _orientation(image))
+    photo = _in_srgb(image, name)
+    return (photo, size) if turn is None else (photo.transpose(turn), size if orientation < 5 else size[::-1])
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the value of EXIF's tag Orientation; 1, upright, if there is none or if EXIF's data is damaged."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow parses the data at this point, and its errors are of many kinds
+        return 1
+
+
+def _in_srgb(image: Image.Image, name: str) -> Image.Image:
+    """Return a decoded image in mode L, RGB, RGBA or F."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_wide(np.asarray(image), name))
+    profile = image.info.get("icc_profile")
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        colors = _converted(layers.convert("L" if image.mode in {"L", "LA"} else "RGB"), profile).convert("RGB")
+        colors.putalpha(layers.getchannel("A"))
+        return colors
+    plain = image.convert("L") if image.mode == "1" else image
+    return _converted(plain if plain.mode in {"L", "RGB", "CMYK"} else plain.convert("RGB"), profile)
+
+
+def _wide(values: NDArray[Any], name: str) -> Floats:
+    """Return values of 16 bits or of floating point as float32 from 0 to 255."""
+    most = 1 if values.dtype.kind == "f" else 65_535
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= most):  # also refuses NaN
+        found = f"values from {low} to {high}"
+        raise DataError(name, f"values from 0 to {most:,}", found, remedy="Scale the photo to this range first.")
+    return values.astype(np.float32) * np.float32(255) if most == 1 else values.astype(np.float32) / np.float32(257)
+
+
+def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return an image of mode L, RGB or CMYK in sRGB; a damaged profile, or one of another mode, is ignored."""
+    target = "L" if image.mode == "L" else "RGB"
+    to_srgb = _to_srgb(profile, image.mode) if profile else None
+    if to_srgb is not None:
+        image = to_srgb.apply(image)
+    return image if image.mode == target else image.convert(target)
+
+
+@lru_cache(maxsize=64)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return the conversion of an embedded profile to sRGB; None if there is nothing to convert.
+
+    Without the cache of one pixel, threads can share a conversion.
+    """
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in (source.profile.profile_description or "").lower():
+            return None
+        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.NOCACHE
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", intent, flags)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+@cache
+def _heif_is_installed() -> bool:
+    """Let Pillow read HEIC photos, if the extra `images` is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _unknown(head: bytes, name: str, *, heif: bool) -> DataError:
+    if not head:
+        return DataError(name, expected="a photo", found="an empty file")
+    if not heif and head[4:8] == b"ftyp":
+        remedy = "pip install 'lookalike[images]'"
+        return DataError(name, "the extra `images` for a HEIC photo", found="it is not installed", remedy=remedy)
+    expected = f"a photo ({', '.join(_FORMATS)} or HEIC)"
+    return DataError(name, expected, found=f"a file of another type, which begins with {head[:8]!r}")
