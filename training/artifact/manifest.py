@@ -111,14 +111,23 @@ class _Settings(Fields):
     columns: Annotated[list[dict[str, Any]], Field(min_length=1)] = []
 
 
+class _WithinEpoch(Fields):
+    """The progress of an epoch that has not ended (training.history)."""
+
+    step: Count
+    seconds: Annotated[float, Field(ge=0)]
+    counts: dict[str, NotNegative]
+
+
 class CheckpointManifest(Fields):
-    """The state of a run at the end of an epoch (training.fit.checkpoint)."""
+    """The state of a run at the end of an epoch, or within an epoch (training.fit.checkpoint)."""
 
     format: str
     history: list[Epoch]
     best_epoch: NotNegative
     stopped: Literal["", "finished", "patience", "interrupted", "hopeless"]
     facts: dict[str, Any]
+    within: _WithinEpoch | None = None
     settings: _Settings
 
 

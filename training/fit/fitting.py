@@ -6,7 +6,8 @@ This module knows no run folders, checkpoints or signals.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ __all__ = ["Fitted", "Fitting", "epoch_bar", "prepare"]
 MOST_HELD = 8_192
 """Held-out rows, evenly spaced, whose sketches an artifact stores, so that later steps can recognize them."""
 PROBE_ROWS = 2_000
+STEP_SECONDS = 0.2
+"""Seconds between two updates of the progress within an epoch."""
 ROUNDING = 1e-5
 MAX_WEIGHTS = 1 << 28
 
@@ -152,17 +155,28 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
 
 
 @contextmanager
-def epoch_bar(epochs: int, state: State, *, shown: bool = True) -> Iterator[Callable[[State], None]]:
-    """Show a progress bar on standard error; yield the function to call after each epoch."""
-    with progress_bar("training", epochs, "epochs", shown=shown) as advance:
-        advance(len(state.history))
+def epoch_bar(epochs: int, state: State, *, shown: bool = True, log: Path | None = None) -> Iterator[Hooks]:
+    """Show the progress (training.progress); yield the hooks to call after each step and each epoch."""
+    done = float(len(state.history))
+    with progress_bar("training", epochs, "epochs", shown=shown, done=done, log=log) as advance:
+        looked = time.monotonic()
+
+        def on_step(step: int, steps: int) -> None:
+            nonlocal looked, done
+            if time.monotonic() - looked < STEP_SECONDS:
+                return
+            looked, before = time.monotonic(), done
+            done = int(done) + step / steps if step < steps else done
+            advance(done - before)
 
         def on_epoch(state: State) -> None:
+            nonlocal done
+            before, done = done, float(len(state.history))
             last = state.history[-1]
             losses = [math.nan if loss is None else loss for loss in (last.train_loss, last.validation_loss)]
-            advance(1, "loss {:.5f}, validation {:.5f}".format(*losses))
+            advance(done - before, "loss {:.5f}, validation {:.5f}".format(*losses))
 
-        yield on_epoch
+        yield Hooks(on_step=on_step, on_epoch=on_epoch)
 
 
 def _build(shape: tuple[int, ...], width: int, config: TrainConfig) -> Autoencoder:
