@@ -88,6 +88,7 @@ class _Layer(Fields):
     outs: _Side = 1
     height: _Side = 1
     width: _Side = 1
+    length: _Side = 1
     channels: _Side = 1
     below: Annotated[int, Field(ge=0, le=1)] = 0
     right: Annotated[int, Field(ge=0, le=1)] = 0

@@ -97,11 +97,9 @@ class Watch:
         """Continue an epoch after the observations that `within` returned."""
         device = next(self.model.parameters()).device
         kept = {name: tensor.to(device) for name, tensor in epoch.tensors.items()}
-        nothing = torch.zeros(0)
-        self.losses, self.norms, self.gradients, self.updates = (
-            list(kept.get(f"watch_{name}", nothing)) for name in ("losses", "norms", "gradients", "updates")
-        )
-        self.alive = [kept[f"watch_alive_{number}"] for number in range(len(self.layers))]
+        for name in ("losses", "norms", "gradients", "updates"):
+            setattr(self, name, list(kept.get(f"watch_{name}", torch.zeros(0))))
+        self.alive[:] = [kept[f"watch_alive_{number}"] for number in range(len(self.layers))]
         self.stale, self.train_mode = epoch.counts["stale"], bool(epoch.counts["train_mode"])
 
     def _reset(self) -> None:

@@ -141,13 +141,14 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
         loss = column_loss(loss, preprocess.table.layout)
     check_pair(loss, config.model)
     _check_output(config, loss, preprocess)
-    plan = _plan(config, len(split.train), build_corruption(config.corruption, preprocess.to(device), rows.shape))
+    corrupt = build_corruption(config.corruption, preprocess.to(device), rows.shape, series=rows.series)
+    plan = _plan(config, len(split.train), corrupt)
     parts = split.train, split.validation
     scaled = [preprocess.apply_for_training(torch.from_numpy(part)) for part in parts]
     clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
     train, validation = place_on_device(scaled, device)
     data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
-    model = _build(rows.shape, data.train.shape[1], config).to(device)
+    model = _build(rows, data.train.shape[1], config).to(device)
     optimizer = build_optimizer(config.optimizer, model)
     precision: Precision = (resumed or {}).get("precision", config.fit.precision)
     bf16 = choose_bf16(precision, model, loss, optimizer, data.train[: plan.batch_size])
@@ -179,19 +180,19 @@ def epoch_bar(epochs: int, state: State, *, shown: bool = True, log: Path | None
         yield Hooks(on_step=on_step, on_epoch=on_epoch)
 
 
-def _build(shape: tuple[int, ...], width: int, config: TrainConfig) -> Autoencoder:
-    """Build a model for preprocessed rows of `width` values; they keep `shape` if it has as many values."""
-    shape = shape if math.prod(shape) == width else (width,)
+def _build(rows: Rows, width: int, config: TrainConfig) -> Autoencoder:
+    """Build a model for preprocessed rows of `width` values; they keep their shape if it has as many values."""
+    shape = rows.shape if rows.width == width else (width,)
     latent_dim = latent_dim_for(width, config.model)
     with torch.device("meta"):  # without storage
-        sketch = Autoencoder(shape, latent_dim, config.model)
+        sketch = Autoencoder(shape, latent_dim, config.model, series=rows.series)
     weights = max(sum(part.numel() for part in half.parameters()) for half in (sketch.encoder, sketch.decoder))
     if weights > MAX_WEIGHTS:  # the settings are likely a mistake
         field = {"mlp": "model.hidden", "conv": "model.channels"}[config.model.kind]
         expected = f"at most {MAX_WEIGHTS:,} weights in the encoder and in the decoder"
         raise ConfigError(field, expected=expected, found=f"{weights:,}")
     torch.manual_seed(config.fit.seed)
-    return Autoencoder(shape, latent_dim, config.model)
+    return Autoencoder(shape, latent_dim, config.model, series=rows.series)
 
 
 def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:

@@ -79,6 +79,11 @@ class Rows:
     def width(self) -> int:
         return int(np.prod(self.shape))
 
+    @property
+    def series(self) -> bool:
+        """Whether a row is a window of a recording, (window, channels), and not a picture or a list of columns."""
+        return isinstance(self.transform, WindowTransform)
+
     def with_settings(self, settings: DataConfig) -> "Rows":
         """Return the same rows, read with these settings; rows that no setting changes stay unchanged."""
         if self.reopen is None or self.settings is None or self.settings.reads_like(settings):
