@@ -37,7 +37,7 @@ from lookalike.training.models.losses import Loss, bounded, build_loss, check_pa
 from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
 from lookalike.training.progress import progress_bar
-from lookalike.training.rows import Rows, evenly, sketches
+from lookalike.training.rows import Rows, sketches, spread
 from lookalike.training.schedules import build_schedule
 from lookalike.training.tables.columns import describe_columns
 
@@ -116,7 +116,7 @@ class Fitting:
             "output": "logits" if self.loss.range_logits else "values",
             **({"transform": rows.transform.model_dump(mode="json")} if rows.transform else {}),
             **settings,
-            "held_out": sketches(split.validation[evenly(len(split.validation), MOST_HELD)]).tolist(),
+            "held_out": sketches(split.validation[spread(len(split.validation), MOST_HELD, rows.series)]).tolist(),
             "best_epoch": state.best_epoch,
             "history": [dataclasses.asdict(epoch) for epoch in state.history],
         }
