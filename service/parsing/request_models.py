@@ -75,6 +75,23 @@ MinSequence = Annotated[
 ]
 
 
+Distinct = Annotated[
+    bool,
+    Field(
+        description="Of windows of recordings: whether a hit that overlaps a better hit is left out; true by default. "
+        "Other items have no recordings.",
+    ),
+]
+Exclude = Annotated[
+    float | str,
+    Field(
+        description="Of windows of recordings, in a search by ids: hits of the query's own recording are left out if "
+        "they are at most this far from it, in seconds (in samples without a clock) or as a time such as 30s. By "
+        "default, those that overlap the query.",
+    ),
+]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -111,6 +128,8 @@ class SearchRequest(_Strict):
     filter: FilterField | None = None
     with_payload: bool = True
     min_sequence: MinSequence = 0
+    distinct: Distinct | None = None
+    exclude: Exclude | None = None
 
 
 class NpyParams(_Strict):
@@ -122,6 +141,8 @@ class NpyParams(_Strict):
     filter: FilterField | None = None
     version: VersionField | None = None
     min_sequence: MinSequence = 0
+    distinct: Distinct | None = None
+    exclude: Exclude | None = None
 
 
 class Item(_Strict):

@@ -66,8 +66,9 @@ def split_rows(
     """Read the rows (a sample if they exceed `data.max_bytes`) and hold some out, chosen by the seed.
 
     No held-out row also occurs among the training rows, unless all rows are equal. Windows of recordings are held out
-    as `hold_out_recordings` says, and training windows that overlap held-out windows are left out. If the source holds finer values
-    than float32, a sample is read first to find the origin, unless the rows have an origin or `data.scale` is "none".
+    as `hold_out_recordings` says, and training windows that overlap held-out windows are left out. If the source holds
+    finer values than float32, a sample is read first to find the origin, unless the rows have an origin or
+    `data.scale` is "none".
 
     Raises DataError for a bad row, for fewer than two rows, and if no rows or all rows are held out.
 
@@ -168,7 +169,8 @@ def hold_out_recordings(stretches: Sequence[Stretch | None], share: float, seed:
     rank[by_time] = np.arange(len(kinds)) - firsts[kinds[by_time]]
     last = np.rint(sizes * share).astype(np.int64)
     last[np.argmax(sizes)] = max(1, last[np.argmax(sizes)])
-    return rank >= (sizes - last)[kinds]
+    ends: Booleans = rank >= (sizes - last)[kinds]
+    return ends
 
 
 def _note(group: str | None, payload: dict[str, Any]) -> tuple[Any, Stretch | None]:

@@ -69,7 +69,7 @@ def _decoder(
 
 
 def _to_grid(sides: Sides, channels: int) -> nn.Module:
-    return ToSeries(*sides, channels) if len(sides) == 1 else ToPicture(*sides, channels)
+    return ToSeries(sides[0], channels) if len(sides) == 1 else ToPicture(sides[0], sides[1], channels)
 
 
 def _halving(ins: int, outs: int, sides: int) -> nn.Conv1d | nn.Conv2d:
