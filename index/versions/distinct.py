@@ -41,8 +41,8 @@ class Thinning:
 
     Attributes:
         distinct: whether a hit that overlaps a better hit is left out.
-        exclude: hits of the query's own recording are left out if they overlap the query, or are at most this far from
-            it, in the unit of start and end; None leaves out none of them.
+        exclude: hits of the query's own recording are left out if they overlap the query, or are less than this far
+            from it, in the unit of start and end; None leaves out none of them.
     """
 
     distinct: bool = True

@@ -110,7 +110,11 @@ def search_call(query: Query, rows: Rows) -> Call:
     filter_json = b"" if query.filter is None else _json(query.filter)
     if not isinstance(rows, np.ndarray) or query.kind == "ids" or len(filter_json) > _MAX_URL_FILTER:
         fields = {query.kind: rows, "limit": query.limit, "with_payload": query.with_payload}
-        optional = {"filter": query.filter, "version": query.version, "min_sequence": query.min_sequence or None}
+        optional: dict[str, Any] = {
+            "filter": query.filter,
+            "version": query.version,
+            "min_sequence": query.min_sequence or None,
+        }
         optional |= {"distinct": query.distinct, "exclude": query.exclude}
         body = _json(fields | {name: value for name, value in optional.items() if value is not None})
         return Call("POST", "search", headers={"Content-Type": JSON, "Accept": JSON}, body=body)

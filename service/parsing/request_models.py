@@ -82,14 +82,13 @@ Distinct = Annotated[
         "Other items have no recordings.",
     ),
 ]
-Exclude = Annotated[
-    float | str,
-    Field(
-        description="Of windows of recordings, in a search by ids: hits of the query's own recording are left out if "
-        "they are at most this far from it, in seconds (in samples without a clock) or as a time such as 30s. By "
-        "default, those that overlap the query.",
-    ),
-]
+_EXCLUDE = {
+    "type": ["number", "string"],
+    "description": "Of windows of recordings, in a search by ids: hits of the query's own recording are left out if "
+    "they are less than this far from it, in seconds (in samples without a clock) or as a time such as 30s. By "
+    "default, those that overlap the query are left out.",
+}
+Exclude = Annotated[float | str, WithJsonSchema(_EXCLUDE)]
 
 
 class _Strict(BaseModel):

@@ -55,7 +55,7 @@ def overlapping(stretches: Sequence[Stretch | None], chosen: Booleans) -> Boolea
         if stretch:
             members.setdefault(stretch.recording, []).append(place)
     for places in map(np.array, members.values()):
-        edges = np.array([stretches[place][1:] for place in places])  # type: ignore[index]  # (m, 2)
+        edges = np.array([stretches[place][1:] for place in places])  # (m, 2)
         picked = chosen[places]
         if not picked.any():
             continue

@@ -212,8 +212,8 @@ def search(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="With --id, leave out hits of the item's own recording that are at most this far from it, as 30s, or "
-            "in samples if the recordings have no times. [default: hits that overlap it]",
+            help="With --id, leave out hits of the item's own recording that are less than this far from it, as 30s, "
+            "or in samples if the recordings have no times. [default: hits that overlap it]",
         ),
     ] = None,
     device: Device = "auto",

@@ -1,7 +1,5 @@
 """Distinct hits against brute force: all items ranked, then thinned one by one."""
 
-import dataclasses
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,18 +21,14 @@ from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions import distinct, searching
-from lookalike.index.versions.build import build
 from lookalike.index.versions.distinct import Thinning, payload_stretch, thinned, thinning_for
 from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder
-from lookalike.training.fit.job import train
-from lookalike.training.rows import Chunk, Rows
 from lookalike.training.transforms import ImageTransform, Stretch, WindowTransform, stretch_of
-from tests.factories import array_rows, quick
+from tests.factories import window_rows
 
 Payload = dict[str, Any]
-WINDOW, HOP = 8, 2
 
 
 def base(folder: Path, vectors: NDArray[np.float32], payloads: list[Payload]) -> Base:
@@ -110,8 +104,8 @@ def encoder_of(transform: object) -> Encoder:
     return SimpleNamespace(transform=transform)  # type: ignore[return-value]
 
 
-WITH_CLOCK = WindowTransform(window=WINDOW, hop=HOP, channels=("x",), rate=50.0)
-WITHOUT_CLOCK = WindowTransform(window=WINDOW, hop=HOP, channels=("x",))
+WITH_CLOCK = WindowTransform(window=8, hop=2, channels=("x",), rate=50.0)
+WITHOUT_CLOCK = WindowTransform(window=8, hop=2, channels=("x",))
 
 
 @pytest.mark.parametrize(
@@ -151,37 +145,9 @@ def test_refuses_options_that_do_not_fit(transform: object, options: Any, messag
         thinning_for(encoder_of(transform), **options)
 
 
-def recordings(count: int = 12, windows: int = 25) -> Rows:
-    """Windows of noisy sines in two channels; each recording has another frequency, and each window overlaps others."""
-    generator = np.random.default_rng(0)
-    time = np.arange(windows * HOP + WINDOW)
-    inputs, payloads = [], []
-    for number in range(count):
-        wave = np.sin(time[:, None] * (0.2 + 0.1 * (number % 4)) + [0, 1]) + 0.1 * generator.normal(size=(len(time), 2))
-        for start in range(0, windows * HOP, HOP):
-            inputs.append(wave[start : start + WINDOW])
-            payloads.append({"recording": f"r{number}", "start": start, "end": start + WINDOW})
-    values = np.array(inputs, np.float32)
-
-    def read(size: int) -> Iterator[Chunk]:
-        for first in range(0, len(values), size):
-            part = slice(first, first + size)
-            ids = [f"{payload['recording']}@{payload['start']}" for payload in payloads[part]]
-            yield Chunk(ids, values[part].reshape(len(ids), -1), payloads[part])
-
-    transform = WindowTransform(window=WINDOW, hop=HOP, channels=("x", "y"))
-    return dataclasses.replace(array_rows(values), read=read, transform=transform, group="recording")
-
-
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    """A version of windows, embedded by a convolutional encoder."""
-    folder = tmp_path_factory.mktemp("windows")
-    lines = ("model.kind=conv", "model.channels=[4, 8]", "corruption.kind=blocks", "corruption.level=0.3")
-    run = train(recordings(), quick(*lines, "fit.epochs=3"), folder / "run")
-    store = Store(folder / "store")
-    number = build(recordings(), run.folder, store)
-    return Collection(store.open(number))
+def collection(window_store: Store) -> Collection:
+    return Collection(window_store.open_champion())
 
 
 def stretches(collection: Collection, positions: NDArray[np.int64]) -> list[Stretch]:
@@ -201,7 +167,7 @@ def test_the_held_out_rows_of_a_version_are_whole_recordings(collection: Collect
 
 def test_hits_of_windows_do_not_overlap_and_novelty_stays(collection: Collection) -> None:
     searcher, thinning = collection.searcher, thinning_for(collection.encoder)
-    rows = next(iter(recordings(2).chunks())).inputs[::5]
+    rows = next(iter(window_rows(2).chunks())).inputs[::5]
     plain, thin = searcher.search_rows(rows, 10), searcher.search_rows(rows, 10, None, thinning)
     assert any(overlaps(stretches(collection, positions)) for positions in plain.positions)
     for positions in thin.positions:
@@ -243,6 +209,6 @@ def test_the_search_for_more_candidates_is_bounded(collection: Collection, monke
     for module in (distinct, searching):
         monkeypatch.setattr(module, "MOST", 20)
     thinning = thinning_for(collection.encoder)
-    result = collection.searcher.search_rows(next(iter(recordings(1).chunks())).inputs[:3], 20, None, thinning)
+    result = collection.searcher.search_rows(next(iter(window_rows(1).chunks())).inputs[:3], 20, None, thinning)
     assert result.positions.shape == (3, 20)
     assert ((result.positions >= 0).sum(axis=1) < 20).all()
