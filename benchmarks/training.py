@@ -146,7 +146,7 @@ def ours(
     )
 
     def train(watch: Stopwatch) -> None:
-        hooks, data = Hooks(on_step=watch.tick), Data(rows, rows[:BATCH])
+        hooks, data = Hooks(on_step=lambda step, steps: watch.tick()), Data(rows, rows[:BATCH])
         fit(model, loss, optimizer, data, plan=plan, hooks=hooks, state=State())
 
     return stopped_after_enough(train)

@@ -16,6 +16,7 @@ from lookalike.index.versions.store import Store
 from lookalike.training.config import load_config
 from lookalike.training.fit.job import train
 from lookalike.training.rows import open_rows
+from tests.factories import quick, window_rows
 
 TINY = ("model.hidden=[32]", "model.latent_dim=8", "fit.epochs=3", "fit.device=cpu")
 
@@ -63,6 +64,17 @@ def tiny_store(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Stor
     """A store with one version, of `digits`, which is the champion and has an exact index. Read only."""
     store = Store(tmp_path_factory.mktemp("tiny-store") / "store")
     store.promote(build(open_rows("digits"), tiny_run, store, target=Target(key="Flat"), device="cpu"))
+    return store
+
+
+@pytest.fixture(scope="session")
+def window_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with one version, of `window_rows()`, embedded by one-dimensional convolutions. Read only."""
+    folder, rows = tmp_path_factory.mktemp("window-store"), window_rows()
+    lines = ("model.kind=conv", "model.channels=[4, 8]", "corruption.kind=blocks", "corruption.level=0.3")
+    train(rows, quick(*lines), folder / "run")
+    store = Store(folder / "store")
+    store.promote(build(rows, folder / "run", store, target=Target(key="Flat"), device="cpu"))
     return store
 
 

@@ -21,6 +21,7 @@ from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.config import TrainConfig, load_config
 from lookalike.training.rows import Chunk, Rows, open_rows, sketches
 from lookalike.training.sealed import seal
+from lookalike.training.transforms import WindowTransform
 
 __all__ = [
     "ROOT",
@@ -37,6 +38,7 @@ __all__ = [
     "read_all",
     "reseal",
     "retrained",
+    "window_rows",
 ]
 
 ROOT = Path(__file__).parents[1]
@@ -204,3 +206,20 @@ def read_all(name: Path | str, size: int | None = None) -> Chunk:
         np.concatenate([chunk.inputs for chunk in chunks]),
         [p for chunk in chunks for p in chunk.payloads],
     )
+
+
+def window_rows(count: int = 12, windows: int = 25, *, window: int = 8, hop: int = 2) -> Rows:
+    """Windows of noisy sines in two channels; recordings have four frequencies, and each window overlaps others."""
+    generator = np.random.default_rng(0)
+    time = np.arange(windows * hop + window)
+    inputs, payloads = [], []
+    for number in range(count):
+        wave = np.sin(time[:, None] * (0.2 + 0.1 * (number % 4)) + [0, 1]) + 0.1 * generator.normal(size=(len(time), 2))
+        for start in range(0, windows * hop, hop):
+            inputs.append(wave[start : start + window])
+            payloads.append({"recording": f"r{number}", "start": start, "end": start + window})
+    values = np.array(inputs, np.float32)
+    flat = values.reshape(len(values), -1)
+    made = made_rows(flat, [f"{payload['recording']}@{payload['start']}" for payload in payloads], payloads)
+    transform = WindowTransform(window=window, hop=hop, channels=("x", "y"))
+    return dataclasses.replace(made, shape=values.shape[1:], transform=transform, group="recording")

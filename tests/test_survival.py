@@ -89,7 +89,7 @@ def test_a_run_killed_repeatedly_ends_bit_for_bit_like_an_uninterrupted_run(whol
     assert code == 0, errors
     assert epochs(run) == EPOCHS
     assert weights(run) == weights(whole)
-    assert {path.name.partition("-")[0] for path in run.iterdir()} == {".lock", "checkpoint", "encoder"}
+    assert {path.name.partition("-")[0] for path in run.iterdir()} == {".lock", "checkpoint", "encoder", "progress.log"}
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_resumes(whole: Path, tmp_path: Path) -> None:
@@ -108,7 +108,8 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_resumes(whole: Path, 
     assert "--resume" in last
     assert "Traceback" not in errors
     assert files(checkpoint.folder) == before
-    assert all(path.name.startswith((".lock", "checkpoint-")) for path in run.iterdir())  # no partial files
+    names = {path.name.partition("-")[0] for path in run.iterdir()}
+    assert names == {".lock", "checkpoint", "progress.log"}  # no partial files
     assert latest_checkpoint(run) is not None
     assert ended(started(run, "--resume"))[0] == 0
     assert weights(run) == weights(whole)

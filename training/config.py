@@ -119,7 +119,8 @@ class ModelConfig:
     """Pillar one: an autoencoder, a stack of layers and its mirror image."""
 
     kind: Literal["mlp", "conv"] = "mlp"
-    """conv: pictures only; one convolution of stride 2 for each of `channels`."""
+    """conv: for pictures (kernels of 3 x 3) and windows of recordings (kernels of 5 samples); one convolution of
+    stride 2 for each of `channels`."""
     latent_dim: Width | Literal["auto"] = "auto"
     """auto: a quarter of the columns, at least 2 and at most 32."""
     hidden: tuple[Width, ...] = (512, 256)
@@ -177,7 +178,8 @@ class CorruptionConfig:
     level: Noise | Literal["auto"] = "auto"
     """auto: 1.2 for gaussian, 0.3 for the others. gaussian: the largest standard deviation; each row draws one
     from 0 to this, in the unit of the preprocessed rows (a standard deviation if they are centered or standardized,
-    else a range). masking, salt_and_pepper and swap: the share of values that change. blocks: of the picture."""
+    else a range). masking, salt_and_pepper and swap: the share of values that change. blocks: of the picture, or
+    of the time of a window, over all channels."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.config import CorruptionConfig
 from lookalike.training.errors import ConfigError
-from lookalike.training.models.layers import picture_shape
+from lookalike.training.models.layers import picture_shape, series_shape
 
 __all__ = ["CORRUPTIONS", "Corruption", "build_corruption"]
 
@@ -53,7 +53,7 @@ def blocks(
 ) -> Tensor:
     """Set a rectangle of each picture, a share `level` of it at a random place, to the columns' least values.
 
-    The rectangle has the picture's proportions, as far as whole pixels allow.
+    The rectangle has the picture's proportions, as far as whole pixels allow. A picture of height 1 is a window.
     """
     height, width, channels = picture
     tall = min(height, max(1, round(height * math.sqrt(level))))
@@ -80,10 +80,13 @@ CORRUPTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def build_corruption(config: CorruptionConfig, scaling: Preprocessor, shape: tuple[int, ...]) -> Corruption | None:
+def build_corruption(
+    config: CorruptionConfig, scaling: Preprocessor, shape: tuple[int, ...], *, series: bool = False
+) -> Corruption | None:
     """Return the configured corruption of rows of shape `shape`, or None for a standard autoencoder.
 
-    Raises ConfigError for a share above 1, and for blocks if the rows are not pictures.
+    If `series` is true, the rows are windows of shape (length, channels), and a block is a stretch of time over all
+    channels. Raises ConfigError for a share above 1, and for blocks if the rows are neither pictures nor windows.
     """
     if config.kind == "none":
         return None
@@ -92,7 +95,8 @@ def build_corruption(config: CorruptionConfig, scaling: Preprocessor, shape: tup
         raise ConfigError("corruption.level", expected="a share of values, at most 1", found=str(level))
     corrupt = CORRUPTIONS[config.kind]
     if config.kind == "blocks":
-        corrupt = partial(corrupt, picture=picture_shape(shape, "corruption.kind"))
+        field = "corruption.kind"
+        corrupt = partial(corrupt, picture=(1, *series_shape(shape, field)) if series else picture_shape(shape, field))
     return lambda clean, generator: corrupt(clean, generator, level, scaling)
 
 

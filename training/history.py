@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-__all__ = ["Epoch", "State", "finite"]
+__all__ = ["Epoch", "State", "WithinEpoch", "finite"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,23 @@ class Epoch:
     vitals: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class WithinEpoch:
+    """The progress of an epoch that has not ended.
+
+    Attributes:
+        step: the steps that are done.
+        seconds: how long they took.
+        counts: numbers that the epoch has counted so far.
+        tensors: the random generators' states, and what the epoch has observed so far.
+    """
+
+    step: int
+    seconds: float
+    counts: dict[str, int] = field(default_factory=dict)
+    tensors: dict[str, "Tensor"] = field(default_factory=dict)
+
+
 @dataclass
 class State:
     """The progress of a run: with the model and the optimizer, enough to resume it."""
@@ -38,6 +55,8 @@ class State:
     stopped: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     """Facts known before the first step: see `training.doctor.facts`."""
+    within: WithinEpoch | None = None
+    """The epoch after `history`, if it has begun."""
 
 
 def finite(value: float) -> float | None:

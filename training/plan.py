@@ -48,11 +48,18 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Callbacks after each step and each epoch, and a check whether to stop."""
+    """Callbacks after each step and each epoch, and checks whether to stop and whether to save.
 
-    on_step: Callable[[], None] = lambda: None
+    Attributes:
+        on_step: receives the number of steps that the epoch has done, and how many it has.
+        should_save: asked after each step but an epoch's last; if true, `on_save` receives the state within the epoch.
+    """
+
+    on_step: Callable[[int, int], None] = lambda step, steps: None
     on_epoch: Callable[[State], None] = lambda state: None
     should_stop: Callable[[], bool] = lambda: False
+    should_save: Callable[[], bool] = lambda: False
+    on_save: Callable[[State], None] = lambda state: None
 
 
 def automatic_batch(count: int) -> int:

@@ -113,7 +113,7 @@ class BaseAndDelta:
         self._version = version
         self._delta = delta
         self.vectors_at, self.local_scale_at = delta.vectors_at, delta.local_scale_at
-        self.id_at, self.positions = delta.id_at, delta.positions
+        self.id_at, self.positions, self.payload_json = delta.id_at, delta.positions, delta.payload_json
         # The cached function does not refer to `self`: a cycle would keep the arrays until the next garbage collection.
         self._filtered = lru_cache(CACHED_FILTERS)(partial(_filtered, version, delta))
 

@@ -31,8 +31,9 @@ from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
 from lookalike.training.parallel import map_in_order
 from lookalike.training.progress import progress_bar
-from lookalike.training.rows import Chunk, Rows, evenly, sketches
+from lookalike.training.rows import Chunk, Rows, sketches, spread
 from lookalike.training.sealed import locked
+from lookalike.training.transforms import WindowTransform
 
 __all__ = ["CachedEmbeddings", "embed_with_cache", "open_cache"]
 
@@ -199,12 +200,14 @@ def _fields(count: int, digest: str, embeddings: bytes | memoryview) -> dict[str
 class _HeldOut:
     """Chooses rows to hold out of the index until it is measured: rows that the encoder was not trained on.
 
-    If the encoder was trained on other data, the rows are drawn evenly over all. At most a tenth is held out.
+    If the encoder was trained on other data, the rows are drawn evenly over all; of windows of recordings, a stretch is
+    drawn. At most a tenth is held out.
     """
 
     def __init__(self, rows: Rows, encoder: Encoder) -> None:
         self._most = min(MOST_HELD, rows.count // 10, max(1, HELD_BYTES // (4 * rows.width)))
-        self._drawn = np.sort(np.random.default_rng(0).choice(rows.count, self._most, replace=False))
+        self._series = isinstance(encoder.transform, WindowTransform)
+        self._drawn = _drawn(rows.count, self._most, self._series)
         self._missing = np.unique(encoder.held_out)
         self._enough = max(1, len(encoder.held_out) // 2)
         self._seen = 0
@@ -228,7 +231,7 @@ class _HeldOut:
     def _are_known(self) -> bool:
         """Whether the encoder was trained on these rows: enough of its held-out rows are found, evenly distributed."""
         found = np.concatenate([places for places, _ in self._known])
-        if len(found) < max(self._enough, TELLING):
+        if self._series or len(found) < max(self._enough, TELLING):  # whole recordings are not evenly distributed
             return len(found) >= self._enough
         even = np.linspace(0, self._seen, len(found))
         return bool(np.abs(found - even).max() < UNEVEN * self._seen)
@@ -237,5 +240,13 @@ class _HeldOut:
         """Return the positions, (m,), rising, and the rows, (m, width)."""
         parts = self._known if self._are_known() else self._random
         places, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
-        some = evenly(len(places), self._most)
+        some = spread(len(places), self._most, self._series)
         return places[some], rows[some]
+
+
+def _drawn(count: int, most: int, series: bool) -> Integers:
+    """(most,) rising: a random choice of the numbers 0 to count - 1; of windows, which overlap, a random stretch."""
+    generator = np.random.default_rng(0)
+    if series:
+        return int(generator.integers(count - most + 1)) + np.arange(most)
+    return np.sort(generator.choice(count, most, replace=False))

@@ -8,7 +8,7 @@ Searcher       embeddings, rows or ids -> SearchResult
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -20,9 +20,10 @@ from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.items.filters import Filter
 from lookalike.index.items.table import ItemTable
 from lookalike.index.limits import MAX_FOUND, MAX_LIMIT, check_limit
+from lookalike.index.versions.distinct import FIRST, MOST, Thinning, payload_stretch, thinned
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import NEIGHBORS, Novelty, encode_with_errors, local_distances
-from lookalike.training.array_types import Booleans, Doubles, Floats, Positions
+from lookalike.training.array_types import Booleans, Doubles, Floats, Integers, Positions
 from lookalike.training.artifact.encoder import Encoder
 
 __all__ = ["CACHED_FILTERS", "Base", "Find", "SearchResult", "SearchSpace", "Searcher", "among", "rank"]
@@ -31,6 +32,7 @@ EXACT = 100_000
 """At most this many allowed items are compared with the query one by one, which takes some milliseconds."""
 EDGE = 2e-6  # The relative error of a score that an index computes in float32
 CACHED_FILTERS = 4  # The number of filters whose allowed items are cached
+CACHED_STRETCHES = 1 << 16  # The number of items whose stretch is cached
 
 Find = Callable[[Floats, int], Positions]
 """(n, dim) queries and k -> the positions of k nearest items or more, (n, >= k); -1 for no item."""
@@ -76,6 +78,8 @@ class SearchSpace(Protocol):
 
     def id_at(self, position: int) -> str: ...
 
+    def payload_json(self, position: int) -> str: ...
+
     def positions(self, ids: Sequence[str]) -> Positions:
         """(n,): the positions of ids, in their order. Raises UnknownItemError for an id that no item has."""
 
@@ -89,7 +93,7 @@ class Base:
         self.items = items
         self.local_scale = local_scale
         self.scores, self.vectors_at = embeddings.scores, embeddings.at
-        self.id_at, self.positions = items.id_at, items.positions
+        self.id_at, self.positions, self.payload_json = items.id_at, items.positions, items.payload_json
         self._filtered = lru_cache(CACHED_FILTERS)(lambda filter_: among(index, embeddings, items.allowed(filter_)))
 
     @property
@@ -112,6 +116,9 @@ class Searcher:
         self.space = space
         self._encoder = encoder
         self._novelty = novelty
+        self._stretch_at = lru_cache(CACHED_STRETCHES)(
+            partial(payload_stretch, space)
+        )  # a position's item never changes
 
     def search(
         self,
@@ -121,33 +128,46 @@ class Searcher:
         *,
         errors: Doubles | None = None,
         own: Positions | None = None,
+        thinning: Thinning | None = None,
     ) -> SearchResult:
         """Find the `limit` nearest items of each embedding, (n, latent_dim), among those that pass a filter.
 
         `errors`, (n,), are the reconstruction errors of the embedded rows; None if the queries are no rows. `own`,
-        (n,), is the position of each query that is an item, which is not among its own hits. Raises QueryError if
-        embeddings, limit or filter are invalid.
+        (n,), is the position of each query that is an item, which is not among its own hits. `thinning` leaves out hits
+        that overlap better hits; it does not change the novelty. Raises QueryError if embeddings, limit or filter are
+        invalid.
         """
         check_limit(limit, MAX_LIMIT)
-        scores, positions = self._others(embeddings, max(limit, NEIGHBORS), None, own)
+        wanted = limit if thinning is None else min(FIRST * limit, MOST)
+        scores, positions = self._others(embeddings, max(wanted, NEIGHBORS), None, own)
         scale = self.space.local_scale_at(positions[:, :NEIGHBORS])
         distances = local_distances(scores[:, :NEIGHBORS], scale, self.space.metric)
         if filter_ is not None:
-            scores, positions = self._others(embeddings, limit, filter_, own)
+            scores, positions = self._others(embeddings, wanted, filter_, own)
+        if thinning is not None:
+
+            def find(numbers: Integers, k: int) -> tuple[Floats, Positions]:
+                return self._others(embeddings[numbers], k, filter_, None if own is None else own[numbers])
+
+            scores, positions = thinned((scores, positions), find, self._stretch_at, limit, thinning, own)
         return SearchResult(scores[:, :limit], positions[:, :limit], self._novelty.p_values(errors, distances))
 
-    def search_rows(self, rows: Floats, limit: int, filter_: Filter | None = None) -> SearchResult:
+    def search_rows(
+        self, rows: Floats, limit: int, filter_: Filter | None = None, thinning: Thinning | None = None
+    ) -> SearchResult:
         """Search with raw rows, (n, width); their novelty includes the reconstruction error."""
         latent, errors = encode_with_errors(self._encoder, rows)
-        return self.search(in_metric(latent, self.space.metric), limit, filter_, errors=errors)
+        return self.search(in_metric(latent, self.space.metric), limit, filter_, errors=errors, thinning=thinning)
 
-    def search_items(self, ids: Sequence[str], limit: int, filter_: Filter | None = None) -> SearchResult:
+    def search_items(
+        self, ids: Sequence[str], limit: int, filter_: Filter | None = None, thinning: Thinning | None = None
+    ) -> SearchResult:
         """Search with items; no item is among its own hits.
 
         Raises UnknownItemError for an id that no item has, and QueryError if limit or filter are invalid.
         """
         own = self.space.positions(ids)
-        return self.search(self.space.vectors_at(own), limit, filter_, own=own)
+        return self.search(self.space.vectors_at(own), limit, filter_, own=own, thinning=thinning)
 
     def _others(
         self, embeddings: Floats, limit: int, filter_: Filter | None, own: Positions | None

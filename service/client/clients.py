@@ -92,6 +92,9 @@ class Client:
             version: the version that computed the embeddings, if they are older than a retraining.
             min_sequence: the change of the change log that the response must include. Changes that this service
                 acknowledged are always included.
+            distinct: of windows of recordings, whether a hit that overlaps a better hit is left out; True by default.
+            exclude: of windows, in a search with ids: leave out hits of the query's own recording that are less
+                than this far from it, in seconds (in samples without a clock) or as a time such as "30s".
         """
         return self._run(exchange.search(Query.of(inputs, embeddings, ids, images, **options), self._options))
 

@@ -49,6 +49,8 @@ class SearchOptions(TypedDict, total=False):
     with_payload: bool
     version: int | None
     min_sequence: int
+    distinct: bool | None
+    exclude: float | str | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Query:
     with_payload: bool = True
     version: int | None = None
     min_sequence: int = 0
+    distinct: bool | None = None
+    exclude: float | str | None = None
 
     @staticmethod
     def of(
@@ -121,7 +125,12 @@ def search_call(query: Query, rows: Rows) -> Call:
     filter_json = b"" if query.filter is None else _json(query.filter)
     if not isinstance(rows, np.ndarray) or query.kind in {"ids", "images"} or len(filter_json) > _MAX_URL_FILTER:
         fields = {query.kind: rows, "limit": query.limit, "with_payload": query.with_payload}
-        optional = {"filter": query.filter, "version": query.version, "min_sequence": query.min_sequence or None}
+        optional: dict[str, Any] = {
+            "filter": query.filter,
+            "version": query.version,
+            "min_sequence": query.min_sequence or None,
+        }
+        optional |= {"distinct": query.distinct, "exclude": query.exclude}
         body = _json(fields | {name: value for name, value in optional.items() if value is not None})
         return Call("POST", "search", headers={"Content-Type": JSON, "Accept": JSON}, body=body)
     params = {
@@ -134,6 +143,9 @@ def search_call(query: Query, rows: Rows) -> Call:
         params["filter"] = filter_json.decode()
     if query.version is not None:
         params["version"] = str(query.version)
+    for name, value in (("distinct", query.distinct), ("exclude", query.exclude)):
+        if value is not None:
+            params[name] = _json(value).decode()
     body = _npy(_narrow(rows) if query.kind == "inputs" else _float32(rows))
     return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=body)
 

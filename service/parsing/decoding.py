@@ -62,6 +62,7 @@ class SearchQuery:
         version: the version whose embeddings the rows are; None: the serving version.
         min_sequence: the change of the change log that the answer must include; 0 for none.
         photos: the inputs that are not decoded yet; then the rows are (n, 0).
+        distinct, exclude: as in `index.versions.distinct.thinning_for`.
     """
 
     kind: Kind
@@ -73,6 +74,8 @@ class SearchQuery:
     version: int | None = None
     min_sequence: int = 0
     photos: Sequence[Photo] = ()
+    distinct: bool | None = None
+    exclude: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def search_query(kind: Kind, rows: Floats, request: SearchRequest | NpyParams, l
         raise TooLargeError("limit", expected=f"at most {limits.max_hits} hits in one answer", found=str(hits))
     ids = request.ids if isinstance(request, SearchRequest) else None
     filter_ = None if request.filter is None else read_filter(request.filter)
-    options = (request.with_payload, request.version, request.min_sequence)
+    options = (request.with_payload, request.version, request.min_sequence, request.distinct, request.exclude)
     return SearchQuery(kind, rows, request.limit, ids, filter_, *options)
 
 

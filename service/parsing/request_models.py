@@ -81,6 +81,22 @@ MinSequence = Annotated[
 ]
 
 
+Distinct = Annotated[
+    bool,
+    Field(
+        description="Of windows of recordings: whether a hit that overlaps a better hit is left out; true by default. "
+        "Other items have no recordings.",
+    ),
+]
+_EXCLUDE = {
+    "type": ["number", "string"],
+    "description": "Of windows of recordings, in a search by ids: hits of the query's own recording are left out if "
+    "they are less than this far from it, in seconds (in samples without a clock) or as a time such as 30s. By "
+    "default, those that overlap the query are left out.",
+}
+Exclude = Annotated[float | str, WithJsonSchema(_EXCLUDE)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -119,6 +135,8 @@ class SearchRequest(_Strict):
     filter: FilterField | None = None
     with_payload: bool = True
     min_sequence: MinSequence = 0
+    distinct: Distinct | None = None
+    exclude: Exclude | None = None
 
 
 class NpyParams(_Strict):
@@ -130,6 +148,8 @@ class NpyParams(_Strict):
     filter: FilterField | None = None
     version: VersionField | None = None
     min_sequence: MinSequence = 0
+    distinct: Distinct | None = None
+    exclude: Exclude | None = None
 
 
 class Item(_Strict):

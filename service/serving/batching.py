@@ -11,6 +11,7 @@ import numpy as np
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import Filter
+from lookalike.index.versions.distinct import Thinning
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import encode_with_errors
 from lookalike.index.versions.searching import SearchResult
@@ -52,6 +53,7 @@ class Call:
         until: the event loop's time at which the call's deadline passes.
         is_disconnected: whether the client has disconnected.
         canary: whether it is the canary query of the version.
+        thinning: which hits of windows are left out.
     """
 
     rows: Floats
@@ -63,6 +65,7 @@ class Call:
     until: float = 0.0
     is_disconnected: IsDisconnected = never
     canary: bool = False
+    thinning: Thinning | None = None
     future: "asyncio.Future[Answer]" = field(default_factory=_future, repr=False)
 
 
@@ -99,7 +102,8 @@ def _answer(collection: Collection, batch: list[Call]) -> BatchResult:
     batch = [_look_up_ids(collection, call) for call in batch]
     by_options: dict[Hashable, list[Call]] = {}
     for call in batch:
-        by_options.setdefault((call.limit, call.filter_, call.encoded, call.ids is None, call.canary), []).append(call)
+        options = (call.limit, call.filter_, call.encoded, call.ids is None, call.canary, call.thinning)
+        by_options.setdefault(options, []).append(call)
     groups = list(by_options.values())
     latents = _encode(collection, groups)
     encoded = perf_counter()
@@ -126,7 +130,9 @@ def _answer_group(collection: Collection, calls: list[Call], latent: Floats, err
         return [Answer(embeddings[part]) for part in parts]
     own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
     searched = collection.version if first.canary else collection  # the canary query's known answer is the version's
-    result = searched.searcher.search(embeddings, first.limit, first.filter_, errors=errors, own=own)
+    result = searched.searcher.search(
+        embeddings, first.limit, first.filter_, errors=errors, own=own, thinning=first.thinning
+    )
     scores, positions, novelty, sequence = result.scores, result.positions, result.novelty, collection.applied
     return [Answer(embeddings[p], SearchResult(scores[p], positions[p], novelty[p], sequence)) for p in parts]
 

@@ -21,6 +21,7 @@ import torch
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
 from lookalike.index.versions.alignment import mapped
+from lookalike.index.versions.distinct import thinning_for
 from lookalike.index.versions.manifest import CANARY_LIMIT
 from lookalike.index.versions.searching import SearchResult
 from lookalike.index.versions.version import Version
@@ -36,6 +37,8 @@ MAX_BATCH = 4_096
 """Rows in one batch; a call with more rows is one batch."""
 INLINE_WORK = 1_024
 """The event loop answers batches of up to this many hits, which takes some milliseconds."""
+THINNING = 16
+"""The work for a hit that must not overlap others, in hits: the payloads of all candidates are read."""
 ROW_WORK = 16
 """A row counts as at least this many hits."""
 QUIET_TURNS = 2
@@ -110,14 +113,15 @@ class Engine:
     async def search(self, query: SearchQuery, is_disconnected: IsDisconnected = never) -> SearchResult:
         """The `query.limit` nearest items of each row that pass the filter; of ids, the nearest other items.
 
-        Raises UnknownItemError if no item has one of the ids.
+        Raises UnknownItemError if no item has one of the ids, and QueryError if the version does not support an option.
         """
-        rows, version = query.rows, self.version
+        rows, version, by_ids = query.rows, self.version, query.ids is not None
+        thinning = thinning_for(version.encoder, distinct=query.distinct, exclude=query.exclude, by_ids=by_ids)
         if query.version not in (None, version.number):
             with np.errstate(over="ignore", invalid="ignore"):  # the search reports values that are too large
                 rows = mapped(rows, version.maps[query.version], version.metric)
         options = (query.kind != "inputs", query.limit, query.filter, query.ids)
-        call = Call(rows, *options, until=self._until(), is_disconnected=is_disconnected)
+        call = Call(rows, *options, until=self._until(), is_disconnected=is_disconnected, thinning=thinning)
         return (await self._submit(call)).result
 
     async def change(self, apply: Callable[[], None]) -> None:
@@ -270,7 +274,7 @@ class Engine:
 
 def _is_small(batch: list[Call]) -> bool:
     """Whether the event loop answers the batch; not if it has a filter, which may read every item."""
-    hits = sum(len(call.rows) * max(ROW_WORK, call.limit) for call in batch)
+    hits = sum(len(call.rows) * max(ROW_WORK, call.limit * (THINNING if call.thinning else 1)) for call in batch)
     return hits <= INLINE_WORK and not any(call.filter_ for call in batch)
 
 

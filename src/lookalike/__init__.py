@@ -4,6 +4,7 @@ Each name is imported when it is first used, so that `import lookalike` is fast.
 `lookalike.training`, `lookalike.index` and `lookalike.service`.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from lookalike.training.rows import open_rows
 
 __all__ = ["AsyncClient", "AutoencoderEmbedder", "Client", "Store", "Watch", "build", "diagnose", "open_rows", "train"]
+
+_WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+"""OpenMP threads sleep while they wait. Otherwise they spin, and take the cores from other processes.
+
+OpenMP reads these variables when torch and faiss are loaded; child processes inherit them.
+"""
+if not os.environ.keys() & _WAITING:
+    os.environ.update(_WAITING)
 
 _MODULES = {
     "AsyncClient": "service.client",

@@ -1,7 +1,14 @@
-"""`lookalike` and `python -m lookalike`: run a command. A user's mistake prints one line and exits with code 2."""
+"""`lookalike` and `python -m lookalike`: run a command.
 
+A user's mistake prints one line and exits with code 2. SIGTERM ends a command as Ctrl-C does, with code 130.
+"""
+
+import contextlib
 import errno
+import os
+import signal
 import sys
+from types import FrameType
 
 __all__ = ["main"]
 
@@ -12,6 +19,7 @@ def main() -> None:
     """Run the command line."""
     from lookalike.training.errors import LookalikeError
 
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         from lookalike.cli.app import app  # inside `try`: Ctrl-C may interrupt this slow import
 
@@ -28,6 +36,12 @@ def main() -> None:
     except KeyboardInterrupt:
         print("lookalike: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"lookalike: SIGTERM: the work ends\n")  # not print: the signal may have interrupted a print
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ def test_embed_replaces_only_a_plain_file(tiny_store: Store, tmp_path: Path, nam
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_an_interrupted_embed_leaves_no_files(tiny_store: Store, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_embed_leaves_no_files(tiny_store: Store, tmp_path: Path, number: int) -> None:
     """Embeds many rows, so that there is time to interrupt the command."""
     rows = save(tmp_path / "rows.npy", blobs(800_000, 64))
     (tmp_path / "out").mkdir()
@@ -57,9 +59,10 @@ def test_an_interrupted_embed_leaves_no_files(tiny_store: Store, tmp_path: Path)
     with subprocess.Popen([*COMMAND, *embed], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as popen:
         while popen.poll() is None and not _bytes_written(tmp_path / "out"):  # after all imports
             time.sleep(0.001)
-        popen.send_signal(signal.SIGINT)
+        popen.send_signal(number)
         _, errors = popen.communicate(timeout=60)
     assert popen.returncode == 130
+    assert ("lookalike: SIGTERM: the work ends\n" in errors) is (number == signal.SIGTERM)
     assert "Traceback" not in errors
     assert list((tmp_path / "out").iterdir()) == []
 

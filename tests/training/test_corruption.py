@@ -19,10 +19,12 @@ ROWS = np.random.default_rng(0).uniform([0, -5, 100], [1, 5, 100], (40, 3)).asty
 KINDS = sorted(CORRUPTIONS)
 
 
-def built(kind: str, level: float, scaling: Preprocessor, shape: tuple[int, ...] | None = None) -> Corruption:
+def built(
+    kind: str, level: float, scaling: Preprocessor, shape: tuple[int, ...] | None = None, *, series: bool = False
+) -> Corruption:
     """For rows that are pictures one pixel high, unless `shape` is given."""
     config = CorruptionConfig(kind=cast(Any, kind), level=level)
-    corruption = build_corruption(config, scaling, shape or (1, len(scaling.low)))
+    corruption = build_corruption(config, scaling, shape or (1, len(scaling.low)), series=series)
     assert corruption is not None
     return corruption
 
@@ -152,6 +154,19 @@ def test_a_block_is_equally_likely_at_every_place() -> None:
     share = covered((4, 4), 0.25, count=9_000).mean(dim=0)
     side = torch.tensor([1.0, 2.0, 2.0, 1.0])
     torch.testing.assert_close(share, side[:, None] * side / 9, atol=0.03, rtol=0)
+
+
+@given(length=st.integers(1, 40), channels=st.integers(1, 4), level=st.floats(0, 1))
+def test_a_block_of_a_window_is_one_stretch_of_time_over_all_channels(length: int, channels: int, level: float) -> None:
+    low = -torch.arange(1.0, length * channels + 1)
+    scaling = Preprocessor("none", 0 * low, low / low, low, -low)
+    seen = built("blocks", level, scaling, (length, channels), series=True)(torch.zeros(5, len(low)), seeded())
+    hit = (seen != 0).reshape(5, length, channels)
+    assert torch.equal(seen, torch.where(seen != 0, low, 0))
+    assert torch.equal(hit.all(dim=2), hit.any(dim=2))
+    assert hit[..., 0].sum(dim=1).tolist() == [round(level * length)] * 5
+    begins = hit[..., 0].int().diff(prepend=torch.zeros(5, 1, dtype=torch.int32), dim=1) == 1
+    assert bool((begins.sum(dim=1) <= 1).all())
 
 
 @pytest.mark.parametrize("shape", [(64,), (2, 2, 2, 2)])

@@ -17,6 +17,8 @@ def test_by_default_a_plan_does_not_corrupt_clip_or_round() -> None:
 
 def test_default_hooks_do_nothing_and_do_not_stop() -> None:
     hooks = Hooks()
-    hooks.on_step()
+    hooks.on_step(1, 2)
+    hooks.on_save(State())
+    assert not hooks.should_save()
     hooks.on_epoch(State())
     assert hooks.should_stop() is False

@@ -4,10 +4,14 @@
     {"kind": "picture", "height": 8, "width": 8, "channels": 1}         rows -> pictures
     {"kind": "conv", "ins": 1, "outs": 32}                              sides of s become ceil(s / 2)
     {"kind": "deconv", "ins": 32, "outs": 1, "below": 1, "right": 0}    sides of s become 2 s - 1, plus 1 if set
-    {"kind": "rows"}                                                    pictures -> rows
+    {"kind": "series", "length": 256, "channels": 6}                    rows -> series
+    {"kind": "conv1d", "ins": 6, "outs": 32}                            a length of s becomes ceil(s / 2)
+    {"kind": "deconv1d", "ins": 32, "outs": 6, "right": 1}              a length of s becomes 2 s - 1, plus 1 if set
+    {"kind": "rows"}                                                    pictures or series -> rows
     {"kind": "silu"}                                                    an activation
 
-Kernels are 3 x 3 with a stride of 2. Dense layers and convolutions have a weight and a bias, the others have neither.
+Kernels are 3 x 3, in one dimension 5, with a stride of 2. Dense layers and convolutions have a weight and a bias, the
+others have neither.
 """
 
 import math
@@ -17,9 +21,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lookalike.training.artifact.steady import Conv, Deconv, Dense, steady_activation
-from lookalike.training.models.conv import KERNEL, PADDING, STRIDE
-from lookalike.training.models.layers import ACTIVATIONS, ToPicture, ToRows
+from lookalike.training.artifact.steady import Conv, Deconv, Dense, SeriesConv, SeriesDeconv, steady_activation
+from lookalike.training.models.conv import KERNEL, PADDING, SERIES_KERNEL, SERIES_PADDING, STRIDE
+from lookalike.training.models.layers import ACTIVATIONS, ToPicture, ToRows, ToSeries
 
 __all__ = ["MAX_VALUES", "describe", "rebuild"]
 
@@ -30,7 +34,7 @@ Take = Callable[[str, tuple[int, ...]], Tensor]
 """(name, shape) -> the tensor of that name and shape; raises ArtifactError if there is none."""
 
 Size = tuple[int, ...]
-"""The size of a row between two layers: (values,), or (height, width, channels) of a picture."""
+"""The size of a row between two layers: (values,), (height, width, channels), or (length, channels) of a series."""
 
 Reader = Callable[..., tuple[nn.Module, Size]]
 
@@ -76,6 +80,13 @@ def _describe(layer: nn.Module) -> dict[str, Any]:
         below, right = layer.output_padding
         sizes = {"ins": layer.in_channels, "outs": layer.out_channels, "below": below, "right": right}
         return {"kind": "deconv", **sizes}
+    if isinstance(layer, nn.Conv1d):
+        return {"kind": "conv1d", "ins": layer.in_channels, "outs": layer.out_channels}
+    if isinstance(layer, nn.ConvTranspose1d):
+        (right,) = layer.output_padding
+        return {"kind": "deconv1d", "ins": layer.in_channels, "outs": layer.out_channels, "right": right}
+    if isinstance(layer, ToSeries):
+        return {"kind": "series", **dict(zip(("length", "channels"), layer.shape, strict=True))}
     if isinstance(layer, ToPicture):
         return {"kind": "picture", **dict(zip(("height", "width", "channels"), layer.shape, strict=True))}
     if isinstance(layer, ToRows):
@@ -126,13 +137,43 @@ def _deconv(size: Size, take: Take, *, ins: int, outs: int, below: int, right: i
     return _filled(layer, weights), (height, width, outs)
 
 
+def _series(size: Size, take: Take, *, length: int, channels: int) -> tuple[nn.Module, Size]:
+    _check_follows(f"{length} x {channels} columns", size, (length * channels,))
+    return ToSeries(length, channels), (length, channels)
+
+
+def _conv1d(size: Size, take: Take, *, ins: int, outs: int) -> tuple[nn.Module, Size]:
+    _check_follows(f"series of {ins} channels", size, (size[0], ins))
+    weights = {"weight": take("weight", (outs, ins, SERIES_KERNEL)), "bias": take("bias", (outs,))}
+    layer = SeriesConv(ins, outs, SERIES_KERNEL, STRIDE, SERIES_PADDING, device="meta")
+    return _filled(layer, weights), (-(-size[0] // STRIDE), outs)
+
+
+def _deconv1d(size: Size, take: Take, *, ins: int, outs: int, right: int) -> tuple[nn.Module, Size]:
+    _check_follows(f"series of {ins} channels", size, (size[0], ins))
+    if right >= STRIDE:
+        raise ValueError(f"adds {right} to its length, more than 1")
+    weights = {"weight": take("weight", (ins, outs, SERIES_KERNEL)), "bias": take("bias", (outs,))}
+    layer = SeriesDeconv(ins, outs, SERIES_KERNEL, STRIDE, SERIES_PADDING, output_padding=right, device="meta")
+    return _filled(layer, weights), (STRIDE * size[0] - 1 + right, outs)
+
+
 def _rows(size: Size, take: Take) -> tuple[nn.Module, Size]:
-    if len(size) != 3:
-        raise ValueError(f"needs pictures, not {_size_text(size)} columns")
+    if len(size) == 1:
+        raise ValueError(f"needs pictures or series, not {_size_text(size)} columns")
     return ToRows(), (math.prod(size),)
 
 
-_READERS: dict[str, Reader] = {"dense": _dense, "picture": _picture, "conv": _conv, "deconv": _deconv, "rows": _rows}
+_READERS: dict[str, Reader] = {
+    "dense": _dense,
+    "picture": _picture,
+    "conv": _conv,
+    "deconv": _deconv,
+    "series": _series,
+    "conv1d": _conv1d,
+    "deconv1d": _deconv1d,
+    "rows": _rows,
+}
 
 
 def _check_follows(needs: str, size: Size, required: Size) -> None:

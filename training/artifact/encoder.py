@@ -32,7 +32,7 @@ from lookalike.training.artifact.preprocess import Preprocessor, build_preproces
 from lookalike.training.choices import DeviceName, ScaleKind
 from lookalike.training.config import build_config
 from lookalike.training.errors import ArtifactError, ConfigError
-from lookalike.training.models.layers import ToPicture
+from lookalike.training.models.layers import ToPicture, ToSeries
 from lookalike.training.sealed import Sealed, open_sealed, seal
 from lookalike.training.tables.columns import Column, describe_columns, read_columns
 from lookalike.training.tables.origin import Origin
@@ -146,7 +146,7 @@ class Encoder:
 
     @cached_property
     def _takes_pictures(self) -> bool:
-        return any(isinstance(layer, ToPicture) for layer in self.encoder)
+        return any(isinstance(layer, ToPicture | ToSeries) for layer in self.encoder)
 
     @cached_property
     def _on_cuda(self) -> CudaSteps:

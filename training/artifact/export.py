@@ -64,8 +64,10 @@ def fold(stack: nn.Sequential) -> nn.Sequential:
 def _fused(layer: nn.Module, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
     if isinstance(layer, nn.Linear):
         return fuse_linear_bn_eval(layer, norm)
-    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-        return fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, nn.ConvTranspose2d))
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        return fuse_conv_bn_eval(layer, norm)
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d):
+        return fuse_conv_bn_eval(layer, norm, transpose=True)
     raise ExportError("batch norm", expected="a linear layer or a convolution before it", found=type(layer).__name__)
 
 

@@ -88,6 +88,7 @@ class _Layer(Fields):
     outs: _Side = 1
     height: _Side = 1
     width: _Side = 1
+    length: _Side = 1
     channels: _Side = 1
     below: Annotated[int, Field(ge=0, le=1)] = 0
     right: Annotated[int, Field(ge=0, le=1)] = 0
@@ -111,14 +112,23 @@ class _Settings(Fields):
     columns: Annotated[list[dict[str, Any]], Field(min_length=1)] = []
 
 
+class _WithinEpoch(Fields):
+    """The progress of an epoch that has not ended (training.history)."""
+
+    step: Count
+    seconds: Annotated[float, Field(ge=0)]
+    counts: dict[str, NotNegative]
+
+
 class CheckpointManifest(Fields):
-    """The state of a run at the end of an epoch (training.fit.checkpoint)."""
+    """The state of a run at the end of an epoch, or within an epoch (training.fit.checkpoint)."""
 
     format: str
     history: list[Epoch]
     best_epoch: NotNegative
     stopped: Literal["", "finished", "patience", "interrupted", "hopeless"]
     facts: dict[str, Any]
+    within: _WithinEpoch | None = None
     settings: _Settings
 
 

@@ -2,7 +2,7 @@
 
 A library for matrix products sums a row's products in an order that depends on the number of rows and threads. Here
 the order of each product depends on neither, and every layer checks that when it is first used. A convolution is the
-same product, with a row for each place in a picture: the values around that place.
+same product, with a row for each place in a picture or a series: the values around that place.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Conv", "Deconv", "Dense", "Product", "steady_activation", "whole_vectors"]
+__all__ = ["Conv", "Deconv", "Dense", "Product", "SeriesConv", "SeriesDeconv", "steady_activation", "whole_vectors"]
 
 MOST = 64
 """Rows in one product."""
@@ -130,12 +130,9 @@ def whole_vectors(step: RowFunction, values: Tensor) -> Tensor:
     """
     if values.is_cuda:
         return step(values)
-    if values.dim() == 4:  # pictures, whose channels are adjacent: torch treats those differently, too
-        return (
-            whole_vectors(step, values.permute(0, 2, 3, 1).flatten(1))
-            .view(len(values), *values.shape[2:], values.shape[1])
-            .permute(0, 3, 1, 2)
-        )
+    if values.dim() > 2:  # pictures or series, whose channels are adjacent: torch treats those differently, too
+        rows = whole_vectors(step, values.movedim(1, -1).flatten(1))
+        return rows.view(len(values), *values.shape[2:], values.shape[1]).movedim(-1, 1)
     count = values.numel()
     threads = 1 if count <= SHARE else min(torch.get_num_threads(), -(-count // SHARE))
     more = -count % (VECTORS * threads)
@@ -226,12 +223,56 @@ class Deconv(nn.ConvTranspose2d):
         return weight, weight.new_zeros(len(weight))
 
 
-def _bias(layer: Conv | Deconv) -> Tensor:
+class SeriesConv(nn.Conv1d):
+    """A convolution of series for inference only, with a kernel of 5, a stride of 2 and a padding of 2."""
+
+    _cached: tuple[int, Product] | None = None
+
+    def forward(self, series: Tensor) -> Tensor:
+        if series.is_cuda:
+            return super().forward(series)
+        self._cached = _fresh(self._cached, self, self._matrix)
+        padded = nn.functional.pad(series.permute(0, 2, 1), (0, 0, 2, 2))  # (batch, l + 4, ins)
+        around = padded.unfold(1, 5, 2).permute(0, 1, 3, 2)  # (batch, outl, 5, ins)
+        result = self._cached[1](around.reshape(-1, 5 * self.in_channels))  # (batch * outl, outs)
+        return result.reshape(*around.shape[:2], -1).permute(0, 2, 1)  # (batch, outs, outl)
+
+    def _matrix(self) -> tuple[Tensor, Tensor]:
+        return self.weight.permute(0, 2, 1).reshape(self.out_channels, -1), _bias(self)
+
+
+class SeriesDeconv(nn.ConvTranspose1d):
+    """A transposed convolution for inference only, with the kernel and the stride of `SeriesConv`."""
+
+    _cached: tuple[int, Product] | None = None
+
+    def forward(self, series: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if series.is_cuda:
+            return super().forward(series, output_size)
+        self._cached = _fresh(self._cached, self, self._matrix)
+        places = series.permute(0, 2, 1)  # (batch, l, ins)
+        count, length, ins = places.shape
+        result = self._cached[1](places.reshape(-1, ins)).view(count, length, 5, -1)  # (batch, l, 5, outs)
+        whole = _bias(self).repeat(count, 2 * length + 3, 1)  # (batch, 2 l + 3, outs)
+        for right in range(5):
+            whole[:, right : right + 2 * length : 2] += result[:, :, right]
+        inner = whole[:, 2 : 2 * length + 1 + self.output_padding[0]]  # (batch, outl, outs)
+        return inner.contiguous().permute(0, 2, 1)
+
+    def _matrix(self) -> tuple[Tensor, Tensor]:
+        weight = self.weight.permute(2, 1, 0).reshape(-1, self.in_channels)  # (5 * outs, ins)
+        return weight, weight.new_zeros(len(weight))
+
+
+_Convolution = Conv | Deconv | SeriesConv | SeriesDeconv
+
+
+def _bias(layer: _Convolution) -> Tensor:
     return layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
 
 
 def _fresh(
-    cached: tuple[int, Product] | None, layer: Conv | Deconv, matrix: Callable[[], tuple[Tensor, Tensor]]
+    cached: tuple[int, Product] | None, layer: _Convolution, matrix: Callable[[], tuple[Tensor, Tensor]]
 ) -> tuple[int, Product]:
     """The product of a layer's weights; rebuilt after the weights were changed in place."""
     number = layer.weight._version + (0 if layer.bias is None else layer.bias._version)

@@ -14,7 +14,12 @@ __all__ = ["CAUSES", "Cause", "diagnose", "refuse"]
 
 @dataclass(frozen=True)
 class Cause:
-    """A rule with its name, explanation and lesson; a `fatal` cause is refused before the first step."""
+    """A rule with its name, explanation and lesson.
+
+    Attributes:
+        fatal: whether the cause is refused before the first step.
+        slow: whether the rule needs the losses of more than a few epochs; before that, "too-early" replaces it.
+    """
 
     name: str
     rule: Callable[[Case], Observation | None]
@@ -22,6 +27,7 @@ class Cause:
     topic: str
     why: str
     fatal: bool = False
+    slow: bool = False
 
     def look(self, case: Case) -> Finding | None:
         """Return a finding if the rule detects its cause in this run, else None."""
@@ -68,32 +74,43 @@ CAUSES = (
           "Each layer multiplies the gradient by its slope and its weights; if the product is below 1, the first "
           "layers get almost no gradient."),
     Cause("weight-decay-too-strong", during.weight_decay_too_strong, "likely", "regularization",
-          "Every step pulls the weights towards zero more strongly than the loss pulls them away."),
+          "Every step pulls the weights towards zero more strongly than the loss pulls them away.", slow=True),
     Cause("learning-rate-too-high", during.learning_rate_too_high, "likely", "learning-rate",
-          "A step leaves the region in which the gradient is valid, so the loss rises."),
+          "A step leaves the region in which the gradient is valid, so the loss rises.", slow=True),
     Cause("collapsed-latent", during.collapsed_latent, "likely", "latent-space",
-          "Dimensions that are the same for every row carry no information, and do not help to find neighbors."),
+          "Dimensions that are the same for every row carry no information, and do not help to find neighbors.",
+          slow=True),
     Cause("dead-relus", during.dead_relus, "likely", "activations",
-          "A ReLU whose input is below zero for every row passes no gradient, so it cannot recover."),
+          "A ReLU whose input is below zero for every row passes no gradient, so it cannot recover.", slow=True),
     Cause("corruption-too-strong", before.corruption_too_strong, "likely", "denoising",
           "Too little of a row is left, so the mean is the best guess."),
     Cause("learning-rate-too-low", during.learning_rate_too_low, "likely", "learning-rate",
-          "At this rate the weights hardly move from their initial values."),
+          "At this rate the weights hardly move from their initial values.", slow=True),
     Cause("too-few-epochs", during.too_few_epochs, "likely", "overfitting",
-          "Training stopped before the loss converged."),
+          "Training stopped before the loss converged.", slow=True),
+    Cause("too-early", during.too_early, "certain", "overfitting",
+          "The losses of the first epochs depend more on the initial weights than on the settings, so it is too early "
+          "to tell a cause."),
     Cause("bottleneck-too-small", before.bottleneck_too_small, "likely", "autoencoders",
-          "Information that does not fit through the narrowest layer cannot be reconstructed."),
+          "Information that does not fit through the narrowest layer cannot be reconstructed.", slow=True),
     Cause("overfitting", during.overfitting, "likely", "overfitting",
-          "The model is large enough to memorize the training rows, and nothing prevents it."),
+          "The model is large enough to memorize the training rows, and nothing prevents it.", slow=True),
     Cause("underfitting", during.underfitting, "possible", "overfitting",
-          "The model is no better than predicting the mean of each column."),
+          "The model is no better than predicting the mean of each column.", slow=True),
 )  # fmt: skip
 
 
 def diagnose(state: State) -> list[Finding]:
-    """Return all findings on a run, in the order of `CAUSES`; empty for a healthy run. Uses only facts and history."""
+    """Return all findings on a run, in the order of `CAUSES`; empty for a healthy run. Uses only facts and history.
+
+    After one or two epochs, all findings that need more epochs become one: it is too early to tell.
+    """
     case = Case.of(state)
-    findings = [finding for cause in CAUSES if (finding := cause.look(case))]
+    seen = {cause: finding for cause in CAUSES if (finding := cause.look(case))}
+    early = any(finding.cause == "too-early" for finding in seen.values())
+    slow = any(cause.slow for cause in seen)
+    left_out = {cause for cause in seen if (early and cause.slow) or (cause.name == "too-early" and not slow)}
+    findings = [finding for cause, finding in seen.items() if cause not in left_out]
     return [finding for finding in findings if finding.cause != "underfitting" or len(findings) == 1]
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "learning_rate_too_high",
     "learning_rate_too_low",
     "overfitting",
+    "too_early",
     "too_few_epochs",
     "underfitting",
     "vanishing_gradients",
@@ -40,6 +41,7 @@ MUCH_TOO_HEAVY = 9.9
 STILL_FALLING = 0.05
 VERY_FEW_STEPS, FEW_STEPS = 100, 300
 WELL_DONE = 0.2
+EARLY_EPOCHS = 2
 LITTLE_LEARNED = 0.8
 
 
@@ -213,6 +215,18 @@ def overfitting(case: Case) -> Observation | None:
         "--set model.dropout=0.5 (more rows would help more)",
         ("model.dropout=0.5",),
     )
+
+
+def too_early(case: Case) -> Observation | None:
+    """At most `EARLY_EPOCHS` epochs, and losses that are finite. Replaces the findings that need more epochs."""
+    if not 0 < len(case.history) <= EARLY_EPOCHS or case.hopeless:
+        return None
+    epochs, planned = len(case.history), case.facts.get("epochs", 0)
+    seen = f"after {epochs} {'epoch' if epochs == 1 else 'epochs'}, {case.steps} steps, the loss is {case.best:.2f} of"
+    seen = f"{seen} a constant answer's"
+    if planned > EARLY_EPOCHS:
+        return Observation(f"{seen}; {planned} epochs were planned", "Continue the run with --resume")
+    return advise(seen, "fit.epochs=auto")
 
 
 def too_few_epochs(case: Case) -> Observation | None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.utils.hooks import RemovableHandle
 
+from lookalike.training.history import WithinEpoch
 from lookalike.training.models.layers import LatentNoise
 
 __all__ = ["Watch"]
@@ -84,6 +85,22 @@ class Watch:
         }
         self._reset()
         return vitals
+
+    def within(self) -> tuple[dict[str, int], dict[str, Tensor]]:
+        """Return what was observed since the last `epoch`: numbers and tensors, for `continue_from`."""
+        lists = {"losses": self.losses, "norms": self.norms, "gradients": self.gradients, "updates": self.updates}
+        tensors = {f"watch_{name}": torch.stack(values) for name, values in lists.items() if values}
+        tensors |= {f"watch_alive_{number}": alive.clone() for number, alive in enumerate(self.alive)}
+        return {"stale": self.stale, "train_mode": int(self.train_mode)}, tensors
+
+    def continue_from(self, epoch: WithinEpoch) -> None:
+        """Continue an epoch after the observations that `within` returned."""
+        device = next(self.model.parameters()).device
+        kept = {name: tensor.to(device) for name, tensor in epoch.tensors.items()}
+        for name in ("losses", "norms", "gradients", "updates"):
+            setattr(self, name, list(kept.get(f"watch_{name}", torch.zeros(0))))
+        self.alive[:] = [kept[f"watch_alive_{number}"] for number in range(len(self.layers))]
+        self.stale, self.train_mode = epoch.counts["stale"], bool(epoch.counts["train_mode"])
 
     def _reset(self) -> None:
         self.losses: list[Tensor] = []

@@ -1,6 +1,7 @@
-"""Checkpoints: a run's state at the end of an epoch, each in a separate sealed folder.
+"""Checkpoints: a run's state at the end of an epoch, or within a long one, each in a separate sealed folder.
 
-    RUN/checkpoint-000007/   weights.safetensors, manifest.json (history and settings), manifest.sha256
+    RUN/checkpoint-000007/          weights.safetensors, manifest.json (history and settings), manifest.sha256
+    RUN/checkpoint-000007-000120/   the same, after 120 steps of epoch 8
 
 The newest intact checkpoint is used. Older checkpoints are deleted after a new one is in place.
 """
@@ -18,12 +19,12 @@ from torch import Tensor, nn, optim
 
 from lookalike.training.artifact.manifest import CheckpointManifest, check_fields
 from lookalike.training.errors import ArtifactError, ResumeError
-from lookalike.training.history import State
+from lookalike.training.history import State, WithinEpoch
 from lookalike.training.sealed import Sealed, open_sealed, replace_folder, seal, staging
 
 __all__ = ["latest_checkpoint", "read_state", "restore", "save_checkpoint"]
 
-FORMAT = "lookalike-checkpoint/1"
+FORMAT = "lookalike-checkpoint/2"
 _WEIGHTS = "weights.safetensors"
 
 
@@ -31,22 +32,27 @@ def save_checkpoint(
     run: Path, state: State, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]
 ) -> None:
     """Write the state durably, then delete older checkpoints."""
-    target = run / f"checkpoint-{len(state.history):06d}"
-    older = [folder for number, folder in _checkpoints(run) if number < len(state.history)]
+    place = _place(state)
+    target = run / "-".join(["checkpoint", *(f"{number:06d}" for number in place)])
+    older = [folder for number, folder in _checkpoints(run) if number < place]
     tensors = _named("model", model.state_dict()) | _named("best", state.best_weights)
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= _named(f"optimizer.{number}", slots)
+    within = state.within
+    if within:
+        tensors |= _named("within", within.tensors)
     header = {
         "history": [dataclasses.asdict(epoch) for epoch in state.history],
         "best_epoch": state.best_epoch,
         "stopped": state.stopped,
         "facts": state.facts,
+        "within": {"step": within.step, "seconds": within.seconds, "counts": within.counts} if within else None,
         "settings": settings,
     }
     with staging(run) as folder:
         (folder / _WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         seal(folder, FORMAT, header)
-        replace_folder(folder, target)  # an existing checkpoint of this epoch is a damaged one
+        replace_folder(folder, target)  # an existing checkpoint of this place is a damaged one
     for folder in older:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -57,9 +63,9 @@ def latest_checkpoint(run: Path) -> Sealed | None:
     for number, folder in sorted(_checkpoints(run), reverse=True):
         try:
             checkpoint = open_sealed(folder, FORMAT, needs=(_WEIGHTS,))
-            if len(read_state(checkpoint).history) == number:
+            if _place(read_state(checkpoint)) == number:
                 return checkpoint
-            expected, found = f"the checkpoint of epoch {number}", "the checkpoint of another epoch"
+            expected, found = f"the checkpoint of epoch {number[0]}", "the checkpoint of another epoch or step"
             damage = damage or ArtifactError(str(folder), expected=expected, found=found)
         except ArtifactError as error:
             damage = damage or error
@@ -68,10 +74,16 @@ def latest_checkpoint(run: Path) -> Sealed | None:
     return None
 
 
-def _checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """Return the number and path of each folder with a checkpoint's name."""
-    named = ((re.fullmatch(r"checkpoint-(\d{6,})", path.name), path) for path in run.glob("checkpoint-*"))
-    return [(int(match[1]), path) for match, path in named if match]
+def _place(state: State) -> tuple[int, ...]:
+    """Return the epochs that are done, and within an epoch also its steps."""
+    return (len(state.history), state.within.step) if state.within else (len(state.history),)
+
+
+def _checkpoints(run: Path) -> list[tuple[tuple[int, ...], Path]]:
+    """Return the place and path of each folder with a checkpoint's name."""
+    name = re.compile(r"checkpoint-(\d{6,})(?:-(\d{6,}))?")
+    named = ((name.fullmatch(path.name), path) for path in run.glob("checkpoint-*"))
+    return [(tuple(int(number) for number in match.groups() if number), path) for match, path in named if match]
 
 
 def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, settings: dict[str, Any]) -> State:
@@ -94,6 +106,8 @@ def restore(checkpoint: Sealed, model: nn.Module, optimizer: optim.Optimizer, se
         path = str(checkpoint.folder / _WEIGHTS)
         raise ArtifactError(path, expected="the weights of this run", found=str(error).splitlines()[0]) from error
     state.best_weights = _under("best", tensors)
+    if state.within:
+        state.within = dataclasses.replace(state.within, tensors=_under("within", tensors))
     return state
 
 
@@ -111,7 +125,8 @@ def read_state(checkpoint: Sealed) -> State:
     """Return the run's state without its weights. Raises ArtifactError if a field of the manifest is wrong."""
     manifest = check_fields(checkpoint, CheckpointManifest)
     best_epoch = min(manifest.best_epoch, len(manifest.history))
-    return State(manifest.history, best_epoch, {}, manifest.stopped, manifest.facts)
+    within = WithinEpoch(**manifest.within.model_dump()) if manifest.within else None
+    return State(manifest.history, best_epoch, {}, manifest.stopped, manifest.facts, within)
 
 
 def _restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -28,7 +28,6 @@ from lookalike.training.errors import ArtifactError, ConfigError, DataError, Tra
 from lookalike.training.fit.fitting import epoch_bar, prepare
 from lookalike.training.fit.split import split_rows
 from lookalike.training.history import State
-from lookalike.training.plan import Hooks
 from lookalike.training.rows import Rows
 from lookalike.training.rows.arrays import array_rows
 from lookalike.training.sealed import read_manifest
@@ -205,7 +204,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             split = split_rows(rows, config, shown=self.verbose)
             fitting = prepare(rows, split, config)
             with epoch_bar(fitting.plan.epochs, state, shown=self.verbose) as show:
-                fitting.run(state, Hooks(on_epoch=show))
+                fitting.run(state, show)
         fitting.model.cpu()
         self._fitted = fitting.fitted(rows, split, fitting.settings(rows, split, config), state)
         self.history_, self.n_iter_, self.findings_ = state.history, len(state.history), diagnose(state)

@@ -6,7 +6,8 @@ This module knows no run folders, checkpoints or signals.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from lookalike.training.models.losses import Loss, bounded, build_loss, check_pa
 from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
 from lookalike.training.progress import progress_bar
-from lookalike.training.rows import Rows, evenly, sketches
+from lookalike.training.rows import Rows, sketches, spread
 from lookalike.training.schedules import build_schedule
 from lookalike.training.tables.columns import describe_columns
 
@@ -45,6 +46,8 @@ __all__ = ["Fitted", "Fitting", "epoch_bar", "prepare"]
 MOST_HELD = 8_192
 """Held-out rows, evenly spaced, whose sketches an artifact stores, so that later steps can recognize them."""
 PROBE_ROWS = 2_000
+STEP_SECONDS = 0.2
+"""Seconds between two updates of the progress within an epoch."""
 ROUNDING = 1e-5
 MAX_WEIGHTS = 1 << 28
 
@@ -113,7 +116,7 @@ class Fitting:
             "output": "logits" if self.loss.range_logits else "values",
             **({"transform": rows.transform.model_dump(mode="json")} if rows.transform else {}),
             **settings,
-            "held_out": sketches(split.validation[evenly(len(split.validation), MOST_HELD)]).tolist(),
+            "held_out": sketches(split.validation[spread(len(split.validation), MOST_HELD, rows.series)]).tolist(),
             "best_epoch": state.best_epoch,
             "history": [dataclasses.asdict(epoch) for epoch in state.history],
         }
@@ -138,13 +141,14 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
         loss = column_loss(loss, preprocess.table.layout)
     check_pair(loss, config.model)
     _check_output(config, loss, preprocess)
-    plan = _plan(config, len(split.train), build_corruption(config.corruption, preprocess.to(device), rows.shape))
+    corrupt = build_corruption(config.corruption, preprocess.to(device), rows.shape, series=rows.series)
+    plan = _plan(config, len(split.train), corrupt)
     parts = split.train, split.validation
     scaled = [preprocess.apply_for_training(torch.from_numpy(part)) for part in parts]
     clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
     train, validation = place_on_device(scaled, device)
     data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
-    model = _build(rows.shape, data.train.shape[1], config).to(device)
+    model = _build(rows, data.train.shape[1], config).to(device)
     optimizer = build_optimizer(config.optimizer, model)
     precision: Precision = (resumed or {}).get("precision", config.fit.precision)
     bf16 = choose_bf16(precision, model, loss, optimizer, data.train[: plan.batch_size])
@@ -152,32 +156,43 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
 
 
 @contextmanager
-def epoch_bar(epochs: int, state: State, *, shown: bool = True) -> Iterator[Callable[[State], None]]:
-    """Show a progress bar on standard error; yield the function to call after each epoch."""
-    with progress_bar("training", epochs, "epochs", shown=shown) as advance:
-        advance(len(state.history))
+def epoch_bar(epochs: int, state: State, *, shown: bool = True, log: Path | None = None) -> Iterator[Hooks]:
+    """Show the progress (training.progress); yield the hooks to call after each step and each epoch."""
+    done = float(len(state.history))
+    with progress_bar("training", epochs, "epochs", shown=shown, done=done, log=log) as advance:
+        looked = time.monotonic()
+
+        def on_step(step: int, steps: int) -> None:
+            nonlocal looked, done
+            if time.monotonic() - looked < STEP_SECONDS:
+                return
+            looked, before = time.monotonic(), done
+            done = int(done) + step / steps if step < steps else done
+            advance(done - before)
 
         def on_epoch(state: State) -> None:
+            nonlocal done
+            before, done = done, float(len(state.history))
             last = state.history[-1]
             losses = [math.nan if loss is None else loss for loss in (last.train_loss, last.validation_loss)]
-            advance(1, "loss {:.5f}, validation {:.5f}".format(*losses))
+            advance(done - before, "loss {:.5f}, validation {:.5f}".format(*losses))
 
-        yield on_epoch
+        yield Hooks(on_step=on_step, on_epoch=on_epoch)
 
 
-def _build(shape: tuple[int, ...], width: int, config: TrainConfig) -> Autoencoder:
-    """Build a model for preprocessed rows of `width` values; they keep `shape` if it has as many values."""
-    shape = shape if math.prod(shape) == width else (width,)
+def _build(rows: Rows, width: int, config: TrainConfig) -> Autoencoder:
+    """Build a model for preprocessed rows of `width` values; they keep their shape if it has as many values."""
+    shape = rows.shape if rows.width == width else (width,)
     latent_dim = latent_dim_for(width, config.model)
     with torch.device("meta"):  # without storage
-        sketch = Autoencoder(shape, latent_dim, config.model)
+        sketch = Autoencoder(shape, latent_dim, config.model, series=rows.series)
     weights = max(sum(part.numel() for part in half.parameters()) for half in (sketch.encoder, sketch.decoder))
     if weights > MAX_WEIGHTS:  # the settings are likely a mistake
         field = {"mlp": "model.hidden", "conv": "model.channels"}[config.model.kind]
         expected = f"at most {MAX_WEIGHTS:,} weights in the encoder and in the decoder"
         raise ConfigError(field, expected=expected, found=f"{weights:,}")
     torch.manual_seed(config.fit.seed)
-    return Autoencoder(shape, latent_dim, config.model)
+    return Autoencoder(shape, latent_dim, config.model, series=rows.series)
 
 
 def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:

@@ -2,10 +2,12 @@
 
 RUN/checkpoint-NNNNNN/   the state of the run (training.fit.checkpoint)
 RUN/encoder/             the trained encoder (training.artifact.encoder)
+RUN/progress.log         a line every ten seconds (training.progress)
 """
 
 import contextlib
 import errno
+import os
 import signal
 import sys
 import time
@@ -23,12 +25,16 @@ from lookalike.training.fit.fitting import Fitting, epoch_bar, prepare
 from lookalike.training.fit.split import Split, split_rows
 from lookalike.training.history import State
 from lookalike.training.plan import Hooks
+from lookalike.training.progress import PROGRESS_LOG
 from lookalike.training.rows import Rows
 from lookalike.training.sealed import Sealed, locked
 
 __all__ = ["TrainedRun", "train"]
 
 CHECKPOINT_SECONDS = 5.0
+"""After an epoch, a checkpoint is written if the last checkpoint is older than this."""
+LONG_EPOCH_SECONDS = 60.0
+"""Within an epoch likewise."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -53,7 +59,8 @@ def train(
 ) -> TrainedRun:
     """Train on `rows` and write checkpoints and the encoder to the folder `run`; `held`, `without`: see `split_rows`.
 
-    Ctrl-C ends the run after the current epoch, with a checkpoint and a usable encoder.
+    Ctrl-C or SIGTERM ends the run after the current epoch, with a checkpoint and a usable encoder; a second one ends
+    it at once. If an epoch takes longer than a minute, checkpoints are written within it.
 
     Raises:
         DataError, ConfigError: before anything is trained.
@@ -73,7 +80,7 @@ def train(
     state = restore(checkpoint, fitting.model, fitting.optimizer, settings) if checkpoint else State()
     run.mkdir(parents=True, exist_ok=True)
     with _exclusive(run, checkpoint):
-        with _fit_hooks(fitting, state, lambda: _save(run, fitting, state, settings)) as hooks:
+        with _fit_hooks(fitting, state, lambda: _save(run, fitting, state, settings), run / PROGRESS_LOG) as hooks:
             fitting.run(state, hooks)
         with _explain_full_disk(run, "the encoder"):
             encoder = fitting.fitted(rows, split, settings, state).export(run / "encoder")
@@ -85,12 +92,17 @@ def _checkpoint(run: Path, *, resume: bool) -> Sealed | None:
     checkpoint = latest_checkpoint(run)
     if checkpoint and resume:
         return checkpoint
-    others = [path.name for path in run.iterdir() if not path.name.startswith(".")] if run.is_dir() else []
+    others = [path.name for path in run.iterdir() if not _is_ours(path.name)] if run.is_dir() else []
     if checkpoint or others:
         found = "an earlier run" if checkpoint or "encoder" in others else f"a folder that contains {others[0]}"
         remedy = "Choose another --run" + (", or continue with --resume." if checkpoint else ".")
         raise TrainingError(str(run), expected="a new folder", found=found, remedy=remedy)
     return None
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file of this name can be left by a run that ended before its first checkpoint."""
+    return name.startswith(".") or name == PROGRESS_LOG
 
 
 @contextlib.contextmanager
@@ -130,29 +142,50 @@ def _explain_full_disk(run: Path, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _fit_hooks(fitting: Fitting, state: State, save: Callable[[], None]) -> Iterator[Hooks]:
-    """Show progress, save a checkpoint every `CHECKPOINT_SECONDS` and at the end, and stop after an epoch on Ctrl-C."""
-    interrupted: list[int] = []
+def _fit_hooks(fitting: Fitting, state: State, save: Callable[[], None], log: Path) -> Iterator[Hooks]:
+    """Show progress, save a checkpoint when one is due and at the end, and stop after an epoch on Ctrl-C or SIGTERM."""
     saved = time.monotonic()
 
-    def on_signal(number: int, frame: Any) -> None:
-        if interrupted:
-            raise KeyboardInterrupt
-        interrupted.append(number)
-
     def on_epoch(state: State) -> None:
-        nonlocal saved
-        show_progress(state)
+        show.on_epoch(state)
         if state.stopped or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            save()
-            saved = time.monotonic()
+            on_save(state)
 
-    before = signal.getsignal(signal.SIGINT)
-    with epoch_bar(fitting.plan.epochs, state) as show_progress:
-        with contextlib.suppress(ValueError):  # only the main thread can handle signals
-            signal.signal(signal.SIGINT, on_signal)
-        try:
-            yield Hooks(on_epoch=on_epoch, should_stop=lambda: bool(interrupted))
-        finally:
-            with contextlib.suppress(ValueError):
-                signal.signal(signal.SIGINT, before)
+    def on_save(state: State) -> None:
+        nonlocal saved
+        save()
+        saved = time.monotonic()
+
+    with epoch_bar(fitting.plan.epochs, state, log=log) as show, _interruption() as interrupted:
+        yield Hooks(
+            on_step=show.on_step,
+            on_epoch=on_epoch,
+            should_stop=lambda: bool(interrupted),
+            should_save=lambda: time.monotonic() - saved > LONG_EPOCH_SECONDS,
+            on_save=on_save,
+        )
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[list[int]]:
+    """Yield a list that receives the first Ctrl-C or SIGTERM; the second one raises KeyboardInterrupt."""
+    received: list[int] = []
+
+    def on_signal(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        line = f"\n{signal.Signals(number).name}: the run ends after this epoch; send it again to end at once\n"
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode())  # not print: the signal may have interrupted a print
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with contextlib.suppress(ValueError):  # only the main thread can handle signals
+        for number in before:
+            signal.signal(number, on_signal)
+    try:
+        yield received
+    finally:
+        with contextlib.suppress(ValueError):
+            for number, handler in before.items():
+                signal.signal(number, handler)

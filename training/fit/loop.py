@@ -1,13 +1,14 @@
 """The training loop: three pillars (model, loss, optimizer), five steps, and three hooks. It touches no files.
 
 Everything random in an epoch (the order of the rows, corruption, dropout) depends only on the seed and the
-epoch's number, so a run that is resumed at an epoch continues as if it had not been stopped.
+epoch's number, so a run that is resumed at an epoch continues as if it had not been stopped. A run that is resumed
+within an epoch also restores the random generators (`training.fit.epoch_batches`).
 """
 
 import copy
-import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn, optim
@@ -16,7 +17,8 @@ from lookalike.training.doctor.case import Case
 from lookalike.training.doctor.causes import refuse
 from lookalike.training.doctor.facts import collect_facts
 from lookalike.training.doctor.watch import Watch
-from lookalike.training.history import Epoch, State, finite
+from lookalike.training.fit.epoch_batches import EpochBatches
+from lookalike.training.history import Epoch, State, WithinEpoch, finite
 from lookalike.training.models.losses import Loss
 from lookalike.training.plan import Data, FitPlan, Hooks
 
@@ -35,14 +37,16 @@ def fit(
     state.facts = state.facts or collect_facts(model, loss, optimizer, data, plan)
     refuse(state)
 
-    def on_step(value: Tensor) -> None:
-        watch.step(value)
-        hooks.on_step()
-
+    device = next(model.parameters()).device
     with Watch(model, optimizer) as watch:
         for number in range(len(state.history) + 1, plan.epochs + 1):
-            started = time.perf_counter()
-            train_loss = train_epoch(model, loss, optimizer, data, plan=plan, state=state, on_step=on_step)
+            started = time.perf_counter() - (state.within.seconds if state.within else 0.0)
+            epoch = EpochBatches(data, plan, state, device)
+            if state.within:
+                watch.continue_from(state.within)
+            on_step = partial(_after_step, watch, epoch, hooks, state, started)
+            train_loss = train_epoch(model, loss, optimizer, data, plan=plan, epoch=epoch, on_step=on_step)
+            state.within = None
             validation_loss = _validate(model, loss, data, plan)
             rate = optimizer.param_groups[0]["lr"]
             lines = (finite(train_loss), finite(validation_loss), rate, time.perf_counter() - started)
@@ -58,6 +62,15 @@ def fit(
     return state
 
 
+def _after_step(watch: Watch, epoch: EpochBatches, hooks: Hooks, state: State, started: float, value: Tensor) -> None:
+    watch.step(value)
+    hooks.on_step(epoch.step, len(epoch.all))
+    if epoch.step < len(epoch.all) and hooks.should_save():
+        counts, tensors = watch.within()
+        state.within = WithinEpoch(epoch.step, time.perf_counter() - started, counts, tensors | epoch.tensors())
+        hooks.on_save(state)
+
+
 def train_epoch(
     model: nn.Module,
     loss: Loss,
@@ -65,24 +78,18 @@ def train_epoch(
     data: Data,
     *,
     plan: FitPlan,
-    state: State,
+    epoch: EpochBatches,
     on_step: Callable[[Tensor], None],
 ) -> float:
-    """Train for one pass over the shuffled rows and return the mean loss; `on_step` receives each step's loss."""
-    device = next(model.parameters()).device
-    number, count = len(state.history), len(data.train)
-    losses = [math.inf if epoch.validation_loss is None else epoch.validation_loss for epoch in state.history]
-    generator = _seeded(plan.seed, number + 1, device)
-    order = torch.randperm(count, generator=generator, device=device).to(data.train.device)
-    batches = order.tensor_split(math.ceil(count / plan.batch_size))  # equal to within one row
-    total = torch.zeros((), device=device)
+    """Train on the rest of an epoch's batches and return its mean loss; `on_step` receives each step's loss."""
+    device = epoch.device
     model.train()
-    for step, batch in enumerate(batches):
-        factor = plan.schedule((number + step / len(batches)) / plan.epochs, losses)
+    for batch in epoch.all[epoch.step :]:
+        factor = plan.schedule((epoch.number + epoch.step / len(epoch.all)) / plan.epochs, epoch.losses)
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         clean, target = _batch(data.train, data.train_targets, batch, device)
-        seen = plan.corrupt(clean, generator) if plan.corrupt else clean
+        seen = plan.corrupt(clean, epoch.generator) if plan.corrupt else clean
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16):
             output = model(seen)
@@ -91,9 +98,10 @@ def train_epoch(
         if plan.clip:
             nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
         optimizer.step()
-        total += value.detach() * len(batch)  # stays on the device: no stall per step
+        epoch.total += value.detach() * len(batch)
+        epoch.step += 1
         on_step(value)
-    return float(total) / count
+    return float(epoch.total) / len(data.train)
 
 
 @torch.no_grad()
@@ -115,12 +123,6 @@ def _validate(model: nn.Module, loss: Loss, data: Data, plan: FitPlan) -> float:
 def _batch(rows: Tensor, targets: Tensor | None, batch: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     clean = rows[batch].to(device, non_blocking=True)  # (batch, width)
     return clean, clean if targets is None else targets[batch].to(device, non_blocking=True)
-
-
-def _seeded(seed: int, number: int, device: torch.device) -> torch.Generator:
-    mixed = (seed * 1_000_003 + number) % (1 << 62)
-    torch.manual_seed(mixed)  # dropout draws from the global generator
-    return torch.Generator(device).manual_seed(mixed)
 
 
 def _keep_best(model: nn.Module, state: State) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn, optim
 
 from lookalike.training.array_types import Doubles
 from lookalike.training.errors import ConfigError, TrainingError
+from lookalike.training.fit.epoch_batches import EpochBatches
 from lookalike.training.fit.loop import train_epoch
 from lookalike.training.history import Epoch, State
 from lookalike.training.models.losses import Loss
@@ -83,7 +84,8 @@ def rate_test(
     record, state = _Record(group, steps), State()
     with torch.random.fork_rng(range(torch.cuda.device_count())), contextlib.suppress(_EnoughError):
         for number in range(1, epochs + 1):
-            train_epoch(model, loss, optimizer, data, plan=plan, state=state, on_step=record)
+            epoch = EpochBatches(data, plan, state, next(model.parameters()).device)
+            train_epoch(model, loss, optimizer, data, plan=plan, epoch=epoch, on_step=record)
             state.history.append(Epoch(number, None, None, group["lr"], 0.0))
     if len(record.losses) < FEWEST:
         expected = f"finite values at the lowest rates, from {between[0]:g} on"

@@ -1,7 +1,12 @@
-"""Split the rows into a training and a held-out part. Equal rows stay in the same part."""
+"""Split the rows into a training and a held-out part. Equal rows stay in the same part.
+
+Windows of recordings are held out by recording. No training window overlaps a held-out window.
+"""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +17,14 @@ from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Rows, evenly, fingerprints, read_at, sampled
 from lookalike.training.tables.origin import Origin, find_origin, is_blurred, is_coarse
+from lookalike.training.transforms import Stretch, overlapping, stretch_of
 
-__all__ = ["Split", "hold_out", "split_rows"]
+__all__ = ["Split", "hold_out", "hold_out_recordings", "split_rows"]
 
 SAMPLE_VALUES = 1 << 20
 """Values in the sample from which a column's origin and resolution are estimated: 8 MiB as float64."""
+MOST_HELD = 3.0
+"""Whole recordings are held out if they have at most this many times the configured share of the windows."""
 COMPARED = 1_000
 """Sample rows that are compared with their float32 values: among more rows, some become equal by chance."""
 
@@ -57,8 +65,10 @@ def split_rows(
 ) -> Split:
     """Read the rows (a sample if they exceed `data.max_bytes`) and hold some out, chosen by the seed.
 
-    No held-out row also occurs among the training rows, unless all rows are equal. If the source holds finer values
-    than float32, a sample is read first to find the origin, unless the rows have an origin or `data.scale` is "none".
+    No held-out row also occurs among the training rows, unless all rows are equal. Windows of recordings are held out
+    as `hold_out_recordings` says, and training windows that overlap held-out windows are left out. If the source holds
+    finer values than float32, a sample is read first to find the origin, unless the rows have an origin or
+    `data.scale` is "none".
 
     Raises DataError for a bad row, for fewer than two rows, and if no rows or all rows are held out.
 
@@ -77,13 +87,24 @@ def split_rows(
         places = sampled(rows.count, most, config.fit.seed)
         places = places if held is None else np.union1d(places, held)
         places = places if without is None else np.setdiff1d(places, without)
-        inputs, labels = read_at(rows, places, advance)
+        inputs, notes = read_at(rows, places, advance, note=partial(_note, rows.group))
+    labels, stretches = [label for label, _ in notes], [stretch for _, stretch in notes]
     blurred = blurred | is_coarse(inputs[evenly(len(inputs), _sample_rows(rows))])
-    is_held = hold_out(inputs, config.data.validation, config.fit.seed) if held is None else np.isin(places, held)
-    if is_held.all() or not is_held.any():
-        found = "all rows" if is_held.all() else "no rows"
+    share, seed = config.data.validation, config.fit.seed
+    if held is not None:
+        is_held = np.isin(places, held)
+    elif rows.group:
+        is_held = hold_out_recordings(stretches, share, seed)
+    else:
+        is_held = hold_out(inputs, share, seed)
+    is_left_out = overlapping(stretches, is_held)
+    if rows.group and held is None:  # equal windows, such as those of silence, are in several recordings
+        is_left_out |= is_held & np.isin(prints := fingerprints(inputs), prints[~is_held & ~is_left_out])
+    is_held &= ~is_left_out
+    if not is_held.any() or (is_held | is_left_out).all():
+        found = "all rows" if is_held.any() else "no rows"
         raise DataError(rows.name, expected="some rows held out, and others to train on", found=f"{found} held out")
-    kept, held = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+    kept, held = np.flatnonzero(~is_held & ~is_left_out), np.flatnonzero(is_held)
     parts = inputs[kept], inputs[held], [labels[i] for i in kept], [labels[i] for i in held]
     names = tuple(rows.columns[place].name if rows.columns else str(place) for place in np.flatnonzero(blurred))
     return Split(*parts, (places[kept], places[held]), rows.origin, names)
@@ -121,6 +142,40 @@ def hold_out(rows: Floats, share: float, seed: int) -> Booleans:
     chosen[shuffled] = _fill(sizes, cut)
     held[order] = chosen[kinds]
     return held
+
+
+def hold_out_recordings(stretches: Sequence[Stretch | None], share: float, seed: int) -> Booleans:
+    """Return which windows, (n,) bool, n >= 2, to hold out, given the stretch of each; None is a recording of its own.
+
+    Whole recordings are held out, in an order that depends on the seed, to come near `share` of the windows. If there
+    is only one recording, or the recordings are so long that more than `MOST_HELD` times the share would be held out,
+    the last `share` of each recording is held out instead: at least one window of the longest.
+    """
+    codes: dict[object, int] = {}
+    kinds = np.array([codes.setdefault(s.recording if s else n, len(codes)) for n, s in enumerate(stretches)])
+    sizes = np.bincount(kinds)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    cut = min(len(kinds) - 1, max(1, round(len(kinds) * share)))
+    if len(sizes) > 1:
+        chosen = np.zeros(len(sizes), np.bool_)
+        chosen[order] = _fill(sizes[order], cut)
+        held: Booleans = chosen[kinds]
+        if held.sum() <= MOST_HELD * cut:
+            return held
+    starts = np.array([s.start if s else 0.0 for s in stretches])
+    by_time = np.lexsort([starts, kinds])  # recording by recording
+    firsts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(kinds), np.int64)
+    rank[by_time] = np.arange(len(kinds)) - firsts[kinds[by_time]]
+    last = np.rint(sizes * share).astype(np.int64)
+    last[np.argmax(sizes)] = max(1, last[np.argmax(sizes)])
+    ends: Booleans = rank >= (sizes - last)[kinds]
+    return ends
+
+
+def _note(group: str | None, payload: dict[str, Any]) -> tuple[Any, Stretch | None]:
+    """Return the label and the stretch of a row."""
+    return payload.get("label"), stretch_of(payload, group) if group else None
 
 
 def _fill(sizes: Integers, target: int) -> Booleans:

@@ -13,15 +13,18 @@ __all__ = ["Autoencoder", "latent_dim_for"]
 
 
 class Autoencoder(nn.Module):
-    """width -> hidden -> latent -> hidden mirrored -> width; for pictures, convolutions instead of `hidden`.
+    """width -> hidden -> latent -> hidden mirrored -> width; or convolutions instead of `hidden`.
 
-    The width is the product of `shape`. Raises ConfigError for convolutions of rows that are not pictures.
+    The width is the product of `shape`. Convolutions read rows as pictures, or if `series` is true as windows of
+    several channels. Raises ConfigError for convolutions of rows of another shape.
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> None:
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, config: ModelConfig, *, series: bool = False) -> None:
         super().__init__()
-        stacks = {"mlp": _mlp_stacks, "conv": conv_stacks}[config.kind]
-        self.encoder, self.decoder = stacks(shape, latent_dim, config)
+        if config.kind == "conv":
+            self.encoder, self.decoder = conv_stacks(shape, latent_dim, config, series=series)
+        else:
+            self.encoder, self.decoder = _mlp_stacks(shape, latent_dim, config)
 
     def forward(self, rows: Tensor) -> Tensor:
         latent = self.encoder(rows)  # (batch, width) -> (batch, latent)

@@ -1,4 +1,7 @@
-"""Parts of the stacks: layers initialized for their activation, and the conversion of rows to pictures and back."""
+"""Parts of the stacks: layers initialized for their activation, and the conversion of rows to grids and back.
+
+A grid is what a convolution reads: pictures, (batch, channels, height, width), or series, (batch, channels, length).
+"""
 
 import math
 
@@ -13,12 +16,14 @@ __all__ = [
     "LatentNoise",
     "ToPicture",
     "ToRows",
+    "ToSeries",
     "Weighted",
     "fans",
     "inner",
     "latent",
     "outer",
     "picture_shape",
+    "series_shape",
 ]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -34,7 +39,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 _RECTIFIERS = {"relu", "leaky_relu", "gelu", "silu"}
 """Activations that need He initialization."""
 
-Weighted = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d
+Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | Transposed
 
 
 class ToPicture(nn.Module):
@@ -49,11 +55,22 @@ class ToPicture(nn.Module):
         return pictures.permute(0, 3, 1, 2)  # (batch, c, h, w)
 
 
-class ToRows(nn.Module):
-    """Pictures as rows: the inverse of `ToPicture`."""
+class ToSeries(nn.Module):
+    """Rows as series: a row has the channels' values of the first sample, then those of the next."""
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return pictures.permute(0, 2, 3, 1).flatten(1)  # (batch, c, h, w) -> (batch, h * w * c)
+    def __init__(self, length: int, channels: int) -> None:
+        super().__init__()
+        self.shape = (length, channels)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.reshape(len(rows), *self.shape).permute(0, 2, 1)  # (batch, l * c) -> (batch, c, l)
+
+
+class ToRows(nn.Module):
+    """Pictures or series as rows: the inverse of `ToPicture` and of `ToSeries`."""
+
+    def forward(self, grids: Tensor) -> Tensor:
+        return grids.movedim(1, -1).flatten(1)  # (batch, c, h, w) -> (batch, h * w * c)
 
 
 class LatentNoise(nn.Module):
@@ -81,8 +98,8 @@ def inner(layer: Weighted, config: ModelConfig) -> list[nn.Module]:
     """Return a hidden layer and its configured batch norm, activation and dropout."""
     parts = outer(layer, config.activation)
     if config.batch_norm:
-        outs = layer.weight.shape[1] if isinstance(layer, nn.ConvTranspose2d) else layer.weight.shape[0]
-        parts.insert(1, nn.BatchNorm1d(outs) if isinstance(layer, nn.Linear) else nn.BatchNorm2d(outs))
+        outs = layer.weight.shape[1] if isinstance(layer, Transposed) else layer.weight.shape[0]
+        parts.insert(1, nn.BatchNorm2d(outs) if layer.weight.dim() == 4 else nn.BatchNorm1d(outs))
     return [*parts, nn.Dropout(config.dropout)] if config.dropout else parts
 
 
@@ -108,6 +125,14 @@ def picture_shape(shape: tuple[int, ...], field: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
+def series_shape(shape: tuple[int, ...], field: str) -> tuple[int, int]:
+    """Return (length, channels). Raises ConfigError about the setting `field` for rows of another shape."""
+    if len(shape) != 2:
+        expected, found = "windows: rows of shape (window, channels)", f"rows of shape ({', '.join(map(str, shape))})"
+        raise ConfigError(field, expected=expected, found=found)
+    return shape[0], shape[1]
+
+
 def fans(layer: Weighted) -> tuple[float, float]:
     """Return how many inputs one output depends on, and how many outputs one input reaches, on average.
 
@@ -117,4 +142,4 @@ def fans(layer: Weighted) -> tuple[float, float]:
         return layer.in_features, layer.out_features
     taps, places = math.prod(layer.kernel_size) / layer.groups, math.prod(layer.stride)
     ins, outs = layer.in_channels * taps, layer.out_channels * taps
-    return (ins / places, outs) if isinstance(layer, nn.ConvTranspose2d) else (ins, outs / places)
+    return (ins / places, outs) if isinstance(layer, Transposed) else (ins, outs / places)

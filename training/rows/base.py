@@ -14,7 +14,7 @@ from lookalike.training.tables.columns import Column
 from lookalike.training.tables.origin import Origin, relative
 from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform
 
-__all__ = ["CHUNK_BYTES", "Chunk", "Rows", "evenly", "read_at", "read_sample", "sampled"]
+__all__ = ["CHUNK_BYTES", "Chunk", "Rows", "evenly", "read_at", "read_sample", "sampled", "spread"]
 
 CHUNK_BYTES = 8 << 20
 """The approximate size of a chunk of rows, as float32.
@@ -82,6 +82,11 @@ class Rows:
     @property
     def width(self) -> int:
         return int(np.prod(self.shape))
+
+    @property
+    def series(self) -> bool:
+        """Whether a row is a window of a recording, (window, channels), and not a picture or a list of columns."""
+        return isinstance(self.transform, WindowTransform)
 
     def with_settings(self, settings: DataConfig) -> "Rows":
         """Return the same rows, read with these settings; rows that no setting changes stay unchanged."""
@@ -158,6 +163,14 @@ def evenly(count: int, most: int) -> Integers:
     return np.linspace(0, max(0, count - 1), min(count, most)).astype(np.int64)
 
 
+def spread(count: int, most: int, series: bool) -> Integers:
+    """Return at most `most` of the numbers 0 to count - 1, evenly spaced, or the first ones of windows of recordings.
+
+    A window overlaps the next one. So if some windows are held out, the others near them must be held out too.
+    """
+    return np.arange(min(count, most)) if series else evenly(count, most)
+
+
 def sampled(count: int, most: int, seed: int) -> Integers:
     """Return at most `most` of the numbers 0 to count - 1, ascending, drawn uniformly at random."""
     if count <= most:
@@ -177,16 +190,20 @@ def read_at(
     keep: Integers,
     advance: Callable[[int], None] = lambda n: None,
     dtype: type[np.float32 | np.float64] = np.float32,
+    note: Callable[[dict[str, Any]], Any] = lambda payload: payload.get("label"),
 ) -> tuple[NDArray[Any], list[Any]]:
-    """Return the rows at the ascending positions `keep`, (n, width), and their n labels, None for unlabeled rows."""
+    """Return the rows at the ascending positions `keep`, (n, width), and a note on the payload of each.
+
+    By default the notes are the labels, None for unlabeled rows.
+    """
     inputs = np.empty((len(keep), rows.width), dtype)
-    labels: list[Any] = []
+    notes: list[Any] = []
     first = 0
     for chunk in rows.chunks(dtype=dtype):
         start, stop = np.searchsorted(keep, [first, first + len(chunk.inputs)])
         picked = keep[start:stop] - first
         inputs[start:stop] = chunk.inputs[picked]
-        labels += [chunk.payloads[i].get("label") for i in picked]
+        notes += [note(chunk.payloads[i]) for i in picked]
         first += len(chunk.inputs)
         advance(len(chunk.inputs))
-    return inputs, labels
+    return inputs, notes

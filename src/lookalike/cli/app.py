@@ -217,6 +217,21 @@ def search(
             help='Return only items that match, as \'{"field": "label", "equal": 3}\'; see the README.',
         ),
     ] = None,
+    distinct: Annotated[
+        bool | None,
+        typer.Option(
+            "--distinct/--no-distinct",
+            help="Leave out a hit of a recording that overlaps a better hit. [default: for windows of recordings]",
+        ),
+    ] = None,
+    exclude: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="With --id, leave out hits of the item's own recording that are less than this far from it, as 30s, "
+            "or in samples if the recordings have no times. [default: hits that overlap it]",
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Search the current items.
@@ -229,6 +244,7 @@ def search(
     from lookalike.data import open_data
     from lookalike.index.changes.collection import open_collection
     from lookalike.index.errors import QueryError
+    from lookalike.index.versions.distinct import thinning_for
     from lookalike.index.versions.embed import suited
 
     if (data is None) == (not id_):
@@ -236,15 +252,19 @@ def search(
     check_limit(limit, MAX_LIMIT)
     parsed = None if filter_ is None else read_filter_text(filter_)
     collection = open_collection(open_store(store), open_store(store).champion_number(), device)
+    distance = float(exclude) if exclude and exclude.replace(".", "", 1).isdecimal() else exclude
+    thinning = thinning_for(collection.encoder, distinct=distinct, exclude=distance, by_ids=bool(id_))
     if id_:
-        print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed))
+        print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed, thinning))
     elif data == "-":
         photo = photo_from(sys.stdin.buffer, collection.encoder.transform)
-        print_hits(collection.items, ["-"], collection.searcher.search_rows(photo, limit, parsed))
+        print_hits(collection.items, ["-"], collection.searcher.search_rows(photo, limit, parsed, thinning))
     elif data:
         rows = open_data(data, spec=collection.encoder.inputs)
         for chunk in suited(rows, collection.encoder).chunks(SEARCH_CHUNK):
-            print_hits(collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, parsed))
+            print_hits(
+                collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, parsed, thinning)
+            )
 
 
 @app.command()

@@ -32,7 +32,7 @@ HELP = {
     "rollback": ["--store"],
     "evaluate": ["N", "--store", "--queries", "--device"],
     "embed": ["DATA", "--store", "--out", "--device"],
-    "search": ["DATA", "--store", "--id", "--limit", "--filter", "--device"],
+    "search": ["DATA", "--store", "--id", "--limit", "--filter", "--no-distinct", "--exclude", "--device"],
     "duplicates": ["--store", "--threshold"],
     "import": ["DATA", "--store", "--again", "--device", "interrupted,"],
     "export": ["--store", "--out", "F.parquet", "--device", "interrupted,"],
@@ -253,6 +253,20 @@ def test_search_with_ids_excludes_the_item_itself(tiny_store: Store, version: Ve
         assert len(scores) == 10
         assert scores == sorted(scores, reverse=True)
         assert query["query"] not in {hit["id"] for hit in query["hits"]}
+
+
+def test_search_leaves_out_windows_near_the_item_and_near_better_hits(window_store: Store) -> None:
+    def found(*options: object) -> list[tuple[str, int]]:
+        done = run("search", "--store", window_store.folder, "--id", "r3@20", "--limit", 20, *options)
+        return [(hit["payload"]["recording"], hit["payload"]["start"]) for hit in json.loads(done.out)["hits"]]
+
+    def near(places: list[tuple[str, int]]) -> bool:
+        return any(a == b and abs(s - t) < 8 for n, (a, s) in enumerate(places) for b, t in places[:n])
+
+    assert not near([("r3", 20), *found()])
+    assert near([("r3", 20), *found("--no-distinct")])
+    assert all(abs(start - 20) >= 18 for name, start in found("--exclude", 10) if name == "r3")
+    refused(run("search", "--store", window_store.folder, "--id", "r3@20", "--exclude", "30s"), "a number of samples")
 
 
 def test_search_with_a_filter_returns_only_matching_items(tiny_store: Store, version: Version, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.service.api.response_models import EmbedResponse, ReadyResponse, SearchResponse
 from lookalike.training.rows import open_rows
+from tests.factories import window_rows
 from tests.service.helpers import (
     JSON,
     NPY,
@@ -462,3 +463,40 @@ async def test_refuses_bodies_beyond_the_budget_and_frees_answered_ones(version:
             assert answer.status_code == status
         answered(answer, 503, "body")
         assert (answer.headers["Retry-After"], answer.headers["Connection"]) == ("1", "close")
+
+
+def places(answer: Any) -> list[list[tuple[str, int]]]:
+    """The recording and the start of each hit."""
+    hits = ([hit["payload"] for hit in result["hits"]] for result in answer["results"])
+    return [[(payload["recording"], payload["start"]) for payload in each] for each in hits]
+
+
+def overlapping_pairs(found: list[tuple[str, int]]) -> int:
+    return sum(a == b and abs(s - t) < 8 for n, (a, s) in enumerate(found) for b, t in found[:n])
+
+
+async def test_hits_of_windows_that_overlap_count_once(window_store: Store) -> None:
+    version = window_store.open_champion()
+    rows = next(iter(window_rows(1).chunks())).inputs[:3]
+    async with serving(settings_for(window_store.folder), version) as client:
+        for found in places(await call(client, "/search", inputs=rows.tolist(), limit=12)):
+            assert len(found) == 12
+            assert overlapping_pairs(found) == 0
+        plain = places(await call(client, "/search", inputs=rows.tolist(), limit=12, distinct=False))
+        assert all(overlapping_pairs(found) for found in plain)
+        sent = {"content": to_npy(rows), "headers": {"Content-Type": NPY}}
+        answer = await client.post("/search", params={"limit": "12", "distinct": "false"}, **sent)  # type: ignore[arg-type]
+        assert places(answer.json()) == plain
+        (found,) = places(await call(client, "/search", ids=["r3@20"], limit=30))
+        assert all(abs(start - 20) >= 8 for name, start in found if name == "r3")
+        (found,) = places(await call(client, "/search", ids=["r3@20"], limit=30, exclude=15))
+        assert all(abs(start - 20) >= 8 + 15 for name, start in found if name == "r3")
+        answered(await client.post("/search", json={"ids": ["r3@20"], "exclude": "30s"}), 422, "exclude")
+        answered(await client.post("/search", json={"ids": ["r3@20"], "exclude": [1]}), 422, "exclude")
+        answered(await client.post("/search", json={"inputs": rows.tolist(), "exclude": 3}), 422, "exclude")
+
+
+async def test_items_that_are_no_windows_have_no_overlaps(client: httpx.AsyncClient) -> None:
+    for field, value in (("distinct", True), ("exclude", 3)):
+        answered(await client.post("/search", json={"ids": ["3"], field: value}), 422, field)
+    assert (await client.post("/search", json={"ids": ["3"], "distinct": False})).status_code == 200

@@ -59,6 +59,19 @@ def test_searches_with_npy_and_puts_the_options_in_the_url(rows: NDArray[np.floa
     np.testing.assert_array_equal(from_npy(call.body), rows[:2])
 
 
+@pytest.mark.parametrize("rows_of", [np.asarray, np.ndarray.tolist])
+def test_sends_which_hits_of_windows_are_left_out(
+    rows: NDArray[np.float32], limits: RequestLimits, rows_of: Any
+) -> None:
+    searched = query(inputs=rows_of(rows[:2]), distinct=False, exclude="30s")
+    call = search_call(searched, searched.rows)
+    if call.params:
+        assert (call.params["distinct"], call.params["exclude"]) == ("false", '"30s"')
+    else:
+        read = decode_search(call.body, limits)
+        assert (read.distinct, read.exclude) == (False, "30s")
+
+
 @pytest.mark.parametrize("ids", [["5", "6"], ("5", "6"), np.array(["5", "6"])])
 def test_sends_ids_as_json(limits: RequestLimits, ids: Any) -> None:
     searched = query(ids=ids, filter={"field": "label", "equal": 1}, with_payload=False)

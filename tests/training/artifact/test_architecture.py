@@ -17,6 +17,9 @@ from lookalike.training.models.layers import ACTIVATIONS
 PICTURE = {"kind": "picture", "height": 4, "width": 3, "channels": 2}
 CONV = {"kind": "conv", "ins": 2, "outs": 5}
 DECONV = {"kind": "deconv", "ins": 2, "outs": 5, "below": 1, "right": 0}
+SERIES = {"kind": "series", "length": 12, "channels": 2}
+CONV1D = {"kind": "conv1d", "ins": 2, "outs": 5}
+DECONV1D = {"kind": "deconv1d", "ins": 2, "outs": 5, "right": 1}
 HUGE = 1 << 62
 
 
@@ -31,7 +34,11 @@ def built(*layers: Any, ends: tuple[int, int]) -> tuple[nn.Sequential, int]:
 
 @settings(max_examples=40)
 @given(
-    shape=st.one_of(st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)), st.tuples(st.integers(1, 20))),
+    shape=st.one_of(
+        st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
+        st.tuples(st.integers(1, 30), st.integers(1, 4)),
+        st.tuples(st.integers(1, 20)),
+    ),
     channels=st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple),
     decoder=st.one_of(st.just("mirror"), st.lists(st.integers(1, 4), max_size=3).map(tuple)),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
@@ -46,6 +53,7 @@ def test_a_rebuilt_stack_has_the_same_results(
         shape,
         2,
         ModelConfig(kind=kind, activation=activation, output=output, latent_norm=False, latent_noise=0.0, **sizes),
+        series=len(shape) == 2,
     ).eval()
     rows = torch.randn(3, math.prod(shape))
     for half, ends in (("encoder", (rows.shape[1], 2)), ("decoder", (2, rows.shape[1]))):
@@ -87,6 +95,21 @@ def test_describes_each_layer() -> None:
     ]
 
 
+def test_describes_the_layers_of_a_series() -> None:
+    config = ModelConfig(kind="conv", channels=(5,), batch_norm=False, latent_norm=False, latent_noise=0.0)
+    model = Autoencoder((6, 2), 7, config, series=True)
+    assert describe(model.encoder)[:2] == [
+        {"kind": "series", "length": 6, "channels": 2},
+        {"kind": "conv1d", "ins": 2, "outs": 5},
+    ]
+    assert describe(model.decoder)[2:] == [
+        {"kind": "series", "length": 3, "channels": 5},
+        {"kind": "deconv1d", "ins": 5, "outs": 2, "right": 1},
+        {"kind": "linear"},
+        {"kind": "rows"},
+    ]
+
+
 def test_the_widest_size_is_the_most_values_of_a_row() -> None:
     # 4 x 3 x 2 = 24 values become 2 x 2 x 5 = 20, fewer than the input; transposed, 8 x 5 x 5 = 200.
     assert built(PICTURE, CONV, {"kind": "rows"}, ends=(24, 20))[1] == 24
@@ -113,13 +136,20 @@ def test_a_rebuilt_stack_cannot_be_trained() -> None:
         ([PICTURE, {**CONV, "ins": 3}], (24, 20), "layer 1 needs 3 channels, its input has 4 x 3 x 2"),
         ([PICTURE, {**DECONV, "ins": 5}], (24, 20), "layer 1 needs 5 channels, its input has 4 x 3 x 2"),
         ([PICTURE, {**DECONV, "below": 2}], (24, 20), "layer 1 adds 2 and 0 to its sides, more than 1"),
+        ([SERIES], (23, 24), "layer 0 needs 12 x 2 columns, its input has 23"),
+        ([SERIES, CONV], (24, 30), "layer 1 needs 2 channels, its input has 12 x 2"),
+        ([PICTURE, CONV1D], (24, 30), "layer 1 needs series of 2 channels, its input has 4 x 3 x 2"),
+        ([CONV1D], (2, 30), "layer 0 needs series of 2 channels, its input has 2"),
+        ([SERIES, {**CONV1D, "ins": 3}], (24, 30), "layer 1 needs series of 3 channels, its input has 12 x 2"),
+        ([SERIES, {**DECONV1D, "right": 2}], (24, 30), "layer 1 adds 2 to its length, more than 1"),
+        ([SERIES, DECONV1D], (24, 24), "encoder ends with 24 x 5, not 24 columns"),
         ([PICTURE, {**DECONV, "right": -1}], (24, 20), "layer 1 has right -1, expected a whole number from 0 on"),
         (
             [PICTURE, {"kind": "dense", "ins": 24, "outs": 2}],
             (24, 2),
             "layer 1 needs 24 columns, its input has 4 x 3 x 2",
         ),
-        ([{"kind": "rows"}], (24, 24), "layer 0 needs pictures, not 24 columns"),
+        ([{"kind": "rows"}], (24, 24), "layer 0 needs pictures or series, not 24 columns"),
         (
             [{**PICTURE, "height": -4, "width": -3}],
             (24, 24),

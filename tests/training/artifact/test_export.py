@@ -24,10 +24,12 @@ SCALING = fit_preprocessor(ROWS, "standard")
 HEADER = {"input_shape": [6], "latent_dim": 2, "output": "values"}
 
 
-def used_model(config: ModelConfig, seed: int = 0, shape: tuple[int, ...] = (6,)) -> Autoencoder:
+def used_model(
+    config: ModelConfig, seed: int = 0, shape: tuple[int, ...] = (6,), *, series: bool = False
+) -> Autoencoder:
     """A model whose batch norms have seen rows, and whose scales and shifts are not 1 and 0."""
     torch.manual_seed(seed)
-    model = Autoencoder(shape, 2, config).train()
+    model = Autoencoder(shape, 2, config, series=series).train()
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 2.0)
@@ -59,17 +61,20 @@ def test_a_folded_model_has_the_same_results(activation: str, hidden: list[int],
 
 @settings(max_examples=15)
 @given(
-    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
+    shape=st.one_of(
+        st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
+        st.tuples(st.integers(1, 20), st.integers(1, 4)),
+    ),
     channels=st.lists(st.integers(1, 6), min_size=1, max_size=3),
     decoder=st.one_of(st.just("mirror"), st.lists(st.integers(1, 6), max_size=3).map(tuple)),
     dropout=st.sampled_from([0.0, 0.3]),
     seed=st.integers(0, 1_000),
 )
 def test_a_folded_convolutional_model_has_the_same_results(
-    shape: tuple[int, int, int], channels: list[int], decoder: Any, dropout: float, seed: int
+    shape: tuple[int, ...], channels: list[int], decoder: Any, dropout: float, seed: int
 ) -> None:
     config = ModelConfig(kind="conv", channels=tuple(channels), decoder=decoder, dropout=dropout)
-    model = used_model(config, seed, shape)
+    model = used_model(config, seed, shape, series=len(shape) == 2)
     rows = torch.randn(20, math.prod(shape))
     for stack, inputs in ((model.encoder, rows), (model.decoder, model.encoder(rows))):
         folded = fold(stack)

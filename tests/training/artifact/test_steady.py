@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lookalike.training.artifact.encoder import Encoder, load_encoder, write_encoder
 from lookalike.training.artifact.export import fold
 from lookalike.training.artifact.preprocess import fit_preprocessor
-from lookalike.training.artifact.steady import Conv, Deconv, Dense, Product, steady_activation
+from lookalike.training.artifact.steady import Conv, Deconv, Dense, Product, SeriesConv, SeriesDeconv, steady_activation
 from lookalike.training.config import ModelConfig
 from lookalike.training.models.autoencoder import Autoencoder
 from lookalike.training.models.layers import ACTIVATIONS
@@ -102,6 +102,17 @@ def test_convolutions_match_those_of_torch(sides: tuple[int, int]) -> None:
         torch.testing.assert_close(deconv(pictures), nn.ConvTranspose2d.forward(deconv, pictures))
 
 
+@pytest.mark.parametrize("length", [1, 4, 5, 50])
+def test_convolutions_of_series_match_those_of_torch(length: int) -> None:
+    torch.manual_seed(0)
+    series = torch.randn(3, 4, length)
+    conv = SeriesConv(4, 6, 5, 2, 2).requires_grad_(False)
+    torch.testing.assert_close(conv(series), nn.Conv1d.forward(conv, series))
+    for more in (0, 1):
+        deconv = SeriesDeconv(4, 6, 5, 2, 2, output_padding=more).requires_grad_(False)
+        torch.testing.assert_close(deconv(series), nn.ConvTranspose1d.forward(deconv, series))
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_has_the_same_bits_at_every_position(name: str) -> None:
     torch.manual_seed(0)
@@ -113,7 +124,7 @@ def test_an_activation_has_the_same_bits_at_every_position(name: str) -> None:
 
 def untrained_encoder(folder: Path, shape: tuple[int, ...], config: ModelConfig, output: str) -> Encoder:
     torch.manual_seed(0)
-    model = Autoencoder(shape, 3, config).eval()
+    model = Autoencoder(shape, 3, config, series=len(shape) == 2).eval()
     rows = np.random.default_rng(0).normal(size=(50, int(np.prod(shape)))).astype(np.float32)
     header = {"input_shape": list(shape), "latent_dim": 3, "output": output}
     folder.mkdir()
@@ -132,6 +143,8 @@ def untrained_encoder(folder: Path, shape: tuple[int, ...], config: ModelConfig,
         ((3,), ModelConfig(hidden=())),
         ((4, 5, 1), ModelConfig(kind="conv", channels=(3, 8), activation="gelu")),
         ((9, 7, 3), ModelConfig(kind="conv", channels=(5, 6), activation="silu")),
+        ((51, 6), ModelConfig(kind="conv", channels=(32, 9), activation="silu")),
+        ((7, 1), ModelConfig(kind="conv", channels=(3,), activation="gelu")),
     ],
 )
 def test_a_row_has_the_same_embedding_error_and_reconstruction_in_every_batch(

@@ -110,6 +110,25 @@ def test_findings_are_ordered_from_the_most_fundamental_cause(
     assert causes(run(*history, **facts)) == expected
 
 
+LOST = {"trivial_loss": 0.1, "spectrum": [0.9, 0.8, 0.7, 0.6, 0.1, 0.0], "decay": 9.0}
+"""Losses as of a constant answer, a narrow layer and a strong decay."""
+
+
+@pytest.mark.parametrize(("count", "change"), [(1, "Continue the run with --resume"), (2, "--set fit.epochs=auto")])
+def test_after_two_epochs_it_is_too_early_to_tell(count: int, change: str) -> None:
+    facts = {**LOST, "epochs": 30 if count == 1 else 2, "duplicates": 0.5}
+    history = [epoch(number, update=[9.0]) for number in range(1, 4)]
+    *others, finding = diagnose(run(*history[:count], **facts))
+    assert [one.cause for one in others] == ["duplicates-across-split"]  # a fact, certain before the first step
+    assert (finding.cause, finding.change) == ("too-early", change)
+    assert f"after {count} epoch" in finding.seen
+    assert f"{count * 15} steps, the loss is 2.00 of a constant answer's" in finding.seen
+    after_three = causes(run(*history, **facts))
+    assert "too-early" not in after_three
+    assert {"weight-decay-too-strong", "learning-rate-too-high", "bottleneck-too-small"} <= set(after_three)
+    assert causes(run(*(epoch(number) for number in range(1, count + 1)))) == []  # losses are low: nothing to tell
+
+
 @pytest.mark.parametrize(
     ("losses", "hopeless"), [([0.2, 0.1], False), ([0.2, None], True), ([900.0, 800.0, 700.0], True)]
 )
@@ -223,7 +242,8 @@ PLAIN = "model.batch_norm=false"
         ("vanishing-gradients", ["model.activation=sigmoid", "model.hidden=[64,64,64,64,64]", PLAIN, "fit.epochs=1"]),
         ("batch-too-small", ["fit.batch_size=4", "fit.epochs=1"]),
         ("corruption-too-strong", ["corruption.kind=masking", "corruption.level=0.97", "fit.epochs=1"]),
-        ("too-few-epochs", ["fit.epochs=2"]),
+        ("too-few-epochs", ["fit.epochs=3"]),
+        ("too-early", ["fit.epochs=2"]),
     ],
 )
 def test_finds_the_fault_of_a_real_run(cause: str, lines: list[str]) -> None:
@@ -262,4 +282,4 @@ def custom_loop(*, zeroed: bool = True, eval_mode: bool = True) -> State:
 def test_finds_the_faults_of_a_custom_loop() -> None:
     assert causes(custom_loop(zeroed=False))[0] == "gradients-not-zeroed"
     assert causes(custom_loop(eval_mode=False))[0] == "judged-in-train-mode"
-    assert causes(custom_loop()) == ["too-few-epochs"]
+    assert causes(custom_loop()) == ["too-early"]

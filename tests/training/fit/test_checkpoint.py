@@ -42,13 +42,25 @@ class Bench:
         schedule, clip = build_schedule(config.optimizer), config.optimizer.clip
         self.plan = FitPlan(6, 16, patience=100, seed=3, schedule=schedule, corrupt=corrupt, clip=clip)
 
-    def fit(self, state: State, run: Path | None = None, until: int = 99) -> State:
+    def fit(self, state: State, run: Path | None = None, until: int = 99, within: int = 0) -> State:
+        steps = 0
+
+        def should_save() -> bool:
+            nonlocal steps
+            steps += 1
+            return steps == within
+
+        def on_save(state: State) -> None:
+            save_checkpoint(run or Path(), state, self.model, self.optimizer, SETTINGS)
+            raise KeyboardInterrupt
+
         def on_epoch(state: State) -> None:
             if run:
                 save_checkpoint(run, state, self.model, self.optimizer, SETTINGS)
 
         rows = SCALING.apply(torch.from_numpy(ROWS))
-        hooks = Hooks(on_epoch=on_epoch, should_stop=lambda: len(state.history) >= until)
+        stop = lambda: len(state.history) >= until  # noqa: E731
+        hooks = Hooks(on_epoch=on_epoch, should_stop=stop, should_save=should_save, on_save=on_save)
         data = Data(rows[:50], rows[50:])
         return fit(self.model, LOSSES["mse"], self.optimizer, data, plan=self.plan, hooks=hooks, state=state)
 
@@ -105,6 +117,36 @@ def test_a_resumed_run_equals_the_uninterrupted_run_bit_for_bit(tmp_path: Path, 
     assert state.facts == expected.facts
     assert state.best_epoch == expected.best_epoch
     assert equal(second.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["optimizer.kind=adam", "model.dropout=0.2", "corruption.kind=gaussian", "corruption.level=0.5"],
+        ["optimizer.kind=sgd", "optimizer.schedule=plateau", "corruption.kind=swap", "corruption.level=0.2"],
+    ],
+)
+@pytest.mark.parametrize("step", [1, 2, 8])
+def test_a_run_resumed_within_an_epoch_equals_the_uninterrupted_run_bit_for_bit(
+    tmp_path: Path, lines: list[str], step: int
+) -> None:
+    whole, first, second = (Bench(*lines) for _ in range(3))
+    expected = whole.fit(State())
+    with pytest.raises(KeyboardInterrupt):  # 50 rows in batches of 16: 4 steps an epoch, of which 3 may save
+        first.fit(State(), tmp_path, within=step)
+    epoch, within = (step - 1) // 3, (step - 1) % 3 + 1
+    (folder,) = tmp_path.glob("checkpoint-*") if not epoch else [open_latest(tmp_path).folder]
+    assert folder.name == f"checkpoint-{epoch:06d}-{within:06d}"
+    torch.manual_seed(12_345)  # a new process begins with other random numbers
+    state = restore(open_latest(tmp_path), second.model, second.optimizer, SETTINGS)
+    assert state.within is not None
+    assert (len(state.history), state.within.step) == (epoch, within)
+    second.fit(state, tmp_path)
+    assert losses(state) == losses(expected)  # with all that the doctor observed
+    assert state.facts == expected.facts
+    assert state.best_epoch == expected.best_epoch
+    assert equal(second.model.state_dict(), whole.model.state_dict())
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-000006"]
 
 
 def test_a_checkpoint_keeps_the_best_and_the_latest_weights(tmp_path: Path) -> None:

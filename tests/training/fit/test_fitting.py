@@ -194,8 +194,8 @@ def test_exports_the_fitted_model_and_compares_it_on_held_out_rows(
 def test_the_progress_bar_shows_the_losses_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     state = State()
     for shown, message in ((True, "loss 0.50000, validation nan"), (False, "")):
-        with epoch_bar(1, state, shown=shown) as on_epoch:
-            on_epoch(State(history=[Epoch(1, 0.5, None, 0.1, 0.0)]))
+        with epoch_bar(1, state, shown=shown) as hooks:
+            hooks.on_epoch(State(history=[Epoch(1, 0.5, None, 0.1, 0.0)]))
         assert message in capsys.readouterr().err
 
 

@@ -23,6 +23,7 @@ from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.config import TrainConfig
 from lookalike.training.errors import ConfigError, DataError, TrainingError
 from lookalike.training.evaluation.judge import add_noise
+from lookalike.training.fit import job
 from lookalike.training.fit.checkpoint import latest_checkpoint
 from lookalike.training.fit.job import TrainedRun, train
 from lookalike.training.fit.split import split_rows
@@ -46,8 +47,8 @@ def stopped(run: Path) -> str:
 
 
 @contextmanager
-def ctrl_c_at(*steps: int) -> Iterator[None]:
-    """Press Ctrl-C at each of the given training steps, counted from 1."""
+def signal_at(*steps: int, number: int = signal.SIGINT) -> Iterator[None]:
+    """Receive a signal at each of the given training steps, counted from 1."""
     step = 0
 
     def press(module: torch.nn.Module, inputs: Any) -> None:
@@ -55,7 +56,7 @@ def ctrl_c_at(*steps: int) -> Iterator[None]:
         trained = isinstance(module, Autoencoder) and module.training
         step += trained
         if trained and step in steps:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     handle = register_module_forward_pre_hook(press)
     try:
@@ -79,15 +80,17 @@ def test_labels_do_not_change_the_weights(tmp_path: Path) -> None:
     assert weights(tmp_path / "without") == weights(tmp_path / "with")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("step", [1, 2 * STEPS_AN_EPOCH + 2])
-def test_ctrl_c_stops_after_the_epoch_and_a_resumed_run_equals_the_uninterrupted_run(
-    tmp_path: Path, optimizer: str, step: int
+def test_a_signal_stops_after_the_epoch_and_a_resumed_run_equals_the_uninterrupted_run(
+    tmp_path: Path, optimizer: str, step: int, number: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = quick("fit.epochs=5", "model.dropout=0.2", f"optimizer.kind={optimizer}")
     whole = train(ROWS, config, tmp_path / "whole")
-    with ctrl_c_at(step):
+    with signal_at(step, number=number):
         broken = train(ROWS, config, tmp_path / "broken")
+    assert f"{signal.Signals(number).name}: the run ends after this epoch" in capfd.readouterr().err
     assert broken.state.stopped == stopped(tmp_path / "broken") == "interrupted"
     assert len(broken.state.history) == 1 + (step - 1) // STEPS_AN_EPOCH
     assert np.isfinite(load_encoder(tmp_path / "broken" / "encoder").encode(blobs())).all()
@@ -98,10 +101,10 @@ def test_ctrl_c_stops_after_the_epoch_and_a_resumed_run_equals_the_uninterrupted
 
 
 def test_a_second_ctrl_c_stops_at_once_and_restores_the_signal_handler(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), ctrl_c_at(1, 2):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt), signal_at(1, 2):
         train(ROWS, quick(), tmp_path / "run")
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 CHILD = """
@@ -114,6 +117,7 @@ job.train(array_rows(blobs()), quick("fit.epochs=1000000", "fit.patience=1000000
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_and_a_usable_encoder(tmp_path: Path) -> None:
     run = tmp_path / "run"
     child = subprocess.Popen([sys.executable, "-c", CHILD, run], cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -127,7 +131,33 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_usable_encoder(tmp_path: Path) -> None
     assert stopped(run) == "interrupted"
     encoder = load_encoder(run / "encoder")
     assert encoder.encode(blobs()).shape == (60, 3)
-    assert {p.name.partition("-")[0] for p in run.iterdir()} == {".lock", "checkpoint", "encoder"}
+    names = {p.name.partition("-")[0] for p in run.iterdir()}
+    assert names == {".lock", "checkpoint", "encoder", "progress.log"}
+
+
+def test_a_run_killed_within_a_long_epoch_continues_there_and_ends_like_an_uninterrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = quick("fit.epochs=3", "model.dropout=0.2")
+    whole = train(ROWS, config, tmp_path / "whole")
+    monkeypatch.setattr(job, "LONG_EPOCH_SECONDS", 0.0)  # every epoch is long
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt), signal_at(STEPS_AN_EPOCH + 3, STEPS_AN_EPOCH + 4):
+        train(ROWS, config, run)
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    assert checkpoint.folder.name == "checkpoint-000001-000003"
+    assert not (run / "encoder").exists()
+    resumed = train(ROWS, config, run, resume=True)
+    assert weights(run) == weights(tmp_path / "whole")
+    history = [[dataclasses.replace(e, seconds=0.0) for e in one.state.history] for one in (resumed, whole)]
+    assert history[0] == history[1]
+    assert "training: 3/3 epochs" in (run / "progress.log").read_text().splitlines()[-1]
+
+
+def test_a_folder_with_only_a_progress_log_is_like_a_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "progress.log").write_text("training: 0/3 epochs")
+    assert train(ROWS, quick(), tmp_path).state.stopped == "finished"
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
@@ -273,7 +303,7 @@ def test_a_denoising_run_on_digits_removes_noise(tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_run_on_cuda_can_be_interrupted_and_resumed(tmp_path: Path) -> None:
     config = quick("fit.device=cuda")
-    with ctrl_c_at(1):
+    with signal_at(1):
         train(ROWS, config, tmp_path / "run")
     assert train(ROWS, config, tmp_path / "run", resume=True).state.stopped == "finished"
 
@@ -304,7 +334,7 @@ def test_a_resumed_run_keeps_its_precision_without_a_measurement(
     monkeypatch.setattr("lookalike.training.fit.step_cost.SHORT_STEP", 0)
     monkeypatch.setattr("lookalike.training.fit.precision.is_worth_it", lambda fp32, bf16: True)
     whole = train(ROWS, quick(), tmp_path / "whole")
-    with ctrl_c_at(13):  # after the twelve measured steps
+    with signal_at(13):  # after the twelve measured steps
         train(ROWS, quick(), tmp_path / "broken")
     monkeypatch.setattr("lookalike.training.fit.precision.is_worth_it", None)  # a measurement would fail
     resumed = train(ROWS, quick(), tmp_path / "broken", resume=True)

@@ -188,11 +188,13 @@ def test_a_hook_can_stop_the_run_after_an_epoch() -> None:
 
 
 def test_hooks_are_called_for_every_step_and_with_the_reason_to_stop() -> None:
-    steps: list[int] = []
+    steps: list[tuple[int, int]] = []
     reasons: list[str] = []
-    hooks = Hooks(on_step=lambda: steps.append(1), on_epoch=lambda state: reasons.append(state.stopped))
+    hooks = Hooks(
+        on_step=lambda step, of: steps.append((step, of)), on_epoch=lambda state: reasons.append(state.stopped)
+    )
     fitted(line(), plan_for(0.0, epochs=3, batch_size=4), MANY, hooks=hooks)
-    assert len(steps) == 3 * 3
+    assert steps == 3 * [(1, 3), (2, 3), (3, 3)]
     assert reasons == ["", "", "finished"]
 
 

@@ -25,7 +25,7 @@ def sizes(stack: nn.Sequential, rows: Tensor) -> list[tuple[int, ...]]:
     """The output shapes of the convolutions and the linear layers, without the batch."""
     seen: list[tuple[int, ...]] = []
     for layer in stack:
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d):
             layer.register_forward_hook(lambda part, inputs, output: seen.append(tuple(output.shape[1:])))
     stack(rows)
     return seen
@@ -55,6 +55,54 @@ def test_pictures_of_any_size_keep_their_size(
     rows = torch.randn(2, math.prod(shape))
     assert encoder(rows).shape == (2, latent)
     assert decode(encoder(rows)).shape == rows.shape
+
+
+@settings(max_examples=60)
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 7)),
+    channels=st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple),
+    decoder=st.one_of(st.just("mirror"), FEW),
+    latent=st.integers(1, 4),
+)
+def test_windows_of_any_length_keep_their_length(
+    shape: tuple[int, int], channels: tuple[int, ...], decoder: object, latent: int
+) -> None:
+    encoder, decode = conv_stacks(shape, latent, conv(channels, decoder=decoder), series=True)
+    rows = torch.randn(2, math.prod(shape))
+    assert encoder(rows).shape == (2, latent)
+    assert decode(encoder(rows)).shape == rows.shape
+
+
+def test_convolutions_of_windows_halve_the_time_and_transposed_convolutions_restore_it() -> None:
+    encoder, decoder = conv_stacks((50, 3), 2, conv((4, 5, 6)), series=True)
+    assert sizes(encoder, torch.randn(2, 150)) == [(4, 25), (5, 13), (6, 7), (2,)]
+    assert sizes(decoder, torch.randn(2, 2)) == [(6 * 7,), (5, 13), (4, 25), (3, 50)]
+
+
+def test_a_convolution_of_a_window_as_worked_out_by_hand() -> None:
+    # Of 4 samples of 1 in 2 channels, a kernel of five ones covers the samples 0 to 2 and 0 to 3: 3 and 4 of each
+    # channel. The latent value is the sum: 14.
+    encoder, decoder = conv_stacks((4, 2), 1, conv((1,), activation="linear", batch_norm=False), series=True)
+    assert ones(encoder)(torch.ones(1, 8)).item() == 14
+    # Back: the two places 0 and 2 add ones to the samples 0 to 2, and 0 to 3, of both channels.
+    assert ones(decoder)(torch.ones(1, 1)).tolist() == [[2, 2, 2, 2, 2, 2, 1, 1]]
+
+
+def test_the_channels_of_a_sample_are_adjacent_in_a_row() -> None:
+    encoder, _ = conv_stacks((4, 3), 1, conv((1,), activation="linear", batch_norm=False), series=True)
+    first = next(layer for layer in encoder if isinstance(layer, nn.Conv1d))
+    with torch.no_grad():
+        ones(encoder)
+        first.weight[:, 1:] = 0
+    rows = torch.ones(1, 12, requires_grad=True)
+    (slope,) = torch.autograd.grad(encoder(rows).sum(), rows)
+    assert slope.tolist() == [[2, 0, 0, 2, 0, 0, 2, 0, 0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("shape", [(64,), (8, 8, 1)])
+def test_refuses_rows_that_are_not_windows(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.kind: expected windows: .*, found rows of shape \("):
+        Autoencoder(shape, 2, conv(), series=True)
 
 
 def test_convolutions_halve_the_sides_rounding_up_and_transposed_convolutions_restore_them() -> None:

@@ -7,7 +7,17 @@ from torch import Tensor, nn
 
 from lookalike.training.config import ModelConfig
 from lookalike.training.errors import ConfigError
-from lookalike.training.models.layers import ACTIVATIONS, ToPicture, ToRows, inner, latent, outer, picture_shape
+from lookalike.training.models.layers import (
+    ACTIVATIONS,
+    ToPicture,
+    ToRows,
+    ToSeries,
+    fans,
+    inner,
+    latent,
+    outer,
+    picture_shape,
+)
 
 
 def kinds(parts: list[nn.Module]) -> list[str]:
@@ -115,3 +125,15 @@ def test_the_latent_layer_is_normalized_and_has_noise_in_training_only() -> None
 def test_a_plain_latent_layer_is_linear() -> None:
     parts = latent(nn.Linear(3, 2), ModelConfig(latent_norm=False, latent_noise=0.0))
     assert [type(part) for part in parts] == [nn.Linear, nn.Identity]
+
+
+def test_a_series_has_the_channels_first_and_becomes_the_same_row() -> None:
+    series = ToSeries(3, 2)(torch.arange(6.0)[None])
+    assert series.tolist() == [[[0, 2, 4], [1, 3, 5]]]
+    assert ToRows()(series).tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_initializes_convolutions_of_series_for_half_of_the_places() -> None:
+    # Stride 2: an input sample reaches half of the kernel's 5 places; transposed, an output sample depends on half.
+    assert fans(nn.Conv1d(3, 4, 5, 2, 2)) == (15, 10)
+    assert fans(nn.ConvTranspose1d(3, 4, 5, 2, 2)) == (7.5, 20)

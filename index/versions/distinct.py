@@ -1,0 +1,153 @@
+"""Which hits of a search in windows of recordings count once: a hit that overlaps a better hit is left out.
+
+The hits of a query are thinned in their order, best first. A hit stays if its stretch overlaps no hit that stays, and,
+if the query is an item, not the query's own stretch. An item without a stretch in its payload always stays.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from lookalike.index.errors import QueryError
+from lookalike.index.limits import MAX_FOUND
+from lookalike.index.shown import truncate_repr
+from lookalike.training.array_types import Floats, Integers, Positions
+from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.transforms import Stretch, WindowTransform, stretch_of
+
+__all__ = ["FIRST", "Candidates", "StretchAt", "Thinning", "payload_stretch", "thinned", "thinning_for"]
+
+FIRST = 4
+"""Candidates for each hit at first; if too few of them stay, the search is repeated with FIRST times as many."""
+MOST = MAX_FOUND - 2
+"""The most candidates of a query. If fewer than the limit of these stay, the query has fewer hits."""
+_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|min|h)")
+_SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0}
+
+Candidates = Callable[[Integers, int], tuple[Floats, Positions]]
+"""The numbers of some queries, (m,), and k -> scores and positions of their k nearest items, (m, at most k)."""
+StretchAt = Callable[[int], Stretch | None]
+"""The position of an item -> its stretch."""
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """Which hits are left out.
+
+    Attributes:
+        distinct: whether a hit that overlaps a better hit is left out.
+        exclude: hits of the query's own recording are left out if they overlap the query, or are less than this far
+            from it, in the unit of start and end; None leaves out none of them.
+    """
+
+    distinct: bool = True
+    exclude: float | None = 0.0
+
+
+class HasPayloads(Protocol):
+    """Items with payloads."""
+
+    def payload_json(self, position: int) -> str: ...
+
+
+def thinning_for(
+    encoder: Encoder, *, distinct: bool | None = None, exclude: float | str | None = None, by_ids: bool = False
+) -> Thinning | None:
+    """Return the thinning of a search; None if no hit is left out. Windows of recordings are distinct by default.
+
+    Args:
+        exclude: a number, in the unit of start and end, or a time such as 30s.
+        by_ids: whether the queries are items.
+
+    Raises QueryError if the encoder does not read windows, or `exclude` is wrong or the queries are no items.
+    """
+    transform = encoder.transform
+    if not isinstance(transform, WindowTransform):
+        for field, value in (("distinct", distinct), ("exclude", exclude)):
+            if value:
+                expected = f"no {field}, because the items are not windows of recordings"
+                raise QueryError(field, expected=expected, found=truncate_repr(value))
+        return None
+    if exclude is not None and not by_ids:
+        found, remedy = truncate_repr(exclude), "Search with the id of an item, whose recording is known."
+        raise QueryError("exclude", expected="a search by ids", found=found, remedy=remedy)
+    distance = None if exclude is None else _distance(exclude, transform)
+    if distinct is False:
+        return Thinning(distinct=False, exclude=distance) if distance is not None else None
+    return Thinning(exclude=distance or 0.0)
+
+
+def _distance(exclude: float | str, transform: WindowTransform) -> float:
+    """Return a distance in the unit of start and end: seconds, or samples if the samples have no time."""
+    unit = "samples" if transform.rate is None else "seconds"
+    expected = f"a number of {unit} from 0 on" + ("" if transform.rate is None else ", or a time such as 30s")
+    if isinstance(exclude, str):
+        match = _DURATION.fullmatch(exclude)
+        exclude = float(match[1]) * _SECONDS[match[2]] if match and transform.rate is not None else math.nan
+    if isinstance(exclude, bool) or not 0 <= exclude < math.inf:
+        raise QueryError("exclude", expected=expected, found=truncate_repr(exclude))
+    return float(exclude)
+
+
+def payload_stretch(items: HasPayloads, position: int) -> Stretch | None:
+    """Return the stretch that an item's payload names."""
+    return stretch_of(json.loads(items.payload_json(position)))
+
+
+def thinned(
+    first: tuple[Floats, Positions],
+    find: Candidates,
+    stretch_at: StretchAt,
+    limit: int,
+    thinning: Thinning,
+    own: Positions | None,
+) -> tuple[Floats, Positions]:
+    """Return scores and positions, (n, limit), of the best hits that stay; NaN and -1 for no hit.
+
+    `first` are candidates of all n queries, best first, at least `limit` if there are as many items. `find` finds more.
+    `own`, (n,), are the positions of the queries if they are items.
+    """
+    scores = np.full((len(first[0]), limit), np.nan, np.float32)
+    positions = np.full(scores.shape, -1, np.int64)
+    waiting, candidates = np.arange(len(scores)), first
+    while len(waiting):
+        is_short = np.zeros(len(waiting), np.bool_)
+        for place, number in enumerate(waiting.tolist()):
+            query = None if own is None else stretch_at(int(own[number]))
+            row = candidates[1][place]
+            kept = _kept(row, stretch_at, limit, thinning, query)
+            scores[number, : len(kept)], positions[number, : len(kept)] = candidates[0][place, kept], row[kept]
+            is_short[place] = len(kept) < limit and len(row) > 0 and bool((row >= 0).all())
+        wanted = min(MOST, FIRST * candidates[1].shape[1])
+        if wanted <= candidates[1].shape[1] or not is_short.any():
+            break
+        waiting = waiting[is_short]
+        asked, candidates = wanted, find(waiting, wanted)
+        if candidates[1].shape[1] < asked:  # all items: the last round
+            candidates = tuple(np.pad(part, ((0, 0), (0, 1)), constant_values=-1) for part in candidates)  # type: ignore[assignment]
+    return scores, positions
+
+
+def _kept(row: Positions, stretch_at: StretchAt, limit: int, thinning: Thinning, query: Stretch | None) -> list[int]:
+    """Return the places of the first `limit` candidates that stay."""
+    kept: list[int] = []
+    taken: dict[str, list[Stretch]] = {}
+    near = query.widened(thinning.exclude) if query and thinning.exclude is not None else None
+    for place, position in enumerate(row.tolist()):
+        if position < 0 or len(kept) == limit:
+            break
+        stretch = stretch_at(position)
+        if stretch:
+            if near and stretch.overlaps(near):
+                continue
+            others = taken.setdefault(stretch.recording, [])
+            if thinning.distinct and any(stretch.overlaps(other) for other in others):
+                continue
+            others.append(stretch)
+        kept.append(place)
+    return kept
