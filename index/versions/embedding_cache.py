@@ -25,6 +25,7 @@ from lookalike.index.ann.spec import Metric
 from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.parallel import map_in_order, one_thread_each
+from lookalike.index.versions.stored_inputs import InputWriter
 from lookalike.training.array_types import Booleans, Floats, Integers
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
@@ -88,8 +89,10 @@ def open_cache(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Ite
         shutil.rmtree(folder)
 
 
-def embed_with_cache(rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: ItemWriter) -> CachedEmbeddings:
-    """Embed `rows` into `folder`, continuing after the cached chunks, and write their ids and payloads to `items`.
+def embed_with_cache(
+    rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: ItemWriter, inputs: InputWriter | None = None
+) -> CachedEmbeddings:
+    """Embed `rows` into `folder`, continuing after the cached chunks; write ids and payloads to `items`, and `inputs`.
 
     `rows` are as `suited` to the encoder, `folder` is that of `open_cache`. Raises DataError if a row is invalid.
     """
@@ -101,6 +104,8 @@ def embed_with_cache(rows: Rows, encoder: Encoder, metric: Metric, folder: Path,
     def written(done: tuple[_Part, Floats | None]) -> _Part:
         part, embeddings = done
         items.write(part.chunk.ids, part.chunk.payloads)
+        if inputs:
+            inputs.write(part.chunk.inputs)
         held.see(part.chunk)
         if embeddings is not None:
             cache.add(embeddings, part.digest)
