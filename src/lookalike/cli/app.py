@@ -86,6 +86,10 @@ class BuildOptions:
         str | None,
         typer.Option(metavar="KEY", help="A FAISS index_factory key, as HNSW32. [default: the fastest of several]"),
     ] = None
+    inputs: Annotated[
+        bool,
+        typer.Option("--inputs/--no-inputs", help="Store the items' inputs, which `lookalike why` needs."),
+    ] = True
     device: Device = "auto"
 
 
@@ -107,15 +111,21 @@ def build(
     from lookalike.cli.tables import tuning_line
     from lookalike.data import open_data
     from lookalike.index.ann.target import Target, read_bytes
+    from lookalike.index.versions.build import BuildExtras, encoder_folder
     from lookalike.index.versions.build import build as build_version
-    from lookalike.index.versions.build import encoder_folder
+    from lookalike.index.versions.embed import suited
+    from lookalike.index.versions.stored_inputs import size_line
     from lookalike.training.artifact.encoder import load_encoder
 
     memory = None if options.memory is None else read_bytes(options.memory)
     target = Target(options.recall, memory, options.latency_us, options.index)
-    rows = open_data(data, spec=load_encoder(encoder_folder(encoder)).inputs)
+    used = load_encoder(encoder_folder(encoder))
+    rows = suited(open_data(data, spec=used.inputs), used)
+    if options.inputs:
+        print(size_line(rows), file=sys.stderr)
+    extras = BuildExtras(inputs=options.inputs)
     number = build_version(
-        rows, encoder, open_store(store), metric=options.metric, target=target, device=options.device
+        rows, encoder, open_store(store), metric=options.metric, target=target, device=options.device, extras=extras
     )
     print(tuning_line(open_store(store).manifest(number)), file=sys.stderr)
     print(number)
