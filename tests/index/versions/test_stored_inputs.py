@@ -80,9 +80,7 @@ def test_a_version_has_each_input_minus_the_origin_at_its_position(tmp_path: Pat
 
 def test_a_build_may_leave_them_out(tmp_path: Path) -> None:
     encoder, store = encoder_at(tmp_path / "encoder", np.eye(6, dtype=np.float32)), Store(tmp_path / "store")
-    number = build(
-        made_rows(cloud(20, 6)), encoder, store, target=FLAT, device="cpu", extras=BuildExtras(inputs=False)
-    )
+    number = build(made_rows(cloud(20, 6)), encoder, store, target=FLAT, device="cpu", extras=BuildExtras(inputs=False))
     version = store.open(number)
     assert version.inputs is None
     assert not list(store.path(number).glob("inputs*"))
