@@ -1,25 +1,26 @@
 """Which parts of two items make them alike, and which separate them, measured by occlusion.
 
-Occlusion replaces a part of the input and measures the change of the output (M. Zeiler and R. Fergus, "Visualizing and
-Understanding Convolutional Networks", 2014; for the similarity of two embeddings: B. Dong, R. Collins and A. Hoogs,
-"Explainability for Content-Based Image Retrieval", 2019). The output here is d, the squared Euclidean distance of the
-two embeddings; for embeddings of unit length it is 2 - 2 cosine.
+Occlusion replaces a part of the input and measures how the output moves (M. Zeiler and R. Fergus, "Visualizing and
+Understanding Convolutional Networks", 2014; for a pair of embeddings: B. Dong, R. Collins and A. Hoogs, "Explainability
+for Content-Based Image Retrieval", 2019). Distances are squared Euclidean distances of embeddings; for embeddings of
+unit length, such a distance is 2 - 2 cosine.
 
-- apart: the share of d that vanishes if the part of one item is replaced by the other item's, the mean of both
-  directions. It is 0 for equal parts, and at most 1.
-- alike: how much d grows if the items no longer share the part: both get it from other rows, each from a different one,
-  so that the part still has usual values. As the replacement does in I. Covert, S. Lundberg and S.-I. Lee, "Explaining
-  by Removing", 2021, it uses rows of the data. Both items are changed at once, because a part that both lack cannot
-  separate them (M. Hamilton et al., "Axiomatic Explanations for Visual Search, Retrieval, and Similarity Learning",
-  2022). The unit is the mean distance of two unrelated rows. It is near 0 if all rows have the same part, as the black
-  corners of photos, or if the encoder does not use it, and negative if the parts differ more than usual.
+- apart: how much of the way from one item's embedding to the other's the embedding goes if its part is replaced by the
+  other item's, the mean of both directions. It is 0 for equal parts, and 1 for the only part that differs; for a linear
+  encoder, the sum over all parts is 1. It is negative if the difference hides differences of other parts.
+- alike: how far the embedding moves if the part is replaced by those of unrelated rows, one after the other, minus how
+  far it moves if it is replaced by the other item's. The unit is the mean distance of two unrelated rows. A part that
+  both items share has the most; it has 0 if all rows share it, as the black corners of photos, or if the encoder does
+  not use it. It is negative if the two differ more than unrelated rows. That the replacements are values of rows of the
+  data follows I. Covert, S. Lundberg and S.-I. Lee, "Explaining by Removing", 2021. Replacements are compared only with
+  others in the same item, so that the differences of the other parts, which would hide those of the part, cancel (as
+  in M. Hamilton et al., "Axiomatic Explanations for Visual Search, Retrieval, and Similarity Learning", 2022).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.index.ann.spec import Metric
 from lookalike.index.evaluation.parts import Part, parts_of
@@ -32,9 +33,9 @@ __all__ = ["Explanation", "Occlusion", "Weight", "compare"]
 
 ROWS = 4_096
 """About as many rows are embedded for an explanation."""
-LEAST, MOST = 4, 16
-"""The least and the most other rows that parts are replaced from."""
-SAMPLE = 256
+LEAST, MOST = 4, 64
+"""The least and the most rows whose parts replace those of an item."""
+SAMPLE = 512
 """Rows that the standard deviation of a value is measured with."""
 BLOCK_VALUES = 1 << 22
 
@@ -75,7 +76,7 @@ class Occlusion:
 
     Attributes:
         pair: (2, width) raw float32, minus the encoder's origin.
-        others: (r, width), other rows, at least two; the same row twice if there is only one.
+        others: (2r, width), unrelated rows, r for each item of the pair.
         deviations: (width,), the standard deviation of each value.
     """
 
@@ -98,24 +99,25 @@ class Occlusion:
     def explain(self, embeddings: Floats, metric: Metric) -> Explanation:
         """(n, dim), the embeddings of the rows of all `blocks` -> the weights."""
         vectors, count = embeddings.astype(np.float64), len(self.others)
-        pair, others = vectors[:2], vectors[2 : 2 + count]
-        distance, usual = float(((pair[0] - pair[1]) ** 2).sum()), _unrelated(others, others)
-        weights, size = [], 2 + 2 * count
-        for number, part in enumerate(self.parts):
-            a, b, *replaced = vectors[2 + count + number * size :][:size]
-            shared = float((((a - pair[1]) ** 2).sum() + ((b - pair[0]) ** 2).sum()) / 2)
-            lost = _unrelated(np.array(replaced[:count]), np.array(replaced[count:])) - distance
-            apart, alike = _share(distance - shared, distance), _share(lost, usual)
-            weights.append(Weight(part, alike, apart, self._difference(part)))
+        pair, others, replaced = vectors[:2], vectors[2 : 2 + count], vectors[2 + count :]
+        way, usual = pair[1] - pair[0], _spread(others)
+        distance = float(way @ way)
+        weights = []
+        for part, moved in zip(self.parts, replaced.reshape(len(self.parts), 2, -1, vectors.shape[1]), strict=True):
+            steps = moved[:, 0] - pair  # (2, dim), to the part of the other item
+            apart = float((steps[0] - steps[1]) @ way) / 2
+            alike = sum(map(_spread, moved[:, 1:])) / 2 - float((steps**2).sum()) / 2
+            weights.append(Weight(part, _share(alike, usual), _share(apart, distance), self._difference(part)))
         score = np.sqrt(distance) if metric == "l2" else float(pair[0] @ pair[1])
         return Explanation(float(score), distance, usual, weights)
 
     def _replaced(self, part: Part) -> Floats:
-        """(2 + 2r, width): each item with the part of the other item, then each with the part of every other row."""
-        count, at = len(self.others), part.at
-        rows = np.concatenate([self.pair, np.repeat(self.pair, count, axis=0)])
-        rows[:2, at] = self.pair[::-1, at]
-        rows[2:, at] = np.concatenate([self.others, self.others])[:, at]
+        """(2 + 2r, width): for each item, its row with the other item's part, then with the parts of r other rows."""
+        size, at = 1 + len(self.others) // 2, part.at
+        rows = np.repeat(self.pair, size, axis=0)
+        for number, start in enumerate((0, size)):
+            rows[start, at] = self.pair[1 - number, at]
+            rows[start + 1 : start + size, at] = self.others[number::2, at]
         return rows
 
     def _difference(self, part: Part) -> float:
@@ -135,9 +137,8 @@ def compare(encoder: Encoder, inputs: StoredInputs, pair: Floats) -> Occlusion:
     """Return the occlusion of two rows, (2, width) raw float32 minus the origin; `inputs` are rows of the same data."""
     parts = parts_of(encoder)
     count = min(MOST, max(LEAST, ROWS // (2 * len(parts))))
-    sample = inputs.at(evenly(len(inputs), min(SAMPLE, max(count, BLOCK_VALUES // encoder.width))))
-    others = sample[evenly(len(sample), count)]
-    others = others if len(others) > 1 else np.repeat(others, 2, axis=0)
+    sample = inputs.at(evenly(len(inputs), min(SAMPLE, max(2 * count, BLOCK_VALUES // encoder.width))))
+    others = sample[np.arange(2 * count) * len(sample) // (2 * count)]  # fewer rows are used several times
     return Occlusion(pair, parts, others, _deviations(sample))
 
 
@@ -151,10 +152,9 @@ def _deviations(sample: Floats) -> Doubles:
     return deviations
 
 
-def _unrelated(a: Doubles, b: Doubles) -> float:
-    """(r, dim) and (r, dim) -> the mean squared distance of a row of `a` and a row of `b` with another number."""
-    squares: NDArray[np.float64] = ((a[:, None] - b[None]) ** 2).sum(axis=2)  # (r, r)
-    return float((squares.sum() - np.trace(squares)) / (len(a) * (len(a) - 1)))
+def _spread(vectors: Doubles) -> float:
+    """(r, dim) -> the mean squared distance of two of the vectors."""
+    return 2 * float(vectors.var(axis=0, ddof=1).sum())
 
 
 def _share(part: float, whole: float) -> float:
