@@ -19,17 +19,22 @@ unit length, such a distance is 2 - 2 cosine.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.index.ann.spec import Metric
+from lookalike.index.ann.vectors import comparable
+from lookalike.index.errors import QueryError
 from lookalike.index.evaluation.parts import Part, parts_of
 from lookalike.index.versions.stored_inputs import StoredInputs
 from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.rows import evenly
+from lookalike.training.tables.columns import to_json_rows
 
-__all__ = ["Explanation", "Occlusion", "Weight", "compare"]
+__all__ = ["Explanation", "Occlusion", "Weight", "compare", "value_of"]
 
 ROWS = 4_096
 """About as many rows are embedded for an explanation."""
@@ -57,7 +62,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The weights of all parts.
+    """The weights of all parts, in their order.
 
     Attributes:
         score: of the two embeddings, in the unit of the metric.
@@ -97,7 +102,12 @@ class Occlusion:
             yield np.concatenate(waiting)
 
     def explain(self, embeddings: Floats, metric: Metric) -> Explanation:
-        """(n, dim), the embeddings of the rows of all `blocks` -> the weights."""
+        """(n, dim), the embeddings of the rows of all `blocks` -> the weights.
+
+        Raises QueryError if an embedding is not finite and within MAX_VALUE.
+        """
+        if not comparable(embeddings).all():
+            raise QueryError("input", expected="values that the encoder can compute with", found="too large values")
         vectors, count = embeddings.astype(np.float64), len(self.others)
         pair, others, replaced = vectors[:2], vectors[2 : 2 + count], vectors[2 + count :]
         way, usual = pair[1] - pair[0], _spread(others)
@@ -140,6 +150,24 @@ def compare(encoder: Encoder, inputs: StoredInputs, pair: Floats) -> Occlusion:
     sample = inputs.at(evenly(len(inputs), min(SAMPLE, max(2 * count, BLOCK_VALUES // encoder.width))))
     others = sample[np.arange(2 * count) * len(sample) // (2 * count)]  # fewer rows are used several times
     return Occlusion(pair, parts, others, _deviations(sample))
+
+
+def value_of(part: Part, row: NDArray[np.floating]) -> Any:
+    """Return the value of a part of a row, (width,), with the origin, as JSON: None for a missing value.
+
+    A field of several columns has a dict; a tile, a segment or values have the mean.
+    """
+    values = row[part.at]
+    if not part.columns:
+        return _number(values.mean())
+    texts = to_json_rows(values[None], part.columns)[0]
+    shown = [_number(cell) if isinstance(cell, float) else cell for cell in texts]
+    return shown[0] if len(shown) == 1 else {c.name: cell for c, cell in zip(part.columns, shown, strict=True)}
+
+
+def _number(value: float) -> float | None:
+    """Round to eight digits, about those of a float32."""
+    return float(f"{value:.8g}") if np.isfinite(value) else None
 
 
 def _deviations(sample: Floats) -> Doubles:

@@ -21,8 +21,8 @@ TILES = 7
 """A picture has at most this many tiles in each direction, of at least two pixels."""
 SEGMENTS = 16
 """A window is cut into at most this many segments, each of one channel."""
-CHANNELS = 64
-"""With more channels, a segment has all of them."""
+CHANNELS, ALL_SEGMENTS = 64, 256
+"""With more channels, a segment has all of them. All channels together have at most this many segments."""
 VALUES = 64
 """Other rows are cut into at most this many parts."""
 
@@ -81,8 +81,9 @@ def _tiles(places: Integers) -> Iterator[Part]:
 def _segments(places: Integers, channels: tuple[str, ...]) -> Iterator[Part]:
     """(window, channels) places."""
     one_by_one = list(enumerate(channels)) if len(channels) <= CHANNELS else [(slice(None), None)]
+    most = min(SEGMENTS, ALL_SEGMENTS // len(one_by_one))
     for number, channel in one_by_one:
-        for start, stop in _cuts(len(places), SEGMENTS):
+        for start, stop in _cuts(len(places), most):
             name = f"{channel or 'all channels'}, samples {start}-{stop - 1}"
             bounds = {"channel": channel, "start": start, "stop": stop}
             yield Part("segment", name, places[start:stop, number].reshape(-1), bounds=bounds)

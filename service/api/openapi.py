@@ -66,13 +66,14 @@ def describe_item_call(
     request: type[BaseModel] | None = None,
     params: type[BaseModel] | None = None,
     path: dict[str, Any] | None = None,
+    tag: str = "items",
 ) -> Any:
-    """The arguments of a route of items, which accepts only JSON; `path` describes a parameter of its path."""
+    """The arguments of a route that accepts only JSON; `path` describes a parameter of its path."""
     extra: dict[str, Any] = {"parameters": [*([path] if path else []), *(_parameters(params) if params else [])]}
     if request:
         extra["requestBody"] = {"required": True, "content": {JSON: {"schema": _inlined(request)}}}
     responses = problems(401, 403, *statuses)
-    return {"response_model": response, "responses": responses, "openapi_extra": extra, "tags": ["items"]}
+    return {"response_model": response, "responses": responses, "openapi_extra": extra, "tags": [tag]}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
