@@ -18,6 +18,7 @@ from lookalike.cli.options import Data, Device, Limit, Number, StoreOption, open
 from lookalike.cli.retraining import prune, retrain, track
 from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, serve_and_announce, settings_for
 from lookalike.cli.training import doctor, explain, rates, settings, train
+from lookalike.cli.why import why
 from lookalike.index.ann.spec import Metric
 from lookalike.index.limits import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.training.choices import DeviceName
@@ -267,7 +268,7 @@ def duplicates(
 
 
 app.command("import")(import_)
-for item_or_version in (export, compact, drift, retrain, prune, track):
+for item_or_version in (why, export, compact, drift, retrain, prune, track):
     app.command()(item_or_version)
 
 
