@@ -160,14 +160,14 @@ def value_of(part: Part, row: NDArray[np.floating]) -> Any:
     values = row[part.at]
     if not part.columns:
         return _number(values.mean())
-    texts = to_json_rows(values[None], part.columns)[0]
-    shown = [_number(cell) if isinstance(cell, float) else cell for cell in texts]
+    cells = to_json_rows(values[None], part.columns)[0]
+    shown = [_number(value) if type(cell) is float else cell for value, cell in zip(values, cells, strict=True)]
     return shown[0] if len(shown) == 1 else {c.name: cell for c, cell in zip(part.columns, shown, strict=True)}
 
 
-def _number(value: float) -> float | None:
-    """Round to eight digits, about those of a float32."""
-    return float(f"{value:.8g}") if np.isfinite(value) else None
+def _number(value: np.floating) -> float | None:
+    """Return the number with the fewest digits that the type of `value` does not tell from it; None for NaN."""
+    return float(str(value)) if np.isfinite(value) else None
 
 
 def _deviations(sample: Floats) -> Doubles:

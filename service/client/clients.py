@@ -9,6 +9,7 @@ import httpx
 from numpy.typing import NDArray
 
 from lookalike.service.client import exchange, item_exchange
+from lookalike.service.client.explanation import Explanation, Row, explain
 from lookalike.service.client.item_responses import Item, ItemSummary, WriteResponse
 from lookalike.service.client.messages import Exchange, Reply, Send
 from lookalike.service.client.requests import Query, Rows, SearchOptions
@@ -89,6 +90,15 @@ class Client:
                 acknowledged are always included.
         """
         return self._run(exchange.search(Query.of(inputs, embeddings, ids, **options), self._options))
+
+    def explain(
+        self, ids: Sequence[str] | None = None, *, input: Row | None = None, id: str | None = None
+    ) -> Explanation:
+        """Explain which parts make two items alike, and which separate them.
+
+        Give the ids of two items, or an input as in `embed`, such as a query, and the id of an item, such as a hit.
+        """
+        return self._run(explain(ids, input, id, self._options))
 
     def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> WriteResponse:
         """Create or replace items. When the call returns, the items are on disk and searches find them.
@@ -208,6 +218,12 @@ class AsyncClient:
     ) -> SearchResponse:
         """See Client.search."""
         return await self._run(exchange.search(Query.of(inputs, embeddings, ids, **options), self._options))
+
+    async def explain(
+        self, ids: Sequence[str] | None = None, *, input: Row | None = None, id: str | None = None
+    ) -> Explanation:
+        """See Client.explain."""
+        return await self._run(explain(ids, input, id, self._options))
 
     async def put(
         self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None

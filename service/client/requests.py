@@ -21,6 +21,7 @@ __all__ = [
     "check_ids",
     "check_rows",
     "embed_call",
+    "explain_call",
     "filter_param",
     "put_call",
     "search_call",
@@ -135,6 +136,11 @@ def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]
     for item, payload in zip(items, payloads or (), strict=bool(payloads)):
         item["payload"] = payload
     return Call("PUT", "items", headers={"Content-Type": JSON, "Accept": JSON}, body=_json({"items": items}))
+
+
+def explain_call(fields: dict[str, Any]) -> Call:
+    """Build POST /explain. Raises TypeError if a value is not JSON."""
+    return Call("POST", "explain", headers={"Content-Type": JSON, "Accept": JSON}, body=_json(fields))
 
 
 def filter_param(filter: dict[str, Any] | None) -> dict[str, str]:
