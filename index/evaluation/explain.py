@@ -36,7 +36,7 @@ from lookalike.training.tables.columns import to_json_rows
 
 __all__ = ["Explanation", "Occlusion", "Weight", "compare", "value_of"]
 
-ROWS = 4_096
+ROWS = 2_048
 """About as many rows are embedded for an explanation."""
 LEAST, MOST = 4, 64
 """The least and the most rows whose parts replace those of an item."""
