@@ -27,6 +27,7 @@ from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
 from lookalike.index.items.previews import PreviewWriter
 from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions.embedding_cache import embed_with_cache
+from lookalike.index.versions.item_writers import ItemWriters
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.rows import open_rows
 
@@ -62,9 +63,8 @@ def embed_seconds(rows: Path, encoder: Encoder) -> float:
     source = open_rows(str(rows))
     with tempfile.TemporaryDirectory(dir=rows.parent) as name:
         folder = Path(name)
-        items = ItemWriter(folder, source.name)
-        previews = PreviewWriter(folder)
-        return seconds(lambda: embed_with_cache(source, encoder, "cosine", folder, items, previews))
+        writers = ItemWriters(ItemWriter(folder, source.name), PreviewWriter(folder))
+        return seconds(lambda: embed_with_cache(source, encoder, "cosine", folder, writers))
 
 
 def products(encoder: Encoder, count: int, *, ours: bool = False) -> float:

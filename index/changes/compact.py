@@ -18,6 +18,7 @@ from lookalike.index.ann.target import Target
 from lookalike.index.ann.tune import EVIDENCE, tune
 from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.changes.collection import Collection, open_collection
+from lookalike.index.changes.item_inputs import copy_inputs
 from lookalike.index.changes.log import ChangeLog
 from lookalike.index.changes.retention import prune, reclaim
 from lookalike.index.errors import JobError, StoreError, TargetError
@@ -76,14 +77,14 @@ def _renew(store: Store, device: DeviceName) -> int | None:
     if not collection.items.count:
         raise StoreError(f"store {store.folder}", expected="items for a new version", found="all deleted")
     with staging(store.versions) as folder:
-        parts = _parts(folder, collection)
+        parts = _parts(folder, collection, store)
         _copy_previews(store, folder, collection)
         number = write_version(store, folder, parts)
     store.promote(number, instead_of=collection.number, renews=True)
     return number
 
 
-def _parts(folder: Path, collection: Collection) -> VersionParts:
+def _parts(folder: Path, collection: Collection, store: Store) -> VersionParts:
     """Copy encoder, embeddings and items into the new version's folder, and return its other parts."""
     version = collection.version
     before, encoder = version.manifest, version.encoder
@@ -91,6 +92,9 @@ def _parts(folder: Path, collection: Collection) -> VersionParts:
     save_maps(folder / ALIGNMENT, compose(version.maps, version.number, np.eye(encoder.latent_dim, dtype=np.float32)))
     order, held = _order(collection)
     _copy(folder, collection, order)
+    if version.inputs:
+        with closing(ChangeLog(store.folder)) as log:
+            copy_inputs(folder, collection, order, log)
     embeddings, items = read_embeddings(folder, version.metric, encoder.latent_dim), read_items(folder)
     late = np.arange(len(order) - len(held), len(order))
     index, evidence, tuning = _index(collection, embeddings, late)

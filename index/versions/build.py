@@ -1,6 +1,7 @@
 """From rows and an encoder to a measured version in the store."""
 
 import shutil
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions.alignment_report import write_alignment
 from lookalike.index.versions.embed import embeddings_file, suited
 from lookalike.index.versions.embedding_cache import CachedEmbeddings, embed_with_cache, open_cache
+from lookalike.index.versions.item_writers import ItemWriters
 from lookalike.index.versions.manifest import DataSource, Evidence, Lineage, RetrainedRows, Retraining, Tuning
 from lookalike.index.versions.novelty import NEIGHBORS, Novelty, item_distances, local_distances, reconstruction_errors
 from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
+from lookalike.index.versions.stored_inputs import InputWriter
 from lookalike.index.versions.verdict import Verdict
 from lookalike.index.versions.version import Version
 from lookalike.index.versions.writer import VersionParts, write_version
@@ -29,7 +32,7 @@ from lookalike.training.errors import ArtifactError
 from lookalike.training.rows import Rows, evenly
 from lookalike.training.sealed import staging
 
-__all__ = ["RetrainingParts", "build", "encoder_folder"]
+__all__ = ["BuildExtras", "RetrainingParts", "build", "encoder_folder"]
 
 QUERIES = 1_000  # Held-out rows that the index is tuned with
 FEW = 200_000  # Up to this many items, the tuner has time for all kinds of index
@@ -58,6 +61,19 @@ class RetrainingParts:
     held: Floats
 
 
+@dataclass(frozen=True)
+class BuildExtras:
+    """What a version has besides its encoder, index and items.
+
+    Attributes:
+        inputs: whether it stores the items' inputs (index.versions.stored_inputs).
+        retraining: set if the encoder is a retrained one.
+    """
+
+    inputs: bool = True
+    retraining: RetrainingParts | None = None
+
+
 def build(
     rows: Rows,
     encoder_at: Path,
@@ -66,7 +82,7 @@ def build(
     metric: Metric = "cosine",
     target: Target | None = None,
     device: DeviceName = "auto",
-    retraining: RetrainingParts | None = None,
+    extras: BuildExtras | None = None,
 ) -> int:
     """Embed `rows`, build the index that meets the target, measure it with held-out rows, add these, and publish.
 
@@ -74,22 +90,21 @@ def build(
 
     If the build is interrupted, the same call continues: embeddings that are on disk are not computed again.
     `encoder_at` is the folder of a run or of an encoder artifact. The target is a recall of at least 0.95 by default.
-    `retraining` is set if the encoder is a retrained one. Returns the number of the new version, which serves only
-    after it is promoted. Raises DataError, ArtifactError, ConfigError, QueryError or TargetError: then no version was
-    added.
+    Returns the number of the new version, which serves only after it is promoted. Raises DataError, ArtifactError,
+    ConfigError, QueryError or TargetError: then no version was added.
     """
-    target, source = target or Target(), encoder_folder(encoder_at)
+    target, extras, source = target or Target(), extras or BuildExtras(), encoder_folder(encoder_at)
     rows = suited(rows, load_encoder(source, device)).with_previews()  # an error is raised before anything is written
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         encoder = load_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original
-        with open_cache(store.folder, rows, encoder, metric) as cache:
-            items, previews = ItemWriter(folder, rows.name), PreviewWriter(folder)
-            cached = embed_with_cache(rows, encoder, metric, cache, items, previews)
-            items.close(last=cached.is_held)
-            previews.close(last=cached.is_held)
+        writer = closing(InputWriter(folder, rows.count, rows.width)) if extras.inputs else nullcontext()
+        with open_cache(store.folder, rows, encoder, metric) as cache, writer as inputs:
+            writers = ItemWriters(ItemWriter(folder, rows.name), PreviewWriter(folder), inputs)
+            cached = embed_with_cache(rows, encoder, metric, cache, writers)
+            writers.close(last=cached.is_held)
             embeddings = _write_embeddings(folder, cached, metric)
-            parts = _measured_parts(folder, rows, cached, embeddings, encoder, target, retraining)
+            parts = _measured_parts(folder, rows, cached, embeddings, encoder, target, extras.retraining)
         return write_version(store, folder, parts)
 
 

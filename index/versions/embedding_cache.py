@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from lookalike.index.ann.spec import Metric
-from lookalike.index.items.previews import PreviewWriter
-from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions.embed import embed
+from lookalike.index.versions.item_writers import ItemWriters
 from lookalike.index.versions.parallel import one_thread_each
 from lookalike.training.array_types import Booleans, Floats, Integers
 from lookalike.training.artifact.encoder import Encoder
@@ -92,11 +91,9 @@ def open_cache(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Ite
 
 
 def embed_with_cache(
-    rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: ItemWriter, previews: PreviewWriter
+    rows: Rows, encoder: Encoder, metric: Metric, folder: Path, writers: ItemWriters
 ) -> CachedEmbeddings:
-    """Embed `rows` into `folder`, continuing after the cached chunks.
-
-    Their ids and payloads are written to `items`, and their previews to `previews`.
+    """Embed `rows` into `folder`, continuing after the cached chunks; `writers` get all chunks.
 
     `rows` are as `suited` to the encoder, `folder` is that of `open_cache`. Raises DataError if a row is invalid.
     """
@@ -107,8 +104,7 @@ def embed_with_cache(
 
     def written(done: tuple[_Part, Floats | None]) -> _Part:
         part, embeddings = done
-        items.write(part.chunk.ids, part.chunk.payloads)
-        previews.write(len(part.chunk.ids), part.chunk.previews)
+        writers.write(part.chunk)
         held.see(part.chunk)
         if embeddings is not None:
             cache.add(embeddings, part.digest)

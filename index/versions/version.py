@@ -10,6 +10,7 @@ held.npy         rows, float32 (m, width), with which the index was measured bef
                  their positions
 novelty.npy      reconstruction errors and distances of held-out rows, and local_scale.npy, the distance of each item
                  from its nearest neighbors (index.versions.novelty)
+inputs.npy       the items' inputs, unless the build left them out (index.versions.stored_inputs)
 alignment.npz    in a version that was made from another: maps from the embeddings of older versions
                  (index.versions.alignment)
 manifest.json    index.versions.manifest: among others its parent version, and the last change of the change log that
@@ -35,6 +36,7 @@ from lookalike.index.versions.embed import embed
 from lookalike.index.versions.manifest import CANARY_LIMIT, FORMAT, CanaryAnswer, VersionManifest
 from lookalike.index.versions.novelty import Novelty, load_novelty
 from lookalike.index.versions.searching import Base, Searcher
+from lookalike.index.versions.stored_inputs import INPUTS, StoredInputs, read_inputs
 from lookalike.training.array_types import Floats, Integers
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.artifact.manifest import check_fields
@@ -66,6 +68,7 @@ class Version:
         base: the index, the embeddings, the items and their local scale.
         canary: (1, width) float32, the row of the canary query.
         held: (m, width) float32, mapped: the rows at the positions `manifest.held`.
+        inputs: the inputs of all items; None if the version was built without them.
     """
 
     sealed: Sealed
@@ -75,6 +78,7 @@ class Version:
     novelty: Novelty
     canary: Floats
     held: Floats
+    inputs: StoredInputs | None = None
 
     @property
     def number(self) -> int:
@@ -187,6 +191,7 @@ def _assemble(folder: Path, sealed: Sealed, manifest: VersionManifest, device: D
         load_novelty(folder / NOVELTY),
         canary=np.array(_mapped(folder / CANARY, (1, encoder.width))),
         held=_mapped(folder / HELD, (len(manifest.held), encoder.width)),
+        inputs=read_inputs(folder, manifest.items, encoder.width) if INPUTS in sealed.files else None,
     )
 
 
@@ -206,6 +211,8 @@ def _check_content(version: Version) -> None:
     _ = version.maps  # reading them checks them
     if version.previews:
         version.previews.check(folder)
+    if version.inputs:
+        version.inputs.check(folder / INPUTS, gaps=bool(version.encoder.columns))
     canary = np.nan_to_num(version.canary) if version.encoder.columns else version.canary
     for name, array in {LOCAL_SCALE: local_scale, CANARY: canary}.items():
         if not np.isfinite(array).all():

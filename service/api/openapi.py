@@ -91,6 +91,7 @@ def describe_item_call(
     request: type[BaseModel] | None = None,
     params: type[BaseModel] | None = None,
     path: dict[str, Any] | None = None,
+    tag: str = "items",
 ) -> Any:
     """The arguments of a route of items; a `request` is JSON or photos; `path` describes a parameter of its path."""
     extra: dict[str, Any] = {"parameters": [*([path] if path else []), *(_parameters(params) if params else [])]}
@@ -98,7 +99,7 @@ def describe_item_call(
         content = {JSON: {"schema": _inlined(request)}, **_photo_content(**_LISTS)}
         extra["requestBody"] = {"required": True, "content": content}
     responses = problems(401, 403, *statuses)
-    return {"response_model": response, "responses": responses, "openapi_extra": extra, "tags": ["items"]}
+    return {"response_model": response, "responses": responses, "openapi_extra": extra, "tags": [tag]}
 
 
 def describe_preview(*statuses: int, params: type[BaseModel], path: dict[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """The JSON responses, for OpenAPI and tests; service.api.responses writes them. The requests: service.parsing."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +9,8 @@ from lookalike.training.artifact.known_range import MAX_NAMED
 __all__ = [
     "ClippedValue",
     "EmbedResponse",
+    "ExplainResponse",
+    "ExplainedPart",
     "Hit",
     "ItemPage",
     "ItemResponse",
@@ -67,6 +69,40 @@ class SearchResponse(_Strict):
     version: int
     sequence: Sequence
     results: list[QueryResult]
+
+
+class ExplainedPart(_Strict):
+    """A part of two inputs, a and b, and how much it explains."""
+
+    part: str = Field(description="The name: a field of a table, or the place in a picture, a window or a row.")
+    kind: Literal["field", "tile", "segment", "values"]
+    place: dict[str, Any] = Field(
+        description="Of a tile top, left, bottom and right in pixels; of a segment channel (null: all), start and stop "
+        "in samples; of values start and stop. A bottom, right or stop is not included."
+    )
+    a: Any = Field(description="The value of the first; of several values the mean, or an object by column.")
+    b: Any = Field(description="The value of the second.")
+    alike: float = Field(
+        description="How much closer the embeddings are because of this part than those of unrelated rows, as a share "
+        "of the mean distance of two unrelated rows. Negative if the parts differ more than usual."
+    )
+    apart: float = Field(
+        description="The share of the way from one embedding to the other that it takes to replace this part by the "
+        "other's; 0 for equal parts."
+    )
+    difference: float = Field(
+        description="The plain difference, without the encoder: of numbers in standard deviations; of categories 0 "
+        "or 1."
+    )
+
+
+class ExplainResponse(_Strict):
+    """What makes two inputs alike, and what separates them: their parts, the highest `alike` first."""
+
+    version: int
+    sequence: Sequence
+    score: float = Field(description="Of the two embeddings, in the unit of the metric.")
+    parts: list[ExplainedPart]
 
 
 class WriteResponse(_Strict):

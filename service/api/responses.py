@@ -25,6 +25,7 @@ __all__ = [
     "SEQUENCE_HEADER",
     "VERSION_HEADER",
     "embeddings_response",
+    "explained_response",
     "hits_response",
     "item_response",
     "items_response",
@@ -152,6 +153,12 @@ def _join(parts: Iterator[bytes]) -> Iterator[bytes]:
             yield b"".join(joined)
             joined, size = [], 0
     yield b"".join(joined)
+
+
+def explained_response(collection: Collection, explained: dict[str, Any], sequence: int) -> Response:
+    """{"version", "sequence", "score", "parts": [...]}."""
+    answer = {"version": collection.number, "sequence": sequence, **explained}
+    return _respond(collection, orjson.dumps(answer), JSON, sequence)
 
 
 def written_response(number: int, sequence: int, count: int) -> Response:

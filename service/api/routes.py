@@ -14,9 +14,15 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
-from lookalike.service.api.openapi import KEY, describe_call, problems
-from lookalike.service.api.response_models import EmbedResponse, ReadyResponse, ReloadResponse, SearchResponse
-from lookalike.service.api.responses import FEW_HITS, embeddings_response, hits_response
+from lookalike.service.api.openapi import KEY, describe_call, describe_item_call, problems
+from lookalike.service.api.response_models import (
+    EmbedResponse,
+    ExplainResponse,
+    ReadyResponse,
+    ReloadResponse,
+    SearchResponse,
+)
+from lookalike.service.api.responses import FEW_HITS, embeddings_response, explained_response, hits_response
 from lookalike.service.errors import DeadlineError, NotReadyError, RequestError
 from lookalike.service.observability.logs import record_answer
 from lookalike.service.observability.metrics import Metrics
@@ -31,11 +37,13 @@ from lookalike.service.parsing.bodies import (
     wants_npy,
 )
 from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_embed, decode_search, undecoded
+from lookalike.service.parsing.explain_bodies import decode_explain
 from lookalike.service.parsing.npy_bodies import decode_npy, decode_npy_search
 from lookalike.service.parsing.photo_bodies import decode_photo_search
 from lookalike.service.parsing.photos import Photo, photos_of_body
-from lookalike.service.parsing.request_models import EmbedRequest, NpyParams, SearchRequest
+from lookalike.service.parsing.request_models import EmbedRequest, ExplainRequest, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import RequestLimits, rows_from_array
+from lookalike.service.serving.explaining import explain_pair
 from lookalike.service.serving.serving import Serving
 from lookalike.training.array_types import Floats
 
@@ -84,6 +92,29 @@ async def search(request: Request) -> Response:
     collection, as_npy, most = current.collection, wants_npy(request), request.app.state.settings.max_answer_bytes
     write = partial(hits_response, collection, result, with_payload=query.with_payload, as_npy=as_npy, most=most)
     return write() if result.positions.size <= FEW_HITS else await asyncio.to_thread(write)
+
+
+@guarded.post(
+    "/explain",
+    **describe_item_call(
+        ExplainResponse, 400, 404, 408, 413, 415, 422, 429, 503, 504, request=ExplainRequest, tag="search"
+    ),
+)
+async def explain(request: Request) -> Response:
+    """Which parts make two items alike, or a query and an item, and which separate them.
+
+    Each part is replaced by the other's, and by those of unrelated items; the weights are measured by how far the
+    embedding moves.
+    """
+    serving: Serving = request.app.state.serving
+    body = await receive_body(request, (JSON,))
+    current = serving.current
+    query = decode_explain(bytes(body), current.limits)
+    await serving.wait_for_sequence(current, query.min_sequence)
+    sequence = current.collection.applied
+    explained = await explain_pair(serving, current, query, is_disconnected(request))
+    record_answer(request.scope, 1, current.version.number)
+    return explained_response(current.collection, explained, sequence)
 
 
 @guarded.get("/version", tags=["version"], responses=problems(401))

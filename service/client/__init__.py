@@ -27,14 +27,15 @@ from lookalike.service.client.errors import (
     UnsupportedMediaType,
     VersionChangedError,
 )
+from lookalike.service.client.explanation import ExplainedPart, Explanation
 from lookalike.service.client.item_responses import ClippedValue, Item, ItemSummary, WriteResponse
 from lookalike.service.client.responses import EmbedResponse, Hit, QueryResult, ReadyResponse, SearchResponse
 from lookalike.service.client.retrying import Retries
 
 __all__ = [
     "AsyncClient", "BadGateway", "BadRequest", "Client", "ClippedValue", "Conflict", "ConnectionFailed",
-    "ContentTooLarge", "DeadlineExceeded", "EmbedResponse", "Forbidden", "Hit", "Item", "ItemSummary",
-    "LookalikeError", "MalformedResponse", "NotFound", "NotReady", "Problem", "ProblemError", "QueryResult",
-    "RateLimited", "ReadyResponse", "RequestTimeout", "Retries", "SearchResponse", "ServerError", "TimedOut",
-    "Unauthorized", "Unprocessable", "UnsupportedMediaType", "VersionChangedError", "WriteResponse",
+    "ContentTooLarge", "DeadlineExceeded", "EmbedResponse", "ExplainedPart", "Explanation", "Forbidden", "Hit", "Item",
+    "ItemSummary", "LookalikeError", "MalformedResponse", "NotFound", "NotReady", "Problem", "ProblemError",
+    "QueryResult", "RateLimited", "ReadyResponse", "RequestTimeout", "Retries", "SearchResponse", "ServerError",
+    "TimedOut", "Unauthorized", "Unprocessable", "UnsupportedMediaType", "VersionChangedError", "WriteResponse",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ import httpx
 from numpy.typing import NDArray
 
 from lookalike.service.client import exchange, item_exchange
+from lookalike.service.client.explanation import Explanation, Row, explain
 from lookalike.service.client.images import Images
 from lookalike.service.client.item_responses import Item, ItemSummary, WriteResponse
 from lookalike.service.client.messages import Exchange, Reply, Send
@@ -97,6 +98,15 @@ class Client:
                 than this far from it, in seconds (in samples without a clock) or as a time such as "30s".
         """
         return self._run(exchange.search(Query.of(inputs, embeddings, ids, images, **options), self._options))
+
+    def explain(
+        self, ids: Sequence[str] | None = None, *, input: Row | None = None, id: str | None = None
+    ) -> Explanation:
+        """Explain which parts make two items alike, and which separate them.
+
+        Give the ids of two items, or an input as in `embed`, such as a query, and the id of an item, such as a hit.
+        """
+        return self._run(explain(ids, input, id, self._options))
 
     def put(
         self,
@@ -230,6 +240,12 @@ class AsyncClient:
     ) -> SearchResponse:
         """See Client.search."""
         return await self._run(exchange.search(Query.of(inputs, embeddings, ids, images, **options), self._options))
+
+    async def explain(
+        self, ids: Sequence[str] | None = None, *, input: Row | None = None, id: str | None = None
+    ) -> Explanation:
+        """See Client.explain."""
+        return await self._run(explain(ids, input, id, self._options))
 
     async def put(
         self,

@@ -23,6 +23,7 @@ __all__ = [
     "check_rows",
     "embed_call",
     "embed_images_call",
+    "explain_call",
     "filter_param",
     "put_call",
     "put_images_call",
@@ -170,6 +171,11 @@ def _put_call(items: list[dict[str, Any]], payloads: Sequence[dict[str, Any]] | 
     for item, payload in zip(items, payloads or (), strict=bool(payloads)):
         item["payload"] = payload
     return Call("PUT", "items", headers={"Content-Type": JSON, "Accept": JSON}, body=_json({"items": items}))
+
+
+def explain_call(fields: dict[str, Any]) -> Call:
+    """Build POST /explain. Raises TypeError if a value is not JSON."""
+    return Call("POST", "explain", headers={"Content-Type": JSON, "Accept": JSON}, body=_json(fields))
 
 
 def filter_param(filter: dict[str, Any] | None) -> dict[str, str]:

@@ -19,7 +19,7 @@ from lookalike.service.client.messages import Response
 from lookalike.service.client.requests import JSON, NPY
 
 __all__ = [
-    "EmbedResponse", "Hit", "QueryResult", "ReadyResponse", "SearchResponse", "malformed", "read_embeddings",
+    "EmbedResponse", "Hit", "QueryResult", "ReadyResponse", "SearchResponse", "finite", "malformed", "read_embeddings",
     "read_live", "read_object", "read_problem", "read_ready", "read_search", "read_version", "sequence_of",
     "truncate_repr",
 ]  # fmt: skip
@@ -231,14 +231,21 @@ def _query_result(response: Response, path: str, result: Any, limit: int) -> Que
 
 def _hit(response: Response, path: str, hit: Any) -> Hit:
     fields = hit if isinstance(hit, dict) else {}
-    name, score, payload = fields.get("id"), _number(fields.get("score")), fields.get("payload")
+    name, payload = fields.get("id"), fields.get("payload")
     if not isinstance(name, str):
         raise malformed(response, f"{path}.id", "text", truncate_repr(name))
-    if not math.isfinite(score):
-        raise malformed(response, f"{path}.score", "a finite number", truncate_repr(fields.get("score")))
+    score = finite(response, "score", fields, f"{path}.score")
     if payload is not None and not isinstance(payload, dict):
         raise malformed(response, f"{path}.payload", "an object", truncate_repr(payload))
     return Hit(name, score, payload)
+
+
+def finite(response: Response, key: str, fields: dict[str, Any], path: str = "") -> float:
+    """A field as a float. Raises MalformedResponse if it is not a finite number; `path` names it."""
+    value = _number(fields.get(key))
+    if not math.isfinite(value):
+        raise malformed(response, path or key, "a finite number", truncate_repr(fields.get(key)))
+    return value
 
 
 def _number(value: Any) -> float:

@@ -138,8 +138,10 @@ def search_query(kind: Kind, rows: Floats, request: SearchRequest | NpyParams, l
         raise TooLargeError("limit", expected=f"at most {limits.max_hits} hits in one answer", found=str(hits))
     ids = request.ids if isinstance(request, SearchRequest) else None
     filter_ = None if request.filter is None else read_filter(request.filter)
-    options = (request.with_payload, request.version, request.min_sequence, request.distinct, request.exclude)
-    return SearchQuery(kind, rows, request.limit, ids, filter_, *options)
+    options = (request.with_payload, request.version, request.min_sequence)
+    query = SearchQuery(kind, rows, request.limit, ids, filter_, *options)
+    thinned = request.distinct is not None or request.exclude is not None
+    return replace(query, distinct=request.distinct, exclude=request.exclude) if thinned else query
 
 
 def validate(model: type[Model], fields: object) -> Model:

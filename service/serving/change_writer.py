@@ -90,12 +90,13 @@ class ChangeWriter:
         """The size of the log. Raises LogError or ArtifactError if the log cannot be read."""
         return await self._in_thread(self._log.size)
 
-    async def has_item(self, name: str) -> bool:
-        """Whether the log's last change of this id is not a deletion.
+    async def last_change(self, name: str) -> Change | None:
+        """The log's last change of this id. Raises LogError or ArtifactError if the log cannot be read."""
+        return await self._in_thread(partial(self._log.find, name))
 
-        Raises LogError or ArtifactError if the log cannot be read.
-        """
-        change = await self._in_thread(partial(self._log.find, name))
+    async def has_item(self, name: str) -> bool:
+        """Whether the log's last change of this id is not a deletion. Raises as `last_change` does."""
+        change = await self.last_change(name)
         return change is not None and not change.is_delete
 
     async def preview(self, name: str) -> bytes | None:

@@ -16,6 +16,7 @@ from functools import partial
 
 from lookalike.index.changes.change import Change
 from lookalike.index.changes.collection import Collection
+from lookalike.index.changes.item_inputs import input_in_log, input_in_version
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.service.errors import NotReadyError, RefusedError
@@ -155,6 +156,14 @@ class Serving:
         if position >= len(version.items):  # a new item
             return await self._change_writer.preview(name)
         return (version.previews.at(position) or None) if version.previews else None
+
+    async def input_of(self, collection: Collection, name: str) -> Floats:
+        """The input of an item, (width,) float32, minus the encoder's origin.
+
+        Raises UnknownItemError or QueryError as `index.changes.item_inputs.input_of` does.
+        """
+        found = input_in_version(collection, name)
+        return input_in_log(collection, name, await self._change_writer.last_change(name)) if found is None else found
 
     async def wait_for_sequence(self, current: Current, min_sequence: int = 0) -> None:
         """Wait until `current` includes every acknowledged change, and the change `min_sequence` of the log.

@@ -19,6 +19,7 @@ from lookalike.cli.reading_options import ReadingOptions
 from lookalike.cli.retraining import prune, retrain, track
 from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, serve_and_announce, settings_for
 from lookalike.cli.training import doctor, explain, rates, settings, train
+from lookalike.cli.why import why
 from lookalike.index.ann.spec import Metric
 from lookalike.index.limits import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.training.choices import DeviceName
@@ -94,6 +95,10 @@ class BuildOptions:
     previews: Annotated[
         bool, typer.Option("--previews/--no-previews", help="Keep a small picture of each photo, to show the items.")
     ] = True
+    inputs: Annotated[
+        bool,
+        typer.Option("--inputs/--no-inputs", help="Store the items' inputs, which `lookalike why` needs."),
+    ] = True
     device: Device = "auto"
 
 
@@ -116,20 +121,26 @@ def build(
     from lookalike.data import open_data
     from lookalike.index.ann.target import Target, read_bytes
     from lookalike.index.items.previews import expected_bytes
+    from lookalike.index.versions.build import BuildExtras, encoder_folder
     from lookalike.index.versions.build import build as build_version
-    from lookalike.index.versions.build import encoder_folder
+    from lookalike.index.versions.embed import suited
+    from lookalike.index.versions.stored_inputs import size_line
     from lookalike.training.artifact.encoder import load_encoder
 
     memory = None if options.memory is None else read_bytes(options.memory)
     target = Target(options.recall, memory, options.latency_us, options.index)
-    rows = open_data(data, spec=load_encoder(encoder_folder(encoder)).inputs)
+    used = load_encoder(encoder_folder(encoder))
+    rows = suited(open_data(data, spec=used.inputs), used)
     if not options.previews:
         rows = replace(rows, read_with_previews=None)
     elif size := expected_bytes(rows):
         about = f"about {size / 1e6:,.1f} MB for {rows.count:,} items; --no-previews leaves them out"
         print(f"previews: {about}", file=sys.stderr)
+    if options.inputs:
+        print(size_line(rows), file=sys.stderr)
+    extras = BuildExtras(inputs=options.inputs)
     number = build_version(
-        rows, encoder, open_store(store), metric=options.metric, target=target, device=options.device
+        rows, encoder, open_store(store), metric=options.metric, target=target, device=options.device, extras=extras
     )
     print(tuning_line(open_store(store).manifest(number)), file=sys.stderr)
     print(number)
@@ -297,7 +308,7 @@ def duplicates(
 
 
 app.command("import")(import_)
-for item_or_version in (export, compact, drift, retrain, prune, track):
+for item_or_version in (why, export, compact, drift, retrain, prune, track):
     app.command()(item_or_version)
 
 

@@ -22,7 +22,7 @@ from lookalike.index.changes.training_snapshot import with_previews
 from lookalike.index.drift.drift import drift_of
 from lookalike.index.errors import LogError, StoreError
 from lookalike.index.evaluation.gate import FEWEST_ROWS, judge
-from lookalike.index.versions.build import RetrainingParts, build
+from lookalike.index.versions.build import BuildExtras, RetrainingParts, build
 from lookalike.index.versions.consistency_check import check_consistency
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.verdict import Verdict
@@ -122,7 +122,7 @@ def _retrain(options: RetrainOptions, progress: Progress) -> Report:
         metric=champion.metric,
         target=Target(**champion.manifest.tuning.target.model_dump()),
         device=options.device,
-        retraining=parts,
+        extras=BuildExtras(inputs=champion.inputs is not None, retraining=parts),
     )
     return _promoted(options, number, replace(job, alias=None), drift_fields)
 

@@ -21,6 +21,7 @@ from lookalike.index.versions import embedding_cache as module
 from lookalike.index.versions.build import build
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.embedding_cache import CachedEmbeddings, embed_with_cache, open_cache
+from lookalike.index.versions.item_writers import ItemWriters
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.errors import DataError
@@ -91,9 +92,9 @@ def gathered(rows: Rows, encoder: Encoder, store: Path, metric: Metric = "l2") -
     out = store / "staged"
     out.mkdir(parents=True, exist_ok=True)
     with open_cache(store, rows, encoder, metric) as folder:
-        items = ItemWriter(out, rows.name)
-        done = embed_with_cache(rows, encoder, metric, folder, items, PreviewWriter(out))
-        items.close()
+        writers = ItemWriters(ItemWriter(out, rows.name), PreviewWriter(out))
+        done = embed_with_cache(rows, encoder, metric, folder, writers)
+        writers.close()
         return replace(done, embeddings=np.array(done.embeddings))
 
 
