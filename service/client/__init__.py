@@ -28,7 +28,14 @@ from lookalike.service.client.errors import (
     VersionChangedError,
 )
 from lookalike.service.client.item_responses import ClippedValue, Item, ItemSummary, WriteResponse
-from lookalike.service.client.responses import EmbedResponse, Hit, QueryResult, ReadyResponse, SearchResponse
+from lookalike.service.client.responses import (
+    EmbedResponse,
+    Hit,
+    QueryResult,
+    ReadyResponse,
+    SearchResponse,
+    WindowPlace,
+)
 from lookalike.service.client.retrying import Retries
 
 __all__ = [
@@ -36,5 +43,5 @@ __all__ = [
     "ContentTooLarge", "DeadlineExceeded", "EmbedResponse", "Forbidden", "Hit", "Item", "ItemSummary",
     "LookalikeError", "MalformedResponse", "NotFound", "NotReady", "Problem", "ProblemError", "QueryResult",
     "RateLimited", "ReadyResponse", "RequestTimeout", "Retries", "SearchResponse", "ServerError", "TimedOut",
-    "Unauthorized", "Unprocessable", "UnsupportedMediaType", "VersionChangedError", "WriteResponse",
+    "Unauthorized", "Unprocessable", "UnsupportedMediaType", "VersionChangedError", "WindowPlace", "WriteResponse",
 ]  # fmt: skip

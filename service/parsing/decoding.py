@@ -3,7 +3,7 @@
 The models in service.parsing.request_models check the fields; here the limits of the service and of its version apply.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from lookalike.service.parsing.json_bodies import check_lists, parse_json, resto
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.request_models import EmbedRequest, Item, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import RequestLimits, check_count, read_plain, rows_from_array, to_float32
+from lookalike.service.parsing.segments import SegmentWindow, cut_segments
 from lookalike.training.array_types import Floats
 
 __all__ = ["EmbedQuery", "SearchQuery", "decode_embed", "decode_search", "search_query", "validate"]
@@ -50,6 +51,7 @@ class SearchQuery:
         limit: hits for each row.
         version: the version whose embeddings the rows are; None: the serving version.
         min_sequence: the change of the change log that the answer must include; 0 for none.
+        windows: the place of each row, if a segment of a recording was cut into several.
     """
 
     kind: Kind
@@ -60,20 +62,23 @@ class SearchQuery:
     with_payload: bool = True
     version: int | None = None
     min_sequence: int = 0
+    windows: tuple[SegmentWindow, ...] = ()
 
 
 @dataclass(frozen=True)
 class EmbedQuery:
-    """A validated embed request: rows (n, width) float32, and the form of each embedding."""
+    """A validated embed request: rows (n, width) float32, and the form of each embedding; `windows` as a search has."""
 
     rows: Floats
     form: Literal["float", "base64"] = "float"
+    windows: tuple[SegmentWindow, ...] = ()
 
 
 def decode_embed(body: bytes, limits: RequestLimits) -> EmbedQuery:
     """JSON {"inputs": rows, "encoding_format": "float" or "base64"} -> a query. Raises as `decode_search` does."""
     request = validate(EmbedRequest, _read_fields(body, limits))
-    return EmbedQuery(_rows(request.inputs, "inputs", limits), request.encoding_format)
+    rows, windows = _rows(request.inputs, "inputs", limits)
+    return EmbedQuery(rows, request.encoding_format, windows)
 
 
 def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
@@ -91,7 +96,8 @@ def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
         check_count(len(request.ids), "ids", limits)
         return search_query("ids", np.empty((len(request.ids), 0), np.float32), request, limits)
     kind: Kind = "embeddings" if request.inputs is None else "inputs"
-    return search_query(kind, _rows(values[kind], kind, limits), request, limits)
+    rows, windows = _rows(values[kind], kind, limits)
+    return replace(search_query(kind, rows, request, limits), windows=windows)
 
 
 def search_query(kind: Kind, rows: Floats, request: SearchRequest | NpyParams, limits: RequestLimits) -> SearchQuery:
@@ -145,11 +151,14 @@ def _read_fields(body: bytes, limits: RequestLimits) -> Any:
     return restore_integers(body, fields) if isinstance(fields, dict) and "filter" in fields else fields
 
 
-def _rows(values: Any, kind: str, limits: RequestLimits) -> Floats:
-    if isinstance(values, np.ndarray):
-        return rows_from_array(values, kind, limits)
-    if not isinstance(values, list) or not values:
+def _rows(values: Any, kind: str, limits: RequestLimits) -> tuple[Floats, tuple[SegmentWindow, ...]]:
+    if isinstance(values, np.ndarray) and (values.shape[1] == limits.width(kind) or not limits.windows):
+        return rows_from_array(values, kind, limits), ()
+    if not isinstance(values, list | np.ndarray) or not len(values):
         raise RequestError(kind, expected="a list of rows", found=truncate_repr(values))
     check_count(len(values), kind, limits)
     at = kind + "[{}]"
-    return to_float32(rows_from_json(values, kind, limits, at), kind, limits, at)
+    if limits.windows and kind == "inputs":
+        segments = cut_segments(values, limits.windows, limits.max_rows, at)
+        return to_float32(segments.rows, kind, limits, at), segments.described
+    return to_float32(rows_from_json(list(values), kind, limits, at), kind, limits, at), ()

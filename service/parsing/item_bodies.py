@@ -20,6 +20,7 @@ from lookalike.service.parsing.json_bodies import MAX_FIELDS, check_items, parse
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.request_models import PutRequest
 from lookalike.service.parsing.rows import JSON_ERRORS, RequestLimits, check_count, parser_for, to_float32
+from lookalike.service.parsing.segments import cut_segments, window_items
 from lookalike.training.array_types import Doubles
 
 __all__ = ["MAX_PAYLOAD", "ItemBatch", "decode_items"]
@@ -65,8 +66,11 @@ def _read(body: bytes, limits: RequestLimits) -> _Parts:
             raise RequestError(f"items[{number}]", expected="id, input and payload", found=f"{len(item)} fields")
     items = validate(PutRequest, fields).items
     check_count(len(items), "items", limits)
-    rows = rows_from_json([item.input for item in items], "inputs", limits, _INPUT)
-    return [item.id for item in items], [item.payload for item in items], rows
+    ids, payloads, inputs = zip(*((item.id, item.payload, item.input) for item in items), strict=True)
+    if not limits.windows:
+        return [*ids], [*payloads], rows_from_json([*inputs], "inputs", limits, _INPUT)
+    segments = cut_segments(inputs, limits.windows, limits.max_rows, _INPUT)
+    return *window_items([*ids], [*payloads], segments, limits.windows), segments.rows
 
 
 def _read_plain(body: bytes, limits: RequestLimits) -> _Parts | None:

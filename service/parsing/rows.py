@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from lookalike.index.versions.version import Version
 from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.service.parsing.columns import TableInputs
+from lookalike.service.parsing.segments import filled_windows
 from lookalike.service.settings import Settings
 from lookalike.training.array_types import Floats
 from lookalike.training.tables.origin import Origin, subtracted
+from lookalike.training.transforms import WindowTransform
 
 __all__ = [
     "FIELD_BYTES",
@@ -57,6 +59,7 @@ class RequestLimits:
         table: the columns, if the rows are of a table.
         origin: subtracted from inputs, in float64, before they become float32; None: nothing.
         spaces: the embedding dimension of each version whose embeddings a search accepts.
+        windows: the transform, if the rows are windows of recordings.
     """
 
     input_shape: tuple[int, ...]
@@ -67,6 +70,7 @@ class RequestLimits:
     table: TableInputs | None = None
     origin: Origin = None
     spaces: Mapping[int, int] = field(default_factory=dict)
+    windows: WindowTransform | None = None
 
     @staticmethod
     def of(version: Version, settings: Settings) -> "RequestLimits":
@@ -77,7 +81,8 @@ class RequestLimits:
         encoder, limits = version.encoder, (settings.max_rows, settings.max_limit, settings.max_hits)
         spaces = {older: len(matrix) for older, matrix in version.maps.items()} | {version.number: encoder.latent_dim}
         shapes = (encoder.input_shape, encoder.latent_dim)
-        return RequestLimits(*shapes, *limits, TableInputs.of(encoder), encoder.origin, spaces)
+        windows = encoder.transform if isinstance(encoder.transform, WindowTransform) else None
+        return RequestLimits(*shapes, *limits, TableInputs.of(encoder), encoder.origin, spaces, windows)
 
     def for_version(self, number: int | None, kind: str) -> "RequestLimits":
         """The same limits for embeddings of a version; None: of the serving version.
@@ -124,7 +129,10 @@ def rows_from_array(array: NDArray[Any], kind: str, limits: RequestLimits) -> Fl
     Raises RequestError or TooLargeError if the shape is wrong, there are too many rows, or a value is not finite.
     """
     check_shape(array.shape, kind, limits)
-    return to_float32(array.reshape(len(array), -1), kind, limits, kind + "[{}]")
+    rows = array.reshape(len(array), -1)
+    if limits.windows and kind == "inputs":
+        rows = filled_windows(rows, limits.windows, kind + "[{}]")
+    return to_float32(rows, kind, limits, kind + "[{}]")
 
 
 def to_float32(values: NDArray[Any], kind: str, limits: RequestLimits, at: str) -> Floats:

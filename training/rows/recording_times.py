@@ -71,7 +71,7 @@ class TimeReader:
 
     def _dates(self, cells: pa.Array, first: int) -> Times:
         if self._is_number is True:
-            raise self._first_wrong(cells, pa.float64(), first)
+            raise self._first_wrong(cells, (pa.float64(),), first)
         self._is_number = False
         own = (pa.timestamp("ns", getattr(cells.type, "tz", None)),)
         for kind in self._kinds if _is_text(cells.type) else own:
@@ -84,21 +84,26 @@ class TimeReader:
                 raise self._wrong(cells, pc.index(pc.is_null(times), True).as_py(), first)
             ticks: Integers = times.cast(pa.int64()).to_numpy()
             return ticks
-        raise self._first_wrong(cells, self._kinds[-1], first)
+        raise self._first_wrong(cells, self._kinds, first)
 
-    def _first_wrong(self, cells: pa.Array, kind: pa.DataType, first: int) -> DataError:
-        for number in range(len(cells)):
-            try:
-                cells.slice(number, 1).cast(kind)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                return self._wrong(cells, number, first)
-        return self._wrong(cells, 0, first)
+    def _first_wrong(self, cells: pa.Array, kinds: tuple[pa.DataType, ...], first: int) -> DataError:
+        """Return the error for the first cell of none of these kinds; without one, cells have different kinds."""
+        each = (number for number in range(len(cells)) if not any(_is(cells.slice(number, 1), kind) for kind in kinds))
+        return self._wrong(cells, next(each, len(cells) - 1), first)
 
     def _wrong(self, cells: pa.Array, number: int, first: int) -> DataError:
         path, column = self._field.rsplit(":", 1)
         found = cells[number].as_py() if not pa.types.is_timestamp(cells.type) else str(cells[number])
         place = f"{path}, row {first + number}, column {column}"
         return DataError(place, expected=_EXPECTED, found="nothing" if found is None else repr(found)[:60])
+
+
+def _is(cells: pa.Array, kind: pa.DataType) -> bool:
+    try:
+        cells.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True
 
 
 def _is_text(kind: pa.DataType) -> bool:
