@@ -20,8 +20,8 @@ from lookalike.service.client.requests import JSON, NPY
 
 __all__ = [
     "EmbedResponse", "Hit", "QueryResult", "ReadyResponse", "SearchResponse", "WindowPlace", "malformed",
-    "read_embeddings",    "read_live", "read_object", "read_problem", "read_ready", "read_search", "read_version", "sequence_of",
-    "truncate_repr",
+    "read_embeddings", "read_live", "read_object", "read_problem", "read_ready", "read_search", "read_version",
+    "sequence_of", "truncate_repr",
 ]  # fmt: skip
 
 _PROBLEM = "application/problem+json"

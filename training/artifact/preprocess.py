@@ -13,7 +13,7 @@ from lookalike.training.artifact.known_range import Clipped, Ids, clipped_at, fa
 from lookalike.training.artifact.normalizer import Normalizer, normalizer_of
 from lookalike.training.artifact.steady import whole_vectors
 from lookalike.training.choices import ScaleKind
-from lookalike.training.errors import ConfigError, DataError
+from lookalike.training.errors import DataError
 from lookalike.training.tables.columns import Column, FittedColumn
 from lookalike.training.tables.features import Table, build_table
 from lookalike.training.tables.origin import Origin
@@ -23,7 +23,7 @@ __all__ = ["Preprocessor", "build_preprocessor", "fit_preprocessor"]
 
 _BLOCK = 16_384
 _TOGETHER = {"center", "range"}
-_AROUND_MEAN = {"center", "standard"}
+_AROUND_MEAN = {"center", "standard", "channel"}
 _NAMES = ("offset", "factor", "low", "high")
 Far = dict[int, Integers]
 """For each column with values far from all others, the rows of these values."""
@@ -200,8 +200,8 @@ def fit_preprocessor(
         rows: (n, width) float32, finite, n >= 1; in a table, NaN if a value is missing.
         kind: "center" scales each column to mean 0 and all of them together to standard deviation 1 (for pixels, which
             have one unit); "range" maps all columns together to [0, 1]; "column-range" maps each column to [0, 1];
-            "standard" scales each column to mean 0 and standard deviation 1; "channel" does the same with all samples
-            of a channel together, and needs `windows`; "none" does not scale. In a table, only numbers are scaled.
+            "standard" scales each column to mean 0 and standard deviation 1; "channel" does the same, in windows with
+            all samples of a channel together; "none" does not scale. In a table, only numbers are scaled.
         columns: the table's columns, (width,); empty if the rows are from an array. Raises DataError for a column of
             numbers without any value.
         origin: the values that were subtracted from the rows.
@@ -214,7 +214,7 @@ def fit_preprocessor(
         return build_preprocessor(kind, described)
     normalizer = normalizer_of(windows)
     rows = normalizer.each_block(rows) if normalizer else rows
-    fitted = _fit_channels(rows, windows) if kind == "channel" else _fit_numbers(rows, kind)
+    fitted = _fit_channels(rows, windows) if windows and kind == "channel" else _fit_numbers(rows, kind)
     offset, factor, low, high, _ = fitted
     bounds = _bounds(kind, offset, factor, low, high)
     return Preprocessor(kind, offset, factor, *bounds, origin=origin, normalizer=normalizer)
@@ -264,12 +264,9 @@ def _numbers(rows: Floats, kind: ScaleKind, numeric: Sequence[int]) -> list[list
     return fitted
 
 
-def _fit_channels(rows: Floats, windows: WindowTransform | None) -> Fit:
+def _fit_channels(rows: Floats, windows: WindowTransform) -> Fit:
     """As `_fit_numbers`, but the samples of a channel, of all windows together, have one mean and one deviation."""
-    if windows is None:
-        remedy = "Use --set data.scale=auto."
-        raise ConfigError("data.scale", expected="windows of recordings for channel", found="other rows", remedy=remedy)
-    offset, factor, low, high, far = _fit_numbers(rows.reshape(-1, len(windows.channels)), "standard")
+    offset, factor, low, high, far = _fit_numbers(rows.reshape(-1, len(windows.channels)), "channel")
     count = windows.window
     return offset.repeat(count), factor.repeat(count), np.tile(low, count), np.tile(high, count), far
 
