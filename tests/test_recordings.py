@@ -100,9 +100,16 @@ def test_a_search_with_a_file_finds_windows_of_the_same_kind(folder: Path, tmp_p
 
 
 def test_a_search_with_another_kind_of_file(folder: Path, tmp_path: Path) -> None:
-    scipy.io.wavfile.write(tmp_path / "other.wav", RATE, recorded(7))
+    samples = np.repeat(recorded(7), 2, axis=0)
+    scipy.io.wavfile.write(tmp_path / "other.wav", 2 * RATE, samples)
     done = run("search", tmp_path / "other.wav", "--store", folder / "store", "--limit", 1)
-    refused(done, "found a .wav file. Leave out --time")
+    assert "resampled from 40 to 20 samples per second" in done.err
+    answers = [json.loads(line) for line in done.out.splitlines()]
+    assert [answer["query"] for answer in answers[:2]] == ["other.wav@0", "other.wav@0.5"]
+    assert answers[0]["hits"][0]["payload"]["label"] == "slow"
+    assert answers[-1]["hits"][0]["payload"]["label"] == "fast"
+    np.save(tmp_path / "other.npy", recorded(7))
+    assert run("search", tmp_path / "other.npy", "--store", folder / "store").code == 0
     scipy.io.wavfile.write(tmp_path / "mono.wav", RATE, recorded(7)[:, 0])
     refused(run("search", tmp_path / "mono.wav", "--store", folder / "store"), "mono.wav")
 

@@ -36,7 +36,7 @@ class _Strict(BaseModel):
 
 
 class WindowPlace(_Strict):
-    """Where a row comes from, if a segment of a recording was longer than a window."""
+    """The place of a row, if a segment of a recording was longer than a window."""
 
     input: int = Field(ge=0, description="The number of the segment in the request, from 0.")
     start: float = Field(

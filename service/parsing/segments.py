@@ -24,7 +24,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class SegmentWindow:
-    """Where a window comes from.
+    """The place of a window.
 
     Attributes:
         input: the number of its segment in the request.
@@ -40,7 +40,7 @@ class SegmentWindow:
 
 @dataclass(frozen=True)
 class Segments:
-    """The windows of all segments, (n, width) raw, and where each comes from."""
+    """The windows of all segments, (n, width) raw, and the place of each."""
 
     rows: Doubles
     windows: tuple[SegmentWindow, ...]

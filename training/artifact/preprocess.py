@@ -205,7 +205,7 @@ def fit_preprocessor(
         columns: the table's columns, (width,); empty if the rows are from an array. Raises DataError for a column of
             numbers without any value.
         origin: the values that were subtracted from the rows.
-        windows: the transform of recordings to these rows; windows are first normalized as it says.
+        windows: the transform of recordings to these rows; windows are first normalized as it requires.
     """
     if columns:
         described = _fit_columns(rows, kind, columns)

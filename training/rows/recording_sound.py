@@ -104,7 +104,7 @@ def _read_head(path: Path, file: BinaryIO) -> _Wav:
             form = file.read(min(size, 40))
             size -= len(form)
         file.seek(size + size % 2, io.SEEK_CUR)
-    raise DataError(str(path), expected="a chunk of samples", found="none", remedy="The file is truncated.")
+    raise DataError(str(path), expected="a chunk of samples", found="no such chunk", remedy="The file is truncated.")
 
 
 def _checked(path: Path, form: bytes, start: int, size: int) -> _Wav:

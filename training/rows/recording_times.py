@@ -87,7 +87,7 @@ class TimeReader:
         raise self._first_wrong(cells, self._kinds, first)
 
     def _first_wrong(self, cells: pa.Array, kinds: tuple[pa.DataType, ...], first: int) -> DataError:
-        """Return the error for the first cell of none of these kinds; without one, cells have different kinds."""
+        """Return the error for the first cell that has another kind; if each has one of them, for the last."""
         each = (number for number in range(len(cells)) if not any(_is(cells.slice(number, 1), kind) for kind in kinds))
         return self._wrong(cells, next(each, len(cells) - 1), first)
 

@@ -27,7 +27,7 @@ HEAD = 10_000
 
 @dataclass
 class Tally:
-    """What was seen while recordings were cut.
+    """Counts made while recordings are cut.
 
     Attributes:
         windows, skipped: windows that are rows, and windows with too many missing samples.
@@ -143,6 +143,8 @@ class _Recording:
         self._head: list[Block] | None = None if first.times is None else []
         """The first blocks, until its rate is known."""
         self._rate = source.rate
+        self._has_times = first.times is not None
+        self._dtype = first.values.dtype
         self._count = 0
         self._last = -math.inf
         """The time of the last sample, in seconds after the first."""
@@ -194,28 +196,24 @@ class _Recording:
             yield from self._extend(times[first:last], values[first:last], codes[first:last])
 
     def _extend(self, times: Doubles, values: NDArray[np.floating], codes: Integers) -> Iterator[Piece]:
-        if self._segment is None:
-            self._segment = _Segment(float(times[0]), self._resampler(), self._transform)
-        if self._segment.resampler:
-            dtype = values.dtype
-            values, codes = self._segment.resampler.add(times, values.astype(np.float64), codes)
-            values = values.astype(dtype)
-        yield from self._piece(values, codes)
+        if (segment := self._segment) is None:
+            segment = self._segment = _Segment(float(times[0]), self._resampler(), self._transform, self._dtype)
+        if segment.resampler:
+            values, codes = segment.resampler.add(times, values.astype(np.float64), codes)
+        yield from self._piece(segment, values, codes)
 
     def _close_segment(self) -> Iterator[Piece]:
         if (segment := self._segment) is None:
             return
         if segment.resampler:
-            values, codes = segment.resampler.finish()
-            yield from self._piece(values.astype(segment.values.dtype), codes)
+            yield from self._piece(segment, *segment.resampler.finish())
         self._tally.longest = max(self._tally.longest, segment.count)
         self._tally.short += segment.count < self._transform.window
         self._segment = None
 
-    def _piece(self, values: NDArray[np.floating], codes: Integers) -> Iterator[Piece]:
-        segment, transform = self._segment, self._transform
-        assert segment is not None, "samples without a segment"
-        numbers = segment.add(values, codes)
+    def _piece(self, segment: "_Segment", values: NDArray[np.floating], codes: Integers) -> Iterator[Piece]:
+        transform = self._transform
+        numbers = segment.add(values.astype(self._dtype, copy=False), codes)
         starts = numbers - segment.first
         enough = usable(segment.values, starts, transform)
         self._tally.windows += int(enough.sum())
@@ -227,13 +225,13 @@ class _Recording:
 
     def _resampler(self) -> Resampler | None:
         rate = self._transform.rate
-        if rate is None or (self._source.rate in (None, rate) and not self._transform.time):
+        if rate is None or (self._source.rate in (None, rate) and not self._has_times):
             return None
         if (factor := factor_of(self._rate or rate, rate)) > MAX_FACTOR:
             expected = f"at most {MAX_FACTOR:,} times the rate {rate:g} to which recordings are resampled"
             found = f"{self._rate:g} samples per second in {self.name!r}"
             raise DataError(str(self._source.path), expected=expected, found=found, remedy="Set a higher --rate.")
-        return Resampler(rate, factor)
+        return Resampler(rate, factor, len(self._transform.channels))
 
     def _backwards(self, block: Block, number: int) -> DataError:
         place = f"{self._source.path}, row {block.row + number}, column {self._transform.time}"
@@ -244,11 +242,13 @@ class _Recording:
 class _Segment:
     """Samples at one rate without a gap: those that a later window needs."""
 
-    def __init__(self, begin: float, resampler: Resampler | None, transform: WindowTransform) -> None:
+    def __init__(
+        self, begin: float, resampler: Resampler | None, transform: WindowTransform, dtype: np.dtype[Any]
+    ) -> None:
         """`begin`: seconds after the first sample of the recording."""
         self.begin, self.resampler = begin, resampler
         self._window, self._hop = transform.window, transform.hop
-        self.values: NDArray[np.floating] = np.empty((0, len(transform.channels)), np.float32)
+        self.values: NDArray[np.floating] = np.empty((0, len(transform.channels)), dtype)
         self.codes: Integers = np.empty(0, np.int64)
         self.first = self.count = self._next = 0
         """The number of the first sample that is held, of the samples so far, and of the next window's first sample."""

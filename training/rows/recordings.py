@@ -46,7 +46,7 @@ def open_recordings(path: Path, settings: DataConfig, spec: InputSpec | None = N
     given = spec.transform if spec and isinstance(spec.transform, WindowTransform) else None
     if given:
         settings = replace(settings, channels=given.channels, time=given.time, recording=given.recording)
-    sources = _open_sources(path, settings)
+    sources = _open_sources(path, settings, strict=given is None)
     transform = given or _transform(sources, settings)
     tally = Tally()
     size = block_samples(len(transform.channels))
@@ -75,16 +75,17 @@ def _reopen(path: Path, settings: DataConfig, spec: InputSpec | None) -> Rows:
     return open_rows(str(path), settings, spec)
 
 
-def _open_sources(path: Path, settings: DataConfig) -> list[Source]:
+def _open_sources(path: Path, settings: DataConfig, *, strict: bool) -> list[Source]:
+    """Open one file, or all in a folder; `strict`: refuse a file without columns if settings name columns."""
     if not path.is_dir():
-        return [_open_source(path, path.name, settings)]
+        return [_open_source(path, path.name, settings, strict=strict)]
     paths = sorted(p for p in path.rglob("*") if _is_recording(p))
     if not paths:
         raise DataError(str(path), f"a folder with recordings: {' '.join(SUFFIXES)}", found="no recordings")
     sources = []
     for each in paths:
         inside = each.relative_to(path)
-        source = _open_source(each, inside.as_posix(), settings)
+        source = _open_source(each, inside.as_posix(), settings, strict=strict)
         settings = replace(settings, channels=source.channels)  # the first file chooses
         label = None if inside.parent == Path() else inside.parent.as_posix()
         sources.append(replace(source, label=label))
@@ -95,7 +96,7 @@ def _is_recording(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _open_source(path: Path, name: str, settings: DataConfig) -> Source:
+def _open_source(path: Path, name: str, settings: DataConfig, *, strict: bool) -> Source:
     suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError(str(path), expected="a file or a folder", found="nothing at that path")
@@ -111,7 +112,7 @@ def _open_source(path: Path, name: str, settings: DataConfig) -> Source:
         found = f"the file name extension {suffix}" if suffix else "no file name extension"
         raise DataError(str(path), expected=expected, found=found, remedy="Without --window, it is read as rows.")
     for setting in ("time", "recording"):
-        if getattr(settings, setting):
+        if strict and getattr(settings, setting):
             expected = "a table, as --time and --recording name columns"
             raise DataError(str(path), expected=expected, found=f"a {suffix} file", remedy=f"Leave out --{setting}.")
     return openers[suffix](path, name, settings.channels)
@@ -259,7 +260,7 @@ def _notes(sources: list[Source], transform: WindowTransform, tally: Tally) -> I
 def _resampled(sources: list[Source], transform: WindowTransform, tally: Tally) -> Iterator[str]:
     if (rate := transform.rate) is None:
         return
-    rates = [source.rate for source in sources if source.rate] if not transform.time else []
+    rates = [source.rate for source in sources if source.rate]
     if tally.intervals[1]:
         rates = [1 / step for step in tally.intervals]
     if rates and max(abs(each / rate - 1) for each in rates) > 0.01:

@@ -40,28 +40,24 @@ def factor_of(source: float, rate: float) -> int:
 class Resampler:
     """Resamples one segment: `add` its samples block by block, then `finish`; each returns samples at the rate."""
 
-    def __init__(self, rate: float, factor: int) -> None:
+    def __init__(self, rate: float, factor: int, channels: int) -> None:
         self._rate = rate * factor
         self._next = 0
         self._begin = 0.0
-        self._last: tuple[Doubles, Doubles, Integers] | None = None
-        self._decimator = _Decimator(factor) if factor > 1 else None
+        self._last: tuple[Doubles, Doubles, Integers] = np.empty(0), *_missing(0, channels)
+        self._decimator = _Decimator(factor, channels) if factor > 1 else None
 
     def add(self, times: Doubles, values: Doubles, codes: Integers) -> Samples:
         """(n,) rising seconds, (n, channels) and (n,) codes of the next samples -> the new samples that are known."""
-        if self._last is None:
+        if not len(self._last[0]):
             self._begin = times[0]
-        else:
-            times, values, codes = (
-                np.concatenate(pair) for pair in zip(self._last, (times, values, codes), strict=True)
-            )
+        times, values, codes = (np.concatenate(pair) for pair in zip(self._last, (times, values, codes), strict=True))
         self._last = times[-1:], values[-1:], codes[-1:]
         samples = self._until(math.floor((times[-1] - self._begin) * self._rate) + 1, times, values, codes)
         return self._decimator.add(*samples) if self._decimator else samples
 
     def finish(self) -> Samples:
-        """Return the rest: a new time just after the last sample, and what the filter still has."""
-        assert self._last is not None, "finish without samples"
+        """Return the rest: a new time just after the last sample, and what the filter still has; after `add` only."""
         stop = math.floor((self._last[0][0] - self._begin) * self._rate + NEAR) + 1
         samples = self._until(stop, *self._last)
         return self._decimator.finish(*samples) if self._decimator else samples
@@ -83,13 +79,13 @@ class Resampler:
 class _Decimator:
     """Filters samples and keeps every `factor`-th."""
 
-    def __init__(self, factor: int) -> None:
+    def __init__(self, factor: int, channels: int) -> None:
         self._factor, self._half = factor, _SIDE * factor
+        self._beyond = _missing(self._half, channels)
         self._taps = firwin(2 * self._half + 1, 1 / factor, window=("kaiser", 5.0))
         self._full = float(upfirdn(self._taps, np.ones(2 * self._half + 1), 1, factor)[2 * _SIDE])
-        self._values: Doubles | None = None
+        self._values, self._codes = self._beyond
         """The samples that the next results need, from number `self._first` on; NaN before the segment."""
-        self._codes: Integers = np.empty(0, np.int64)
         self._first = -self._half
         self._next = 0
         self._count = 0
@@ -101,22 +97,15 @@ class _Decimator:
     def finish(self, values: Doubles, codes: Integers) -> Samples:
         self._append(values, codes)
         count = self._count
-        self._append(*self._nothing(values.shape[1]))
+        self._append(*self._beyond)
         return self._until((count - 1) // self._factor + 1)
 
     def _append(self, values: Doubles, codes: Integers) -> None:
         self._count += len(values)
-        if self._values is None:
-            before = self._nothing(values.shape[1])
-            self._values, self._codes = before
         self._values, self._codes = np.concatenate([self._values, values]), np.concatenate([self._codes, codes])
-
-    def _nothing(self, channels: int) -> Samples:
-        return np.full((self._half, channels), np.nan), np.full(self._half, -1)
 
     def _until(self, stop: int) -> Samples:
         """Return the results from number `self._next` to before number `stop`, and drop what no later one needs."""
-        assert self._values is not None, "results without samples"
         count = max(0, stop - self._next)
         if not count:
             return self._values[:0], self._codes[:0]
@@ -140,3 +129,7 @@ class _Decimator:
         whole = upfirdn(self._taps, np.nan_to_num(part, nan=0.0), 1, self._factor, axis=0)
         result: Doubles = whole[2 * _SIDE : 2 * _SIDE + count]
         return result
+
+
+def _missing(count: int, channels: int) -> Samples:
+    return np.full((count, channels), np.nan), np.full(count, -1)

@@ -1,4 +1,4 @@
-"""From the samples of a recording at one rate to windows: where they start, which are usable, and how they are shown.
+"""From the samples of a recording at one rate to windows: their starts, which are usable, and their names.
 
 A window with missing samples is usable if no channel misses a greater share of it than `max_missing`, which is below 1.
 Its missing samples are filled by linear interpolation between the samples of the window; before the first sample and

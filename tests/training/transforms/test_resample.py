@@ -14,7 +14,7 @@ def resampled(
     times: Doubles, values: Doubles, rate: float, factor: int = 1, blocks: tuple[int, ...] = ()
 ) -> tuple[Doubles, Integers]:
     """Resample one channel in blocks that end at the given positions; the code of a sample is its number."""
-    resampler, codes = Resampler(rate, factor), np.arange(len(times))
+    resampler, codes = Resampler(rate, factor, 1), np.arange(len(times))
     parts = []
     for first, last in zip([0, *blocks], [*blocks, len(times)], strict=True):
         if last > first:

@@ -1,4 +1,4 @@
-"""Windows of samples by hand: where they start, which are usable, and how missing samples are filled."""
+"""Windows of samples by hand: their starts, which are usable, and how missing samples are filled."""
 
 import numpy as np
 import pytest
