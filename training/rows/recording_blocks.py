@@ -13,7 +13,7 @@ from lookalike.training.errors import DataError
 
 __all__ = ["Block", "Source", "block_samples", "no_codes", "pick_channels"]
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Source:
 
 
 def block_samples(channels: int) -> int:
-    """Return the samples of a block of about 4 MiB."""
+    """Return the samples of a block of about 1 MiB."""
     return max(1, BLOCK_BYTES // (8 * channels))
 
 

@@ -74,7 +74,8 @@ def open_parquet_recordings(path: Path, name: str, settings: DataConfig) -> Sour
 
     def batches(size: int, names: list[str]) -> Iterator[pa.RecordBatch]:
         try:
-            with pa_parquet.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+            # With a pre-buffer, Arrow keeps all row groups that it has read.
+            with pa_parquet.ParquetFile(path, pre_buffer=False, coerce_int96_timestamp_unit="us") as file:
                 yield from file.iter_batches(batch_size=size, columns=names)
         except BROKEN as error:
             raise broken(path, error) from error
