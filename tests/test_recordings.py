@@ -5,14 +5,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import scipy.io.wavfile
+from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
+from lookalike.service.client import AsyncClient, WindowPlace
 from lookalike.training.rows import open_rows
 from lookalike.training.transforms import WindowTransform
 from tests.lookalike.helpers import refused, run
@@ -168,6 +171,20 @@ async def test_missing_samples_are_null_and_filled_as_in_a_file(folder: Path, ve
         answered(refused_npy, 422, "inputs[0]")
         body = {"inputs": [whole.tolist(), [[None, 1.0]] * WINDOW]}
         answered(await client.post("/embed", json=body), 422, "inputs[1]")
+
+
+@pytest.mark.anyio
+async def test_the_client_has_the_place_of_each_window(folder: Path, version: Version) -> None:
+    apps: list[FastAPI] = []
+    long, short = (recorded(0)[: WINDOW + count].tolist() for count in (HOP, 0))
+    async with serving(settings_for(folder / "store"), version, apps.append):
+        client = AsyncClient("http://localhost", max_rows=2, transport=httpx.ASGITransport(apps[0]))
+        found = await client.search(inputs=[short, short, short, long], limit=1)
+        assert len(found.results) == 5
+        starts = [(0, 0), (1, 0), (2, 0), (3, 0), (3, 0.5)]
+        assert found.windows == tuple(WindowPlace(number, start, start + 2) for number, start in starts)
+        assert (await client.search(inputs=[short, short], limit=1)).windows == ()
+        await client.aclose()
 
 
 WRONG: list[tuple[Any, str]] = [
