@@ -5,4 +5,4 @@ from typing import Literal
 __all__ = ["DeviceName", "ScaleKind"]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-ScaleKind = Literal["center", "range", "column-range", "standard", "none"]
+ScaleKind = Literal["center", "range", "column-range", "standard", "channel", "none"]

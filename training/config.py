@@ -44,8 +44,9 @@ Names = tuple[str, ...]
 class DataConfig:
     """How rows become training rows."""
 
-    scale: Literal["auto", "center", "range", "column-range", "standard", "none"] = "auto"
-    """auto: center for pictures, standard for everything else."""
+    scale: Literal["auto", "center", "range", "column-range", "standard", "channel", "none"] = "auto"
+    """auto: center for pictures, channel for windows of recordings (all samples of a channel have one scale), standard
+    for everything else."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the rows held out to validate on."""
     max_bytes: Count = 1 << 30

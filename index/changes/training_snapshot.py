@@ -125,6 +125,7 @@ def take_snapshot(
         name=source.name,
         count=source_outside.count + len(put),
         read=lambda size: _read(source, store, upto, (changed, unreadable), size),
+        settings=None,
         notes=(),
         reopen=None,
         read_with_previews=None,

@@ -1,8 +1,9 @@
 """Baseline embedders to compare a trained encoder with, and a common feature space for the comparison.
 
 The feature space is fitted on rows and not taken from an encoder, whose scaling may be what is wrong. Pixels of a
-picture are centered and share one deviation, numeric columns have one deviation each, and categories and missing values
-are features of 0 and 1 (training.artifact.preprocess).
+picture are centered and share one deviation, the samples of a channel of windows share a mean and a deviation, numeric
+columns have one deviation each, and categories and missing values are features of 0 and 1
+(training.artifact.preprocess).
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
 from lookalike.training.robust import winsorized
+from lookalike.training.transforms import WindowTransform
 
 __all__ = ["Embedder", "FeatureSpace", "by_encoder", "by_pca", "fit_feature_space", "recoded"]
 
@@ -48,6 +50,8 @@ def fit_feature_space(rows: Floats, like: Encoder) -> FeatureSpace:
     """Fit the feature space to raw rows, (n, width), with the columns of `like`, without rows that `like` clips."""
     outside = np.unique(like.preprocess.outside(rows)[:, 0])
     rows = np.delete(rows, outside, axis=0) if len(outside) < len(rows) else rows
+    if isinstance(like.transform, WindowTransform):
+        return FeatureSpace(like, fit_preprocessor(rows, "channel", windows=like.transform))
     picture = len(like.input_shape) > 1 and not like.columns
     return FeatureSpace(like, fit_preprocessor(rows, "center" if picture else "standard", like.columns))
 

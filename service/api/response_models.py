@@ -20,6 +20,7 @@ __all__ = [
     "ReadyResponse",
     "ReloadResponse",
     "SearchResponse",
+    "WindowPlace",
     "WriteResponse",
 ]
 
@@ -36,11 +37,31 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class WindowPlace(_Strict):
+    """The place of a row, if a segment of a recording was longer than a window."""
+
+    input: int = Field(ge=0, description="The number of the segment in the request, from 0.")
+    start: float = Field(
+        description="When the window begins in the segment: in seconds if the encoder has a rate, else in samples."
+    )
+    end: float = Field(description="When it ends.")
+
+
+Windows = Annotated[
+    list[WindowPlace] | None,
+    Field(
+        description="Only for an encoder of windows, if a segment was longer than a window: the place of each window. "
+        "A window with too many missing samples is left out."
+    ),
+]
+
+
 class EmbedResponse(_Strict):
     """Embeddings in the order of the rows, of unit length if the metric is cosine."""
 
     version: int
     embeddings: list[Embedding | Base64]
+    windows: Windows = None
 
 
 class Hit(_Strict):
@@ -69,6 +90,7 @@ class SearchResponse(_Strict):
     version: int
     sequence: Sequence
     results: list[QueryResult]
+    windows: Windows = None
 
 
 class ExplainedPart(_Strict):

@@ -17,6 +17,7 @@ from lookalike.index.changes.delta import Delta
 from lookalike.index.versions.searching import SearchResult
 from lookalike.service.errors import TooLargeError
 from lookalike.service.parsing.bodies import JSON, NPY, WEBP
+from lookalike.service.parsing.segments import SegmentWindow
 from lookalike.training.array_types import Floats
 from lookalike.training.artifact.known_range import Clipped
 
@@ -50,34 +51,45 @@ PAGE_BYTES = 8 << 20
 Form = Literal["float", "base64", "npy"]
 _Sized = tuple[int, dict[str, Any]]
 """A hit or an item, after its approximate bytes of JSON."""
+Windows = tuple[SegmentWindow, ...]
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def embeddings_response(collection: Collection, embeddings: Floats, form: Form) -> Response:
-    """{"version", "embeddings"}, each a list of numbers or base64 of little-endian float32; or (n, latent_dim) .npy."""
+def embeddings_response(collection: Collection, embeddings: Floats, form: Form, windows: Windows = ()) -> Response:
+    """{"version", "embeddings"}, each a list of numbers or base64 of little-endian float32; or (n, latent_dim) .npy.
+
+    `windows`: the place of each row if segments of recordings were cut, for the field "windows".
+    """
     if form == "npy":
         return _npy(collection, embeddings)
-    parts = _json_parts(collection.number, np.ascontiguousarray(embeddings, "<f4"), form)
+    parts = _json_parts(collection.number, np.ascontiguousarray(embeddings, "<f4"), form, windows)
     if embeddings.size <= PART_VALUES:
         return _respond(collection, b"".join(parts), JSON)
     return StreamingResponse(parts, media_type=JSON, headers=_headers(collection))
 
 
-def _json_parts(number: int, embeddings: Floats, form: Form) -> Iterator[bytes]:
+def _json_parts(number: int, embeddings: Floats, form: Form, windows: Windows) -> Iterator[bytes]:
     size = max(1, PART_VALUES // max(1, embeddings.shape[1]))
     yield b'{"version":%d,"embeddings":[' % number
     for start in range(0, len(embeddings), size):
         block = embeddings[start : start + size]
         values = block if form == "float" else [b64encode(row.tobytes()).decode("ascii") for row in block]
         yield (b"," if start else b"") + orjson.dumps(values, option=_NUMPY)[1:-1]
-    yield b"]}"
+    yield b"]" + _windows_json(windows) + b"}"
 
 
 def hits_response(
-    collection: Collection, result: SearchResult, *, with_payload: bool, as_npy: bool, most: int = 1 << 62
+    collection: Collection,
+    result: SearchResult,
+    windows: Windows = (),
+    *,
+    with_payload: bool,
+    as_npy: bool,
+    most: int = 1 << 62,
 ) -> Response:
     """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); a missing hit is "" and NaN.
 
+    `windows`: the place of each query if segments of recordings were cut, for the field "windows".
     Raises TooLargeError if the answer would have more than about `most` bytes.
     """
     if as_npy:
@@ -92,13 +104,14 @@ def hits_response(
                 kept.append(hit)
             results.append({"hits": kept, "novelty": novelty})
         if size <= PART_BYTES:
-            answer = {"version": collection.number, "sequence": result.sequence, "results": results}
+            answer: dict[str, Any] = {"version": collection.number, "sequence": result.sequence, "results": results}
+            answer |= {"windows": _placed(windows)} if windows else {}
             return _respond(collection, orjson.dumps(answer), JSON, result.sequence)
     if with_payload:
         size = _size(collection.items, result)
     if size > most:
         raise TooLargeError("limit", expected=f"an answer of at most {most} bytes", found=f"about {size} bytes")
-    return _in_parts(collection, _hits_parts(collection, result, with_payload), JSON, result.sequence)
+    return _in_parts(collection, _hits_parts(collection, result, with_payload, windows), JSON, result.sequence)
 
 
 def _results(collection: Collection, result: SearchResult, payload: bool) -> Iterator[tuple[Iterator[_Sized], float]]:
@@ -115,13 +128,22 @@ def _size(items: Delta, result: SearchResult) -> int:
     return sum(length * count for length, count in zip(lengths, counts.tolist(), strict=True))
 
 
-def _hits_parts(collection: Collection, result: SearchResult, with_payload: bool) -> Iterator[bytes]:
+def _hits_parts(collection: Collection, result: SearchResult, with_payload: bool, windows: Windows) -> Iterator[bytes]:
     yield b'{"version":%d,"sequence":%d,"results":[' % (collection.number, result.sequence)
     for number, (hits, novelty) in enumerate(_results(collection, result, with_payload)):
         yield b',{"hits":[' if number else b'{"hits":['
         yield from _listed(hits)
         yield b'],"novelty":' + orjson.dumps(novelty) + b"}"
-    yield b"]}"
+    yield b"]" + _windows_json(windows) + b"}"
+
+
+def _windows_json(windows: Windows) -> bytes:
+    """The field "windows" after another field; nothing if no segment was cut."""
+    return b',"windows":' + orjson.dumps(_placed(windows)) if windows else b""
+
+
+def _placed(windows: Windows) -> list[dict[str, float]]:
+    return [{"input": window.input, "start": window.start, "end": window.end} for window in windows]
 
 
 def _listed(entries: Iterable[_Sized]) -> Iterator[bytes]:

@@ -69,7 +69,7 @@ async def embed(request: Request) -> Response:
     embeddings = await current.engine.embed(rows, is_disconnected(request))
     record_answer(request.scope, len(rows), current.version.number)
     form = "npy" if wants_npy(request) else query.form
-    return embeddings_response(current.collection, embeddings, form)
+    return embeddings_response(current.collection, embeddings, form, query.windows)
 
 
 @guarded.post("/search", **describe_call(SearchRequest, SearchResponse, 404, 503, params=NpyParams), tags=["search"])
@@ -90,7 +90,8 @@ async def search(request: Request) -> Response:
     result = await current.engine.search(query, is_disconnected(request))
     record_answer(request.scope, len(result.positions), current.version.number)
     collection, as_npy, most = current.collection, wants_npy(request), request.app.state.settings.max_answer_bytes
-    write = partial(hits_response, collection, result, with_payload=query.with_payload, as_npy=as_npy, most=most)
+    options = {"with_payload": query.with_payload, "as_npy": as_npy, "most": most}
+    write = partial(hits_response, collection, result, query.windows, **options)
     return write() if result.positions.size <= FEW_HITS else await asyncio.to_thread(write)
 
 

@@ -29,7 +29,14 @@ from lookalike.service.client.errors import (
 )
 from lookalike.service.client.explanation import ExplainedPart, Explanation
 from lookalike.service.client.item_responses import ClippedValue, Item, ItemSummary, WriteResponse
-from lookalike.service.client.responses import EmbedResponse, Hit, QueryResult, ReadyResponse, SearchResponse
+from lookalike.service.client.responses import (
+    EmbedResponse,
+    Hit,
+    QueryResult,
+    ReadyResponse,
+    SearchResponse,
+    WindowPlace,
+)
 from lookalike.service.client.retrying import Retries
 
 __all__ = [
@@ -37,5 +44,6 @@ __all__ = [
     "ContentTooLarge", "DeadlineExceeded", "EmbedResponse", "ExplainedPart", "Explanation", "Forbidden", "Hit", "Item",
     "ItemSummary", "LookalikeError", "MalformedResponse", "NotFound", "NotReady", "Problem", "ProblemError",
     "QueryResult", "RateLimited", "ReadyResponse", "RequestTimeout", "Retries", "SearchResponse", "ServerError",
-    "TimedOut", "Unauthorized", "Unprocessable", "UnsupportedMediaType", "VersionChangedError", "WriteResponse",
+    "TimedOut", "Unauthorized", "Unprocessable", "UnsupportedMediaType", "VersionChangedError", "WindowPlace",
+    "WriteResponse",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from lookalike.service.client.responses import (
     EmbedResponse,
     ReadyResponse,
     SearchResponse,
+    WindowPlace,
     read_embeddings,
     read_live,
     read_object,
@@ -113,7 +114,8 @@ def search(query: Query, options: ClientOptions) -> Exchange[SearchResponse]:
 
     parts = yield from _from_one_version(ends or _starts(query.rows, step), search_part)
     sequence = min(part.sequence for part in parts)
-    return SearchResponse(parts[0].version, sequence, tuple(result for part in parts for result in part.results))
+    results = tuple(result for part in parts for result in part.results)
+    return SearchResponse(parts[0].version, sequence, results, _windows(parts, _starts(query.rows, step)))
 
 
 def manifest(options: ClientOptions) -> Exchange[dict[str, Any]]:
@@ -134,6 +136,18 @@ def live(options: ClientOptions) -> Exchange[bool]:
 def reload(options: ClientOptions) -> Exchange[dict[str, Any]]:
     """Make the service open the champion. Sent once, because the call changes something."""
     return read_version((yield from options.request(Call("POST", "admin/reload", retryable=False))))
+
+
+def _windows(parts: list[SearchResponse], starts: range) -> tuple[WindowPlace, ...]:
+    """The windows of all parts, with the numbers of the segments in the whole query; empty if no segment was cut."""
+    if not (first := next((part.windows[0] for part in parts if part.windows), None)):
+        return ()
+    length = first.end - first.start
+    joined: list[WindowPlace] = []
+    for start, part in zip(starts, parts, strict=True):
+        places = part.windows or [WindowPlace(number, 0.0, length) for number in range(len(part.results))]
+        joined += [replace(place, input=start + place.input) for place in places]
+    return tuple(joined)
 
 
 def _starts(rows: Rows, step: int) -> range:

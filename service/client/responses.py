@@ -19,9 +19,9 @@ from lookalike.service.client.messages import Response
 from lookalike.service.client.requests import JSON, NPY
 
 __all__ = [
-    "EmbedResponse", "Hit", "QueryResult", "ReadyResponse", "SearchResponse", "finite", "malformed", "read_embeddings",
-    "read_live", "read_object", "read_problem", "read_ready", "read_search", "read_version", "sequence_of",
-    "truncate_repr",
+    "EmbedResponse", "Hit", "QueryResult", "ReadyResponse", "SearchResponse", "WindowPlace", "finite", "malformed",
+    "read_embeddings", "read_live", "read_object", "read_problem", "read_ready", "read_search", "read_version",
+    "sequence_of", "truncate_repr",
 ]  # fmt: skip
 
 _PROBLEM = "application/problem+json"
@@ -62,13 +62,29 @@ class QueryResult:
     novelty: float
 
 
+@dataclass(frozen=True, slots=True)
+class WindowPlace:
+    """The place of a query in a segment of a recording: the number of the segment, and when the window begins and ends.
+
+    The times are in seconds if the encoder has a rate, else in samples.
+    """
+
+    input: int
+    start: float
+    end: float
+
+
 @dataclass(frozen=True)
 class SearchResponse:
-    """One result per query, in order, all from one version; `sequence` is the last change that each result includes."""
+    """One result per query, in order, all from one version; `sequence` is the last change that each result includes.
+
+    A segment of a recording that is longer than a window has a query for each window: `windows` has the place of each.
+    """
 
     version: int
     sequence: int
     results: tuple[QueryResult, ...]
+    windows: tuple[WindowPlace, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,14 +129,15 @@ def read_embeddings(response: Response, count: int) -> EmbedResponse:
 def read_search(response: Response, *, count: int, limit: int, with_payload: bool) -> SearchResponse:
     """Read the JSON response to `count` queries. Raises MalformedResponse, whose `field` names the wrong part."""
     fields = read_version(response)
-    results = fields.get("results")
+    results, windows = fields.get("results"), _windows(response, fields.get("windows"), count)
+    count = len(windows) or count
     if not isinstance(results, list) or len(results) != count:
         raise malformed(response, "results", f"a list of {count}", truncate_repr(results))
     each = [_query_result(response, f"results[{number}]", result, limit) for number, result in enumerate(results)]
     if any((hit.payload is not None) != with_payload for result in each for hit in result.hits):
         expected, found = ("a payload in every hit", "a hit without") if with_payload else ("no payload", "a payload")
         raise malformed(response, "payload", expected, found)
-    return SearchResponse(fields["version"], sequence_of(response, fields), tuple(each))
+    return SearchResponse(fields["version"], sequence_of(response, fields), tuple(each), windows)
 
 
 def read_ready(response: Response) -> ReadyResponse:
@@ -217,6 +234,18 @@ def _array(response: Response, count: int) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         raise malformed(response, "body", "finite embeddings", "NaN or infinity")
     return np.array(values, np.float32, order="C")  # a writable copy for the caller
+
+
+def _windows(response: Response, places: Any, count: int) -> tuple[WindowPlace, ...]:
+    """The places of the windows of `count` segments, if the response has them."""
+    windows = []
+    for place in places if isinstance(places, list) else []:
+        fields = place if isinstance(place, dict) else {}
+        number, start, end = fields.get("input"), _number(fields.get("start")), _number(fields.get("end"))
+        if type(number) is not int or not 0 <= number < count or not start < end:
+            raise malformed(response, "windows", "the segment, start and end of each window", truncate_repr(place))
+        windows.append(WindowPlace(number, start, end))
+    return tuple(windows)
 
 
 def _query_result(response: Response, path: str, result: Any, limit: int) -> QueryResult:

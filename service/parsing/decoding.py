@@ -18,6 +18,7 @@ from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.photos import Photo, photos_of_json
 from lookalike.service.parsing.request_models import EmbedRequest, Item, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import RequestLimits, check_count, read_plain, rows_from_array, to_float32
+from lookalike.service.parsing.segments import SegmentWindow, cut_segments
 from lookalike.training.array_types import Floats
 
 __all__ = [
@@ -63,6 +64,7 @@ class SearchQuery:
         min_sequence: the change of the change log that the answer must include; 0 for none.
         photos: the inputs that are not decoded yet; then the rows are (n, 0).
         distinct, exclude: as in `index.versions.distinct.thinning_for`.
+        windows: the place of each row, if a segment of a recording was cut into several.
     """
 
     kind: Kind
@@ -76,15 +78,20 @@ class SearchQuery:
     photos: Sequence[Photo] = ()
     distinct: bool | None = None
     exclude: float | str | None = None
+    windows: tuple[SegmentWindow, ...] = ()
 
 
 @dataclass(frozen=True)
 class EmbedQuery:
-    """A validated embed request: rows (n, width) float32 or photos, and the form of each embedding."""
+    """A validated embed request: rows (n, width) float32 or photos, and the form of each embedding.
+
+    `windows` as a search has.
+    """
 
     rows: Floats
     form: Literal["float", "base64"] = "float"
     photos: Sequence[Photo] = ()
+    windows: tuple[SegmentWindow, ...] = ()
 
 
 def decode_embed(body: bytes, limits: RequestLimits) -> EmbedQuery:
@@ -96,7 +103,8 @@ def decode_embed(body: bytes, limits: RequestLimits) -> EmbedQuery:
     if request.images is not None:
         photos = photos_of_json(request.images, "images[{}]", limits)
         return EmbedQuery(undecoded(photos), request.encoding_format, photos)
-    return EmbedQuery(_rows(request.inputs, "inputs", limits), request.encoding_format)
+    rows, windows = _rows(request.inputs, "inputs", limits)
+    return EmbedQuery(rows, request.encoding_format, windows=windows)
 
 
 def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
@@ -117,7 +125,8 @@ def decode_search(body: bytes, limits: RequestLimits) -> SearchQuery:
     if request.images is not None:
         return photo_search(photos_of_json(request.images, "images[{}]", limits), request, limits)
     kind: Kind = "embeddings" if request.inputs is None else "inputs"
-    return search_query(kind, _rows(values[kind], kind, limits), request, limits)
+    rows, windows = _rows(values[kind], kind, limits)
+    return replace(search_query(kind, rows, request, limits), windows=windows)
 
 
 def photo_search(photos: list[Photo], request: SearchRequest | NpyParams, limits: RequestLimits) -> SearchQuery:
@@ -183,11 +192,14 @@ def _read_fields(body: bytes, limits: RequestLimits) -> Any:
     return restore_integers(body, fields) if isinstance(fields, dict) and "filter" in fields else fields
 
 
-def _rows(values: Any, kind: str, limits: RequestLimits) -> Floats:
-    if isinstance(values, np.ndarray):
-        return rows_from_array(values, kind, limits)
-    if not isinstance(values, list) or not values:
+def _rows(values: Any, kind: str, limits: RequestLimits) -> tuple[Floats, tuple[SegmentWindow, ...]]:
+    if isinstance(values, np.ndarray) and (values.shape[1] == limits.width(kind) or not limits.windows):
+        return rows_from_array(values, kind, limits), ()
+    if not isinstance(values, list | np.ndarray) or not len(values):
         raise RequestError(kind, expected="a list of rows", found=truncate_repr(values))
     check_count(len(values), kind, limits)
     at = kind + "[{}]"
-    return to_float32(rows_from_json(values, kind, limits, at), kind, limits, at)
+    if limits.windows and kind == "inputs":
+        segments = cut_segments(values, limits.windows, limits.max_rows, at)
+        return to_float32(segments.rows, kind, limits, at), segments.described
+    return to_float32(rows_from_json(list(values), kind, limits, at), kind, limits, at), ()

@@ -22,6 +22,7 @@ from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.photos import Photo, photos_of_json
 from lookalike.service.parsing.request_models import Item, PutRequest
 from lookalike.service.parsing.rows import JSON_ERRORS, RequestLimits, check_count, parser_for, to_float32
+from lookalike.service.parsing.segments import cut_segments, window_items
 from lookalike.training.array_types import Doubles
 
 __all__ = ["MAX_PAYLOAD", "ItemBatch", "decode_items", "photo_batch"]
@@ -67,7 +68,11 @@ def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
     if images:
         found = "both in one call" if len(kinds) > 1 else "both in one item"
         raise RequestError("items", expected="either an input in each item, or an image in each", found=found)
-    return _row_batch(ids, payloads, rows_from_json([item.input for item in items], "inputs", limits, _INPUT), limits)
+    inputs = [item.input for item in items]
+    if not limits.windows:
+        return _row_batch(ids, payloads, rows_from_json(inputs, "inputs", limits, _INPUT), limits)
+    segments = cut_segments(inputs, limits.windows, limits.max_rows, _INPUT)
+    return _row_batch(*window_items(ids, payloads, segments, limits.windows), segments.rows, limits)
 
 
 def photo_batch(ids: list[str], photos: Sequence[Photo], payloads: list[dict[str, Any]]) -> ItemBatch:

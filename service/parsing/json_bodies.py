@@ -103,5 +103,7 @@ def check_sizes(body: bytes, most: int) -> None:
 
 
 def _inner_lists(limits: RequestLimits) -> int:
-    """The lists of one row that is nested in the input shape."""
+    """The lists of one row that is nested in the input shape; of a window, with the samples up to the next window."""
+    if limits.windows:
+        return 1 + max(limits.windows.window, limits.windows.hop)
     return sum(math.prod(limits.input_shape[:level]) for level in range(len(limits.input_shape)))

@@ -33,7 +33,8 @@ _ROW = {
     "anyOf": [{"type": "array", "items": {}}, {"type": "object", "additionalProperties": True}],
     "description": "One input: its values flat, or nested in the encoder's input shape. A row of a table: its values "
     "in the columns' order or by their names, text for a category, null for a missing value; GET /version lists the "
-    "columns.",
+    "columns. A segment of a recording: a list of samples, each a list "
+    "of the channels' values, null for a missing one; a segment longer than a window is cut into windows.",
 }
 _EMBEDDING = {"type": "array", "items": {"type": "number"}, "description": "latent_dim numbers."}
 _DIGIT = (

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from lookalike.index.versions.version import Version
 from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.service.parsing.columns import TableInputs
+from lookalike.service.parsing.segments import filled_windows
 from lookalike.service.settings import Settings
 from lookalike.training.array_types import Floats
 from lookalike.training.tables.origin import Origin, subtracted
-from lookalike.training.transforms import ImageTransform
+from lookalike.training.transforms import ImageTransform, WindowTransform
 
 __all__ = [
     "FIELD_BYTES",
@@ -61,6 +62,7 @@ class RequestLimits:
         photo: the conversion of a photo to a row; None: the encoder was not trained on photos.
         previews: whether the version keeps a preview of each item.
         max_pixels: the pixels of one photo.
+        windows: the transform, if the rows are windows of recordings.
     """
 
     input_shape: tuple[int, ...]
@@ -74,6 +76,7 @@ class RequestLimits:
     photo: ImageTransform | None = None
     previews: bool = False
     max_pixels: int = 1
+    windows: WindowTransform | None = None
 
     @staticmethod
     def of(version: Version, settings: Settings) -> "RequestLimits":
@@ -84,10 +87,11 @@ class RequestLimits:
         encoder, limits = version.encoder, (settings.max_rows, settings.max_limit, settings.max_hits)
         spaces = {older: len(matrix) for older, matrix in version.maps.items()} | {version.number: encoder.latent_dim}
         shapes = (encoder.input_shape, encoder.latent_dim)
-        photo = encoder.transform if isinstance(encoder.transform, ImageTransform) else None
-        has_previews = version.previews is not None
+        transform, has_previews = encoder.transform, version.previews is not None
+        photo = transform if isinstance(transform, ImageTransform) else None
+        windows = transform if isinstance(transform, WindowTransform) else None
         inputs = RequestLimits(*shapes, *limits, TableInputs.of(encoder), encoder.origin, spaces)
-        return replace(inputs, photo=photo, previews=has_previews, max_pixels=settings.max_pixels)
+        return replace(inputs, photo=photo, windows=windows, previews=has_previews, max_pixels=settings.max_pixels)
 
     def for_version(self, number: int | None, kind: str) -> "RequestLimits":
         """The same limits for embeddings of a version; None: of the serving version.
@@ -134,7 +138,10 @@ def rows_from_array(array: NDArray[Any], kind: str, limits: RequestLimits) -> Fl
     Raises RequestError or TooLargeError if the shape is wrong, there are too many rows, or a value is not finite.
     """
     check_shape(array.shape, kind, limits)
-    return to_float32(array.reshape(len(array), -1), kind, limits, kind + "[{}]")
+    rows = array.reshape(len(array), -1)
+    if limits.windows and kind == "inputs":
+        rows = filled_windows(rows, limits.windows, kind + "[{}]")
+    return to_float32(rows, kind, limits, kind + "[{}]")
 
 
 def to_float32(values: NDArray[Any], kind: str, limits: RequestLimits, at: str) -> Floats:

@@ -28,6 +28,7 @@ from lookalike.training.array_types import Floats
 from lookalike.training.artifact.architecture import describe, rebuild
 from lookalike.training.artifact.cuda import CudaSteps
 from lookalike.training.artifact.manifest import EncoderManifest, check_fields
+from lookalike.training.artifact.normalizer import normalizer_of
 from lookalike.training.artifact.preprocess import Preprocessor, build_preprocessor
 from lookalike.training.choices import DeviceName, ScaleKind
 from lookalike.training.config import build_config
@@ -233,7 +234,10 @@ def _preprocessor(
     kind: ScaleKind = header["scale"]
     if "columns" not in header:
         offset, factor, low, high = (take(f"preprocess.{name}", (width,)) for name in _PARTS)
-        return Preprocessor(kind, offset, factor, low, high, origin=origin)
+        transform = None if header.get("transform") is None else read_transform(header["transform"])
+        if transform and list(transform.shape) != header["input_shape"]:
+            raise ValueError(f"input_shape is {header['input_shape']}, but the transform's rows have {transform.shape}")
+        return Preprocessor(kind, offset, factor, low, high, origin=origin, normalizer=normalizer_of(transform))
     fitted = read_columns(header["columns"])
     if header["input_shape"] != [len(fitted)]:
         raise ValueError(f"input_shape is {header['input_shape']}, but there are {len(fitted)} columns")

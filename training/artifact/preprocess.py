@@ -10,21 +10,24 @@ from torch import Tensor
 
 from lookalike.training.array_types import Doubles, Floats, Integers
 from lookalike.training.artifact.known_range import Clipped, Ids, clipped_at, far_rows, known_range
+from lookalike.training.artifact.normalizer import Normalizer, normalizer_of
 from lookalike.training.artifact.steady import whole_vectors
 from lookalike.training.choices import ScaleKind
 from lookalike.training.errors import DataError
 from lookalike.training.tables.columns import Column, FittedColumn
 from lookalike.training.tables.features import Table, build_table
 from lookalike.training.tables.origin import Origin
+from lookalike.training.transforms import WindowTransform
 
 __all__ = ["Preprocessor", "build_preprocessor", "fit_preprocessor"]
 
 _BLOCK = 16_384
 _TOGETHER = {"center", "range"}
-_AROUND_MEAN = {"center", "standard"}
+_AROUND_MEAN = {"center", "standard", "channel"}
 _NAMES = ("offset", "factor", "low", "high")
 Far = dict[int, Integers]
 """For each column with values far from all others, the rows of these values."""
+Fit = tuple[Tensor, Tensor, Doubles, Doubles, Far]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Preprocessor:
 
     The tensors are float32 of shape (features,). A constant column has factor 1. Without a table the features are the
     raw columns. A table converts raw columns to features; its categories and indicators are 0 or 1 and not scaled.
+    A normalizer converts each raw window to features by its own mean and deviation, before all windows are scaled.
     Raw rows are minus `origin` (training.tables.origin), which is subtracted before they become float32.
     """
 
@@ -43,6 +47,7 @@ class Preprocessor:
     high: Tensor
     table: Table | None = None
     origin: Origin = None
+    normalizer: Normalizer | None = None
     _known: tuple[Tensor, Tensor] = field(init=False, repr=False, compare=False)
     """(features,) each, raw: the known range."""
 
@@ -89,7 +94,9 @@ class Preprocessor:
         return scaled
 
     def _features(self, rows: Tensor) -> Tensor:
-        """(n, width) -> (n, features), raw."""
+        """(n, width) -> (n, features), raw; windows are normalized."""
+        if self.normalizer:
+            return self.normalizer(rows)
         return self.table.to_features(rows) if self.table else rows
 
     def outside(self, rows: Floats) -> Integers:
@@ -107,8 +114,10 @@ class Preprocessor:
         """(width,) each: the least and the greatest known value of each raw column.
 
         A table's categories, and its numbers that never varied in training, have no limits: the encoder does not read
-        their values.
+        their values. Windows that are normalized have none either.
         """
+        if self.normalizer:
+            return np.full(self.width, -np.inf, np.float32), np.full(self.width, np.inf, np.float32)
         known = [edge.cpu().numpy() for edge in self._known]
         if self.table is None:
             return known[0], known[1]
@@ -119,7 +128,7 @@ class Preprocessor:
         return low, high
 
     def invert(self, rows: Tensor, *, shares: bool = False) -> Tensor:
-        """(n, features) decoded or preprocessed -> (n, width) in the raw unit.
+        """(n, features) decoded or preprocessed -> (n, width) in the raw unit; windows that were normalized stay so.
 
         The greatest of a category's features determines its code, or NaN if it is the slot for missing values.
         A number is NaN if its indicator is above 0, or above a half if the indicators are `shares` and not logits.
@@ -150,7 +159,7 @@ class Preprocessor:
 
         It is 0 for categories and indicators, which have no noise.
         """
-        unit = torch.ones_like(self.low) if self.kind == "standard" else self.high - self.low
+        unit = torch.ones_like(self.low) if self.kind in {"standard", "channel"} else self.high - self.low
         return unit * self.table.numeric if self.table else unit
 
     @property
@@ -167,7 +176,8 @@ class Preprocessor:
 
     def to(self, device: torch.device) -> "Preprocessor":
         moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
-        return Preprocessor(self.kind, **moved, table=self.table.to(device) if self.table else None, origin=self.origin)
+        table = self.table.to(device) if self.table else None
+        return Preprocessor(self.kind, **moved, table=table, origin=self.origin, normalizer=self.normalizer)
 
 
 def _between(low: Tensor, high: Tensor, logits: Tensor) -> Tensor:
@@ -177,7 +187,12 @@ def _between(low: Tensor, high: Tensor, logits: Tensor) -> Tensor:
 
 
 def fit_preprocessor(
-    rows: Floats, kind: ScaleKind, columns: tuple[Column, ...] = (), origin: Origin = None
+    rows: Floats,
+    kind: ScaleKind,
+    columns: tuple[Column, ...] = (),
+    origin: Origin = None,
+    *,
+    windows: WindowTransform | None = None,
 ) -> Preprocessor:
     """Fit a preprocessor to training rows.
 
@@ -185,19 +200,24 @@ def fit_preprocessor(
         rows: (n, width) float32, finite, n >= 1; in a table, NaN if a value is missing.
         kind: "center" scales each column to mean 0 and all of them together to standard deviation 1 (for pixels, which
             have one unit); "range" maps all columns together to [0, 1]; "column-range" maps each column to [0, 1];
-            "standard" scales each column to mean 0 and standard deviation 1; "none" does not scale. In a table, only
-            numbers are scaled.
+            "standard" scales each column to mean 0 and standard deviation 1; "channel" does the same, in windows with
+            all samples of a channel together; "none" does not scale. In a table, only numbers are scaled.
         columns: the table's columns, (width,); empty if the rows are from an array. Raises DataError for a column of
             numbers without any value.
         origin: the values that were subtracted from the rows.
+        windows: the transform of recordings to these rows; windows are first normalized as it requires.
     """
     if columns:
-        fitted = _fit_columns(rows, kind, columns)
+        described = _fit_columns(rows, kind, columns)
         if origin is not None:
-            fitted = tuple(replace(one, origin=float(value)) for one, value in zip(fitted, origin, strict=True))
-        return build_preprocessor(kind, fitted)
-    offset, factor, low, high, _ = _fit_numbers(rows, kind)
-    return Preprocessor(kind, offset, factor, *_bounds(kind, offset, factor, low, high), origin=origin)
+            described = tuple(replace(one, origin=float(value)) for one, value in zip(described, origin, strict=True))
+        return build_preprocessor(kind, described)
+    normalizer = normalizer_of(windows)
+    rows = normalizer.each_block(rows) if normalizer else rows
+    fitted = _fit_channels(rows, windows) if windows and kind == "channel" else _fit_numbers(rows, kind)
+    offset, factor, low, high, _ = fitted
+    bounds = _bounds(kind, offset, factor, low, high)
+    return Preprocessor(kind, offset, factor, *bounds, origin=origin, normalizer=normalizer)
 
 
 def build_preprocessor(kind: ScaleKind, fitted: tuple[FittedColumn, ...]) -> Preprocessor:
@@ -211,7 +231,8 @@ def build_preprocessor(kind: ScaleKind, fitted: tuple[FittedColumn, ...]) -> Pre
     pairs = ((offset, others), (factor, others + 1), (low, others), (high, others + 1))
     tensors = {name: torch.cat(pair) for name, pair in zip(_NAMES, pairs, strict=True)}
     origin = np.array([one.origin for one in fitted])
-    return Preprocessor(kind, **tensors, table=table, origin=origin if origin.any() else None)
+    origin_or_none = origin if origin.any() else None
+    return Preprocessor(kind, **tensors, table=table, origin=origin_or_none, normalizer=None)
 
 
 def _fit_columns(rows: Floats, kind: ScaleKind, columns: tuple[Column, ...]) -> tuple[FittedColumn, ...]:
@@ -243,7 +264,14 @@ def _numbers(rows: Floats, kind: ScaleKind, numeric: Sequence[int]) -> list[list
     return fitted
 
 
-def _fit_numbers(rows: Floats, kind: ScaleKind) -> tuple[Tensor, Tensor, Doubles, Doubles, Far]:
+def _fit_channels(rows: Floats, windows: WindowTransform) -> Fit:
+    """As `_fit_numbers`, but the samples of a channel, of all windows together, have one mean and one deviation."""
+    offset, factor, low, high, far = _fit_numbers(rows.reshape(-1, len(windows.channels)), "channel")
+    count = windows.window
+    return offset.repeat(count), factor.repeat(count), np.tile(low, count), np.tile(high, count), far
+
+
+def _fit_numbers(rows: Floats, kind: ScaleKind) -> Fit:
     """Offset and factor, (width,) float32, each column's least and greatest value, and which values are far.
 
     NaN is ignored, and so are the few values that are far from all others: one of them would determine the scale.

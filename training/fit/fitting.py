@@ -40,6 +40,7 @@ from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Rows, sketches, spread
 from lookalike.training.schedules import build_schedule
 from lookalike.training.tables.columns import describe_columns
+from lookalike.training.transforms import WindowTransform
 
 __all__ = ["Fitted", "Fitting", "epoch_bar", "prepare"]
 
@@ -130,8 +131,11 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     Seeds torch's global generator. `resumed`: the `settings` of the run that is resumed; it keeps its device and
     its precision. Raises ConfigError for settings that conflict with each other or with these rows.
     """
-    scale = config.data.scale if config.data.scale != "auto" else "center" if rows.pixels else "standard"
-    preprocess = fit_preprocessor(split.train, scale, rows.columns, split.origin)
+    windows = rows.transform if isinstance(rows.transform, WindowTransform) else None
+    scale = config.data.scale
+    if scale == "auto":
+        scale = "center" if rows.pixels else "channel" if windows else "standard"
+    preprocess = fit_preprocessor(split.train, scale, rows.columns, split.origin, windows=windows)
     loss = build_loss(config.loss)
     device = resolve_device((resumed or {}).get("device", config.fit.device))
     numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features

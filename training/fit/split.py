@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.training.array_types import Booleans, Floats, Integers
+from lookalike.training.array_types import Booleans, Doubles, Floats, Integers
 from lookalike.training.config import TrainConfig
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Rows, evenly, fingerprints, read_at, sampled
 from lookalike.training.tables.origin import Origin, find_origin, is_blurred, is_coarse
-from lookalike.training.transforms import Stretch, overlapping, stretch_of
+from lookalike.training.transforms import Stretch, WindowTransform, overlapping, stretch_of
 
 __all__ = ["Split", "hold_out", "hold_out_recordings", "split_rows"]
 
@@ -115,8 +115,18 @@ def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, Booleans]:
     if rows.origin is not None or not rows.needs_float64:
         return rows, np.zeros(rows.width, np.bool_)
     sample, _ = read_at(rows, sampled(rows.count, _sample_rows(rows), config.fit.seed), dtype=np.float64)
-    rows = rows.measured_from(None if config.data.scale == "none" else find_origin(sample))
+    rows = rows.measured_from(None if config.data.scale == "none" else _find_origin(rows, sample))
+    if isinstance(rows.transform, WindowTransform):  # two windows differ although some of their samples become equal
+        return rows, np.zeros(rows.width, np.bool_)
     return rows, is_blurred(sample[evenly(len(sample), COMPARED)], rows.origin)
+
+
+def _find_origin(rows: Rows, sample: Doubles) -> Origin:
+    """Return each column's origin; in windows, all samples of a channel have the same."""
+    if not isinstance(rows.transform, WindowTransform):
+        return find_origin(sample)
+    origin = find_origin(sample.reshape(-1, len(rows.transform.channels)))
+    return None if origin is None else np.tile(origin, rows.transform.window)
 
 
 def _sample_rows(rows: Rows) -> int:

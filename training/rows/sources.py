@@ -7,7 +7,7 @@ from typing import Any
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
-from lookalike.training.transforms import InputSpec
+from lookalike.training.transforms import InputSpec, WindowTransform
 from lookalike.training.transforms.image import PHOTO_ENDINGS
 
 __all__ = ["open_rows"]
@@ -36,6 +36,8 @@ def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | N
     if base in BUILTIN and part in {"", "train", "test"}:
         return BUILTIN[base](part or "train")
     path = Path(name)
+    if name and (isinstance(spec.transform, WindowTransform) if spec else settings.window != "none"):
+        return _open("recordings:open_recordings", path, settings, spec)
     if name and path.is_dir():
         return _open("images:open_images", path, settings, spec)
     suffix = path.suffix.lower()

@@ -31,6 +31,9 @@ class ReadingOptions:
     hop: Annotated[Names, _short("hop", "From one window to the next.", "LENGTH")] = None
     channels: Annotated[Names, _short("channels", "The columns that are channels.")] = None
     time: Annotated[Names, _short("time", "The column of the times.", "NAME")] = None
+    recording: Annotated[Names, _short("recording", "The column that names the recording.", "NAME")] = None
+    rate: Annotated[Names, _short("rate", "Resample recordings to this rate.", "PER_SECOND")] = None
+    normalize: Annotated[Names, _short("normalize", "none, center or standard, for each window.", "KIND")] = None
     max_gap: Annotated[Names, _short("max_gap", "A longer gap splits a recording.", "SECONDS")] = None
 
     def overrides(self) -> list[str]:
@@ -43,9 +46,9 @@ def _toml(name: str, value: str) -> str:
     if name == "weight":
         pairs = (pair.rpartition("=") for pair in value.split(","))
         return "{" + ", ".join(f"{_quoted(column)} = {weight}" for column, _, weight in pairs) + "}"
-    if name in {"window", "hop"}:
-        return value if value.isdigit() else _quoted(value)
-    if name in {"time", "max_gap"}:
+    if name == "rate" or (name in {"window", "hop"} and value.isdigit()):
+        return value
+    if name in {"window", "hop", "time", "max_gap", "recording", "normalize"}:
         return _quoted(value)
     return "[" + ", ".join(map(_quoted, value.split(","))) + "]"
 

@@ -14,6 +14,7 @@ from lookalike.training.artifact.preprocess import Preprocessor, build_preproces
 from lookalike.training.choices import ScaleKind
 from lookalike.training.errors import DataError
 from lookalike.training.tables.columns import BOOLEANS, Column, FittedColumn
+from lookalike.training.transforms import WindowTransform
 
 KINDS = get_args(ScaleKind)
 finite = st.floats(-1e4, 1e4, width=32)
@@ -324,3 +325,32 @@ def test_a_tables_numbers_that_varied_in_training_are_clipped_and_named() -> Non
     assert [str(one) for one in clipped.values] == ["row 0, column size: 1e+09 (known: -9 to 12)"]
     assert applied(preprocess, queries)[0, :2].tolist() == [2_024, 12]  # the number that was never missing comes first
     assert preprocess.limits[0].tolist() == [-9, -np.inf, -np.inf]
+
+
+def test_channel_gives_all_samples_of_a_channel_one_scale() -> None:
+    # Channel a: 1, 3, 5, 7 with mean 4 and deviation sqrt(5). Channel b: 10 and 30 twice, so mean 20, deviation 10.
+    rows = np.array([[1, 10, 3, 30], [5, 30, 7, 10]], np.float32)
+    windows = WindowTransform(window=2, hop=1, channels=("a", "b"))
+    preprocess = fit_preprocessor(rows, "channel", windows=windows)
+    root = math.sqrt(5)
+    expected = [[-3 / root, -1, -1 / root, 1], [1 / root, 1, 3 / root, -1]]
+    np.testing.assert_allclose(applied(preprocess, rows), expected, rtol=1e-6)
+    assert preprocess.noise_unit.tolist() == [1, 1, 1, 1]
+    np.testing.assert_allclose(preprocess.low.numpy(), [-3 / root, -1] * 2, rtol=1e-6)
+
+
+def test_without_windows_channel_is_standard() -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    channel, standard = (applied(fit_preprocessor(rows, kind), rows) for kind in ("channel", "standard"))
+    assert channel.tolist() == standard.tolist()
+
+
+def test_windows_are_normalized_before_they_are_scaled() -> None:
+    # Each window becomes (-1, 1) or (1, -1), whatever its level and size, and so has mean 0 and deviation 1 over all.
+    rows = np.array([[0, 2], [1_000, 1_001], [5, -5], [1e6, -1e6]], np.float32)
+    windows = WindowTransform(window=2, hop=1, channels=("a",), normalize="standard")
+    preprocess = fit_preprocessor(rows, "channel", windows=windows)
+    np.testing.assert_allclose(applied(preprocess, rows), [[-1, 1], [-1, 1], [1, -1], [1, -1]], rtol=1e-6)
+    far = np.array([[1e30, -1e30]], np.float32)
+    assert len(preprocess.outside(far)) == 0
+    assert preprocess.clipped(far, ["far"]).count == 0
