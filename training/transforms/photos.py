@@ -4,7 +4,7 @@ A photo is upright (its EXIF orientation is applied), in sRGB, and has one of fo
 pixels of more than 8 bits. In all of them 0 is black and 255 is white:
 
 - 16 bits: 65,535 is white; each value is divided by 257, so that an 8-bit photo and its 16-bit copy have the same
-  pixels. Pillow reads only the upper 8 bits of each channel of a color photo with 16 bits.
+  pixels. Pillow reads only the upper 8 bits of each channel of a color photo with 16 bits. Color profiles apply to 8 bits.
 - Floating point: 1 is white. A photo with a value outside 0 to 1 is refused, because its white is unknown.
 """
 
@@ -146,7 +146,11 @@ def _decoded(
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the value of EXIF's tag Orientation; 1, upright, if there is none or if EXIF's data is damaged."""
+    """Return the value of EXIF's tag Orientation; 1, upright, if there is none or if EXIF's data is damaged.
+
+    The decoders of HEIC and TIFF have turned the photo already, and report 1. A HEIC file has its own turn, and
+    EXIF's has no effect beside it (MIAF, ISO/IEC 23000-22).
+    """
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # Pillow parses the data at this point, and its errors are of many kinds
