@@ -4,7 +4,8 @@ A photo is upright (its EXIF orientation is applied), in sRGB, and has one of fo
 pixels of more than 8 bits. In all of them 0 is black and 255 is white:
 
 - 16 bits: 65,535 is white; each value is divided by 257, so that an 8-bit photo and its 16-bit copy have the same
-  pixels. Pillow reads only the upper 8 bits of each channel of a color photo with 16 bits. Color profiles apply to 8 bits.
+  pixels. Pillow reads only the upper 8 bits of each channel of a color photo with 16 bits. The
+  color profile of a grey photo with 16 bits has no effect.
 - Floating point: 1 is white. A photo with a value outside 0 to 1 is refused, because its white is unknown.
 """
 
