@@ -271,7 +271,7 @@ def test_takes_the_first_frame_of_an_animation() -> None:
 def test_crop_pad_and_stretch() -> None:
     """Four columns 0, 40, 80, 120, each 2 high, become squares of side 2."""
     pixels = np.array([[0, 40, 80, 120]] * 2, np.uint8)
-    square = {"height": 2, "width": 2, "mode": "grey", "background": "#ff0000"}
+    square: dict[str, Any] = {"height": 2, "width": 2, "mode": "grey", "background": "#ff0000"}
     crop = read(encoded(pixels), ImageTransform(**square, fit="crop"))
     np.testing.assert_array_equal(crop, [[40, 80]] * 2)
     tall = read(encoded(pixels), ImageTransform(**{**square, "height": 4, "width": 4}, fit="pad"))
