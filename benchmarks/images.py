@@ -1,7 +1,7 @@
 """How fast are photos read, and does memory grow with their number?
 
 ours    `training.rows.open_rows` on a folder: one pass over its chunks. Opening the folder, which decodes each photo
-        once, is a line of its own
+        once, has another line
 peers   a `torch.utils.data.DataLoader` with one process per core, over a Dataset that reads each photo with Pillow to
         the same pixels: upright, RGB, resized and cropped. "whole" decodes all pixels of a JPEG file, "draft" lets the
         decoder reduce the photo by the same factor as ours

@@ -93,9 +93,10 @@ def to_pixels(photo: Image.Image, transform: ImageTransform) -> Floats:
     if photo.mode != "F" and photo.mode != mode:
         photo = photo.convert(mode)
     color = np.asarray(Image.new("RGB", (1, 1), transform.background).convert(mode)).ravel()  # (1 or 3,)
-    layers = photo.split() if photo.mode == mode else photo.split() * len(color)
-    pairs = zip(layers, color, strict=True)
-    bands = [np.asarray(_fitted(layer.convert("F"), transform, float(fill))) for layer, fill in pairs]
+    bands = []
+    for number, fill in enumerate(color):
+        layer = photo if photo.mode in {"L", "F"} else photo.getchannel(number)
+        bands.append(np.asarray(_fitted(layer.convert("F"), transform, float(fill))))
     return bands[0] if mode == "L" else np.stack(bands, axis=2)  # (height, width[, 3])
 
 
