@@ -10,6 +10,7 @@ pixels of more than 8 bits. In all of them 0 is black and 255 is white:
 """
 
 import io
+import warnings
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -40,6 +41,7 @@ _TURNS = {
 }
 """By the value of EXIF's tag Orientation: how to make the photo upright (Exif 2.32, 4.6.4)."""
 _ORIENTATION = 0x0112
+warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of slight damage; a photo is read, or is an error
 _FILTER = Image.Resampling.BILINEAR
 """Pillow widens this triangle to the scale of the reduction (antialiasing). Its results stay in the range of the
 pixels."""
@@ -224,6 +226,6 @@ def _unknown(head: bytes, name: str, *, heif: bool) -> DataError:
         return DataError(name, expected="a photo", found="an empty file")
     if not heif and head[4:8] == b"ftyp":
         remedy = "pip install 'lookalike[images]'"
-        return DataError(name, "the extra `images` for a HEIC photo", found="it is not installed", remedy=remedy)
+        return DataError(name, "the package pillow-heif, to read a HEIC photo", found="no such package", remedy=remedy)
     expected = f"a photo ({', '.join(_FORMATS)} or HEIC)"
     return DataError(name, expected, found=f"a file of another type, which begins with {head[:8]!r}")

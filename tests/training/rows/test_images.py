@@ -169,7 +169,7 @@ def test_skips_and_lists_photos_that_cannot_be_read(tmp_path: Path) -> None:
     assert [name for name, _ in rows.skipped] == ["cut.png", "empty.jpg", "sheet.png"]
     assert rows.skipped[1] == ("empty.jpg", "expected a photo, found an empty file")
     assert rows.notes[0] == "skipped 3 of 5 photos that cannot be read"
-    assert rows.notes[2] == "skipped empty.jpg: expected a photo, found an empty file"
+    assert rows.notes[2] == "skipped empty.jpg (expected a photo, found an empty file)"
     assert ids(rows.suited(InputSpec(transform=rows.transform, settings=LENIENT))) == ids(rows)
 
 
@@ -179,6 +179,16 @@ def test_too_many_unreadable_photos_are_an_error(tmp_path: Path) -> None:
     assert "expected at most 1.00% unreadable photos, found 3 of 5 unreadable: cut.png (" in message
     assert "--set data.max_unreadable=0.6 skips them." in message
     assert open_rows(str(tmp_path), DataConfig(max_unreadable=0.6)).count == 2
+
+
+def test_an_error_groups_unreadable_photos_by_their_reason(tmp_path: Path) -> None:
+    damaged(tmp_path)
+    for number in range(7):
+        (tmp_path / f"z{number}.png").touch()
+    expected = (
+        "found 10 of 12 unreadable: empty.jpg, z0.png, z1.png, z2.png, z3.png and 3 more (expected a photo, found an"
+    )
+    assert expected in refused(tmp_path)
 
 
 def test_the_share_of_unreadable_photos_is_at_most_one_in_a_hundred(tmp_path: Path) -> None:
