@@ -127,6 +127,8 @@ def take_snapshot(
         lambda size: _read(source, store, upto, (changed, unreadable), size),
         source.rows.columns,
         source.rows.gaps,
+        source.rows.transform,
+        source.rows.group,
         origin=source.rows.origin,
     )
     return TrainingSnapshot(
