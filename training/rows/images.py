@@ -39,7 +39,7 @@ def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = Non
 
     Raises DataError if there are no photos, or if more than `data.max_unreadable` of them cannot be read.
     """
-    return _rows(check_folder(folder), settings, spec)
+    return _rows(str(folder), check_folder(folder), settings, spec)
 
 
 def open_photo_file(path: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
@@ -55,18 +55,18 @@ def open_photo_file(path: Path, settings: DataConfig, spec: InputSpec | None = N
     return _photo_rows(str(path), photos, spec.transform, None)
 
 
-def _rows(photos: Photos, settings: DataConfig, spec: InputSpec | None) -> Rows:
+def _rows(name: str, photos: Photos, settings: DataConfig, spec: InputSpec | None) -> Rows:
     _check_skipped(photos, settings)
     transform = spec.transform if spec else None
     if isinstance(transform, ImageTransform):
-        return _photo_rows(str(photos.folder), photos, transform, None)
+        return _photo_rows(name, photos, transform, None)
     chosen = None if spec else settings
-    return _photo_rows(str(photos.folder), photos, _choose(photos, settings), chosen)
+    return _photo_rows(name, photos, _choose(photos, settings), chosen)
 
 
 def _photo_rows(name: str, photos: Photos, transform: ImageTransform, settings: DataConfig | None) -> Rows:
     def reopen(settings: DataConfig, spec: InputSpec | None) -> Rows:
-        return _rows(photos, settings, spec)
+        return _rows(name, photos, settings, spec)
 
     return Rows(
         name,

@@ -41,10 +41,12 @@ _TURNS = {
 }
 """By the value of EXIF's tag Orientation: how to make the photo upright (Exif 2.32, 4.6.4)."""
 _ORIENTATION = 0x0112
-warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of slight damage; a photo is read, or is an error
 _FILTER = Image.Resampling.BILINEAR
 """Pillow widens this triangle to the scale of the reduction (antialiasing). Its results stay in the range of the
 pixels."""
+_MOST_PROFILE = 4 << 20
+"""A color profile of more bytes is ignored; common profiles have 500 bytes to 2 MB."""
+warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of slight damage; a photo is read, or is an error
 
 
 def open_photo(
@@ -136,10 +138,11 @@ def _decoded(
     except UnidentifiedImageError as error:
         stream.seek(0)
         raise _unknown(stream.read(12), name, heif=heif) from error
+    except Image.DecompressionBombError as error:  # twice `MAX_PIXELS`
+        raise _too_large(name, max_pixels, str(error).rstrip(".")) from error
     size = image.size
     if size[0] * size[1] > max_pixels:
-        found = f"{size[0]:,} x {size[1]:,}"
-        raise DataError(name, f"a photo of at most {max_pixels:,} pixels", found, remedy="Reduce the photo first.")
+        raise _too_large(name, max_pixels, f"{size[0]:,} x {size[1]:,}")
     if transform is not None and image.format in {"JPEG", "MPO"}:
         kept = 2 * max(transform.height, transform.width, PREVIEW)
         image.draft(None, (min(size[0], kept), min(size[1], kept)))
@@ -147,6 +150,10 @@ def _decoded(
     turn = _TURNS.get(orientation := _orientation(image))
     photo = _in_srgb(image, name)
     return (photo, size) if turn is None else (photo.transpose(turn), size if orientation < 5 else size[::-1])
+
+
+def _too_large(name: str, most: int, found: str) -> DataError:
+    return DataError(name, f"a photo of at most {most:,} pixels", found, remedy="Reduce the photo first.")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -188,13 +195,13 @@ def _wide(values: NDArray[Any], name: str) -> Floats:
 def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Return an image of mode L, RGB or CMYK in sRGB; a damaged profile, or one of another mode, is ignored."""
     target = "L" if image.mode == "L" else "RGB"
-    to_srgb = _to_srgb(profile, image.mode) if profile else None
+    to_srgb = _to_srgb(profile, image.mode) if profile and len(profile) <= _MOST_PROFILE else None
     if to_srgb is not None:
         image = to_srgb.apply(image)
     return image if image.mode == target else image.convert(target)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return the conversion of an embedded profile to sRGB; None if there is nothing to convert.
 
