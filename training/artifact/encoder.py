@@ -90,7 +90,7 @@ class Encoder:
 
     @cached_property
     def transform(self) -> ImageTransform | WindowTransform | None:
-        """The conversion of photos or recordings to rows; None if rows are read unchanged."""
+        """The conversion of photos or recordings to rows; None if rows are read as they are."""
         fields = self.header.get("transform")
         return None if fields is None else read_transform(fields)
 
