@@ -53,7 +53,7 @@ class Rows:
             subtracts the origin.
         columns: the columns of a table, one for each value of a row; empty if they are unknown.
         gaps: whether values may be missing; a missing value is NaN.
-        transform: the conversion of photos or recordings to these rows; None if the rows were read as they are.
+        transform: the conversion of photos or recordings to these rows; None if the rows were read unchanged.
         group: the field of the payload that names the recording of a row; rows of one recording are held out together.
         settings: the settings with which the columns or the transform were chosen; None if an encoder gave them.
         origin: the values subtracted from each row (training.tables.origin); None means none.

@@ -28,8 +28,8 @@ __all__ = ["open_images", "open_photo_file"]
 
 AUTO_SIDE = 64
 """The longest side of the pictures if `data.image_size` is auto."""
-NAMED = 20
-"""The most skipped files that a note or an error names."""
+NAMED, IN_ERROR = 20, 5
+"""The most skipped files with one reason that a note and an error name, and the most reasons."""
 
 
 def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
@@ -39,7 +39,7 @@ def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = Non
 
     Raises DataError if there are no photos, or if more than `data.max_unreadable` of them cannot be read.
     """
-    return _rows(check_folder(folder), settings, spec)
+    return _rows(str(folder), check_folder(folder), settings, spec)
 
 
 def open_photo_file(path: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
@@ -55,18 +55,18 @@ def open_photo_file(path: Path, settings: DataConfig, spec: InputSpec | None = N
     return _photo_rows(str(path), photos, spec.transform, None)
 
 
-def _rows(photos: Photos, settings: DataConfig, spec: InputSpec | None) -> Rows:
+def _rows(name: str, photos: Photos, settings: DataConfig, spec: InputSpec | None) -> Rows:
     _check_skipped(photos, settings)
     transform = spec.transform if spec else None
     if isinstance(transform, ImageTransform):
-        return _photo_rows(str(photos.folder), photos, transform, None)
+        return _photo_rows(name, photos, transform, None)
     chosen = None if spec else settings
-    return _photo_rows(str(photos.folder), photos, _choose(photos, settings), chosen)
+    return _photo_rows(name, photos, _choose(photos, settings), chosen)
 
 
 def _photo_rows(name: str, photos: Photos, transform: ImageTransform, settings: DataConfig | None) -> Rows:
     def reopen(settings: DataConfig, spec: InputSpec | None) -> Rows:
-        return _rows(photos, settings, spec)
+        return _rows(name, photos, settings, spec)
 
     return Rows(
         name,
@@ -142,25 +142,33 @@ def _check_skipped(photos: Photos, settings: DataConfig) -> None:
         raise DataError(str(photos.folder), f"a folder with photos: {' '.join(sorted(PHOTO_ENDINGS))}", found)
     if not photos.names or len(photos.skipped) > settings.max_unreadable * count:
         expected = f"at most {settings.max_unreadable:.2%} unreadable photos" if photos.names else "a readable photo"
-        named = [f"{file.name} ({file.reason})" for file in photos.skipped]
-        found = f"{len(named):,} of {count:,} unreadable: {_first(named)}"
+        bad = len(photos.skipped)
+        found = f"{bad:,} of {count:,} unreadable: {'; '.join(_by_reason(photos, IN_ERROR)[:IN_ERROR])}"
         install = next((file.remedy for file in photos.skipped if file.remedy.startswith("pip")), "")
-        share = math.ceil(100 * len(named) / count) / 100
+        share = math.ceil(100 * bad / count) / 100
         more = f"--set data.max_unreadable={share:g} skips them." if photos.names else ""
         remedy = f"Run {install}. {more}" if install else f"Repair or remove them. {more}"
         raise DataError(str(photos.folder), expected, found, remedy=remedy.strip())
 
 
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _by_reason(photos: Photos, most: int) -> list[str]:
+    """Return a line for each reason, the most frequent first, with the names of at most `most` files."""
+    names: dict[str, list[str]] = {}
+    for file in photos.skipped:
+        names.setdefault(file.reason, []).append(file.name)
+    return [f"{_first(names[reason], most)} ({reason})" for reason in sorted(names, key=lambda key: -len(names[key]))]
+
+
+def _first(names: list[str], most: int = NAMED) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _notes(photos: Photos) -> Iterator[str]:
     if photos.skipped:
         count = len(photos.names) + len(photos.skipped)
         yield f"skipped {len(photos.skipped):,} of {count:,} photos that cannot be read"
-        yield from (f"skipped {file.name}: {file.reason}" for file in photos.skipped[:NAMED])
+        yield from (f"skipped {line}" for line in _by_reason(photos, NAMED)[:NAMED])
     if photos.others:
         yield f"skipped files of other types ({len(photos.others):,}): {_first(photos.others)}"
     if photos.links:

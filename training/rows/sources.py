@@ -39,15 +39,15 @@ def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | N
     if name and path.is_dir():
         return _open("images:open_images", path, settings, spec)
     suffix = path.suffix.lower()
-    if suffix in PHOTO_ENDINGS and path.is_file():
-        return _open("images:open_photo_file", path, settings, spec)
-    if suffix not in _ARRAYS | _TABLES:
-        known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
+    if suffix not in {*_ARRAYS, *_TABLES, *PHOTO_ENDINGS}:
+        known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of photos"])
         found = f"the file name extension {suffix}" if suffix else "an unknown name"
         remedy = "Append `:test` for the test part of a built-in set."
         raise DataError(name, expected=known, found=found, remedy=remedy)
     if not path.is_file():
         raise DataError(name, expected="a file", found="no file at that path")
+    if suffix in PHOTO_ENDINGS:
+        return _open("images:open_photo_file", path, settings, spec)
     if suffix == ".gz" and (inner := Path(path.stem).suffix.lower()) in _TABLES:
         expected = f"a {inner} file that is not compressed"
         raise DataError(name, expected=expected, found="the file name extension .gz", remedy="Run gunzip on it.")

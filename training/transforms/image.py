@@ -36,3 +36,8 @@ class ImageTransform(BaseModel):
     def shape(self) -> tuple[int, ...]:
         """The shape of a row: (height, width), or (height, width, 3)."""
         return (self.height, self.width) if self.mode == "grey" else (self.height, self.width, 3)
+
+    @property
+    def line(self) -> str:
+        """A line for the user about the pictures that the encoder reads."""
+        return f"photos as {self.width} x {self.height} pixels, {self.mode} ({self.fit})"

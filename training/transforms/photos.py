@@ -4,11 +4,13 @@ A photo is upright (its EXIF orientation is applied), in sRGB, and has one of fo
 pixels of more than 8 bits. In all of them 0 is black and 255 is white:
 
 - 16 bits: 65,535 is white; each value is divided by 257, so that an 8-bit photo and its 16-bit copy have the same
-  pixels. Pillow reads only the upper 8 bits of each channel of a color photo with 16 bits.
+  pixels. Pillow reads only the upper 8 bits of each channel of a color photo with 16 bits. The
+  color profile of a grey photo with 16 bits has no effect.
 - Floating point: 1 is white. A photo with a value outside 0 to 1 is refused, because its white is unknown.
 """
 
 import io
+import warnings
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +44,9 @@ _ORIENTATION = 0x0112
 _FILTER = Image.Resampling.BILINEAR
 """Pillow widens this triangle to the scale of the reduction (antialiasing). Its results stay in the range of the
 pixels."""
+_MOST_PROFILE = 4 << 20
+"""A color profile of more bytes is ignored; common profiles have 500 bytes to 2 MB."""
+warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of slight damage; a photo is read, or is an error
 
 
 def open_photo(
@@ -92,9 +97,10 @@ def to_pixels(photo: Image.Image, transform: ImageTransform) -> Floats:
     if photo.mode != "F" and photo.mode != mode:
         photo = photo.convert(mode)
     color = np.asarray(Image.new("RGB", (1, 1), transform.background).convert(mode)).ravel()  # (1 or 3,)
-    layers = photo.split() if photo.mode == mode else photo.split() * len(color)
-    pairs = zip(layers, color, strict=True)
-    bands = [np.asarray(_fitted(layer.convert("F"), transform, float(fill))) for layer, fill in pairs]
+    bands = []
+    for number, fill in enumerate(color):
+        layer = photo if photo.mode in {"L", "F"} else photo.getchannel(number)
+        bands.append(np.asarray(_fitted(layer.convert("F"), transform, float(fill))))
     return bands[0] if mode == "L" else np.stack(bands, axis=2)  # (height, width[, 3])
 
 
@@ -132,10 +138,11 @@ def _decoded(
     except UnidentifiedImageError as error:
         stream.seek(0)
         raise _unknown(stream.read(12), name, heif=heif) from error
+    except Image.DecompressionBombError as error:  # twice `MAX_PIXELS`
+        raise _too_large(name, max_pixels, str(error).rstrip(".")) from error
     size = image.size
     if size[0] * size[1] > max_pixels:
-        found = f"{size[0]:,} x {size[1]:,}"
-        raise DataError(name, f"a photo of at most {max_pixels:,} pixels", found, remedy="Reduce the photo first.")
+        raise _too_large(name, max_pixels, f"{size[0]:,} x {size[1]:,}")
     if transform is not None and image.format in {"JPEG", "MPO"}:
         kept = 2 * max(transform.height, transform.width, PREVIEW)
         image.draft(None, (min(size[0], kept), min(size[1], kept)))
@@ -145,8 +152,16 @@ def _decoded(
     return (photo, size) if turn is None else (photo.transpose(turn), size if orientation < 5 else size[::-1])
 
 
+def _too_large(name: str, most: int, found: str) -> DataError:
+    return DataError(name, f"a photo of at most {most:,} pixels", found, remedy="Reduce the photo first.")
+
+
 def _orientation(image: Image.Image) -> int:
-    """Return the value of EXIF's tag Orientation; 1, upright, if there is none or if EXIF's data is damaged."""
+    """Return the value of EXIF's tag Orientation; 1, upright, if there is none or if EXIF's data is damaged.
+
+    The decoders of HEIC and TIFF have turned the photo already, and report 1. A HEIC file has its own turn, and
+    EXIF's has no effect beside it (MIAF, ISO/IEC 23000-22).
+    """
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # Pillow parses the data at this point, and its errors are of many kinds
@@ -180,13 +195,13 @@ def _wide(values: NDArray[Any], name: str) -> Floats:
 def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Return an image of mode L, RGB or CMYK in sRGB; a damaged profile, or one of another mode, is ignored."""
     target = "L" if image.mode == "L" else "RGB"
-    to_srgb = _to_srgb(profile, image.mode) if profile else None
+    to_srgb = _to_srgb(profile, image.mode) if profile and len(profile) <= _MOST_PROFILE else None
     if to_srgb is not None:
         image = to_srgb.apply(image)
     return image if image.mode == target else image.convert(target)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return the conversion of an embedded profile to sRGB; None if there is nothing to convert.
 
@@ -218,6 +233,6 @@ def _unknown(head: bytes, name: str, *, heif: bool) -> DataError:
         return DataError(name, expected="a photo", found="an empty file")
     if not heif and head[4:8] == b"ftyp":
         remedy = "pip install 'lookalike[images]'"
-        return DataError(name, "the extra `images` for a HEIC photo", found="it is not installed", remedy=remedy)
+        return DataError(name, "the package pillow-heif, to read a HEIC photo", found="no such package", remedy=remedy)
     expected = f"a photo ({', '.join(_FORMATS)} or HEIC)"
     return DataError(name, expected, found=f"a file of another type, which begins with {head[:8]!r}")

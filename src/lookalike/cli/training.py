@@ -35,11 +35,14 @@ def train(
     from lookalike.training.config import load_config
     from lookalike.training.doctor.causes import diagnose
     from lookalike.training.fit.job import train as train_run
+    from lookalike.training.transforms import ImageTransform
 
     settings = load_config(config, [*options.overrides(), *(set_ or [])])
     rows = open_data(data, settings.data)
     if rows.columns:
         out.print(f"input: {columns_line(rows.columns)}; every other column is payload")
+    if isinstance(rows.transform, ImageTransform):
+        out.print(f"input: {rows.transform.line}")
     state = train_run(rows, settings, run, resume=resume).state
     out.print(history_line(state))
     if rows.skipped:

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from lookalike.index.errors import StoreError
 from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Chunk, Rows, sketches
+from lookalike.training.transforms import ImageTransform
 from tests.factories import cloud, log_changes, made_rows, put
 
 WIDTH = 4
@@ -97,6 +99,13 @@ def test_without_a_log_the_rows_equal_the_source(tmp_path: Path) -> None:
     found = take_snapshot(source(), tmp_path, 0, every, KNOWN)
     np.testing.assert_array_equal(read(found).inputs, BASE)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_rows_keep_the_transform_and_the_recordings_of_the_source(tmp_path: Path) -> None:
+    transform = ImageTransform(height=2, width=2, mode="grey")
+    rows = replace(made_rows(BASE, batch=3), transform=transform, group="recording")
+    found = take_snapshot(source(rows), tmp_path, 0, every, KNOWN).rows
+    assert (found.transform, found.group) == (transform, "recording")
 
 
 @pytest.mark.parametrize(

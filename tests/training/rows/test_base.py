@@ -192,3 +192,17 @@ def test_distinguishes_too_large_values_from_missing_values() -> None:
         list(array_rows(np.array([[0], [1e39]])).chunks())
     with pytest.raises(DataError, match=r"row 1, column 0: .*, found a missing value or NaN"):
         list(array_rows(np.array([[0], [np.nan]])).chunks())
+
+
+def test_rows_with_previews_keep_their_origin() -> None:
+    plain = counting(3)
+
+    def pictured(size: int) -> Iterator[Chunk]:
+        return (replace(chunk, previews=[b"picture"] * len(chunk.ids)) for chunk in plain.read(size))
+
+    assert plain.with_previews() is plain
+    rows = replace(plain, read_with_previews=pictured).measured_from(np.array([1.0, 2.0]))
+    (chunk,) = rows.with_previews().chunks()
+    assert chunk.previews == [b"picture"] * 3
+    np.testing.assert_array_equal(chunk.inputs, next(rows.chunks()).inputs)
+    np.testing.assert_array_equal(chunk.inputs, [[-1, -2], [0, -1], [1, 0]])
