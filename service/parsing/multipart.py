@@ -21,7 +21,7 @@ class Part:
 
     name: str
     file: str | None
-    content: bytes
+    content: Body
 
 
 def read_parts(body: Body, content_type: str, most: int) -> list[Part]:
@@ -58,7 +58,7 @@ class _Parts:
     """Collects the headers and the content of each part."""
 
     def __init__(self, most: int) -> None:
-        self.parts: list[tuple[dict[bytes, bytes], list[bytes]]] = []
+        self.parts: list[tuple[dict[bytes, bytes], list[Body]]] = []
         self.is_whole = False
         self._most = most
         self._field, self._value = b"", b""
@@ -90,13 +90,13 @@ class _Parts:
         self._field, self._value = b"", b""
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1][1].append(data[start:end])
+        self.parts[-1][1].append(memoryview(data)[start:end])  # not a copy
 
     def _end(self) -> None:
         self.is_whole = True
 
 
-def _part(number: int, headers: dict[bytes, bytes], content: list[bytes]) -> Part:
+def _part(number: int, headers: dict[bytes, bytes], content: list[Body]) -> Part:
     from python_multipart.multipart import parse_options_header
 
     kind, options = parse_options_header(headers.get(b"content-disposition", b"").decode("latin-1"))
@@ -104,7 +104,8 @@ def _part(number: int, headers: dict[bytes, bytes], content: list[bytes]) -> Par
     if kind != b"form-data" or name is None:
         expected = 'Content-Disposition: form-data; name="..."'
         raise MalformedError(f"part {number}", expected=expected, found=repr(kind[:40]))
+    whole = content[0] if len(content) == 1 else b"".join(content)
     try:
-        return Part(name.decode(), None if file is None else file.decode(), b"".join(content))
+        return Part(name.decode(), None if file is None else file.decode(), whole)
     except UnicodeDecodeError as error:
         raise RequestError(f"part {number}", expected="names in UTF-8", found="other bytes") from error
