@@ -1,13 +1,12 @@
 """Split a multipart/form-data body (RFC 7578) into its parts."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
 
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.bodies import Body
-
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
 
 __all__ = ["Part", "read_parts"]
 
@@ -35,10 +34,6 @@ def read_parts(body: Body, content_type: str, most: int) -> list[Part]:
         MalformedError: there is no boundary, the body is damaged or incomplete, or a name is not UTF-8.
         TooLargeError: there are more than `most` files, and a few other parts.
     """
-    # Only a request with a form needs it.
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import MultipartParser, parse_options_header
-
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise MalformedError("Content-Type", expected="a boundary", found=content_type[:60])
@@ -63,7 +58,7 @@ class _Parts:
         self._most = most
         self._field, self._value = b"", b""
 
-    def callbacks(self) -> "MultipartCallbacks":
+    def callbacks(self) -> MultipartCallbacks:
         """The methods by the names of the parser's events."""
         return {
             "on_part_begin": self._part_begin,
@@ -97,8 +92,6 @@ class _Parts:
 
 
 def _part(number: int, headers: dict[bytes, bytes], content: list[Body]) -> Part:
-    from python_multipart.multipart import parse_options_header
-
     kind, options = parse_options_header(headers.get(b"content-disposition", b"").decode("latin-1"))
     name, file = options.get(b"name"), options.get(b"filename")
     if kind != b"form-data" or name is None:

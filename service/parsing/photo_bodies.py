@@ -1,6 +1,6 @@
 """Bodies of photos: a body that is one photo, or a form with several; the other fields are in the query string.
 
-These functions run in a thread, because splitting a form of 60 MB takes 0.2 seconds.
+These functions run in a thread, because to split a form of 60 MB takes 0.2 seconds.
 
 Of `PUT /items`, a form has all items: each file is an item. Its id is the name of the file, or is in the form's field
 `ids`, a JSON list with an id for each file. The field `payloads` is a JSON list with an object for each file.
