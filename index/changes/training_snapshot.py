@@ -120,17 +120,16 @@ def take_snapshot(
             removed += sum(name in deleted for name in chunk.ids)
             advance(len(chunk.ids))
     before, kept = np.concatenate(source_sketches), np.concatenate(unchanged)
-    rows = Rows(
-        source.name,
-        source.rows.shape,
-        source_outside.count + len(put),
-        source.rows.pixels,
-        lambda size: _read(source, store, upto, (changed, unreadable), size),
-        source.rows.columns,
-        source.rows.gaps,
-        source.rows.transform,
-        source.rows.group,
-        origin=source.rows.origin,
+    rows = replace(
+        source.rows,
+        name=source.name,
+        count=source_outside.count + len(put),
+        read=lambda size: _read(source, store, upto, (changed, unreadable), size),
+        settings=None,
+        notes=(),
+        reopen=None,
+        read_with_previews=None,
+        skipped=(),
     )
     return TrainingSnapshot(
         rows,

@@ -139,7 +139,7 @@ def _check_skipped(photos: Photos, settings: DataConfig) -> None:
     count = len(photos.names) + len(photos.skipped)
     if not count:
         found = f"no photos, only {_first(photos.others)}" if photos.others else "no photos"
-        raise DataError(str(photos.folder), f"a folder with photos: {' '.join(sorted(PHOTO_ENDINGS))}", found)
+        raise DataError(str(photos.folder), f"a folder of images: {' '.join(sorted(PHOTO_ENDINGS))}", found)
     if not photos.names or len(photos.skipped) > settings.max_unreadable * count:
         expected = f"at most {settings.max_unreadable:.2%} unreadable photos" if photos.names else "a readable photo"
         bad = len(photos.skipped)

@@ -40,7 +40,7 @@ def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | N
         return _open("images:open_images", path, settings, spec)
     suffix = path.suffix.lower()
     if suffix not in {*_ARRAYS, *_TABLES, *PHOTO_ENDINGS}:
-        known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of photos"])
+        known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
         found = f"the file name extension {suffix}" if suffix else "an unknown name"
         remedy = "Append `:test` for the test part of a built-in set."
         raise DataError(name, expected=known, found=found, remedy=remedy)

@@ -25,7 +25,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="digits, fashion-mnist, their test parts (digits:test), a .npy, .npz, .parquet, .csv or idx .gz file, "
-        "or a folder of photos.",
+        "or a folder of images.",
     ),
 ]
 StoreOption = Annotated[Path, typer.Option("--store", metavar="S", help="The folder of the versions.")]

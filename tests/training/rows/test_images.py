@@ -15,6 +15,7 @@ from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Rows, open_rows
 from lookalike.training.rows.image_files import MAX_NAME, photo_id
+from lookalike.training.rows.images import open_images
 from lookalike.training.transforms import ImageTransform, InputSpec
 from tests.factories import read_all
 
@@ -216,10 +217,13 @@ def test_files_of_other_types_are_named_but_no_photos(tmp_path: Path) -> None:
     assert rows.notes == ("skipped files of other types (3): ._a.png, notes.txt, pipe.png",)
 
 
-def test_refuses_a_folder_without_photos(tmp_path: Path) -> None:
-    assert "expected a folder with photos: .avif .bmp" in refused(tmp_path)
+def test_refuses_a_folder_without_images(tmp_path: Path) -> None:
+    assert "expected a folder of images" in refused(tmp_path)
     (tmp_path / "notes.txt").touch()
-    assert "found no photos, only notes.txt" in refused(tmp_path)
+    with pytest.raises(
+        DataError, match=r"expected a folder of images: \.avif \.bmp .*, found no photos, only notes\.txt"
+    ):
+        open_images(tmp_path, DataConfig())
 
 
 def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:

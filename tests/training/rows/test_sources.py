@@ -50,7 +50,7 @@ def test_a_built_in_set_defaults_to_its_training_part(name: str, opened: str) ->
 
 @pytest.mark.parametrize("name", ["digits:validation", "digit", "rows.txt", "rows", "", "a.npy:test"])
 def test_refuses_an_unknown_name_and_lists_the_known_names(name: str) -> None:
-    with pytest.raises(DataError, match=r"digits, fashion-mnist, \*\.npy, .*a folder of photos"):
+    with pytest.raises(DataError, match=r"digits, fashion-mnist, \*\.npy, .*a folder of images"):
         open_rows(name)
 
 
