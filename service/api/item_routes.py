@@ -25,17 +25,15 @@ from lookalike.service.observability.logs import record_answer
 from lookalike.service.parsing.bodies import (
     JSON,
     PUT_MEDIA,
-    Body,
     header,
     is_disconnected,
     media_type,
     receive_body,
 )
 from lookalike.service.parsing.item_bodies import ItemBatch, decode_items
-from lookalike.service.parsing.photo_bodies import decode_photo_items
+from lookalike.service.parsing.photo_bodies import PhotoBody, decode_photo_items
 from lookalike.service.parsing.query_strings import read_params
 from lookalike.service.parsing.request_models import DeleteParams, ItemParams, ListParams, PutParams, PutRequest
-from lookalike.service.parsing.rows import RequestLimits
 from lookalike.service.serving import edits
 from lookalike.service.serving.batching import IsDisconnected
 from lookalike.service.serving.serving import Current, Serving
@@ -62,7 +60,11 @@ async def put_items(request: Request) -> Response:
     """
     serving: Serving = request.app.state.serving
     body = await receive_body(request, PUT_MEDIA)
-    batch = _item_batch(request, body, serving.current.limits)
+    limits = serving.current.limits
+    if media_type(request) == JSON:
+        batch = decode_items(bytes(body), limits)
+    else:
+        batch = await asyncio.to_thread(decode_photo_items, PhotoBody.of(request, body), limits)
     try:
         done = await _in_time(request, _put(serving, batch, is_disconnected(request)))
         record_answer(request.scope, done.count, serving.current.version.number)
@@ -185,14 +187,6 @@ async def _in_time(request: Request, work: Coroutine[None, None, edits.WriteResu
 def _written(request: Request, done: edits.WriteResult) -> Response:
     record_answer(request.scope, done.count, request.app.state.serving.current.version.number)
     return written_response(done.version, done.sequence, done.count)
-
-
-def _item_batch(request: Request, body: Body, limits: RequestLimits) -> ItemBatch:
-    media = media_type(request)
-    if media == JSON:
-        return decode_items(bytes(body), limits)
-    content_type = header(request, b"content-type") or ""
-    return decode_photo_items(body, media, content_type, request.query_params, limits)
 
 
 def _unknown(name: str) -> UnknownItemError:

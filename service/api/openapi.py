@@ -52,13 +52,6 @@ _LISTS = {
     },
 }
 
-
-def _photo_content(**fields: dict[str, Any]) -> dict[str, Any]:
-    """The media types of photos; `fields`: those of a form besides its files."""
-    form = {"type": "object", "properties": {"files": _FILES, **fields}}
-    return {**dict.fromkeys(PHOTOS, _BINARY), MULTIPART: {"schema": form}}
-
-
 PATH_ID: dict[str, Any] = {
     "name": "id",
     "in": "path",
@@ -114,6 +107,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The documented errors."""
     content = {PROBLEM: {"schema": Problem.model_json_schema()}}
     return {status: {"description": _STATUSES[status], "content": content} for status in sorted(statuses)}
+
+
+def _photo_content(**fields: dict[str, Any]) -> dict[str, Any]:
+    """The media types of photos; `fields`: those of a form besides its files."""
+    form = {"type": "object", "properties": {"files": _FILES, **fields}}
+    return {**dict.fromkeys(PHOTOS, _BINARY), MULTIPART: {"schema": form}}
 
 
 def _parameters(model: type[BaseModel]) -> Iterator[dict[str, Any]]:

@@ -27,20 +27,19 @@ from lookalike.service.errors import DeadlineError, NotReadyError, RequestError
 from lookalike.service.observability.logs import record_answer
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.parsing.bodies import (
-    JSON,
     NPY,
+    ROW_MEDIA,
     Body,
-    header,
     is_disconnected,
     media_type,
     receive_body,
     wants_npy,
 )
-from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_embed, decode_search, undecoded
+from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_embed, decode_search
 from lookalike.service.parsing.explain_bodies import decode_explain
 from lookalike.service.parsing.npy_bodies import decode_npy, decode_npy_search
-from lookalike.service.parsing.photo_bodies import decode_photo_search
-from lookalike.service.parsing.photos import Photo, photos_of_body
+from lookalike.service.parsing.photo_bodies import PhotoBody, decode_photo_embed, decode_photo_search
+from lookalike.service.parsing.photos import Photo
 from lookalike.service.parsing.request_models import EmbedRequest, ExplainRequest, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import RequestLimits, rows_from_array
 from lookalike.service.serving.explaining import explain_pair
@@ -64,7 +63,10 @@ async def embed(request: Request) -> Response:
     body = await receive_body(request)
     current = serving.current
     limits = current.limits
-    query = _embed_query(request, body, limits)
+    if (media := media_type(request)) in ROW_MEDIA:
+        query = EmbedQuery(decode_npy(body, "inputs", limits)) if media == NPY else decode_embed(bytes(body), limits)
+    else:
+        query = await asyncio.to_thread(decode_photo_embed, PhotoBody.of(request, body), limits)
     rows = await _photo_rows(request, query.photos, limits) if query.photos else query.rows
     embeddings = await current.engine.embed(rows, is_disconnected(request))
     record_answer(request.scope, len(rows), current.version.number)
@@ -83,7 +85,10 @@ async def search(request: Request) -> Response:
     serving: Serving = request.app.state.serving
     body = await receive_body(request)
     current = serving.current
-    query = _search_query(request, body, current.limits)
+    if (media := media_type(request)) in ROW_MEDIA:
+        query = _search_query(request, media, body, current.limits)
+    else:
+        query = await asyncio.to_thread(decode_photo_search, PhotoBody.of(request, body), current.limits)
     if query.photos:
         query = replace(query, rows=await _photo_rows(request, query.photos, current.limits))
     await serving.wait_for_sequence(current, query.min_sequence)
@@ -171,23 +176,9 @@ async def reload(request: Request) -> Response:
     return JSONResponse({"version": current.version.number})
 
 
-def _embed_query(request: Request, body: Body, limits: RequestLimits) -> EmbedQuery:
-    media = media_type(request)
-    if media == JSON:
-        return decode_embed(bytes(body), limits)
+def _search_query(request: Request, media: str, body: Body, limits: RequestLimits) -> SearchQuery:
     if media == NPY:
-        return EmbedQuery(decode_npy(body, "inputs", limits))
-    photos = photos_of_body(body, media, header(request, b"content-type") or "", limits)
-    return EmbedQuery(undecoded(photos), photos=photos)
-
-
-def _search_query(request: Request, body: Body, limits: RequestLimits) -> SearchQuery:
-    media = media_type(request)
-    if media != JSON:
-        if media == NPY:
-            return decode_npy_search(body, request.query_params, limits)
-        content_type = header(request, b"content-type") or ""
-        return decode_photo_search(body, media, content_type, request.query_params, limits)
+        return decode_npy_search(body, request.query_params, limits)
     if misplaced := sorted(set(request.query_params) & NpyParams.model_fields.keys()):
         raise RequestError(misplaced[0], expected="the field in the JSON body", found="it in the query string")
     return decode_search(bytes(body), limits)

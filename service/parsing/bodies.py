@@ -21,6 +21,7 @@ __all__ = [
     "PHOTOS",
     "PUT_MEDIA",
     "QUERY_MEDIA",
+    "ROW_MEDIA",
     "WEBP",
     "Body",
     "Budget",
@@ -39,6 +40,7 @@ __all__ = [
 JSON, NPY, MULTIPART = "application/json", "application/x-npy", "multipart/form-data"
 WEBP = "image/webp"
 PHOTOS = ("image/jpeg", "image/png", WEBP)
+ROW_MEDIA = (JSON, NPY)
 QUERY_MEDIA = (JSON, NPY, *PHOTOS, MULTIPART)
 """The media types of search and embed."""
 PUT_MEDIA = (JSON, *PHOTOS, MULTIPART)

@@ -1,13 +1,12 @@
 """Split a multipart/form-data body (RFC 7578) into its parts."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
 
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.bodies import Body
-
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
 
 __all__ = ["Part", "read_parts"]
 
@@ -21,7 +20,7 @@ class Part:
 
     name: str
     file: str | None
-    content: bytes
+    content: Body
 
 
 def read_parts(body: Body, content_type: str, most: int) -> list[Part]:
@@ -35,10 +34,6 @@ def read_parts(body: Body, content_type: str, most: int) -> list[Part]:
         MalformedError: there is no boundary, the body is damaged or incomplete, or a name is not UTF-8.
         TooLargeError: there are more than `most` files, and a few other parts.
     """
-    # Only a request with a form needs it.
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import MultipartParser, parse_options_header
-
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise MalformedError("Content-Type", expected="a boundary", found=content_type[:60])
@@ -58,12 +53,12 @@ class _Parts:
     """Collects the headers and the content of each part."""
 
     def __init__(self, most: int) -> None:
-        self.parts: list[tuple[dict[bytes, bytes], list[bytes]]] = []
+        self.parts: list[tuple[dict[bytes, bytes], list[Body]]] = []
         self.is_whole = False
         self._most = most
         self._field, self._value = b"", b""
 
-    def callbacks(self) -> "MultipartCallbacks":
+    def callbacks(self) -> MultipartCallbacks:
         """The methods by the names of the parser's events."""
         return {
             "on_part_begin": self._part_begin,
@@ -90,21 +85,20 @@ class _Parts:
         self._field, self._value = b"", b""
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1][1].append(data[start:end])
+        self.parts[-1][1].append(memoryview(data)[start:end])  # not a copy
 
     def _end(self) -> None:
         self.is_whole = True
 
 
-def _part(number: int, headers: dict[bytes, bytes], content: list[bytes]) -> Part:
-    from python_multipart.multipart import parse_options_header
-
+def _part(number: int, headers: dict[bytes, bytes], content: list[Body]) -> Part:
     kind, options = parse_options_header(headers.get(b"content-disposition", b"").decode("latin-1"))
     name, file = options.get(b"name"), options.get(b"filename")
     if kind != b"form-data" or name is None:
         expected = 'Content-Disposition: form-data; name="..."'
         raise MalformedError(f"part {number}", expected=expected, found=repr(kind[:40]))
+    whole = content[0] if len(content) == 1 else b"".join(content)
     try:
-        return Part(name.decode(), None if file is None else file.decode(), b"".join(content))
+        return Part(name.decode(), None if file is None else file.decode(), whole)
     except UnicodeDecodeError as error:
         raise RequestError(f"part {number}", expected="names in UTF-8", found="other bytes") from error

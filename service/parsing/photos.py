@@ -1,7 +1,7 @@
 """The photos of a request: a body that is one photo, the files of a form, or base64 in JSON.
 
-A body is checked and split on the event loop, and its photos are decoded in a thread (service.serving.photo_reader),
-because a photo takes milliseconds. A form and JSON name no format, so a photo's first bytes do.
+Photos are decoded in a thread (service.serving.photo_reader), because each takes milliseconds. The first bytes of a
+photo decide on its format, as a form and JSON may not name it.
 """
 
 import binascii
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lookalike.service.errors import RequestError, TooLargeError
-from lookalike.service.parsing.bodies import MULTIPART, Body
-from lookalike.service.parsing.multipart import Part, read_parts
+from lookalike.service.parsing.bodies import Body
+from lookalike.service.parsing.multipart import Part
 from lookalike.service.parsing.rows import RequestLimits, check_count
 from lookalike.training.array_types import Floats
 from lookalike.training.errors import DataError
 from lookalike.training.transforms import ImageTransform
 
-__all__ = ["Photo", "PhotoRows", "check_photos", "decode_photos", "file_photos", "photos_of_body", "photos_of_json"]
+__all__ = ["Photo", "PhotoRows", "check_photos", "decode_photos", "file_photos", "photos_of_json"]
 
 _EXPECTED = "a JPEG, PNG or WebP photo"
 _SHOWN = 64
@@ -45,22 +45,6 @@ class PhotoRows:
 
     rows: Floats
     previews: list[bytes]
-
-
-def photos_of_body(body: Body, media: str, content_type: str, limits: RequestLimits) -> list[Photo]:
-    """Return the photo that is the body, or the files of a form; other parts of the form are refused.
-
-    Raises as `check_photos` and `read_parts` do.
-    """
-    check_photos(1, "body", limits)
-    if media != MULTIPART:
-        return [Photo("body", body)]
-    parts = read_parts(body, content_type, limits.max_rows)
-    for part in parts:
-        if part.file is None:
-            expected = "only files; the other fields are in the query string"
-            raise RequestError(part.name[:_SHOWN] or "body", expected=expected, found="a field that is no file")
-    return file_photos(parts, limits)
 
 
 def file_photos(files: Sequence[Part], limits: RequestLimits) -> list[Photo]:

@@ -56,6 +56,7 @@ def test_these_are_the_calls(settings: Settings, version: Version) -> None:
         ("GET", "/items"),
         ("DELETE", "/items"),
         ("GET", "/items/{id:path}"),
+        ("GET", "/items/{id:path}/preview"),
         ("DELETE", "/items/{id:path}"),
         ("GET", "/livez"),
         ("GET", "/readyz"),
