@@ -78,23 +78,22 @@ def main() -> int:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    rounds = parser.parse_args().rounds
-    cpu = {
-        "ours, busy": partial(epoch, {}, "cpu", busy=True),
-        "ours, alone": partial(epoch, {}, "cpu", busy=False),
-        "spinning, busy": partial(epoch, SPINNING, "cpu", busy=True),
-    }
-    wall = {
-        "ours": partial(epoch, {}, "seconds", busy=False),
-        "spinning": partial(epoch, SPINNING, "seconds", busy=False),
-    }
-    used, took = medians(alternate(cpu, rounds)), medians(alternate(wall, rounds))
-    beside, alone = "an epoch beside busy processes, CPU time", "an epoch alone"
+    parser.add_argument("--spins", nargs="*", default=[], help="further values of GOMP_SPINCOUNT to compare")
+    options = parser.parse_args()
+    variants = {"ours": {}, "spinning": SPINNING, **{spins: {"GOMP_SPINCOUNT": spins} for spins in options.spins}}
+    busy = {name: partial(epoch, chosen, "cpu", busy=True) for name, chosen in variants.items()}
+    alone = {name: partial(epoch, chosen, "seconds", busy=False) for name, chosen in variants.items()}
+    used = medians(alternate({**busy, "alone": partial(epoch, {}, "cpu", busy=False)}, options.rounds))
+    took = medians(alternate(alone, options.rounds))
+    beside, bar = "an epoch beside busy processes, CPU time", Bar("ours / floor", "<=", 2.2)
     rows = [
-        row(beside, "s", ours=used["ours, busy"], floor=used["ours, alone"], bar=Bar("ours / floor", "<=", 2.2)),
-        row(f"{beside}, threads that spin", "s", ours=used["spinning, busy"], floor=used["ours, alone"]),
-        row(alone, "s", ours=took["ours"], peer=took["spinning"]),
+        row(beside, "s", ours=used["ours"], floor=used["alone"], bar=bar),
+        row(f"{beside}, threads that spin", "s", ours=used["spinning"], floor=used["alone"]),
+        row("an epoch alone", "s", ours=took["ours"], peer=took["spinning"]),
     ]
+    for spins in options.spins:
+        rows.append(row(f"{beside}, {spins} spins", "s", ours=used[spins], floor=used["alone"], bar=bar))
+        rows.append(row(f"an epoch alone, {spins} spins", "s", ours=took[spins], peer=took["spinning"]))
     report("waiting", rows, "floor: the same epoch alone; peer: threads that spin")
     return 0
 

@@ -27,6 +27,7 @@ from lookalike.service.errors import DeadlineError, NotReadyError, RequestError
 from lookalike.service.observability.logs import record_answer
 from lookalike.service.observability.metrics import Metrics
 from lookalike.service.parsing.bodies import (
+    JSON,
     NPY,
     ROW_MEDIA,
     Body,

@@ -155,11 +155,12 @@ def hold_out(rows: Floats, share: float, seed: int) -> Booleans:
 
 
 def hold_out_recordings(stretches: Sequence[Stretch | None], share: float, seed: int) -> Booleans:
-    """Return which windows, (n,) bool, n >= 2, to hold out, given the stretch of each; None is a recording of its own.
+    """Return which windows, (n,) bool, n >= 2, to hold out, given the stretch of each.
 
-    Whole recordings are held out, in an order that depends on the seed, to come near `share` of the windows. If there
-    is only one recording, or the recordings are so long that more than `MOST_HELD` times the share would be held out,
-    the last `share` of each recording is held out instead: at least one window of the longest.
+    A window without a stretch (None) is one recording. Whole recordings are held out, in an order that depends on the
+    seed, to come near `share` of the windows. If there is only one recording, or the recordings are so long that more
+    than `MOST_HELD` times the share would be held out, the last `share` of each recording is held out instead: at least
+    one window of the longest.
     """
     codes: dict[object, int] = {}
     kinds = np.array([codes.setdefault(s.recording if s else n, len(codes)) for n, s in enumerate(stretches)])

@@ -18,6 +18,7 @@ from lookalike.cli.options import Data, Device, Limit, Number, Set, StoreOption,
 from lookalike.cli.reading_options import ReadingOptions
 from lookalike.cli.retraining import prune, retrain, track
 from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, serve_and_announce, settings_for
+from lookalike.cli.thinning_options import ThinningOptions
 from lookalike.cli.training import doctor, explain, rates, settings, train
 from lookalike.cli.why import why
 from lookalike.index.ann.spec import Metric
@@ -211,6 +212,7 @@ def embed(
 
 
 @app.command()
+@with_options(ThinningOptions)
 def search(
     store: StoreOption,
     data: Annotated[
@@ -228,22 +230,9 @@ def search(
             help='Return only items that match, as \'{"field": "label", "equal": 3}\'; see the README.',
         ),
     ] = None,
-    distinct: Annotated[
-        bool | None,
-        typer.Option(
-            "--distinct/--no-distinct",
-            help="Leave out a hit of a recording that overlaps a better hit. [default: for windows of recordings]",
-        ),
-    ] = None,
-    exclude: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="With --id, leave out hits of the item's own recording that are less than this far from it, as 30s, "
-            "or in samples if the recordings have no times. [default: hits that overlap it]",
-        ),
-    ] = None,
     device: Device = "auto",
+    *,
+    options: ThinningOptions,
 ) -> None:
     """Search the current items.
 
@@ -255,7 +244,6 @@ def search(
     from lookalike.data import open_data
     from lookalike.index.changes.collection import open_collection
     from lookalike.index.errors import QueryError
-    from lookalike.index.versions.distinct import thinning_for
     from lookalike.index.versions.embed import suited
 
     if (data is None) == (not id_):
@@ -263,18 +251,17 @@ def search(
     check_limit(limit, MAX_LIMIT)
     parsed = None if filter_ is None else read_filter_text(filter_)
     collection = open_collection(open_store(store), open_store(store).champion_number(), device)
-    distance = float(exclude) if exclude and exclude.replace(".", "", 1).isdecimal() else exclude
-    thinning = thinning_for(collection.encoder, distinct=distinct, exclude=distance, by_ids=bool(id_))
+    left_out = options.thinning(collection.encoder, by_ids=bool(id_))
     if id_:
-        print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed, thinning))
+        print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed, left_out))
     elif data == "-":
         photo = photo_from(sys.stdin.buffer, collection.encoder.transform)
-        print_hits(collection.items, ["-"], collection.searcher.search_rows(photo, limit, parsed, thinning))
+        print_hits(collection.items, ["-"], collection.searcher.search_rows(photo, limit, parsed, left_out))
     elif data:
         rows = open_data(data, spec=collection.encoder.inputs)
         for chunk in suited(rows, collection.encoder).chunks(SEARCH_CHUNK):
             print_hits(
-                collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, parsed, thinning)
+                collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, parsed, left_out)
             )
 
 
