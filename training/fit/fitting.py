@@ -31,7 +31,7 @@ from lookalike.training.fit.split import Split
 from lookalike.training.fit.step_cost import few_threads, is_short
 from lookalike.training.history import State
 from lookalike.training.models.autoencoder import Autoencoder, latent_dim_for
-from lookalike.training.models.column_loss import column_loss
+from lookalike.training.models.column_loss import column_loss, column_weights
 from lookalike.training.models.losses import Loss, bounded, build_loss, check_pair
 from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
@@ -134,8 +134,9 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
     if loss.range_logits:
         loss = bounded(loss, *(edge[:numbers].to(device) for edge in (preprocess.low, preprocess.high)))
+    weights = column_weights(preprocess.columns, config.data.weight)
     if preprocess.table:
-        loss = column_loss(loss, preprocess.table.layout)
+        loss = column_loss(loss, preprocess.table.layout, weights)
     check_pair(loss, config.model)
     _check_output(config, loss, preprocess)
     plan = _plan(config, len(split.train), build_corruption(config.corruption, preprocess.to(device), rows.shape))
@@ -144,7 +145,7 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
     train, validation = place_on_device(scaled, device)
     data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
-    model = _build(rows.shape, data.train.shape[1], config).to(device)
+    model = _build(rows.shape, preprocess, config).to(device)
     optimizer = build_optimizer(config.optimizer, model)
     precision: Precision = (resumed or {}).get("precision", config.fit.precision)
     bf16 = choose_bf16(precision, model, loss, optimizer, data.train[: plan.batch_size])
@@ -165,10 +166,10 @@ def epoch_bar(epochs: int, state: State, *, shown: bool = True) -> Iterator[Call
         yield on_epoch
 
 
-def _build(shape: tuple[int, ...], width: int, config: TrainConfig) -> Autoencoder:
-    """Build a model for preprocessed rows of `width` values; they keep `shape` if it has as many values."""
-    shape = shape if math.prod(shape) == width else (width,)
-    latent_dim = latent_dim_for(width, config.model)
+def _build(shape: tuple[int, ...], preprocess: Preprocessor, config: TrainConfig) -> Autoencoder:
+    """Build a model for preprocessed rows; they keep `shape` if it has as many values."""
+    shape = shape if math.prod(shape) == preprocess.features else (preprocess.features,)
+    latent_dim = latent_dim_for(preprocess.values, config.model)
     with torch.device("meta"):  # without storage
         sketch = Autoencoder(shape, latent_dim, config.model)
     weights = max(sum(part.numel() for part in half.parameters()) for half in (sketch.encoder, sketch.decoder))

@@ -35,11 +35,20 @@ class Column:
 
     Attributes:
         values: the categories in the order of their codes: false and true for a boolean, none for a number.
+        source: the field of the source that the column is a part of; "" if the column is the field itself.
+        part: how the column follows from its field (training.tables.parts); "" if it is the field's value.
     """
 
     name: str
     kind: ColumnKind = "numeric"
     values: tuple[str, ...] = ()
+    source: str = ""
+    part: str = ""
+
+    @property
+    def field(self) -> str:
+        """The name of the field in a file or a request; several columns may have one field."""
+        return self.source or self.name
 
     @cached_property
     def codes(self) -> dict[str, float]:
