@@ -32,7 +32,9 @@ def column_weights(columns: Sequence[Column], weights: Mapping[str, float]) -> t
     """
     counts = Counter(column.field for column in columns)
     if unknown := sorted(weights.keys() - counts):
-        expected = f"names of input columns: {', '.join(counts)[:1_000]}" if counts else "no names: the rows are no table"
+        expected = (
+            f"names of input columns: {', '.join(counts)[:1_000]}" if counts else "no names: the rows are no table"
+        )
         raise ConfigError("data.weight", expected=expected, found=repr(unknown[0]))
     return tuple(weights.get(column.field, 1.0) / counts[column.field] for column in columns)
 

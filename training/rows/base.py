@@ -1,6 +1,6 @@
 """The common form of every source of rows: a count, a shape, and checked chunks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lookalike.training.array_types import Floats, Integers
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
+from lookalike.training.rows.payloads import TablePayloads
 from lookalike.training.tables.columns import Column
 from lookalike.training.tables.origin import Origin, relative
 from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform
@@ -36,8 +37,14 @@ class Chunk:
 
     ids: list[str]
     inputs: NDArray[Any]
-    payloads: list[dict[str, Any]]
+    payloads: Sequence[dict[str, Any]]
     previews: list[bytes] = field(default_factory=list)
+
+    def labels(self) -> list[Any]:
+        """Return the label of each row, None for an unlabeled row."""
+        if isinstance(self.payloads, TablePayloads):
+            return self.payloads.labels()
+        return [payload.get("label") for payload in self.payloads]
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Rows:
         origin: the values subtracted from each row (training.tables.origin); None means none.
         notes: lines for the user about how the source was read.
         reopen: opens the same source with other settings, or for an encoder; None if neither changes the rows.
+        ids: yields the ids alone, in order, in parts; None if the source has no ids, and a row's number is its id.
     """
 
     name: str
@@ -74,6 +82,7 @@ class Rows:
     origin: Origin = None
     notes: tuple[str, ...] = ()
     reopen: "Callable[[DataConfig, InputSpec | None], Rows] | None" = field(default=None, repr=False)
+    ids: Callable[[], Iterator[list[str]]] | None = field(default=None, repr=False)
 
     @property
     def width(self) -> int:
@@ -176,7 +185,8 @@ def read_at(
         start, stop = np.searchsorted(keep, [first, first + len(chunk.inputs)])
         picked = keep[start:stop] - first
         inputs[start:stop] = chunk.inputs[picked]
-        labels += [chunk.payloads[i].get("label") for i in picked]
+        found = chunk.labels() if len(picked) else []
+        labels += [found[i] for i in picked]
         first += len(chunk.inputs)
         advance(len(chunk.inputs))
     return inputs, labels

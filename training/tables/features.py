@@ -17,7 +17,18 @@ from lookalike.training.tables.layout import Layout, lay_out
 
 __all__ = ["Table", "build_table"]
 
-_TENSORS = ("numbers", "mean", "constant", "masked", "owner", "group", "missing_at", "codes", "missing_slots", "members")
+_TENSORS = (
+    "numbers",
+    "mean",
+    "constant",
+    "masked",
+    "owner",
+    "group",
+    "missing_at",
+    "codes",
+    "missing_slots",
+    "members",
+)
 
 
 @dataclass(frozen=True)
