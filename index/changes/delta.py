@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from lookalike.index.errors import UnknownItemError
-from lookalike.index.items.filters import FieldTypes, Filter, allowed
+from lookalike.index.items.fields import FieldTypes
+from lookalike.index.items.filters import Filter, allowed
 from lookalike.index.items.ids import MAX_ID
 from lookalike.index.items.table import ItemTable
 from lookalike.training.array_types import Booleans, Floats, Positions

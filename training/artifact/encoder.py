@@ -125,8 +125,8 @@ class Encoder:
     def encode_with_errors(self, rows: Floats) -> tuple[Floats, Floats]:
         """Return the output of `encode`, and the root mean square of the reconstruction error over a row's features.
 
-        Features of missing values have no error. (n, width) raw float32 -> (n, latent_dim) and (n,) float32, the errors in the unit of
-        the preprocessed rows; NaN or infinite if the decoder's output is.
+        Features of missing values have no error. (n, width) raw float32 -> (n, latent_dim) and (n,) float32, the errors
+        in the unit of the preprocessed rows; NaN or infinite if the decoder's output is.
         """
         logits = self.header["output"] == "logits"
 

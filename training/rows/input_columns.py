@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -194,7 +193,7 @@ def _is_identifier(name: str, parts: Sequence[pa.Array]) -> bool:
         return True
     low, high = int(different.min()), int(different.max())
     dense = high - low < 2 * len(different)
-    return bool(len(different) == len(numbers) and dense and 0 <= low and high < 10**9) and _is_whole(parts)
+    return bool(len(different) == len(numbers) and dense and low >= 0 and high < 10**9) and _is_whole(parts)
 
 
 def _is_whole(parts: Sequence[pa.Array]) -> bool:

@@ -6,9 +6,9 @@
     {"name": "color", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [12, 87]}
     {"name": "sold_on.age", "source": "sold_on", "part": "age", "kind": "numeric", ...}
 
-The last column is a part of the field "sold_on" (training.tables.parts). In raw rows a number is its value minus the column's origin, and a category is its code, the position among the column's
-values. NaN is a missing value or an unknown category. An artifact stores its columns in this form; writer and reader
-are both here.
+The last column is a part of the field "sold_on" (training.tables.parts). In raw rows a number is its value minus the
+column's origin, and a category is its code, the position among the column's values. NaN is a missing value or an
+unknown category. An artifact stores its columns in this form; writer and reader are both here.
 """
 
 import dataclasses
