@@ -174,6 +174,10 @@ class Delta:
         table = self._columns.upto(self._payloads)
         return self._base.allowed(filter_, beside=table.schema), allowed(table, filter_, beside=self._base.schema)
 
+    def new_fields(self) -> pa.Table:
+        """Return the fields of all new items, deleted or not, as columns of index.items.fields."""
+        return self._columns.upto(self._payloads)
+
     def _passes(self, filter_: Filter | None) -> Booleans:
         """(positions,): which positions have a present item that passes a filter."""
         return ~self.gone if filter_ is None else ~self.gone & np.concatenate(self.allowed(filter_))

@@ -219,6 +219,11 @@ class ItemTable:
         return np.array([self.position(name) for name in names], np.int64)
 
     @property
+    def fields(self) -> pa.Table:
+        """The fields of the payloads as columns of index.items.fields, mapped, beside the ids and payloads."""
+        return self._table
+
+    @property
     def schema(self) -> pa.Schema:
         """The columns of the table: the fields and their kinds."""
         return self._table.schema

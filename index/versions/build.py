@@ -26,6 +26,7 @@ from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
 from lookalike.training.rows import Rows, evenly
+from lookalike.training.rows.unique_ids import check_unique_ids
 from lookalike.training.sealed import staging
 
 __all__ = ["RetrainingParts", "build", "encoder_folder"]
@@ -77,6 +78,7 @@ def build(
     """
     target, source = target or Target(), encoder_folder(encoder_at)
     rows = suited(rows, load_encoder(source, device))  # an error is raised before anything is written
+    check_unique_ids(rows)
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         encoder = load_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original

@@ -39,6 +39,9 @@ class EmbedResponse(_Strict):
 
     version: int
     embeddings: list[Embedding | Base64]
+    columns: list[list[str] | None] | None = Field(
+        None, description="If a row of a table was a part of a row: the columns that were used, null for a whole row."
+    )
 
 
 class Hit(_Strict):
@@ -58,6 +61,9 @@ class QueryResult(_Strict):
         le=1,
         description="A p-value: how often a row that was held out in training is as unusual, by its reconstruction "
         "error and its neighbors' distance (of embeddings and ids, by the distance). Below 0.01, trust no hit.",
+    )
+    columns: list[str] | None = Field(
+        None, description="If the query was a part of a table's row: the columns that were used."
     )
 
 

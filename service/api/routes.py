@@ -43,7 +43,8 @@ async def embed(request: Request) -> Response:
     embeddings = await current.engine.embed(query.rows, is_disconnected(request))
     record_answer(request.scope, len(query.rows), current.version.number)
     form = "npy" if wants_npy(request) else query.form
-    return embeddings_response(current.collection, embeddings, form)
+    columns = limits.table.used(query.rows) if limits.table else None
+    return embeddings_response(current.collection, embeddings, form, columns)
 
 
 @guarded.post("/search", **describe_call(SearchRequest, SearchResponse, 404, 503, params=NpyParams), tags=["search"])
@@ -61,7 +62,10 @@ async def search(request: Request) -> Response:
     result = await current.engine.search(query, is_disconnected(request))
     record_answer(request.scope, len(result.positions), current.version.number)
     collection, as_npy, most = current.collection, wants_npy(request), request.app.state.settings.max_answer_bytes
-    write = partial(hits_response, collection, result, with_payload=query.with_payload, as_npy=as_npy, most=most)
+    table = current.limits.table if query.kind == "inputs" else None
+    columns = table.used(query.rows) if table else None
+    options = {"with_payload": query.with_payload, "as_npy": as_npy, "most": most, "columns": columns}
+    write = partial(hits_response, collection, result, **options)
     return write() if result.positions.size <= FEW_HITS else await asyncio.to_thread(write)
 
 

@@ -192,6 +192,15 @@ def search(
     id_: Annotated[
         list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead. May be repeated.")
     ] = None,
+    row: Annotated[
+        str | None,
+        typer.Option(
+            "--row",
+            metavar="JSON",
+            help='A table\'s row, or a part of it, to search with instead, as \'{"color": "red"}\'; a file of JSON, or - for '
+            "standard input.",
+        ),
+    ] = None,
     limit: Limit = DEFAULT_LIMIT,
     filter_: Annotated[
         str | None,
@@ -209,6 +218,7 @@ def search(
     each query: its id, its hits (best first) and its novelty.
     """
     from lookalike.cli.search_output import print_hits, read_filter_text
+    from lookalike.cli.search_row import read_row
     from lookalike.data import open_data
     from lookalike.index.changes.collection import open_collection
     from lookalike.index.errors import QueryError
