@@ -88,7 +88,8 @@ def hits_response(
 ) -> Response:
     """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); a missing hit is "" and NaN.
 
-    `columns`: the columns that each query used; the result of a part of a row has them. Raises TooLargeError if the answer would have more than about `most` bytes.
+    `columns`: the columns that each query used; the result of a part of a row has them. Raises TooLargeError if the
+    answer would have more than about `most` bytes.
     """
     if as_npy:
         return _npy(collection, _records(collection, result), result.sequence)

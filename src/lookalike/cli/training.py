@@ -39,7 +39,7 @@ def train(
     settings = load_config(config, [*options.overrides(), *(set_ or [])])
     rows = open_data(data, settings.data)
     if rows.columns:
-        out.print(f"input: {columns_line(rows.columns)}; every other column is payload")
+        out.print(f"input: {columns_line(rows.columns)}")
     state = train_run(rows, settings, run, resume=resume).state
     out.print(history_line(state))
     if diagnose(state):
