@@ -197,8 +197,8 @@ def search(
         typer.Option(
             "--row",
             metavar="JSON",
-            help='A row of a table, or a part of it, to search with instead: JSON such as \'{"color": "red"}\', a file of '
-            "JSON, or - for standard input.",
+            help="A row of a table, or a part of it, to search with instead: JSON such as "
+            '\'{"color": "red"}\', a file of JSON, or - for standard input.',
         ),
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
