@@ -283,7 +283,7 @@ def test_a_share_of_each_share_of_the_fields_is_hidden() -> None:
     clean = scaling.apply(torch.from_numpy(np.tile(np.array([[1, 0, 4, 0]], np.float32), (40_000, 1))))
     seen = hide_columns(clean, seeded(), scaling)
     gone = torch.stack([seen[:, place] == 1 for place in (2, 3, 7, 10)], dim=1)  # (n, 4)
-    # Of a share HIDDEN of the rows, on average half of the fields; each count from 0 to 4 is equally likely among these.
+    # In a share HIDDEN of the rows, half of the fields on average; there, each count from 0 to 4 is equally likely.
     assert float(gone.float().mean()) == pytest.approx(HIDDEN / 2, abs=0.01)
     counts = torch.bincount(gone.sum(dim=1), minlength=5) / len(gone)
     assert counts.tolist() == pytest.approx([1 - HIDDEN * 4 / 5, *[HIDDEN / 5] * 4], abs=0.01)
