@@ -79,7 +79,7 @@ def test_any_time_agrees_with_pythons_datetime(moment: datetime.datetime) -> Non
     ["2013-02-31", "2013-13-01", "2013-1-1", "13:5", "24:00", "2013-01-01T25:00", "2013-01-01T", "soon", "2013"],
 )
 def test_names_the_first_text_that_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError, match="^2: no time"):
+    with pytest.raises(ValueError, match=r"^2: no time"):
         encode_parts(pa.array(["2013-01-01", None, text, "2013-01-01"]), ("age",))
 
 
@@ -133,7 +133,7 @@ def test_parses_numbers_and_names_a_text_that_is_none() -> None:
     found = encode_parts(pa.array([" 1.5", "007", None, "", "1e3"]), ("parsed",))[:, 0]
     np.testing.assert_array_equal(found, [1.5, 7, np.nan, np.nan, 1_000])
     np.testing.assert_array_equal(encode_parts(pa.array([1, None]), ("parsed",))[:, 0], [1, np.nan])
-    with pytest.raises(ValueError, match="^1: no number"):
+    with pytest.raises(ValueError, match=r"^1: no number"):
         encode_parts(pa.array(["1", "$2"]), ("parsed",))
 
 
