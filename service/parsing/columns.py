@@ -20,11 +20,11 @@ from lookalike.training.tables.parts import code_texts, encode_parts
 
 __all__ = ["TableInputs"]
 
-_NUMBER = {int, float, type(None)}
-_TEXT = {str, type(None)}
+_NUMBER: set[type] = {int, float, type(None)}
+_TEXT: set[type] = {str, type(None)}
 _KINDS: dict[str, tuple[set[type], str]] = {
     "numeric": (_NUMBER, "a number, or null for a missing value"),
-    "boolean": ({bool} | _NUMBER, "true or false, or null for a missing value"),
+    "boolean": (_NUMBER | {bool}, "true or false, or null for a missing value"),
     "categorical": (_TEXT, "text, or null for a missing value"),
 }
 _TIME = (_TEXT, "a date or a time, such as 2024-03-31 or 2024-03-31T01:30, or null for a missing value")

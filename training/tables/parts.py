@@ -166,7 +166,8 @@ def _is_date(text: str | None) -> bool:
 def _number(texts: pa.Array) -> Doubles:
     """(n,) digits -> numbers; 0 for an empty or missing text."""
     texts = pc.replace_substring(pc.fill_null(texts, ""), ",", ".")
-    return pc.if_else(pc.equal(texts, ""), "0", texts).cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
+    numbers: Doubles = pc.if_else(pc.equal(texts, ""), "0", texts).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return numbers.copy()
 
 
 def _offset(zones: pa.Array) -> Doubles:

@@ -19,9 +19,9 @@ BOUNDS = RequestLimits((2, 2), 3, max_rows=5, max_limit=50, max_hits=100)
 MIXED = replace(
     BOUNDS,
     input_shape=(2,),
-    table=TableInputs((Column("size"), Column("colour", "categorical", ("blue", "red"))), frozenset({"size"})),
+    table=TableInputs((Column("size"), Column("colour", "categorical", ("blue", "red")))),
 )
-NUMBERS = replace(MIXED, table=TableInputs((Column("a"), Column("b")), frozenset({"b"})))
+NUMBERS = replace(MIXED, table=TableInputs((Column("a"), Column("b"))))
 NAN = float("nan")
 ROW = [1, 2.5, -3e2, 0]
 VALUES = st.recursive(

@@ -71,7 +71,7 @@ def test_the_settings_name_columns() -> None:
 @pytest.mark.parametrize("setting", ["columns", "exclude", "category", "number", "text"])
 def test_refuses_a_name_that_the_table_lacks(setting: str) -> None:
     with pytest.raises(DataError, match=rf"data\.{setting}: expected names of columns of t: x, y, found 'z'"):
-        chosen({"x": [1, 2], "y": ["a", "b"]}, **{setting: ("z",)})
+        chosen({"x": [1, 2], "y": ["a", "b"]}, {}, **{setting: ("z",)})
 
 
 @pytest.mark.parametrize(
