@@ -174,7 +174,11 @@ async def test_http_names_the_wrong_row_and_column(folder: Path, version: Versio
 
 @pytest.mark.anyio
 async def test_a_part_of_a_row_finds_items_that_agree_in_it(folder: Path, version: Version) -> None:
-    parts = [{"animal": "cat"}, {"animal": "dog", "price": None}, {"animal": "fish", "tame": False}]
+    parts: list[dict[str, Any]] = [
+        {"animal": "cat"},
+        {"animal": "dog", "price": None},
+        {"animal": "fish", "tame": False},
+    ]
     names = [["animal"], ["animal"], ["animal", "tame"]]
     whole = {name: ASKED[name][0] for name in INPUTS} | {"planet": "earth"}
     async with serving(settings_for(folder / "store"), version) as client:

@@ -1,9 +1,10 @@
 """Read the query of a search from JSON: a row of a table, or a part of it."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from lookalike.index.errors import QueryError
 from lookalike.service.parsing.columns import TableInputs
@@ -47,11 +48,6 @@ def _parsed(text: str) -> Any:
     if len(content) > MOST_BYTES:
         raise QueryError("--row", expected=f"at most {MOST_BYTES:,} bytes of JSON", found="more")
     try:
-        rows = json.loads(content, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
         raise QueryError("--row", expected=_EXPECTED, found=str(error)[:80]) from error
-    return rows
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number")

@@ -303,7 +303,7 @@ NUMBERS = replace(MIXED, table=TableInputs((Column("a"), Column("b"))))
         (NUMBERS, "[[1, 2.5], [3, 4]]", [[1, 2.5], [3, 4]]),
         (NUMBERS, "[[1, null]]", [[1, NAN]]),
         (NUMBERS, '[{"a": 1}, [5, 6]]', [[1, NAN], [5, 6]]),
-        (NUMBERS, '[{"b": 1}]', None),
+        (NUMBERS, '[{"b": 1}]', [[NAN, 1]]),
         (NUMBERS, "[{}]", None),
         (NUMBERS, "[[1, true]]", None),
         (NUMBERS, '[[1, "2"]]', None),
