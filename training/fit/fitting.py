@@ -134,6 +134,7 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
     if loss.range_logits:
         loss = bounded(loss, *(edge[:numbers].to(device) for edge in (preprocess.low, preprocess.high)))
+    _check_names(rows, config)
     weights = column_weights(preprocess.columns, config.data.weight)
     if preprocess.table:
         loss = column_loss(loss, preprocess.table.layout, weights)
@@ -198,6 +199,14 @@ def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPla
         corrupt=corrupt,
         clip=config.optimizer.clip,
     )
+
+
+def _check_names(rows: Rows, config: TrainConfig) -> None:
+    """Refuse settings that name columns if the rows have no names."""
+    for setting in ("columns", "exclude", "category", "number", "text"):
+        if (names := getattr(config.data, setting)) and not rows.columns:
+            expected = "no names of columns: the rows are not from a table"
+            raise ConfigError(f"data.{setting}", expected=expected, found=", ".join(names))
 
 
 def _check_output(config: TrainConfig, loss: Loss, preprocess: Preprocessor) -> None:

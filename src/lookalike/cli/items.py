@@ -31,8 +31,8 @@ def import_(
     encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
     done = import_rows(open_data(data, spec=encoder.inputs), opened, again=again, device=device)
     nothing = "; nothing to do, --again imports them again" if not done.rows else ""
-    replaced = f" ({done.replaced:,} of them replaced an item)" if done.rows else ""
-    print(f"{done.rows:,} rows imported{replaced}, {done.before:,} were imported before{nothing}")
+    replaced = f"; {done.replaced:,} replaced an item" if done.replaced else ""
+    print(f"{done.rows:,} rows imported, {done.before:,} were imported before{replaced}{nothing}")
     if done.clipped.count:
         values = f"{done.clipped.count:,} ({done.clipped.text()})"
         print(f"values that the encoder clips, because they are outside its known range: {values}", file=sys.stderr)
