@@ -33,7 +33,7 @@ _CAMEL = re.compile(r"[a-z](Id|ID|Key|No|Nr|Number)$")
 
 @dataclass
 class _Seen:
-    """What the values of the fields show, so far."""
+    """Facts about the values of the fields, so far."""
 
     times: dict[str, TimeSpan]
     codes: dict[str, set[str]]
@@ -87,9 +87,9 @@ def _named(one: pa.Field, settings: DataConfig) -> bool:
 def _is_candidate(one: pa.Field, schema: pa.Schema, settings: DataConfig) -> bool:
     if one.name in {settings.id, settings.label, *settings.exclude}:
         return False
-    if settings.columns:
-        return one.name in settings.columns
-    return _named(one, settings) or one.name not in index_columns(schema)
+    if _named(one, settings) or one.name in settings.columns:
+        return True
+    return not settings.columns and one.name not in index_columns(schema)
 
 
 def _check_settings(path: str, schema: pa.Schema, settings: DataConfig) -> None:

@@ -25,7 +25,7 @@ from lookalike.training.tables.columns import NGRAMS, PARSED, TEXT_PARTS, TIME_P
 __all__ = ["TimeSpan", "code_texts", "encode_parts", "is_time"]
 
 SEASON = 300.0
-"""Days: over a shorter time the day of the year says what the age says, and has no part of its own."""
+"""Days: over a shorter time the day of the year repeats the age, and is not a part."""
 _DAY = 86_400.0
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DATE, _CLOCK = r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})", r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})"

@@ -144,7 +144,7 @@ def columns_line(columns: "Sequence[Column]") -> str:
 
 
 def _kind(columns: "Sequence[Column]") -> str:
-    """What the columns of one field are."""
+    """The kind of a field, from its columns."""
     first = columns[0]
     if first.part.startswith("ngram"):
         return f"text, {len(columns)} hashed n-grams"

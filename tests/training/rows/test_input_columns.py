@@ -65,7 +65,7 @@ def test_the_settings_name_columns() -> None:
     assert columns[-1] == Column("n", "numeric", (), "n", "parsed")
     assert notes == []
     assert names(table, columns=("size", "x")) == ["x", "size"]
-    assert names(table, category=("title",), columns=("title",)) == ["title"]
+    assert names(table, category=("title",), columns=("x",)) == ["x", "title"]
 
 
 @pytest.mark.parametrize("setting", ["columns", "exclude", "category", "number", "text"])
