@@ -46,7 +46,7 @@ def _parsed(text: str) -> Any:
     else:
         raise QueryError("--row", expected=_EXPECTED, found=repr(text[:80]))
     if len(content) > MOST_BYTES:
-        raise QueryError("--row", expected=f"at most {MOST_BYTES:,} bytes of JSON", found="more")
+        raise QueryError("--row", expected=f"at most {MOST_BYTES:,} bytes of JSON", found="a larger input")
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:

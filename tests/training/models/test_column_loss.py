@@ -26,7 +26,7 @@ def of(layout: Layout, output: list[float], target: list[float]) -> float:
 
 
 def test_each_column_has_the_loss_of_its_kind_and_the_same_weight() -> None:
-    # 3² for n and 2² for m, and log 2 for each, as they are present; log 2 for c; log 4 for d; over four columns.
+    # n: 3² and log 2. m: 2² and log 2. Both are present. c: log 2. d: log 4. The mean over four columns.
     expected = (9 + 4 + 3 * math.log(2) + math.log(4)) / 4
     assert of(MIXED, [3.0, 2.0, *[0.0] * 8], TARGET) == pytest.approx(expected)
 
