@@ -44,8 +44,7 @@ SPARE = 512 << 20
 MOST_ROWS, MOST_HITS = 64, 2_000
 SHOWN = 5
 _TABLE = TableInputs(
-    (Column("weight", "numeric"), Column("good", "boolean"), Column("colour", "categorical", ("red", "green"))),
-    frozenset({"weight", "colour"}),
+    (Column("weight", "numeric"), Column("good", "boolean"), Column("colour", "categorical", ("red", "green")))
 )
 BOUNDS = (
     RequestLimits((4, 4), 3, MOST_ROWS, 100, MOST_HITS),

@@ -102,7 +102,7 @@ def test_the_command_line_searches_and_embeds_table_rows(folder: Path, tmp_path:
         first, second = map(json.loads, run("search", path, "--store", store, "--limit", 5).out.splitlines())
         assert {hit["payload"]["animal"] for hit in first["hits"]} == {"fish"}
         assert len(second["hits"]) == 5
-        assert set(first["hits"][0]["payload"]) == {"animal", "colour", "planet", "note", "label"}
+        assert set(first["hits"][0]["payload"]) == {*INPUTS, "note", "label"}
 
 
 def test_searches_with_a_single_row_of_words(folder: Path, tmp_path: Path) -> None:
@@ -139,6 +139,12 @@ async def test_http_returns_the_same_as_the_command_line(folder: Path, version: 
         for inputs in (objects, lists, [objects[0], lists[1]], to_json_rows(codes, version.encoder.columns)):
             reply = await call(client, "/embed", inputs=inputs)
             np.testing.assert_allclose(reply["embeddings"], expected, atol=1e-6)
+            if isinstance(inputs[0], dict) and isinstance(inputs[1], dict):
+                # The second row lacks price, always, animal, tame and weight; no training row had the color.
+                assert reply["columns"] == [
+                    ["weight", "animal", "colour", "always", "legs", "tame", "price"],
+                    ["planet", "legs"],
+                ]
         answer = await client.post("/embed", content=to_npy(codes), headers={"Content-Type": NPY, "Accept": NPY})
         np.testing.assert_allclose(from_npy(answer.content), expected, atol=1e-6)
         found = await call(client, "/search", inputs=[{"price": None, **objects[0]}], limit=3)
@@ -151,22 +157,64 @@ async def test_http_returns_the_same_as_the_command_line(folder: Path, version: 
 @pytest.mark.anyio
 async def test_http_names_the_wrong_row_and_column(folder: Path, version: Version) -> None:
     right = {name: ASKED[name][0] for name in INPUTS}
-    without = {name: value for name, value in right.items() if name != "legs"}
     async with serving(settings_for(folder / "store"), version) as client:
         for wrong, field in (
             (right | {"legs": "four"}, "inputs[1].legs"),
             (right | {"size": 3}, "inputs[1]"),
-            (without, "inputs[1].legs"),
+            ({}, "inputs[1]"),
             (list(right.values())[1:], "inputs[1]"),
             ({**right, "animal": 3}, "inputs[1].animal"),
         ):
             for route in ("/embed", "/search"):
                 answered(await client.post(route, json={"inputs": [right, wrong]}), 422, field)
-        allowed = {name: value for name, value in right.items() if name not in {"price", "colour"}}
-        await call(client, "/embed", inputs=[allowed])  # both were sometimes missing in training
         headers = {"Content-Type": NPY}
         odd = np.array([[0, 99, 0, 0, 0, 0, 0, 0]], np.float32)
         answered(await client.post("/embed", content=to_npy(odd), headers=headers), 422, "inputs[0].animal")
+
+
+@pytest.mark.anyio
+async def test_a_part_of_a_row_finds_items_that_agree_in_it(folder: Path, version: Version) -> None:
+    parts: list[dict[str, Any]] = [
+        {"animal": "cat"},
+        {"animal": "dog", "price": None},
+        {"animal": "fish", "tame": False},
+    ]
+    names = [["animal"], ["animal"], ["animal", "tame"]]
+    whole = {name: ASKED[name][0] for name in INPUTS} | {"planet": "earth"}
+    async with serving(settings_for(folder / "store"), version) as client:
+        found = await call(client, "/search", inputs=[*parts, whole], limit=10)
+        *results, last = found["results"]
+        for part, result, used in zip(parts, results, names, strict=True):
+            assert result["columns"] == used
+            animals = [hit["payload"]["animal"] for hit in result["hits"]]
+            assert animals.count(part["animal"]) >= 9  # a third of the items would agree by chance
+        assert "columns" not in last
+        cold = {"field": "price", "range": {"gte": 5, "lt": 12}}
+        found = await call(client, "/search", inputs=parts[:1], limit=5, filter=cold)
+        prices = [hit["payload"]["price"] for hit in found["results"][0]["hits"]]
+        assert all(isinstance(price, float) and 5 <= price < 12 for price in prices)
+        assert len(prices) == 5
+
+
+def test_the_command_line_searches_with_a_part_of_a_row(folder: Path, tmp_path: Path) -> None:
+    store = folder / "store"
+    done = run("search", "--store", store, "--row", '{"animal": "cat"}', "--limit", 3)
+    assert done.code == 0, done.err
+    line = json.loads(done.out)
+    assert (line["query"], line["columns"]) == ("0", ["animal"])
+    assert {hit["payload"]["animal"] for hit in line["hits"]} == {"cat"}
+    (tmp_path / "rows.json").write_text('[{"animal": "cat"}, {"animal": "fish", "legs": 0}]', encoding="utf-8")
+    lines = run("search", "--store", store, "--row", tmp_path / "rows.json", "--limit", 3).out.splitlines()
+    assert [json.loads(line)["columns"] for line in lines] == [["animal"], ["animal", "legs"]]
+    for row, message in (
+        ('{"size": 3}', "--row: expected names of columns: weight, animal"),
+        ('[{"animal": "cat"}, {"legs": "four"}]', "--row[1].legs: expected a number"),
+        ('{"legs": NaN}', "--row: expected a row as a JSON object"),
+        ("{", "--row: expected a row as a JSON object"),
+        ("no-file.json", "found 'no-file.json'"),
+    ):
+        refused(run("search", "--store", store, "--row", row), message)
+    refused(run("search", "--store", store, "--row", "{}", "--id", "item-1"), "one of DATA, --id and --row")
 
 
 @pytest.mark.anyio

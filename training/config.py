@@ -57,7 +57,8 @@ class DataConfig:
     label: str = "label"
     """The column of a table that has the labels of the rows. Labels are for evaluation, never for training."""
     columns: Names = ()
-    """The columns of a table that are part of the input; none named: the columns are detected."""
+    """The columns of a table that are part of the input, with those of category, number and text; none named: the
+    columns are detected."""
     exclude: Names = ()
     """Columns of a table that are not part of the input; they stay in the payload."""
     category: Names = ()

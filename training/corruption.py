@@ -16,7 +16,10 @@ from lookalike.training.config import CorruptionConfig
 from lookalike.training.errors import ConfigError
 from lookalike.training.models.layers import picture_shape, series_shape
 
-__all__ = ["CORRUPTIONS", "Corruption", "build_corruption"]
+__all__ = ["CORRUPTIONS", "HIDDEN", "Corruption", "build_corruption", "hide_columns"]
+
+HIDDEN = 0.3
+"""Of a table's rows in an epoch, the share in which fields are hidden."""
 
 Corruption = Callable[[Tensor, Generator], Tensor]
 """(n, features) clean, preprocessed -> (n, features) corrupted; the input is not changed."""
@@ -24,15 +27,15 @@ Corruption = Callable[[Tensor, Generator], Tensor]
 
 def gaussian(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
     """Add normal noise to numbers, not to categories; each row draws its standard deviation from [0, level)."""
-    noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-    if scaling.table:
-        noise *= scaling.table.numeric
+    count = len(scaling.table.layout.numbers) if scaling.table else clean.shape[1]
+    noise = torch.randn((len(clean), count), generator=generator, device=clean.device)
     noise *= torch.rand(len(clean), 1, generator=generator, device=clean.device) * level  # (n, 1)
-    return torch.clamp(noise.add_(clean), scaling.low, scaling.high)
+    noisy = torch.clamp(noise.add_(clean[:, :count]), scaling.low[:count], scaling.high[:count])  # (n, count)
+    return torch.cat([noisy, clean[:, count:]], dim=1) if scaling.table else noisy
 
 
 def masking(clean: Tensor, generator: Generator, level: float, scaling: Preprocessor) -> Tensor:
-    """Set a share `level` of the values to the column's least, or in a table, to missing if training had gaps there."""
+    """Set a share `level` of the values to the column's least, or in a table, to missing."""
     return torch.where(_uniform(clean, generator, scaling) < level, scaling.masked, clean)
 
 
@@ -69,7 +72,7 @@ def swap(clean: Tensor, generator: Generator, level: float, scaling: Preprocesso
     if (count := len(clean)) < 2:
         return clean
     hit = _uniform(clean, generator, scaling) < level
-    shape = (count, scaling.width)
+    shape = (count, _units(scaling))
     shift = torch.randint(1, count, shape, generator=generator, device=clean.device)  # never the row itself
     others = (torch.arange(count, device=clean.device)[:, None] + _shared(shift, scaling)) % count  # (n, features)
     return torch.where(hit, clean.gather(0, others), clean)
@@ -83,13 +86,15 @@ CORRUPTIONS: dict[str, Callable[..., Tensor]] = {
 def build_corruption(
     config: CorruptionConfig, scaling: Preprocessor, shape: tuple[int, ...], *, series: bool = False
 ) -> Corruption | None:
-    """Return the configured corruption of rows of shape `shape`, or None for a standard autoencoder.
+    """Return the configured corruption of rows of shape `shape`; None if no row changes.
 
     If `series` is true, the rows are windows of shape (length, channels), and a block is a stretch of time over all
-    channels. Raises ConfigError for a share above 1, and for blocks if the rows are neither pictures nor windows.
+    channels. Rows of a table also have columns hidden (`hide_columns`), with every corruption and with none, so that
+    each encoder of a table can read a part of a row. Raises ConfigError for a share above 1, and for blocks if the rows
+    are neither pictures nor windows.
     """
     if config.kind == "none":
-        return None
+        return (lambda clean, generator: hide_columns(clean, generator, scaling)) if scaling.table else None
     level = config.level if config.level != "auto" else 1.2 if config.kind == "gaussian" else 0.3
     if config.kind != "gaussian" and level > 1:
         raise ConfigError("corruption.level", expected="a share of values, at most 1", found=str(level))
@@ -97,16 +102,33 @@ def build_corruption(
     if config.kind == "blocks":
         field = "corruption.kind"
         corrupt = partial(corrupt, picture=(1, *series_shape(shape, field)) if series else picture_shape(shape, field))
+    if scaling.table:
+        return lambda clean, generator: hide_columns(corrupt(clean, generator, level, scaling), generator, scaling)
     return lambda clean, generator: corrupt(clean, generator, level, scaling)
 
 
+def hide_columns(rows: Tensor, generator: Generator, scaling: Preprocessor) -> Tensor:
+    """Make some fields of a table's rows missing: in a share HIDDEN of the rows, a share that each row draws.
+
+    The share is uniform in [0, 1), so that the encoder sees rows of which only a field or two is known.
+    """
+    hit = torch.rand((len(rows), 1), generator=generator, device=rows.device) < HIDDEN  # (n, 1)
+    share = torch.rand((len(rows), 1), generator=generator, device=rows.device) * hit  # (n, 1)
+    return torch.where(_uniform(rows, generator, scaling) < share, scaling.masked, rows)
+
+
 def _uniform(rows: Tensor, generator: Generator, scaling: Preprocessor) -> Tensor:
-    return _shared(torch.rand((len(rows), scaling.width), generator=generator, device=rows.device), scaling)
+    return _shared(torch.rand((len(rows), _units(scaling)), generator=generator, device=rows.device), scaling)
+
+
+def _units(scaling: Preprocessor) -> int:
+    """How many values of a row change independently: the fields of a table, else the columns."""
+    return scaling.table.fields if scaling.table else scaling.width
 
 
 def _shared(draws: Tensor, scaling: Preprocessor) -> Tensor:
-    """(n, width) -> (n, features): the features of one table column share the column's draw."""
-    return draws.index_select(1, scaling.table.owner) if scaling.table and scaling.mixed else draws
+    """(n, units) -> (n, features): the features of one field share the field's draw."""
+    return draws.index_select(1, scaling.table.group) if scaling.table else draws
 
 
 def _inside(side: int, part: int, count: int, generator: Generator, device: torch.device) -> Tensor:

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from lookalike.index.errors import UnknownItemError
-from lookalike.index.items.filters import FieldTypes, Filter, allowed
+from lookalike.index.items.fields import FieldTypes
+from lookalike.index.items.filters import Filter, allowed
 from lookalike.index.items.ids import MAX_ID
 from lookalike.index.items.table import ItemTable
 from lookalike.training.array_types import Booleans, Floats, Positions
@@ -172,6 +173,10 @@ class Delta:
         """
         table = self._columns.upto(self._payloads)
         return self._base.allowed(filter_, beside=table.schema), allowed(table, filter_, beside=self._base.schema)
+
+    def new_fields(self) -> pa.Table:
+        """Return the fields of all new items, deleted or not, as columns of index.items.fields."""
+        return self._columns.upto(self._payloads)
 
     def _passes(self, filter_: Filter | None) -> Booleans:
         """(positions,): which positions have a present item that passes a filter."""

@@ -19,7 +19,7 @@ from lookalike.index.changes.inputs import Input
 from lookalike.index.changes.log import ChangeLog, Note
 from lookalike.index.items.ids import check_ids
 from lookalike.index.items.previews import PLACES
-from lookalike.index.items.table import payload_texts
+from lookalike.index.items.table import ItemTable, payload_texts, read_items
 from lookalike.index.versions.embed import embed, suited
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import load_encoder
@@ -45,12 +45,14 @@ class ImportResult:
         before: how many of the source's first rows were in the log already.
         sequence: the last change in the log.
         clipped: values of the written rows that the champion's encoder clips.
+        replaced: how many of the written rows replaced an item: of the version, of the log, or of an earlier row.
     """
 
     rows: int
     before: int
     sequence: int
     clipped: Clipped
+    replaced: int = 0
 
 
 def import_rows(rows: Rows, store: Store, *, again: bool = False, device: DeviceName = "cpu") -> ImportResult:
@@ -71,21 +73,33 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
     if check.has_previews:
         rows = rows.with_previews()
     suited(rows, check.encoder)  # raises an error for rows of another width
+    items = read_items(store.path(store.champion_number()))
     with closing(ChangeLog(store.folder)) as log:
         noted = log.note(key)
         before = _NOTHING if again or noted is None else _Place(**json.loads(noted))
         source = _Source(rows, before.rows, check.dtype)
         if not source.begins_with(before):
             before, source = _NOTHING, _Source(rows, 0, check.dtype)
-        left = rows.count - before.rows
+        left, replaced = rows.count - before.rows, 0
         with progress_bar("importing", left, "rows", shown=left > 0) as advance:
             for part in source.parts():
                 check.embeddings(part, rows.name)
                 reached = json.dumps(asdict(source.place))
+                replaced += _present(part.ids, log, items)
                 log.append(part.changes(), Note(key, reached, before=noted))
                 noted = reached
                 advance(len(part.ids))
-        return ImportResult(left, before.rows, log.last(), check.clipped)
+        return ImportResult(left, before.rows, log.last(), check.clipped, replaced)
+
+
+def _present(ids: list[str], log: ChangeLog, items: ItemTable) -> int:
+    """Return how many of the ids an item has, or an earlier one of the ids: by the log, else by the version."""
+    seen, count = set[str](), 0
+    for name in ids:
+        last = log.find(name)
+        count += name in seen or (items.find(name) is not None if last is None else not last.is_delete)
+        seen.add(name)
+    return count
 
 
 @dataclass(frozen=True)

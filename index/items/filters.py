@@ -1,17 +1,4 @@
-"""Filters on payloads: the columns that filters use, the syntax of filters, and the items that pass a filter.
-
-Columns are named KIND:FIELD and contain null if an item has no such value. A value is in the column of its kind, so
-that nothing is rounded; a field with values of several kinds has several columns:
-
-integer   int64    an integer within int64 (index.items.integers)
-number    float64  any other number
-text      string   text (except half of a surrogate pair, which UTF-8 cannot represent)
-flag      bool     true or false
-other     bool     true for a list, an object, and values of no other kind: only `exists` uses this column
-
-The elements of a list are also in columns of integers, numbers, texts and flags, by kind; a list passes a condition if
-one element passes it. An object's fields are named by their path: {"a": {"b": 1}} has the fields a and a.b. A JSON null
-means absent. If one name has two values of one kind ("a.b" twice), the first one is used.
+"""Filters on payloads: their syntax, and the items that pass a filter. They use the columns of index.items.fields.
 
 A filter is one of
 
@@ -24,7 +11,7 @@ a `not equal`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias
@@ -34,52 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lookalike.index.errors import QueryError
+from lookalike.index.items.fields import MAX_DEPTH, MAX_FIELDS, SINGLE, TYPES, fields_in, is_utf8
 from lookalike.index.items.integers import INT64_MAX, INT64_MIN, INTEGERS
 from lookalike.index.limits import MAX_CONDITIONS, MAX_VALUES, FilterBudget
 from lookalike.index.shown import truncate_repr
 from lookalike.training.array_types import Booleans
 
-__all__ = ["Combined", "Exists", "FieldTypes", "Filter", "Matches", "Within", "allowed", "read_filter"]
+__all__ = ["Combined", "Exists", "Filter", "Matches", "Within", "allowed", "read_filter"]
 
-MAX_FIELDS = 256  # fields that become columns: the first ones
-MAX_NAME = 256  # characters in the path of a field; a field with a longer path has no column
-MAX_DEPTH = 16  # nesting of objects in a payload that become columns, and of and, or, not in a filter
-_SINGLE = {"integer": pa.int64(), "number": pa.float64(), "text": pa.string(), "flag": pa.bool_()}
-_TYPES = _SINGLE | {f"{kind}s": pa.list_(single) for kind, single in _SINGLE.items()} | {"other": pa.bool_()}
 _SHAPES = [{"and"}, {"or"}, {"not"}, *({"field", word} for word in ("equal", "in", "range", "exists"))]
 _Test: TypeAlias = tuple[Callable[..., Any], Any]  # a comparison, and the value to compare with
 _COMPARE = {"gt": pc.greater, "gte": pc.greater_equal, "lt": pc.less, "lte": pc.less_equal}
-
-
-class FieldTypes:
-    """Collects the columns that payloads need in a first pass over them, and builds the columns in a second."""
-
-    def __init__(self, beside: Iterable[str] = ()) -> None:
-        """`beside`: column names of other payloads; their fields come first."""
-        self._kinds: dict[str, set[str]] = {field: set() for field in _fields(beside)}
-
-    def see(self, payloads: list[dict[str, Any]]) -> None:
-        """Record the fields of a batch and the kinds of their values."""
-        for payload in payloads:
-            for kind, field, _ in _cells(payload):
-                if field in self._kinds or len(self._kinds) < MAX_FIELDS:
-                    self._kinds.setdefault(field, set()).add(kind)
-
-    def schema(self) -> pa.Schema:
-        """Return the columns for all recorded fields, in the order in which the fields were first seen."""
-        kinds = ((kind, field) for field, seen in self._kinds.items() for kind in _TYPES if kind in seen)
-        return pa.schema([(f"{kind}:{field}", _TYPES[kind]) for kind, field in kinds])
-
-    def arrays(self, payloads: list[dict[str, Any]]) -> list[pa.Array]:
-        """Return one array (n,) for each column of the schema; values that `see` did not record are left out."""
-        schema = self.schema()
-        columns: dict[str, list[Any]] = {name: [None] * len(payloads) for name in schema.names}
-        for row, payload in enumerate(payloads):
-            for kind, field, value in _cells(payload):
-                column = columns.get(f"{kind}:{field}")
-                if column is not None and column[row] is None:
-                    column[row] = value
-        return [pa.array(columns[column.name], column.type) for column in schema]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,49 +114,6 @@ def allowed(table: pa.Table, filter_: Filter, *, beside: pa.Schema | None = None
     return mask
 
 
-def _cells(item: dict[str, Any], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, str, Any]]:
-    """Yield the kind, field and value of each column cell of an item; objects deeper than MAX_DEPTH are skipped."""
-    for key, value in item.items():
-        field = f"{prefix}{key}"
-        if value is None or len(field) > MAX_NAME or not _is_utf8(field):
-            continue
-        if isinstance(value, dict):
-            yield "other", field, True
-            if depth < MAX_DEPTH:
-                yield from _cells(value, f"{field}.", depth + 1)
-        elif isinstance(value, list | tuple):
-            yield "other", field, True
-            typed = [_typed(element) for element in value]
-            for kind in _SINGLE:
-                if elements := [element for of, element in typed if of == kind]:
-                    yield f"{kind}s", field, elements
-        else:
-            kind, value = _typed(value)
-            yield kind, field, value
-
-
-def _typed(value: Any) -> tuple[str, Any]:
-    """Return a value's kind and its column value; a value that JSON cannot represent becomes text, as in the items."""
-    if isinstance(value, bool):
-        return "flag", value
-    if isinstance(value, int):
-        return ("integer", int(value)) if INT64_MIN <= value <= INT64_MAX else ("other", True)
-    if isinstance(value, float):
-        return "number", value + 0.0  # -0.0 becomes 0.0: is_in distinguishes them
-    if value is None or isinstance(value, dict | list | tuple):
-        return "other", True
-    text = value if isinstance(value, str) else str(value)
-    return ("text", text) if _is_utf8(text) else ("other", True)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _read(source: Any, path: str, depth: int, budget: FilterBudget) -> Filter:
     if not isinstance(source, dict) or source.keys() not in _SHAPES:
         shape = "field with one of equal, in, range, exists; or one of and, or, not"
@@ -274,24 +183,19 @@ def _value_type(value: object) -> str | None:
         return "numbers" if INT64_MIN <= value <= INT64_MAX else None
     if isinstance(value, float) and math.isfinite(value):
         return "numbers"
-    return "texts" if isinstance(value, str) and _is_utf8(value) else None
+    return "texts" if isinstance(value, str) and is_utf8(value) else None
 
 
 def _kinds(names: list[str], field: str, path: str) -> dict[str, str]:
     """Return the kinds of a field among these columns, each with the name of its column."""
-    kinds = {kind: f"{kind}:{field}" for kind in _TYPES if f"{kind}:{field}" in names}
+    kinds = {kind: f"{kind}:{field}" for kind in TYPES if f"{kind}:{field}" in names}
     if kinds:
         return kinds
-    known = _fields(names)
+    known = fields_in(names)
     listed = ", ".join(map(truncate_repr, known[:8])) + (", …" if len(known) > 8 else "")
     remedy = f"Only the first {MAX_FIELDS} fields can be used in filters." if len(known) >= MAX_FIELDS else ""
     expected = f"a field of the items ({listed})" if known else "no filter, because no item has a field"
     raise QueryError(f"{path}.field", expected=expected, found=truncate_repr(field), remedy=remedy)
-
-
-def _fields(names: Iterable[str]) -> list[str]:
-    parts = (name.partition(":") for name in names)
-    return list(dict.fromkeys(field for kind, colon, field in parts if colon and kind in _TYPES))
 
 
 def _hits(values: pa.ChunkedArray, tests: list[_Test]) -> Booleans:
@@ -317,7 +221,7 @@ def _tests(condition: Matches | Within) -> dict[str, list[_Test]]:
     }
     return {
         # equal is several times faster than is_in
-        kind: [(pc.equal, values[0]) if len(values) == 1 else (pc.is_in, pa.array(values, _SINGLE[kind]))]
+        kind: [(pc.equal, values[0]) if len(values) == 1 else (pc.is_in, pa.array(values, SINGLE[kind]))]
         for kind, values in candidates.items()
         if values
     }

@@ -30,6 +30,7 @@ from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
 from lookalike.training.rows import Rows, evenly
+from lookalike.training.rows.unique_ids import check_unique_ids
 from lookalike.training.sealed import staging
 
 __all__ = ["BuildExtras", "RetrainingParts", "build", "encoder_folder"]
@@ -95,6 +96,7 @@ def build(
     """
     target, extras, source = target or Target(), extras or BuildExtras(), encoder_folder(encoder_at)
     rows = suited(rows, load_encoder(source, device)).with_previews()  # an error is raised before anything is written
+    check_unique_ids(rows)
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         encoder = load_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original

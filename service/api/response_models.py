@@ -62,6 +62,9 @@ class EmbedResponse(_Strict):
     version: int
     embeddings: list[Embedding | Base64]
     windows: Windows = None
+    columns: list[list[str] | None] | None = Field(
+        None, description="If a row of a table was a part of a row: the columns that were used, null for a whole row."
+    )
 
 
 class Hit(_Strict):
@@ -80,7 +83,11 @@ class QueryResult(_Strict):
         gt=0,
         le=1,
         description="A p-value: how often a row that was held out in training is as unusual, by its reconstruction "
-        "error and its neighbors' distance (of embeddings and ids, by the distance). Below 0.01, trust no hit.",
+        "error and its neighbors' distance (of embeddings and ids, by the distance). Below 0.01, trust no hit. A part "
+        "of a row is unlike whole rows, so that its novelty is low.",
+    )
+    columns: list[str] | None = Field(
+        None, description="If the query was a part of a table's row: the columns that were used."
     )
 
 

@@ -48,6 +48,8 @@ HIT_BYTES = 48
 """Approximate bytes of a hit's JSON without its id and payload."""
 PAGE_BYTES = 8 << 20
 """A page of items ends when it has this many bytes."""
+Columns = list[list[str] | None]
+"""For each row, the names of the columns that were used; None for a whole row."""
 Form = Literal["float", "base64", "npy"]
 _Sized = tuple[int, dict[str, Any]]
 """A hit or an item, after its approximate bytes of JSON."""
@@ -55,27 +57,31 @@ Windows = tuple[SegmentWindow, ...]
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def embeddings_response(collection: Collection, embeddings: Floats, form: Form, windows: Windows = ()) -> Response:
+def embeddings_response(
+    collection: Collection, embeddings: Floats, form: Form, windows: Windows = (), columns: Columns | None = None
+) -> Response:
     """{"version", "embeddings"}, each a list of numbers or base64 of little-endian float32; or (n, latent_dim) .npy.
 
-    `windows`: the place of each row if segments of recordings were cut, for the field "windows".
+    JSON also has the fields "windows", the place of each row if segments of recordings were cut, and "columns", the
+    columns that were used for each row, null for a whole row.
     """
     if form == "npy":
         return _npy(collection, embeddings)
-    parts = _json_parts(collection.number, np.ascontiguousarray(embeddings, "<f4"), form, windows)
+    end = _windows_json(windows) + (b"" if columns is None else b',"columns":' + orjson.dumps(columns)) + b"}"
+    parts = _json_parts(collection.number, np.ascontiguousarray(embeddings, "<f4"), form, end)
     if embeddings.size <= PART_VALUES:
         return _respond(collection, b"".join(parts), JSON)
     return StreamingResponse(parts, media_type=JSON, headers=_headers(collection))
 
 
-def _json_parts(number: int, embeddings: Floats, form: Form, windows: Windows) -> Iterator[bytes]:
+def _json_parts(number: int, embeddings: Floats, form: Form, end: bytes) -> Iterator[bytes]:
     size = max(1, PART_VALUES // max(1, embeddings.shape[1]))
     yield b'{"version":%d,"embeddings":[' % number
     for start in range(0, len(embeddings), size):
         block = embeddings[start : start + size]
         values = block if form == "float" else [b64encode(row.tobytes()).decode("ascii") for row in block]
         yield (b"," if start else b"") + orjson.dumps(values, option=_NUMPY)[1:-1]
-    yield b"]" + _windows_json(windows) + b"}"
+    yield b"]" + end
 
 
 def hits_response(
@@ -86,23 +92,25 @@ def hits_response(
     with_payload: bool,
     as_npy: bool,
     most: int = 1 << 62,
+    columns: Columns | None = None,
 ) -> Response:
     """{"version", "sequence", "results"}, or a (n, limit) array of records (id, score); a missing hit is "" and NaN.
 
-    `windows`: the place of each query if segments of recordings were cut, for the field "windows".
-    Raises TooLargeError if the answer would have more than about `most` bytes.
+    `windows`: the place of each query if segments of recordings were cut, for the field "windows". `columns`: the
+    columns that each query used; the result of a part of a row has them. Raises TooLargeError if the answer would have
+    more than about `most` bytes.
     """
     if as_npy:
         return _npy(collection, _records(collection, result), result.sequence)
     size = HIT_BYTES * result.positions.size
     if size <= PART_BYTES:
         size, results = 0, []
-        for hits, novelty in _results(collection, result, with_payload):
+        for number, (hits, novelty) in enumerate(_results(collection, result, with_payload)):
             kept = []
             for length, hit in hits:
                 size += length
                 kept.append(hit)
-            results.append({"hits": kept, "novelty": novelty})
+            results.append({"hits": kept, "novelty": novelty} | _used(columns, number))
         if size <= PART_BYTES:
             answer: dict[str, Any] = {"version": collection.number, "sequence": result.sequence, "results": results}
             answer |= {"windows": _placed(windows)} if windows else {}
@@ -111,7 +119,8 @@ def hits_response(
         size = _size(collection.items, result)
     if size > most:
         raise TooLargeError("limit", expected=f"an answer of at most {most} bytes", found=f"about {size} bytes")
-    return _in_parts(collection, _hits_parts(collection, result, with_payload, windows), JSON, result.sequence)
+    parts = _hits_parts(collection, result, with_payload, windows, columns)
+    return _in_parts(collection, parts, JSON, result.sequence)
 
 
 def _results(collection: Collection, result: SearchResult, payload: bool) -> Iterator[tuple[Iterator[_Sized], float]]:
@@ -128,12 +137,14 @@ def _size(items: Delta, result: SearchResult) -> int:
     return sum(length * count for length, count in zip(lengths, counts.tolist(), strict=True))
 
 
-def _hits_parts(collection: Collection, result: SearchResult, with_payload: bool, windows: Windows) -> Iterator[bytes]:
+def _hits_parts(
+    collection: Collection, result: SearchResult, with_payload: bool, windows: Windows, columns: Columns | None
+) -> Iterator[bytes]:
     yield b'{"version":%d,"sequence":%d,"results":[' % (collection.number, result.sequence)
     for number, (hits, novelty) in enumerate(_results(collection, result, with_payload)):
         yield b',{"hits":[' if number else b'{"hits":['
         yield from _listed(hits)
-        yield b'],"novelty":' + orjson.dumps(novelty) + b"}"
+        yield b"]," + orjson.dumps({"novelty": novelty} | _used(columns, number))[1:]
     yield b"]" + _windows_json(windows) + b"}"
 
 
@@ -144,6 +155,12 @@ def _windows_json(windows: Windows) -> bytes:
 
 def _placed(windows: Windows) -> list[dict[str, float]]:
     return [{"input": window.input, "start": window.start, "end": window.end} for window in windows]
+
+
+def _used(columns: Columns | None, number: int) -> dict[str, list[str]]:
+    """The field "columns" of a result; {} for a whole row."""
+    used = None if columns is None else columns[number]
+    return {} if used is None else {"columns": used}
 
 
 def _listed(entries: Iterable[_Sized]) -> Iterator[bytes]:

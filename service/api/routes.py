@@ -72,7 +72,8 @@ async def embed(request: Request) -> Response:
     embeddings = await current.engine.embed(rows, is_disconnected(request))
     record_answer(request.scope, len(rows), current.version.number)
     form = "npy" if wants_npy(request) else query.form
-    return embeddings_response(current.collection, embeddings, form, query.windows)
+    columns = limits.table.used(query.rows) if limits.table else None
+    return embeddings_response(current.collection, embeddings, form, query.windows, columns)
 
 
 @guarded.post("/search", **describe_call(SearchRequest, SearchResponse, 404, 503, params=NpyParams), tags=["search"])
@@ -96,7 +97,9 @@ async def search(request: Request) -> Response:
     result = await current.engine.search(query, is_disconnected(request))
     record_answer(request.scope, len(result.positions), current.version.number)
     collection, as_npy, most = current.collection, wants_npy(request), request.app.state.settings.max_answer_bytes
-    options = {"with_payload": query.with_payload, "as_npy": as_npy, "most": most}
+    table = current.limits.table if query.kind == "inputs" else None
+    columns = table.used(query.rows) if table else None
+    options = {"with_payload": query.with_payload, "as_npy": as_npy, "most": most, "columns": columns}
     write = partial(hits_response, collection, result, query.windows, **options)
     return write() if result.positions.size <= FEW_HITS else await asyncio.to_thread(write)
 

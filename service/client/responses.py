@@ -56,10 +56,12 @@ class QueryResult:
 
     Attributes:
         novelty: a p-value; below 0.01, fewer than one of a hundred held-out rows is as unlike the data as the query.
+        columns: of a part of a table's row, the columns that were used; None for a whole row.
     """
 
     hits: tuple[Hit, ...]
     novelty: float
+    columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,11 @@ def _query_result(response: Response, path: str, result: Any, limit: int) -> Que
         raise malformed(response, f"{path}.hits", f"a list of at most {limit}", truncate_repr(hits))
     if not 0 < novelty <= 1:
         raise malformed(response, f"{path}.novelty", "a number over 0, up to 1", truncate_repr(fields.get("novelty")))
-    return QueryResult(tuple(_hit(response, f"{path}.hits[{number}]", hit) for number, hit in enumerate(hits)), novelty)
+    columns = fields.get("columns")
+    if columns is not None and not (isinstance(columns, list) and all(isinstance(name, str) for name in columns)):
+        raise malformed(response, f"{path}.columns", "a list of names", truncate_repr(columns))
+    found = tuple(_hit(response, f"{path}.hits[{number}]", hit) for number, hit in enumerate(hits))
+    return QueryResult(found, novelty, None if columns is None else tuple(columns))
 
 
 def _hit(response: Response, path: str, hit: Any) -> Hit:

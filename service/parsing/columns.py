@@ -1,58 +1,85 @@
-"""Rows of a table in a request: JSON with texts, nulls and names, or codes in an .npy, to raw rows."""
+"""Rows of a table in a request: JSON with texts, nulls and names, or codes in an .npy, to raw rows.
 
+A row may be a part of a row: an object that leaves fields out, or has null. The encoder knows a missing value of each
+column.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from lookalike.service.errors import RequestError, truncate_repr
 from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.encoder import Encoder
-from lookalike.training.tables.columns import Column
+from lookalike.training.tables.columns import CODE, PARSED, TEXT_PARTS, TIME_PARTS, Column, fields_of
+from lookalike.training.tables.parts import code_texts, encode_parts
 
 __all__ = ["TableInputs"]
 
-_TYPES: dict[str, tuple[set[type], str]] = {
-    "numeric": ({int, float, type(None)}, "a number, or null for a missing value"),
-    "boolean": ({bool, int, float, type(None)}, "true or false, or null for a missing value"),
-    "categorical": ({str, type(None)}, "text, or null for a missing value"),
+_NUMBER: set[type] = {int, float, type(None)}
+_TEXT: set[type] = {str, type(None)}
+_KINDS: dict[str, tuple[set[type], str]] = {
+    "numeric": (_NUMBER, "a number, or null for a missing value"),
+    "boolean": (_NUMBER | {bool}, "true or false, or null for a missing value"),
+    "categorical": (_TEXT, "text, or null for a missing value"),
+}
+_TIME = (_TEXT, "a date or a time, such as 2024-03-31 or 2024-03-31T01:30, or null for a missing value")
+_PARTS: dict[str, tuple[set[type], str]] = {
+    **dict.fromkeys(TIME_PARTS, _TIME),
+    **dict.fromkeys(TEXT_PARTS, _KINDS["categorical"]),
+    PARSED: (_TEXT | _NUMBER, "a number, also as text, or null for a missing value"),
+    CODE: _KINDS["numeric"],
 }
 
 
 @dataclass(frozen=True)
 class TableInputs:
-    """The columns that an encoder was trained on.
-
-    Attributes:
-        optional: the columns that had missing values in training; an object may leave them out.
-    """
+    """The columns that an encoder was trained on, and the fields of a row that they are of."""
 
     columns: tuple[Column, ...]
-    optional: frozenset[str]
 
     @staticmethod
     def of(encoder: Encoder) -> "TableInputs | None":
         """The columns of an encoder of tables; None for any other encoder."""
-        if not (table := encoder.preprocess.table):
-            return None
-        return TableInputs(table.columns, frozenset(fitted.column.name for fitted in table.fitted if fitted.missing))
+        return TableInputs(encoder.columns) if encoder.columns else None
 
-    @property
+    @cached_property
+    def fields(self) -> dict[str, list[int]]:
+        """The fields of a row, in order, each with the positions of its columns."""
+        return fields_of(self.columns)
+
+    @cached_property
     def numeric(self) -> bool:
-        """Whether all columns are numeric, so that a row may be plain numbers."""
-        return all(column.kind == "numeric" for column in self.columns)
+        """Whether all columns are numbers of a row, so that a row may be plain numbers."""
+        return all(column.kind == "numeric" and not column.part for column in self.columns)
 
     def decode(self, rows: list[Any], at: str) -> Doubles:
-        """Lists in the columns' order, or objects by the columns' names -> (n, width), NaN if missing or unknown.
+        """Lists in the fields' order, or objects by the fields' names -> (n, width), NaN if missing or unknown.
 
         `at`: the field of row {}, for errors.
         Raises RequestError, which names the row and the column.
         """
         lists = [self._values(row, at.format(number)) for number, row in enumerate(rows)]
         decoded = np.empty((len(rows), len(self.columns)))  # (n, width)
-        for index, (column, values) in enumerate(zip(self.columns, zip(*lists, strict=True), strict=True)):
-            decoded[:, index] = _decode_column(column, values, at)
+        for places, values in zip(self.fields.values(), zip(*lists, strict=True), strict=True):
+            decoded[:, places] = _decode_field([self.columns[place] for place in places], values, at)
         return decoded
+
+    def used(self, rows: Floats) -> list[list[str] | None] | None:
+        """The fields that are known in each of (n, width) raw rows; None for a whole row, and if all rows are whole."""
+        unknown = np.isnan(rows)  # (n, width)
+        if not unknown.any():
+            return None
+        missing = np.stack([unknown[:, places].all(axis=1) for places in self.fields.values()], axis=1)  # (n, fields)
+        names = list(self.fields)
+        return [
+            [name for name, gone in zip(names, row, strict=True) if not gone] if any(row) else None
+            for row in missing.tolist()
+        ]
 
     def check_codes(self, rows: Floats, at: str) -> None:
         """Raises RequestError if a category or a boolean of (n, width) is neither one of its codes nor NaN."""
@@ -68,37 +95,67 @@ class TableInputs:
     def _values(self, row: Any, place: str) -> list[Any]:
         if isinstance(row, dict):
             return self._values_of_object(row, place)
-        if not isinstance(row, list) or len(row) != len(self.columns):
-            expected = f"a list of {len(self.columns)} values, or an object with the columns' names"
+        if not isinstance(row, list) or len(row) != len(self.fields):
+            expected = f"a list of {len(self.fields)} values, or an object with the columns' names"
             raise RequestError(place, expected=expected, found=truncate_repr(row))
         return row
 
     def _values_of_object(self, row: dict[str, Any], place: str) -> list[Any]:
-        names = [column.name for column in self.columns]
-        if unknown := sorted(row.keys() - names):
-            expected = f"names of columns: {', '.join(names)[:200]}"
-            raise RequestError(place, expected=expected, found=truncate_repr(unknown[0]))
-        for name in names:
-            if name not in row and name not in self.optional:
-                expected = "a value, as no training row lacked one"
-                raise RequestError(f"{place}.{name[:64]}", expected=expected, found="nothing")
-        return [row.get(name) for name in names]
+        names = f"names of columns: {', '.join(self.fields)[:200]}"
+        if unknown := sorted(row.keys() - self.fields.keys()):
+            raise RequestError(place, expected=names, found=truncate_repr(unknown[0]))
+        if not row:
+            raise RequestError(place, expected=f"one or more {names}", found="an empty object")
+        return [row.get(name) for name in self.fields]
 
 
-def _decode_column(column: Column, values: tuple[Any, ...], at: str) -> Doubles:
-    """(n,) numbers or codes of one column's values."""
-    types, expected = _TYPES[column.kind]
+def _decode_field(columns: list[Column], values: tuple[Any, ...], at: str) -> Doubles:
+    """(n, columns) numbers or codes of one field's values."""
+    column = columns[0]
+    types, expected = _PARTS[column.part] if column.part else _KINDS[column.kind]
     if not set(map(type, values)) <= types:
         wrong = next(number for number, value in enumerate(values) if type(value) not in types)
         raise RequestError(_cell(at, wrong, column), expected=expected, found=truncate_repr(values[wrong]))
+    if column.part and column.part != CODE:
+        return _parts(columns, values, at, expected)
     if column.kind == "categorical":
-        return np.array([column.codes.get(value, np.nan) for value in values])
+        return np.array([column.codes.get(value, np.nan) for value in _names(column, values)])[:, None]
     numbers = np.array(values, np.float64)  # None becomes NaN
     if column.kind == "boolean" and not np.isin(numbers[~np.isnan(numbers)], (0, 1)).all():
         wrong = next(number for number, value in enumerate(values) if value not in {0, 1, None})
         raise RequestError(_cell(at, wrong, column), expected=expected, found=truncate_repr(values[wrong]))
-    return numbers
+    return numbers[:, None]
+
+
+def _names(column: Column, values: tuple[Any, ...]) -> list[Any]:
+    """The names of categories; numbers have names, too."""
+    if column.part != CODE:
+        return list(values)
+    names: list[Any] = code_texts(pa.array([None if value is None else float(value) for value in values])).to_pylist()
+    return names
+
+
+def _parts(columns: list[Column], values: tuple[Any, ...], at: str, expected: str) -> Doubles:
+    def encoded(some: tuple[Any, ...]) -> Doubles:
+        texts = [value if value is None else str(value) for value in some]
+        return encode_parts(pa.array(texts, pa.large_string()), [column.part for column in columns])
+
+    try:
+        return encoded(values)
+    except ValueError:
+        wrong = next(number for number, value in enumerate(values) if _fails(encoded, value))
+        raise RequestError(
+            _cell(at, wrong, columns[0]), expected=expected, found=truncate_repr(values[wrong])
+        ) from None
+
+
+def _fails(encoded: Callable[[tuple[Any, ...]], Doubles], value: Any) -> bool:
+    try:
+        encoded((value,))
+    except ValueError:
+        return True
+    return False
 
 
 def _cell(at: str, row: int, column: Column) -> str:
-    return f"{at.format(row)}.{column.name[:64]}"
+    return f"{at.format(row)}.{column.field[:64]}"

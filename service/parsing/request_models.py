@@ -32,9 +32,10 @@ PAGE = 100
 _ROW = {
     "anyOf": [{"type": "array", "items": {}}, {"type": "object", "additionalProperties": True}],
     "description": "One input: its values flat, or nested in the encoder's input shape. A row of a table: its values "
-    "in the columns' order or by their names, text for a category, null for a missing value; GET /version lists the "
-    "columns. A segment of a recording: a list of samples, each a list "
-    "of the channels' values, null for a missing one; a segment longer than a window is cut into windows.",
+    "in the columns' order or by their names, text for a category and for a date or time, null for a missing value. An "
+    "object may leave columns out; they are unknown. GET /version lists the columns. A segment of a recording: a list "
+    "of samples, each a list of the channels' values, null for a missing one; a segment longer than a window is cut "
+    "into windows.",
 }
 _EMBEDDING = {"type": "array", "items": {"type": "number"}, "description": "latent_dim numbers."}
 _DIGIT = (

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from lookalike.training.artifact.preprocess import Preprocessor, fit_preprocessor
 from lookalike.training.choices import ScaleKind
 from lookalike.training.config import CorruptionConfig
-from lookalike.training.corruption import CORRUPTIONS, Corruption, build_corruption
+from lookalike.training.corruption import CORRUPTIONS, HIDDEN, Corruption, build_corruption, hide_columns
 from lookalike.training.errors import ConfigError
 from lookalike.training.tables.columns import BOOLEANS, Column
 
@@ -230,20 +230,20 @@ TABLE_KINDS = sorted(set(KINDS) - {"blocks"})
 
 
 def corrupted_table(kind: str, level: float) -> tuple[Tensor, Tensor, Tensor, Preprocessor]:
-    """Clean and corrupted features, (1000, 9): n | m | m missing? | c: x y z missing | s: f t; corrupted raw rows."""
+    """Clean and corrupted features, (1000, 11): n m | n? m? | c: x y z missing | s: f t missing; corrupted raw rows."""
     scaling = fit_preprocessor(TABLE, "none", COLUMNS)
     clean = scaling.apply(torch.from_numpy(TABLE))
-    seen = built(kind, level, scaling)(clean, seeded())
+    seen = CORRUPTIONS[kind](clean, seeded(), level, scaling)
     return clean, seen, scaling.invert(seen), scaling
 
 
 @pytest.mark.parametrize("kind", TABLE_KINDS)
 @pytest.mark.parametrize("level", [0.3, 1.0])
-def test_a_corrupted_category_sets_one_slot_or_no_slot(kind: str, level: float) -> None:
+def test_a_corrupted_category_sets_one_slot(kind: str, level: float) -> None:
     _, seen, _, _ = corrupted_table(kind, level)
     assert set(seen[:, 2:].flatten().tolist()) <= {0.0, 1.0}
-    assert bool((seen[:, 3:7].sum(dim=1) == 1).all())
-    assert bool((seen[:, 7:].sum(dim=1) <= 1).all())
+    assert bool((seen[:, 4:8].sum(dim=1) == 1).all())
+    assert bool((seen[:, 8:].sum(dim=1) == 1).all())
 
 
 def test_gaussian_noise_changes_only_numbers() -> None:
@@ -252,28 +252,29 @@ def test_gaussian_noise_changes_only_numbers() -> None:
     assert not bool((seen[:, 0] == clean[:, 0]).all())
 
 
-def test_a_masked_value_becomes_missing_if_training_had_gaps_else_the_least_or_no_category() -> None:
+def test_a_masked_value_of_a_table_becomes_missing() -> None:
     _, seen, raw, _ = corrupted_table("masking", 1.0)
-    # n: the least; m: the mean, and missing; c: the slot for missing values; s, which was never missing: no slot.
-    assert seen[0].tolist() == [1, 6, 1, 0, 0, 0, 1, 0, 0]
+    # n and m: the mean, and missing; c and s: the slot for missing values.
+    assert seen[0].tolist() == [3, 6, 1, 1, 0, 0, 0, 1, 0, 0, 1]
     assert bool((seen == seen[0]).all())
-    assert bool(raw[:, 1:3].isnan().all())
+    assert bool(raw.isnan().all())
 
 
 def test_all_features_of_a_column_are_masked_together() -> None:
     clean, seen, _, _ = corrupted_table("masking", 0.3)
-    hit = seen[:, 7:].sum(dim=1) == 0
+    hit = seen[:, 10] == 1
     assert float(hit.float().mean()) == pytest.approx(0.3, abs=0.06)
-    masked = (seen[:, 2] == 1) & (clean[:, 2] == 0)
+    assert bool((seen[hit, 8:10] == 0).all())
+    masked = (seen[:, 3] == 1) & (clean[:, 3] == 0)
     assert bool((seen[masked, 1] == 6).all())
-    assert float(masked[clean[:, 2] == 0].float().mean()) == pytest.approx(0.3, abs=0.06)
+    assert float(masked[clean[:, 3] == 0].float().mean()) == pytest.approx(0.3, abs=0.06)
 
 
 def test_salt_and_pepper_uses_the_previous_rows_category_and_no_missing_number() -> None:
     clean, seen, raw, _ = corrupted_table("salt_and_pepper", 1.0)
     assert set(raw[:, 0].tolist()) == {1.0, 5.0}
     assert set(raw[:, 2].tolist()) == {4.0, 8.0}
-    assert torch.equal(seen[:, 3:], clean.roll(1, dims=0)[:, 3:])
+    assert torch.equal(seen[:, 4:], clean.roll(1, dims=0)[:, 4:])
 
 
 def test_swapped_columns_are_whole_columns_of_other_rows() -> None:
@@ -284,12 +285,43 @@ def test_swapped_columns_are_whole_columns_of_other_rows() -> None:
         assert 0.2 < float((before != after).float().mean()) < 0.5
 
 
-def test_a_table_of_numbers_is_corrupted_like_an_array() -> None:
-    columns = tuple(map(Column, "abc"))
-    array, table = fit_preprocessor(ROWS, "standard"), fit_preprocessor(ROWS, "standard", columns)
-    clean = array.apply(torch.from_numpy(ROWS))
-    for kind in TABLE_KINDS:
-        assert torch.equal(built(kind, 0.5, array)(clean, seeded()), built(kind, 0.5, table)(clean, seeded()))
+@pytest.mark.parametrize("kind", ["gaussian", "salt_and_pepper", "swap"])
+def test_the_numbers_of_a_table_are_corrupted_like_an_array(kind: str) -> None:
+    array, table = fit_preprocessor(ROWS, "standard"), fit_preprocessor(ROWS, "standard", tuple(map(Column, "abc")))
+    clean = torch.from_numpy(ROWS)
+    expected = CORRUPTIONS[kind](array.apply(clean), seeded(), 0.5, array)
+    assert torch.equal(CORRUPTIONS[kind](table.apply(clean), seeded(), 0.5, table)[:, :3], expected)
+
+
+def test_a_share_of_each_share_of_the_fields_is_hidden() -> None:
+    _, _, _, scaling = corrupted_table("swap", 0.0)
+    clean = scaling.apply(torch.from_numpy(np.tile(np.array([[1, 0, 4, 0]], np.float32), (40_000, 1))))
+    seen = hide_columns(clean, seeded(), scaling)
+    gone = torch.stack([seen[:, place] == 1 for place in (2, 3, 7, 10)], dim=1)  # (n, 4)
+    # In a share HIDDEN of the rows, half of the fields on average; there, each count from 0 to 4 is equally likely.
+    assert float(gone.float().mean()) == pytest.approx(HIDDEN / 2, abs=0.01)
+    counts = torch.bincount(gone.sum(dim=1), minlength=5) / len(gone)
+    assert counts.tolist() == pytest.approx([1 - HIDDEN * 4 / 5, *[HIDDEN / 5] * 4], abs=0.01)
+    hidden = gone.all(dim=1)
+    assert torch.equal(seen[hidden], scaling.masked.expand(int(hidden.sum()), -1))
+    assert torch.equal(seen[~gone.any(dim=1)], clean[~gone.any(dim=1)])
+
+
+def test_the_columns_of_a_field_are_hidden_together() -> None:
+    parts = tuple(Column(f"when.{part}", "numeric", (), "when", part) for part in ("age", "hour_sin"))
+    scaling = fit_preprocessor(ROWS, "standard", (*parts, Column("n")))
+    seen = hide_columns(scaling.apply(torch.from_numpy(ROWS)).repeat(500, 1), seeded(), scaling)
+    assert torch.equal(seen[:, 3], seen[:, 4])
+    assert not torch.equal(seen[:, 3], seen[:, 5])
+    assert 0 < float(seen[:, 3].mean()) < 1
+
+
+def test_the_standard_autoencoder_of_a_table_learns_to_read_a_part_of_a_row() -> None:
+    scaling = fit_preprocessor(TABLE, "none", COLUMNS)
+    clean = scaling.apply(torch.from_numpy(TABLE))
+    corrupt = build_corruption(CorruptionConfig(kind="none"), scaling, (4,))
+    assert corrupt is not None
+    assert torch.equal(corrupt(clean, seeded()), hide_columns(clean, seeded(), scaling))
 
 
 def test_an_automatic_level_depends_on_the_kind() -> None:

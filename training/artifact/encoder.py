@@ -126,15 +126,15 @@ class Encoder:
     def encode_with_errors(self, rows: Floats) -> tuple[Floats, Floats]:
         """Return the output of `encode`, and the root mean square of the reconstruction error over a row's features.
 
-        (n, width) raw float32, without missing values -> (n, latent_dim) and (n,) float32, the errors in the unit of
-        the preprocessed rows; NaN or infinite if the decoder's output is.
+        Features of missing values have no error. (n, width) raw float32 -> (n, latent_dim) and (n,) float32, the errors
+        in the unit of the preprocessed rows; NaN or infinite if the decoder's output is.
         """
-        logits, root = self.header["output"] == "logits", math.sqrt(self.preprocess.features)
+        logits = self.header["output"] == "logits"
 
         def step(x: Tensor) -> Tensor:
             features = self.preprocess.apply(x)  # (block, features)
             latent = _through(self.encoder, features)
-            differences = self.preprocess.output_features(_through(self.decoder, latent), logits=logits) - features
+            differences, root = self.preprocess.differences(_through(self.decoder, latent), features, logits=logits)
             lengths = torch.linalg.vector_norm(differences, dim=1, keepdim=True, dtype=torch.float64)  # (block, 1)
             return torch.cat([latent, (lengths / root).float()], dim=1)  # (block, latent_dim + 1)
 

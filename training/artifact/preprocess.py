@@ -1,5 +1,6 @@
 """Scales columns: fitted on training rows only, stored in the encoder artifact."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -71,9 +72,14 @@ class Preprocessor:
         return len(self.offset)
 
     @property
+    def values(self) -> int:
+        """The number of values of a preprocessed row, without those that say that a value is missing."""
+        return self.features - (len(self.table.layout.numbers + self.table.layout.categories) if self.table else 0)
+
+    @property
     def mixed(self) -> bool:
-        """Whether a row has more than numbers that were never missing."""
-        return self.table is not None and not self.table.layout.numbers_only
+        """Whether a preprocessed row has indicators and categories: whether it is a row of a table."""
+        return self.table is not None
 
     def apply(self, rows: Tensor) -> Tensor:
         """(n, width) raw float32, in a table NaN for missing -> (n, features) preprocessed.
@@ -131,7 +137,8 @@ class Preprocessor:
         """(n, features) decoded or preprocessed -> (n, width) in the raw unit; windows that were normalized stay so.
 
         The greatest of a category's features determines its code, or NaN if it is the slot for missing values.
-        A number is NaN if its indicator is above 0, or above a half if the indicators are `shares` and not logits.
+        In a table, a number is NaN if its indicator is above 0, or above a half if the indicators are `shares` and not
+        logits.
         """
         raw = rows / self.factor + self.offset
         return self.table.to_rows(raw, shares=shares) if self.table else raw
@@ -153,6 +160,21 @@ class Preprocessor:
         numbers = _between(self.low[:count], self.high[:count], output[:, :count])  # (n, numbers)
         return torch.cat([numbers, output[:, count:]], dim=1)
 
+    def differences(self, output: Tensor, features: Tensor, *, logits: bool) -> tuple[Tensor, Tensor | float]:
+        """The differences of a decoder's output from preprocessed rows, (n, features) each, in the unit of `apply`.
+
+        Returns them, 0 for columns whose value is missing, and the root of the number of known features: (n, 1), or for
+        all rows one number.
+        """
+        output = self.output_features(output, logits=logits)
+        if self.table is None:
+            return output - features, math.sqrt(self.features)
+        m, last = len(self.table.layout.numbers), self.table.layout.first_slot
+        indicators = whole_vectors(torch.sigmoid, output[:, m:last].contiguous())  # (n, m)
+        output = torch.cat([output[:, :m], indicators, output[:, last:]], dim=1)
+        known = self.table.present(features)  # (n, features)
+        return (output - features) * known, known.sum(dim=1, keepdim=True).clamp_min(1).sqrt()
+
     @property
     def noise_unit(self) -> Tensor:
         """(features,): the range of a column, or if columns are standardized, one standard deviation.
@@ -167,8 +189,7 @@ class Preprocessor:
         """(features,): the replacement for a masked value: the column's least, or a missing value."""
         if self.table is None:
             return self.low
-        scaled = (self.table.masked - self.offset) * self.factor
-        return torch.where(scaled.isnan(), self.low, scaled)
+        return (self.table.masked - self.offset) * self.factor
 
     def tensors(self) -> dict[str, Tensor]:
         """The four tensors by name."""

@@ -32,7 +32,7 @@ from lookalike.training.fit.split import Split
 from lookalike.training.fit.step_cost import few_threads, is_short
 from lookalike.training.history import State
 from lookalike.training.models.autoencoder import Autoencoder, latent_dim_for
-from lookalike.training.models.column_loss import column_loss
+from lookalike.training.models.column_loss import column_loss, column_weights
 from lookalike.training.models.losses import Loss, bounded, build_loss, check_pair
 from lookalike.training.models.optimizers import build_optimizer
 from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
@@ -141,8 +141,10 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     numbers = len(preprocess.table.layout.numbers) if preprocess.table else preprocess.features
     if loss.range_logits:
         loss = bounded(loss, *(edge[:numbers].to(device) for edge in (preprocess.low, preprocess.high)))
+    _check_names(rows, config)
+    weights = column_weights(preprocess.columns, config.data.weight)
     if preprocess.table:
-        loss = column_loss(loss, preprocess.table.layout)
+        loss = column_loss(loss, preprocess.table.layout, weights)
     check_pair(loss, config.model)
     _check_output(config, loss, preprocess)
     corrupt = build_corruption(config.corruption, preprocess.to(device), rows.shape, series=rows.series)
@@ -152,7 +154,7 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
     train, validation = place_on_device(scaled, device)
     data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
-    model = _build(rows, data.train.shape[1], config).to(device)
+    model = _build(rows, preprocess, config).to(device)
     optimizer = build_optimizer(config.optimizer, model)
     precision: Precision = (resumed or {}).get("precision", config.fit.precision)
     bf16 = choose_bf16(precision, model, loss, optimizer, data.train[: plan.batch_size])
@@ -184,10 +186,10 @@ def epoch_bar(epochs: int, state: State, *, shown: bool = True, log: Path | None
         yield Hooks(on_step=on_step, on_epoch=on_epoch)
 
 
-def _build(rows: Rows, width: int, config: TrainConfig) -> Autoencoder:
-    """Build a model for preprocessed rows of `width` values; they keep their shape if it has as many values."""
-    shape = rows.shape if rows.width == width else (width,)
-    latent_dim = latent_dim_for(width, config.model)
+def _build(rows: Rows, preprocess: Preprocessor, config: TrainConfig) -> Autoencoder:
+    """Build a model for preprocessed rows; they keep their shape if it has as many values."""
+    shape = rows.shape if rows.width == preprocess.features else (preprocess.features,)
+    latent_dim = latent_dim_for(preprocess.values, config.model)
     with torch.device("meta"):  # without storage
         sketch = Autoencoder(shape, latent_dim, config.model, series=rows.series)
     weights = max(sum(part.numel() for part in half.parameters()) for half in (sketch.encoder, sketch.decoder))
@@ -216,6 +218,14 @@ def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPla
         corrupt=corrupt,
         clip=config.optimizer.clip,
     )
+
+
+def _check_names(rows: Rows, config: TrainConfig) -> None:
+    """Refuse settings that name columns if the rows have no names."""
+    for setting in ("columns", "exclude", "category", "number", "text"):
+        if (names := getattr(config.data, setting)) and not rows.columns:
+            expected = "no names of columns: the rows are not from a table"
+            raise ConfigError(f"data.{setting}", expected=expected, found=", ".join(names))
 
 
 def _check_output(config: TrainConfig, loss: Loss, preprocess: Preprocessor) -> None:

@@ -27,6 +27,7 @@ from lookalike.training.history import State
 from lookalike.training.plan import Hooks
 from lookalike.training.progress import PROGRESS_LOG
 from lookalike.training.rows import Rows
+from lookalike.training.rows.unique_ids import check_unique_ids
 from lookalike.training.sealed import Sealed, locked
 
 __all__ = ["TrainedRun", "train"]
@@ -74,6 +75,7 @@ def train(
     if resume and not checkpoint:
         print(f"{run} has no checkpoint: a new run begins", file=sys.stderr)
     rows = rows.with_settings(config.data)
+    check_unique_ids(rows)
     split = split_rows(rows, config, held=held, without=without)
     fitting = prepare(rows, split, config, resumed=checkpoint.header["settings"] if checkpoint else None)
     settings = fitting.settings(rows, split, config)

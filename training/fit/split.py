@@ -15,7 +15,7 @@ from lookalike.training.array_types import Booleans, Doubles, Floats, Integers
 from lookalike.training.config import TrainConfig
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
-from lookalike.training.rows import Rows, evenly, fingerprints, read_at, sampled
+from lookalike.training.rows import Chunk, Rows, evenly, fingerprints, read_at, sampled
 from lookalike.training.tables.origin import Origin, find_origin, is_blurred, is_coarse
 from lookalike.training.transforms import Stretch, WindowTransform, overlapping, stretch_of
 
@@ -87,7 +87,7 @@ def split_rows(
         places = sampled(rows.count, most, config.fit.seed)
         places = places if held is None else np.union1d(places, held)
         places = places if without is None else np.setdiff1d(places, without)
-        inputs, notes = read_at(rows, places, advance, note=partial(_note, rows.group))
+        inputs, notes = read_at(rows, places, advance, note=partial(_notes, rows.group))
     labels, stretches = [label for label, _ in notes], [stretch for _, stretch in notes]
     blurred = blurred | is_coarse(inputs[evenly(len(inputs), _sample_rows(rows))])
     share, seed = config.data.validation, config.fit.seed
@@ -184,9 +184,10 @@ def hold_out_recordings(stretches: Sequence[Stretch | None], share: float, seed:
     return ends
 
 
-def _note(group: str | None, payload: dict[str, Any]) -> tuple[Any, Stretch | None]:
-    """Return the label and the stretch of a row."""
-    return payload.get("label"), stretch_of(payload, group) if group else None
+def _notes(group: str | None, chunk: Chunk) -> list[tuple[Any, Stretch | None]]:
+    """Return the label and the stretch of each row of a chunk."""
+    stretches = [stretch_of(payload, group) for payload in chunk.payloads] if group else [None] * len(chunk.ids)
+    return list(zip(chunk.labels(), stretches, strict=True))
 
 
 def _fill(sizes: Integers, target: int) -> Booleans:

@@ -1,6 +1,6 @@
 """The common form of every source of rows: a count, a shape, and checked chunks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lookalike.training.array_types import Floats, Integers
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
+from lookalike.training.rows.payloads import TablePayloads
 from lookalike.training.tables.columns import Column
 from lookalike.training.tables.origin import Origin, relative
 from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform
@@ -36,8 +37,14 @@ class Chunk:
 
     ids: list[str]
     inputs: NDArray[Any]
-    payloads: list[dict[str, Any]]
+    payloads: Sequence[dict[str, Any]]
     previews: list[bytes] = field(default_factory=list)
+
+    def labels(self) -> list[Any]:
+        """Return the label of each row, None for an unlabeled row."""
+        if isinstance(self.payloads, TablePayloads):
+            return self.payloads.labels()
+        return [payload.get("label") for payload in self.payloads]
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Rows:
         reopen: opens the same source with other settings, or for an encoder; None if neither changes the rows.
         read_with_previews: as `read`, with `Chunk.previews`; None if the rows are no pictures.
         skipped: the name of each file that could not be read, and the reason.
+        ids: yields the ids alone, in order, in parts; None if the source has no ids, and a row's number is its id.
     """
 
     name: str
@@ -78,6 +86,7 @@ class Rows:
     reopen: "Callable[[DataConfig, InputSpec | None], Rows] | None" = field(default=None, repr=False)
     read_with_previews: Callable[[int], Iterator[Chunk]] | None = field(default=None, repr=False)
     skipped: tuple[tuple[str, str], ...] = ()
+    ids: Callable[[], Iterator[list[str]]] | None = field(default=None, repr=False)
 
     @property
     def width(self) -> int:
@@ -190,11 +199,11 @@ def read_at(
     keep: Integers,
     advance: Callable[[int], None] = lambda n: None,
     dtype: type[np.float32 | np.float64] = np.float32,
-    note: Callable[[dict[str, Any]], Any] = lambda payload: payload.get("label"),
+    note: Callable[[Chunk], Sequence[Any]] = Chunk.labels,
 ) -> tuple[NDArray[Any], list[Any]]:
-    """Return the rows at the ascending positions `keep`, (n, width), and a note on the payload of each.
+    """Return the rows at the ascending positions `keep`, (n, width), and a note on each.
 
-    By default the notes are the labels, None for unlabeled rows.
+    `note` returns the notes on all rows of a chunk. By default these are the labels, None for unlabeled rows.
     """
     inputs = np.empty((len(keep), rows.width), dtype)
     notes: list[Any] = []
@@ -203,7 +212,8 @@ def read_at(
         start, stop = np.searchsorted(keep, [first, first + len(chunk.inputs)])
         picked = keep[start:stop] - first
         inputs[start:stop] = chunk.inputs[picked]
-        notes += [note(chunk.payloads[i]) for i in picked]
+        found = note(chunk) if len(picked) else []
+        notes += [found[i] for i in picked]
         first += len(chunk.inputs)
         advance(len(chunk.inputs))
     return inputs, notes

@@ -4,7 +4,6 @@ A column is numeric if more than half of its values are numbers. In such a colum
 word for a missing value is an error. Whole numbers with leading zeros are codes and stay text, as all other cells do.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 from lookalike.training.array_types import Doubles
 from lookalike.training.errors import DataError
 
-__all__ = ["WORDS", "Tally", "convert", "is_time"]
+__all__ = ["WORDS", "Tally", "convert"]
 
 WORDS = ("NA", "N/A", "#N/A", "NaN", "-NaN", "null", "None", "-")
 """In a numeric or boolean column, these words mean a missing value, in upper or lower case."""
@@ -24,8 +23,6 @@ _BITS = pa.array(["0", "1"])
 _NUMBER = r"^[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf|infinity))$"
 _SIGNS = "[$€£¥%,' ]"
 _PADDED = "^0[0-9]+$"
-_DATE, _CLOCK = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d([.,]\d+)?)?"
-_TIME = re.compile(rf"{_DATE}|{_CLOCK}|{_DATE}[T ]{_CLOCK} ?(Z|[+-]\d\d(:?\d\d)?)?")
 
 
 class Tally:
@@ -124,11 +121,6 @@ def convert(cells: pa.Array, kind: pa.DataType, source: tuple[Path, str], first:
         _refuse_first(cells, pc.or_(pc.is_null(cells), valid), kind, source, first)
         numbers = cells.cast(pa.float64())
     return cells.cast(kind) if kind == pa.int64() else numbers.cast(kind)
-
-
-def is_time(text: str) -> bool:
-    """Whether a text is a date, a time of day, or both, in ISO 8601 format."""
-    return _TIME.fullmatch(text) is not None
 
 
 def _refuse_first(cells: pa.Array, valid: pa.Array, kind: pa.DataType, source: tuple[Path, str], first: int) -> None:

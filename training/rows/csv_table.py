@@ -9,15 +9,13 @@ import pyarrow as pa
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
-from lookalike.training.rows.categories import RESERVED, scan_categories
-from lookalike.training.rows.csv_kinds import WORDS, Tally, convert, is_time
+from lookalike.training.rows.categories import cell_kinds, scan_categories
+from lookalike.training.rows.csv_kinds import WORDS, Tally, convert
 from lookalike.training.rows.csv_text import Header, read_cells, read_header
 from lookalike.training.rows.tables import OpenTable, check_names, table_rows
 from lookalike.training.transforms import InputSpec
 
 __all__ = ["open_csv"]
-
-_KINDS = {"numeric": pa.float64(), "boolean": pa.bool_(), "categorical": pa.string()}
 
 
 def open_csv(path: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
@@ -26,14 +24,14 @@ def open_csv(path: Path, settings: DataConfig, spec: InputSpec | None = None) ->
     Raises DataError if the file is not such a table, or if a cell is not of its column's kind; the error names it.
     """
     header = read_header(path)
-    check_names(path, header.names)
+    check_names(path, header.names, settings)
     _check_header(path, header.names)
-    tallies = {name: Tally() for name in header.names if name not in RESERVED}
+    tallies = {name: Tally() for name in header.names if name not in {settings.id, settings.label}}
     columns = spec.columns if spec else ()
     texts = list(tallies) if spec is None else []
     count, values = scan_categories(_counted(path, header, tallies), texts, settings.categories)
-    known = {column.name: _KINDS[column.kind] for column in columns if column.name in tallies}
-    kinds = {name: known.get(name) or _kind(tally, payload=bool(columns)) for name, tally in tallies.items()}
+    known = {name: kind for name, kind in cell_kinds(columns).items() if name in tallies}
+    kinds = {name: _kind(tally, known.get(name), payload=bool(columns)) for name, tally in tallies.items()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in header.names])
 
     def batches(size: int) -> Iterator[pa.RecordBatch]:
@@ -46,9 +44,7 @@ def open_csv(path: Path, settings: DataConfig, spec: InputSpec | None = None) ->
     if not all(tally.fits(kinds[name]) for name, tally in tallies.items()):
         for _ in batches(count):  # raise for the first bad cell now, before earlier rows are used
             pass
-    found = {
-        name: d for name, d in values.items() if kinds[name] == pa.string() and any(d) and not all(map(is_time, d))
-    }
+    found = {name: d for name, d in values.items() if kinds[name] == pa.string() and any(d)}
     words = {name: tally.words for name, tally in tallies.items() if tally.words and kinds[name] != pa.string()}
     notes = [note for name, tally in tallies.items() if name not in known and (note := tally.note(name))]
     opened = OpenTable(path, schema, count, batches, (*notes[:20], *([_words_line(words)] if words else [])))
@@ -67,8 +63,10 @@ def _converted(path: Path, cells: pa.RecordBatch, schema: pa.Schema, first: int)
     return pa.record_batch(columns, schema=schema)
 
 
-def _kind(tally: Tally, *, payload: bool) -> pa.DataType:
-    """Return the kind of a column; a payload column with a bad cell among numbers is text."""
+def _kind(tally: Tally, known: pa.DataType | None, *, payload: bool) -> pa.DataType:
+    """Return the kind of a column: `known` for an input; a payload column with a bad cell among numbers is text."""
+    if known is not None:
+        return pa.int64() if known == pa.float64() and tally.kind() == pa.int64() else known
     return tally.kind() if tally.fits(tally.kind()) or not payload else pa.string()
 
 

@@ -11,7 +11,7 @@ from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.arrow_values import duplicate_field, is_nested, plain_column, text_of
 from lookalike.training.rows.base import Rows
-from lookalike.training.rows.categories import RESERVED, is_text, scan_categories
+from lookalike.training.rows.categories import is_text, scan_categories
 from lookalike.training.rows.pandas_index import index_columns
 from lookalike.training.rows.tables import BROKEN, OpenTable, broken, check_names, table_rows
 from lookalike.training.transforms import InputSpec
@@ -34,10 +34,11 @@ def open_parquet(path: Path, settings: DataConfig, spec: InputSpec | None = None
     try:
         with _parquet(path) as file:
             schema, count = _text_schema(file.schema_arrow), file.metadata.num_rows
-        check_names(path, schema.names)
-        _check_types(path, schema)
-        index = index_columns(schema) - RESERVED
-        texts = [field.name for field in schema if is_text(field.type) and field.name not in index]
+        reserved = {settings.id, settings.label}
+        check_names(path, schema.names, settings)
+        _check_types(path, schema, reserved)
+        index = index_columns(schema) - reserved
+        texts = [field.name for field in schema if is_text(field.type) and field.name not in index | reserved]
         texts = texts if spec is None else []
         most = settings.categories
         values = scan_categories(batches(_BATCH, texts), texts, most, count=False)[1] if texts else {}
@@ -71,10 +72,10 @@ def _with_texts(path: Path, batch: pa.RecordBatch, first: int) -> pa.RecordBatch
     return pa.record_batch(columns, names=batch.schema.names)
 
 
-def _check_types(path: Path, schema: pa.Schema) -> None:
+def _check_types(path: Path, schema: pa.Schema, reserved: set[str]) -> None:
     for field in schema:
         place = f"{path}, column {field.name}"
-        if field.name in RESERVED and is_nested(field.type):
+        if field.name in reserved and is_nested(field.type):
             raise DataError(place, expected="one value per row", found=str(field.type)[:200])
         if (duplicate := duplicate_field(field.type)) is not None:
             raise DataError(place, expected="a struct with unique field names", found=f"{duplicate!r} at least twice")

@@ -50,7 +50,7 @@ class _Table:
 def open_csv_recordings(path: Path, name: str, settings: DataConfig) -> Source:
     """Open a text file with a header; its first rows decide which columns are numbers."""
     header = read_header(path)
-    check_names(path, header.names)
+    check_names(path, header.names, settings)
 
     def batches(size: int, names: list[str]) -> Iterator[pa.RecordBatch]:
         for cells in read_cells(path, header):
@@ -88,7 +88,7 @@ def open_parquet_recordings(path: Path, name: str, settings: DataConfig) -> Sour
             schema = file.schema_arrow
     except BROKEN as error:
         raise broken(path, error) from error
-    check_names(path, schema.names)
+    check_names(path, schema.names, settings)
     numbers = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
     return _source(_Table(path, schema.names, numbers, batches, number), name, settings)
 

@@ -4,10 +4,11 @@
      "mean": 3.5}
     {"name": "sold", "kind": "boolean", "missing": 0, "counts": [61, 39]}
     {"name": "color", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [12, 87]}
+    {"name": "sold_on.age", "source": "sold_on", "part": "age", "kind": "numeric", ...}
 
-In raw rows a number is its value minus the column's origin, and a category is its code, the position among the column's
-values. NaN is a missing value or an unknown category. An artifact stores its columns in this form; writer and reader
-are both here.
+The last column is a part of the field "sold_on" (training.tables.parts). In raw rows a number is its value minus the
+column's origin, and a category is its code, the position among the column's values. NaN is a missing value or an
+unknown category. An artifact stores its columns in this form; writer and reader are both here.
 """
 
 import dataclasses
@@ -19,12 +20,32 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BOOLEANS", "CATEGORIES", "Column", "FittedColumn", "describe_columns", "read_columns", "to_json_rows"]
+__all__ = [
+    "BOOLEANS",
+    "CATEGORIES",
+    "CODE",
+    "NGRAMS",
+    "PARSED",
+    "TEXT_PARTS",
+    "TIME_PARTS",
+    "Column",
+    "FittedColumn",
+    "describe_columns",
+    "fields_of",
+    "read_columns",
+    "to_json_rows",
+]
 
 ColumnKind = Literal["numeric", "boolean", "categorical"]
 BOOLEANS = ("false", "true")
 CATEGORIES = 64
 """A text column with at most this many distinct values is part of the input, unless the user sets another limit."""
+TIME_PARTS = ("age", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "month_sin", "month_cos")
+NGRAMS = 64
+TEXT_PARTS = tuple(f"ngram_{number}" for number in range(NGRAMS))
+PARSED, CODE = "parsed", "code"
+_PARTS = {"numeric": {*TIME_PARTS, *TEXT_PARTS, PARSED}, "boolean": set[str](), "categorical": {CODE}}
+"""By kind: the parts of a field that a column may be; training.tables.parts defines them."""
 _NUMBERS = ("origin", "offset", "factor", "low", "high", "mean")
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -35,11 +56,20 @@ class Column:
 
     Attributes:
         values: the categories in the order of their codes: false and true for a boolean, none for a number.
+        source: the field of the source that the column is a part of; "" if the column is the field itself.
+        part: how the column follows from its field (training.tables.parts); "" if it is the field's value.
     """
 
     name: str
     kind: ColumnKind = "numeric"
     values: tuple[str, ...] = ()
+    source: str = ""
+    part: str = ""
+
+    @property
+    def field(self) -> str:
+        """The name of the field in a file or a request; several columns may have one field."""
+        return self.source or self.name
 
     @cached_property
     def codes(self) -> dict[str, float]:
@@ -68,6 +98,14 @@ class FittedColumn:
     high: float = 0.0
     mean: float = 0.0
     origin: float = 0.0
+
+
+def fields_of(columns: tuple[Column, ...]) -> dict[str, list[int]]:
+    """Return the fields of the source, in order, each with the positions of its columns."""
+    fields: dict[str, list[int]] = {}
+    for place, column in enumerate(columns):
+        fields.setdefault(column.field, []).append(place)
+    return fields
 
 
 def describe_columns(fitted: tuple[FittedColumn, ...]) -> list[dict[str, Any]]:
@@ -104,6 +142,8 @@ def _json_value(value: float, words: tuple[Any, ...]) -> Any:
 def _describe(fitted: FittedColumn) -> dict[str, Any]:
     column = fitted.column
     fields: dict[str, Any] = {"name": column.name, "kind": column.kind, "missing": fitted.missing}
+    if column.part:
+        fields |= {"source": column.source, "part": column.part}
     if column.kind == "numeric":
         return fields | {name: getattr(fitted, name) for name in _NUMBERS}
     values = {"values": list(column.values)} if column.kind == "categorical" else {}
@@ -116,20 +156,23 @@ def _read(number: int, fields: Any) -> FittedColumn:
         raise ValueError(f"{place} has an unknown kind")
     kind, name = fields["kind"], fields.get("name")
     required = {"numeric": {*_NUMBERS}, "boolean": {"counts"}, "categorical": {"values", "counts"}}[kind]
+    required |= {"source", "part"} & fields.keys() and {"source", "part"}
     if fields.keys() != {"name", "kind", "missing"} | required:
         raise ValueError(f"{place} has the keys {', '.join(sorted(map(str, fields)))}")
-    if not isinstance(name, str):
-        raise ValueError(f"{place} has the name {name!r}")
+    if not isinstance(name, str) or not isinstance(fields.get("source", ""), str):
+        raise ValueError(f"{place} has the name {name!r} and the source {fields.get('source')!r}")
+    if "part" in fields and not (isinstance(fields["part"], str) and fields["part"] in _PARTS[kind]):
+        raise ValueError(f"{place} has the part {fields['part']!r}, which no column of its kind has")
+    of_field = (fields.get("source", ""), fields.get("part", ""))
     missing = _count(f"{place}, missing", fields["missing"])
     if kind == "numeric":
-        return _read_number(place, Column(name), missing, fields)
+        return _read_number(place, Column(name, "numeric", (), *of_field), missing, fields)
     values = BOOLEANS if kind == "boolean" else _texts(f"{place}, values", fields["values"])
     counts = fields["counts"]
     if not isinstance(counts, list) or len(counts) != len(values):
         raise ValueError(f"{place} needs one count for each of its {len(values)} values")
-    return FittedColumn(
-        Column(name, kind, values), missing, tuple(_count(f"{place}, counts", count) for count in counts)
-    )
+    column = Column(name, kind, values, *of_field)
+    return FittedColumn(column, missing, tuple(_count(f"{place}, counts", count) for count in counts))
 
 
 def _read_number(place: str, column: Column, missing: int, fields: dict[str, Any]) -> FittedColumn:

@@ -221,6 +221,15 @@ def search(
     id_: Annotated[
         list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead. May be repeated.")
     ] = None,
+    row: Annotated[
+        str | None,
+        typer.Option(
+            "--row",
+            metavar="JSON",
+            help="A row of a table, or a part of it, to search with instead: JSON such as "
+            '\'{"color": "red"}\', a file of JSON, or - for standard input.',
+        ),
+    ] = None,
     limit: Limit = DEFAULT_LIMIT,
     filter_: Annotated[
         str | None,
@@ -237,23 +246,29 @@ def search(
     """Search the current items.
 
     The current items are the champion's items with all later changes, as in the service. Prints one JSON object for
-    each query: its id, its hits (best first) and its novelty.
+    each query: its id, its hits (best first), its novelty, and for a part of a row the columns that were used.
     """
     from lookalike.cli.search_input import photo_from
     from lookalike.cli.search_output import print_hits, read_filter_text
+    from lookalike.cli.search_row import read_row
     from lookalike.data import open_data
     from lookalike.index.changes.collection import open_collection
     from lookalike.index.errors import QueryError
     from lookalike.index.versions.embed import suited
 
-    if (data is None) == (not id_):
-        raise QueryError("search", expected="either DATA or --id", found="both" if data else "neither")
+    if sum(map(bool, (data, id_, row))) != 1:
+        found = "several" if data or id_ or row else "none"
+        raise QueryError("search", expected="one of DATA, --id and --row", found=found)
     check_limit(limit, MAX_LIMIT)
     parsed = None if filter_ is None else read_filter_text(filter_)
     collection = open_collection(open_store(store), open_store(store).champion_number(), device)
     left_out = options.thinning(collection.encoder, by_ids=bool(id_))
     if id_:
         print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed, left_out))
+    elif row:
+        asked, columns = read_row(row, collection.encoder)
+        names = [str(number) for number in range(len(asked))]
+        print_hits(collection.items, names, collection.searcher.search_rows(asked, limit, parsed), columns)
     elif data == "-":
         photo = photo_from(sys.stdin.buffer, collection.encoder.transform)
         print_hits(collection.items, ["-"], collection.searcher.search_rows(photo, limit, parsed, left_out))

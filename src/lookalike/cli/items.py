@@ -31,7 +31,8 @@ def import_(
     encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
     done = import_rows(open_data(data, spec=encoder.inputs), opened, again=again, device=device)
     nothing = "; nothing to do, --again imports them again" if not done.rows else ""
-    print(f"{done.rows:,} rows imported, {done.before:,} were imported before{nothing}")
+    replaced = f"; {done.replaced:,} replaced an item" if done.replaced else ""
+    print(f"{done.rows:,} rows imported, {done.before:,} were imported before{replaced}{nothing}")
     if done.clipped.count:
         values = f"{done.clipped.count:,} ({done.clipped.text()})"
         print(f"values that the encoder clips, because they are outside its known range: {values}", file=sys.stderr)
@@ -39,12 +40,13 @@ def import_(
 
 def export(
     store: StoreOption,
-    to: Annotated[Path, typer.Option("--out", metavar="F.parquet", help="The file to write: id, payload, embedding.")],
+    to: Annotated[Path, typer.Option("--out", metavar="F.parquet", help="The file to write.")],
     device: Device = "auto",
 ) -> None:
     """Write all current items to a file. The file appears only when it is complete.
 
-    A payload is JSON text; an embedding has unit length if the metric is cosine. If the command is interrupted, run it
+    The columns are id, payload (JSON text), payload.FIELD for each field with one kind of values (typed), and
+    embedding, of unit length if the metric is cosine. If the command is interrupted, run it
     again: it continues where it stopped.
     """
     from lookalike.index.changes.exporting import export as export_items

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from lookalike.training.errors import ConfigError
+
 __all__ = ["ReadingOptions"]
 
 
@@ -44,7 +46,9 @@ class ReadingOptions:
 
 def _toml(name: str, value: str) -> str:
     if name == "weight":
-        pairs = (pair.rpartition("=") for pair in value.split(","))
+        pairs = [pair.rpartition("=") for pair in value.split(",")]
+        if not all(column.strip() and weight.strip() for column, _, weight in pairs):
+            raise ConfigError("--weight", expected="NAME=W, such as price=2,color=0.5", found=repr(value))
         return "{" + ", ".join(f"{_quoted(column)} = {weight}" for column, _, weight in pairs) + "}"
     if name == "rate" or (name in {"window", "hop"} and value.isdigit()):
         return value

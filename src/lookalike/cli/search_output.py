@@ -1,6 +1,7 @@
 """Parse a filter from the command line, and print the hits of a search."""
 
 import json
+from collections.abc import Sequence
 
 from lookalike.index.changes.delta import Delta
 from lookalike.index.errors import QueryError
@@ -18,13 +19,19 @@ def read_filter_text(text: str) -> Filter:
         raise QueryError("--filter", expected="JSON", found=str(error)[:80]) from error
 
 
-def print_hits(items: Delta, ids: list[str], result: SearchResult) -> None:
-    """Print one JSON object for each query: its id, its hits (best first), and its novelty."""
+def print_hits(
+    items: Delta, ids: list[str], result: SearchResult, columns: Sequence[list[str] | None] | None = None
+) -> None:
+    """Print one JSON object for each query: its id, its hits (best first), and its novelty.
+
+    `columns`: for a part of a row, the columns that the query used, which are printed too; None for a whole row.
+    """
     queries = zip(ids, result.scores.tolist(), result.positions.tolist(), result.novelty.tolist(), strict=True)
-    for name, scores, positions, novelty in queries:
+    for number, (name, scores, positions, novelty) in enumerate(queries):
         hits = [
             {"id": items.id_at(position), "score": score, "payload": json.loads(items.payload_json(position))}
             for score, position in zip(scores, positions, strict=True)
             if position >= 0
         ]
-        print(json.dumps({"query": name, "hits": hits, "novelty": novelty}))
+        used = columns[number] if columns else None
+        print(json.dumps({"query": name, "hits": hits, "novelty": novelty} | ({"columns": used} if used else {})))

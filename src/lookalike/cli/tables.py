@@ -136,9 +136,22 @@ def auto_fix_table(result: "AutoFixResult") -> Table:
 
 
 def columns_line(columns: "Sequence[Column]") -> str:
-    """The input columns with their types."""
+    """The input columns with their types; the parts of one field together."""
+    fields: dict[str, list[Column]] = {}
+    for column in columns:
+        fields.setdefault(column.field, []).append(column)
+    return ", ".join(f"{name} ({_kind(parts)})" for name, parts in fields.items())
+
+
+def _kind(columns: "Sequence[Column]") -> str:
+    """The kind of a field, from its columns."""
+    first = columns[0]
+    if first.part.startswith("ngram"):
+        return f"text, {len(columns)} hashed n-grams"
+    if len(columns) > 1 or first.part == "age":
+        return "time: " + ", ".join(dict.fromkeys(column.part.partition("_")[0] for column in columns))
     kinds = {"numeric": "number", "boolean": "true or false"}
-    return ", ".join(f"{c.name} ({kinds.get(c.kind) or f'{len(c.values)} words'})" for c in columns)
+    return kinds.get(first.kind) or f"{len(first.values)} words"
 
 
 def history_line(state: "State") -> str:

@@ -40,7 +40,7 @@ def train(
     settings = load_config(config, [*options.overrides(), *(set_ or [])])
     rows = open_data(data, settings.data)
     if rows.columns:
-        out.print(f"input: {columns_line(rows.columns)}; every other column is payload")
+        out.print(f"input: {columns_line(rows.columns)}")
     if isinstance(rows.transform, ImageTransform):
         out.print(f"input: {rows.transform.line}")
     state = train_run(rows, settings, run, resume=resume).state

@@ -46,17 +46,58 @@ def wanted() -> dict[str, tuple[NDArray[np.float32], dict[str, Any]]]:
 
 def assert_exported(path: Path, items: dict[str, tuple[NDArray[np.float32], dict[str, Any]]]) -> None:
     table = pq.read_table(path)
-    assert [str(field.type) for field in table.schema] == [
-        "string",
-        "string",
-        f"fixed_size_list<element: float>[{WIDTH}]",
-    ]
+    kinds = {name: str(table.schema.field(name).type) for name in ("id", "payload", "embedding")}
+    assert kinds == {"id": "string", "payload": "string", "embedding": f"fixed_size_list<element: float>[{WIDTH}]"}
+    fields = [name.removeprefix("payload.") for name in table.column_names if name.startswith("payload.")]
+    for row in table.to_pylist():
+        payload = json.loads(row["payload"])
+        assert {name: row[f"payload.{name}"] for name in fields} == {name: payload.get(name) for name in fields}
+        assert payload.keys() <= set(fields)
     ids = table["id"].to_pylist()
     assert sorted(ids) == sorted(items)
     assert [json.loads(text) for text in table["payload"].to_pylist()] == [items[name][1] for name in ids]
     embeddings = np.array(table["embedding"].to_pylist(), np.float32).reshape(-1, WIDTH)
     expected = np.array([items[name][0] for name in ids], np.float32).reshape(-1, WIDTH)
     np.testing.assert_allclose(embeddings, expected, rtol=1e-6)
+
+
+def test_fields_of_one_kind_are_typed_columns(tmp_path: Path) -> None:
+    made, out = Store(tmp_path / "store"), tmp_path / "F.parquet"
+    encoder = encoder_at(tmp_path / "encoder", np.eye(WIDTH, dtype=np.float32))
+    payloads: list[dict[str, Any]] = [
+        {"n": 1, "x": 0.5, "kind": "a", "on": True, "tags": ["u", "v"], "mixed": 1, "size": 3, "in": {"deep": 1}},
+        {"n": None, "x": 2, "kind": None, "on": False, "tags": [], "mixed": "one", "id": "other"},
+    ]
+    build(
+        made_rows(cloud(2, WIDTH), None, payloads), encoder, made, metric="l2", target=Target(key="Flat"), device="cpu"
+    )
+    made.promote(1)
+    log_changes(made.folder, Change("new", ROW, '{"n": 7, "size": "XL", "late": 1.5, "x": 4}'))
+    export(made, out)
+    table = pq.read_table(out)
+    typed = {field.name.removeprefix("payload."): str(field.type) for field in table.schema if "payload." in field.name}
+    # mixed and size have numbers and texts, and in is an object: they are in the JSON text only.
+    assert typed == {
+        "n": "int64",
+        "x": "double",
+        "kind": "string",
+        "on": "bool",
+        "tags": "list<element: string>",
+        "in.deep": "int64",
+        "id": "string",
+        "late": "double",
+    }
+    columns = {name: table[f"payload.{name}"].to_pylist() for name in typed}
+    assert columns["n"] == [1, None, 7]
+    assert columns["x"] == [0.5, 2.0, 4.0]
+    assert columns["kind"] == ["a", None, None]
+    assert columns["tags"] == [["u", "v"], None, None]
+    assert (columns["in.deep"], columns["id"], columns["late"]) == (
+        [1, None, None],
+        [None, "other", None],
+        [None, None, 1.5],
+    )
+    assert json.loads(table["payload"][1].as_py()) == payloads[1]
 
 
 def test_exports_all_current_items(store: Store, tmp_path: Path) -> None:

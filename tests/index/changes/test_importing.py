@@ -64,7 +64,7 @@ def test_each_row_becomes_an_item_with_its_id_input_and_payload(store: Store) ->
     np.testing.assert_array_equal([change.input for change in changes], inputs)
     assert [json.loads(change.payload or "") for change in changes] == payloads
     collection = open_collection(store, 1)
-    assert collection.items.count == 22  # one of the 20 was replaced
+    assert (done.replaced, collection.items.count) == (1, 22)  # one of the 20 was replaced
     found = collection.searcher.search_rows(inputs, 1)
     assert [collection.items.id_at(int(p)) for p in found.positions[:, 0]] == ["row-1", "new/ ?#%", "ключ 鍵 🔑"]
 
@@ -220,3 +220,13 @@ def test_clipped_values_are_reported_and_imported(tmp_path: Path) -> None:
         (f"row-{MOST + 1}", 3, -22),
     ]
     assert import_rows(made_rows(inputs), store).clipped.count == 0
+
+
+def test_counts_the_items_that_were_replaced(store: Store) -> None:
+    # row-1 is an item of the version, new comes twice, and gone was deleted before.
+    with closing(ChangeLog(store.folder)) as log:
+        log.append([Change("gone", cloud(1, WIDTH)[0], "{}"), Change("row-2")])
+        log.append([Change("gone")])
+    ids = ["row-1", "row-2", "new", "gone", "new"]
+    assert import_rows(made_rows(cloud(5, WIDTH, seed=1), ids), store).replaced == 2
+    assert import_rows(made_rows(cloud(5, WIDTH, seed=1), ids), store, again=True).replaced == 5

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lookalike.index.errors import QueryError
-from lookalike.index.items.filters import FieldTypes, allowed, read_filter
+from lookalike.index.items.fields import FieldTypes
+from lookalike.index.items.filters import allowed, read_filter
 
 BIG = 2**53
 LAST = 2**63 - 1

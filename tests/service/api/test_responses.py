@@ -228,3 +228,23 @@ async def test_a_large_npy_is_written_in_parts_and_says_its_length(version: Vers
     assert max(map(len, parts)) == PART_BYTES
     assert answer.headers["content-length"] == str(sum(map(len, parts)))
     np.testing.assert_array_equal(from_npy(b"".join(parts)), embeddings)
+
+
+@pytest.mark.anyio
+async def test_the_result_of_a_part_of_a_row_has_the_columns_that_were_used(version: Version) -> None:
+    collection, columns = Collection(version), [["size", "color"], None]
+    answer = hits_response(collection, FOUND, with_payload=False, as_npy=False, columns=columns)
+    first, second = orjson.loads(answer.body)["results"]
+    assert (first["columns"], first["novelty"]) == (["size", "color"], 0.5)
+    assert second.keys() == {"hits", "novelty"}
+    scores, positions, novelty = (
+        np.repeat(part, 3_000, axis=0) for part in (FOUND.scores, FOUND.positions, FOUND.novelty)
+    )
+    many = SearchResult(scores, positions, novelty)
+    asked = [columns[0]] * 3_000 + [None] * 3_000
+    streamed = hits_response(collection, many, with_payload=False, as_npy=False, columns=asked)
+    assert isinstance(streamed, StreamingResponse)
+    results = orjson.loads(b"".join(await parts_of(streamed)))["results"]
+    assert (results[0], results[-1]) == (first, second)
+    embedded = embeddings_response(collection, EMBEDDINGS, "float", columns=columns)
+    assert orjson.loads(embedded.body) == {"version": 1, "embeddings": EMBEDDINGS.tolist(), "columns": columns}

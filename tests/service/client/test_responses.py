@@ -109,6 +109,12 @@ def test_refuses_an_unexpected_content_type() -> None:
 WHOLE = {"version": 7, "sequence": 3, "results": [FOUND]}
 
 
+def test_reads_the_columns_of_a_part_of_a_row() -> None:
+    fields = {"version": 7, "sequence": 3, "results": [FOUND | {"columns": ["size"]}, FOUND]}
+    read = search_response(fields, count=2)
+    assert [result.columns for result in read.results] == [("size",), None]
+
+
 def test_reads_hits_and_novelty() -> None:
     read = search_response(WHOLE)
     assert (read.version, read.sequence, read.results[0].novelty) == (7, 3, 0.25)
@@ -133,6 +139,7 @@ def test_reads_hits_and_novelty() -> None:
         ({"version": 7, "results": [{"hits": [HIT] * 3, "novelty": 1}]}, "results[0].hits"),
         ({"version": 7, "results": [{"hits": []}]}, "results[0].novelty"),
         ({"version": 7, "results": [{"hits": [], "novelty": 0}]}, "results[0].novelty"),
+        ({"version": 7, "results": [{"hits": [], "novelty": 1, "columns": [3]}]}, "results[0].columns"),
         ({"version": 7, "results": [{"hits": [], "novelty": 1.1}]}, "results[0].novelty"),
         ({"version": 7, "results": [{"hits": [], "novelty": True}]}, "results[0].novelty"),
         ({"version": 7, "results": [{"hits": ["5"], "novelty": 1}]}, "results[0].hits[0].id"),

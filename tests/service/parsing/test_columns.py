@@ -1,17 +1,18 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from lookalike.service.errors import RequestError
 from lookalike.service.parsing.columns import TableInputs
 from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.tables.columns import BOOLEANS, Column
+from lookalike.training.tables.parts import encode_parts
 
 NAN = float("nan")
 TABLE = TableInputs(
-    (Column("size"), Column("colour", "categorical", ("blue", "red")), Column("sold", "boolean", BOOLEANS)),
-    frozenset({"size", "colour"}),
+    (Column("size"), Column("colour", "categorical", ("blue", "red")), Column("sold", "boolean", BOOLEANS))
 )
 
 
@@ -26,6 +27,7 @@ TABLE = TableInputs(
         ({"size": 1, "colour": "red", "sold": False}, [1, 1, 0]),
         ({"sold": True, "colour": "blue", "size": 2}, [2, 0, 1]),
         ({"sold": True}, [NAN, NAN, 1]),
+        ({"size": 1, "colour": "red"}, [1, 1, NAN]),
         ({"sold": None, "size": None}, [NAN, NAN, NAN]),
     ],
 )
@@ -57,8 +59,7 @@ def test_reads_lists_and_objects_in_one_call() -> None:
         ([1, "red", 2], ".sold", "true or false, or null", "2"),
         ([1, "red", 0.5], ".sold", "true or false, or null", "0.5"),
         ({"size": 1, "color": "red", "sold": True}, "", "names of columns: size, colour, sold", '"color"'),
-        ({"size": 1, "colour": "red"}, ".sold", "a value, as no training row lacked one", "nothing"),
-        ({}, ".sold", "a value, as no training row lacked one", "nothing"),
+        ({}, "", "one or more names of columns: size, colour, sold", "an empty object"),
         ({"sold": "x" * 100}, ".sold", "true or false", '"' + "x" * 39 + "…"),
     ],
 )
@@ -92,7 +93,7 @@ def test_refuses_other_codes(codes: list[float], field: str) -> None:
 
 
 def test_truncates_long_names() -> None:
-    long = TableInputs(tuple(Column(f"{i:03}" + "x" * 500) for i in range(500)), frozenset())
+    long = TableInputs(tuple(Column(f"{i:03}" + "x" * 500) for i in range(500)))
     for row in ({}, {"y": 1}, ["a"] * 500):
         with pytest.raises(RequestError) as refused:
             long.decode([row], "inputs[{}]")
@@ -101,8 +102,58 @@ def test_truncates_long_names() -> None:
 
 def test_only_numeric_tables_are_plain() -> None:
     assert not TABLE.numeric
-    assert TableInputs((Column("a"), Column("b")), frozenset({"a"})).numeric
+    assert TableInputs((Column("a"), Column("b"))).numeric
 
 
 def test_an_encoder_of_pictures_has_no_columns(tiny_run: Any) -> None:
     assert TableInputs.of(load_encoder(tiny_run / "encoder")) is None
+
+
+def of_field(name: str, *parts: str) -> tuple[Column, ...]:
+    return tuple(Column(f"{name}.{part}", "numeric", (), name, part) for part in parts)
+
+
+PARTS = TableInputs(
+    (
+        *of_field("when", "age", "hour_sin"),
+        Column("zip", "categorical", ("10115", "2.5"), "zip", "code"),
+        Column("code", "numeric", (), "code", "parsed"),
+        *of_field("title", "ngram_0", "ngram_1"),
+    )
+)
+
+
+def test_a_row_has_the_fields_and_not_the_parts() -> None:
+    assert list(PARTS.fields) == ["when", "zip", "code", "title"]
+    assert not PARTS.numeric
+    rows = [["1970-01-02T06:00", 10115, "007", "red shoes"], {"when": "1970-01-03"}, {"zip": 2.5, "code": 7}]
+    decoded = PARTS.decode(rows, "inputs[{}]")
+    np.testing.assert_allclose(decoded[:, :4], [[1.25, 1, 0, 7], [2, 0, NAN, NAN], [NAN, NAN, 1, 7]], atol=1e-12)
+    expected = encode_parts(pa.array(["red shoes"]), ("ngram_0", "ngram_1"))
+    np.testing.assert_array_equal(decoded[:, 4:], [*expected, [NAN, NAN], [NAN, NAN]])
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "expected"),
+    [
+        ({"when": "soon"}, ".when", "a date or a time, such as"),
+        ({"when": 3}, ".when", "a date or a time, such as"),
+        ({"zip": "10115"}, ".zip", "a number, or null"),
+        ({"code": "x"}, ".code", "a number, also as text"),
+        ({"title": 3}, ".title", "text, or null"),
+        ({"when.age": 3}, "", "names of columns: when, zip, code, title"),
+        ([1, 2, 3, 4, 5, 6], "", "a list of 4 values"),
+    ],
+)
+def test_names_the_field_of_a_wrong_part(row: Any, field: str, expected: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        PARTS.decode([{"when": "1970-01-01"}, row], "inputs[{}]")
+    assert refused.value.field == f"inputs[1]{field}"
+    assert refused.value.expected.startswith(expected)
+
+
+def test_names_the_fields_that_a_part_of_a_row_uses() -> None:
+    rows = np.array([[1, 0, 1], [NAN, 1, NAN], [NAN, NAN, NAN]], np.float32)
+    assert TABLE.used(rows) == [None, ["colour"], []]
+    assert TABLE.used(rows[:1]) is None
+    assert PARTS.used(np.array([[1, NAN, 0, NAN, 1, 1]], np.float32)) == [["when", "zip", "title"]]

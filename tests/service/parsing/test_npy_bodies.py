@@ -20,7 +20,7 @@ NAN = float("nan")
 MIXED = replace(
     BOUNDS,
     input_shape=(2,),
-    table=TableInputs((Column("size"), Column("colour", "categorical", ("blue", "red"))), frozenset({"size"})),
+    table=TableInputs((Column("size"), Column("colour", "categorical", ("blue", "red")))),
 )
 VALUES_1_TO_4 = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
 

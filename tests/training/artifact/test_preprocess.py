@@ -129,10 +129,12 @@ def test_a_table_of_numbers_is_scaled_like_an_array(rows: NDArray[np.float32], k
     array = fit_preprocessor(rows, kind)
     table = fit_preprocessor(rows, kind, tuple(Column(f"{i}") for i in range(rows.shape[1])))
     differing = rows.min(axis=0) < rows.max(axis=0)
-    assert applied(table, rows)[:, differing].tolist() == applied(array, rows)[:, differing].tolist()
+    width = rows.shape[1]
+    assert applied(table, rows)[:, :width][:, differing].tolist() == applied(array, rows)[:, differing].tolist()
+    assert not applied(table, rows)[:, width:].any()  # the indicators
     for name, tensor in array.tensors().items():
-        assert torch.equal(table.tensors()[name], tensor)
-    assert (table.mixed, table.features, table.width) == (False, array.features, array.width)
+        assert torch.equal(table.tensors()[name][:width], tensor)
+    assert (table.mixed, table.features, table.width, table.values) == (True, 2 * width, width, width)
 
 
 def test_fitting_ignores_missing_values() -> None:
@@ -154,11 +156,12 @@ def test_rows_with_gaps_survive_a_round_trip() -> None:
     preprocess = fit_preprocessor(MIXED, "standard", COLUMNS)
     n, m = np.array([-2, 0, 2, 0]) / np.sqrt(2), np.array([0, -2, 0, 2]) / np.sqrt(8 / 3)
     missing, x, y = [1, 0, 0, 0], [1, 0, 0, 1], [0, 1, 0, 0]
-    others = [missing, x, y, [0] * 4, [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]  # z; c, s: f t missing
+    none = [0] * 4  # of n missing?, and of c: z
+    others = [none, missing, x, y, none, [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]  # c, s: f t missing
     np.testing.assert_allclose(applied(preprocess, MIXED), np.array([n, m, *others]).T, atol=1e-6)
     back = preprocess.invert(preprocess.apply(torch.from_numpy(MIXED)))
     np.testing.assert_allclose(back, MIXED, atol=1e-5)
-    assert (preprocess.mixed, preprocess.width, preprocess.features, preprocess.columns) == (True, 4, 10, COLUMNS)
+    assert (preprocess.mixed, preprocess.width, preprocess.features, preprocess.columns) == (True, 4, 11, COLUMNS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,7 +171,7 @@ def test_a_missing_number_is_its_columns_mean_at_any_scale(kind: ScaleKind) -> N
     complete[0, 2] = 6
     filled, present = applied(preprocess, MIXED)[0], applied(preprocess, complete)[0]
     assert filled[1] == pytest.approx(present[1], abs=1e-6)
-    assert (filled[2], present[2]) == (1, 0)
+    assert (filled[3], present[3]) == (1, 0)
 
 
 @pytest.mark.parametrize("kind", ["center", "range"])
@@ -181,17 +184,17 @@ def test_only_numbers_share_a_unit_not_codes(kind: ScaleKind) -> None:
 
 def test_categories_and_indicators_are_not_scaled_and_have_no_noise() -> None:
     preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
-    assert preprocess.offset.tolist() == [1, 4] + [0] * 8
-    assert preprocess.noise_unit.tolist() == [1, 1] + [0] * 8
-    assert preprocess.low.tolist() == [0, 0] + [0] * 8
-    assert preprocess.high.tolist() == [1, 1] + [1] * 8
-    assert fit_preprocessor(MIXED, "standard", COLUMNS).noise_unit.tolist() == [1, 1] + [0] * 8
+    assert preprocess.offset.tolist() == [1, 4] + [0] * 9
+    assert preprocess.noise_unit.tolist() == [1, 1] + [0] * 9
+    assert preprocess.low.tolist() == [0, 0] + [0] * 9
+    assert preprocess.high.tolist() == [1, 1] + [1] * 9
+    assert fit_preprocessor(MIXED, "standard", COLUMNS).noise_unit.tolist() == [1, 1] + [0] * 9
 
 
-def test_a_masked_value_is_the_least_or_missing_if_training_had_gaps() -> None:
+def test_a_masked_value_is_the_least_or_in_a_table_missing() -> None:
     preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
-    # n: the least; m: the mean, and missing; c: only the slot for missing values; s likewise.
-    assert preprocess.masked.tolist() == pytest.approx([0, 0.5, 1, 0, 0, 0, 1, 0, 0, 1])
+    # n and m: the mean, and missing; c: only the slot for missing values; s likewise.
+    assert preprocess.masked.tolist() == pytest.approx([0.5, 0.5, 1, 1, 0, 0, 0, 1, 0, 0, 1])
     assert torch.equal(fit_preprocessor(MIXED[1:2], "none").masked, fit_preprocessor(MIXED[1:2], "none").low)
 
 
@@ -219,7 +222,7 @@ def test_a_column_may_be_empty_for_longer_than_a_block() -> None:
     rows[:, 0] = 1
     rows[[5, -2, -1], 1] = [1, 2, 6]
     preprocess = fit_preprocessor(rows, "standard", (Column("k"), Column("late")))
-    assert preprocess.offset.tolist() == [1, 3, 0]
+    assert preprocess.offset.tolist() == [1, 3, 0, 0]
     assert float(preprocess.factor[1]) == pytest.approx(1 / np.sqrt(14 / 3))
 
 
@@ -235,7 +238,7 @@ def test_the_fitted_columns_determine_a_table(kind: ScaleKind) -> None:
 
 def test_moves_all_tensors_to_a_device() -> None:
     preprocess = fit_preprocessor(MIXED, "standard", COLUMNS).to(torch.device("meta"))
-    assert preprocess.apply(torch.empty(3, 4, device="meta")).shape == (3, 10)
+    assert preprocess.apply(torch.empty(3, 4, device="meta")).shape == (3, 11)
     assert preprocess.table is not None
     assert preprocess.table.members.is_meta
 
@@ -269,7 +272,7 @@ def test_output_features_have_the_unit_of_the_models_input(kind: ScaleKind) -> N
 
 def test_only_a_tables_numbers_are_logits_of_shares() -> None:
     preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
-    output = torch.linspace(-3, 3, 20).reshape(2, 10)
+    output = torch.linspace(-3, 3, 22).reshape(2, 11)
     features = preprocess.output_features(output, logits=True)
     np.testing.assert_allclose(features[:, :2], output[:, :2].sigmoid(), atol=1e-6)  # their range is 0 to 1
     assert features[:, 2:].tolist() == output[:, 2:].tolist()
@@ -323,7 +326,7 @@ def test_a_tables_numbers_that_varied_in_training_are_clipped_and_named() -> Non
     queries = np.array([[1e9, 1, 3e38], [np.nan, np.nan, np.nan], [-8, 0, 2_024]], np.float32)
     clipped = preprocess.clipped(queries, range(3))
     assert [str(one) for one in clipped.values] == ["row 0, column size: 1e+09 (known: -9 to 12)"]
-    assert applied(preprocess, queries)[0, :2].tolist() == [2_024, 12]  # the number that was never missing comes first
+    assert applied(preprocess, queries)[0, :2].tolist() == [12, 2_024]
     assert preprocess.limits[0].tolist() == [-9, -np.inf, -np.inf]
 
 
@@ -354,3 +357,20 @@ def test_windows_are_normalized_before_they_are_scaled() -> None:
     far = np.array([[1e30, -1e30]], np.float32)
     assert len(preprocess.outside(far)) == 0
     assert preprocess.clipped(far, ["far"]).count == 0
+
+
+def test_a_missing_column_has_no_difference() -> None:
+    preprocess = fit_preprocessor(MIXED, "column-range", COLUMNS)
+    features = preprocess.apply(torch.tensor([[3.0, NAN, NAN, 1.0]]))
+    assert features.tolist() == [[0.5, 0.5, 0, 1, 0, 0, 0, 1, 0, 1, 0]]
+    output = torch.tensor([[0.75, 9, 0, 9, 9, 9, 9, 9, 0.25, 0.75, 0]])
+    differences, root = preprocess.differences(output, features, logits=False)
+    # n differs by 1/4 and its indicator, of logit 0, by 1/2; m and c are missing; s differs by 1/4 in two slots.
+    assert differences.tolist() == [[0.25, 0, 0.5, 0, 0, 0, 0, 0, 0.25, -0.25, 0]]
+    assert float(root) == pytest.approx(math.sqrt(5))
+
+
+def test_all_features_of_an_array_count() -> None:
+    preprocess = fit_preprocessor(np.array([[0, 1], [2, 3]], np.float32), "none")
+    differences, root = preprocess.differences(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 3.0]]), logits=False)
+    assert (differences.tolist(), root) == ([[0.5, -1.0]], math.sqrt(2))

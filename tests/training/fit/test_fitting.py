@@ -218,3 +218,14 @@ def test_clips_and_reports_outliers_in_both_parts() -> None:
     whole = prepared(quick(), array_rows(np.delete(rows, [4, 5], axis=0)))
     best, expected = (min(epoch.validation_loss or 9e9 for epoch in each.history) for each in (state, run(whole)))
     assert best == pytest.approx(expected, rel=0.25)
+
+
+@pytest.mark.parametrize("setting", ["columns", "exclude", "category", "number", "text"])
+def test_refuses_names_of_columns_if_the_rows_have_none(setting: str) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.{setting}: expected no names of columns: .*, found size"):
+        prepared(quick(f'data.{setting}=["size"]'))
+
+
+def test_refuses_the_weight_of_a_column_if_the_rows_have_none() -> None:
+    with pytest.raises(ConfigError, match=r"data\.weight: expected no names: the rows are no table, found 'size'"):
+        prepared(quick("data.weight={size=2}"))

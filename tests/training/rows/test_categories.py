@@ -7,8 +7,8 @@ import pytest
 from lookalike.training.errors import DataError
 from lookalike.training.rows.categories import (
     LONGEST,
-    encode_column,
-    find_columns,
+    cell_kinds,
+    encode_field,
     is_text,
     match_columns,
     scan_categories,
@@ -43,23 +43,10 @@ def test_few_repeated_values_are_categories(values: list[str | None], most: int,
     assert ("a" in scan_categories(batches({"a": values}), ["a"], most)[1]) is found
 
 
-@pytest.mark.parametrize("name", ["id", "label"])
-def test_ids_and_labels_are_not_categories(name: str) -> None:
-    assert scan_categories(batches({name: ["x"] * 9}), [name], 64) == (9, {})
-
-
 def test_stops_reading_early_unless_rows_are_counted() -> None:
     some = batches({"a": ["x", "y"]}, {"a": ["z", "z"]})
     assert scan_categories(iter(some), ["a"], 1, count=False)[0] == 2
     assert scan_categories(iter(some), ["a"], 1)[0] == 4
-
-
-def test_finds_columns_in_the_files_order() -> None:
-    schema = pa.schema(
-        [("kind", pa.string()), ("id", pa.int64()), ("x", pa.float32()), ("note", pa.string()), ("good", pa.bool_())]
-    )
-    found = find_columns(schema, {"kind": ("a", "b")})
-    assert found == (Column("kind", "categorical", ("a", "b")), Column("x"), Column("good", "boolean", BOOLEANS))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +61,15 @@ def test_finds_columns_in_the_files_order() -> None:
         (pa.string(), Column("x", "categorical", ("a",)), True),
         (pa.null(), Column("x", "categorical", ("a",)), True),
         (pa.bool_(), Column("x", "categorical", ("a",)), False),
+        (pa.int64(), Column("x", "categorical", ("1",), "x", "code"), True),
+        (pa.string(), Column("x", "categorical", ("1",), "x", "code"), False),
+        (pa.date32(), Column("x.age", "numeric", (), "x", "age"), True),
+        (pa.string(), Column("x.age", "numeric", (), "x", "age"), True),
+        (pa.float64(), Column("x.age", "numeric", (), "x", "age"), False),
+        (pa.string(), Column("x.ngram_0", "numeric", (), "x", "ngram_0"), True),
+        (pa.int8(), Column("x.ngram_0", "numeric", (), "x", "ngram_0"), False),
+        (pa.string(), Column("x", "numeric", (), "x", "parsed"), True),
+        (pa.int8(), Column("x", "numeric", (), "x", "parsed"), True),
     ],
 )
 def test_refuses_another_kind_of_values_than_in_training(kind: pa.DataType, column: Column, valid: bool) -> None:
@@ -92,12 +88,46 @@ def test_encodes_values_as_numbers_and_gaps_as_nan() -> None:
         (["b", None, "c", "a"], Column("x", "categorical", ("a", "b")), [1, np.nan, np.nan, 0]),
         ([None, None], Column("x", "categorical", ("a", "b")), [np.nan, np.nan]),
     ):
-        np.testing.assert_array_equal(encode_column(pa.array(values), column, "t", 0), expected)
+        np.testing.assert_array_equal(encode_field(pa.array(values), [column], "t", 0)[:, 0], expected)
+
+
+def test_the_names_of_numbers_are_categories() -> None:
+    column = Column("zip", "categorical", ("10115", "2.5"), "zip", "code")
+    for values in ([10115, None, 7], [10115.0, None, 2.5]):
+        codes = encode_field(pa.array(values), [column], "t", 0)[:, 0]
+        np.testing.assert_array_equal(codes, [0, np.nan, np.nan if values[2] == 7 else 1])
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("age", "soon", "row 12, column x: expected a date or a time"),
+        ("parsed", "7 kg", "row 12, column x: expected a number"),
+    ],
+)
+def test_names_the_row_of_a_text_that_does_not_fit(part: str, value: str, message: str) -> None:
+    values = pa.array([None, None, value])
+    with pytest.raises(DataError, match=f"t, {message}.*, found '{value}'"):
+        encode_field(values, [Column("x.part", "numeric", (), "x", part)], "t", 10)
+
+
+def test_knows_the_cells_of_each_field_of_a_text_file() -> None:
+    columns = (
+        Column("n"),
+        Column("b", "boolean", BOOLEANS),
+        Column("c", "categorical", ("x",)),
+        Column("z", "categorical", ("1",), "z", "code"),
+        Column("t.age", "numeric", (), "t", "age"),
+        Column("t.hour_sin", "numeric", (), "t", "hour_sin"),
+        Column("p", "numeric", (), "p", "parsed"),
+    )
+    text, number = pa.string(), pa.float64()
+    assert cell_kinds(columns) == {"n": number, "b": pa.bool_(), "c": text, "z": number, "t": text, "p": text}
 
 
 def test_counts_rows_from_the_first_row() -> None:
     with pytest.raises(DataError, match=r"t, row 12, column x: expected true or false, or 1 or 0, found 0\.5"):
-        encode_column(pa.array([0.0, 1.0, 0.5]), Column("x", "boolean", BOOLEANS), "t", 10)
+        encode_field(pa.array([0.0, 1.0, 0.5]), [Column("x", "boolean", BOOLEANS)], "t", 10)
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.int8(), pa.dictionary(pa.int8(), pa.int64()), pa.date32()])

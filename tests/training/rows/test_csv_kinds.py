@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from lookalike.training.errors import DataError
-from lookalike.training.rows.csv_kinds import WORDS, Tally, convert, is_time
+from lookalike.training.rows.csv_kinds import WORDS, Tally, convert
 
 TEXT, WHOLE, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
@@ -131,22 +131,3 @@ def test_names_a_cell_of_another_kind(cell: str, kind: pa.DataType, expected: st
     with pytest.raises(DataError, match=rf"t, row 12, column x: expected {expected}; or .* found '") as caught:
         convert(texts("1", None, cell, "other"), kind, (Path("t"), "x"), 10)
     assert repr(cell) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("2020-01-02", True),
-        ("12:30", True),
-        ("12:30:05.25", True),
-        ("2020-01-02 12:30", True),
-        ("2020-01-02T12:30:05.123456789Z", True),
-        ("2020-01-02T12:30:05+02:00", True),
-        ("2020-1-2", False),
-        ("12:3", False),
-        ("room 2020-01-02", False),
-        ("", False),
-    ],
-)
-def test_distinguishes_dates_and_times_from_other_text(text: str, expected: bool) -> None:
-    assert is_time(text) is expected

@@ -70,7 +70,7 @@ def test_codes_with_leading_zeros_stay_text(tmp_path: Path) -> None:
 def test_whole_numbers_in_the_payload_are_exact(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "x,at\n1,1700000000000000001\n2,\n")
     (chunk,) = open_rows(str(path), spec=InputSpec((Column("x"),))).chunks()
-    assert chunk.payloads == [{"at": 1700000000000000001}, {"at": None}]
+    assert chunk.payloads == [{"x": 1, "at": 1700000000000000001}, {"x": 2, "at": None}]
 
 
 def test_a_payload_column_of_numbers_and_text_is_text(tmp_path: Path) -> None:

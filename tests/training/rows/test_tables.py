@@ -14,7 +14,7 @@ import pytest
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
-from lookalike.training.rows.tables import MAX_COLUMNS, check_names
+from lookalike.training.rows.tables import MAX_COLUMNS, MOST_IN_PAYLOAD, check_names
 from lookalike.training.tables.columns import BOOLEANS, Column
 from lookalike.training.transforms import InputSpec
 from tests.factories import read_all
@@ -57,12 +57,48 @@ def test_numbers_are_input_and_other_columns_are_payload(tmp_path: Path) -> None
         assert chunk.inputs.tolist() == [[1.5, 7, 1], [2.5, 8, 0], [-3, 9, 1]]
         assert chunk.inputs.dtype == np.float32
         assert chunk.ids == ["a", "b", "c"]
-        assert chunk.payloads[1] == {"color": "green", "label": "y"}
+        assert chunk.payloads[1] == {"height": 2.5, "color": "green", "label": "y", "count": 8, "good": False}
+        assert [type(value) for value in chunk.payloads[1].values()] == [float, str, str, int, bool]
+
+
+def test_a_wide_table_has_no_input_in_the_payload(tmp_path: Path) -> None:
+    columns = {f"x{number}": [1.5, 2.5] for number in range(MOST_IN_PAYLOAD - 1)}
+    path = parquet(tmp_path / "a.parquet", **columns, label=["a", "b"])
+    assert len(read_all(path).payloads[0]) == MOST_IN_PAYLOAD
+    path = parquet(tmp_path / "a.parquet", **columns, more=[1.5, 2.5], label=["a", "b"])
+    assert read_all(path).payloads == [{"label": "a"}, {"label": "b"}]
+    assert "more than 256 columns" in open_rows(str(path)).notes[0]
+
+
+def test_other_columns_may_be_the_ids_and_labels(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", name=["a", "b"], x=[1.5, 2.5], kind=["u", "v"], id=[3, 4])
+    settings = DataConfig(id="name", label="kind")
+    rows = open_rows(str(path), settings)
+    (chunk,) = rows.chunks()
+    assert (chunk.ids, chunk.labels()) == (["a", "b"], ["u", "v"])
+    assert chunk.payloads[0] == {"x": 1.5, "kind": "u", "id": 3, "label": "u"}
+    assert [column.name for column in rows.columns] == ["x", "id"]
+    assert rows.ids is not None
+    assert list(rows.ids()) == [["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (DataConfig(id="nam"), r"data\.id: expected a column of .*: name, x, label, found 'nam'"),
+        (DataConfig(label="kind"), r"data\.label: expected a column of .*, found 'kind'"),
+        (DataConfig(label="name"), "expected the labels in 'name' only, found a column label"),
+    ],
+)
+def test_refuses_unknown_columns_of_ids_and_labels(tmp_path: Path, settings: DataConfig, message: str) -> None:
+    path = parquet(tmp_path / "a.parquet", name=["a", "b"], x=[1.5, 2.5], label=["u", "v"])
+    with pytest.raises(DataError, match=message):
+        open_rows(str(path), settings)
 
 
 def test_rows_without_an_id_are_numbered(tmp_path: Path) -> None:
     chunk = read_all(csv(tmp_path / "a.csv", "x\n5\n6\n7\n"), size=2)
-    assert (chunk.ids, chunk.payloads) == (["0", "1", "2"], [{}, {}, {}])
+    assert (chunk.ids, chunk.payloads) == (["0", "1", "2"], [{"x": 5}, {"x": 6}, {"x": 7}])
 
 
 def test_keeps_ids_and_labels_of_a_csv_as_written(tmp_path: Path) -> None:
@@ -118,13 +154,13 @@ def test_text_with_few_values_is_input_and_payload(tmp_path: Path) -> None:
     for path in both(tmp_path, **COLORS):
         rows, chunk = open_rows(str(path)), read_all(path)
         assert rows.columns == (Column("x"),)  # two distinct values in three rows: nearly unique
-        assert chunk.payloads[2] == {"color": None, "name": "cid"}
+        assert chunk.payloads[2] == {"x": 3, "color": None, "name": "cid"}
     twice = {name: values * 2 for name, values in COLORS.items()} | {"name": [f"{i}" for i in "abcdefgh"]}
     for path in both(tmp_path, **twice):
         rows, chunk = open_rows(str(path)), read_all(path, size=3)
         assert rows.columns == (Column("x"), Column("color", "categorical", ("blue", "red")))
         np.testing.assert_array_equal(chunk.inputs[:4], [[1, 1], [2, 0], [3, NAN], [4, 1]])
-        assert chunk.payloads[1] == {"color": "blue", "name": "b"}
+        assert chunk.payloads[1] == {"x": 2, "color": "blue", "name": "b"}
 
 
 def test_text_with_more_values_than_the_limit_is_not_a_category(tmp_path: Path) -> None:
@@ -142,10 +178,10 @@ def test_a_table_may_have_only_categories(tmp_path: Path) -> None:
         assert read_all(path).inputs.tolist() == [[0], [0], [1], [1]]
 
 
-def test_dates_of_a_csv_are_not_categories(tmp_path: Path) -> None:
+def test_dates_are_times_and_not_categories(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "x,day\n" + "1,2020-01-02\n" * 9)
-    assert open_rows(str(path)).columns == (Column("x"),)
-    assert read_all(path).payloads[0] == {"day": "2020-01-02"}
+    assert open_rows(str(path)).columns == (Column("x"), Column("day.age", "numeric", (), "day", "age"))
+    assert read_all(path).payloads[0] == {"x": 1, "day": "2020-01-02"}
 
 
 ENCODER_COLUMNS = (Column("good", "boolean", BOOLEANS), Column("color", "categorical", ("blue", "red")), Column("x"))
@@ -164,7 +200,7 @@ def test_matches_an_encoders_columns_by_name_and_uses_its_codes(tmp_path: Path) 
         (chunk,) = rows.chunks()
         assert (rows.columns, rows.shape) == (ENCODER_COLUMNS, (3,))
         np.testing.assert_array_equal(chunk.inputs, [[1, 1, 1.5], [NAN, NAN, NAN]])
-        assert chunk.payloads[1] == {"more": 8, "color": "green", "label": "b"}
+        assert chunk.payloads[1] == {"x": None, "more": 8, "color": "green", "good": None, "label": "b"}
 
 
 def test_an_encoders_text_column_may_look_numeric(tmp_path: Path) -> None:
@@ -276,16 +312,16 @@ def test_every_numeric_type_of_a_parquet_is_input(tmp_path: Path) -> None:
 
 def test_payload_contains_times_as_text_and_nan_as_missing(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", x=[1.0], day=[datetime.date(2020, 1, 2)], label=[float("nan")])
-    assert read_all(path).payloads == [{"day": "2020-01-02", "label": None}]
+    assert read_all(path).payloads == [{"x": 1.0, "day": "2020-01-02", "label": None}]
     fine = pa.array([1_577_923_200_000_000_001], pa.timestamp("ns"))  # finer than Python's datetime
     pa_parquet.write_table(pa.table({"x": [1.0], "at": fine}), path)
-    assert read_all(path).payloads == [{"at": "2020-01-02 00:00:00.000000001"}]
+    assert read_all(path).payloads == [{"x": 1.0, "at": "2020-01-02 00:00:00.000000001"}]
 
 
 def test_a_payload_column_may_begin_empty_or_with_dates(tmp_path: Path) -> None:
     lines = ["x,note,day", *(["1,,2020-01-02"] * 150_000), "1,hello,unknown"]
     path = csv(tmp_path / "a.csv", "\n".join(lines) + "\n")
-    assert read_all(path).payloads[-1] == {"note": "hello", "day": "unknown"}
+    assert read_all(path).payloads[-1] == {"x": 1, "note": "hello", "day": "unknown"}
 
 
 def test_converts_ids_of_a_parquet_to_strings(tmp_path: Path) -> None:
@@ -353,7 +389,8 @@ def test_a_time_is_the_same_text_at_every_depth(tmp_path: Path) -> None:
     lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), FINE)
     structs = pa.StructArray.from_arrays([FINE], ["at"])
     path = parquet(tmp_path / "a.parquet", x=[1, 2], at=FINE, some=lists, one=structs, label=FINE)
-    message = [{"at": at, "some": [at], "one": {"at": at}, "label": at} for at in FINE_TEXTS]
+    texts = zip([1, 2], FINE_TEXTS, strict=True)
+    message = [{"x": x, "at": at, "some": [at], "one": {"at": at}, "label": at} for x, at in texts]
     assert read_all(path).payloads == message
 
 
@@ -433,7 +470,7 @@ def test_reads_int96_timestamps_far_in_the_future(tmp_path: Path) -> None:
     pa_parquet.write_table(
         pa.table({"x": [1], "at": far}), tmp_path / "a.parquet", use_deprecated_int96_timestamps=True
     )
-    assert read_all(tmp_path / "a.parquet").payloads == [{"at": "9999-12-31 00:00:00.000000"}]
+    assert read_all(tmp_path / "a.parquet").payloads == [{"x": 1, "at": "9999-12-31 00:00:00.000000"}]
 
 
 def test_the_index_of_a_dataframe_is_payload(tmp_path: Path) -> None:
@@ -447,8 +484,8 @@ def test_the_index_of_a_dataframe_is_payload(tmp_path: Path) -> None:
         "column shop is the index of pandas: payload, not input",
     )
     assert read_all(tmp_path / "a.parquet").payloads == [
-        {"shop": "a", "__index_level_1__": 7},
-        {"shop": "a", "__index_level_1__": 9},
+        {"x": 1, "shop": "a", "__index_level_1__": 7},
+        {"x": 2, "shop": "a", "__index_level_1__": 9},
     ]
 
 
@@ -460,6 +497,6 @@ def test_an_index_named_id_is_the_id(tmp_path: Path) -> None:
 
 def test_refuses_too_many_columns() -> None:
     names = [f"c{i}" for i in range(MAX_COLUMNS + 1)]
-    check_names(Path("t"), names[:-1])
+    check_names(Path("t"), names[:-1], DataConfig())
     with pytest.raises(DataError, match=r"t: expected at most 65,536 columns, found 65,537\. Leave columns out"):
-        check_names(Path("t"), names)
+        check_names(Path("t"), names, DataConfig())

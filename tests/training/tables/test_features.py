@@ -18,9 +18,9 @@ S = FittedColumn(Column("s", "boolean", BOOLEANS), 0, (8, 1))
 D = FittedColumn(Column("d", "categorical", ("u", "v")), 3, (1, 5))
 FITTED = (A, C, B, S, D)
 
-#                 b    a  a?   c: x y z   s: f t   d: u v missing
 ROW = [1.0, 1.0, 0.5, 0.0, 0.0]
-FEATURES = [0.5, 1.0, 0.0, 0, 1, 0, 1, 0, 1, 0, 0]
+#           a    b    a? b?  c: x y z ?  s: f t ?  d: u v ?
+FEATURES = [1.0, 0.5, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -48,61 +48,69 @@ def test_a_row_becomes_features_and_comes_back(table: Table) -> None:
 
 def test_a_missing_number_becomes_the_mean_and_sets_its_indicator(table: Table) -> None:
     features = features_of(table, [nan, *ROW[1:]])
-    assert features[:3] == [0.5, 4.0, 1.0]
+    assert features[:4] == [4.0, 0.5, 1.0, 0.0]
     assert same(raw_of(table, features), [nan, *ROW[1:]])
 
 
-def test_a_missing_number_without_an_indicator_becomes_the_mean(table: Table) -> None:
-    assert features_of(table, [1.0, 1.0, nan, 0.0, 0.0])[:3] == [0.5, 1.0, 0.0]
+def test_a_number_may_be_missing_although_no_training_row_lacked_it(table: Table) -> None:
+    features = features_of(table, [1.0, 1.0, nan, 0.0, 0.0])
+    assert features[:4] == [1.0, 0.5, 0.0, 1.0]
+    assert same(raw_of(table, features), [1.0, 1.0, nan, 0.0, 0.0])
 
 
 @pytest.mark.parametrize("code", [nan, 2.0, 7.0, -1.0, 0.5])
 def test_an_unknown_category_sets_the_slot_for_missing_values(table: Table, code: float) -> None:
     features = features_of(table, [*ROW[:4], code])
-    assert features[8:] == [0, 0, 1]
+    assert features[11:] == [0, 0, 1]
     assert same(raw_of(table, features), [*ROW[:4], nan])
 
 
 @pytest.mark.parametrize("code", [nan, 2.0, 3.0])
-def test_an_unknown_category_without_such_a_slot_sets_no_slot(table: Table, code: float) -> None:
-    assert features_of(table, [1.0, code, *ROW[2:]])[3:6] == [0, 0, 0]
+def test_a_value_that_no_training_row_had_sets_the_slot_for_missing_values(table: Table, code: float) -> None:
+    assert features_of(table, [1.0, code, *ROW[2:]])[4:8] == [0, 0, 0, 1]
 
 
 def test_logits_decode_to_the_most_likely_value(table: Table) -> None:
-    assert same(raw_of(table, [0.0, 3.0, -0.1, 9, -9, 0, -5, -4, 1, 2, 1.5]), [3, 0, 0, 1, 1])
-    assert same(raw_of(table, [0.0, 3.0, 0.1, -3, -2, -1, 0, -1, -1, -2, 0]), [nan, 2, 0, 0, nan])
+    assert same(raw_of(table, [3.0, 0.0, -0.1, -1, 9, -9, 0, -9, -5, -4, -6, 1, 2, 1.5]), [3, 0, 0, 1, 1])
+    assert same(raw_of(table, [3.0, 0.0, 0.1, 0.2, -3, -2, -1, 0, 0, -1, -1, -1, -2, 0]), [nan, nan, nan, 0, nan])
 
 
 def test_shares_decode_to_the_most_likely_value(table: Table) -> None:
-    features = torch.tensor([[0.0, 3.0, 0.4, 0.2, 0.5, 0.3, 0.4, 0.6, 0.1, 0.2, 0.7]])
-    assert same(table.to_rows(features, shares=True)[0], [3, 1, 0, 1, nan])
-    assert same(table.to_rows(features)[0], [nan, 1, 0, 1, nan])
+    features = torch.tensor([[3.0, 0.0, 0.4, 0.6, 0.2, 0.5, 0.2, 0.1, 0.4, 0.6, 0, 0.1, 0.2, 0.7]])
+    assert same(table.to_rows(features, shares=True)[0], [3, 1, nan, 1, nan])
+    assert same(table.to_rows(features)[0], [nan, 1, nan, 1, nan])
+
+
+def test_the_features_of_known_columns_are_present(table: Table) -> None:
+    features = table.to_features(torch.tensor([[nan, 2.0, 0.5, 1.0, nan]]))
+    assert table.present(features)[0].tolist() == [0, 1, 0, 1, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0]
+
+
+def test_columns_of_one_field_are_one_group() -> None:
+    parts = [Column(f"when.{part}", "numeric", (), "when", part) for part in ("age", "hour_sin")]
+    table = build_table((S, *(replace(A, column=part) for part in parts)))
+    assert table.fields == 2
+    assert table.group.tolist() == [1, 1, 1, 1, 0, 0, 0]
 
 
 def test_a_number_that_never_varied_becomes_the_constant() -> None:
     table = build_table((replace(B, low=0.5, high=0.5), A))
-    assert features_of(table, [1e9, 2.0]) == [0.5, 2.0, 0.0]
+    assert features_of(table, [1e9, 2.0]) == [0.5, 2.0, 0.0, 0.0]
 
 
-def test_a_masked_column_is_missing_if_training_had_gaps(table: Table) -> None:
-    assert same(table.masked, [nan, 4.0, 1.0, 0, 0, 0, 0, 0, 0, 0, 1])
+def test_a_masked_column_is_missing(table: Table) -> None:
+    assert same(table.masked, [4.0, 0.5, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1])
 
 
 def test_combines_the_numbers_of_one_row_with_the_categories_of_another(table: Table) -> None:
-    one, other = torch.tensor([[7.0, 8.0, 1.0, *FEATURES[3:]]]), torch.arange(11.0)[None]
-    assert table.with_categories(one, other)[0].tolist() == [7, 8, 0, 3, 4, 5, 6, 7, 8, 9, 10]
+    one, other = torch.tensor([[7.0, 8.0, 1.0, 1.0, *FEATURES[4:]]]), torch.arange(14.0)[None]
+    assert table.with_categories(one, other)[0].tolist() == [7, 8, 0, 0, *range(4, 14)]
 
 
 def test_knows_which_features_are_numbers_and_their_columns(table: Table) -> None:
-    assert table.numeric.tolist() == [True, True] + [False] * 9
-    assert table.owner.tolist() == [2, 0, 0, 1, 1, 1, 3, 3, 4, 4, 4]
+    assert table.numeric.tolist() == [True, True] + [False] * 12
+    assert table.owner.tolist() == [0, 2, 0, 2, 1, 1, 1, 1, 3, 3, 3, 4, 4, 4]
     assert [column.name for column in table.columns] == ["a", "c", "b", "s", "d"]
-
-
-def test_plain_numbers_do_not_change() -> None:
-    table, rows = build_table((B, replace(B, column=Column("e")))), torch.tensor([[1.0, -2.0]])
-    assert torch.equal(table.to_features(rows), rows)
-    assert torch.equal(table.to_rows(rows), rows)
 
 
 @given(
@@ -110,7 +118,7 @@ def test_plain_numbers_do_not_change() -> None:
         st.tuples(
             st.floats(1, 9, width=32) | st.just(nan),
             st.sampled_from([0.0, 1.0]),
-            st.floats(-1, 1, width=32),
+            st.floats(-1, 1, width=32) | st.just(nan),
             st.sampled_from([0.0, 1.0]),
             st.sampled_from([0.0, 1.0, nan]),
         ),

@@ -1,0 +1,53 @@
+"""Read the query of a search from JSON: a row of a table, or a part of it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from lookalike.index.errors import QueryError
+from lookalike.service.parsing.columns import TableInputs
+from lookalike.training.array_types import Floats
+from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.tables.origin import relative
+
+__all__ = ["read_row"]
+
+MOST_BYTES = 1 << 26
+_EXPECTED = 'a row as a JSON object such as {"color": "red"}, a list of rows, a file of them, or -'
+
+
+def read_row(text: str, encoder: Encoder) -> tuple[Floats, list[list[str] | None]]:
+    """Return the rows of `text`: JSON, the name of a file of JSON, or - for standard input; one row or a list.
+
+    Returns them, (n, width) float32 minus the encoder's origin, and for each the columns that it uses, None for a whole
+    row. Raises QueryError if the text has no such rows, or the encoder was not trained on a table, and RequestError,
+    which names the column, if a row does not fit.
+    """
+    table = TableInputs.of(encoder)
+    if table is None:
+        expected = "an encoder of a table"
+        raise QueryError("--row", expected, f"rows of shape {encoder.input_shape}", "Use DATA or --id.")
+    rows = _parsed(text)
+    listed = rows if isinstance(rows, list) and rows and all(isinstance(row, dict | list) for row in rows) else [rows]
+    decoded = relative(table.decode(listed, "--row[{}]" if listed is rows else "--row"), encoder.origin)
+    return decoded, table.used(decoded) or [None] * len(decoded)
+
+
+def _parsed(text: str) -> Any:
+    if text == "-":
+        content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    elif text.lstrip()[:1] in {"{", "["}:
+        content = text.encode(errors="replace")
+    elif (path := Path(text)).is_file():
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    else:
+        raise QueryError("--row", expected=_EXPECTED, found=repr(text[:80]))
+    if len(content) > MOST_BYTES:
+        raise QueryError("--row", expected=f"at most {MOST_BYTES:,} bytes of JSON", found="a larger input")
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise QueryError("--row", expected=_EXPECTED, found=str(error)[:80]) from error
