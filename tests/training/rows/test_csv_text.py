@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lookalike.training.errors import DataError
-from lookalike.training.rows.csv_text import LONGEST, PIECE, Header, read_cells, read_header
+from lookalike.training.rows.csv_header import PIECE, Header, read_header
+from lookalike.training.rows.csv_text import LONGEST, read_cells
 
 PIECES = 'a"",\n\r é'
 
