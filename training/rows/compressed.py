@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 __all__ = ["ENDINGS", "compression_of", "open_bytes", "read_fully"]
 
 ENDINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -25,7 +23,11 @@ def open_bytes(path: Path) -> Any:
     Opening or reading raises OSError if the compressed bytes are damaged or incomplete.
     """
     compression = compression_of(path)
-    return pa.input_stream(str(path), compression=compression) if compression else path.open("rb")
+    if not compression:
+        return path.open("rb")
+    import pyarrow as pa  # here, so that the service starts without it
+
+    return pa.input_stream(str(path), compression=compression)
 
 
 def read_fully(stream: Any, count: int) -> bytes:

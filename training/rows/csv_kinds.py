@@ -168,10 +168,10 @@ def settle_decimals(tallies: Iterable[Tally], delimiter: str) -> None:
             tally.decimal = tally.proven or (usual if len(proven) != 1 else next(iter(proven)) or usual)
 
 
-def convert(cells: pa.Array, kind: pa.DataType, decimal: str, source: tuple[Path, str], first: int) -> pa.Array:
+def convert(cells: pa.Array, kind: pa.DataType, source: tuple[Path, str], first: int, decimal: str = ".") -> pa.Array:
     """(n,) text -> (n,) values of a kind that `Tally.kind` returns; in numbers, empty cells and `WORDS` become null.
 
-    `decimal`: the decimal mark. `source`: the file and the column. `first`: the number of the first row. Raises
+    `source`: the file and the column. `first`: the number of the first row. `decimal`: the decimal mark. Raises
     DataError, with the row, for a cell that is not a value of the kind.
     """
     if kind == pa.string():

@@ -118,7 +118,7 @@ def _converted(
     columns = []
     for column in schema:
         decimal = tallies[column.name].decimal if column.name in tallies else "."
-        columns.append(convert(cells.column(column.name), column.type, decimal, (path, column.name), first))
+        columns.append(convert(cells.column(column.name), column.type, (path, column.name), first, decimal))
     return pa.record_batch(columns, schema=schema)
 
 

@@ -11,10 +11,16 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True)
 class Part:
-    """A file of a table, and the columns that the names of its folders give it: `year=2024/` is a column `year`."""
+    """A file of a table.
+
+    Attributes:
+        constants: the columns that the names of its folders give it: `year=2024/` is a column `year`.
+        sheet: the sheet of a workbook; "" is the first.
+    """
 
     path: Path
     constants: dict[str, str | None] = field(default_factory=dict)
+    sheet: str = ""
 
 
 def part_of(path: Path, folder: Path) -> Part:
