@@ -16,7 +16,7 @@ from lookalike.training.rows.file_kinds import IMAGES, KINDS, ending, file_kind,
 from lookalike.training.rows.parts import Part, part_of
 from lookalike.training.transforms import InputSpec, WindowTransform
 
-__all__ = ["open_rows"]
+__all__ = ["check_reopens", "open_rows"]
 
 _ARRAYS = {"npy": "streams:open_npy", "npz": "streams:open_npz", "idx": "streams:open_idx"}
 _TYPED = {
@@ -61,6 +61,18 @@ def open_rows(source: Any, settings: DataConfig | None = None, spec: InputSpec |
         _refuse(name)
     address, sheet = _sheet(name)
     return _open_path(Path(address), sheet, settings, spec)
+
+
+def check_reopens(name: str, remedy: str) -> None:
+    """Raise DataError, with a remedy, if `open_rows` cannot open rows by the name that they had.
+
+    The file may be gone, or the rows were those of an object in Python.
+    """
+    from lookalike.training.rows.builtin import BUILTIN
+
+    if name.partition(":")[0] not in BUILTIN and not _URL.match(name) and not Path(_sheet(name)[0]).exists():
+        found = "no file or folder at that path"
+        raise DataError(name, expected="the rows, by the name that they were opened with", found=found, remedy=remedy)
 
 
 def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | None) -> Rows:

@@ -132,9 +132,22 @@ def _column(batch: pa.RecordBatch, field: pa.Field, part: Part) -> pa.Array:
 
 
 def _text_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema of the batches of `_with_texts`."""
-    kinds = [text_of(pa.nulls(0, field.type)).type for field in schema]
+    """Return the schema of the rows: bytes become text, as `_with_texts` decodes them, and views become values."""
+    kinds = [_without_views(text_of(pa.nulls(0, field.type)).type) for field in schema]
     return pa.schema([*zip(schema.names, kinds, strict=True)], metadata=schema.metadata)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    """Return the type that is not a view: few of Arrow's functions accept views, which polars writes."""
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _without_views(kind.value_type), kind.ordered)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_without_views(kind.value_type))
+    return pa.large_list(_without_views(kind.value_type)) if pa.types.is_large_list(kind) else kind
 
 
 def _with_texts(path: Path, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
