@@ -15,7 +15,7 @@ from typing import Any
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Chunk, Rows
-from lookalike.training.rows.compressed import ENDINGS, open_bytes
+from lookalike.training.rows.compressed import open_bytes
 from lookalike.training.transforms import InputSpec
 
 __all__ = ["copied_rows", "decompress", "download"]
@@ -44,9 +44,12 @@ class _Copy:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
-def decompress(path: Path, folder: Path) -> Path:
-    """Write the decompressed file into a folder, and return its path. Raises DataError if it is damaged."""
-    to = folder / (path.stem if path.suffix.lower() in ENDINGS else path.name)
+def decompress(path: Path, suffix: str, folder: Path) -> Path:
+    """Write the decompressed file into a folder, and return its path. Raises DataError if it is damaged.
+
+    `suffix`: the ending of the decompressed file's name.
+    """
+    to = folder / f"data{suffix}"
     try:
         with open_bytes(path) as source, to.open("wb") as out:
             while block := source.read(_BLOCK):

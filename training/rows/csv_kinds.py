@@ -127,7 +127,8 @@ class Tally:
         commas = cells.filter(is_number(cells, ","))
         if len(commas) < len(cells):
             self.proof.add(".")
-        self.numbers[","].add(Numbers(len(commas), whole=not len(commas)))
+        digits = canonical(commas, ",")
+        self.numbers[","].add(numbers_of(digits, digits.cast(pa.float64()), check=self.numbers[","].whole))
         self.example = self.example or _first(commas, ".")
 
     def _add_mixed(self, cells: pa.Array) -> None:
@@ -176,9 +177,9 @@ def convert(cells: pa.Array, kind: pa.DataType, source: tuple[Path, str], first:
     """
     if kind == pa.string():
         return cells
-    if kind != pa.bool_() and (numbers := plain_numbers(cells)) is not None:
-        if decimal == "." or not _count(pc.match_substring(cells, ".")):
-            return cells.cast(kind) if kind == pa.int64() else numbers.cast(kind)
+    numbers = None if kind == pa.bool_() else plain_numbers(cells)
+    if numbers is not None and (decimal == "." or not _count(pc.match_substring(cells, "."))):
+        return cells.cast(kind) if kind == pa.int64() else numbers.cast(kind)
     cells = _trimmed(cells)
     lower = pc.utf8_lower(cells)
     cells = pc.if_else(pc.is_in(lower, _LOWER_WORDS), None, cells)

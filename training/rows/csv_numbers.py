@@ -1,4 +1,4 @@
-"""Which texts are numbers, and their values: decimal points and commas, thousands separators, currency and percent signs.
+"""Which texts are numbers, and their values: with decimal points or commas, separators, currency and percent signs.
 
 A decimal mark is a point or a comma. Groups of three digits may have separators: the other mark, an apostrophe or a
 space. One currency sign or percent sign may precede or follow the digits; the value is the number beside it, so 12 %

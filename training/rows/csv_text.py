@@ -113,4 +113,3 @@ def _broken_row(path: Path, error: Exception, header: Header, piece: bytes, firs
     expected = f"{len(header.names)} cells, one for each name in the header"
     remedy = f"Correct or remove the row. A cell with {header.delimiter!r} needs quotes around it."
     return DataError(field, expected=expected, found=found, remedy=remedy)
-

@@ -61,7 +61,7 @@ def file_kind(path: Path) -> str:
 
 
 def is_streamed(kind: str) -> bool:
-    """Whether a compressed file of a kind is read as it is decompressed; others need random access."""
+    """Whether a compressed file of a kind is read while it is decompressed; others need random access."""
     return kind in _STREAMED
 
 
@@ -72,7 +72,8 @@ def folder_kind(folder: Path) -> tuple[str, list[Path]]:
 
     Raises DataError for a folder without images and tables, or with tables of several kinds.
     """
-    images, recordings, tables = 0, 0, defaultdict(list)
+    images, recordings = 0, 0
+    tables: dict[str, list[Path]] = defaultdict(list)
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
         for name in names:

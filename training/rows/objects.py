@@ -128,9 +128,7 @@ def _typed_rows(name: str, schema: Any, count: int, read: Any, settings: DataCon
     )
 
 
-def _reopened(
-    settings: DataConfig, spec: InputSpec | None, *, name: str, schema: Any, count: int, read: Any
-) -> Rows:
+def _reopened(settings: DataConfig, spec: InputSpec | None, *, name: str, schema: Any, count: int, read: Any) -> Rows:
     return _typed_rows(name, schema, count, read, settings, spec)
 
 
@@ -158,7 +156,9 @@ def _item(source: Any, number: int) -> Any:
         return source[number]
     except (LookupError, TypeError) as error:
         expected = "a dataset with the items 0 to its length"
-        raise DataError(f"{_name(source)}, item {number}", expected, found=f"{type(error).__name__}: {error}") from error
+        raise DataError(
+            f"{_name(source)}, item {number}", expected, found=f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _checked(source: Any, number: int, shape: tuple[int, ...]) -> tuple[NDArray[Any], str | None, dict[str, Any]]:
@@ -183,7 +183,8 @@ def _parts(source: Any, number: int) -> tuple[NDArray[Any], str | None, dict[str
     if isinstance(item, tuple | list):
         if len(item) not in (1, 2):
             raise DataError(place, expected="values, or a pair of values and a label", found=f"{len(item)} parts")
-        return _values(item[0], place), None, {"label": _plain(part, f"{place}, label") for part in item[1:]}
+        payload = {"label": _plain(item[1], f"{place}, label")} if len(item) == 2 else {}
+        return _values(item[0], place), None, payload
     return _values(item, place), None, {}
 
 
@@ -205,7 +206,7 @@ def _values(value: Any, place: str) -> NDArray[Any]:
 
 
 def _numbers(value: Any) -> NDArray[Any]:
-    """Return a tensor, a picture or a list as an array; an array of objects if it is none of these."""
+    """Return a tensor, a picture or a list as an array; an array of objects for other values."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value  # NumPy has no such type

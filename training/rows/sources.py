@@ -26,6 +26,7 @@ _TYPED = {
     "excel": "excel_table:excel_file",
 }
 """By kind: the module of this room and its function; each is imported at its first use."""
+_SHEET = re.compile(r"(.+?\.xls[xm])#(.+)", re.IGNORECASE | re.DOTALL)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?://|:)")
 
 
@@ -87,7 +88,8 @@ def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | N
         _refuse(str(path))
     if not is_streamed(kind) and compression_of(path):
         copies = import_module("lookalike.training.rows.copies")
-        unpack = partial(copies.decompress, path)
+        suffix = next(suffix for suffix, of in KINDS.items() if of == kind)
+        unpack = partial(copies.decompress, path, suffix)
         rows: Rows = copies.copied_rows(str(path), unpack, lambda copy: _open_path(copy, sheet, settings, spec))
         return rows
     if kind in _ARRAYS:
@@ -117,9 +119,8 @@ def _open_table(
 
 def _sheet(name: str) -> tuple[str, str]:
     """Split `FILE.xlsx#SHEET` into the file and the sheet; other names have no sheet."""
-    address, mark, sheet = name.rpartition("#")
-    is_sheet = mark and KINDS.get(ending(Path(address))) == "excel" and not Path(name).exists()
-    return (address, sheet) if is_sheet else (name, "")
+    found = _SHEET.fullmatch(name)
+    return (found[1], found[2]) if found and not Path(name).exists() else (name, "")
 
 
 def _refuse(name: str) -> None:
