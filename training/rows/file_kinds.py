@@ -68,34 +68,36 @@ def is_streamed(kind: str) -> bool:
 def folder_kind(folder: Path) -> tuple[str, list[Path]]:
     """Return `images`, or the kind of the tables in a folder and their paths, sorted.
 
-    Hidden files, and files whose names begin with `_`, do not count. A folder of images may have other files.
+    Tables do not count if their name, or that of a folder above them, begins with `.` or `_`. A folder of images may
+    have other files.
 
     Raises DataError for a folder without images and tables, or with tables of several kinds.
     """
     images, recordings = 0, 0
     tables: dict[str, list[Path]] = defaultdict(list)
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+    for parent, _, names in os.walk(folder):
+        is_hidden = any(part.startswith((".", "_")) for part in Path(parent).relative_to(folder).parts)
         for name in names:
             path = Path(parent, name)
             images += path.suffix.lower() in IMAGES
             recordings += path.suffix.lower() in RECORDINGS
-            if not name.startswith((".", "_")) and (kind := TABLES.get(ending(path))):
+            if not (is_hidden or name.startswith((".", "_"))) and (kind := TABLES.get(ending(path))):
                 tables["note" if kind == "text" and ending(path) == ".txt" else kind].append(path)
     notes = tables.pop("note", [])
     tables = tables or ({"text": notes} if notes and not images else {})
-    found = [f"{len(paths):,} {kind}" for kind, paths in sorted(tables.items())]
+    found = [f"{len(paths):,} {kind} files" for kind, paths in sorted(tables.items())]
     if images and images >= sum(map(len, tables.values())):
         return "images", []
     if len(tables) == 1 and not images:
         kind, paths = next(iter(tables.items()))
         return kind, sorted(paths)
     expected = "a folder of images, or of tables of one kind (text, parquet, arrow, json or excel)"
-    if not tables and not images:
-        remedy = "To cut recordings into windows, add --window." if recordings else ""
-        raise DataError(str(folder), expected=expected, found=f"none, and {recordings:,} recordings", remedy=remedy)
     found += [f"{images:,} images"] if images else []
-    raise DataError(str(folder), expected=expected, found=f"{', '.join(found)} files")
+    remedy = "Keep one kind in the folder."
+    if not found:
+        found = [f"{recordings:,} recordings"] if recordings else ["no such files"]
+        remedy = "To cut recordings into windows, add --window." if recordings else ""
+    raise DataError(str(folder), expected=expected, found=", ".join(found), remedy=remedy)
 
 
 def _content(head: bytes) -> str:

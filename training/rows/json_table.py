@@ -55,7 +55,7 @@ def _tables(path: Path, schema: pa.Schema | None, size: int) -> Iterator[pa.Tabl
     options = pa_json.ParseOptions(explicit_schema=schema, newlines_in_values=False)
     first = 0
     for lines in _lines(path, size):
-        _check_objects(path, lines, first)
+        _check_text(path, lines, first)
         reading = pa_json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
         try:
             table = pa_json.read_json(pa.BufferReader(lines), read_options=reading, parse_options=options)
@@ -65,20 +65,17 @@ def _tables(path: Path, schema: pa.Schema | None, size: int) -> Iterator[pa.Tabl
                 place, found = f"{path}, row {first + int(match[2])}", match[1]
             expected = "one JSON object per line, each field with one type in all rows"
             raise DataError(place, expected=expected, found=found, remedy="Correct or remove the row.") from error
-        except UnicodeDecodeError as error:
-            raise not_decodable(str(path), "utf-8", error.object[error.start]) from error
         yield table
         first += len(table)
 
 
 def _lines(path: Path, size: int) -> Iterator[bytes]:
     """Yield a file in pieces of whole lines that are not blank."""
-    rest, is_start = b"", True
     try:
         with open_bytes(path) as file:
+            rest = read_fully(file, len(_BOM)).removeprefix(_BOM)
             while data := read_fully(file, size):
-                rest = (rest + data).removeprefix(_BOM) if is_start else rest + data
-                is_start = False
+                rest += data
                 stop = rest.rfind(b"\n") + 1
                 if len(rest) - stop > LONGEST:
                     expected = f"lines of at most {LONGEST:,} bytes, with one JSON object each"
@@ -92,8 +89,13 @@ def _lines(path: Path, size: int) -> Iterator[bytes]:
         yield rest
 
 
-def _check_objects(path: Path, lines: bytes, first: int) -> None:
-    """Refuse text that does not begin with an object, as a file with one array of objects does."""
+def _check_text(path: Path, lines: bytes, first: int) -> None:
+    """Refuse bytes that are not UTF-8, and text that does not begin with an object but for example with an array."""
+    try:
+        lines.decode()
+    except UnicodeDecodeError as error:
+        row = first + sum(bool(line.strip()) for line in lines[: error.start].split(b"\n")[:-1])
+        raise not_decodable(f"{path}, row {row}", "utf-8", lines[error.start]) from error
     start = lines.lstrip()[:1]
     if start != b"{":
         found = "an array" if start == b"[" else repr(start.decode(errors="replace"))

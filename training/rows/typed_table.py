@@ -112,7 +112,7 @@ def _constant_fields(files: Sequence[TypedFile]) -> list[pa.Field]:
 def _batches(file: TypedFile, schema: pa.Schema, size: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a file with the columns of the whole table, or with some of them."""
     wanted = schema.names if names is None else names
-    own = [name for name in wanted if name in file.schema.names]
+    own = [name for name in wanted if name in file.schema.names] or file.schema.names[:1]  # one has the count
     first = 0
     try:
         for batch in file.read(size, None if names is None else own):
