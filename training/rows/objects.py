@@ -6,6 +6,7 @@ table export themselves by `__arrow_c_stream__` or `__arrow_c_array__`, the Arro
 `torch.utils.data.Dataset` has, are arrays, pairs of an array and a label, or dictionaries.
 """
 
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,8 @@ def _array_rows(values: NDArray[Any]) -> Rows:
     if values.ndim < 2:
         remedy = "For one column, use `array.reshape(-1, 1)`."
         raise DataError(_name(values), "shape (rows, columns, ...)", found=f"shape {values.shape}", remedy=remedy)
+    if not len(values):
+        raise DataError(_name(values), expected="at least one row", found="no rows")
 
     def read(size: int) -> Iterator[Chunk]:
         for first in range(0, len(values), size):
@@ -89,7 +92,9 @@ def _arrow_rows(source: Any, settings: DataConfig, spec: InputSpec | None) -> Ro
     import pyarrow as pa
 
     try:
-        table = pa.table(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # pandas, about column names that are not text
+            table = pa.table(source)
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
         expected = "columns that each have one type"
         found = "; ".join(map(str, error.args)).splitlines()[0]

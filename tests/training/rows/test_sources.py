@@ -133,7 +133,8 @@ def test_reads_a_compressed_file_by_its_contents(tmp_path: Path, name: str, inne
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.gz", "a.npy.gz", "a.csv.bz2", "a.jsonl.zst"])
 def test_names_a_damaged_compressed_file(tmp_path: Path, name: str) -> None:
-    contents = {"gz": gzip.compress, "bz2": bz2.compress, "zst": zstd}[name.rpartition(".")[2]](b"x\n3\n" * 100)
+    text = b"x\n3\n" * 100
+    contents = {"gz": gzip.compress(text), "bz2": bz2.compress(text), "zst": zstd(text)}[name.rpartition(".")[2]]
     (tmp_path / name).write_bytes(contents[:-5])
     with pytest.raises(DataError, match=rf"{name}: expected an intact file.*, found .*"):
         open_rows(tmp_path / name)
