@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,19 @@ def _renamed(rows: Rows, copy: _Copy, name: str) -> Rows:
         with _named(copy, name):
             yield from rows.read(size)
 
-    def reopen(settings: DataConfig, spec: InputSpec | None) -> Rows:
-        assert rows.reopen is not None
-        with _named(copy, name):
-            return _renamed(rows.reopen(settings, spec), copy, name)
+    reopen = partial(_reopened, rows.reopen, copy, name) if rows.reopen else None
+    return replace(rows, name=name, read=read, reopen=reopen)
 
-    return replace(rows, name=name, read=read, reopen=reopen if rows.reopen else None)
+
+def _reopened(
+    reopen: Callable[[DataConfig, InputSpec | None], Rows],
+    copy: _Copy,
+    name: str,
+    settings: DataConfig,
+    spec: InputSpec | None,
+) -> Rows:
+    with _named(copy, name):
+        return _renamed(reopen(settings, spec), copy, name)
 
 
 @contextmanager

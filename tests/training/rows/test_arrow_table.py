@@ -10,9 +10,9 @@ from tests.factories import read_all
 
 def arrow(path: Path, table: pa.Table, *, stream: bool = False) -> Path:
     """A file of record batches of two rows."""
-    with pa.OSFile(str(path), "wb") as file:
-        with (pa.ipc.new_stream if stream else pa.ipc.new_file)(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=2)
+    write = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with pa.OSFile(str(path), "wb") as file, write(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
     return path
 
 

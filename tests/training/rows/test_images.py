@@ -107,4 +107,4 @@ def test_refuses_a_decompression_bomb_before_decoding(tmp_path: Path, monkeypatc
 
 
 def test_refuses_a_folder_without_images(tmp_path: Path) -> None:
-    assert "expected a folder with images" in refused(tmp_path)
+    assert "expected a folder of images" in refused(tmp_path)

@@ -88,7 +88,8 @@ def test_names_the_file_and_the_row_of_a_bad_cell(tmp_path: Path) -> None:
 
 def test_opens_a_folder_for_an_encoder(tmp_path: Path) -> None:
     one: dict[str, Sequence[Any]] = {"x": [1, 2], "c": ["u", "u"]}
-    folder = folder_of(tmp_path / "f", {"k=1/a": one, "k=2/a": {"x": [3, 4], "c": ["v", "v"]}})
+    two: dict[str, Sequence[Any]] = {"x": [3, 4], "c": ["v", "v"]}
+    folder = folder_of(tmp_path / "f", {"k=1/a": one, "k=2/a": two})
     rows = open_rows(folder)
     assert [column.name for column in rows.columns] == ["x", "c", "k"]
     assert [column.name for column in rows.with_settings(DataConfig(categories=0)).columns] == ["x", "k"]
