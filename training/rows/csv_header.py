@@ -117,7 +117,8 @@ def damaged(path: Path, error: OSError) -> DataError:
 def not_decodable(field: str, encoding: str, byte: int) -> DataError:
     """Return the error for a byte that is not text in the file's encoding."""
     found, expected = f"the byte 0x{byte:02x}", f"text in {encoding.upper()}"
-    remedy = "Name the file's encoding, for example `--set data.encoding=latin-1` (or cp1252), or save it as UTF-8."
+    usual = "cp1252" if 0x80 <= byte < 0xA0 else "latin-1"  # which has control characters there
+    remedy = f"Name the file's encoding, for example `--set data.encoding={usual}`, or save the file as UTF-8."
     return DataError(field, expected=expected, found=found, remedy=remedy)
 
 

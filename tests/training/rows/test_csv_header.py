@@ -32,6 +32,7 @@ def test_the_header_is_the_first_line_that_is_not_blank(tmp_path: Path, start: b
             b"a,caf\xe9\n1,2\n",
             "found the byte 0xe9. Name the file's encoding, for example `--set data.encoding=latin-1`",
         ),
+        (b"a,\x80\n1,2\n", "found the byte 0x80. Name the file's encoding, for example `--set data.encoding=cp1252`"),
         (b'a,"b\n1,2\n', "found a quoted name without a closing quote"),
         (b"a" * (PIECE + 1), "found a longer line"),
         (b"a" * 200_000 + b"\n1\n", "field larger than field limit"),

@@ -68,7 +68,7 @@ def test_refuses_a_column_of_the_file_and_its_folders(tmp_path: Path, suffix: st
 
 
 def test_names_the_file_whose_columns_do_not_fit(tmp_path: Path) -> None:
-    tables = {"a": {"x": [1]}, "b": {"x": [2]}, "c": {"x": ["three"]}}
+    tables: dict[str, dict[str, Sequence[Any]]] = {"a": {"x": [1]}, "b": {"x": [2]}, "c": {"x": ["three"]}}
     with pytest.raises(DataError, match=r"f/c\.parquet: expected columns of the same types as in the files before it"):
         open_rows(folder_of(tmp_path / "f", tables))
 
