@@ -73,8 +73,8 @@ def test_a_named_index_of_pandas_is_payload() -> None:
     rows = open_rows(frame)
     assert rows.columns == (Column("x"),)
     assert rows.notes == ("column key is the index of pandas: payload, not input",)
-    assert read(frame).payloads == [{"key": "a"}, {"key": "b"}]
-    assert read(frame.reset_index(drop=True)).payloads == [{}, {}]
+    assert [payload["key"] for payload in read(frame).payloads] == ["a", "b"]
+    assert "key" not in read(frame.reset_index(drop=True)).payloads[0]
 
 
 def test_an_index_named_id_is_the_ids() -> None:
@@ -93,8 +93,8 @@ def test_missing_values_and_types_of_pandas() -> None:
         }
     )
     rows, chunk = open_rows(frame), read(frame)
-    assert [column.name for column in rows.columns] == ["x", "n", "b", "1"]
-    np.testing.assert_array_equal(chunk.inputs, [[1.5, 1, 1, 0], [np.nan, np.nan, np.nan, 0]])
+    places = [[column.name for column in rows.columns].index(name) for name in ("x", "n", "b", "1")]
+    np.testing.assert_array_equal(chunk.inputs[:, places], [[1.5, 1, 1, 0], [np.nan, np.nan, np.nan, 0]])
     assert [payload["o"] for payload in chunk.payloads] == [{"k": [1]}, None]
     assert str(chunk.payloads[0]["at"]).startswith("2024-01-02 00:00:00")
     assert chunk.payloads[1]["at"] is None
@@ -102,7 +102,8 @@ def test_missing_values_and_types_of_pandas() -> None:
 
 def test_types_of_polars() -> None:
     frame = pl.DataFrame({"x": [1, 2], "day": [datetime.date(2024, 1, 2)] * 2, "l": [[1], []], "s": [{"k": "v"}] * 2})
-    assert read(frame).payloads[1] == {"day": "2024-01-02", "l": [], "s": {"k": "v"}}
+    expected = {"day": "2024-01-02", "l": [], "s": {"k": "v"}}
+    assert {name: read(frame).payloads[1][name] for name in expected} == expected
 
 
 def test_a_table_is_read_for_an_encoder() -> None:
@@ -117,7 +118,8 @@ def test_a_table_is_read_for_an_encoder() -> None:
 def test_a_hugging_face_dataset_keeps_its_selection() -> None:
     data = datasets.Dataset.from_dict({"id": ["a", "b", "c"], "x": [1, 2, 3], "label": [0, 1, 0]})
     chunk = read(data.select([2, 0]))
-    assert (chunk.ids, chunk.inputs.tolist(), chunk.payloads) == (["c", "a"], [[3], [1]], [{"label": 0}, {"label": 0}])
+    assert (chunk.ids, chunk.inputs.tolist()) == (["c", "a"], [[3], [1]])
+    assert [payload["label"] for payload in chunk.payloads] == [0, 0]
 
 
 def test_a_hugging_face_dataset_of_pictures() -> None:
