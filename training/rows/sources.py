@@ -14,7 +14,7 @@ from lookalike.training.rows.base import Rows
 from lookalike.training.rows.compressed import ENDINGS, compression_of
 from lookalike.training.rows.file_kinds import IMAGES, KINDS, ending, file_kind, folder_kind, is_streamed
 from lookalike.training.rows.parts import Part, part_of
-from lookalike.training.transforms import InputSpec, WindowTransform
+from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform
 
 __all__ = ["check_reopens", "open_rows"]
 
@@ -77,8 +77,11 @@ def check_reopens(name: str, remedy: str) -> None:
 
 
 def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | None) -> Rows:
-    if isinstance(spec.transform, WindowTransform) if spec else settings.window != "none":
+    transform = spec.transform if spec else None
+    if isinstance(transform, WindowTransform) or (spec is None and settings.window != "none"):
         return _open("recordings:open_recordings", path, settings, spec)
+    if isinstance(transform, ImageTransform) and path.is_dir():
+        return _open("images:open_images", path, settings, spec)
     if path.is_dir():
         return _open_folder(path, settings, spec)
     if path.suffix.lower() in IMAGES and path.is_file():
@@ -128,7 +131,7 @@ def _refuse(name: str) -> None:
     from lookalike.training.rows.builtin import BUILTIN
 
     suffix, is_file = ending(Path(name)), Path(name).is_file()
-    if not is_file and (suffix in KINDS or Path(name).suffix.lower() in ENDINGS):
+    if not is_file and (suffix in IMAGES | KINDS.keys() or Path(name).suffix.lower() in ENDINGS):
         raise DataError(name, expected="a file", found="no file at that path")
     known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in KINDS), "*.gz, *.bz2 or *.zst of these, a URL"])
     expected = f"{known}, or a folder of images, tables or recordings"

@@ -63,7 +63,7 @@ def test_refuses_an_unknown_name_and_lists_the_known_names(name: str) -> None:
         open_rows(name)
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz", "gz", "parquet", "csv", "txt", "jsonl.zst", "xlsx"])
+@pytest.mark.parametrize("suffix", ["npy", "npz", "gz", "parquet", "csv", "txt", "jsonl.zst", "xlsx", "jpg"])
 def test_names_a_missing_file(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(DataError, match=rf"absent\.{suffix}: expected a file, found no file"):
         open_rows(str(tmp_path / f"absent.{suffix}"))
