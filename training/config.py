@@ -74,10 +74,10 @@ class DataConfig:
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | Literal["auto"] = "auto"
     """Between the cells of a text file; auto: comma, semicolon, tab or bar, whichever its first lines have."""
     decimal: Literal["auto", ".", ","] = "auto"
-    """The decimal separator of the numbers of a text file; auto: the comma if the delimiter is a semicolon or a tab
-    and the cells have commas."""
+    """The decimal mark of the numbers of a text file; auto: the mark that the numbers prove, such as `0,5`. If none
+    does, the point; but in a file with semicolons `1,000` has a decimal comma."""
     encoding: str = "auto"
-    """The encoding of a text file, such as latin-1; auto: UTF-8, or UTF-16 with its byte order mark."""
+    """The encoding of a text file, such as latin-1 or cp1252; auto: UTF-8, or UTF-16 with its byte order mark."""
     image_size: Side | tuple[Side, Side] | Literal["auto"] = "auto"
     """The side of the pictures that the encoder reads, in pixels, or [height, width]; auto: from the data, at most
     64."""

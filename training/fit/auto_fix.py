@@ -14,6 +14,7 @@ from lookalike.training.fit.job import train
 from lookalike.training.fit.split import split_rows
 from lookalike.training.history import State
 from lookalike.training.rows import open_rows
+from lookalike.training.rows.sources import check_reopens
 
 __all__ = ["AutoFixResult", "auto_fix", "read_run"]
 
@@ -55,6 +56,7 @@ def auto_fix(run: Path) -> AutoFixResult:
         found = f"{findings[0].cause}, with the remedy: {findings[0].change}" if findings else "a healthy run"
         raise TrainingError(str(run), expected="a finding that a change of settings can fix", found=found)
     folder = _new_folder(run)
+    check_reopens(settings["data"]["name"], "Save the rows to a file, and train on the file.")
     rows = open_rows(settings["data"]["name"], config.data)
     same = split_rows(rows.with_settings(original.data), original).digest() == settings["data"]["sha256"]
     if not same:  # a better result would not be due to the advice

@@ -1,4 +1,4 @@
-"""Recordings in tables: .csv and .parquet files with a column for each channel, and one for the time if there is one.
+"""Recordings in tables: files with a column for each channel, and a column for the time if there is one.
 
 A column may name the recording of each sample; the samples of one recording follow each other. The label of a sample is
 in the column `data.label`, if the table has it.
@@ -12,18 +12,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pa_parquet
 
 from lookalike.training.array_types import Integers
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
-from lookalike.training.rows.csv_kinds import Tally, convert
-from lookalike.training.rows.csv_text import read_cells, read_header
+from lookalike.training.rows.csv_header import read_header
+from lookalike.training.rows.csv_kinds import Tally, convert, settle_decimals
+from lookalike.training.rows.csv_text import read_cells
+from lookalike.training.rows.file_kinds import TABLES, ending
+from lookalike.training.rows.parts import Part
 from lookalike.training.rows.recording_blocks import Block, Source, no_codes
 from lookalike.training.rows.recording_times import TimeReader
 from lookalike.training.rows.tables import BROKEN, broken, check_names
+from lookalike.training.rows.typed_files import open_typed_file
+from lookalike.training.rows.typed_table import TypedFile
 
-__all__ = ["open_csv_recordings", "open_parquet_recordings"]
+__all__ = ["open_table_recordings"]
 
 CLOCKS = {"date", "datetime", "time", "timestamp"}
 """A column with one of these names is no channel, unless it is named as one."""
@@ -47,9 +51,15 @@ class _Table:
     number: Callable[[pa.Array, str, int], Any]
 
 
-def open_csv_recordings(path: Path, name: str, settings: DataConfig) -> Source:
-    """Open a text file with a header; its first rows decide which columns are numbers."""
-    header = read_header(path)
+def open_table_recordings(path: Path, name: str, settings: DataConfig) -> Source:
+    """Open a table of any kind. The types of its columns, or the first rows of a text file, show which are numbers."""
+    kind = TABLES[ending(path)]
+    table = _text_table(path, settings) if kind == "text" else _typed_table(open_typed_file(kind, Part(path)), settings)
+    return _source(table, name, settings)
+
+
+def _text_table(path: Path, settings: DataConfig) -> _Table:
+    header = read_header(path, settings)
     check_names(path, header.names, settings)
 
     def batches(size: int, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -58,39 +68,35 @@ def open_csv_recordings(path: Path, name: str, settings: DataConfig) -> Source:
                 yield cells.slice(start, size).select(names)
 
     def number(cells: pa.Array, column: str, first: int) -> Any:
-        return convert(cells, pa.float64(), (path, column), first).to_numpy(zero_copy_only=False)
+        converted = convert(cells, pa.float64(), (path, column), first, tallies[column].decimal)
+        return converted.to_numpy(zero_copy_only=False)
 
-    tallies = {column: Tally() for column in header.names}
+    tallies = {column: Tally(settings.decimal) for column in header.names}
     for batch in batches(_CHECKED, header.names):
         for column, tally in tallies.items():
             tally.add(batch.column(column))
         break
+    settle_decimals(tallies.values(), header.delimiter)
     numbers = [column for column, tally in tallies.items() if tally.kind() in (pa.int64(), pa.float64())]
-    return _source(_Table(path, header.names, numbers, batches, number), name, settings)
+    return _Table(path, header.names, numbers, batches, number)
 
 
-def open_parquet_recordings(path: Path, name: str, settings: DataConfig) -> Source:
-    """Open a .parquet file; its types decide which columns are numbers."""
+def _typed_table(file: TypedFile, settings: DataConfig) -> _Table:
+    path, names = file.part.path, file.schema.names
 
     def batches(size: int, names: list[str]) -> Iterator[pa.RecordBatch]:
         try:
-            # With a pre-buffer, Arrow keeps all row groups that it has read.
-            with pa_parquet.ParquetFile(path, pre_buffer=False, coerce_int96_timestamp_unit="us") as file:
-                yield from file.iter_batches(batch_size=size, columns=names)
+            yield from (batch.select(names) for batch in file.read(size, names))
         except BROKEN as error:
             raise broken(path, error) from error
 
     def number(cells: pa.Array, column: str, first: int) -> Any:
         return cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
-    try:
-        with pa_parquet.ParquetFile(path) as file:
-            schema = file.schema_arrow
-    except BROKEN as error:
-        raise broken(path, error) from error
-    check_names(path, schema.names, settings)
-    numbers = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
-    return _source(_Table(path, schema.names, numbers, batches, number), name, settings)
+    check_names(path, names, settings)
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    numbers = [field.name for field in file.schema if any(test(field.type) for test in kinds)]
+    return _Table(path, names, numbers, batches, number)
 
 
 def _source(table: _Table, name: str, settings: DataConfig) -> Source:

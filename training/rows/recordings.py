@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import ConfigError, DataError
 from lookalike.training.rows.base import Chunk, Rows, evenly
+from lookalike.training.rows.file_kinds import TABLES, ending
 from lookalike.training.rows.recording_blocks import Source, block_samples
 from lookalike.training.rows.recording_windows import HEAD, Piece, Tally, clock_rate, pieces_of, windows_of
 from lookalike.training.transforms import InputSpec, WindowTransform
@@ -25,7 +26,7 @@ from lookalike.training.transforms.segments import shown
 
 __all__ = ["SUFFIXES", "open_recordings"]
 
-TABLES, ARRAYS, SOUND = (".csv", ".parquet"), (".npy", ".wav"), (".flac", ".ogg")
+ARRAYS, SOUND = (".npy", ".wav"), (".flac", ".ogg")
 SUFFIXES = (*TABLES, *ARRAYS, *SOUND)
 MEASURED = 100
 """Files whose clocks are measured to find the rate, and the recordings that are measured in a file."""
@@ -93,17 +94,17 @@ def _open_sources(path: Path, settings: DataConfig, *, strict: bool) -> list[Sou
 
 
 def _is_recording(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return ending(path) in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _open_source(path: Path, name: str, settings: DataConfig, *, strict: bool) -> Source:
     suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError(str(path), expected="a file or a folder", found="nothing at that path")
-    if suffix in TABLES:
-        from lookalike.training.rows.recording_tables import open_csv_recordings, open_parquet_recordings
+    if ending(path) in TABLES:
+        from lookalike.training.rows.recording_tables import open_table_recordings
 
-        return (open_csv_recordings if suffix == ".csv" else open_parquet_recordings)(path, name, settings)
+        return open_table_recordings(path, name, settings)
     from lookalike.training.rows.recording_sound import open_npy_recording, open_sound, open_wav
 
     openers = {".npy": open_npy_recording, ".wav": open_wav, **dict.fromkeys(SOUND, open_sound)}

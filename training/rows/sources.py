@@ -1,5 +1,9 @@
-"""Open the rows that a user names: a built-in set, a file or a folder."""
+"""Open the rows that a user names: a built-in set, a file, a folder, a URL, or an object in Python."""
 
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -7,22 +11,27 @@ from typing import Any
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
-from lookalike.training.transforms import InputSpec, WindowTransform
+from lookalike.training.rows.compressed import ENDINGS, compression_of
+from lookalike.training.rows.file_kinds import KINDS, ending, file_kind, folder_kind, is_streamed
+from lookalike.training.rows.parts import Part, part_of
+from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform
 from lookalike.training.transforms.image import PHOTO_ENDINGS
 
-__all__ = ["open_rows"]
+__all__ = ["check_reopens", "open_rows"]
 
-_ARRAYS = {".npy": "streams:open_npy", ".npz": "streams:open_npz", ".gz": "streams:open_idx"}
-_TABLES = {".parquet": "parquet_table:open_parquet", ".csv": "csv_table:open_csv"}
-"""By extension: the module of this room and its function; each is imported at its first use."""
+_ARRAYS = {"npy": "streams:open_npy", "npz": "streams:open_npz", "idx": "streams:open_idx"}
+"""By kind: the module of this room and its function; each is imported at its first use."""
+_SHEET = re.compile(r"(.+?\.xls[xm])#(.+)", re.IGNORECASE | re.DOTALL)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?://|:)")
 
 
-def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | None = None) -> Rows:
-    """Open `digits` or `fashion-mnist` (optionally with `:test`), a file by its extension, or a folder of photos.
-
-    An encoder of photos also reads a single photo.
+def open_rows(source: Any, settings: DataConfig | None = None, spec: InputSpec | None = None) -> Rows:
+    """Open rows by a name, or from an object in Python.
 
     Args:
+        source: `digits` or `fashion-mnist` (optionally with `:test`); the path of a file, or of a folder of images,
+            tables or recordings; a URL, which is copied to a temporary file; or an object: a DataFrame, an Arrow
+            table, a NumPy array, or a Dataset with a length and items (`training.rows.objects`).
         settings: how to read the source; the defaults if None.
         spec: how an encoder reads its inputs; None chooses the columns and the transform from the data.
 
@@ -32,33 +41,107 @@ def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | N
     from lookalike.training.rows.builtin import BUILTIN
 
     settings = settings or (spec.settings if spec else DataConfig())
+    if not isinstance(source, str | os.PathLike):
+        return _open("objects:open_object", source, settings, spec)
+    name = os.fspath(source)
     base, _, part = name.partition(":")
     if base in BUILTIN and part in {"", "train", "test"}:
         return BUILTIN[base](part or "train")
-    path = Path(name)
-    if name and (isinstance(spec.transform, WindowTransform) if spec else settings.window != "none"):
+    if _URL.match(name):
+        copies = import_module("lookalike.training.rows.copies")
+        address, sheet = _sheet(name)
+        download = partial(copies.download, address)
+        rows: Rows = copies.copied_rows(name, download, lambda copy: _open_path(copy, sheet, settings, spec))
+        return rows
+    if not name:
+        _refuse(name)
+    address, sheet = _sheet(name)
+    return _open_path(Path(address), sheet, settings, spec)
+
+
+def check_reopens(name: str, remedy: str) -> None:
+    """Raise DataError, with a remedy, if `open_rows` cannot open rows by the name that they had.
+
+    The file may be gone, or the rows were those of an object in Python.
+    """
+    from lookalike.training.rows.builtin import BUILTIN
+
+    if name.partition(":")[0] not in BUILTIN and not _URL.match(name) and not Path(_sheet(name)[0]).exists():
+        found = "no file or folder at that path"
+        raise DataError(name, expected="the rows, by the name that they were opened with", found=found, remedy=remedy)
+
+
+def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | None) -> Rows:
+    transform = spec.transform if spec else None
+    if isinstance(transform, WindowTransform) or (spec is None and settings.window != "none"):
         return _open("recordings:open_recordings", path, settings, spec)
-    if name and path.is_dir():
+    if isinstance(transform, ImageTransform) and path.is_dir():
         return _open("images:open_images", path, settings, spec)
-    suffix = path.suffix.lower()
-    if suffix not in {*_ARRAYS, *_TABLES, *PHOTO_ENDINGS}:
-        known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in _ARRAYS | _TABLES), "a folder of images"])
-        found = f"the file name extension {suffix}" if suffix else "an unknown name"
-        remedy = "Append `:test` for the test part of a built-in set."
-        raise DataError(name, expected=known, found=found, remedy=remedy)
-    if not path.is_file():
-        raise DataError(name, expected="a file", found="no file at that path")
-    if suffix in PHOTO_ENDINGS:
+    if path.is_dir():
+        return _open_folder(path, settings, spec)
+    if path.suffix.lower() in PHOTO_ENDINGS and path.is_file():
         return _open("images:open_photo_file", path, settings, spec)
-    if suffix == ".gz" and (inner := Path(path.stem).suffix.lower()) in _TABLES:
-        expected = f"a {inner} file that is not compressed"
-        raise DataError(name, expected=expected, found="the file name extension .gz", remedy="Run gunzip on it.")
-    if suffix in _ARRAYS:
-        return _open(_ARRAYS[suffix], path)
-    return _open(_TABLES[suffix], path, settings, spec)
+    kind = file_kind(path) if path.is_file() else ""
+    if not kind:
+        _refuse(str(path))
+    if not is_streamed(kind) and compression_of(path):
+        copies = import_module("lookalike.training.rows.copies")
+        suffix = next(suffix for suffix, of in KINDS.items() if of == kind)
+        unpack = partial(copies.decompress, path, suffix)
+        rows: Rows = copies.copied_rows(str(path), unpack, lambda copy: _open_path(copy, sheet, settings, spec))
+        return rows
+    if kind in _ARRAYS:
+        return _open(_ARRAYS[kind], path)
+    name = Path(f"{path}#{sheet}") if sheet else path
+    return _open_table(name, kind, (Part(path, sheet=sheet),), settings, spec)
+
+
+def _open_folder(folder: Path, settings: DataConfig, spec: InputSpec | None) -> Rows:
+    """Open a folder by its contents."""
+    kind, paths = folder_kind(folder)
+    if kind == "images":
+        return _open("images:open_images", folder, settings, spec)
+    return _open_table(folder, kind, tuple(part_of(path, folder) for path in paths), settings, spec)
+
+
+def _open_table(
+    name: Path, kind: str, parts: Sequence[Part], settings: DataConfig, spec: InputSpec | None = None
+) -> Rows:
+    """Open a table of one or several files."""
+    if kind == "text":
+        return _open("csv_table:open_csv", name, settings, spec, parts)
+    files = [_found("typed_files:open_typed_file")(kind, part) for part in parts]
+    reopen = partial(_open_table, name, kind, parts)
+    return _open("typed_table:open_typed", name, files, settings, spec, reopen)
+
+
+def _sheet(name: str) -> tuple[str, str]:
+    """Split `FILE.xlsx#SHEET` into the file and the sheet; other names have no sheet."""
+    found = _SHEET.fullmatch(name)
+    return (found[1], found[2]) if found and not Path(name).exists() else (name, "")
+
+
+def _refuse(name: str) -> None:
+    """Raise the error for a name that no opener accepts."""
+    from lookalike.training.rows.builtin import BUILTIN
+
+    suffix, is_file = ending(Path(name)), Path(name).is_file()
+    if not is_file and (suffix in PHOTO_ENDINGS | KINDS.keys() or Path(name).suffix.lower() in ENDINGS):
+        raise DataError(name, expected="a file", found="no file at that path")
+    known = ", ".join([*BUILTIN, *(f"*{suffix}" for suffix in KINDS), "*.gz, *.bz2 or *.zst of these, a URL"])
+    expected = f"{known}, or a folder of images, tables or recordings"
+    found = f"the file name extension {suffix}" if suffix else "an unknown name"
+    remedy = "Save the rows in one of these formats." if is_file else "Check the path. `:test` is part of a name only "
+    remedy += "" if is_file else "for built-in sets."
+    raise DataError(name, expected=expected, found=found, remedy=remedy)
 
 
 def _open(opener: str, *arguments: Any) -> Rows:
-    module, _, function = opener.partition(":")
-    rows: Rows = getattr(import_module(f"lookalike.training.rows.{module}"), function)(*arguments)
+    rows: Rows = _found(opener)(*arguments)
     return rows
+
+
+def _found(name: str) -> Any:
+    """Return a function by its module of this room and its name."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(f"lookalike.training.rows.{module}"), function)

@@ -187,4 +187,5 @@ def _ids(path: Path, batch: pa.RecordBatch, column: str, first: int) -> list[str
 
 def broken(path: Path, error: Exception) -> DataError:
     found = next(iter(str(error).splitlines()), type(error).__name__)
-    return DataError(str(path), expected=f"a readable {path.suffix.lstrip('.')} file", found=found)
+    kind = f"{path.suffix.lstrip('.')} file" if path.suffix else "table"
+    return DataError(str(path), expected=f"a readable {kind}", found=found)

@@ -24,8 +24,9 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="digits, fashion-mnist, their test parts (digits:test), a .npy, .npz, .parquet, .csv or idx .gz file, "
-        "or a folder of images.",
+        help="digits, fashion-mnist, their test parts (digits:test), a file (.npy, .npz, idx .gz, .csv, .tsv, .txt, "
+        ".parquet, .arrow, .feather, .jsonl, .ndjson, .xlsx; also with .gz, .bz2 or .zst), a folder of images or "
+        "of tables, or a URL such as s3://bucket/rows.parquet.",
     ),
 ]
 StoreOption = Annotated[Path, typer.Option("--store", metavar="S", help="The folder of the versions.")]

@@ -19,6 +19,7 @@ from lookalike.index.versions.version import Version
 from lookalike.training.array_types import Integers
 from lookalike.training.choices import DeviceName
 from lookalike.training.config import TrainConfig, build_config, load_config
+from lookalike.training.rows.sources import check_reopens
 
 __all__ = ["Plan", "RetrainOptions", "config_of", "make_plan", "plain"]
 
@@ -106,6 +107,8 @@ def make_plan(options: RetrainOptions, champion: Version, upto: int) -> Plan:
     encoder, manifest, folder = champion.encoder, champion.manifest, options.store.folder
     check_whole(folder, champion.sequence)
     config, settings = config_of(options.config, champion)
+    if not options.data:
+        check_reopens(manifest.data.name, "Name a file with the same rows and ids with --data.")
     rows = suited(open_data(options.data or manifest.data.name, spec=encoder.inputs), encoder)
     source = ChampionRows(rows, manifest.data.name, manifest.data.rows, manifest.data.sha256)
     collection = take_snapshot(

@@ -288,11 +288,11 @@ def test_the_rows_may_have_moved_and_must_be_the_same(tmp_path: Path, good: Path
     train(open_rows(str(tmp_path / "rows.npy")), config, tmp_path / "run")
     store.promote(build(open_rows(str(tmp_path / "rows.npy")), tmp_path / "run", store, device="cpu"))
     (tmp_path / "rows.npy").rename(tmp_path / "moved.npy")
-    with pytest.raises(DataError, match=r"rows\.npy: expected a file"):
+    with pytest.raises(DataError, match=r"rows\.npy: expected the rows, .* found no file .* with --data"):
         retrain(asked(store))
     told = report_of(store)
     assert (told["outcome"], told["champion"]) == ("failed", 1)
-    assert "rows.npy: expected a file" in told["reason"]
+    assert "rows.npy: expected the rows" in told["reason"]
     assert read_job(store) is None
     changed = inputs.copy()
     changed[77, 3] += 1

@@ -237,10 +237,8 @@ async def test_the_result_of_a_part_of_a_row_has_the_columns_that_were_used(vers
     first, second = orjson.loads(answer.body)["results"]
     assert (first["columns"], first["novelty"]) == (["size", "color"], 0.5)
     assert second.keys() == {"hits", "novelty"}
-    scores, positions, novelty = (
-        np.repeat(part, 3_000, axis=0) for part in (FOUND.scores, FOUND.positions, FOUND.novelty)
-    )
-    many = SearchResult(scores, positions, novelty)
+    scores, positions = np.repeat(FOUND.scores, 3_000, axis=0), np.repeat(FOUND.positions, 3_000, axis=0)
+    many = SearchResult(scores, positions, np.repeat(FOUND.novelty, 3_000))
     asked = [columns[0]] * 3_000 + [None] * 3_000
     streamed = hits_response(collection, many, with_payload=False, as_npy=False, columns=asked)
     assert isinstance(streamed, StreamingResponse)

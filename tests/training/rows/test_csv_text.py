@@ -1,12 +1,16 @@
 import csv
+import gzip
 import io
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
-from lookalike.training.rows.csv_text import LONGEST, PIECE, Header, read_cells, read_header
+from lookalike.training.rows.csv_header import PIECE, read_header
+from lookalike.training.rows.csv_text import LONGEST, read_cells
 
 PIECES = 'a"",\n\r é'
 
@@ -16,9 +20,9 @@ def written(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def cells(path: Path, size: int = PIECE) -> list[list[str | None]]:
+def cells(path: Path, size: int = PIECE, settings: DataConfig | None = None) -> list[list[str | None]]:
     """All rows, read `size` bytes at a time."""
-    batches = read_cells(path, read_header(path), size)
+    batches = read_cells(path, read_header(path, settings), size)
     return [list(row) for batch in batches for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)]
 
 
@@ -66,6 +70,32 @@ def test_reads_any_text_like_python_or_refuses_it_for_every_piece_size(tmp_path:
             assert [[cell or "" for cell in row] for row in cells(path, size)] == expected
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|", "^", "a", " "])
+@pytest.mark.parametrize("seed", range(10))
+def test_reads_any_delimiter_like_python_for_every_piece_size(tmp_path: Path, seed: int, delimiter: str) -> None:
+    draw = random.Random(seed)
+    rows = [["".join(draw.choices(f'{delimiter},"\n\ré', k=draw.randint(0, 5))) for _ in range(3)] for _ in range(5)]
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(
+        [["x", "y", "z"], *rows]
+    )
+    path = written(tmp_path / "a.csv", out.getvalue())
+    for size in range(1, len(out.getvalue().encode()) + 2):
+        assert cells(path, size, DataConfig(delimiter=delimiter)) == rows
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1", "utf-16-be"])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, PIECE])
+def test_reads_an_encoding_for_every_piece_size(
+    tmp_path: Path, encoding: str, compress: Callable[[bytes], bytes], size: int
+) -> None:
+    path = written(tmp_path / "a.csv", compress('å,b\n"é\nü",1\r\nÿ,2\n'.encode(encoding)))
+    settings = DataConfig() if encoding in {"utf-16", "utf-32"} else DataConfig(encoding=encoding)
+    assert read_header(path, settings).names == ["å", "b"]
+    assert cells(path, size, settings) == [["é\nü", "1"], ["ÿ", "2"]]
+
+
 @pytest.mark.parametrize("before", [-3, -2, -1, 0, 1])
 def test_keeps_quoted_line_breaks_at_the_edge_of_a_piece(tmp_path: Path, before: int) -> None:
     start = b'x,note\r\n1,"'
@@ -87,32 +117,6 @@ def test_only_an_unquoted_empty_cell_is_null(tmp_path: Path) -> None:
     assert cells(path) == [[None, ""], ["NA", "null"], ["nan", "-"]]
 
 
-@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n\r\n", b"\xef\xbb\xbf\r\r"])
-def test_the_header_is_the_first_line_that_is_not_blank(tmp_path: Path, start: bytes) -> None:
-    path = written(tmp_path / "a.csv", start + b'"a, ""b""\nc",d\r\n1,2\r\n')
-    assert read_header(path) == Header(['a, "b"\nc', "d"], len(start) + 14)
-    assert cells(path) == [["1", "2"]]
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (b"", "found an empty file"),
-        (b"\r\n\n", "found an empty file"),
-        ("a,b\n1,2\n".encode("utf-16"), "expected text in UTF-8, found UTF-16. Save the file as UTF-8"),
-        ("a,b\n1,2\n".encode("utf-16-le"), "found UTF-16"),
-        (b"a,caf\xe9\n1,2\n", "found the byte 0xe9"),
-        (b'a,"b\n1,2\n', "found a quoted name without a closing quote"),
-        (b"a" * (PIECE + 1), "found a longer line"),
-        (b"a" * 200_000 + b"\n1\n", "field larger than field limit"),
-    ],
-)
-def test_refuses_a_first_line_that_is_not_a_header(tmp_path: Path, content: bytes, found: str) -> None:
-    with pytest.raises(DataError, match=r"a\.csv: expected") as caught:
-        read_header(written(tmp_path / "a.csv", content))
-    assert found in str(caught.value)
-
-
 @pytest.mark.parametrize("size", [1, 5, PIECE])
 @pytest.mark.parametrize(
     ("rows", "found"),
@@ -132,6 +136,26 @@ def test_names_a_row_that_does_not_fit(tmp_path: Path, rows: str, found: str, si
 def test_names_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 1, column b: expected text in UTF-8, found the byte 0xe9"):
         cells(written(tmp_path / "a.csv", b"a,b\n1,\xc3\xa9\n2,\xe9\n"), size=4)
+
+
+@pytest.mark.parametrize(
+    ("contents", "encoding", "found"),
+    [
+        (b"a,b\n1,2\n3,\x81\n", "cp1252", "text in CP1252, found the byte 0x81"),
+        ("a,b\n1,2\n".encode("utf-16") + b"\0", "auto", "text in UTF-16, found the byte 0x00"),
+    ],
+)
+def test_names_bytes_that_are_not_in_the_encoding(tmp_path: Path, contents: bytes, encoding: str, found: str) -> None:
+    with pytest.raises(DataError) as caught:
+        cells(written(tmp_path / "a.csv", contents), settings=DataConfig(encoding=encoding))
+    assert found in str(caught.value)
+
+
+def test_names_a_damaged_file(tmp_path: Path) -> None:
+    contents = bytearray(gzip.compress(random.Random(0).randbytes(1 << 20).hex().encode() + b"\n"))
+    contents[-5] ^= 1
+    with pytest.raises(DataError, match=r"a\.csv: expected an intact file, found .*incorrect data check"):
+        cells(written(tmp_path / "a.csv", gzip.compress(b"x\n") + bytes(contents)), size=1 << 10)
 
 
 def test_an_unclosed_quote_does_not_read_the_whole_file(tmp_path: Path) -> None:

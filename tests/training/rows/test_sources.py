@@ -1,8 +1,10 @@
+import bz2
 import gzip
 import struct
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
@@ -11,8 +13,15 @@ from PIL import Image
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
+from lookalike.training.rows.sources import check_reopens
 from lookalike.training.tables.columns import Column
 from lookalike.training.transforms import InputSpec
+
+
+def zstd(data: bytes) -> bytes:
+    compressed: bytes = pa.Codec("zstd").compress(data, asbytes=True)
+    return compressed
+
 
 ONE = np.array([[3]], np.uint8)
 
@@ -48,13 +57,13 @@ def test_a_built_in_set_defaults_to_its_training_part(name: str, opened: str) ->
     assert open_rows(name).name == opened
 
 
-@pytest.mark.parametrize("name", ["digits:validation", "digit", "rows.txt", "rows", "", "a.npy:test"])
+@pytest.mark.parametrize("name", ["digits:validation", "digit", "rows.doc", "rows", "", "a.npy:test"])
 def test_refuses_an_unknown_name_and_lists_the_known_names(name: str) -> None:
-    with pytest.raises(DataError, match=r"digits, fashion-mnist, \*\.npy, .*a folder of images"):
+    with pytest.raises(DataError, match=r"digits, fashion-mnist, \*\.npy, .*a folder of images, tables or recordings"):
         open_rows(name)
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz", "gz", "parquet", "csv"])
+@pytest.mark.parametrize("suffix", ["npy", "npz", "gz", "parquet", "csv", "txt", "jsonl.zst", "xlsx", "jpg"])
 def test_names_a_missing_file(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(DataError, match=rf"absent\.{suffix}: expected a file, found no file"):
         open_rows(str(tmp_path / f"absent.{suffix}"))
@@ -86,14 +95,68 @@ def test_limits_the_number_of_categories(tmp_path: Path) -> None:
     assert [column.name for column in rows.with_settings(DataConfig(categories=2)).columns] == ["x", "kind"]
 
 
-@pytest.mark.parametrize("name", ["a.csv.gz", "A.CSV.GZ", "a.parquet.gz"])
-def test_refuses_a_compressed_table(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(gzip.compress(b"x\n3\n"))
-    with pytest.raises(DataError, match=r"expected a \.(csv|parquet) file that is not compressed, .* Run gunzip on it"):
-        open_rows(str(tmp_path / name))
-
-
 def test_names_an_unknown_extension(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("x\n3\n")
-    with pytest.raises(DataError, match=r"a\.tsv: expected .*\*\.csv.*, found the file name extension \.tsv"):
-        open_rows(str(tmp_path / "a.tsv"))
+    (tmp_path / "a.doc").write_text("x\n3\n")
+    with pytest.raises(DataError, match=r"a\.doc: expected .*\*\.csv.*, found the file name extension \.doc. Save"):
+        open_rows(tmp_path / "a.doc")
+
+
+def test_opens_a_path_object(tmp_path: Path) -> None:
+    assert open_rows(written(tmp_path / "a.csv")).count == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "expected"),
+    [
+        ("a.csv", "parquet", "a .csv file, according to its name, found the contents of Parquet. Rename the file"),
+        ("a.parquet", "npy", "a .parquet file, according to its name, found the contents of an .npy array"),
+        ("a.npz", "npy", "a .npz file, according to its name, found the contents of an .npy array"),
+        ("a.csv", "npz", "found the contents of a zip archive"),
+        ("a.jsonl", "gz", "found the contents of an idx file"),
+    ],
+)
+def test_names_contents_that_contradict_the_name(tmp_path: Path, name: str, contents: str, expected: str) -> None:
+    written(tmp_path / f"b.{contents}").rename(tmp_path / name)
+    with pytest.raises(DataError) as caught:
+        open_rows(tmp_path / name)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "inner"), [("a.npy.gz", "a.npy"), ("b.gz", "b.npz"), ("a.parquet.gz", "a.parquet")])
+def test_reads_a_compressed_file_by_its_contents(tmp_path: Path, name: str, inner: str) -> None:
+    contents = written(tmp_path / inner).read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(contents))
+    rows = open_rows(tmp_path / name)
+    assert (rows.name, rows.count) == (str(tmp_path / name), 1)
+    assert [chunk.inputs.tolist() for chunk in rows.chunks()] == [[[3.0]]]
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.gz", "a.npy.gz", "a.csv.bz2", "a.jsonl.zst"])
+def test_names_a_damaged_compressed_file(tmp_path: Path, name: str) -> None:
+    text = b"x\n3\n" * 100
+    contents = {"gz": gzip.compress(text), "bz2": bz2.compress(text), "zst": zstd(text)}[name.rpartition(".")[2]]
+    (tmp_path / name).write_bytes(contents[:-5])
+    with pytest.raises(DataError, match=rf"{name}: expected an intact file.*, found .*"):
+        open_rows(tmp_path / name)
+
+
+def test_opens_a_sheet_by_its_name(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for name, value in (("first", 1), ("second # 2", 2)):
+        sheet = book.create_sheet(name)
+        sheet.append(["x"])
+        sheet.append([value])
+    del book["Sheet"]
+    book.save(tmp_path / "a.xlsx")
+    rows = [open_rows(f"{tmp_path}/a.xlsx{part}") for part in ("", "#first", "#second # 2")]
+    assert [next(one.chunks()).inputs.tolist() for one in rows] == [[[1.0]], [[1.0]], [[2.0]]]
+    assert rows[1].name == f"{tmp_path}/a.xlsx#first"
+    with pytest.raises(DataError, match=r"expected one of the sheets first, second # 2, found 'third'"):
+        open_rows(f"{tmp_path}/a.xlsx#third")
+
+
+def test_a_recorded_name_must_still_be_there(tmp_path: Path) -> None:
+    for name in ("digits", "fashion-mnist:test", "s3://bucket/a.csv", str(written(tmp_path / "a.csv"))):
+        check_reopens(name, "Do it.")
+    with pytest.raises(DataError, match=r"DataFrame: expected the rows, .*, found no file .*\. Do it\."):
+        check_reopens("DataFrame", "Do it.")

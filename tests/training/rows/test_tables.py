@@ -341,7 +341,6 @@ def test_names_the_row_of_a_missing_id(tmp_path: Path, name: str) -> None:
     [
         ("", "a line of column names, found an empty file"),
         ("x,y\n", "no row below the header"),
-        ("x;y\n1;2\n3;4\n", "separated by commas, found ';'"),
         (",a,b\n0,1,2\n", "a name for each column, found no name for column 0. Name the column"),
         ("0.5,red,-1\n0.25,blue,2\n", "a first line of column names, found 0.5, red, -1"),
         ("ID,x\na,1\nb,2\n", "the exact column name 'id', found 'ID'. Rename the column."),

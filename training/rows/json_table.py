@@ -1,0 +1,118 @@
+"""Read JSON Lines (.jsonl, .ndjson): one object per line, whose fields are the columns.
+
+The first pass counts the rows and infers the types from all of them. A text stays a text, also if it looks like a time.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.json as pa_json
+
+from lookalike.training.errors import DataError
+from lookalike.training.rows.compressed import open_bytes, read_fully
+from lookalike.training.rows.csv_header import damaged, not_decodable
+from lookalike.training.rows.parts import Part
+from lookalike.training.rows.typed_table import TypedFile
+
+__all__ = ["json_file"]
+
+PIECE = 1 << 24
+"""Bytes per read."""
+LONGEST = 1 << 26
+"""The greatest length of a line, in bytes."""
+_BOM = b"\xef\xbb\xbf"
+_PLACE = re.compile(r"JSON parse error: (.*?)\.? in row (\d+)")
+
+
+def json_file(part: Part, size: int = PIECE) -> TypedFile:
+    """Return the schema, the count and the reader of JSON Lines in UTF-8, also compressed. `size`: bytes per read.
+
+    Raises DataError for a line that is not an object, or whose field has another type than before; the error names the
+    row, counted from 0.
+    """
+    path, schema, count = part.path, pa.schema([]), 0
+    for table in _tables(path, None, size):
+        try:
+            schema = pa.unify_schemas([schema, _as_texts(table.schema)], promote_options="permissive")
+        except pa.ArrowException as error:
+            found = str(error).splitlines()[0]
+            place = f"{path}, rows {count} to {count + len(table) - 1}"
+            raise DataError(place, expected="one type for each field in all rows", found=found) from error
+        count += len(table)
+
+    def read(rows: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
+        for table in _tables(path, schema, size):
+            kept = table.select(schema.names if names is None else names)
+            yield from kept.combine_chunks().to_batches(max_chunksize=rows)
+
+    return TypedFile(part, schema, count, read)
+
+
+def _tables(path: Path, schema: pa.Schema | None, size: int) -> Iterator[pa.Table]:
+    """Yield the rows in order; the fields of the schema, or the fields and types that a part of the file has."""
+    options = pa_json.ParseOptions(explicit_schema=schema, newlines_in_values=False)
+    first = 0
+    for lines in _lines(path, size):
+        _check_text(path, lines, first)
+        reading = pa_json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+        try:
+            table = pa_json.read_json(pa.BufferReader(lines), read_options=reading, parse_options=options)
+        except pa.ArrowInvalid as error:
+            place, found = str(path), str(error).splitlines()[0]
+            if match := _PLACE.match(found):
+                place, found = f"{path}, row {first + int(match[2])}", match[1]
+            expected = "one JSON object per line, each field with one type in all rows"
+            raise DataError(place, expected=expected, found=found, remedy="Correct or remove the row.") from error
+        yield table
+        first += len(table)
+
+
+def _lines(path: Path, size: int) -> Iterator[bytes]:
+    """Yield a file in pieces of whole lines that are not blank."""
+    try:
+        with open_bytes(path) as file:
+            rest = read_fully(file, len(_BOM)).removeprefix(_BOM)
+            while data := read_fully(file, size):
+                rest += data
+                stop = rest.rfind(b"\n") + 1
+                if len(rest) - stop > LONGEST:
+                    expected = f"lines of at most {LONGEST:,} bytes, with one JSON object each"
+                    raise DataError(str(path), expected=expected, found="a longer line")
+                if rest[:stop].strip():
+                    yield rest[:stop]
+                rest = rest[stop:]
+    except OSError as error:
+        raise damaged(path, error) from error
+    if rest.strip():
+        yield rest
+
+
+def _check_text(path: Path, lines: bytes, first: int) -> None:
+    """Refuse bytes that are not UTF-8, and text that does not begin with an object but for example with an array."""
+    try:
+        lines.decode()
+    except UnicodeDecodeError as error:
+        row = first + sum(bool(line.strip()) for line in lines[: error.start].split(b"\n")[:-1])
+        raise not_decodable(f"{path}, row {row}", "utf-8", lines[error.start]) from error
+    start = lines.lstrip()[:1]
+    if start != b"{":
+        found = "an array" if start == b"[" else repr(start.decode(errors="replace"))
+        remedy = "Write each object on its own line, for example with `jq -c '.[]'`." if start == b"[" else ""
+        raise DataError(f"{path}, row {first}", expected="one JSON object per line", found=found, remedy=remedy)
+
+
+def _as_texts(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with text in place of the times that Arrow recognizes in texts."""
+    return pa.schema([field.with_type(_as_text(field.type)) for field in schema])
+
+
+def _as_text(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_temporal(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_as_text(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_as_text(field.type)) for field in kind])
+    return kind
