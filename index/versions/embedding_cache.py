@@ -26,7 +26,7 @@ from lookalike.index.items.table import ItemWriter
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.parallel import map_in_order, one_thread_each
 from lookalike.training.array_types import Booleans, Floats, Integers
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, evenly, sketches
@@ -69,7 +69,7 @@ class CachedEmbeddings:
 
 
 @contextmanager
-def open_cache(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[Path]:
+def open_cache(store: Path, rows: Rows, encoder: RowEncoder, metric: Metric) -> Iterator[Path]:
     """Yield the folder in which this encoder embeds these rows; one build at a time uses it.
 
     It is removed at the end, but not after an interruption. A DataError removes it too, because the rows may be wrong.
@@ -88,7 +88,9 @@ def open_cache(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Ite
         shutil.rmtree(folder)
 
 
-def embed_with_cache(rows: Rows, encoder: Encoder, metric: Metric, folder: Path, items: ItemWriter) -> CachedEmbeddings:
+def embed_with_cache(
+    rows: Rows, encoder: RowEncoder, metric: Metric, folder: Path, items: ItemWriter
+) -> CachedEmbeddings:
     """Embed `rows` into `folder`, continuing after the cached chunks, and write their ids and payloads to `items`.
 
     `rows` are as `suited` to the encoder, `folder` is that of `open_cache`. Raises DataError if a row is invalid.
@@ -195,7 +197,7 @@ class _HeldOut:
     If the encoder was trained on other data, the rows are drawn evenly over all. At most a tenth is held out.
     """
 
-    def __init__(self, rows: Rows, encoder: Encoder) -> None:
+    def __init__(self, rows: Rows, encoder: RowEncoder) -> None:
         self._most = min(MOST_HELD, rows.count // 10, max(1, HELD_BYTES // (4 * rows.width)))
         self._drawn = np.sort(np.random.default_rng(0).choice(rows.count, self._most, replace=False))
         self._missing = np.unique(encoder.held_out)

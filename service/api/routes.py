@@ -39,6 +39,7 @@ async def embed(request: Request) -> Response:
     body = await receive_body(request)
     current = serving.current
     limits = current.limits
+    limits.check_embeds("inputs", "The rows are embeddings already: send them to POST /search as `embeddings`.")
     query = EmbedQuery(decode_npy(body, "inputs", limits)) if is_npy(request) else decode_embed(bytes(body), limits)
     embeddings = await current.engine.embed(query.rows, is_disconnected(request))
     record_answer(request.scope, len(query.rows), current.version.number)

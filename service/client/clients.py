@@ -90,14 +90,23 @@ class Client:
         """
         return self._run(exchange.search(Query.of(inputs, embeddings, ids, **options), self._options))
 
-    def put(self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None) -> WriteResponse:
+    def put(
+        self,
+        ids: Sequence[str],
+        inputs: Rows | None = None,
+        payloads: Sequence[dict[str, Any]] | None = None,
+        *,
+        embeddings: Rows | None = None,
+    ) -> WriteResponse:
         """Create or replace items. When the call returns, the items are on disk and searches find them.
 
-        `inputs` are as in `embed`, except that a table with words is a list of dicts. Many items are sent in several
+        `inputs` are as in `embed`, except that a table with words is a list of dicts. If the version has no encoder,
+        its items have `embeddings` instead. Many items are sent in several
         calls. If a call fails, the calls before it remain in effect; to put the same items again is safe. `warnings`
         of the response lists values that the encoder clips because they are far outside the training rows' range.
         """
-        return self._run(item_exchange.put(ids, inputs, payloads, self._options))
+        rows = item_exchange.ItemRows.of(inputs, embeddings)
+        return self._run(item_exchange.put(ids, rows, payloads, self._options))
 
     def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """Get one item; `min_sequence` is as in `search`. Raises NotFound if no item has the id."""
@@ -210,10 +219,16 @@ class AsyncClient:
         return await self._run(exchange.search(Query.of(inputs, embeddings, ids, **options), self._options))
 
     async def put(
-        self, ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None = None
+        self,
+        ids: Sequence[str],
+        inputs: Rows | None = None,
+        payloads: Sequence[dict[str, Any]] | None = None,
+        *,
+        embeddings: Rows | None = None,
     ) -> WriteResponse:
         """See Client.put."""
-        return await self._run(item_exchange.put(ids, inputs, payloads, self._options))
+        rows = item_exchange.ItemRows.of(inputs, embeddings)
+        return await self._run(item_exchange.put(ids, rows, payloads, self._options))
 
     async def get(self, id: str, *, min_sequence: int = 0) -> Item:
         """See Client.get."""

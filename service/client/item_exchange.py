@@ -1,8 +1,8 @@
 """The exchanges about items. All of them may be retried: putting or deleting an item twice has the effect of once."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from lookalike.service.client.item_responses import (
 from lookalike.service.client.messages import Call, Exchange
 from lookalike.service.client.requests import Rows, check_ids, check_rows, filter_param, put_call, sequence_param
 
-__all__ = ["delete", "delete_where", "get", "page", "put"]
+__all__ = ["ItemRows", "delete", "delete_where", "get", "page", "put"]
 
 _MAX_VALUES = 2_000_000
 """The most numbers in one call, about 25 MB of JSON."""
@@ -27,15 +27,33 @@ _MAX_WARNINGS = 20
 """The most warnings that the service returns for one call."""
 
 
+@dataclass(frozen=True)
+class ItemRows:
+    """The rows of items: inputs, or embeddings if the version has no encoder."""
+
+    kind: Literal["inputs", "embeddings"]
+    values: Rows
+
+    @staticmethod
+    def of(inputs: Rows | None, embeddings: Rows | None) -> "ItemRows":
+        """Raises ValueError unless exactly one of both is given."""
+        if inputs is not None and embeddings is None:
+            return ItemRows("inputs", inputs)
+        if embeddings is not None and inputs is None:
+            return ItemRows("embeddings", embeddings)
+        raise ValueError("expected exactly one of inputs and embeddings")
+
+
 def put(
-    ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None, options: ClientOptions
+    ids: Sequence[str], rows: ItemRows, payloads: Sequence[dict[str, Any]] | None, options: ClientOptions
 ) -> Exchange[WriteResponse]:
     """Put items. Many items are sent in several calls, one after the other; those before a failed one remain in effect.
 
-    Raises ValueError if ids, inputs and payloads do not fit together, or cannot be sent.
+    Raises ValueError if ids, rows and payloads do not fit together, or cannot be sent.
     """
-    check_rows(inputs, "inputs")
-    for name, values in (("inputs", inputs), ("payloads", payloads)):
+    inputs = rows.values
+    check_rows(inputs, rows.kind)
+    for name, values in ((rows.kind, inputs), ("payloads", payloads)):
         if values is not None and (isinstance(ids, str) or len(values) != len(ids)):
             raise ValueError(f"{name}: expected one for each of {len(ids)} ids, found {len(values)}")
     check_ids(ids)
@@ -48,7 +66,7 @@ def put(
     def put_part(start: int) -> Exchange[WriteResponse]:
         part = slice(start, start + step)
         part_payloads = None if payloads is None else payloads[part]
-        return read_put((yield from options.request(put_call(ids[part], inputs[part], part_payloads))))
+        return read_put((yield from options.request(put_call(ids[part], inputs[part], part_payloads, rows.kind))))
 
     total = WriteResponse(0, 0, 0)
     for start in range(0, max(1, len(ids)), step):

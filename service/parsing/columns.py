@@ -7,7 +7,7 @@ import numpy as np
 
 from lookalike.service.errors import RequestError, truncate_repr
 from lookalike.training.array_types import Doubles, Floats
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.tables.columns import Column
 
 __all__ = ["TableInputs"]
@@ -31,7 +31,7 @@ class TableInputs:
     optional: frozenset[str]
 
     @staticmethod
-    def of(encoder: Encoder) -> "TableInputs | None":
+    def of(encoder: RowEncoder) -> "TableInputs | None":
         """The columns of an encoder of tables; None for any other encoder."""
         if not (table := encoder.preprocess.table):
             return None

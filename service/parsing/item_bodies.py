@@ -18,7 +18,7 @@ from lookalike.service.errors import RequestError, TooLargeError
 from lookalike.service.parsing.decoding import validate
 from lookalike.service.parsing.json_bodies import MAX_FIELDS, check_items, parse_exactly
 from lookalike.service.parsing.json_rows import rows_from_json
-from lookalike.service.parsing.request_models import PutRequest
+from lookalike.service.parsing.request_models import Item, PutRequest
 from lookalike.service.parsing.rows import JSON_ERRORS, RequestLimits, check_count, parser_for, to_float32
 from lookalike.training.array_types import Doubles
 
@@ -26,8 +26,6 @@ __all__ = ["MAX_PAYLOAD", "ItemBatch", "decode_items"]
 
 MAX_PAYLOAD = 1 << 16
 """Bytes of one payload, as JSON."""
-_INPUT = "items[{}].input"
-_NAMES = (["id", "input"], ["id", "input", "payload"])
 _Parts = tuple[list[str], list[Any], Doubles]
 """Ids, payloads and rows (n, width)."""
 
@@ -45,14 +43,14 @@ class ItemBatch:
 
 
 def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
-    """JSON {"items": [{"id", "input", "payload"}, ...]} -> a batch.
+    """JSON {"items": [{"id", "input", "payload"}, ...]} -> a batch; without an encoder, "embedding" for "input".
 
     Raises MalformedError, RequestError or TooLargeError, which names the item's number and the field.
     """
     ids, payloads, values = _read_plain(body, limits) or _read(body, limits)
     _check_ids(ids)
     texts = [_payload(payload, f"items[{number}].payload") for number, payload in enumerate(payloads)]
-    rows = to_float32(values, "inputs", limits, _INPUT)
+    rows = to_float32(values, "inputs", limits, _place(limits))
     return ItemBatch(ids, rows if limits.origin is None else values, texts)
 
 
@@ -62,11 +60,31 @@ def _read(body: bytes, limits: RequestLimits) -> _Parts:
     listed = fields.get("items") if isinstance(fields, dict) else None
     for number, item in enumerate(listed if isinstance(listed, list) else []):
         if isinstance(item, dict) and len(item) > MAX_FIELDS:  # the model keeps an error for each unknown field
-            raise RequestError(f"items[{number}]", expected="id, input and payload", found=f"{len(item)} fields")
+            raise RequestError(
+                f"items[{number}]", expected=f"id, {limits.item_field} and payload", found=f"{len(item)} fields"
+            )
     items = validate(PutRequest, fields).items
     check_count(len(items), "items", limits)
-    rows = rows_from_json([item.input for item in items], "inputs", limits, _INPUT)
+    values = [_value(item, number, limits) for number, item in enumerate(items)]
+    rows = rows_from_json(values, "inputs", limits, _place(limits))
     return [item.id for item in items], [item.payload for item in items], rows
+
+
+def _place(limits: RequestLimits) -> str:
+    """The field of the row of item {}."""
+    return f"items[{{}}].{limits.item_field}"
+
+
+def _value(item: Item, number: int, limits: RequestLimits) -> Any:
+    """The input of an item, or its embedding if there is no encoder."""
+    needed, other = limits.item_field, "embedding" if limits.embeds else "input"
+    place = f"items[{number}]"
+    if other in item.model_fields_set:
+        reason = "this version embeds inputs" if limits.embeds else "this version has no encoder"
+        raise RequestError(f"{place}.{other}", expected=f"{needed} instead, because {reason}", found="a value")
+    if needed not in item.model_fields_set:
+        raise RequestError(f"{place}.{needed}", expected="a value", found="nothing")
+    return getattr(item, needed)
 
 
 def _read_plain(body: bytes, limits: RequestLimits) -> _Parts | None:
@@ -88,14 +106,15 @@ def _read_flat(parser: simdjson.Parser, body: bytes, limits: RequestLimits) -> _
         return None
     if body.count(b"[") != 1 + len(items):
         return None
+    accepted = sorted(("id", limits.item_field)), sorted(("id", limits.item_field, "payload"))
     ids, payloads, rows = [], [], np.empty((len(items), limits.width("inputs")))
     for number, item in enumerate(items):
         if not isinstance(item, simdjson.Object):
             return None
         names = list(item)
-        if sorted(names) not in _NAMES:  # also if a name occurs twice
+        if sorted(names) not in accepted:  # also if a name occurs twice
             return None
-        name, row, payload = item["id"], item["input"], item["payload"] if len(names) > 2 else None
+        name, row, payload = item["id"], item[limits.item_field], item["payload"] if len(names) > 2 else None
         if not isinstance(name, str) or not isinstance(row, simdjson.Array) or len(row) != rows.shape[1]:
             return None
         if len(names) > 2 and not isinstance(payload, simdjson.Object):

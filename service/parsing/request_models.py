@@ -42,6 +42,7 @@ _DIGIT = (
 
 Row = Annotated[Any, WithJsonSchema(_ROW)]
 Rows = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _ROW})]
+Embedding = Annotated[Any, WithJsonSchema(_EMBEDDING)]
 Embeddings = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _EMBEDDING})]
 _ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "description": "No control characters are allowed."}
 Id = Annotated[str, WithJsonSchema(_ID)]
@@ -125,10 +126,11 @@ class NpyParams(_Strict):
 
 
 class Item(_Strict):
-    """An item to put."""
+    """An item to put, with its input; for a version of existing embeddings, with its embedding instead."""
 
     id: Id
-    input: Row
+    input: Row | None = None
+    embedding: Embedding | None = None
     payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON; integers from -2^63 to 2^63 - 1.")
 
 

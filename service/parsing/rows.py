@@ -8,7 +8,7 @@ reads the body value by value (service.parsing.json_rows), and that reader names
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -57,6 +57,7 @@ class RequestLimits:
         table: the columns, if the rows are of a table.
         origin: subtracted from inputs, in float64, before they become float32; None: nothing.
         spaces: the embedding dimension of each version whose embeddings a search accepts.
+        embeds: whether the version has an encoder; if not, its rows are embeddings and inputs are refused.
     """
 
     input_shape: tuple[int, ...]
@@ -67,6 +68,7 @@ class RequestLimits:
     table: TableInputs | None = None
     origin: Origin = None
     spaces: Mapping[int, int] = field(default_factory=dict)
+    embeds: bool = True
 
     @staticmethod
     def of(version: Version, settings: Settings) -> "RequestLimits":
@@ -77,13 +79,27 @@ class RequestLimits:
         encoder, limits = version.encoder, (settings.max_rows, settings.max_limit, settings.max_hits)
         spaces = {older: len(matrix) for older, matrix in version.maps.items()} | {version.number: encoder.latent_dim}
         shapes = (encoder.input_shape, encoder.latent_dim)
-        return RequestLimits(*shapes, *limits, TableInputs.of(encoder), encoder.origin, spaces)
+        return RequestLimits(*shapes, *limits, TableInputs.of(encoder), encoder.origin, spaces, encoder.embeds)
+
+    @property
+    def item_field(self) -> Literal["input", "embedding"]:
+        """The field of an item with its row."""
+        return "input" if self.embeds else "embedding"
+
+    def check_embeds(self, field: str, remedy: str) -> None:
+        """Raises RequestError if there is no encoder for the inputs in a field of the request."""
+        if not self.embeds:
+            expected, found = "embeddings, because this version has no encoder", "inputs"
+            raise RequestError(field, expected=expected, found=found, remedy=remedy)
 
     def for_version(self, number: int | None, kind: str) -> "RequestLimits":
         """The same limits for embeddings of a version; None: of the serving version.
 
-        Raises RequestError if the query has no embeddings, or no embeddings of this version are accepted.
+        Raises RequestError if the query has no embeddings, or no embeddings of this version are accepted, or the query
+        has inputs and there is no encoder.
         """
+        if kind == "inputs":
+            self.check_embeds("inputs", "Send the vectors as `embeddings`, or the ids of items as `ids`.")
         if number is None:
             return self
         if kind != "embeddings":

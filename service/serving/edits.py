@@ -58,13 +58,16 @@ async def put(
         LogError: the log cannot be written; nothing is written.
     """
     engine = serving.current.engine
-    near = relative(rows, engine.version.encoder.origin)
+    encoder = engine.version.encoder
+    near = relative(rows, encoder.origin)
+    if refused := encoder.first_refused(near):
+        raise QueryError(f"items[{refused[0]}].embedding", "a vector that can be compared", found=refused[1])
     embeddings = await engine.embed(near, is_disconnected)
     unusable = np.flatnonzero(~comparable(embeddings))
     if len(unusable):  # the log would keep the item, but no search could find it
-        field = f"items[{unusable[0]}].input"
+        field = f"items[{unusable[0]}].{'input' if encoder.embeds else 'embedding'}"
         raise QueryError(field, expected="values that the encoder can compute with", found="too large values")
-    clipped = engine.version.encoder.preprocess.clipped(near, ids)
+    clipped = encoder.preprocess.clipped(near, ids)
     changes = [Change(name, row, payload) for name, row, payload in zip(ids, rows, payloads, strict=True)]
     written = _written(serving, await serving.write(changes, embeddings, engine.version.number))
     return replace(written, clipped=clipped)

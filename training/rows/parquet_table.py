@@ -14,6 +14,7 @@ from lookalike.training.rows.base import Rows
 from lookalike.training.rows.categories import RESERVED, is_text, scan_categories
 from lookalike.training.rows.pandas_index import index_columns
 from lookalike.training.rows.tables import BROKEN, OpenTable, broken, check_names, table_rows
+from lookalike.training.rows.vectors import open_vectors
 from lookalike.training.transforms import InputSpec
 
 __all__ = ["open_parquet"]
@@ -23,6 +24,8 @@ _BATCH = 1 << 16
 
 def open_parquet(path: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
     """Open a Parquet file, which is read by row groups; `settings` and `spec` as in `open_rows`."""
+    if spec is not None and spec.vectors:
+        return open_vectors(path, settings)
 
     def batches(size: int, names: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         first = 0

@@ -21,7 +21,8 @@ def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | N
 
     Args:
         settings: how to read the source; the defaults if None.
-        spec: how an encoder reads its inputs; None chooses the columns and the transform from the data.
+        spec: how an encoder reads its inputs, or that the rows are embeddings; None chooses the columns and the
+            transform from the data.
 
     Raises:
         DataError: there are no such rows, they cannot be read, or they do not have the encoder's columns.
@@ -33,6 +34,8 @@ def open_rows(name: str, settings: DataConfig | None = None, spec: InputSpec | N
     if base in BUILTIN and part in {"", "train", "test"}:
         return BUILTIN[base](part or "train")
     path = Path(name)
+    if spec is not None and spec.vectors:
+        return _open("vectors:open_vectors", path, settings)
     if name and path.is_dir():
         return _open("images:open_images", path, settings, spec)
     suffix = path.suffix.lower()

@@ -86,6 +86,14 @@ class BuildOptions:
         str | None,
         typer.Option(metavar="KEY", help="A FAISS index_factory key, as HNSW32. [default: the fastest of several]"),
     ] = None
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="The column of lists, or the columns of numbers, that have the embeddings, if the encoder is none. "
+            "[default: the only column of lists]",
+        ),
+    ] = None
     device: Device = "auto"
 
 
@@ -94,7 +102,12 @@ class BuildOptions:
 def build(
     data: Data,
     encoder: Annotated[
-        Path, typer.Option("--encoder", metavar="RUN", help="The folder of a run, or of an encoder artifact.")
+        str,
+        typer.Option(
+            "--encoder",
+            metavar="ENCODER",
+            help="The folder of a run or of an encoder artifact; an .onnx file; or none if DATA has embeddings.",
+        ),
     ],
     store: StoreOption,
     options: BuildOptions,
@@ -105,18 +118,18 @@ def build(
     interrupted, run it again: it continues where it stopped.
     """
     from lookalike.cli.tables import tuning_line
-    from lookalike.data import open_data
+    from lookalike.encoders import open_for_build
     from lookalike.index.ann.target import Target, read_bytes
     from lookalike.index.versions.build import build as build_version
-    from lookalike.index.versions.build import encoder_folder
-    from lookalike.training.artifact.encoder import load_encoder
+    from lookalike.training.config import DataConfig
 
     memory = None if options.memory is None else read_bytes(options.memory)
     target = Target(options.recall, memory, options.latency_us, options.index)
-    rows = open_data(data, spec=load_encoder(encoder_folder(encoder)).inputs)
-    number = build_version(
-        rows, encoder, open_store(store), metric=options.metric, target=target, device=options.device
-    )
+    settings = DataConfig(columns=tuple(options.columns.split(",")) if options.columns else ())
+    with open_for_build(data, encoder, options.metric, settings) as (rows, folder):
+        number = build_version(
+            rows, folder, open_store(store), metric=options.metric, target=target, device=options.device
+        )
     print(tuning_line(open_store(store).manifest(number)), file=sys.stderr)
     print(number)
 
@@ -182,6 +195,7 @@ def embed(
     from lookalike.index.versions.embed import embed_to_npy
 
     version = open_store(store).open_champion(device)
+    version.check_embeds()
     embed_to_npy(open_data(data, spec=version.encoder.inputs), version.encoder, version.metric, to)
 
 
