@@ -23,6 +23,7 @@ from lookalike.index.versions.embed import embed, suited
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.known_range import Clipped
 from lookalike.training.artifact.opening import open_encoder
+from lookalike.training.artifact.row_encoder import Refusal
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
@@ -163,16 +164,18 @@ class _Check:
         with np.errstate(invalid="ignore", over="ignore"):
             near = relative(part.inputs, self.encoder.origin)
             if refused := self.encoder.first_refused(near):
-                raise _refused(part, name, *refused)
+                raise _refused(part, name, refused)
             bad = np.flatnonzero(~comparable(embed(self.encoder, near, self._metric)))
         if len(bad):
-            raise _refused(part, name, int(bad[0]), "values so large that the embedding is not finite")
+            expected, remedy = "a row that the champion's encoder can embed", "Correct or remove the row."
+            found = "values so far from the encoder's data that the embedding is not finite"
+            raise _refused(part, name, Refusal(int(bad[0]), expected, found, remedy))
         self.clipped = self.clipped.joined(self.encoder.preprocess.clipped(near, part.ids))
 
 
-def _refused(part: _Part, name: str, place: int, found: str) -> DataError:
-    row = f"{name}, row {part.first + place}, id {part.ids[place][:40]!r}"
-    return DataError(row, "a row that the champion's encoder can embed", found, remedy="Correct or remove the row.")
+def _refused(part: _Part, name: str, refused: Refusal) -> DataError:
+    row = f"{name}, row {part.first + refused.row}, id {part.ids[refused.row][:40]!r}"
+    return DataError(row, refused.expected, refused.found, refused.remedy)
 
 
 def _lines(texts: list[str]) -> bytes:

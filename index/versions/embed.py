@@ -77,7 +77,7 @@ def suited(rows: Rows, encoder: RowEncoder) -> Rows:
     if rows.width != encoder.width:
         expected = f"rows of shape {encoder.input_shape} ({encoder.width} values), as the encoder reads them"
         raise DataError(rows.name, expected=expected, found=f"{rows.shape} ({rows.width} values)")
-    return rows.measured_from(encoder.origin) if encoder.embeds else _without_refused(rows, encoder)
+    return rows.measured_from(encoder.origin) if encoder.kind == "autoencoder" else _without_refused(rows, encoder)
 
 
 def _without_refused(rows: Rows, encoder: RowEncoder) -> Rows:
@@ -86,10 +86,8 @@ def _without_refused(rows: Rows, encoder: RowEncoder) -> Rows:
         for chunk in rows.read(size):
             inputs = relative(chunk.inputs, None)  # (n, width)
             if refused := encoder.first_refused(inputs):
-                place, found = refused
-                row = f"{rows.name}, row {first + place}, id {chunk.ids[place][:40]!r}"
-                expected = "a vector that can be compared by its direction"
-                raise DataError(row, expected, found, remedy="Remove the row, or build with --metric l2.")
+                row = f"{rows.name}, row {first + refused.row}, id {chunk.ids[refused.row][:40]!r}"
+                raise DataError(row, refused.expected, refused.found, refused.remedy)
             first += len(inputs)
             yield replace(chunk, inputs=inputs)
 

@@ -59,14 +59,15 @@ async def put(
     """
     engine = serving.current.engine
     encoder = engine.version.encoder
+    field = "input" if encoder.embeds else "embedding"
     near = relative(rows, encoder.origin)
     if refused := encoder.first_refused(near):
-        raise QueryError(f"items[{refused[0]}].embedding", "a vector that can be compared", found=refused[1])
+        raise QueryError(f"items[{refused.row}].{field}", refused.expected, refused.found)
     embeddings = await engine.embed(near, is_disconnected)
     unusable = np.flatnonzero(~comparable(embeddings))
     if len(unusable):  # the log would keep the item, but no search could find it
-        field = f"items[{unusable[0]}].{'input' if encoder.embeds else 'embedding'}"
-        raise QueryError(field, expected="values that the encoder can compute with", found="too large values")
+        expected = "values that the encoder can compute with"
+        raise QueryError(f"items[{unusable[0]}].{field}", expected=expected, found="too large values")
     clipped = encoder.preprocess.clipped(near, ids)
     changes = [Change(name, row, payload) for name, row, payload in zip(ids, rows, payloads, strict=True)]
     written = _written(serving, await serving.write(changes, embeddings, engine.version.number))

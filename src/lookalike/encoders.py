@@ -46,8 +46,8 @@ def open_for_build(
             rows = open_data(data, settings, InputSpec(vectors=True))
             write_vectors(folder, rows, directions=metric == "cosine")
         else:
-            from lookalike.training.artifact.onnx_encoder import write_onnx
+            from lookalike.training.artifact.onnx_encoder import reading_settings, write_onnx
 
-            rows = open_data(data, settings)
+            rows = open_data(data, reading_settings(Path(encoder), settings or DataConfig()))
             write_onnx(folder, Path(encoder), rows)
         yield rows, folder

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import FORMAT, resolve_device
 from lookalike.training.artifact.manifest import Fields, check_fields
-from lookalike.training.artifact.row_encoder import MAX_DIM, RowEncoder, unscaled
+from lookalike.training.artifact.row_encoder import MAX_DIM, Refusal, RowEncoder, unscaled
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Rows
@@ -30,11 +30,14 @@ class GivenVectors(RowEncoder):
         """(n, dim) -> a copy."""
         return np.array(rows, np.float32)
 
-    def first_refused(self, rows: Floats) -> tuple[int, str] | None:
+    def first_refused(self, rows: Floats) -> Refusal | None:
         if not self.header["directions"]:
             return None
         zeros = np.flatnonzero(~rows.any(axis=1))
-        return (int(zeros[0]), "a vector of zeros, which has no direction") if len(zeros) else None
+        if not len(zeros):
+            return None
+        expected, found = "a vector that can be compared by its direction", "zeros only"
+        return Refusal(int(zeros[0]), expected, found, "Remove the row, or build with --metric l2.")
 
 
 class VectorsManifest(Fields):

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +22,21 @@ from lookalike.training.tables.columns import Column
 from lookalike.training.tables.origin import Origin
 from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform, read_transform
 
-__all__ = ["MAX_DIM", "EncoderKind", "RowEncoder", "unscaled"]
+__all__ = ["MAX_DIM", "EncoderKind", "Refusal", "RowEncoder", "unscaled"]
 
 MAX_DIM = 65_536
 """The most values of an embedding that was not made by an autoencoder; an autoencoder has the same limit."""
 EncoderKind = Literal["autoencoder", "onnx", "none"]
 _LARGEST = float(np.finfo(np.float32).max)
+
+
+class Refusal(NamedTuple):
+    """A row that can be no item, by its number among the rows, and the reason."""
+
+    row: int
+    expected: str
+    found: str
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,8 @@ class RowEncoder(ABC):
         """Return the output of `encode`, and the reconstruction errors, (n,); None if the encoder has no decoder."""
         return self.encode(rows), None
 
-    def first_refused(self, rows: Floats) -> tuple[int, str] | None:
-        """The number of the first of (n, width) rows that can be no item, and the reason; None if all can."""
+    def first_refused(self, rows: Floats) -> Refusal | None:
+        """The first of (n, width) rows that can be no item, and the reason; None if all can."""
         return None
 
     def warming(self) -> AbstractContextManager[None]:

@@ -94,6 +94,14 @@ class BuildOptions:
             "[default: the only column of lists]",
         ),
     ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="data.KEY=VALUE",
+            help="How DATA is read, if the encoder is none or an .onnx file; other encoders have their settings.",
+        ),
+    ] = None
     device: Device = "auto"
 
 
@@ -121,11 +129,12 @@ def build(
     from lookalike.encoders import open_for_build
     from lookalike.index.ann.target import Target, read_bytes
     from lookalike.index.versions.build import build as build_version
-    from lookalike.training.config import DataConfig
+    from lookalike.training.config import load_config
 
     memory = None if options.memory is None else read_bytes(options.memory)
     target = Target(options.recall, memory, options.latency_us, options.index)
-    settings = DataConfig(columns=tuple(options.columns.split(",")) if options.columns else ())
+    columns = [f"data.columns={json.dumps(options.columns.split(','))}"] if options.columns else []
+    settings = load_config(None, [*columns, *(options.set_ or [])]).data
     with open_for_build(data, encoder, options.metric, settings) as (rows, folder):
         number = build_version(
             rows, folder, open_store(store), metric=options.metric, target=target, device=options.device
