@@ -32,7 +32,7 @@ from lookalike.training.sealed import REMEDY, open_sealed, seal
 from lookalike.training.tables.columns import FittedColumn, describe_columns, read_columns
 from lookalike.training.transforms import Transform
 
-__all__ = ["OnnxEncoder", "OnnxManifest", "load_onnx", "reading_settings", "write_onnx"]
+__all__ = ["OnnxEncoder", "OnnxManifest", "load_onnx", "reading_settings", "run_model", "write_onnx"]
 
 _MODEL = "model.onnx"
 _BLOCK_ROWS, _BLOCK_VALUES = 64, 1 << 22
@@ -155,6 +155,19 @@ def reading_settings(path: Path, settings: DataConfig) -> DataConfig:
     if channels not in (1, 3):
         return settings
     return dataclasses.replace(settings, image_size=(height, width), image_mode="grey" if channels == 1 else "rgb")
+
+
+def run_model(path: Path, inputs: Floats) -> Floats:
+    """(n, ...) -> (n, dimension): the output of a checked model. Raises ArtifactError if it cannot be used or fails."""
+    model = read_model(path)
+    try:
+        (output,) = _Sessions(path, torch.device("cpu")).get().run([model.output], {model.input: inputs})
+    except ArtifactError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise _failed(path, error) from error
+    embeddings: Floats = output
+    return embeddings
 
 
 def write_onnx(folder: Path, model: Path, rows: Rows) -> None:

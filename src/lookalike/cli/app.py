@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli.drift_command import drift
+from lookalike.cli.encoders import export_encoder
 from lookalike.cli.items import compact, export, import_
 from lookalike.cli.keys import app as keys_app
 from lookalike.cli.options import Data, Device, Limit, Number, StoreOption, open_store, out, with_options
@@ -280,6 +281,7 @@ def duplicates(
 
 
 app.command("import")(import_)
+app.command("export-encoder")(export_encoder)
 for item_or_version in (export, compact, drift, retrain, prune, track):
     app.command()(item_or_version)
 
