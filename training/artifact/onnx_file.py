@@ -127,7 +127,7 @@ def _read_ends(path: Path, graph: Any) -> OnnxModel:
     if not dims:
         raise _refused(path, "an input of shape (batch, ...)", f"{row.name[:80]} without dimensions of a row")
     out = _dims(embedding)
-    if out and len(out) != 2:
+    if len(out) != 2:
         raise _refused(path, "an output of shape (batch, dimension)", f"{embedding.name[:80]} of {len(out)} dimensions")
     return OnnxModel(row.name, embedding.name, batch, tuple(dims))
 
