@@ -281,9 +281,9 @@ def duplicates(
 
 
 app.command("import")(import_)
-app.command("export-encoder")(export_encoder)
 for item_or_version in (export, compact, drift, retrain, prune, track):
     app.command()(item_or_version)
+app.command("export-encoder")(export_encoder)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,10 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda: graph([RELU], rows=("batch", 3, 2), out=("batch", 3, 2)),
         r"expected an output of shape \(batch, dimension\), found y of 3 dimensions",
     ),
-    "no dimensions of a row": (lambda: graph([helper.make_node("Flatten", ["x"], ["y"])], rows=("batch",)), r"expected an input of shape"),
+    "no dimensions of a row": (
+        lambda: graph([helper.make_node("Flatten", ["x"], ["y"])], rows=("batch",)),
+        r"expected an input of shape",
+    ),
     "weights in another file": (with_external_data, "expected a model with its weights in the same file"),
     "weights of a branch in another file": (with_external_data_in_a_branch, "weights in the same file"),
     "an operator of its own": (custom, "expected operators of the ONNX standard, found the operator Run of evil"),
