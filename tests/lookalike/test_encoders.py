@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from lookalike.index.versions.consistency_check import check_consistency
 from lookalike.index.versions.store import Store
 from lookalike.retraining.plan import RetrainOptions
 from lookalike.retraining.run import retrain
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import ArtifactError, DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.transforms import InputSpec
@@ -165,6 +167,20 @@ def test_imports_no_vector_of_zeros(original: Store, tmp_path: Path) -> None:
     rows = open_rows(str(saved(tmp_path / "zeros.npz", vectors)), spec=SPEC)
     with pytest.raises(DataError, match="row 2, id 'v2': expected a vector that can be compared by its direction"):
         import_rows(rows, original)
+
+
+def test_an_import_reads_the_same_columns(tmp_path: Path) -> None:
+    vectors = pa.array(VECTORS.tolist())
+    table = pa.table({"other": pa.array((-VECTORS).tolist()), "vector": vectors, "id": [f"v{n}" for n in range(300)]})
+    pq.write_table(table, tmp_path / "v.parquet")
+    store = Store(tmp_path / "store")
+    settings = DataConfig(columns=("other",))
+    with open_for_build(str(tmp_path / "v.parquet"), "none", "l2", settings) as (rows, folder):
+        store.promote(build(rows, folder, store, metric="l2", target=Target(key="Flat"), device="cpu"))
+    version = store.open_champion()
+    assert np.array_equal(version.embeddings.at(version.items.positions(["v7"])), -VECTORS[7:8])
+    (chunk,) = open_rows(str(tmp_path / "v.parquet"), spec=version.encoder.inputs).chunks(300)
+    assert np.array_equal(chunk.inputs, -VECTORS)
 
 
 def test_vectors_of_another_length_are_refused(original: Store, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The artifact of an ONNX model: model.onnx, and a manifest that says how rows become its input.
+"""The artifact of an ONNX model: model.onnx, and a manifest with the shape of its input.
 
-The model gets the values of the rows as they are read: the pixels of a photo from 0 to 255, the numbers of a table
-unscaled. A model that needs scaling has to contain it.
+Rows are not scaled: the model gets the pixels of a photo from 0 to 255, and the numbers of a table. A model that needs
+scaling has to contain it.
 """
 
 import dataclasses
@@ -236,7 +236,9 @@ def _device(name: DeviceName) -> torch.device:
     has_cuda = "CUDAExecutionProvider" in library("onnxruntime").get_available_providers()
     if name == "cuda" and not (has_cuda and torch.cuda.is_available()):
         remedy = "Use auto or cpu, or install onnxruntime-gpu."
-        raise ConfigError("device", expected="an onnxruntime with CUDA", found="none", remedy=remedy)
+        raise ConfigError(
+            "device", expected="an onnxruntime with CUDA", found="an onnxruntime without CUDA", remedy=remedy
+        )
     return torch.device("cuda" if has_cuda and torch.cuda.is_available() else "cpu")
 
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from lookalike.training.errors import ArtifactError, ConfigError
 
-__all__ = ["MAX_BYTES", "OnnxModel", "library", "read_model"]
+__all__ = ["MAX_BATCH", "MAX_BYTES", "OnnxModel", "library", "read_model"]
 
 MAX_BYTES = 1 << 30
 """The largest file."""
+MAX_BATCH = 1_024
+"""The most rows of a batch, if the model reads batches of one size only: one row is repeated to fill the batch."""
 _STANDARD = {"", "ai.onnx", "ai.onnx.ml"}
 _FLOAT, _EXTERNAL = 1, 1
 """onnx.TensorProto.FLOAT and onnx.TensorProto.EXTERNAL."""
@@ -126,6 +128,8 @@ def _read_ends(path: Path, graph: Any) -> OnnxModel:
     batch, *dims = _dims(row) or [None]
     if not dims:
         raise _refused(path, "an input of shape (batch, ...)", f"{row.name[:80]} without dimensions of a row")
+    if batch is not None and batch > MAX_BATCH:
+        raise _refused(path, f"batches of any size, or of at most {MAX_BATCH:,} rows", f"batches of {batch:,} rows")
     out = _dims(embedding)
     if len(out) != 2:
         raise _refused(path, "an output of shape (batch, dimension)", f"{embedding.name[:80]} of {len(out)} dimensions")

@@ -91,6 +91,10 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda: graph([helper.make_node("Flatten", ["x"], ["y"])], rows=("batch",)),
         r"expected an input of shape",
     ),
+    "too large a batch": (
+        lambda: graph([RELU], rows=(1_025, 3)),
+        "expected batches of any size, or of at most 1,024 rows, found batches of 1,025 rows",
+    ),
     "weights in another file": (with_external_data, "expected a model with its weights in the same file"),
     "weights of a branch in another file": (with_external_data_in_a_branch, "weights in the same file"),
     "an operator of its own": (custom, "expected operators of the ONNX standard, found the operator Run of evil"),
