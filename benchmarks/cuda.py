@@ -95,7 +95,7 @@ def measure_encoder(store: Store, device: DeviceName, rows: Rows2D, options: arg
         part = rows[:count]
         each = {"cpu": cpu, "plain": plain, "graphs": warm}
         steps: dict[str, Callable[[], object]] = {name: partial(one.encoder.encode, part) for name, one in each.items()}
-        steps["floor"] = on_device(warm.encoder, part)
+        steps["floor"] = on_device(warm.autoencoder, part)
         segments = {name: partial(rate, step, count, options.seconds / 2) for name, step in steps.items()}
         found = medians(alternate(segments, options.rounds))
         claim = f"encode, {count:,} row{'s' * (count > 1)} a call"

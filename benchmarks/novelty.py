@@ -43,10 +43,10 @@ from lookalike.index.versions.embed import embed
 from lookalike.index.versions.novelty import (
     NEIGHBORS,
     Novelty,
+    encode_with_errors,
     item_distances,
     local_distances,
     mean_distances,
-    reconstruction_errors,
 )
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.config import load_config
@@ -84,7 +84,7 @@ class Detectors:
         self.index.add(embeddings)
         self.own = item_distances(Embeddings(embeddings, "cosine"), len(embeddings))
         _, local = self.distances(split.validation)
-        self.novelty = Novelty.calibrate(reconstruction_errors(encoder, split.validation), local)
+        self.novelty = Novelty.calibrate(encode_with_errors(encoder, split.validation)[1], local)
         some = np.random.default_rng(seed).permutation(len(split.train))[:LOF_ROWS]
         self.forest = IsolationForest(random_state=seed).fit(split.train)
         self.factor = LocalOutlierFactor(n_neighbors=20, novelty=True).fit(split.train[some])
@@ -96,7 +96,7 @@ class Detectors:
 
     def scores(self, rows: Images) -> Scores:
         """The scores of (n, width), each (n,)."""
-        errors, (distances, local) = reconstruction_errors(self.encoder, rows), self.distances(rows)
+        errors, (distances, local) = encode_with_errors(self.encoder, rows)[1], self.distances(rows)
         return {
             "ours": -self.novelty.p_values(errors, local),
             "distance alone": distances,

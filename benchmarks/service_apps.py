@@ -39,7 +39,7 @@ def search_version(version: Version, rows: NDArray[np.float32], limit: int) -> l
     """The hits of each of (n, width) raw rows, with plain torch and FAISS."""
     items = version.items
     with torch.no_grad():
-        latent = version.encoder.encoder(version.encoder.preprocess.apply(torch.from_numpy(rows))).numpy()
+        latent = version.autoencoder.encoder(version.encoder.preprocess.apply(torch.from_numpy(rows))).numpy()
     latent = latent / np.linalg.norm(latent, axis=1, keepdims=True)
     scores, positions = version.index.search(latent, limit)
     return [

@@ -52,7 +52,7 @@ def prepare(store: Path, device: DeviceName, core: int) -> None:
     if device == "cpu":
         os.sched_setaffinity(0, {core})
         torch.set_num_threads(1)
-    _encoders.append(Store(store).open_champion(device).encoder)
+    _encoders.append(Store(store).open_champion(device).autoencoder)
 
 
 def directly(rows: NDArray[np.float32], seconds: float) -> float:

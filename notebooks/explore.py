@@ -280,7 +280,7 @@ print(f"hits in common, of {positions.shape[1]}: {', '.join(map(str, both))}")
 # training data, badly recorded, or rare. So the error is a simple detector of anomalies.
 
 # %%
-restored = version.encoder.reconstruct(pool)  # (rows, width)
+restored = version.autoencoder.reconstruct(pool)  # (rows, width)
 errors = np.sqrt(np.nanmean((pool - restored) ** 2, axis=1))  # (rows,)
 shown = [*range(6), *np.argsort(errors)[::-1][:6]]
 

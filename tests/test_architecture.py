@@ -37,7 +37,7 @@ ORDER = {
         *("app", "server"),
     ),
     "lessons": (),
-    "": ("data", "label_probe", "tracking", "retraining", "cli", "__main__", "__init__"),
+    "": ("data", "encoders", "label_probe", "tracking", "retraining", "cli", "__main__", "__init__"),
 }
 """The rooms and modules of each floor, from the lowest up; each may import those before it. "" is the command line."""
 FLOORS = ("training", "index", "service", "lessons")

@@ -227,7 +227,7 @@ async def test_embeds_missing_and_unknown_values_as_finite_numbers(folder: Path,
 def test_reconstructs_categories_better_than_the_most_frequent_one(version: Version, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "more.csv", mixed(300, seed=7))
     rows, _ = read_sample(open_rows(str(path), spec=version.encoder.inputs), 300, 0)
-    back = version.encoder.reconstruct(rows)
+    back = version.autoencoder.reconstruct(rows)
     for place, column in enumerate(version.encoder.columns):
         present = ~np.isnan(rows[:, place])
         if column.kind == "numeric" or len(column.values) == 1:
@@ -246,7 +246,7 @@ def test_the_judges_accept_tables(folder: Path, version: Version) -> None:
     noisy = add_noise(rows[200:], scaling)
     noise_test = NoiseTest(rows[:200], rows[200:], noisy, labels[:200], labels[200:])
     raw, pca = score_raw(noise_test, scaling), score_pca(4, scaling, noise_test, rows[:200])
-    ours = score_encoder("ours", version.encoder, noise_test)
+    ours = score_encoder("ours", version.autoencoder, noise_test)
     assert (raw.reconstruction, raw.name) == (0, "preprocessed rows")
     for judged in (raw, pca, ours):
         assert 0 <= judged.reconstruction < 1

@@ -22,7 +22,7 @@ from lookalike.index.versions.searching import CACHED_FILTERS, Find, Searcher, a
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.array_types import Booleans, Floats, Positions
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.choices import DeviceName
 
 __all__ = ["BaseAndDelta", "Collection", "embedded", "open_collection"]
@@ -48,7 +48,7 @@ class Collection:
         return self.version.number
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> RowEncoder:
         return self.version.encoder
 
     @property

@@ -22,8 +22,9 @@ from lookalike.index.items.previews import PLACES
 from lookalike.index.items.table import ItemTable, payload_texts, read_items
 from lookalike.index.versions.embed import embed, suited
 from lookalike.index.versions.store import Store
-from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.artifact.known_range import Clipped
+from lookalike.training.artifact.opening import open_encoder
+from lookalike.training.artifact.row_encoder import Refusal
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
@@ -176,7 +177,7 @@ class _Check:
     def __init__(self, store: Store, device: DeviceName) -> None:
         number = store.champion_number()
         self._metric: Metric = store.manifest(number).index.metric
-        self.encoder = load_encoder(store.path(number) / "encoder", device)
+        self.encoder = open_encoder(store.path(number) / "encoder", device)
         self.dtype: type[np.float32 | np.float64] = np.float32 if self.encoder.origin is None else np.float64
         """The type of stored inputs: float64 if the encoder has an origin to subtract first."""
         self.has_previews = (store.path(number) / PLACES).exists()
@@ -186,14 +187,19 @@ class _Check:
         """Raises DataError if a row's embedding is not comparable, because no search would find it."""
         with np.errstate(invalid="ignore", over="ignore"):
             near = relative(part.inputs, self.encoder.origin)
+            if refused := self.encoder.first_refused(near):
+                raise _refused(part, name, refused)
             bad = np.flatnonzero(~comparable(embed(self.encoder, near, self._metric)))
         if len(bad):
-            place = int(bad[0])
-            row = f"{name}, row {part.first + place}, id {part.ids[place][:40]!r}"
-            found = "values so far from the encoder's data that the embedding is not finite"
             expected, remedy = "a row that the champion's encoder can embed", "Correct or remove the row."
-            raise DataError(row, expected=expected, found=found, remedy=remedy)
+            found = "values so far from the encoder's data that the embedding is not finite"
+            raise _refused(part, name, Refusal(int(bad[0]), expected, found, remedy))
         self.clipped = self.clipped.joined(self.encoder.preprocess.clipped(near, part.ids))
+
+
+def _refused(part: _Part, name: str, refused: Refusal) -> DataError:
+    row = f"{name}, row {part.first + refused.row}, id {part.ids[refused.row][:40]!r}"
+    return DataError(row, refused.expected, refused.found, refused.remedy)
 
 
 def _lines(texts: list[str]) -> bytes:

@@ -29,7 +29,8 @@ class EvaluationResult:
 
     Attributes:
         measured: the recall and latency of the index.
-        encoding: what the embedding keeps of the rows; None if the version has no held-out rows and none were given.
+        encoding: what the embedding keeps of the rows; None if the version has no held-out rows and none were given, or
+            if its rows are embeddings already.
         recovered: the mean share of damaged rows that find their original, over several severities; None likewise.
         precision: the mean share of a query's hits that have its label; None without labels.
         held: the number of queries that find an item with the same embedding; such rows make the result too good.
@@ -55,15 +56,17 @@ def evaluate(version: Version, queries: Rows | None = None, seed: int = 0) -> Ev
     hits = [[version.items.payload_at(int(p)).get("label") for p in row if p >= 0] for row in found]
     known = [(label, row) for label, row in zip(labels, hits, strict=True) if label is not None and row]
     shares = [row.count(label) / len(row) for label, row in known]
-    encoding = rows_to_embedding(version.encoder, rows, version.metric, labels) if len(rows) else None
-    recovered = mean_share(recovery(version.encoder, rows, version.metric)) if len(rows) else None
+    judged = len(rows) > 0 and version.encoder.embeds
+    encoding = rows_to_embedding(version.encoder, rows, version.metric, labels) if judged else None
+    recovered = mean_share(recovery(version.encoder, rows, version.metric)) if judged else None
+    trained = encoding if version.encoder.kind == "autoencoder" else None
     return EvaluationResult(
         measured,
         encoding,
         recovered,
         float(np.mean(shares)) if shares else None,
         0 if queries is None else _held(version, embeddings, found[:, 0]),
-        _advice(measured, encoding, version.manifest.tuning.target.recall),
+        _advice(measured, trained, version.manifest.tuning.target.recall),
     )
 
 

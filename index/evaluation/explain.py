@@ -30,7 +30,7 @@ from lookalike.index.errors import QueryError
 from lookalike.index.evaluation.parts import Part, parts_of
 from lookalike.index.versions.stored_inputs import StoredInputs
 from lookalike.training.array_types import Doubles, Floats
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.rows import evenly
 from lookalike.training.tables.columns import to_json_rows
 
@@ -143,7 +143,7 @@ class Occlusion:
         return float(np.sqrt(squares.mean() / variances.mean()))
 
 
-def compare(encoder: Encoder, inputs: StoredInputs, pair: Floats) -> Occlusion:
+def compare(encoder: RowEncoder, inputs: StoredInputs, pair: Floats) -> Occlusion:
     """Return the occlusion of two rows, (2, width) raw float32 minus the origin; `inputs` are rows of the same data."""
     parts = parts_of(encoder)
     count = min(MOST, max(LEAST, ROWS // (2 * len(parts))))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lookalike.training.array_types import Integers
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.tables.columns import Column
 from lookalike.training.transforms import WindowTransform
 
@@ -46,7 +46,7 @@ class Part:
     bounds: dict[str, Any] = field(default_factory=dict)
 
 
-def parts_of(encoder: Encoder) -> list[Part]:
+def parts_of(encoder: RowEncoder) -> list[Part]:
     """Return the parts of the rows of an encoder, in the order of their values."""
     if encoder.columns:
         return _fields(encoder.columns)

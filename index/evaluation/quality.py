@@ -25,7 +25,7 @@ from lookalike.index.ann.scores import normalize
 from lookalike.index.ann.spec import Metric
 from lookalike.index.versions.embed import embed
 from lookalike.training.array_types import Doubles, Floats, Integers
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.robust import winsorized
 
 __all__ = [
@@ -82,7 +82,13 @@ class EncoderQuality:
 
 
 def rows_to_embedding(
-    encoder: Encoder, rows: Floats, metric: Metric, labels: Sequence[Any] | None = None, *, k: int = 10, seed: int = 0
+    encoder: RowEncoder,
+    rows: Floats,
+    metric: Metric,
+    labels: Sequence[Any] | None = None,
+    *,
+    k: int = 10,
+    seed: int = 0,
 ) -> EncoderQuality:
     """Measure what the encoder keeps of rows that it was not trained on, compared with PCA of the same dimension.
 
@@ -121,7 +127,7 @@ def neighbors_kept(features: NDArray[Any], embeddings: NDArray[Any], metric: Met
 
 
 def recovery(
-    encoder: Encoder,
+    encoder: RowEncoder,
     rows: Floats,
     metric: Metric,
     *,
@@ -175,7 +181,7 @@ def swapped(rows: Floats, severity: float, seed: int = 0, *, limits: tuple[Float
 
 
 def recovery_share(
-    encoder: Encoder, clean: Floats, damaged: Floats, metric: Metric, *, gallery: Floats | None = None, k: int = 10
+    encoder: RowEncoder, clean: Floats, damaged: Floats, metric: Metric, *, gallery: Floats | None = None, k: int = 10
 ) -> float:
     """Return the share of `damaged` rows, (n, width) raw, that find their `clean` row among their k nearest.
 
@@ -186,7 +192,7 @@ def recovery_share(
     return float(chances.mean()) if len(clean) else 1.0
 
 
-def features_of(encoder: Encoder, rows: Floats) -> Floats:
+def features_of(encoder: RowEncoder, rows: Floats) -> Floats:
     """(n, width) raw, NaN if missing -> (n, features) finite float32, preprocessed for the encoder."""
     features: Floats = encoder.preprocess.to(torch.device("cpu")).apply(torch.from_numpy(rows)).numpy()
     return features

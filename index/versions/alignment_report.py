@@ -15,7 +15,7 @@ from lookalike.index.versions.embed import embed
 from lookalike.index.versions.manifest import Alignment
 from lookalike.index.versions.version import Version
 from lookalike.training.array_types import Floats
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.rows import evenly
 
 __all__ = ["write_alignment"]
@@ -24,7 +24,7 @@ MOST_ROWS, MOST_ASKED = 20_000, 1_000
 
 
 def write_alignment(
-    folder: Path, embeddings: Embeddings, encoder: Encoder, parent: Version, *, rows: Floats, held: Floats
+    folder: Path, embeddings: Embeddings, encoder: RowEncoder, parent: Version, *, rows: Floats, held: Floats
 ) -> Alignment | None:
     """Write the maps of a new version into its folder, and measure the map from its parent.
 

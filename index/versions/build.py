@@ -18,7 +18,7 @@ from lookalike.index.versions.embed import embeddings_file, suited
 from lookalike.index.versions.embedding_cache import CachedEmbeddings, embed_with_cache, open_cache
 from lookalike.index.versions.item_writers import ItemWriters
 from lookalike.index.versions.manifest import DataSource, Evidence, Lineage, RetrainedRows, Retraining, Tuning
-from lookalike.index.versions.novelty import NEIGHBORS, Novelty, item_distances, local_distances, reconstruction_errors
+from lookalike.index.versions.novelty import NEIGHBORS, Novelty, encode_with_errors, item_distances, local_distances
 from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.stored_inputs import InputWriter
@@ -26,7 +26,8 @@ from lookalike.index.versions.verdict import Verdict
 from lookalike.index.versions.version import Version
 from lookalike.index.versions.writer import VersionParts, write_version
 from lookalike.training.array_types import Floats
-from lookalike.training.artifact.encoder import Encoder, load_encoder
+from lookalike.training.artifact.opening import open_encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
 from lookalike.training.rows import Rows, evenly
@@ -95,11 +96,11 @@ def build(
     ConfigError, QueryError or TargetError: then no version was added.
     """
     target, extras, source = target or Target(), extras or BuildExtras(), encoder_folder(encoder_at)
-    rows = suited(rows, load_encoder(source, device)).with_previews()  # an error is raised before anything is written
+    rows = suited(rows, open_encoder(source, device)).with_previews()  # an error is raised before anything is written
     check_unique_ids(rows)
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
-        encoder = load_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original
+        encoder = open_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original
         writer = closing(InputWriter(folder, rows.count, rows.width)) if extras.inputs else nullcontext()
         with open_cache(store.folder, rows, encoder, metric) as cache, writer as inputs:
             writers = ItemWriters(ItemWriter(folder, rows.name), PreviewWriter(folder), inputs)
@@ -115,7 +116,7 @@ def _measured_parts(
     rows: Rows,
     cached: CachedEmbeddings,
     embeddings: Embeddings,
-    encoder: Encoder,
+    encoder: RowEncoder,
     target: Target,
     retraining: RetrainingParts | None,
 ) -> VersionParts:
@@ -145,7 +146,7 @@ def _measured_parts(
     )
 
 
-def _lineage(folder: Path, embeddings: Embeddings, encoder: Encoder, retraining: RetrainingParts) -> Lineage:
+def _lineage(folder: Path, embeddings: Embeddings, encoder: RowEncoder, retraining: RetrainingParts) -> Lineage:
     """Write the maps from older versions' embeddings; return the manifest's section about the retraining."""
     parent = retraining.parent
     section = Retraining(
@@ -180,11 +181,11 @@ def _write_embeddings(folder: Path, cached: CachedEmbeddings, metric: Metric) ->
     return read_embeddings(folder, metric, dim)
 
 
-def _calibrate(base: Base, cached: CachedEmbeddings, encoder: Encoder, held: Floats) -> Novelty:
+def _calibrate(base: Base, cached: CachedEmbeddings, encoder: RowEncoder, held: Floats) -> Novelty:
     """Measure errors and distances of the held-out rows; their embeddings, (m, dim), are not in the index yet."""
     scores, positions = rank(base, held, NEIGHBORS)
     distances = local_distances(scores, base.local_scale_at(positions), base.metric)
-    return Novelty.calibrate(reconstruction_errors(encoder, cached.held_rows), distances)
+    return Novelty.calibrate(encode_with_errors(encoder, cached.held_rows)[1], distances)
 
 
 def _seconds(count: int) -> float:

@@ -17,7 +17,7 @@ from lookalike.index.errors import QueryError
 from lookalike.index.limits import MAX_FOUND
 from lookalike.index.shown import truncate_repr
 from lookalike.training.array_types import Floats, Integers, Positions
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.transforms import Stretch, WindowTransform, stretch_of
 
 __all__ = ["FIRST", "Candidates", "StretchAt", "Thinning", "payload_stretch", "thinned", "thinning_for"]
@@ -56,7 +56,7 @@ class HasPayloads(Protocol):
 
 
 def thinning_for(
-    encoder: Encoder, *, distinct: bool | None = None, exclude: float | str | None = None, by_ids: bool = False
+    encoder: RowEncoder, *, distinct: bool | None = None, exclude: float | str | None = None, by_ids: bool = False
 ) -> Thinning | None:
     """Return the thinning of a search; None if no hit is left out. Windows of recordings are distinct by default.
 

@@ -26,7 +26,7 @@ from lookalike.index.versions.embed import embed
 from lookalike.index.versions.item_writers import ItemWriters
 from lookalike.index.versions.parallel import one_thread_each
 from lookalike.training.array_types import Booleans, Floats, Integers
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.errors import DataError
 from lookalike.training.parallel import map_in_order
 from lookalike.training.progress import progress_bar
@@ -71,7 +71,7 @@ class CachedEmbeddings:
 
 
 @contextmanager
-def open_cache(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Iterator[Path]:
+def open_cache(store: Path, rows: Rows, encoder: RowEncoder, metric: Metric) -> Iterator[Path]:
     """Yield the folder in which this encoder embeds these rows; one build at a time uses it.
 
     It is removed at the end, but not after an interruption. A DataError removes it too, because the rows may be wrong.
@@ -91,7 +91,7 @@ def open_cache(store: Path, rows: Rows, encoder: Encoder, metric: Metric) -> Ite
 
 
 def embed_with_cache(
-    rows: Rows, encoder: Encoder, metric: Metric, folder: Path, writers: ItemWriters
+    rows: Rows, encoder: RowEncoder, metric: Metric, folder: Path, writers: ItemWriters
 ) -> CachedEmbeddings:
     """Embed `rows` into `folder`, continuing after the cached chunks; `writers` get all chunks.
 
@@ -200,7 +200,7 @@ class _HeldOut:
     drawn. At most a tenth is held out.
     """
 
-    def __init__(self, rows: Rows, encoder: Encoder) -> None:
+    def __init__(self, rows: Rows, encoder: RowEncoder) -> None:
         self._most = min(MOST_HELD, rows.count // 10, max(1, HELD_BYTES // (4 * rows.width)))
         self._series = isinstance(encoder.transform, WindowTransform)
         self._drawn = _drawn(rows.count, self._most, self._series)

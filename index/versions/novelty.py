@@ -21,7 +21,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lookalike.index.ann.embeddings import Embeddings
 from lookalike.index.ann.scores import drop_self
@@ -30,7 +29,7 @@ from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.arrays import load_array
 from lookalike.index.errors import QueryError
 from lookalike.training.array_types import Booleans, Doubles, Floats, Integers
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.errors import ArtifactError
 from lookalike.training.progress import progress_bar
 
@@ -42,12 +41,10 @@ __all__ = [
     "load_novelty",
     "local_distances",
     "mean_distances",
-    "reconstruction_errors",
 ]
 
 NEIGHBORS = 10  # The number of nearest items whose distance is measured
 _TINY = 1e-30
-_BLOCK_VALUES = 1 << 22
 _BLOCK_ITEMS = 1 << 14
 _SAMPLE = 1 << 16
 _FEW = 4_096
@@ -55,18 +52,22 @@ _FEW = 4_096
 
 @dataclass(frozen=True)
 class Novelty:
-    """Calibration rows, (n, 2) float64: the `reconstruction_errors` and the `local_distances` of each."""
+    """Calibration rows, (n, 2) float64: the reconstruction error and the `local_distances` of each.
+
+    The errors are 0 if the encoder has no decoder: then no query has an error, and only distances are compared.
+    """
 
     rows: Doubles
 
     @classmethod
-    def calibrate(cls, errors: Doubles, distances: Doubles) -> "Novelty":
-        """Return the novelty for the values, (n,) and (n,), of held-out rows; n may be 0.
+    def calibrate(cls, errors: Doubles | None, distances: Doubles) -> "Novelty":
+        """Return the novelty for the values, (n,) and (n,), of held-out rows; n may be 0. Errors may be None.
 
         Neither the encoder nor the index may have seen these rows. Raises QueryError if the lengths differ, or a number
         is not finite.
         """
         distances = _measured("distances", distances)
+        errors = np.zeros(len(distances)) if errors is None else errors
         rows = np.stack([_measured("errors", errors, len(distances)), distances], axis=1)  # (n, 2)
         if not np.isfinite(rows).all():
             raise QueryError("calibration rows", expected="finite errors and distances", found="infinity")
@@ -75,8 +76,9 @@ class Novelty:
     def p_values(self, errors: Doubles | None, distances: Doubles) -> Doubles:
         """(n,) and (n,) -> (n,) float64 from 1 / (rows + 1) to 1; it falls as an error or a distance rises.
 
-        Without errors (a query that is an embedding has none), only the distances are compared. Without calibration
-        rows every p-value is 1. Raises QueryError if the lengths differ, or a number is NaN.
+        Without errors, only the distances are compared: an embedding has no error, and neither has a row of an encoder
+        without a decoder. Without calibration rows every p-value is 1. Raises QueryError if the lengths differ, or a
+        number is NaN.
         """
         by_distance = 1 + _at_least(self._distances, _measured("distances", distances))
         if errors is None:
@@ -117,35 +119,14 @@ def load_novelty(path: Path) -> Novelty:
     return Novelty(rows)
 
 
-def reconstruction_errors(encoder: Encoder, rows: Floats) -> Doubles:
-    """(n, width) raw float32, NaN for a missing value of a table -> (n,) float64, in the unit of the preprocessed rows.
+def encode_with_errors(encoder: RowEncoder, rows: Floats) -> tuple[Floats, Doubles | None]:
+    """Return the output of `encode`, and the reconstruction errors, or None if the encoder has no decoder.
 
-    The root of the mean square over a row's features; infinite if the reconstruction overflows.
+    (n, width) raw float32, NaN for a missing value of a table -> (n, latent_dim) float32 and (n,): the root of the mean
+    square over a row's features, in the unit of the preprocessed rows; infinite if the reconstruction overflows.
     """
-    return encode_with_errors(encoder, rows)[1]
-
-
-def encode_with_errors(encoder: Encoder, rows: Floats) -> tuple[Floats, Doubles]:
-    """(n, width) raw float32 -> (n, latent_dim) float32 as `encode` returns, and the `reconstruction_errors`, (n,)."""
-    errors: Floats | Doubles
-    if encoder.preprocess.table is None:
-        latent, errors = encoder.encode_with_errors(rows)
-    else:
-        latent = encoder.encode(rows)
-        errors = _of_table(encoder, rows, latent)
-    return latent, np.where(np.isnan(errors), np.inf, errors)
-
-
-@np.errstate(over="ignore", invalid="ignore")  # the reconstruction of an extreme row may overflow
-def _of_table(encoder: Encoder, rows: Floats, latent: Floats) -> Doubles:
-    errors = np.empty(len(rows))
-    size = max(1, _BLOCK_VALUES // max(1, encoder.preprocess.features))
-    for start in range(0, len(rows), size):
-        block = rows[start : start + size]
-        back = np.where(np.isnan(block), block, encoder.decode(latent[start : start + size]))  # missing: no error
-        gaps = _features(encoder, back).astype(np.float64) - _features(encoder, block)  # (block, features)
-        errors[start : start + size] = np.sqrt(np.mean(np.square(gaps), axis=1))
-    return errors
+    latent, errors = encoder.encode_with_errors(rows)
+    return latent, None if errors is None else np.where(np.isnan(errors), np.inf, errors)
 
 
 def mean_distances(scores: Floats, metric: Metric) -> Doubles:
@@ -213,13 +194,6 @@ def _means(values: Doubles, missing: Booleans, none: float) -> Doubles:
         counts = (~missing).sum(axis=1)
         means = np.where(counts > 0, np.where(missing, 0, values).sum(axis=1) / np.maximum(1, counts), none)
     return means
-
-
-def _features(encoder: Encoder, rows: Floats) -> Floats:
-    with torch.inference_mode():
-        features = encoder.preprocess.apply(torch.from_numpy(rows).to(encoder.device))
-    array: Floats = features.cpu().numpy()
-    return array
 
 
 def _measured(name: str, values: Doubles, count: int | None = None) -> Doubles:

@@ -24,7 +24,7 @@ from lookalike.index.versions.distinct import FIRST, MOST, Thinning, payload_str
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import NEIGHBORS, Novelty, encode_with_errors, local_distances
 from lookalike.training.array_types import Booleans, Doubles, Floats, Integers, Positions
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 
 __all__ = ["CACHED_FILTERS", "Base", "Find", "SearchResult", "SearchSpace", "Searcher", "among", "rank"]
 
@@ -112,7 +112,7 @@ class Base:
 class Searcher:
     """Searches a space with embeddings, raw rows or ids."""
 
-    def __init__(self, space: SearchSpace, encoder: Encoder, novelty: Novelty) -> None:
+    def __init__(self, space: SearchSpace, encoder: RowEncoder, novelty: Novelty) -> None:
         self.space = space
         self._encoder = encoder
         self._novelty = novelty

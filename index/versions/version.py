@@ -29,6 +29,7 @@ from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddin
 from lookalike.index.ann.spec import IndexSpec, Metric
 from lookalike.index.ann.vectors import VectorIndex, comparable
 from lookalike.index.arrays import load_array
+from lookalike.index.errors import StoreError
 from lookalike.index.items.previews import CONTENT, PLACES, Previews, read_previews
 from lookalike.index.items.table import ITEMS, ORDER, ItemTable, read_items
 from lookalike.index.versions.alignment import ALIGNMENT, load_maps
@@ -38,8 +39,10 @@ from lookalike.index.versions.novelty import Novelty, load_novelty
 from lookalike.index.versions.searching import Base, Searcher
 from lookalike.index.versions.stored_inputs import INPUTS, StoredInputs, read_inputs
 from lookalike.training.array_types import Floats, Integers
-from lookalike.training.artifact.encoder import Encoder, load_encoder
+from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.artifact.manifest import check_fields
+from lookalike.training.artifact.opening import open_encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import Sealed, open_sealed, write_receipt
@@ -73,7 +76,7 @@ class Version:
 
     sealed: Sealed
     manifest: VersionManifest
-    encoder: Encoder
+    encoder: RowEncoder
     base: Base
     novelty: Novelty
     canary: Floats
@@ -108,6 +111,22 @@ class Version:
     @property
     def calibration(self) -> str:
         return calibration_of(self.sealed)
+
+    @property
+    def autoencoder(self) -> Encoder:
+        """The encoder, if `lookalike train` made it. Raises StoreError for a version of another kind."""
+        if isinstance(self.encoder, Encoder):
+            return self.encoder
+        found = {"none": "a version of existing embeddings", "onnx": "a version with an ONNX model"}[self.encoder.kind]
+        remedy = "Train an encoder with `lookalike train`, or build a new version with `lookalike build`."
+        raise StoreError(f"version {self.number}", "a version whose encoder `lookalike train` made", found, remedy)
+
+    def check_embeds(self) -> None:
+        """Raises StoreError if the version has no encoder, which turns inputs into embeddings."""
+        if not self.encoder.embeds:
+            remedy = "Its rows are embeddings already: search with vectors or ids."
+            found = "a version of existing embeddings"
+            raise StoreError(f"version {self.number}", "a version with an encoder", found, remedy)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -171,7 +190,7 @@ def open_version(folder: Path, device: DeviceName = "cpu", receipt: Path | None 
 def _assemble(folder: Path, sealed: Sealed, manifest: VersionManifest, device: DeviceName) -> Version:
     if folder.name != f"{manifest.version:06d}":
         raise ArtifactError(str(folder), f"the folder of version {manifest.version}", f"the name {folder.name}")
-    encoder = load_encoder(folder / "encoder", device)
+    encoder = open_encoder(folder / "encoder", device)
     if encoder.digest != manifest.encoder:
         expected, found = f"the encoder of the index, {manifest.encoder[:16]}…", f"{encoder.digest[:16]}…"
         raise ArtifactError(str(folder / "encoder"), expected, found, "Build the version again.")

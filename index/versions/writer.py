@@ -13,7 +13,7 @@ from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import CANARY, HELD, INDEX, LOCAL_SCALE, NOVELTY, canary_answer
 from lookalike.training.array_types import Floats, Positions
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 
 __all__ = ["VersionParts", "write_version"]
 
@@ -30,7 +30,7 @@ class VersionParts:
         sequence: the last change of the change log that the version includes.
     """
 
-    encoder: Encoder
+    encoder: RowEncoder
     base: Base
     novelty: Novelty
     canary: Floats

@@ -64,6 +64,7 @@ async def embed(request: Request) -> Response:
     body = await receive_body(request)
     current = serving.current
     limits = current.limits
+    limits.check_embeds("inputs", "The rows are embeddings already: send them to POST /search as `embeddings`.")
     if (media := media_type(request)) in ROW_MEDIA:
         query = EmbedQuery(decode_npy(body, "inputs", limits)) if media == NPY else decode_embed(bytes(body), limits)
     else:

@@ -115,16 +115,17 @@ class Client:
         payloads: Sequence[dict[str, Any]] | None = None,
         *,
         images: Images | None = None,
+        embeddings: Rows | None = None,
     ) -> WriteResponse:
         """Create or replace items. When the call returns, the items are on disk and searches find them.
 
-        Give either inputs or images, as in `embed`, except that a table with words is a list of dicts. Many items are
-        sent in several calls. If a call fails, the calls before it remain in effect; to put the same items again is
-        safe. `warnings` of the response lists values that the encoder clips because they are far outside the training
-        rows' range.
+        Give either inputs or images, as in `embed`, except that a table with words is a list of dicts; or embeddings if
+        the version has no encoder. Many items are sent in several calls. If a call fails, the calls before it remain in
+        effect; to put the same items again is safe. `warnings` of the response lists values that the encoder clips
+        because they are far outside the training rows' range.
         """
-        items = item_exchange.Items.of(ids, inputs, images, payloads)
-        return self._run(item_exchange.put(items, self._options))
+        rows = item_exchange.ItemRows.of(inputs, images, embeddings)
+        return self._run(item_exchange.put(item_exchange.Items.of(ids, rows, payloads), self._options))
 
     def preview(self, id: str) -> bytes:
         """Get the preview of an item: a WebP file. Raises NotFound if no item has the id, or the item has none."""
@@ -254,10 +255,11 @@ class AsyncClient:
         payloads: Sequence[dict[str, Any]] | None = None,
         *,
         images: Images | None = None,
+        embeddings: Rows | None = None,
     ) -> WriteResponse:
         """See Client.put."""
-        items = item_exchange.Items.of(ids, inputs, images, payloads)
-        return await self._run(item_exchange.put(items, self._options))
+        rows = item_exchange.ItemRows.of(inputs, images, embeddings)
+        return await self._run(item_exchange.put(item_exchange.Items.of(ids, rows, payloads), self._options))
 
     async def preview(self, id: str) -> bytes:
         """See Client.preview."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,11 +25,10 @@ from lookalike.service.client.requests import (
     check_rows,
     filter_param,
     put_call,
-    put_images_call,
     sequence_param,
 )
 
-__all__ = ["Items", "delete", "delete_where", "get", "page", "preview", "put"]
+__all__ = ["ItemRows", "Items", "delete", "delete_where", "get", "page", "preview", "put"]
 
 _MAX_VALUES = 2_000_000
 """The most numbers in one call, about 25 MB of JSON."""
@@ -38,51 +37,63 @@ _MAX_WARNINGS = 20
 
 
 @dataclass(frozen=True)
+class ItemRows:
+    """The rows of items: inputs, photos, or embeddings if the version has no encoder."""
+
+    kind: Literal["inputs", "images", "embeddings"]
+    values: Any
+
+    @staticmethod
+    def of(inputs: Rows | None, images: Images | None, embeddings: Rows | None) -> "ItemRows":
+        """Check the rows. Raises ValueError unless exactly one of the three is given."""
+        given = {"inputs": inputs, "images": images, "embeddings": embeddings}
+        kinds = [kind for kind, values in given.items() if values is not None]
+        if len(kinds) != 1:
+            raise ValueError("expected exactly one of inputs, images and embeddings")
+        if images is not None:
+            check_images(images)
+            return ItemRows("images", images)
+        if embeddings is not None:
+            check_rows(embeddings, "embeddings")
+            return ItemRows("embeddings", embeddings)
+        check_rows(rows := inputs or [] if not isinstance(inputs, np.ndarray) else inputs, "inputs")
+        return ItemRows("inputs", rows)
+
+
+@dataclass(frozen=True)
 class Items:
-    """Checked items to put: ids, with either inputs or images, and payloads."""
+    """Checked items to put."""
 
     ids: Sequence[str]
-    inputs: Rows | None
-    images: Images | None
+    rows: ItemRows
     payloads: Sequence[dict[str, Any]] | None
 
     @staticmethod
-    def of(
-        ids: Sequence[str],
-        inputs: Rows | None,
-        images: Images | None,
-        payloads: Sequence[dict[str, Any]] | None,
-    ) -> "Items":
+    def of(ids: Sequence[str], rows: ItemRows, payloads: Sequence[dict[str, Any]] | None) -> "Items":
         """Check the arguments of a put. Raises ValueError if they do not fit together."""
-        if (inputs is None) == (images is None):
-            raise ValueError("expected exactly one of inputs and images")
-        if inputs is not None:
-            check_rows(inputs, "inputs")
-        if images is not None:
-            check_images(images)
-        for name, values in (("inputs", inputs), ("images", images), ("payloads", payloads)):
+        for name, values in ((rows.kind, rows.values), ("payloads", payloads)):
             if values is not None and (isinstance(ids, str) or len(values) != len(ids)):
                 raise ValueError(f"{name}: expected one for each of {len(ids)} ids, found {len(values)}")
         check_ids(ids)
         if len(set(ids)) < len(ids):
             raise ValueError("ids: expected unique ids, found an id twice")
-        return Items(ids, inputs, images, payloads)
+        return Items(ids, rows, payloads)
 
     def parts(self, most: int) -> list[slice]:
         """Split the items into the parts of several calls, at least one."""
-        if self.images is not None:
-            return image_parts(self.images, most)
-        step = most
-        if isinstance(self.inputs, np.ndarray):
-            step = max(1, min(step, _MAX_VALUES // max(1, self.inputs[:1].size)))
+        values, step = self.rows.values, most
+        if self.rows.kind == "images":
+            return image_parts(values, most)
+        if isinstance(values, np.ndarray):
+            step = max(1, min(step, _MAX_VALUES // max(1, values[:1].size)))
         return [slice(start, start + step) for start in range(0, max(1, len(self.ids)), step)]
 
     def call(self, part: slice) -> Call:
         """Build the call for a part. Raises ValueError or TypeError if a value cannot be sent."""
-        payloads = None if self.payloads is None else self.payloads[part]
-        if self.images is not None:
-            return put_images_call(self.ids[part], base64_images(self.images[part], part.start), payloads)
-        return put_call(self.ids[part], [] if self.inputs is None else self.inputs[part], payloads)
+        payloads, values = None if self.payloads is None else self.payloads[part], self.rows.values[part]
+        if self.rows.kind == "images":
+            values = base64_images(values, part.start)
+        return put_call(self.ids[part], values, payloads, self.rows.kind)
 
 
 def put(items: Items, options: ClientOptions) -> Exchange[WriteResponse]:

@@ -26,7 +26,6 @@ __all__ = [
     "explain_call",
     "filter_param",
     "put_call",
-    "put_images_call",
     "search_call",
     "sequence_param",
 ]
@@ -151,23 +150,17 @@ def search_call(query: Query, rows: Rows) -> Call:
     return Call("POST", "search", params=params, headers={"Content-Type": NPY, "Accept": JSON}, body=body)
 
 
-def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None) -> Call:
-    """Build PUT /items for the items of one call. The call may be retried: putting an item twice changes nothing.
+def put_call(ids: Sequence[str], inputs: Rows, payloads: Sequence[dict[str, Any]] | None, kind: str = "inputs") -> Call:
+    """Build PUT /items for the items of one call; `kind` is inputs, embeddings, or images in base64.
+
+    The call may be retried: putting an item twice changes nothing.
 
     Raises:
         TypeError: an input or a payload contains a value that JSON cannot represent.
         ValueError: an array contains infinity, which JSON would turn into a missing value.
     """
-    rows = _finite(inputs) if isinstance(inputs, np.ndarray) else inputs
-    return _put_call([{"id": name, "input": row} for name, row in zip(ids, rows, strict=True)], payloads)
-
-
-def put_images_call(ids: Sequence[str], images: Sequence[str], payloads: Sequence[dict[str, Any]] | None) -> Call:
-    """Build PUT /items for photos in base64. Raises TypeError if JSON cannot represent a payload."""
-    return _put_call([{"id": name, "image": image} for name, image in zip(ids, images, strict=True)], payloads)
-
-
-def _put_call(items: list[dict[str, Any]], payloads: Sequence[dict[str, Any]] | None) -> Call:
+    rows, field = _finite(inputs) if isinstance(inputs, np.ndarray) else inputs, kind.removesuffix("s")
+    items: list[dict[str, Any]] = [{"id": name, field: row} for name, row in zip(ids, rows, strict=True)]
     for item, payload in zip(items, payloads or (), strict=bool(payloads)):
         item["payload"] = payload
     return Call("PUT", "items", headers={"Content-Type": JSON, "Accept": JSON}, body=_json({"items": items}))

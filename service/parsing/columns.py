@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lookalike.service.errors import RequestError, truncate_repr
 from lookalike.training.array_types import Doubles, Floats
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.tables.columns import CODE, PARSED, TEXT_PARTS, TIME_PARTS, Column, fields_of
 from lookalike.training.tables.parts import code_texts, encode_parts
 
@@ -43,7 +43,7 @@ class TableInputs:
     columns: tuple[Column, ...]
 
     @staticmethod
-    def of(encoder: Encoder) -> "TableInputs | None":
+    def of(encoder: RowEncoder) -> "TableInputs | None":
         """The columns of an encoder of tables; None for any other encoder."""
         return TableInputs(encoder.columns) if encoder.columns else None
 

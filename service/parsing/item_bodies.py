@@ -29,8 +29,6 @@ __all__ = ["MAX_PAYLOAD", "ItemBatch", "decode_items", "photo_batch"]
 
 MAX_PAYLOAD = 1 << 16
 """Bytes of one payload, as JSON."""
-_INPUT = "items[{}].input"
-_NAMES = (["id", "input"], ["id", "input", "payload"])
 _Parts = tuple[list[str], list[Any], Doubles]
 """Ids, payloads and rows (n, width)."""
 
@@ -50,7 +48,7 @@ class ItemBatch:
 
 
 def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
-    """JSON {"items": [{"id", "input" or "image", "payload"}, ...]} -> a batch.
+    """JSON {"items": [{"id", "input" or "image", "payload"}, ...]} -> a batch; without an encoder, "embedding".
 
     Raises MalformedError, RequestError or TooLargeError, which names the item's number and the field.
     """
@@ -59,19 +57,16 @@ def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
     items = _read(body, limits)
     ids, payloads = [item.id for item in items], [item.payload for item in items]
     for number, item in enumerate(items):
-        if not {"input", "image"} & item.model_fields_set:
-            raise RequestError(_INPUT.format(number), expected="a value, or an image", found="nothing")
-    images = [item.image for item in items if item.image is not None]
-    kinds = {(item.input is None, item.image is None) for item in items}
-    if kinds == {(True, False)}:
+        _check_fields(item, number, limits)
+    if images := [item.image for item in items if item.image is not None]:
+        if len(images) < len(items):
+            found = "both in one call"
+            raise RequestError("items", expected="either an input in each item, or an image in each", found=found)
         return photo_batch(ids, photos_of_json(images, "items[{}].image", limits), payloads)
-    if images:
-        found = "both in one call" if len(kinds) > 1 else "both in one item"
-        raise RequestError("items", expected="either an input in each item, or an image in each", found=found)
-    inputs = [item.input for item in items]
+    values = [getattr(item, limits.item_field) for item in items]
     if not limits.windows:
-        return _row_batch(ids, payloads, rows_from_json(inputs, "inputs", limits, _INPUT), limits)
-    segments = cut_segments(inputs, limits.windows, limits.max_rows, _INPUT)
+        return _row_batch(ids, payloads, rows_from_json(values, "inputs", limits, _place(limits)), limits)
+    segments = cut_segments(values, limits.windows, limits.max_rows, _place(limits))
     return _row_batch(*window_items(ids, payloads, segments, limits.windows), segments.rows, limits)
 
 
@@ -84,7 +79,7 @@ def photo_batch(ids: list[str], photos: Sequence[Photo], payloads: list[dict[str
 def _row_batch(ids: list[str], payloads: list[dict[str, Any]], values: Doubles, limits: RequestLimits) -> ItemBatch:
     _check_ids(ids)
     texts = _texts(payloads)
-    rows = to_float32(values, "inputs", limits, _INPUT)
+    rows = to_float32(values, "inputs", limits, _place(limits))
     return ItemBatch(ids, rows if limits.origin is None else values, texts)
 
 
@@ -99,11 +94,33 @@ def _read(body: bytes, limits: RequestLimits) -> list[Item]:
     for number, item in enumerate(listed if isinstance(listed, list) else []):
         if isinstance(item, dict) and len(item) > MAX_FIELDS:  # the model keeps an error for each unknown field
             raise RequestError(
-                f"items[{number}]", expected="id, input or image, and payload", found=f"{len(item)} fields"
+                f"items[{number}]", expected=f"id, {limits.item_field} and payload", found=f"{len(item)} fields"
             )
     items = validate(PutRequest, fields).items
     check_count(len(items), "items", limits)
     return items
+
+
+def _place(limits: RequestLimits) -> str:
+    """The field of the row of item {}."""
+    return f"items[{{}}].{limits.item_field}"
+
+
+def _check_fields(item: Item, number: int, limits: RequestLimits) -> None:
+    """Raises RequestError unless an item has an input or an image; or an embedding if there is no encoder."""
+    needed, others = ["input", "image"], ["embedding"]
+    if not limits.embeds:
+        needed, others = others, needed
+    present, place = item.model_fields_set, f"items[{number}]"
+    if other := next((name for name in others if name in present), None):
+        reason = "this version embeds inputs" if limits.embeds else "this version has no encoder"
+        expected = f"{limits.item_field} instead, because {reason}"
+        raise RequestError(f"{place}.{other}", expected=expected, found="a value")
+    if not (found := [name for name in needed if name in present]):
+        expected = "a value, or an image" if limits.embeds else "a value"
+        raise RequestError(f"{place}.{limits.item_field}", expected=expected, found="nothing")
+    if len(found) > 1:
+        raise RequestError(place, expected="either an input or an image", found="both")
 
 
 def _read_plain(body: bytes, limits: RequestLimits) -> _Parts | None:
@@ -125,14 +142,15 @@ def _read_flat(parser: simdjson.Parser, body: bytes, limits: RequestLimits) -> _
         return None
     if body.count(b"[") != 1 + len(items):
         return None
+    accepted = sorted(("id", limits.item_field)), sorted(("id", limits.item_field, "payload"))
     ids, payloads, rows = [], [], np.empty((len(items), limits.width("inputs")))
     for number, item in enumerate(items):
         if not isinstance(item, simdjson.Object):
             return None
         names = list(item)
-        if sorted(names) not in _NAMES:  # also if a name occurs twice
+        if sorted(names) not in accepted:  # also if a name occurs twice
             return None
-        name, row, payload = item["id"], item["input"], item["payload"] if len(names) > 2 else None
+        name, row, payload = item["id"], item[limits.item_field], item["payload"] if len(names) > 2 else None
         if not isinstance(name, str) or not isinstance(row, simdjson.Array) or len(row) != rows.shape[1]:
             return None
         if len(names) > 2 and not isinstance(payload, simdjson.Object):

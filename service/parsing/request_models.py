@@ -46,6 +46,7 @@ _DIGIT = (
 
 Row = Annotated[Any, WithJsonSchema(_ROW)]
 Rows = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _ROW})]
+Embedding = Annotated[Any, WithJsonSchema(_EMBEDDING)]
 Embeddings = Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": _EMBEDDING})]
 _ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "description": "No control characters are allowed."}
 Id = Annotated[str, WithJsonSchema(_ID)]
@@ -167,11 +168,15 @@ class NpyParams(_Strict):
 
 
 class Item(_Strict):
-    """An item to put, with either an input or an image; all items of a call have the same of the two."""
+    """An item to put, with an input or an image, the same in all items of a call.
+
+    For a version of existing embeddings, it has its embedding instead.
+    """
 
     id: Id
-    input: Row = None
+    input: Row | None = None
     image: Image | None = None
+    embedding: Embedding | None = None
     payload: dict[str, Any] = Field({}, description="At most 65,536 bytes of JSON; integers from -2^63 to 2^63 - 1.")
 
 

@@ -8,7 +8,7 @@ reads the body value by value (service.parsing.json_rows), and that reader names
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -63,6 +63,7 @@ class RequestLimits:
         previews: whether the version keeps a preview of each item.
         max_pixels: the pixels of one photo.
         windows: the transform, if the rows are windows of recordings.
+        embeds: whether the version has an encoder; if not, its rows are embeddings and inputs are refused.
     """
 
     input_shape: tuple[int, ...]
@@ -77,6 +78,7 @@ class RequestLimits:
     previews: bool = False
     max_pixels: int = 1
     windows: WindowTransform | None = None
+    embeds: bool = True
 
     @staticmethod
     def of(version: Version, settings: Settings) -> "RequestLimits":
@@ -91,13 +93,28 @@ class RequestLimits:
         photo = transform if isinstance(transform, ImageTransform) else None
         windows = transform if isinstance(transform, WindowTransform) else None
         inputs = RequestLimits(*shapes, *limits, TableInputs.of(encoder), encoder.origin, spaces)
-        return replace(inputs, photo=photo, windows=windows, previews=has_previews, max_pixels=settings.max_pixels)
+        inputs = replace(inputs, photo=photo, windows=windows, embeds=encoder.embeds)
+        return replace(inputs, previews=has_previews, max_pixels=settings.max_pixels)
+
+    @property
+    def item_field(self) -> Literal["input", "embedding"]:
+        """The field of an item with its row."""
+        return "input" if self.embeds else "embedding"
+
+    def check_embeds(self, field: str, remedy: str) -> None:
+        """Raises RequestError if there is no encoder for the inputs in a field of the request."""
+        if not self.embeds:
+            expected, found = "embeddings, because this version has no encoder", "inputs"
+            raise RequestError(field, expected=expected, found=found, remedy=remedy)
 
     def for_version(self, number: int | None, kind: str) -> "RequestLimits":
         """The same limits for embeddings of a version; None: of the serving version.
 
-        Raises RequestError if the query has no embeddings, or no embeddings of this version are accepted.
+        Raises RequestError if the query has no embeddings, or no embeddings of this version are accepted, or the query
+        has inputs and there is no encoder.
         """
+        if kind == "inputs":
+            self.check_embeds("inputs", "Send the vectors as `embeddings`, or the ids of items as `ids`.")
         if number is None:
             return self
         if kind != "embeddings":

@@ -65,13 +65,17 @@ async def put(
         LogError: the log cannot be written; nothing is written.
     """
     engine = serving.current.engine
-    near = relative(rows, engine.version.encoder.origin)
+    encoder = engine.version.encoder
+    field = "input" if encoder.embeds else "embedding"
+    near = relative(rows, encoder.origin)
+    if refused := encoder.first_refused(near):
+        raise QueryError(f"items[{refused.row}].{field}", refused.expected, refused.found)
     embeddings = await engine.embed(near, is_disconnected)
     unusable = np.flatnonzero(~comparable(embeddings))
     if len(unusable):  # the log would keep the item, but no search could find it
-        field = f"items[{unusable[0]}].input"
-        raise QueryError(field, expected="values that the encoder can compute with", found="too large values")
-    clipped = engine.version.encoder.preprocess.clipped(near, ids)
+        expected = "values that the encoder can compute with"
+        raise QueryError(f"items[{unusable[0]}].{field}", expected=expected, found="too large values")
+    clipped = encoder.preprocess.clipped(near, ids)
     parts = zip(ids, rows, payloads, previews or [None] * len(rows), strict=True)
     changes = [Change(name, row, payload, preview=preview) for name, row, payload, preview in parts]
     written = _written(serving, await serving.write(changes, embeddings, engine.version.number))

@@ -9,7 +9,8 @@ from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.service.resources import available_bytes
-from lookalike.training.artifact.encoder import Encoder, load_encoder
+from lookalike.training.artifact.opening import open_encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
 
@@ -51,7 +52,7 @@ def prepare(collection: Collection) -> None:
         for count in WARM:
             collection.searcher.search_rows(np.repeat(version.canary, count, axis=0), 10)
     if version.encoder.device.type != "cpu":
-        check_agreement(version, load_encoder(version.sealed.folder / "encoder", "cpu"))
+        check_agreement(version, open_encoder(version.sealed.folder / "encoder", "cpu"))
 
 
 def check_room(needed: int, available: int | None) -> None:
@@ -62,7 +63,7 @@ def check_room(needed: int, available: int | None) -> None:
         raise StoreError("memory", expected=expected, found=f"{available:,} bytes available", remedy=remedy)
 
 
-def check_agreement(version: Version, reference: Encoder) -> None:
+def check_agreement(version: Version, reference: RowEncoder) -> None:
     """Raises ArtifactError if the version's encoder finds other items than the reference encoder on the CPU.
 
     The rows are encoded in one batch and in parts of several sizes, for which a GPU may use other kernels.

@@ -6,7 +6,7 @@ from typing import Any
 from lookalike.index.versions.manifest import VersionManifest
 from lookalike.index.versions.registry import CHALLENGER, CHAMPION, VersionSummary, registry
 from lookalike.index.versions.store import Store
-from lookalike.training.artifact.encoder import load_encoder
+from lookalike.training.artifact.opening import open_encoder
 from lookalike.training.errors import ConfigError
 
 __all__ = ["track"]
@@ -74,7 +74,7 @@ def _add_version(client: Any, store: Store, version: VersionSummary, target: tup
         target: the id of the experiment and the name of the registered model.
     """
     (experiment_id, name), manifest = target, store.manifest(version.number)
-    encoder = load_encoder(store.path(version.number) / "encoder").header
+    encoder = open_encoder(store.path(version.number) / "encoder").header
     tags = {NUMBER: str(version.number), DIGEST: _digest(store, version), "lookalike.created_by": version.created_by}
     run = client.create_run(experiment_id, run_name=f"version {version.number}", tags=tags).info.run_id
     params = {

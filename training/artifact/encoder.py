@@ -20,24 +20,23 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from lookalike.training.array_types import Floats
+from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.architecture import describe, rebuild
 from lookalike.training.artifact.cuda import CudaSteps
 from lookalike.training.artifact.manifest import EncoderManifest, check_fields
 from lookalike.training.artifact.normalizer import normalizer_of
 from lookalike.training.artifact.preprocess import Preprocessor, build_preprocessor
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.choices import DeviceName, ScaleKind
-from lookalike.training.config import build_config
 from lookalike.training.errors import ArtifactError, ConfigError
 from lookalike.training.models.layers import ToPicture, ToSeries
 from lookalike.training.sealed import Sealed, open_sealed, seal
-from lookalike.training.tables.columns import Column, describe_columns, read_columns
+from lookalike.training.tables.columns import describe_columns, read_columns
 from lookalike.training.tables.origin import Origin
-from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform, read_transform
+from lookalike.training.transforms import read_transform
 
 __all__ = ["FORMAT", "Encoder", "load_encoder", "resolve_device", "write_encoder"]
 
@@ -46,63 +45,23 @@ _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
 """A block has at most this many rows, and at most this many values between two layers: 32 MiB."""
+_ERROR_VALUES = 1 << 22
 _BLOCK_PICTURES = 64
 """Pictures in a block: the values around each place, nine times as many, fit the processor's cache."""
 _PARTS = ("offset", "factor", "low", "high")
 _ORIGIN = "preprocess.origin"
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """A loaded artifact. `digest` is the SHA-256 of its manifest, which covers every file."""
+@dataclass(frozen=True, repr=False)
+class Encoder(RowEncoder):
+    """A loaded autoencoder: its two halves with their preprocessing."""
+
+    kind = "autoencoder"
 
     encoder: nn.Sequential
     decoder: nn.Sequential
-    preprocess: Preprocessor
-    header: dict[str, Any]
-    digest: str
-    device: torch.device
     widest: int
     """The most values of a row between two layers."""
-    held_out: NDArray[np.uint64]
-    """Sketches (training.rows) of rows from the same data that the encoder was not trained on."""
-
-    def __repr__(self) -> str:
-        return f"Encoder({self.input_shape} -> {self.latent_dim}, {self.device}, {self.digest[:16]}…)"
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return tuple(self.header["input_shape"])
-
-    @property
-    def width(self) -> int:
-        return int(np.prod(self.input_shape))
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The columns of a row, if the encoder was trained on a table."""
-        return self.preprocess.columns
-
-    @cached_property
-    def inputs(self) -> InputSpec:
-        """How the encoder's inputs are read from a source."""
-        data = self.header.get("config", {}).get("data", {})
-        return InputSpec(self.columns, self.transform, build_config({"data": data}).data)
-
-    @cached_property
-    def transform(self) -> ImageTransform | WindowTransform | None:
-        """The conversion of photos or recordings to rows; None if rows are read as they are."""
-        fields = self.header.get("transform")
-        return None if fields is None else read_transform(fields)
-
-    @property
-    def origin(self) -> Origin:
-        """Subtracted from each row, in float64, before it becomes float32; callers subtract it before `encode`."""
-        return self.preprocess.origin
-
-    @property
-    def latent_dim(self) -> int:
-        return int(self.header["latent_dim"])
 
     def encode(self, rows: Floats) -> Floats:
         """(n, width) raw float32 -> (n, latent_dim) float32, not normalized; in a table, NaN is a missing value."""
@@ -123,7 +82,7 @@ class Encoder:
 
         return self._blockwise("decode", latent, self.width, step)
 
-    def encode_with_errors(self, rows: Floats) -> tuple[Floats, Floats]:
+    def encode_with_errors(self, rows: Floats) -> tuple[Floats, Floats | Doubles]:
         """Return the output of `encode`, and the root mean square of the reconstruction error over a row's features.
 
         Features of missing values have no error. (n, width) raw float32 -> (n, latent_dim) and (n,) float32, the errors
@@ -190,7 +149,7 @@ def write_encoder(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     (folder / _WEIGHTS).write_bytes(safetensors.torch.save(plain))
     layers = {half: describe(stack) for half, stack in halves.items()}
-    seal(folder, FORMAT, {**header, "scale": preprocess.kind, **columns, **layers})
+    seal(folder, FORMAT, {"kind": Encoder.kind, **header, "scale": preprocess.kind, **columns, **layers})
 
 
 def load_encoder(folder: Path, device: DeviceName = "cpu") -> Encoder:
@@ -224,8 +183,16 @@ def _assemble(sealed: Sealed, tensors: dict[str, Tensor], place: str, device: to
     encoder, wide = rebuild("encoder", header["encoder"], take, ends=(preprocess.features, latent))
     decoder, wider = rebuild("decoder", header["decoder"], take, ends=(latent, preprocess.features))
     held_out = np.array(header.get("held_out", []), np.uint64)
-    halves = encoder.to(device), decoder.to(device)
-    return Encoder(*halves, preprocess, header, sealed.digest, device, max(wide, wider), held_out)
+    return Encoder(
+        header,
+        sealed.digest,
+        device,
+        preprocess,
+        held_out,
+        encoder=encoder.to(device),
+        decoder=decoder.to(device),
+        widest=max(wide, wider),
+    )
 
 
 def _preprocessor(

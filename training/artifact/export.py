@@ -19,7 +19,7 @@ from lookalike.training.models.autoencoder import Autoencoder
 from lookalike.training.models.layers import LatentNoise
 from lookalike.training.sealed import replace_folder, staging
 
-__all__ = ["export", "fold", "neighbor_agreement"]
+__all__ = ["check_same", "export", "fold", "neighbor_agreement"]
 
 MIN_AGREEMENT = 0.999
 TOLERANCE = 1e-4
@@ -45,7 +45,7 @@ def export(
     with staging(target.parent) as folder:
         write_encoder(folder, fold(model.encoder), fold(model.decoder), preprocess=preprocess, header=header)
         encoder = load_encoder(folder)
-        _compare(live_embeddings(model, preprocess, probe), encoder.encode(probe))
+        check_same(live_embeddings(model, preprocess, probe), encoder.encode(probe))
         replace_folder(folder, target)
     return encoder
 
@@ -101,14 +101,20 @@ def neighbor_agreement(live: Floats, exported: Floats, k: int = 10) -> float:
     return float((gaps <= limit).mean())
 
 
-def _compare(live: Floats, exported: Floats) -> None:
-    largest = np.abs(live).max(axis=1, keepdims=True)  # (n, 1): the scale of each row, at least the median row's
+def check_same(
+    wanted: Floats, found: Floats, *, names: tuple[str, str] = ("the live model's", "exported"), remedy: str = REMEDY
+) -> None:
+    """Compare embeddings, (n, latent), of the same rows; an error begins with the second of `names`.
+
+    Raises ExportError if values differ by more than TOLERANCE, or neighbors differ.
+    """
+    largest = np.abs(wanted).max(axis=1, keepdims=True)  # (n, 1): the scale of each row, at least the median row's
     scale = np.maximum(largest, max(1.0, float(np.median(largest))))
-    difference = float((np.abs(live - exported) / scale).max())
+    difference = float((np.abs(wanted - found) / scale).max())
     if difference > TOLERANCE:
-        expected = f"at most {TOLERANCE:g} times the live model's largest value away from its embeddings"
-        raise ExportError("exported embeddings", expected=expected, found=f"{difference:.2g}", remedy=REMEDY)
-    agreement = neighbor_agreement(live, exported)
+        expected = f"at most {TOLERANCE:g} times the largest value away from {names[0]}"
+        raise ExportError(f"{names[1]} embeddings", expected=expected, found=f"{difference:.2g}", remedy=remedy)
+    agreement = neighbor_agreement(wanted, found)
     if agreement < MIN_AGREEMENT:
-        expected = f"at least {MIN_AGREEMENT:.1%} the same as the live model's"
-        raise ExportError("exported neighbors", expected=expected, found=f"{agreement:.2%}", remedy=REMEDY)
+        expected = f"at least {MIN_AGREEMENT:.1%} the same as {names[0]}"
+        raise ExportError(f"{names[1]} neighbors", expected=expected, found=f"{agreement:.2%}", remedy=remedy)

@@ -133,9 +133,10 @@ class CheckpointManifest(Fields):
 
 
 class EncoderManifest(Fields):
-    """The manifest of an encoder artifact (training.artifact.encoder); the fields about its training are optional."""
+    """The manifest of an autoencoder's artifact (training.artifact.encoder); fields about its training are optional."""
 
     format: str
+    kind: Literal["autoencoder"]
     input_shape: Annotated[list[_Side], Field(min_length=1, max_length=8)]
     latent_dim: _Side
     output: Literal["values", "logits"]

@@ -33,7 +33,8 @@ def open_rows(source: Any, settings: DataConfig | None = None, spec: InputSpec |
             tables or recordings; a URL, which is copied to a temporary file; or an object: a DataFrame, an Arrow
             table, a NumPy array, or a Dataset with a length and items (`training.rows.objects`).
         settings: how to read the source; the defaults if None.
-        spec: how an encoder reads its inputs; None chooses the columns and the transform from the data.
+        spec: how an encoder reads its inputs, or that the rows are embeddings; None chooses the columns and the
+            transform from the data.
 
     Raises:
         DataError: there are no such rows, they cannot be read, or they do not have the encoder's columns.
@@ -72,6 +73,8 @@ def check_reopens(name: str, remedy: str) -> None:
 
 
 def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | None) -> Rows:
+    if spec is not None and spec.vectors:
+        return _open("vectors:open_vectors", path, settings)
     transform = spec.transform if spec else None
     if isinstance(transform, WindowTransform) or (spec is None and settings.window != "none"):
         return _open("recordings:open_recordings", path, settings, spec)

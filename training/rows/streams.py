@@ -9,10 +9,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
+import orjson
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -22,11 +24,22 @@ from lookalike.training.rows.base import Chunk, Rows
 __all__ = ["open_idx", "open_npy", "open_npz"]
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+_INPUTS, _EXTRAS = ("inputs", "embeddings"), ("ids", "labels", "payloads")
+"""The arrays of an .npz: one of the first, and any of the others."""
 _BROKEN = (
     *(EOFError, OSError, zipfile.BadZipFile, zlib.error),
     # numpy evaluates the header of an .npy as a Python literal, and zipfile trusts the directory of a damaged archive
     *(ValueError, SyntaxError, TypeError, LookupError, RuntimeError, OverflowError, tokenize.TokenError),
 )
+
+
+@dataclass(frozen=True)
+class _Extras:
+    """One value for each row, or none."""
+
+    ids: list[str] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    payloads: list[dict[str, Any]] = field(default_factory=list)
 
 
 def open_npy(path: Path) -> Rows:
@@ -43,17 +56,19 @@ def open_npy(path: Path) -> Rows:
 
 
 def open_npz(path: Path) -> Rows:
-    """Open an .npz with one array, or with `inputs` and optionally `ids` and `labels`."""
+    """Open an .npz with one array, or with `inputs` (or `embeddings`) and optionally `ids`, `labels` and `payloads`.
+
+    A payload is a JSON object as text.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
     except _BROKEN as error:
         raise _broken(str(path), error) from error
-    name = "inputs" if "inputs" in sizes else next(iter(sizes), "")
-    if not name or (name != "inputs" and len(sizes) > 1):
-        raise DataError(
-            str(path), expected="a single array, or an array named 'inputs'", found=f"arrays {sorted(sizes)}"
-        )
+    name = next((known for known in _INPUTS if known in sizes), next(iter(sizes), ""))
+    if not name or (name not in _INPUTS and len(sizes) > 1):
+        expected = "a single array, or an array named 'inputs' or 'embeddings'"
+        raise DataError(str(path), expected=expected, found=f"arrays {sorted(sizes)}")
     field = f"{path}, array {name!r}"
     with _member(path, name) as stream:
         shape, fortran, dtype = _npy_header(stream, field)
@@ -63,8 +78,8 @@ def open_npz(path: Path) -> Rows:
         raise DataError(
             field, expected="C order", found="Fortran order", remedy="Save it with numpy.ascontiguousarray, or as .npy."
         )
-    extras = {key: _npz_column(path, key, shape[0], sizes[key]) for key in ("ids", "labels") if key in sizes}
-    read = _reader(field, lambda: _member(path, name), start, shape, dtype, **extras)
+    extras = _Extras(**{key: _npz_column(path, key, shape[0], sizes[key]) for key in _EXTRAS if key in sizes})
+    read = _reader(field, lambda: _member(path, name), start, shape, dtype, extras)
     return Rows(str(path), shape[1:], shape[0], dtype == np.uint8, read)
 
 
@@ -77,8 +92,8 @@ def open_idx(path: Path, labels: Path | None = None, name: str = "") -> Rows:
     sibling = Path(str(path).replace("images-idx3", "labels-idx1"))
     if labels is None and sibling != path and sibling.exists():
         labels = sibling
-    extras = {"labels": _idx_labels(labels, shape[0])} if labels else {}
-    read = _reader(str(path), lambda: _gunzip(path), start, shape, dtype, **extras)
+    extras = _Extras(labels=_idx_labels(labels, shape[0])) if labels else None
+    read = _reader(str(path), lambda: _gunzip(path), start, shape, dtype, extras)
     return Rows(name or str(path), shape[1:], shape[0], dtype == np.uint8, read)
 
 
@@ -88,9 +103,7 @@ def _reader(
     start: int,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    *,
-    ids: list[str] | None = None,
-    labels: list[Any] | None = None,
+    extras: _Extras | None = None,
 ) -> Callable[[int], Iterator[Chunk]]:
     """Return a reader of `shape` values of `dtype` from byte `start` on; every call opens a new stream."""
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
@@ -102,7 +115,7 @@ def _reader(
                 count = min(size, shape[0] - first)
                 raw = _read_exactly(stream, count * row_bytes, field)
                 values = np.frombuffer(raw, dtype).reshape(count, -1)  # (count, width)
-                yield _chunk(values, first, ids, labels)
+                yield _chunk(values, first, extras or _Extras())
             _require_end(stream, field)
 
     return read
@@ -117,18 +130,18 @@ def _fortran_reader(
         values = np.memmap(path, dtype, mode="r", offset=start, shape=shape, order="F")
         for first in range(0, shape[0], size):
             block = np.ascontiguousarray(values[first : first + size])
-            yield _chunk(block.reshape(len(block), -1), first, None, None)  # (count, width)
+            yield _chunk(block.reshape(len(block), -1), first, _Extras())  # (count, width)
 
     return read
 
 
-def _chunk(values: NDArray[Any], first: int, ids: list[str] | None, labels: list[Any] | None) -> Chunk:
-    stop = first + len(values)
-    return Chunk(
-        ids=ids[first:stop] if ids else [str(i) for i in range(first, stop)],
-        inputs=values,
-        payloads=[{"label": label} for label in labels[first:stop]] if labels else [{} for _ in values],
-    )
+def _chunk(values: NDArray[Any], first: int, extras: _Extras) -> Chunk:
+    part = slice(first, first + len(values))
+    payloads = [dict(payload) for payload in extras.payloads[part]] if extras.payloads else [{} for _ in values]
+    for payload, label in zip(payloads, extras.labels[part] if extras.labels else (), strict=bool(extras.labels)):
+        payload["label"] = label
+    ids = extras.ids[part] if extras.ids else [str(i) for i in range(first, first + len(values))]
+    return Chunk(ids=ids, inputs=values, payloads=payloads)
 
 
 def _npy_header(stream: IO[bytes], field: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -176,7 +189,19 @@ def _npz_column(path: Path, name: str, count: int, size: int) -> list[Any]:
             raise DataError(field, expected=f"{count} numbers or strings", found=f"shape {shape}, dtype {dtype}")
         _check_size(field, shape, dtype, size - stream.tell())
         values = np.frombuffer(stream.read(), dtype).tolist()
+    if name == "payloads":
+        return [_payload(value, f"{field}, row {row}") for row, value in enumerate(values)]
     return [str(value) for value in values] if name == "ids" else values
+
+
+def _payload(text: Any, field: str) -> dict[str, Any]:
+    try:
+        payload = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        payload = None
+    if not isinstance(payload, dict):
+        raise DataError(field, expected="a JSON object as text", found=repr(text)[:80])
+    return payload
 
 
 def _idx_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:

@@ -24,7 +24,16 @@ from lookalike.training.rows.payloads import TablePayloads
 from lookalike.training.tables.columns import TIME_PARTS, Column, fields_of
 from lookalike.training.transforms import InputSpec
 
-__all__ = ["BROKEN", "MAX_COLUMNS", "MOST_IN_PAYLOAD", "OpenTable", "broken", "check_names", "table_rows"]
+__all__ = [
+    "BROKEN",
+    "MAX_COLUMNS",
+    "MOST_IN_PAYLOAD",
+    "OpenTable",
+    "broken",
+    "check_names",
+    "row_ids",
+    "table_rows",
+]
 
 Columns = tuple[Column, ...]
 Categories = dict[str, tuple[str, ...]]
@@ -92,13 +101,13 @@ def table_rows(
 
     def read(size: int) -> Iterator[Chunk]:
         for batch, first in _numbered(opened, size):
-            ids = _ids(path, batch, settings.id, first)
+            ids = row_ids(path, batch, settings.id, first)
             payloads = TablePayloads(batch, payload, label, (str(path), first))
             yield Chunk(ids, _encoded(path, batch, columns, first), payloads)
 
     def read_ids() -> Iterator[list[str]]:
         for batch, first in _numbered(opened, _SCANNED):
-            yield _ids(path, batch, settings.id, first)
+            yield row_ids(path, batch, settings.id, first)
 
     return Rows(
         str(path),
@@ -173,7 +182,7 @@ def _encoded(path: Path, batch: pa.RecordBatch, columns: Columns, first: int) ->
     return inputs
 
 
-def _ids(path: Path, batch: pa.RecordBatch, column: str, first: int) -> list[str]:
+def row_ids(path: Path, batch: pa.RecordBatch, column: str, first: int) -> list[str]:
     """Return the values of the id column, or the row numbers if there is no such column."""
     if column not in batch.schema.names:
         return [str(i) for i in range(first, first + len(batch))]

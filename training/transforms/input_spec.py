@@ -23,11 +23,13 @@ class InputSpec:
         columns: the columns of a table, matched by name; empty for other rows.
         transform: the conversion of a photo or a recording; None for other rows.
         settings: the settings with which the training rows were read.
+        vectors: whether each row is an embedding already (training.rows.vectors).
     """
 
     columns: tuple[Column, ...] = ()
     transform: ImageTransform | WindowTransform | None = None
     settings: DataConfig = field(default_factory=DataConfig)
+    vectors: bool = False
 
 
 def read_transform(fields: dict[str, Any]) -> ImageTransform | WindowTransform:

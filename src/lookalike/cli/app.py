@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli.drift_command import drift
+from lookalike.cli.encoders import export_encoder
 from lookalike.cli.items import compact, export, import_
 from lookalike.cli.keys import app as keys_app
 from lookalike.cli.options import Data, Device, Limit, Number, Set, StoreOption, open_store, out, with_options
@@ -100,6 +101,22 @@ class BuildOptions:
         bool,
         typer.Option("--inputs/--no-inputs", help="Store the items' inputs, which `lookalike why` needs."),
     ] = True
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="The column of lists, or the columns of numbers, that have the embeddings, if the encoder is none. "
+            "[default: the only column of lists]",
+        ),
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="data.KEY=VALUE",
+            help="How DATA is read, if the encoder is none or an .onnx file; other encoders have their settings.",
+        ),
+    ] = None
     device: Device = "auto"
 
 
@@ -108,7 +125,12 @@ class BuildOptions:
 def build(
     data: Data,
     encoder: Annotated[
-        Path, typer.Option("--encoder", metavar="RUN", help="The folder of a run, or of an encoder artifact.")
+        str,
+        typer.Option(
+            "--encoder",
+            metavar="ENCODER",
+            help="The folder of a run or of an encoder artifact; an .onnx file; or none if DATA has embeddings.",
+        ),
     ],
     store: StoreOption,
     options: BuildOptions,
@@ -119,30 +141,30 @@ def build(
     interrupted, run it again: it continues where it stopped.
     """
     from lookalike.cli.tables import tuning_line
-    from lookalike.data import open_data
+    from lookalike.encoders import NO_ENCODER, open_for_build
     from lookalike.index.ann.target import Target, read_bytes
     from lookalike.index.items.previews import expected_bytes
-    from lookalike.index.versions.build import BuildExtras, encoder_folder
+    from lookalike.index.versions.build import BuildExtras
     from lookalike.index.versions.build import build as build_version
-    from lookalike.index.versions.embed import suited
     from lookalike.index.versions.stored_inputs import size_line
-    from lookalike.training.artifact.encoder import load_encoder
+    from lookalike.training.config import load_config
 
     memory = None if options.memory is None else read_bytes(options.memory)
     target = Target(options.recall, memory, options.latency_us, options.index)
-    used = load_encoder(encoder_folder(encoder))
-    rows = suited(open_data(data, spec=used.inputs), used)
-    if not options.previews:
-        rows = replace(rows, read_with_previews=None)
-    elif size := expected_bytes(rows):
-        about = f"about {size / 1e6:,.1f} MB for {rows.count:,} items; --no-previews leaves them out"
-        print(f"previews: {about}", file=sys.stderr)
-    if options.inputs:
-        print(size_line(rows), file=sys.stderr)
-    extras = BuildExtras(inputs=options.inputs)
-    number = build_version(
-        rows, encoder, open_store(store), metric=options.metric, target=target, device=options.device, extras=extras
-    )
+    columns = [f"data.columns={json.dumps(options.columns.split(','))}"] if options.columns else []
+    settings = load_config(None, [*columns, *(options.set_ or [])]).data
+    with open_for_build(data, encoder, options.metric, settings) as (rows, folder):
+        if not options.previews:
+            rows = replace(rows, read_with_previews=None)
+        elif size := expected_bytes(rows):
+            about = f"about {size / 1e6:,.1f} MB for {rows.count:,} items; --no-previews leaves them out"
+            print(f"previews: {about}", file=sys.stderr)
+        extras = BuildExtras(inputs=options.inputs and encoder != NO_ENCODER)
+        if extras.inputs:
+            print(size_line(rows), file=sys.stderr)
+        number = build_version(
+            rows, folder, open_store(store), metric=options.metric, target=target, device=options.device, extras=extras
+        )
     print(tuning_line(open_store(store).manifest(number)), file=sys.stderr)
     print(number)
 
@@ -208,6 +230,7 @@ def embed(
     from lookalike.index.versions.embed import embed_to_npy
 
     version = open_store(store).open_champion(device)
+    version.check_embeds()
     embed_to_npy(open_data(data, spec=version.encoder.inputs), version.encoder, version.metric, to)
 
 
@@ -312,6 +335,7 @@ def duplicates(
 app.command("import")(import_)
 for item_or_version in (why, export, compact, drift, retrain, prune, track):
     app.command()(item_or_version)
+app.command("export-encoder")(export_encoder)
 
 
 @dataclass(frozen=True)

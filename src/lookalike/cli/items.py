@@ -25,10 +25,10 @@ def import_(
     """
     from lookalike.data import open_data
     from lookalike.index.changes.importing import import_rows
-    from lookalike.training.artifact.encoder import load_encoder
+    from lookalike.training.artifact.opening import open_encoder
 
     opened = open_store(store)
-    encoder = load_encoder(opened.path(opened.champion_number()) / "encoder")
+    encoder = open_encoder(opened.path(opened.champion_number()) / "encoder")
     done = import_rows(open_data(data, spec=encoder.inputs), opened, again=again, device=device)
     nothing = "; nothing to do, --again imports them again" if not done.rows else ""
     replaced = f"; {done.replaced:,} replaced an item" if done.replaced else ""

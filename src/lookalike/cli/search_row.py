@@ -9,7 +9,7 @@ import orjson
 from lookalike.index.errors import QueryError
 from lookalike.service.parsing.columns import TableInputs
 from lookalike.training.array_types import Floats
-from lookalike.training.artifact.encoder import Encoder
+from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.tables.origin import relative
 
 __all__ = ["read_row"]
@@ -18,7 +18,7 @@ MOST_BYTES = 1 << 26
 _EXPECTED = 'a row as a JSON object such as {"color": "red"}, a list of rows, a file of them, or -'
 
 
-def read_row(text: str, encoder: Encoder) -> tuple[Floats, list[list[str] | None]]:
+def read_row(text: str, encoder: RowEncoder) -> tuple[Floats, list[list[str] | None]]:
     """Return the rows of `text`: JSON, the name of a file of JSON, or - for standard input; one row or a list.
 
     Returns them, (n, width) float32 minus the encoder's origin, and for each the columns that it uses, None for a whole

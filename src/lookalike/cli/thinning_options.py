@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from lookalike.index.versions.distinct import Thinning
-    from lookalike.training.artifact.encoder import Encoder
+    from lookalike.training.artifact.row_encoder import RowEncoder
 
 __all__ = ["ThinningOptions"]
 
@@ -32,7 +32,7 @@ class ThinningOptions:
         ),
     ] = None
 
-    def thinning(self, encoder: "Encoder", *, by_ids: bool) -> "Thinning | None":
+    def thinning(self, encoder: "RowEncoder", *, by_ids: bool) -> "Thinning | None":
         """Return the thinning of a search. Raises QueryError as `thinning_for` does."""
         from lookalike.index.versions.distinct import thinning_for
 

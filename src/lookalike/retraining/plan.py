@@ -104,7 +104,7 @@ def make_plan(options: RetrainOptions, champion: Version, upto: int) -> Plan:
     Raises DataError if the rows are not the champion's, or cannot be read, ConfigError for unknown or invalid settings,
     and StoreError if the change log lacks changes that the champion includes.
     """
-    encoder, manifest, folder = champion.encoder, champion.manifest, options.store.folder
+    encoder, manifest, folder = champion.autoencoder, champion.manifest, options.store.folder
     check_whole(folder, champion.sequence)
     config, settings = config_of(options.config, champion)
     if not options.data:

@@ -93,6 +93,7 @@ def _retrain(options: RetrainOptions, progress: Progress) -> Report:
     if options.if_drifted and not (drift.drifted or interrupted):
         return Report("kept", "the queries have not drifted", drift.version, drift=drift_fields)
     champion = store.open_champion(options.device)
+    _ = champion.autoencoder  # raises an error if `lookalike train` did not make it
     config = plain(config_of(options.config, champion)[0])
     with contextlib.closing(ChangeLog(store.folder)) as log:
         job = Job(champion.encoder.digest, champion.manifest.data.sha256, config, log.last())
@@ -139,7 +140,7 @@ def _judge(plan: Plan, run: TrainedRun, fit_on: Floats) -> Verdict:
     none = 0 if not len(plan.held) else None  # without rows unknown to the champion the gate judges none, and refuses
     return judge(
         run.encoder,
-        plan.champion.encoder,
+        plan.champion.autoencoder,
         held=run.split.validation[:none],
         labels=run.split.validation_labels[:none],
         metric=plan.champion.metric,

@@ -18,11 +18,11 @@ from lookalike.index.errors import QueryError
 from lookalike.index.versions.novelty import (
     NEIGHBORS,
     Novelty,
+    encode_with_errors,
     item_distances,
     load_novelty,
     local_distances,
     mean_distances,
-    reconstruction_errors,
 )
 from lookalike.training.artifact.encoder import Encoder, load_encoder, write_encoder
 from lookalike.training.artifact.preprocess import fit_preprocessor
@@ -31,6 +31,12 @@ from lookalike.training.tables.columns import Column
 from tests.factories import cloud, encoder_at
 
 Reals = NDArray[np.float64]
+
+
+def reconstruction_errors(encoder: Encoder, rows: NDArray[np.float32]) -> Reals:
+    errors = encode_with_errors(encoder, rows)[1]
+    assert errors is not None
+    return errors
 
 
 def reals(*values: float) -> Reals:
@@ -328,7 +334,7 @@ def test_an_overflowing_reconstruction_has_an_infinite_error(tmp_path: Path) -> 
 def test_rows_in_blocks_are_as_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, rows = load_encoder(encoder_at(tmp_path / "encoder", cloud(6, 2))), cloud(25, 6, seed=1)
     whole = reconstruction_errors(encoder, rows)
-    monkeypatch.setattr("lookalike.index.versions.novelty._BLOCK_VALUES", 42)
+    monkeypatch.setattr("lookalike.training.artifact.encoder._ERROR_VALUES", 42)
     assert reconstruction_errors(encoder, rows) == pytest.approx(whole)
     assert reconstruction_errors(encoder, rows[:0]).shape == (0,)
 

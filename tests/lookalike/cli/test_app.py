@@ -25,7 +25,7 @@ HELP = {
     "explain": ["TOPIC", "--picture", "--page"],
     "build": [
         *("DATA", "--encoder", "--store", "--metric", "cosine|l2|ip", "--recall", "--memory", "--latency-us"),
-        *("--index", "--no-previews", "--device"),
+        *("--index", "--no-previews", "--no-inputs", "--columns", "--set", "--device", "none", ".onnx"),
     ],
     "versions": ["--store"],
     "promote": ["N", "--store"],
@@ -41,6 +41,7 @@ HELP = {
     "retrain": ["--store", "--config", "--if-drifted", "--dry-run", "--force"],
     "prune": ["--store"],
     "track": ["--store", "--to", "--name", "MLflow"],
+    "export-encoder": ["N", "--store", "--onnx"],
     "serve": ["--store", "--host", "--port", "--keys", "--tls-cert", "--tls-key", "LOOKALIKE_API_KEY"],
     "keys": ["add", "list", "remove"],
 }

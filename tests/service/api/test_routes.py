@@ -424,7 +424,7 @@ async def test_ready_means_the_known_question_gets_its_known_answer(store_folder
         assert ReadyResponse.model_validate((await client.get("/readyz")).json()) == ReadyResponse(
             ready=True, version=1
         )
-        for tensor in own.encoder.encoder.state_dict().values():
+        for tensor in own.autoencoder.encoder.state_dict().values():
             tensor.mul_(factor)
         problem(await client.get("/readyz"), 503)
         assert (await client.get("/livez")).json() == {"live": True}

@@ -119,7 +119,7 @@ def test_a_version_on_cuda_agrees_with_the_cpu_or_is_refused(tiny_store: Store) 
     version = tiny_store.open(1, "cuda")
     prepare(Collection(version))
     with torch.no_grad():
-        next(version.encoder.encoder.parameters()).normal_()
+        next(version.autoencoder.encoder.parameters()).normal_()
     torch.cuda.synchronize()
     assert not version.answers_canary()
     with pytest.raises(ArtifactError, match="version 1 on cuda: expected 99% of the neighbors that a CPU finds"):

@@ -95,7 +95,10 @@ def warmed(encoder: Encoder) -> Encoder:
 def outputs(encoder: Encoder, rows: Rows2D) -> list[Rows2D]:
     latent = encoder.encode(rows)
     results = [latent, encoder.decode(latent)]
-    return results if encoder.columns else [*results, *encoder.encode_with_errors(rows)]
+    if encoder.columns:
+        return results
+    latent, errors = encoder.encode_with_errors(rows)
+    return [*results, latent, np.asarray(errors, np.float32)]
 
 
 def assert_close(actual: list[Rows2D], expected: list[Rows2D], tolerance: float = 1e-5) -> None:

@@ -1,0 +1,48 @@
+"""Small ONNX graphs, made operator by operator."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["graph", "linear", "save_graph"]
+
+Dim = int | str | None
+
+
+def graph(
+    nodes: Sequence[Any],
+    *,
+    rows: Sequence[Dim] = ("batch", 3),
+    out: Sequence[Dim] = ("n", "values"),
+    weights: dict[str, NDArray[Any]] | None = None,
+    dtype: int = TensorProto.FLOAT,
+    domains: Sequence[str] = (),
+) -> Any:
+    """A model whose nodes read `x` of shape `rows` and write `y` of shape `out`."""
+    initializers = [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()]
+    inside = helper.make_graph(
+        list(nodes),
+        "graph",
+        [helper.make_tensor_value_info("x", dtype, list(rows))],
+        [helper.make_tensor_value_info("y", dtype, list(out))],
+        initializers,
+    )
+    opsets = [helper.make_opsetid("", 20), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    return helper.make_model(inside, opset_imports=opsets, ir_version=10)
+
+
+def linear(matrix: NDArray[np.float32], batch: Dim = "batch") -> Any:
+    """The model x @ matrix: (batch, width) -> (batch, dim)."""
+    width, dim = matrix.shape
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    return graph([node], rows=(batch, width), out=(batch, dim), weights={"w": matrix})
+
+
+def save_graph(path: Path, model: Any) -> Path:
+    onnx.save_model(model, str(path))
+    return path

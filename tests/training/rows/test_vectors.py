@@ -1,0 +1,148 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lookalike.training.config import DataConfig
+from lookalike.training.errors import DataError
+from lookalike.training.rows import Chunk, Rows, open_rows
+from lookalike.training.transforms import InputSpec
+from tests.factories import cloud
+
+VECTORS = cloud(5, 3)
+LISTS = {
+    "lists": pa.array(VECTORS.tolist()),
+    "large lists": pa.array(VECTORS.tolist(), pa.large_list(pa.float64())),
+    "lists of one size": pa.FixedSizeListArray.from_arrays(pa.array(VECTORS.ravel()), 3),
+    "lists of float16": pa.FixedSizeListArray.from_arrays(pa.array(VECTORS.ravel().astype(np.float16)), 3),
+    "tensors": pa.FixedShapeTensorArray.from_numpy_ndarray(VECTORS),
+}
+
+
+def opened(path: Path, **settings: Any) -> Rows:
+    return open_rows(str(path), DataConfig(**settings), InputSpec(vectors=True))
+
+
+def parquet(path: Path, **columns: Any) -> Path:
+    pq.write_table(pa.table(columns), path, row_group_size=2)
+    return path
+
+
+def all_of(rows: Rows, size: int = 2) -> Chunk:
+    chunks = list(rows.chunks(size))
+    return Chunk(
+        [name for chunk in chunks for name in chunk.ids],
+        np.concatenate([chunk.inputs for chunk in chunks]),
+        [payload for chunk in chunks for payload in chunk.payloads],
+    )
+
+
+@pytest.mark.parametrize("vectors", LISTS.values(), ids=LISTS.keys())
+def test_a_column_of_lists_is_the_vector_and_others_are_payload(tmp_path: Path, vectors: pa.Array) -> None:
+    path = parquet(tmp_path / "V.PARQUET", id=list("abcde"), label=[1, 2, 3, 4, 5], words=list("vwxyz"), v=vectors)
+    rows = opened(path)
+    assert (rows.shape, rows.count, rows.columns) == ((3,), 5, ())
+    chunk = all_of(rows)
+    np.testing.assert_allclose(chunk.inputs, VECTORS, rtol=1e-3)
+    assert chunk.ids == list("abcde")
+    assert chunk.payloads[2] == {"label": 3, "words": "x"}
+
+
+def test_columns_of_numbers_are_the_vector_if_there_are_no_lists(tmp_path: Path) -> None:
+    names = ("x", "y", "z")
+    columns = dict(zip(names, VECTORS.T, strict=True))
+    path = parquet(tmp_path / "v.parquet", id=[5, 4, 3, 2, 1], **columns, note=list("abcde"))
+    chunk = all_of(opened(path))
+    assert np.array_equal(chunk.inputs, VECTORS)
+    assert (chunk.ids[0], chunk.payloads[0]) == ("5", {"note": "a"})
+    chunk = all_of(opened(path, columns=("z", "x")))
+    assert np.array_equal(chunk.inputs, VECTORS[:, [2, 0]])
+    assert chunk.payloads[0] == {"y": pytest.approx(float(VECTORS[0, 1])), "note": "a"}
+
+
+def test_of_several_columns_of_lists_one_is_chosen_by_name(tmp_path: Path) -> None:
+    lists = LISTS["lists"]
+    path = parquet(tmp_path / "v.parquet", other=lists, embedding=lists)
+    assert all_of(opened(path)).payloads[0].keys() == {"other"}
+    assert all_of(opened(path, columns=("other",))).payloads[0].keys() == {"embedding"}
+    path = parquet(tmp_path / "w.parquet", one=lists, two=lists)
+    with pytest.raises(DataError, match=r"expected one column of lists of numbers, found one, two\. Name the column"):
+        opened(path)
+
+
+def test_an_exported_payload_is_read_as_json(tmp_path: Path) -> None:
+    texts = ['{"a": 1}', None, "{}", "{}", "{}"]
+    path = parquet(tmp_path / "v.parquet", id=list("abcde"), payload=texts, embedding=LISTS["lists"])
+    assert all_of(opened(path)).payloads == [{"a": 1}, {}, {}, {}, {}]
+    path = parquet(tmp_path / "w.parquet", payload=["{}", "{}", "[1]", "{}", "{}"], embedding=LISTS["lists"])
+    with pytest.raises(DataError, match=r"row 2, column payload: expected a JSON object, found '\[1\]'"):
+        all_of(opened(path))
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "another length": ([[1.0, 2.0]] * 3 + [[1.0]] + [[1.0, 2.0]], "row 3, column v: expected a list of 2 numbers"),
+    "a missing list": ([[1.0, 2.0]] * 4 + [None], "row 4, column v: .* found a missing value"),
+    "a missing number": ([[1.0, 2.0]] * 3 + [[None, 2.0]] * 2, "row 3, column v: .* found a missing number"),
+    "not a number": ([[1.0, 2.0]] * 3 + [[np.nan, 2.0]] * 2, "row 3, column 0: .* found a missing value or NaN"),
+    "an empty first list": ([[], [1.0], [1.0], [1.0], [1.0]], "row 0, column v: .* found an empty list"),
+}
+
+
+@pytest.mark.parametrize(("lists", "reason"), BAD.values(), ids=BAD.keys())
+def test_names_the_row_of_a_wrong_vector(tmp_path: Path, lists: Any, reason: str) -> None:
+    path = parquet(tmp_path / "v.parquet", v=pa.array(lists, pa.list_(pa.float32())))
+    with pytest.raises(DataError, match=reason):
+        all_of(opened(path))
+
+
+def test_names_the_row_of_a_missing_number(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "v.parquet", x=[1.0, 2.0, 3.0], y=[1.0, 2.0, None])
+    with pytest.raises(DataError, match="row 2, column y: expected a number, found a missing value"):
+        all_of(opened(path))
+
+
+def test_names_what_is_no_file_of_vectors(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "v.parquet", words=["a"])
+    with pytest.raises(DataError, match="expected a column of lists of numbers, or columns of numbers"):
+        opened(path)
+    with pytest.raises(DataError, match="expected columns nope, found no column 'nope'"):
+        opened(path, columns=("nope",))
+    with pytest.raises(DataError, match="columns words: expected one column of lists of numbers, or columns of numbe"):
+        opened(path, columns=("words",))
+    with pytest.raises(DataError, match="found no file at that path"):
+        opened(tmp_path / "missing.npy")
+    for name in ("v.csv", "digits"):
+        with pytest.raises(DataError, match=r"expected embeddings as a \*\.npy, \*\.npz or \*\.parquet file"):
+            opened(tmp_path / name)
+    (tmp_path / "damaged.parquet").write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match="expected a readable parquet file"):
+        opened(tmp_path / "damaged.parquet")
+
+
+def test_arrays_are_read_as_they_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", (10 * VECTORS).astype(np.uint8))
+    rows = opened(tmp_path / "v.npy")
+    assert (rows.shape, rows.pixels) == ((3,), False)
+    np.savez(
+        tmp_path / "v.npz",
+        embeddings=VECTORS,
+        ids=np.array(list("abcde")),
+        labels=np.arange(5),
+        payloads=np.array(['{"a": 1}', "{}", "{}", "{}", '{"label": 9}']),
+    )
+    chunk = all_of(opened(tmp_path / "v.npz"))
+    assert np.array_equal(chunk.inputs, VECTORS)
+    assert chunk.ids == list("abcde")
+    assert (chunk.payloads[0], chunk.payloads[4]) == ({"a": 1, "label": 0}, {"label": 4})
+    np.savez(tmp_path / "w.npz", embeddings=VECTORS, payloads=np.array(["{}"] * 4 + ["[]"]))
+    with pytest.raises(DataError, match=r"array 'payloads', row 4: expected a JSON object as text, found '\[\]'"):
+        opened(tmp_path / "w.npz")
+
+
+def test_a_table_that_is_opened_again_for_vectors_is_read_as_vectors(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "v.parquet", embedding=LISTS["lists"], price=[1.0, 2.0, 3.0, 4.0, 5.0])
+    rows = open_rows(str(path)).suited(InputSpec(vectors=True))
+    assert np.array_equal(all_of(rows).inputs, VECTORS)

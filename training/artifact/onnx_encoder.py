@@ -1,0 +1,296 @@
+"""The artifact of an ONNX model: model.onnx, and a manifest with the shape of its input.
+
+Rows are not scaled: the model gets the pixels of a photo from 0 to 255, and the numbers of a table. A model that needs
+scaling has to contain it.
+"""
+
+import dataclasses
+import json
+import math
+import shutil
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from lookalike.training.array_types import Floats
+from lookalike.training.artifact.encoder import FORMAT
+from lookalike.training.artifact.export import check_same
+from lookalike.training.artifact.manifest import Fields, check_fields
+from lookalike.training.artifact.onnx_file import OnnxModel, library, read_model
+from lookalike.training.artifact.preprocess import Preprocessor, build_preprocessor
+from lookalike.training.artifact.row_encoder import MAX_DIM, Refusal, RowEncoder, unscaled
+from lookalike.training.choices import DeviceName
+from lookalike.training.config import DataConfig
+from lookalike.training.errors import ArtifactError, ConfigError, DataError
+from lookalike.training.rows import Rows
+from lookalike.training.sealed import REMEDY, open_sealed, seal
+from lookalike.training.tables.columns import FittedColumn, describe_columns, read_columns
+from lookalike.training.transforms import Transform
+
+__all__ = ["OnnxEncoder", "OnnxManifest", "load_onnx", "reading_settings", "run_model", "write_onnx"]
+
+_MODEL = "model.onnx"
+_BLOCK_ROWS, _BLOCK_VALUES = 64, 1 << 22
+_PROBED = 64
+"""Rows that are embedded one by one and together, and compared."""
+_LARGEST = float(np.finfo(np.float32).max)
+_Size = Annotated[int, Field(ge=1, lt=1 << 31)]
+_Shape = Annotated[list[_Size], Field(min_length=1, max_length=8)]
+
+
+class OnnxManifest(Fields):
+    """The manifest. A row is reshaped to `model_shape`, after its last axis was moved first if `channels_first`."""
+
+    format: str
+    kind: Literal["onnx"]
+    input_shape: _Shape
+    latent_dim: Annotated[int, Field(ge=1, le=MAX_DIM)]
+    model_shape: _Shape
+    channels_first: bool
+    columns: list[dict[str, Any]] = Field([])
+    transform: Transform | None = None
+    config: dict[str, dict[str, Any]] = Field({})
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class OnnxEncoder(RowEncoder):
+    """Embeds rows with onnxruntime, which is loaded at the first row."""
+
+    kind = "onnx"
+
+    path: Path
+    model: OnnxModel
+
+    def encode(self, rows: Floats) -> Floats:
+        """(n, width) raw float32 -> (n, latent_dim) float32. Raises ArtifactError if the model fails."""
+        session = self._sessions.get()
+        count = self.model.batch or max(1, min(_BLOCK_ROWS, _BLOCK_VALUES // self.width))
+        output = np.empty((len(rows), self.latent_dim), np.float32)
+        for start in range(0, len(rows), count):
+            block = rows[start : start + count]
+            size = len(block)
+            if self.model.batch and size < count:  # the model reads batches of one size only
+                block = np.concatenate([block, np.repeat(block[-1:], count - size, axis=0)])
+            output[start : start + size] = self._run(session, self._shaped(block))[:size]
+        return output
+
+    def first_refused(self, rows: Floats) -> Refusal | None:
+        missing = np.flatnonzero(np.isnan(rows).any(axis=1))
+        if not len(missing):
+            return None
+        return Refusal(int(missing[0]), "a row without missing values", "a missing value", "Fill or remove it.")
+
+    def _shaped(self, block: Floats) -> Floats:
+        """(n, width) -> (n, *model_shape)"""
+        pictures = block.reshape(len(block), *self.input_shape)
+        if self.header["channels_first"]:
+            pictures = np.moveaxis(pictures, -1, 1)  # (n, channels, ...)
+        return np.ascontiguousarray(pictures.reshape(len(block), *self.header["model_shape"]), np.float32)
+
+    def _run(self, session: Any, block: Floats) -> Floats:
+        """(n, *model_shape) -> (n, latent_dim)"""
+        try:
+            (output,) = session.run([self.model.output], {self.model.input: block})
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise _failed(self.path, error) from error
+        if output.shape != (len(block), self.latent_dim) or output.dtype != np.float32:
+            expected, found = f"float32 ({len(block)}, {self.latent_dim})", f"{output.dtype} {output.shape}"
+            raise ArtifactError(f"{self.path}, output", expected=expected, found=found)
+        embeddings: Floats = output
+        return embeddings
+
+    @cached_property
+    def _sessions(self) -> "_Sessions":
+        return _Sessions(self.path, self.device)
+
+
+class _Sessions:
+    """The session of onnxruntime with as many threads as torch may use now; waiting threads do not spin."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self._path, self._device = path, device
+        self._lock = threading.Lock()
+        self._latest: tuple[int, Any] | None = None
+
+    def get(self) -> Any:
+        threads = torch.get_num_threads()
+        with self._lock:
+            if self._latest is None or self._latest[0] != threads:
+                self._latest = threads, self._open(threads)
+            return self._latest[1]
+
+    def _open(self, threads: int) -> Any:
+        runtime = library("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4  # errors are raised
+        provider = "CUDAExecutionProvider" if self._device.type == "cuda" else "CPUExecutionProvider"
+        try:
+            return runtime.InferenceSession(str(self._path), options, providers=[provider])
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise _failed(self._path, error) from error
+
+
+def _failed(path: Path, error: Exception) -> ArtifactError:
+    found = " ".join(str(error).split())[:300]
+    return ArtifactError(str(path), expected="a model that onnxruntime can run", found=found)
+
+
+def reading_settings(path: Path, settings: DataConfig) -> DataConfig:
+    """Return the settings for photos of the size that a model reads; unchanged if it reads no one size.
+
+    Raises ArtifactError if the model cannot be used.
+    """
+    dims = read_model(path).dims
+    if len(dims) != 3 or None in dims or settings.image_size != "auto":
+        return settings
+    first, middle, last = (size or 0 for size in dims)
+    height, width, channels = (middle, last, first) if first in (1, 3) else (first, middle, last)
+    if channels not in (1, 3):
+        return settings
+    return dataclasses.replace(settings, image_size=(height, width), image_mode="grey" if channels == 1 else "rgb")
+
+
+def run_model(path: Path, inputs: Floats) -> Floats:
+    """(n, ...) -> (n, dimension): the output of a checked model. Raises ArtifactError if it cannot be used or fails."""
+    model = read_model(path)
+    try:
+        (output,) = _Sessions(path, torch.device("cpu")).get().run([model.output], {model.input: inputs})
+    except ArtifactError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise _failed(path, error) from error
+    embeddings: Floats = output
+    return embeddings
+
+
+def write_onnx(folder: Path, model: Path, rows: Rows) -> None:
+    """Copy a model to the empty `folder`, try it on some of the rows, and seal the artifact.
+
+    Raises:
+        ArtifactError: the model cannot be used, or fails.
+        DataError: its input does not have the shape of the rows, or they are no numbers.
+        ExportError: the embedding of a row depends on the other rows of its batch.
+    """
+    shutil.copyfile(model, folder / _MODEL)
+    checked = _named(model, folder / _MODEL)
+    fed, channels_first = _layout(checked, rows)
+    probe = next(rows.chunks(_PROBED)).inputs
+    columns = _numeric_columns(rows)
+    header = {
+        "input_shape": list(rows.shape),
+        "model_shape": list(fed),
+        "channels_first": channels_first,
+        "latent_dim": 1,
+        **({"columns": describe_columns(columns)} if columns else {}),
+        **({"transform": rows.transform.model_dump(mode="json")} if rows.transform else {}),
+        **({"config": {"data": _plain(rows.settings)}} if rows.settings else {}),
+    }
+    encoder = _assembled(header, "", folder / _MODEL, checked, "cpu")
+    header["latent_dim"] = _dimension(encoder, probe[:1], model)
+    encoder = dataclasses.replace(encoder, header=header)
+    together = encoder.encode(probe)
+    if not np.isfinite(together).all():
+        row = int(np.flatnonzero(~np.isfinite(together).all(axis=1))[0])
+        raise DataError(f"{rows.name}, row {row}", "a row with a finite embedding", f"NaN or infinity from {model}")
+    alone = np.concatenate([encoder.encode(row[None]) for row in probe])
+    remedy = "Export the model in eval mode: dropout and batch statistics make it depend on the batch."
+    check_same(together, alone, names=("those of one batch", "single rows'"), remedy=remedy)
+    seal(folder, FORMAT, {"kind": OnnxEncoder.kind, **header})
+
+
+def load_onnx(folder: Path, device: DeviceName = "cpu") -> OnnxEncoder:
+    """Verify `folder`, check its model and return its encoder. Raises ArtifactError if a file is damaged."""
+    sealed = open_sealed(folder, FORMAT, needs=(_MODEL,))
+    fields, model = check_fields(sealed, OnnxManifest), read_model(folder / _MODEL)
+    place = str(folder / "manifest.json")
+    if not model.accepts(tuple(fields.model_shape)) or math.prod(fields.model_shape) != math.prod(fields.input_shape):
+        expected, found = f"the shape of the model's input, {model.dims}", f"{fields.model_shape}"
+        raise ArtifactError(f"{place}, model_shape", expected=expected, found=found, remedy=REMEDY)
+    try:
+        return _assembled(sealed.header, sealed.digest, folder / _MODEL, model, device)
+    except ValueError as error:
+        raise ArtifactError(place, expected="a description of an encoder", found=str(error)) from error
+
+
+def _assembled(header: dict[str, Any], digest: str, path: Path, model: OnnxModel, device: DeviceName) -> OnnxEncoder:
+    width = math.prod(header["input_shape"])
+    preprocess: Preprocessor = unscaled(width)
+    if "columns" in header:
+        preprocess = build_preprocessor("none", read_columns(header["columns"]))
+        if preprocess.width != width or preprocess.features != width:
+            raise ValueError(f"{preprocess.width} columns for rows of {width} numbers")
+    return OnnxEncoder(header, digest, _device(device), preprocess, np.empty(0, np.uint64), path=path, model=model)
+
+
+def _device(name: DeviceName) -> torch.device:
+    """CUDA if onnxruntime has it. Raises ConfigError if `cuda` is not available."""
+    if name == "cpu":
+        return torch.device("cpu")
+    has_cuda = "CUDAExecutionProvider" in library("onnxruntime").get_available_providers()
+    if name == "cuda" and not (has_cuda and torch.cuda.is_available()):
+        remedy = "Use auto or cpu, or install onnxruntime-gpu."
+        raise ConfigError(
+            "device", expected="an onnxruntime with CUDA", found="an onnxruntime without CUDA", remedy=remedy
+        )
+    return torch.device("cuda" if has_cuda and torch.cuda.is_available() else "cpu")
+
+
+def _named(model: Path, copy: Path) -> OnnxModel:
+    """Check the copy; an error names the user's file."""
+    try:
+        return read_model(copy)
+    except ArtifactError as error:
+        raise ArtifactError(str(model), error.expected, error.found, error.remedy) from error
+
+
+def _layout(model: OnnxModel, rows: Rows) -> tuple[tuple[int, ...], bool]:
+    """The shape of a row as the model reads it, and whether the channels move first. Raises DataError if none fits."""
+    shape = tuple(rows.shape)
+    moved = (shape[-1], *shape[:-1])
+    for fed, channels_first in (
+        (shape, False),
+        ((rows.width,), False),
+        (moved, len(shape) > 1),
+        ((1, *shape), False),
+        ((*shape, 1), False),
+    ):
+        if model.accepts(fed):
+            return fed, channels_first
+    wanted = ", ".join("any" if size is None else str(size) for size in model.dims)
+    raise DataError(rows.name, f"rows of shape ({wanted}), as the model reads them", f"rows of shape {shape}")
+
+
+def _numeric_columns(rows: Rows) -> tuple[FittedColumn, ...]:
+    """The columns of a table as numbers that are not scaled. Raises DataError if a column has no numbers."""
+    for column in rows.columns:
+        if column.kind != "numeric":
+            remedy = f"Leave it out: --set data.exclude='[\"{column.name}\"]'."
+            raise DataError(f"{rows.name}, column {column.name}", "numbers", f"{column.kind} values", remedy)
+    return tuple(FittedColumn(column, 0, low=-_LARGEST, high=_LARGEST) for column in rows.columns)
+
+
+def _dimension(encoder: OnnxEncoder, row: Floats, model: Path) -> int:
+    """Return the number of values of an embedding."""
+    block = encoder._shaped(np.repeat(row, encoder.model.batch or 1, axis=0))
+    try:
+        (output,) = encoder._sessions.get().run([encoder.model.output], {encoder.model.input: block})
+    except ArtifactError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise _failed(model, error) from error
+    if output.ndim != 2 or len(output) != len(block) or not 1 <= output.shape[1] <= MAX_DIM:
+        expected = f"({len(block)}, at most {MAX_DIM:,})"
+        raise ArtifactError(f"{model}, output", expected=f"the shape {expected}", found=f"{output.shape}")
+    return int(output.shape[1])
+
+
+def _plain(settings: DataConfig) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return fields

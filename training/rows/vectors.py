@@ -1,0 +1,196 @@
+"""Read rows that are embeddings already: .npy and .npz arrays, and the columns of a .parquet file.
+
+The vector of a row of a Parquet file is its one column of lists of numbers. A file without such a column has a number
+of the vector in each column of numbers. The setting `data.columns` names the column, or the columns. All other columns
+are payload. A column `payload` of text, as `lookalike export` writes it, is the payload as JSON.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pa_parquet
+from numpy.typing import NDArray
+
+from lookalike.training.config import DataConfig
+from lookalike.training.errors import DataError
+from lookalike.training.rows.base import Chunk, Rows
+from lookalike.training.rows.categories import is_text
+from lookalike.training.rows.payloads import TablePayloads
+from lookalike.training.rows.streams import open_npy, open_npz
+from lookalike.training.rows.tables import BROKEN, broken, check_names, row_ids
+
+__all__ = ["open_vectors"]
+
+_NAMES = ("embedding", "embeddings", "vector", "vectors")
+"""If several columns have lists of numbers, the column with the first of these names is the vector."""
+_PAYLOAD = "payload"
+_REMEDY = "Name the column of the vectors with --columns NAME."
+
+
+def open_vectors(path: Path, settings: DataConfig) -> Rows:
+    """Open the embeddings in a file; the setting `columns` names the columns of a Parquet file that are the vector.
+
+    Raises DataError if the file has no vectors, or cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in {".npy", ".npz", ".parquet"}:
+        found = f"the file name extension {suffix}" if suffix else "a name without an extension"
+        remedy = "Save the vectors as one of these files."
+        raise DataError(str(path), "embeddings as a *.npy, *.npz or *.parquet file", found, remedy)
+    if not path.is_file():
+        raise DataError(str(path), expected="a file", found="no file at that path")
+    if suffix == ".parquet":
+        return _open_parquet(path, settings)
+    return replace(open_npy(path) if suffix == ".npy" else open_npz(path), pixels=False)
+
+
+def _open_parquet(path: Path, settings: DataConfig) -> Rows:
+    try:
+        with pa_parquet.ParquetFile(path) as file:
+            schema, count = file.schema_arrow, file.metadata.num_rows
+            check_names(path, schema.names, settings)
+            names = _vector_columns(path, schema, settings)
+            dim = _length(path, file, names)
+    except BROKEN as error:
+        raise broken(path, error) from error
+    to_rows = _lists if _is_list(schema.field(names[0]).type) else _numbers
+    payload = [name for name in schema.names if name not in {*names, settings.id}]
+    is_json = payload == [_PAYLOAD] and is_text(schema.field(_PAYLOAD).type)
+    label = settings.label if settings.label in schema.names else ""
+
+    def read(size: int) -> Iterator[Chunk]:
+        first = 0
+        try:
+            with pa_parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=size):
+                    inputs = to_rows(path, batch, names, dim, first)
+                    plain = TablePayloads(batch, payload, label, (str(path), first))
+                    payloads = _json_payloads(path, batch, first) if is_json else plain
+                    yield Chunk(row_ids(path, batch, settings.id, first), inputs, payloads)
+                    first += len(batch)
+        except BROKEN as error:
+            raise broken(path, error) from error
+
+    def reopen(settings: DataConfig, spec: Any) -> Rows:
+        return _open_parquet(path, settings)
+
+    return Rows(str(path), (dim,), count, False, read, settings=settings, reopen=reopen)
+
+
+def _vector_columns(path: Path, schema: pa.Schema, settings: DataConfig) -> list[str]:
+    """Return the one column of lists, or the columns of numbers, that are the vector."""
+    kinds = {field.name: field.type for field in schema}
+    lists = [name for name, kind in kinds.items() if _is_list(kind)]
+    numbers = [
+        name
+        for name, kind in kinds.items()
+        if _is_number(kind) and name not in {settings.id, settings.label, *settings.exclude}
+    ]
+    if settings.columns:
+        names = list(settings.columns)
+        if unknown := [name for name in names if name not in kinds]:
+            raise DataError(str(path), expected=f"columns {', '.join(names)}", found=f"no column {unknown[0]!r}")
+        if not (set(names) <= set(numbers) or (len(names) == 1 and names[0] in lists)):
+            expected = "one column of lists of numbers, or columns of numbers"
+            raise DataError(f"{path}, columns {', '.join(names)}", expected, ", ".join(str(kinds[n]) for n in names))
+        return names
+    if len(lists) > 1:
+        if not (known := [name for name in _NAMES if name in lists]):
+            raise DataError(str(path), "one column of lists of numbers", f"{', '.join(lists)[:200]}", _REMEDY)
+        return known[:1]
+    if not (names := lists or numbers):
+        expected = "a column of lists of numbers, or columns of numbers"
+        raise DataError(str(path), expected=expected, found=f"columns {', '.join(schema.names)[:200]}")
+    return names
+
+
+def _length(path: Path, file: pa_parquet.ParquetFile, names: list[str]) -> int:
+    """Return the number of values of the vectors."""
+    kind = file.schema_arrow.field(names[0]).type
+    if not _is_list(kind):
+        return len(names)
+    if pa.types.is_fixed_size_list(_storage(kind)):
+        return int(_storage(kind).list_size)
+    batch = next(file.iter_batches(batch_size=1, columns=names), None)
+    if batch is None or not len(batch):
+        raise DataError(str(path), expected="at least one row", found="no row")
+    value = batch.column(0)[0].as_py()
+    if not value:
+        found = "a missing value" if value is None else "an empty list"
+        raise DataError(f"{path}, row 0, column {names[0]}", expected="a list of numbers", found=found)
+    return len(value)
+
+
+def _lists(path: Path, batch: pa.RecordBatch, names: list[str], dim: int, first: int) -> NDArray[Any]:
+    """(n, dim): a column of lists."""
+    column = batch.column(names[0])
+    column = column.storage if isinstance(column, pa.ExtensionArray) else column
+    lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
+    _check(path, names[0], lengths != dim, first, lambda row: _other_length(lengths[row], dim))
+    values = column.flatten()
+    if values.null_count:
+        missing = values.is_null().to_numpy(zero_copy_only=False).reshape(-1, dim).any(axis=1)
+        _check(path, names[0], missing, first, lambda row: (f"{dim} numbers", "a missing number"))
+    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(len(column), dim)
+    return numbers
+
+
+def _numbers(path: Path, batch: pa.RecordBatch, names: list[str], dim: int, first: int) -> NDArray[Any]:
+    """(n, dim): one number in each column."""
+    inputs = np.empty((len(batch), dim))
+    for number, name in enumerate(names):
+        column = batch.column(name)
+        if column.null_count:
+            missing = column.is_null().to_numpy(zero_copy_only=False)
+            _check(path, name, missing, first, lambda row: ("a number", "a missing value"))
+        inputs[:, number] = column.to_numpy(zero_copy_only=False)
+    return inputs
+
+
+def _check(path: Path, name: str, wrong: NDArray[np.bool_], first: int, told: Callable[[int], tuple[str, str]]) -> None:
+    """Raises DataError for the first row that is wrong; `told` returns what is expected there and what was found."""
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        expected, found = told(row)
+        place = f"{path}, row {first + row}, column {name}"
+        raise DataError(place, expected, found, remedy="Correct or remove the row.")
+
+
+def _other_length(length: int, dim: int) -> tuple[str, str]:
+    return f"a list of {dim} numbers, as in row 0", "a missing value" if length < 0 else f"a list of {length}"
+
+
+def _json_payloads(path: Path, batch: pa.RecordBatch, first: int) -> list[dict[str, Any]]:
+    """The payload of each row, from its JSON text; {} if it is missing."""
+    payloads = []
+    for row, text in enumerate(batch.column(_PAYLOAD).cast(pa.large_string()).to_pylist()):
+        try:
+            payload = {} if text is None else orjson.loads(text)
+        except orjson.JSONDecodeError:
+            payload = None
+        if not isinstance(payload, dict):
+            place = f"{path}, row {first + row}, column {_PAYLOAD}"
+            raise DataError(place, expected="a JSON object", found=repr(text)[:80])
+        payloads.append(payload)
+    return payloads
+
+
+def _storage(kind: pa.DataType) -> pa.DataType:
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Whether it is a type of lists of numbers, also as the storage of an extension such as a tensor."""
+    kind = _storage(kind)
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests) and _is_number(kind.value_type)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
