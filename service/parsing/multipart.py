@@ -1,12 +1,16 @@
 """Split a multipart/form-data body (RFC 7578) into its parts."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
 from lookalike.service.parsing.bodies import Body
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 __all__ = ["Part", "read_parts"]
 
@@ -58,7 +62,7 @@ class _Parts:
         self._most = most
         self._field, self._value = b"", b""
 
-    def callbacks(self) -> MultipartCallbacks:
+    def callbacks(self) -> "MultipartCallbacks":
         """The methods by the names of the parser's events."""
         return {
             "on_part_begin": self._part_begin,
