@@ -56,7 +56,7 @@ class Normalizer:
 
 
 def normalizer_of(transform: object) -> Normalizer | None:
-    """Return the normalizer of the windows of a transform; None if windows stay as they are."""
+    """Return the normalizer that a transform requires; None if it requires none."""
     if not isinstance(transform, WindowTransform) or transform.normalize == "none":
         return None
     return Normalizer(transform.window, len(transform.channels), transform.normalize, transform.normalize_over)
