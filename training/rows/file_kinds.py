@@ -75,7 +75,8 @@ def folder_kind(folder: Path) -> tuple[str, list[Path]]:
 
     Raises DataError for a folder without images and tables, or with tables of several kinds.
     """
-    images, recordings, others = 0, 0, []
+    images, recordings = 0, 0
+    others: list[str] = []
     tables: dict[str, list[Path]] = defaultdict(list)
     for parent, _, names in os.walk(folder):
         is_hidden = any(part.startswith((".", "_")) for part in Path(parent).relative_to(folder).parts)
