@@ -20,6 +20,8 @@ TABLES = {
 KINDS = {".npy": "npy", ".npz": "npz", **TABLES}
 """The endings of files, and their kinds; a .gz file may also be of the kind `idx`."""
 RECORDINGS = frozenset((".flac", ".npy", ".ogg", ".wav"))
+_NAMED = 5
+"""The greatest number of other files that an error names."""
 _STREAMED = {"text", "json", "idx"}
 _MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\x93NUMPY": "npy"}
 _IDX = tuple(bytes((0, 0, kind)) for kind in (8, 9, 11, 12, 13, 14))
@@ -66,12 +68,13 @@ def is_streamed(kind: str) -> bool:
 def folder_kind(folder: Path) -> tuple[str, list[Path]]:
     """Return `images`, or the kind of the tables in a folder and their paths, sorted.
 
-    Tables do not count if their name, or that of a folder above them, begins with `.` or `_`. A folder of images may
-    have other files.
+    Tables do not count if their name, or that of a folder above them, begins with `.` or `_`, and neither does a .txt
+    file. A folder of images may have other files.
 
     Raises DataError for a folder without images and tables, or with tables of several kinds.
     """
     images, recordings = 0, 0
+    others: list[str] = []
     tables: dict[str, list[Path]] = defaultdict(list)
     seen = set[str]()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -82,24 +85,32 @@ def folder_kind(folder: Path) -> tuple[str, list[Path]]:
         is_hidden = any(part.startswith((".", "_")) for part in Path(parent).relative_to(folder).parts)
         for name in names:
             path = Path(parent, name)
-            images += path.suffix.lower() in PHOTO_ENDINGS
-            recordings += path.suffix.lower() in RECORDINGS
-            if not (is_hidden or name.startswith((".", "_"))) and (kind := TABLES.get(ending(path))):
-                tables["note" if kind == "text" and ending(path) == ".txt" else kind].append(path)
-    notes = tables.pop("note", [])
-    tables = tables or ({"text": notes} if notes and not images else {})
-    found = [f"{len(paths):,} {kind} files" for kind, paths in sorted(tables.items())]
+            kind = TABLES.get(ending(path), "") if ending(path) != ".txt" else ""
+            if path.suffix.lower() in PHOTO_ENDINGS:
+                images += 1
+            elif kind and not (is_hidden or name.startswith((".", "_"))):
+                tables[kind].append(path)
+            elif path.suffix.lower() in RECORDINGS:
+                recordings += 1
+            elif len(others) < _NAMED:
+                others.append(name)
     if images and images >= sum(map(len, tables.values())):
         return "images", []
     if len(tables) == 1 and not images:
         kind, paths = next(iter(tables.items()))
         return kind, sorted(paths)
-    expected = "a folder of images, or of tables of one kind (text, parquet, arrow, json or excel)"
+    found = [f"{len(paths):,} {kind} files" for kind, paths in sorted(tables.items())]
     found += [f"{images:,} images"] if images else []
     remedy = "Keep one kind in the folder."
     if not found:
-        found = [f"{recordings:,} recordings"] if recordings else ["no such files"]
+        found = (
+            [f"{recordings:,} recordings"]
+            if recordings
+            else ["no photos", *([f"only {', '.join(others)}"] if others else [])]
+        )
         remedy = "To cut recordings into windows, add --window." if recordings else ""
+    suffixes = " ".join(suffix for suffix in TABLES if suffix != ".txt")
+    expected = f"a folder of images: {' '.join(sorted(IMAGES))}; or of tables of one kind: {suffixes}"
     raise DataError(str(folder), expected=expected, found=", ".join(found), remedy=remedy)
 
 
