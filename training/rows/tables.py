@@ -43,6 +43,8 @@ MAX_COLUMNS = 65_536
 """The greatest width of a layer of a model."""
 MOST_IN_PAYLOAD = 256
 """The payload of a wider table has no input columns: each hit would carry thousands of numbers."""
+MOST_ROWS = 1 << 14
+"""Rows of a chunk: their payloads may need far more memory than their inputs."""
 _SCANNED = 1 << 16
 BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)
 
@@ -100,7 +102,7 @@ def table_rows(
     label = settings.label if settings.label in names else ""
 
     def read(size: int) -> Iterator[Chunk]:
-        for batch, first in _numbered(opened, size):
+        for batch, first in _numbered(opened, min(size, MOST_ROWS)):
             ids = row_ids(path, batch, settings.id, first)
             payloads = TablePayloads(batch, payload, label, (str(path), first))
             yield Chunk(ids, _encoded(path, batch, columns, first), payloads)

@@ -232,7 +232,8 @@ async def test_a_large_npy_is_written_in_parts_and_says_its_length(version: Vers
 
 @pytest.mark.anyio
 async def test_the_result_of_a_part_of_a_row_has_the_columns_that_were_used(version: Version) -> None:
-    collection, columns = Collection(version), [["size", "color"], None]
+    collection = Collection(version)
+    columns: list[list[str] | None] = [["size", "color"], None]
     answer = hits_response(collection, FOUND, with_payload=False, as_npy=False, columns=columns)
     first, second = orjson.loads(answer.body)["results"]
     assert (first["columns"], first["novelty"]) == (["size", "color"], 0.5)

@@ -446,7 +446,7 @@ def test_an_encoder_of_arrays_has_no_columns(tmp_path: Path) -> None:
         lambda manifest: manifest["columns"].pop(),
         lambda manifest: manifest["columns"].append(manifest["columns"][0]),
         lambda manifest: manifest["columns"][0].pop("mean"),
-        lambda manifest: manifest["columns"][0].update(missing=0),
+        lambda manifest: manifest["columns"][0].update(missing=-1),
         lambda manifest: manifest["columns"][0].update(factor=0),
         lambda manifest: manifest["columns"][0].update(offset=[1]),
         lambda manifest: manifest["columns"][0].update(kind="boolean"),

@@ -173,15 +173,17 @@ def test_pca_of_a_table_loses_nothing_with_enough_components() -> None:
 
 
 def test_the_error_of_mixed_columns_is_relative_to_a_constant_output(tmp_path: Path) -> None:
-    # Features n | m | m missing? | x y z missing. A decoder of zeros outputs n = 3, m = 6 and not missing, and x.
+    # Features n m | n missing? m missing? | x y z missing.
+    # A decoder of zeros outputs n = 3, m = 6, neither missing, and x.
     scaling = fit_preprocessor(TABLE, "standard", COLUMNS)
-    encoder, decoder = nn.Linear(7, 1), nn.Linear(1, 7)
+    encoder, decoder = nn.Linear(8, 1), nn.Linear(1, 8)
     for part in (*encoder.parameters(), *decoder.parameters()):
         nn.init.zeros_(part)
     header = {"input_shape": [3], "latent_dim": 1, "output": "values"}
     write_encoder(tmp_path, nn.Sequential(encoder), nn.Sequential(decoder), preprocess=scaling, header=header)
     judged = score_encoder("constant", load_encoder(tmp_path), table_noise_test())
-    # Variances: n 1, m 3/4 (a quarter is at the mean), its indicator 3/16, four categories of a quarter 3/16 each.
+    # Variances: n 1, its indicator 0, m 3/4 (a quarter is at the mean), its indicator 3/16, four categories of a
+    # quarter 3/16 each.
     # Errors: n and m as the variances, the indicator 1/4; x is wrong in 3/4 of the rows, each other in a quarter.
     variance, error = 1 + 3 / 4 + 5 * 3 / 16, 1 + 3 / 4 + 1 / 4 + 3 / 4 + 3 / 4
     assert judged.reconstruction == pytest.approx(error / variance, rel=1e-5)
