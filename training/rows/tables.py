@@ -27,7 +27,7 @@ from lookalike.training.rows.categories import (
 from lookalike.training.tables.columns import Column
 from lookalike.training.transforms import InputSpec
 
-__all__ = ["BROKEN", "MAX_COLUMNS", "OpenTable", "broken", "check_names", "row_ids", "row_payloads", "table_rows"]
+__all__ = ["BROKEN", "MAX_COLUMNS", "OpenTable", "broken", "check_names", "table_rows"]
 
 Columns = tuple[Column, ...]
 Categories = dict[str, tuple[str, ...]]
@@ -129,10 +129,10 @@ def _chunk(path: Path, batch: pa.RecordBatch, columns: Columns, payload: list[st
     for number, column in enumerate(columns):
         with np.errstate(over="ignore"):
             inputs[:, number] = encode_column(batch.column(column.name), column, str(path), first)
-    return Chunk(row_ids(path, batch, first), inputs, row_payloads(path, batch, payload, first))
+    return Chunk(_ids(path, batch, first), inputs, _payloads(path, batch, payload, first))
 
 
-def row_ids(path: Path, batch: pa.RecordBatch, first: int) -> list[str]:
+def _ids(path: Path, batch: pa.RecordBatch, first: int) -> list[str]:
     """Return the values of the column `id`, or the row numbers if there is no such column."""
     if "id" not in batch.schema.names:
         return [str(i) for i in range(first, first + len(batch))]
@@ -144,8 +144,7 @@ def row_ids(path: Path, batch: pa.RecordBatch, first: int) -> list[str]:
     return [str(name) for name in ids]
 
 
-def row_payloads(path: Path, batch: pa.RecordBatch, names: list[str], first: int) -> list[dict[str, Any]]:
-    """Return the values of the columns `names` of each row, as JSON values."""
+def _payloads(path: Path, batch: pa.RecordBatch, names: list[str], first: int) -> list[dict[str, Any]]:
     if not names:
         return [{} for _ in range(len(batch))]
     columns = [plain_column(batch.column(name), str(path), name, first) for name in names]

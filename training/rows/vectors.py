@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
+from lookalike.training.rows.arrow_values import plain_column
 from lookalike.training.rows.base import Chunk, Rows
-from lookalike.training.rows.categories import RESERVED, is_text
 from lookalike.training.rows.streams import open_npy, open_npz
-from lookalike.training.rows.tables import BROKEN, broken, check_names, row_ids, row_payloads
+from lookalike.training.rows.tables import BROKEN, broken
 
 __all__ = ["open_vectors"]
 
@@ -53,14 +53,16 @@ def _open_parquet(path: Path, settings: DataConfig) -> Rows:
     try:
         with pa_parquet.ParquetFile(path) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
-            check_names(path, schema.names)
             names = _vector_columns(path, schema, settings)
             dim = _length(path, file, names)
     except BROKEN as error:
         raise broken(path, error) from error
     to_rows = _lists if _is_list(schema.field(names[0]).type) else _numbers
-    payload = [name for name in schema.names if name not in {*names, "id"}]
-    payloads = row_payloads if payload != [_PAYLOAD] or not is_text(schema.field(_PAYLOAD).type) else _json_payloads
+    payload = {name: name for name in schema.names if name not in {*names, settings.id}}
+    if settings.label in payload:
+        payload[settings.label] = "label"
+    is_export = list(payload) == [_PAYLOAD] and _is_text(schema.field(_PAYLOAD).type)
+    payloads = _json_payloads if is_export else _payloads
 
     def read(size: int) -> Iterator[Chunk]:
         first = 0
@@ -68,7 +70,8 @@ def _open_parquet(path: Path, settings: DataConfig) -> Rows:
             with pa_parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=size):
                     inputs = to_rows(path, batch, names, dim, first)
-                    yield Chunk(row_ids(path, batch, first), inputs, payloads(path, batch, payload, first))
+                    ids = _ids(path, batch, settings.id, first)
+                    yield Chunk(ids, inputs, payloads(path, batch, payload, first))
                     first += len(batch)
         except BROKEN as error:
             raise broken(path, error) from error
@@ -81,9 +84,11 @@ def _open_parquet(path: Path, settings: DataConfig) -> Rows:
 
 def _vector_columns(path: Path, schema: pa.Schema, settings: DataConfig) -> list[str]:
     """Return the one column of lists, or the columns of numbers, that are the vector."""
-    kinds = {field.name: field.type for field in schema}
+    kinds, reserved = {field.name: field.type for field in schema}, {settings.id, settings.label, *settings.exclude}
+    if len(kinds) < len(schema):
+        raise DataError(str(path), expected="unique column names", found="a name at least twice")
     lists = [name for name, kind in kinds.items() if _is_list(kind)]
-    numbers = [name for name, kind in kinds.items() if _is_number(kind) and name not in RESERVED | {*settings.exclude}]
+    numbers = [name for name, kind in kinds.items() if _is_number(kind) and name not in reserved]
     if settings.columns:
         names = list(settings.columns)
         if unknown := [name for name in names if name not in kinds]:
@@ -158,7 +163,25 @@ def _other_length(length: int, dim: int) -> tuple[str, str]:
     return f"a list of {dim} numbers, as in row 0", "a missing value" if length < 0 else f"a list of {length}"
 
 
-def _json_payloads(path: Path, batch: pa.RecordBatch, names: list[str], first: int) -> list[dict[str, Any]]:
+def _ids(path: Path, batch: pa.RecordBatch, name: str, first: int) -> list[str]:
+    """The values of the id column, or the row numbers if there is no such column."""
+    if name not in batch.schema.names:
+        return [str(first + row) for row in range(len(batch))]
+    ids = plain_column(batch.column(name), str(path), name, first)
+    empty = np.array([value is None or value == "" for value in ids], np.bool_)
+    _check(path, name, empty, first, lambda row: ("an id", "a missing value" if ids[row] is None else "an empty text"))
+    return list(map(str, ids))
+
+
+def _payloads(path: Path, batch: pa.RecordBatch, names: dict[str, str], first: int) -> list[dict[str, Any]]:
+    """The values of the columns of each row as JSON values, under other names."""
+    if not names:
+        return [{} for _ in range(len(batch))]
+    columns = [plain_column(batch.column(name), str(path), name, first) for name in names]
+    return [dict(zip(names.values(), row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _json_payloads(path: Path, batch: pa.RecordBatch, names: dict[str, str], first: int) -> list[dict[str, Any]]:
     """The payload of each row, from its JSON text; {} if it is missing."""
     payloads = []
     for row, text in enumerate(batch.column(_PAYLOAD).cast(pa.large_string()).to_pylist()):
@@ -182,6 +205,10 @@ def _is_list(kind: pa.DataType) -> bool:
     kind = _storage(kind)
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(test(kind) for test in tests) and _is_number(kind.value_type)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:
