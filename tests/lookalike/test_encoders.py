@@ -171,16 +171,17 @@ def test_imports_no_vector_of_zeros(original: Store, tmp_path: Path) -> None:
 
 def test_an_import_reads_the_same_columns(tmp_path: Path) -> None:
     vectors = pa.array(VECTORS.tolist())
-    table = pa.table({"other": pa.array((-VECTORS).tolist()), "vector": vectors, "id": [f"v{n}" for n in range(300)]})
+    table = pa.table({"other": pa.array((-VECTORS).tolist()), "vector": vectors, "key": [f"v{n}" for n in range(300)]})
     pq.write_table(table, tmp_path / "v.parquet")
     store = Store(tmp_path / "store")
-    settings = DataConfig(columns=("other",))
+    settings = DataConfig(columns=("other",), id="key")
     with open_for_build(str(tmp_path / "v.parquet"), "none", "l2", settings) as (rows, folder):
         store.promote(build(rows, folder, store, metric="l2", target=Target(key="Flat"), device="cpu"))
     version = store.open_champion()
     assert np.array_equal(version.embeddings.at(version.items.positions(["v7"])), -VECTORS[7:8])
     (chunk,) = open_rows(str(tmp_path / "v.parquet"), spec=version.encoder.inputs).chunks(300)
     assert np.array_equal(chunk.inputs, -VECTORS)
+    assert chunk.ids[7] == "v7"
 
 
 def test_vectors_of_another_length_are_refused(original: Store, tmp_path: Path) -> None:

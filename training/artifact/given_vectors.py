@@ -12,12 +12,15 @@ from lookalike.training.artifact.encoder import FORMAT, resolve_device
 from lookalike.training.artifact.manifest import Fields, check_fields
 from lookalike.training.artifact.row_encoder import MAX_DIM, Refusal, RowEncoder, unscaled
 from lookalike.training.choices import DeviceName
+from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows import Rows
 from lookalike.training.sealed import open_sealed, seal
 
 __all__ = ["GivenVectors", "VectorsManifest", "load_vectors", "write_vectors"]
 
+_READING = ("columns", "exclude", "id", "label")
+"""The settings that change how embeddings are read from a file."""
 _Dim = Annotated[int, Field(ge=1, le=MAX_DIM)]
 
 
@@ -63,8 +66,9 @@ def write_vectors(folder: Path, rows: Rows, *, directions: bool) -> None:
     Raises DataError if a row is no vector, or is too long.
     """
     check_vectors(rows)
-    columns = list(rows.settings.columns) if rows.settings else []
-    config = {"config": {"data": {"columns": columns}}} if columns else {}
+    settings, usual = rows.settings or DataConfig(), DataConfig()
+    given = {name: getattr(settings, name) for name in _READING if getattr(settings, name) != getattr(usual, name)}
+    config = {"config": {"data": given}} if given else {}
     header = {"input_shape": list(rows.shape), "latent_dim": rows.width, "directions": directions, **config}
     seal(folder, FORMAT, {"kind": GivenVectors.kind, **header})
 

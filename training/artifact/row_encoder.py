@@ -91,7 +91,7 @@ class RowEncoder(ABC):
 
     @cached_property
     def transform(self) -> ImageTransform | WindowTransform | None:
-        """The conversion of photos or recordings to rows; None if rows are read as they are."""
+        """The conversion of photos or recordings to rows, if the encoder reads such rows."""
         fields = self.header.get("transform")
         return None if fields is None else read_transform(fields)
 

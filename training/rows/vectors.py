@@ -61,7 +61,9 @@ def _open_parquet(path: Path, settings: DataConfig) -> Rows:
         raise broken(path, error) from error
     to_rows = _lists if _is_list(schema.field(names[0]).type) else _numbers
     payload = [name for name in schema.names if name not in {*names, settings.id}]
-    is_json = payload == [_PAYLOAD] and is_text(schema.field(_PAYLOAD).type)
+    fields = [name for name in payload if name != _PAYLOAD]
+    is_json = _PAYLOAD in payload and all(name.startswith(f"{_PAYLOAD}.") for name in fields)  # as an export has them
+    is_json = is_json and is_text(schema.field(_PAYLOAD).type)
     label = settings.label if settings.label in schema.names else ""
 
     def read(size: int) -> Iterator[Chunk]:
@@ -85,13 +87,9 @@ def _open_parquet(path: Path, settings: DataConfig) -> Rows:
 
 def _vector_columns(path: Path, schema: pa.Schema, settings: DataConfig) -> list[str]:
     """Return the one column of lists, or the columns of numbers, that are the vector."""
-    kinds = {field.name: field.type for field in schema}
+    kinds, reserved = {field.name: field.type for field in schema}, {settings.id, settings.label, *settings.exclude}
     lists = [name for name, kind in kinds.items() if _is_list(kind)]
-    numbers = [
-        name
-        for name, kind in kinds.items()
-        if _is_number(kind) and name not in {settings.id, settings.label, *settings.exclude}
-    ]
+    numbers = [name for name, kind in kinds.items() if _is_number(kind) and name not in reserved]
     if settings.columns:
         names = list(settings.columns)
         if unknown := [name for name in names if name not in kinds]:
@@ -190,6 +188,10 @@ def _is_list(kind: pa.DataType) -> bool:
     kind = _storage(kind)
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(test(kind) for test in tests) and _is_number(kind.value_type)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:

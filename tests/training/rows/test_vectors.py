@@ -51,6 +51,15 @@ def test_a_column_of_lists_is_the_vector_and_others_are_payload(tmp_path: Path, 
     assert chunk.payloads[2] == {"label": 3, "words": "x"}
 
 
+def test_the_settings_name_the_columns_of_ids_and_labels(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "v.parquet", key=[7, 8], kind=["x", "y"], v=[[1.0], [2.0]])
+    chunk = all_of(opened(path, id="key", label="kind"))
+    assert (chunk.ids, chunk.payloads) == (["7", "8"], [{"label": "x"}, {"label": "y"}])
+    path = parquet(tmp_path / "w.parquet", id=["a", None], v=[[1.0], [2.0]])
+    with pytest.raises(DataError, match="row 1, column id: expected an id, found a missing value"):
+        all_of(opened(path))
+
+
 def test_columns_of_numbers_are_the_vector_if_there_are_no_lists(tmp_path: Path) -> None:
     names = ("x", "y", "z")
     columns = dict(zip(names, VECTORS.T, strict=True))
