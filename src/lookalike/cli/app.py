@@ -238,6 +238,9 @@ def search(
             print_hits(collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, parsed))
 
 
+app.command()(why)
+
+
 @app.command()
 def duplicates(
     store: StoreOption,
@@ -268,7 +271,7 @@ def duplicates(
 
 
 app.command("import")(import_)
-for item_or_version in (why, export, compact, drift, retrain, prune, track):
+for item_or_version in (export, compact, drift, retrain, prune, track):
     app.command()(item_or_version)
 
 

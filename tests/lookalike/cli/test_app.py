@@ -25,7 +25,7 @@ HELP = {
     "explain": ["TOPIC", "--picture", "--page"],
     "build": [
         *("DATA", "--encoder", "--store", "--metric", "cosine|l2|ip", "--recall", "--memory", "--latency-us"),
-        *("--index", "--device"),
+        *("--index", "--no-inputs", "--device"),
     ],
     "versions": ["--store"],
     "promote": ["N", "--store"],
@@ -33,6 +33,7 @@ HELP = {
     "evaluate": ["N", "--store", "--queries", "--device"],
     "embed": ["DATA", "--store", "--out", "--device"],
     "search": ["DATA", "--store", "--id", "--limit", "--filter", "--device"],
+    "why": ["A B", "--store", "--limit", "--json", "--device"],
     "duplicates": ["--store", "--threshold"],
     "import": ["DATA", "--store", "--again", "--device", "interrupted,"],
     "export": ["--store", "--out", "F.parquet", "--device", "interrupted,"],
