@@ -33,7 +33,7 @@ HELP = {
     "evaluate": ["N", "--store", "--queries", "--device"],
     "embed": ["DATA", "--store", "--out", "--device"],
     "search": ["DATA", "--store", "--id", "--limit", "--filter", "--device"],
-    "why": ["A B", "--store", "--limit", "--json", "--device"],
+    "why": ["A", "B", "--store", "--limit", "--json", "--device"],
     "duplicates": ["--store", "--threshold"],
     "import": ["DATA", "--store", "--again", "--device", "interrupted,"],
     "export": ["--store", "--out", "F.parquet", "--device", "interrupted,"],
