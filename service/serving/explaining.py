@@ -25,11 +25,10 @@ async def explain_pair(
     """
     collection, encoder = current.collection, current.version.encoder
     inputs = inputs_of_version(collection)
-    rows = [] if query.row is None else [query.row[0]]
-    rows += [await serving.input_of(collection, name) for name in query.ids]
-    payloads: list[dict[str, Any]] = [{} for _ in rows[len(query.ids) :]] + [
-        payload_of(collection, name) for name in query.ids
-    ]
+    rows, payloads = ([], list[dict[str, Any]]()) if query.row is None else ([query.row[0]], [{}])
+    for name in query.ids:
+        rows.append(await serving.input_of(collection, name))
+        payloads.append(payload_of(collection, name))
     occlusion = await asyncio.to_thread(compare, encoder, inputs, np.stack(rows))
     blocks, embeddings = occlusion.blocks(), list[Floats]()
     while (block := await asyncio.to_thread(next, blocks, None)) is not None:
