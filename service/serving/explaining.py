@@ -25,7 +25,9 @@ async def explain_pair(
     """
     collection, encoder = current.collection, current.version.encoder
     inputs = inputs_of_version(collection)
-    rows, payloads = ([], list[dict[str, Any]]()) if query.row is None else ([query.row[0]], [{}])
+    rows, payloads = list[Floats](), list[dict[str, Any]]()
+    if query.row is not None:
+        rows, payloads = [query.row[0]], [{}]
     for name in query.ids:
         rows.append(await serving.input_of(collection, name))
         payloads.append(payload_of(collection, name))
