@@ -41,7 +41,7 @@ __all__ = ["SOURCES", "Found", "main", "named_first", "train_on"]
 COUNT, PAIRS = 2_000, 100
 FAR = 1.0
 """The least difference of parts that are not shared, in standard deviations."""
-SETTINGS = ("fit.device=cpu", "fit.epochs=30", "fit.batch_size=128")
+SETTINGS = ("fit.device=cpu", "fit.epochs=60", "fit.batch_size=64")
 PICTURES = 8_000
 NAMED, REPLACED_FROM = 5, 20
 

@@ -1,7 +1,9 @@
 """The input of an item: in the version if the item has not changed since, else in the change log."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from lookalike.index.versions.stored_inputs import InputWriter, StoredInputs
 from lookalike.training.array_types import Floats, Positions
 from lookalike.training.errors import ArtifactError
 
-__all__ = ["copy_inputs", "input_in_log", "input_in_version", "input_of", "inputs_of_version"]
+__all__ = ["copy_inputs", "input_in_log", "input_in_version", "input_of", "inputs_of_version", "payload_of"]
 
 _BLOCK_VALUES = 1 << 22
 
@@ -52,6 +54,15 @@ def input_in_log(collection: Collection, name: str, last: Change | None) -> Floa
         raise _unknown(name)
     row: Floats = stacked([last.input], collection.encoder.origin)[0]
     return row
+
+
+def payload_of(collection: Collection, name: str) -> dict[str, Any]:
+    """Return the payload of a current item. Raises UnknownItemError if no item has this id."""
+    position = collection.items.find(name)
+    if position is None:
+        raise _unknown(name)
+    payload: dict[str, Any] = json.loads(collection.items.payload_json(position))
+    return payload
 
 
 def copy_inputs(folder: Path, collection: Collection, order: Positions, log: ChangeLog) -> None:

@@ -29,7 +29,7 @@ from lookalike.index.ann.vectors import comparable
 from lookalike.index.errors import QueryError
 from lookalike.index.evaluation.parts import Part, parts_of
 from lookalike.index.versions.stored_inputs import StoredInputs
-from lookalike.training.array_types import Doubles, Floats
+from lookalike.training.array_types import Doubles, Floats, Integers
 from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.rows import evenly
 from lookalike.training.tables.columns import to_json_rows
@@ -38,11 +38,12 @@ __all__ = ["Explanation", "Occlusion", "Weight", "compare", "value_of"]
 
 ROWS = 2_048
 """About as many rows are embedded for an explanation."""
-LEAST, MOST = 4, 64
+LEAST, MOST = 4, 32
 """The least and the most rows whose parts replace those of an item."""
 SAMPLE = 512
-"""Rows that the standard deviation of a value is measured with."""
+"""Rows of the data that an explanation uses."""
 BLOCK_VALUES = 1 << 22
+ITERATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,18 @@ class Occlusion:
 
     Attributes:
         pair: (2, width) raw float32, minus the encoder's origin.
-        others: (2r, width), unrelated rows, r for each item of the pair.
-        deviations: (width,), the standard deviation of each value.
+        sample: (n, width), rows of the data.
+        count: how many of these rows replace the part of an item.
     """
 
     pair: Floats
     parts: list[Part]
-    others: Floats
-    deviations: Doubles
+    sample: Floats
+    count: int
 
     def blocks(self) -> Iterator[Floats]:
-        """Yield all rows to embed, (n, width) at a time: first the pair and the other rows, then those of each part."""
-        waiting = [np.concatenate([self.pair, self.others])]
+        """Yield all rows to embed, (n, width) at a time: first the pair and unrelated rows, then those of each part."""
+        waiting = [np.concatenate([self.pair, self.sample[self._evenly()]])]
         for part in self.parts:
             waiting.append(self._replaced(part))
             if sum(rows.size for rows in waiting) >= BLOCK_VALUES:
@@ -108,33 +109,45 @@ class Occlusion:
         """
         if not comparable(embeddings).all():
             raise QueryError("input", expected="values that the encoder can compute with", found="too large values")
-        vectors, count = embeddings.astype(np.float64), len(self.others)
+        vectors, count = embeddings.astype(np.float64), 2 * self.count
         pair, others, replaced = vectors[:2], vectors[2 : 2 + count], vectors[2 + count :]
         way, usual = pair[1] - pair[0], _spread(others)
-        distance = float(way @ way)
+        distance, deviations = float(way @ way), _deviations(self.sample)
         weights = []
         for part, moved in zip(self.parts, replaced.reshape(len(self.parts), 2, -1, vectors.shape[1]), strict=True):
             steps = moved[:, 0] - pair  # (2, dim), to the part of the other item
             apart = float((steps[0] - steps[1]) @ way) / 2
             alike = sum(map(_spread, moved[:, 1:])) / 2 - float((steps**2).sum()) / 2
-            weights.append(Weight(part, _share(alike, usual), _share(apart, distance), self._difference(part)))
+            weights.append(
+                Weight(part, _share(alike, usual), _share(apart, distance), self._difference(part, deviations))
+            )
         score = np.sqrt(distance) if metric == "l2" else float(pair[0] @ pair[1])
         return Explanation(float(score), distance, usual, weights)
 
     def _replaced(self, part: Part) -> Floats:
-        """(2 + 2r, width): for each item, its row with the other item's part, then with the parts of r other rows."""
-        size, at = 1 + len(self.others) // 2, part.at
+        """(2 + 2r, width): for each item, its row with the other item's part, then with the parts of r other rows.
+
+        The other rows are chosen for each part: they are evenly spaced in the order of its values, or of the main
+        component of several values, so that a few rows vary as all rows do.
+        """
+        size, at = 1 + self.count, part.at
+        values = self.sample[:, at]
+        values = values[np.argsort(_main_component(values), kind="stable")[self._evenly()]]
         rows = np.repeat(self.pair, size, axis=0)
         for number, start in enumerate((0, size)):
             rows[start, at] = self.pair[1 - number, at]
-            rows[start + 1 : start + size, at] = self.others[number::2, at]
+            rows[start + 1 : start + size, at] = values[number::2]
         return rows
 
-    def _difference(self, part: Part) -> float:
+    def _evenly(self) -> Integers:
+        """Return (2r,) evenly spaced positions in the sample; rows of a small sample are used several times."""
+        return (2 * np.arange(2 * self.count) + 1) * len(self.sample) // (4 * self.count)
+
+    def _difference(self, part: Part, deviations: Doubles) -> float:
         a, b = self.pair[:, part.at].astype(np.float64)
         missing = np.isnan(a) | np.isnan(b)
         unequal = (a != b) & ~(np.isnan(a) & np.isnan(b))
-        squares, variances = (a - b) ** 2, self.deviations[part.at] ** 2
+        squares, variances = (a - b) ** 2, deviations[part.at] ** 2
         if part.columns:
             words = missing | (variances == 0) | [column.kind != "numeric" for column in part.columns]
             return float(np.sqrt(np.where(words, unequal, squares / np.where(words, 1, variances)).mean()))
@@ -148,8 +161,7 @@ def compare(encoder: RowEncoder, inputs: StoredInputs, pair: Floats) -> Occlusio
     parts = parts_of(encoder)
     count = min(MOST, max(LEAST, ROWS // (2 * len(parts))))
     sample = inputs.at(evenly(len(inputs), min(SAMPLE, max(2 * count, BLOCK_VALUES // encoder.width))))
-    others = sample[np.arange(2 * count) * len(sample) // (2 * count)]  # fewer rows are used several times
-    return Occlusion(pair, parts, others, _deviations(sample))
+    return Occlusion(pair, parts, sample, count)
 
 
 def value_of(part: Part, row: NDArray[np.floating]) -> Any:
@@ -178,6 +190,20 @@ def _deviations(sample: Floats) -> Doubles:
     mean = values.sum(axis=0) / count
     deviations: Doubles = np.sqrt((np.where(present, values - mean, 0) ** 2).sum(axis=0) / count)
     return deviations
+
+
+def _main_component(values: Floats) -> Doubles:
+    """(n, m) -> (n,): the coordinate along the direction in which the values vary most, by power iteration."""
+    if values.shape[1] == 1:
+        return values[:, 0].astype(np.float64)
+    filled = np.nan_to_num(values).astype(np.float64)  # a missing value is 0
+    centered = filled - filled.mean(axis=0)
+    direction = centered[(centered**2).sum(axis=1).argmax()]
+    for _ in range(ITERATIONS):
+        direction = centered.T @ (centered @ direction)
+        direction /= max(float(np.linalg.norm(direction)), 1e-300)
+    component: Doubles = centered @ direction
+    return component
 
 
 def _spread(vectors: Doubles) -> float:

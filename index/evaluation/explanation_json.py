@@ -1,27 +1,34 @@
 """An explanation as plain JSON, for a response and for the command line."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.index.evaluation.explain import Explanation, Occlusion, value_of
+from lookalike.index.evaluation.parts import Part
 from lookalike.training.tables.origin import Origin, absolute
 
 __all__ = ["explanation_fields"]
 
 
-def explanation_fields(occlusion: Occlusion, explanation: Explanation, origin: Origin) -> dict[str, Any]:
+def explanation_fields(
+    occlusion: Occlusion, explanation: Explanation, origin: Origin, payloads: Sequence[dict[str, Any]] = ({}, {})
+) -> dict[str, Any]:
     """Return {"score", "parts": [{"part", "kind", "place", "a", "b", "alike", "apart", "difference"}, ...]}.
 
-    The parts are in the order of `alike`, the highest first.
+    The parts are in the order of `alike`, the highest first. A field of several columns, such as a date, has its value
+    in the item's payload, if that has the field.
     """
-    a, b = absolute(occlusion.pair, origin)
+    rows = list(zip(absolute(occlusion.pair, origin), payloads, strict=True))
     weights = sorted(explanation.weights, key=lambda weight: -weight.alike)
     parts = [
         {
             "part": weight.part.name,
             "kind": weight.part.kind,
             "place": weight.part.bounds,
-            "a": value_of(weight.part, a),
-            "b": value_of(weight.part, b),
+            **{name: _value(weight.part, *row) for name, row in zip("ab", rows, strict=True)},
             "alike": weight.alike,
             "apart": weight.apart,
             "difference": weight.difference,
@@ -29,3 +36,7 @@ def explanation_fields(occlusion: Occlusion, explanation: Explanation, origin: O
         for weight in weights
     ]
     return {"score": explanation.score, "parts": parts}
+
+
+def _value(part: Part, row: NDArray[np.floating], payload: dict[str, Any]) -> Any:
+    return payload[part.name] if len(part.columns) > 1 and part.name in payload else value_of(part, row)

@@ -65,7 +65,7 @@ class RetrainingParts:
 
 @dataclass(frozen=True)
 class BuildExtras:
-    """What a version has besides its encoder, index and items.
+    """The parts of a version besides its encoder, index and items.
 
     Attributes:
         inputs: whether it stores the items' inputs (index.versions.stored_inputs).

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.index.changes.item_inputs import inputs_of_version
+from lookalike.index.changes.item_inputs import inputs_of_version, payload_of
 from lookalike.index.evaluation.explain import compare
 from lookalike.index.evaluation.explanation_json import explanation_fields
 from lookalike.service.parsing.explain_bodies import ExplainQuery
@@ -25,8 +25,12 @@ async def explain_pair(
     """
     collection, encoder = current.collection, current.version.encoder
     inputs = inputs_of_version(collection)
-    rows = [] if query.row is None else [query.row[0]]
-    rows += [await serving.input_of(collection, name) for name in query.ids]
+    rows, payloads = list[Floats](), list[dict[str, Any]]()
+    if query.row is not None:
+        rows, payloads = [query.row[0]], [{}]
+    for name in query.ids:
+        rows.append(await serving.input_of(collection, name))
+        payloads.append(payload_of(collection, name))
     occlusion = await asyncio.to_thread(compare, encoder, inputs, np.stack(rows))
     blocks, embeddings = occlusion.blocks(), list[Floats]()
     while (block := await asyncio.to_thread(next, blocks, None)) is not None:
@@ -34,6 +38,6 @@ async def explain_pair(
 
     def weigh() -> dict[str, Any]:
         explanation = occlusion.explain(np.concatenate(embeddings), current.version.metric)
-        return explanation_fields(occlusion, explanation, encoder.origin)
+        return explanation_fields(occlusion, explanation, encoder.origin, payloads)
 
     return await asyncio.to_thread(weigh)

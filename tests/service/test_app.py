@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from lookalike.index.changes.collection import Collection
 from lookalike.index.versions.version import Version
-from lookalike.service.api.response_models import EmbedResponse, PutResponse, SearchResponse
+from lookalike.service.api.response_models import EmbedResponse, ExplainResponse, PutResponse, SearchResponse
 from lookalike.service.app import create_app
 from lookalike.service.settings import Settings
 from tests.factories import ROOT
@@ -52,6 +52,7 @@ def test_these_are_the_calls(settings: Settings, version: Version) -> None:
     assert set(all_routes(create_app(settings, Collection(version)))) == {
         ("POST", "/embed"),
         ("POST", "/search"),
+        ("POST", "/explain"),
         ("PUT", "/items"),
         ("GET", "/items"),
         ("DELETE", "/items"),
@@ -73,6 +74,7 @@ async def test_the_examples_are_answered_as_they_are_described(
     asked: dict[tuple[str, str], type[BaseModel]] = {
         ("POST", "/embed"): EmbedResponse,
         ("POST", "/search"): SearchResponse,
+        ("POST", "/explain"): ExplainResponse,
         ("PUT", "/items"): PutResponse,
     }
     shutil.copytree(settings.store, tmp_path / "store")

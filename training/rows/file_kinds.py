@@ -110,7 +110,7 @@ def folder_kind(folder: Path) -> tuple[str, list[Path]]:
         )
         remedy = "To cut recordings into windows, add --window." if recordings else ""
     suffixes = " ".join(suffix for suffix in TABLES if suffix != ".txt")
-    expected = f"a folder of images: {' '.join(sorted(IMAGES))}; or of tables of one kind: {suffixes}"
+    expected = f"a folder of images: {' '.join(sorted(PHOTO_ENDINGS))}; or of tables of one kind: {suffixes}"
     raise DataError(str(folder), expected=expected, found=", ".join(found), remedy=remedy)
 
 

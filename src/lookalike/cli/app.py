@@ -303,6 +303,9 @@ def search(
             )
 
 
+app.command()(why)
+
+
 @app.command()
 def duplicates(
     store: StoreOption,
@@ -333,7 +336,7 @@ def duplicates(
 
 
 app.command("import")(import_)
-for item_or_version in (why, export, compact, drift, retrain, prune, track):
+for item_or_version in (export, compact, drift, retrain, prune, track):
     app.command()(item_or_version)
 app.command("export-encoder")(export_encoder)
 

@@ -58,7 +58,7 @@ def _explain(a: str, b: str, store: Any, device: Any) -> dict[str, Any]:
     import numpy as np
 
     from lookalike.index.changes.collection import open_collection
-    from lookalike.index.changes.item_inputs import input_of, inputs_of_version
+    from lookalike.index.changes.item_inputs import input_of, inputs_of_version, payload_of
     from lookalike.index.changes.log import ChangeLog
     from lookalike.index.evaluation.explain import compare
     from lookalike.index.evaluation.explanation_json import explanation_fields
@@ -70,7 +70,8 @@ def _explain(a: str, b: str, store: Any, device: Any) -> dict[str, Any]:
     occlusion = compare(version.encoder, inputs_of_version(collection), pair)
     embeddings = np.concatenate([version.embed(block) for block in occlusion.blocks()])
     explanation = occlusion.explain(embeddings, version.metric)
-    return explanation_fields(occlusion, explanation, version.encoder.origin)
+    payloads = [payload_of(collection, name) for name in (a, b)]
+    return explanation_fields(occlusion, explanation, version.encoder.origin, payloads)
 
 
 def _lines(parts: list[dict[str, Any]], name: str) -> list[str]:

@@ -26,7 +26,7 @@ def singles(width: int) -> list[Part]:
 
 
 def occlusion(pair: Floats, others: Floats = OTHERS) -> Occlusion:
-    return Occlusion(pair, singles(pair.shape[1]), others, others.std(axis=0, dtype=np.float64))
+    return Occlusion(pair, singles(pair.shape[1]), others, len(others) // 2)
 
 
 def explained(made: Occlusion, metric: Metric = "l2", matrix: Floats | None = None) -> Explanation:
@@ -37,9 +37,9 @@ def explained(made: Occlusion, metric: Metric = "l2", matrix: Floats | None = No
 
 
 def test_the_weights_are_those_calculated_by_hand() -> None:
-    """The squared distances of the six pairs of the other rows are 1, 20, 25, 17, 20 and 1: their mean is 14.
+    """The squared distances of the six pairs of unrelated rows are 1, 20, 25, 17, 20 and 1, with the mean 14.
 
-    Both items get value 2 from two rows, where it is 0 and 4, 16 apart; value 0 from rows where it is 2 apart.
+    Each item gets value 0 from two rows, in which it is 2 apart; value 2 from two rows, in which it is 4 apart.
     """
     result = explained(occlusion(PAIR))
     assert [result.score, result.distance, result.usual] == pytest.approx([5, 25, 14])
@@ -139,7 +139,7 @@ def test_missing_values_and_words_have_a_difference_too() -> None:
     columns = (Column("n"), Column("n2"), Column("c", "categorical", ("red", "blue")), Column("d"))
     parts = [Part("field", column.name, np.array([number]), (column,)) for number, column in enumerate(columns)]
     pair = np.array([[np.nan, np.nan, 0, 4], [np.nan, 1, 1, 8]], np.float32)
-    made = Occlusion(pair, parts, np.zeros((4, 4), np.float32), np.full(4, 2.0))
+    made = Occlusion(pair, parts, np.array([[0], [0], [4], [4]], np.float32).repeat(4, axis=1), 2)
     rows = np.nan_to_num(np.concatenate(list(made.blocks())))
     assert [weight.difference for weight in made.explain(rows, "l2").weights] == [0, 1, 1, 2]
 

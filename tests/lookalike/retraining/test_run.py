@@ -108,6 +108,8 @@ def test_a_better_encoder_is_promoted(store_copy: Store, good: Path) -> None:
         version.embeddings.at(version.items.positions([ids[1], "new-7"])), version.embed(TEST[[300, 7]]), atol=1e-5
     )
     assert version.items.payload_at(version.items.position(ids[1])) == {"label": 3, "new": True}
+    assert version.inputs is not None
+    assert np.array_equal(version.inputs.at(version.items.positions([ids[1], "new-7"])), TEST[[300, 7]])
     collection = open_collection(store_copy, 2)
     assert (collection.applied, collection.is_changed) == (last, False)
 

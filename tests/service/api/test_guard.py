@@ -22,7 +22,7 @@ KEY = "a key, schlüssel"
 READ, WRITE = {"X-API-Key": "may read"}, {"X-API-Key": "may write"}
 OPEN = {"/livez", "/readyz"}
 """The calls that need no key; a new route must not be among them."""
-ONLY_READ = {("POST", "/embed"), ("POST", "/search")}
+ONLY_READ = {("POST", "/embed"), ("POST", "/search"), ("POST", "/explain")}
 """POST calls that change nothing. Every other call except GET and HEAD needs a key that may write."""
 
 RIGHT: dict[str, dict[bytes, bytes]] = {
@@ -97,7 +97,8 @@ def guarded(settings: Settings, version: Version) -> list[tuple[str, str]]:
 
 
 def body_for(path: str) -> bytes:
-    return b'{"ids": ["0"]}' if path == "/search" else b'{"inputs": [[' + b"1," * 63 + b"1]]}"
+    bodies = {"/search": b'{"ids": ["0"]}', "/explain": b'{"ids": ["0", "1"]}'}
+    return bodies.get(path, b'{"inputs": [[' + b"1," * 63 + b"1]]}")
 
 
 @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG.keys())
