@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
-from lookalike.training.rows import Chunk, Rows, read_sample
+from lookalike.training.rows import Chunk, Rows, read_sample, spread
 from lookalike.training.rows.base import CHUNK_BYTES
 from lookalike.training.tables.columns import Column
 from lookalike.training.transforms import InputSpec
@@ -192,3 +192,9 @@ def test_distinguishes_too_large_values_from_missing_values() -> None:
         list(array_rows(np.array([[0], [1e39]])).chunks())
     with pytest.raises(DataError, match=r"row 1, column 0: .*, found a missing value or NaN"):
         list(array_rows(np.array([[0], [np.nan]])).chunks())
+
+
+def test_of_windows_the_first_are_chosen_because_neighbors_overlap() -> None:
+    assert spread(10, 4, series=True).tolist() == [0, 1, 2, 3]
+    assert spread(3, 4, series=True).tolist() == [0, 1, 2]
+    assert spread(10, 4, series=False).tolist() == [0, 3, 6, 9]
