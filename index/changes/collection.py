@@ -126,6 +126,16 @@ class BaseAndDelta:
         base, new = self._in_base(filter_), self._in_delta(filter_)
         return lambda queries, k: np.concatenate([base(queries, k), new(queries, k)], axis=1)
 
+    def comparer(self, filter_: Filter | None) -> Find:
+        """Return the function that compares all items of the version, and all new items, that pass a filter."""
+        version, new = self._version, self._in_delta(filter_)
+        present = ~self._delta.gone[: len(version.index)]
+        if filter_ is not None:
+            present &= self._filtered(filter_)[0]
+        places = np.flatnonzero(present)
+        compared = version.embeddings.nearest
+        return lambda queries, k: np.concatenate([compared(queries, k, places)[1], new(queries, k)], axis=1)
+
     def scores(self, queries: Floats, positions: Positions) -> Floats:
         return exact_scores(self._delta.vectors_at, queries, positions, self.metric)
 

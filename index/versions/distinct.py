@@ -29,8 +29,9 @@ MOST = MAX_FOUND - 2
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|min|h)")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0}
 
-Candidates = Callable[[Integers, int], tuple[Floats, Positions]]
-"""The numbers of some queries, (m,), and k -> scores and positions of their k nearest items, (m, at most k)."""
+Candidates = Callable[[Integers, int, bool], tuple[Floats, Positions]]
+"""The numbers of some queries, (m,), k, and whether to compare all items instead of searching the index -> scores and
+positions of their k nearest items, (m, at most k)."""
 StretchAt = Callable[[int], Stretch | None]
 """The position of an item -> its stretch."""
 
@@ -109,27 +110,32 @@ def thinned(
 ) -> tuple[Floats, Positions]:
     """Return scores and positions, (n, limit), of the best hits that stay; NaN and -1 for no hit.
 
-    `first` are candidates of all n queries, best first, at least `limit` if there are as many items. `find` finds more.
+    `first` are candidates of all n queries, best first, at least `limit` if there are as many items. `find` finds more;
+    it compares all items if the index has no more (the lists that it visits may be exhausted before all items are).
     `own`, (n,), are the positions of the queries if they are items.
     """
     scores = np.full((len(first[0]), limit), np.nan, np.float32)
     positions = np.full(scores.shape, -1, np.int64)
-    waiting, candidates = np.arange(len(scores)), first
+    waiting, candidates, exact = np.arange(len(scores)), first, False
     while len(waiting):
-        is_short = np.zeros(len(waiting), np.bool_)
+        short, dry = np.zeros(len(waiting), np.bool_), False
         for place, number in enumerate(waiting.tolist()):
             query = None if own is None else stretch_at(int(own[number]))
             row = candidates[1][place]
             kept = _kept(row, stretch_at, limit, thinning, query)
             scores[number, : len(kept)], positions[number, : len(kept)] = candidates[0][place, kept], row[kept]
-            is_short[place] = len(kept) < limit and len(row) > 0 and bool((row >= 0).all())
-        wanted = min(MOST, FIRST * candidates[1].shape[1])
-        if wanted <= candidates[1].shape[1] or not is_short.any():
+            ended = bool((row < 0).any())
+            short[place] = len(kept) < limit and len(row) > 0 and not (ended and exact)
+            dry |= bool(short[place]) and ended
+        width = candidates[1].shape[1]
+        wanted = min(MOST, FIRST * width)
+        if not short.any() or (wanted <= width and not dry):
             break
-        waiting = waiting[is_short]
-        asked, candidates = wanted, find(waiting, wanted)
-        if candidates[1].shape[1] < asked:  # all items: the last round
-            candidates = tuple(np.pad(part, ((0, 0), (0, 1)), constant_values=-1) for part in candidates)  # type: ignore[assignment]
+        waiting, exact = waiting[short], exact or dry
+        candidates = find(waiting, wanted, exact)
+        if candidates[1].shape[1] < wanted:  # these are all items
+            exact, pad = True, ((0, 0), (0, 1))
+            candidates = np.pad(candidates[0], pad), np.pad(candidates[1], pad, constant_values=-1)
     return scores, positions
 
 

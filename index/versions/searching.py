@@ -67,6 +67,9 @@ class SearchSpace(Protocol):
         Raises QueryError if the filter does not fit the items.
         """
 
+    def comparer(self, filter_: Filter | None) -> Find:
+        """Return the function that compares all items which pass a filter. Raises QueryError as `finder` does."""
+
     def scores(self, queries: Floats, positions: Positions) -> Floats:
         """(n, k): the exact score of each query, (n, dim), with the items at its positions, (n, k); NaN at -1."""
 
@@ -104,6 +107,10 @@ class Base:
         if filter_ is not None:
             return self._filtered(filter_)
         return lambda queries, k: self.index.search(queries, k)[1]
+
+    def comparer(self, filter_: Filter | None) -> Find:
+        places = None if filter_ is None else np.flatnonzero(self.items.allowed(filter_))
+        return lambda queries, k: self.embeddings.nearest(queries, k, places)[1]
 
     def local_scale_at(self, positions: Positions) -> Floats:
         return np.take(self.local_scale, positions, mode="clip")
@@ -146,8 +153,9 @@ class Searcher:
             scores, positions = self._others(embeddings, wanted, filter_, own)
         if thinning is not None:
 
-            def find(numbers: Integers, k: int) -> tuple[Floats, Positions]:
-                return self._others(embeddings[numbers], k, filter_, None if own is None else own[numbers])
+            def find(numbers: Integers, k: int, exact: bool) -> tuple[Floats, Positions]:
+                of_these = None if own is None else own[numbers]
+                return self._others(embeddings[numbers], k, filter_, of_these, exact=exact)
 
             scores, positions = thinned((scores, positions), find, self._stretch_at, limit, thinning, own)
         return SearchResult(scores[:, :limit], positions[:, :limit], self._novelty.p_values(errors, distances))
@@ -170,11 +178,18 @@ class Searcher:
         return self.search(self.space.vectors_at(own), limit, filter_, own=own, thinning=thinning)
 
     def _others(
-        self, embeddings: Floats, limit: int, filter_: Filter | None, own: Positions | None
+        self,
+        embeddings: Floats,
+        limit: int,
+        filter_: Filter | None,
+        own: Positions | None,
+        *,
+        exact: bool = False,
     ) -> tuple[Floats, Positions]:
+        find = self.space.comparer(filter_) if exact else None
         if own is None:
-            return rank(self.space, embeddings, limit, filter_)
-        return drop_self(*rank(self.space, embeddings, limit + 1, filter_), own, limit)
+            return rank(self.space, embeddings, limit, filter_, find=find)
+        return drop_self(*rank(self.space, embeddings, limit + 1, filter_, find=find), own, limit)
 
 
 def rank(

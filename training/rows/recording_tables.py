@@ -49,6 +49,7 @@ class _Table:
     names: list[str]
     batches: Callable[[int, list[str]], Iterator[pa.RecordBatch]]
     number: Callable[[pa.Array, str, int], Any]
+    clock: Callable[[pa.Array, int], pa.Array] = lambda cells, first: cells
 
 
 def open_table_recordings(path: Path, name: str, settings: DataConfig) -> Source:
@@ -71,6 +72,11 @@ def _text_table(path: Path, settings: DataConfig) -> _Table:
         converted = convert(cells, pa.float64(), (path, column), first, tallies[column].decimal)
         return converted.to_numpy(zero_copy_only=False)
 
+    def clock(cells: pa.Array, first: int) -> pa.Array:
+        """Convert times with decimal commas to numbers."""
+        has_commas = tallies[settings.time].decimal == "," and tallies[settings.time].kind() == pa.float64()
+        return convert(cells, pa.float64(), (path, settings.time), first, ",") if has_commas else cells
+
     tallies = {column: Tally(settings.decimal) for column in header.names}
     for batch in batches(_CHECKED, header.names):
         for column, tally in tallies.items():
@@ -78,7 +84,7 @@ def _text_table(path: Path, settings: DataConfig) -> _Table:
         break
     settle_decimals(tallies.values(), header.delimiter)
     numbers = [column for column, tally in tallies.items() if tally.kind() in (pa.int64(), pa.float64())]
-    return _Table(path, header.names, numbers, batches, number)
+    return _Table(path, header.names, numbers, batches, number, clock)
 
 
 def _typed_table(file: TypedFile, settings: DataConfig) -> _Table:
@@ -116,7 +122,7 @@ def _source(table: _Table, name: str, settings: DataConfig) -> Source:
             values = np.stack(columns, axis=1)  # (n, channels)
             _refuse_infinite(table.path, values, channels, first)
             codes = _codes(batch.column(label), known, labels) if label else no_codes(len(batch))
-            times = clock.read(batch.column(settings.time), first) if clock else None
+            times = clock.read(table.clock(batch.column(settings.time), first), first) if clock else None
             for recording, part in _parts(table, batch, name, settings.recording, first):
                 yield Block(
                     recording, values[part], codes[part], None if times is None else times[part], first + part.start
@@ -125,7 +131,7 @@ def _source(table: _Table, name: str, settings: DataConfig) -> Source:
 
     if clock:
         for batch in table.batches(_CHECKED, [settings.time]):
-            clock.read(batch.column(settings.time), 0)
+            clock.read(table.clock(batch.column(settings.time), 0), 0)
             break
         if clock.unit:
             notes = (*notes, f"the times in column {settings.time} are {clock.unit} since 1970")

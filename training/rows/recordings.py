@@ -94,7 +94,8 @@ def _open_sources(path: Path, settings: DataConfig, *, strict: bool) -> list[Sou
 
 
 def _is_recording(path: Path) -> bool:
-    return ending(path) in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    """Whether a file in a folder is a recording: a .txt file may be a description."""
+    return ending(path) in SUFFIXES and ending(path) != ".txt" and not path.name.startswith(".") and path.is_file()
 
 
 def _open_source(path: Path, name: str, settings: DataConfig, *, strict: bool) -> Source:

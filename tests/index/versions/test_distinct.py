@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from lookalike.index.ann.embeddings import Embeddings
 from lookalike.index.ann.scores import drop_self
 from lookalike.index.ann.spec import IndexSpec
+from lookalike.index.ann.target import Target
 from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions import distinct, searching
+from lookalike.index.versions.build import build
 from lookalike.index.versions.distinct import Thinning, payload_stretch, thinned, thinning_for
 from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
@@ -84,12 +86,12 @@ def test_distinct_hits_equal_those_of_brute_force(
         queries = vectors[:5].copy()
         own = np.arange(len(queries)) if by_ids else None
 
-        def find(numbers: NDArray[np.int64], k: int) -> Any:
+        def find(numbers: NDArray[np.int64], k: int, exact: bool) -> Any:
             if own is None:
                 return rank(space, queries[numbers], k)
             return drop_self(*rank(space, queries[numbers], k + 1), own[numbers], k)
 
-        first = find(np.arange(len(queries)), limit)
+        first = find(np.arange(len(queries)), limit, False)
         scores, positions = thinned(first, find, partial(payload_stretch, space), limit, thinning, own)
     distances = np.sqrt(((queries[:, None] - vectors) ** 2).sum(axis=2))
     for number, row in enumerate(positions.tolist()):
@@ -212,3 +214,27 @@ def test_the_search_for_more_candidates_is_bounded(collection: Collection, monke
     result = collection.searcher.search_rows(next(iter(window_rows(1).chunks())).inputs[:3], 20, None, thinning)
     assert result.positions.shape == (3, 20)
     assert ((result.positions >= 0).sum(axis=1) < 20).all()
+
+
+@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_all_items_are_compared_if_the_lists_of_the_index_are_exhausted(
+    tmp_path: Path, window_store: Store, changed: bool, filtered: bool
+) -> None:
+    run = window_store.folder.parent / "run"
+    store = Store(tmp_path / "store")
+    store.promote(build(window_rows(), run, store, target=Target(key="IVF32,Flat"), device="cpu"))
+    found, known = Collection(store.open_champion()), Collection(window_store.open_champion())
+    found.version.index.set_search("nprobe=1")
+    if changed:
+        for collection in (found, known):
+            collection.items.drop("r0@0")
+    names = [f"r{number}" for number in range(11)]
+    filter_ = read_filter({"field": "recording", "in": names}) if filtered else None
+    thinning = thinning_for(found.encoder, by_ids=True)
+    answers = [one.searcher.search_items(["r5@4"], 40, filter_, thinning) for one in (found, known)]
+    assert (answers[0].positions >= 0).all()
+    hits = [
+        [one.items.id_at(p) for p in a.positions[0].tolist()] for one, a in zip((found, known), answers, strict=True)
+    ]
+    assert hits[0] == hits[1]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
-from lookalike.training.rows import Chunk, Rows, read_sample
+from lookalike.training.rows import Chunk, Rows, read_sample, spread
 from lookalike.training.rows.base import CHUNK_BYTES
 from lookalike.training.tables.columns import Column
 from lookalike.training.transforms import InputSpec
@@ -206,3 +206,9 @@ def test_rows_with_previews_keep_their_origin() -> None:
     assert chunk.previews == [b"picture"] * 3
     np.testing.assert_array_equal(chunk.inputs, next(rows.chunks()).inputs)
     np.testing.assert_array_equal(chunk.inputs, [[-1, -2], [0, -1], [1, 0]])
+
+
+def test_of_windows_the_first_are_chosen_because_neighbors_overlap() -> None:
+    assert spread(10, 4, series=True).tolist() == [0, 1, 2, 3]
+    assert spread(3, 4, series=True).tolist() == [0, 1, 2]
+    assert spread(10, 4, series=False).tolist() == [0, 3, 6, 9]

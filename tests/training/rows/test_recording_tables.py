@@ -75,3 +75,11 @@ def test_bad_recordings(tmp_path: Path, columns: dict[str, Any], fields: dict[st
     path = write_csv(tmp_path / "a.csv", **columns)
     with pytest.raises(DataError, match=message):
         open_rows(str(path), settings(**fields))
+
+
+def test_times_may_have_decimal_commas(tmp_path: Path) -> None:
+    lines = ["t;x", *(f"{n / 4};{n / 2}".replace(".", ",") for n in range(6))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    values, ids, _ = windows(open_rows(str(tmp_path / "a.csv"), settings(time="t", window="1s")))
+    assert ids == ["a.csv@0", "a.csv@0.5"]
+    assert values[:, :, 0].tolist() == [[0, 0.5, 1, 1.5], [1, 1.5, 2, 2.5]]
