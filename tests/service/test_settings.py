@@ -22,6 +22,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "max_bytes_in_flight": ("1", 1),
     "max_answer_bytes": ("1", 1),
     "max_rows": ("2", 2),
+    "max_pixels": ("1000", 1000),
     "max_limit": ("1023", 1023),
     "max_hits": ("77", 77),
     "max_connections": ("3", 3),

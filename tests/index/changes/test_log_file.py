@@ -136,7 +136,7 @@ def test_a_file_removed_during_a_write_is_noticed_before_the_acknowledgement(tmp
     class Removing:
         """A change whose input, which is read inside the transaction, removes the log."""
 
-        id, payload, seen, is_delete = "b", "{}", None, False
+        id, payload, preview, seen, is_delete = "b", "{}", None, None, False
 
         @property
         def input(self) -> Input:
