@@ -63,7 +63,7 @@ def test_the_readme_names_every_command() -> None:
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     commands |= {group.name or "" for group in app.registered_groups}
     (line,) = re.findall(r"`lookalike demo`.*?`serve`", README, re.DOTALL)
-    assert commands == set(re.findall(r"`(?:lookalike )?(\w+)`", line))
+    assert commands == set(re.findall(r"`(?:lookalike )?([\w-]+)`", line))
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
