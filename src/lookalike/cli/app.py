@@ -280,7 +280,7 @@ def search(
     from lookalike.index.versions.embed import suited
 
     if sum(map(bool, (data, id_, row))) != 1:
-        found = "several" if data or id_ or row else "none"
+        found = ", ".join(name for name, given in (("DATA", data), ("--id", id_), ("--row", row)) if given) or "none"
         raise QueryError("search", expected="one of DATA, --id and --row", found=found)
     check_limit(limit, MAX_LIMIT)
     parsed = None if filter_ is None else read_filter_text(filter_)
