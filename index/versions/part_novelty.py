@@ -1,8 +1,8 @@
 """The novelty of parts of rows: each is compared with held-out rows that lack the same columns.
 
 A row that lacks more columns than nearly all held-out rows is a part. Missing columns move an embedding away from those
-of whole rows, so among whole rows a part is always novel. Instead, the same columns of a sample of the held-out rows are
-hidden, and the errors and distances of these rows calibrate the p-values (index.versions.novelty) of such parts.
+of whole rows, so among whole rows a part is always novel. Instead, the same columns of some held-out rows are hidden,
+and the errors and distances of these rows calibrate the p-values (index.versions.novelty) of such parts.
 """
 
 from functools import lru_cache

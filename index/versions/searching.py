@@ -26,7 +26,17 @@ from lookalike.index.versions.novelty import NEIGHBORS, Novelty, encode_with_err
 from lookalike.training.array_types import Booleans, Doubles, Floats, Integers, Positions
 from lookalike.training.artifact.row_encoder import RowEncoder
 
-__all__ = ["CACHED_FILTERS", "Base", "Find", "NoveltyOfParts", "SearchResult", "SearchSpace", "Searcher", "among", "rank"]
+__all__ = [
+    "CACHED_FILTERS",
+    "Base",
+    "Find",
+    "NoveltyOfParts",
+    "SearchResult",
+    "SearchSpace",
+    "Searcher",
+    "among",
+    "rank",
+]
 
 EXACT = 100_000
 """At most this many allowed items are compared with the query one by one, which takes some milliseconds."""
@@ -38,7 +48,7 @@ Find = Callable[[Floats, int], Positions]
 """(n, dim) queries and k -> the positions of k nearest items or more, (n, >= k); -1 for no item."""
 
 NoveltyOfParts = Callable[[Floats], list[tuple[Integers, Novelty]]]
-"""(n, width) raw rows -> the numbers of those that are parts of rows, and their novelty (index.versions.part_novelty)."""
+"""(n, width) raw rows -> the numbers of the parts of rows, and their novelty (index.versions.part_novelty)."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +158,9 @@ class Searcher:
         """Find the `limit` nearest items of each embedding, (n, latent_dim), among those that pass a filter.
 
         `errors`, (n,), are the reconstruction errors of the embedded `rows`, (n, width) raw; None if the queries are no
-        rows. `own`, (n,), is the position of each query that is an item, which is not among its own hits. `thinning` leaves out hits
-        that overlap better hits; it does not change the novelty. Raises QueryError if embeddings, limit or filter are
-        invalid.
+        rows. `own`, (n,), is the position of each query that is an item, which is not among its own hits. `thinning`
+        leaves out hits that overlap better hits; it does not change the novelty. Raises QueryError if embeddings, limit
+        or filter are invalid.
         """
         check_limit(limit, MAX_LIMIT)
         wanted = limit if thinning is None else min(FIRST * limit, MOST)

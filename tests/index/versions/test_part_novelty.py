@@ -1,7 +1,5 @@
 """The novelty of parts of rows, with rows that no encoder has seen."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
