@@ -110,6 +110,13 @@ class DataConfig:
     normalize_over: Literal["channel", "all"] = "channel"
     """Normalize each channel of a window by itself, or all channels together."""
 
+    @property
+    def of_recordings(self) -> tuple[str, ...]:
+        """The names of the settings that only recordings have, and that differ from their defaults."""
+        names = ("window", "hop", "channels", "time", "recording", "rate", "max_gap", "max_missing", "normalize")
+        default = DataConfig()
+        return tuple(name for name in (*names, "normalize_over") if getattr(self, name) != getattr(default, name))
+
     def reads_like(self, other: "DataConfig") -> bool:
         """Whether the same source, read with the other settings, gives the same rows."""
         same = dataclasses.replace(other, scale=self.scale, validation=self.validation, max_bytes=self.max_bytes)
