@@ -156,7 +156,7 @@ class LossConfig:
 
     kind: Literal["mse", "mae", "huber", "bce_logits", "bce"] = "bce_logits"
     """bce_logits treats each value as a share of its column's range (for pictures, of the range of all columns) and
-    needs a linear output. bce needs a sigmoid output and rows within [0, 1]."""
+    needs a linear output. bce needs a sigmoid output and rows within [0, 1]; tables do not accept it."""
 
 
 @dataclass(frozen=True, config=_STRICT)
