@@ -184,6 +184,12 @@ async def test_the_client_has_the_place_of_each_window(folder: Path, version: Ve
         starts = [(0, 0), (1, 0), (2, 0), (3, 0), (3, 0.5)]
         assert found.windows == tuple(WindowPlace(number, start, start + 2) for number, start in starts)
         assert (await client.search(inputs=[short, short], limit=1)).windows == ()
+        embedded = await client.embed([short, short, short, long])
+        assert embedded.windows == found.windows
+        expected = embedded.embeddings[[0, 0, 0, 0]]
+        np.testing.assert_array_equal(embedded.embeddings[:4], expected)
+        assert not np.allclose(embedded.embeddings[4], embedded.embeddings[3])
+        assert (await client.embed([short, short])).windows == ()
         await client.aclose()
 
 

@@ -110,6 +110,13 @@ class DataConfig:
     normalize_over: Literal["channel", "all"] = "channel"
     """Normalize each channel of a window by itself, or all channels together."""
 
+    @property
+    def of_recordings(self) -> tuple[str, ...]:
+        """The names of the settings that only recordings have, and that differ from their defaults."""
+        names = ("window", "hop", "channels", "time", "recording", "rate", "max_gap", "max_missing", "normalize")
+        default = DataConfig()
+        return tuple(name for name in (*names, "normalize_over") if getattr(self, name) != getattr(default, name))
+
     def reads_like(self, other: "DataConfig") -> bool:
         """Whether the same source, read with the other settings, gives the same rows."""
         same = dataclasses.replace(other, scale=self.scale, validation=self.validation, max_bytes=self.max_bytes)
@@ -149,7 +156,7 @@ class LossConfig:
 
     kind: Literal["mse", "mae", "huber", "bce_logits", "bce"] = "bce_logits"
     """bce_logits treats each value as a share of its column's range (for pictures, of the range of all columns) and
-    needs a linear output. bce needs a sigmoid output and rows within [0, 1]."""
+    needs a linear output. bce needs a sigmoid output and rows within [0, 1]; tables do not accept it."""
 
 
 @dataclass(frozen=True, config=_STRICT)

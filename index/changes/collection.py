@@ -41,7 +41,8 @@ class Collection:
         self.items = Delta(version.items, version.embeddings.vectors, version.base.local_scale)
         self.applied = version.sequence
         """The last change of the log that was applied."""
-        self._searcher = Searcher(BaseAndDelta(version, self.items), version.encoder, version.novelty)
+        space = BaseAndDelta(version, self.items)
+        self._searcher = Searcher(space, version.encoder, version.novelty, version.of_parts)
 
     @property
     def number(self) -> int:

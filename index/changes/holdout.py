@@ -3,8 +3,12 @@
 Rows are compared by their sketches (training.rows). Held out are the rows that the older encoder held out, as far as
 they still exist, and a share of the rows that it never saw. The share is drawn by the sketch itself, so equal rows stay
 together. A row is not new if its input was anywhere in the older training data, under any id.
+
+New windows of recordings are held out by recording, or at the end of each, as in the first training. Windows that
+overlap or equal windows of the older training are not held out.
 """
 
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,8 @@ from lookalike.index.changes.training_snapshot import Sketches, TrainingSnapshot
 from lookalike.training.array_types import Booleans, Integers
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.rows import sketches
+from lookalike.training.rows.recording_holdout import hold_out_recordings
+from lookalike.training.transforms import overlapping
 
 __all__ = ["choose_holdout"]
 
@@ -39,8 +45,13 @@ def choose_holdout(
         seen, known = seen[:0], known[:0]
     if len(encoder.held_out) >= LISTED and len(seen):
         share = min(share, len(known) / len(seen))  # so that old and new rows are held out in equal shares
-    new = ~np.isin(found, seen) & _drawn(found, share, seed)
-    return np.flatnonzero(np.isin(found, known) | new)
+    new, held = ~np.isin(found, seen), np.isin(found, known)
+    if not len(snapshot.stretches):
+        return np.flatnonzero(held | (new & _drawn(found, share, seed)))
+    if new.sum() > 1:
+        held[new] = hold_out_recordings(list(compress(snapshot.stretches, new)), share, seed)
+        held &= ~(new & overlapping(snapshot.stretches, ~new & ~held))
+    return np.flatnonzero(held & ~np.isin(found, found[~held]))
 
 
 def _of_log(snapshot: TrainingSnapshot, store: Path, upto: int) -> list[Sketches]:

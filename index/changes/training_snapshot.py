@@ -7,11 +7,12 @@ memory are the changed ids and 16 bytes for each row.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, sketches
+from lookalike.training.transforms import Stretch, stretch_of
 
 __all__ = ["ChampionRows", "Sketches", "TrainingSnapshot", "changes", "check_whole", "take_snapshot", "with_previews"]
 
@@ -71,6 +73,7 @@ class TrainingSnapshot:
         sequence: the last change of the log that is included.
         new, replaced, deleted: the numbers of rows that the log added to the source, replaced and deleted.
         unreadable: the number of items that the version's encoder cannot embed; they are left out, and stay in the log.
+        stretches: (rows,) the stretch of each row, if the rows are windows of recordings; else empty.
         outside: (m,) rising, which rows have values outside the range that the version's encoder knows.
         clipped: these values.
     """
@@ -85,6 +88,7 @@ class TrainingSnapshot:
     unreadable: int
     outside: Integers
     clipped: Clipped
+    stretches: Sequence[Stretch | None] = ()
 
 
 def take_snapshot(
@@ -99,6 +103,7 @@ def take_snapshot(
     put, deleted, unreadable = set[str](), set[str](), set[str]()
     log_outside, source_outside = _Outside(known), _Outside(known)
     log_sketches = [np.empty(0, np.uint64)]
+    stretches, of_log = list[Stretch | None](), list[Stretch | None]()
     for batch in changes(store, upto, source.rows):
         puts = [change for change in batch if not change.is_delete]
         usable = readable(puts)
@@ -109,12 +114,14 @@ def take_snapshot(
         inputs = _inputs(puts, source.rows)[usable]
         log_sketches.append(sketches(inputs))
         log_outside.add(inputs, ids)
+        of_log += _stretches((json.loads(put.payload or "{}") for put in compress(puts, usable)), source.rows)
     changed, replaced, removed = put | deleted | unreadable, 0, 0
     source_sketches, unchanged = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)]
     with progress_bar("reading", source.rows.count, "rows") as advance:
         for chunk in source.chunks():
             source_sketches.append(sketches(chunk.inputs))
             unchanged.append(np.array([name not in changed for name in chunk.ids], np.bool_))
+            stretches += _stretches(compress(chunk.payloads, unchanged[-1]), source.rows)
             source_outside.add(chunk.inputs[unchanged[-1]], list(compress(chunk.ids, unchanged[-1])))
             replaced += sum(name in put for name in chunk.ids)
             removed += sum(name in deleted for name in chunk.ids)
@@ -142,7 +149,13 @@ def take_snapshot(
         unreadable=len(unreadable),
         outside=np.concatenate([source_outside.places, source_outside.count + log_outside.places]),
         clipped=log_outside.clipped.joined(source_outside.clipped),
+        stretches=stretches + of_log,
     )
+
+
+def _stretches(payloads: Iterable[dict[str, Any]], rows: Rows) -> list[Stretch | None]:
+    """The stretch of each window; none if the rows are no windows of recordings."""
+    return [stretch_of(payload, rows.group) for payload in payloads] if rows.group else []
 
 
 class _Outside:

@@ -68,7 +68,7 @@ class BuildExtras:
     """The parts of a version besides its encoder, index and items.
 
     Attributes:
-        inputs: whether it stores the items' inputs (index.versions.stored_inputs).
+        inputs: whether it stores the items' inputs (index.versions.stored_inputs), unless these are embeddings already.
         retraining: set if the encoder is a retrained one.
     """
 
@@ -101,7 +101,8 @@ def build(
     with staging(store.versions) as folder:
         shutil.copytree(source, folder / "encoder")
         encoder = open_encoder(folder / "encoder", device)  # the copy: a resumed run may replace the original
-        writer = closing(InputWriter(folder, rows.count, rows.width)) if extras.inputs else nullcontext()
+        with_inputs = extras.inputs and encoder.embeds  # otherwise the embeddings are the inputs
+        writer = closing(InputWriter(folder, rows.count, rows.width)) if with_inputs else nullcontext()
         with open_cache(store.folder, rows, encoder, metric) as cache, writer as inputs:
             writers = ItemWriters(ItemWriter(folder, rows.name), PreviewWriter(folder), inputs)
             cached = embed_with_cache(rows, encoder, metric, cache, writers)

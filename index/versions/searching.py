@@ -26,7 +26,17 @@ from lookalike.index.versions.novelty import NEIGHBORS, Novelty, encode_with_err
 from lookalike.training.array_types import Booleans, Doubles, Floats, Integers, Positions
 from lookalike.training.artifact.row_encoder import RowEncoder
 
-__all__ = ["CACHED_FILTERS", "Base", "Find", "SearchResult", "SearchSpace", "Searcher", "among", "rank"]
+__all__ = [
+    "CACHED_FILTERS",
+    "Base",
+    "Find",
+    "NoveltyOfParts",
+    "SearchResult",
+    "SearchSpace",
+    "Searcher",
+    "among",
+    "rank",
+]
 
 EXACT = 100_000
 """At most this many allowed items are compared with the query one by one, which takes some milliseconds."""
@@ -36,6 +46,9 @@ CACHED_STRETCHES = 1 << 16  # The number of items whose stretch is cached
 
 Find = Callable[[Floats, int], Positions]
 """(n, dim) queries and k -> the positions of k nearest items or more, (n, >= k); -1 for no item."""
+
+NoveltyOfParts = Callable[[Floats], list[tuple[Integers, Novelty]]]
+"""(n, width) raw rows -> the numbers of the parts of rows, and their novelty (index.versions.part_novelty)."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +132,14 @@ class Base:
 class Searcher:
     """Searches a space with embeddings, raw rows or ids."""
 
-    def __init__(self, space: SearchSpace, encoder: RowEncoder, novelty: Novelty) -> None:
+    def __init__(
+        self, space: SearchSpace, encoder: RowEncoder, novelty: Novelty, of_parts: NoveltyOfParts | None = None
+    ) -> None:
+        """`of_parts`: None if no row has missing columns."""
         self.space = space
         self._encoder = encoder
         self._novelty = novelty
+        self._of_parts = of_parts
         self._stretch_at = lru_cache(CACHED_STRETCHES)(
             partial(payload_stretch, space)
         )  # a position's item never changes
@@ -134,15 +151,16 @@ class Searcher:
         filter_: Filter | None = None,
         *,
         errors: Doubles | None = None,
+        rows: Floats | None = None,
         own: Positions | None = None,
         thinning: Thinning | None = None,
     ) -> SearchResult:
         """Find the `limit` nearest items of each embedding, (n, latent_dim), among those that pass a filter.
 
-        `errors`, (n,), are the reconstruction errors of the embedded rows; None if the queries are no rows. `own`,
-        (n,), is the position of each query that is an item, which is not among its own hits. `thinning` leaves out hits
-        that overlap better hits; it does not change the novelty. Raises QueryError if embeddings, limit or filter are
-        invalid.
+        `errors`, (n,), are the reconstruction errors of the embedded `rows`, (n, width) raw; None if the queries are no
+        rows. `own`, (n,), is the position of each query that is an item, which is not among its own hits. `thinning`
+        leaves out hits that overlap better hits; it does not change the novelty. Raises QueryError if embeddings, limit
+        or filter are invalid.
         """
         check_limit(limit, MAX_LIMIT)
         wanted = limit if thinning is None else min(FIRST * limit, MOST)
@@ -158,14 +176,19 @@ class Searcher:
                 return self._others(embeddings[numbers], k, filter_, of_these, exact=exact)
 
             scores, positions = thinned((scores, positions), find, self._stretch_at, limit, thinning, own)
-        return SearchResult(scores[:, :limit], positions[:, :limit], self._novelty.p_values(errors, distances))
+        novelty = self._novelty.p_values(errors, distances)
+        if self._of_parts is not None and rows is not None:
+            for numbers, of_these in self._of_parts(rows):
+                novelty[numbers] = of_these.p_values(None if errors is None else errors[numbers], distances[numbers])
+        return SearchResult(scores[:, :limit], positions[:, :limit], novelty)
 
     def search_rows(
         self, rows: Floats, limit: int, filter_: Filter | None = None, thinning: Thinning | None = None
     ) -> SearchResult:
         """Search with raw rows, (n, width); their novelty includes the reconstruction error."""
         latent, errors = encode_with_errors(self._encoder, rows)
-        return self.search(in_metric(latent, self.space.metric), limit, filter_, errors=errors, thinning=thinning)
+        embeddings = in_metric(latent, self.space.metric)
+        return self.search(embeddings, limit, filter_, errors=errors, rows=rows, thinning=thinning)
 
     def search_items(
         self, ids: Sequence[str], limit: int, filter_: Filter | None = None, thinning: Thinning | None = None

@@ -36,7 +36,8 @@ from lookalike.index.versions.alignment import ALIGNMENT, load_maps
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.manifest import CANARY_LIMIT, FORMAT, CanaryAnswer, VersionManifest
 from lookalike.index.versions.novelty import Novelty, load_novelty
-from lookalike.index.versions.searching import Base, Searcher
+from lookalike.index.versions.part_novelty import PartNovelty
+from lookalike.index.versions.searching import Base, NoveltyOfParts, Searcher
 from lookalike.index.versions.stored_inputs import INPUTS, StoredInputs, read_inputs
 from lookalike.training.array_types import Floats, Integers
 from lookalike.training.artifact.encoder import Encoder
@@ -131,7 +132,17 @@ class Version:
     @cached_property
     def searcher(self) -> Searcher:
         """Searches the items of the version, without later changes."""
-        return Searcher(self.base, self.encoder, self.novelty)
+        return Searcher(self.base, self.encoder, self.novelty, self.of_parts)
+
+    @cached_property
+    def part_novelty(self) -> PartNovelty | None:
+        """The novelty of parts of rows; None if no row has missing columns."""
+        places = np.array(self.manifest.held, np.int64)
+        return PartNovelty(self.encoder, self.base, self.held, places) if self.encoder.columns else None
+
+    @property
+    def of_parts(self) -> NoveltyOfParts | None:
+        return self.part_novelty.of if self.part_novelty else None
 
     @cached_property
     def maps(self) -> dict[int, Floats]:

@@ -84,7 +84,7 @@ class QueryResult(_Strict):
         le=1,
         description="A p-value: how often a row that was held out in training is as unusual, by its reconstruction "
         "error and its neighbors' distance (of embeddings and ids, by the distance). Below 0.01, trust no hit. A part "
-        "of a row is unlike whole rows, so that its novelty is low.",
+        "of a row is compared with the same parts of held-out rows.",
     )
     columns: list[str] | None = Field(
         None, description="If the query was a part of a table's row: the columns that were used."

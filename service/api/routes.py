@@ -5,14 +5,16 @@ service.api.response_models, its errors in service.errors.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from lookalike.index.versions.searching import SearchResult
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, describe_call, describe_item_call, problems
 from lookalike.service.api.response_models import (
@@ -44,10 +46,12 @@ from lookalike.service.parsing.photos import Photo
 from lookalike.service.parsing.request_models import EmbedRequest, ExplainRequest, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import RequestLimits, rows_from_array
 from lookalike.service.serving.explaining import explain_pair
-from lookalike.service.serving.serving import Serving
+from lookalike.service.serving.serving import Current, Serving
 from lookalike.training.array_types import Floats
 
 __all__ = ["admin", "guarded", "health"]
+
+T = TypeVar("T")
 
 health = APIRouter(tags=["health"])
 guarded = APIRouter(route_class=GuardedRoute, dependencies=KEY)
@@ -69,9 +73,9 @@ async def embed(request: Request) -> Response:
         query = EmbedQuery(decode_npy(body, "inputs", limits)) if media == NPY else decode_embed(bytes(body), limits)
     else:
         query = await asyncio.to_thread(decode_photo_embed, PhotoBody.of(request, body), limits)
-    rows = await _photo_rows(request, query.photos, limits) if query.photos else query.rows
-    embeddings = await current.engine.embed(rows, is_disconnected(request))
-    record_answer(request.scope, len(rows), current.version.number)
+    work = _embed(request, current, query)
+    embeddings = await (_in_time(request, work) if query.photos else work)
+    record_answer(request.scope, len(embeddings), current.version.number)
     form = "npy" if wants_npy(request) else query.form
     columns = limits.table.used(query.rows) if limits.table else None
     return embeddings_response(current.collection, embeddings, form, query.windows, columns)
@@ -92,10 +96,8 @@ async def search(request: Request) -> Response:
         query = _search_query(request, media, body, current.limits)
     else:
         query = await asyncio.to_thread(decode_photo_search, PhotoBody.of(request, body), current.limits)
-    if query.photos:
-        query = replace(query, rows=await _photo_rows(request, query.photos, current.limits))
-    await serving.wait_for_sequence(current, query.min_sequence)
-    result = await current.engine.search(query, is_disconnected(request))
+    work = _search(request, current, query)
+    result = await (_in_time(request, work) if query.photos else work)
     record_answer(request.scope, len(result.positions), current.version.number)
     collection, as_npy, most = current.collection, wants_npy(request), request.app.state.settings.max_answer_bytes
     table = current.limits.table if query.kind == "inputs" else None
@@ -123,7 +125,7 @@ async def explain(request: Request) -> Response:
     query = decode_explain(bytes(body), current.limits)
     await serving.wait_for_sequence(current, query.min_sequence)
     sequence = current.collection.applied
-    explained = await explain_pair(serving, current, query, is_disconnected(request))
+    explained = await _in_time(request, explain_pair(serving, current, query, is_disconnected(request)))
     record_answer(request.scope, 1, current.version.number)
     return explained_response(current.collection, explained, sequence)
 
@@ -187,6 +189,29 @@ def _search_query(request: Request, media: str, body: Body, limits: RequestLimit
     if misplaced := sorted(set(request.query_params) & NpyParams.model_fields.keys()):
         raise RequestError(misplaced[0], expected="the field in the JSON body", found="it in the query string")
     return decode_search(bytes(body), limits)
+
+
+async def _embed(request: Request, current: Current, query: EmbedQuery) -> Floats:
+    rows = await _photo_rows(request, query.photos, current.limits) if query.photos else query.rows
+    return await current.engine.embed(rows, is_disconnected(request))
+
+
+async def _search(request: Request, current: Current, query: SearchQuery) -> SearchResult:
+    serving: Serving = request.app.state.serving
+    if query.photos:
+        query = replace(query, rows=await _photo_rows(request, query.photos, current.limits))
+    await serving.wait_for_sequence(current, query.min_sequence)
+    return await current.engine.search(query, is_disconnected(request))
+
+
+async def _in_time(request: Request, work: Coroutine[None, None, T]) -> T:
+    """Wait for all steps of the work no longer than a call may take. Raises DeadlineError."""
+    seconds: float = request.app.state.settings.deadline_seconds
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as error:
+        raise DeadlineError("request", expected=f"an answer in {seconds:g} s", found="no answer") from error
 
 
 async def _photo_rows(request: Request, photos: Sequence[Photo], limits: RequestLimits) -> Floats:

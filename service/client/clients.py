@@ -9,6 +9,7 @@ import httpx
 from numpy.typing import NDArray
 
 from lookalike.service.client import exchange, item_exchange
+from lookalike.service.client.address import base_url, client_headers
 from lookalike.service.client.explanation import Explanation, Row, explain
 from lookalike.service.client.images import Images
 from lookalike.service.client.item_responses import Item, ItemSummary, WriteResponse
@@ -58,7 +59,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._options = exchange.ClientOptions(timeout, retries, max_rows)
-        self._http = httpx.Client(base_url=_base(url), headers=_headers(api_key), transport=transport)
+        self._http = httpx.Client(base_url=base_url(url), headers=client_headers(api_key), transport=transport)
         self._sleep = sleep
 
     def embed(self, rows: Rows | None = None, *, images: Images | None = None) -> EmbedResponse:
@@ -223,7 +224,7 @@ class AsyncClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._options = exchange.ClientOptions(timeout, retries, max_rows)
-        self._http = httpx.AsyncClient(base_url=_base(url), headers=_headers(api_key), transport=transport)
+        self._http = httpx.AsyncClient(base_url=base_url(url), headers=client_headers(api_key), transport=transport)
         self._sleep = sleep
 
     async def embed(self, rows: Rows | None = None, *, images: Images | None = None) -> EmbedResponse:
@@ -335,24 +336,3 @@ class AsyncClient:
                 return stream.response(response)
         except httpx.HTTPError as error:
             return stream.failure(error)
-
-
-def _base(url: str) -> httpx.URL:
-    try:
-        base = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ValueError(f"url: expected http://HOST:PORT or https://HOST, found an invalid URL: {error}") from error
-    if base.scheme not in {"http", "https"} or not base.host:
-        raise ValueError(f"url: expected http://HOST:PORT or https://HOST, found scheme {base.scheme or 'none'!r}")
-    return base
-
-
-def _headers(api_key: str | None) -> dict[bytes, bytes]:
-    """The headers of every call: the key in UTF-8, and no compression, because .npy does not compress well."""
-    headers = {b"Accept-Encoding": b"identity", b"User-Agent": b"lookalike-client"}
-    if api_key is None:
-        return headers
-    if not api_key or not api_key.isprintable() or api_key != api_key.strip():
-        expected = "printable text without leading or trailing spaces"
-        raise ValueError(f"api_key: expected {expected}, found something else")  # never show the key
-    return headers | {b"X-API-Key": api_key.encode("utf-8", "surrogateescape")}

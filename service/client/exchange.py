@@ -77,7 +77,8 @@ def embed(rows: Rows | None, options: ClientOptions, images: Images | None = Non
         part = rows[start : start + options.max_rows]
         return read_embeddings((yield from options.request(embed_call(part))), len(part))
 
-    return _joined((yield from _from_one_version(_starts(rows, options.max_rows), embed_part)))
+    starts = _starts(rows, options.max_rows)
+    return _joined((yield from _from_one_version(starts, embed_part)), starts)
 
 
 def _embed_images(images: Images, options: ClientOptions) -> Exchange[EmbedResponse]:
@@ -89,15 +90,19 @@ def _embed_images(images: Images, options: ClientOptions) -> Exchange[EmbedRespo
         part = base64_images(images[start : ends[start]], start)
         return read_embeddings((yield from options.request(embed_images_call(part))), len(part))
 
-    return _joined((yield from _from_one_version(ends, embed_part)))
+    return _joined((yield from _from_one_version(ends, embed_part)), ends)
 
 
-def _joined(parts: list[EmbedResponse]) -> EmbedResponse:
+def _joined(parts: list[EmbedResponse], starts: Collection[int]) -> EmbedResponse:
     if len({part.embeddings.shape[1] for part in parts}) > 1:
         expected, found = "embeddings of one width from one version", "several widths"
         raise MalformedResponse("body", expected, found, "of several parts")
-    joined = parts[0].embeddings if len(parts) == 1 else np.concatenate([part.embeddings for part in parts])
-    return EmbedResponse(joined, parts[0].version)
+    if len(parts) == 1:
+        return parts[0]
+    joined = np.concatenate([part.embeddings for part in parts])
+    columns = [names for part in parts for names in part.columns or [None] * len(part.embeddings)]
+    windows = _windows([(part.windows, len(part.embeddings)) for part in parts], starts)
+    return EmbedResponse(joined, parts[0].version, windows, tuple(columns) if any(columns) else ())
 
 
 def search(query: Query, options: ClientOptions) -> Exchange[SearchResponse]:
@@ -115,7 +120,8 @@ def search(query: Query, options: ClientOptions) -> Exchange[SearchResponse]:
     parts = yield from _from_one_version(ends or _starts(query.rows, step), search_part)
     sequence = min(part.sequence for part in parts)
     results = tuple(result for part in parts for result in part.results)
-    return SearchResponse(parts[0].version, sequence, results, _windows(parts, _starts(query.rows, step)))
+    windows = _windows([(part.windows, len(part.results)) for part in parts], _starts(query.rows, step))
+    return SearchResponse(parts[0].version, sequence, results, windows)
 
 
 def manifest(options: ClientOptions) -> Exchange[dict[str, Any]]:
@@ -138,14 +144,17 @@ def reload(options: ClientOptions) -> Exchange[dict[str, Any]]:
     return read_version((yield from options.request(Call("POST", "admin/reload", retryable=False))))
 
 
-def _windows(parts: list[SearchResponse], starts: range) -> tuple[WindowPlace, ...]:
-    """The windows of all parts, with the numbers of the segments in the whole query; empty if no segment was cut."""
-    if not (first := next((part.windows[0] for part in parts if part.windows), None)):
+def _windows(parts: list[tuple[tuple[WindowPlace, ...], int]], starts: Collection[int]) -> tuple[WindowPlace, ...]:
+    """The windows of all parts, with the numbers of the segments in the whole call; empty if no segment was cut.
+
+    A part has its windows, and the number of its results.
+    """
+    if not (first := next((windows[0] for windows, _ in parts if windows), None)):
         return ()
     length = first.end - first.start
     joined: list[WindowPlace] = []
-    for start, part in zip(starts, parts, strict=True):
-        places = part.windows or [WindowPlace(number, 0.0, length) for number in range(len(part.results))]
+    for start, (windows, count) in zip(starts, parts, strict=True):
+        places = windows or [WindowPlace(number, 0.0, length) for number in range(count)]
         joined += [replace(place, input=start + place.input) for place in places]
     return tuple(joined)
 

@@ -109,10 +109,14 @@ def check_ids(ids: Iterable[Any]) -> None:
 
 
 def embed_call(rows: Rows) -> Call:
-    """Build POST /embed for the rows of one call; the response is .npy. Raises TypeError if a value is not JSON."""
+    """Build POST /embed for the rows of one call. Raises TypeError if a value is not JSON.
+
+    The response to an array is .npy. The response to other rows is JSON, because it may name windows or columns.
+    """
     if isinstance(rows, np.ndarray):
         return Call("POST", "embed", headers={"Content-Type": NPY, "Accept": NPY}, body=_npy(_narrow(rows)))
-    return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": NPY}, body=_json({"inputs": rows}))
+    body = _json({"inputs": rows, "encoding_format": "base64"})
+    return Call("POST", "embed", headers={"Content-Type": JSON, "Accept": JSON}, body=body)
 
 
 def embed_images_call(images: Sequence[str]) -> Call:

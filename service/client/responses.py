@@ -1,5 +1,6 @@
 """Parse the service's responses. Each response is checked completely before any part of it is returned."""
 
+import base64
 import http
 import io
 import math
@@ -28,14 +29,6 @@ _PROBLEM = "application/problem+json"
 _VERSION_HEADER = "x-lookalike-version"
 _HEADER_BYTES = 1_024
 _TEXTS = ("type", "title", "detail", "field", "expected", "found")
-
-
-@dataclass(frozen=True, eq=False)
-class EmbedResponse:
-    """Embeddings (n, latent_dim) float32, in the order of the rows; unit length if the metric is cosine."""
-
-    embeddings: NDArray[np.float32]
-    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +67,21 @@ class WindowPlace:
     input: int
     start: float
     end: float
+
+
+@dataclass(frozen=True, eq=False)
+class EmbedResponse:
+    """Embeddings (n, latent_dim) float32, in the order of the rows; unit length if the metric is cosine.
+
+    Attributes:
+        windows: the place of each embedding, if a segment of a recording was longer than a window; else empty.
+        columns: the columns of each row that were used, None for a whole row; empty if all rows are whole.
+    """
+
+    embeddings: NDArray[np.float32]
+    version: int
+    windows: tuple[WindowPlace, ...] = ()
+    columns: tuple[tuple[str, ...] | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,11 +124,16 @@ def read_problem(response: Response) -> ProblemError | MalformedResponse:
 
 
 def read_embeddings(response: Response, count: int) -> EmbedResponse:
-    """Read an .npy body of `count` embeddings and the header with the version that computed them.
+    """Read the embeddings of `count` rows, and the version that computed them.
+
+    In an .npy body, a header has the version. In JSON, embeddings are base64; there, segments of recordings may have
+    several embeddings each.
 
     Raises:
         MalformedResponse: the type, shape, size or dtype is wrong, a value is not finite, or the version is missing.
     """
+    if response.media_type == JSON:
+        return _embeddings_of_json(response, count)
     _check_media_type(response, NPY)
     text = response.headers.get(_VERSION_HEADER, "nothing")
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0):
@@ -233,9 +246,33 @@ def _array(response: Response, count: int) -> NDArray[np.float32]:
     if len(response.body) - start != size:
         raise malformed(response, "body", f"{size} bytes of values", str(len(response.body) - start))
     values = np.frombuffer(response.body, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+    return _finite_copy(response, values)
+
+
+def _finite_copy(response: Response, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A writable copy for the caller. Raises MalformedResponse for NaN or infinity."""
     if not np.isfinite(values).all():
         raise malformed(response, "body", "finite embeddings", "NaN or infinity")
-    return np.array(values, np.float32, order="C")  # a writable copy for the caller
+    return np.array(values, np.float32, order="C")
+
+
+def _embeddings_of_json(response: Response, count: int) -> EmbedResponse:
+    fields = read_version(response)
+    windows, rows = _windows(response, fields.get("windows"), count), fields.get("embeddings")
+    columns = tuple[tuple[str, ...] | None, ...]()
+    try:
+        content = [base64.b64decode(row, validate=True) for row in rows or ()]
+    except (TypeError, ValueError):
+        content = []
+    size, count = len(content[0]) if content else 0, len(windows) or count
+    if len(content) != count or size < 4 or size % 4 or any(len(row) != size for row in content):
+        raise malformed(response, "embeddings", f"{count} texts of base64 of one length", truncate_repr(rows))
+    values = np.frombuffer(b"".join(content), "<f4").reshape(count, -1)
+    if (used := fields.get("columns")) is not None:
+        if not isinstance(used, list) or len(used) != count:
+            raise malformed(response, "columns", f"a list of {count}", truncate_repr(used))
+        columns = tuple(_columns(response, f"columns[{number}]", names) for number, names in enumerate(used))
+    return EmbedResponse(_finite_copy(response, values), fields["version"], windows, columns)
 
 
 def _windows(response: Response, places: Any, count: int) -> tuple[WindowPlace, ...]:
@@ -257,11 +294,15 @@ def _query_result(response: Response, path: str, result: Any, limit: int) -> Que
         raise malformed(response, f"{path}.hits", f"a list of at most {limit}", truncate_repr(hits))
     if not 0 < novelty <= 1:
         raise malformed(response, f"{path}.novelty", "a number over 0, up to 1", truncate_repr(fields.get("novelty")))
-    columns = fields.get("columns")
-    if columns is not None and not (isinstance(columns, list) and all(isinstance(name, str) for name in columns)):
-        raise malformed(response, f"{path}.columns", "a list of names", truncate_repr(columns))
+    columns = _columns(response, f"{path}.columns", fields.get("columns"))
     found = tuple(_hit(response, f"{path}.hits[{number}]", hit) for number, hit in enumerate(hits))
-    return QueryResult(found, novelty, None if columns is None else tuple(columns))
+    return QueryResult(found, novelty, columns)
+
+
+def _columns(response: Response, path: str, columns: Any) -> tuple[str, ...] | None:
+    if columns is not None and not (isinstance(columns, list) and all(isinstance(name, str) for name in columns)):
+        raise malformed(response, path, "a list of names", truncate_repr(columns))
+    return None if columns is None else tuple(columns)
 
 
 def _hit(response: Response, path: str, hit: Any) -> Hit:

@@ -34,6 +34,9 @@ def decode_explain(body: bytes, limits: RequestLimits) -> ExplainQuery:
 
     Raises MalformedError, RequestError or TooLargeError, which names the field.
     """
+    if not limits.embeds:
+        expected = "a version with an encoder, because an explanation changes inputs and embeds them"
+        raise RequestError("version", expected=expected, found="a version of existing embeddings")
     check_lists(body, limits)
     request = validate(ExplainRequest, parse_json(body))
     given = [name for name in ("ids", "input", "id") if getattr(request, name) is not None]

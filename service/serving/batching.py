@@ -130,8 +130,10 @@ def _answer_group(collection: Collection, calls: list[Call], latent: Floats, err
         return [Answer(embeddings[part]) for part in parts]
     own = None if first.own is None else np.concatenate([call.own for call in calls if call.own is not None])
     searched = collection.version if first.canary else collection  # the canary query's known answer is the version's
+    may_be_parts = collection.version.part_novelty and not first.encoded and first.ids is None
+    rows = _join([call.rows for call in calls]) if may_be_parts else None
     result = searched.searcher.search(
-        embeddings, first.limit, first.filter_, errors=errors, own=own, thinning=first.thinning
+        embeddings, first.limit, first.filter_, errors=errors, rows=rows, own=own, thinning=first.thinning
     )
     scores, positions, novelty, sequence = result.scores, result.positions, result.novelty, collection.applied
     return [Answer(embeddings[p], SearchResult(scores[p], positions[p], novelty[p], sequence)) for p in parts]

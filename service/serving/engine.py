@@ -180,12 +180,17 @@ class Engine:
         if not batch:
             self._busy = False
             self._set_alarm(None)  # its timer would keep the version alive
-        elif _is_small(batch):
+        elif _is_small(batch) and not self._has_parts(batch):
             self._after(batch, answer_all(self.collection, batch))
         else:
             self._is_threaded = True
             done = self._loop.run_in_executor(self._pool, answer_all, self.collection, batch)
             done.add_done_callback(lambda done: self._after(batch, done.result()))
+
+    def _has_parts(self, batch: list[Call]) -> bool:
+        """Whether a row is a part of a row; then held-out rows may be embedded for its novelty."""
+        novelty = self.version.part_novelty
+        return novelty is not None and any(call.limit and novelty.is_part(call.rows).any() for call in batch)
 
     def _grows(self) -> bool:
         """Whether calls arrived in one of the last turns of the loop, and the batch has room for more.

@@ -32,6 +32,7 @@ from lookalike.training.errors import ArtifactError, DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.transforms import InputSpec
 from tests.factories import cloud
+from tests.lookalike.helpers import run
 from tests.onnx_graphs import linear, save_graph
 
 VECTORS = cloud(300, 6)
@@ -139,8 +140,13 @@ def test_further_vectors_are_imported_compacted_and_exported(original: Store, tm
 
 def test_what_needs_an_encoder_is_refused_with_a_remedy(original: Store) -> None:
     version = original.open_champion()
+    assert version.inputs is None
+    assert not (version.sealed.folder / "inputs.npy").exists()
     with refused("expected a version with an encoder, found a version of existing embeddings"):
         version.check_embeds()
+    why = run("why", "v1", "v2", "--store", original.folder)
+    assert why.code == 2
+    assert "expected a version with an encoder, found a version of existing embeddings" in why.err
     with refused("found a version of existing embeddings. Train an encoder with `lookalike train`"):
         retrain(RetrainOptions(original))
 

@@ -9,9 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookalike.training.array_types import Doubles, Floats, Integers
-from lookalike.training.artifact.known_range import Clipped, Ids, clipped_at, far_rows, known_range
+from lookalike.training.array_types import Floats, Integers
+from lookalike.training.artifact.known_range import Clipped, Ids, clipped_at, known_range
 from lookalike.training.artifact.normalizer import Normalizer, normalizer_of
+from lookalike.training.artifact.scales import (
+    AROUND_MEAN,
+    BLOCK,
+    bounds_of,
+    fit_channels,
+    fit_numbers,
+    mean_and_deviation,
+)
 from lookalike.training.artifact.steady import whole_vectors
 from lookalike.training.choices import ScaleKind
 from lookalike.training.errors import DataError
@@ -22,13 +30,7 @@ from lookalike.training.transforms import WindowTransform
 
 __all__ = ["Preprocessor", "build_preprocessor", "fit_preprocessor"]
 
-_BLOCK = 16_384
-_TOGETHER = {"center", "range"}
-_AROUND_MEAN = {"center", "standard", "channel"}
 _NAMES = ("offset", "factor", "low", "high")
-Far = dict[int, Integers]
-"""For each column with values far from all others, the rows of these values."""
-Fit = tuple[Tensor, Tensor, Doubles, Doubles, Far]
 
 
 @dataclass(frozen=True)
@@ -235,9 +237,9 @@ def fit_preprocessor(
         return build_preprocessor(kind, described)
     normalizer = normalizer_of(windows)
     rows = normalizer.each_block(rows) if normalizer else rows
-    fitted = _fit_channels(rows, windows) if windows and kind == "channel" else _fit_numbers(rows, kind)
+    fitted = fit_channels(rows, windows) if windows and kind == "channel" else fit_numbers(rows, kind)
     offset, factor, low, high, _ = fitted
-    bounds = _bounds(kind, offset, factor, low, high)
+    bounds = bounds_of(kind, offset, factor, low, high)
     return Preprocessor(kind, offset, factor, *bounds, origin=origin, normalizer=normalizer)
 
 
@@ -247,7 +249,7 @@ def build_preprocessor(kind: ScaleKind, fitted: tuple[FittedColumn, ...]) -> Pre
     numbers = [fitted[number] for number in table.layout.numbers]
     offset, factor = (torch.tensor([getattr(one, name) for one in numbers]) for name in ("offset", "factor"))
     edges = (np.array([getattr(one, name) for one in numbers], np.float64) for name in ("low", "high"))
-    low, high = _bounds(kind, offset, factor, *edges)
+    low, high = bounds_of(kind, offset, factor, *edges)
     others = torch.zeros(table.layout.features - len(numbers))
     pairs = ((offset, others), (factor, others + 1), (low, others), (high, others + 1))
     tensors = {name: torch.cat(pair) for name, pair in zip(_NAMES, pairs, strict=True)}
@@ -257,7 +259,7 @@ def build_preprocessor(kind: ScaleKind, fitted: tuple[FittedColumn, ...]) -> Pre
 
 
 def _fit_columns(rows: Floats, kind: ScaleKind, columns: tuple[Column, ...]) -> tuple[FittedColumn, ...]:
-    missing = sum(np.isnan(rows[start : start + _BLOCK]).sum(axis=0) for start in range(0, len(rows), _BLOCK))
+    missing = sum(np.isnan(rows[start : start + BLOCK]).sum(axis=0) for start in range(0, len(rows), BLOCK))
     fitted = [FittedColumn(column, int(count)) for column, count in zip(columns, missing, strict=True)]
     numeric = [number for number, column in enumerate(columns) if column.kind == "numeric"]
     for number in numeric:
@@ -279,81 +281,7 @@ def _numbers(rows: Floats, kind: ScaleKind, numeric: Sequence[int]) -> list[list
     if not numeric:
         return []
     values = rows if len(numeric) == rows.shape[1] else rows[:, numeric]  # (n, m)
-    offset, factor, low, high, far = _fit_numbers(values, kind)
-    mean = offset.numpy() if kind in _AROUND_MEAN else _mean_and_deviation(values, far)[0].astype(np.float32)
+    offset, factor, low, high, far = fit_numbers(values, kind)
+    mean = offset.numpy() if kind in AROUND_MEAN else mean_and_deviation(values, far)[0].astype(np.float32)
     fitted: list[list[float]] = np.stack([offset.numpy(), factor.numpy(), low, high, mean], axis=1).tolist()
     return fitted
-
-
-def _fit_channels(rows: Floats, windows: WindowTransform) -> Fit:
-    """As `_fit_numbers`, but the samples of a channel, of all windows together, have one mean and one deviation."""
-    offset, factor, low, high, far = _fit_numbers(rows.reshape(-1, len(windows.channels)), "channel")
-    count = windows.window
-    return offset.repeat(count), factor.repeat(count), np.tile(low, count), np.tile(high, count), far
-
-
-def _fit_numbers(rows: Floats, kind: ScaleKind) -> Fit:
-    """Offset and factor, (width,) float32, each column's least and greatest value, and which values are far.
-
-    NaN is ignored, and so are the few values that are far from all others: one of them would determine the scale.
-    """
-    width = rows.shape[1]
-    edges = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
-    with_gaps = np.flatnonzero(np.isnan(edges[0]))
-    for edge, least_or_most in zip(edges, (np.fmin, np.fmax), strict=True):
-        edge[with_gaps] = least_or_most.reduce(rows[:, with_gaps])
-    far = far_rows(rows, edges, together=kind in _TOGETHER)
-    for column in far:
-        values = _near(rows, column, far)
-        edges[0][column], edges[1][column] = np.nanmin(values), np.nanmax(values)
-    low, high = _together(kind, *edges)
-    offset, spread = np.zeros(width), np.ones(width)
-    if kind in {"range", "column-range"}:
-        offset, spread = low, high - low
-    if kind in _AROUND_MEAN:
-        offset, spread = _mean_and_deviation(rows, far)
-    if kind == "center":
-        spread = np.full(width, np.sqrt(np.mean(spread**2)))
-    constant = (low == high) | (spread < np.finfo(np.float32).tiny)
-    return _tensor(offset), _tensor(1.0 / np.where(constant, 1.0, spread)), *edges, far
-
-
-def _bounds(kind: ScaleKind, offset: Tensor, factor: Tensor, low: Doubles, high: Doubles) -> tuple[Tensor, Tensor]:
-    """The preprocessed least and greatest values; rounded like the rows, so that no training row is outside."""
-    least, most = ((_tensor(edge) - offset) * factor for edge in _together(kind, low, high))
-    return least, most
-
-
-def _together(kind: ScaleKind, low: Doubles, high: Doubles) -> tuple[Doubles, Doubles]:
-    """The bounds of each column, or if all are scaled as one, of all columns together."""
-    if kind not in _TOGETHER or not len(low):
-        return low, high
-    return np.full_like(low, low.min()), np.full_like(high, high.max())
-
-
-def _near(rows: Floats, column: int, far: Far) -> Doubles:
-    """(n,) the values of a column in float64, NaN if they are missing or far."""
-    values = rows[:, column].astype(np.float64)
-    values[far.get(column, [])] = np.nan
-    return values
-
-
-def _mean_and_deviation(rows: Floats, far: Far) -> tuple[Doubles, Doubles]:
-    """The mean and the deviation of each column without NaN and `far`, in float64 and in blocks, to save memory."""
-    from sklearn.preprocessing import StandardScaler
-
-    with_gaps = np.union1d(np.flatnonzero(np.isnan(rows.min(axis=0))), [*far]).astype(np.int64)
-    scaler = StandardScaler()
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK].astype(np.float64)
-        block[:, with_gaps] = 0
-        scaler.partial_fit(block)
-    mean, deviation = scaler.mean_, np.sqrt(scaler.var_)
-    for column in with_gaps:
-        values = _near(rows, column, far)
-        mean[column], deviation[column] = np.nanmean(values), np.nanstd(values)
-    return mean, deviation
-
-
-def _tensor(values: Doubles) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32))

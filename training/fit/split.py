@@ -4,7 +4,6 @@ Windows of recordings are held out by recording. No training window overlaps a h
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,15 +15,14 @@ from lookalike.training.config import TrainConfig
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, evenly, fingerprints, read_at, sampled
+from lookalike.training.rows.recording_holdout import fill_groups, hold_out_recordings
 from lookalike.training.tables.origin import Origin, find_origin, is_blurred, is_coarse
 from lookalike.training.transforms import Stretch, WindowTransform, overlapping, stretch_of
 
-__all__ = ["Split", "hold_out", "hold_out_recordings", "split_rows"]
+__all__ = ["Split", "hold_out", "split_rows"]
 
 SAMPLE_VALUES = 1 << 20
 """Values in the sample from which a column's origin and resolution are estimated: 8 MiB as float64."""
-MOST_HELD = 3.0
-"""Whole recordings are held out if they have at most this many times the configured share of the windows."""
 COMPARED = 1_000
 """Sample rows that are compared with their float32 values: among more rows, some become equal by chance."""
 
@@ -149,59 +147,12 @@ def hold_out(rows: Floats, share: float, seed: int) -> Booleans:
     shuffled = np.argsort(first)  # groups of equal rows, in the order of their first row in the permutation
     sizes = np.bincount(kinds)[shuffled]
     chosen = np.zeros(len(first), np.bool_)
-    chosen[shuffled] = _fill(sizes, cut)
+    chosen[shuffled] = fill_groups(sizes, cut)
     held[order] = chosen[kinds]
     return held
-
-
-def hold_out_recordings(stretches: Sequence[Stretch | None], share: float, seed: int) -> Booleans:
-    """Return which windows, (n,) bool, n >= 2, to hold out, given the stretch of each.
-
-    A window without a stretch (None) is one recording. Whole recordings are held out, in an order that depends on the
-    seed, to come near `share` of the windows. If there is only one recording, or the recordings are so long that more
-    than `MOST_HELD` times the share would be held out, the last `share` of each recording is held out instead: at least
-    one window of the longest.
-    """
-    codes: dict[object, int] = {}
-    kinds = np.array([codes.setdefault(s.recording if s else n, len(codes)) for n, s in enumerate(stretches)])
-    sizes = np.bincount(kinds)
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    cut = min(len(kinds) - 1, max(1, round(len(kinds) * share)))
-    if len(sizes) > 1:
-        chosen = np.zeros(len(sizes), np.bool_)
-        chosen[order] = _fill(sizes[order], cut)
-        held: Booleans = chosen[kinds]
-        if held.sum() <= MOST_HELD * cut:
-            return held
-    starts = np.array([s.start if s else 0.0 for s in stretches])
-    by_time = np.lexsort([starts, kinds])  # recording by recording
-    firsts = np.cumsum(sizes) - sizes
-    rank = np.empty(len(kinds), np.int64)
-    rank[by_time] = np.arange(len(kinds)) - firsts[kinds[by_time]]
-    last = np.rint(sizes * share).astype(np.int64)
-    last[np.argmax(sizes)] = max(1, last[np.argmax(sizes)])
-    ends: Booleans = rank >= (sizes - last)[kinds]
-    return ends
 
 
 def _notes(group: str | None, chunk: Chunk) -> list[tuple[Any, Stretch | None]]:
     """Return the label and the stretch of each row of a chunk."""
     stretches = [stretch_of(payload, group) for payload in chunk.payloads] if group else [None] * len(chunk.ids)
     return list(zip(chunk.labels(), stretches, strict=True))
-
-
-def _fill(sizes: Integers, target: int) -> Booleans:
-    """Return which groups to take to come near `target` rows: in order, skipping groups that no longer fit.
-
-    Takes at least one group and not all; there must be at least two.
-    """
-    taken, room = np.zeros(len(sizes), np.bool_), target
-    while len(fitting := np.flatnonzero(~taken & (sizes <= room))):
-        fitting = fitting[np.cumsum(sizes[fitting]) <= room]
-        taken[fitting] = True
-        room -= int(sizes[fitting].sum())
-    left = np.flatnonzero(~taken)
-    least = left[np.argmin(sizes[left])]
-    if len(left) > 1 and (room == target or sizes[least] < 2 * room):  # slightly too many rows is closer to the target
-        taken[least] = True
-    return taken

@@ -47,8 +47,8 @@ def column_loss(base: Loss, layout: Layout, weights: Sequence[float]) -> Loss:
     which cannot be combined with logits.
     """
     if base.output == "probabilities":
-        expected = "a loss of values or logits, for the columns of a table"
-        remedy = f"--set loss.kind={base.name}_logits and model.output=linear"
+        expected = "bce_logits, mse, mae or huber, because the outputs of a table include logits of categories and gaps"
+        remedy = f"Use --set loss.kind={base.name}_logits --set model.output=linear."
         raise ConfigError("loss.kind", expected=expected, found=base.name, remedy=remedy)
     name = f"{base.name}+cross_entropy" if layout.numbers else "cross_entropy"
     function = partial(_loss, base.function, layout, tuple(weights))

@@ -105,5 +105,7 @@ def check_pair(loss: Loss, model: ModelConfig) -> None:
     required = {"values": None, "logits": "linear", "probabilities": "sigmoid"}[loss.output]
     if required and model.output != required:
         expected = f"{required}, because the loss {loss.name} needs {loss.output}"
+        if loss.name.endswith("cross_entropy"):
+            expected += " of a table's categories and gaps"
         remedy = f"--set model.output={required}"
         raise ConfigError("model.output", expected=expected, found=model.output, remedy=remedy)

@@ -98,10 +98,24 @@ class Rows:
         return isinstance(self.transform, WindowTransform)
 
     def with_settings(self, settings: DataConfig) -> "Rows":
-        """Return the same rows, read with these settings; rows that no setting changes stay unchanged."""
+        """Return the same rows, read with these settings; rows that no setting changes stay unchanged.
+
+        Raises DataError as `check_recording_settings` does.
+        """
+        self.check_recording_settings(settings)
         if self.reopen is None or self.settings is None or self.settings.reads_like(settings):
             return self
         return self.reopen(settings, None)
+
+    def check_recording_settings(self, settings: DataConfig) -> None:
+        """Raises DataError if a setting is only for recordings, and these rows are no windows of recordings."""
+        if self.series or not settings.of_recordings:
+            return
+        names = ", ".join(f"data.{name}" for name in settings.of_recordings)
+        remedy = f"Leave out {names}"
+        remedy += "." if "window" in settings.of_recordings else ", or cut recordings into windows with data.window."
+        expected = f"windows of recordings, because of {names}"
+        raise DataError(self.name, expected=expected, found=f"rows of shape {self.shape}", remedy=remedy)
 
     def suited(self, spec: InputSpec) -> "Rows":
         """Return the same source, read as an encoder reads its inputs; rows of plain numbers stay unchanged.

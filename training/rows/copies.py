@@ -17,6 +17,7 @@ from lookalike.training.config import DataConfig
 from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Chunk, Rows
 from lookalike.training.rows.compressed import open_bytes
+from lookalike.training.rows.payloads import TablePayloads
 from lookalike.training.transforms import InputSpec
 
 __all__ = ["copied_rows", "decompress", "download"]
@@ -109,12 +110,27 @@ def _relative(name: str, path: str) -> Path:
 
 
 def _renamed(rows: Rows, copy: _Copy, name: str) -> Rows:
-    def read(size: int) -> Iterator[Chunk]:
+    def ids(read: Callable[[], Iterator[list[str]]]) -> Iterator[list[str]]:
         with _named(copy, name):
-            yield from rows.read(size)
+            yield from read()
 
-    reopen = partial(_reopened, rows.reopen, copy, name) if rows.reopen else None
-    return replace(rows, name=name, read=read, reopen=reopen)
+    return replace(
+        rows,
+        name=name,
+        read=partial(_chunks, rows.read, copy, name),
+        reopen=partial(_reopened, rows.reopen, copy, name) if rows.reopen else None,
+        read_with_previews=partial(_chunks, rows.read_with_previews, copy, name) if rows.read_with_previews else None,
+        ids=partial(ids, rows.ids) if rows.ids else None,
+    )
+
+
+def _chunks(read: Callable[[int], Iterator[Chunk]], copy: _Copy, name: str, size: int) -> Iterator[Chunk]:
+    """Yield the chunks that `read` yields; payloads that are converted later also name the original in errors."""
+    with _named(copy, name):
+        for chunk in read(size):
+            if isinstance(chunk.payloads, TablePayloads):
+                chunk = replace(chunk, payloads=chunk.payloads.renamed(str(copy.path), name))
+            yield chunk
 
 
 def _reopened(

@@ -47,6 +47,11 @@ class TablePayloads(Sequence[dict[str, Any]]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def renamed(self, old: str, new: str) -> "TablePayloads":
+        """Return the same payloads, whose errors have the name `new` instead of `old`."""
+        path, first = self._source
+        return TablePayloads(self._batch, self._names, self._label, (path.replace(old, new), first))
+
     def labels(self) -> list[Any]:
         """Return the label of each row, None if there is none; converts no other column."""
         return self._plain(self._label) if self._label else [None] * len(self)

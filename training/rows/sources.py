@@ -37,11 +37,20 @@ def open_rows(source: Any, settings: DataConfig | None = None, spec: InputSpec |
             transform from the data.
 
     Raises:
-        DataError: there are no such rows, they cannot be read, or they do not have the encoder's columns.
+        DataError: there are no such rows, they cannot be read, they do not have the encoder's columns, or the settings
+            have a window, and the rows are no recordings.
     """
+    settings = settings or (spec.settings if spec else DataConfig())
+    rows = _open_source(source, settings, spec)
+    if spec is None:
+        rows.check_recording_settings(settings)
+    return rows
+
+
+def _open_source(source: Any, settings: DataConfig, spec: InputSpec | None) -> Rows:
+    """Open rows by a name or from an object, as `open_rows` does."""
     from lookalike.training.rows.builtin import BUILTIN
 
-    settings = settings or (spec.settings if spec else DataConfig())
     if not isinstance(source, str | os.PathLike):
         return _open("objects:open_object", source, settings, spec)
     name = os.fspath(source)

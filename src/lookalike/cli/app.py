@@ -15,23 +15,20 @@ from lookalike.cli.drift_command import drift
 from lookalike.cli.encoders import export_encoder
 from lookalike.cli.items import compact, export, import_
 from lookalike.cli.keys import app as keys_app
-from lookalike.cli.options import Data, Device, Limit, Number, Set, StoreOption, open_store, out, with_options
+from lookalike.cli.options import Data, Device, Number, Set, StoreOption, open_store, out, with_options
 from lookalike.cli.reading_options import ReadingOptions
 from lookalike.cli.retraining import prune, retrain, track
+from lookalike.cli.search import search
 from lookalike.cli.serve import Host, Keys, Port, TlsCert, TlsKey, Workers, serve_and_announce, settings_for
-from lookalike.cli.thinning_options import ThinningOptions
 from lookalike.cli.training import doctor, explain, rates, settings, train
 from lookalike.cli.why import why
 from lookalike.index.ann.spec import Metric
-from lookalike.index.limits import DEFAULT_LIMIT, MAX_LIMIT, check_limit
 from lookalike.training.choices import DeviceName
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
-SEARCH_CHUNK = 4_096
-"""Rows that one search sends to the index at once."""
 
 
 @app.callback()
@@ -234,76 +231,8 @@ def embed(
     embed_to_npy(open_data(data, spec=version.encoder.inputs), version.encoder, version.metric, to)
 
 
-@app.command()
-@with_options(ThinningOptions)
-def search(
-    store: StoreOption,
-    data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="Rows to search with; - reads a photo from standard input.")
-    ] = None,
-    id_: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead. May be repeated.")
-    ] = None,
-    row: Annotated[
-        str | None,
-        typer.Option(
-            "--row",
-            metavar="JSON",
-            help="A row of a table, or a part of it, to search with instead: JSON such as "
-            '\'{"color": "red"}\', a file of JSON, or - for standard input.',
-        ),
-    ] = None,
-    limit: Limit = DEFAULT_LIMIT,
-    filter_: Annotated[
-        str | None,
-        typer.Option(
-            "--filter",
-            metavar="JSON",
-            help='Return only items that match, as \'{"field": "label", "equal": 3}\'; see the README.',
-        ),
-    ] = None,
-    device: Device = "auto",
-    *,
-    options: ThinningOptions,
-) -> None:
-    """Search the current items.
-
-    The current items are the champion's items with all later changes, as in the service. Prints one JSON object for
-    each query: its id, its hits (best first), its novelty, and for a part of a row the columns that were used.
-    """
-    from lookalike.cli.search_input import photo_from
-    from lookalike.cli.search_output import print_hits, read_filter_text
-    from lookalike.cli.search_row import read_row
-    from lookalike.data import open_data
-    from lookalike.index.changes.collection import open_collection
-    from lookalike.index.errors import QueryError
-    from lookalike.index.versions.embed import suited
-
-    if sum(map(bool, (data, id_, row))) != 1:
-        found = ", ".join(name for name, given in (("DATA", data), ("--id", id_), ("--row", row)) if given) or "none"
-        raise QueryError("search", expected="one of DATA, --id and --row", found=found)
-    check_limit(limit, MAX_LIMIT)
-    parsed = None if filter_ is None else read_filter_text(filter_)
-    collection = open_collection(open_store(store), open_store(store).champion_number(), device)
-    left_out = options.thinning(collection.encoder, by_ids=bool(id_))
-    if id_:
-        print_hits(collection.items, id_, collection.searcher.search_items(id_, limit, parsed, left_out))
-    elif row:
-        asked, columns = read_row(row, collection.encoder)
-        names = [str(number) for number in range(len(asked))]
-        print_hits(collection.items, names, collection.searcher.search_rows(asked, limit, parsed), columns)
-    elif data == "-":
-        photo = photo_from(sys.stdin.buffer, collection.encoder.transform)
-        print_hits(collection.items, ["-"], collection.searcher.search_rows(photo, limit, parsed, left_out))
-    elif data:
-        rows = open_data(data, spec=collection.encoder.inputs)
-        for chunk in suited(rows, collection.encoder).chunks(SEARCH_CHUNK):
-            print_hits(
-                collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, parsed, left_out)
-            )
-
-
-app.command()(why)
+for asking in (search, why):
+    app.command()(asking)
 
 
 @app.command()

@@ -65,6 +65,7 @@ def _explain(a: str, b: str, store: Any, device: Any) -> dict[str, Any]:
 
     collection = open_collection(store, store.champion_number(), device)
     version = collection.version
+    version.check_embeds()
     with closing(ChangeLog(store.folder)) as log:
         pair = np.stack([input_of(collection, log, name) for name in (a, b)])
     occlusion = compare(version.encoder, inputs_of_version(collection), pair)

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,55 @@ def test_an_encoder_that_lists_none_or_whose_rows_are_gone_knows_none(tmp_path: 
     found = snapshot(tmp_path, 1)
     held = choose_holdout(found, encoder(tmp_path, BASE[5 : 5 + listed]), tmp_path, trained_to=0, share=0.5, seed=0)
     assert (len(held) > 50) == (listed == 0)
+
+
+def windows(count: int, first: int = 0, each: int = 10) -> list[dict[str, object]]:
+    """Payloads of `each` windows of `count` recordings; a window overlaps the next one."""
+    places = range(0, 2 * each, 2)
+    return [{"recording": f"r{first + n}", "start": at, "end": at + 4} for n in range(count) for at in places]
+
+
+def recorded(store: Path, upto: int) -> TrainingSnapshot:
+    """BASE as 20 recordings, combined with the log."""
+    payloads = windows(20)
+    made = replace(made_rows(BASE, payloads=payloads), group="recording")
+    rows = ChampionRows(made, "base", len(BASE), hashlib.sha256(BASE.tobytes()).hexdigest())
+    return take_snapshot(rows, store, upto, lambda puts: np.ones(len(puts), np.bool_), fit_preprocessor(BASE, "none"))
+
+
+def test_new_windows_are_held_out_by_recording(tmp_path: Path) -> None:
+    more = windows(40, first=20)
+    more += [{"recording": "r0", "start": at, "end": at + 4} for at in range(20, 40, 2)]  # r0 continues; 20 overlaps
+    log_changes(tmp_path, *(put(f"n{i}", NEW[i], payload) for i, payload in enumerate(more)))
+    found = recorded(tmp_path, len(more))
+    assert len(found.stretches) == 200 + len(more)
+    its = encoder(tmp_path, BASE[30:40])  # recording r3
+    chosen = set[int]()
+    for seed in range(8):
+        held = choose_holdout(found, its, tmp_path, trained_to=0, share=0.2, seed=seed)
+        assert held[:10].tolist() == list(range(30, 40))
+        new = set(held[10:].tolist())
+        assert 60 <= len(new) <= 100  # 0.2 of 410
+        assert 600 not in new  # it overlaps a window that the encoder was trained on
+        whole = {place for place in new if place < 600}
+        assert whole == {10 * (place // 10) + i for place in whole for i in range(10)}
+        chosen |= {place // 10 for place in new}
+    assert len(chosen) > 15
+
+
+def test_no_held_out_window_equals_a_training_window(tmp_path: Path) -> None:
+    silent = NEW[:400].copy()
+    silent[::10] = 7  # the first window of each recording
+    log_changes(tmp_path, *(put(f"n{i}", silent[i], payload) for i, payload in enumerate(windows(40, first=20))))
+    found = recorded(tmp_path, 400)
+    held = choose_holdout(found, encoder(tmp_path, BASE[30:40]), tmp_path, trained_to=0, share=0.2, seed=0)
+    assert len(held) > 50
+    assert not (held_rows(found, held) == 7).any()
+
+
+def test_the_end_of_a_single_new_recording_is_held_out(tmp_path: Path) -> None:
+    log_changes(tmp_path, *(put(f"n{i}", NEW[i], payload) for i, payload in enumerate(windows(1, 20, each=50))))
+    held = choose_holdout(
+        recorded(tmp_path, 50), encoder(tmp_path, BASE[30:40]), tmp_path, trained_to=0, share=0.1, seed=0
+    )
+    assert held[10:].tolist() == [245, 246, 247, 248, 249]

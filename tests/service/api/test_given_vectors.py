@@ -69,6 +69,10 @@ async def test_refuses_inputs_and_names_what_to_send(client: httpx.AsyncClient) 
     ):
         members = problem(answer, 422)
         assert "send them to POST /search as `embeddings`" in members["detail"]
+    for body in ({"ids": ["row-1", "row-2"]}, {"input": NEW, "id": "row-1"}):
+        members = problem(await client.post("/explain", json=body), 422)
+        assert members["field"] == "version"
+        assert members["found"] == "a version of existing embeddings"
 
 
 @pytest.mark.parametrize("payload", [{"kind": "new"}, {"kind": ["new"]}], ids=["plain", "with a list"])
@@ -111,5 +115,5 @@ async def test_the_client_puts_embeddings(client: httpx.AsyncClient) -> None:
         assert done.count == 2
         found = await ours.search(embeddings=np.array([NEW], np.float32), limit=2)
         assert [hit.id for hit in found.results[0].hits] == ["a", "b"]
-        with pytest.raises(ValueError, match="expected exactly one of inputs and embeddings"):
+        with pytest.raises(ValueError, match="expected exactly one of inputs, images and embeddings"):
             await ours.put(["a"])

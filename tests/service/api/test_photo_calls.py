@@ -1,8 +1,9 @@
 """Calls with photos, over HTTP, against a version whose encoder reads photos."""
 
+import asyncio
 import json
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,26 @@ async def best(client: httpx.AsyncClient, **request: Any) -> list[str]:
     hits = [result["hits"][0] for result in answer.json()["results"]]
     assert max(hit["score"] for hit in hits) < 12
     return [hit["id"] for hit in hits]
+
+
+async def test_decoding_and_searching_have_one_deadline(shared: Store) -> None:
+    """Each of the two steps would be in time alone."""
+    async with listening_to(shared, deadline_seconds=0.5) as (client, serving):
+        read, search, embed = serving.photos.read, serving.current.engine.search, serving.current.engine.embed
+
+        def slow(step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def wait(*arguments: Any, **options: Any) -> Any:
+                await asyncio.sleep(0.3)
+                return await step(*arguments, **options)
+
+            return wait
+
+        vars(serving.photos)["read"] = slow(read)
+        vars(serving.current.engine).update(search=slow(search), embed=slow(embed))
+        for path in ("/search", "/embed"):
+            answer = await client.post(path, content=PNG, headers={"Content-Type": "image/png"})
+            answered(answer, 504, "request")
+            assert answer.json()["expected"] == "an answer in 0.5 s"
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])

@@ -209,6 +209,9 @@ async def test_sends_table_rows_with_words_for_categories(tmp_path: Path) -> Non
     ):
         read = await client.embed(table)
         found = await client.search(inputs=table, limit=1)
+        parts = await client.embed([*table[:4], {"animal": "cat", "legs": None}])
+    assert read.embeddings.shape == (9, version.encoder.latent_dim)
+    assert parts.columns[4] == ("animal",)
     expected = [version.embeddings.at(version.items.positions([f"item-{row}"]))[0] for row in range(9)]
     np.testing.assert_allclose(read.embeddings, expected, atol=1e-5)
     np.testing.assert_allclose([result.hits[0].score for result in found.results], 1, atol=1e-5)

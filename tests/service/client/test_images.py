@@ -126,7 +126,7 @@ def test_refuses_what_cannot_be_sent(tmp_path: Path) -> None:
             client.search(images=[b"x"], ids=["a"])
         with pytest.raises(ValueError, match="exactly one of rows and images"):
             client.embed()
-        with pytest.raises(ValueError, match="exactly one of inputs and images"):
+        with pytest.raises(ValueError, match="exactly one of inputs, images and embeddings"):
             client.put(["a"])
         with pytest.raises(ValueError, match="images: expected one for each of 2 ids, found 1"):
             client.put(["a", "b"], images=[b"x"])

@@ -1,3 +1,4 @@
+import base64
 import json
 from typing import Any
 
@@ -104,6 +105,43 @@ def test_refuses_an_unexpected_content_type() -> None:
         read_embeddings(npy_answer(to_npy(EMBEDDINGS), kind="Text/HTML; charset=utf-8"), 3)
     with pytest.raises(MalformedResponse, match="Content-Type"):
         read_object(Response(200, {}, b"{}", "r1"))
+
+
+TEXTS = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in EMBEDDINGS]
+
+
+def test_reads_embeddings_of_json() -> None:
+    read = read_embeddings(json_answer({"version": 7, "embeddings": TEXTS}), 3)
+    np.testing.assert_array_equal(read.embeddings, EMBEDDINGS)
+    assert (read.version, read.windows, read.columns) == (7, (), ())
+    assert read.embeddings.flags.writeable
+    fields = {"version": 7, "embeddings": TEXTS, "columns": [["size"], None, []]}
+    assert read_embeddings(json_answer(fields), 3).columns == (("size",), None, ())
+    places = [{"input": number, "start": 0.5, "end": 2.5} for number in (0, 1, 1)]
+    read = read_embeddings(json_answer({"version": 7, "embeddings": TEXTS, "windows": places}), 2)
+    assert [place.input for place in read.windows] == [0, 1, 1]
+    assert len(read.embeddings) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"embeddings": TEXTS[:2]}, "embeddings"),
+        ({"embeddings": [*TEXTS[:2], TEXTS[2][:4]]}, "embeddings"),
+        ({"embeddings": [*TEXTS[:2], "not base64"]}, "embeddings"),
+        ({"embeddings": [1, 2, 3]}, "embeddings"),
+        ({"embeddings": ["", "", ""]}, "embeddings"),
+        ({"embeddings": 3}, "embeddings"),
+        ({}, "embeddings"),
+        ({"embeddings": [base64.b64encode(np.float32("nan").tobytes()).decode()] * 3}, "body"),
+        ({"embeddings": TEXTS, "columns": [None]}, "columns"),
+        ({"embeddings": TEXTS, "columns": [None, "size", None]}, r"columns\[1\]"),
+        ({"embeddings": TEXTS, "windows": [{"input": 5, "start": 0, "end": 1}]}, "windows"),
+    ],
+)
+def test_refuses_wrong_embeddings_of_json(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(MalformedResponse, match=f"^{field}: "):
+        read_embeddings(json_answer({"version": 7, **fields}), 3)
 
 
 WHOLE = {"version": 7, "sequence": 3, "results": [FOUND]}

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lookalike.training.errors import DataError
-from lookalike.training.fit.split import hold_out, hold_out_recordings, split_rows
+from lookalike.training.fit.split import hold_out, split_rows
 from lookalike.training.rows import Chunk, Rows
 from lookalike.training.tables.columns import Column
-from lookalike.training.transforms import Stretch
-from tests.factories import array_rows, blobs, quick
+from tests.factories import array_rows, blobs, quick, stretches
 
 ROWS = array_rows(blobs())
 
@@ -217,15 +216,10 @@ def test_reports_positions_and_leaves_out_the_given_rows() -> None:
             assert part[:, 0].tolist() == places.tolist()
 
 
-def windows(*counts: int, hop: int = 2, length: int = 4) -> list[Stretch | None]:
-    """`counts[0]` windows of a recording "0", `counts[1]` windows of a recording "1", ..., each overlaps the next."""
-    return [Stretch(str(n), i * hop, i * hop + length) for n, count in enumerate(counts) for i in range(count)]
-
-
 def window_rows(*counts: int, hop: int = 2, values: NDArray[np.float32] | None = None) -> Rows:
-    stretches = windows(*counts, hop=hop)
-    inputs = np.arange(float(len(stretches)), dtype=np.float32)[:, None] if values is None else values
-    payloads = [s._asdict() for s in stretches if s]
+    places = stretches(*counts, hop=hop)
+    inputs = np.arange(float(len(places)), dtype=np.float32)[:, None] if values is None else values
+    payloads = [s._asdict() for s in places if s]
 
     def read(size: int) -> Iterator[Chunk]:
         for first in range(0, len(inputs), size):
@@ -235,45 +229,11 @@ def window_rows(*counts: int, hop: int = 2, values: NDArray[np.float32] | None =
     return dataclasses.replace(array_rows(inputs), read=read, group="recording")
 
 
-@given(
-    counts=st.lists(st.integers(1, 30), min_size=4, max_size=20),
-    share=st.floats(0.05, 0.5),
-    seed=st.integers(0, 99),
-)
-def test_holds_out_whole_recordings_or_the_end_of_each(counts: list[int], share: float, seed: int) -> None:
-    stretches = windows(*counts)
-    held = hold_out_recordings(stretches, share, seed)
-    assert held.any()
-    recordings = np.repeat(np.arange(len(counts)), counts)
-    shares = np.bincount(recordings, held) / counts
-    if ((shares == 0) | (shares == 1)).all():
-        assert held.sum() <= max(3 * max(1, round(len(held) * share)), 1)
-    else:  # the end of each recording
-        for number, count in enumerate(counts):
-            of_one = held[recordings == number]
-            assert (np.diff(of_one.astype(int)) >= 0).all()
-            assert of_one.sum() in {np.rint(count * share), max(1, np.rint(count * share))}
-    assert np.array_equal(held, hold_out_recordings(stretches, share, seed))
-
-
-def test_recordings_of_about_the_share_are_held_out_whole_by_the_seed() -> None:
-    chosen = {tuple(np.flatnonzero(hold_out_recordings(windows(*[5] * 20), 0.1, seed))) for seed in range(9)}
-    assert len(chosen) > 3
-    for places in chosen:
-        assert len(places) == 10
-        assert {place // 5 for place in places} == {places[0] // 5, places[-1] // 5}
-
-
-@pytest.mark.parametrize(("counts", "held"), [((20,), {18, 19}), ((20, 20), {18, 19, 38, 39}), ((2,), {1})])
-def test_the_end_of_few_long_recordings_is_held_out(counts: tuple[int, ...], held: set[int]) -> None:
-    assert set(np.flatnonzero(hold_out_recordings(windows(*counts), 0.1, 0))) == held
-
-
 @pytest.mark.parametrize("counts", [(40,), (9,) * 12])
 def test_no_training_window_overlaps_a_held_out_window(counts: tuple[int, ...]) -> None:
     split = split_rows(window_rows(*counts), quick("data.validation=0.2"))
-    stretches = windows(*counts)
-    train, validation = ([stretches[place] for place in part] for part in split.places)
+    places = stretches(*counts)
+    train, validation = ([places[place] for place in part] for part in split.places)
     assert not any(a and b and a.overlaps(b) for a in train for b in validation)
     left_out = sum(counts) - len(train) - len(validation)
     assert left_out == (1 if len(counts) == 1 else 0)  # the window before the end overlaps the first one that is held

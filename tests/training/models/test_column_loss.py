@@ -138,12 +138,12 @@ def test_the_best_constant_output_is_the_means_and_the_logs_of_the_shares() -> N
 
 
 def test_refuses_a_squashed_output() -> None:
-    with pytest.raises(ConfigError, match=r"model\.output: expected linear, because the loss mse\+cross_entropy"):
+    with pytest.raises(ConfigError, match=r"the loss mse\+cross_entropy needs logits of a table's"):
         check_pair(column_loss(MSE, MIXED, [1.0] * 4), ModelConfig(output="sigmoid"))
 
 
 def test_refuses_a_loss_of_probabilities_for_categories() -> None:
-    with pytest.raises(ConfigError, match=r"loss\.kind: expected a loss of values or logits, .*, found bce"):
+    with pytest.raises(ConfigError, match=r"loss\.kind: expected bce_logits, mse, .*, found bce\. Use --set"):
         column_loss(LOSSES["bce"], MIXED, [1.0] * 4)
 
 

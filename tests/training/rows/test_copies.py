@@ -10,6 +10,8 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lookalike.training.config import DataConfig
@@ -74,6 +76,21 @@ def test_errors_name_the_original(memory: Any) -> None:
     memory.pipe("/f/k=1/a.csv", b"x\n1\n2\noops\n")
     with pytest.raises(DataError, match=r"^memory://f/k=1/a\.csv, row 2, column x"):
         open_rows("memory://f")
+
+
+def test_errors_of_ids_and_payloads_name_the_original(tmp_path: Path, memory: Any) -> None:
+    table = pa.table({"x": [1.0, 2.0], "bytes": [[b"text"], [b"\xff"]], "id": ["a", "b"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    memory.pipe("/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    rows = open_rows("memory://a.parquet")
+    with pytest.raises(DataError, match=r"^memory://a\.parquet, row 1, column bytes: expected text"):
+        list(next(rows.chunks()).payloads)
+    pq.write_table(pa.table({"x": [1.0, 2.0], "id": ["a", None]}), tmp_path / "a.parquet")
+    memory.pipe("/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    rows = open_rows("memory://a.parquet")
+    assert rows.ids is not None
+    with pytest.raises(DataError, match=r"^memory://a\.parquet, row 1, column id"):
+        list(rows.ids())
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])

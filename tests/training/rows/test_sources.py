@@ -160,3 +160,28 @@ def test_a_recorded_name_must_still_be_there(tmp_path: Path) -> None:
         check_reopens(name, "Do it.")
     with pytest.raises(DataError, match=r"DataFrame: expected the rows, .*, found no file .*\. Do it\."):
         check_reopens("DataFrame", "Do it.")
+
+
+@pytest.mark.parametrize(
+    "source", ["digits", np.ones((3, 2)), pa.table({"x": [1.0, 2.0]})], ids=["digits", "array", "table"]
+)
+def test_a_window_is_refused_for_rows_that_are_no_recordings(source: object) -> None:
+    with pytest.raises(
+        DataError, match=r"expected windows of recordings, because of data\.window, found rows of shape"
+    ):
+        open_rows(source, DataConfig(window=8))
+    with pytest.raises(DataError, match=r"Leave out data\.hop, data\.rate, or cut recordings into windows with"):
+        open_rows(source, DataConfig(hop=8, rate=5.0))
+    rows = open_rows(source)
+    with pytest.raises(DataError, match="expected windows of recordings"):
+        rows.with_settings(DataConfig(window=8))
+
+
+def test_the_settings_of_recordings_need_a_window(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("t,x\n" + "".join(f"{i},{i * i}\n" for i in range(20)), encoding="utf-8")
+    with pytest.raises(DataError, match=r"because of data\.time, found rows of shape \(2,\)"):
+        open_rows(path, DataConfig(time="t"))
+    rows = open_rows(path, DataConfig(window=4, time="t"))
+    assert rows.with_settings(DataConfig(window=4, time="t")) is rows
+    assert open_rows(path, DataConfig(window=4, time="t"), InputSpec((Column("x"),))).shape == (1,)
