@@ -271,10 +271,9 @@ def search(
     The current items are the champion's items with all later changes, as in the service. Prints one JSON object for
     each query: its id, its hits (best first), its novelty, and for a part of a row the columns that were used.
     """
-    from lookalike.cli.search_input import photo_from
+    from lookalike.cli.search_input import open_queries, photo_from
     from lookalike.cli.search_output import print_hits, read_filter_text
     from lookalike.cli.search_row import read_row
-    from lookalike.data import open_data
     from lookalike.index.changes.collection import open_collection
     from lookalike.index.errors import QueryError
     from lookalike.index.versions.embed import suited
@@ -296,7 +295,7 @@ def search(
         photo = photo_from(sys.stdin.buffer, collection.encoder.transform)
         print_hits(collection.items, ["-"], collection.searcher.search_rows(photo, limit, parsed, left_out))
     elif data:
-        rows = open_data(data, spec=collection.encoder.inputs)
+        rows = open_queries(data, collection)
         for chunk in suited(rows, collection.encoder).chunks(SEARCH_CHUNK):
             print_hits(
                 collection.items, chunk.ids, collection.searcher.search_rows(chunk.inputs, limit, parsed, left_out)

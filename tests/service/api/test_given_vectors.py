@@ -132,5 +132,5 @@ async def test_the_client_puts_embeddings(client: httpx.AsyncClient) -> None:
         assert done.count == 2
         found = await ours.search(embeddings=np.array([NEW], np.float32), limit=2)
         assert [hit.id for hit in found.results[0].hits] == ["a", "b"]
-        with pytest.raises(ValueError, match="expected exactly one of inputs and embeddings"):
+        with pytest.raises(ValueError, match="expected exactly one of inputs, images and embeddings"):
             await ours.put(["a"])
