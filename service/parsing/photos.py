@@ -134,7 +134,7 @@ def _is_known(content: bytes) -> bool:
 
 
 def _kind(content: bytes) -> str:
-    """What a file is that is not known; HEIC and AVIF files have their brand after `ftyp`."""
+    """Return the kind of a file that is refused. HEIC and AVIF files have their brand after `ftyp`."""
     if content[4:8] == b"ftyp" and (brand := content[8:12]) in _BRANDS:
         return _BRANDS[brand]
     return f"a file that begins with {content[:8]!r}" if content else "an empty file"
