@@ -60,9 +60,11 @@ class _Lines:
         self.thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.ended.set()
         self.thread.join()
+        if kind and self.done == self.begun[1]:
+            return  # nothing was done: the error is all that there is to say
         seconds, rate = self._since(self.begun)
         self._print(f"{rate}, {timedelta(seconds=round(seconds))} in all")
 

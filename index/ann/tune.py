@@ -70,13 +70,13 @@ class TuningResult:
     def told(self, target: Target) -> dict[str, Any]:
         """Return the trials, the choice and its reason, for the manifest."""
         met = sum(meets(trial, target) for trial in self.trials)
+        which = f"the fastest of {met} trials that meet the target, of {len(self.trials)}"
         each = f"{self.chosen.bytes / self.chosen.items:.1f} bytes per item"
         return {
             "target": asdict(target),
             "chosen": asdict(self.chosen),
             "reason": f"recall {self.chosen.recall:.4f} (at least {self.chosen.low:.4f}) in "
-            f"{self.chosen.latency_us:.1f} µs and {each}: the fastest of {met} trials that meet the target, "
-            f"of {len(self.trials)}",
+            f"{self.chosen.latency_us:.1f} µs and {each}: {which if len(self.trials) > 1 else 'the only trial'}",
             "trials": [asdict(trial) for trial in self.trials],
             "skipped": self.skipped,
             "seconds": round(self.seconds, 2),

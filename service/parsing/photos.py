@@ -22,6 +22,10 @@ from lookalike.training.transforms import ImageTransform
 __all__ = ["Photo", "PhotoRows", "check_photos", "decode_photos", "file_photos", "photos_of_json"]
 
 _EXPECTED = "a JPEG, PNG or WebP photo"
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF file"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "a HEIC file"),
+}
 _SHOWN = 64
 """Characters of a file's name in an error."""
 
@@ -63,9 +67,11 @@ def check_photos(count: int, name: str, limits: RequestLimits) -> None:
     """Check that a call may have so many photos.
 
     Raises:
-        RequestError: there is no photo, or the version's encoder was not trained on photos.
+        RequestError: there is no photo, or the version has no encoder, or one that was not trained on photos.
         TooLargeError: there are too many.
     """
+    remedy = "A search accepts `embeddings` or `ids`, and an item has an `embedding`."
+    limits.check_embeds(name, remedy, found="a photo")
     if limits.photo is None:
         shape = ", ".join(map(str, limits.input_shape))
         rows = f"rows of {len(limits.table.columns)} columns" if limits.table else f"rows of shape ({shape})"
@@ -100,8 +106,9 @@ def _decode(photo: Photo, transform: ImageTransform, max_pixels: int, *, preview
 
     content = _from_base64(photo.content, photo.field) if isinstance(photo.content, str) else bytes(photo.content)
     if not _is_known(content):
-        found = "an empty file" if not content else f"a file that begins with {content[:8]!r}"
-        raise RequestError(photo.field, expected=_EXPECTED, found=found)
+        raise RequestError(
+            photo.field, expected=_EXPECTED, found=_kind(content), remedy="Save the photo as one of these."
+        )
     try:
         opened = photos.open_photo(content, photo.field, transform, max_pixels=max_pixels)
         row = photos.to_pixels(opened, transform).reshape(-1)
@@ -124,6 +131,13 @@ def _is_known(content: bytes) -> bool:
     """Whether a file begins as a JPEG, PNG or WebP file does: a request may not choose Pillow's other readers."""
     is_webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
     return is_webp or content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+
+
+def _kind(content: bytes) -> str:
+    """Return the kind of a file that is refused. HEIC and AVIF files have their brand after `ftyp`."""
+    if content[4:8] == b"ftyp" and (brand := content[8:12]) in _BRANDS:
+        return _BRANDS[brand]
+    return f"a file that begins with {content[:8]!r}" if content else "an empty file"
 
 
 def _shown(name: str | None) -> str:

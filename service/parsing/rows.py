@@ -101,10 +101,10 @@ class RequestLimits:
         """The field of an item with its row."""
         return "input" if self.embeds else "embedding"
 
-    def check_embeds(self, field: str, remedy: str) -> None:
+    def check_embeds(self, field: str, remedy: str, found: str = "inputs") -> None:
         """Raises RequestError if there is no encoder for the inputs in a field of the request."""
         if not self.embeds:
-            expected, found = "embeddings, because this version has no encoder", "inputs"
+            expected = "embeddings, because this version has no encoder"
             raise RequestError(field, expected=expected, found=found, remedy=remedy)
 
     def for_version(self, number: int | None, kind: str) -> "RequestLimits":

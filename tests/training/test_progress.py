@@ -1,3 +1,4 @@
+import contextlib
 import re
 import threading
 from collections.abc import Callable
@@ -50,6 +51,15 @@ def test_long_work_prints_a_line_at_intervals_also_if_no_step_ends(
     logged = log.read_text().splitlines()
     assert [line.partition(" ")[2] for line in logged] == lines
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", logged[0].partition(" ")[0])
+
+
+def test_work_that_fails_before_it_begins_prints_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for steps in (0, 2):
+        with contextlib.suppress(KeyError), progress_bar("reading", 3, "rows") as advance:
+            advance(steps)
+            raise KeyError
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("reading: 2/3 rows, ")
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -224,7 +224,7 @@ def _assembled(header: dict[str, Any], digest: str, path: Path, model: OnnxModel
     preprocess: Preprocessor = unscaled(width)
     if "columns" in header:
         preprocess = build_preprocessor("none", read_columns(header["columns"]))
-        if preprocess.width != width or preprocess.features != width:
+        if preprocess.width != width or any(column.kind != "numeric" for column in preprocess.columns):
             raise ValueError(f"{preprocess.width} columns for rows of {width} numbers")
     return OnnxEncoder(header, digest, _device(device), preprocess, np.empty(0, np.uint64), path=path, model=model)
 

@@ -56,7 +56,7 @@ def open_photo_file(path: Path, settings: DataConfig, spec: InputSpec | None = N
 
 
 def _rows(name: str, photos: Photos, settings: DataConfig, spec: InputSpec | None) -> Rows:
-    _check_skipped(photos, settings)
+    _check_skipped(photos, settings, can_set=spec is None)
     transform = spec.transform if spec else None
     if isinstance(transform, ImageTransform):
         return _photo_rows(name, photos, transform, None)
@@ -135,7 +135,7 @@ def _payload(name: str, size: list[int]) -> dict[str, Any]:
     return {"file": name, **({"label": label} if label else {}), "width": size[0], "height": size[1]}
 
 
-def _check_skipped(photos: Photos, settings: DataConfig) -> None:
+def _check_skipped(photos: Photos, settings: DataConfig, *, can_set: bool) -> None:
     count = len(photos.names) + len(photos.skipped)
     if not count:
         found = f"no photos, only {_first(photos.others)}" if photos.others else "no photos"
@@ -146,7 +146,7 @@ def _check_skipped(photos: Photos, settings: DataConfig) -> None:
         found = f"{bad:,} of {count:,} unreadable: {'; '.join(_by_reason(photos, IN_ERROR)[:IN_ERROR])}"
         install = next((file.remedy for file in photos.skipped if file.remedy.startswith("pip")), "")
         share = math.ceil(100 * bad / count) / 100
-        more = f"--set data.max_unreadable={share:g} skips them." if photos.names else ""
+        more = f"--set data.max_unreadable={share:g} skips them." if photos.names and can_set else ""
         remedy = f"Run {install}. {more}" if install else f"Repair or remove them. {more}"
         raise DataError(str(photos.folder), expected, found, remedy=remedy.strip())
 

@@ -214,7 +214,17 @@ def _notes(fields: list[pa.Field], used: set[str], seen: _Seen) -> list[str]:
             f"payload, not input, because the text has many distinct values: {_listed(names)}. --text {names[0]} takes "
             f"one in as n-grams, --category {names[0]} as a category; --exclude {names[0]} ends this note"
         )
+    if names := [one.name for one in left if _is_vector(one.type)]:
+        notes.append(
+            f"payload, not input, because the values are lists of numbers: {_listed(names)}. If they are embeddings, "
+            f"build with --encoder none, without a training; --exclude {names[0]} ends this note"
+        )
     return notes
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests) and pa.types.is_floating(kind.value_type)
 
 
 def _listed(names: list[str]) -> str:

@@ -119,7 +119,9 @@ def _open_folder(folder: Path, settings: DataConfig, spec: InputSpec | None) -> 
 def _open_table(
     name: Path, kind: str, parts: Sequence[Part], settings: DataConfig, spec: InputSpec | None = None
 ) -> Rows:
-    """Open a table of one or several files."""
+    """Open a table of one or several files; its rows are embeddings if the encoder reads them so."""
+    if spec is not None and spec.vectors:
+        return _open("vectors:open_vectors", name, settings)
     if kind == "text":
         return _open("csv_table:open_csv", name, settings, spec, parts)
     files = [_found("typed_files:open_typed_file")(kind, part) for part in parts]

@@ -186,7 +186,8 @@ def _npz_column(path: Path, name: str, count: int, size: int) -> list[Any]:
     with _member(path, name) as stream:
         shape, _, dtype = _read_header(stream, field)
         if shape != (count,) or dtype.kind not in "biufU":
-            raise DataError(field, expected=f"{count} numbers or strings", found=f"shape {shape}, dtype {dtype}")
+            remedy = f"Save {name}.astype(str) instead." if dtype.hasobject else ""
+            raise DataError(field, f"{count} numbers or strings", f"shape {shape}, dtype {dtype}", remedy)
         _check_size(field, shape, dtype, size - stream.tell())
         values = np.frombuffer(stream.read(), dtype).tolist()
     if name == "payloads":

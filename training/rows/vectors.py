@@ -29,6 +29,8 @@ __all__ = ["open_vectors"]
 
 _NAMES = ("embedding", "embeddings", "vector", "vectors")
 """If several columns have lists of numbers, the column with the first of these names is the vector."""
+_SHOWN = 20
+"""Columns that a note names."""
 _PAYLOAD = "payload"
 _REMEDY = "Name the column of the vectors with --columns NAME."
 
@@ -82,7 +84,16 @@ def _open_parquet(path: Path, settings: DataConfig) -> Rows:
     def reopen(settings: DataConfig, spec: Any) -> Rows:
         return _open_parquet(path, settings)
 
-    return Rows(str(path), (dim,), count, False, read, settings=settings, reopen=reopen)
+    notes = () if to_rows is _lists or settings.columns else (_numbers_line(names),)
+    return Rows(str(path), (dim,), count, False, read, settings=settings, reopen=reopen, notes=notes)
+
+
+def _numbers_line(names: list[str]) -> str:
+    """The note that says which columns are the vector, if the file has no column of lists."""
+    shown = ", ".join(names if len(names) <= _SHOWN else [*names[: _SHOWN - 1], "...", names[-1]])
+    return (
+        f"no column of lists: the vectors are the {len(names):,} columns of numbers ({shown}); --columns names others"
+    )
 
 
 def _vector_columns(path: Path, schema: pa.Schema, settings: DataConfig) -> list[str]:

@@ -54,7 +54,7 @@ def _train(rows: Rows, run: Path, overrides: list[str], out: Console) -> Trained
     """Train, or resume an interrupted run of an earlier demo. A finished run is not trained again."""
     out.print(f"{run.name} autoencoder on {rows.name}")
     try:
-        done = train(rows, load_config(None, overrides), run, resume=True)
+        done = train(rows, load_config(None, overrides), run, resume=run.exists())
     except ResumeError as error:
         error.remedy = f"Remove {run.parent}, or choose another --store."
         raise

@@ -105,10 +105,9 @@ def _results(
     collection: "Collection", data: str | None, options: SearchOptions
 ) -> Iterator[tuple[list[str], "SearchResult", list[list[str] | None] | None]]:
     """The names of some queries, their hits, and for parts of rows the columns that each query used."""
-    from lookalike.cli.search_input import photo_from
+    from lookalike.cli.search_input import open_queries, photo_from
     from lookalike.cli.search_output import read_filter_text
     from lookalike.cli.search_row import read_row
-    from lookalike.data import open_data
     from lookalike.index.versions.embed import suited
 
     encoder, searcher, limit = collection.encoder, collection.searcher, options.limit
@@ -123,5 +122,5 @@ def _results(
         photo = photo_from(sys.stdin.buffer, encoder.transform)
         yield ["-"], searcher.search_rows(photo, limit, filter_, thinning), None
     elif data:
-        for chunk in suited(open_data(data, spec=encoder.inputs), encoder).chunks(SEARCH_CHUNK):
+        for chunk in suited(open_queries(data, collection), encoder).chunks(SEARCH_CHUNK):
             yield chunk.ids, searcher.search_rows(chunk.inputs, limit, filter_, thinning), None

@@ -1,15 +1,28 @@
-"""Read the query of a search from standard input."""
+"""Read the queries of a search: the rows of DATA, or a photo from standard input."""
 
 from typing import BinaryIO
 
+from lookalike.data import open_data
+from lookalike.index.changes.collection import Collection
 from lookalike.training.array_types import Floats
 from lookalike.training.errors import DataError
+from lookalike.training.rows import Rows
 from lookalike.training.transforms import ImageTransform, Transform
 
-__all__ = ["photo_from"]
+__all__ = ["open_queries", "photo_from"]
 
 NAME = "standard input"
 MOST_BYTES = 1 << 30
+
+
+def open_queries(data: str, collection: Collection) -> Rows:
+    """Open the rows of DATA as the encoder reads them. Raises DataError, which says so if DATA is an item's id."""
+    try:
+        return open_data(data, spec=collection.encoder.inputs)
+    except DataError as error:
+        if collection.items.find(data) is not None:
+            error.remedy = "An item has this id: to search with it, use --id."
+        raise
 
 
 def photo_from(stream: BinaryIO, transform: Transform | None) -> Floats:

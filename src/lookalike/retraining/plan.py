@@ -12,6 +12,7 @@ from lookalike.index.ann.vectors import comparable
 from lookalike.index.changes.collection import embedded
 from lookalike.index.changes.holdout import choose_holdout
 from lookalike.index.changes.training_snapshot import ChampionRows, TrainingSnapshot, check_whole, take_snapshot
+from lookalike.index.evaluation.gate import FEWEST_ROWS
 from lookalike.index.versions.embed import suited
 from lookalike.index.versions.manifest import RetrainedRows
 from lookalike.index.versions.store import Store
@@ -85,13 +86,14 @@ class Plan:
         """Return the plan as text."""
         rows = self.summary
         unreadable = f", {rows.unreadable:,} left out that its encoder cannot embed" if rows.unreadable else ""
+        few = f", too few to judge: {FEWEST_ROWS} are needed" if rows.held < FEWEST_ROWS else ""
         outside = f"left out because of values outside the range that the champion knows: {rows.outside:,} "
         outside += f"({self.collection.clipped.text()}); if they are right, train on them with `lookalike train`"
         return [
             f"champion: version {self.champion.number}",
             f"rows: {rows.rows:,} of {rows.name} and the changes up to {rows.sequence:,}: {rows.new:,} new, "
             f"{rows.replaced:,} replaced, {rows.deleted:,} deleted{unreadable}",
-            f"held out of both trainings: {rows.held:,}",
+            f"held out of both trainings: {rows.held:,}{few}",
             *([outside] if rows.outside else []),
             *(["columns: the champion's, by name"] if self.champion.encoder.columns else []),
             f"settings: {rows.settings}",

@@ -67,6 +67,12 @@ def test_the_manifest_entry_is_json_with_the_reason(tuned: TuningResult) -> None
     assert tuned.evidence["recall"] == tuned.chosen.recall
 
 
+def test_the_reason_for_the_index_of_a_user_compares_nothing() -> None:
+    target = Target(key="Flat")
+    told = tune(EMBEDDINGS.head(200), QUERIES, target).told(target)
+    assert told["reason"].endswith(" bytes per item: the only trial")
+
+
 def test_measurements_are_reproducible(tuned: TuningResult) -> None:
     """Compares everything except the times."""
     again = tune(EMBEDDINGS, QUERIES, Target(), seconds=1e9)

@@ -29,6 +29,7 @@ def shown(data: Path) -> Path:
     store = data.parent / "a store [of] rows"
     done = run("demo", data, "--store", store, "--no-serve")
     assert done.code == 0, done.err
+    assert "checkpoint" not in done.err
     (store / "printed").write_text(done.out)
     return store
 
@@ -76,6 +77,6 @@ def test_uses_labels_to_score_the_encoders(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("\n".join(["a,b,c,label", *lines]))
     out = io.StringIO()
     query = run_demo(str(tmp_path / "rows.csv"), tmp_path / "store", [], Console(file=out, width=200))
-    raw = next(line for line in out.getvalue().splitlines() if "raw rows" in line)
+    raw = next(line for line in out.getvalue().splitlines() if "preprocessed rows" in line)
     assert [cell.strip() for cell in raw.split("│")][3] == "1.000"
     assert query == tmp_path / "store" / "query.json"

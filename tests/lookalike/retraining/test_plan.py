@@ -1,5 +1,7 @@
 """Plans of retrainings of a tiny store of digits."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from lookalike.index.versions.store import Store
@@ -30,3 +32,6 @@ def test_a_plan_without_outside_rows_does_not_mention_them(store_copy: Store) ->
     plan = make_plan(RetrainOptions(store_copy, device="cpu"), store_copy.open_champion(), 0)
     assert (plan.summary.outside, plan.summary.outside_first) == (0, [])
     assert not any(line.startswith("left out") for line in plan.lines())
+    assert "held out of both trainings: 144" in plan.lines()
+    few = replace(plan, held=plan.held[:99])
+    assert "held out of both trainings: 99, too few to judge: 100 are needed" in few.lines()

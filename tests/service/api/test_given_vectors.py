@@ -1,5 +1,6 @@
 """The service of a version without an encoder, over a real socket."""
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lookalike.service.client import AsyncClient
 from lookalike.service.parsing.bodies import NPY
 from lookalike.training.artifact.given_vectors import write_vectors
 from tests.factories import cloud, made_rows
+from tests.photos import photo
 from tests.service.changing import listening_to
 from tests.service.helpers import answered, call, problem, to_npy
 
@@ -73,6 +75,23 @@ async def test_refuses_inputs_and_names_what_to_send(client: httpx.AsyncClient) 
         members = problem(await client.post("/explain", json=body), 422)
         assert members["field"] == "version"
         assert members["found"] == "a version of existing embeddings"
+    picture = photo((1, 2, 3), "JPEG")
+    images, form = (
+        [b64encode(picture).decode()],
+        b'--x\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n',
+    )
+    form += picture + b"\r\n--x--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    for answer in (
+        await client.post("/search", json={"images": images}),
+        await client.post("/search", content=picture, headers={"Content-Type": "image/jpeg"}),
+        await client.post("/search", content=form, headers=kind),
+        await client.post("/embed", json={"images": images}),
+        await client.put("/items?id=a", content=picture, headers={"Content-Type": "image/jpeg"}),
+        await client.put("/items", content=form, headers=kind),
+    ):
+        members = problem(answer, 422)
+        assert members["expected"] == "embeddings, because this version has no encoder"
 
 
 @pytest.mark.parametrize("payload", [{"kind": "new"}, {"kind": ["new"]}], ids=["plain", "with a list"])

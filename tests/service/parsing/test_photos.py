@@ -53,6 +53,8 @@ def test_makes_previews_if_they_are_wanted() -> None:
         (b"", "a JPEG, PNG or WebP photo", "an empty file"),
         (b"{}", "a JPEG, PNG or WebP photo", "a file that begins with b'{}'"),
         (photo(COLOR, "GIF"), "a JPEG, PNG or WebP photo", "a file that begins with b'GIF87a"),
+        (b"\0\0\0\x1cftypheic\0\0\0\0mif1", "a JPEG, PNG or WebP photo", "a HEIC file"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0avif", "a JPEG, PNG or WebP photo", "an AVIF file"),
         (photo(COLOR, "JPEG")[:-9], "a readable photo", "truncated"),
         (photo(COLOR, "JPEG")[:40], "", ""),
         (PNG[:50], "", ""),

@@ -178,7 +178,10 @@ def test_too_many_unreadable_photos_are_an_error(tmp_path: Path) -> None:
     damaged(tmp_path)
     message = refused(tmp_path)
     assert "expected at most 1.00% unreadable photos, found 3 of 5 unreadable: cut.png (" in message
-    assert "--set data.max_unreadable=0.6 skips them." in message
+    assert message.endswith("Repair or remove them. --set data.max_unreadable=0.6 skips them.")
+    with pytest.raises(DataError) as error:  # the commands that have an encoder have no --set
+        open_rows(str(tmp_path), spec=InputSpec(transform=ImageTransform(height=3, width=4, mode="rgb")))
+    assert str(error.value).endswith("Repair or remove them.")
     assert open_rows(str(tmp_path), DataConfig(max_unreadable=0.6)).count == 2
 
 

@@ -28,6 +28,14 @@ def names(table: dict[str, Any], **settings: Any) -> list[str]:
     return [column.name for column in chosen(table, **settings)[0]]
 
 
+def test_a_note_names_columns_that_may_be_embeddings() -> None:
+    table = {"x": [1.5, 2.5], "vector": [[0.5, 1.0], [2.0, 3.5]], "sizes": [[1, 2], [3]]}
+    columns, (note,) = chosen(table)
+    assert [column.name for column in columns] == ["x"]
+    assert "the values are lists of numbers: vector. If they are embeddings, build with --encoder none" in note
+    assert chosen(table, exclude=("vector",))[1] == []
+
+
 def test_finds_columns_in_the_files_order() -> None:
     table = {"kind": ["a", "b"], "id": [1, 2], "x": [1.5, 2.5], "note": ["u", "v"], "good": [True, False]}
     columns, notes = chosen(table, {"kind": ("a", "b")})

@@ -213,7 +213,7 @@ def test_converts_numeric_ids_to_strings(tmp_path: Path) -> None:
         ({"a": NUMBERS, "b": NUMBERS}, "arrays ['a', 'b']"),
         ({"inputs": NUMBERS, "ids": range(5)}, "shape (5,)"),
         ({"inputs": NUMBERS, "labels": NUMBERS}, "shape (6, 4)"),
-        ({"inputs": NUMBERS, "ids": np.array([Trap()] * 6)}, "dtype object"),
+        ({"inputs": NUMBERS, "ids": np.array([Trap()] * 6)}, "dtype object. Save ids.astype(str) instead."),
         ({"inputs": np.asfortranarray(NUMBERS)}, "found Fortran order"),
     ],
 )

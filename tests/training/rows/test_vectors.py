@@ -54,7 +54,7 @@ def test_a_column_of_lists_is_the_vector_and_others_are_payload(tmp_path: Path, 
 def test_the_settings_name_the_columns_of_ids_and_labels(tmp_path: Path) -> None:
     path = parquet(tmp_path / "v.parquet", key=[7, 8], kind=["x", "y"], v=[[1.0], [2.0]])
     chunk = all_of(opened(path, id="key", label="kind"))
-    assert (chunk.ids, chunk.payloads) == (["7", "8"], [{"label": "x"}, {"label": "y"}])
+    assert (chunk.ids, chunk.payloads) == (["7", "8"], [{"kind": "x", "label": "x"}, {"kind": "y", "label": "y"}])
     path = parquet(tmp_path / "w.parquet", id=["a", None], v=[[1.0], [2.0]])
     with pytest.raises(DataError, match="row 1, column id: expected an id, found a missing value"):
         all_of(opened(path))
@@ -69,6 +69,12 @@ def test_columns_of_numbers_are_the_vector_if_there_are_no_lists(tmp_path: Path)
     assert (chunk.ids[0], chunk.payloads[0]) == ("5", {"note": "a"})
     chunk = all_of(opened(path, columns=("z", "x")))
     assert np.array_equal(chunk.inputs, VECTORS[:, [2, 0]])
+    told = "no column of lists: the vectors are the 3 columns of numbers (x, y, z); --columns names others"
+    assert (opened(path).notes, opened(path, columns=("z", "x")).notes) == ((told,), ())
+    path = parquet(tmp_path / "w.parquet", **{f"c{number}": [1.0] for number in range(21)})
+    assert (
+        f"21 columns of numbers ({', '.join(f'c{number}' for number in range(19))}, ..., c20);" in opened(path).notes[0]
+    )
     assert chunk.payloads[0] == {"y": pytest.approx(float(VECTORS[0, 1])), "note": "a"}
 
 
