@@ -14,7 +14,7 @@ import numpy as np
 from lookalike.service.errors import RequestError, TooLargeError
 from lookalike.service.parsing.bodies import Body
 from lookalike.service.parsing.multipart import Part
-from lookalike.service.parsing.rows import RequestLimits, check_count
+from lookalike.service.parsing.rows import RequestLimits, check_count, check_memory
 from lookalike.training.array_types import Floats
 from lookalike.training.errors import DataError
 from lookalike.training.transforms import ImageTransform
@@ -64,7 +64,7 @@ def check_photos(count: int, name: str, limits: RequestLimits) -> None:
 
     Raises:
         RequestError: there is no photo, or the version's encoder was not trained on photos.
-        TooLargeError: there are too many.
+        TooLargeError: there are too many for a call, or for the memory.
     """
     if limits.photo is None:
         shape = ", ".join(map(str, limits.input_shape))
@@ -73,6 +73,7 @@ def check_photos(count: int, name: str, limits: RequestLimits) -> None:
     if not count:
         raise RequestError(name, expected="at least one photo", found="no photo")
     check_count(count, name, limits)
+    check_memory(count, name, limits)
 
 
 def decode_photos(
