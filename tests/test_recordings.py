@@ -223,7 +223,10 @@ async def test_a_call_has_at_most_max_rows_windows(folder: Path, version: Versio
 
 
 @pytest.mark.anyio
-async def test_put_cuts_a_longer_segment_into_items(store_folder_copy: Path, folder: Path) -> None:
+async def test_put_cuts_a_longer_segment_into_items(
+    store_folder_copy: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.service.parsing.item_bodies.MAX_COPIES", 100_000)
     version = Store(store_folder_copy).open_champion("cpu")
     samples = recorded(3)
     items = [
@@ -241,8 +244,24 @@ async def test_put_cuts_a_longer_segment_into_items(store_folder_copy: Path, fol
         assert first["embedding"] == short["embedding"]  # the same window
         found = await call(client, "/search", inputs=[samples[HOP : WINDOW + HOP].tolist()], limit=1)
         assert found["results"][0]["hits"][0]["id"] == "long@0.5"
+        several = {"id": "several", "input": recorded(4)[: WINDOW + HOP].tolist(), "payload": {"text": "x" * 65_000}}
+        answered(await client.put("/items", json={"items": [several]}), 413, "items")
+        assert (await client.get("/items/several@0")).status_code == 404
+        assert (await client.put("/items", json={"items": [several | {"payload": {}}]})).json()["count"] == 2
         repeated = {"items": [items[0], {"id": "long@0.5", "input": items[1]["input"]}]}
         answered(await client.put("/items", json=repeated), 422, "items[2].id")
+
+
+@pytest.mark.anyio
+async def test_explains_a_segment_with_missing_samples(folder: Path, version: Version) -> None:
+    samples: list[list[float | None]] = recorded(3)[: WINDOW + HOP].tolist()
+    samples[1] = [None, None]
+    async with serving(settings_for(folder / "store"), version) as client:
+        found = await call(client, "/search", inputs=[samples[:WINDOW]], limit=1)
+        hit = found["results"][0]["hits"][0]
+        explained = await call(client, "/explain", input=samples[:WINDOW], id=hit["id"])
+        assert explained["score"] == pytest.approx(hit["score"], abs=1e-4)
+        answered(await client.post("/explain", json={"input": samples, "id": hit["id"]}), 413, "input")
 
 
 @pytest.fixture

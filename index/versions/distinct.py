@@ -7,6 +7,7 @@ if the query is an item, not the query's own stretch. An item without a stretch 
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +27,7 @@ FIRST = 4
 """Candidates for each hit at first; if too few of them stay, the search is repeated with FIRST times as many."""
 MOST = MAX_FOUND - 2
 """The most candidates of a query. If fewer than the limit of these stay, the query has fewer hits."""
-_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|min|h)")
+_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|min|h)", re.ASCII)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0}
 
 Candidates = Callable[[Integers, int, bool], tuple[Floats, Positions]]
@@ -87,12 +88,13 @@ def _distance(exclude: float | str, transform: WindowTransform) -> float:
     """Return a distance in the unit of start and end: seconds, or samples if the samples have no time."""
     unit = "samples" if transform.rate is None else "seconds"
     expected = f"a number of {unit} from 0 on" + ("" if transform.rate is None else ", or a time such as 30s")
+    distance: object = exclude
     if isinstance(exclude, str):
         match = _DURATION.fullmatch(exclude)
-        exclude = float(match[1]) * _SECONDS[match[2]] if match and transform.rate is not None else math.nan
-    if isinstance(exclude, bool) or not 0 <= exclude < math.inf:
+        distance = float(match[1]) * _SECONDS[match[2]] if match and transform.rate is not None else None
+    if isinstance(distance, bool) or not isinstance(distance, int | float) or not 0 <= distance < math.inf:
         raise QueryError("exclude", expected=expected, found=truncate_repr(exclude))
-    return float(exclude)
+    return float(distance)
 
 
 def payload_stretch(items: HasPayloads, position: int) -> Stretch | None:
@@ -142,7 +144,7 @@ def thinned(
 def _kept(row: Positions, stretch_at: StretchAt, limit: int, thinning: Thinning, query: Stretch | None) -> list[int]:
     """Return the places of the first `limit` candidates that stay."""
     kept: list[int] = []
-    taken: dict[str, list[Stretch]] = {}
+    taken: dict[str, tuple[list[float], list[float]]] = {}  # the starts and ends of stretches that stay, in order
     near = query.widened(thinning.exclude) if query and thinning.exclude is not None else None
     for place, position in enumerate(row.tolist()):
         if position < 0 or len(kept) == limit:
@@ -151,9 +153,18 @@ def _kept(row: Positions, stretch_at: StretchAt, limit: int, thinning: Thinning,
         if stretch:
             if near and stretch.overlaps(near):
                 continue
-            others = taken.setdefault(stretch.recording, [])
-            if thinning.distinct and any(stretch.overlaps(other) for other in others):
+            if thinning.distinct and not _takes(stretch, taken.setdefault(stretch.recording, ([], []))):
                 continue
-            others.append(stretch)
         kept.append(place)
     return kept
+
+
+def _takes(stretch: Stretch, taken: tuple[list[float], list[float]]) -> bool:
+    """Add a stretch to the sorted starts and ends of stretches that do not overlap; False if it overlaps one."""
+    starts, ends = taken
+    place = bisect_left(starts, stretch.end)  # the stretches before this place begin before the new one ends
+    if place and ends[place - 1] > stretch.start:
+        return False
+    starts.insert(place, stretch.start)
+    ends.insert(place, stretch.end)
+    return True

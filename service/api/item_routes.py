@@ -31,6 +31,7 @@ from lookalike.service.parsing.bodies import (
     receive_body,
 )
 from lookalike.service.parsing.item_bodies import ItemBatch, decode_items
+from lookalike.service.parsing.json_bodies import decode_body
 from lookalike.service.parsing.photo_bodies import PhotoBody, decode_photo_items
 from lookalike.service.parsing.query_strings import read_params
 from lookalike.service.parsing.request_models import DeleteParams, ItemParams, ListParams, PutParams, PutRequest
@@ -62,7 +63,7 @@ async def put_items(request: Request) -> Response:
     body = await receive_body(request, PUT_MEDIA)
     limits = serving.current.limits
     if media_type(request) == JSON:
-        batch = decode_items(bytes(body), limits)
+        batch = await decode_body(decode_items, body, limits)
     else:
         batch = await asyncio.to_thread(decode_photo_items, PhotoBody.of(request, body), limits)
     try:

@@ -40,10 +40,12 @@ from lookalike.service.parsing.bodies import (
 )
 from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_embed, decode_search
 from lookalike.service.parsing.explain_bodies import decode_explain
+from lookalike.service.parsing.json_bodies import decode_body
 from lookalike.service.parsing.npy_bodies import decode_npy, decode_npy_search
 from lookalike.service.parsing.photo_bodies import PhotoBody, decode_photo_embed, decode_photo_search
 from lookalike.service.parsing.photos import Photo
-from lookalike.service.parsing.request_models import EmbedRequest, ExplainRequest, NpyParams, SearchRequest
+from lookalike.service.parsing.query_strings import read_params
+from lookalike.service.parsing.request_models import EmbedParams, EmbedRequest, ExplainRequest, NpyParams, SearchRequest
 from lookalike.service.parsing.rows import RequestLimits, rows_from_array
 from lookalike.service.serving.explaining import explain_pair
 from lookalike.service.serving.serving import Current, Serving
@@ -58,7 +60,7 @@ guarded = APIRouter(route_class=GuardedRoute, dependencies=KEY)
 admin = APIRouter(route_class=WriteRoute, dependencies=KEY, responses=problems(401, 403, 415), tags=["admin"])
 
 
-@guarded.post("/embed", **describe_call(EmbedRequest, EmbedResponse), tags=["embed"])
+@guarded.post("/embed", **describe_call(EmbedRequest, EmbedResponse, params=EmbedParams), tags=["embed"])
 async def embed(request: Request) -> Response:
     """Embed rows or photos. Accepts JSON, application/x-npy, a photo, or a form with photos as its files.
 
@@ -69,16 +71,19 @@ async def embed(request: Request) -> Response:
     current = serving.current
     limits = current.limits
     limits.check_embeds("inputs", "The rows are embeddings already: send them to POST /search as `embeddings`.")
-    if (media := media_type(request)) in ROW_MEDIA:
-        query = EmbedQuery(decode_npy(body, "inputs", limits)) if media == NPY else decode_embed(bytes(body), limits)
+    if (media := media_type(request)) == NPY:
+        form = read_params(EmbedParams, request.query_params).encoding_format
+        query = EmbedQuery(decode_npy(body, "inputs", limits), form)
+    elif media == JSON:
+        query = await decode_body(decode_embed, body, limits)
     else:
         query = await asyncio.to_thread(decode_photo_embed, PhotoBody.of(request, body), limits)
     work = _embed(request, current, query)
     embeddings = await (_in_time(request, work) if query.photos else work)
     record_answer(request.scope, len(embeddings), current.version.number)
-    form = "npy" if wants_npy(request) else query.form
     columns = limits.table.used(query.rows) if limits.table else None
-    return embeddings_response(current.collection, embeddings, form, query.windows, columns)
+    answered = "npy" if wants_npy(request) else query.form
+    return embeddings_response(current.collection, embeddings, answered, query.windows, columns)
 
 
 @guarded.post("/search", **describe_call(SearchRequest, SearchResponse, 404, 503, params=NpyParams), tags=["search"])
@@ -93,7 +98,7 @@ async def search(request: Request) -> Response:
     body = await receive_body(request)
     current = serving.current
     if (media := media_type(request)) in ROW_MEDIA:
-        query = _search_query(request, media, body, current.limits)
+        query = await _search_query(request, media, body, current.limits)
     else:
         query = await asyncio.to_thread(decode_photo_search, PhotoBody.of(request, body), current.limits)
     work = _search(request, current, query)
@@ -122,7 +127,7 @@ async def explain(request: Request) -> Response:
     serving: Serving = request.app.state.serving
     body = await receive_body(request, (JSON,))
     current = serving.current
-    query = decode_explain(bytes(body), current.limits)
+    query = await decode_body(decode_explain, body, current.limits)
     await serving.wait_for_sequence(current, query.min_sequence)
     sequence = current.collection.applied
     explained = await _in_time(request, explain_pair(serving, current, query, is_disconnected(request)))
@@ -183,12 +188,12 @@ async def reload(request: Request) -> Response:
     return JSONResponse({"version": current.version.number})
 
 
-def _search_query(request: Request, media: str, body: Body, limits: RequestLimits) -> SearchQuery:
+async def _search_query(request: Request, media: str, body: Body, limits: RequestLimits) -> SearchQuery:
     if media == NPY:
         return decode_npy_search(body, request.query_params, limits)
     if misplaced := sorted(set(request.query_params) & NpyParams.model_fields.keys()):
         raise RequestError(misplaced[0], expected="the field in the JSON body", found="it in the query string")
-    return decode_search(bytes(body), limits)
+    return await decode_body(decode_search, body, limits)
 
 
 async def _embed(request: Request, current: Current, query: EmbedQuery) -> Floats:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lookalike.service.errors import RequestError, truncate_repr
+from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.tables.columns import CODE, PARSED, TEXT_PARTS, TIME_PARTS, Column, fields_of
@@ -20,6 +20,9 @@ from lookalike.training.tables.parts import code_texts, encode_parts
 
 __all__ = ["TableInputs"]
 
+MAX_TEXT, MAX_TEXTS = 1 << 20, 1 << 24
+"""Characters that one text, and all texts of a column in a call, may have if they are hashed: a third of a second for
+each million."""
 _NUMBER: set[type] = {int, float, type(None)}
 _TEXT: set[type] = {str, type(None)}
 _KINDS: dict[str, tuple[set[type], str]] = {
@@ -116,6 +119,8 @@ def _decode_field(columns: list[Column], values: tuple[Any, ...], at: str) -> Do
     if not set(map(type, values)) <= types:
         wrong = next(number for number, value in enumerate(values) if type(value) not in types)
         raise RequestError(_cell(at, wrong, column), expected=expected, found=truncate_repr(values[wrong]))
+    if column.part in TEXT_PARTS:
+        _check_texts(columns, values, at)
     if column.part and column.part != CODE:
         return _parts(columns, values, at, expected)
     if column.kind == "categorical":
@@ -133,6 +138,19 @@ def _names(column: Column, values: tuple[Any, ...]) -> list[Any]:
         return list(values)
     names: list[Any] = code_texts(pa.array([None if value is None else float(value) for value in values])).to_pylist()
     return names
+
+
+def _check_texts(columns: list[Column], values: tuple[Any, ...], at: str) -> None:
+    """Raises TooLargeError if texts take too long to hash."""
+    total = 0
+    for row, value in enumerate(values):
+        total += (size := len(value or ""))
+        if size > MAX_TEXT:
+            found = f"{size} characters"
+            raise TooLargeError(_cell(at, row, columns[0]), expected=f"at most {MAX_TEXT} characters", found=found)
+    if total > MAX_TEXTS:
+        expected = f"at most {MAX_TEXTS} characters in the texts of a call"
+        raise TooLargeError(columns[0].field[:64], expected=expected, found=f"{total} characters")
 
 
 def _parts(columns: list[Column], values: tuple[Any, ...], at: str, expected: str) -> Doubles:

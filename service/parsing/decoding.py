@@ -200,6 +200,6 @@ def _rows(values: Any, kind: str, limits: RequestLimits) -> tuple[Floats, tuple[
     check_count(len(values), kind, limits)
     at = kind + "[{}]"
     if limits.windows and kind == "inputs":
-        segments = cut_segments(values, limits.windows, limits.max_rows, at)
+        segments = cut_segments(values, limits.windows, limits.max_windows, at)
         return to_float32(segments.rows, kind, limits, at), segments.described
     return to_float32(rows_from_json(list(values), kind, limits, at), kind, limits, at), ()

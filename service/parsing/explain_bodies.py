@@ -8,6 +8,7 @@ from lookalike.service.parsing.json_bodies import check_lists, parse_json
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.request_models import ExplainRequest
 from lookalike.service.parsing.rows import RequestLimits, to_float32
+from lookalike.service.parsing.segments import cut_segments
 from lookalike.training.array_types import Floats
 
 __all__ = ["ExplainQuery", "decode_explain"]
@@ -46,5 +47,8 @@ def decode_explain(body: bytes, limits: RequestLimits) -> ExplainQuery:
         return ExplainQuery(request.ids, None, request.min_sequence)
     if request.id is None or given != ["input", "id"]:
         raise RequestError("ids, input, id", expected=_EXPECTED, found=" and ".join(given) or "none")
-    values = rows_from_json([request.input], "inputs", limits, "input")
+    if limits.windows:
+        values = cut_segments([request.input], limits.windows, 1, "input").rows
+    else:
+        values = rows_from_json([request.input], "inputs", limits, "input")
     return ExplainQuery([request.id], to_float32(values, "inputs", limits, "input"), request.min_sequence)

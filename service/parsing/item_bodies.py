@@ -17,18 +17,24 @@ from lookalike.index.items.ids import IDS, id_problem
 from lookalike.index.items.integers import INTEGERS, REMEDY, find_large, may_hold_large
 from lookalike.service.errors import RequestError, TooLargeError
 from lookalike.service.parsing.decoding import validate
-from lookalike.service.parsing.json_bodies import MAX_FIELDS, check_items, parse_exactly
+from lookalike.service.parsing.json_bodies import (
+    MAX_FIELDS,
+    MAX_PAYLOAD,
+    check_items,
+    check_payload_bytes,
+    parse_exactly,
+)
 from lookalike.service.parsing.json_rows import rows_from_json
 from lookalike.service.parsing.photos import Photo, photos_of_json
 from lookalike.service.parsing.request_models import Item, PutRequest
-from lookalike.service.parsing.rows import JSON_ERRORS, RequestLimits, check_count, parser_for, to_float32
-from lookalike.service.parsing.segments import cut_segments, window_items
+from lookalike.service.parsing.rows import FIELD_BYTES, JSON_ERRORS, RequestLimits, check_count, parser_for, to_float32
+from lookalike.service.parsing.segments import Segments, cut_segments, window_items
 from lookalike.training.array_types import Doubles
 
 __all__ = ["MAX_PAYLOAD", "ItemBatch", "decode_items", "photo_batch"]
 
-MAX_PAYLOAD = 1 << 16
-"""Bytes of one payload, as JSON."""
+MAX_COPIES = 1 << 24
+"""Bytes of payloads that the windows of segments may have, because each window has a copy."""
 _Parts = tuple[list[str], list[Any], Doubles]
 """Ids, payloads and rows (n, width)."""
 
@@ -66,7 +72,8 @@ def decode_items(body: bytes, limits: RequestLimits) -> ItemBatch:
     values = [getattr(item, limits.item_field) for item in items]
     if not limits.windows:
         return _row_batch(ids, payloads, rows_from_json(values, "inputs", limits, _place(limits)), limits)
-    segments = cut_segments(values, limits.windows, limits.max_rows, _place(limits))
+    segments = cut_segments(values, limits.windows, limits.max_windows, _place(limits))
+    _check_copies(payloads, segments)
     return _row_batch(*window_items(ids, payloads, segments, limits.windows), segments.rows, limits)
 
 
@@ -81,6 +88,15 @@ def _row_batch(ids: list[str], payloads: list[dict[str, Any]], values: Doubles, 
     texts = _texts(payloads)
     rows = to_float32(values, "inputs", limits, _place(limits))
     return ItemBatch(ids, rows if limits.origin is None else values, texts)
+
+
+def _check_copies(payloads: list[dict[str, Any]], segments: Segments) -> None:
+    """Raises TooLargeError if the windows of longer segments repeat too many bytes of their segments' payloads."""
+    sizes = list(map(len, _texts(payloads)))
+    copied = sum(sizes[window.input] for window in segments.windows if not window.is_whole)
+    if copied > MAX_COPIES:
+        expected = f"at most {MAX_COPIES} bytes of payloads in the windows of all segments"
+        raise TooLargeError("items", expected=expected, found=str(copied))
 
 
 def _texts(payloads: list[dict[str, Any]]) -> list[str]:
@@ -155,6 +171,8 @@ def _read_flat(parser: simdjson.Parser, body: bytes, limits: RequestLimits) -> _
             return None
         if len(names) > 2 and not isinstance(payload, simdjson.Object):
             return None
+        if len(body) > FIELD_BYTES:
+            check_payload_bytes(item, f"items[{number}].payload")
         rows[number] = np.frombuffer(row.as_buffer(of_type="d"))
         ids.append(name)
         payloads.append(orjson.loads(payload.mini) if isinstance(payload, simdjson.Object) else {})

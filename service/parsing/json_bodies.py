@@ -4,20 +4,37 @@ A Python object takes many times the memory of its JSON text, and while a large 
 other call. So the checks count brackets first.
 """
 
+import asyncio
 import json
 import math
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
 import simdjson
 
 from lookalike.index.items.integers import may_hold_large
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
+from lookalike.service.parsing.bodies import Body
 from lookalike.service.parsing.rows import FIELD_BYTES, JSON_ERRORS, RequestLimits, check_field_bytes
 
-__all__ = ["MAX_FIELDS", "check_items", "check_lists", "check_sizes", "parse_exactly", "parse_json", "restore_integers"]
+__all__ = [
+    "MAX_FIELDS",
+    "MAX_PAYLOAD",
+    "check_brackets",
+    "check_items",
+    "check_lists",
+    "check_payload_bytes",
+    "check_sizes",
+    "decode_body",
+    "parse_exactly",
+    "parse_json",
+    "restore_integers",
+]
 
+MAX_PAYLOAD = 1 << 16
+"""Bytes of one payload, as JSON."""
 MAX_FIELDS = 1_000
 """Fields of a large body; no call has as many as ten."""
 SPARE_LISTS = 1_000
@@ -27,6 +44,15 @@ BRACKET_BYTES = 16
 _LISTS = ("inputs", "embeddings", "ids", "items", "images")
 _NEXT_LIST = re.compile(rb"\]\s*,")
 """The end of a list that another list follows; the parser itself limits lists inside lists."""
+
+Query = TypeVar("Query")
+
+
+async def decode_body(decode: Callable[[bytes, RequestLimits], Query], body: Body, limits: RequestLimits) -> Query:
+    """Decode a JSON body; a large one in a thread, so that other calls are answered in the meantime."""
+    if len(body) <= limits.large_bytes:
+        return decode(bytes(body), limits)
+    return await asyncio.to_thread(lambda: decode(bytes(body), limits))
 
 
 def parse_json(text: str | bytes, name: str = "body") -> Any:
@@ -70,10 +96,15 @@ def check_lists(body: bytes, limits: RequestLimits) -> None:
 
 def check_items(body: bytes, limits: RequestLimits) -> None:
     """Raises TooLargeError if items have too many lists or objects."""
-    most = SPARE_LISTS + limits.max_rows * max(_inner_lists(limits), 2) + len(body) // BRACKET_BYTES
-    if body.count(b"[") > most or body.count(b"{") > most:
-        raise TooLargeError("body", expected=f"at most {limits.max_rows} items in a call", found="more brackets")
+    check_brackets(body, "body", limits.max_rows * max(_inner_lists(limits), 2))
     check_sizes(body, limits.max_rows)
+
+
+def check_brackets(text: bytes, name: str, expected: int) -> None:
+    """Raises TooLargeError if items or payloads have many more lists or objects than `expected`."""
+    most = SPARE_LISTS + expected + len(text) // BRACKET_BYTES
+    if text.count(b"[") > most or text.count(b"{") > most:
+        raise TooLargeError(name, expected=f"at most {most} lists and objects", found="more brackets")
 
 
 def check_sizes(body: bytes, most: int) -> None:
@@ -98,8 +129,18 @@ def check_sizes(body: bytes, most: int) -> None:
         if name in _LISTS and isinstance(value, simdjson.Array):
             if len(value) > most:
                 raise TooLargeError(name, expected=f"at most {most} in a call", found=str(len(value)))
+            for number, item in enumerate(value if name == "items" else ()):
+                check_payload_bytes(item, f"items[{number}].payload")
         elif isinstance(value, simdjson.Object | simdjson.Array):
             check_field_bytes(name[:64], len(value.mini))
+
+
+def check_payload_bytes(item: Any, place: str) -> None:
+    """Raises TooLargeError if the payload of an item that simdjson read is much too large, so that no objects are made
+    of it."""
+    payload = item.get("payload") if isinstance(item, simdjson.Object) else None
+    if isinstance(payload, simdjson.Object | simdjson.Array) and (size := len(payload.mini)) > 2 * MAX_PAYLOAD:
+        raise TooLargeError(place, expected=f"at most {MAX_PAYLOAD} bytes of JSON", found=str(size))
 
 
 def _inner_lists(limits: RequestLimits) -> int:

@@ -12,20 +12,22 @@ from typing import Any
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
-from lookalike.service.errors import RequestError, truncate_repr
+from lookalike.index.items.ids import MAX_ID
+from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.service.parsing.bodies import MULTIPART, Body, header
 from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, photo_search, undecoded
 from lookalike.service.parsing.item_bodies import ItemBatch, photo_batch
-from lookalike.service.parsing.json_bodies import parse_exactly
+from lookalike.service.parsing.json_bodies import MAX_PAYLOAD, check_brackets, parse_exactly
 from lookalike.service.parsing.multipart import Part, read_parts
 from lookalike.service.parsing.photos import Photo, check_photos, file_photos
 from lookalike.service.parsing.query_strings import read_params
-from lookalike.service.parsing.request_models import NpyParams, PutParams
-from lookalike.service.parsing.rows import RequestLimits
+from lookalike.service.parsing.request_models import EmbedParams, NpyParams, PutParams
+from lookalike.service.parsing.rows import FIELD_BYTES, RequestLimits
 
 __all__ = ["PhotoBody", "decode_photo_embed", "decode_photo_items", "decode_photo_search"]
 
-_FIELDS = ("ids", "payloads")
+_FIELDS = {"ids": 12 * MAX_ID, "payloads": 2 * MAX_PAYLOAD}
+"""The fields of a form that are no files, with the most bytes of each element: an escaped character has 12."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,9 @@ class PhotoBody:
 
 def decode_photo_embed(body: PhotoBody, limits: RequestLimits) -> EmbedQuery:
     """A photo, or a form with photos -> a query. Raises MalformedError, RequestError or TooLargeError."""
+    form = read_params(EmbedParams, body.params).encoding_format
     photos = body.photos(limits)
-    return EmbedQuery(undecoded(photos), photos=photos)
+    return EmbedQuery(undecoded(photos), form, photos)
 
 
 def decode_photo_search(body: PhotoBody, limits: RequestLimits) -> SearchQuery:
@@ -116,7 +119,12 @@ def _lists(parts: list[Part], count: int) -> dict[str, list[Any]]:
         if part.name not in _FIELDS or part.name in lists:
             found = "it twice" if part.name in lists else "a field that is no file"
             raise RequestError(part.name[:64] or "body", expected=f"files, {' and '.join(_FIELDS)}", found=found)
-        values = parse_exactly(bytes(part.content), part.name)
+        most = FIELD_BYTES + count * _FIELDS[part.name]
+        if len(part.content) > most:
+            raise TooLargeError(part.name, expected=f"at most {most} bytes", found=str(len(part.content)))
+        text = bytes(part.content)
+        check_brackets(text, part.name, 2 * count)
+        values = parse_exactly(text, part.name)
         if not isinstance(values, list) or len(values) != count:
             raise RequestError(part.name, expected=f"a list of {count}, one for each file", found=truncate_repr(values))
         lists[part.name] = values

@@ -14,7 +14,7 @@ import numpy as np
 from lookalike.service.errors import RequestError, TooLargeError
 from lookalike.service.parsing.bodies import Body
 from lookalike.service.parsing.multipart import Part
-from lookalike.service.parsing.rows import RequestLimits, check_count
+from lookalike.service.parsing.rows import RequestLimits, check_count, check_memory
 from lookalike.training.array_types import Floats
 from lookalike.training.errors import DataError
 from lookalike.training.transforms import ImageTransform
@@ -68,7 +68,7 @@ def check_photos(count: int, name: str, limits: RequestLimits) -> None:
 
     Raises:
         RequestError: there is no photo, or the version has no encoder, or one that was not trained on photos.
-        TooLargeError: there are too many.
+        TooLargeError: there are too many for a call, or for the memory.
     """
     remedy = "A search accepts `embeddings` or `ids`, and an item has an `embedding`."
     limits.check_embeds(name, remedy, found="a photo")
@@ -79,6 +79,7 @@ def check_photos(count: int, name: str, limits: RequestLimits) -> None:
     if not count:
         raise RequestError(name, expected="at least one photo", found="no photo")
     check_count(count, name, limits)
+    check_memory(count, name, limits)
 
 
 def decode_photos(

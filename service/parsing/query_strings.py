@@ -11,7 +11,7 @@ from lookalike.service.parsing.json_bodies import parse_exactly
 
 __all__ = ["read_params"]
 
-_TEXTS = {"after", "id", "kind"}
+_TEXTS = {"after", "encoding_format", "id", "kind"}
 """Parameters whose value is text; every other value is JSON: a number, true, false or an object."""
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -15,6 +15,7 @@ from lookalike.index.limits import DEFAULT_LIMIT
 __all__ = [
     "PAGE",
     "DeleteParams",
+    "EmbedParams",
     "EmbedRequest",
     "ExplainRequest",
     "Item",
@@ -98,7 +99,7 @@ _EXCLUDE = {
     "they are less than this far from it, in seconds (in samples without a clock) or as a time such as 30s. By "
     "default, those that overlap the query are left out.",
 }
-Exclude = Annotated[float | str, WithJsonSchema(_EXCLUDE)]
+Exclude = Annotated[Any, WithJsonSchema(_EXCLUDE)]
 
 
 class _Strict(BaseModel):
@@ -152,6 +153,12 @@ class ExplainRequest(_Strict):
     input: Row | None = None
     id: Id | None = None
     min_sequence: MinSequence = 0
+
+
+class EmbedParams(_Strict):
+    """The query string of an embed call whose body is an .npy array, a photo or a form with photos."""
+
+    encoding_format: Literal["float", "base64"] = "float"
 
 
 class NpyParams(_Strict):

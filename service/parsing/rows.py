@@ -31,6 +31,7 @@ __all__ = [
     "RequestLimits",
     "check_count",
     "check_field_bytes",
+    "check_memory",
     "check_shape",
     "parser_for",
     "read_plain",
@@ -44,6 +45,10 @@ SPARE_COMMAS = 1 << 20
 """Commas that a body may have in ids and in a filter."""
 SHARED_BYTES = 1 << 20
 """A parser keeps buffers as large as the largest body that it has read; larger bodies get their own parser."""
+LARGE_TABLE = 1 << 16
+"""Bytes of rows with texts, dates or categories, which are read value by value."""
+ROWS_BYTES = 1 << 28
+"""Bytes that the rows of one call may have in memory, if a small body can make large rows."""
 JSON_ERRORS = (ValueError, TypeError, RuntimeError, KeyError, IndexError, OverflowError)
 """What simdjson raises for a body that is not as expected."""
 _KINDS = ("inputs", "embeddings")
@@ -100,6 +105,16 @@ class RequestLimits:
     def item_field(self) -> Literal["input", "embedding"]:
         """The field of an item with its row."""
         return "input" if self.embeds else "embedding"
+
+    @property
+    def large_bytes(self) -> int:
+        """A larger JSON body takes so long to decode that a thread decodes it; it has its own parser."""
+        return SHARED_BYTES if self.table is None or self.table.numeric else LARGE_TABLE
+
+    @property
+    def max_windows(self) -> int:
+        """The most windows that the segments of a call are cut into; each value has 8 bytes."""
+        return min(self.max_rows, max(1, ROWS_BYTES // (8 * self.width("inputs"))))
 
     def check_embeds(self, field: str, remedy: str, found: str = "inputs") -> None:
         """Raises RequestError if there is no encoder for the inputs in a field of the request."""
@@ -193,6 +208,13 @@ def check_count(count: int, name: str, limits: RequestLimits) -> None:
     """Raises TooLargeError if a call has too many rows, ids or items."""
     if count > limits.max_rows:
         raise TooLargeError(name, expected=f"at most {limits.max_rows} in a call", found=str(count))
+
+
+def check_memory(count: int, name: str, limits: RequestLimits) -> None:
+    """Raises TooLargeError if so many inputs take too much memory."""
+    most = max(1, ROWS_BYTES // (4 * limits.width("inputs")))
+    if count > most:
+        raise TooLargeError(name, expected=f"at most {most} in a call, because of their size", found=str(count))
 
 
 def check_field_bytes(name: str, size: int) -> None:

@@ -66,6 +66,9 @@ def read_header(path: Path, settings: DataConfig | None = None) -> Header:
         raise damaged(path, error) from error
     except UnicodeDecodeError as error:
         raise not_decodable(str(path), encoding, error.object[error.start]) from error
+    except UnicodeError as error:  # UTF-16 without a byte order mark
+        remedy = "Leave the setting data.encoding out, or name the encoding that the file has."
+        raise DataError(str(path), f"text in {encoding.upper()}", found=str(error), remedy=remedy) from error
     start = len(_BOM) if head.startswith(_BOM) else 0
     start = len(head) - len(head[start:].lstrip(b"\r\n"))
     if start == len(head):
@@ -136,10 +139,16 @@ def _encoding(path: Path, setting: str) -> str:
     return "utf-8"
 
 
+_NO_TEXT = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
+"""Codecs of Python that are no encodings of files."""
+
+
 def _codec(name: str) -> str:
     try:
         "".encode(name)  # refuses codecs that are not of text
-        return codecs.lookup(name).name
+        if (codec := codecs.lookup(name).name) in _NO_TEXT:
+            raise LookupError(codec)
+        return codec
     except (LookupError, ValueError) as error:
         expected = "auto, or an encoding of text such as utf-8, latin-1, cp1252 or utf-16"
         raise ConfigError("data.encoding", expected=expected, found=repr(name)) from error

@@ -4,7 +4,9 @@ A column whose cells all have one type keeps it. A column with text is read like
 numbers is a missing value.
 """
 
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -21,6 +23,12 @@ __all__ = ["excel_file"]
 
 MAX_BYTES = 1 << 30
 """The greatest size of an uncompressed workbook; a sheet is read into memory."""
+MAX_CELLS = 1 << 26
+"""Rows times columns of a sheet: the reader's memory has a place for each, also between two cells that are far apart.
+A workbook of `MAX_BYTES` has fewer cells with values."""
+_CELL = re.compile(rb"""<(?:\w+:)?c\s[^<>]*?\br=["']([A-Z]{1,3})(\d{1,7})["'][^<>]*(?<!/)>""")
+_LONGEST = 1 << 12
+"""Bytes of the tag of a cell, at most."""
 
 
 def excel_file(part: Part) -> TypedFile:
@@ -72,11 +80,35 @@ def _check_size(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
-    except (OSError, zipfile.BadZipFile) as error:
+            if size > MAX_BYTES:
+                expected = f"a workbook of at most {MAX_BYTES:,} bytes, uncompressed"
+                raise DataError(str(path), expected=expected, found=f"{size:,}", remedy="Save the sheet as .csv.")
+            for name in archive.namelist():
+                if name.startswith("xl/worksheets/") and name.lower().endswith(".xml"):
+                    _check_cells(path, archive, name)
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
         raise DataError(str(path), expected="an .xlsx workbook", found=str(error)) from error
-    if size > MAX_BYTES:
-        expected = f"a workbook of at most {MAX_BYTES:,} bytes, uncompressed"
-        raise DataError(str(path), expected=expected, found=f"{size:,}", remedy="Save the sheet as .csv.")
+
+
+def _check_cells(path: Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Refuse a sheet that reaches so far that its reader would need too much memory."""
+    rows, columns, rest = 0, 0, b""
+    with archive.open(name) as sheet:
+        while data := sheet.read(1 << 20):
+            rest += data
+            for letters, row in _CELL.findall(rest):
+                rows = max(rows, int(row))
+                columns = max(columns, _number(letters.decode()))
+            rest = rest[-_LONGEST:]
+    if rows * columns > MAX_CELLS:
+        found = f"{rows:,} rows and {columns:,} columns in {name}"
+        remedy = "Delete the cells that are far from the others, or save the sheet as .csv."
+        raise DataError(str(path), expected=f"sheets of at most {MAX_CELLS:,} cells", found=found, remedy=remedy)
+
+
+def _number(letters: str) -> int:
+    """Return the number of a column, from 1: A is 1, Z is 26, AA is 27."""
+    return sum((ord(letter) - 64) * 26**place for place, letter in enumerate(reversed(letters)))
 
 
 def _column(path: Path, name: str, cells: list[Any]) -> pa.Array:

@@ -55,7 +55,8 @@ def choose_columns(
     table lacks, or that has other values.
     """
     _check_settings(path, schema, settings)
-    fields = [one for one in schema if _is_candidate(one, schema, settings)]
+    index = index_columns(schema)
+    fields = [one for one in schema if _is_candidate(one, index, settings)]
     seen = _Seen(
         {
             one.name: TimeSpan()
@@ -84,12 +85,12 @@ def _named(one: pa.Field, settings: DataConfig) -> bool:
     return one.name in {*settings.category, *settings.number, *settings.text}
 
 
-def _is_candidate(one: pa.Field, schema: pa.Schema, settings: DataConfig) -> bool:
+def _is_candidate(one: pa.Field, index: set[str], settings: DataConfig) -> bool:
     if one.name in {settings.id, settings.label, *settings.exclude}:
         return False
     if _named(one, settings) or one.name in settings.columns:
         return True
-    return not settings.columns and one.name not in index_columns(schema)
+    return not settings.columns and one.name not in index
 
 
 def _check_settings(path: str, schema: pa.Schema, settings: DataConfig) -> None:

@@ -22,6 +22,9 @@ PIECE = 1 << 24
 """Bytes per read."""
 LONGEST = 1 << 26
 """The greatest length of a line, in bytes."""
+DEEPEST = 100
+"""Levels of lists and objects in a line."""
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _BOM = b"\xef\xbb\xbf"
 _PLACE = re.compile(r"JSON parse error: (.*?)\.? in row (\d+)")
 
@@ -56,6 +59,7 @@ def _tables(path: Path, schema: pa.Schema | None, size: int) -> Iterator[pa.Tabl
     first = 0
     for lines in _lines(path, size):
         _check_text(path, lines, first)
+        _check_depth(path, lines, first)
         reading = pa_json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
         try:
             table = pa_json.read_json(pa.BufferReader(lines), read_options=reading, parse_options=options)
@@ -101,6 +105,28 @@ def _check_text(path: Path, lines: bytes, first: int) -> None:
         found = "an array" if start == b"[" else repr(start.decode(errors="replace"))
         remedy = "Write each object on its own line, for example with `jq -c '.[]'`." if start == b"[" else ""
         raise DataError(f"{path}, row {first}", expected="one JSON object per line", found=found, remedy=remedy)
+
+
+def _check_depth(path: Path, lines: bytes, first: int) -> None:
+    """Refuse values that are nested so deeply that Arrow's parser, which has no limit, would overflow its stack."""
+    row = first
+    for line in lines.split(b"\n"):
+        if line.count(b"[") + line.count(b"{") > DEEPEST and _is_deep(line):
+            raise DataError(f"{path}, row {row}", expected=f"at most {DEEPEST} levels of nesting", found="more levels")
+        row += bool(line.strip())
+
+
+def _is_deep(line: bytes) -> bool:
+    """Whether a line has more than `DEEPEST` levels; brackets in texts do not count."""
+    depth = 0
+    for bracket in _BRACKET.findall(line):
+        if bracket in {b"[", b"{"}:
+            depth += 1
+        elif bracket in {b"]", b"}"}:
+            depth -= 1
+        if depth > DEEPEST:
+            return True
+    return False
 
 
 def _as_texts(schema: pa.Schema) -> pa.Schema:

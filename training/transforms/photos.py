@@ -27,9 +27,13 @@ __all__ = ["MAX_PIXELS", "PREVIEW", "open_photo", "preview", "to_pixels"]
 
 MAX_PIXELS = 89_478_485
 """The most pixels of a photo. Pillow warns above this number, which takes 358 MB as RGB."""
+MAX_SIDE = 65_535
+"""The longest side of a photo. This is JPEG's limit; in a longer photo of one pixel's width, Pillow takes several times
+as much memory for each pixel."""
 PREVIEW = 96
 """The longest side of a preview, in pixels."""
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -143,6 +147,9 @@ def _decoded(
     size = image.size
     if size[0] * size[1] > max_pixels:
         raise _too_large(name, max_pixels, f"{size[0]:,} x {size[1]:,}")
+    if max(size) > MAX_SIDE:
+        found, remedy = f"{size[0]:,} x {size[1]:,}", "Reduce the photo first."
+        raise DataError(name, f"a photo of at most {MAX_SIDE:,} pixels on each side", found, remedy=remedy)
     if transform is not None and image.format in {"JPEG", "MPO"}:
         kept = 2 * max(transform.height, transform.width, PREVIEW)
         image.draft(None, (min(size[0], kept), min(size[1], kept)))
@@ -234,5 +241,7 @@ def _unknown(head: bytes, name: str, *, heif: bool) -> DataError:
     if not heif and head[4:8] == b"ftyp":
         remedy = "pip install 'lookalike[images]'"
         return DataError(name, "the package pillow-heif, to read a HEIC photo", found="no such package", remedy=remedy)
+    if head.startswith(_HEADS):
+        return DataError(name, expected="a readable photo", found="a damaged file")
     expected = f"a photo ({', '.join(_FORMATS)} or HEIC)"
     return DataError(name, expected, found=f"a file of another type, which begins with {head[:8]!r}")

@@ -1,6 +1,7 @@
 """The stretch of a recording that a window covers, read from the window's payload."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ import numpy as np
 from lookalike.training.array_types import Booleans
 
 __all__ = ["Stretch", "overlapping", "stretch_of"]
+
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ][\d:.]*)?)?)?Z?\Z", re.ASCII)
 
 
 class Stretch(NamedTuple):
@@ -37,6 +40,8 @@ def stretch_of(payload: dict[str, Any], group: str = "recording") -> Stretch | N
 def _number(value: object) -> float | None:
     """Return a number, or a date and time in ISO 8601, in UTC or without a zone, as seconds since 1970."""
     if isinstance(value, str):
+        if not _DATE.match(value):  # NumPy also reads "now" and "today"
+            return None
         try:
             stamp = np.datetime64(value.removesuffix("Z"), "us")
         except ValueError:

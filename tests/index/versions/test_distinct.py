@@ -139,7 +139,11 @@ def test_windows_are_distinct_by_default(transform: object, options: Any, expect
         (WITH_CLOCK, {"exclude": -1, "by_ids": True}, "a number of seconds from 0 on, or a time such as 30s"),
         (WITH_CLOCK, {"exclude": "3 days", "by_ids": True}, "a number of seconds from 0 on, or a time such as 30s"),
         (WITH_CLOCK, {"exclude": float("nan"), "by_ids": True}, "a number of seconds"),
-        (WITHOUT_CLOCK, {"exclude": "30s", "by_ids": True}, "a number of samples from 0 on, found"),
+        (WITHOUT_CLOCK, {"exclude": "30s", "by_ids": True}, "a number of samples from 0 on, found '30s'"),
+        (WITH_CLOCK, {"exclude": "1e9h", "by_ids": True}, "a time such as 30s, found '1e9h'"),
+        (WITH_CLOCK, {"exclude": "9" * 400 + "h", "by_ids": True}, "a time such as 30s, found '999"),
+        (WITH_CLOCK, {"exclude": [], "by_ids": True}, "a time such as 30s, found"),
+        (WITH_CLOCK, {"exclude": True, "by_ids": True}, "a time such as 30s, found True"),
     ],
 )
 def test_refuses_options_that_do_not_fit(transform: object, options: Any, message: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from lookalike.index.changes.compact import compact
 from lookalike.index.versions.store import Store
 from tests.photos import COLORS, photo, photo_store, row_of, size_of
 from tests.service.changing import listening_to, until
-from tests.service.helpers import JSON, answered, from_npy
+from tests.service.helpers import JSON, answered, from_npy, to_npy
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +148,23 @@ async def test_embed_needs_exactly_one_of_inputs_and_images(client: httpx.AsyncC
         answered(await client.post("/embed", json=fields), 422, "inputs, images")
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"content": PNG, "headers": {"Content-Type": "image/png"}},
+        {"content": to_npy(row_of(COLORS["03.png"])[None]), "headers": {"Content-Type": "application/x-npy"}},
+        {"files": FORM[:1]},
+    ],
+)
+async def test_the_query_string_of_embed_names_the_form(client: httpx.AsyncClient, request_: Any) -> None:
+    plain = (await client.post("/embed", **request_)).json()["embeddings"]
+    answer = await client.post("/embed", params={"encoding_format": "base64"}, **request_)
+    encoded = np.frombuffer(b64decode(answer.json()["embeddings"][0]), np.float32)
+    np.testing.assert_array_equal(encoded, np.array(plain[0], np.float32))
+    answered(await client.post("/embed", params={"encoding_format": 3}, **request_), 422, "encoding_format")
+    answered(await client.post("/embed", params={"limit": 3}, **request_), 422, "limit")
+
+
 async def test_an_encoder_of_other_rows_refuses_photos(tiny_store: Store) -> None:
     async with listening_to(tiny_store) as (client, _):
         client.headers.pop("Content-Type")
@@ -219,6 +236,9 @@ async def test_a_file_is_an_item_with_its_name_as_id(changing: tuple[httpx.Async
         ({"files": FORM, "data": {"ids": "a"}}, 400, "ids"),
         ({"files": FORM, "data": {"payloads": "[{}, 3]"}}, 422, "payloads[1]"),
         ({"files": FORM, "data": {"payloads": "{}"}}, 422, "payloads"),
+        ({"files": FORM, "data": {"ids": "[" + "0," * 2_000_000 + "0]"}}, 413, "ids"),
+        ({"files": FORM, "data": {"payloads": "[" + "{}," * 500_000 + "{}]"}}, 413, "payloads"),
+        ({"files": FORM, "data": {"payloads": "[" + "[]," * 500_000 + "[]]"}}, 413, "payloads"),
         ({"files": FORM, "data": {"colour": "{}"}}, 422, "colour"),
         ({"data": {"ids": "[]"}, "files": {}}, 415, "Content-Type"),
         ({"files": [("f", ("x.png", b"", "image/png"))]}, 422, "files[0] x.png"),

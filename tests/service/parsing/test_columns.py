@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lookalike.service.errors import RequestError
+from lookalike.service.errors import RequestError, TooLargeError
 from lookalike.service.parsing.columns import TableInputs
 from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.tables.columns import BOOLEANS, Column
@@ -131,6 +131,16 @@ def test_a_row_has_the_fields_and_not_the_parts() -> None:
     np.testing.assert_allclose(decoded[:, :4], [[1.25, 1, 0, 7], [2, 0, NAN, NAN], [NAN, NAN, 1, 7]], atol=1e-12)
     expected = encode_parts(pa.array(["red shoes"]), ("ngram_0", "ngram_1"))
     np.testing.assert_array_equal(decoded[:, 4:], [*expected, [NAN, NAN], [NAN, NAN]])
+
+
+def test_limits_the_texts_that_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookalike.service.parsing.columns.MAX_TEXT", 6)
+    monkeypatch.setattr("lookalike.service.parsing.columns.MAX_TEXTS", 9)
+    PARTS.decode([{"title": "123456"}, {"title": "123"}], "inputs[{}]")
+    with pytest.raises(TooLargeError, match=r"inputs\[1\]\.title: expected at most 6 characters, found 7 characters"):
+        PARTS.decode([{"title": None}, {"title": "1234567"}], "inputs[{}]")
+    with pytest.raises(TooLargeError, match="title: expected at most 9 characters in the texts of a call, found 10"):
+        PARTS.decode([{"title": "12345"}] * 2, "inputs[{}]")
 
 
 @pytest.mark.parametrize(

@@ -110,3 +110,10 @@ def test_an_encoder_of_other_rows_says_what_it_accepts() -> None:
     limits = RequestLimits((8, 8), 8, 3, 10, 100)
     with pytest.raises(RequestError, match=r"expected rows of shape \(8, 8\): .* not trained on photos, found a photo"):
         check_photos(1, "body", limits)
+
+
+def test_limits_the_memory_of_the_rows() -> None:
+    large = RequestLimits((4_096, 4_096), 12, 300, 10, 100, photo=TRANSFORM)  # 64 MiB each
+    check_photos(4, "images", large)
+    with pytest.raises(TooLargeError, match="images: expected at most 4 in a call, because of their size, found 5"):
+        check_photos(5, "images", large)

@@ -96,6 +96,8 @@ def test_detects_the_encoding_by_the_byte_order_mark(
     ("settings", "expected"),
     [
         (DataConfig(encoding="latin-one"), "data.encoding: expected auto, or an encoding of text"),
+        (DataConfig(encoding="punycode"), "data.encoding: expected auto, or an encoding of text"),
+        (DataConfig(encoding="unicode_escape"), "data.encoding: expected auto, or an encoding of text"),
         (DataConfig(encoding="base64"), "data.encoding: expected auto, or an encoding of text"),
         (DataConfig(encoding=""), "data.encoding: expected auto, or an encoding of text"),
         (DataConfig(delimiter='"'), "data.delimiter: expected auto, or one ASCII character"),
@@ -107,3 +109,8 @@ def test_refuses_settings_that_no_file_can_have(tmp_path: Path, settings: DataCo
     with pytest.raises(ConfigError) as caught:
         read_header(written(tmp_path / "a.csv", "a,b\n"), settings)
     assert expected in str(caught.value)
+
+
+def test_refuses_utf_16_without_a_byte_order_mark_that_the_setting_needs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected text in UTF-16, found UTF-16 stream does not start with BOM"):
+        read_header(written(tmp_path / "a.csv", "a,b\n"), DataConfig(encoding="utf-16"))

@@ -88,6 +88,26 @@ def test_refuses_another_zip_archive_and_a_bomb(tmp_path: Path) -> None:
         open_rows(tmp_path / "a.xlsx")
 
 
+@pytest.mark.parametrize(
+    ("cell", "found"), [("XFD1048576", "1,048,576 rows and 16,384"), ("AA1000000", "1,000,000 rows and 27")]
+)
+def test_refuses_a_sheet_that_reaches_too_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str, found: str
+) -> None:
+    monkeypatch.setattr("lookalike.training.rows.excel_table.MAX_CELLS", 10_000_000)
+    path, far = book(tmp_path / "a.xlsx", ["x"], [1]), tmp_path / "far.xlsx"
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(far, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.startswith("xl/worksheets/"):
+                last = f'<row r="{cell.lstrip("ADFX")}"><c r="{cell}"><v>1</v></c></row></sheetData>'
+                content = content.replace(b"</sheetData>", last.encode())
+            target.writestr(name, content)
+    with pytest.raises(DataError, match=f"found {found} columns in xl/worksheets/sheet1.xml"):
+        open_rows(far)
+    assert open_rows(path).count == 1
+
+
 def test_names_the_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = book(tmp_path / "a.xlsx", ["x"], [1])
     monkeypatch.setitem(sys.modules, "python_calamine", None)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def test_text_that_looks_like_a_time_stays_as_written(tmp_path: Path) -> None:
         ('{"x":1}\n[2]\n', "row 1: expected one JSON object per line"),
         ('{"x":1,"x":2}\n', "row 0: expected one JSON object per line"),
         (b'{"x":"a"}\n\n{"x":"\xe9"}\n', "row 1: expected text in UTF-8, found the byte 0xe9"),
+        ('{"x":1}\n{"x":' + "[" * 100_000 + "]" * 100_000 + "}\n", "row 1: expected at most 100 levels of nesting"),
+        ('{"a":' * 5_000 + "1" + "}" * 5_000, "row 0: expected at most 100 levels of nesting"),
         ("", "found no row"),
         ("\n", "found no row"),
         ('{"t":"only text"}\n', "expected at least one column of numbers"),
@@ -89,3 +92,9 @@ def test_refuses_a_line_without_an_end(tmp_path: Path) -> None:
 def test_missing_fields_are_missing_values(tmp_path: Path) -> None:
     (chunk,) = open_rows(lines(tmp_path / "a.jsonl", '{"x":1}\n{"y":2}\n{}\n')).chunks()
     np.testing.assert_array_equal(chunk.inputs, [[1, np.nan], [np.nan, 2], [np.nan, np.nan]])
+
+
+def test_many_brackets_are_not_deep(tmp_path: Path) -> None:
+    row = {"x": 1, "tags": [[n] for n in range(200)], "text": '"[[{' * 200}
+    rows = open_rows(lines(tmp_path / "a.jsonl", json.dumps(row) + "\n" + json.dumps(row)))
+    assert rows.count == 2

@@ -341,6 +341,7 @@ def test_an_error_says_what_the_file_is() -> None:
     assert "found an empty file" in refused(b"")
     assert "found a file of another type, which begins with b'%PDF-1.7'" in refused(b"%PDF-1.7 ...")
     assert "found No such file or directory" in refused(Path("absent.png"))
+    assert "expected a readable photo, found a damaged file" in refused(encoded(NOISE, "PNG")[:8] + bytes(99))
 
 
 @given(
@@ -378,6 +379,7 @@ def test_refuses_too_many_pixels_before_decoding() -> None:
     header = b"P5 9000 9999 255\n"  # no pixel follows
     assert "expected a photo of at most 89,478,485 pixels, found 9,000 x 9,999" in _without_warnings(header)
     assert "expected a photo of at most 89,478,485 pixels, found Image size (" in refused(b"P5 90000 99999 255\n")
+    assert "expected a photo of at most 65,535 pixels on each side, found 1 x 65,536" in refused(b"P5 1 65536 255\n")
 
 
 def _without_warnings(source: bytes) -> str:
